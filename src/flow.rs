@@ -1,0 +1,83 @@
+//! The records that flow through the program: plain data, no tensors, no I/O, so that each stage can be tested, stored, replayed and shown by
+//! itself. A training step reads `Problem -> Prompt -> Rollout -> Scored -> StepRecord`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// A question with its reference answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Unique within its set; names the problem in every record, and is stable across runs.
+    pub id: String,
+    /// The question as a person would ask it: no template, no instruction.
+    pub question: String,
+    /// The reference answer ("label"), as the set gives it.
+    pub answer: String,
+    /// What the set calls its subjects; empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub subject: String,
+    /// Difficulty as the set gives it (MATH: "1" to "5"); empty where it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub level: String,
+}
+
+/// A problem as the model reads it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prompt {
+    /// What was asked.
+    pub problem: Arc<Problem>,
+    /// The rendered chat template, with any instruction appended to the question.
+    pub text: String,
+    /// The token ids of `text`.
+    pub ids: Arc<[u32]>,
+}
+
+/// Why a response ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finish {
+    /// The model gave an end token (which is part of the completion).
+    Stop,
+    /// The token limit cut it off.
+    Length,
+}
+
+/// What the sampler produced for one prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Completion {
+    /// Token ids, the end token included.
+    pub ids: Vec<u32>,
+    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` under logits / temperature, before top-k and top-p.
+    pub logprobs: Vec<f32>,
+    /// Why it ended.
+    pub finish: Finish,
+}
+
+/// A completion with its place in the run and its text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    /// Which group (row of the batch) it belongs to.
+    pub group: usize,
+    /// Its number within the group.
+    pub sample: usize,
+    /// What was asked.
+    pub prompt: Prompt,
+    /// What the model answered, in tokens.
+    pub completion: Completion,
+    /// What the model answered, in text, without the end token.
+    pub text: String,
+}
+
+/// A rollout with its reward.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// What was scored.
+    pub rollout: Rollout,
+    /// The weighted sum of the configured rewards.
+    pub reward: f32,
+    /// Whether the verifier took the answer for right, whatever the reward is made of.
+    pub correct: bool,
+    /// Whether a complete `\boxed{}` was found.
+    pub boxed: bool,
+}

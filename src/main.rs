@@ -1,0 +1,2 @@
+//! The `rlvr` binary.
+fn main() {}
