@@ -94,7 +94,8 @@ impl ModelConfig {
             ensure!(sliding >= window, "sliding-window attention ({sliding} of {window} tokens) is not supported");
         }
         let (hidden, query) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
-        let key_value = if source.get("num_key_value_heads").is_some_and(|v| !v.is_null()) { fields.size("num_key_value_heads")? } else { query };
+        let key_value =
+            if source.get("num_key_value_heads").is_some_and(|v| !v.is_null()) { fields.size("num_key_value_heads")? } else { query };
         let width = match source.get("head_dim") {
             Some(Value::Null) | None => hidden / query,
             Some(_) => fields.size("head_dim")?,
@@ -133,7 +134,8 @@ impl ModelConfig {
 
 /// Token ids given as one number, a list, or not at all.
 pub fn end_tokens(value: Option<&Value>) -> Result<Vec<u32>> {
-    let one = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).context("eos_token_id must be a token id or a list of them");
+    let one =
+        |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).context("eos_token_id must be a token id or a list of them");
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(ids)) => ids.iter().map(one).collect(),
@@ -146,7 +148,10 @@ struct Fields<'a>(&'a Map<String, Value>);
 impl Fields<'_> {
     fn size(&self, name: &str) -> Result<usize> {
         let value = self.0.get(name).with_context(|| format!("config.json has no {name}"))?;
-        let size = value.as_u64().filter(|size| *size > 0).with_context(|| format!("{name} in config.json is {value}, expected a positive integer"))?;
+        let size = value
+            .as_u64()
+            .filter(|size| *size > 0)
+            .with_context(|| format!("{name} in config.json is {value}, expected a positive integer"))?;
         Ok(usize::try_from(size)?)
     }
 
@@ -161,7 +166,9 @@ fn rope(source: &Map<String, Value>) -> Result<(f64, RopeScaling)> {
     let present = |name: &str| source.get(name).filter(|value| !value.is_null());
     let parameters = present("rope_parameters");
     let theta = parameters.and_then(|p| p.get("rope_theta")).or_else(|| present("rope_theta"));
-    let theta = theta.and_then(Value::as_f64).context("config.json has neither rope_theta nor rope_parameters.rope_theta; one of them must be given")?;
+    let theta = theta
+        .and_then(Value::as_f64)
+        .context("config.json has neither rope_theta nor rope_parameters.rope_theta; one of them must be given")?;
     let Some(scaling) = parameters.or_else(|| present("rope_scaling")).and_then(Value::as_object) else {
         return Ok((theta, RopeScaling::None));
     };
@@ -203,7 +210,10 @@ mod tests {
         let llama3 = r#"{"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}"#;
         let expected = RopeScaling::Llama3 { factor: 32.0, low: 1.0, high: 4.0, original: 8192.0 };
         check(&format!(r#""model_type": "llama", "rope_theta": 5e5, "rope_scaling": {llama3}"#), Ok((5e5, expected)));
-        check(r#""model_type": "qwen2", "rope_theta": 1e4, "rope_scaling": {"type": "yarn", "factor": 4}"#, Err("\"yarn\" is not supported"));
+        check(
+            r#""model_type": "qwen2", "rope_theta": 1e4, "rope_scaling": {"type": "yarn", "factor": 4}"#,
+            Err("\"yarn\" is not supported"),
+        );
         check(r#""model_type": "qwen2""#, Err("neither rope_theta nor rope_parameters"));
         check(r#""model_type": "mamba", "rope_theta": 1e4"#, Err("\"mamba\" is not supported; known are qwen2 and llama"));
         check(r#""model_type": "qwen2", "rope_theta": 1e4, "use_sliding_window": true, "sliding_window": 64"#, Err("sliding-window"));
@@ -211,7 +221,8 @@ mod tests {
 
     #[test]
     fn parameters_are_counted() {
-        let config = ModelConfig::parse(&format!(r#"{{{BASE}, "model_type": "qwen2", "rope_theta": 1e4, "tie_word_embeddings": true}}"#)).unwrap();
+        let config =
+            ModelConfig::parse(&format!(r#"{{{BASE}, "model_type": "qwen2", "rope_theta": 1e4, "tie_word_embeddings": true}}"#)).unwrap();
         let block = 64 * 128 + 128 + 64 * 64 + 3 * 64 * 192 + 128;
         assert_eq!(config.parameters(), 100 * 64 + 2 * block + 64);
     }
