@@ -2,4 +2,7 @@
 pub mod draw;
 pub mod flow;
 pub mod kernels;
+pub mod lanes;
 pub mod model;
+pub mod objective;
+pub mod optim;
