@@ -6,3 +6,4 @@ pub mod lanes;
 pub mod model;
 pub mod objective;
 pub mod optim;
+pub mod rollout;
