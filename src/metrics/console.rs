@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// The numbers of a step that are worth watching.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,11 +46,11 @@ impl Console {
         }
         let bar = ProgressBar::with_draw_target(Some(u64::from(total_steps)), target)
             .with_position(u64::from(start_step));
-        let template = "{bar:24.cyan/black.bright} {pos}/{len}  {msg}";
+        let template = "{bar:24.cyan/black.bright} {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸━"));
         }
-        bar.tick();
+        bar.set_message(format!("{start_step}/{total_steps}"));
         Self::on(total_steps, start_step, Screen::Bar(bar))
     }
 
@@ -67,18 +67,17 @@ impl Console {
             tenth(line.step, self.total_steps) > tenth(clock.shown, self.total_steps);
         clock.shown = line.step;
         drop(clock);
-        let left = left.map_or(String::new(), |left| {
-            format!("  {} left", HumanDuration(left))
-        });
+        let mut text = format!("{}/{}  {}", line.step, self.total_steps, numbers(line));
+        if let Some(left) = left {
+            text += &format!("  {} left", short(left));
+        }
         match &self.screen {
             Screen::Bar(bar) => {
-                bar.set_message(numbers(line) + &left);
+                // The count is part of the message, or the bar would for a moment show the one with the other's step.
                 bar.set_position(u64::from(line.step));
+                bar.set_message(text);
             }
-            Screen::Lines(_) if tenth_begins => {
-                let place = format!("step {}/{}", line.step, self.total_steps);
-                self.note(&format!("{place}  {}{left}", numbers(line)));
-            }
+            Screen::Lines(_) if tenth_begins => self.note(&format!("step {text}")),
             Screen::Lines(_) => {}
         }
     }
@@ -141,16 +140,27 @@ impl Clock {
     fn left_after(&mut self, step: u32, total: u32, now: Instant) -> Option<Duration> {
         let (first_step, first_time) = *self.first.get_or_insert((step, now));
         let done = step.checked_sub(first_step).filter(|&done| done > 0)?;
+        let remaining = total.checked_sub(step).filter(|&steps| steps > 0)?;
         let each = now
             .saturating_duration_since(first_time)
             .div_f64(f64::from(done));
-        Some(each * total.saturating_sub(step))
+        Some(each * remaining)
     }
 }
 
 /// Which tenth of the run a step completes.
 fn tenth(step: u32, total: u32) -> u64 {
     u64::from(step) * 10 / u64::from(total.max(1))
+}
+
+/// `45s`, `1m 40s`, `2h 05m`: to the second as long as seconds matter.
+fn short(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m {s:02}s"),
+        (h, m, _) => format!("{h}h {m:02}m"),
+    }
 }
 
 fn numbers(line: &StepLine) -> String {
@@ -186,11 +196,11 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     table.trim_fmt()
 }
 
-/// A number as people write it (`-4.5`, `88.9%`, `1.2e-6`, `3/8`, `+4.5 [3.1, 5.9]`, `nan`) or the sign for its absence.
+/// A number as people write it (`-4.5`, `88.9%`, `1.2e-6`, `3/8`, `+4.5 [3.1, 5.9]`, `nan`) or a sign for its absence.
 fn is_number(cell: &str) -> bool {
     let cell = cell.trim();
     let starts = cell.trim_start_matches(['+', '-', '−', '±', '[', '<', '>', ' ']);
-    matches!(cell, "" | "-" | "–" | "—")
+    matches!(cell, "" | "-" | "–" | "—" | "n/a")
         || cell.eq_ignore_ascii_case("nan")
         || starts.starts_with(|first: char| first.is_ascii_digit())
 }

@@ -71,7 +71,7 @@ fn notes_are_lines_among_them() {
         ]
     );
     console.step(&at(2));
-    assert!(paper.lines()[2].ends_with(" left"), "{:?}", paper.lines());
+    assert!(paper.lines()[2].ends_with("s left"), "{:?}", paper.lines());
 }
 
 #[test]
@@ -86,7 +86,10 @@ fn the_time_left_is_that_of_the_steps_to_come() {
     assert_eq!(clock.left_after(10, 100, after(50)), None);
     let left = clock.left_after(15, 100, after(60));
     assert_eq!(left, Some(Duration::from_secs(2 * 85)));
-    assert_eq!(clock.left_after(100, 100, after(500)), Some(Duration::ZERO));
+    assert_eq!(clock.left_after(100, 100, after(500)), None);
+    for (seconds, text) in [(0, "0s"), (59, "59s"), (100, "1m 40s"), (7_530, "2h 05m")] {
+        assert_eq!(short(Duration::from_secs(seconds)), text);
+    }
 }
 
 #[test]

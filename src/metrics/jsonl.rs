@@ -97,8 +97,8 @@ impl JsonLines {
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut records = Vec::new();
-    each_line(path, file, |line| {
-        records.push(serde_json::from_slice(line)?);
+    each_record(path, file, |record, _| {
+        records.push(record);
         Ok(())
     })?;
     Ok(records)
@@ -119,8 +119,7 @@ fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result
         step: u64,
     }
     let mut target = BufWriter::new(target);
-    each_line(path, source, |line| {
-        let stamp: Stamp = serde_json::from_slice(line)?;
+    each_record(path, source, |stamp: Stamp, line| {
         if stamp.step <= last_step {
             target.write_all(line)?;
             target.write_all(b"\n")?;
@@ -132,8 +131,13 @@ fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Calls `take` with each line, its end cut off, and puts file and line before its errors. An error in an unfinished last line is no error.
-fn each_line(path: &Path, file: File, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+/// Calls `take` with each record and its line, the line's end cut off. A last line that has no end and does not parse is passed over; any
+/// other that does not parse is an error with file and line.
+fn each_record<T: DeserializeOwned>(
+    path: &Path,
+    file: File,
+    mut take: impl FnMut(T, &[u8]) -> Result<()>,
+) -> Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     for number in 1.. {
@@ -149,9 +153,14 @@ fn each_line(path: &Path, file: File, mut take: impl FnMut(&[u8]) -> Result<()>)
         if text.is_empty() {
             continue;
         }
-        match take(text) {
-            Err(error) if finished => bail!("{}, line {number}: {error:#}", path.display()),
-            _ => {}
+        match serde_json::from_slice(text) {
+            Ok(record) => take(record, text)?,
+            Err(error) if finished => {
+                // serde_json counts lines too, and would call this one 1.
+                let reason = error.to_string().replace(" at line 1 column", " at column");
+                bail!("{}, line {number}: {reason}", path.display());
+            }
+            Err(_) => {}
         }
     }
     Ok(())

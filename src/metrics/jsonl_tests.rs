@@ -107,7 +107,7 @@ fn a_broken_line_is_named_and_nothing_is_lost() {
     for (content, part) in [
         (
             "{\"step\":1}\nnonsense\n{\"step\":2}\n",
-            "line 2: expected ident",
+            "line 2: expected ident at column 2",
         ),
         (
             "{\"step\":1}\n\n{\"loss\":1}\n",
