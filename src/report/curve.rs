@@ -62,7 +62,7 @@ pub(super) const SIDE: f64 = 24.0;
 /// Height of the strip above the plot that names its regions.
 const STRIP: f64 = 22.0;
 
-pub(super) const INK: &str = "#1f2630";
+const INK: &str = "#1f2630";
 pub(super) const QUIET: &str = "#5d6672";
 const SHADE: &str = "#f6f3e8";
 const BASE_LINE: Stroke = Mark::Level.stroke();
@@ -86,22 +86,25 @@ pub fn svg(curve: &Curve) -> String {
         last_step: last_step(curve),
     };
     let smoothed = smoothed(&curve.train);
-    let mut series = vec![Series::train(&smoothed, &frame)];
-    series.push(Series::held_out(Mark::Diamond, &curve.sampled, &frame));
-    series.push(Series::held_out(Mark::Dot, &curve.greedy, &frame));
+    // Drawn in this order: the headline, greedy, lies on top.
+    let series = [
+        Series::train(&smoothed, &frame),
+        Series::held_out(Mark::Diamond, &curve.sampled, &frame),
+        Series::held_out(Mark::Dot, &curve.greedy, &frame),
+    ];
 
     shade_after_saturation(&mut canvas, curve, &frame);
     frame.draw(&mut canvas, "training step", "accuracy");
     draw_notes(&mut canvas, curve, &frame);
     let base = draw_base(&mut canvas, curve, &frame);
-    series
-        .iter()
-        .for_each(|series| series.draw_band(&mut canvas));
+    for series in &series {
+        series.draw_band(&mut canvas);
+    }
     draw_raw_train(&mut canvas, curve, &frame);
     mark_saturation(&mut canvas, curve, &frame);
-    series
-        .iter()
-        .for_each(|series| series.draw_line(&mut canvas));
+    for series in &series {
+        series.draw_line(&mut canvas);
+    }
     let labels: Vec<EndLabel> = series
         .iter()
         .filter_map(Series::label)
