@@ -3,3 +3,4 @@
 pub mod data;
 pub mod draw;
 pub mod flow;
+pub mod tiny;

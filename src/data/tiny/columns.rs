@@ -54,15 +54,20 @@ pub(super) fn subtract(a: u32, b: u32, width: usize) -> String {
 }
 
 /// `a * factor + more` in `width` columns, such as `8*7+5=56+5=61(1),3*7+6=21+6=27(271)`; `factor` and `more` are single digits.
+///
+/// Without `more` the first column has nothing to add: `4*6=24(4),8*6+2=48+2=50(504)`.
 pub(super) fn multiply(a: u32, factor: u32, more: u32, width: usize) -> String {
     let mut carry = more;
     let mut steps = Vec::new();
     for a in digits(a, width) {
         let sum = a * factor + carry;
-        steps.push((
-            format!("{a}*{factor}+{carry}={:02}+{carry}={sum:02}", a * factor),
-            sum,
-        ));
+        let product = a * factor;
+        let step = if steps.is_empty() && more == 0 {
+            format!("{a}*{factor}={product:02}")
+        } else {
+            format!("{a}*{factor}+{carry}={product:02}+{carry}={sum:02}")
+        };
+        steps.push((step, sum));
         carry = sum / 10;
     }
     with_results(steps)
@@ -112,6 +117,7 @@ mod tests {
             "4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)"
         );
         assert_eq!(multiply(38, 7, 5, 2), "8*7+5=56+5=61(1),3*7+6=21+6=27(271)");
+        assert_eq!(multiply(84, 6, 0, 2), "4*6=24(4),8*6+2=48+2=50(504)");
         assert_eq!(divide(245, 5, 3, 2), "24/5=4r4,45/5=9r0");
         assert_eq!(divide(847, 6, 3, 1), "08/6=1r2,24/6=4r0,07/6=1r1");
     }

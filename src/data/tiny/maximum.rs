@@ -39,7 +39,7 @@ fn state(operands: &[u32]) -> Option<Exercise> {
             format!("Of {a}, {b} and {c}, find the largest."),
         ],
         expression: format!("max({a},{b},{c})"),
-        working: format!("max({a},{b})={pair},max({pair},{c})={}", sorted[2]),
+        working: format!("max({a},{b})={pair}, max({pair},{c})={}", sorted[2]),
         answer: sorted[2],
     })
 }
