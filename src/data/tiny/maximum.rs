@@ -1,0 +1,45 @@
+//! The largest of three different three-digit numbers, in any order.
+
+use super::{Exercise, Subject};
+use crate::draw::Stream;
+
+pub(super) const SUBJECT: Subject = Subject {
+    name: "maximum",
+    draw,
+    state,
+};
+
+fn draw(stream: &mut Stream) -> Vec<u32> {
+    let mut numbers: Vec<u32> = Vec::new();
+    while numbers.len() < 3 {
+        let number = stream.between(100, 999);
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    numbers
+}
+
+fn state(operands: &[u32]) -> Option<Exercise> {
+    let &[a @ 100..=999, b @ 100..=999, c @ 100..=999] = operands else {
+        return None;
+    };
+    if a == b || b == c || a == c {
+        return None;
+    }
+    let mut sorted = [a, b, c];
+    sorted.sort_unstable();
+    let pair = a.max(b);
+    Some(Exercise {
+        subject: SUBJECT.name,
+        written: format!("{a},{b},{c}"),
+        canonical: sorted.map(|number| number.to_string()).join(","),
+        questions: [
+            format!("What is the largest of {a}, {b} and {c}?"),
+            format!("Of {a}, {b} and {c}, find the largest."),
+        ],
+        expression: format!("max({a},{b},{c})"),
+        working: format!("max({a},{b})={pair}, max({pair},{c})={}", sorted[2]),
+        answer: sorted[2],
+    })
+}
