@@ -1,3 +1,4 @@
 //! Reinforcement learning with verifiable rewards from one training example.
 #![warn(missing_docs)]
 pub mod flow;
+pub mod verify;
