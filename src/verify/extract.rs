@@ -1,0 +1,159 @@
+//! Finds the final answer in a response. It owns what counts as a box; it never looks inside the answer, and it reads the response alone:
+//! the prompt's own `\boxed{}` is no answer.
+
+use super::{Extraction, Mode, Settings};
+
+/// The last box of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boxed<'a> {
+    /// No `\boxed` or `\fbox` at all.
+    Missing,
+    /// The last box never closes: the answer was cut off.
+    Unclosed,
+    /// The content of the last box, without surrounding space.
+    Content(&'a str),
+}
+
+impl<'a> Boxed<'a> {
+    /// The content of a complete box.
+    pub fn content(self) -> Option<&'a str> {
+        match self {
+            Boxed::Content(content) => Some(content),
+            Boxed::Missing | Boxed::Unclosed => None,
+        }
+    }
+
+    /// Whether the last box is there and closed.
+    pub fn is_complete(self) -> bool {
+        matches!(self, Boxed::Content(_))
+    }
+}
+
+/// The last `\boxed{...}` or `\fbox{...}` of `text`: braces balanced, spaces before the brace allowed, `\boxed 7` too. One linear scan from
+/// the last command on; of nested boxes the innermost is last.
+///
+/// ```
+/// # use rlvr::verify::{last_boxed, Boxed};
+/// assert_eq!(last_boxed(r"so \boxed{\frac{1}{2}}."), Boxed::Content(r"\frac{1}{2}"));
+/// assert_eq!(last_boxed(r"\boxed{3} then \boxed{4"), Boxed::Unclosed);
+/// ```
+pub fn last_boxed(text: &str) -> Boxed<'_> {
+    let Some(rest) = after_last_command(text) else {
+        return Boxed::Missing;
+    };
+    let inner = rest.trim_start();
+    match inner.strip_prefix('{') {
+        Some(inner) => match closing_brace(inner) {
+            Some(end) => Boxed::Content(inner[..end].trim()),
+            None => Boxed::Unclosed,
+        },
+        // Only a space may stand for the brace, and the answer is then the next word.
+        None if inner.len() < rest.len() => {
+            let end = inner
+                .find(|c: char| c.is_whitespace() || c == '$')
+                .unwrap_or(inner.len());
+            let word = inner[..end].trim_end_matches(['.', ',']);
+            if word.is_empty() {
+                Boxed::Unclosed
+            } else {
+                Boxed::Content(word)
+            }
+        }
+        None => Boxed::Unclosed,
+    }
+}
+
+/// The answer under `settings`, and how it was found.
+pub(super) fn answer<'a>(response: &'a str, settings: &Settings) -> (Option<&'a str>, Extraction) {
+    let response = match response.rfind("</think>") {
+        Some(at) => &response[at + "</think>".len()..],
+        None if settings.after_think => return (None, Extraction::None),
+        None => response,
+    };
+    match (last_boxed(response), settings.mode) {
+        (Boxed::Content(content), _) => (Some(content), Extraction::Boxed),
+        (_, Mode::Reward) => (None, Extraction::None),
+        (_, Mode::Eval) => (None, Extraction::None),
+    }
+}
+
+/// What follows the last `\boxed` or `\fbox` that is a whole command: `\boxedfoo` is another one.
+fn after_last_command(text: &str) -> Option<&str> {
+    let mut end = text.len();
+    loop {
+        let at = text[..end].rfind('\\')?;
+        let rest = text[at + 1..]
+            .strip_prefix("boxed")
+            .or_else(|| text[at + 1..].strip_prefix("fbox"));
+        match rest {
+            Some(rest) if !rest.starts_with(|c: char| c.is_ascii_alphabetic()) => {
+                return Some(rest);
+            }
+            _ => end = at,
+        }
+    }
+}
+
+/// The byte offset of the brace that closes an already open one. An escaped brace, `\{`, is a delimiter of a set, not of a group.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut depth = 1usize;
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return Some(at),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Boxed) {
+        assert_eq!(last_boxed(text), expected, "{text}");
+    }
+
+    #[test]
+    fn the_last_closed_box_counts() {
+        check("no box", Boxed::Missing);
+        check(r"\boxed{1} and \boxed{2}", Boxed::Content("2"));
+        check(r"\boxed{1} and \boxed{2", Boxed::Unclosed);
+        check(r"\fbox{7}", Boxed::Content("7"));
+        check(r"\boxed  { x^2 } end", Boxed::Content("x^2"));
+        check(r"$\boxed 7$.", Boxed::Content("7"));
+        check(r"\boxed 7.", Boxed::Content("7"));
+        check(r"\boxed", Boxed::Unclosed);
+        check(r"\boxed{}", Boxed::Content(""));
+        check(r"\boxed{\boxed{5}}", Boxed::Content("5"));
+        check(
+            r"\boxed{\left\{ 1 \right.}",
+            Boxed::Content(r"\left\{ 1 \right."),
+        );
+        check(r"\boxed{5}}}}", Boxed::Content("5"));
+        check(r"\boxedtimes{3}", Boxed::Missing);
+    }
+
+    #[test]
+    fn a_box_in_the_thinking_part_is_no_answer() {
+        let thought = r"<think> \boxed{4} </think> so it is four";
+        assert_eq!(
+            answer(thought, &Settings::default()),
+            (None, Extraction::None)
+        );
+        let r1 = Settings {
+            after_think: true,
+            ..Settings::default()
+        };
+        assert_eq!(answer(r"\boxed{4}", &r1), (None, Extraction::None));
+        assert_eq!(
+            answer(r"hm </think> \boxed{4}", &r1),
+            (Some("4"), Extraction::Boxed)
+        );
+    }
+}

@@ -1,0 +1,156 @@
+//! The answer verifier: is the final answer of a response the reference answer?
+//!
+//! It owns extraction, reading and comparison of answers, and must never know where a response came from: no I/O, no clock, no threads, no
+//! global state. Every function is total: hostile input costs a bounded number of steps and is then simply "not equal".
+//!
+//! # Policies
+//!
+//! - **Extraction.** The last `\boxed{...}` or `\fbox{...}` of the response; unclosed, it is no answer, even when an earlier box was right.
+//!   A box before the last `</think>` is a thought, not an answer. Only [`Mode::Eval`] falls back to "the answer is ..." and the last number.
+//! - **What does not parse whole is text.** No number is ever picked out of something that was not understood.
+mod extract;
+mod number;
+mod text;
+
+pub use extract::{Boxed, last_boxed};
+use serde::{Deserialize, Serialize};
+
+/// Where an answer may be found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Training: the last box or nothing.
+    #[default]
+    Reward,
+    /// Evaluation: without a box also "the answer is ..." and the last number, as published evaluations do.
+    Eval,
+}
+
+/// Whose notion of equality decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Grader {
+    /// Ours.
+    #[default]
+    Strict,
+    /// The published training reward's, for comparable rewards.
+    Deepscaler,
+    /// The published evaluation's, for comparable scores.
+    Qwen,
+}
+
+/// How a response is verified. The default is what training uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Settings {
+    /// Where an answer may be found.
+    pub mode: Mode,
+    /// Whose notion of equality decides.
+    pub grader: Grader,
+    /// Require a `</think>` and read only what follows the last one (R1-style models).
+    pub after_think: bool,
+}
+
+/// How the answer was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extraction {
+    /// In the last box.
+    Boxed,
+    /// After "the answer is" or its like (evaluation only).
+    AnswerIs,
+    /// The last number of the response (evaluation only).
+    LastNumber,
+    /// Not at all.
+    None,
+}
+
+/// The rung of the ladder that decided, for either verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// There was no answer to compare.
+    NoAnswer,
+    /// Normalised text.
+    Text,
+    /// Exact rational arithmetic.
+    Exact,
+}
+
+/// What [`verify`] found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Whether the answer equals the reference.
+    pub correct: bool,
+    /// The answer as the response gives it, where there is one.
+    pub extracted: Option<String>,
+    /// How it was found.
+    pub extraction: Extraction,
+    /// The rung that decided.
+    pub method: Method,
+}
+
+/// What [`equal`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Whether the two are equal.
+    pub equal: bool,
+    /// The rung that decided.
+    pub method: Method,
+}
+
+/// Extracts the answer of `response` and compares it with `gold`.
+pub fn verify(gold: &str, response: &str, settings: &Settings) -> Verdict {
+    let (extracted, extraction) = extract::answer(response, settings);
+    let Comparison { equal, method } = match extracted {
+        None => Comparison {
+            equal: false,
+            method: Method::NoAnswer,
+        },
+        Some(answer) => self::equal(gold, answer),
+    };
+    Verdict {
+        correct: equal,
+        extracted: extracted.map(str::to_owned),
+        extraction,
+        method,
+    }
+}
+
+/// Compares two answers by our own policies, without extraction.
+pub fn equal(gold: &str, answer: &str) -> Comparison {
+    let (gold, answer) = (text::normalise(gold), text::normalise(answer));
+    if gold.is_empty() || answer.is_empty() {
+        return Comparison {
+            equal: false,
+            method: Method::NoAnswer,
+        };
+    }
+    if gold == answer {
+        return Comparison {
+            equal: true,
+            method: Method::Text,
+        };
+    }
+    match (number::rational(&gold), number::rational(&answer)) {
+        (Some(g), Some(a)) => Comparison {
+            equal: g == a,
+            method: Method::Exact,
+        },
+        _ => Comparison {
+            equal: false,
+            method: Method::Text,
+        },
+    }
+}
+
+/// For people: how each side was read, the rung that decided, and why.
+pub fn explain(gold: &str, answer: &str) -> String {
+    let Comparison { equal, method } = equal(gold, answer);
+    let verdict = if equal { "equal" } else { "not equal" };
+    format!(
+        "gold    {}\nanswer  {}\nverdict {verdict}, by {method:?}\n",
+        text::normalise(gold),
+        text::normalise(answer)
+    )
+}

@@ -1,0 +1,152 @@
+//! The text of an answer without what changes no meaning: math delimiters, spacing commands, sizes of brackets and fractions. It owns the
+//! first rung of the ladder and never reads what the text means.
+
+/// Whole commands that change only how things look.
+const INVISIBLE: [&str; 26] = [
+    "left",
+    "right",
+    "big",
+    "Big",
+    "bigg",
+    "Bigg",
+    "bigl",
+    "bigr",
+    "Bigl",
+    "Bigr",
+    "biggl",
+    "biggr",
+    "Biggl",
+    "Biggr",
+    "displaystyle",
+    "textstyle",
+    "scriptstyle",
+    "limits",
+    "nolimits",
+    "quad",
+    "qquad",
+    "hspace",
+    "thinspace",
+    "medspace",
+    "thickspace",
+    "mathstrut",
+];
+
+/// `text` as one canonical spelling. Two answers of equal canonical spelling are equal; nothing follows from unequal ones.
+pub fn normalise(text: &str) -> String {
+    let text = strip_delimiters(text);
+    let mut out = String::with_capacity(text.len());
+    // A space matters only between two letters or digits.
+    let mut space = false;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let piece: &str;
+        let skip;
+        if c == '\\' {
+            let name_len = rest[1..]
+                .bytes()
+                .take_while(u8::is_ascii_alphabetic)
+                .count();
+            if name_len == 0 {
+                let len = rest[1..].chars().next().map_or(0, char::len_utf8);
+                skip = 1 + len;
+                match &rest[1..skip] {
+                    " " | "," | ";" | ":" | "!" | "\n" => {
+                        space |= &rest[1..skip] != "!";
+                        rest = &rest[skip..];
+                        continue;
+                    }
+                    "$" => piece = "",
+                    "%" => piece = "%",
+                    _ => piece = &rest[..skip],
+                }
+            } else {
+                skip = 1 + name_len;
+                let name = &rest[1..skip];
+                if INVISIBLE.contains(&name) {
+                    space = true;
+                    rest = &rest[skip..];
+                    continue;
+                }
+                piece = match name {
+                    "dfrac" | "tfrac" | "cfrac" => "\\frac",
+                    "leq" | "leqslant" => "\\le",
+                    "geq" | "geqslant" => "\\ge",
+                    "neq" => "\\ne",
+                    "lbrace" => "\\{",
+                    "rbrace" => "\\}",
+                    _ => &rest[..skip],
+                };
+            }
+        } else {
+            skip = c.len_utf8();
+            if c.is_whitespace() || c == '~' {
+                space = true;
+                rest = &rest[skip..];
+                continue;
+            }
+            piece = match c {
+                '\u{2212}' | '\u{2013}' | '\u{2010}' | '\u{2011}' => "-",
+                '\u{d7}' => "\\times",
+                '\u{b7}' | '\u{22c5}' => "\\cdot",
+                '\u{3c0}' => "\\pi",
+                '\u{221e}' => "\\infty",
+                '\u{b0}' => "^\\circ",
+                '\u{2264}' => "\\le",
+                '\u{2265}' => "\\ge",
+                '\u{2260}' => "\\ne",
+                '\u{222a}' => "\\cup",
+                '$' => "",
+                _ => &rest[..skip],
+            };
+        }
+        if space && joins(&out) && piece.starts_with(|c: char| c.is_alphanumeric()) {
+            out.push(' ');
+        }
+        space = false;
+        out.push_str(piece);
+        rest = &rest[skip..];
+    }
+    while out.ends_with(['.', ',', ';']) {
+        out.pop();
+    }
+    out
+}
+
+/// Whether a letter or digit put right after `out` could be read as part of what stands there.
+fn joins(out: &str) -> bool {
+    out.chars().next_back().is_some_and(char::is_alphanumeric)
+}
+
+/// `text` without surrounding space, math delimiters and a closing period.
+pub fn strip_delimiters(text: &str) -> &str {
+    let mut text = text.trim();
+    loop {
+        let inner = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")]
+            .into_iter()
+            .find_map(|(open, close)| text.strip_prefix(open)?.strip_suffix(close))
+            .map(str::trim);
+        match inner {
+            Some(inner) if !inner.contains('$') => text = inner,
+            _ => return text,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(a: &str, b: &str) {
+        assert_eq!(normalise(a), normalise(b));
+    }
+
+    #[test]
+    fn looks_do_not_count() {
+        check(r"\dfrac{1}{2}", r"$\frac {1} {2}$.");
+        check(r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})");
+        check("\u{2212}5", "-5");
+        check(r"11,\! 111", "11,111");
+        check(r"\sqrt 2", r"\sqrt 2 ");
+        assert_ne!(normalise("1 2"), normalise("12"));
+    }
+}
