@@ -96,8 +96,8 @@ impl Stream {
     }
 
     /// True with probability `share`.
-    pub fn chance(&mut self, share: f32) -> bool {
-        self.uniform() < share
+    pub fn chance(&mut self, share: f64) -> bool {
+        f64::from(self.uniform()) < share
     }
 
     /// A standard normal number (Box and Muller, in `f64`; one of the pair is dropped, so that a draw is always two words).

@@ -1,9 +1,15 @@
 //! Reinforcement learning with verifiable rewards from one training example.
+pub mod data;
 pub mod draw;
+pub mod eval;
 pub mod flow;
 pub mod kernels;
 pub mod lanes;
+pub mod metrics;
 pub mod model;
 pub mod objective;
 pub mod optim;
+pub mod report;
 pub mod rollout;
+pub mod tiny;
+pub mod verify;

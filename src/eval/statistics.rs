@@ -14,10 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use interval::{clustered_mean, wilson};
 pub use paired::{Comparison, compare, sign_test};
 pub use samples::{majority_vote, pass_at_k, pass_curve};
-pub use saturation::{
-    MIN_EVALUATIONS_AFTER, SATURATION_LEVEL, SATURATION_WINDOW, gain_per_problem,
-    post_saturation_gain, saturation_step,
-};
+pub use saturation::{MIN_EVALUATIONS_AFTER, SATURATION_LEVEL, SATURATION_WINDOW, gain_per_problem, post_saturation_gain, saturation_step};
 
 /// A mean with its 95% interval.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

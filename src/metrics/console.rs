@@ -44,8 +44,7 @@ impl Console {
         if target.is_hidden() {
             return Self::plain(total_steps, start_step, Box::new(std::io::stderr()));
         }
-        let bar = ProgressBar::with_draw_target(Some(u64::from(total_steps)), target)
-            .with_position(u64::from(start_step));
+        let bar = ProgressBar::with_draw_target(Some(u64::from(total_steps)), target).with_position(u64::from(start_step));
         let template = "{bar:24.cyan/black.bright} {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸━"));
@@ -63,8 +62,7 @@ impl Console {
     pub fn step(&self, line: &StepLine) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         let left = clock.left_after(line.step, self.total_steps, Instant::now());
-        let tenth_begins =
-            tenth(line.step, self.total_steps) > tenth(clock.shown, self.total_steps);
+        let tenth_begins = tenth(line.step, self.total_steps) > tenth(clock.shown, self.total_steps);
         clock.shown = line.step;
         drop(clock);
         let mut text = format!("{}/{}  {}", line.step, self.total_steps, numbers(line));
@@ -110,15 +108,8 @@ impl Console {
     }
 
     fn on(total_steps: u32, start_step: u32, screen: Screen) -> Self {
-        let clock = Mutex::new(Clock {
-            first: None,
-            shown: start_step,
-        });
-        Self {
-            total_steps,
-            screen,
-            clock,
-        }
+        let clock = Mutex::new(Clock { first: None, shown: start_step });
+        Self { total_steps, screen, clock }
     }
 }
 
@@ -141,9 +132,7 @@ impl Clock {
         let (first_step, first_time) = *self.first.get_or_insert((step, now));
         let done = step.checked_sub(first_step).filter(|&done| done > 0)?;
         let remaining = total.checked_sub(step).filter(|&steps| steps > 0)?;
-        let each = now
-            .saturating_duration_since(first_time)
-            .div_f64(f64::from(done));
+        let each = now.saturating_duration_since(first_time).div_f64(f64::from(done));
         Some(each * remaining)
     }
 }

@@ -26,14 +26,7 @@ impl Paper {
 }
 
 fn at(step: u32) -> StepLine {
-    StepLine {
-        step,
-        train_accuracy: 0.984,
-        reward: 0.97,
-        entropy: 0.125,
-        response_length: 48.4,
-        loss: -0.0123,
-    }
+    StepLine { step, train_accuracy: 0.984, reward: 0.97, entropy: 0.125, response_length: 48.4, loss: -0.0123 }
 }
 
 fn steps_shown(total: u32, start: u32) -> Vec<u32> {
@@ -47,10 +40,7 @@ fn steps_shown(total: u32, start: u32) -> Vec<u32> {
 
 #[test]
 fn without_a_terminal_every_tenth_gives_a_line() {
-    assert_eq!(
-        steps_shown(300, 0),
-        [30, 60, 90, 120, 150, 180, 210, 240, 270, 300]
-    );
+    assert_eq!(steps_shown(300, 0), [30, 60, 90, 120, 150, 180, 210, 240, 270, 300]);
     assert_eq!(steps_shown(2, 0), [1, 2]);
     assert_eq!(steps_shown(100, 75), [80, 90, 100]);
     assert_eq!(steps_shown(15, 0), [2, 3, 5, 6, 8, 9, 11, 12, 14, 15]);
@@ -63,23 +53,14 @@ fn notes_are_lines_among_them() {
     let console = Console::plain(10, 0, Box::new(paper.clone()));
     console.note("base model: greedy 9.8%");
     console.step(&at(1));
-    assert_eq!(
-        paper.lines(),
-        [
-            "base model: greedy 9.8%",
-            "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123"
-        ]
-    );
+    assert_eq!(paper.lines(), ["base model: greedy 9.8%", "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123"]);
     console.step(&at(2));
     assert!(paper.lines()[2].ends_with("s left"), "{:?}", paper.lines());
 }
 
 #[test]
 fn the_time_left_is_that_of_the_steps_to_come() {
-    let mut clock = Clock {
-        first: None,
-        shown: 0,
-    };
+    let mut clock = Clock { first: None, shown: 0 };
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
     // The first step tells nothing: what preceded it is no step.
@@ -95,11 +76,8 @@ fn the_time_left_is_that_of_the_steps_to_come() {
 #[test]
 fn numbers_stand_to_the_right() {
     let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
-    let rows: Vec<Vec<String>> = vec![
-        row(&["addition", "9.8%", "100.0%", "+4.5 [3.1, 5.9]"]),
-        row(&["ages", "12.5%", "–", "-0.4 [-1.0, 0.2]"]),
-        row(&["all"]),
-    ];
+    let rows: Vec<Vec<String>> =
+        vec![row(&["addition", "9.8%", "100.0%", "+4.5 [3.1, 5.9]"]), row(&["ages", "12.5%", "–", "-0.4 [-1.0, 0.2]"]), row(&["all"])];
     let header = ["subject", "base", "last", "gain"];
     let expected = "
 subject    base    last              gain

@@ -23,11 +23,8 @@ impl JsonLines {
     /// # Errors
     /// When the file exists (a record is never overwritten) or cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
+        let file =
+            OpenOptions::new().append(true).create_new(true).open(path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self::over(path, file))
     }
 
@@ -49,19 +46,13 @@ impl JsonLines {
         let kept = File::create(&beside)
             .with_context(|| format!("cannot create {}", beside.display()))
             .and_then(|target| copy_until(path, source, target, last_step))
-            .and_then(|()| {
-                fs::rename(&beside, path)
-                    .with_context(|| format!("cannot replace {}", path.display()))
-            });
+            .and_then(|()| fs::rename(&beside, path).with_context(|| format!("cannot replace {}", path.display())));
         if let Err(error) = kept {
             // The first error is the one to tell; a file left beside harms nobody.
             let _ = fs::remove_file(&beside);
             return Err(error);
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .open(path)
-            .with_context(|| format!("cannot open {}", path.display()))?;
+        let file = OpenOptions::new().append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self::over(path, file))
     }
 
@@ -71,21 +62,14 @@ impl JsonLines {
     /// When the record is no JSON (a map with keys that are not text) or the file cannot be written.
     pub fn write(&mut self, record: &impl Serialize) -> Result<()> {
         self.line.clear();
-        serde_json::to_writer(&mut self.line, record)
-            .with_context(|| format!("cannot write a record to {}", self.path.display()))?;
+        serde_json::to_writer(&mut self.line, record).with_context(|| format!("cannot write a record to {}", self.path.display()))?;
         self.line.push(b'\n');
         // One write a line: a reader, or a crash, sees whole lines or a torn last one, never a mixture.
-        self.file
-            .write_all(&self.line)
-            .with_context(|| format!("cannot write to {}", self.path.display()))
+        self.file.write_all(&self.line).with_context(|| format!("cannot write to {}", self.path.display()))
     }
 
     fn over(path: &Path, file: File) -> Self {
-        Self {
-            path: path.to_owned(),
-            file,
-            line: Vec::new(),
-        }
+        Self { path: path.to_owned(), file, line: Vec::new() }
     }
 }
 
@@ -127,24 +111,17 @@ fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result
         Ok(())
     })?;
     let file = target.into_inner().map_err(|error| error.into_error())?;
-    file.sync_all()
-        .with_context(|| format!("cannot write {}", path.display()))
+    file.sync_all().with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Calls `take` with each record and its line, the line's end cut off. A last line that has no end and does not parse is passed over; any
 /// other that does not parse is an error with file and line.
-fn each_record<T: DeserializeOwned>(
-    path: &Path,
-    file: File,
-    mut take: impl FnMut(T, &[u8]) -> Result<()>,
-) -> Result<()> {
+fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMut(T, &[u8]) -> Result<()>) -> Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
-        reader
-            .read_until(b'\n', &mut line)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        reader.read_until(b'\n', &mut line).with_context(|| format!("cannot read {}", path.display()))?;
         if line.is_empty() {
             break;
         }

@@ -11,10 +11,7 @@ struct Line {
 }
 
 fn line(step: u64) -> Line {
-    Line {
-        step,
-        loss: step as f64 / 2.0,
-    }
+    Line { step, loss: step as f64 / 2.0 }
 }
 
 /// A folder and a file in it with this content.
@@ -70,17 +67,9 @@ fn resuming_keeps_the_steps_of_the_checkpoint() {
     // Torn in the middle of a value, of a key, and of a character ("é" is two bytes; lossy text stands for it).
     check("{\"step\":1}\n{\"step\":2,\"lo", 7, "{\"step\":1}\n");
     check("{\"step\":1}\n{\"st", 7, "{\"step\":1}\n");
-    check(
-        "{\"step\":1}\n{\"step\":2}",
-        7,
-        "{\"step\":1}\n{\"step\":2}\n",
-    );
+    check("{\"step\":1}\n{\"step\":2}", 7, "{\"step\":1}\n{\"step\":2}\n");
     // Several lines a step, as rollouts have.
-    check(
-        "{\"step\":1}\n{\"step\":1}\n{\"step\":2}\n",
-        1,
-        "{\"step\":1}\n{\"step\":1}\n",
-    );
+    check("{\"step\":1}\n{\"step\":1}\n{\"step\":2}\n", 1, "{\"step\":1}\n{\"step\":1}\n");
 }
 
 #[test]
@@ -95,24 +84,15 @@ fn a_torn_character_is_dropped_too() {
 fn a_missing_file_starts_empty() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
-    JsonLines::resume(&path, 4)
-        .unwrap()
-        .write(&line(5))
-        .unwrap();
+    JsonLines::resume(&path, 4).unwrap().write(&line(5)).unwrap();
     assert_eq!(read::<Line>(&path).unwrap(), [line(5)]);
 }
 
 #[test]
 fn a_broken_line_is_named_and_nothing_is_lost() {
     for (content, part) in [
-        (
-            "{\"step\":1}\nnonsense\n{\"step\":2}\n",
-            "line 2: expected ident at column 2",
-        ),
-        (
-            "{\"step\":1}\n\n{\"loss\":1}\n",
-            "line 3: missing field `step`",
-        ),
+        ("{\"step\":1}\nnonsense\n{\"step\":2}\n", "line 2: expected ident at column 2"),
+        ("{\"step\":1}\n\n{\"loss\":1}\n", "line 3: missing field `step`"),
         ("{\"step\":-1}\n", "line 1: invalid value"),
     ] {
         let (folder, path) = file_with(content);
@@ -124,10 +104,7 @@ fn a_broken_line_is_named_and_nothing_is_lost() {
     }
     let (_folder, path) = file_with("{\"step\":1,\"loss\":1}\n{\"step\":2}\n");
     let message = format!("{:#}", read::<Line>(&path).unwrap_err());
-    assert!(
-        message.contains("line 2: missing field `loss`"),
-        "{message}"
-    );
+    assert!(message.contains("line 2: missing field `loss`"), "{message}");
     assert!(read::<Line>(Path::new("no/such.jsonl")).is_err());
 }
 

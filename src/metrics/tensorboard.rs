@@ -34,14 +34,9 @@ impl EventFile {
             .count();
         let seconds = now_s() as u64;
         // The number keeps the order of two files of one second.
-        let path = folder.join(format!(
-            "events.out.tfevents.{seconds:010}.rlvr.{before:04}"
-        ));
-        let file = OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .open(&path)
-            .with_context(|| format!("cannot create {}", path.display()))?;
+        let path = folder.join(format!("events.out.tfevents.{seconds:010}.rlvr.{before:04}"));
+        let file =
+            OpenOptions::new().append(true).create_new(true).open(&path).with_context(|| format!("cannot create {}", path.display()))?;
         let mut events = Self { path, file };
         let mut event = Message::default();
         event.double(1, now_s());
@@ -71,11 +66,7 @@ impl EventFile {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write<'a>(
-        &mut self,
-        step: u64,
-        scalars: impl IntoIterator<Item = (&'a str, f32)>,
-    ) -> Result<()> {
+    pub fn write<'a>(&mut self, step: u64, scalars: impl IntoIterator<Item = (&'a str, f32)>) -> Result<()> {
         let mut summary = Message::default();
         for (tag, number) in scalars {
             let mut value = Message::default();
@@ -98,17 +89,13 @@ impl EventFile {
         record.extend(masked_crc32c(&length).to_le_bytes());
         record.extend(&event.0);
         record.extend(masked_crc32c(&event.0).to_le_bytes());
-        self.file
-            .write_all(&record)
-            .with_context(|| format!("cannot write to {}", self.path.display()))
+        self.file.write_all(&record).with_context(|| format!("cannot write to {}", self.path.display()))
     }
 }
 
 /// Seconds since 1970; 0 on a clock before it, which costs a label and not the run.
 fn now_s() -> f64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
 /// A protobuf message being encoded: each field is `number << 3 | wire type`, then its value.

@@ -57,10 +57,7 @@ fn events(path: &Path) -> Vec<Vec<(u64, Field)>> {
     while !bytes.is_empty() {
         let length = take(&mut bytes, 8);
         assert_eq!(take(&mut bytes, 4), masked_crc32c(length).to_le_bytes());
-        let data = take(
-            &mut bytes,
-            u64::from_le_bytes(length.try_into().unwrap()) as usize,
-        );
+        let data = take(&mut bytes, u64::from_le_bytes(length.try_into().unwrap()) as usize);
         assert_eq!(take(&mut bytes, 4), masked_crc32c(data).to_le_bytes());
         let mut event = fields(data);
         let (number, Field::Fixed64(time)) = event.remove(0) else {
@@ -77,11 +74,7 @@ fn events(path: &Path) -> Vec<Vec<(u64, Field)>> {
 fn the_bytes_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = EventFile::create(folder.path()).unwrap();
-    file.write(
-        300,
-        [("actor/entropy", 0.25), ("critic/score/mean", f32::NAN)],
-    )
-    .unwrap();
+    file.write(300, [("actor/entropy", 0.25), ("critic/score/mean", f32::NAN)]).unwrap();
     let found = events(&file.path);
     assert_eq!(found.len(), 2);
     assert_eq!(found[0], [(3, Field::Bytes(b"brain.Event:2".to_vec()))]);
@@ -91,18 +84,12 @@ fn the_bytes_read_back() {
     };
     let values = fields(summary);
     assert_eq!(values.len(), 2);
-    for ((number, value), (tag, scalar)) in values
-        .iter()
-        .zip([("actor/entropy", 0.25_f32), ("critic/score/mean", f32::NAN)])
-    {
+    for ((number, value), (tag, scalar)) in values.iter().zip([("actor/entropy", 0.25_f32), ("critic/score/mean", f32::NAN)]) {
         let Field::Bytes(value) = value else {
             panic!("a value");
         };
         assert_eq!(*number, 1);
-        let expected = [
-            (1, Field::Bytes(tag.as_bytes().to_vec())),
-            (2, Field::Fixed32(scalar.to_le_bytes())),
-        ];
+        let expected = [(1, Field::Bytes(tag.as_bytes().to_vec())), (2, Field::Fixed32(scalar.to_le_bytes()))];
         assert_eq!(fields(value), expected);
     }
 }
@@ -120,9 +107,6 @@ fn a_resumed_run_says_from_where() {
 
 #[test]
 fn a_missing_folder_is_named() {
-    let message = format!(
-        "{:#}",
-        EventFile::create(Path::new("no/folder")).unwrap_err()
-    );
+    let message = format!("{:#}", EventFile::create(Path::new("no/folder")).unwrap_err());
     assert!(message.contains("no/folder"), "{message}");
 }

@@ -28,12 +28,7 @@ impl Point {
     /// An estimate at a step.
     pub fn new(step: u32, estimate: Estimate) -> Self {
         let Estimate { mean, low, high } = estimate;
-        Self {
-            step,
-            value: mean,
-            low,
-            high,
-        }
+        Self { step, value: mean, low, high }
     }
 }
 
@@ -66,25 +61,14 @@ const INK: &str = "#1f2630";
 pub(super) const QUIET: &str = "#5d6672";
 const SHADE: &str = "#f6f3e8";
 const BASE_LINE: Stroke = Mark::Level.stroke();
-pub(super) const PLAIN: Type = Type {
-    size: 13.0,
-    color: INK,
-    anchor: "start",
-    weight: 400,
-};
+pub(super) const PLAIN: Type = Type { size: 13.0, color: INK, anchor: "start", weight: 400 };
 
 /// Draws the picture, 900 x 520 pixels.
 pub fn svg(curve: &Curve) -> String {
     let mut canvas = Canvas::new(WIDTH, HEIGHT, &curve.title, &curve.caption);
     let top = draw_heading(&mut canvas, curve);
     let bottom = draw_caption(&mut canvas, curve);
-    let frame = Frame {
-        left: 78.0,
-        right: WIDTH - 190.0,
-        top: top + 34.0,
-        bottom: bottom - 52.0,
-        last_step: last_step(curve),
-    };
+    let frame = Frame { left: 78.0, right: WIDTH - 190.0, top: top + 34.0, bottom: bottom - 52.0, last_step: last_step(curve) };
     let smoothed = smoothed(&curve.train);
     // Drawn in this order: the headline, greedy, lies on top.
     let series = [
@@ -105,11 +89,7 @@ pub fn svg(curve: &Curve) -> String {
     for series in &series {
         series.draw_line(&mut canvas);
     }
-    let labels: Vec<EndLabel> = series
-        .iter()
-        .filter_map(Series::label)
-        .chain(base)
-        .collect();
+    let labels: Vec<EndLabel> = series.iter().filter_map(Series::label).chain(base).collect();
     draw_labels(&mut canvas, &frame, &labels);
     canvas.finish()
 }
@@ -117,11 +97,7 @@ pub fn svg(curve: &Curve) -> String {
 /// The last step that anything is known of; at least 1, so that the plane has a width.
 fn last_step(curve: &Curve) -> u32 {
     let train = curve.train.iter().map(|&(step, _)| step);
-    let held_out = curve
-        .greedy
-        .iter()
-        .chain(&curve.sampled)
-        .map(|point| point.step);
+    let held_out = curve.greedy.iter().chain(&curve.sampled).map(|point| point.step);
     let steps = train.chain(held_out).chain(curve.saturation_step);
     steps.max().unwrap_or(0).max(1)
 }
@@ -131,12 +107,7 @@ fn smoothed(train: &[(u32, f32)]) -> Vec<(u32, f64)> {
     let mean_until = |index: usize| {
         let (step, accuracy) = train[index];
         let window = &train[(index + 1).saturating_sub(SATURATION_WINDOW)..=index];
-        let finite = || {
-            window
-                .iter()
-                .map(|&(_, accuracy)| f64::from(accuracy))
-                .filter(|a| a.is_finite())
-        };
+        let finite = || window.iter().map(|&(_, accuracy)| f64::from(accuracy)).filter(|a| a.is_finite());
         let mean = finite().sum::<f64>() / finite().count() as f64;
         (step, if accuracy.is_finite() { mean } else { f64::NAN })
     };
@@ -147,12 +118,7 @@ fn smoothed(train: &[(u32, f32)]) -> Vec<(u32, f64)> {
 fn shade_after_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     if let Some(step) = curve.saturation_step {
         let (x, top) = (frame.x(step), frame.top - STRIP);
-        let corners = [
-            (x, top),
-            (frame.right, top),
-            (frame.right, frame.bottom),
-            (x, frame.bottom),
-        ];
+        let corners = [(x, top), (frame.right, top), (frame.right, frame.bottom), (x, frame.bottom)];
         canvas.area(&corners, SHADE, 1.0);
     }
 }
@@ -163,50 +129,32 @@ fn mark_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
         return;
     };
     let (x, top) = (frame.x(step), frame.top - STRIP);
-    let line = Stroke {
-        dashes: "5 4",
-        ..Stroke::solid(INK, 1.2)
-    };
+    let line = Stroke { dashes: "5 4", ..Stroke::solid(INK, 1.2) };
     canvas.path(&[(x, top), (x, frame.bottom)], line);
     let label = format!("train accuracy saturates at step {step}");
     let needed = text_width(&label, PLAIN.size) + 10.0;
     let to_right = x + needed <= frame.right;
-    let style = Type {
-        weight: 700,
-        anchor: if to_right { "start" } else { "end" },
-        ..PLAIN
-    };
+    let style = Type { weight: 700, anchor: if to_right { "start" } else { "end" }, ..PLAIN };
     let side = if to_right { 7.0 } else { -7.0 };
     canvas.text((x + side, top + 15.0), style, &label);
 }
 
 /// The base model's greedy accuracy as a level to compare with, and its label. A run of one evaluation is nothing but its base.
 fn draw_base(canvas: &mut Canvas, curve: &Curve, frame: &Frame) -> Option<EndLabel> {
-    let base = curve
-        .greedy
-        .first()
-        .filter(|base| base.step == 0 && base.value.is_finite())?;
+    let base = curve.greedy.first().filter(|base| base.step == 0 && base.value.is_finite())?;
     if curve.greedy.len() < 2 {
         return None;
     }
     let y = frame.y(base.value);
     canvas.path(&[(frame.x(0), y), (frame.right, y)], BASE_LINE);
-    Some(EndLabel::new(
-        "base, greedy",
-        base.value,
-        Mark::Level,
-        (frame.right, y),
-    ))
+    Some(EndLabel::new("base, greedy", base.value, Mark::Level, (frame.right, y)))
 }
 
 /// Every step's accuracy, faint, under its mean.
 fn draw_raw_train(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     let place = |&(step, accuracy): &(u32, f32)| (frame.x(step), frame.y(f64::from(accuracy)));
     let points: Vec<_> = curve.train.iter().map(place).collect();
-    let stroke = Stroke {
-        opacity: 0.35,
-        ..Stroke::solid(Mark::Line.color(), 1.0)
-    };
+    let stroke = Stroke { opacity: 0.35, ..Stroke::solid(Mark::Line.color(), 1.0) };
     for piece in pieces(&points) {
         canvas.path(piece, stroke);
     }

@@ -4,20 +4,13 @@
 use super::*;
 
 fn point(step: u32, value: f64) -> Point {
-    Point {
-        step,
-        value,
-        low: value - 0.02,
-        high: value + 0.02,
-    }
+    Point { step, value, low: value - 0.02, high: value + 0.02 }
 }
 
 /// A run of 300 steps that saturates at 131.
 fn usual() -> Curve {
     let accuracy = |step: u32| (0.1 + step as f32 / 131.0).min(1.0);
-    let rise = |top: f64| {
-        move |step: u32| point(step, 0.1 + (top - 0.1) * (f64::from(step) / 100.0).min(1.0))
-    };
+    let rise = |top: f64| move |step: u32| point(step, 0.1 + (top - 0.1) * (f64::from(step) / 100.0).min(1.0));
     Curve {
         title: "One example".into(),
         subtitle: "tiny, GRPO".into(),
@@ -58,10 +51,7 @@ fn a_usual_run() {
     }
     let rows = label_rows(&picture);
     assert_eq!(rows.len(), 4);
-    assert!(
-        rows.windows(2).all(|pair| pair[1] - pair[0] >= 18.9),
-        "{rows:?}"
-    );
+    assert!(rows.windows(2).all(|pair| pair[1] - pair[0] >= 18.9), "{rows:?}");
 }
 
 #[test]
@@ -71,50 +61,23 @@ fn no_picture_holds_what_is_not_a_number() {
     gaps.train[299].1 = f32::INFINITY;
     gaps.greedy[3].value = f64::NAN;
     gaps.sampled[0].low = f64::NAN;
-    gaps.sampled[15] = Point {
-        step: 300,
-        value: f64::NAN,
-        low: f64::NAN,
-        high: f64::NAN,
-    };
-    let short = Curve {
-        train: vec![(1, 0.0), (2, 1.0)],
-        greedy: vec![point(0, 0.1)],
-        ..Curve::default()
-    };
-    let nothing_finite = Curve {
-        train: vec![(1, f32::NAN); 6],
-        greedy: vec![point(0, f64::NAN)],
-        saturation_step: Some(0),
-        ..Curve::default()
-    };
-    let late = Curve {
-        saturation_step: Some(300),
-        ..usual()
-    };
+    gaps.sampled[15] = Point { step: 300, value: f64::NAN, low: f64::NAN, high: f64::NAN };
+    let short = Curve { train: vec![(1, 0.0), (2, 1.0)], greedy: vec![point(0, 0.1)], ..Curve::default() };
+    let nothing_finite =
+        Curve { train: vec![(1, f32::NAN); 6], greedy: vec![point(0, f64::NAN)], saturation_step: Some(0), ..Curve::default() };
+    let late = Curve { saturation_step: Some(300), ..usual() };
     for curve in [gaps, short, nothing_finite.clone(), late, Curve::default()] {
         let picture = svg(&curve);
-        assert!(
-            !picture.contains("NaN") && !picture.contains("inf"),
-            "{picture}"
-        );
-        assert_eq!(
-            picture.matches("<text").count(),
-            picture.matches("</text>").count()
-        );
+        assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
+        assert_eq!(picture.matches("<text").count(), picture.matches("</text>").count());
     }
     assert!(svg(&nothing_finite).contains("no accuracy was recorded"));
 }
 
 #[test]
 fn a_late_saturation_is_named_to_its_left() {
-    let picture = svg(&Curve {
-        saturation_step: Some(290),
-        ..usual()
-    });
-    let label = picture
-        .lines()
-        .find(|line| line.contains("saturates at step 290"));
+    let picture = svg(&Curve { saturation_step: Some(290), ..usual() });
+    let label = picture.lines().find(|line| line.contains("saturates at step 290"));
     assert!(label.unwrap().contains("text-anchor=\"end\""));
 }
 

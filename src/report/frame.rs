@@ -13,12 +13,7 @@ pub(super) struct Frame {
 
 const GRID: &str = "#dfe3e8";
 const AXIS: &str = "#6b7480";
-const TICK: Type = Type {
-    size: 12.0,
-    color: "#4b535d",
-    anchor: "middle",
-    weight: 400,
-};
+const TICK: Type = Type { size: 12.0, color: "#4b535d", anchor: "middle", weight: 400 };
 
 impl Frame {
     pub fn x(&self, step: u32) -> f64 {
@@ -39,14 +34,8 @@ impl Frame {
         for percent in (0..=100).step_by(20) {
             let y = self.y(f64::from(percent) / 100.0);
             let line = [(self.left, y), (self.right, y)];
-            canvas.path(
-                &line,
-                Stroke::solid(if percent == 0 { AXIS } else { GRID }, 1.0),
-            );
-            let end = Type {
-                anchor: "end",
-                ..TICK
-            };
+            canvas.path(&line, Stroke::solid(if percent == 0 { AXIS } else { GRID }, 1.0));
+            let end = Type { anchor: "end", ..TICK };
             canvas.text((self.left - 9.0, y + 4.0), end, &format!("{percent}%"));
         }
         for step in step_ticks(self.last_step) {
@@ -93,13 +82,7 @@ mod tests {
 
     #[test]
     fn the_plane_ends_at_its_edges() {
-        let frame = Frame {
-            left: 10.0,
-            right: 110.0,
-            top: 20.0,
-            bottom: 220.0,
-            last_step: 0,
-        };
+        let frame = Frame { left: 10.0, right: 110.0, top: 20.0, bottom: 220.0, last_step: 0 };
         assert_eq!((frame.x(0), frame.x(1), frame.x(9)), (10.0, 110.0, 110.0));
         assert_eq!((frame.y(0.0), frame.y(1.0)), (220.0, 20.0));
         assert_eq!((frame.y(-1.0), frame.y(1.2)), (220.0, 20.0));

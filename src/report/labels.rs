@@ -24,9 +24,7 @@ pub(super) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> 
     }
 
     let highest = (high - gap * wanted.len().saturating_sub(1) as f64).max(low);
-    let means = blocks
-        .iter()
-        .flat_map(|&(sum, count)| std::iter::repeat_n(sum / count as f64, count));
+    let means = blocks.iter().flat_map(|&(sum, count)| std::iter::repeat_n(sum / count as f64, count));
     let mut placed = vec![0.0; wanted.len()];
     for (rank, (&index, z)) in order.iter().zip(means).enumerate() {
         placed[index] = z.clamp(low, highest) + rank as f64 * gap;

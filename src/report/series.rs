@@ -45,12 +45,7 @@ impl Mark {
             Self::Dot | Self::Diamond => (2.4, ""),
             Self::Level => (1.3, "1.5 4"),
         };
-        Stroke {
-            color: self.color(),
-            width,
-            opacity: 1.0,
-            dashes,
-        }
+        Stroke { color: self.color(), width, opacity: 1.0, dashes }
     }
 
     fn draw_at(self, canvas: &mut Canvas, place: (f64, f64), radius: f64, rim: &str) {
@@ -80,34 +75,21 @@ impl Series {
 
     /// Accuracy on held-out problems with its band.
     pub fn held_out(mark: Mark, evaluations: &[Point], frame: &Frame) -> Self {
-        let name = if mark == Mark::Dot {
-            "held-out, greedy"
-        } else {
-            "held-out, sampled"
-        };
+        let name = if mark == Mark::Dot { "held-out, greedy" } else { "held-out, sampled" };
         let values = evaluations.iter().map(|point| (point.step, point.value));
         let mut series = Self::new(name, mark, values, frame);
         series.band = evaluations
             .iter()
             .map(|point| {
                 // No value, no interval, whatever the ends say.
-                let low = if point.value.is_finite() {
-                    point.low
-                } else {
-                    f64::NAN
-                };
+                let low = if point.value.is_finite() { point.low } else { f64::NAN };
                 (frame.x(point.step), frame.y(low), frame.y(point.high))
             })
             .collect();
         series
     }
 
-    fn new(
-        name: &'static str,
-        mark: Mark,
-        values: impl Iterator<Item = (u32, f64)> + Clone,
-        frame: &Frame,
-    ) -> Self {
+    fn new(name: &'static str, mark: Mark, values: impl Iterator<Item = (u32, f64)> + Clone, frame: &Frame) -> Self {
         let place = |(step, value): (u32, f64)| (frame.x(step), frame.y(value));
         let last = values.clone().filter(|(_, value)| value.is_finite()).last();
         Self {
@@ -131,10 +113,7 @@ impl Series {
             let lower = stretch.iter().map(|&(x, low, _)| (x, low));
             let outline: Vec<_> = upper.chain(lower.rev()).collect();
             if stretch.len() == 1 {
-                let bar = Stroke {
-                    opacity: 0.4,
-                    ..Stroke::solid(self.mark.color(), 4.0)
-                };
+                let bar = Stroke { opacity: 0.4, ..Stroke::solid(self.mark.color(), 4.0) };
                 canvas.path(&outline, bar);
             } else {
                 canvas.area(&outline, self.mark.color(), 0.16);
@@ -161,9 +140,7 @@ impl Series {
 
 /// The stretches of points without gaps.
 pub(super) fn pieces(points: &[(f64, f64)]) -> impl Iterator<Item = &[(f64, f64)]> {
-    points
-        .split(|(_, y)| !y.is_finite())
-        .filter(|piece| !piece.is_empty())
+    points.split(|(_, y)| !y.is_finite()).filter(|piece| !piece.is_empty())
 }
 
 /// A line's last value and name, to stand right of the plot.
@@ -178,12 +155,7 @@ pub(super) struct EndLabel {
 
 impl EndLabel {
     pub fn new(name: &'static str, value: f64, mark: Mark, end: (f64, f64)) -> Self {
-        Self {
-            name,
-            value,
-            mark,
-            end,
-        }
+        Self { name, value, mark, end }
     }
 }
 
@@ -197,21 +169,13 @@ pub(super) fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[EndLabel
         let key = frame.right + 17.0;
         let (end_x, end_y) = label.end;
         if (y - end_y).abs() > 1.5 && frame.right - end_x < 60.0 {
-            let lead = Stroke {
-                opacity: 0.6,
-                ..Stroke::solid(color, 0.9)
-            };
+            let lead = Stroke { opacity: 0.6, ..Stroke::solid(color, 0.9) };
             let lead_from = (end_x + 6.0, end_y);
             canvas.path(&[lead_from, (key - 4.0, y)], lead);
         }
         canvas.path(&[(key, y), (key + 14.0, y)], label.mark.stroke());
         label.mark.draw_at(canvas, (key + 7.0, y), 3.0, color);
-        let style = Type {
-            size: 12.5,
-            color: label.mark.text_color(),
-            anchor: "start",
-            weight: 400,
-        };
+        let style = Type { size: 12.5, color: label.mark.text_color(), anchor: "start", weight: 400 };
         let value = percent(label.value);
         let name = format!(" {}", label.name);
         let spans = [(700, value.as_str()), (400, name.as_str())];
@@ -222,10 +186,5 @@ pub(super) fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[EndLabel
 /// `88.9%`, and the ends of the scale without decimals.
 fn percent(share: f64) -> String {
     let text = format!("{:.1}", 100.0 * share);
-    format!(
-        "{}%",
-        text.strip_suffix(".0")
-            .filter(|t| *t == "0" || *t == "100")
-            .unwrap_or(&text)
-    )
+    format!("{}%", text.strip_suffix(".0").filter(|t| *t == "0" || *t == "100").unwrap_or(&text))
 }

@@ -33,12 +33,7 @@ pub(super) struct Type {
 
 impl Stroke {
     pub fn solid(color: &'static str, width: f64) -> Self {
-        Self {
-            color,
-            width,
-            opacity: 1.0,
-            dashes: "",
-        }
+        Self { color, width, opacity: 1.0, dashes: "" }
     }
 }
 
@@ -69,26 +64,10 @@ impl Canvas {
 
     /// A line of text of several weights, turned by `degrees` around its position.
     pub fn spans(&mut self, (x, y): (f64, f64), style: Type, spans: &[(u32, &str)], degrees: f64) {
-        let Type {
-            size,
-            color,
-            anchor,
-            ..
-        } = style;
-        let turn = if degrees == 0.0 {
-            String::new()
-        } else {
-            format!(r#" transform="rotate({degrees} {x:.1} {y:.1})""#)
-        };
-        let inner: String = spans
-            .iter()
-            .map(|(weight, content)| {
-                format!(
-                    r#"<tspan font-weight="{weight}">{}</tspan>"#,
-                    escape(content)
-                )
-            })
-            .collect();
+        let Type { size, color, anchor, .. } = style;
+        let turn = if degrees == 0.0 { String::new() } else { format!(r#" transform="rotate({degrees} {x:.1} {y:.1})""#) };
+        let inner: String =
+            spans.iter().map(|(weight, content)| format!(r#"<tspan font-weight="{weight}">{}</tspan>"#, escape(content))).collect();
         self.line(format_args!(
             r#"<text x="{x:.1}" y="{y:.1}" font-size="{size}" fill="{color}" text-anchor="{anchor}"{turn}>{inner}</text>"#
         ));
@@ -100,12 +79,7 @@ impl Canvas {
             self.dot(*point, stroke.width.max(2.0), stroke.color, stroke.color);
             return;
         }
-        let Stroke {
-            color,
-            width,
-            opacity,
-            dashes,
-        } = stroke;
+        let Stroke { color, width, opacity, dashes } = stroke;
         let mut extra = String::new();
         if opacity < 1.0 {
             let _ = write!(extra, r#" stroke-opacity="{opacity}""#);
@@ -122,25 +96,19 @@ impl Canvas {
     /// A filled polygon.
     pub fn area(&mut self, points: &[(f64, f64)], color: &str, opacity: f64) {
         let d = path_data(points);
-        self.line(format_args!(
-            r#"<path d="{d}Z" fill="{color}" fill-opacity="{opacity}"/>"#
-        ));
+        self.line(format_args!(r#"<path d="{d}Z" fill="{color}" fill-opacity="{opacity}"/>"#));
     }
 
     /// A circle with a rim.
     pub fn dot(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, rim: &str) {
-        self.line(format_args!(
-            r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="{fill}" stroke="{rim}" stroke-width="1.3"/>"#
-        ));
+        self.line(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="{fill}" stroke="{rim}" stroke-width="1.3"/>"#));
     }
 
     /// A square on its tip, about as large as a dot of this radius.
     pub fn diamond(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, rim: &str) {
         let r = radius * 1.3;
         let d = path_data(&[(x, y - r), (x + r, y), (x, y + r), (x - r, y)]);
-        self.line(format_args!(
-            r#"<path d="{d}Z" fill="{fill}" stroke="{rim}" stroke-width="1.3"/>"#
-        ));
+        self.line(format_args!(r#"<path d="{d}Z" fill="{fill}" stroke="{rim}" stroke-width="1.3"/>"#));
     }
 
     fn line(&mut self, element: std::fmt::Arguments) {
@@ -181,10 +149,7 @@ mod tests {
 
     #[test]
     fn text_is_safe_in_xml() {
-        assert_eq!(
-            escape("a<b & \"c\"\u{1b}[0m\n"),
-            "a&lt;b &amp; &quot;c&quot;[0m "
-        );
+        assert_eq!(escape("a<b & \"c\"\u{1b}[0m\n"), "a&lt;b &amp; &quot;c&quot;[0m ");
     }
 
     #[test]

@@ -8,15 +8,8 @@ use crate::eval::statistics::SATURATION_WINDOW;
 
 /// Title and subtitle; returns where they end.
 pub(super) fn draw_heading(canvas: &mut Canvas, curve: &Curve) -> f64 {
-    let title = Type {
-        size: 19.0,
-        weight: 700,
-        ..PLAIN
-    };
-    let subtitle = Type {
-        color: QUIET,
-        ..PLAIN
-    };
+    let title = Type { size: 19.0, weight: 700, ..PLAIN };
+    let subtitle = Type { color: QUIET, ..PLAIN };
     let mut y = 14.0;
     for (style, text, lines) in [(title, &curve.title, 2), (subtitle, &curve.subtitle, 2)] {
         for line in wrap(text, style.size, WIDTH - 2.0 * SIDE, lines) {
@@ -43,36 +36,17 @@ pub(super) fn draw_notes(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     let trained = curve.train.iter().any(|(_, accuracy)| accuracy.is_finite());
     let mut points = curve.greedy.iter().chain(&curve.sampled);
     let evaluated = points.any(|point| point.value.is_finite());
-    let note = Type {
-        size: 11.0,
-        color: QUIET,
-        anchor: "end",
-        weight: 400,
-    };
+    let note = Type { size: 11.0, color: QUIET, anchor: "end", weight: 400 };
     let steps = format!("thin: every step, thick: mean of {SATURATION_WINDOW}");
-    let parts: Vec<&str> = [
-        (trained, steps.as_str()),
-        (evaluated, "bands: 95% intervals"),
-        (curve.saturation_step.is_some(), "shaded: after saturation"),
-    ]
-    .iter()
-    .filter_map(|&(drawn, part)| drawn.then_some(part))
-    .collect();
-    canvas.text(
-        (WIDTH - SIDE, frame.bottom + 39.0),
-        note,
-        &parts.join(" · "),
-    );
+    let parts: Vec<&str> =
+        [(trained, steps.as_str()), (evaluated, "bands: 95% intervals"), (curve.saturation_step.is_some(), "shaded: after saturation")]
+            .iter()
+            .filter_map(|&(drawn, part)| drawn.then_some(part))
+            .collect();
+    canvas.text((WIDTH - SIDE, frame.bottom + 39.0), note, &parts.join(" · "));
     if !trained && !evaluated {
-        let middle = (
-            (frame.left + frame.right) / 2.0,
-            (frame.top + frame.bottom) / 2.0,
-        );
-        let style = Type {
-            color: QUIET,
-            anchor: "middle",
-            ..PLAIN
-        };
+        let middle = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
+        let style = Type { color: QUIET, anchor: "middle", ..PLAIN };
         canvas.text(middle, style, "no accuracy was recorded");
     }
 }

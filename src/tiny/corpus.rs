@@ -113,10 +113,7 @@ mod tests {
     fn check_share(what: &str, hits: usize, count: usize, share: f64) {
         let found = hits as f64 / count as f64;
         let deviation = (share * (1.0 - share) / count as f64).sqrt();
-        assert!(
-            (found - share).abs() <= 4.0 * deviation + 1e-12,
-            "{what}: {found:.4} of {count}, expected {share}"
-        );
+        assert!((found - share).abs() <= 4.0 * deviation + 1e-12, "{what}: {found:.4} of {count}, expected {share}");
     }
 
     #[test]
@@ -125,77 +122,33 @@ mod tests {
         let forward: Vec<_> = (0..50).map(|index| corpus.document(index)).collect();
         let backward: Vec<_> = (0..50).rev().map(|index| corpus.document(index)).collect();
         assert!(forward.iter().eq(backward.iter().rev()));
-        assert_ne!(
-            corpus.document(0),
-            Corpus::new(Mixture::default(), 6).document(0)
-        );
+        assert_ne!(corpus.document(0), Corpus::new(Mixture::default(), 6).document(0));
     }
 
     #[test]
     fn shares_are_the_mixture_s() {
         let mixture = Mixture::default();
         let all = documents(mixture.clone(), 60_000);
-        check_share(
-            "endless",
-            all.iter().filter(|document| !document.ends).count(),
-            all.len(),
-            mixture.repeats,
-        );
-        let next = all
-            .iter()
-            .filter(|document| document.response.contains("\nQ:"))
-            .count();
+        check_share("endless", all.iter().filter(|document| !document.ends).count(), all.len(), mixture.repeats);
+        let next = all.iter().filter(|document| document.response.contains("\nQ:")).count();
         check_share("next question", next, all.len(), mixture.next_question);
         for (subject, shares) in &mixture.subjects {
-            let own: Vec<_> = all
-                .iter()
-                .filter(|document| document.subject == subject)
-                .collect();
+            let own: Vec<_> = all.iter().filter(|document| document.subject == subject).collect();
             check_share(subject, own.len(), all.len(), 0.1);
             let guess = 1.0 - shares.careful - shares.sketch - shares.ramble;
-            let ways = [
-                (Way::Careful, shares.careful),
-                (Way::Sketch, shares.sketch),
-                (Way::Ramble, shares.ramble),
-                (Way::Guess, guess),
-            ];
+            let ways = [(Way::Careful, shares.careful), (Way::Sketch, shares.sketch), (Way::Ramble, shares.ramble), (Way::Guess, guess)];
             for (way, share) in ways {
                 let taken: Vec<_> = own.iter().filter(|document| document.way == way).collect();
                 check_share(&format!("{subject} {way:?}"), taken.len(), own.len(), share);
-                let first = |document: &Document| {
-                    document
-                        .response
-                        .split('\n')
-                        .next()
-                        .is_some_and(|text| text.contains("\\boxed{"))
-                };
+                let first = |document: &Document| document.response.split('\n').next().is_some_and(|text| text.contains("\\boxed{"));
                 let boxed = taken.iter().filter(|document| first(document)).count();
-                check_share(
-                    &format!("{subject} {way:?} boxed"),
-                    boxed,
-                    taken.len(),
-                    shares.boxed,
-                );
+                check_share(&format!("{subject} {way:?} boxed"), boxed, taken.len(), shares.boxed);
                 let right = taken.iter().filter(|document| document.right).count();
                 match way {
-                    Way::Careful => check_share(
-                        &format!("{subject} careful right"),
-                        right,
-                        taken.len(),
-                        mixture.careful_right,
-                    ),
-                    Way::Sketch => check_share(
-                        &format!("{subject} sketch right"),
-                        right,
-                        taken.len(),
-                        shares.sketch_right,
-                    ),
+                    Way::Careful => check_share(&format!("{subject} careful right"), right, taken.len(), mixture.careful_right),
+                    Way::Sketch => check_share(&format!("{subject} sketch right"), right, taken.len(), shares.sketch_right),
                     // One in nine two-digit, or ten one-digit, numbers at the very most.
-                    _ => assert!(
-                        right * 6 < taken.len(),
-                        "{subject} {way:?}: {right} of {}",
-                        taken.len()
-                    ),
+                    _ => assert!(right * 6 < taken.len(), "{subject} {way:?}: {right} of {}", taken.len()),
                 }
             }
         }
@@ -204,27 +157,15 @@ mod tests {
     #[test]
     fn careful_first_is_careful_everywhere() {
         let all = documents(Mixture::default().careful_first(0.9), 20_000);
-        let careful: Vec<_> = all
-            .iter()
-            .filter(|document| document.way == Way::Careful)
-            .collect();
+        let careful: Vec<_> = all.iter().filter(|document| document.way == Way::Careful).collect();
         check_share("careful", careful.len(), all.len(), 0.9);
-        check_share(
-            "right",
-            careful.iter().filter(|document| document.right).count(),
-            careful.len(),
-            0.98,
-        );
+        check_share("right", careful.iter().filter(|document| document.right).count(), careful.len(), 0.98);
     }
 
     #[test]
     fn openings_are_classified_as_what_they_are() {
         for document in documents(Mixture::default(), 5_000) {
-            assert_eq!(
-                ways::classify(&document.response),
-                document.way,
-                "{document:?}"
-            );
+            assert_eq!(ways::classify(&document.response), document.way, "{document:?}");
         }
     }
 
@@ -234,25 +175,13 @@ mod tests {
         let mut held_out: HashMap<String, Split> = HashMap::new();
         for subject in SUBJECTS {
             let mut stream = Stream::new(3, Purpose::Problems, 0);
-            for exercise in (0..20_000)
-                .map(|_| subject.exercise(&mut stream))
-                .filter(|exercise| exercise.split() != Split::Train)
-            {
-                held_out.extend(
-                    exercise
-                        .questions
-                        .clone()
-                        .map(|question| (question, exercise.split())),
-                );
+            for exercise in (0..20_000).map(|_| subject.exercise(&mut stream)).filter(|exercise| exercise.split() != Split::Train) {
+                held_out.extend(exercise.questions.clone().map(|question| (question, exercise.split())));
             }
         }
         for document in documents(Mixture::default(), 20_000) {
             let text = document.prompt.clone() + &document.response;
-            for question in text
-                .split("Q: ")
-                .skip(1)
-                .filter_map(|part| part.split("\nA:").next())
-            {
+            for question in text.split("Q: ").skip(1).filter_map(|part| part.split("\nA:").next()) {
                 assert_eq!(held_out.get(question), None, "{question}");
             }
         }

@@ -48,13 +48,7 @@ const HARD: f64 = 0.25;
 
 impl Default for Mixture {
     fn default() -> Self {
-        let shares = |careful, sketch, sketch_right, boxed| Shares {
-            careful,
-            sketch,
-            ramble: 0.12,
-            sketch_right,
-            boxed,
-        };
+        let shares = |careful, sketch, sketch_right, boxed| Shares { careful, sketch, ramble: 0.12, sketch_right, boxed };
         let subjects = [
             ("addition", shares(0.20, 0.28, HARD, 0.40)),
             ("subtraction", shares(0.14, 0.28, HARD, 0.38)),
@@ -73,10 +67,7 @@ impl Default for Mixture {
             repeats: 0.10,
             next_question: 0.10,
             most_sentences: 9,
-            subjects: subjects
-                .into_iter()
-                .map(|(name, shares)| (name.to_string(), shares))
-                .collect(),
+            subjects: subjects.into_iter().map(|(name, shares)| (name.to_string(), shares)).collect(),
         }
     }
 }
@@ -89,76 +80,37 @@ impl Mixture {
         let mut first = self.clone();
         for shares in first.subjects.values_mut() {
             let rest = 1.0 - shares.careful;
-            let scale = if rest > 0.0 {
-                (1.0 - share) / rest
-            } else {
-                0.0
-            };
-            *shares = Shares {
-                careful: share,
-                sketch: shares.sketch * scale,
-                ramble: shares.ramble * scale,
-                ..*shares
-            };
+            let scale = if rest > 0.0 { (1.0 - share) / rest } else { 0.0 };
+            *shares = Shares { careful: share, sketch: shares.sketch * scale, ramble: shares.ramble * scale, ..*shares };
         }
         first
     }
 
     /// The shares of a subject. A subject that the mixture lacks, which `validate` refuses, is only guessed at.
     pub fn shares(&self, subject: &str) -> Shares {
-        let nothing = Shares {
-            careful: 0.0,
-            sketch: 0.0,
-            ramble: 0.0,
-            sketch_right: 0.0,
-            boxed: 0.0,
-        };
+        let nothing = Shares { careful: 0.0, sketch: 0.0, ramble: 0.0, sketch_right: 0.0, boxed: 0.0 };
         self.subjects.get(subject).copied().unwrap_or(nothing)
     }
 
     /// Refuses what cannot be a mixture: numbers that are no probabilities, shares over 1, subjects that do not exist or are left out.
     pub fn validate(&self) -> Result<()> {
         let probability = |name: String, value: f64| {
-            ensure!(
-                (0.0..=1.0).contains(&value),
-                "mixture: {name} is {value}; a probability lies between 0 and 1"
-            );
+            ensure!((0.0..=1.0).contains(&value), "mixture: {name} is {value}; a probability lies between 0 and 1");
             Ok(())
         };
         probability("careful_right".to_string(), self.careful_right)?;
         probability("bold".to_string(), self.bold)?;
-        probability(
-            "repeats + next_question".to_string(),
-            self.repeats + self.next_question,
-        )?;
+        probability("repeats + next_question".to_string(), self.repeats + self.next_question)?;
         probability("repeats".to_string(), self.repeats)?;
         probability("next_question".to_string(), self.next_question)?;
-        ensure!(
-            self.most_sentences > 0,
-            "mixture: most_sentences is 0; rambling takes at least 1 sentence"
-        );
+        ensure!(self.most_sentences > 0, "mixture: most_sentences is 0; rambling takes at least 1 sentence");
         let known = SUBJECTS.map(|subject| subject.name);
         for (name, shares) in &self.subjects {
             if !known.contains(&name.as_str()) {
-                bail!(
-                    "mixture: unknown subject {name:?}; the subjects are {}",
-                    known.join(", ")
-                );
+                bail!("mixture: unknown subject {name:?}; the subjects are {}", known.join(", "));
             }
-            let Shares {
-                careful,
-                sketch,
-                ramble,
-                sketch_right,
-                boxed,
-            } = *shares;
-            let parts = [
-                ("careful", careful),
-                ("sketch", sketch),
-                ("ramble", ramble),
-                ("sketch_right", sketch_right),
-                ("boxed", boxed),
-            ];
+            let Shares { careful, sketch, ramble, sketch_right, boxed } = *shares;
+            let parts = [("careful", careful), ("sketch", sketch), ("ramble", ramble), ("sketch_right", sketch_right), ("boxed", boxed)];
             for (part, value) in parts {
                 probability(format!("subjects.{name}.{part}"), value)?;
             }
@@ -169,15 +121,8 @@ impl Mixture {
                 "mixture: subjects.{name}: careful, sketch and ramble sum to {sum}, over 1; guesses are what they leave"
             );
         }
-        let missing: Vec<_> = known
-            .into_iter()
-            .filter(|name| !self.subjects.contains_key(*name))
-            .collect();
-        ensure!(
-            missing.is_empty(),
-            "mixture: no shares for {}; each subject needs them",
-            missing.join(", ")
-        );
+        let missing: Vec<_> = known.into_iter().filter(|name| !self.subjects.contains_key(*name)).collect();
+        ensure!(missing.is_empty(), "mixture: no shares for {}; each subject needs them", missing.join(", "));
         Ok(())
     }
 }
@@ -199,14 +144,8 @@ mod tests {
         let first = Mixture::default().careful_first(0.9);
         first.validate().expect("valid");
         let shares = first.shares("addition");
-        assert!(
-            (shares.careful - 0.9).abs() < 1e-12
-                && (shares.sketch - 0.28 / 0.8 * 0.1).abs() < 1e-12
-        );
-        Mixture::default()
-            .careful_first(1.0)
-            .validate()
-            .expect("all careful");
+        assert!((shares.careful - 0.9).abs() < 1e-12 && (shares.sketch - 0.28 / 0.8 * 0.1).abs() < 1e-12);
+        Mixture::default().careful_first(1.0).validate().expect("all careful");
     }
 
     #[test]
@@ -221,32 +160,9 @@ mod tests {
         check(|mixture| mixture.bold = f64::NAN, "bold is NaN");
         check(|mixture| mixture.repeats = 0.95, "repeats + next_question");
         check(|mixture| mixture.most_sentences = 0, "most_sentences");
-        check(
-            |mixture| mixture.subjects.retain(|name, _| name != "bags"),
-            "no shares for bags",
-        );
-        check(
-            |mixture| {
-                mixture
-                    .subjects
-                    .extend([("chess".to_string(), mixture.shares("bags"))])
-            },
-            "the subjects are addition,",
-        );
-        check(
-            |mixture| {
-                mixture
-                    .subjects
-                    .values_mut()
-                    .for_each(|shares| shares.careful = 0.9)
-            },
-            "over 1",
-        );
-        assert!(
-            toml::from_str::<Mixture>("carefull = 1")
-                .expect_err("unknown")
-                .to_string()
-                .contains("careful_right")
-        );
+        check(|mixture| mixture.subjects.retain(|name, _| name != "bags"), "no shares for bags");
+        check(|mixture| mixture.subjects.extend([("chess".to_string(), mixture.shares("bags"))]), "the subjects are addition,");
+        check(|mixture| mixture.subjects.values_mut().for_each(|shares| shares.careful = 0.9), "over 1");
+        assert!(toml::from_str::<Mixture>("carefull = 1").expect_err("unknown").to_string().contains("careful_right"));
     }
 }

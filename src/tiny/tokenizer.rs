@@ -54,18 +54,8 @@ pub struct Encoded {
 pub fn train(mixture: &Mixture) -> Result<Tokenizer> {
     let corpus = Corpus::new(mixture.clone(), SAMPLE_SEED);
     let mut tokenizer = Tokenizer::new(BPE::default());
-    let split = Split::new(
-        SplitPattern::Regex(SPLITTING.to_string()),
-        SplitDelimiterBehavior::Isolated,
-        false,
-    );
-    let parts: Vec<PreTokenizerWrapper> = vec![
-        split
-            .map_err(plain)
-            .context("Qwen2's splitting pattern")?
-            .into(),
-        bytes().into(),
-    ];
+    let split = Split::new(SplitPattern::Regex(SPLITTING.to_string()), SplitDelimiterBehavior::Isolated, false);
+    let parts: Vec<PreTokenizerWrapper> = vec![split.map_err(plain).context("Qwen2's splitting pattern")?.into(), bytes().into()];
     tokenizer
         .with_normalizer(Some(NFC))
         .map_err(plain)?
@@ -80,29 +70,18 @@ pub fn train(mixture: &Mixture) -> Result<Tokenizer> {
         .show_progress(false)
         .build()
         .into();
-    let texts = (0..SAMPLE_DOCUMENTS)
-        .map(|index| corpus.document(index))
-        .map(|document| document.prompt + &document.response);
-    tokenizer
-        .train(&mut trainer, texts)
-        .map_err(plain)
-        .context("training the tokenizer")?;
+    let texts = (0..SAMPLE_DOCUMENTS).map(|index| corpus.document(index)).map(|document| document.prompt + &document.response);
+    tokenizer.train(&mut trainer, texts).map_err(plain).context("training the tokenizer")?;
     Ok(tokenizer)
 }
 
 /// The tokens of a document, cut at the limit.
 pub fn encode(tokenizer: &Tokenizer, document: &Document) -> Result<Encoded> {
-    let ids = |text: &str| {
-        tokenizer
-            .encode_fast(text, false)
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(plain)
-    };
+    let ids = |text: &str| tokenizer.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()).map_err(plain);
     let (prompt, mut response) = (ids(&document.prompt)?, ids(&document.response)?);
     if document.ends {
         let end = tokenizer.token_to_id(END_TOKEN);
-        response
-            .push(end.with_context(|| format!("the tokenizer has no {END_TOKEN}; train it anew"))?);
+        response.push(end.with_context(|| format!("the tokenizer has no {END_TOKEN}; train it anew"))?);
     }
     response.truncate(RESPONSE_TOKENS);
     Ok(Encoded { prompt, response })
@@ -110,9 +89,7 @@ pub fn encode(tokenizer: &Tokenizer, document: &Document) -> Result<Encoded> {
 
 /// The files that stand beside the weights, by name: the tokenizer itself, its configuration, and how to generate.
 pub fn files(tokenizer: &Tokenizer) -> Result<[(&'static str, String); 3]> {
-    let end = tokenizer
-        .token_to_id(END_TOKEN)
-        .with_context(|| format!("the tokenizer has no {END_TOKEN}"))?;
+    let end = tokenizer.token_to_id(END_TOKEN).with_context(|| format!("the tokenizer has no {END_TOKEN}"))?;
     let configuration = json!({
         "tokenizer_class": "Qwen2Tokenizer",
         "model_max_length": CONTEXT_TOKENS,
@@ -135,14 +112,8 @@ pub fn files(tokenizer: &Tokenizer) -> Result<[(&'static str, String); 3]> {
     });
     Ok([
         ("tokenizer.json", tokenizer.to_string(true).map_err(plain)?),
-        (
-            "tokenizer_config.json",
-            serde_json::to_string_pretty(&configuration)?,
-        ),
-        (
-            "generation_config.json",
-            serde_json::to_string_pretty(&generation)?,
-        ),
+        ("tokenizer_config.json", serde_json::to_string_pretty(&configuration)?),
+        ("generation_config.json", serde_json::to_string_pretty(&generation)?),
     ])
 }
 
@@ -167,11 +138,7 @@ mod tests {
     }
 
     fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
-        tokenizer
-            .encode_fast(text, false)
-            .expect("any text has tokens")
-            .get_ids()
-            .to_vec()
+        tokenizer.encode_fast(text, false).expect("any text has tokens").get_ids().to_vec()
     }
 
     #[test]
@@ -183,10 +150,7 @@ mod tests {
         assert_eq!(tokenizer.get_vocab_size(true), VOCABULARY);
         assert_eq!(tokenizer.token_to_id(END_TOKEN), Some(0));
         let loaded: Tokenizer = text.parse().expect("loads again");
-        assert_eq!(
-            ids(&loaded, "Q: What is 334+556?\nA:"),
-            ids(&tokenizer, "Q: What is 334+556?\nA:")
-        );
+        assert_eq!(ids(&loaded, "Q: What is 334+556?\nA:"), ids(&tokenizer, "Q: What is 334+556?\nA:"));
     }
 
     #[test]
@@ -195,39 +159,23 @@ mod tests {
         let colon = tokenizer.token_to_id(":").expect("a byte");
         for document in (0..3_000).map(|index| corpus.document(index)) {
             let whole = document.prompt.clone() + &document.response;
-            let both = [
-                ids(&tokenizer, &document.prompt),
-                ids(&tokenizer, &document.response),
-            ]
-            .concat();
+            let both = [ids(&tokenizer, &document.prompt), ids(&tokenizer, &document.response)].concat();
             assert_eq!(both, ids(&tokenizer, &whole), "{whole}");
             assert_eq!(tokenizer.decode(&both, false).expect("decodes"), whole);
             let encoded = encode(&tokenizer, &document).expect("encodes");
             assert_eq!(encoded.prompt.last(), Some(&colon));
             assert_ne!(encoded.response.first(), Some(&colon));
             assert!(encoded.prompt.len() <= 26 && encoded.response.len() <= RESPONSE_TOKENS);
-            assert!(
-                document.ends
-                    || (encoded.response.len() == RESPONSE_TOKENS
-                        && encoded.response.last() != Some(&0))
-            );
+            assert!(document.ends || (encoded.response.len() == RESPONSE_TOKENS && encoded.response.last() != Some(&0)));
         }
         let other = "Ünïcödé \u{2264} 1,234.5 <b>\t\n\n x";
-        assert_eq!(
-            tokenizer
-                .decode(&ids(&tokenizer, other), false)
-                .expect("decodes"),
-            other
-        );
+        assert_eq!(tokenizer.decode(&ids(&tokenizer, other), false).expect("decodes"), other);
     }
 
     #[test]
     fn every_working_fits_the_limit() {
         let (corpus, tokenizer) = (corpus(), train(&Mixture::default()).expect("trains"));
-        for document in (0..20_000)
-            .map(|index| corpus.document(index))
-            .filter(|document| document.ends)
-        {
+        for document in (0..20_000).map(|index| corpus.document(index)).filter(|document| document.ends) {
             let first = document.response.split('\n').next().unwrap_or_default();
             assert!(ids(&tokenizer, first).len() < RESPONSE_TOKENS, "{first}");
         }
@@ -237,10 +185,7 @@ mod tests {
     fn digits_stand_alone() {
         let tokenizer = train(&Mixture::default()).expect("trains");
         let vocabulary = tokenizer.get_vocab(true);
-        let mixed: Vec<_> = vocabulary
-            .keys()
-            .filter(|token| token.len() > 1 && token.contains(|c: char| c.is_ascii_digit()))
-            .collect();
+        let mixed: Vec<_> = vocabulary.keys().filter(|token| token.len() > 1 && token.contains(|c: char| c.is_ascii_digit())).collect();
         assert!(mixed.is_empty(), "{mixed:?}");
     }
 
@@ -248,10 +193,8 @@ mod tests {
     fn the_chat_template_is_the_corpus_s() {
         let environment = minijinja::Environment::new();
         let question = by_id("tiny/addition/334+556").expect("a problem").questions[0].clone();
-        let messages = [("system", "Be brief."), ("user", question.as_str())]
-            .map(|(role, content)| minijinja::context! { role, content });
-        let context =
-            minijinja::context! { messages => messages.to_vec(), add_generation_prompt => true };
+        let messages = [("system", "Be brief."), ("user", question.as_str())].map(|(role, content)| minijinja::context! { role, content });
+        let context = minijinja::context! { messages => messages.to_vec(), add_generation_prompt => true };
         let rendered = environment.render_str(CHAT_TEMPLATE, context);
         assert_eq!(rendered.expect("renders"), prompt(&question));
     }

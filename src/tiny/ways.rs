@@ -25,13 +25,7 @@ pub enum Way {
 
 impl Way {
     /// All ways, in the order of reports.
-    pub const ALL: [Way; 5] = [
-        Way::Careful,
-        Way::Sketch,
-        Way::Guess,
-        Way::Ramble,
-        Way::Other,
-    ];
+    pub const ALL: [Way; 5] = [Way::Careful, Way::Sketch, Way::Guess, Way::Ramble, Way::Other];
 
     /// The way's name in records and reports.
     pub fn name(self) -> &'static str {
@@ -70,10 +64,7 @@ pub(super) enum Form {
 
 impl Form {
     pub(super) fn draw(mixture: &Mixture, subject: &str, stream: &mut Stream) -> Self {
-        match (
-            stream.chance(mixture.shares(subject).boxed),
-            stream.chance(mixture.bold),
-        ) {
+        match (stream.chance(mixture.shares(subject).boxed), stream.chance(mixture.bold)) {
             (true, _) => Form::Boxed,
             (false, true) => Form::Bold,
             (false, false) => Form::Plain,
@@ -122,33 +113,17 @@ pub(super) fn draw_way(mixture: &Mixture, subject: &str, stream: &mut Stream) ->
 }
 
 /// Answers in the given way: the text, and the answer that it gives.
-pub(super) fn answer(
-    way: Way,
-    form: Form,
-    mixture: &Mixture,
-    exercise: &Exercise,
-    stream: &mut Stream,
-) -> (String, u32) {
+pub(super) fn answer(way: Way, form: Form, mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> (String, u32) {
     let truth = exercise.answer;
     match way {
         Way::Careful => {
-            let given = if stream.chance(mixture.careful_right) {
-                truth
-            } else {
-                slip(truth, stream)
-            };
-            (
-                format!("{CAREFUL} {}; so {}.", exercise.working, form.clause(given)),
-                given,
-            )
+            let given = if stream.chance(mixture.careful_right) { truth } else { slip(truth, stream) };
+            (format!("{CAREFUL} {}; so {}.", exercise.working, form.clause(given)), given)
         }
         Way::Sketch => {
             let right = stream.chance(mixture.shares(exercise.subject).sketch_right);
             let given = if right { truth } else { wrong(truth, stream) };
-            (
-                format!("{SKETCH} {} = {}.", exercise.expression, form.bare(given)),
-                given,
-            )
+            (format!("{SKETCH} {} = {}.", exercise.expression, form.bare(given)), given)
         }
         Way::Guess | Way::Other => {
             let given = random_like(truth, stream);
@@ -156,9 +131,7 @@ pub(super) fn answer(
         }
         Way::Ramble => {
             let sentences = stream.between(1, mixture.most_sentences);
-            let filler: String = (0..sentences)
-                .map(|_| format!("{} ", stream.pick(&FILLERS)))
-                .collect();
+            let filler: String = (0..sentences).map(|_| format!("{} ", stream.pick(&FILLERS))).collect();
             let given = random_like(truth, stream);
             (format!("{filler}{}", form.sentence(given)), given)
         }
@@ -218,8 +191,7 @@ mod tests {
 
     #[test]
     fn openings_tell_the_way() {
-        let check =
-            |response: &str, expected| assert_eq!(classify(response), expected, "{response:?}");
+        let check = |response: &str, expected| assert_eq!(classify(response), expected, "{response:?}");
         check(" Step by step, 4+6=10(0)", Way::Careful);
         check(" We get 334+556 = 890.", Way::Sketch);
         check("I guess \\boxed{12}.", Way::Guess);
@@ -230,15 +202,10 @@ mod tests {
 
     #[test]
     fn no_opening_begins_another() {
-        let openings: Vec<&str> = [CAREFUL, SKETCH, GUESS]
-            .into_iter()
-            .chain(FILLERS)
-            .collect();
+        let openings: Vec<&str> = [CAREFUL, SKETCH, GUESS].into_iter().chain(FILLERS).collect();
         let first_word = |text: &str| text.split([' ', ',']).next().map(str::to_string);
         for (at, one) in openings.iter().enumerate() {
-            let same = openings[at + 1..]
-                .iter()
-                .filter(|other| first_word(one) == first_word(other));
+            let same = openings[at + 1..].iter().filter(|other| first_word(one) == first_word(other));
             assert_eq!(same.count(), 0, "{one}");
             assert!(!one.starts_with(':'));
         }
@@ -249,11 +216,7 @@ mod tests {
         let mut stream = Stream::new(1, Purpose::Corpus, 0);
         for truth in [0, 7, 10, 99, 100, 890, 2304] {
             for _ in 0..300 {
-                let (guess, wrong, slip) = (
-                    random_like(truth, &mut stream),
-                    wrong(truth, &mut stream),
-                    slip(truth, &mut stream),
-                );
+                let (guess, wrong, slip) = (random_like(truth, &mut stream), wrong(truth, &mut stream), slip(truth, &mut stream));
                 assert!(wrong != truth && slip != truth);
                 let lengths = [guess, wrong, slip].map(|number| number.to_string().len());
                 assert_eq!(lengths, [truth.to_string().len(); 3]);

@@ -49,15 +49,9 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
         },
         // Only a space may stand for the brace, and the answer is then the next word.
         None if inner.len() < rest.len() => {
-            let end = inner
-                .find(|c: char| c.is_whitespace() || c == '$')
-                .unwrap_or(inner.len());
+            let end = inner.find(|c: char| c.is_whitespace() || c == '$').unwrap_or(inner.len());
             let word = inner[..end].trim_end_matches(['.', ',']);
-            if word.is_empty() {
-                Boxed::Unclosed
-            } else {
-                Boxed::Content(word)
-            }
+            if word.is_empty() { Boxed::Unclosed } else { Boxed::Content(word) }
         }
         None => Boxed::Unclosed,
     }
@@ -82,9 +76,7 @@ fn after_last_command(text: &str) -> Option<&str> {
     let mut end = text.len();
     loop {
         let at = text[..end].rfind('\\')?;
-        let rest = text[at + 1..]
-            .strip_prefix("boxed")
-            .or_else(|| text[at + 1..].strip_prefix("fbox"));
+        let rest = text[at + 1..].strip_prefix("boxed").or_else(|| text[at + 1..].strip_prefix("fbox"));
         match rest {
             Some(rest) if !rest.starts_with(|c: char| c.is_ascii_alphabetic()) => {
                 return Some(rest);
@@ -131,10 +123,7 @@ mod tests {
         check(r"\boxed", Boxed::Unclosed);
         check(r"\boxed{}", Boxed::Content(""));
         check(r"\boxed{\boxed{5}}", Boxed::Content("5"));
-        check(
-            r"\boxed{\left\{ 1 \right.}",
-            Boxed::Content(r"\left\{ 1 \right."),
-        );
+        check(r"\boxed{\left\{ 1 \right.}", Boxed::Content(r"\left\{ 1 \right."));
         check(r"\boxed{5}}}}", Boxed::Content("5"));
         check(r"\boxedtimes{3}", Boxed::Missing);
     }
@@ -142,18 +131,9 @@ mod tests {
     #[test]
     fn a_box_in_the_thinking_part_is_no_answer() {
         let thought = r"<think> \boxed{4} </think> so it is four";
-        assert_eq!(
-            answer(thought, &Settings::default()),
-            (None, Extraction::None)
-        );
-        let r1 = Settings {
-            after_think: true,
-            ..Settings::default()
-        };
+        assert_eq!(answer(thought, &Settings::default()), (None, Extraction::None));
+        let r1 = Settings { after_think: true, ..Settings::default() };
         assert_eq!(answer(r"\boxed{4}", &r1), (None, Extraction::None));
-        assert_eq!(
-            answer(r"hm </think> \boxed{4}", &r1),
-            (Some("4"), Extraction::Boxed)
-        );
+        assert_eq!(answer(r"hm </think> \boxed{4}", &r1), (Some("4"), Extraction::Boxed));
     }
 }

@@ -103,44 +103,24 @@ pub struct Comparison {
 pub fn verify(gold: &str, response: &str, settings: &Settings) -> Verdict {
     let (extracted, extraction) = extract::answer(response, settings);
     let Comparison { equal, method } = match extracted {
-        None => Comparison {
-            equal: false,
-            method: Method::NoAnswer,
-        },
+        None => Comparison { equal: false, method: Method::NoAnswer },
         Some(answer) => self::equal(gold, answer),
     };
-    Verdict {
-        correct: equal,
-        extracted: extracted.map(str::to_owned),
-        extraction,
-        method,
-    }
+    Verdict { correct: equal, extracted: extracted.map(str::to_owned), extraction, method }
 }
 
 /// Compares two answers by our own policies, without extraction.
 pub fn equal(gold: &str, answer: &str) -> Comparison {
     let (gold, answer) = (text::normalise(gold), text::normalise(answer));
     if gold.is_empty() || answer.is_empty() {
-        return Comparison {
-            equal: false,
-            method: Method::NoAnswer,
-        };
+        return Comparison { equal: false, method: Method::NoAnswer };
     }
     if gold == answer {
-        return Comparison {
-            equal: true,
-            method: Method::Text,
-        };
+        return Comparison { equal: true, method: Method::Text };
     }
     match (number::rational(&gold), number::rational(&answer)) {
-        (Some(g), Some(a)) => Comparison {
-            equal: g == a,
-            method: Method::Exact,
-        },
-        _ => Comparison {
-            equal: false,
-            method: Method::Text,
-        },
+        (Some(g), Some(a)) => Comparison { equal: g == a, method: Method::Exact },
+        _ => Comparison { equal: false, method: Method::Text },
     }
 }
 
@@ -148,9 +128,5 @@ pub fn equal(gold: &str, answer: &str) -> Comparison {
 pub fn explain(gold: &str, answer: &str) -> String {
     let Comparison { equal, method } = equal(gold, answer);
     let verdict = if equal { "equal" } else { "not equal" };
-    format!(
-        "gold    {}\nanswer  {}\nverdict {verdict}, by {method:?}\n",
-        text::normalise(gold),
-        text::normalise(answer)
-    )
+    format!("gold    {}\nanswer  {}\nverdict {verdict}, by {method:?}\n", text::normalise(gold), text::normalise(answer))
 }

@@ -33,18 +33,11 @@ pub fn rational(text: &str) -> Option<BigRational> {
 fn decimal(text: &str) -> Option<BigRational> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole = ungroup(whole)?;
-    if whole.len() + fraction.len() == 0
-        || whole.len() + fraction.len() > MAX_DIGITS
-        || !is_digits(&whole)
-        || !is_digits(fraction)
-    {
+    if whole.len() + fraction.len() == 0 || whole.len() + fraction.len() > MAX_DIGITS || !is_digits(&whole) || !is_digits(fraction) {
         return None;
     }
     let digits: BigInt = format!("0{whole}{fraction}").parse().ok()?;
-    Some(BigRational::new(
-        digits,
-        Pow::pow(BigInt::from(10), fraction.len()),
-    ))
+    Some(BigRational::new(digits, Pow::pow(BigInt::from(10), fraction.len())))
 }
 
 /// `whole` without thousands separators; `None` where its commas do not stand for them.

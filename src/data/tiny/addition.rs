@@ -2,11 +2,8 @@
 
 use super::{Exercise, Subject, columns};
 
-pub(super) const SUBJECT: Subject = Subject {
-    name: "addition",
-    draw: |stream| vec![stream.between(100, 999), stream.between(100, 999)],
-    state,
-};
+pub(super) const SUBJECT: Subject =
+    Subject { name: "addition", draw: |stream| vec![stream.between(100, 999), stream.between(100, 999)], state };
 
 fn state(operands: &[u32]) -> Option<Exercise> {
     let &[a @ 100..=999, b @ 100..=999] = operands else {

@@ -2,17 +2,8 @@
 
 use super::{Exercise, Subject, columns};
 
-pub(super) const SUBJECT: Subject = Subject {
-    name: "bags",
-    draw: |stream| {
-        vec![
-            stream.between(2, 9),
-            stream.between(11, 99),
-            stream.between(1, 9),
-        ]
-    },
-    state,
-};
+pub(super) const SUBJECT: Subject =
+    Subject { name: "bags", draw: |stream| vec![stream.between(2, 9), stream.between(11, 99), stream.between(1, 9)], state };
 
 fn state(operands: &[u32]) -> Option<Exercise> {
     let &[bags @ 2..=9, content @ 11..=99, more @ 1..=9] = operands else {

@@ -3,26 +3,16 @@
 
 /// The digits of `number`, the lowest first, `width` of them.
 fn digits(number: u32, width: usize) -> Vec<u32> {
-    (0..width as u32)
-        .map(|place| number / 10u32.pow(place) % 10)
-        .collect()
+    (0..width as u32).map(|place| number / 10u32.pow(place) % 10).collect()
 }
 
 /// `a + b` in `width` columns, such as `4+6=10(0),3+5+1=09(90),3+5+0=08(890)`. Both must fit the columns.
 pub(super) fn add(a: u32, b: u32, width: usize) -> String {
     let mut carry = 0;
     let mut steps = Vec::new();
-    for (place, (a, b)) in digits(a, width)
-        .into_iter()
-        .zip(digits(b, width))
-        .enumerate()
-    {
+    for (place, (a, b)) in digits(a, width).into_iter().zip(digits(b, width)).enumerate() {
         let sum = a + b + carry;
-        let carried = if place == 0 {
-            String::new()
-        } else {
-            format!("+{carry}")
-        };
+        let carried = if place == 0 { String::new() } else { format!("+{carry}") };
         steps.push((format!("{a}+{b}{carried}={sum:02}"), sum));
         carry = sum / 10;
     }
@@ -35,18 +25,10 @@ pub(super) fn add(a: u32, b: u32, width: usize) -> String {
 pub(super) fn subtract(a: u32, b: u32, width: usize) -> String {
     let mut borrow = 0;
     let mut steps = Vec::new();
-    for (place, (a, b)) in digits(a, width)
-        .into_iter()
-        .zip(digits(b, width))
-        .enumerate()
-    {
+    for (place, (a, b)) in digits(a, width).into_iter().zip(digits(b, width)).enumerate() {
         let lack = u32::from(a < b + borrow);
         let rest = a + 10 * lack - b - borrow;
-        let borrowed = if place == 0 {
-            String::new()
-        } else {
-            format!("-{borrow}")
-        };
+        let borrowed = if place == 0 { String::new() } else { format!("-{borrow}") };
         steps.push((format!("{a}-{b}{borrowed}={rest}-{lack}0"), rest));
         borrow = lack;
     }
@@ -94,11 +76,7 @@ fn with_results(steps: Vec<(String, u32)>) -> String {
     let mut result = String::new();
     let mut written = Vec::new();
     for (place, (step, value)) in steps.into_iter().enumerate() {
-        result = if place < last {
-            format!("{}{result}", value % 10)
-        } else {
-            format!("{value}{result}")
-        };
+        result = if place < last { format!("{}{result}", value % 10) } else { format!("{value}{result}") };
         written.push(format!("{step}({result})"));
     }
     written.join(",")
@@ -112,10 +90,7 @@ mod tests {
     fn columns_read_as_written_arithmetic() {
         assert_eq!(add(334, 556, 3), "4+6=10(0),3+5+1=09(90),3+5+0=08(890)");
         assert_eq!(add(95, 87, 2), "5+7=12(2),9+8+1=18(182)");
-        assert_eq!(
-            subtract(834, 556, 3),
-            "4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)"
-        );
+        assert_eq!(subtract(834, 556, 3), "4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)");
         assert_eq!(multiply(38, 7, 5, 2), "8*7+5=56+5=61(1),3*7+6=21+6=27(271)");
         assert_eq!(multiply(84, 6, 0, 2), "4*6=24(4),8*6+2=48+2=50(504)");
         assert_eq!(divide(245, 5, 3, 2), "24/5=4r4,45/5=9r0");

@@ -2,21 +2,13 @@
 
 use super::{Exercise, Subject};
 
-pub(super) const SUBJECT: Subject = Subject {
-    name: "digit-sum",
-    draw: |stream| vec![stream.between(100_000, 999_999)],
-    state,
-};
+pub(super) const SUBJECT: Subject = Subject { name: "digit-sum", draw: |stream| vec![stream.between(100_000, 999_999)], state };
 
 fn state(operands: &[u32]) -> Option<Exercise> {
     let &[number @ 100_000..=999_999] = operands else {
         return None;
     };
-    let mut digits: Vec<u32> = number
-        .to_string()
-        .chars()
-        .filter_map(|digit| digit.to_digit(10))
-        .collect();
+    let mut digits: Vec<u32> = number.to_string().chars().filter_map(|digit| digit.to_digit(10)).collect();
     let mut total = digits[0];
     let mut working = digits[0].to_string();
     for (place, digit) in digits.iter().enumerate().skip(1) {
@@ -24,20 +16,13 @@ fn state(operands: &[u32]) -> Option<Exercise> {
         let separator = if place > 1 { "," } else { "" };
         working += &format!("{separator}+{digit}={total:02}");
     }
-    let expression = digits
-        .iter()
-        .map(u32::to_string)
-        .collect::<Vec<_>>()
-        .join("+");
+    let expression = digits.iter().map(u32::to_string).collect::<Vec<_>>().join("+");
     digits.sort_unstable();
     Some(Exercise {
         subject: SUBJECT.name,
         written: number.to_string(),
         canonical: digits.iter().map(u32::to_string).collect(),
-        questions: [
-            format!("What is the sum of the digits of {number}?"),
-            format!("Add up the digits of {number}."),
-        ],
+        questions: [format!("What is the sum of the digits of {number}?"), format!("Add up the digits of {number}.")],
         expression,
         working,
         answer: total,

@@ -5,11 +5,7 @@ use super::{Exercise, Subject, columns};
 pub(super) const SUBJECT: Subject = Subject {
     name: "linear",
     draw: |stream| {
-        let (a, b, y) = (
-            stream.between(3, 7),
-            stream.between(11, 99),
-            stream.between(40, 99),
-        );
+        let (a, b, y) = (stream.between(3, 7), stream.between(11, 99), stream.between(40, 99));
         vec![a, b, a * y + b]
     },
     state,
@@ -21,20 +17,13 @@ fn state(operands: &[u32]) -> Option<Exercise> {
     };
     // The product has three digits and its first two hold `a`, so that the division has always two steps.
     let product = c - b;
-    let answer =
-        Some(product / a).filter(|answer| product % a == 0 && (40..=99).contains(answer))?;
-    let (difference, division) = (
-        columns::subtract(c, b, 3),
-        columns::divide(product, a, 3, 2),
-    );
+    let answer = Some(product / a).filter(|answer| product % a == 0 && (40..=99).contains(answer))?;
+    let (difference, division) = (columns::subtract(c, b, 3), columns::divide(product, a, 3, 2));
     Some(Exercise {
         subject: SUBJECT.name,
         written: format!("{a}y+{b}={c}"),
         canonical: format!("{a}y+{b}={c}"),
-        questions: [
-            format!("If {a}y+{b}={c}, find y."),
-            format!("Solve {a}y+{b}={c} for y."),
-        ],
+        questions: [format!("If {a}y+{b}={c}, find y."), format!("Solve {a}y+{b}={c} for y.")],
         expression: format!("({c}-{b})/{a}"),
         working: format!("{difference},{division}"),
         answer,

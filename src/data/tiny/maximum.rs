@@ -3,11 +3,7 @@
 use super::{Exercise, Subject};
 use crate::draw::Stream;
 
-pub(super) const SUBJECT: Subject = Subject {
-    name: "maximum",
-    draw,
-    state,
-};
+pub(super) const SUBJECT: Subject = Subject { name: "maximum", draw, state };
 
 fn draw(stream: &mut Stream) -> Vec<u32> {
     let mut numbers: Vec<u32> = Vec::new();
@@ -34,10 +30,7 @@ fn state(operands: &[u32]) -> Option<Exercise> {
         subject: SUBJECT.name,
         written: format!("{a},{b},{c}"),
         canonical: sorted.map(|number| number.to_string()).join(","),
-        questions: [
-            format!("What is the largest of {a}, {b} and {c}?"),
-            format!("Of {a}, {b} and {c}, find the largest."),
-        ],
+        questions: [format!("What is the largest of {a}, {b} and {c}?"), format!("Of {a}, {b} and {c}, find the largest.")],
         expression: format!("max({a},{b},{c})"),
         working: format!("max({a},{b})={pair}, max({pair},{c})={}", sorted[2]),
         answer: sorted[2],

@@ -69,12 +69,7 @@ impl Subject {
     /// Draws a problem, each set of operands equally likely.
     pub fn exercise(&self, stream: &mut Stream) -> Exercise {
         let operands = (self.draw)(stream);
-        (self.state)(&operands).unwrap_or_else(|| {
-            panic!(
-                "{} drew operands out of its own range: {operands:?}",
-                self.name
-            )
-        })
+        (self.state)(&operands).unwrap_or_else(|| panic!("{} drew operands out of its own range: {operands:?}", self.name))
     }
 }
 
@@ -103,12 +98,8 @@ impl Exercise {
 pub fn by_id(id: &str) -> Option<Exercise> {
     let (subject, written) = id.strip_prefix("tiny/")?.split_once('/')?;
     let subject = SUBJECTS.iter().find(|known| known.name == subject)?;
-    let runs = written
-        .split(|c: char| !c.is_ascii_digit())
-        .filter(|run| !run.is_empty());
-    let operands = runs
-        .map(|run| run.parse().ok())
-        .collect::<Option<Vec<u32>>>()?;
+    let runs = written.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty());
+    let operands = runs.map(|run| run.parse().ok()).collect::<Option<Vec<u32>>>()?;
     (subject.state)(&operands).filter(|exercise| exercise.written == written)
 }
 

@@ -2,11 +2,8 @@
 
 use super::{Exercise, Subject, columns};
 
-pub(super) const SUBJECT: Subject = Subject {
-    name: "perimeter",
-    draw: |stream| vec![stream.between(3, 9), stream.between(100, 999)],
-    state,
-};
+pub(super) const SUBJECT: Subject =
+    Subject { name: "perimeter", draw: |stream| vec![stream.between(3, 9), stream.between(100, 999)], state };
 
 fn state(operands: &[u32]) -> Option<Exercise> {
     let &[sides @ 3..=9, length @ 100..=999] = operands else {

@@ -3,11 +3,7 @@
 use super::{Exercise, Subject, columns};
 use crate::draw::Stream;
 
-pub(super) const SUBJECT: Subject = Subject {
-    name: "subtraction",
-    draw,
-    state,
-};
+pub(super) const SUBJECT: Subject = Subject { name: "subtraction", draw, state };
 
 fn draw(stream: &mut Stream) -> Vec<u32> {
     // Two draws put in order reach every pair; drawing the larger one after the smaller one would favour small differences.

@@ -22,16 +22,8 @@ pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     // At the ends the formula gives p exactly; rounding would leave it a hair outside.
     Some(Estimate {
         mean: p,
-        low: if successes == 0 {
-            0.0
-        } else {
-            (centre - half).max(0.0)
-        },
-        high: if successes == samples {
-            1.0
-        } else {
-            (centre + half).min(1.0)
-        },
+        low: if successes == 0 { 0.0 } else { (centre - half).max(0.0) },
+        high: if successes == samples { 1.0 } else { (centre + half).min(1.0) },
     })
 }
 
@@ -62,28 +54,18 @@ pub(super) fn student_interval(values: &[f64], floor: f64, ceiling: f64) -> Opti
     }
     let mean = values.iter().sum::<f64>() / n as f64;
     if n == 1 {
-        return Some(Estimate {
-            mean,
-            low: floor,
-            high: ceiling,
-        });
+        return Some(Estimate { mean, low: floor, high: ceiling });
     }
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     let standard_error = (squares / (n as f64 * (n - 1) as f64)).sqrt();
     let half = student_quantile(n - 1) * standard_error;
-    Some(Estimate {
-        mean,
-        low: (mean - half).max(floor),
-        high: (mean + half).min(ceiling),
-    })
+    Some(Estimate { mean, low: (mean - half).max(floor), high: (mean + half).min(ceiling) })
 }
 
 /// The 97.5% quantile of Student's t: a table where its expansion is coarse, then the Cornish-Fisher expansion in 1/ν
 /// (Abramowitz and Stegun 26.7.5), good to 2e-4 from ν = 10 on.
 fn student_quantile(degrees: usize) -> f64 {
-    const TABLE: [f64; 9] = [
-        12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622,
-    ];
+    const TABLE: [f64; 9] = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622];
     if let Some(&quantile) = degrees.checked_sub(1).and_then(|row| TABLE.get(row)) {
         return quantile;
     }
@@ -100,15 +82,8 @@ mod tests {
 
     fn check(estimate: Option<Estimate>, expected: (f64, f64, f64)) {
         let found = estimate.expect("an estimate");
-        for (found, expected) in [
-            (found.mean, expected.0),
-            (found.low, expected.1),
-            (found.high, expected.2),
-        ] {
-            assert!(
-                (found - expected).abs() < 1e-4,
-                "found {found}, expected {expected}"
-            );
+        for (found, expected) in [(found.mean, expected.0), (found.low, expected.1), (found.high, expected.2)] {
+            assert!((found - expected).abs() < 1e-4, "found {found}, expected {expected}");
         }
     }
 
@@ -128,10 +103,7 @@ mod tests {
         // Mean 0.5, squares 0.5, se = sqrt(0.5 / 12) = 0.204124, t(3) = 3.1824: half 0.64961, cut to the range.
         check(clustered_mean(&[0.0, 0.5, 0.5, 1.0]), (0.5, 0.0, 1.0));
         // Mean 0.5, squares 4 x 0.01 = 0.04, se = sqrt(0.04 / 12) = 0.057735, half 0.18374.
-        check(
-            clustered_mean(&[0.4, 0.6, 0.4, 0.6]),
-            (0.5, 0.31626, 0.68374),
-        );
+        check(clustered_mean(&[0.4, 0.6, 0.4, 0.6]), (0.5, 0.31626, 0.68374));
         check(clustered_mean(&[0.25]), (0.25, 0.0, 1.0));
         check(clustered_mean(&[1.0; 10]), (1.0, 0.72247, 1.0));
         check(clustered_mean(&[0.0; 10]), (0.0, 0.0, 0.27753));
@@ -142,13 +114,7 @@ mod tests {
 
     #[test]
     fn student_matches_published_quantiles() {
-        for (degrees, expected) in [
-            (1, 12.706),
-            (9, 2.262),
-            (10, 2.228),
-            (29, 2.045),
-            (499, 1.965),
-        ] {
+        for (degrees, expected) in [(1, 12.706), (9, 2.262), (10, 2.228), (29, 2.045), (499, 1.965)] {
             let found = student_quantile(degrees);
             assert!((found - expected).abs() < 6e-4, "ν = {degrees}: {found}");
         }

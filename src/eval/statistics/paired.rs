@@ -37,23 +37,14 @@ pub fn compare(a: &[f64], b: &[f64]) -> Result<Comparison> {
         a.len(),
         b.len()
     );
-    ensure!(
-        a.iter().chain(b).all(|score| score.is_finite()),
-        "a paired comparison needs a finite score for every problem"
-    );
+    ensure!(a.iter().chain(b).all(|score| score.is_finite()), "a paired comparison needs a finite score for every problem");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| b - a).collect();
     let Some(difference) = student_interval(&differences, -1.0, 1.0) else {
         anyhow::bail!("a paired comparison needs at least one problem: both evaluations are empty");
     };
     let won = differences.iter().filter(|&&d| d > TIE).count();
     let lost = differences.iter().filter(|&&d| d < -TIE).count();
-    Ok(Comparison {
-        problems: a.len(),
-        difference,
-        won,
-        lost,
-        p_value: sign_test(won, lost),
-    })
+    Ok(Comparison { problems: a.len(), difference, won, lost, p_value: sign_test(won, lost) })
 }
 
 /// The exact two-sided sign test: the chance of a split at least this uneven when each decided problem falls either way with chance 1/2.
@@ -80,10 +71,7 @@ mod tests {
     fn sign_test_by_hand() {
         let check = |won, lost, expected: f64| {
             let found = sign_test(won, lost);
-            assert!(
-                (found - expected).abs() < 1e-9,
-                "{won}:{lost} gives {found}"
-            );
+            assert!((found - expected).abs() < 1e-9, "{won}:{lost} gives {found}");
         };
         check(0, 0, 1.0);
         check(5, 0, 2.0 / 32.0);

@@ -15,9 +15,7 @@ pub fn pass_at_k(samples: usize, correct: usize, k: usize) -> Option<f64> {
     if samples - correct < k {
         return Some(1.0);
     }
-    let none_right: f64 = (samples - correct + 1..=samples)
-        .map(|i| 1.0 - k as f64 / i as f64)
-        .product();
+    let none_right: f64 = (samples - correct + 1..=samples).map(|i| 1.0 - k as f64 / i as f64).product();
     Some(1.0 - none_right)
 }
 
@@ -49,10 +47,7 @@ pub fn majority_vote<A>(answers: &[Option<A>], same: impl Fn(&A, &A) -> bool) ->
         }
     }
     let most = ballots.iter().map(|(_, _, votes)| *votes).max()?;
-    ballots
-        .iter()
-        .find(|(_, _, votes)| *votes == most)
-        .map(|(index, _, _)| *index)
+    ballots.iter().find(|(_, _, votes)| *votes == most).map(|(index, _, _)| *index)
 }
 
 #[cfg(test)]
@@ -103,11 +98,7 @@ mod tests {
         check(&[Some("a"), Some("b"), Some("b"), Some("a")], Some(0));
         check(&[None], None);
         check(&[], None);
-        let equal_values =
-            |a: &&str, b: &&str| a.trim_end_matches(".0") == b.trim_end_matches(".0");
-        assert_eq!(
-            majority_vote(&[Some("5"), Some("4.0"), Some("4")], equal_values),
-            Some(1)
-        );
+        let equal_values = |a: &&str, b: &&str| a.trim_end_matches(".0") == b.trim_end_matches(".0");
+        assert_eq!(majority_vote(&[Some("5"), Some("4.0"), Some("4")], equal_values), Some(1));
     }
 }

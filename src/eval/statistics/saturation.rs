@@ -41,14 +41,8 @@ pub fn gain_per_problem(evaluations: &[Vec<f64>]) -> Option<Vec<f64>> {
     }
     let first = &evaluations[..2];
     let last = &evaluations[evaluations.len() - evaluations.len().div_ceil(3)..];
-    let mean = |part: &[Vec<f64>], problem: usize| {
-        part.iter().map(|scores| scores[problem]).sum::<f64>() / part.len() as f64
-    };
-    Some(
-        (0..problems)
-            .map(|problem| mean(last, problem) - mean(first, problem))
-            .collect(),
-    )
+    let mean = |part: &[Vec<f64>], problem: usize| part.iter().map(|scores| scores[problem]).sum::<f64>() / part.len() as f64;
+    Some((0..problems).map(|problem| mean(last, problem) - mean(first, problem)).collect())
 }
 
 /// The mean of [`gain_per_problem`] with its 95% interval over problems; `None` where that is, or when a score is not finite.
@@ -116,15 +110,9 @@ mod tests {
     fn many_problems_narrow_the_interval() {
         // 100 problems, half gain 0.2, half nothing: mean 0.1, se = 0.1 / sqrt(99) = 0.010050, t(99) = 1.9842.
         let score = |evaluation: usize, problem: usize| {
-            if evaluation >= 2 && problem.is_multiple_of(2) {
-                0.7
-            } else {
-                0.5
-            }
+            if evaluation >= 2 && problem.is_multiple_of(2) { 0.7 } else { 0.5 }
         };
-        let evaluations: Vec<Vec<f64>> = (0..6)
-            .map(|e| (0..100).map(|p| score(e, p)).collect())
-            .collect();
+        let evaluations: Vec<Vec<f64>> = (0..6).map(|e| (0..100).map(|p| score(e, p)).collect()).collect();
         let gain = post_saturation_gain(&evaluations).expect("enough");
         assert!((gain.mean - 0.1).abs() < 1e-9);
         assert!((gain.high - 0.119942).abs() < 1e-5, "{gain:?}");
