@@ -1,3 +1,7 @@
 //! Reinforcement learning with verifiable rewards from one training example.
 #![warn(missing_docs)]
 pub mod flow;
+pub mod text;
+
+#[cfg(test)]
+pub(crate) mod testing;
