@@ -1,4 +1,5 @@
 //! Reinforcement learning with verifiable rewards from one training example.
+pub mod config;
 pub mod data;
 pub mod draw;
 pub mod eval;
@@ -10,6 +11,7 @@ pub mod model;
 pub mod objective;
 pub mod optim;
 pub mod report;
+pub mod reward;
 pub mod rollout;
 pub mod tiny;
 pub mod verify;

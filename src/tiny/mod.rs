@@ -3,5 +3,6 @@
 
 pub mod corpus;
 pub mod mixture;
+pub mod pretrain;
 pub mod tokenizer;
 pub mod ways;
