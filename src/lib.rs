@@ -13,5 +13,9 @@ pub mod optim;
 pub mod report;
 pub mod reward;
 pub mod rollout;
+pub mod text;
 pub mod tiny;
 pub mod verify;
+
+#[cfg(test)]
+pub(crate) mod testing;
