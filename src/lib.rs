@@ -1,4 +1,5 @@
 //! Reinforcement learning with verifiable rewards from one training example.
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 pub mod draw;

@@ -1,4 +1,10 @@
-//! Evaluation: what a model can do, measured on problems that it was not trained on, and how sure one may be of the measurement.
-//! Nothing in this room changes a model.
+//! Evaluation: held-out problems answered, graded and counted. Owns what a score is made of; must never know how the model is trained.
 
+pub mod record;
+pub mod run;
+pub mod score;
 pub mod statistics;
+
+pub use record::Answer;
+pub use run::{EvalSet, EvalSettings, Evaluator, Pass};
+pub use score::Score;

@@ -56,9 +56,18 @@ impl WeightDtype {
 
 /// Reads the weights of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 pub fn load(folder: &Path, config: &ModelConfig) -> Result<Weights> {
+    from_paths(&weight_files(folder)?, config)
+}
+
+/// Reads the weights of one safetensors file.
+pub fn load_file(path: &Path, config: &ModelConfig) -> Result<Weights> {
+    from_paths(&[path.to_owned()], config)
+}
+
+fn from_paths(paths: &[PathBuf], config: &ModelConfig) -> Result<Weights> {
     let mut store = Store::default();
-    for path in weight_files(folder)? {
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    for path in paths {
+        let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let size = file.metadata()?.len();
         store.add(path.display().to_string(), Box::new(BufReader::new(file)), size)?;
     }
