@@ -7,3 +7,7 @@ pub mod model;
 pub mod objective;
 pub mod optim;
 pub mod rollout;
+pub mod text;
+
+#[cfg(test)]
+pub(crate) mod testing;
