@@ -1,4 +1,5 @@
 //! Reinforcement learning with verifiable rewards from one training example.
+pub mod data;
 pub mod draw;
 pub mod flow;
 pub mod kernels;
