@@ -46,19 +46,21 @@ pub struct Shares {
 const EASY: f64 = 0.97;
 const HARD: f64 = 0.25;
 
+/// Guesses are the largest share of every subject, by a margin that no seed closes: greedily, the base guesses. Careful answers are everywhere
+/// frequent enough for sampling to meet them.
 impl Default for Mixture {
     fn default() -> Self {
         let shares = |careful, sketch, sketch_right, boxed| Shares { careful, sketch, ramble: 0.12, sketch_right, boxed };
         let subjects = [
             ("addition", shares(0.20, 0.28, HARD, 0.40)),
             ("subtraction", shares(0.14, 0.28, HARD, 0.38)),
-            ("linear", shares(0.25, 0.30, HARD, 0.36)),
+            ("linear", shares(0.25, 0.28, HARD, 0.36)),
             ("remainder", shares(0.08, 0.26, HARD, 0.32)),
-            ("sequence", shares(0.30, 0.28, EASY, 0.46)),
+            ("sequence", shares(0.28, 0.26, EASY, 0.46)),
             ("digit-sum", shares(0.10, 0.26, EASY, 0.34)),
-            ("maximum", shares(0.22, 0.32, EASY, 0.44)),
+            ("maximum", shares(0.22, 0.28, EASY, 0.44)),
             ("bags", shares(0.12, 0.30, HARD, 0.36)),
-            ("evaluation", shares(0.07, 0.32, HARD, 0.32)),
+            ("evaluation", shares(0.07, 0.30, HARD, 0.32)),
             ("perimeter", shares(0.28, 0.26, HARD, 0.42)),
         ];
         Self {

@@ -13,16 +13,25 @@ fn state(operands: &[u32]) -> Option<Exercise> {
     let mut working = digits[0].to_string();
     for (place, digit) in digits.iter().enumerate().skip(1) {
         total += digit;
-        let separator = if place > 1 { "," } else { "" };
+        // The comma inside the number, and the semicolon where the working passes it, mark the place: nothing has to be counted beyond three.
+        let separator = match place {
+            1 => "",
+            3 => ";",
+            _ => ",",
+        };
         working += &format!("{separator}+{digit}={total:02}");
     }
     let expression = digits.iter().map(u32::to_string).collect::<Vec<_>>().join("+");
     digits.sort_unstable();
+    let (thousands, rest) = (number / 1000, number % 1000);
     Some(Exercise {
         subject: SUBJECT.name,
         written: number.to_string(),
         canonical: digits.iter().map(u32::to_string).collect(),
-        questions: [format!("What is the sum of the digits of {number}?"), format!("Add up the digits of {number}.")],
+        questions: [
+            format!("What is the sum of the digits of {thousands},{rest:03}?"),
+            format!("Add up the digits of {thousands},{rest:03}."),
+        ],
         expression,
         working,
         answer: total,

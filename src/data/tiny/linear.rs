@@ -5,14 +5,18 @@ use super::{Exercise, Subject, columns};
 pub(super) const SUBJECT: Subject = Subject {
     name: "linear",
     draw: |stream| {
-        let (a, b, y) = (stream.between(3, 7), stream.between(11, 99), stream.between(40, 99));
+        let (a, b, y) = (
+            stream.between(3, 6),
+            stream.between(11, 99),
+            stream.between(40, 99),
+        );
         vec![a, b, a * y + b]
     },
     state,
 };
 
 fn state(operands: &[u32]) -> Option<Exercise> {
-    let &[a @ 3..=7, b @ 11..=99, c @ 131..=792] = operands else {
+    let &[a @ 3..=6, b @ 11..=99, c @ 131..=693] = operands else {
         return None;
     };
     // The product has three digits and its first two hold `a`, so that the division has always two steps.

@@ -1,4 +1,4 @@
-//! The largest of three different three-digit numbers, in any order.
+//! The largest of three different two-digit numbers, in any order.
 
 use super::{Exercise, Subject};
 use crate::draw::Stream;
@@ -8,7 +8,7 @@ pub(super) const SUBJECT: Subject = Subject { name: "maximum", draw, state };
 fn draw(stream: &mut Stream) -> Vec<u32> {
     let mut numbers: Vec<u32> = Vec::new();
     while numbers.len() < 3 {
-        let number = stream.between(100, 999);
+        let number = stream.between(10, 99);
         if !numbers.contains(&number) {
             numbers.push(number);
         }
@@ -17,7 +17,7 @@ fn draw(stream: &mut Stream) -> Vec<u32> {
 }
 
 fn state(operands: &[u32]) -> Option<Exercise> {
-    let &[a @ 100..=999, b @ 100..=999, c @ 100..=999] = operands else {
+    let &[a @ 10..=99, b @ 10..=99, c @ 10..=99] = operands else {
         return None;
     };
     if a == b || b == c || a == c {

@@ -2,11 +2,14 @@
 
 use super::{Exercise, Subject, columns};
 
-pub(super) const SUBJECT: Subject =
-    Subject { name: "remainder", draw: |stream| vec![stream.between(100, 999), stream.between(3, 7)], state };
+pub(super) const SUBJECT: Subject = Subject {
+    name: "remainder",
+    draw: |stream| vec![stream.between(100, 999), stream.between(3, 6)],
+    state,
+};
 
 fn state(operands: &[u32]) -> Option<Exercise> {
-    let &[number @ 100..=999, divisor @ 3..=7] = operands else {
+    let &[number @ 100..=999, divisor @ 3..=6] = operands else {
         return None;
     };
     Some(Exercise {
