@@ -1,4 +1,6 @@
 //! Reinforcement learning with verifiable rewards from one training example.
+pub mod checkpoint;
+pub mod config;
 pub mod data;
 pub mod draw;
 pub mod eval;
@@ -13,6 +15,8 @@ pub mod report;
 pub mod reward;
 pub mod rollout;
 pub mod text;
+pub mod tiny;
+pub mod verify;
 
 #[cfg(test)]
 pub(crate) mod testing;

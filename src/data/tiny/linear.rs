@@ -5,11 +5,7 @@ use super::{Exercise, Subject, columns};
 pub(super) const SUBJECT: Subject = Subject {
     name: "linear",
     draw: |stream| {
-        let (a, b, y) = (
-            stream.between(3, 6),
-            stream.between(11, 99),
-            stream.between(40, 99),
-        );
+        let (a, b, y) = (stream.between(3, 6), stream.between(11, 99), stream.between(40, 99));
         vec![a, b, a * y + b]
     },
     state,

@@ -2,11 +2,8 @@
 
 use super::{Exercise, Subject, columns};
 
-pub(super) const SUBJECT: Subject = Subject {
-    name: "remainder",
-    draw: |stream| vec![stream.between(100, 999), stream.between(3, 6)],
-    state,
-};
+pub(super) const SUBJECT: Subject =
+    Subject { name: "remainder", draw: |stream| vec![stream.between(100, 999), stream.between(3, 6)], state };
 
 fn state(operands: &[u32]) -> Option<Exercise> {
     let &[number @ 100..=999, divisor @ 3..=6] = operands else {
