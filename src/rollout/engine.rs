@@ -372,6 +372,21 @@ mod tests {
         assert_eq!(lane.completions, expected);
     }
 
+    /// Many different prompts in one round: each response is what its prompt alone gives.
+    #[test]
+    fn different_prompts_do_not_disturb_each_other() {
+        let decoder = decoder();
+        let request = |r: u32| {
+            let ids: Vec<u32> = (0..3 + r % 30).map(|i| (i * 7 + r * 3) % 60).collect();
+            Request { ids: ids.into(), purpose: Purpose::Evaluation, step: 0, prompt: r, sample: 0 }
+        };
+        let requests: Vec<Request> = (0..50).map(request).collect();
+        let together = generate(&decoder, &requests, 2, EngineSettings::default(), 0.8);
+        for (request, expected) in requests.iter().zip(together) {
+            assert_eq!(generate(&decoder, std::slice::from_ref(request), 1, EngineSettings::default(), 0.8), [expected]);
+        }
+    }
+
     /// The smoke alarm of RL training: with the same weights, sampler and trainer agree to the bit.
     #[test]
     fn the_trainer_scores_what_the_sampler_recorded() {

@@ -84,6 +84,8 @@ impl Scheduler {
     /// Admits waiting sequences while there is room; they count as running from now on.
     pub fn admit(&mut self) -> Admission {
         let mut admission = Admission::default();
+        // Blocks freed in this round must not be given out in it: the copies from them are still to be made.
+        let mut unwanted = Vec::new();
         while self.running.len() < self.max_running {
             let Some((request, prompt, generated)) = self.waiting.front().copied() else { break };
             let admitted = if generated == 0 {
@@ -100,9 +102,10 @@ impl Scheduler {
             self.waiting.pop_front();
             self.prompts[prompt].waiting -= 1;
             if self.prompts[prompt].waiting == 0 {
-                self.forget(prompt);
+                unwanted.push(prompt);
             }
         }
+        unwanted.into_iter().for_each(|prompt| self.forget(prompt));
         admission
     }
 
@@ -227,6 +230,17 @@ mod tests {
         let admission = scheduler.admit();
         assert!(admission.copies.is_empty());
         assert_eq!(admission.fresh[1].table.len(), 3);
+    }
+
+    /// A prompt's partial block is copied after all prefills of the round: until then nobody else may write to it.
+    #[test]
+    fn a_block_to_be_copied_is_not_given_away_in_the_same_round() {
+        let mut scheduler = Scheduler::new(12, 8, &[5, 5, 5], &[0, 1, 2]);
+        let admission = scheduler.admit();
+        let prefilled: Vec<u32> = admission.prefill.iter().flat_map(|(_, blocks)| blocks.clone()).collect();
+        let copied: Vec<u32> = admission.copies.iter().map(|(from, _)| *from).collect();
+        assert_eq!(prefilled, copied);
+        assert!(prefilled.iter().all(|block| prefilled.iter().filter(|other| *other == block).count() == 1), "{prefilled:?}");
     }
 
     #[test]
