@@ -16,6 +16,7 @@ pub mod reward;
 pub mod rollout;
 pub mod text;
 pub mod tiny;
+pub mod train;
 pub mod verify;
 
 #[cfg(test)]

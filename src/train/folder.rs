@@ -17,7 +17,8 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes a new folder and records the settings in it. A folder that is there is an error.
     pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
-        let resume = if root.join("config.toml").exists() { format!("; continue that run with --resume {}", root.display()) } else { String::new() };
+        let resume =
+            if root.join("config.toml").exists() { format!("; continue that run with --resume {}", root.display()) } else { String::new() };
         ensure!(!root.exists(), "{} exists already and is left as it is: choose another --out{resume}", root.display());
         let folder = Self { root: root.to_owned() };
         for part in ["rollouts", "eval", "checkpoints"] {
@@ -32,7 +33,8 @@ impl RunFolder {
     pub fn open(root: &Path) -> Result<(Self, RunSettings)> {
         let folder = Self { root: root.to_owned() };
         ensure!(folder.config().exists(), "{} is no run's folder: it has no config.toml", root.display());
-        let settings = toml::from_str(&std::fs::read_to_string(folder.config())?).with_context(|| format!("{} is broken", folder.config().display()))?;
+        let settings = toml::from_str(&std::fs::read_to_string(folder.config())?)
+            .with_context(|| format!("{} is broken", folder.config().display()))?;
         Ok((folder, settings))
     }
 

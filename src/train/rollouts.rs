@@ -34,7 +34,13 @@ pub fn sampling(settings: &RunSettings) -> SamplingSettings {
 }
 
 /// Puts text and reward to each completion.
-pub fn score(settings: &RunSettings, reward: &Reward, model: &Model, prompts: &[Prompt], completions: Vec<Completion>) -> Result<Vec<Scored>> {
+pub fn score(
+    settings: &RunSettings,
+    reward: &Reward,
+    model: &Model,
+    prompts: &[Prompt],
+    completions: Vec<Completion>,
+) -> Result<Vec<Scored>> {
     let scored = completions.into_iter().enumerate().map(|(index, completion)| {
         let (group, sample) = (index / settings.rollout.group_size, index % settings.rollout.group_size);
         let prompt = prompts[group % prompts.len()].clone();

@@ -67,7 +67,8 @@ impl Updater<'_> {
         let lanes = self.lanes.count();
         let scored = self.lanes.run(|lane| {
             let own = micro_batches.iter().skip(lane).step_by(lanes);
-            own.map(|micro| Ok((micro, self.policy.score(&self.pack(samples, micro), self.temperature())?.logprobs))).collect::<Result<Vec<_>>>()
+            own.map(|micro| Ok((micro, self.policy.score(&self.pack(samples, micro), self.temperature())?.logprobs)))
+                .collect::<Result<Vec<_>>>()
         })?;
         let mut logprobs = vec![Vec::new(); samples.len()];
         for (micro, scores) in scored.into_iter().flatten() {
