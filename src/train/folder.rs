@@ -98,7 +98,7 @@ fn steps_in(folder: &Path, marker: &str) -> Result<Vec<u64>> {
     let mut steps = Vec::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
-        let step = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        let step = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
         steps.extend(step.filter(|_| path.join(marker).exists()));
     }
     steps.sort_unstable();

@@ -32,7 +32,13 @@ fn state(operands: &[u32]) -> Option<Exercise> {
         canonical: sorted.map(|number| number.to_string()).join(","),
         questions: [format!("What is the largest of {a}, {b} and {c}?"), format!("Of {a}, {b} and {c}, find the largest.")],
         expression: format!("max({a},{b},{c})"),
-        working: format!("max({a},{b})={pair}, max({pair},{c})={}", sorted[2]),
+        working: format!("{},{}", compare(a, b), compare(pair, c)),
         answer: sorted[2],
     })
+}
+
+/// The larger of two numbers by the sign of their difference, such as `38-91<0(91)`: once the sign stands there, the rest is copied.
+fn compare(a: u32, b: u32) -> String {
+    let sign = if a < b { '<' } else { '>' };
+    format!("{a}-{b}{sign}0({})", a.max(b))
 }
