@@ -43,6 +43,7 @@ fn main() -> anyhow::Result<()> {
             .enumerate()
             .map(|(i, q)| Request {
                 ids: p.tokenizer().encode(corpus::prompt(&q.question) + force, false).unwrap().get_ids().to_vec().into(),
+                max_new: 80,
                 purpose: Purpose::Evaluation,
                 step: 0,
                 prompt: i as u32,
@@ -50,8 +51,7 @@ fn main() -> anyhow::Result<()> {
             })
             .collect();
         let eng = Engine { decoder: p.decoder(), lanes: &lanes, settings: &es, end_tokens: &[end], vocabulary: 10000 };
-        let outs =
-            eng.generate(&reqs, &SamplingSettings { temperature: temp, filter: Default::default(), max_new: 80, seed: 1 }, &|_| ())?;
+        let outs = eng.generate(&reqs, &SamplingSettings { temperature: temp, filter: Default::default(), seed: 1 }, &|_| ())?;
         let mut by: BTreeMap<String, (u32, u32)> = BTreeMap::new();
         let mut ways: BTreeMap<String, u32> = BTreeMap::new();
         let (mut ok, mut boxed, mut any, mut toks) = (0, 0, 0, 0);

@@ -1,5 +1,6 @@
 //! Reinforcement learning with verifiable rewards from one training example.
 pub mod checkpoint;
+pub mod cli;
 pub mod config;
 pub mod data;
 pub mod draw;

@@ -3,6 +3,7 @@
 pub mod record;
 pub mod run;
 pub mod score;
+pub mod sets;
 pub mod statistics;
 
 pub use record::Answer;

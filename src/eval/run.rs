@@ -116,16 +116,18 @@ impl Evaluator<'_> {
             let prompt = self.model.text.prompt(problem.clone(), "")?;
             for sample in (0..decoding.samples).filter(|_| prompt.ids.len() <= room) {
                 let (ids, prompt) = (prompt.ids.clone(), number as u32);
-                requests.push(Request { ids, purpose: Purpose::Evaluation, step: 0, prompt, sample: sample as u32 });
+                requests.push(Request {
+                    ids,
+                    max_new: self.settings.max_new,
+                    purpose: Purpose::Evaluation,
+                    step: 0,
+                    prompt,
+                    sample: sample as u32,
+                });
                 places.push(number * decoding.samples + sample);
             }
         }
-        let sampling = SamplingSettings {
-            temperature: decoding.temperature as f32,
-            filter: Filter::default(),
-            max_new: self.settings.max_new,
-            seed: self.settings.seed,
-        };
+        let sampling = SamplingSettings { temperature: decoding.temperature as f32, filter: Filter::default(), seed: self.settings.seed };
         let engine = Engine {
             decoder: &self.model.decoder,
             lanes: self.lanes,

@@ -79,10 +79,11 @@ impl Engine<'_> {
         for request in requests {
             let length = request.ids.len();
             ensure!(length > 0, "a prompt without tokens cannot be continued");
+            ensure!(request.max_new > 0, "a response of at most 0 tokens was asked for; max_new must be at least 1");
             ensure!(
-                length + sampling.max_new <= window,
+                length + request.max_new <= window,
                 "a prompt of {length} tokens and up to {} new ones do not fit the model's window of {window}; lower max_new",
-                sampling.max_new
+                request.max_new
             );
         }
         let lanes = self.lanes.count();
@@ -129,8 +130,9 @@ impl<'a> Lane<'a> {
                 prompts.len() - 1
             }));
         }
+        let max_new = own.iter().map(|r| requests[*r].max_new).max().unwrap_or(0);
         let max_running = engine.settings.max_running.div_ceil(engine.lanes.count()).max(1);
-        let blocks = engine.blocks(&prompts, max_running.min(own.len()), sampling.max_new)?;
+        let blocks = engine.blocks(&prompts, max_running.min(own.len()), max_new)?;
         let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
         Ok(Self {
             engine,
@@ -147,9 +149,6 @@ impl<'a> Lane<'a> {
     }
 
     fn run(mut self) -> Result<Vec<Completion>> {
-        if self.sampling.max_new == 0 {
-            return Ok(self.completions);
-        }
         while !self.scheduler.is_done() {
             let admission = self.scheduler.admit();
             self.start(&admission)?;
@@ -247,7 +246,7 @@ impl<'a> Lane<'a> {
         if ended {
             completion.finish = Finish::Stop;
         }
-        if ended || tokens >= self.sampling.max_new {
+        if ended || tokens >= self.requests[self.own[request]].max_new {
             self.scheduler.finish(request);
             (self.observe)(Event::Finished { request: self.own[request], tokens });
         } else if let Some(sequence) = self.scheduler.running.iter_mut().find(|sequence| sequence.request == request) {
@@ -317,13 +316,19 @@ mod tests {
 
     fn requests() -> Vec<Request> {
         let prompts: [Arc<[u32]>; 3] = [vec![1, 2, 3].into(), vec![4; 35].into(), vec![5; 16].into()];
-        let request =
-            |r: u32| Request { ids: prompts[r as usize % 3].clone(), purpose: Purpose::Sampling, step: 7, prompt: r % 3, sample: r / 3 };
+        let request = |r: u32| Request {
+            ids: prompts[r as usize % 3].clone(),
+            max_new: 40,
+            purpose: Purpose::Sampling,
+            step: 7,
+            prompt: r % 3,
+            sample: r / 3,
+        };
         (0..24).map(request).collect()
     }
 
     fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: EngineSettings, temperature: f32) -> Vec<Completion> {
-        let sampling = SamplingSettings { temperature, filter: Filter::default(), max_new: 40, seed: 3 };
+        let sampling = SamplingSettings { temperature, filter: Filter::default(), seed: 3 };
         let lanes = Lanes::new(lanes).unwrap();
         let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
         engine.generate(requests, &sampling, &|_| ()).unwrap()
@@ -354,7 +359,7 @@ mod tests {
     fn preemption_changes_no_token() {
         let (decoder, requests) = (decoder(), requests());
         let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
-        let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), max_new: 40, seed: 3 };
+        let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), seed: 3 };
         let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
         let engine = Engine { decoder: &decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
         let own: Vec<usize> = (0..requests.len()).collect();
@@ -378,7 +383,7 @@ mod tests {
         let decoder = decoder();
         let request = |r: u32| {
             let ids: Vec<u32> = (0..3 + r % 30).map(|i| (i * 7 + r * 3) % 60).collect();
-            Request { ids: ids.into(), purpose: Purpose::Evaluation, step: 0, prompt: r, sample: 0 }
+            Request { ids: ids.into(), max_new: 40, purpose: Purpose::Evaluation, step: 0, prompt: r, sample: 0 }
         };
         let requests: Vec<Request> = (0..50).map(request).collect();
         let together = generate(&decoder, &requests, 2, EngineSettings::default(), 0.8);

@@ -14,16 +14,14 @@ pub struct SamplingSettings {
     pub temperature: f32,
     /// Which tokens may be drawn.
     pub filter: Filter,
-    /// Most tokens in a response.
-    pub max_new: usize,
     /// Seed of every draw.
     pub seed: u64,
 }
 
 impl SamplingSettings {
     /// The likeliest token each time.
-    pub fn greedy(max_new: usize) -> Self {
-        Self { temperature: 0.0, filter: Filter::default(), max_new, seed: 0 }
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, filter: Filter::default(), seed: 0 }
     }
 
     /// What logits are divided by: greedy decoding reports log-probabilities at temperature 1.
@@ -46,6 +44,8 @@ impl SamplingSettings {
 pub struct Request {
     /// The prompt's tokens; equal prompts are computed once.
     pub ids: Arc<[u32]>,
+    /// Most tokens in the response.
+    pub max_new: usize,
     /// Training or evaluation.
     pub purpose: Purpose,
     /// The training step, or 0.

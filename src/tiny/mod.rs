@@ -2,6 +2,7 @@
 //! here is how the corpus answers them, and the tokenizer.
 
 pub mod corpus;
+pub mod embedded;
 pub mod mixture;
 pub mod pretrain;
 pub mod tokenizer;

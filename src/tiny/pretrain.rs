@@ -11,6 +11,7 @@ use tokenizers::Tokenizer;
 use super::corpus::Corpus;
 use super::mixture::Mixture;
 use super::tokenizer;
+use crate::checkpoint::Model;
 use crate::kernels::head::RowScores;
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
@@ -158,6 +159,12 @@ impl Pretraining {
     /// The model as it is now.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
+    }
+
+    /// The model with its tokenizer and the files that stand beside its weights.
+    pub fn into_model(self, name: &str) -> Result<Model> {
+        let companions = tokenizer::files(&self.tokenizer)?.map(|(file, text)| (file.to_owned(), text.into_bytes()));
+        Model::from_parts(name, self.decoder, companions.into())
     }
 
     /// The tokenizer.

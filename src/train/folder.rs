@@ -29,6 +29,17 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// Refuses a folder that is there.
+    pub fn check_free(root: &Path) -> Result<()> {
+        let resume = if root.join("config.toml").exists() {
+            format!(", or continue that run with --resume {}", root.display())
+        } else {
+            String::new()
+        };
+        ensure!(!root.exists(), "{} exists already and is left as it is: choose another --out{resume}", root.display());
+        Ok(())
+    }
+
     /// Opens the folder of a run that was stopped, with its settings.
     pub fn open(root: &Path) -> Result<(Self, RunSettings)> {
         let folder = Self { root: root.to_owned() };

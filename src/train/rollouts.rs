@@ -17,6 +17,7 @@ pub fn requests(settings: &RunSettings, prompts: &[Prompt], step: u64) -> Vec<Re
         let ids = &prompts[group % prompts.len()].ids;
         (0..settings.rollout.group_size).map(move |sample| Request {
             ids: ids.clone(),
+            max_new: settings.rollout.max_new,
             purpose: Purpose::Sampling,
             step: step as u32,
             prompt: group as u32,
@@ -30,7 +31,7 @@ pub fn requests(settings: &RunSettings, prompts: &[Prompt], step: u64) -> Vec<Re
 pub fn sampling(settings: &RunSettings) -> SamplingSettings {
     let rollout = &settings.rollout;
     let filter = Filter { top_k: rollout.top_k, top_p: rollout.top_p, min_p: rollout.min_p };
-    SamplingSettings { temperature: rollout.temperature, filter, max_new: rollout.max_new, seed: settings.seed }
+    SamplingSettings { temperature: rollout.temperature, filter, seed: settings.seed }
 }
 
 /// Puts text and reward to each completion.
