@@ -1,4 +1,5 @@
 //! Reinforcement learning with verifiable rewards from one training example.
+pub mod bench;
 pub mod checkpoint;
 pub mod cli;
 pub mod config;
