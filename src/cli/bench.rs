@@ -9,7 +9,6 @@ use clap::Args;
 use super::source::{self, DeviceArgs};
 use super::usage;
 use crate::bench::{Bench, WORKS};
-use crate::data::tiny;
 use crate::flow::Problem;
 use crate::lanes::Lanes;
 use crate::metrics::table;
@@ -63,15 +62,9 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let model = source::load(&args.model)?;
     let mut settings = RunSettings::defaults_for(&args.model);
     settings.rollout.max_new = args.max_new;
-    let problem = tiny::by_id(&args.prompt).map(|exercise| exercise.problem());
-    let asked = || Problem {
-        id: String::new(),
-        question: args.prompt.clone(),
-        answer: String::new(),
-        subject: String::new(),
-        level: String::new(),
-    };
-    let prompt = model.text.prompt(Arc::new(problem.unwrap_or_else(asked)), &settings.prompt.instruction)?;
+    let question = args.prompt.clone();
+    let problem = Problem { id: String::new(), question, answer: String::new(), subject: String::new(), level: String::new() };
+    let prompt = model.text.prompt(Arc::new(problem), &settings.prompt.instruction)?;
     let lanes = Lanes::new(if args.lanes == 0 { Lanes::usual(model.decoder.config.parameters()) } else { args.lanes })?;
     let mut bench = Bench { model: &model, lanes: &lanes, settings: &settings, prompt, lengths: Vec::new(), seconds: args.seconds };
     bench.lengths = match &args.lengths {
