@@ -132,6 +132,14 @@ impl ModelConfig {
     }
 }
 
+impl ModelConfig {
+    /// Bytes of activations that a packed forward pass keeps for each token, in f32 (see `block::Kept`).
+    pub fn activation_bytes(&self) -> usize {
+        let attention = self.heads.row() + self.heads.query * (self.heads.width + 1);
+        self.layers * (4 * self.hidden + attention + 3 * self.feed_forward + 2) * size_of::<f32>()
+    }
+}
+
 /// Token ids given as one number, a list, or not at all.
 pub fn end_tokens(value: Option<&Value>) -> Result<Vec<u32>> {
     let one =

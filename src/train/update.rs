@@ -13,6 +13,9 @@ use crate::objective::loss::token_loss;
 use crate::objective::{Terms, Tokens, group_advantages};
 use crate::optim::AdamW;
 
+/// Most memory for kept activations before `recompute = "auto"` gives up keeping them: 4 GiB, a share that a laptop has.
+const KEPT_BYTES: usize = 4 << 30;
+
 /// What an update reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct UpdateReport {
@@ -122,11 +125,7 @@ impl Updater<'_> {
         let packed = self.pack(samples, micro);
         let tokens = Flat::of(samples, micro, weights);
         let reference = self.reference.map(|reference| reference.score(&packed, self.temperature())).transpose()?;
-        let recompute = match self.settings.train.recompute {
-            Recompute::Auto => Recompute::None,
-            chosen => chosen,
-        };
-        let (hidden, trace) = self.policy.forward(&packed, recompute)?;
+        let (hidden, trace) = self.policy.forward(&packed, self.recompute())?;
         let objective = |first: usize, scores: &RowScores| {
             let range = first..first + scores.logprobs.len();
             let loss = token_loss(
@@ -150,6 +149,17 @@ impl Updater<'_> {
         };
         let (_, d_hidden) = self.policy.head_sweep(&hidden, &packed, self.temperature(), gradients, objective)?;
         self.policy.backward(&packed, trace, d_hidden, gradients)
+    }
+
+    /// `auto` keeps activations as long as those of all micro-batches in progress stay below `KEPT_BYTES`.
+    fn recompute(&self) -> Recompute {
+        let settings = &self.settings.train;
+        let kept = self.policy.config.activation_bytes() * settings.micro_batch_tokens * self.lanes.count();
+        match settings.recompute {
+            Recompute::Auto if kept > KEPT_BYTES => Recompute::All,
+            Recompute::Auto => Recompute::None,
+            chosen => chosen,
+        }
     }
 
     fn temperature(&self) -> f32 {
