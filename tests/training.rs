@@ -1,5 +1,6 @@
 //! The program as its users run it: the demonstration in small, its records, interruption and resumption, the paper's example on a real
 //! tokenizer, and mistakes.
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

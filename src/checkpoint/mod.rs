@@ -8,7 +8,18 @@ pub use model::Model;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+
+/// Refuses a folder that is there: nothing of the user's is ever overwritten.
+///
+/// # Errors
+/// When it exists; the message says how to go on with it where it is a run's folder.
+pub fn ensure_free(folder: &Path) -> Result<()> {
+    let is_run = folder.join("config.toml").exists();
+    let resume = if is_run { format!(", or continue that run with --resume {}", folder.display()) } else { String::new() };
+    ensure!(!folder.exists(), "{} exists already and is left as it is: choose another --out{resume}", folder.display());
+    Ok(())
+}
 
 /// Fills a new folder beside `folder` by `write`, then puts it in its place. An existing folder of that name is replaced.
 pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {

@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::source::{self, DataArgs, DeviceArgs};
 use super::usage;
-use crate::checkpoint::{write_file, write_folder};
+use crate::checkpoint::{ensure_free, write_file, write_folder};
 use crate::eval::{EvalSettings, Evaluator, sets};
 use crate::lanes::Lanes;
 use crate::metrics::{JsonLines, table};
@@ -47,9 +47,11 @@ pub struct EvalArgs {
 pub fn run(args: EvalArgs) -> Result<()> {
     tracing::debug!(device = args.device.device, "device");
     let mut sets = usage(sets::by_name(&args.benchmarks, args.limit, &args.data.library()?, super::train::way))?;
-    usage(if sets.is_empty() { Err(anyhow::anyhow!("--benchmarks names no set")) } else { Ok(()) })?;
+    if sets.is_empty() {
+        return usage(Err(anyhow!("--benchmarks names no set")));
+    }
     if let Some(out) = &args.out {
-        usage((|| Ok(ensure!(!out.exists(), "{} exists already and is left as it is: choose another --out", out.display())))())?;
+        usage(ensure_free(out))?;
     }
     if let Some(samples) = args.samples {
         let sampled = sets.iter_mut().flat_map(|set| &mut set.decodings).filter(|decoding| decoding.temperature > 0.0);

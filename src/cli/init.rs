@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
 use super::usage;
-use crate::checkpoint::{Model, write_folder};
+use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
 use crate::model::folder::WeightDtype;
 use crate::model::{Decoder, ModelConfig, initial};
 use crate::text::FILE_NAMES;
@@ -40,26 +40,23 @@ enum DtypeArg {
 }
 
 pub fn run(args: InitArgs) -> Result<()> {
-    usage((|| {
-        ensure!(!args.out.exists(), "{} exists already and is left as it is: choose another --out", args.out.display());
-        let known = args.like == embedded::NAME || Path::new(&args.like).is_dir();
-        ensure!(known, "--like {}: give tiny, or a folder with config.json and tokenizer.json", args.like);
-        ensure!(
-            args.like != embedded::NAME || args.sets.is_empty(),
-            "the embedded base is written as it is; --set goes with random weights"
-        );
-        Ok(())
-    })())?;
+    usage(check(&args))?;
     if args.like == embedded::NAME {
-        write_folder(&args.out, |path| {
-            embedded::FILES.iter().try_for_each(|(name, bytes)| crate::checkpoint::write_file(&path.join(name), bytes))
-        })?;
+        write_folder(&args.out, |path| embedded::FILES.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes)))?;
     } else {
         let model = random(&args)?;
         write_folder(&args.out, |path| model.write(path, dtype(args.dtype)))?;
         eprintln!("{} parameters, random", model.decoder.config.parameters());
     }
     eprintln!("wrote {}", args.out.display());
+    Ok(())
+}
+
+fn check(args: &InitArgs) -> Result<()> {
+    ensure_free(&args.out)?;
+    let known = args.like == embedded::NAME || Path::new(&args.like).is_dir();
+    ensure!(known, "--like {}: give tiny, or a folder with config.json and tokenizer.json", args.like);
+    ensure!(args.like != embedded::NAME || args.sets.is_empty(), "the embedded base is written as it is; --set goes with random weights");
     Ok(())
 }
 

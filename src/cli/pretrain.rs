@@ -10,7 +10,7 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::usage;
-use crate::checkpoint::{Model, write_file, write_folder};
+use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
 use crate::config;
 use crate::data::Library;
 use crate::eval::{EvalSettings, Evaluator, sets};
@@ -41,7 +41,7 @@ pub struct PretrainArgs {
 
 pub fn run(args: PretrainArgs) -> Result<()> {
     let settings = usage(settings(&args))?;
-    usage((|| Ok(ensure!(!args.out.exists(), "{} exists already and is left as it is: choose another --out", args.out.display())))())?;
+    usage(ensure_free(&args.out))?;
     let started = Instant::now();
     let mut pretraining = Pretraining::new(settings.clone())?;
     eprintln!("{} parameters, {} steps of {} documents", pretraining.decoder().config.parameters(), settings.steps, settings.batch);

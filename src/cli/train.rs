@@ -12,7 +12,7 @@ use toml::{Table, Value};
 
 use super::source::{self, DataArgs, DeviceArgs};
 use super::usage;
-use crate::checkpoint::Model;
+use crate::checkpoint::{Model, ensure_free};
 use crate::config;
 use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
@@ -73,7 +73,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
     let root = args.out.clone().unwrap_or_else(|| free_folder(&settings));
     if resumed.is_none() {
-        usage(RunFolder::check_free(&root))?;
+        usage(ensure_free(&root))?;
     }
     eprintln!("{}", plan(&settings, &problems, &sets));
     if args.dry_run {

@@ -213,7 +213,7 @@ impl Batch {
 /// The `config.json` of a base of this shape, as transformers writes it for Qwen2.
 pub fn config_json(shape: &Shape, tokenizer: &Tokenizer) -> Result<String> {
     let end = tokenizer.token_to_id(tokenizer::END_TOKEN).context("the tokenizer has no end token")?;
-    ensure!(shape.heads > 0 && shape.hidden % shape.heads == 0, "hidden {} is no multiple of {} heads", shape.hidden, shape.heads);
+    ensure!(shape.heads > 0 && shape.hidden.is_multiple_of(shape.heads), "hidden {} is no multiple of {} heads", shape.hidden, shape.heads);
     let config = json!({
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use super::settings::RunSettings;
-use crate::checkpoint::write_file;
+use crate::checkpoint::{ensure_free, write_file};
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
@@ -17,9 +17,7 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes a new folder and records the settings in it. A folder that is there is an error.
     pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
-        let resume =
-            if root.join("config.toml").exists() { format!("; continue that run with --resume {}", root.display()) } else { String::new() };
-        ensure!(!root.exists(), "{} exists already and is left as it is: choose another --out{resume}", root.display());
+        ensure_free(root)?;
         let folder = Self { root: root.to_owned() };
         for part in ["rollouts", "eval", "checkpoints"] {
             let path = root.join(part);
@@ -27,17 +25,6 @@ impl RunFolder {
         }
         write_file(&folder.config(), toml::to_string(settings)?.as_bytes())?;
         Ok(folder)
-    }
-
-    /// Refuses a folder that is there.
-    pub fn check_free(root: &Path) -> Result<()> {
-        let resume = if root.join("config.toml").exists() {
-            format!(", or continue that run with --resume {}", root.display())
-        } else {
-            String::new()
-        };
-        ensure!(!root.exists(), "{} exists already and is left as it is: choose another --out{resume}", root.display());
-        Ok(())
     }
 
     /// Opens the folder of a run that was stopped, with its settings.
