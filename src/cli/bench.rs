@@ -64,7 +64,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     settings.rollout.max_new = args.max_new;
     let question = args.prompt.clone();
     let problem = Problem { id: String::new(), question, answer: String::new(), subject: String::new(), level: String::new() };
-    let prompt = model.text.prompt(Arc::new(problem), &settings.prompt.instruction)?;
+    let prompt = model.text.prompt(Arc::new(problem), "")?;
     let lanes = Lanes::new(if args.lanes == 0 { Lanes::usual(model.decoder.config.parameters()) } else { args.lanes })?;
     let mut bench = Bench { model: &model, lanes: &lanes, settings: &settings, prompt, lengths: Vec::new(), seconds: args.seconds };
     bench.lengths = match &args.lengths {
