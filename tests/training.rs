@@ -108,6 +108,12 @@ fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
         let summaries = [&out, &path("whole")].map(|run| json(&run.join("summary.json"))["last"].clone());
         assert_eq!(summaries[0], summaries[1], "{name}");
     }
+    let whole = path("whole");
+    let whole = whole.to_str().unwrap();
+    let told = String::from_utf8_lossy(&rlvr(&["train", "--resume", whole]).stderr).into_owned();
+    assert!(told.contains("has done 30 of 30 steps; --steps extends it"), "{told}");
+    succeed(&["train", "--resume", whole, "--steps", "31"]);
+    assert_eq!(json(&path("whole").join("summary.json"))["steps"], 31);
     let states =
         std::fs::read_dir(path("whole").join("checkpoints")).unwrap().filter(|entry| entry.as_ref().unwrap().path().join("state").exists());
     assert_eq!(states.count(), 2, "only the last two checkpoints can be resumed");

@@ -37,7 +37,7 @@ pub struct TrainArgs {
     /// The algorithm
     #[arg(long)]
     algo: Option<String>,
-    /// Steps (rollout batches)
+    /// Steps (rollout batches); with --resume, extends the run to so many
     #[arg(long)]
     steps: Option<u64>,
     /// Seed of every draw in training
@@ -63,7 +63,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let library = usage(args.data.library())?;
     let (settings, resumed) = match &args.resume {
         Some(root) => {
-            let (folder, settings) = usage(RunFolder::open(root))?;
+            let (folder, mut settings) = usage(RunFolder::open(root))?;
+            settings.train.steps = args.steps.unwrap_or(settings.train.steps);
+            usage(something_left(&folder, &settings))?;
             (settings, Some(folder))
         }
         None => (usage(settings(&args))?, None),
@@ -114,6 +116,13 @@ fn settings(args: &TrainArgs) -> Result<RunSettings> {
         _ => embedded::NAME.to_owned(),
     };
     config::resolve(&RunSettings::defaults_for(&model), &layers)
+}
+
+/// A run that has done all its steps is not silently done again.
+fn something_left(folder: &RunFolder, settings: &RunSettings) -> Result<()> {
+    let (done, steps) = (folder.resumable_steps()?.last().copied().unwrap_or(0), settings.train.steps);
+    ensure!(done < steps, "{} has done {done} of {steps} steps; --steps extends it", folder.root().display());
+    Ok(())
 }
 
 /// Whether a name is one of the paper's examples, which its model goes with.

@@ -23,8 +23,13 @@ impl RunFolder {
             let path = root.join(part);
             std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         }
-        write_file(&folder.config(), toml::to_string(settings)?.as_bytes())?;
+        folder.record(settings)?;
         Ok(folder)
+    }
+
+    /// Records the settings, complete.
+    pub fn record(&self, settings: &RunSettings) -> Result<()> {
+        write_file(&self.config(), toml::to_string(settings)?.as_bytes())
     }
 
     /// Opens the folder of a run that was stopped, with its settings.

@@ -90,6 +90,7 @@ impl<'a> Run<'a> {
         let Some(step) = folder.resumable_steps()?.last().copied() else {
             bail!("{} has no checkpoint to resume from; remove the folder and start again", folder.root().display());
         };
+        folder.record(&settings)?;
         let metrics = JsonLines::resume(&folder.metrics(), step)?;
         let events = EventFile::resume(folder.root(), step + 1)?;
         let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
