@@ -8,9 +8,36 @@
 //! - **Extraction.** The last `\boxed{...}` or `\fbox{...}` of the response; unclosed, it is no answer, even when an earlier box was right.
 //!   A box before the last `</think>` is a thought, not an answer. Only [`Mode::Eval`] falls back to "the answer is ..." and the last number.
 //! - **What does not parse whole is text.** No number is ever picked out of something that was not understood.
+mod approx;
+mod ball;
+mod compare;
+mod decimal;
+mod evaluate;
+mod exact;
 mod extract;
-mod number;
+mod field;
+mod frame;
+mod fuel;
+mod goal;
+mod ladder;
+mod lex;
+mod lex_command;
+mod lex_number;
+mod operator;
+mod quantity;
+mod read;
+mod read_items;
+mod read_number;
+mod reals;
+mod relation;
+mod rename;
+mod rewrite;
+mod scalar;
+mod series;
 mod text;
+mod token;
+mod tree;
+mod words;
 
 pub use extract::{Boxed, last_boxed};
 use serde::{Deserialize, Serialize};
@@ -75,6 +102,20 @@ pub enum Method {
     Text,
     /// Exact rational arithmetic.
     Exact,
+    /// An identity of polynomials or rational functions.
+    Identity,
+    /// Numbers with error bounds, to hundreds of digits.
+    Numeric,
+    /// Agreement wherever both are defined, at seeded points.
+    Sampled,
+    /// One side is the other, rounded.
+    Rounded,
+    /// The letter of an option.
+    Choice,
+    /// Different kinds, or lists of different length.
+    Structure,
+    /// The budget ended before a decision.
+    Exhausted,
 }
 
 /// What [`verify`] found.
@@ -119,38 +160,12 @@ pub fn verify(gold: &str, response: &str, settings: &Settings) -> Verdict {
 
 /// Compares two answers by our own policies, without extraction.
 pub fn equal(gold: &str, answer: &str) -> Comparison {
-    let (gold, answer) = (text::normalise(gold), text::normalise(answer));
-    if gold.is_empty() || answer.is_empty() {
-        return Comparison {
-            equal: false,
-            method: Method::NoAnswer,
-        };
-    }
-    if gold == answer {
-        return Comparison {
-            equal: true,
-            method: Method::Text,
-        };
-    }
-    match (number::rational(&gold), number::rational(&answer)) {
-        (Some(g), Some(a)) => Comparison {
-            equal: g == a,
-            method: Method::Exact,
-        },
-        _ => Comparison {
-            equal: false,
-            method: Method::Text,
-        },
-    }
+    ladder::equal(gold, answer)
 }
 
 /// For people: how each side was read, the rung that decided, and why.
 pub fn explain(gold: &str, answer: &str) -> String {
     let Comparison { equal, method } = equal(gold, answer);
     let verdict = if equal { "equal" } else { "not equal" };
-    format!(
-        "gold    {}\nanswer  {}\nverdict {verdict}, by {method:?}\n",
-        text::normalise(gold),
-        text::normalise(answer)
-    )
+    format!("gold    {}\nanswer  {}\nverdict {verdict}, by {method:?}\n", text::normalise(gold), text::normalise(answer))
 }

@@ -112,6 +112,18 @@ pub fn normalise(text: &str) -> String {
     out
 }
 
+/// `text` ready to be read: delimiters, full-width characters and closing punctuation gone.
+pub fn clean(text: &str) -> String {
+    let text = strip_delimiters(text).trim_end_matches(['.', ',', ';', ' ', '\n', '。', '^']);
+    let text = strip_delimiters(text);
+    let wide = text.chars().map(|c| match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        '\u{3001}' => ',',
+        _ => c,
+    });
+    wide.collect()
+}
+
 /// Whether a letter or digit put right after `out` could be read as part of what stands there.
 fn joins(out: &str) -> bool {
     out.chars().next_back().is_some_and(char::is_alphanumeric)

@@ -1,0 +1,332 @@
+//! Complex floating point in which every number carries a bound on its error: fast, and it never claims more than it knows.
+
+use num_traits::ToPrimitive;
+
+use super::evaluate::Arithmetic;
+use super::field::mix;
+use super::tree::{Constant, Function, Function2, Literal};
+
+/// A complex number and a bound on the distance to the true one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value {
+    pub re: f64,
+    pub im: f64,
+    pub error: f64,
+}
+
+/// The values of the variables at one point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Point {
+    /// Between 0.4 and 2.4.
+    Positive(u64),
+    /// Between -2 and 2.
+    Real(u64),
+    /// Whole numbers from 2 to 9.
+    Natural(u64),
+}
+
+/// Floating point at a point.
+pub struct Approx {
+    pub point: Point,
+    /// Decimals of at least four digits count as rounded: they carry half a unit of their last digit.
+    pub decimals_are_rounded: bool,
+}
+
+/// The relative error of one operation, with room for library functions.
+const EPSILON: f64 = 4.0 * f64::EPSILON;
+
+impl Value {
+    /// A real number with the error of rounding it once.
+    pub fn real(re: f64) -> Option<Value> {
+        Value { re, im: 0.0, error: 0.0 }.checked(0.0)
+    }
+
+    /// Absolute value.
+    pub fn abs(self) -> f64 {
+        self.re.hypot(self.im)
+    }
+
+    /// Real as far as the error tells.
+    pub fn is_real(self) -> bool {
+        self.im.abs() <= self.error + EPSILON * self.re.abs()
+    }
+
+    /// Adds `error` and the error of one rounding; `None` for anything not finite.
+    fn checked(self, error: f64) -> Option<Value> {
+        let error = error + EPSILON * self.abs();
+        (self.re.is_finite() && self.im.is_finite() && error.is_finite()).then_some(Value { error, ..self })
+    }
+}
+
+impl Arithmetic for Approx {
+    type Value = Value;
+
+    fn number(&mut self, literal: &Literal) -> Option<Value> {
+        let value = Value::real(literal.value.to_f64()?)?;
+        let rounded = self.decimals_are_rounded && literal.significant >= 4;
+        let half_unit = literal.decimals.filter(|_| rounded).map_or(0.0, |decimals| 0.500_001 * 10f64.powi(-decimals));
+        value.checked(half_unit)
+    }
+
+    fn constant(&mut self, constant: Constant) -> Option<Value> {
+        match constant {
+            Constant::Pi => Value::real(std::f64::consts::PI),
+            Constant::E => Value::real(std::f64::consts::E),
+            Constant::I => Some(Value { re: 0.0, im: 1.0, error: 0.0 }),
+            Constant::Infinity => None,
+        }
+    }
+
+    fn symbol(&mut self, name: u32) -> Option<Value> {
+        let unit = |seed: u64| (mix(seed ^ mix(u64::from(name) + 77)) >> 11) as f64 / (1u64 << 53) as f64;
+        match self.point {
+            Point::Positive(seed) => Some(Value { re: 0.4 + 2.0 * unit(seed), im: 0.0, error: 0.0 }),
+            Point::Real(seed) => Some(Value { re: 4.0 * unit(seed) - 2.0, im: 0.0, error: 0.0 }),
+            Point::Natural(seed) => Some(Value { re: (2.0 + 8.0 * unit(seed)).floor(), im: 0.0, error: 0.0 }),
+        }
+    }
+
+    fn negate(&mut self, a: &Value) -> Option<Value> {
+        Some(Value { re: -a.re, im: -a.im, error: a.error })
+    }
+
+    fn add(&mut self, a: &Value, b: &Value) -> Option<Value> {
+        Value { re: a.re + b.re, im: a.im + b.im, error: 0.0 }.checked(a.error + b.error)
+    }
+
+    fn multiply(&mut self, a: &Value, b: &Value) -> Option<Value> {
+        let error = a.abs() * b.error + b.abs() * a.error + a.error * b.error;
+        if a.im == 0.0 && b.im == 0.0 {
+            return Value { re: a.re * b.re, im: 0.0, error: 0.0 }.checked(error);
+        }
+        Value { re: a.re * b.re - a.im * b.im, im: a.re * b.im + a.im * b.re, error: 0.0 }.checked(error)
+    }
+
+    fn divide(&mut self, a: &Value, b: &Value) -> Option<Value> {
+        let size = b.abs();
+        // A divisor that may be zero makes the quotient unknown.
+        if size <= 2.0 * b.error || size == 0.0 {
+            return None;
+        }
+        let scale = size * size;
+        let quotient = if a.im == 0.0 && b.im == 0.0 {
+            Value { re: a.re / b.re, im: 0.0, error: 0.0 }
+        } else {
+            Value { re: (a.re * b.re + a.im * b.im) / scale, im: (a.im * b.re - a.re * b.im) / scale, error: 0.0 }
+        };
+        quotient.checked((a.error + quotient.abs() * b.error) / (size - b.error))
+    }
+
+    fn power(&mut self, a: &Value, b: &Value) -> Option<Value> {
+        let whole = b.im == 0.0 && b.re.fract() == 0.0 && b.error <= EPSILON * b.re.abs();
+        if whole && b.re.abs() <= 4096.0 {
+            return self.whole_power(a, b.re as i32);
+        }
+        if a.abs() <= a.error {
+            return (a.abs() == 0.0 && b.re > 0.0).then_some(Value { re: 0.0, im: 0.0, error: 0.0 });
+        }
+        if a.im == 0.0 && a.re < 0.0 && b.im == 0.0 {
+            // A real odd root of a negative number is meant: (-8)^(1/3) = -2.
+            for index in [3.0, 5.0, 7.0, 9.0] {
+                let numerator = (b.re * index).round();
+                if (b.re * index - numerator).abs() < 1e-9 {
+                    let size = self.power(&Value { re: -a.re, ..*a }, b)?;
+                    let odd = numerator % 2.0 != 0.0;
+                    return if odd { self.negate(&size) } else { Some(size) };
+                }
+            }
+        }
+        let logarithm = self.call(Function::Ln, a)?;
+        let exponent = self.multiply(&logarithm, b)?;
+        self.call(Function::Exp, &exponent)
+    }
+
+    fn call(&mut self, function: Function, a: &Value) -> Option<Value> {
+        if a.im != 0.0 || (function == Function::Sqrt || function == Function::Ln || function == Function::Log) && a.re < 0.0 {
+            return complex_call(function, a);
+        }
+        real_call(function, a.re, a.error)
+    }
+
+    fn call2(&mut self, function: Function2, a: &Value, b: &Value) -> Option<Value> {
+        match function {
+            Function2::Root => {
+                let one = Value::real(1.0)?;
+                let exponent = self.divide(&one, a)?;
+                self.power(b, &exponent)
+            }
+            Function2::LogBase => {
+                let (base, argument) = (self.call(Function::Ln, a)?, self.call(Function::Ln, b)?);
+                self.divide(&argument, &base)
+            }
+            Function2::Max | Function2::Min if a.is_real() && b.is_real() => {
+                let first = (a.re >= b.re) == (function == Function2::Max);
+                let chosen = if first { a } else { b };
+                Some(Value { error: a.error.max(b.error), ..*chosen })
+            }
+            Function2::Modulo if a.is_real() && b.is_real() && b.re != 0.0 => {
+                let quotient = self.divide(a, b)?;
+                let whole = self.call(Function::Floor, &quotient)?;
+                let taken = self.multiply(b, &whole)?;
+                self.subtract(a, &taken)
+            }
+            Function2::Binomial => {
+                let (n, k) = (natural(a)?, natural(b)?);
+                if k > n {
+                    return Value::real(0.0);
+                }
+                let product = (1..=k.min(n - k).min(1000)).fold(1.0, |p, i| p * f64::from(n - k.min(n - k) + i) / f64::from(i));
+                Value::real(product)?.checked(1e-13 * product)
+            }
+            Function2::Gcd | Function2::Lcm => {
+                let (x, y) = (natural(a)?, natural(b)?);
+                let gcd = num_integer::gcd(x, y);
+                Value::real(if function == Function2::Gcd { f64::from(gcd) } else { f64::from(x) / f64::from(gcd.max(1)) * f64::from(y) })
+            }
+            Function2::Max | Function2::Min | Function2::Modulo => None,
+        }
+    }
+
+    fn opaque(&mut self, name: u32, arguments: &[Value]) -> Option<Value> {
+        // Some smooth function of its own for every name: equal arguments give equal values, and others others.
+        let weight = |at: u64| 0.5 + (mix(u64::from(name) * 64 + at) >> 11) as f64 / (1u64 << 53) as f64;
+        let mut sum = Value::real(weight(0))?;
+        for (at, argument) in (1..).zip(arguments) {
+            let term = self.multiply(argument, &Value::real(weight(at))?)?;
+            sum = self.add(&sum, &term)?;
+        }
+        let wave = self.call(Function::Sin, &sum)?;
+        let slope = self.multiply(&sum, &Value::real(0.1)?)?;
+        self.add(&wave, &slope)
+    }
+
+    fn cost(&self) -> u64 {
+        3
+    }
+}
+
+impl Approx {
+    fn whole_power(&mut self, a: &Value, exponent: i32) -> Option<Value> {
+        if exponent == 0 {
+            return if a.abs() <= a.error { None } else { Value::real(1.0) };
+        }
+        let mut left = exponent.unsigned_abs();
+        let (mut result, mut square) = (Value { re: 1.0, im: 0.0, error: 0.0 }, *a);
+        loop {
+            if left & 1 == 1 {
+                result = self.multiply(&result, &square)?;
+            }
+            left >>= 1;
+            if left == 0 {
+                break;
+            }
+            square = self.multiply(&square, &square)?;
+        }
+        if exponent < 0 { self.divide(&Value { re: 1.0, im: 0.0, error: 0.0 }, &result) } else { Some(result) }
+    }
+}
+
+/// The natural number that a value certainly is.
+fn natural(a: &Value) -> Option<u32> {
+    let near = a.re.round();
+    (a.is_real() && (a.re - near).abs() <= a.error + 1e-9 && a.error < 1e-6 && (0.0..100_000.0).contains(&near)).then_some(near as u32)
+}
+
+/// Functions of complex numbers: the few that answers need.
+fn complex_call(function: Function, a: &Value) -> Option<Value> {
+    let (size, angle) = (a.abs(), a.im.atan2(a.re));
+    if size <= 2.0 * a.error {
+        return None;
+    }
+    match function {
+        Function::Sqrt => {
+            let root = size.sqrt();
+            Value { re: root * (angle / 2.0).cos(), im: root * (angle / 2.0).sin(), error: 0.0 }.checked(a.error / root)
+        }
+        Function::Ln | Function::Log => Value { re: size.ln(), im: angle, error: 0.0 }.checked(2.0 * a.error / size),
+        Function::Exp => {
+            let scale = a.re.exp();
+            Value { re: scale * a.im.cos(), im: scale * a.im.sin(), error: 0.0 }.checked(2.0 * scale * a.error + scale * EPSILON * a.im.abs())
+        }
+        Function::Abs => Value { re: size, im: 0.0, error: 0.0 }.checked(a.error),
+        _ => None,
+    }
+}
+
+/// Functions of real numbers: the value, and a bound on its change within the argument's error.
+fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
+    use Function::*;
+    // An argument of unknown phase has no sine.
+    if error > 0.1 && !matches!(function, Abs | Floor | Ceil | Ln | Log | Sqrt | Exp) {
+        return None;
+    }
+    let reduced = EPSILON * x.abs();
+    let (value, slope) = match function {
+        Sin => (x.sin(), 1.0 + reduced),
+        Cos => (x.cos(), 1.0 + reduced),
+        Tan => guarded(x.tan(), x.cos(), 1.0 / (x.cos() * x.cos()), error)?,
+        Cot => guarded(x.cos() / x.sin(), x.sin(), 1.0 / (x.sin() * x.sin()), error)?,
+        Sec => guarded(1.0 / x.cos(), x.cos(), 1.0 / (x.cos() * x.cos()), error)?,
+        Csc => guarded(1.0 / x.sin(), x.sin(), 1.0 / (x.sin() * x.sin()), error)?,
+        Arcsin | Arccos => {
+            let room = 1.0 - x.abs();
+            if room < -error {
+                return None;
+            }
+            let clamped = x.clamp(-1.0, 1.0);
+            // At the ends the slope is infinite: the change is then the root of twice the error.
+            let change = if room <= 2.0 * error { (4.0 * error).sqrt() } else { 2.0 * error / (room * (2.0 - room)).sqrt() };
+            let value = if function == Arcsin { clamped.asin() } else { clamped.acos() };
+            return Value { re: value, im: 0.0, error: 0.0 }.checked(change);
+        }
+        Arctan => (x.atan(), 1.0),
+        Arccot => (std::f64::consts::FRAC_PI_2 - x.atan(), 1.0),
+        Arcsec => return real_call(Arccos, 1.0 / x, 2.0 * error / (x * x)),
+        Arccsc => return real_call(Arcsin, 1.0 / x, 2.0 * error / (x * x)),
+        Sinh => (x.sinh(), 2.0 * x.cosh()),
+        Cosh => (x.cosh(), 2.0 * x.cosh()),
+        Tanh => (x.tanh(), 1.0),
+        Arsinh => (x.asinh(), 1.0),
+        Arcosh if x > 1.0 + 2.0 * error => (x.acosh(), 2.0 / (x * x - 1.0).sqrt()),
+        Artanh if x.abs() < 1.0 - 2.0 * error => (x.atanh(), 4.0 / (1.0 - x * x)),
+        Exp if error < 1.0 => (x.exp(), 2.0 * x.exp()),
+        Ln | Log if x > 2.0 * error && x > 0.0 => (x.ln(), 2.0 / x),
+        Sqrt if x > 2.0 * error => (x.sqrt(), 1.0 / x.sqrt()),
+        // A root of something that may be zero or slightly negative.
+        Sqrt if x >= -error => {
+            let value = x.max(0.0).sqrt();
+            return Value { re: value, im: 0.0, error: 0.0 }.checked((3.0 * error).sqrt());
+        }
+        Abs => (x.abs(), 1.0),
+        Floor | Ceil => {
+            let near = x.round();
+            // Next to a whole number the step may be on either side; exactly on it there is no doubt.
+            if (x - near).abs() <= 2.0 * error && error > EPSILON * x.abs() {
+                return None;
+            }
+            let value = if (x - near).abs() <= 2.0 * error {
+                near
+            } else if function == Floor {
+                x.floor()
+            } else {
+                x.ceil()
+            };
+            (value, 0.0)
+        }
+        Factorial => {
+            let n = natural(&Value { re: x, im: 0.0, error })?;
+            if n > 170 {
+                return None;
+            }
+            let product = (2..=n).fold(1.0, |product, k| product * f64::from(k));
+            return Value { re: product, im: 0.0, error: 0.0 }.checked(1e-13 * product);
+        }
+        Exp | Ln | Log | Sqrt | Arcosh | Artanh => return None,
+    };
+    Value { re: value, im: 0.0, error: 0.0 }.checked(slope * error + reduced * (1.0 + value.abs()))
+}
+
+/// A value with a pole: unknown where the denominator may be zero.
+fn guarded(value: f64, denominator: f64, slope: f64, error: f64) -> Option<(f64, f64)> {
+    (denominator.abs() > 4.0 * error + 1e-14).then_some((value, 2.0 * slope))
+}

@@ -1,0 +1,47 @@
+//! The ladder from text to values: normalised text first, then whatever both sides can be read as. It owns the order of the rungs.
+
+use super::compare;
+use super::fuel::Fuel;
+use super::lex::Commas;
+use super::quantity;
+use super::read;
+use super::text;
+use super::tree::{Id, Tree};
+use super::{Comparison, Method};
+
+/// Compares two answers, read in every sensible way.
+pub fn equal(gold: &str, answer: &str) -> Comparison {
+    let (gold_text, answer_text) = (text::normalise(gold), text::normalise(answer));
+    if gold_text.is_empty() || answer_text.is_empty() {
+        return Comparison { equal: false, method: Method::NoAnswer };
+    }
+    if gold_text == answer_text {
+        return Comparison { equal: true, method: Method::Text };
+    }
+    let mut fuel = Fuel::new(Fuel::COMPARISON);
+    let (gold, answer) = (text::clean(gold), text::clean(answer));
+    let mut found = read_and_compare(&gold, Commas::Group, &answer, Commas::Group, &mut fuel);
+    // `1,234` is a number on one side and may be two of them on the other.
+    let ambiguous = |text: &str| text.as_bytes().windows(3).any(|w| matches!(w, [a, b',', b] if a.is_ascii_digit() && b.is_ascii_digit()));
+    if !found.equal && ambiguous(&gold) {
+        found = better(found, read_and_compare(&gold, Commas::Separate, &answer, Commas::Separate, &mut fuel));
+    }
+    if !found.equal && ambiguous(&answer) && !ambiguous(&gold) {
+        found = better(found, read_and_compare(&gold, Commas::Group, &answer, Commas::Separate, &mut fuel));
+    }
+    found
+}
+
+fn better(first: Comparison, second: Comparison) -> Comparison {
+    if second.equal { second } else { first }
+}
+
+fn read_and_compare(gold: &str, gold_commas: Commas, answer: &str, answer_commas: Commas, fuel: &mut Fuel) -> Comparison {
+    let mut tree = Tree::default();
+    let gold_read: Option<Id> = read::read(gold, gold_commas, &mut tree, fuel);
+    let answer_read: Option<Id> = read::read(answer, answer_commas, &mut tree, fuel);
+    match (gold_read, answer_read) {
+        (Some(gold), Some(answer)) => compare::compare(&mut tree, gold, answer, fuel),
+        _ => Comparison { equal: quantity::same_text_with_signs(gold, answer), method: Method::Text },
+    }
+}

@@ -1,0 +1,28 @@
+//! Letters that are a matter of taste: the integer in `k\pi`, the case of a constant.
+
+use super::fuel::Fuel;
+use super::rewrite;
+use super::tree::{Constant, Id, Node, Tree};
+
+/// Letters that stand for any integer.
+const PARAMETERS: [&str; 8] = ["k", "n", "m", "l", "j", "t", "N", "K"];
+
+/// The answer with its one letter that the gold does not have replaced by the gold's one letter that it does not have, where both are the same
+/// letter in another case, or parameters of a periodic family (next to π or a degree sign).
+pub fn parameter(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Id> {
+    let (g, a) = (rewrite::symbols(tree, gold), rewrite::symbols(tree, answer));
+    let only = |of: &[u32], other: &[u32]| -> Option<u32> {
+        let mut rest = of.iter().copied().filter(|name| !other.contains(name));
+        let first = rest.next()?;
+        rest.next().is_none().then_some(first)
+    };
+    let (to, from) = (only(&g, &a)?, only(&a, &g)?);
+    let (to_name, from_name) = (tree.name_of(to), tree.name_of(from));
+    let periodic = |id| rewrite::any(tree, id, |node| matches!(node, Node::Constant(Constant::Pi | Constant::I) | Node::Degree(_)));
+    let parameters = PARAMETERS.contains(&to_name) && PARAMETERS.contains(&from_name);
+    let same_letter = to_name.eq_ignore_ascii_case(from_name);
+    if !(same_letter || parameters && periodic(gold) && periodic(answer)) {
+        return None;
+    }
+    rewrite::rename(tree, answer, from, to, fuel)
+}
