@@ -21,6 +21,8 @@ pub enum Point {
     Positive(u64),
     /// Between -2 and 2.
     Real(u64),
+    /// Between 0.05 and 0.95.
+    Unit(u64),
     /// Whole numbers from 2 to 9.
     Natural(u64),
 }
@@ -62,7 +64,13 @@ impl Arithmetic for Approx {
     type Value = Value;
 
     fn number(&mut self, literal: &Literal) -> Option<Value> {
-        let value = Value::real(literal.value.to_f64()?)?;
+        let re = literal.value.to_f64()?;
+        // Whole numbers of up to 53 bits have no error at all.
+        let whole = literal.value.is_integer() && re.abs() < 9e15;
+        let value = Value { error: 0.0, ..Value::real(re)? };
+        if whole {
+            return Some(value);
+        }
         let rounded = self.decimals_are_rounded && literal.significant >= 4;
         let half_unit = literal.decimals.filter(|_| rounded).map_or(0.0, |decimals| 0.500_001 * 10f64.powi(-decimals));
         value.checked(half_unit)
@@ -81,6 +89,7 @@ impl Arithmetic for Approx {
         let unit = |seed: u64| (mix(seed ^ mix(u64::from(name) + 77)) >> 11) as f64 / (1u64 << 53) as f64;
         match self.point {
             Point::Positive(seed) => Some(Value { re: 0.4 + 2.0 * unit(seed), im: 0.0, error: 0.0 }),
+            Point::Unit(seed) => Some(Value { re: 0.05 + 0.9 * unit(seed), im: 0.0, error: 0.0 }),
             Point::Real(seed) => Some(Value { re: 4.0 * unit(seed) - 2.0, im: 0.0, error: 0.0 }),
             Point::Natural(seed) => Some(Value { re: (2.0 + 8.0 * unit(seed)).floor(), im: 0.0, error: 0.0 }),
         }
@@ -274,6 +283,9 @@ fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
                 return None;
             }
             let clamped = x.clamp(-1.0, 1.0);
+            if error == 0.0 && room == 0.0 {
+                return Value { re: if function == Arcsin { clamped.asin() } else { clamped.acos() }, im: 0.0, error: 0.0 }.checked(0.0);
+            }
             // At the ends the slope is infinite: the change is then the root of twice the error.
             let change = if room <= 2.0 * error { (4.0 * error).sqrt() } else { 2.0 * error / (room * (2.0 - room)).sqrt() };
             let value = if function == Arcsin { clamped.asin() } else { clamped.acos() };
@@ -300,8 +312,8 @@ fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
         Abs => (x.abs(), 1.0),
         Floor | Ceil => {
             let near = x.round();
-            // Next to a whole number the step may be on either side; exactly on it there is no doubt.
-            if (x - near).abs() <= 2.0 * error && error > EPSILON * x.abs() {
+            // Next to a whole number the step may be on either side; as near as rounding, it is the whole number itself.
+            if (x - near).abs() <= 2.0 * error && error > 1e-9 {
                 return None;
             }
             let value = if (x - near).abs() <= 2.0 * error {

@@ -275,8 +275,14 @@ impl Arithmetic for Balls {
             }
             Arctan => self.arctan(a),
             Arcsin | Arccos => {
-                // arcsin x = arctan(x / sqrt(1 - x^2)); the ends themselves are left to other rungs.
+                // arcsin x = arctan(x / sqrt(1 - x^2)); at the ends it is a right angle.
+                let mut quarter = self.pi()?;
+                quarter.exp -= 1;
                 let square = self.multiply(a, a)?;
+                if square.meets(&one) && square.rad.is_zero() {
+                    let arcsin = if a.mid.is_negative() { negated(&quarter) } else { quarter.clone() };
+                    return if function == Arcsin { Some(arcsin) } else { self.subtract(&quarter, &arcsin) };
+                }
                 let rest = self.subtract(&one, &square)?;
                 let root = self.sqrt(&rest)?;
                 let ratio = self.divide(a, &root)?;
@@ -284,8 +290,6 @@ impl Arithmetic for Balls {
                 if function == Arcsin {
                     return Some(arcsin);
                 }
-                let mut quarter = self.pi()?;
-                quarter.exp -= 1;
                 self.subtract(&quarter, &arcsin)
             }
             Sinh | Cosh | Tanh => {

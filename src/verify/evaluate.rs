@@ -101,6 +101,11 @@ where
             let arguments: Option<Vec<A::Value>> = tree.members(list).iter().map(|&member| at(member).cloned()).collect();
             arithmetic.opaque(name, &arguments?)
         }
+        // A matrix inside of an expression: some function of its entries. Good for products in the same order, which is how answers come.
+        Node::Matrix { columns, list } => {
+            let entries: Option<Vec<A::Value>> = tree.members(list).iter().map(|&member| at(member).cloned()).collect();
+            arithmetic.opaque(u32::MAX - columns, &entries?)
+        }
         Node::Percent(a) if reading.percent_is_share => {
             let hundred = arithmetic.integer(100)?;
             arithmetic.divide(at(a)?, &hundred)
@@ -116,7 +121,6 @@ where
         | Node::PlusMinus(..)
         | Node::Sequence { .. }
         | Node::Chain(_)
-        | Node::Matrix { .. }
         | Node::SetOperation(..)
         | Node::Builder(..)
         | Node::Numbers(_)

@@ -241,12 +241,18 @@ fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bool, 
             Some(Goal::All(checks))
         }
         Meaning::Membership { set, .. } => Some(Goal::All(vec![pair(set)])),
+        // `a + 5b = 18` answers a question for a number, by naming what was asked. An equation asked for is no number.
+        Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) => Some(Goal::All(vec![pair(right)])),
         Meaning::Equation(..) => Some(DIFFERENT),
         Meaning::Order => {
             let (gold, answer) = pair(chain);
             Some(real_sets(tree, gold, answer, fuel)?.unwrap_or(DIFFERENT))
         }
     }
+}
+
+fn constant(tree: &Tree, id: Id) -> bool {
+    rewrite::symbols(tree, id).is_empty()
 }
 
 /// Both as sets of real numbers, where both are: the same parts, ends equal and equally open.

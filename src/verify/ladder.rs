@@ -1,5 +1,6 @@
 //! The ladder from text to values: normalised text first, then whatever both sides can be read as. It owns the order of the rungs.
 
+use super::choice;
 use super::compare;
 use super::fuel::Fuel;
 use super::lex::Commas;
@@ -17,6 +18,9 @@ pub fn equal(gold: &str, answer: &str) -> Comparison {
     }
     if gold_text == answer_text {
         return Comparison { equal: true, method: Method::Text };
+    }
+    if let Some(found) = choice::compare(&gold_text, &answer_text) {
+        return found;
     }
     let mut fuel = Fuel::new(Fuel::COMPARISON);
     let (gold, answer) = (text::clean(gold), text::clean(answer));

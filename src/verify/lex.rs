@@ -30,6 +30,10 @@ pub struct Lexer<'a> {
     pub commas: Commas,
     /// Open brackets around the current place, invisible groups not counted.
     pub depth: usize,
+    /// Inside of an environment, where `\\\\` ends a row.
+    pub in_rows: bool,
+    /// The next number is a whole argument, in plain notation.
+    pub whole_argument: bool,
     spaced: bool,
     /// Words not yet turned into a text token.
     words: String,
@@ -45,6 +49,8 @@ pub fn tokens(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) ->
         tree,
         commas,
         depth: 0,
+        in_rows: false,
+        whole_argument: false,
         spaced: false,
         words: String::new(),
         words_spaced: false,
@@ -137,7 +143,11 @@ impl<'a> Lexer<'a> {
             '±' => Kind::PlusMinus(false),
             '∓' => Kind::PlusMinus(true),
             '^' => return self.caret(),
-            '_' => Kind::Underscore,
+            '_' if matches!(self.last(), Some(Kind::Function(_))) => Kind::Underscore,
+            '_' => {
+                let subscript = self.subscript()?;
+                Kind::Subscript(self.tree.name(&subscript))
+            }
             '!' if self.eat("=") => Kind::Relation(Relation::NotEqual),
             '!' => Kind::Bang,
             '%' => Kind::Percent,
@@ -177,7 +187,11 @@ impl<'a> Lexer<'a> {
             '&' => Kind::Ampersand,
             '∞' => Kind::Constant(Constant::Infinity),
             'π' => Kind::Constant(Constant::Pi),
-            '√' => Kind::Command(Command::Root),
+            '√' => {
+                self.whole_argument = true;
+                Kind::Command(Command::Root)
+            }
+            '∀' => Kind::Symbol(self.tree.name("forall")),
             'ℝ' => Kind::Numbers('R'),
             'ℤ' => Kind::Numbers('Z'),
             'ℕ' => Kind::Numbers('N'),
@@ -302,6 +316,7 @@ impl<'a> Lexer<'a> {
             self.word("th");
             return Some(());
         }
+        self.whole_argument = run == "sqrt";
         if lex_command::named(self, run) {
             return Some(());
         }

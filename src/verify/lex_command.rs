@@ -60,6 +60,7 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
         }
         '|' => lexer.push(Kind::Bar),
         '_' => lexer.space(),
+        '\\' if lexer.in_rows => lexer.push(Kind::NewLine),
         '\\' => {
             // A doubly escaped command of a JSON-mangled answer is still that command; a line break has no letter after it.
             if mangled(lexer.rest()) { lexer.space() } else { lexer.push(Kind::NewLine) }
@@ -75,9 +76,13 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
 
 /// Whether the text after `\\` goes on with the name of a common command.
 fn mangled(rest: &str) -> bool {
-    ["frac", "sqrt", "left", "right", "pi", "dfrac", "tfrac", "text", "le", "ge", "cup", "cdot", "times", "infty"]
-        .iter()
-        .any(|name| rest.strip_prefix(name).is_some_and(|after| !after.starts_with(|c: char| c.is_ascii_alphabetic())))
+    const NAMES: [&str; 40] = [
+        "frac", "sqrt", "left", "right", "pi", "dfrac", "tfrac", "text", "le", "ge", "leq", "geq", "cup", "cap", "cdot", "times", "infty", "pm",
+        "bigg", "Big", "big", "Bigg", "mathrm", "mathbb", "circ", "in", "ne", "neq", "quad", "alpha", "beta", "theta", "sin", "cos", "tan", "ln",
+        "log", "lambda", "ldots", "cdots",
+    ];
+    let name = rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
+    NAMES.contains(&name)
 }
 
 /// Commands that only move or size things; decorations of a group keep the group.
@@ -224,7 +229,7 @@ fn text(lexer: &mut Lexer, command: &str) -> Option<()> {
     let trimmed = content.trim();
     let inner = trimmed.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(trimmed);
     if inner.len() == 1 && inner.bytes().all(|b| b.is_ascii_alphabetic()) {
-        return if command == "text" || command == "mbox" { lexer.symbol(inner) } else { lexer.letter(inner) };
+        return lexer.letter(inner);
     }
     if named(lexer, trimmed) {
         return Some(());
@@ -275,6 +280,7 @@ fn environment(lexer: &mut Lexer, begins: bool) -> Option<()> {
     };
     // Commas inside of a matrix separate nothing; its entries are numbers of their own.
     lexer.depth = if begins { lexer.depth + 1 } else { lexer.depth.saturating_sub(1) };
+    lexer.in_rows = begins;
     lexer.push(if begins { Kind::Begin(kind) } else { Kind::End(kind) });
     Some(())
 }

@@ -53,7 +53,7 @@ fn finish(lexer: &mut Lexer, start: usize, exponent: i32, repeating: u32, groupe
     if end - start > MAX_DIGITS {
         return None;
     }
-    let digits = Digits { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()?, exponent, repeating, grouped };
+    let digits = Digits { start: u32::try_from(start).ok()?, end: u32::try_from(end).ok()?, exponent, repeating, grouped: grouped || std::mem::take(&mut lexer.whole_argument) };
     lexer.push(Kind::Number(digits));
     Some(())
 }

@@ -10,11 +10,13 @@
 //! - **What does not parse whole is text.** No number is ever picked out of something that was not understood.
 mod approx;
 mod ball;
+mod choice;
 mod compare;
 mod decimal;
 mod evaluate;
 mod exact;
 mod extract;
+mod fallback;
 mod field;
 mod frame;
 mod fuel;
@@ -142,20 +144,12 @@ pub struct Comparison {
 
 /// Extracts the answer of `response` and compares it with `gold`.
 pub fn verify(gold: &str, response: &str, settings: &Settings) -> Verdict {
-    let (extracted, extraction) = extract::answer(response, settings);
-    let Comparison { equal, method } = match extracted {
-        None => Comparison {
-            equal: false,
-            method: Method::NoAnswer,
-        },
+    let (extracted, extraction) = extract::answer(gold, response, settings);
+    let Comparison { equal, method } = match &extracted {
+        None => Comparison { equal: false, method: Method::NoAnswer },
         Some(answer) => self::equal(gold, answer),
     };
-    Verdict {
-        correct: equal,
-        extracted: extracted.map(str::to_owned),
-        extraction,
-        method,
-    }
+    Verdict { correct: equal, extracted, extraction, method }
 }
 
 /// Compares two answers by our own policies, without extraction.

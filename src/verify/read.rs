@@ -8,7 +8,7 @@ use super::lex_command::set_operation;
 use super::operator::{self, Applied, Operator};
 use super::read_number;
 use super::token::{Command, Delimiter, Environment, Kind, Token, Tokens};
-use super::tree::{Function, Function2, Id, NONE, Node, Relation, Separator, Tree};
+use super::tree::{Bracket, Function, Function2, Id, NONE, Node, Relation, Separator, Tree};
 
 /// Brackets deeper than this are hostile.
 const MAX_DEPTH: usize = 200;
@@ -181,6 +181,7 @@ impl Reader<'_> {
                 self.open(Role::Power(base, false))
             }
             Kind::Underscore => None,
+            Kind::Subscript(subscript) => self.late_subscript(subscript),
             Kind::Bang => self.postfix(|a| Node::Call(Function::Factorial, a)),
             Kind::Percent => self.postfix(Node::Percent),
             Kind::Degree => self.postfix(Node::Degree),
@@ -236,14 +237,28 @@ impl Reader<'_> {
     pub fn reduce(&mut self) -> Option<()> {
         let operator = self.operators.pop()?;
         let b = self.values.pop()?;
+        let b = self.grouping(operator, b);
         let node = if operator.is_prefix() {
             operator::prefix(self.tree, operator, b)?
         } else {
             let a = self.values.pop()?;
+            let a = self.grouping(operator, a);
             operator::infix(self.tree, operator, a, b)?
         };
         self.values.push(node);
         Some(())
+    }
+
+    /// Curly brackets around one operand of arithmetic group it, as in `\{1+2\}\{3-4\}`; around an operand of a union they are a set.
+    fn grouping(&self, operator: Operator, operand: Id) -> Id {
+        match (operator, self.tree.node(operand)) {
+            (Operator::Set(_), _) => operand,
+            (_, Node::Sequence { open: Bracket::Curly, list, .. }) => match self.tree.members(list) {
+                &[single] => single,
+                _ => operand,
+            },
+            _ => operand,
+        }
     }
 
     fn postfix(&mut self, node: impl FnOnce(Id) -> Node) -> Option<()> {
@@ -257,12 +272,62 @@ impl Reader<'_> {
     fn symbol(&mut self, name: u32) -> Option<()> {
         let next = self.peek();
         let calls = next.is_some_and(|next| next.kind == Kind::Open(Delimiter::Round) && !next.spaced)
-            && self.tree.name_of(name).starts_with(['f', 'g', 'h'])
-            && self.tree.name_of(name).chars().nth(1).is_none_or(|c| !c.is_alphabetic());
-        if calls {
+            && self.tree.name_of(name).chars().nth(1).is_none_or(|c| !c.is_alphabetic())
+            && (self.tree.name_of(name).starts_with(['f', 'g', 'h']) || self.defines_here());
+        if calls || self.tree.name_of(name).starts_with(['f', 'g', 'h']) && self.grouped_argument() {
             return self.function(Applied::Named(name));
         }
+        if self.tree.name_of(name) == "d" && self.differential()? {
+            return Some(());
+        }
         self.operand(Node::Symbol(name))
+    }
+
+    /// `f{(x)}`, as computer algebra prints it.
+    fn grouped_argument(&self) -> bool {
+        let kinds = self.tokens.list.get(self.at..self.at + 2).unwrap_or(&[]);
+        matches!(kinds, [a, b] if a.kind == Kind::Open(Delimiter::Group) && b.kind == Kind::Open(Delimiter::Round))
+    }
+
+    /// Whether `(x) =` follows: any name may be defined as a function.
+    fn defines_here(&self) -> bool {
+        let kinds = self.tokens.list.get(self.at..self.at + 4).unwrap_or(&[]);
+        let argument = |kind| matches!(kind, Kind::Symbol(_) | Kind::Number(_));
+        matches!(kinds, [_, a, b, c] if argument(a.kind) && b.kind == Kind::Close(Delimiter::Round) && c.kind == Kind::Relation(Relation::Equal))
+    }
+
+    /// `dx` ends an integral, and says nothing that its bounds and its integrand do not. Whether that is what was here.
+    fn differential(&mut self) -> Option<bool> {
+        let base = self.frame()?.operators_base;
+        let integral = self.operators.get(base..).unwrap_or(&[]).iter().rposition(|operator| matches!(operator, Operator::Big(_, true)));
+        let (Some(integral), Some(Kind::Symbol(_))) = (integral, self.peek().map(|token| token.kind)) else { return Some(false) };
+        if self.frame()?.expects {
+            if self.operators.len() != base + integral + 1 {
+                return Some(false);
+            }
+            let one = self.tree.integer(1)?;
+            self.values.push(one);
+        }
+        self.at += 1;
+        while self.operators.len() > base + integral {
+            self.reduce()?;
+        }
+        self.frame()?.expects = false;
+        Some(true)
+    }
+
+    /// `x^2_1`: the subscript belongs to the base.
+    fn late_subscript(&mut self, subscript: u32) -> Option<()> {
+        let value = self.values.pop()?;
+        let Node::Power(base, exponent) = self.tree.node(value) else { return None };
+        let Node::Symbol(name) = self.tree.node(base) else { return None };
+        let full = format!("{}_{}", self.tree.name_of(name), self.tree.name_of(subscript));
+        let name = self.tree.name(&full);
+        let base = self.tree.push(Node::Symbol(name))?;
+        // Children stand before parents, so the exponent's place is fine as it is.
+        let power = self.tree.push(Node::Power(base, exponent))?;
+        self.values.push(power);
+        Some(())
     }
 
     fn function(&mut self, applied: Applied) -> Option<()> {

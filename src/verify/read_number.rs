@@ -7,7 +7,7 @@ use num_traits::{One, Pow, Zero};
 use super::operator::Operator;
 use super::read::Reader;
 use super::token::{Digits, Kind};
-use super::tree::{Id, Literal};
+use super::tree::{Id, Literal, Node};
 
 /// Flag in a fraction's state: it stands right after a number, and may be the fraction of a mixed one.
 pub const MIXED: u8 = 4;
@@ -17,7 +17,8 @@ pub fn take(reader: &mut Reader, digits: Digits, single: bool) -> Option<Id> {
     let mut digits = digits;
     let text = reader.tokens.digits.get(digits.start as usize..digits.end as usize)?;
     if single && text.len() > 1 && text.bytes().all(|b| b.is_ascii_digit()) {
-        let rest = Digits { start: digits.start + 1, ..digits };
+        // `\frac919` can only mean 9/19: what is left of the digits belongs together.
+        let rest = Digits { start: digits.start + 1, grouped: true, ..digits };
         digits = Digits { end: digits.start + 1, exponent: 0, ..digits };
         reader.at -= 1;
         let token = reader.tokens.list.get_mut(reader.at)?;
@@ -48,13 +49,19 @@ pub fn mixed_fraction(reader: &mut Reader, arguments: [Id; 2]) -> Option<Option<
     let part = |id| reader.tree.plain_integer(id).map(|n| BigRational::from_integer(n.clone()));
     let (Some(numerator), Some(denominator)) = (part(arguments[0]), part(arguments[1])) else { return Some(None) };
     let integer = |value| Literal { value, decimals: None, significant: 0 };
-    let whole = *reader.values.last()?;
+    let last = *reader.values.last()?;
+    // A minus sign before the whole number has been read already; it is the sign of both parts.
+    let (whole, negative) = match reader.tree.node(last) {
+        Node::Negate(whole) => (whole, true),
+        _ => (last, false),
+    };
     if reader.own_operator() != Some(Operator::Juxtapose) {
         return Some(None);
     }
     let Some(value) = combine(reader, whole, &integer(numerator), &integer(denominator)) else { return Some(None) };
     reader.operators.pop();
     reader.values.pop();
+    let value = if negative { reader.tree.push(Node::Negate(value))? } else { value };
     Some(Some(value))
 }
 

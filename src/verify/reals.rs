@@ -211,7 +211,7 @@ fn complement(set: &[Interval]) -> Vec<Interval> {
 
 /// Ends closer than rounding are the same end.
 fn same(a: f64, b: f64) -> bool {
-    a == b || (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
+    a == b || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
 }
 
 fn later(a: End, b: End) -> End {

@@ -1,6 +1,7 @@
 //! Chains of relations: what `x = 5` assigns, what `2 + 3 = 5` computes, when two equations or inequalities say the same.
 
 use super::approx::{Approx, Point};
+use super::decimal;
 use super::evaluate::{Arithmetic, Reading, evaluate};
 use super::fuel::Fuel;
 use super::rewrite;
@@ -76,7 +77,6 @@ pub fn is_label(tree: &Tree, id: Id) -> bool {
             tree.members(list).iter().all(|&member| is_simple_label(tree, member))
         }
         Node::Multiply(a, b) | Node::Divide(a, b) | Node::Ratio(a, b) => is_capital(tree, a) && (is_capital(tree, b) || is_argument(tree, a, b)),
-        Node::Call(_, a) => matches!(tree.node(a), Node::Symbol(_)) && false,
         _ => false,
     }
 }
@@ -160,15 +160,16 @@ pub fn proportional(tree: &mut Tree, gold: (Id, Id), answer: (Id, Id), positive:
     if rewrite::symbols(tree, g) != rewrite::symbols(tree, a) {
         return decided(false);
     }
+    let rounded = decimal::has_rounded_part(tree, g) != decimal::has_rounded_part(tree, a);
     let points = (1..=6).map(Point::Positive).chain((1..=6).map(Point::Real)).chain((1..=3).map(Point::Natural));
     let mut first = None;
     let mut agreeing = 0;
     for point in points {
-        let mut approx = Approx { point, decimals_are_rounded: false };
+        let mut approx = Approx { point, decimals_are_rounded: rounded };
         let gold = evaluate(tree, g, Reading::PLAIN, &mut approx, fuel);
         let answer = evaluate(tree, a, Reading::PLAIN, &mut approx, fuel);
         let (Some(gold), Some(answer)) = (gold, answer) else { continue };
-        if !gold.is_real() || !answer.is_real() || gold.abs() <= 1e3 * gold.error || answer.abs() <= 1e3 * answer.error {
+        if !gold.is_real() || !answer.is_real() || gold.abs() <= 30.0 * gold.error || answer.abs() <= 30.0 * answer.error {
             continue;
         }
         if positive.is_some_and(|positive| (gold.re * answer.re > 0.0) != positive) {

@@ -192,7 +192,7 @@ impl Pair<'_> {
 
     /// Whether the two agree wherever both are defined, at enough points; `None` for too few.
     fn sampled(&mut self, decimals_are_rounded: bool) -> Option<bool> {
-        let points = (1..=6).map(Point::Positive).chain((1..=6).map(Point::Real)).chain((1..=5).map(Point::Natural));
+        let points = (1..=6).map(Point::Positive).chain((1..=4).map(Point::Unit)).chain((1..=6).map(Point::Real)).chain((1..=5).map(Point::Natural));
         let complex = |id| rewrite::any(self.tree, id, |node| node == Node::Constant(Constant::I));
         let complex = complex(self.gold) || complex(self.answer);
         let mut agreeing = 0;

@@ -65,7 +65,10 @@ pub enum Kind {
     Modulo,
     Choose,
     Caret,
+    /// The base of a logarithm follows.
     Underscore,
+    /// A subscript after a power, `x^2_1`.
+    Subscript(u32),
     Bang,
     Percent,
     Degree,
