@@ -96,7 +96,8 @@ impl Arithmetic for Approx {
     }
 
     fn negate(&mut self, a: &Value) -> Option<Value> {
-        Some(Value { re: -a.re, im: -a.im, error: a.error })
+        // Zero keeps its sign: the root of -4 is 2i on either side of the cut.
+        Some(Value { re: -a.re, im: 0.0 - a.im, error: a.error })
     }
 
     fn add(&mut self, a: &Value, b: &Value) -> Option<Value> {

@@ -45,7 +45,7 @@ fn option(text: &str) -> Option<(char, bool)> {
     }
     // With a text there must be something between: `C) 42`, `C. 42`, `(C) 42`; `C+1` and `Carl` are no options.
     let after = after.trim_start_matches(['}', ' ']);
-    let separated = after.starts_with([')', ':']) || after.strip_prefix('.').is_some_and(|text| !text.starts_with(|c: char| c.is_ascii_digit()));
+    let separated = after.starts_with([')', ':', '.']);
     let plausible = letter.is_ascii_uppercase() && (separated || bracketed && after.starts_with(')'));
     plausible.then_some((letter, false))
 }

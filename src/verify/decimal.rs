@@ -3,7 +3,7 @@
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
-use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
+use num_traits::{Pow, ToPrimitive, Zero};
 
 use super::evaluate::Reading;
 use super::tree::{Id, Node, Tree};
@@ -121,9 +121,4 @@ pub fn has_rounded_part(tree: &Tree, root: Id) -> bool {
         Node::Number(index) => tree.number(index).is_some_and(|n| n.decimals.is_some_and(|d| d > 0) && n.significant >= ANSWER_DIGITS),
         _ => false,
     })
-}
-
-/// One, as a decimal's scale.
-pub fn is_unit_scale(value: &BigRational) -> bool {
-    value.abs().is_one()
 }

@@ -1,7 +1,7 @@
 //! Finds the final answer in a response. It owns what counts as a box; it never looks inside the answer, and it reads the response alone:
 //! the prompt's own `\boxed{}` is no answer.
 
-use super::{Extraction, Grader, Mode, Settings, choice, fallback, text};
+use super::{Extraction, Grader, Mode, Settings, choice, deepscaler, fallback, qwen, text};
 
 /// Lists of more parts stand in one box.
 const MAX_PARTS: usize = 9;
@@ -76,13 +76,15 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings) -> (Option
         None if settings.after_think => return (None, Extraction::None),
         None => response,
     };
-    match (last_boxed(response), settings.mode) {
-        (Boxed::Content(content), _) => {
-            let parts = if settings.grader == Grader::Strict { list_length(gold) } else { 1 };
-            (Some(joined_boxes(response, parts).unwrap_or_else(|| content.to_owned())), Extraction::Boxed)
-        }
-        (_, Mode::Reward) => (None, Extraction::None),
-        (_, Mode::Eval) => fallback::answer(response, choice::is_option(&text::normalise(gold))),
+    let boxed = match settings.grader {
+        Grader::Strict => last_boxed(response).content().map(|content| joined_boxes(response, list_length(gold)).unwrap_or_else(|| content.to_owned())),
+        Grader::Deepscaler => deepscaler::last_boxed(response).map(str::to_owned),
+        Grader::Qwen => qwen::last_boxed(response).map(str::to_owned),
+    };
+    match (boxed, settings.mode) {
+        (Some(content), _) => (Some(content), Extraction::Boxed),
+        (None, Mode::Reward) => (None, Extraction::None),
+        (None, Mode::Eval) => fallback::answer(response, choice::is_option(&text::normalise(gold))),
     }
 }
 

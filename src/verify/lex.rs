@@ -306,7 +306,7 @@ impl<'a> Lexer<'a> {
         let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         let run = &rest[..length];
         let after_words = !self.words.is_empty();
-        if length == 1 && !(after_words && run == "a") {
+        if length == 1 && !((after_words || starts_a_phrase(rest)) && run.eq_ignore_ascii_case("a")) {
             self.at += 1;
             return self.letter(run);
         }
@@ -320,7 +320,7 @@ impl<'a> Lexer<'a> {
         if lex_command::named(self, run) {
             return Some(());
         }
-        if words::unit(&lower).is_some() || words::is_filler(&lower) || matches!(lower.as_str(), "and" | "or") || after_words {
+        if words::unit(&lower).is_some() || words::is_filler(&lower) || matches!(lower.as_str(), "a" | "and" | "or") || after_words {
             self.word(&lower);
             return Some(());
         }
@@ -441,6 +441,13 @@ impl<'a> Lexer<'a> {
         let plain = raw.replace("\\text", "").replace("\\mathrm", "").replace("\\rm", "");
         Some(plain.chars().filter(|c| !c.is_whitespace() && !matches!(c, '{' | '}' | '\\')).collect())
     }
+}
+
+/// Whether an article stands before a word, rather than a variable before an operator.
+fn starts_a_phrase(rest: &str) -> bool {
+    let word = rest.get(1..).and_then(|after| after.strip_prefix(' ')).unwrap_or("");
+    let length = word.bytes().take_while(u8::is_ascii_alphabetic).count();
+    length >= 4 && words::function(&word[..length]).is_none()
 }
 
 /// The bracket that a character is.

@@ -2,7 +2,7 @@
 
 use super::lex::Lexer;
 use super::token::{Command, Delimiter, Environment, Kind};
-use super::tree::{Constant, Relation, SetOperation};
+use super::tree::{Relation, SetOperation};
 use super::words;
 
 /// Reads the command that starts here.
@@ -229,6 +229,12 @@ fn text(lexer: &mut Lexer, command: &str) -> Option<()> {
     let trimmed = content.trim();
     let inner = trimmed.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).unwrap_or(trimmed);
     if inner.len() == 1 && inner.bytes().all(|b| b.is_ascii_alphabetic()) {
+        let after_number = matches!(lexer.last(), Some(Kind::Number(_) | Kind::Close(_)));
+        let is_unit = after_number && !matches!(inner, "e" | "i" | "I") && (command == "text" || command == "mbox" || words::unit(inner).is_some());
+        if is_unit {
+            lexer.word(&inner.to_lowercase());
+            return Some(());
+        }
         return lexer.letter(inner);
     }
     if named(lexer, trimmed) {
@@ -321,6 +327,7 @@ fn bound(lexer: &mut Lexer) -> Option<String> {
     } else {
         argument(lexer)?
     };
+    let raw = raw.replace("longrightarrow", "to").replace("rightarrow", "to").replace("Rightarrow", "to").replace("^{+}", "").replace("^+", "");
     (raw.len() <= 200).then(|| raw.chars().filter(|c| !c.is_whitespace() && !matches!(c, '{' | '}')).collect())
 }
 
@@ -332,9 +339,4 @@ pub fn set_operation(kind: Kind) -> Option<SetOperation> {
         Kind::Difference => SetOperation::Difference,
         _ => return None,
     })
-}
-
-/// Whether a constant is an end of an unbounded interval.
-pub fn is_infinite(constant: Constant) -> bool {
-    constant == Constant::Infinity
 }

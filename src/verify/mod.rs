@@ -13,6 +13,7 @@ mod ball;
 mod choice;
 mod compare;
 mod decimal;
+mod deepscaler;
 mod evaluate;
 mod exact;
 mod extract;
@@ -27,6 +28,7 @@ mod lex_command;
 mod lex_number;
 mod operator;
 mod quantity;
+mod qwen;
 mod read;
 mod read_items;
 mod read_number;
@@ -145,9 +147,11 @@ pub struct Comparison {
 /// Extracts the answer of `response` and compares it with `gold`.
 pub fn verify(gold: &str, response: &str, settings: &Settings) -> Verdict {
     let (extracted, extraction) = extract::answer(gold, response, settings);
-    let Comparison { equal, method } = match &extracted {
-        None => Comparison { equal: false, method: Method::NoAnswer },
-        Some(answer) => self::equal(gold, answer),
+    let Comparison { equal, method } = match (&extracted, settings.grader) {
+        (None, _) => Comparison { equal: false, method: Method::NoAnswer },
+        (Some(answer), Grader::Strict) => self::equal(gold, answer),
+        (Some(answer), Grader::Deepscaler) => deepscaler::equal(gold, answer),
+        (Some(answer), Grader::Qwen) => qwen::equal(gold, answer),
     };
     Verdict { correct: equal, extracted, extraction, method }
 }

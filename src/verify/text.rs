@@ -41,7 +41,12 @@ pub fn normalise(text: &str) -> String {
     while let Some(c) = rest.chars().next() {
         let piece: &str;
         let skip;
-        if c == '\\' {
+        let plain = rest.bytes().take_while(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'~' | b'$')).count();
+        if plain > 0 {
+            // Most of every answer: copied as it is.
+            skip = plain;
+            piece = &rest[..plain];
+        } else if c == '\\' {
             let name_len = rest[1..]
                 .bytes()
                 .take_while(u8::is_ascii_alphabetic)

@@ -1,0 +1,398 @@
+//! The published training reward's notion of equality, for comparable rewards: two normalisations of the text, and a computer algebra system for
+//! what remains. The normalisations are followed step by step, their oddities included (units by name, `8,996,734,080` not read as a number);
+//! the algebra is our own ladder without rounding, asked only where the published one would ask.
+
+use super::fuel::Fuel;
+use super::lex::Commas;
+use super::read;
+use super::scalar;
+use super::tree::Tree;
+use super::{Comparison, Method};
+
+/// Units that the published grader cuts out of an answer, wherever they stand.
+const UNITS: [&str; 16] = [
+    "degree", "cm", "centimeter", "meter", "mile", "second", "minute", "hour", "day", "week", "month", "year", "foot", "feet", "inch", "yard",
+];
+
+/// Longer answers are compared as text: some of the steps are quadratic.
+const MAX_LENGTH: usize = 2000;
+
+/// The last `\boxed{...}` as the published extraction finds it: no spaces, no `\fbox`, braces counted whether escaped or not.
+pub fn last_boxed(response: &str) -> Option<&str> {
+    let rest = response.get(response.rfind("\\boxed")?..)?.strip_prefix("\\boxed{")?;
+    let mut depth = 1usize;
+    for (at, byte) in rest.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return rest.get(..at);
+        }
+    }
+    None
+}
+
+/// Whether the published training reward would give 1.
+pub fn equal(gold: &str, answer: &str) -> Comparison {
+    if gold.len().max(answer.len()) > MAX_LENGTH {
+        return Comparison { equal: gold.trim() == answer.trim(), method: Method::Text };
+    }
+    if tidy(gold) == tidy(answer) {
+        return Comparison { equal: true, method: Method::Text };
+    }
+    let (gold, answer) = (flatten(gold), flatten(answer));
+    if gold == answer {
+        return Comparison { equal: true, method: Method::Text };
+    }
+    if answer.is_empty() {
+        return Comparison { equal: false, method: Method::NoAnswer };
+    }
+    let (gold_parts, answer_parts) = (parts(&gold), parts(&answer));
+    let ends = |text: &str| (text.chars().next(), text.chars().next_back());
+    if gold_parts.len() > 1 && ends(&gold) != ends(&answer) || gold_parts.len() != answer_parts.len() {
+        return Comparison { equal: false, method: Method::Structure };
+    }
+    let mut weakest = Method::Text;
+    for (gold, answer) in gold_parts.iter().zip(&answer_parts) {
+        let found = part(gold, answer);
+        if !found.equal {
+            return found;
+        }
+        weakest = weakest.max(found.method);
+    }
+    Comparison { equal: true, method: weakest }
+}
+
+/// One part of a tuple, or the whole: fractions only as text, an integer never against something else, algebra for the rest.
+fn part(gold: &str, answer: &str) -> Comparison {
+    if is_fraction(gold) && is_fraction(answer) {
+        return Comparison { equal: gold == answer, method: Method::Text };
+    }
+    if integer(gold).is_some() != integer(answer).is_some() || !may_evaluate(gold) || !may_evaluate(answer) {
+        return Comparison { equal: gold == answer, method: Method::Text };
+    }
+    let mut tree = Tree::default();
+    let mut fuel = Fuel::new(Fuel::COMPARISON);
+    let gold = read::read(gold, Commas::Separate, &mut tree, &mut fuel);
+    let answer = read::read(answer, Commas::Separate, &mut tree, &mut fuel);
+    let (Some(gold), Some(answer)) = (gold, answer) else {
+        return Comparison { equal: false, method: Method::Text };
+    };
+    let found = scalar::compare(&mut tree, gold, answer, &mut fuel);
+    // Algebra knows no rounding.
+    Comparison { equal: found.equal && found.method != Method::Rounded, ..found }
+}
+
+/// The first normalisation.
+fn tidy(text: &str) -> String {
+    let text = text.trim();
+    let text = enclosed_text(text).map_or(text, str::trim);
+    let mut s = text.replace('\n', "").replace("\\!", "").replace("\\\\", "\\").replace("tfrac", "frac").replace("dfrac", "frac");
+    s = s.replace("\\left", "").replace("\\right", "").replace("^{\\circ}", "").replace("^\\circ", "").replace("\\$", "");
+    if s.contains("\\text{ ") {
+        let mut pieces = s.split("\\text{ ");
+        let (before, after) = (pieces.next(), pieces.next());
+        match (before, after, pieces.next()) {
+            (Some(before), Some(_), None) => s = before.to_owned(),
+            // More than one unit makes the published step fail, and the text then stays as it was given.
+            _ => return text.to_owned(),
+        }
+    }
+    s = s.replace("\\%", "").replace(" .", " 0.").replace("{.", "{0.");
+    if s.starts_with('.') {
+        s.insert(0, '0');
+    }
+    let sides: Vec<&str> = s.split('=').collect();
+    if let [name, value] = sides.as_slice() {
+        if name.chars().count() <= 2 {
+            s = (*value).to_owned();
+        }
+    }
+    s = braced_roots(&s).replace(' ', "");
+    s = braced_fractions(&s);
+    if s == "0.5" {
+        s = "\\frac{1}{2}".to_owned();
+    }
+    slash_fraction(&s).unwrap_or(s)
+}
+
+/// The content of `\text{...}` around the whole.
+fn enclosed_text(text: &str) -> Option<&str> {
+    text.strip_prefix("\\text{")?.strip_suffix('}').filter(|inner| !inner.is_empty())
+}
+
+/// `\sqrt3` as `\sqrt{3}`.
+fn braced_roots(text: &str) -> String {
+    let mut pieces = text.split("\\sqrt");
+    let mut out = pieces.next().unwrap_or("").to_owned();
+    for piece in pieces {
+        out.push_str("\\sqrt");
+        match piece.chars().next() {
+            Some(first) if first != '{' => {
+                out.extend(['{', first, '}']);
+                out.push_str(&piece[first.len_utf8()..]);
+            }
+            _ => out.push_str(piece),
+        }
+    }
+    out
+}
+
+/// `\frac12` as `\frac{1}{2}`; anything shorter leaves the whole text as it is.
+fn braced_fractions(text: &str) -> String {
+    let mut pieces = text.split("\\frac");
+    let mut out = pieces.next().unwrap_or("").to_owned();
+    for piece in pieces {
+        out.push_str("\\frac");
+        let mut chars = piece.chars();
+        match (chars.next(), chars.next()) {
+            (Some('{'), _) => out.push_str(piece),
+            (Some(a), Some(b)) => {
+                out.extend(['{', a, '}']);
+                if b == '{' {
+                    out.push(b);
+                } else {
+                    out.extend(['{', b, '}']);
+                }
+                out.push_str(chars.as_str());
+            }
+            _ => return text.to_owned(),
+        }
+    }
+    out
+}
+
+/// `a/b` of two integers as a LaTeX fraction.
+fn slash_fraction(text: &str) -> Option<String> {
+    let (a, b) = text.split_once('/')?;
+    let (x, y): (i64, i64) = (a.parse().ok()?, b.parse().ok()?);
+    (format!("{x}/{y}") == text).then(|| format!("\\frac{{{x}}}{{{y}}}"))
+}
+
+/// The second normalisation: LaTeX to plain text, lower case, no spaces or braces.
+fn flatten(text: &str) -> String {
+    let text = enclosed_text(text).unwrap_or(text);
+    let mut s = text.replace("\\%", "%").replace("\\$", "$").replace(['$', '%'], "").replace(" or ", " , ").replace(" and ", " , ");
+    s = s.replace("million", "*10^6").replace("billion", "*10^9").replace("trillion", "*10^12");
+    for unit in UNITS {
+        s = without_unit(&s, unit);
+    }
+    for degree in ["^\\circ", "^ \\circ", "^  \\circ"] {
+        s = s.replace(degree, "");
+    }
+    if s.len() > 1 && s.starts_with('{') && s.ends_with('}') {
+        s = s[1..s.len() - 1].to_owned();
+    }
+    s = s.replace(",\\! ", "").replace(",\\!", "");
+    if let Some(value) = s.trim().parse::<f64>().ok().filter(|value| value.fract() == 0.0 && value.abs() < 1e15) {
+        s = format!("{value:.0}");
+    }
+    if s.contains('\\') {
+        s = plain(&s);
+    }
+    while s.contains("- ") {
+        s = s.replace("- ", "-");
+    }
+    s = mixed_sums(&s).replace([' ', '{', '}'], "").to_lowercase();
+    integer(&s).unwrap_or(s)
+}
+
+/// Every occurrence of a unit cut out, with its plural and its power.
+fn without_unit(text: &str, unit: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(unit) {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + unit.len()..];
+        rest = rest.strip_prefix("es").unwrap_or(rest);
+        rest = rest.strip_prefix('s').unwrap_or(rest);
+        let power = rest.trim_start_matches(' ');
+        rest = power;
+        if let Some(digits) = power.strip_prefix('^') {
+            let length = digits.bytes().take_while(u8::is_ascii_digit).count();
+            if length > 0 {
+                rest = &digits[length..];
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// LaTeX as the text that it looks like.
+fn plain(text: &str) -> String {
+    let text = text.replace("\\tfrac", "\\frac").replace("\\dfrac", "\\frac").replace("\\frac", " \\frac");
+    let text = braced_fractions(&text.replace("\\frac ", "\\frac"));
+    let mut out = String::new();
+    let mut rest = text.as_str();
+    // Depths of braces at which a fraction's numerator ends: a slash follows.
+    let (mut depth, mut numerators): (usize, Vec<usize>) = (0, Vec::new());
+    while let Some(c) = rest.chars().next() {
+        let mut skip = c.len_utf8();
+        if c == '\\' {
+            let length = rest[1..].bytes().take_while(u8::is_ascii_alphabetic).count();
+            let name = &rest[1..1 + length];
+            skip = 1 + length;
+            match name {
+                "frac" => numerators.push(depth),
+                "sqrt" => out.push_str("sqrt"),
+                "pi" => out.push_str("pi"),
+                "infty" => out.push_str("inf"),
+                "cup" => out.push('U'),
+                "cdot" | "times" => out.push('*'),
+                "left" | "right" | "text" | "mathrm" | "mathbf" | "mbox" | "textbf" | "displaystyle" => {}
+                "" => skip = 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
+                "pm" => out.push('±'),
+                _ => out.push_str(name),
+            }
+        } else {
+            match c {
+                '{' => {
+                    depth += 1;
+                    out.push(c);
+                }
+                '}' => {
+                    depth = depth.saturating_sub(1);
+                    out.push(c);
+                    if numerators.last() == Some(&depth) {
+                        numerators.pop();
+                        out.push('/');
+                    }
+                }
+                _ => out.push(c),
+            }
+        }
+        rest = &rest[skip..];
+    }
+    // The published conversion writes roots with brackets, and everything else without.
+    out.replace("sqrt{", "sqrt({").replace("sqrt({", "sqrt(").trim().to_owned()
+}
+
+/// `7 3/4` as `7+3/4`.
+fn mixed_sums(text: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let mut out = String::with_capacity(text.len());
+    let mut at = 0;
+    while let Some(&c) = chars.get(at) {
+        let spaces = chars.iter().skip(at + 1).take_while(|c| **c == ' ').count();
+        let next = chars.get(at + 1 + spaces);
+        out.push(c);
+        at += 1;
+        if c.is_ascii_digit() && spaces > 0 && next.is_some_and(char::is_ascii_digit) {
+            out.push('+');
+            at += spaces;
+        }
+    }
+    out
+}
+
+/// The digits of a text that is an integer, perhaps with decimals of zero or commas.
+fn integer(text: &str) -> Option<String> {
+    let value: f64 = without_commas(text).parse().ok()?;
+    let near = value.round();
+    ((value - near).abs() <= 1e-7 && near.abs() < 1e15).then(|| format!("{near:.0}"))
+}
+
+/// Commas before three digits taken out as the published expression does it: the character after a group is consumed with it, so that of many
+/// groups some commas stay.
+fn without_commas(text: &str) -> String {
+    let mut text: Vec<char> = text.chars().collect();
+    loop {
+        let mut out: Vec<char> = Vec::with_capacity(text.len());
+        let (mut at, mut changed) = (0, false);
+        while let Some(&c) = text.get(at) {
+            let group = text.get(at + 1) == Some(&',') && (2..=4).all(|k| text.get(at + k).is_some_and(char::is_ascii_digit));
+            let after = text.get(at + 5);
+            if c.is_ascii_digit() && group && after.is_none_or(|after| !after.is_ascii_digit()) {
+                out.push(c);
+                out.extend(text.get(at + 2..at + 5).unwrap_or(&[]));
+                out.extend(after);
+                at += 6;
+                changed = true;
+            } else {
+                out.push(c);
+                at += 1;
+            }
+        }
+        text = out;
+        if !changed {
+            return text.into_iter().collect();
+        }
+    }
+}
+
+/// An integer over an integer.
+fn is_fraction(text: &str) -> bool {
+    let text = text.strip_prefix('-').unwrap_or(text);
+    text.split_once('/').is_some_and(|(a, b)| {
+        let digits = |s: &str| !s.is_empty() && s.bytes().all(|byte| byte.is_ascii_digit());
+        digits(a) && digits(b) && b.bytes().any(|byte| byte != b'0')
+    })
+}
+
+/// Whether the published grader would ask its algebra system at all.
+fn may_evaluate(text: &str) -> bool {
+    let names = text.replace("sqrt", "").replace("frac", "");
+    let mut letters: Vec<char> = names.chars().filter(|c| c.is_alphabetic()).collect();
+    letters.sort_unstable();
+    letters.dedup();
+    if letters.len() > 2 || text.contains("^{") || text.contains("^(") {
+        return false;
+    }
+    let exponents = text.split('^').skip(1);
+    for exponent in exponents {
+        let digits = exponent.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 1 || digits > 0 && exponent.get(digits..).is_some_and(|after| after.is_empty() && text.ends_with('^')) {
+            return false;
+        }
+    }
+    // A power of a power with plain digits.
+    let powers = text.as_bytes().windows(3).any(|w| matches!(w, [b'^', digit, b'^'] if digit.is_ascii_digit()));
+    !powers
+}
+
+/// The parts of a tuple or an interval, or the whole.
+fn parts(text: &str) -> Vec<String> {
+    let plain = without_commas(text);
+    let bracket = |c: char| matches!(c, '(' | ')' | '[' | ']');
+    let inner = plain.strip_prefix(bracket).and_then(|inner| inner.strip_suffix(bracket));
+    match inner {
+        Some(inner) if plain.len() > 2 && !inner.contains(bracket) => inner.split(',').map(|part| part.trim().to_owned()).collect(),
+        _ => vec![plain],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(gold: &str, answer: &str, expected: bool) {
+        assert_eq!(equal(gold, answer).equal, expected, "{gold} | {answer}: {} {}", flatten(gold), flatten(answer));
+    }
+
+    #[test]
+    fn follows_the_published_steps() {
+        check("12.8", "V = 12.8", true);
+        check("12.8", "12.8 \\text{ mph}", true);
+        check("12.8", "12.8 mph", false);
+        check("3\\frac{1}{4}", "3.25", true);
+        check("\\frac{2}{3}", "\\frac{4}{6}", false);
+        check("\\frac{2}{3}", "2/3", true);
+        check("7", "7.0", true);
+        check("1234567", "1,234,567", true);
+        check("1234567890", "1,234,567,890", false);
+        check("30\\%", "0.3", false);
+        check("(1,2)", "[1,2]", false);
+        check("2\\sqrt{3}", "\\sqrt{12}", true);
+    }
+
+    #[test]
+    fn only_plain_boxes() {
+        assert_eq!(last_boxed("\\boxed{3} \\boxed{4}"), Some("4"));
+        assert_eq!(last_boxed("\\boxed{3} \\boxed{4"), None);
+        assert_eq!(last_boxed("\\boxed 4"), None);
+        assert_eq!(last_boxed("\\fbox{4}"), None);
+    }
+}
