@@ -2,6 +2,7 @@
 //! what remains. The normalisations are followed step by step, their oddities included (units by name, `8,996,734,080` not read as a number);
 //! the algebra is our own ladder without rounding, asked only where the published one would ask.
 
+use super::evaluate::Reading;
 use super::fuel::Fuel;
 use super::lex::Commas;
 use super::read;
@@ -81,8 +82,12 @@ fn part(gold: &str, answer: &str) -> Comparison {
         return Comparison { equal: false, method: Method::Text };
     };
     let found = scalar::compare(&mut tree, gold, answer, &mut fuel);
-    // Algebra knows no rounding.
-    Comparison { equal: found.equal && found.method != Method::Rounded, ..found }
+    // Algebra knows no rounding, but for that of double precision.
+    let doubles = super::decimal::decimal(&tree, gold, Reading::PLAIN).is_some() || super::decimal::decimal(&tree, answer, Reading::PLAIN).is_some();
+    let value = |id, fuel: &mut Fuel| scalar::magnitude(&tree, id, fuel);
+    let near = doubles
+        && value(gold, &mut fuel).zip(value(answer, &mut fuel)).is_some_and(|(gold, answer)| (gold - answer).abs() <= 1e-15 * gold.abs());
+    Comparison { equal: found.equal && found.method != Method::Rounded || near, ..found }
 }
 
 /// The first normalisation.
@@ -221,53 +226,62 @@ fn without_unit(text: &str, unit: &str) -> String {
     out
 }
 
-/// LaTeX as the text that it looks like.
+/// LaTeX as the text that it looks like: braces gone, a slash between numerator and denominator and nothing around them, a root's index lost.
 fn plain(text: &str) -> String {
-    let text = text.replace("\\tfrac", "\\frac").replace("\\dfrac", "\\frac").replace("\\frac", " \\frac");
-    let text = braced_fractions(&text.replace("\\frac ", "\\frac"));
+    let text = text.replace("\\tfrac", "\\frac").replace("\\dfrac", "\\frac").replace("\\frac", " \\frac").replace("\\frac ", "\\frac");
+    let text = braced_roots(&braced_fractions(&text).replace("\\sqrt ", "\\sqrt"));
     let mut out = String::new();
     let mut rest = text.as_str();
-    // Depths of braces at which a fraction's numerator ends: a slash follows.
-    let (mut depth, mut numerators): (usize, Vec<usize>) = (0, Vec::new());
+    // What to write at the closing brace of every open one, and what the next opening brace is for.
+    let (mut closings, mut next): (Vec<&str>, &str) = (Vec::new(), "");
     while let Some(c) = rest.chars().next() {
         let mut skip = c.len_utf8();
-        if c == '\\' {
-            let length = rest[1..].bytes().take_while(u8::is_ascii_alphabetic).count();
-            let name = &rest[1..1 + length];
-            skip = 1 + length;
-            match name {
-                "frac" => numerators.push(depth),
-                "sqrt" => out.push_str("sqrt"),
-                "pi" => out.push_str("pi"),
-                "infty" => out.push_str("inf"),
-                "cup" => out.push('U'),
-                "cdot" | "times" => out.push('*'),
-                "left" | "right" | "text" | "mathrm" | "mathbf" | "mbox" | "textbf" | "displaystyle" => {}
-                "" => skip = 1 + rest[1..].chars().next().map_or(0, char::len_utf8),
-                "pm" => out.push('±'),
-                _ => out.push_str(name),
-            }
-        } else {
-            match c {
-                '{' => {
-                    depth += 1;
-                    out.push(c);
+        match c {
+            '\\' => {
+                let length = rest[1..].bytes().take_while(u8::is_ascii_alphabetic).count();
+                let name = &rest[1..1 + length];
+                skip = 1 + length;
+                if name.is_empty() {
+                    skip += rest[1..].chars().next().map_or(0, char::len_utf8);
+                    out.push_str(if rest.starts_with("\\\\") { ";" } else { "" });
+                } else if name == "frac" {
+                    next = "/";
+                } else if name == "sqrt" {
+                    out.push_str("sqrt(");
+                    next = ")";
+                    skip += rest[skip..].strip_prefix('[').and_then(|index| index.find(']')).map_or(0, |end| end + 2);
+                } else if matches!(name, "begin" | "end") {
+                    out.push_str(if name == "begin" { "[" } else { "]" });
+                    skip += rest[skip..].find('}').map_or(0, |end| end + 1);
+                } else {
+                    out.push_str(symbol(name));
                 }
-                '}' => {
-                    depth = depth.saturating_sub(1);
-                    out.push(c);
-                    if numerators.last() == Some(&depth) {
-                        numerators.pop();
-                        out.push('/');
-                    }
-                }
-                _ => out.push(c),
             }
+            '{' => closings.push(std::mem::take(&mut next)),
+            '}' => out.push_str(closings.pop().unwrap_or("")),
+            _ => out.push(c),
         }
         rest = &rest[skip..];
     }
-    // The published conversion writes roots with brackets, and everything else without.
-    out.replace("sqrt{", "sqrt({").replace("sqrt({", "sqrt(").trim().to_owned()
+    out.trim().to_owned()
+}
+
+/// What a command looks like as text; unknown ones vanish.
+fn symbol(name: &str) -> &str {
+    match name {
+        "pi" => "pi",
+        "infty" => "inf",
+        "cup" => "U",
+        "cdot" | "times" => "*",
+        "pm" => "±",
+        "le" | "leq" => "≤",
+        "ge" | "geq" => "≥",
+        "ne" | "neq" => "≠",
+        "in" => "∈",
+        "sin" | "cos" | "tan" | "log" | "ln" | "cot" | "sec" | "csc" | "exp" | "arcsin" | "arccos" | "arctan" => name,
+        _ if super::words::is_letter_name(name) => super::words::greek_letter(name).unwrap_or(""),
+        _ => "",
+    }
 }
 
 /// `7 3/4` as `7+3/4`.

@@ -31,6 +31,9 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
     if matches!(g, Node::Worded(..)) || matches!(a, Node::Worded(..)) {
         return worded(tree, gold, answer);
     }
+    if let Some((gold, answer)) = without_ranges(tree, gold, answer) {
+        return Some(Goal::All(vec![(gold, answer)]));
+    }
     if let (Node::Number(_), Node::Number(_)) = (g, a) {
         return Some(Goal::Decided(scalar::compare(tree, gold, answer, fuel)));
     }
@@ -85,6 +88,35 @@ fn worded(tree: &mut Tree, gold: Id, answer: Id) -> Option<Goal> {
             Some(Goal::All(vec![(gold, scaled)]))
         }
     }
+}
+
+/// The pair without items that only say what a parameter ranges over, `k \in \mathbb{Z}`; `None` where there is none.
+fn without_ranges(tree: &mut Tree, gold: Id, answer: Id) -> Option<(Id, Id)> {
+    let (g, a) = (without_range(tree, gold), without_range(tree, answer));
+    (g.is_some() || a.is_some()).then(|| (g.unwrap_or(gold), a.unwrap_or(answer)))
+}
+
+fn without_range(tree: &mut Tree, id: Id) -> Option<Id> {
+    let Node::Sequence { open: Bracket::Bare, close, separator, list } = tree.node(id) else { return None };
+    let range = |tree: &Tree, member: Id| match tree.node(member) {
+        Node::Chain(list) => match (tree.relations_of(list), tree.members(list)) {
+            (&[Relation::In], &[variable, set]) => {
+                matches!(tree.node(variable), Node::Symbol(_)) && matches!(tree.node(set), Node::Numbers('Z' | 'N' | 'R' | 'Q'))
+            }
+            _ => false,
+        },
+        _ => false,
+    };
+    let members = tree.members(list);
+    let rest: Vec<Id> = members.iter().copied().filter(|&member| !range(tree, member)).collect();
+    if rest.len() == members.len() || rest.is_empty() {
+        return None;
+    }
+    if let &[single] = rest.as_slice() {
+        return Some(single);
+    }
+    let list = tree.list(rest, Vec::new());
+    tree.push(Node::Sequence { open: Bracket::Bare, close, separator, list })
 }
 
 /// Plain letters read as a product of variables, against the same letters read as words.
@@ -158,6 +190,13 @@ fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &
             Meaning::Assignment { label: al, value: av, mut checks },
         ) => {
             let constant = rewrite::symbols(tree, gv).is_empty();
+            if let (Some(g), Some(a), false) = (sides(tree, g), sides(tree, a), constant) {
+                // `y = x` and `x = y` are one line; `f(x) = x` and `x = f(x)` are not read that way.
+                let found = relation::proportional(tree, g, a, None, fuel);
+                if found.equal {
+                    return Some(Goal::Decided(found));
+                }
+            }
             if !relation::labels_agree(tree, gl, al, constant) {
                 return Some(DIFFERENT);
             }
@@ -315,10 +354,16 @@ fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<
             return Some(if gc == ac { ordered(tree.members(gl), tree.members(al)) } else { DIFFERENT });
         }
         (Node::Matrix { columns, list }, Node::Sequence { open, list: other, .. }) if open != Bracket::Curly => {
+            if let Some(rows) = rows(tree, other, columns) {
+                return Some(ordered(tree.members(list), &rows));
+            }
             let vector = columns == 1 || tree.members(list).len() == columns as usize;
             return Some(if vector { ordered(tree.members(list), tree.members(other)) } else { DIFFERENT });
         }
         (Node::Sequence { open, list: other, .. }, Node::Matrix { columns, list }) if open != Bracket::Curly => {
+            if let Some(rows) = rows(tree, other, columns) {
+                return Some(ordered(&rows, tree.members(list)));
+            }
             let vector = columns == 1 || tree.members(list).len() == columns as usize;
             if !(open == Bracket::Bare && !vector) && vector {
                 return Some(ordered(tree.members(other), tree.members(list)));
@@ -353,6 +398,20 @@ fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<
         return Some(DIFFERENT);
     };
     expanded(tree, g, a, (gold, answer), fuel)
+}
+
+/// The entries of a list of rows, `[[1,2],[3,4]]`.
+fn rows(tree: &Tree, list: u32, columns: u32) -> Option<Vec<Id>> {
+    let mut entries = Vec::new();
+    for &row in tree.members(list) {
+        let Node::Sequence { list, .. } = tree.node(row) else { return None };
+        let row = tree.members(list);
+        if row.len() != columns as usize {
+            return None;
+        }
+        entries.extend_from_slice(row);
+    }
+    Some(entries)
 }
 
 /// Two sequences without ±: by order where one of them has one, by matching otherwise.

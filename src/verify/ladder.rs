@@ -68,3 +68,9 @@ fn read_and_compare(gold: &str, gold_commas: Commas, answer: &str, answer_commas
         _ => Comparison { equal: quantity::same_text_with_signs(gold, answer), method: Method::Text },
     }
 }
+
+/// Whether an answer can be read, and is more than words.
+pub fn reads(answer: &str) -> bool {
+    let (mut tree, mut fuel) = (Tree::default(), Fuel::new(Fuel::COMPARISON));
+    read::read(&text::clean(answer), Commas::Group, &mut tree, &mut fuel).is_some()
+}

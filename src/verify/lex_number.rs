@@ -72,7 +72,7 @@ fn group_of_three(lexer: &mut Lexer) -> bool {
     let Some(previous) = lexer.tokens.digits.rsplit(|c: char| !c.is_ascii_digit()).next() else { return false };
     // Numbers stand one after the other in the buffer: only the length of this one counts, and a leading zero groups nothing.
     let _ = previous;
-    let certain = ["{,}", ",\\!", "\\,", "{,}\\!"];
+    let certain = ["{,}\\!", "{,}", ",\\!", "\\,", "\\;", "\\ "];
     let mut tail = certain.iter().find_map(|separator| rest.strip_prefix(separator));
     if tail.is_none() && lexer.commas == Commas::Group && lexer.depth == 0 {
         tail = rest.strip_prefix(',').filter(|tail| tail.starts_with(|c: char| c.is_ascii_digit()));

@@ -167,3 +167,8 @@ pub fn explain(gold: &str, answer: &str) -> String {
     let verdict = if equal { "equal" } else { "not equal" };
     format!("gold    {}\nanswer  {}\nverdict {verdict}, by {method:?}\n", text::normalise(gold), text::normalise(answer))
 }
+
+/// Whether an answer is understood as more than text; for statistics over reference answers.
+pub fn reads(answer: &str) -> bool {
+    ladder::reads(answer)
+}

@@ -89,7 +89,7 @@ pub fn infix(tree: &mut Tree, operator: Operator, a: Id, b: Id) -> Option<Id> {
 
 fn apply(tree: &mut Tree, applied: Applied, power: Option<Id>, base: Option<Id>, a: Id) -> Option<Id> {
     let arguments: Vec<Id> = match tree.node(a) {
-        Node::Sequence { open: Bracket::Round | Bracket::Square | Bracket::Bare, separator: Separator::Comma, list, .. } => {
+        Node::Sequence { open: Bracket::Round | Bracket::Square | Bracket::Bare | Bracket::Curly, separator: Separator::Comma, list, .. } => {
             tree.members(list).to_vec()
         }
         _ => vec![a],

@@ -139,7 +139,9 @@ fn ratio(unit: Unit) -> BigRational {
 pub fn same_text(a: &str, b: &str) -> bool {
     let letters = |text: &str| -> String {
         let words = text.split(|c: char| c.is_whitespace() || c == '-').filter(|word| !matches!(*word, "a" | "an" | "the"));
-        words.flat_map(str::chars).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+        let singular = |word: &str| word.strip_suffix('s').filter(|rest| rest.len() > 2).unwrap_or(word).to_owned();
+        let words: Vec<String> = words.map(singular).collect();
+        words.iter().flat_map(|word| word.chars()).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
     };
     let (a, b) = (letters(&a.to_lowercase()), letters(&b.to_lowercase()));
     !a.is_empty() && a == b

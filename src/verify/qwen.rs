@@ -9,7 +9,7 @@ use super::fuel::Fuel;
 use super::lex::Commas;
 use super::read;
 use super::text;
-use super::tree::{Node, Tree};
+use super::tree::Tree;
 use super::{Comparison, Method};
 
 /// The relative distance at which two numbers are equal.
@@ -108,11 +108,22 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel) -> Step {
         (Some(value), None) if !answer.contains('=') => return Step::Parts(vec![(value, answer.to_owned())]),
         _ => {}
     }
+    // An equation on one side only is no value there, nor is a numeral with a base.
+    let based = |text: &str| text.as_bytes().windows(2).any(|w| matches!(w, [digit, b'_'] if digit.is_ascii_digit()));
+    if gold.contains('=') != answer.contains('=') || based(gold) != based(answer) {
+        return decided(false, Method::Structure);
+    }
     Step::Decided(algebra(gold, answer, fuel))
 }
 
 /// By value, with the evaluation's tolerance.
 fn algebra(gold: &str, answer: &str, fuel: &mut Fuel) -> Comparison {
+    // The published reader knows LaTeX only: plain names are products of letters to it, and it stops at the first comma.
+    if has_plain_name(gold) || has_plain_name(answer) {
+        return Comparison { equal: false, method: Method::Text };
+    }
+    let first = |text: &str| -> String { if is_tuple(text) { text.to_owned() } else { text.split(',').next().unwrap_or("").to_owned() } };
+    let (gold, answer) = (&first(gold), &first(answer));
     let mut tree = Tree::default();
     let read = |text: &str, tree: &mut Tree, fuel: &mut Fuel| read::read(text, Commas::Separate, tree, fuel);
     let (Some(gold), Some(answer)) = (read(gold, &mut tree, fuel), read(answer, &mut tree, fuel)) else {
@@ -126,12 +137,20 @@ fn algebra(gold: &str, answer: &str, fuel: &mut Fuel) -> Comparison {
     if let (Some(g), Some(a)) = (value(gold), value(answer)) {
         return Comparison { equal: close(g.re, a.re), method: Method::Numeric };
     }
-    // Lists keep their order there.
-    let bare_list = |node| matches!(node, Node::Sequence { open: super::tree::Bracket::Bare, .. });
-    if bare_list(tree.node(gold)) || bare_list(tree.node(answer)) {
-        return Comparison { equal: false, method: Method::Structure };
-    }
     compare::compare(&mut tree, gold, answer, fuel)
+}
+
+/// Whether two letters follow each other outside of a command.
+fn has_plain_name(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic()) {
+        let length = rest[at..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        if length > 1 && !rest[..at].ends_with('\\') && !rest[..at].ends_with("\\begin{") && !rest[..at].ends_with("\\end{") {
+            return true;
+        }
+        rest = &rest[at + length..];
+    }
+    false
 }
 
 fn close(a: f64, b: f64) -> bool {
@@ -144,7 +163,7 @@ fn is_tuple(text: &str) -> bool {
 
 /// A number as the published evaluation reads it: commas dropped, a percent sign for a hundredth.
 fn number(text: &str) -> Option<f64> {
-    let plain = text.replace(',', "");
+    let plain = text.replace("{,}", "").replace(',', "");
     let value = match plain.strip_suffix('%') {
         Some(share) => share.trim_end_matches('\\').trim().parse::<f64>().ok()? / 100.0,
         None => plain.parse::<f64>().ok()?,

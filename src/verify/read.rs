@@ -165,6 +165,7 @@ impl Reader<'_> {
             Kind::PlusMinus(minus_first) if expects => self.push_prefix(Operator::UnaryPlusMinus(minus_first)),
             Kind::Colon if expects && self.frame()?.prefix != NONE => Some(()),
             Kind::Text(words) => self.words(words),
+            Kind::Modulo if expects => self.bracketed_modulus(),
             _ if expects => None,
             Kind::Plus => self.infix(Operator::Add),
             Kind::Minus => self.infix(Operator::Subtract),
@@ -281,6 +282,22 @@ impl Reader<'_> {
             return Some(());
         }
         self.operand(Node::Symbol(name))
+    }
+
+    /// `a (mod n)`: the bracket that was just opened belongs to the modulus alone.
+    fn bracketed_modulus(&mut self) -> Option<()> {
+        let frame = self.frame()?;
+        let fresh = frame.items.is_empty() && frame.chain.is_empty();
+        if frame.role != Role::Group(Delimiter::Round, false) || !fresh || self.own_operator().is_some() {
+            return None;
+        }
+        self.frames.pop();
+        if self.own_operator() != Some(Operator::Juxtapose) {
+            return None;
+        }
+        self.operators.pop();
+        self.infix(Operator::Modulo)?;
+        self.open(Role::Group(Delimiter::Round, false))
     }
 
     /// `f{(x)}`, as computer algebra prints it.

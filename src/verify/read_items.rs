@@ -4,7 +4,7 @@ use super::frame::{Role, bracket};
 use super::operator::Operator;
 use super::read::Reader;
 use super::token::{Delimiter, Environment, Kind};
-use super::tree::{Bracket, Function, Id, NONE, Node, Separator};
+use super::tree::{Bracket, Function, Id, NONE, Node, Relation, Separator};
 
 impl Reader<'_> {
     /// The operand that the innermost frame has been reading; `Some(None)` where it has read nothing yet. Words alone are an operand.
@@ -113,6 +113,10 @@ impl Reader<'_> {
             Kind::Text(words) => format!(" {}", self.tree.name_of(words)),
             Kind::Slash => "/".to_owned(),
             Kind::Symbol(name) if self.tree.name_of(suffix).ends_with('/') => self.tree.name_of(name).to_owned(),
+            // "for some integer n", "where k ∈ ℤ": what a parameter ranges over.
+            Kind::Symbol(name) if self.quantifies(suffix) => format!(" {}", self.tree.name_of(name)),
+            Kind::Relation(Relation::In) if self.quantifies(suffix) => " in".to_owned(),
+            Kind::Numbers(letter) if self.quantifies(suffix) => format!(" {letter}"),
             Kind::Caret => {
                 let mut power = String::from("^");
                 while let Some(next) = self.peek() {
@@ -142,6 +146,12 @@ impl Reader<'_> {
         let name = self.tree.name(&joined);
         self.frame()?.suffix = name;
         Some(false)
+    }
+
+    /// Whether words introduce the range of a parameter.
+    fn quantifies(&self, words: u32) -> bool {
+        let words = self.tree.name_of(words);
+        words.split(' ').any(|word| matches!(word, "where" | "for" | "with" | "integer"))
     }
 
     /// Whether the group that closes next opened after the last caret.
@@ -309,7 +319,12 @@ impl Reader<'_> {
     /// Whether what was read so far can be the head of a set-builder: one variable in curly brackets.
     pub fn at_builder_head(&self) -> bool {
         let symbol = self.values.last().is_some_and(|&id| matches!(self.tree.node(id), Node::Symbol(_)));
-        self.in_builder() && symbol && self.frames.last().is_some_and(|frame| self.values.len() == frame.values_base + 1)
+        let ranged = self.values.last().is_some_and(|&id| matches!(self.tree.node(id), Node::Numbers(_)));
+        let fits = self.frames.last().is_some_and(|frame| {
+            let in_set = ranged && frame.relations.as_slice() == [Relation::In];
+            self.values.len() == frame.values_base + 1 && (symbol && frame.relations.is_empty() || in_set)
+        });
+        self.in_builder() && fits
     }
 
     /// The bar of a set-builder.

@@ -43,7 +43,8 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
         let at = |child: Id| sets.binary_search_by_key(&child, |entry| entry.0).ok().and_then(|at| sets.get(at)?.1.clone());
         let found = match tree.node(id) {
             Node::SetOperation(operation, a, b) => at(a).zip(at(b)).map(|(a, b)| operate(operation, &a, &b, fuel)),
-            Node::Builder(_, condition) => at(condition),
+            // Whole numbers between two bounds are no interval.
+            Node::Builder(head, condition) if over_the_reals(tree, head) => at(condition),
             Node::Worded(_, a, _) => at(a),
             Node::EmptySet => Some(Vec::new()),
             Node::Numbers('R') => Some(vec![ALL]),
@@ -67,6 +68,14 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
         sets.push((id, found));
     }
     sets.pop()?.1.map(normalise)
+}
+
+fn over_the_reals(tree: &Tree, head: Id) -> bool {
+    match tree.node(head) {
+        Node::Symbol(_) => true,
+        Node::Chain(list) => tree.members(list).last().is_some_and(|&last| tree.node(last) == Node::Numbers('R')),
+        _ => false,
+    }
 }
 
 fn combine(separator: Separator, parts: Vec<Vec<Interval>>, fuel: &mut Fuel) -> Vec<Interval> {
@@ -178,7 +187,8 @@ fn half_line(relation: Relation, bound: End) -> Option<Vec<Interval>> {
         Relation::Greater => vec![Interval { low: open, high: PLUS_INFINITY }],
         Relation::GreaterEqual => vec![Interval { low: closed, high: PLUS_INFINITY }],
         Relation::NotEqual => vec![Interval { low: MINUS_INFINITY, high: open }, Interval { low: open, high: PLUS_INFINITY }],
-        Relation::Equal | Relation::Approximately | Relation::In | Relation::Other(_) => return None,
+        Relation::Equal => vec![Interval { low: closed, high: closed }],
+        Relation::Approximately | Relation::In | Relation::Other(_) => return None,
     })
 }
 

@@ -8,7 +8,7 @@ use super::tree::{Constant, Id, Node, Tree};
 const PARAMETERS: [&str; 8] = ["k", "n", "m", "l", "j", "t", "N", "K"];
 
 /// The answer with its one letter that the gold does not have replaced by the gold's one letter that it does not have, where both are the same
-/// letter in another case, or parameters of a periodic family (next to π or a degree sign).
+/// letter in another case, or parameters of a periodic family (next to π or a degree sign, or said to be an integer).
 pub fn parameter(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Id> {
     let (g, a) = (rewrite::symbols(tree, gold), rewrite::symbols(tree, answer));
     let only = |of: &[u32], other: &[u32]| -> Option<u32> {

@@ -124,33 +124,40 @@ pub fn is_letter_name(name: &str) -> bool {
     LETTERS.contains(&name)
 }
 
+/// Greek letters and their names.
+const GREEK: [(char, &str, &str); 22] = [
+    ('α', "α", "alpha"),
+    ('β', "β", "beta"),
+    ('γ', "γ", "gamma"),
+    ('δ', "δ", "delta"),
+    ('ε', "ε", "epsilon"),
+    ('ζ', "ζ", "zeta"),
+    ('η', "η", "eta"),
+    ('θ', "θ", "theta"),
+    ('κ', "κ", "kappa"),
+    ('λ', "λ", "lambda"),
+    ('μ', "μ", "mu"),
+    ('ν', "ν", "nu"),
+    ('ξ', "ξ", "xi"),
+    ('ρ', "ρ", "rho"),
+    ('σ', "σ", "sigma"),
+    ('τ', "τ", "tau"),
+    ('φ', "φ", "phi"),
+    ('χ', "χ", "chi"),
+    ('ψ', "ψ", "psi"),
+    ('ω', "ω", "omega"),
+    ('Δ', "Δ", "Delta"),
+    ('Ω', "Ω", "Omega"),
+];
+
 /// The name of a Greek letter written as itself.
 pub fn greek(c: char) -> Option<&'static str> {
-    const NAMES: [(char, &str); 22] = [
-        ('α', "alpha"),
-        ('β', "beta"),
-        ('γ', "gamma"),
-        ('δ', "delta"),
-        ('ε', "epsilon"),
-        ('ζ', "zeta"),
-        ('η', "eta"),
-        ('θ', "theta"),
-        ('κ', "kappa"),
-        ('λ', "lambda"),
-        ('μ', "mu"),
-        ('ν', "nu"),
-        ('ξ', "xi"),
-        ('ρ', "rho"),
-        ('σ', "sigma"),
-        ('τ', "tau"),
-        ('φ', "phi"),
-        ('χ', "chi"),
-        ('ψ', "psi"),
-        ('ω', "omega"),
-        ('Δ', "Delta"),
-        ('Ω', "Omega"),
-    ];
-    NAMES.iter().find(|(letter, _)| *letter == c).map(|(_, name)| *name)
+    GREEK.iter().find(|(letter, _, _)| *letter == c).map(|(_, _, name)| *name)
+}
+
+/// The Greek letter of a name.
+pub fn greek_letter(name: &str) -> Option<&'static str> {
+    GREEK.iter().find(|(_, _, known)| *known == name).map(|(_, letter, _)| *letter)
 }
 
 /// Small numbers in words.
@@ -164,7 +171,9 @@ pub fn number_word(word: &str) -> Option<i64> {
 
 /// Words that carry no meaning in an answer.
 pub fn is_filler(word: &str) -> bool {
-    const FILLERS: [&str; 34] = [
+    const FILLERS: [&str; 46] = [
+        "no", "not", "yes", "odd", "none", "does", "there", "has", "have", "from", "red", "box",
+       
         "of", "the", "is", "to", "for", "per", "in", "at", "are", "an", "by", "on", "be", "it", "we", "so", "as", "with", "only", "answer",
         "equal", "equals", "approximately", "about", "around", "exactly", "some", "any", "all", "its", "where", "integer", "total", "value",
     ];
