@@ -210,8 +210,8 @@ impl Arithmetic for Approx {
         self.add(&wave, &slope)
     }
 
-    fn cost(&self) -> u64 {
-        3
+    fn cost(&self, _: Option<&Value>) -> u64 {
+        4
     }
 }
 

@@ -341,7 +341,7 @@ impl Arithmetic for Balls {
         None
     }
 
-    fn cost(&self) -> u64 {
+    fn cost(&self, _: Option<&Ball>) -> u64 {
         u64::from(self.precision) * 4
     }
 }

@@ -20,8 +20,8 @@ pub trait Arithmetic {
     fn call2(&mut self, function: Function2, a: &Self::Value, b: &Self::Value) -> Option<Self::Value>;
     /// A function known by name only.
     fn opaque(&mut self, name: u32, arguments: &[Self::Value]) -> Option<Self::Value>;
-    /// Steps that one operation costs.
-    fn cost(&self) -> u64;
+    /// Steps that an operation with such a result has cost.
+    fn cost(&self, result: Option<&Self::Value>) -> u64;
 
     fn subtract(&mut self, a: &Self::Value, b: &Self::Value) -> Option<Self::Value> {
         let b = self.negate(b)?;
@@ -59,10 +59,11 @@ pub fn evaluate<A: Arithmetic>(tree: &Tree, root: Id, reading: Reading, arithmet
     let mut values: Vec<Option<A::Value>> = Vec::with_capacity(order.len());
     let angles = angles(tree, &order, reading);
     for (place, &id) in order.iter().enumerate() {
-        fuel.spend(arithmetic.cost()).ok()?;
         let at = |child: Id| order[..place].binary_search(&child).ok().and_then(|found| values.get(found)?.as_ref());
         let angle = angles.as_ref().is_none_or(|angles| angles.get(place).copied().unwrap_or(true));
-        values.push(node(tree, id, reading, angle, arithmetic, at));
+        let value = node(tree, id, reading, angle, arithmetic, at);
+        fuel.spend(arithmetic.cost(value.as_ref())).ok()?;
+        values.push(value);
     }
     values.pop().flatten()
 }

@@ -9,7 +9,7 @@ use super::evaluate::Arithmetic;
 use super::tree::{Constant, Function, Function2, Literal};
 
 /// Numbers beyond this size are left to other arithmetics.
-const MAX_BITS: u64 = 40_000;
+const MAX_BITS: u64 = 6_000;
 
 /// The rational numbers.
 pub struct Exact;
@@ -94,8 +94,10 @@ impl Arithmetic for Exact {
         None
     }
 
-    fn cost(&self) -> u64 {
-        20
+    fn cost(&self, result: Option<&BigRational>) -> u64 {
+        // Reducing a fraction takes time quadratic in its size.
+        let bits = result.map_or(0, |value| value.numer().bits() + value.denom().bits());
+        4 + bits / 16 + bits * bits / 1500
     }
 }
 

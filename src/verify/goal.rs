@@ -26,10 +26,12 @@ const DIFFERENT: Goal = Goal::Decided(Comparison { equal: false, method: Method:
 
 /// The goal of comparing `gold` with `answer`; `None` when a budget ends.
 pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
-    fuel.spend(32).ok()?;
     let (g, a) = (tree.node(gold), tree.node(answer));
+    let leaves = matches!((g, a), (Node::Number(_), Node::Number(_)));
+    let size = if leaves { 0 } else { tree.reachable(gold).len() + tree.reachable(answer).len() };
+    fuel.spend(16 + 4 * size as u64).ok()?;
     if matches!(g, Node::Worded(..)) || matches!(a, Node::Worded(..)) {
-        return worded(tree, gold, answer);
+        return worded(tree, gold, answer, fuel);
     }
     if let Some((gold, answer)) = without_ranges(tree, gold, answer) {
         return Some(Goal::All(vec![(gold, answer)]));
@@ -73,13 +75,20 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
 }
 
 /// Words around either side.
-fn worded(tree: &mut Tree, gold: Id, answer: Id) -> Option<Goal> {
+fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
     let parts = |id| match tree.node(id) {
         Node::Worded(before, body, after) => (body, quantity::words_at(tree, before), quantity::words_at(tree, after)),
         _ => (id, "", ""),
     };
     let ((gold, g_before, g_after), (answer, a_before, a_after)) = (parts(gold), parts(answer));
-    match quantity::compare((g_before, g_after), (a_before, a_after)) {
+    let wording = quantity::compare((g_before, g_after), (a_before, a_after));
+    let answer = if g_after.contains("integer") || a_after.contains("integer") {
+        // The letter of "some integer n" is arbitrary.
+        rename::arbitrary(tree, gold, answer, fuel).unwrap_or(answer)
+    } else {
+        answer
+    };
+    match wording {
         Wording::Different => Some(DIFFERENT),
         Wording::Compatible(ratio) if num_traits::One::is_one(&ratio) => Some(Goal::All(vec![(gold, answer)])),
         Wording::Compatible(ratio) => {

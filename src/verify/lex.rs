@@ -32,6 +32,8 @@ pub struct Lexer<'a> {
     pub depth: usize,
     /// Inside of an environment, where `\\\\` ends a row.
     pub in_rows: bool,
+    /// Bytes looked at to find the ends of groups.
+    pub scanned: usize,
     /// The next number is a whole argument, in plain notation.
     pub whole_argument: bool,
     spaced: bool,
@@ -50,6 +52,7 @@ pub fn tokens(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) ->
         commas,
         depth: 0,
         in_rows: false,
+        scanned: 0,
         whole_argument: false,
         spaced: false,
         words: String::new(),
@@ -320,7 +323,7 @@ impl<'a> Lexer<'a> {
         if lex_command::named(self, run) {
             return Some(());
         }
-        if words::unit(&lower).is_some() || words::is_filler(&lower) || matches!(lower.as_str(), "a" | "and" | "or") || after_words {
+        if words::unit(&lower).is_some() || words::is_filler(&lower) && run != run.to_ascii_uppercase() || matches!(lower.as_str(), "a" | "and" | "or") || after_words {
             self.word(&lower);
             return Some(());
         }

@@ -5,6 +5,9 @@ use super::token::{Command, Delimiter, Environment, Kind};
 use super::tree::{Relation, SetOperation};
 use super::words;
 
+/// Bytes that may be looked at to find the ends of all groups of an answer.
+const MAX_SCANNED: usize = 200_000;
+
 /// Reads the command that starts here.
 pub fn command(lexer: &mut Lexer) -> Option<()> {
     let rest = &lexer.rest()[1..];
@@ -189,7 +192,9 @@ pub fn group<'a>(lexer: &mut Lexer<'a>) -> Option<&'a str> {
             b'{' => depth += 1,
             b'}' if depth == 0 => {
                 lexer.at += at + 2;
-                return rest.get(..at);
+                // Groups in groups in groups are looked at again and again.
+                lexer.scanned += at;
+                return rest.get(..at).filter(|_| lexer.scanned <= MAX_SCANNED);
             }
             b'}' => depth -= 1,
             _ => {}

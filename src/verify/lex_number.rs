@@ -4,7 +4,7 @@ use super::lex::{Commas, Lexer, subscript_digit};
 use super::token::{Digits, Kind};
 
 /// Numbers of more digits are compared as text.
-const MAX_DIGITS: usize = 4000;
+const MAX_DIGITS: usize = 1000;
 
 /// Reads the number that starts here.
 pub fn number(lexer: &mut Lexer) -> Option<()> {

@@ -38,7 +38,7 @@ pub fn read(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) -> O
         reader.at += 1;
         if reader.frame()?.role.wants_argument() { reader.argument(token)? } else { reader.token(token)? }
     }
-    if reader.frames.len() != 1 {
+    if reader.frames.len() != 1 || reader.tree.overflow {
         return None;
     }
     reader.finish_frame()
@@ -317,7 +317,14 @@ impl Reader<'_> {
     fn differential(&mut self) -> Option<bool> {
         let base = self.frame()?.operators_base;
         let integral = self.operators.get(base..).unwrap_or(&[]).iter().rposition(|operator| matches!(operator, Operator::Big(_, true)));
-        let (Some(integral), Some(Kind::Symbol(_))) = (integral, self.peek().map(|token| token.kind)) else { return Some(false) };
+        let Some(Kind::Symbol(_)) = self.peek().map(|token| token.kind) else { return Some(false) };
+        let Some(integral) = integral else {
+            // Inside of a bracket after the integral sign.
+            let outer = self.operators.iter().any(|operator| matches!(operator, Operator::Big(_, true)));
+            let after = outer && !self.frame()?.expects;
+            self.at += usize::from(after);
+            return Some(after);
+        };
         if self.frame()?.expects {
             if self.operators.len() != base + integral + 1 {
                 return Some(false);

@@ -5,6 +5,11 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::Zero;
 
+/// Nodes that are collected one by one before they are marked in the whole arena.
+const MAX_COLLECTED: usize = 200;
+/// Names of one comparison; finding one takes time proportional to their number.
+const MAX_NAMES: usize = 1200;
+
 /// A node's place in its [`Tree`].
 pub type Id = u32;
 
@@ -177,6 +182,8 @@ pub struct Tree {
     pub lists: Vec<Vec<Id>>,
     /// For each list the relations between its members; empty for other lists.
     pub relations: Vec<Vec<Relation>>,
+    /// There were more names than fit: what was read is not what was written.
+    pub overflow: bool,
 }
 
 impl Tree {
@@ -217,6 +224,10 @@ impl Tree {
 
     /// The index of a name, new or known.
     pub fn name(&mut self, name: &str) -> u32 {
+        if self.names.len() >= MAX_NAMES {
+            self.overflow = true;
+            return NONE;
+        }
         let known = self.names.iter().position(|known| known == name);
         let at = known.unwrap_or_else(|| {
             self.names.push(name.to_owned());
@@ -289,6 +300,22 @@ impl Tree {
 
     /// The nodes below `root` and `root` itself, ascending: children before parents.
     pub fn reachable(&self, root: Id) -> Vec<Id> {
+        // Most parts of an answer are a few nodes of a large arena: collected and sorted. Many nodes, or much sharing, are marked instead.
+        let mut found = vec![root];
+        let mut next = 0;
+        while let Some(&id) = found.get(next) {
+            next += 1;
+            self.children(self.node(id), |child| found.push(child));
+            if found.len() > MAX_COLLECTED {
+                return self.marked(root);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
+    fn marked(&self, root: Id) -> Vec<Id> {
         let mut seen = vec![false; root as usize + 1];
         let mut stack = vec![root];
         while let Some(id) = stack.pop() {
