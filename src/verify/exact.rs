@@ -106,8 +106,8 @@ fn small(value: BigRational) -> Option<BigRational> {
 }
 
 fn integer_power(a: &BigRational, exponent: i64) -> Option<BigRational> {
-    if a.is_zero() && exponent <= 0 {
-        return None;
+    if a.is_zero() {
+        return (exponent > 0).then(BigRational::zero);
     }
     let size = a.numer().bits().max(a.denom().bits());
     let magnitude = u32::try_from(exponent.unsigned_abs()).ok();

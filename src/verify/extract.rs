@@ -193,7 +193,7 @@ mod tests {
     fn a_box_in_the_thinking_part_is_no_answer() {
         let thought = r"<think> \boxed{4} </think> so it is four";
         assert_eq!(
-            answer(thought, &Settings::default()),
+            answer("4", thought, &Settings::default()),
             (None, Extraction::None)
         );
         let r1 = Settings {
@@ -202,8 +202,8 @@ mod tests {
         };
         assert_eq!(answer("4", r"\boxed{4}", &r1), (None, Extraction::None));
         assert_eq!(
-            answer(r"hm </think> \boxed{4}", &r1),
-            (Some("4"), Extraction::Boxed)
+            answer("4", r"hm </think> \boxed{4}", &r1),
+            (Some("4".to_owned()), Extraction::Boxed)
         );
     }
 }

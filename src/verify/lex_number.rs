@@ -69,9 +69,6 @@ fn run(lexer: &mut Lexer) {
 /// Copies one thousands group, where the text goes on with a separator and exactly three digits: `,234`, `,\! 234`, `{,}234`, ` 234`.
 fn group_of_three(lexer: &mut Lexer) -> bool {
     let rest = lexer.rest();
-    let Some(previous) = lexer.tokens.digits.rsplit(|c: char| !c.is_ascii_digit()).next() else { return false };
-    // Numbers stand one after the other in the buffer: only the length of this one counts, and a leading zero groups nothing.
-    let _ = previous;
     let certain = ["{,}\\!", "{,}", ",\\!", "\\,", "\\;", "\\ "];
     let mut tail = certain.iter().find_map(|separator| rest.strip_prefix(separator));
     if tail.is_none() && lexer.commas == Commas::Group && lexer.depth == 0 {

@@ -205,7 +205,8 @@ mod tests {
         check("25", "0.25", true);
         check("3.1416", "\\pi", true);
         check("(1,2)", "(1, 2)", true);
-        check("(1,2)", "[1,2]", false);
+        check("(1,2)", "[1,2]", true);
+        check("(1,2)", "(2,1)", false);
         check("\\frac{1}{2}", "0.5", true);
         check("5", "x=5", true);
         check("B", "the option (B)", true);
