@@ -21,6 +21,9 @@ pub fn answer(response: &str, wants_option: bool) -> (Option<String>, Extraction
             None => (None, Extraction::None),
         };
     }
+    if anchor.and_then(|at| response.get(at..)).is_some_and(broken_formula) {
+        return (None, Extraction::None);
+    }
     if let Some(found) = anchor.and_then(|at| response.get(at..)).and_then(stated) {
         return (Some(found), Extraction::AnswerIs);
     }
@@ -31,6 +34,13 @@ pub fn answer(response: &str, wants_option: bool) -> (Option<String>, Extraction
         Some(found) => (Some(found), Extraction::LastNumber),
         None => (None, Extraction::None),
     }
+}
+
+/// An inline formula that begins with a line break is none: what was to be stated there cannot be told.
+fn broken_formula(text: &str) -> bool {
+    let text = text.trim_start_matches([' ', ':', '*']);
+    let inner = text.strip_prefix("\\(").or_else(|| text.strip_prefix('$').filter(|inner| !inner.starts_with('$')));
+    inner.is_some_and(|inner| inner.trim_start_matches(' ').starts_with('\n'))
 }
 
 /// What a text states at its beginning: a formula, or the words up to the end of the sentence.
@@ -48,8 +58,10 @@ fn stated(text: &str) -> Option<String> {
         sentence = inner;
     }
     // A sentence of many words states its number somewhere; the last one is the best guess.
-    if sentence.split_whitespace().filter(|word| word.chars().filter(|c| c.is_alphabetic()).count() > 2).count() > 4 {
-        return last_number(sentence);
+    let words = sentence.split_whitespace().filter(|word| word.len() > 2 && word.chars().all(char::is_alphabetic)).count();
+    let starts_with_word = sentence.split_whitespace().next().is_some_and(|word| word.len() > 2 && word.chars().all(char::is_alphabetic));
+    if words > 4 || starts_with_word && words > 1 {
+        return last_formula(sentence).or_else(|| last_number(sentence));
     }
     (!sentence.is_empty()).then(|| sentence.to_owned())
 }

@@ -6,6 +6,7 @@ use super::fuel::Fuel;
 use super::lex::Commas;
 use super::quantity;
 use super::read;
+use super::show;
 use super::text;
 use super::tree::{Id, Tree};
 use super::{Comparison, Method};
@@ -74,3 +75,30 @@ pub fn reads(answer: &str) -> bool {
     let (mut tree, mut fuel) = (Tree::default(), Fuel::new(Fuel::COMPARISON));
     read::read(&text::clean(answer), Commas::Group, &mut tree, &mut fuel).is_some()
 }
+
+/// For people: how each side was read, which rungs were tried, which one decided, and why.
+pub fn explain(gold: &str, answer: &str) -> String {
+    let found = equal(gold, answer);
+    let mut out = String::new();
+    let mut line = |label: &str, text: &str| {
+        out.push_str(&format!("{label:<9}{text}\n"));
+    };
+    for (label, side) in [("gold", gold), ("answer", answer)] {
+        let (mut tree, mut fuel) = (Tree::default(), Fuel::new(Fuel::COMPARISON));
+        line(label, &text::normalise(side));
+        match read::read(&text::clean(side), Commas::Group, &mut tree, &mut fuel) {
+            Some(id) => line("  read", &format!("{}: {}", show::kind(&tree, id), show::show(&tree, id))),
+            None => line("  read", "not as a whole, so as text only"),
+        }
+    }
+    for rung in RUNGS.iter().take_while(|rung| **rung < found.method) {
+        line("rung", &format!("{}: no verdict", rung.describe()));
+    }
+    line("rung", &format!("{}: decides", found.method.describe()));
+    line("verdict", if found.equal { "equal" } else { "not equal" });
+    out
+}
+
+/// The rungs in the order in which they are tried.
+const RUNGS: [Method; 7] =
+    [Method::Text, Method::Choice, Method::Exact, Method::Identity, Method::Numeric, Method::Sampled, Method::Rounded];

@@ -201,6 +201,13 @@ impl<'a> Lexer<'a> {
             'ℚ' => Kind::Numbers('Q'),
             'ℂ' => Kind::Numbers('C'),
             '∅' | 'Ø' => Kind::EmptySet,
+            '①'..='⑳' => {
+                // Numbered statements, side by side or with commas.
+                if matches!(self.last(), Some(Kind::Symbol(name)) if self.tree.name_of(name).starts_with(|c| ('①'..='⑳').contains(&c))) {
+                    self.push(Kind::Comma);
+                }
+                Kind::Symbol(self.tree.name(c.encode_utf8(&mut [0; 4])))
+            }
             '…' | '⋯' => Kind::Symbol(self.tree.name("…")),
             '$' | '€' | '£' | '¥' | '"' | '“' | '”' | '`' | '\u{200b}' | '\u{feff}' => return Some(()),
             '.' if self.eat("..") => Kind::Symbol(self.tree.name("…")),

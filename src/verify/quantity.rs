@@ -143,7 +143,12 @@ pub fn same_text(a: &str, b: &str) -> bool {
         let words: Vec<String> = words.map(singular).collect();
         words.iter().flat_map(|word| word.chars()).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
     };
-    let (a, b) = (letters(&a.to_lowercase()), letters(&b.to_lowercase()));
+    let (whole_a, whole_b) = (a.to_lowercase(), b.to_lowercase());
+    // A lone letter is no article.
+    if whole_a.trim() == whole_b.trim() {
+        return !a.trim().is_empty();
+    }
+    let (a, b) = (letters(&whole_a), letters(&whole_b));
     !a.is_empty() && a == b
 }
 

@@ -76,7 +76,11 @@ pub fn is_label(tree: &Tree, id: Id) -> bool {
         Node::Sequence { open: Bracket::Round | Bracket::Bare, list, .. } => {
             tree.members(list).iter().all(|&member| is_simple_label(tree, member))
         }
-        Node::Multiply(a, b) | Node::Divide(a, b) | Node::Ratio(a, b) => is_capital(tree, a) && (is_capital(tree, b) || is_argument(tree, a, b)),
+        // |AB| and \sin\theta name a length and a value.
+        Node::Call(_, a) => matches!(tree.node(a), Node::Symbol(_)) || is_capital(tree, a),
+        Node::Multiply(a, b) | Node::Divide(a, b) | Node::Ratio(a, b) => {
+            is_capital(tree, a) && (is_capital(tree, b) || is_argument(tree, a, b)) || is_derivative(tree, a, b) || is_inverse(tree, a, b)
+        }
         _ => false,
     }
 }
@@ -121,7 +125,26 @@ fn is_capital_symbol(tree: &Tree, id: Id) -> bool {
 }
 
 fn is_argument(tree: &Tree, function: Id, argument: Id) -> bool {
-    matches!(tree.node(function), Node::Symbol(_)) && matches!(tree.node(argument), Node::Symbol(_) | Node::Number(_))
+    matches!(tree.node(function), Node::Symbol(_)) && matches!(tree.node(argument), Node::Symbol(_) | Node::Number(_) | Node::Chain(_))
+}
+
+/// `dy/dx`.
+fn is_derivative(tree: &Tree, a: Id, b: Id) -> bool {
+    let differential = |id| match tree.node(id) {
+        Node::Multiply(d, _) => matches!(tree.node(d), Node::Symbol(name) if tree.name_of(name) == "d"),
+        _ => false,
+    };
+    differential(a) && differential(b)
+}
+
+/// `f^{-1}(x)`.
+fn is_inverse(tree: &Tree, a: Id, b: Id) -> bool {
+    match (tree.node(a), tree.node(b)) {
+        (Node::Power(f, exponent), Node::Symbol(_)) => {
+            matches!(tree.node(f), Node::Symbol(_)) && matches!(tree.node(exponent), Node::Negate(one) if tree.plain_integer(one).is_some())
+        }
+        _ => false,
+    }
 }
 
 /// The variable that a label makes a bound one: the `x` of `f(x) = ...`.
