@@ -69,7 +69,7 @@ impl Expression {
     /// LaTeX or plain text, in one of many presentations.
     fn text(&self, draw: &mut Draw) -> String {
         let (open, close) = if draw.below(2) == 0 { ("(", ")") } else { ("\\left(", "\\right)") };
-        let mut bracketed = |e: &Expression, draw: &mut Draw| match e {
+        let bracketed = |e: &Expression, draw: &mut Draw| match e {
             Number(_) | Variable(_) => e.text(draw),
             _ => format!("{open}{}{close}", e.text(draw)),
         };
@@ -99,12 +99,16 @@ impl Expression {
         match self {
             Number(_) | Variable(_) => self.clone(),
             Add(a, b) => Add(again(a, draw), again(b, draw)),
-            Subtract(a, b) => Add(again(a, draw), Box::new(Multiply(Box::new(Subtract(Box::new(Number(0)), Box::new(Number(1)))), again(b, draw)))),
+            Subtract(a, b) => {
+                Add(again(a, draw), Box::new(Multiply(Box::new(Subtract(Box::new(Number(0)), Box::new(Number(1)))), again(b, draw))))
+            }
             Multiply(a, b) => match (a.as_ref(), draw.below(2)) {
                 (Add(c, d), 0) => Add(Box::new(Multiply(again(c, draw), b.clone())), Box::new(Multiply(again(d, draw), b.clone()))),
                 _ => Multiply(again(a, draw), again(b, draw)),
             },
-            Divide(a, b) => Divide(Box::new(Multiply(again(a, draw), Box::new(Number(3)))), Box::new(Multiply(Box::new(Number(3)), again(b, draw)))),
+            Divide(a, b) => {
+                Divide(Box::new(Multiply(again(a, draw), Box::new(Number(3)))), Box::new(Multiply(Box::new(Number(3)), again(b, draw))))
+            }
             Power(a, n) if *n > 1 => Multiply(again(a, draw), Box::new(Power(a.clone(), n - 1))),
             Power(a, n) => Power(again(a, draw), *n),
         }
@@ -239,7 +243,10 @@ fn sets_have_no_order_and_equations_no_factor() {
         let answer = format!("\\{{{}\\}}", members.join(","));
         if !gold.contains("/{0}") && !gold.contains("{0}") && !gold.contains("/0") {
             let found = verify::equal(&gold, &answer);
-            assert!(found.equal || found.method == Method::Sampled || found.method == Method::Identity || found.method == Method::Structure, "{gold} | {answer}: {found:?}");
+            assert!(
+                found.equal || found.method == Method::Sampled || found.method == Method::Identity || found.method == Method::Structure,
+                "{gold} | {answer}: {found:?}"
+            );
         }
         let (a, b, c, k) = (1 + draw.below(9), 1 + draw.below(9), 1 + draw.below(9), 2 + draw.below(7));
         let line = format!("{a}x+{b}y={c}");

@@ -1,7 +1,7 @@
 //! Options of a multiple-choice question: a letter, in brackets or not, with or without its text. When both sides are options, the letters
 //! decide; the text beside them is not compared.
 
-use super::{Comparison, Method};
+use crate::verify::{Comparison, Method};
 
 /// The letters of options.
 const LETTERS: std::ops::RangeInclusive<u8> = b'A'..=b'J';

@@ -1,7 +1,8 @@
 //! Finds the final answer in a response. It owns what counts as a box; it never looks inside the answer, and it reads the response alone:
 //! the prompt's own `\boxed{}` is no answer.
 
-use super::{Extraction, Grader, Mode, Settings, choice, deepscaler, fallback, qwen, text};
+use super::grader::{deepscaler, qwen};
+use super::{Extraction, Grader, Mode, Settings, choice, fallback, text};
 
 /// Lists of more parts stand in one box.
 const MAX_PARTS: usize = 9;
@@ -54,15 +55,9 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
         },
         // Only a space may stand for the brace, and the answer is then the next word.
         None if inner.len() < rest.len() => {
-            let end = inner
-                .find(|c: char| c.is_whitespace() || c == '$')
-                .unwrap_or(inner.len());
+            let end = inner.find(|c: char| c.is_whitespace() || c == '$').unwrap_or(inner.len());
             let word = inner[..end].trim_end_matches(['.', ',']);
-            if word.is_empty() {
-                Boxed::Unclosed
-            } else {
-                Boxed::Content(word)
-            }
+            if word.is_empty() { Boxed::Unclosed } else { Boxed::Content(word) }
         }
         None => Boxed::Unclosed,
     }
@@ -77,7 +72,9 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings) -> (Option
         None => response,
     };
     let boxed = match settings.grader {
-        Grader::Strict => last_boxed(response).content().map(|content| joined_boxes(response, list_length(gold)).unwrap_or_else(|| content.to_owned())),
+        Grader::Strict => {
+            last_boxed(response).content().map(|content| joined_boxes(response, list_length(gold)).unwrap_or_else(|| content.to_owned()))
+        }
         Grader::Deepscaler => deepscaler::last_boxed(response).map(str::to_owned),
         Grader::Qwen => qwen::last_boxed(response).map(str::to_owned),
     };
@@ -132,9 +129,7 @@ fn after_last_command(text: &str) -> Option<&str> {
     let mut end = text.len();
     loop {
         let at = text[..end].rfind('\\')?;
-        let rest = text[at + 1..]
-            .strip_prefix("boxed")
-            .or_else(|| text[at + 1..].strip_prefix("fbox"));
+        let rest = text[at + 1..].strip_prefix("boxed").or_else(|| text[at + 1..].strip_prefix("fbox"));
         match rest {
             Some(rest) if !rest.starts_with(|c: char| c.is_ascii_alphabetic()) => {
                 return Some(rest);
@@ -181,10 +176,7 @@ mod tests {
         check(r"\boxed", Boxed::Unclosed);
         check(r"\boxed{}", Boxed::Content(""));
         check(r"\boxed{\boxed{5}}", Boxed::Content("5"));
-        check(
-            r"\boxed{\left\{ 1 \right.}",
-            Boxed::Content(r"\left\{ 1 \right."),
-        );
+        check(r"\boxed{\left\{ 1 \right.}", Boxed::Content(r"\left\{ 1 \right."));
         check(r"\boxed{5}}}}", Boxed::Content("5"));
         check(r"\boxedtimes{3}", Boxed::Missing);
     }
@@ -192,18 +184,9 @@ mod tests {
     #[test]
     fn a_box_in_the_thinking_part_is_no_answer() {
         let thought = r"<think> \boxed{4} </think> so it is four";
-        assert_eq!(
-            answer("4", thought, &Settings::default()),
-            (None, Extraction::None)
-        );
-        let r1 = Settings {
-            after_think: true,
-            ..Settings::default()
-        };
+        assert_eq!(answer("4", thought, &Settings::default()), (None, Extraction::None));
+        let r1 = Settings { after_think: true, ..Settings::default() };
         assert_eq!(answer("4", r"\boxed{4}", &r1), (None, Extraction::None));
-        assert_eq!(
-            answer("4", r"hm </think> \boxed{4}", &r1),
-            (Some("4".to_owned()), Extraction::Boxed)
-        );
+        assert_eq!(answer("4", r"hm </think> \boxed{4}", &r1), (Some("4".to_owned()), Extraction::Boxed));
     }
 }

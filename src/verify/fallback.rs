@@ -4,8 +4,19 @@
 use super::Extraction;
 
 /// Phrases after which an answer stands, latest in the text first; all in lower case.
-const PHRASES: [&str; 11] =
-    ["final answer is", "answer is", "answer:", "answer：", "answer\n", "answer ", "答案是", "答案为", "答案：", "réponse est", "la réponse :"];
+const PHRASES: [&str; 11] = [
+    "final answer is",
+    "answer is",
+    "answer:",
+    "answer：",
+    "answer\n",
+    "answer ",
+    "答案是",
+    "答案为",
+    "答案：",
+    "réponse est",
+    "la réponse :",
+];
 
 /// The most likely answer of a response without a box. `wants_option` looks for the letter of an option.
 pub fn answer(response: &str, wants_option: bool) -> (Option<String>, Extraction) {

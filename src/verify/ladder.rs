@@ -1,15 +1,15 @@
 //! The ladder from text to values: normalised text first, then whatever both sides can be read as. It owns the order of the rungs.
 
-use super::choice;
-use super::compare;
-use super::fuel::Fuel;
-use super::lex::Commas;
-use super::quantity;
-use super::read;
-use super::show;
-use super::text;
-use super::tree::{Id, Tree};
-use super::{Comparison, Method};
+use crate::verify::choice;
+use crate::verify::compare;
+use crate::verify::compare::quantity;
+use crate::verify::fuel::Fuel;
+use crate::verify::read;
+use crate::verify::read::lex::Commas;
+use crate::verify::text;
+use crate::verify::tree::show;
+use crate::verify::tree::{Id, Tree};
+use crate::verify::{Comparison, Method};
 
 /// Compares two answers, read in every sensible way.
 pub fn equal(gold: &str, answer: &str) -> Comparison {

@@ -60,40 +60,17 @@
 //!
 //! [`Grader::Deepscaler`] follows the published training reward step by step; [`Grader::Qwen`] the published evaluation, with our reader in
 //! place of its algebra. On 2,533 answers of real models the first gave the published verdict on all, the second on 2,519.
-mod approx;
-mod ball;
 mod choice;
 mod compare;
-mod decimal;
-mod deepscaler;
-mod evaluate;
-mod exact;
 mod extract;
 mod fallback;
-mod field;
-mod frame;
 mod fuel;
-mod goal;
+mod grader;
 mod ladder;
-mod lex;
-mod lex_command;
-mod lex_number;
-mod operator;
-mod quantity;
-mod qwen;
 mod read;
-mod read_items;
-mod read_number;
-mod reals;
-mod relation;
-mod rename;
-mod rewrite;
-mod scalar;
-mod series;
-mod show;
 mod text;
-mod token;
 mod tree;
+mod value;
 mod words;
 
 pub use extract::{Boxed, last_boxed};
@@ -267,7 +244,7 @@ impl Verifier {
 fn graded(gold: &str, answer: &str, grader: Grader) -> Comparison {
     match grader {
         Grader::Strict => equal(gold, answer),
-        Grader::Deepscaler => deepscaler::equal(gold, answer),
-        Grader::Qwen => qwen::equal(gold, answer),
+        Grader::Deepscaler => grader::deepscaler::equal(gold, answer),
+        Grader::Qwen => grader::qwen::equal(gold, answer),
     }
 }

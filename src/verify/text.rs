@@ -47,10 +47,7 @@ pub fn normalise(text: &str) -> String {
             skip = plain;
             piece = &rest[..plain];
         } else if c == '\\' {
-            let name_len = rest[1..]
-                .bytes()
-                .take_while(u8::is_ascii_alphabetic)
-                .count();
+            let name_len = rest[1..].bytes().take_while(u8::is_ascii_alphabetic).count();
             if name_len == 0 {
                 let len = rest[1..].chars().next().map_or(0, char::len_utf8);
                 skip = 1 + len;

@@ -1,6 +1,6 @@
 //! The words of answers: functions and constants by name, Greek letters, units with their sizes, numbers in words. Tables only.
 
-use super::tree::{Constant, Function, Function2};
+use crate::verify::tree::{Constant, Function, Function2};
 
 /// The function that a name, with or without backslash, stands for.
 pub fn function(name: &str) -> Option<Function> {
@@ -163,8 +163,27 @@ pub fn greek_letter(name: &str) -> Option<&'static str> {
 /// Small numbers in words.
 pub fn number_word(word: &str) -> Option<i64> {
     const NUMBERS: [&str; 21] = [
-        "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
-        "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+        "zero",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+        "eleven",
+        "twelve",
+        "thirteen",
+        "fourteen",
+        "fifteen",
+        "sixteen",
+        "seventeen",
+        "eighteen",
+        "nineteen",
+        "twenty",
     ];
     (0..).zip(NUMBERS).find(|(_, name)| *name == word).map(|(value, _)| value)
 }
@@ -172,10 +191,52 @@ pub fn number_word(word: &str) -> Option<i64> {
 /// Words that carry no meaning in an answer.
 pub fn is_filler(word: &str) -> bool {
     const FILLERS: [&str; 46] = [
-        "no", "not", "yes", "odd", "none", "does", "there", "has", "have", "from", "red", "box",
-       
-        "of", "the", "is", "to", "for", "per", "in", "at", "are", "an", "by", "on", "be", "it", "we", "so", "as", "with", "only", "answer",
-        "equal", "equals", "approximately", "about", "around", "exactly", "some", "any", "all", "its", "where", "integer", "total", "value",
+        "no",
+        "not",
+        "yes",
+        "odd",
+        "none",
+        "does",
+        "there",
+        "has",
+        "have",
+        "from",
+        "red",
+        "box",
+        "of",
+        "the",
+        "is",
+        "to",
+        "for",
+        "per",
+        "in",
+        "at",
+        "are",
+        "an",
+        "by",
+        "on",
+        "be",
+        "it",
+        "we",
+        "so",
+        "as",
+        "with",
+        "only",
+        "answer",
+        "equal",
+        "equals",
+        "approximately",
+        "about",
+        "around",
+        "exactly",
+        "some",
+        "any",
+        "all",
+        "its",
+        "where",
+        "integer",
+        "total",
+        "value",
     ];
     FILLERS.contains(&word)
 }
