@@ -11,11 +11,16 @@ pub struct Exhausted;
 
 impl Fuel {
     /// Enough for every honest answer a hundred times over, and for a few milliseconds of a hostile one.
-    pub const COMPARISON: u64 = 400_000;
+    pub const COMPARISON: u64 = 300_000;
 
     /// A budget of `steps`.
     pub fn new(steps: u64) -> Self {
         Fuel(steps)
+    }
+
+    /// Whether nothing is left: what came out as undecided may only have been too dear.
+    pub fn is_spent(&self) -> bool {
+        self.0 == 0
     }
 
     /// Pays for `steps` steps, before they are made.

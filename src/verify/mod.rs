@@ -19,7 +19,7 @@
 //! # The ladder
 //!
 //! Normalised text; letters of options; exact rationals; identity of rational functions in a prime field; constants with error bounds, in double
-//! precision to part them and to 448 bits to hold them together; expressions in variables at seeded points; rounded decimals. Lists, sets,
+//! precision to part them and to 384 bits to hold them together; expressions in variables at seeded points; rounded decimals. Lists, sets,
 //! intervals, relations and matrices are taken apart until values remain. [`Method`] names the rung that decided.
 //!
 //! # Policies

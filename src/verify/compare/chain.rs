@@ -101,8 +101,8 @@ pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bo
             Some(Goal::All(checks))
         }
         Meaning::Membership { set, .. } => Some(Goal::All(vec![pair(set)])),
-        // `a + 5b = 18` answers a question for a number, by naming what was asked. An equation asked for is no number.
-        Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) => {
+        // `a + 5b = 18` answers a question for a number, by naming what was asked; `... = 0` is an equation of something. An equation asked for is no number.
+        Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) && !tree.is_zero(right) => {
             Some(Goal::All(vec![pair(right)]))
         }
         Meaning::Equation(..) => Some(DIFFERENT),

@@ -70,9 +70,10 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
         _ => {}
     }
     if (is_set(g) || is_set(a))
-        && let Some(goal) = real_sets(tree, gold, answer, fuel)? {
-            return Some(goal);
-        }
+        && let Some(goal) = real_sets(tree, gold, answer, fuel)?
+    {
+        return Some(goal);
+    }
     if is_structure(tree, gold) || is_structure(tree, answer) {
         return structures(tree, gold, answer, fuel);
     }

@@ -4,6 +4,7 @@ use crate::verify::compare::goal::{DIFFERENT, Goal};
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Id, Node, SetOperation, Tree};
+use crate::verify::value::scalar;
 
 /// Kinds with members.
 pub fn is_structure(tree: &Tree, id: Id) -> bool {
@@ -27,6 +28,19 @@ fn unordered(tree: &Tree, id: Id) -> Option<Vec<Id>> {
 
 pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
     let (g, a) = (tree.node(gold), tree.node(answer));
+    // A set of one stands for its member.
+    let alone = |node| match node {
+        Node::Sequence { open: Bracket::Curly, list, .. } => match *tree.members(list) {
+            [single] => Some(single),
+            _ => None,
+        },
+        _ => None,
+    };
+    match (alone(g), alone(a)) {
+        (Some(single), None) => return Some(Goal::All(vec![(single, answer)])),
+        (None, Some(single)) => return Some(Goal::All(vec![(gold, single)])),
+        _ => {}
+    }
     match (g, a) {
         (Node::Matrix { columns: gc, list: gl }, Node::Matrix { columns: ac, list: al }) => {
             return Some(if gc == ac { ordered(tree.members(gl), tree.members(al)) } else { DIFFERENT });
@@ -150,7 +164,22 @@ fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fu
         // A set of one is its member; the same pair again would go round in a circle.
         return Some(if (g, a) == whole { DIFFERENT } else { Goal::All(vec![(g, a)]) });
     }
-    Some(if g.len() == a.len() { Goal::Matching(g, a) } else { DIFFERENT })
+    if g.len() != a.len() {
+        return Some(DIFFERENT);
+    }
+    Some(Goal::Matching(by_size(tree, g, fuel), by_size(tree, a, fuel)))
+}
+
+/// The members by their size, where all have one: members that match then stand at the same place, and a matching is found at once.
+fn by_size(tree: &Tree, members: Vec<Id>, fuel: &mut Fuel) -> Vec<Id> {
+    if members.len() < 4 {
+        return members;
+    }
+    let sizes: Option<Vec<(f64, Id)>> =
+        members.iter().map(|&member| scalar::magnitude(tree, member, fuel).map(|size| (size, member))).collect();
+    let Some(mut sizes) = sizes else { return members };
+    sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
+    sizes.into_iter().map(|(_, member)| member).collect()
 }
 
 /// The operands of nested unions or intersections.

@@ -43,9 +43,10 @@ pub fn tidy(text: &str) -> String {
     }
     let sides: Vec<&str> = s.split('=').collect();
     if let [name, value] = sides.as_slice()
-        && name.chars().count() <= 2 {
-            s = (*value).to_owned();
-        }
+        && name.chars().count() <= 2
+    {
+        s = (*value).to_owned();
+    }
     s = braced_roots(&s).replace(' ', "");
     s = braced_fractions(&s);
     if s == "0.5" {

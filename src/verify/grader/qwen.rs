@@ -45,9 +45,10 @@ pub fn equal(gold: &str, answer: &str) -> Comparison {
     }
     let gold_text = text::normalise(gold);
     if choice::is_option(&gold_text)
-        && let Some(letter) = answer.chars().rfind(|c| ('A'..='E').contains(c)) {
-            return Comparison { equal: gold_text.contains(letter), method: Method::Choice };
-        }
+        && let Some(letter) = answer.chars().rfind(|c| ('A'..='E').contains(c))
+    {
+        return Comparison { equal: gold_text.contains(letter), method: Method::Choice };
+    }
     let mut fuel = Fuel::new(Fuel::COMPARISON);
     let mut open = vec![(strip(gold), strip(answer))];
     let mut weakest = Method::Text;

@@ -13,7 +13,7 @@ impl Reader<'_> {
         let calls = next.is_some_and(|next| next.kind == Kind::Open(Delimiter::Round) && !next.spaced)
             && self.tree.name_of(name).chars().nth(1).is_none_or(|c| !c.is_alphabetic())
             && (self.tree.name_of(name).starts_with(['f', 'g', 'h']) || self.defines_here());
-        if calls || self.tree.name_of(name).starts_with(['f', 'g', 'h']) && self.grouped_argument() {
+        if calls || self.evaluates_here(name) || self.tree.name_of(name).starts_with(['f', 'g', 'h']) && self.grouped_argument() {
             return self.function(Applied::Named(name));
         }
         if self.tree.name_of(name) == "d" && self.differential()? {
@@ -36,6 +36,16 @@ impl Reader<'_> {
         self.operators.pop();
         self.infix(Operator::Modulo)?;
         self.open(Role::Group(Delimiter::Round, false))
+    }
+
+    /// `T(10)`: a capital letter with a number in brackets is a value of a function, not a product.
+    fn evaluates_here(&self, name: u32) -> bool {
+        let kinds = self.tokens.list.get(self.at..self.at + 3).unwrap_or(&[]);
+        let number = matches!(kinds, [a, b, c] if a.kind == Kind::Open(Delimiter::Round)
+            && !a.spaced
+            && matches!(b.kind, Kind::Number(_))
+            && c.kind == Kind::Close(Delimiter::Round));
+        number && self.tree.name_of(name).starts_with(|c: char| c.is_ascii_uppercase())
     }
 
     /// `f{(x)}`, as computer algebra prints it.

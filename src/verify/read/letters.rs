@@ -89,6 +89,7 @@ impl Lexer<'_> {
         let next = self.rest().trim_start();
         match letter {
             "e" if !next.starts_with('_') => self.push(Kind::Constant(Constant::E)),
+            "I" if self.rest().starts_with('(') => return self.symbol(letter),
             "i" | "I" if !next.starts_with('_') => self.push(Kind::Constant(Constant::I)),
             "U" if matches!(self.last(), Some(Kind::Close(_))) && next.starts_with(['(', '[', '{', '\\']) => self.push(Kind::Union),
             _ => return self.symbol(letter),

@@ -159,7 +159,7 @@ impl Arithmetic for Balls {
     }
 
     fn cost(&self, _: Option<&Ball>) -> u64 {
-        u64::from(self.precision) * 4
+        u64::from(self.precision) * 5 / 4
     }
 }
 

@@ -11,6 +11,9 @@ use crate::verify::value::evaluate::Arithmetic;
 /// Numbers beyond this size are left to other arithmetics.
 const MAX_BITS: u64 = 6_000;
 
+/// The factorial of more has more bits than that.
+const MAX_FACTORIAL: u64 = 450;
+
 /// The rational numbers.
 pub struct Exact;
 
@@ -34,15 +37,18 @@ impl Arithmetic for Exact {
     }
 
     fn add(&mut self, a: &BigRational, b: &BigRational) -> Option<BigRational> {
-        small(a + b)
+        fits(a, b)?;
+        Some(a + b)
     }
 
     fn multiply(&mut self, a: &BigRational, b: &BigRational) -> Option<BigRational> {
-        small(a * b)
+        fits(a, b)?;
+        Some(a * b)
     }
 
     fn divide(&mut self, a: &BigRational, b: &BigRational) -> Option<BigRational> {
-        if b.is_zero() { None } else { small(a / b) }
+        fits(a, b)?;
+        if b.is_zero() { None } else { Some(a / b) }
     }
 
     fn power(&mut self, a: &BigRational, b: &BigRational) -> Option<BigRational> {
@@ -62,7 +68,7 @@ impl Arithmetic for Exact {
             Function::Floor => Some(a.floor()),
             Function::Ceil => Some(a.ceil()),
             Function::Factorial => {
-                let n = a.is_integer().then(|| a.numer().to_u64()).flatten().filter(|&n| n <= 1000)?;
+                let n = a.is_integer().then(|| a.numer().to_u64()).flatten().filter(|&n| n <= MAX_FACTORIAL)?;
                 let product = (2..=n).fold(BigInt::one(), |product, k| product * k);
                 small(BigRational::from_integer(product))
             }
@@ -78,6 +84,7 @@ impl Arithmetic for Exact {
                 if b.is_zero() {
                     return None;
                 }
+                fits(a, b)?;
                 small(a - b * (a / b).floor())
             }
             Function2::Max => Some(a.max(b).clone()),
@@ -99,6 +106,12 @@ impl Arithmetic for Exact {
         let bits = result.map_or(0, |value| value.numer().bits() + value.denom().bits());
         4 + bits / 16 + bits * bits / 1500
     }
+}
+
+/// Refuses operands whose result would be too large, before the work.
+fn fits(a: &BigRational, b: &BigRational) -> Option<()> {
+    let bits = |x: &BigRational| x.numer().bits() + x.denom().bits();
+    (bits(a) + bits(b) <= MAX_BITS).then_some(())
 }
 
 fn small(value: BigRational) -> Option<BigRational> {
@@ -138,7 +151,7 @@ fn binomial(n: &BigRational, k: &BigRational) -> Option<BigRational> {
         return Some(BigRational::zero());
     }
     let k = k.min(n - k);
-    if n > 1_000_000 || k > 500 {
+    if n > 1_000_000 || k > 200 {
         return None;
     }
     let value = (1..=k).fold(BigInt::one(), |value, i| value * (n - k + i) / i);
