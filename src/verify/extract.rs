@@ -66,7 +66,9 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
 /// The answer under `settings`, and how it was found. The reference only says what kind of answer to look for where there is no box, and
 /// whether the answer may have several parts.
 pub(super) fn answer(gold: &str, response: &str, settings: &Settings) -> (Option<String>, Extraction) {
-    let response = match response.rfind("</think>") {
+    // The published graders look at the whole text unless told otherwise.
+    let cuts = settings.grader == Grader::Strict || settings.after_think;
+    let response = match response.rfind("</think>").filter(|_| cuts) {
         Some(at) => &response[at + "</think>".len()..],
         None if settings.after_think => return (None, Extraction::None),
         None => response,

@@ -46,8 +46,18 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
             let equal = quantity::same_text(tree.name_of(g), tree.name_of(a));
             return Some(Goal::Decided(Comparison { equal, method: Method::Text }));
         }
-        (Node::Text(text), _) => return Some(spelled(tree, answer, text)),
-        (_, Node::Text(text)) => return Some(spelled(tree, gold, text)),
+        (Node::Text(text), _) => {
+            return match set_in_words(tree, text) {
+                Some(set) if is_set(a) || is_structure(tree, answer) => Some(Goal::All(vec![(tree.push(set)?, answer)])),
+                _ => Some(spelled(tree, answer, text)),
+            };
+        }
+        (_, Node::Text(text)) => {
+            return match set_in_words(tree, text) {
+                Some(set) if is_set(g) || is_structure(tree, gold) => Some(Goal::All(vec![(gold, tree.push(set)?)])),
+                _ => Some(spelled(tree, gold, text)),
+            };
+        }
         (Node::Chain(g), Node::Chain(a)) => return chains(tree, (gold, g), (answer, a), fuel),
         (Node::Chain(list), _) => return chain(tree, gold, list, answer, true, fuel),
         (_, Node::Chain(list)) => return chain(tree, answer, list, gold, false, fuel),
@@ -132,6 +142,15 @@ fn without_range(tree: &mut Tree, id: Id) -> Option<Id> {
     }
     let list = tree.list(rest, Vec::new());
     tree.push(Node::Sequence { open: Bracket::Bare, close, separator, list })
+}
+
+/// The set that words name.
+fn set_in_words(tree: &Tree, text: u32) -> Option<Node> {
+    match tree.name_of(text) {
+        "all real numbers" | "all reals" | "real numbers" | "the real numbers" => Some(Node::Numbers('R')),
+        "no solution" | "no solutions" | "no real solution" | "no real solutions" | "empty set" | "the empty set" => Some(Node::EmptySet),
+        _ => None,
+    }
 }
 
 /// Plain letters read as a product of variables, against the same letters read as words.

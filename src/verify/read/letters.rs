@@ -43,6 +43,9 @@ impl Lexer<'_> {
         if let Some(value) = words::number_word(&lower) {
             return digits::push_digits(self, &value.to_string());
         }
+        if length > 2 && self.compound(run) {
+            return Some(());
+        }
         if length <= 3 || run.bytes().all(|b| b.is_ascii_uppercase()) && length <= 4 {
             return run.char_indices().try_for_each(|(at, _)| {
                 // Only the last letter can carry a subscript that follows.
@@ -53,22 +56,21 @@ impl Lexer<'_> {
                 done
             });
         }
-        if self.compound(run) {
-            return Some(());
-        }
         self.word(&lower);
         Some(())
     }
 
-    /// `xpi`, `sqrtx`, `pir`: a known name with a few letters before or after it.
+    /// `xpi`, `sqrtx`, `xlnx`: a known name with a few letters before or after it.
     fn compound(&mut self, run: &str) -> bool {
         const NAMES: [&str; 8] = ["sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp"];
         for name in NAMES {
-            let (before, after) = match (run.strip_prefix(name), run.strip_suffix(name)) {
-                (Some(after), _) if after.len() <= 2 => ("", after),
-                (_, Some(before)) if before.len() <= 2 => (before, ""),
-                _ => continue,
-            };
+            let Some(at) = run.find(name) else { continue };
+            let (before, after) = (&run[..at], &run[at + name.len()..]);
+            // Letters on both sides only around a function, as in `xlnx`: π in the middle is a word's.
+            let both = !before.is_empty() && !after.is_empty();
+            if before.len() > 2 || after.len() > 2 || both && matches!(name, "pi" | "exp") {
+                continue;
+            }
             // The subscript reader looks at what follows; inside of a run nothing does.
             let end = std::mem::replace(&mut self.at, self.source.len());
             for at in 0..before.len() {
