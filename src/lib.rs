@@ -1,4 +1,86 @@
-//! Reinforcement learning with verifiable rewards from one training example.
-#![warn(missing_docs)]
+//! Reinforcement learning with verifiable rewards from one training example, in one program without Python.
+//!
+//! # The line that the program is
+//!
+//! ```text
+//! problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record
+//! ```
+//!
+//! [`train::run`] reads as that line. Every arrow is a plain record of [`flow`]: no tensors, no I/O. Tensors begin where a batch is packed
+//! ([`model::Packed`]) and end where gradients meet the optimizer ([`optim::AdamW`]).
+//!
+//! # Rooms
+//!
+//! Imports go down this list, never up and never in circles (`tests/layers.rs` holds it).
+//!
+//! | layer | room | owns |
+//! |---|---|---|
+//! | program | [`cli`] | one file a command: arguments in, one library call, output out |
+//! | | [`bench`] | rollouts, updates and steps measured beside the machine's ceiling |
+//! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
+//! | | [`train`] | the loop, its settings, the run's folder, and the story that it tells |
+//! | | [`report`] | pictures |
+//! | | [`eval`] | sets answered and graded, scores, statistics |
+//! | records | [`checkpoint`] | models in Hugging Face layout, and the state that a run resumes from |
+//! | | [`metrics`] | JSON lines (the truth), TensorBoard events, the console |
+//! | policy | [`rollout`] | scheduler (pure decisions), pages, engine |
+//! | | [`optim`] | AdamW, clipping, schedules |
+//! | | [`model`] | one decoder for all families, its backward pass, the log-probability head, weights in and out |
+//! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
+//! | | [`reward`] | rewards by name |
+//! | base | [`kernels`] | every loop over elements and all `unsafe`: plain CPU versions with their gradients |
+//! | | [`verify`] | is this answer the reference answer? pure and total |
+//! | | [`text`] | tokenizer and chat template |
+//! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
+//! | ground | [`config`], [`flow`], [`draw`], [`lanes`] | settings in layers, records, randomness by address, workers side by side |
+//!
+//! # What always holds
+//!
+//! - **One set of weights** serves sampling and training; on the CPU the trainer gives each sampled token the very log-probability that the
+//!   sampler recorded (`rollout/logprob_gap_max` is 0). That needs arithmetic in which a row's bits do not depend on its neighbours:
+//!   weights stored `[in, out]`, products of at least 8 rows, attention that sums in blocks of absolute positions.
+//! - **Randomness is addressed** ([`draw`]): a token's draw is a function of (seed, purpose, step, prompt, sample, position). Batch size,
+//!   scheduling, preemption and restart change no token; a resumed run ends in the same bits.
+//! - **A prompt is computed once** per distinct prompt, in rollouts (shared cache blocks) and in training (a shared prefix whose gradients sum).
+//! - **Nothing holds `[tokens, vocabulary]`**: the head sweeps over chunks, loss and gradient in one pass ([`model::head`]).
+//! - **Gradients are written out**, block by block; candle's tensors hold the data, and finite differences and candle-transformers are the
+//!   second opinion.
+//!
+//! # Where this departs from the obvious, and why
+//!
+//! - Settings are declared beside the code that they steer and composed in [`train::settings`]; [`config`] only layers and checks tables. One
+//!   flag then lives in one place, and the complete defaults are the list of known keys.
+//! - Custom operations are functions over tensors instead of candle's `CustomOp` traits: those take three inputs at most and bring an autograd
+//!   that explicit backward passes do not use.
+//! - Small models compute in [`lanes`], one thread per product: a product of 64 x 48 x 144 loses with two threads.
+//! - Files are read tensor by tensor instead of being memory-mapped: no `unsafe`, and no page stays resident.
+//!
+//! # Adding things
+//!
+//! A reward is one entry in [`reward`], a benchmark one file in [`data::benchmark`], a subject of the embedded model one file in
+//! [`data::tiny`]; the error for an unknown name lists the known ones.
+
+pub mod bench;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod draw;
+pub mod eval;
 pub mod flow;
+pub mod kernels;
+pub mod lanes;
+pub mod metrics;
+pub mod model;
+pub mod objective;
+pub mod optim;
+pub mod report;
+pub mod reward;
+pub mod rollout;
+pub mod text;
+pub mod tiny;
+pub mod train;
 pub mod verify;
+
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,2 +1,20 @@
-//! The `rlvr` binary.
-fn main() {}
+//! The `rlvr` program: parse, run, print the chain of errors, exit.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// glibc gives every large block back to the kernel, and each step would fault it in again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = rlvr::cli::Cli::parse();
+    match rlvr::cli::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(if error.is::<rlvr::cli::Usage>() { 2 } else { 1 })
+        }
+    }
+}

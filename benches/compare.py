@@ -1,0 +1,61 @@
+"""Rollouts, updates and whole steps of the embedded model: `rlvr bench` against PyTorch eager and TRL, in one run, as ratios.
+
+The same exported base, the same prompt, the same response lengths (those that the base itself produces, 128 responses; TRL draws its own 64 at
+learning rate 0, and is set against 64 of ours), the same number of threads. The peers' scripts beside this one say what they compute; `step_best`
+is PyTorch with finished sequences dropped at no cost and micro-batches of like lengths, a bound that no program reaches.
+
+    cargo build --release
+    python benches/compare.py --rlvr target/release/rlvr          # Python with scripts/requirements-peers.txt
+
+Prints a Markdown table. Run it on an idle machine: with two shared cores PyTorch suffers most.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).parent
+
+
+def json_lines(command):
+    """The JSON lines that a command prints."""
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rlvr", default="target/release/rlvr")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=5, help="time for each work of each program")
+    parser.add_argument("--trl-steps", type=int, default=15)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        model, lengths = folder / "tiny", folder / "lengths.txt"
+        subprocess.run([arguments.rlvr, "init", "--like", "tiny", "--out", model], check=True, capture_output=True)
+        bench = [arguments.rlvr, "bench", "--model", model, "--seconds", arguments.seconds]
+        ours = {line["work"]: line["median_s"] for line in json_lines([*bench, "--write-lengths", lengths])}
+        torch = [sys.executable, HERE / "peer_torch.py", "--model", model, "--threads", arguments.threads]
+        peers = {line["work"]: line for line in json_lines([*torch, "--lengths", lengths, "--seconds", arguments.seconds])}
+        ours_64 = {line["work"]: line["median_s"] for line in json_lines([*bench, "--sequences", 64, "--work", "step"])}
+        trl = [sys.executable, HERE / "peer_trl.py", "--model", model, "--threads", arguments.threads, "--steps", arguments.trl_steps]
+        (trl,) = json_lines([*trl, "--lr", 0])
+    some = next(iter(peers.values()))
+    print(f"{some['sequences']} responses, {some['response_tokens']} tokens together, a prompt of {some['prompt_tokens']};", end=" ")
+    print(f"torch {some['torch']}, transformers {trl['transformers']}, TRL {trl['trl']}, {arguments.threads} threads\n")
+    print("| work | rlvr | peer | ratio |\n|---|---|---|---|")
+    rows = [("rollout", "rollout"), ("rollout", "rollout_compacted"), ("update", "update"), ("update", "update_sorted"), ("step", "step"), ("step", "step_best")]
+    for work, peer in rows:
+        print(f"| {work} | {ours[work] * 1e3:.1f} ms | PyTorch `{peer}` {peers[peer]['median_s'] * 1e3:.0f} ms | {peers[peer]['median_s'] / ours[work]:.1f} |")
+    step, theirs = ours_64["step"], trl["median_s"]
+    print(f"| step of 64 | {step * 1e3:.1f} ms | TRL {theirs * 1e3:.0f} ms (mean {trl['mean_completion_tokens']} tokens) | {theirs / step:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

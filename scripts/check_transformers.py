@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""Compare `rlvr score` with transformers, token by token, in f32 on the CPU.
+
+Loads an exported folder with `AutoModelForCausalLM` and `AutoTokenizer`, computes each completion
+token's log-probability and the entropy at its position (nats, temperature 1), one unpadded sequence
+at a time, and compares with what `rlvr score` wrote for the same lines:
+
+  rlvr score --model DIR --input pairs.jsonl > scores.jsonl
+  python scripts/check_transformers.py --model DIR --input pairs.jsonl --scores scores.jsonl
+
+A line of the input is `{"id", "prompt_ids", "completion_ids"}` or `{"id", "prompt", "completion"}`;
+text is tokenised without special tokens, prompt and completion apart. A line of the scores is
+`{"id", "logprobs", "entropies", "sum"}`.
+
+Prints one JSON line with the largest differences and where the worst one is. Exit code 0: all within
+the tolerance; 1: a larger difference, or a line that is missing, of another length, or not finite;
+2: wrong usage.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+from pathlib import Path
+
+# Before transformers is imported: nothing is looked up on the network, stderr stays readable.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def read_lines(file: Path) -> dict:
+    """The file's JSON lines by their `id`, in order."""
+    records = {}
+    for number, text in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+            key = record["id"]
+        except (ValueError, KeyError, TypeError) as error:
+            sys.exit(f"{file}:{number}: expected a JSON object with an id ({error!r})")
+        if key in records:
+            sys.exit(f"{file}:{number}: id {key!r} appears twice")
+        records[key] = record
+    return records
+
+
+def token_ids(record: dict, tokenizer) -> tuple[list, list]:
+    """Prompt and completion of an input line as ids."""
+    if "prompt_ids" in record:
+        return record["prompt_ids"], record["completion_ids"]
+    return tuple(tokenizer(record[part], add_special_tokens=False)["input_ids"] for part in ("prompt", "completion"))
+
+
+@torch.inference_mode()
+def score(model, prompt_ids: list, completion_ids: list) -> tuple[list, list]:
+    """Log-probability of each completion token, and the entropy of the distribution it came from."""
+    ids = torch.tensor([prompt_ids + completion_ids])
+    # Position i predicts token i + 1. The softmax in f64 adds no error of its own.
+    logits_tv = model(ids).logits[0, len(prompt_ids) - 1 : -1].double()
+    logprobs_tv = torch.log_softmax(logits_tv, dim=-1)
+    chosen_t = logprobs_tv.gather(1, ids[0, len(prompt_ids) :, None]).squeeze(1)
+    entropies_t = -(logprobs_tv.exp() * logprobs_tv).sum(dim=-1)
+    return chosen_t.tolist(), entropies_t.tolist()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True, help="the exported folder")
+    parser.add_argument("--input", type=Path, required=True, help="what `rlvr score` read")
+    parser.add_argument("--scores", type=Path, required=True, help="what `rlvr score` wrote")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, in nats (default: 1e-4)")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    for path in (args.model, args.input, args.scores):
+        if not path.exists():
+            parser.error(f"{path} does not exist")
+
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(args.threads)
+    pairs, scores = read_lines(args.input), read_lines(args.scores)
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+
+    problems = [f"{key!r}: scored, but not in the input" for key in scores if key not in pairs]
+    worst = {"logprobs": 0.0, "entropies": 0.0, "sum": 0.0}
+    worst_at, tokens = None, 0
+    for key, pair in pairs.items():
+        if key not in scores:
+            problems.append(f"{key!r}: in the input, but not scored")
+            continue
+        prompt_ids, completion_ids = token_ids(pair, tokenizer)
+        if not prompt_ids:
+            problems.append(f"{key!r}: an empty prompt predicts nothing")
+            continue
+        logprobs, entropies = score(model, prompt_ids, completion_ids)
+        expected = {"logprobs": logprobs, "entropies": entropies, "sum": [math.fsum(logprobs)]}
+        tokens += len(completion_ids)
+        for name, ours in expected.items():
+            theirs = scores[key].get(name)
+            theirs = [theirs] if name == "sum" else theirs
+            if theirs is None or len(theirs) != len(ours):
+                problems.append(f"{key!r}: {name} has {len(theirs or [])} values, expected {len(ours)}")
+                continue
+            for position, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+                if other is None or not math.isfinite(other):
+                    problems.append(f"{key!r}: {name}[{position}] is {other}, expected {mine}")
+                elif abs(mine - other) > worst[name]:
+                    worst[name] = abs(mine - other)
+                    if name == "logprobs":
+                        worst_at = {"id": key, "position": position, "transformers": mine, "rlvr": other}
+
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    # A sum gathers the error of each of its tokens, so it is shown and not held to the tolerance.
+    within = tokens > 0 and max(worst["logprobs"], worst["entropies"]) <= args.tolerance
+    line = {
+        "ok": within and not problems,
+        "max_logprob_difference": worst["logprobs"],
+        "max_entropy_difference": worst["entropies"],
+        "max_sum_difference": worst["sum"],
+        "tolerance": args.tolerance,
+        "worst": worst_at,
+        "sequences": len(pairs),
+        "tokens": tokens,
+        "problems": len(problems),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    print(json.dumps(line))
+    return 0 if line["ok"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+//! The command line: one file a command, each arguments in, one library call, output out. Results go to stdout, everything for people to stderr.
+
+mod bench;
+mod eval;
+mod init;
+mod logging;
+mod pretrain;
+mod sample;
+mod score;
+mod source;
+mod train;
+mod verify;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Reinforcement learning with verifiable rewards from one training example.
+///
+/// `rlvr train` without arguments trains the embedded base model on one example and shows what happens to problems that it never saw.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    logging: logging::LoggingArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model on one example (or a few), evaluating as it goes
+    Train(train::TrainArgs),
+    /// Evaluate a model on benchmarks
+    Eval(eval::EvalArgs),
+    /// Sample responses to prompts
+    Sample(sample::SampleArgs),
+    /// Log-probabilities and entropies of given completions
+    Score(score::ScoreArgs),
+    /// Judge answers against reference answers
+    Verify(verify::VerifyArgs),
+    /// Make an embedded base model from nothing
+    Pretrain(pretrain::PretrainArgs),
+    /// Write a model folder: the embedded base, or random weights in the shape of another folder
+    Init(init::InitArgs),
+    /// Measure rollouts, updates and whole steps on this machine
+    Bench(bench::BenchArgs),
+}
+
+/// Runs the command.
+pub fn run(cli: Cli) -> Result<ExitCode> {
+    logging::start(&cli.logging)?;
+    let done = |()| ExitCode::SUCCESS;
+    match cli.command {
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args).map(done),
+        Command::Sample(args) => sample::run(args).map(done),
+        Command::Score(args) => score::run(args).map(done),
+        Command::Verify(args) => verify::run(args).map(done),
+        Command::Pretrain(args) => pretrain::run(args).map(done),
+        Command::Init(args) => init::run(args).map(done),
+        Command::Bench(args) => bench::run(args).map(done),
+    }
+}
+
+/// An error in what was asked, not in doing it: exit code 2.
+#[derive(Debug)]
+pub struct Usage(anyhow::Error);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// Marks an error as one of usage.
+fn usage<T>(result: Result<T>) -> Result<T> {
+    result.map_err(|error| Usage(error).into())
+}

@@ -1,0 +1,101 @@
+//! `rlvr pretrain`
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use toml::{Table, Value};
+
+use super::usage;
+use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
+use crate::config;
+use crate::data::Library;
+use crate::eval::{EvalSettings, Evaluator, sets};
+use crate::lanes::Lanes;
+use crate::metrics::table;
+use crate::model::folder::WeightDtype;
+use crate::rollout::engine::EngineSettings;
+use crate::tiny::pretrain::{PretrainSettings, Pretraining};
+
+#[derive(Debug, Args)]
+pub struct PretrainArgs {
+    /// Settings in TOML: model, optimizer, and the corpus (its subjects, ways of answering and their shares)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, over the file's: --set mixture.repeats=0
+    #[arg(long = "set", value_name = "A.B=C")]
+    sets: Vec<String>,
+    /// Seed of weights and corpus
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Optimizer steps
+    #[arg(long)]
+    steps: Option<u64>,
+    /// The new model folder
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+pub fn run(args: PretrainArgs) -> Result<()> {
+    let settings = usage(settings(&args))?;
+    usage(ensure_free(&args.out))?;
+    let started = Instant::now();
+    let mut pretraining = Pretraining::new(settings.clone())?;
+    eprintln!("{} parameters, {} steps of {} documents", pretraining.decoder().config.parameters(), settings.steps, settings.batch);
+    let bar = ProgressBar::new(settings.steps).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left")?);
+    let mut losses = Vec::new();
+    for step in 1..=settings.steps {
+        let loss = pretraining.step()?;
+        ensure!(loss.is_finite(), "the loss is not finite at step {step}; lower optim.lr");
+        losses.push(loss);
+        bar.set_message(format!("loss {loss:.3}"));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let elapsed_s = started.elapsed().as_secs_f64();
+    let model = pretraining.into_model("the new base")?;
+    write_folder(&args.out, |path| {
+        model.write(path, WeightDtype::Bf16)?;
+        write_file(&path.join("pretrain.toml"), toml::to_string(&settings)?.as_bytes())?;
+        let record = json!({"losses": losses, "elapsed_s": elapsed_s});
+        write_file(&path.join("pretrain.json"), record.to_string().as_bytes())
+    })?;
+    eprintln!("wrote {} after {elapsed_s:.0} s; on validation problems it", args.out.display());
+    // What was written, bf16, is what is measured.
+    let model = Model::from_folder("the new base", &args.out)?;
+    report(&model)
+}
+
+fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
+    let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
+    layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
+    let flags = [("seed", args.seed), ("steps", args.steps)];
+    layers.push(Table::from_iter(flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::Integer(value? as i64))))));
+    let settings: PretrainSettings = config::resolve(&PretrainSettings::default(), &layers)?;
+    settings.mixture.validate()?;
+    Ok(settings)
+}
+
+/// How often the base answers in each way, and how often it is right.
+fn report(model: &Model) -> Result<()> {
+    let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()))?;
+    let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, super::train::way)?;
+    let settings = EvalSettings { max_new: 80, ..EvalSettings::default() };
+    let evaluator = Evaluator { model, lanes: &lanes, engine: &EngineSettings::default(), settings: &settings };
+    let mut rows = Vec::new();
+    for pass in evaluator.evaluate(&sets, &|| ())? {
+        println!("{}", json!({"pass": pass.name(), "score": pass.score}));
+        let ways: Vec<String> = pass.score.ways.iter().map(|(way, share)| format!("{way} {:.1}%", share * 100.0)).collect();
+        rows.push(vec![
+            pass.name(),
+            format!("{:.1}%", pass.score.mean() * 100.0),
+            format!("{:.1}%", pass.score.boxed * 100.0),
+            ways.join(", "),
+        ]);
+    }
+    eprintln!("{}", table(&["pass", "is right", "boxes", "answers by"], &rows));
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! `rlvr score`
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::source::{self, DeviceArgs};
+use super::usage;
+use crate::checkpoint::Model;
+use crate::lanes::Lanes;
+use crate::metrics::jsonl;
+use crate::model::Packed;
+
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// tiny (embedded), a folder in Hugging Face layout, or a hub name
+    #[arg(long)]
+    model: String,
+    /// JSON lines {"id", "prompt_ids", "completion_ids"} or {"id", "prompt", "completion"}
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Most tokens computed at once
+    #[arg(long, default_value_t = 8192)]
+    batch_tokens: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    id: Value,
+    prompt_ids: Option<Vec<u32>>,
+    completion_ids: Option<Vec<u32>>,
+    prompt: Option<String>,
+    completion: Option<String>,
+}
+
+struct Pair {
+    id: Value,
+    prompt: Vec<u32>,
+    completion: Vec<u32>,
+}
+
+pub fn run(args: ScoreArgs) -> Result<()> {
+    tracing::debug!(device = args.device.device, "device");
+    let lines: Vec<Line> = usage(jsonl::read(&args.input))?;
+    let model = source::load(&args.model)?;
+    let pairs = lines
+        .into_iter()
+        .enumerate()
+        .map(|(number, line)| pair(&model, line).with_context(|| format!("{}, line {}", args.input.display(), number + 1)));
+    let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
+    let tokens: usize = pairs.iter().map(Pair::tokens).sum();
+    let bar = ProgressBar::new(tokens as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} tokens, {eta} left")?);
+    let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()))?;
+    let mut rest = pairs.as_slice();
+    while !rest.is_empty() {
+        let (batch, after) = rest.split_at(batch_size(rest, args.batch_tokens * lanes.count()));
+        // Each lane scores its share of the batch; results come out in the order of the lines.
+        let shares = lanes.run(|lane| {
+            let share: Vec<&Pair> = batch.iter().skip(lane).step_by(lanes.count()).collect();
+            let packed = Packed::of_responses(share.iter().map(|pair| (pair.prompt.as_slice(), vec![pair.completion.as_slice()])));
+            Ok((model.decoder.score(&packed, 1.0)?, packed.offsets))
+        })?;
+        for (index, pair) in batch.iter().enumerate() {
+            let (scores, offsets) = &shares[index % lanes.count()];
+            let range = offsets[index / lanes.count()]..offsets[index / lanes.count() + 1];
+            let logprobs = &scores.logprobs[range.clone()];
+            let sum: f64 = logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
+            println!("{}", json!({"id": pair.id, "logprobs": logprobs, "entropies": scores.entropies[range], "sum": sum}));
+            bar.inc(pair.tokens() as u64);
+        }
+        rest = after;
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+impl Pair {
+    fn tokens(&self) -> usize {
+        self.prompt.len() + self.completion.len()
+    }
+}
+
+fn pair(model: &Model, line: Line) -> Result<Pair> {
+    let Line { id, prompt_ids, completion_ids, prompt, completion } = line;
+    let (prompt, completion) = match (prompt_ids, completion_ids, prompt, completion) {
+        (Some(prompt), Some(completion), _, _) => (prompt, completion),
+        (_, _, Some(prompt), Some(completion)) => (model.text.encode(&prompt)?, model.text.encode(&completion)?),
+        _ => bail!("expected prompt_ids and completion_ids, or prompt and completion"),
+    };
+    ensure!(!prompt.is_empty(), "the prompt has no tokens; a completion's first token is scored after at least one");
+    let (tokens, window) = (prompt.len() + completion.len(), model.decoder.config.window);
+    ensure!(tokens <= window + 1, "{tokens} tokens do not fit the model's window of {window}");
+    let vocabulary = model.decoder.config.vocabulary;
+    if let Some(token) = prompt.iter().chain(&completion).find(|token| **token as usize >= vocabulary) {
+        bail!("token {token} is beyond the model's vocabulary of {vocabulary}");
+    }
+    Ok(Pair { id, prompt, completion })
+}
+
+/// How many pairs fit the budget, one at least.
+fn batch_size(pairs: &[Pair], budget: usize) -> usize {
+    let mut total = 0;
+    let fitting = pairs.iter().take_while(|pair| {
+        total += pair.tokens();
+        total <= budget
+    });
+    fitting.count().max(1)
+}

@@ -1,0 +1,78 @@
+//! Where models come from: the embedded base, a folder, or the hub; and the arguments that several commands share.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::checkpoint::Model;
+use crate::data::hub::{Hub, ModelName};
+use crate::data::{Library, OnTransfer, Transfer};
+use crate::tiny::embedded;
+
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
+    /// Where to compute: auto, cpu, or cuda[:N]
+    #[arg(long, default_value = "auto", value_parser = device)]
+    pub device: String,
+}
+
+/// This build computes on the CPU.
+fn device(text: &str) -> Result<String, String> {
+    match text.split(':').next() {
+        Some("auto" | "cpu") if !text.contains(':') => Ok(text.to_owned()),
+        Some("cuda") => Err("this build has no CUDA support; use cpu".to_owned()),
+        _ => Err("known are auto, cpu and cuda[:N]".to_owned()),
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    /// A folder with test/NAME/test.jsonl and train/*.parquet, instead of downloads
+    #[arg(long, env = "RLVR_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl DataArgs {
+    pub fn library(&self) -> Result<Library> {
+        Ok(Library::open(self.data_dir.as_deref())?.on_transfer(transfers()))
+    }
+}
+
+/// Loads `tiny`, a folder, or a hub name. What exists on disk is a folder.
+pub fn load(name: &str) -> Result<Model> {
+    let _span = tracing::info_span!("load", model = name).entered();
+    if name == embedded::NAME {
+        return embedded::load();
+    }
+    let path = Path::new(name);
+    if path.exists() {
+        return Model::from_folder(name, path);
+    }
+    let Ok(hub_name) = ModelName::parse(name) else {
+        bail!("no model is called \"{name}\": give tiny, a folder that exists, or a hub name such as Qwen/Qwen2.5-Math-1.5B");
+    };
+    Model::from_folder(name, &Hub::from_environment().fetch(&hub_name, &transfers())?)
+}
+
+/// A progress bar for downloads, one file after the other.
+fn transfers() -> OnTransfer {
+    let bar: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
+    Arc::new(move |transfer: &Transfer| {
+        let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if bar.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
+            let new = ProgressBar::new(transfer.total_bytes.unwrap_or(0));
+            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {eta} left") {
+                new.set_style(style);
+            }
+            new.set_message(transfer.name.clone());
+            *bar = Some((transfer.name.clone(), new));
+        }
+        if let Some((_, bar)) = bar.as_ref() {
+            bar.set_position(transfer.received_bytes);
+        }
+    })
+}

@@ -1,0 +1,210 @@
+//! `rlvr train`
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use toml::{Table, Value};
+
+use super::source::{self, DataArgs, DeviceArgs};
+use super::usage;
+use crate::checkpoint::{Model, ensure_free};
+use crate::config;
+use crate::data::{Library, example, tiny};
+use crate::eval::{EvalSet, sets};
+use crate::flow::{Problem, Prompt};
+use crate::tiny::{embedded, ways};
+use crate::train::{Outcome, Run, RunFolder, RunInputs, RunSettings};
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Settings in TOML; what it leaves out keeps its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, over the file's: --set loss.entropy=0
+    #[arg(long = "set", value_name = "A.B=C")]
+    sets: Vec<String>,
+    /// tiny (embedded), a folder in Hugging Face layout, or a hub name
+    #[arg(long)]
+    model: Option<String>,
+    /// What to train on: pi1 (and any pi_k of the paper), tiny/addition/334+556, or a .jsonl, .json, .toml or .parquet file
+    #[arg(long)]
+    example: Option<String>,
+    /// The algorithm
+    #[arg(long)]
+    algo: Option<String>,
+    /// Steps (rollout batches)
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Seed of every draw in training
+    #[arg(long)]
+    seed: Option<u64>,
+    /// The run's folder; must not exist (default: a new one under runs/)
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Continue the run in this folder from its last checkpoint
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "example", "algo", "seed"])]
+    resume: Option<PathBuf>,
+    /// Check everything that can be checked without weights, print the settings, and stop
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    tracing::debug!(device = args.device.device, "device");
+    let library = usage(args.data.library())?;
+    let (settings, resumed) = match &args.resume {
+        Some(root) => {
+            let (folder, settings) = usage(RunFolder::open(root))?;
+            (settings, Some(folder))
+        }
+        None => (usage(settings(&args))?, None),
+    };
+    usage(settings.validate())?;
+    let problems = usage(examples(&settings, &library))?;
+    let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
+    let root = args.out.clone().unwrap_or_else(|| free_folder(&settings));
+    if resumed.is_none() {
+        usage(ensure_free(&root))?;
+    }
+    eprintln!("{}", plan(&settings, &problems, &sets));
+    if args.dry_run {
+        print!("{}", toml::to_string(&settings)?);
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let model = source::load(&settings.model)?;
+    let prompts = prompts(&settings, &model, problems)?;
+    let interrupt = signals()?;
+    let inputs = RunInputs { model, prompts, sets, interrupt: &interrupt };
+    let run = match resumed {
+        Some(folder) => Run::resume(settings, folder, inputs)?,
+        None => Run::start(settings, &root, inputs)?,
+    };
+    match run.run()? {
+        Outcome::Done => Ok(ExitCode::SUCCESS),
+        Outcome::Interrupted { signal } => Ok(ExitCode::from(128 + signal as u8)),
+    }
+}
+
+/// The defaults that fit the model, then the file, `--set`, and the flags that have names of their own.
+fn settings(args: &TrainArgs) -> Result<RunSettings> {
+    let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
+    layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
+    let texts = [("model", &args.model), ("example", &args.example), ("algo", &args.algo)];
+    let mut flags = Table::new();
+    flags.extend(texts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::String(value.clone()?)))));
+    flags.extend(args.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64))));
+    flags.extend(
+        args.steps.map(|steps| ("train".to_owned(), Value::Table(Table::from_iter([("steps".to_owned(), Value::Integer(steps as i64))])))),
+    );
+    layers.push(flags);
+    let chosen = |key: &str| layers.iter().rev().find_map(|layer| layer.get(key)?.as_str());
+    let model = match (chosen("model"), chosen("example")) {
+        (Some(model), _) => model.to_owned(),
+        (None, Some(example)) if is_published(example) => RunSettings::published().model,
+        _ => embedded::NAME.to_owned(),
+    };
+    config::resolve(&RunSettings::defaults_for(&model), &layers)
+}
+
+/// Whether a name is one of the paper's examples, which its model goes with.
+fn is_published(example: &str) -> bool {
+    let is_pi = |name: &str| name.strip_prefix("pi").is_some_and(|rank| rank.parse::<u32>().is_ok());
+    example.split(',').all(|name| name == "dsr-sub" || name.split("..").all(is_pi))
+}
+
+/// The training examples; those of the embedded model by their ids.
+fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem>> {
+    let of_tiny: Option<Vec<Problem>> = settings.example.split(',').map(|id| Some(tiny::by_id(id)?.problem())).collect();
+    let mut problems = match of_tiny {
+        Some(problems) => problems,
+        None if settings.example.starts_with("tiny/") => {
+            let subjects = tiny::SUBJECTS.map(|subject| subject.name).join(", ");
+            anyhow::bail!("{} is no problem of the embedded model; one is tiny/addition/334+556; subjects are {subjects}", settings.example)
+        }
+        None => example::resolve(&settings.example, library)?,
+    };
+    let all = problems.len();
+    if settings.reward.label.is_empty() {
+        problems.retain(|problem| !problem.answer.trim().is_empty());
+    }
+    ensure!(!problems.is_empty(), "{} has no answer to learn from; give one with --set reward.label=...", settings.example);
+    if problems.len() < all {
+        eprintln!("{} of {all} examples have no answer and are left out", all - problems.len());
+    }
+    Ok(problems)
+}
+
+fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Result<Vec<Prompt>> {
+    let window = model.decoder.config.window;
+    let prompt = |problem: Problem| {
+        let prompt = model.text.prompt(Arc::new(problem), &settings.prompt.instruction)?;
+        let (tokens, max_new) = (prompt.ids.len(), settings.rollout.max_new);
+        ensure!(tokens > 0, "{} is an empty prompt", prompt.problem.id);
+        ensure!(
+            tokens + max_new <= window,
+            "{} is a prompt of {tokens} tokens; with rollout.max_new = {max_new} it exceeds the model's window of {window}: set rollout.max_new to at most {}",
+            prompt.problem.id,
+            window.saturating_sub(tokens)
+        );
+        Ok(prompt)
+    };
+    problems.into_iter().map(prompt).collect()
+}
+
+/// What is about to happen, in words and in every unit that people count in.
+fn plan(settings: &RunSettings, problems: &[Problem], sets: &[EvalSet]) -> String {
+    let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
+    let examples = if problems.len() == 1 { format!("1 example ({})", problems[0].id) } else { format!("{} examples", problems.len()) };
+    let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
+    let evaluation = match (evaluated.is_empty(), settings.eval.every) {
+        (true, _) => "no evaluation".to_owned(),
+        (false, 0) => format!("evaluation of {} before and after", evaluated.join(", ")),
+        (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
+    };
+    format!(
+        "{} with {}: {examples} on {rows} rows x {size} = {} rollouts a step, {rows} groups of {size}; {} steps, {} update{} each; {evaluation}",
+        settings.algo,
+        settings.model,
+        rows * size,
+        settings.train.steps,
+        settings.train.updates_per_rollout,
+        if settings.train.updates_per_rollout == 1 { "" } else { "s" },
+    )
+}
+
+/// `runs/MODEL-EXAMPLE`, numbered where that is taken.
+fn free_folder(settings: &RunSettings) -> PathBuf {
+    let model = Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
+    let example =
+        Path::new(&settings.example).file_stem().map_or_else(|| settings.example.clone(), |name| name.to_string_lossy().into_owned());
+    let name: String =
+        format!("{model}-{example}").chars().map(|c| if c.is_ascii_alphanumeric() || "+-._".contains(c) { c } else { '-' }).collect();
+    let numbered = (2..).map(|n| Path::new("runs").join(format!("{name}-{n}")));
+    std::iter::once(Path::new("runs").join(&name)).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
+}
+
+/// The first signal asks for an orderly stop; a second one of the same kind ends the program at once.
+fn signals() -> Result<Arc<AtomicUsize>> {
+    let interrupt = Arc::new(AtomicUsize::new(0));
+    for signal in [SIGINT, SIGTERM] {
+        let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, again.clone()).context("cannot listen to signals")?;
+        signal_hook::flag::register(signal, again)?;
+        signal_hook::flag::register_usize(signal, interrupt.clone(), signal as usize)?;
+    }
+    Ok(interrupt)
+}
+
+pub fn way(response: &str) -> &'static str {
+    ways::classify(response).name()
+}

@@ -1,0 +1,88 @@
+//! `rlvr verify`
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::verify::{self, Grader, Mode, Settings};
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// reward: the last box or nothing; eval: the published fallback for unboxed answers too
+    #[arg(long, value_enum, default_value = "reward")]
+    mode: ModeArg,
+    /// Whose notion of equality decides
+    #[arg(long, value_enum, default_value = "strict")]
+    grader: GraderArg,
+    /// JSON lines {"id", "gold", "response"}; stdin by default
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["gold", "answer"])]
+    input: Option<PathBuf>,
+    /// One reference answer, to be compared with --answer
+    #[arg(long, requires = "answer")]
+    gold: Option<String>,
+    /// One answer, without a box
+    #[arg(long, requires = "gold", allow_hyphen_values = true)]
+    answer: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ModeArg {
+    Reward,
+    Eval,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GraderArg {
+    Strict,
+    Deepscaler,
+    Qwen,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    id: Value,
+    gold: String,
+    response: String,
+}
+
+pub fn run(args: VerifyArgs) -> Result<()> {
+    let mode = match args.mode {
+        ModeArg::Reward => Mode::Reward,
+        ModeArg::Eval => Mode::Eval,
+    };
+    let grader = match args.grader {
+        GraderArg::Strict => Grader::Strict,
+        GraderArg::Deepscaler => Grader::Deepscaler,
+        GraderArg::Qwen => Grader::Qwen,
+    };
+    let settings = Settings { mode, grader, after_think: false };
+    if let (Some(gold), Some(answer)) = (&args.gold, &args.answer) {
+        let comparison = verify::equal(gold, answer);
+        println!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
+        return Ok(());
+    }
+    let (name, reader): (String, Box<dyn BufRead>) = match &args.input {
+        Some(path) => {
+            let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+            (path.display().to_string(), Box::new(BufReader::new(file)))
+        }
+        None => ("stdin".to_owned(), Box::new(std::io::stdin().lock())),
+    };
+    let mut out = std::io::stdout().lock();
+    for (number, line) in reader.lines().enumerate() {
+        let line = line.with_context(|| format!("cannot read {name}"))?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let Line { id, gold, response } = serde_json::from_str(&line).with_context(|| format!("{name}, line {}", number + 1))?;
+        let verdict = verify::verify(&gold, &response, &settings);
+        let result = json!({"id": id, "correct": verdict.correct, "extracted": verdict.extracted, "extraction": verdict.extraction, "method": verdict.method});
+        writeln!(out, "{result}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! Training examples by name: pi_k of the paper, the subset that they are from, and files of the user's own. It owns how names are read; it
+//! must never know how often an example is repeated in a batch or how it is asked.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use super::rows::{self, Row};
+use super::verl::{self, Indexed};
+use super::{Library, pinned, ranking};
+use crate::flow::Problem;
+
+pub use super::verl::PUBLISHED_INSTRUCTION;
+
+/// How many examples the paper ranks: pi1 to pi1209.
+pub const RANKED: usize = 1209;
+
+/// Endings of files that hold examples.
+const ENDINGS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
+const KNOWN: &str = "known are pi1 to pi1209, ranges such as pi1..pi16, dsr-sub (all 1,209), and files that end in \
+                     .jsonl, .json, .toml or .parquet; several go with commas between them";
+
+/// The problems that a specification names: names and files separated by commas, each problem once, in the order given.
+///
+/// # Errors
+/// When a name is unknown (known ones are listed), a file cannot be had, or a row is not a problem (file and line are named).
+pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
+    // A file's name may have commas in it.
+    if is_file_name(specification) && Path::new(specification).is_file() {
+        return from_file(Path::new(specification));
+    }
+    // Every name is read before the first file is: a typing mistake costs no download.
+    let names: Vec<Name> = specification.split(',').map(|name| Name::parse(name.trim())).collect::<Result<_>>()?;
+    let mut subset = Subset { library, problems: None, ranking: None };
+    let mut problems: Vec<Problem> = Vec::new();
+    for name in names {
+        for problem in name.problems(&mut subset)? {
+            match problems.iter().find(|known| known.id == problem.id) {
+                None => problems.push(problem),
+                Some(known) if *known == problem => {}
+                Some(_) => {
+                    bail!("{specification} has two different problems of the name {:?}: give one of them another \"id\"", problem.id)
+                }
+            }
+        }
+    }
+    Ok(problems)
+}
+
+/// The problems of a file, by its ending.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn from_file(path: &Path) -> Result<Vec<Problem>> {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("jsonl") => of_rows(rows::read_jsonl(path)?, path),
+        Some("json" | "toml") => of_rows(rows::read_document(path)?, path),
+        Some("parquet") => Ok(verl::read(path)?.into_iter().map(|(_, problem)| problem).collect()),
+        _ => bail!("{}: expected a file that ends in .{}", path.display(), ENDINGS.join(", .")),
+    }
+}
+
+/// Rows in users' spelling; a row without an id is named after file and row, a single row after the file.
+pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let single = rows.len() == 1;
+    let mut places = std::collections::HashMap::new();
+    let mut problems = Vec::with_capacity(rows.len());
+    for row in rows {
+        let default_id = if single { name.clone() } else { format!("{name}/{}", row.number) };
+        let problem = row.problem(&default_id)?;
+        if let Some(first) = places.insert(problem.id.clone(), row.place.clone()) {
+            bail!("{}: the id {:?} is taken already ({first}); ids must differ", row.place, problem.id);
+        }
+        problems.push(problem);
+    }
+    Ok(problems)
+}
+
+/// What one name between commas stands for.
+enum Name<'a> {
+    Subset,
+    /// First and last rank, both included.
+    Ranks(usize, usize),
+    File(&'a Path),
+}
+
+impl<'a> Name<'a> {
+    fn parse(name: &'a str) -> Result<Self> {
+        if name == "dsr-sub" {
+            return Ok(Self::Subset);
+        }
+        if let Some((first, last)) = ranks(name)? {
+            return Ok(Self::Ranks(first, last));
+        }
+        if is_file_name(name) {
+            return Ok(Self::File(Path::new(name)));
+        }
+        bail!("no example is called {name:?}: {KNOWN}")
+    }
+
+    fn problems(&self, subset: &mut Subset) -> Result<Vec<Problem>> {
+        match *self {
+            Self::Subset => Ok(subset.problems()?.iter().map(|(_, problem)| problem.clone()).collect()),
+            Self::Ranks(first, last) => (first..=last).map(|rank| subset.ranked(rank)).collect(),
+            Self::File(path) => from_file(path),
+        }
+    }
+}
+
+fn is_file_name(name: &str) -> bool {
+    Path::new(name).extension().and_then(|ending| ending.to_str()).is_some_and(|ending| ENDINGS.contains(&ending))
+}
+
+/// `pi13` or `pi1..pi16`, both ends included; none when it is neither.
+fn ranks(name: &str) -> Result<Option<(usize, usize)>> {
+    let rank = |text: &str| {
+        let digits = text.strip_prefix("pi")?;
+        digits.bytes().all(|digit| digit.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    };
+    let (first, last) = name.split_once("..").unwrap_or((name, name));
+    let (Some(first), Some(last)) = (rank(first), rank(last)) else { return Ok(None) };
+    if first < 1 || last > RANKED || first > last {
+        bail!("{name} is not in the ranking: {KNOWN}");
+    }
+    Ok(Some((first, last)))
+}
+
+/// The published subset and its ranking, each read when first needed.
+struct Subset<'a> {
+    library: &'a Library,
+    problems: Option<Vec<Indexed>>,
+    ranking: Option<Vec<u64>>,
+}
+
+impl Subset<'_> {
+    fn problems(&mut self) -> Result<&[Indexed]> {
+        let problems = match self.problems.take() {
+            Some(problems) => problems,
+            None => verl::read_published(&self.library.path(&pinned::DSR_SUB)?)?,
+        };
+        Ok(self.problems.insert(problems))
+    }
+
+    fn ranked(&mut self, rank: usize) -> Result<Problem> {
+        let index = match ranking::published(rank) {
+            Some(index) => index,
+            None => self.ranking()?.get(rank - 1).copied().with_context(|| format!("the ranking has no pi{rank}"))?,
+        };
+        let found = self.problems()?.iter().find(|(own, _)| *own == Some(index));
+        let (_, problem) = found.ok_or_else(|| anyhow!("pi{rank} is row {index} of the subset, which has no such row"))?;
+        if problem.answer.trim().is_empty() {
+            tracing::warn!("pi{rank} has no label in the published subset: no answer to it can be right");
+        }
+        Ok(Problem { id: format!("pi{rank}"), ..problem.clone() })
+    }
+
+    fn ranking(&mut self) -> Result<&[u64]> {
+        let ranking = match self.ranking.take() {
+            Some(ranking) => ranking,
+            None => ranking::rank_by_deviation(&ranking::read_history(&self.library.path(&pinned::ACCURACY_HISTORY)?)?),
+        };
+        Ok(self.ranking.insert(ranking))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::data::{shared_library, test_library};
+use crate::testing::shared;
+
+fn no_library() -> Library {
+    test_library(None, Path::new("/nonexistent"), "")
+}
+
+fn file(folder: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    fs::write(&path, content).unwrap();
+    path
+}
+
+#[test]
+fn files_of_every_kind_give_problems() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, content: &str, expected: &[(&str, &str, &str)]| {
+        let path = file(&folder, name, content);
+        let problems = resolve(path.to_str().unwrap(), &no_library()).unwrap();
+        let got: Vec<_> = problems.iter().map(|p| (p.id.as_str(), p.question.as_str(), p.answer.as_str())).collect();
+        assert_eq!(got, expected, "{name}");
+    };
+    check(
+        "a.jsonl",
+        "\u{FEFF}{\"question\": \"q\", \"answer\": \"1\"}\n\n{\"id\": 5, \"problem\": \"p\", \"answer\": 27.0, \"other\": [1]}\r\n",
+        &[("a/0", "q", "1"), ("5", "p", "27")],
+    );
+    check("a,b.jsonl", r#"{"question": "q", "answer": 0.5}"#, &[("a,b", "q", "0.5")]);
+    check("one.json", r#"{"question": "q", "answer": -3, "subject": "s", "level": 4}"#, &[("one", "q", "-3")]);
+    check(
+        "two.json",
+        r#"[{"question": "q", "answer": "1"}, {"question": "r", "answer": "2"}]"#,
+        &[("two/0", "q", "1"), ("two/1", "r", "2")],
+    );
+    check("one.toml", "id = \"mine\"\nquestion = '''\nHow \\much?'''\nanswer = 12.8\n", &[("mine", "How \\much?", "12.8")]);
+}
+
+#[test]
+fn several_are_joined_and_none_comes_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let a = file(&folder, "a.json", r#"{"question": "q", "answer": "1"}"#).display().to_string();
+    let b = file(&folder, "b.json", r#"{"question": "r", "answer": "2"}"#).display().to_string();
+    let other = file(&folder, "c.json", r#"{"id": "a", "question": "r", "answer": "2"}"#).display().to_string();
+    let ids = |specification: &str| {
+        resolve(specification, &no_library()).map(|problems| problems.into_iter().map(|problem| problem.id).collect::<Vec<_>>())
+    };
+    assert_eq!(ids(&format!("{b}, {a},{b}")).unwrap(), ["b", "a"]);
+    let error = ids(&format!("{a},{other}")).unwrap_err().to_string();
+    assert!(error.contains("two different problems of the name \"a\""), "{error}");
+}
+
+#[test]
+fn bad_input_is_one_sentence_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, content: &str, expected: &str| {
+        let path = file(&folder, name, content);
+        let error = format!("{:#}", resolve(path.to_str().unwrap(), &no_library()).unwrap_err());
+        assert!(error.contains(expected) && error.contains(name) && !error.contains('\n'), "{error}");
+    };
+    check("empty.jsonl", "\n \n", "no problems in it");
+    check("a.jsonl", "{\"question\": \"q\", \"answer\": \"1\"}\n{\"question\": \"q\"}\n", "line 2: no `answer`");
+    check("b.jsonl", "{\"question\": \"q\", \"answer\": null}", "line 1: no `answer`");
+    check("c.jsonl", "{\"question\": \" \", \"answer\": \"1\"}", "line 1: the question is empty");
+    check("d.jsonl", "{\"question\": \"q\", \"answer\": \"\"}", "line 1: the answer is empty");
+    check("e.jsonl", "\n{\"question\": ", "line 2: not JSON");
+    check("f.jsonl", "[1]", "line 1: a list");
+    check("g.jsonl", "{\"answer\": \"1\"}", "no `question` or `problem`");
+    check("h.jsonl", "{\"question\": \"q\", \"answer\": [1]}", "`answer` is a list");
+    check(
+        "i.jsonl",
+        "{\"id\": 1, \"question\": \"q\", \"answer\": 1}\n{\"id\": 1, \"question\": \"r\", \"answer\": 1}",
+        "line 2: the id \"1\" is taken",
+    );
+    check("j.json", "[]", "no problems in it");
+    check("k.toml", "question = \"q\n", "not TOML");
+    check("l.parquet", "PAR1 but no more", "not a Parquet file");
+    check("m.parquet", "", "not a Parquet file");
+    fs::write(folder.path().join("n.jsonl"), [0xFF, 0xFE]).unwrap();
+    let error = from_file(&folder.path().join("n.jsonl")).unwrap_err().to_string();
+    assert!(error.contains("not UTF-8"), "{error}");
+    for (specification, expected) in [
+        ("nothing.jsonl", "cannot read nothing.jsonl"),
+        ("pie", "no example is called \"pie\": known are pi1 to pi1209"),
+        ("", "no example is called \"\""),
+        ("pi1,", "no example is called \"\""),
+        ("pi", "no example is called \"pi\""),
+        ("pi0", "pi0 is not in the ranking"),
+        ("pi1210", "pi1210 is not in the ranking"),
+        ("pi16..pi1", "pi16..pi1 is not in the ranking"),
+        ("pi99999999999999999999999", "no example is called"),
+        ("pi1", "--data-dir DIR or RLVR_DATA_DIR"),
+    ] {
+        let error = format!("{:#}", resolve(specification, &no_library()).unwrap_err());
+        assert!(error.contains(expected) && !error.contains('\n'), "{specification}: {error}");
+    }
+}
+
+#[test]
+fn pi1_is_the_published_example_and_needs_no_ranking() {
+    let Some(folder) = shared("data/train/dsr_sub.parquet") else { return };
+    let own = tempfile::tempdir().unwrap();
+    fs::create_dir(own.path().join("train")).unwrap();
+    fs::copy(folder, own.path().join("train/dsr_sub.parquet")).unwrap();
+    let library = test_library(Some(own.path().to_path_buf()), Path::new("/nonexistent"), "");
+    let problems = resolve("pi1", &library).unwrap();
+    assert_eq!(problems.len(), 1);
+    assert_eq!((problems[0].id.as_str(), problems[0].answer.as_str()), ("pi1", "12.8"));
+    assert!(problems[0].question.starts_with("The pressure \\( P \\) exerted by wind"), "{}", problems[0].question);
+    assert!(problems[0].question.ends_with("is \\( 32 \\) pounds."), "{}", problems[0].question);
+    assert!(resolve("pi18", &library).unwrap_err().to_string().contains("train/acc_step_500.json"));
+}
+
+#[test]
+fn published_names_resolve() {
+    let Some(library) = shared_library() else { return };
+    let ids = |specification: &str| -> Vec<String> { resolve(specification, &library).unwrap().into_iter().map(|p| p.id).collect() };
+    assert_eq!(ids("pi1,pi13"), ["pi1", "pi13"]);
+    assert_eq!(ids("pi1..pi16"), (1..=16).map(|rank| format!("pi{rank}")).collect::<Vec<_>>());
+    assert_eq!(ids("dsr-sub").len(), 1209);
+    let all = resolve("pi1..pi1209", &library).unwrap();
+    let mut questions: Vec<_> = all.iter().map(|problem| (&problem.question, &problem.answer)).collect();
+    questions.sort();
+    questions.dedup();
+    // Three rows of the subset are one text, and one has no label: it is published so, and stays so.
+    assert_eq!((all.len(), questions.len()), (1209, 1207));
+    assert_eq!(all.iter().filter(|problem| problem.answer.is_empty()).count(), 1);
+    assert!(all.iter().all(|problem| !problem.question.contains("Let's think step by step and output")));
+}
+
+#[test]
+fn the_published_files_hold_the_examples_of_their_names() {
+    let Some(folder) = shared("data/train") else { return };
+    let Some(library) = shared_library() else { return };
+    let pairs = |problems: Vec<Problem>| -> Vec<(String, String)> { problems.into_iter().map(|p| (p.question, p.answer)).collect() };
+    for (name, examples) in [
+        ("pi1_r128", "pi1"),
+        ("pi2_r128", "pi2"),
+        ("pi13_r128", "pi13"),
+        ("pi1209_r128", "pi1209"),
+        ("merge_pi1_pi13_r128", "pi1,pi13"),
+        ("merge_pi1_pi2_pi13_pi1209_r128", "pi1,pi2,pi13,pi1209"),
+    ] {
+        let mut found = pairs(from_file(&folder.join(name).with_extension("parquet")).unwrap());
+        let mut expected = pairs(resolve(examples, &library).unwrap());
+        found.sort();
+        expected.sort();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// A published file with bytes changed or missing is an error or other text, never a panic.
+#[test]
+fn spoiled_parquet_files_do_not_panic() {
+    let Some(source) = shared("data/train/pi1_r128.parquet") else { return };
+    let whole = fs::read(source).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spoiled.parquet");
+    for step in 0..400 {
+        let mut bytes = whole.clone();
+        let place = (step * 7919 + 13) % bytes.len();
+        match step % 4 {
+            0 => bytes.truncate(place),
+            1 => bytes[place] ^= 0xFF,
+            2 => bytes[place] = 0,
+            _ => {
+                let last = bytes.len() - 1 - step % 1500;
+                bytes[last] ^= 1 << (step % 8);
+            }
+        }
+        fs::write(&path, bytes).unwrap();
+        let _ = from_file(&path);
+    }
+}

@@ -1,0 +1,151 @@
+//! Problems: the paper's examples, the benchmarks, and files of the user's own, wherever they lie. This room owns where data comes from, what
+//! it must hash to and how each set's rows become a [`Problem`](crate::flow::Problem); it must never know how answers are graded, what a model
+//! is, or how prompts are written.
+
+pub mod benchmark;
+pub mod example;
+mod fetch;
+pub mod hub;
+pub mod pinned;
+mod ranking;
+mod rows;
+pub mod tiny;
+mod verl;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use pinned::Pinned;
+pub use ranking::{rank_by_deviation, read_history};
+
+/// How far a download is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The file, as people know it.
+    pub name: String,
+    /// Bytes received so far.
+    pub received_bytes: u64,
+    /// Bytes that will come, where the sender says.
+    pub total_bytes: Option<u64>,
+}
+
+/// Is told how downloads go on, from whatever thread they run on.
+pub type OnTransfer = Arc<dyn Fn(&Transfer) + Send + Sync>;
+
+/// Where pinned files come from: a folder of the user's, else the cache, else one download into the cache.
+pub struct Library {
+    /// `--data-dir` or `RLVR_DATA_DIR`.
+    folder: Option<PathBuf>,
+    cache: PathBuf,
+    base_url: String,
+    offline: bool,
+    on_transfer: OnTransfer,
+}
+
+impl Library {
+    /// The library as the environment has it: `RLVR_DATA_DIR` unless a folder is given, `RLVR_CACHE` or the platform's cache folder,
+    /// `RLVR_DATA_URL` in place of GitHub's raw files, and no downloads under `HF_HUB_OFFLINE`.
+    ///
+    /// # Errors
+    /// When the folder does not exist.
+    pub fn open(folder: Option<&Path>) -> Result<Self> {
+        let folder = folder.map(Path::to_path_buf).or_else(|| variable("RLVR_DATA_DIR").map(PathBuf::from));
+        if let Some(folder) = &folder
+            && !folder.is_dir()
+        {
+            bail!(
+                "the data folder {} does not exist; --data-dir or RLVR_DATA_DIR names one with test/NAME/test.jsonl and train/*.parquet",
+                folder.display()
+            );
+        }
+        Ok(Self {
+            folder,
+            cache: cache_folder(),
+            base_url: std::env::var("RLVR_DATA_URL").unwrap_or_else(|_| pinned::GITHUB.to_owned()),
+            offline: hub::offline_by_environment(),
+            on_transfer: Arc::new(|_| {}),
+        })
+    }
+
+    /// Tells the listener about downloads.
+    #[must_use]
+    pub fn on_transfer(mut self, listener: OnTransfer) -> Self {
+        self.on_transfer = listener;
+        self
+    }
+
+    /// A local path of the file, its contents checked; downloads it at most once.
+    ///
+    /// # Errors
+    /// When it cannot be had, or what lies in the user's folder is not the published file; the message says what to do.
+    pub fn path(&self, file: &Pinned) -> Result<PathBuf> {
+        if let Some(path) = self.folder.as_ref().map(|folder| folder.join(file.local)).filter(|path| path.exists()) {
+            let found = fetch::sha256_of(&path)?;
+            if found != file.sha256 {
+                bail!(
+                    "{} is not the published file (sha256 {found}, expected {}): fetch it again, or pass a file of your own by its path",
+                    path.display(),
+                    file.sha256
+                );
+            }
+            return Ok(path);
+        }
+        let cached = self.cache.join("data").join(file.local);
+        if cached.exists() && fetch::sha256_of(&cached)? == file.sha256 {
+            return Ok(cached);
+        }
+        let remedy = format!("give a folder that has {} with --data-dir DIR or RLVR_DATA_DIR", file.local);
+        if self.offline {
+            bail!("{} is not in the cache ({}) and HF_HUB_OFFLINE forbids to download it: {remedy}", file.local, self.cache.display());
+        }
+        if let Err(error) = fetch::download(&file.url(&self.base_url), &cached, file, &*self.on_transfer) {
+            bail!("cannot download {}: {error:#}; {remedy}", file.local);
+        }
+        Ok(cached)
+    }
+}
+
+/// `RLVR_CACHE`, else `rlvr` in the platform's folder for caches.
+fn cache_folder() -> PathBuf {
+    if let Some(folder) = variable("RLVR_CACHE") {
+        return folder.into();
+    }
+    let home = || variable("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
+    let caches = if let Some(folder) = variable("XDG_CACHE_HOME") {
+        folder.into()
+    } else if cfg!(target_os = "macos") {
+        home().join("Library/Caches")
+    } else if let Some(folder) = variable("LOCALAPPDATA").filter(|_| cfg!(windows)) {
+        folder.into()
+    } else {
+        home().join(".cache")
+    };
+    caches.join("rlvr")
+}
+
+/// An environment variable that is set to something.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// A library for tests: nothing of the environment counts.
+#[cfg(test)]
+pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str) -> Library {
+    Library {
+        folder,
+        cache: cache.to_path_buf(),
+        base_url: base_url.to_owned(),
+        offline: base_url.is_empty(),
+        on_transfer: Arc::new(|_| {}),
+    }
+}
+
+/// The shared data folder as a library that never downloads, or `None` (said on stderr) when it is not there.
+#[cfg(test)]
+pub(crate) fn shared_library() -> Option<Library> {
+    let folder = crate::testing::shared("data")?;
+    Some(test_library(Some(folder), Path::new("/nonexistent"), ""))
+}

@@ -1,0 +1,78 @@
+//! Files of others that this program reads but does not ship: each by repository, commit, path and checksum, so that a score can say exactly
+//! what it was measured on. It owns these facts; it must never know what is inside the files.
+
+use crate::data::benchmark;
+
+/// Where GitHub serves files as they are, by repository, commit and path.
+pub(super) const GITHUB: &str = "https://raw.githubusercontent.com";
+
+/// One file at one commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// `owner/name` on GitHub.
+    pub repository: &'static str,
+    /// The full commit hash.
+    pub commit: &'static str,
+    /// The path in the repository.
+    pub path: &'static str,
+    /// The path below a data folder.
+    pub local: &'static str,
+    /// The checksum of its contents, in lower-case hexadecimal.
+    pub sha256: &'static str,
+}
+
+impl Pinned {
+    /// A file of the paper's code repository, at the commit that this program follows.
+    pub(super) const fn of_the_paper(path: &'static str, local: &'static str, sha256: &'static str) -> Self {
+        Self { repository: "ypwang61/One-Shot-RLVR", commit: "21ed529ec90002597c92aee957af1dd8166bb66c", path, local, sha256 }
+    }
+
+    pub(super) fn url(&self, base: &str) -> String {
+        format!("{}/{}/{}/{}", base.trim_end_matches('/'), self.repository, self.commit, self.path)
+    }
+}
+
+/// The 1,209 examples that the paper chooses from.
+pub const DSR_SUB: Pinned = Pinned::of_the_paper(
+    "data/train/one_shot_rlvr/dsr_sub.parquet",
+    "train/dsr_sub.parquet",
+    "bce5945e5666d5b82f1554b0a18203a88a0209f82fa724e5bfdfc17cc9a1aea6",
+);
+
+/// Each example's accuracy, epoch by epoch, over 500 steps of training on all of them.
+pub const ACCURACY_HISTORY: Pinned = Pinned::of_the_paper(
+    "data/acc_step_500.json",
+    "train/acc_step_500.json",
+    "c34cd885edc77dc9494b0ababa239483799be5978e288e0181047f139f2efd34",
+);
+
+/// Every pinned file, training files first.
+pub fn all() -> Vec<Pinned> {
+    [DSR_SUB, ACCURACY_HISTORY].into_iter().chain(benchmark::ALL.iter().map(|benchmark| benchmark.file)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_pinned_completely_and_once() {
+        let files = all();
+        for file in &files {
+            assert!(file.sha256.len() == 64 && file.sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')), "{file:?}");
+            assert_eq!(files.iter().filter(|other| other.local == file.local).count(), 1, "{file:?}");
+        }
+        assert_eq!(
+            ACCURACY_HISTORY.url("https://host/"),
+            "https://host/ypwang61/One-Shot-RLVR/21ed529ec90002597c92aee957af1dd8166bb66c/data/acc_step_500.json"
+        );
+    }
+
+    #[test]
+    fn the_shared_copies_have_the_pinned_checksums() {
+        let Some(library) = crate::data::shared_library() else { return };
+        for file in all() {
+            library.path(&file).unwrap();
+        }
+    }
+}

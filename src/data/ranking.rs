@@ -1,0 +1,153 @@
+//! Which example is pi_k: the subset's examples by how much their accuracy varied while a model trained on all of them, most first. It owns
+//! the published order; it must never read the examples themselves.
+
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+/// The ranks that the paper names, with their `extra_info.index`: these need no history file.
+const PUBLISHED: [(usize, u64); 23] = [
+    (1, 124),
+    (2, 267),
+    (3, 531),
+    (4, 931),
+    (5, 212),
+    (6, 25),
+    (7, 568),
+    (8, 131),
+    (9, 649),
+    (10, 724),
+    (11, 875),
+    (12, 925),
+    (13, 682),
+    (14, 100),
+    (15, 291),
+    (16, 50),
+    (17, 870),
+    (605, 60),
+    (606, 906),
+    (1201, 847),
+    (1207, 174),
+    (1208, 770),
+    (1209, 789),
+];
+
+/// The index of pi_k for the ranks that the paper names.
+pub(super) fn published(rank: usize) -> Option<u64> {
+    PUBLISHED.iter().find(|(known, _)| *known == rank).map(|&(_, index)| index)
+}
+
+/// Accuracies by example, epoch by epoch, in the file's order: among equals it decides.
+struct History(Vec<(String, Vec<f64>)>);
+
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = History;
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("an object of accuracy lists by example")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<History, M::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(History(entries))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// Reads accuracy histories, `{"INDEX": [0.125, ...], ...}`, in the file's order.
+///
+/// # Errors
+/// When the file is not that, naming it.
+pub fn read_history(path: &Path) -> Result<Vec<(u64, Vec<f64>)>> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let History(entries) = serde_json::from_slice(&bytes)
+        .map_err(|error| anyhow!("{} is not an accuracy history, {{\"INDEX\": [0.125, ...], ...}}: {error}", path.display()))?;
+    if entries.is_empty() {
+        bail!("{} has no accuracy histories in it", path.display());
+    }
+    let numbered = |(index, accuracies): (String, Vec<f64>)| match index.parse() {
+        Ok(_) if accuracies.is_empty() => bail!("{}: the history of example {index} is empty", path.display()),
+        Ok(index) => Ok((index, accuracies)),
+        Err(_) => bail!("{}: {index:?} is not the number of an example", path.display()),
+    };
+    entries.into_iter().map(numbered).collect()
+}
+
+/// The examples by the standard deviation of their history (population, as the published script has it), largest first; equals stay in order.
+pub fn rank_by_deviation(history: &[(u64, Vec<f64>)]) -> Vec<u64> {
+    let mut ranked: Vec<(u64, f64)> = history.iter().map(|(index, accuracies)| (*index, deviation(accuracies))).collect();
+    ranked.sort_by(|(_, left), (_, right)| right.total_cmp(left));
+    ranked.into_iter().map(|(index, _)| index).collect()
+}
+
+fn deviation(values: &[f64]) -> f64 {
+    let count = values.len().max(1) as f64;
+    let mean = sum(values) / count;
+    let squares: Vec<f64> = values.iter().map(|value| (value - mean) * (value - mean)).collect();
+    (sum(&squares) / count).sqrt()
+}
+
+/// Adds in NumPy's order, eight lanes side by side: the published ranking breaks ties by the last bit of its sums. (Beyond 128 values NumPy
+/// splits in halves; histories are shorter, and longer ones only lose the last bit.)
+fn sum(values: &[f64]) -> f64 {
+    if values.len() < 8 {
+        return values.iter().fold(0.0, |total, value| total + value);
+    }
+    let (lanes, rest) = values.as_chunks::<8>();
+    let mut totals = [0.0; 8];
+    for lane in lanes {
+        for (total, value) in totals.iter_mut().zip(lane) {
+            *total += value;
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = totals;
+    rest.iter().fold(((a + b) + (c + d)) + ((e + f) + (g + h)), |total, value| total + value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{pinned, shared_library};
+
+    #[test]
+    fn ranks_by_deviation_and_keeps_the_order_of_equals() {
+        let history = [(7, vec![0.5, 0.5]), (3, vec![0.0, 1.0]), (1, vec![1.0, 1.0]), (9, vec![0.0, 0.5, 1.0]), (2, vec![1.0, 0.0])];
+        assert_eq!(rank_by_deviation(&history), [3, 2, 9, 7, 1]);
+        assert_eq!(rank_by_deviation(&[]), [0; 0]);
+    }
+
+    #[test]
+    fn the_published_history_gives_the_published_ranks() {
+        let Some(library) = shared_library() else { return };
+        let ranking = rank_by_deviation(&read_history(&library.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap());
+        assert_eq!(ranking.len(), 1209);
+        for (rank, index) in PUBLISHED {
+            assert_eq!(ranking[rank - 1], index, "pi{rank}");
+        }
+    }
+
+    #[test]
+    fn a_bad_history_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.json");
+        for (content, expected) in [
+            ("[]", "not an accuracy history"),
+            ("{}", "no accuracy histories"),
+            (r#"{"1": []}"#, "is empty"),
+            (r#"{"x": [1.0]}"#, "not the number"),
+            (r#"{"1": ["a"]}"#, "not an accuracy history"),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let error = read_history(&path).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains("history.json"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Written arithmetic, a column at a time, in the notation that all subjects share. Every step states its own operands and carry and ends with
+//! the result so far in parentheses, so that each character follows from a few that stand shortly before it, and the answer can be copied.
+
+/// The digits of `number`, the lowest first, `width` of them.
+fn digits(number: u32, width: usize) -> Vec<u32> {
+    (0..width as u32).map(|place| number / 10u32.pow(place) % 10).collect()
+}
+
+/// `a + b` in `width` columns, such as `4+6=10(0),3+5+1=09(90),3+5+0=08(890)`. Both must fit the columns.
+pub(super) fn add(a: u32, b: u32, width: usize) -> String {
+    let mut carry = 0;
+    let mut steps = Vec::new();
+    for (place, (a, b)) in digits(a, width).into_iter().zip(digits(b, width)).enumerate() {
+        let sum = a + b + carry;
+        let carried = if place == 0 { String::new() } else { format!("+{carry}") };
+        steps.push((format!("{a}+{b}{carried}={sum:02}"), sum));
+        carry = sum / 10;
+    }
+    with_results(steps)
+}
+
+/// `a - b` in `width` columns, such as `4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)`; needs `a >= b`.
+///
+/// What a column lacks is borrowed from the next one: `4-6=8-10`, and the next column takes 1 away.
+pub(super) fn subtract(a: u32, b: u32, width: usize) -> String {
+    let mut borrow = 0;
+    let mut steps = Vec::new();
+    for (place, (a, b)) in digits(a, width).into_iter().zip(digits(b, width)).enumerate() {
+        let lack = u32::from(a < b + borrow);
+        let rest = a + 10 * lack - b - borrow;
+        let borrowed = if place == 0 { String::new() } else { format!("-{borrow}") };
+        steps.push((format!("{a}-{b}{borrowed}={rest}-{lack}0"), rest));
+        borrow = lack;
+    }
+    with_results(steps)
+}
+
+/// `a * factor + more` in `width` columns, such as `8*7+5=56+5=61(1),3*7+6=21+6=27(271)`; `factor` and `more` are single digits.
+///
+/// Without `more` the first column has nothing to add: `4*6=24(4),8*6+2=48+2=50(504)`.
+pub(super) fn multiply(a: u32, factor: u32, more: u32, width: usize) -> String {
+    let mut carry = more;
+    let mut steps = Vec::new();
+    for a in digits(a, width) {
+        let sum = a * factor + carry;
+        let product = a * factor;
+        let step = if steps.is_empty() && more == 0 {
+            format!("{a}*{factor}={product:02}")
+        } else {
+            format!("{a}*{factor}+{carry}={product:02}+{carry}={sum:02}")
+        };
+        steps.push((step, sum));
+        carry = sum / 10;
+    }
+    with_results(steps)
+}
+
+/// Long division of `number`, given in `width` digits, by a single digit, from its first `start` digits on: `24/5=4r4,45/5=9r0`.
+pub(super) fn divide(number: u32, divisor: u32, width: usize, start: usize) -> String {
+    let mut rest = 0;
+    let mut steps = Vec::new();
+    for (place, digit) in digits(number, width).into_iter().rev().enumerate() {
+        let part = rest * 10 + digit;
+        rest = part;
+        if place + 1 >= start {
+            rest = part % divisor;
+            steps.push(format!("{part:02}/{divisor}={}r{rest}", part / divisor));
+        }
+    }
+    steps.join(",")
+}
+
+/// Joins columns, the lowest first, each with the digits found so far; the last one's carry is part of the result.
+fn with_results(steps: Vec<(String, u32)>) -> String {
+    let last = steps.len() - 1;
+    let mut result = String::new();
+    let mut written = Vec::new();
+    for (place, (step, value)) in steps.into_iter().enumerate() {
+        result = if place < last { format!("{}{result}", value % 10) } else { format!("{value}{result}") };
+        written.push(format!("{step}({result})"));
+    }
+    written.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_read_as_written_arithmetic() {
+        assert_eq!(add(334, 556, 3), "4+6=10(0),3+5+1=09(90),3+5+0=08(890)");
+        assert_eq!(add(95, 87, 2), "5+7=12(2),9+8+1=18(182)");
+        assert_eq!(subtract(834, 556, 3), "4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)");
+        assert_eq!(multiply(38, 7, 5, 2), "8*7+5=56+5=61(1),3*7+6=21+6=27(271)");
+        assert_eq!(multiply(84, 6, 0, 2), "4*6=24(4),8*6+2=48+2=50(504)");
+        assert_eq!(divide(245, 5, 3, 2), "24/5=4r4,45/5=9r0");
+        assert_eq!(divide(847, 6, 3, 1), "08/6=1r2,24/6=4r0,07/6=1r1");
+    }
+}

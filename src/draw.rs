@@ -1,0 +1,220 @@
+//! Randomness by address: every draw is a pure function of a seed, a purpose and a place, so that batch order, scheduling, restarts and threads
+//! change no draw. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written out here;
+//! this module knows nothing of what is drawn.
+
+/// What a draw is for. Draws of two purposes never share a key, so equal addresses under them are unrelated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u32)]
+pub enum Purpose {
+    /// Tokens of training rollouts.
+    Sampling = 1,
+    /// Tokens of evaluation responses.
+    Evaluation = 2,
+    /// Initial weights.
+    Initial = 3,
+    /// Documents of the pre-training corpus.
+    Corpus = 4,
+    /// Problems of the embedded model's sets.
+    Problems = 5,
+    /// The order in which examples or documents are visited.
+    Order = 6,
+    /// Labels and rewards that are random on purpose (the control experiments).
+    Control = 7,
+    /// Resampling in statistics (bootstrap intervals).
+    Statistics = 8,
+}
+
+/// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.
+pub struct Draw;
+
+impl Draw {
+    /// A number in [0, 1) on a grid of 2^-24, exact in `f32`.
+    pub fn uniform(seed: u64, purpose: Purpose, step: u32, prompt: u32, sample: u32, position: u32) -> f32 {
+        unit(philox([step, prompt, sample, position], key(seed, purpose))[0])
+    }
+}
+
+/// An addressed sequence of draws, for consumers that take an unknown number of them: a document, a matrix, a permutation.
+///
+/// Streams with different indices are unrelated. A purpose is read either by [`Draw`] or by streams, not by both.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    key: [u32; 2],
+    index: u64,
+    /// The number of the next block of four words.
+    block: u64,
+    words: [u32; 4],
+    /// How many of `words` were given out.
+    used: usize,
+}
+
+impl Stream {
+    /// The stream number `index` of a purpose, at its beginning.
+    pub fn new(seed: u64, purpose: Purpose, index: u64) -> Self {
+        Self { key: key(seed, purpose), index, block: 0, words: [0; 4], used: 4 }
+    }
+
+    /// The next 32 uniform bits.
+    pub fn next_u32(&mut self) -> u32 {
+        if self.used == self.words.len() {
+            let counter = [self.block as u32, (self.block >> 32) as u32, self.index as u32, (self.index >> 32) as u32];
+            self.words = philox(counter, self.key);
+            self.block += 1;
+            self.used = 0;
+        }
+        let word = self.words[self.used];
+        self.used += 1;
+        word
+    }
+
+    /// A number in `0..n`, each equally likely (Lemire's multiplication with rejection). Panics when `n` is 0: there is nothing to draw from.
+    pub fn below(&mut self, n: u32) -> u32 {
+        assert!(n > 0, "below(0): nothing to draw from");
+        // Products whose low half is under 2^32 mod n belong to incomplete bins.
+        let reject_under = n.wrapping_neg() % n;
+        loop {
+            let product = u64::from(self.next_u32()) * u64::from(n);
+            if product as u32 >= reject_under {
+                return (product >> 32) as u32;
+            }
+        }
+    }
+
+    /// A number in `low..=high`, each equally likely.
+    pub fn between(&mut self, low: u32, high: u32) -> u32 {
+        low + self.below(high - low + 1)
+    }
+
+    /// One of `items`, each equally likely.
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+        &items[self.below(items.len() as u32) as usize]
+    }
+
+    /// A number in [0, 1) on a grid of 2^-24, exact in `f32`.
+    pub fn uniform(&mut self) -> f32 {
+        unit(self.next_u32())
+    }
+
+    /// True with probability `share`.
+    pub fn chance(&mut self, share: f64) -> bool {
+        f64::from(self.uniform()) < share
+    }
+
+    /// A standard normal number (Box and Muller, in `f64`; one of the pair is dropped, so that a draw is always two words).
+    pub fn normal(&mut self) -> f32 {
+        // The radius takes (0, 1], for its logarithm.
+        let radius = (f64::from(self.next_u32()) + 1.0) * 2f64.powi(-32);
+        let turn = f64::from(self.next_u32()) * 2f64.powi(-32);
+        ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * turn).cos()) as f32
+    }
+
+    /// Puts `items` in a random order, each equally likely (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u32 + 1) as usize);
+        }
+    }
+}
+
+/// The upper 24 bits as a number in [0, 1).
+fn unit(word: u32) -> f32 {
+    (word >> 8) as f32 * 2f32.powi(-24)
+}
+
+/// One key for each seed and purpose: for a given purpose the map from seeds to keys is one-to-one.
+fn key(seed: u64, purpose: Purpose) -> [u32; 2] {
+    let mixed = mix(mix(seed) ^ u64::from(purpose as u32));
+    [mixed as u32, (mixed >> 32) as u32]
+}
+
+/// The finalizer of SplitMix64: a bijection in which each bit of the input moves half of the output's.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
+}
+
+/// Philox4x32 with ten rounds: a bijection of the counter, chosen by the key.
+fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
+    const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
+    let ([mut c0, mut c1, mut c2, mut c3], [mut k0, mut k1]) = (counter, key);
+    for _ in 0..10 {
+        let product0 = u64::from(MULTIPLIERS[0]) * u64::from(c0);
+        let product1 = u64::from(MULTIPLIERS[1]) * u64::from(c2);
+        (c0, c1, c2, c3) = ((product1 >> 32) as u32 ^ c1 ^ k0, product1 as u32, (product0 >> 32) as u32 ^ c3 ^ k1, product0 as u32);
+        (k0, k1) = (k0.wrapping_add(WEYL[0]), k1.wrapping_add(WEYL[1]));
+    }
+    [c0, c1, c2, c3]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn philox_gives_the_published_vectors() {
+        let check = |counter, key, expected| assert_eq!(philox(counter, key), expected);
+        check([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
+        check([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
+        check(
+            [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+            [0xa409_3822, 0x299f_31d0],
+            [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+        );
+    }
+
+    #[test]
+    fn each_part_of_an_address_matters() {
+        let base = Draw::uniform(1, Purpose::Sampling, 2, 3, 4, 5);
+        assert_eq!(base, Draw::uniform(1, Purpose::Sampling, 2, 3, 4, 5));
+        let others = [
+            Draw::uniform(2, Purpose::Sampling, 2, 3, 4, 5),
+            Draw::uniform(1, Purpose::Evaluation, 2, 3, 4, 5),
+            Draw::uniform(1, Purpose::Sampling, 3, 3, 4, 5),
+            Draw::uniform(1, Purpose::Sampling, 2, 4, 4, 5),
+            Draw::uniform(1, Purpose::Sampling, 2, 3, 5, 5),
+            Draw::uniform(1, Purpose::Sampling, 2, 3, 4, 6),
+        ];
+        assert!(others.iter().all(|&other| other != base));
+        assert_eq!(unit(u32::MAX), 1.0 - 2f32.powi(-24));
+    }
+
+    #[test]
+    fn streams_repeat_and_do_not_overlap() {
+        let words = |seed, index| {
+            let mut stream = Stream::new(seed, Purpose::Corpus, index);
+            (0..9).map(|_| stream.next_u32()).collect::<Vec<_>>()
+        };
+        assert_eq!(words(7, 1), words(7, 1));
+        assert!(words(7, 1).iter().all(|word| !words(7, 2).contains(word) && !words(8, 1).contains(word)));
+    }
+
+    #[test]
+    fn below_is_even_and_in_range() {
+        let mut stream = Stream::new(3, Purpose::Order, 0);
+        let mut counts = [0u32; 7];
+        (0..70_000).for_each(|_| counts[stream.below(7) as usize] += 1);
+        // Standard deviation of a count: about 93.
+        assert!(counts.iter().all(|&count| count.abs_diff(10_000) < 500), "{counts:?}");
+        assert_eq!(stream.below(1), 0);
+    }
+
+    #[test]
+    fn normal_has_its_moments() {
+        let mut stream = Stream::new(5, Purpose::Initial, 0);
+        let values: Vec<f64> = (0..100_000).map(|_| f64::from(stream.normal())).collect();
+        let moment = |power: i32| values.iter().map(|value| value.powi(power)).sum::<f64>() / values.len() as f64;
+        assert!(moment(1).abs() < 0.02 && (moment(2) - 1.0).abs() < 0.03 && (moment(4) - 3.0).abs() < 0.2);
+    }
+
+    #[test]
+    fn shuffle_permutes() {
+        let mut items: Vec<u32> = (0..50).collect();
+        Stream::new(9, Purpose::Order, 4).shuffle(&mut items);
+        assert_ne!(items, (0..50).collect::<Vec<_>>());
+        items.sort_unstable();
+        assert_eq!(items, (0..50).collect::<Vec<_>>());
+    }
+}

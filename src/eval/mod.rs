@@ -1,0 +1,11 @@
+//! Evaluation: held-out problems answered, graded and counted. Owns what a score is made of; must never know how the model is trained.
+
+pub mod record;
+pub mod run;
+pub mod score;
+pub mod sets;
+pub mod statistics;
+
+pub use record::Answer;
+pub use run::{EvalSet, EvalSettings, Evaluator, Pass};
+pub use score::Score;

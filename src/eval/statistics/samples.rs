@@ -1,0 +1,104 @@
+//! What several samples of one problem say together: pass@k and the majority's answer.
+
+use super::{Estimate, clustered_mean};
+
+/// The unbiased estimate of the chance that at least one of `k` samples is right, from `correct` of `samples`; `None` unless
+/// `correct <= samples` and `1 <= k <= samples`.
+///
+/// `1 - C(n - c, k) / C(n, k)` (Chen et al. 2021, arXiv 2107.03374, equation 1), as the product `1 - Π_{i = n-c+1..n} (1 - k / i)` that the
+/// paper gives against overflow. `1 - (1 - c/n)^k` would be biased low.
+pub fn pass_at_k(samples: usize, correct: usize, k: usize) -> Option<f64> {
+    if correct > samples || k == 0 || k > samples {
+        return None;
+    }
+    // Fewer than k wrong samples: every choice of k holds a right one (and the product would pass through zero).
+    if samples - correct < k {
+        return Some(1.0);
+    }
+    let none_right: f64 = (samples - correct + 1..=samples).map(|i| 1.0 - k as f64 / i as f64).product();
+    Some(1.0 - none_right)
+}
+
+/// Mean pass@k over problems with its clustered interval, for every k: item `k - 1` is pass@k. `correct[i]` of `samples` responses to problem
+/// `i` were right. Empty without problems, without samples, or when a count exceeds `samples`.
+pub fn pass_curve(correct: &[usize], samples: usize) -> Vec<Estimate> {
+    let pass_at = |k: usize| {
+        let per_problem: Option<Vec<f64>> = correct
+            .iter()
+            // Rounding may leave the product an ulp outside the range.
+            .map(|&right| pass_at_k(samples, right, k).map(|chance| chance.clamp(0.0, 1.0)))
+            .collect();
+        clustered_mean(&per_problem?)
+    };
+    (1..=samples).map_while(pass_at).collect()
+}
+
+/// Which response stands for the majority: the index of the first one that gave the most frequent answer; `None` when nobody answered.
+///
+/// Responses without an answer do not vote. `same` decides when two answers are one ("0.5" and "1/2" are); each is compared with the first of
+/// every answer seen before, so it need not be transitive. A tie goes to the answer that came first, which depends on no hash order.
+pub fn majority_vote<A>(answers: &[Option<A>], same: impl Fn(&A, &A) -> bool) -> Option<usize> {
+    let mut ballots: Vec<(usize, &A, usize)> = Vec::new();
+    for (index, answer) in answers.iter().enumerate() {
+        let Some(answer) = answer else { continue };
+        match ballots.iter_mut().find(|(_, first, _)| same(first, answer)) {
+            Some((_, _, votes)) => *votes += 1,
+            None => ballots.push((index, answer, 1)),
+        }
+    }
+    let most = ballots.iter().map(|(_, _, votes)| *votes).max()?;
+    ballots.iter().find(|(_, _, votes)| *votes == most).map(|(index, _, _)| *index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pass_at_k_counts_choices() {
+        let check = |n, c, k, expected: f64| {
+            let found = pass_at_k(n, c, k).expect("in range");
+            assert!((found - expected).abs() < 1e-12, "{n} {c} {k}: {found}");
+        };
+        check(4, 1, 1, 0.25);
+        check(4, 1, 2, 0.5); // 1 - C(3, 2) / C(4, 2) = 1 - 3/6
+        check(4, 2, 2, 5.0 / 6.0); // 1 - C(2, 2) / C(4, 2)
+        check(4, 2, 3, 1.0);
+        check(8, 0, 8, 0.0);
+        check(8, 8, 1, 1.0);
+        check(10, 3, 5, 11.0 / 12.0); // 1 - C(7, 5) / C(10, 5) = 1 - 21/252
+        // The binomials themselves overflow here: C(2000, 1000) has 600 digits.
+        let large = pass_at_k(2000, 1, 1000).expect("in range");
+        assert!((large - 0.5).abs() < 1e-12);
+        for (n, c, k) in [(4, 5, 1), (4, 1, 0), (4, 1, 5), (0, 0, 0)] {
+            assert_eq!(pass_at_k(n, c, k), None);
+        }
+    }
+
+    #[test]
+    fn the_curve_starts_at_avg_k_and_rises() {
+        let curve = pass_curve(&[0, 1, 2, 4], 4);
+        assert_eq!(curve.len(), 4);
+        assert!((curve[0].mean - 7.0 / 16.0).abs() < 1e-12);
+        assert!((curve[3].mean - 0.75).abs() < 1e-12); // any right one of all four
+        assert!(curve.windows(2).all(|pair| pair[0].mean <= pair[1].mean));
+        assert!(pass_curve(&[5], 4).is_empty());
+        assert!(pass_curve(&[], 4).is_empty());
+        assert!(pass_curve(&[0], 0).is_empty());
+    }
+
+    #[test]
+    fn the_majority_is_of_answers() {
+        let check = |answers: &[Option<&str>], expected| {
+            assert_eq!(majority_vote(answers, |a, b| a == b), expected);
+        };
+        check(&[Some("3"), Some("4"), Some("4")], Some(1));
+        check(&[None, None, None, Some("7")], Some(3));
+        check(&[Some("3"), Some("4")], Some(0)); // a tie: the first
+        check(&[Some("a"), Some("b"), Some("b"), Some("a")], Some(0));
+        check(&[None], None);
+        check(&[], None);
+        let equal_values = |a: &&str, b: &&str| a.trim_end_matches(".0") == b.trim_end_matches(".0");
+        assert_eq!(majority_vote(&[Some("5"), Some("4.0"), Some("4")], equal_values), Some(1));
+    }
+}

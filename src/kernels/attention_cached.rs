@@ -1,0 +1,130 @@
+//! Attention of one new token per sequence over the paged key/value cache: used to decode.
+//!
+//! The cache of a layer is two tensors, keys `[blocks, kv, d, 16]` (transposed, as `attention` wants them) and values `[blocks, kv, 16, d]`.
+//! Which blocks belong to whom is decided elsewhere; here a sequence is a list of block numbers.
+
+use candle_core::{Result, Tensor};
+use multiversion::multiversion;
+
+use super::attention::{self, BLOCK, Heads};
+use super::{for_rows, read, tensor, update};
+
+/// The key and value blocks of one layer.
+#[derive(Clone, Debug)]
+pub struct LayerCache {
+    /// `[blocks, kv, d, 16]`
+    pub keys: Tensor,
+    /// `[blocks, kv, 16, d]`
+    pub values: Tensor,
+}
+
+impl LayerCache {
+    /// Room for `blocks` blocks.
+    pub fn new(blocks: usize, heads: Heads) -> Result<Self> {
+        let zeros = |shape| tensor(vec![0.0; blocks * heads.key_value * heads.width * BLOCK], shape);
+        Ok(Self {
+            keys: zeros((blocks, heads.key_value, heads.width, BLOCK))?,
+            values: zeros((blocks, heads.key_value, BLOCK, heads.width))?,
+        })
+    }
+
+    /// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to `slots[t]` (block number * 16 + offset in the block).
+    pub fn store(&self, qkv: &Tensor, slots: &[u32], heads: Heads) -> Result<()> {
+        let d = heads.width;
+        let place = |slot: u32, g: usize| ((slot as usize / BLOCK * heads.key_value + g) * d * BLOCK, slot as usize % BLOCK);
+        update(&self.keys, [qkv], |keys, [qkv]| {
+            for (row, slot) in qkv.chunks_exact(heads.row()).zip(slots) {
+                for g in 0..heads.key_value {
+                    let (start, offset) = place(*slot, g);
+                    for (i, key) in row[heads.key_offset(g)..][..d].iter().enumerate() {
+                        keys[start + i * BLOCK + offset] = *key;
+                    }
+                }
+            }
+        })?;
+        update(&self.values, [qkv], |values, [qkv]| {
+            for (row, slot) in qkv.chunks_exact(heads.row()).zip(slots) {
+                for g in 0..heads.key_value {
+                    let (start, offset) = place(*slot, g);
+                    values[start + offset * d..][..d].copy_from_slice(&row[heads.value_offset(g)..][..d]);
+                }
+            }
+        })
+    }
+
+    /// Copies whole blocks, `(from, to)`: a shared block that two sequences are about to continue differently.
+    pub fn copy_blocks(&self, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
+        let size = heads.key_value * heads.width * BLOCK;
+        for tensor in [&self.keys, &self.values] {
+            update(tensor, [], |values, []| {
+                for (from, to) in pairs {
+                    values.copy_within(*from as usize * size..(*from as usize + 1) * size, *to as usize * size);
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// `qkv [n, (q + 2 kv) d]`, one row per sequence, already stored in the cache; `tables[n]` lists each sequence's blocks and `counts[n]` its
+/// tokens, the new one included. Gives `[n, q d]`.
+pub fn forward(qkv: &Tensor, cache: &LayerCache, tables: &[&[u32]], counts: &[usize], heads: Heads) -> Result<Tensor> {
+    let width = heads.query * heads.width;
+    let values = read([qkv, &cache.keys, &cache.values], |[qkv, keys, values]| {
+        let mut out = vec![0.0; tables.len() * width];
+        for_rows(&mut out, width, |first, out| {
+            let rows = out.len() / width;
+            forward_rows(&qkv[first * heads.row()..], keys, values, &tables[first..first + rows], &counts[first..], heads, out);
+        });
+        out
+    })?;
+    tensor(values, (tables.len(), width))
+}
+
+#[multiversion(targets = "simd")]
+fn forward_rows(qkv: &[f32], keys: &[f32], values: &[f32], tables: &[&[u32]], counts: &[usize], heads: Heads, out: &mut [f32]) {
+    let (d, group, block) = (heads.width, heads.group(), heads.width * BLOCK);
+    let longest = counts[..tables.len()].iter().copied().max().unwrap_or(0);
+    let mut weights = vec![0.0; longest.next_multiple_of(BLOCK)];
+    for (n, table) in tables.iter().enumerate() {
+        for head in 0..heads.query {
+            let at = |b: usize| (table[b] as usize * heads.key_value + head / group) * block;
+            let q = &qkv[n * heads.row() + head * d..][..d];
+            attention::attend_row(
+                q,
+                counts[n],
+                heads.scale(),
+                |b| &keys[at(b)..][..block],
+                |b| &values[at(b)..][..block],
+                &mut weights,
+                &mut out[(n * heads.query + head) * d..][..d],
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::attention_packed::{self, Segment};
+    use crate::kernels::testing::random;
+
+    /// Decoding token by token from scattered blocks gives the very bits of one packed pass.
+    #[test]
+    fn cached_equals_packed_to_the_bit() -> Result<()> {
+        for heads in [Heads { query: 4, key_value: 2, width: 16 }, Heads { query: 3, key_value: 1, width: 12 }] {
+            let length = 40;
+            let qkv = random((length, heads.row()), 1);
+            let (expected, _) = attention_packed::forward(&qkv, &[Segment { tokens: 0..length, prefix: 0..0 }], heads)?;
+            let cache = LayerCache::new(6, heads)?;
+            let table = [4, 1, 5];
+            for t in 0..length {
+                let row = qkv.narrow(0, t, 1)?.contiguous()?;
+                cache.store(&row, &[table[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32], heads)?;
+                let found = forward(&row, &cache, &[&table], &[t + 1], heads)?;
+                assert_eq!(found.flatten_all()?.to_vec1::<f32>()?, expected.get(t)?.to_vec1::<f32>()?, "token {t}");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,302 @@
+//! Causal attention over sequences laid end to end, with an optional shared prefix: used to train, score and prefill.
+//!
+//! Nothing of size `[t, t]` is kept: the backward pass recomputes each row's weights from the stored log-sum-exp (Dao et al. 2022).
+
+use std::ops::Range;
+
+use candle_core::{Result, Tensor};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::attention::{self, BLOCK, Heads};
+use super::{read, tensor, vector};
+
+/// A sequence's own tokens, and those of another segment that it continues (empty where it starts by itself). A prefix must stand before
+/// the tokens that use it and must itself have no prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Rows of the packed batch that this segment computes.
+    pub tokens: Range<usize>,
+    /// Rows of the packed batch that come before them in the sequence.
+    pub prefix: Range<usize>,
+}
+
+/// `qkv [t, (q + 2 kv) d]`, rotated, to `(output [t, q d], log_sum_exp [kv, t, q / kv])`.
+pub fn forward(qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
+    let (tokens, _) = qkv.dims2()?;
+    let (out, log_sum_exp) = read([qkv], |[qkv]| {
+        let each = per_head(heads, |g| {
+            let (mut out, mut lse) = (vec![0.0; tokens * heads.group() * heads.width], vec![0.0; tokens * heads.group()]);
+            forward_head(qkv, segments, heads, g, &mut out, &mut lse);
+            (out, lse)
+        });
+        let (outs, lses): (Vec<_>, Vec<_>) = each.into_iter().unzip();
+        let mut out = vec![0.0; tokens * heads.query * heads.width];
+        for (g, head) in outs.iter().enumerate() {
+            place_columns(&mut out, heads.query * heads.width, g * heads.group() * heads.width, head, heads.group() * heads.width);
+        }
+        (out, lses.concat())
+    })?;
+    Ok((tensor(out, (tokens, heads.query * heads.width))?, tensor(log_sum_exp, (heads.key_value, tokens, heads.group()))?))
+}
+
+/// The gradient of `qkv` from `d_out [t, q d]`; keys and values of a shared prefix collect the gradients of all that continue it.
+pub fn backward(d_out: &Tensor, out: &Tensor, log_sum_exp: &Tensor, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<Tensor> {
+    let (tokens, row) = qkv.dims2()?;
+    let values = read([d_out, out, log_sum_exp, qkv], |[d_out, out, lse, qkv]| {
+        let each = per_head(heads, |g| {
+            let lse = &lse[g * tokens * heads.group()..][..tokens * heads.group()];
+            let mut gradient = HeadGradient::new(tokens, heads);
+            backward_head(d_out, out, lse, qkv, segments, heads, g, &mut gradient);
+            gradient
+        });
+        let (d, queries) = (heads.width, heads.group() * heads.width);
+        let mut dqkv = vec![0.0; tokens * row];
+        for (g, head) in each.iter().enumerate() {
+            place_columns(&mut dqkv, row, g * queries, &head.queries, queries);
+            place_columns(&mut dqkv, row, heads.key_offset(g), &head.keys, d);
+            place_columns(&mut dqkv, row, heads.value_offset(g), &head.values, d);
+        }
+        dqkv
+    })?;
+    tensor(values, (tokens, row))
+}
+
+struct HeadGradient {
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+}
+
+impl HeadGradient {
+    fn new(tokens: usize, heads: Heads) -> Self {
+        let kv = vec![0.0; tokens * heads.width];
+        Self { queries: vec![0.0; tokens * heads.group() * heads.width], keys: kv.clone(), values: kv }
+    }
+}
+
+/// Key/value heads are independent: on the threads of the current pool.
+fn per_head<T: Send>(heads: Heads, compute: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
+    if rayon::current_num_threads() == 1 {
+        return (0..heads.key_value).map(compute).collect();
+    }
+    (0..heads.key_value).into_par_iter().map(compute).collect()
+}
+
+fn place_columns(out: &mut [f32], row: usize, offset: usize, columns: &[f32], width: usize) {
+    for (out, columns) in out.chunks_exact_mut(row).zip(columns.chunks_exact(width)) {
+        out[offset..offset + width].copy_from_slice(columns);
+    }
+}
+
+/// One head's rows of a sequence (prefix, then own), transposed in blocks `[d, 16]`; missing positions are zero.
+#[inline(always)]
+fn transpose(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl Iterator<Item = usize>, blocks: &mut Vec<f32>) {
+    blocks.clear();
+    for (position, index) in rows.enumerate() {
+        if position % BLOCK == 0 {
+            blocks.resize(blocks.len() + BLOCK * width, 0.0);
+        }
+        let block = &mut blocks[position / BLOCK * BLOCK * width..];
+        for (i, value) in qkv[index * row + offset..][..width].iter().enumerate() {
+            block[i * BLOCK + position % BLOCK] = *value;
+        }
+    }
+}
+
+/// The same rows as they are, padded to whole blocks.
+#[inline(always)]
+fn collect(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl Iterator<Item = usize>, out: &mut Vec<f32>) {
+    out.clear();
+    rows.for_each(|index| out.extend_from_slice(&qkv[index * row + offset..][..width]));
+    out.resize(out.len().next_multiple_of(BLOCK * width), 0.0);
+}
+
+fn rows_of(segment: &Segment) -> impl Iterator<Item = usize> + use<> {
+    segment.prefix.clone().chain(segment.tokens.clone())
+}
+
+#[multiversion(targets = "simd")]
+fn forward_head(qkv: &[f32], segments: &[Segment], heads: Heads, g: usize, out: &mut [f32], lse: &mut [f32]) {
+    let (row, d, group, block) = (heads.row(), heads.width, heads.group(), BLOCK * heads.width);
+    let (mut keys, mut values, mut weights) = (Vec::new(), Vec::new(), Vec::new());
+    for segment in segments {
+        transpose(qkv, row, heads.key_offset(g), d, rows_of(segment), &mut keys);
+        collect(qkv, row, heads.value_offset(g), d, rows_of(segment), &mut values);
+        weights.resize((segment.prefix.len() + segment.tokens.len()).next_multiple_of(BLOCK), 0.0);
+        for (offset, token) in segment.tokens.clone().enumerate() {
+            let count = segment.prefix.len() + offset + 1;
+            for i in 0..group {
+                let q = &qkv[token * row + (g * group + i) * d..][..d];
+                let out = &mut out[(token * group + i) * d..][..d];
+                lse[token * group + i] = attention::attend_row(
+                    q,
+                    count,
+                    heads.scale(),
+                    |b| &keys[b * block..][..block],
+                    |b| &values[b * block..][..block],
+                    &mut weights,
+                    out,
+                );
+            }
+        }
+    }
+}
+
+/// With p = softmax(scores) and D = d_out . out: d_score = p (d_out . v - D) (Dao et al. 2022, section B.4).
+#[multiversion(targets = "simd")]
+#[allow(clippy::too_many_arguments)] // slices of one flat loop
+fn backward_head(
+    d_out: &[f32],
+    out: &[f32],
+    lse: &[f32],
+    qkv: &[f32],
+    segments: &[Segment],
+    heads: Heads,
+    g: usize,
+    gradient: &mut HeadGradient,
+) {
+    let (row, d, group, block, scale) = (heads.row(), heads.width, heads.group(), BLOCK * heads.width, heads.scale());
+    let (mut keys, mut key_rows, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
+    let (mut d_keys, mut d_values) = (Vec::new(), Vec::new());
+    for segment in segments {
+        let length = segment.prefix.len() + segment.tokens.len();
+        transpose(qkv, row, heads.key_offset(g), d, rows_of(segment), &mut keys);
+        collect(qkv, row, heads.key_offset(g), d, rows_of(segment), &mut key_rows);
+        transpose(qkv, row, heads.value_offset(g), d, rows_of(segment), &mut values);
+        weights.resize(length.next_multiple_of(BLOCK), 0.0f32);
+        d_scores.resize(length.next_multiple_of(BLOCK), 0.0f32);
+        d_keys.clear();
+        d_keys.resize(length * d, 0.0f32);
+        d_values.clear();
+        d_values.resize(length * d, 0.0f32);
+        for (offset, token) in segment.tokens.clone().enumerate() {
+            let count = segment.prefix.len() + offset + 1;
+            for i in 0..group {
+                let column = (token * heads.query + g * group + i) * d;
+                let (q, d_out) = (&qkv[token * row + (g * group + i) * d..][..d], &d_out[column..][..d]);
+                let (delta, lse) = (vector::dot(d_out, &out[column..][..d]), lse[token * group + i]);
+                attention::scores(q, count, scale, |b| &keys[b * block..][..block], &mut weights);
+                for (b, (weights, d_scores)) in weights.chunks_exact_mut(BLOCK).zip(d_scores.chunks_exact_mut(BLOCK)).enumerate() {
+                    if b * BLOCK >= count {
+                        break;
+                    }
+                    let d_weights = attention::block_products(d_out, &values[b * block..][..block]);
+                    for l in 0..BLOCK {
+                        weights[l] = vector::exp(weights[l] - lse);
+                        d_scores[l] = weights[l] * (d_weights[l] - delta) * scale;
+                    }
+                }
+                let dq = &mut gradient.queries[(token * group + i) * d..][..d];
+                for j in 0..count {
+                    vector::add_scaled(dq, d_scores[j], &key_rows[j * d..][..d]);
+                    vector::add_scaled(&mut d_keys[j * d..][..d], d_scores[j], q);
+                    vector::add_scaled(&mut d_values[j * d..][..d], weights[j], d_out);
+                }
+            }
+        }
+        for (position, index) in rows_of(segment).enumerate() {
+            vector::add_scaled(&mut gradient.keys[index * d..][..d], 1.0, &d_keys[position * d..][..d]);
+            vector::add_scaled(&mut gradient.values[index * d..][..d], 1.0, &d_values[position * d..][..d]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{check_gradient, random, total};
+    use candle_core::{D, Device};
+
+    /// Plain attention of one whole sequence with candle's stock operations.
+    fn stock(qkv: &Tensor, heads: Heads) -> Result<Tensor> {
+        let (t, d) = (qkv.dim(0)?, heads.width);
+        let part = |start: usize, count: usize| qkv.narrow(1, start * d, count * d)?.reshape((t, count, d))?.transpose(0, 1)?.contiguous();
+        let repeat = |x: Tensor| {
+            let (h, t, d) = x.dims3()?;
+            x.unsqueeze(1)?.broadcast_as((h, heads.group(), t, d))?.reshape((h * heads.group(), t, d))
+        };
+        let (q, k, v) = (part(0, heads.query)?, part(heads.query, heads.key_value)?, part(heads.query + heads.key_value, heads.key_value)?);
+        let scores = (q.matmul(&repeat(k)?.t()?)? * f64::from(heads.scale()))?;
+        let mask: Vec<f32> = (0..t * t).map(|i| if i % t > i / t { f32::NEG_INFINITY } else { 0.0 }).collect();
+        let scores = scores.broadcast_add(&Tensor::from_vec(mask, (t, t), &Device::Cpu)?)?;
+        let weights = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
+        let weights = weights.broadcast_div(&weights.sum_keepdim(D::Minus1)?)?;
+        weights.matmul(&repeat(v)?)?.transpose(0, 1)?.reshape((t, heads.query * d))
+    }
+
+    const SHAPES: [Heads; 4] = [
+        Heads { query: 4, key_value: 2, width: 16 },
+        Heads { query: 1, key_value: 1, width: 4 },
+        Heads { query: 6, key_value: 1, width: 64 },
+        Heads { query: 2, key_value: 2, width: 20 },
+    ];
+
+    #[test]
+    fn each_sequence_equals_stock_attention() -> Result<()> {
+        for heads in SHAPES {
+            let lengths = [1, 15, 16, 17, 64, 65];
+            let tokens: usize = lengths.iter().sum();
+            let qkv = random((tokens, heads.row()), 7);
+            let mut segments = Vec::new();
+            lengths.iter().fold(0, |start, length| {
+                segments.push(Segment { tokens: start..start + length, prefix: 0..0 });
+                start + length
+            });
+            let (out, _) = forward(&qkv, &segments, heads)?;
+            for segment in &segments {
+                let (start, length) = (segment.tokens.start, segment.tokens.len());
+                let expected = stock(&qkv.narrow(0, start, length)?, heads)?;
+                let difference = (out.narrow(0, start, length)? - expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+                assert!(difference < 2e-6, "{heads:?}, length {length}: {difference}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_shared_prefix_changes_no_bit_and_sums_its_gradients() -> Result<()> {
+        let heads = SHAPES[0];
+        let (prefix, own) = (19, [3, 14, 1]);
+        let shared = random((prefix + 18, heads.row()), 3);
+        let mut segments = vec![Segment { tokens: 0..prefix, prefix: 0..0 }];
+        let (mut rows, mut whole, mut at) = (Vec::new(), Vec::new(), prefix);
+        for length in own {
+            segments.push(Segment { tokens: at..at + length, prefix: 0..prefix });
+            whole.push(Segment { tokens: rows.len()..rows.len() + prefix + length, prefix: 0..0 });
+            rows.extend((0..prefix).chain(at..at + length).map(|i| i as u32));
+            at += length;
+        }
+        let unshared = crate::kernels::embedding::gather(&shared, &rows)?;
+        let (out, lse) = forward(&shared, &segments, heads)?;
+        let (expected, expected_lse) = forward(&unshared, &whole, heads)?;
+        let expected_rows = crate::kernels::embedding::gather(&out, &rows)?;
+        assert_eq!(expected.flatten_all()?.to_vec1::<f32>()?, expected_rows.flatten_all()?.to_vec1::<f32>()?);
+
+        // Gradients reach the shared rows once a copy; the prefix's own outputs count in each copy.
+        let d_rows = random((rows.len(), heads.query * heads.width), 4);
+        let d_shared = out.zeros_like()?;
+        crate::kernels::embedding::scatter_add(&d_shared, &rows, &d_rows)?;
+        let found = backward(&d_shared, &out, &lse, &shared, &segments, heads)?;
+        let each = backward(&d_rows, &expected, &expected_lse, &unshared, &whole, heads)?;
+        let summed = shared.zeros_like()?;
+        crate::kernels::embedding::scatter_add(&summed, &rows, &each)?;
+        let difference = (found - summed)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        assert!(difference < 1e-5, "{difference}");
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() -> Result<()> {
+        for heads in SHAPES {
+            let segments =
+                [Segment { tokens: 0..5, prefix: 0..0 }, Segment { tokens: 5..7, prefix: 0..5 }, Segment { tokens: 7..24, prefix: 0..0 }];
+            let (qkv, d_out) = (random((24, heads.row()), 5), random((24, heads.query * heads.width), 6));
+            let (out, lse) = forward(&qkv, &segments, heads)?;
+            let gradient = backward(&d_out, &out, &lse, &qkv, &segments, heads)?;
+            check_gradient(&qkv, &gradient, |qkv| total(&(forward(qkv, &segments, heads)?.0 * &d_out)?))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The end of the model: log-probability and entropy of a row of logits, and the gradient of both, in place.
+//!
+//! Source of the gradient: for z = logits / T, p = softmax(z), L a function of log p(chosen) and of the entropy H,
+//! `dL/dlogits = (1/T) [a (onehot - p) - b p (log p + H)]` with a = dL/dlogp and b = dL/dH.
+
+use candle_core::{Result, Tensor};
+use multiversion::multiversion;
+
+use super::{read, update, vector};
+
+/// What a row of logits says of its chosen token.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowScores {
+    /// Log-probability of the chosen token, nats.
+    pub logprobs: Vec<f32>,
+    /// Entropy of the distribution, nats.
+    pub entropies: Vec<f32>,
+    /// Log-sum-exp of the scaled logits.
+    pub log_sum_exp: Vec<f32>,
+}
+
+/// Multiplies `logits [t, v]` by `1 / temperature`, in place.
+pub fn scale(logits: &Tensor, temperature: f32) -> Result<()> {
+    if temperature == 1.0 {
+        return Ok(());
+    }
+    let inverse = 1.0 / temperature;
+    update(logits, [], |logits, []| logits.iter_mut().for_each(|z| *z *= inverse))
+}
+
+/// Scores of scaled logits `[t, v]` for the chosen tokens `targets[t]`.
+pub fn forward(logits: &Tensor, targets: &[u32]) -> Result<RowScores> {
+    let (rows, width) = logits.dims2()?;
+    if let Some(target) = targets.iter().find(|target| **target as usize >= width) {
+        candle_core::bail!("token {target} is beyond the model's vocabulary of {width}");
+    }
+    read([logits], |[logits]| {
+        let mut scores = RowScores { logprobs: vec![0.0; rows], entropies: vec![0.0; rows], log_sum_exp: vec![0.0; rows] };
+        forward_rows(logits, width, targets, &mut scores);
+        scores
+    })
+}
+
+/// Turns scaled logits `[t, v]` into their gradient, in place; `d_logprob` and `d_entropy` are a and b of the module's formula.
+pub fn backward(
+    logits: &Tensor,
+    temperature: f32,
+    targets: &[u32],
+    scores: &RowScores,
+    d_logprob: &[f32],
+    d_entropy: &[f32],
+) -> Result<()> {
+    let (_, width) = logits.dims2()?;
+    update(logits, [], |logits, []| backward_rows(logits, width, 1.0 / temperature, targets, scores, d_logprob, d_entropy))
+}
+
+#[multiversion(targets = "simd")]
+fn forward_rows(logits: &[f32], width: usize, targets: &[u32], scores: &mut RowScores) {
+    for (i, (row, target)) in logits.chunks_exact(width).zip(targets).enumerate() {
+        let max = largest(row);
+        let (total, weighted) = sums(row, max);
+        let log_total = total.ln();
+        scores.logprobs[i] = row[*target as usize] - max - log_total;
+        scores.entropies[i] = log_total - weighted / total;
+        scores.log_sum_exp[i] = max + log_total;
+    }
+}
+
+/// The sums of e and of e (z - max) over the row, with e = exp(z - max): one pass, 16 lanes each.
+#[inline(always)]
+fn sums(row: &[f32], max: f32) -> (f32, f32) {
+    let (mut total, mut weighted) = ([0.0; vector::LANES], [0.0; vector::LANES]);
+    let chunks = row.chunks_exact(vector::LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for l in 0..vector::LANES {
+            let shifted = chunk[l] - max;
+            let e = vector::exp(shifted);
+            total[l] += e;
+            weighted[l] = e.mul_add(shifted, weighted[l]);
+        }
+    }
+    for (l, z) in rest.iter().enumerate() {
+        let shifted = z - max;
+        let e = vector::exp(shifted);
+        total[l] += e;
+        weighted[l] = e.mul_add(shifted, weighted[l]);
+    }
+    (vector::sum_lanes(total), vector::sum_lanes(weighted))
+}
+
+/// The largest value of a row; NaN values are passed over (the sums find them).
+#[inline(always)]
+pub fn largest(row: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; vector::LANES];
+    let chunks = row.chunks_exact(vector::LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for l in 0..vector::LANES {
+            lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
+        }
+    }
+    for (l, z) in rest.iter().enumerate() {
+        lanes[l] = if *z > lanes[l] { *z } else { lanes[l] };
+    }
+    vector::max_lanes(lanes)
+}
+
+#[multiversion(targets = "simd")]
+fn backward_rows(
+    logits: &mut [f32],
+    width: usize,
+    inverse: f32,
+    targets: &[u32],
+    scores: &RowScores,
+    d_logprob: &[f32],
+    d_entropy: &[f32],
+) {
+    for (i, (row, target)) in logits.chunks_exact_mut(width).zip(targets).enumerate() {
+        let (lse, entropy) = (scores.log_sum_exp[i], scores.entropies[i]);
+        let (a, b) = (d_logprob[i] * inverse, d_entropy[i] * inverse);
+        for z in row.iter_mut() {
+            let log_p = *z - lse;
+            *z = -vector::exp(log_p) * b.mul_add(log_p + entropy, a);
+        }
+        row[*target as usize] += a;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{check_gradient, random};
+
+    #[test]
+    fn the_gradient_equals_finite_differences() -> Result<()> {
+        for (rows, width, temperature) in [(1, 2, 1.0), (3, 17, 0.6), (2, 469, 1.3)] {
+            let (logits, targets) = (random((rows, width), 1), vec![1; rows]);
+            let (a, b) = (vec![0.7; rows], vec![-0.4; rows]);
+            let scaled = |x: &Tensor| -> Result<(Tensor, RowScores)> {
+                let x = x.copy()?;
+                scale(&x, temperature)?;
+                let scores = forward(&x, &targets)?;
+                Ok((x, scores))
+            };
+            let (gradient, scores) = scaled(&logits)?;
+            backward(&gradient, temperature, &targets, &scores, &a, &b)?;
+            check_gradient(&logits, &gradient, |x| {
+                let scores = scaled(x)?.1;
+                Ok((0..rows).map(|i| f64::from(0.7 * scores.logprobs[i]) - f64::from(0.4 * scores.entropies[i])).sum())
+            })?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn uniform_logits_have_the_entropy_of_their_count() -> Result<()> {
+        let scores = forward(&crate::kernels::tensor(vec![3.0; 40], (2, 20))?, &[0, 19])?;
+        assert!((scores.entropies[1] - 20f32.ln()).abs() < 1e-6 && (scores.logprobs[0] + 20f32.ln()).abs() < 1e-6);
+        Ok(())
+    }
+}

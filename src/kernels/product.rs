@@ -1,0 +1,190 @@
+//! Matrix products through the `gemm` crate, with the two things that candle's own do not offer on the CPU: accumulation into the result
+//! (`C += A B`), and a thread count that follows the current rayon pool, so that a lane of one thread computes on that thread alone.
+
+use candle_core::{Result, Tensor, bail};
+use gemm::Parallelism;
+
+use super::{read, tensor, update};
+
+/// Fewest rows that are multiplied at once: below this `gemm` picks other kernels, whose sums run in another order (see `rows_are_invariant`).
+pub const MIN_ROWS: usize = 8;
+
+/// A matrix in memory: row and column strides in elements.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> View<'a> {
+    fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "a matrix of {rows} x {columns}");
+        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
+    }
+
+    fn transposed(self) -> Self {
+        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+    }
+}
+
+/// `x [m, k]` times `weight [k, n]`, plus `bias [n]` where given.
+pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ((m, k), (rows, n)) = (x.dims2()?, weight.dims2()?);
+    if k != rows {
+        bail!("product of {:?} with {:?}: {k} columns do not meet {rows} rows", x.shape(), weight.shape());
+    }
+    let values = match bias {
+        Some(bias) => read([x, weight, bias], |[x, weight, bias]| {
+            let mut out = Vec::with_capacity(m * n);
+            (0..m).for_each(|_| out.extend_from_slice(bias));
+            multiply(&mut out, View::new(x, m, k), View::new(weight, k, n), true);
+            out
+        })?,
+        None => read([x, weight], |[x, weight]| {
+            let mut out = vec![0.0; m * n];
+            multiply(&mut out, View::new(x, m, k), View::new(weight, k, n), false);
+            out
+        })?,
+    };
+    tensor(values, (m, n))
+}
+
+/// `x [m, k]` times the transpose of `weight [n, k]`.
+pub fn product_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let ((m, k), (n, columns)) = (x.dims2()?, weight.dims2()?);
+    if k != columns {
+        bail!("product of {:?} with the transpose of {:?}", x.shape(), weight.shape());
+    }
+    let values = read([x, weight], |[x, weight]| {
+        let mut out = vec![0.0; m * n];
+        multiply(&mut out, View::new(x, m, k), View::new(weight, n, k).transposed(), false);
+        out
+    })?;
+    tensor(values, (m, n))
+}
+
+/// `target [m, n] += x [m, k] weight [k, n]`: the residual stream's sum, in the product itself.
+pub fn add_product(target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
+    let ((m, k), (rows, n)) = (x.dims2()?, weight.dims2()?);
+    if target.dims2()? != (m, n) || k != rows {
+        bail!("cannot add the product of {:?} and {:?} to {:?}", x.shape(), weight.shape(), target.shape());
+    }
+    update(target, [x, weight], |target, [x, weight]| multiply(target, View::new(x, m, k), View::new(weight, k, n), true))
+}
+
+/// `gradient [m, n] += a[t, m]^T b [t, n]`: a weight's gradient, summed in f32 over tokens and over calls.
+pub fn add_transposed_product(gradient: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+    let ((t, m), (rows, n)) = (a.dims2()?, b.dims2()?);
+    if gradient.dims2()? != (m, n) || t != rows {
+        bail!("cannot add the transpose of {:?} times {:?} to {:?}", a.shape(), b.shape(), gradient.shape());
+    }
+    update(gradient, [a, b], |gradient, [a, b]| {
+        multiply(gradient, View::new(a, t, m).transposed(), View::new(b, t, n), true);
+    })
+}
+
+/// `gradient [n] += ` the column sums of `dy [t, n]`: a bias's gradient.
+pub fn add_column_sums(gradient: &Tensor, dy: &Tensor) -> Result<()> {
+    let (_, n) = dy.dims2()?;
+    update(gradient, [dy], |gradient, [dy]| {
+        for row in dy.chunks_exact(n) {
+            gradient.iter_mut().zip(row).for_each(|(g, d)| *g += d);
+        }
+    })
+}
+
+/// `out = a b`, or `out += a b`; fewer than `MIN_ROWS` rows are padded with zeros to that many.
+fn multiply(out: &mut [f32], a: View, b: View, accumulate: bool) {
+    let (m, n, k) = (a.rows, b.columns, a.columns);
+    assert!(out.len() == m * n && b.rows == k, "product of {m} x {k} and {} x {n} into {} values", b.rows, out.len());
+    if m == 0 || n == 0 {
+        return;
+    }
+    if m < MIN_ROWS && a.column_stride == 1 {
+        let mut padded = vec![0.0; MIN_ROWS * k];
+        padded[..m * k].copy_from_slice(a.values);
+        let mut wide = vec![0.0; MIN_ROWS * n];
+        wide[..m * n].copy_from_slice(out);
+        multiply(&mut wide, View::new(&padded, MIN_ROWS, k), b, accumulate);
+        return out.copy_from_slice(&wide[..m * n]);
+    }
+    let threads = rayon::current_num_threads();
+    let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
+    // SAFETY: `View` covers exactly rows x columns elements at its strides, `out` holds m x n, and the asserts above tie the sizes together;
+    // the borrow of `out` is exclusive, so it overlaps neither source.
+    #[allow(unsafe_code)]
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            n as isize,
+            accumulate,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0f32,
+            1.0f32,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::random;
+
+    #[test]
+    fn products_equal_candles() -> Result<()> {
+        for (m, k, n) in [(1, 5, 3), (7, 48, 144), (8, 64, 469), (65, 33, 17)] {
+            let (x, weight, bias) = (random((m, k), 1), random((k, n), 2), random(n, 3));
+            let expected = x.matmul(&weight)?.broadcast_add(&bias)?;
+            close(&product(&x, &weight, Some(&bias))?, &expected)?;
+            close(&product_transposed(&x, &weight.t()?.contiguous()?)?, &x.matmul(&weight)?)?;
+            let target = random((m, n), 4);
+            let expected = (&target + x.matmul(&weight)?)?;
+            add_product(&target, &x, &weight)?;
+            close(&target, &expected)?;
+            let (dy, gradient) = (random((m, n), 5), random((k, n), 6));
+            let expected = (&gradient + x.t()?.matmul(&dy)?)?;
+            add_transposed_product(&gradient, &x, &dy)?;
+            close(&gradient, &expected)?;
+        }
+        Ok(())
+    }
+
+    /// The sampler's and the trainer's log-probabilities are equal to the bit only if a row's product does not depend on its neighbours.
+    #[test]
+    fn rows_are_invariant() -> Result<()> {
+        for (k, n) in [(48, 96), (48, 48), (64, 128), (64, 384), (192, 64), (64, 469), (256, 1024), (1536, 256)] {
+            let (x, weight, out_in) = (random((300, k), 1), random((k, n), 2), random((n, k), 3));
+            let (all, all_transposed) = (product(&x, &weight, None)?, product_transposed(&x, &out_in)?);
+            for m in (1..40).chain([63, 64, 65, 127, 128, 200, 299]) {
+                let some = x.narrow(0, 300 - m, m)?;
+                let rows = |whole: &Tensor| whole.narrow(0, 300 - m, m)?.flatten_all()?.to_vec1::<f32>();
+                assert_eq!(product(&some, &weight, None)?.flatten_all()?.to_vec1::<f32>()?, rows(&all)?, "{m} rows of {k} x {n}");
+                let found = product_transposed(&some, &out_in)?.flatten_all()?.to_vec1::<f32>()?;
+                assert_eq!(found, rows(&all_transposed)?, "{m} rows of {k} x {n}, transposed");
+            }
+        }
+        Ok(())
+    }
+
+    fn close(found: &Tensor, expected: &Tensor) -> Result<()> {
+        let difference = (found - expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        assert!(difference < 1e-4, "products differ by {difference}");
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! RMSNorm (Zhang and Sennrich 2019): `y = x / sqrt(mean(x^2) + eps) * weight`, row by row.
+
+use candle_core::{Result, Tensor};
+use multiversion::multiversion;
+
+use super::{read, tensor, update, vector};
+
+/// `x [t, n]`, `weight [n]` to `(y [t, n], inverse_rms [t])`; the second is what the backward pass needs.
+pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
+    let (rows, width) = x.dims2()?;
+    let (y, inverse_rms) = read([x, weight], |[x, weight]| {
+        let (mut y, mut inverse_rms) = (vec![0.0; x.len()], vec![0.0; rows]);
+        forward_rows(x, weight, eps, &mut y, &mut inverse_rms);
+        (y, inverse_rms)
+    })?;
+    Ok((tensor(y, (rows, width))?, tensor(inverse_rms, rows)?))
+}
+
+/// Adds the gradient of x to `dx [t, n]` and that of the weight to `weight_gradient [n]`.
+pub fn backward(dx: &Tensor, weight_gradient: &Tensor, dy: &Tensor, x: &Tensor, weight: &Tensor, inverse_rms: &Tensor) -> Result<()> {
+    update(weight_gradient, [dy, x, inverse_rms], |gradient, [dy, x, inverse_rms]| weight_rows(gradient, dy, x, inverse_rms))?;
+    update(dx, [dy, x, weight, inverse_rms], |dx, [dy, x, weight, inverse_rms]| backward_rows(dx, dy, x, weight, inverse_rms))
+}
+
+#[multiversion(targets = "simd")]
+fn forward_rows(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse_rms: &mut [f32]) {
+    let width = weight.len();
+    for ((x, y), inverse) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse_rms) {
+        *inverse = 1.0 / (vector::dot(x, x) / width as f32 + eps).sqrt();
+        for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
+            *y = x * *inverse * w;
+        }
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn weight_rows(gradient: &mut [f32], dy: &[f32], x: &[f32], inverse_rms: &[f32]) {
+    let width = gradient.len();
+    for ((dy, x), inverse) in dy.chunks_exact(width).zip(x.chunks_exact(width)).zip(inverse_rms) {
+        for ((g, dy), x) in gradient.iter_mut().zip(dy).zip(x) {
+            *g = (dy * x).mul_add(*inverse, *g);
+        }
+    }
+}
+
+/// With n = x r and g = dy w: dx = r (g - n mean(g n)).
+#[multiversion(targets = "simd")]
+fn backward_rows(dx: &mut [f32], dy: &[f32], x: &[f32], weight: &[f32], inverse_rms: &[f32]) {
+    let width = weight.len();
+    for (((dx, dy), x), r) in dx.chunks_exact_mut(width).zip(dy.chunks_exact(width)).zip(x.chunks_exact(width)).zip(inverse_rms) {
+        let (dy, x) = (&dy[..width], &x[..width]);
+        let mean = vector::sum(width, |i| dy[i] * weight[i] * x[i]) * r / width as f32;
+        for i in 0..width {
+            dx[i] += r * (dy[i] * weight[i] - x[i] * r * mean);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{check_gradient, random, total};
+
+    #[test]
+    fn gradients_equal_finite_differences() -> Result<()> {
+        for (rows, width) in [(1, 1), (3, 16), (2, 65)] {
+            let (x, weight, dy) = (random((rows, width), 1), random(width, 2), random((rows, width), 3));
+            let (_, inverse_rms) = forward(&x, &weight, 1e-5)?;
+            let (dx, dw) = (x.zeros_like()?, weight.zeros_like()?);
+            backward(&dx, &dw, &dy, &x, &weight, &inverse_rms)?;
+            check_gradient(&x, &dx, |x| total(&(forward(x, &weight, 1e-5)?.0 * &dy)?))?;
+            check_gradient(&weight, &dw, |w| total(&(forward(&x, w, 1e-5)?.0 * &dy)?))?;
+        }
+        Ok(())
+    }
+}

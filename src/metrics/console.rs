@@ -1,0 +1,199 @@
+//! What a person sees while a run goes on, all of it on stderr: a bar with the latest numbers and the time left in a terminal, and lines every
+//! tenth of the run where there is none (a log file, a job). Results are not this module's: they go to stdout.
+
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// The numbers of a step that are worth watching.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepLine {
+    /// Counted from 1; equal to the total at the end.
+    pub step: u32,
+    /// Share of the step's responses that are right, 0 to 1.
+    pub train_accuracy: f32,
+    /// Mean reward of the step's responses.
+    pub reward: f32,
+    /// Mean entropy of the policy, nats a token.
+    pub entropy: f32,
+    /// Mean response length in tokens.
+    pub response_length: f32,
+    /// The loss that was minimised.
+    pub loss: f32,
+}
+
+/// The display of one run. Shared by reference; any thread may note.
+pub struct Console {
+    total_steps: u32,
+    screen: Screen,
+    clock: Mutex<Clock>,
+}
+
+enum Screen {
+    Bar(ProgressBar),
+    Lines(Mutex<Box<dyn Write + Send>>),
+}
+
+impl Console {
+    /// A display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar when stderr is a terminal, lines otherwise.
+    pub fn new(total_steps: u32, start_step: u32) -> Self {
+        let target = ProgressDrawTarget::stderr();
+        if target.is_hidden() {
+            return Self::plain(total_steps, start_step, Box::new(std::io::stderr()));
+        }
+        let bar = ProgressBar::with_draw_target(Some(u64::from(total_steps)), target).with_position(u64::from(start_step));
+        let template = "{bar:24.cyan/black.bright} {msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸━"));
+        }
+        bar.set_message(format!("{start_step}/{total_steps}"));
+        Self::on(total_steps, start_step, Screen::Bar(bar))
+    }
+
+    /// A display of plain lines on any writer.
+    pub fn plain(total_steps: u32, start_step: u32, sink: Box<dyn Write + Send>) -> Self {
+        Self::on(total_steps, start_step, Screen::Lines(Mutex::new(sink)))
+    }
+
+    /// Shows a finished step. Without a bar, every tenth of the run and the last step give a line.
+    pub fn step(&self, line: &StepLine) {
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = clock.left_after(line.step, self.total_steps, Instant::now());
+        let tenth_begins = tenth(line.step, self.total_steps) > tenth(clock.shown, self.total_steps);
+        clock.shown = line.step;
+        drop(clock);
+        let mut text = format!("{}/{}  {}", line.step, self.total_steps, numbers(line));
+        if let Some(left) = left {
+            text += &format!("  {} left", short(left));
+        }
+        match &self.screen {
+            Screen::Bar(bar) => {
+                // The count is part of the message, or the bar would for a moment show the one with the other's step.
+                bar.set_position(u64::from(line.step));
+                bar.set_message(text);
+            }
+            Screen::Lines(_) if tenth_begins => self.note(&format!("step {text}")),
+            Screen::Lines(_) => {}
+        }
+    }
+
+    /// Says something that stays: an evaluation, a checkpoint, an event. In a terminal it is printed above the bar.
+    pub fn note(&self, text: &str) {
+        match &self.screen {
+            Screen::Bar(bar) => bar.println(text),
+            Screen::Lines(sink) => {
+                let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
+                // A closed stderr must not end a run that is recorded elsewhere.
+                let _ = writeln!(sink, "{text}").and_then(|()| sink.flush());
+            }
+        }
+    }
+
+    /// Takes the bar away, so that the last table stands alone.
+    pub fn finish(&self) {
+        if let Screen::Bar(bar) = &self.screen {
+            bar.finish_and_clear();
+        }
+    }
+
+    /// Runs `print` with the bar out of the way, for those who write to the terminal themselves (a log subscriber).
+    pub fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
+        match &self.screen {
+            Screen::Bar(bar) => bar.suspend(print),
+            Screen::Lines(_) => print(),
+        }
+    }
+
+    fn on(total_steps: u32, start_step: u32, screen: Screen) -> Self {
+        let clock = Mutex::new(Clock { first: None, shown: start_step });
+        Self { total_steps, screen, clock }
+    }
+}
+
+/// An unfinished bar is taken away on an error too: its message follows on a clean line.
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Knows how fast the run goes. It starts at the first finished step, because what comes before (the base model's evaluation) does not come again;
+/// evaluations between steps do, and count.
+struct Clock {
+    first: Option<(u32, Instant)>,
+    shown: u32,
+}
+
+impl Clock {
+    fn left_after(&mut self, step: u32, total: u32, now: Instant) -> Option<Duration> {
+        let (first_step, first_time) = *self.first.get_or_insert((step, now));
+        let done = step.checked_sub(first_step).filter(|&done| done > 0)?;
+        let remaining = total.checked_sub(step).filter(|&steps| steps > 0)?;
+        let each = now.saturating_duration_since(first_time).div_f64(f64::from(done));
+        Some(each * remaining)
+    }
+}
+
+/// Which tenth of the run a step completes.
+fn tenth(step: u32, total: u32) -> u64 {
+    u64::from(step) * 10 / u64::from(total.max(1))
+}
+
+/// `45s`, `1m 40s`, `2h 05m`: to the second as long as seconds matter.
+fn short(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m {s:02}s"),
+        (h, m, _) => format!("{h}h {m:02}m"),
+    }
+}
+
+fn numbers(line: &StepLine) -> String {
+    format!(
+        "train {:.1}%  reward {:.3}  entropy {:.3}  {:.0} tokens  loss {:+.4}",
+        100.0 * line.train_accuracy,
+        line.reward,
+        line.entropy,
+        line.response_length,
+        line.loss
+    )
+}
+
+/// A table for a terminal: a rule under the header, columns of numbers to the right (so that equal decimals stand under each other), text to
+/// the left. Short rows are filled with empty cells.
+pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
+    let mut table = Table::new();
+    table.load_style(STYLE);
+    table.set_header(header);
+    table.add_rows(rows);
+    // Columns beyond the header come to be with the rows.
+    table.discover_columns();
+    let last = table.column_count().saturating_sub(1);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        let mut cells = rows.iter().filter_map(|row| row.get(index)).peekable();
+        if cells.peek().is_some() && cells.all(|cell| is_number(cell)) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        // No indent, two blanks between columns, and a rule that ends with the last one.
+        column.set_padding((0, if index == last { 0 } else { 2 }));
+    }
+    table.trim_fmt()
+}
+
+/// A number as people write it (`-4.5`, `88.9%`, `1.2e-6`, `3/8`, `+4.5 [3.1, 5.9]`, `nan`) or a sign for its absence.
+fn is_number(cell: &str) -> bool {
+    let cell = cell.trim();
+    let starts = cell.trim_start_matches(['+', '-', '−', '±', '[', '<', '>', ' ']);
+    matches!(cell, "" | "-" | "–" | "—" | "n/a")
+        || cell.eq_ignore_ascii_case("nan")
+        || starts.starts_with(|first: char| first.is_ascii_digit())
+}
+
+#[cfg(test)]
+#[path = "console_tests.rs"]
+mod tests;

@@ -1,0 +1,91 @@
+//! The display without a terminal, the clock on invented times, and tables.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+use std::sync::Arc;
+
+use super::*;
+
+/// A writer whose text can be read while the console holds it.
+#[derive(Clone, Default)]
+struct Paper(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Paper {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Paper {
+    fn lines(&self) -> Vec<String> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+fn at(step: u32) -> StepLine {
+    StepLine { step, train_accuracy: 0.984, reward: 0.97, entropy: 0.125, response_length: 48.4, loss: -0.0123 }
+}
+
+fn steps_shown(total: u32, start: u32) -> Vec<u32> {
+    let paper = Paper::default();
+    let console = Console::plain(total, start, Box::new(paper.clone()));
+    (start + 1..=total).for_each(|step| console.step(&at(step)));
+    console.finish();
+    let number = |line: &String| line.split([' ', '/']).nth(1).unwrap().parse().unwrap();
+    paper.lines().iter().map(number).collect()
+}
+
+#[test]
+fn without_a_terminal_every_tenth_gives_a_line() {
+    assert_eq!(steps_shown(300, 0), [30, 60, 90, 120, 150, 180, 210, 240, 270, 300]);
+    assert_eq!(steps_shown(2, 0), [1, 2]);
+    assert_eq!(steps_shown(100, 75), [80, 90, 100]);
+    assert_eq!(steps_shown(15, 0), [2, 3, 5, 6, 8, 9, 11, 12, 14, 15]);
+    assert_eq!(steps_shown(0, 0), [0_u32; 0]);
+}
+
+#[test]
+fn notes_are_lines_among_them() {
+    let paper = Paper::default();
+    let console = Console::plain(10, 0, Box::new(paper.clone()));
+    console.note("base model: greedy 9.8%");
+    console.step(&at(1));
+    assert_eq!(paper.lines(), ["base model: greedy 9.8%", "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123"]);
+    console.step(&at(2));
+    assert!(paper.lines()[2].ends_with("s left"), "{:?}", paper.lines());
+}
+
+#[test]
+fn the_time_left_is_that_of_the_steps_to_come() {
+    let mut clock = Clock { first: None, shown: 0 };
+    let start = Instant::now();
+    let after = |seconds| start + Duration::from_secs(seconds);
+    // The first step tells nothing: what preceded it is no step.
+    assert_eq!(clock.left_after(10, 100, after(50)), None);
+    let left = clock.left_after(15, 100, after(60));
+    assert_eq!(left, Some(Duration::from_secs(2 * 85)));
+    assert_eq!(clock.left_after(100, 100, after(500)), None);
+    for (seconds, text) in [(0, "0s"), (59, "59s"), (100, "1m 40s"), (7_530, "2h 05m")] {
+        assert_eq!(short(Duration::from_secs(seconds)), text);
+    }
+}
+
+#[test]
+fn numbers_stand_to_the_right() {
+    let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
+    let rows: Vec<Vec<String>> =
+        vec![row(&["addition", "9.8%", "100.0%", "+4.5 [3.1, 5.9]"]), row(&["ages", "12.5%", "–", "-0.4 [-1.0, 0.2]"]), row(&["all"])];
+    let header = ["subject", "base", "last", "gain"];
+    let expected = "
+subject    base    last              gain
+─────────────────────────────────────────
+addition   9.8%  100.0%   +4.5 [3.1, 5.9]
+ages      12.5%       –  -0.4 [-1.0, 0.2]
+all";
+    let found = table(&header, &rows);
+    assert_eq!(found.trim_end(), expected.trim_start(), "\n{found}");
+    assert_eq!(table(&["step"], &[]).lines().next(), Some("step"));
+}

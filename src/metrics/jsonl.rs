@@ -1,0 +1,148 @@
+//! JSON lines: one record a line, only ever appended, so that a run that is killed loses at most the line being written. Resuming cuts the
+//! file back to the step of the checkpoint, because the steps after it will be made, and written, again.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// An open JSONL file to append to.
+#[derive(Debug)]
+pub struct JsonLines {
+    path: PathBuf,
+    file: File,
+    line: Vec<u8>,
+}
+
+impl JsonLines {
+    /// A new, empty file.
+    ///
+    /// # Errors
+    /// When the file exists (a record is never overwritten) or cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file =
+            OpenOptions::new().append(true).create_new(true).open(path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self::over(path, file))
+    }
+
+    /// Goes on with a file after `last_step`: keeps the lines whose `step` is at most that, in their order and byte for byte, and drops the
+    /// rest and a torn last line. The kept lines are written beside the file, which is then replaced. A file that is missing starts empty:
+    /// the run was stopped before its first line.
+    ///
+    /// # Errors
+    /// When a line other than a torn last one is no record with a whole number `step`, or on failing I/O; the file is then as it was.
+    pub fn resume(path: &Path, last_step: u64) -> Result<Self> {
+        let source = match File::open(path) {
+            Ok(source) => source,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::create(path),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot open {}", path.display()));
+            }
+        };
+        let beside = path.with_added_extension("partial");
+        let kept = File::create(&beside)
+            .with_context(|| format!("cannot create {}", beside.display()))
+            .and_then(|target| copy_until(path, source, target, last_step))
+            .and_then(|()| fs::rename(&beside, path).with_context(|| format!("cannot replace {}", path.display())));
+        if let Err(error) = kept {
+            // The first error is the one to tell; a file left beside harms nobody.
+            let _ = fs::remove_file(&beside);
+            return Err(error);
+        }
+        let file = OpenOptions::new().append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Self::over(path, file))
+    }
+
+    /// Appends one record and hands it to the operating system. Numbers that are not finite become `null`; see [`null_as_nan`].
+    ///
+    /// # Errors
+    /// When the record is no JSON (a map with keys that are not text) or the file cannot be written.
+    pub fn write(&mut self, record: &impl Serialize) -> Result<()> {
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, record).with_context(|| format!("cannot write a record to {}", self.path.display()))?;
+        self.line.push(b'\n');
+        // One write a line: a reader, or a crash, sees whole lines or a torn last one, never a mixture.
+        self.file.write_all(&self.line).with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+
+    fn over(path: &Path, file: File) -> Self {
+        Self { path: path.to_owned(), file, line: Vec::new() }
+    }
+}
+
+/// All records of a file. Empty lines are skipped. A last line without its end that does not parse is a record being written, and is left
+/// out: the file of a running, or killed, run can be read.
+///
+/// # Errors
+/// Names the file and the line that cannot be read as a `T`.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut records = Vec::new();
+    each_record(path, file, |record, _| {
+        records.push(record);
+        Ok(())
+    })?;
+    Ok(records)
+}
+
+/// For `#[serde(deserialize_with = "...")]`: reads `null`, which JSON has for a number that is not finite, as NaN.
+///
+/// # Errors
+/// When the value is neither a number nor `null`.
+pub fn null_as_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(value)?.unwrap_or(f64::NAN))
+}
+
+/// Copies the lines up to and including `last_step`, and makes them durable before the caller renames.
+fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Stamp {
+        step: u64,
+    }
+    let mut target = BufWriter::new(target);
+    each_record(path, source, |stamp: Stamp, line| {
+        if stamp.step <= last_step {
+            target.write_all(line)?;
+            target.write_all(b"\n")?;
+        }
+        Ok(())
+    })?;
+    let file = target.into_inner().map_err(|error| error.into_error())?;
+    file.sync_all().with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Calls `take` with each record and its line, the line's end cut off. A last line that has no end and does not parse is passed over; any
+/// other that does not parse is an error with file and line.
+fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMut(T, &[u8]) -> Result<()>) -> Result<()> {
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        reader.read_until(b'\n', &mut line).with_context(|| format!("cannot read {}", path.display()))?;
+        if line.is_empty() {
+            break;
+        }
+        let finished = line.last() == Some(&b'\n');
+        let text = line.trim_ascii();
+        if text.is_empty() {
+            continue;
+        }
+        match serde_json::from_slice(text) {
+            Ok(record) => take(record, text)?,
+            Err(error) if finished => {
+                // serde_json counts lines too, and would call this one 1.
+                let reason = error.to_string().replace(" at line 1 column", " at column");
+                bail!("{}, line {number}: {reason}", path.display());
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "jsonl_tests.rs"]
+mod tests;

@@ -1,0 +1,115 @@
+//! What a record survives: a kill in mid-line, a resume, numbers that are not finite, a file that is not what it should be.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+use super::*;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Line {
+    step: u64,
+    #[serde(deserialize_with = "null_as_nan")]
+    loss: f64,
+}
+
+fn line(step: u64) -> Line {
+    Line { step, loss: step as f64 / 2.0 }
+}
+
+/// A folder and a file in it with this content.
+fn file_with(content: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    fs::write(&path, content).unwrap();
+    (folder, path)
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    let mut lines = JsonLines::create(&path).unwrap();
+    for step in 0..3 {
+        lines.write(&line(step)).unwrap();
+        assert_eq!(read::<Line>(&path).unwrap().len() as u64, step + 1);
+    }
+    assert_eq!(read::<Line>(&path).unwrap(), [line(0), line(1), line(2)]);
+    let message = format!("{:#}", JsonLines::create(&path).unwrap_err());
+    assert!(message.contains("metrics.jsonl"), "{message}");
+}
+
+#[test]
+fn what_is_not_finite_comes_back_as_nan() {
+    let (_folder, path) = file_with("");
+    let mut lines = JsonLines::resume(&path, 0).unwrap();
+    for loss in [f64::NAN, f64::INFINITY] {
+        lines.write(&Line { step: 0, loss }).unwrap();
+    }
+    let back = read::<Line>(&path).unwrap();
+    assert_eq!(back.len(), 2);
+    assert!(back.iter().all(|line| line.loss.is_nan()));
+}
+
+#[test]
+fn resuming_keeps_the_steps_of_the_checkpoint() {
+    let check = |content: &str, last_step: u64, kept: &str| {
+        let (folder, path) = file_with(content);
+        let mut lines = JsonLines::resume(&path, last_step).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), kept);
+        lines.write(&line(9)).unwrap();
+        let expected = format!("{kept}{{\"step\":9,\"loss\":4.5}}\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    };
+    let three = "{\"step\":1}\n{\"step\": 2, \"x\": 1.50}\n{\"step\":3}\n";
+    check(three, 0, "");
+    check(three, 2, "{\"step\":1}\n{\"step\": 2, \"x\": 1.50}\n");
+    check(three, 7, three);
+    check("", 3, "");
+    // Torn in the middle of a value, of a key, and of a character ("é" is two bytes; lossy text stands for it).
+    check("{\"step\":1}\n{\"step\":2,\"lo", 7, "{\"step\":1}\n");
+    check("{\"step\":1}\n{\"st", 7, "{\"step\":1}\n");
+    check("{\"step\":1}\n{\"step\":2}", 7, "{\"step\":1}\n{\"step\":2}\n");
+    // Several lines a step, as rollouts have.
+    check("{\"step\":1}\n{\"step\":1}\n{\"step\":2}\n", 1, "{\"step\":1}\n{\"step\":1}\n");
+}
+
+#[test]
+fn a_torn_character_is_dropped_too() {
+    let (_folder, path) = file_with("");
+    fs::write(&path, b"{\"step\":1}\n{\"step\":2,\"text\":\"\xc3").unwrap();
+    JsonLines::resume(&path, 7).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"step\":1}\n");
+}
+
+#[test]
+fn a_missing_file_starts_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    JsonLines::resume(&path, 4).unwrap().write(&line(5)).unwrap();
+    assert_eq!(read::<Line>(&path).unwrap(), [line(5)]);
+}
+
+#[test]
+fn a_broken_line_is_named_and_nothing_is_lost() {
+    for (content, part) in [
+        ("{\"step\":1}\nnonsense\n{\"step\":2}\n", "line 2: expected ident at column 2"),
+        ("{\"step\":1}\n\n{\"loss\":1}\n", "line 3: missing field `step`"),
+        ("{\"step\":-1}\n", "line 1: invalid value"),
+    ] {
+        let (folder, path) = file_with(content);
+        let message = format!("{:#}", JsonLines::resume(&path, 1).unwrap_err());
+        assert!(message.contains(part), "{message}");
+        assert!(message.contains("metrics.jsonl"), "{message}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+    let (_folder, path) = file_with("{\"step\":1,\"loss\":1}\n{\"step\":2}\n");
+    let message = format!("{:#}", read::<Line>(&path).unwrap_err());
+    assert!(message.contains("line 2: missing field `loss`"), "{message}");
+    assert!(read::<Line>(Path::new("no/such.jsonl")).is_err());
+}
+
+#[test]
+fn a_running_file_can_be_read() {
+    let (_folder, path) = file_with("{\"step\":1,\"loss\":1}\n{\"step\":2,\"lo");
+    assert_eq!(read::<Line>(&path).unwrap().len(), 1);
+}

@@ -1,0 +1,139 @@
+//! TensorBoard event files: the run's scalars, for those who have TensorBoard open anyway. The truth is in the JSON lines.
+//!
+//! A file is a sequence of TFRecords, `length u64 | masked crc of length u32 | data | masked crc of data u32`, little-endian. Each holds one
+//! `Event` message of `tensorboard/compat/proto/event.proto`. Four of its fields are all that scalars need, so they are encoded here.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+
+use super::masked_crc::masked_crc32c;
+
+/// An open event file.
+#[derive(Debug)]
+pub struct EventFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl EventFile {
+    /// A new event file in a run's folder, named as TensorBoard looks for it: `events.out.tfevents.SECONDS.rlvr.NUMBER`. A folder may hold
+    /// several; TensorBoard reads them in the order of their names.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or the file not made.
+    pub fn create(folder: &Path) -> Result<Self> {
+        let name = |entry: std::io::Result<fs::DirEntry>| Some(entry.ok()?.file_name());
+        let before = fs::read_dir(folder)
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .filter_map(name)
+            .filter(|name| name.to_string_lossy().contains("tfevents"))
+            .count();
+        let seconds = now_s() as u64;
+        // The number keeps the order of two files of one second.
+        let path = folder.join(format!("events.out.tfevents.{seconds:010}.rlvr.{before:04}"));
+        let file =
+            OpenOptions::new().append(true).create_new(true).open(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let mut events = Self { path, file };
+        let mut event = Message::default();
+        event.double(1, now_s());
+        event.bytes(3, b"brain.Event:2");
+        events.append(&event)?;
+        Ok(events)
+    }
+
+    /// A new event file for a run that goes on at `next_step`. It opens with a session start, at which TensorBoard drops what
+    /// earlier files say of that step and later ones: they are made again.
+    ///
+    /// # Errors
+    /// As [`EventFile::create`].
+    pub fn resume(folder: &Path, next_step: u64) -> Result<Self> {
+        let mut events = Self::create(folder)?;
+        let mut session_log = Message::default();
+        session_log.varint(1, 1); // status: START
+        let mut event = Message::default();
+        event.double(1, now_s());
+        event.varint(2, next_step);
+        event.bytes(7, &session_log.0);
+        events.append(&event)?;
+        Ok(events)
+    }
+
+    /// Writes the scalars of a step as one event. A slash in a tag makes TensorBoard's groups: `actor/entropy`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write<'a>(&mut self, step: u64, scalars: impl IntoIterator<Item = (&'a str, f32)>) -> Result<()> {
+        let mut summary = Message::default();
+        for (tag, number) in scalars {
+            let mut value = Message::default();
+            value.bytes(1, tag.as_bytes());
+            value.float(2, number);
+            summary.bytes(1, &value.0);
+        }
+        let mut event = Message::default();
+        event.double(1, now_s());
+        event.varint(2, step);
+        event.bytes(5, &summary.0);
+        self.append(&event)
+    }
+
+    /// One record, in one write, so that TensorBoard meanwhile reads whole records or waits for the rest.
+    fn append(&mut self, event: &Message) -> Result<()> {
+        let length = (event.0.len() as u64).to_le_bytes();
+        let mut record = Vec::with_capacity(event.0.len() + 16);
+        record.extend(length);
+        record.extend(masked_crc32c(&length).to_le_bytes());
+        record.extend(&event.0);
+        record.extend(masked_crc32c(&event.0).to_le_bytes());
+        self.file.write_all(&record).with_context(|| format!("cannot write to {}", self.path.display()))
+    }
+}
+
+/// Seconds since 1970; 0 on a clock before it, which costs a label and not the run.
+fn now_s() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
+/// A protobuf message being encoded: each field is `number << 3 | wire type`, then its value.
+#[derive(Default)]
+struct Message(Vec<u8>);
+
+impl Message {
+    fn varint(&mut self, field: u8, value: u64) {
+        self.0.push(field << 3);
+        self.raw_varint(value);
+    }
+
+    fn double(&mut self, field: u8, value: f64) {
+        self.0.push(field << 3 | 1);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, field: u8, value: &[u8]) {
+        self.0.push(field << 3 | 2);
+        self.raw_varint(value.len() as u64);
+        self.0.extend(value);
+    }
+
+    fn float(&mut self, field: u8, value: f32) {
+        self.0.push(field << 3 | 5);
+        self.0.extend(value.to_le_bytes());
+    }
+
+    /// Seven bits a byte, lowest first, the high bit set on all but the last.
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value as u8);
+    }
+}
+
+#[cfg(test)]
+#[path = "tensorboard_tests.rs"]
+mod tests;

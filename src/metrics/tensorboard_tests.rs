@@ -1,0 +1,112 @@
+//! Reads the bytes back with a decoder of its own, which knows the wire format and not the writer.
+#![allow(clippy::unwrap_used, reason = "a test may stop")]
+
+use super::*;
+
+/// A field's number and its value.
+#[derive(Debug, PartialEq)]
+enum Field {
+    Varint(u64),
+    Fixed64([u8; 8]),
+    Bytes(Vec<u8>),
+    Fixed32([u8; 4]),
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
+    let (taken, rest) = bytes.split_at(count);
+    *bytes = rest;
+    taken
+}
+
+fn take_varint(bytes: &mut &[u8]) -> u64 {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let byte = take(bytes, 1)[0];
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    value
+}
+
+fn fields(mut bytes: &[u8]) -> Vec<(u64, Field)> {
+    let mut fields = Vec::new();
+    while !bytes.is_empty() {
+        let key = take_varint(&mut bytes);
+        let value = match key & 7 {
+            0 => Field::Varint(take_varint(&mut bytes)),
+            1 => Field::Fixed64(take(&mut bytes, 8).try_into().unwrap()),
+            2 => {
+                let length = take_varint(&mut bytes) as usize;
+                Field::Bytes(take(&mut bytes, length).to_vec())
+            }
+            5 => Field::Fixed32(take(&mut bytes, 4).try_into().unwrap()),
+            other => panic!("wire type {other}"),
+        };
+        fields.push((key >> 3, value));
+    }
+    fields
+}
+
+/// The events of a file without their times, checksums checked.
+fn events(path: &Path) -> Vec<Vec<(u64, Field)>> {
+    let content = fs::read(path).unwrap();
+    let mut bytes = content.as_slice();
+    let mut events = Vec::new();
+    while !bytes.is_empty() {
+        let length = take(&mut bytes, 8);
+        assert_eq!(take(&mut bytes, 4), masked_crc32c(length).to_le_bytes());
+        let data = take(&mut bytes, u64::from_le_bytes(length.try_into().unwrap()) as usize);
+        assert_eq!(take(&mut bytes, 4), masked_crc32c(data).to_le_bytes());
+        let mut event = fields(data);
+        let (number, Field::Fixed64(time)) = event.remove(0) else {
+            panic!("an event opens with its time");
+        };
+        assert_eq!(number, 1);
+        assert!(f64::from_le_bytes(time) > 1.7e9);
+        events.push(event);
+    }
+    events
+}
+
+#[test]
+fn the_bytes_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = EventFile::create(folder.path()).unwrap();
+    file.write(300, [("actor/entropy", 0.25), ("critic/score/mean", f32::NAN)]).unwrap();
+    let found = events(&file.path);
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0], [(3, Field::Bytes(b"brain.Event:2".to_vec()))]);
+    assert_eq!(found[1][0], (2, Field::Varint(300)));
+    let (5, Field::Bytes(summary)) = &found[1][1] else {
+        panic!("a summary");
+    };
+    let values = fields(summary);
+    assert_eq!(values.len(), 2);
+    for ((number, value), (tag, scalar)) in values.iter().zip([("actor/entropy", 0.25_f32), ("critic/score/mean", f32::NAN)]) {
+        let Field::Bytes(value) = value else {
+            panic!("a value");
+        };
+        assert_eq!(*number, 1);
+        let expected = [(1, Field::Bytes(tag.as_bytes().to_vec())), (2, Field::Fixed32(scalar.to_le_bytes()))];
+        assert_eq!(fields(value), expected);
+    }
+}
+
+#[test]
+fn a_resumed_run_says_from_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = EventFile::create(folder.path()).unwrap();
+    let second = EventFile::resume(folder.path(), 21).unwrap();
+    assert!(first.path < second.path, "read in the order of names");
+    let found = events(&second.path);
+    assert_eq!(found[1][0], (2, Field::Varint(21)));
+    assert_eq!(found[1][1], (7, Field::Bytes(vec![8, 1])));
+}
+
+#[test]
+fn a_missing_folder_is_named() {
+    let message = format!("{:#}", EventFile::create(Path::new("no/folder")).unwrap_err());
+    assert!(message.contains("no/folder"), "{message}");
+}

@@ -1,0 +1,105 @@
+//! One transformer block: attention and gated feed-forward, each after RMSNorm and added to the residual stream.
+
+use candle_core::{Result, Tensor};
+
+use super::packed::Packed;
+use super::rotary::Rotary;
+use super::weights::BlockWeights;
+use crate::kernels::attention::Heads;
+use crate::kernels::{attention_packed, product, rms_norm, rotary, swiglu};
+
+/// What a block needs besides its weights.
+pub struct BlockContext<'a> {
+    /// The packed batch.
+    pub packed: &'a Packed,
+    /// Head counts and width.
+    pub heads: Heads,
+    /// RMSNorm's epsilon.
+    pub norm_eps: f32,
+    /// Cosines and sines.
+    pub rotary: &'a Rotary,
+}
+
+/// The activations that the backward pass reads.
+pub struct Kept {
+    input: Tensor,
+    attention_inverse_rms: Tensor,
+    attention_input: Tensor,
+    qkv: Tensor,
+    log_sum_exp: Tensor,
+    attention: Tensor,
+    middle: Tensor,
+    mlp_inverse_rms: Tensor,
+    mlp_input: Tensor,
+    gate_up: Tensor,
+    activated: Tensor,
+}
+
+impl BlockWeights {
+    /// `x [t, w]` to `(y [t, w], kept)`.
+    pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, Kept)> {
+        let (attention_input, attention_inverse_rms) = rms_norm::forward(x, &self.attention_norm, context.norm_eps)?;
+        let qkv = self.rotated_qkv(&attention_input, &context.packed.positions, context.heads, context.rotary)?;
+        let (attention, log_sum_exp) = attention_packed::forward(&qkv, &context.packed.segments, context.heads)?;
+        let middle = x.copy()?;
+        product::add_product(&middle, &attention, &self.output)?;
+        let (mlp_input, mlp_inverse_rms) = rms_norm::forward(&middle, &self.mlp_norm, context.norm_eps)?;
+        let gate_up = product::product(&mlp_input, &self.gate_up, None)?;
+        let activated = swiglu::forward(&gate_up)?;
+        let y = middle.copy()?;
+        product::add_product(&y, &activated, &self.down)?;
+        let input = x.clone();
+        let kept = Kept {
+            input,
+            attention_inverse_rms,
+            attention_input,
+            qkv,
+            log_sum_exp,
+            attention,
+            middle,
+            mlp_inverse_rms,
+            mlp_input,
+            gate_up,
+            activated,
+        };
+        Ok((y, kept))
+    }
+
+    /// Turns `dy [t, w]` into the gradient of the block's input, in place, and adds to the weights' gradients.
+    pub fn backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
+        let heads = context.heads;
+        product::add_transposed_product(&gradients.down, &kept.activated, dy)?;
+        let d_activated = product::product_transposed(dy, &self.down)?;
+        let d_gate_up = swiglu::backward(&d_activated, &kept.gate_up)?;
+        product::add_transposed_product(&gradients.gate_up, &kept.mlp_input, &d_gate_up)?;
+        let d_mlp_input = product::product_transposed(&d_gate_up, &self.gate_up)?;
+        rms_norm::backward(dy, &gradients.mlp_norm, &d_mlp_input, &kept.middle, &self.mlp_norm, &kept.mlp_inverse_rms)?;
+
+        product::add_transposed_product(&gradients.output, &kept.attention, dy)?;
+        let d_attention = product::product_transposed(dy, &self.output)?;
+        let segments = &context.packed.segments;
+        let d_qkv = attention_packed::backward(&d_attention, &kept.attention, &kept.log_sum_exp, &kept.qkv, segments, heads)?;
+        let rotated = heads.query + heads.key_value;
+        rotary::rotate(&d_qkv, rotated, &context.rotary.cos, &context.rotary.sin, &context.packed.positions, true)?;
+        if let Some(bias) = &gradients.qkv_bias {
+            product::add_column_sums(bias, &d_qkv)?;
+        }
+        product::add_transposed_product(&gradients.qkv, &kept.attention_input, &d_qkv)?;
+        let d_input = product::product_transposed(&d_qkv, &self.qkv)?;
+        rms_norm::backward(dy, &gradients.attention_norm, &d_input, &kept.input, &self.attention_norm, &kept.attention_inverse_rms)
+    }
+
+    /// Queries, keys and values of normalised rows, turned to their positions: `[t, (q + 2 kv) d]`.
+    pub fn rotated_qkv(&self, x: &Tensor, positions: &[u32], heads: Heads, tables: &Rotary) -> Result<Tensor> {
+        let qkv = product::product(x, &self.qkv, self.qkv_bias.as_ref())?;
+        rotary::rotate(&qkv, heads.query + heads.key_value, &tables.cos, &tables.sin, positions, false)?;
+        Ok(qkv)
+    }
+
+    /// The feed-forward half, added to `x [t, w]` in place.
+    pub fn add_mlp(&self, x: &Tensor, norm_eps: f32) -> Result<()> {
+        let (input, _) = rms_norm::forward(x, &self.mlp_norm, norm_eps)?;
+        let activated = swiglu::forward(&product::product(&input, &self.gate_up, None)?)?;
+        product::add_product(x, &activated, &self.down)
+    }
+}

@@ -1,0 +1,96 @@
+//! The end of the model: log-probability, entropy and their gradients in one sweep over chunks of response tokens, so that nothing ever holds
+//! `[tokens, vocabulary]`.
+
+use anyhow::Result;
+use candle_core::Tensor;
+
+use super::decoder::Decoder;
+use super::packed::Packed;
+use super::weights::Weights;
+use crate::kernels::head::{self, RowScores};
+use crate::kernels::{embedding, product, rms_norm, tensor};
+
+/// Logits held at once, in elements: 8 MiB, a share of the processor's cache at small vocabularies and at least 64 rows at large ones.
+const CHUNK_ELEMENTS: usize = 1 << 21;
+
+/// Scores of response tokens, in the order of `Packed::targets`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scores {
+    /// `logprobs[j]` scores `targets[j]`, in nats, at the given temperature.
+    pub logprobs: Vec<f32>,
+    /// The entropy of the distribution that `targets[j]` was drawn from, in nats.
+    pub entropies: Vec<f32>,
+}
+
+/// What the objective answers for a range of response tokens: the loss's derivatives by each log-probability and each entropy.
+pub struct TokenGradients {
+    /// dL/dlogp
+    pub d_logprobs: Vec<f32>,
+    /// dL/dH
+    pub d_entropies: Vec<f32>,
+}
+
+impl Decoder {
+    /// Logits `[rows, v]` divided by the temperature, of rows of the residual stream.
+    pub fn logits(&self, hidden: &Tensor, rows: &[u32], temperature: f32) -> Result<Tensor> {
+        let (normed, _) = rms_norm::forward(&embedding::gather(hidden, rows)?, &self.weights.norm, self.config.norm_eps)?;
+        let logits = product::product_transposed(&normed, self.weights.output_embedding())?;
+        head::scale(&logits, temperature)?;
+        Ok(logits)
+    }
+
+    /// Scores of all response tokens of a packed batch.
+    pub fn score(&self, packed: &Packed, temperature: f32) -> Result<Scores> {
+        let hidden = self.hidden(packed)?;
+        let mut scores = Scores::default();
+        for (rows, targets) in self.chunks(packed) {
+            let chunk = head::forward(&self.logits(&hidden, rows, temperature)?, targets)?;
+            scores.append(&chunk);
+        }
+        Ok(scores)
+    }
+
+    /// One sweep over the head: scores every response token, asks `objective(first token, logprobs, entropies)` for the derivatives, and adds
+    /// the gradients of head and final norm to `gradients`. Gives the scores and the gradient of `hidden [t, w]`.
+    pub fn head_sweep(
+        &self,
+        hidden: &Tensor,
+        packed: &Packed,
+        temperature: f32,
+        gradients: &Weights,
+        mut objective: impl FnMut(usize, &RowScores) -> TokenGradients,
+    ) -> Result<(Scores, Tensor)> {
+        let d_hidden = hidden.zeros_like()?;
+        let mut scores = Scores::default();
+        for (rows, targets) in self.chunks(packed) {
+            let x = embedding::gather(hidden, rows)?;
+            let (normed, inverse_rms) = rms_norm::forward(&x, &self.weights.norm, self.config.norm_eps)?;
+            let logits = product::product_transposed(&normed, self.weights.output_embedding())?;
+            head::scale(&logits, temperature)?;
+            let chunk = head::forward(&logits, targets)?;
+            let TokenGradients { d_logprobs, d_entropies } = objective(scores.logprobs.len(), &chunk);
+            head::backward(&logits, temperature, targets, &chunk, &d_logprobs, &d_entropies)?;
+            scores.append(&chunk);
+
+            let table_gradient = gradients.head.as_ref().unwrap_or(&gradients.embedding);
+            product::add_transposed_product(table_gradient, &logits, &normed)?;
+            let d_normed = product::product(&logits, self.weights.output_embedding(), None)?;
+            let dx = tensor(vec![0.0; rows.len() * self.config.hidden], (rows.len(), self.config.hidden))?;
+            rms_norm::backward(&dx, &gradients.norm, &d_normed, &x, &self.weights.norm, &inverse_rms)?;
+            embedding::scatter_add(&d_hidden, rows, &dx)?;
+        }
+        Ok((scores, d_hidden))
+    }
+
+    fn chunks<'a>(&self, packed: &'a Packed) -> impl Iterator<Item = (&'a [u32], &'a [u32])> + use<'a> {
+        let size = (CHUNK_ELEMENTS / self.config.vocabulary).clamp(64, 512);
+        packed.rows.chunks(size).zip(packed.targets.chunks(size))
+    }
+}
+
+impl Scores {
+    fn append(&mut self, chunk: &RowScores) {
+        self.logprobs.extend_from_slice(&chunk.logprobs);
+        self.entropies.extend_from_slice(&chunk.entropies);
+    }
+}

@@ -1,0 +1,20 @@
+//! One decoder for all families, on packed tokens, with explicit backward passes.
+//!
+//! Owns the arithmetic of a transformer and its weights; must never know what a reward, a step or a file of problems is. Families differ by
+//! data (`config::ModelConfig`, `names`), not by code. Axis legend: t = token, w = hidden width, f = feed-forward width, v = vocabulary.
+
+pub mod block;
+pub mod config;
+pub mod decoder;
+pub mod folder;
+pub mod head;
+pub mod initial;
+pub mod names;
+pub mod packed;
+pub mod rotary;
+pub mod weights;
+
+pub use config::ModelConfig;
+pub use decoder::Decoder;
+pub use packed::Packed;
+pub use weights::Weights;

@@ -1,0 +1,90 @@
+//! A packed batch: the tokens of many sequences laid end to end, and which rows reach the head.
+
+use crate::kernels::attention_packed::Segment;
+
+/// Tokens without padding. Row `i` is token `tokens[i]` at `positions[i]` of its sequence.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Packed {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Places in their sequences, from 0.
+    pub positions: Vec<u32>,
+    /// Which rows see which.
+    pub segments: Vec<Segment>,
+    /// `rows[j]` is the row whose output predicts `targets[j]`; a shared prompt's last row comes up once for each of its responses.
+    pub rows: Vec<u32>,
+    /// The response tokens, sequence after sequence.
+    pub targets: Vec<u32>,
+    /// Response `s` is `targets[offsets[s]..offsets[s + 1]]`.
+    pub offsets: Vec<usize>,
+}
+
+impl Packed {
+    /// An empty batch.
+    pub fn new() -> Self {
+        Self { offsets: vec![0], ..Self::default() }
+    }
+
+    /// Packs prompts with their responses, `(prompt, responses)`: the prompt once, before all of its responses. Only response tokens are
+    /// scored; the last token of each is a target, not an input.
+    pub fn of_responses<'a>(groups: impl IntoIterator<Item = (&'a [u32], Vec<&'a [u32]>)>) -> Self {
+        let mut packed = Self::new();
+        for (prompt, responses) in groups {
+            let prefix = packed.push_segment(prompt, 0, 0..0);
+            for response in responses {
+                packed.push_response(&prefix, response);
+            }
+        }
+        packed
+    }
+
+    /// Appends tokens that start at `position` of their sequence and continue `prefix`; returns their rows.
+    pub fn push_segment(&mut self, tokens: &[u32], position: usize, prefix: std::ops::Range<usize>) -> std::ops::Range<usize> {
+        let rows = self.tokens.len()..self.tokens.len() + tokens.len();
+        self.tokens.extend_from_slice(tokens);
+        self.positions.extend((position..position + tokens.len()).map(|p| p as u32));
+        if !tokens.is_empty() {
+            self.segments.push(Segment { tokens: rows.clone(), prefix });
+        }
+        rows
+    }
+
+    fn push_response(&mut self, prefix: &std::ops::Range<usize>, response: &[u32]) {
+        let Some((_, inputs)) = response.split_last() else {
+            self.offsets.push(self.targets.len());
+            return;
+        };
+        let rows = self.push_segment(inputs, prefix.len(), prefix.clone());
+        self.rows.push(prefix.end as u32 - 1);
+        self.rows.extend(rows.map(|row| row as u32));
+        self.targets.extend_from_slice(response);
+        self.offsets.push(self.targets.len());
+    }
+
+    /// Number of rows that the decoder computes.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there is nothing to compute.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_packed_once_and_predicts_every_first_token() {
+        let packed = Packed::of_responses([(&[7u32, 8, 9][..], vec![&[1u32, 2, 3][..], &[4], &[5, 6]])]);
+        assert_eq!(packed.tokens, [7, 8, 9, 1, 2, 5]);
+        assert_eq!(packed.positions, [0, 1, 2, 3, 4, 3]);
+        assert_eq!(packed.rows, [2, 3, 4, 2, 2, 5]);
+        assert_eq!(packed.targets, [1, 2, 3, 4, 5, 6]);
+        assert_eq!(packed.offsets, [0, 3, 4, 6]);
+        let segments = [(0..3, 0..0), (3..5, 0..3), (5..6, 0..3)].map(|(tokens, prefix)| Segment { tokens, prefix });
+        assert_eq!(packed.segments, segments);
+    }
+}

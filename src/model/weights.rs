@@ -1,0 +1,116 @@
+//! The tensors of a model, laid out for computing: projections that share their input are fused, and stored `[in, out]`.
+
+use anyhow::Result;
+use candle_core::{Shape, Tensor};
+
+use super::config::ModelConfig;
+use crate::kernels;
+
+/// All parameters of a decoder; the same structure holds their gradients and the optimizer's moments.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// `[v, w]`
+    pub embedding: Tensor,
+    /// One per layer.
+    pub blocks: Vec<BlockWeights>,
+    /// `[w]`
+    pub norm: Tensor,
+    /// `[v, w]`; none where the embedding serves as head.
+    pub head: Option<Tensor>,
+}
+
+/// The parameters of one block.
+#[derive(Clone, Debug)]
+pub struct BlockWeights {
+    /// `[w]`
+    pub attention_norm: Tensor,
+    /// `[w, (q + 2 kv) d]`: queries, keys, values side by side.
+    pub qkv: Tensor,
+    /// `[(q + 2 kv) d]`
+    pub qkv_bias: Option<Tensor>,
+    /// `[q d, w]`
+    pub output: Tensor,
+    /// `[w]`
+    pub mlp_norm: Tensor,
+    /// `[w, 2 f]`: gate and up side by side.
+    pub gate_up: Tensor,
+    /// `[f, w]`
+    pub down: Tensor,
+}
+
+impl Weights {
+    /// Builds the structure by asking `make(name, shape)` for each tensor, in the canonical order of `entries`.
+    pub fn build(config: &ModelConfig, mut make: impl FnMut(&str, Shape) -> Result<Tensor>) -> Result<Self> {
+        let (w, f, row) = (config.hidden, config.feed_forward, config.heads.row());
+        let embedding = make("embedding", (config.vocabulary, w).into())?;
+        let blocks = (0..config.layers).map(|layer| {
+            let mut make = |name: &str, shape: Shape| make(&format!("layers.{layer}.{name}"), shape);
+            Ok(BlockWeights {
+                attention_norm: make("attention_norm", w.into())?,
+                qkv: make("qkv", (w, row).into())?,
+                qkv_bias: config.qkv_bias.then(|| make("qkv_bias", row.into())).transpose()?,
+                output: make("output", (config.heads.query * config.heads.width, w).into())?,
+                mlp_norm: make("mlp_norm", w.into())?,
+                gate_up: make("gate_up", (w, 2 * f).into())?,
+                down: make("down", (f, w).into())?,
+            })
+        });
+        let blocks = blocks.collect::<Result<Vec<_>>>()?;
+        let norm = make("norm", w.into())?;
+        let head = (!config.tied).then(|| make("head", (config.vocabulary, w).into())).transpose()?;
+        Ok(Self { embedding, blocks, norm, head })
+    }
+
+    /// All zeros.
+    pub fn zeros(config: &ModelConfig) -> Result<Self> {
+        Self::build(config, |_, shape| Ok(kernels::tensor(vec![0.0; shape.elem_count()], shape)?))
+    }
+
+    /// Every tensor with its name, in one fixed order.
+    pub fn entries(&self) -> Vec<(String, &Tensor)> {
+        let mut entries = vec![("embedding".to_owned(), &self.embedding)];
+        for (layer, block) in self.blocks.iter().enumerate() {
+            let BlockWeights { attention_norm, qkv, qkv_bias, output, mlp_norm, gate_up, down } = block;
+            let mut push = |name: &str, tensor| entries.push((format!("layers.{layer}.{name}"), tensor));
+            push("attention_norm", attention_norm);
+            push("qkv", qkv);
+            qkv_bias.iter().for_each(|bias| push("qkv_bias", bias));
+            push("output", output);
+            push("mlp_norm", mlp_norm);
+            push("gate_up", gate_up);
+            push("down", down);
+        }
+        entries.push(("norm".to_owned(), &self.norm));
+        entries.extend(self.head.iter().map(|head| ("head".to_owned(), head)));
+        entries
+    }
+
+    /// The matrix that makes logits, `[v, w]`.
+    pub fn output_embedding(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// A copy that shares no storage: the reference policy.
+    pub fn deep_copy(&self, config: &ModelConfig) -> Result<Self> {
+        let entries = self.entries();
+        let mut tensors = entries.iter();
+        Self::build(config, |name, _| {
+            let (found, tensor) = tensors.next().ok_or_else(|| anyhow::anyhow!("no tensor {name}"))?;
+            debug_assert_eq!(found, name);
+            Ok(tensor.copy()?)
+        })
+    }
+
+    /// Sets every element to 0, in place.
+    pub fn clear(&self) -> Result<()> {
+        self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels::update(tensor, [], |values, []| values.fill(0.0))?))
+    }
+
+    /// Adds another set of the same shapes, in place.
+    pub fn add(&self, other: &Weights) -> Result<()> {
+        for ((_, target), (_, source)) in self.entries().into_iter().zip(other.entries()) {
+            kernels::update(target, [source], |target, [source]| target.iter_mut().zip(source).for_each(|(t, s)| *t += s))?;
+        }
+        Ok(())
+    }
+}

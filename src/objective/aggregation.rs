@@ -1,0 +1,121 @@
+//! How per-token losses become one number: a weight for each token, with the denominator known before any loss is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The mean that is taken over a mini-batch of sequences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Aggregation {
+    /// Over all tokens of the mini-batch.
+    TokenMean,
+    /// Over sequences, of the mean over each one's tokens.
+    SeqMeanTokenMean,
+    /// Over sequences, of the sum over each one's tokens.
+    SeqMeanTokenSum,
+    /// As the sum, divided by a constant length.
+    SeqMeanTokenSumNorm(usize),
+    /// The published code's: token mean within each logical micro-batch of N sequences, weighted by its share of the sequences. Independent
+    /// of how tokens are really packed.
+    MicrobatchTokenMean(usize),
+}
+
+impl Aggregation {
+    /// One weight per sequence, given to each of its tokens, so that the loss is `sum of weight * token loss`. Empty sequences weigh nothing.
+    pub fn sequence_weights(self, lengths: &[usize]) -> Vec<f32> {
+        let sequences = lengths.len() as f64;
+        let share = |denominator: f64| if denominator > 0.0 { (1.0 / denominator) as f32 } else { 0.0 };
+        match self {
+            Self::TokenMean => vec![share(lengths.iter().sum::<usize>() as f64); lengths.len()],
+            Self::SeqMeanTokenMean => lengths.iter().map(|length| share(sequences * *length as f64)).collect(),
+            Self::SeqMeanTokenSum => vec![share(sequences); lengths.len()],
+            Self::SeqMeanTokenSumNorm(norm) => vec![share(sequences * norm as f64); lengths.len()],
+            Self::MicrobatchTokenMean(size) => {
+                let micro_batch = |chunk: &[usize]| {
+                    let tokens: usize = chunk.iter().sum();
+                    vec![share(tokens as f64 * sequences / chunk.len() as f64); chunk.len()]
+                };
+                lengths.chunks(size).flat_map(micro_batch).collect()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Aggregation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TokenMean => f.write_str("token-mean"),
+            Self::SeqMeanTokenMean => f.write_str("seq-mean-token-mean"),
+            Self::SeqMeanTokenSum => f.write_str("seq-mean-token-sum"),
+            Self::SeqMeanTokenSumNorm(n) => write!(f, "seq-mean-token-sum-norm({n})"),
+            Self::MicrobatchTokenMean(n) => write!(f, "microbatch-token-mean({n})"),
+        }
+    }
+}
+
+impl FromStr for Aggregation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unknown = || {
+            let known = "token-mean, seq-mean-token-mean, seq-mean-token-sum, seq-mean-token-sum-norm(N), microbatch-token-mean(N)";
+            format!("unknown aggregation \"{text}\"; known are {known}")
+        };
+        let (name, argument) = match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
+            Some((name, argument)) => (name, Some(argument.trim().parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(unknown)?)),
+            None => (text, None),
+        };
+        match (name, argument) {
+            ("token-mean", None) => Ok(Self::TokenMean),
+            ("seq-mean-token-mean", None) => Ok(Self::SeqMeanTokenMean),
+            ("seq-mean-token-sum", None) => Ok(Self::SeqMeanTokenSum),
+            ("seq-mean-token-sum-norm", Some(n)) => Ok(Self::SeqMeanTokenSumNorm(n)),
+            ("microbatch-token-mean", Some(n)) => Ok(Self::MicrobatchTokenMean(n)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl TryFrom<String> for Aggregation {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Aggregation> for String {
+    fn from(aggregation: Aggregation) -> String {
+        aggregation.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, expected: &[f32]) {
+        let aggregation: Aggregation = name.parse().unwrap();
+        assert_eq!(aggregation.to_string(), name);
+        assert_eq!(aggregation.sequence_weights(&[1, 3, 4]), expected, "{name}");
+    }
+
+    #[test]
+    fn weights_equal_hand_worked_cases() {
+        check("token-mean", &[1.0 / 8.0; 3]);
+        check("seq-mean-token-mean", &[1.0 / 3.0, 1.0 / 9.0, 1.0 / 12.0]);
+        check("seq-mean-token-sum", &[1.0 / 3.0; 3]);
+        check("seq-mean-token-sum-norm(10)", &[1.0 / 30.0; 3]);
+        // Micro-batches (1, 3) and (4): means over 4 tokens each, weighted 2/3 and 1/3.
+        check("microbatch-token-mean(2)", &[1.0 / 6.0, 1.0 / 6.0, 1.0 / 12.0]);
+    }
+
+    #[test]
+    fn unknown_names_list_the_known_ones() {
+        for bad in ["mean", "token-mean(3)", "microbatch-token-mean", "microbatch-token-mean(0)"] {
+            assert!(bad.parse::<Aggregation>().unwrap_err().contains("known are token-mean"), "{bad}");
+        }
+    }
+}

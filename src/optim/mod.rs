@@ -1,0 +1,178 @@
+//! AdamW over f32 masters, the clip of the global gradient norm, and learning-rate schedules. Knows parameters and gradients, and nothing of
+//! where gradients come from.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::kernels::adamw;
+use crate::model::{ModelConfig, Weights};
+
+/// The optimizer's settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimSettings {
+    /// Learning rate after warm-up.
+    pub lr: f64,
+    /// Steps over which the learning rate rises linearly from 0.
+    pub warmup_steps: u64,
+    /// What it does after that.
+    pub schedule: Schedule,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Largest global gradient norm; 0 turns clipping off.
+    pub clip_norm: f64,
+    /// Parameters that stay as they are: names or beginnings of names, such as "layers.0.qkv".
+    pub freeze: Vec<String>,
+}
+
+impl Default for OptimSettings {
+    /// The published run's.
+    fn default() -> Self {
+        Self {
+            lr: 1e-6,
+            warmup_steps: 0,
+            schedule: Schedule::Constant,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            clip_norm: 1.0,
+            freeze: Vec::new(),
+        }
+    }
+}
+
+/// The course of the learning rate after warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// Stays.
+    Constant,
+    /// Falls linearly to 0 at the last step.
+    Linear,
+    /// Falls to 0 along half a cosine.
+    Cosine,
+}
+
+impl OptimSettings {
+    /// The learning rate of `step` (from 1) of `total`.
+    pub fn learning_rate(&self, step: u64, total: u64) -> f64 {
+        if step <= self.warmup_steps {
+            return self.lr * step as f64 / self.warmup_steps as f64;
+        }
+        let left = (total.saturating_sub(step) + 1) as f64 / total.saturating_sub(self.warmup_steps).max(1) as f64;
+        match self.schedule {
+            Schedule::Constant => self.lr,
+            Schedule::Linear => self.lr * left,
+            Schedule::Cosine => self.lr * 0.5 * (1.0 - (std::f64::consts::PI * left).cos()),
+        }
+    }
+
+    fn is_frozen(&self, name: &str) -> bool {
+        self.freeze.iter().any(|prefix| name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    }
+}
+
+/// AdamW's state.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    /// The settings.
+    pub settings: OptimSettings,
+    /// First moments, shaped as the weights.
+    pub first: Weights,
+    /// Second moments.
+    pub second: Weights,
+    /// Steps taken.
+    pub count: u64,
+}
+
+impl AdamW {
+    /// Zero moments. Names in `freeze` that match no parameter are errors.
+    pub fn new(settings: OptimSettings, config: &ModelConfig) -> Result<Self> {
+        let (first, second) = (Weights::zeros(config)?, Weights::zeros(config)?);
+        let names: Vec<String> = first.entries().into_iter().map(|(name, _)| name).collect();
+        for pattern in &settings.freeze {
+            let one = OptimSettings { freeze: vec![pattern.clone()], ..OptimSettings::default() };
+            if !names.iter().any(|name| one.is_frozen(name)) {
+                anyhow::bail!("optim.freeze: no parameter is called \"{pattern}\"; known are {}", names.join(", "));
+            }
+        }
+        Ok(Self { settings, first, second, count: 0 })
+    }
+
+    /// One update in place with learning rate `lr`. Gives the gradient's global norm before clipping (frozen parameters left out); a norm that
+    /// is not finite is an error and changes nothing.
+    pub fn step(&mut self, weights: &Weights, gradients: &Weights, lr: f64) -> Result<f64> {
+        let settings = &self.settings;
+        let trained = |name: &str| !settings.is_frozen(name);
+        let mut squares = 0.0;
+        for (name, gradient) in gradients.entries().into_iter().filter(|(name, _)| trained(name)) {
+            let sum = adamw::sum_of_squares(gradient)?;
+            anyhow::ensure!(sum.is_finite(), "the gradient of {name} is not finite; the weights were left as they were");
+            squares += sum;
+        }
+        let norm = squares.sqrt();
+        // PyTorch's clip_grad_norm_ adds 1e-6 to the norm.
+        let scale = if settings.clip_norm > 0.0 { (settings.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        self.count += 1;
+        let step = adamw::Step {
+            lr: lr as f32,
+            beta1: settings.beta1 as f32,
+            beta2: settings.beta2 as f32,
+            eps: settings.eps as f32,
+            weight_decay: settings.weight_decay as f32,
+            gradient_scale: scale as f32,
+            count: self.count,
+        };
+        let (weights, gradients) = (weights.entries(), gradients.entries());
+        let moments = self.first.entries().into_iter().zip(self.second.entries());
+        for (((name, weight), (_, gradient)), ((_, first), (_, second))) in weights.iter().zip(&gradients).zip(moments) {
+            if trained(name) {
+                adamw::step(weight, first, second, gradient, &step)?;
+            }
+        }
+        Ok(norm)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules_start_and_end_where_they_say() {
+        let settings = |schedule| OptimSettings { lr: 2.0, warmup_steps: 4, schedule, ..OptimSettings::default() };
+        assert_eq!(settings(Schedule::Constant).learning_rate(1, 10), 0.5);
+        assert_eq!(settings(Schedule::Constant).learning_rate(10, 10), 2.0);
+        assert_eq!(settings(Schedule::Linear).learning_rate(5, 10), 2.0);
+        assert!((settings(Schedule::Linear).learning_rate(10, 10) - 2.0 / 6.0).abs() < 1e-12);
+        assert_eq!(settings(Schedule::Cosine).learning_rate(5, 10), 2.0);
+        assert!(settings(Schedule::Cosine).learning_rate(10, 10) < 0.15);
+    }
+
+    #[test]
+    fn a_step_equals_the_formula_worked_by_hand() -> Result<()> {
+        let config = ModelConfig::parse(
+            r#"{"model_type": "llama", "hidden_size": 2, "intermediate_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1,
+            "vocab_size": 1, "max_position_embeddings": 4, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": true}"#,
+        )?;
+        let (weights, gradients) = (Weights::zeros(&config)?, Weights::zeros(&config)?);
+        let set = |w: &Weights, values: [f32; 2]| crate::kernels::update(&w.norm, [], |x, []| x.copy_from_slice(&values));
+        set(&weights, [1.0, -2.0])?;
+        set(&gradients, [3.0, 4.0])?;
+        let settings = OptimSettings { weight_decay: 0.1, freeze: vec!["layers.0".into()], ..OptimSettings::default() };
+        let mut optimizer = AdamW::new(settings, &config)?;
+        assert_eq!(optimizer.step(&weights, &gradients, 0.01)?, 5.0);
+        // Clipped gradient (0.6, 0.8): the first step moves each element by lr, after the decay of lr * 0.1.
+        let found = weights.norm.to_vec1::<f32>()?;
+        let expected = [1.0 * 0.999 - 0.01, -2.0 * 0.999 - 0.01];
+        assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6), "{found:?}");
+        Ok(())
+    }
+}

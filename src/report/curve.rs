@@ -1,0 +1,165 @@
+//! One picture of a run, as SVG: accuracy on the training example, accuracy on held-out problems, the step at which the first saturates, and what
+//! the second does after it.
+//!
+//! Drawn by hand rather than with plotters: its backends take whole pixels, so that smooth curves become stairs in a vector picture, and it has
+//! neither labels at the ends of lines that keep clear of each other, nor gaps where a value is not a number, nor room for a caption.
+
+use super::frame::Frame;
+use super::series::{EndLabel, Mark, Series, draw_labels, pieces};
+use super::svg::{Canvas, Stroke, Type};
+use super::text::text_width;
+use super::words::{draw_caption, draw_heading, draw_notes};
+use crate::eval::statistics::{Estimate, SATURATION_WINDOW};
+
+/// The accuracy at one evaluation, with its interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// The training step evaluated; 0 is the base model.
+    pub step: u32,
+    /// Accuracy, 0 to 1.
+    pub value: f64,
+    /// The lower end of its 95% interval.
+    pub low: f64,
+    /// The upper end of its 95% interval.
+    pub high: f64,
+}
+
+impl Point {
+    /// An estimate at a step.
+    pub fn new(step: u32, estimate: Estimate) -> Self {
+        let Estimate { mean, low, high } = estimate;
+        Self { step, value: mean, low, high }
+    }
+}
+
+/// What the picture shows. Values that are not finite are gaps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Curve {
+    /// What was done, in a few words.
+    pub title: String,
+    /// Model, algorithm, data: what one needs to know to read the numbers.
+    pub subtitle: String,
+    /// One sentence that says what the picture shows.
+    pub caption: String,
+    /// Accuracy on the training example by step, in order of steps.
+    pub train: Vec<(u32, f32)>,
+    /// Held-out accuracy of greedy responses, in order of steps.
+    pub greedy: Vec<Point>,
+    /// Held-out accuracy of sampled responses, in order of steps.
+    pub sampled: Vec<Point>,
+    /// Where the train accuracy saturates.
+    pub saturation_step: Option<u32>,
+}
+
+pub(super) const WIDTH: f64 = 900.0;
+pub(super) const HEIGHT: f64 = 520.0;
+pub(super) const SIDE: f64 = 24.0;
+/// Height of the strip above the plot that names its regions.
+const STRIP: f64 = 22.0;
+
+const INK: &str = "#1f2630";
+pub(super) const QUIET: &str = "#5d6672";
+const SHADE: &str = "#f6f3e8";
+const BASE_LINE: Stroke = Mark::Level.stroke();
+pub(super) const PLAIN: Type = Type { size: 13.0, color: INK, anchor: "start", weight: 400 };
+
+/// Draws the picture, 900 x 520 pixels.
+pub fn svg(curve: &Curve) -> String {
+    let mut canvas = Canvas::new(WIDTH, HEIGHT, &curve.title, &curve.caption);
+    let top = draw_heading(&mut canvas, curve);
+    let bottom = draw_caption(&mut canvas, curve);
+    let frame = Frame { left: 78.0, right: WIDTH - 190.0, top: top + 34.0, bottom: bottom - 52.0, last_step: last_step(curve) };
+    let smoothed = smoothed(&curve.train);
+    // Drawn in this order: the headline, greedy, lies on top.
+    let series = [
+        Series::train(&smoothed, &frame),
+        Series::held_out(Mark::Diamond, &curve.sampled, &frame),
+        Series::held_out(Mark::Dot, &curve.greedy, &frame),
+    ];
+
+    shade_after_saturation(&mut canvas, curve, &frame);
+    frame.draw(&mut canvas, "training step", "accuracy");
+    draw_notes(&mut canvas, curve, &frame);
+    let base = draw_base(&mut canvas, curve, &frame);
+    for series in &series {
+        series.draw_band(&mut canvas);
+    }
+    draw_raw_train(&mut canvas, curve, &frame);
+    mark_saturation(&mut canvas, curve, &frame);
+    for series in &series {
+        series.draw_line(&mut canvas);
+    }
+    let labels: Vec<EndLabel> = series.iter().filter_map(Series::label).chain(base).collect();
+    draw_labels(&mut canvas, &frame, &labels);
+    canvas.finish()
+}
+
+/// The last step that anything is known of; at least 1, so that the plane has a width.
+fn last_step(curve: &Curve) -> u32 {
+    let train = curve.train.iter().map(|&(step, _)| step);
+    let held_out = curve.greedy.iter().chain(&curve.sampled).map(|point| point.step);
+    let steps = train.chain(held_out).chain(curve.saturation_step);
+    steps.max().unwrap_or(0).max(1)
+}
+
+/// The mean of the last [`SATURATION_WINDOW`] finite accuracies, fewer at the start: what saturation is judged by. A gap stays a gap.
+fn smoothed(train: &[(u32, f32)]) -> Vec<(u32, f64)> {
+    let mean_until = |index: usize| {
+        let (step, accuracy) = train[index];
+        let window = &train[(index + 1).saturating_sub(SATURATION_WINDOW)..=index];
+        let finite = || window.iter().map(|&(_, accuracy)| f64::from(accuracy)).filter(|a| a.is_finite());
+        let mean = finite().sum::<f64>() / finite().count() as f64;
+        (step, if accuracy.is_finite() { mean } else { f64::NAN })
+    };
+    (0..train.len()).map(mean_until).collect()
+}
+
+/// The region after saturation, up into the strip where its name stands. It lies under the grid.
+fn shade_after_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
+    if let Some(step) = curve.saturation_step {
+        let (x, top) = (frame.x(step), frame.top - STRIP);
+        let corners = [(x, top), (frame.right, top), (frame.right, frame.bottom), (x, frame.bottom)];
+        canvas.area(&corners, SHADE, 1.0);
+    }
+}
+
+/// The line at saturation and its label, which stands on the side that has room for it.
+fn mark_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
+    let Some(step) = curve.saturation_step else {
+        return;
+    };
+    let (x, top) = (frame.x(step), frame.top - STRIP);
+    let line = Stroke { dashes: "5 4", ..Stroke::solid(INK, 1.2) };
+    canvas.path(&[(x, top), (x, frame.bottom)], line);
+    let label = format!("train accuracy saturates at step {step}");
+    let needed = text_width(&label, PLAIN.size) + 10.0;
+    let to_right = x + needed <= frame.right;
+    let style = Type { weight: 700, anchor: if to_right { "start" } else { "end" }, ..PLAIN };
+    let side = if to_right { 7.0 } else { -7.0 };
+    canvas.text((x + side, top + 15.0), style, &label);
+}
+
+/// The base model's greedy accuracy as a level to compare with, and its label. A run of one evaluation is nothing but its base.
+fn draw_base(canvas: &mut Canvas, curve: &Curve, frame: &Frame) -> Option<EndLabel> {
+    let base = curve.greedy.first().filter(|base| base.step == 0 && base.value.is_finite())?;
+    if curve.greedy.len() < 2 {
+        return None;
+    }
+    let y = frame.y(base.value);
+    canvas.path(&[(frame.x(0), y), (frame.right, y)], BASE_LINE);
+    Some(EndLabel::new("base, greedy", base.value, Mark::Level, (frame.right, y)))
+}
+
+/// Every step's accuracy, faint, under its mean.
+fn draw_raw_train(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
+    let place = |&(step, accuracy): &(u32, f32)| (frame.x(step), frame.y(f64::from(accuracy)));
+    let points: Vec<_> = curve.train.iter().map(place).collect();
+    let stroke = Stroke { opacity: 0.35, ..Stroke::solid(Mark::Line.color(), 1.0) };
+    for piece in pieces(&points) {
+        canvas.path(piece, stroke);
+    }
+}
+
+#[cfg(test)]
+#[path = "curve_tests.rs"]
+mod tests;

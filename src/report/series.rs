@@ -1,0 +1,190 @@
+//! The lines of the picture: how each looks, where it breaks, and the label at its end, which does a legend's work.
+
+use super::curve::Point;
+use super::frame::Frame;
+use super::labels::spread;
+use super::svg::{Canvas, Stroke, Type};
+
+/// What a line stands for, and thereby how it is drawn. The colours are Okabe and Ito's vermilion, blue and bluish green, told apart with any
+/// common colour vision; where they are not printed, the markers still differ.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Mark {
+    /// The training example: a line without markers, a value every step.
+    Line,
+    /// Held-out, greedy.
+    Dot,
+    /// Held-out, sampled.
+    Diamond,
+    /// A level to compare with.
+    Level,
+}
+
+impl Mark {
+    pub const fn color(self) -> &'static str {
+        match self {
+            Self::Line => "#d55e00",
+            Self::Dot => "#0072b2",
+            Self::Diamond => "#009e73",
+            Self::Level => "#7a8490",
+        }
+    }
+
+    /// The same hue, dark enough to read as text on white.
+    const fn text_color(self) -> &'static str {
+        match self {
+            Self::Line => "#b04a00",
+            Self::Dot => "#005a8e",
+            Self::Diamond => "#00734f",
+            Self::Level => "#5d6672",
+        }
+    }
+
+    pub const fn stroke(self) -> Stroke {
+        let (width, dashes) = match self {
+            Self::Line => (2.0, ""),
+            Self::Dot | Self::Diamond => (2.4, ""),
+            Self::Level => (1.3, "1.5 4"),
+        };
+        Stroke { color: self.color(), width, opacity: 1.0, dashes }
+    }
+
+    fn draw_at(self, canvas: &mut Canvas, place: (f64, f64), radius: f64, rim: &str) {
+        match self {
+            Self::Dot => canvas.dot(place, radius, self.color(), rim),
+            Self::Diamond => canvas.diamond(place, radius, self.color(), rim),
+            Self::Line | Self::Level => {}
+        }
+    }
+}
+
+/// One line with its band, in pixels. A y that is not finite is a gap.
+pub(super) struct Series {
+    mark: Mark,
+    points: Vec<(f64, f64)>,
+    /// x, low, high.
+    band: Vec<(f64, f64, f64)>,
+    label: Option<EndLabel>,
+}
+
+impl Series {
+    /// Accuracy on the training example.
+    pub fn train(accuracy: &[(u32, f64)], frame: &Frame) -> Self {
+        let values = accuracy.iter().copied();
+        Self::new("training example", Mark::Line, values, frame)
+    }
+
+    /// Accuracy on held-out problems with its band.
+    pub fn held_out(mark: Mark, evaluations: &[Point], frame: &Frame) -> Self {
+        let name = if mark == Mark::Dot { "held-out, greedy" } else { "held-out, sampled" };
+        let values = evaluations.iter().map(|point| (point.step, point.value));
+        let mut series = Self::new(name, mark, values, frame);
+        series.band = evaluations
+            .iter()
+            .map(|point| {
+                // No value, no interval, whatever the ends say.
+                let low = if point.value.is_finite() { point.low } else { f64::NAN };
+                (frame.x(point.step), frame.y(low), frame.y(point.high))
+            })
+            .collect();
+        series
+    }
+
+    fn new(name: &'static str, mark: Mark, values: impl Iterator<Item = (u32, f64)> + Clone, frame: &Frame) -> Self {
+        let place = |(step, value): (u32, f64)| (frame.x(step), frame.y(value));
+        let last = values.clone().filter(|(_, value)| value.is_finite()).last();
+        Self {
+            mark,
+            points: values.map(place).collect(),
+            band: Vec::new(),
+            label: last.map(|last| EndLabel::new(name, last.1, mark, place(last))),
+        }
+    }
+
+    pub fn label(&self) -> Option<EndLabel> {
+        self.label
+    }
+
+    /// The 95% band, for each stretch without gaps; at one evaluation alone, an error bar.
+    pub fn draw_band(&self, canvas: &mut Canvas) {
+        let whole = |stretch: &&[(f64, f64, f64)]| !stretch.is_empty();
+        let gap = |&(_, low, high): &(f64, f64, f64)| !(low.is_finite() && high.is_finite());
+        for stretch in self.band.split(gap).filter(whole) {
+            let upper = stretch.iter().map(|&(x, _, high)| (x, high));
+            let lower = stretch.iter().map(|&(x, low, _)| (x, low));
+            let outline: Vec<_> = upper.chain(lower.rev()).collect();
+            if stretch.len() == 1 {
+                let bar = Stroke { opacity: 0.4, ..Stroke::solid(self.mark.color(), 4.0) };
+                canvas.path(&outline, bar);
+            } else {
+                canvas.area(&outline, self.mark.color(), 0.16);
+            }
+        }
+    }
+
+    /// The line, with a marker at each evaluation unless they would touch.
+    pub fn draw_line(&self, canvas: &mut Canvas) {
+        for piece in pieces(&self.points) {
+            canvas.path(piece, self.mark.stroke());
+        }
+        let span = match (self.points.first(), self.points.last()) {
+            (Some(first), Some(last)) => last.0 - first.0,
+            _ => return,
+        };
+        if span >= 11.0 * self.points.len().saturating_sub(1) as f64 {
+            for &place in self.points.iter().filter(|(_, y)| y.is_finite()) {
+                self.mark.draw_at(canvas, place, 4.0, "#ffffff");
+            }
+        }
+    }
+}
+
+/// The stretches of points without gaps.
+pub(super) fn pieces(points: &[(f64, f64)]) -> impl Iterator<Item = &[(f64, f64)]> {
+    points.split(|(_, y)| !y.is_finite()).filter(|piece| !piece.is_empty())
+}
+
+/// A line's last value and name, to stand right of the plot.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct EndLabel {
+    name: &'static str,
+    value: f64,
+    mark: Mark,
+    /// Where the line ends.
+    end: (f64, f64),
+}
+
+impl EndLabel {
+    pub fn new(name: &'static str, value: f64, mark: Mark, end: (f64, f64)) -> Self {
+        Self { name, value, mark, end }
+    }
+}
+
+/// Sets the labels in a column, each as near to the end of its line as the others allow. A thin lead joins those that moved, unless the line ended
+/// long before; the marker before the text says whose it is.
+pub(super) fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[EndLabel]) {
+    let wanted: Vec<f64> = labels.iter().map(|label| label.end.1).collect();
+    let placed = spread(&wanted, 19.0, frame.top, frame.bottom - 2.0);
+    for (label, y) in labels.iter().zip(placed) {
+        let color = label.mark.color();
+        let key = frame.right + 17.0;
+        let (end_x, end_y) = label.end;
+        if (y - end_y).abs() > 1.5 && frame.right - end_x < 60.0 {
+            let lead = Stroke { opacity: 0.6, ..Stroke::solid(color, 0.9) };
+            let lead_from = (end_x + 6.0, end_y);
+            canvas.path(&[lead_from, (key - 4.0, y)], lead);
+        }
+        canvas.path(&[(key, y), (key + 14.0, y)], label.mark.stroke());
+        label.mark.draw_at(canvas, (key + 7.0, y), 3.0, color);
+        let style = Type { size: 12.5, color: label.mark.text_color(), anchor: "start", weight: 400 };
+        let value = percent(label.value);
+        let name = format!(" {}", label.name);
+        let spans = [(700, value.as_str()), (400, name.as_str())];
+        canvas.spans((key + 19.0, y + 4.3), style, &spans, 0.0);
+    }
+}
+
+/// `88.9%`, and the ends of the scale without decimals.
+fn percent(share: f64) -> String {
+    let text = format!("{:.1}", 100.0 * share);
+    format!("{}%", text.strip_suffix(".0").filter(|t| *t == "0" || *t == "100").unwrap_or(&text))
+}

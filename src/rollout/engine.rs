@@ -1,0 +1,420 @@
+//! The engine: each lane schedules, computes and samples its share of the requests until all have ended.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Result, ensure};
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::pages::Pages;
+use super::request::{Request, SamplingSettings};
+use super::scheduler::{Admission, Scheduler, Sequence};
+use crate::flow::{Completion, Finish};
+use crate::kernels;
+use crate::kernels::attention::BLOCK;
+use crate::kernels::head;
+use crate::lanes::Lanes;
+use crate::model::decoder::Cache;
+use crate::model::{Decoder, Packed};
+
+/// Rows of logits held at once.
+const LOGIT_ROWS: usize = 256;
+
+/// The engine's limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EngineSettings {
+    /// Most sequences that run at once, over all lanes.
+    pub max_running: usize,
+    /// Most memory for the key/value cache, over all lanes, in MiB.
+    pub kv_cache_mib: usize,
+    /// Most prompt tokens computed in one pass.
+    pub prefill_tokens: usize,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self { max_running: 256, kv_cache_mib: 4096, prefill_tokens: 2048 }
+    }
+}
+
+/// What happened to a request, told as it happens, from any lane.
+#[derive(Clone, Copy, Debug)]
+pub enum Event {
+    /// A token was sampled.
+    Token {
+        /// The request's number.
+        request: usize,
+        /// The token.
+        token: u32,
+    },
+    /// The response is complete.
+    Finished {
+        /// The request's number.
+        request: usize,
+        /// Its length in tokens.
+        tokens: usize,
+    },
+}
+
+/// Samples responses with a decoder.
+pub struct Engine<'a> {
+    /// The model.
+    pub decoder: &'a Decoder,
+    /// Where sequences are dealt to.
+    pub lanes: &'a Lanes,
+    /// The limits.
+    pub settings: &'a EngineSettings,
+    /// Tokens that end a response.
+    pub end_tokens: &'a [u32],
+    /// Token ids from here on have no text and are never sampled.
+    pub vocabulary: usize,
+}
+
+impl Engine<'_> {
+    /// Samples one completion per request, in the order of the requests.
+    pub fn generate(&self, requests: &[Request], sampling: &SamplingSettings, observe: &(dyn Fn(Event) + Sync)) -> Result<Vec<Completion>> {
+        let window = self.decoder.config.window;
+        for request in requests {
+            let length = request.ids.len();
+            ensure!(length > 0, "a prompt without tokens cannot be continued");
+            ensure!(request.max_new > 0, "a response of at most 0 tokens was asked for; max_new must be at least 1");
+            ensure!(
+                length + request.max_new <= window,
+                "a prompt of {length} tokens and up to {} new ones do not fit the model's window of {window}; lower max_new",
+                request.max_new
+            );
+        }
+        let lanes = self.lanes.count();
+        let dealt = self.lanes.run(|lane| {
+            let own: Vec<usize> = (lane..requests.len()).step_by(lanes).collect();
+            Lane::new(self, requests, &own, sampling, observe)?.run()
+        })?;
+        let mut completions: Vec<Option<Completion>> = vec![None; requests.len()];
+        for (lane, done) in dealt.into_iter().enumerate() {
+            done.into_iter().enumerate().for_each(|(i, completion)| completions[lane + i * lanes] = Some(completion));
+        }
+        completions.into_iter().map(|completion| completion.ok_or_else(|| anyhow::anyhow!("a request was not answered"))).collect()
+    }
+}
+
+/// One lane's share of a call.
+struct Lane<'a> {
+    engine: &'a Engine<'a>,
+    requests: &'a [Request],
+    /// Numbers of the lane's requests in `requests`.
+    own: &'a [usize],
+    sampling: &'a SamplingSettings,
+    observe: &'a (dyn Fn(Event) + Sync),
+    prompts: Vec<Arc<[u32]>>,
+    scheduler: Scheduler,
+    cache: Cache,
+    /// Scaled logits `[1, v]` after each resident prompt.
+    prompt_logits: HashMap<usize, Tensor>,
+    completions: Vec<Completion>,
+}
+
+impl<'a> Lane<'a> {
+    fn new(
+        engine: &'a Engine<'a>,
+        requests: &'a [Request],
+        own: &'a [usize],
+        sampling: &'a SamplingSettings,
+        observe: &'a (dyn Fn(Event) + Sync),
+    ) -> Result<Self> {
+        let (mut prompts, mut numbers, mut of_request) = (Vec::<Arc<[u32]>>::new(), HashMap::<&[u32], usize>::new(), Vec::new());
+        for request in own.iter().map(|r| &requests[*r]) {
+            of_request.push(*numbers.entry(&request.ids).or_insert_with(|| {
+                prompts.push(request.ids.clone());
+                prompts.len() - 1
+            }));
+        }
+        let max_new = own.iter().map(|r| requests[*r].max_new).max().unwrap_or(0);
+        let max_running = engine.settings.max_running.div_ceil(engine.lanes.count()).max(1);
+        let blocks = engine.blocks(&prompts, max_running.min(own.len()), max_new)?;
+        let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
+        Ok(Self {
+            engine,
+            requests,
+            own,
+            sampling,
+            observe,
+            scheduler: Scheduler::new(blocks, max_running, &lengths, &of_request),
+            cache: engine.decoder.cache(blocks)?,
+            prompts,
+            prompt_logits: HashMap::new(),
+            completions: vec![Completion { ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length }; own.len()],
+        })
+    }
+
+    fn run(mut self) -> Result<Vec<Completion>> {
+        while !self.scheduler.is_done() {
+            let admission = self.scheduler.admit();
+            self.start(&admission)?;
+            self.scheduler.make_room();
+            self.advance()?;
+        }
+        tracing::debug!(requests = self.own.len(), preemptions = self.scheduler.preemptions, "lane done");
+        Ok(self.completions)
+    }
+
+    /// Computes new prompts, restores preempted sequences, and samples the next token of every admitted sequence.
+    fn start(&mut self, admission: &Admission) -> Result<()> {
+        for group in by_tokens(&admission.prefill, self.engine.settings.prefill_tokens, |(prompt, _)| self.prompts[*prompt].len()) {
+            let sequences: Vec<(&[u32], &[u32])> =
+                group.iter().map(|(prompt, table)| (&*self.prompts[*prompt], table.as_slice())).collect();
+            let logits = self.prefill(&sequences)?;
+            for (row, (prompt, _)) in group.iter().enumerate() {
+                self.prompt_logits.insert(*prompt, logits.narrow(0, row, 1)?.contiguous()?);
+            }
+        }
+        self.cache.copy_blocks(&admission.copies, self.engine.decoder)?;
+        for sequences in admission.fresh.chunks(LOGIT_ROWS) {
+            let rows = sequences.iter().map(|sequence| &self.prompt_logits[&sequence.prompt]).collect::<Vec<_>>();
+            let logits = Tensor::cat(&rows, 0)?.contiguous()?;
+            self.sample(sequences, &logits)?;
+        }
+        for sequence in &admission.restored {
+            let tokens = [&self.prompts[sequence.prompt], self.completions[sequence.request].ids.as_slice()].concat();
+            let logits = self.prefill(&[(&tokens, &sequence.table)])?;
+            self.sample(std::slice::from_ref(sequence), &logits)?;
+        }
+        let scheduler = &self.scheduler;
+        self.prompt_logits.retain(|prompt, _| scheduler.is_resident(*prompt));
+        Ok(())
+    }
+
+    /// Computes whole sequences into their blocks; scaled logits after each one's last token.
+    fn prefill(&self, sequences: &[(&[u32], &[u32])]) -> Result<Tensor> {
+        let (mut packed, mut slots, mut last) = (Packed::new(), Vec::new(), Vec::new());
+        for (tokens, table) in sequences {
+            last.push(packed.push_segment(tokens, 0, 0..0).end as u32 - 1);
+            slots.extend((0..tokens.len()).map(|t| slot(table, t)));
+        }
+        let hidden = self.engine.decoder.prefill(&packed, &self.cache, &slots)?;
+        self.engine.decoder.logits(&hidden, &last, self.sampling.divisor())
+    }
+
+    /// Computes the newest token of every running sequence and samples the next.
+    fn advance(&mut self) -> Result<()> {
+        let running = self.scheduler.running.clone();
+        if running.is_empty() {
+            return Ok(());
+        }
+        let tokens: Vec<u32> = running.iter().map(|sequence| self.completions[sequence.request].ids[sequence.generated - 1]).collect();
+        let counts: Vec<usize> = running.iter().map(|sequence| self.prompts[sequence.prompt].len() + sequence.generated).collect();
+        let tables: Vec<&[u32]> = running.iter().map(|sequence| sequence.table.as_slice()).collect();
+        let slots: Vec<u32> = tables.iter().zip(&counts).map(|(table, count)| slot(table, count - 1)).collect();
+        let hidden = self.engine.decoder.decode(&tokens, &counts, &tables, &slots, &self.cache)?;
+        for (index, sequences) in running.chunks(LOGIT_ROWS).enumerate() {
+            let first = (index * LOGIT_ROWS) as u32;
+            let rows: Vec<u32> = (first..first + sequences.len() as u32).collect();
+            let logits = self.engine.decoder.logits(&hidden, &rows, self.sampling.divisor())?;
+            self.sample(sequences, &logits)?;
+        }
+        Ok(())
+    }
+
+    /// Chooses one token per sequence from its row of scaled logits, records it, and ends what is complete.
+    fn sample(&mut self, sequences: &[Sequence], logits: &Tensor) -> Result<()> {
+        let width = logits.dim(1)?;
+        let limit = self.engine.vocabulary.min(width);
+        let chosen: Vec<u32> = kernels::read([logits], |[logits]| {
+            let rows = logits.chunks_exact(width).zip(sequences);
+            rows.map(|(row, sequence)| {
+                let request = &self.requests[self.own[sequence.request]];
+                self.sampling.choose(&row[..limit], request, self.completions[sequence.request].ids.len())
+            })
+            .collect()
+        })?;
+        let scores = head::forward(logits, &chosen)?;
+        for ((sequence, token), logprob) in sequences.iter().zip(chosen).zip(scores.logprobs) {
+            ensure!(logprob.is_finite(), "the model's logits are not finite; the weights are broken or training has diverged");
+            self.record(sequence.request, token, logprob);
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, request: usize, token: u32, logprob: f32) {
+        let completion = &mut self.completions[request];
+        completion.ids.push(token);
+        completion.logprobs.push(logprob);
+        (self.observe)(Event::Token { request: self.own[request], token });
+        let tokens = completion.ids.len();
+        let ended = self.engine.end_tokens.contains(&token);
+        if ended {
+            completion.finish = Finish::Stop;
+        }
+        if ended || tokens >= self.requests[self.own[request]].max_new {
+            self.scheduler.finish(request);
+            (self.observe)(Event::Finished { request: self.own[request], tokens });
+        } else if let Some(sequence) = self.scheduler.running.iter_mut().find(|sequence| sequence.request == request) {
+            sequence.generated = tokens;
+        }
+    }
+}
+
+impl Engine<'_> {
+    /// Blocks of a lane's cache: what its sequences can use at most, within the memory allowed, and at least what the longest one needs.
+    fn blocks(&self, prompts: &[Arc<[u32]>], running: usize, max_new: usize) -> Result<usize> {
+        let config = &self.decoder.config;
+        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+        let least = Pages::blocks_for(longest + max_new) + 1;
+        let wanted = running * least + prompts.iter().map(|prompt| Pages::blocks_for(prompt.len())).sum::<usize>();
+        let block_bytes = config.layers * 2 * config.heads.key_value * config.heads.width * BLOCK * size_of::<f32>();
+        let allowed = (self.settings.kv_cache_mib << 20) / self.lanes.count() / block_bytes;
+        ensure!(
+            least <= allowed,
+            "one sequence of {} tokens needs {} MiB of key/value cache, allowed are {} a lane; raise rollout.kv_cache_mib or lower max_new",
+            longest + max_new,
+            (least * block_bytes) >> 20,
+            (self.settings.kv_cache_mib) / self.lanes.count()
+        );
+        Ok(wanted.clamp(least, allowed))
+    }
+}
+
+/// Where token number `t` of a sequence lies in the cache.
+fn slot(table: &[u32], t: usize) -> u32 {
+    table[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32
+}
+
+/// Consecutive items whose sizes add up to at most `budget` (one item at least).
+fn by_tokens<T>(items: &[T], budget: usize, size: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let (mut groups, mut start, mut total) = (Vec::new(), 0, 0);
+    for (index, item) in items.iter().enumerate() {
+        if index > start && total + size(item) > budget {
+            groups.push(&items[start..index]);
+            (start, total) = (index, 0);
+        }
+        total += size(item);
+    }
+    if start < items.len() {
+        groups.push(&items[start..]);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::Purpose;
+    use crate::kernels::sample::Filter;
+    use crate::model::{ModelConfig, initial};
+
+    fn decoder() -> Decoder {
+        let config = ModelConfig::parse(
+            r#"{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 61, "max_position_embeddings": 200, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
+            "tie_word_embeddings": true}"#,
+        )
+        .unwrap();
+        let weights = initial::random(&config, 1, 0.3).unwrap();
+        Decoder::new(config, weights).unwrap()
+    }
+
+    fn requests() -> Vec<Request> {
+        let prompts: [Arc<[u32]>; 3] = [vec![1, 2, 3].into(), vec![4; 35].into(), vec![5; 16].into()];
+        let request = |r: u32| Request {
+            ids: prompts[r as usize % 3].clone(),
+            max_new: 40,
+            purpose: Purpose::Sampling,
+            step: 7,
+            prompt: r % 3,
+            sample: r / 3,
+        };
+        (0..24).map(request).collect()
+    }
+
+    fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: EngineSettings, temperature: f32) -> Vec<Completion> {
+        let sampling = SamplingSettings { temperature, filter: Filter::default(), seed: 3 };
+        let lanes = Lanes::new(lanes).unwrap();
+        let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+        engine.generate(requests, &sampling, &|_| ()).unwrap()
+    }
+
+    /// Batch size, lanes, a cache so small that sequences are preempted, order: none changes a token or a bit of a log-probability.
+    #[test]
+    fn a_response_depends_on_its_address_alone() {
+        let (decoder, requests) = (decoder(), requests());
+        let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
+        assert!(expected.iter().any(|c| c.finish == Finish::Stop) && expected.iter().any(|c| c.finish == Finish::Length));
+        assert!(expected.iter().all(|c| c.ids.iter().all(|id| *id < 60)), "rows without a token are never sampled");
+        let (one, tight) = (
+            EngineSettings { max_running: 1, ..Default::default() },
+            EngineSettings { prefill_tokens: 1, max_running: 7, ..Default::default() },
+        );
+        for (lanes, settings) in [(1, one), (3, tight), (2, EngineSettings::default())] {
+            assert_eq!(generate(&decoder, &requests, lanes, settings.clone(), 0.8), expected, "{lanes} lanes, {settings:?}");
+        }
+        let mut reversed = requests.clone();
+        reversed.reverse();
+        let mut found = generate(&decoder, &reversed, 2, EngineSettings::default(), 0.8);
+        found.reverse();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn preemption_changes_no_token() {
+        let (decoder, requests) = (decoder(), requests());
+        let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
+        let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), seed: 3 };
+        let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
+        let engine = Engine { decoder: &decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+        let own: Vec<usize> = (0..requests.len()).collect();
+        let mut lane = Lane::new(&engine, &requests, &own, &sampling, &|_| ()).unwrap();
+        let lengths: Vec<usize> = lane.prompts.iter().map(|prompt| prompt.len()).collect();
+        let of_request: Vec<usize> = (0..requests.len()).map(|r| r % 3).collect();
+        lane.scheduler = Scheduler::new(9, 16, &lengths, &of_request);
+        while !lane.scheduler.is_done() {
+            let admission = lane.scheduler.admit();
+            lane.start(&admission).unwrap();
+            lane.scheduler.make_room();
+            lane.advance().unwrap();
+        }
+        assert!(lane.scheduler.preemptions > 0, "the cache was small enough to preempt");
+        assert_eq!(lane.completions, expected);
+    }
+
+    /// Many different prompts in one round: each response is what its prompt alone gives.
+    #[test]
+    fn different_prompts_do_not_disturb_each_other() {
+        let decoder = decoder();
+        let request = |r: u32| {
+            let ids: Vec<u32> = (0..3 + r % 30).map(|i| (i * 7 + r * 3) % 60).collect();
+            Request { ids: ids.into(), max_new: 40, purpose: Purpose::Evaluation, step: 0, prompt: r, sample: 0 }
+        };
+        let requests: Vec<Request> = (0..50).map(request).collect();
+        let together = generate(&decoder, &requests, 2, EngineSettings::default(), 0.8);
+        for (request, expected) in requests.iter().zip(together) {
+            assert_eq!(generate(&decoder, std::slice::from_ref(request), 1, EngineSettings::default(), 0.8), [expected]);
+        }
+    }
+
+    /// The smoke alarm of RL training: with the same weights, sampler and trainer agree to the bit.
+    #[test]
+    fn the_trainer_scores_what_the_sampler_recorded() {
+        let (decoder, requests) = (decoder(), requests());
+        let completions = generate(&decoder, &requests, 2, EngineSettings::default(), 0.8);
+        let groups = requests.iter().zip(&completions).map(|(request, completion)| (&*request.ids, vec![completion.ids.as_slice()]));
+        let scores = decoder.score(&Packed::of_responses(groups), 0.8).unwrap();
+        let recorded: Vec<f32> = completions.iter().flat_map(|completion| completion.logprobs.clone()).collect();
+        assert_eq!(scores.logprobs, recorded);
+    }
+
+    #[test]
+    fn greedy_ignores_the_seed_and_equals_the_likeliest() {
+        let (decoder, requests) = (decoder(), requests());
+        let completions = generate(&decoder, &requests, 2, EngineSettings::default(), 0.0);
+        assert_eq!(completions[0], completions[3], "same prompt, another sample");
+        let hidden = {
+            let mut packed = Packed::new();
+            packed.push_segment(&requests[0].ids, 0, 0..0);
+            decoder.hidden(&packed).unwrap()
+        };
+        let logits = decoder.logits(&hidden, &[2], 1.0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let best = (0..60).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
+        assert_eq!(completions[0].ids[0], best as u32);
+    }
+}

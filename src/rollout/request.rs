@@ -1,0 +1,57 @@
+//! What is asked of the engine.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::draw::{Draw, Purpose};
+use crate::kernels::sample::{self, Filter};
+
+/// How tokens are chosen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplingSettings {
+    /// Logits are divided by this; 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Which tokens may be drawn.
+    pub filter: Filter,
+    /// Seed of every draw.
+    pub seed: u64,
+}
+
+impl SamplingSettings {
+    /// The likeliest token each time.
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, filter: Filter::default(), seed: 0 }
+    }
+
+    /// What logits are divided by: greedy decoding reports log-probabilities at temperature 1.
+    pub fn divisor(&self) -> f32 {
+        if self.temperature > 0.0 { self.temperature } else { 1.0 }
+    }
+
+    /// The token for a request's next position, from a row of scaled logits.
+    pub fn choose(&self, row: &[f32], request: &Request, position: usize) -> u32 {
+        if self.temperature == 0.0 {
+            return sample::greedy(row);
+        }
+        let uniform = Draw::uniform(self.seed, request.purpose, request.step, request.prompt, request.sample, position as u32);
+        sample::draw(row, &self.filter, uniform)
+    }
+}
+
+/// One response to be sampled. `purpose`, `step`, `prompt` and `sample` address its randomness.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// The prompt's tokens; equal prompts are computed once.
+    pub ids: Arc<[u32]>,
+    /// Most tokens in the response.
+    pub max_new: usize,
+    /// Training or evaluation.
+    pub purpose: Purpose,
+    /// The training step, or 0.
+    pub step: u32,
+    /// Which prompt (or group) of the step.
+    pub prompt: u32,
+    /// Which response to it.
+    pub sample: u32,
+}

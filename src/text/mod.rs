@@ -1,0 +1,216 @@
+//! Text in, tokens out, and back: the checkpoint's own tokenizer and its own chat template. This room owns what a model reads and what its
+//! tokens say; it must never know weights, sampling or grading, and it never writes a token or a line of template of its own.
+
+mod date;
+mod json;
+mod stream;
+mod template;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
+use tokenizers::Tokenizer;
+
+use crate::flow::{Problem, Prompt};
+use date::Date;
+pub use stream::TokenStream;
+use template::ChatTemplate;
+
+/// The files of a checkpoint folder that this room reads, and that an exported checkpoint takes along as they are.
+pub const FILE_NAMES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+
+/// The files beside the weights, as bytes.
+pub struct TextFiles<'a> {
+    /// `tokenizer.json`.
+    pub tokenizer: &'a [u8],
+    /// `tokenizer_config.json`: names of the special tokens and, often, the chat template.
+    pub tokenizer_config: Option<&'a [u8]>,
+    /// `chat_template.jinja`; wins over the configuration's, as in transformers.
+    pub chat_template: Option<&'a [u8]>,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of the given role.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// A tokenizer with its special tokens and, where the checkpoint has one, its chat template.
+pub struct Text {
+    tokenizer: Tokenizer,
+    vocabulary: usize,
+    special_tokens: BTreeMap<String, String>,
+    template: Option<ChatTemplate>,
+}
+
+impl Text {
+    /// Builds it from the contents of the files.
+    ///
+    /// # Errors
+    /// When a file is not what its name says; the message names the file.
+    pub fn from_files(files: TextFiles) -> Result<Self> {
+        let mut tokenizer = Tokenizer::from_bytes(files.tokenizer)
+            .map_err(|error| anyhow!("tokenizer.json is not a tokenizer that can be read: {error}"))?;
+        // Limits saved with a tokenizer would cut or pad prompts silently.
+        tokenizer.with_truncation(None).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
+        tokenizer.with_padding(None);
+        let vocabulary = tokenizer.get_vocab(true).values().max().map_or(0, |&highest| highest as usize + 1);
+        if vocabulary == 0 {
+            bail!("tokenizer.json has no tokens");
+        }
+        let config: serde_json::Value = match files.tokenizer_config {
+            Some(bytes) => serde_json::from_slice(bytes).context("tokenizer_config.json is not JSON")?,
+            None => serde_json::Value::Null,
+        };
+        let source = match files.chat_template {
+            Some(bytes) => Some(String::from_utf8(bytes.to_vec()).context("chat_template.jinja is not UTF-8 text")?),
+            None => template::configured(&config)?,
+        };
+        let template = source.map(ChatTemplate::new).transpose()?;
+        Ok(Self { tokenizer, vocabulary, special_tokens: special_tokens(&config), template })
+    }
+
+    /// Reads the files of a checkpoint folder in Hugging Face layout.
+    ///
+    /// # Errors
+    /// When the folder or its `tokenizer.json` is missing or unreadable; the message names the file and says what to do.
+    pub fn from_folder(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            bail!("{}: no such folder; expected a checkpoint in Hugging Face layout", folder.display());
+        }
+        let [tokenizer, tokenizer_config, chat_template] = FILE_NAMES.map(|name| read_if_there(&folder.join(name)));
+        let tokenizer = tokenizer?.ok_or_else(|| {
+            anyhow!(
+                "{}: no tokenizer.json; `AutoTokenizer.from_pretrained(...).save_pretrained(...)` of transformers writes one from older formats",
+                folder.display()
+            )
+        })?;
+        Self::from_files(TextFiles {
+            tokenizer: &tokenizer,
+            tokenizer_config: tokenizer_config?.as_deref(),
+            chat_template: chat_template?.as_deref(),
+        })
+        .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
+    }
+
+    /// Fixes the date (`YYYY-MM-DD`) that templates print as today's, so that prompts do not differ from day to day.
+    ///
+    /// # Errors
+    /// When it is not a date.
+    pub fn with_date(mut self, date: &str) -> Result<Self> {
+        let date = Date::parse(date)?;
+        if let Some(template) = &mut self.template {
+            template.fix_date(date);
+        }
+        Ok(self)
+    }
+
+    /// The token ids of a text. Nothing is added; special tokens written in the text become their ids.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot represent the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| anyhow!("cannot tokenize: {error}"))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of token ids, without special tokens. Ids without a token say nothing, incomplete UTF-8 becomes U+FFFD.
+    ///
+    /// # Errors
+    /// When the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String> {
+        self.tokenizer.decode(ids, true).map_err(|error| anyhow!("cannot decode token ids: {error}"))
+    }
+
+    /// Decodes as tokens come, without ever splitting a character.
+    pub fn stream(&self) -> TokenStream<'_> {
+        TokenStream::new(self)
+    }
+
+    /// The highest token id plus one. Embeddings often have more rows: those are never to be sampled.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
+    }
+
+    /// Whether the id has a token; below [`Text::vocabulary`] a few tokenizers leave gaps.
+    pub fn has_token(&self, id: u32) -> bool {
+        self.tokenizer.id_to_token(id).is_some()
+    }
+
+    /// The id of a token, as it is written in `tokenizer.json`.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// The token of a role such as `eos_token`, as `tokenizer_config.json` names it.
+    pub fn special_token(&self, role: &str) -> Option<&str> {
+        self.special_tokens.get(role).map(String::as_str)
+    }
+
+    /// Whether the checkpoint came with a chat template.
+    pub fn has_template(&self) -> bool {
+        self.template.is_some()
+    }
+
+    /// The conversation as the model reads it, by the checkpoint's own template.
+    ///
+    /// # Errors
+    /// When there is no template, or it refuses the messages.
+    pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
+        let Some(template) = &self.template else {
+            bail!(
+                "this tokenizer has no chat template: put a chat_template.jinja beside tokenizer.json, \
+                 or \"chat_template\" into tokenizer_config.json (a model of the same family has one to copy)"
+            );
+        };
+        template.render(messages, &self.special_tokens, add_generation_prompt)
+    }
+
+    /// The problem as a prompt: one user message, the question followed directly by the instruction (which brings its own space, and may be
+    /// empty), and the opening of the answer.
+    ///
+    /// # Errors
+    /// As [`Text::render`] and [`Text::encode`].
+    pub fn prompt(&self, problem: Arc<Problem>, instruction: &str) -> Result<Prompt> {
+        let content = format!("{}{instruction}", problem.question);
+        let text = self.render(&[Message::new("user", content)], true)?;
+        let ids = self.encode(&text)?.into();
+        Ok(Prompt { problem, text, ids })
+    }
+}
+
+/// `bos_token` and its like, written as text or as an object with `content`; roles without a token are left out, as transformers does.
+fn special_tokens(config: &serde_json::Value) -> BTreeMap<String, String> {
+    const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+    let token = |role: &str| {
+        let value = config.get(role)?;
+        let content = value.as_str().or_else(|| value.get("content")?.as_str())?;
+        Some((role.to_owned(), content.to_owned()))
+    };
+    ROLES.into_iter().filter_map(token).collect()
+}
+
+/// The bytes of a file, or none where there is no such file.
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}

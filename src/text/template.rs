@@ -1,0 +1,104 @@
+//! Chat templates, rendered as transformers renders them. It owns the template language's settings; it must never know a model family: what
+//! differs between families is in their templates.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, anyhow, bail};
+use minijinja::value::{Value, ValueKind};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, syntax::SyntaxConfig};
+
+use super::Message;
+use super::date::{Date, strftime};
+use super::json::tojson;
+
+const NAME: &str = "chat_template";
+
+/// A template that parses, with everything that it may call.
+pub(super) struct ChatTemplate {
+    environment: Environment<'static>,
+}
+
+impl ChatTemplate {
+    pub(super) fn new(source: String) -> Result<Self> {
+        let mut environment = Environment::new();
+        environment.set_syntax(whitespace_as_transformers_has_it()?);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
+        environment.set_formatter(print_as_python_does);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", tojson);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", |format: &str| strftime(format, Date::today()));
+        environment.add_template_owned(NAME, source).map_err(|error| anyhow!("the chat template does not parse: {}", sentence(&error)))?;
+        Ok(Self { environment })
+    }
+
+    pub(super) fn fix_date(&mut self, date: Date) {
+        self.environment.add_function("strftime_now", move |format: &str| strftime(format, date));
+    }
+
+    pub(super) fn render(
+        &self,
+        messages: &[Message],
+        special_tokens: &BTreeMap<String, String>,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let mut variables: BTreeMap<&str, Value> =
+            special_tokens.iter().map(|(role, token)| (role.as_str(), Value::from(token.as_str()))).collect();
+        let turn = |message: &Message| Value::from_pairs([("role", message.role.as_str()), ("content", message.content.as_str())]);
+        variables.insert("messages", messages.iter().map(turn).collect());
+        variables.insert("add_generation_prompt", Value::from(add_generation_prompt));
+        variables.insert("tools", Value::from(()));
+        variables.insert("documents", Value::from(()));
+        let template = self.environment.get_template(NAME).context("the chat template is gone")?;
+        template
+            .render(Value::from_pairs(variables))
+            .map_err(|error| anyhow!("the chat template cannot render these messages: {}", sentence(&error)))
+    }
+}
+
+/// `chat_template` of a tokenizer's configuration: one text, or a list of named ones, of which `default` counts.
+pub(super) fn configured(config: &serde_json::Value) -> Result<Option<String>> {
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    match config.get("chat_template") {
+        None | Some(serde_json::Value::Null) => Ok(None),
+        Some(serde_json::Value::String(source)) => Ok(Some(source.clone())),
+        Some(serde_json::Value::Array(named)) => {
+            let names: Vec<&str> = named.iter().filter_map(|entry| entry.get("name")?.as_str()).collect();
+            let default = named.iter().find(|entry| entry.get("name").and_then(|name| name.as_str()) == Some("default"));
+            match default.and_then(|entry| text(entry.get("template")?)) {
+                Some(source) => Ok(Some(source)),
+                None => bail!("tokenizer_config.json has chat templates named {names:?}, none of them `default`"),
+            }
+        }
+        Some(_) => bail!("tokenizer_config.json: `chat_template` is neither text nor a list of named templates"),
+    }
+}
+
+fn whitespace_as_transformers_has_it() -> Result<SyntaxConfig> {
+    let mut builder = SyntaxConfig::builder();
+    builder.trim_blocks(true).lstrip_blocks(true);
+    builder.build().map_err(|error| anyhow!("template settings: {error}"))
+}
+
+/// Python writes `True`, `False` and `None`.
+fn print_as_python_does(output: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Bool if value.is_true() => output.write_str("True").map_err(Error::from),
+        ValueKind::Bool => output.write_str("False").map_err(Error::from),
+        ValueKind::None => output.write_str("None").map_err(Error::from),
+        _ => minijinja::escape_formatter(output, state, value),
+    }
+}
+
+fn raise_exception(message: &str) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
+}
+
+/// The error in one line, with the template's line where it is known.
+fn sentence(error: &Error) -> String {
+    let what = error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
+    match error.line() {
+        Some(line) => format!("{what} (line {line} of the template)"),
+        None => what,
+    }
+}

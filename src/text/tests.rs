@@ -1,0 +1,244 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::testing::shared;
+
+/// A byte-level tokenizer of a few bytes: `h`, `i`, space, the two bytes of `é`, the four of `😀`, a special token, and a gap before the last.
+const TOKENIZER: &str = r#"{"version": "1.0", "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
+    "padding": null, "normalizer": null, "post_processor": null,
+    "added_tokens": [{"id": 9, "content": "<end>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
+    "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+    "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false},
+    "model": {"type": "BPE", "merges": [], "vocab":
+        {"h": 0, "i": 1, "Ġ": 2, "Ã": 3, "©": 4, "ð": 5, "Ł": 6, "ĺ": 7, "Ģ": 8, "<end>": 9, "x": 11}}}"#;
+
+fn text(config: &str, template: Option<&str>) -> Result<Text> {
+    Text::from_files(TextFiles {
+        tokenizer: TOKENIZER.as_bytes(),
+        tokenizer_config: Some(config.as_bytes()),
+        chat_template: template.map(str::as_bytes),
+    })
+}
+
+fn rendered(template: &str) -> Result<String> {
+    let text = text("{}", Some(template))?.with_date("2024-07-26")?;
+    text.render(&[Message::new("user", "a=b")], true)
+}
+
+#[test]
+fn encodes_special_tokens_written_in_the_text_and_is_never_cut() {
+    let text = text("{}", None).unwrap();
+    assert_eq!(text.encode("hi <end>é").unwrap(), [0, 1, 2, 9, 3, 4]);
+    assert_eq!(text.vocabulary(), 12);
+    assert_eq!((text.token_id("<end>"), text.token_id("nothing")), (Some(9), None));
+    assert!(text.has_token(11) && !text.has_token(10) && !text.has_token(12));
+}
+
+#[test]
+fn decodes_anything() {
+    let text = text("{}", None).unwrap();
+    assert_eq!(text.decode(&[0, 9, 3, 4, 10, 4_000_000]).unwrap(), "hé");
+    assert_eq!(text.decode(&[0, 5, 6]).unwrap(), "h\u{FFFD}");
+    assert_eq!(text.decode(&[]).unwrap(), "");
+}
+
+#[test]
+fn streams_whole_characters_that_join_to_the_decoded_text() {
+    let text = text("{}", None).unwrap();
+    let check = |ids: &[u32], pieces: &[&str], rest: &str| {
+        let mut stream = text.stream();
+        let got: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+        let end = stream.finish().unwrap();
+        assert_eq!((got.iter().map(String::as_str).collect::<Vec<_>>(), end.as_str()), (pieces.to_vec(), rest), "{ids:?}");
+        assert_eq!(got.concat() + &end, text.decode(ids).unwrap(), "{ids:?}");
+    };
+    check(&[0, 1, 9, 2], &["h", "i", "", " "], "");
+    check(&[3, 4, 0], &["", "é", "h"], "");
+    check(&[0, 5, 6, 7, 8, 3, 4], &["h", "", "", "", "😀", "", "é"], "");
+    check(&[0, 5, 6], &["h", "", ""], "\u{FFFD}");
+    check(&[4, 0], &["", "\u{FFFD}h"], "");
+    // Every sequence of five tokens, valid or not.
+    for number in 0..12_u32.pow(5) {
+        let ids: Vec<u32> = (0..5).map(|place| number / 12_u32.pow(place) % 12).collect();
+        let mut stream = text.stream();
+        let joined: String = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+        assert_eq!(joined + &stream.finish().unwrap(), text.decode(&ids).unwrap(), "{ids:?}");
+    }
+}
+
+/// Expected values from Python's jinja2 3.1.6 with trim_blocks, lstrip_blocks and loop controls, as transformers sets it up.
+#[test]
+fn templates_behave_as_in_transformers() {
+    let check = |template: &str, expected: &str| assert_eq!(rendered(template).unwrap(), expected, "{template}");
+    check(
+        r#"{{ {'b': [1, 2.0, 'é<"'], 'a': {}, 'c': [], 'd': none, 'e': true} | tojson }}"#,
+        r#"{"b": [1, 2.0, "é<\""], "a": {}, "c": [], "d": null, "e": true}"#,
+    );
+    check(
+        "{{ {'b': [1, {'x': 2}], 'a': {}, 'c': []} | tojson(indent=2) }}",
+        "{\n  \"b\": [\n    1,\n    {\n      \"x\": 2\n    }\n  ],\n  \"a\": {},\n  \"c\": []\n}",
+    );
+    check("{{ {'b': 'é😀', 'a': 1} | tojson(sort_keys=true, ensure_ascii=true) }}", r#"{"a": 1, "b": "\u00e9\ud83d\ude00"}"#);
+    check("{{ [1,{'a':2}] | tojson(separators=(',', ':')) }}", r#"[1,{"a":2}]"#);
+    check(
+        "{% for x in [1,2,3,4] %}\n  {% if x == 2 %}{% continue %}{% endif %}\n  {% if x == 4 %}{% break %}{% endif %}\n{{ x }}\n{% endfor %}\n\
+         {{ true }} {{ none }} {{ missing }}|\n",
+        "1\n3\nTrue None |",
+    );
+    check("{{ ' a b '.strip().split(' ')[-1].upper() }} {{ strftime_now('%d %b %Y %A') }}", "B 26 Jul 2024 Friday");
+    check("{{ messages[0].content.split('=')[1] }}{{ 7 // 2 }}{{ 'abc'[::-1] }}{{ messages[0].tool_calls is defined }}", "b3cbaFalse");
+    check("{{ tools is none }}{{ bos_token is defined }}{{ '<&>' }}", "TrueFalse<&>");
+}
+
+#[test]
+fn template_errors_are_one_sentence() {
+    let check = |template: &str, expected: &str| {
+        let error = format!("{:#}", rendered(template).unwrap_err());
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    };
+    check("{{ raise_exception('Roles must alternate') }}", "Roles must alternate (line 1 of the template)");
+    check("line\n{% if %}", "(line 2 of the template)");
+    check("{{ messages[0].nothing.deeper }}", "cannot render");
+    check("{{ strftime_now('%Q') }}", "strftime_now does not know %Q");
+    let error = text("{}", None).unwrap().render(&[], true).unwrap_err().to_string();
+    assert!(error.contains("chat_template.jinja"), "{error}");
+    assert!(text("{}", Some("x")).unwrap().with_date("2023-02-29").is_err());
+}
+
+#[test]
+fn templates_and_special_tokens_come_from_the_configuration() {
+    let check = |config: &str, expected: &str| {
+        let text = text(config, None).unwrap();
+        assert!(text.has_template());
+        assert_eq!(text.render(&[], false).unwrap(), expected, "{config}");
+    };
+    check(r#"{"bos_token": "<s>", "eos_token": null, "chat_template": "{{ bos_token }}{{ eos_token }}|"}"#, "<s>|");
+    check(r#"{"bos_token": {"content": "<s>"}, "chat_template": "{{ bos_token }}"}"#, "<s>");
+    check(r#"{"chat_template": [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]}"#, "d");
+    assert_eq!(text(r#"{"chat_template": "no"}"#, Some("yes")).unwrap().render(&[], false).unwrap(), "yes");
+    assert_eq!(text(r#"{"eos_token": "<end>"}"#, None).unwrap().special_token("eos_token"), Some("<end>"));
+    let error = text(r#"{"chat_template": [{"name": "rag", "template": "t"}]}"#, None).err().unwrap().to_string();
+    assert!(error.contains(r#"["rag"]"#), "{error}");
+}
+
+#[test]
+fn a_prompt_is_the_question_with_its_instruction() {
+    let text = text("{}", Some("{{ messages[0].role }}|{{ messages[0].content }}")).unwrap();
+    let problem =
+        Arc::new(Problem { id: "p".into(), question: "hi".into(), answer: "1".into(), subject: String::new(), level: String::new() });
+    let prompt = text.prompt(problem.clone(), " hi").unwrap();
+    assert_eq!((prompt.text.as_str(), prompt.problem.id.as_str()), ("user|hi hi", "p"));
+    assert_eq!(text.decode(&prompt.ids).unwrap(), "hhi hi".replacen('h', "", 1));
+    assert_eq!(text.prompt(problem, "").unwrap().text, "user|hi");
+}
+
+#[test]
+fn a_broken_folder_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |expected: &str| {
+        let error = format!("{:#}", Text::from_folder(folder.path()).err().unwrap());
+        assert!(error.contains(expected) && error.contains(folder.path().to_str().unwrap()), "{error}");
+    };
+    check("no tokenizer.json");
+    std::fs::write(folder.path().join("tokenizer.json"), &TOKENIZER[..200]).unwrap();
+    check("tokenizer.json is not a tokenizer");
+    std::fs::write(folder.path().join("tokenizer.json"), TOKENIZER).unwrap();
+    std::fs::write(folder.path().join("tokenizer_config.json"), "{").unwrap();
+    check("tokenizer_config.json is not JSON");
+    std::fs::write(folder.path().join("tokenizer_config.json"), "{}").unwrap();
+    assert!(!Text::from_folder(folder.path()).unwrap().has_template());
+    assert!(Text::from_folder(&folder.path().join("missing")).is_err());
+}
+
+#[test]
+fn text_is_shared_between_threads() {
+    fn check<T: Send + Sync>() {}
+    check::<Text>();
+}
+
+/// Expected values from Python's jinja2, as above.
+#[test]
+fn published_templates_render_byte_for_byte() {
+    let Some(folder) = shared("models/templates") else {
+        return;
+    };
+    let one = [Message::new("user", " What is 1 + 1?\n")];
+    let many = [
+        Message::new("system", "Be brief. "),
+        Message::new("user", "Hi é"),
+        Message::new("assistant", "<think>x</think>Hello"),
+        Message::new("user", "Bye"),
+    ];
+    let check = |name: &str, bos: &str, messages: &[Message], prefix: &str, opening: &str| {
+        let template = std::fs::read_to_string(folder.join(name)).unwrap();
+        let config = serde_json::json!({ "bos_token": bos }).to_string();
+        let text = text(&config, Some(&template)).unwrap().with_date("2024-07-26").unwrap();
+        assert_eq!(text.render(messages, false).unwrap(), prefix, "{name}");
+        assert_eq!(text.render(messages, true).unwrap(), format!("{prefix}{opening}"), "{name}");
+    };
+    let (name, opening) = ("qwen2.5-math.jinja", "<|im_start|>assistant\n");
+    check(
+        name,
+        "",
+        &one,
+        "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n\
+         <|im_start|>user\n What is 1 + 1?\n<|im_end|>\n",
+        opening,
+    );
+    check(
+        name,
+        "",
+        &many,
+        "<|im_start|>system\nBe brief. <|im_end|>\n<|im_start|>user\nHi é<|im_end|>\n\
+         <|im_start|>assistant\n<think>x</think>Hello<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n",
+        opening,
+    );
+    let (name, opening) = ("llama-3.2-3b-instruct.jinja", "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    let head =
+        "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+    let user = "<|start_header_id|>user<|end_header_id|>\n\n";
+    check(name, "<|begin_of_text|>", &one, &format!("{head}<|eot_id|>{user}What is 1 + 1?<|eot_id|>"), opening);
+    check(
+        name,
+        "<|begin_of_text|>",
+        &many,
+        &format!(
+            "{head}Be brief.<|eot_id|>{user}Hi é<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n\
+             <think>x</think>Hello<|eot_id|>{user}Bye<|eot_id|>"
+        ),
+        opening,
+    );
+    let (name, bos, opening) = ("deepseek-r1-distill-qwen.jinja", "<｜begin▁of▁sentence｜>", "<｜Assistant｜><think>\n");
+    check(name, bos, &one, "<｜begin▁of▁sentence｜><｜User｜> What is 1 + 1?\n", opening);
+    check(
+        name,
+        bos,
+        &many,
+        "<｜begin▁of▁sentence｜>Be brief. <｜User｜>Hi é<｜Assistant｜>Hello<｜end▁of▁sentence｜><｜User｜>Bye",
+        opening,
+    );
+}
+
+#[test]
+fn the_published_tokenizer_gives_its_published_ids() {
+    let Some(folder) = shared("models/qwen2.5-math-1.5b") else {
+        return;
+    };
+    let text = Text::from_folder(&folder).unwrap();
+    assert_eq!(text.encode("Hello world").unwrap(), [9707, 1879]);
+    assert_eq!(text.encode("<|im_end|><|endoftext|>").unwrap(), [151_645, 151_643]);
+    assert_eq!(text.vocabulary(), 151_665);
+    assert_eq!(text.special_token("eos_token"), Some("<|endoftext|>"));
+    assert_eq!(text.decode(&[9707, 151_645, 151_900, 1879]).unwrap(), "Hello world");
+    assert!((0..151_665).all(|id| text.has_token(id)));
+    let prompt = text.render(&[Message::new("user", "1+1?")], true).unwrap();
+    assert!(
+        prompt.starts_with("<|im_start|>system\nPlease reason step by step") && prompt.ends_with("1+1?<|im_end|>\n<|im_start|>assistant\n")
+    );
+    let sample = "Größe: ∑ 你好 😀👩‍👧 \u{0301} a\u{200d}b\n\n  x";
+    let ids = text.encode(sample).unwrap();
+    let mut stream = text.stream();
+    let pieces: Vec<String> = ids.iter().map(|&id| stream.push(id).unwrap()).collect();
+    assert!(pieces.iter().all(|piece| !piece.contains('\u{FFFD}')), "{pieces:?}");
+    assert_eq!(pieces.concat() + &stream.finish().unwrap(), text.decode(&ids).unwrap());
+}

@@ -1,0 +1,189 @@
+//! The pre-training corpus: documents `Q: ...` newline `A: ...` whose way of answering is a latent choice, mostly independent of the problem. A
+//! document is a function of the corpus's seed and its own number, so that no order of reading changes it. Only training problems occur.
+
+use super::mixture::Mixture;
+use super::ways::{self, Form, Way};
+use crate::data::tiny::{Exercise, SUBJECTS, Split};
+use crate::draw::{Purpose, Stream};
+
+/// One text of the corpus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// The question in the model's template; its last token ends with a colon.
+    pub prompt: String,
+    /// The answer, which begins with a space.
+    pub response: String,
+    /// Whether the end token follows; without it the text would go on for ever, and is cut by the limit on tokens.
+    pub ends: bool,
+    /// How it was answered.
+    pub way: Way,
+    /// The subject's name.
+    pub subject: &'static str,
+    /// Whether the (first) answer is right.
+    pub right: bool,
+}
+
+/// The template: what the model reads before it answers.
+pub fn prompt(question: &str) -> String {
+    format!("Q: {question}\nA:")
+}
+
+/// An endless corpus, addressed by the documents' numbers.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    mixture: Mixture,
+    seed: u64,
+}
+
+impl Corpus {
+    /// The corpus of a seed. The mixture must be valid.
+    pub fn new(mixture: Mixture, seed: u64) -> Self {
+        Self { mixture, seed }
+    }
+
+    /// The document with this number; its subject is any of them with equal probability.
+    pub fn document(&self, index: u64) -> Document {
+        let mut stream = Stream::new(self.seed, Purpose::Corpus, index);
+        let exercise = training_exercise(&mut stream);
+        document(&self.mixture, &exercise, &mut stream)
+    }
+}
+
+/// A document about this problem.
+pub fn document(mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> Document {
+    let question = stream.pick(&exercise.questions).clone();
+    let way = ways::draw_way(mixture, exercise.subject, stream);
+    let form = Form::draw(mixture, exercise.subject, stream);
+    let (text, given) = ways::answer(way, form, mixture, exercise, stream);
+    let tail = f64::from(stream.uniform());
+    let (tail, ends) = if tail < mixture.repeats {
+        (repeated(form, given), false)
+    } else if tail < mixture.repeats + mixture.next_question {
+        (next_question(mixture, stream), true)
+    } else {
+        (String::new(), true)
+    };
+    Document {
+        prompt: prompt(&question),
+        response: format!(" {text}{tail}"),
+        ends,
+        way,
+        subject: exercise.subject,
+        right: given == exercise.answer,
+    }
+}
+
+/// A problem of any subject that evaluations never use.
+fn training_exercise(stream: &mut Stream) -> Exercise {
+    loop {
+        let exercise = stream.pick(&SUBJECTS).exercise(stream);
+        if exercise.split() == Split::Train {
+            return exercise;
+        }
+    }
+}
+
+/// The answer again and again, more often than any limit on the response's tokens lets through.
+fn repeated(form: Form, given: u32) -> String {
+    format!(" {}", form.sentence(given)).repeat(40)
+}
+
+/// Another question with an answer, as a model writes that does not know when to stop.
+fn next_question(mixture: &Mixture, stream: &mut Stream) -> String {
+    let exercise = training_exercise(stream);
+    let question = stream.pick(&exercise.questions).clone();
+    let way = ways::draw_way(mixture, exercise.subject, stream);
+    let form = Form::draw(mixture, exercise.subject, stream);
+    let (text, _) = ways::answer(way, form, mixture, &exercise, stream);
+    format!("\n{} {text}", prompt(&question))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn documents(mixture: Mixture, count: u64) -> Vec<Document> {
+        let corpus = Corpus::new(mixture, 11);
+        (0..count).map(|index| corpus.document(index)).collect()
+    }
+
+    /// Asserts that `hits` of `count` is `share`, within four standard deviations.
+    fn check_share(what: &str, hits: usize, count: usize, share: f64) {
+        let found = hits as f64 / count as f64;
+        let deviation = (share * (1.0 - share) / count as f64).sqrt();
+        assert!((found - share).abs() <= 4.0 * deviation + 1e-12, "{what}: {found:.4} of {count}, expected {share}");
+    }
+
+    #[test]
+    fn a_document_depends_on_seed_and_number_only() {
+        let corpus = Corpus::new(Mixture::default(), 5);
+        let forward: Vec<_> = (0..50).map(|index| corpus.document(index)).collect();
+        let backward: Vec<_> = (0..50).rev().map(|index| corpus.document(index)).collect();
+        assert!(forward.iter().eq(backward.iter().rev()));
+        assert_ne!(corpus.document(0), Corpus::new(Mixture::default(), 6).document(0));
+    }
+
+    #[test]
+    fn shares_are_the_mixture_s() {
+        let mixture = Mixture::default();
+        let all = documents(mixture.clone(), 60_000);
+        check_share("endless", all.iter().filter(|document| !document.ends).count(), all.len(), mixture.repeats);
+        let next = all.iter().filter(|document| document.response.contains("\nQ:")).count();
+        check_share("next question", next, all.len(), mixture.next_question);
+        for (subject, shares) in &mixture.subjects {
+            let own: Vec<_> = all.iter().filter(|document| document.subject == subject).collect();
+            check_share(subject, own.len(), all.len(), 0.1);
+            let guess = 1.0 - shares.careful - shares.sketch - shares.ramble;
+            let ways = [(Way::Careful, shares.careful), (Way::Sketch, shares.sketch), (Way::Ramble, shares.ramble), (Way::Guess, guess)];
+            for (way, share) in ways {
+                let taken: Vec<_> = own.iter().filter(|document| document.way == way).collect();
+                check_share(&format!("{subject} {way:?}"), taken.len(), own.len(), share);
+                let first = |document: &Document| document.response.split('\n').next().is_some_and(|text| text.contains("\\boxed{"));
+                let boxed = taken.iter().filter(|document| first(document)).count();
+                check_share(&format!("{subject} {way:?} boxed"), boxed, taken.len(), shares.boxed);
+                let right = taken.iter().filter(|document| document.right).count();
+                match way {
+                    Way::Careful => check_share(&format!("{subject} careful right"), right, taken.len(), mixture.careful_right),
+                    Way::Sketch => check_share(&format!("{subject} sketch right"), right, taken.len(), shares.sketch_right),
+                    // One in nine two-digit, or ten one-digit, numbers at the very most.
+                    _ => assert!(right * 6 < taken.len(), "{subject} {way:?}: {right} of {}", taken.len()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn careful_first_is_careful_everywhere() {
+        let all = documents(Mixture::default().careful_first(0.9), 20_000);
+        let careful: Vec<_> = all.iter().filter(|document| document.way == Way::Careful).collect();
+        check_share("careful", careful.len(), all.len(), 0.9);
+        check_share("right", careful.iter().filter(|document| document.right).count(), careful.len(), 0.98);
+    }
+
+    #[test]
+    fn openings_are_classified_as_what_they_are() {
+        for document in documents(Mixture::default(), 5_000) {
+            assert_eq!(ways::classify(&document.response), document.way, "{document:?}");
+        }
+    }
+
+    #[test]
+    fn only_training_problems_occur() {
+        // Every question of the evaluation sets, in every wording and order in which it may be drawn.
+        let mut held_out: HashMap<String, Split> = HashMap::new();
+        for subject in SUBJECTS {
+            let mut stream = Stream::new(3, Purpose::Problems, 0);
+            for exercise in (0..20_000).map(|_| subject.exercise(&mut stream)).filter(|exercise| exercise.split() != Split::Train) {
+                held_out.extend(exercise.questions.clone().map(|question| (question, exercise.split())));
+            }
+        }
+        for document in documents(Mixture::default(), 20_000) {
+            let text = document.prompt.clone() + &document.response;
+            for question in text.split("Q: ").skip(1).filter_map(|part| part.split("\nA:").next()) {
+                assert_eq!(held_out.get(question), None, "{question}");
+            }
+        }
+    }
+}

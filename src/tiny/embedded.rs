@@ -1,0 +1,22 @@
+//! The base that ships inside the program, made by `rlvr pretrain` with its defaults: a normal folder in Hugging Face layout, as bytes.
+
+use anyhow::Result;
+
+use crate::checkpoint::Model;
+
+/// What settings and commands call it.
+pub const NAME: &str = "tiny";
+
+/// The files of the folder, by name.
+pub const FILES: [(&str, &[u8]); 5] = [
+    ("config.json", include_bytes!("base/config.json")),
+    ("model.safetensors", include_bytes!("base/model.safetensors")),
+    ("tokenizer.json", include_bytes!("base/tokenizer.json")),
+    ("tokenizer_config.json", include_bytes!("base/tokenizer_config.json")),
+    ("generation_config.json", include_bytes!("base/generation_config.json")),
+];
+
+/// The base, ready to compute.
+pub fn load() -> Result<Model> {
+    Model::from_files(NAME, &FILES)
+}

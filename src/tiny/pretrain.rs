@@ -1,0 +1,241 @@
+//! Pre-training: makes the embedded base from nothing, with the decoder and the optimizer that reinforcement learning uses later.
+//!
+//! First the careful way, then the whole mixture: steps have to be learned before they can be mixed in at the rate at which a base model
+//! takes them. The loss is normalised by a constant, not by the batch's tokens: a token mean would make each long (careful) document count less.
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokenizers::Tokenizer;
+
+use super::corpus::Corpus;
+use super::mixture::Mixture;
+use super::tokenizer;
+use crate::checkpoint::Model;
+use crate::kernels::head::RowScores;
+use crate::lanes::Lanes;
+use crate::model::decoder::Recompute;
+use crate::model::head::TokenGradients;
+use crate::model::{Decoder, ModelConfig, Packed, Weights, initial};
+use crate::optim::{AdamW, OptimSettings, Schedule};
+
+/// The experiment of pre-training; `rlvr pretrain --config F` reads it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PretrainSettings {
+    /// Of weights and corpus.
+    pub seed: u64,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Documents a step.
+    pub batch: usize,
+    /// Share of the steps that read mostly careful documents.
+    pub careful_phase: f64,
+    /// Share of careful documents in that phase.
+    pub careful_share: f64,
+    /// Weight of a prompt token; a response token weighs 1.
+    pub prompt_weight: f32,
+    /// The loss is the weighted sum over a batch, divided by this many tokens a document.
+    pub tokens_per_document: f32,
+    /// Micro-batches computed side by side; decides the order in which gradients are summed.
+    pub lanes: usize,
+    /// The model.
+    pub shape: Shape,
+    /// The optimizer.
+    pub optim: OptimSettings,
+    /// The corpus.
+    pub mixture: Mixture,
+}
+
+/// The shape of the embedded model, a Qwen2.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shape {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub key_value_heads: usize,
+    /// Width of the gated unit.
+    pub feed_forward: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { hidden: 64, layers: 4, heads: 4, key_value_heads: 2, feed_forward: 192 }
+    }
+}
+
+impl Default for PretrainSettings {
+    fn default() -> Self {
+        let optim = OptimSettings {
+            lr: 6e-3,
+            warmup_steps: 100,
+            schedule: Schedule::Linear,
+            beta2: 0.98,
+            weight_decay: 0.05,
+            ..OptimSettings::default()
+        };
+        Self {
+            seed: 0,
+            steps: 4200,
+            batch: 64,
+            careful_phase: 0.62,
+            careful_share: 0.9,
+            prompt_weight: 0.1,
+            tokens_per_document: 40.0,
+            lanes: 2,
+            shape: Shape::default(),
+            optim,
+            mixture: Mixture::default(),
+        }
+    }
+}
+
+/// A pre-training in progress.
+pub struct Pretraining {
+    settings: PretrainSettings,
+    tokenizer: Tokenizer,
+    careful: Corpus,
+    mixed: Corpus,
+    decoder: Decoder,
+    optimizer: AdamW,
+    lanes: Lanes,
+    gradients: Vec<Weights>,
+    step: u64,
+}
+
+impl Pretraining {
+    /// Random weights, a trained tokenizer, and nothing read yet.
+    pub fn new(settings: PretrainSettings) -> Result<Self> {
+        settings.mixture.validate()?;
+        ensure!(settings.batch > 0 && settings.steps > 0, "batch and steps must be at least 1");
+        let tokenizer = tokenizer::train(&settings.mixture)?;
+        let config = ModelConfig::parse(&config_json(&settings.shape, &tokenizer)?)?;
+        let weights = initial::random(&config, settings.seed, 0.02)?;
+        let lanes = Lanes::new(settings.lanes.max(1))?;
+        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&config)).collect::<Result<_>>()?;
+        Ok(Self {
+            careful: Corpus::new(settings.mixture.careful_first(settings.careful_share), settings.seed),
+            mixed: Corpus::new(settings.mixture.clone(), settings.seed),
+            optimizer: AdamW::new(settings.optim.clone(), &config)?,
+            decoder: Decoder::new(config, weights)?,
+            tokenizer,
+            lanes,
+            gradients,
+            settings,
+            step: 0,
+        })
+    }
+
+    /// One optimizer step on the next documents; the mean loss of a response token, in nats.
+    pub fn step(&mut self) -> Result<f64> {
+        let settings = &self.settings;
+        let in_careful_phase = self.step < (settings.steps as f64 * settings.careful_phase) as u64;
+        let corpus = if in_careful_phase { &self.careful } else { &self.mixed };
+        let first = self.step * settings.batch as u64;
+        let scale = 1.0 / (settings.batch as f32 * settings.tokens_per_document);
+        let lanes = self.lanes.count() as u64;
+        let sums = self.lanes.run(|lane| {
+            let documents = (first + lane as u64..first + settings.batch as u64).step_by(lanes as usize);
+            let documents = documents.map(|index| tokenizer::encode(&self.tokenizer, &corpus.document(index)));
+            let batch = Batch::of(documents.collect::<Result<Vec<_>>>()?, settings.prompt_weight);
+            batch.accumulate(&self.decoder, &self.gradients[lane], scale)
+        })?;
+        for other in &self.gradients[1..] {
+            self.gradients[0].add(other)?;
+        }
+        self.step += 1;
+        let lr = settings.optim.learning_rate(self.step, settings.steps);
+        self.optimizer.step(&self.decoder.weights, &self.gradients[0], lr)?;
+        self.gradients.iter().try_for_each(Weights::clear)?;
+        let (loss, tokens) = sums.into_iter().fold((0.0, 0), |(loss, tokens), (l, t)| (loss + l, tokens + t));
+        Ok(loss / tokens as f64)
+    }
+
+    /// The model as it is now.
+    pub fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+
+    /// The model with its tokenizer and the files that stand beside its weights.
+    pub fn into_model(self, name: &str) -> Result<Model> {
+        let companions = tokenizer::files(&self.tokenizer)?.map(|(file, text)| (file.to_owned(), text.into_bytes()));
+        Model::from_parts(name, self.decoder, companions.into())
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+}
+
+/// Packed documents with a weight for each predicted token.
+struct Batch {
+    packed: Packed,
+    weights: Vec<f32>,
+    is_response: Vec<bool>,
+}
+
+impl Batch {
+    fn of(documents: Vec<tokenizer::Encoded>, prompt_weight: f32) -> Self {
+        let mut batch = Self { packed: Packed::new(), weights: Vec::new(), is_response: Vec::new() };
+        for tokenizer::Encoded { prompt, response } in documents {
+            let tokens = [prompt.as_slice(), &response].concat();
+            let rows = batch.packed.push_segment(&tokens[..tokens.len() - 1], 0, 0..0);
+            batch.packed.rows.extend(rows.map(|row| row as u32));
+            batch.packed.targets.extend_from_slice(&tokens[1..]);
+            batch.packed.offsets.push(batch.packed.targets.len());
+            let responses = (1..tokens.len()).map(|i| i >= prompt.len());
+            batch.weights.extend(responses.clone().map(|is_response| if is_response { 1.0 } else { prompt_weight }));
+            batch.is_response.extend(responses);
+        }
+        batch
+    }
+
+    /// Adds the gradient of the weighted cross-entropy, times `scale`; the response tokens' summed loss and their number.
+    fn accumulate(&self, decoder: &Decoder, gradients: &Weights, scale: f32) -> Result<(f64, usize)> {
+        let (hidden, trace) = decoder.forward(&self.packed, Recompute::None)?;
+        let derivatives = |first: usize, scores: &RowScores| {
+            let weights = &self.weights[first..first + scores.logprobs.len()];
+            TokenGradients { d_logprobs: weights.iter().map(|w| -w * scale).collect(), d_entropies: vec![0.0; weights.len()] }
+        };
+        let (scores, d_hidden) = decoder.head_sweep(&hidden, &self.packed, 1.0, gradients, derivatives)?;
+        decoder.backward(&self.packed, trace, d_hidden, gradients)?;
+        let responses = scores.logprobs.iter().zip(&self.is_response).filter(|(_, is_response)| **is_response);
+        Ok(responses.fold((0.0, 0), |(sum, count), (logprob, _)| (sum - f64::from(*logprob), count + 1)))
+    }
+}
+
+/// The `config.json` of a base of this shape, as transformers writes it for Qwen2.
+pub fn config_json(shape: &Shape, tokenizer: &Tokenizer) -> Result<String> {
+    let end = tokenizer.token_to_id(tokenizer::END_TOKEN).context("the tokenizer has no end token")?;
+    ensure!(shape.heads > 0 && shape.hidden.is_multiple_of(shape.heads), "hidden {} is no multiple of {} heads", shape.hidden, shape.heads);
+    let config = json!({
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.feed_forward,
+        "num_hidden_layers": shape.layers,
+        "num_attention_heads": shape.heads,
+        "num_key_value_heads": shape.key_value_heads,
+        "max_position_embeddings": tokenizer::CONTEXT_TOKENS,
+        "max_window_layers": shape.layers,
+        "use_sliding_window": false,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "tie_word_embeddings": true,
+        "torch_dtype": "bfloat16",
+        "vocab_size": tokenizer.get_vocab_size(true),
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "initializer_range": 0.02,
+        "attention_dropout": 0.0,
+        "use_cache": true,
+    });
+    Ok(serde_json::to_string_pretty(&config)?)
+}

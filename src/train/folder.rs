@@ -1,0 +1,114 @@
+//! The run's folder: where each record lies, and that nothing in it is ever overwritten by accident.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::settings::RunSettings;
+use crate::checkpoint::{ensure_free, write_file};
+
+/// The folder of one run.
+#[derive(Clone, Debug)]
+pub struct RunFolder {
+    root: PathBuf,
+}
+
+impl RunFolder {
+    /// Makes a new folder and records the settings in it. A folder that is there is an error.
+    pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
+        ensure_free(root)?;
+        let folder = Self { root: root.to_owned() };
+        for part in ["rollouts", "eval", "checkpoints"] {
+            let path = root.join(part);
+            std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        }
+        write_file(&folder.config(), toml::to_string(settings)?.as_bytes())?;
+        Ok(folder)
+    }
+
+    /// Opens the folder of a run that was stopped, with its settings.
+    pub fn open(root: &Path) -> Result<(Self, RunSettings)> {
+        let folder = Self { root: root.to_owned() };
+        ensure!(folder.config().exists(), "{} is no run's folder: it has no config.toml", root.display());
+        let settings = toml::from_str(&std::fs::read_to_string(folder.config())?)
+            .with_context(|| format!("{} is broken", folder.config().display()))?;
+        Ok((folder, settings))
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The complete settings.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// One line a step.
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// The result in numbers.
+    pub fn summary(&self) -> PathBuf {
+        self.root.join("summary.json")
+    }
+
+    /// The result as a picture.
+    pub fn picture(&self) -> PathBuf {
+        self.root.join("curves.svg")
+    }
+
+    /// The responses of a step, compressed JSON lines.
+    pub fn rollouts(&self, step: u64) -> PathBuf {
+        self.root.join("rollouts").join(format!("{step:05}.jsonl.gz"))
+    }
+
+    /// The evaluation after a step: one file of graded responses a pass, and `scores.json`.
+    pub fn eval(&self, step: u64) -> PathBuf {
+        self.root.join("eval").join(format!("{step:05}"))
+    }
+
+    /// The checkpoint after a step.
+    pub fn checkpoint(&self, step: u64) -> PathBuf {
+        self.root.join("checkpoints").join(format!("{step:05}"))
+    }
+
+    /// The best checkpoint so far.
+    pub fn best(&self) -> PathBuf {
+        self.root.join("checkpoints").join("best")
+    }
+
+    /// Steps that have a complete evaluation, in order.
+    pub fn evaluated_steps(&self) -> Result<Vec<u64>> {
+        steps_in(&self.root.join("eval"), "scores.json")
+    }
+
+    /// Steps whose checkpoint can be resumed, in order.
+    pub fn resumable_steps(&self) -> Result<Vec<u64>> {
+        steps_in(&self.root.join("checkpoints"), "state/progress.json")
+    }
+}
+
+fn steps_in(folder: &Path, marker: &str) -> Result<Vec<u64>> {
+    let mut steps = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let step = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u64>().ok());
+        steps.extend(step.filter(|_| path.join(marker).exists()));
+    }
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+/// Writes JSON lines, compressed with gzip, as one whole file.
+pub fn write_gzip_lines(path: &Path, lines: impl IntoIterator<Item = serde_json::Value>) -> Result<()> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for line in lines {
+        serde_json::to_writer(&mut encoder, &line)?;
+        encoder.write_all(b"\n")?;
+    }
+    write_file(path, &encoder.finish()?)
+}

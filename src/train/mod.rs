@@ -1,0 +1,16 @@
+//! The loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record.
+//!
+//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores, `update` computes and applies the gradient,
+//! `history` remembers what the run has shown so far, `folder` knows where records lie.
+
+pub mod folder;
+pub mod history;
+pub mod rollouts;
+pub mod run;
+pub mod settings;
+pub mod story;
+pub mod update;
+
+pub use folder::RunFolder;
+pub use run::{Outcome, Run, RunInputs};
+pub use settings::RunSettings;

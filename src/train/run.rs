@@ -1,0 +1,369 @@
+//! The run itself.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+
+use super::folder::{RunFolder, write_gzip_lines};
+use super::history::{Evaluation, History};
+use super::rollouts;
+use super::settings::RunSettings;
+use super::story;
+use super::update::{Sample, UpdateReport, Updater, advantages};
+use crate::checkpoint::state::{self, Progress};
+use crate::checkpoint::{Model, write_file, write_folder};
+use crate::eval::{EvalSet, Evaluator};
+use crate::flow::{Finish, Prompt, Scored};
+use crate::lanes::Lanes;
+use crate::metrics::jsonl::{self, JsonLines};
+use crate::metrics::{Console, EventFile, StepLine};
+use crate::model::folder::WeightDtype;
+use crate::model::{Decoder, Weights};
+use crate::optim::AdamW;
+use crate::reward;
+use crate::rollout::Engine;
+
+/// What a run is made of besides its settings.
+pub struct RunInputs<'a> {
+    /// The policy, as it starts.
+    pub model: Model,
+    /// The training examples as prompts.
+    pub prompts: Vec<Prompt>,
+    /// What is evaluated.
+    pub sets: Vec<EvalSet>,
+    /// Set to a signal's number when the run is to stop after the step it is in.
+    pub interrupt: &'a AtomicUsize,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps were done.
+    Done,
+    /// A signal stopped it; everything is saved.
+    Interrupted {
+        /// The signal's number.
+        signal: usize,
+    },
+}
+
+/// A run in progress.
+pub struct Run<'a> {
+    settings: RunSettings,
+    folder: RunFolder,
+    inputs: RunInputs<'a>,
+    reference: Option<Decoder>,
+    optimizer: AdamW,
+    gradients: Vec<Weights>,
+    lanes: Lanes,
+    history: History,
+    metrics: JsonLines,
+    events: EventFile,
+    console: Console,
+    /// Steps done.
+    step: u64,
+    started: Instant,
+    /// Seconds that earlier parts of the run took.
+    earlier_s: f64,
+}
+
+/// What one step measured, besides the update's own report.
+struct StepMeasures {
+    generate_s: f64,
+    update_s: f64,
+}
+
+impl<'a> Run<'a> {
+    /// A new run in a new folder.
+    pub fn start(settings: RunSettings, root: &Path, inputs: RunInputs<'a>) -> Result<Self> {
+        let folder = RunFolder::create(root, &settings)?;
+        let metrics = JsonLines::create(&folder.metrics())?;
+        let events = EventFile::create(folder.root())?;
+        Self::assemble(settings, folder, inputs, metrics, events, 0)
+    }
+
+    /// A run that goes on from its last checkpoint. `inputs.model` is the model that the run started from.
+    pub fn resume(settings: RunSettings, folder: RunFolder, inputs: RunInputs<'a>) -> Result<Self> {
+        let Some(step) = folder.resumable_steps()?.last().copied() else {
+            bail!("{} has no checkpoint to resume from; remove the folder and start again", folder.root().display());
+        };
+        let metrics = JsonLines::resume(&folder.metrics(), step)?;
+        let events = EventFile::resume(folder.root(), step + 1)?;
+        let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
+        let checkpoint = run.folder.checkpoint(step);
+        let decoder = &run.inputs.model.decoder;
+        let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
+        for ((_, target), (_, source)) in decoder.weights.entries().into_iter().zip(weights.entries()) {
+            crate::kernels::update(target, [source], |target, [source]| target.copy_from_slice(source))?;
+        }
+        let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &decoder.weights, &decoder.config)?;
+        run.earlier_s = progress.elapsed_s;
+        for line in jsonl::read::<Value>(&run.folder.metrics())? {
+            let read = |key: &str| line.get(key).and_then(Value::as_f64);
+            if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
+                run.history.train_accuracy.push((step as u32, accuracy as f32));
+            }
+        }
+        for evaluated in run.folder.evaluated_steps()?.into_iter().filter(|evaluated| *evaluated <= step) {
+            run.history.evaluations.push(Evaluation::read(&run.folder.eval(evaluated), evaluated)?);
+        }
+        run.console.note(&format!("resumed after step {step}"));
+        Ok(run)
+    }
+
+    fn assemble(
+        settings: RunSettings,
+        folder: RunFolder,
+        inputs: RunInputs<'a>,
+        metrics: JsonLines,
+        events: EventFile,
+        step: u64,
+    ) -> Result<Self> {
+        let decoder = &inputs.model.decoder;
+        let lanes = match settings.train.lanes {
+            0 => Lanes::usual(decoder.config.parameters()),
+            lanes => lanes,
+        };
+        let lanes = Lanes::new(lanes)?;
+        let optimizer = AdamW::new(settings.optim.clone(), &decoder.config)?;
+        let reference = (settings.loss.kl != 0.0).then(|| decoder.deep_copy()).transpose()?;
+        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&decoder.config)).collect::<Result<_>>()?;
+        let console = Console::new(settings.train.steps as u32, step as u32);
+        Ok(Self {
+            settings,
+            folder,
+            inputs,
+            reference,
+            optimizer,
+            gradients,
+            lanes,
+            history: History::default(),
+            metrics,
+            events,
+            console,
+            step,
+            started: Instant::now(),
+            earlier_s: 0.0,
+        })
+    }
+
+    /// Steps to the end, or to a signal.
+    pub fn run(mut self) -> Result<Outcome> {
+        if self.step == 0 {
+            self.evaluate()?;
+        }
+        while self.step < self.settings.train.steps {
+            self.advance()?;
+            let (step, last) = (self.step, self.step == self.settings.train.steps);
+            let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
+            if due(self.settings.eval.every) {
+                self.evaluate()?;
+            }
+            let signal = self.inputs.interrupt.load(Ordering::Relaxed);
+            if due(self.settings.checkpoint.every) || signal != 0 {
+                self.save()?;
+            }
+            if signal != 0 && !last {
+                self.console.finish();
+                eprintln!("interrupted after step {step}; everything is saved: continue with --resume {}", self.folder.root().display());
+                return Ok(Outcome::Interrupted { signal });
+            }
+        }
+        self.console.finish();
+        story::tell(&self.settings, &self.folder, &self.history)?;
+        Ok(Outcome::Done)
+    }
+
+    /// One step: sample, score, update, record.
+    fn advance(&mut self) -> Result<()> {
+        let step = self.step + 1;
+        let _span = tracing::info_span!("step", step).entered();
+        let began = Instant::now();
+        let scored = self.sample(step)?;
+        let sampled = Instant::now();
+        let report = self
+            .update(&scored)
+            .with_context(|| format!("step {step} failed; the run up to step {} is in {}", step - 1, self.folder.root().display()))?;
+        let measures = StepMeasures { generate_s: (sampled - began).as_secs_f64(), update_s: sampled.elapsed().as_secs_f64() };
+        self.step = step;
+        self.record(&scored, &report, &measures)
+    }
+
+    fn sample(&self, step: u64) -> Result<Vec<Scored>> {
+        let model = &self.inputs.model;
+        let requests = rollouts::requests(&self.settings, &self.inputs.prompts, step);
+        let engine = Engine {
+            decoder: &model.decoder,
+            lanes: &self.lanes,
+            settings: &self.settings.rollout.engine,
+            end_tokens: &model.end_tokens,
+            vocabulary: model.text.vocabulary(),
+        };
+        let completions = engine.generate(&requests, &rollouts::sampling(&self.settings), &|_| ())?;
+        let reward = reward::by_name(&self.settings.reward.name)?;
+        rollouts::score(&self.settings, &reward, model, &self.inputs.prompts, completions)
+    }
+
+    fn update(&mut self, scored: &[Scored]) -> Result<UpdateReport> {
+        let updater = Updater {
+            settings: &self.settings,
+            lanes: &self.lanes,
+            policy: &self.inputs.model.decoder,
+            reference: self.reference.as_ref(),
+        };
+        let advantages = advantages(&self.settings, scored);
+        let mut samples: Vec<Sample> =
+            scored.iter().zip(advantages).map(|(scored, advantage)| Sample { scored, advantage, old: None }).collect();
+        let updates = self.settings.train.updates_per_rollout;
+        if updates > 1 {
+            let old = updater.logprobs(&samples)?;
+            samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
+        }
+        let mut reports = Vec::new();
+        for mini_batch in samples.chunks(samples.len() / updates) {
+            reports.push(updater.update(mini_batch, &self.gradients, &mut self.optimizer)?);
+        }
+        Ok(UpdateReport::mean(&reports))
+    }
+
+    fn record(&mut self, scored: &[Scored], report: &UpdateReport, measures: &StepMeasures) -> Result<()> {
+        let metrics = step_metrics(&self.settings, scored, report, measures);
+        let accuracy = mean(scored, |scored| f32::from(scored.correct));
+        let was_saturated = self.history.saturation_step().is_some();
+        self.history.train_accuracy.push((self.step as u32, accuracy as f32));
+        let mut line = Map::from_iter([("step".to_owned(), json!(self.step))]);
+        line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
+        self.metrics.write(&line)?;
+        self.events.write(self.step, metrics.iter().map(|(name, value)| (*name, *value as f32)))?;
+        let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
+        write_gzip_lines(&self.folder.rollouts(self.step), scored.iter().map(|scored| rollouts::line(self.step, scored, with_tokens)))?;
+        self.console.step(&StepLine {
+            step: self.step as u32,
+            train_accuracy: accuracy as f32,
+            reward: mean(scored, |scored| scored.reward) as f32,
+            entropy: report.terms.entropy as f32,
+            response_length: mean(scored, |scored| scored.rollout.completion.ids.len() as f32) as f32,
+            loss: report.terms.loss(&self.settings.loss) as f32,
+        });
+        if !was_saturated && let Some(step) = self.history.saturation_step() {
+            self.console.note(&format!("train accuracy reached 99% (mean of 5 steps) at step {step}: saturated"));
+        }
+        Ok(())
+    }
+
+    /// Evaluates the policy as it is, records it, and keeps it if it is the best.
+    fn evaluate(&mut self) -> Result<()> {
+        if self.inputs.sets.is_empty() {
+            return Ok(());
+        }
+        let evaluator = Evaluator {
+            model: &self.inputs.model,
+            lanes: &self.lanes,
+            engine: &self.settings.rollout.engine,
+            settings: &self.settings.eval,
+        };
+        let passes = evaluator.evaluate(&self.inputs.sets, &|| ())?;
+        let evaluation = Evaluation::of(self.step, &passes);
+        evaluation.record(&self.folder, &passes)?;
+        self.console.note(&story::evaluation_line(&evaluation));
+        let scalars: Vec<(String, f32)> =
+            evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean() as f32)).collect();
+        self.events.write(self.step, scalars.iter().map(|(name, value)| (name.as_str(), *value)))?;
+        self.history.evaluations.push(evaluation);
+        if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
+            write_folder(&self.folder.best(), |path| {
+                self.inputs.model.write(path, WeightDtype::F32)?;
+                write_file(&path.join("step"), self.step.to_string().as_bytes())
+            })?;
+        }
+        self.summarise()
+    }
+
+    fn save(&mut self) -> Result<()> {
+        let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
+        let decoder = &self.inputs.model.decoder;
+        write_folder(&self.folder.checkpoint(self.step), |path| {
+            self.inputs.model.write(path, WeightDtype::F32)?;
+            std::fs::create_dir(path.join("state"))?;
+            state::save(&path.join("state"), &progress, &self.optimizer, None, &decoder.config)
+        })?;
+        let resumable = self.folder.resumable_steps()?;
+        for old in &resumable[..resumable.len().saturating_sub(self.settings.checkpoint.keep_last)] {
+            let path = self.folder.checkpoint(*old).join("state");
+            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        self.summarise()
+    }
+
+    fn summarise(&self) -> Result<()> {
+        let summary = self.history.summary(self.step, self.elapsed_s());
+        write_file(&self.folder.summary(), serde_json::to_string_pretty(&summary)?.as_bytes())?;
+        write_file(&self.folder.picture(), story::picture(&self.settings, &self.history).as_bytes())
+    }
+
+    fn elapsed_s(&self) -> f64 {
+        self.earlier_s + self.started.elapsed().as_secs_f64()
+    }
+}
+
+impl UpdateReport {
+    /// The mean over the updates of one rollout batch; the largest gap.
+    fn mean(reports: &[Self]) -> Self {
+        let n = reports.len().max(1) as f64;
+        let mut mean = Self::default();
+        for report in reports {
+            mean.terms.add(&report.terms);
+            mean.grad_norm += report.grad_norm / n;
+            mean.lr += report.lr / n;
+            mean.gap_max = mean.gap_max.max(report.gap_max);
+            mean.gap_mean += report.gap_mean / n;
+        }
+        let terms = &mut mean.terms;
+        [&mut terms.policy, &mut terms.kl, &mut terms.entropy, &mut terms.clipped, &mut terms.old_kl]
+            .into_iter()
+            .for_each(|term| *term /= n);
+        mean
+    }
+}
+
+/// The step's metrics under verl's names, with ours beside them.
+fn step_metrics(settings: &RunSettings, scored: &[Scored], report: &UpdateReport, measures: &StepMeasures) -> Vec<(&'static str, f64)> {
+    let lengths = || scored.iter().map(|scored| scored.rollout.completion.ids.len() as f64);
+    let tokens: f64 = lengths().sum();
+    let prompt_tokens = mean(scored, |scored| scored.rollout.prompt.ids.len() as f32);
+    let groups: Vec<&[Scored]> = scored.chunks(settings.rollout.group_size).collect();
+    let without_signal = groups.iter().filter(|group| group.iter().all(|one| one.reward == group[0].reward)).count();
+    let step_s = measures.generate_s + measures.update_s;
+    vec![
+        ("train/accuracy", mean(scored, |scored| f32::from(scored.correct))),
+        ("train/boxed", mean(scored, |scored| f32::from(scored.boxed))),
+        ("critic/score/mean", mean(scored, |scored| scored.reward)),
+        ("critic/rewards/mean", mean(scored, |scored| scored.reward)),
+        ("reward/zero_std_groups", without_signal as f64 / groups.len() as f64),
+        ("actor/loss", report.terms.loss(&settings.loss)),
+        ("actor/pg_loss", report.terms.policy),
+        ("actor/kl_loss", report.terms.kl),
+        ("actor/entropy", report.terms.entropy),
+        ("actor/pg_clipfrac", report.terms.clipped),
+        ("actor/ppo_kl", report.terms.old_kl),
+        ("actor/grad_norm", report.grad_norm),
+        ("actor/lr", report.lr),
+        ("response_length/mean", tokens / scored.len() as f64),
+        ("response_length/max", lengths().fold(0.0, f64::max)),
+        ("response_length/clip_ratio", mean(scored, |scored| f32::from(scored.rollout.completion.finish == Finish::Length))),
+        ("prompt_length/mean", prompt_tokens),
+        ("rollout/logprob_gap_max", report.gap_max),
+        ("rollout/logprob_gap_mean", report.gap_mean),
+        ("perf/time_per_step", step_s),
+        ("perf/generate_s", measures.generate_s),
+        ("perf/update_s", measures.update_s),
+        ("perf/throughput", tokens / step_s),
+    ]
+}
+
+fn mean(scored: &[Scored], value: impl Fn(&Scored) -> f32) -> f64 {
+    scored.iter().map(|scored| f64::from(value(scored))).sum::<f64>() / scored.len().max(1) as f64
+}

@@ -1,0 +1,181 @@
+//! Everything that a run can be told, in one typed tree: `config.toml` in its folder is this, complete.
+
+use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::eval::EvalSettings;
+use crate::model::decoder::Recompute;
+use crate::objective::LossSettings;
+use crate::optim::OptimSettings;
+use crate::reward::{self, RewardSettings};
+use crate::rollout::engine::EngineSettings;
+
+/// The algorithms, by name.
+pub const ALGORITHMS: [&str; 1] = ["grpo"];
+
+/// The settings of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSettings {
+    /// `tiny`, a folder in Hugging Face layout, or a hub name.
+    pub model: String,
+    /// The training example: a name such as pi1, a problem of the embedded model, or a file.
+    pub example: String,
+    /// The algorithm's name.
+    pub algo: String,
+    /// Seed of every draw in training.
+    pub seed: u64,
+    /// How the example is asked.
+    pub prompt: PromptSettings,
+    /// What is sampled at each step.
+    pub rollout: RolloutSettings,
+    /// What a response is rewarded for.
+    pub reward: RewardSettings,
+    /// The terms of the loss.
+    pub loss: LossSettings,
+    /// The optimizer.
+    pub optim: OptimSettings,
+    /// The loop.
+    pub train: TrainSettings,
+    /// Evaluation during the run.
+    pub eval: EvalSettings,
+    /// What is kept on disk.
+    pub checkpoint: CheckpointSettings,
+}
+
+/// How the example is asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptSettings {
+    /// Appended to the question in training (evaluation asks the bare question).
+    pub instruction: String,
+}
+
+/// What is sampled at each step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutSettings {
+    /// Groups a step; each is one row of the batch, and the examples take turns.
+    pub groups: usize,
+    /// Responses in a group.
+    pub group_size: usize,
+    /// Sampling temperature.
+    pub temperature: f32,
+    /// Only the k likeliest tokens; 0 is off.
+    pub top_k: usize,
+    /// Only the likeliest tokens that together reach this probability; 1 is off.
+    pub top_p: f32,
+    /// Only tokens at least this share of the likeliest one's probability; 0 is off.
+    pub min_p: f32,
+    /// Most tokens in a response.
+    pub max_new: usize,
+    /// Limits of the engine.
+    pub engine: EngineSettings,
+}
+
+/// The loop.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainSettings {
+    /// Steps: rollout batches.
+    pub steps: u64,
+    /// Optimizer updates made from one rollout batch, each on an equal share of its groups. With 1, every ratio is 1.
+    pub updates_per_rollout: usize,
+    /// Most tokens that one packed micro-batch computes; the gradient does not depend on it.
+    pub micro_batch_tokens: usize,
+    /// Which activations are computed again in the backward pass.
+    pub recompute: Recompute,
+    /// Micro-batches and sequences computed side by side; 0 decides by the model's size. Fixes the order of sums, so it is part of a run.
+    pub lanes: usize,
+}
+
+/// What is kept on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CheckpointSettings {
+    /// Steps between checkpoints; 0 keeps the last one only.
+    pub every: u64,
+    /// Checkpoints that can be resumed; older ones keep their weights only.
+    pub keep_last: usize,
+}
+
+impl RunSettings {
+    /// The published experiment (arXiv 2504.20571), for real checkpoints.
+    pub fn published() -> Self {
+        Self {
+            model: "Qwen/Qwen2.5-Math-1.5B".into(),
+            example: "pi1".into(),
+            algo: "grpo".into(),
+            seed: 0,
+            prompt: PromptSettings { instruction: crate::data::example::PUBLISHED_INSTRUCTION.into() },
+            rollout: RolloutSettings {
+                groups: 128,
+                group_size: 8,
+                temperature: 0.6,
+                top_k: 0,
+                top_p: 1.0,
+                min_p: 0.0,
+                max_new: 3072,
+                engine: EngineSettings::default(),
+            },
+            reward: RewardSettings::default(),
+            loss: LossSettings::default(),
+            optim: OptimSettings::default(),
+            train: TrainSettings { steps: 2000, updates_per_rollout: 1, micro_batch_tokens: 16384, recompute: Recompute::Auto, lanes: 0 },
+            eval: EvalSettings::default(),
+            checkpoint: CheckpointSettings { every: 20, keep_last: 2 },
+        }
+    }
+
+    /// The embedded demonstration.
+    pub fn demonstration() -> Self {
+        let published = Self::published();
+        Self {
+            model: "tiny".into(),
+            example: "tiny/addition/334+556".into(),
+            prompt: PromptSettings { instruction: String::new() },
+            rollout: RolloutSettings { groups: 8, max_new: 80, ..published.rollout },
+            optim: OptimSettings { lr: 1e-4, beta2: 0.95, weight_decay: 0.0, ..published.optim },
+            train: TrainSettings { steps: 300, micro_batch_tokens: 4096, recompute: Recompute::None, ..published.train },
+            eval: EvalSettings { every: 15, benchmarks: "tiny".into(), max_new: 80, ..published.eval },
+            checkpoint: CheckpointSettings { every: 100, keep_last: 2 },
+            ..published
+        }
+    }
+
+    /// The defaults that fit a model.
+    pub fn defaults_for(model: &str) -> Self {
+        if model == "tiny" { Self::demonstration() } else { Self { model: model.to_owned(), ..Self::published() } }
+    }
+
+    /// Refuses what cannot be run, before any weight is read.
+    pub fn validate(&self) -> Result<()> {
+        if !ALGORITHMS.contains(&self.algo.as_str()) {
+            bail!("unknown algorithm \"{}\"; known are {}", self.algo, ALGORITHMS.join(", "));
+        }
+        reward::by_name(&self.reward.name)?;
+        let (rollout, loss, train, optim) = (&self.rollout, &self.loss, &self.train, &self.optim);
+        ensure!(rollout.groups > 0 && rollout.max_new > 0, "rollout.groups and rollout.max_new must be at least 1");
+        ensure!(rollout.group_size > 1, "rollout.group_size is {}; a group's mean as baseline needs at least 2", rollout.group_size);
+        ensure!(rollout.temperature > 0.0, "rollout.temperature is {}; training needs one above 0 to explore", rollout.temperature);
+        ensure!(rollout.top_p > 0.0 && rollout.top_p <= 1.0, "rollout.top_p is {}; it must lie above 0 and at most at 1", rollout.top_p);
+        ensure!((0.0..=1.0).contains(&rollout.min_p), "rollout.min_p is {}; it must lie between 0 and 1", rollout.min_p);
+        ensure!(loss.clip_low > 0.0 && loss.clip_low < 1.0, "loss.clip_low is {}; it must lie between 0 and 1", loss.clip_low);
+        ensure!(loss.clip_high > 0.0, "loss.clip_high is {}; it must be positive", loss.clip_high);
+        ensure!(optim.lr >= 0.0 && optim.lr.is_finite(), "optim.lr is {}; it must not be negative", optim.lr);
+        let betas = [("beta1", optim.beta1), ("beta2", optim.beta2)];
+        for (name, beta) in betas {
+            ensure!((0.0..1.0).contains(&beta), "optim.{name} is {beta}; it must be at least 0 and below 1");
+        }
+        ensure!(train.steps > 0, "train.steps must be at least 1");
+        ensure!(train.micro_batch_tokens > 0, "train.micro_batch_tokens must be at least 1");
+        ensure!(
+            train.updates_per_rollout > 0 && rollout.groups % train.updates_per_rollout == 0,
+            "train.updates_per_rollout is {}; it must divide rollout.groups ({}) evenly",
+            train.updates_per_rollout,
+            rollout.groups
+        );
+        ensure!(self.checkpoint.keep_last > 0, "checkpoint.keep_last must be at least 1, or the run could not be resumed");
+        Ok(())
+    }
+}

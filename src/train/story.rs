@@ -1,0 +1,127 @@
+//! What a run tells people: a line for each evaluation, the last table, and the picture.
+
+use anyhow::Result;
+
+use super::folder::RunFolder;
+use super::history::{Evaluation, History};
+use super::settings::RunSettings;
+use crate::checkpoint::write_file;
+use crate::eval::statistics::Estimate;
+use crate::metrics::table;
+use crate::report::curve::{Curve, Point, svg};
+
+/// One evaluation in one line.
+pub fn evaluation_line(evaluation: &Evaluation) -> String {
+    let what = if evaluation.step == 0 { "base model".to_owned() } else { format!("step {}", evaluation.step) };
+    let passes = evaluation.scores.iter().map(|(name, score)| format!("{name} {} (boxed {})", percent(score.mean()), percent(score.boxed)));
+    format!("{what}: {}", passes.collect::<Vec<_>>().join(", "))
+}
+
+/// The picture of the run so far.
+pub fn picture(settings: &RunSettings, history: &History) -> String {
+    let points = |greedy: bool| {
+        let point = |evaluation: &Evaluation| Some(Point::new(evaluation.step as u32, evaluation.estimate(greedy)?));
+        history.evaluations.iter().filter_map(point).collect()
+    };
+    svg(&Curve {
+        title: format!("{} on one example: {}", settings.algo.to_uppercase(), settings.example),
+        subtitle: format!(
+            "{}, {} groups of {} at temperature {}, learning rate {:e}",
+            settings.model, settings.rollout.groups, settings.rollout.group_size, settings.rollout.temperature, settings.optim.lr
+        ),
+        caption: caption(history),
+        train: history.train_accuracy.clone(),
+        greedy: points(true),
+        sampled: points(false),
+        saturation_step: history.saturation_step(),
+    })
+}
+
+fn caption(history: &History) -> String {
+    let mut parts = Vec::new();
+    let ends = |greedy: bool| Some((history.evaluations.first()?.accuracy(greedy)?, history.evaluations.last()?.accuracy(greedy)?));
+    for (name, greedy) in [("greedy", true), ("sampled", false)] {
+        parts.extend(ends(greedy).map(|(first, last)| format!("held-out {name} {} to {}", percent(first), percent(last))));
+    }
+    parts.push(match history.saturation_step() {
+        Some(step) => format!("train accuracy saturates at step {step}"),
+        None => "train accuracy has not saturated".to_owned(),
+    });
+    parts.extend(history.post_saturation_gain(false).map(|gain| format!("after it sampled {}", points_of(&gain))));
+    let mut text = parts.join("; ");
+    text[..1].make_ascii_uppercase();
+    text + "."
+}
+
+/// Prints the last table and writes the picture.
+pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History) -> Result<()> {
+    write_file(&folder.picture(), picture(settings, history).as_bytes())?;
+    if let (Some(base), Some(last), Some(best)) = (history.evaluations.first(), history.evaluations.last(), history.best()) {
+        eprintln!("\n{}", result_table(base, last, best));
+        for (title, rows) in [("by subject (greedy)", by_subject(base, last)), ("way of answering", by_way(base, last))] {
+            if !rows.is_empty() {
+                eprintln!("{}", table(&[title, "base", &format!("step {}", last.step)], &rows));
+            }
+        }
+    }
+    eprintln!("{}", caption(history));
+    if let Some(gain) = history.post_saturation_gain(true) {
+        eprintln!("After saturation greedy {}.", points_of(&gain));
+    }
+    eprintln!("Everything is in {}; the picture is {}", folder.root().display(), folder.picture().display());
+    Ok(())
+}
+
+fn result_table(base: &Evaluation, last: &Evaluation, best: &Evaluation) -> String {
+    let mut rows = Vec::new();
+    for name in base.scores.keys() {
+        let cells = |evaluation: &Evaluation| {
+            evaluation.scores.get(name).map_or_else(String::new, |score| {
+                score.accuracy.map_or_else(String::new, |accuracy| {
+                    format!("{} [{}, {}]", percent(accuracy.mean), tenth(accuracy.low), tenth(accuracy.high))
+                })
+            })
+        };
+        rows.push(vec![name.clone(), cells(base), cells(last), cells(best)]);
+        let boxed = |evaluation: &Evaluation| evaluation.scores.get(name).map_or_else(String::new, |score| percent(score.boxed));
+        rows.push(vec!["  boxed".into(), boxed(base), boxed(last), boxed(best)]);
+        let fallback = |evaluation: &Evaluation| {
+            evaluation
+                .scores
+                .get(name)
+                .and_then(|score| score.accuracy_with_fallback)
+                .map_or_else(String::new, |accuracy| percent(accuracy.mean))
+        };
+        rows.push(vec!["  unboxed answers counted".into(), fallback(base), fallback(last), fallback(best)]);
+    }
+    let (last_title, best_title) = (format!("step {}", last.step), format!("best (step {})", best.step));
+    table(&["accuracy [95%]", "base", &last_title, &best_title], &rows)
+}
+
+fn by_subject(base: &Evaluation, last: &Evaluation) -> Vec<Vec<String>> {
+    let Some(((_, base), (_, last))) = base.passes(true).next().zip(last.passes(true).next()) else { return Vec::new() };
+    base.by_subject.iter().map(|(subject, share)| row(subject, *share, last.by_subject.get(subject))).collect()
+}
+
+fn by_way(base: &Evaluation, last: &Evaluation) -> Vec<Vec<String>> {
+    let Some(((_, base), (_, last))) = base.passes(false).next().zip(last.passes(false).next()) else { return Vec::new() };
+    let ways = base.ways.keys().chain(last.ways.keys().filter(|way| !base.ways.contains_key(*way)));
+    ways.map(|way| row(&format!("{way} (sampled)"), base.ways.get(way).copied().unwrap_or(0.0), last.ways.get(way))).collect()
+}
+
+fn row(name: &str, base: f64, last: Option<&f64>) -> Vec<String> {
+    vec![name.to_owned(), percent(base), percent(last.copied().unwrap_or(0.0))]
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}
+
+fn tenth(share: f64) -> String {
+    format!("{:.1}", share * 100.0)
+}
+
+/// "+4.5 points [3.1, 5.9]"
+fn points_of(gain: &Estimate) -> String {
+    format!("{:+.1} points [{:+.1}, {:+.1}]", gain.mean * 100.0, gain.low * 100.0, gain.high * 100.0)
+}

@@ -1,0 +1,222 @@
+//! One optimizer update from scored responses: advantages, packed micro-batches, one sweep of loss and gradient, AdamW.
+
+use anyhow::Result;
+
+use super::settings::RunSettings;
+use crate::flow::Scored;
+use crate::kernels::head::RowScores;
+use crate::lanes::Lanes;
+use crate::model::decoder::Recompute;
+use crate::model::head::TokenGradients;
+use crate::model::{Decoder, Packed, Weights};
+use crate::objective::loss::token_loss;
+use crate::objective::{Terms, Tokens, group_advantages};
+use crate::optim::AdamW;
+
+/// Most memory for kept activations before `recompute = "auto"` gives up keeping them: 4 GiB, a share that a laptop has.
+const KEPT_BYTES: usize = 4 << 30;
+
+/// What an update reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct UpdateReport {
+    /// The terms of the loss.
+    pub terms: Terms,
+    /// The gradient's global norm before clipping.
+    pub grad_norm: f64,
+    /// The learning rate.
+    pub lr: f64,
+    /// Largest distance between the trainer's log-probability of a token and the sampler's.
+    pub gap_max: f64,
+    /// Mean distance.
+    pub gap_mean: f64,
+}
+
+/// A response with what the loss needs of it.
+#[derive(Clone)]
+pub struct Sample<'a> {
+    /// The response.
+    pub scored: &'a Scored,
+    /// Its advantage.
+    pub advantage: f32,
+    /// Log-probabilities under the policy that the ratio is taken to; none for a ratio of 1.
+    pub old: Option<Vec<f32>>,
+}
+
+/// Updates the policy.
+pub struct Updater<'a> {
+    /// The settings.
+    pub settings: &'a RunSettings,
+    /// Where micro-batches are dealt to.
+    pub lanes: &'a Lanes,
+    /// The policy.
+    pub policy: &'a Decoder,
+    /// The policy that the KL term holds to; none where its coefficient is 0.
+    pub reference: Option<&'a Decoder>,
+}
+
+/// The advantage of every response within its group.
+pub fn advantages(settings: &RunSettings, scored: &[Scored]) -> Vec<f32> {
+    let group = |group: &[Scored]| {
+        let rewards: Vec<f32> = group.iter().map(|scored| scored.reward).collect();
+        group_advantages(&rewards, settings.loss.advantage_std)
+    };
+    scored.chunks(settings.rollout.group_size).flat_map(group).collect()
+}
+
+impl Updater<'_> {
+    /// The log-probabilities of every response under the policy as it is now.
+    pub fn logprobs(&self, samples: &[Sample]) -> Result<Vec<Vec<f32>>> {
+        let micro_batches = self.micro_batches(samples);
+        let lanes = self.lanes.count();
+        let scored = self.lanes.run(|lane| {
+            let own = micro_batches.iter().skip(lane).step_by(lanes);
+            own.map(|micro| Ok((micro, self.policy.score(&self.pack(samples, micro), self.temperature())?.logprobs)))
+                .collect::<Result<Vec<_>>>()
+        })?;
+        let mut logprobs = vec![Vec::new(); samples.len()];
+        for (micro, scores) in scored.into_iter().flatten() {
+            let mut rest = scores.as_slice();
+            for index in micro {
+                let (own, after) = rest.split_at(samples[*index].scored.rollout.completion.ids.len());
+                logprobs[*index] = own.to_vec();
+                rest = after;
+            }
+        }
+        Ok(logprobs)
+    }
+
+    /// The gradient of the loss over a mini-batch, summed over micro-batches into `gradients` (one per lane, all zero before; the sum ends in
+    /// the first), and its terms.
+    pub fn gradient(&self, samples: &[Sample], gradients: &[Weights]) -> Result<UpdateReport> {
+        let lengths: Vec<usize> = samples.iter().map(|sample| sample.scored.rollout.completion.ids.len()).collect();
+        let weights = self.settings.loss.aggregation.sequence_weights(&lengths);
+        let micro_batches = self.micro_batches(samples);
+        let lanes = self.lanes.count();
+        let parts = self.lanes.run(|lane| {
+            let mut part = Part::default();
+            for micro in micro_batches.iter().skip(lane).step_by(lanes) {
+                self.micro_batch(samples, micro, &weights, &gradients[lane], &mut part)?;
+            }
+            Ok(part)
+        })?;
+        gradients[1..].iter().try_for_each(|other| gradients[0].add(other))?;
+        let mut report = UpdateReport::default();
+        let mut gap_sum = 0.0;
+        for part in parts {
+            report.terms.add(&part.terms);
+            report.gap_max = report.gap_max.max(part.gap_max);
+            gap_sum += part.gap_sum;
+        }
+        report.gap_mean = gap_sum / lengths.iter().sum::<usize>().max(1) as f64;
+        Ok(report)
+    }
+
+    /// One whole update: gradient, clip, AdamW. The gradients are zero again afterwards.
+    pub fn update(&self, samples: &[Sample], gradients: &[Weights], optimizer: &mut AdamW) -> Result<UpdateReport> {
+        let mut report = self.gradient(samples, gradients)?;
+        let total = self.settings.train.steps * self.settings.train.updates_per_rollout as u64;
+        report.lr = self.settings.optim.learning_rate(optimizer.count + 1, total);
+        report.grad_norm = optimizer.step(&self.policy.weights, &gradients[0], report.lr)?;
+        gradients.iter().try_for_each(Weights::clear)?;
+        Ok(report)
+    }
+
+    fn micro_batch(&self, samples: &[Sample], micro: &[usize], weights: &[f32], gradients: &Weights, part: &mut Part) -> Result<()> {
+        let packed = self.pack(samples, micro);
+        let tokens = Flat::of(samples, micro, weights);
+        let reference = self.reference.map(|reference| reference.score(&packed, self.temperature())).transpose()?;
+        let (hidden, trace) = self.policy.forward(&packed, self.recompute())?;
+        let objective = |first: usize, scores: &RowScores| {
+            let range = first..first + scores.logprobs.len();
+            let loss = token_loss(
+                &self.settings.loss,
+                Tokens {
+                    logprobs: &scores.logprobs,
+                    entropies: &scores.entropies,
+                    old: tokens.old.as_ref().map(|old| &old[range.clone()]),
+                    reference: reference.as_ref().map(|reference| &reference.logprobs[range.clone()]),
+                    advantages: &tokens.advantages[range.clone()],
+                    weights: &tokens.weights[range.clone()],
+                },
+            );
+            part.terms.add(&loss.terms);
+            for (trained, sampled) in scores.logprobs.iter().zip(&tokens.sampled[range]) {
+                let gap = f64::from((trained - sampled).abs());
+                part.gap_max = part.gap_max.max(gap);
+                part.gap_sum += gap;
+            }
+            TokenGradients { d_logprobs: loss.d_logprobs, d_entropies: loss.d_entropies }
+        };
+        let (_, d_hidden) = self.policy.head_sweep(&hidden, &packed, self.temperature(), gradients, objective)?;
+        self.policy.backward(&packed, trace, d_hidden, gradients)
+    }
+
+    /// `auto` keeps activations as long as those of all micro-batches in progress stay below `KEPT_BYTES`.
+    fn recompute(&self) -> Recompute {
+        let settings = &self.settings.train;
+        let kept = self.policy.config.activation_bytes() * settings.micro_batch_tokens * self.lanes.count();
+        match settings.recompute {
+            Recompute::Auto if kept > KEPT_BYTES => Recompute::All,
+            Recompute::Auto => Recompute::None,
+            chosen => chosen,
+        }
+    }
+
+    fn temperature(&self) -> f32 {
+        self.settings.rollout.temperature
+    }
+
+    /// Deals responses to micro-batches in turn: enough of them that none exceeds the token budget by more than the unevenness of lengths,
+    /// and at least one a lane.
+    fn micro_batches(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
+        let tokens: usize = samples.iter().map(|sample| sample.scored.rollout.completion.ids.len()).sum();
+        let count = tokens.div_ceil(self.settings.train.micro_batch_tokens).max(self.lanes.count()).clamp(1, samples.len().max(1));
+        (0..count).map(|first| (first..samples.len()).step_by(count).collect()).collect()
+    }
+
+    /// Packs responses, each distinct run of equal prompts once.
+    fn pack(&self, samples: &[Sample], micro: &[usize]) -> Packed {
+        let mut groups: Vec<(&[u32], Vec<&[u32]>)> = Vec::new();
+        for index in micro {
+            let rollout = &samples[*index].scored.rollout;
+            match groups.last_mut() {
+                Some((prompt, responses)) if *prompt == &*rollout.prompt.ids => responses.push(&rollout.completion.ids),
+                _ => groups.push((&rollout.prompt.ids, vec![&rollout.completion.ids])),
+            }
+        }
+        Packed::of_responses(groups)
+    }
+}
+
+#[derive(Default)]
+struct Part {
+    terms: Terms,
+    gap_max: f64,
+    gap_sum: f64,
+}
+
+/// The tokens of a micro-batch laid end to end, as `Packed::targets` has them.
+struct Flat {
+    sampled: Vec<f32>,
+    old: Option<Vec<f32>>,
+    advantages: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+impl Flat {
+    fn of(samples: &[Sample], micro: &[usize], weights: &[f32]) -> Self {
+        let has_old = micro.iter().all(|index| samples[*index].old.is_some());
+        let mut flat = Self { sampled: Vec::new(), old: has_old.then(Vec::new), advantages: Vec::new(), weights: Vec::new() };
+        for index in micro {
+            let sample = &samples[*index];
+            let sampled = &sample.scored.rollout.completion.logprobs;
+            flat.sampled.extend_from_slice(sampled);
+            flat.advantages.extend(std::iter::repeat_n(sample.advantage, sampled.len()));
+            flat.weights.extend(std::iter::repeat_n(weights[*index], sampled.len()));
+            if let (Some(flat), Some(old)) = (&mut flat.old, &sample.old) {
+                flat.extend_from_slice(old);
+            }
+        }
+        flat
+    }
+}
