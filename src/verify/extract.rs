@@ -1,7 +1,13 @@
 //! Finds the final answer in a response. It owns what counts as a box; it never looks inside the answer, and it reads the response alone:
 //! the prompt's own `\boxed{}` is no answer.
 
-use super::{Extraction, Mode, Settings};
+use super::grader::{deepscaler, qwen};
+use super::{Extraction, Grader, Mode, Settings, choice, fallback, text};
+
+/// Lists of more parts stand in one box.
+const MAX_PARTS: usize = 9;
+/// The longest text between two boxes of one answer, in bytes.
+const MAX_JOINT: usize = 48;
 
 /// The last box of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,18 +63,67 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
     }
 }
 
-/// The answer under `settings`, and how it was found.
-pub(super) fn answer<'a>(response: &'a str, settings: &Settings) -> (Option<&'a str>, Extraction) {
-    let response = match response.rfind("</think>") {
+/// The answer under `settings`, and how it was found. The reference only says what kind of answer to look for where there is no box, and
+/// whether the answer may have several parts.
+pub(super) fn answer(gold: &str, response: &str, settings: &Settings) -> (Option<String>, Extraction) {
+    // The published graders look at the whole text unless told otherwise.
+    let cuts = settings.grader == Grader::Strict || settings.after_think;
+    let response = match response.rfind("</think>").filter(|_| cuts) {
         Some(at) => &response[at + "</think>".len()..],
         None if settings.after_think => return (None, Extraction::None),
         None => response,
     };
-    match (last_boxed(response), settings.mode) {
-        (Boxed::Content(content), _) => (Some(content), Extraction::Boxed),
-        (_, Mode::Reward) => (None, Extraction::None),
-        (_, Mode::Eval) => (None, Extraction::None),
+    let boxed = match settings.grader {
+        Grader::Strict => {
+            last_boxed(response).content().map(|content| joined_boxes(response, list_length(gold)).unwrap_or_else(|| content.to_owned()))
+        }
+        Grader::Deepscaler => deepscaler::last_boxed(response).map(str::to_owned),
+        Grader::Qwen => qwen::last_boxed(response).map(str::to_owned),
+    };
+    match (boxed, settings.mode) {
+        (Some(content), _) => (Some(content), Extraction::Boxed),
+        (None, Mode::Reward) => (None, Extraction::None),
+        (None, Mode::Eval) => fallback::answer(response, choice::is_option(&text::normalise(gold))),
     }
+}
+
+/// How many parts a reference may have, by its separators outside of brackets: at most, as a comma may stand in a number.
+fn list_length(gold: &str) -> usize {
+    let (mut depth, mut parts) = (0usize, 1);
+    let inner = text::strip_delimiters(gold).trim_start_matches(['{', '\\']);
+    for byte in inner.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b',' | b';' if depth == 0 => parts += 1,
+            _ => {}
+        }
+    }
+    parts.max(1 + gold.matches("\\text{ and }").count()).min(MAX_PARTS)
+}
+
+/// An answer of several parts in as many boxes: the last `parts` boxes, where nothing but a few words on the same line joins each to the next,
+/// and no box stands right before them. All of them together are then the answer; a right one among wrong ones never is.
+fn joined_boxes(response: &str, parts: usize) -> Option<String> {
+    if parts < 2 || parts == MAX_PARTS {
+        return None;
+    }
+    let mut found: Vec<&str> = Vec::new();
+    let mut end = response.len();
+    while found.len() <= parts {
+        let before = response.get(..end)?;
+        let Some(rest) = after_last_command(before) else { break };
+        let Boxed::Content(content) = last_boxed(before) else { break };
+        let start = before.len() - rest.len();
+        let joint = rest.get(rest.find(content)? + content.len()..)?;
+        if !found.is_empty() && (joint.len() > MAX_JOINT || joint.contains(['\n', '.'])) {
+            break;
+        }
+        found.push(content);
+        end = before.get(..start)?.rfind('\\')?;
+    }
+    found.reverse();
+    (found.len() == parts).then(|| found.join(", "))
 }
 
 /// What follows the last `\boxed` or `\fbox` that is a whole command: `\boxedfoo` is another one.
@@ -131,9 +186,9 @@ mod tests {
     #[test]
     fn a_box_in_the_thinking_part_is_no_answer() {
         let thought = r"<think> \boxed{4} </think> so it is four";
-        assert_eq!(answer(thought, &Settings::default()), (None, Extraction::None));
+        assert_eq!(answer("4", thought, &Settings::default()), (None, Extraction::None));
         let r1 = Settings { after_think: true, ..Settings::default() };
-        assert_eq!(answer(r"\boxed{4}", &r1), (None, Extraction::None));
-        assert_eq!(answer(r"hm </think> \boxed{4}", &r1), (Some("4"), Extraction::Boxed));
+        assert_eq!(answer("4", r"\boxed{4}", &r1), (None, Extraction::None));
+        assert_eq!(answer("4", r"hm </think> \boxed{4}", &r1), (Some("4".to_owned()), Extraction::Boxed));
     }
 }

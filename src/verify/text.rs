@@ -41,7 +41,12 @@ pub fn normalise(text: &str) -> String {
     while let Some(c) = rest.chars().next() {
         let piece: &str;
         let skip;
-        if c == '\\' {
+        let plain = rest.bytes().take_while(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'~' | b'$')).count();
+        if plain > 0 {
+            // Most of every answer: copied as it is.
+            skip = plain;
+            piece = &rest[..plain];
+        } else if c == '\\' {
             let name_len = rest[1..].bytes().take_while(u8::is_ascii_alphabetic).count();
             if name_len == 0 {
                 let len = rest[1..].chars().next().map_or(0, char::len_utf8);
@@ -107,6 +112,18 @@ pub fn normalise(text: &str) -> String {
         out.pop();
     }
     out
+}
+
+/// `text` ready to be read: delimiters, full-width characters and closing punctuation gone.
+pub fn clean(text: &str) -> String {
+    let text = strip_delimiters(text).trim_end_matches(['.', ',', ';', ' ', '\n', '。', '^']);
+    let text = strip_delimiters(text);
+    let wide = text.chars().map(|c| match c {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
+        '\u{3001}' => ',',
+        _ => c,
+    });
+    wide.collect()
 }
 
 /// Whether a letter or digit put right after `out` could be read as part of what stands there.

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Time of a verdict, ours against Math-Verify's, on the same pairs in one run.
+
+Usage: compare_verifiers.py PAIRS.jsonl BENCH...
+PAIRS has a line {"gold", "response"} a pair; BENCH is the command that prints our times as JSON, given the file as its last argument, for example
+`cargo bench -q --bench verify --`. Needs the package math-verify. Prints both times and their ratio as one line of JSON.
+"""
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+
+def math_verify_times_us(rows):
+    """Microseconds of each pair, parsing of both sides included, the fastest of three."""
+    from math_verify import parse, verify
+
+    times = []
+    for row in rows:
+        fastest = float("inf")
+        for _ in range(3):
+            start = time.perf_counter()
+            try:
+                verify(parse(f"${row['gold']}$"), parse(row["response"]))
+            except Exception:  # a failure is its time
+                pass
+            fastest = min(fastest, time.perf_counter() - start)
+        times.append(fastest * 1e6)
+    return times
+
+
+def main():
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    path, command = sys.argv[1], sys.argv[2:]
+    with open(path, encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    ours = json.loads(subprocess.run([*command, path], check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    theirs = sorted(math_verify_times_us(rows))
+    mean = statistics.fmean(theirs)
+    result = {
+        "pairs": len(rows),
+        "ours_us": {key: ours[key] for key in ("median_us", "p99_us", "mean_us")},
+        "math_verify_us": {
+            "median_us": theirs[len(theirs) // 2],
+            "p99_us": theirs[int((len(theirs) - 1) * 0.99)],
+            "mean_us": mean,
+        },
+        "mean_ratio": mean / ours["mean_us"],
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

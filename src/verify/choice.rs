@@ -1,0 +1,72 @@
+//! Options of a multiple-choice question: a letter, in brackets or not, with or without its text. When both sides are options, the letters
+//! decide; the text beside them is not compared.
+
+use crate::verify::{Comparison, Method};
+
+/// The letters of options.
+const LETTERS: std::ops::RangeInclusive<u8> = b'A'..=b'J';
+
+/// Decides two normalised answers of which the reference is an option; `None` where either is none.
+pub fn compare(gold: &str, answer: &str) -> Option<Comparison> {
+    let (gold, gold_alone) = option(gold)?;
+    let (answer, answer_alone) = option(answer)?;
+    // Two options with texts of their own are more than their letters.
+    if !gold_alone && !answer_alone {
+        return None;
+    }
+    Some(Comparison { equal: gold.eq_ignore_ascii_case(&answer), method: Method::Choice })
+}
+
+/// Whether a reference is the bare letter of an option.
+pub fn is_option(gold: &str) -> bool {
+    option(gold).is_some_and(|(letter, alone)| alone && letter.is_ascii_uppercase())
+}
+
+/// The letter of an option, and whether it stands alone.
+fn option(text: &str) -> Option<(char, bool)> {
+    let mut rest = text;
+    for command in ["\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "\\mbox{", "\\textrm{", "\\bf{", "\\textup{"] {
+        rest = rest.strip_prefix(command).unwrap_or(rest);
+    }
+    let lower = rest.get(..7).map(str::to_ascii_lowercase);
+    if lower.as_deref() == Some("option ") || lower.as_deref() == Some("choice ") {
+        rest = rest.get(7..)?;
+    }
+    let bracketed = rest.starts_with('(');
+    rest = rest.trim_start_matches(['(', '{', ' ']);
+    let letter = rest.chars().next()?;
+    if !u8::try_from(letter).is_ok_and(|byte| LETTERS.contains(&byte.to_ascii_uppercase())) {
+        return None;
+    }
+    let after = &rest[1..];
+    let bare = after.trim_matches(['}', ')', '.', ':', ' ', ']']);
+    if bare.is_empty() {
+        return Some((letter, true));
+    }
+    // With a text there must be something between: `C) 42`, `C. 42`, `(C) 42`; `C+1` and `Carl` are no options.
+    let after = after.trim_start_matches(['}', ' ']);
+    let separated = after.starts_with([')', ':', '.']);
+    let plausible = letter.is_ascii_uppercase() && (separated || bracketed && after.starts_with(')'));
+    plausible.then_some((letter, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(gold: &str, answer: &str, expected: Option<bool>) {
+        assert_eq!(compare(gold, answer).map(|found| found.equal), expected, "{gold} {answer}");
+    }
+
+    #[test]
+    fn letters_decide() {
+        check("B", "(B)", Some(true));
+        check("\\text{(B)}", "b", Some(true));
+        check("B", "B) 17", Some(true));
+        check("B", "\\textbf{(B)}\\ 17", Some(true));
+        check("B", "C: 17", Some(false));
+        check("B", "B+1", None);
+        check("B", "Bob", None);
+        check("17", "B", None);
+    }
+}

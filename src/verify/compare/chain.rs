@@ -1,0 +1,118 @@
+//! Chains of relations against each other and against values: assignments, computations, equations, inequalities.
+
+use crate::verify::compare::goal::{DIFFERENT, Goal, real_sets};
+use crate::verify::compare::relation::{self, Meaning};
+use crate::verify::fuel::Fuel;
+use crate::verify::tree::rewrite;
+use crate::verify::tree::{Id, Relation, Tree};
+
+/// Two chains.
+pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel) -> Option<Goal> {
+    match (relation::meaning(tree, g), relation::meaning(tree, a)) {
+        (Meaning::Assignment { label: gl, value: gv, .. }, Meaning::Assignment { label: al, value: av, mut checks }) => {
+            let constant = rewrite::symbols(tree, gv).is_empty();
+            if let (Some(g), Some(a), false) = (sides(tree, g), sides(tree, a), constant) {
+                // `y = x` and `x = y` are one line; `f(x) = x` and `x = f(x)` are not read that way.
+                let found = relation::proportional(tree, g, a, None, fuel);
+                if found.equal {
+                    return Some(Goal::Decided(found));
+                }
+            }
+            if !relation::labels_agree(tree, gl, al, constant) {
+                return Some(DIFFERENT);
+            }
+            let av = match (relation::bound_variable(tree, gl), relation::bound_variable(tree, al)) {
+                (Some(to), Some(from)) if from != to => rewrite::rename(tree, av, from, to, fuel)?,
+                _ => av,
+            };
+            checks.push((gv, av));
+            Some(Goal::All(checks))
+        }
+        (Meaning::Order, Meaning::Order) => orders(tree, (gold, g), (answer, a), fuel),
+        (Meaning::Membership { set: gs, .. }, Meaning::Membership { set: asw, .. }) => Some(Goal::All(vec![(gs, asw)])),
+        (Meaning::Computation { value: gv, .. }, Meaning::Computation { value: av, mut checks }) => {
+            checks.push((gv, av));
+            Some(Goal::All(checks))
+        }
+        (Meaning::Assignment { value: gv, .. }, Meaning::Computation { value: av, mut checks })
+        | (Meaning::Computation { value: gv, .. }, Meaning::Assignment { value: av, mut checks, .. }) => {
+            checks.push((gv, av));
+            Some(Goal::All(checks))
+        }
+        (Meaning::Order | Meaning::Membership { .. }, _) | (_, Meaning::Order | Meaning::Membership { .. }) => {
+            Some(real_sets(tree, gold, answer, fuel)?.unwrap_or(DIFFERENT))
+        }
+        _ => {
+            let (Some(g), Some(a)) = (sides(tree, g), sides(tree, a)) else { return Some(DIFFERENT) };
+            Some(Goal::Decided(relation::proportional(tree, g, a, None, fuel)))
+        }
+    }
+}
+
+fn sides(tree: &Tree, list: u32) -> Option<(Id, Id)> {
+    match tree.members(list) {
+        &[left, right] => Some((left, right)),
+        _ => None,
+    }
+}
+
+/// Two chains with an order: the same set of numbers, or the same relation up to a factor, or the same members in the same order.
+fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel) -> Option<Goal> {
+    if let Some(goal) = real_sets(tree, gold, answer, fuel)? {
+        return Some(goal);
+    }
+    let (g_relations, a_relations) = (tree.relations_of(g).to_vec(), tree.relations_of(a).to_vec());
+    if let (&[g_relation], &[a_relation], Some(g_sides), Some(a_sides)) =
+        (g_relations.as_slice(), a_relations.as_slice(), sides(tree, g), sides(tree, a))
+    {
+        let positive = match () {
+            () if g_relation == Relation::NotEqual && a_relation == g_relation => None,
+            () if matches!(g_relation, Relation::Other(_) | Relation::In) => {
+                let pairs = vec![(g_sides.0, a_sides.0), (g_sides.1, a_sides.1)];
+                return Some(if g_relation == a_relation { Goal::All(pairs) } else { DIFFERENT });
+            }
+            () if g_relation == a_relation => Some(true),
+            () if g_relation == relation::flipped(a_relation) => Some(false),
+            () => return Some(DIFFERENT),
+        };
+        return Some(Goal::Decided(relation::proportional(tree, g_sides, a_sides, positive, fuel)));
+    }
+    let (g_members, mut a_members) = (tree.members(g).to_vec(), tree.members(a).to_vec());
+    let mut a_relations = a_relations;
+    if g_relations != a_relations {
+        a_members.reverse();
+        a_relations.reverse();
+        a_relations.iter_mut().for_each(|relation| *relation = relation::flipped(*relation));
+    }
+    let same = g_relations == a_relations && g_members.len() == a_members.len();
+    Some(if same { Goal::All(g_members.into_iter().zip(a_members).collect()) } else { DIFFERENT })
+}
+
+/// A chain against something else.
+pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bool, fuel: &mut Fuel) -> Option<Goal> {
+    let pair = |value| if chain_is_gold { (value, other) } else { (other, value) };
+    match relation::meaning(tree, list) {
+        Meaning::Assignment { value, mut checks, .. } | Meaning::Computation { value, mut checks } => {
+            if chain_is_gold {
+                // The reference's own steps are not in question.
+                checks.clear();
+            }
+            checks.push(pair(value));
+            Some(Goal::All(checks))
+        }
+        Meaning::Membership { set, .. } => Some(Goal::All(vec![pair(set)])),
+        // `a + 5b = 18` answers a question for a number, by naming what was asked; `... = 0` is an equation of something. An equation asked for is no number.
+        Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) && !tree.is_zero(right) => {
+            Some(Goal::All(vec![pair(right)]))
+        }
+        Meaning::Equation(..) => Some(DIFFERENT),
+        Meaning::Order => {
+            let (gold, answer) = pair(chain);
+            Some(real_sets(tree, gold, answer, fuel)?.unwrap_or(DIFFERENT))
+        }
+    }
+}
+
+fn constant(tree: &Tree, id: Id) -> bool {
+    rewrite::symbols(tree, id).is_empty()
+}

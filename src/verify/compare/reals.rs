@@ -1,0 +1,273 @@
+//! Sets of real numbers: intervals and their unions, inequalities in one variable, set-builders. It owns what such a set is, so that
+//! `x > 2`, `(2, \infty)` and `\{x | x > 2\}` are one thing; whether two ends are equal is the ladder's to say.
+
+use num_rational::BigRational;
+use num_traits::Zero;
+
+use crate::verify::compare::relation::flipped;
+use crate::verify::fuel::Fuel;
+use crate::verify::tree::rewrite;
+use crate::verify::tree::{Bracket, Function, Id, Literal, Node, Relation, Separator, SetOperation, Tree};
+use crate::verify::value::evaluate::{Reading, evaluate};
+use crate::verify::value::exact::Exact;
+use crate::verify::value::scalar;
+
+/// Sets of more parts are compared as text.
+const MAX_PARTS: usize = 256;
+
+/// An end of an interval; no node means infinity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct End {
+    pub node: Option<Id>,
+    pub value: f64,
+    pub closed: bool,
+}
+
+/// An interval or, with both ends equal and closed, a point.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    pub low: End,
+    pub high: End,
+}
+
+const MINUS_INFINITY: End = End { node: None, value: f64::NEG_INFINITY, closed: false };
+const PLUS_INFINITY: End = End { node: None, value: f64::INFINITY, closed: false };
+const ALL: Interval = Interval { low: MINUS_INFINITY, high: PLUS_INFINITY };
+
+/// The set of real numbers that a node describes, as disjoint intervals in order; `None` where it describes none.
+pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> {
+    let order = tree.reachable(root);
+    let mut sets: Vec<(Id, Option<Vec<Interval>>)> = Vec::with_capacity(order.len());
+    for id in order {
+        fuel.spend(4).ok()?;
+        let at = |child: Id| sets.binary_search_by_key(&child, |entry| entry.0).ok().and_then(|at| sets.get(at)?.1.clone());
+        let found = match tree.node(id) {
+            Node::SetOperation(operation, a, b) => at(a).zip(at(b)).map(|(a, b)| operate(operation, &a, &b, fuel)),
+            // Whole numbers between two bounds are no interval.
+            Node::Builder(head, condition) if over_the_reals(tree, head) => at(condition),
+            Node::Worded(_, a, _) => at(a),
+            Node::EmptySet => Some(Vec::new()),
+            Node::Numbers('R') => Some(vec![ALL]),
+            Node::Chain(list) => match (tree.relations_of(list), tree.members(list)) {
+                (&[Relation::In], &[_, set]) => at(set),
+                _ => inequality(tree, list, fuel),
+            },
+            Node::Sequence { open, close, separator, list } => {
+                let members = tree.members(list).to_vec();
+                let chains = members.iter().all(|&member| matches!(tree.node(member), Node::Chain(_) | Node::Worded(..)));
+                if open == Bracket::Bare && chains {
+                    let parts: Option<Vec<_>> = members.iter().map(|&member| at(member)).collect();
+                    parts.map(|parts| combine(separator, parts, fuel))
+                } else {
+                    sequence(tree, (open, close), &members, fuel)
+                }
+            }
+            _ => None,
+        };
+        let found = found.filter(|parts| parts.len() <= MAX_PARTS);
+        sets.push((id, found));
+    }
+    sets.pop()?.1.map(normalise)
+}
+
+fn over_the_reals(tree: &Tree, head: Id) -> bool {
+    match tree.node(head) {
+        Node::Symbol(_) => true,
+        Node::Chain(list) => tree.members(list).last().is_some_and(|&last| tree.node(last) == Node::Numbers('R')),
+        _ => false,
+    }
+}
+
+fn combine(separator: Separator, parts: Vec<Vec<Interval>>, fuel: &mut Fuel) -> Vec<Interval> {
+    if separator == Separator::Or {
+        return parts.concat();
+    }
+    parts.into_iter().fold(vec![ALL], |all, part| operate(SetOperation::Intersection, &all, &part, fuel))
+}
+
+/// Two numbers in brackets are an interval; numbers in curly brackets or none are points.
+fn sequence(tree: &Tree, (open, close): (Bracket, Bracket), members: &[Id], fuel: &mut Fuel) -> Option<Vec<Interval>> {
+    let mut end = |id: Id, closed: bool| -> Option<End> {
+        let value = scalar::magnitude(tree, id, fuel)?;
+        let infinite = value.is_infinite();
+        Some(End { node: (!infinite).then_some(id), value, closed: closed && !infinite })
+    };
+    match (open, close, members) {
+        (Bracket::Round | Bracket::Square, Bracket::Round | Bracket::Square, &[low, high]) => {
+            let interval = Interval { low: end(low, open == Bracket::Square)?, high: end(high, close == Bracket::Square)? };
+            Some(vec![interval])
+        }
+        (Bracket::Curly | Bracket::Bare, _, _) => members
+            .iter()
+            .map(|&member| {
+                let point = end(member, true)?;
+                point.node.map(|_| Interval { low: point, high: point })
+            })
+            .collect(),
+        _ => None,
+    }
+}
+
+/// The solutions of a chain of inequalities in one variable.
+fn inequality(tree: &mut Tree, list: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
+    let (members, relations) = (tree.members(list).to_vec(), tree.relations_of(list).to_vec());
+    let mut variables: Vec<u32> = members.iter().flat_map(|&member| rewrite::symbols(tree, member)).collect();
+    variables.sort_unstable();
+    variables.dedup();
+    let &[variable] = variables.as_slice() else { return None };
+    let mut solutions = vec![ALL];
+    for (pair, &relation) in members.windows(2).zip(&relations) {
+        let &[left, right] = pair else { return None };
+        let step = step(tree, left, relation, right, variable, fuel)?;
+        solutions = operate(SetOperation::Intersection, &solutions, &step, fuel);
+    }
+    Some(solutions)
+}
+
+/// The solutions of one relation.
+fn step(tree: &mut Tree, left: Id, relation: Relation, right: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
+    let (left_has, right_has) = (!rewrite::symbols(tree, left).is_empty(), !rewrite::symbols(tree, right).is_empty());
+    match (left_has, right_has) {
+        (true, false) => bounded(tree, left, relation, right, variable, fuel),
+        (false, true) => bounded(tree, right, flipped(relation), left, variable, fuel),
+        (true, true) => {
+            let difference = tree.push(Node::Subtract(left, right))?;
+            let zero = tree.integer(0)?;
+            bounded(tree, difference, relation, zero, variable, fuel)
+        }
+        (false, false) => None,
+    }
+}
+
+/// The solutions of `expression relation bound`, the expression being the variable, its absolute value, or linear.
+fn bounded(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
+    let value = scalar::magnitude(tree, bound, fuel)?;
+    let bound_end = End { node: value.is_finite().then_some(bound), value, closed: false };
+    if tree.node(expression) == Node::Symbol(variable) {
+        return half_line(relation, bound_end);
+    }
+    if let Node::Call(Function::Abs, inner) = tree.node(expression) {
+        if tree.node(inner) != Node::Symbol(variable) || value < 0.0 || !value.is_finite() {
+            return None;
+        }
+        let minus = End { node: Some(tree.push(Node::Negate(bound))?), value: -value, closed: false };
+        let (above, below) = (half_line(relation, bound_end)?, half_line(flipped(relation), minus)?);
+        let operation =
+            if matches!(relation, Relation::Greater | Relation::GreaterEqual) { SetOperation::Union } else { SetOperation::Intersection };
+        return Some(operate(operation, &above, &below, fuel));
+    }
+    // Linear: a·x + b by its values at 0, 1 and 2, and a fourth point against the accident.
+    let mut at = |x: i64| -> Option<BigRational> {
+        tree.numbers.push(Literal { value: BigRational::from_integer(x.into()), decimals: None, significant: 0 });
+        let number = Node::Number(u32::try_from(tree.numbers.len() - 1).ok()?);
+        let copy = rewrite::rebuild(tree, expression, fuel, |node| if node == Node::Symbol(variable) { number } else { node })?;
+        evaluate(tree, copy, Reading::PLAIN, &mut Exact, fuel)
+    };
+    let (zero, one, two, seven) = (at(0)?, at(1)?, at(2)?, at(7)?);
+    let slope = &one - &zero;
+    if slope.is_zero() || &two - &one != slope || seven != &zero + &slope * BigRational::from_integer(7.into()) {
+        return None;
+    }
+    let bound_value = evaluate(tree, bound, Reading::PLAIN, &mut Exact, fuel)?;
+    let solution = (bound_value - zero) / &slope;
+    let relation = if slope < BigRational::zero() { flipped(relation) } else { relation };
+    let node = tree.rational(solution)?;
+    let value = scalar::magnitude(tree, node, fuel)?;
+    half_line(relation, End { node: Some(node), value, closed: false })
+}
+
+fn half_line(relation: Relation, bound: End) -> Option<Vec<Interval>> {
+    let (open, closed) = (End { closed: false, ..bound }, End { closed: bound.node.is_some(), ..bound });
+    Some(match relation {
+        Relation::Less => vec![Interval { low: MINUS_INFINITY, high: open }],
+        Relation::LessEqual => vec![Interval { low: MINUS_INFINITY, high: closed }],
+        Relation::Greater => vec![Interval { low: open, high: PLUS_INFINITY }],
+        Relation::GreaterEqual => vec![Interval { low: closed, high: PLUS_INFINITY }],
+        Relation::NotEqual => vec![Interval { low: MINUS_INFINITY, high: open }, Interval { low: open, high: PLUS_INFINITY }],
+        Relation::Equal => vec![Interval { low: closed, high: closed }],
+        Relation::Approximately | Relation::In | Relation::Other(_) => return None,
+    })
+}
+
+fn operate(operation: SetOperation, a: &[Interval], b: &[Interval], fuel: &mut Fuel) -> Vec<Interval> {
+    if fuel.spend((a.len() * b.len() + a.len() + b.len()) as u64).is_err() {
+        return Vec::new();
+    }
+    match operation {
+        SetOperation::Union => normalise([a, b].concat()),
+        SetOperation::Intersection => intersection(a, b),
+        SetOperation::Difference => intersection(a, &complement(b)),
+    }
+}
+
+fn intersection(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
+    let pairs = a.iter().flat_map(|x| b.iter().map(move |y| Interval { low: later(x.low, y.low), high: earlier(x.high, y.high) }));
+    normalise(pairs.collect())
+}
+
+fn complement(set: &[Interval]) -> Vec<Interval> {
+    let mut low = MINUS_INFINITY;
+    let mut gaps = Vec::new();
+    for part in normalise(set.to_vec()) {
+        gaps.push(Interval { low, high: End { closed: !part.low.closed && part.low.node.is_some(), ..part.low } });
+        low = End { closed: !part.high.closed && part.high.node.is_some(), ..part.high };
+    }
+    gaps.push(Interval { low, high: PLUS_INFINITY });
+    normalise(gaps)
+}
+
+/// Ends closer than rounding are the same end.
+fn same(a: f64, b: f64) -> bool {
+    a == b || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
+}
+
+fn later(a: End, b: End) -> End {
+    if same(a.value, b.value) {
+        if a.closed { b } else { a }
+    } else if a.value > b.value {
+        a
+    } else {
+        b
+    }
+}
+
+fn earlier(a: End, b: End) -> End {
+    if same(a.value, b.value) {
+        if a.closed { b } else { a }
+    } else if a.value < b.value {
+        a
+    } else {
+        b
+    }
+}
+
+/// Without empty parts, in order, touching parts joined.
+fn normalise(mut set: Vec<Interval>) -> Vec<Interval> {
+    set.retain(|part| {
+        let point = same(part.low.value, part.high.value);
+        if point { part.low.closed && part.high.closed } else { part.low.value < part.high.value }
+    });
+    set.sort_by(|a, b| a.low.value.total_cmp(&b.low.value).then(b.low.closed.cmp(&a.low.closed)));
+    let mut joined: Vec<Interval> = Vec::with_capacity(set.len());
+    for part in set {
+        match joined.last_mut() {
+            Some(last) if touches(last.high, part.low) => {
+                let further = same(last.high.value, part.high.value);
+                if further {
+                    last.high.closed |= part.high.closed;
+                } else if part.high.value > last.high.value {
+                    last.high = part.high;
+                }
+                if same(last.low.value, part.low.value) {
+                    last.low.closed |= part.low.closed;
+                }
+            }
+            _ => joined.push(part),
+        }
+    }
+    joined
+}
+
+fn touches(high: End, low: End) -> bool {
+    if same(high.value, low.value) { high.closed || low.closed } else { high.value > low.value }
+}

@@ -1,0 +1,195 @@
+//! Answers with members: lists, tuples, sets, vectors, matrices, and everything with a ±.
+
+use crate::verify::compare::goal::{DIFFERENT, Goal};
+use crate::verify::fuel::Fuel;
+use crate::verify::tree::rewrite;
+use crate::verify::tree::{Bracket, Id, Node, SetOperation, Tree};
+use crate::verify::value::scalar;
+
+/// Kinds with members.
+pub fn is_structure(tree: &Tree, id: Id) -> bool {
+    match tree.node(id) {
+        Node::Sequence { .. } | Node::Matrix { .. } | Node::SetOperation(..) | Node::Builder(..) | Node::EmptySet | Node::Numbers(_) => {
+            true
+        }
+        _ => rewrite::any(tree, id, |node| matches!(node, Node::PlusMinus(..))),
+    }
+}
+
+/// The members of a list whose order does not count: a set, a bare list, or something single.
+fn unordered(tree: &Tree, id: Id) -> Option<Vec<Id>> {
+    match tree.node(id) {
+        Node::Sequence { open: Bracket::Curly | Bracket::Bare, list, .. } => Some(tree.members(list).to_vec()),
+        Node::EmptySet => Some(Vec::new()),
+        Node::Sequence { .. } | Node::Matrix { .. } => None,
+        _ => Some(vec![id]),
+    }
+}
+
+pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
+    let (g, a) = (tree.node(gold), tree.node(answer));
+    // A set of one stands for its member.
+    let alone = |node| match node {
+        Node::Sequence { open: Bracket::Curly, list, .. } => match *tree.members(list) {
+            [single] => Some(single),
+            _ => None,
+        },
+        _ => None,
+    };
+    match (alone(g), alone(a)) {
+        (Some(single), None) => return Some(Goal::All(vec![(single, answer)])),
+        (None, Some(single)) => return Some(Goal::All(vec![(gold, single)])),
+        _ => {}
+    }
+    match (g, a) {
+        (Node::Matrix { columns: gc, list: gl }, Node::Matrix { columns: ac, list: al }) => {
+            return Some(if gc == ac { ordered(tree.members(gl), tree.members(al)) } else { DIFFERENT });
+        }
+        (Node::Matrix { columns, list }, Node::Sequence { open, list: other, .. }) if open != Bracket::Curly => {
+            if let Some(rows) = rows(tree, other, columns) {
+                return Some(ordered(tree.members(list), &rows));
+            }
+            let vector = columns == 1 || tree.members(list).len() == columns as usize;
+            return Some(if vector { ordered(tree.members(list), tree.members(other)) } else { DIFFERENT });
+        }
+        (Node::Sequence { open, list: other, .. }, Node::Matrix { columns, list }) if open != Bracket::Curly => {
+            if let Some(rows) = rows(tree, other, columns) {
+                return Some(ordered(&rows, tree.members(list)));
+            }
+            let vector = columns == 1 || tree.members(list).len() == columns as usize;
+            if vector {
+                return Some(ordered(tree.members(other), tree.members(list)));
+            }
+        }
+        (Node::SetOperation(go, gl, gr), Node::SetOperation(ao, al, ar)) => {
+            if go != ao {
+                return Some(DIFFERENT);
+            }
+            return Some(if go == SetOperation::Difference {
+                Goal::All(vec![(gl, al), (gr, ar)])
+            } else {
+                Goal::Matching(operands(tree, go, gold), operands(tree, ao, answer))
+            });
+        }
+        (Node::Builder(gh, gc), Node::Builder(ah, ac)) => return Some(Goal::All(vec![(gh, ah), (gc, ac)])),
+        (Node::Sequence { open: go, close: gc, list: gl, .. }, Node::Sequence { open: ao, close: ac, list: al, .. })
+            if !signed(tree, gold) && !signed(tree, answer) =>
+        {
+            if let Some(goal) = sequences(tree, (go, gc, gl), (ao, ac, al)) {
+                return Some(goal);
+            }
+        }
+        _ => {}
+    }
+    let (Some(g), Some(a)) = (unordered(tree, gold), unordered(tree, answer)) else {
+        if signed(tree, gold) || signed(tree, answer) {
+            let (g, a) = (unordered(tree, gold).unwrap_or(vec![gold]), unordered(tree, answer).unwrap_or(vec![answer]));
+            return expanded(tree, g, a, (gold, answer), fuel);
+        }
+        return Some(DIFFERENT);
+    };
+    expanded(tree, g, a, (gold, answer), fuel)
+}
+
+/// The entries of a list of rows, `[[1,2],[3,4]]`.
+fn rows(tree: &Tree, list: u32, columns: u32) -> Option<Vec<Id>> {
+    let mut entries = Vec::new();
+    for &row in tree.members(list) {
+        let Node::Sequence { list, .. } = tree.node(row) else { return None };
+        let row = tree.members(list);
+        if row.len() != columns as usize {
+            return None;
+        }
+        entries.extend_from_slice(row);
+    }
+    Some(entries)
+}
+
+/// Two sequences without ±: by order where one of them has one, by matching otherwise.
+fn sequences(tree: &Tree, (go, gc, gl): (Bracket, Bracket, u32), (ao, ac, al): (Bracket, Bracket, u32)) -> Option<Goal> {
+    let has_order = |bracket| matches!(bracket, Bracket::Round | Bracket::Square | Bracket::Angle);
+    let (g, a) = (tree.members(gl), tree.members(al));
+    match (has_order(go), has_order(ao)) {
+        (true, true) => {
+            // Two numbers in brackets may be an interval, whose brackets count.
+            let interval = g.len() == 2 && (is_interval(go, gc) || is_interval(ao, ac));
+            if interval && (round(go) != round(ao) || round(gc) != round(ac)) {
+                return Some(DIFFERENT);
+            }
+            Some(ordered(g, a))
+        }
+        // A bare list against a tuple: the tuple's order is the one asked for.
+        (true, false) if ao == Bracket::Bare && g.len() == a.len() => Some(ordered(g, a)),
+        (false, true) if go == Bracket::Bare && g.len() == a.len() => Some(ordered(g, a)),
+        (false, false) => None,
+        _ => Some(DIFFERENT),
+    }
+}
+
+fn is_interval(open: Bracket, close: Bracket) -> bool {
+    open == Bracket::Square || close == Bracket::Square
+}
+
+fn round(bracket: Bracket) -> bool {
+    bracket != Bracket::Square
+}
+
+fn ordered(gold: &[Id], answer: &[Id]) -> Goal {
+    if gold.len() != answer.len() {
+        return DIFFERENT;
+    }
+    Goal::All(gold.iter().copied().zip(answer.iter().copied()).collect())
+}
+
+fn signed(tree: &Tree, id: Id) -> bool {
+    rewrite::any(tree, id, |node| matches!(node, Node::PlusMinus(..)))
+}
+
+/// A matching of members after every ± is read both ways.
+fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fuel: &mut Fuel) -> Option<Goal> {
+    let mut all = |tree: &mut Tree, members: Vec<Id>| -> Option<Vec<Id>> {
+        let mut found = Vec::with_capacity(members.len());
+        for member in members {
+            fuel.spend(4).ok()?;
+            if signed(tree, member) {
+                found.extend(rewrite::expand_signs(tree, member, fuel)?);
+            } else {
+                found.push(member);
+            }
+        }
+        Some(found)
+    };
+    let (g, a) = (all(tree, gold)?, all(tree, answer)?);
+    if let (&[g], &[a]) = (g.as_slice(), a.as_slice()) {
+        // A set of one is its member; the same pair again would go round in a circle.
+        return Some(if (g, a) == whole { DIFFERENT } else { Goal::All(vec![(g, a)]) });
+    }
+    if g.len() != a.len() {
+        return Some(DIFFERENT);
+    }
+    Some(Goal::Matching(by_size(tree, g, fuel), by_size(tree, a, fuel)))
+}
+
+/// The members by their size, where all have one: members that match then stand at the same place, and a matching is found at once.
+fn by_size(tree: &Tree, members: Vec<Id>, fuel: &mut Fuel) -> Vec<Id> {
+    if members.len() < 4 {
+        return members;
+    }
+    let sizes: Option<Vec<(f64, Id)>> =
+        members.iter().map(|&member| scalar::magnitude(tree, member, fuel).map(|size| (size, member))).collect();
+    let Some(mut sizes) = sizes else { return members };
+    sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
+    sizes.into_iter().map(|(_, member)| member).collect()
+}
+
+/// The operands of nested unions or intersections.
+fn operands(tree: &Tree, operation: SetOperation, root: Id) -> Vec<Id> {
+    let (mut found, mut stack) = (Vec::new(), vec![root]);
+    while let Some(id) = stack.pop() {
+        match tree.node(id) {
+            Node::SetOperation(other, a, b) if other == operation => stack.extend([b, a]),
+            _ => found.push(id),
+        }
+    }
+    found
+}

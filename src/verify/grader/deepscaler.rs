@@ -1,0 +1,153 @@
+//! The published training reward's notion of equality, for comparable rewards: two normalisations of the text, and a computer algebra system for
+//! what remains. The normalisations are followed step by step, their oddities included (units by name, `8,996,734,080` not read as a number);
+//! the algebra is our own ladder without rounding, asked only where the published one would ask.
+
+use crate::verify::fuel::Fuel;
+use crate::verify::grader::deepscaler_text::{flatten, integer, is_fraction, tidy, without_commas};
+use crate::verify::read;
+use crate::verify::read::lex::Commas;
+use crate::verify::tree::Tree;
+use crate::verify::value::evaluate::Reading;
+use crate::verify::value::scalar;
+use crate::verify::{Comparison, Method};
+
+/// Longer answers are compared as text: some of the steps are quadratic.
+const MAX_LENGTH: usize = 2000;
+
+/// The last `\boxed{...}` as the published extraction finds it: no spaces, no `\fbox`, braces counted whether escaped or not.
+pub fn last_boxed(response: &str) -> Option<&str> {
+    let rest = response.get(response.rfind("\\boxed")?..)?.strip_prefix("\\boxed{")?;
+    let mut depth = 1usize;
+    for (at, byte) in rest.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return rest.get(..at);
+        }
+    }
+    None
+}
+
+/// Whether the published training reward would give 1.
+pub fn equal(gold: &str, answer: &str) -> Comparison {
+    if gold.len().max(answer.len()) > MAX_LENGTH {
+        return Comparison { equal: gold.trim() == answer.trim(), method: Method::Text };
+    }
+    if tidy(gold) == tidy(answer) {
+        return Comparison { equal: true, method: Method::Text };
+    }
+    let (gold, answer) = (flatten(gold), flatten(answer));
+    if gold == answer {
+        return Comparison { equal: true, method: Method::Text };
+    }
+    if answer.is_empty() {
+        return Comparison { equal: false, method: Method::NoAnswer };
+    }
+    let (gold_parts, answer_parts) = (parts(&gold), parts(&answer));
+    let ends = |text: &str| (text.chars().next(), text.chars().next_back());
+    if gold_parts.len() > 1 && ends(&gold) != ends(&answer) || gold_parts.len() != answer_parts.len() {
+        return Comparison { equal: false, method: Method::Structure };
+    }
+    let mut weakest = Method::Text;
+    for (gold, answer) in gold_parts.iter().zip(&answer_parts) {
+        let found = part(gold, answer);
+        if !found.equal {
+            return found;
+        }
+        weakest = weakest.max(found.method);
+    }
+    Comparison { equal: true, method: weakest }
+}
+
+/// One part of a tuple, or the whole: fractions only as text, an integer never against something else, algebra for the rest.
+fn part(gold: &str, answer: &str) -> Comparison {
+    if is_fraction(gold) && is_fraction(answer) {
+        return Comparison { equal: gold == answer, method: Method::Text };
+    }
+    if integer(gold).is_some() != integer(answer).is_some() || !may_evaluate(gold) || !may_evaluate(answer) {
+        return Comparison { equal: gold == answer, method: Method::Text };
+    }
+    let mut tree = Tree::default();
+    let mut fuel = Fuel::new(Fuel::COMPARISON);
+    let gold = read::read(gold, Commas::Separate, &mut tree, &mut fuel);
+    let answer = read::read(answer, Commas::Separate, &mut tree, &mut fuel);
+    let (Some(gold), Some(answer)) = (gold, answer) else {
+        return Comparison { equal: false, method: Method::Text };
+    };
+    let found = scalar::compare(&mut tree, gold, answer, &mut fuel);
+    // Algebra knows no rounding, but for that of double precision.
+    let doubles = crate::verify::value::decimal::decimal(&tree, gold, Reading::PLAIN).is_some()
+        || crate::verify::value::decimal::decimal(&tree, answer, Reading::PLAIN).is_some();
+    let value = |id, fuel: &mut Fuel| scalar::magnitude(&tree, id, fuel);
+    let near = doubles
+        && value(gold, &mut fuel).zip(value(answer, &mut fuel)).is_some_and(|(gold, answer)| (gold - answer).abs() <= 1e-15 * gold.abs());
+    Comparison { equal: found.equal && found.method != Method::Rounded || near, ..found }
+}
+
+/// Whether the published grader would ask its algebra system at all.
+fn may_evaluate(text: &str) -> bool {
+    let names = text.replace("sqrt", "").replace("frac", "");
+    let mut letters: Vec<char> = names.chars().filter(|c| c.is_alphabetic()).collect();
+    letters.sort_unstable();
+    letters.dedup();
+    if letters.len() > 2 || text.contains("^{") || text.contains("^(") {
+        return false;
+    }
+    let exponents = text.split('^').skip(1);
+    for exponent in exponents {
+        let digits = exponent.bytes().take_while(u8::is_ascii_digit).count();
+        if digits > 1 || digits > 0 && exponent.get(digits..).is_some_and(|after| after.is_empty() && text.ends_with('^')) {
+            return false;
+        }
+    }
+    // A power of a power with plain digits.
+    let powers = text.as_bytes().windows(3).any(|w| matches!(w, [b'^', digit, b'^'] if digit.is_ascii_digit()));
+    !powers
+}
+
+/// The parts of a tuple or an interval, or the whole.
+fn parts(text: &str) -> Vec<String> {
+    let plain = without_commas(text);
+    let bracket = |c: char| matches!(c, '(' | ')' | '[' | ']');
+    let inner = plain.strip_prefix(bracket).and_then(|inner| inner.strip_suffix(bracket));
+    match inner {
+        Some(inner) if plain.len() > 2 && !inner.contains(bracket) => inner.split(',').map(|part| part.trim().to_owned()).collect(),
+        _ => vec![plain],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(gold: &str, answer: &str, expected: bool) {
+        assert_eq!(equal(gold, answer).equal, expected, "{gold} | {answer}: {} {}", flatten(gold), flatten(answer));
+    }
+
+    #[test]
+    fn follows_the_published_steps() {
+        check("12.8", "V = 12.8", true);
+        check("12.8", "12.8 \\text{ mph}", true);
+        check("12.8", "12.8 mph", false);
+        check("3\\frac{1}{4}", "3.25", true);
+        check("\\frac{2}{3}", "\\frac{4}{6}", false);
+        check("\\frac{2}{3}", "2/3", true);
+        check("7", "7.0", true);
+        check("1234567", "1,234,567", true);
+        check("1234567890", "1,234,567,890", false);
+        check("30\\%", "0.3", false);
+        check("(1,2)", "[1,2]", false);
+        check("2\\sqrt{3}", "\\sqrt{12}", true);
+    }
+
+    #[test]
+    fn only_plain_boxes() {
+        assert_eq!(last_boxed("\\boxed{3} \\boxed{4}"), Some("4"));
+        assert_eq!(last_boxed("\\boxed{3} \\boxed{4"), None);
+        assert_eq!(last_boxed("\\boxed 4"), None);
+        assert_eq!(last_boxed("\\fbox{4}"), None);
+    }
+}

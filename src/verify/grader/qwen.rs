@@ -1,0 +1,222 @@
+//! The published evaluation's notion of equality, for comparable scores: a hundredth and the hundredfold count as equal, numbers agree to one part
+//! in ten thousand, brackets hardly matter. The text steps follow the published ones; its algebra is our own reader and arithmetic.
+
+use crate::verify::choice;
+use crate::verify::compare;
+use crate::verify::fuel::Fuel;
+use crate::verify::read;
+use crate::verify::read::lex::Commas;
+use crate::verify::text;
+use crate::verify::tree::Tree;
+use crate::verify::value::approx::{Approx, Point};
+use crate::verify::value::evaluate::{Reading, evaluate};
+use crate::verify::{Comparison, Method};
+
+/// The relative distance at which two numbers are equal.
+const TOLERANCE: f64 = 1e-4;
+/// Parts of a tuple, nested ones included.
+const MAX_PARTS: usize = 200;
+const MAX_LENGTH: usize = 4000;
+
+/// The answer as the published extraction finds it: what follows the last "boxed", to its closing brace or, without one, to the end.
+pub fn last_boxed(response: &str) -> Option<&str> {
+    let rest = response.get(response.rfind("boxed")? + "boxed".len()..)?;
+    let Some(inner) = rest.strip_prefix('{') else {
+        return Some(rest.split('$').next().unwrap_or("").trim());
+    };
+    let mut depth = 1usize;
+    for (at, byte) in inner.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return inner.get(..at);
+        }
+    }
+    Some(inner)
+}
+
+/// Whether the published evaluation would count the answer.
+pub fn equal(gold: &str, answer: &str) -> Comparison {
+    if gold.len().max(answer.len()) > MAX_LENGTH {
+        return Comparison { equal: gold.trim() == answer.trim(), method: Method::Text };
+    }
+    let gold_text = text::normalise(gold);
+    if choice::is_option(&gold_text)
+        && let Some(letter) = answer.chars().rfind(|c| ('A'..='E').contains(c))
+    {
+        return Comparison { equal: gold_text.contains(letter), method: Method::Choice };
+    }
+    let mut fuel = Fuel::new(Fuel::COMPARISON);
+    let mut open = vec![(strip(gold), strip(answer))];
+    let mut weakest = Method::Text;
+    let mut done = 0;
+    // Tuples and matrices are compared part by part; parts wait in a list.
+    while let Some((gold, answer)) = open.pop() {
+        done += 1;
+        if done > MAX_PARTS {
+            return Comparison { equal: false, method: Method::Exhausted };
+        }
+        match step(&gold, &answer, &mut fuel) {
+            Step::Decided(found) if !found.equal => return found,
+            Step::Decided(found) => weakest = weakest.max(found.method),
+            Step::Parts(parts) => open.extend(parts),
+        }
+    }
+    Comparison { equal: true, method: weakest }
+}
+
+enum Step {
+    Decided(Comparison),
+    Parts(Vec<(String, String)>),
+}
+
+fn step(gold: &str, answer: &str, fuel: &mut Fuel) -> Step {
+    let decided = |equal, method| Step::Decided(Comparison { equal, method });
+    if answer.is_empty() {
+        return decided(false, Method::NoAnswer);
+    }
+    if gold.eq_ignore_ascii_case(answer) {
+        return decided(true, Method::Text);
+    }
+    if let (Some(g), Some(a)) = (number(gold), number(answer)) {
+        return decided([g / 100.0, g, g * 100.0].iter().any(|g| close(*g, a)), Method::Numeric);
+    }
+    let bare = |text: &str| text.replace(['{', '}', '(', ')', '[', ']'], "").to_lowercase();
+    let enclosed = |text: &str, open: char, close: char| text.starts_with(open) && text.ends_with(close);
+    let loose = enclosed(answer, '[', ']') && !gold.starts_with('(') || enclosed(answer, '(', ')') && !gold.starts_with('[');
+    let (g, a) = if loose { (bare(gold), bare(answer)) } else { (gold.replace(['{', '}'], ""), answer.replace(['{', '}'], "")) };
+    if g.replace(['(', ')'], "").eq_ignore_ascii_case(&a.replace(['(', ')'], "")) && (loose || !is_tuple(gold)) {
+        return decided(true, Method::Text);
+    }
+    if is_tuple(gold) && is_tuple(answer) {
+        let parts = |text: &str| -> Vec<String> { text[1..text.len() - 1].split(',').map(|part| part.trim().to_owned()).collect() };
+        let (g, a) = (parts(gold), parts(answer));
+        if g.len() == a.len() && (g.len() > 1 || g.first().map(String::as_str) != Some(gold)) {
+            return Step::Parts(g.into_iter().zip(a).collect());
+        }
+    }
+    // `x = 5` against `5`; two equations are left to the reader.
+    let value = |text: &str| -> Option<String> {
+        let (name, value) = text.split_once('=')?;
+        (name.trim().chars().count() <= 2 && !value.contains('=')).then(|| value.trim().to_owned())
+    };
+    match (value(gold), value(answer)) {
+        (None, Some(value)) if !gold.contains('=') => return Step::Parts(vec![(gold.to_owned(), value)]),
+        (Some(value), None) if !answer.contains('=') => return Step::Parts(vec![(value, answer.to_owned())]),
+        _ => {}
+    }
+    // An equation on one side only is no value there, nor is a numeral with a base.
+    let based = |text: &str| text.as_bytes().windows(2).any(|w| matches!(w, [digit, b'_'] if digit.is_ascii_digit()));
+    if gold.contains('=') != answer.contains('=') || based(gold) != based(answer) {
+        return decided(false, Method::Structure);
+    }
+    Step::Decided(algebra(gold, answer, fuel))
+}
+
+/// By value, with the evaluation's tolerance.
+fn algebra(gold: &str, answer: &str, fuel: &mut Fuel) -> Comparison {
+    // The published reader knows LaTeX only: plain names are products of letters to it, and it stops at the first comma.
+    if has_plain_name(gold) || has_plain_name(answer) {
+        return Comparison { equal: false, method: Method::Text };
+    }
+    let first = |text: &str| -> String { if is_tuple(text) { text.to_owned() } else { text.split(',').next().unwrap_or("").to_owned() } };
+    let (gold, answer) = (&first(gold), &first(answer));
+    let mut tree = Tree::default();
+    let read = |text: &str, tree: &mut Tree, fuel: &mut Fuel| read::read(text, Commas::Separate, tree, fuel);
+    let (Some(gold), Some(answer)) = (read(gold, &mut tree, fuel), read(answer, &mut tree, fuel)) else {
+        return Comparison { equal: false, method: Method::Text };
+    };
+    let mut value = |id| {
+        let mut approx = Approx { point: Point::Natural(0), decimals_are_rounded: false };
+        let constant = crate::verify::tree::rewrite::symbols(&tree, id).is_empty();
+        constant.then(|| evaluate(&tree, id, Reading::PLAIN, &mut approx, fuel)).flatten().filter(|value| value.is_real())
+    };
+    if let (Some(g), Some(a)) = (value(gold), value(answer)) {
+        return Comparison { equal: close(g.re, a.re), method: Method::Numeric };
+    }
+    compare::compare(&mut tree, gold, answer, fuel)
+}
+
+/// Whether two letters follow each other outside of a command.
+fn has_plain_name(text: &str) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic()) {
+        let length = rest[at..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        if length > 1 && !rest[..at].ends_with('\\') && !rest[..at].ends_with("\\begin{") && !rest[..at].ends_with("\\end{") {
+            return true;
+        }
+        rest = &rest[at + length..];
+    }
+    false
+}
+
+fn close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= TOLERANCE * a.abs().max(b.abs())
+}
+
+fn is_tuple(text: &str) -> bool {
+    text.len() > 2 && text.starts_with(['(', '[']) && text.ends_with([')', ']']) && text.is_char_boundary(text.len() - 1)
+}
+
+/// A number as the published evaluation reads it: commas dropped, a percent sign for a hundredth.
+fn number(text: &str) -> Option<f64> {
+    let plain = text.replace("{,}", "").replace(',', "");
+    let value = match plain.strip_suffix('%') {
+        Some(share) => share.trim_end_matches('\\').trim().parse::<f64>().ok()? / 100.0,
+        None => plain.parse::<f64>().ok()?,
+    };
+    value.is_finite().then_some(value)
+}
+
+/// The published cleaning: units, text, signs of money and share, spaces.
+fn strip(text: &str) -> String {
+    let text = text.trim().trim_start_matches(':').trim_end_matches(['.', '/']);
+    let mut s = text::normalise(text).replace("^{\\circ}", "").replace("^\\circ", "").replace("\\%", "").replace('%', "");
+    s = s.replace("\\mathbf", "").replace("\\mathrm", "").replace("\\{", "").replace("\\}", "").replace("x\\in", "");
+    // Words in \text after an answer are a unit; an answer that is only text is its content.
+    if let Some(at) = s.find("\\text{").or_else(|| s.find("\\mbox{")) {
+        let body = s.get(at..).and_then(|text| text.split_once('{')).map_or("", |(_, body)| body);
+        let inner = body.split('}').next().unwrap_or("").to_owned();
+        s = if at == 0 { inner } else { s.get(..at).unwrap_or("").to_owned() };
+    }
+    let s = s.replace("infinity", "\\infty").replace("\\emptyset", "{}").replace("and", "").replace(' ', "");
+    let units = ["cm", "inches", "meters", "miles", "hours", "minutes", "seconds", "dollars", "degrees", "units", "mph", "feet"];
+    match units.iter().find_map(|unit| s.strip_suffix(unit)) {
+        Some(number) if number.ends_with(|c: char| c.is_ascii_digit()) => number.to_owned(),
+        _ => s,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(gold: &str, answer: &str, expected: bool) {
+        assert_eq!(equal(gold, answer).equal, expected, "{gold} | {answer}");
+    }
+
+    #[test]
+    fn follows_the_published_leniency() {
+        check("5", "5.0", true);
+        check("0.25", "25", true);
+        check("25", "0.25", true);
+        check("3.1416", "\\pi", true);
+        check("(1,2)", "(1, 2)", true);
+        check("(1,2)", "[1,2]", true);
+        check("(1,2)", "(2,1)", false);
+        check("\\frac{1}{2}", "0.5", true);
+        check("5", "x=5", true);
+        check("B", "the option (B)", true);
+        check("7", "8", false);
+    }
+
+    #[test]
+    fn an_unclosed_box_counts() {
+        assert_eq!(last_boxed("so \\boxed{5"), Some("5"));
+        assert_eq!(last_boxed("so \\boxed{5}."), Some("5"));
+        assert_eq!(last_boxed("five"), None);
+    }
+}

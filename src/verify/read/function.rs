@@ -1,0 +1,124 @@
+//! Functions while reading: which names apply to what follows, powers and bases between a name and its argument, the ends of integrals.
+
+use crate::verify::read::Reader;
+use crate::verify::read::frame::Role;
+use crate::verify::read::operator::{Applied, Operator};
+use crate::verify::read::token::{Delimiter, Kind};
+use crate::verify::tree::{Node, Relation};
+
+impl Reader<'_> {
+    /// A variable; `f`, `g` and `h` right before a parenthesis are functions.
+    pub fn symbol(&mut self, name: u32) -> Option<()> {
+        let next = self.peek();
+        let calls = next.is_some_and(|next| next.kind == Kind::Open(Delimiter::Round) && !next.spaced)
+            && self.tree.name_of(name).chars().nth(1).is_none_or(|c| !c.is_alphabetic())
+            && (self.tree.name_of(name).starts_with(['f', 'g', 'h']) || self.defines_here());
+        if calls || self.evaluates_here(name) || self.tree.name_of(name).starts_with(['f', 'g', 'h']) && self.grouped_argument() {
+            return self.function(Applied::Named(name));
+        }
+        if self.tree.name_of(name) == "d" && self.differential()? {
+            return Some(());
+        }
+        self.operand(Node::Symbol(name))
+    }
+
+    /// `a (mod n)`: the bracket that was just opened belongs to the modulus alone.
+    pub fn bracketed_modulus(&mut self) -> Option<()> {
+        let frame = self.frame()?;
+        let fresh = frame.items.is_empty() && frame.chain.is_empty();
+        if frame.role != Role::Group(Delimiter::Round, false) || !fresh || self.own_operator().is_some() {
+            return None;
+        }
+        self.frames.pop();
+        if self.own_operator() != Some(Operator::Juxtapose) {
+            return None;
+        }
+        self.operators.pop();
+        self.infix(Operator::Modulo)?;
+        self.open(Role::Group(Delimiter::Round, false))
+    }
+
+    /// `T(10)`: a capital letter with a number in brackets is a value of a function, not a product.
+    fn evaluates_here(&self, name: u32) -> bool {
+        let kinds = self.tokens.list.get(self.at..self.at + 3).unwrap_or(&[]);
+        let number = matches!(kinds, [a, b, c] if a.kind == Kind::Open(Delimiter::Round)
+            && !a.spaced
+            && matches!(b.kind, Kind::Number(_))
+            && c.kind == Kind::Close(Delimiter::Round));
+        number && self.tree.name_of(name).starts_with(|c: char| c.is_ascii_uppercase())
+    }
+
+    /// `f{(x)}`, as computer algebra prints it.
+    fn grouped_argument(&self) -> bool {
+        let kinds = self.tokens.list.get(self.at..self.at + 2).unwrap_or(&[]);
+        matches!(kinds, [a, b] if a.kind == Kind::Open(Delimiter::Group) && b.kind == Kind::Open(Delimiter::Round))
+    }
+
+    /// Whether `(x) =` follows: any name may be defined as a function.
+    fn defines_here(&self) -> bool {
+        let kinds = self.tokens.list.get(self.at..self.at + 4).unwrap_or(&[]);
+        let argument = |kind| matches!(kind, Kind::Symbol(_) | Kind::Number(_));
+        matches!(kinds, [_, a, b, c] if argument(a.kind) && b.kind == Kind::Close(Delimiter::Round) && c.kind == Kind::Relation(Relation::Equal))
+    }
+
+    /// `dx` ends an integral, and says nothing that its bounds and its integrand do not. Whether that is what was here.
+    fn differential(&mut self) -> Option<bool> {
+        let base = self.frame()?.operators_base;
+        let integral = self.operators.get(base..).unwrap_or(&[]).iter().rposition(|operator| matches!(operator, Operator::Big(_, true)));
+        let Some(Kind::Symbol(_)) = self.peek().map(|token| token.kind) else { return Some(false) };
+        let Some(integral) = integral else {
+            // Inside of a bracket after the integral sign.
+            let outer = self.operators.iter().any(|operator| matches!(operator, Operator::Big(_, true)));
+            let after = outer && !self.frame()?.expects;
+            self.at += usize::from(after);
+            return Some(after);
+        };
+        if self.frame()?.expects {
+            if self.operators.len() != base + integral + 1 {
+                return Some(false);
+            }
+            let one = self.tree.integer(1)?;
+            self.values.push(one);
+        }
+        self.at += 1;
+        while self.operators.len() > base + integral {
+            self.reduce()?;
+        }
+        self.frame()?.expects = false;
+        Some(true)
+    }
+
+    /// `x^2_1`: the subscript belongs to the base.
+    pub fn late_subscript(&mut self, subscript: u32) -> Option<()> {
+        let value = self.values.pop()?;
+        let Node::Power(base, exponent) = self.tree.node(value) else { return None };
+        let Node::Symbol(name) = self.tree.node(base) else { return None };
+        let full = format!("{}_{}", self.tree.name_of(name), self.tree.name_of(subscript));
+        let name = self.tree.name(&full);
+        let base = self.tree.push(Node::Symbol(name))?;
+        // Children stand before parents, so the exponent's place is fine as it is.
+        let power = self.tree.push(Node::Power(base, exponent))?;
+        self.values.push(power);
+        Some(())
+    }
+
+    pub fn function(&mut self, applied: Applied) -> Option<()> {
+        if !self.frame()?.expects {
+            // A second function ends the argument of the first: `\sin a \cos b`.
+            self.infix(Operator::Multiply)?;
+        }
+        self.operators.push(Operator::Apply(applied, None, None));
+        self.function_scripts()
+    }
+
+    /// Opens the frame of a power or a base right after a function, `\sin^2 x` or `\log_2 x`.
+    pub fn function_scripts(&mut self) -> Option<()> {
+        let role = match self.peek().map(|token| token.kind) {
+            Some(Kind::Caret) => Role::FunctionPower(false),
+            Some(Kind::Underscore) => Role::FunctionBase,
+            _ => return Some(()),
+        };
+        self.at += 1;
+        self.open(role)
+    }
+}

@@ -1,0 +1,258 @@
+//! The reader's items: what commas, words, rows and closing brackets end.
+
+use crate::verify::read::Reader;
+use crate::verify::read::frame::{Role, bracket};
+use crate::verify::read::operator::Operator;
+use crate::verify::read::token::{Delimiter, Environment, Kind};
+use crate::verify::tree::{Bracket, Function, Id, NONE, Node, Relation, Separator};
+
+impl Reader<'_> {
+    /// The operand that the innermost frame has been reading; `Some(None)` where it has read nothing yet. Words alone are an operand.
+    pub fn finish_operand(&mut self) -> Option<Option<Id>> {
+        let (values_base, operators_base, expects) = {
+            let frame = self.frame()?;
+            (frame.values_base, frame.operators_base, frame.expects)
+        };
+        if expects {
+            if self.values.len() != values_base || self.operators.len() != operators_base {
+                return None;
+            }
+            let words = std::mem::replace(&mut self.frame()?.prefix, NONE);
+            return if words == NONE { Some(None) } else { Some(Some(self.tree.push(Node::Text(words))?)) };
+        }
+        while self.operators.len() > operators_base {
+            self.reduce()?;
+        }
+        let operand = self.values.pop()?;
+        (self.values.len() == values_base).then_some(Some(operand))
+    }
+
+    /// The item that the innermost frame has been reading, relations and words with it.
+    fn finish_item(&mut self) -> Option<Option<Id>> {
+        let operand = self.finish_operand()?;
+        let frame = self.frame()?;
+        let (chain, relations) = (std::mem::take(&mut frame.chain), std::mem::take(&mut frame.relations));
+        let (prefix, suffix) = (frame.prefix, frame.suffix);
+        (frame.prefix, frame.suffix, frame.expects) = (NONE, NONE, true);
+        let Some(operand) = operand else {
+            return chain.is_empty().then_some(None);
+        };
+        let mut item = operand;
+        if !chain.is_empty() {
+            let mut members = chain;
+            members.push(operand);
+            let list = self.tree.list(members, relations);
+            item = self.tree.push(Node::Chain(list))?;
+        }
+        if prefix != NONE || suffix != NONE {
+            item = self.tree.push(Node::Worded(prefix, item, suffix))?;
+        }
+        Some(Some(item))
+    }
+
+    /// A comma, an "and" or an "or".
+    pub fn separate(&mut self, separator: Separator) -> Option<()> {
+        let item = self.finish_item()?;
+        let frame = self.frame()?;
+        match item {
+            Some(item) => frame.items.push(item),
+            // ", and" is one separator.
+            None if separator != Separator::Comma && !frame.items.is_empty() => {}
+            None => return None,
+        }
+        if separator != Separator::Comma {
+            frame.separator = separator;
+        }
+        Some(())
+    }
+
+    /// A semicolon or a line break.
+    pub fn new_row(&mut self) -> Option<()> {
+        let item = self.finish_item()?;
+        let frame = self.frame()?;
+        frame.items.extend(item);
+        let row = std::mem::take(&mut frame.items);
+        if row.is_empty() {
+            return None;
+        }
+        frame.rows.push(row);
+        Some(())
+    }
+
+    /// The value of the innermost frame, which is then left.
+    pub fn finish_frame(&mut self) -> Option<Id> {
+        let item = self.finish_item()?;
+        let mut frame = self.frames.pop()?;
+        let (open, root) = match frame.role {
+            Role::Group(delimiter, _) => (bracket(delimiter), false),
+            Role::Root => (Bracket::Bare, true),
+            _ => (Bracket::Bare, false),
+        };
+        // A comma before nothing is a slip of the pen at the very end only.
+        let slip = root && !frame.items.is_empty();
+        if item.is_none() && !slip && frame.rows.is_empty() {
+            return None;
+        }
+        frame.items.extend(item);
+        if !frame.rows.is_empty() {
+            if !frame.items.is_empty() {
+                frame.rows.push(std::mem::take(&mut frame.items));
+            }
+            let ordered = matches!(open, Bracket::Round | Bracket::Square | Bracket::Angle);
+            for row in std::mem::take(&mut frame.rows) {
+                match row.as_slice() {
+                    &[single] => frame.items.push(single),
+                    _ if ordered => frame.items.extend(row),
+                    _ => {
+                        let list = self.tree.list(row, Vec::new());
+                        let tuple = Node::Sequence { open: Bracket::Round, close: Bracket::Round, separator: Separator::Comma, list };
+                        let tuple = self.tree.push(tuple)?;
+                        frame.items.push(tuple);
+                    }
+                }
+            }
+        }
+        if let Some(head) = frame.head {
+            let condition = self.sequence(frame.items, Bracket::Bare, Bracket::Bare, frame.separator)?;
+            return self.tree.push(Node::Builder(head, condition));
+        }
+        if open == Bracket::Curly {
+            let list = self.tree.list(frame.items, Vec::new());
+            return self.tree.push(Node::Sequence { open, close: open, separator: frame.separator, list });
+        }
+        self.sequence(frame.items, open, open, frame.separator)
+    }
+
+    /// One item as itself, several as a sequence.
+    fn sequence(&mut self, items: Vec<Id>, open: Bracket, close: Bracket, separator: Separator) -> Option<Id> {
+        if let &[single] = items.as_slice() {
+            return Some(single);
+        }
+        let list = self.tree.list(items, Vec::new());
+        self.tree.push(Node::Sequence { open, close, separator, list })
+    }
+
+    /// A closing bracket.
+    pub fn close(&mut self, closing: Delimiter) -> Option<()> {
+        let Role::Group(opening, direct) = self.frame()?.role else { return None };
+        let half_open = matches!((opening, closing), (Delimiter::Round, Delimiter::Square) | (Delimiter::Square, Delimiter::Round));
+        if opening != closing && !half_open {
+            return None;
+        }
+        let before = self.at.checked_sub(2).and_then(|at| self.tokens.list.get(at)).map(|token| token.kind);
+        if before == Some(Kind::Open(opening)) {
+            return self.close_empty(opening);
+        }
+        let mut node = self.finish_frame()?;
+        if half_open {
+            let Node::Sequence { open, close: _, separator, list } = self.tree.node(node) else { return None };
+            node = self.tree.push(Node::Sequence { open, close: bracket(closing), separator, list })?;
+        }
+        node = match opening {
+            Delimiter::Floor => self.tree.push(Node::Call(Function::Floor, node))?,
+            Delimiter::Ceil => self.tree.push(Node::Call(Function::Ceil, node))?,
+            _ => node,
+        };
+        // Words in brackets after a number are its unit.
+        if let (Node::Text(words), Some(Operator::Juxtapose)) = (self.tree.node(node), self.own_operator()) {
+            self.operators.pop();
+            let frame = self.frame()?;
+            (frame.suffix, frame.expects) = (words, false);
+            return Some(());
+        }
+        self.deliver(node)?;
+        if direct { self.reduce() } else { Some(()) }
+    }
+
+    /// `\{\}` is the empty set, `{}` is nothing, and other empty brackets have no meaning.
+    fn close_empty(&mut self, opening: Delimiter) -> Option<()> {
+        self.frames.pop();
+        match opening {
+            Delimiter::Curly => {
+                let node = self.tree.push(Node::EmptySet)?;
+                self.deliver(node)
+            }
+            Delimiter::Group if !self.frame()?.role.wants_argument() => {
+                if self.own_operator() == Some(Operator::Juxtapose) {
+                    self.operators.pop();
+                    self.frame()?.expects = false;
+                }
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// The end of an environment.
+    pub fn end(&mut self, environment: Environment) -> Option<()> {
+        let Role::Rows(opened) = self.frame()?.role else { return None };
+        if opened != environment || environment == Environment::Other {
+            return None;
+        }
+        let last = self.finish_item()?;
+        let mut frame = self.frames.pop()?;
+        frame.items.extend(last);
+        if !frame.items.is_empty() {
+            frame.rows.push(frame.items);
+        }
+        let columns = frame.rows.first()?.len();
+        if environment == Environment::Lines {
+            let lines: Vec<Id> = frame.rows.into_iter().flatten().collect();
+            let node = self.sequence(lines, Bracket::Bare, Bracket::Bare, Separator::And)?;
+            return self.deliver(node);
+        }
+        if frame.rows.iter().any(|row| row.len() != columns) {
+            return None;
+        }
+        let list = self.tree.list(frame.rows.into_iter().flatten().collect(), Vec::new());
+        let node = self.tree.push(Node::Matrix { columns: u32::try_from(columns).ok()?, list })?;
+        self.deliver(node)
+    }
+
+    /// A vertical bar opens where an operand must come, closes what is open otherwise, and separates in a set-builder.
+    pub fn bar(&mut self) -> Option<()> {
+        let frame = self.frame()?;
+        if frame.role == Role::Bars && !frame.expects {
+            let node = self.finish_frame()?;
+            let node = self.tree.push(Node::Call(Function::Abs, node))?;
+            return self.deliver(node);
+        }
+        if !frame.expects && self.in_builder() {
+            return self.such_that();
+        }
+        self.start_operand()?;
+        let (values, operators) = (self.values.len(), self.operators.len());
+        if self.frames.len() >= 100 {
+            return None;
+        }
+        self.frames.push(crate::verify::read::frame::Frame::new(Role::Bars, values, operators));
+        Some(())
+    }
+
+    fn in_builder(&self) -> bool {
+        self.frames.last().is_some_and(|frame| {
+            matches!(frame.role, Role::Group(Delimiter::Curly | Delimiter::Group, _)) && frame.head.is_none() && frame.items.is_empty()
+        })
+    }
+
+    /// Whether what was read so far can be the head of a set-builder: one variable in curly brackets.
+    pub fn at_builder_head(&self) -> bool {
+        let symbol = self.values.last().is_some_and(|&id| matches!(self.tree.node(id), Node::Symbol(_)));
+        let ranged = self.values.last().is_some_and(|&id| matches!(self.tree.node(id), Node::Numbers(_)));
+        let fits = self.frames.last().is_some_and(|frame| {
+            let in_set = ranged && frame.relations.as_slice() == [Relation::In];
+            self.values.len() == frame.values_base + 1 && (symbol && frame.relations.is_empty() || in_set)
+        });
+        self.in_builder() && fits
+    }
+
+    /// The bar of a set-builder.
+    pub fn such_that(&mut self) -> Option<()> {
+        if !self.in_builder() {
+            return None;
+        }
+        let head = self.finish_item()??;
+        self.frame()?.head = Some(head);
+        Some(())
+    }
+}

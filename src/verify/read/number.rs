@@ -1,0 +1,105 @@
+//! Number tokens to nodes: single digits for TeX's arguments, mixed numbers.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{One, Pow, Zero};
+
+use crate::verify::read::Reader;
+use crate::verify::read::operator::Operator;
+use crate::verify::read::token::{Digits, Kind};
+use crate::verify::tree::{Id, Literal, Node};
+
+/// Flag in a fraction's state: it stands right after a number, and may be the fraction of a mixed one.
+pub const MIXED: u8 = 4;
+
+/// The node of a number. Where TeX takes a single digit (`\frac12`), the others are put back.
+pub fn take(reader: &mut Reader, digits: Digits, single: bool) -> Option<Id> {
+    let mut digits = digits;
+    let text = reader.tokens.digits.get(digits.start as usize..digits.end as usize)?;
+    if single && text.len() > 1 && text.bytes().all(|b| b.is_ascii_digit()) {
+        // `\frac919` can only mean 9/19: what is left of the digits belongs together.
+        let rest = Digits { start: digits.start + 1, grouped: true, ..digits };
+        digits = Digits { end: digits.start + 1, exponent: 0, ..digits };
+        reader.at -= 1;
+        let token = reader.tokens.list.get_mut(reader.at)?;
+        (token.kind, token.spaced) = (Kind::Number(rest), false);
+    }
+    let literal = literal(&reader.tokens.digits, digits)?;
+    reader.tree.literal(literal)
+}
+
+/// `2 1/2`: the number just read is the numerator of a mixed number's fraction.
+pub fn mixed(reader: &mut Reader, digits: Digits) -> Option<()> {
+    let slash = reader.peek()?.kind == Kind::Slash;
+    let Kind::Number(denominator) = reader.tokens.list.get(reader.at + 1)?.kind else { return None };
+    if !slash {
+        return None;
+    }
+    let numerator = literal(&reader.tokens.digits, digits)?;
+    let denominator = literal(&reader.tokens.digits, denominator)?;
+    let whole = reader.values.pop()?;
+    let value = combine(reader, whole, &numerator, &denominator)?;
+    reader.at += 2;
+    reader.values.push(value);
+    Some(())
+}
+
+/// `2\frac{1}{2}`, its fraction just read: the mixed number in place of the product, or `None` where it is a product after all.
+pub fn mixed_fraction(reader: &mut Reader, arguments: [Id; 2]) -> Option<Option<Id>> {
+    let part = |id| reader.tree.plain_integer(id).map(|n| BigRational::from_integer(n.clone()));
+    let (Some(numerator), Some(denominator)) = (part(arguments[0]), part(arguments[1])) else { return Some(None) };
+    let integer = |value| Literal { value, decimals: None, significant: 0 };
+    let last = *reader.values.last()?;
+    // A minus sign before the whole number has been read already; it is the sign of both parts.
+    let (whole, negative) = match reader.tree.node(last) {
+        Node::Negate(whole) => (whole, true),
+        _ => (last, false),
+    };
+    if reader.own_operator() != Some(Operator::Juxtapose) {
+        return Some(None);
+    }
+    let Some(value) = combine(reader, whole, &integer(numerator), &integer(denominator)) else { return Some(None) };
+    reader.operators.pop();
+    reader.values.pop();
+    let value = if negative { reader.tree.push(Node::Negate(value))? } else { value };
+    Some(Some(value))
+}
+
+fn combine(reader: &mut Reader, whole: Id, numerator: &Literal, denominator: &Literal) -> Option<Id> {
+    let whole = BigRational::from_integer(reader.tree.plain_integer(whole)?.clone());
+    let proper = numerator.decimals.is_none() && denominator.decimals.is_none() && numerator.value < denominator.value;
+    if !proper || numerator.value.is_zero() {
+        return None;
+    }
+    reader.tree.rational(whole + &numerator.value / &denominator.value)
+}
+
+/// The number that a token's digits spell.
+fn literal(buffer: &str, digits: Digits) -> Option<Literal> {
+    let text = buffer.get(digits.start as usize..digits.end as usize)?;
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let fraction_digits = i32::try_from(fraction.len()).ok()?;
+    let is_decimal = text.contains('.') || digits.exponent != 0;
+    if !is_decimal && text.len() <= 18 {
+        let value = BigRational::from_integer(text.parse::<u64>().ok()?.into());
+        return Some(Literal { value, decimals: None, significant: 0 });
+    }
+    let all: BigInt = format!("{whole}{fraction}").parse().ok()?;
+    let ten = BigInt::from(10);
+    let scale = digits.exponent - fraction_digits;
+    let mut value = if scale >= 0 {
+        BigRational::from_integer(&all * Pow::pow(&ten, scale.unsigned_abs()))
+    } else {
+        BigRational::new(all.clone(), Pow::pow(&ten, scale.unsigned_abs()))
+    };
+    if digits.repeating > 0 {
+        // 0.1(6): the repeating digits stand for a fraction over 99...9, shifted behind the others.
+        let period: BigInt = text.get(text.len() - digits.repeating as usize..)?.parse().ok()?;
+        let nines = Pow::pow(&ten, digits.repeating) - BigInt::one();
+        let shift = Pow::pow(&ten, fraction_digits.unsigned_abs());
+        value += BigRational::new(period, nines * shift);
+        return Some(Literal { value, decimals: None, significant: 0 });
+    }
+    let significant = text.trim_start_matches(['0', '.']).bytes().filter(u8::is_ascii_digit).count();
+    Some(Literal { value, decimals: is_decimal.then_some(-scale), significant: u32::try_from(significant).ok()? })
+}

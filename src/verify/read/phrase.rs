@@ -1,0 +1,88 @@
+//! Words while reading: before, between and after operands, and what they let pass.
+
+use crate::verify::read::Reader;
+use crate::verify::read::token::{Delimiter, Kind};
+use crate::verify::tree::{NONE, Node, Relation};
+
+impl Reader<'_> {
+    /// Words, before, inside or after an operand.
+    pub fn words(&mut self, words: u32) -> Option<()> {
+        let ends = match self.peek().map(|token| token.kind) {
+            None => true,
+            Some(kind) => matches!(
+                kind,
+                Kind::Comma | Kind::And | Kind::Or | Kind::Semicolon | Kind::Close(_) | Kind::Relation(_) | Kind::NewLine | Kind::Ampersand
+            ),
+        };
+        let (values, operators) = (self.values.len(), self.operators.len());
+        let frame = self.frame()?;
+        if !frame.expects {
+            frame.suffix = words;
+        } else if values != frame.values_base || operators != frame.operators_base {
+            return None;
+        } else if ends && !frame.chain.is_empty() {
+            let node = self.tree.push(Node::Text(words))?;
+            return self.deliver(node);
+        } else if frame.prefix == NONE && frame.chain.is_empty() {
+            frame.prefix = words;
+        } else {
+            return None;
+        }
+        Some(())
+    }
+
+    /// A token after words that ended an operand: more words and the power of a unit are taken here (`Some(false)`), what ends the item is
+    /// left to the caller (`Some(true)`), anything else makes the answer unreadable.
+    pub fn after_words(&mut self, kind: Kind) -> Option<bool> {
+        let suffix = self.frame()?.suffix;
+        let addition = match kind {
+            Kind::Text(words) => format!(" {}", self.tree.name_of(words)),
+            Kind::Slash => "/".to_owned(),
+            Kind::Symbol(name) if self.tree.name_of(suffix).ends_with('/') => self.tree.name_of(name).to_owned(),
+            // "for some integer n", "where k ∈ ℤ": what a parameter ranges over.
+            Kind::Symbol(name) if self.quantifies(suffix) => format!(" {}", self.tree.name_of(name)),
+            Kind::Relation(Relation::In) if self.quantifies(suffix) => " in".to_owned(),
+            Kind::Numbers(letter) if self.quantifies(suffix) => format!(" {letter}"),
+            Kind::Caret => {
+                let mut power = String::from("^");
+                while let Some(next) = self.peek() {
+                    match next.kind {
+                        Kind::Number(digits) => power.push_str(self.tokens.digits.get(digits.start as usize..digits.end as usize)?),
+                        Kind::Minus => power.push('-'),
+                        Kind::Open(Delimiter::Group) => {}
+                        Kind::Close(Delimiter::Group) if power.len() > 1 && self.group_was_opened_here() => {}
+                        _ => break,
+                    }
+                    self.at += 1;
+                }
+                power
+            }
+            Kind::Comma
+            | Kind::And
+            | Kind::Or
+            | Kind::Semicolon
+            | Kind::NewLine
+            | Kind::Ampersand
+            | Kind::Close(_)
+            | Kind::End(_)
+            | Kind::Relation(_) => return Some(true),
+            _ => return None,
+        };
+        let joined = format!("{}{addition}", self.tree.name_of(suffix));
+        let name = self.tree.name(&joined);
+        self.frame()?.suffix = name;
+        Some(false)
+    }
+
+    /// Whether words introduce the range of a parameter.
+    fn quantifies(&self, words: u32) -> bool {
+        let words = self.tree.name_of(words);
+        words.split(' ').any(|word| matches!(word, "where" | "for" | "with" | "integer"))
+    }
+
+    /// Whether the group that closes next opened after the last caret.
+    fn group_was_opened_here(&self) -> bool {
+        let read = self.tokens.list.get(..self.at).unwrap_or(&[]);
+        read.iter().rev().take_while(|token| token.kind != Kind::Caret).any(|token| token.kind == Kind::Open(Delimiter::Group))
+    }
+}

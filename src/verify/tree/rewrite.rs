@@ -1,0 +1,107 @@
+//! Copies of expressions with something changed: a sign chosen for every ±, a variable renamed. Loops over ascending indices, no recursion.
+
+use crate::verify::fuel::Fuel;
+use crate::verify::tree::{Id, Node, Tree};
+
+/// More signs than these are left unexpanded: 2^6 variants.
+const MAX_SIGNS: usize = 6;
+
+/// A copy of the expression at `root`, every node changed by `edit` after its children.
+pub fn rebuild(tree: &mut Tree, root: Id, fuel: &mut Fuel, mut edit: impl FnMut(Node) -> Node) -> Option<Id> {
+    let order = tree.reachable(root);
+    let mut copies: Vec<Id> = Vec::with_capacity(order.len());
+    for &id in &order {
+        fuel.spend(4).ok()?;
+        let map = |child: Id| order.binary_search(&child).ok().and_then(|at| copies.get(at).copied()).unwrap_or(child);
+        let node = match tree.node(id) {
+            Node::Negate(a) => Node::Negate(map(a)),
+            Node::Add(a, b) => Node::Add(map(a), map(b)),
+            Node::Subtract(a, b) => Node::Subtract(map(a), map(b)),
+            Node::Multiply(a, b) => Node::Multiply(map(a), map(b)),
+            Node::Divide(a, b) => Node::Divide(map(a), map(b)),
+            Node::Ratio(a, b) => Node::Ratio(map(a), map(b)),
+            Node::Power(a, b) => Node::Power(map(a), map(b)),
+            Node::PlusMinus(a, b, flag) => Node::PlusMinus(map(a), map(b), flag),
+            Node::Call(function, a) => Node::Call(function, map(a)),
+            Node::Call2(function, a, b) => Node::Call2(function, map(a), map(b)),
+            Node::Percent(a) => Node::Percent(map(a)),
+            Node::Degree(a) => Node::Degree(map(a)),
+            Node::SetOperation(operation, a, b) => Node::SetOperation(operation, map(a), map(b)),
+            Node::Builder(a, b) => Node::Builder(map(a), map(b)),
+            Node::Worded(prefix, a, suffix) => Node::Worded(prefix, map(a), suffix),
+            Node::Opaque(name, list) => Node::Opaque(name, copy(tree, list, map)),
+            Node::Sequence { open, close, separator, list } => Node::Sequence { open, close, separator, list: copy(tree, list, map) },
+            Node::Chain(list) => Node::Chain(copy(tree, list, map)),
+            Node::Matrix { columns, list } => Node::Matrix { columns, list: copy(tree, list, map) },
+            leaf => leaf,
+        };
+        let node = edit(node);
+        copies.push(tree.push(node)?);
+    }
+    copies.last().copied()
+}
+
+fn copy(tree: &mut Tree, list: u32, map: impl Fn(Id) -> Id) -> u32 {
+    let members = tree.members(list).iter().map(|&member| map(member)).collect();
+    let relations = tree.relations_of(list).to_vec();
+    tree.list(members, relations)
+}
+
+/// The expression with each ± read both ways: every combination of signs, but ∓ goes against ± where both occur. `None` for too many.
+pub fn expand_signs(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Id>> {
+    let signs: Vec<bool> = tree
+        .reachable(root)
+        .into_iter()
+        .filter_map(|id| match tree.node(id) {
+            Node::PlusMinus(_, _, minus_first) => Some(minus_first),
+            _ => None,
+        })
+        .collect();
+    if signs.is_empty() {
+        return Some(vec![root]);
+    }
+    let tied = signs.contains(&true);
+    if signs.len() > MAX_SIGNS && !tied {
+        return None;
+    }
+    let free = if tied { 1 } else { signs.len() };
+    let mut variants = Vec::with_capacity(1 << free);
+    for choice in 0u32..1 << free {
+        let mut index = 0;
+        let variant = rebuild(tree, root, fuel, |node| match node {
+            Node::PlusMinus(a, b, minus_first) => {
+                let bit = choice >> if tied { 0 } else { index } & 1 == 1;
+                index += 1;
+                if bit != minus_first { Node::Subtract(a, b) } else { Node::Add(a, b) }
+            }
+            other => other,
+        })?;
+        variants.push(variant);
+    }
+    Some(variants)
+}
+
+/// The expression with one variable renamed.
+pub fn rename(tree: &mut Tree, root: Id, from: u32, to: u32, fuel: &mut Fuel) -> Option<Id> {
+    rebuild(tree, root, fuel, |node| if node == Node::Symbol(from) { Node::Symbol(to) } else { node })
+}
+
+/// The variables of an expression, in order of their index.
+pub fn symbols(tree: &Tree, root: Id) -> Vec<u32> {
+    let mut names: Vec<u32> = tree
+        .reachable(root)
+        .into_iter()
+        .filter_map(|id| match tree.node(id) {
+            Node::Symbol(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// Whether some node of the expression satisfies `test`.
+pub fn any(tree: &Tree, root: Id, test: impl Fn(Node) -> bool) -> bool {
+    tree.reachable(root).into_iter().any(|id| test(tree.node(id)))
+}

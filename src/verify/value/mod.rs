@@ -1,0 +1,12 @@
+//! The values of expressions: one walk, several arithmetics, and the ladder that compares what they find.
+
+pub mod approx;
+mod approx_function;
+mod ball;
+mod ball_arithmetic;
+pub mod decimal;
+pub mod evaluate;
+pub mod exact;
+mod field;
+pub mod scalar;
+mod series;
