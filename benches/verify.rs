@@ -1,9 +1,11 @@
-//! Time of a verdict on typical pairs: median, 99th percentile and mean in microseconds, as one line of JSON. `cargo bench --bench verify` reads
-//! `verifier/speed500.jsonl` of the shared folder (`RLVR_SHARED_DIR`, or `../shared`), or the JSONL file that it is given.
+//! Time of a verdict on typical pairs: median, 99th percentile and mean in microseconds, as one line of JSON, then criterion's measurement of
+//! one pass over all of them. `cargo bench --bench verify` reads `verifier/speed500.jsonl` of the shared folder (`RLVR_SHARED_DIR`, or `../shared`), or the JSONL file that it is given.
 
+use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use criterion::{Criterion, Throughput};
 use rlvr::verify::{Settings, Verifier};
 use serde_json::Value;
 
@@ -32,7 +34,7 @@ fn main() {
         let mut fastest = f64::INFINITY;
         for repeat in 0..REPEATS {
             let start = Instant::now();
-            let verdict = std::hint::black_box(verifier.check(std::hint::black_box(gold), std::hint::black_box(response)));
+            let verdict = black_box(verifier.check(black_box(gold), black_box(response)));
             fastest = fastest.min(start.elapsed().as_secs_f64() * 1e6);
             correct += usize::from(verdict.correct && repeat == 0);
         }
@@ -49,4 +51,19 @@ fn main() {
         "pairs": times_us.len(), "correct": correct, "median_us": at(0.5), "p99_us": at(0.99), "max_us": at(1.0), "mean_us": mean,
     });
     println!("{line}");
+
+    let pairs: Vec<(String, String)> = rows
+        .iter()
+        .map(|row| {
+            let field = |key: &str| row.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+            (field("gold"), field("response"))
+        })
+        .collect();
+    let mut criterion = Criterion::default();
+    let mut group = criterion.benchmark_group("verify");
+    group.throughput(Throughput::Elements(pairs.len() as u64));
+    group.bench_function("typical pairs", |bencher| {
+        bencher.iter(|| pairs.iter().filter(|(gold, response)| verifier.check(black_box(gold), black_box(response)).correct).count());
+    });
+    group.finish();
 }

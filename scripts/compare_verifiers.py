@@ -36,7 +36,8 @@ def main():
     path, command = sys.argv[1], sys.argv[2:]
     with open(path, encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines if line.strip()]
-    ours = json.loads(subprocess.run([*command, path], check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    printed = subprocess.run([*command, path], check=True, capture_output=True, text=True).stdout.splitlines()
+    ours = json.loads(next(line for line in printed if line.startswith("{")))
     theirs = sorted(math_verify_times_us(rows))
     mean = statistics.fmean(theirs)
     result = {
