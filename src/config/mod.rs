@@ -62,7 +62,10 @@ fn merge(base: &mut Table, layer: &Table, path: &str) -> Result<()> {
                 // 0.5 for a count would otherwise be refused without its name.
                 let whole = !matches!((&*slot, value), (Value::Integer(_), Value::Float(_)));
                 ensure!(whole, "{full} is {value}; it must be a whole number");
-                *slot = value.clone();
+                *slot = match (&*slot, value) {
+                    (Value::Float(_), Value::Integer(whole)) => Value::Float(*whole as f64),
+                    _ => value.clone(),
+                };
             }
         }
     }
@@ -118,9 +121,9 @@ mod tests {
             let message = format!("{:#}", resolved(&[set]).unwrap_err());
             assert!(message.contains(expected), "{set}: {message}");
         };
-        check("inner.ratte=1", "unknown setting inner.ratte; known in [inner] are rate, count");
-        check("loss=1", "unknown setting loss; known at the top are name, inner");
-        check("inner=1", "inner is a group of settings (rate, count)");
+        check("inner.ratte=1", "unknown setting inner.ratte; known in [inner] are count, rate");
+        check("loss=1", "unknown setting loss; known at the top are inner, name");
+        check("inner=1", "inner is a group of settings (count, rate)");
         check("inner.count=0.5", "inner.count is 0.5; it must be a whole number");
         check("inner.rate=fast", "inner.rate is \"fast\", which is text; it must be a number");
         check("inner.count=-1", "a setting has a value that it cannot have");

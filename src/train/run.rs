@@ -194,6 +194,7 @@ impl<'a> Run<'a> {
     }
 
     fn sample(&self, step: u64) -> Result<Vec<Scored>> {
+        let _span = tracing::info_span!("rollouts").entered();
         let model = &self.inputs.model;
         let requests = rollouts::requests(&self.settings, &self.inputs.prompts, step);
         let engine = Engine {
@@ -209,6 +210,7 @@ impl<'a> Run<'a> {
     }
 
     fn update(&mut self, scored: &[Scored]) -> Result<UpdateReport> {
+        let _span = tracing::info_span!("update").entered();
         let updater = Updater {
             settings: &self.settings,
             lanes: &self.lanes,
@@ -270,6 +272,7 @@ impl<'a> Run<'a> {
         let evaluation = Evaluation::of(self.step, &passes);
         evaluation.record(&self.folder, &passes)?;
         self.console.note(&story::evaluation_line(&evaluation));
+        tracing::info!(step = self.step, greedy = evaluation.accuracy(true), sampled = evaluation.accuracy(false), "evaluated");
         let scalars: Vec<(String, f32)> =
             evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean() as f32)).collect();
         self.events.write(self.step, scalars.iter().map(|(name, value)| (name.as_str(), *value)))?;
@@ -291,6 +294,7 @@ impl<'a> Run<'a> {
             std::fs::create_dir(path.join("state"))?;
             state::save(&path.join("state"), &progress, &self.optimizer, None, &decoder.config)
         })?;
+        tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;
         for old in &resumable[..resumable.len().saturating_sub(self.settings.checkpoint.keep_last)] {
             let path = self.folder.checkpoint(*old).join("state");

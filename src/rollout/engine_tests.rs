@@ -1,0 +1,122 @@
+//! A response is a function of its address: batch, lanes, shortage of cache and neighbours change no bit.
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+use super::*;
+use crate::draw::Purpose;
+use crate::kernels::sample::Filter;
+use crate::model::{ModelConfig, initial};
+
+fn decoder() -> Decoder {
+    let config = ModelConfig::parse(
+        r#"{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 61, "max_position_embeddings": 200, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
+        "tie_word_embeddings": true}"#,
+    )
+    .unwrap();
+    let weights = initial::random(&config, 1, 0.3).unwrap();
+    Decoder::new(config, weights).unwrap()
+}
+
+fn requests() -> Vec<Request> {
+    let prompts: [Arc<[u32]>; 3] = [vec![1, 2, 3].into(), vec![4; 35].into(), vec![5; 16].into()];
+    let request = |r: u32| Request {
+        ids: prompts[r as usize % 3].clone(),
+        max_new: 40,
+        purpose: Purpose::Sampling,
+        step: 7,
+        prompt: r % 3,
+        sample: r / 3,
+    };
+    (0..24).map(request).collect()
+}
+
+fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: EngineSettings, temperature: f32) -> Vec<Completion> {
+    let sampling = SamplingSettings { temperature, filter: Filter::default(), seed: 3 };
+    let lanes = Lanes::new(lanes).unwrap();
+    let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+    engine.generate(requests, &sampling, &|_| ()).unwrap()
+}
+
+/// Batch size, lanes, a cache so small that sequences are preempted, order: none changes a token or a bit of a log-probability.
+#[test]
+fn a_response_depends_on_its_address_alone() {
+    let (decoder, requests) = (decoder(), requests());
+    let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
+    assert!(expected.iter().any(|c| c.finish == Finish::Stop) && expected.iter().any(|c| c.finish == Finish::Length));
+    assert!(expected.iter().all(|c| c.ids.iter().all(|id| *id < 60)), "rows without a token are never sampled");
+    let (one, tight) = (
+        EngineSettings { max_running: 1, ..Default::default() },
+        EngineSettings { prefill_tokens: 1, max_running: 7, ..Default::default() },
+    );
+    for (lanes, settings) in [(1, one), (3, tight), (2, EngineSettings::default())] {
+        assert_eq!(generate(&decoder, &requests, lanes, settings.clone(), 0.8), expected, "{lanes} lanes, {settings:?}");
+    }
+    let mut reversed = requests.clone();
+    reversed.reverse();
+    let mut found = generate(&decoder, &reversed, 2, EngineSettings::default(), 0.8);
+    found.reverse();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn preemption_changes_no_token() {
+    let (decoder, requests) = (decoder(), requests());
+    let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
+    let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), seed: 3 };
+    let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
+    let engine = Engine { decoder: &decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+    let own: Vec<usize> = (0..requests.len()).collect();
+    let mut lane = Lane::new(&engine, &requests, &own, &sampling, &|_| ()).unwrap();
+    let lengths: Vec<usize> = lane.prompts.iter().map(|prompt| prompt.len()).collect();
+    let of_request: Vec<usize> = (0..requests.len()).map(|r| r % 3).collect();
+    lane.scheduler = Scheduler::new(9, 16, &lengths, &of_request);
+    while !lane.scheduler.is_done() {
+        let admission = lane.scheduler.admit();
+        lane.start(&admission).unwrap();
+        lane.scheduler.make_room();
+        lane.advance().unwrap();
+    }
+    assert!(lane.scheduler.preemptions > 0, "the cache was small enough to preempt");
+    assert_eq!(lane.completions, expected);
+}
+
+/// Many different prompts in one round: each response is what its prompt alone gives.
+#[test]
+fn different_prompts_do_not_disturb_each_other() {
+    let decoder = decoder();
+    let request = |r: u32| {
+        let ids: Vec<u32> = (0..3 + r % 30).map(|i| (i * 7 + r * 3) % 60).collect();
+        Request { ids: ids.into(), max_new: 40, purpose: Purpose::Evaluation, step: 0, prompt: r, sample: 0 }
+    };
+    let requests: Vec<Request> = (0..50).map(request).collect();
+    let together = generate(&decoder, &requests, 2, EngineSettings::default(), 0.8);
+    for (request, expected) in requests.iter().zip(together) {
+        assert_eq!(generate(&decoder, std::slice::from_ref(request), 1, EngineSettings::default(), 0.8), [expected]);
+    }
+}
+
+/// The smoke alarm of RL training: with the same weights, sampler and trainer agree to the bit.
+#[test]
+fn the_trainer_scores_what_the_sampler_recorded() {
+    let (decoder, requests) = (decoder(), requests());
+    let completions = generate(&decoder, &requests, 2, EngineSettings::default(), 0.8);
+    let groups = requests.iter().zip(&completions).map(|(request, completion)| (&*request.ids, vec![completion.ids.as_slice()]));
+    let scores = decoder.score(&Packed::of_responses(groups), 0.8).unwrap();
+    let recorded: Vec<f32> = completions.iter().flat_map(|completion| completion.logprobs.clone()).collect();
+    assert_eq!(scores.logprobs, recorded);
+}
+
+#[test]
+fn greedy_ignores_the_seed_and_equals_the_likeliest() {
+    let (decoder, requests) = (decoder(), requests());
+    let completions = generate(&decoder, &requests, 2, EngineSettings::default(), 0.0);
+    assert_eq!(completions[0], completions[3], "same prompt, another sample");
+    let hidden = {
+        let mut packed = Packed::new();
+        packed.push_segment(&requests[0].ids, 0, 0..0);
+        decoder.hidden(&packed).unwrap()
+    };
+    let logits = decoder.logits(&hidden, &[2], 1.0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let best = (0..60).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
+    assert_eq!(completions[0].ids[0], best as u32);
+}
