@@ -83,7 +83,8 @@ impl Bench<'_> {
         let mut update = || -> Result<()> {
             let samples: Vec<Sample> =
                 scored.iter().zip(&advantages).map(|(scored, a)| Sample { scored, advantage: *a, old: None }).collect();
-            updater.update(&samples, &gradients, &mut optimizer).map(|_| ())
+            let report = updater.gradient(&samples, &gradients)?;
+            updater.apply(report, &gradients, &mut optimizer).map(|_| ())
         };
         // Forward 2, backward 4, the reference's forward 2.
         let update_flops = parameters * tokens * if reference.is_some() { 8.0 } else { 6.0 };

@@ -17,8 +17,9 @@ use crate::config;
 use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::{Problem, Prompt};
+use crate::model::Decoder;
 use crate::tiny::{embedded, ways};
-use crate::train::{Outcome, Run, RunFolder, RunInputs, RunSettings};
+use crate::train::{Outcome, Replay, Run, RunFolder, RunInputs, RunSettings};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -43,11 +44,20 @@ pub struct TrainArgs {
     /// Seed of every draw in training
     #[arg(long)]
     seed: Option<u64>,
+    /// The model that the KL term holds to (default: the policy as it starts)
+    #[arg(long, value_name = "MODEL")]
+    reference: Option<String>,
+    /// Train on recorded rollouts instead of sampling: JSON lines as a run records them
+    #[arg(long, value_name = "FILE", conflicts_with = "example")]
+    replay: Option<String>,
+    /// Write the gradient of the first update, unclipped, under Hugging Face's names
+    #[arg(long, value_name = "FILE.safetensors")]
+    dump_gradients: Option<PathBuf>,
     /// The run's folder; must not exist (default: a new one under runs/)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Continue the run in this folder from its last checkpoint
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "example", "algo", "seed"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "replay", "algo", "seed"])]
     resume: Option<PathBuf>,
     /// Check everything that can be checked without weights, print the settings, and stop
     #[arg(long)]
@@ -61,23 +71,27 @@ pub struct TrainArgs {
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     tracing::debug!(device = args.device.device, "device");
     let library = usage(args.data.library())?;
-    let (settings, resumed) = match &args.resume {
+    let (settings, replay, resumed) = match &args.resume {
         Some(root) => {
             let (folder, mut settings) = usage(RunFolder::open(root))?;
             settings.train.steps = args.steps.unwrap_or(settings.train.steps);
             usage(something_left(&folder, &settings))?;
-            (settings, Some(folder))
+            let replay = usage(recording(&settings.rollout.replay))?;
+            (settings, replay, Some(folder))
         }
-        None => (usage(settings(&args))?, None),
+        None => {
+            let (settings, replay) = usage(settings(&args))?;
+            (settings, replay, None)
+        }
     };
     usage(settings.validate())?;
-    let problems = usage(examples(&settings, &library))?;
+    let problems = if replay.is_some() { Vec::new() } else { usage(examples(&settings, &library))? };
     let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
     let root = args.out.clone().unwrap_or_else(|| free_folder(&settings));
     if resumed.is_none() {
         usage(ensure_free(&root))?;
     }
-    eprintln!("{}", plan(&settings, &problems, &sets));
+    eprintln!("{}", plan(&settings, &problems, replay.as_ref(), &sets));
     if args.dry_run {
         print!("{}", toml::to_string(&settings)?);
         return Ok(ExitCode::SUCCESS);
@@ -85,8 +99,13 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
 
     let model = source::load(&settings.model)?;
     let prompts = prompts(&settings, &model, problems)?;
+    if let Some(replay) = &replay {
+        usage(replay.check(model.decoder.config.vocabulary, model.decoder.config.window))
+            .with_context(|| settings.rollout.replay.clone())?;
+    }
+    let reference = reference(&settings, &model)?;
     let interrupt = signals()?;
-    let inputs = RunInputs { model, prompts, sets, interrupt: &interrupt };
+    let inputs = RunInputs { model, reference, prompts, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
     let run = match resumed {
         Some(folder) => Run::resume(settings, folder, inputs)?,
         None => Run::start(settings, &root, inputs)?,
@@ -97,25 +116,77 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     }
 }
 
-/// The defaults that fit the model, then the file, `--set`, and the flags that have names of their own.
-fn settings(args: &TrainArgs) -> Result<RunSettings> {
+/// The defaults that fit the model (and the recording), then the file, `--set`, and the flags that have names of their own.
+fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
     let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
     layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
-    let texts = [("model", &args.model), ("example", &args.example), ("algo", &args.algo)];
+    layers.extend(args.replay.as_ref().map(|path| table("rollout", [("replay", Value::String(path.clone()))])));
+    let texts = [("model", &args.model), ("reference", &args.reference), ("example", &args.example), ("algo", &args.algo)];
     let mut flags = Table::new();
     flags.extend(texts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::String(value.clone()?)))));
     flags.extend(args.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64))));
-    flags.extend(
-        args.steps.map(|steps| ("train".to_owned(), Value::Table(Table::from_iter([("steps".to_owned(), Value::Integer(steps as i64))])))),
-    );
     layers.push(flags);
+    layers.extend(args.steps.map(|steps| table("train", [("steps", Value::Integer(steps as i64))])));
     let chosen = |key: &str| layers.iter().rev().find_map(|layer| layer.get(key)?.as_str());
     let model = match (chosen("model"), chosen("example")) {
         (Some(model), _) => model.to_owned(),
         (None, Some(example)) if is_published(example) => RunSettings::published().model,
         _ => embedded::NAME.to_owned(),
     };
-    config::resolve(&RunSettings::defaults_for(&model), &layers)
+    let path = layers.iter().rev().find_map(|layer| layer.get("rollout")?.get("replay")?.as_str()).unwrap_or_default();
+    let Some(replay) = recording(path)? else {
+        return Ok((config::resolve(&RunSettings::defaults_for(&model), &layers)?, None));
+    };
+    layers.splice(0..0, recorded(&replay));
+    let settings: RunSettings = config::resolve(&RunSettings::defaults_for(&model), &layers)?;
+    let (groups, size) = (settings.rollout.groups, settings.rollout.group_size);
+    ensure!(
+        (groups, size) == (replay.groups, replay.group_size),
+        "rollout.groups and rollout.group_size are {groups} and {size}; the recording has {} groups of {}: leave them out",
+        replay.groups,
+        replay.group_size
+    );
+    Ok((settings, Some(replay)))
+}
+
+fn recording(path: &str) -> Result<Option<Replay>> {
+    (!path.is_empty()).then(|| Replay::read(Path::new(path))).transpose()
+}
+
+/// The defaults of a replay: as many steps and groups as were recorded, and no evaluation.
+fn recorded(replay: &Replay) -> [Table; 4] {
+    let count = |count: usize| Value::Integer(count as i64);
+    [
+        Table::from_iter([("example".to_owned(), Value::String("recorded".to_owned()))]),
+        table("rollout", [("groups", count(replay.groups)), ("group_size", count(replay.group_size))]),
+        table("train", [("steps", count(replay.len()))]),
+        table("eval", [("benchmarks", Value::String(String::new()))]),
+    ]
+}
+
+/// One group of settings as a layer.
+fn table<const N: usize>(group: &str, values: [(&str, Value); N]) -> Table {
+    let values = values.map(|(key, value)| (key.to_owned(), value));
+    Table::from_iter([(group.to_owned(), Value::Table(Table::from_iter(values)))])
+}
+
+/// The model that the KL term holds to, where it is not the policy itself.
+fn reference(settings: &RunSettings, policy: &Model) -> Result<Option<Decoder>> {
+    if settings.reference.is_empty() {
+        return Ok(None);
+    }
+    if settings.loss.kl == 0.0 {
+        eprintln!("loss.kl is 0, so the reference {} is not used", settings.reference);
+        return Ok(None);
+    }
+    let reference = source::load(&settings.reference)?.decoder;
+    let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
+    ensure!(
+        found == expected,
+        "the reference {} has {found} rows of vocabulary, the policy {expected}: they do not compare",
+        settings.reference
+    );
+    Ok(Some(reference))
 }
 
 /// A run that has done all its steps is not silently done again.
@@ -171,9 +242,13 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
 }
 
 /// What is about to happen, in words and in every unit that people count in.
-fn plan(settings: &RunSettings, problems: &[Problem], sets: &[EvalSet]) -> String {
+fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
     let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
-    let examples = if problems.len() == 1 { format!("1 example ({})", problems[0].id) } else { format!("{} examples", problems.len()) };
+    let examples = match (problems, replay) {
+        (_, Some(replay)) => format!("{} recorded steps of {}", replay.len(), settings.rollout.replay),
+        ([problem], _) => format!("1 example ({})", problem.id),
+        _ => format!("{} examples", problems.len()),
+    };
     let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
     let evaluation = match (evaluated.is_empty(), settings.eval.every) {
         (true, _) => "no evaluation".to_owned(),

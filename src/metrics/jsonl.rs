@@ -2,10 +2,10 @@
 //! file back to the step of the checkpoint, because the steps after it will be made, and written, again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -88,6 +88,31 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(records)
 }
 
+/// All records of a file that a user gives, each with its line number; `.gz` is unpacked. Empty lines are skipped, and nothing else is.
+///
+/// # Errors
+/// Names the file and the line that cannot be read as a `T`.
+pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let is_packed = path.extension().is_some_and(|extension| extension == "gz");
+    let reader: Box<dyn Read> = if is_packed { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
+    let mut records = Vec::new();
+    for (line, number) in BufReader::new(reader).lines().zip(1..) {
+        let line = line.with_context(|| format!("cannot read {}, line {number}", path.display()))?;
+        if !line.trim().is_empty() {
+            let record =
+                serde_json::from_str(&line).map_err(|error| anyhow!("{}, line {number}: {}", path.display(), without_line(&error)))?;
+            records.push((number, record));
+        }
+    }
+    Ok(records)
+}
+
+/// serde_json counts lines too, and would call each one line 1.
+fn without_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column", " at column")
+}
+
 /// For `#[serde(deserialize_with = "...")]`: reads `null`, which JSON has for a number that is not finite, as NaN.
 ///
 /// # Errors
@@ -132,11 +157,7 @@ fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMu
         }
         match serde_json::from_slice(text) {
             Ok(record) => take(record, text)?,
-            Err(error) if finished => {
-                // serde_json counts lines too, and would call this one 1.
-                let reason = error.to_string().replace(" at line 1 column", " at column");
-                bail!("{}, line {number}: {reason}", path.display());
-            }
+            Err(error) if finished => bail!("{}, line {number}: {}", path.display(), without_line(&error)),
             Err(_) => {}
         }
     }

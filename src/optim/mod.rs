@@ -123,8 +123,8 @@ impl AdamW {
         self.count += 1;
         let step = adamw::Step {
             lr: lr as f32,
-            beta1: settings.beta1 as f32,
-            beta2: settings.beta2 as f32,
+            beta1: settings.beta1,
+            beta2: settings.beta2,
             eps: settings.eps as f32,
             weight_decay: settings.weight_decay as f32,
             gradient_scale: scale as f32,

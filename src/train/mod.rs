@@ -1,10 +1,11 @@
 //! The loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record.
 //!
-//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores, `update` computes and applies the gradient,
+//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead), `update` computes and applies the gradient,
 //! `history` remembers what the run has shown so far, `folder` knows where records lie.
 
 pub mod folder;
 pub mod history;
+pub mod replay;
 pub mod rollouts;
 pub mod run;
 pub mod settings;
@@ -12,5 +13,6 @@ pub mod story;
 pub mod update;
 
 pub use folder::RunFolder;
+pub use replay::Replay;
 pub use run::{Outcome, Run, RunInputs};
 pub use settings::RunSettings;

@@ -1,6 +1,6 @@
 //! The run itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::folder::{RunFolder, write_gzip_lines};
 use super::history::{Evaluation, History};
+use super::replay::Replay;
 use super::rollouts;
 use super::settings::RunSettings;
 use super::story;
@@ -30,8 +31,14 @@ use crate::rollout::Engine;
 pub struct RunInputs<'a> {
     /// The policy, as it starts.
     pub model: Model,
+    /// What the KL term holds to; none is the policy as it starts.
+    pub reference: Option<Decoder>,
     /// The training examples as prompts.
     pub prompts: Vec<Prompt>,
+    /// Recorded rollouts that take the place of sampling.
+    pub replay: Option<Replay>,
+    /// Where the gradient of the next update is written, unclipped.
+    pub dump_gradients: Option<PathBuf>,
     /// What is evaluated.
     pub sets: Vec<EvalSet>,
     /// Set to a signal's number when the run is to stop after the step it is in.
@@ -118,11 +125,12 @@ impl<'a> Run<'a> {
     fn assemble(
         settings: RunSettings,
         folder: RunFolder,
-        inputs: RunInputs<'a>,
+        mut inputs: RunInputs<'a>,
         metrics: JsonLines,
         events: EventFile,
         step: u64,
     ) -> Result<Self> {
+        let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let lanes = match settings.train.lanes {
             0 => Lanes::usual(decoder.config.parameters()),
@@ -130,7 +138,11 @@ impl<'a> Run<'a> {
         };
         let lanes = Lanes::new(lanes)?;
         let optimizer = AdamW::new(settings.optim.clone(), &decoder.config)?;
-        let reference = (settings.loss.kl != 0.0).then(|| decoder.deep_copy()).transpose()?;
+        let reference = match given {
+            _ if settings.loss.kl == 0.0 => None,
+            Some(reference) => Some(reference),
+            None => Some(decoder.deep_copy()?),
+        };
         let gradients = (0..lanes.count()).map(|_| Weights::zeros(&decoder.config)).collect::<Result<_>>()?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         Ok(Self {
@@ -195,6 +207,9 @@ impl<'a> Run<'a> {
 
     fn sample(&self, step: u64) -> Result<Vec<Scored>> {
         let _span = tracing::info_span!("rollouts").entered();
+        if let Some(replay) = &self.inputs.replay {
+            return Ok(replay.step(step).to_vec());
+        }
         let model = &self.inputs.model;
         let requests = rollouts::requests(&self.settings, &self.inputs.prompts, step);
         let engine = Engine {
@@ -221,13 +236,19 @@ impl<'a> Run<'a> {
         let mut samples: Vec<Sample> =
             scored.iter().zip(advantages).map(|(scored, advantage)| Sample { scored, advantage, old: None }).collect();
         let updates = self.settings.train.updates_per_rollout;
-        if updates > 1 {
+        if self.inputs.replay.is_some() {
+            samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.logprobs.clone()));
+        } else if updates > 1 {
             let old = updater.logprobs(&samples)?;
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
         }
         let mut reports = Vec::new();
         for mini_batch in samples.chunks(samples.len() / updates) {
-            reports.push(updater.update(mini_batch, &self.gradients, &mut self.optimizer)?);
+            let report = updater.gradient(mini_batch, &self.gradients)?;
+            if let Some(path) = self.inputs.dump_gradients.take() {
+                write_file(&path, &crate::model::folder::to_bytes(&self.gradients[0], &updater.policy.config, WeightDtype::F32)?)?;
+            }
+            reports.push(updater.apply(report, &self.gradients, &mut self.optimizer)?);
         }
         Ok(UpdateReport::mean(&reports))
     }

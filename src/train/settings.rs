@@ -19,6 +19,8 @@ pub const ALGORITHMS: [&str; 1] = ["grpo"];
 pub struct RunSettings {
     /// `tiny`, a folder in Hugging Face layout, or a hub name.
     pub model: String,
+    /// The model that the KL term holds to, named as `model` is; empty for the policy as it starts.
+    pub reference: String,
     /// The training example: a name such as pi1, a problem of the embedded model, or a file.
     pub example: String,
     /// The algorithm's name.
@@ -69,6 +71,8 @@ pub struct RolloutSettings {
     pub min_p: f32,
     /// Most tokens in a response.
     pub max_new: usize,
+    /// Recorded rollouts, a file of JSON lines, that take the place of sampling; empty samples.
+    pub replay: String,
     /// Limits of the engine.
     pub engine: EngineSettings,
 }
@@ -104,6 +108,7 @@ impl RunSettings {
     pub fn published() -> Self {
         Self {
             model: "Qwen/Qwen2.5-Math-1.5B".into(),
+            reference: String::new(),
             example: "pi1".into(),
             algo: "grpo".into(),
             seed: 0,
@@ -116,6 +121,7 @@ impl RunSettings {
                 top_p: 1.0,
                 min_p: 0.0,
                 max_new: 3072,
+                replay: String::new(),
                 engine: EngineSettings::default(),
             },
             reward: RewardSettings::default(),

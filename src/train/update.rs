@@ -111,9 +111,8 @@ impl Updater<'_> {
         Ok(report)
     }
 
-    /// One whole update: gradient, clip, AdamW. The gradients are zero again afterwards.
-    pub fn update(&self, samples: &[Sample], gradients: &[Weights], optimizer: &mut AdamW) -> Result<UpdateReport> {
-        let mut report = self.gradient(samples, gradients)?;
+    /// The step that follows a gradient: clip and AdamW. The gradients are zero again afterwards. Completes the gradient's report.
+    pub fn apply(&self, mut report: UpdateReport, gradients: &[Weights], optimizer: &mut AdamW) -> Result<UpdateReport> {
         let total = self.settings.train.steps * self.settings.train.updates_per_rollout as u64;
         report.lr = self.settings.optim.learning_rate(optimizer.count + 1, total);
         report.grad_norm = optimizer.step(&self.policy.weights, &gradients[0], report.lr)?;

@@ -1,0 +1,174 @@
+//! Recorded rollouts in place of sampled ones: the lines that a run writes to `rollouts/`, read back into the records of a step. It owns what a
+//! recording must have to be trained on; it must never sample or grade.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::flow::{Completion, Finish, Problem, Prompt, Rollout, Scored};
+use crate::metrics::jsonl;
+
+/// The rollouts of one or more steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replay {
+    /// Each step's responses, group after group.
+    steps: Vec<Vec<Scored>>,
+    /// Groups in each step.
+    pub groups: usize,
+    /// Responses in each group.
+    pub group_size: usize,
+}
+
+/// A line of a recording. `correct` and `boxed` only feed the metrics; a recording without them counts a positive reward as correct.
+#[derive(Deserialize)]
+struct Line {
+    step: u64,
+    group: usize,
+    sample: usize,
+    #[serde(default)]
+    example: String,
+    prompt_ids: Option<Vec<u32>>,
+    completion_ids: Option<Vec<u32>>,
+    logprobs: Option<Vec<f32>>,
+    reward: f32,
+    correct: Option<bool>,
+    #[serde(default)]
+    boxed: bool,
+    finish: Option<Finish>,
+    #[serde(default)]
+    text: String,
+}
+
+impl Replay {
+    /// Reads a recording: JSON lines in any order, `.gz` or plain.
+    ///
+    /// # Errors
+    /// When a line lacks tokens or log-probabilities, or the steps and groups are not all of one size; file, line, step and group are named.
+    pub fn read(path: &Path) -> Result<Self> {
+        let place = path.display();
+        let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), Scored>> = BTreeMap::new();
+        for (number, line) in jsonl::read_input::<Line>(path)? {
+            let (step, at) = (line.step, (line.group, line.sample));
+            let scored = scored(line).with_context(|| format!("{place}, line {number}"))?;
+            let before = steps.entry(step).or_default().insert(at, scored);
+            ensure!(before.is_none(), "{place}, line {number}: step {step} has sample {} of group {} twice", at.1, at.0);
+        }
+        let (groups, group_size) = match steps.values().next() {
+            Some(first) => {
+                let groups = first.keys().map(|(group, _)| group + 1).max().unwrap_or(0);
+                (groups, first.len() / groups)
+            }
+            None => anyhow::bail!("{place} has no rollouts"),
+        };
+        ensure!(group_size > 1, "{place} has groups of {group_size}; a group's mean as baseline needs at least 2 responses");
+        for (step, rollouts) in &steps {
+            let expected = (0..groups).flat_map(|group| (0..group_size).map(move |sample| (group, sample)));
+            ensure!(
+                rollouts.keys().copied().eq(expected),
+                "{place}: step {step} has {} rollouts, expected {groups} groups of {group_size}, both numbered from 0, in every step",
+                rollouts.len()
+            );
+        }
+        Ok(Self { steps: steps.into_values().map(|rollouts| rollouts.into_values().collect()).collect(), groups, group_size })
+    }
+
+    /// Number of recorded steps.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// The rollouts of `step`, from 1; after the last recorded step the first one comes again.
+    pub fn step(&self, step: u64) -> &[Scored] {
+        &self.steps[(step.max(1) - 1) as usize % self.steps.len()]
+    }
+
+    /// Refuses tokens and lengths that the model does not have.
+    ///
+    /// # Errors
+    /// Names step, group and sample.
+    pub fn check(&self, vocabulary: usize, window: usize) -> Result<()> {
+        for Scored { rollout, .. } in self.steps.iter().flatten() {
+            let (prompt, completion) = (&rollout.prompt.ids, &rollout.completion.ids);
+            let place = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
+            let tokens = prompt.len() + completion.len();
+            ensure!(tokens <= window + 1, "{}: {tokens} tokens do not fit the model's window of {window}", place());
+            if let Some(token) = prompt.iter().chain(completion).find(|token| **token as usize >= vocabulary) {
+                anyhow::bail!("{}: token {token} is beyond the model's vocabulary of {vocabulary}", place());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn scored(line: Line) -> Result<Scored> {
+    let missing = "a run records token ids and log-probabilities at its evaluation steps only (eval.every)";
+    let prompt_ids = line.prompt_ids.with_context(|| format!("no prompt_ids; {missing}"))?;
+    let ids = line.completion_ids.with_context(|| format!("no completion_ids; {missing}"))?;
+    let logprobs = line.logprobs.with_context(|| format!("no logprobs; {missing}"))?;
+    ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; the first response token is scored after at least one");
+    ensure!(logprobs.len() == ids.len(), "{} logprobs for {} completion_ids", logprobs.len(), ids.len());
+    ensure!(line.reward.is_finite() && logprobs.iter().all(|logprob| logprob.is_finite()), "reward and logprobs must be finite numbers");
+    let problem =
+        Problem { id: line.example, question: String::new(), answer: String::new(), subject: String::new(), level: String::new() };
+    let prompt = Prompt { problem: Arc::new(problem), text: String::new(), ids: prompt_ids.into() };
+    let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(Finish::Stop) };
+    Ok(Scored {
+        rollout: Rollout { group: line.group, sample: line.sample, prompt, completion, text: line.text },
+        reward: line.reward,
+        correct: line.correct.unwrap_or(line.reward > 0.0),
+        boxed: line.boxed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(step: u64, group: usize, sample: usize) -> String {
+        format!(
+            r#"{{"step": {step}, "group": {group}, "sample": {sample}, "prompt_ids": [1, 2], "completion_ids": [{}], "logprobs": [-0.5], "reward": 1}}"#,
+            10 * step as usize + sample
+        )
+    }
+
+    fn read(lines: &[String]) -> Result<Replay> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rollouts.jsonl");
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        Replay::read(&path)
+    }
+
+    #[test]
+    fn steps_come_in_order_and_begin_again() {
+        let replay = read(&[line(40, 0, 1), line(20, 0, 0), line(40, 0, 0), line(20, 0, 1)]).unwrap();
+        assert_eq!((replay.len(), replay.groups, replay.group_size), (2, 1, 2));
+        let first = |step| replay.step(step)[0].rollout.completion.ids[0];
+        assert_eq!([first(1), first(2), first(3)], [200, 400, 200]);
+        assert!(replay.check(402, 3).is_ok());
+        assert!(replay.check(401, 3).unwrap_err().to_string().contains("sample 1 of group 0: token 401 is beyond"));
+        assert!(replay.check(402, 1).unwrap_err().to_string().contains("3 tokens do not fit"));
+    }
+
+    #[test]
+    fn what_cannot_be_trained_on_is_named() {
+        let check = |lines: &[String], expected: &str| {
+            let message = format!("{:#}", read(lines).unwrap_err());
+            assert!(message.contains(expected), "{message}");
+        };
+        check(&[], "has no rollouts");
+        check(&[line(1, 0, 0)], "groups of 1");
+        check(&[line(1, 0, 0), line(1, 0, 1), line(1, 0, 1)], "line 3: step 1 has sample 1 of group 0 twice");
+        check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0)], "step 2 has 1 rollouts, expected 1 groups of 2");
+        check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0), "{\"step\": 2".into()], "line 4: EOF");
+        check(&[r#"{"step": 1, "group": 0, "sample": 0, "reward": 1, "text": "x"}"#.into()], "line 1: no prompt_ids; a run records");
+        check(&[line(1, 0, 0).replace("[-0.5]", "[]")], "0 logprobs for 1 completion_ids");
+    }
+}
