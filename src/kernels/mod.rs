@@ -14,6 +14,7 @@ pub mod attention_cached;
 pub mod attention_packed;
 pub mod embedding;
 pub mod head;
+pub mod layout;
 pub mod product;
 pub mod rms_norm;
 pub mod rotary;

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::config::ModelConfig;
+use crate::kernels::layout::{self, Columns};
 
 /// One tensor of a checkpoint and its place in ours.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,9 +61,16 @@ pub fn parts(config: &ModelConfig, name: &str) -> Vec<Part> {
 }
 
 impl Part {
-    /// Copies the part's values, row-major in the checkpoint's shape, into our tensor of `width` columns.
-    pub fn place(&self, values: &[f32], ours: &mut [f32], width: usize) {
-        self.pairs(width).for_each(|(theirs, at)| ours[at] = values[theirs]);
+    /// Copies rows of the checkpoint's tensor, from row `first` on, into our tensor of `width` columns.
+    pub fn place(&self, first: usize, values: &[f32], ours: &mut [f32], width: usize) {
+        let columns = self.shape[self.shape.len() - 1];
+        let start = self.columns.start;
+        if self.transposed {
+            return layout::put_transposed(values, columns, ours, Columns { width, start: start + first });
+        }
+        for (row, values) in values.chunks_exact(columns).enumerate() {
+            ours[(first + row) * width + start..][..columns].copy_from_slice(values);
+        }
     }
 
     /// The part's values in the checkpoint's layout, from our tensor of `width` columns.

@@ -61,6 +61,16 @@ impl Weights {
         Ok(Self { embedding, blocks, norm, head })
     }
 
+    /// The name and shape of every tensor, in the order of `entries`.
+    pub fn shapes(config: &ModelConfig) -> Result<Vec<(String, Shape)>> {
+        let mut shapes = Vec::new();
+        Self::build(config, |name, shape| {
+            shapes.push((name.to_owned(), shape));
+            Ok(kernels::tensor(Vec::new(), 0)?)
+        })?;
+        Ok(shapes)
+    }
+
     /// All zeros.
     pub fn zeros(config: &ModelConfig) -> Result<Self> {
         Self::build(config, |_, shape| Ok(kernels::tensor(vec![0.0; shape.elem_count()], shape)?))
