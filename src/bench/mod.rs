@@ -11,7 +11,7 @@ use crate::draw::Purpose;
 use crate::flow::{Completion, Prompt, Rollout, Scored};
 use crate::kernels::product;
 use crate::lanes::Lanes;
-use crate::model::Weights;
+use crate::model::{Decoder, Packed, Weights};
 use crate::optim::AdamW;
 use crate::rollout::{Engine, Request};
 use crate::train::RunSettings;
@@ -19,7 +19,7 @@ use crate::train::rollouts::sampling;
 use crate::train::update::{Sample, Updater};
 
 /// What can be measured.
-pub const WORKS: [&str; 3] = ["rollout", "update", "step"];
+pub const WORKS: [&str; 4] = ["score", "rollout", "update", "step"];
 
 /// One measurement.
 #[derive(Clone, Debug, Serialize)]
@@ -58,6 +58,14 @@ pub struct Bench<'a> {
     pub seconds: f64,
 }
 
+/// The state that updates are measured with.
+struct Trainer {
+    scored: Vec<Scored>,
+    reference: Option<Decoder>,
+    gradients: Vec<Weights>,
+    optimizer: AdamW,
+}
+
 impl Bench<'_> {
     /// Lengths that the model itself produces.
     pub fn own_lengths(&self, count: usize) -> Result<Vec<usize>> {
@@ -71,30 +79,21 @@ impl Bench<'_> {
             ensure!(WORKS.contains(work), "unknown work \"{work}\"; known are {}", WORKS.join(", "));
         }
         let ceiling = self.ceiling()?;
-        let config = &self.model.decoder.config;
-        let parameters = config.parameters() as f64;
+        let parameters = self.model.decoder.config.parameters() as f64;
         let tokens = self.lengths.iter().sum::<usize>() as f64;
-        let scored = self.scored()?;
-        let advantages: Vec<f32> = (0..scored.len()).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
-        let reference = (self.settings.loss.kl != 0.0).then(|| self.model.decoder.deep_copy()).transpose()?;
-        let updater = Updater { settings: self.settings, lanes: self.lanes, policy: &self.model.decoder, reference: reference.as_ref() };
-        let gradients = (0..self.lanes.count()).map(|_| Weights::zeros(config)).collect::<Result<Vec<_>>>()?;
-        let mut optimizer = AdamW::new(self.settings.optim.clone(), config)?;
-        let mut update = || -> Result<()> {
-            let samples: Vec<Sample> =
-                scored.iter().zip(&advantages).map(|(scored, a)| Sample { scored, advantage: *a, old: None }).collect();
-            let report = updater.gradient(&samples, &gradients)?;
-            updater.apply(report, &gradients, &mut optimizer).map(|_| ())
-        };
+        // Scoring computes the prompt for every response, a rollout once for all.
+        let prompts = (self.lengths.len() * self.prompt.ids.len()) as f64;
+        let mut trainer = works.iter().any(|work| matches!(*work, "update" | "step")).then(|| self.trainer()).transpose()?;
         // Forward 2, backward 4, the reference's forward 2.
-        let update_flops = parameters * tokens * if reference.is_some() { 8.0 } else { 6.0 };
+        let update_flops = parameters * tokens * if self.settings.loss.kl != 0.0 { 8.0 } else { 6.0 };
         let mut measurements = Vec::new();
         for work in works {
             let (times, flops) = match *work {
+                "score" => (self.repeat(|| self.score())?, 2.0 * parameters * (tokens + prompts)),
                 "rollout" => (self.repeat(|| self.generate(&self.lengths, &[]).map(|_| ()))?, 2.0 * parameters * tokens),
-                "update" => (self.repeat(&mut update)?, update_flops),
+                "update" => (self.repeat(|| self.update(trainer.as_mut()))?, update_flops),
                 _ => {
-                    let step = || self.generate(&self.lengths, &[]).and_then(|_| update());
+                    let step = || self.generate(&self.lengths, &[]).and_then(|_| self.update(trainer.as_mut()));
                     (self.repeat(step)?, 2.0 * parameters * tokens + update_flops)
                 }
             };
@@ -113,30 +112,66 @@ impl Bench<'_> {
         Ok(measurements)
     }
 
+    /// Scores responses of the given lengths, each after its own copy of the prompt; which tokens they are does not matter to the time.
+    fn score(&self) -> Result<()> {
+        let vocabulary = self.model.text.vocabulary() as u32;
+        let response = |(row, length): (usize, &usize)| (0..*length as u32).map(|t| (t * 7919 + row as u32 * 31) % vocabulary).collect();
+        let responses: Vec<Vec<u32>> = self.lengths.iter().enumerate().map(response).collect();
+        let lanes = self.lanes.count();
+        let scored = self.lanes.run(|lane| {
+            let own = responses.iter().skip(lane).step_by(lanes);
+            let packed = Packed::of_responses(own.map(|response| (&*self.prompt.ids, vec![response.as_slice()])));
+            self.model.decoder.score(&packed, 1.0)
+        })?;
+        let tokens: usize = scored.iter().map(|scores| scores.logprobs.len()).sum();
+        ensure!(tokens == self.lengths.iter().sum::<usize>(), "{tokens} tokens were scored");
+        Ok(())
+    }
+
+    /// What updates need besides the model; rollouts and scores do without.
+    fn trainer(&self) -> Result<Trainer> {
+        let config = &self.model.decoder.config;
+        Ok(Trainer {
+            scored: self.scored()?,
+            reference: (self.settings.loss.kl != 0.0).then(|| self.model.decoder.deep_copy()).transpose()?,
+            gradients: (0..self.lanes.count()).map(|_| Weights::zeros(config)).collect::<Result<_>>()?,
+            optimizer: AdamW::new(self.settings.optim.clone(), config)?,
+        })
+    }
+
+    fn update(&self, trainer: Option<&mut Trainer>) -> Result<()> {
+        let Trainer { scored, reference, gradients, optimizer } = trainer.context("no trainer")?;
+        let updater = Updater { settings: self.settings, lanes: self.lanes, policy: &self.model.decoder, reference: reference.as_ref() };
+        let sample = |(i, scored)| Sample { scored, advantage: if i % 2 == 0 { 1.0 } else { -1.0 }, old: None };
+        let report = updater.gradient(&scored.iter().enumerate().map(sample).collect::<Vec<_>>(), gradients)?;
+        updater.apply(report, gradients, optimizer).map(|_| ())
+    }
+
     /// Operations per second of the model's widest product, on all lanes at once.
     fn ceiling(&self) -> Result<f64> {
         let config = &self.model.decoder.config;
         let (rows, k, n) = (512, config.hidden, 2 * config.feed_forward);
+        let products = (20_000_000_000 / (2 * rows * k * n)).clamp(1, 50);
         let times = self.repeat(|| {
             self.lanes
                 .run(|_| {
                     let weight = &self.model.decoder.weights.blocks.first().context("a model without blocks")?.gate_up;
                     let x = crate::kernels::tensor(vec![0.5; rows * k], (rows, k))?;
-                    for _ in 0..50 {
+                    for _ in 0..products {
                         product::product(&x, weight, None)?;
                     }
                     Ok(())
                 })
                 .map(|_| ())
         })?;
-        Ok(50.0 * self.lanes.count() as f64 * 2.0 * (rows * k * n) as f64 / times[times.len() / 2])
+        Ok((products * self.lanes.count()) as f64 * 2.0 * (rows * k * n) as f64 / times[times.len() / 2])
     }
 
-    /// Sorted times of a work, warmed up twice.
+    /// Sorted times of a work, at least three, warmed up once.
     fn repeat(&self, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
-        (0..2).try_for_each(|_| work())?;
+        work()?;
         let (mut times, began) = (Vec::new(), Instant::now());
-        while times.len() < 5 || began.elapsed().as_secs_f64() < self.seconds {
+        while times.len() < 3 || began.elapsed().as_secs_f64() < self.seconds {
             let start = Instant::now();
             work()?;
             times.push(start.elapsed().as_secs_f64());

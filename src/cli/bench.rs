@@ -9,7 +9,7 @@ use clap::Args;
 use super::source::{self, DeviceArgs};
 use super::usage;
 use crate::bench::{Bench, WORKS};
-use crate::flow::Problem;
+use crate::flow::{Problem, Prompt};
 use crate::lanes::Lanes;
 use crate::metrics::table;
 use crate::train::RunSettings;
@@ -19,7 +19,7 @@ pub struct BenchArgs {
     /// tiny (embedded), a folder in Hugging Face layout, or a hub name
     #[arg(long, default_value = "tiny")]
     model: String,
-    /// What to measure, with commas between: rollout, update, step
+    /// What to measure, with commas between: score, rollout, update, step
     #[arg(long, default_value = "rollout,update,step")]
     work: String,
     /// Responses to the one prompt
@@ -34,6 +34,9 @@ pub struct BenchArgs {
     /// The question
     #[arg(long, default_value = "What is 334+556?")]
     prompt: String,
+    /// A prompt of so many arbitrary tokens instead
+    #[arg(long, value_name = "TOKENS", conflicts_with = "prompt")]
+    prompt_tokens: Option<u32>,
     /// Most tokens in a response
     #[arg(long, default_value_t = 80)]
     max_new: usize,
@@ -64,7 +67,13 @@ pub fn run(args: BenchArgs) -> Result<()> {
     settings.rollout.max_new = args.max_new;
     let question = args.prompt.clone();
     let problem = Problem { id: String::new(), question, answer: String::new(), subject: String::new(), level: String::new() };
-    let prompt = model.text.prompt(Arc::new(problem), "")?;
+    let prompt = match args.prompt_tokens {
+        Some(count) => {
+            let ids = (0..count.max(1)).map(|t| (t * 7919) % model.text.vocabulary() as u32);
+            Prompt { problem: Arc::new(problem), text: String::new(), ids: ids.collect() }
+        }
+        None => model.text.prompt(Arc::new(problem), "")?,
+    };
     let lanes = Lanes::new(if args.lanes == 0 { Lanes::usual(model.decoder.config.parameters()) } else { args.lanes })?;
     let mut bench = Bench { model: &model, lanes: &lanes, settings: &settings, prompt, lengths: Vec::new(), seconds: args.seconds };
     bench.lengths = match &args.lengths {

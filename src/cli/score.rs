@@ -24,7 +24,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Most tokens computed at once
-    #[arg(long, default_value_t = 8192)]
+    #[arg(long, default_value_t = 4096)]
     batch_tokens: usize,
     #[command(flatten)]
     device: DeviceArgs,
@@ -48,12 +48,10 @@ struct Pair {
 
 pub fn run(args: ScoreArgs) -> Result<()> {
     tracing::debug!(device = args.device.device, "device");
-    let lines: Vec<Line> = usage(jsonl::read(&args.input))?;
+    let lines: Vec<(usize, Line)> = usage(jsonl::read_input(&args.input))?;
     let model = source::load(&args.model)?;
-    let pairs = lines
-        .into_iter()
-        .enumerate()
-        .map(|(number, line)| pair(&model, line).with_context(|| format!("{}, line {}", args.input.display(), number + 1)));
+    let pairs =
+        lines.into_iter().map(|(number, line)| pair(&model, line).with_context(|| format!("{}, line {number}", args.input.display())));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();
     let bar = ProgressBar::new(tokens as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} tokens, {eta} left")?);

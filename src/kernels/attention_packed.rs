@@ -24,68 +24,115 @@ pub struct Segment {
 /// `qkv [t, (q + 2 kv) d]`, rotated, to `(output [t, q d], log_sum_exp [kv, t, q / kv])`.
 pub fn forward(qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
     let (tokens, _) = qkv.dims2()?;
+    let (d, group) = (heads.width, heads.group());
     let (out, log_sum_exp) = read([qkv], |[qkv]| {
-        let each = per_head(heads, |g| {
-            let (mut out, mut lse) = (vec![0.0; tokens * heads.group() * heads.width], vec![0.0; tokens * heads.group()]);
-            forward_head(qkv, segments, heads, g, &mut out, &mut lse);
+        let shares = shares(segments, heads, true);
+        let computed = compute(&shares, |share| {
+            let rows = share.rows() * share.queries.len();
+            let (mut out, mut lse) = (vec![0.0; rows * d], vec![0.0; rows]);
+            forward_share(qkv, share, heads, &mut out, &mut lse);
             (out, lse)
         });
-        let (outs, lses): (Vec<_>, Vec<_>) = each.into_iter().unzip();
-        let mut out = vec![0.0; tokens * heads.query * heads.width];
-        for (g, head) in outs.iter().enumerate() {
-            place_columns(&mut out, heads.query * heads.width, g * heads.group() * heads.width, head, heads.group() * heads.width);
+        let (mut out, mut lse) = (vec![0.0; tokens * heads.query * d], vec![0.0; tokens * heads.query]);
+        for (share, (own_out, own_lse)) in shares.iter().zip(&computed) {
+            let (count, first) = (share.queries.len(), share.queries.start);
+            for ((token, own_out), own_lse) in share.tokens().zip(own_out.chunks_exact(count * d)).zip(own_lse.chunks_exact(count)) {
+                out[(token * heads.query + share.head * group + first) * d..][..count * d].copy_from_slice(own_out);
+                lse[(share.head * tokens + token) * group + first..][..count].copy_from_slice(own_lse);
+            }
         }
-        (out, lses.concat())
+        (out, lse)
     })?;
-    Ok((tensor(out, (tokens, heads.query * heads.width))?, tensor(log_sum_exp, (heads.key_value, tokens, heads.group()))?))
+    Ok((tensor(out, (tokens, heads.query * d))?, tensor(log_sum_exp, (heads.key_value, tokens, group))?))
 }
 
 /// The gradient of `qkv` from `d_out [t, q d]`; keys and values of a shared prefix collect the gradients of all that continue it.
 pub fn backward(d_out: &Tensor, out: &Tensor, log_sum_exp: &Tensor, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<Tensor> {
     let (tokens, row) = qkv.dims2()?;
+    let (d, queries) = (heads.width, heads.group() * heads.width);
     let values = read([d_out, out, log_sum_exp, qkv], |[d_out, out, lse, qkv]| {
-        let each = per_head(heads, |g| {
-            let lse = &lse[g * tokens * heads.group()..][..tokens * heads.group()];
-            let mut gradient = HeadGradient::new(tokens, heads);
-            backward_head(d_out, out, lse, qkv, segments, heads, g, &mut gradient);
+        let shares = shares(segments, heads, false);
+        let computed = compute(&shares, |share| {
+            let lse = &lse[share.head * tokens * heads.group()..][..tokens * heads.group()];
+            let mut gradient = ShareGradient::new(share, heads);
+            backward_share(d_out, out, lse, qkv, share, heads, &mut gradient);
             gradient
         });
-        let (d, queries) = (heads.width, heads.group() * heads.width);
         let mut dqkv = vec![0.0; tokens * row];
-        for (g, head) in each.iter().enumerate() {
-            place_columns(&mut dqkv, row, g * queries, &head.queries, queries);
-            place_columns(&mut dqkv, row, heads.key_offset(g), &head.keys, d);
-            place_columns(&mut dqkv, row, heads.value_offset(g), &head.values, d);
+        for (share, gradient) in shares.iter().zip(&computed) {
+            for (token, own) in share.tokens().zip(gradient.queries.chunks_exact(queries)) {
+                dqkv[token * row + share.head * queries..][..queries].copy_from_slice(own);
+            }
+            // Segment after segment, whoever computed them: the order of the sums over a shared prefix.
+            let (keys, values) = (heads.key_offset(share.head), heads.value_offset(share.head));
+            for ((index, d_key), d_value) in
+                share.segments.iter().flat_map(rows_of).zip(gradient.keys.chunks_exact(d)).zip(gradient.values.chunks_exact(d))
+            {
+                vector::add_scaled(&mut dqkv[index * row + keys..][..d], 1.0, d_key);
+                vector::add_scaled(&mut dqkv[index * row + values..][..d], 1.0, d_value);
+            }
         }
         dqkv
     })?;
     tensor(values, (tokens, row))
 }
 
-struct HeadGradient {
+/// What one thread computes at a time: some segments, one key/value head, some of the query heads that it serves.
+struct Share<'a> {
+    segments: &'a [Segment],
+    head: usize,
+    queries: Range<usize>,
+}
+
+impl Share<'_> {
+    fn tokens(&self) -> impl Iterator<Item = usize> + '_ {
+        self.segments.iter().flat_map(|segment| segment.tokens.clone())
+    }
+
+    fn rows(&self) -> usize {
+        self.segments.iter().map(|segment| segment.tokens.len()).sum()
+    }
+}
+
+/// One share a head on a single thread; else one a segment and head, and a query head of its own where `split_queries`. The split changes no
+/// bit: every row is computed alone, and sums over segments run in their order.
+fn shares(segments: &[Segment], heads: Heads, split_queries: bool) -> Vec<Share<'_>> {
+    let all = 0..heads.group();
+    if rayon::current_num_threads() == 1 {
+        return (0..heads.key_value).map(|head| Share { segments, head, queries: all.clone() }).collect();
+    }
+    let mut shares = Vec::new();
+    for segments in segments.chunks(1) {
+        for head in 0..heads.key_value {
+            if split_queries {
+                shares.extend(all.clone().map(|query| Share { segments, head, queries: query..query + 1 }));
+            } else {
+                shares.push(Share { segments, head, queries: all.clone() });
+            }
+        }
+    }
+    shares
+}
+
+fn compute<T: Send>(shares: &[Share], compute: impl Fn(&Share) -> T + Send + Sync) -> Vec<T> {
+    if rayon::current_num_threads() == 1 {
+        return shares.iter().map(compute).collect();
+    }
+    shares.par_iter().map(compute).collect()
+}
+
+/// Rows as the share's tokens have them (queries), and as its segments' prefixes and tokens (keys, values).
+struct ShareGradient {
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
 }
 
-impl HeadGradient {
-    fn new(tokens: usize, heads: Heads) -> Self {
-        let kv = vec![0.0; tokens * heads.width];
-        Self { queries: vec![0.0; tokens * heads.group() * heads.width], keys: kv.clone(), values: kv }
-    }
-}
-
-/// Key/value heads are independent: on the threads of the current pool.
-fn per_head<T: Send>(heads: Heads, compute: impl Fn(usize) -> T + Send + Sync) -> Vec<T> {
-    if rayon::current_num_threads() == 1 {
-        return (0..heads.key_value).map(compute).collect();
-    }
-    (0..heads.key_value).into_par_iter().map(compute).collect()
-}
-
-fn place_columns(out: &mut [f32], row: usize, offset: usize, columns: &[f32], width: usize) {
-    for (out, columns) in out.chunks_exact_mut(row).zip(columns.chunks_exact(width)) {
-        out[offset..offset + width].copy_from_slice(columns);
+impl ShareGradient {
+    fn new(share: &Share, heads: Heads) -> Self {
+        let seen: usize = share.segments.iter().map(|segment| segment.prefix.len() + segment.tokens.len()).sum();
+        let kv = vec![0.0; seen * heads.width];
+        Self { queries: vec![0.0; share.rows() * heads.group() * heads.width], keys: kv.clone(), values: kv }
     }
 }
 
@@ -117,19 +164,19 @@ fn rows_of(segment: &Segment) -> impl Iterator<Item = usize> + use<> {
 }
 
 #[multiversion(targets = "simd")]
-fn forward_head(qkv: &[f32], segments: &[Segment], heads: Heads, g: usize, out: &mut [f32], lse: &mut [f32]) {
+fn forward_share(qkv: &[f32], share: &Share, heads: Heads, out: &mut [f32], lse: &mut [f32]) {
     let (row, d, group, block) = (heads.row(), heads.width, heads.group(), BLOCK * heads.width);
     let (mut keys, mut values, mut weights) = (Vec::new(), Vec::new(), Vec::new());
-    for segment in segments {
-        transpose(qkv, row, heads.key_offset(g), d, rows_of(segment), &mut keys);
-        collect(qkv, row, heads.value_offset(g), d, rows_of(segment), &mut values);
+    let mut rows = out.chunks_exact_mut(d).zip(lse);
+    for segment in share.segments {
+        transpose(qkv, row, heads.key_offset(share.head), d, rows_of(segment), &mut keys);
+        collect(qkv, row, heads.value_offset(share.head), d, rows_of(segment), &mut values);
         weights.resize((segment.prefix.len() + segment.tokens.len()).next_multiple_of(BLOCK), 0.0);
         for (offset, token) in segment.tokens.clone().enumerate() {
             let count = segment.prefix.len() + offset + 1;
-            for i in 0..group {
-                let q = &qkv[token * row + (g * group + i) * d..][..d];
-                let out = &mut out[(token * group + i) * d..][..d];
-                lse[token * group + i] = attention::attend_row(
+            for (i, (out, lse)) in share.queries.clone().zip(&mut rows) {
+                let q = &qkv[token * row + (share.head * group + i) * d..][..d];
+                *lse = attention::attend_row(
                     q,
                     count,
                     heads.scale(),
@@ -146,34 +193,24 @@ fn forward_head(qkv: &[f32], segments: &[Segment], heads: Heads, g: usize, out: 
 /// With p = softmax(scores) and D = d_out . out: d_score = p (d_out . v - D) (Dao et al. 2022, section B.4).
 #[multiversion(targets = "simd")]
 #[allow(clippy::too_many_arguments)] // slices of one flat loop
-fn backward_head(
-    d_out: &[f32],
-    out: &[f32],
-    lse: &[f32],
-    qkv: &[f32],
-    segments: &[Segment],
-    heads: Heads,
-    g: usize,
-    gradient: &mut HeadGradient,
-) {
-    let (row, d, group, block, scale) = (heads.row(), heads.width, heads.group(), BLOCK * heads.width, heads.scale());
+fn backward_share(d_out: &[f32], out: &[f32], lse: &[f32], qkv: &[f32], share: &Share, heads: Heads, gradient: &mut ShareGradient) {
+    let (row, d, group, block, scale, g) = (heads.row(), heads.width, heads.group(), BLOCK * heads.width, heads.scale(), share.head);
     let (mut keys, mut key_rows, mut values) = (Vec::new(), Vec::new(), Vec::new());
     let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
-    let (mut d_keys, mut d_values) = (Vec::new(), Vec::new());
-    for segment in segments {
+    let (mut d_queries, mut seen) = (gradient.queries.chunks_exact_mut(d), 0);
+    for segment in share.segments {
         let length = segment.prefix.len() + segment.tokens.len();
         transpose(qkv, row, heads.key_offset(g), d, rows_of(segment), &mut keys);
         collect(qkv, row, heads.key_offset(g), d, rows_of(segment), &mut key_rows);
         transpose(qkv, row, heads.value_offset(g), d, rows_of(segment), &mut values);
         weights.resize(length.next_multiple_of(BLOCK), 0.0f32);
         d_scores.resize(length.next_multiple_of(BLOCK), 0.0f32);
-        d_keys.clear();
-        d_keys.resize(length * d, 0.0f32);
-        d_values.clear();
-        d_values.resize(length * d, 0.0f32);
+        let d_keys = &mut gradient.keys[seen * d..][..length * d];
+        let d_values = &mut gradient.values[seen * d..][..length * d];
+        seen += length;
         for (offset, token) in segment.tokens.clone().enumerate() {
             let count = segment.prefix.len() + offset + 1;
-            for i in 0..group {
+            for (i, dq) in (0..group).zip(&mut d_queries) {
                 let column = (token * heads.query + g * group + i) * d;
                 let (q, d_out) = (&qkv[token * row + (g * group + i) * d..][..d], &d_out[column..][..d]);
                 let (delta, lse) = (vector::dot(d_out, &out[column..][..d]), lse[token * group + i]);
@@ -188,17 +225,12 @@ fn backward_head(
                         d_scores[l] = weights[l] * (d_weights[l] - delta) * scale;
                     }
                 }
-                let dq = &mut gradient.queries[(token * group + i) * d..][..d];
                 for j in 0..count {
                     vector::add_scaled(dq, d_scores[j], &key_rows[j * d..][..d]);
                     vector::add_scaled(&mut d_keys[j * d..][..d], d_scores[j], q);
                     vector::add_scaled(&mut d_values[j * d..][..d], weights[j], d_out);
                 }
             }
-        }
-        for (position, index) in rows_of(segment).enumerate() {
-            vector::add_scaled(&mut gradient.keys[index * d..][..d], 1.0, &d_keys[position * d..][..d]);
-            vector::add_scaled(&mut gradient.values[index * d..][..d], 1.0, &d_values[position * d..][..d]);
         }
     }
 }
@@ -284,6 +316,25 @@ mod tests {
         crate::kernels::embedding::scatter_add(&summed, &rows, &each)?;
         let difference = (found - summed)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
         assert!(difference < 1e-5, "{difference}");
+        Ok(())
+    }
+
+    /// The shares differ with the number of threads, the bits do not.
+    #[test]
+    fn threads_change_no_bit() -> Result<()> {
+        let heads = Heads { query: 6, key_value: 2, width: 16 };
+        let segments =
+            [Segment { tokens: 0..21, prefix: 0..0 }, Segment { tokens: 21..40, prefix: 0..21 }, Segment { tokens: 40..77, prefix: 0..21 }];
+        let (qkv, d_out) = (random((77, heads.row()), 5), random((77, heads.query * heads.width), 6));
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            pool.install(|| -> Result<Vec<Vec<f32>>> {
+                let (out, lse) = forward(&qkv, &segments, heads)?;
+                let gradient = backward(&d_out, &out, &lse, &qkv, &segments, heads)?;
+                [out, lse, gradient].iter().map(|tensor| tensor.flatten_all()?.to_vec1()).collect()
+            })
+        };
+        assert!(on(1)? == on(3)?);
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
-use super::{read, update, vector};
+use super::{for_rows, for_rows_of, read, update, vector};
 
 /// What a row of logits says of its chosen token.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,7 +25,7 @@ pub fn scale(logits: &Tensor, temperature: f32) -> Result<()> {
         return Ok(());
     }
     let inverse = 1.0 / temperature;
-    update(logits, [], |logits, []| logits.iter_mut().for_each(|z| *z *= inverse))
+    update(logits, [], |logits, []| for_rows(logits, 1, |_, logits| logits.iter_mut().for_each(|z| *z *= inverse)))
 }
 
 /// Scores of scaled logits `[t, v]` for the chosen tokens `targets[t]`.
@@ -35,9 +35,10 @@ pub fn forward(logits: &Tensor, targets: &[u32]) -> Result<RowScores> {
         candle_core::bail!("token {target} is beyond the model's vocabulary of {width}");
     }
     read([logits], |[logits]| {
-        let mut scores = RowScores { logprobs: vec![0.0; rows], entropies: vec![0.0; rows], log_sum_exp: vec![0.0; rows] };
-        forward_rows(logits, width, targets, &mut scores);
-        scores
+        let mut scores = vec![0.0; rows * 3];
+        for_rows_of(&mut scores, 3, width, |first, scores| forward_rows(&logits[first * width..], width, &targets[first..], scores));
+        let column = |column: usize| scores.iter().skip(column).step_by(3).copied().collect();
+        RowScores { logprobs: column(0), entropies: column(1), log_sum_exp: column(2) }
     })
 }
 
@@ -51,18 +52,17 @@ pub fn backward(
     d_entropy: &[f32],
 ) -> Result<()> {
     let (_, width) = logits.dims2()?;
-    update(logits, [], |logits, []| backward_rows(logits, width, 1.0 / temperature, targets, scores, d_logprob, d_entropy))
+    let rows = Backward { width, inverse: 1.0 / temperature, targets, scores, d_logprob, d_entropy };
+    update(logits, [], |logits, []| for_rows(logits, width, |first, logits| backward_rows(logits, first, &rows)))
 }
 
 #[multiversion(targets = "simd")]
-fn forward_rows(logits: &[f32], width: usize, targets: &[u32], scores: &mut RowScores) {
-    for (i, (row, target)) in logits.chunks_exact(width).zip(targets).enumerate() {
+fn forward_rows(logits: &[f32], width: usize, targets: &[u32], scores: &mut [f32]) {
+    for ((row, target), scores) in logits.chunks_exact(width).zip(targets).zip(scores.chunks_exact_mut(3)) {
         let max = largest(row);
         let (total, weighted) = sums(row, max);
         let log_total = total.ln();
-        scores.logprobs[i] = row[*target as usize] - max - log_total;
-        scores.entropies[i] = log_total - weighted / total;
-        scores.log_sum_exp[i] = max + log_total;
+        scores.copy_from_slice(&[row[*target as usize] - max - log_total, log_total - weighted / total, max + log_total]);
     }
 }
 
@@ -106,24 +106,27 @@ pub fn largest(row: &[f32]) -> f32 {
     vector::max_lanes(lanes)
 }
 
-#[multiversion(targets = "simd")]
-fn backward_rows(
-    logits: &mut [f32],
+/// What the gradient of every row needs besides its logits.
+struct Backward<'a> {
     width: usize,
     inverse: f32,
-    targets: &[u32],
-    scores: &RowScores,
-    d_logprob: &[f32],
-    d_entropy: &[f32],
-) {
-    for (i, (row, target)) in logits.chunks_exact_mut(width).zip(targets).enumerate() {
-        let (lse, entropy) = (scores.log_sum_exp[i], scores.entropies[i]);
-        let (a, b) = (d_logprob[i] * inverse, d_entropy[i] * inverse);
+    targets: &'a [u32],
+    scores: &'a RowScores,
+    d_logprob: &'a [f32],
+    d_entropy: &'a [f32],
+}
+
+/// The rows from number `first` on.
+#[multiversion(targets = "simd")]
+fn backward_rows(logits: &mut [f32], first: usize, rows: &Backward) {
+    for (row, i) in logits.chunks_exact_mut(rows.width).zip(first..) {
+        let (lse, entropy) = (rows.scores.log_sum_exp[i], rows.scores.entropies[i]);
+        let (a, b) = (rows.d_logprob[i] * rows.inverse, rows.d_entropy[i] * rows.inverse);
         for z in row.iter_mut() {
             let log_p = *z - lse;
             *z = -vector::exp(log_p) * b.mul_add(log_p + entropy, a);
         }
-        row[*target as usize] += a;
+        row[rows.targets[i] as usize] += a;
     }
 }
 

@@ -66,13 +66,21 @@ pub fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<
     Tensor::from_vec(values, shape.into(), &Device::Cpu)
 }
 
+/// Elements below which one thread is faster than several.
+const SERIAL_ELEMENTS: usize = 1 << 16;
+
 /// Calls `run(first_row, rows)` over chunks of `values` (rows of `width`), on the threads of the current pool where there is enough to do.
 /// Rows are independent, so the split changes no bit.
 pub fn for_rows(values: &mut [f32], width: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
+    for_rows_of(values, width, width, run);
+}
+
+/// As `for_rows`, for rows that each take the work of `cost` elements.
+pub fn for_rows_of(values: &mut [f32], width: usize, cost: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
     use rayon::prelude::*;
     let threads = rayon::current_num_threads();
     let rows = values.len().checked_div(width).unwrap_or(0);
-    if threads == 1 || values.len() < 1 << 16 {
+    if threads == 1 || rows * cost < SERIAL_ELEMENTS {
         return run(0, values);
     }
     let chunk = rows.div_ceil(threads * 4).max(1);

@@ -3,14 +3,15 @@
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
-use super::{read, tensor, update, vector};
+use super::{for_rows, for_rows_of, read, tensor, update, vector};
 
 /// `x [t, n]`, `weight [n]` to `(y [t, n], inverse_rms [t])`; the second is what the backward pass needs.
 pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
     let (rows, width) = x.dims2()?;
     let (y, inverse_rms) = read([x, weight], |[x, weight]| {
         let (mut y, mut inverse_rms) = (vec![0.0; x.len()], vec![0.0; rows]);
-        forward_rows(x, weight, eps, &mut y, &mut inverse_rms);
+        for_rows_of(&mut inverse_rms, 1, width, |first, inverse_rms| inverse_rows(&x[first * width..], width, eps, inverse_rms));
+        for_rows(&mut y, width, |first, y| forward_rows(&x[first * width..], weight, &inverse_rms[first..], y));
         (y, inverse_rms)
     })?;
     Ok((tensor(y, (rows, width))?, tensor(inverse_rms, rows)?))
@@ -19,14 +20,23 @@ pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)
 /// Adds the gradient of x to `dx [t, n]` and that of the weight to `weight_gradient [n]`.
 pub fn backward(dx: &Tensor, weight_gradient: &Tensor, dy: &Tensor, x: &Tensor, weight: &Tensor, inverse_rms: &Tensor) -> Result<()> {
     update(weight_gradient, [dy, x, inverse_rms], |gradient, [dy, x, inverse_rms]| weight_rows(gradient, dy, x, inverse_rms))?;
-    update(dx, [dy, x, weight, inverse_rms], |dx, [dy, x, weight, inverse_rms]| backward_rows(dx, dy, x, weight, inverse_rms))
+    update(dx, [dy, x, weight, inverse_rms], |dx, [dy, x, weight, inverse_rms]| {
+        let width = weight.len();
+        for_rows(dx, width, |first, dx| backward_rows(dx, &dy[first * width..], &x[first * width..], weight, &inverse_rms[first..]));
+    })
 }
 
 #[multiversion(targets = "simd")]
-fn forward_rows(x: &[f32], weight: &[f32], eps: f32, y: &mut [f32], inverse_rms: &mut [f32]) {
+fn inverse_rows(x: &[f32], width: usize, eps: f32, inverse_rms: &mut [f32]) {
+    for (x, inverse) in x.chunks_exact(width).zip(inverse_rms) {
+        *inverse = 1.0 / (vector::dot(x, x) / width as f32 + eps).sqrt();
+    }
+}
+
+#[multiversion(targets = "simd")]
+fn forward_rows(x: &[f32], weight: &[f32], inverse_rms: &[f32], y: &mut [f32]) {
     let width = weight.len();
     for ((x, y), inverse) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).zip(inverse_rms) {
-        *inverse = 1.0 / (vector::dot(x, x) / width as f32 + eps).sqrt();
         for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
             *y = x * *inverse * w;
         }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
-use super::update;
+use super::{for_rows, update};
 
 /// Turns the first `heads` heads (queries and keys) of each row of `qkv [t, (heads + value heads) d]` in place; `cos`, `sin [p, d/2]` are
 /// looked up at `positions[t]`. `inverse` turns back, which is the gradient.
@@ -14,7 +14,9 @@ pub fn rotate(qkv: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, positions:
         candle_core::bail!("position {position} is beyond the model's window of {limit} tokens");
     }
     let sign = if inverse { -1.0 } else { 1.0 };
-    update(qkv, [cos, sin], |qkv, [cos, sin]| rotate_rows(qkv, width, heads, half, cos, sin, positions, sign))
+    update(qkv, [cos, sin], |qkv, [cos, sin]| {
+        for_rows(qkv, width, |first, rows| rotate_rows(rows, width, heads, half, cos, sin, &positions[first..], sign));
+    })
 }
 
 #[multiversion(targets = "simd")]

@@ -194,7 +194,8 @@ impl Store {
         wanted.iter().try_for_each(|part| self.find(part).map(|_| ()))?;
         let names: BTreeSet<&str> = wanted.iter().map(|part| part.name.as_str()).collect();
         // A tied checkpoint may still carry its head; old exports carry rotary tables.
-        let is_extra = |name: &&String| !names.contains(name.as_str()) && *name != "lm_head.weight" && !name.ends_with("rotary_emb.inv_freq");
+        let is_extra =
+            |name: &&String| !names.contains(name.as_str()) && *name != "lm_head.weight" && !name.ends_with("rotary_emb.inv_freq");
         let extra: Vec<&str> = self.tensors.keys().filter(is_extra).map(String::as_str).take(3).collect();
         ensure!(extra.is_empty(), "the checkpoint has tensors that its configuration does not: {} ...", extra.join(", "));
 
@@ -216,7 +217,11 @@ impl Store {
             part.name
         );
         let bytes = entry.info.data_offsets.1 - entry.info.data_offsets.0;
-        ensure!(bytes * 8 == elements * dtype.bitsize(), "tensor {} in {name} has {bytes} bytes for {elements} values of {dtype:?}", part.name);
+        ensure!(
+            bytes * 8 == elements * dtype.bitsize(),
+            "tensor {} in {name} has {bytes} bytes for {elements} values of {dtype:?}",
+            part.name
+        );
         Ok(entry)
     }
 

@@ -113,13 +113,17 @@ impl Weights {
 
     /// Sets every element to 0, in place.
     pub fn clear(&self) -> Result<()> {
-        self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels::update(tensor, [], |values, []| values.fill(0.0))?))
+        self.entries().into_iter().try_for_each(|(_, tensor)| {
+            Ok(kernels::update(tensor, [], |values, []| kernels::for_rows(values, 1, |_, values| values.fill(0.0)))?)
+        })
     }
 
     /// Adds another set of the same shapes, in place.
     pub fn add(&self, other: &Weights) -> Result<()> {
         for ((_, target), (_, source)) in self.entries().into_iter().zip(other.entries()) {
-            kernels::update(target, [source], |target, [source]| target.iter_mut().zip(source).for_each(|(t, s)| *t += s))?;
+            kernels::update(target, [source], |target, [source]| {
+                kernels::for_rows(target, 1, |first, target| target.iter_mut().zip(&source[first..]).for_each(|(t, s)| *t += s));
+            })?;
         }
         Ok(())
     }

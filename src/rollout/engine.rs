@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::pages::Pages;
@@ -221,12 +222,14 @@ impl<'a> Lane<'a> {
         let width = logits.dim(1)?;
         let limit = self.engine.vocabulary.min(width);
         let chosen: Vec<u32> = kernels::read([logits], |[logits]| {
-            let rows = logits.chunks_exact(width).zip(sequences);
-            rows.map(|(row, sequence)| {
+            let choose = |(row, sequence): (&[f32], &Sequence)| {
                 let request = &self.requests[self.own[sequence.request]];
                 self.sampling.choose(&row[..limit], request, self.completions[sequence.request].ids.len())
-            })
-            .collect()
+            };
+            if rayon::current_num_threads() == 1 {
+                return logits.chunks_exact(width).zip(sequences).map(choose).collect();
+            }
+            logits.par_chunks_exact(width).zip(sequences).map(choose).collect()
         })?;
         let scores = head::forward(logits, &chosen)?;
         for ((sequence, token), logprob) in sequences.iter().zip(chosen).zip(scores.logprobs) {
