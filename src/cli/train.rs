@@ -103,7 +103,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         usage(replay.check(model.decoder.config.vocabulary, model.decoder.config.window))
             .with_context(|| settings.rollout.replay.clone())?;
     }
-    let reference = reference(&settings, &model)?;
+    let reference = usage(reference(&settings, &model))?;
     let interrupt = signals()?;
     let inputs = RunInputs { model, reference, prompts, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
     let run = match resumed {
@@ -245,7 +245,7 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
 fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
     let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
     let examples = match (problems, replay) {
-        (_, Some(replay)) => format!("{} recorded steps of {}", replay.len(), settings.rollout.replay),
+        (_, Some(replay)) => format!("{} of {}", counted(replay.len(), "recorded step"), settings.rollout.replay),
         ([problem], _) => format!("1 example ({})", problem.id),
         _ => format!("{} examples", problems.len()),
     };
@@ -256,14 +256,18 @@ fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, s
         (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
     };
     format!(
-        "{} with {}: {examples} on {rows} rows x {size} = {} rollouts a step, {rows} groups of {size}; {} steps, {} update{} each; {evaluation}",
+        "{} with {}: {examples} on {rows} rows x {size} = {} rollouts a step, {rows} groups of {size}; {}, {} each; {evaluation}",
         settings.algo,
         settings.model,
         rows * size,
-        settings.train.steps,
-        settings.train.updates_per_rollout,
-        if settings.train.updates_per_rollout == 1 { "" } else { "s" },
+        counted(settings.train.steps as usize, "step"),
+        counted(settings.train.updates_per_rollout, "update"),
     )
+}
+
+/// `1 step`, `2 steps`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// `runs/MODEL-EXAMPLE`, numbered where that is taken.
