@@ -32,7 +32,7 @@ pub struct TrainArgs {
     /// tiny (embedded), a folder in Hugging Face layout, or a hub name
     #[arg(long)]
     model: Option<String>,
-    /// What to train on: pi1 (and any pi_k of the paper), tiny/addition/334+556, or a .jsonl, .json, .toml or .parquet file
+    /// What to train on: pi1 (and any pi_k of the paper), tiny/addition/334+556, tiny/train/256, or a .jsonl, .json, .toml or .parquet file
     #[arg(long)]
     example: Option<String>,
     /// The algorithm
@@ -202,14 +202,24 @@ fn is_published(example: &str) -> bool {
     example.split(',').all(|name| name == "dsr-sub" || name.split("..").all(is_pi))
 }
 
-/// The training examples; those of the embedded model by their ids.
+/// The training examples; those of the embedded model by their ids, or so many of its training problems.
 fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem>> {
-    let of_tiny: Option<Vec<Problem>> = settings.example.split(',').map(|id| Some(tiny::by_id(id)?.problem())).collect();
+    let of_tiny = match settings.example.strip_prefix("tiny/train/") {
+        Some(count) => {
+            let count = count.parse().ok().filter(|count| *count > 0);
+            let count = count.with_context(|| format!("{} names no number of problems; 256 are tiny/train/256", settings.example))?;
+            Some(tiny::problems(tiny::Split::Train, count, settings.seed)?)
+        }
+        None => settings.example.split(',').map(|id| Some(tiny::by_id(id)?.problem())).collect(),
+    };
     let mut problems = match of_tiny {
         Some(problems) => problems,
         None if settings.example.starts_with("tiny/") => {
             let subjects = tiny::SUBJECTS.map(|subject| subject.name).join(", ");
-            anyhow::bail!("{} is no problem of the embedded model; one is tiny/addition/334+556; subjects are {subjects}", settings.example)
+            anyhow::bail!(
+                "{} is no problem of the embedded model; one is tiny/addition/334+556, 256 are tiny/train/256; subjects are {subjects}",
+                settings.example
+            )
         }
         None => example::resolve(&settings.example, library)?,
     };

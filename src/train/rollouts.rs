@@ -5,16 +5,33 @@ use serde_json::{Value, json};
 
 use super::settings::RunSettings;
 use crate::checkpoint::Model;
-use crate::draw::Purpose;
+use crate::draw::{Purpose, Stream};
 use crate::flow::{Completion, Prompt, Rollout, Scored};
 use crate::kernels::sample::Filter;
 use crate::reward::{self, Graded, Reward};
 use crate::rollout::{Request, SamplingSettings};
 
-/// The requests of a step, group after group; the examples take turns over the groups.
-pub fn requests(settings: &RunSettings, prompts: &[Prompt], step: u64) -> Vec<Request> {
-    let group = |group: usize| {
-        let ids = &prompts[group % prompts.len()].ids;
+/// Which example each group of a step answers, by number: every example once in a random order, then again in another one, and so on through
+/// the run. A batch may end in the middle of an order; the next one goes on there.
+pub fn examples(settings: &RunSettings, count: usize, step: u64) -> Vec<usize> {
+    let groups = settings.rollout.groups as u64;
+    let first = step.saturating_sub(1) * groups;
+    let mut order: (u64, Vec<usize>) = (u64::MAX, Vec::new());
+    let example = |place: u64| {
+        let (round, place) = (place / count as u64, (place % count as u64) as usize);
+        if order.0 != round {
+            order = (round, (0..count).collect());
+            Stream::new(settings.seed, Purpose::Order, round).shuffle(&mut order.1);
+        }
+        order.1[place]
+    };
+    (first..first + groups).map(example).collect()
+}
+
+/// The requests of a step, group after group; `examples` says which prompt each group has.
+pub fn requests(settings: &RunSettings, prompts: &[Prompt], examples: &[usize], step: u64) -> Vec<Request> {
+    let group = |(group, example): (usize, &usize)| {
+        let ids = &prompts[*example].ids;
         (0..settings.rollout.group_size).map(move |sample| Request {
             ids: ids.clone(),
             max_new: settings.rollout.max_new,
@@ -24,7 +41,7 @@ pub fn requests(settings: &RunSettings, prompts: &[Prompt], step: u64) -> Vec<Re
             sample: sample as u32,
         })
     };
-    (0..settings.rollout.groups).flat_map(group).collect()
+    examples.iter().enumerate().flat_map(group).collect()
 }
 
 /// How tokens are chosen in training.
@@ -40,11 +57,12 @@ pub fn score(
     reward: &Reward,
     model: &Model,
     prompts: &[Prompt],
+    examples: &[usize],
     completions: Vec<Completion>,
 ) -> Result<Vec<Scored>> {
     let scored = completions.into_iter().enumerate().map(|(index, completion)| {
         let (group, sample) = (index / settings.rollout.group_size, index % settings.rollout.group_size);
-        let prompt = prompts[group % prompts.len()].clone();
+        let prompt = prompts[examples[group]].clone();
         let text = model.text.decode(&completion.ids)?;
         let verdict = reward::grade(&settings.reward, &prompt.problem.answer, &text);
         let reward = (reward.compute)(&Graded { response: &text, verdict: &verdict });
@@ -74,4 +92,30 @@ pub fn line(step: u64, scored: &Scored, with_tokens: bool) -> Value {
         line["logprobs"] = json!(completion.logprobs);
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(groups: usize, count: usize, steps: u64) -> Vec<Vec<usize>> {
+        let mut settings = RunSettings::demonstration();
+        settings.rollout.groups = groups;
+        (1..=steps).map(|step| examples(&settings, count, step)).collect()
+    }
+
+    #[test]
+    fn every_example_comes_once_before_any_comes_again() {
+        assert_eq!(check(4, 1, 2), [[0; 4]; 2]);
+        let steps = check(8, 20, 5);
+        let all = steps.concat();
+        for round in all.chunks(20) {
+            let mut seen = round.to_vec();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..20).collect::<Vec<_>>());
+        }
+        assert_ne!(all[..20], all[20..], "another order each time");
+        // Two examples have equal shares of a batch.
+        assert_eq!(check(8, 2, 1)[0].iter().sum::<usize>(), 4);
+    }
 }

@@ -211,7 +211,8 @@ impl<'a> Run<'a> {
             return Ok(replay.step(step).to_vec());
         }
         let model = &self.inputs.model;
-        let requests = rollouts::requests(&self.settings, &self.inputs.prompts, step);
+        let examples = rollouts::examples(&self.settings, self.inputs.prompts.len(), step);
+        let requests = rollouts::requests(&self.settings, &self.inputs.prompts, &examples, step);
         let engine = Engine {
             decoder: &model.decoder,
             lanes: &self.lanes,
@@ -221,7 +222,7 @@ impl<'a> Run<'a> {
         };
         let completions = engine.generate(&requests, &rollouts::sampling(&self.settings), &|_| ())?;
         let reward = reward::by_name(&self.settings.reward.name)?;
-        rollouts::score(&self.settings, &reward, model, &self.inputs.prompts, completions)
+        rollouts::score(&self.settings, &reward, model, &self.inputs.prompts, &examples, completions)
     }
 
     fn update(&mut self, scored: &[Scored]) -> Result<UpdateReport> {

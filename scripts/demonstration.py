@@ -1,0 +1,146 @@
+#!/usr/bin/env python3
+"""The table of the embedded demonstration: three bases, three sampling seeds each, and the arms beside it.
+
+  rlvr pretrain --seed 0 --out b0; rlvr pretrain --seed 1 --out b1; rlvr pretrain --seed 2 --out b2
+  python3 scripts/demonstration.py --rlvr target/release/rlvr --bases b0 b1 b2 --out demonstration
+
+Every run is `rlvr train --model BASE` with the demonstration's own settings but for what its row says, evaluated on the 2,000 test problems (or,
+with --validation, on the 1,000 validation problems, which is where settings are chosen). Runs that are there already are not repeated, so the
+script can be stopped and started again. Prints Markdown.
+
+The post-saturation gain is the mean over the last third of the evaluations after saturation minus the mean over the first two after it. Its
+interval over runs and problems: t over runs, with the variance over problems added (the runs share their problems). Needs Python alone.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+SEEDS = [0, 1, 2]
+# Student's t, 97.5%, by degrees of freedom.
+T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
+EXAMPLE = "tiny/addition/334+556"
+# On the first base, one seed each. The label 93127 has five digits: no way of answering ever gives one.
+ARMS = {
+    "256 examples": ["--example", "tiny/train/256"],
+    "entropy coefficient 0": ["--set", "loss.entropy=0"],
+    "entropy coefficient x 10": ["--set", "loss.entropy=0.01"],
+    "example of subtraction": ["--example", "tiny/subtraction/834-556"],
+    "example of linear": ["--example", "tiny/linear/5y+29=279"],
+    "example of digit-sum": ["--example", "tiny/digit-sum/483275"],
+    "format reward": ["--set", "reward.name=format"],
+    "unguessable label": ["--set", "reward.label=93127"],
+    "Adam's beta2 0.999": ["--set", "optim.beta2=0.999"],
+}
+
+
+def run(rlvr, base, seed, out, more, benchmarks):
+    """One run, unless it is there: its summary and its folder."""
+    summary = out / "summary.json"
+    if not summary.exists() or json.loads(summary.read_text())["steps"] < 300:
+        defaults = [] if base == "tiny" else ["--config", str(Path(__file__).resolve().parents[1] / "configs" / "demo.toml")]
+        resume = ["--resume", str(out)] if out.exists() else [*defaults, "--model", str(base), "--seed", str(seed), "--out", str(out), *more]
+        resume += [] if out.exists() else ["--set", f"eval.benchmarks={benchmarks}"]
+        done = subprocess.run([rlvr, "train", *resume], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(f"{done.args}\n{done.stderr}")
+    return json.loads(summary.read_text()), out
+
+
+def problems_right(folder, kind):
+    """`{step: [right or not, problem by problem]}` of a run's greedy or sampled pass."""
+    found = {}
+    for path in sorted(folder.glob(f"eval/*/*-{kind}.jsonl")):
+        found[int(path.parent.name)] = [float(json.loads(line)["correct"]) for line in path.open()]
+    return found
+
+
+def gains(summary, folder, kind):
+    """The post-saturation gain of every problem; none where there is no saturation."""
+    if summary["saturation_step"] is None:
+        return None
+    after = [right for step, right in sorted(problems_right(folder, kind).items()) if step > summary["saturation_step"]]
+    if len(after) < 3:
+        return None
+    last = after[-(max(len(after) // 3, 1)) :]
+    mean = lambda evaluations: [statistics.fmean(problem) for problem in zip(*evaluations, strict=True)]
+    return [late - early for late, early in zip(mean(last), mean(after[:2]), strict=True)]
+
+
+def interval(per_run):
+    """Mean over runs and half the width of its 95% interval over runs and problems."""
+    means = [statistics.fmean(problems) for problems in per_run]
+    over_problems = [statistics.fmean(problem) for problem in zip(*per_run, strict=True)]
+    variance = statistics.variance(means) / len(means) + statistics.variance(over_problems) / len(over_problems)
+    return statistics.fmean(means), T[len(means) - 1] * math.sqrt(variance)
+
+
+def untrained(evaluation, example):
+    """Greedy accuracy on the subjects that the example is not of."""
+    subjects = {name: share for name, share in evaluation["by_subject"].items() if name != example.split("/")[1]}
+    return statistics.fmean(subjects.values())
+
+
+def percent(share):
+    return "" if share is None else f"{share * 100:.1f}"
+
+
+def points(summary, kind):
+    gain = summary["post_saturation_gain" + kind]
+    return f"{gain['mean'] * 100:+.1f}" if gain else "not saturated" if summary["saturation_step"] is None else "too late"
+
+
+def row(name, summary, example):
+    base, last, best = summary["base"], summary["last"], summary["best"]
+    ways = next(score["ways"] for key, score in last["passes"].items() if not key.endswith("greedy"))
+    cells = [name, percent(base["greedy"]), percent(last["greedy"]), percent(best["greedy"])]
+    cells += [percent(untrained(base, example)), percent(untrained(last, example)), percent(base["sampled"]), percent(last["sampled"])]
+    cells += [percent(ways.get("careful", 0.0)), str(summary["saturation_step"] or "never")]
+    cells += [points(summary, ""), points(summary, "_greedy"), f"{summary['elapsed_s']:.0f}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+HEADER = """| run | greedy before | last | best | untrained subjects before | last | sampled before | last | careful | saturation | gain after it, sampled | greedy | s |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rlvr", default="target/release/rlvr")
+    parser.add_argument("--bases", nargs="+", required=True, help="folders of `rlvr pretrain`; the first one has the arms too")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--validation", action="store_true")
+    parser.add_argument("--no-arms", action="store_true")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    benchmarks = "tiny-validation" if args.validation else "tiny"
+
+    print(HEADER)
+    runs = []
+    for number, base in enumerate(args.bases):
+        for seed in SEEDS:
+            summary, folder = run(args.rlvr, base, seed, args.out / f"base{number}-seed{seed}", [], benchmarks)
+            runs.append((summary, folder))
+            print(row(f"base {number}, seed {seed}", summary, EXAMPLE), flush=True)
+    for kind, name in (("t0.6x1", "sampled"), ("greedy", "greedy")):
+        per_run = [gain for gain in (gains(summary, folder, kind) for summary, folder in runs) if gain]
+        mean, half = interval(per_run)
+        print(f"\nPost-saturation gain, {name}: {mean * 100:+.1f} points, 95% interval {(mean - half) * 100:+.1f} to {(mean + half) * 100:+.1f},", end=" ")
+        print(f"{sum(statistics.fmean(gain) > 0 for gain in per_run)} of {len(runs)} runs above 0.")
+    decline = max(summary["best"]["greedy"] - summary["last"]["greedy"] for summary, _ in runs)
+    print(f"Largest distance of the last greedy accuracy from the best: {decline * 100:.1f} points.")
+    if args.no_arms:
+        return
+    print(f"\n{HEADER}")
+    for number, (name, more) in enumerate(ARMS.items()):
+        example = more[1] if more[0] == "--example" else EXAMPLE
+        summary, _ = run(args.rlvr, args.bases[0], 0, args.out / f"arm{number}", more, benchmarks)
+        print(row(name, summary, example), flush=True)
+
+
+if __name__ == "__main__":
+    main()
