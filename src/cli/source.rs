@@ -1,12 +1,12 @@
 //! Where models come from: the embedded base, a folder, or the hub; and the arguments that several commands share.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::checkpoint::Model;
 use crate::data::hub::{Hub, ModelName};
@@ -58,21 +58,32 @@ pub fn load(name: &str) -> Result<Model> {
     Model::from_folder(name, &Hub::from_environment().fetch(&hub_name, &transfers())?)
 }
 
-/// A progress bar for downloads, one file after the other.
+/// From this size on a file is worth a line where there is no terminal for a bar.
+const LARGE_BYTES: u64 = 10 << 20;
+
+/// Downloads as people see them, one file after the other: a bar that goes when the file is there, or, without a terminal, a line.
 fn transfers() -> OnTransfer {
-    let bar: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
+    let current: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
     Arc::new(move |transfer: &Transfer| {
-        let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if bar.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
-            let new = ProgressBar::new(transfer.total_bytes.unwrap_or(0));
-            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {eta} left") {
-                new.set_style(style);
+        let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (received, total) = (transfer.received_bytes, transfer.total_bytes.unwrap_or(0));
+        if current.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
+            // A file that is there at once had been there before.
+            if received > 0 && received == total {
+                return;
             }
-            new.set_message(transfer.name.clone());
-            *bar = Some((transfer.name.clone(), new));
+            if total >= LARGE_BYTES && !std::io::stderr().is_terminal() {
+                eprintln!("downloading {}, {}", transfer.name, HumanBytes(total));
+            }
+            let bar = ProgressBar::new(total).with_message(transfer.name.clone());
+            let style = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
+            *current = Some((transfer.name.clone(), style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))));
         }
-        if let Some((_, bar)) = bar.as_ref() {
-            bar.set_position(transfer.received_bytes);
+        let Some((_, bar)) = current.as_ref() else { return };
+        bar.set_position(received);
+        if received > 0 && received == total {
+            bar.finish_and_clear();
+            *current = None;
         }
     })
 }
