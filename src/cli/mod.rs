@@ -3,6 +3,7 @@
 mod bench;
 mod eval;
 mod init;
+mod lines;
 mod logging;
 mod pretrain;
 mod sample;

@@ -9,10 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::source::{self, DeviceArgs};
-use super::usage;
+use super::{lines, usage};
 use crate::checkpoint::Model;
 use crate::lanes::Lanes;
-use crate::metrics::jsonl;
 use crate::model::Packed;
 
 #[derive(Debug, Args)]
@@ -48,12 +47,9 @@ struct Pair {
 
 pub fn run(args: ScoreArgs) -> Result<()> {
     tracing::debug!(device = args.device.device, "device");
-    let lines: Vec<Line> = usage(jsonl::read(&args.input))?;
+    let lines: Vec<(String, Line)> = usage(lines::read(&args.input))?;
     let model = source::load(&args.model)?;
-    let pairs = lines
-        .into_iter()
-        .enumerate()
-        .map(|(number, line)| pair(&model, line).with_context(|| format!("{}, line {}", args.input.display(), number + 1)));
+    let pairs = lines.into_iter().map(|(place, line)| pair(&model, line).context(place));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();
     let bar = ProgressBar::new(tokens as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} tokens, {eta} left")?);

@@ -17,8 +17,9 @@ use crate::config;
 use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::{Problem, Prompt};
+use crate::text::{self, ChatSettings};
 use crate::tiny::{embedded, ways};
-use crate::train::{Outcome, Run, RunFolder, RunInputs, RunSettings};
+use crate::train::{Outcome, PromptSettings, Run, RunFolder, RunInputs, RunSettings};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -61,7 +62,7 @@ pub struct TrainArgs {
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     tracing::debug!(device = args.device.device, "device");
     let library = usage(args.data.library())?;
-    let (settings, resumed) = match &args.resume {
+    let (mut settings, resumed) = match &args.resume {
         Some(root) => {
             let (folder, mut settings) = usage(RunFolder::open(root))?;
             settings.train.steps = args.steps.unwrap_or(settings.train.steps);
@@ -71,6 +72,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         None => (usage(settings(&args))?, None),
     };
     usage(settings.validate())?;
+    let chat = usage(chat(&settings.prompt))?;
     let problems = usage(examples(&settings, &library))?;
     let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
     let root = args.out.clone().unwrap_or_else(|| free_folder(&settings));
@@ -83,7 +85,10 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let model = source::load(&settings.model)?;
+    let model = source::load_with(&settings.model, &chat)?;
+    if model.text.prints_date() {
+        settings.prompt.date = chat.date.unwrap_or_default();
+    }
     let prompts = prompts(&settings, &model, problems)?;
     let interrupt = signals()?;
     let inputs = RunInputs { model, prompts, sets, interrupt: &interrupt };
@@ -116,6 +121,13 @@ fn settings(args: &TrainArgs) -> Result<RunSettings> {
         _ => embedded::NAME.to_owned(),
     };
     config::resolve(&RunSettings::defaults_for(&model), &layers)
+}
+
+/// The day on which a run begins is its day, however often it is resumed.
+fn chat(prompt: &PromptSettings) -> Result<ChatSettings> {
+    let template = Some(Path::new(&prompt.chat_template)).filter(|path| !path.as_os_str().is_empty());
+    let date = if prompt.date.is_empty() { text::today() } else { prompt.date.clone() };
+    source::chat_settings(template, Some(date), true)
 }
 
 /// A run that has done all its steps is not silently done again.

@@ -118,7 +118,7 @@ impl ModelConfig {
             rope_scaling,
             tied: source.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
             qkv_bias: family == Family::Qwen2,
-            end_tokens: end_tokens(source.get("eos_token_id"))?,
+            end_tokens: end_tokens("config.json", source.get("eos_token_id"))?,
             source,
         })
     }
@@ -140,10 +140,12 @@ impl ModelConfig {
     }
 }
 
-/// Token ids given as one number, a list, or not at all.
-pub fn end_tokens(value: Option<&Value>) -> Result<Vec<u32>> {
-    let one =
-        |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).context("eos_token_id must be a token id or a list of them");
+/// `eos_token_id` of a file: one number, a list, or nothing.
+pub fn end_tokens(file: &str, value: Option<&Value>) -> Result<Vec<u32>> {
+    let one = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.with_context(|| format!("eos_token_id in {file} is {value}, expected a token id or a list of them"))
+    };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(ids)) => ids.iter().map(one).collect(),

@@ -58,6 +58,20 @@ impl Date {
     }
 }
 
+/// Today in UTC, as `YYYY-MM-DD`.
+pub fn today() -> String {
+    let Date { year, month, day, .. } = Date::today();
+    format!("{year}-{month:02}-{day:02}")
+}
+
+/// Refuses what is no date.
+///
+/// # Errors
+/// Says how a date is written.
+pub fn check(text: &str) -> Result<()> {
+    Date::parse(text).map(|_| ())
+}
+
 /// The date directives of `strftime`; those of the time of day say midnight, so that a prompt is the same all day.
 pub(super) fn strftime(format: &str, date: Date) -> Result<String, Error> {
     let month = MONTHS[date.month - 1];

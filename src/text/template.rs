@@ -16,6 +16,7 @@ const NAME: &str = "chat_template";
 /// A template that parses, with everything that it may call.
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
+    prints_date: bool,
 }
 
 impl ChatTemplate {
@@ -28,8 +29,13 @@ impl ChatTemplate {
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, Date::today()));
+        let prints_date = source.contains("strftime_now");
         environment.add_template_owned(NAME, source).map_err(|error| anyhow!("the chat template does not parse: {}", sentence(&error)))?;
-        Ok(Self { environment })
+        Ok(Self { environment, prints_date })
+    }
+
+    pub(super) fn prints_date(&self) -> bool {
+        self.prints_date
     }
 
     pub(super) fn fix_date(&mut self, date: Date) {

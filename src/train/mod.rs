@@ -13,4 +13,4 @@ pub mod update;
 
 pub use folder::RunFolder;
 pub use run::{Outcome, Run, RunInputs};
-pub use settings::RunSettings;
+pub use settings::{PromptSettings, RunSettings};
