@@ -108,9 +108,14 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let Ok(text) = std::fs::read_to_string(&index) else {
         bail!("{} has neither model.safetensors nor model.safetensors.index.json", folder.display());
     };
-    let index: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", index.display()))?;
-    let map = index.get("weight_map").and_then(|map| map.as_object()).context("the index has no weight_map")?;
-    let mut files: Vec<PathBuf> = map.values().filter_map(|file| file.as_str()).map(|file| folder.join(file)).collect();
+    let place = index.display();
+    let index: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("{place} is not JSON"))?;
+    let map = index.get("weight_map").and_then(|map| map.as_object()).with_context(|| format!("{place} has no weight_map"))?;
+    let mut names = map.values().filter_map(|file| file.as_str());
+    if let Some(name) = names.clone().find(|name| name.contains(['/', '\\'])) {
+        bail!("{place} names \"{name}\", expected files beside it such as model-00001-of-00002.safetensors");
+    }
+    let mut files: Vec<PathBuf> = names.by_ref().map(|file| folder.join(file)).collect();
     files.sort();
     files.dedup();
     Ok(files)
@@ -129,7 +134,9 @@ struct Store {
 impl Store {
     fn add(&mut self, name: String, mut source: Box<dyn Source>, size: u64) -> Result<()> {
         let mut length = [0; 8];
-        source.read_exact(&mut length).with_context(|| format!("{name} is too short to be a safetensors file"))?;
+        source
+            .read_exact(&mut length)
+            .with_context(|| format!("{name} is too short to be a safetensors file: {size} bytes, expected more than 8"))?;
         let header = u64::from_le_bytes(length);
         ensure!(
             header <= size.saturating_sub(8),
@@ -161,26 +168,20 @@ impl Store {
         // A tied checkpoint may still carry its head; old exports carry rotary tables.
         let extra = self.tensors.keys().filter(|name| *name != "lm_head.weight" && !name.ends_with("rotary_emb.inv_freq"));
         let extra: Vec<&str> = extra.map(String::as_str).take(3).collect();
-        ensure!(extra.is_empty(), "the checkpoint has tensors that its configuration does not: {} ...", extra.join(", "));
+        ensure!(extra.is_empty(), "{} has tensors that config.json does not ask for: {} ...", self.names(), extra.join(", "));
         Ok(weights)
+    }
+
+    fn names(&self) -> String {
+        self.files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     fn take(&mut self, part: &Part) -> Result<Vec<f32>> {
         let Some((file, info, start)) = self.tensors.remove(&part.name) else {
-            bail!(
-                "tensor {} is missing from {}",
-                part.name,
-                self.files.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
-            );
+            bail!("tensor {} is missing from {}; config.json asks for it with shape {:?}", part.name, self.names(), part.shape);
         };
         let (name, source) = &mut self.files[file];
-        ensure!(
-            info.shape == part.shape,
-            "tensor {} in {name} has shape {:?}, the configuration says {:?}",
-            part.name,
-            info.shape,
-            part.shape
-        );
+        ensure!(info.shape == part.shape, "tensor {} in {name} has shape {:?}, config.json says {:?}", part.name, info.shape, part.shape);
         source.seek(SeekFrom::Start(start + info.data_offsets.0 as u64))?;
         let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
         source.read_exact(&mut bytes).with_context(|| format!("cannot read tensor {} of {name}", part.name))?;
