@@ -228,6 +228,24 @@ impl Text {
     }
 }
 
+/// A template on its own, without a tokenizer: what a model with these special tokens would read.
+///
+/// # Errors
+/// When the template does not parse or refuses the messages, or the date is none.
+pub fn render_template(
+    source: &str,
+    special_tokens: &BTreeMap<String, String>,
+    messages: &[Message],
+    add_generation_prompt: bool,
+    date: Option<&str>,
+) -> Result<String> {
+    let mut template = ChatTemplate::new(source.to_owned())?;
+    if let Some(date) = date {
+        template.fix_date(Date::parse(date)?);
+    }
+    template.render(messages, special_tokens, add_generation_prompt)
+}
+
 /// `bos_token` and its like, written as text or as an object with `content`; roles without a token are left out, as transformers does.
 fn special_tokens(config: &serde_json::Value) -> BTreeMap<String, String> {
     const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
