@@ -102,8 +102,11 @@ impl Model {
     /// Writes the checkpoint into an existing folder, its weights in `dtype`.
     pub fn write(&self, folder: &Path, dtype: WeightDtype) -> Result<()> {
         let mut config = self.decoder.config.source.clone();
-        let key = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-        config.insert(key.to_owned(), dtype.torch_name().into());
+        // Either spelling is read, so neither may stay as it was.
+        let spelled: Vec<&str> = ["dtype", "torch_dtype"].into_iter().filter(|key| config.contains_key(*key)).collect();
+        for key in if spelled.is_empty() { &["torch_dtype"][..] } else { &spelled } {
+            config.insert((*key).to_owned(), dtype.torch_name().into());
+        }
         write_file(&folder.join("config.json"), serde_json::to_string_pretty(&config)?.as_bytes())?;
         for (name, bytes) in &self.companions {
             write_file(&folder.join(name), bytes)?;
