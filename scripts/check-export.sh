@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Loads the embedded base, written out by `rlvr init`, in transformers and compares log-probabilities and entropies with `rlvr score`.
+# Loads the embedded base, written out by `rlvr init`, in transformers and compares log-probabilities and entropies with `rlvr score`; compares
+# what chat templates render with transformers' own renderer.
 # Installs the pinned peers into a virtual environment outside the checkout, once. Usage: scripts/check-export.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,4 +19,6 @@ cat >"$folder/pairs.jsonl" <<'LINES'
 {"id": "ids", "prompt_ids": [52, 25, 220], "completion_ids": [17, 18, 19, 20, 21, 22, 23, 24, 0]}
 LINES
 "$rlvr" score --model "$folder/tiny" --input "$folder/pairs.jsonl" >"$folder/scores.jsonl"
+cargo build --release --locked --quiet --example render_chat
+"$venv/bin/python" scripts/check_templates.py --renderer "$(dirname "$rlvr")/examples/render_chat"
 "$venv/bin/python" scripts/check_transformers.py --model "$folder/tiny" --input "$folder/pairs.jsonl" --scores "$folder/scores.jsonl" --tolerance 1e-4

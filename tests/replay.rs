@@ -74,7 +74,7 @@ fn what_cannot_be_replayed_says_why() {
         assert!(told.contains(expected), "{told}");
         assert!(!out.exists());
     };
-    check(&["--replay", "nowhere.jsonl"], "cannot open nowhere.jsonl");
+    check(&["--replay", "nowhere.jsonl"], "cannot read nowhere.jsonl");
     check(&["--replay", recording, "--set", "rollout.groups=3"], "the recording has 2 groups of 8: leave them out");
     check(&["--replay", recording, "--example", "pi1"], "cannot be used with");
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama/policy");

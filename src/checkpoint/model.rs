@@ -9,7 +9,7 @@ use super::write_file;
 use crate::model::config::end_tokens;
 use crate::model::folder::{self, WeightDtype};
 use crate::model::{Decoder, ModelConfig};
-use crate::text::{FILE_NAMES, Message, Text, TextFiles};
+use crate::text::{ChatSettings, FILE_NAMES, Message, Text, TextFiles};
 
 /// A loaded checkpoint.
 pub struct Model {
@@ -28,6 +28,11 @@ pub struct Model {
 impl Model {
     /// Reads a folder in Hugging Face layout.
     pub fn from_folder(name: &str, path: &Path) -> Result<Self> {
+        Self::from_folder_with(name, path, &ChatSettings::default())
+    }
+
+    /// Reads a folder, with what the user asks of its chat template.
+    pub fn from_folder_with(name: &str, path: &Path, chat: &ChatSettings) -> Result<Self> {
         ensure!(path.is_dir(), "{}: no such folder; expected a checkpoint in Hugging Face layout, a hub name, or tiny", path.display());
         let config = path.join("config.json");
         let config = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
@@ -39,14 +44,15 @@ impl Model {
                 companions.push((file.to_owned(), std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?));
             }
         }
-        let text = Text::from_folder(path)?;
+        let text = Text::from_folder(path)?.with_chat(chat).with_context(|| format!("cannot use the tokenizer in {}", path.display()))?;
+        take_template(&mut companions, chat);
         check_vocabulary(&text, &config)?;
         let weights = folder::load(path, &config)?;
         Self::assemble(name, Decoder::new(config, weights)?, text, companions)
     }
 
-    /// Builds a checkpoint from its files' contents, by name.
-    pub fn from_files(name: &str, files: &[(&str, &'static [u8])]) -> Result<Self> {
+    /// Builds a checkpoint from its files' contents, by name, with what the user asks of its chat template.
+    pub fn from_files_with(name: &str, files: &[(&str, &'static [u8])], chat: &ChatSettings) -> Result<Self> {
         let find = |name: &str| files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes);
         let config = std::str::from_utf8(find("config.json").context("no config.json")?)?;
         let config = ModelConfig::parse(config)?;
@@ -55,10 +61,12 @@ impl Model {
             tokenizer_config: find("tokenizer_config.json"),
             chat_template: find("chat_template.jinja"),
         })?;
+        let text = text.with_chat(chat)?;
         check_vocabulary(&text, &config)?;
         let weights = folder::from_bytes(find("model.safetensors").context("no model.safetensors")?, &config)?;
         let companions = files.iter().filter(|(file, _)| !matches!(*file, "config.json" | "model.safetensors"));
-        let companions = companions.map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec())).collect();
+        let mut companions = companions.map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec())).collect();
+        take_template(&mut companions, chat);
         Self::assemble(name, Decoder::new(config, weights)?, text, companions)
     }
 
@@ -77,10 +85,15 @@ impl Model {
         let generation = companions.iter().find(|(file, _)| file == "generation_config.json");
         let generation: Option<Value> =
             generation.map(|(_, bytes)| serde_json::from_slice(bytes)).transpose().context("generation_config.json is not JSON")?;
-        let mut ends = end_tokens(generation.as_ref().and_then(|config| config.get("eos_token_id")))?;
+        let mut ends = end_tokens("generation_config.json", generation.as_ref().and_then(|config| config.get("eos_token_id")))?;
         if ends.is_empty() {
             ends = decoder.config.end_tokens.clone();
         }
+        let rows = decoder.config.vocabulary;
+        ensure!(
+            ends.is_empty() || ends.iter().any(|id| (*id as usize) < rows),
+            "eos_token_id {ends:?} in generation_config.json or config.json is beyond the vocabulary of {rows}: no response would end"
+        );
         ends.extend(turn_end(&text)?.filter(|id| !ends.contains(id)));
         ensure!(!ends.is_empty(), "no end token: give eos_token_id in generation_config.json or config.json");
         Ok(Self { name: name.to_owned(), decoder, text, end_tokens: ends, companions })
@@ -89,8 +102,11 @@ impl Model {
     /// Writes the checkpoint into an existing folder, its weights in `dtype`.
     pub fn write(&self, folder: &Path, dtype: WeightDtype) -> Result<()> {
         let mut config = self.decoder.config.source.clone();
-        let key = if config.contains_key("dtype") { "dtype" } else { "torch_dtype" };
-        config.insert(key.to_owned(), dtype.torch_name().into());
+        // Either spelling is read, so neither may stay as it was.
+        let spelled: Vec<&str> = ["dtype", "torch_dtype"].into_iter().filter(|key| config.contains_key(*key)).collect();
+        for key in if spelled.is_empty() { &["torch_dtype"][..] } else { &spelled } {
+            config.insert((*key).to_owned(), dtype.torch_name().into());
+        }
         write_file(&folder.join("config.json"), serde_json::to_string_pretty(&config)?.as_bytes())?;
         for (name, bytes) in &self.companions {
             write_file(&folder.join(name), bytes)?;
@@ -113,12 +129,22 @@ fn turn_end(text: &Text) -> Result<Option<u32>> {
     Ok(first.filter(|id| text.decode(&[*id]).is_ok_and(|text| text.is_empty())))
 }
 
+/// The user's template goes where the model goes.
+fn take_template(companions: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
+    const NAME: &str = "chat_template.jinja";
+    if let Some(template) = &chat.template {
+        companions.retain(|(file, _)| file != NAME);
+        companions.push((NAME.to_owned(), template.clone()));
+    }
+}
+
 fn check_vocabulary(text: &Text, config: &ModelConfig) -> Result<()> {
     ensure!(
         text.vocabulary() <= config.vocabulary,
-        "the tokenizer has tokens up to {}, the model's embedding only {} rows: they do not belong together",
+        "tokenizer.json has tokens up to {}, vocab_size in config.json is {}, expected at least {}: they do not belong together",
         text.vocabulary() - 1,
-        config.vocabulary
+        config.vocabulary,
+        text.vocabulary()
     );
     Ok(())
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::source::{self, DataArgs, DeviceArgs};
+use super::source::{self, ChatArgs, DataArgs, DeviceArgs};
 use super::usage;
 use crate::checkpoint::{ensure_free, write_file, write_folder};
 use crate::eval::{EvalSettings, Evaluator, sets};
@@ -39,6 +39,8 @@ pub struct EvalArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     #[command(flatten)]
+    chat: ChatArgs,
+    #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
     device: DeviceArgs,
@@ -53,6 +55,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     if let Some(out) = &args.out {
         usage(ensure_free(out))?;
     }
+    let chat = usage(args.chat.settings(true))?;
     if let Some(samples) = args.samples {
         let sampled = sets.iter_mut().flat_map(|set| &mut set.decodings).filter(|decoding| decoding.temperature > 0.0);
         sampled.for_each(|decoding| decoding.samples = samples.max(1));
@@ -61,7 +64,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let max_new = args.max_new.unwrap_or(if of_tiny { 80 } else { EvalSettings::default().max_new });
     let settings =
         EvalSettings { max_new, limit: args.limit, benchmarks: args.benchmarks.clone(), seed: args.seed, ..EvalSettings::default() };
-    let model = source::load(&args.model)?;
+    let model = source::load_with(&args.model, &chat)?;
     let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()))?;
     let responses: usize =
         sets.iter().map(|set| set.problems.len() * set.decodings.iter().map(|decoding| decoding.samples).sum::<usize>()).sum();

@@ -1,31 +1,37 @@
 //! `rlvr sample`
 
-use std::collections::BTreeMap;
-use std::io::{IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+mod ask;
+mod output;
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
 use clap::Args;
-use serde_json::json;
 
-use super::source::{self, DeviceArgs};
-use crate::checkpoint::Model;
+use super::source::{self, ChatArgs, DeviceArgs};
+use super::usage;
 use crate::draw::Purpose;
-use crate::flow::{Finish, Problem};
 use crate::kernels::sample::Filter;
 use crate::lanes::Lanes;
+use crate::metrics::jsonl;
 use crate::rollout::engine::EngineSettings;
-use crate::rollout::{Engine, Event, Request, SamplingSettings};
+use crate::rollout::{Engine, Request, SamplingSettings};
+use ask::{Ask, Asked};
+use output::Output;
 
 #[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("asked").required(true).args(["prompt", "input"]))]
 pub struct SampleArgs {
     /// tiny (embedded), a folder in Hugging Face layout, or a hub name
     #[arg(long)]
     model: String,
     /// The question (or, with --raw, the text to continue)
     #[arg(long)]
-    prompt: String,
-    /// Responses
+    prompt: Option<String>,
+    /// JSON lines {"id", "prompt"}, {"id", "messages": [{"role", "content"}, ...]} or {"id", "prompt_ids"}; answers are JSON lines in their order
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Responses to each prompt
     #[arg(short, default_value_t = 1)]
     n: usize,
     /// Sampling temperature; 0 takes the likeliest token
@@ -46,9 +52,14 @@ pub struct SampleArgs {
     /// Seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Ask through the chat template (the default)
+    #[arg(long, conflicts_with = "raw")]
+    chat: bool,
     /// Continue the text as it is, without the chat template
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    chat_args: ChatArgs,
     /// One JSON object a response, instead of text
     #[arg(long)]
     json: bool,
@@ -58,25 +69,23 @@ pub struct SampleArgs {
 
 pub fn run(args: SampleArgs) -> Result<()> {
     tracing::debug!(device = args.device.device, "device");
-    let model = source::load(&args.model)?;
-    let ids: Arc<[u32]> = if args.raw {
-        model.text.encode(&args.prompt)?.into()
-    } else {
-        let problem = Problem {
-            id: String::new(),
-            question: args.prompt.clone(),
-            answer: String::new(),
-            subject: String::new(),
-            level: String::new(),
-        };
-        model.text.prompt(Arc::new(problem), "")?.ids
-    };
-    let max_new = args.max_new.unwrap_or_else(|| model.decoder.config.window.saturating_sub(ids.len()).min(512));
-    let request = |sample| Request { ids: ids.clone(), max_new, purpose: Purpose::Sampling, step: 0, prompt: 0, sample };
-    let requests: Vec<Request> = (0..args.n as u32).map(request).collect();
     let filter = Filter { top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
+    let asks = usage(asks(&args))?;
+    let chat = usage(args.chat_args.settings(asks.iter().any(|ask| ask.needs_template(args.raw))))?;
+    let model = source::load_with(&args.model, &chat)?;
+    let asked: Vec<Asked> = usage(asks.into_iter().map(|ask| ask.read(&model, args.raw, args.max_new)).collect())?;
+
+    let request = |(prompt, sample): (usize, usize)| Request {
+        ids: asked[prompt].ids.clone(),
+        max_new: asked[prompt].max_new,
+        purpose: Purpose::Sampling,
+        step: 0,
+        prompt: prompt as u32,
+        sample: sample as u32,
+    };
+    let requests: Vec<Request> = (0..asked.len()).flat_map(|prompt| (0..args.n).map(move |sample| (prompt, sample))).map(request).collect();
     let sampling = SamplingSettings { temperature: args.temperature, filter, seed: args.seed };
-    let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()).min(args.n.max(1)))?;
+    let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()).min(requests.len().max(1)))?;
     let engine = Engine {
         decoder: &model.decoder,
         lanes: &lanes,
@@ -84,52 +93,26 @@ pub fn run(args: SampleArgs) -> Result<()> {
         end_tokens: &model.end_tokens,
         vocabulary: model.text.vocabulary(),
     };
-    let stream = (args.n == 1 && !args.json).then(|| Stream::new(&model));
-    let observe = |event: Event| {
-        if let (Some(stream), Event::Token { token, .. }) = (&stream, event) {
-            stream.push(token);
-        }
+    let output = match (&args.input, args.json, args.n) {
+        (None, false, 1) => Output::stream(&model.text),
+        (None, false, _) => Output::text(&model.text),
+        _ => Output::json(&model.text, asked.iter().map(|asked| asked.id.clone()).collect(), args.n),
     };
-    let completions = engine.generate(&requests, &sampling, &observe)?;
-    if stream.is_some() {
-        println!();
-        return Ok(());
-    }
-    let mut same: BTreeMap<String, usize> = BTreeMap::new();
-    for (sample, completion) in completions.iter().enumerate() {
-        let text = model.text.decode(&completion.ids)?;
-        if args.json {
-            let sum: f64 = completion.logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
-            println!(
-                "{}",
-                json!({"sample": sample, "text": text, "completion_ids": completion.ids, "logprobs": completion.logprobs, "sum": sum, "finish": completion.finish})
-            );
-        } else {
-            let cut = if completion.finish == Finish::Length { " [cut off]" } else { "" };
-            println!("{sample}:{text}{cut}");
-        }
-        *same.entry(text).or_default() += 1;
-    }
-    if std::io::stderr().is_terminal() {
-        eprintln!("{} responses, {} different", args.n, same.len());
-    }
-    Ok(())
+    engine.generate(&requests, &sampling, &|event| output.hear(event))?;
+    output.end()
 }
 
-/// Text as its tokens come.
-struct Stream<'a>(Mutex<crate::text::TokenStream<'a>>);
-
-impl<'a> Stream<'a> {
-    fn new(model: &'a Model) -> Self {
-        Self(Mutex::new(model.text.stream()))
-    }
-
-    fn push(&self, token: u32) {
-        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(text) = stream.push(token) {
-            print!("{text}");
-            // A reader that went away is noticed at the end.
-            let _ = std::io::stdout().flush();
+/// What is asked, checked as far as can be before a model is read.
+fn asks(args: &SampleArgs) -> Result<Vec<Ask>> {
+    ensure!(args.n > 0, "-n is 0; at least one response is to be sampled");
+    ensure!(args.temperature >= 0.0 && args.temperature.is_finite(), "--temperature is {}; it must not be negative", args.temperature);
+    ensure!(args.max_new != Some(0), "--max-new is 0; at least one token is to be sampled");
+    match (&args.prompt, &args.input) {
+        (Some(prompt), _) => Ok(vec![Ask::text(prompt)]),
+        (None, Some(path)) => {
+            let asks = jsonl::read_input(path)?.into_iter().map(|(place, line)| Ask::line(place, line, args.raw));
+            asks.collect()
         }
+        (None, None) => Ok(Vec::new()),
     }
 }

@@ -48,10 +48,9 @@ struct Pair {
 
 pub fn run(args: ScoreArgs) -> Result<()> {
     tracing::debug!(device = args.device.device, "device");
-    let lines: Vec<(usize, Line)> = usage(jsonl::read_input(&args.input))?;
+    let lines: Vec<(String, Line)> = usage(jsonl::read_input(&args.input))?;
     let model = source::load(&args.model)?;
-    let pairs =
-        lines.into_iter().map(|(number, line)| pair(&model, line).with_context(|| format!("{}, line {number}", args.input.display())));
+    let pairs = lines.into_iter().map(|(place, line)| pair(&model, line).context(place));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();
     let bar = ProgressBar::new(tokens as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} tokens, {eta} left")?);

@@ -1,16 +1,17 @@
 //! Where models come from: the embedded base, a folder, or the hub; and the arguments that several commands share.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
 use crate::checkpoint::Model;
 use crate::data::hub::{Hub, ModelName};
 use crate::data::{Library, OnTransfer, Transfer};
+use crate::text::{ChatSettings, check_date};
 use crate::tiny::embedded;
 
 #[derive(Debug, Args)]
@@ -42,37 +43,78 @@ impl DataArgs {
     }
 }
 
+/// The chat template of commands that ask questions.
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// A chat template in place of the checkpoint's (Jinja)
+    #[arg(long, value_name = "FILE")]
+    pub chat_template: Option<PathBuf>,
+    /// The date that templates print as today's (default: today)
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    pub date: Option<String>,
+}
+
+impl ChatArgs {
+    /// The template's contents and the date, checked as far as can be without a tokenizer.
+    pub fn settings(&self, needed: bool) -> Result<ChatSettings> {
+        chat_settings(self.chat_template.as_deref(), self.date.clone(), needed)
+    }
+}
+
+/// Reads the template, if one is given, and checks the date.
+pub fn chat_settings(template: Option<&Path>, date: Option<String>, needed: bool) -> Result<ChatSettings> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read the chat template {}", path.display()));
+    date.as_deref().map(check_date).transpose()?;
+    Ok(ChatSettings { template: template.map(read).transpose()?, date, needed })
+}
+
 /// Loads `tiny`, a folder, or a hub name. What exists on disk is a folder.
 pub fn load(name: &str) -> Result<Model> {
+    load_with(name, &ChatSettings::default())
+}
+
+/// Loads a model, with what the user asks of its chat template.
+pub fn load_with(name: &str, chat: &ChatSettings) -> Result<Model> {
     let _span = tracing::info_span!("load", model = name).entered();
     if name == embedded::NAME {
-        return embedded::load();
+        return embedded::load_with(chat);
     }
     let path = Path::new(name);
     if path.exists() {
-        return Model::from_folder(name, path);
+        return Model::from_folder_with(name, path, chat);
     }
     let Ok(hub_name) = ModelName::parse(name) else {
         bail!("no model is called \"{name}\": give tiny, a folder that exists, or a hub name such as Qwen/Qwen2.5-Math-1.5B");
     };
-    Model::from_folder(name, &Hub::from_environment().fetch(&hub_name, &transfers())?)
+    Model::from_folder_with(name, &Hub::from_environment().fetch(&hub_name, &transfers())?, chat)
 }
 
-/// A progress bar for downloads, one file after the other.
+/// From this size on a file is worth a line where there is no terminal for a bar.
+const LARGE_BYTES: u64 = 10 << 20;
+
+/// Downloads as people see them, one file after the other: a bar that goes when the file is there, or, without a terminal, a line.
 fn transfers() -> OnTransfer {
-    let bar: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
+    let current: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
     Arc::new(move |transfer: &Transfer| {
-        let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if bar.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
-            let new = ProgressBar::new(transfer.total_bytes.unwrap_or(0));
-            if let Ok(style) = ProgressStyle::with_template("{msg} {bar:24} {bytes}/{total_bytes} {eta} left") {
-                new.set_style(style);
+        let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (received, total) = (transfer.received_bytes, transfer.total_bytes.unwrap_or(0));
+        if current.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
+            // A file that is there at once had been there before.
+            if received > 0 && received == total {
+                return;
             }
-            new.set_message(transfer.name.clone());
-            *bar = Some((transfer.name.clone(), new));
+            if total >= LARGE_BYTES && !std::io::stderr().is_terminal() {
+                eprintln!("downloading {}, {}", transfer.name, HumanBytes(total));
+            }
+            let bar = ProgressBar::new(total).with_message(transfer.name.clone());
+            let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
+            *current = Some((transfer.name.clone(), style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))));
         }
-        if let Some((_, bar)) = bar.as_ref() {
-            bar.set_position(transfer.received_bytes);
+        let Some((_, bar)) = current.as_ref() else { return };
+        bar.set_position(received);
+        if received > 0 && received == total {
+            bar.finish_and_clear();
+            *current = None;
         }
     })
 }

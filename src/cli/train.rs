@@ -18,8 +18,9 @@ use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::{Problem, Prompt};
 use crate::model::Decoder;
+use crate::text::{self, ChatSettings};
 use crate::tiny::{embedded, ways};
-use crate::train::{Outcome, Replay, Run, RunFolder, RunInputs, RunSettings};
+use crate::train::{Outcome, PromptSettings, Replay, Run, RunFolder, RunInputs, RunSettings};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -71,7 +72,7 @@ pub struct TrainArgs {
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     tracing::debug!(device = args.device.device, "device");
     let library = usage(args.data.library())?;
-    let (settings, replay, resumed) = match &args.resume {
+    let (mut settings, replay, resumed) = match &args.resume {
         Some(root) => {
             let (folder, mut settings) = usage(RunFolder::open(root))?;
             settings.train.steps = args.steps.unwrap_or(settings.train.steps);
@@ -85,6 +86,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         }
     };
     usage(settings.validate())?;
+    let chat = usage(chat(&settings.prompt, replay.is_none()))?;
     let problems = if replay.is_some() { Vec::new() } else { usage(examples(&settings, &library))? };
     let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
     let root = args.out.clone().unwrap_or_else(|| free_folder(&settings));
@@ -97,7 +99,10 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let model = source::load(&settings.model)?;
+    let model = source::load_with(&settings.model, &chat)?;
+    if model.text.prints_date() {
+        settings.prompt.date = chat.date.unwrap_or_default();
+    }
     let prompts = prompts(&settings, &model, problems)?;
     if let Some(replay) = &replay {
         usage(replay.check(model.decoder.config.vocabulary, model.decoder.config.window))
@@ -187,6 +192,13 @@ fn reference(settings: &RunSettings, policy: &Model) -> Result<Option<Decoder>> 
         settings.reference
     );
     Ok(Some(reference))
+}
+
+/// The day on which a run begins is its day, however often it is resumed. Recorded rollouts need no template.
+fn chat(prompt: &PromptSettings, renders: bool) -> Result<ChatSettings> {
+    let template = Some(Path::new(&prompt.chat_template)).filter(|path| !path.as_os_str().is_empty());
+    let date = if prompt.date.is_empty() { text::today() } else { prompt.date.clone() };
+    source::chat_settings(template, Some(date), renders)
 }
 
 /// A run that has done all its steps is not silently done again.

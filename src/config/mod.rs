@@ -57,13 +57,16 @@ fn merge(base: &mut Table, layer: &Table, path: &str) -> Result<()> {
             }
             (slot, value) => {
                 let number = |value: &Value| matches!(value, Value::Integer(_) | Value::Float(_));
-                let same = slot.same_type(value) || (number(slot) && number(value));
+                // TOML has dates; here they are text.
+                let date = slot.is_str() && value.is_datetime();
+                let same = slot.same_type(value) || date || (number(slot) && number(value));
                 ensure!(same, "{full} is {value}, which is {}; it must be {}", kind(value), kind(slot));
                 // 0.5 for a count would otherwise be refused without its name.
                 let whole = !matches!((&*slot, value), (Value::Integer(_), Value::Float(_)));
                 ensure!(whole, "{full} is {value}; it must be a whole number");
                 *slot = match (&*slot, value) {
                     (Value::Float(_), Value::Integer(whole)) => Value::Float(*whole as f64),
+                    (Value::String(_), Value::Datetime(date)) => Value::String(date.to_string()),
                     _ => value.clone(),
                 };
             }
@@ -112,6 +115,7 @@ mod tests {
     fn later_layers_win_and_types_are_kept() -> Result<()> {
         let found = resolved(&["inner.rate=1", "name=qwen", "inner.rate = 3e-4"])?;
         assert_eq!(found, Settings { name: "qwen".into(), inner: Inner { rate: 3e-4, count: 2 } });
+        assert_eq!(resolved(&["name=2024-07-26"])?.name, "2024-07-26");
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -88,23 +88,25 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(records)
 }
 
-/// All records of a file that a user gives, each with its line number; `.gz` is unpacked. Empty lines are skipped, and nothing else is.
+/// All records of a file that a user gives, each with where it stands, for messages; `.gz` is unpacked. Unlike a run's own records, whose last
+/// line may be half written, every line counts; empty ones are passed over.
 ///
 /// # Errors
-/// Names the file and the line that cannot be read as a `T`.
-pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(usize, T)>> {
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+/// Names the file and the line that cannot be read as a `T`; a file without lines is one too.
+pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>> {
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let is_packed = path.extension().is_some_and(|extension| extension == "gz");
     let reader: Box<dyn Read> = if is_packed { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
     let mut records = Vec::new();
     for (line, number) in BufReader::new(reader).lines().zip(1..) {
-        let line = line.with_context(|| format!("cannot read {}, line {number}", path.display()))?;
+        let place = format!("{}, line {number}", path.display());
+        let line = line.with_context(|| format!("cannot read {place}"))?;
         if !line.trim().is_empty() {
-            let record =
-                serde_json::from_str(&line).map_err(|error| anyhow!("{}, line {number}: {}", path.display(), without_line(&error)))?;
-            records.push((number, record));
+            let record = serde_json::from_str(&line).map_err(|error| anyhow!("{place}: {}", without_line(&error)))?;
+            records.push((place, record));
         }
     }
+    ensure!(!records.is_empty(), "{} has no lines", path.display());
     Ok(records)
 }
 

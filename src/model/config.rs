@@ -1,9 +1,14 @@
-//! What `config.json` says of a model. Everything that changes a number is read from it; what cannot be honoured is an error, never ignored.
+//! What `config.json` says of a model. Everything that changes a number is read from it, by the rules of transformers 5.23; what cannot be
+//! honoured is an error, never ignored, and what changes no number loads.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use crate::kernels::attention::Heads;
+
+mod rope;
+
+pub use rope::RopeScaling;
 
 /// The families that the decoder computes; they differ only in data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,29 +17,6 @@ pub enum Family {
     Qwen2,
     /// Llama 2, 3 and their like: no bias unless `attention_bias` says so.
     Llama,
-}
-
-/// How positions are stretched beyond the trained window.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RopeScaling {
-    /// Positions as they are.
-    None,
-    /// All positions divided by a factor.
-    Linear {
-        /// The divisor.
-        factor: f64,
-    },
-    /// Llama 3: low frequencies divided by a factor, high ones kept, a smooth passage between.
-    Llama3 {
-        /// The divisor of low frequencies.
-        factor: f64,
-        /// Wavelengths above `original / low` are low frequencies.
-        low: f64,
-        /// Wavelengths below `original / high` are high frequencies.
-        high: f64,
-        /// The window that the model was first trained with.
-        original: f64,
-    },
 }
 
 /// The shape of a model, from its `config.json`.
@@ -81,44 +63,31 @@ impl ModelConfig {
             None => bail!("config.json has no model_type; known are qwen2 and llama"),
         };
         let fields = Fields(&source);
-        if let Some(activation) = source.get("hidden_act").and_then(Value::as_str) {
-            ensure!(activation == "silu", "hidden_act \"{activation}\" is not supported; known is silu");
-        }
-        if source.get("mlp_bias").and_then(Value::as_bool) == Some(true) {
-            bail!("mlp_bias true is not supported");
-        }
+        fields.refuse_what_changes_numbers(family)?;
         let layers = fields.size("num_hidden_layers")?;
         let window = fields.size("max_position_embeddings")?;
-        if source.get("use_sliding_window").and_then(Value::as_bool) == Some(true) {
-            let sliding = fields.size("sliding_window")?;
-            ensure!(sliding >= window, "sliding-window attention ({sliding} of {window} tokens) is not supported");
+        if family == Family::Qwen2 {
+            fields.full_attention(layers, window)?;
         }
-        let (hidden, query) = (fields.size("hidden_size")?, fields.size("num_attention_heads")?);
-        let key_value =
-            if source.get("num_key_value_heads").is_some_and(|v| !v.is_null()) { fields.size("num_key_value_heads")? } else { query };
-        let width = match source.get("head_dim") {
-            Some(Value::Null) | None => hidden / query,
-            Some(_) => fields.size("head_dim")?,
-        };
-        ensure!(query % key_value == 0, "{query} query heads cannot share {key_value} key/value heads evenly");
-        ensure!(width % 2 == 0, "a head width of {width} cannot be rotated in halves");
-        let attention_bias = source.get("attention_bias").and_then(Value::as_bool).unwrap_or(false);
-        ensure!(!(family == Family::Llama && attention_bias), "attention_bias true is not supported for llama");
-        let (rope_theta, rope_scaling) = rope(&source)?;
+        let hidden = fields.size("hidden_size")?;
+        let heads = fields.heads(family, hidden)?;
+        let (rope_theta, rope_scaling) = rope::read(&source, window)?;
+        let norm_eps = fields.number("rms_norm_eps")?;
+        ensure!((0.0..1.0).contains(&norm_eps), "rms_norm_eps in config.json is {norm_eps}, expected a small number such as 1e-6");
         Ok(Self {
             family,
             hidden,
             feed_forward: fields.size("intermediate_size")?,
             layers,
-            heads: Heads { query, key_value, width },
+            heads,
             vocabulary: fields.size("vocab_size")?,
             window,
-            norm_eps: fields.number("rms_norm_eps")? as f32,
+            norm_eps: norm_eps as f32,
             rope_theta,
             rope_scaling,
-            tied: source.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(false),
+            tied: fields.flag("tie_word_embeddings")?,
             qkv_bias: family == Family::Qwen2,
-            end_tokens: end_tokens(source.get("eos_token_id"))?,
+            end_tokens: end_tokens("config.json", source.get("eos_token_id"))?,
             source,
         })
     }
@@ -140,10 +109,12 @@ impl ModelConfig {
     }
 }
 
-/// Token ids given as one number, a list, or not at all.
-pub fn end_tokens(value: Option<&Value>) -> Result<Vec<u32>> {
-    let one =
-        |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok()).context("eos_token_id must be a token id or a list of them");
+/// `eos_token_id` of a file: one number, a list, or nothing.
+pub fn end_tokens(file: &str, value: Option<&Value>) -> Result<Vec<u32>> {
+    let one = |value: &Value| {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
+        id.with_context(|| format!("eos_token_id in {file} is {value}, expected a token id or a list of them"))
+    };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(ids)) => ids.iter().map(one).collect(),
@@ -154,6 +125,11 @@ pub fn end_tokens(value: Option<&Value>) -> Result<Vec<u32>> {
 struct Fields<'a>(&'a Map<String, Value>);
 
 impl Fields<'_> {
+    /// A field that is there and not null.
+    fn given(&self, name: &str) -> Option<&Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
     fn size(&self, name: &str) -> Result<usize> {
         let value = self.0.get(name).with_context(|| format!("config.json has no {name}"))?;
         let size = value
@@ -167,71 +143,88 @@ impl Fields<'_> {
         let value = self.0.get(name).with_context(|| format!("config.json has no {name}"))?;
         value.as_f64().with_context(|| format!("{name} in config.json is {value}, expected a number"))
     }
-}
 
-/// Theta and scaling in either spelling: `rope_theta` with `rope_scaling`, or transformers 5's `rope_parameters`.
-fn rope(source: &Map<String, Value>) -> Result<(f64, RopeScaling)> {
-    let present = |name: &str| source.get(name).filter(|value| !value.is_null());
-    let parameters = present("rope_parameters");
-    let theta = parameters.and_then(|p| p.get("rope_theta")).or_else(|| present("rope_theta"));
-    let theta = theta
-        .and_then(Value::as_f64)
-        .context("config.json has neither rope_theta nor rope_parameters.rope_theta; one of them must be given")?;
-    let Some(scaling) = parameters.or_else(|| present("rope_scaling")).and_then(Value::as_object) else {
-        return Ok((theta, RopeScaling::None));
-    };
-    let kind = scaling.get("rope_type").or_else(|| scaling.get("type")).and_then(Value::as_str).unwrap_or("default");
-    let fields = Fields(scaling);
-    let scaling = match kind {
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear { factor: fields.number("factor")? },
-        "llama3" => RopeScaling::Llama3 {
-            factor: fields.number("factor")?,
-            low: fields.number("low_freq_factor")?,
-            high: fields.number("high_freq_factor")?,
-            original: fields.number("original_max_position_embeddings")?,
-        },
-        other => bail!("rope scaling \"{other}\" is not supported; known are default, linear and llama3"),
-    };
-    Ok((theta, scaling))
+    /// False where it is not given: the default of every flag that is asked for.
+    fn flag(&self, name: &str) -> Result<bool> {
+        let Some(value) = self.given(name) else { return Ok(false) };
+        value.as_bool().with_context(|| format!("{name} in config.json is {value}, expected true or false"))
+    }
+
+    /// What the decoder does not compute. `pretraining_tp`, dropout and `use_cache` change no number.
+    fn refuse_what_changes_numbers(&self, family: Family) -> Result<()> {
+        if let Some(names) = self.given("architectures").and_then(Value::as_array).filter(|names| !names.is_empty()) {
+            let known = ["Qwen2ForCausalLM", "LlamaForCausalLM"];
+            let is_known = names.iter().any(|name| name.as_str().is_some_and(|name| known.contains(&name)));
+            ensure!(
+                is_known,
+                "architectures {} in config.json are not supported; known are {}",
+                Value::from(names.clone()),
+                known.join(", ")
+            );
+        }
+        if let Some(quantization) = self.given("quantization_config") {
+            let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
+            bail!("quantization_config in config.json (quant_method \"{method}\") is not supported; expected weights in f32, bf16 or f16");
+        }
+        if let Some(activation) = self.given("hidden_act") {
+            ensure!(activation == "silu", "hidden_act {activation} in config.json is not supported; known is \"silu\"");
+        }
+        ensure!(!self.flag("mlp_bias")?, "mlp_bias true in config.json is not supported");
+        ensure!(family != Family::Llama || !self.flag("attention_bias")?, "attention_bias true in config.json is not supported for llama");
+        Ok(())
+    }
+
+    /// Qwen2's layers from `max_window_layers` on look back `sliding_window` tokens only, if `use_sliding_window` says so; `layer_types`, where
+    /// it is given, says for each layer what it does. A window as long as the model's own changes nothing.
+    fn full_attention(&self, layers: usize, window: usize) -> Result<()> {
+        let sliding = match (self.flag("use_sliding_window")?, self.0.get("sliding_window")) {
+            (false, _) | (true, Some(Value::Null)) => None,
+            (true, None) => Some(4096),
+            (true, Some(_)) => Some(self.size("sliding_window")?),
+        };
+        let slides = match self.given("layer_types").and_then(Value::as_array) {
+            Some(kinds) => {
+                ensure!(
+                    kinds.len() == layers,
+                    "layer_types in config.json has {} entries, expected one for each of {layers} layers",
+                    kinds.len()
+                );
+                if let Some(other) = kinds.iter().find(|kind| *kind != "full_attention" && *kind != "sliding_attention") {
+                    bail!("layer_types in config.json has {other}, which is not supported; known is \"full_attention\"");
+                }
+                kinds.iter().any(|kind| kind == "sliding_attention")
+            }
+            None => {
+                let first = if self.given("max_window_layers").is_some() { self.number("max_window_layers")? } else { 28.0 };
+                sliding.is_some() && first < layers as f64
+            }
+        };
+        let shown = sliding.map_or_else(|| "null".to_owned(), |tokens| tokens.to_string());
+        ensure!(
+            !slides || sliding.is_some_and(|tokens| tokens >= window),
+            "sliding-window attention is not supported: config.json has layers that look back {shown} of {window} tokens"
+        );
+        Ok(())
+    }
+
+    fn heads(&self, family: Family, hidden: usize) -> Result<Heads> {
+        let query = self.size("num_attention_heads")?;
+        let key_value = if self.given("num_key_value_heads").is_some() { self.size("num_key_value_heads")? } else { query };
+        let given = self.given("head_dim").map(|_| self.size("head_dim")).transpose()?;
+        // transformers refuses such a llama even where its head width is given.
+        ensure!(
+            hidden.is_multiple_of(query) || (given.is_some() && family == Family::Qwen2),
+            "hidden_size {hidden} in config.json is not a multiple of num_attention_heads {query}"
+        );
+        let width = given.unwrap_or(hidden / query);
+        ensure!(
+            key_value <= query && query % key_value == 0,
+            "{query} query heads cannot share {key_value} key/value heads evenly (num_attention_heads and num_key_value_heads in config.json)"
+        );
+        ensure!(width % 2 == 0, "a head width of {width} in config.json cannot be rotated in halves");
+        Ok(Heads { query, key_value, width })
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BASE: &str = r#""hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "vocab_size": 100, "max_position_embeddings": 128, "rms_norm_eps": 1e-6"#;
-
-    fn check(extra: &str, expected: Result<(f64, RopeScaling), &str>) {
-        let found = ModelConfig::parse(&format!("{{{BASE}, {extra}}}")).map(|config| (config.rope_theta, config.rope_scaling));
-        match expected {
-            Ok(expected) => assert_eq!(found.unwrap(), expected),
-            Err(message) => assert!(found.unwrap_err().to_string().contains(message), "{extra}"),
-        }
-    }
-
-    #[test]
-    fn both_rope_spellings_are_read_and_unknown_kinds_refused() {
-        check(r#""model_type": "qwen2", "rope_theta": 1e4"#, Ok((1e4, RopeScaling::None)));
-        check(r#""model_type": "qwen2", "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}"#, Ok((5e5, RopeScaling::None)));
-        let llama3 = r#"{"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}"#;
-        let expected = RopeScaling::Llama3 { factor: 32.0, low: 1.0, high: 4.0, original: 8192.0 };
-        check(&format!(r#""model_type": "llama", "rope_theta": 5e5, "rope_scaling": {llama3}"#), Ok((5e5, expected)));
-        check(
-            r#""model_type": "qwen2", "rope_theta": 1e4, "rope_scaling": {"type": "yarn", "factor": 4}"#,
-            Err("\"yarn\" is not supported"),
-        );
-        check(r#""model_type": "qwen2""#, Err("neither rope_theta nor rope_parameters"));
-        check(r#""model_type": "mamba", "rope_theta": 1e4"#, Err("\"mamba\" is not supported; known are qwen2 and llama"));
-        check(r#""model_type": "qwen2", "rope_theta": 1e4, "use_sliding_window": true, "sliding_window": 64"#, Err("sliding-window"));
-    }
-
-    #[test]
-    fn parameters_are_counted() {
-        let config =
-            ModelConfig::parse(&format!(r#"{{{BASE}, "model_type": "qwen2", "rope_theta": 1e4, "tie_word_embeddings": true}}"#)).unwrap();
-        let block = 64 * 128 + 128 + 64 * 64 + 3 * 64 * 192 + 128;
-        assert_eq!(config.parameters(), 100 * 64 + 2 * block + 64);
-    }
-}
+mod tests;

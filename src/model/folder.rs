@@ -107,9 +107,14 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let Ok(text) = std::fs::read_to_string(&index) else {
         bail!("{} has neither model.safetensors nor model.safetensors.index.json", folder.display());
     };
-    let index: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", index.display()))?;
-    let map = index.get("weight_map").and_then(|map| map.as_object()).context("the index has no weight_map")?;
-    let mut files: Vec<PathBuf> = map.values().filter_map(|file| file.as_str()).map(|file| folder.join(file)).collect();
+    let place = index.display();
+    let index: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("{place} is not JSON"))?;
+    let map = index.get("weight_map").and_then(|map| map.as_object()).with_context(|| format!("{place} has no weight_map"))?;
+    let mut names = map.values().filter_map(|file| file.as_str());
+    if let Some(name) = names.clone().find(|name| name.contains(['/', '\\'])) {
+        bail!("{place} names \"{name}\", expected files beside it such as model-00001-of-00002.safetensors");
+    }
+    let mut files: Vec<PathBuf> = names.by_ref().map(|file| folder.join(file)).collect();
     files.sort();
     files.dedup();
     Ok(files)
@@ -167,7 +172,9 @@ impl Store {
         let size = source.seek(SeekFrom::End(0))?;
         source.rewind()?;
         let mut length = [0; 8];
-        source.read_exact(&mut length).with_context(|| format!("{name} is too short to be a safetensors file: {size} bytes"))?;
+        source
+            .read_exact(&mut length)
+            .with_context(|| format!("{name} is too short to be a safetensors file: {size} bytes, expected more than 8"))?;
         let header = u64::from_le_bytes(length);
         ensure!(
             header <= size.saturating_sub(8),
@@ -197,19 +204,23 @@ impl Store {
         let is_extra =
             |name: &&String| !names.contains(name.as_str()) && *name != "lm_head.weight" && !name.ends_with("rotary_emb.inv_freq");
         let extra: Vec<&str> = self.tensors.keys().filter(is_extra).map(String::as_str).take(3).collect();
-        ensure!(extra.is_empty(), "the checkpoint has tensors that its configuration does not: {} ...", extra.join(", "));
+        ensure!(extra.is_empty(), "{} has tensors that config.json does not ask for: {} ...", self.names(), extra.join(", "));
 
         let loaded: Vec<Tensor> = shapes.par_iter().map(|(name, shape)| self.load(config, name, shape)).collect::<Result<_>>()?;
         let mut loaded = loaded.into_iter();
         Weights::build(config, |name, _| loaded.next().with_context(|| format!("no tensor {name}")))
     }
 
+    fn names(&self) -> String {
+        self.files.iter().map(Place::name).collect::<Vec<_>>().join(", ")
+    }
+
     fn find(&self, part: &Part) -> Result<&Entry> {
         let Some(entry) = self.tensors.get(&part.name) else {
-            bail!("tensor {} is missing from {}", part.name, self.files.iter().map(Place::name).collect::<Vec<_>>().join(", "));
+            bail!("tensor {} is missing from {}; config.json asks for it with shape {:?}", part.name, self.names(), part.shape);
         };
         let (name, found) = (self.files[entry.file].name(), &entry.info.shape);
-        ensure!(*found == part.shape, "tensor {} in {name} has shape {found:?}, the configuration says {:?}", part.name, part.shape);
+        ensure!(*found == part.shape, "tensor {} in {name} has shape {found:?}, config.json says {:?}", part.name, part.shape);
         let (dtype, elements) = (entry.info.dtype, found.iter().product::<usize>());
         ensure!(
             matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16),
@@ -277,7 +288,8 @@ impl Store {
         // Without a short cut the test vectorises; the place is looked for only where there is one.
         if values.iter().fold(false, |broken, value| broken | !value.is_finite()) {
             let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
-            bail!("{} has a value that is not finite ({} at element {}); expected numbers only", name(), values[index], first + index);
+            let file = self.files[entry.file].name();
+            bail!("tensor {} in {file} has a value that is not finite ({} at element {})", part.name, values[index], first + index);
         }
         Ok(())
     }

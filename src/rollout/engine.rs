@@ -42,7 +42,7 @@ impl Default for EngineSettings {
 
 /// What happened to a request, told as it happens, from any lane.
 #[derive(Clone, Copy, Debug)]
-pub enum Event {
+pub enum Event<'a> {
     /// A token was sampled.
     Token {
         /// The request's number.
@@ -54,8 +54,8 @@ pub enum Event {
     Finished {
         /// The request's number.
         request: usize,
-        /// Its length in tokens.
-        tokens: usize,
+        /// All of it.
+        completion: &'a Completion,
     },
 }
 
@@ -251,7 +251,7 @@ impl<'a> Lane<'a> {
         }
         if ended || tokens >= self.requests[self.own[request]].max_new {
             self.scheduler.finish(request);
-            (self.observe)(Event::Finished { request: self.own[request], tokens });
+            (self.observe)(Event::Finished { request: self.own[request], completion });
         } else if let Some(sequence) = self.scheduler.running.iter_mut().find(|sequence| sequence.request == request) {
             sequence.generated = tokens;
         }

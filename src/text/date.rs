@@ -41,6 +41,11 @@ impl Date {
         bail!("{text:?} is not a date; expected YYYY-MM-DD, for example 2024-07-26")
     }
 
+    fn day_of_year(self) -> i64 {
+        let before = |back: &i64| *back <= self.since_epoch && Self::from_days(self.since_epoch - back).year == self.year;
+        (0..).take_while(before).count() as i64
+    }
+
     fn from_days(since_epoch: i64) -> Self {
         let leap = |year: i64| (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
         let (mut year, mut day) = (1970, since_epoch.max(0));
@@ -56,6 +61,20 @@ impl Date {
         }
         Self { year, month: month + 1, day: day + 1, since_epoch: since_epoch.max(0) }
     }
+}
+
+/// Today in UTC, as `YYYY-MM-DD`.
+pub fn today() -> String {
+    let Date { year, month, day, .. } = Date::today();
+    format!("{year}-{month:02}-{day:02}")
+}
+
+/// Refuses what is no date.
+///
+/// # Errors
+/// Says how a date is written.
+pub fn check(text: &str) -> Result<()> {
+    Date::parse(text).map(|_| ())
 }
 
 /// The date directives of `strftime`; those of the time of day say midnight, so that a prompt is the same all day.
@@ -80,13 +99,27 @@ pub(super) fn strftime(format: &str, date: Date) -> Result<String, Error> {
             Some('A') => text += weekday,
             Some('a') => text += &weekday[..3],
             Some('F') => text += &format!("{}-{:02}-{:02}", date.year, date.month, date.day),
+            Some('D') => text += &format!("{:02}/{:02}/{:02}", date.month, date.day, date.year % 100),
+            Some('j') => text += &format!("{:03}", date.day_of_year()),
             Some('H' | 'M' | 'S') => text += "00",
+            Some('I') => text += "12",
+            Some('p') => text += "AM",
+            Some('R') => text += "00:00",
+            Some('T') => text += "00:00:00",
+            // glibc's way to leave out the padding.
+            Some('-') => match characters.next() {
+                Some('d' | 'e') => text += &date.day.to_string(),
+                Some('m') => text += &date.month.to_string(),
+                Some('j') => text += &date.day_of_year().to_string(),
+                other => return Err(unknown(&format!("-{}", other.unwrap_or_default()))),
+            },
             Some('%') => text.push('%'),
-            other => {
-                let directive = other.map_or_else(|| "%".to_owned(), |letter| format!("%{letter}"));
-                return Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know {directive}")));
-            }
+            other => return Err(unknown(&other.map_or_else(String::new, String::from))),
         }
     }
     Ok(text)
+}
+
+fn unknown(directive: &str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know %{directive}"))
 }

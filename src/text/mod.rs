@@ -14,16 +14,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
 use crate::flow::{Problem, Prompt};
 use date::Date;
+pub use date::{check as check_date, today};
 pub use stream::TokenStream;
 use template::ChatTemplate;
 
 /// The files of a checkpoint folder that this room reads, and that an exported checkpoint takes along as they are.
 pub const FILE_NAMES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+
+const NO_TEMPLATE: &str = "this tokenizer has no chat template: give one with --chat-template FILE (in training: --set prompt.chat_template=FILE), \
+     or put a chat_template.jinja beside tokenizer.json; a model of the same family has one to copy";
 
 /// The files beside the weights, as bytes.
 pub struct TextFiles<'a> {
@@ -35,8 +39,19 @@ pub struct TextFiles<'a> {
     pub chat_template: Option<&'a [u8]>,
 }
 
+/// What a user asks of a checkpoint's chat template.
+#[derive(Clone, Debug, Default)]
+pub struct ChatSettings {
+    /// The contents of a template in place of the checkpoint's.
+    pub template: Option<Vec<u8>>,
+    /// The date that templates print as today's, `YYYY-MM-DD`; none leaves it to the clock.
+    pub date: Option<String>,
+    /// Whether conversations will be rendered, so that there must be a template.
+    pub needed: bool,
+}
+
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
@@ -109,6 +124,24 @@ impl Text {
         .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
     }
 
+    /// With the user's template and date in place of the checkpoint's and the clock's.
+    ///
+    /// # Errors
+    /// When they are no template and no date, or a template is needed and there is none.
+    pub fn with_chat(mut self, chat: &ChatSettings) -> Result<Self> {
+        if let Some(source) = &chat.template {
+            let source = String::from_utf8(source.clone()).context("the chat template is not UTF-8 text")?;
+            self.template = Some(ChatTemplate::new(source)?);
+        }
+        if chat.needed && self.template.is_none() {
+            bail!("{NO_TEMPLATE}");
+        }
+        match &chat.date {
+            Some(date) => self.with_date(date),
+            None => Ok(self),
+        }
+    }
+
     /// Fixes the date (`YYYY-MM-DD`) that templates print as today's, so that prompts do not differ from day to day.
     ///
     /// # Errors
@@ -163,6 +196,11 @@ impl Text {
         self.special_tokens.get(role).map(String::as_str)
     }
 
+    /// Whether prompts say what day it is.
+    pub fn prints_date(&self) -> bool {
+        self.template.as_ref().is_some_and(ChatTemplate::prints_date)
+    }
+
     /// Whether the checkpoint came with a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
@@ -173,12 +211,7 @@ impl Text {
     /// # Errors
     /// When there is no template, or it refuses the messages.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
-        let Some(template) = &self.template else {
-            bail!(
-                "this tokenizer has no chat template: put a chat_template.jinja beside tokenizer.json, \
-                 or \"chat_template\" into tokenizer_config.json (a model of the same family has one to copy)"
-            );
-        };
+        let template = self.template.as_ref().context(NO_TEMPLATE)?;
         template.render(messages, &self.special_tokens, add_generation_prompt)
     }
 
@@ -193,6 +226,24 @@ impl Text {
         let ids = self.encode(&text)?.into();
         Ok(Prompt { problem, text, ids })
     }
+}
+
+/// A template on its own, without a tokenizer: what a model with these special tokens would read.
+///
+/// # Errors
+/// When the template does not parse or refuses the messages, or the date is none.
+pub fn render_template(
+    source: &str,
+    special_tokens: &BTreeMap<String, String>,
+    messages: &[Message],
+    add_generation_prompt: bool,
+    date: Option<&str>,
+) -> Result<String> {
+    let mut template = ChatTemplate::new(source.to_owned())?;
+    if let Some(date) = date {
+        template.fix_date(Date::parse(date)?);
+    }
+    template.render(messages, special_tokens, add_generation_prompt)
 }
 
 /// `bos_token` and its like, written as text or as an object with `content`; roles without a token are left out, as transformers does.

@@ -16,6 +16,7 @@ const NAME: &str = "chat_template";
 /// A template that parses, with everything that it may call.
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
+    prints_date: bool,
 }
 
 impl ChatTemplate {
@@ -28,8 +29,15 @@ impl ChatTemplate {
         environment.add_filter("tojson", tojson);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, Date::today()));
-        environment.add_template_owned(NAME, source).map_err(|error| anyhow!("the chat template does not parse: {}", sentence(&error)))?;
-        Ok(Self { environment })
+        let prints_date = source.contains("strftime_now");
+        environment
+            .add_template_owned(NAME, without_generation_marks(&source))
+            .map_err(|error| anyhow!("the chat template does not parse: {}", sentence(&error)))?;
+        Ok(Self { environment, prints_date })
+    }
+
+    pub(super) fn prints_date(&self) -> bool {
+        self.prints_date
     }
 
     pub(super) fn fix_date(&mut self, date: Date) {
@@ -72,6 +80,27 @@ pub(super) fn configured(config: &serde_json::Value) -> Result<Option<String>> {
         }
         Some(_) => bail!("tokenizer_config.json: `chat_template` is neither text nor a list of named templates"),
     }
+}
+
+/// transformers lets templates mark the assistant's part, `{% generation %}...{% endgeneration %}`. The marks print nothing; in their place
+/// comes a block that does nothing either, with the same whitespace around it.
+fn without_generation_marks(source: &str) -> String {
+    let mut kept = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        kept += before;
+        let end = tag.find("%}").map_or(tag.len(), |end| end + 2);
+        let (tag, after) = tag.split_at(end);
+        let name = tag.trim_start_matches("{%").trim_end_matches("%}").trim_matches(['-', '+']).trim();
+        match name {
+            "generation" => kept += &tag.replacen(name, "if true", 1),
+            "endgeneration" => kept += &tag.replacen(name, "endif", 1),
+            _ => kept += tag,
+        }
+        rest = after;
+    }
+    kept + rest
 }
 
 fn whitespace_as_transformers_has_it() -> Result<SyntaxConfig> {

@@ -86,6 +86,8 @@ fn templates_behave_as_in_transformers() {
         "1\n3\nTrue None |",
     );
     check("{{ ' a b '.strip().split(' ')[-1].upper() }} {{ strftime_now('%d %b %Y %A') }}", "B 26 Jul 2024 Friday");
+    check("{{ strftime_now('%-d.%-m. %j %D %T') }}", "26.7. 208 07/26/24 00:00:00");
+    check("{% generation %}\n a\n{%- endgeneration %}\nb{{ '{% generation %}' | length }}", " ab13");
     check("{{ messages[0].content.split('=')[1] }}{{ 7 // 2 }}{{ 'abc'[::-1] }}{{ messages[0].tool_calls is defined }}", "b3cbaFalse");
     check("{{ tools is none }}{{ bos_token is defined }}{{ '<&>' }}", "TrueFalse<&>");
 }

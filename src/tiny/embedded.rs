@@ -3,6 +3,7 @@
 use anyhow::Result;
 
 use crate::checkpoint::Model;
+use crate::text::ChatSettings;
 
 /// What settings and commands call it.
 pub const NAME: &str = "tiny";
@@ -18,5 +19,10 @@ pub const FILES: [(&str, &[u8]); 5] = [
 
 /// The base, ready to compute.
 pub fn load() -> Result<Model> {
-    Model::from_files(NAME, &FILES)
+    load_with(&ChatSettings::default())
+}
+
+/// The base, with what the user asks of its chat template.
+pub fn load_with(chat: &ChatSettings) -> Result<Model> {
+    Model::from_files_with(NAME, &FILES, chat)
 }

@@ -15,4 +15,4 @@ pub mod update;
 pub use folder::RunFolder;
 pub use replay::Replay;
 pub use run::{Outcome, Run, RunInputs};
-pub use settings::RunSettings;
+pub use settings::{PromptSettings, RunSettings};

@@ -50,11 +50,11 @@ impl Replay {
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display();
         let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), Scored>> = BTreeMap::new();
-        for (number, line) in jsonl::read_input::<Line>(path)? {
+        for (at_line, line) in jsonl::read_input::<Line>(path)? {
             let (step, at) = (line.step, (line.group, line.sample));
-            let scored = scored(line).with_context(|| format!("{place}, line {number}"))?;
+            let scored = scored(line).with_context(|| at_line.clone())?;
             let before = steps.entry(step).or_default().insert(at, scored);
-            ensure!(before.is_none(), "{place}, line {number}: step {step} has sample {} of group {} twice", at.1, at.0);
+            ensure!(before.is_none(), "{at_line}: step {step} has sample {} of group {} twice", at.1, at.0);
         }
         let (groups, group_size) = match steps.values().next() {
             Some(first) => {
@@ -163,7 +163,7 @@ mod tests {
             let message = format!("{:#}", read(lines).unwrap_err());
             assert!(message.contains(expected), "{message}");
         };
-        check(&[], "has no rollouts");
+        check(&[], "has no lines");
         check(&[line(1, 0, 0)], "groups of 1");
         check(&[line(1, 0, 0), line(1, 0, 1), line(1, 0, 1)], "line 3: step 1 has sample 1 of group 0 twice");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0)], "step 2 has 1 rollouts, expected 1 groups of 2");

@@ -51,6 +51,19 @@ pub struct RunSettings {
 pub struct PromptSettings {
     /// Appended to the question in training (evaluation asks the bare question).
     pub instruction: String,
+    /// A chat template in place of the checkpoint's: a file, or empty.
+    #[serde(default)]
+    pub chat_template: String,
+    /// The date that templates print as today's, `YYYY-MM-DD`; a run whose prompts have one records the day it began.
+    #[serde(default)]
+    pub date: String,
+}
+
+impl PromptSettings {
+    /// The checkpoint's template and the clock's date.
+    fn with_instruction(instruction: &str) -> Self {
+        Self { instruction: instruction.to_owned(), chat_template: String::new(), date: String::new() }
+    }
 }
 
 /// What is sampled at each step.
@@ -112,7 +125,7 @@ impl RunSettings {
             example: "pi1".into(),
             algo: "grpo".into(),
             seed: 0,
-            prompt: PromptSettings { instruction: crate::data::example::PUBLISHED_INSTRUCTION.into() },
+            prompt: PromptSettings::with_instruction(crate::data::example::PUBLISHED_INSTRUCTION),
             rollout: RolloutSettings {
                 groups: 128,
                 group_size: 8,
@@ -139,7 +152,7 @@ impl RunSettings {
         Self {
             model: "tiny".into(),
             example: "tiny/addition/334+556".into(),
-            prompt: PromptSettings { instruction: String::new() },
+            prompt: PromptSettings::with_instruction(""),
             rollout: RolloutSettings { groups: 8, max_new: 80, ..published.rollout },
             optim: OptimSettings { lr: 1e-4, beta2: 0.95, weight_decay: 0.0, ..published.optim },
             train: TrainSettings { steps: 300, micro_batch_tokens: 4096, recompute: Recompute::None, ..published.train },

@@ -3,6 +3,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::data::Transfer;
 
 const COMMIT: &str = "0123456789012345678901234567890123456789";
 
@@ -15,7 +16,7 @@ fn names_are_read_and_written() {
     };
     check("Qwen/Qwen2.5-Math-1.5B", "Qwen", "Qwen2.5-Math-1.5B", None);
     check("Qwen/Qwen2.5-Math-1.5B@main", "Qwen", "Qwen2.5-Math-1.5B", Some("main"));
-    for bad in ["", "tiny", "a/b/c", "/b", "a/", "a/b@", "../b", "a/..", "./b", "a b/c"] {
+    for bad in ["", "tiny", "a/b/c", "/b", "a/", "a/b@", "a/b@/x", "a/b@../x", "a/b@x//y", "../b", "a/..", "./b", "a b/c"] {
         let error = ModelName::parse(bad).unwrap_err().to_string();
         assert!(error.contains("--model OWNER/NAME"), "{error}");
     }
@@ -24,11 +25,14 @@ fn names_are_read_and_written() {
 #[test]
 fn offline_is_one_sentence_without_network() {
     let cache = tempfile::tempdir().unwrap();
-    let hub = Hub { endpoint: None, cache: Some(cache.path().into()), offline: true };
+    let hub = Hub { endpoint: None, cache: Some(cache.path().into()), offline: true, ..Hub::from_environment() };
     let nobody: OnTransfer = Arc::new(|_| {});
     let fetch = || hub.fetch(&ModelName::parse("some/model").unwrap(), &nobody);
     let error = fetch().unwrap_err().to_string();
-    assert!(error.contains("some/model is not in the hub's cache (config.json is missing)") && error.contains("--model DIR"), "{error}");
+    assert!(
+        error.contains("some/model is not complete in the hub's cache (config.json is missing)") && error.contains("--model DIR"),
+        "{error}"
+    );
 
     // What the cache has is enough; what it lacks is named.
     let repository = cache.path().join("models--some--model");
@@ -57,7 +61,12 @@ fn offline_is_one_sentence_without_network() {
 fn an_endpoint_that_nobody_answers_is_one_sentence() {
     let cache = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let hub = Hub { endpoint: Some(format!("http://127.0.0.1:{port}")), cache: Some(cache.path().into()), offline: false };
+    let hub = Hub {
+        endpoint: Some(format!("http://127.0.0.1:{port}")),
+        cache: Some(cache.path().into()),
+        offline: false,
+        ..Hub::from_environment()
+    };
     let nobody: OnTransfer = Arc::new(|_| {});
     let error = hub.fetch(&ModelName::parse("some/model@main").unwrap(), &nobody).unwrap_err().to_string();
     assert!(error.contains("cannot reach the hub for some/model@main") && !error.contains('\n'), "{error}");
@@ -100,7 +109,7 @@ fn serve_hub(files: &'static [(&'static str, &'static str)]) -> (String, Arc<Mut
 fn a_model_is_downloaded_once() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, asked) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
-    let hub = |offline| Hub { endpoint: Some(endpoint.clone()), cache: Some(cache.path().into()), offline };
+    let hub = |offline| Hub { endpoint: Some(endpoint.clone()), cache: Some(cache.path().into()), offline, ..Hub::from_environment() };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&seen);
     let on_transfer: OnTransfer = Arc::new(move |transfer| listener.lock().unwrap().push(transfer.clone()));
@@ -130,7 +139,7 @@ fn a_model_is_downloaded_once() {
 fn what_the_hub_lacks_is_named() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, _) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("pytorch_model.bin", "weights")]);
-    let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false };
+    let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_environment() };
     let nobody: OnTransfer = Arc::new(|_| {});
     let error = hub.fetch(&ModelName::parse("some/model").unwrap(), &nobody).unwrap_err().to_string();
     assert!(error.contains("some/model on the hub has no model.safetensors"), "{error}");
