@@ -105,6 +105,7 @@ fn check(path: &'static str, fault: Fault, expected: &[&str]) {
     let error = complaint(&scene.offline());
     assert!(error.contains("some/model is not complete in the hub's cache"), "{error}");
     scene.server.works();
+    scene.patience = "20";
     let mended = answer(&scene.online());
     assert_eq!(mended, answer(&scene.offline()));
     assert!(!mended.trim().is_empty());
@@ -274,7 +275,7 @@ fn the_token_goes_to_the_hub_alone_and_into_no_log() {
 #[test]
 fn two_processes_at_once_both_get_it_and_it_comes_once() {
     let scene = Scene::new();
-    scene.server.fails("/contents/model.safetensors", Fault::Slow(Duration::from_millis(1500)));
+    scene.server.fails("/contents/model.safetensors", Fault::Slow(Duration::from_secs(3)));
     let children: Vec<Child> = (0..2).map(|_| scene.command("some/model").spawn().unwrap()).collect();
     let outputs: Vec<Output> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
     assert_eq!(answer(&outputs[0]), answer(&outputs[1]));
