@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::usage;
 use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
+use crate::model::export::Format;
 use crate::model::folder::WeightDtype;
 use crate::model::{Decoder, ModelConfig, initial};
 use crate::text::FILE_NAMES;
@@ -45,7 +46,7 @@ pub fn run(args: InitArgs) -> Result<()> {
         write_folder(&args.out, |path| embedded::FILES.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes)))?;
     } else {
         let model = random(&args)?;
-        write_folder(&args.out, |path| model.write(path, dtype(args.dtype)))?;
+        write_folder(&args.out, |path| model.write(path, Format::of(dtype(args.dtype))))?;
         eprintln!("{} parameters, random", model.decoder.config.parameters());
     }
     eprintln!("wrote {}", args.out.display());

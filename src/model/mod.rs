@@ -6,6 +6,7 @@
 pub mod block;
 pub mod config;
 pub mod decoder;
+pub mod export;
 pub mod folder;
 pub mod head;
 pub mod initial;
