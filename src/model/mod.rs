@@ -13,6 +13,7 @@ pub mod initial;
 pub mod names;
 pub mod packed;
 pub mod rotary;
+pub mod shapes;
 pub mod weights;
 
 pub use config::ModelConfig;
