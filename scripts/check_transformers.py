@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Compare `rlvr score` with transformers, token by token, in f32 on the CPU.
+"""Compare `rlvr score` with transformers (4 or 5), token by token, in f32 on the CPU.
 
-Loads an exported folder with `AutoModelForCausalLM` and `AutoTokenizer`, computes each completion
+Loads exported folders with `AutoModelForCausalLM` and `AutoTokenizer`, computes each completion
 token's log-probability and the entropy at its position (nats, temperature 1), one unpadded sequence
 at a time, and compares with what `rlvr score` wrote for the same lines:
 
-  rlvr score --model DIR --input pairs.jsonl > scores.jsonl
-  python scripts/check_transformers.py --model DIR --input pairs.jsonl --scores scores.jsonl
+  rlvr score --model DIR --input pairs.jsonl > DIR/scores.jsonl
+  python scripts/check_transformers.py --models DIR... --input pairs.jsonl
 
 A line of the input is `{"id", "prompt_ids", "completion_ids"}` or `{"id", "prompt", "completion"}`;
 text is tokenised without special tokens, prompt and completion apart. A line of the scores is
 `{"id", "logprobs", "entropies", "sum"}`.
 
-Prints one JSON line with the largest differences and where the worst one is. Exit code 0: all within
-the tolerance; 1: a larger difference, or a line that is missing, of another length, or not finite;
-2: wrong usage.
+Prints one JSON line a folder with the largest differences and where the worst one is. Exit code 0: all within
+the tolerance; 1: a larger difference, or a line that is missing, of another length, or not finite,
+or another version of transformers than was expected; 2: wrong usage.
 """
 
 import argparse
@@ -69,23 +69,11 @@ def score(model, prompt_ids: list, completion_ids: list) -> tuple[list, list]:
     return chosen_t.tolist(), entropies_t.tolist()
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True, help="the exported folder")
-    parser.add_argument("--input", type=Path, required=True, help="what `rlvr score` read")
-    parser.add_argument("--scores", type=Path, required=True, help="what `rlvr score` wrote")
-    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, in nats (default: 1e-4)")
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    for path in (args.model, args.input, args.scores):
-        if not path.exists():
-            parser.error(f"{path} does not exist")
-
-    transformers.logging.disable_progress_bar()
-    torch.set_num_threads(args.threads)
-    pairs, scores = read_lines(args.input), read_lines(args.scores)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
+def check(folder: Path, pairs: dict, tolerance: float) -> dict:
+    """What is to be said of one folder, which has the `scores.jsonl` of these pairs."""
+    scores = read_lines(folder / "scores.jsonl")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
 
     problems = [f"{key!r}: scored, but not in the input" for key in scores if key not in pairs]
     worst = {"logprobs": 0.0, "entropies": 0.0, "sum": 0.0}
@@ -116,15 +104,16 @@ def main() -> int:
                         worst_at = {"id": key, "position": position, "transformers": mine, "rlvr": other}
 
     for problem in problems:
-        print(problem, file=sys.stderr)
+        print(f"{folder}: {problem}", file=sys.stderr)
     # A sum gathers the error of each of its tokens, so it is shown and not held to the tolerance.
-    within = tokens > 0 and max(worst["logprobs"], worst["entropies"]) <= args.tolerance
-    line = {
+    within = tokens > 0 and max(worst["logprobs"], worst["entropies"]) <= tolerance
+    return {
         "ok": within and not problems,
+        "model": folder.name,
         "max_logprob_difference": worst["logprobs"],
         "max_entropy_difference": worst["entropies"],
         "max_sum_difference": worst["sum"],
-        "tolerance": args.tolerance,
+        "tolerance": tolerance,
         "worst": worst_at,
         "sequences": len(pairs),
         "tokens": tokens,
@@ -132,8 +121,29 @@ def main() -> int:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    print(json.dumps(line))
-    return 0 if line["ok"] else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="exported folders, each with what `rlvr score` wrote in scores.jsonl")
+    parser.add_argument("--input", type=Path, required=True, help="what `rlvr score` read")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, in nats (default: 1e-4)")
+    parser.add_argument("--expect", default="", help="how the version of transformers must begin")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    for path in (*(folder / "scores.jsonl" for folder in args.models), args.input):
+        if not path.exists():
+            parser.error(f"{path} does not exist")
+    if not transformers.__version__.startswith(args.expect):
+        sys.exit(f"found transformers {transformers.__version__}, expected {args.expect}*")
+
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(args.threads)
+    pairs = read_lines(args.input)
+    lines = [check(folder, pairs, args.tolerance) for folder in args.models]
+    for line in lines:
+        print(json.dumps(line))
+    return 0 if all(line["ok"] for line in lines) else 1
 
 
 if __name__ == "__main__":

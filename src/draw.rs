@@ -54,6 +54,13 @@ impl Stream {
         Self { key: key(seed, purpose), index, block: 0, words: [0; 4], used: 4 }
     }
 
+    /// The same stream, `words` words (of 32 bits) from its beginning: any part of it can be drawn on its own.
+    pub fn at(self, words: u64) -> Self {
+        let mut stream = Self { block: words / 4, used: self.words.len(), ..self };
+        (0..words % 4).for_each(|_| _ = stream.next_u32());
+        stream
+    }
+
     /// The next 32 uniform bits.
     pub fn next_u32(&mut self) -> u32 {
         if self.used == self.words.len() {
@@ -189,6 +196,16 @@ mod tests {
         };
         assert_eq!(words(7, 1), words(7, 1));
         assert!(words(7, 1).iter().all(|word| !words(7, 2).contains(word) && !words(8, 1).contains(word)));
+    }
+
+    #[test]
+    fn a_stream_can_be_entered_anywhere() {
+        let mut whole = Stream::new(7, Purpose::Initial, 3);
+        let words: Vec<u32> = (0..23).map(|_| whole.next_u32()).collect();
+        for start in [0, 1, 3, 4, 5, 8, 17] {
+            let mut part = Stream::new(7, Purpose::Initial, 3).at(start as u64);
+            assert!(words[start..].iter().all(|word| *word == part.next_u32()), "from word {start}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use rlvr::kernels::head::RowScores;
 use rlvr::model::decoder::Recompute;
 use rlvr::model::folder::{self, WeightDtype};
 use rlvr::model::head::TokenGradients;
-use rlvr::model::{Decoder, ModelConfig, Packed, Weights, initial};
+use rlvr::model::{Decoder, ModelConfig, Packed, Weights, export, initial};
 
 const LLAMA3: &str = r#""rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 16}"#;
@@ -42,8 +42,14 @@ fn decoder(text: &str) -> Result<Decoder> {
     Decoder::new(config, weights)
 }
 
+fn bytes(weights: &Weights, config: &ModelConfig) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    export::to_writer(&mut bytes, weights, config, WeightDtype::F32)?;
+    Ok(bytes)
+}
+
 fn tensors(decoder: &Decoder) -> Result<HashMap<String, Tensor>> {
-    let bytes = folder::to_bytes(&decoder.weights, &decoder.config, WeightDtype::F32)?;
+    let bytes = self::bytes(&decoder.weights, &decoder.config)?;
     Ok(candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)?)
 }
 
@@ -207,10 +213,10 @@ fn decoding_from_the_cache_gives_the_packed_bits() -> Result<()> {
 fn weights_written_and_read_again_are_the_same() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let decoder = decoder(&config("qwen2", false, r#""rope_theta": 10000.0"#))?;
-    let bytes = folder::to_bytes(&decoder.weights, &decoder.config, WeightDtype::F32)?;
+    let bytes = self::bytes(&decoder.weights, &decoder.config)?;
     std::fs::write(folder.path().join("model.safetensors"), &bytes)?;
     let again = folder::load(folder.path(), &decoder.config)?;
-    assert_eq!(folder::to_bytes(&again, &decoder.config, WeightDtype::F32)?, bytes);
+    assert_eq!(self::bytes(&again, &decoder.config)?, bytes);
 
     std::fs::write(folder.path().join("model.safetensors"), &bytes[..bytes.len() - 5])?;
     let message = folder::load(folder.path(), &decoder.config).unwrap_err().to_string();

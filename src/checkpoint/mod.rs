@@ -1,11 +1,13 @@
 //! Models and runs on disk: folders in Hugging Face layout that other programs load as they are, and the state that a run resumes from.
 //! Everything is written beside its place and renamed, so that a folder that is there is whole.
 
+pub mod disk;
 pub mod model;
 pub mod state;
 
 pub use model::Model;
 
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -21,14 +23,19 @@ pub fn ensure_free(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fills a new folder beside `folder` by `write`, then puts it in its place. An existing folder of that name is replaced.
+/// Fills a new folder beside `folder` by `write`, then puts it in its place. An existing folder of that name is replaced; when something goes
+/// wrong it stays as it was, and nothing is left beside it.
 pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let beside = folder.with_added_extension("partial");
     if beside.exists() {
         std::fs::remove_dir_all(&beside).with_context(|| format!("cannot remove {}", beside.display()))?;
     }
     std::fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
-    write(&beside)?;
+    if let Err(error) = write(&beside) {
+        // The error that is told is the first one.
+        let _ = std::fs::remove_dir_all(&beside);
+        return Err(error.context(format!("{} was not written", folder.display())));
+    }
     if folder.exists() {
         std::fs::remove_dir_all(folder).with_context(|| format!("cannot replace {}", folder.display()))?;
     }
@@ -37,12 +44,45 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
 
 /// Writes a file beside its place, flushes it, and renames it.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    stream_file(path, |out| Ok(out.write_all(bytes)?))
+}
+
+/// As `write_file`, piece by piece. A file that could not be written whole is not left behind.
+pub fn stream_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let beside = path.with_added_extension("partial");
-    let write = || -> std::io::Result<()> {
-        let mut file = std::fs::File::create(&beside)?;
-        std::io::Write::write_all(&mut file, bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
+    let whole = || -> Result<()> {
+        let mut out = BufWriter::new(std::fs::File::create(&beside)?);
+        write(&mut out)?;
+        out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(std::fs::rename(&beside, path)?)
     };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    whole().map_err(|error| {
+        let _ = std::fs::remove_file(&beside);
+        let full = error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
+        let advice = if full { "; free some space, or choose a folder on another disk" } else { "" };
+        error.context(format!("cannot write {}{advice}", path.display()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_leaves_nothing_behind_and_the_old_in_place() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, file) = (root.path().join("checkpoint"), root.path().join("file"));
+        write_folder(&folder, |path| write_file(&path.join("a"), b"old")).unwrap();
+        write_file(&file, b"old").unwrap();
+        let fail = |out: &mut dyn Write| {
+            out.write_all(&[0; 100_000])?;
+            Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into())
+        };
+        let message = format!("{:#}", write_folder(&folder, |path| stream_file(&path.join("a"), fail)).unwrap_err());
+        assert!(message.contains("checkpoint was not written: cannot write") && message.contains("free some space"), "{message}");
+        stream_file(&file, fail).unwrap_err();
+        assert_eq!(std::fs::read(folder.join("a")).unwrap(), b"old");
+        assert_eq!(std::fs::read(&file).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 2);
+    }
 }

@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::write_file;
-use crate::model::config::end_tokens;
-use crate::model::folder::{self, WeightDtype};
-use crate::model::{Decoder, ModelConfig};
+use super::{stream_file, write_file};
+use crate::model::config::{RopeScaling, end_tokens};
+use crate::model::export::{self, Format, Values};
+use crate::model::{Decoder, ModelConfig, folder};
 use crate::text::{ChatSettings, FILE_NAMES, Message, Text, TextFiles};
 
 /// A loaded checkpoint.
@@ -37,13 +37,7 @@ impl Model {
         let config = path.join("config.json");
         let config = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
         let config = ModelConfig::parse(&config).with_context(|| format!("cannot use {}", path.join("config.json").display()))?;
-        let mut companions = Vec::new();
-        for file in FILE_NAMES.into_iter().chain(["generation_config.json"]) {
-            let path = path.join(file);
-            if path.exists() {
-                companions.push((file.to_owned(), std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?));
-            }
-        }
+        let mut companions = companions(path)?;
         let text = Text::from_folder(path)?.with_chat(chat).with_context(|| format!("cannot use the tokenizer in {}", path.display()))?;
         take_template(&mut companions, chat);
         check_vocabulary(&text, &config)?;
@@ -72,47 +66,118 @@ impl Model {
 
     /// A checkpoint made here: a decoder with the files that stand beside its weights.
     pub fn from_parts(name: &str, decoder: Decoder, companions: Vec<(String, Vec<u8>)>) -> Result<Self> {
-        let find = |name: &str| companions.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.as_slice());
-        let text = Text::from_files(TextFiles {
-            tokenizer: find("tokenizer.json").context("no tokenizer.json")?,
-            tokenizer_config: find("tokenizer_config.json"),
-            chat_template: find("chat_template.jinja"),
-        })?;
+        let text = read_text(&companions)?;
         Self::assemble(name, decoder, text, companions)
     }
 
     fn assemble(name: &str, decoder: Decoder, text: Text, companions: Vec<(String, Vec<u8>)>) -> Result<Self> {
-        let generation = companions.iter().find(|(file, _)| file == "generation_config.json");
-        let generation: Option<Value> =
-            generation.map(|(_, bytes)| serde_json::from_slice(bytes)).transpose().context("generation_config.json is not JSON")?;
-        let mut ends = end_tokens("generation_config.json", generation.as_ref().and_then(|config| config.get("eos_token_id")))?;
-        if ends.is_empty() {
-            ends = decoder.config.end_tokens.clone();
-        }
-        let rows = decoder.config.vocabulary;
-        ensure!(
-            ends.is_empty() || ends.iter().any(|id| (*id as usize) < rows),
-            "eos_token_id {ends:?} in generation_config.json or config.json is beyond the vocabulary of {rows}: no response would end"
-        );
-        ends.extend(turn_end(&text)?.filter(|id| !ends.contains(id)));
-        ensure!(!ends.is_empty(), "no end token: give eos_token_id in generation_config.json or config.json");
-        Ok(Self { name: name.to_owned(), decoder, text, end_tokens: ends, companions })
+        let end_tokens = ends(&decoder.config, &text, &companions)?;
+        Ok(Self { name: name.to_owned(), decoder, text, end_tokens, companions })
     }
 
-    /// Writes the checkpoint into an existing folder, its weights in `dtype`.
-    pub fn write(&self, folder: &Path, dtype: WeightDtype) -> Result<()> {
-        let mut config = self.decoder.config.source.clone();
-        // Either spelling is read, so neither may stay as it was.
-        let spelled: Vec<&str> = ["dtype", "torch_dtype"].into_iter().filter(|key| config.contains_key(*key)).collect();
-        for key in if spelled.is_empty() { &["torch_dtype"][..] } else { &spelled } {
-            config.insert((*key).to_owned(), dtype.torch_name().into());
-        }
-        write_file(&folder.join("config.json"), serde_json::to_string_pretty(&config)?.as_bytes())?;
-        for (name, bytes) in &self.companions {
-            write_file(&folder.join(name), bytes)?;
-        }
-        write_file(&folder.join("model.safetensors"), &folder::to_bytes(&self.decoder.weights, &self.decoder.config, dtype)?)
+    /// Writes the checkpoint into an existing folder.
+    pub fn write(&self, folder: &Path, format: Format) -> Result<()> {
+        write_parts(folder, &self.decoder.config, &self.companions, format, &export::values_of(&self.decoder.weights))
     }
+}
+
+/// Tokens that end a response.
+fn ends(config: &ModelConfig, text: &Text, companions: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
+    let generation = companions.iter().find(|(file, _)| file == "generation_config.json");
+    let generation: Option<Value> =
+        generation.map(|(_, bytes)| serde_json::from_slice(bytes)).transpose().context("generation_config.json is not JSON")?;
+    let mut ends = end_tokens("generation_config.json", generation.as_ref().and_then(|config| config.get("eos_token_id")))?;
+    if ends.is_empty() {
+        ends = config.end_tokens.clone();
+    }
+    let rows = config.vocabulary;
+    ensure!(
+        ends.is_empty() || ends.iter().any(|id| (*id as usize) < rows),
+        "eos_token_id {ends:?} in generation_config.json or config.json is beyond the vocabulary of {rows}: no response would end"
+    );
+    ends.extend(turn_end(text)?.filter(|id| !ends.contains(id)));
+    ensure!(!ends.is_empty(), "no end token: give eos_token_id in generation_config.json or config.json");
+    Ok(ends)
+}
+
+/// The files beside the weights that a folder has, as they are.
+pub fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut found = Vec::new();
+    for name in FILE_NAMES.into_iter().chain(["generation_config.json"]) {
+        let path = folder.join(name);
+        if path.exists() {
+            found.push((name.to_owned(), std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?));
+        }
+    }
+    Ok(found)
+}
+
+/// Checks that a configuration and the files beside it make a model, before there are weights.
+pub fn check(config: &ModelConfig, companions: &[(String, Vec<u8>)]) -> Result<()> {
+    let text = read_text(companions)?;
+    check_vocabulary(&text, config)?;
+    ends(config, &text, companions).map(|_| ())
+}
+
+fn read_text(companions: &[(String, Vec<u8>)]) -> Result<Text> {
+    let find = |name: &str| companions.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.as_slice());
+    Text::from_files(TextFiles {
+        tokenizer: find("tokenizer.json").context("no tokenizer.json")?,
+        tokenizer_config: find("tokenizer_config.json"),
+        chat_template: find("chat_template.jinja"),
+    })
+}
+
+/// Writes a checkpoint into an existing folder, its weights from wherever `values` has them.
+pub fn write_parts(folder: &Path, config: &ModelConfig, companions: &[(String, Vec<u8>)], format: Format, values: &Values) -> Result<()> {
+    write_file(&folder.join("config.json"), serde_json::to_string_pretty(&exported_config(config, format))?.as_bytes())?;
+    for (name, bytes) in companions {
+        let exported = if name == "tokenizer_config.json" { exported_tokenizer_config(bytes) } else { None };
+        write_file(&folder.join(name), exported.as_deref().unwrap_or(bytes))?;
+    }
+    let files = export::files(config, format)?;
+    for file in &files {
+        stream_file(&folder.join(&file.name), |out| file.write(out, values))?;
+    }
+    export::index(&files)?.map_or(Ok(()), |index| write_file(&folder.join("model.safetensors.index.json"), &index))
+}
+
+/// The configuration as it was read, so that transformers 4 and 5 read the same numbers from it.
+///
+/// transformers 5 writes `dtype` and `rope_parameters` and takes the older `torch_dtype`, `rope_theta` and `rope_scaling` as well, alone or
+/// beside them; transformers 4 (4.57) passes over `rope_parameters` and computes with its default theta and without scaling, silently, and
+/// before 4.56 it passes over `dtype`. So the older spelling goes beside the newer one, and stays alone where the source had it alone.
+fn exported_config(config: &ModelConfig, format: Format) -> Map<String, Value> {
+    let mut fields = config.source.clone();
+    let dtype = Value::from(format.dtype.torch_name());
+    if fields.contains_key("dtype") {
+        fields.insert("dtype".to_owned(), dtype.clone());
+    }
+    fields.insert("torch_dtype".to_owned(), dtype);
+    if let Some(Value::Object(parameters)) = config.source.get("rope_parameters") {
+        let mut scaling = parameters.clone();
+        scaling.remove("rope_theta");
+        let scaling = if config.rope_scaling == RopeScaling::None { Value::Null } else { Value::Object(scaling) };
+        fields.insert("rope_theta".to_owned(), config.rope_theta.into());
+        fields.insert("rope_scaling".to_owned(), scaling);
+    }
+    fields
+}
+
+/// `tokenizer_config.json` in the words that transformers 4 and 5 share, where the source has others: transformers 5 saves a tokenizer that is
+/// nothing but its `tokenizer.json` as `TokenizersBackend`, with a list of `extra_special_tokens`; transformers 4 knows neither, and
+/// transformers 5 takes the older names as well.
+fn exported_tokenizer_config(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut fields: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
+    let newer_class = fields.get("tokenizer_class").is_some_and(|class| class == "TokenizersBackend");
+    let newer_list = fields.get("extra_special_tokens").is_some_and(Value::is_array);
+    if newer_class {
+        fields.insert("tokenizer_class".to_owned(), "PreTrainedTokenizerFast".into());
+    }
+    if newer_list && let Some(tokens) = fields.remove("extra_special_tokens") {
+        fields.insert("additional_special_tokens".to_owned(), tokens);
+    }
+    if newer_class || newer_list { serde_json::to_vec_pretty(&fields).ok() } else { None }
 }
 
 /// The special token that the chat template puts after an assistant's turn: a model that was taught turns ends with it, whatever its

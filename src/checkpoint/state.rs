@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::write_file;
+use super::{stream_file, write_file};
 use crate::kernels;
 use crate::model::folder::{self, WeightDtype};
-use crate::model::{ModelConfig, Weights};
+use crate::model::{ModelConfig, Weights, export};
 use crate::optim::AdamW;
 
 /// Where the run was.
@@ -24,7 +24,8 @@ pub struct Progress {
 
 /// Writes the state into an existing folder; `weights` where the export beside it does not hold them to the bit.
 pub fn save(folder: &Path, progress: &Progress, optimizer: &AdamW, weights: Option<&Weights>, config: &ModelConfig) -> Result<()> {
-    let file = |name: &str, tensors: &Weights| write_file(&folder.join(name), &folder::to_bytes(tensors, config, WeightDtype::F32)?);
+    let file =
+        |name: &str, tensors: &Weights| stream_file(&folder.join(name), |out| export::to_writer(out, tensors, config, WeightDtype::F32));
     file("first_moments.safetensors", &optimizer.first)?;
     file("second_moments.safetensors", &optimizer.second)?;
     weights.map(|weights| file("weights.safetensors", weights)).transpose()?;

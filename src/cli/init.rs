@@ -1,22 +1,26 @@
 //! `rlvr init`
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
 use super::usage;
-use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
+use crate::checkpoint::disk::{ensure_room, gigabytes};
+use crate::checkpoint::model::{check, companions, write_parts};
+use crate::checkpoint::{ensure_free, write_file, write_folder};
+use crate::model::export::{self, Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
-use crate::model::{Decoder, ModelConfig, initial};
-use crate::text::FILE_NAMES;
+use crate::model::{ModelConfig, initial, shapes};
 use crate::tiny::embedded;
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// tiny: the embedded base as a folder; or a folder whose configuration and tokenizer a model with random weights is to have
-    #[arg(long)]
+    /// tiny: the embedded base as a folder. For random weights: qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct,
+    /// deepseek-r1-distill-qwen-1.5b, or a folder with a config.json
+    #[arg(long, value_name = "NAME|DIR")]
     like: String,
     /// The new folder
     #[arg(long, value_name = "DIR")]
@@ -24,12 +28,18 @@ pub struct InitArgs {
     /// Change a field of config.json, such as num_hidden_layers=2 (random weights only)
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     sets: Vec<String>,
+    /// The folder whose tokenizer the model is to have (default: that of --like, or the embedded one)
+    #[arg(long, value_name = "DIR")]
+    tokenizer: Option<PathBuf>,
     /// Seed of the random weights
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// dtype of the random weights
     #[arg(long, value_enum, default_value = "bf16")]
     dtype: DtypeArg,
+    /// Most bytes of weights in one file
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_SHARD_BYTES, value_parser = clap::value_parser!(u64).range(1..))]
+    max_shard_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -39,44 +49,76 @@ enum DtypeArg {
     F16,
 }
 
+/// A model to be: all but its weights.
+struct Blank {
+    config: ModelConfig,
+    /// Tokenizer and end tokens.
+    companions: Vec<(String, Vec<u8>)>,
+    /// Standard deviation of the weights.
+    scale: f32,
+}
+
 pub fn run(args: InitArgs) -> Result<()> {
-    usage(check(&args))?;
+    usage(ensure_free(&args.out))?;
     if args.like == embedded::NAME {
+        let plain = args.sets.is_empty() && args.tokenizer.is_none();
+        usage(plain.then_some(()).context("the embedded base is written as it is; --set and --tokenizer go with random weights"))?;
         write_folder(&args.out, |path| embedded::FILES.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes)))?;
-    } else {
-        let model = random(&args)?;
-        write_folder(&args.out, |path| model.write(path, dtype(args.dtype)))?;
-        eprintln!("{} parameters, random", model.decoder.config.parameters());
+        eprintln!("wrote {}", args.out.display());
+        return Ok(());
     }
-    eprintln!("wrote {}", args.out.display());
+    let (began, format) = (Instant::now(), Format { dtype: dtype(args.dtype), max_shard_bytes: args.max_shard_bytes });
+    let Blank { config, companions, scale } = usage(blank(&args))?;
+    let files = export::files(&config, format)?;
+    let bytes: u64 = files.iter().map(export::WeightFile::tensor_bytes).sum();
+    usage(ensure_room(&args.out, bytes + companions.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()))?;
+    let values = initial::values(&config, args.seed, scale)?;
+    write_folder(&args.out, |path| write_parts(path, &config, &companions, format, &values))?;
+    let (parameters, seconds) = (config.parameters(), began.elapsed().as_secs_f64());
+    let files = if files.len() == 1 { "one file".to_owned() } else { format!("{} files", files.len()) };
+    eprintln!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), gigabytes(bytes));
     Ok(())
 }
 
-fn check(args: &InitArgs) -> Result<()> {
-    ensure_free(&args.out)?;
-    let known = args.like == embedded::NAME || Path::new(&args.like).is_dir();
-    ensure!(known, "--like {}: give tiny, or a folder with config.json and tokenizer.json", args.like);
-    ensure!(args.like != embedded::NAME || args.sets.is_empty(), "the embedded base is written as it is; --set goes with random weights");
-    Ok(())
-}
-
-fn random(args: &InitArgs) -> Result<Model> {
+fn blank(args: &InitArgs) -> Result<Blank> {
     let folder = Path::new(&args.like);
-    let path = folder.join("config.json");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut fields: Map<String, Value> = serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))?;
+    let text = match shapes::by_name(&args.like) {
+        Some(shape) => shape.config.to_owned(),
+        None if folder.is_dir() => {
+            let path = folder.join("config.json");
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
+        }
+        None => {
+            bail!("--like {}: no such shape; known are {}, {}, and folders with a config.json", args.like, embedded::NAME, shapes::names())
+        }
+    };
+    let mut fields: Map<String, Value> =
+        serde_json::from_str(&text).with_context(|| format!("config.json of {} is not JSON", args.like))?;
     for set in &args.sets {
         let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is no setting; write it as FIELD=VALUE"))?;
         fields.insert(field.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())));
     }
-    let config = ModelConfig::parse(&serde_json::to_string(&fields)?)?;
     let scale = fields.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02) as f32;
-    let weights = initial::random(&config, args.seed, scale)?;
-    let mut companions = Vec::new();
-    for name in FILE_NAMES.into_iter().chain(["generation_config.json"]).filter(|name| folder.join(name).exists()) {
-        companions.push((name.to_owned(), std::fs::read(folder.join(name)).with_context(|| format!("cannot read {name}"))?));
+    let config = ModelConfig::parse(&serde_json::to_string(&fields)?)?;
+    let companions = tokenizer_files(args)?;
+    check(&config, &companions)?;
+    Ok(Blank { config, companions, scale })
+}
+
+/// The files beside the weights. A known shape has none of its own: the embedded tokenizer, whose ids every model of at least its size has,
+/// lets `score` and `sample` run.
+fn tokenizer_files(args: &InitArgs) -> Result<Vec<(String, Vec<u8>)>> {
+    let has_tokenizer = |folder: &Path| folder.join("tokenizer.json").exists();
+    if let Some(folder) = &args.tokenizer {
+        ensure!(has_tokenizer(folder), "--tokenizer {}: no tokenizer.json there", folder.display());
+        return companions(folder);
     }
-    Model::from_parts(&args.like, Decoder::new(config, weights)?, companions)
+    if has_tokenizer(Path::new(&args.like)) {
+        return companions(Path::new(&args.like));
+    }
+    eprintln!("{} comes without a tokenizer: the embedded model's goes along; --tokenizer DIR takes another", args.like);
+    let beside = embedded::FILES.iter().filter(|(name, _)| !matches!(*name, "config.json" | "model.safetensors"));
+    Ok(beside.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect())
 }
 
 fn dtype(arg: DtypeArg) -> WeightDtype {

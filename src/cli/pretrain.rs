@@ -16,6 +16,7 @@ use crate::data::Library;
 use crate::eval::{EvalSettings, Evaluator, sets};
 use crate::lanes::Lanes;
 use crate::metrics::table;
+use crate::model::export::Format;
 use crate::model::folder::WeightDtype;
 use crate::rollout::engine::EngineSettings;
 use crate::tiny::pretrain::{PretrainSettings, Pretraining};
@@ -58,7 +59,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     let elapsed_s = started.elapsed().as_secs_f64();
     let model = pretraining.into_model("the new base")?;
     write_folder(&args.out, |path| {
-        model.write(path, WeightDtype::Bf16)?;
+        model.write(path, Format::of(WeightDtype::Bf16))?;
         write_file(&path.join("pretrain.toml"), toml::to_string(&settings)?.as_bytes())?;
         let record = json!({"losses": losses, "elapsed_s": elapsed_s});
         write_file(&path.join("pretrain.json"), record.to_string().as_bytes())

@@ -54,11 +54,14 @@ pub struct TrainArgs {
     /// Write the gradient of the first update, unclipped, under Hugging Face's names
     #[arg(long, value_name = "FILE.safetensors")]
     dump_gradients: Option<PathBuf>,
+    /// dtype of the exported weights: f32, bf16 or f16 (default: the one that the policy computes with)
+    #[arg(long, value_name = "DTYPE")]
+    export_dtype: Option<String>,
     /// The run's folder; must not exist (default: a new one under runs/)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Continue the run in this folder from its last checkpoint
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "replay", "algo", "seed"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "replay", "algo", "seed", "export_dtype"])]
     resume: Option<PathBuf>,
     /// Check everything that can be checked without weights, print the settings, and stop
     #[arg(long)]
@@ -131,6 +134,7 @@ fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
     flags.extend(texts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::String(value.clone()?)))));
     flags.extend(args.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64))));
     layers.push(flags);
+    layers.extend(args.export_dtype.as_ref().map(|dtype| table("checkpoint", [("dtype", Value::String(dtype.clone()))])));
     layers.extend(args.steps.map(|steps| table("train", [("steps", Value::Integer(steps as i64))])));
     let chosen = |key: &str| layers.iter().rev().find_map(|layer| layer.get(key)?.as_str());
     let model = match (chosen("model"), chosen("example")) {

@@ -1,4 +1,5 @@
-//! Weights in and out of safetensors files in Hugging Face's layout: read tensor by tensor, checked against the configuration, converted to f32.
+//! Weights in, from safetensors files in Hugging Face's layout: read tensor by tensor, checked against the configuration, converted to f32.
+//! `super::export` is the way out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -7,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{Shape, Tensor};
+use half::f16;
 use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
 use rayon::prelude::*;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, TensorInfo, TensorView};
+use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::config::ModelConfig;
 use super::names::{Part, parts};
@@ -39,22 +40,6 @@ impl WeightDtype {
             Self::F16 => "float16",
         }
     }
-
-    fn safetensors(self) -> Dtype {
-        match self {
-            Self::F32 => Dtype::F32,
-            Self::Bf16 => Dtype::BF16,
-            Self::F16 => Dtype::F16,
-        }
-    }
-
-    fn encode(self, values: &[f32]) -> Vec<u8> {
-        match self {
-            Self::F32 => values.iter().flat_map(|x| x.to_le_bytes()).collect(),
-            Self::Bf16 => values.iter().flat_map(|x| bf16::from_f32(*x).to_le_bytes()).collect(),
-            Self::F16 => values.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect(),
-        }
-    }
 }
 
 /// Reads the weights of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
@@ -78,24 +63,6 @@ pub fn from_bytes(bytes: &'static [u8], config: &ModelConfig) -> Result<Weights>
     let mut store = Store::default();
     store.add(Place::Memory(bytes))?;
     store.weights(config)
-}
-
-/// Writes the weights under Hugging Face's names as one safetensors file's bytes, tied weights once.
-pub fn to_bytes(weights: &Weights, config: &ModelConfig, dtype: WeightDtype) -> Result<Vec<u8>> {
-    let mut tensors = Vec::new();
-    for (name, tensor) in weights.entries() {
-        let width = tensor.dims()[tensor.rank() - 1];
-        for part in parts(config, &name) {
-            let values = kernels::read([tensor], |[values]| part.extract(values, width))?;
-            tensors.push((part.name, part.shape, dtype.encode(&values)));
-        }
-    }
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(dtype.safetensors(), shape.clone(), bytes);
-        view.map(|view| (name.as_str(), view)).map_err(|error| anyhow::anyhow!("cannot write {name}: {error}"))
-    });
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize(views.collect::<Result<Vec<_>>>()?, Some(metadata)).context("cannot write the weights")
 }
 
 fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -6,12 +6,14 @@
 pub mod block;
 pub mod config;
 pub mod decoder;
+pub mod export;
 pub mod folder;
 pub mod head;
 pub mod initial;
 pub mod names;
 pub mod packed;
 pub mod rotary;
+pub mod shapes;
 pub mod weights;
 
 pub use config::ModelConfig;

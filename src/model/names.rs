@@ -63,7 +63,7 @@ pub fn parts(config: &ModelConfig, name: &str) -> Vec<Part> {
 impl Part {
     /// Copies rows of the checkpoint's tensor, from row `first` on, into our tensor of `width` columns.
     pub fn place(&self, first: usize, values: &[f32], ours: &mut [f32], width: usize) {
-        let columns = self.shape[self.shape.len() - 1];
+        let (_, columns) = self.rows_and_columns();
         let start = self.columns.start;
         if self.transposed {
             return layout::put_transposed(values, columns, ours, Columns { width, start: start + first });
@@ -73,19 +73,21 @@ impl Part {
         }
     }
 
-    /// The part's values in the checkpoint's layout, from our tensor of `width` columns.
-    pub fn extract(&self, ours: &[f32], width: usize) -> Vec<f32> {
-        let mut values = vec![0.0; self.shape.iter().product()];
-        self.pairs(width).for_each(|(theirs, at)| values[theirs] = ours[at]);
-        values
+    /// Fills `target` with rows of the checkpoint's tensor, from row `first` on, out of our tensor of `width` columns.
+    pub fn take(&self, first: usize, ours: &[f32], width: usize, target: &mut [f32]) {
+        let (_, columns) = self.rows_and_columns();
+        let start = self.columns.start;
+        if self.transposed {
+            return layout::take_transposed(ours, Columns { width, start: start + first }, target, columns);
+        }
+        for (row, target) in target.chunks_exact_mut(columns).enumerate() {
+            target.copy_from_slice(&ours[(first + row) * width + start..][..columns]);
+        }
     }
 
-    /// Pairs of element numbers, (in the checkpoint's tensor, in ours).
-    fn pairs(&self, width: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
-        let Range { start, end } = self.columns.clone();
-        let elements: usize = self.shape.iter().product();
-        let (rows, transposed) = (elements / (end - start), self.transposed);
-        let theirs = move |row: usize, column: usize| if transposed { column * rows + row } else { row * (end - start) + column };
-        (0..rows).flat_map(move |row| (0..end - start).map(move |column| (theirs(row, column), row * width + start + column)))
+    /// The checkpoint's tensor as a matrix; a vector is one row.
+    pub fn rows_and_columns(&self) -> (usize, usize) {
+        let columns = self.shape[self.shape.len() - 1];
+        (self.shape.iter().product::<usize>() / columns, columns)
     }
 }

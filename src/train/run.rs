@@ -15,14 +15,14 @@ use super::settings::RunSettings;
 use super::story;
 use super::update::{Sample, UpdateReport, Updater, advantages};
 use crate::checkpoint::state::{self, Progress};
-use crate::checkpoint::{Model, write_file, write_folder};
+use crate::checkpoint::{Model, stream_file, write_file, write_folder};
 use crate::eval::{EvalSet, Evaluator};
 use crate::flow::{Finish, Prompt, Scored};
 use crate::lanes::Lanes;
 use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{Console, EventFile, StepLine};
 use crate::model::folder::WeightDtype;
-use crate::model::{Decoder, Weights};
+use crate::model::{Decoder, Weights, export};
 use crate::optim::AdamW;
 use crate::reward;
 use crate::rollout::Engine;
@@ -247,7 +247,7 @@ impl<'a> Run<'a> {
         for mini_batch in samples.chunks(samples.len() / updates) {
             let report = updater.gradient(mini_batch, &self.gradients)?;
             if let Some(path) = self.inputs.dump_gradients.take() {
-                write_file(&path, &crate::model::folder::to_bytes(&self.gradients[0], &updater.policy.config, WeightDtype::F32)?)?;
+                stream_file(&path, |out| export::to_writer(out, &self.gradients[0], &updater.policy.config, WeightDtype::F32))?;
             }
             reports.push(updater.apply(report, &self.gradients, &mut self.optimizer)?);
         }
@@ -301,7 +301,7 @@ impl<'a> Run<'a> {
         self.history.evaluations.push(evaluation);
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
             write_folder(&self.folder.best(), |path| {
-                self.inputs.model.write(path, WeightDtype::F32)?;
+                self.inputs.model.write(path, self.settings.checkpoint.format())?;
                 write_file(&path.join("step"), self.step.to_string().as_bytes())
             })?;
         }
@@ -311,10 +311,11 @@ impl<'a> Run<'a> {
     fn save(&mut self) -> Result<()> {
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
         let decoder = &self.inputs.model.decoder;
+        let masters = self.settings.checkpoint.rounds().then_some(&decoder.weights);
         write_folder(&self.folder.checkpoint(self.step), |path| {
-            self.inputs.model.write(path, WeightDtype::F32)?;
+            self.inputs.model.write(path, self.settings.checkpoint.format())?;
             std::fs::create_dir(path.join("state"))?;
-            state::save(&path.join("state"), &progress, &self.optimizer, None, &decoder.config)
+            state::save(&path.join("state"), &progress, &self.optimizer, masters, &decoder.config)
         })?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::eval::EvalSettings;
 use crate::model::decoder::Recompute;
+use crate::model::export::{Format, MAX_SHARD_BYTES};
+use crate::model::folder::WeightDtype;
 use crate::objective::LossSettings;
 use crate::optim::OptimSettings;
 use crate::reward::{self, RewardSettings};
@@ -114,6 +116,45 @@ pub struct CheckpointSettings {
     pub every: u64,
     /// Checkpoints that can be resumed; older ones keep their weights only.
     pub keep_last: usize,
+    /// The dtype of exported weights. Where it rounds, `state` keeps the weights as they are.
+    pub dtype: ExportDtype,
+    /// Most bytes of weights in one file; beyond, they are dealt to several.
+    pub max_shard_bytes: u64,
+}
+
+/// The dtype of exported weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportDtype {
+    /// The one that the policy computes with.
+    Auto,
+    /// 4 bytes.
+    F32,
+    /// 2 bytes, the range of f32.
+    Bf16,
+    /// 2 bytes, the precision of 11 bits.
+    F16,
+}
+
+/// What the policy computes with on the CPU, and what the optimizer's masters are.
+const COMPUTED: WeightDtype = WeightDtype::F32;
+
+impl CheckpointSettings {
+    /// How exported weights are written.
+    pub fn format(&self) -> Format {
+        let dtype = match self.dtype {
+            ExportDtype::Auto => COMPUTED,
+            ExportDtype::F32 => WeightDtype::F32,
+            ExportDtype::Bf16 => WeightDtype::Bf16,
+            ExportDtype::F16 => WeightDtype::F16,
+        };
+        Format { dtype, max_shard_bytes: self.max_shard_bytes }
+    }
+
+    /// Whether an export is not the weights to the bit.
+    pub fn rounds(&self) -> bool {
+        self.format().dtype != WeightDtype::F32
+    }
 }
 
 impl RunSettings {
@@ -142,7 +183,7 @@ impl RunSettings {
             optim: OptimSettings::default(),
             train: TrainSettings { steps: 2000, updates_per_rollout: 1, micro_batch_tokens: 16384, recompute: Recompute::Auto, lanes: 0 },
             eval: EvalSettings::default(),
-            checkpoint: CheckpointSettings { every: 20, keep_last: 2 },
+            checkpoint: CheckpointSettings { every: 20, keep_last: 2, dtype: ExportDtype::Auto, max_shard_bytes: MAX_SHARD_BYTES },
         }
     }
 
@@ -157,7 +198,7 @@ impl RunSettings {
             optim: OptimSettings { lr: 1e-4, beta2: 0.95, weight_decay: 0.0, ..published.optim },
             train: TrainSettings { steps: 300, micro_batch_tokens: 4096, recompute: Recompute::None, ..published.train },
             eval: EvalSettings { every: 15, benchmarks: "tiny".into(), max_new: 80, ..published.eval },
-            checkpoint: CheckpointSettings { every: 100, keep_last: 2 },
+            checkpoint: CheckpointSettings { every: 100, ..published.checkpoint },
             ..published
         }
     }
@@ -195,6 +236,7 @@ impl RunSettings {
             rollout.groups
         );
         ensure!(self.checkpoint.keep_last > 0, "checkpoint.keep_last must be at least 1, or the run could not be resumed");
+        ensure!(self.checkpoint.max_shard_bytes > 0, "checkpoint.max_shard_bytes must be at least 1");
         Ok(())
     }
 }

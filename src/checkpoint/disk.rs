@@ -1,0 +1,64 @@
+//! Room on disk, asked before anything large is written.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+/// Bytes that may still be written below `path`, which need not exist yet; `None` where the system does not say.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let absolute = std::path::absolute(path).ok()?;
+    let there = absolute.ancestors().find(|path| path.exists())?;
+    available(there)
+}
+
+#[cfg(unix)]
+fn available(path: &Path) -> Option<u64> {
+    let room = rustix::fs::statvfs(path).ok()?;
+    Some(room.f_bavail.saturating_mul(room.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn available(_: &Path) -> Option<u64> {
+    None
+}
+
+/// Refuses to begin what does not fit.
+///
+/// # Errors
+/// When fewer than `bytes` are free where `path` is to be.
+pub fn ensure_room(path: &Path, bytes: u64) -> Result<()> {
+    let Some(free) = free_bytes(path) else { return Ok(()) };
+    ensure!(
+        bytes <= free,
+        "{} would take {}, the disk has {} free: free some space, or choose a folder on another disk",
+        path.display(),
+        gigabytes(bytes),
+        gigabytes(free)
+    );
+    Ok(())
+}
+
+/// A size as people read it.
+pub fn gigabytes(bytes: u64) -> String {
+    match bytes {
+        0..10_000_000 => format!("{:.2} MB", bytes as f64 / 1e6),
+        10_000_000..1_000_000_000 => format!("{:.0} MB", bytes as f64 / 1e6),
+        _ => format!("{:.1} GB", bytes as f64 / 1e9),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_that_of_the_nearest_folder_that_exists() {
+        let root = tempfile::tempdir().unwrap();
+        let deep = root.path().join("not/yet/there");
+        ensure_room(&deep, 1).unwrap();
+        if free_bytes(&deep).is_some() {
+            let message = ensure_room(&deep, u64::MAX).unwrap_err().to_string();
+            assert!(message.contains("not/yet/there would take") && message.contains("free some space"), "{message}");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Weights out, as safetensors files in Hugging Face's layout: the header first, from shapes alone, then one piece of a tensor after the other,
+//! so that a model of any size is written with a few MiB beside it. Knows writers, not files: `crate::checkpoint` puts them in their place.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use anyhow::{Context, Result, bail};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde_json::{Value, json};
+
+use super::config::ModelConfig;
+use super::folder::WeightDtype;
+use super::names::{Part, parts};
+use super::weights::Weights;
+use crate::kernels;
+
+/// Largest file of weights where nothing else is asked for: 5 GB, as transformers 4 has it.
+pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
+
+/// Elements that one thread fills and encodes at once: they stay in the processor's cache.
+const CHUNK_ELEMENTS: usize = 1 << 18;
+/// Rows of a chunk are a multiple of this: a projection's rows are columns of ours, and a cache line holds 16.
+const CHUNK_ROWS: usize = 16;
+/// Chunks that are encoded side by side before they are written.
+const CHUNKS_AT_ONCE: usize = 16;
+
+/// How weights are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// The dtype of every tensor.
+    pub dtype: WeightDtype,
+    /// Most bytes of tensors in one file; a single larger tensor has a file of its own.
+    pub max_shard_bytes: u64,
+}
+
+impl Format {
+    /// A dtype, in files of the usual size.
+    pub fn of(dtype: WeightDtype) -> Self {
+        Self { dtype, max_shard_bytes: MAX_SHARD_BYTES }
+    }
+}
+
+/// Where values come from: fills `target` with whole rows of a tensor as the checkpoint has it, from row `first` on. It is told which of our
+/// tensors the part belongs to (its number in `Weights::shapes`), and asked from several threads at once.
+pub type Values<'a> = dyn Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + 'a;
+
+/// The values of weights in memory.
+pub fn values_of(weights: &Weights) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + '_ {
+    let entries = weights.entries();
+    move |number, part, first, target| {
+        let (_, tensor) = &entries[number];
+        let width = tensor.dims()[tensor.rank() - 1];
+        Ok(kernels::read([*tensor], |[ours]| part.take(first, ours, width, target))?)
+    }
+}
+
+/// One file of weights: its name, and what it is to hold.
+#[derive(Clone, Debug)]
+pub struct WeightFile {
+    /// `model.safetensors`, or the shard's name.
+    pub name: String,
+    dtype: WeightDtype,
+    /// In the order of the file, each with the number of our tensor that it belongs to.
+    tensors: Vec<(usize, Part)>,
+}
+
+/// The files that hold a model's weights, tied weights once. Tensors are dealt out as transformers does: in the model's order, to a new file
+/// when the next one would exceed the limit.
+pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
+    let shapes = Weights::shapes(config)?;
+    let tensors = shapes.iter().enumerate().flat_map(|(number, (name, _))| parts(config, name).into_iter().map(move |part| (number, part)));
+    let (mut shards, mut filled) = (vec![Vec::new()], 0);
+    for (number, part) in tensors {
+        let bytes = format.dtype.bytes(&part);
+        if filled > 0 && filled + bytes > format.max_shard_bytes {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += bytes;
+        if let Some(shard) = shards.last_mut() {
+            shard.push((number, part));
+        }
+    }
+    let count = shards.len();
+    let file = |(index, mut tensors): (usize, Vec<(usize, Part)>)| {
+        // The order of the safetensors crate: by alignment, which one dtype shares, then by name.
+        tensors.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
+        let name = if count == 1 { "model.safetensors".to_owned() } else { format!("model-{:05}-of-{count:05}.safetensors", index + 1) };
+        WeightFile { name, dtype: format.dtype, tensors }
+    };
+    Ok(shards.into_iter().enumerate().map(file).collect())
+}
+
+/// The bytes of `model.safetensors.index.json`, where there are several files.
+pub fn index(files: &[WeightFile]) -> Result<Option<Vec<u8>>> {
+    if files.len() < 2 {
+        return Ok(None);
+    }
+    let places = |file: &'_ WeightFile| file.tensors.iter().map(|(_, part)| (part.name.clone(), file.name.clone())).collect::<Vec<_>>();
+    let weight_map: BTreeMap<String, String> = files.iter().flat_map(places).collect();
+    let total_size: u64 = files.iter().map(WeightFile::tensor_bytes).sum();
+    let index: Value = json!({"metadata": {"total_size": total_size}, "weight_map": weight_map});
+    Ok(Some((serde_json::to_string_pretty(&index)? + "\n").into_bytes()))
+}
+
+/// Writes weights as one safetensors file, whatever its size.
+pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
+    let whole = Format { dtype, max_shard_bytes: u64::MAX };
+    files(config, whole)?.iter().try_for_each(|file| file.write(out, &values_of(weights)))
+}
+
+impl WeightFile {
+    /// Bytes of its tensors; the header comes on top.
+    pub fn tensor_bytes(&self) -> u64 {
+        self.tensors.iter().map(|(_, part)| self.dtype.bytes(part)).sum()
+    }
+
+    /// Writes the whole file: its header, then every tensor in pieces.
+    pub fn write(&self, out: &mut dyn Write, values: &Values) -> Result<()> {
+        let header = self.header()?;
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        let (size, mut bytes) = (self.dtype.size(), Vec::new());
+        for (number, part) in &self.tensors {
+            let (rows, columns) = part.rows_and_columns();
+            let chunk_rows = (CHUNK_ELEMENTS / columns / CHUNK_ROWS).max(1) * CHUNK_ROWS;
+            for first in (0..rows).step_by(chunk_rows * CHUNKS_AT_ONCE) {
+                bytes.resize((rows - first).min(chunk_rows * CHUNKS_AT_ONCE) * columns * size, 0);
+                bytes.par_chunks_mut(chunk_rows * columns * size).enumerate().try_for_each(|(chunk, bytes)| {
+                    let mut piece = vec![0.0; bytes.len() / size];
+                    values(*number, part, first + chunk * chunk_rows, &mut piece)?;
+                    self.dtype.encode(&piece, bytes).with_context(|| format!("tensor {}", part.name))
+                })?;
+                out.write_all(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The header as the safetensors crate writes it, padded so that tensors begin at a multiple of 8.
+    fn header(&self) -> Result<Vec<u8>> {
+        let mut end = 0;
+        let info = |(_, part): &(usize, Part)| {
+            let start = end;
+            end += self.dtype.bytes(part) as usize;
+            (part.name.clone(), TensorInfo { dtype: self.dtype.safetensors(), shape: part.shape.clone(), data_offsets: (start, end) })
+        };
+        let tensors = self.tensors.iter().map(info).collect();
+        let metadata = Metadata::new(Some([("format".to_owned(), "pt".to_owned())].into()), tensors)?;
+        let mut header = serde_json::to_vec(&metadata)?;
+        header.resize(header.len().next_multiple_of(8), b' ');
+        Ok(header)
+    }
+}
+
+impl WeightDtype {
+    /// Bytes of one value.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 | Self::F16 => 2,
+        }
+    }
+
+    fn bytes(self, part: &Part) -> u64 {
+        (part.shape.iter().product::<usize>() * self.size()) as u64
+    }
+
+    fn safetensors(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::Bf16 => Dtype::BF16,
+            Self::F16 => Dtype::F16,
+        }
+    }
+
+    /// Little-endian bytes, rounded to the nearest, ties to even. A number that the dtype cannot hold is an error, not an infinity.
+    fn encode(self, values: &[f32], bytes: &mut [u8]) -> Result<()> {
+        let halves = match self {
+            Self::F32 => {
+                bytes.chunks_exact_mut(4).zip(values).for_each(|(bytes, value)| bytes.copy_from_slice(&value.to_le_bytes()));
+                return Ok(());
+            }
+            Self::Bf16 => {
+                let mut halves = vec![bf16::ZERO; values.len()];
+                halves.convert_from_f32_slice(values);
+                halves.iter().map(|half| half.to_bits()).collect::<Vec<u16>>()
+            }
+            Self::F16 => {
+                let mut halves = vec![f16::ZERO; values.len()];
+                halves.convert_from_f32_slice(values);
+                halves.iter().map(|half| half.to_bits()).collect()
+            }
+        };
+        let infinity = if self == Self::Bf16 { bf16::INFINITY.to_bits() } else { f16::INFINITY.to_bits() };
+        if halves.iter().fold(false, |found, half| found | (half & 0x7fff == infinity)) {
+            let overflow = values.iter().zip(&halves).find(|(value, half)| value.is_finite() && *half & 0x7fff == infinity);
+            if let Some((value, _)) = overflow {
+                bail!("the value {value} is too large for {}; export in bf16 or f32", self.torch_name());
+            }
+        }
+        bytes.chunks_exact_mut(2).zip(&halves).for_each(|(bytes, half)| bytes.copy_from_slice(&half.to_le_bytes()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+    use crate::model::initial;
+
+    fn config(tied: bool) -> ModelConfig {
+        let text = format!(
+            r#"{{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "vocab_size": 61, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
+            "tie_word_embeddings": {tied}}}"#
+        );
+        ModelConfig::parse(&text).unwrap()
+    }
+
+    fn written(file: &WeightFile, weights: &Weights) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        file.write(&mut bytes, &values_of(weights)).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_streamed_file_is_the_one_that_the_safetensors_crate_writes() {
+        for tied in [true, false] {
+            let config = config(tied);
+            let weights = initial::random(&config, 1, 0.5).unwrap();
+            for dtype in [WeightDtype::F32, WeightDtype::Bf16, WeightDtype::F16] {
+                let files = files(&config, Format::of(dtype)).unwrap();
+                assert!(files.len() == 1 && index(&files).unwrap().is_none());
+                let bytes = written(&files[0], &weights);
+                let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+                assert_eq!(read.names().len(), if tied { 26 } else { 27 });
+                let views: Vec<(String, TensorView)> = read.tensors();
+                let metadata = [("format".to_owned(), "pt".to_owned())].into();
+                assert!(safetensors::serialize(views, Some(metadata)).unwrap() == bytes, "{dtype:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn shards_are_filled_to_the_limit_and_indexed() {
+        let (config, weights) = (config(false), Weights::zeros(&config(false)).unwrap());
+        let format = Format { dtype: WeightDtype::F32, max_shard_bytes: 20_000 };
+        let files = files(&config, format).unwrap();
+        assert!(files.len() > 3 && files.iter().all(|file| file.tensor_bytes() <= 20_000));
+        assert_eq!(files[0].name, format!("model-00001-of-{:05}.safetensors", files.len()));
+        let index: Value = serde_json::from_slice(&index(&files).unwrap().unwrap()).unwrap();
+        assert_eq!(index["metadata"]["total_size"].as_u64(), Some(4 * config.parameters() as u64));
+        let mut names = 0;
+        for file in &files {
+            let bytes = written(file, &weights);
+            for name in safetensors::SafeTensors::deserialize(&bytes).unwrap().names() {
+                assert_eq!(index["weight_map"][name], file.name);
+                names += 1;
+            }
+        }
+        assert_eq!(index["weight_map"].as_object().unwrap().len(), names);
+        // A tensor above the limit is not split.
+        let single = super::files(&config, Format { max_shard_bytes: 1, ..format }).unwrap();
+        assert!(single.len() == names && single.iter().all(|file| file.tensors.len() == 1));
+    }
+
+    #[test]
+    fn halves_are_rounded_to_even_and_never_overflow() {
+        let check = |dtype: WeightDtype, value: f32, expected: u16| {
+            let mut bytes = [0; 2];
+            dtype.encode(&[value], &mut bytes).unwrap();
+            assert_eq!(u16::from_le_bytes(bytes), expected, "{value} in {dtype:?}");
+        };
+        // Half way between two neighbours of bf16 (8 bits) and of f16 (11 bits): to the even one.
+        check(WeightDtype::Bf16, f32::from_bits(0x3f80_8000), 0x3f80);
+        check(WeightDtype::Bf16, f32::from_bits(0x3f81_8000), 0x3f82);
+        check(WeightDtype::Bf16, f32::from_bits(0x3f80_8001), 0x3f81);
+        check(WeightDtype::F16, 2049.0, 0x6800);
+        check(WeightDtype::F16, 2051.0, 0x6802);
+        check(WeightDtype::F16, 65504.0, 0x7bff);
+        let message = WeightDtype::F16.encode(&[1.0, 65520.0], &mut [0; 4]).unwrap_err().to_string();
+        assert!(message.contains("65520") && message.contains("float16"), "{message}");
+        assert!(WeightDtype::Bf16.encode(&[f32::MAX], &mut [0; 2]).is_err());
+    }
+}
