@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checkpoint folders as the program writes them, loaded in transformers 5 and in transformers 4: log-probabilities and entropies must be those
-# of `rlvr score`. A run's checkpoints, and random models of every kind that is exported, in one file and in shards.
-# What chat templates render is compared with transformers' own renderer.
-# Installs the pinned peers outside the checkout, once; transformers 4 lies over the same torch. Usage: scripts/check-export.sh
+# What is compared with transformers and PyTorch: the golden files made again; chat templates; and checkpoint folders as the program writes them,
+# loaded in transformers 5 and in transformers 4: log-probabilities and entropies must be those of `rlvr score`. A run's checkpoints, and random
+# models of every kind that is exported, in one file and in shards.
+# Installs the pinned peers outside the checkout, once; transformers 4 lies over the same torch. Usage: scripts/check-peers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr
@@ -48,6 +48,7 @@ cat >"$folder/pairs.jsonl" <<LINES
 {"id": "ids", "prompt_ids": [52, 25, 220], "completion_ids": [17, 18, 19, 20, 21, 22, 23, 24, 0]}
 {"id": "long", "prompt_ids": [5], "completion_ids": [$ids]}
 LINES
+HF_HUB_OFFLINE=1 "$venv/bin/python" scripts/golden/make.py --check
 cargo build --release --locked --quiet --example render_chat
 "$venv/bin/python" scripts/check_templates.py --renderer "$(dirname "$rlvr")/examples/render_chat"
 for model in "${models[@]}"; do
