@@ -89,9 +89,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         }
     };
     usage(settings.validate())?;
-    let chat = usage(chat(&settings.prompt, replay.is_none()))?;
     let problems = if replay.is_some() { Vec::new() } else { usage(examples(&settings, &library))? };
     let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
+    let chat = usage(chat(&settings.prompt, replay.is_none() || !sets.is_empty()))?;
     let root = args.out.clone().unwrap_or_else(|| free_folder(&settings));
     if resumed.is_none() {
         usage(ensure_free(&root))?;
@@ -198,7 +198,7 @@ fn reference(settings: &RunSettings, policy: &Model) -> Result<Option<Decoder>> 
     Ok(Some(reference))
 }
 
-/// The day on which a run begins is its day, however often it is resumed. Recorded rollouts need no template.
+/// The day on which a run begins is its day, however often it is resumed. Recorded rollouts need no template, unless sets are evaluated.
 fn chat(prompt: &PromptSettings, renders: bool) -> Result<ChatSettings> {
     let template = Some(Path::new(&prompt.chat_template)).filter(|path| !path.as_os_str().is_empty());
     let date = if prompt.date.is_empty() { text::today() } else { prompt.date.clone() };
