@@ -57,9 +57,9 @@ fn merge(base: &mut Table, layer: &Table, path: &str) -> Result<()> {
             }
             (slot, value) => {
                 let number = |value: &Value| matches!(value, Value::Integer(_) | Value::Float(_));
-                // TOML has dates; here they are text.
-                let date = slot.is_str() && value.is_datetime();
-                let same = slot.same_type(value) || date || (number(slot) && number(value));
+                // A date, or a label such as 890, is text where text is asked for; 0.50 would lose its spelling and has to be quoted.
+                let text = slot.is_str() && (value.is_datetime() || value.is_integer());
+                let same = slot.same_type(value) || text || (number(slot) && number(value));
                 ensure!(same, "{full} is {value}, which is {}; it must be {}", kind(value), kind(slot));
                 // 0.5 for a count would otherwise be refused without its name.
                 let whole = !matches!((&*slot, value), (Value::Integer(_), Value::Float(_)));
@@ -67,6 +67,7 @@ fn merge(base: &mut Table, layer: &Table, path: &str) -> Result<()> {
                 *slot = match (&*slot, value) {
                     (Value::Float(_), Value::Integer(whole)) => Value::Float(*whole as f64),
                     (Value::String(_), Value::Datetime(date)) => Value::String(date.to_string()),
+                    (Value::String(_), Value::Integer(number)) => Value::String(number.to_string()),
                     _ => value.clone(),
                 };
             }
@@ -115,6 +116,7 @@ mod tests {
     fn later_layers_win_and_types_are_kept() -> Result<()> {
         let found = resolved(&["inner.rate=1", "name=qwen", "inner.rate = 3e-4"])?;
         assert_eq!(found, Settings { name: "qwen".into(), inner: Inner { rate: 3e-4, count: 2 } });
+        assert_eq!(resolved(&["name=890"])?.name, "890");
         assert_eq!(resolved(&["name=2024-07-26"])?.name, "2024-07-26");
         Ok(())
     }
