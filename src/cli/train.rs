@@ -272,7 +272,7 @@ fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, s
     let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
     let examples = match (problems, replay) {
         (_, Some(replay)) => format!("{} of {}", counted(replay.len(), "recorded step"), settings.rollout.replay),
-        ([problem], _) => format!("1 example ({})", problem.id),
+        ([problem], _) => format!("1 example ({}: \"{}\", {})", problem.id, shortened(&problem.question), answer(settings, problem)),
         _ => format!("{} examples", problems.len()),
     };
     let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
@@ -289,6 +289,17 @@ fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, s
         counted(settings.train.steps as usize, "step"),
         counted(settings.train.updates_per_rollout, "update"),
     )
+}
+
+/// What the example's answer is taken to be.
+fn answer(settings: &RunSettings, problem: &Problem) -> String {
+    if settings.reward.label.is_empty() { problem.answer.clone() } else { format!("label {}", settings.reward.label) }
+}
+
+/// The beginning of a text, in one line.
+fn shortened(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= 60 { line } else { line.chars().take(57).chain("...".chars()).collect() }
 }
 
 /// `1 step`, `2 steps`.
