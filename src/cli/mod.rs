@@ -4,6 +4,7 @@ mod bench;
 mod eval;
 mod init;
 mod logging;
+mod plan;
 mod pretrain;
 mod sample;
 mod score;
@@ -33,6 +34,8 @@ pub struct Cli {
 enum Command {
     /// Train a model on one example (or a few), evaluating as it goes
     Train(train::TrainArgs),
+    /// What a run will need: memory, disk, tokens and time, before any weight is read
+    Plan(plan::PlanArgs),
     /// Evaluate a model on benchmarks
     Eval(eval::EvalArgs),
     /// Sample responses to prompts
@@ -43,7 +46,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Make an embedded base model from nothing
     Pretrain(pretrain::PretrainArgs),
-    /// Write a model folder: the embedded base, or random weights in the shape of another folder
+    /// Write a model folder: the embedded base, or random weights in a known shape or that of another folder
     Init(init::InitArgs),
     /// Measure rollouts, updates and whole steps on this machine
     Bench(bench::BenchArgs),
@@ -55,6 +58,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
         Command::Train(args) => train::run(args),
+        Command::Plan(args) => plan::run(args).map(done),
         Command::Eval(args) => eval::run(args).map(done),
         Command::Sample(args) => sample::run(args).map(done),
         Command::Score(args) => score::run(args).map(done),

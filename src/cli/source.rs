@@ -11,7 +11,8 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use crate::checkpoint::Model;
 use crate::data::hub::{Hub, ModelName};
 use crate::data::{Library, OnTransfer, Transfer};
-use crate::text::{ChatSettings, check_date};
+use crate::model::{ModelConfig, shapes};
+use crate::text::{ChatSettings, Text, check_date};
 use crate::tiny::embedded;
 
 #[derive(Debug, Args)]
@@ -87,6 +88,40 @@ pub fn load_with(name: &str, chat: &ChatSettings) -> Result<Model> {
         bail!("no model is called \"{name}\": give tiny, a folder that exists, or a hub name such as Qwen/Qwen2.5-Math-1.5B");
     };
     Model::from_folder_with(name, &Hub::from_environment().fetch(&hub_name, &transfers())?, chat)
+}
+
+/// A model without its weights.
+pub struct Shape {
+    pub config: ModelConfig,
+    /// Its tokenizer, where that is at hand.
+    pub text: Option<Text>,
+}
+
+/// What is known of a model before its weights are read, and without a download: the embedded one, a folder, one of the hub's that is in the
+/// cache, or a shape that is known by name. `None` for what has to be downloaded first.
+pub fn shape(name: &str, chat: &ChatSettings) -> Result<Option<Shape>> {
+    let path = Path::new(name);
+    if name == embedded::NAME {
+        let (config, text) = embedded::shape()?;
+        return Ok(Some(Shape { config, text: Some(text.with_chat(chat)?) }));
+    }
+    if path.exists() {
+        return shape_of(path, chat).map(Some);
+    }
+    let cached = ModelName::parse(name).ok().and_then(|name| Hub::from_environment().cached(&name, "config.json"));
+    if let Some(folder) = cached.as_deref().and_then(Path::parent) {
+        return shape_of(folder, chat).map(Some);
+    }
+    shapes::by_name(name).map(|shape| Ok(Shape { config: shape.read()?, text: None })).transpose()
+}
+
+fn shape_of(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
+    let path = folder.join("config.json");
+    let config = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let config = ModelConfig::parse(&config).with_context(|| format!("cannot use {}", path.display()))?;
+    let text = folder.join("tokenizer.json").exists().then(|| Text::from_folder(folder)?.with_chat(chat)).transpose();
+    let text = text.with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
+    Ok(Shape { config, text })
 }
 
 /// From this size on a file is worth a line where there is no terminal for a bar.

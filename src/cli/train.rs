@@ -72,31 +72,23 @@ pub struct TrainArgs {
     device: DeviceArgs,
 }
 
+/// A run that was checked as far as it can be without weights.
+pub struct Prepared {
+    pub settings: RunSettings,
+    pub replay: Option<Replay>,
+    pub resumed: Option<RunFolder>,
+    pub problems: Vec<Problem>,
+    pub sets: Vec<EvalSet>,
+    pub chat: ChatSettings,
+    pub root: PathBuf,
+}
+
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     tracing::debug!(device = args.device.device, "device");
-    let library = usage(args.data.library())?;
-    let (mut settings, replay, resumed) = match &args.resume {
-        Some(root) => {
-            let (folder, mut settings) = usage(RunFolder::open(root))?;
-            settings.train.steps = args.steps.unwrap_or(settings.train.steps);
-            usage(something_left(&folder, &settings))?;
-            let replay = usage(recording(&settings.rollout.replay))?;
-            (settings, replay, Some(folder))
-        }
-        None => {
-            let (settings, replay) = usage(settings(&args))?;
-            (settings, replay, None)
-        }
-    };
-    usage(settings.validate())?;
-    let problems = if replay.is_some() { Vec::new() } else { usage(examples(&settings, &library))? };
-    let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
-    let chat = usage(chat(&settings.prompt, replay.is_none() || !sets.is_empty()))?;
-    let root = args.out.clone().unwrap_or_else(|| free_folder(&settings));
-    if resumed.is_none() {
-        usage(ensure_free(&root))?;
-    }
-    eprintln!("{}", plan(&settings, &problems, replay.as_ref(), &sets));
+    let prepared = prepare(&args)?;
+    eprintln!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
+    super::plan::check(&prepared)?;
+    let Prepared { mut settings, replay, resumed, problems, sets, chat, root } = prepared;
     if args.dry_run {
         print!("{}", toml::to_string(&settings)?);
         return Ok(ExitCode::SUCCESS);
@@ -122,6 +114,33 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         Outcome::Done => Ok(ExitCode::SUCCESS),
         Outcome::Interrupted { signal } => Ok(ExitCode::from(128 + signal as u8)),
     }
+}
+
+/// Settings, examples and sets, and a folder that is free.
+pub fn prepare(args: &TrainArgs) -> Result<Prepared> {
+    let library = usage(args.data.library())?;
+    let (settings, replay, resumed) = match &args.resume {
+        Some(root) => {
+            let (folder, mut settings) = usage(RunFolder::open(root))?;
+            settings.train.steps = args.steps.unwrap_or(settings.train.steps);
+            usage(something_left(&folder, &settings))?;
+            let replay = usage(recording(&settings.rollout.replay))?;
+            (settings, replay, Some(folder))
+        }
+        None => {
+            let (settings, replay) = usage(settings(args))?;
+            (settings, replay, None)
+        }
+    };
+    usage(settings.validate())?;
+    let problems = if replay.is_some() { Vec::new() } else { usage(examples(&settings, &library))? };
+    let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
+    let chat = usage(chat(&settings.prompt, replay.is_none() || !sets.is_empty()))?;
+    let root = args.resume.clone().or_else(|| args.out.clone()).unwrap_or_else(|| free_folder(&settings));
+    if resumed.is_none() {
+        usage(ensure_free(&root))?;
+    }
+    Ok(Prepared { settings, replay, resumed, problems, sets, chat, root })
 }
 
 /// The defaults that fit the model (and the recording), then the file, `--set`, and the flags that have names of their own.
@@ -268,7 +287,7 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
 }
 
 /// What is about to happen, in words and in every unit that people count in.
-fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
+pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
     let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
     let examples = match (problems, replay) {
         (_, Some(replay)) => format!("{} of {}", counted(replay.len(), "recorded step"), settings.rollout.replay),

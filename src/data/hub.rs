@@ -131,6 +131,17 @@ impl Hub {
         found
     }
 
+    /// A file of a checkpoint where the cache has it; nothing is downloaded.
+    pub fn cached(&self, model: &ModelName, file: &str) -> Option<PathBuf> {
+        let repository = format!("models--{}--{}", model.owner, model.name);
+        let folder = self.client().ok()?.cache_dir().join(repository);
+        let revision = model.revision.as_deref().unwrap_or("main");
+        // A branch or tag names its commit in a file; a commit is its own name.
+        let commit =
+            std::fs::read_to_string(folder.join("refs").join(revision)).map_or_else(|_| revision.to_owned(), |text| text.trim().to_owned());
+        Some(folder.join("snapshots").join(commit).join(file)).filter(|path| path.exists())
+    }
+
     fn client(&self) -> Result<HFClient> {
         let mut builder = HFClient::builder();
         if let Some(endpoint) = &self.endpoint {

@@ -102,6 +102,11 @@ impl ModelConfig {
 }
 
 impl ModelConfig {
+    /// Parameters that a token is multiplied with: all but an embedding that is only looked up. A forward pass is 2 operations for each.
+    pub fn computed_parameters(&self) -> usize {
+        self.parameters() - if self.tied { 0 } else { self.vocabulary * self.hidden }
+    }
+
     /// Bytes of activations that a packed forward pass keeps for each token, in f32 (see `block::Kept`).
     pub fn activation_bytes(&self) -> usize {
         let attention = self.heads.row() + self.heads.query * (self.heads.width + 1);

@@ -8,6 +8,7 @@ use super::config::ModelConfig;
 use super::packed::Packed;
 use super::rotary::Rotary;
 use super::weights::{BlockWeights, Weights};
+use crate::kernels::attention::BLOCK;
 use crate::kernels::attention_cached::{self, LayerCache};
 use crate::kernels::{attention_packed, embedding, product, rms_norm};
 
@@ -48,6 +49,21 @@ enum Stored {
 pub struct Cache {
     layers: Vec<LayerCache>,
     blocks: usize,
+}
+
+/// Bytes for each token of the activations that a forward pass keeps, with those of a block that is run again where it keeps inputs only.
+pub fn kept_bytes(config: &ModelConfig, recompute: Recompute) -> usize {
+    match recompute {
+        Recompute::All => config.layers * config.hidden * size_of::<f32>() + config.activation_bytes() / config.layers,
+        Recompute::Auto | Recompute::None => config.activation_bytes(),
+    }
+}
+
+impl Cache {
+    /// Bytes of one block in all layers.
+    pub fn block_bytes(config: &ModelConfig) -> usize {
+        config.layers * 2 * config.heads.key_value * config.heads.width * BLOCK * size_of::<f32>()
+    }
 }
 
 impl Decoder {

@@ -37,6 +37,11 @@ pub struct Format {
     pub max_shard_bytes: u64,
 }
 
+/// Bytes that are encoded before they are written, with the values that they come from.
+pub fn buffer_bytes(dtype: WeightDtype) -> u64 {
+    (CHUNKS_AT_ONCE * CHUNK_ELEMENTS * dtype.size() + rayon::current_num_threads() * CHUNK_ELEMENTS * size_of::<f32>()) as u64
+}
+
 impl Format {
     /// A dtype, in files of the usual size.
     pub fn of(dtype: WeightDtype) -> Self {

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 
+use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::packed::Packed;
 use super::weights::Weights;
@@ -28,6 +29,16 @@ pub struct TokenGradients {
     pub d_logprobs: Vec<f32>,
     /// dL/dH
     pub d_entropies: Vec<f32>,
+}
+
+/// Response tokens whose logits are held at once.
+fn chunk_rows(config: &ModelConfig) -> usize {
+    (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512)
+}
+
+/// Bytes that the sweep over the head holds at once: a chunk's logits, its rows of the stream, normalised ones, and their gradients.
+pub fn sweep_bytes(config: &ModelConfig) -> usize {
+    chunk_rows(config) * (config.vocabulary + 4 * config.hidden) * size_of::<f32>()
 }
 
 impl Decoder {
@@ -83,7 +94,7 @@ impl Decoder {
     }
 
     fn chunks<'a>(&self, packed: &'a Packed) -> impl Iterator<Item = (&'a [u32], &'a [u32])> + use<'a> {
-        let size = (CHUNK_ELEMENTS / self.config.vocabulary).clamp(64, 512);
+        let size = chunk_rows(&self.config);
         packed.rows.chunks(size).zip(packed.targets.chunks(size))
     }
 }

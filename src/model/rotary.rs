@@ -16,6 +16,11 @@ pub struct Rotary {
 }
 
 impl Rotary {
+    /// Bytes of the tables.
+    pub fn bytes(config: &ModelConfig) -> u64 {
+        (config.window * config.heads.width * size_of::<f32>()) as u64
+    }
+
     /// Tables for the model's whole window.
     pub fn new(config: &ModelConfig) -> Result<Self> {
         let half = config.heads.width / 2;

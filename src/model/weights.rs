@@ -76,6 +76,11 @@ impl Weights {
         Self::build(config, |_, shape| Ok(kernels::tensor(vec![0.0; shape.elem_count()], shape)?))
     }
 
+    /// Bytes of one set, be it parameters, gradients or moments.
+    pub fn bytes(config: &ModelConfig) -> u64 {
+        (config.parameters() * size_of::<f32>()) as u64
+    }
+
     /// Every tensor with its name, in one fixed order.
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         let mut entries = vec![("embedding".to_owned(), &self.embedding)];

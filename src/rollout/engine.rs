@@ -17,7 +17,7 @@ use crate::kernels::attention::BLOCK;
 use crate::kernels::head;
 use crate::lanes::Lanes;
 use crate::model::decoder::Cache;
-use crate::model::{Decoder, Packed};
+use crate::model::{Decoder, ModelConfig, Packed, block};
 
 /// Rows of logits held at once.
 const LOGIT_ROWS: usize = 256;
@@ -132,9 +132,10 @@ impl<'a> Lane<'a> {
             }));
         }
         let max_new = own.iter().map(|r| requests[*r].max_new).max().unwrap_or(0);
-        let max_running = engine.settings.max_running.div_ceil(engine.lanes.count()).max(1);
-        let blocks = engine.blocks(&prompts, max_running.min(own.len()), max_new)?;
         let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
+        let (settings, lanes, config) = (engine.settings, engine.lanes.count(), &engine.decoder.config);
+        let max_running = settings.running(lanes);
+        let blocks = settings.blocks(config, lanes, &lengths, max_running.min(own.len()), max_new)?;
         Ok(Self {
             engine,
             requests,
@@ -258,23 +259,65 @@ impl<'a> Lane<'a> {
     }
 }
 
-impl Engine<'_> {
+/// The requests of one call as numbers: what its memory depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// Lengths of the distinct prompts.
+    pub prompts: Vec<usize>,
+    /// Requests.
+    pub requests: usize,
+    /// Most tokens of a response.
+    pub max_new: usize,
+}
+
+/// What a call of the engine holds at most, in bytes, over all lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineBytes {
+    /// The key/value cache; it fills as responses grow.
+    pub cache: usize,
+    /// One pass over the running sequences, or over prompts.
+    pub pass: usize,
+    /// Logits.
+    pub logits: usize,
+}
+
+impl EngineSettings {
+    fn running(&self, lanes: usize) -> usize {
+        self.max_running.div_ceil(lanes).max(1)
+    }
+
     /// Blocks of a lane's cache: what its sequences can use at most, within the memory allowed, and at least what the longest one needs.
-    fn blocks(&self, prompts: &[Arc<[u32]>], running: usize, max_new: usize) -> Result<usize> {
-        let config = &self.decoder.config;
-        let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
+    fn blocks(&self, config: &ModelConfig, lanes: usize, prompts: &[usize], running: usize, max_new: usize) -> Result<usize> {
+        let longest = prompts.iter().max().copied().unwrap_or(0);
         let least = Pages::blocks_for(longest + max_new) + 1;
-        let wanted = running * least + prompts.iter().map(|prompt| Pages::blocks_for(prompt.len())).sum::<usize>();
-        let block_bytes = config.layers * 2 * config.heads.key_value * config.heads.width * BLOCK * size_of::<f32>();
-        let allowed = (self.settings.kv_cache_mib << 20) / self.lanes.count() / block_bytes;
+        let wanted = running * least + prompts.iter().map(|prompt| Pages::blocks_for(*prompt)).sum::<usize>();
+        let block_bytes = Cache::block_bytes(config);
+        let allowed = (self.kv_cache_mib << 20) / lanes / block_bytes;
         ensure!(
             least <= allowed,
-            "one sequence of {} tokens needs {} MiB of key/value cache, allowed are {} a lane; raise rollout.kv_cache_mib or lower max_new",
+            "one sequence of {} tokens needs {} MiB of key/value cache, allowed are {} a lane; raise rollout.engine.kv_cache_mib or lower max_new",
             longest + max_new,
-            (least * block_bytes) >> 20,
-            (self.settings.kv_cache_mib) / self.lanes.count()
+            (least * block_bytes).div_ceil(1 << 20),
+            self.kv_cache_mib / lanes
         );
         Ok(wanted.clamp(least, allowed))
+    }
+
+    /// The memory of a call, from the sizes that it allocates.
+    pub fn bytes(&self, config: &ModelConfig, lanes: usize, load: &Load) -> Result<EngineBytes> {
+        let own = load.requests.div_ceil(lanes);
+        let prompts = &load.prompts[..load.prompts.len().min(own)];
+        let running = self.running(lanes).min(own);
+        let blocks = self.blocks(config, lanes, prompts, running, load.max_new)?;
+        let (longest, together) = (prompts.iter().max().copied().unwrap_or(0), prompts.iter().sum::<usize>());
+        let rows = running.max(together.min(self.prefill_tokens)).max(longest);
+        // Prompts that are admitted together each leave a row, and the first tokens are drawn from a copy.
+        let logit_rows = running.min(LOGIT_ROWS) + prompts.len().min(running);
+        Ok(EngineBytes {
+            cache: lanes * blocks * Cache::block_bytes(config),
+            pass: lanes * rows * block::pass_bytes(config),
+            logits: lanes * logit_rows * config.vocabulary * size_of::<f32>(),
+        })
     }
 }
 

@@ -3,7 +3,8 @@
 use anyhow::Result;
 
 use crate::checkpoint::Model;
-use crate::text::ChatSettings;
+use crate::model::ModelConfig;
+use crate::text::{ChatSettings, Text, TextFiles};
 
 /// What settings and commands call it.
 pub const NAME: &str = "tiny";
@@ -16,6 +17,15 @@ pub const FILES: [(&str, &[u8]); 5] = [
     ("tokenizer_config.json", include_bytes!("base/tokenizer_config.json")),
     ("generation_config.json", include_bytes!("base/generation_config.json")),
 ];
+
+/// Its configuration and tokenizer, without its weights.
+pub fn shape() -> Result<(ModelConfig, Text)> {
+    let find = |name: &str| FILES.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes);
+    let config = ModelConfig::parse(std::str::from_utf8(find("config.json").unwrap_or_default())?)?;
+    let tokenizer = find("tokenizer.json").unwrap_or_default();
+    let text = Text::from_files(TextFiles { tokenizer, tokenizer_config: find("tokenizer_config.json"), chat_template: None })?;
+    Ok((config, text))
+}
 
 /// The base, ready to compute.
 pub fn load() -> Result<Model> {

@@ -5,6 +5,7 @@
 
 pub mod folder;
 pub mod history;
+pub mod plan;
 pub mod replay;
 pub mod rollouts;
 pub mod run;

@@ -75,6 +75,14 @@ impl Replay {
         Ok(Self { steps: steps.into_values().map(|rollouts| rollouts.into_values().collect()).collect(), groups, group_size })
     }
 
+    /// Lengths of the distinct prompts of a step, and of the longest response of all.
+    pub fn lengths(&self) -> (Vec<usize>, usize) {
+        let first = self.steps.first().map_or(&[][..], Vec::as_slice);
+        let prompts: std::collections::BTreeSet<&[u32]> = first.iter().map(|scored| &*scored.rollout.prompt.ids).collect();
+        let responses = self.steps.iter().flatten().map(|scored| scored.rollout.completion.ids.len());
+        (prompts.into_iter().map(<[u32]>::len).collect(), responses.max().unwrap_or(0))
+    }
+
     /// Number of recorded steps.
     pub fn len(&self) -> usize {
         self.steps.len()

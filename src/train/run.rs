@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::folder::{RunFolder, write_gzip_lines};
 use super::history::{Evaluation, History};
+use super::plan;
 use super::replay::Replay;
 use super::rollouts;
 use super::settings::RunSettings;
@@ -132,11 +133,7 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
-        let lanes = match settings.train.lanes {
-            0 => Lanes::usual(decoder.config.parameters()),
-            lanes => lanes,
-        };
-        let lanes = Lanes::new(lanes)?;
+        let lanes = Lanes::new(plan::lanes(&decoder.config, &settings))?;
         let optimizer = AdamW::new(settings.optim.clone(), &decoder.config)?;
         let reference = match given {
             _ if settings.loss.kl == 0.0 => None,

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 
-use super::settings::RunSettings;
+use super::settings::{RunSettings, TrainSettings};
 use crate::flow::Scored;
 use crate::kernels::head::RowScores;
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
 use crate::model::head::TokenGradients;
-use crate::model::{Decoder, Packed, Weights};
+use crate::model::{Decoder, ModelConfig, Packed, Weights};
 use crate::objective::loss::token_loss;
 use crate::objective::{Terms, Tokens, group_advantages};
 use crate::optim::AdamW;
@@ -61,6 +61,21 @@ pub fn advantages(settings: &RunSettings, scored: &[Scored]) -> Vec<f32> {
         group_advantages(&rewards, settings.loss.advantage_std)
     };
     scored.chunks(settings.rollout.group_size).flat_map(group).collect()
+}
+
+/// Which activations are computed again: `auto` keeps them as long as those of all micro-batches in progress stay below `KEPT_BYTES`.
+pub fn recompute(config: &ModelConfig, settings: &TrainSettings, lanes: usize) -> Recompute {
+    let kept = config.activation_bytes() * settings.micro_batch_tokens * lanes;
+    match settings.recompute {
+        Recompute::Auto if kept > KEPT_BYTES => Recompute::All,
+        Recompute::Auto => Recompute::None,
+        chosen => chosen,
+    }
+}
+
+/// Micro-batches for so many responses of so many tokens together: at least one a lane.
+pub fn micro_batch_count(settings: &TrainSettings, lanes: usize, responses: usize, tokens: usize) -> usize {
+    tokens.div_ceil(settings.micro_batch_tokens).max(lanes).clamp(1, responses.max(1))
 }
 
 impl Updater<'_> {
@@ -124,7 +139,7 @@ impl Updater<'_> {
         let packed = self.pack(samples, micro);
         let tokens = Flat::of(samples, micro, weights);
         let reference = self.reference.map(|reference| reference.score(&packed, self.temperature())).transpose()?;
-        let (hidden, trace) = self.policy.forward(&packed, self.recompute())?;
+        let (hidden, trace) = self.policy.forward(&packed, recompute(&self.policy.config, &self.settings.train, self.lanes.count()))?;
         let objective = |first: usize, scores: &RowScores| {
             let range = first..first + scores.logprobs.len();
             let loss = token_loss(
@@ -150,17 +165,6 @@ impl Updater<'_> {
         self.policy.backward(&packed, trace, d_hidden, gradients)
     }
 
-    /// `auto` keeps activations as long as those of all micro-batches in progress stay below `KEPT_BYTES`.
-    fn recompute(&self) -> Recompute {
-        let settings = &self.settings.train;
-        let kept = self.policy.config.activation_bytes() * settings.micro_batch_tokens * self.lanes.count();
-        match settings.recompute {
-            Recompute::Auto if kept > KEPT_BYTES => Recompute::All,
-            Recompute::Auto => Recompute::None,
-            chosen => chosen,
-        }
-    }
-
     fn temperature(&self) -> f32 {
         self.settings.rollout.temperature
     }
@@ -169,7 +173,7 @@ impl Updater<'_> {
     /// and at least one a lane.
     fn micro_batches(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
         let tokens: usize = samples.iter().map(|sample| sample.scored.rollout.completion.ids.len()).sum();
-        let count = tokens.div_ceil(self.settings.train.micro_batch_tokens).max(self.lanes.count()).clamp(1, samples.len().max(1));
+        let count = micro_batch_count(&self.settings.train, self.lanes.count(), samples.len(), tokens);
         (0..count).map(|first| (first..samples.len()).step_by(count).collect()).collect()
     }
 

@@ -1,0 +1,94 @@
+//! `rlvr plan`
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::source::{self, Shape};
+use super::train::{self, Prepared, TrainArgs};
+use super::usage;
+use crate::checkpoint::disk::free_bytes;
+use crate::flow::Problem;
+use crate::model::shapes;
+use crate::rollout::engine::Load;
+use crate::text::Text;
+use crate::train::RunSettings;
+use crate::train::plan::{Plan, Work, machine};
+
+/// Characters of English and mathematics in a token, about: where no tokenizer is at hand.
+const CHARACTERS_PER_TOKEN: usize = 3;
+
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    train: TrainArgs,
+}
+
+pub fn run(args: PlanArgs) -> Result<()> {
+    let prepared = train::prepare(&args.train)?;
+    println!("{}\n", train::plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
+    let model = &prepared.settings.model;
+    let shape = usage(source::shape(model, &prepared.chat)?.with_context(|| {
+        let known = shapes::names();
+        format!(
+            "the shape of {model} is not known before it is downloaded; known are tiny, {known}, folders, and what is in the hub's cache"
+        )
+    }))?;
+    let (work, settings) = (work(&prepared, &shape)?, planned(&prepared));
+    let plan = usage(Plan::of(&shape.config, &settings, &work))?;
+    let (memory, disk) = (machine::available_bytes(), free_bytes(&prepared.root));
+    print!("{}", plan.long(memory, disk, Some(plan.rates()?)));
+    if let Err(refusal) = plan.check(memory, disk) {
+        println!("\n{refusal:#}");
+    }
+    Ok(())
+}
+
+/// Says in a line what a run will need and refuses what cannot fit. A model whose shape is not here yet is let pass.
+pub fn check(prepared: &Prepared) -> Result<()> {
+    let Some(shape) = source::shape(&prepared.settings.model, &prepared.chat)? else { return Ok(()) };
+    let (work, settings) = (work(prepared, &shape)?, planned(prepared));
+    let plan = Plan::of(&shape.config, &settings, &work)?;
+    let (memory, disk) = (machine::available_bytes(), free_bytes(&prepared.root));
+    eprintln!("{}", plan.short(memory, disk));
+    usage(plan.check(memory, disk))
+}
+
+/// The settings that are planned with: recorded responses are as long as they are.
+fn planned(prepared: &Prepared) -> RunSettings {
+    let mut settings = prepared.settings.clone();
+    settings.rollout.max_new = prepared.replay.as_ref().map_or(settings.rollout.max_new, |replay| replay.lengths().1);
+    settings
+}
+
+fn work(prepared: &Prepared, shape: &Shape) -> Result<Work> {
+    let Prepared { settings, replay, resumed, problems, sets, .. } = prepared;
+    let tokens = |problem: &Problem, instruction: &str| match &shape.text {
+        Some(text) => exact(text, problem, instruction),
+        None => Ok((problem.question.len() + instruction.len()).div_ceil(CHARACTERS_PER_TOKEN) + 20),
+    };
+    let prompts = match replay {
+        Some(replay) => replay.lengths().0,
+        None => problems.iter().map(|problem| tokens(problem, &settings.prompt.instruction)).collect::<Result<_>>()?,
+    };
+    let mut evaluations = Vec::new();
+    for set in sets {
+        let prompts = set.problems.iter().map(|problem| tokens(problem, "")).collect::<Result<Vec<_>>>()?;
+        // What does not fit the window is not answered.
+        let room = shape.config.window.saturating_sub(settings.eval.max_new);
+        let prompts: Vec<usize> = prompts.into_iter().filter(|tokens| *tokens <= room).collect();
+        let load = |samples: usize| Load { requests: prompts.len() * samples, prompts: prompts.clone(), max_new: settings.eval.max_new };
+        evaluations.extend(set.decodings.iter().map(|decoding| load(decoding.samples)).filter(|load| load.requests > 0));
+    }
+    let done = match resumed {
+        Some(folder) => folder.resumable_steps()?.last().copied().unwrap_or(0),
+        None => 0,
+    };
+    let vocabulary = shape.text.as_ref().map_or(shape.config.vocabulary, Text::vocabulary);
+    Ok(Work { prompts, evaluations, vocabulary, exact: shape.text.is_some() || replay.is_some(), done })
+}
+
+fn exact(text: &Text, problem: &Problem, instruction: &str) -> Result<usize> {
+    Ok(text.prompt(Arc::new(problem.clone()), instruction)?.ids.len())
+}

@@ -1,0 +1,98 @@
+//! What this machine has: memory that may still be used, and operations a second.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::kernels::{product, tensor};
+use crate::lanes::Lanes;
+use crate::model::ModelConfig;
+
+/// Bytes of memory that a program may still take: what the system calls available, or less where a control group limits it. `None` where the
+/// system does not say.
+pub fn available_bytes() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let available = meminfo_field(&meminfo, "MemAvailable:")? * 1024;
+    let limited = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
+        let left = groups.lines().flat_map(folders_of).filter_map(|folder| left_in(&folder));
+        left.min()
+    });
+    Some(available.min(limited.unwrap_or(u64::MAX)))
+}
+
+fn meminfo_field(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
+}
+
+/// A control group's folder and those above it, from a line of /proc/self/cgroup: `0::/a/b` (version 2) or `4:memory:/a/b` (version 1).
+fn folders_of(line: &str) -> Vec<PathBuf> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return Vec::new() };
+    let root = match controllers {
+        "" => Path::new("/sys/fs/cgroup"),
+        list if list.split(',').any(|controller| controller == "memory") => Path::new("/sys/fs/cgroup/memory"),
+        _ => return Vec::new(),
+    };
+    let inside = root.join(path.trim_start_matches('/'));
+    // In a container the group may be mounted as the root itself.
+    inside.ancestors().take_while(|folder| folder.starts_with(root)).map(Path::to_owned).collect()
+}
+
+/// What a group's limit leaves, pages of files that can be dropped counted as free; `None` where there is no limit.
+fn left_in(folder: &Path) -> Option<u64> {
+    let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
+    let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
+    let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
+    let stat = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let field = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok()).unwrap_or(0);
+    let files = field("inactive_file ") + field("active_file ");
+    Some(limit.saturating_sub(used.saturating_sub(files)))
+}
+
+/// Operations per second, on all lanes at once, of a product of `rows` rows with a matrix of the model's width, measured for about `seconds`.
+pub fn measured_rate(config: &ModelConfig, lanes: &Lanes, rows: usize, seconds: f64) -> Result<f64> {
+    // Wider than the caches, as a model's matrices are, and never more than 64 MiB.
+    let (k, n) = (config.hidden, (2 * config.feed_forward).min((16 << 20) / config.hidden).max(1));
+    let rates = lanes.run(|_| {
+        let (x, weight) = (tensor(vec![0.5; rows * k], (rows, k))?, tensor(vec![0.25; k * n], (k, n))?);
+        product::product(&x, &weight, None)?;
+        let (began, mut count) = (Instant::now(), 0);
+        while count == 0 || began.elapsed().as_secs_f64() < seconds {
+            product::product(&x, &weight, None)?;
+            count += 1;
+        }
+        Ok(2.0 * (count * rows * k * n) as f64 / began.elapsed().as_secs_f64())
+    })?;
+    Ok(rates.into_iter().sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_found_in_both_versions() {
+        let check = |line: &str, expected: &[&str]| {
+            assert_eq!(folders_of(line), expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{line}");
+        };
+        check("0::/a/b", &["/sys/fs/cgroup/a/b", "/sys/fs/cgroup/a", "/sys/fs/cgroup"]);
+        check("4:cpu,memory:/a", &["/sys/fs/cgroup/memory/a", "/sys/fs/cgroup/memory"]);
+        check("3:cpuset:/a", &[]);
+        check("nonsense", &[]);
+    }
+
+    #[test]
+    fn a_limit_leaves_what_is_not_used_and_files_can_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        assert_eq!(left_in(folder.path()), None);
+        write("memory.max", "1000\n");
+        write("memory.current", "700\n");
+        write("memory.stat", "anon 300\nactive_file 150\ninactive_file 250\n");
+        assert_eq!(left_in(folder.path()), Some(700));
+        write("memory.max", "max\n");
+        assert_eq!(left_in(folder.path()), None);
+        assert_eq!(meminfo_field("MemTotal: 5 kB\nMemAvailable:   16 kB\n", "MemAvailable:"), Some(16));
+    }
+}

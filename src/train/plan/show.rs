@@ -1,0 +1,134 @@
+//! The plan in words.
+
+use std::fmt::Write;
+
+use super::memory::rollout_load;
+use super::{Plan, Rates};
+use crate::checkpoint::disk::gigabytes;
+use crate::model::decoder::Recompute;
+
+impl Plan<'_> {
+    /// One line, as `rlvr train` begins with.
+    pub fn short(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> String {
+        let of = |free: Option<u64>| free.map_or_else(|| "unknown".to_owned(), gigabytes);
+        format!(
+            "{} parameters: up to {} of memory ({} available) in {}, {} on disk ({} free); rlvr plan tells more",
+            grouped(self.config.parameters() as u64),
+            gigabytes(self.memory.peak()),
+            of(free_memory),
+            self.memory.worst().name,
+            gigabytes(self.disk.total()),
+            of(free_disk),
+        )
+    }
+
+    /// Everything, on several lines; times where the machine was measured.
+    pub fn long(&self, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> String {
+        let mut text = String::new();
+        self.write(&mut text, free_memory, free_disk, rates).map_or_else(|error| error.to_string(), |()| text)
+    }
+
+    fn write(&self, out: &mut String, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> std::fmt::Result {
+        let (settings, lanes) = (self.settings, self.lanes);
+        let plural = if lanes == 1 { "" } else { "s" };
+        writeln!(out, "{}: {} parameters, f32 on the CPU, {lanes} lane{plural}", settings.model, grouped(self.config.parameters() as u64))?;
+        writeln!(out, "\nmemory, where every response is as long as it may be")?;
+        let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
+        for (name, bytes) in &self.memory.held {
+            row(name, *bytes, "")?;
+        }
+        for phase in &self.memory.phases {
+            let parts: Vec<String> = phase.parts.iter().map(|(name, bytes)| format!("{name} {}", gigabytes(*bytes))).collect();
+            row(&format!("+ {}", phase.name), phase.bytes(), &format!("  {}", parts.join(", ")))?;
+        }
+        row("+ kept by the allocator, about", self.memory.kept_by_allocator(), "")?;
+        let available =
+            free_memory.map_or_else(|| "what is available is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
+        row(&format!("= at most, in {}", self.memory.worst().name), self.memory.peak(), &format!("  {available}"))?;
+        let recompute = if self.memory.recompute == Recompute::All { "computed again in the backward pass" } else { "kept" };
+        writeln!(out, "  micro-batches of up to {} rows; activations are {recompute}", self.memory.micro_batch_rows)?;
+
+        writeln!(out, "\ndisk")?;
+        let disk = &self.disk;
+        let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
+        let each = |what: &str, count: u64, bytes: u64| format!("{what}: {count}, {} each", gigabytes(bytes));
+        row(&each("checkpoints, their weights", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, "")?;
+        row(&each("states to resume from", disk.states, disk.state), disk.states * disk.state, "")?;
+        if disk.best > 0 {
+            row("best checkpoint, and its successor", disk.best, "")?;
+        }
+        row("recorded responses, about", disk.rollouts, "")?;
+        let free = free_disk.map_or_else(|| "what is free is unknown here".to_owned(), |free| format!("{} free", gigabytes(free)));
+        row("= at most", disk.total(), &format!("  {free}"))?;
+
+        let load = rollout_load(settings, self.work);
+        let about = if self.work.exact { "" } else { "about " };
+        writeln!(out, "\ntokens a step")?;
+        writeln!(
+            out,
+            "  prompts: {about}{} in {} distinct, each computed once a lane",
+            load.prompts.iter().sum::<usize>(),
+            load.prompts.len()
+        )?;
+        let most = (load.requests * load.max_new) as u64;
+        writeln!(out, "  responses: at most {} x {} = {}", load.requests, load.max_new, grouped(most))?;
+        for mean in self.means() {
+            writeln!(out, "  at a mean of {mean} tokens: {}", grouped((load.requests * mean) as u64))?;
+        }
+        let Some(rates) = rates else { return Ok(()) };
+        writeln!(out, "\ntime, estimated")?;
+        let recomputed = 2.0 * self.passes();
+        for mean in std::iter::once(load.max_new).chain(self.means()) {
+            let times = self.times(rates, mean);
+            let evaluation =
+                if self.evaluations() == 0 { String::new() } else { format!(", an evaluation {}", duration(times.evaluation)) };
+            writeln!(
+                out,
+                "  at a mean of {mean} tokens: a step {} (rollouts {}, update {}){evaluation}, the run {}",
+                duration(times.rollouts + times.update),
+                duration(times.rollouts),
+                duration(times.update),
+                duration(times.run)
+            )?;
+        }
+        writeln!(
+            out,
+            "  counted as 2 operations for each of {} computed parameters and each token in rollouts and {recomputed:.0} in the update, over the\n  \
+             {:.0} and {:.0} GFLOP/s that products of this model's width reached here just now. Attention, sampling and the optimizer's own\n  \
+             pass come on top; {} steps and {} evaluations",
+            grouped(self.config.computed_parameters() as u64),
+            rates.decoding / 1e9,
+            rates.training / 1e9,
+            settings.train.steps.saturating_sub(self.work.done),
+            self.evaluations(),
+        )
+    }
+
+    /// Lengths that are likelier than the longest.
+    fn means(&self) -> Vec<usize> {
+        [2, 4].map(|part| self.settings.rollout.max_new / part).into_iter().filter(|mean| *mean > 0).collect()
+    }
+}
+
+/// 1234567 as 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        0.0..1.0 => format!("{seconds:.2} s"),
+        1.0..120.0 => format!("{seconds:.0} s"),
+        120.0..7200.0 => format!("{:.0} min", seconds / 60.0),
+        7200.0..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86400.0),
+    }
+}

@@ -1,0 +1,88 @@
+use super::*;
+use crate::model::decoder::Recompute;
+use crate::model::shapes;
+
+fn work() -> Work {
+    let evaluation = Load { prompts: vec![200; 500], requests: 500, max_new: 3072 };
+    Work { prompts: vec![184], evaluations: vec![evaluation], vocabulary: 151_665, exact: true, done: 0 }
+}
+
+fn settings(change: impl FnOnce(&mut RunSettings)) -> RunSettings {
+    let mut settings = RunSettings::published();
+    change(&mut settings);
+    settings
+}
+
+fn held(memory: &Memory, name: &str) -> u64 {
+    memory.held.iter().filter(|(held, _)| held.starts_with(name)).map(|(_, bytes)| bytes).sum()
+}
+
+#[test]
+fn the_published_run_is_counted_as_by_hand() {
+    let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+    let (settings, work) = (settings(|_| ()), work());
+    let plan = Plan::of(&config, &settings, &work).unwrap();
+    let set = 4 * 1_543_714_304;
+    let rotary = 4096 * 128 * 4;
+    assert_eq!(plan.lanes, 1);
+    assert_eq!((held(&plan.memory, "weights"), held(&plan.memory, "reference")), (set + rotary, set));
+    assert_eq!((held(&plan.memory, "optimizer"), held(&plan.memory, "gradients")), (2 * set, set));
+    // 28 layers of 2 key/value heads of 128: 57,344 bytes a token in f32; 4 GiB hold 4,681 blocks of 16 tokens.
+    let cache = plan.memory.phases[0].parts[0];
+    assert_eq!(cache, ("key/value cache", 4681 * 16 * 57_344));
+    // 1024 responses of 3072 tokens in 192 micro-batches: 6 in the largest, and the prompt once.
+    assert_eq!(plan.memory.micro_batch_rows, 6 * 3071 + 184);
+    assert_eq!(plan.memory.recompute, Recompute::All);
+    let rows = plan.memory.micro_batch_rows;
+    let block = 4 * (4 * 1536 + 2048 + 12 * 129 + 3 * 8960 + 2);
+    let kept = plan.memory.phases[1].parts[0].1;
+    assert_eq!(kept as usize, rows * (28 * 4 * 1536 + block + 2 * 4 * 1536));
+    // 100 checkpoints, 3 states at once, the best and its successor.
+    assert_eq!((plan.disk.checkpoints, plan.disk.states, plan.disk.weights), (100, 3, set));
+    assert_eq!(plan.disk.total(), 100 * set + 3 * 2 * set + 2 * set + plan.disk.rollouts);
+    assert_eq!(plan.evaluations(), 101);
+    let rates = Rates { decoding: 1e12, training: 2e12 };
+    let times = plan.times(rates, 1000);
+    let forward = 2.0 * 1_543_714_304.0;
+    assert!((times.rollouts - forward * (1_024_000.0 + 184.0) / 1e12).abs() < 1e-6);
+    assert!((times.update - 5.0 * forward * (1_024_000.0 + 63.0 * 184.0) / 2e12).abs() < 1e-6);
+    assert!((times.run - 2000.0 * (times.rollouts + times.update) - 101.0 * times.evaluation).abs() < 1e-3);
+}
+
+#[test]
+fn what_settings_leave_out_is_not_counted() {
+    let config = shapes::by_name("qwen2.5-math-7b").unwrap().read().unwrap();
+    let whole = Memory::of(&config, &settings(|_| ()), &work()).unwrap();
+    let check = |change: fn(&mut RunSettings), less: u64| {
+        let memory = Memory::of(&config, &settings(change), &work()).unwrap();
+        assert_eq!(whole.peak() - memory.peak(), less);
+        let phase = memory.worst().bytes();
+        assert_eq!(memory.peak(), memory.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + phase + phase / 16);
+    };
+    let set = 4 * config.parameters() as u64;
+    check(|s| s.loss.kl = 0.0, set);
+    check(|_| (), 0);
+    let smaller = Memory::of(&config, &settings(|s| s.train.micro_batch_tokens = 4096), &work()).unwrap();
+    assert!(smaller.phases[1].bytes() < whole.phases[1].bytes() / 2 && smaller.phases[0] == whole.phases[0]);
+    let rounded = settings(|s| s.checkpoint.dtype = crate::train::settings::ExportDtype::Bf16);
+    let disk = Disk::of(&config, &rounded, &work());
+    assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export keeps its masters in the state");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_what_would() {
+    let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+    let (settings, work) = (settings(|s| s.checkpoint.every = 500), work());
+    let plan = Plan::of(&config, &settings, &work).unwrap();
+    let check = |memory: u64, disk: u64, expected: &[&str]| {
+        let message = plan.check(Some(memory << 30), Some(disk << 30)).map_or_else(|error| error.to_string(), |()| String::new());
+        assert!(expected.iter().all(|part| message.contains(part)) && message.is_empty() == expected.is_empty(), "{message}");
+    };
+    check(200, 2000, &[]);
+    check(32, 2000, &["it would fit with", "--set train.micro_batch_tokens=", "available"]);
+    check(26, 2000, &["--set loss.kl=0"]);
+    check(16, 2000, &["no setting makes it fit"]);
+    check(200, 80, &["the run would leave", "--set checkpoint.every="]);
+    check(200, 20, &["free some space"]);
+    plan.check(None, None).unwrap();
+}

@@ -1,0 +1,86 @@
+//! Time, estimated: operations counted by parameters and tokens, over what this machine's products reach. Attention, sampling, the optimizer's
+//! pass and the verifier come on top, so a run takes longer.
+
+use anyhow::Result;
+
+use super::{Plan, machine};
+use crate::lanes::Lanes;
+use crate::model::decoder::Recompute;
+use crate::train::update::micro_batch_count;
+
+/// Measured operations per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// In products of as many rows as sequences run at once.
+    pub decoding: f64,
+    /// In products of many rows.
+    pub training: f64,
+}
+
+/// Seconds, where all responses have one length.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Times {
+    /// Tokens of a response.
+    pub mean_tokens: usize,
+    /// Of one step's rollouts.
+    pub rollouts: f64,
+    /// Of one step's update.
+    pub update: f64,
+    /// Of one evaluation.
+    pub evaluation: f64,
+    /// Of the whole run.
+    pub run: f64,
+}
+
+impl Plan<'_> {
+    /// Measures this machine for about half a second.
+    pub fn rates(&self) -> Result<Rates> {
+        let lanes = Lanes::new(self.lanes)?;
+        let responses = self.settings.rollout.groups * self.settings.rollout.group_size;
+        let running = (self.settings.rollout.engine.max_running.min(responses) / self.lanes).max(1);
+        Ok(Rates {
+            decoding: machine::measured_rate(self.config, &lanes, running, 0.25)?,
+            training: machine::measured_rate(self.config, &lanes, 512, 0.25)?,
+        })
+    }
+
+    /// Evaluations that are still to come: the base's, those between, and the last.
+    pub fn evaluations(&self) -> u64 {
+        let (settings, done) = (self.settings, self.work.done);
+        if self.work.evaluations.is_empty() {
+            return 0;
+        }
+        let at = |every: u64, step: u64| step.checked_div(every).unwrap_or(0);
+        let (every, steps) = (settings.eval.every, settings.train.steps);
+        let last = u64::from(every == 0 || !steps.is_multiple_of(every));
+        u64::from(done == 0) + at(every, steps) - at(every, done) + last
+    }
+
+    /// The estimate for responses of `mean_tokens`.
+    pub fn times(&self, rates: Rates, mean_tokens: usize) -> Times {
+        let settings = self.settings;
+        let forward = 2.0 * self.config.computed_parameters() as f64;
+        let responses = settings.rollout.groups * settings.rollout.group_size;
+        let prompts: usize = self.work.prompts.iter().take(settings.rollout.groups).sum();
+        let longest = self.work.prompts.iter().max().copied().unwrap_or(0);
+        let sampled = (responses * mean_tokens + prompts * self.lanes) as f64;
+        let rollouts = if settings.rollout.replay.is_empty() { forward * sampled / rates.decoding } else { 0.0 };
+
+        let batches = micro_batch_count(&settings.train, self.lanes, responses, responses * mean_tokens);
+        let trained = (responses * mean_tokens + batches * longest) as f64;
+        let update = self.passes() * forward * trained / rates.training;
+        let evaluated =
+            |load: &crate::rollout::engine::Load| load.requests * mean_tokens.min(load.max_new) + load.prompts.iter().sum::<usize>();
+        let evaluation = forward * self.work.evaluations.iter().map(evaluated).sum::<usize>() as f64 / rates.decoding;
+        let steps = settings.train.steps.saturating_sub(self.work.done) as f64;
+        let run = steps * (rollouts + update) + self.evaluations() as f64 * evaluation;
+        Times { mean_tokens, rollouts, update, evaluation, run }
+    }
+
+    /// Forward passes that an update is worth: 3, one more where activations are computed again, one for a reference, one for the old
+    /// log-probabilities of several updates.
+    pub fn passes(&self) -> f64 {
+        let also = [self.memory.recompute == Recompute::All, self.settings.loss.kl != 0.0, self.settings.train.updates_per_rollout > 1];
+        3.0 + also.into_iter().filter(|one| *one).count() as f64
+    }
+}

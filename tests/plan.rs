@@ -1,0 +1,52 @@
+//! `rlvr plan`, and the refusal of what cannot fit, as users meet them.
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
+use std::process::{Command, Output};
+
+fn rlvr(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
+}
+
+fn check(arguments: &[&str], code: i32, expected: &[&str]) {
+    let output = rlvr(arguments);
+    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "rlvr {}: {told}", arguments.join(" "));
+    expected.iter().for_each(|part| assert!(told.contains(part), "rlvr {}: no {part:?} in {told}", arguments.join(" ")));
+}
+
+#[test]
+fn a_plan_names_memory_disk_tokens_and_time() {
+    let parts = [
+        "227,392 parameters",
+        "optimizer: two moments",
+        "key/value cache",
+        "states to resume from",
+        "= 5,120",
+        "GFLOP/s",
+        "20 evaluations",
+    ];
+    check(&["plan", "--set", "eval.every=16", "--set", "eval.limit=20"], 0, &parts);
+    let seven = ["plan", "--model", "qwen2.5-math-7b", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
+    check(&seven, 0, &["7,615,616,512 parameters", "reference (loss.kl is 0.001)", "prompts: about", "= 3,145,728", "no evaluation"]);
+    let unknown = ["plan", "--model", "nobody/nothing", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
+    check(&unknown, 2, &["is not known before it is downloaded", "qwen2.5-math-7b"]);
+    check(&["plan", "--set", "rollout.engine.kv_cache_mib=0"], 2, &["raise rollout.engine.kv_cache_mib or lower"]);
+}
+
+#[test]
+fn training_says_what_it_needs_and_refuses_what_cannot_fit() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("run").display().to_string();
+    check(&["train", "--dry-run", "--out", &out], 0, &["227,392 parameters: up to", "on disk"]);
+    // The published run of the largest known shape, on no machine that tests run on.
+    let large = root.path().join("large");
+    std::fs::create_dir(&large).unwrap();
+    let config = r#"{"model_type": "qwen2", "hidden_size": 65536, "intermediate_size": 262144, "num_hidden_layers": 100, "num_attention_heads": 512,
+        "num_key_value_heads": 8, "vocab_size": 152064, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
+    std::fs::write(large.join("config.json"), config).unwrap();
+    let large = large.display().to_string();
+    let arguments = ["train", "--model", &large, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", &out];
+    let expected = if cfg!(target_os = "linux") { "no setting makes it fit" } else { "would leave" };
+    check(&arguments, 2, &[expected]);
+    assert!(!root.path().join("run").exists());
+}
