@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::source::{self, Shape};
-use super::train::{self, Prepared, TrainArgs};
+use super::train::{self, Need, Prepared, TrainArgs};
 use super::usage;
 use crate::checkpoint::disk::free_bytes;
 use crate::flow::Problem;
@@ -26,7 +26,7 @@ pub struct PlanArgs {
 }
 
 pub fn run(args: PlanArgs) -> Result<()> {
-    let prepared = train::prepare(&args.train)?;
+    let prepared = train::prepare(&args.train, Need::Sizes)?;
     println!("{}\n", train::plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
     let model = &prepared.settings.model;
     let shape = usage(source::shape(model, &prepared.chat)?.with_context(|| {

@@ -84,10 +84,21 @@ pub fn load_with(name: &str, chat: &ChatSettings) -> Result<Model> {
     if path.exists() {
         return Model::from_folder_with(name, path, chat);
     }
-    let Ok(hub_name) = ModelName::parse(name) else {
-        bail!("no model is called \"{name}\": give tiny, a folder that exists, or a hub name such as Qwen/Qwen2.5-Math-1.5B");
-    };
-    Model::from_folder_with(name, &Hub::from_environment().fetch(&hub_name, &transfers())?, chat)
+    recognise(name)?;
+    Model::from_folder_with(name, &Hub::from_environment().fetch(&ModelName::parse(name)?, &transfers())?, chat)
+}
+
+/// Refuses a name that no model with weights can have, before anything else is looked for.
+pub fn recognise(name: &str) -> Result<()> {
+    if name == embedded::NAME || Path::new(name).exists() || ModelName::parse(name).is_ok() {
+        return Ok(());
+    }
+    if shapes::by_name(name).is_some() {
+        bail!(
+            "{name} is a shape without weights: give a folder or a hub name, or make random weights with rlvr init --like {name} --out DIR"
+        );
+    }
+    bail!("no model is called \"{name}\": give tiny, a folder that exists, or a hub name such as Qwen/Qwen2.5-Math-1.5B")
 }
 
 /// A model without its weights.

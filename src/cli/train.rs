@@ -17,7 +17,7 @@ use crate::config;
 use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::{Problem, Prompt};
-use crate::model::Decoder;
+use crate::model::{Decoder, shapes};
 use crate::text::{self, ChatSettings};
 use crate::tiny::{embedded, ways};
 use crate::train::{Outcome, PromptSettings, Replay, Run, RunFolder, RunInputs, RunSettings};
@@ -85,7 +85,7 @@ pub struct Prepared {
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     tracing::debug!(device = args.device.device, "device");
-    let prepared = prepare(&args)?;
+    let prepared = prepare(&args, Need::Everything)?;
     eprintln!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
     super::plan::check(&prepared)?;
     let Prepared { mut settings, replay, resumed, problems, sets, chat, root } = prepared;
@@ -116,8 +116,17 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     }
 }
 
+/// What is asked of the preparation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// A run: all of it must be there.
+    Everything,
+    /// A plan: known shapes will do, and examples or sets that nobody named and that cannot be had are stood in for.
+    Sizes,
+}
+
 /// Settings, examples and sets, and a folder that is free.
-pub fn prepare(args: &TrainArgs) -> Result<Prepared> {
+pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     let library = usage(args.data.library())?;
     let (settings, replay, resumed) = match &args.resume {
         Some(root) => {
@@ -133,8 +142,26 @@ pub fn prepare(args: &TrainArgs) -> Result<Prepared> {
         }
     };
     usage(settings.validate())?;
-    let problems = if replay.is_some() { Vec::new() } else { usage(examples(&settings, &library))? };
-    let sets = usage(sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way))?;
+    if need == Need::Everything || shapes::by_name(&settings.model).is_none() {
+        usage(source::recognise(&settings.model))?;
+    }
+    let defaults = RunSettings::defaults_for(&settings.model);
+    let problems = match examples(&settings, &library) {
+        _ if replay.is_some() => Vec::new(),
+        Err(error) if need == Need::Sizes && args.example.is_none() && settings.example == defaults.example => {
+            eprintln!("{error:#}\nplanned with a question of 480 characters in its place");
+            let id = settings.example.clone();
+            vec![Problem { id, question: "?".repeat(480), answer: "?".into(), subject: String::new(), level: String::new() }]
+        }
+        examples => usage(examples)?,
+    };
+    let sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way) {
+        Err(error) if need == Need::Sizes && settings.eval.benchmarks == defaults.eval.benchmarks => {
+            eprintln!("{error:#}\nplanned without evaluation");
+            Vec::new()
+        }
+        sets => usage(sets)?,
+    };
     let chat = usage(chat(&settings.prompt, replay.is_none() || !sets.is_empty()))?;
     let root = args.resume.clone().or_else(|| args.out.clone()).unwrap_or_else(|| free_folder(&settings));
     if resumed.is_none() {
