@@ -21,6 +21,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).parent
+THREADS = "2"
 PARAMETERS = 1_543_714_304  # of the 1.5B shape, its embedding counted once
 SHAPE_100M = {
     "hidden_size": 768,
@@ -37,7 +38,7 @@ def run(command):
     """Runs a command to its end: what it printed, its seconds, and its peak memory in bytes."""
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
-        process = subprocess.Popen([str(part) for part in command], stdout=stdout, stderr=stderr, text=True)
+        process = subprocess.Popen([str(part) for part in command], stdout=stdout, stderr=stderr, text=True, env=os.environ | {"RAYON_NUM_THREADS": THREADS})
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.perf_counter() - began
@@ -71,7 +72,8 @@ def main():
     parser.add_argument("--seconds", type=float, default=20, help="time for each work of each program")
     parser.add_argument("--folder", type=pathlib.Path, help="where the two models are made, or are already (default: a temporary folder)")
     arguments = parser.parse_args()
-    rlvr = arguments.rlvr
+    global THREADS
+    THREADS, rlvr = str(arguments.threads), arguments.rlvr
     with tempfile.TemporaryDirectory() as temporary:
         temporary = pathlib.Path(temporary)
         folder = arguments.folder or temporary

@@ -119,6 +119,13 @@ fn tensors_that_do_not_fit_the_configuration() {
         (norm.0, norm.2) = (Dtype::I64, vec![0; 64 * 8]);
     };
     check(tensors(integers), &[NORM, "model.safetensors is I64", "known are F32, BF16 and F16"]);
+    // The embedded base is tied; a head of its own would otherwise be passed over.
+    let other_head = |all: &mut Tensors| {
+        let mut head = all["model.embed_tokens.weight"].clone();
+        head.2[0] ^= 1;
+        all.insert("lm_head.weight".to_owned(), head);
+    };
+    check(tensors(other_head), &["ties lm_head.weight to model.embed_tokens.weight", "two different ones", "tie_word_embeddings"]);
 }
 
 #[test]

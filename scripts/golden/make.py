@@ -254,13 +254,16 @@ def differences(made: Path, committed: Path) -> list:
             if a.keys() != b.keys():
                 found.append(f"{file} has other tensors")
                 continue
+            if any(a[key].shape != b[key].shape for key in b):
+                found.append(f"{file} has other shapes")
+                continue
             worst = max(float((a[key] - b[key]).norm() / b[key].norm()) for key in b)
-            if worst > 1e-5:
+            if not worst <= 1e-5:
                 found.append(f"{file} differs by {worst:.1e} of a tensor's norm")
         elif file.name == "scores.json":
             pairs = zip(json.loads(ours.read_text()), json.loads(theirs.read_text()), strict=True)
             worst = max(abs(x - y) for a, b in pairs for key in b for x, y in zip(a[key], b[key], strict=True))
-            if worst > 1e-5:
+            if not worst <= 1e-5:
                 found.append(f"{file} differs by {worst:.1e}")
         elif ours.read_bytes() != theirs.read_bytes():
             found.append(f"{file} differs")

@@ -36,11 +36,14 @@ pub struct Measurement {
     pub repeats: usize,
     /// Response tokens per second at the median.
     pub tokens_per_s: f64,
-    /// Floating-point operations per second at the median, counted as 2 per parameter and token forward and 6 with the backward pass.
+    /// Floating-point operations per second at the median, counted as 2 per computed parameter and token forward and 6 with the backward pass.
     pub flops: f64,
     /// As a share of what the machine's products reach at the model's own widths.
     pub share_of_ceiling: f64,
 }
+
+/// Tokens that are scored at once, as `rlvr score` does by itself.
+const SCORE_TOKENS: usize = 4096;
 
 /// The work: one prompt and the lengths of its responses.
 pub struct Bench<'a> {
@@ -79,7 +82,7 @@ impl Bench<'_> {
             ensure!(WORKS.contains(work), "unknown work \"{work}\"; known are {}", WORKS.join(", "));
         }
         let ceiling = self.ceiling()?;
-        let parameters = self.model.decoder.config.parameters() as f64;
+        let parameters = self.model.decoder.config.computed_parameters() as f64;
         let tokens = self.lengths.iter().sum::<usize>() as f64;
         // Scoring computes the prompt for every response, a rollout once for all.
         let prompts = (self.lengths.len() * self.prompt.ids.len()) as f64;
@@ -118,12 +121,17 @@ impl Bench<'_> {
         let response = |(row, length): (usize, &usize)| (0..*length as u32).map(|t| (t * 7919 + row as u32 * 31) % vocabulary).collect();
         let responses: Vec<Vec<u32>> = self.lengths.iter().enumerate().map(response).collect();
         let lanes = self.lanes.count();
+        let longest = self.prompt.ids.len() + self.lengths.iter().max().unwrap_or(&0);
+        let batches: Vec<&[Vec<u32>]> = responses.chunks((SCORE_TOKENS / longest).max(1)).collect();
         let scored = self.lanes.run(|lane| {
-            let own = responses.iter().skip(lane).step_by(lanes);
-            let packed = Packed::of_responses(own.map(|response| (&*self.prompt.ids, vec![response.as_slice()])));
-            self.model.decoder.score(&packed, 1.0)
+            let mut tokens = 0;
+            for batch in batches.iter().skip(lane).step_by(lanes) {
+                let packed = Packed::of_responses(batch.iter().map(|response| (&*self.prompt.ids, vec![response.as_slice()])));
+                tokens += self.model.decoder.score(&packed, 1.0)?.logprobs.len();
+            }
+            Ok(tokens)
         })?;
-        let tokens: usize = scored.iter().map(|scores| scores.logprobs.len()).sum();
+        let tokens: usize = scored.into_iter().sum();
         ensure!(tokens == self.lengths.iter().sum::<usize>(), "{tokens} tokens were scored");
         Ok(())
     }
@@ -186,7 +194,8 @@ impl Bench<'_> {
             lanes: self.lanes,
             settings: &self.settings.rollout.engine,
             end_tokens,
-            vocabulary: self.model.text.vocabulary(),
+            // Every row, as the peers draw.
+            vocabulary: self.model.decoder.config.vocabulary,
         };
         let request = |(sample, max_new): (usize, &usize)| Request {
             ids: self.prompt.ids.clone(),

@@ -106,6 +106,8 @@ pub fn run(args: SampleArgs) -> Result<()> {
 fn asks(args: &SampleArgs) -> Result<Vec<Ask>> {
     ensure!(args.n > 0, "-n is 0; at least one response is to be sampled");
     ensure!(args.temperature >= 0.0 && args.temperature.is_finite(), "--temperature is {}; it must not be negative", args.temperature);
+    ensure!(args.top_p > 0.0 && args.top_p <= 1.0, "--top-p is {}; it must lie above 0 and at most at 1", args.top_p);
+    ensure!((0.0..=1.0).contains(&args.min_p), "--min-p is {}; it must lie between 0 and 1", args.min_p);
     ensure!(args.max_new != Some(0), "--max-new is 0; at least one token is to be sampled");
     match (&args.prompt, &args.input) {
         (Some(prompt), _) => Ok(vec![Ask::text(prompt)]),

@@ -1,5 +1,6 @@
 //! `rlvr score`
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -68,8 +69,14 @@ pub fn run(args: ScoreArgs) -> Result<()> {
             let (scores, offsets) = &shares[index % lanes.count()];
             let range = offsets[index / lanes.count()]..offsets[index / lanes.count() + 1];
             let logprobs = &scores.logprobs[range.clone()];
+            ensure!(
+                logprobs.iter().all(|logprob| logprob.is_finite()),
+                "the log-probabilities of {} are not finite; the weights are broken",
+                pair.id
+            );
             let sum: f64 = logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
-            println!("{}", json!({"id": pair.id, "logprobs": logprobs, "entropies": scores.entropies[range], "sum": sum}));
+            let line = json!({"id": pair.id, "logprobs": logprobs, "entropies": scores.entropies[range], "sum": sum});
+            writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")?;
             bar.inc(pair.tokens() as u64);
         }
         rest = after;
@@ -93,7 +100,7 @@ fn pair(model: &Model, line: Line) -> Result<Pair> {
     };
     ensure!(!prompt.is_empty(), "the prompt has no tokens; a completion's first token is scored after at least one");
     let (tokens, window) = (prompt.len() + completion.len(), model.decoder.config.window);
-    ensure!(tokens <= window + 1, "{tokens} tokens do not fit the model's window of {window}");
+    ensure!(prompt.len() <= window && tokens <= window + 1, "{tokens} tokens do not fit the model's window of {window}");
     let vocabulary = model.decoder.config.vocabulary;
     if let Some(token) = prompt.iter().chain(&completion).find(|token| **token as usize >= vocabulary) {
         bail!("token {token} is beyond the model's vocabulary of {vocabulary}");

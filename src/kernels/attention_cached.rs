@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
 use super::attention::{self, BLOCK, Heads};
-use super::{for_rows, read, tensor, update};
+use super::{for_rows_of, read, tensor, update};
 
 /// The key and value blocks of one layer.
 #[derive(Clone, Debug)]
@@ -69,35 +69,43 @@ impl LayerCache {
 /// `qkv [n, (q + 2 kv) d]`, one row per sequence, already stored in the cache; `tables[n]` lists each sequence's blocks and `counts[n]` its
 /// tokens, the new one included. Gives `[n, q d]`.
 pub fn forward(qkv: &Tensor, cache: &LayerCache, tables: &[&[u32]], counts: &[usize], heads: Heads) -> Result<Tensor> {
-    let width = heads.query * heads.width;
+    let (unit, longest) = (heads.group() * heads.width, counts.iter().copied().max().unwrap_or(0));
     let values = read([qkv, &cache.keys, &cache.values], |[qkv, keys, values]| {
-        let mut out = vec![0.0; tables.len() * width];
-        for_rows(&mut out, width, |first, out| {
-            let rows = out.len() / width;
-            forward_rows(&qkv[first * heads.row()..], keys, values, &tables[first..first + rows], &counts[first..], heads, out);
-        });
+        let mut out = vec![0.0; tables.len() * heads.query * heads.width];
+        // A unit is a sequence and a key/value head: its keys are read once for all query heads that share them.
+        for_rows_of(&mut out, unit, unit * longest, |first, out| forward_units(qkv, keys, values, tables, counts, heads, first, out));
         out
     })?;
-    tensor(values, (tables.len(), width))
+    tensor(values, (tables.len(), heads.query * heads.width))
 }
 
 #[multiversion(targets = "simd")]
-fn forward_rows(qkv: &[f32], keys: &[f32], values: &[f32], tables: &[&[u32]], counts: &[usize], heads: Heads, out: &mut [f32]) {
+#[allow(clippy::too_many_arguments)] // slices of one flat loop
+fn forward_units(
+    qkv: &[f32],
+    keys: &[f32],
+    values: &[f32],
+    tables: &[&[u32]],
+    counts: &[usize],
+    heads: Heads,
+    first: usize,
+    out: &mut [f32],
+) {
     let (d, group, block) = (heads.width, heads.group(), heads.width * BLOCK);
-    let longest = counts[..tables.len()].iter().copied().max().unwrap_or(0);
-    let mut weights = vec![0.0; longest.next_multiple_of(BLOCK)];
-    for (n, table) in tables.iter().enumerate() {
-        for head in 0..heads.query {
-            let at = |b: usize| (table[b] as usize * heads.key_value + head / group) * block;
-            let q = &qkv[n * heads.row() + head * d..][..d];
+    let mut weights = Vec::new();
+    for (out, unit) in out.chunks_exact_mut(group * d).zip(first..) {
+        let (n, g) = (unit / heads.key_value, unit % heads.key_value);
+        let at = |b: usize| (tables[n][b] as usize * heads.key_value + g) * block;
+        weights.resize(counts[n].next_multiple_of(BLOCK), 0.0);
+        for (out, head) in out.chunks_exact_mut(d).zip(g * group..) {
             attention::attend_row(
-                q,
+                &qkv[n * heads.row() + head * d..][..d],
                 counts[n],
                 heads.scale(),
                 |b| &keys[at(b)..][..block],
                 |b| &values[at(b)..][..block],
                 &mut weights,
-                &mut out[(n * heads.query + head) * d..][..d],
+                out,
             );
         }
     }

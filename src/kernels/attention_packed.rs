@@ -68,8 +68,9 @@ pub fn backward(d_out: &Tensor, out: &Tensor, log_sum_exp: &Tensor, qkv: &Tensor
             for ((index, d_key), d_value) in
                 share.segments.iter().flat_map(rows_of).zip(gradient.keys.chunks_exact(d)).zip(gradient.values.chunks_exact(d))
             {
-                vector::add_scaled(&mut dqkv[index * row + keys..][..d], 1.0, d_key);
-                vector::add_scaled(&mut dqkv[index * row + values..][..d], 1.0, d_value);
+                for (start, gradient) in [(keys, d_key), (values, d_value)] {
+                    dqkv[index * row + start..][..d].iter_mut().zip(gradient).for_each(|(sum, part)| *sum += part);
+                }
             }
         }
         dqkv

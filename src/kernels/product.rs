@@ -8,6 +8,12 @@ use super::{read, tensor, update};
 
 /// Fewest rows that are multiplied at once: below this `gemm` picks other kernels, whose sums run in another order (see `rows_are_invariant`).
 pub const MIN_ROWS: usize = 8;
+/// Results of at most so many elements go through another kernel of `gemm` too.
+const SMALL_RESULT: usize = 256;
+/// With at most so many columns `gemm` splits long sums by the number of rows, ...
+const NARROW: usize = 64;
+/// ... unless they are no longer than this.
+const DEPTH: usize = 512;
 
 /// A matrix in memory: row and column strides in elements.
 #[derive(Clone, Copy)]
@@ -25,6 +31,22 @@ impl<'a> View<'a> {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
+    /// `count` of its columns.
+    fn columns_from(self, start: usize, count: usize) -> Self {
+        Self { values: &self.values[start * self.column_stride..], columns: count, ..self }
+    }
+
+    /// `count` of its rows.
+    fn rows_from(self, start: usize, count: usize) -> Self {
+        Self { values: &self.values[start * self.row_stride..], rows: count, ..self }
+    }
+
+    /// Whether every element lies within the values.
+    fn is_sound(&self) -> bool {
+        let last = (self.rows.max(1) - 1) * self.row_stride + (self.columns.max(1) - 1) * self.column_stride;
+        self.rows * self.columns == 0 || last < self.values.len()
+    }
+
     fn transposed(self) -> Self {
         Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
     }
@@ -40,12 +62,12 @@ pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         Some(bias) => read([x, weight, bias], |[x, weight, bias]| {
             let mut out = Vec::with_capacity(m * n);
             (0..m).for_each(|_| out.extend_from_slice(bias));
-            multiply(&mut out, View::new(x, m, k), View::new(weight, k, n), true);
+            multiply_rows(&mut out, View::new(x, m, k), View::new(weight, k, n), true);
             out
         })?,
         None => read([x, weight], |[x, weight]| {
             let mut out = vec![0.0; m * n];
-            multiply(&mut out, View::new(x, m, k), View::new(weight, k, n), false);
+            multiply_rows(&mut out, View::new(x, m, k), View::new(weight, k, n), false);
             out
         })?,
     };
@@ -60,7 +82,7 @@ pub fn product_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     }
     let values = read([x, weight], |[x, weight]| {
         let mut out = vec![0.0; m * n];
-        multiply(&mut out, View::new(x, m, k), View::new(weight, n, k).transposed(), false);
+        multiply_rows(&mut out, View::new(x, m, k), View::new(weight, n, k).transposed(), false);
         out
     })?;
     tensor(values, (m, n))
@@ -72,7 +94,7 @@ pub fn add_product(target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
     if target.dims2()? != (m, n) || k != rows {
         bail!("cannot add the product of {:?} and {:?} to {:?}", x.shape(), weight.shape(), target.shape());
     }
-    update(target, [x, weight], |target, [x, weight]| multiply(target, View::new(x, m, k), View::new(weight, k, n), true))
+    update(target, [x, weight], |target, [x, weight]| multiply_rows(target, View::new(x, m, k), View::new(weight, k, n), true))
 }
 
 /// `gradient [m, n] += a[t, m]^T b [t, n]`: a weight's gradient, summed in f32 over tokens and over calls.
@@ -96,25 +118,39 @@ pub fn add_column_sums(gradient: &Tensor, dy: &Tensor) -> Result<()> {
     })
 }
 
-/// `out = a b`, or `out += a b`; fewer than `MIN_ROWS` rows are padded with zeros to that many.
+/// `out = a b`, or `out += a b`, for `a` whose rows are tokens: each row's sum runs in the same order however many rows there are.
+fn multiply_rows(out: &mut [f32], a: View, b: View, accumulate: bool) {
+    if b.columns > NARROW || a.columns <= DEPTH {
+        return multiply(out, a, b, accumulate);
+    }
+    for start in (0..a.columns).step_by(DEPTH) {
+        let depth = DEPTH.min(a.columns - start);
+        multiply(out, a.columns_from(start, depth), b.rows_from(start, depth), accumulate || start > 0);
+    }
+}
+
+/// `out = a b`, or `out += a b`; too few rows are padded with zeros.
 fn multiply(out: &mut [f32], a: View, b: View, accumulate: bool) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert!(out.len() == m * n && b.rows == k, "product of {m} x {k} and {} x {n} into {} values", b.rows, out.len());
+    assert!(a.is_sound() && b.is_sound(), "a view beyond its values");
     if m == 0 || n == 0 {
         return;
     }
-    if m < MIN_ROWS && a.column_stride == 1 {
-        let mut padded = vec![0.0; MIN_ROWS * k];
-        padded[..m * k].copy_from_slice(a.values);
-        let mut wide = vec![0.0; MIN_ROWS * n];
+    let least = MIN_ROWS.max(SMALL_RESULT / n + 1);
+    if m < least && a.column_stride == 1 {
+        let mut padded = vec![0.0; least * k];
+        for (row, padded) in padded.chunks_exact_mut(k.max(1)).take(m).enumerate() {
+            padded.copy_from_slice(&a.values[row * a.row_stride..][..k]);
+        }
+        let mut wide = vec![0.0; least * n];
         wide[..m * n].copy_from_slice(out);
-        multiply(&mut wide, View::new(&padded, MIN_ROWS, k), b, accumulate);
+        multiply(&mut wide, View::new(&padded, least, k), b, accumulate);
         return out.copy_from_slice(&wide[..m * n]);
     }
     let threads = rayon::current_num_threads();
     let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
-    // SAFETY: `View` covers exactly rows x columns elements at its strides, `out` holds m x n, and the asserts above tie the sizes together;
-    // the borrow of `out` is exclusive, so it overlaps neither source.
+    // SAFETY: the asserts above hold every element that the strides reach within its slice, `out` at m x n, and the sizes together; the borrow of `out` is exclusive, so it overlaps neither source.
     #[allow(unsafe_code)]
     unsafe {
         gemm::gemm(
@@ -168,7 +204,20 @@ mod tests {
     /// The sampler's and the trainer's log-probabilities are equal to the bit only if a row's product does not depend on its neighbours.
     #[test]
     fn rows_are_invariant() -> Result<()> {
-        for (k, n) in [(48, 96), (48, 48), (64, 128), (64, 384), (192, 64), (64, 469), (256, 1024), (1536, 256)] {
+        for (k, n) in [
+            (48, 96),
+            (48, 48),
+            (64, 128),
+            (64, 384),
+            (192, 64),
+            (64, 469),
+            (256, 1024),
+            (1536, 256),
+            (768, 64),
+            (1500, 24),
+            (64, 32),
+            (64, 5),
+        ] {
             let (x, weight, out_in) = (random((300, k), 1), random((k, n), 2), random((n, k), 3));
             let (all, all_transposed) = (product(&x, &weight, None)?, product_transposed(&x, &out_in)?);
             for m in (1..40).chain([63, 64, 65, 127, 128, 200, 299]) {

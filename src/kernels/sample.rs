@@ -71,25 +71,46 @@ fn exponentials(row: &[f32], weights: &mut [f32]) {
     }
 }
 
-/// Sets the weight of every token that the filter refuses to 0. Ties are broken towards the lower token id.
+/// Sets the weight of every token that the filter refuses to 0. Ties are broken towards the lower token id. The vocabulary is not sorted: what
+/// is surely out is left out first, and only a beginning is put in order.
 fn apply(weights: &mut [f32], filter: &Filter) {
-    let mut order: Vec<u32> = (0..weights.len() as u32).collect();
-    order.sort_unstable_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)));
-    let mut keep = if filter.top_k == 0 { order.len() } else { filter.top_k.min(order.len()) };
-    let floor = filter.min_p * weights[order[0] as usize];
-    keep = order[..keep].iter().position(|i| weights[*i as usize] < floor).unwrap_or(keep);
-    if filter.top_p < 1.0 {
-        let total: f64 = order[..keep].iter().map(|i| f64::from(weights[*i as usize])).sum();
-        let mut reached = 0.0;
-        keep = order[..keep]
-            .iter()
-            .position(|i| {
-                reached += f64::from(weights[*i as usize]);
-                reached >= f64::from(filter.top_p) * total
-            })
-            .map_or(keep, |i| i + 1);
+    let likelier = |a: &u32, b: &u32| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b));
+    // The likeliest token's weight is exp(0), and it always stays.
+    let floor = filter.min_p;
+    let mut kept: Vec<u32> = (0..weights.len() as u32).filter(|i| weights[*i as usize] >= floor.min(1.0)).collect();
+    if filter.top_k > 0 && filter.top_k < kept.len() {
+        kept.select_nth_unstable_by(filter.top_k - 1, likelier);
+        kept.truncate(filter.top_k);
     }
-    order[keep.max(1)..].iter().for_each(|i| weights[*i as usize] = 0.0);
+    if filter.top_p < 1.0 {
+        let total: f64 = kept.iter().map(|i| f64::from(weights[*i as usize])).sum();
+        let count = nucleus(&mut kept, f64::from(filter.top_p) * total, weights, likelier);
+        kept.truncate(count);
+    }
+    let mut filtered = vec![0.0; weights.len()];
+    kept.iter().for_each(|i| filtered[*i as usize] = weights[*i as usize]);
+    weights.copy_from_slice(&filtered);
+}
+
+/// How many of the likeliest tokens, put in order at the front of `kept`, reach `target` together: at least one.
+fn nucleus(kept: &mut [u32], target: f64, weights: &[f32], likelier: impl Fn(&u32, &u32) -> std::cmp::Ordering) -> usize {
+    let (mut sorted, mut reached) = (0, 0.0);
+    while sorted < kept.len() {
+        let rest = &mut kept[sorted..];
+        let next = (sorted * 3).max(64).min(rest.len());
+        if next < rest.len() {
+            rest.select_nth_unstable_by(next - 1, &likelier);
+        }
+        rest[..next].sort_unstable_by(&likelier);
+        for token in &rest[..next] {
+            sorted += 1;
+            reached += f64::from(weights[*token as usize]);
+            if reached >= target {
+                return sorted;
+            }
+        }
+    }
+    sorted
 }
 
 #[cfg(test)]
@@ -112,6 +133,32 @@ mod tests {
         check(Filter { top_p: 0.71, ..off }, &[1, 3, 4]);
         check(Filter { min_p: 0.3, ..off }, &[1, 3, 4]);
         check(Filter { top_p: 0.0, ..off }, &[1]);
+    }
+
+    /// Many tokens, many of them equal: the same as sorting all of them.
+    #[test]
+    fn large_vocabularies_are_filtered_as_if_sorted() {
+        let row: Vec<f32> = (0..3000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 40.0).collect();
+        let mut weights = vec![0.0; row.len()];
+        exponentials(&row, &mut weights);
+        for (top_k, top_p, min_p) in [(0, 0.9, 0.0), (7, 1.0, 0.0), (1000, 0.99, 0.01), (0, 0.001, 0.0), (0, 1.0, 0.2), (0, 0.9999, 0.0)] {
+            let mut order: Vec<usize> = (0..row.len()).collect();
+            order.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
+            order.retain(|i| weights[*i] >= min_p);
+            order.truncate(if top_k == 0 { row.len() } else { top_k });
+            let total: f64 = order.iter().map(|i| f64::from(weights[*i])).sum();
+            let mut reached = 0.0;
+            let end = order.iter().position(|i| {
+                reached += f64::from(weights[*i]);
+                top_p < 1.0 && reached >= f64::from(top_p) * total
+            });
+            order.truncate(end.map_or(order.len(), |end| end + 1));
+            let mut found = weights.clone();
+            apply(&mut found, &Filter { top_k, top_p, min_p });
+            let mut kept: Vec<usize> = (0..row.len()).filter(|i| found[*i] > 0.0).collect();
+            kept.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]).then(a.cmp(b)));
+            assert_eq!(kept, order, "top_k {top_k}, top_p {top_p}, min_p {min_p}");
+        }
     }
 
     #[test]

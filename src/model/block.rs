@@ -53,6 +53,14 @@ pub fn backward_bytes(config: &ModelConfig) -> usize {
 impl BlockWeights {
     /// `x [t, w]` to `(y [t, w], kept)`.
     pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, Kept)> {
+        let kept = self.keep(x, context)?;
+        let y = kept.middle.copy()?;
+        product::add_product(&y, &kept.activated, &self.down)?;
+        Ok((y, kept))
+    }
+
+    /// What the backward pass reads, without the block's own result.
+    pub fn keep(&self, x: &Tensor, context: &BlockContext) -> Result<Kept> {
         let (attention_input, attention_inverse_rms) = rms_norm::forward(x, &self.attention_norm, context.norm_eps)?;
         let qkv = self.rotated_qkv(&attention_input, &context.packed.positions, context.heads, context.rotary)?;
         let (attention, log_sum_exp) = attention_packed::forward(&qkv, &context.packed.segments, context.heads)?;
@@ -61,10 +69,8 @@ impl BlockWeights {
         let (mlp_input, mlp_inverse_rms) = rms_norm::forward(&middle, &self.mlp_norm, context.norm_eps)?;
         let gate_up = product::product(&mlp_input, &self.gate_up, None)?;
         let activated = swiglu::forward(&gate_up)?;
-        let y = middle.copy()?;
-        product::add_product(&y, &activated, &self.down)?;
         let input = x.clone();
-        let kept = Kept {
+        Ok(Kept {
             input,
             attention_inverse_rms,
             attention_input,
@@ -76,8 +82,7 @@ impl BlockWeights {
             mlp_input,
             gate_up,
             activated,
-        };
-        Ok((y, kept))
+        })
     }
 
     /// Turns `dy [t, w]` into the gradient of the block's input, in place, and adds to the weights' gradients.

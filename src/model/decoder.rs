@@ -116,7 +116,7 @@ impl Decoder {
         for ((block, stored), gradients) in layers.rev() {
             let kept = match stored {
                 Stored::Everything(kept) => kept,
-                Stored::Input(input) => Box::new(block.forward(&input, &context)?.1),
+                Stored::Input(input) => Box::new(block.keep(&input, &context)?),
             };
             block.backward(&d_hidden, &kept, &context, gradients)?;
         }

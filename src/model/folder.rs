@@ -84,6 +84,7 @@ fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files: Vec<PathBuf> = names.by_ref().map(|file| folder.join(file)).collect();
     files.sort();
     files.dedup();
+    ensure!(!files.is_empty(), "{place} names no files");
     Ok(files)
 }
 
@@ -154,8 +155,10 @@ impl Store {
         let expected = start + metadata.tensors().values().map(|info| info.data_offsets.1 as u64).max().unwrap_or(0);
         ensure!(expected <= size, "{name} is truncated: {size} bytes, its header promises {expected}");
         for (tensor, info) in metadata.tensors() {
-            let offset = start + info.data_offsets.0 as u64;
-            self.tensors.insert(tensor.clone(), Entry { file: self.files.len(), info: info.clone(), offset });
+            let entry = Entry { file: self.files.len(), info: info.clone(), offset: start + info.data_offsets.0 as u64 };
+            if let Some(other) = self.tensors.insert(tensor.clone(), entry) {
+                bail!("tensor {tensor} is in {} and in {name}; expected it once", self.files[other.file].name());
+            }
         }
         self.files.push(place);
         Ok(())
@@ -173,9 +176,35 @@ impl Store {
         let extra: Vec<&str> = self.tensors.keys().filter(is_extra).map(String::as_str).take(3).collect();
         ensure!(extra.is_empty(), "{} has tensors that config.json does not ask for: {} ...", self.names(), extra.join(", "));
 
+        if config.tied {
+            self.check_tied(config)?;
+        }
         let loaded: Vec<Tensor> = shapes.par_iter().map(|(name, shape)| self.load(config, name, shape)).collect::<Result<_>>()?;
         let mut loaded = loaded.into_iter();
         Weights::build(config, |name, _| loaded.next().with_context(|| format!("no tensor {name}")))
+    }
+
+    /// A tied checkpoint may carry its head as well, but only as the embedding's copy.
+    fn check_tied(&self, config: &ModelConfig) -> Result<()> {
+        let find = |name: &str| parts(config, name).into_iter().next().context("a tensor without parts");
+        let (embedding, head) = (find("embedding")?, find("head")?);
+        if !self.tensors.contains_key(&head.name) {
+            return Ok(());
+        }
+        let (embedding_entry, head_entry) = (self.find(&embedding)?, self.find(&head)?);
+        let rows = (CHUNK_ELEMENTS / config.hidden).max(1);
+        (0..config.vocabulary).into_par_iter().step_by(rows).try_for_each(|first| {
+            let (start, count) = (first * config.hidden, rows.min(config.vocabulary - first) * config.hidden);
+            let (mut one, mut other) = (Vec::new(), Vec::new());
+            self.read(&embedding, start, count, self.files[embedding_entry.file].open()?.as_mut(), &mut one)?;
+            self.read(&head, start, count, self.files[head_entry.file].open()?.as_mut(), &mut other)?;
+            ensure!(
+                one == other,
+                "config.json ties lm_head.weight to model.embed_tokens.weight, but {} has two different ones: set tie_word_embeddings to false",
+                self.names()
+            );
+            Ok(())
+        })
     }
 
     fn names(&self) -> String {

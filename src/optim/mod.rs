@@ -17,6 +17,8 @@ pub struct OptimSettings {
     pub warmup_steps: u64,
     /// What it does after that.
     pub schedule: Schedule,
+    /// Steps at the end over which the schedule falls, after a constant rate; 0 lets it fall from the end of warm-up on.
+    pub decay_steps: u64,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
@@ -38,6 +40,7 @@ impl Default for OptimSettings {
             lr: 1e-6,
             warmup_steps: 0,
             schedule: Schedule::Constant,
+            decay_steps: 0,
             beta1: 0.9,
             beta2: 0.999,
             eps: 1e-8,
@@ -66,7 +69,9 @@ impl OptimSettings {
         if step <= self.warmup_steps {
             return self.lr * step as f64 / self.warmup_steps as f64;
         }
-        let left = (total.saturating_sub(step) + 1) as f64 / total.saturating_sub(self.warmup_steps).max(1) as f64;
+        let falling = total.saturating_sub(self.warmup_steps);
+        let falling = if self.decay_steps == 0 { falling } else { self.decay_steps.min(falling) };
+        let left = ((total.saturating_sub(step) + 1) as f64 / falling.max(1) as f64).min(1.0);
         match self.schedule {
             Schedule::Constant => self.lr,
             Schedule::Linear => self.lr * left,
@@ -153,6 +158,8 @@ mod tests {
         assert_eq!(settings(Schedule::Linear).learning_rate(5, 10), 2.0);
         assert!((settings(Schedule::Linear).learning_rate(10, 10) - 2.0 / 6.0).abs() < 1e-12);
         assert_eq!(settings(Schedule::Cosine).learning_rate(5, 10), 2.0);
+        let late = OptimSettings { decay_steps: 2, ..settings(Schedule::Linear) };
+        assert_eq!([8, 9, 10].map(|step| late.learning_rate(step, 10)), [2.0, 2.0, 1.0]);
         assert!(settings(Schedule::Cosine).learning_rate(10, 10) < 0.15);
     }
 

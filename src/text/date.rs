@@ -28,7 +28,7 @@ impl Date {
 
     /// `YYYY-MM-DD`.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        let parts: Vec<i64> = text.split('-').map_while(|part| part.parse().ok()).collect();
+        let parts: Vec<i64> = text.split('-').map(|part| part.parse().ok()).collect::<Option<_>>().unwrap_or_default();
         if let [year @ 1970..=9999, month @ 1..=12, day @ 1..=31] = parts[..] {
             // Walking from the first of the year keeps the calendar's rules in one place, `from_days`.
             let first = (year - 1970) * 365 + (year - 1969) / 4 - (year - 1901) / 100 + (year - 1601) / 400;

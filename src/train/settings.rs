@@ -8,7 +8,7 @@ use crate::model::decoder::Recompute;
 use crate::model::export::{Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
 use crate::objective::LossSettings;
-use crate::optim::OptimSettings;
+use crate::optim::{OptimSettings, Schedule};
 use crate::reward::{self, RewardSettings};
 use crate::rollout::engine::EngineSettings;
 
@@ -195,7 +195,14 @@ impl RunSettings {
             example: "tiny/addition/334+556".into(),
             prompt: PromptSettings::with_instruction(""),
             rollout: RolloutSettings { groups: 8, max_new: 80, ..published.rollout },
-            optim: OptimSettings { lr: 1e-4, beta2: 0.95, weight_decay: 0.0, ..published.optim },
+            optim: OptimSettings {
+                lr: 1e-4,
+                schedule: Schedule::Linear,
+                decay_steps: 100,
+                beta2: 0.95,
+                weight_decay: 0.0,
+                ..published.optim
+            },
             train: TrainSettings { steps: 300, micro_batch_tokens: 4096, recompute: Recompute::None, ..published.train },
             eval: EvalSettings { every: 15, benchmarks: "tiny".into(), max_new: 80, ..published.eval },
             checkpoint: CheckpointSettings { every: 100, ..published.checkpoint },
