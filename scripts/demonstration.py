@@ -15,6 +15,7 @@ interval over runs and problems: t over runs, with the variance over problems ad
 import argparse
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -24,6 +25,9 @@ SEEDS = [0, 1, 2]
 # Student's t, 97.5%, by degrees of freedom.
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 EXAMPLE = "tiny/addition/334+556"
+DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo.toml"
+# A way of answering and the words that it begins with.
+OPENINGS = {"careful": "Step by step,", "sketch": "We get", "guess": "I guess", "ramble": "Well, that is a question."}
 # On the first base, one seed each. The label 93127 has five digits: no way of answering ever gives one.
 ARMS = {
     "256 examples": ["--example", "tiny/train/256"],
@@ -35,6 +39,9 @@ ARMS = {
     "format reward": ["--set", "reward.name=format"],
     "unguessable label": ["--set", "reward.label=93127"],
     "Adam's beta2 0.999": ["--set", "optim.beta2=0.999"],
+    "constant learning rate": ["--set", "optim.schedule=constant"],
+    "example of maximum": ["--example", "tiny/maximum/38,91,70"],
+    "example of remainder": ["--example", "tiny/remainder/847mod6"],
 }
 
 
@@ -42,7 +49,7 @@ def run(rlvr, base, seed, out, more, benchmarks):
     """One run, unless it is there: its summary and its folder."""
     summary = out / "summary.json"
     if not summary.exists() or json.loads(summary.read_text())["steps"] < 300:
-        defaults = [] if base == "tiny" else ["--config", str(Path(__file__).resolve().parents[1] / "configs" / "demo.toml")]
+        defaults = ["--config", str(DEMO)]
         resume = ["--resume", str(out)] if out.exists() else [*defaults, "--model", str(base), "--seed", str(seed), "--out", str(out), *more]
         resume += [] if out.exists() else ["--set", f"eval.benchmarks={benchmarks}"]
         done = subprocess.run([rlvr, "train", *resume], capture_output=True, text=True)
@@ -94,6 +101,21 @@ def points(summary, kind):
     return f"{gain['mean'] * 100:+.1f}" if gain else "not saturated" if summary["saturation_step"] is None else "too late"
 
 
+def probe(rlvr, base, example):
+    """How often each way of answering, forced by its opening, gives the example's answer: 500 samples each at temperature 0.6."""
+    dry = [rlvr, "train", "--config", str(DEMO), "--model", str(base), "--example", example, "--out", "never", "--dry-run"]
+    told = subprocess.run(dry, capture_output=True, text=True, check=True).stderr
+    question, answer = re.search(r'1 example \(\S+: "(.*)", (\d+)\)', told).groups()
+    cells = []
+    for opening in OPENINGS.values():
+        command = [rlvr, "sample", "--model", str(base), "--raw", "--prompt", f"Q: {question}\nA: {opening}", "-n", "500", "--temperature", "0.6"]
+        lines = subprocess.run([*command, "--max-new", "80", "--json"], capture_output=True, text=True, check=True).stdout.splitlines()
+        # The last number of the first line: what follows is an invented next question.
+        numbers = [re.findall(r"\d+", json.loads(line)["text"].split("\n")[0]) for line in lines]
+        cells.append(percent(statistics.fmean(bool(found) and found[-1] == answer for found in numbers)))
+    return f"| {question} | " + " | ".join(cells) + " |"
+
+
 def row(name, summary, example):
     base, last, best = summary["base"], summary["last"], summary["best"]
     ways = next(score["ways"] for key, score in last["passes"].items() if not key.endswith("greedy"))
@@ -140,6 +162,10 @@ def main():
         example = more[1] if more[0] == "--example" else EXAMPLE
         summary, _ = run(args.rlvr, args.bases[0], 0, args.out / f"arm{number}", more, benchmarks)
         print(row(name, summary, example), flush=True)
+    print("\nRight answers of the first base, by the way of answering that is forced, in percent:\n")
+    print("| example | " + " | ".join(OPENINGS) + " |\n|---|" + "---|" * len(OPENINGS))
+    for example in dict.fromkeys([EXAMPLE, *(more[1] for more in ARMS.values() if more[0] == "--example" and "train" not in more[1])]):
+        print(probe(args.rlvr, args.bases[0], example), flush=True)
 
 
 if __name__ == "__main__":

@@ -272,7 +272,8 @@ fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem>> {
             let count = count.with_context(|| format!("{} names no number of problems; 256 are tiny/train/256", settings.example))?;
             Some(tiny::problems(tiny::Split::Train, count, settings.seed)?)
         }
-        None => settings.example.split(',').map(|id| Some(tiny::by_id(id)?.problem())).collect(),
+        // Ids such as tiny/maximum/38,91,70 have commas of their own.
+        None => settings.example.replace(",tiny/", "\ntiny/").lines().map(|id| Some(tiny::by_id(id)?.problem())).collect(),
     };
     let mut problems = match of_tiny {
         Some(problems) => problems,
