@@ -172,6 +172,9 @@ fn a_run_that_exports_bf16_resumes_from_its_exact_weights() {
         "eval.benchmarks=",
         "--set",
         "checkpoint.max_shard_bytes=200000",
+        // A falling learning rate depends on the number of steps, which the resumed run changes.
+        "--set",
+        "optim.schedule=constant",
     ];
     succeed(&[&["train", "--steps", "4", "--out", &path("whole")][..], &settings].concat());
     succeed(&[&["train", "--steps", "2", "--out", &path("parts")][..], &settings].concat());

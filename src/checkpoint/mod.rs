@@ -36,10 +36,19 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
         let _ = std::fs::remove_dir_all(&beside);
         return Err(error.context(format!("{} was not written", folder.display())));
     }
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).with_context(|| format!("cannot replace {}", folder.display()))?;
+    // The old one goes only when the new one has its name.
+    let old = folder.with_added_extension("old");
+    if old.exists() {
+        std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
-    std::fs::rename(&beside, folder).with_context(|| format!("cannot name {}", folder.display()))
+    if folder.exists() {
+        std::fs::rename(folder, &old).with_context(|| format!("cannot replace {}", folder.display()))?;
+    }
+    std::fs::rename(&beside, folder).with_context(|| format!("cannot name {}", folder.display()))?;
+    if old.exists() {
+        std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
+    }
+    Ok(())
 }
 
 /// Writes a file beside its place, flushes it, and renames it.

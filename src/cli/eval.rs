@@ -65,6 +65,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let settings =
         EvalSettings { max_new, limit: args.limit, benchmarks: args.benchmarks.clone(), seed: args.seed, ..EvalSettings::default() };
     let model = source::load_with(&args.model, &chat)?;
+    usage(super::train::room_to_answer(max_new, model.decoder.config.window, &sets))?;
     let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()))?;
     let responses: usize =
         sets.iter().map(|set| set.problems.len() * set.decodings.iter().map(|decoding| decoding.samples).sum::<usize>()).sum();

@@ -18,6 +18,7 @@ use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::{Problem, Prompt};
 use crate::model::{Decoder, shapes};
+use crate::optim::Schedule;
 use crate::text::{self, ChatSettings};
 use crate::tiny::{embedded, ways};
 use crate::train::{Outcome, PromptSettings, Replay, Run, RunFolder, RunInputs, RunSettings};
@@ -103,6 +104,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         usage(replay.check(model.decoder.config.vocabulary, model.decoder.config.window))
             .with_context(|| settings.rollout.replay.clone())?;
     }
+    let (max_new, window) = (settings.eval.max_new, model.decoder.config.window);
+    usage(room_to_answer(max_new, window, &sets))?;
     let reference = usage(reference(&settings, &model))?;
     let interrupt = signals()?;
     let inputs = RunInputs { model, reference, prompts, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
@@ -131,7 +134,11 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     let (settings, replay, resumed) = match &args.resume {
         Some(root) => {
             let (folder, mut settings) = usage(RunFolder::open(root))?;
-            settings.train.steps = args.steps.unwrap_or(settings.train.steps);
+            let steps = args.steps.unwrap_or(settings.train.steps);
+            if steps != settings.train.steps && settings.optim.schedule != Schedule::Constant {
+                eprintln!("{steps} steps instead of {} move the end towards which the learning rate falls", settings.train.steps);
+            }
+            settings.train.steps = steps;
             usage(something_left(&folder, &settings))?;
             let replay = usage(recording(&settings.rollout.replay))?;
             (settings, replay, Some(folder))
@@ -201,6 +208,8 @@ fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
         replay.groups,
         replay.group_size
     );
+    let (ours, theirs) = (settings.rollout.temperature, replay.temperature.unwrap_or(settings.rollout.temperature));
+    ensure!(ours == theirs, "rollout.temperature is {ours}; the recorded log-probabilities are of {theirs}: set it to that");
     Ok((settings, Some(replay)))
 }
 
@@ -225,6 +234,15 @@ fn table<const N: usize>(group: &str, values: [(&str, Value); N]) -> Table {
     Table::from_iter([(group.to_owned(), Value::Table(Table::from_iter(values)))])
 }
 
+/// An evaluation that leaves no room for its prompts would count every problem as wrong.
+pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result<()> {
+    ensure!(
+        max_new < window || sets.is_empty(),
+        "responses of up to {max_new} tokens leave no room for a prompt in the model's window of {window}: lower eval.max_new (--max-new of eval)"
+    );
+    Ok(())
+}
+
 /// The model that the KL term holds to, where it is not the policy itself.
 fn reference(settings: &RunSettings, policy: &Model) -> Result<Option<Decoder>> {
     if settings.reference.is_empty() {
@@ -236,6 +254,12 @@ fn reference(settings: &RunSettings, policy: &Model) -> Result<Option<Decoder>> 
     }
     let reference = source::load(&settings.reference)?.decoder;
     let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
+    let (window, needed) = (reference.config.window, policy.decoder.config.window);
+    ensure!(
+        window >= needed,
+        "the reference {} has a window of {window} tokens, the policy one of {needed}: it cannot score all",
+        settings.reference
+    );
     ensure!(
         found == expected,
         "the reference {} has {found} rows of vocabulary, the policy {expected}: they do not compare",

@@ -20,6 +20,9 @@ const TINY: [(&str, Split); 2] = [("tiny", Split::Test), ("tiny-validation", Spl
 pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) -> &'static str) -> Result<Vec<EvalSet>> {
     let mut sets = Vec::new();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        if sets.iter().any(|set: &EvalSet| set.name == name) {
+            continue; // named twice, it is answered once
+        }
         if let Some((name, split)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
             let problems = tiny::problems(*split, split.default_count(), 0)?;
             let sampled = Decoding { temperature: 0.6, samples: 1 };
@@ -28,6 +31,9 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
         }
         let selected = benchmark::select(name).map_err(|error| anyhow::anyhow!("{error}, {}", TINY.map(|(name, _)| name).join(", ")))?;
         for benchmark in selected {
+            if sets.iter().any(|set| set.name == benchmark.name) {
+                continue;
+            }
             sets.push(set(benchmark.name, benchmark.load(library)?, vec![benchmark.decoding], None, limit));
         }
     }

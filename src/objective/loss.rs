@@ -56,7 +56,7 @@ pub struct Tokens<'a> {
     pub weights: &'a [f32],
 }
 
-/// Weighted sums over tokens: the loss and what it is made of.
+/// Sums over tokens: the loss and what it is made of, weighted by the aggregation; and what is told of tokens, unweighted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Terms {
     /// Policy loss, before its coefficient.
@@ -65,10 +65,14 @@ pub struct Terms {
     pub kl: f64,
     /// Entropy, before its coefficient.
     pub entropy: f64,
-    /// Share of tokens whose ratio was clipped and whose gradient is 0 for it.
+    /// Tokens whose ratio was clipped and whose gradient is 0 for it.
     pub clipped: f64,
-    /// Mean of old minus new log-probability: the k1 divergence from the sampling policy.
+    /// Old minus new log-probability, summed: the k1 divergence from the sampling policy.
     pub old_kl: f64,
+    /// Entropy, summed.
+    pub token_entropy: f64,
+    /// Tokens.
+    pub tokens: f64,
 }
 
 /// The loss of a range of tokens.
@@ -95,6 +99,13 @@ impl Terms {
         self.entropy += other.entropy;
         self.clipped += other.clipped;
         self.old_kl += other.old_kl;
+        self.token_entropy += other.token_entropy;
+        self.tokens += other.tokens;
+    }
+
+    /// A sum over tokens as their mean; 0 without tokens.
+    pub fn per_token(&self, sum: f64) -> f64 {
+        if self.tokens > 0.0 { sum / self.tokens } else { 0.0 }
     }
 }
 
@@ -113,8 +124,10 @@ pub fn token_loss(settings: &LossSettings, tokens: Tokens) -> TokenLoss {
             policy: weight * f64::from(policy),
             kl: weight * f64::from(kl),
             entropy: weight * f64::from(tokens.entropies[i]),
-            clipped: weight * f64::from(u8::from(clipped)),
-            old_kl: weight * f64::from(old - logprob),
+            clipped: f64::from(u8::from(clipped)),
+            old_kl: f64::from(old - logprob),
+            token_entropy: f64::from(tokens.entropies[i]),
+            tokens: 1.0,
         });
     }
     loss
@@ -172,7 +185,8 @@ mod tests {
             assert!(((at(1e-3) - at(-1e-3)) / 2e-3 - f64::from(loss.d_entropies[i])).abs() < 1e-5);
         }
         // Tokens 1 (ratio 0.67, A < 0) and 3 (ratio 2.0, A > 0) are clipped; 2 and 4 lie outside on the side where the gradient stays.
-        assert!((loss.terms.clipped - 0.3).abs() < 1e-6, "{}", loss.terms.clipped);
+        assert_eq!(loss.terms.clipped, 2.0);
+        assert_eq!(loss.terms.per_token(loss.terms.clipped), 0.25);
     }
 
     #[test]

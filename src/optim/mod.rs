@@ -13,11 +13,11 @@ use crate::model::{ModelConfig, Weights};
 pub struct OptimSettings {
     /// Learning rate after warm-up.
     pub lr: f64,
-    /// Steps over which the learning rate rises linearly from 0.
+    /// Updates over which the learning rate rises linearly from 0.
     pub warmup_steps: u64,
     /// What it does after that.
     pub schedule: Schedule,
-    /// Steps at the end over which the schedule falls, after a constant rate; 0 lets it fall from the end of warm-up on.
+    /// Updates at the end over which the schedule falls, after a constant rate; 0 lets it fall from the end of warm-up on.
     pub decay_steps: u64,
     /// Decay of the first moment.
     pub beta1: f64,
@@ -57,14 +57,14 @@ impl Default for OptimSettings {
 pub enum Schedule {
     /// Stays.
     Constant,
-    /// Falls linearly to 0 at the last step.
+    /// Falls linearly, to 0 just after the last update.
     Linear,
-    /// Falls to 0 along half a cosine.
+    /// Falls along half a cosine, to 0 just after the last update.
     Cosine,
 }
 
 impl OptimSettings {
-    /// The learning rate of `step` (from 1) of `total`.
+    /// The learning rate of update `step` (from 1) of `total`.
     pub fn learning_rate(&self, step: u64, total: u64) -> f64 {
         if step <= self.warmup_steps {
             return self.lr * step as f64 / self.warmup_steps as f64;

@@ -86,6 +86,26 @@ impl RunFolder {
         self.root.join("checkpoints").join("best")
     }
 
+    /// Removes what was recorded after `step`: those steps will be made again, perhaps under other settings. A best checkpoint of a later step
+    /// goes too; it comes again when its step does.
+    pub fn forget_after(&self, step: u64) -> Result<()> {
+        let best = std::fs::read_to_string(self.best().join("step")).ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let mut later: Vec<PathBuf> = best.filter(|best| *best > step).map(|_| self.best()).into_iter().collect();
+        for part in ["eval", "rollouts", "checkpoints"] {
+            let folder = self.root.join(part);
+            for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
+                let path = entry?.path();
+                let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next());
+                later.extend(name.and_then(|name| name.parse::<u64>().ok()).filter(|made| *made > step).map(|_| path.clone()));
+            }
+        }
+        for path in later {
+            let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+            removed.with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+
     /// Steps that have a complete evaluation, in order.
     pub fn evaluated_steps(&self) -> Result<Vec<u64>> {
         steps_in(&self.root.join("eval"), "scores.json")

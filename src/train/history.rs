@@ -75,6 +75,9 @@ impl Evaluation {
     /// From the passes of an evaluation.
     pub fn of(step: u64, passes: &[Pass]) -> Self {
         let scores = passes.iter().map(|pass| (pass.name(), pass.score.clone())).collect();
+        // By name, as `read` finds them: evaluations are compared problem by problem.
+        let mut passes: Vec<&Pass> = passes.iter().collect();
+        passes.sort_by_key(|pass| pass.name());
         let each = |greedy: bool| {
             let own = passes.iter().filter(|pass| pass.is_greedy() == greedy);
             own.flat_map(|pass| per_problem(&pass.answers, pass.decoding.samples, |answer| answer.correct)).collect()
@@ -88,13 +91,10 @@ impl Evaluation {
         (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
     }
 
-    /// The interval around the accuracy, over all problems of the passes.
+    /// The mean of the passes' accuracies, with its interval.
     pub fn estimate(&self, greedy: bool) -> Option<Estimate> {
-        let mut passes = self.passes(greedy);
-        match (passes.next(), passes.next()) {
-            (Some((_, score)), None) => score.accuracy,
-            _ => statistics::clustered_mean(if greedy { &self.greedy } else { &self.sampled }),
-        }
+        let estimates: Vec<Estimate> = self.passes(greedy).filter_map(|(_, score)| score.accuracy).collect();
+        statistics::mean_of(&estimates)
     }
 
     /// The passes that are (or are not) greedy, by name.
@@ -108,7 +108,14 @@ impl Evaluation {
     }
 
     fn summary(&self) -> EvaluationSummary {
-        let by_subject = self.passes(true).flat_map(|(_, score)| score.by_subject.clone()).collect();
+        // Two sets may have a subject of the same name.
+        let several = self.passes(true).nth(1).is_some();
+        let place = |pass: &str, subject: String| if several { format!("{pass}/{subject}") } else { subject };
+        let subjects = |(pass, score): (&String, &Score)| {
+            let named = score.by_subject.clone().into_iter().map(|(subject, share)| (place(pass, subject), share));
+            named.collect::<Vec<_>>()
+        };
+        let by_subject = self.passes(true).flat_map(subjects).collect();
         EvaluationSummary {
             step: self.step,
             greedy: self.accuracy(true),

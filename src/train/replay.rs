@@ -20,6 +20,8 @@ pub struct Replay {
     pub groups: usize,
     /// Responses in each group.
     pub group_size: usize,
+    /// The temperature that its log-probabilities are of, where the recording says it.
+    pub temperature: Option<f32>,
 }
 
 /// A line of a recording. `correct` and `boxed` only feed the metrics; a recording without them counts a positive reward as correct.
@@ -38,6 +40,7 @@ struct Line {
     #[serde(default)]
     boxed: bool,
     finish: Option<Finish>,
+    temperature: Option<f32>,
     #[serde(default)]
     text: String,
 }
@@ -50,7 +53,9 @@ impl Replay {
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display();
         let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), Scored>> = BTreeMap::new();
+        let mut temperature = None;
         for (at_line, line) in jsonl::read_input::<Line>(path)? {
+            temperature = temperature.or(line.temperature);
             let (step, at) = (line.step, (line.group, line.sample));
             let scored = scored(line).with_context(|| at_line.clone())?;
             let before = steps.entry(step).or_default().insert(at, scored);
@@ -72,7 +77,7 @@ impl Replay {
                 rollouts.len()
             );
         }
-        Ok(Self { steps: steps.into_values().map(|rollouts| rollouts.into_values().collect()).collect(), groups, group_size })
+        Ok(Self { steps: steps.into_values().map(|rollouts| rollouts.into_values().collect()).collect(), groups, group_size, temperature })
     }
 
     /// Lengths of the distinct prompts of a step, and of the longest response of all.

@@ -73,7 +73,7 @@ pub fn score(
 }
 
 /// A rollout's line on disk; token ids and log-probabilities only where `with_tokens`.
-pub fn line(step: u64, scored: &Scored, with_tokens: bool) -> Value {
+pub fn line(settings: &RunSettings, step: u64, scored: &Scored, with_tokens: bool) -> Value {
     let Rollout { group, sample, prompt, completion, text } = &scored.rollout;
     let mut line = json!({
         "step": step,
@@ -90,6 +90,7 @@ pub fn line(step: u64, scored: &Scored, with_tokens: bool) -> Value {
         line["prompt_ids"] = json!(*prompt.ids);
         line["completion_ids"] = json!(completion.ids);
         line["logprobs"] = json!(completion.logprobs);
+        line["temperature"] = json!(settings.rollout.temperature);
     }
     line
 }

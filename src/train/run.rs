@@ -110,6 +110,7 @@ impl<'a> Run<'a> {
         }
         let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &decoder.weights, &decoder.config)?;
         run.earlier_s = progress.elapsed_s;
+        run.folder.forget_after(step)?;
         for line in jsonl::read::<Value>(&run.folder.metrics())? {
             let read = |key: &str| line.get(key).and_then(Value::as_f64);
             if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
@@ -261,12 +262,15 @@ impl<'a> Run<'a> {
         self.metrics.write(&line)?;
         self.events.write(self.step, metrics.iter().map(|(name, value)| (*name, *value as f32)))?;
         let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
-        write_gzip_lines(&self.folder.rollouts(self.step), scored.iter().map(|scored| rollouts::line(self.step, scored, with_tokens)))?;
+        write_gzip_lines(
+            &self.folder.rollouts(self.step),
+            scored.iter().map(|scored| rollouts::line(&self.settings, self.step, scored, with_tokens)),
+        )?;
         self.console.step(&StepLine {
             step: self.step as u32,
             train_accuracy: accuracy as f32,
             reward: mean(scored, |scored| scored.reward) as f32,
-            entropy: report.terms.entropy as f32,
+            entropy: report.terms.per_token(report.terms.token_entropy) as f32,
             response_length: mean(scored, |scored| scored.rollout.completion.ids.len() as f32) as f32,
             loss: report.terms.loss(&self.settings.loss) as f32,
         });
@@ -335,7 +339,7 @@ impl<'a> Run<'a> {
 }
 
 impl UpdateReport {
-    /// The mean over the updates of one rollout batch; the largest gap.
+    /// The mean over the updates of one rollout batch; the gap is the first one's.
     fn mean(reports: &[Self]) -> Self {
         let n = reports.len().max(1) as f64;
         let mut mean = Self::default();
@@ -343,13 +347,13 @@ impl UpdateReport {
             mean.terms.add(&report.terms);
             mean.grad_norm += report.grad_norm / n;
             mean.lr += report.lr / n;
-            mean.gap_max = mean.gap_max.max(report.gap_max);
-            mean.gap_mean += report.gap_mean / n;
         }
         let terms = &mut mean.terms;
-        [&mut terms.policy, &mut terms.kl, &mut terms.entropy, &mut terms.clipped, &mut terms.old_kl]
-            .into_iter()
-            .for_each(|term| *term /= n);
+        [&mut terms.policy, &mut terms.kl, &mut terms.entropy].into_iter().for_each(|term| *term /= n);
+        // After the first update the policy is not the one that sampled.
+        if let Some(first) = reports.first() {
+            (mean.gap_max, mean.gap_mean) = (first.gap_max, first.gap_mean);
+        }
         mean
     }
 }
@@ -371,9 +375,9 @@ fn step_metrics(settings: &RunSettings, scored: &[Scored], report: &UpdateReport
         ("actor/loss", report.terms.loss(&settings.loss)),
         ("actor/pg_loss", report.terms.policy),
         ("actor/kl_loss", report.terms.kl),
-        ("actor/entropy", report.terms.entropy),
-        ("actor/pg_clipfrac", report.terms.clipped),
-        ("actor/ppo_kl", report.terms.old_kl),
+        ("actor/entropy", report.terms.per_token(report.terms.token_entropy)),
+        ("actor/pg_clipfrac", report.terms.per_token(report.terms.clipped)),
+        ("actor/ppo_kl", report.terms.per_token(report.terms.old_kl)),
         ("actor/grad_norm", report.grad_norm),
         ("actor/lr", report.lr),
         ("response_length/mean", tokens / scored.len() as f64),

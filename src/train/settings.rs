@@ -234,6 +234,8 @@ impl RunSettings {
         for (name, beta) in betas {
             ensure!((0.0..1.0).contains(&beta), "optim.{name} is {beta}; it must be at least 0 and below 1");
         }
+        ensure!(optim.eps > 0.0, "optim.eps is {}; it must be above 0, or an element without gradient is 0/0", optim.eps);
+        ensure!(self.eval.max_new > 0, "eval.max_new must be at least 1");
         ensure!(train.steps > 0, "train.steps must be at least 1");
         ensure!(train.micro_batch_tokens > 0, "train.micro_batch_tokens must be at least 1");
         ensure!(

@@ -1,5 +1,7 @@
 //! One optimizer update from scored responses: advantages, packed micro-batches, one sweep of loss and gradient, AdamW.
 
+use std::collections::HashMap;
+
 use anyhow::Result;
 
 use super::settings::{RunSettings, TrainSettings};
@@ -76,6 +78,35 @@ pub fn recompute(config: &ModelConfig, settings: &TrainSettings, lanes: usize) -
 /// Micro-batches for so many responses of so many tokens together: at least one a lane.
 pub fn micro_batch_count(settings: &TrainSettings, lanes: usize, responses: usize, tokens: usize) -> usize {
     tokens.div_ceil(settings.micro_batch_tokens).max(lanes).clamp(1, responses.max(1))
+}
+
+/// A prompt with its responses, `(number, tokens)`.
+struct PromptRows {
+    rows: usize,
+    responses: Vec<(usize, usize)>,
+}
+
+/// Micro-batches of at most `budget` rows, each prompt counted once in each that has responses to it; a response that exceeds it with its prompt
+/// is alone. Smaller ones where a lane would have nothing to do.
+fn cut(prompts: &[PromptRows], budget: usize, lanes: usize) -> Vec<Vec<usize>> {
+    let all = |prompt: &PromptRows| prompt.rows + prompt.responses.iter().map(|(_, tokens)| tokens).sum::<usize>();
+    let budget = budget.min(prompts.iter().map(all).sum::<usize>().div_ceil(lanes));
+    let (mut batches, mut rows) = (vec![Vec::new()], 0);
+    for prompt in prompts {
+        let mut packed = false;
+        for (index, tokens) in &prompt.responses {
+            if rows > 0 && rows + tokens + if packed { 0 } else { prompt.rows } > budget {
+                batches.push(Vec::new());
+                (rows, packed) = (0, false);
+            }
+            rows += tokens + if packed { 0 } else { prompt.rows };
+            packed = true;
+            if let Some(batch) = batches.last_mut() {
+                batch.push(*index);
+            }
+        }
+    }
+    batches
 }
 
 impl Updater<'_> {
@@ -169,9 +200,21 @@ impl Updater<'_> {
         self.settings.rollout.temperature
     }
 
-    /// Deals responses to micro-batches in turn: enough of them that none exceeds the token budget by more than the unevenness of lengths,
-    /// and at least one a lane.
+    /// Responses to one prompt are dealt to micro-batches in turn: enough of them that none exceeds the token budget by more than the prompt and
+    /// the unevenness of lengths, and at least one a lane. Responses to several prompts are cut prompt after prompt.
     fn micro_batches(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
+        let (mut prompts, mut numbers) = (Vec::<PromptRows>::new(), HashMap::<&[u32], usize>::new());
+        for (index, sample) in samples.iter().enumerate() {
+            let rollout = &sample.scored.rollout;
+            let number = *numbers.entry(&rollout.prompt.ids).or_insert_with(|| {
+                prompts.push(PromptRows { rows: rollout.prompt.ids.len(), responses: Vec::new() });
+                prompts.len() - 1
+            });
+            prompts[number].responses.push((index, rollout.completion.ids.len()));
+        }
+        if prompts.len() > 1 {
+            return cut(&prompts, self.settings.train.micro_batch_tokens, self.lanes.count());
+        }
         let tokens: usize = samples.iter().map(|sample| sample.scored.rollout.completion.ids.len()).sum();
         let count = micro_batch_count(&self.settings.train, self.lanes.count(), samples.len(), tokens);
         (0..count).map(|first| (first..samples.len()).step_by(count).collect()).collect()
@@ -221,5 +264,20 @@ impl Flat {
             }
         }
         flat
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_to_several_prompts_are_cut_within_the_budget() {
+        let prompt = |rows, responses: &[(usize, usize)]| PromptRows { rows, responses: responses.to_vec() };
+        // Prompts that take turns in the batch stand together in their micro-batches.
+        let prompts = [prompt(10, &[(0, 5), (2, 5), (4, 5)]), prompt(20, &[(1, 5), (3, 90), (5, 5)])];
+        assert_eq!(cut(&prompts, 50, 1), [vec![0, 2, 4, 1], vec![3], vec![5]]);
+        assert_eq!(cut(&prompts, 1000, 1), [[0, 2, 4, 1, 3, 5]]);
+        assert_eq!(cut(&prompts[..1], 1000, 2), [[0], [2], [4]]);
     }
 }

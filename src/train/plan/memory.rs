@@ -126,10 +126,12 @@ fn update(config: &ModelConfig, settings: &RunSettings, work: &Work, lanes: usiz
     let responses = settings.rollout.groups * settings.rollout.group_size / settings.train.updates_per_rollout;
     let count = micro_batch_count(&settings.train, lanes, responses, responses * settings.rollout.max_new);
     let in_one = responses.div_ceil(count);
-    // A prompt is packed once where its responses stand together; those of several examples take turns.
+    // Responses to one prompt are dealt in turn, the prompt once in each micro-batch; those to several are cut within the budget, but for a
+    // response that exceeds it by itself.
     let longest = work.prompts.iter().max().copied().unwrap_or(0);
-    let prompts = if work.prompts.len() > 1 { in_one } else { 1 };
-    let rows = in_one * settings.rollout.max_new.saturating_sub(1) + prompts * longest;
+    let dealt = in_one * settings.rollout.max_new.saturating_sub(1) + longest;
+    let alone = longest + settings.rollout.max_new.saturating_sub(1);
+    let rows = if work.prompts.len() > 1 { settings.train.micro_batch_tokens.max(alone) } else { dealt };
     let recompute = recompute(config, &settings.train, lanes);
     let stream = 2 * config.hidden * size_of::<f32>();
     let scratch = (rows * block::backward_bytes(config)).max(head::sweep_bytes(config));
