@@ -254,15 +254,15 @@ fn reference(settings: &RunSettings, policy: &Model) -> Result<Option<Decoder>> 
     }
     let reference = source::load(&settings.reference)?.decoder;
     let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
+    ensure!(
+        found == expected,
+        "the reference {} has {found} rows of vocabulary, the policy {expected}: they do not compare",
+        settings.reference
+    );
     let (window, needed) = (reference.config.window, policy.decoder.config.window);
     ensure!(
         window >= needed,
         "the reference {} has a window of {window} tokens, the policy one of {needed}: it cannot score all",
-        settings.reference
-    );
-    ensure!(
-        found == expected,
-        "the reference {} has {found} rows of vocabulary, the policy {expected}: they do not compare",
         settings.reference
     );
     Ok(Some(reference))
