@@ -18,14 +18,14 @@
 //! | program | [`cli`] | one file a command: arguments in, one library call, output out |
 //! | | [`bench`] | rollouts, updates and steps measured beside the machine's ceiling |
 //! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
-//! | | [`train`] | the loop, its settings, the run's folder, and the story that it tells |
+//! | | [`train`] | the loop or its replay, its settings, the plan of its memory and time, the run's folder, and the story that it tells |
 //! | | [`report`] | pictures |
 //! | | [`eval`] | sets answered and graded, scores, statistics |
-//! | records | [`checkpoint`] | models in Hugging Face layout, and the state that a run resumes from |
+//! | records | [`checkpoint`] | a model with its text, atomically written, and the state that a run resumes from |
 //! | | [`metrics`] | JSON lines (the truth), TensorBoard events, the console |
 //! | policy | [`rollout`] | scheduler (pure decisions), pages, engine |
 //! | | [`optim`] | AdamW, clipping, schedules |
-//! | | [`model`] | one decoder for all families, its backward pass, the log-probability head, weights in and out |
+//! | | [`model`] | one decoder for all families, its backward pass, the log-probability head, Hugging Face weights in and out |
 //! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
 //! | | [`reward`] | rewards by name |
 //! | base | [`kernels`] | every loop over elements and all `unsafe`: plain CPU versions with their gradients |
