@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rlvr::draw::Purpose;
 use rlvr::flow::Problem;
-use rlvr::kernels::sample::Filter;
+use rlvr::kernels::Filter;
 use rlvr::lanes::Lanes;
 use rlvr::rollout::engine::EngineSettings;
 use rlvr::rollout::{Engine, Request, SamplingSettings};

@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use rlvr::kernels;
-use rlvr::kernels::head::RowScores;
+use rlvr::kernels::{Cpu, RowScores, cpu};
 use rlvr::model::decoder::Recompute;
 use rlvr::model::folder::{self, WeightDtype};
 use rlvr::model::head::TokenGradients;
@@ -36,7 +35,7 @@ fn decoder(text: &str) -> Result<Decoder> {
                 tensor.shape(),
                 &Device::Cpu,
             )?;
-            kernels::update(tensor, [&noise], |t, [n]| t.iter_mut().zip(n).for_each(|(t, n)| *t += n))?;
+            cpu::update(tensor, [&noise], |t, [n]| t.iter_mut().zip(n).for_each(|(t, n)| *t += n))?;
         }
     }
     Decoder::new(config, weights)
@@ -60,7 +59,7 @@ fn our_logits(decoder: &Decoder) -> Result<Vec<f32>> {
     packed.push_segment(&[1, 2, 3], 0, 0..0);
     packed.push_segment(&TOKENS, 0, 0..0);
     let hidden = decoder.hidden(&packed)?;
-    Ok(decoder.logits(&hidden, &[packed.len() as u32 - 1], 1.0)?.flatten_all()?.to_vec1()?)
+    Ok(decoder.logits(&hidden, &[packed.len() as u32 - 1])?.flatten_all()?.to_vec1()?)
 }
 
 fn compare(ours: &[f32], theirs: &Tensor) -> Result<()> {
@@ -114,7 +113,7 @@ fn loss(decoder: &Decoder, packed: &Packed) -> Result<f64> {
 }
 
 fn gradients(decoder: &Decoder, packed: &Packed, recompute: Recompute) -> Result<Weights> {
-    let gradients = Weights::zeros(&decoder.config)?;
+    let gradients = Weights::zeros(&decoder.config, &Cpu)?;
     let (hidden, trace) = decoder.forward(packed, recompute)?;
     let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, 0.7, &gradients, derivatives)?;
     assert_eq!(scores, decoder.score(packed, 0.7)?, "the sweep scores as scoring does");
@@ -145,9 +144,9 @@ fn gradients_equal_finite_differences_through_the_whole_model() -> Result<()> {
             let steepest = gradient.iter().position(|g| g.abs() == largest).unwrap();
             for i in [steepest, 0, gradient.len() / 2, gradient.len() - 1] {
                 let at = |h: f32| -> Result<f64> {
-                    kernels::update(tensor, [], |t, []| t[i] += h)?;
+                    cpu::update(tensor, [], |t, []| t[i] += h)?;
                     let loss = loss(&decoder, &packed);
-                    kernels::update(tensor, [], |t, []| t[i] -= h)?;
+                    cpu::update(tensor, [], |t, []| t[i] -= h)?;
                     loss
                 };
                 let h = 1e-2;
@@ -196,7 +195,7 @@ fn decoding_from_the_cache_gives_the_packed_bits() -> Result<()> {
     let mut packed = Packed::new();
     packed.push_segment(&TOKENS, 0, 0..0);
     let hidden = decoder.hidden(&packed)?;
-    let expected = decoder.logits(&hidden, &(0..23).collect::<Vec<_>>(), 0.6)?;
+    let expected = decoder.logits(&hidden, &(0..23).collect::<Vec<_>>())?;
     let (cache, table) = (decoder.cache(4)?, [2u32, 0]);
     let slot = |t: usize| table[t / 16] * 16 + (t % 16) as u32;
     let mut prompt = Packed::new();
@@ -204,7 +203,7 @@ fn decoding_from_the_cache_gives_the_packed_bits() -> Result<()> {
     decoder.prefill(&prompt, &cache, &(0..10).map(slot).collect::<Vec<_>>())?;
     for t in 10..23 {
         let hidden = decoder.decode(&TOKENS[t..=t], &[t + 1], &[&table], &[slot(t)], &cache)?;
-        assert_eq!(values(&decoder.logits(&hidden, &[0], 0.6)?), values(&expected.get(t)?), "token {t}");
+        assert_eq!(values(&decoder.logits(&hidden, &[0])?), values(&expected.get(t)?), "token {t}");
     }
     Ok(())
 }

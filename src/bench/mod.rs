@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::checkpoint::Model;
 use crate::draw::Purpose;
 use crate::flow::{Completion, Prompt, Rollout, Scored};
-use crate::kernels::product;
+use crate::kernels::cpu::{product, tensor};
 use crate::lanes::Lanes;
 use crate::model::{Decoder, Packed, Weights};
 use crate::optim::AdamW;
@@ -142,8 +142,8 @@ impl Bench<'_> {
         Ok(Trainer {
             scored: self.scored()?,
             reference: (self.settings.loss.kl != 0.0).then(|| self.model.decoder.deep_copy()).transpose()?,
-            gradients: (0..self.lanes.count()).map(|_| Weights::zeros(config)).collect::<Result<_>>()?,
-            optimizer: AdamW::new(self.settings.optim.clone(), config)?,
+            gradients: (0..self.lanes.count()).map(|_| Weights::zeros(config, self.model.decoder.kernels())).collect::<Result<_>>()?,
+            optimizer: AdamW::new(self.settings.optim.clone(), config, self.model.decoder.kernels())?,
         })
     }
 
@@ -164,7 +164,7 @@ impl Bench<'_> {
             self.lanes
                 .run(|_| {
                     let weight = &self.model.decoder.weights.blocks.first().context("a model without blocks")?.gate_up;
-                    let x = crate::kernels::tensor(vec![0.5; rows * k], (rows, k))?;
+                    let x = tensor(vec![0.5; rows * k], (rows, k))?;
                     for _ in 0..products {
                         product::product(&x, weight, None)?;
                     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{stream_file, write_file};
-use crate::kernels;
+use crate::kernels::cpu;
 use crate::model::folder::{self, WeightDtype};
 use crate::model::{ModelConfig, Weights, export};
 use crate::optim::AdamW;
@@ -51,7 +51,7 @@ fn restore(path: &Path, into: &Weights, config: &ModelConfig) -> Result<()> {
     let read = folder::load_file(path, config)?;
     for ((name, target), (_, source)) in into.entries().into_iter().zip(read.entries()) {
         ensure!(target.dims() == source.dims(), "{name} in {} has another shape", path.display());
-        kernels::update(target, [source], |target, [source]| target.copy_from_slice(source))?;
+        cpu::update(target, [source], |target, [source]| target.copy_from_slice(source))?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use clap::Args;
 use super::source::{self, ChatArgs, DeviceArgs};
 use super::usage;
 use crate::draw::Purpose;
-use crate::kernels::sample::Filter;
+use crate::kernels::Filter;
 use crate::lanes::Lanes;
 use crate::metrics::jsonl;
 use crate::rollout::engine::EngineSettings;

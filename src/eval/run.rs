@@ -11,7 +11,7 @@ use crate::checkpoint::Model;
 use crate::data::benchmark::Decoding;
 use crate::draw::Purpose;
 use crate::flow::{Completion, Problem};
-use crate::kernels::sample::Filter;
+use crate::kernels::Filter;
 use crate::lanes::Lanes;
 use crate::rollout::engine::EngineSettings;
 use crate::rollout::{Engine, Event, Request, SamplingSettings};

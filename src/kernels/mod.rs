@@ -1,129 +1,168 @@
-//! The custom operations: each a plain CPU version with its gradient beside it, on contiguous f32 tensors.
+//! The operations that everything else computes with, on contiguous tensors: one list, and a version for each kind of machine.
 //!
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Must never know what a model, a prompt or a reward is.
-//! Arithmetic here is *batch-invariant*: the bits of a row depend on that row alone, not on how many rows are computed with it nor on which
-//! path (prefill, decode, training) asks. Axis legend: t = token, h = head, d = head width, v = vocabulary, m/n/k = product sizes.
+//! [`cpu`] is the plain version, whose results the others are held to; [`reference`] is made of candle's stock operations alone and runs
+//! wherever candle does. Weights and activations have the kernels' own dtype; gradients of weights, moments, logits and row statistics are f32.
+//! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width,
+//! f = feed-forward width.
 
-use std::cell::Cell;
+use std::fmt::Debug;
 
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor};
 
-pub mod adamw;
-pub mod attention;
-pub mod attention_cached;
-pub mod attention_packed;
-pub mod embedding;
-pub mod head;
+pub mod cpu;
 pub mod layout;
-pub mod product;
-pub mod rms_norm;
-pub mod rotary;
-pub mod sample;
-pub mod swiglu;
-pub mod vector;
+pub mod shape;
 
-/// Runs `compute` on the f32 values of contiguous CPU tensors.
-pub fn read<const N: usize, R>(tensors: [&Tensor; N], compute: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
-    let guards = tensors.map(|tensor| tensor.storage_and_layout());
-    let mut slices: [&[f32]; N] = [&[]; N];
-    for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
-        let Storage::Cpu(storage) = &**storage else { bail!("this operation has a CPU version only, and the tensor is on another device") };
-        *slice = contiguous(storage, layout)?;
-    }
-    Ok(compute(slices))
+pub use cpu::Cpu;
+pub use cpu::adamw::Step;
+pub use cpu::head::RowScores;
+pub use cpu::sample::Filter;
+pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};
+
+/// One way of computing, on one device in one dtype.
+pub trait Kernels: Debug + Send + Sync {
+    /// Where tensors lie.
+    fn device(&self) -> &Device;
+
+    /// The dtype of weights and activations.
+    fn dtype(&self) -> DType;
+
+    /// Makes row numbers known to the device.
+    fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>>;
+
+    /// Makes the blocks and token counts of cached sequences known to the device.
+    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>>;
+
+    /// `table [n, w]` at `rows` to `[rows, w]`.
+    fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor>;
+
+    /// `target[rows[i]] += values[i]`, in place; a row may come up many times.
+    fn scatter_add(&self, target: &Tensor, rows: &Indices, values: &Tensor) -> Result<()>;
+
+    /// `x [m, k]` times `weight [k, n]`, plus `bias [n]` where given.
+    fn product(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
+
+    /// `x [m, k]` times the transpose of `weight [n, k]`.
+    fn product_transposed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor>;
+
+    /// `target [m, n] += x [m, k] weight [k, n]`, in place.
+    fn add_product(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()>;
+
+    /// `gradient [m, n] += a [t, m]^T b [t, n]`, in place: a weight's gradient, in f32.
+    fn add_transposed_product(&self, gradient: &Tensor, a: &Tensor, b: &Tensor) -> Result<()>;
+
+    /// `gradient [n] += ` the column sums of `dy [t, n]`, in place: a bias's gradient, in f32.
+    fn add_column_sums(&self, gradient: &Tensor, dy: &Tensor) -> Result<()>;
+
+    /// RMSNorm: `x [t, w]`, `weight [w]` to `(y [t, w], inverse_rms [t])`; the second, in f32, is what the backward pass needs.
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)>;
+
+    /// Adds the gradient of x to `dx [t, w]` and that of the weight to `weight_gradient [w]`, in place.
+    fn rms_norm_backward(
+        &self,
+        dx: &Tensor,
+        weight_gradient: &Tensor,
+        dy: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        inverse_rms: &Tensor,
+    ) -> Result<()>;
+
+    /// Turns the first `heads` heads of each row of `qkv` in place; `cos`, `sin [p, d/2]` in f32 are looked up at `positions [t]`. `inverse`
+    /// turns back, which is the gradient.
+    fn rotate(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()>;
+
+    /// Causal attention over sequences laid end to end: `qkv [t, (q + 2 kv) d]`, rotated, to `output [t, q d]` and the log-sum-exp of the
+    /// scores in f32, laid out as `attend_packed_backward` of the same kernels wants it.
+    fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)>;
+
+    /// The gradient of `qkv` from `d_out [t, q d]`; keys and values of a shared prefix collect the gradients of all that continue it.
+    fn attend_packed_backward(
+        &self,
+        d_out: &Tensor,
+        out: &Tensor,
+        log_sum_exp: &Tensor,
+        qkv: &Tensor,
+        segments: &[Segment],
+        heads: Heads,
+    ) -> Result<Tensor>;
+
+    /// Room for `blocks` blocks of keys and values.
+    fn cache(&self, blocks: usize, heads: Heads) -> Result<LayerCache>;
+
+    /// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to `slots [t]` (block number * 16 + offset in the block).
+    fn store(&self, cache: &LayerCache, qkv: &Tensor, slots: &Indices, heads: Heads) -> Result<()>;
+
+    /// Copies whole blocks, `(from, to)`: a shared block that two sequences are about to continue differently.
+    fn copy_blocks(&self, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()>;
+
+    /// Attention of one new token per sequence, `qkv [n, (q + 2 kv) d]`, already stored in the cache: `[n, q d]`.
+    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor>;
+
+    /// `silu(gate) * up`: `gate_up [t, 2 f]` to `[t, f]`.
+    fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor>;
+
+    /// The gradient of `gate_up [t, 2 f]` from that of the output, `dy [t, f]`.
+    fn swiglu_backward(&self, dy: &Tensor, gate_up: &Tensor) -> Result<Tensor>;
+
+    /// Logits in f32: `x [t, w]` times the transpose of `table [v, w]`.
+    fn logits(&self, x: &Tensor, table: &Tensor) -> Result<Tensor>;
+
+    /// Scores of `logits [t, v]` divided by the temperature, for the chosen tokens `targets [t]`. The logits may be changed; only
+    /// `head_backward` may read them afterwards.
+    fn head_scores(&self, logits: &Tensor, targets: &[u32], temperature: f32) -> Result<RowScores>;
+
+    /// The gradient of the logits, `[t, v]`, from the derivatives by each row's log-probability and entropy; the logits are used up.
+    fn head_backward(
+        &self,
+        logits: Tensor,
+        targets: &[u32],
+        temperature: f32,
+        scores: &RowScores,
+        d_logprob: &[f32],
+        d_entropy: &[f32],
+    ) -> Result<Tensor>;
+
+    /// Chooses a token from each row of `logits [n, v]`, of which only the first `limit` may be drawn, and gives its log-probability at the
+    /// choice's temperature, over all tokens. The logits are used up.
+    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<(Vec<u32>, Vec<f32>)>;
+
+    /// The sum of squares of an f32 tensor, in f64.
+    fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64>;
+
+    /// One AdamW step over a parameter, in place.
+    fn adamw(&self, parameter: &Parameter, step: &Step) -> Result<()>;
+
+    /// `target += source`, f32, in place.
+    fn add(&self, target: &Tensor, source: &Tensor) -> Result<()>;
+
+    /// Sets every element to 0, in place.
+    fn clear(&self, target: &Tensor) -> Result<()>;
 }
 
-/// Runs `compute` on the values of `target`, to be changed in place, and of `sources`. All contiguous, f32, on the CPU, and distinct.
-pub fn update<const N: usize>(target: &Tensor, sources: [&Tensor; N], compute: impl FnOnce(&mut [f32], [&[f32]; N])) -> Result<()> {
-    read(sources, |sources| target.inplace_op1(&Update(Cell::new(Some(|target: &mut [f32]| compute(target, sources))))))?
+/// How tokens are chosen from rows of logits.
+#[derive(Clone, Copy, Debug)]
+pub struct Choice<'a> {
+    /// Logits are divided by it; 0 takes the likeliest token, the first of equals, and scores it at temperature 1.
+    pub temperature: f32,
+    /// Which tokens may be drawn.
+    pub filter: Filter,
+    /// A number in [0, 1) for each row; none are read at temperature 0.
+    pub uniforms: &'a [f32],
 }
 
-struct Update<F>(Cell<Option<F>>);
-
-impl<F: FnOnce(&mut [f32])> InplaceOp1 for Update<F> {
-    fn name(&self) -> &'static str {
-        "update"
-    }
-
-    fn cpu_fwd(&self, target: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let Some((start, end)) = layout.contiguous_offsets() else { bail!("an in-place update needs a contiguous tensor") };
-        let CpuStorage::F32(values) = target else { bail!("an in-place update needs an f32 tensor") };
-        if let Some(compute) = self.0.take() {
-            compute(&mut values[start..end]);
-        }
-        Ok(())
-    }
-}
-
-fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else { bail!("this operation needs a contiguous tensor, found {layout:?}") };
-    let CpuStorage::F32(values) = storage else { bail!("this operation needs an f32 tensor") };
-    Ok(&values[start..end])
-}
-
-/// A new CPU tensor from its values.
-pub fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<Tensor> {
-    Tensor::from_vec(values, shape.into(), &Device::Cpu)
-}
-
-/// Elements below which one thread is faster than several.
-const SERIAL_ELEMENTS: usize = 1 << 16;
-
-/// Calls `run(first_row, rows)` over chunks of `values` (rows of `width`), on the threads of the current pool where there is enough to do.
-/// Rows are independent, so the split changes no bit.
-pub fn for_rows(values: &mut [f32], width: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
-    for_rows_of(values, width, width, run);
-}
-
-/// As `for_rows`, for rows that each take the work of `cost` elements.
-pub fn for_rows_of(values: &mut [f32], width: usize, cost: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
-    use rayon::prelude::*;
-    let threads = rayon::current_num_threads();
-    let rows = values.len().checked_div(width).unwrap_or(0);
-    if threads == 1 || rows * cost < SERIAL_ELEMENTS {
-        return run(0, values);
-    }
-    let chunk = rows.div_ceil(threads * 4).max(1);
-    values.par_chunks_mut(chunk * width).enumerate().for_each(|(index, rows)| run(index * chunk, rows));
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    use super::*;
-
-    /// Uniform values in [-1, 1), a function of the seed.
-    pub fn random(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
-        let shape = shape.into();
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let values = (0..shape.elem_count()).map(|_| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        });
-        tensor(values.collect(), shape).expect("a shape that fits")
-    }
-
-    /// The sum of all elements, in f64.
-    pub fn total(x: &Tensor) -> Result<f64> {
-        Ok(x.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).sum())
-    }
-
-    /// Compares `gradient` with central differences of `f` at `x`, at up to 40 elements.
-    pub fn check_gradient(x: &Tensor, gradient: &Tensor, f: impl Fn(&Tensor) -> Result<f64>) -> Result<()> {
-        let (values, gradient) = (x.flatten_all()?.to_vec1::<f32>()?, gradient.flatten_all()?.to_vec1::<f32>()?);
-        let scale = gradient.iter().fold(0.0f32, |a, g| a.max(g.abs()));
-        for i in (0..values.len()).step_by((values.len() / 40).max(1)) {
-            let at = |h: f32| {
-                let mut moved = values.clone();
-                moved[i] += h;
-                f(&tensor(moved, x.shape().clone())?)
-            };
-            let h = 5e-3;
-            let numeric = (at(h)? - at(-h)?) / f64::from(2.0 * h);
-            let error = (numeric - f64::from(gradient[i])).abs();
-            assert!(error < 2e-3 * f64::from(scale) + 2e-4, "element {i}: gradient {}, finite difference {numeric}", gradient[i]);
-        }
-        Ok(())
-    }
+/// What an optimizer step changes, and the gradient that it reads. All of one size.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter<'a> {
+    /// What the model computes with, in the kernels' dtype.
+    pub weight: &'a Tensor,
+    /// The same in f32, where the kernels' dtype is another: what is updated, and then rounded to `weight`.
+    pub master: Option<&'a Tensor>,
+    /// The first moment, f32.
+    pub first: &'a Tensor,
+    /// The second moment, f32.
+    pub second: &'a Tensor,
+    /// The gradient, f32.
+    pub gradient: &'a Tensor,
 }

@@ -3,16 +3,18 @@
 use candle_core::{Result, Tensor};
 
 use super::config::ModelConfig;
-use super::packed::Packed;
 use super::rotary::Rotary;
 use super::weights::BlockWeights;
-use crate::kernels::attention::Heads;
-use crate::kernels::{attention_packed, product, rms_norm, rotary, swiglu};
+use crate::kernels::{Heads, Indices, Kernels, Segment};
 
 /// What a block needs besides its weights.
 pub struct BlockContext<'a> {
-    /// The packed batch.
-    pub packed: &'a Packed,
+    /// What computes.
+    pub kernels: &'a dyn Kernels,
+    /// Which rows see which; none where every row is a sequence of its own in the cache.
+    pub segments: &'a [Segment],
+    /// Where each row stands in its sequence.
+    pub positions: Indices<'a>,
     /// Head counts and width.
     pub heads: Heads,
     /// RMSNorm's epsilon.
@@ -55,20 +57,21 @@ impl BlockWeights {
     pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, Kept)> {
         let kept = self.keep(x, context)?;
         let y = kept.middle.copy()?;
-        product::add_product(&y, &kept.activated, &self.down)?;
+        context.kernels.add_product(&y, &kept.activated, &self.down)?;
         Ok((y, kept))
     }
 
     /// What the backward pass reads, without the block's own result.
     pub fn keep(&self, x: &Tensor, context: &BlockContext) -> Result<Kept> {
-        let (attention_input, attention_inverse_rms) = rms_norm::forward(x, &self.attention_norm, context.norm_eps)?;
-        let qkv = self.rotated_qkv(&attention_input, &context.packed.positions, context.heads, context.rotary)?;
-        let (attention, log_sum_exp) = attention_packed::forward(&qkv, &context.packed.segments, context.heads)?;
+        let kernels = context.kernels;
+        let (attention_input, attention_inverse_rms) = kernels.rms_norm(x, &self.attention_norm, context.norm_eps)?;
+        let qkv = self.rotated_qkv(&attention_input, context)?;
+        let (attention, log_sum_exp) = kernels.attend_packed(&qkv, context.segments, context.heads)?;
         let middle = x.copy()?;
-        product::add_product(&middle, &attention, &self.output)?;
-        let (mlp_input, mlp_inverse_rms) = rms_norm::forward(&middle, &self.mlp_norm, context.norm_eps)?;
-        let gate_up = product::product(&mlp_input, &self.gate_up, None)?;
-        let activated = swiglu::forward(&gate_up)?;
+        kernels.add_product(&middle, &attention, &self.output)?;
+        let (mlp_input, mlp_inverse_rms) = kernels.rms_norm(&middle, &self.mlp_norm, context.norm_eps)?;
+        let gate_up = kernels.product(&mlp_input, &self.gate_up, None)?;
+        let activated = kernels.swiglu(&gate_up)?;
         let input = x.clone();
         Ok(Kept {
             input,
@@ -87,39 +90,38 @@ impl BlockWeights {
 
     /// Turns `dy [t, w]` into the gradient of the block's input, in place, and adds to the weights' gradients.
     pub fn backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
-        let heads = context.heads;
-        product::add_transposed_product(&gradients.down, &kept.activated, dy)?;
-        let d_activated = product::product_transposed(dy, &self.down)?;
-        let d_gate_up = swiglu::backward(&d_activated, &kept.gate_up)?;
-        product::add_transposed_product(&gradients.gate_up, &kept.mlp_input, &d_gate_up)?;
-        let d_mlp_input = product::product_transposed(&d_gate_up, &self.gate_up)?;
-        rms_norm::backward(dy, &gradients.mlp_norm, &d_mlp_input, &kept.middle, &self.mlp_norm, &kept.mlp_inverse_rms)?;
+        let (kernels, heads) = (context.kernels, context.heads);
+        kernels.add_transposed_product(&gradients.down, &kept.activated, dy)?;
+        let d_activated = kernels.product_transposed(dy, &self.down)?;
+        let d_gate_up = kernels.swiglu_backward(&d_activated, &kept.gate_up)?;
+        kernels.add_transposed_product(&gradients.gate_up, &kept.mlp_input, &d_gate_up)?;
+        let d_mlp_input = kernels.product_transposed(&d_gate_up, &self.gate_up)?;
+        kernels.rms_norm_backward(dy, &gradients.mlp_norm, &d_mlp_input, &kept.middle, &self.mlp_norm, &kept.mlp_inverse_rms)?;
 
-        product::add_transposed_product(&gradients.output, &kept.attention, dy)?;
-        let d_attention = product::product_transposed(dy, &self.output)?;
-        let segments = &context.packed.segments;
-        let d_qkv = attention_packed::backward(&d_attention, &kept.attention, &kept.log_sum_exp, &kept.qkv, segments, heads)?;
-        let rotated = heads.query + heads.key_value;
-        rotary::rotate(&d_qkv, rotated, &context.rotary.cos, &context.rotary.sin, &context.packed.positions, true)?;
+        kernels.add_transposed_product(&gradients.output, &kept.attention, dy)?;
+        let d_attention = kernels.product_transposed(dy, &self.output)?;
+        let d_qkv = kernels.attend_packed_backward(&d_attention, &kept.attention, &kept.log_sum_exp, &kept.qkv, context.segments, heads)?;
+        kernels.rotate(&d_qkv, heads, &context.rotary.cos, &context.rotary.sin, &context.positions, true)?;
         if let Some(bias) = &gradients.qkv_bias {
-            product::add_column_sums(bias, &d_qkv)?;
+            kernels.add_column_sums(bias, &d_qkv)?;
         }
-        product::add_transposed_product(&gradients.qkv, &kept.attention_input, &d_qkv)?;
-        let d_input = product::product_transposed(&d_qkv, &self.qkv)?;
-        rms_norm::backward(dy, &gradients.attention_norm, &d_input, &kept.input, &self.attention_norm, &kept.attention_inverse_rms)
+        kernels.add_transposed_product(&gradients.qkv, &kept.attention_input, &d_qkv)?;
+        let d_input = kernels.product_transposed(&d_qkv, &self.qkv)?;
+        kernels.rms_norm_backward(dy, &gradients.attention_norm, &d_input, &kept.input, &self.attention_norm, &kept.attention_inverse_rms)
     }
 
     /// Queries, keys and values of normalised rows, turned to their positions: `[t, (q + 2 kv) d]`.
-    pub fn rotated_qkv(&self, x: &Tensor, positions: &[u32], heads: Heads, tables: &Rotary) -> Result<Tensor> {
-        let qkv = product::product(x, &self.qkv, self.qkv_bias.as_ref())?;
-        rotary::rotate(&qkv, heads.query + heads.key_value, &tables.cos, &tables.sin, positions, false)?;
+    pub fn rotated_qkv(&self, x: &Tensor, context: &BlockContext) -> Result<Tensor> {
+        let qkv = context.kernels.product(x, &self.qkv, self.qkv_bias.as_ref())?;
+        context.kernels.rotate(&qkv, context.heads, &context.rotary.cos, &context.rotary.sin, &context.positions, false)?;
         Ok(qkv)
     }
 
     /// The feed-forward half, added to `x [t, w]` in place.
-    pub fn add_mlp(&self, x: &Tensor, norm_eps: f32) -> Result<()> {
-        let (input, _) = rms_norm::forward(x, &self.mlp_norm, norm_eps)?;
-        let activated = swiglu::forward(&product::product(&input, &self.gate_up, None)?)?;
-        product::add_product(x, &activated, &self.down)
+    pub fn add_mlp(&self, x: &Tensor, context: &BlockContext) -> Result<()> {
+        let kernels = context.kernels;
+        let (input, _) = kernels.rms_norm(x, &self.mlp_norm, context.norm_eps)?;
+        let activated = kernels.swiglu(&kernels.product(&input, &self.gate_up, None)?)?;
+        kernels.add_product(x, &activated, &self.down)
     }
 }

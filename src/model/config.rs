@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use crate::kernels::attention::Heads;
+use crate::kernels::Heads;
 
 mod rope;
 

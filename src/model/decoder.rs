@@ -1,5 +1,7 @@
 //! The decoder: packed passes to train, score and prefill, and single-token passes against the cache.
 
+use std::sync::Arc;
+
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
@@ -8,9 +10,7 @@ use super::config::ModelConfig;
 use super::packed::Packed;
 use super::rotary::Rotary;
 use super::weights::{BlockWeights, Weights};
-use crate::kernels::attention::BLOCK;
-use crate::kernels::attention_cached::{self, LayerCache};
-use crate::kernels::{attention_packed, embedding, product, rms_norm};
+use crate::kernels::{BLOCK, Cpu, Kernels, LayerCache, Segment};
 
 /// Which activations the forward pass keeps for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -24,13 +24,14 @@ pub enum Recompute {
     None,
 }
 
-/// A model: its shape, its rotary tables and its weights.
+/// A model: its shape, its rotary tables, its weights, and what computes with them.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     /// The shape.
     pub config: ModelConfig,
     /// The weights; clones share them.
     pub weights: Weights,
+    kernels: Arc<dyn Kernels>,
     rotary: Rotary,
 }
 
@@ -67,30 +68,57 @@ impl Cache {
 }
 
 impl Decoder {
-    /// A decoder from a shape and its weights.
+    /// A decoder on the CPU, from a shape and its weights.
     pub fn new(config: ModelConfig, weights: Weights) -> Result<Self> {
         let rotary = Rotary::new(&config)?;
-        Ok(Self { config, weights, rotary })
+        Ok(Self { config, weights, kernels: Arc::new(Cpu), rotary })
+    }
+
+    /// The same model computed by other kernels, on their device and in their dtype.
+    pub fn on(&self, kernels: Arc<dyn Kernels>) -> Result<Self> {
+        let weights = self.weights.map(&self.config, |tensor| Ok(tensor.to_device(kernels.device())?.to_dtype(kernels.dtype())?))?;
+        let rotary = self.rotary.on(kernels.device())?;
+        Ok(Self { config: self.config.clone(), weights, kernels, rotary })
+    }
+
+    /// What computes.
+    pub fn kernels(&self) -> &dyn Kernels {
+        &*self.kernels
     }
 
     /// A decoder with its own copy of the weights.
     pub fn deep_copy(&self) -> Result<Self> {
-        Ok(Self { config: self.config.clone(), weights: self.weights.deep_copy(&self.config)?, rotary: self.rotary.clone() })
+        let weights = self.weights.map(&self.config, |tensor| Ok(tensor.copy()?))?;
+        Ok(Self { weights, ..self.clone() })
     }
 
-    fn context<'a>(&'a self, packed: &'a Packed) -> BlockContext<'a> {
-        BlockContext { packed, heads: self.config.heads, norm_eps: self.config.norm_eps, rotary: &self.rotary }
+    fn context<'a>(&'a self, segments: &'a [Segment], positions: &'a [u32]) -> Result<BlockContext<'a>> {
+        let positions = self.kernels.indices(positions)?;
+        Ok(BlockContext {
+            kernels: &*self.kernels,
+            segments,
+            positions,
+            heads: self.config.heads,
+            norm_eps: self.config.norm_eps,
+            rotary: &self.rotary,
+        })
+    }
+
+    /// The rows of the embedding that a pass begins with.
+    fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
+        Ok(self.kernels.gather(&self.weights.embedding, &self.kernels.indices(tokens)?)?)
     }
 
     /// The residual stream after the last block, `[t, w]`; nothing is kept.
     pub fn hidden(&self, packed: &Packed) -> Result<Tensor> {
         self.check(packed)?;
-        let x = embedding::gather(&self.weights.embedding, &packed.tokens)?;
+        let context = self.context(&packed.segments, &packed.positions)?;
+        let x = self.embed(&packed.tokens)?;
         for block in &self.weights.blocks {
-            let qkv = self.attention_input(block, &x, &packed.positions)?;
-            let (attention, _) = attention_packed::forward(&qkv, &packed.segments, self.config.heads)?;
-            product::add_product(&x, &attention, &block.output)?;
-            block.add_mlp(&x, self.config.norm_eps)?;
+            let qkv = attention_input(block, &x, &context)?;
+            let (attention, _) = self.kernels.attend_packed(&qkv, &packed.segments, self.config.heads)?;
+            self.kernels.add_product(&x, &attention, &block.output)?;
+            block.add_mlp(&x, &context)?;
         }
         Ok(x)
     }
@@ -98,8 +126,8 @@ impl Decoder {
     /// As `hidden`, keeping what `backward` needs.
     pub fn forward(&self, packed: &Packed, recompute: Recompute) -> Result<(Tensor, Trace)> {
         self.check(packed)?;
-        let context = self.context(packed);
-        let mut x = embedding::gather(&self.weights.embedding, &packed.tokens)?;
+        let context = self.context(&packed.segments, &packed.positions)?;
+        let mut x = self.embed(&packed.tokens)?;
         let mut blocks = Vec::with_capacity(self.weights.blocks.len());
         for block in &self.weights.blocks {
             let (y, kept) = block.forward(&x, &context)?;
@@ -111,7 +139,7 @@ impl Decoder {
 
     /// Adds the gradients of all weights below the head to `gradients`, given `d_hidden [t, w]` (overwritten).
     pub fn backward(&self, packed: &Packed, trace: Trace, d_hidden: Tensor, gradients: &Weights) -> Result<()> {
-        let context = self.context(packed);
+        let context = self.context(&packed.segments, &packed.positions)?;
         let layers = self.weights.blocks.iter().zip(trace.blocks).zip(&gradients.blocks);
         for ((block, stored), gradients) in layers.rev() {
             let kept = match stored {
@@ -120,25 +148,26 @@ impl Decoder {
             };
             block.backward(&d_hidden, &kept, &context, gradients)?;
         }
-        Ok(embedding::scatter_add(&gradients.embedding, &packed.tokens, &d_hidden)?)
+        Ok(self.kernels.scatter_add(&gradients.embedding, &self.kernels.indices(&packed.tokens)?, &d_hidden)?)
     }
 
     /// A cache of `blocks` blocks of 16 tokens.
     pub fn cache(&self, blocks: usize) -> Result<Cache> {
-        let layers = (0..self.config.layers).map(|_| LayerCache::new(blocks, self.config.heads));
+        let layers = (0..self.config.layers).map(|_| self.kernels.cache(blocks, self.config.heads));
         Ok(Cache { layers: layers.collect::<candle_core::Result<_>>()?, blocks })
     }
 
     /// As `hidden`, writing the keys and values of every row to the cache at `slots`.
     pub fn prefill(&self, packed: &Packed, cache: &Cache, slots: &[u32]) -> Result<Tensor> {
         self.check(packed)?;
-        let x = embedding::gather(&self.weights.embedding, &packed.tokens)?;
+        let (context, slots) = (self.context(&packed.segments, &packed.positions)?, self.kernels.indices(slots)?);
+        let x = self.embed(&packed.tokens)?;
         for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
-            let qkv = self.attention_input(block, &x, &packed.positions)?;
-            layer.store(&qkv, slots, self.config.heads)?;
-            let (attention, _) = attention_packed::forward(&qkv, &packed.segments, self.config.heads)?;
-            product::add_product(&x, &attention, &block.output)?;
-            block.add_mlp(&x, self.config.norm_eps)?;
+            let qkv = attention_input(block, &x, &context)?;
+            self.kernels.store(layer, &qkv, &slots, self.config.heads)?;
+            let (attention, _) = self.kernels.attend_packed(&qkv, &packed.segments, self.config.heads)?;
+            self.kernels.add_product(&x, &attention, &block.output)?;
+            block.add_mlp(&x, &context)?;
         }
         Ok(x)
     }
@@ -147,20 +176,17 @@ impl Decoder {
     /// hold the sequence. Gives the residual stream after the last block, `[n, w]`.
     pub fn decode(&self, tokens: &[u32], counts: &[usize], tables: &[&[u32]], slots: &[u32], cache: &Cache) -> Result<Tensor> {
         let positions: Vec<u32> = counts.iter().map(|count| *count as u32 - 1).collect();
-        let x = embedding::gather(&self.weights.embedding, tokens)?;
+        let (context, slots) = (self.context(&[], &positions)?, self.kernels.indices(slots)?);
+        let tables = self.kernels.tables(tables, counts)?;
+        let x = self.embed(tokens)?;
         for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
-            let qkv = self.attention_input(block, &x, &positions)?;
-            layer.store(&qkv, slots, self.config.heads)?;
-            let attention = attention_cached::forward(&qkv, layer, tables, counts, self.config.heads)?;
-            product::add_product(&x, &attention, &block.output)?;
-            block.add_mlp(&x, self.config.norm_eps)?;
+            let qkv = attention_input(block, &x, &context)?;
+            self.kernels.store(layer, &qkv, &slots, self.config.heads)?;
+            let attention = self.kernels.attend_cached(&qkv, layer, &tables, self.config.heads)?;
+            self.kernels.add_product(&x, &attention, &block.output)?;
+            block.add_mlp(&x, &context)?;
         }
         Ok(x)
-    }
-
-    fn attention_input(&self, block: &BlockWeights, x: &Tensor, positions: &[u32]) -> Result<Tensor> {
-        let (normed, _) = rms_norm::forward(x, &block.attention_norm, self.config.norm_eps)?;
-        Ok(block.rotated_qkv(&normed, positions, self.config.heads, &self.rotary)?)
     }
 
     fn check(&self, packed: &Packed) -> Result<()> {
@@ -175,6 +201,11 @@ impl Decoder {
     }
 }
 
+fn attention_input(block: &BlockWeights, x: &Tensor, context: &BlockContext) -> Result<Tensor> {
+    let (normed, _) = context.kernels.rms_norm(x, &block.attention_norm, context.norm_eps)?;
+    Ok(block.rotated_qkv(&normed, context)?)
+}
+
 impl Cache {
     /// Number of blocks.
     pub fn blocks(&self) -> usize {
@@ -183,6 +214,6 @@ impl Cache {
 
     /// Copies whole blocks, `(from, to)`, in every layer.
     pub fn copy_blocks(&self, pairs: &[(u32, u32)], decoder: &Decoder) -> Result<()> {
-        self.layers.iter().try_for_each(|layer| Ok(layer.copy_blocks(pairs, decoder.config.heads)?))
+        self.layers.iter().try_for_each(|layer| Ok(decoder.kernels.copy_blocks(layer, pairs, decoder.config.heads)?))
     }
 }

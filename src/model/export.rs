@@ -16,7 +16,7 @@ use super::config::ModelConfig;
 use super::folder::WeightDtype;
 use super::names::{Part, parts};
 use super::weights::Weights;
-use crate::kernels;
+use crate::kernels::cpu;
 
 /// Largest file of weights where nothing else is asked for: 5 GB, as transformers 4 has it.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
@@ -59,7 +59,7 @@ pub fn values_of(weights: &Weights) -> impl Fn(usize, &Part, usize, &mut [f32]) 
     move |number, part, first, target| {
         let (_, tensor) = &entries[number];
         let width = tensor.dims()[tensor.rank() - 1];
-        Ok(kernels::read([*tensor], |[ours]| part.take(first, ours, width, target))?)
+        Ok(cpu::read([*tensor], |[ours]| part.take(first, ours, width, target))?)
     }
 }
 
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn shards_are_filled_to_the_limit_and_indexed() {
-        let (config, weights) = (config(false), Weights::zeros(&config(false)).unwrap());
+        let (config, weights) = (config(false), Weights::zeros(&config(false), &crate::kernels::Cpu).unwrap());
         let format = Format { dtype: WeightDtype::F32, max_shard_bytes: 20_000 };
         let files = files(&config, format).unwrap();
         assert!(files.len() > 3 && files.iter().all(|file| file.tensor_bytes() <= 20_000));

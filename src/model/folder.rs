@@ -17,7 +17,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use super::config::ModelConfig;
 use super::names::{Part, parts};
 use super::weights::Weights;
-use crate::kernels;
+use crate::kernels::cpu;
 
 /// The dtypes that weights are stored in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -260,7 +260,7 @@ impl Store {
                 })?;
             }
         }
-        Ok(kernels::tensor(ours, shape)?)
+        Ok(cpu::tensor(ours, shape)?)
     }
 
     /// Reads `count` values of a tensor, from element `first` on, as f32.

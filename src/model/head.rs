@@ -8,8 +8,7 @@ use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::packed::Packed;
 use super::weights::Weights;
-use crate::kernels::head::{self, RowScores};
-use crate::kernels::{embedding, product, rms_norm, tensor};
+use crate::kernels::RowScores;
 
 /// Logits held at once, in elements: 8 MiB, a share of the processor's cache at small vocabularies and at least 64 rows at large ones.
 const CHUNK_ELEMENTS: usize = 1 << 21;
@@ -42,12 +41,12 @@ pub fn sweep_bytes(config: &ModelConfig) -> usize {
 }
 
 impl Decoder {
-    /// Logits `[rows, v]` divided by the temperature, of rows of the residual stream.
-    pub fn logits(&self, hidden: &Tensor, rows: &[u32], temperature: f32) -> Result<Tensor> {
-        let (normed, _) = rms_norm::forward(&embedding::gather(hidden, rows)?, &self.weights.norm, self.config.norm_eps)?;
-        let logits = product::product_transposed(&normed, self.weights.output_embedding())?;
-        head::scale(&logits, temperature)?;
-        Ok(logits)
+    /// Logits `[rows, v]`, in f32, of rows of the residual stream.
+    pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
+        let kernels = self.kernels();
+        let x = kernels.gather(hidden, &kernels.indices(rows)?)?;
+        let (normed, _) = kernels.rms_norm(&x, &self.weights.norm, self.config.norm_eps)?;
+        Ok(kernels.logits(&normed, self.weights.output_embedding())?)
     }
 
     /// Scores of all response tokens of a packed batch.
@@ -55,7 +54,7 @@ impl Decoder {
         let hidden = self.hidden(packed)?;
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
-            let chunk = head::forward(&self.logits(&hidden, rows, temperature)?, targets)?;
+            let chunk = self.kernels().head_scores(&self.logits(&hidden, rows)?, targets, temperature)?;
             scores.append(&chunk);
         }
         Ok(scores)
@@ -71,24 +70,25 @@ impl Decoder {
         gradients: &Weights,
         mut objective: impl FnMut(usize, &RowScores) -> TokenGradients,
     ) -> Result<(Scores, Tensor)> {
+        let kernels = self.kernels();
         let d_hidden = hidden.zeros_like()?;
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
-            let x = embedding::gather(hidden, rows)?;
-            let (normed, inverse_rms) = rms_norm::forward(&x, &self.weights.norm, self.config.norm_eps)?;
-            let logits = product::product_transposed(&normed, self.weights.output_embedding())?;
-            head::scale(&logits, temperature)?;
-            let chunk = head::forward(&logits, targets)?;
+            let rows = kernels.indices(rows)?;
+            let x = kernels.gather(hidden, &rows)?;
+            let (normed, inverse_rms) = kernels.rms_norm(&x, &self.weights.norm, self.config.norm_eps)?;
+            let logits = kernels.logits(&normed, self.weights.output_embedding())?;
+            let chunk = kernels.head_scores(&logits, targets, temperature)?;
             let TokenGradients { d_logprobs, d_entropies } = objective(scores.logprobs.len(), &chunk);
-            head::backward(&logits, temperature, targets, &chunk, &d_logprobs, &d_entropies)?;
+            let d_logits = kernels.head_backward(logits, targets, temperature, &chunk, &d_logprobs, &d_entropies)?;
             scores.append(&chunk);
 
             let table_gradient = gradients.head.as_ref().unwrap_or(&gradients.embedding);
-            product::add_transposed_product(table_gradient, &logits, &normed)?;
-            let d_normed = product::product(&logits, self.weights.output_embedding(), None)?;
-            let dx = tensor(vec![0.0; rows.len() * self.config.hidden], (rows.len(), self.config.hidden))?;
-            rms_norm::backward(&dx, &gradients.norm, &d_normed, &x, &self.weights.norm, &inverse_rms)?;
-            embedding::scatter_add(&d_hidden, rows, &dx)?;
+            kernels.add_transposed_product(table_gradient, &d_logits, &normed)?;
+            let d_normed = kernels.product(&d_logits, self.weights.output_embedding(), None)?;
+            let dx = x.zeros_like()?;
+            kernels.rms_norm_backward(&dx, &gradients.norm, &d_normed, &x, &self.weights.norm, &inverse_rms)?;
+            kernels.scatter_add(&d_hidden, &rows, &dx)?;
         }
         Ok((scores, d_hidden))
     }

@@ -8,7 +8,7 @@ use super::config::ModelConfig;
 use super::names::Part;
 use super::weights::Weights;
 use crate::draw::{Purpose, Stream};
-use crate::kernels;
+use crate::kernels::cpu;
 
 /// Elements that one thread draws at once.
 const CHUNK_ELEMENTS: usize = 1 << 16;
@@ -22,7 +22,7 @@ pub fn random(config: &ModelConfig, seed: u64, scale: f32) -> Result<Weights> {
         let mut values = vec![0.0; shape.elem_count()];
         let chunks = values.par_chunks_mut(CHUNK_ELEMENTS).enumerate();
         chunks.for_each(|(chunk, values)| tensor.fill(chunk * CHUNK_ELEMENTS, values));
-        Ok(kernels::tensor(values, shape)?)
+        Ok(cpu::tensor(values, shape)?)
     })
 }
 

@@ -1,6 +1,6 @@
 //! A packed batch: the tokens of many sequences laid end to end, and which rows reach the head.
 
-use crate::kernels::attention_packed::Segment;
+use crate::kernels::Segment;
 
 /// Tokens without padding. Row `i` is token `tokens[i]` at `positions[i]` of its sequence.
 #[derive(Clone, Debug, Default, PartialEq)]

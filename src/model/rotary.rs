@@ -1,10 +1,10 @@
 //! The rotary tables: cosines and sines of every position, in f32 whatever the weights are (in bf16, position 257 would become 256).
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use super::config::{ModelConfig, RopeScaling};
-use crate::kernels;
+use crate::kernels::cpu;
 
 /// Cosine and sine tables, `[positions, d/2]`.
 #[derive(Clone, Debug)]
@@ -35,7 +35,12 @@ impl Rotary {
             }
         }
         let shape = (config.window, half);
-        Ok(Self { cos: kernels::tensor(cos, shape)?, sin: kernels::tensor(sin, shape)? })
+        Ok(Self { cos: cpu::tensor(cos, shape)?, sin: cpu::tensor(sin, shape)? })
+    }
+
+    /// The same tables on a device.
+    pub fn on(&self, device: &Device) -> Result<Self> {
+        Ok(Self { cos: self.cos.to_device(device)?, sin: self.sin.to_device(device)? })
     }
 }
 

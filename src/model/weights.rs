@@ -1,10 +1,10 @@
 //! The tensors of a model, laid out for computing: projections that share their input are fused, and stored `[in, out]`.
 
 use anyhow::Result;
-use candle_core::{Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 use super::config::ModelConfig;
-use crate::kernels;
+use crate::kernels::{Cpu, Kernels};
 
 /// All parameters of a decoder; the same structure holds their gradients and the optimizer's moments.
 #[derive(Clone, Debug)]
@@ -66,14 +66,14 @@ impl Weights {
         let mut shapes = Vec::new();
         Self::build(config, |name, shape| {
             shapes.push((name.to_owned(), shape));
-            Ok(kernels::tensor(Vec::new(), 0)?)
+            Ok(Tensor::zeros(0, DType::F32, Cpu.device())?)
         })?;
         Ok(shapes)
     }
 
-    /// All zeros.
-    pub fn zeros(config: &ModelConfig) -> Result<Self> {
-        Self::build(config, |_, shape| Ok(kernels::tensor(vec![0.0; shape.elem_count()], shape)?))
+    /// All zeros, in f32: gradients and moments.
+    pub fn zeros(config: &ModelConfig, kernels: &dyn Kernels) -> Result<Self> {
+        Self::build(config, |_, shape| Ok(Tensor::zeros(shape, DType::F32, kernels.device())?))
     }
 
     /// Bytes of one set, be it parameters, gradients or moments.
@@ -105,31 +105,24 @@ impl Weights {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// A copy that shares no storage: the reference policy.
-    pub fn deep_copy(&self, config: &ModelConfig) -> Result<Self> {
+    /// The same structure with `change` of every tensor.
+    pub fn map(&self, config: &ModelConfig, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let entries = self.entries();
         let mut tensors = entries.iter();
         Self::build(config, |name, _| {
             let (found, tensor) = tensors.next().ok_or_else(|| anyhow::anyhow!("no tensor {name}"))?;
             debug_assert_eq!(found, name);
-            Ok(tensor.copy()?)
+            change(tensor)
         })
     }
 
     /// Sets every element to 0, in place.
-    pub fn clear(&self) -> Result<()> {
-        self.entries().into_iter().try_for_each(|(_, tensor)| {
-            Ok(kernels::update(tensor, [], |values, []| kernels::for_rows(values, 1, |_, values| values.fill(0.0)))?)
-        })
+    pub fn clear(&self, kernels: &dyn Kernels) -> Result<()> {
+        self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
     }
 
-    /// Adds another set of the same shapes, in place.
-    pub fn add(&self, other: &Weights) -> Result<()> {
-        for ((_, target), (_, source)) in self.entries().into_iter().zip(other.entries()) {
-            kernels::update(target, [source], |target, [source]| {
-                kernels::for_rows(target, 1, |first, target| target.iter_mut().zip(&source[first..]).for_each(|(t, s)| *t += s));
-            })?;
-        }
-        Ok(())
+    /// Adds another set of the same shapes, f32, in place.
+    pub fn add(&self, other: &Weights, kernels: &dyn Kernels) -> Result<()> {
+        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add(target, source)?))
     }
 }

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::adamw;
+use crate::kernels::{Kernels, Parameter, Step};
 use crate::model::{ModelConfig, Weights};
 
 /// The optimizer's settings.
@@ -99,8 +99,8 @@ pub struct AdamW {
 
 impl AdamW {
     /// Zero moments. Names in `freeze` that match no parameter are errors.
-    pub fn new(settings: OptimSettings, config: &ModelConfig) -> Result<Self> {
-        let (first, second) = (Weights::zeros(config)?, Weights::zeros(config)?);
+    pub fn new(settings: OptimSettings, config: &ModelConfig, kernels: &dyn Kernels) -> Result<Self> {
+        let (first, second) = (Weights::zeros(config, kernels)?, Weights::zeros(config, kernels)?);
         let names: Vec<String> = first.entries().into_iter().map(|(name, _)| name).collect();
         for pattern in &settings.freeze {
             let one = OptimSettings { freeze: vec![pattern.clone()], ..OptimSettings::default() };
@@ -113,12 +113,12 @@ impl AdamW {
 
     /// One update in place with learning rate `lr`. Gives the gradient's global norm before clipping (frozen parameters left out); a norm that
     /// is not finite is an error and changes nothing.
-    pub fn step(&mut self, weights: &Weights, gradients: &Weights, lr: f64) -> Result<f64> {
+    pub fn step(&mut self, weights: &Weights, gradients: &Weights, lr: f64, kernels: &dyn Kernels) -> Result<f64> {
         let settings = &self.settings;
         let trained = |name: &str| !settings.is_frozen(name);
         let mut squares = 0.0;
         for (name, gradient) in gradients.entries().into_iter().filter(|(name, _)| trained(name)) {
-            let sum = adamw::sum_of_squares(gradient)?;
+            let sum = kernels.sum_of_squares(gradient)?;
             anyhow::ensure!(sum.is_finite(), "the gradient of {name} is not finite; the weights were left as they were");
             squares += sum;
         }
@@ -126,7 +126,7 @@ impl AdamW {
         // PyTorch's clip_grad_norm_ adds 1e-6 to the norm.
         let scale = if settings.clip_norm > 0.0 { (settings.clip_norm / (norm + 1e-6)).min(1.0) } else { 1.0 };
         self.count += 1;
-        let step = adamw::Step {
+        let step = Step {
             lr: lr as f32,
             beta1: settings.beta1,
             beta2: settings.beta2,
@@ -139,7 +139,7 @@ impl AdamW {
         let moments = self.first.entries().into_iter().zip(self.second.entries());
         for (((name, weight), (_, gradient)), ((_, first), (_, second))) in weights.iter().zip(&gradients).zip(moments) {
             if trained(name) {
-                adamw::step(weight, first, second, gradient, &step)?;
+                kernels.adamw(&Parameter { weight, master: None, first, second, gradient }, &step)?;
             }
         }
         Ok(norm)
@@ -149,6 +149,7 @@ impl AdamW {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::Cpu;
 
     #[test]
     fn schedules_start_and_end_where_they_say() {
@@ -169,13 +170,13 @@ mod tests {
             r#"{"model_type": "llama", "hidden_size": 2, "intermediate_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1,
             "vocab_size": 1, "max_position_embeddings": 4, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": true}"#,
         )?;
-        let (weights, gradients) = (Weights::zeros(&config)?, Weights::zeros(&config)?);
-        let set = |w: &Weights, values: [f32; 2]| crate::kernels::update(&w.norm, [], |x, []| x.copy_from_slice(&values));
+        let (weights, gradients) = (Weights::zeros(&config, &Cpu)?, Weights::zeros(&config, &Cpu)?);
+        let set = |w: &Weights, values: [f32; 2]| crate::kernels::cpu::update(&w.norm, [], |x, []| x.copy_from_slice(&values));
         set(&weights, [1.0, -2.0])?;
         set(&gradients, [3.0, 4.0])?;
         let settings = OptimSettings { weight_decay: 0.1, freeze: vec!["layers.0".into()], ..OptimSettings::default() };
-        let mut optimizer = AdamW::new(settings, &config)?;
-        assert_eq!(optimizer.step(&weights, &gradients, 0.01)?, 5.0);
+        let mut optimizer = AdamW::new(settings, &config, &Cpu)?;
+        assert_eq!(optimizer.step(&weights, &gradients, 0.01, &Cpu)?, 5.0);
         // Clipped gradient (0.6, 0.8): the first step moves each element by lr, after the decay of lr * 0.1.
         let found = weights.norm.to_vec1::<f32>()?;
         let expected = [1.0 * 0.999 - 0.01, -2.0 * 0.999 - 0.01];

@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::pages::Pages;
 use super::request::{Request, SamplingSettings};
 use super::scheduler::{Admission, Scheduler, Sequence};
 use crate::flow::{Completion, Finish};
-use crate::kernels;
-use crate::kernels::attention::BLOCK;
-use crate::kernels::head;
+use crate::kernels::{BLOCK, Choice};
 use crate::lanes::Lanes;
 use crate::model::decoder::Cache;
 use crate::model::{Decoder, ModelConfig, Packed, block};
@@ -111,7 +108,7 @@ struct Lane<'a> {
     prompts: Vec<Arc<[u32]>>,
     scheduler: Scheduler,
     cache: Cache,
-    /// Scaled logits `[1, v]` after each resident prompt.
+    /// Logits `[1, v]` after each resident prompt.
     prompt_logits: HashMap<usize, Tensor>,
     completions: Vec<Completion>,
 }
@@ -175,19 +172,19 @@ impl<'a> Lane<'a> {
         for sequences in admission.fresh.chunks(LOGIT_ROWS) {
             let rows = sequences.iter().map(|sequence| &self.prompt_logits[&sequence.prompt]).collect::<Vec<_>>();
             let logits = Tensor::cat(&rows, 0)?.contiguous()?;
-            self.sample(sequences, &logits)?;
+            self.sample(sequences, logits)?;
         }
         for sequence in &admission.restored {
             let tokens = [&self.prompts[sequence.prompt], self.completions[sequence.request].ids.as_slice()].concat();
             let logits = self.prefill(&[(&tokens, &sequence.table)])?;
-            self.sample(std::slice::from_ref(sequence), &logits)?;
+            self.sample(std::slice::from_ref(sequence), logits)?;
         }
         let scheduler = &self.scheduler;
         self.prompt_logits.retain(|prompt, _| scheduler.is_resident(*prompt));
         Ok(())
     }
 
-    /// Computes whole sequences into their blocks; scaled logits after each one's last token.
+    /// Computes whole sequences into their blocks; logits after each one's last token.
     fn prefill(&self, sequences: &[(&[u32], &[u32])]) -> Result<Tensor> {
         let (mut packed, mut slots, mut last) = (Packed::new(), Vec::new(), Vec::new());
         for (tokens, table) in sequences {
@@ -195,7 +192,7 @@ impl<'a> Lane<'a> {
             slots.extend((0..tokens.len()).map(|t| slot(table, t)));
         }
         let hidden = self.engine.decoder.prefill(&packed, &self.cache, &slots)?;
-        self.engine.decoder.logits(&hidden, &last, self.sampling.divisor())
+        self.engine.decoder.logits(&hidden, &last)
     }
 
     /// Computes the newest token of every running sequence and samples the next.
@@ -212,28 +209,23 @@ impl<'a> Lane<'a> {
         for (index, sequences) in running.chunks(LOGIT_ROWS).enumerate() {
             let first = (index * LOGIT_ROWS) as u32;
             let rows: Vec<u32> = (first..first + sequences.len() as u32).collect();
-            let logits = self.engine.decoder.logits(&hidden, &rows, self.sampling.divisor())?;
-            self.sample(sequences, &logits)?;
+            let logits = self.engine.decoder.logits(&hidden, &rows)?;
+            self.sample(sequences, logits)?;
         }
         Ok(())
     }
 
-    /// Chooses one token per sequence from its row of scaled logits, records it, and ends what is complete.
-    fn sample(&mut self, sequences: &[Sequence], logits: &Tensor) -> Result<()> {
-        let width = logits.dim(1)?;
-        let limit = self.engine.vocabulary.min(width);
-        let chosen: Vec<u32> = kernels::read([logits], |[logits]| {
-            let choose = |(row, sequence): (&[f32], &Sequence)| {
-                let request = &self.requests[self.own[sequence.request]];
-                self.sampling.choose(&row[..limit], request, self.completions[sequence.request].ids.len())
-            };
-            if rayon::current_num_threads() == 1 {
-                return logits.chunks_exact(width).zip(sequences).map(choose).collect();
-            }
-            logits.par_chunks_exact(width).zip(sequences).map(choose).collect()
-        })?;
-        let scores = head::forward(logits, &chosen)?;
-        for ((sequence, token), logprob) in sequences.iter().zip(chosen).zip(scores.logprobs) {
+    /// Chooses one token per sequence from its row of logits, records it, and ends what is complete.
+    fn sample(&mut self, sequences: &[Sequence], logits: Tensor) -> Result<()> {
+        let limit = self.engine.vocabulary.min(logits.dim(1)?);
+        let uniform = |sequence: &Sequence| {
+            let request = &self.requests[self.own[sequence.request]];
+            self.sampling.uniform(request, self.completions[sequence.request].ids.len())
+        };
+        let uniforms: Vec<f32> = sequences.iter().map(uniform).collect();
+        let choice = Choice { temperature: self.sampling.temperature, filter: self.sampling.filter, uniforms: &uniforms };
+        let (chosen, logprobs) = self.engine.decoder.kernels().choose(logits, limit, &choice)?;
+        for ((sequence, token), logprob) in sequences.iter().zip(chosen).zip(logprobs) {
             ensure!(logprob.is_finite(), "the model's logits are not finite; the weights are broken or training has diverged");
             self.record(sequence.request, token, logprob);
         }

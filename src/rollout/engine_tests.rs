@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::draw::Purpose;
-use crate::kernels::sample::Filter;
+use crate::kernels::Filter;
 use crate::model::{ModelConfig, initial};
 
 fn decoder() -> Decoder {
@@ -116,7 +116,7 @@ fn greedy_ignores_the_seed_and_equals_the_likeliest() {
         packed.push_segment(&requests[0].ids, 0, 0..0);
         decoder.hidden(&packed).unwrap()
     };
-    let logits = decoder.logits(&hidden, &[2], 1.0).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let logits = decoder.logits(&hidden, &[2]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let best = (0..60).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
     assert_eq!(completions[0].ids[0], best as u32);
 }

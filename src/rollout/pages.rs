@@ -1,6 +1,6 @@
 //! The cache's blocks as plain numbers: which are free, and how many sequences share each.
 
-use crate::kernels::attention::BLOCK;
+use crate::kernels::BLOCK;
 
 /// Blocks by number, with their owners counted.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{Draw, Purpose};
-use crate::kernels::sample::{self, Filter};
+use crate::kernels::Filter;
 
 /// How tokens are chosen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,18 +24,9 @@ impl SamplingSettings {
         Self { temperature: 0.0, filter: Filter::default(), seed: 0 }
     }
 
-    /// What logits are divided by: greedy decoding reports log-probabilities at temperature 1.
-    pub fn divisor(&self) -> f32 {
-        if self.temperature > 0.0 { self.temperature } else { 1.0 }
-    }
-
-    /// The token for a request's next position, from a row of scaled logits.
-    pub fn choose(&self, row: &[f32], request: &Request, position: usize) -> u32 {
-        if self.temperature == 0.0 {
-            return sample::greedy(row);
-        }
-        let uniform = Draw::uniform(self.seed, request.purpose, request.step, request.prompt, request.sample, position as u32);
-        sample::draw(row, &self.filter, uniform)
+    /// The draw for a request's next position.
+    pub fn uniform(&self, request: &Request, position: usize) -> f32 {
+        Draw::uniform(self.seed, request.purpose, request.step, request.prompt, request.sample, position as u32)
     }
 }
 

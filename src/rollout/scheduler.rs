@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::kernels::attention::BLOCK;
+use crate::kernels::BLOCK;
 
 use super::pages::Pages;
 

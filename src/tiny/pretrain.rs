@@ -12,7 +12,7 @@ use super::corpus::Corpus;
 use super::mixture::Mixture;
 use super::tokenizer;
 use crate::checkpoint::Model;
-use crate::kernels::head::RowScores;
+use crate::kernels::{Cpu, RowScores};
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
 use crate::model::head::TokenGradients;
@@ -117,11 +117,11 @@ impl Pretraining {
         let config = ModelConfig::parse(&config_json(&settings.shape, &tokenizer)?)?;
         let weights = initial::random(&config, settings.seed, 0.02)?;
         let lanes = Lanes::new(settings.lanes.max(1))?;
-        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&config)).collect::<Result<_>>()?;
+        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&config, &Cpu)).collect::<Result<_>>()?;
         Ok(Self {
             careful: Corpus::new(settings.mixture.careful_first(settings.careful_share), settings.seed),
             mixed: Corpus::new(settings.mixture.clone(), settings.seed),
-            optimizer: AdamW::new(settings.optim.clone(), &config)?,
+            optimizer: AdamW::new(settings.optim.clone(), &config, &Cpu)?,
             decoder: Decoder::new(config, weights)?,
             tokenizer,
             lanes,
@@ -146,12 +146,12 @@ impl Pretraining {
             batch.accumulate(&self.decoder, &self.gradients[lane], scale)
         })?;
         for other in &self.gradients[1..] {
-            self.gradients[0].add(other)?;
+            self.gradients[0].add(other, &Cpu)?;
         }
         self.step += 1;
         let lr = settings.optim.learning_rate(self.step, settings.steps);
-        self.optimizer.step(&self.decoder.weights, &self.gradients[0], lr)?;
-        self.gradients.iter().try_for_each(Weights::clear)?;
+        self.optimizer.step(&self.decoder.weights, &self.gradients[0], lr, &Cpu)?;
+        self.gradients.iter().try_for_each(|gradients| gradients.clear(&Cpu))?;
         let (loss, tokens) = sums.into_iter().fold((0.0, 0), |(loss, tokens), (l, t)| (loss + l, tokens + t));
         Ok(loss / tokens as f64)
     }

@@ -7,7 +7,7 @@ use super::settings::RunSettings;
 use crate::checkpoint::Model;
 use crate::draw::{Purpose, Stream};
 use crate::flow::{Completion, Prompt, Rollout, Scored};
-use crate::kernels::sample::Filter;
+use crate::kernels::Filter;
 use crate::reward::{self, Graded, Reward};
 use crate::rollout::{Request, SamplingSettings};
 

@@ -106,7 +106,7 @@ impl<'a> Run<'a> {
         let decoder = &run.inputs.model.decoder;
         let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
         for ((_, target), (_, source)) in decoder.weights.entries().into_iter().zip(weights.entries()) {
-            crate::kernels::update(target, [source], |target, [source]| target.copy_from_slice(source))?;
+            crate::kernels::cpu::update(target, [source], |target, [source]| target.copy_from_slice(source))?;
         }
         let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &decoder.weights, &decoder.config)?;
         run.earlier_s = progress.elapsed_s;
@@ -135,13 +135,13 @@ impl<'a> Run<'a> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let lanes = Lanes::new(plan::lanes(&decoder.config, &settings))?;
-        let optimizer = AdamW::new(settings.optim.clone(), &decoder.config)?;
+        let optimizer = AdamW::new(settings.optim.clone(), &decoder.config, decoder.kernels())?;
         let reference = match given {
             _ if settings.loss.kl == 0.0 => None,
             Some(reference) => Some(reference),
             None => Some(decoder.deep_copy()?),
         };
-        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&decoder.config)).collect::<Result<_>>()?;
+        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&decoder.config, decoder.kernels())).collect::<Result<_>>()?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         Ok(Self {
             settings,

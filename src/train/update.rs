@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::settings::{RunSettings, TrainSettings};
 use crate::flow::Scored;
-use crate::kernels::head::RowScores;
+use crate::kernels::RowScores;
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
 use crate::model::head::TokenGradients;
@@ -145,7 +145,7 @@ impl Updater<'_> {
             }
             Ok(part)
         })?;
-        gradients[1..].iter().try_for_each(|other| gradients[0].add(other))?;
+        gradients[1..].iter().try_for_each(|other| gradients[0].add(other, self.policy.kernels()))?;
         let mut report = UpdateReport::default();
         let mut gap_sum = 0.0;
         for part in parts {
@@ -161,8 +161,8 @@ impl Updater<'_> {
     pub fn apply(&self, mut report: UpdateReport, gradients: &[Weights], optimizer: &mut AdamW) -> Result<UpdateReport> {
         let total = self.settings.train.steps * self.settings.train.updates_per_rollout as u64;
         report.lr = self.settings.optim.learning_rate(optimizer.count + 1, total);
-        report.grad_norm = optimizer.step(&self.policy.weights, &gradients[0], report.lr)?;
-        gradients.iter().try_for_each(Weights::clear)?;
+        report.grad_norm = optimizer.step(&self.policy.weights, &gradients[0], report.lr, self.policy.kernels())?;
+        gradients.iter().try_for_each(|gradients| gradients.clear(self.policy.kernels()))?;
         Ok(report)
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::kernels::{product, tensor};
+use crate::kernels::cpu::{product, tensor};
 use crate::lanes::Lanes;
 use crate::model::ModelConfig;
 

@@ -8,18 +8,9 @@ use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::attention::{self, BLOCK, Heads};
+use super::attention::{self, BLOCK};
 use super::{read, tensor, vector};
-
-/// A sequence's own tokens, and those of another segment that it continues (empty where it starts by itself). A prefix must stand before
-/// the tokens that use it and must itself have no prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Segment {
-    /// Rows of the packed batch that this segment computes.
-    pub tokens: Range<usize>,
-    /// Rows of the packed batch that come before them in the sequence.
-    pub prefix: Range<usize>,
-}
+use crate::kernels::shape::{Heads, Segment};
 
 /// `qkv [t, (q + 2 kv) d]`, rotated, to `(output [t, q d], log_sum_exp [kv, t, q / kv])`.
 pub fn forward(qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
@@ -239,7 +230,7 @@ fn backward_share(d_out: &[f32], out: &[f32], lse: &[f32], qkv: &[f32], share: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check_gradient, random, total};
+    use crate::kernels::cpu::testing::{check_gradient, random, total};
     use candle_core::{D, Device};
 
     /// Plain attention of one whole sequence with candle's stock operations.
@@ -301,20 +292,20 @@ mod tests {
             rows.extend((0..prefix).chain(at..at + length).map(|i| i as u32));
             at += length;
         }
-        let unshared = crate::kernels::embedding::gather(&shared, &rows)?;
+        let unshared = crate::kernels::cpu::embedding::gather(&shared, &rows)?;
         let (out, lse) = forward(&shared, &segments, heads)?;
         let (expected, expected_lse) = forward(&unshared, &whole, heads)?;
-        let expected_rows = crate::kernels::embedding::gather(&out, &rows)?;
+        let expected_rows = crate::kernels::cpu::embedding::gather(&out, &rows)?;
         assert_eq!(expected.flatten_all()?.to_vec1::<f32>()?, expected_rows.flatten_all()?.to_vec1::<f32>()?);
 
         // Gradients reach the shared rows once a copy; the prefix's own outputs count in each copy.
         let d_rows = random((rows.len(), heads.query * heads.width), 4);
         let d_shared = out.zeros_like()?;
-        crate::kernels::embedding::scatter_add(&d_shared, &rows, &d_rows)?;
+        crate::kernels::cpu::embedding::scatter_add(&d_shared, &rows, &d_rows)?;
         let found = backward(&d_shared, &out, &lse, &shared, &segments, heads)?;
         let each = backward(&d_rows, &expected, &expected_lse, &unshared, &whole, heads)?;
         let summed = shared.zeros_like()?;
-        crate::kernels::embedding::scatter_add(&summed, &rows, &each)?;
+        crate::kernels::cpu::embedding::scatter_add(&summed, &rows, &each)?;
         let difference = (found - summed)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
         assert!(difference < 1e-5, "{difference}");
         Ok(())

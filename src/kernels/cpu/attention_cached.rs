@@ -6,64 +6,54 @@
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
-use super::attention::{self, BLOCK, Heads};
+use super::attention::{self, BLOCK};
 use super::{for_rows_of, read, tensor, update};
+use crate::kernels::shape::{Heads, LayerCache};
 
-/// The key and value blocks of one layer.
-#[derive(Clone, Debug)]
-pub struct LayerCache {
-    /// `[blocks, kv, d, 16]`
-    pub keys: Tensor,
-    /// `[blocks, kv, 16, d]`
-    pub values: Tensor,
+/// Room for `blocks` blocks.
+pub fn cache(blocks: usize, heads: Heads) -> Result<LayerCache> {
+    let zeros = |shape| tensor(vec![0.0; blocks * heads.key_value * heads.width * BLOCK], shape);
+    Ok(LayerCache {
+        keys: zeros((blocks, heads.key_value, heads.width, BLOCK))?,
+        values: zeros((blocks, heads.key_value, BLOCK, heads.width))?,
+    })
 }
 
-impl LayerCache {
-    /// Room for `blocks` blocks.
-    pub fn new(blocks: usize, heads: Heads) -> Result<Self> {
-        let zeros = |shape| tensor(vec![0.0; blocks * heads.key_value * heads.width * BLOCK], shape);
-        Ok(Self {
-            keys: zeros((blocks, heads.key_value, heads.width, BLOCK))?,
-            values: zeros((blocks, heads.key_value, BLOCK, heads.width))?,
-        })
-    }
-
-    /// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to `slots[t]` (block number * 16 + offset in the block).
-    pub fn store(&self, qkv: &Tensor, slots: &[u32], heads: Heads) -> Result<()> {
-        let d = heads.width;
-        let place = |slot: u32, g: usize| ((slot as usize / BLOCK * heads.key_value + g) * d * BLOCK, slot as usize % BLOCK);
-        update(&self.keys, [qkv], |keys, [qkv]| {
-            for (row, slot) in qkv.chunks_exact(heads.row()).zip(slots) {
-                for g in 0..heads.key_value {
-                    let (start, offset) = place(*slot, g);
-                    for (i, key) in row[heads.key_offset(g)..][..d].iter().enumerate() {
-                        keys[start + i * BLOCK + offset] = *key;
-                    }
+/// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to `slots[t]` (block number * 16 + offset in the block).
+pub fn store(cache: &LayerCache, qkv: &Tensor, slots: &[u32], heads: Heads) -> Result<()> {
+    let d = heads.width;
+    let place = |slot: u32, g: usize| ((slot as usize / BLOCK * heads.key_value + g) * d * BLOCK, slot as usize % BLOCK);
+    update(&cache.keys, [qkv], |keys, [qkv]| {
+        for (row, slot) in qkv.chunks_exact(heads.row()).zip(slots) {
+            for g in 0..heads.key_value {
+                let (start, offset) = place(*slot, g);
+                for (i, key) in row[heads.key_offset(g)..][..d].iter().enumerate() {
+                    keys[start + i * BLOCK + offset] = *key;
                 }
+            }
+        }
+    })?;
+    update(&cache.values, [qkv], |values, [qkv]| {
+        for (row, slot) in qkv.chunks_exact(heads.row()).zip(slots) {
+            for g in 0..heads.key_value {
+                let (start, offset) = place(*slot, g);
+                values[start + offset * d..][..d].copy_from_slice(&row[heads.value_offset(g)..][..d]);
+            }
+        }
+    })
+}
+
+/// Copies whole blocks, `(from, to)`: a shared block that two sequences are about to continue differently.
+pub fn copy_blocks(cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
+    let size = heads.key_value * heads.width * BLOCK;
+    for tensor in [&cache.keys, &cache.values] {
+        update(tensor, [], |values, []| {
+            for (from, to) in pairs {
+                values.copy_within(*from as usize * size..(*from as usize + 1) * size, *to as usize * size);
             }
         })?;
-        update(&self.values, [qkv], |values, [qkv]| {
-            for (row, slot) in qkv.chunks_exact(heads.row()).zip(slots) {
-                for g in 0..heads.key_value {
-                    let (start, offset) = place(*slot, g);
-                    values[start + offset * d..][..d].copy_from_slice(&row[heads.value_offset(g)..][..d]);
-                }
-            }
-        })
     }
-
-    /// Copies whole blocks, `(from, to)`: a shared block that two sequences are about to continue differently.
-    pub fn copy_blocks(&self, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
-        let size = heads.key_value * heads.width * BLOCK;
-        for tensor in [&self.keys, &self.values] {
-            update(tensor, [], |values, []| {
-                for (from, to) in pairs {
-                    values.copy_within(*from as usize * size..(*from as usize + 1) * size, *to as usize * size);
-                }
-            })?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// `qkv [n, (q + 2 kv) d]`, one row per sequence, already stored in the cache; `tables[n]` lists each sequence's blocks and `counts[n]` its
@@ -114,8 +104,9 @@ fn forward_units(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::attention_packed::{self, Segment};
-    use crate::kernels::testing::random;
+    use crate::kernels::cpu::attention_packed;
+    use crate::kernels::cpu::testing::random;
+    use crate::kernels::shape::Segment;
 
     /// Decoding token by token from scattered blocks gives the very bits of one packed pass.
     #[test]
@@ -124,11 +115,11 @@ mod tests {
             let length = 40;
             let qkv = random((length, heads.row()), 1);
             let (expected, _) = attention_packed::forward(&qkv, &[Segment { tokens: 0..length, prefix: 0..0 }], heads)?;
-            let cache = LayerCache::new(6, heads)?;
+            let cache = cache(6, heads)?;
             let table = [4, 1, 5];
             for t in 0..length {
                 let row = qkv.narrow(0, t, 1)?.contiguous()?;
-                cache.store(&row, &[table[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32], heads)?;
+                store(&cache, &row, &[table[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32], heads)?;
                 let found = forward(&row, &cache, &[&table], &[t + 1], heads)?;
                 assert_eq!(found.flatten_all()?.to_vec1::<f32>()?, expected.get(t)?.to_vec1::<f32>()?, "token {t}");
             }

@@ -133,7 +133,7 @@ fn backward_rows(logits: &mut [f32], first: usize, rows: &Backward) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check_gradient, random};
+    use crate::kernels::cpu::testing::{check_gradient, random};
 
     #[test]
     fn the_gradient_equals_finite_differences() -> Result<()> {
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn uniform_logits_have_the_entropy_of_their_count() -> Result<()> {
-        let scores = forward(&crate::kernels::tensor(vec![3.0; 40], (2, 20))?, &[0, 19])?;
+        let scores = forward(&crate::kernels::cpu::tensor(vec![3.0; 40], (2, 20))?, &[0, 19])?;
         assert!((scores.entropies[1] - 20f32.ln()).abs() < 1e-6 && (scores.logprobs[0] + 20f32.ln()).abs() < 1e-6);
         Ok(())
     }

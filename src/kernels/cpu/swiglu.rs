@@ -53,7 +53,7 @@ fn backward_rows(dy: &[f32], gate_up: &[f32], width: usize, out: &mut [f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check_gradient, random, total};
+    use crate::kernels::cpu::testing::{check_gradient, random, total};
 
     #[test]
     fn the_gradient_equals_finite_differences() -> Result<()> {

@@ -69,7 +69,7 @@ fn backward_rows(dx: &mut [f32], dy: &[f32], x: &[f32], weight: &[f32], inverse_
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::{check_gradient, random, total};
+    use crate::kernels::cpu::testing::{check_gradient, random, total};
 
     #[test]
     fn gradients_equal_finite_differences() -> Result<()> {

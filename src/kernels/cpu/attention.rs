@@ -4,47 +4,9 @@
 //! order of every sum is a function of absolute positions alone.
 
 use super::vector::{self, LANES};
+pub use crate::kernels::shape::BLOCK;
 
-/// Positions in a block of keys, in the packed scratch and in the paged cache alike.
-pub const BLOCK: usize = LANES;
-
-/// The sizes of one attention layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads.
-    pub query: usize,
-    /// Key/value heads; each serves `query / key_value` query heads.
-    pub key_value: usize,
-    /// Width of a head, d.
-    pub width: usize,
-}
-
-impl Heads {
-    /// Values in a row of the fused query/key/value projection.
-    pub fn row(&self) -> usize {
-        (self.query + 2 * self.key_value) * self.width
-    }
-
-    /// Query heads that share one key/value head.
-    pub fn group(&self) -> usize {
-        self.query / self.key_value
-    }
-
-    /// The softmax scale, d^-1/2.
-    pub fn scale(&self) -> f32 {
-        1.0 / (self.width as f32).sqrt()
-    }
-
-    /// Where key (or value) head `g` begins in a row.
-    pub fn key_offset(&self, g: usize) -> usize {
-        (self.query + g) * self.width
-    }
-
-    /// Where value head `g` begins in a row.
-    pub fn value_offset(&self, g: usize) -> usize {
-        (self.query + self.key_value + g) * self.width
-    }
-}
+const _: () = assert!(BLOCK == LANES, "a block of keys is what one vector holds");
 
 /// The products of `x [d]` with a block's 16 transposed rows `[d, 16]`: four chains, added pairwise.
 #[inline(always)]

@@ -180,7 +180,7 @@ fn multiply(out: &mut [f32], a: View, b: View, accumulate: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::testing::random;
+    use crate::kernels::cpu::testing::random;
 
     #[test]
     fn products_equal_candles() -> Result<()> {

@@ -1,0 +1,180 @@
+//! The plain CPU versions as [`Kernels`].
+
+use candle_core::{DType, Device, Result, Tensor};
+use rayon::prelude::*;
+
+use super::{
+    adamw, attention_cached, attention_packed, embedding, for_rows, head, product, read, rms_norm, rotary, sample, swiglu, update,
+};
+use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
+use crate::kernels::{Choice, Kernels, Parameter, RowScores, Step};
+
+/// The plain versions, f32.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu;
+
+impl Kernels for Cpu {
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn dtype(&self) -> DType {
+        DType::F32
+    }
+
+    fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>> {
+        Ok(Indices { host: rows, device: None })
+    }
+
+    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>> {
+        Ok(Tables { blocks, counts, device: None })
+    }
+
+    fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
+        embedding::gather(table, rows.host)
+    }
+
+    fn scatter_add(&self, target: &Tensor, rows: &Indices, values: &Tensor) -> Result<()> {
+        embedding::scatter_add(target, rows.host, values)
+    }
+
+    fn product(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        product::product(x, weight, bias)
+    }
+
+    fn product_transposed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        product::product_transposed(x, weight)
+    }
+
+    fn add_product(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
+        product::add_product(target, x, weight)
+    }
+
+    fn add_transposed_product(&self, gradient: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+        product::add_transposed_product(gradient, a, b)
+    }
+
+    fn add_column_sums(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
+        product::add_column_sums(gradient, dy)
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
+        rms_norm::forward(x, weight, eps)
+    }
+
+    fn rms_norm_backward(
+        &self,
+        dx: &Tensor,
+        weight_gradient: &Tensor,
+        dy: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        inverse_rms: &Tensor,
+    ) -> Result<()> {
+        rms_norm::backward(dx, weight_gradient, dy, x, weight, inverse_rms)
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()> {
+        rotary::rotate(qkv, heads.query + heads.key_value, cos, sin, positions.host, inverse)
+    }
+
+    fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
+        attention_packed::forward(qkv, segments, heads)
+    }
+
+    fn attend_packed_backward(
+        &self,
+        d_out: &Tensor,
+        out: &Tensor,
+        log_sum_exp: &Tensor,
+        qkv: &Tensor,
+        segments: &[Segment],
+        heads: Heads,
+    ) -> Result<Tensor> {
+        attention_packed::backward(d_out, out, log_sum_exp, qkv, segments, heads)
+    }
+
+    fn cache(&self, blocks: usize, heads: Heads) -> Result<LayerCache> {
+        attention_cached::cache(blocks, heads)
+    }
+
+    fn store(&self, cache: &LayerCache, qkv: &Tensor, slots: &Indices, heads: Heads) -> Result<()> {
+        attention_cached::store(cache, qkv, slots.host, heads)
+    }
+
+    fn copy_blocks(&self, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
+        attention_cached::copy_blocks(cache, pairs, heads)
+    }
+
+    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor> {
+        attention_cached::forward(qkv, cache, tables.blocks, tables.counts, heads)
+    }
+
+    fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor> {
+        swiglu::forward(gate_up)
+    }
+
+    fn swiglu_backward(&self, dy: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+        swiglu::backward(dy, gate_up)
+    }
+
+    fn logits(&self, x: &Tensor, table: &Tensor) -> Result<Tensor> {
+        product::product_transposed(x, table)
+    }
+
+    fn head_scores(&self, logits: &Tensor, targets: &[u32], temperature: f32) -> Result<RowScores> {
+        head::scale(logits, temperature)?;
+        head::forward(logits, targets)
+    }
+
+    fn head_backward(
+        &self,
+        logits: Tensor,
+        targets: &[u32],
+        temperature: f32,
+        scores: &RowScores,
+        d_logprob: &[f32],
+        d_entropy: &[f32],
+    ) -> Result<Tensor> {
+        head::backward(&logits, temperature, targets, scores, d_logprob, d_entropy)?;
+        Ok(logits)
+    }
+
+    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<(Vec<u32>, Vec<f32>)> {
+        let is_greedy = choice.temperature == 0.0;
+        if !is_greedy {
+            head::scale(&logits, choice.temperature)?;
+        }
+        let (_, width) = logits.dims2()?;
+        let chosen: Vec<u32> = read([&logits], |[logits]| {
+            let choose = |(index, row): (usize, &[f32])| match is_greedy {
+                true => sample::greedy(&row[..limit]),
+                false => sample::draw(&row[..limit], &choice.filter, choice.uniforms[index]),
+            };
+            if rayon::current_num_threads() == 1 {
+                return logits.chunks_exact(width).enumerate().map(choose).collect();
+            }
+            logits.par_chunks_exact(width).enumerate().map(choose).collect()
+        })?;
+        let scores = head::forward(&logits, &chosen)?;
+        Ok((chosen, scores.logprobs))
+    }
+
+    fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {
+        adamw::sum_of_squares(gradient)
+    }
+
+    fn adamw(&self, parameter: &Parameter, step: &Step) -> Result<()> {
+        adamw::step(parameter.weight, parameter.first, parameter.second, parameter.gradient, step)
+    }
+
+    fn add(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+        update(target, [source], |target, [source]| {
+            for_rows(target, 1, |first, target| target.iter_mut().zip(&source[first..]).for_each(|(t, s)| *t += s));
+        })
+    }
+
+    fn clear(&self, target: &Tensor) -> Result<()> {
+        update(target, [], |values, []| for_rows(values, 1, |_, values| values.fill(0.0)))
+    }
+}
