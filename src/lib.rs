@@ -28,7 +28,7 @@
 //! | | [`model`] | one decoder for all families, its backward pass, the log-probability head, Hugging Face weights in and out |
 //! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
 //! | | [`reward`] | rewards by name |
-//! | base | [`kernels`] | every loop over elements and all `unsafe`: plain CPU versions with their gradients |
+//! | base | [`kernels`] | one list of operations with their gradients, every loop over elements and all `unsafe`: plain, stock, fused |
 //! | | [`verify`] | is this answer the reference answer? pure and total |
 //! | | [`text`] | tokenizer and chat template |
 //! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
@@ -45,13 +45,17 @@
 //! - **Nothing holds `[tokens, vocabulary]`**: the head sweeps over chunks, loss and gradient in one pass ([`model::head`]).
 //! - **Gradients are written out**, block by block; candle's tensors hold the data, and finite differences and candle-transformers are the
 //!   second opinion.
+//! - **One list of operations** ([`kernels::Kernels`]), and a version for each kind of machine: plain loops on the CPU, which the program computes
+//!   with today; candle's stock operations; and our kernels for NVIDIA GPUs (`src/kernels/cuda`), not yet run on one. Without a GPU the tests run
+//!   those thread by thread in an emulator (`src/kernels/cuda/emulator.h`, compiled by the system's C++ compiler), host code included. One test body
+//!   holds every version to f64, operation by operation, and to the CPU for the whole decoder.
 //!
 //! # Where this departs from the obvious, and why
 //!
 //! - Settings are declared beside the code that they steer and composed in [`train::settings`]; [`config`] only layers and checks tables. One
 //!   flag then lives in one place, and the complete defaults are the list of known keys.
-//! - Custom operations are functions over tensors instead of candle's `CustomOp` traits: those take three inputs at most and bring an autograd
-//!   that explicit backward passes do not use.
+//! - Operations are methods of a trait over tensors instead of candle's `CustomOp` traits: those take three inputs at most and bring an autograd
+//!   that explicit backward passes do not use. Nothing dispatches on a tensor's device: a decoder holds its kernels.
 //! - Small models compute in [`lanes`], one thread per product: a product of 64 x 48 x 144 loses with two threads.
 //! - Files are read tensor by tensor instead of being memory-mapped: no `unsafe`, and no page stays resident.
 //!

@@ -2,7 +2,7 @@
 //!
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Must never know what a model, a prompt or a reward is.
 //! [`cpu`] is the plain version, whose results the others are held to; [`reference`] is made of candle's stock operations alone and runs
-//! wherever candle does. Weights and activations have the kernels' own dtype; gradients of weights, moments, logits and row statistics are f32.
+//! wherever candle does; [`fused`] launches the kernels in `cuda/`. Weights and activations have the kernels' own dtype; gradients of weights, moments, logits and row statistics are f32.
 //! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width,
 //! f = feed-forward width.
 
@@ -11,13 +11,17 @@ use std::fmt::Debug;
 use candle_core::{DType, Device, Result, Tensor};
 
 pub mod cpu;
+pub mod fused;
 pub mod layout;
+pub mod reference;
 pub mod shape;
 
 pub use cpu::Cpu;
 pub use cpu::adamw::Step;
 pub use cpu::head::RowScores;
 pub use cpu::sample::Filter;
+pub use fused::Fused;
+pub use reference::Reference;
 pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};
 
 /// One way of computing, on one device in one dtype.
@@ -166,3 +170,6 @@ pub struct Parameter<'a> {
     /// The gradient, f32.
     pub gradient: &'a Tensor,
 }
+
+#[cfg(test)]
+mod tests;

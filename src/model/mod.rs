@@ -20,3 +20,6 @@ pub use config::ModelConfig;
 pub use decoder::Decoder;
 pub use packed::Packed;
 pub use weights::Weights;
+
+#[cfg(test)]
+mod parity_tests;

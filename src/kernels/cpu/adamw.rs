@@ -25,6 +25,41 @@ pub struct Step {
     pub count: u64,
 }
 
+/// A step's numbers as they multiply: what every version of the step computes with.
+#[derive(Clone, Copy, Debug)]
+pub struct Factors {
+    /// What weight decay leaves of the parameter.
+    pub keep: f32,
+    /// Learning rate over the first moment's correction.
+    pub rate: f32,
+    /// What the first moment keeps.
+    pub keep_first: f32,
+    /// What it takes of the gradient.
+    pub take_first: f32,
+    /// What the second moment keeps.
+    pub keep_second: f32,
+    /// What it takes of the gradient's square.
+    pub take_second: f32,
+    /// The root of the second moment is divided by it.
+    pub second_correction: f32,
+}
+
+impl Step {
+    /// The numbers that elements are multiplied with.
+    pub fn factors(&self) -> Factors {
+        let corrections = [self.beta1, self.beta2].map(|beta| 1.0 - beta.powf(self.count as f64));
+        Factors {
+            keep: 1.0 - self.lr * self.weight_decay,
+            rate: self.lr / corrections[0] as f32,
+            keep_first: self.beta1 as f32,
+            take_first: (1.0 - self.beta1) as f32,
+            keep_second: self.beta2 as f32,
+            take_second: (1.0 - self.beta2) as f32,
+            second_correction: corrections[1].sqrt() as f32,
+        }
+    }
+}
+
 /// Elements that a thread takes at a time; fixed, because it decides in which order squares are summed.
 const CHUNK: usize = 1 << 14;
 
@@ -72,19 +107,11 @@ fn chunk_of_squares(values: &[f32]) -> f64 {
 
 #[multiversion(targets = "simd")]
 fn elements(parameter: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], step: &Step) {
-    let first_correction = (1.0 - step.beta1.powf(step.count as f64)) as f32;
-    let second_correction = (1.0 - step.beta2.powf(step.count as f64)).sqrt() as f32;
-    let (keep, rate) = (1.0 - step.lr * step.weight_decay, step.lr / first_correction);
-    let ((keep_first, take_first), (keep_second, take_second)) = (shares(step.beta1), shares(step.beta2));
+    let Factors { keep, rate, keep_first, take_first, keep_second, take_second, second_correction } = step.factors();
     for (((p, m), v), g) in parameter.iter_mut().zip(first).zip(second).zip(gradient) {
         let g = g * step.gradient_scale;
         *m = m.mul_add(keep_first, take_first * g);
         *v = v.mul_add(keep_second, take_second * g * g);
         *p = *p * keep - rate * (*m / (v.sqrt() / second_correction + step.eps));
     }
-}
-
-/// What a moment keeps and what it takes.
-fn shares(beta: f64) -> (f32, f32) {
-    (beta as f32, (1.0 - beta) as f32)
 }

@@ -1,0 +1,170 @@
+// One AdamW step (Loshchilov and Hutter 2019) over f32 moments, or over moments of 8 bits (Dettmers et al. 2021), and the sum of squares that the
+// clip of the gradients needs.
+#pragma once
+#include "philox.cuh"
+
+// The numbers of one step, the same for every element. Of learning rate lr, decays beta1 and beta2 and step number count:
+struct AdamwStep {
+    float keep;               // 1 - lr weight_decay
+    float rate;               // lr / (1 - beta1^count)
+    float keep_first;         // beta1
+    float take_first;         // 1 - beta1, from f64
+    float keep_second;        // beta2
+    float take_second;        // 1 - beta2, from f64
+    float second_correction;  // sqrt(1 - beta2^count)
+    float eps;
+    float gradient_scale;
+
+    __device__ __forceinline__ void update(float& parameter, float& first, float& second, float gradient) const {
+        gradient *= gradient_scale;
+        first = fmaf(first, keep_first, take_first * gradient);
+        second = fmaf(second, keep_second, take_second * gradient * gradient);
+        parameter = parameter * keep - rate * (first / (sqrtf(second) / second_correction + eps));
+    }
+};
+
+// Updates master, first and second [n] from gradient [n], and weight [n], the master rounded to T; for f32 weight may be master itself, which is
+// then written once. Grid: any.
+KERNEL(adamw, (T* weight, float* master, float* first, float* second, const float* gradient, long long n, AdamwStep step),
+       (weight, master, first, second, gradient, n, step)) {
+    constexpr int N = 4;
+    bool vectors = aligned(weight, master, first, second, gradient), both = static_cast<void*>(weight) != master;
+    for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N; i < n; i += (long long)gridDim.x * blockDim.x * N) {
+        float p[N], m[N], v[N], g[N];
+        load(p, master + i, n - i, vectors);
+        load(m, first + i, n - i, vectors);
+        load(v, second + i, n - i, vectors);
+        load(g, gradient + i, n - i, vectors);
+#pragma unroll
+        for (int j = 0; j < N; j++) step.update(p[j], m[j], v[j], g[j]);
+        store(master + i, p, n - i, vectors);
+        store(first + i, m, n - i, vectors);
+        store(second + i, v, n - i, vectors);
+        if (both) store(weight + i, p, n - i, vectors);
+    }
+}
+
+// partials [chunks]: sums of squares, in f64, of per_chunk elements of gradient [n] each. Grid: chunks.
+extern "C" __global__ void __launch_bounds__(1024) sum_of_squares(double* partials, const float* gradient, long long n, long long per_chunk) {
+    constexpr int N = 4;
+    long long first = blockIdx.x * per_chunk, end = first + per_chunk < n ? first + per_chunk : n;
+    bool vectors = aligned(gradient + first);
+    double sum = 0;
+    for (long long i = first + threadIdx.x * N; i < end; i += blockDim.x * N) {
+        float g[N];
+        load(g, gradient + i, end - i, vectors);
+#pragma unroll
+        for (int j = 0; j < N; j++) sum += double(g[j]) * double(g[j]);
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+}
+EXPORT(sum_of_squares)
+
+// out [1] = the sum of partials [n]. Grid: 1.
+extern "C" __global__ void __launch_bounds__(1024) sum_doubles(double* out, const double* partials, int n) {
+    double sum = 0;
+    for (int i = threadIdx.x; i < n; i += blockDim.x) sum += partials[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) *out = sum;
+}
+EXPORT(sum_doubles)
+
+// Elements that share a scale: one warp's.
+constexpr int CODED = 256;
+
+// The code of the largest value of map [256] (ascending) that is at most x, or 0.
+__device__ __forceinline__ int code_below(const float* map, float x) {
+    int code = 0;
+#pragma unroll
+    for (int half = CODED / 2; half; half /= 2)
+        if (map[code + half] <= x) code += half;
+    return code;
+}
+// The code nearest to x.
+__device__ __forceinline__ int nearest_code(const float* map, float x) {
+    int code = code_below(map, x);
+    return code + 1 < CODED && map[code + 1] - x < x - map[code] ? code + 1 : code;
+}
+// One of the codes on either side of x >= 0, the upper one the likelier the nearer x is to it, so that x is right on average (`chance` is uniform
+// in [0, 65536)). Only 0 is code 0.
+__device__ __forceinline__ int either_code(const float* map, float x, unsigned chance) {
+    int code = code_below(map, x);
+    if (code + 1 == CODED || x <= 0) return code;
+    if (code == 0) return 1;
+    return code + (float(chance) < (x - map[code]) / (map[code + 1] - map[code]) * 65536.0f);
+}
+
+// The same with moments of 8 bits: first and second [n] are codes of first_map and second_map [256], times the scale of their 256 elements,
+// first_scale and second_scale [ceil(n / 256)]; all zeros is where training begins. Grid: any; a warp has 256 elements at a time.
+//
+// The maps are ascending. Each decade 10^-e [0.1, 1] has 2^(6 - e) codes of either sign in the first and 2^(7 - e) in the second, e from 0 to 6, in
+// the middles of equal parts; 0 and 1 are added: 256 each.
+//   std::vector<float> map = {0, 1};
+//   for (int e = 0; e < 7; e++) {
+//       int parts = 1 << ((is_signed ? 6 : 7) - e);
+//       for (int part = 0; part < parts; part++) {
+//           double value = pow(10, -e) * (0.1 + 0.9 * (part + 0.5) / parts);
+//           map.push_back(value);
+//           if (is_signed) map.push_back(-value);
+//       }
+//   }
+//   std::sort(map.begin(), map.end());
+//
+// A second moment moves by thousandths of itself, and codes are hundredths apart and more: rounded to the nearest, it would neither decay nor grow
+// but where gradients jump. It is rounded up or down by chance instead, right on average; the chance is a function of the element and of `count`,
+// the step's number, so that a run repeats. One that is not 0 never becomes 0, which would let its element leap by first / eps.
+KERNEL(adamw_8bit,
+       (T* weight, float* master, uint8_t* first, float* first_scale, uint8_t* second, float* second_scale, const float* gradient,
+        const float* first_map, const float* second_map, long long n, AdamwStep step, unsigned count),
+       (weight, master, first, first_scale, second, second_scale, gradient, first_map, second_map, n, step, count)) {
+    constexpr int N = CODED / WARP_SIZE;
+    using Codes = Pack<uint8_t, N>;
+    __shared__ float maps[2][CODED];
+    for (int i = threadIdx.x; i < CODED; i += blockDim.x) {
+        maps[0][i] = first_map[i];
+        maps[1][i] = second_map[i];
+    }
+    __syncthreads();
+    bool vectors = aligned(weight, master, gradient, first, second), both = static_cast<void*>(weight) != master;
+    long long lane = threadIdx.x % WARP_SIZE, warps = blockDim.x / WARP_SIZE, block = blockIdx.x * warps + threadIdx.x / WARP_SIZE;
+    for (; block * CODED < n; block += gridDim.x * warps) {
+        long long i = block * CODED + lane * N, left = n - i;
+        float p[N], m[N], v[N], g[N];
+        load(p, master + i, left, vectors);
+        load(g, gradient + i, left, vectors);
+        Codes m_codes = {}, v_codes = {};
+        if (vectors && left >= N) {
+            m_codes = *reinterpret_cast<const Codes*>(first + i);
+            v_codes = *reinterpret_cast<const Codes*>(second + i);
+        } else {
+            for (int j = 0; j < N && j < left; j++) m_codes.values[j] = first[i + j], v_codes.values[j] = second[i + j];
+        }
+        float m_scale = first_scale[block], v_scale = second_scale[block], m_top = 0, v_top = 0;
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            m[j] = j < left ? maps[0][m_codes.values[j]] * m_scale : 0.0f;
+            v[j] = j < left ? maps[1][v_codes.values[j]] * v_scale : 0.0f;
+            step.update(p[j], m[j], v[j], g[j]);
+            m_top = fmaxf(m_top, fabsf(m[j]));
+            v_top = fmaxf(v_top, v[j]);
+        }
+        store(master + i, p, left, vectors);
+        if (both) store(weight + i, p, left, vectors);
+        m_top = warp_max(m_top), v_top = warp_max(v_top);
+        if (lane == 0) first_scale[block] = m_top, second_scale[block] = v_top;
+        uint4 random = philox(make_uint4(unsigned(i), unsigned(i >> 32), count, 0), 0x8b175u, 0xadau);
+        unsigned words[4] = {random.x, random.y, random.z, random.w};
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            m_codes.values[j] = nearest_code(maps[0], m_top > 0 ? m[j] / m_top : 0.0f);
+            v_codes.values[j] = either_code(maps[1], v_top > 0 ? v[j] / v_top : 0.0f, words[j / 2] >> (16 * (j % 2)) & 0xffff);
+        }
+        if (vectors && left >= N) {
+            *reinterpret_cast<Codes*>(first + i) = m_codes;
+            *reinterpret_cast<Codes*>(second + i) = v_codes;
+        } else {
+            for (int j = 0; j < N && j < left; j++) first[i + j] = m_codes.values[j], second[i + j] = v_codes.values[j];
+        }
+    }
+}

@@ -1,0 +1,193 @@
+// Attention of one new token per sequence over the paged key/value cache: used to decode. See attention.cuh for the arithmetic.
+//
+// The cache of a layer is two arrays, keys and values, each [blocks, kv, 16, d]. A sequence is a row of `tables [n, table_stride]`, block numbers;
+// entries past its last block are not read.
+//
+// Decoding is bound by memory, so a block of threads takes a sequence and a key/value head: keys and values are read once for all query heads that
+// share them, which are the rows of the products. The four warps split a tile as the arithmetic allows without changing a bit: each scores one
+// chunk of 16 keys, they exchange maxima and weights, and each multiplies all weights with a quarter of the columns of the values. Copies run
+// two tiles ahead (three for d = 64).
+#pragma once
+#include "attention.cuh"
+
+namespace attention {
+
+constexpr int PAGE = 16;  // positions in a block of the cache
+
+template <int D>
+__device__ __forceinline__ void cached(bf16* out, const bf16* qkv, const bf16* keys, const bf16* values, const int* tables, const int* counts,
+                                       int table_stride, int q_heads, int kv_heads, float scale) {
+    constexpr int STAGES = D == 128 ? 3 : 4, COLUMNS = D / WARPS, PIECES = D / 8, STEP = THREADS / PIECES, PAGES = TILE / PAGE;
+    DYNAMIC_SHARED(bf16, tiles);                                                      // [STAGES, keys and values, 64, D]
+    uint4* all_weights = reinterpret_cast<uint4*>(tiles + STAGES * 2 * TILE * D);     // [chunk, lane]
+    float* all_maxima = reinterpret_cast<float*>(all_weights + CHUNKS * WARP_SIZE);   // [chunk, row]
+    float* all_sums = all_maxima + CHUNKS * 16;                                       // [chunk, row]
+    int head = blockIdx.x, sequence = blockIdx.y, group = q_heads / kv_heads, count = counts[sequence];
+    int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
+    bf16* to = out + (size_t(sequence) * q_heads + head * group) * D;
+    if (count <= 0) {
+        for (int i = threadIdx.x; i < group * D; i += THREADS) to[i] = from_float<bf16>(0);
+        return;
+    }
+    const bf16* queries = qkv + size_t(sequence) * (q_heads + 2 * kv_heads) * D + head * group * D;
+    const int* table = tables + size_t(sequence) * table_stride;
+    int steps = (count + TILE - 1) / TILE, pages = (count + PAGE - 1) / PAGE;
+    float scale_2 = scale * LOG2_E;
+
+    for (int first_row = 0; first_row < group; first_row += 16) {
+        // Block numbers are read a tile before they are needed, so that no copy waits for them.
+        int page[PAGES];
+        auto look_up = [&](int step) {
+            UNROLL for (int i = 0; i < PAGES; i++) page[i] = step * PAGES + i < pages ? table[step * PAGES + i] : 0;
+        };
+        auto copy = [&](int step) {
+            bf16* stage = tiles + step % STAGES * 2 * TILE * D;
+            int piece = threadIdx.x % PIECES;
+            UNROLL for (int k = 0; k < TILE / STEP; k++) {
+                int i = threadIdx.x / PIECES + k * STEP;
+                bool valid = step * TILE + i < count;
+                size_t at = ((size_t(page[k * STEP / PAGE]) * kv_heads + head) * PAGE + i % PAGE) * D + piece * 8;
+                copy_async(stage + place<D>(i, piece), keys + at, valid);
+                copy_async(stage + TILE * D + place<D>(i, piece), values + at, valid);
+            }
+        };
+        look_up(0);
+        for (int step = 0; step < STAGES - 1; step++) {
+            if (step < steps) copy(step);
+            copy_commit();
+            look_up(step + 1);
+        }
+        int low = first_row + lane / 4, high = low + 8;  // this lane's query heads of the group
+        uint32_t q[D / 16][4];
+        load_rows<D>(q, low < group ? queries + low * D : nullptr, high < group ? queries + high * D : nullptr);
+        float sums[2] = {}, maxima[2] = {minus_infinity(), minus_infinity()}, o[COLUMNS / 8][4] = {};
+        int seen[2] = {count, count};
+        for (int step = 0; step < steps; step++) {
+            copy_wait<STAGES - 2>();
+            __syncthreads();  // all have this tile, and none still reads the one before it
+            if (step + STAGES - 1 < steps) copy(step + STAGES - 1);
+            copy_commit();
+            look_up(step + STAGES);
+            const bf16* now = tiles + step % STAGES * 2 * TILE * D;
+            float s[2][4], largest[2] = {minus_infinity(), minus_infinity()}, factors[2];
+            score_chunk<D>(s, q, now, warp);
+            if ((step + 1) * TILE > count) mask_chunk(s, step * TILE + warp * CHUNK, seen);
+            max_chunk(largest, s);
+            UNROLL for (int r = 0; r < 2; r++) {
+                largest[r] = row_max(largest[r]);
+                if (lane % 4 == 0) all_maxima[warp * 16 + lane / 4 + 8 * r] = largest[r];
+            }
+            __syncthreads();
+            UNROLL for (int r = 0; r < 2; r++) {
+                float top = maxima[r];
+                for (int chunk = 0; chunk < CHUNKS; chunk++) top = fmaxf(top, all_maxima[chunk * 16 + lane / 4 + 8 * r]);
+                factors[r] = advance(maxima[r], top, scale_2);
+            }
+            weigh_chunk(s, maxima, factors, scale_2, sums);
+            uint32_t p[4];
+            to_factor(p, s);
+            all_weights[warp * WARP_SIZE + lane] = make_uint4(p[0], p[1], p[2], p[3]);
+            scale_rows(o, factors);
+            __syncthreads();
+            UNROLL for (int chunk = 0; chunk < CHUNKS; chunk++) {
+                uint4 weights = all_weights[chunk * WARP_SIZE + lane];
+                uint32_t factor[4] = {weights.x, weights.y, weights.z, weights.w};
+                add_chunk<D>(o, factor, now + TILE * D, chunk, warp * COLUMNS);
+            }
+        }
+        UNROLL for (int r = 0; r < 2; r++) {
+            sums[r] = row_sum(sums[r]);
+            if (lane % 4 == 0) all_sums[warp * 16 + lane / 4 + 8 * r] = sums[r];
+        }
+        __syncthreads();  // also: the tiles are free for the next rows
+        float factor[2];
+        UNROLL for (int r = 0; r < 2; r++) {
+            const float* of = all_sums + lane / 4 + 8 * r;
+            factor[r] = 1.0f / total(of[0], of[16], of[32], of[48]);
+        }
+        store_rows(o, factor[0], factor[1], low < group ? to + low * D : nullptr, high < group ? to + high * D : nullptr, warp * COLUMNS);
+    }
+}
+
+}  // namespace attention
+
+// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to `slots [t]`, block number * 16 + offset in the block; a negative slot skips its row.
+// Rows are multiples of 16 bytes: d is a multiple of 4 (f32) or 8 (bf16). Grid (t), block 128.
+template <class T>
+__device__ __forceinline__ void cache_store(T* keys, T* values, const T* qkv, const int* slots, int q_heads, int kv_heads, int width) {
+    constexpr int PIECE = 16 / sizeof(T);
+    int slot = slots[blockIdx.x], pieces = width / PIECE;
+    if (slot < 0) return;
+    const T* from = qkv + (size_t(blockIdx.x) * (q_heads + 2 * kv_heads) + q_heads) * width;
+    for (int i = threadIdx.x; i < 2 * kv_heads * pieces; i += blockDim.x) {
+        int head = i / pieces, piece = i % pieces;  // key heads, then value heads
+        T* to = head < kv_heads ? keys : values;
+        size_t row = (size_t(slot / attention::PAGE) * kv_heads + head % kv_heads) * attention::PAGE + slot % attention::PAGE;
+        *reinterpret_cast<uint4*>(to + row * width + piece * PIECE) = *reinterpret_cast<const uint4*>(from + head * width + piece * PIECE);
+    }
+}
+extern "C" __global__ void cache_store_bf16(bf16* keys, bf16* values, const bf16* qkv, const int* slots, int q_heads, int kv_heads, int width) {
+    cache_store(keys, values, qkv, slots, q_heads, kv_heads, width);
+}
+EXPORT(cache_store_bf16)
+extern "C" __global__ void cache_store_f32(float* keys, float* values, const float* qkv, const int* slots, int q_heads, int kv_heads, int width) {
+    cache_store(keys, values, qkv, slots, q_heads, kv_heads, width);
+}
+EXPORT(cache_store_f32)
+
+// Copies whole blocks of keys and values, `pairs [n, 2]` = {from, to}: a shared block that two sequences are about to continue differently. No
+// block may be written by one pair and named by another. `block_elements` is kv * 16 * d. Grid (n), block 256.
+template <class T>
+__device__ __forceinline__ void cache_copy_blocks(T* keys, T* values, const int* pairs, int block_elements) {
+    constexpr int PIECE = 16 / sizeof(T);
+    size_t from = size_t(pairs[2 * blockIdx.x]) * block_elements, to = size_t(pairs[2 * blockIdx.x + 1]) * block_elements;
+    for (int i = threadIdx.x * PIECE; i < block_elements; i += blockDim.x * PIECE) {
+        *reinterpret_cast<uint4*>(keys + to + i) = *reinterpret_cast<const uint4*>(keys + from + i);
+        *reinterpret_cast<uint4*>(values + to + i) = *reinterpret_cast<const uint4*>(values + from + i);
+    }
+}
+extern "C" __global__ void cache_copy_blocks_bf16(bf16* keys, bf16* values, const int* pairs, int block_elements) {
+    cache_copy_blocks(keys, values, pairs, block_elements);
+}
+EXPORT(cache_copy_blocks_bf16)
+extern "C" __global__ void cache_copy_blocks_f32(float* keys, float* values, const int* pairs, int block_elements) {
+    cache_copy_blocks(keys, values, pairs, block_elements);
+}
+EXPORT(cache_copy_blocks_f32)
+
+// `qkv [n, (q + 2 kv) d]`, one row per sequence, already stored in the cache; `counts [n]` is each sequence's tokens, the new one included; where
+// it is 0 the row of `out [n, q d]` becomes zero. Same bits as attend_packed_forward gives the row.
+// Grid (kv, n), block 128, shared memory 256 d stages + 2,560 bytes: 68,096 for d = 64 (4 stages), 100,864 for d = 128 (3 stages).
+#define ATTEND_CACHED(D)                                                                                                                          \
+    extern "C" __global__ void __launch_bounds__(128)                                                                                             \
+        attend_cached_bf16_d##D(bf16* out, const bf16* qkv, const bf16* keys, const bf16* values, const int* tables, const int* counts,           \
+                                int table_stride, int q_heads, int kv_heads, int, float scale) {                                                  \
+        attention::cached<D>(out, qkv, keys, values, tables, counts, table_stride, q_heads, kv_heads, scale);                                     \
+    }                                                                                                                                             \
+    EXPORT(attend_cached_bf16_d##D)
+ATTEND_CACHED(64)
+ATTEND_CACHED(128)
+#undef ATTEND_CACHED
+
+// The same in f32, for any width that is a multiple of 4 and at most 128; a warp per query head. Grid (kv, n), block 128, no dynamic shared memory.
+extern "C" __global__ void __launch_bounds__(128)
+    attend_cached_f32(float* out, const float* qkv, const float* keys, const float* values, const int* tables, const int* counts, int table_stride,
+                      int q_heads, int kv_heads, int width, float scale) {
+    int head = blockIdx.x, sequence = blockIdx.y, group = q_heads / kv_heads, count = counts[sequence];
+    const int* table = tables + size_t(sequence) * table_stride;
+    auto at = [&](int position) {
+        return ((size_t(table[position / attention::PAGE]) * kv_heads + head) * attention::PAGE + position % attention::PAGE) * width;
+    };
+    for (int i = threadIdx.x / WARP_SIZE; i < group; i += attention::WARPS) {
+        float* to = out + (size_t(sequence) * q_heads + head * group + i) * width;
+        const float* query = qkv + (size_t(sequence) * (q_heads + 2 * kv_heads) + head * group + i) * width;
+        if (count > 0) {
+            attention::attend_row(
+                to, query, count, width, scale, [&](int position) { return keys + at(position); },
+                [&](int position) { return values + at(position); });
+        } else {
+            for (int j = threadIdx.x % WARP_SIZE; j < width; j += WARP_SIZE) to[j] = 0;
+        }
+    }
+}
+EXPORT(attend_cached_f32)

@@ -1,0 +1,111 @@
+// Rows by index (the embedding's look-up, the choice of rows that reach the head, and their gradients), sums over rows, and plain sums and
+// conversions.
+#pragma once
+#include "partials.cuh"
+
+// out [rows, width] = table [_, width] at indices [rows]. Grid: rows.
+KERNEL(gather_rows, (T* out, const T* table, const int* indices, int width), (out, table, indices, width)) {
+    constexpr int N = VECTOR<T>;
+    out += (long long)blockIdx.x * width;
+    table += (long long)indices[blockIdx.x] * width;
+    int whole = aligned(out, table) ? width / N * N : 0;
+    for (int i = threadIdx.x * N; i < whole; i += blockDim.x * N)
+        *reinterpret_cast<Pack<T, N>*>(out + i) = *reinterpret_cast<const Pack<T, N>*>(table + i);
+    for (int i = whole + threadIdx.x; i < width; i += blockDim.x) out[i] = table[i];
+}
+
+// target[targets[i]] += the sum of rows[order[j]] for j from offsets[i] to offsets[i + 1], in that order and in f32. The targets differ, so that
+// no two blocks meet; who sorts decides the order. Grid: targets.
+template <class S, class T>
+__device__ __forceinline__ void scatter_add(S* target, const T* rows, const int* targets, const int* offsets, const int* order, int width) {
+    constexpr int N = VECTOR<T>;
+    target += (long long)targets[blockIdx.x] * width;
+    int first = offsets[blockIdx.x], end = offsets[blockIdx.x + 1];
+    bool own = aligned(target), vectors = width % N == 0 && aligned(rows);
+    for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+        float sums[N] = {}, totals[N];
+#pragma unroll 4
+        for (int j = first; j < end; j++) {
+            float values[N];
+            load(values, rows + (long long)order[j] * width + i, width - i, vectors);
+#pragma unroll
+            for (int k = 0; k < N; k++) sums[k] += values[k];
+        }
+        load(totals, target + i, width - i, own);
+#pragma unroll
+        for (int k = 0; k < N; k++) totals[k] += sums[k];
+        store(target + i, totals, width - i, own);
+    }
+}
+// Into a target of the rows' type.
+KERNEL(scatter_add_rows, (T* target, const T* rows, const int* targets, const int* offsets, const int* order, int width),
+       (target, rows, targets, offsets, order, width)) {
+    scatter_add(target, rows, targets, offsets, order, width);
+}
+// Rows of bf16 into an f32 target.
+extern "C" __global__ void __launch_bounds__(1024)
+    scatter_add_rows_bf16_to_f32(float* target, const bf16* rows, const int* targets, const int* offsets, const int* order, int width) {
+    scatter_add(target, rows, targets, offsets, order, width);
+}
+EXPORT(scatter_add_rows_bf16_to_f32)
+
+// The bias's gradient, the sum of the rows of dy [rows, n], as partials [chunks, n] that add_partials adds up. Grid (any, chunks).
+KERNEL(column_sum_partials, (float* partials, const T* dy, int rows, int n, int rows_per_chunk), (partials, dy, rows, n, rows_per_chunk)) {
+    constexpr int N = VECTOR<T>;
+    bool vectors = n % N == 0 && aligned(dy);
+    column_sums<T>(partials, rows, n, rows_per_chunk, [&](float(&sums)[N], long long row, int column) {
+        float values[N];
+        load(values, dy + row * n + column, n - column, vectors);
+#pragma unroll
+        for (int j = 0; j < N; j++) sums[j] += values[j];
+    });
+}
+
+// y [rows, n] += bias [n]. Grid (any, any): x strides over columns, y over rows.
+KERNEL(add_bias, (T* y, const T* bias, long long rows, int n), (y, bias, rows, n)) {
+    constexpr int N = VECTOR<T>;
+    bool vectors = n % N == 0 && aligned(y, bias);
+    for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N; i < n; i += (long long)gridDim.x * blockDim.x * N) {
+        float biases[N];
+        load(biases, bias + i, n - i, vectors);
+        for (long long row = blockIdx.y; row < rows; row += gridDim.y) {
+            float values[N];
+            load(values, y + row * n + i, n - i, vectors);
+#pragma unroll
+            for (int j = 0; j < N; j++) values[j] += biases[j];
+            store(y + row * n + i, values, n - i, vectors);
+        }
+    }
+}
+
+// target [n] += source [n], or = without ADD, the sum in f32 whatever the two types. Grid: any.
+template <bool ADD, class S, class T>
+__device__ __forceinline__ void combine(S* target, const T* source, long long n) {
+    constexpr int N = VECTOR<T>;
+    bool vectors = aligned(target, source);
+    for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N; i < n; i += (long long)gridDim.x * blockDim.x * N) {
+        float values[N], totals[N];
+        load(values, source + i, n - i, vectors);
+        if constexpr (ADD) {
+            load(totals, target + i, n - i, vectors);
+#pragma unroll
+            for (int j = 0; j < N; j++) values[j] += totals[j];
+        }
+        store(target + i, values, n - i, vectors);
+    }
+}
+// target [n] += source [n].
+KERNEL(add, (T* target, const T* source, long long n), (target, source, n)) { combine<true>(target, source, n); }
+extern "C" __global__ void __launch_bounds__(1024) add_f32_from_bf16(float* target, const bf16* source, long long n) {
+    combine<true>(target, source, n);
+}
+EXPORT(add_f32_from_bf16)
+// target [n] = source [n].
+extern "C" __global__ void __launch_bounds__(1024) convert_f32_to_bf16(bf16* target, const float* source, long long n) {
+    combine<false>(target, source, n);
+}
+EXPORT(convert_f32_to_bf16)
+extern "C" __global__ void __launch_bounds__(1024) convert_bf16_to_f32(float* target, const bf16* source, long long n) {
+    combine<false>(target, source, n);
+}
+EXPORT(convert_bf16_to_f32)

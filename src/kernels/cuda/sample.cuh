@@ -1,0 +1,220 @@
+// The choice of a token from a row of logits by one uniform number: inverse of the cumulative distribution, in token order, after filters.
+//
+// Nothing is sorted. What filters keep is a least weight and, of the tokens that have just this weight, those up to some id; the weight is found by
+// bisection over its bits, which order non-negative floats. Weights are relative to the likeliest token's and are computed anew in each pass over
+// the row; their sums are in f64, so that no token's share is lost.
+#pragma once
+#include "block.cuh"
+
+// What a row's passes need: the logits of the tokens that may be drawn, `limit` of them.
+struct SampledRow {
+    const float* logits;
+    int limit;
+    float max, inverse_temperature;
+    bool vectors;
+
+    // The weights of four tokens from `token` on, of which those below `end` exist.
+    __device__ __forceinline__ void weights(float (&w)[4], int token, int end) const {
+        load(w, logits + token, end - token, vectors);
+#pragma unroll
+        for (int j = 0; j < 4; j++) w[j] = expf((w[j] - max) * inverse_temperature);
+    }
+};
+
+// The tokens of more than the threshold's weight, and those of just this weight up to `last`.
+struct Kept {
+    unsigned threshold = 0;
+    int last = 0x7fffffff;
+
+    __device__ __forceinline__ bool operator()(int token, float weight) const {
+        unsigned bits = __float_as_uint(weight);
+        return bits > threshold || (bits == threshold && token <= last);
+    }
+};
+
+// The sum over tokens from `first` on, every `step`th four of them below `end`, of amount(token, weight).
+template <class F>
+__device__ __forceinline__ double amounts(const SampledRow& row, int first, int step, int end, F amount) {
+    double sum = 0;
+    for (int token = first; token < end; token += step) {
+        float w[4];
+        row.weights(w, token, end);
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+            if (token + j < end) sum += amount(token + j, w[j]);
+    }
+    return sum;
+}
+
+// The token at which the running sum of amounts (none negative) first exceeds target(total). Never one whose amount is 0, unless all are; the last
+// that has any if rounding used up the whole range. All threads get it; needs two warps or more, and every thread of the block.
+template <class F, class G>
+__device__ __forceinline__ int find_token(const SampledRow& row, F amount, G target) {
+    __shared__ double sums[32];
+    constexpr int FEW = 4 * WARP_SIZE;
+    int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
+    int begin = 0, end = row.limit;
+    double left = 0;
+    // Each warp sums its share of the range, and the share that holds the target is the next range.
+    for (bool first = true; first || end - begin > FEW; first = false) {
+        int share = ((end - begin + warps - 1) / warps + FEW - 1) / FEW * FEW;
+        int from = begin + warp * share, to = min(from + share, end);
+        double sum = warp_sum(amounts(row, from + 4 * lane, FEW, to, amount));
+        if (lane == 0) sums[warp] = sum;
+        __syncthreads();
+        if (first) {
+            double total = 0;
+            for (int i = 0; i < warps; i++) total += sums[i];
+            left = target(total);
+        }
+        int chosen = 0;
+        double before = 0, chosen_before = 0;
+        for (int i = 0; i < warps; i++) {
+            if (!(sums[i] > 0)) continue;
+            chosen = i, chosen_before = before;
+            before += sums[i];
+            if (left < before) break;
+        }
+        left -= chosen_before;
+        begin += chosen * share;
+        end = min(begin + share, end);
+        __syncthreads();
+    }
+    // Every warp finds the same token: four to a lane, the lane by a running sum.
+    int token = begin + 4 * lane;
+    double sum = amounts(row, token, FEW, end, amount), reached = sum;
+    for (int by = 1; by < WARP_SIZE; by *= 2) {
+        double other = __shfl_up_sync(ALL, reached, by);
+        if (lane >= by) reached += other;
+    }
+    unsigned some = __ballot_sync(ALL, sum > 0), beyond = __ballot_sync(ALL, sum > 0 && left < reached);
+    int holder = beyond ? __ffs(beyond) - 1 : some ? 31 - __clz(some) : 0;
+    left -= reached - sum;
+    int found = begin;
+    if (lane == holder && some) {
+        float w[4];
+        row.weights(w, token, end);
+        double before = 0;
+        for (int j = 0; j < 4 && token + j < end; j++) {
+            double own = amount(token + j, w[j]);
+            if (!(own > 0)) continue;
+            found = token + j;
+            before += own;
+            if (left < before) break;
+        }
+    }
+    return __shfl_sync(ALL, found, holder);
+}
+
+// Of what is kept, only the likeliest that together reach `goal`, of equals the lower ids: counted, or in sums of their weights. At least one stays.
+template <bool COUNTED>
+__device__ __forceinline__ void keep_likeliest(const SampledRow& row, Kept& kept, double goal) {
+    constexpr int WAYS = 8;
+    // The largest threshold at which the goal is reached lies from `low` on and below `high`; what is there from `high` on comes to `above`.
+    unsigned low = kept.threshold, high = __float_as_uint(1.0f) + 1;
+    double above = 0;
+    while (high - low > 1) {
+        unsigned step = (high - low + WAYS - 1) / WAYS;
+        double sums[WAYS] = {};
+        for (int token = threadIdx.x * 4; token < row.limit; token += blockDim.x * 4) {
+            float w[4];
+            row.weights(w, token, row.limit);
+#pragma unroll
+            for (int j = 0; j < 4; j++) {
+                unsigned bits = __float_as_uint(w[j]);
+                if (token + j >= row.limit || bits < low || bits >= high || !kept(token + j, w[j])) continue;
+                double own = COUNTED ? 1 : w[j];
+#pragma unroll
+                for (int way = 1; way < WAYS; way++)
+                    if (bits >= low + way * step) sums[way] += own;
+            }
+        }
+        unsigned new_low = low, new_high = high;
+        double new_above = above;
+#pragma unroll
+        for (int way = 1; way < WAYS; way++) {
+            unsigned at = low + way * step;
+            double reached = above + block_sum(sums[way]);
+            if (at >= high) continue;
+            if (reached >= goal)
+                new_low = at;
+            else if (at < new_high)
+                new_high = at, new_above = reached;
+        }
+        low = new_low, high = new_high, above = new_above;
+    }
+    // How many of just this weight are needed; the last of them is found as a token is.
+    double weight = COUNTED ? 1 : __uint_as_float(low), equals = ceil((goal - above) / weight);
+    Kept before = kept;
+    auto equal = [=](int token, float w) { return double(__float_as_uint(w) == low && before(token, w)); };
+    kept.last = find_token(row, equal, [=](double) { return equals > 1 ? equals - 1 : 0; });
+    kept.threshold = low;
+}
+
+// Draws tokens [n] from logits [n, width] (not scaled) and writes their log-probabilities [n] at this temperature, before filters and over the
+// whole width. Tokens from `limit` on are never drawn. uniforms [n] are numbers in [0, 1). An inverse temperature of 0 or less takes the likeliest token, the first of equals, its log-probability at temperature 1. Filters:
+// top_k of 0, top_p of 1 and min_p of 0 are off; first min_p, then top_k, then top_p of what they left. Grid: n; blocks of two warps or more.
+extern "C" __global__ void __launch_bounds__(1024)
+    sample_tokens(int* tokens, float* logprobs, const float* logits, const float* uniforms, int width, int limit, float inverse_temperature, int top_k, float top_p,
+                  float min_p) {
+    logits += (long long)blockIdx.x * width;
+    bool greedy = !(inverse_temperature > 0);
+    SampledRow row = {logits, min(limit, width), -INFINITY, greedy ? 1 : inverse_temperature, aligned(logits)};
+
+    float rest = -INFINITY;
+    int likeliest = 0x7fffffff;
+    for (int i = threadIdx.x * 4; i < width; i += blockDim.x * 4) {
+        float z[4];
+        load(z, logits + i, width - i, row.vectors);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            if (i + j < row.limit) {
+                if (z[j] > row.max) row.max = z[j], likeliest = i + j;
+            } else if (i + j < width) {
+                rest = fmaxf(rest, z[j]);
+            }
+        }
+    }
+    float own = row.max;
+    row.max = block_max(row.max);
+    // The log-sum-exp is relative to the largest of all; the weights to the largest of those that may be drawn.
+    float largest = fmaxf(row.max, block_max(rest));
+
+    double total = 0;
+    auto all = [](int, float weight) { return double(weight); };
+    auto sum_all = [&] { return block_sum(amounts(row, threadIdx.x * 4, blockDim.x * 4, row.limit, all)); };
+    int token;
+    if (greedy) {
+        token = block_reduce(own == row.max ? likeliest : 0x7fffffff, Least());
+        if (token >= row.limit) token = 0;
+        total = sum_all();
+    } else {
+        float uniform = uniforms[blockIdx.x];
+        if (top_k <= 0 && top_p >= 1 && min_p <= 0) {
+            token = find_token(row, all, [&](double sum) { return (total = sum) * uniform; });
+        } else {
+            Kept kept;
+            auto filtered = [&](int token, float weight) { return kept(token, weight) ? double(weight) : 0.0; };
+            if (min_p > 0) kept.threshold = __float_as_uint(fminf(min_p, 1.0f));
+            if (top_k > 0 && top_k < row.limit) keep_likeliest<true>(row, kept, top_k);
+            if (top_p < 1) {
+                double left = block_sum(amounts(row, threadIdx.x * 4, blockDim.x * 4, row.limit, filtered));
+                keep_likeliest<false>(row, kept, top_p * left);
+            }
+            token = find_token(row, filtered, [=](double sum) { return sum * uniform; });
+            total = sum_all();
+        }
+    }
+    // Tokens that may not be drawn count in the normalisation.
+    SampledRow whole = row;
+    whole.max = largest;
+    int from = row.limit / 4 * 4;
+    auto outside = [&](int token, float weight) { return token < row.limit ? 0.0 : double(weight); };
+    double beyond = amounts(whole, from + threadIdx.x * 4, blockDim.x * 4, width, outside);
+    total = total * exp(double((row.max - largest) * row.inverse_temperature)) + block_sum(beyond);
+    if (threadIdx.x == 0) {
+        tokens[blockIdx.x] = token;
+        logprobs[blockIdx.x] = (logits[token] - largest) * row.inverse_temperature - float(log(total));
+    }
+}
+EXPORT(sample_tokens)

@@ -1,0 +1,113 @@
+//! Kernels launched on the CPU, thread by thread, by `cuda/emulator.h`: the host code and the kernels of the fused path are tested where there is
+//! no GPU. Compiled by the system's C++ compiler when the first test asks.
+
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
+use libloading::{Library, Symbol};
+
+use super::launch::{Argument, Factor, Grid, Launch, Product};
+
+type Emulate = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, usize, *const *mut c_void) -> c_int;
+
+/// The kernels as a library of this machine.
+#[derive(Debug)]
+pub struct Emulator {
+    library: &'static Library,
+}
+
+impl Emulator {
+    /// The compiled kernels; none, with a word on stderr, where there is no C++ compiler.
+    pub fn new() -> Option<Self> {
+        static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
+        LIBRARY.get_or_init(compile).as_ref().map(|library| Self { library })
+    }
+}
+
+fn compile() -> Option<Library> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels/cuda");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let library = folder.path().join("kernels.so");
+    let mut command = Command::new("c++");
+    command.args(["-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++", "-include", "emulator.h"]);
+    let done = command.arg("-I").arg(&sources).arg(sources.join("kernels.cu")).arg("-o").arg(&library).output();
+    let Ok(done) = done else {
+        eprintln!("not run: the emulated kernels need a C++ compiler, c++");
+        return None;
+    };
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    // SAFETY: the library was compiled a moment ago from this folder's sources; its initialisers fill a table of names.
+    #[allow(unsafe_code)]
+    let library = unsafe { Library::new(&library) };
+    Some(library.expect("the library that was just compiled loads"))
+}
+
+fn address(tensor: &Tensor) -> Result<*mut c_void> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Some((start, _)) = layout.contiguous_offsets() else { bail!("a kernel's argument is not contiguous: {layout:?}") };
+    let Storage::Cpu(storage) = &*storage else { bail!("an emulated kernel's argument is not on the CPU") };
+    let first: *const c_void = match storage {
+        CpuStorage::U8(values) => values[start..].as_ptr().cast(),
+        CpuStorage::U32(values) => values[start..].as_ptr().cast(),
+        CpuStorage::BF16(values) => values[start..].as_ptr().cast(),
+        CpuStorage::F32(values) => values[start..].as_ptr().cast(),
+        CpuStorage::F64(values) => values[start..].as_ptr().cast(),
+        _ => bail!("no kernel takes {:?}", tensor.dtype()),
+    };
+    Ok(first.cast_mut())
+}
+
+impl Launch for Emulator {
+    fn device(&self) -> &Device {
+        &Device::Cpu
+    }
+
+    fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        // Each argument's bytes; the kernel is given their addresses.
+        let bytes = arguments.iter().map(|argument| match argument {
+            Argument::Tensor(tensor) => Ok((address(tensor)? as usize).to_ne_bytes().to_vec()),
+            Argument::Int(value) => Ok(i32::try_from(*value).map_err(candle_core::Error::wrap)?.to_ne_bytes().to_vec()),
+            Argument::Long(value) => Ok((*value as i64).to_ne_bytes().to_vec()),
+            Argument::Unsigned(value) => Ok(value.to_ne_bytes().to_vec()),
+            Argument::Float(value) => Ok(value.to_ne_bytes().to_vec()),
+            Argument::Floats(values) => Ok(values.iter().flat_map(|value| value.to_ne_bytes()).collect()),
+        });
+        let mut bytes = bytes.collect::<Result<Vec<Vec<u8>>>>()?;
+        let pointers: Vec<*mut c_void> = bytes.iter_mut().map(|bytes| bytes.as_mut_ptr().cast()).collect();
+        let name = CString::new(kernel).map_err(candle_core::Error::wrap)?;
+        let blocks = grid.blocks.map(|blocks| blocks as c_uint);
+        // SAFETY: the emulator reads as many arguments as the kernel of that name has; tests launch kernels with the arguments of their
+        // declarations, and tensors outlive the call. Allocations are aligned for all of them.
+        #[allow(unsafe_code)]
+        let found = unsafe {
+            let emulate: Symbol<Emulate> = self.library.get(b"emulate\0").map_err(candle_core::Error::wrap)?;
+            emulate(name.as_ptr(), blocks.as_ptr(), [grid.threads as c_uint, 1, 1].as_ptr(), grid.shared_bytes, pointers.as_ptr())
+        };
+        if found != 0 {
+            bail!("no kernel is called {kernel}");
+        }
+        Ok(())
+    }
+
+    fn product(&self, product: &Product) -> Result<()> {
+        product.sizes()?;
+        let factor = |factor: &Factor| {
+            let wide = factor.tensor.to_dtype(DType::F32)?;
+            if factor.transposed { wide.t() } else { Ok(wide) }
+        };
+        let result = factor(&product.a)?.matmul(&factor(&product.b)?)?;
+        let result = if product.accumulate { (result + product.c.to_dtype(DType::F32)?)? } else { result };
+        product.c.slice_set(&result.to_dtype(product.c.dtype())?, 0, 0)
+    }
+
+    fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
+        // Poisoned: what a kernel does not write is seen.
+        match dtype {
+            DType::U32 | DType::U8 => Tensor::ones(shape, dtype, &Device::Cpu),
+            _ => Tensor::full(f32::NAN, shape, &Device::Cpu)?.to_dtype(dtype)?.contiguous(),
+        }
+    }
+}

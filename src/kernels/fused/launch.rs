@@ -1,0 +1,110 @@
+//! What the fused kernels need of a machine: launches by name, matrix products, and memory. A GPU gives them, and in tests the emulator.
+
+use std::fmt::Debug;
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+
+/// A machine that kernels are launched on.
+pub trait Launch: Debug + Send + Sync {
+    /// Where its tensors lie.
+    fn device(&self) -> &Device;
+
+    /// Starts a kernel; what it writes is there for all that is started later.
+    fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()>;
+
+    /// Starts a matrix product.
+    fn product(&self, product: &Product) -> Result<()>;
+
+    /// Memory with anything in it.
+    fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor>;
+}
+
+/// How many blocks of how many threads.
+#[derive(Clone, Copy, Debug)]
+pub struct Grid {
+    /// Blocks along each axis.
+    pub blocks: [usize; 3],
+    /// Threads of a block.
+    pub threads: usize,
+    /// Dynamic shared memory of a block, bytes.
+    pub shared_bytes: usize,
+}
+
+impl Grid {
+    /// Blocks in a row, without dynamic shared memory.
+    pub fn of(blocks: usize, threads: usize) -> Self {
+        Self { blocks: [blocks, 1, 1], threads, shared_bytes: 0 }
+    }
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Argument<'a> {
+    /// The address of a contiguous tensor's first element.
+    Tensor(&'a Tensor),
+    /// `int`
+    Int(usize),
+    /// `long long`
+    Long(usize),
+    /// `unsigned`
+    Unsigned(u32),
+    /// `float`
+    Float(f32),
+    /// A struct of floats.
+    Floats(&'a [f32]),
+}
+
+/// A factor: a row-major matrix, or its transpose.
+#[derive(Clone, Copy, Debug)]
+pub struct Factor<'a> {
+    /// Contiguous, two axes.
+    pub tensor: &'a Tensor,
+    /// Whether its transpose is meant.
+    pub transposed: bool,
+}
+
+/// `c [m, n] = a b`, or `c += a b`: factors of one dtype, sums in f32, and `c` in that dtype or f32.
+#[derive(Clone, Copy, Debug)]
+pub struct Product<'a> {
+    /// `[m, k]`
+    pub a: Factor<'a>,
+    /// `[k, n]`
+    pub b: Factor<'a>,
+    /// `[m, n]`, contiguous.
+    pub c: &'a Tensor,
+    /// Whether `c` is added to.
+    pub accumulate: bool,
+}
+
+impl<'a> From<&'a Tensor> for Factor<'a> {
+    fn from(tensor: &'a Tensor) -> Self {
+        Self { tensor, transposed: false }
+    }
+}
+
+impl<'a> Factor<'a> {
+    /// The transpose of a matrix.
+    pub fn transpose(tensor: &'a Tensor) -> Self {
+        Self { tensor, transposed: true }
+    }
+
+    /// Rows and columns.
+    pub fn dims(&self) -> Result<(usize, usize)> {
+        let (rows, columns) = self.tensor.dims2()?;
+        Ok(if self.transposed { (columns, rows) } else { (rows, columns) })
+    }
+}
+
+impl Product<'_> {
+    /// m, k and n.
+    ///
+    /// # Errors
+    /// When the shapes do not meet.
+    pub fn sizes(&self) -> Result<(usize, usize, usize)> {
+        let ((m, k), (rows, n)) = (self.a.dims()?, self.b.dims()?);
+        if k != rows || self.c.dims2()? != (m, n) {
+            candle_core::bail!("cannot write the product of {m} x {k} and {rows} x {n} to {:?}", self.c.shape());
+        }
+        Ok((m, k, n))
+    }
+}

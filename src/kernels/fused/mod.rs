@@ -1,0 +1,107 @@
+//! The kernels of this program, `cuda/*.cuh`, as [`Kernels`]: which is launched, over which grid, with which arguments.
+
+pub mod attention;
+#[cfg(test)]
+pub(crate) mod emulated;
+pub mod launch;
+mod operations;
+
+use std::sync::Arc;
+
+use candle_core::{DType, Result, Shape, Tensor, bail};
+
+use launch::{Argument, Factor, Grid, Launch, Product};
+
+/// This program's kernels on one machine in one dtype.
+#[derive(Clone, Debug)]
+pub struct Fused {
+    machine: Arc<dyn Launch>,
+    dtype: DType,
+}
+
+/// Bytes that a thread loads at once.
+const VECTOR_BYTES: usize = 16;
+/// Most threads of a block that computes a row, or of one that strides over elements.
+const MAX_THREADS: usize = 256;
+/// Blocks of a kernel that strides over all elements.
+const MAX_BLOCKS: usize = 2048;
+/// Fewest rows whose partial sums a block makes.
+const ROWS_PER_CHUNK: usize = 32;
+/// Most partial sums for each column.
+const MAX_CHUNKS: usize = 128;
+
+impl Fused {
+    /// Kernels on `machine`; weights and activations in `dtype`, f32 or bf16.
+    ///
+    /// # Errors
+    /// For another dtype.
+    pub fn new(machine: Arc<dyn Launch>, dtype: DType) -> Result<Self> {
+        if !matches!(dtype, DType::F32 | DType::BF16) {
+            bail!("the kernels compute in f32 and in bf16, not in {dtype:?}");
+        }
+        Ok(Self { machine, dtype })
+    }
+
+    fn suffix(&self) -> &'static str {
+        if self.dtype == DType::BF16 { "bf16" } else { "f32" }
+    }
+
+    /// Launches the version of a kernel for the dtype.
+    fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        self.launch_exactly(&format!("{kernel}_{}", self.suffix()), grid, arguments)
+    }
+
+    fn launch_exactly(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        if grid.blocks.contains(&0) {
+            return Ok(());
+        }
+        self.machine.launch(kernel, grid, arguments)
+    }
+
+    fn empty(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        self.machine.empty(shape.into(), self.dtype)
+    }
+
+    fn empty_f32(&self, shape: impl Into<Shape>) -> Result<Tensor> {
+        self.machine.empty(shape.into(), DType::F32)
+    }
+
+    fn multiply<'a>(&self, a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, c: &Tensor, accumulate: bool) -> Result<()> {
+        self.machine.product(&Product { a: a.into(), b: b.into(), c, accumulate })
+    }
+
+    fn numbers(&self, values: &[u32]) -> Result<Tensor> {
+        Tensor::new(values, self.machine.device())
+    }
+
+    /// Threads of a block that computes a row of `width` values.
+    fn threads(&self, width: usize) -> usize {
+        let vectors = width.div_ceil(VECTOR_BYTES / self.dtype.size_in_bytes());
+        vectors.next_multiple_of(32).min(MAX_THREADS)
+    }
+
+    /// A grid that strides over `count` elements.
+    fn stride(&self, count: usize) -> Grid {
+        let vectors = count.div_ceil(VECTOR_BYTES / self.dtype.size_in_bytes());
+        Grid::of(vectors.div_ceil(MAX_THREADS).clamp(1, MAX_BLOCKS), MAX_THREADS)
+    }
+
+    /// A grid that strides over columns along x and rows along y.
+    fn plane(&self, rows: usize, columns: usize) -> Grid {
+        let vectors = columns.div_ceil(VECTOR_BYTES / self.dtype.size_in_bytes());
+        let threads = vectors.next_multiple_of(32).min(MAX_THREADS);
+        Grid { blocks: [vectors.div_ceil(threads), rows.min(MAX_BLOCKS * 8), 1], threads, shared_bytes: 0 }
+    }
+
+    /// Adds the sums over rows that `fill(grid, partials, rows_per_chunk)` makes chunk by chunk to `gradient [n]`.
+    fn add_row_sums(&self, gradient: &Tensor, rows: usize, fill: impl FnOnce(Grid, &Tensor, usize) -> Result<()>) -> Result<()> {
+        let n = gradient.elem_count();
+        let per_chunk = rows.div_ceil(MAX_CHUNKS).max(ROWS_PER_CHUNK);
+        let chunks = rows.div_ceil(per_chunk);
+        let partials = self.empty_f32((chunks, n))?;
+        let grid = self.plane(chunks, n);
+        fill(Grid { blocks: [grid.blocks[0], chunks, 1], ..grid }, &partials, per_chunk)?;
+        let arguments = [Argument::Tensor(gradient), Argument::Tensor(&partials), Argument::Int(chunks), Argument::Int(n)];
+        self.launch_exactly("add_partials", Grid::of(n.div_ceil(32), 256), &arguments)
+    }
+}

@@ -1,0 +1,374 @@
+//! Every operation from candle's stock operations alone, on whatever device candle has, in f32 or bf16: what the fused kernels are compared
+//! with on a GPU, and what runs there until they are confirmed. Products, those of attention among them, are rounded to the dtype; norms,
+//! rotations, softmax and the head compute in f32 in between, as transformers does.
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::shape::{Heads, Indices, LayerCache, Segment, Tables};
+use super::{BLOCK, Choice, Cpu, Kernels, Parameter, RowScores, Step};
+
+/// Stock operations on one device in one dtype.
+#[derive(Clone, Debug)]
+pub struct Reference {
+    device: Device,
+    dtype: DType,
+}
+
+/// Elements whose squares are summed at once, in f64.
+const SQUARES: usize = 1 << 24;
+
+impl Reference {
+    /// Operations on `device`; weights and activations in `dtype`, f32 or bf16.
+    pub fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype }
+    }
+
+    /// A matrix product; candle has none in bf16 on the CPU, where the same is computed in f32 and rounded.
+    fn multiply(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        if self.dtype == DType::BF16 && self.device.is_cpu() {
+            return wide(a)?.matmul(&wide(b)?)?.to_dtype(DType::BF16);
+        }
+        a.matmul(b)
+    }
+
+    /// The same for a product over heads, with its second factor transposed.
+    fn multiply_transposed(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+        self.multiply(a, &b.transpose(1, 2)?.contiguous()?)
+    }
+
+    /// Scaled scores `[q, own, seen]` in f32, with minus infinity where a query may not look.
+    fn masked_scores(&self, queries: &Tensor, keys: &Tensor, prefix: usize, scale: f32) -> Result<Tensor> {
+        let (_, own, _) = queries.dims3()?;
+        let (_, seen, _) = keys.dims3()?;
+        let mask = (0..own * seen).map(|i| if i % seen > prefix + i / seen { f32::NEG_INFINITY } else { 0.0 });
+        let mask = Tensor::from_vec(mask.collect(), (own, seen), queries.device())?;
+        (wide(&self.multiply_transposed(queries, keys)?)? * f64::from(scale))?.broadcast_add(&mask)
+    }
+
+    fn rows(&self, rows: &Indices) -> Result<Tensor> {
+        match &rows.device {
+            Some(rows) => Ok(rows.clone()),
+            None => self.numbers(rows.host),
+        }
+    }
+
+    fn numbers(&self, values: &[u32]) -> Result<Tensor> {
+        Tensor::new(values, &self.device)
+    }
+
+    fn column(&self, values: &[f32]) -> Result<Tensor> {
+        Tensor::new(values, &self.device)?.unsqueeze(1)
+    }
+}
+
+/// In f32.
+fn wide(x: &Tensor) -> Result<Tensor> {
+    x.to_dtype(DType::F32)
+}
+
+/// `target += change`, in place, rounded to the target's dtype.
+fn add_to(target: &Tensor, change: &Tensor) -> Result<()> {
+    let sum = (wide(target)? + wide(change)?)?;
+    target.slice_set(&sum.to_dtype(target.dtype())?.contiguous()?, 0, 0)
+}
+
+/// `part [t, h d]` as `[h, t, d]`, each head `times` times.
+fn by_head(part: &Tensor, width: usize, times: usize) -> Result<Tensor> {
+    let (t, columns) = part.dims2()?;
+    let heads = columns / width;
+    let part = part.contiguous()?.reshape((t, heads, width))?.transpose(0, 1)?;
+    part.unsqueeze(1)?.broadcast_as((heads, times, t, width))?.contiguous()?.reshape((heads * times, t, width))
+}
+
+/// `[h, t, d]` as `[t, h d]`.
+fn by_token(x: &Tensor) -> Result<Tensor> {
+    let (heads, t, width) = x.dims3()?;
+    x.transpose(0, 1)?.contiguous()?.reshape((t, heads * width))
+}
+
+/// Rows of `x` that a segment sees: its prefix's, then its own.
+fn seen(x: &Tensor, segment: &Segment) -> Result<Tensor> {
+    let own = x.narrow(0, segment.tokens.start, segment.tokens.len())?;
+    match segment.prefix.is_empty() {
+        true => Ok(own),
+        false => Tensor::cat(&[&x.narrow(0, segment.prefix.start, segment.prefix.len())?, &own], 0),
+    }
+}
+
+/// Queries, keys and values of a segment, `[q, own, d]` and twice `[q, seen, d]`.
+fn parts(qkv: &Tensor, segment: &Segment, heads: Heads) -> Result<[Tensor; 3]> {
+    let (d, seen) = (heads.width, seen(qkv, segment)?);
+    let queries = qkv.narrow(0, segment.tokens.start, segment.tokens.len())?.narrow(1, 0, heads.query * d)?;
+    let keys = seen.narrow(1, heads.key_offset(0), heads.key_value * d)?;
+    let values = seen.narrow(1, heads.value_offset(0), heads.key_value * d)?;
+    Ok([by_head(&queries, d, 1)?, by_head(&keys, d, heads.group())?, by_head(&values, d, heads.group())?])
+}
+
+impl Kernels for Reference {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>> {
+        Ok(Indices { host: rows, device: Some(self.numbers(rows)?) })
+    }
+
+    fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>> {
+        Ok(Tables { blocks, counts, device: None })
+    }
+
+    fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
+        table.index_select(&self.rows(rows)?, 0)
+    }
+
+    fn scatter_add(&self, target: &Tensor, rows: &Indices, values: &Tensor) -> Result<()> {
+        let sum = wide(target)?.index_add(&self.rows(rows)?, &wide(values)?, 0)?;
+        target.slice_set(&sum.to_dtype(target.dtype())?, 0, 0)
+    }
+
+    fn product(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let product = self.multiply(x, weight)?;
+        match bias {
+            Some(bias) => product.broadcast_add(bias),
+            None => Ok(product),
+        }
+    }
+
+    fn product_transposed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        self.multiply(x, &weight.t()?)
+    }
+
+    fn add_product(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
+        add_to(target, &self.multiply(x, weight)?)
+    }
+
+    fn add_transposed_product(&self, gradient: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
+        add_to(gradient, &self.multiply(&a.t()?, b)?)
+    }
+
+    fn add_column_sums(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
+        add_to(gradient, &wide(dy)?.sum(0)?)
+    }
+
+    fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
+        let x = wide(x)?;
+        let inverse_rms = (x.sqr()?.mean_keepdim(1)? + f64::from(eps))?.sqrt()?.recip()?;
+        let y = x.broadcast_mul(&inverse_rms)?.broadcast_mul(&wide(weight)?)?;
+        Ok((y.to_dtype(self.dtype)?, inverse_rms.squeeze(1)?))
+    }
+
+    /// With n = x r and g = dy w: dx = r (g - n mean(g n)).
+    fn rms_norm_backward(
+        &self,
+        dx: &Tensor,
+        weight_gradient: &Tensor,
+        dy: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        inverse_rms: &Tensor,
+    ) -> Result<()> {
+        let (dy, r) = (wide(dy)?, inverse_rms.unsqueeze(1)?);
+        let n = wide(x)?.broadcast_mul(&r)?;
+        add_to(weight_gradient, &(&dy * &n)?.sum(0)?)?;
+        let g = dy.broadcast_mul(&wide(weight)?)?;
+        let mean = (&g * &n)?.mean_keepdim(1)?;
+        add_to(dx, &(g - n.broadcast_mul(&mean)?)?.broadcast_mul(&r)?)
+    }
+
+    fn rotate(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()> {
+        let (turned, half, t) = (heads.query + heads.key_value, heads.width / 2, positions.host.len());
+        let at = self.rows(positions)?;
+        let (cos, sin) = (cos.index_select(&at, 0)?.unsqueeze(1)?, sin.index_select(&at, 0)?.unsqueeze(1)?);
+        let sin = if inverse { sin.neg()? } else { sin };
+        let x = wide(&qkv.narrow(1, 0, turned * heads.width)?.contiguous()?)?.reshape((t, turned, 2, half))?;
+        let (first, second) = (x.narrow(2, 0, 1)?.squeeze(2)?, x.narrow(2, 1, 1)?.squeeze(2)?);
+        let new_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
+        let new_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
+        let x = Tensor::stack(&[new_first, new_second], 2)?.reshape((t, turned * heads.width))?;
+        qkv.slice_set(&x.to_dtype(qkv.dtype())?, 1, 0)
+    }
+
+    fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
+        let (t, _) = qkv.dims2()?;
+        let out = Tensor::zeros((t, heads.query * heads.width), self.dtype, &self.device)?;
+        let log_sum_exp = Tensor::zeros((t, heads.query), DType::F32, &self.device)?;
+        for segment in segments {
+            let [queries, keys, values] = parts(qkv, segment, heads)?;
+            let scores = self.masked_scores(&queries, &keys, segment.prefix.len(), heads.scale())?;
+            let lse = scores.log_sum_exp(D::Minus1)?;
+            let weights = scores.broadcast_sub(&lse.unsqueeze(2)?)?.exp()?.to_dtype(self.dtype)?;
+            out.slice_set(&by_token(&self.multiply(&weights, &values)?)?, 0, segment.tokens.start)?;
+            log_sum_exp.slice_set(&lse.t()?.contiguous()?, 0, segment.tokens.start)?;
+        }
+        Ok((out, log_sum_exp))
+    }
+
+    /// With p = softmax(scores) and D = d_out . out: d_score = p (d_out . v - D) (Dao et al. 2022, section B.4).
+    fn attend_packed_backward(
+        &self,
+        d_out: &Tensor,
+        out: &Tensor,
+        log_sum_exp: &Tensor,
+        qkv: &Tensor,
+        segments: &[Segment],
+        heads: Heads,
+    ) -> Result<Tensor> {
+        let (d, scale) = (heads.width, f64::from(heads.scale()));
+        let d_qkv = Tensor::zeros(qkv.shape(), DType::F32, &self.device)?;
+        // The heads of a group have their keys and values in common.
+        let per_key_head = |x: Tensor| {
+            let (_, t, _) = x.dims3()?;
+            by_token(&wide(&x)?.reshape((heads.key_value, heads.group(), t, d))?.sum(1)?)
+        };
+        let add_rows = |rows: &Tensor, start: usize| {
+            let sum = (d_qkv.narrow(0, start, rows.dim(0)?)? + rows)?;
+            d_qkv.slice_set(&sum.contiguous()?, 0, start)
+        };
+        for segment in segments {
+            let (start, own) = (segment.tokens.start, segment.tokens.len());
+            let [queries, keys, values] = parts(qkv, segment, heads)?;
+            let (d_out, out) = (by_head(&d_out.narrow(0, start, own)?, d, 1)?, by_head(&out.narrow(0, start, own)?, d, 1)?);
+            let lse = log_sum_exp.narrow(0, start, own)?.t()?.unsqueeze(2)?;
+            let scores = self.masked_scores(&queries, &keys, segment.prefix.len(), heads.scale())?;
+            let weights = scores.broadcast_sub(&lse)?.exp()?;
+            let delta = (wide(&d_out)? * wide(&out)?)?.sum_keepdim(2)?;
+            let d_weights = wide(&self.multiply_transposed(&d_out, &values)?)?;
+            let d_scores = ((&weights * d_weights.broadcast_sub(&delta)?)? * scale)?.to_dtype(self.dtype)?;
+            let transposed = |x: Tensor| x.transpose(1, 2)?.contiguous();
+            let d_queries = wide(&by_token(&self.multiply(&d_scores, &keys)?)?)?;
+            let d_keys = per_key_head(self.multiply(&transposed(d_scores)?, &queries)?)?;
+            let d_values = per_key_head(self.multiply(&transposed(weights.to_dtype(self.dtype)?)?, &d_out)?)?;
+            let before = segment.prefix.len();
+            let zeros = Tensor::zeros((before, heads.query * d), DType::F32, &self.device)?;
+            let d_queries = if before == 0 { d_queries } else { Tensor::cat(&[&zeros, &d_queries], 0)? };
+            let rows = Tensor::cat(&[&d_queries, &d_keys, &d_values], 1)?;
+            if before > 0 {
+                add_rows(&rows.narrow(0, 0, before)?, segment.prefix.start)?;
+            }
+            add_rows(&rows.narrow(0, before, own)?, start)?;
+        }
+        d_qkv.to_dtype(self.dtype)
+    }
+
+    fn cache(&self, blocks: usize, heads: Heads) -> Result<LayerCache> {
+        let zeros = || Tensor::zeros((blocks * BLOCK, heads.key_value * heads.width), self.dtype, &self.device);
+        Ok(LayerCache { keys: zeros()?, values: zeros()? })
+    }
+
+    fn store(&self, cache: &LayerCache, qkv: &Tensor, slots: &Indices, heads: Heads) -> Result<()> {
+        let columns = heads.key_value * heads.width;
+        let slots = self.rows(slots)?.unsqueeze(1)?.broadcast_as((slots.host.len(), columns))?.contiguous()?;
+        for (target, start) in [(&cache.keys, heads.key_offset(0)), (&cache.values, heads.value_offset(0))] {
+            target.scatter_set(&slots, &qkv.narrow(1, start, columns)?.contiguous()?, 0)?;
+        }
+        Ok(())
+    }
+
+    fn copy_blocks(&self, cache: &LayerCache, pairs: &[(u32, u32)], _heads: Heads) -> Result<()> {
+        for (from, to) in pairs {
+            for tensor in [&cache.keys, &cache.values] {
+                tensor.slice_set(&tensor.narrow(0, *from as usize * BLOCK, BLOCK)?.copy()?, 0, *to as usize * BLOCK)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor> {
+        let rows = tables.blocks.iter().zip(tables.counts).enumerate().map(|(n, (blocks, count))| {
+            let slots: Vec<u32> = (0..*count).map(|t| blocks[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32).collect();
+            let slots = self.numbers(&slots)?;
+            let own = |tensor: &Tensor| by_head(&tensor.index_select(&slots, 0)?, heads.width, heads.group());
+            let queries = by_head(&qkv.narrow(0, n, 1)?.narrow(1, 0, heads.query * heads.width)?, heads.width, 1)?;
+            let scores = self.masked_scores(&queries, &own(&cache.keys)?, count - 1, heads.scale())?;
+            let weights = scores.broadcast_sub(&scores.log_sum_exp(D::Minus1)?.unsqueeze(2)?)?.exp()?.to_dtype(self.dtype)?;
+            by_token(&self.multiply(&weights, &own(&cache.values)?)?)
+        });
+        Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor> {
+        let parts = wide(gate_up)?.chunk(2, 1)?;
+        (parts[0].silu()? * &parts[1])?.to_dtype(self.dtype)
+    }
+
+    fn swiglu_backward(&self, dy: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
+        let (dy, parts) = (wide(dy)?, wide(gate_up)?.chunk(2, 1)?);
+        let sigmoid = (parts[0].neg()?.exp()? + 1.0)?.recip()?;
+        let silu = (&parts[0] * &sigmoid)?;
+        let slope = (&sigmoid + (&silu * (1.0 - &sigmoid)?)?)?;
+        Tensor::cat(&[((&dy * &parts[1])? * slope)?, (&dy * &silu)?], 1)?.to_dtype(self.dtype)
+    }
+
+    fn logits(&self, x: &Tensor, table: &Tensor) -> Result<Tensor> {
+        wide(&self.multiply(x, &table.t()?)?)
+    }
+
+    fn head_scores(&self, logits: &Tensor, targets: &[u32], temperature: f32) -> Result<RowScores> {
+        let scaled = (logits / f64::from(temperature))?;
+        let lse = scaled.log_sum_exp(1)?.unsqueeze(1)?;
+        let log_p = scaled.broadcast_sub(&lse)?;
+        let chosen = log_p.gather(&self.numbers(targets)?.unsqueeze(1)?, 1)?.squeeze(1)?;
+        let entropy = (log_p.exp()? * &log_p)?.sum(1)?.neg()?;
+        Ok(RowScores { logprobs: chosen.to_vec1()?, entropies: entropy.to_vec1()?, log_sum_exp: lse.squeeze(1)?.to_vec1()? })
+    }
+
+    fn head_backward(
+        &self,
+        logits: Tensor,
+        targets: &[u32],
+        temperature: f32,
+        scores: &RowScores,
+        d_logprob: &[f32],
+        d_entropy: &[f32],
+    ) -> Result<Tensor> {
+        let inverse = 1.0 / f64::from(temperature);
+        let (a, b) = ((self.column(d_logprob)? * inverse)?, (self.column(d_entropy)? * inverse)?);
+        let log_p = (logits * inverse)?.broadcast_sub(&self.column(&scores.log_sum_exp)?)?;
+        let pull = log_p.broadcast_add(&self.column(&scores.entropies)?)?.broadcast_mul(&b)?.broadcast_add(&a)?;
+        let gradient = (log_p.exp()? * pull)?.neg()?;
+        gradient.scatter_add(&self.numbers(targets)?.unsqueeze(1)?, &a, 1)?.to_dtype(self.dtype)
+    }
+
+    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<(Vec<u32>, Vec<f32>)> {
+        Cpu.choose(logits.to_device(&Device::Cpu)?, limit, choice)
+    }
+
+    fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {
+        let gradient = gradient.flatten_all()?;
+        let count = gradient.elem_count();
+        let chunk = |start: usize| {
+            let chunk = gradient.narrow(0, start, SQUARES.min(count - start))?;
+            chunk.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()
+        };
+        (0..count).step_by(SQUARES).map(chunk).sum()
+    }
+
+    fn adamw(&self, parameter: &Parameter, step: &Step) -> Result<()> {
+        let Parameter { weight, master, first, second, gradient } = *parameter;
+        let master = master.unwrap_or(weight);
+        let gradient = (gradient * f64::from(step.gradient_scale))?;
+        first.slice_set(&((first * step.beta1)? + (&gradient * (1.0 - step.beta1))?)?, 0, 0)?;
+        second.slice_set(&((second * step.beta2)? + (gradient.sqr()? * (1.0 - step.beta2))?)?, 0, 0)?;
+        let corrections = [step.beta1, step.beta2].map(|beta| 1.0 - beta.powf(step.count as f64));
+        let root = ((second.sqrt()? / corrections[1].sqrt())? + f64::from(step.eps))?;
+        let change = ((first / root)? * (f64::from(step.lr) / corrections[0]))?;
+        let kept = (master * (1.0 - f64::from(step.lr) * f64::from(step.weight_decay)))?;
+        master.slice_set(&(kept - change)?, 0, 0)?;
+        if weight.dtype() != DType::F32 {
+            weight.slice_set(&master.to_dtype(weight.dtype())?, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    fn add(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+        add_to(target, source)
+    }
+
+    fn clear(&self, target: &Tensor) -> Result<()> {
+        target.zero_set()
+    }
+}

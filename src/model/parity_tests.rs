@@ -1,0 +1,166 @@
+//! The whole decoder on other kernels than the plain ones: scores, gradients, decoding and optimizer steps against the CPU.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
+
+use super::decoder::Recompute;
+use super::head::TokenGradients;
+use super::{Decoder, ModelConfig, Packed, Weights, initial};
+use crate::kernels::fused::emulated::Emulator;
+use crate::kernels::{Choice, Cpu, Filter, Fused, Kernels, Parameter, Reference, RowScores, Step};
+
+/// Heads as wide as the tensor-core kernels want them.
+const SHAPE: &str = r#"{"model_type": "qwen2", "hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "num_key_value_heads": 1, "vocab_size": 83, "max_position_embeddings": 96, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+    "tie_word_embeddings": true}"#;
+const TEMPERATURE: f32 = 0.6;
+
+fn decoder() -> Result<Decoder> {
+    let config = ModelConfig::parse(SHAPE)?;
+    let weights = initial::random(&config, 3, 0.08)?;
+    // Values that bf16 has: the kernels are compared, not the rounding of the checkpoint.
+    let weights = weights.map(&config, |tensor| Ok(tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?))?;
+    Decoder::new(config, weights)
+}
+
+/// A prompt with three responses, and one alone.
+fn packed() -> Packed {
+    let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 31 + seed * 17 + i * i) % 83) as u32).collect::<Vec<u32>>();
+    let (prompt, responses, other) = (tokens(13, 1), [tokens(9, 2), tokens(1, 3), tokens(30, 4)], tokens(21, 5));
+    Packed::of_responses([(prompt.as_slice(), responses.iter().map(Vec::as_slice).collect()), (&other[..4], vec![&other[4..]])])
+}
+
+/// Log-probabilities and entropies, and the gradient of a loss of both.
+fn scores_and_gradient(decoder: &Decoder, packed: &Packed) -> Result<(Vec<f32>, Vec<f32>, Weights)> {
+    let gradients = Weights::zeros(&decoder.config, decoder.kernels())?;
+    let (hidden, trace) = decoder.forward(packed, Recompute::All)?;
+    let objective = |first: usize, scores: &RowScores| {
+        let derivative = |i: usize| if (first + i).is_multiple_of(3) { 1.0 } else { -0.5 };
+        let count = scores.logprobs.len();
+        TokenGradients { d_logprobs: (0..count).map(derivative).collect(), d_entropies: vec![0.2; count] }
+    };
+    let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, TEMPERATURE, &gradients, objective)?;
+    decoder.backward(packed, trace, d_hidden, &gradients)?;
+    Ok((scores.logprobs, scores.entropies, gradients))
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+/// The distance as a share of the expected values' norm.
+fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    let sum = |f: &dyn Fn(usize) -> f32| (0..expected.len()).map(|i| f64::from(f(i)).powi(2)).sum::<f64>();
+    (sum(&|i| found[i] - expected[i]) / sum(&|i| expected[i]).max(1e-30)).sqrt()
+}
+
+/// How far `kernels` are from the CPU, by name: scores in nats, gradients and the ways of ten optimizer steps as shares of each tensor's norm.
+fn distances(kernels: Arc<dyn Kernels>) -> Result<Vec<(String, f64)>> {
+    let (cpu, packed) = (decoder()?, packed());
+    let other = cpu.on(kernels)?;
+    check_decoding(&other)?;
+    let (expected, expected_entropies, expected_gradient) = scores_and_gradient(&cpu, &packed)?;
+    let (logprobs, entropies, gradient) = scores_and_gradient(&other, &packed)?;
+    let far = |a: &[f32], b: &[f32]| a.iter().zip(b).fold(0.0, |far, (a, b)| f64::max(far, f64::from((a - b).abs())));
+    let mut distances =
+        vec![("log-probabilities".to_owned(), far(&logprobs, &expected)), ("entropies".to_owned(), far(&entropies, &expected_entropies))];
+    for ((name, found), (_, expected)) in gradient.entries().iter().zip(expected_gradient.entries()) {
+        distances.push((format!("gradient of {name}"), distance(&values(found)?, &values(expected)?)));
+    }
+    for ((name, found), (_, expected)) in ten_steps(&other, &packed)?.into_iter().zip(ten_steps(&cpu, &packed)?) {
+        distances.push((format!("ten steps of {name}"), distance(&found, &expected)));
+    }
+    Ok(distances)
+}
+
+/// Adam divides by the size of each gradient, so that steps differ by more than gradients do.
+fn check_f32(kernels: Arc<dyn Kernels>) -> Result<()> {
+    for (name, distance) in distances(kernels)? {
+        let allowed = if name.starts_with("ten steps") { 2e-4 } else { 1e-5 };
+        assert!(distance < allowed, "{name}: off by {distance:.1e}");
+    }
+    Ok(())
+}
+
+/// Decoding token by token gives the log-probabilities that scoring gives, on the same kernels.
+fn check_decoding(decoder: &Decoder) -> Result<()> {
+    let tokens: Vec<u32> = (0..40u32).map(|i| (i * 7 + 3) % 83).collect();
+    let (prompt, rest) = tokens.split_at(9);
+    let scored = decoder.score(&Packed::of_responses([(prompt, vec![rest])]), 1.0)?.logprobs;
+    let (cache, table) = (decoder.cache(5)?, [3u32, 0, 4]);
+    let slot = |t: usize| table[t / 16] * 16 + (t % 16) as u32;
+    let mut packed = Packed::new();
+    packed.push_segment(prompt, 0, 0..0);
+    let mut hidden = decoder.prefill(&packed, &cache, &(0..9).map(slot).collect::<Vec<_>>())?;
+    let mut row = 8;
+    for (at, token) in rest.iter().enumerate() {
+        let scores = decoder.kernels().head_scores(&decoder.logits(&hidden, &[row])?, &[*token], 1.0)?;
+        let gap = (scores.logprobs[0] - scored[at]).abs();
+        let allowed = if decoder.kernels().dtype() == DType::F32 { 1e-4 } else { 0.05 };
+        assert!(gap < allowed, "token {at}: decoding gives {}, scoring {}", scores.logprobs[0], scored[at]);
+        let t = 9 + at;
+        hidden = decoder.decode(&[*token], &[t + 1], &[&table], &[slot(t)], &cache)?;
+        row = 0;
+    }
+    let choice = Choice { temperature: 1.0, filter: Filter::default(), uniforms: &[0.4] };
+    let logits = decoder.logits(&hidden, &[0])?;
+    let expected = Cpu.choose(logits.to_device(&Device::Cpu)?.copy()?, 83, &choice)?;
+    assert_eq!(decoder.kernels().choose(logits, 83, &choice)?.0, expected.0);
+    Ok(())
+}
+
+/// What ten optimizer steps add to every tensor.
+fn ten_steps(decoder: &Decoder, packed: &Packed) -> Result<Vec<(String, Vec<f32>)>> {
+    let decoder = decoder.deep_copy()?;
+    let kernels = decoder.kernels();
+    let is_wide = kernels.dtype() == DType::F32;
+    let masters = decoder.weights.map(&decoder.config, |tensor| Ok(tensor.to_dtype(DType::F32)?.copy()?))?;
+    let before: Vec<Vec<f32>> = masters.entries().iter().map(|(_, tensor)| values(tensor)).collect::<Result<_>>()?;
+    let (first, second) = (Weights::zeros(&decoder.config, kernels)?, Weights::zeros(&decoder.config, kernels)?);
+    for count in 1..=10 {
+        let (_, _, gradients) = scores_and_gradient(&decoder, packed)?;
+        let step = Step { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, gradient_scale: 0.1, count };
+        let (weights, masters) = (decoder.weights.entries(), masters.entries());
+        let (first, second, gradients) = (first.entries(), second.entries(), gradients.entries());
+        for i in 0..weights.len() {
+            let master = (!is_wide).then_some(masters[i].1);
+            let parameter = Parameter { weight: weights[i].1, master, first: first[i].1, second: second[i].1, gradient: gradients[i].1 };
+            kernels.adamw(&parameter, &step)?;
+        }
+    }
+    let after = if is_wide { decoder.weights.entries() } else { masters.entries() };
+    let change = |((name, tensor), before): (&(String, &Tensor), Vec<f32>)| {
+        let after = values(tensor)?;
+        Ok((name.clone(), after.iter().zip(before).map(|(a, b)| a - b).collect()))
+    };
+    after.iter().zip(before).map(change).collect()
+}
+
+#[test]
+fn stock_operations_equal_the_plain_ones_in_f32() -> Result<()> {
+    check_f32(Arc::new(Reference::new(Device::Cpu, DType::F32)))
+}
+
+#[test]
+fn fused_kernels_equal_the_plain_ones_in_f32() -> Result<()> {
+    let Some(emulator) = Emulator::new() else { return Ok(()) };
+    check_f32(Arc::new(Fused::new(Arc::new(emulator), DType::F32)?))
+}
+
+/// In bf16 the fused kernels are at most twice as far from the CPU in f32 as stock operations are; mostly they are nearer.
+#[test]
+fn fused_kernels_are_as_near_as_stock_operations_in_bf16() -> Result<()> {
+    let stock = distances(Arc::new(Reference::new(Device::Cpu, DType::BF16)))?;
+    for (name, distance) in &stock {
+        let allowed = if name.starts_with("ten steps") { 0.2 } else { 0.05 };
+        assert!(*distance < allowed, "{name}: stock operations are off by {distance:.1e}");
+    }
+    let Some(emulator) = Emulator::new() else { return Ok(()) };
+    let fused = distances(Arc::new(Fused::new(Arc::new(emulator), DType::BF16)?))?;
+    for ((name, distance), (_, stock)) in fused.iter().zip(&stock) {
+        assert!(*distance < 2.0 * stock, "{name}: off by {distance:.1e}, stock operations by {stock:.1e}");
+    }
+    Ok(())
+}
