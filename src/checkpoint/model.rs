@@ -77,7 +77,8 @@ impl Model {
 
     /// Writes the checkpoint into an existing folder.
     pub fn write(&self, folder: &Path, format: Format) -> Result<()> {
-        write_parts(folder, &self.decoder.config, &self.companions, format, &export::values_of(&self.decoder.weights))
+        let weights = self.decoder.weights.on_host(&self.decoder.config)?;
+        write_parts(folder, &self.decoder.config, &self.companions, format, &export::values_of(&weights))
     }
 }
 

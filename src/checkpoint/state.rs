@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{stream_file, write_file};
-use crate::kernels::cpu;
 use crate::model::folder::{self, WeightDtype};
 use crate::model::{ModelConfig, Weights, export};
 use crate::optim::AdamW;
@@ -42,16 +41,12 @@ pub fn load(folder: &Path, optimizer: &mut AdamW, weights: &Weights, config: &Mo
     let masters = folder.join("weights.safetensors");
     if masters.exists() {
         restore(&masters, weights, config)?;
+        optimizer.masters.iter().try_for_each(|into| restore(&masters, into, config))?;
     }
     optimizer.count = progress.updates;
     Ok(progress)
 }
 
 fn restore(path: &Path, into: &Weights, config: &ModelConfig) -> Result<()> {
-    let read = folder::load_file(path, config)?;
-    for ((name, target), (_, source)) in into.entries().into_iter().zip(read.entries()) {
-        ensure!(target.dims() == source.dims(), "{name} in {} has another shape", path.display());
-        cpu::update(target, [source], |target, [source]| target.copy_from_slice(source))?;
-    }
-    Ok(())
+    into.set(&folder::load_file(path, config)?).with_context(|| format!("cannot use {}", path.display()))
 }

@@ -53,7 +53,7 @@ impl Format {
 /// tensors the part belongs to (its number in `Weights::shapes`), and asked from several threads at once.
 pub type Values<'a> = dyn Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + 'a;
 
-/// The values of weights in memory.
+/// The values of weights in memory: in f32, on the CPU.
 pub fn values_of(weights: &Weights) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + '_ {
     let entries = weights.entries();
     move |number, part, first, target| {
@@ -115,7 +115,8 @@ pub fn index(files: &[WeightFile]) -> Result<Option<Vec<u8>>> {
 /// Writes weights as one safetensors file, whatever its size.
 pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
     let whole = Format { dtype, max_shard_bytes: u64::MAX };
-    files(config, whole)?.iter().try_for_each(|file| file.write(out, &values_of(weights)))
+    let weights = weights.on_host(config)?;
+    files(config, whole)?.iter().try_for_each(|file| file.write(out, &values_of(&weights)))
 }
 
 impl WeightFile {

@@ -1,7 +1,7 @@
 //! The tensors of a model, laid out for computing: projections that share their input are fused, and stored `[in, out]`.
 
-use anyhow::Result;
-use candle_core::{DType, Shape, Tensor};
+use anyhow::{Result, ensure};
+use candle_core::{DType, Device, Shape, Tensor};
 
 use super::config::ModelConfig;
 use crate::kernels::{Cpu, Kernels};
@@ -114,6 +114,23 @@ impl Weights {
             debug_assert_eq!(found, name);
             change(tensor)
         })
+    }
+
+    /// The same weights in f32 on the CPU; shared, not copied, where they are that already.
+    pub fn on_host(&self, config: &ModelConfig) -> Result<Self> {
+        self.map(config, |tensor| Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?))
+    }
+
+    /// Takes over the values of another set, in place, on whatever device and in whatever dtype this one is.
+    ///
+    /// # Errors
+    /// When a tensor has another shape; its name and both shapes are said.
+    pub fn set(&self, values: &Weights) -> Result<()> {
+        for ((name, target), (_, source)) in self.entries().into_iter().zip(values.entries()) {
+            ensure!(target.dims() == source.dims(), "{name} has the shape {:?}, expected {:?}", source.dims(), target.dims());
+            target.slice_set(&source.to_device(target.device())?.to_dtype(target.dtype())?, 0, 0)?;
+        }
+        Ok(())
     }
 
     /// Sets every element to 0, in place.

@@ -2,10 +2,11 @@
 //! where gradients come from.
 
 use anyhow::Result;
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{Kernels, Parameter, Step};
-use crate::model::{ModelConfig, Weights};
+use crate::kernels::{Parameter, Step};
+use crate::model::{Decoder, Weights};
 
 /// The optimizer's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,13 +94,16 @@ pub struct AdamW {
     pub first: Weights,
     /// Second moments.
     pub second: Weights,
+    /// The weights in f32, where the model computes in another dtype: what is updated, and rounded to the model's.
+    pub masters: Option<Weights>,
     /// Steps taken.
     pub count: u64,
 }
 
 impl AdamW {
     /// Zero moments. Names in `freeze` that match no parameter are errors.
-    pub fn new(settings: OptimSettings, config: &ModelConfig, kernels: &dyn Kernels) -> Result<Self> {
+    pub fn new(settings: OptimSettings, decoder: &Decoder) -> Result<Self> {
+        let (config, kernels) = (&decoder.config, decoder.kernels());
         let (first, second) = (Weights::zeros(config, kernels)?, Weights::zeros(config, kernels)?);
         let names: Vec<String> = first.entries().into_iter().map(|(name, _)| name).collect();
         for pattern in &settings.freeze {
@@ -108,13 +112,15 @@ impl AdamW {
                 anyhow::bail!("optim.freeze: no parameter is called \"{pattern}\"; known are {}", names.join(", "));
             }
         }
-        Ok(Self { settings, first, second, count: 0 })
+        let wide = |tensor: &Tensor| Ok(tensor.to_dtype(DType::F32)?);
+        let masters = (kernels.dtype() != DType::F32).then(|| decoder.weights.map(config, wide)).transpose()?;
+        Ok(Self { settings, first, second, masters, count: 0 })
     }
 
     /// One update in place with learning rate `lr`. Gives the gradient's global norm before clipping (frozen parameters left out); a norm that
     /// is not finite is an error and changes nothing.
-    pub fn step(&mut self, weights: &Weights, gradients: &Weights, lr: f64, kernels: &dyn Kernels) -> Result<f64> {
-        let settings = &self.settings;
+    pub fn step(&mut self, decoder: &Decoder, gradients: &Weights, lr: f64) -> Result<f64> {
+        let (settings, kernels) = (&self.settings, decoder.kernels());
         let trained = |name: &str| !settings.is_frozen(name);
         let mut squares = 0.0;
         for (name, gradient) in gradients.entries().into_iter().filter(|(name, _)| trained(name)) {
@@ -135,11 +141,13 @@ impl AdamW {
             gradient_scale: scale as f32,
             count: self.count,
         };
-        let (weights, gradients) = (weights.entries(), gradients.entries());
+        let masters = self.masters.as_ref().map(Weights::entries);
         let moments = self.first.entries().into_iter().zip(self.second.entries());
-        for (((name, weight), (_, gradient)), ((_, first), (_, second))) in weights.iter().zip(&gradients).zip(moments) {
-            if trained(name) {
-                kernels.adamw(&Parameter { weight, master: None, first, second, gradient }, &step)?;
+        let parameters = decoder.weights.entries().into_iter().zip(gradients.entries()).zip(moments).enumerate();
+        for (index, (((name, weight), (_, gradient)), ((_, first), (_, second)))) in parameters {
+            if trained(&name) {
+                let master = masters.as_ref().map(|masters| masters[index].1);
+                kernels.adamw(&Parameter { weight, master, first, second, gradient }, &step)?;
             }
         }
         Ok(norm)
@@ -150,6 +158,7 @@ impl AdamW {
 mod tests {
     use super::*;
     use crate::kernels::Cpu;
+    use crate::model::ModelConfig;
 
     #[test]
     fn schedules_start_and_end_where_they_say() {
@@ -171,14 +180,15 @@ mod tests {
             "vocab_size": 1, "max_position_embeddings": 4, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": true}"#,
         )?;
         let (weights, gradients) = (Weights::zeros(&config, &Cpu)?, Weights::zeros(&config, &Cpu)?);
+        let decoder = Decoder::new(config, weights)?;
         let set = |w: &Weights, values: [f32; 2]| crate::kernels::cpu::update(&w.norm, [], |x, []| x.copy_from_slice(&values));
-        set(&weights, [1.0, -2.0])?;
+        set(&decoder.weights, [1.0, -2.0])?;
         set(&gradients, [3.0, 4.0])?;
         let settings = OptimSettings { weight_decay: 0.1, freeze: vec!["layers.0".into()], ..OptimSettings::default() };
-        let mut optimizer = AdamW::new(settings, &config, &Cpu)?;
-        assert_eq!(optimizer.step(&weights, &gradients, 0.01, &Cpu)?, 5.0);
+        let mut optimizer = AdamW::new(settings, &decoder)?;
+        assert_eq!(optimizer.step(&decoder, &gradients, 0.01)?, 5.0);
         // Clipped gradient (0.6, 0.8): the first step moves each element by lr, after the decay of lr * 0.1.
-        let found = weights.norm.to_vec1::<f32>()?;
+        let found = decoder.weights.norm.to_vec1::<f32>()?;
         let expected = [1.0 * 0.999 - 0.01, -2.0 * 0.999 - 0.01];
         assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6), "{found:?}");
         Ok(())

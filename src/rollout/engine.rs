@@ -171,7 +171,8 @@ impl<'a> Lane<'a> {
         self.cache.copy_blocks(&admission.copies, self.engine.decoder)?;
         for sequences in admission.fresh.chunks(LOGIT_ROWS) {
             let rows = sequences.iter().map(|sequence| &self.prompt_logits[&sequence.prompt]).collect::<Vec<_>>();
-            let logits = Tensor::cat(&rows, 0)?.contiguous()?;
+            // A copy even of a single row: choosing uses it up, and the prompt may be asked again.
+            let logits = Tensor::cat(&rows, 0)?.copy()?;
             self.sample(sequences, logits)?;
         }
         for sequence in &admission.restored {

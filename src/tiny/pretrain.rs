@@ -117,12 +117,13 @@ impl Pretraining {
         let config = ModelConfig::parse(&config_json(&settings.shape, &tokenizer)?)?;
         let weights = initial::random(&config, settings.seed, 0.02)?;
         let lanes = Lanes::new(settings.lanes.max(1))?;
+        let decoder = Decoder::new(config.clone(), weights)?;
         let gradients = (0..lanes.count()).map(|_| Weights::zeros(&config, &Cpu)).collect::<Result<_>>()?;
         Ok(Self {
             careful: Corpus::new(settings.mixture.careful_first(settings.careful_share), settings.seed),
             mixed: Corpus::new(settings.mixture.clone(), settings.seed),
-            optimizer: AdamW::new(settings.optim.clone(), &config, &Cpu)?,
-            decoder: Decoder::new(config, weights)?,
+            optimizer: AdamW::new(settings.optim.clone(), &decoder)?,
+            decoder,
             tokenizer,
             lanes,
             gradients,
@@ -150,7 +151,7 @@ impl Pretraining {
         }
         self.step += 1;
         let lr = settings.optim.learning_rate(self.step, settings.steps);
-        self.optimizer.step(&self.decoder.weights, &self.gradients[0], lr, &Cpu)?;
+        self.optimizer.step(&self.decoder, &self.gradients[0], lr)?;
         self.gradients.iter().try_for_each(|gradients| gradients.clear(&Cpu))?;
         let (loss, tokens) = sums.into_iter().fold((0.0, 0), |(loss, tokens), (l, t)| (loss + l, tokens + t));
         Ok(loss / tokens as f64)

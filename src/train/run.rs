@@ -105,9 +105,8 @@ impl<'a> Run<'a> {
         let checkpoint = run.folder.checkpoint(step);
         let decoder = &run.inputs.model.decoder;
         let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
-        for ((_, target), (_, source)) in decoder.weights.entries().into_iter().zip(weights.entries()) {
-            crate::kernels::cpu::update(target, [source], |target, [source]| target.copy_from_slice(source))?;
-        }
+        decoder.weights.set(&weights)?;
+        run.optimizer.masters.iter().try_for_each(|masters| masters.set(&weights))?;
         let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &decoder.weights, &decoder.config)?;
         run.earlier_s = progress.elapsed_s;
         run.folder.forget_after(step)?;
@@ -135,7 +134,7 @@ impl<'a> Run<'a> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let lanes = Lanes::new(plan::lanes(&decoder.config, &settings))?;
-        let optimizer = AdamW::new(settings.optim.clone(), &decoder.config, decoder.kernels())?;
+        let optimizer = AdamW::new(settings.optim.clone(), decoder)?;
         let reference = match given {
             _ if settings.loss.kl == 0.0 => None,
             Some(reference) => Some(reference),
@@ -312,7 +311,8 @@ impl<'a> Run<'a> {
     fn save(&mut self) -> Result<()> {
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
         let decoder = &self.inputs.model.decoder;
-        let masters = self.settings.checkpoint.rounds().then_some(&decoder.weights);
+        let exported = self.settings.checkpoint.rounds().then_some(&decoder.weights);
+        let masters = self.optimizer.masters.as_ref().or(exported);
         write_folder(&self.folder.checkpoint(self.step), |path| {
             self.inputs.model.write(path, self.settings.checkpoint.format())?;
             std::fs::create_dir(path.join("state"))?;

@@ -161,7 +161,7 @@ impl Updater<'_> {
     pub fn apply(&self, mut report: UpdateReport, gradients: &[Weights], optimizer: &mut AdamW) -> Result<UpdateReport> {
         let total = self.settings.train.steps * self.settings.train.updates_per_rollout as u64;
         report.lr = self.settings.optim.learning_rate(optimizer.count + 1, total);
-        report.grad_norm = optimizer.step(&self.policy.weights, &gradients[0], report.lr, self.policy.kernels())?;
+        report.grad_norm = optimizer.step(self.policy, &gradients[0], report.lr)?;
         gradients.iter().try_for_each(|gradients| gradients.clear(self.policy.kernels()))?;
         Ok(report)
     }
