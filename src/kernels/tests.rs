@@ -542,3 +542,38 @@ mod emulated {
         kernels(DType::F32)?.map_or(Ok(()), |kernels| check_choices(&kernels))
     }
 }
+
+/// The same bodies on a GPU; where there is none they say so.
+#[cfg(feature = "cuda")]
+mod on_a_gpu {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::kernels::Fused;
+    use crate::kernels::fused::cuda::Gpu;
+
+    fn gpu() -> Option<Arc<Gpu>> {
+        Gpu::new(0).map(Arc::new).inspect_err(|error| eprintln!("not run: there is no GPU ({error})")).ok()
+    }
+
+    #[test]
+    fn stock_operations_are_exact_in_f32() -> Result<()> {
+        let Ok(device) = Device::new_cuda(0) else { return Ok(()) };
+        PARTS.into_iter().try_for_each(|part| check_f32(&Reference::new(device.clone(), DType::F32), part))
+    }
+
+    #[test]
+    fn fused_kernels_are_exact_in_f32() -> Result<()> {
+        let Some(gpu) = gpu() else { return Ok(()) };
+        let kernels = Fused::new(gpu, DType::F32)?;
+        PARTS.into_iter().try_for_each(|part| check_f32(&kernels, part))?;
+        check_choices(&kernels)
+    }
+
+    #[test]
+    fn fused_kernels_are_near_in_bf16() -> Result<()> {
+        let Some(gpu) = gpu() else { return Ok(()) };
+        let kernels = Fused::new(gpu, DType::BF16)?;
+        PARTS.into_iter().try_for_each(|part| check_bf16(&kernels, part))
+    }
+}

@@ -1,6 +1,8 @@
 //! The kernels of this program, `cuda/*.cuh`, as [`Kernels`]: which is launched, over which grid, with which arguments.
 
 pub mod attention;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
 pub mod launch;
