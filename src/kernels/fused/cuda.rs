@@ -28,7 +28,8 @@ pub struct Gpu {
     device: Device,
     cuda: CudaDevice,
     module: Arc<CudaModule>,
-    functions: Mutex<HashMap<String, CudaFunction>>,
+    /// Kernels by name, with the shared memory that each may use.
+    functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
 }
 
 impl fmt::Debug for Gpu {
@@ -62,7 +63,7 @@ impl Gpu {
     /// # Errors
     /// When there is none, or the kernels were not compiled for it.
     pub fn new(ordinal: usize) -> Result<Self> {
-        let device = Device::new_cuda(ordinal)?;
+        let device = Device::new_cuda_with_stream(ordinal)?;
         let Device::Cuda(cuda) = &device else { bail!("GPU {ordinal} is not a CUDA device") };
         let cuda = cuda.clone();
         let module = cuda.cuda_stream().context().load_module(Ptx::from_binary(KERNELS.to_vec())).map_err(Error::wrap)?;
@@ -72,16 +73,17 @@ impl Gpu {
     /// A kernel by name, allowed the shared memory that it is launched with.
     fn function(&self, name: &str, shared_bytes: usize) -> Result<CudaFunction> {
         let Ok(mut functions) = self.functions.lock() else { bail!("another launch panicked") };
-        if let Some(function) = functions.get(name) {
-            return Ok(function.clone());
+        if !functions.contains_key(name) {
+            let function = self.module.load_function(name).map_err(|error| Error::Msg(format!("no kernel is called {name}: {error}")))?;
+            functions.insert(name.to_owned(), (function, USUAL_SHARED_BYTES));
         }
-        let function = self.module.load_function(name).map_err(|error| Error::Msg(format!("no kernel is called {name}: {error}")))?;
-        if shared_bytes > USUAL_SHARED_BYTES {
+        let Some((function, allowed)) = functions.get_mut(name) else { bail!("no kernel is called {name}") };
+        if shared_bytes > *allowed {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared_bytes as i32).map_err(Error::wrap)?;
+            *allowed = shared_bytes;
         }
-        functions.insert(name.to_owned(), function.clone());
-        Ok(function)
+        Ok(function.clone())
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 const CAPABILITIES: [&str; 2] = ["80", "90"];
 
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-changed=src/kernels/build.rs");
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
