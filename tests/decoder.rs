@@ -202,7 +202,7 @@ fn decoding_from_the_cache_gives_the_packed_bits() -> Result<()> {
     prompt.push_segment(&TOKENS[..10], 0, 0..0);
     decoder.prefill(&prompt, &cache, &(0..10).map(slot).collect::<Vec<_>>())?;
     for t in 10..23 {
-        let hidden = decoder.decode(&TOKENS[t..=t], &[t + 1], &[&table], &[slot(t)], &cache)?;
+        let hidden = decoder.decode(&decoder.kernels().indices(&TOKENS[t..=t])?, &[t + 1], &[&table], &[slot(t)], &cache)?;
         assert_eq!(values(&decoder.logits(&hidden, &[0])?), values(&expected.get(t)?), "token {t}");
     }
     Ok(())

@@ -16,7 +16,7 @@ use crate::optim::AdamW;
 use crate::rollout::{Engine, Request};
 use crate::train::RunSettings;
 use crate::train::rollouts::sampling;
-use crate::train::update::{Sample, Updater};
+use crate::train::update::{Sample, Updater, apply};
 
 /// What can be measured.
 pub const WORKS: [&str; 4] = ["score", "rollout", "update", "step"];
@@ -152,7 +152,7 @@ impl Bench<'_> {
         let updater = Updater { settings: self.settings, lanes: self.lanes, policy: &self.model.decoder, reference: reference.as_ref() };
         let sample = |(i, scored)| Sample { scored, advantage: if i % 2 == 0 { 1.0 } else { -1.0 }, old: None };
         let report = updater.gradient(&scored.iter().enumerate().map(sample).collect::<Vec<_>>(), gradients)?;
-        updater.apply(report, gradients, optimizer).map(|_| ())
+        apply(self.settings, &self.model.decoder, report, gradients, optimizer).map(|_| ())
     }
 
     /// Operations per second of the model's widest product, on all lanes at once.

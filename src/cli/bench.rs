@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::source::{self, DeviceArgs};
+use super::source::{self, ComputeArgs};
 use super::usage;
 use crate::bench::{Bench, WORKS};
 use crate::flow::{Problem, Prompt};
@@ -47,11 +47,10 @@ pub struct BenchArgs {
     #[arg(long, default_value_t = 0)]
     lanes: usize,
     #[command(flatten)]
-    device: DeviceArgs,
+    compute: ComputeArgs,
 }
 
 pub fn run(args: BenchArgs) -> Result<()> {
-    tracing::debug!(device = args.device.device, "device");
     let works: Vec<&str> = args.work.split(',').map(str::trim).collect();
     for work in &works {
         usage(
@@ -62,7 +61,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
                 .with_context(|| format!("unknown work \"{work}\"; known are {}", WORKS.join(", "))),
         )?;
     }
-    let model = source::load(&args.model)?;
+    let model = source::load(&args.model, &args.compute.open(&args.model)?)?;
     let mut settings = RunSettings::defaults_for(&args.model);
     settings.rollout.max_new = args.max_new;
     let question = args.prompt.clone();
@@ -74,7 +73,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         }
         None => model.text.prompt(Arc::new(problem), "")?,
     };
-    let lanes = Lanes::new(if args.lanes == 0 { Lanes::usual(model.decoder.config.parameters()) } else { args.lanes })?;
+    let lanes = Lanes::new(if args.lanes == 0 { model.decoder.usual_lanes() } else { args.lanes })?;
     let mut bench = Bench { model: &model, lanes: &lanes, settings: &settings, prompt, lengths: Vec::new(), seconds: args.seconds };
     bench.lengths = match &args.lengths {
         Some(path) => {

@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::source::{self, ChatArgs, DataArgs, DeviceArgs};
+use super::source::{self, ChatArgs, ComputeArgs, DataArgs};
 use super::usage;
 use crate::checkpoint::{ensure_free, write_file, write_folder};
 use crate::eval::{EvalSettings, Evaluator, sets};
@@ -43,11 +43,10 @@ pub struct EvalArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    compute: ComputeArgs,
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
-    tracing::debug!(device = args.device.device, "device");
     let mut sets = usage(sets::by_name(&args.benchmarks, args.limit, &args.data.library()?, super::train::way))?;
     if sets.is_empty() {
         return usage(Err(anyhow!("--benchmarks names no set")));
@@ -64,9 +63,9 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let max_new = args.max_new.unwrap_or(if of_tiny { 80 } else { EvalSettings::default().max_new });
     let settings =
         EvalSettings { max_new, limit: args.limit, benchmarks: args.benchmarks.clone(), seed: args.seed, ..EvalSettings::default() };
-    let model = source::load_with(&args.model, &chat)?;
+    let model = source::load_with(&args.model, &chat, &args.compute.open(&args.model)?)?;
     usage(super::train::room_to_answer(max_new, model.decoder.config.window, &sets))?;
-    let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()))?;
+    let lanes = Lanes::new(model.decoder.usual_lanes())?;
     let responses: usize =
         sets.iter().map(|set| set.problems.len() * set.decodings.iter().map(|decoding| decoding.samples).sum::<usize>()).sum();
     let bar = ProgressBar::new(responses as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} responses, {eta} left")?);

@@ -10,6 +10,7 @@ use super::train::{self, Need, Prepared, TrainArgs};
 use super::usage;
 use crate::checkpoint::disk::free_bytes;
 use crate::flow::Problem;
+use crate::kernels::{Kernels, Target};
 use crate::model::shapes;
 use crate::rollout::engine::Load;
 use crate::text::Text;
@@ -21,6 +22,9 @@ const CHARACTERS_PER_TOKEN: usize = 3;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
+    /// Plan for a GPU with so much memory, instead of for this machine
+    #[arg(long, value_name = "GIB")]
+    gpu_memory: Option<f64>,
     #[command(flatten)]
     train: TrainArgs,
 }
@@ -36,9 +40,18 @@ pub fn run(args: PlanArgs) -> Result<()> {
         )
     }))?;
     let (work, settings) = (work(&prepared, &shape)?, planned(&prepared));
-    let plan = usage(Plan::of(&shape.config, &settings, &work))?;
-    let (memory, disk) = (machine::available_bytes(), free_bytes(&prepared.root));
-    print!("{}", plan.long(memory, disk, Some(plan.rates()?)));
+    let disk = free_bytes(&prepared.root);
+    if let Some(gib) = args.gpu_memory {
+        let compute = usage(settings.compute.on(Some(0)).map_err(Into::into))?;
+        let memory = Some((gib * f64::from(1 << 30)) as u64);
+        let plan = usage(Plan::of(&shape.config, &settings, &work, compute.target(memory)))?;
+        print!("{}", plan.long(memory, disk, None));
+        return usage(plan.check(memory, None));
+    }
+    let kernels = source::open(&settings.compute, &settings.model)?;
+    let (target, memory) = here(&*kernels);
+    let plan = usage(Plan::of(&shape.config, &settings, &work, target))?;
+    print!("{}", plan.long(memory, disk, Some(plan.rates(&*kernels)?)));
     if let Err(refusal) = plan.check(memory, disk) {
         println!("\n{refusal:#}");
     }
@@ -46,13 +59,20 @@ pub fn run(args: PlanArgs) -> Result<()> {
 }
 
 /// Says in a line what a run will need and refuses what cannot fit. A model whose shape is not here yet is let pass.
-pub fn check(prepared: &Prepared) -> Result<()> {
+pub fn check(prepared: &Prepared, kernels: &dyn Kernels) -> Result<()> {
     let Some(shape) = source::shape(&prepared.settings.model, &prepared.chat)? else { return Ok(()) };
     let (work, settings) = (work(prepared, &shape)?, planned(prepared));
-    let plan = Plan::of(&shape.config, &settings, &work)?;
-    let (memory, disk) = (machine::available_bytes(), free_bytes(&prepared.root));
+    let (target, memory) = here(kernels);
+    let plan = usage(Plan::of(&shape.config, &settings, &work, target))?;
+    let disk = free_bytes(&prepared.root);
     eprintln!("{}", plan.short(memory, disk));
     usage(plan.check(memory, disk))
+}
+
+/// Where a run would compute, and the bytes that it may take there.
+fn here(kernels: &dyn Kernels) -> (Target, Option<u64>) {
+    let target = Target::of(kernels);
+    (target, target.free.or_else(machine::available_bytes))
 }
 
 /// The settings that are planned with: recorded responses are as long as they are.

@@ -82,7 +82,7 @@ fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
 
 /// How often the base answers in each way, and how often it is right.
 fn report(model: &Model) -> Result<()> {
-    let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()))?;
+    let lanes = Lanes::new(model.decoder.usual_lanes())?;
     let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, super::train::way)?;
     let settings = EvalSettings { max_new: 80, ..EvalSettings::default() };
     let evaluator = Evaluator { model, lanes: &lanes, engine: &EngineSettings::default(), settings: &settings };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use super::source::{self, ChatArgs, DeviceArgs};
+use super::source::{self, ChatArgs, ComputeArgs};
 use super::usage;
 use crate::draw::Purpose;
 use crate::kernels::Filter;
@@ -64,15 +64,14 @@ pub struct SampleArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    device: DeviceArgs,
+    compute: ComputeArgs,
 }
 
 pub fn run(args: SampleArgs) -> Result<()> {
-    tracing::debug!(device = args.device.device, "device");
     let filter = Filter { top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
     let asks = usage(asks(&args))?;
     let chat = usage(args.chat_args.settings(asks.iter().any(|ask| ask.needs_template(args.raw))))?;
-    let model = source::load_with(&args.model, &chat)?;
+    let model = source::load_with(&args.model, &chat, &args.compute.open(&args.model)?)?;
     let asked: Vec<Asked> = usage(asks.into_iter().map(|ask| ask.read(&model, args.raw, args.max_new)).collect())?;
 
     let request = |(prompt, sample): (usize, usize)| Request {
@@ -85,7 +84,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
     };
     let requests: Vec<Request> = (0..asked.len()).flat_map(|prompt| (0..args.n).map(move |sample| (prompt, sample))).map(request).collect();
     let sampling = SamplingSettings { temperature: args.temperature, filter, seed: args.seed };
-    let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()).min(requests.len().max(1)))?;
+    let lanes = Lanes::new(model.decoder.usual_lanes().min(requests.len().max(1)))?;
     let engine = Engine {
         decoder: &model.decoder,
         lanes: &lanes,

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::source::{self, DeviceArgs};
+use super::source::{self, ComputeArgs};
 use super::usage;
 use crate::checkpoint::Model;
 use crate::lanes::Lanes;
@@ -28,7 +28,7 @@ pub struct ScoreArgs {
     #[arg(long, default_value_t = 4096)]
     batch_tokens: usize,
     #[command(flatten)]
-    device: DeviceArgs,
+    compute: ComputeArgs,
 }
 
 #[derive(Deserialize)]
@@ -48,14 +48,13 @@ struct Pair {
 }
 
 pub fn run(args: ScoreArgs) -> Result<()> {
-    tracing::debug!(device = args.device.device, "device");
     let lines: Vec<(String, Line)> = usage(jsonl::read_input(&args.input))?;
-    let model = source::load(&args.model)?;
+    let model = source::load(&args.model, &args.compute.open(&args.model)?)?;
     let pairs = lines.into_iter().map(|(place, line)| pair(&model, line).context(place));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();
     let bar = ProgressBar::new(tokens as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} tokens, {eta} left")?);
-    let lanes = Lanes::new(Lanes::usual(model.decoder.config.parameters()))?;
+    let lanes = Lanes::new(model.decoder.usual_lanes())?;
     let mut rest = pairs.as_slice();
     while !rest.is_empty() {
         let (batch, after) = rest.split_at(batch_size(rest, args.batch_tokens * lanes.count()));

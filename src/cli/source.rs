@@ -8,27 +8,56 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 
+use super::usage;
 use crate::checkpoint::Model;
 use crate::data::hub::{Hub, ModelName};
 use crate::data::{Library, OnTransfer, Transfer};
+use crate::kernels::{ComputeSettings, Kernels, Place, Precision, Version};
 use crate::model::{ModelConfig, shapes};
 use crate::text::{ChatSettings, Text, check_date};
 use crate::tiny::embedded;
 
+/// Where and how to compute.
 #[derive(Debug, Args)]
-pub struct DeviceArgs {
-    /// Where to compute: auto, cpu, or cuda[:N]
-    #[arg(long, default_value = "auto", value_parser = device)]
-    pub device: String,
+pub struct ComputeArgs {
+    /// Where to compute: auto (a GPU where there is one), cpu, or cuda[:N]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<Place>,
+    /// The operations: reference (candle's own) or fused (this program's); auto takes what the device has confirmed
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub kernels: Option<Version>,
+    /// What weights and activations are: f32 or bf16; auto takes f32 on the CPU and bf16 on a GPU
+    #[arg(long, value_enum, value_name = "DTYPE")]
+    pub dtype: Option<Precision>,
+    /// On a GPU, sums in one order whatever the batch, so that sampler and trainer agree to the bit (on the CPU they always do)
+    #[arg(long)]
+    pub batch_invariant: bool,
 }
 
-/// This build computes on the CPU.
-fn device(text: &str) -> Result<String, String> {
-    match text.split(':').next() {
-        Some("auto" | "cpu") if !text.contains(':') => Ok(text.to_owned()),
-        Some("cuda") => Err("this build has no CUDA support; use cpu".to_owned()),
-        _ => Err("known are auto, cpu and cuda[:N]".to_owned()),
+impl ComputeArgs {
+    /// The settings, with these flags over them.
+    pub fn over(&self, settings: &ComputeSettings) -> ComputeSettings {
+        ComputeSettings {
+            device: self.device.unwrap_or(settings.device),
+            kernels: self.kernels.unwrap_or(settings.kernels),
+            dtype: self.dtype.unwrap_or(settings.dtype),
+            batch_invariant: self.batch_invariant || settings.batch_invariant,
+        }
     }
+
+    /// The operations for a model on this machine.
+    pub fn open(&self, model: &str) -> Result<Arc<dyn Kernels>> {
+        open(&self.over(&ComputeSettings::default()), model)
+    }
+}
+
+/// The operations that settings come to for a model on this machine. The embedded one is too small to gain by a GPU that nobody named.
+pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>> {
+    let is_small = model == embedded::NAME && settings.device == Place::Auto;
+    let settings = if is_small { &ComputeSettings { device: Place::Cpu, ..settings.clone() } } else { settings };
+    let compute = usage(settings.resolve().map_err(Into::into))?;
+    tracing::info!(device = %settings.device, on = compute.describe(), "computing");
+    Ok(compute.open()?)
 }
 
 #[derive(Debug, Args)]
@@ -69,13 +98,19 @@ pub fn chat_settings(template: Option<&Path>, date: Option<String>, needed: bool
     Ok(ChatSettings { template: template.map(read).transpose()?, date, needed })
 }
 
-/// Loads `tiny`, a folder, or a hub name. What exists on disk is a folder.
-pub fn load(name: &str) -> Result<Model> {
-    load_with(name, &ChatSettings::default())
+/// Loads `tiny`, a folder, or a hub name, to where it is computed. What exists on disk is a folder.
+pub fn load(name: &str, kernels: &Arc<dyn Kernels>) -> Result<Model> {
+    load_with(name, &ChatSettings::default(), kernels)
 }
 
 /// Loads a model, with what the user asks of its chat template.
-pub fn load_with(name: &str, chat: &ChatSettings) -> Result<Model> {
+pub fn load_with(name: &str, chat: &ChatSettings, kernels: &Arc<dyn Kernels>) -> Result<Model> {
+    let mut model = read(name, chat)?;
+    model.decoder = model.decoder.on(kernels.clone()).with_context(|| format!("cannot bring {name} to where it is computed"))?;
+    Ok(model)
+}
+
+fn read(name: &str, chat: &ChatSettings) -> Result<Model> {
     let _span = tracing::info_span!("load", model = name).entered();
     if name == embedded::NAME {
         return embedded::load_with(chat);

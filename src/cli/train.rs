@@ -10,13 +10,14 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use toml::{Table, Value};
 
-use super::source::{self, DataArgs, DeviceArgs};
+use super::source::{self, ComputeArgs, DataArgs};
 use super::usage;
 use crate::checkpoint::{Model, ensure_free};
 use crate::config;
 use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::{Problem, Prompt};
+use crate::kernels::Kernels;
 use crate::model::{Decoder, shapes};
 use crate::optim::Schedule;
 use crate::text::{self, ChatSettings};
@@ -70,7 +71,7 @@ pub struct TrainArgs {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    compute: ComputeArgs,
 }
 
 /// A run that was checked as far as it can be without weights.
@@ -85,17 +86,17 @@ pub struct Prepared {
 }
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
-    tracing::debug!(device = args.device.device, "device");
     let prepared = prepare(&args, Need::Everything)?;
     eprintln!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
-    super::plan::check(&prepared)?;
+    let kernels = source::open(&prepared.settings.compute, &prepared.settings.model)?;
+    super::plan::check(&prepared, &*kernels)?;
     let Prepared { mut settings, replay, resumed, problems, sets, chat, root } = prepared;
     if args.dry_run {
         print!("{}", toml::to_string(&settings)?);
         return Ok(ExitCode::SUCCESS);
     }
 
-    let model = source::load_with(&settings.model, &chat)?;
+    let model = source::load_with(&settings.model, &chat, &kernels)?;
     if model.text.prints_date() {
         settings.prompt.date = chat.date.unwrap_or_default();
     }
@@ -106,7 +107,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     }
     let (max_new, window) = (settings.eval.max_new, model.decoder.config.window);
     usage(room_to_answer(max_new, window, &sets))?;
-    let reference = usage(reference(&settings, &model))?;
+    let reference = usage(reference(&settings, &model, &kernels))?;
     let interrupt = signals()?;
     let inputs = RunInputs { model, reference, prompts, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
     let run = match resumed {
@@ -148,6 +149,8 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
             (settings, replay, None)
         }
     };
+    let mut settings = settings;
+    settings.compute = args.compute.over(&settings.compute);
     usage(settings.validate())?;
     if need == Need::Everything || shapes::by_name(&settings.model).is_none() {
         usage(source::recognise(&settings.model))?;
@@ -244,7 +247,7 @@ pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result
 }
 
 /// The model that the KL term holds to, where it is not the policy itself.
-fn reference(settings: &RunSettings, policy: &Model) -> Result<Option<Decoder>> {
+fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kernels>) -> Result<Option<Decoder>> {
     if settings.reference.is_empty() {
         return Ok(None);
     }
@@ -252,7 +255,7 @@ fn reference(settings: &RunSettings, policy: &Model) -> Result<Option<Decoder>> 
         eprintln!("loss.kl is 0, so the reference {} is not used", settings.reference);
         return Ok(None);
     }
-    let reference = source::load(&settings.reference)?.decoder;
+    let reference = source::load(&settings.reference, kernels)?.decoder;
     let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
     ensure!(
         found == expected,

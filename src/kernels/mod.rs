@@ -10,12 +10,14 @@ use std::fmt::Debug;
 
 use candle_core::{DType, Device, Result, Tensor};
 
+pub mod compute;
 pub mod cpu;
 pub mod fused;
 pub mod layout;
 pub mod reference;
 pub mod shape;
 
+pub use compute::{Compute, ComputeSettings, Place, Precision, Target, Version, is_out_of_memory};
 pub use cpu::Cpu;
 pub use cpu::adamw::Step;
 pub use cpu::head::RowScores;
@@ -31,6 +33,11 @@ pub trait Kernels: Debug + Send + Sync {
 
     /// The dtype of weights and activations.
     fn dtype(&self) -> DType;
+
+    /// The device's own memory; none where it is the machine's.
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
+    }
 
     /// Makes row numbers known to the device.
     fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>>;
@@ -130,7 +137,7 @@ pub trait Kernels: Debug + Send + Sync {
 
     /// Chooses a token from each row of `logits [n, v]`, of which only the first `limit` may be drawn, and gives its log-probability at the
     /// choice's temperature, over all tokens. The logits are used up.
-    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<(Vec<u32>, Vec<f32>)>;
+    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
 
     /// The sum of squares of an f32 tensor, in f64.
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64>;
@@ -145,6 +152,17 @@ pub trait Kernels: Debug + Send + Sync {
     fn clear(&self, target: &Tensor) -> Result<()>;
 }
 
+/// A device's memory, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// What this program may still take.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
+    /// The most that tensors of this program have taken together.
+    pub peak: u64,
+}
+
 /// How tokens are chosen from rows of logits.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
@@ -154,6 +172,37 @@ pub struct Choice<'a> {
     pub filter: Filter,
     /// A number in [0, 1) for each row; none are read at temperature 0.
     pub uniforms: &'a [f32],
+}
+
+/// Tokens that were chosen: here, or on their way from the device.
+pub struct Chosen {
+    tokens: Option<Tensor>,
+    read: Box<ReadChosen>,
+}
+
+/// Waits for tokens and their log-probabilities.
+type ReadChosen = dyn FnOnce() -> Result<(Vec<u32>, Vec<f32>)> + Send;
+
+impl Chosen {
+    /// Tokens and their log-probabilities that the host has.
+    pub fn here(tokens: Vec<u32>, logprobs: Vec<f32>) -> Self {
+        Self { tokens: None, read: Box::new(|| Ok((tokens, logprobs))) }
+    }
+
+    /// Tokens `[n]` that the device has first; `read` waits for them.
+    pub fn later(tokens: Tensor, read: impl FnOnce() -> Result<(Vec<u32>, Vec<f32>)> + Send + 'static) -> Self {
+        Self { tokens: Some(tokens), read: Box::new(read) }
+    }
+
+    /// The tokens, where the device has them before the host does: the next pass can begin with them.
+    pub fn on_device(&self) -> Option<&Tensor> {
+        self.tokens.as_ref()
+    }
+
+    /// The tokens and their log-probabilities.
+    pub fn read(self) -> Result<(Vec<u32>, Vec<f32>)> {
+        (self.read)()
+    }
 }
 
 /// What an optimizer step changes, and the gradient that it reads. All of one size.

@@ -5,7 +5,7 @@
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use super::{BLOCK, Choice, Cpu, Kernels, Parameter, RowScores, Step};
+use super::{BLOCK, Choice, Chosen, Cpu, Kernels, Parameter, RowScores, Step};
 
 /// Stock operations on one device in one dtype.
 #[derive(Clone, Debug)]
@@ -111,6 +111,12 @@ impl Kernels for Reference {
 
     fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    #[cfg(feature = "cuda")]
+    fn memory(&self) -> Option<super::DeviceMemory> {
+        let Device::Cuda(device) = &self.device else { return None };
+        super::fused::cuda::memory(device).ok()
     }
 
     fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>> {
@@ -333,7 +339,7 @@ impl Kernels for Reference {
         gradient.scatter_add(&self.numbers(targets)?.unsqueeze(1)?, &a, 1)?.to_dtype(self.dtype)
     }
 
-    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<(Vec<u32>, Vec<f32>)> {
+    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
         Cpu.choose(logits.to_device(&Device::Cpu)?, limit, choice)
     }
 

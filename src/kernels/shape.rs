@@ -58,10 +58,22 @@ pub struct Segment {
 /// Row numbers: on the host, and on the device where that is another.
 #[derive(Clone, Debug)]
 pub struct Indices<'a> {
-    /// The numbers.
+    /// The numbers; none where only the device has them yet.
     pub host: &'a [u32],
     /// The same as a tensor; none on the CPU.
     pub device: Option<Tensor>,
+}
+
+impl Indices<'_> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.device.as_ref().map_or(self.host.len(), Tensor::elem_count)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// One new token for each of several cached sequences: where their tokens lie.

@@ -473,13 +473,30 @@ fn check_choices(kernels: &dyn Kernels) -> Result<()> {
     let filters = [filter(0, 1.0, 0.0), filter(5, 1.0, 0.0), filter(0, 0.8, 0.0), filter(0, 1.0, 0.1), filter(20, 0.9, 0.01)];
     for (temperature, filter) in [0.0, 0.6, 1.0].into_iter().flat_map(|t| filters.map(|filter| (t, filter))) {
         let choice = Choice { temperature, filter, uniforms: &uniforms };
-        let (expected, expected_logprobs) = super::Cpu.choose(logits.copy()?, limit, &choice)?;
-        let (found, logprobs) = kernels.choose(logits.to_device(kernels.device())?.copy()?, limit, &choice)?;
+        let (expected, expected_logprobs) = super::Cpu.choose(logits.copy()?, limit, &choice)?.read()?;
+        let (found, logprobs) = kernels.choose(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
         assert_eq!(found, expected, "temperature {temperature}, {filter:?}");
         let distance = logprobs.iter().zip(&expected_logprobs).fold(0.0f32, |far, (a, b)| far.max((a - b).abs()));
         assert!(distance < 1e-5, "log-probabilities differ by {distance}");
     }
     Ok(())
+}
+
+/// A chosen token's log-probability is the one that the trainer will give it, to the bit.
+fn check_scores_of_choices(kernels: &dyn Kernels) -> Result<()> {
+    let logits = (random((33, 301), 7) * 6.0)?.to_device(kernels.device())?;
+    let uniforms = vec![0.7; 33];
+    for (temperature, top_p) in [(0.6, 1.0), (1.0, 0.9)] {
+        let filter = Filter { top_k: 0, top_p, min_p: 0.0 };
+        let (tokens, logprobs) = kernels.choose(logits.copy()?, 290, &Choice { temperature, filter, uniforms: &uniforms })?.read()?;
+        assert_eq!(kernels.head_scores(&logits.copy()?, &tokens, temperature)?.logprobs, logprobs);
+    }
+    Ok(())
+}
+
+#[test]
+fn the_sampler_scores_as_the_trainer_does() -> Result<()> {
+    check_scores_of_choices(&super::Cpu)
 }
 
 #[test]
@@ -553,7 +570,7 @@ mod on_a_gpu {
     use crate::kernels::fused::cuda::Gpu;
 
     fn gpu() -> Option<Arc<Gpu>> {
-        Gpu::new(0).map(Arc::new).inspect_err(|error| eprintln!("not run: there is no GPU ({error})")).ok()
+        Gpu::new(0, false).map(Arc::new).inspect_err(|error| eprintln!("not run: there is no GPU ({error})")).ok()
     }
 
     #[test]
@@ -567,7 +584,8 @@ mod on_a_gpu {
         let Some(gpu) = gpu() else { return Ok(()) };
         let kernels = Fused::new(gpu, DType::F32)?;
         PARTS.into_iter().try_for_each(|part| check_f32(&kernels, part))?;
-        check_choices(&kernels)
+        check_choices(&kernels)?;
+        check_scores_of_choices(&kernels)
     }
 
     #[test]

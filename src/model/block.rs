@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::config::ModelConfig;
 use super::rotary::Rotary;
 use super::weights::BlockWeights;
-use crate::kernels::{Heads, Indices, Kernels, Segment};
+use crate::kernels::{Heads, Indices, Kernels, Segment, Target};
 
 /// What a block needs besides its weights.
 pub struct BlockContext<'a> {
@@ -40,16 +40,16 @@ pub struct Kept {
 
 /// Bytes for each token that a pass over one block holds while nothing is kept (`Decoder::hidden`): the stream, queries to values, attention,
 /// and the feed-forward half with its input.
-pub fn pass_bytes(config: &ModelConfig) -> usize {
-    let attention = config.heads.row() + config.heads.query * (config.heads.width + 1);
-    (2 * config.hidden + 1 + attention + 3 * config.feed_forward) * size_of::<f32>()
+pub fn pass_bytes(config: &ModelConfig, target: &Target) -> usize {
+    let attention = config.heads.row() + config.heads.query * config.heads.width;
+    (2 * config.hidden + attention + 3 * config.feed_forward) * target.element_bytes + (1 + config.heads.query) * size_of::<f32>()
 }
 
 /// Bytes for each token that the backward pass of one block holds besides what was kept: the gradients of the feed-forward half, of its input,
 /// of attention's output, of queries to values (in shares, and together) and of the block's input. All live to its end.
-pub fn backward_bytes(config: &ModelConfig) -> usize {
+pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = 2 * config.heads.row() + config.heads.query * config.heads.width;
-    (3 * config.feed_forward + 2 * config.hidden + attention) * size_of::<f32>()
+    (3 * config.feed_forward + 2 * config.hidden + attention) * target.element_bytes
 }
 
 impl BlockWeights {

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use crate::kernels::Heads;
+use crate::kernels::{Heads, Target};
 
 mod rope;
 
@@ -107,10 +107,11 @@ impl ModelConfig {
         self.parameters() - if self.tied { 0 } else { self.vocabulary * self.hidden }
     }
 
-    /// Bytes of activations that a packed forward pass keeps for each token, in f32 (see `block::Kept`).
-    pub fn activation_bytes(&self) -> usize {
-        let attention = self.heads.row() + self.heads.query * (self.heads.width + 1);
-        self.layers * (4 * self.hidden + attention + 3 * self.feed_forward + 2) * size_of::<f32>()
+    /// Bytes of activations that a packed forward pass keeps for each token (see `block::Kept`); row statistics are f32.
+    pub fn activation_bytes(&self, target: &Target) -> usize {
+        let attention = self.heads.row() + self.heads.query * self.heads.width;
+        let elements = 4 * self.hidden + attention + 3 * self.feed_forward;
+        self.layers * (elements * target.element_bytes + (self.heads.query + 2) * size_of::<f32>())
     }
 }
 

@@ -10,7 +10,8 @@ use super::config::ModelConfig;
 use super::packed::Packed;
 use super::rotary::Rotary;
 use super::weights::{BlockWeights, Weights};
-use crate::kernels::{BLOCK, Cpu, Kernels, LayerCache, Segment};
+use crate::kernels::{BLOCK, Cpu, Indices, Kernels, LayerCache, Segment, Target};
+use crate::lanes::Lanes;
 
 /// Which activations the forward pass keeps for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -53,17 +54,18 @@ pub struct Cache {
 }
 
 /// Bytes for each token of the activations that a forward pass keeps, with those of a block that is run again where it keeps inputs only.
-pub fn kept_bytes(config: &ModelConfig, recompute: Recompute) -> usize {
+pub fn kept_bytes(config: &ModelConfig, target: &Target, recompute: Recompute) -> usize {
+    let activations = config.activation_bytes(target);
     match recompute {
-        Recompute::All => config.layers * config.hidden * size_of::<f32>() + config.activation_bytes() / config.layers,
-        Recompute::Auto | Recompute::None => config.activation_bytes(),
+        Recompute::All => config.layers * config.hidden * target.element_bytes + activations / config.layers,
+        Recompute::Auto | Recompute::None => activations,
     }
 }
 
 impl Cache {
     /// Bytes of one block in all layers.
-    pub fn block_bytes(config: &ModelConfig) -> usize {
-        config.layers * 2 * config.heads.key_value * config.heads.width * BLOCK * size_of::<f32>()
+    pub fn block_bytes(config: &ModelConfig, target: &Target) -> usize {
+        config.layers * 2 * config.heads.key_value * config.heads.width * BLOCK * target.element_bytes
     }
 }
 
@@ -88,8 +90,12 @@ impl Decoder {
 
     /// A decoder with its own copy of the weights.
     pub fn deep_copy(&self) -> Result<Self> {
-        let weights = self.weights.map(&self.config, |tensor| Ok(tensor.copy()?))?;
-        Ok(Self { weights, ..self.clone() })
+        Ok(self.with(self.weights.map(&self.config, |tensor| Ok(tensor.copy()?))?))
+    }
+
+    /// The same with other weights.
+    pub(super) fn with(&self, weights: Weights) -> Self {
+        Self { weights, ..self.clone() }
     }
 
     fn context<'a>(&'a self, segments: &'a [Segment], positions: &'a [u32]) -> Result<BlockContext<'a>> {
@@ -109,18 +115,44 @@ impl Decoder {
         Ok(self.kernels.gather(&self.weights.embedding, &self.kernels.indices(tokens)?)?)
     }
 
+    /// What memory depends on, where the model is now.
+    pub fn target(&self) -> Target {
+        Target::of(self.kernels())
+    }
+
+    /// Workers side by side that suit the model where it is: a GPU works for one at a time.
+    pub fn usual_lanes(&self) -> usize {
+        if self.kernels.device().is_cpu() { Lanes::usual(self.config.parameters()) } else { 1 }
+    }
+
     /// The residual stream after the last block, `[t, w]`; nothing is kept.
     pub fn hidden(&self, packed: &Packed) -> Result<Tensor> {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;
         let x = self.embed(&packed.tokens)?;
-        for block in &self.weights.blocks {
-            let qkv = attention_input(block, &x, &context)?;
-            let (attention, _) = self.kernels.attend_packed(&qkv, &packed.segments, self.config.heads)?;
-            self.kernels.add_product(&x, &attention, &block.output)?;
-            block.add_mlp(&x, &context)?;
-        }
+        self.weights.blocks.iter().try_for_each(|block| self.pass(block, &x, &context))?;
         Ok(x)
+    }
+
+    /// One block over the residual stream `x [t, w]`, in place.
+    fn pass(&self, block: &BlockWeights, x: &Tensor, context: &BlockContext) -> Result<()> {
+        let qkv = attention_input(block, x, context)?;
+        let (attention, _) = self.kernels.attend_packed(&qkv, context.segments, self.config.heads)?;
+        self.kernels.add_product(x, &attention, &block.output)?;
+        Ok(block.add_mlp(x, context)?)
+    }
+
+    /// The residual streams after the last block where the weights lie in the host's memory: each block's come to the device once for all
+    /// batches. `self` has the weights at both ends on the device, `blocks` are those between.
+    pub(super) fn hidden_streamed(&self, blocks: &[BlockWeights], batches: &[Packed]) -> Result<Vec<Tensor>> {
+        let streams = batches.iter().map(|batch| self.check(batch).and_then(|()| self.embed(&batch.tokens))).collect::<Result<Vec<_>>>()?;
+        for block in blocks {
+            let block = block.map(|tensor| tensor.to_device(self.kernels.device()))?;
+            for (batch, x) in batches.iter().zip(&streams) {
+                self.pass(&block, x, &self.context(&batch.segments, &batch.positions)?)?;
+            }
+        }
+        Ok(streams)
     }
 
     /// As `hidden`, keeping what `backward` needs.
@@ -174,11 +206,11 @@ impl Decoder {
 
     /// One new token per sequence: `tokens[n]` goes to position `counts[n] - 1`, cached at `slots[n]`; `tables[n]` lists the blocks that
     /// hold the sequence. Gives the residual stream after the last block, `[n, w]`.
-    pub fn decode(&self, tokens: &[u32], counts: &[usize], tables: &[&[u32]], slots: &[u32], cache: &Cache) -> Result<Tensor> {
+    pub fn decode(&self, tokens: &Indices, counts: &[usize], tables: &[&[u32]], slots: &[u32], cache: &Cache) -> Result<Tensor> {
         let positions: Vec<u32> = counts.iter().map(|count| *count as u32 - 1).collect();
         let (context, slots) = (self.context(&[], &positions)?, self.kernels.indices(slots)?);
         let tables = self.kernels.tables(tables, counts)?;
-        let x = self.embed(tokens)?;
+        let x = self.kernels.gather(&self.weights.embedding, tokens)?;
         for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
             let qkv = attention_input(block, &x, &context)?;
             self.kernels.store(layer, &qkv, &slots, self.config.heads)?;

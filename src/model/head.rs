@@ -8,10 +8,12 @@ use super::config::ModelConfig;
 use super::decoder::Decoder;
 use super::packed::Packed;
 use super::weights::Weights;
-use crate::kernels::RowScores;
+use crate::kernels::{RowScores, Target};
 
-/// Logits held at once, in elements: 8 MiB, a share of the processor's cache at small vocabularies and at least 64 rows at large ones.
+/// Logits held at once on the CPU, in elements: 8 MiB, a share of the processor's cache at small vocabularies and at least 64 rows at large ones.
 const CHUNK_ELEMENTS: usize = 1 << 21;
+/// Rows of logits held at once on a GPU: products reach their rate, and the host is asked seldom.
+const GPU_CHUNK_ROWS: usize = 2048;
 
 /// Scores of response tokens, in the order of `Packed::targets`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,13 +33,16 @@ pub struct TokenGradients {
 }
 
 /// Response tokens whose logits are held at once.
-fn chunk_rows(config: &ModelConfig) -> usize {
-    (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512)
+fn chunk_rows(config: &ModelConfig, is_gpu: bool) -> usize {
+    if is_gpu { GPU_CHUNK_ROWS } else { (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512) }
 }
 
-/// Bytes that the sweep over the head holds at once: a chunk's logits, its rows of the stream, normalised ones, and their gradients.
-pub fn sweep_bytes(config: &ModelConfig) -> usize {
-    chunk_rows(config) * (config.vocabulary + 4 * config.hidden) * size_of::<f32>()
+/// Bytes that the sweep over the head holds at once: a chunk's logits, with their gradient beside them where it has another dtype, its rows of
+/// the stream, normalised ones, and their gradients.
+pub fn sweep_bytes(config: &ModelConfig, target: &Target) -> usize {
+    let gradient = if target.element_bytes == size_of::<f32>() { 0 } else { target.element_bytes };
+    let row = config.vocabulary * (size_of::<f32>() + gradient) + 4 * config.hidden * target.element_bytes;
+    chunk_rows(config, target.is_gpu) * row
 }
 
 impl Decoder {
@@ -51,10 +56,14 @@ impl Decoder {
 
     /// Scores of all response tokens of a packed batch.
     pub fn score(&self, packed: &Packed, temperature: f32) -> Result<Scores> {
-        let hidden = self.hidden(packed)?;
+        self.score_hidden(&self.hidden(packed)?, packed, temperature)
+    }
+
+    /// Scores of all response tokens of a packed batch, from its residual stream after the last block.
+    pub(super) fn score_hidden(&self, hidden: &Tensor, packed: &Packed, temperature: f32) -> Result<Scores> {
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
-            let chunk = self.kernels().head_scores(&self.logits(&hidden, rows)?, targets, temperature)?;
+            let chunk = self.kernels().head_scores(&self.logits(hidden, rows)?, targets, temperature)?;
             scores.append(&chunk);
         }
         Ok(scores)
@@ -94,7 +103,7 @@ impl Decoder {
     }
 
     fn chunks<'a>(&self, packed: &'a Packed) -> impl Iterator<Item = (&'a [u32], &'a [u32])> + use<'a> {
-        let size = chunk_rows(&self.config);
+        let size = chunk_rows(&self.config, !self.kernels().device().is_cpu());
         packed.rows.chunks(size).zip(packed.targets.chunks(size))
     }
 }

@@ -14,6 +14,7 @@ pub mod names;
 pub mod packed;
 pub mod rotary;
 pub mod shapes;
+mod streamed;
 pub mod weights;
 
 pub use config::ModelConfig;

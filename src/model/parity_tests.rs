@@ -108,13 +108,13 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
         let allowed = if decoder.kernels().dtype() == DType::F32 { 1e-4 } else { 0.05 };
         assert!(gap < allowed, "token {at}: decoding gives {}, scoring {}", scores.logprobs[0], scored[at]);
         let t = 9 + at;
-        hidden = decoder.decode(&[*token], &[t + 1], &[&table], &[slot(t)], &cache)?;
+        hidden = decoder.decode(&decoder.kernels().indices(&[*token])?, &[t + 1], &[&table], &[slot(t)], &cache)?;
         row = 0;
     }
     let choice = Choice { temperature: 1.0, filter: Filter::default(), uniforms: &[0.4] };
     let logits = decoder.logits(&hidden, &[0])?;
-    let expected = Cpu.choose(logits.to_device(&Device::Cpu)?.copy()?, 83, &choice)?;
-    assert_eq!(decoder.kernels().choose(logits, 83, &choice)?.0, expected.0);
+    let expected = Cpu.choose(logits.to_device(&Device::Cpu)?.copy()?, 83, &choice)?.read()?;
+    assert_eq!(decoder.kernels().choose(logits, 83, &choice)?.read()?.0, expected.0);
     Ok(())
 }
 
@@ -173,7 +173,9 @@ fn check_bf16(kernels: Arc<dyn Kernels>, stock: &[(String, f64)]) -> Result<()> 
 #[test]
 fn fused_kernels_on_a_gpu() -> Result<()> {
     use crate::kernels::fused::cuda::Gpu;
-    let Ok(gpu) = Gpu::new(0).map(Arc::new).inspect_err(|error| eprintln!("not run: there is no GPU ({error})")) else { return Ok(()) };
+    let Ok(gpu) = Gpu::new(0, false).map(Arc::new).inspect_err(|error| eprintln!("not run: there is no GPU ({error})")) else {
+        return Ok(());
+    };
     check_f32(Arc::new(Fused::new(gpu.clone(), DType::F32)?))?;
     let stock = distances(Arc::new(Reference::new(Device::Cpu, DType::BF16)))?;
     check_bf16(Arc::new(Fused::new(gpu, DType::BF16)?), &stock)

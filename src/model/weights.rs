@@ -38,6 +38,21 @@ pub struct BlockWeights {
     pub down: Tensor,
 }
 
+impl BlockWeights {
+    /// The same structure with `change` of every tensor.
+    pub fn map(&self, change: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Self> {
+        Ok(Self {
+            attention_norm: change(&self.attention_norm)?,
+            qkv: change(&self.qkv)?,
+            qkv_bias: self.qkv_bias.as_ref().map(&change).transpose()?,
+            output: change(&self.output)?,
+            mlp_norm: change(&self.mlp_norm)?,
+            gate_up: change(&self.gate_up)?,
+            down: change(&self.down)?,
+        })
+    }
+}
+
 impl Weights {
     /// Builds the structure by asking `make(name, shape)` for each tensor, in the canonical order of `entries`.
     pub fn build(config: &ModelConfig, mut make: impl FnMut(&str, Shape) -> Result<Tensor>) -> Result<Self> {

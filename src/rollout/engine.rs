@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -11,31 +11,36 @@ use super::pages::Pages;
 use super::request::{Request, SamplingSettings};
 use super::scheduler::{Admission, Scheduler, Sequence};
 use crate::flow::{Completion, Finish};
-use crate::kernels::{BLOCK, Choice};
+use crate::kernels::{BLOCK, Choice, Chosen, Indices, Kernels, Target, is_out_of_memory};
 use crate::lanes::Lanes;
 use crate::model::decoder::Cache;
 use crate::model::{Decoder, ModelConfig, Packed, block};
 
-/// Rows of logits held at once.
-const LOGIT_ROWS: usize = 256;
-
-/// The engine's limits.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The engine's limits; 0 lets the device decide.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSettings {
-    /// Most sequences that run at once, over all lanes.
+    /// Most sequences that run at once, over all lanes: 256 on the CPU, 1024 on a GPU.
     pub max_running: usize,
-    /// Most memory for the key/value cache, over all lanes, in MiB.
+    /// Most memory for the key/value cache, over all lanes, in MiB: 4096 on the CPU, what is free on a GPU.
     pub kv_cache_mib: usize,
-    /// Most prompt tokens computed in one pass.
+    /// Most prompt tokens computed in one pass: 2048 on the CPU, 16384 on a GPU.
     pub prefill_tokens: usize,
 }
 
-impl Default for EngineSettings {
-    fn default() -> Self {
-        Self { max_running: 256, kv_cache_mib: 4096, prefill_tokens: 2048 }
-    }
+/// The limits on one device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    running: usize,
+    prefill_tokens: usize,
+    /// Rows of logits held at once.
+    logit_rows: usize,
 }
+
+/// The key/value cache on the CPU where nothing else is asked for, MiB.
+const DEFAULT_CACHE_MIB: usize = 4096;
+/// One part in so many of a device's free memory that the cache leaves alone.
+const SPARE_SHARE: usize = 16;
 
 /// What happened to a request, told as it happens, from any lane.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +92,9 @@ impl Engine<'_> {
         let lanes = self.lanes.count();
         let dealt = self.lanes.run(|lane| {
             let own: Vec<usize> = (lane..requests.len()).step_by(lanes).collect();
-            Lane::new(self, requests, &own, sampling, observe)?.run()
+            let mut lane = Lane::new(self, requests, &own, sampling, observe)?;
+            lane.run()?;
+            Ok(lane.completions)
         })?;
         let mut completions: Vec<Option<Completion>> = vec![None; requests.len()];
         for (lane, done) in dealt.into_iter().enumerate() {
@@ -105,12 +112,43 @@ struct Lane<'a> {
     own: &'a [usize],
     sampling: &'a SamplingSettings,
     observe: &'a (dyn Fn(Event) + Sync),
+    limits: Limits,
     prompts: Vec<Arc<[u32]>>,
     scheduler: Scheduler,
     cache: Cache,
     /// Logits `[1, v]` after each resident prompt.
     prompt_logits: HashMap<usize, Tensor>,
     completions: Vec<Completion>,
+    ended: Vec<bool>,
+}
+
+/// Tokens that were chosen and that the host has not read yet: of which requests, in rows of at most so many at once.
+struct Flight {
+    requests: Vec<usize>,
+    chosen: Vec<Chosen>,
+}
+
+impl Flight {
+    /// The tokens `[n]` where the device has them first.
+    fn on_device(&self) -> Option<Vec<&Tensor>> {
+        self.chosen.iter().map(Chosen::on_device).collect()
+    }
+
+    /// The tokens of the requests that go on, which come in the same order.
+    fn tokens(&self, going: &[usize], kernels: &dyn Kernels) -> Result<Tensor> {
+        let tokens = match self.on_device().unwrap_or_default().as_slice() {
+            [tokens] => (*tokens).clone(),
+            several => Tensor::cat(several, 0)?,
+        };
+        if going == self.requests {
+            return Ok(tokens);
+        }
+        let mut rows = self.requests.iter().enumerate();
+        let rows = going.iter().map(|request| rows.find(|(_, own)| *own == request).map(|(row, _)| row as u32));
+        let rows: Vec<u32> = rows.collect::<Option<_>>().context("a sequence goes on that was not sampled")?;
+        let rows = Tensor::new(rows, kernels.device())?;
+        Ok(tokens.index_select(&rows, 0)?)
+    }
 }
 
 impl<'a> Lane<'a> {
@@ -128,39 +166,78 @@ impl<'a> Lane<'a> {
                 prompts.len() - 1
             }));
         }
-        let max_new = own.iter().map(|r| requests[*r].max_new).max().unwrap_or(0);
-        let lengths: Vec<usize> = prompts.iter().map(|prompt| prompt.len()).collect();
-        let (settings, lanes, config) = (engine.settings, engine.lanes.count(), &engine.decoder.config);
-        let max_running = settings.running(lanes);
-        let blocks = settings.blocks(config, lanes, &lengths, max_running.min(own.len()), max_new)?;
+        let load = Load {
+            prompts: prompts.iter().map(|prompt| prompt.len()).collect(),
+            requests: own.len(),
+            max_new: own.iter().map(|r| requests[*r].max_new).max().unwrap_or(0),
+        };
+        let (settings, target, lanes, config) = (engine.settings, engine.decoder.target(), engine.lanes.count(), &engine.decoder.config);
+        let limits = settings.limits(&target, lanes);
+        let blocks = settings.blocks(config, &target, lanes, &load)?;
+        let cache = allocate(engine.decoder, blocks, load.least_blocks())?;
         Ok(Self {
             engine,
             requests,
             own,
             sampling,
             observe,
-            scheduler: Scheduler::new(blocks, max_running, &lengths, &of_request),
-            cache: engine.decoder.cache(blocks)?,
+            limits,
+            scheduler: Scheduler::new(cache.blocks(), limits.running, &load.prompts, &of_request),
+            cache,
             prompts,
             prompt_logits: HashMap::new(),
             completions: vec![Completion { ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length }; own.len()],
+            ended: vec![false; own.len()],
         })
     }
 
-    fn run(mut self) -> Result<Vec<Completion>> {
+    fn kernels(&self) -> &'a dyn Kernels {
+        self.engine.decoder.kernels()
+    }
+
+    /// Where the device has chosen tokens before the host, the next pass is started before they are read: a sequence that has ended is noticed one
+    /// token late, and that token is dropped.
+    fn run(&mut self) -> Result<()> {
+        let mut flight = None;
         while !self.scheduler.is_done() {
-            let admission = self.scheduler.admit();
-            self.start(&admission)?;
-            self.scheduler.make_room();
-            self.advance()?;
+            if let Err(error) = self.round(&mut flight) {
+                let running = self.scheduler.running.len();
+                if !is_out_of_memory(&error) || running < 2 {
+                    return Err(error);
+                }
+                self.land(flight.take())?;
+                self.prompt_logits.clear();
+                self.scheduler.retreat();
+                self.limits.prefill_tokens /= 2;
+                tracing::warn!(running, half = running / 2, "the device's memory is used up: fewer responses are sampled at once");
+            }
         }
         tracing::debug!(requests = self.own.len(), preemptions = self.scheduler.preemptions, "lane done");
-        Ok(self.completions)
+        Ok(())
+    }
+
+    /// Admits, computes and samples one token of every running sequence.
+    fn round(&mut self, flight: &mut Option<Flight>) -> Result<()> {
+        if self.scheduler.can_admit() || !self.scheduler.has_room() {
+            self.land(flight.take())?;
+        }
+        if flight.is_none() {
+            let admission = self.scheduler.admit();
+            self.start(&admission)?;
+        }
+        self.scheduler.make_room();
+        let next = self.advance(flight.as_ref())?;
+        self.land(flight.take())?;
+        match next {
+            Some(next) if next.on_device().is_some() => *flight = Some(next),
+            next => self.land(next)?,
+        }
+        Ok(())
     }
 
     /// Computes new prompts, restores preempted sequences, and samples the next token of every admitted sequence.
     fn start(&mut self, admission: &Admission) -> Result<()> {
-        for group in by_tokens(&admission.prefill, self.engine.settings.prefill_tokens, |(prompt, _)| self.prompts[*prompt].len()) {
+        for group in by_tokens(&admission.prefill, self.limits.prefill_tokens, |(prompt, _)| self.prompts[*prompt].len()) {
             let sequences: Vec<(&[u32], &[u32])> =
                 group.iter().map(|(prompt, table)| (&*self.prompts[*prompt], table.as_slice())).collect();
             let logits = self.prefill(&sequences)?;
@@ -169,16 +246,16 @@ impl<'a> Lane<'a> {
             }
         }
         self.cache.copy_blocks(&admission.copies, self.engine.decoder)?;
-        for sequences in admission.fresh.chunks(LOGIT_ROWS) {
+        for sequences in admission.fresh.chunks(self.limits.logit_rows) {
             let rows = sequences.iter().map(|sequence| &self.prompt_logits[&sequence.prompt]).collect::<Vec<_>>();
             // A copy even of a single row: choosing uses it up, and the prompt may be asked again.
             let logits = Tensor::cat(&rows, 0)?.copy()?;
-            self.sample(sequences, logits)?;
+            self.sample_now(sequences, logits)?;
         }
         for sequence in &admission.restored {
             let tokens = [&self.prompts[sequence.prompt], self.completions[sequence.request].ids.as_slice()].concat();
             let logits = self.prefill(&[(&tokens, &sequence.table)])?;
-            self.sample(std::slice::from_ref(sequence), logits)?;
+            self.sample_now(std::slice::from_ref(sequence), logits)?;
         }
         let scheduler = &self.scheduler;
         self.prompt_logits.retain(|prompt, _| scheduler.is_resident(*prompt));
@@ -196,39 +273,77 @@ impl<'a> Lane<'a> {
         self.engine.decoder.logits(&hidden, &last)
     }
 
-    /// Computes the newest token of every running sequence and samples the next.
-    fn advance(&mut self) -> Result<()> {
-        let running = self.scheduler.running.clone();
-        if running.is_empty() {
-            return Ok(());
+    /// Computes the newest token of every running sequence that goes on, and chooses the next; the newest tokens may be on their way still.
+    fn advance(&mut self, flight: Option<&Flight>) -> Result<Option<Flight>> {
+        let goes_on = |sequence: &&Sequence| sequence.generated < self.requests[self.own[sequence.request]].max_new;
+        let going: Vec<&Sequence> = self.scheduler.running.iter().filter(goes_on).collect();
+        if going.is_empty() {
+            return Ok(None);
         }
-        let tokens: Vec<u32> = running.iter().map(|sequence| self.completions[sequence.request].ids[sequence.generated - 1]).collect();
-        let counts: Vec<usize> = running.iter().map(|sequence| self.prompts[sequence.prompt].len() + sequence.generated).collect();
-        let tables: Vec<&[u32]> = running.iter().map(|sequence| sequence.table.as_slice()).collect();
+        let requests: Vec<usize> = going.iter().map(|sequence| sequence.request).collect();
+        let counts: Vec<usize> = going.iter().map(|sequence| self.prompts[sequence.prompt].len() + sequence.generated).collect();
+        let tables: Vec<&[u32]> = going.iter().map(|sequence| sequence.table.as_slice()).collect();
         let slots: Vec<u32> = tables.iter().zip(&counts).map(|(table, count)| slot(table, count - 1)).collect();
+        let newest: Vec<u32>;
+        let tokens = match flight {
+            Some(flight) => Indices { host: &[], device: Some(flight.tokens(&requests, self.kernels())?) },
+            None => {
+                newest = going.iter().map(|sequence| self.completions[sequence.request].ids[sequence.generated - 1]).collect();
+                self.kernels().indices(&newest)?
+            }
+        };
         let hidden = self.engine.decoder.decode(&tokens, &counts, &tables, &slots, &self.cache)?;
-        for (index, sequences) in running.chunks(LOGIT_ROWS).enumerate() {
-            let first = (index * LOGIT_ROWS) as u32;
+        let mut chosen = Vec::new();
+        for (index, sequences) in going.chunks(self.limits.logit_rows).enumerate() {
+            let first = (index * self.limits.logit_rows) as u32;
             let rows: Vec<u32> = (first..first + sequences.len() as u32).collect();
             let logits = self.engine.decoder.logits(&hidden, &rows)?;
-            self.sample(sequences, logits)?;
+            chosen.push(self.choose(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?);
         }
-        Ok(())
+        self.sampled(&requests);
+        Ok(Some(Flight { requests, chosen }))
     }
 
-    /// Chooses one token per sequence from its row of logits, records it, and ends what is complete.
-    fn sample(&mut self, sequences: &[Sequence], logits: Tensor) -> Result<()> {
+    /// Starts choosing the next token of each `(request, tokens so far)` from its row of logits.
+    fn choose(&self, sequences: impl Iterator<Item = (usize, usize)>, logits: Tensor) -> Result<Chosen> {
         let limit = self.engine.vocabulary.min(logits.dim(1)?);
-        let uniform = |sequence: &Sequence| {
-            let request = &self.requests[self.own[sequence.request]];
-            self.sampling.uniform(request, self.completions[sequence.request].ids.len())
-        };
-        let uniforms: Vec<f32> = sequences.iter().map(uniform).collect();
+        let uniforms: Vec<f32> =
+            sequences.map(|(request, generated)| self.sampling.uniform(&self.requests[self.own[request]], generated)).collect();
         let choice = Choice { temperature: self.sampling.temperature, filter: self.sampling.filter, uniforms: &uniforms };
-        let (chosen, logprobs) = self.engine.decoder.kernels().choose(logits, limit, &choice)?;
-        for ((sequence, token), logprob) in sequences.iter().zip(chosen).zip(logprobs) {
-            ensure!(logprob.is_finite(), "the model's logits are not finite; the weights are broken or training has diverged");
-            self.record(sequence.request, token, logprob);
+        Ok(self.kernels().choose(logits, limit, &choice)?)
+    }
+
+    /// Counts a token that was chosen for each request, which come in the order of what runs.
+    fn sampled(&mut self, requests: &[usize]) {
+        let mut requests = requests.iter().peekable();
+        for sequence in &mut self.scheduler.running {
+            if requests.next_if_eq(&&sequence.request).is_some() {
+                sequence.generated += 1;
+            }
+        }
+    }
+
+    /// Chooses and records the first tokens of sequences that were just admitted.
+    fn sample_now(&mut self, sequences: &[Sequence], logits: Tensor) -> Result<()> {
+        let chosen = self.choose(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?;
+        let requests: Vec<usize> = sequences.iter().map(|sequence| sequence.request).collect();
+        self.sampled(&requests);
+        self.land(Some(Flight { requests, chosen: vec![chosen] }))
+    }
+
+    /// Reads chosen tokens, records them, and ends what is complete.
+    fn land(&mut self, flight: Option<Flight>) -> Result<()> {
+        let Some(Flight { requests, chosen }) = flight else { return Ok(()) };
+        let mut requests = requests.into_iter();
+        for chosen in chosen {
+            let (tokens, logprobs) = chosen.read()?;
+            for ((token, logprob), request) in tokens.into_iter().zip(logprobs).zip(&mut requests) {
+                if self.ended[request] {
+                    continue;
+                }
+                ensure!(logprob.is_finite(), "the model's logits are not finite; the weights are broken or training has diverged");
+                self.record(request, token, logprob);
+            }
         }
         Ok(())
     }
@@ -238,17 +353,26 @@ impl<'a> Lane<'a> {
         completion.ids.push(token);
         completion.logprobs.push(logprob);
         (self.observe)(Event::Token { request: self.own[request], token });
-        let tokens = completion.ids.len();
-        let ended = self.engine.end_tokens.contains(&token);
-        if ended {
+        let stopped = self.engine.end_tokens.contains(&token);
+        if stopped {
             completion.finish = Finish::Stop;
         }
-        if ended || tokens >= self.requests[self.own[request]].max_new {
+        if stopped || completion.ids.len() >= self.requests[self.own[request]].max_new {
+            self.ended[request] = true;
             self.scheduler.finish(request);
             (self.observe)(Event::Finished { request: self.own[request], completion });
-        } else if let Some(sequence) = self.scheduler.running.iter_mut().find(|sequence| sequence.request == request) {
-            sequence.generated = tokens;
         }
+    }
+}
+
+/// A cache of so many blocks, or of fewer, down to the least, where the device has no memory for them.
+fn allocate(decoder: &Decoder, blocks: usize, least: usize) -> Result<Cache> {
+    match decoder.cache(blocks) {
+        Err(error) if is_out_of_memory(&error) && blocks > least => {
+            tracing::warn!(blocks, "the device has no memory for this key/value cache: half of it is tried");
+            allocate(decoder, (blocks / 2).max(least), least)
+        }
+        cache => cache,
     }
 }
 
@@ -274,43 +398,80 @@ pub struct EngineBytes {
     pub logits: usize,
 }
 
+impl Load {
+    /// Blocks that the longest sequence needs.
+    fn least_blocks(&self) -> usize {
+        Pages::blocks_for(self.prompts.iter().max().copied().unwrap_or(0) + self.max_new) + 1
+    }
+}
+
 impl EngineSettings {
-    fn running(&self, lanes: usize) -> usize {
-        self.max_running.div_ceil(lanes).max(1)
+    /// The same with the device's choices filled in; a GPU's cache takes what is free, which is not a number yet.
+    pub fn resolved(&self, target: &Target) -> Self {
+        let or = |chosen: usize, cpu: usize, gpu: usize| match chosen {
+            0 if target.is_gpu => gpu,
+            0 => cpu,
+            chosen => chosen,
+        };
+        Self {
+            max_running: or(self.max_running, 256, 1024),
+            kv_cache_mib: or(self.kv_cache_mib, DEFAULT_CACHE_MIB, 0),
+            prefill_tokens: or(self.prefill_tokens, 2048, 16384),
+        }
+    }
+
+    fn limits(&self, target: &Target, lanes: usize) -> Limits {
+        let Self { max_running, prefill_tokens, .. } = self.resolved(target);
+        let logit_rows = if target.is_gpu { 1024 } else { 256 };
+        Limits { running: max_running.div_ceil(lanes).max(1), prefill_tokens, logit_rows }
     }
 
     /// Blocks of a lane's cache: what its sequences can use at most, within the memory allowed, and at least what the longest one needs.
-    fn blocks(&self, config: &ModelConfig, lanes: usize, prompts: &[usize], running: usize, max_new: usize) -> Result<usize> {
-        let longest = prompts.iter().max().copied().unwrap_or(0);
-        let least = Pages::blocks_for(longest + max_new) + 1;
-        let wanted = running * least + prompts.iter().map(|prompt| Pages::blocks_for(*prompt)).sum::<usize>();
-        let block_bytes = Cache::block_bytes(config);
-        let allowed = (self.kv_cache_mib << 20) / lanes / block_bytes;
+    fn blocks(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> Result<usize> {
+        let running = self.limits(target, lanes).running.min(load.requests);
+        let least = load.least_blocks();
+        let wanted = running * least + load.prompts.iter().map(|prompt| Pages::blocks_for(*prompt)).sum::<usize>();
+        let block_bytes = Cache::block_bytes(config, target);
+        let allowed = match (self.resolved(target).kv_cache_mib, target.free) {
+            (0, free) => {
+                let (beside, free) = (self.beside_cache(config, target, lanes, load), free.unwrap_or(0) as usize);
+                free.saturating_sub(beside.pass + beside.logits + free / SPARE_SHARE) / lanes
+            }
+            (mib, _) => (mib << 20) / lanes,
+        };
         ensure!(
-            least <= allowed,
+            least * block_bytes <= allowed,
             "one sequence of {} tokens needs {} MiB of key/value cache, allowed are {} a lane; raise rollout.engine.kv_cache_mib or lower max_new",
-            longest + max_new,
+            load.prompts.iter().max().copied().unwrap_or(0) + load.max_new,
             (least * block_bytes).div_ceil(1 << 20),
-            self.kv_cache_mib / lanes
+            allowed >> 20
         );
-        Ok(wanted.clamp(least, allowed))
+        Ok(wanted.clamp(least, allowed / block_bytes))
+    }
+
+    /// What a call holds besides its cache.
+    fn beside_cache(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> EngineBytes {
+        let own = load.requests.div_ceil(lanes);
+        let prompts = &load.prompts[..load.prompts.len().min(own)];
+        let limits = self.limits(target, lanes);
+        let running = limits.running.min(own);
+        let (longest, together) = (prompts.iter().max().copied().unwrap_or(0), prompts.iter().sum::<usize>());
+        let rows = running.max(together.min(limits.prefill_tokens)).max(longest);
+        // Prompts that are admitted together each leave a row, and the first tokens are drawn from a copy.
+        let logit_rows = running.min(limits.logit_rows) + prompts.len().min(running);
+        EngineBytes {
+            cache: 0,
+            pass: lanes * rows * block::pass_bytes(config, target),
+            logits: lanes * logit_rows * config.vocabulary * size_of::<f32>(),
+        }
     }
 
     /// The memory of a call, from the sizes that it allocates.
-    pub fn bytes(&self, config: &ModelConfig, lanes: usize, load: &Load) -> Result<EngineBytes> {
+    pub fn bytes(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> Result<EngineBytes> {
         let own = load.requests.div_ceil(lanes);
-        let prompts = &load.prompts[..load.prompts.len().min(own)];
-        let running = self.running(lanes).min(own);
-        let blocks = self.blocks(config, lanes, prompts, running, load.max_new)?;
-        let (longest, together) = (prompts.iter().max().copied().unwrap_or(0), prompts.iter().sum::<usize>());
-        let rows = running.max(together.min(self.prefill_tokens)).max(longest);
-        // Prompts that are admitted together each leave a row, and the first tokens are drawn from a copy.
-        let logit_rows = running.min(LOGIT_ROWS) + prompts.len().min(running);
-        Ok(EngineBytes {
-            cache: lanes * blocks * Cache::block_bytes(config),
-            pass: lanes * rows * block::pass_bytes(config),
-            logits: lanes * logit_rows * config.vocabulary * size_of::<f32>(),
-        })
+        let lane = Load { prompts: load.prompts[..load.prompts.len().min(own)].to_vec(), requests: own, max_new: load.max_new };
+        let cache = lanes * self.blocks(config, target, lanes, &lane)? * Cache::block_bytes(config, target);
+        Ok(EngineBytes { cache, ..self.beside_cache(config, target, lanes, load) })
     }
 }
 

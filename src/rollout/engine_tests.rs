@@ -1,17 +1,24 @@
 //! A response is a function of its address: batch, lanes, shortage of cache and neighbours change no bit.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+use candle_core::DType;
+
 use super::*;
 use crate::draw::Purpose;
-use crate::kernels::Filter;
+use crate::kernels::fused::emulated::Emulator;
+use crate::kernels::{Filter, Fused};
 use crate::model::{ModelConfig, initial};
 
 fn decoder() -> Decoder {
-    let config = ModelConfig::parse(
-        r#"{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "vocab_size": 61, "max_position_embeddings": 200, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
-        "tie_word_embeddings": true}"#,
-    )
+    with_heads(8)
+}
+
+fn with_heads(width: usize) -> Decoder {
+    let config = ModelConfig::parse(&format!(
+        r#"{{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": {width}, "vocab_size": 61, "max_position_embeddings": 200, "rms_norm_eps": 1e-6,
+        "rope_theta": 1e4, "tie_word_embeddings": true}}"#,
+    ))
     .unwrap();
     let weights = initial::random(&config, 1, 0.3).unwrap();
     Decoder::new(config, weights).unwrap()
@@ -30,6 +37,11 @@ fn requests() -> Vec<Request> {
     (0..24).map(request).collect()
 }
 
+/// As many as are emulated in a few seconds.
+fn few() -> Vec<Request> {
+    requests().into_iter().take(6).map(|request| Request { max_new: 20, ..request }).collect()
+}
+
 fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: EngineSettings, temperature: f32) -> Vec<Completion> {
     let sampling = SamplingSettings { temperature, filter: Filter::default(), seed: 3 };
     let lanes = Lanes::new(lanes).unwrap();
@@ -37,11 +49,34 @@ fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: Eng
     engine.generate(requests, &sampling, &|_| ()).unwrap()
 }
 
+/// The same model computed by the fused kernels, which choose tokens before the host has read the last ones; none where they cannot be emulated.
+fn emulated() -> Option<Decoder> {
+    on_emulator(&decoder(), DType::F32)
+}
+
+fn on_emulator(decoder: &Decoder, dtype: DType) -> Option<Decoder> {
+    let emulator = Emulator::new()?;
+    let kernels = Fused::new(Arc::new(emulator), dtype).unwrap();
+    Some(decoder.on(Arc::new(kernels)).unwrap())
+}
+
 /// Batch size, lanes, a cache so small that sequences are preempted, order: none changes a token or a bit of a log-probability.
 #[test]
 fn a_response_depends_on_its_address_alone() {
-    let (decoder, requests) = (decoder(), requests());
-    let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
+    let decoder = decoder();
+    check_addresses(&decoder, &requests());
+    if let Some(emulated) = emulated() {
+        let requests = &few();
+        check_addresses(&emulated, requests);
+        let ids = |decoder| -> Vec<Vec<u32>> {
+            generate(decoder, requests, 1, EngineSettings::default(), 0.8).into_iter().map(|completion| completion.ids).collect()
+        };
+        assert_eq!(ids(&emulated), ids(&decoder), "tokens that are read late are the same tokens");
+    }
+}
+
+fn check_addresses(decoder: &Decoder, requests: &[Request]) {
+    let expected = generate(decoder, requests, 1, EngineSettings::default(), 0.8);
     assert!(expected.iter().any(|c| c.finish == Finish::Stop) && expected.iter().any(|c| c.finish == Finish::Length));
     assert!(expected.iter().all(|c| c.ids.iter().all(|id| *id < 60)), "rows without a token are never sampled");
     let (one, tight) = (
@@ -49,33 +84,34 @@ fn a_response_depends_on_its_address_alone() {
         EngineSettings { prefill_tokens: 1, max_running: 7, ..Default::default() },
     );
     for (lanes, settings) in [(1, one), (3, tight), (2, EngineSettings::default())] {
-        assert_eq!(generate(&decoder, &requests, lanes, settings.clone(), 0.8), expected, "{lanes} lanes, {settings:?}");
+        assert_eq!(generate(decoder, requests, lanes, settings.clone(), 0.8), expected, "{lanes} lanes, {settings:?}");
     }
-    let mut reversed = requests.clone();
+    let mut reversed = requests.to_vec();
     reversed.reverse();
-    let mut found = generate(&decoder, &reversed, 2, EngineSettings::default(), 0.8);
+    let mut found = generate(decoder, &reversed, 2, EngineSettings::default(), 0.8);
     found.reverse();
     assert_eq!(found, expected);
 }
 
 #[test]
 fn preemption_changes_no_token() {
-    let (decoder, requests) = (decoder(), requests());
-    let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
+    check_preemption(&decoder(), &requests());
+    if let Some(emulated) = emulated() {
+        check_preemption(&emulated, &requests()[..6]);
+    }
+}
+
+fn check_preemption(decoder: &Decoder, requests: &[Request]) {
+    let expected = generate(decoder, requests, 1, EngineSettings::default(), 0.8);
     let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), seed: 3 };
     let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
-    let engine = Engine { decoder: &decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+    let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
     let own: Vec<usize> = (0..requests.len()).collect();
-    let mut lane = Lane::new(&engine, &requests, &own, &sampling, &|_| ()).unwrap();
+    let mut lane = Lane::new(&engine, requests, &own, &sampling, &|_| ()).unwrap();
     let lengths: Vec<usize> = lane.prompts.iter().map(|prompt| prompt.len()).collect();
     let of_request: Vec<usize> = (0..requests.len()).map(|r| r % 3).collect();
     lane.scheduler = Scheduler::new(9, 16, &lengths, &of_request);
-    while !lane.scheduler.is_done() {
-        let admission = lane.scheduler.admit();
-        lane.start(&admission).unwrap();
-        lane.scheduler.make_room();
-        lane.advance().unwrap();
-    }
+    lane.run().unwrap();
     assert!(lane.scheduler.preemptions > 0, "the cache was small enough to preempt");
     assert_eq!(lane.completions, expected);
 }
@@ -98,8 +134,17 @@ fn different_prompts_do_not_disturb_each_other() {
 /// The smoke alarm of RL training: with the same weights, sampler and trainer agree to the bit.
 #[test]
 fn the_trainer_scores_what_the_sampler_recorded() {
-    let (decoder, requests) = (decoder(), requests());
-    let completions = generate(&decoder, &requests, 2, EngineSettings::default(), 0.8);
+    check_scores(&decoder(), &requests());
+    if let Some(emulated) = emulated() {
+        check_scores(&emulated, &few());
+    }
+    if let Some(emulated) = on_emulator(&with_heads(64), DType::BF16) {
+        check_scores(&emulated, &few()[..3]);
+    }
+}
+
+fn check_scores(decoder: &Decoder, requests: &[Request]) {
+    let completions = generate(decoder, requests, 2, EngineSettings::default(), 0.8);
     let groups = requests.iter().zip(&completions).map(|(request, completion)| (&*request.ids, vec![completion.ids.as_slice()]));
     let scores = decoder.score(&Packed::of_responses(groups), 0.8).unwrap();
     let recorded: Vec<f32> = completions.iter().flat_map(|completion| completion.logprobs.clone()).collect();

@@ -18,7 +18,7 @@ pub struct Sequence {
     pub prompt: usize,
     /// Its blocks, the shared ones first.
     pub table: Vec<u32>,
-    /// Tokens generated so far.
+    /// Tokens generated so far, those that are on their way included.
     pub generated: usize,
 }
 
@@ -76,6 +76,42 @@ impl Scheduler {
         }
     }
 
+    /// Whether the next waiting sequence would be admitted now.
+    pub fn can_admit(&self) -> bool {
+        let Some((_, prompt, generated)) = self.waiting.front().copied() else { return false };
+        let room = self.running.is_empty() || self.needed(prompt, generated) <= self.pages.available();
+        self.running.len() < self.max_running && room
+    }
+
+    /// Whether every running sequence has a place for its newest token, or can have one without a preemption.
+    pub fn has_room(&self) -> bool {
+        self.running.iter().filter(|sequence| self.lacks_block(sequence)).count() <= self.pages.available()
+    }
+
+    /// All running sequences wait again, and half as many run from now on; resident prompts are forgotten.
+    pub fn retreat(&mut self) {
+        self.max_running = (self.running.len() / 2).max(1);
+        while self.forget_any() {}
+        while !self.running.is_empty() {
+            self.preempt();
+        }
+    }
+
+    /// Blocks that admitting a sequence takes.
+    fn needed(&self, prompt: usize, generated: usize) -> usize {
+        let PromptState { length, blocks, .. } = &self.prompts[prompt];
+        match generated {
+            // A block to write the first new token to, and the prompt's own where it is not resident.
+            0 if blocks.is_some() => 1,
+            0 => 1 + Pages::blocks_for(*length),
+            _ => Pages::blocks_for(length + generated),
+        }
+    }
+
+    fn lacks_block(&self, sequence: &Sequence) -> bool {
+        Pages::blocks_for(self.prompts[sequence.prompt].length + sequence.generated) > sequence.table.len()
+    }
+
     /// Whether nothing runs or waits.
     pub fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
@@ -111,9 +147,7 @@ impl Scheduler {
 
     fn admit_fresh(&mut self, request: usize, prompt: usize, admission: &mut Admission) -> bool {
         let length = self.prompts[prompt].length;
-        // A block to write the first new token to, and the prompt's own where it is not resident.
-        let needed = 1 + if self.prompts[prompt].blocks.is_some() { 0 } else { Pages::blocks_for(length) };
-        if self.pages.available() < needed {
+        if self.pages.available() < self.needed(prompt, 0) {
             return false;
         }
         if self.prompts[prompt].blocks.is_none() {
@@ -148,9 +182,7 @@ impl Scheduler {
     pub fn make_room(&mut self) {
         let mut index = 0;
         while index < self.running.len() {
-            let sequence = &self.running[index];
-            let tokens = self.prompts[sequence.prompt].length + sequence.generated;
-            if Pages::blocks_for(tokens) <= sequence.table.len() {
+            if !self.lacks_block(&self.running[index]) {
                 index += 1;
             } else if let Some(block) = self.pages.take() {
                 self.running[index].table.push(block);

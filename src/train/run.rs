@@ -14,11 +14,12 @@ use super::replay::Replay;
 use super::rollouts;
 use super::settings::RunSettings;
 use super::story;
-use super::update::{Sample, UpdateReport, Updater, advantages};
+use super::update::{Sample, UpdateReport, Updater, advantages, apply};
 use crate::checkpoint::state::{self, Progress};
 use crate::checkpoint::{Model, stream_file, write_file, write_folder};
 use crate::eval::{EvalSet, Evaluator};
 use crate::flow::{Finish, Prompt, Scored};
+use crate::kernels::is_out_of_memory;
 use crate::lanes::Lanes;
 use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{Console, EventFile, StepLine};
@@ -27,6 +28,9 @@ use crate::model::{Decoder, Weights, export};
 use crate::optim::AdamW;
 use crate::reward;
 use crate::rollout::Engine;
+
+/// Micro-batches are not made smaller than this when memory is used up.
+const LEAST_MICRO_BATCH: usize = 256;
 
 /// What a run is made of besides its settings.
 pub struct RunInputs<'a> {
@@ -133,13 +137,15 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
-        let lanes = Lanes::new(plan::lanes(&decoder.config, &settings))?;
+        let lanes = Lanes::new(plan::lanes(&decoder.config, &settings, &decoder.target()))?;
         let optimizer = AdamW::new(settings.optim.clone(), decoder)?;
         let reference = match given {
             _ if settings.loss.kl == 0.0 => None,
             Some(reference) => Some(reference),
             None => Some(decoder.deep_copy()?),
         };
+        let in_host_memory = |reference: Decoder| if settings.train.stream_reference { reference.in_host_memory() } else { Ok(reference) };
+        let reference = reference.map(in_host_memory).transpose()?;
         let gradients = (0..lanes.count()).map(|_| Weights::zeros(&decoder.config, decoder.kernels())).collect::<Result<_>>()?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         Ok(Self {
@@ -224,12 +230,6 @@ impl<'a> Run<'a> {
 
     fn update(&mut self, scored: &[Scored]) -> Result<UpdateReport> {
         let _span = tracing::info_span!("update").entered();
-        let updater = Updater {
-            settings: &self.settings,
-            lanes: &self.lanes,
-            policy: &self.inputs.model.decoder,
-            reference: self.reference.as_ref(),
-        };
         let advantages = advantages(&self.settings, scored);
         let mut samples: Vec<Sample> =
             scored.iter().zip(advantages).map(|(scored, advantage)| Sample { scored, advantage, old: None }).collect();
@@ -237,18 +237,42 @@ impl<'a> Run<'a> {
         if self.inputs.replay.is_some() {
             samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.logprobs.clone()));
         } else if updates > 1 {
-            let old = updater.logprobs(&samples)?;
+            let old = self.within_memory(|run| run.updater().logprobs(&samples))?;
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
         }
         let mut reports = Vec::new();
         for mini_batch in samples.chunks(samples.len() / updates) {
-            let report = updater.gradient(mini_batch, &self.gradients)?;
+            let report = self.within_memory(|run| run.updater().gradient(mini_batch, &run.gradients))?;
             if let Some(path) = self.inputs.dump_gradients.take() {
-                stream_file(&path, |out| export::to_writer(out, &self.gradients[0], &updater.policy.config, WeightDtype::F32))?;
+                stream_file(&path, |out| export::to_writer(out, &self.gradients[0], &self.inputs.model.decoder.config, WeightDtype::F32))?;
             }
-            reports.push(updater.apply(report, &self.gradients, &mut self.optimizer)?);
+            reports.push(apply(&self.settings, &self.inputs.model.decoder, report, &self.gradients, &mut self.optimizer)?);
         }
         Ok(UpdateReport::mean(&reports))
+    }
+
+    fn updater(&self) -> Updater<'_> {
+        Updater { settings: &self.settings, lanes: &self.lanes, policy: &self.inputs.model.decoder, reference: self.reference.as_ref() }
+    }
+
+    /// Does the work again with micro-batches of half the size where a device's memory is used up: the gradient does not depend on it. Later
+    /// steps begin with that size.
+    fn within_memory<T>(&mut self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
+        loop {
+            let tokens = self.settings.train.micro_batch_tokens;
+            match work(self) {
+                Err(error) if is_out_of_memory(&error) && tokens > LEAST_MICRO_BATCH => {
+                    let kernels = self.inputs.model.decoder.kernels();
+                    self.gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
+                    self.settings.train.micro_batch_tokens = tokens / 2;
+                    self.console.note(&format!(
+                        "the device's memory is used up: from this step on, micro-batches have {} tokens instead of {tokens}",
+                        tokens / 2
+                    ));
+                }
+                done => return done,
+            }
+        }
     }
 
     fn record(&mut self, scored: &[Scored], report: &UpdateReport, measures: &StepMeasures) -> Result<()> {
@@ -301,7 +325,7 @@ impl<'a> Run<'a> {
         self.history.evaluations.push(evaluation);
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
             write_folder(&self.folder.best(), |path| {
-                self.inputs.model.write(path, self.settings.checkpoint.format())?;
+                self.inputs.model.write(path, self.settings.checkpoint.format(&self.inputs.model.decoder.target()))?;
                 write_file(&path.join("step"), self.step.to_string().as_bytes())
             })?;
         }
@@ -311,10 +335,10 @@ impl<'a> Run<'a> {
     fn save(&mut self) -> Result<()> {
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
         let decoder = &self.inputs.model.decoder;
-        let exported = self.settings.checkpoint.rounds().then_some(&decoder.weights);
+        let exported = self.settings.checkpoint.rounds(&decoder.target()).then_some(&decoder.weights);
         let masters = self.optimizer.masters.as_ref().or(exported);
         write_folder(&self.folder.checkpoint(self.step), |path| {
-            self.inputs.model.write(path, self.settings.checkpoint.format())?;
+            self.inputs.model.write(path, self.settings.checkpoint.format(&decoder.target()))?;
             std::fs::create_dir(path.join("state"))?;
             state::save(&path.join("state"), &progress, &self.optimizer, masters, &decoder.config)
         })?;

@@ -4,6 +4,7 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::eval::EvalSettings;
+use crate::kernels::{ComputeSettings, Target};
 use crate::model::decoder::Recompute;
 use crate::model::export::{Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
@@ -29,6 +30,9 @@ pub struct RunSettings {
     pub algo: String,
     /// Seed of every draw in training.
     pub seed: u64,
+    /// Where and how it is computed.
+    #[serde(default)]
+    pub compute: ComputeSettings,
     /// How the example is asked.
     pub prompt: PromptSettings,
     /// What is sampled at each step.
@@ -104,6 +108,9 @@ pub struct TrainSettings {
     pub micro_batch_tokens: usize,
     /// Which activations are computed again in the backward pass.
     pub recompute: Recompute,
+    /// Whether the reference's weights stay in the host's memory and pass through the GPU's block by block at each step: saves the GPU their size.
+    #[serde(default)]
+    pub stream_reference: bool,
     /// Micro-batches and sequences computed side by side; 0 decides by the model's size. Fixes the order of sums, so it is part of a run.
     pub lanes: usize,
 }
@@ -136,14 +143,12 @@ pub enum ExportDtype {
     F16,
 }
 
-/// What the policy computes with on the CPU, and what the optimizer's masters are.
-const COMPUTED: WeightDtype = WeightDtype::F32;
-
 impl CheckpointSettings {
     /// How exported weights are written.
-    pub fn format(&self) -> Format {
+    pub fn format(&self, target: &Target) -> Format {
         let dtype = match self.dtype {
-            ExportDtype::Auto => COMPUTED,
+            ExportDtype::Auto if target.element_bytes == size_of::<f32>() => WeightDtype::F32,
+            ExportDtype::Auto => WeightDtype::Bf16,
             ExportDtype::F32 => WeightDtype::F32,
             ExportDtype::Bf16 => WeightDtype::Bf16,
             ExportDtype::F16 => WeightDtype::F16,
@@ -151,9 +156,9 @@ impl CheckpointSettings {
         Format { dtype, max_shard_bytes: self.max_shard_bytes }
     }
 
-    /// Whether an export is not the weights to the bit.
-    pub fn rounds(&self) -> bool {
-        self.format().dtype != WeightDtype::F32
+    /// Whether an export is not the f32 weights, which are the optimizer's masters, to the bit.
+    pub fn rounds(&self, target: &Target) -> bool {
+        self.format(target).dtype != WeightDtype::F32
     }
 }
 
@@ -166,6 +171,7 @@ impl RunSettings {
             example: "pi1".into(),
             algo: "grpo".into(),
             seed: 0,
+            compute: ComputeSettings::default(),
             prompt: PromptSettings::with_instruction(crate::data::example::PUBLISHED_INSTRUCTION),
             rollout: RolloutSettings {
                 groups: 128,
@@ -181,7 +187,14 @@ impl RunSettings {
             reward: RewardSettings::default(),
             loss: LossSettings::default(),
             optim: OptimSettings::default(),
-            train: TrainSettings { steps: 2000, updates_per_rollout: 1, micro_batch_tokens: 16384, recompute: Recompute::Auto, lanes: 0 },
+            train: TrainSettings {
+                steps: 2000,
+                updates_per_rollout: 1,
+                micro_batch_tokens: 16384,
+                recompute: Recompute::Auto,
+                stream_reference: false,
+                lanes: 0,
+            },
             eval: EvalSettings::default(),
             checkpoint: CheckpointSettings { every: 20, keep_last: 2, dtype: ExportDtype::Auto, max_shard_bytes: MAX_SHARD_BYTES },
         }

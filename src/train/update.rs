@@ -6,17 +6,17 @@ use anyhow::Result;
 
 use super::settings::{RunSettings, TrainSettings};
 use crate::flow::Scored;
-use crate::kernels::RowScores;
+use crate::kernels::{RowScores, Target};
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
-use crate::model::head::TokenGradients;
+use crate::model::head::{Scores, TokenGradients};
 use crate::model::{Decoder, ModelConfig, Packed, Weights};
 use crate::objective::loss::token_loss;
 use crate::objective::{Terms, Tokens, group_advantages};
 use crate::optim::AdamW;
 
-/// Most memory for kept activations before `recompute = "auto"` gives up keeping them: 4 GiB, a share that a laptop has.
-const KEPT_BYTES: usize = 4 << 30;
+/// Most memory for kept activations on the CPU before `recompute = "auto"` gives up keeping them: 4 GiB, a share that a laptop has.
+const KEPT_BYTES: u64 = 4 << 30;
 
 /// What an update reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,11 +65,12 @@ pub fn advantages(settings: &RunSettings, scored: &[Scored]) -> Vec<f32> {
     scored.chunks(settings.rollout.group_size).flat_map(group).collect()
 }
 
-/// Which activations are computed again: `auto` keeps them as long as those of all micro-batches in progress stay below `KEPT_BYTES`.
-pub fn recompute(config: &ModelConfig, settings: &TrainSettings, lanes: usize) -> Recompute {
-    let kept = config.activation_bytes() * settings.micro_batch_tokens * lanes;
+/// Which activations are computed again: `auto` keeps them as long as those of all micro-batches in progress take 4 GiB at most on the CPU, and
+/// half of what is free on a GPU.
+pub fn recompute(config: &ModelConfig, target: &Target, settings: &TrainSettings, lanes: usize) -> Recompute {
+    let kept = (config.activation_bytes(target) * settings.micro_batch_tokens * lanes) as u64;
     match settings.recompute {
-        Recompute::Auto if kept > KEPT_BYTES => Recompute::All,
+        Recompute::Auto if kept > target.free.map_or(KEPT_BYTES, |free| free / 2) => Recompute::All,
         Recompute::Auto => Recompute::None,
         chosen => chosen,
     }
@@ -109,6 +110,34 @@ fn cut(prompts: &[PromptRows], budget: usize, lanes: usize) -> Vec<Vec<usize>> {
     batches
 }
 
+/// The step that follows a gradient: clip and AdamW. The gradients are zero again afterwards. Completes the gradient's report.
+pub fn apply(
+    settings: &RunSettings,
+    policy: &Decoder,
+    mut report: UpdateReport,
+    gradients: &[Weights],
+    optimizer: &mut AdamW,
+) -> Result<UpdateReport> {
+    let total = settings.train.steps * settings.train.updates_per_rollout as u64;
+    report.lr = settings.optim.learning_rate(optimizer.count + 1, total);
+    report.grad_norm = optimizer.step(policy, &gradients[0], report.lr)?;
+    gradients.iter().try_for_each(|gradients| gradients.clear(policy.kernels()))?;
+    Ok(report)
+}
+
+/// A mini-batch in its parts.
+struct MiniBatch<'a> {
+    samples: &'a [Sample<'a>],
+    /// Each sequence's weight in the loss.
+    weights: Vec<f32>,
+    /// Numbers of the samples in each micro-batch.
+    micro_batches: Vec<Vec<usize>>,
+    /// The reference's log-probabilities of each micro-batch, where it is streamed: it scores all at once. A resident one scores each beside the
+    /// policy.
+    streamed: Option<Vec<Scores>>,
+    recompute: Recompute,
+}
+
 impl Updater<'_> {
     /// The log-probabilities of every response under the policy as it is now.
     pub fn logprobs(&self, samples: &[Sample]) -> Result<Vec<Vec<f32>>> {
@@ -135,13 +164,12 @@ impl Updater<'_> {
     /// the first), and its terms.
     pub fn gradient(&self, samples: &[Sample], gradients: &[Weights]) -> Result<UpdateReport> {
         let lengths: Vec<usize> = samples.iter().map(|sample| sample.scored.rollout.completion.ids.len()).collect();
-        let weights = self.settings.loss.aggregation.sequence_weights(&lengths);
-        let micro_batches = self.micro_batches(samples);
         let lanes = self.lanes.count();
+        let batch = self.mini_batch(samples, &lengths)?;
         let parts = self.lanes.run(|lane| {
             let mut part = Part::default();
-            for micro in micro_batches.iter().skip(lane).step_by(lanes) {
-                self.micro_batch(samples, micro, &weights, &gradients[lane], &mut part)?;
+            for number in (lane..batch.micro_batches.len()).step_by(lanes) {
+                self.micro_batch(&batch, number, &gradients[lane], &mut part)?;
             }
             Ok(part)
         })?;
@@ -157,20 +185,30 @@ impl Updater<'_> {
         Ok(report)
     }
 
-    /// The step that follows a gradient: clip and AdamW. The gradients are zero again afterwards. Completes the gradient's report.
-    pub fn apply(&self, mut report: UpdateReport, gradients: &[Weights], optimizer: &mut AdamW) -> Result<UpdateReport> {
-        let total = self.settings.train.steps * self.settings.train.updates_per_rollout as u64;
-        report.lr = self.settings.optim.learning_rate(optimizer.count + 1, total);
-        report.grad_norm = optimizer.step(self.policy, &gradients[0], report.lr)?;
-        gradients.iter().try_for_each(|gradients| gradients.clear(self.policy.kernels()))?;
-        Ok(report)
+    fn mini_batch<'b>(&self, samples: &'b [Sample<'b>], lengths: &[usize]) -> Result<MiniBatch<'b>> {
+        let micro_batches = self.micro_batches(samples);
+        let streamed = match self.reference.filter(|_| self.settings.train.stream_reference) {
+            Some(reference) => {
+                let packed: Vec<Packed> = micro_batches.iter().map(|micro| self.pack(samples, micro)).collect();
+                Some(reference.score_all(&packed, self.temperature())?)
+            }
+            None => None,
+        };
+        let weights = self.settings.loss.aggregation.sequence_weights(lengths);
+        let recompute = recompute(&self.policy.config, &self.policy.target(), &self.settings.train, self.lanes.count());
+        Ok(MiniBatch { samples, weights, micro_batches, streamed, recompute })
     }
 
-    fn micro_batch(&self, samples: &[Sample], micro: &[usize], weights: &[f32], gradients: &Weights, part: &mut Part) -> Result<()> {
-        let packed = self.pack(samples, micro);
-        let tokens = Flat::of(samples, micro, weights);
-        let reference = self.reference.map(|reference| reference.score(&packed, self.temperature())).transpose()?;
-        let (hidden, trace) = self.policy.forward(&packed, recompute(&self.policy.config, &self.settings.train, self.lanes.count()))?;
+    fn micro_batch(&self, batch: &MiniBatch, number: usize, gradients: &Weights, part: &mut Part) -> Result<()> {
+        let micro = &batch.micro_batches[number];
+        let packed = self.pack(batch.samples, micro);
+        let tokens = Flat::of(batch.samples, micro, &batch.weights);
+        let resident = match (&batch.streamed, self.reference) {
+            (None, Some(reference)) => Some(reference.score(&packed, self.temperature())?),
+            _ => None,
+        };
+        let reference = resident.as_ref().or(batch.streamed.as_ref().map(|scores| &scores[number]));
+        let (hidden, trace) = self.policy.forward(&packed, batch.recompute)?;
         let objective = |first: usize, scores: &RowScores| {
             let range = first..first + scores.logprobs.len();
             let loss = token_loss(
@@ -179,7 +217,7 @@ impl Updater<'_> {
                     logprobs: &scores.logprobs,
                     entropies: &scores.entropies,
                     old: tokens.old.as_ref().map(|old| &old[range.clone()]),
-                    reference: reference.as_ref().map(|reference| &reference.logprobs[range.clone()]),
+                    reference: reference.map(|reference| &reference.logprobs[range.clone()]),
                     advantages: &tokens.advantages[range.clone()],
                     weights: &tokens.weights[range.clone()],
                 },

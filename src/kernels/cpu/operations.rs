@@ -7,7 +7,7 @@ use super::{
     adamw, attention_cached, attention_packed, embedding, for_rows, head, product, read, rms_norm, rotary, sample, swiglu, update,
 };
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{Choice, Kernels, Parameter, RowScores, Step};
+use crate::kernels::{Choice, Chosen, Kernels, Parameter, RowScores, Step};
 
 /// The plain versions, f32.
 #[derive(Clone, Copy, Debug)]
@@ -140,7 +140,7 @@ impl Kernels for Cpu {
         Ok(logits)
     }
 
-    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<(Vec<u32>, Vec<f32>)> {
+    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
         let is_greedy = choice.temperature == 0.0;
         if !is_greedy {
             head::scale(&logits, choice.temperature)?;
@@ -157,7 +157,7 @@ impl Kernels for Cpu {
             logits.par_chunks_exact(width).enumerate().map(choose).collect()
         })?;
         let scores = head::forward(&logits, &chosen)?;
-        Ok((chosen, scores.logprobs))
+        Ok(Chosen::here(chosen, scores.logprobs))
     }
 
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {

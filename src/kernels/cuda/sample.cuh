@@ -4,7 +4,7 @@
 // bisection over its bits, which order non-negative floats. Weights are relative to the likeliest token's and are computed anew in each pass over
 // the row; their sums are in f64, so that no token's share is lost.
 #pragma once
-#include "block.cuh"
+#include "head.cuh"
 
 // What a row's passes need: the logits of the tokens that may be drawn, `limit` of them.
 struct SampledRow {
@@ -161,37 +161,33 @@ extern "C" __global__ void __launch_bounds__(1024)
     bool greedy = !(inverse_temperature > 0);
     SampledRow row = {logits, min(limit, width), -INFINITY, greedy ? 1 : inverse_temperature, aligned(logits)};
 
-    float rest = -INFINITY;
+    // The log-probability is summed as head_forward sums it, by as many threads: the trainer's is the same to the bit.
+    RowSums sums;
     int likeliest = 0x7fffffff;
     for (int i = threadIdx.x * 4; i < width; i += blockDim.x * 4) {
         float z[4];
         load(z, logits + i, width - i, row.vectors);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
-            if (i + j < row.limit) {
-                if (z[j] > row.max) row.max = z[j], likeliest = i + j;
-            } else if (i + j < width) {
-                rest = fmaxf(rest, z[j]);
-            }
+            if (i + j >= width) z[j] = -INFINITY;
+            if (i + j < row.limit && z[j] > row.max) row.max = z[j], likeliest = i + j;
         }
+        sums.add(z, row.inverse_temperature);
     }
-    float own = row.max;
+    float own = row.max, largest = block_max(sums.max);
     row.max = block_max(row.max);
-    // The log-sum-exp is relative to the largest of all; the weights to the largest of those that may be drawn.
-    float largest = fmaxf(row.max, block_max(rest));
+    sums.raise(largest, row.inverse_temperature);
+    float log_total = logf(block_sum(sums.total));
 
-    double total = 0;
     auto all = [](int, float weight) { return double(weight); };
-    auto sum_all = [&] { return block_sum(amounts(row, threadIdx.x * 4, blockDim.x * 4, row.limit, all)); };
     int token;
     if (greedy) {
         token = block_reduce(own == row.max ? likeliest : 0x7fffffff, Least());
         if (token >= row.limit) token = 0;
-        total = sum_all();
     } else {
         float uniform = uniforms[blockIdx.x];
         if (top_k <= 0 && top_p >= 1 && min_p <= 0) {
-            token = find_token(row, all, [&](double sum) { return (total = sum) * uniform; });
+            token = find_token(row, all, [=](double sum) { return sum * uniform; });
         } else {
             Kept kept;
             auto filtered = [&](int token, float weight) { return kept(token, weight) ? double(weight) : 0.0; };
@@ -202,19 +198,11 @@ extern "C" __global__ void __launch_bounds__(1024)
                 keep_likeliest<false>(row, kept, top_p * left);
             }
             token = find_token(row, filtered, [=](double sum) { return sum * uniform; });
-            total = sum_all();
         }
     }
-    // Tokens that may not be drawn count in the normalisation.
-    SampledRow whole = row;
-    whole.max = largest;
-    int from = row.limit / 4 * 4;
-    auto outside = [&](int token, float weight) { return token < row.limit ? 0.0 : double(weight); };
-    double beyond = amounts(whole, from + threadIdx.x * 4, blockDim.x * 4, width, outside);
-    total = total * exp(double((row.max - largest) * row.inverse_temperature)) + block_sum(beyond);
     if (threadIdx.x == 0) {
         tokens[blockIdx.x] = token;
-        logprobs[blockIdx.x] = (logits[token] - largest) * row.inverse_temperature - float(log(total));
+        logprobs[blockIdx.x] = (logits[token] - largest) * row.inverse_temperature - log_total;
     }
 }
 EXPORT(sample_tokens)

@@ -10,6 +10,7 @@ use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bai
 use libloading::{Library, Symbol};
 
 use super::launch::{Argument, Factor, Grid, Launch, Product};
+use crate::kernels::{Cpu, Kernels};
 
 type Emulate = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, usize, *const *mut c_void) -> c_int;
 
@@ -96,9 +97,10 @@ impl Launch for Emulator {
         product.sizes()?;
         let factor = |factor: &Factor| {
             let wide = factor.tensor.to_dtype(DType::F32)?;
-            if factor.transposed { wide.t() } else { Ok(wide) }
+            if factor.transposed { wide.t()?.contiguous() } else { Ok(wide) }
         };
-        let result = factor(&product.a)?.matmul(&factor(&product.b)?)?;
+        // The plain product's rows do not depend on their number, as those of a GPU's batch-invariant ones do not.
+        let result = Cpu.product(&factor(&product.a)?, &factor(&product.b)?, None)?;
         let result = if product.accumulate { (result + product.c.to_dtype(DType::F32)?)? } else { result };
         product.c.slice_set(&result.to_dtype(product.c.dtype())?, 0, 0)
     }

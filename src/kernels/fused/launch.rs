@@ -4,6 +4,11 @@ use std::fmt::Debug;
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
+use crate::kernels::DeviceMemory;
+
+/// Numbers on their way from the device; there when it returns.
+pub type Pending = Box<dyn FnOnce() -> Result<Vec<u32>> + Send>;
+
 /// A machine that kernels are launched on.
 pub trait Launch: Debug + Send + Sync {
     /// Where its tensors lie.
@@ -17,6 +22,27 @@ pub trait Launch: Debug + Send + Sync {
 
     /// Memory with anything in it.
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor>;
+
+    /// Numbers from the host; what is started later finds them.
+    fn put(&self, numbers: &[u32]) -> Result<Tensor> {
+        Tensor::new(numbers, self.device())
+    }
+
+    /// The same for floats.
+    fn put_floats(&self, values: &[f32]) -> Result<Tensor> {
+        Tensor::new(values, self.device())
+    }
+
+    /// Starts bringing numbers, 4 bytes each whatever they mean, to the host.
+    fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
+        let numbers = numbers.clone();
+        Ok(Box::new(move || numbers.to_vec1()))
+    }
+
+    /// The device's own memory, where it has some.
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
+    }
 }
 
 /// How many blocks of how many threads.
@@ -74,6 +100,8 @@ pub struct Product<'a> {
     pub c: &'a Tensor,
     /// Whether `c` is added to.
     pub accumulate: bool,
+    /// Whether it is one of those that log-probabilities come from: sampler and trainer compute it with different numbers of rows.
+    pub forward: bool,
 }
 
 impl<'a> From<&'a Tensor> for Factor<'a> {

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
-use launch::{Argument, Factor, Grid, Launch, Product};
+pub use launch::Launch;
+use launch::{Argument, Factor, Grid, Product};
 
 /// This program's kernels on one machine in one dtype.
 #[derive(Clone, Debug)]
@@ -68,12 +69,18 @@ impl Fused {
         self.machine.empty(shape.into(), DType::F32)
     }
 
+    /// A product of the forward pass.
     fn multiply<'a>(&self, a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, c: &Tensor, accumulate: bool) -> Result<()> {
-        self.machine.product(&Product { a: a.into(), b: b.into(), c, accumulate })
+        self.machine.product(&Product { a: a.into(), b: b.into(), c, accumulate, forward: true })
+    }
+
+    /// A product of the backward pass.
+    fn multiply_back<'a>(&self, a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, c: &Tensor, accumulate: bool) -> Result<()> {
+        self.machine.product(&Product { a: a.into(), b: b.into(), c, accumulate, forward: false })
     }
 
     fn numbers(&self, values: &[u32]) -> Result<Tensor> {
-        Tensor::new(values, self.machine.device())
+        self.machine.put(values)
     }
 
     /// Threads of a block that computes a row of `width` values.

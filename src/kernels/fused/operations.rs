@@ -7,7 +7,7 @@ use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At};
 use super::launch::{Factor, Grid};
 use super::{Fused, MAX_THREADS};
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{BLOCK, Choice, Kernels, Parameter, RowScores, Step};
+use crate::kernels::{BLOCK, Choice, Chosen, DeviceMemory, Kernels, Parameter, RowScores, Step};
 
 /// Threads of a block of attention.
 const ATTENTION_THREADS: usize = 128;
@@ -67,6 +67,10 @@ impl Kernels for Fused {
         self.dtype
     }
 
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.machine.memory()
+    }
+
     fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>> {
         Ok(Indices { host: rows, device: Some(self.numbers(rows)?) })
     }
@@ -84,9 +88,9 @@ impl Kernels for Fused {
 
     fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
         let (_, width) = table.dims2()?;
-        let out = self.empty((rows.host.len(), width))?;
+        let out = self.empty((rows.len(), width))?;
         let arguments = [At(&out), At(table), At(&self.index_tensor(rows)?), Int(width)];
-        self.launch("gather_rows", Grid::of(rows.host.len(), self.threads(width)), &arguments)?;
+        self.launch("gather_rows", Grid::of(rows.len(), self.threads(width)), &arguments)?;
         Ok(out)
     }
 
@@ -117,7 +121,7 @@ impl Kernels for Fused {
     fn product_transposed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let ((m, _), (n, _)) = (x.dims2()?, weight.dims2()?);
         let out = self.empty((m, n))?;
-        self.multiply(x, Factor::transpose(weight), &out, false)?;
+        self.multiply_back(x, Factor::transpose(weight), &out, false)?;
         Ok(out)
     }
 
@@ -126,7 +130,7 @@ impl Kernels for Fused {
     }
 
     fn add_transposed_product(&self, gradient: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
-        self.multiply(Factor::transpose(a), b, gradient, true)
+        self.multiply_back(Factor::transpose(a), b, gradient, true)
     }
 
     fn add_column_sums(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
@@ -314,7 +318,7 @@ impl Kernels for Fused {
         for row in 0..rows {
             flat.extend([scores.logprobs[row], scores.entropies[row], scores.log_sum_exp[row]]);
         }
-        let put = |values: &[f32]| Tensor::new(values, self.device());
+        let put = |values: &[f32]| self.machine.put_floats(values);
         let lists = [put(&flat)?, put(d_logprob)?, put(d_entropy)?];
         let gradient = if self.dtype == DType::F32 { logits.clone() } else { self.empty((rows, width))? };
         let tensors = [At(&gradient), At(&logits), At(&self.numbers(targets)?), At(&lists[0]), At(&lists[1]), At(&lists[2])];
@@ -322,16 +326,24 @@ impl Kernels for Fused {
         Ok(gradient)
     }
 
-    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<(Vec<u32>, Vec<f32>)> {
+    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
         let (rows, width) = logits.dims2()?;
-        let (tokens, logprobs) = (self.machine.empty(rows.into(), DType::U32)?, self.empty_f32(rows)?);
+        // Tokens, and the bits of their log-probabilities.
+        let chosen = self.machine.empty((2 * rows).into(), DType::U32)?;
+        let (tokens, logprobs) = (chosen.narrow(0, 0, rows)?, chosen.narrow(0, rows, rows)?);
         let uniforms = if choice.temperature == 0.0 { &vec![0.0; rows] } else { choice.uniforms };
         let inverse = if choice.temperature == 0.0 { 0.0 } else { 1.0 / choice.temperature };
-        let tensors = [At(&tokens), At(&logprobs), At(&logits), At(&Tensor::new(uniforms, self.device())?)];
+        let tensors = [At(&tokens), At(&logprobs), At(&logits), At(&self.machine.put_floats(uniforms)?)];
         let filter = [Int(choice.filter.top_k), Float(choice.filter.top_p), Float(choice.filter.min_p)];
         let arguments = [&tensors[..], &[Int(width), Int(limit), Float(inverse)], &filter].concat();
         self.launch_exactly("sample_tokens", Grid::of(rows, HEAD_THREADS), &arguments)?;
-        Ok((tokens.to_vec1()?, logprobs.to_vec1()?))
+        let numbers = self.machine.fetch(&chosen)?;
+        let read = move || {
+            let mut tokens = numbers()?;
+            let logprobs = tokens.split_off(rows).into_iter().map(f32::from_bits).collect();
+            Ok((tokens, logprobs))
+        };
+        Ok(Chosen::later(tokens, read))
     }
 
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {

@@ -1,6 +1,7 @@
 //! Disk: what a run leaves in its folder.
 
 use super::Work;
+use crate::kernels::Target;
 use crate::model::{ModelConfig, Weights};
 use crate::train::settings::{ExportDtype, RunSettings};
 
@@ -27,11 +28,11 @@ pub struct Disk {
 
 impl Disk {
     /// Adds it up.
-    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work) -> Self {
+    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Self {
         let checkpoint = &settings.checkpoint;
         let set = Weights::bytes(config);
-        let weights = (config.parameters() * checkpoint.format().dtype.size()) as u64;
-        let state = 2 * set + if checkpoint.rounds() { set } else { 0 };
+        let weights = (config.parameters() * checkpoint.format(target).dtype.size()) as u64;
+        let state = 2 * set + if checkpoint.rounds(target) { set } else { 0 };
         let steps = settings.train.steps.saturating_sub(work.done);
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
         let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new) as f64;

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
+use candle_core::{DType, Tensor};
 
-use crate::kernels::cpu::{product, tensor};
+use crate::kernels::Kernels;
 use crate::lanes::Lanes;
 use crate::model::ModelConfig;
 
@@ -51,20 +52,40 @@ fn left_in(folder: &Path) -> Option<u64> {
 }
 
 /// Operations per second, on all lanes at once, of a product of `rows` rows with a matrix of the model's width, measured for about `seconds`.
-pub fn measured_rate(config: &ModelConfig, lanes: &Lanes, rows: usize, seconds: f64) -> Result<f64> {
+pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, lanes: &Lanes, rows: usize, seconds: f64) -> Result<f64> {
     // Wider than the caches, as a model's matrices are, and never more than 64 MiB.
     let (k, n) = (config.hidden, (2 * config.feed_forward).min((16 << 20) / config.hidden).max(1));
     let rates = lanes.run(|_| {
-        let (x, weight) = (tensor(vec![0.5; rows * k], (rows, k))?, tensor(vec![0.25; k * n], (k, n))?);
-        product::product(&x, &weight, None)?;
+        let full = |value: f32, shape| Tensor::full(value, shape, kernels.device())?.to_dtype(kernels.dtype());
+        let (x, weight) = (full(0.5, (rows, k))?, full(0.25, (k, n))?);
+        // A GPU is waited for seldom.
+        let at_once = if kernels.device().is_cpu() { 1 } else { 16 };
+        let products = |count: usize| {
+            (0..count).try_for_each(|_| kernels.product(&x, &weight, None).map(|_| ()))?;
+            kernels.device().synchronize()
+        };
+        products(1)?;
         let (began, mut count) = (Instant::now(), 0);
         while count == 0 || began.elapsed().as_secs_f64() < seconds {
-            product::product(&x, &weight, None)?;
-            count += 1;
+            products(at_once)?;
+            count += at_once;
         }
         Ok(2.0 * (count * rows * k * n) as f64 / began.elapsed().as_secs_f64())
     })?;
     Ok(rates.into_iter().sum())
+}
+
+/// Bytes per second that a sum over f32 numbers reads, beyond all caches, measured for about `seconds`.
+pub fn measured_reading(kernels: &dyn Kernels, seconds: f64) -> Result<f64> {
+    let numbers = if kernels.device().is_cpu() { 16 << 20 } else { 256 << 20 };
+    let tensor = Tensor::ones(numbers, DType::F32, kernels.device())?;
+    kernels.sum_of_squares(&tensor)?;
+    let (began, mut count) = (Instant::now(), 0);
+    while count == 0 || began.elapsed().as_secs_f64() < seconds {
+        kernels.sum_of_squares(&tensor)?;
+        count += 1;
+    }
+    Ok((count * numbers * size_of::<f32>()) as f64 / began.elapsed().as_secs_f64())
 }
 
 #[cfg(test)]

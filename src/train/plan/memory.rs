@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::{Work, lanes};
+use crate::kernels::Target;
 use crate::model::decoder::{Recompute, kept_bytes};
 use crate::model::rotary::Rotary;
 use crate::model::{ModelConfig, Weights, block, export, head};
@@ -10,6 +11,8 @@ use crate::rollout::engine::{EngineSettings, Load};
 use crate::train::settings::RunSettings;
 use crate::train::update::{micro_batch_count, recompute};
 
+/// What CUDA, its libraries and the kernels take of a GPU's memory, about.
+const CUDA_BYTES: u64 = 1_000_000_000;
 /// The program itself, its libraries, threads and what their heaps keep: what a run of the embedded model takes besides its tensors (measured).
 const PROGRAM_BYTES: u64 = 80_000_000;
 /// A token of a tokenizer while it is read: 100 MB for the 151,665 of Qwen's (measured).
@@ -50,36 +53,52 @@ impl Phase {
 
 impl Memory {
     /// Adds it up.
-    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work) -> Result<Self> {
-        let (lanes, set) = (lanes(config, settings), Weights::bytes(config));
-        let rotary = Rotary::bytes(config);
-        let mut held = vec![("weights, in f32: they are the optimizer's masters".to_owned(), set + rotary)];
+    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Result<Self> {
+        let (lanes, set) = (lanes(config, settings, target), Weights::bytes(config));
+        let (rotary, computed) = (Rotary::bytes(config), (config.parameters() * target.element_bytes) as u64);
+        let mut held = if computed == set {
+            vec![("weights, in f32: they are the optimizer's masters".to_owned(), set + rotary)]
+        } else {
+            vec![("weights, in bf16".to_owned(), computed + rotary), ("masters, in f32".to_owned(), set)]
+        };
         if settings.loss.kl != 0.0 {
-            held.push((format!("reference (loss.kl is {})", settings.loss.kl), set));
+            // A streamed one leaves its ends, and a block on its way, on the device.
+            let streamed = target.is_gpu && settings.train.stream_reference;
+            let ends = config.vocabulary * config.hidden * if config.tied { 1 } else { 2 };
+            let bytes = if streamed { (ends * target.element_bytes) as u64 } else { computed };
+            held.push((format!("reference (loss.kl is {}{})", settings.loss.kl, if streamed { ", streamed" } else { "" }), bytes));
         }
         held.push(("optimizer: two moments".to_owned(), 2 * set));
         held.push((
             if lanes == 1 { "gradients".to_owned() } else { format!("gradients: a set for each of {lanes} lanes") },
             lanes as u64 * set,
         ));
-        held.push(("program and tokenizer".to_owned(), PROGRAM_BYTES + (work.vocabulary * VOCABULARY_BYTES) as u64));
+        held.push(if target.is_gpu {
+            ("CUDA, its libraries and the kernels".to_owned(), CUDA_BYTES)
+        } else {
+            ("program and tokenizer".to_owned(), PROGRAM_BYTES + (work.vocabulary * VOCABULARY_BYTES) as u64)
+        });
+        // A GPU's phases take what is left of it.
+        let left = |free: u64| free.saturating_sub(held.iter().map(|(_, bytes)| bytes).sum());
+        let target = &Target { free: target.free.map(left), ..*target };
 
         let responses = settings.rollout.groups * settings.rollout.group_size;
-        let samples = Phase { name: "", parts: vec![("responses", (responses * settings.rollout.max_new * RESPONSE_TOKEN_BYTES) as u64)] };
+        let recorded = if target.is_gpu { 0 } else { responses * settings.rollout.max_new * RESPONSE_TOKEN_BYTES };
+        let samples = Phase { name: "", parts: vec![("responses", recorded as u64)] };
         let mut phases = Vec::new();
         if settings.rollout.replay.is_empty() {
-            let rollout = engine("rollouts", config, &settings.rollout.engine, lanes, &rollout_load(settings, work));
+            let rollout = engine("rollouts", config, target, &settings.rollout.engine, lanes, &rollout_load(settings, work));
             phases.push(rollout.context("rollouts do not fit")?.with(&samples));
         }
-        let (update, micro_batch_rows, recompute) = update(config, settings, work, lanes);
+        let (update, micro_batch_rows, recompute) = update(config, target, settings, work, lanes);
         phases.push(update.with(&samples));
-        let passes = work.evaluations.iter().map(|load| engine("evaluation", config, &settings.rollout.engine, lanes, load));
+        let passes = work.evaluations.iter().map(|load| engine("evaluation", config, target, &settings.rollout.engine, lanes, load));
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
         phases.extend(passes.into_iter().max_by_key(Phase::bytes));
-        phases.push(Phase {
-            name: "checkpoint",
-            parts: vec![("pieces of tensors", export::buffer_bytes(settings.checkpoint.format().dtype))],
-        });
+        if !target.is_gpu {
+            let pieces = export::buffer_bytes(settings.checkpoint.format(target).dtype);
+            phases.push(Phase { name: "checkpoint", parts: vec![("pieces of tensors", pieces)] });
+        }
         Ok(Self { held, phases, recompute, micro_batch_rows })
     }
 
@@ -115,14 +134,21 @@ pub fn rollout_load(settings: &RunSettings, work: &Work) -> Load {
     Load { prompts, requests: settings.rollout.groups * settings.rollout.group_size, max_new: settings.rollout.max_new }
 }
 
-fn engine(name: &'static str, config: &ModelConfig, settings: &EngineSettings, lanes: usize, load: &Load) -> Result<Phase> {
-    let bytes = settings.bytes(config, lanes, load)?;
+fn engine(
+    name: &'static str,
+    config: &ModelConfig,
+    target: &Target,
+    settings: &EngineSettings,
+    lanes: usize,
+    load: &Load,
+) -> Result<Phase> {
+    let bytes = settings.bytes(config, target, lanes, load)?;
     let parts = [("key/value cache", bytes.cache), ("a pass", bytes.pass), ("logits", bytes.logits)];
     Ok(Phase { name, parts: parts.map(|(name, bytes)| (name, bytes as u64)).into() })
 }
 
 /// The update, with the rows of its largest micro-batch.
-fn update(config: &ModelConfig, settings: &RunSettings, work: &Work, lanes: usize) -> (Phase, usize, Recompute) {
+fn update(config: &ModelConfig, target: &Target, settings: &RunSettings, work: &Work, lanes: usize) -> (Phase, usize, Recompute) {
     let responses = settings.rollout.groups * settings.rollout.group_size / settings.train.updates_per_rollout;
     let count = micro_batch_count(&settings.train, lanes, responses, responses * settings.rollout.max_new);
     let in_one = responses.div_ceil(count);
@@ -132,13 +158,13 @@ fn update(config: &ModelConfig, settings: &RunSettings, work: &Work, lanes: usiz
     let dealt = in_one * settings.rollout.max_new.saturating_sub(1) + longest;
     let alone = longest + settings.rollout.max_new.saturating_sub(1);
     let rows = if work.prompts.len() > 1 { settings.train.micro_batch_tokens.max(alone) } else { dealt };
-    let recompute = recompute(config, &settings.train, lanes);
-    let stream = 2 * config.hidden * size_of::<f32>();
-    let scratch = (rows * block::backward_bytes(config)).max(head::sweep_bytes(config));
+    let recompute = recompute(config, target, &settings.train, lanes);
+    let stream = 2 * config.hidden * target.element_bytes;
+    let scratch = (rows * block::backward_bytes(config, target)).max(head::sweep_bytes(config, target));
     let all = |bytes: usize| (lanes.min(count) * bytes) as u64;
-    let kept = all(rows * (kept_bytes(config, recompute) + stream));
+    let kept = all(rows * (kept_bytes(config, target, recompute) + stream));
     // The reference's pass, and the one for old log-probabilities, keep nothing and come before.
-    let before = all(rows * block::pass_bytes(config) + head::sweep_bytes(config));
+    let before = all(rows * block::pass_bytes(config, target) + head::sweep_bytes(config, target));
     let scratch = all(scratch).max(before.saturating_sub(kept));
     (
         Phase { name: "update", parts: vec![("kept activations", kept), ("a block's backward pass, or the head's chunk", scratch)] },

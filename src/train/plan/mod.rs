@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use super::settings::RunSettings;
 use crate::checkpoint::disk::gigabytes;
+use crate::kernels::Target;
 use crate::lanes::Lanes;
 use crate::model::{ModelConfig, Weights};
 use crate::rollout::engine::Load;
@@ -42,6 +43,8 @@ pub struct Plan<'a> {
     pub settings: &'a RunSettings,
     /// What it works on.
     pub work: &'a Work,
+    /// Where it computes.
+    pub target: Target,
     /// Workers side by side.
     pub lanes: usize,
     /// Bytes of memory.
@@ -51,22 +54,23 @@ pub struct Plan<'a> {
 }
 
 /// How many lanes a run has.
-pub fn lanes(config: &ModelConfig, settings: &RunSettings) -> usize {
+pub fn lanes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> usize {
     match settings.train.lanes {
+        _ if target.is_gpu => 1,
         0 => Lanes::usual(config.parameters()),
         lanes => lanes,
     }
 }
 
 impl<'a> Plan<'a> {
-    /// Adds it up.
+    /// Adds it up for a device; `target.free` is all that the run may take of its own memory.
     ///
     /// # Errors
     /// When one sequence does not fit the key/value cache that is allowed.
-    pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a Work) -> Result<Self> {
-        let lanes = lanes(config, settings);
-        let (memory, disk) = (Memory::of(config, settings, work)?, Disk::of(config, settings, work));
-        Ok(Self { config, settings, work, lanes, memory, disk })
+    pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a Work, target: Target) -> Result<Self> {
+        let lanes = lanes(config, settings, &target);
+        let (memory, disk) = (Memory::of(config, settings, work, &target)?, Disk::of(config, settings, work, &target));
+        Ok(Self { config, settings, work, target, lanes, memory, disk })
     }
 
     /// Refuses what cannot fit, naming the settings that would make it fit. What the machine does not tell is not held against a run.
@@ -80,7 +84,7 @@ impl<'a> Plan<'a> {
                 }
                 None => format!(
                     "no setting makes it fit: weights, moments and gradients alone are {}; take a smaller model or a larger machine",
-                    gigabytes(4 * Weights::bytes(self.config))
+                    gigabytes(self.least())
                 ),
             };
             bail!("the run would need {peak} of memory ({}), {free_text} are available: {advice}", phase.name);
@@ -97,14 +101,22 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
+    /// What no setting saves: weights, masters, moments and gradients.
+    fn least(&self) -> u64 {
+        let computed = (self.config.parameters() * self.target.element_bytes) as u64;
+        let set = Weights::bytes(self.config);
+        3 * set + computed + if computed == set { 0 } else { set }
+    }
+
     /// Some of the usual changes, the least harmful that do, that bring the peak below `free` bytes.
     fn fitting(&self, free: u64) -> Option<Vec<String>> {
         let sizes = |settings: &RunSettings| {
-            let memory = Memory::of(self.config, settings, self.work).ok()?;
+            let memory = Memory::of(self.config, settings, self.work, &self.target).ok()?;
             Some((memory.peak(), memory.peak() + memory.phases.iter().map(Phase::bytes).sum::<u64>()))
         };
         let fits = |settings: &RunSettings| sizes(settings).is_some_and(|(peak, _)| peak <= free);
         let (mut settings, mut changes) = (self.settings.clone(), Vec::<Change>::new());
+        settings.rollout.engine = settings.rollout.engine.resolved(&self.target);
         for change in CHANGES {
             // A change may lower a phase that is not the worst one yet.
             while !fits(&settings)
@@ -165,8 +177,9 @@ macro_rules! change {
 }
 
 /// The least harmful first.
-const CHANGES: [Change; 7] = [
+const CHANGES: [Change; 8] = [
     change!(train.recompute, crate::model::decoder::Recompute::All),
+    change!(train.stream_reference, true),
     change!(train.micro_batch_tokens, halved down to 1024),
     change!(rollout.engine.kv_cache_mib, halved down to 64),
     change!(rollout.engine.max_running, halved down to 8),

@@ -31,7 +31,10 @@ impl Plan<'_> {
     fn write(&self, out: &mut String, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> std::fmt::Result {
         let (settings, lanes) = (self.settings, self.lanes);
         let plural = if lanes == 1 { "" } else { "s" };
-        writeln!(out, "{}: {} parameters, f32 on the CPU, {lanes} lane{plural}", settings.model, grouped(self.config.parameters() as u64))?;
+        let place = if self.target.is_gpu { "a GPU" } else { "the CPU" };
+        let dtype = if self.target.element_bytes == size_of::<f32>() { "f32" } else { "bf16" };
+        let parameters = grouped(self.config.parameters() as u64);
+        writeln!(out, "{}: {parameters} parameters, {dtype} on {place}, {lanes} lane{plural}", settings.model)?;
         writeln!(out, "\nmemory, where every response is as long as it may be")?;
         let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
         for (name, bytes) in &self.memory.held {

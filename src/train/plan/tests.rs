@@ -21,7 +21,7 @@ fn held(memory: &Memory, name: &str) -> u64 {
 fn the_published_run_is_counted_as_by_hand() {
     let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let (settings, work) = (settings(|_| ()), work());
-    let plan = Plan::of(&config, &settings, &work).unwrap();
+    let plan = Plan::of(&config, &settings, &work, Target::cpu()).unwrap();
     let set = 4 * 1_543_714_304;
     let rotary = 4096 * 128 * 4;
     assert_eq!(plan.lanes, 1);
@@ -41,10 +41,11 @@ fn the_published_run_is_counted_as_by_hand() {
     assert_eq!((plan.disk.checkpoints, plan.disk.states, plan.disk.weights), (100, 3, set));
     assert_eq!(plan.disk.total(), 100 * set + 3 * 2 * set + 2 * set + plan.disk.rollouts);
     assert_eq!(plan.evaluations(), 101);
-    let rates = Rates { decoding: 1e12, training: 2e12 };
+    let rates = Rates { decoding: 1e12, training: 2e12, reading: 1e10 };
     let times = plan.times(rates, 1000);
     let forward = 2.0 * 1_543_714_304.0;
-    assert!((times.rollouts - forward * (1_024_000.0 + 184.0) / 1e12).abs() < 1e-6);
+    let cached = 1_024_000.0 * (184.0 + 500.0) * 57_344.0 / 1e10;
+    assert!((times.rollouts - forward * (1_024_000.0 + 184.0) / 1e12 - cached).abs() < 1e-6);
     assert!((times.update - 5.0 * forward * (1_024_000.0 + 63.0 * 184.0) / 2e12).abs() < 1e-6);
     assert!((times.run - 2000.0 * (times.rollouts + times.update) - 101.0 * times.evaluation).abs() < 1e-3);
 }
@@ -52,9 +53,9 @@ fn the_published_run_is_counted_as_by_hand() {
 #[test]
 fn what_settings_leave_out_is_not_counted() {
     let config = shapes::by_name("qwen2.5-math-7b").unwrap().read().unwrap();
-    let whole = Memory::of(&config, &settings(|_| ()), &work()).unwrap();
+    let whole = Memory::of(&config, &settings(|_| ()), &work(), &Target::cpu()).unwrap();
     let check = |change: fn(&mut RunSettings), less: u64| {
-        let memory = Memory::of(&config, &settings(change), &work()).unwrap();
+        let memory = Memory::of(&config, &settings(change), &work(), &Target::cpu()).unwrap();
         assert_eq!(whole.peak() - memory.peak(), less);
         let phase = memory.worst().bytes();
         assert_eq!(memory.peak(), memory.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + phase + phase / 16);
@@ -62,10 +63,10 @@ fn what_settings_leave_out_is_not_counted() {
     let set = 4 * config.parameters() as u64;
     check(|s| s.loss.kl = 0.0, set);
     check(|_| (), 0);
-    let smaller = Memory::of(&config, &settings(|s| s.train.micro_batch_tokens = 4096), &work()).unwrap();
+    let smaller = Memory::of(&config, &settings(|s| s.train.micro_batch_tokens = 4096), &work(), &Target::cpu()).unwrap();
     assert!(smaller.phases[1].bytes() < whole.phases[1].bytes() / 2 && smaller.phases[0] == whole.phases[0]);
     let rounded = settings(|s| s.checkpoint.dtype = crate::train::settings::ExportDtype::Bf16);
-    let disk = Disk::of(&config, &rounded, &work());
+    let disk = Disk::of(&config, &rounded, &work(), &Target::cpu());
     assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export keeps its masters in the state");
 }
 
@@ -73,7 +74,7 @@ fn what_settings_leave_out_is_not_counted() {
 fn what_does_not_fit_is_refused_with_what_would() {
     let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let (settings, work) = (settings(|s| s.checkpoint.every = 500), work());
-    let plan = Plan::of(&config, &settings, &work).unwrap();
+    let plan = Plan::of(&config, &settings, &work, Target::cpu()).unwrap();
     let check = |memory: u64, disk: u64, expected: &[&str]| {
         let message = plan.check(Some(memory << 30), Some(disk << 30)).map_or_else(|error| error.to_string(), |()| String::new());
         assert!(expected.iter().all(|part| message.contains(part)) && message.is_empty() == expected.is_empty(), "{message}");

@@ -1,11 +1,12 @@
-//! Time, estimated: operations counted by parameters and tokens, over what this machine's products reach. Attention, sampling, the optimizer's
-//! pass and the verifier come on top, so a run takes longer.
+//! Time, estimated: operations counted by parameters and tokens, over what this machine's products reach, and the cache that decoding reads, over
+//! what its memory gives. Sampling, the optimizer's pass and the verifier come on top, so a run takes longer.
 
 use anyhow::Result;
 
 use super::{Plan, machine};
+use crate::kernels::{BLOCK, Kernels};
 use crate::lanes::Lanes;
-use crate::model::decoder::Recompute;
+use crate::model::decoder::{Cache, Recompute};
 use crate::train::update::micro_batch_count;
 
 /// Measured operations per second.
@@ -15,6 +16,8 @@ pub struct Rates {
     pub decoding: f64,
     /// In products of many rows.
     pub training: f64,
+    /// Bytes of memory read per second.
+    pub reading: f64,
 }
 
 /// Seconds, where all responses have one length.
@@ -34,13 +37,15 @@ pub struct Times {
 
 impl Plan<'_> {
     /// Measures this machine for about half a second.
-    pub fn rates(&self) -> Result<Rates> {
+    pub fn rates(&self, kernels: &dyn Kernels) -> Result<Rates> {
         let lanes = Lanes::new(self.lanes)?;
         let responses = self.settings.rollout.groups * self.settings.rollout.group_size;
-        let running = (self.settings.rollout.engine.max_running.min(responses) / self.lanes).max(1);
+        let running = (self.settings.rollout.engine.resolved(&self.target).max_running.min(responses) / self.lanes).max(1);
+        let training_rows = if self.target.is_gpu { 8192 } else { 512 };
         Ok(Rates {
-            decoding: machine::measured_rate(self.config, &lanes, running, 0.25)?,
-            training: machine::measured_rate(self.config, &lanes, 512, 0.25)?,
+            decoding: machine::measured_rate(self.config, kernels, &lanes, running, 0.25)?,
+            training: machine::measured_rate(self.config, kernels, &lanes, training_rows, 0.25)?,
+            reading: machine::measured_reading(kernels, 0.1)?,
         })
     }
 
@@ -64,7 +69,11 @@ impl Plan<'_> {
         let prompts: usize = self.work.prompts.iter().take(settings.rollout.groups).sum();
         let longest = self.work.prompts.iter().max().copied().unwrap_or(0);
         let sampled = (responses * mean_tokens + prompts * self.lanes) as f64;
-        let rollouts = if settings.rollout.replay.is_empty() { forward * sampled / rates.decoding } else { 0.0 };
+        // Each new token reads the keys and values of all before it: half of the response, and the prompt.
+        let token_bytes = (Cache::block_bytes(self.config, &self.target) / BLOCK) as f64;
+        let cached = |tokens: usize, before: f64| tokens as f64 * (before + mean_tokens as f64 / 2.0) * token_bytes / rates.reading;
+        let rollouts = forward * sampled / rates.decoding + cached(responses * mean_tokens, longest as f64);
+        let rollouts = if settings.rollout.replay.is_empty() { rollouts } else { 0.0 };
 
         let batches = micro_batch_count(&settings.train, self.lanes, responses, responses * mean_tokens);
         let trained = (responses * mean_tokens + batches * longest) as f64;

@@ -1,20 +1,25 @@
 //! Kernels launched on an NVIDIA GPU, in the stream that candle's own operations use, so that both run in the order of the program.
 
+mod product;
+mod transfer;
+
 use std::collections::HashMap;
-use std::ffi::{c_int, c_void};
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as cublas};
-use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
+use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
+use candle_core::cuda_backend::cudarc::driver::sys::{CUfunction_attribute, CUmemPool_attribute, CUmemoryPool};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice};
 use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
-use super::launch::{Argument, Factor, Grid, Launch, Product};
+use super::launch::{Argument, Grid, Launch, Pending, Product};
+use crate::kernels::DeviceMemory;
+use product::Pinned;
+use transfer::Transfers;
 
 /// All kernels, compiled by `build.rs`.
 static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
@@ -30,6 +35,33 @@ pub struct Gpu {
     module: Arc<CudaModule>,
     /// Kernels by name, with the shared memory that each may use.
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
+    transfers: Transfers,
+    /// Products of one order of sums, where they are asked for.
+    pinned: Option<Pinned>,
+}
+
+/// What a GPU is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// As its driver calls it.
+    pub name: String,
+    /// Its generation, such as (9, 0).
+    pub capability: (i32, i32),
+}
+
+/// The GPU of that number.
+///
+/// # Errors
+/// When there is none, in one sentence.
+pub fn describe(ordinal: usize) -> Result<Card> {
+    let count =
+        CudaContext::device_count().map_err(|error| Error::Msg(format!("the NVIDIA driver finds no GPU ({error}): use --device cpu")))?;
+    if ordinal >= count as usize {
+        bail!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu");
+    }
+    let context =
+        CudaContext::new(ordinal).map_err(|error| Error::Msg(format!("GPU {ordinal} cannot be used ({error}): use --device cpu")))?;
+    Ok(Card { name: context.name().map_err(Error::wrap)?, capability: context.compute_capability().map_err(Error::wrap)? })
 }
 
 impl fmt::Debug for Gpu {
@@ -58,16 +90,26 @@ enum Value {
 }
 
 impl Gpu {
-    /// The GPU with that number.
+    /// The GPU with that number; `pinned` products have one order of sums.
     ///
     /// # Errors
     /// When there is none, or the kernels were not compiled for it.
-    pub fn new(ordinal: usize) -> Result<Self> {
+    pub fn new(ordinal: usize, pinned: bool) -> Result<Self> {
         let device = Device::new_cuda_with_stream(ordinal)?;
         let Device::Cuda(cuda) = &device else { bail!("GPU {ordinal} is not a CUDA device") };
         let cuda = cuda.clone();
-        let module = cuda.cuda_stream().context().load_module(Ptx::from_binary(KERNELS.to_vec())).map_err(Error::wrap)?;
-        Ok(Self { device, cuda, module, functions: Mutex::default() })
+        // SAFETY: all work is in one stream, in order: no tensor needs events of its own.
+        #[allow(unsafe_code)]
+        unsafe {
+            cuda.disable_event_tracking();
+        }
+        let stream = cuda.cuda_stream();
+        keep_memory(stream.context())?;
+        let module = stream.context().load_module(Ptx::from_binary(KERNELS.to_vec()));
+        let module = module.map_err(|error| Error::Msg(format!("the kernels in this build do not run on GPU {ordinal}: {error}")))?;
+        let transfers = Transfers::new(stream)?;
+        let pinned = pinned.then(Pinned::new).transpose()?;
+        Ok(Self { device, cuda, module, functions: Mutex::default(), transfers, pinned })
     }
 
     /// A kernel by name, allowed the shared memory that it is launched with.
@@ -110,12 +152,42 @@ fn number(value: usize) -> Result<i32> {
     i32::try_from(value).map_err(Error::wrap)
 }
 
-fn cuda_type(dtype: DType) -> Result<cublas::cudaDataType> {
-    Ok(match dtype {
-        DType::F32 => cublas::cudaDataType::CUDA_R_32F,
-        DType::BF16 => cublas::cudaDataType::CUDA_R_16BF,
-        other => bail!("there are no products in {other:?}"),
-    })
+/// The memory pool that tensors come from.
+fn pool(context: &CudaContext) -> Result<CUmemoryPool> {
+    // SAFETY: the context has a device.
+    #[allow(unsafe_code)]
+    unsafe { device::get_default_mem_pool(context.cu_device()) }.map_err(Error::wrap)
+}
+
+/// Keeps freed memory in the pool; as it is set up it goes back to the driver each time the host waits.
+fn keep_memory(context: &CudaContext) -> Result<()> {
+    let mut threshold = u64::MAX;
+    // SAFETY: the attribute is a number of 8 bytes.
+    #[allow(unsafe_code)]
+    unsafe { mem_pool::set_attribute(pool(context)?, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut threshold).cast()) }
+        .map_err(Error::wrap)
+}
+
+/// The memory of a GPU: what the driver has, and what the pool holds without a tensor in it.
+pub fn memory(cuda: &CudaDevice) -> Result<DeviceMemory> {
+    let stream = cuda.cuda_stream();
+    let context = stream.context();
+    let pool = pool(context)?;
+    let attribute = |attribute| {
+        let mut value = 0u64;
+        // SAFETY: the attribute is a number of 8 bytes.
+        #[allow(unsafe_code)]
+        unsafe { mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.map_err(Error::wrap).map(|()| value)
+    };
+    // What was freed is free when the stream has come so far.
+    context.synchronize().map_err(Error::wrap)?;
+    let (free, total) = context.mem_get_info().map_err(Error::wrap)?;
+    let (reserved, used) = (
+        attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
+        attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
+    );
+    let peak = attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?;
+    Ok(DeviceMemory { free: free as u64 + reserved.saturating_sub(used), total: total as u64, peak })
 }
 
 impl Launch for Gpu {
@@ -165,47 +237,33 @@ impl Launch for Gpu {
         Ok(())
     }
 
-    /// cuBLAS has matrices by columns: a row-major matrix is the transpose of its column-major reading, so that `c^T = b^T a^T` is asked for.
     fn product(&self, product: &Product) -> Result<()> {
-        let (m, k, n) = product.sizes()?;
-        if m * n == 0 {
-            return Ok(());
+        match &self.pinned {
+            Some(pinned) if product.forward => pinned.multiply(&self.cuda, product),
+            _ => product::multiply(&self.cuda, product),
         }
-        let stream = self.cuda.cuda_stream();
-        let operation = |factor: &Factor| match factor.transposed {
-            true => cublas::cublasOperation_t::CUBLAS_OP_T,
-            false => cublas::cublasOperation_t::CUBLAS_OP_N,
-        };
-        let row = |factor: &Factor| number(factor.tensor.dim(1)?);
-        let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
-        let (a, b, c) = (address(product.a.tensor, &stream)?, address(product.b.tensor, &stream)?, address(product.c, &stream)?);
-        let blas = self.cuda.cublas_handle();
-        // SAFETY: `sizes` holds the shapes together, rows are contiguous, and the three tensors live in the stream's memory.
-        #[allow(unsafe_code)]
-        unsafe {
-            gemm_ex(
-                *blas.handle(),
-                operation(&product.b),
-                operation(&product.a),
-                number(n)? as c_int,
-                number(m)? as c_int,
-                number(k)? as c_int,
-                std::ptr::from_ref(&alpha).cast(),
-                b as *const c_void,
-                cuda_type(product.b.tensor.dtype())?,
-                row(&product.b)?,
-                a as *const c_void,
-                cuda_type(product.a.tensor.dtype())?,
-                row(&product.a)?,
-                std::ptr::from_ref(&beta).cast(),
-                c as *mut c_void,
-                cuda_type(product.c.dtype())?,
-                number(n)?,
-                cublas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                cublas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
-            )
-        }
-        .map_err(|error| Error::Msg(format!("cannot multiply {m} x {k} with {k} x {n}: {error:?}")))
+    }
+
+    fn put(&self, numbers: &[u32]) -> Result<Tensor> {
+        let tensor = self.empty(numbers.len().into(), DType::U32)?;
+        self.transfers.upload(numbers, address(&tensor, &self.cuda.cuda_stream())?)?;
+        Ok(tensor)
+    }
+
+    fn put_floats(&self, values: &[f32]) -> Result<Tensor> {
+        let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
+        let tensor = self.empty(values.len().into(), DType::F32)?;
+        self.transfers.upload(&bits, address(&tensor, &self.cuda.cuda_stream())?)?;
+        Ok(tensor)
+    }
+
+    fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
+        let source = address(numbers, &self.cuda.cuda_stream())?;
+        Ok(Box::new(self.transfers.fetch(source, numbers.elem_count())?))
+    }
+
+    fn memory(&self) -> Option<DeviceMemory> {
+        memory(&self.cuda).ok()
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {

@@ -1,0 +1,320 @@
+//! Which machine computes, with which version of the operations, in which dtype: the settings, and what they come to where the program is.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Error, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use super::{Cpu, Kernels, Reference};
+
+/// Whether a GPU has confirmed the fused kernels, so that `auto` means them there.
+const CONFIRMED_ON_A_GPU: bool = false;
+/// The oldest compute capability that has products in bf16.
+#[cfg(feature = "cuda")]
+const LEAST_CAPABILITY: (i32, i32) = (8, 0);
+
+/// Where and how models are computed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ComputeSettings {
+    /// auto (a GPU where there is one), cpu, cuda, or cuda:N.
+    pub device: Place,
+    /// The version of the operations.
+    pub kernels: Version,
+    /// The dtype of weights and activations.
+    pub dtype: Precision,
+    /// Products in one order of sums whatever the number of rows, so that sampler and trainer agree to the bit; on the CPU they always do.
+    pub batch_invariant: bool,
+}
+
+/// A device by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Place {
+    /// The first GPU where there is one that can be used, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The NVIDIA GPU of this number.
+    Cuda(usize),
+}
+
+/// A version of the operations by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// Fused where the device has confirmed them, else reference.
+    #[default]
+    Auto,
+    /// Candle's stock operations.
+    Reference,
+    /// This program's own.
+    Fused,
+}
+
+/// A dtype by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32 on the CPU, bf16 on a GPU.
+    #[default]
+    Auto,
+    /// 4 bytes.
+    F32,
+    /// 2 bytes; masters and optimizer states stay in f32.
+    Bf16,
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", number)) => number.parse().map(Self::Cuda).map_err(|_| format!("\"{number}\" is not the number of a GPU")),
+            _ => Err(format!("unknown device \"{text}\"; known are auto, cpu and cuda[:N]")),
+        }
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        place.to_string()
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(0) => f.write_str("cuda"),
+            Self::Cuda(number) => write!(f, "cuda:{number}"),
+        }
+    }
+}
+
+/// What the settings come to: nothing is left to be decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compute {
+    /// The GPU's number; none is the CPU.
+    pub gpu: Option<usize>,
+    /// This program's operations, or candle's.
+    pub fused: bool,
+    /// f32 or bf16.
+    pub dtype: DType,
+    /// As the setting.
+    pub batch_invariant: bool,
+}
+
+impl ComputeSettings {
+    /// What computes on this machine.
+    ///
+    /// # Errors
+    /// When the device that is named is not there or cannot be used, in one sentence that says why.
+    pub fn resolve(&self) -> Result<Compute> {
+        let gpu = match self.device {
+            Place::Cpu => None,
+            Place::Cuda(number) => Some(usable(number).map(|()| number)?),
+            Place::Auto => match usable(0) {
+                Ok(()) => Some(0),
+                Err(reason) => {
+                    tracing::debug!(%reason, "computing on the CPU");
+                    None
+                }
+            },
+        };
+        self.on(gpu)
+    }
+
+    /// What would compute on a machine that has that GPU, or none.
+    ///
+    /// # Errors
+    /// When the device has no such kernels.
+    pub fn on(&self, gpu: Option<usize>) -> Result<Compute> {
+        let fused = match self.kernels {
+            Version::Auto => gpu.is_none() || CONFIRMED_ON_A_GPU || self.batch_invariant,
+            version => version == Version::Fused,
+        };
+        let dtype = match self.dtype {
+            Precision::Auto if gpu.is_none() => DType::F32,
+            Precision::Auto | Precision::Bf16 => DType::BF16,
+            Precision::F32 => DType::F32,
+        };
+        if gpu.is_none() && fused && dtype != DType::F32 {
+            bail!("this program's operations compute in f32 on the CPU; bf16 there needs --kernels reference");
+        }
+        if self.batch_invariant && !fused {
+            bail!("batch-invariant products need --kernels fused: stock operations choose theirs by the number of rows");
+        }
+        Ok(Compute { gpu, fused, dtype, batch_invariant: self.batch_invariant })
+    }
+}
+
+impl Compute {
+    /// The plain operations on the CPU.
+    pub fn cpu() -> Self {
+        Self { gpu: None, fused: true, dtype: DType::F32, batch_invariant: false }
+    }
+
+    /// The operations.
+    ///
+    /// # Errors
+    /// When the GPU is not there.
+    pub fn open(&self) -> Result<Arc<dyn Kernels>> {
+        Ok(match (self.gpu, self.fused) {
+            (None, true) => Arc::new(Cpu),
+            (None, false) => Arc::new(Reference::new(Device::Cpu, self.dtype)),
+            (Some(number), fused) => on_gpu(number, fused, self)?,
+        })
+    }
+
+    /// In words, for people.
+    pub fn describe(&self) -> String {
+        let place = match self.gpu {
+            None => "the CPU".to_owned(),
+            Some(number) => name(number).unwrap_or_else(|| format!("GPU {number}")),
+        };
+        let version = if self.fused { "fused" } else { "reference" };
+        let dtype = if self.dtype == DType::BF16 { "bf16" } else { "f32" };
+        format!("{place}, {dtype}, {version} kernels{}", if self.batch_invariant { ", batch-invariant" } else { "" })
+    }
+}
+
+/// What the memory of a computation depends on besides the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whether a GPU computes.
+    pub is_gpu: bool,
+    /// Bytes of a weight, and of most activations.
+    pub element_bytes: usize,
+    /// Bytes of the device's own memory that may still be taken; none where it is the machine's.
+    pub free: Option<u64>,
+}
+
+impl Compute {
+    /// What memory depends on, on a device that has so many bytes of its own left.
+    pub fn target(&self, free: Option<u64>) -> Target {
+        Target { is_gpu: self.gpu.is_some(), element_bytes: self.dtype.size_in_bytes(), free }
+    }
+}
+
+impl Target {
+    /// Where these operations compute, as it is now.
+    pub fn of(kernels: &dyn Kernels) -> Self {
+        let free = kernels.memory().map(|memory| memory.free);
+        Self { is_gpu: !kernels.device().is_cpu(), element_bytes: kernels.dtype().size_in_bytes(), free }
+    }
+
+    /// f32 on the CPU.
+    pub fn cpu() -> Self {
+        Compute::cpu().target(None)
+    }
+}
+
+/// Whether an error is a device's memory being used up.
+pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
+    // The driver's and cuBLAS's names for it, wherever in the chain they are.
+    let names = ["OUT_OF_MEMORY", "ALLOC_FAILED"];
+    error.chain().any(|cause| names.iter().any(|name| cause.to_string().contains(name)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn usable(_: usize) -> Result<()> {
+    bail!("this build has no CUDA support: build it with cargo build --release --features cuda, or compute with --device cpu")
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_gpu(number: usize, _: bool, _: &Compute) -> Result<Arc<dyn Kernels>> {
+    usable(number)?;
+    Err(Error::Msg(format!("there is no GPU {number}")))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn name(_: usize) -> Option<String> {
+    None
+}
+
+#[cfg(feature = "cuda")]
+fn usable(number: usize) -> Result<()> {
+    let gpu = super::fused::cuda::describe(number)?;
+    if gpu.capability < LEAST_CAPABILITY {
+        let ((major, minor), (least, _)) = (gpu.capability, LEAST_CAPABILITY);
+        bail!("the {} has compute capability {major}.{minor}, the kernels need {least}.0 (Ampere) or newer: use --device cpu", gpu.name);
+    }
+    Ok(())
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu(number: usize, fused: bool, compute: &Compute) -> Result<Arc<dyn Kernels>> {
+    let gpu = super::fused::cuda::Gpu::new(number, compute.batch_invariant)?;
+    if !fused {
+        return Ok(Arc::new(Reference::new(super::fused::Launch::device(&gpu).clone(), compute.dtype)));
+    }
+    Ok(Arc::new(super::Fused::new(Arc::new(gpu), compute.dtype)?))
+}
+
+#[cfg(feature = "cuda")]
+fn name(number: usize) -> Option<String> {
+    super::fused::cuda::describe(number).ok().map(|gpu| gpu.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_have_names() {
+        let check = |text: &str, place: Place| assert_eq!(text.parse(), Ok(place), "{text}");
+        check("auto", Place::Auto);
+        check("cpu", Place::Cpu);
+        check("cuda", Place::Cuda(0));
+        check("cuda:3", Place::Cuda(3));
+        assert_eq!(Place::Cuda(3).to_string(), "cuda:3");
+        for wrong in ["", "gpu", "cpu:0", "cuda:", "cuda:x", "cuda:-1"] {
+            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn each_machine_has_its_dtype_and_its_kernels() {
+        let settings = ComputeSettings::default();
+        assert_eq!(settings.on(None).unwrap(), Compute::cpu());
+        assert_eq!(settings.on(Some(0)).unwrap().dtype, DType::BF16);
+        assert_eq!(settings.on(Some(0)).unwrap().fused, CONFIRMED_ON_A_GPU);
+        let bf16 = ComputeSettings { dtype: Precision::Bf16, ..ComputeSettings::default() };
+        assert!(bf16.on(None).unwrap_err().to_string().contains("--kernels reference"));
+        let stock = ComputeSettings { kernels: Version::Reference, ..bf16 };
+        assert_eq!(stock.on(None).unwrap().open().unwrap().dtype(), DType::BF16);
+        let invariant = ComputeSettings { batch_invariant: true, ..stock };
+        assert!(invariant.on(Some(0)).is_err());
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_build_without_cuda_says_so() {
+        let settings = ComputeSettings { device: Place::Cuda(0), ..ComputeSettings::default() };
+        assert!(settings.resolve().unwrap_err().to_string().contains("no CUDA support"));
+        assert_eq!(ComputeSettings::default().resolve().unwrap(), Compute::cpu());
+    }
+
+    #[test]
+    fn memory_that_is_used_up_is_recognised() {
+        let driver = anyhow::Error::msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").context("update failed");
+        assert!(is_out_of_memory(&driver));
+        assert!(!is_out_of_memory(&anyhow::Error::msg("a prompt without tokens")));
+    }
+}

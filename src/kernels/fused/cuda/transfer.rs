@@ -1,0 +1,113 @@
+//! Numbers to and from the GPU without waiting for it: through host memory that it reads and writes by itself.
+
+use std::sync::{Arc, Mutex};
+
+use candle_core::cuda_backend::cudarc::driver::result::{memcpy_dtoh_async, memcpy_htod_async};
+use candle_core::cuda_backend::cudarc::driver::sys::CUdeviceptr;
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice};
+use candle_core::{Error, Result, bail};
+
+/// Numbers in one of the two halves that uploads go through.
+const HALF: usize = 2 << 20;
+
+/// Transfers in one stream.
+pub struct Transfers {
+    stream: Arc<CudaStream>,
+    uploads: Mutex<Uploads>,
+    /// Host memory that results were read from, to be used again.
+    returned: Arc<Mutex<Vec<PinnedHostSlice<u32>>>>,
+}
+
+/// Two halves of host memory, filled in turn: when one is full, what was uploaded from the other must have arrived.
+struct Uploads {
+    halves: [Half; 2],
+    current: usize,
+}
+
+struct Half {
+    numbers: PinnedHostSlice<u32>,
+    used: usize,
+    /// Recorded when it was full.
+    arrived: Option<CudaEvent>,
+}
+
+impl Transfers {
+    /// Transfers in that stream.
+    pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
+        let half = || Ok(Half { numbers: pinned(&stream, HALF)?, used: 0, arrived: None });
+        let uploads = Mutex::new(Uploads { halves: [half()?, half()?], current: 0 });
+        Ok(Self { stream, uploads, returned: Arc::default() })
+    }
+
+    /// Starts copying numbers to device memory that has room for them.
+    pub fn upload(&self, numbers: &[u32], target: CUdeviceptr) -> Result<()> {
+        let Ok(mut uploads) = self.uploads.lock() else { bail!("another upload panicked") };
+        let staged = match numbers.len() {
+            0 => return Ok(()),
+            // Too many: the driver copies them before it returns.
+            length if length > HALF => numbers,
+            length => {
+                if uploads.halves[uploads.current].used + length > HALF {
+                    uploads.turn(&self.stream)?;
+                }
+                let current = uploads.current;
+                let half = &mut uploads.halves[current];
+                let place = half.used..half.used + length;
+                half.used = place.end;
+                let place = &mut half.numbers.as_mut_slice().map_err(Error::wrap)?[place];
+                place.copy_from_slice(numbers);
+                place
+            }
+        };
+        // SAFETY: the target has room by contract, and the numbers stay as they are until they have arrived.
+        #[allow(unsafe_code)]
+        unsafe { memcpy_htod_async(target, staged, self.stream.cu_stream()) }.map_err(Error::wrap)
+    }
+
+    /// Starts copying numbers from device memory; they are there when the closure returns.
+    pub fn fetch(&self, source: CUdeviceptr, count: usize) -> Result<impl FnOnce() -> Result<Vec<u32>> + Send + use<>> {
+        let Ok(mut returned) = self.returned.lock() else { bail!("another transfer panicked") };
+        let reused = returned.iter().position(|place| place.len() >= count).map(|place| returned.swap_remove(place));
+        drop(returned);
+        let mut place = match reused {
+            Some(place) => place,
+            None => pinned(&self.stream, count.next_power_of_two())?,
+        };
+        let target = &mut place.as_mut_slice().map_err(Error::wrap)?[..count];
+        // SAFETY: the tensor behind the address has so many numbers, and the place is not read before the event.
+        #[allow(unsafe_code)]
+        unsafe { memcpy_dtoh_async(target, source, self.stream.cu_stream()) }.map_err(Error::wrap)?;
+        let arrived = self.stream.record_event(None).map_err(Error::wrap)?;
+        let returned = self.returned.clone();
+        Ok(move || {
+            arrived.synchronize().map_err(Error::wrap)?;
+            let numbers = place.as_slice().map_err(Error::wrap)?[..count].to_vec();
+            if let Ok(mut returned) = returned.lock() {
+                returned.push(place);
+            }
+            Ok(numbers)
+        })
+    }
+}
+
+impl Uploads {
+    fn turn(&mut self, stream: &CudaStream) -> Result<()> {
+        self.halves[self.current].arrived = Some(stream.record_event(None).map_err(Error::wrap)?);
+        self.current = 1 - self.current;
+        let half = &mut self.halves[self.current];
+        if let Some(arrived) = half.arrived.take() {
+            arrived.synchronize().map_err(Error::wrap)?;
+        }
+        half.used = 0;
+        Ok(())
+    }
+}
+
+/// Host memory that the GPU reads and writes by itself, cleared.
+fn pinned(stream: &CudaStream, numbers: usize) -> Result<PinnedHostSlice<u32>> {
+    // SAFETY: every number is written before it is read.
+    #[allow(unsafe_code)]
+    let mut memory = unsafe { stream.context().alloc_pinned_with_flags(numbers, 0) }.map_err(Error::wrap)?;
+    memory.as_mut_slice().map_err(Error::wrap)?.fill(0);
+    Ok(memory)
+}
