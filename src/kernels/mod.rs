@@ -18,6 +18,7 @@ pub mod shape;
 
 pub use cpu::Cpu;
 pub use cpu::adamw::Step;
+pub use cpu::adamw_8bit::Coded;
 pub use cpu::head::RowScores;
 pub use cpu::sample::Filter;
 pub use fused::Fused;
@@ -156,6 +157,25 @@ pub struct Choice<'a> {
     pub uniforms: &'a [f32],
 }
 
+/// The two moments of a parameter.
+#[derive(Clone, Debug)]
+pub enum Moments {
+    /// In f32, shaped as the parameter.
+    Full {
+        /// The mean gradient.
+        first: Tensor,
+        /// The mean of its square.
+        second: Tensor,
+    },
+    /// In 8 bits.
+    Coded {
+        /// The mean gradient.
+        first: Coded,
+        /// The mean of its square.
+        second: Coded,
+    },
+}
+
 /// What an optimizer step changes, and the gradient that it reads. All of one size.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
@@ -163,10 +183,8 @@ pub struct Parameter<'a> {
     pub weight: &'a Tensor,
     /// The same in f32, where the kernels' dtype is another: what is updated, and then rounded to `weight`.
     pub master: Option<&'a Tensor>,
-    /// The first moment, f32.
-    pub first: &'a Tensor,
-    /// The second moment, f32.
-    pub second: &'a Tensor,
+    /// The moments.
+    pub moments: &'a Moments,
     /// The gradient, f32.
     pub gradient: &'a Tensor,
 }

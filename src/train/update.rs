@@ -161,7 +161,8 @@ impl Updater<'_> {
     pub fn apply(&self, mut report: UpdateReport, gradients: &[Weights], optimizer: &mut AdamW) -> Result<UpdateReport> {
         let total = self.settings.train.steps * self.settings.train.updates_per_rollout as u64;
         report.lr = self.settings.optim.learning_rate(optimizer.count + 1, total);
-        report.grad_norm = optimizer.step(self.policy, &gradients[0], report.lr)?;
+        let (weights, gradient) = (self.policy.weights.entries(), gradients[0].entries());
+        report.grad_norm = optimizer.step(self.policy.kernels(), &weights, &gradient, report.lr)?;
         gradients.iter().try_for_each(|gradients| gradients.clear(self.policy.kernels()))?;
         Ok(report)
     }

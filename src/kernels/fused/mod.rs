@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
+use crate::kernels::cpu::adamw_8bit::MAPS;
 use launch::{Argument, Factor, Grid, Launch, Product};
 
 /// This program's kernels on one machine in one dtype.
@@ -19,6 +20,8 @@ use launch::{Argument, Factor, Grid, Launch, Product};
 pub struct Fused {
     machine: Arc<dyn Launch>,
     dtype: DType,
+    /// What codes of first and second moments stand for.
+    maps: [Tensor; 2],
 }
 
 /// Bytes that a thread loads at once.
@@ -41,7 +44,9 @@ impl Fused {
         if !matches!(dtype, DType::F32 | DType::BF16) {
             bail!("the kernels compute in f32 and in bf16, not in {dtype:?}");
         }
-        Ok(Self { machine, dtype })
+        let [first, second] = &*MAPS;
+        let maps = [Tensor::new(first, machine.device())?, Tensor::new(second, machine.device())?];
+        Ok(Self { machine, dtype, maps })
     }
 
     fn suffix(&self) -> &'static str {

@@ -6,6 +6,7 @@ use super::{Work, lanes};
 use crate::model::decoder::{Recompute, kept_bytes};
 use crate::model::rotary::Rotary;
 use crate::model::{ModelConfig, Weights, block, export, head};
+use crate::optim::States;
 use crate::rollout::engine::{EngineSettings, Load};
 use crate::train::settings::RunSettings;
 use crate::train::update::{micro_batch_count, recompute};
@@ -57,7 +58,8 @@ impl Memory {
         if settings.loss.kl != 0.0 {
             held.push((format!("reference (loss.kl is {})", settings.loss.kl), set));
         }
-        held.push(("optimizer: two moments".to_owned(), 2 * set));
+        let kind = if settings.optim.states == States::Coded { " of 8 bits" } else { "" };
+        held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&Weights::shapes(config)?)));
         held.push((
             if lanes == 1 { "gradients".to_owned() } else { format!("gradients: a set for each of {lanes} lanes") },
             lanes as u64 * set,

@@ -17,6 +17,7 @@ use super::settings::RunSettings;
 use crate::checkpoint::disk::gigabytes;
 use crate::lanes::Lanes;
 use crate::model::{ModelConfig, Weights};
+use crate::optim::{OptimSettings, States};
 use crate::rollout::engine::Load;
 
 /// What a run works on, in numbers.
@@ -65,7 +66,7 @@ impl<'a> Plan<'a> {
     /// When one sequence does not fit the key/value cache that is allowed.
     pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a Work) -> Result<Self> {
         let lanes = lanes(config, settings);
-        let (memory, disk) = (Memory::of(config, settings, work)?, Disk::of(config, settings, work));
+        let (memory, disk) = (Memory::of(config, settings, work)?, Disk::of(config, settings, work)?);
         Ok(Self { config, settings, work, lanes, memory, disk })
     }
 
@@ -78,10 +79,14 @@ impl<'a> Plan<'a> {
                 Some(changes) => {
                     format!("it would fit with {}", changes.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "))
                 }
-                None => format!(
-                    "no setting makes it fit: weights, moments and gradients alone are {}; take a smaller model or a larger machine",
-                    gigabytes(4 * Weights::bytes(self.config))
-                ),
+                None => {
+                    let least = OptimSettings { states: States::Coded, ..self.settings.optim.clone() };
+                    let moments = least.moment_bytes(&Weights::shapes(self.config)?);
+                    format!(
+                        "no setting makes it fit: weights, gradients and moments of 8 bits alone are {}; take a smaller model or a larger machine",
+                        gigabytes(2 * Weights::bytes(self.config) + moments)
+                    )
+                }
             };
             bail!("the run would need {peak} of memory ({}), {free_text} are available: {advice}", phase.name);
         }
@@ -165,12 +170,13 @@ macro_rules! change {
 }
 
 /// The least harmful first.
-const CHANGES: [Change; 7] = [
+const CHANGES: [Change; 8] = [
     change!(train.recompute, crate::model::decoder::Recompute::All),
     change!(train.micro_batch_tokens, halved down to 1024),
     change!(rollout.engine.kv_cache_mib, halved down to 64),
     change!(rollout.engine.max_running, halved down to 8),
     change!(train.lanes, 1),
+    change!(optim.states, States::Coded),
     change!(loss.kl, 0.0),
     change!(rollout.max_new, halved down to 256),
 ];

@@ -65,7 +65,7 @@ fn what_settings_leave_out_is_not_counted() {
     let smaller = Memory::of(&config, &settings(|s| s.train.micro_batch_tokens = 4096), &work()).unwrap();
     assert!(smaller.phases[1].bytes() < whole.phases[1].bytes() / 2 && smaller.phases[0] == whole.phases[0]);
     let rounded = settings(|s| s.checkpoint.dtype = crate::train::settings::ExportDtype::Bf16);
-    let disk = Disk::of(&config, &rounded, &work());
+    let disk = Disk::of(&config, &rounded, &work()).unwrap();
     assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export keeps its masters in the state");
 }
 
