@@ -18,7 +18,7 @@ const BLOCKS_AT_ONCE: usize = 64;
 /// Elements whose chances one draw gives, 16 bits each.
 const PER_DRAW: usize = 8;
 /// The key of those draws.
-const KEY: [u32; 2] = [0x8b175, 0xad];
+const KEY: [u32; 2] = [0x8b175, 0xada];
 
 /// The values of codes 0 to 255, ascending, as shares of a block's scale.
 pub type Map = [f32; CODED];
