@@ -2,7 +2,8 @@
 //!
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Must never know what a model, a prompt or a reward is.
 //! [`cpu`] is the plain version, whose results the others are held to; [`reference`] is made of candle's stock operations alone and runs
-//! wherever candle does; [`fused`] launches the kernels in `cuda/`. Weights and activations have the kernels' own dtype; gradients of weights, moments, logits and row statistics are f32.
+//! wherever candle does; [`fused`] launches the kernels in `cuda/`. Weights and activations have the kernels' own dtype; gradients of weights,
+//! logits and row statistics are f32, and so are moments unless they are coded in 8 bits.
 //! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width,
 //! f = feed-forward width.
 
@@ -176,7 +177,7 @@ pub enum Moments {
     },
 }
 
-/// What an optimizer step changes, and the gradient that it reads. All of one size.
+/// What an optimizer step changes, and the gradient that it reads. All of one number of elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
     /// What the model computes with, in the kernels' dtype.
