@@ -142,8 +142,9 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Philox4x32 with ten rounds: a bijection of the counter, chosen by the key.
-fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+/// Philox4x32 with ten rounds: a bijection of the counter, chosen by the key. For kernels, whose keys are no purpose's; all else draws by
+/// [`Draw`] or [`Stream`].
+pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
     const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
     let ([mut c0, mut c1, mut c2, mut c3], [mut k0, mut k1]) = (counter, key);

@@ -24,7 +24,7 @@
 //! | records | [`checkpoint`] | a model with its text, atomically written, and the state that a run resumes from |
 //! | | [`metrics`] | JSON lines (the truth), TensorBoard events, the console |
 //! | policy | [`rollout`] | scheduler (pure decisions), pages, engine |
-//! | | [`optim`] | AdamW, clipping, schedules |
+//! | | [`optim`] | AdamW over named tensors, its states in f32 or in 8 bits; clipping, schedules |
 //! | | [`model`] | one decoder for all families, its backward pass, the log-probability head, Hugging Face weights in and out |
 //! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
 //! | | [`reward`] | rewards by name |

@@ -86,6 +86,21 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
 }
 
 #[test]
+fn a_run_with_states_of_8_bits_learns_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let coded = ["train", "--steps", "40", "--out", out.to_str().unwrap(), "--set", "optim.states=8bit"];
+    succeed(&[&coded[..], &SMALL].concat());
+    let summary = json(&out.join("summary.json"));
+    let greedy = |which: &str| summary[which]["greedy"].as_f64().unwrap();
+    assert!(greedy("last") >= greedy("base") + 0.3, "greedy {} to {}", greedy("base"), greedy("last"));
+    let state = out.join("checkpoints/00040/state");
+    let bytes = |name: &str| std::fs::metadata(state.join(name)).map_or(0, |file| file.len());
+    // 227,392 parameters at 2 bytes, a scale for every 256 of them, and vectors in f32.
+    assert!((460_000..490_000).contains(&bytes("moments_8bit.safetensors")) && bytes("first_moments.safetensors") == 0);
+}
+
+#[test]
 fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

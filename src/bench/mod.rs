@@ -143,7 +143,7 @@ impl Bench<'_> {
             scored: self.scored()?,
             reference: (self.settings.loss.kl != 0.0).then(|| self.model.decoder.deep_copy()).transpose()?,
             gradients: (0..self.lanes.count()).map(|_| Weights::zeros(config, self.model.decoder.kernels())).collect::<Result<_>>()?,
-            optimizer: AdamW::new(self.settings.optim.clone(), &self.model.decoder)?,
+            optimizer: AdamW::new(self.settings.optim.clone(), self.model.decoder.kernels(), &self.model.decoder.weights.entries())?,
         })
     }
 

@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod model;
+pub mod moments;
 pub mod state;
 
 pub use model::Model;

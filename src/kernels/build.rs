@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Cards that code is made for, where CUDA_COMPUTE_CAP does not name one; newer cards compile the last one's PTX when the program starts.
+/// Cards that code is made for, beside the one that CUDA_COMPUTE_CAP names; newer cards compile the last one's PTX when the program starts.
 const CAPABILITIES: [&str; 2] = ["80", "90"];
 
 fn main() {
@@ -16,7 +16,9 @@ fn main() {
     }
     println!("cargo:rerun-if-changed=src/kernels/cuda");
     let named = std::env::var("CUDA_COMPUTE_CAP").ok();
-    let capabilities = named.as_deref().map_or(CAPABILITIES.to_vec(), |name| vec![name]);
+    let mut capabilities: Vec<&str> = CAPABILITIES.into_iter().chain(named.as_deref()).collect();
+    capabilities.sort_unstable_by_key(|name| name.parse::<u32>().unwrap_or(0));
+    capabilities.dedup();
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("kernels.fatbin");
     let mut command = Command::new(compiler());
     command.args(["-fatbin", "-O3", "-std=c++17", "-I", "src/kernels/cuda", "src/kernels/cuda/kernels.cu", "-o"]).arg(&out);

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Error, Result, bail};
+use candle_core::{DType, Device, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::{Cpu, Kernels, Reference};
@@ -240,7 +240,7 @@ fn usable(_: usize) -> Result<()> {
 #[cfg(not(feature = "cuda"))]
 fn on_gpu(number: usize, _: bool, _: &Compute) -> Result<Arc<dyn Kernels>> {
     usable(number)?;
-    Err(Error::Msg(format!("there is no GPU {number}")))
+    bail!("there is no GPU {number}")
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -2,7 +2,8 @@
 //!
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Must never know what a model, a prompt or a reward is.
 //! [`cpu`] is the plain version, whose results the others are held to; [`reference`] is made of candle's stock operations alone and runs
-//! wherever candle does; [`fused`] launches the kernels in `cuda/`. Weights and activations have the kernels' own dtype; gradients of weights, moments, logits and row statistics are f32.
+//! wherever candle does; [`fused`] launches the kernels in `cuda/`. Weights and activations have the kernels' own dtype; gradients of weights,
+//! logits and row statistics are f32, and so are moments unless they are coded in 8 bits.
 //! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width,
 //! f = feed-forward width.
 
@@ -20,6 +21,7 @@ pub mod shape;
 pub use compute::{Compute, ComputeSettings, Place, Precision, Target, Version, is_out_of_memory};
 pub use cpu::Cpu;
 pub use cpu::adamw::Step;
+pub use cpu::adamw_8bit::Coded;
 pub use cpu::head::RowScores;
 pub use cpu::sample::Filter;
 pub use fused::Fused;
@@ -205,17 +207,34 @@ impl Chosen {
     }
 }
 
-/// What an optimizer step changes, and the gradient that it reads. All of one size.
+/// The two moments of a parameter.
+#[derive(Clone, Debug)]
+pub enum Moments {
+    /// In f32, shaped as the parameter.
+    Full {
+        /// The mean gradient.
+        first: Tensor,
+        /// The mean of its square.
+        second: Tensor,
+    },
+    /// In 8 bits.
+    Coded {
+        /// The mean gradient.
+        first: Coded,
+        /// The mean of its square.
+        second: Coded,
+    },
+}
+
+/// What an optimizer step changes, and the gradient that it reads. All of one number of elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
     /// What the model computes with, in the kernels' dtype.
     pub weight: &'a Tensor,
     /// The same in f32, where the kernels' dtype is another: what is updated, and then rounded to `weight`.
     pub master: Option<&'a Tensor>,
-    /// The first moment, f32.
-    pub first: &'a Tensor,
-    /// The second moment, f32.
-    pub second: &'a Tensor,
+    /// The moments.
+    pub moments: &'a Moments,
     /// The gradient, f32.
     pub gradient: &'a Tensor,
 }

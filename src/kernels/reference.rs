@@ -4,8 +4,9 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
+use super::cpu::adamw_8bit;
 use super::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use super::{BLOCK, Choice, Chosen, Cpu, Kernels, Parameter, RowScores, Step};
+use super::{BLOCK, Choice, Chosen, Cpu, Kernels, Moments, Parameter, RowScores, Step};
 
 /// Stock operations on one device in one dtype.
 #[derive(Clone, Debug)]
@@ -102,6 +103,17 @@ fn parts(qkv: &Tensor, segment: &Segment, heads: Heads) -> Result<[Tensor; 3]> {
     let keys = seen.narrow(1, heads.key_offset(0), heads.key_value * d)?;
     let values = seen.narrow(1, heads.value_offset(0), heads.key_value * d)?;
     Ok([by_head(&queries, d, 1)?, by_head(&keys, d, heads.group())?, by_head(&values, d, heads.group())?])
+}
+
+fn step_full(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Tensor, step: &Step) -> Result<()> {
+    let gradient = (gradient * f64::from(step.gradient_scale))?;
+    first.slice_set(&((first * step.beta1)? + (&gradient * (1.0 - step.beta1))?)?, 0, 0)?;
+    second.slice_set(&((second * step.beta2)? + (gradient.sqr()? * (1.0 - step.beta2))?)?, 0, 0)?;
+    let corrections = [step.beta1, step.beta2].map(|beta| 1.0 - beta.powf(step.count as f64));
+    let root = ((second.sqrt()? / corrections[1].sqrt())? + f64::from(step.eps))?;
+    let change = ((first / root)? * (f64::from(step.lr) / corrections[0]))?;
+    let kept = (master * (1.0 - f64::from(step.lr) * f64::from(step.weight_decay)))?;
+    master.slice_set(&(kept - change)?, 0, 0)
 }
 
 impl Kernels for Reference {
@@ -354,16 +366,17 @@ impl Kernels for Reference {
     }
 
     fn adamw(&self, parameter: &Parameter, step: &Step) -> Result<()> {
-        let Parameter { weight, master, first, second, gradient } = *parameter;
+        let Parameter { weight, master, moments, gradient } = *parameter;
         let master = master.unwrap_or(weight);
-        let gradient = (gradient * f64::from(step.gradient_scale))?;
-        first.slice_set(&((first * step.beta1)? + (&gradient * (1.0 - step.beta1))?)?, 0, 0)?;
-        second.slice_set(&((second * step.beta2)? + (gradient.sqr()? * (1.0 - step.beta2))?)?, 0, 0)?;
-        let corrections = [step.beta1, step.beta2].map(|beta| 1.0 - beta.powf(step.count as f64));
-        let root = ((second.sqrt()? / corrections[1].sqrt())? + f64::from(step.eps))?;
-        let change = ((first / root)? * (f64::from(step.lr) / corrections[0]))?;
-        let kept = (master * (1.0 - f64::from(step.lr) * f64::from(step.weight_decay)))?;
-        master.slice_set(&(kept - change)?, 0, 0)?;
+        match moments {
+            Moments::Full { first, second } => step_full(master, first, second, gradient, step)?,
+            // Stock operations have no search in a table: the plain version does it on the host, and the result is copied back.
+            Moments::Coded { first, second } => {
+                let on_host = master.to_device(&Device::Cpu)?.copy()?;
+                adamw_8bit::step(&on_host, first, second, &gradient.to_device(&Device::Cpu)?, step)?;
+                master.slice_set(&on_host.to_device(&self.device)?, 0, 0)?;
+            }
+        }
         if weight.dtype() != DType::F32 {
             weight.slice_set(&master.to_dtype(weight.dtype())?, 0, 0)?;
         }

@@ -3,7 +3,9 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::cpu::testing::random;
-use super::{Choice, Filter, Heads, Kernels, Parameter, Reference, Segment, Step};
+use super::{Choice, Filter, Heads, Kernels, Moments, Parameter, Reference, Segment, Step};
+
+mod coded;
 
 /// What one operation gave, beside the exact values: rows of `width`.
 struct Outcome {
@@ -277,17 +279,10 @@ impl Bench<'_> {
         let weight = if master.is_some() { &weight } else { &start.tensor };
         let squares = kernels.sum_of_squares(&gradient.tensor)?;
         self.listed("sum_of_squares", vec![gradient.exact.iter().map(|g| g * g).sum()], &[squares as f32]);
-        let step = Step { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, gradient_scale: 0.5, count: 3 };
         let (mut p, mut m, mut v) = (start.exact.clone(), first.exact.clone(), second.exact.clone());
-        for i in 0..count {
-            let g = gradient.exact[i] * 0.5;
-            m[i] = 0.9 * m[i] + 0.1 * g;
-            v[i] = 0.999 * v[i] + 0.001 * g * g;
-            let (m_hat, v_hat) = (m[i] / (1.0 - 0.9f64.powi(3)), v[i] / (1.0 - 0.999f64.powi(3)));
-            p[i] = p[i] * (1.0 - 0.01 * 0.1) - 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
-        }
-        let parameter = Parameter { weight, master, first: &first.tensor, second: &second.tensor, gradient: &gradient.tensor };
-        kernels.adamw(&parameter, &step)?;
+        exact_step(&mut p, &mut m, &mut v, &gradient.exact);
+        let moments = Moments::Full { first: first.tensor.clone(), second: second.tensor.clone() };
+        kernels.adamw(&Parameter { weight, master, moments: &moments, gradient: &gradient.tensor }, &STEP)?;
         self.outcome(&format!("adamw of {count}"), count, p.clone(), weight)?;
         self.outcome(&format!("adamw of {count}, master"), count, p, master.unwrap_or(weight))?;
         self.outcome(&format!("adamw of {count}, first moment"), count, m, &first.tensor)?;
@@ -299,6 +294,20 @@ impl Bench<'_> {
         self.outcome(&format!("add of {count}"), count, exact, &other.tensor)?;
         kernels.clear(&other.tensor)?;
         self.outcome(&format!("clear of {count}"), count, vec![0.0; count], &other.tensor)
+    }
+}
+
+/// The numbers of the steps that are tested.
+const STEP: Step = Step { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, gradient_scale: 0.5, count: 3 };
+
+/// `STEP` in f64.
+fn exact_step(parameter: &mut [f64], first: &mut [f64], second: &mut [f64], gradient: &[f64]) {
+    for (((p, m), v), g) in parameter.iter_mut().zip(first).zip(second).zip(gradient) {
+        let g = g * 0.5;
+        *m = 0.9 * *m + 0.1 * g;
+        *v = 0.999 * *v + 0.001 * g * g;
+        let (m_hat, v_hat) = (*m / (1.0 - 0.9f64.powi(3)), *v / (1.0 - 0.999f64.powi(3)));
+        *p = *p * (1.0 - 0.01 * 0.1) - 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
     }
 }
 
@@ -399,7 +408,8 @@ fn head_and_optimizer(bench: &mut Bench) -> Result<()> {
     for (t, vocabulary, temperature) in [(1, 17, 1.0), (5, 257, 0.6), (3, 4099, 1.0)] {
         bench.head(t, vocabulary, temperature)?;
     }
-    [1, 255, 5000].into_iter().try_for_each(|count| bench.optimizer(count))
+    [1, 255, 5000].into_iter().try_for_each(|count| bench.optimizer(count))?;
+    [1, 7, 255, 256, 257, 5000].into_iter().try_for_each(|count| bench.coded_optimizer(count))
 }
 
 fn outcomes(kernels: &dyn Kernels, part: Part) -> Result<Vec<Outcome>> {
@@ -504,6 +514,11 @@ fn stock_operations_choose_the_same_tokens() -> Result<()> {
     check_choices(&Reference::new(Device::Cpu, DType::F32))
 }
 
+#[test]
+fn stock_operations_leave_the_same_codes() -> Result<()> {
+    coded::check_codes(&Reference::new(Device::Cpu, DType::F32))
+}
+
 /// The kernels for GPUs, thread by thread on the CPU.
 mod emulated {
     use std::sync::Arc;
@@ -555,6 +570,11 @@ mod emulated {
     }
 
     #[test]
+    fn the_fused_kernels_leave_the_same_codes() -> Result<()> {
+        kernels(DType::F32)?.map_or(Ok(()), |kernels| coded::check_codes(&kernels))
+    }
+
+    #[test]
     fn the_fused_kernels_choose_the_same_tokens() -> Result<()> {
         kernels(DType::F32)?.map_or(Ok(()), |kernels| check_choices(&kernels))
     }
@@ -584,6 +604,7 @@ mod on_a_gpu {
         let Some(gpu) = gpu() else { return Ok(()) };
         let kernels = Fused::new(gpu, DType::F32)?;
         PARTS.into_iter().try_for_each(|part| check_f32(&kernels, part))?;
+        coded::check_codes(&kernels)?;
         check_choices(&kernels)?;
         check_scores_of_choices(&kernels)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
+use candle_core::{DType, Device, Tensor};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -55,12 +56,13 @@ pub type Values<'a> = dyn Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sy
 
 /// The values of weights in memory: in f32, on the CPU.
 pub fn values_of(weights: &Weights) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + '_ {
-    let entries = weights.entries();
-    move |number, part, first, target| {
-        let (_, tensor) = &entries[number];
-        let width = tensor.dims()[tensor.rank() - 1];
-        Ok(cpu::read([*tensor], |[ours]| part.take(first, ours, width, target))?)
-    }
+    let tensors: Vec<&Tensor> = weights.entries().into_iter().map(|(_, tensor)| tensor).collect();
+    move |number, part, first, target| take(tensors[number], part, first, target)
+}
+
+fn take(tensor: &Tensor, part: &Part, first: usize, target: &mut [f32]) -> Result<()> {
+    let width = tensor.dims()[tensor.rank() - 1];
+    Ok(cpu::read([tensor], |[ours]| part.take(first, ours, width, target))?)
 }
 
 /// One file of weights: its name, and what it is to hold.
@@ -114,9 +116,23 @@ pub fn index(files: &[WeightFile]) -> Result<Option<Vec<u8>>> {
 
 /// Writes weights as one safetensors file, whatever its size.
 pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
+    let tensors: Vec<_> = weights.entries().into_iter().map(|(_, tensor)| Some(tensor)).collect();
+    tensors_to_writer(out, &tensors, config, dtype)
+}
+
+/// As `to_writer`, for tensors shaped as the weights, in their order (that of `Weights::shapes`); zeros where there is none.
+pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
+    let on_host = |tensor: &Tensor| Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
+    let tensors = tensors.iter().map(|tensor| tensor.map(on_host).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
+    let values = |number: usize, part: &Part, first: usize, target: &mut [f32]| match &tensors[number] {
+        Some(tensor) => take(tensor, part, first, target),
+        None => {
+            target.fill(0.0);
+            Ok(())
+        }
+    };
     let whole = Format { dtype, max_shard_bytes: u64::MAX };
-    let weights = weights.on_host(config)?;
-    files(config, whole)?.iter().try_for_each(|file| file.write(out, &values_of(&weights)))
+    files(config, whole)?.iter().try_for_each(|file| file.write(out, &values))
 }
 
 impl WeightFile {

@@ -122,16 +122,16 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
 fn ten_steps(decoder: &Decoder, packed: &Packed) -> Result<Vec<(String, Vec<f32>)>> {
     let decoder = decoder.deep_copy()?;
     let settings = OptimSettings { lr: 1e-3, weight_decay: 0.1, ..OptimSettings::default() };
-    let mut optimizer = AdamW::new(settings, &decoder)?;
-    assert_eq!(optimizer.masters.is_some(), decoder.kernels().dtype() != DType::F32);
+    let mut optimizer = AdamW::new(settings, decoder.kernels(), &decoder.weights.entries())?;
+    assert!(optimizer.states.iter().all(|state| state.master.is_some() == (decoder.kernels().dtype() != DType::F32)));
     let now = |optimizer: &AdamW| -> Result<Vec<(String, Vec<f32>)>> {
-        let weights = optimizer.masters.as_ref().unwrap_or(&decoder.weights).entries();
-        weights.into_iter().map(|(name, tensor)| Ok((name, values(tensor)?))).collect()
+        let states = optimizer.states.iter().zip(decoder.weights.entries());
+        states.map(|(state, (name, weight))| Ok((name, values(state.master.as_ref().unwrap_or(weight))?))).collect()
     };
     let before = now(&optimizer)?;
     for _ in 0..10 {
         let (_, _, gradients) = scores_and_gradient(&decoder, packed)?;
-        optimizer.step(&decoder, &gradients, 1e-3)?;
+        optimizer.step(decoder.kernels(), &decoder.weights.entries(), &gradients.entries(), 1e-3)?;
     }
     let change = |((name, after), (_, before)): ((String, Vec<f32>), (String, Vec<f32>))| {
         (name, after.iter().zip(before).map(|(a, b)| a - b).collect())

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use super::config::ModelConfig;
 use crate::kernels::{Cpu, Kernels};
 
-/// All parameters of a decoder; the same structure holds their gradients and the optimizer's moments.
+/// All parameters of a decoder; the same structure holds their gradients.
 #[derive(Clone, Debug)]
 pub struct Weights {
     /// `[v, w]`
@@ -86,12 +86,12 @@ impl Weights {
         Ok(shapes)
     }
 
-    /// All zeros, in f32: gradients and moments.
+    /// All zeros, in f32: gradients.
     pub fn zeros(config: &ModelConfig, kernels: &dyn Kernels) -> Result<Self> {
         Self::build(config, |_, shape| Ok(Tensor::zeros(shape, DType::F32, kernels.device())?))
     }
 
-    /// Bytes of one set, be it parameters, gradients or moments.
+    /// Bytes of one set in f32, be it parameters, gradients or moments.
     pub fn bytes(config: &ModelConfig) -> u64 {
         (config.parameters() * size_of::<f32>()) as u64
     }

@@ -1,12 +1,13 @@
-//! AdamW over f32 masters, the clip of the global gradient norm, and learning-rate schedules. Knows parameters and gradients, and nothing of
-//! where gradients come from.
+//! AdamW over f32 masters, the clip of the global gradient norm, and learning-rate schedules. Knows named tensors and their gradients, and
+//! nothing of the model that they belong to.
 
-use anyhow::Result;
-use candle_core::{DType, Tensor};
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{Parameter, Step};
-use crate::model::{Decoder, Weights};
+use crate::kernels::{Coded, Kernels, Moments, Parameter, Step};
 
 /// The optimizer's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,8 @@ pub struct OptimSettings {
     pub weight_decay: f64,
     /// Largest global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
+    /// In what the two moments are held.
+    pub states: States,
     /// Parameters that stay as they are: names or beginnings of names, such as "layers.0.qkv".
     pub freeze: Vec<String>,
 }
@@ -47,6 +50,7 @@ impl Default for OptimSettings {
             eps: 1e-8,
             weight_decay: 0.01,
             clip_norm: 1.0,
+            states: States::F32,
             freeze: Vec::new(),
         }
     }
@@ -62,6 +66,43 @@ pub enum Schedule {
     Linear,
     /// Falls along half a cosine, to 0 just after the last update.
     Cosine,
+}
+
+/// In what the moments are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum States {
+    /// 8 bytes for a parameter's two moments.
+    #[serde(rename = "f32")]
+    F32,
+    /// About 2 bytes: codes of 8 bits, with a scale for every 256 of them (Dettmers et al. 2021). Tensors of fewer than 4096 elements (norms,
+    /// biases) stay in f32, as published practice has it: they are small, and what they scale is large. Embeddings are coded with the rest, where
+    /// published practice leaves them in f32 for training from scratch: their blocks lie within a row as soon as the model's width is a multiple
+    /// of 256, so that rare tokens do not share a scale with frequent ones; and in f32 they would take back a seventh of what is saved.
+    #[serde(rename = "8bit")]
+    Coded,
+}
+
+/// Fewest elements of a tensor whose moments are coded.
+const CODED_ELEMENTS: usize = 4096;
+
+impl States {
+    fn codes(self, elements: usize) -> bool {
+        self == Self::Coded && elements >= CODED_ELEMENTS
+    }
+
+    fn zeros(self, shape: &Shape, device: &Device) -> Result<Moments> {
+        let elements = shape.elem_count();
+        Ok(if self.codes(elements) {
+            Moments::Coded { first: Coded::zeros(elements, device)?, second: Coded::zeros(elements, device)? }
+        } else {
+            Moments::Full { first: Tensor::zeros(shape, DType::F32, device)?, second: Tensor::zeros(shape, DType::F32, device)? }
+        })
+    }
+
+    /// Bytes of the two moments of a parameter.
+    pub fn bytes(self, elements: usize) -> u64 {
+        2 * if self.codes(elements) { Coded::bytes(elements) } else { (elements * size_of::<f32>()) as u64 }
+    }
 }
 
 impl OptimSettings {
@@ -80,52 +121,105 @@ impl OptimSettings {
         }
     }
 
-    fn is_frozen(&self, name: &str) -> bool {
-        self.freeze.iter().any(|prefix| name.strip_prefix(prefix.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+    /// Whether a parameter stays as it is.
+    pub fn is_frozen(&self, name: &str) -> bool {
+        self.freeze.iter().any(|pattern| matches(name, pattern))
+    }
+
+    /// Bytes of the two moments of all trained parameters.
+    pub fn moment_bytes(&self, parameters: &[(String, Shape)]) -> u64 {
+        let trained = parameters.iter().filter(|(name, _)| !self.is_frozen(name));
+        trained.map(|(_, shape)| self.states.bytes(shape.elem_count())).sum()
     }
 }
 
-/// AdamW's state.
+/// Whether `pattern` is a parameter's name, or a beginning of it that ends where a part of the name does.
+fn matches(name: &str, pattern: &str) -> bool {
+    name.strip_prefix(pattern).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// AdamW over a list of named tensors.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     /// The settings.
     pub settings: OptimSettings,
-    /// First moments, shaped as the weights.
-    pub first: Weights,
-    /// Second moments.
-    pub second: Weights,
-    /// The weights in f32, where the model computes in another dtype: what is updated, and rounded to the model's.
-    pub masters: Option<Weights>,
+    /// What is held of each trained parameter, in the order of the list; nothing is held of frozen ones.
+    pub states: Vec<ParameterState>,
     /// Steps taken.
     pub count: u64,
 }
 
+/// What AdamW holds of one parameter.
+#[derive(Clone, Debug)]
+pub struct ParameterState {
+    /// Its name.
+    pub name: String,
+    /// Its values in f32, where the model computes in another dtype: what is updated, and rounded to the model's.
+    pub master: Option<Tensor>,
+    /// Its moments.
+    pub moments: Moments,
+}
+
 impl AdamW {
-    /// Zero moments. Names in `freeze` that match no parameter are errors.
-    pub fn new(settings: OptimSettings, decoder: &Decoder) -> Result<Self> {
-        let (config, kernels) = (&decoder.config, decoder.kernels());
-        let (first, second) = (Weights::zeros(config, kernels)?, Weights::zeros(config, kernels)?);
-        let names: Vec<String> = first.entries().into_iter().map(|(name, _)| name).collect();
-        for pattern in &settings.freeze {
-            let one = OptimSettings { freeze: vec![pattern.clone()], ..OptimSettings::default() };
-            if !names.iter().any(|name| one.is_frozen(name)) {
-                anyhow::bail!("optim.freeze: no parameter is called \"{pattern}\"; known are {}", names.join(", "));
-            }
+    /// Zero moments for `parameters`, which the kernels compute with.
+    ///
+    /// # Errors
+    /// When a name in `freeze` matches no parameter.
+    pub fn new(settings: OptimSettings, kernels: &dyn Kernels, parameters: &[(String, &Tensor)]) -> Result<Self> {
+        let names = || parameters.iter().map(|(name, _)| name.as_str());
+        if let Some(pattern) = settings.freeze.iter().find(|pattern| !names().any(|name| matches(name, pattern))) {
+            bail!("optim.freeze: no parameter is called \"{pattern}\"; known are {}", names().collect::<Vec<_>>().join(", "));
         }
-        let wide = |tensor: &Tensor| Ok(tensor.to_dtype(DType::F32)?);
-        let masters = (kernels.dtype() != DType::F32).then(|| decoder.weights.map(config, wide)).transpose()?;
-        Ok(Self { settings, first, second, masters, count: 0 })
+        let state = |(name, tensor): &(String, &Tensor)| {
+            let is_wide = kernels.dtype() == DType::F32;
+            Ok(ParameterState {
+                name: name.clone(),
+                master: (!is_wide).then(|| tensor.to_dtype(DType::F32)).transpose()?,
+                moments: settings.states.zeros(tensor.shape(), kernels.device())?,
+            })
+        };
+        let states = parameters.iter().filter(|(name, _)| !settings.is_frozen(name)).map(state).collect::<Result<_>>()?;
+        Ok(Self { settings, states, count: 0 })
     }
 
-    /// One update in place with learning rate `lr`. Gives the gradient's global norm before clipping (frozen parameters left out); a norm that
-    /// is not finite is an error and changes nothing.
-    pub fn step(&mut self, decoder: &Decoder, gradients: &Weights, lr: f64) -> Result<f64> {
-        let (settings, kernels) = (&self.settings, decoder.kernels());
-        let trained = |name: &str| !settings.is_frozen(name);
+    /// What is held of a parameter; none of a frozen one.
+    pub fn state(&self, name: &str) -> Option<&ParameterState> {
+        self.states.iter().find(|state| state.name == name)
+    }
+
+    /// Takes over values for the masters that there are, in place.
+    ///
+    /// # Errors
+    /// When one has no value, or one of another shape.
+    pub fn set_masters(&self, values: &[(String, &Tensor)]) -> Result<()> {
+        let values = by_name(values);
+        self.states.iter().filter_map(|state| Some((&state.name, state.master.as_ref()?))).try_for_each(|(name, master)| {
+            let value = find(&values, name, "value")?;
+            ensure!(master.dims() == value.dims(), "{name} has the shape {:?}, expected {:?}", value.dims(), master.dims());
+            Ok(master.slice_set(&value.to_device(master.device())?.to_dtype(DType::F32)?, 0, 0)?)
+        })
+    }
+
+    /// One update of `parameters` in place, from `gradients` in f32, with learning rate `lr`. Both lists are looked up by name. Gives the
+    /// gradient's global norm before clipping, frozen parameters left out.
+    ///
+    /// # Errors
+    /// When that norm is not finite, or a tensor is missing; nothing is changed then.
+    pub fn step(
+        &mut self,
+        kernels: &dyn Kernels,
+        parameters: &[(String, &Tensor)],
+        gradients: &[(String, &Tensor)],
+        lr: f64,
+    ) -> Result<f64> {
+        let settings = &self.settings;
+        let (weights, gradients) = (by_name(parameters), by_name(gradients));
+        let pair = |state: &ParameterState| Ok((find(&weights, &state.name, "weight")?, find(&gradients, &state.name, "gradient")?));
+        let pairs = self.states.iter().map(pair).collect::<Result<Vec<_>>>()?;
         let mut squares = 0.0;
-        for (name, gradient) in gradients.entries().into_iter().filter(|(name, _)| trained(name)) {
+        for (state, (_, gradient)) in self.states.iter().zip(&pairs) {
             let sum = kernels.sum_of_squares(gradient)?;
-            anyhow::ensure!(sum.is_finite(), "the gradient of {name} is not finite; the weights were left as they were");
+            ensure!(sum.is_finite(), "the gradient of {} is not finite; the weights were left as they were", state.name);
             squares += sum;
         }
         let norm = squares.sqrt();
@@ -141,56 +235,20 @@ impl AdamW {
             gradient_scale: scale as f32,
             count: self.count,
         };
-        let masters = self.masters.as_ref().map(Weights::entries);
-        let moments = self.first.entries().into_iter().zip(self.second.entries());
-        let parameters = decoder.weights.entries().into_iter().zip(gradients.entries()).zip(moments).enumerate();
-        for (index, (((name, weight), (_, gradient)), ((_, first), (_, second)))) in parameters {
-            if trained(&name) {
-                let master = masters.as_ref().map(|masters| masters[index].1);
-                kernels.adamw(&Parameter { weight, master, first, second, gradient }, &step)?;
-            }
+        for (ParameterState { master, moments, .. }, (weight, gradient)) in self.states.iter().zip(&pairs) {
+            kernels.adamw(&Parameter { weight, master: master.as_ref(), moments, gradient }, &step)?;
         }
         Ok(norm)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::Cpu;
-    use crate::model::ModelConfig;
-
-    #[test]
-    fn schedules_start_and_end_where_they_say() {
-        let settings = |schedule| OptimSettings { lr: 2.0, warmup_steps: 4, schedule, ..OptimSettings::default() };
-        assert_eq!(settings(Schedule::Constant).learning_rate(1, 10), 0.5);
-        assert_eq!(settings(Schedule::Constant).learning_rate(10, 10), 2.0);
-        assert_eq!(settings(Schedule::Linear).learning_rate(5, 10), 2.0);
-        assert!((settings(Schedule::Linear).learning_rate(10, 10) - 2.0 / 6.0).abs() < 1e-12);
-        assert_eq!(settings(Schedule::Cosine).learning_rate(5, 10), 2.0);
-        let late = OptimSettings { decay_steps: 2, ..settings(Schedule::Linear) };
-        assert_eq!([8, 9, 10].map(|step| late.learning_rate(step, 10)), [2.0, 2.0, 1.0]);
-        assert!(settings(Schedule::Cosine).learning_rate(10, 10) < 0.15);
-    }
-
-    #[test]
-    fn a_step_equals_the_formula_worked_by_hand() -> Result<()> {
-        let config = ModelConfig::parse(
-            r#"{"model_type": "llama", "hidden_size": 2, "intermediate_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1,
-            "vocab_size": 1, "max_position_embeddings": 4, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": true}"#,
-        )?;
-        let (weights, gradients) = (Weights::zeros(&config, &Cpu)?, Weights::zeros(&config, &Cpu)?);
-        let decoder = Decoder::new(config, weights)?;
-        let set = |w: &Weights, values: [f32; 2]| crate::kernels::cpu::update(&w.norm, [], |x, []| x.copy_from_slice(&values));
-        set(&decoder.weights, [1.0, -2.0])?;
-        set(&gradients, [3.0, 4.0])?;
-        let settings = OptimSettings { weight_decay: 0.1, freeze: vec!["layers.0".into()], ..OptimSettings::default() };
-        let mut optimizer = AdamW::new(settings, &decoder)?;
-        assert_eq!(optimizer.step(&decoder, &gradients, 0.01)?, 5.0);
-        // Clipped gradient (0.6, 0.8): the first step moves each element by lr, after the decay of lr * 0.1.
-        let found = decoder.weights.norm.to_vec1::<f32>()?;
-        let expected = [1.0 * 0.999 - 0.01, -2.0 * 0.999 - 0.01];
-        assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6), "{found:?}");
-        Ok(())
-    }
+fn by_name<'a>(tensors: &'a [(String, &'a Tensor)]) -> HashMap<&'a str, &'a Tensor> {
+    tensors.iter().map(|(name, tensor)| (name.as_str(), *tensor)).collect()
 }
+
+fn find<'a>(tensors: &HashMap<&str, &'a Tensor>, name: &str, kind: &str) -> Result<&'a Tensor> {
+    tensors.get(name).copied().with_context(|| format!("{name} has no {kind}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,7 @@ impl Pretraining {
         Ok(Self {
             careful: Corpus::new(settings.mixture.careful_first(settings.careful_share), settings.seed),
             mixed: Corpus::new(settings.mixture.clone(), settings.seed),
-            optimizer: AdamW::new(settings.optim.clone(), &decoder)?,
+            optimizer: AdamW::new(settings.optim.clone(), &Cpu, &decoder.weights.entries())?,
             decoder,
             tokenizer,
             lanes,
@@ -151,7 +151,7 @@ impl Pretraining {
         }
         self.step += 1;
         let lr = settings.optim.learning_rate(self.step, settings.steps);
-        self.optimizer.step(&self.decoder, &self.gradients[0], lr)?;
+        self.optimizer.step(&Cpu, &self.decoder.weights.entries(), &self.gradients[0].entries(), lr)?;
         self.gradients.iter().try_for_each(|gradients| gradients.clear(&Cpu))?;
         let (loss, tokens) = sums.into_iter().fold((0.0, 0), |(loss, tokens), (l, t)| (loss + l, tokens + t));
         Ok(loss / tokens as f64)

@@ -110,7 +110,7 @@ impl<'a> Run<'a> {
         let decoder = &run.inputs.model.decoder;
         let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
         decoder.weights.set(&weights)?;
-        run.optimizer.masters.iter().try_for_each(|masters| masters.set(&weights))?;
+        run.optimizer.set_masters(&weights.entries())?;
         let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &decoder.weights, &decoder.config)?;
         run.earlier_s = progress.elapsed_s;
         run.folder.forget_after(step)?;
@@ -138,7 +138,7 @@ impl<'a> Run<'a> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let lanes = Lanes::new(plan::lanes(&decoder.config, &settings, &decoder.target()))?;
-        let optimizer = AdamW::new(settings.optim.clone(), decoder)?;
+        let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &decoder.weights.entries())?;
         let reference = match given {
             _ if settings.loss.kl == 0.0 => None,
             Some(reference) => Some(reference),
@@ -335,12 +335,11 @@ impl<'a> Run<'a> {
     fn save(&mut self) -> Result<()> {
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
         let decoder = &self.inputs.model.decoder;
-        let exported = self.settings.checkpoint.rounds(&decoder.target()).then_some(&decoder.weights);
-        let masters = self.optimizer.masters.as_ref().or(exported);
+        let rounds = self.settings.checkpoint.rounds(&decoder.target());
         write_folder(&self.folder.checkpoint(self.step), |path| {
             self.inputs.model.write(path, self.settings.checkpoint.format(&decoder.target()))?;
             std::fs::create_dir(path.join("state"))?;
-            state::save(&path.join("state"), &progress, &self.optimizer, masters, &decoder.config)
+            state::save(&path.join("state"), &progress, &self.optimizer, &decoder.weights, rounds, &decoder.config)
         })?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;

@@ -120,7 +120,7 @@ pub fn apply(
 ) -> Result<UpdateReport> {
     let total = settings.train.steps * settings.train.updates_per_rollout as u64;
     report.lr = settings.optim.learning_rate(optimizer.count + 1, total);
-    report.grad_norm = optimizer.step(policy, &gradients[0], report.lr)?;
+    report.grad_norm = optimizer.step(policy.kernels(), &policy.weights.entries(), &gradients[0].entries(), report.lr)?;
     gradients.iter().try_for_each(|gradients| gradients.clear(policy.kernels()))?;
     Ok(report)
 }

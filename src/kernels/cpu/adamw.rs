@@ -105,8 +105,9 @@ fn chunk_of_squares(values: &[f32]) -> f64 {
     lanes.iter().sum()
 }
 
+/// The step, element by element.
 #[multiversion(targets = "simd")]
-fn elements(parameter: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], step: &Step) {
+pub(super) fn elements(parameter: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], step: &Step) {
     let Factors { keep, rate, keep_first, take_first, keep_second, take_second, second_correction } = step.factors();
     for (((p, m), v), g) in parameter.iter_mut().zip(first).zip(second).zip(gradient) {
         let g = g * step.gradient_scale;

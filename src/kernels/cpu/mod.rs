@@ -8,6 +8,7 @@ use std::cell::Cell;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Storage, Tensor, bail};
 
 pub mod adamw;
+pub mod adamw_8bit;
 pub mod attention;
 pub mod attention_cached;
 pub mod attention_packed;

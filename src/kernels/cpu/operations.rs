@@ -4,10 +4,11 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    adamw, attention_cached, attention_packed, embedding, for_rows, head, product, read, rms_norm, rotary, sample, swiglu, update,
+    adamw, adamw_8bit, attention_cached, attention_packed, embedding, for_rows, head, product, read, rms_norm, rotary, sample, swiglu,
+    update,
 };
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{Choice, Chosen, Kernels, Parameter, RowScores, Step};
+use crate::kernels::{Choice, Chosen, Kernels, Moments, Parameter, RowScores, Step};
 
 /// The plain versions, f32.
 #[derive(Clone, Copy, Debug)]
@@ -165,7 +166,11 @@ impl Kernels for Cpu {
     }
 
     fn adamw(&self, parameter: &Parameter, step: &Step) -> Result<()> {
-        adamw::step(parameter.weight, parameter.first, parameter.second, parameter.gradient, step)
+        let Parameter { weight, moments, gradient, .. } = *parameter;
+        match moments {
+            Moments::Full { first, second } => adamw::step(weight, first, second, gradient, step),
+            Moments::Coded { first, second } => adamw_8bit::step(weight, first, second, gradient, step),
+        }
     }
 
     fn add(&self, target: &Tensor, source: &Tensor) -> Result<()> {

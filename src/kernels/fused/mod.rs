@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
+use crate::kernels::cpu::adamw_8bit::MAPS;
 pub use launch::Launch;
 use launch::{Argument, Factor, Grid, Product};
 
@@ -20,6 +21,8 @@ use launch::{Argument, Factor, Grid, Product};
 pub struct Fused {
     machine: Arc<dyn Launch>,
     dtype: DType,
+    /// What codes of first and second moments stand for.
+    maps: [Tensor; 2],
 }
 
 /// Bytes that a thread loads at once.
@@ -42,7 +45,9 @@ impl Fused {
         if !matches!(dtype, DType::F32 | DType::BF16) {
             bail!("the kernels compute in f32 and in bf16, not in {dtype:?}");
         }
-        Ok(Self { machine, dtype })
+        let [first, second] = &*MAPS;
+        let maps = [Tensor::new(first, machine.device())?, Tensor::new(second, machine.device())?];
+        Ok(Self { machine, dtype, maps })
     }
 
     fn suffix(&self) -> &'static str {

@@ -3,11 +3,12 @@
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::attention::{KeyWork, QueryWork, TILE};
-use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At};
+use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At, Unsigned};
 use super::launch::{Factor, Grid};
-use super::{Fused, MAX_THREADS};
+use super::{Fused, MAX_BLOCKS, MAX_THREADS};
+use crate::kernels::cpu::adamw_8bit::CODED;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{BLOCK, Choice, Chosen, DeviceMemory, Kernels, Parameter, RowScores, Step};
+use crate::kernels::{BLOCK, Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, RowScores, Step};
 
 /// Threads of a block of attention.
 const ATTENTION_THREADS: usize = 128;
@@ -357,7 +358,8 @@ impl Kernels for Fused {
     }
 
     fn adamw(&self, parameter: &Parameter, step: &Step) -> Result<()> {
-        let Parameter { weight, master, first, second, gradient } = *parameter;
+        let Parameter { weight, master, moments, gradient } = *parameter;
+        let master = master.unwrap_or(weight);
         let count = weight.elem_count();
         let factors = step.factors();
         let numbers = [
@@ -371,8 +373,20 @@ impl Kernels for Fused {
             step.eps,
             step.gradient_scale,
         ];
-        let arguments = [At(weight), At(master.unwrap_or(weight)), At(first), At(second), At(gradient), Long(count), Floats(&numbers)];
-        self.launch("adamw", self.stride(count), &arguments)
+        match moments {
+            Moments::Full { first, second } => {
+                let arguments = [At(weight), At(master), At(first), At(second), At(gradient), Long(count), Floats(&numbers)];
+                self.launch("adamw", self.stride(count), &arguments)
+            }
+            Moments::Coded { first, second } => {
+                let [first_map, second_map] = &self.maps;
+                let coded = [At(&first.codes), At(&first.scales), At(&second.codes), At(&second.scales)];
+                let read = [At(gradient), At(first_map), At(second_map), Long(count), Floats(&numbers), Unsigned(step.count as u32)];
+                // A warp has a block of codes at a time.
+                let blocks = count.div_ceil(CODED * MAX_THREADS / 32).min(MAX_BLOCKS);
+                self.launch("adamw_8bit", Grid::of(blocks, MAX_THREADS), &[&[At(weight), At(master)], &coded[..], &read].concat())
+            }
+        }
     }
 
     fn add(&self, target: &Tensor, source: &Tensor) -> Result<()> {

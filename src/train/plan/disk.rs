@@ -1,8 +1,11 @@
 //! Disk: what a run leaves in its folder.
 
+use anyhow::Result;
+
 use super::Work;
 use crate::kernels::Target;
 use crate::model::{ModelConfig, Weights};
+use crate::optim::States;
 use crate::train::settings::{ExportDtype, RunSettings};
 
 /// A response token in a recorded step, compressed: its text, and in evaluated steps its id and log-probability.
@@ -28,23 +31,28 @@ pub struct Disk {
 
 impl Disk {
     /// Adds it up.
-    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Self {
+    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Result<Self> {
         let checkpoint = &settings.checkpoint;
         let set = Weights::bytes(config);
         let weights = (config.parameters() * checkpoint.format(target).dtype.size()) as u64;
-        let state = 2 * set + if checkpoint.rounds(target) { set } else { 0 };
+        // In f32 the files hold zeros for frozen parameters.
+        let moments = match settings.optim.states {
+            States::F32 => 2 * set,
+            States::Coded => settings.optim.moment_bytes(&Weights::shapes(config)?),
+        };
+        let state = moments + if checkpoint.rounds(target) { set } else { 0 };
         let steps = settings.train.steps.saturating_sub(work.done);
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
         let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new) as f64;
         let with_ids = steps.checked_div(settings.eval.every).unwrap_or(0);
-        Self {
+        Ok(Self {
             checkpoints,
             weights,
             state,
             states: checkpoints.min(checkpoint.keep_last as u64 + 1),
             best: if work.evaluations.is_empty() { 0 } else { 2 * weights },
             rollouts: (tokens * (steps as f64 * TEXT_BYTES + with_ids as f64 * TOKEN_BYTES)) as u64,
-        }
+        })
     }
 
     /// The most that there is at once.

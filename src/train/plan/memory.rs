@@ -7,6 +7,7 @@ use crate::kernels::Target;
 use crate::model::decoder::{Recompute, kept_bytes};
 use crate::model::rotary::Rotary;
 use crate::model::{ModelConfig, Weights, block, export, head};
+use crate::optim::States;
 use crate::rollout::engine::{EngineSettings, Load};
 use crate::train::settings::RunSettings;
 use crate::train::update::{micro_batch_count, recompute};
@@ -68,7 +69,8 @@ impl Memory {
             let bytes = if streamed { (ends * target.element_bytes) as u64 } else { computed };
             held.push((format!("reference (loss.kl is {}{})", settings.loss.kl, if streamed { ", streamed" } else { "" }), bytes));
         }
-        held.push(("optimizer: two moments".to_owned(), 2 * set));
+        let kind = if settings.optim.states == States::Coded { " of 8 bits" } else { "" };
+        held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&Weights::shapes(config)?)));
         held.push((
             if lanes == 1 { "gradients".to_owned() } else { format!("gradients: a set for each of {lanes} lanes") },
             lanes as u64 * set,

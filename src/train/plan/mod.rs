@@ -18,6 +18,7 @@ use crate::checkpoint::disk::gigabytes;
 use crate::kernels::Target;
 use crate::lanes::Lanes;
 use crate::model::{ModelConfig, Weights};
+use crate::optim::{OptimSettings, States};
 use crate::rollout::engine::Load;
 
 /// What a run works on, in numbers.
@@ -69,7 +70,7 @@ impl<'a> Plan<'a> {
     /// When one sequence does not fit the key/value cache that is allowed.
     pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a Work, target: Target) -> Result<Self> {
         let lanes = lanes(config, settings, &target);
-        let (memory, disk) = (Memory::of(config, settings, work, &target)?, Disk::of(config, settings, work, &target));
+        let (memory, disk) = (Memory::of(config, settings, work, &target)?, Disk::of(config, settings, work, &target)?);
         Ok(Self { config, settings, work, target, lanes, memory, disk })
     }
 
@@ -83,8 +84,8 @@ impl<'a> Plan<'a> {
                     format!("it would fit with {}", changes.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "))
                 }
                 None => format!(
-                    "no setting makes it fit: weights, moments and gradients alone are {}; take a smaller model or a larger machine",
-                    gigabytes(self.least())
+                    "no setting makes it fit: weights, gradients and moments of 8 bits alone are {}; take a smaller model or a larger machine",
+                    gigabytes(self.least()?)
                 ),
             };
             bail!("the run would need {peak} of memory ({}), {free_text} are available: {advice}", phase.name);
@@ -101,11 +102,12 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// What no setting saves: weights, masters, moments and gradients.
-    fn least(&self) -> u64 {
+    /// What no setting saves: weights, masters, gradients and moments of 8 bits.
+    fn least(&self) -> Result<u64> {
         let computed = (self.config.parameters() * self.target.element_bytes) as u64;
         let set = Weights::bytes(self.config);
-        3 * set + computed + if computed == set { 0 } else { set }
+        let optim = OptimSettings { states: States::Coded, ..self.settings.optim.clone() };
+        Ok(set + computed + if computed == set { 0 } else { set } + optim.moment_bytes(&Weights::shapes(self.config)?))
     }
 
     /// Some of the usual changes, the least harmful that do, that bring the peak below `free` bytes.
@@ -177,13 +179,14 @@ macro_rules! change {
 }
 
 /// The least harmful first.
-const CHANGES: [Change; 8] = [
+const CHANGES: [Change; 9] = [
     change!(train.recompute, crate::model::decoder::Recompute::All),
     change!(train.stream_reference, true),
     change!(train.micro_batch_tokens, halved down to 1024),
     change!(rollout.engine.kv_cache_mib, halved down to 64),
     change!(rollout.engine.max_running, halved down to 8),
     change!(train.lanes, 1),
+    change!(optim.states, States::Coded),
     change!(loss.kl, 0.0),
     change!(rollout.max_new, halved down to 256),
 ];

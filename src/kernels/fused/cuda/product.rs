@@ -209,14 +209,14 @@ impl Pinned {
         let [b, a, c] = description.layouts;
         let preference = lt::create_matmul_pref().map_err(wrong)?;
         // No workspace, and no reduction of sums that were split.
-        let none = 0u64;
+        let (none, alignment) = (0u64, ALIGNMENT);
         let wanted = [
             (Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &raw const none as *const c_void, size_of::<u64>()),
             (Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &raw const none as *const c_void, size_of::<u32>()),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &raw const ALIGNMENT as *const c_void, size_of::<u32>()),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &raw const ALIGNMENT as *const c_void, size_of::<u32>()),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &raw const ALIGNMENT as *const c_void, size_of::<u32>()),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &raw const ALIGNMENT as *const c_void, size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &raw const alignment as *const c_void, size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &raw const alignment as *const c_void, size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &raw const alignment as *const c_void, size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &raw const alignment as *const c_void, size_of::<u32>()),
         ];
         // SAFETY: each attribute has the size that is given, and everything described lives to the end of the block.
         #[allow(unsafe_code)]

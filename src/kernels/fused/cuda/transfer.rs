@@ -34,7 +34,7 @@ struct Half {
 impl Transfers {
     /// Transfers in that stream.
     pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
-        let half = || Ok(Half { numbers: pinned(&stream, HALF)?, used: 0, arrived: None });
+        let half = || pinned(&stream, HALF).map(|numbers| Half { numbers, used: 0, arrived: None });
         let uploads = Mutex::new(Uploads { halves: [half()?, half()?], current: 0 });
         Ok(Self { stream, uploads, returned: Arc::default() })
     }

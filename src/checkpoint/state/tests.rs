@@ -1,0 +1,154 @@
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::*;
+use crate::kernels::cpu::testing::random;
+use crate::kernels::{Coded, Cpu, Kernels, Reference};
+use crate::model::{Decoder, initial};
+use crate::optim::OptimSettings;
+
+const PROGRESS: Progress = Progress { step: 3, updates: 3, elapsed_s: 1.5 };
+
+/// Matrices that are coded, vectors that are not.
+fn decoder() -> Decoder {
+    let text = r#"{"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "vocab_size": 83, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
+    let config = ModelConfig::parse(text).unwrap();
+    let weights = initial::random(&config, 1, 0.05).unwrap();
+    Decoder::new(config, weights).unwrap()
+}
+
+fn optimizer(decoder: &Decoder, states: States, freeze: &[&str]) -> AdamW {
+    let freeze = freeze.iter().map(|name| (*name).to_owned()).collect();
+    let settings = OptimSettings { lr: 0.01, states, freeze, ..OptimSettings::default() };
+    AdamW::new(settings, decoder.kernels(), &decoder.weights.entries()).unwrap()
+}
+
+fn steps(decoder: &Decoder, optimizer: &mut AdamW, count: u64) {
+    for _ in 0..count {
+        let seed = optimizer.count * 100;
+        let gradient = |(index, (name, tensor)): (usize, (String, &Tensor))| (name, random(tensor.shape(), seed + index as u64));
+        let gradients: Vec<(String, Tensor)> = decoder.weights.entries().into_iter().enumerate().map(gradient).collect();
+        let gradients: Vec<(String, &Tensor)> = gradients.iter().map(|(name, tensor)| (name.clone(), tensor)).collect();
+        optimizer.step(decoder.kernels(), &decoder.weights.entries(), &gradients, 0.01).unwrap();
+    }
+}
+
+fn bits(tensor: &Tensor) -> Vec<u32> {
+    let values = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    values.into_iter().map(f32::to_bits).collect()
+}
+
+/// Everything that the next step depends on.
+fn all_bits(decoder: &Decoder, optimizer: &AdamW) -> Vec<Vec<u32>> {
+    let weights = decoder.weights.entries().into_iter().map(|(_, tensor)| bits(tensor));
+    let coded = |coded: &Coded| [bits(&coded.codes), bits(&coded.scales)].concat();
+    let states = optimizer.states.iter().flat_map(|state| match &state.moments {
+        Moments::Full { first, second } => [bits(first), bits(second)],
+        Moments::Coded { first, second } => [coded(first), coded(second)],
+    });
+    weights.chain(states).chain(optimizer.states.iter().filter_map(|state| state.master.as_ref().map(bits))).collect()
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn resuming_equals_not_having_stopped_to_the_bit() {
+    let check = |kernels: Arc<dyn Kernels>, states, freeze: &[&str], rounds, expected: &[&str]| {
+        let whole = decoder().on(kernels.clone()).unwrap();
+        let mut never_stopped = optimizer(&whole, states, freeze);
+        steps(&whole, &mut never_stopped, 3);
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), &PROGRESS, &never_stopped, &whole.weights, rounds, &whole.config).unwrap();
+        assert_eq!(files(folder.path()), expected);
+        let again = if rounds { decoder().on(kernels).unwrap() } else { whole.deep_copy().unwrap() };
+        let mut resumed = optimizer(&again, states, freeze);
+        assert_eq!(load(folder.path(), &mut resumed, &again.weights, &again.config).unwrap(), PROGRESS);
+        assert_eq!(resumed.count, 3);
+        assert!(all_bits(&again, &resumed) == all_bits(&whole, &never_stopped), "{states:?}, {freeze:?}");
+        steps(&whole, &mut never_stopped, 2);
+        steps(&again, &mut resumed, 2);
+        assert!(all_bits(&again, &resumed) == all_bits(&whole, &never_stopped), "{states:?}, {freeze:?}, two steps on");
+    };
+    let (full, coded) =
+        (["first_moments.safetensors", "progress.json", "second_moments.safetensors"], ["moments_8bit.safetensors", "progress.json"]);
+    let with_weights = |names: &[&'static str]| [names, &["weights.safetensors"]].concat();
+    let frozen = ["layers.0", "norm"];
+    let bf16: Arc<dyn Kernels> = Arc::new(Reference::new(Device::Cpu, DType::BF16));
+    for (states, names) in [(States::F32, &full[..]), (States::Coded, &coded)] {
+        check(Arc::new(Cpu), states, &[], false, names);
+        check(Arc::new(Cpu), states, &frozen, true, &with_weights(names));
+        check(bf16.clone(), states, &frozen, true, &with_weights(names));
+    }
+}
+
+/// The files that other programs read: a whole model's moments under its checkpoint's names, whether or not some are frozen.
+#[test]
+fn full_moments_are_files_in_the_layout_of_a_checkpoint() {
+    for freeze in [&[][..], &["layers.1"]] {
+        let decoder = decoder();
+        let mut optimizer = optimizer(&decoder, States::F32, freeze);
+        steps(&decoder, &mut optimizer, 2);
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), &PROGRESS, &optimizer, &decoder.weights, false, &decoder.config).unwrap();
+        for (which, name) in FULL.into_iter().enumerate() {
+            let whole = Weights::build(&decoder.config, |name, shape| match optimizer.state(name).map(|state| &state.moments) {
+                Some(Moments::Full { first, second }) => Ok([first, second][which].clone()),
+                _ => Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+            });
+            let mut expected = Vec::new();
+            export::to_writer(&mut expected, &whole.unwrap(), &decoder.config, WeightDtype::F32).unwrap();
+            assert!(std::fs::read(folder.path().join(name)).unwrap() == expected, "{name}, {freeze:?}");
+        }
+    }
+}
+
+/// What was frozen when the state was saved begins with zero moments; what is frozen now keeps none.
+#[test]
+fn parameters_may_be_frozen_and_thawed_between_runs() {
+    for states in [States::F32, States::Coded] {
+        let decoder = decoder();
+        let mut before = optimizer(&decoder, states, &["layers.0"]);
+        steps(&decoder, &mut before, 1);
+        let folder = tempfile::tempdir().unwrap();
+        save(folder.path(), &PROGRESS, &before, &decoder.weights, false, &decoder.config).unwrap();
+        let mut after = optimizer(&decoder, states, &["layers.1"]);
+        load(folder.path(), &mut after, &decoder.weights, &decoder.config).unwrap();
+        let first = |optimizer: &AdamW, name: &str| {
+            optimizer.state(name).map(|state| match &state.moments {
+                Moments::Full { first, .. } => bits(first),
+                Moments::Coded { first, .. } => bits(&first.scales),
+            })
+        };
+        assert!(first(&after, "layers.0.qkv").unwrap().iter().all(|bits| *bits == 0));
+        assert!(first(&after, "layers.1.qkv").is_none());
+        assert_eq!(first(&after, "embedding"), first(&before, "embedding"));
+        steps(&decoder, &mut after, 1);
+    }
+}
+
+#[test]
+fn a_state_of_another_kind_or_a_broken_one_is_refused() {
+    let decoder = decoder();
+    for (states, other, expected) in [(States::F32, States::Coded, "= \"f32\""), (States::Coded, States::F32, "= \"8bit\"")] {
+        let folder = tempfile::tempdir().unwrap();
+        let write = || save(folder.path(), &PROGRESS, &optimizer(&decoder, states, &[]), &decoder.weights, false, &decoder.config).unwrap();
+        let refused = |states, expected: &str| {
+            let mut optimizer = optimizer(&decoder, states, &[]);
+            let message = format!("{:#}", load(folder.path(), &mut optimizer, &decoder.weights, &decoder.config).unwrap_err());
+            assert!(message.contains(expected), "{message}");
+        };
+        write();
+        refused(other, expected);
+        let path = folder.path().join(if states == States::F32 { FULL[0] } else { CODED });
+        let whole = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &whole[..whole.len() - 100]).unwrap();
+        refused(states, path.file_name().unwrap().to_str().unwrap());
+    }
+}

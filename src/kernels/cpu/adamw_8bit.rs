@@ -1,0 +1,216 @@
+//! One AdamW step over moments of 8 bits (Dettmers et al. 2021): each element has a code, which names one of 256 values between -1 and 1, times the
+//! scale of its block of 256 elements. `cuda/adamw.cuh` says how the values are chosen and why second moments are rounded by chance; this is the
+//! same arithmetic in the same order.
+
+use std::sync::LazyLock;
+
+use candle_core::{DType, Device, Result, Tensor};
+use rayon::prelude::*;
+
+use super::adamw::{Step, elements};
+use super::update;
+use crate::draw::philox;
+
+/// Elements that share a scale, and values that a code can name.
+pub const CODED: usize = 256;
+/// Fewest blocks that are worth a thread.
+const BLOCKS_AT_ONCE: usize = 64;
+/// Elements whose chances one draw gives, 16 bits each.
+const PER_DRAW: usize = 8;
+/// The key of those draws.
+const KEY: [u32; 2] = [0x8b175, 0xada];
+
+/// The values of codes 0 to 255, ascending, as shares of a block's scale.
+pub type Map = [f32; CODED];
+
+/// The map of first moments, and that of second ones.
+pub static MAPS: LazyLock<[Map; 2]> = LazyLock::new(|| [map(true), map(false)]);
+
+/// Each decade below 1 has half as many values as the one above, in the middles of equal parts; 0 and 1 are added.
+fn map(is_signed: bool) -> Map {
+    let mut values = vec![0.0, 1.0];
+    for decade in 0..7 {
+        let parts = 1 << (if is_signed { 6 } else { 7 } - decade);
+        for part in 0..parts {
+            let value = (0.1 + 0.9 * (f64::from(part) + 0.5) / f64::from(parts)) / f64::from(10u32.pow(decade));
+            values.push(value as f32);
+            values.extend(is_signed.then_some(-value as f32));
+        }
+    }
+    values.sort_by(f32::total_cmp);
+    std::array::from_fn(|code| values[code])
+}
+
+/// One moment of a parameter of n elements in 8 bits, on any device.
+#[derive(Clone, Debug)]
+pub struct Coded {
+    /// `[n]`, u8.
+    pub codes: Tensor,
+    /// `[ceil(n / 256)]`, f32: the largest size in each block.
+    pub scales: Tensor,
+}
+
+/// The same in memory that loops can change.
+struct Host {
+    codes: Vec<u8>,
+    scales: Vec<f32>,
+}
+
+impl Coded {
+    /// Zeros.
+    pub fn zeros(count: usize, device: &Device) -> Result<Self> {
+        let scales = Tensor::zeros(count.div_ceil(CODED), DType::F32, device)?;
+        Ok(Self { codes: Tensor::zeros(count, DType::U8, device)?, scales })
+    }
+
+    /// Bytes of one moment of so many elements.
+    pub fn bytes(count: usize) -> u64 {
+        (count + count.div_ceil(CODED) * size_of::<f32>()) as u64
+    }
+
+    /// Takes over another's codes and scales, in place, on whatever device this one is.
+    ///
+    /// # Errors
+    /// When it has another size.
+    pub fn set(&self, other: &Coded) -> Result<()> {
+        for (target, source) in [(&self.codes, &other.codes), (&self.scales, &other.scales)] {
+            if target.dims() != source.dims() || target.dtype() != source.dtype() {
+                candle_core::bail!(
+                    "found {:?} of {:?}, expected {:?} of {:?}",
+                    source.dims(),
+                    source.dtype(),
+                    target.dims(),
+                    target.dtype()
+                );
+            }
+            target.slice_set(&source.to_device(target.device())?, 0, 0)?;
+        }
+        Ok(())
+    }
+
+    fn on_host(&self) -> Result<Host> {
+        Ok(Host { codes: self.codes.to_vec1()?, scales: self.scales.to_vec1()? })
+    }
+
+    fn set_host(&self, host: Host) -> Result<()> {
+        let (codes, scales) = (host.codes.len(), host.scales.len());
+        self.set(&Self {
+            codes: Tensor::from_vec(host.codes, codes, &Device::Cpu)?,
+            scales: Tensor::from_vec(host.scales, scales, &Device::Cpu)?,
+        })
+    }
+}
+
+impl Host {
+    fn blocks(&mut self) -> impl IndexedParallelIterator<Item = (&mut [u8], &mut f32)> {
+        self.codes.par_chunks_mut(CODED).zip(&mut self.scales)
+    }
+}
+
+/// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, wherever they are, in place. Blocks are independent: threads
+/// change no bit.
+pub fn step(parameter: &Tensor, first: &Coded, second: &Coded, gradient: &Tensor, step: &Step) -> Result<()> {
+    let (mut on_host, mut second_on_host) = (first.on_host()?, second.on_host()?);
+    update(parameter, [gradient], |parameter, [gradient]| {
+        let values = parameter.par_chunks_mut(CODED).zip(gradient.par_chunks(CODED));
+        let blocks = values.zip(on_host.blocks().zip(second_on_host.blocks())).enumerate();
+        blocks.with_min_len(BLOCKS_AT_ONCE).for_each(|(block, ((p, g), (m, v)))| step_block(block, p, m, v, g, step));
+    })?;
+    first.set_host(on_host)?;
+    second.set_host(second_on_host)
+}
+
+fn step_block(
+    block: usize,
+    parameter: &mut [f32],
+    (first_codes, first_scale): (&mut [u8], &mut f32),
+    (second_codes, second_scale): (&mut [u8], &mut f32),
+    gradient: &[f32],
+    step: &Step,
+) {
+    let [first_map, second_map] = &*MAPS;
+    let count = parameter.len();
+    let (mut first, mut second) = ([0.0; CODED], [0.0; CODED]);
+    let (first, second) = (&mut first[..count], &mut second[..count]);
+    first.iter_mut().zip(&*first_codes).for_each(|(m, code)| *m = first_map[usize::from(*code)] * *first_scale);
+    second.iter_mut().zip(&*second_codes).for_each(|(v, code)| *v = second_map[usize::from(*code)] * *second_scale);
+    elements(parameter, first, second, gradient, step);
+    let largest = |values: &[f32]| values.iter().fold(0.0f32, |top, x| top.max(x.abs()));
+    (*first_scale, *second_scale) = (largest(first), largest(second));
+    let share = |x: f32, scale: f32| if scale > 0.0 { x / scale } else { 0.0 };
+    for (m, code) in first.iter().zip(first_codes) {
+        *code = nearest_code(first_map, share(*m, *first_scale)) as u8;
+    }
+    for (index, (values, codes)) in second.chunks(PER_DRAW).zip(second_codes.chunks_mut(PER_DRAW)).enumerate() {
+        let at = (block * CODED + index * PER_DRAW) as u64;
+        let words = philox([at as u32, (at >> 32) as u32, step.count as u32, 0], KEY);
+        for (j, (v, code)) in values.iter().zip(codes).enumerate() {
+            *code = either_code(second_map, share(*v, *second_scale), (words[j / 2] >> (16 * (j % 2))) as u16) as u8;
+        }
+    }
+}
+
+/// The code of the largest value that is at most `x`, or 0.
+fn code_below(map: &Map, x: f32) -> usize {
+    let (mut code, mut half) = (0, CODED / 2);
+    while half > 0 {
+        code += if map[code + half] <= x { half } else { 0 };
+        half /= 2;
+    }
+    code
+}
+
+fn nearest_code(map: &Map, x: f32) -> usize {
+    let code = code_below(map, x);
+    let is_above = code + 1 < CODED && map[code + 1] - x < x - map[code];
+    code + usize::from(is_above)
+}
+
+/// One of the codes on either side of `x`, the likelier the nearer, so that `x` is right on average; `chance` is uniform. Only 0 is code 0.
+fn either_code(map: &Map, x: f32, chance: u16) -> usize {
+    let code = code_below(map, x);
+    if code + 1 == CODED || x <= 0.0 {
+        return code;
+    }
+    let is_above = f32::from(chance) < (x - map[code]) / (map[code + 1] - map[code]) * 65536.0;
+    if code == 0 { 1 } else { code + usize::from(is_above) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_ascend_and_every_value_has_its_own_code() {
+        for map in MAPS.iter() {
+            assert!(map.windows(2).all(|pair| pair[0] < pair[1]));
+            assert!((0..CODED).all(|code| nearest_code(map, map[code]) == code && either_code(map, map[code], 0) == code));
+        }
+        let [first, second] = &*MAPS;
+        assert_eq!((first[0], first[127], first[255]), (-0.992_968_75, 0.0, 1.0));
+        assert_eq!((second[0], second[1], second[255]), (0.0, 3.25e-7, 1.0));
+    }
+
+    #[test]
+    fn the_nearest_code_is_nearest() {
+        let map = &MAPS[0];
+        for i in -1000..=1000 {
+            let x = i as f32 / 1000.0;
+            let found = (map[nearest_code(map, x)] - x).abs();
+            assert!(map.iter().all(|value| found <= (value - x).abs()), "{x}");
+        }
+    }
+
+    #[test]
+    fn second_moments_are_right_on_average_and_never_become_zero() {
+        let map = &MAPS[1];
+        for x in [1e-9f32, 4e-7, 0.001_234, 0.25, 0.9999] {
+            let codes = (0..=u16::MAX).map(|chance| either_code(map, x, chance));
+            let mean = codes.clone().map(|code| f64::from(map[code])).sum::<f64>() / 65536.0;
+            assert!(codes.clone().all(|code| code > 0 && (x < map[1] || map[code - 1] <= x)));
+            let expected = f64::from(x.max(map[1]));
+            assert!((mean - expected).abs() < 2e-5 * expected, "{x}: {mean} on average");
+        }
+        assert_eq!(either_code(map, 0.0, 0), 0);
+    }
+}

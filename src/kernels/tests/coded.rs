@@ -1,0 +1,85 @@
+//! The optimizer's step over moments of 8 bits: against f64, and every version's codes against the plain one's.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use super::{Bench, STEP, exact_step};
+use crate::kernels::cpu::adamw_8bit::{CODED, MAPS, Map};
+use crate::kernels::cpu::testing::random;
+use crate::kernels::{Coded, Cpu, Kernels, Moments, Parameter, Step};
+
+impl Bench<'_> {
+    /// A step over coded moments: what is left in f32 is exact, and so are the moments up to the distance of two codes.
+    pub fn coded_optimizer(&mut self, count: usize) -> Result<()> {
+        let kernels = self.kernels;
+        let (gradient, start) = (self.put(&spread(count, 1)?, DType::F32)?, self.random_f32(count, 2)?);
+        let (first, second) = (coded(count, 3, kernels.device())?, coded(count, 4, kernels.device())?);
+        let ([first_map, second_map], [mut m, mut v]) = (&*MAPS, [decoded(&first, &MAPS[0])?, decoded(&second, &MAPS[1])?]);
+        let weight = start.tensor.to_dtype(kernels.dtype())?;
+        let master = (kernels.dtype() != DType::F32).then_some(&start.tensor);
+        let weight = if master.is_some() { &weight } else { &start.tensor };
+        let mut p = start.exact.clone();
+        exact_step(&mut p, &mut m, &mut v, &gradient.exact);
+        let moments = Moments::Coded { first: first.clone(), second: second.clone() };
+        kernels.adamw(&Parameter { weight, master, moments: &moments, gradient: &gradient.tensor }, &STEP)?;
+        self.outcome(&format!("8-bit adamw of {count}"), count, p.clone(), weight)?;
+        self.outcome(&format!("8-bit adamw of {count}, master"), count, p, master.unwrap_or(weight))?;
+        for (name, moment, exact, map, apart) in [("first", &first, &m, first_map, 0.5), ("second", &second, &v, second_map, 1.0)] {
+            let largest = |block: &[f64]| block.iter().fold(0.0, |top: f64, x| top.max(x.abs()));
+            let scales: Vec<f64> = exact.chunks(CODED).map(largest).collect();
+            self.outcome(&format!("8-bit adamw of {count}, scales of the {name} moment"), 1, scales.clone(), &moment.scales)?;
+            for (i, (found, exact)) in decoded(moment, map)?.into_iter().zip(exact).enumerate() {
+                let scale = scales[i / CODED];
+                let above = map.iter().position(|value| f64::from(*value) * scale > *exact).unwrap_or(CODED - 1).max(1);
+                let gap = f64::from(map[above] - map[above - 1]) * scale;
+                let distance = (found - exact).abs();
+                assert!(distance <= (apart + 1e-3) * gap, "element {i} of {count}: the {name} moment is {found}, exactly {exact}");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The codes that every version leaves from the same state, ten steps long: those of the plain version, but for elements that lie on a border of two
+/// codes. There a last bit decides, and the code is the neighbour's: of one element in a thousand at most.
+pub fn check_codes(kernels: &dyn Kernels) -> Result<()> {
+    let count = 4999;
+    let (weight, first, second) = (random(count, 2), Coded::zeros(count, &Device::Cpu)?, Coded::zeros(count, &Device::Cpu)?);
+    let plain = Moments::Coded { first: first.clone(), second: second.clone() };
+    for number in 1..=10 {
+        let device = kernels.device();
+        let (other_first, other_second) = (Coded::zeros(count, device)?, Coded::zeros(count, device)?);
+        other_first.set(&first)?;
+        other_second.set(&second)?;
+        let (gradient, step) = (spread(count, 10 + number)?, Step { count: number, ..STEP });
+        let other_weight = weight.copy()?.to_device(device)?;
+        let moments = Moments::Coded { first: other_first.clone(), second: other_second.clone() };
+        let other = Parameter { weight: &other_weight, master: None, moments: &moments, gradient: &gradient.to_device(device)? };
+        kernels.adamw(&other, &step)?;
+        Cpu.adamw(&Parameter { weight: &weight, master: None, moments: &plain, gradient: &gradient }, &step)?;
+        let far = |a: Vec<f32>, b: Vec<f32>| a.iter().zip(&b).fold(0.0f32, |far, (a, b)| far.max((a - b).abs() / a.abs().max(1e-2)));
+        assert!(far(weight.to_vec1()?, other_weight.to_vec1()?) < 1e-5, "weights after step {number}");
+        for (expected, found) in [(&first, other_first), (&second, other_second)] {
+            assert!(far(expected.scales.to_vec1()?, found.scales.to_vec1()?) < 1e-6, "scales after step {number}");
+            let codes = expected.codes.to_vec1::<u8>()?.into_iter().zip(found.codes.to_vec1::<u8>()?);
+            let others: Vec<u8> = codes.map(|(a, b)| a.abs_diff(b)).filter(|apart| *apart > 0).collect();
+            assert!(others.len() <= count / 1000 && others.iter().all(|apart| *apart == 1), "step {number}: codes apart by {others:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Values of either sign whose sizes span four decades.
+fn spread(count: usize, seed: u64) -> Result<Tensor> {
+    random(count, seed) * (random(count, seed + 100) * 4.6)?.exp()?
+}
+
+/// Any codes, with scales between 0 and 2.
+fn coded(count: usize, seed: u64, device: &Device) -> Result<Coded> {
+    let codes = ((random(count, seed) + 1.0)? * 128.0)?.to_dtype(DType::U8)?;
+    Ok(Coded { codes: codes.to_device(device)?, scales: (random(count.div_ceil(CODED), seed + 1) + 1.0)?.to_device(device)? })
+}
+
+fn decoded(coded: &Coded, map: &Map) -> Result<Vec<f64>> {
+    let (codes, scales) = (coded.codes.to_vec1::<u8>()?, coded.scales.to_vec1::<f32>()?);
+    Ok(codes.iter().enumerate().map(|(i, code)| f64::from(map[usize::from(*code)]) * f64::from(scales[i / CODED])).collect())
+}

@@ -1,0 +1,124 @@
+use super::*;
+use crate::kernels::Cpu;
+use crate::kernels::cpu::testing::random;
+
+#[test]
+fn schedules_start_and_end_where_they_say() {
+    let settings = |schedule| OptimSettings { lr: 2.0, warmup_steps: 4, schedule, ..OptimSettings::default() };
+    assert_eq!(settings(Schedule::Constant).learning_rate(1, 10), 0.5);
+    assert_eq!(settings(Schedule::Constant).learning_rate(10, 10), 2.0);
+    assert_eq!(settings(Schedule::Linear).learning_rate(5, 10), 2.0);
+    assert!((settings(Schedule::Linear).learning_rate(10, 10) - 2.0 / 6.0).abs() < 1e-12);
+    assert_eq!(settings(Schedule::Cosine).learning_rate(5, 10), 2.0);
+    let late = OptimSettings { decay_steps: 2, ..settings(Schedule::Linear) };
+    assert_eq!([8, 9, 10].map(|step| late.learning_rate(step, 10)), [2.0, 2.0, 1.0]);
+    assert!(settings(Schedule::Cosine).learning_rate(10, 10) < 0.15);
+}
+
+fn row(values: &[f32]) -> Result<Tensor> {
+    Ok(Tensor::new(values, &Device::Cpu)?)
+}
+
+fn named<'a>(tensors: &[(&str, &'a Tensor)]) -> Vec<(String, &'a Tensor)> {
+    tensors.iter().map(|(name, tensor)| ((*name).to_owned(), *tensor)).collect()
+}
+
+/// Two steps by hand. A first step moves each element by the learning rate whatever its gradient's size, so only a second one, with a gradient of
+/// another norm, shows what was clipped.
+#[test]
+fn steps_clip_what_they_train_and_leave_what_is_frozen() -> Result<()> {
+    let (weight, frozen) = (row(&[1.0, -2.0])?, row(&[5.0, 6.0])?);
+    let parameters = named(&[("layers.1", &weight), ("layers.1_frozen", &frozen)]);
+    let settings = OptimSettings { weight_decay: 0.1, clip_norm: 2.0, freeze: vec!["layers.1_frozen".into()], ..OptimSettings::default() };
+    let mut optimizer = AdamW::new(settings, &Cpu, &parameters)?;
+    assert!(optimizer.state("layers.1").is_some() && optimizer.state("layers.1_frozen").is_none());
+    let (mut p, mut m, mut v) = ([1.0f64, -2.0], [0.0f64; 2], [0.0f64; 2]);
+    // Norms of 5, clipped to 2, and of 0.5, left as it is; the frozen tensor's gradient would be most of both.
+    for (count, gradient, clipped) in [(1, [3.0, 4.0], 0.4), (2, [-0.3, 0.4], 1.0)] {
+        let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+        let (tensor, other) = (row(&gradient.map(|g| g as f32))?, row(&[100.0, 100.0])?);
+        let found = optimizer.step(&Cpu, &parameters, &named(&[("layers.1_frozen", &other), ("layers.1", &tensor)]), 0.01)?;
+        assert!((found - norm).abs() < 1e-6, "{found}, expected {norm}");
+        for i in 0..2 {
+            let g = gradient[i] * clipped;
+            m[i] = 0.9 * m[i] + 0.1 * g;
+            v[i] = 0.999 * v[i] + 0.001 * g * g;
+            let (m_hat, v_hat) = (m[i] / (1.0 - 0.9f64.powi(count)), v[i] / (1.0 - 0.999f64.powi(count)));
+            p[i] = p[i] * (1.0 - 0.01 * 0.1) - 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
+        }
+        let found = weight.to_vec1::<f32>()?;
+        assert!(found.iter().zip(p).all(|(f, e)| (f64::from(*f) - e).abs() < 1e-6), "step {count}: {found:?}, expected {p:?}");
+    }
+    assert_eq!(frozen.to_vec1::<f32>()?, [5.0, 6.0]);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_stepped_changes_nothing() -> Result<()> {
+    let weight = row(&[1.0, -2.0])?;
+    let parameters = named(&[("norm", &weight)]);
+    let mut optimizer = AdamW::new(OptimSettings::default(), &Cpu, &parameters)?;
+    let mut check = |gradients: &[(&str, &Tensor)], expected: &str| -> Result<()> {
+        let message = optimizer.step(&Cpu, &parameters, &named(gradients), 0.01).map_or_else(|error| error.to_string(), |_| String::new());
+        assert!(message.contains(expected), "{message}");
+        assert_eq!((optimizer.count, weight.to_vec1::<f32>()?), (0, vec![1.0, -2.0]));
+        Ok(())
+    };
+    check(&[("norm", &row(&[1.0, f32::NAN])?)], "the gradient of norm is not finite")?;
+    check(&[("other", &row(&[1.0, 1.0])?)], "norm has no gradient")?;
+    let settings = OptimSettings { freeze: vec!["nor".into()], ..OptimSettings::default() };
+    let message = AdamW::new(settings, &Cpu, &parameters).map_or_else(|error| error.to_string(), |_| String::new());
+    assert_eq!(message, "optim.freeze: no parameter is called \"nor\"; known are norm");
+    Ok(())
+}
+
+#[test]
+fn bytes_are_those_of_what_is_held() -> Result<()> {
+    let (matrix, norm) = (Tensor::zeros((48, 100), DType::F32, &Device::Cpu)?, Tensor::zeros(4095, DType::F32, &Device::Cpu)?);
+    let parameters = named(&[("matrix", &matrix), ("norm", &norm), ("frozen", &matrix)]);
+    let shapes: Vec<_> = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shape().clone())).collect();
+    for (states, expected) in [(States::F32, 8 * (4800 + 4095)), (States::Coded, 2 * (4800 + 4 * 19) + 8 * 4095)] {
+        let settings = OptimSettings { states, freeze: vec!["frozen".into()], ..OptimSettings::default() };
+        let optimizer = AdamW::new(settings.clone(), &Cpu, &parameters)?;
+        let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+        let held = optimizer.states.iter().flat_map(|state| match &state.moments {
+            Moments::Full { first, second } => vec![bytes(first), bytes(second)],
+            Moments::Coded { first, second } => [first, second].map(|coded| bytes(&coded.codes) + bytes(&coded.scales)).to_vec(),
+        });
+        assert_eq!((held.sum::<usize>(), settings.moment_bytes(&shapes)), (expected, expected as u64));
+    }
+    Ok(())
+}
+
+/// How far ten steps of noisy gradients lead from those with f32 states, as a share of the way, where gradients within a block span so many decades.
+fn distance_after_ten_steps(decades: f64) -> Result<f64> {
+    let shape = (64, 256);
+    let run = |states| -> Result<Vec<f32>> {
+        let weight = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;
+        let parameters = named(&[("weight", &weight)]);
+        let mut optimizer = AdamW::new(OptimSettings { states, clip_norm: 0.0, ..OptimSettings::default() }, &Cpu, &parameters)?;
+        let sizes = (random(shape, 1) * (decades / 2.0 * std::f64::consts::LN_10))?.exp()?;
+        // Blocks lie apart by as much again: each has its own scale.
+        let sizes = sizes.broadcast_mul(&(random((64, 1), 3) * 4.6)?.exp()?)?;
+        let mean = random(shape, 2);
+        for step in 0..10 {
+            let gradient = ((&mean + random(shape, 10 + step))? * &sizes)?;
+            optimizer.step(&Cpu, &parameters, &named(&[("weight", &gradient)]), 0.01)?;
+        }
+        Ok(weight.flatten_all()?.to_vec1()?)
+    };
+    let (exact, found) = (run(States::F32)?, run(States::Coded)?);
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+    Ok(norm(&mut exact.iter().zip(&found).map(|(e, f)| e - f)) / norm(&mut exact.iter().copied()))
+}
+
+/// Codes near a block's largest lie 1 to 10 in a hundred apart and each decade below twice as far, while a step has one size whatever its gradient's:
+/// where the gradients of a block are alike the way is the same within a few in a hundred, where they span four decades within a quarter.
+#[test]
+fn ten_steps_with_states_of_8_bits_are_near_those_with_f32() -> Result<()> {
+    for (decades, nearest, farthest) in [(0.0, 0.0, 0.06), (4.0, 0.1, 0.35)] {
+        let distance = distance_after_ten_steps(decades)?;
+        assert!((nearest..farthest).contains(&distance), "{decades} decades: off by {distance:.3} of the way");
+    }
+    Ok(())
+}
