@@ -5,8 +5,7 @@ use anyhow::Result;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{Parameter, Step};
-use crate::model::{Decoder, Weights};
+use crate::kernels::{Kernels, Parameter, Step};
 
 /// The optimizer's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -90,40 +89,50 @@ impl OptimSettings {
 pub struct AdamW {
     /// The settings.
     pub settings: OptimSettings,
-    /// First moments, shaped as the weights.
-    pub first: Weights,
+    /// First moments, shaped as the parameters and in their order.
+    pub first: Vec<Tensor>,
     /// Second moments.
-    pub second: Weights,
-    /// The weights in f32, where the model computes in another dtype: what is updated, and rounded to the model's.
-    pub masters: Option<Weights>,
+    pub second: Vec<Tensor>,
+    /// Parameters in f32, where they are in another dtype: what is updated, and rounded to theirs.
+    pub masters: Vec<Option<Tensor>>,
     /// Steps taken.
     pub count: u64,
 }
 
 impl AdamW {
-    /// Zero moments. Names in `freeze` that match no parameter are errors.
-    pub fn new(settings: OptimSettings, decoder: &Decoder) -> Result<Self> {
-        let (config, kernels) = (&decoder.config, decoder.kernels());
-        let (first, second) = (Weights::zeros(config, kernels)?, Weights::zeros(config, kernels)?);
-        let names: Vec<String> = first.entries().into_iter().map(|(name, _)| name).collect();
+    /// Zero moments for named parameters. Names in `freeze` that match no parameter are errors.
+    pub fn new(settings: OptimSettings, kernels: &dyn Kernels, parameters: &[(String, &Tensor)]) -> Result<Self> {
         for pattern in &settings.freeze {
             let one = OptimSettings { freeze: vec![pattern.clone()], ..OptimSettings::default() };
-            if !names.iter().any(|name| one.is_frozen(name)) {
+            if !parameters.iter().any(|(name, _)| one.is_frozen(name)) {
+                let names: Vec<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
                 anyhow::bail!("optim.freeze: no parameter is called \"{pattern}\"; known are {}", names.join(", "));
             }
         }
-        let wide = |tensor: &Tensor| Ok(tensor.to_dtype(DType::F32)?);
-        let masters = (kernels.dtype() != DType::F32).then(|| decoder.weights.map(config, wide)).transpose()?;
-        Ok(Self { settings, first, second, masters, count: 0 })
+        let zeros = || parameters.iter().map(|(_, tensor)| Ok(Tensor::zeros(tensor.shape(), DType::F32, kernels.device())?));
+        let master = |(_, tensor): &(String, &Tensor)| (tensor.dtype() != DType::F32).then(|| tensor.to_dtype(DType::F32)).transpose();
+        let masters = parameters.iter().map(master).collect::<candle_core::Result<_>>()?;
+        Ok(Self { settings, first: zeros().collect::<Result<_>>()?, second: zeros().collect::<Result<_>>()?, masters, count: 0 })
     }
 
-    /// One update in place with learning rate `lr`. Gives the gradient's global norm before clipping (frozen parameters left out); a norm that
+    /// The parameters as they are updated, in f32: masters where there are any.
+    pub fn masters<'a>(&'a self, parameters: &[(String, &'a Tensor)]) -> Vec<&'a Tensor> {
+        parameters.iter().zip(&self.masters).map(|((_, tensor), master)| master.as_ref().unwrap_or(tensor)).collect()
+    }
+
+    /// One update in place with learning rate `lr`; parameters and gradients in the order of `new`. Gives the gradient's global norm before clipping (frozen parameters left out); a norm that
     /// is not finite is an error and changes nothing.
-    pub fn step(&mut self, decoder: &Decoder, gradients: &Weights, lr: f64) -> Result<f64> {
-        let (settings, kernels) = (&self.settings, decoder.kernels());
+    pub fn step(
+        &mut self,
+        kernels: &dyn Kernels,
+        parameters: &[(String, &Tensor)],
+        gradients: &[(String, &Tensor)],
+        lr: f64,
+    ) -> Result<f64> {
+        let settings = &self.settings;
         let trained = |name: &str| !settings.is_frozen(name);
         let mut squares = 0.0;
-        for (name, gradient) in gradients.entries().into_iter().filter(|(name, _)| trained(name)) {
+        for (name, gradient) in gradients.iter().filter(|(name, _)| trained(name)) {
             let sum = kernels.sum_of_squares(gradient)?;
             anyhow::ensure!(sum.is_finite(), "the gradient of {name} is not finite; the weights were left as they were");
             squares += sum;
@@ -141,13 +150,10 @@ impl AdamW {
             gradient_scale: scale as f32,
             count: self.count,
         };
-        let masters = self.masters.as_ref().map(Weights::entries);
-        let moments = self.first.entries().into_iter().zip(self.second.entries());
-        let parameters = decoder.weights.entries().into_iter().zip(gradients.entries()).zip(moments).enumerate();
-        for (index, (((name, weight), (_, gradient)), ((_, first), (_, second)))) in parameters {
-            if trained(&name) {
-                let master = masters.as_ref().map(|masters| masters[index].1);
-                kernels.adamw(&Parameter { weight, master, first, second, gradient }, &step)?;
+        for (index, ((name, weight), (_, gradient))) in parameters.iter().zip(gradients).enumerate() {
+            if trained(name) {
+                let (first, second) = (&self.first[index], &self.second[index]);
+                kernels.adamw(&Parameter { weight, master: self.masters[index].as_ref(), first, second, gradient }, &step)?;
             }
         }
         Ok(norm)
@@ -158,7 +164,7 @@ impl AdamW {
 mod tests {
     use super::*;
     use crate::kernels::Cpu;
-    use crate::model::ModelConfig;
+    use crate::model::{ModelConfig, Weights};
 
     #[test]
     fn schedules_start_and_end_where_they_say() {
@@ -180,15 +186,14 @@ mod tests {
             "vocab_size": 1, "max_position_embeddings": 4, "rms_norm_eps": 1e-6, "rope_theta": 1e4, "tie_word_embeddings": true}"#,
         )?;
         let (weights, gradients) = (Weights::zeros(&config, &Cpu)?, Weights::zeros(&config, &Cpu)?);
-        let decoder = Decoder::new(config, weights)?;
         let set = |w: &Weights, values: [f32; 2]| crate::kernels::cpu::update(&w.norm, [], |x, []| x.copy_from_slice(&values));
-        set(&decoder.weights, [1.0, -2.0])?;
+        set(&weights, [1.0, -2.0])?;
         set(&gradients, [3.0, 4.0])?;
         let settings = OptimSettings { weight_decay: 0.1, freeze: vec!["layers.0".into()], ..OptimSettings::default() };
-        let mut optimizer = AdamW::new(settings, &decoder)?;
-        assert_eq!(optimizer.step(&decoder, &gradients, 0.01)?, 5.0);
+        let mut optimizer = AdamW::new(settings, &Cpu, &weights.entries())?;
+        assert_eq!(optimizer.step(&Cpu, &weights.entries(), &gradients.entries(), 0.01)?, 5.0);
         // Clipped gradient (0.6, 0.8): the first step moves each element by lr, after the decay of lr * 0.1.
-        let found = decoder.weights.norm.to_vec1::<f32>()?;
+        let found = weights.norm.to_vec1::<f32>()?;
         let expected = [1.0 * 0.999 - 0.01, -2.0 * 0.999 - 0.01];
         assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-6), "{found:?}");
         Ok(())

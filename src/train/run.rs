@@ -15,15 +15,15 @@ use super::rollouts;
 use super::settings::RunSettings;
 use super::story;
 use super::update::{Sample, UpdateReport, Updater, advantages};
-use crate::checkpoint::state::{self, Progress};
-use crate::checkpoint::{Model, stream_file, write_file, write_folder};
+use crate::checkpoint::state::{self, Progress, Trained};
+use crate::checkpoint::{Model, adapter, write_file, write_folder};
 use crate::eval::{EvalSet, Evaluator};
 use crate::flow::{Finish, Prompt, Scored};
 use crate::lanes::Lanes;
 use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{Console, EventFile, StepLine};
-use crate::model::folder::WeightDtype;
-use crate::model::{Decoder, Weights, export};
+use crate::model::gradients::parameters;
+use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
 use crate::reward;
 use crate::rollout::Engine;
@@ -63,9 +63,10 @@ pub struct Run<'a> {
     settings: RunSettings,
     folder: RunFolder,
     inputs: RunInputs<'a>,
+    lora: Option<Lora>,
     reference: Option<Decoder>,
     optimizer: AdamW,
-    gradients: Vec<Weights>,
+    gradients: Vec<Gradients>,
     lanes: Lanes,
     history: History,
     metrics: JsonLines,
@@ -104,10 +105,12 @@ impl<'a> Run<'a> {
         let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
         let checkpoint = run.folder.checkpoint(step);
         let decoder = &run.inputs.model.decoder;
-        let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
-        decoder.weights.set(&weights)?;
-        run.optimizer.masters.iter().try_for_each(|masters| masters.set(&weights))?;
-        let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &decoder.weights, &decoder.config)?;
+        if run.lora.is_none() {
+            decoder.weights.set(&crate::model::folder::load(&checkpoint, &decoder.config)?)?;
+        }
+        let (trained, parameters) = (trained(decoder, run.lora.as_ref()), parameters(decoder, run.lora.as_ref()));
+        let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &trained, &parameters)?;
+        run.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
         run.earlier_s = progress.elapsed_s;
         run.folder.forget_after(step)?;
         for line in jsonl::read::<Value>(&run.folder.metrics())? {
@@ -134,18 +137,21 @@ impl<'a> Run<'a> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let lanes = Lanes::new(plan::lanes(&decoder.config, &settings))?;
-        let optimizer = AdamW::new(settings.optim.clone(), decoder)?;
-        let reference = match given {
+        let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
+        let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
+        let reference = match (given, &lora) {
             _ if settings.loss.kl == 0.0 => None,
-            Some(reference) => Some(reference),
-            None => Some(decoder.deep_copy()?),
+            (Some(reference), _) => Some(reference),
+            (None, Some(lora)) => Some(lora.base.clone()),
+            (None, None) => Some(decoder.deep_copy()?),
         };
-        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&decoder.config, decoder.kernels())).collect::<Result<_>>()?;
+        let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         Ok(Self {
             settings,
             folder,
             inputs,
+            lora,
             reference,
             optimizer,
             gradients,
@@ -228,6 +234,7 @@ impl<'a> Run<'a> {
             settings: &self.settings,
             lanes: &self.lanes,
             policy: &self.inputs.model.decoder,
+            lora: self.lora.as_ref(),
             reference: self.reference.as_ref(),
         };
         let advantages = advantages(&self.settings, scored);
@@ -244,7 +251,8 @@ impl<'a> Run<'a> {
         for mini_batch in samples.chunks(samples.len() / updates) {
             let report = updater.gradient(mini_batch, &self.gradients)?;
             if let Some(path) = self.inputs.dump_gradients.take() {
-                stream_file(&path, |out| export::to_writer(out, &self.gradients[0], &updater.policy.config, WeightDtype::F32))?;
+                let gradients = self.gradients[0].entries();
+                trained(updater.policy, self.lora.as_ref()).write(&path, gradients.into_iter().map(|(_, tensor)| tensor))?;
             }
             reports.push(updater.apply(report, &self.gradients, &mut self.optimizer)?);
         }
@@ -301,7 +309,7 @@ impl<'a> Run<'a> {
         self.history.evaluations.push(evaluation);
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
             write_folder(&self.folder.best(), |path| {
-                self.inputs.model.write(path, self.settings.checkpoint.format())?;
+                self.export(path)?;
                 write_file(&path.join("step"), self.step.to_string().as_bytes())
             })?;
         }
@@ -310,13 +318,14 @@ impl<'a> Run<'a> {
 
     fn save(&mut self) -> Result<()> {
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
-        let decoder = &self.inputs.model.decoder;
-        let exported = self.settings.checkpoint.rounds().then_some(&decoder.weights);
-        let masters = self.optimizer.masters.as_ref().or(exported);
+        let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
+        let parameters = parameters(decoder, lora);
+        let is_exported = lora.is_none() && !self.settings.checkpoint.rounds() && self.optimizer.masters.iter().all(Option::is_none);
+        let masters = (!is_exported).then(|| self.optimizer.masters(&parameters));
         write_folder(&self.folder.checkpoint(self.step), |path| {
-            self.inputs.model.write(path, self.settings.checkpoint.format())?;
+            self.export(path)?;
             std::fs::create_dir(path.join("state"))?;
-            state::save(&path.join("state"), &progress, &self.optimizer, masters, &decoder.config)
+            state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), masters.as_deref())
         })?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;
@@ -325,6 +334,12 @@ impl<'a> Run<'a> {
             std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
         self.summarise()
+    }
+
+    /// Writes the policy as a model of its own, and the adapters that made it beside.
+    fn export(&self, folder: &Path) -> Result<()> {
+        self.inputs.model.write(folder, self.settings.checkpoint.format())?;
+        self.lora.as_ref().map_or(Ok(()), |lora| adapter::write(&folder.join("adapter"), lora, &self.inputs.model.name))
     }
 
     fn summarise(&self) -> Result<()> {
@@ -336,6 +351,11 @@ impl<'a> Run<'a> {
     fn elapsed_s(&self) -> f64 {
         self.earlier_s + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// What the optimizer's tensors belong to.
+fn trained<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> Trained<'a> {
+    lora.map_or(Trained::Weights(&policy.config), |lora| Trained::Adapters(&lora.adapters))
 }
 
 impl UpdateReport {

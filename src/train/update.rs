@@ -10,7 +10,8 @@ use crate::kernels::RowScores;
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
 use crate::model::head::TokenGradients;
-use crate::model::{Decoder, ModelConfig, Packed, Weights};
+use crate::model::gradients::parameters;
+use crate::model::{Decoder, Gradients, Lora, ModelConfig, Packed};
 use crate::objective::loss::token_loss;
 use crate::objective::{Terms, Tokens, group_advantages};
 use crate::optim::AdamW;
@@ -52,6 +53,8 @@ pub struct Updater<'a> {
     pub lanes: &'a Lanes,
     /// The policy.
     pub policy: &'a Decoder,
+    /// Its adapters, where only they are trained.
+    pub lora: Option<&'a Lora>,
     /// The policy that the KL term holds to; none where its coefficient is 0.
     pub reference: Option<&'a Decoder>,
 }
@@ -133,7 +136,7 @@ impl Updater<'_> {
 
     /// The gradient of the loss over a mini-batch, summed over micro-batches into `gradients` (one per lane, all zero before; the sum ends in
     /// the first), and its terms.
-    pub fn gradient(&self, samples: &[Sample], gradients: &[Weights]) -> Result<UpdateReport> {
+    pub fn gradient(&self, samples: &[Sample], gradients: &[Gradients]) -> Result<UpdateReport> {
         let lengths: Vec<usize> = samples.iter().map(|sample| sample.scored.rollout.completion.ids.len()).collect();
         let weights = self.settings.loss.aggregation.sequence_weights(&lengths);
         let micro_batches = self.micro_batches(samples);
@@ -157,16 +160,18 @@ impl Updater<'_> {
         Ok(report)
     }
 
-    /// The step that follows a gradient: clip and AdamW. The gradients are zero again afterwards. Completes the gradient's report.
-    pub fn apply(&self, mut report: UpdateReport, gradients: &[Weights], optimizer: &mut AdamW) -> Result<UpdateReport> {
+    /// The step that follows a gradient: clip and AdamW; adapters are then merged. The gradients are zero again afterwards. Completes the gradient's report.
+    pub fn apply(&self, mut report: UpdateReport, gradients: &[Gradients], optimizer: &mut AdamW) -> Result<UpdateReport> {
         let total = self.settings.train.steps * self.settings.train.updates_per_rollout as u64;
         report.lr = self.settings.optim.learning_rate(optimizer.count + 1, total);
-        report.grad_norm = optimizer.step(self.policy, &gradients[0], report.lr)?;
-        gradients.iter().try_for_each(|gradients| gradients.clear(self.policy.kernels()))?;
+        let kernels = self.policy.kernels();
+        report.grad_norm = optimizer.step(kernels, &parameters(self.policy, self.lora), &gradients[0].entries(), report.lr)?;
+        self.lora.map_or(Ok(()), |lora| lora.merge(self.policy))?;
+        gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
         Ok(report)
     }
 
-    fn micro_batch(&self, samples: &[Sample], micro: &[usize], weights: &[f32], gradients: &Weights, part: &mut Part) -> Result<()> {
+    fn micro_batch(&self, samples: &[Sample], micro: &[usize], weights: &[f32], gradients: &Gradients, part: &mut Part) -> Result<()> {
         let packed = self.pack(samples, micro);
         let tokens = Flat::of(samples, micro, weights);
         let reference = self.reference.map(|reference| reference.score(&packed, self.temperature())).transpose()?;
@@ -192,8 +197,8 @@ impl Updater<'_> {
             }
             TokenGradients { d_logprobs: loss.d_logprobs, d_entropies: loss.d_entropies }
         };
-        let (_, d_hidden) = self.policy.head_sweep(&hidden, &packed, self.temperature(), gradients, objective)?;
-        self.policy.backward(&packed, trace, d_hidden, gradients)
+        let (_, d_hidden) = self.policy.head_sweep(&hidden, &packed, self.temperature(), gradients.of_head(), objective)?;
+        gradients.backward(self.policy, &packed, trace, d_hidden)
     }
 
     fn temperature(&self) -> f32 {

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use super::attention::{KeyWork, QueryWork, TILE};
 use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At};
 use super::launch::{Factor, Grid};
-use super::{Fused, MAX_THREADS};
+use super::{Fused, MAX_THREADS, suffix};
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
 use crate::kernels::{BLOCK, Choice, Kernels, Parameter, RowScores, Step};
 
@@ -360,7 +360,7 @@ impl Kernels for Fused {
             step.gradient_scale,
         ];
         let arguments = [At(weight), At(master.unwrap_or(weight)), At(first), At(second), At(gradient), Long(count), Floats(&numbers)];
-        self.launch("adamw", self.stride(count), &arguments)
+        self.launch_exactly(&format!("adamw_{}", suffix(weight.dtype())), self.stride(count), &arguments)
     }
 
     fn add(&self, target: &Tensor, source: &Tensor) -> Result<()> {
