@@ -195,6 +195,21 @@ impl Lora {
     }
 }
 
+/// Bytes of all adapters, or of their gradients, or of one of their moments.
+pub fn bytes(config: &ModelConfig, rank: usize) -> u64 {
+    (Adapters::parameters(config, rank) * size_of::<f32>()) as u64
+}
+
+/// Bytes of the base's own projections, in f32.
+pub fn base_bytes(config: &ModelConfig) -> u64 {
+    (config.layers * BlockWeights::projection_parameters(config) * size_of::<f32>()) as u64
+}
+
+/// Bytes of one worker's gradients: those of adapters, and a block's.
+pub fn gradient_bytes(config: &ModelConfig, rank: usize) -> u64 {
+    bytes(config, rank) + (BlockWeights::parameters(config) * size_of::<f32>()) as u64
+}
+
 /// The gradients of adapters, with the gradient of one block at a time that they are projections of.
 pub struct AdapterGradients {
     /// The gradients.

@@ -81,6 +81,11 @@ impl BlockWeights {
         let (w, queries) = (config.hidden, config.heads.query * config.heads.width);
         w * config.heads.row() + queries * w + 3 * w * config.feed_forward
     }
+
+    /// Parameters of one block.
+    pub fn parameters(config: &ModelConfig) -> usize {
+        Self::projection_parameters(config) + 2 * config.hidden + if config.qkv_bias { config.heads.row() } else { 0 }
+    }
 }
 
 impl Weights {

@@ -1,7 +1,7 @@
 //! Disk: what a run leaves in its folder.
 
 use super::Work;
-use crate::model::{ModelConfig, Weights};
+use crate::model::{ModelConfig, Weights, lora};
 use crate::train::settings::{ExportDtype, RunSettings};
 
 /// A response token in a recorded step, compressed: its text, and in evaluated steps its id and log-probability.
@@ -29,9 +29,13 @@ impl Disk {
     /// Adds it up.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work) -> Self {
         let checkpoint = &settings.checkpoint;
-        let set = Weights::bytes(config);
-        let weights = (config.parameters() * checkpoint.format().dtype.size()) as u64;
-        let state = 2 * set + if checkpoint.rounds() { set } else { 0 };
+        let (set, adapters) = (Weights::bytes(config), lora::bytes(config, settings.lora.rank));
+        let weights = (config.parameters() * checkpoint.format().dtype.size()) as u64 + adapters;
+        let state = match (settings.lora.is_on(), checkpoint.rounds()) {
+            (true, _) => 3 * adapters,
+            (false, true) => 3 * set,
+            (false, false) => 2 * set,
+        };
         let steps = settings.train.steps.saturating_sub(work.done);
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
         let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new) as f64;

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use super::{Work, lanes};
 use crate::model::decoder::{Recompute, kept_bytes};
 use crate::model::rotary::Rotary;
-use crate::model::{ModelConfig, Weights, block, export, head};
+use crate::model::{ModelConfig, Weights, block, export, head, lora};
 use crate::rollout::engine::{EngineSettings, Load};
 use crate::train::settings::RunSettings;
 use crate::train::update::{micro_batch_count, recompute};
@@ -48,19 +48,37 @@ impl Phase {
     }
 }
 
+/// Weights, two moments and one set of gradients: what no other setting lowers.
+pub fn least_bytes(config: &ModelConfig, settings: &RunSettings) -> u64 {
+    let (set, rank) = (Weights::bytes(config), settings.lora.rank);
+    match settings.lora.is_on() {
+        true => set + lora::base_bytes(config) + 3 * lora::bytes(config, rank) + lora::gradient_bytes(config, rank),
+        false => 4 * set,
+    }
+}
+
 impl Memory {
     /// Adds it up.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work) -> Result<Self> {
         let (lanes, set) = (lanes(config, settings), Weights::bytes(config));
-        let rotary = Rotary::bytes(config);
-        let mut held = vec![("weights, in f32: they are the optimizer's masters".to_owned(), set + rotary)];
-        if settings.loss.kl != 0.0 {
+        let (rotary, rank, is_lora) = (Rotary::bytes(config), settings.lora.rank, settings.lora.is_on());
+        let (trained, gradients) = if is_lora { (lora::bytes(config, rank), lora::gradient_bytes(config, rank)) } else { (set, set) };
+        let mut held = match is_lora {
+            true => vec![
+                ("weights with adapters, in f32".to_owned(), set + rotary),
+                ("projections without adapters".to_owned(), lora::base_bytes(config)),
+                (format!("adapters of rank {rank}"), trained),
+            ],
+            false => vec![("weights, in f32: they are the optimizer's masters".to_owned(), set + rotary)],
+        };
+        // The model without adapters is the policy as it starts.
+        if settings.loss.kl != 0.0 && !(is_lora && settings.reference.is_empty()) {
             held.push((format!("reference (loss.kl is {})", settings.loss.kl), set));
         }
-        held.push(("optimizer: two moments".to_owned(), 2 * set));
+        held.push(("optimizer: two moments".to_owned(), 2 * trained));
         held.push((
             if lanes == 1 { "gradients".to_owned() } else { format!("gradients: a set for each of {lanes} lanes") },
-            lanes as u64 * set,
+            lanes as u64 * gradients,
         ));
         held.push(("program and tokenizer".to_owned(), PROGRAM_BYTES + (work.vocabulary * VOCABULARY_BYTES) as u64));
 

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 use super::settings::RunSettings;
 use crate::checkpoint::disk::gigabytes;
 use crate::lanes::Lanes;
-use crate::model::{ModelConfig, Weights};
+use crate::model::ModelConfig;
 use crate::rollout::engine::Load;
 
 /// What a run works on, in numbers.
@@ -79,8 +79,9 @@ impl<'a> Plan<'a> {
                     format!("it would fit with {}", changes.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "))
                 }
                 None => format!(
-                    "no setting makes it fit: weights, moments and gradients alone are {}; take a smaller model or a larger machine",
-                    gigabytes(4 * Weights::bytes(self.config))
+                    "no setting makes it fit: weights, moments and gradients alone are {}; take a smaller model or a larger machine{}",
+                    gigabytes(memory::least_bytes(self.config, self.settings)),
+                    if self.settings.lora.is_on() { "" } else { ", or train adapters (--lora 16)" }
                 ),
             };
             bail!("the run would need {peak} of memory ({}), {free_text} are available: {advice}", phase.name);
