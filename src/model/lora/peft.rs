@@ -15,13 +15,15 @@ pub fn config(lora: &Lora, base: &str) -> Value {
     let mut modules: Vec<&str> = lora.adapters.iter().filter_map(|adapter| adapter.module.rsplit('.').next()).collect();
     modules.sort_unstable();
     modules.dedup();
+    let alpha = lora.settings.effective_alpha();
     json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": base,
         "inference_mode": true,
         "r": lora.settings.rank,
-        "lora_alpha": lora.settings.effective_alpha(),
+        // PEFT declares it as a whole number, and takes others.
+        "lora_alpha": if alpha.fract() == 0.0 { json!(alpha as u64) } else { json!(alpha) },
         "lora_dropout": 0.0,
         "target_modules": modules,
         "bias": "none",
