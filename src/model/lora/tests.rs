@@ -8,7 +8,7 @@ use crate::kernels::{Fused, Reference, RowScores};
 use crate::model::decoder::Recompute;
 use crate::model::gradients::{Gradients, parameters};
 use crate::model::head::TokenGradients;
-use crate::model::{Weights, initial};
+use crate::model::initial;
 use crate::optim::{AdamW, OptimSettings};
 
 const TEMPERATURE: f32 = 0.7;
@@ -217,20 +217,20 @@ fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
             optimizer.step(decoder.kernels(), &parameters, &gradients.entries(), 1e-3)?;
             lora.merge(&decoder)?;
         }
-        let weights: Weights = decoder.weights.clone();
-        anyhow::Ok((first, weights))
+        anyhow::Ok((first, lora, decoder))
     };
     let (dtype, cpu) = (kernels.dtype(), decoder(true)?);
     let (found, expected) = (trained(cpu.on(kernels)?.deep_copy()?)?, trained(cpu)?);
-    for ((name, found), (_, expected)) in found.0.entries().into_iter().zip(expected.0.entries()) {
-        let far = distance(found, expected)?;
-        assert!(far < allowed, "gradient of {name} in {dtype:?}: off by {far:.1e}");
-    }
-    for ((name, found), (_, expected)) in found.1.entries().into_iter().zip(expected.1.entries()) {
-        let far = distance(found, expected)?;
-        assert!(far < allowed, "{name} in {dtype:?}: off by {far:.1e}");
-    }
-    Ok(())
+    let check = |what: &str, found: Vec<(String, &Tensor)>, expected: Vec<(String, &Tensor)>| {
+        found.into_iter().zip(expected).try_for_each(|((name, found), (_, expected))| {
+            let far = distance(found, expected)?;
+            assert!(far < allowed, "{what} {name} in {dtype:?}: off by {far:.1e}");
+            anyhow::Ok(())
+        })
+    };
+    check("gradient of", found.0.entries(), expected.0.entries())?;
+    check("adapter", found.1.adapters.entries(), expected.1.adapters.entries())?;
+    check("merged", found.2.weights.entries(), expected.2.weights.entries())
 }
 
 #[test]
