@@ -2,21 +2,19 @@
 //! training compute with one set of weights and know nothing of adapters. Owns the adapters, the base that they are added to, and their
 //! gradients; must never know how they are updated.
 
-use std::ops::Range;
-
 use anyhow::{Result, ensure};
-use candle_core::{DType, Shape, Tensor};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::config::ModelConfig;
 use super::decoder::{Decoder, Trace};
-use super::names::parts;
 use super::packed::Packed;
-use super::weights::{BlockWeights, PROJECTIONS};
-use crate::draw::{Purpose, Stream};
-use crate::kernels::{Kernels, cpu};
+use super::weights::BlockWeights;
 
+mod adapters;
 pub mod peft;
+
+pub use adapters::{Adapter, Adapters};
 
 /// Whether adapters are trained, and which.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -44,106 +42,6 @@ impl LoraSettings {
         ensure!(self.alpha >= 0.0 && self.alpha.is_finite(), "lora.alpha is {}; it must be positive, or 0 for twice the rank", self.alpha);
         ensure!(self.is_on() || self.alpha == 0.0, "lora.alpha is {} and lora.rank 0: give a rank with --lora", self.alpha);
         Ok(())
-    }
-}
-
-/// Two factors beside one of the checkpoint's projections.
-#[derive(Clone, Debug)]
-pub struct Adapter {
-    /// The projection after the name of our tensor that holds it: `layers.0.qkv.q_proj`.
-    pub name: String,
-    /// The projection in the checkpoint, without `.weight`: `model.layers.0.self_attn.q_proj`.
-    pub module: String,
-    /// Our tensor, by its place in `PROJECTIONS`.
-    projection: usize,
-    /// The columns of our tensor that the projection fills.
-    columns: Range<usize>,
-    /// `[in, r]`, f32: PEFT's `lora_A`, transposed.
-    pub a: Tensor,
-    /// `[r, out]`, f32: PEFT's `lora_B`, transposed.
-    pub b: Tensor,
-}
-
-/// An adapter for every projection of the checkpoint; the same structure holds their gradients.
-#[derive(Clone, Debug)]
-pub struct Adapters {
-    layers: Vec<Vec<Adapter>>,
-}
-
-impl Adapters {
-    /// Builds the structure by asking `make(shape)` for each tensor, in the order of `entries`.
-    fn build(config: &ModelConfig, rank: usize, mut make: impl FnMut(Shape) -> Result<Tensor>) -> Result<Self> {
-        let mut layers = Vec::with_capacity(config.layers);
-        for layer in 0..config.layers {
-            let mut adapters = Vec::new();
-            for (projection, ours) in PROJECTIONS.iter().enumerate() {
-                let ours = format!("layers.{layer}.{ours}");
-                for part in parts(config, &ours) {
-                    let (outputs, inputs) = part.rows_and_columns();
-                    let module = part.name.trim_end_matches(".weight").to_owned();
-                    let name = format!("{ours}.{}", module.rsplit('.').next().unwrap_or_default());
-                    let (a, b) = (make((inputs, rank).into())?, make((rank, outputs).into())?);
-                    adapters.push(Adapter { name, module, projection, columns: part.columns, a, b });
-                }
-            }
-            layers.push(adapters);
-        }
-        Ok(Self { layers })
-    }
-
-    /// Adapters that change nothing yet: `a` uniform within 1 / sqrt(in), as PEFT's Kaiming-uniform initialisation with a = sqrt(5) comes out
-    /// (`LoraLayer.reset_lora_parameters`), `b` zero. Each `a` is an addressed stream of its own.
-    pub fn initial(config: &ModelConfig, rank: usize, seed: u64, kernels: &dyn Kernels) -> Result<Self> {
-        let mut number = 0;
-        Self::build(config, rank, |shape| {
-            let (stream, is_a) = (number / 2, number % 2 == 0);
-            number += 1;
-            if !is_a {
-                return Ok(Tensor::zeros(shape, DType::F32, kernels.device())?);
-            }
-            let bound = 1.0 / (shape.dims()[0] as f32).sqrt();
-            let mut draws = Stream::new(seed, Purpose::Adapters, stream);
-            let values = (0..shape.elem_count()).map(|_| bound * (2.0 * draws.uniform() - 1.0)).collect();
-            Ok(cpu::tensor(values, shape)?.to_device(kernels.device())?)
-        })
-    }
-
-    /// All zeros: gradients.
-    pub fn zeros(config: &ModelConfig, rank: usize, kernels: &dyn Kernels) -> Result<Self> {
-        Self::build(config, rank, |shape| Ok(Tensor::zeros(shape, DType::F32, kernels.device())?))
-    }
-
-    /// Numbers in all adapters.
-    pub fn parameters(config: &ModelConfig, rank: usize) -> usize {
-        let parts = PROJECTIONS.iter().flat_map(|projection| parts(config, &format!("layers.0.{projection}")));
-        config.layers * rank * parts.map(|part| part.shape.iter().sum::<usize>()).sum::<usize>()
-    }
-
-    /// All adapters, in one fixed order.
-    pub fn iter(&self) -> impl Iterator<Item = &Adapter> {
-        self.layers.iter().flatten()
-    }
-
-    /// Every tensor with its name, in one fixed order.
-    pub fn entries(&self) -> Vec<(String, &Tensor)> {
-        let both = |adapter: &'_ Adapter| [format!("{}.lora_A", adapter.name), format!("{}.lora_B", adapter.name)];
-        self.iter().flat_map(|adapter| both(adapter).into_iter().zip([&adapter.a, &adapter.b])).collect()
-    }
-}
-
-impl Adapter {
-    /// Writes `base + scale * a b`, summed in f32 and rounded once, to the adapter's columns of `merged`.
-    fn merge(&self, base: &Tensor, merged: &Tensor, scale: f64, kernels: &dyn Kernels) -> Result<()> {
-        let sum = base.narrow(1, self.columns.start, self.columns.len())?.force_contiguous()?.to_dtype(DType::F32)?;
-        kernels.add_product(&sum, &(&self.a * scale)?, &self.b)?;
-        Ok(merged.slice_set(&sum.to_dtype(merged.dtype())?, 1, self.columns.start)?)
-    }
-
-    /// Adds this adapter's gradients to `sums`, given that of our whole tensor: `scale dw b^T` to a's, `scale a^T dw` to b's.
-    fn project(&self, gradient: &Tensor, sums: &Adapter, scale: f64, kernels: &dyn Kernels) -> Result<()> {
-        let dw = gradient.narrow(1, self.columns.start, self.columns.len())?.contiguous()?;
-        kernels.add_product(&sums.a, &dw, &(self.b.t()?.contiguous()? * scale)?)?;
-        Ok(kernels.add_transposed_product(&sums.b, &(&self.a * scale)?, &dw)?)
     }
 }
 

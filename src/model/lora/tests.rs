@@ -4,11 +4,12 @@ use candle_core::Device;
 
 use super::*;
 use crate::kernels::fused::emulated::Emulator;
-use crate::kernels::{Fused, Reference, RowScores};
+use crate::kernels::{Fused, Kernels, Reference, RowScores, cpu};
 use crate::model::decoder::Recompute;
 use crate::model::gradients::{Gradients, parameters};
 use crate::model::head::TokenGradients;
 use crate::model::initial;
+use crate::model::weights::PROJECTIONS;
 use crate::optim::{AdamW, OptimSettings};
 
 const TEMPERATURE: f32 = 0.7;

@@ -94,10 +94,9 @@ impl Memory {
         let passes = work.evaluations.iter().map(|load| engine("evaluation", config, &settings.rollout.engine, lanes, load));
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
         phases.extend(passes.into_iter().max_by_key(Phase::bytes));
-        phases.push(Phase {
-            name: "checkpoint",
-            parts: vec![("pieces of tensors", export::buffer_bytes(settings.checkpoint.format().dtype))],
-        });
+        let mut checkpoint = vec![("pieces of tensors", export::buffer_bytes(settings.checkpoint.format().dtype))];
+        checkpoint.extend(is_lora.then(|| ("adapters, transposed and as a file", 2 * trained)));
+        phases.push(Phase { name: "checkpoint", parts: checkpoint });
         Ok(Self { held, phases, recompute, micro_batch_rows })
     }
 
