@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # What is compared with transformers and PyTorch: the golden files made again; chat templates; and checkpoint folders as the program writes them,
 # loaded in transformers 5 and in transformers 4: log-probabilities and entropies must be those of `rlvr score`. A run's checkpoints, and random
-# models of every kind that is exported, in one file and in shards.
+# models of every kind that is exported, in one file and in shards. And a LoRA run's adapter, loaded by PEFT beside its base, against its merged
+# export.
 # Installs the pinned peers outside the checkout, once; transformers 4 lies over the same torch. Usage: scripts/check-peers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr
 venv=${RLVR_PEERS_VENV:-$cache/peers}
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
-"$venv/bin/python" -c 'import torch, transformers' 2>/dev/null || "$venv/bin/pip" install --quiet --requirement scripts/requirements-peers.txt
+"$venv/bin/python" -c 'import torch, transformers, peft' 2>/dev/null || "$venv/bin/pip" install --quiet --requirement scripts/requirements-peers.txt
 older=$cache/transformers4
 if ! cmp --silent scripts/requirements-transformers4.txt "$older/installed.txt"; then
   rm -rf "$older"
@@ -57,3 +58,12 @@ done
 check=("$venv/bin/python" scripts/check_transformers.py --input "$folder/pairs.jsonl" --tolerance 1e-4 --models "${models[@]}")
 "${check[@]}" --expect 5.
 PYTHONPATH=$older "${check[@]}" --expect 4.
+
+"$rlvr" init --like tiny --out "$folder/base-tiny" 2>"$folder/told" || { cat "$folder/told" >&2; exit 1; }
+for base in "$folder/base-tiny" "$folder/llama3-whole"; do
+  run=$folder/lora-$(basename "$base")
+  "$rlvr" train --model "$base" --example tiny/addition/334+556 --lora 4 --steps 2 --out "$run" --set eval.benchmarks= --set optim.lr=0.01 \
+    --set rollout.groups=2 --set rollout.max_new=24 2>"$folder/told" || { cat "$folder/told" >&2; exit 1; }
+  "$rlvr" score --model "$run/checkpoints/00002" --input "$folder/pairs.jsonl" >"$run/checkpoints/00002/scores.jsonl"
+  "$venv/bin/python" scripts/check_peft.py --base "$base" --checkpoint "$run/checkpoints/00002" --input "$folder/pairs.jsonl"
+done

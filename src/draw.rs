@@ -22,6 +22,8 @@ pub enum Purpose {
     Control = 7,
     /// Resampling in statistics (bootstrap intervals).
     Statistics = 8,
+    /// Adapters as they begin.
+    Adapters = 9,
 }
 
 /// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.

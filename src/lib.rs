@@ -41,6 +41,8 @@
 //!   weights stored `[in, out]`, products of at least 8 rows, attention that sums in blocks of absolute positions.
 //! - **Randomness is addressed** ([`draw`]): a token's draw is a function of (seed, purpose, step, prompt, sample, position). Batch size,
 //!   scheduling, preemption and restart change no token; a resumed run ends in the same bits.
+//! - **Adapters are merged**: a run of LoRA ([`model::lora`]) computes with base and adapters written together, so that the lines above hold;
+//!   its gradients are projections of each block's, and the base serves as reference.
 //! - **A prompt is computed once** per distinct prompt, in rollouts (shared cache blocks) and in training (a shared prefix whose gradients sum).
 //! - **Nothing holds `[tokens, vocabulary]`**: the head sweeps over chunks, loss and gradient in one pass ([`model::head`]).
 //! - **Gradients are written out**, block by block; candle's tensors hold the data, and finite differences and candle-transformers are the

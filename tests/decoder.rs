@@ -115,7 +115,7 @@ fn loss(decoder: &Decoder, packed: &Packed) -> Result<f64> {
 fn gradients(decoder: &Decoder, packed: &Packed, recompute: Recompute) -> Result<Weights> {
     let gradients = Weights::zeros(&decoder.config, &Cpu)?;
     let (hidden, trace) = decoder.forward(packed, recompute)?;
-    let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, 0.7, &gradients, derivatives)?;
+    let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, 0.7, Some(&gradients), derivatives)?;
     assert_eq!(scores, decoder.score(packed, 0.7)?, "the sweep scores as scoring does");
     decoder.backward(packed, trace, d_hidden, &gradients)?;
     Ok(gradients)

@@ -137,6 +137,51 @@ fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
     assert_eq!(states.count(), 2, "only the last two checkpoints can be resumed");
 }
 
+#[test]
+fn adapters_train_alone_and_resume_in_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = out.to_str().unwrap();
+    let settings = ["--lora", "4", "--steps", "6", "--set", "optim.lr=0.001", "--set", "loss.kl=0.001", "--set", "checkpoint.every=3"];
+    let evaluation = ["--set", "eval.limit=40", "--set", "eval.every=6", "--set", "checkpoint.dtype=bf16"];
+    let told = succeed(&[&["train", "--out", run][..], &settings, &evaluation].concat());
+    assert!(String::from_utf8_lossy(&told.stderr).contains("grpo with tiny and LoRA (rank 4, alpha 8): 1 example"));
+    for line in lines(&out.join("metrics.jsonl")) {
+        assert_eq!(line["rollout/logprob_gap_max"], 0.0, "sampler and trainer have the same merged weights");
+        assert!(line["actor/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
+        // The base is the reference: no distance before the first update, some after it.
+        assert_eq!(line["actor/kl_loss"] == 0.0, line["step"] == 1, "{line}");
+    }
+    let files = ["model.safetensors", "adapter/adapter_model.safetensors", "state/weights.safetensors", "state/second_moments.safetensors"];
+    let bytes = || files.map(|file| std::fs::read(out.join("checkpoints/00006").join(file)).unwrap());
+    let whole = bytes();
+    std::fs::remove_dir_all(out.join("checkpoints/00006")).unwrap();
+    succeed(&["train", "--resume", run]);
+    for ((file, resumed), whole) in files.iter().zip(bytes()).zip(&whole) {
+        assert!(resumed == *whole, "{file} of the resumed run is another");
+    }
+    let config = json(&out.join("checkpoints/00006/adapter/adapter_config.json"));
+    assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_u64()), (Some(4), Some(8)));
+    assert_eq!(config["target_modules"].as_array().map(Vec::len), Some(7));
+
+    // How the batch is dealt to lanes and micro-batches changes no gradient beyond rounding.
+    let norm = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        let one = ["train", "--lora", "4", "--steps", "1", "--set", "eval.benchmarks=", "--out", out.to_str().unwrap()];
+        succeed(&[&one[..], more].concat());
+        lines(&out.join("metrics.jsonl"))[0]["actor/grad_norm"].as_f64().unwrap()
+    };
+    let gradients = folder.path().join("gradients.safetensors");
+    let expected = norm("two", &["--dump-gradients", gradients.to_str().unwrap()]);
+    for (name, set) in [("one", "train.lanes=1"), ("three", "train.lanes=3"), ("small", "train.micro_batch_tokens=100")] {
+        let found = norm(name, &["--set", set]);
+        assert!((found - expected).abs() < 1e-4 * expected, "{name}: {found} against {expected}");
+    }
+    let gradients = std::fs::read(gradients).unwrap();
+    let gradients = safetensors::SafeTensors::deserialize(&gradients).unwrap();
+    assert!(gradients.names().iter().all(|name| name.starts_with("base_model.model.model.layers.") && name.contains(".lora_")));
+}
+
 /// How a mini-batch is packed changes no gradient beyond rounding.
 #[test]
 fn the_gradient_does_not_depend_on_packing() {
@@ -203,12 +248,14 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
     let weights = folder.path().join("broken/model.safetensors");
     std::fs::write(&weights, &std::fs::read(&weights).unwrap()[..1000]).unwrap();
     let config = write("typo.toml", "[loss]\nentropi = 1\n");
-    let cases: [(&[&str], i32, &str); 17] = [
+    let cases: [(&[&str], i32, &str); 19] = [
         (&["train", "--set", "loss.entropi=1", "--out", &new], 2, "unknown setting loss.entropi; known in [loss] are"),
         (&["train", "--config", &config, "--out", &new], 2, "unknown setting loss.entropi"),
         (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read the configuration nowhere.toml"),
         (&["train", "--algo", "alchemy", "--out", &new], 2, "unknown algorithm \"alchemy\"; known are grpo"),
         (&["train", "--set", "reward.name=gold", "--out", &new], 2, "unknown reward \"gold\"; known are outcome, format"),
+        (&["train", "--set", "lora.alpha=16", "--out", &new], 2, "lora.alpha is 16 and lora.rank 0: give a rank with --lora"),
+        (&["train", "--lora", "8", "--set", "lora.alpha=-1", "--out", &new], 2, "lora.alpha is -1"),
         (&["train", "--set", "rollout.group_size=1", "--out", &new], 2, "rollout.group_size is 1"),
         (&["train", "--set", "loss.aggregation=mean", "--out", &new], 2, "unknown aggregation \"mean\"; known are token-mean"),
         (&["train", "--example", "pi0", "--out", &new], 2, "pi1 to pi1209"),

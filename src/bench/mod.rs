@@ -11,7 +11,7 @@ use crate::draw::Purpose;
 use crate::flow::{Completion, Prompt, Rollout, Scored};
 use crate::kernels::cpu::{product, tensor};
 use crate::lanes::Lanes;
-use crate::model::{Decoder, Packed, Weights};
+use crate::model::{Decoder, Gradients, Packed};
 use crate::optim::AdamW;
 use crate::rollout::{Engine, Request};
 use crate::train::RunSettings;
@@ -65,7 +65,7 @@ pub struct Bench<'a> {
 struct Trainer {
     scored: Vec<Scored>,
     reference: Option<Decoder>,
-    gradients: Vec<Weights>,
+    gradients: Vec<Gradients>,
     optimizer: AdamW,
 }
 
@@ -138,21 +138,22 @@ impl Bench<'_> {
 
     /// What updates need besides the model; rollouts and scores do without.
     fn trainer(&self) -> Result<Trainer> {
-        let config = &self.model.decoder.config;
+        let decoder = &self.model.decoder;
         Ok(Trainer {
             scored: self.scored()?,
-            reference: (self.settings.loss.kl != 0.0).then(|| self.model.decoder.deep_copy()).transpose()?,
-            gradients: (0..self.lanes.count()).map(|_| Weights::zeros(config, self.model.decoder.kernels())).collect::<Result<_>>()?,
-            optimizer: AdamW::new(self.settings.optim.clone(), self.model.decoder.kernels(), &self.model.decoder.weights.entries())?,
+            reference: (self.settings.loss.kl != 0.0).then(|| decoder.deep_copy()).transpose()?,
+            gradients: (0..self.lanes.count()).map(|_| Gradients::zeros(decoder, None)).collect::<Result<_>>()?,
+            optimizer: AdamW::new(self.settings.optim.clone(), decoder.kernels(), &decoder.weights.entries())?,
         })
     }
 
     fn update(&self, trainer: Option<&mut Trainer>) -> Result<()> {
         let Trainer { scored, reference, gradients, optimizer } = trainer.context("no trainer")?;
-        let updater = Updater { settings: self.settings, lanes: self.lanes, policy: &self.model.decoder, reference: reference.as_ref() };
+        let policy = &self.model.decoder;
+        let updater = Updater { settings: self.settings, lanes: self.lanes, policy, lora: None, reference: reference.as_ref() };
         let sample = |(i, scored)| Sample { scored, advantage: if i % 2 == 0 { 1.0 } else { -1.0 }, old: None };
         let report = updater.gradient(&scored.iter().enumerate().map(sample).collect::<Vec<_>>(), gradients)?;
-        apply(self.settings, &self.model.decoder, report, gradients, optimizer).map(|_| ())
+        apply(self.settings, &self.model.decoder, None, report, gradients, optimizer).map(|_| ())
     }
 
     /// Operations per second of the model's widest product, on all lanes at once.

@@ -1,6 +1,7 @@
 //! Models and runs on disk: folders in Hugging Face layout that other programs load as they are, and the state that a run resumes from.
 //! Everything is written beside its place and renamed, so that a folder that is there is whole.
 
+pub mod adapter;
 pub mod disk;
 pub mod model;
 pub mod moments;

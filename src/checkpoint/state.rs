@@ -1,4 +1,4 @@
-//! What a run needs to go on as if it had not stopped: the optimizer's moments and step, and the weights where the export rounds them.
+//! What a run needs to go on as if it had not stopped: the optimizer's moments and step, and the parameters where the export rounds them.
 
 use std::path::Path;
 
@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::{moments, stream_file, write_file};
 use crate::kernels::Moments;
 use crate::model::folder::{self, WeightDtype};
-use crate::model::{ModelConfig, Weights, export};
+use crate::model::lora::{Adapters, peft};
+use crate::model::{ModelConfig, export};
 use crate::optim::{AdamW, States};
 
 /// Where the run was.
@@ -23,48 +24,83 @@ pub struct Progress {
     pub elapsed_s: f64,
 }
 
-/// Moments in f32, of a whole model, under Hugging Face's names.
+/// Moments in f32, under Hugging Face's names.
 const FULL: [&str; 2] = ["first_moments.safetensors", "second_moments.safetensors"];
 /// Moments in 8 bits, as `moments` has them.
 const CODED: &str = "moments_8bit.safetensors";
-/// Weights to the bit.
+/// Parameters to the bit.
 const WEIGHTS: &str = "weights.safetensors";
 
-/// Writes the state into an existing folder: of a model whose weights are `weights`, all of which the optimizer knows. `rounds` says that the
-/// export beside it does not hold them to the bit. Moments of frozen parameters are written as zeros where a file has Hugging Face's layout, and
-/// not at all in 8 bits.
-pub fn save(folder: &Path, progress: &Progress, optimizer: &AdamW, weights: &Weights, rounds: bool, config: &ModelConfig) -> Result<()> {
-    let entries = weights.entries();
-    let write = |name: &str, tensors: &[Option<&Tensor>]| {
-        stream_file(&folder.join(name), |out| export::tensors_to_writer(out, tensors, config, WeightDtype::F32))
-    };
+/// What is trained, and with that the names and the layout of its tensors in a file.
+pub enum Trained<'a> {
+    /// All weights of a model of this shape.
+    Weights(&'a ModelConfig),
+    /// Adapters.
+    Adapters(&'a Adapters),
+}
+
+impl Trained<'_> {
+    /// Writes tensors that belong to the parameters, in their order, f32; zeros where there is none.
+    pub fn write(&self, path: &Path, tensors: &[Option<&Tensor>]) -> Result<()> {
+        stream_file(path, |out| match self {
+            Self::Weights(config) => export::tensors_to_writer(out, tensors, config, WeightDtype::F32),
+            Self::Adapters(adapters) => {
+                let or_zeros = |(tensor, (_, ours)): (&Option<&Tensor>, (String, &Tensor))| match tensor {
+                    Some(tensor) => Ok((*tensor).clone()),
+                    None => ours.zeros_like(),
+                };
+                let tensors = tensors.iter().zip(adapters.entries()).map(or_zeros).collect::<candle_core::Result<Vec<_>>>()?;
+                peft::to_writer(out, adapters, &tensors)
+            }
+        })
+    }
+
+    /// Reads what was written, checked for names and shapes.
+    fn read(&self, path: &Path) -> Result<Vec<Tensor>> {
+        match self {
+            Self::Weights(config) => Ok(folder::load_file(path, config)?.entries().into_iter().map(|(_, tensor)| tensor.clone()).collect()),
+            Self::Adapters(adapters) => peft::load(path, adapters),
+        }
+    }
+}
+
+/// Writes the state into an existing folder; with `exact`, the parameters in f32 too, because the export beside it does not hold them to the bit.
+/// Moments of frozen parameters are written as zeros where a file has Hugging Face's layout, and not at all in 8 bits.
+pub fn save(
+    folder: &Path,
+    progress: &Progress,
+    optimizer: &AdamW,
+    trained: &Trained,
+    parameters: &[(String, &Tensor)],
+    exact: bool,
+) -> Result<()> {
     match optimizer.settings.states {
         States::F32 => {
-            let moments = entries.iter().map(|(name, _)| match optimizer.state(name).map(|state| &state.moments) {
+            let moments = parameters.iter().map(|(name, _)| match optimizer.state(name).map(|state| &state.moments) {
                 Some(Moments::Full { first, second }) => [Some(first), Some(second)],
                 _ => [None; 2],
             });
             let (first, second): (Vec<_>, Vec<_>) = moments.map(|[first, second]| (first, second)).unzip();
-            FULL.iter().zip([first, second]).try_for_each(|(name, tensors)| write(name, &tensors))?;
+            FULL.iter().zip([first, second]).try_for_each(|(name, tensors)| trained.write(&folder.join(name), &tensors))?;
         }
         States::Coded => stream_file(&folder.join(CODED), |out| moments::to_writer(out, optimizer))?,
     }
-    if rounds || optimizer.states.iter().any(|state| state.master.is_some()) {
-        let exact = entries.iter().map(|(name, weight)| {
+    if exact || optimizer.states.iter().any(|state| state.master.is_some()) {
+        let masters = parameters.iter().map(|(name, tensor)| {
             let master = optimizer.state(name).and_then(|state| state.master.as_ref());
-            Some(master.unwrap_or(weight))
+            Some(master.unwrap_or(tensor))
         });
-        write(WEIGHTS, &exact.collect::<Vec<_>>())?;
+        trained.write(&folder.join(WEIGHTS), &masters.collect::<Vec<_>>())?;
     }
     write_file(&folder.join("progress.json"), serde_json::to_string_pretty(progress)?.as_bytes())
 }
 
-/// Restores optimizer and weights in place. What the state has of a parameter that is frozen now is left alone; one that was frozen then has zero
-/// moments.
+/// Restores optimizer and parameters in place. What the state has of a parameter that is frozen now is left alone; one that was frozen then has
+/// zero moments.
 ///
 /// # Errors
 /// When the state was saved with another `optim.states`, or a file is broken.
-pub fn load(folder: &Path, optimizer: &mut AdamW, weights: &Weights, config: &ModelConfig) -> Result<Progress> {
+pub fn load(folder: &Path, optimizer: &mut AdamW, trained: &Trained, parameters: &[(String, &Tensor)]) -> Result<Progress> {
     let path = folder.join("progress.json");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let progress: Progress = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
@@ -79,28 +115,28 @@ pub fn load(folder: &Path, optimizer: &mut AdamW, weights: &Weights, config: &Mo
         );
     }
     match optimizer.settings.states {
-        States::F32 => FULL.iter().enumerate().try_for_each(|(which, name)| restore_full(&folder.join(name), optimizer, which, config))?,
+        States::F32 => {
+            for (which, name) in FULL.iter().enumerate() {
+                for ((name, _), value) in parameters.iter().zip(trained.read(&folder.join(name))?) {
+                    if let Some(Moments::Full { first, second }) = optimizer.state(name).map(|state| &state.moments) {
+                        [first, second][which].slice_set(&value.to_device(first.device())?, 0, 0)?;
+                    }
+                }
+            }
+        }
         States::Coded => moments::load(&folder.join(CODED), optimizer)?,
     }
     let exact = folder.join(WEIGHTS);
     if exact.exists() {
-        let values = folder::load_file(&exact, config)?;
-        weights.set(&values).with_context(|| format!("cannot use {}", exact.display()))?;
-        optimizer.set_masters(&values.entries())?;
+        let values = trained.read(&exact)?;
+        for ((_, target), value) in parameters.iter().zip(&values) {
+            target.slice_set(&value.to_device(target.device())?.to_dtype(target.dtype())?, 0, 0)?;
+        }
+        let named: Vec<(String, &Tensor)> = parameters.iter().map(|(name, _)| name.clone()).zip(&values).collect();
+        optimizer.set_masters(&named)?;
     }
     optimizer.count = progress.updates;
     Ok(progress)
-}
-
-/// Restores the first moments, or the second ones.
-fn restore_full(path: &Path, optimizer: &AdamW, which: usize, config: &ModelConfig) -> Result<()> {
-    let values = folder::load_file(path, config)?;
-    for (name, value) in values.entries() {
-        if let Some(Moments::Full { first, second }) = optimizer.state(&name).map(|state| &state.moments) {
-            [first, second][which].slice_set(&value.to_device(first.device())?, 0, 0)?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -47,6 +47,9 @@ pub struct TrainArgs {
     /// Seed of every draw in training
     #[arg(long)]
     seed: Option<u64>,
+    /// Train adapters of this rank beside all projections (LoRA) instead of all weights; they want a learning rate about ten times as high
+    #[arg(long, value_name = "RANK")]
+    lora: Option<usize>,
     /// The model that the KL term holds to (default: the policy as it starts)
     #[arg(long, value_name = "MODEL")]
     reference: Option<String>,
@@ -63,7 +66,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Continue the run in this folder from its last checkpoint
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "replay", "algo", "seed", "export_dtype"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "replay", "algo", "seed", "lora", "export_dtype"])]
     resume: Option<PathBuf>,
     /// Check everything that can be checked without weights, print the settings, and stop
     #[arg(long)]
@@ -191,6 +194,7 @@ fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
     flags.extend(args.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64))));
     layers.push(flags);
     layers.extend(args.export_dtype.as_ref().map(|dtype| table("checkpoint", [("dtype", Value::String(dtype.clone()))])));
+    layers.extend(args.lora.map(|rank| table("lora", [("rank", Value::Integer(rank as i64))])));
     layers.extend(args.steps.map(|steps| table("train", [("steps", Value::Integer(steps as i64))])));
     let chosen = |key: &str| layers.iter().rev().find_map(|layer| layer.get(key)?.as_str());
     let model = match (chosen("model"), chosen("example")) {
@@ -355,8 +359,10 @@ pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay
         (false, 0) => format!("evaluation of {} before and after", evaluated.join(", ")),
         (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
     };
+    let lora = &settings.lora;
+    let adapters = if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
     format!(
-        "{} with {}: {examples} on {rows} rows x {size} = {} rollouts a step, {rows} groups of {size}; {}, {} each; {evaluation}",
+        "{} with {}{adapters}: {examples} on {rows} rows x {size} = {} rollouts a step, {rows} groups of {size}; {}, {} each; {evaluation}",
         settings.algo,
         settings.model,
         rows * size,

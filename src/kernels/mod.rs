@@ -59,10 +59,10 @@ pub trait Kernels: Debug + Send + Sync {
     /// `x [m, k]` times the transpose of `weight [n, k]`.
     fn product_transposed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor>;
 
-    /// `target [m, n] += x [m, k] weight [k, n]`, in place.
+    /// `target [m, n] += x [m, k] weight [k, n]`, in place; all in the kernels' dtype, or all in f32.
     fn add_product(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()>;
 
-    /// `gradient [m, n] += a [t, m]^T b [t, n]`, in place: a weight's gradient, in f32.
+    /// `gradient [m, n] += a [t, m]^T b [t, n]`, in place: a weight's gradient, in f32. The factors are in the kernels' dtype, or in f32.
     fn add_transposed_product(&self, gradient: &Tensor, a: &Tensor, b: &Tensor) -> Result<()>;
 
     /// `gradient [n] += ` the column sums of `dy [t, n]`, in place: a bias's gradient, in f32.
@@ -229,9 +229,9 @@ pub enum Moments {
 /// What an optimizer step changes, and the gradient that it reads. All of one number of elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
-    /// What the model computes with, in the kernels' dtype.
+    /// What the model computes with, in the kernels' dtype or in f32.
     pub weight: &'a Tensor,
-    /// The same in f32, where the kernels' dtype is another: what is updated, and then rounded to `weight`.
+    /// The same in f32, where that dtype is another: what is updated, and then rounded to `weight`.
     pub master: Option<&'a Tensor>,
     /// The moments.
     pub moments: &'a Moments,

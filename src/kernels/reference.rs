@@ -24,9 +24,9 @@ impl Reference {
         Self { device, dtype }
     }
 
-    /// A matrix product; candle has none in bf16 on the CPU, where the same is computed in f32 and rounded.
+    /// A matrix product in its factors' dtype; candle has none in bf16 on the CPU, where the same is computed in f32 and rounded.
     fn multiply(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-        if self.dtype == DType::BF16 && self.device.is_cpu() {
+        if a.dtype() == DType::BF16 && self.device.is_cpu() {
             return wide(a)?.matmul(&wide(b)?)?.to_dtype(DType::BF16);
         }
         a.matmul(b)

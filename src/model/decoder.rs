@@ -98,6 +98,12 @@ impl Decoder {
         Self { weights, ..self.clone() }
     }
 
+    /// The same model with projections of its own, sharing all else.
+    pub fn with_own_projections(&self) -> Result<Self> {
+        let blocks = self.weights.blocks.iter().map(BlockWeights::with_own_projections).collect::<Result<_>>()?;
+        Ok(Self { weights: Weights { blocks, ..self.weights.clone() }, ..self.clone() })
+    }
+
     fn context<'a>(&'a self, segments: &'a [Segment], positions: &'a [u32]) -> Result<BlockContext<'a>> {
         let positions = self.kernels.indices(positions)?;
         Ok(BlockContext {
@@ -171,16 +177,31 @@ impl Decoder {
 
     /// Adds the gradients of all weights below the head to `gradients`, given `d_hidden [t, w]` (overwritten).
     pub fn backward(&self, packed: &Packed, trace: Trace, d_hidden: Tensor, gradients: &Weights) -> Result<()> {
+        self.backward_blocks(packed, trace, &d_hidden, &gradients.blocks, |_| Ok(()))?;
+        Ok(self.kernels.scatter_add(&gradients.embedding, &self.kernels.indices(&packed.tokens)?, &d_hidden)?)
+    }
+
+    /// The same between embedding and head, from the last block to the first: `d_hidden [t, w]` becomes the gradient of the blocks' input.
+    /// Where `done(layer)` takes a block's gradients and clears them, one block's tensors serve all of `gradients`.
+    pub fn backward_blocks(
+        &self,
+        packed: &Packed,
+        trace: Trace,
+        d_hidden: &Tensor,
+        gradients: &[BlockWeights],
+        mut done: impl FnMut(usize) -> Result<()>,
+    ) -> Result<()> {
         let context = self.context(&packed.segments, &packed.positions)?;
-        let layers = self.weights.blocks.iter().zip(trace.blocks).zip(&gradients.blocks);
-        for ((block, stored), gradients) in layers.rev() {
+        let layers = self.weights.blocks.iter().zip(trace.blocks).zip(gradients).enumerate();
+        for (layer, ((block, stored), gradients)) in layers.rev() {
             let kept = match stored {
                 Stored::Everything(kept) => kept,
                 Stored::Input(input) => Box::new(block.keep(&input, &context)?),
             };
-            block.backward(&d_hidden, &kept, &context, gradients)?;
+            block.backward(d_hidden, &kept, &context, gradients)?;
+            done(layer)?;
         }
-        Ok(self.kernels.scatter_add(&gradients.embedding, &self.kernels.indices(&packed.tokens)?, &d_hidden)?)
+        Ok(())
     }
 
     /// A cache of `blocks` blocks of 16 tokens.

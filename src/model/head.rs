@@ -2,7 +2,7 @@
 //! `[tokens, vocabulary]`.
 
 use anyhow::Result;
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
 use super::config::ModelConfig;
 use super::decoder::Decoder;
@@ -70,17 +70,21 @@ impl Decoder {
     }
 
     /// One sweep over the head: scores every response token, asks `objective(first token, logprobs, entropies)` for the derivatives, and adds
-    /// the gradients of head and final norm to `gradients`. Gives the scores and the gradient of `hidden [t, w]`.
+    /// the gradients of head and final norm to `gradients`; none where they stay as they are. Gives the scores and the gradient of `hidden [t, w]`.
     pub fn head_sweep(
         &self,
         hidden: &Tensor,
         packed: &Packed,
         temperature: f32,
-        gradients: &Weights,
+        gradients: Option<&Weights>,
         mut objective: impl FnMut(usize, &RowScores) -> TokenGradients,
     ) -> Result<(Scores, Tensor)> {
         let kernels = self.kernels();
         let d_hidden = hidden.zeros_like()?;
+        let norm_gradient = match gradients {
+            Some(gradients) => gradients.norm.clone(),
+            None => Tensor::zeros(self.config.hidden, DType::F32, kernels.device())?,
+        };
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
             let rows = kernels.indices(rows)?;
@@ -92,11 +96,12 @@ impl Decoder {
             let d_logits = kernels.head_backward(logits, targets, temperature, &chunk, &d_logprobs, &d_entropies)?;
             scores.append(&chunk);
 
-            let table_gradient = gradients.head.as_ref().unwrap_or(&gradients.embedding);
-            kernels.add_transposed_product(table_gradient, &d_logits, &normed)?;
+            if let Some(gradients) = gradients {
+                kernels.add_transposed_product(gradients.output_embedding(), &d_logits, &normed)?;
+            }
             let d_normed = kernels.product(&d_logits, self.weights.output_embedding(), None)?;
             let dx = x.zeros_like()?;
-            kernels.rms_norm_backward(&dx, &gradients.norm, &d_normed, &x, &self.weights.norm, &inverse_rms)?;
+            kernels.rms_norm_backward(&dx, &norm_gradient, &d_normed, &x, &self.weights.norm, &inverse_rms)?;
             kernels.scatter_add(&d_hidden, &rows, &dx)?;
         }
         Ok((scores, d_hidden))

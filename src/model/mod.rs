@@ -8,8 +8,10 @@ pub mod config;
 pub mod decoder;
 pub mod export;
 pub mod folder;
+pub mod gradients;
 pub mod head;
 pub mod initial;
+pub mod lora;
 pub mod names;
 pub mod packed;
 pub mod rotary;
@@ -19,6 +21,8 @@ pub mod weights;
 
 pub use config::ModelConfig;
 pub use decoder::Decoder;
+pub use gradients::Gradients;
+pub use lora::Lora;
 pub use packed::Packed;
 pub use weights::Weights;
 

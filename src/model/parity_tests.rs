@@ -42,7 +42,7 @@ fn scores_and_gradient(decoder: &Decoder, packed: &Packed) -> Result<(Vec<f32>, 
         let count = scores.logprobs.len();
         TokenGradients { d_logprobs: (0..count).map(derivative).collect(), d_entropies: vec![0.2; count] }
     };
-    let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, TEMPERATURE, &gradients, objective)?;
+    let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, TEMPERATURE, Some(&gradients), objective)?;
     decoder.backward(packed, trace, d_hidden, &gradients)?;
     Ok((scores.logprobs, scores.entropies, gradients))
 }

@@ -38,6 +38,9 @@ pub struct BlockWeights {
     pub down: Tensor,
 }
 
+/// The names of a block's matrices.
+pub const PROJECTIONS: [&str; 4] = ["qkv", "output", "gate_up", "down"];
+
 impl BlockWeights {
     /// The same structure with `change` of every tensor.
     pub fn map(&self, change: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Self> {
@@ -51,25 +54,60 @@ impl BlockWeights {
             down: change(&self.down)?,
         })
     }
+
+    /// Builds one block by asking `make(name, shape)` for each tensor, in the order of `entries`.
+    pub fn build(config: &ModelConfig, mut make: impl FnMut(&str, Shape) -> Result<Tensor>) -> Result<Self> {
+        let (w, f, row) = (config.hidden, config.feed_forward, config.heads.row());
+        Ok(Self {
+            attention_norm: make("attention_norm", w.into())?,
+            qkv: make("qkv", (w, row).into())?,
+            qkv_bias: config.qkv_bias.then(|| make("qkv_bias", row.into())).transpose()?,
+            output: make("output", (config.heads.query * config.heads.width, w).into())?,
+            mlp_norm: make("mlp_norm", w.into())?,
+            gate_up: make("gate_up", (w, 2 * f).into())?,
+            down: make("down", (f, w).into())?,
+        })
+    }
+
+    /// Every tensor with its name, in one fixed order.
+    pub fn entries(&self) -> Vec<(&'static str, &Tensor)> {
+        let Self { attention_norm, qkv, qkv_bias, output, mlp_norm, gate_up, down } = self;
+        let mut entries = vec![("attention_norm", attention_norm), ("qkv", qkv)];
+        entries.extend(qkv_bias.iter().map(|bias| ("qkv_bias", bias)));
+        entries.extend([("output", output), ("mlp_norm", mlp_norm), ("gate_up", gate_up), ("down", down)]);
+        entries
+    }
+
+    /// The matrices, in the order of `PROJECTIONS`.
+    pub fn projections(&self) -> [&Tensor; PROJECTIONS.len()] {
+        [&self.qkv, &self.output, &self.gate_up, &self.down]
+    }
+
+    /// The same block with projections of its own; norms and biases are shared.
+    pub fn with_own_projections(&self) -> Result<Self> {
+        let Self { qkv, output, gate_up, down, .. } = self;
+        Ok(Self { qkv: qkv.copy()?, output: output.copy()?, gate_up: gate_up.copy()?, down: down.copy()?, ..self.clone() })
+    }
+
+    /// Parameters in the projections of one block.
+    pub fn projection_parameters(config: &ModelConfig) -> usize {
+        let (w, queries) = (config.hidden, config.heads.query * config.heads.width);
+        w * config.heads.row() + queries * w + 3 * w * config.feed_forward
+    }
+
+    /// Parameters of one block.
+    pub fn parameters(config: &ModelConfig) -> usize {
+        Self::projection_parameters(config) + 2 * config.hidden + if config.qkv_bias { config.heads.row() } else { 0 }
+    }
 }
 
 impl Weights {
     /// Builds the structure by asking `make(name, shape)` for each tensor, in the canonical order of `entries`.
     pub fn build(config: &ModelConfig, mut make: impl FnMut(&str, Shape) -> Result<Tensor>) -> Result<Self> {
-        let (w, f, row) = (config.hidden, config.feed_forward, config.heads.row());
+        let w = config.hidden;
         let embedding = make("embedding", (config.vocabulary, w).into())?;
-        let blocks = (0..config.layers).map(|layer| {
-            let mut make = |name: &str, shape: Shape| make(&format!("layers.{layer}.{name}"), shape);
-            Ok(BlockWeights {
-                attention_norm: make("attention_norm", w.into())?,
-                qkv: make("qkv", (w, row).into())?,
-                qkv_bias: config.qkv_bias.then(|| make("qkv_bias", row.into())).transpose()?,
-                output: make("output", (config.heads.query * config.heads.width, w).into())?,
-                mlp_norm: make("mlp_norm", w.into())?,
-                gate_up: make("gate_up", (w, 2 * f).into())?,
-                down: make("down", (f, w).into())?,
-            })
-        });
+        let blocks = (0..config.layers)
+            .map(|layer| BlockWeights::build(config, |name: &str, shape: Shape| make(&format!("layers.{layer}.{name}"), shape)));
         let blocks = blocks.collect::<Result<Vec<_>>>()?;
         let norm = make("norm", w.into())?;
         let head = (!config.tied).then(|| make("head", (config.vocabulary, w).into())).transpose()?;
@@ -100,15 +138,7 @@ impl Weights {
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         let mut entries = vec![("embedding".to_owned(), &self.embedding)];
         for (layer, block) in self.blocks.iter().enumerate() {
-            let BlockWeights { attention_norm, qkv, qkv_bias, output, mlp_norm, gate_up, down } = block;
-            let mut push = |name: &str, tensor| entries.push((format!("layers.{layer}.{name}"), tensor));
-            push("attention_norm", attention_norm);
-            push("qkv", qkv);
-            qkv_bias.iter().for_each(|bias| push("qkv_bias", bias));
-            push("output", output);
-            push("mlp_norm", mlp_norm);
-            push("gate_up", gate_up);
-            push("down", down);
+            entries.extend(block.entries().into_iter().map(|(name, tensor)| (format!("layers.{layer}.{name}"), tensor)));
         }
         entries.push(("norm".to_owned(), &self.norm));
         entries.extend(self.head.iter().map(|head| ("head".to_owned(), head)));
@@ -129,6 +159,12 @@ impl Weights {
             debug_assert_eq!(found, name);
             change(tensor)
         })
+    }
+
+    /// The structure around tensors in the order of `entries`; they are shared.
+    pub fn of(config: &ModelConfig, tensors: &[Tensor]) -> Result<Self> {
+        let mut tensors = tensors.iter();
+        Self::build(config, |name, _| tensors.next().cloned().ok_or_else(|| anyhow::anyhow!("no tensor {name}")))
     }
 
     /// The same weights in f32 on the CPU; shared, not copied, where they are that already.

@@ -171,7 +171,7 @@ impl AdamW {
             bail!("optim.freeze: no parameter is called \"{pattern}\"; known are {}", names().collect::<Vec<_>>().join(", "));
         }
         let state = |(name, tensor): &(String, &Tensor)| {
-            let is_wide = kernels.dtype() == DType::F32;
+            let is_wide = tensor.dtype() == DType::F32;
             Ok(ParameterState {
                 name: name.clone(),
                 master: (!is_wide).then(|| tensor.to_dtype(DType::F32)).transpose()?,

@@ -122,7 +122,7 @@ impl Pretraining {
         Ok(Self {
             careful: Corpus::new(settings.mixture.careful_first(settings.careful_share), settings.seed),
             mixed: Corpus::new(settings.mixture.clone(), settings.seed),
-            optimizer: AdamW::new(settings.optim.clone(), &Cpu, &decoder.weights.entries())?,
+            optimizer: AdamW::new(settings.optim.clone(), decoder.kernels(), &decoder.weights.entries())?,
             decoder,
             tokenizer,
             lanes,
@@ -151,7 +151,7 @@ impl Pretraining {
         }
         self.step += 1;
         let lr = settings.optim.learning_rate(self.step, settings.steps);
-        self.optimizer.step(&Cpu, &self.decoder.weights.entries(), &self.gradients[0].entries(), lr)?;
+        self.optimizer.step(self.decoder.kernels(), &self.decoder.weights.entries(), &self.gradients[0].entries(), lr)?;
         self.gradients.iter().try_for_each(|gradients| gradients.clear(&Cpu))?;
         let (loss, tokens) = sums.into_iter().fold((0.0, 0), |(loss, tokens), (l, t)| (loss + l, tokens + t));
         Ok(loss / tokens as f64)
@@ -204,7 +204,7 @@ impl Batch {
             let weights = &self.weights[first..first + scores.logprobs.len()];
             TokenGradients { d_logprobs: weights.iter().map(|w| -w * scale).collect(), d_entropies: vec![0.0; weights.len()] }
         };
-        let (scores, d_hidden) = decoder.head_sweep(&hidden, &self.packed, 1.0, gradients, derivatives)?;
+        let (scores, d_hidden) = decoder.head_sweep(&hidden, &self.packed, 1.0, Some(gradients), derivatives)?;
         decoder.backward(&self.packed, trace, d_hidden, gradients)?;
         let responses = scores.logprobs.iter().zip(&self.is_response).filter(|(_, is_response)| **is_response);
         Ok(responses.fold((0.0, 0), |(sum, count), (logprob, _)| (sum - f64::from(*logprob), count + 1)))

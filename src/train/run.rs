@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
 use super::folder::{RunFolder, write_gzip_lines};
@@ -15,16 +16,16 @@ use super::rollouts;
 use super::settings::RunSettings;
 use super::story;
 use super::update::{Sample, UpdateReport, Updater, advantages, apply};
-use crate::checkpoint::state::{self, Progress};
-use crate::checkpoint::{Model, stream_file, write_file, write_folder};
+use crate::checkpoint::state::{self, Progress, Trained};
+use crate::checkpoint::{Model, adapter, write_file, write_folder};
 use crate::eval::{EvalSet, Evaluator};
 use crate::flow::{Finish, Prompt, Scored};
 use crate::kernels::is_out_of_memory;
 use crate::lanes::Lanes;
 use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{Console, EventFile, StepLine};
-use crate::model::folder::WeightDtype;
-use crate::model::{Decoder, Weights, export};
+use crate::model::gradients::parameters;
+use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
 use crate::reward;
 use crate::rollout::Engine;
@@ -67,9 +68,10 @@ pub struct Run<'a> {
     settings: RunSettings,
     folder: RunFolder,
     inputs: RunInputs<'a>,
+    lora: Option<Lora>,
     reference: Option<Decoder>,
     optimizer: AdamW,
-    gradients: Vec<Weights>,
+    gradients: Vec<Gradients>,
     lanes: Lanes,
     history: History,
     metrics: JsonLines,
@@ -108,10 +110,14 @@ impl<'a> Run<'a> {
         let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
         let checkpoint = run.folder.checkpoint(step);
         let decoder = &run.inputs.model.decoder;
-        let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
-        decoder.weights.set(&weights)?;
-        run.optimizer.set_masters(&weights.entries())?;
-        let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &decoder.weights, &decoder.config)?;
+        if run.lora.is_none() {
+            let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
+            decoder.weights.set(&weights)?;
+            run.optimizer.set_masters(&weights.entries())?;
+        }
+        let (trained, parameters) = (trained(decoder, run.lora.as_ref()), parameters(decoder, run.lora.as_ref()));
+        let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &trained, &parameters)?;
+        run.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
         run.earlier_s = progress.elapsed_s;
         run.folder.forget_after(step)?;
         for line in jsonl::read::<Value>(&run.folder.metrics())? {
@@ -138,20 +144,23 @@ impl<'a> Run<'a> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let lanes = Lanes::new(plan::lanes(&decoder.config, &settings, &decoder.target()))?;
-        let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &decoder.weights.entries())?;
-        let reference = match given {
+        let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
+        let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
+        let reference = match (given, &lora) {
             _ if settings.loss.kl == 0.0 => None,
-            Some(reference) => Some(reference),
-            None => Some(decoder.deep_copy()?),
+            (Some(reference), _) => Some(reference),
+            (None, Some(lora)) => Some(lora.base.clone()),
+            (None, None) => Some(decoder.deep_copy()?),
         };
         let in_host_memory = |reference: Decoder| if settings.train.stream_reference { reference.in_host_memory() } else { Ok(reference) };
         let reference = reference.map(in_host_memory).transpose()?;
-        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&decoder.config, decoder.kernels())).collect::<Result<_>>()?;
+        let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         Ok(Self {
             settings,
             folder,
             inputs,
+            lora,
             reference,
             optimizer,
             gradients,
@@ -244,9 +253,12 @@ impl<'a> Run<'a> {
         for mini_batch in samples.chunks(samples.len() / updates) {
             let report = self.within_memory(|run| run.updater().gradient(mini_batch, &run.gradients))?;
             if let Some(path) = self.inputs.dump_gradients.take() {
-                stream_file(&path, |out| export::to_writer(out, &self.gradients[0], &self.inputs.model.decoder.config, WeightDtype::F32))?;
+                let gradients = self.gradients[0].entries();
+                let gradients: Vec<Option<&Tensor>> = gradients.into_iter().map(|(_, tensor)| Some(tensor)).collect();
+                trained(&self.inputs.model.decoder, self.lora.as_ref()).write(&path, &gradients)?;
             }
-            reports.push(apply(&self.settings, &self.inputs.model.decoder, report, &self.gradients, &mut self.optimizer)?);
+            let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
+            reports.push(apply(&self.settings, policy, lora, report, &self.gradients, &mut self.optimizer)?);
         }
         Ok(UpdateReport::mean(&reports))
     }
@@ -325,7 +337,7 @@ impl<'a> Run<'a> {
         self.history.evaluations.push(evaluation);
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
             write_folder(&self.folder.best(), |path| {
-                self.inputs.model.write(path, self.settings.checkpoint.format(&self.inputs.model.decoder.target()))?;
+                self.export(path)?;
                 write_file(&path.join("step"), self.step.to_string().as_bytes())
             })?;
         }
@@ -334,12 +346,13 @@ impl<'a> Run<'a> {
 
     fn save(&mut self) -> Result<()> {
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
-        let decoder = &self.inputs.model.decoder;
-        let rounds = self.settings.checkpoint.rounds(&decoder.target());
+        let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
+        let parameters = parameters(decoder, lora);
+        let exact = lora.is_some() || self.settings.checkpoint.rounds(&decoder.target());
         write_folder(&self.folder.checkpoint(self.step), |path| {
-            self.inputs.model.write(path, self.settings.checkpoint.format(&decoder.target()))?;
+            self.export(path)?;
             std::fs::create_dir(path.join("state"))?;
-            state::save(&path.join("state"), &progress, &self.optimizer, &decoder.weights, rounds, &decoder.config)
+            state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)
         })?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;
@@ -348,6 +361,12 @@ impl<'a> Run<'a> {
             std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
         self.summarise()
+    }
+
+    /// Writes the policy as a model of its own, and the adapters that made it beside.
+    fn export(&self, folder: &Path) -> Result<()> {
+        self.inputs.model.write(folder, self.settings.checkpoint.format(&self.inputs.model.decoder.target()))?;
+        self.lora.as_ref().map_or(Ok(()), |lora| adapter::write(&folder.join("adapter"), lora, &self.inputs.model.name))
     }
 
     fn summarise(&self) -> Result<()> {
@@ -359,6 +378,11 @@ impl<'a> Run<'a> {
     fn elapsed_s(&self) -> f64 {
         self.earlier_s + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// What the optimizer's tensors belong to.
+fn trained<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> Trained<'a> {
+    lora.map_or(Trained::Weights(&policy.config), |lora| Trained::Adapters(&lora.adapters))
 }
 
 impl UpdateReport {

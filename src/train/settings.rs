@@ -8,6 +8,7 @@ use crate::kernels::{ComputeSettings, Target};
 use crate::model::decoder::Recompute;
 use crate::model::export::{Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
+use crate::model::lora::LoraSettings;
 use crate::objective::LossSettings;
 use crate::optim::{OptimSettings, Schedule};
 use crate::reward::{self, RewardSettings};
@@ -43,6 +44,9 @@ pub struct RunSettings {
     pub loss: LossSettings,
     /// The optimizer.
     pub optim: OptimSettings,
+    /// Adapters that are trained in place of all weights.
+    #[serde(default)]
+    pub lora: LoraSettings,
     /// The loop.
     pub train: TrainSettings,
     /// Evaluation during the run.
@@ -187,6 +191,7 @@ impl RunSettings {
             reward: RewardSettings::default(),
             loss: LossSettings::default(),
             optim: OptimSettings::default(),
+            lora: LoraSettings::default(),
             train: TrainSettings {
                 steps: 2000,
                 updates_per_rollout: 1,
@@ -248,6 +253,7 @@ impl RunSettings {
             ensure!((0.0..1.0).contains(&beta), "optim.{name} is {beta}; it must be at least 0 and below 1");
         }
         ensure!(optim.eps > 0.0, "optim.eps is {}; it must be above 0, or an element without gradient is 0/0", optim.eps);
+        self.lora.validate()?;
         ensure!(self.eval.max_new > 0, "eval.max_new must be at least 1");
         ensure!(train.steps > 0, "train.steps must be at least 1");
         ensure!(train.micro_batch_tokens > 0, "train.micro_batch_tokens must be at least 1");

@@ -9,8 +9,9 @@ use crate::flow::Scored;
 use crate::kernels::{RowScores, Target};
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
+use crate::model::gradients::parameters;
 use crate::model::head::{Scores, TokenGradients};
-use crate::model::{Decoder, ModelConfig, Packed, Weights};
+use crate::model::{Decoder, Gradients, Lora, ModelConfig, Packed};
 use crate::objective::loss::token_loss;
 use crate::objective::{Terms, Tokens, group_advantages};
 use crate::optim::AdamW;
@@ -110,18 +111,22 @@ fn cut(prompts: &[PromptRows], budget: usize, lanes: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-/// The step that follows a gradient: clip and AdamW. The gradients are zero again afterwards. Completes the gradient's report.
+/// The step that follows a gradient: clip and AdamW; adapters are then merged. The gradients are zero again afterwards. Completes the gradient's
+/// report.
 pub fn apply(
     settings: &RunSettings,
     policy: &Decoder,
+    lora: Option<&Lora>,
     mut report: UpdateReport,
-    gradients: &[Weights],
+    gradients: &[Gradients],
     optimizer: &mut AdamW,
 ) -> Result<UpdateReport> {
     let total = settings.train.steps * settings.train.updates_per_rollout as u64;
     report.lr = settings.optim.learning_rate(optimizer.count + 1, total);
-    report.grad_norm = optimizer.step(policy.kernels(), &policy.weights.entries(), &gradients[0].entries(), report.lr)?;
-    gradients.iter().try_for_each(|gradients| gradients.clear(policy.kernels()))?;
+    let kernels = policy.kernels();
+    report.grad_norm = optimizer.step(kernels, &parameters(policy, lora), &gradients[0].entries(), report.lr)?;
+    lora.map_or(Ok(()), |lora| lora.merge(policy))?;
+    gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
     Ok(report)
 }
 
@@ -162,7 +167,7 @@ impl Updater<'_> {
 
     /// The gradient of the loss over a mini-batch, summed over micro-batches into `gradients` (one per lane, all zero before; the sum ends in
     /// the first), and its terms.
-    pub fn gradient(&self, samples: &[Sample], gradients: &[Weights]) -> Result<UpdateReport> {
+    pub fn gradient(&self, samples: &[Sample], gradients: &[Gradients]) -> Result<UpdateReport> {
         let lengths: Vec<usize> = samples.iter().map(|sample| sample.scored.rollout.completion.ids.len()).collect();
         let lanes = self.lanes.count();
         let batch = self.mini_batch(samples, &lengths)?;
@@ -199,7 +204,7 @@ impl Updater<'_> {
         Ok(MiniBatch { samples, weights, micro_batches, streamed, recompute })
     }
 
-    fn micro_batch(&self, batch: &MiniBatch, number: usize, gradients: &Weights, part: &mut Part) -> Result<()> {
+    fn micro_batch(&self, batch: &MiniBatch, number: usize, gradients: &Gradients, part: &mut Part) -> Result<()> {
         let micro = &batch.micro_batches[number];
         let packed = self.pack(batch.samples, micro);
         let tokens = Flat::of(batch.samples, micro, &batch.weights);
@@ -230,8 +235,8 @@ impl Updater<'_> {
             }
             TokenGradients { d_logprobs: loss.d_logprobs, d_entropies: loss.d_entropies }
         };
-        let (_, d_hidden) = self.policy.head_sweep(&hidden, &packed, self.temperature(), gradients, objective)?;
-        self.policy.backward(&packed, trace, d_hidden, gradients)
+        let (_, d_hidden) = self.policy.head_sweep(&hidden, &packed, self.temperature(), gradients.of_head(), objective)?;
+        gradients.backward(self.policy, &packed, trace, d_hidden)
     }
 
     fn temperature(&self) -> f32 {

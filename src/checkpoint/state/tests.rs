@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use super::*;
 use crate::kernels::cpu::testing::random;
 use crate::kernels::{Coded, Cpu, Kernels, Reference};
-use crate::model::{Decoder, initial};
+use crate::model::{Decoder, Weights, initial};
 use crate::optim::OptimSettings;
 
 const PROGRESS: Progress = Progress { step: 3, updates: 3, elapsed_s: 1.5 };
@@ -65,11 +65,11 @@ fn resuming_equals_not_having_stopped_to_the_bit() {
         let mut never_stopped = optimizer(&whole, states, freeze);
         steps(&whole, &mut never_stopped, 3);
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &PROGRESS, &never_stopped, &whole.weights, rounds, &whole.config).unwrap();
+        save(folder.path(), &PROGRESS, &never_stopped, &Trained::Weights(&whole.config), &whole.weights.entries(), rounds).unwrap();
         assert_eq!(files(folder.path()), expected);
         let again = if rounds { decoder().on(kernels).unwrap() } else { whole.deep_copy().unwrap() };
         let mut resumed = optimizer(&again, states, freeze);
-        assert_eq!(load(folder.path(), &mut resumed, &again.weights, &again.config).unwrap(), PROGRESS);
+        assert_eq!(load(folder.path(), &mut resumed, &Trained::Weights(&again.config), &again.weights.entries()).unwrap(), PROGRESS);
         assert_eq!(resumed.count, 3);
         assert!(all_bits(&again, &resumed) == all_bits(&whole, &never_stopped), "{states:?}, {freeze:?}");
         steps(&whole, &mut never_stopped, 2);
@@ -96,7 +96,7 @@ fn full_moments_are_files_in_the_layout_of_a_checkpoint() {
         let mut optimizer = optimizer(&decoder, States::F32, freeze);
         steps(&decoder, &mut optimizer, 2);
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &PROGRESS, &optimizer, &decoder.weights, false, &decoder.config).unwrap();
+        save(folder.path(), &PROGRESS, &optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         for (which, name) in FULL.into_iter().enumerate() {
             let whole = Weights::build(&decoder.config, |name, shape| match optimizer.state(name).map(|state| &state.moments) {
                 Some(Moments::Full { first, second }) => Ok([first, second][which].clone()),
@@ -117,9 +117,9 @@ fn parameters_may_be_frozen_and_thawed_between_runs() {
         let mut before = optimizer(&decoder, states, &["layers.0"]);
         steps(&decoder, &mut before, 1);
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &PROGRESS, &before, &decoder.weights, false, &decoder.config).unwrap();
+        save(folder.path(), &PROGRESS, &before, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         let mut after = optimizer(&decoder, states, &["layers.1"]);
-        load(folder.path(), &mut after, &decoder.weights, &decoder.config).unwrap();
+        load(folder.path(), &mut after, &Trained::Weights(&decoder.config), &decoder.weights.entries()).unwrap();
         let first = |optimizer: &AdamW, name: &str| {
             optimizer.state(name).map(|state| match &state.moments {
                 Moments::Full { first, .. } => bits(first),
@@ -138,10 +138,23 @@ fn a_state_of_another_kind_or_a_broken_one_is_refused() {
     let decoder = decoder();
     for (states, other, expected) in [(States::F32, States::Coded, "= \"f32\""), (States::Coded, States::F32, "= \"8bit\"")] {
         let folder = tempfile::tempdir().unwrap();
-        let write = || save(folder.path(), &PROGRESS, &optimizer(&decoder, states, &[]), &decoder.weights, false, &decoder.config).unwrap();
+        let write = || {
+            save(
+                folder.path(),
+                &PROGRESS,
+                &optimizer(&decoder, states, &[]),
+                &Trained::Weights(&decoder.config),
+                &decoder.weights.entries(),
+                false,
+            )
+            .unwrap()
+        };
         let refused = |states, expected: &str| {
             let mut optimizer = optimizer(&decoder, states, &[]);
-            let message = format!("{:#}", load(folder.path(), &mut optimizer, &decoder.weights, &decoder.config).unwrap_err());
+            let message = format!(
+                "{:#}",
+                load(folder.path(), &mut optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries()).unwrap_err()
+            );
             assert!(message.contains(expected), "{message}");
         };
         write();

@@ -36,6 +36,11 @@ const ROWS_PER_CHUNK: usize = 32;
 /// Most partial sums for each column.
 const MAX_CHUNKS: usize = 128;
 
+/// How kernels for a dtype end.
+fn suffix(dtype: DType) -> &'static str {
+    if dtype == DType::BF16 { "bf16" } else { "f32" }
+}
+
 impl Fused {
     /// Kernels on `machine`; weights and activations in `dtype`, f32 or bf16.
     ///
@@ -51,7 +56,7 @@ impl Fused {
     }
 
     fn suffix(&self) -> &'static str {
-        if self.dtype == DType::BF16 { "bf16" } else { "f32" }
+        suffix(self.dtype)
     }
 
     /// Launches the version of a kernel for the dtype.

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 use super::attention::{KeyWork, QueryWork, TILE};
 use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At, Unsigned};
 use super::launch::{Factor, Grid};
-use super::{Fused, MAX_BLOCKS, MAX_THREADS};
+use super::{Fused, MAX_BLOCKS, MAX_THREADS, suffix};
 use crate::kernels::cpu::adamw_8bit::CODED;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
 use crate::kernels::{BLOCK, Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, RowScores, Step};
@@ -373,10 +373,12 @@ impl Kernels for Fused {
             step.eps,
             step.gradient_scale,
         ];
+        // Adapters are f32 whatever the model computes in.
+        let dtype = suffix(weight.dtype());
         match moments {
             Moments::Full { first, second } => {
                 let arguments = [At(weight), At(master), At(first), At(second), At(gradient), Long(count), Floats(&numbers)];
-                self.launch("adamw", self.stride(count), &arguments)
+                self.launch_exactly(&format!("adamw_{dtype}"), self.stride(count), &arguments)
             }
             Moments::Coded { first, second } => {
                 let [first_map, second_map] = &self.maps;
@@ -384,7 +386,11 @@ impl Kernels for Fused {
                 let read = [At(gradient), At(first_map), At(second_map), Long(count), Floats(&numbers), Unsigned(step.count as u32)];
                 // A warp has a block of codes at a time.
                 let blocks = count.div_ceil(CODED * MAX_THREADS / 32).min(MAX_BLOCKS);
-                self.launch("adamw_8bit", Grid::of(blocks, MAX_THREADS), &[&[At(weight), At(master)], &coded[..], &read].concat())
+                self.launch_exactly(
+                    &format!("adamw_8bit_{dtype}"),
+                    Grid::of(blocks, MAX_THREADS),
+                    &[&[At(weight), At(master)], &coded[..], &read].concat(),
+                )
             }
         }
     }

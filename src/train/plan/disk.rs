@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::Work;
 use crate::kernels::Target;
-use crate::model::{ModelConfig, Weights};
+use crate::model::{ModelConfig, Weights, lora};
 use crate::optim::States;
 use crate::train::settings::{ExportDtype, RunSettings};
 
@@ -33,14 +33,15 @@ impl Disk {
     /// Adds it up.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Result<Self> {
         let checkpoint = &settings.checkpoint;
-        let set = Weights::bytes(config);
-        let weights = (config.parameters() * checkpoint.format(target).dtype.size()) as u64;
+        let (set, adapters) = (Weights::bytes(config), lora::bytes(config, settings.lora.rank));
+        let weights = (config.parameters() * checkpoint.format(target).dtype.size()) as u64 + adapters;
+        let (parameters, is_exact) = if settings.lora.is_on() { (adapters, false) } else { (set, !checkpoint.rounds(target)) };
         // In f32 the files hold zeros for frozen parameters.
         let moments = match settings.optim.states {
-            States::F32 => 2 * set,
-            States::Coded => settings.optim.moment_bytes(&Weights::shapes(config)?),
+            States::F32 => 2 * parameters,
+            States::Coded => settings.optim.moment_bytes(&settings.lora.trained(config)?),
         };
-        let state = moments + if checkpoint.rounds(target) { set } else { 0 };
+        let state = moments + if is_exact { 0 } else { parameters };
         let steps = settings.train.steps.saturating_sub(work.done);
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
         let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new) as f64;

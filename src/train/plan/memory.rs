@@ -6,8 +6,8 @@ use super::{Work, lanes};
 use crate::kernels::Target;
 use crate::model::decoder::{Recompute, kept_bytes};
 use crate::model::rotary::Rotary;
-use crate::model::{ModelConfig, Weights, block, export, head};
-use crate::optim::States;
+use crate::model::{ModelConfig, Weights, block, export, head, lora};
+use crate::optim::{OptimSettings, States};
 use crate::rollout::engine::{EngineSettings, Load};
 use crate::train::settings::RunSettings;
 use crate::train::update::{micro_batch_count, recompute};
@@ -52,28 +52,49 @@ impl Phase {
     }
 }
 
+/// What no other setting lowers: weights, one set of gradients, and moments of 8 bits.
+pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> Result<u64> {
+    let weights: u64 = held_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
+    let optim = OptimSettings { states: States::Coded, ..settings.optim.clone() };
+    let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, settings.lora.rank) } else { Weights::bytes(config) };
+    Ok(weights + gradients + optim.moment_bytes(&settings.lora.trained(config)?))
+}
+
+/// The policy's weights, in each form that they are held in.
+fn held_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -> Vec<(String, u64)> {
+    let (computed, rank) = ((config.parameters() * target.element_bytes) as u64 + Rotary::bytes(config), settings.lora.rank);
+    let is_wide = target.element_bytes == size_of::<f32>();
+    let dtype = if is_wide { "f32" } else { "bf16" };
+    match (settings.lora.is_on(), is_wide) {
+        (true, _) => vec![
+            (format!("weights with adapters, in {dtype}"), computed),
+            ("projections without adapters".to_owned(), lora::base_bytes(config, target)),
+            (format!("adapters of rank {rank}"), lora::bytes(config, rank)),
+        ],
+        (false, true) => vec![("weights, in f32: they are the optimizer's masters".to_owned(), computed)],
+        (false, false) => vec![("weights, in bf16".to_owned(), computed), ("masters, in f32".to_owned(), Weights::bytes(config))],
+    }
+}
+
 impl Memory {
     /// Adds it up.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Result<Self> {
-        let (lanes, set) = (lanes(config, settings, target), Weights::bytes(config));
-        let (rotary, computed) = (Rotary::bytes(config), (config.parameters() * target.element_bytes) as u64);
-        let mut held = if computed == set {
-            vec![("weights, in f32: they are the optimizer's masters".to_owned(), set + rotary)]
-        } else {
-            vec![("weights, in bf16".to_owned(), computed + rotary), ("masters, in f32".to_owned(), set)]
-        };
-        if settings.loss.kl != 0.0 {
-            // A streamed one leaves its ends, and a block on its way, on the device.
+        let (lanes, rank) = (lanes(config, settings, target), settings.lora.rank);
+        let mut held = held_weights(config, settings, target);
+        // The model without adapters is the policy as it starts.
+        if settings.loss.kl != 0.0 && !(settings.lora.is_on() && settings.reference.is_empty()) {
+            // A streamed one leaves its ends on the device.
             let streamed = target.is_gpu && settings.train.stream_reference;
             let ends = config.vocabulary * config.hidden * if config.tied { 1 } else { 2 };
-            let bytes = if streamed { (ends * target.element_bytes) as u64 } else { computed };
-            held.push((format!("reference (loss.kl is {}{})", settings.loss.kl, if streamed { ", streamed" } else { "" }), bytes));
+            let bytes = if streamed { ends } else { config.parameters() } * target.element_bytes;
+            held.push((format!("reference (loss.kl is {}{})", settings.loss.kl, if streamed { ", streamed" } else { "" }), bytes as u64));
         }
         let kind = if settings.optim.states == States::Coded { " of 8 bits" } else { "" };
-        held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&Weights::shapes(config)?)));
+        held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config)?)));
+        let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, rank) } else { Weights::bytes(config) };
         held.push((
             if lanes == 1 { "gradients".to_owned() } else { format!("gradients: a set for each of {lanes} lanes") },
-            lanes as u64 * set,
+            lanes as u64 * gradients,
         ));
         held.push(if target.is_gpu {
             ("CUDA, its libraries and the kernels".to_owned(), CUDA_BYTES)
@@ -98,8 +119,9 @@ impl Memory {
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
         phases.extend(passes.into_iter().max_by_key(Phase::bytes));
         if !target.is_gpu {
-            let pieces = export::buffer_bytes(settings.checkpoint.format(target).dtype);
-            phases.push(Phase { name: "checkpoint", parts: vec![("pieces of tensors", pieces)] });
+            let mut parts = vec![("pieces of tensors", export::buffer_bytes(settings.checkpoint.format(target).dtype))];
+            parts.extend(settings.lora.is_on().then(|| ("adapters, transposed and as a file", 2 * lora::bytes(config, rank))));
+            phases.push(Phase { name: "checkpoint", parts });
         }
         Ok(Self { held, phases, recompute, micro_batch_rows })
     }

@@ -17,8 +17,8 @@ use super::settings::RunSettings;
 use crate::checkpoint::disk::gigabytes;
 use crate::kernels::Target;
 use crate::lanes::Lanes;
-use crate::model::{ModelConfig, Weights};
-use crate::optim::{OptimSettings, States};
+use crate::model::ModelConfig;
+use crate::optim::States;
 use crate::rollout::engine::Load;
 
 /// What a run works on, in numbers.
@@ -84,8 +84,9 @@ impl<'a> Plan<'a> {
                     format!("it would fit with {}", changes.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "))
                 }
                 None => format!(
-                    "no setting makes it fit: weights, gradients and moments of 8 bits alone are {}; take a smaller model or a larger machine",
-                    gigabytes(self.least()?)
+                    "no setting makes it fit: weights, gradients and moments of 8 bits alone are {}; take a smaller model or a larger machine{}",
+                    gigabytes(memory::least_bytes(self.config, self.settings, &self.target)?),
+                    if self.settings.lora.is_on() { "" } else { ", or train adapters (--lora 16)" }
                 ),
             };
             bail!("the run would need {peak} of memory ({}), {free_text} are available: {advice}", phase.name);
@@ -100,14 +101,6 @@ impl<'a> Plan<'a> {
             );
         }
         Ok(())
-    }
-
-    /// What no setting saves: weights, masters, gradients and moments of 8 bits.
-    fn least(&self) -> Result<u64> {
-        let computed = (self.config.parameters() * self.target.element_bytes) as u64;
-        let set = Weights::bytes(self.config);
-        let optim = OptimSettings { states: States::Coded, ..self.settings.optim.clone() };
-        Ok(set + computed + if computed == set { 0 } else { set } + optim.moment_bytes(&Weights::shapes(self.config)?))
     }
 
     /// Some of the usual changes, the least harmful that do, that bring the peak below `free` bytes.

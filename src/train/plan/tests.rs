@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::decoder::Recompute;
-use crate::model::shapes;
+use crate::model::{Weights, shapes};
 
 fn work() -> Work {
     let evaluation = Load { prompts: vec![200; 500], requests: 500, max_new: 3072 };
@@ -81,6 +81,23 @@ fn what_settings_leave_out_is_not_counted() {
     assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export keeps its masters in the state");
     let disk = Disk::of(&config, &settings(|s| s.optim.states = States::Coded), &work(), &Target::cpu()).unwrap();
     assert_eq!(disk.state, coded + 8 * small.iter().sum::<u64>());
+}
+
+#[test]
+fn adapters_need_moments_and_gradients_of_their_own_size() {
+    let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+    let lora = settings(|s| s.lora.rank = 8);
+    let memory = Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap();
+    // A projection of `in` to `out` has rank (in + out) numbers: queries and output 1536 to 1536, keys and values to 256, three of 1536 and 8960.
+    let adapters = 4 * 28 * 8 * (2 * 3072 + 2 * 1792 + 3 * 10496);
+    let projections = 4 * (2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960);
+    let block = projections + 4 * (2 * 1536 + 2048);
+    assert_eq!((held(&memory, "projections"), held(&memory, "adapters")), (28 * projections, adapters));
+    assert_eq!((held(&memory, "optimizer"), held(&memory, "gradients")), (2 * adapters, adapters + block));
+    assert_eq!(held(&memory, "reference"), 0, "the base is the reference");
+    let named = settings(|s| (s.lora.rank, s.reference) = (8, "other".into()));
+    assert!(held(&Memory::of(&config, &named, &work(), &Target::cpu()).unwrap(), "reference") > 0);
+    assert_eq!(Disk::of(&config, &lora, &work(), &Target::cpu()).unwrap().state, 3 * adapters);
 }
 
 #[test]

@@ -104,8 +104,10 @@ impl Drop for Description {
         // SAFETY: all were created by `Description::new` and are used by nobody else. An error could not be told.
         #[allow(unsafe_code)]
         unsafe {
-            self.layouts.into_iter().for_each(|layout| drop(lt::destroy_matrix_layout(layout)));
-            drop(lt::destroy_matmul_desc(self.product));
+            for layout in self.layouts {
+                let _ = lt::destroy_matrix_layout(layout);
+            }
+            let _ = lt::destroy_matmul_desc(self.product);
         }
     }
 }
@@ -225,7 +227,7 @@ impl Pinned {
                 .into_iter()
                 .try_for_each(|(attribute, value, size)| lt::set_matmul_pref_attribute(preference, attribute, value, size));
             let found = set.and_then(|()| lt::get_matmul_algo_heuristic(self.handle, description.product, b, a, c, c, preference));
-            drop(lt::destroy_matmul_pref(preference));
+            let _ = lt::destroy_matmul_pref(preference);
             found
         };
         let Kind { k, n, .. } = kind;
@@ -238,7 +240,7 @@ impl Drop for Pinned {
         // SAFETY: created by `new`, and used by nobody else.
         #[allow(unsafe_code)]
         unsafe {
-            drop(lt::destroy_handle(self.handle));
+            let _ = lt::destroy_handle(self.handle);
         }
     }
 }

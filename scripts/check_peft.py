@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Compare a checkpoint of a LoRA run with PEFT: base model and adapter, loaded by `peft`, against the merged
+export, in f32 on the CPU.
+
+The log-probabilities and entropies that base and adapter give must be those that `rlvr score` gave for the export:
+
+  rlvr score --model CHECKPOINT --input pairs.jsonl > CHECKPOINT/scores.jsonl
+  python scripts/check_peft.py --base DIR --checkpoint CHECKPOINT --input pairs.jsonl
+
+PEFT's own merge must give the export's tensors to rounding, and the adapter must change what the base says.
+
+Prints one JSON line. Exit code 0: all within the tolerance; 1: a larger difference, a tensor that differs, or an
+adapter that changes nothing; 2: wrong usage.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+# Goes first: it turns look-ups on the network off.
+from check_transformers import read_lines, score, token_ids
+
+import peft
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+# Sums of base and product in another order, in f32.
+WEIGHT_TOLERANCE = 1e-6
+
+
+def logprobs_and_entropies(model, tokenizer, pairs: dict) -> torch.Tensor:
+    """All of them, pair after pair, in one row each."""
+    scores = [score(model, *token_ids(pair, tokenizer)) for pair in pairs.values()]
+    return torch.tensor([sum((part[which] for part in scores), []) for which in (0, 1)], dtype=torch.float64)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, required=True, help="the folder of the model that the run started from")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a run's checkpoint, with what `rlvr score` wrote in scores.jsonl")
+    parser.add_argument("--input", type=Path, required=True, help="what `rlvr score` read")
+    parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, in nats (default: 1e-4)")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    for path in (args.base, args.checkpoint / "adapter", args.checkpoint / "scores.jsonl", args.input):
+        if not path.exists():
+            parser.error(f"{path} does not exist")
+    transformers.logging.disable_progress_bar()
+    torch.set_num_threads(args.threads)
+
+    pairs, scores = read_lines(args.input), read_lines(args.checkpoint / "scores.jsonl")
+    tokenizer = AutoTokenizer.from_pretrained(args.base)
+    base = AutoModelForCausalLM.from_pretrained(args.base, dtype=torch.float32).eval()
+    without = logprobs_and_entropies(base, tokenizer, pairs)
+    model = peft.PeftModel.from_pretrained(base, args.checkpoint / "adapter").eval()
+    found = logprobs_and_entropies(model, tokenizer, pairs)
+    ours = torch.tensor([sum((scores[key][name] for key in pairs), []) for name in ("logprobs", "entropies")], dtype=torch.float64)
+    difference = (found - ours).abs().max().item()
+    change = (found - without).abs().max().item()
+
+    merged = model.merge_and_unload().state_dict()
+    exported = AutoModelForCausalLM.from_pretrained(args.checkpoint, dtype=torch.float32).state_dict()
+    far = {name: (merged[name] - tensor).abs().max().item() / tensor.abs().max().item() for name, tensor in exported.items()}
+    worst = max(far, key=far.get)
+    ok = difference <= args.tolerance and change > 10 * args.tolerance and far[worst] <= WEIGHT_TOLERANCE and merged.keys() == exported.keys()
+    line = {
+        "ok": ok,
+        "checkpoint": str(args.checkpoint.name),
+        "max_difference": difference,
+        "max_change_by_adapter": change,
+        "max_weight_difference": far[worst],
+        "worst_tensor": worst,
+        "tokens": found.shape[1],
+        "tolerance": args.tolerance,
+        "peft": peft.__version__,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    print(json.dumps(line))
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,244 @@
+use std::sync::Arc;
+
+use candle_core::Device;
+
+use super::*;
+use crate::kernels::fused::emulated::Emulator;
+use crate::kernels::{Fused, Kernels, Reference, RowScores, cpu};
+use crate::model::decoder::Recompute;
+use crate::model::gradients::{Gradients, parameters};
+use crate::model::head::TokenGradients;
+use crate::model::initial;
+use crate::model::weights::PROJECTIONS;
+use crate::optim::{AdamW, OptimSettings};
+
+const TEMPERATURE: f32 = 0.7;
+
+/// Heads as wide as the tensor-core kernels want them.
+fn decoder(tied: bool) -> Result<Decoder> {
+    let config = ModelConfig::parse(&format!(
+        r#"{{"model_type": "qwen2", "hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "vocab_size": 61, "max_position_embeddings": 96, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+        "tie_word_embeddings": {tied}}}"#
+    ))?;
+    let weights = initial::random(&config, 3, 0.1)?;
+    // Values that bf16 has: kernels are compared, not the rounding of a checkpoint.
+    let weights = weights.map(&config, |tensor| Ok(tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?))?;
+    Decoder::new(config, weights)
+}
+
+/// Adapters that change what the decoder computes.
+fn active(decoder: &Decoder, rank: usize) -> Result<Lora> {
+    let lora = Lora::new(LoraSettings { rank, alpha: 0.0 }, decoder, 5)?;
+    for (index, adapter) in lora.adapters.iter().enumerate() {
+        let values = (0..adapter.b.elem_count()).map(|i| ((i * 7 + index * 3) % 11) as f32 * 0.01 - 0.05).collect();
+        adapter.b.slice_set(&cpu::tensor(values, adapter.b.shape())?.to_device(adapter.b.device())?, 0, 0)?;
+    }
+    lora.merge(decoder)?;
+    Ok(lora)
+}
+
+/// A prompt with three responses, and one alone.
+fn packed() -> Packed {
+    let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 31 + seed * 17 + i * i) % 61) as u32).collect::<Vec<u32>>();
+    let (prompt, responses, other) = (tokens(13, 1), [tokens(9, 2), tokens(1, 3), tokens(30, 4)], tokens(21, 5));
+    Packed::of_responses([(prompt.as_slice(), responses.iter().map(Vec::as_slice).collect()), (&other[..4], vec![&other[4..]])])
+}
+
+/// A loss that pulls on log-probabilities and entropies with weights that differ from token to token.
+fn derivatives(first: usize, scores: &RowScores) -> TokenGradients {
+    let each = |f: fn(usize) -> f32| (first..first + scores.logprobs.len()).map(f).collect();
+    TokenGradients { d_logprobs: each(|j| 0.3 - (j % 5) as f32 * 0.2), d_entropies: each(|j| 0.1 * (j % 3) as f32) }
+}
+
+fn loss(decoder: &Decoder, packed: &Packed) -> Result<f64> {
+    let scores = decoder.score(packed, TEMPERATURE)?;
+    let rows = RowScores { logprobs: scores.logprobs, entropies: scores.entropies, log_sum_exp: Vec::new() };
+    let weights = derivatives(0, &rows);
+    let terms = rows.logprobs.iter().zip(&weights.d_logprobs).chain(rows.entropies.iter().zip(&weights.d_entropies));
+    Ok(terms.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum())
+}
+
+/// The gradient of `loss`, with activations kept or computed again.
+fn gradients(decoder: &Decoder, lora: Option<&Lora>, recompute: Recompute) -> Result<Gradients> {
+    let (gradients, packed) = (Gradients::zeros(decoder, lora)?, packed());
+    let (hidden, trace) = decoder.forward(&packed, recompute)?;
+    let (_, d_hidden) = decoder.head_sweep(&hidden, &packed, TEMPERATURE, gradients.of_head(), derivatives)?;
+    gradients.backward(decoder, &packed, trace, d_hidden)?;
+    Ok(gradients)
+}
+
+fn values(tensor: &Tensor) -> Result<Vec<f32>> {
+    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+}
+
+/// The distance as a share of the expected values' norm.
+fn distance(found: &Tensor, expected: &Tensor) -> Result<f64> {
+    let (found, expected) = (values(found)?, values(expected)?);
+    let sum = |f: &dyn Fn(usize) -> f32| (0..expected.len()).map(|i| f64::from(f(i)).powi(2)).sum::<f64>();
+    Ok((sum(&|i| found[i] - expected[i]) / sum(&|i| expected[i]).max(1e-30)).sqrt())
+}
+
+#[test]
+fn gradients_equal_finite_differences_through_the_whole_model() -> Result<()> {
+    for (tied, recompute) in [(true, Recompute::None), (false, Recompute::All)] {
+        let decoder = decoder(tied)?;
+        let (lora, packed) = (active(&decoder, 4)?, packed());
+        let gradients = gradients(&decoder, Some(&lora), recompute)?;
+        for ((name, tensor), (_, gradient)) in lora.adapters.entries().into_iter().zip(gradients.entries()) {
+            let gradient = values(gradient)?;
+            let largest = gradient.iter().fold(0.0f32, |a, g| a.max(g.abs()));
+            assert!(largest > 0.0 && gradient.iter().all(|g| g.is_finite()), "{name} must get a finite, non-zero gradient");
+            let steepest = gradient.iter().position(|g| g.abs() == largest).unwrap_or_default();
+            for i in [steepest, 0, gradient.len() / 2, gradient.len() - 1] {
+                let at = |h: f32| {
+                    cpu::update(tensor, [], |t, []| t[i] += h)?;
+                    lora.merge(&decoder)?;
+                    let loss = loss(&decoder, &packed);
+                    cpu::update(tensor, [], |t, []| t[i] -= h)?;
+                    loss
+                };
+                let h = 2e-3;
+                let numeric = (at(h)? - at(-h)?) / f64::from(2.0 * h);
+                let error = (numeric - f64::from(gradient[i])).abs();
+                assert!(error < 0.01 * f64::from(largest) + 2e-3, "{name}[{i}]: gradient {}, finite difference {numeric}", gradient[i]);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn adapters_begin_as_peft_begins_them_and_change_nothing() -> Result<()> {
+    let decoder = decoder(true)?;
+    let before = decoder.deep_copy()?;
+    let lora = Lora::new(LoraSettings { rank: 8, alpha: 0.0 }, &decoder, 1)?;
+    lora.merge(&decoder)?;
+    for ((name, merged), (_, expected)) in decoder.weights.entries().into_iter().zip(before.weights.entries()) {
+        assert_eq!(values(merged)?, values(expected)?, "{name}");
+    }
+    assert_eq!(lora.scale(), 2.0);
+    for adapter in lora.adapters.iter() {
+        let (a, inputs) = (values(&adapter.a)?, adapter.a.dim(0)? as f64);
+        // Uniform within the bound: its variance is a third of the bound's square.
+        let variance = a.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / a.len() as f64;
+        assert!(a.iter().all(|value| f64::from(value.abs()) <= inputs.powf(-0.5)), "{}", adapter.name);
+        assert!((variance * 3.0 * inputs - 1.0).abs() < 0.2, "{}: variance {variance}", adapter.name);
+        assert!(values(&adapter.b)?.iter().all(|value| *value == 0.0));
+    }
+    let again = Adapters::initial(&decoder.config, 8, 1, decoder.kernels())?;
+    let other = Adapters::initial(&decoder.config, 8, 2, decoder.kernels())?;
+    let first = |adapters: &Adapters| values(adapters.entries()[0].1);
+    assert_eq!(first(&again)?, first(&lora.adapters)?);
+    assert_ne!(first(&other)?, first(&lora.adapters)?);
+    assert_eq!(lora.adapters.entries().iter().map(|(_, t)| t.elem_count()).sum::<usize>(), Adapters::parameters(&decoder.config, 8));
+    Ok(())
+}
+
+/// With `a` the identity, b's gradient is the whole gradient of the projection, and a step along it is the step of the full update.
+#[test]
+fn at_full_rank_a_step_is_the_full_update() -> Result<()> {
+    let decoder = decoder(true)?;
+    let full = gradients(&decoder, None, Recompute::None)?;
+    let Gradients::Weights(full) = full else { anyhow::bail!("gradients of all weights") };
+    let rank = 128;
+    let lora = Lora::new(LoraSettings { rank, alpha: rank as f64 }, &decoder, 1)?;
+    for adapter in lora.adapters.iter() {
+        let inputs = adapter.a.dim(0)?;
+        let identity = (0..inputs * rank).map(|i| f32::from(u8::from(i / rank == i % rank))).collect();
+        adapter.a.slice_set(&cpu::tensor(identity, (inputs, rank))?, 0, 0)?;
+    }
+    let Gradients::Adapters(found) = gradients(&decoder, Some(&lora), Recompute::None)? else { anyhow::bail!("gradients of adapters") };
+    for (adapter, sums) in lora.adapters.iter().zip(found.sums.iter()) {
+        adapter.b.slice_set(&(&sums.b * -0.1)?, 0, 0)?;
+        assert!(values(&sums.a)?.iter().all(|value| *value == 0.0), "b is zero, so a has no gradient yet");
+    }
+    lora.merge(&decoder)?;
+    for (layer, ((merged, base), full)) in decoder.weights.blocks.iter().zip(&lora.base.weights.blocks).zip(&full.blocks).enumerate() {
+        for ((name, merged), (base, full)) in
+            PROJECTIONS.iter().zip(merged.projections()).zip(base.projections().into_iter().zip(full.projections()))
+        {
+            let far = distance(merged, &(base - (full * 0.1)?)?)?;
+            assert!(far < 1e-6 && distance(base, merged)? > 1e-4, "layers.{layer}.{name}: off by {far:.1e}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn merged_weights_are_base_and_adapters_and_nothing_else_moves() -> Result<()> {
+    let decoder = decoder(false)?;
+    let before = decoder.deep_copy()?;
+    let lora = active(&decoder, 4)?;
+    let product = |adapter: &Adapter| Ok((adapter.a.matmul(&adapter.b)? * lora.scale())?);
+    for (layer, adapters) in lora.adapters.layers.iter().enumerate() {
+        let (merged, old) = (decoder.weights.blocks[layer].projections(), before.weights.blocks[layer].projections());
+        for (projection, name) in PROJECTIONS.iter().enumerate() {
+            let parts = adapters.iter().filter(|adapter| adapter.projection == projection).map(product).collect::<Result<Vec<_>>>()?;
+            let far = distance(merged[projection], &(old[projection] + Tensor::cat(&parts, 1)?)?)?;
+            assert!(far < 1e-6, "layers.{layer}.{name}: off by {far:.1e}");
+        }
+    }
+    for ((name, after), (_, old)) in decoder.weights.entries().into_iter().zip(before.weights.entries()) {
+        let is_projection = PROJECTIONS.iter().any(|projection| name.ends_with(&format!(".{projection}")));
+        assert_eq!(values(after)? == values(old)?, !is_projection, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_file_comes_back_as_it_was() -> Result<()> {
+    let decoder = decoder(true)?;
+    let (lora, folder) = (active(&decoder, 3)?, tempfile::tempdir()?);
+    let path = folder.path().join("adapter_model.safetensors");
+    let tensors = || lora.adapters.entries().into_iter().map(|(_, tensor)| tensor);
+    peft::to_writer(&mut std::fs::File::create(&path)?, &lora.adapters, tensors())?;
+    for (read, written) in peft::load(&path, &lora.adapters)?.iter().zip(tensors()) {
+        assert_eq!((read.dims(), values(read)?), (written.dims(), values(written)?));
+    }
+    let file = candle_core::safetensors::load(&path, &Device::Cpu)?;
+    let shape = |name: &str| file[&format!("base_model.model.model.layers.1.{name}.weight")].dims().to_vec();
+    assert_eq!((shape("self_attn.k_proj.lora_A"), shape("self_attn.k_proj.lora_B")), (vec![3, 128], vec![64, 3]));
+    assert_eq!((shape("mlp.down_proj.lora_A"), shape("mlp.down_proj.lora_B")), (vec![3, 96], vec![128, 3]));
+    assert_eq!(file.len(), 2 * 7 * 2);
+    let message = peft::load(&path, &Adapters::zeros(&decoder.config, 4, decoder.kernels())?).map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("lora_A.weight in") && message.contains("expected [128, 4]"), "{message}");
+    Ok(())
+}
+
+/// Gradients and three steps on other kernels end where the CPU's do.
+fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
+    let trained = |decoder: Decoder| {
+        let lora = active(&decoder, 4)?;
+        let first = gradients(&decoder, Some(&lora), Recompute::All)?;
+        let parameters = parameters(&decoder, Some(&lora));
+        let mut optimizer = AdamW::new(OptimSettings::default(), decoder.kernels(), &parameters)?;
+        for _ in 0..3 {
+            let gradients = gradients(&decoder, Some(&lora), Recompute::None)?;
+            optimizer.step(decoder.kernels(), &parameters, &gradients.entries(), 1e-3)?;
+            lora.merge(&decoder)?;
+        }
+        anyhow::Ok((first, lora, decoder))
+    };
+    let (dtype, cpu) = (kernels.dtype(), decoder(true)?);
+    let (found, expected) = (trained(cpu.on(kernels)?.deep_copy()?)?, trained(cpu)?);
+    let check = |what: &str, found: Vec<(String, &Tensor)>, expected: Vec<(String, &Tensor)>| {
+        found.into_iter().zip(expected).try_for_each(|((name, found), (_, expected))| {
+            let far = distance(found, expected)?;
+            assert!(far < allowed, "{what} {name} in {dtype:?}: off by {far:.1e}");
+            anyhow::Ok(())
+        })
+    };
+    check("gradient of", found.0.entries(), expected.0.entries())?;
+    check("adapter", found.1.adapters.entries(), expected.1.adapters.entries())?;
+    check("merged", found.2.weights.entries(), expected.2.weights.entries())
+}
+
+#[test]
+fn other_kernels_train_adapters_as_the_plain_ones_do() -> Result<()> {
+    check_kernels(Arc::new(Reference::new(Device::Cpu, DType::F32)), 1e-4)?;
+    check_kernels(Arc::new(Reference::new(Device::Cpu, DType::BF16)), 0.05)?;
+    let Some(emulator) = Emulator::new().map(Arc::new) else { return Ok(()) };
+    check_kernels(Arc::new(Fused::new(emulator.clone(), DType::F32)?), 1e-4)?;
+    check_kernels(Arc::new(Fused::new(emulator, DType::BF16)?), 0.05)
+}
