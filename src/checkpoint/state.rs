@@ -30,9 +30,9 @@ const CODED: &str = "moments_8bit.safetensors";
 /// Weights to the bit.
 const WEIGHTS: &str = "weights.safetensors";
 
-/// Writes the state into an existing folder: of a model whose weights are `weights`, all of which the optimizer knows. `rounds` says that the
-/// export beside it does not hold them to the bit. Moments of frozen parameters are written as zeros where a file has Hugging Face's layout, and
-/// not at all in 8 bits.
+/// Writes the state into an existing folder: of a model whose weights are `weights`, all of which the optimizer knows. `rounds` says that
+/// the export beside it does not hold them to the bit. Moments of frozen parameters are written as zeros where a file has Hugging Face's
+/// layout, and not at all in 8 bits.
 pub fn save(folder: &Path, progress: &Progress, optimizer: &AdamW, weights: &Weights, rounds: bool, config: &ModelConfig) -> Result<()> {
     let entries = weights.entries();
     let write = |name: &str, tensors: &[Option<&Tensor>]| {
@@ -59,8 +59,8 @@ pub fn save(folder: &Path, progress: &Progress, optimizer: &AdamW, weights: &Wei
     write_file(&folder.join("progress.json"), serde_json::to_string_pretty(progress)?.as_bytes())
 }
 
-/// Restores optimizer and weights in place. What the state has of a parameter that is frozen now is left alone; one that was frozen then has zero
-/// moments.
+/// Restores optimizer and weights in place. What the state has of a parameter that is frozen now is left alone; one that was frozen then
+/// has zero moments.
 ///
 /// # Errors
 /// When the state was saved with another `optim.states`, or a file is broken.
