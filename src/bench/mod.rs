@@ -150,7 +150,7 @@ impl Bench<'_> {
     fn update(&self, trainer: Option<&mut Trainer>) -> Result<()> {
         let Trainer { scored, reference, gradients, optimizer } = trainer.context("no trainer")?;
         let policy = &self.model.decoder;
-        let updater = Updater { settings: self.settings, lanes: self.lanes, policy, lora: None, reference: reference.as_ref() };
+        let updater = Updater { settings: self.settings, lanes: self.lanes, policy, reference: reference.as_ref() };
         let sample = |(i, scored)| Sample { scored, advantage: if i % 2 == 0 { 1.0 } else { -1.0 }, old: None };
         let report = updater.gradient(&scored.iter().enumerate().map(sample).collect::<Vec<_>>(), gradients)?;
         apply(self.settings, &self.model.decoder, None, report, gradients, optimizer).map(|_| ())

@@ -1,6 +1,6 @@
-//! The optimizer's moments as a file of their own kind, by the optimizer's own names and in its own layout: blocks of codes follow our tensors, and
-//! would not survive the division into a checkpoint's. For tensor T it holds `T.first` and `T.second` in f32, or of each `T.first.codes` (U8) and
-//! `T.first.scales` (F32).
+//! The optimizer's moments as a file of their own kind, by the optimizer's own names and in its own layout: blocks of codes follow our
+//! tensors, and would not survive the division into a checkpoint's. For tensor T it holds `T.first` and `T.second` in f32, or of each
+//! `T.first.codes` (U8) and `T.first.scales` (F32).
 
 use std::io::Write;
 use std::path::Path;
@@ -53,8 +53,8 @@ pub fn to_writer(out: &mut dyn Write, optimizer: &AdamW) -> Result<()> {
     Ok(())
 }
 
-/// Reads the moments into the optimizer, in place. Those of a parameter that is frozen now are not read; a parameter that was frozen then keeps the
-/// zeros that it begins with.
+/// Reads the moments into the optimizer, in place. Those of a parameter that is frozen now are not read; a parameter that was frozen then
+/// keeps the zeros that it begins with.
 ///
 /// # Errors
 /// When a parameter's moments are of another kind or size, or one is not finite.

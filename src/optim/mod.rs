@@ -74,10 +74,11 @@ pub enum States {
     /// 8 bytes for a parameter's two moments.
     #[serde(rename = "f32")]
     F32,
-    /// About 2 bytes: codes of 8 bits, with a scale for every 256 of them (Dettmers et al. 2021). Tensors of fewer than 4096 elements (norms,
-    /// biases) stay in f32, as published practice has it: they are small, and what they scale is large. Embeddings are coded with the rest, where
-    /// published practice leaves them in f32 for training from scratch: their blocks lie within a row as soon as the model's width is a multiple
-    /// of 256, so that rare tokens do not share a scale with frequent ones; and in f32 they would take back a seventh of what is saved.
+    /// About 2 bytes: codes of 8 bits, with a scale for every 256 of them (Dettmers et al. 2021). Tensors of fewer than 4096 elements
+    /// (norms, biases) stay in f32, as published practice has it: they are small, and what they scale is large. Embeddings are coded with
+    /// the rest, where published practice leaves them in f32 for training from scratch: their blocks lie within a row as soon as the
+    /// model's width is a multiple of 256, so that rare tokens do not share a scale with frequent ones; and in f32 they would take back a
+    /// seventh of what is saved.
     #[serde(rename = "8bit")]
     Coded,
 }

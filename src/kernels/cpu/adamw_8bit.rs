@@ -1,6 +1,6 @@
-//! One AdamW step over moments of 8 bits (Dettmers et al. 2021): each element has a code, which names one of 256 values between -1 and 1, times the
-//! scale of its block of 256 elements. `cuda/adamw.cuh` says how the values are chosen and why second moments are rounded by chance; this is the
-//! same arithmetic in the same order.
+//! One AdamW step over moments of 8 bits (Dettmers et al. 2021): each element has a code, which names one of 256 values between -1 and 1,
+//! times the scale of its block of 256 elements. `cuda/adamw.cuh` says how the values are chosen and why second moments are rounded by
+//! chance; this is the same arithmetic in the same order.
 
 use std::sync::LazyLock;
 
@@ -107,8 +107,8 @@ impl Host {
     }
 }
 
-/// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, wherever they are, in place. Blocks are independent: threads
-/// change no bit.
+/// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, wherever they are, in place. Blocks are independent:
+/// threads change no bit.
 pub fn step(parameter: &Tensor, first: &Coded, second: &Coded, gradient: &Tensor, step: &Step) -> Result<()> {
     let (mut on_host, mut second_on_host) = (first.on_host()?, second.on_host()?);
     update(parameter, [gradient], |parameter, [gradient]| {

@@ -39,8 +39,8 @@ impl Bench<'_> {
     }
 }
 
-/// The codes that every version leaves from the same state, ten steps long: those of the plain version, but for elements that lie on a border of two
-/// codes. There a last bit decides, and the code is the neighbour's: of one element in a thousand at most.
+/// The codes that every version leaves from the same state, ten steps long: those of the plain version, but for elements that lie on a
+/// border of two codes. There a last bit decides, and the code is the neighbour's: of one element in a thousand at most.
 pub fn check_codes(kernels: &dyn Kernels) -> Result<()> {
     let count = 4999;
     let (weight, first, second) = (random(count, 2), Coded::zeros(count, &Device::Cpu)?, Coded::zeros(count, &Device::Cpu)?);
