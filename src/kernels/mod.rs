@@ -15,6 +15,7 @@ pub mod fused;
 pub mod layout;
 pub mod reference;
 pub mod shape;
+pub mod timed;
 
 pub use cpu::Cpu;
 pub use cpu::adamw::Step;
@@ -23,6 +24,7 @@ pub use cpu::sample::Filter;
 pub use fused::Fused;
 pub use reference::Reference;
 pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};
+pub use timed::Timed;
 
 /// One way of computing, on one device in one dtype.
 pub trait Kernels: Debug + Send + Sync {
@@ -31,6 +33,11 @@ pub trait Kernels: Debug + Send + Sync {
 
     /// The dtype of weights and activations.
     fn dtype(&self) -> DType;
+
+    /// Bytes of the device's memory that are free, and all that it has; none where that is the host's.
+    fn memory(&self) -> Option<(u64, u64)> {
+        None
+    }
 
     /// Makes row numbers known to the device.
     fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>>;
@@ -172,4 +179,4 @@ pub struct Parameter<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
