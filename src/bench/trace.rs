@@ -31,7 +31,9 @@ fn phases(spans: &[&Span]) -> Vec<(&'static str, f64, f64)> {
     let mut phases: Vec<(&'static str, f64, f64)> = Vec::new();
     let (mut gradient, mut last) = ("forward", "");
     for span in spans {
-        let phase = if span.part == GRADIENT {
+        let phase = if span.part == GRADIENT && span.operation == "add" {
+            "sum over lanes"
+        } else if span.part == GRADIENT {
             gradient = match (gradient, last, span.operation) {
                 ("forward", _, "logits") => "head",
                 ("head", "scatter_add", operation) if !matches!(operation, "gather" | "indices") => "backward",
@@ -78,6 +80,7 @@ mod tests {
             (GRADIENT, "scatter_add"),
             (GRADIENT, "gather"),
             (GRADIENT, "logits"),
+            (GRADIENT, "add"),
             ("optimizer", "adamw"),
         ];
         let span = |(i, (part, operation)): (usize, &(&'static str, &'static str))| {
@@ -94,7 +97,8 @@ mod tests {
             ("backward", 11.0),
             ("forward", 14.0),
             ("head", 15.0),
-            ("optimizer", 16.0),
+            ("sum over lanes", 16.0),
+            ("optimizer", 17.0),
         ];
         assert_eq!(found, expected);
         let events = events(&spans);
