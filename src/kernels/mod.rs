@@ -17,6 +17,8 @@ pub mod fused;
 pub mod layout;
 pub mod reference;
 pub mod shape;
+pub mod timed;
+pub mod watched;
 
 pub use compute::{Compute, ComputeSettings, Place, Precision, Target, Version, is_out_of_memory};
 pub use cpu::Cpu;
@@ -27,6 +29,8 @@ pub use cpu::sample::Filter;
 pub use fused::Fused;
 pub use reference::Reference;
 pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};
+pub use timed::Timed;
+pub use watched::{Watch, Watched};
 
 /// One way of computing, on one device in one dtype.
 pub trait Kernels: Debug + Send + Sync {
@@ -240,4 +244,4 @@ pub struct Parameter<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -580,23 +580,30 @@ mod emulated {
     }
 }
 
-/// The same bodies on a GPU; where there is none they say so.
+/// The GPU that tests run on. Where there is none they say so and do not run, or fail if RLVR_REQUIRE_GPU=1.
+#[cfg(feature = "cuda")]
+pub(crate) fn gpu() -> Option<std::sync::Arc<crate::kernels::fused::cuda::Gpu>> {
+    let required = std::env::var("RLVR_REQUIRE_GPU").is_ok_and(|value| value == "1");
+    match crate::kernels::fused::cuda::Gpu::new(0, false) {
+        Ok(gpu) => Some(std::sync::Arc::new(gpu)),
+        Err(error) if required => panic!("there is no GPU, and RLVR_REQUIRE_GPU=1 asks for one: {error}"),
+        Err(error) => {
+            eprintln!("not run: there is no GPU ({error})");
+            None
+        }
+    }
+}
+
+/// The same bodies on a GPU.
 #[cfg(feature = "cuda")]
 mod on_a_gpu {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::kernels::Fused;
-    use crate::kernels::fused::cuda::Gpu;
-
-    fn gpu() -> Option<Arc<Gpu>> {
-        Gpu::new(0, false).map(Arc::new).inspect_err(|error| eprintln!("not run: there is no GPU ({error})")).ok()
-    }
+    use crate::kernels::{Fused, fused::launch::Launch};
 
     #[test]
     fn stock_operations_are_exact_in_f32() -> Result<()> {
-        let Ok(device) = Device::new_cuda(0) else { return Ok(()) };
-        PARTS.into_iter().try_for_each(|part| check_f32(&Reference::new(device.clone(), DType::F32), part))
+        let Some(gpu) = gpu() else { return Ok(()) };
+        PARTS.into_iter().try_for_each(|part| check_f32(&Reference::new(gpu.device().clone(), DType::F32), part))
     }
 
     #[test]

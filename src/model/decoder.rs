@@ -88,6 +88,11 @@ impl Decoder {
         &*self.kernels
     }
 
+    /// The same, for who wraps it.
+    pub fn shared_kernels(&self) -> Arc<dyn Kernels> {
+        self.kernels.clone()
+    }
+
     /// A decoder with its own copy of the weights.
     pub fn deep_copy(&self) -> Result<Self> {
         Ok(self.with(self.weights.map(&self.config, |tensor| Ok(tensor.copy()?))?))

@@ -172,10 +172,7 @@ fn check_bf16(kernels: Arc<dyn Kernels>, stock: &[(String, f64)]) -> Result<()> 
 #[cfg(feature = "cuda")]
 #[test]
 fn fused_kernels_on_a_gpu() -> Result<()> {
-    use crate::kernels::fused::cuda::Gpu;
-    let Ok(gpu) = Gpu::new(0, false).map(Arc::new).inspect_err(|error| eprintln!("not run: there is no GPU ({error})")) else {
-        return Ok(());
-    };
+    let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };
     check_f32(Arc::new(Fused::new(gpu.clone(), DType::F32)?))?;
     let stock = distances(Arc::new(Reference::new(Device::Cpu, DType::BF16)))?;
     check_bf16(Arc::new(Fused::new(gpu, DType::BF16)?), &stock)

@@ -1,0 +1,123 @@
+//! What a work has to do, counted from shapes: operations that are of use, and bytes that must move.
+//!
+//! With N parameters that a token is multiplied with, a token costs 2 N operations forward and 6 N with the backward pass. Attention adds, for
+//! each pair of a token and one that it sees, 4 h d operations a layer forward (scores, then values, 2 each) and 12 h d with the backward pass.
+//! Activations that are computed again count nothing, and the prompt, which is computed once for all responses, counts in `score` only.
+
+use std::ops::Add;
+
+use crate::kernels::Kernels;
+use crate::model::ModelConfig;
+
+/// The least that a work does.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Counts {
+    /// Operations of the policy.
+    pub useful_flop: f64,
+    /// Operations of the reference pass.
+    pub reference_flop: f64,
+    /// Bytes read and written.
+    pub bytes: f64,
+}
+
+impl Add for Counts {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            useful_flop: self.useful_flop + other.useful_flop,
+            reference_flop: self.reference_flop + other.reference_flop,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
+/// Responses of given lengths to one prompt, and the model that computes them.
+pub struct Responses<'a> {
+    /// The shape.
+    pub config: &'a ModelConfig,
+    /// Bytes of a weight and of a cached key or value.
+    pub element_bytes: usize,
+    /// Tokens of the prompt.
+    pub prompt: usize,
+    /// Tokens of each response.
+    pub lengths: &'a [usize],
+}
+
+impl<'a> Responses<'a> {
+    /// As the kernels compute them.
+    pub fn new(config: &'a ModelConfig, kernels: &dyn Kernels, prompt: usize, lengths: &'a [usize]) -> Self {
+        Self { config, element_bytes: kernels.dtype().size_in_bytes(), prompt, lengths }
+    }
+
+    fn tokens(&self) -> f64 {
+        self.lengths.iter().sum::<usize>() as f64
+    }
+
+    fn forward_flop(&self, tokens: f64, pairs: f64) -> f64 {
+        let heads = self.config.heads;
+        2.0 * self.config.computed_parameters() as f64 * tokens + (4 * self.config.layers * heads.query * heads.width) as f64 * pairs
+    }
+
+    /// Pairs of a response token and a token that it sees: the prompt, those before it, and itself.
+    fn pairs(&self) -> f64 {
+        self.lengths.iter().map(|length| (length * self.prompt + length * (length + 1) / 2) as f64).sum()
+    }
+
+    fn weight_bytes(&self) -> f64 {
+        (self.config.computed_parameters() * self.element_bytes) as f64
+    }
+
+    /// Log-probabilities of all responses, each with a prompt of its own.
+    pub fn score(&self) -> Counts {
+        let responses = self.lengths.len();
+        let tokens = self.tokens() + (responses * self.prompt) as f64;
+        let pairs = self.pairs() + (responses * self.prompt * (self.prompt + 1) / 2) as f64;
+        Counts { useful_flop: self.forward_flop(tokens, pairs), bytes: self.weight_bytes(), ..Counts::default() }
+    }
+
+    /// Sampling, at most `running` sequences at once: every pass reads the weights, and the keys and values of all that runs.
+    pub fn rollout(&self, running: usize) -> Counts {
+        let heads = self.config.heads;
+        let passes = self.lengths.iter().max().copied().unwrap_or(0) as f64;
+        let passes = passes.max((self.tokens() / running as f64).ceil());
+        let token_bytes = (2 * self.config.layers * heads.key_value * heads.width * self.element_bytes) as f64;
+        let bytes = passes * self.weight_bytes() + self.pairs() * token_bytes;
+        Counts { useful_flop: self.forward_flop(self.tokens(), self.pairs()), bytes, ..Counts::default() }
+    }
+
+    /// Gradient and optimizer step: AdamW reads and writes weights and two moments in f32, reads the gradient, and writes the weights once more
+    /// where they are rounded.
+    pub fn update(&self, with_reference: bool) -> Counts {
+        let forward = self.forward_flop(self.tokens(), self.pairs());
+        let rounded = if self.element_bytes < size_of::<f32>() { self.element_bytes } else { 0 };
+        Counts {
+            useful_flop: 3.0 * forward,
+            reference_flop: if with_reference { forward } else { 0.0 },
+            bytes: (self.config.parameters() * (7 * size_of::<f32>() + rounded)) as f64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::shapes;
+
+    #[test]
+    fn a_step_of_the_published_shape_counts_as_by_hand() {
+        let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+        let responses = Responses { config: &config, element_bytes: 2, prompt: 150, lengths: &[800; 1024] };
+        let check = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.01, "{found:.4e}, expected {expected:.4e}");
+        let rollout = responses.rollout(1024);
+        // 819,200 tokens of 3.09 GFLOP, and 550 others seen by each on average.
+        check(rollout.useful_flop, 819_200.0 * (2.0 * 1.5437e9 + 4.0 * 28.0 * 1536.0 * 550.5));
+        check(rollout.bytes, 800.0 * 3.087e9 + 819_200.0 * 550.5 * 28_672.0);
+        check(responses.rollout(512).bytes, 1600.0 * 3.087e9 + 819_200.0 * 550.5 * 28_672.0);
+        let update = responses.update(true);
+        check(update.useful_flop, 3.0 * rollout.useful_flop);
+        check(update.reference_flop, rollout.useful_flop);
+        check(update.bytes, 30.0 * 1.5437e9);
+        check(responses.update(false).reference_flop + 1.0, 1.0);
+    }
+}

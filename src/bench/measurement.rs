@@ -1,0 +1,132 @@
+//! What is reported: a measurement of each work, and the machine beside it.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::kernels::timed::Span;
+use crate::lanes::Lanes;
+use crate::model::Decoder;
+
+/// One measurement.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measurement {
+    /// What was measured.
+    pub work: String,
+    /// Median of the repeats, seconds.
+    pub median_s: f64,
+    /// Fastest.
+    pub min_s: f64,
+    /// Slowest.
+    pub max_s: f64,
+    /// Repeats.
+    pub repeats: usize,
+    /// Whether a run before them was left out; the first run of a long work is its measurement.
+    pub warmed_up: bool,
+    /// Response tokens per second at the median.
+    pub tokens_per_s: f64,
+    /// Floating-point operations per second at the median, counted as 2 per computed parameter and token forward and 6 with the backward pass.
+    pub flops: f64,
+    /// As a share of what the machine's products reach at the model's own widths.
+    pub share_of_ceiling: f64,
+    /// Operations of use, those of attention included, as [`counts`](super::counts) has them; the reference pass left out.
+    pub useful_flop: f64,
+    /// Operations of the reference pass.
+    pub reference_flop: f64,
+    /// Model FLOP utilisation: useful operations per second at the median, as a share of the machine's fastest product.
+    pub utilisation: f64,
+    /// The same with the reference pass counted as useful.
+    pub utilisation_with_reference: f64,
+    /// Seconds that the machine needs at least: all operations at the rate of its fastest product, and then all bytes at its copy bandwidth.
+    pub least_s: f64,
+    /// `least_s` as a share of the median.
+    pub share_of_least: f64,
+    /// Most memory in use, in bytes, where the system says.
+    pub peak_bytes: Option<u64>,
+    /// Whose memory that is: the process's, its peak since the work began, or the device's, the most that tensors have taken so far.
+    pub peak_of: &'static str,
+    /// Time by operation, from one extra repeat in which the device was waited for after each; longest first.
+    pub breakdown: Vec<OperationTime>,
+}
+
+/// What one kind of operation took.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OperationTime {
+    /// The method of [`Kernels`](crate::kernels::Kernels).
+    pub operation: &'static str,
+    /// Calls.
+    pub count: usize,
+    /// Seconds of all calls together, over all lanes.
+    pub seconds: f64,
+}
+
+/// Sums spans by operation, longest first.
+pub fn breakdown(spans: &[Span]) -> Vec<OperationTime> {
+    let mut sums = HashMap::<&'static str, (usize, f64)>::new();
+    for span in spans {
+        let (count, seconds) = sums.entry(span.operation).or_default();
+        *count += 1;
+        *seconds += span.end_s - span.begin_s;
+    }
+    let mut times: Vec<OperationTime> =
+        sums.into_iter().map(|(operation, (count, seconds))| OperationTime { operation, count, seconds }).collect();
+    times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds).then(a.operation.cmp(b.operation)));
+    times
+}
+
+/// What was measured on.
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    /// The device that computes.
+    pub device: String,
+    /// The version of the operations.
+    pub kernels: String,
+    /// The dtype of weights and activations.
+    pub dtype: &'static str,
+    /// The device's memory; none where it is the host's.
+    pub memory_bytes: Option<u64>,
+    /// Cores of the host.
+    pub cores: usize,
+    /// Lanes.
+    pub lanes: usize,
+}
+
+impl Machine {
+    /// The one that a decoder computes on.
+    pub fn of(decoder: &Decoder, lanes: &Lanes) -> Self {
+        let kernels = decoder.kernels();
+        Self {
+            device: format!("{:?}", kernels.device().location()).to_lowercase(),
+            kernels: format!("{kernels:?}").chars().take_while(|c| c.is_alphanumeric()).collect::<String>().to_lowercase(),
+            dtype: kernels.dtype().as_str(),
+            memory_bytes: kernels.memory().map(|memory| memory.total),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            lanes: lanes.count(),
+        }
+    }
+}
+
+/// The process's peak of resident memory in bytes, since `forget_process_peak` where the system allows that.
+pub fn process_peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kibibytes: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+/// Lets the process's peak begin anew; where the system does not, the peak of the whole process is reported.
+pub fn forget_process_peak() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_summed_by_operation() {
+        let span = |operation, begin_s, end_s| Span { operation, part: "", thread: 0, begin_s, end_s };
+        let spans = [span("add", 0.0, 1.0), span("product", 1.0, 4.0), span("add", 4.0, 5.5)];
+        let found: Vec<_> = breakdown(&spans).into_iter().map(|time| (time.operation, time.count, time.seconds)).collect();
+        assert_eq!(found, [("product", 1, 3.0), ("add", 2, 2.5)]);
+    }
+}

@@ -1,0 +1,108 @@
+//! A recorded step as a Chrome trace: one row of operations for each thread, and one of the phases that they make.
+
+use serde_json::{Value, json};
+
+use crate::kernels::timed::Span;
+
+/// The part of a step whose phases are told by its operations; all others are phases themselves.
+pub const GRADIENT: &str = "gradient";
+
+/// Complete events, in microseconds. Row 2 i has the operations of thread i, row 2 i + 1 its phases.
+pub fn events(spans: &[Span]) -> Vec<Value> {
+    let threads = spans.iter().map(|span| span.thread + 1).max().unwrap_or(0);
+    let mut events = Vec::new();
+    for thread in 0..threads {
+        let own: Vec<&Span> = spans.iter().filter(|span| span.thread == thread).collect();
+        events.extend(own.iter().map(|span| event(span.operation, "operation", 2 * thread, span.begin_s, span.end_s)));
+        events.extend(phases(&own).into_iter().map(|(name, begin_s, end_s)| event(name, "phase", 2 * thread + 1, begin_s, end_s)));
+    }
+    events
+}
+
+fn event(name: &str, category: &str, row: usize, begin_s: f64, end_s: f64) -> Value {
+    json!({"name": name, "cat": category, "ph": "X", "ts": begin_s * 1e6, "dur": (end_s - begin_s) * 1e6, "pid": 0, "tid": row})
+}
+
+/// Runs of operations that are for one phase: name, begin and end in seconds.
+///
+/// A micro-batch's gradient is a forward pass, from its first logits on the head, and from the first operation after a chunk of the head that does
+/// not begin another chunk the backward pass, which ends with the gradient of the embedding.
+fn phases(spans: &[&Span]) -> Vec<(&'static str, f64, f64)> {
+    let mut phases: Vec<(&'static str, f64, f64)> = Vec::new();
+    let (mut gradient, mut last) = ("forward", "");
+    for span in spans {
+        let phase = if span.part == GRADIENT && span.operation == "add" {
+            "sum over lanes"
+        } else if span.part == GRADIENT {
+            gradient = match (gradient, last, span.operation) {
+                ("forward", _, "logits") => "head",
+                ("head", "scatter_add", operation) if !matches!(operation, "gather" | "indices") => "backward",
+                ("backward", "scatter_add", _) => "forward",
+                (same, ..) => same,
+            };
+            // Row numbers stand between the end of a chunk or of a micro-batch and what tells the next one.
+            if span.operation != "indices" {
+                last = span.operation;
+            }
+            gradient
+        } else {
+            (gradient, last) = ("forward", "");
+            span.part
+        };
+        match phases.last_mut() {
+            Some((name, _, end_s)) if *name == phase => *end_s = span.end_s,
+            _ => phases.push((phase, span.begin_s, span.end_s)),
+        }
+    }
+    phases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_told_by_their_operations() {
+        let operations = [
+            ("rollouts", "gather"),
+            ("rollouts", "choose"),
+            ("reference", "logits"),
+            (GRADIENT, "gather"),
+            (GRADIENT, "attend_packed"),
+            (GRADIENT, "logits"),
+            (GRADIENT, "scatter_add"),
+            (GRADIENT, "indices"),
+            (GRADIENT, "gather"),
+            (GRADIENT, "logits"),
+            (GRADIENT, "scatter_add"),
+            (GRADIENT, "swiglu_backward"),
+            (GRADIENT, "indices"),
+            (GRADIENT, "scatter_add"),
+            (GRADIENT, "gather"),
+            (GRADIENT, "logits"),
+            (GRADIENT, "add"),
+            ("optimizer", "adamw"),
+        ];
+        let span = |(i, (part, operation)): (usize, &(&'static str, &'static str))| {
+            let begin_s = i as f64;
+            Span { operation, part, thread: 0, begin_s, end_s: begin_s + 0.5 }
+        };
+        let spans: Vec<Span> = operations.iter().enumerate().map(span).collect();
+        let found: Vec<_> = phases(&spans.iter().collect::<Vec<_>>()).into_iter().map(|(name, begin_s, _)| (name, begin_s)).collect();
+        let expected = [
+            ("rollouts", 0.0),
+            ("reference", 2.0),
+            ("forward", 3.0),
+            ("head", 5.0),
+            ("backward", 11.0),
+            ("forward", 14.0),
+            ("head", 15.0),
+            ("sum over lanes", 16.0),
+            ("optimizer", 17.0),
+        ];
+        assert_eq!(found, expected);
+        let events = events(&spans);
+        assert_eq!(events.len(), spans.len() + expected.len());
+        assert!(events.iter().all(|event| event["ph"] == "X" && event["dur"].as_f64() > Some(0.0)));
+    }
+}
