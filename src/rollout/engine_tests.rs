@@ -1,12 +1,14 @@
 //! A response is a function of its address: batch, lanes, shortage of cache and neighbours change no bit.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use candle_core::DType;
 
 use super::*;
 use crate::draw::Purpose;
 use crate::kernels::fused::emulated::Emulator;
-use crate::kernels::{Filter, Fused};
+use crate::kernels::{Filter, Fused, Watch, Watched};
 use crate::model::{ModelConfig, initial};
 
 fn decoder() -> Decoder {
@@ -164,4 +166,38 @@ fn greedy_ignores_the_seed_and_equals_the_likeliest() {
     let logits = decoder.logits(&hidden, &[2]).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let best = (0..60).max_by(|a, b| logits[*a].total_cmp(&logits[*b])).unwrap();
     assert_eq!(completions[0].ids[0], best as u32);
+}
+
+/// A device whose memory is used up at some operations, each of them once.
+#[derive(Debug)]
+struct Short {
+    operation: &'static str,
+    /// Calls of the operation that fail, counted from 0.
+    failing: Vec<usize>,
+    calls: AtomicUsize,
+}
+
+impl Watch for Short {
+    fn before(&self, operation: &'static str) -> candle_core::Result<()> {
+        if operation == self.operation && self.failing.contains(&self.calls.fetch_add(1, Ordering::Relaxed)) {
+            candle_core::bail!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+        }
+        Ok(())
+    }
+}
+
+/// Memory that is used up, in a pass, while tokens are chosen or when the cache is made, shrinks what runs at once and changes no token.
+#[test]
+fn memory_that_is_used_up_changes_no_token() {
+    let (decoder, requests) = (decoder(), requests());
+    let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
+    let check = |decoder: &Decoder, operation: &'static str, failing: &[usize]| {
+        let short = Short { operation, failing: failing.to_vec(), calls: AtomicUsize::new(0) };
+        let kernels = Watched::new(decoder.shared_kernels(), Arc::new(short));
+        generate(&decoder.on(Arc::new(kernels)).unwrap(), &requests[..], 1, EngineSettings::default(), 0.8)
+    };
+    assert_eq!(check(&decoder, "attend_cached", &[7, 20, 41]), expected);
+    assert_eq!(check(&decoder, "attend_packed", &[0, 1]), expected, "in the first prefill");
+    assert_eq!(check(&decoder, "choose", &[1, 9]), expected);
+    assert_eq!(check(&decoder, "cache", &[0, 3]), expected);
 }
