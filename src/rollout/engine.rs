@@ -439,14 +439,16 @@ impl EngineSettings {
             }
             (mib, _) => (mib << 20) / lanes,
         };
+        // Where a GPU's memory is to be taken as it is, its own refusal is the clearest.
+        let is_set = self.resolved(target).kv_cache_mib > 0;
         ensure!(
-            least * block_bytes <= allowed,
+            !is_set || least * block_bytes <= allowed,
             "one sequence of {} tokens needs {} MiB of key/value cache, allowed are {} a lane; raise rollout.engine.kv_cache_mib or lower max_new",
             load.prompts.iter().max().copied().unwrap_or(0) + load.max_new,
             (least * block_bytes).div_ceil(1 << 20),
             allowed >> 20
         );
-        Ok(wanted.clamp(least, allowed / block_bytes))
+        Ok(wanted.min(allowed / block_bytes).max(least))
     }
 
     /// What a call holds besides its cache.

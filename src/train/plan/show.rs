@@ -41,7 +41,8 @@ impl Plan<'_> {
             row(name, *bytes, "")?;
         }
         for phase in &self.memory.phases {
-            let parts: Vec<String> = phase.parts.iter().map(|(name, bytes)| format!("{name} {}", gigabytes(*bytes))).collect();
+            let parts = phase.parts.iter().filter(|(_, bytes)| *bytes > 0);
+            let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", gigabytes(*bytes))).collect();
             row(&format!("+ {}", phase.name), phase.bytes(), &format!("  {}", parts.join(", ")))?;
         }
         row("+ kept by the allocator, about", self.memory.kept_by_allocator(), "")?;
