@@ -201,3 +201,20 @@ fn memory_that_is_used_up_changes_no_token() {
     assert_eq!(check(&decoder, "choose", &[1, 9]), expected);
     assert_eq!(check(&decoder, "cache", &[0, 3]), expected);
 }
+
+/// The same on a GPU, with batch-invariant products.
+#[cfg(feature = "cuda")]
+#[test]
+fn responses_on_a_gpu_depend_on_their_addresses_alone() {
+    use crate::kernels::fused::cuda::Gpu;
+    if crate::kernels::tests::gpu().is_none() {
+        return;
+    }
+    for (dtype, decoder) in [(DType::F32, decoder()), (DType::BF16, with_heads(64))] {
+        let kernels = Fused::new(Arc::new(Gpu::new(0, true).unwrap()), dtype).unwrap();
+        let decoder = decoder.on(Arc::new(kernels)).unwrap();
+        check_addresses(&decoder, &requests());
+        check_preemption(&decoder, &requests());
+        check_scores(&decoder, &requests());
+    }
+}
