@@ -18,9 +18,10 @@ mkdir -p "$3"
 out=$(realpath "$3")
 : "${DEVICE=cuda}" "${KERNELS=fused}" "${PYTHON=python3}" "${RLVR_REQUIRE_GPU=1}"
 : "${SHAPE_ARGUMENTS=--shape qwen2.5-math-1.5b}" "${PEER_SHAPE=qwen2.5-math-1.5b}"
-: "${SEQUENCES=512}" "${PROMPT_TOKENS=150}" "${RESPONSE_TOKENS=800}" "${MICRO_BATCH=16}" "${KV_CACHE_MIB=49152}"
-: "${SMALL_SEQUENCES=64}" "${SMALL_TOKENS=128}" "${PEER_LIMIT=40}"
+: "${SEQUENCES=1024}" "${PROMPT_TOKENS=150}" "${RESPONSE_TOKENS=800}" "${MICRO_BATCH=16}"
+: "${SMALL_SEQUENCES=64}" "${SMALL_TOKENS=128}" "${PEER_LIMIT=30}"
 : "${KERNEL_TESTS=kernels::tests::on_a_gpu}" "${DECODER_TESTS=model::parity_tests::fused_kernels_on_a_gpu}"
+: "${ENGINE_TESTS=rollout::engine::tests::responses_on_a_gpu}" "${INVARIANT=--batch-invariant}"
 export RLVR_REQUIRE_GPU
 
 # The CUDA libraries that PyTorch brings, before the system's.
@@ -69,8 +70,9 @@ part() {
 
 part kernel-tests 70 "$tests" "$KERNEL_TESTS" --test-threads=1 --nocapture
 part decoder-tests 55 "$tests" "$DECODER_TESTS" --test-threads=1 --nocapture
+part engine-tests 25 "$tests" "$ENGINE_TESTS" --test-threads=1 --nocapture
 
-engine=(--set "rollout.engine.max_running=$SEQUENCES" --set "rollout.engine.kv_cache_mib=$KV_CACHE_MIB" --prompt-tokens "$PROMPT_TOKENS" --device "$DEVICE")
+engine=(--prompt-tokens "$PROMPT_TOKENS" --device "$DEVICE")
 # shellcheck disable=SC2206 # words on purpose
 engine+=($SHAPE_ARGUMENTS)
 bench() {
@@ -81,12 +83,17 @@ bench() {
 lengths=(--sequences "$SEQUENCES" --response-tokens "$RESPONSE_TOKENS")
 small=(--sequences "$SMALL_SEQUENCES" --response-tokens "$SMALL_TOKENS")
 # A work of more than five seconds is measured by its first run.
-bench full 170 "$KERNELS" --work rollout,update,step "${lengths[@]}" --repeats 1 --seconds 0 --once-from 5 --no-breakdown
-bench small 40 "$KERNELS" --work rollout,update,step "${small[@]}" --repeats 2 --seconds 0 --profile "$out/trace.json"
-bench stock 40 "${KERNELS:+reference}" --work rollout,update,step "${small[@]}" --repeats 1 --seconds 0 --once-from 5 --no-breakdown
+bench full 180 "$KERNELS" --work rollout,update,step "${lengths[@]}" --repeats 1 --seconds 0 --once-from 5 --no-breakdown
+bench small 30 "$KERNELS" --work rollout,update,step "${small[@]}" --repeats 2 --seconds 0 --profile "$out/trace.json"
+bench stock 30 "${KERNELS:+reference}" --work rollout,update,step "${small[@]}" --repeats 1 --seconds 0 --once-from 5 --no-breakdown
+# What it costs that sampler and trainer agree to the bit: many sequences, few tokens.
+wide=(--sequences "$SEQUENCES" --response-tokens "$SMALL_TOKENS" --work rollout,update --repeats 1 --seconds 0 --once-from 5 --no-breakdown)
+bench wide 25 "$KERNELS" "${wide[@]}"
+# shellcheck disable=SC2086 # one word or none
+bench invariant 30 "$KERNELS" "${wide[@]}" $INVARIANT
 
 if "$PYTHON" -c 'import torch, transformers' 2>"$out/peer.log"; then
-  part peer 165 "$PYTHON" "$here/benches/peer_torch_gpu.py" --shape "$PEER_SHAPE" --device "$DEVICE" --sequences "$SEQUENCES" \
+  part peer 120 "$PYTHON" "$here/benches/peer_torch_gpu.py" --shape "$PEER_SHAPE" --device "$DEVICE" --sequences "$SEQUENCES" \
     --prompt-tokens "$PROMPT_TOKENS" --response-tokens "$RESPONSE_TOKENS" --micro-batch "$MICRO_BATCH" --limit "$PEER_LIMIT"
 else
   echo "the peer is missing: $PYTHON has no torch and transformers" | tee "$out/peer.missing"

@@ -33,11 +33,11 @@ def peak(line, sampled):
     return gigabytes(line["peak_bytes"] if line.get("peak_of") == "device" else sampled or line["peak_bytes"])
 
 
-def rows(folder, name, peers):
+def rows(folder, name, peers, works=WORKS):
     """A row for each work of a part, and how many are missing."""
     ours, missing = json_lines(folder / f"{name}.out"), 0
     sampled = sampled_bytes(folder / f"{name}.memory")
-    for work in WORKS:
+    for work in works:
         if work not in ours:
             missing += 1
             print(f"| {name} {work} | missing | | | | | | |")
@@ -58,6 +58,12 @@ def main():
     print("|---|---|---|---|---|---|---|---|")
     peers = json_lines(folder / "peer.out")
     missing = rows(folder, "full", peers) + rows(folder, "small", {}) + rows(folder, "stock", {})
+    missing += sum(rows(folder, name, {}, WORKS[:2]) for name in ("wide", "invariant"))
+    wide, invariant = (json_lines(folder / f"{name}.out") for name in ("wide", "invariant"))
+    for work in WORKS[:2]:
+        if work in wide and work in invariant:
+            cost = invariant[work]["median_s"] / wide[work]["median_s"]
+            print(f"\nBatch-invariant products: the {work} takes {cost:.2f} times as long.")
     full = folder / "full.json"
     if full.exists():
         ceilings = json.loads(full.read_text())["ceilings"]
