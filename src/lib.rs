@@ -16,7 +16,7 @@
 //! | layer | room | owns |
 //! |---|---|---|
 //! | program | [`cli`] | one file a command: arguments in, one library call, output out |
-//! | | [`bench`] | rollouts, updates and steps measured beside the machine's ceilings, with their time by operation |
+//! | | [`mod@bench`] | rollouts, updates and steps measured beside the machine's ceilings, with their time by operation |
 //! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
 //! | | [`train`] | the loop or its replay, its settings, the plan of its memory and time, the run's folder, and the story that it tells |
 //! | | [`report`] | pictures |

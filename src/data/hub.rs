@@ -3,7 +3,7 @@
 //! `HF_HUB_DOWNLOAD_TIMEOUT` are honoured here.
 //!
 //! hf-hub 1.0 waits forever for a server that says nothing, stores what a failing server sends in place of a file, and gives up after ten
-//! seconds when another process downloads the same file: [`guard`] stands before it.
+//! seconds when another process downloads the same file: `guard` stands before it.
 
 mod guard;
 mod source;

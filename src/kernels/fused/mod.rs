@@ -1,4 +1,4 @@
-//! The kernels of this program, `cuda/*.cuh`, as [`Kernels`]: which is launched, over which grid, with which arguments.
+//! The kernels of this program, `cuda/*.cuh`, as [`Kernels`](crate::kernels::Kernels): which is launched, over which grid, with which arguments.
 
 pub mod attention;
 #[cfg(feature = "cuda")]
