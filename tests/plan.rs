@@ -35,7 +35,11 @@ fn a_plan_names_memory_disk_tokens_and_time() {
     check(&["plan", "--model", "qwen2.5-math-1.5b", "--example", "pi1"], 2, &["dsr_sub.parquet"]);
     check(&["plan", "--model", "nope"], 2, &["no model is called \"nope\""]);
     check(&["train", "--model", "qwen2.5-math-1.5b"], 2, &["is a shape without weights", "rlvr init --like qwen2.5-math-1.5b"]);
-    check(&["plan", "--set", "rollout.engine.kv_cache_mib=1"], 2, &["raise rollout.engine.kv_cache_mib or lower"]);
+    check(
+        &["plan", "--model", "qwen2.5-math-1.5b", "--set", "rollout.engine.kv_cache_mib=1"],
+        2,
+        &["raise rollout.engine.kv_cache_mib or lower"],
+    );
 }
 
 #[test]
