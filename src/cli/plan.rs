@@ -42,7 +42,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
     let (work, settings) = (work(&prepared, &shape)?, planned(&prepared));
     let disk = free_bytes(&prepared.root);
     if let Some(gib) = args.gpu_memory {
-        let compute = usage(settings.compute.on(Some(0)).map_err(Into::into))?;
+        let compute = usage(settings.compute.on(Some(0)))?;
         let memory = Some((gib * f64::from(1 << 30)) as u64);
         let plan = usage(Plan::of(&shape.config, &settings, &work, compute.target(memory)))?;
         print!("{}", plan.long(memory, disk, None));

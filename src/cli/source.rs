@@ -55,9 +55,9 @@ impl ComputeArgs {
 pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>> {
     let is_small = model == embedded::NAME && settings.device == Place::Auto;
     let settings = if is_small { &ComputeSettings { device: Place::Cpu, ..settings.clone() } } else { settings };
-    let compute = usage(settings.resolve().map_err(Into::into))?;
+    let compute = usage(settings.resolve())?;
     tracing::info!(device = %settings.device, on = compute.describe(), "computing");
-    Ok(compute.open()?)
+    compute.open()
 }
 
 #[derive(Debug, Args)]

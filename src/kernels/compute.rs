@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use candle_core::{DType, Device, Result, bail};
+use anyhow::{Result, bail};
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
 use super::{Cpu, Kernels, Reference};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
 use candle_core::cuda_backend::cudarc::driver::sys::{CUfunction_attribute, CUmemPool_attribute, CUmemoryPool};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice};
@@ -54,13 +54,14 @@ pub struct Card {
 /// # Errors
 /// When there is none, in one sentence.
 pub fn describe(ordinal: usize) -> Result<Card> {
-    let count =
-        CudaContext::device_count().map_err(|error| Error::Msg(format!("the NVIDIA driver finds no GPU ({error}): use --device cpu")))?;
+    let words = |error: DriverError| error.error_string().map_or_else(|_| error.to_string(), |words| words.to_string_lossy().into_owned());
+    let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", words(error)));
+    let count = CudaContext::device_count().map_err(none)?;
     if ordinal >= count as usize {
-        bail!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu");
+        return Err(Error::Msg(format!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu")));
     }
-    let context =
-        CudaContext::new(ordinal).map_err(|error| Error::Msg(format!("GPU {ordinal} cannot be used ({error}): use --device cpu")))?;
+    let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", words(error)));
+    let context = CudaContext::new(ordinal).map_err(unusable)?;
     Ok(Card { name: context.name().map_err(Error::wrap)?, capability: context.compute_capability().map_err(Error::wrap)? })
 }
 
