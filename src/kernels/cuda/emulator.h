@@ -208,20 +208,24 @@ inline void run(dim3 grid, dim3 size, size_t shared, const std::function<void()>
     block = nullptr;
 }
 
-// Kernels by name; arguments are pointers to values, as cuLaunchKernel takes them.
-using Kernel = std::function<void(dim3, dim3, size_t, void**)>;
+// Kernels by name. Given its arguments, pointers to values as cuLaunchKernel takes them, a kernel copies these and is ready for its launch, over
+// a grid of blocks of some size with dynamic shared memory.
+using Launch = std::function<void(dim3, dim3, size_t)>;
+using Kernel = std::function<Launch(void**)>;
 inline std::map<std::string, Kernel>& kernels() {
     static std::map<std::string, Kernel> all;
     return all;
 }
 template <class... Args, size_t... I>
-void call(void (*kernel)(Args...), void** args, std::index_sequence<I...>) {
-    kernel(*static_cast<std::remove_reference_t<Args>*>(args[I])...);
+std::tuple<Args...> values(void** args, std::index_sequence<I...>) {
+    return {*static_cast<Args*>(args[I])...};
 }
 template <class... Args>
 int add(const char* name, void (*kernel)(Args...)) {
-    kernels()[name] = [kernel](dim3 grid, dim3 size, size_t shared, void** args) {
-        run(grid, size, shared, [&] { call(kernel, args, std::index_sequence_for<Args...>{}); });
+    kernels()[name] = [kernel](void** args) {
+        return [kernel, own = values<Args...>(args, std::index_sequence_for<Args...>{})](dim3 grid, dim3 size, size_t shared) {
+            run(grid, size, shared, [&] { std::apply(kernel, own); });
+        };
     };
     return 0;
 }
@@ -304,9 +308,9 @@ T max(T a, T b) {
 }
 
 // The launch: 0, or -1 for a name that is not there.
-extern "C" int emulate(const char* name, const unsigned* grid, const unsigned* size, size_t shared, void** args) {
+extern "C" __attribute__((weak)) int emulate(const char* name, const unsigned* grid, const unsigned* size, size_t shared, void** args) {
     auto found = emulator::kernels().find(name);
     if (found == emulator::kernels().end()) return -1;
-    found->second({grid[0], grid[1], grid[2]}, {size[0], size[1], size[2]}, shared, args);
+    found->second(args)({grid[0], grid[1], grid[2]}, {size[0], size[1], size[2]}, shared);
     return 0;
 }

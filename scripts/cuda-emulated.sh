@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs a program that scripts/cuda-build.sh built on an emulated GPU: a library that stands in for the driver and for cuBLAS, and runs the kernels
+# thread by thread on the CPU (src/kernels/cuda/emulated_driver.cpp). For tests and trials of a few tokens.
+#   scripts/cuda-emulated.sh COMMAND [ARGUMENT]...
+#   scripts/cuda-emulated.sh target/.../rlvr train --device cuda --kernels fused --dtype f32 --steps 2 --set rollout.groups=2
+# EMULATED_GPU_MIB is the GPU's memory (4096).
+set -euo pipefail
+sources=$(cd "$(dirname "$0")/.." && pwd)/src/kernels/cuda
+libraries=$(mktemp -d)
+trap 'rm -rf "$libraries"' EXIT
+c++ -O2 -std=c++17 -shared -fPIC -w -x c++ -include "$sources/emulator.h" "$sources/kernels.cu" "$sources/emulated_driver.cpp" \
+  -o "$libraries/libcuda.so.1" -Wl,-soname,libcuda.so.1
+# All names are in the first.
+for library in cublas.so.13 cublasLt.so.13 curand.so.10 nvrtc.so.13 cudart.so.13; do
+  cc -shared -o "$libraries/lib$library" -Wl,-soname,"lib$library" -x c /dev/null
+done
+LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"
