@@ -70,6 +70,13 @@ impl fmt::Debug for Gpu {
     }
 }
 
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // The kernels and the host memory that transfers go through stay until the stream is done with them. An error could not be told.
+        let _ = self.cuda.cuda_stream().synchronize();
+    }
+}
+
 /// A struct of floats by value; a kernel reads as many as it declares.
 #[derive(Clone, Copy)]
 #[repr(C)]
