@@ -110,6 +110,7 @@ impl Gpu {
         unsafe {
             cuda.disable_event_tracking();
         }
+        product::sum_in_f32(&cuda)?;
         let stream = cuda.cuda_stream();
         keep_memory(stream.context())?;
         let module = stream.context().load_module(Ptx::from_binary(KERNELS.to_vec()));
