@@ -228,9 +228,12 @@ impl Target {
 
 /// Whether an error is a device's memory being used up.
 pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
-    // The driver's and cuBLAS's names for it, wherever in the chain they are.
-    let names = ["OUT_OF_MEMORY", "ALLOC_FAILED"];
-    error.chain().any(|cause| names.iter().any(|name| cause.to_string().contains(name)))
+    error.chain().any(|cause| says_out_of_memory(&cause.to_string()))
+}
+
+/// The same by an error's words: the driver's name for it, or cuBLAS's.
+pub(super) fn says_out_of_memory(words: &str) -> bool {
+    ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|name| words.contains(name))
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -249,7 +249,10 @@ impl<'a> Lane<'a> {
         for sequences in admission.fresh.chunks(self.limits.logit_rows) {
             let rows = sequences.iter().map(|sequence| &self.prompt_logits[&sequence.prompt]).collect::<Vec<_>>();
             // A copy even of a single row: choosing uses it up, and the prompt may be asked again.
-            let logits = Tensor::cat(&rows, 0)?.copy()?;
+            let logits = match rows.as_slice() {
+                [row] => row.force_contiguous()?,
+                several => Tensor::cat(several, 0)?,
+            };
             self.sample_now(sequences, logits)?;
         }
         for sequence in &admission.restored {

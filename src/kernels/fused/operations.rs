@@ -241,7 +241,7 @@ impl Kernels for Fused {
     }
 
     fn cache(&self, blocks: usize, heads: Heads) -> Result<LayerCache> {
-        let zeros = || Tensor::zeros((blocks, heads.key_value, BLOCK, heads.width), self.dtype, self.device());
+        let zeros = || self.empty((blocks, heads.key_value, BLOCK, heads.width)).and_then(|cache| cache.zero_set().map(|()| cache));
         Ok(LayerCache { keys: zeros()?, values: zeros()? })
     }
 

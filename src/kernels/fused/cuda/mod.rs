@@ -18,6 +18,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
 use super::launch::{Argument, Grid, Launch, Pending, Product};
 use crate::kernels::DeviceMemory;
+use crate::kernels::compute::says_out_of_memory;
 use product::Pinned;
 use transfer::Transfers;
 
@@ -71,6 +72,13 @@ impl fmt::Debug for Gpu {
     }
 }
 
+impl Drop for Gpu {
+    fn drop(&mut self) {
+        // The kernels and the host memory that transfers go through stay until the stream is done with them. An error could not be told.
+        let _ = self.cuda.cuda_stream().synchronize();
+    }
+}
+
 /// A struct of floats by value; a kernel reads as many as it declares.
 #[derive(Clone, Copy)]
 #[repr(C)]
@@ -104,6 +112,7 @@ impl Gpu {
         unsafe {
             cuda.disable_event_tracking();
         }
+        product::sum_in_f32(&cuda)?;
         let stream = cuda.cuda_stream();
         keep_memory(stream.context())?;
         let module = stream.context().load_module(Ptx::from_binary(KERNELS.to_vec()));
@@ -127,6 +136,16 @@ impl Gpu {
             *allowed = shared_bytes;
         }
         Ok(function.clone())
+    }
+
+    /// Gives the driver what the pool holds without a tensor in it: after an update it may lie in pieces, too small for a cache.
+    fn give_back_memory(&self) -> Result<()> {
+        let stream = self.cuda.cuda_stream();
+        // What was freed is free when the stream has come so far.
+        stream.synchronize().map_err(Error::wrap)?;
+        // SAFETY: the pool is the device's own.
+        #[allow(unsafe_code)]
+        unsafe { mem_pool::trim_to(pool(stream.context())?, 0) }.map_err(Error::wrap)
     }
 }
 
@@ -270,8 +289,10 @@ impl Launch for Gpu {
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
         // SAFETY: every kernel writes the whole of what it is given to write; the emulator's tests poison it and see.
         #[allow(unsafe_code)]
-        unsafe {
-            Tensor::empty(shape, dtype, &self.device)
+        let allocate = || unsafe { Tensor::empty(&shape, dtype, &self.device) };
+        match allocate() {
+            Err(error) if says_out_of_memory(&error.to_string()) => self.give_back_memory().and_then(|()| allocate()),
+            tensor => tensor,
         }
     }
 }

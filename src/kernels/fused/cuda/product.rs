@@ -19,6 +19,16 @@ const CHOSEN_FOR_ROWS: usize = 512;
 /// Alignment that tensors have, in bytes.
 const ALIGNMENT: u32 = 16;
 
+/// Has cuBLAS sum in f32 throughout: left as it is, it may round the parts of a product that it splits to the dtype of the result.
+pub fn sum_in_f32(cuda: &CudaDevice) -> Result<()> {
+    let mode = cublas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+    let blas = cuda.cublas_handle();
+    // SAFETY: the handle lives as long as the device, and no product is under way.
+    #[allow(unsafe_code)]
+    let status = unsafe { cublas::cublasSetMathMode(*blas.handle(), mode) };
+    status.result().map_err(|error| Error::Msg(format!("cuBLAS cannot sum in f32: {error:?}")))
+}
+
 /// The product by cuBLAS, which chooses its algorithm by all sizes.
 pub fn multiply(cuda: &CudaDevice, product: &Product) -> Result<()> {
     let (m, k, n) = product.sizes()?;

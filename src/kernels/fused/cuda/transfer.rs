@@ -18,6 +18,14 @@ pub struct Transfers {
     returned: Arc<Mutex<Vec<PinnedHostSlice<u32>>>>,
 }
 
+/// Numbers on their way to host memory, which is used again, or freed, only when they are there.
+struct Arrival {
+    place: Option<PinnedHostSlice<u32>>,
+    count: usize,
+    arrived: CudaEvent,
+    returned: Arc<Mutex<Vec<PinnedHostSlice<u32>>>>,
+}
+
 /// Two halves of host memory, filled in turn: when one is full, what was uploaded from the other must have arrived.
 struct Uploads {
     halves: [Half; 2],
@@ -78,15 +86,26 @@ impl Transfers {
         #[allow(unsafe_code)]
         unsafe { memcpy_dtoh_async(target, source, self.stream.cu_stream()) }.map_err(Error::wrap)?;
         let arrived = self.stream.record_event(None).map_err(Error::wrap)?;
-        let returned = self.returned.clone();
-        Ok(move || {
-            arrived.synchronize().map_err(Error::wrap)?;
-            let numbers = place.as_slice().map_err(Error::wrap)?[..count].to_vec();
-            if let Ok(mut returned) = returned.lock() {
-                returned.push(place);
-            }
-            Ok(numbers)
-        })
+        let arrival = Arrival { place: Some(place), count, arrived, returned: self.returned.clone() };
+        Ok(move || arrival.read())
+    }
+}
+
+impl Arrival {
+    fn read(&self) -> Result<Vec<u32>> {
+        self.arrived.synchronize().map_err(Error::wrap)?;
+        let Some(place) = &self.place else { bail!("the numbers have no place") };
+        Ok(place.as_slice().map_err(Error::wrap)?[..self.count].to_vec())
+    }
+}
+
+impl Drop for Arrival {
+    fn drop(&mut self) {
+        // Waited for also where nobody has read it. An error could not be told; the next operation has it too.
+        let arrived = self.arrived.synchronize().is_ok();
+        if let (true, Some(place), Ok(mut returned)) = (arrived, self.place.take(), self.returned.lock()) {
+            returned.push(place);
+        }
     }
 }
 
