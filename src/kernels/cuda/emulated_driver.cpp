@@ -300,6 +300,7 @@ DRIVER cuMemFreeHost(void* memory) {
 DRIVER cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) { return *total_bytes = total(), *free_bytes = total() - used, 0; }
 DRIVER cuDeviceGetDefaultMemPool(void** pool, int) { return *pool = &some, 0; }
 DRIVER cuMemPoolSetAttribute(void*, int, void*) { return 0; }
+DRIVER cuMemPoolTrimTo(void*, size_t) { return 0; }
 DRIVER cuMemPoolGetAttribute(void*, int attribute, uint64_t* value) { return *value = attribute == 8 ? most : used, 0; }
 
 DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
@@ -360,6 +361,7 @@ DRIVER cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz,
 
 DRIVER cublasCreate_v2(void** handle) { return *handle = &some, 0; }
 DRIVER cublasDestroy_v2(void*) { return 0; }
+DRIVER cublasSetMathMode(void*, int) { return 0; }
 DRIVER cublasSetStream_v2(void*, void*) { return 0; }
 DRIVER cublasGemmEx(void*, int a_operation, int b_operation, int m, int n, int k, const float* alpha, const void* a, int a_type, int lda, const void* b,
                     int b_type, int ldb, const float* beta, void* c, int c_type, int ldc, int, int) {
