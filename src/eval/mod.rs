@@ -1,5 +1,7 @@
 //! Evaluation: held-out problems answered, graded and counted. Owns what a score is made of; must never know how the model is trained.
 
+pub mod answerer;
+pub mod endpoint;
 pub mod record;
 pub mod run;
 pub mod score;
