@@ -201,6 +201,11 @@ impl Text {
         self.template.as_ref().is_some_and(ChatTemplate::prints_date)
     }
 
+    /// The sha256 of the chat template's source, in hexadecimal.
+    pub fn template_checksum(&self) -> Option<&str> {
+        self.template.as_ref().map(|template| template.checksum.as_str())
+    }
+
     /// Whether the checkpoint came with a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
