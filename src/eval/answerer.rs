@@ -65,7 +65,7 @@ pub struct Identity {
 pub type OnAnswered<'a> = &'a (dyn Fn(usize, Answered) -> Result<()> + Sync);
 
 /// Answers requests.
-pub trait Answerer {
+pub trait Answerer: Sync {
     /// Who this is.
     fn identity(&self) -> Identity;
 
