@@ -8,13 +8,14 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::endpoint::EndpointArgs;
 use super::source::{self, ChatArgs, ComputeArgs, DataArgs};
 use super::usage;
 use super::verify::GraderArg;
 use crate::eval::conditions::Conditions;
 use crate::eval::statistics::Estimate;
 use crate::eval::store::{self, Store};
-use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Pass, sets};
+use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, Pass, sets};
 use crate::lanes::Lanes;
 use crate::metrics::table;
 use crate::rollout::engine::EngineSettings;
@@ -22,7 +23,7 @@ use crate::text;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// tiny (embedded), a folder in Hugging Face layout, or a hub name
+    /// tiny (embedded), a folder in Hugging Face layout, or a hub name; with --endpoint also any name that the server knows
     #[arg(long)]
     model: String,
     /// Sets, with commas between: math500, aime24, aime25, amc23, minerva_math, olympiadbench, paper, tiny, tiny-validation
@@ -61,6 +62,8 @@ pub struct EvalArgs {
     data: DataArgs,
     #[command(flatten)]
     compute: ComputeArgs,
+    #[command(flatten)]
+    endpoint: EndpointArgs,
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
@@ -74,6 +77,10 @@ pub fn run(args: EvalArgs) -> Result<()> {
         None => begun(&args)?.unwrap_or_else(text::today),
     });
     let settings = settings(&args, &sets);
+    if let Some(endpoint) = args.endpoint.open(&args.model, &chat)? {
+        usage(endpoint.window().map_or(Ok(()), |window| super::train::room_to_answer(settings.max_new, window, &sets)))?;
+        return evaluate(&args, &sets, Evaluator { answerer: &endpoint, settings: &settings, store: None });
+    }
     let model = source::load_with(&args.model, &chat, &args.compute.open(&args.model)?)?;
     usage(super::train::room_to_answer(settings.max_new, model.decoder.config.window, &sets))?;
     let lanes = Lanes::new(model.decoder.usual_lanes())?;
@@ -91,8 +98,15 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<(
     let store = usage(args.out.as_ref().map(open).transpose())?;
     let responses: usize = conditions.values().map(|pass| pass.problems * pass.samples).sum();
     let bar = ProgressBar::new(responses as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} responses, {eta} left")?);
-    let passes = Evaluator { store: store.as_ref(), ..evaluator }.evaluate(sets, &|| bar.inc(1))?;
+    let passes = Evaluator { store: store.as_ref(), ..evaluator }.evaluate(sets, &|| bar.inc(1));
     bar.finish_and_clear();
+    let passes = passes.map_err(|error| match &args.out {
+        Some(out) if error.is::<Lost>() => {
+            error.context(format!("{} keeps what was answered, and --resume asks for the rest", out.display()))
+        }
+        None if error.is::<Lost>() => error.context("nothing of this is kept without --out"),
+        _ => error,
+    })?;
     passes.iter().for_each(|pass| println!("{}", line(pass)));
     tell(&passes);
     if let (Some(store), Some(out)) = (store, &args.out) {

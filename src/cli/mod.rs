@@ -2,6 +2,7 @@
 
 mod bench;
 mod compare;
+mod endpoint;
 mod eval;
 mod init;
 mod logging;

@@ -10,7 +10,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use super::usage;
-use crate::checkpoint::Model;
+use crate::checkpoint::{Model, ModelText};
 use crate::data::hub::{Hub, ModelName};
 use crate::data::{Library, OnTransfer, Transfer};
 use crate::kernels::{ComputeSettings, Kernels, Place, Precision, Version};
@@ -153,6 +153,32 @@ pub fn revision(name: &str) -> Result<String> {
     }
     let digits: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok(format!("sha256:{digits}"))
+}
+
+/// A model without its weights, its other files downloaded where need be; `None` for a name that no model here can have.
+pub fn text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
+    match (local_text(name, chat)?, ModelName::parse(name)) {
+        (None, Ok(name)) => ModelText::from_folder_with(&Hub::from_environment().fetch_text(&name, &transfers())?, chat).map(Some),
+        (text, _) => Ok(text),
+    }
+}
+
+/// As [`text`], without a download: one of the hub's as the cache has it.
+pub fn text_at_hand(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
+    let cached = |name: ModelName| Hub::from_environment().cached(&name, "tokenizer.json");
+    match (local_text(name, chat)?, ModelName::parse(name).ok().and_then(cached)) {
+        (None, Some(file)) => file.parent().map(|folder| ModelText::from_folder_with(folder, chat)).transpose(),
+        (text, _) => Ok(text),
+    }
+}
+
+fn local_text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
+    let path = Path::new(name);
+    match name {
+        embedded::NAME => embedded::text_with(chat).map(Some),
+        _ if path.exists() => ModelText::from_folder_with(path, chat).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// Refuses a name that no model with weights can have, before anything else is looked for.

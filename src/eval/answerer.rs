@@ -1,5 +1,6 @@
 //! Who answers: one small trait between what an evaluation asks and what computes the responses, be that a model in this program or a server.
 
+use std::fmt;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -72,6 +73,49 @@ pub trait Answerer: Sync {
     /// Answers every request and tells each once.
     ///
     /// # Errors
-    /// When a request cannot be answered for good; all others are answered and told before.
+    /// [`Lost`] when a request cannot be answered for good; all others are answered and told before.
     fn answer(&self, requests: &[EvalRequest], asking: &Asking, on_answered: OnAnswered) -> Result<()>;
 }
+
+/// Requests that never got a response; all others were answered and told.
+#[derive(Debug)]
+pub struct Lost {
+    /// Those that were given up: problem, sample, and why.
+    pub given_up: Vec<(String, u32, String)>,
+    /// Why no more was asked, where that is so.
+    pub ended: Option<String>,
+    /// How many have an answer.
+    pub answered: usize,
+    /// How many were asked for.
+    pub wanted: usize,
+}
+
+impl Lost {
+    /// With what was lost after it.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        self.given_up.extend(later.given_up);
+        let ended = self.ended.or(later.ended);
+        Self { ended, answered: self.answered + later.answered, wanted: self.wanted + later.wanted, ..self }
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// More would bury the first ones.
+        const MOST_SHOWN: usize = 20;
+        if let Some(reason) = &self.ended {
+            write!(f, "{reason}; ")?;
+        }
+        write!(f, "{} of {} requests have no answer, all others have one", self.wanted - self.answered, self.wanted)?;
+        let list = self.given_up.iter().map(|(id, sample, reason)| format!("{id}, sample {sample} ({reason})"));
+        let list = list.take(MOST_SHOWN).collect::<Vec<_>>().join("; ");
+        match self.given_up.len() {
+            0 => Ok(()),
+            given_up if given_up > MOST_SHOWN => write!(f, "; given up: {list}; and {} more", given_up - MOST_SHOWN),
+            _ => write!(f, "; given up: {list}"),
+        }
+    }
+}
+
+impl std::error::Error for Lost {}

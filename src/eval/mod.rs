@@ -12,8 +12,9 @@ pub mod statistics;
 pub mod store;
 pub mod wording;
 
-pub use answerer::{Answered, Answerer, Asking, EvalRequest, Identity, OnAnswered};
+pub use answerer::{Answered, Answerer, Asking, EvalRequest, Identity, Lost, OnAnswered};
 pub use conditions::Conditions;
+pub use endpoint::{Endpoint, EndpointSettings, Prompts};
 pub use local::LocalModel;
 pub use record::Answer;
 pub use run::{EvalSet, EvalSettings, Evaluator, Pass};

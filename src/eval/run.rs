@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::answerer::{Answered, Answerer, Asking, EvalRequest};
+use super::answerer::{Answered, Answerer, Asking, EvalRequest, Lost};
 use super::conditions::Conditions;
 use super::record::Answer;
 use super::score::Score;
@@ -142,14 +142,28 @@ impl Evaluator<'_> {
     }
 
     /// All passes over all sets; `on_answer` is called for every response, those that were there before included.
+    ///
+    /// # Errors
+    /// [`Lost`] when responses could not be had, after all passes that could be made; others as they arise.
     pub fn evaluate(&self, sets: &[EvalSet], on_answer: &(dyn Fn() + Sync)) -> Result<Vec<Pass>> {
         let mut passes = Vec::new();
-        for set in sets {
-            for decoding in &set.decodings {
-                passes.push(self.pass(set, *decoding, on_answer)?);
+        let mut lost: Option<Lost> = None;
+        for (set, decoding) in sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding))) {
+            if lost.as_ref().is_some_and(|lost| lost.ended.is_some()) {
+                break;
+            }
+            match self.pass(set, decoding, on_answer) {
+                Ok(pass) => passes.push(pass),
+                Err(error) => {
+                    let later = error.downcast::<Lost>()?;
+                    lost = Some(match lost {
+                        Some(earlier) => earlier.and(later),
+                        None => later,
+                    });
+                }
             }
         }
-        Ok(passes)
+        lost.map_or(Ok(passes), |lost| Err(lost.into()))
     }
 
     fn pass(&self, set: &EvalSet, decoding: Decoding, on_answer: &(dyn Fn() + Sync)) -> Result<Pass> {

@@ -1,14 +1,14 @@
 //! Requests to a server that answers, is slow, is busy, breaks off and fails for good: none is lost, and what cannot be had is named.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+mod program;
 mod server;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use rlvr::eval::answerer::{Answered, Answerer, Asking, EvalRequest};
-use rlvr::eval::endpoint::{Endpoint, EndpointSettings, Lost, Prompts};
+use rlvr::eval::{Answered, Answerer, Asking, Endpoint, EndpointSettings, EvalRequest, Lost, Prompts};
 use rlvr::flow::{Finish, Problem};
 use rlvr::text::ChatSettings;
 use rlvr::tiny::embedded;

@@ -5,13 +5,12 @@ mod client;
 mod message;
 mod patience;
 
-use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::answerer::{Answered, Answerer, Asking, EvalRequest, Identity, OnAnswered};
+use super::answerer::{Answered, Answerer, Asking, EvalRequest, Identity, Lost, OnAnswered};
 use crate::checkpoint::ModelText;
 use crate::draw::{Purpose, Stream};
 use crate::flow::Finish;
@@ -94,6 +93,11 @@ impl Endpoint {
         Ok(Self { settings, prompts, client })
     }
 
+    /// Most tokens of prompt and response together, where the model is known here.
+    pub fn window(&self) -> Option<usize> {
+        self.text().map(|model| model.window)
+    }
+
     fn text(&self) -> Option<&ModelText> {
         match &self.prompts {
             Prompts::Rendered(text) => Some(text),
@@ -148,11 +152,11 @@ impl Answerer for Endpoint {
     fn identity(&self) -> Identity {
         let rendered = matches!(self.prompts, Prompts::Rendered(_));
         let template = self.text().filter(|_| rendered).and_then(|model| model.text.template_checksum());
-        let unknown = "as the server has it";
+        let unknown = "the server's";
         Identity {
             model: self.settings.model.clone(),
             revision: unknown.to_owned(),
-            dtype: unknown.to_owned(),
+            dtype: "the server's dtype".to_owned(),
             device: self.client.url().to_owned(),
             kernels: unknown.to_owned(),
             template: template.unwrap_or(unknown).to_owned(),
@@ -213,39 +217,6 @@ impl Doubts {
         }
     }
 }
-
-/// Requests that a server gave no response to; all others were answered and told.
-#[derive(Debug)]
-pub struct Lost {
-    /// Those that were given up: problem, sample, and why.
-    pub given_up: Vec<(String, u32, String)>,
-    /// Why the server was asked no more, where that is so.
-    pub ended: Option<String>,
-    /// How many have an answer.
-    pub answered: usize,
-    /// How many were asked for.
-    pub wanted: usize,
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// More would bury the first ones.
-        const MOST_SHOWN: usize = 20;
-        if let Some(reason) = &self.ended {
-            write!(f, "{reason}; ")?;
-        }
-        write!(f, "{} of {} requests have no answer, all others have one", self.wanted - self.answered, self.wanted)?;
-        let list = self.given_up.iter().map(|(id, sample, reason)| format!("{id}, sample {sample} ({reason})"));
-        let list = list.take(MOST_SHOWN).collect::<Vec<_>>().join("; ");
-        match self.given_up.len() {
-            0 => Ok(()),
-            given_up if given_up > MOST_SHOWN => write!(f, "; given up: {list}; and {} more", given_up - MOST_SHOWN),
-            _ => write!(f, "; given up: {list}"),
-        }
-    }
-}
-
-impl std::error::Error for Lost {}
 
 /// Nothing where everything was answered.
 fn outcome(unanswered: Unanswered, numbers: &[usize], requests: &[EvalRequest]) -> Result<()> {
