@@ -1,7 +1,7 @@
 //! An evaluation's folder: graded responses as they come, so that one that is stopped goes on where it was, and in the order of the problems when
 //! a pass is complete, so that the files do not depend on how it came about.
 //!
-//! `PASS.jsonl` is a complete pass, `PASS.jsonl.partial` one in progress, `conditions.json` says what all of it was measured under, and
+//! `PASS.jsonl` is a complete pass, `PASS.jsonl.unfinished` one in progress, `conditions.json` says what all of it was measured under, and
 //! `scores.json` what it adds up to.
 
 use std::collections::{BTreeMap, HashMap};
@@ -79,7 +79,7 @@ impl Store {
     /// What was answered before, whether the pass is complete or not.
     pub fn earlier(&self, pass: &str) -> Result<Earlier> {
         let mut earlier = Earlier::new();
-        for path in [self.partial(pass), self.complete(pass)].into_iter().filter(|path| path.exists()) {
+        for path in [self.unfinished(pass), self.complete(pass)].into_iter().filter(|path| path.exists()) {
             let answers: Vec<Answer> = jsonl::read(&path)?;
             earlier.extend(answers.into_iter().map(|answer| ((answer.id.clone(), answer.sample), answer)));
         }
@@ -88,7 +88,7 @@ impl Store {
 
     /// The file that answers are appended to as they come, with those in it that came before.
     pub fn journal<'a>(&self, pass: &str, earlier: impl Iterator<Item = &'a Answer>) -> Result<JsonLines> {
-        let path = self.partial(pass);
+        let path = self.unfinished(pass);
         write_lines(&path, earlier)?;
         JsonLines::append(&path)
     }
@@ -101,8 +101,8 @@ impl Store {
     /// Puts a complete pass in the order of its problems.
     pub fn finish(&self, pass: &str, answers: &[Answer]) -> Result<()> {
         write_lines(&self.complete(pass), answers.iter())?;
-        let partial = self.partial(pass);
-        std::fs::remove_file(&partial).with_context(|| format!("cannot remove {}", partial.display()))
+        let unfinished = self.unfinished(pass);
+        std::fs::remove_file(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))
     }
 
     /// Writes the scores of all passes.
@@ -118,8 +118,8 @@ impl Store {
         self.folder.join(format!("{pass}.jsonl"))
     }
 
-    fn partial(&self, pass: &str) -> PathBuf {
-        self.folder.join(format!("{pass}.jsonl.partial"))
+    fn unfinished(&self, pass: &str) -> PathBuf {
+        self.folder.join(format!("{pass}.jsonl.unfinished"))
     }
 }
 
