@@ -195,7 +195,7 @@ fn slow_answers_are_waited_for() {
     assert_eq!(server.asked().len(), 4);
 }
 
-/// What the server asks of one request holds for all that follow.
+/// What the server asks of one request holds for all that follow, and holds up none that was refused before.
 #[test]
 fn a_server_that_asks_to_wait_is_left_alone_so_long() {
     let server = Server::new(|asked| if asked.before == 0 && asked.prompt().contains(" 0+0") { busy() } else { say(asked) });
@@ -211,6 +211,7 @@ fn a_server_that_asks_to_wait_is_left_alone_so_long() {
     outcome.is_complete(&requests);
     let early: Vec<Asked> = server.asked().into_iter().filter(|asked| asked.at - began < Duration::from_millis(900)).collect();
     assert_eq!(early.len(), 4, "one for each that was under way, and then a pause");
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
 fn busy() -> Act {

@@ -107,10 +107,10 @@ impl Client {
     /// One request, tried until there is a reply or there will be none.
     fn insist(&self, body: &[u8], asking: &Asking) -> Answer {
         let mut retry = 0;
+        if !asking.wait_for_pauses() {
+            return Answer::Over;
+        }
         loop {
-            if !asking.wait_until(Instant::now()) {
-                return Answer::Over;
-            }
             let failure = match self.attempt(body) {
                 Ok(reply) => return Answer::Reply(reply),
                 Err(failure) => failure,
@@ -124,7 +124,7 @@ impl Client {
             if let Some(asked) = failure.asked_wait {
                 asking.pause(asked);
             }
-            if !asking.wait_until(Instant::now() + wait) {
+            if !asking.wait(wait) {
                 return Answer::Over;
             }
             retry += 1;
@@ -262,18 +262,28 @@ impl Asking {
         }
     }
 
-    /// What the server asks of one request, it asks of all.
+    /// What the server asks of one request holds for all that were not sent yet. Those that were keep to their own waits: each refusal would hold
+    /// up all the others again.
     fn pause(&self, wait: Duration) {
         let mut state = self.state();
         state.paused_until = state.paused_until.max(Some(Instant::now() + wait));
     }
 
-    /// Waits for the time, and longer where there is a pause; false when the asking ends before.
-    fn wait_until(&self, time: Instant) -> bool {
+    /// Waits until no pause is left; false when the asking ends before.
+    fn wait_for_pauses(&self) -> bool {
+        self.wait_until(|state| state.paused_until)
+    }
+
+    /// Waits; false when the asking ends before.
+    fn wait(&self, wait: Duration) -> bool {
+        let time = Instant::now() + wait;
+        self.wait_until(|_| Some(time))
+    }
+
+    fn wait_until(&self, time: impl Fn(&State) -> Option<Instant>) -> bool {
         let mut state = self.state();
         while state.unanswered.ended.is_none() {
-            let until = state.paused_until.map_or(time, |pause| pause.max(time));
-            let left = until.saturating_duration_since(Instant::now());
+            let left = time(&state).map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return true;
             }
