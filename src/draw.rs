@@ -24,6 +24,8 @@ pub enum Purpose {
     Statistics = 8,
     /// Adapters as they begin.
     Adapters = 9,
+    /// Seeds of requests to servers.
+    Requests = 10,
 }
 
 /// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.

@@ -36,7 +36,16 @@ fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
     let problem = tiny::by_id(&settings.example).unwrap().problem();
     let prompts = vec![model.text.prompt(Arc::new(problem), "").unwrap()];
     let interrupt = AtomicUsize::new(0);
-    let inputs = RunInputs { model, reference: None, prompts, replay: None, dump_gradients: None, sets: Vec::new(), interrupt: &interrupt };
+    let inputs = RunInputs {
+        model,
+        reference: None,
+        prompts,
+        replay: None,
+        dump_gradients: None,
+        sets: Vec::new(),
+        revision: String::new(),
+        interrupt: &interrupt,
+    };
     Run::start(settings, root, inputs)?.run()
 }
 

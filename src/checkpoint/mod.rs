@@ -7,7 +7,7 @@ pub mod model;
 pub mod moments;
 pub mod state;
 
-pub use model::Model;
+pub use model::{Model, ModelText};
 
 use std::io::{BufWriter, Write};
 use std::path::Path;

@@ -82,6 +82,42 @@ impl Model {
     }
 }
 
+/// A checkpoint without its weights: what it reads, and where its responses end.
+pub struct ModelText {
+    /// Tokenizer and chat template.
+    pub text: Text,
+    /// Tokens that end a response.
+    pub end_tokens: Vec<u32>,
+    /// Most tokens of prompt and response together.
+    pub window: usize,
+}
+
+impl ModelText {
+    /// Reads a folder in Hugging Face layout, with what the user asks of its chat template; weights need not be there.
+    ///
+    /// # Errors
+    /// When a file is missing or not what its name says, or the files do not belong together.
+    pub fn from_folder_with(path: &Path, chat: &ChatSettings) -> Result<Self> {
+        let config = path.join("config.json");
+        let config = std::fs::read(&config).with_context(|| format!("cannot read {}", config.display()))?;
+        let mut files = companions(path)?;
+        files.push(("config.json".to_owned(), config));
+        Self::from_files_with(&files, chat).with_context(|| format!("cannot use the checkpoint in {}", path.display()))
+    }
+
+    /// Reads files' contents, by name.
+    ///
+    /// # Errors
+    /// As [`ModelText::from_folder_with`].
+    pub fn from_files_with(files: &[(String, Vec<u8>)], chat: &ChatSettings) -> Result<Self> {
+        let config = files.iter().find(|(file, _)| file == "config.json").context("no config.json")?;
+        let config = ModelConfig::parse(std::str::from_utf8(&config.1)?)?;
+        let text = read_text(files)?.with_chat(chat)?;
+        check_vocabulary(&text, &config)?;
+        Ok(Self { end_tokens: ends(&config, &text, files)?, window: config.window, text })
+    }
+}
+
 /// Tokens that end a response.
 fn ends(config: &ModelConfig, text: &Text, companions: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
     let generation = companions.iter().find(|(file, _)| file == "generation_config.json");

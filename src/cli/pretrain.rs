@@ -13,7 +13,7 @@ use super::usage;
 use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
 use crate::config;
 use crate::data::Library;
-use crate::eval::{EvalSettings, Evaluator, sets};
+use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
 use crate::lanes::Lanes;
 use crate::metrics::table;
 use crate::model::export::Format;
@@ -85,13 +85,15 @@ fn report(model: &Model) -> Result<()> {
     let lanes = Lanes::new(model.decoder.usual_lanes())?;
     let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, super::train::way)?;
     let settings = EvalSettings { max_new: 80, ..EvalSettings::default() };
-    let evaluator = Evaluator { model, lanes: &lanes, engine: &EngineSettings::default(), settings: &settings };
+    let engine = EngineSettings::default();
+    let answerer = LocalModel { model, revision: "new".into(), date: String::new(), lanes: &lanes, engine: &engine };
+    let evaluator = Evaluator { answerer: &answerer, settings: &settings, store: None };
     let mut rows = Vec::new();
     for pass in evaluator.evaluate(&sets, &|| ())? {
-        println!("{}", json!({"pass": pass.name(), "score": pass.score}));
+        println!("{}", json!({"pass": pass.name, "score": pass.score}));
         let ways: Vec<String> = pass.score.ways.iter().map(|(way, share)| format!("{way} {:.1}%", share * 100.0)).collect();
         rows.push(vec![
-            pass.name(),
+            pass.name,
             format!("{:.1}%", pass.score.mean() * 100.0),
             format!("{:.1}%", pass.score.boxed * 100.0),
             ways.join(", "),

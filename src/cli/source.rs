@@ -1,15 +1,16 @@
 //! Where models come from: the embedded base, a folder, or the hub; and the arguments that several commands share.
 
-use std::io::IsTerminal;
+use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use sha2::{Digest, Sha256};
 
 use super::usage;
-use crate::checkpoint::Model;
+use crate::checkpoint::{Model, ModelText};
 use crate::data::hub::{Hub, ModelName};
 use crate::data::{Library, OnTransfer, Transfer};
 use crate::kernels::{ComputeSettings, Kernels, Place, Precision, Version};
@@ -121,6 +122,63 @@ fn read(name: &str, chat: &ChatSettings) -> Result<Model> {
     }
     recognise(name)?;
     Model::from_folder_with(name, &Hub::from_environment().fetch(&ModelName::parse(name)?, &transfers())?, chat)
+}
+
+/// Which weights a model's name stands for, as scores say it: the hub's commit, or the checksum of the weights that are there.
+pub fn revision(name: &str) -> Result<String> {
+    let path = Path::new(name);
+    let mut sum = Sha256::new();
+    if name == embedded::NAME {
+        embedded::FILES.iter().filter(|(file, _)| file.ends_with(".safetensors")).for_each(|(_, bytes)| sum.update(bytes));
+    } else if path.exists() {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        files.sort();
+        for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "safetensors")) {
+            let reading = || format!("cannot read {}", file.display());
+            let mut reader = std::io::BufReader::with_capacity(1 << 20, std::fs::File::open(file).with_context(reading)?);
+            loop {
+                let bytes = reader.fill_buf().with_context(reading)?;
+                if bytes.is_empty() {
+                    break;
+                }
+                sum.update(bytes);
+                let read = bytes.len();
+                reader.consume(read);
+            }
+        }
+    } else {
+        let config = Hub::from_environment().cached(&ModelName::parse(name)?, "config.json");
+        let commit = config.as_deref().and_then(Path::parent).and_then(Path::file_name);
+        return Ok(commit.map_or_else(|| "unknown".to_owned(), |commit| commit.to_string_lossy().into_owned()));
+    }
+    let digits: String = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256:{digits}"))
+}
+
+/// A model without its weights, its other files downloaded where need be; `None` for a name that no model here can have.
+pub fn text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
+    match (local_text(name, chat)?, ModelName::parse(name)) {
+        (None, Ok(name)) => ModelText::from_folder_with(&Hub::from_environment().fetch_text(&name, &transfers())?, chat).map(Some),
+        (text, _) => Ok(text),
+    }
+}
+
+/// As [`text`], without a download: one of the hub's as the cache has it.
+pub fn text_at_hand(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
+    let cached = |name: ModelName| Hub::from_environment().cached(&name, "tokenizer.json");
+    match (local_text(name, chat)?, ModelName::parse(name).ok().and_then(cached)) {
+        (None, Some(file)) => file.parent().map(|folder| ModelText::from_folder_with(folder, chat)).transpose(),
+        (text, _) => Ok(text),
+    }
+}
+
+fn local_text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
+    let path = Path::new(name);
+    match name {
+        embedded::NAME => embedded::text_with(chat).map(Some),
+        _ if path.exists() => ModelText::from_folder_with(path, chat).map(Some),
+        _ => Ok(None),
+    }
 }
 
 /// Refuses a name that no model with weights can have, before anything else is looked for.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use toml::{Table, Value};
@@ -112,7 +112,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     usage(room_to_answer(max_new, window, &sets))?;
     let reference = usage(reference(&settings, &model, &kernels))?;
     let interrupt = signals()?;
-    let inputs = RunInputs { model, reference, prompts, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
+    let revision = source::revision(&settings.model)?;
+    let inputs =
+        RunInputs { revision, model, reference, prompts, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
     let run = match resumed {
         Some(folder) => Run::resume(settings, folder, inputs)?,
         None => Run::start(settings, &root, inputs)?,
@@ -175,6 +177,9 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
         }
         sets => usage(sets)?,
     };
+    if let Some(expected) = unknown_pass(&settings.eval.best_by, &sets) {
+        return usage(Err(anyhow!("eval.best_by is {}, which is not evaluated; {expected}", settings.eval.best_by)));
+    }
     let chat = usage(chat(&settings.prompt, replay.is_none() || !sets.is_empty()))?;
     let root = args.resume.clone().or_else(|| args.out.clone()).unwrap_or_else(|| free_folder(&settings));
     if resumed.is_none() {
@@ -239,6 +244,14 @@ fn recorded(replay: &Replay) -> [Table; 4] {
 fn table<const N: usize>(group: &str, values: [(&str, Value); N]) -> Table {
     let values = values.map(|(key, value)| (key.to_owned(), value));
     Table::from_iter([(group.to_owned(), Value::Table(Table::from_iter(values)))])
+}
+
+/// What the best checkpoint can be chosen by, where `chosen` is none of it.
+fn unknown_pass(chosen: &str, sets: &[EvalSet]) -> Option<String> {
+    let passes = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding)));
+    let known: Vec<String> = sets.iter().map(|set| set.name.clone()).chain(passes).collect();
+    let is_known = chosen.is_empty() || known.iter().any(|name| name == chosen);
+    (!is_known).then(|| if known.is_empty() { "eval.benchmarks is empty".to_owned() } else { format!("known are {}", known.join(", ")) })
 }
 
 /// An evaluation that leaves no room for its prompts would count every problem as wrong.

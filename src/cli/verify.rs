@@ -42,10 +42,20 @@ enum ModeArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum GraderArg {
+pub enum GraderArg {
     Strict,
     Deepscaler,
     Qwen,
+}
+
+impl From<GraderArg> for Grader {
+    fn from(named: GraderArg) -> Self {
+        match named {
+            GraderArg::Strict => Self::Strict,
+            GraderArg::Deepscaler => Self::Deepscaler,
+            GraderArg::Qwen => Self::Qwen,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -61,12 +71,7 @@ pub fn run(args: VerifyArgs) -> Result<()> {
         ModeArg::Reward => Mode::Reward,
         ModeArg::Eval => Mode::Eval,
     };
-    let grader = match args.grader {
-        GraderArg::Strict => Grader::Strict,
-        GraderArg::Deepscaler => Grader::Deepscaler,
-        GraderArg::Qwen => Grader::Qwen,
-    };
-    let verifier = Verifier::new(Settings { mode, grader, after_think: args.after_think });
+    let verifier = Verifier::new(Settings { mode, grader: args.grader.into(), after_think: args.after_think });
     if let (Some(gold), Some(answer)) = (&args.gold, &args.answer) {
         let comparison = verifier.equal(gold, answer);
         if args.explain {

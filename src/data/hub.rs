@@ -102,6 +102,25 @@ impl Hub {
     /// # Errors
     /// When a required file cannot be had; one sentence that says what to do. Nothing that came damaged is kept.
     pub fn fetch(&self, model: &ModelName, on_transfer: &OnTransfer) -> Result<PathBuf> {
+        let (folder, turn) = self.take(model, on_transfer, checkpoint)?;
+        turn.finished();
+        Ok(folder)
+    }
+
+    /// As [`Hub::fetch`], without the weights.
+    ///
+    /// # Errors
+    /// As [`Hub::fetch`].
+    pub fn fetch_text(&self, model: &ModelName, on_transfer: &OnTransfer) -> Result<PathBuf> {
+        let (folder, turn) = self.take(model, on_transfer, |source| beside_weights(source).map(|(folder, _)| folder))?;
+        // What an earlier download left of the weights was not looked at.
+        if !turn.unfinished() {
+            turn.finished();
+        }
+        Ok(folder)
+    }
+
+    fn take(&self, model: &ModelName, on_transfer: &OnTransfer, files: impl Fn(&Source) -> Result<PathBuf>) -> Result<(PathBuf, Turn)> {
         let client = self.client()?;
         let cache = client.cache_dir().to_path_buf();
         let turn = if self.offline { Turn::watching(&cache, model) } else { Turn::wait(&cache, model) };
@@ -117,18 +136,15 @@ impl Hub {
             turn: turn.clone(),
             on_transfer: OnTransfer::clone(on_transfer),
         };
-        let found = match checkpoint(&source) {
+        let found = match files(&source) {
             Err(error) if error.is::<Unreachable>() && !self.offline => {
-                let folder = checkpoint(&Source { offline: true, ..source }).map_err(|_| anyhow!("{error}"))?;
+                let folder = files(&Source { offline: true, ..source }).map_err(|_| anyhow!("{error}"))?;
                 tracing::warn!("{error}; going on with the copy in the hub's cache");
                 Ok(folder)
             }
             found => found,
         };
-        if found.is_ok() && !self.offline {
-            turn.finished();
-        }
-        found
+        Ok((found?, turn))
     }
 
     /// A file of a checkpoint where the cache has it; nothing is downloaded.
@@ -156,16 +172,7 @@ impl Hub {
 
 /// Every file of a checkpoint, the weights last: a copy that has them has the rest.
 fn checkpoint(source: &Source) -> Result<PathBuf> {
-    let config = source.required(REQUIRED[0])?;
-    let folder = config.parent().context("the hub's cache gave a file without a folder")?.to_path_buf();
-    // A branch may move while its files come: the rest is asked for by the commit of the first.
-    let source = source.at(folder.file_name().map(|commit| commit.to_string_lossy().into_owned()));
-    for name in &REQUIRED[1..] {
-        source.required(name)?;
-    }
-    for name in OPTIONAL {
-        source.file(name)?;
-    }
+    let (folder, source) = beside_weights(source)?;
     match source.file(WEIGHTS_INDEX)? {
         Some(index) => {
             for shard in shards(&index)? {
@@ -177,6 +184,21 @@ fn checkpoint(source: &Source) -> Result<PathBuf> {
         }
     }
     Ok(folder)
+}
+
+/// Every file but the weights: the folder that has them, and the repository at its commit.
+fn beside_weights<'a>(source: &Source<'a>) -> Result<(PathBuf, Source<'a>)> {
+    let config = source.required(REQUIRED[0])?;
+    let folder = config.parent().context("the hub's cache gave a file without a folder")?.to_path_buf();
+    // A branch may move while its files come: the rest is asked for by the commit of the first.
+    let source = source.at(folder.file_name().map(|commit| commit.to_string_lossy().into_owned()));
+    for name in &REQUIRED[1..] {
+        source.required(name)?;
+    }
+    for name in OPTIONAL {
+        source.file(name)?;
+    }
+    Ok((folder, source))
 }
 
 /// Whether `HF_HUB_OFFLINE` forbids the network, in the spellings that Python's client takes.

@@ -1,11 +1,22 @@
 //! Evaluation: held-out problems answered, graded and counted. Owns what a score is made of; must never know how the model is trained.
 
+pub mod answerer;
+pub mod conditions;
+pub mod endpoint;
+pub mod local;
 pub mod record;
 pub mod run;
 pub mod score;
 pub mod sets;
 pub mod statistics;
+pub mod store;
+pub mod wording;
 
+pub use answerer::{Answered, Answerer, Asking, EvalRequest, Identity, Lost, OnAnswered};
+pub use conditions::Conditions;
+pub use endpoint::{Endpoint, EndpointSettings, Prompts};
+pub use local::LocalModel;
 pub use record::Answer;
 pub use run::{EvalSet, EvalSettings, Evaluator, Pass};
 pub use score::Score;
+pub use store::Store;

@@ -12,6 +12,9 @@ pub struct Answer {
     /// Its subject; empty where the set has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
+    /// Its level; empty where the set has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub level: String,
     /// Which of several responses to the problem.
     pub sample: usize,
     /// The reference answer.

@@ -1,20 +1,22 @@
-//! An evaluation run: prompts, responses, verdicts.
+//! An evaluation run: requests, responses, verdicts.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::answerer::{Answered, Answerer, Asking, EvalRequest, Lost};
+use super::conditions::Conditions;
 use super::record::Answer;
 use super::score::Score;
-use crate::checkpoint::Model;
+use super::store::{Earlier, Store};
+use super::wording;
 use crate::data::benchmark::Decoding;
-use crate::draw::Purpose;
-use crate::flow::{Completion, Problem};
-use crate::kernels::Filter;
-use crate::lanes::Lanes;
-use crate::rollout::engine::EngineSettings;
-use crate::rollout::{Engine, Event, Request, SamplingSettings};
+use crate::flow::Problem;
+use crate::metrics::JsonLines;
 use crate::verify::{self, Extraction, Grader, Mode};
 
 /// How a run evaluates.
@@ -33,11 +35,27 @@ pub struct EvalSettings {
     pub seed: u64,
     /// Whose notion of equality decides what is right.
     pub grader: Grader,
+    /// Words that are counted as self-reflection, with commas between, in any case.
+    pub reflection_words: String,
+    /// The set, or the pass of a set, whose accuracy says which checkpoint is the best; empty takes the mean of all greedy passes.
+    pub best_by: String,
+    /// Steps over which the train accuracy is averaged before it counts as saturated.
+    pub saturation_window: usize,
 }
 
 impl Default for EvalSettings {
     fn default() -> Self {
-        Self { every: 20, benchmarks: "math500".into(), limit: 0, max_new: 3072, seed: 0, grader: Grader::Strict }
+        Self {
+            every: 20,
+            benchmarks: "math500".into(),
+            limit: 0,
+            max_new: 3072,
+            seed: 0,
+            grader: Grader::Strict,
+            reflection_words: "rethink,recheck,recalculate".into(),
+            best_by: String::new(),
+            saturation_window: super::statistics::SATURATION_WINDOW,
+        }
     }
 }
 
@@ -54,125 +72,179 @@ pub struct EvalSet {
     pub classify: Option<fn(&str) -> &'static str>,
 }
 
+impl EvalSet {
+    /// "math500-greedy", "aime24-t0.6x8": names files and metrics.
+    pub fn pass_name(&self, decoding: Decoding) -> String {
+        if decoding.temperature == 0.0 {
+            format!("{}-greedy", self.name)
+        } else {
+            format!("{}-t{}x{}", self.name, decoding.temperature, decoding.samples)
+        }
+    }
+}
+
 /// One pass over one set.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// The set's name.
-    pub set: String,
-    /// How it was decoded.
-    pub decoding: Decoding,
+    /// "math500-greedy", "aime24-t0.6x8".
+    pub name: String,
+    /// What it was measured under.
+    pub conditions: Conditions,
     /// The graded responses, all samples of a problem together.
     pub answers: Vec<Answer>,
     /// What they add up to.
     pub score: Score,
+    /// What it took.
+    pub times: Times,
+}
+
+/// What a pass took, in this process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// Responses that were not there before.
+    pub answered: usize,
+    /// Seconds from its beginning to its score.
+    pub elapsed_s: f64,
+    /// Seconds of grading and counting, added up over threads.
+    pub grading_s: f64,
 }
 
 impl Pass {
     /// Whether the likeliest tokens were taken.
     pub fn is_greedy(&self) -> bool {
-        self.decoding.temperature == 0.0
-    }
-
-    /// "math500-greedy", "aime24-t0.6x8": names files and metrics.
-    pub fn name(&self) -> String {
-        if self.is_greedy() {
-            format!("{}-greedy", self.set)
-        } else {
-            format!("{}-t{}x{}", self.set, self.decoding.temperature, self.decoding.samples)
-        }
+        self.conditions.temperature == 0.0
     }
 }
 
-/// Answers sets of problems with a model.
+/// Has sets of problems answered, and grades.
 pub struct Evaluator<'a> {
-    /// The model.
-    pub model: &'a Model,
-    /// Where sequences are dealt to.
-    pub lanes: &'a Lanes,
-    /// Limits of the engine.
-    pub engine: &'a EngineSettings,
+    /// Who answers.
+    pub answerer: &'a dyn Answerer,
     /// The settings.
     pub settings: &'a EvalSettings,
+    /// Where graded responses are kept as they come, and looked for before they are asked for; none keeps them in memory only.
+    pub store: Option<&'a Store>,
+}
+
+/// A pass in progress.
+struct Progress {
+    /// Responses by place: all samples of a problem together.
+    answers: Vec<Option<Answer>>,
+    journal: Option<JsonLines>,
 }
 
 impl Evaluator<'_> {
-    /// All passes over all sets; `on_answer` is called for every finished response.
+    /// What each pass will be measured under, by its name.
+    pub fn conditions(&self, sets: &[EvalSet]) -> BTreeMap<String, Conditions> {
+        let identity = self.answerer.identity();
+        let passes = sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding)));
+        passes.map(|(set, decoding)| (set.pass_name(decoding), Conditions::of(&identity, set, decoding, self.settings))).collect()
+    }
+
+    /// All passes over all sets; `on_answer` is called for every response, those that were there before included.
+    ///
+    /// # Errors
+    /// [`Lost`] when responses could not be had, after all passes that could be made; others as they arise.
     pub fn evaluate(&self, sets: &[EvalSet], on_answer: &(dyn Fn() + Sync)) -> Result<Vec<Pass>> {
         let mut passes = Vec::new();
-        for set in sets {
-            for decoding in &set.decodings {
-                passes.push(self.pass(set, *decoding, on_answer)?);
+        let mut lost: Option<Lost> = None;
+        for (set, decoding) in sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding))) {
+            if lost.as_ref().is_some_and(|lost| lost.ended.is_some()) {
+                break;
+            }
+            match self.pass(set, decoding, on_answer) {
+                Ok(pass) => passes.push(pass),
+                Err(error) => {
+                    let later = error.downcast::<Lost>()?;
+                    lost = Some(match lost {
+                        Some(earlier) => earlier.and(later),
+                        None => later,
+                    });
+                }
             }
         }
-        Ok(passes)
+        lost.map_or(Ok(passes), |lost| Err(lost.into()))
     }
 
     fn pass(&self, set: &EvalSet, decoding: Decoding, on_answer: &(dyn Fn() + Sync)) -> Result<Pass> {
         let _span = tracing::info_span!("evaluate", set = set.name, temperature = decoding.temperature).entered();
-        let room = self.model.decoder.config.window.saturating_sub(self.settings.max_new);
-        let mut requests = Vec::new();
-        let mut places = Vec::new();
-        for (number, problem) in set.problems.iter().enumerate() {
-            let prompt = self.model.text.prompt(problem.clone(), "")?;
-            for sample in (0..decoding.samples).filter(|_| prompt.ids.len() <= room) {
-                let (ids, prompt) = (prompt.ids.clone(), number as u32);
-                requests.push(Request {
-                    ids,
-                    max_new: self.settings.max_new,
-                    purpose: Purpose::Evaluation,
-                    step: 0,
-                    prompt,
-                    sample: sample as u32,
-                });
-                places.push(number * decoding.samples + sample);
-            }
+        let (began, name) = (Instant::now(), set.pass_name(decoding));
+        let earlier = self.store.map_or_else(|| Ok(Earlier::new()), |store| store.earlier(&name))?;
+        let known = known(set, decoding.samples, earlier)?;
+        known.iter().flatten().for_each(|_| on_answer());
+        let missing: Vec<usize> = (0..known.len()).filter(|place| known[*place].is_none()).collect();
+        let is_kept = missing.is_empty() && self.store.is_some_and(|store| store.is_complete(&name));
+        let store = self.store.filter(|_| !is_kept);
+        let journal = store.map(|store| store.journal(&name, known.iter().flatten())).transpose()?;
+        let progress = Mutex::new(Progress { answers: known, journal });
+        let grading_ns = AtomicU64::new(0);
+        let requests: Vec<EvalRequest> = missing.iter().map(|place| request(set, decoding.samples, *place)).collect();
+        let on_answered = |request: usize, answered: Answered| {
+            let started = Instant::now();
+            let answer = self.grade(set, &requests[request], answered);
+            grading_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+            progress.journal.as_mut().map_or(Ok(()), |journal| journal.write(&answer))?;
+            progress.answers[missing[request]] = Some(answer);
+            on_answer();
+            Ok(())
+        };
+        if !requests.is_empty() {
+            self.answerer.answer(&requests, &self.asking(decoding), &on_answered)?;
         }
-        let sampling = SamplingSettings { temperature: decoding.temperature as f32, filter: Filter::default(), seed: self.settings.seed };
-        let engine = Engine {
-            decoder: &self.model.decoder,
-            lanes: self.lanes,
-            settings: self.engine,
-            end_tokens: &self.model.end_tokens,
-            vocabulary: self.model.text.vocabulary(),
-        };
-        let observe = |event: Event| {
-            if matches!(event, Event::Finished { .. }) {
-                on_answer();
-            }
-        };
-        let completions = engine.generate(&requests, &sampling, &observe)?;
-        let mut by_place: Vec<Option<Completion>> = vec![None; set.problems.len() * decoding.samples];
-        places.into_iter().zip(completions).for_each(|(place, completion)| by_place[place] = Some(completion));
-        let answers = by_place.into_iter().enumerate().map(|(place, completion)| {
-            let problem = &set.problems[place / decoding.samples];
-            self.grade(set, problem, place % decoding.samples, completion)
-        });
-        let answers = answers.collect::<Result<Vec<_>>>()?;
-        let score = Score::of(&answers, decoding.samples);
+        let answers: Vec<Answer> = progress.into_inner().unwrap_or_else(PoisonError::into_inner).answers.into_iter().flatten().collect();
+        let expected = set.problems.len() * decoding.samples;
+        ensure!(answers.len() == expected, "{name}: {} of {expected} responses never came", expected - answers.len());
+        store.map_or(Ok(()), |store| store.finish(&name, &answers))?;
+        let counting = Instant::now();
+        let score = Score::of(&answers, decoding.samples, self.settings.grader, &wording::words(&self.settings.reflection_words));
+        let grading = Duration::from_nanos(grading_ns.into_inner()) + counting.elapsed();
         if score.too_long > 0 {
             tracing::warn!(set = set.name, problems = score.too_long, "prompts that do not fit the model's window count as wrong");
         }
-        Ok(Pass { set: set.name.clone(), decoding, answers, score })
+        let conditions = Conditions::of(&self.answerer.identity(), set, decoding, self.settings);
+        let times = Times { answered: requests.len(), elapsed_s: began.elapsed().as_secs_f64(), grading_s: grading.as_secs_f64() };
+        Ok(Pass { name, conditions, answers, score, times })
     }
 
-    fn grade(&self, set: &EvalSet, problem: &Problem, sample: usize, completion: Option<Completion>) -> Result<Answer> {
-        let response = completion.as_ref().map_or(Ok(String::new()), |completion| self.model.text.decode(&completion.ids))?;
+    fn asking(&self, decoding: Decoding) -> Asking {
+        Asking { temperature: decoding.temperature, max_new: self.settings.max_new, seed: self.settings.seed }
+    }
+
+    fn grade(&self, set: &EvalSet, request: &EvalRequest, answered: Answered) -> Answer {
+        let (problem, response) = (&request.problem, answered.text);
         let settings = verify::Settings { mode: Mode::Eval, grader: self.settings.grader, after_think: false };
         let verdict = verify::verify(&problem.answer, &response, &settings);
         // The fallback is taken only where there is no box, so one verdict holds both figures.
         let boxed = verdict.extraction == Extraction::Boxed;
-        Ok(Answer {
+        Answer {
             id: problem.id.clone(),
             subject: problem.subject.clone(),
-            sample,
+            level: problem.level.clone(),
+            sample: request.sample as usize,
             gold: problem.answer.clone(),
             extracted: verdict.extracted.filter(|_| boxed),
             correct: verdict.correct && boxed,
             correct_with_fallback: verdict.correct,
-            tokens: completion.as_ref().map_or(0, |completion| completion.ids.len()),
-            finish: completion.map(|completion| completion.finish),
+            tokens: answered.tokens,
+            finish: answered.finish,
             way: set.classify.map(|classify| classify(&response).to_owned()),
             response,
-        })
+        }
     }
+}
+
+/// The request for one place of a pass.
+fn request(set: &EvalSet, samples: usize, place: usize) -> EvalRequest {
+    let (number, sample) = (place / samples, place % samples);
+    EvalRequest { problem: set.problems[number].clone(), number: number as u32, sample: sample as u32 }
+}
+
+/// What is known already, by place.
+fn known(set: &EvalSet, samples: usize, mut earlier: Earlier) -> Result<Vec<Option<Answer>>> {
+    let mut ids = HashSet::new();
+    let again = set.problems.iter().find(|problem| !ids.insert(&problem.id));
+    ensure!(again.is_none(), "{}: two problems are called {}; ids must differ", set.name, again.map_or("", |problem| &problem.id));
+    let places = set.problems.iter().flat_map(|problem| (0..samples).map(move |sample| (problem.id.clone(), sample)));
+    Ok(places.map(|place| earlier.remove(&place)).collect())
 }

@@ -5,59 +5,105 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::record::Answer;
-use super::statistics::{Estimate, clustered_mean, wilson};
+use super::statistics::{Estimate, clustered_mean, majority_vote, pass_curve, wilson};
+use super::wording;
 use crate::flow::Finish;
+use crate::verify::{self, Grader, Verifier};
 
-/// The score of one pass over one set. Shares are of responses, between 0 and 1.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The score of one pass over one set. Shares lie between 0 and 1, and are of responses where nothing else is said; a prompt that did not fit the
+/// model's window counts as a response that is wrong, empty and without letters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Score {
     /// Problems.
     pub problems: usize,
     /// Responses to each.
     pub samples: usize,
-    /// Right in the box, with its 95% interval.
+    /// Right in the box, with its 95% interval: avg@k where there are k samples.
     pub accuracy: Option<Estimate>,
     /// Right when unboxed answers count too, as in the published evaluation.
     pub accuracy_with_fallback: Option<Estimate>,
+    /// Unbiased pass@k with its interval, item `k - 1` for every k up to the number of samples; empty for one sample.
+    pub pass_at: Vec<Estimate>,
+    /// Share of problems whose most frequent boxed answer is right; none for one sample.
+    pub majority: Option<Estimate>,
     /// Responses with a complete box.
     pub boxed: f64,
     /// Responses cut off by the token limit.
     pub cut_off: f64,
-    /// Mean length in tokens.
+    /// Mean length in tokens, of the responses whose prompt fitted.
     pub mean_tokens: f64,
     /// Problems whose prompt did not fit the model's window (they count as wrong).
     pub too_long: usize,
-    /// Accuracy by subject, where there is more than one.
-    pub by_subject: BTreeMap<String, f64>,
+    /// By subject, where there is more than one.
+    pub by_subject: BTreeMap<String, Part>,
+    /// By level, where there is more than one.
+    pub by_level: BTreeMap<String, Part>,
+    /// Responses with each word of self-reflection.
+    pub reflection: BTreeMap<String, f64>,
+    /// Responses with any of these words.
+    pub reflecting: f64,
+    /// Responses that end in one block over and over.
+    pub repeated_tails: f64,
+    /// Share of all letters that are not ASCII.
+    pub foreign_letters: f64,
     /// Share of each way of answering, where the set has a classifier of ways.
     pub ways: BTreeMap<String, f64>,
 }
 
+/// The score of some of a set's problems.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Part {
+    /// How many they are.
+    pub problems: usize,
+    /// Right in the box, with its 95% interval.
+    pub accuracy: Option<Estimate>,
+}
+
+impl Part {
+    /// The share of right answers, 0 without problems.
+    pub fn mean(&self) -> f64 {
+        self.accuracy.map_or(0.0, |accuracy| accuracy.mean)
+    }
+}
+
 impl Score {
-    /// Adds up the answers to one set, all samples of a problem together.
-    pub fn of(answers: &[Answer], samples: usize) -> Self {
+    /// Adds up the answers to one set, all samples of a problem together. `grader` says which answers are one when they vote;
+    /// `reflection_words` are in lower case.
+    pub fn of(answers: &[Answer], samples: usize, grader: Grader, reflection_words: &[String]) -> Self {
         let share = |count: usize| count as f64 / answers.len().max(1) as f64;
         let count = |test: fn(&Answer) -> bool| answers.iter().filter(|answer| test(answer)).count();
-        let mut subjects: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
-        let mut ways: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut ways: BTreeMap<String, usize> = BTreeMap::new();
+        answers.iter().filter_map(|answer| answer.way.clone()).for_each(|way| *ways.entry(way).or_default() += 1);
+        let mut reflection: BTreeMap<String, usize> = reflection_words.iter().map(|word| (word.clone(), 0)).collect();
+        let (mut reflecting, mut foreign, mut letters) = (0, 0, 0);
         for answer in answers {
-            let (right, all) = subjects.entry(&answer.subject).or_default();
-            *right += usize::from(answer.correct);
-            *all += 1;
-            answer.way.iter().for_each(|way| *ways.entry(way).or_default() += 1);
+            let response = answer.response.to_lowercase();
+            let found: Vec<_> = reflection.iter_mut().filter(|(word, _)| response.contains(word.as_str())).collect();
+            reflecting += usize::from(!found.is_empty());
+            found.into_iter().for_each(|(_, count)| *count += 1);
+            let (of_others, all) = wording::letters(&answer.response);
+            (foreign, letters) = (foreign + of_others, letters + all);
         }
-        let by_subject = if subjects.len() > 1 { subjects } else { BTreeMap::new() };
+        let answered = count(|answer| answer.finish.is_some());
         Self {
             problems: answers.len() / samples.max(1),
             samples,
             accuracy: estimate(answers, samples, |answer| answer.correct),
             accuracy_with_fallback: estimate(answers, samples, |answer| answer.correct_with_fallback),
+            pass_at: pass_at(answers, samples),
+            majority: majority(answers, samples, grader),
             boxed: share(count(|answer| answer.extracted.is_some())),
             cut_off: share(count(|answer| answer.finish == Some(Finish::Length))),
-            mean_tokens: answers.iter().map(|answer| answer.tokens).sum::<usize>() as f64 / answers.len().max(1) as f64,
-            too_long: count(|answer| answer.finish.is_none()) / samples.max(1),
-            by_subject: by_subject.into_iter().map(|(subject, (right, all))| (subject.to_owned(), right as f64 / all as f64)).collect(),
-            ways: ways.into_iter().map(|(way, count)| (way.to_owned(), share(count))).collect(),
+            mean_tokens: answers.iter().map(|answer| answer.tokens).sum::<usize>() as f64 / answered.max(1) as f64,
+            too_long: (answers.len() - answered) / samples.max(1),
+            by_subject: parts(answers, samples, |answer| &answer.subject),
+            by_level: parts(answers, samples, |answer| &answer.level),
+            reflection: reflection.into_iter().map(|(word, count)| (word, share(count))).collect(),
+            reflecting: share(reflecting),
+            repeated_tails: share(count(|answer| wording::has_repeated_tail(&answer.response))),
+            foreign_letters: foreign as f64 / letters.max(1) as f64,
+            ways: ways.into_iter().map(|(way, count)| (way, share(count))).collect(),
         }
     }
 
@@ -79,4 +125,105 @@ fn estimate(answers: &[Answer], samples: usize, right: fn(&Answer) -> bool) -> O
         return wilson(answers.iter().filter(|answer| right(answer)).count(), answers.len());
     }
     clustered_mean(&per_problem(answers, samples, right))
+}
+
+fn pass_at(answers: &[Answer], samples: usize) -> Vec<Estimate> {
+    if samples < 2 {
+        return Vec::new();
+    }
+    let right = |answers: &[Answer]| answers.iter().filter(|answer| answer.correct).count();
+    pass_curve(&answers.chunks(samples).map(right).collect::<Vec<_>>(), samples)
+}
+
+/// A problem is right when the most frequent boxed answer is; where nothing was boxed it is wrong. One vote a problem: Wilson's interval.
+fn majority(answers: &[Answer], samples: usize, grader: Grader) -> Option<Estimate> {
+    if samples < 2 {
+        return None;
+    }
+    let verifier = Verifier::new(verify::Settings { grader, ..verify::Settings::default() });
+    let same = |one: &&String, other: &&String| one == other || verifier.equal(one, other).equal;
+    let is_right = |answers: &&[Answer]| {
+        let given: Vec<Option<&String>> = answers.iter().map(|answer| answer.extracted.as_ref()).collect();
+        majority_vote(&given, same).is_some_and(|chosen| answers[chosen].correct)
+    };
+    wilson(answers.chunks(samples).filter(is_right).count(), answers.len() / samples)
+}
+
+/// The score of each part of a set, where it has more than one.
+fn parts(answers: &[Answer], samples: usize, name: fn(&Answer) -> &String) -> BTreeMap<String, Part> {
+    let mut parts: BTreeMap<&String, Vec<Answer>> = BTreeMap::new();
+    for problem in answers.chunks(samples.max(1)) {
+        parts.entry(name(&problem[0])).or_default().extend_from_slice(problem);
+    }
+    if parts.len() < 2 {
+        return BTreeMap::new();
+    }
+    let part =
+        |answers: &[Answer]| Part { problems: answers.len() / samples, accuracy: estimate(answers, samples, |answer| answer.correct) };
+    parts.into_iter().map(|(name, answers)| (name.clone(), part(&answers))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(number: usize, sample: usize, response: &str, correct: bool) -> Answer {
+        let extracted = verify::last_boxed(response).content().map(str::to_owned);
+        Answer {
+            id: format!("p{number}"),
+            subject: ["algebra", "geometry"][number % 2].to_owned(),
+            level: "3".to_owned(),
+            sample,
+            gold: "1/2".to_owned(),
+            response: response.to_owned(),
+            extracted,
+            correct,
+            correct_with_fallback: correct,
+            tokens: 10,
+            finish: Some(Finish::Stop),
+            way: None,
+        }
+    }
+
+    #[test]
+    fn several_samples_by_hand() {
+        let right = r"I recheck: \boxed{0.5}";
+        let answers = [
+            answer(0, 0, right, true),
+            answer(0, 1, r"\boxed{\frac12}", true),
+            answer(0, 2, r"\boxed{3}", false),
+            answer(1, 0, "答案 is lost", false),
+            answer(1, 1, r"\boxed{3}", false),
+            answer(1, 2, r"Rethink, then RECHECK. \boxed{1/2}", true),
+        ];
+        let score = Score::of(&answers, 3, Grader::Strict, &wording::words("rethink, Recheck, recalculate"));
+        assert_eq!((score.problems, score.samples, score.too_long), (2, 3, 0));
+        assert!((score.mean() - 0.5).abs() < 1e-12);
+        let means: Vec<f64> = score.pass_at.iter().map(|estimate| estimate.mean).collect();
+        // Two of three right and one of three: pass@2 is (1 + 2/3) / 2.
+        for (found, expected) in means.iter().zip([0.5, 5.0 / 6.0, 1.0]) {
+            assert!((found - expected).abs() < 1e-12, "{means:?}");
+        }
+        // 0.5 and 1/2 are one answer of two votes; 3 came before 1/2 in the other problem.
+        assert_eq!(score.majority.map(|majority| majority.mean), Some(0.5));
+        assert!((score.boxed - 5.0 / 6.0).abs() < 1e-12);
+        let share = |word: &str| (score.reflection[word] * 6.0).round();
+        assert_eq!((share("rethink"), share("recheck"), share("recalculate")), (1.0, 2.0, 0.0));
+        assert!((score.reflecting - 2.0 / 6.0).abs() < 1e-12);
+        assert!(score.foreign_letters > 0.0 && score.repeated_tails == 0.0);
+        assert_eq!(score.by_subject["algebra"].problems, 1);
+        assert!((score.by_subject["algebra"].mean() - 2.0 / 3.0).abs() < 1e-12);
+        assert!(score.by_level.is_empty(), "one level is no division");
+    }
+
+    #[test]
+    fn one_sample_has_neither_votes_nor_curves() {
+        let mut answers = vec![answer(0, 0, r"\boxed{1/2}", true), answer(1, 0, "", false)];
+        (answers[1].finish, answers[1].tokens) = (None, 0);
+        let score = Score::of(&answers, 1, Grader::Strict, &[]);
+        assert_eq!((score.too_long, score.mean_tokens, score.mean()), (1, 10.0, 0.5));
+        assert!(score.pass_at.is_empty() && score.majority.is_none());
+        let none = Score::of(&[], 1, Grader::Strict, &[]);
+        assert_eq!((none.problems, none.accuracy, none.mean_tokens), (0, None, 0.0));
+    }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, DeviceLocation};
 use serde::{Deserialize, Serialize};
 
 use super::{Cpu, Kernels, Reference};
@@ -223,6 +223,14 @@ impl Target {
     /// f32 on the CPU.
     pub fn cpu() -> Self {
         Compute::cpu().target(None)
+    }
+}
+
+/// What computes, as scores name it: cpu, or the GPU's own name.
+pub fn device_name(device: &Device) -> String {
+    match device.location() {
+        DeviceLocation::Cuda { gpu_id } => name(gpu_id).unwrap_or_else(|| format!("cuda:{gpu_id}")),
+        _ => "cpu".to_owned(),
     }
 }
 

@@ -20,7 +20,7 @@ pub mod shape;
 pub mod timed;
 pub mod watched;
 
-pub use compute::{Compute, ComputeSettings, Place, Precision, Target, Version, is_out_of_memory};
+pub use compute::{Compute, ComputeSettings, Place, Precision, Target, Version, device_name, is_out_of_memory};
 pub use cpu::Cpu;
 pub use cpu::adamw::Step;
 pub use cpu::adamw_8bit::Coded;
@@ -34,6 +34,9 @@ pub use watched::{Watch, Watched};
 
 /// One way of computing, on one device in one dtype.
 pub trait Kernels: Debug + Send + Sync {
+    /// What `--kernels` calls this version of the operations.
+    fn version(&self) -> &'static str;
+
     /// Where tensors lie.
     fn device(&self) -> &Device;
 

@@ -117,6 +117,10 @@ fn step_full(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Tensor
 }
 
 impl Kernels for Reference {
+    fn version(&self) -> &'static str {
+        "reference"
+    }
+
     fn device(&self) -> &Device {
         &self.device
     }

@@ -47,6 +47,10 @@ impl Watched {
 }
 
 impl Kernels for Watched {
+    fn version(&self) -> &'static str {
+        self.kernels.version()
+    }
+
     fn device(&self) -> &Device {
         self.kernels.device()
     }

@@ -28,6 +28,15 @@ impl JsonLines {
         Ok(Self::over(path, file))
     }
 
+    /// Goes on at the end of a file that is whole.
+    ///
+    /// # Errors
+    /// When it is not there or cannot be opened.
+    pub fn append(path: &Path) -> Result<Self> {
+        let file = OpenOptions::new().append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        Ok(Self::over(path, file))
+    }
+
     /// Goes on with a file after `last_step`: keeps the lines whose `step` is at most that, in their order and byte for byte, and drops the
     /// rest and a torn last line. The kept lines are written beside the file, which is then replaced. A file that is missing starts empty:
     /// the run was stopped before its first line.
@@ -52,8 +61,7 @@ impl JsonLines {
             let _ = fs::remove_file(&beside);
             return Err(error);
         }
-        let file = OpenOptions::new().append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        Ok(Self::over(path, file))
+        Self::append(path)
     }
 
     /// Appends one record and hands it to the operating system. Numbers that are not finite become `null`; see [`null_as_nan`].

@@ -9,7 +9,7 @@ use super::series::{EndLabel, Mark, Series, draw_labels, pieces};
 use super::svg::{Canvas, Stroke, Type};
 use super::text::text_width;
 use super::words::{draw_caption, draw_heading, draw_notes};
-use crate::eval::statistics::{Estimate, SATURATION_WINDOW};
+use crate::eval::statistics::Estimate;
 
 /// The accuracy at one evaluation, with its interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,6 +49,8 @@ pub struct Curve {
     pub sampled: Vec<Point>,
     /// Where the train accuracy saturates.
     pub saturation_step: Option<u32>,
+    /// Steps over which the train accuracy is averaged.
+    pub window: usize,
 }
 
 pub(super) const WIDTH: f64 = 900.0;
@@ -69,7 +71,7 @@ pub fn svg(curve: &Curve) -> String {
     let top = draw_heading(&mut canvas, curve);
     let bottom = draw_caption(&mut canvas, curve);
     let frame = Frame { left: 78.0, right: WIDTH - 190.0, top: top + 34.0, bottom: bottom - 52.0, last_step: last_step(curve) };
-    let smoothed = smoothed(&curve.train);
+    let smoothed = smoothed(&curve.train, curve.window.max(1));
     // Drawn in this order: the headline, greedy, lies on top.
     let series = [
         Series::train(&smoothed, &frame),
@@ -102,11 +104,11 @@ fn last_step(curve: &Curve) -> u32 {
     steps.max().unwrap_or(0).max(1)
 }
 
-/// The mean of the last [`SATURATION_WINDOW`] finite accuracies, fewer at the start: what saturation is judged by. A gap stays a gap.
-fn smoothed(train: &[(u32, f32)]) -> Vec<(u32, f64)> {
+/// The mean of the finite ones among the last `steps` accuracies, fewer at the start: what saturation is judged by. A gap stays a gap.
+fn smoothed(train: &[(u32, f32)], steps: usize) -> Vec<(u32, f64)> {
     let mean_until = |index: usize| {
         let (step, accuracy) = train[index];
-        let window = &train[(index + 1).saturating_sub(SATURATION_WINDOW)..=index];
+        let window = &train[(index + 1).saturating_sub(steps)..=index];
         let finite = || window.iter().map(|&(_, accuracy)| f64::from(accuracy)).filter(|a| a.is_finite());
         let mean = finite().sum::<f64>() / finite().count() as f64;
         (step, if accuracy.is_finite() { mean } else { f64::NAN })

@@ -19,6 +19,7 @@ fn usual() -> Curve {
         greedy: (0..=300).step_by(20).map(rise(0.889)).collect(),
         sampled: (0..=300).step_by(20).map(rise(0.885)).collect(),
         saturation_step: Some(131),
+        window: 5,
     }
 }
 
@@ -85,7 +86,7 @@ fn a_late_saturation_is_named_to_its_left() {
 fn the_mean_is_of_finite_steps() {
     let train = [1.0, 0.0, f32::NAN, 1.0, 1.0, 1.0, 1.0];
     let train: Vec<(u32, f32)> = (1..).zip(train).collect();
-    let found: Vec<f64> = smoothed(&train).iter().map(|&(_, mean)| mean).collect();
+    let found: Vec<f64> = smoothed(&train, 5).iter().map(|&(_, mean)| mean).collect();
     assert_eq!(found[..2], [1.0, 0.5]);
     assert!(found[2].is_nan());
     assert_eq!(found[3..], [2.0 / 3.0, 0.75, 0.75, 1.0]);

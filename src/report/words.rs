@@ -4,7 +4,6 @@ use super::curve::{Curve, HEIGHT, PLAIN, QUIET, SIDE, WIDTH};
 use super::frame::Frame;
 use super::svg::{Canvas, Type};
 use super::text::wrap;
-use crate::eval::statistics::SATURATION_WINDOW;
 
 /// Title and subtitle; returns where they end.
 pub(super) fn draw_heading(canvas: &mut Canvas, curve: &Curve) -> f64 {
@@ -37,7 +36,7 @@ pub(super) fn draw_notes(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     let mut points = curve.greedy.iter().chain(&curve.sampled);
     let evaluated = points.any(|point| point.value.is_finite());
     let note = Type { size: 11.0, color: QUIET, anchor: "end", weight: 400 };
-    let steps = format!("thin: every step, thick: mean of {SATURATION_WINDOW}");
+    let steps = format!("thin: every step, thick: mean of {}", curve.window.max(1));
     let parts: Vec<&str> =
         [(trained, steps.as_str()), (evaluated, "bands: 95% intervals"), (curve.saturation_step.is_some(), "shaded: after saturation")]
             .iter()

@@ -186,6 +186,16 @@ impl Text {
         self.tokenizer.id_to_token(id).is_some()
     }
 
+    /// The token of an id, as it is written in `tokenizer.json`.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.tokenizer.id_to_token(id)
+    }
+
+    /// Whether the tokenizer puts special tokens around a text where nobody keeps it from that; [`Text::encode`] does.
+    pub fn adds_special_tokens(&self) -> bool {
+        self.tokenizer.encode_fast("", true).is_ok_and(|encoding| !encoding.is_empty())
+    }
+
     /// The id of a token, as it is written in `tokenizer.json`.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
@@ -199,6 +209,11 @@ impl Text {
     /// Whether prompts say what day it is.
     pub fn prints_date(&self) -> bool {
         self.template.as_ref().is_some_and(ChatTemplate::prints_date)
+    }
+
+    /// The sha256 of the chat template's source, in hexadecimal.
+    pub fn template_checksum(&self) -> Option<&str> {
+        self.template.as_ref().map(|template| template.checksum.as_str())
     }
 
     /// Whether the checkpoint came with a chat template.

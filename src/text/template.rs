@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, anyhow, bail};
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, syntax::SyntaxConfig};
+use sha2::{Digest, Sha256};
 
 use super::Message;
 use super::date::{Date, strftime};
@@ -16,6 +17,8 @@ const NAME: &str = "chat_template";
 /// A template that parses, with everything that it may call.
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
+    /// The sha256 of its source, in hexadecimal.
+    pub(super) checksum: String,
     prints_date: bool,
 }
 
@@ -30,10 +33,11 @@ impl ChatTemplate {
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, Date::today()));
         let prints_date = source.contains("strftime_now");
+        let checksum = Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect();
         environment
             .add_template_owned(NAME, without_generation_marks(&source))
             .map_err(|error| anyhow!("the chat template does not parse: {}", sentence(&error)))?;
-        Ok(Self { environment, prints_date })
+        Ok(Self { environment, checksum, prints_date })
     }
 
     pub(super) fn prints_date(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::checkpoint::Model;
+use crate::checkpoint::{Model, ModelText};
 use crate::model::ModelConfig;
 use crate::text::{ChatSettings, Text, TextFiles};
 
@@ -25,6 +25,13 @@ pub fn shape() -> Result<(ModelConfig, Text)> {
     let tokenizer = find("tokenizer.json").unwrap_or_default();
     let text = Text::from_files(TextFiles { tokenizer, tokenizer_config: find("tokenizer_config.json"), chat_template: None })?;
     Ok((config, text))
+}
+
+/// What it reads and where its responses end, with what the user asks of its chat template.
+pub fn text_with(chat: &ChatSettings) -> Result<ModelText> {
+    let beside_weights = FILES.iter().filter(|(name, _)| *name != "model.safetensors");
+    let files: Vec<(String, Vec<u8>)> = beside_weights.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    ModelText::from_files_with(&files, chat)
 }
 
 /// The base, ready to compute.

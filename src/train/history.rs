@@ -9,21 +9,20 @@ use serde::{Deserialize, Serialize};
 use super::folder::RunFolder;
 use crate::checkpoint::{write_file, write_folder};
 use crate::eval::score::per_problem;
-use crate::eval::statistics::{self, Estimate, SATURATION_LEVEL, SATURATION_WINDOW};
-use crate::eval::{Answer, Pass, Score};
+use crate::eval::statistics::{self, Comparison, Estimate, SATURATION_LEVEL};
+use crate::eval::store::write_conditions;
+use crate::eval::{Answer, EvalSettings, Pass, Score};
 use crate::metrics::jsonl;
 
-/// One evaluation: the scores of its passes, by name, and each problem's score in the greedy and the sampled passes.
+/// One evaluation: the scores of its passes, by name, and each problem's score in them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// After which step.
     pub step: u64,
     /// Scores by pass.
     pub scores: BTreeMap<String, Score>,
-    /// Score of every problem of the greedy passes, in order.
-    pub greedy: Vec<f64>,
-    /// Score of every problem of the sampled passes, in order.
-    pub sampled: Vec<f64>,
+    /// Score of every problem, in order, by pass.
+    pub problems: BTreeMap<String, Vec<f64>>,
 }
 
 /// The run so far.
@@ -33,6 +32,21 @@ pub struct History {
     pub train_accuracy: Vec<(u32, f32)>,
     /// In order of steps, the base first.
     pub evaluations: Vec<Evaluation>,
+    /// Steps over which the train accuracy is averaged before it counts as saturated.
+    pub saturation_window: usize,
+    /// The set or pass that the best step is chosen by; empty takes the mean of all greedy passes.
+    pub best_by: String,
+}
+
+/// What a pass gained between two evaluations.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gain {
+    /// The step of the first.
+    pub from: u64,
+    /// The step of the second.
+    pub to: u64,
+    /// The second against the first, problem by problem, by pass.
+    pub by_pass: BTreeMap<String, Comparison>,
 }
 
 /// `summary.json`.
@@ -42,10 +56,16 @@ pub struct Summary {
     pub base: Option<EvaluationSummary>,
     /// After the last step.
     pub last: Option<EvaluationSummary>,
-    /// The best by greedy accuracy (sampled where there is no greedy pass).
+    /// The best by the chosen benchmark, or by greedy accuracy (sampled where there is no greedy pass).
     pub best: Option<EvaluationSummary>,
-    /// First step at which the 5-step mean of train accuracy reaches 99%.
+    /// First step at which the mean of train accuracy over the window reaches 99%.
     pub saturation_step: Option<u32>,
+    /// From the base to the first evaluation after the example is saturated.
+    #[serde(default)]
+    pub gain_before_saturation: Option<Gain>,
+    /// From there to the last evaluation.
+    #[serde(default)]
+    pub gain_after_saturation: Option<Gain>,
     /// Sampled accuracy: last third of the evaluations after saturation minus the first two after it.
     pub post_saturation_gain: Option<Estimate>,
     /// The same for greedy accuracy.
@@ -74,15 +94,14 @@ pub struct EvaluationSummary {
 impl Evaluation {
     /// From the passes of an evaluation.
     pub fn of(step: u64, passes: &[Pass]) -> Self {
-        let scores = passes.iter().map(|pass| (pass.name(), pass.score.clone())).collect();
-        // By name, as `read` finds them: evaluations are compared problem by problem.
-        let mut passes: Vec<&Pass> = passes.iter().collect();
-        passes.sort_by_key(|pass| pass.name());
-        let each = |greedy: bool| {
-            let own = passes.iter().filter(|pass| pass.is_greedy() == greedy);
-            own.flat_map(|pass| per_problem(&pass.answers, pass.decoding.samples, |answer| answer.correct)).collect()
-        };
-        Self { step, scores, greedy: each(true), sampled: each(false) }
+        let scores = passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect();
+        let each = |pass: &Pass| per_problem(&pass.answers, pass.conditions.samples, |answer| answer.correct);
+        Self { step, scores, problems: passes.iter().map(|pass| (pass.name.clone(), each(pass))).collect() }
+    }
+
+    /// Score of every problem of the passes that are (or are not) greedy, pass after pass by name.
+    pub fn each_problem(&self, greedy: bool) -> Vec<f64> {
+        self.problems.iter().filter(|(name, _)| is_greedy(name) == greedy).flat_map(|(_, scores)| scores).copied().collect()
     }
 
     /// Mean accuracy over the passes that are (or are not) greedy.
@@ -99,12 +118,17 @@ impl Evaluation {
 
     /// The passes that are (or are not) greedy, by name.
     pub fn passes(&self, greedy: bool) -> impl Iterator<Item = (&String, &Score)> {
-        self.scores.iter().filter(move |(name, _)| name.ends_with("-greedy") == greedy)
+        self.scores.iter().filter(move |(name, _)| is_greedy(name) == greedy)
     }
 
-    /// What the best step is chosen by.
-    pub fn merit(&self) -> f64 {
-        self.accuracy(true).or(self.accuracy(false)).unwrap_or(0.0)
+    /// What the best step is chosen by: the accuracy of a pass, or of the passes of a set; greedy ones where there are any. Empty is every set.
+    pub fn merit(&self, best_by: &str) -> f64 {
+        let of = |greedy: bool| {
+            let chosen = self.passes(greedy).filter(|(name, _)| best_by.is_empty() || *name == best_by || set_of(name) == best_by);
+            let means: Vec<f64> = chosen.map(|(_, score)| score.mean()).collect();
+            (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
+        };
+        of(true).or(of(false)).unwrap_or(0.0)
     }
 
     fn summary(&self) -> EvaluationSummary {
@@ -112,7 +136,7 @@ impl Evaluation {
         let several = self.passes(true).nth(1).is_some();
         let place = |pass: &str, subject: String| if several { format!("{pass}/{subject}") } else { subject };
         let subjects = |(pass, score): (&String, &Score)| {
-            let named = score.by_subject.clone().into_iter().map(|(subject, share)| (place(pass, subject), share));
+            let named = score.by_subject.iter().map(|(subject, part)| (place(pass, subject.clone()), part.mean()));
             named.collect::<Vec<_>>()
         };
         let by_subject = self.passes(true).flat_map(subjects).collect();
@@ -125,13 +149,14 @@ impl Evaluation {
         }
     }
 
-    /// Writes the graded responses and the scores.
+    /// Writes the graded responses, what they were measured under, and the scores.
     pub fn record(&self, folder: &RunFolder, passes: &[Pass]) -> Result<()> {
         write_folder(&folder.eval(self.step), |path| {
             for pass in passes {
-                let mut lines = jsonl::JsonLines::create(&path.join(format!("{}.jsonl", pass.name())))?;
+                let mut lines = jsonl::JsonLines::create(&path.join(format!("{}.jsonl", pass.name)))?;
                 pass.answers.iter().try_for_each(|answer| lines.write(answer))?;
             }
+            write_conditions(path, &passes.iter().map(|pass| (pass.name.clone(), pass.conditions.clone())).collect())?;
             write_file(&path.join("scores.json"), serde_json::to_string_pretty(&self.scores)?.as_bytes())
         })
     }
@@ -141,50 +166,145 @@ impl Evaluation {
         let path = folder.join("scores.json");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let scores: BTreeMap<String, Score> = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
-        let mut evaluation = Self { step, scores, greedy: Vec::new(), sampled: Vec::new() };
-        for (name, score) in &evaluation.scores {
+        let mut problems = BTreeMap::new();
+        for (name, score) in &scores {
             let answers: Vec<Answer> = jsonl::read(&folder.join(format!("{name}.jsonl")))?;
-            let scores = per_problem(&answers, score.samples, |answer| answer.correct);
-            if name.ends_with("-greedy") { evaluation.greedy.extend(scores) } else { evaluation.sampled.extend(scores) }
+            problems.insert(name.clone(), per_problem(&answers, score.samples, |answer| answer.correct));
         }
-        Ok(evaluation)
+        Ok(Self { step, scores, problems })
     }
 }
 
+fn is_greedy(pass: &str) -> bool {
+    pass.ends_with("-greedy")
+}
+
+/// "aime24" of "aime24-t0.6x8".
+fn set_of(pass: &str) -> &str {
+    pass.rsplit_once('-').map_or(pass, |(set, _)| set)
+}
+
 impl History {
+    /// A run at its beginning.
+    pub fn new(settings: &EvalSettings) -> Self {
+        Self { saturation_window: settings.saturation_window, best_by: settings.best_by.clone(), ..Self::default() }
+    }
+
     /// First step at which the train accuracy is saturated.
     pub fn saturation_step(&self) -> Option<u32> {
-        statistics::saturation_step(&self.train_accuracy, SATURATION_WINDOW, SATURATION_LEVEL)
+        statistics::saturation_step(&self.train_accuracy, self.saturation_window, SATURATION_LEVEL)
+    }
+
+    /// The mean train accuracy of the last steps, as many as saturation is judged by; none before the first step.
+    pub fn recent_train_accuracy(&self) -> Option<f64> {
+        let last = &self.train_accuracy[self.train_accuracy.len().saturating_sub(self.saturation_window)..];
+        (!last.is_empty()).then(|| last.iter().map(|(_, accuracy)| f64::from(*accuracy)).sum::<f64>() / last.len() as f64)
     }
 
     /// The evaluation with the greatest merit, the first of equals.
     pub fn best(&self) -> Option<&Evaluation> {
+        let merit = |evaluation: &Evaluation| evaluation.merit(&self.best_by);
         self.evaluations.iter().fold(None, |best: Option<&Evaluation>, one| match best {
-            Some(best) if best.merit() >= one.merit() => Some(best),
+            Some(best) if merit(best) >= merit(one) => Some(best),
             _ => Some(one),
         })
+    }
+
+    /// What the run gained until the example was saturated, and after it. The first evaluation from the saturation step on parts the two, so that
+    /// what was learned between them counts as before; none without two evaluations on that side.
+    pub fn gains(&self) -> (Option<Gain>, Option<Gain>) {
+        let saturation = self.saturation_step().map(u64::from);
+        let parting = saturation.and_then(|step| self.evaluations.iter().find(|evaluation| evaluation.step >= step));
+        let until = |parting| Gain::between(self.evaluations.first()?, parting);
+        let from = |parting| Gain::between(parting, self.evaluations.last()?);
+        (parting.and_then(until), parting.and_then(from))
     }
 
     /// The gain after saturation, by the measure fixed beforehand; none before there are enough evaluations.
     pub fn post_saturation_gain(&self, greedy: bool) -> Option<Estimate> {
         let saturation = u64::from(self.saturation_step()?);
         let after = self.evaluations.iter().filter(|evaluation| evaluation.step > saturation);
-        let scores: Vec<Vec<f64>> =
-            after.map(|evaluation| if greedy { evaluation.greedy.clone() } else { evaluation.sampled.clone() }).collect();
+        let scores: Vec<Vec<f64>> = after.map(|evaluation| evaluation.each_problem(greedy)).collect();
         statistics::post_saturation_gain(&scores)
     }
 
     /// The result so far.
     pub fn summary(&self, steps: u64, elapsed_s: f64) -> Summary {
+        let (gain_before_saturation, gain_after_saturation) = self.gains();
         Summary {
             base: self.evaluations.first().filter(|evaluation| evaluation.step == 0).map(Evaluation::summary),
             last: self.evaluations.last().map(Evaluation::summary),
             best: self.best().map(Evaluation::summary),
             saturation_step: self.saturation_step(),
+            gain_before_saturation,
+            gain_after_saturation,
             post_saturation_gain: self.post_saturation_gain(false),
             post_saturation_gain_greedy: self.post_saturation_gain(true),
             steps,
             elapsed_s,
         }
+    }
+}
+
+impl Gain {
+    /// None where both are the same evaluation, or have no pass of the same problems.
+    fn between(first: &Evaluation, second: &Evaluation) -> Option<Self> {
+        let compared = second.problems.iter().filter_map(|(name, after)| {
+            let before = first.problems.get(name)?;
+            Some((name.clone(), statistics::compare(before, after).ok()?))
+        });
+        let by_pass: BTreeMap<String, Comparison> = compared.collect();
+        (first.step < second.step && !by_pass.is_empty()).then_some(Self { from: first.step, to: second.step, by_pass })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::statistics::wilson;
+
+    fn evaluation(step: u64, right: &[(&str, usize)]) -> Evaluation {
+        let score = |right: usize| Score { problems: 10, samples: 1, accuracy: wilson(right, 10), ..Score::default() };
+        let problems = |right: usize| (0..10).map(|problem| f64::from(u8::from(problem < right))).collect();
+        Evaluation {
+            step,
+            scores: right.iter().map(|(name, right)| ((*name).to_owned(), score(*right))).collect(),
+            problems: right.iter().map(|(name, right)| ((*name).to_owned(), problems(*right))).collect(),
+        }
+    }
+
+    /// A run that saturates at step 12 by the mean of 3.
+    fn history() -> History {
+        let settings = EvalSettings { saturation_window: 3, best_by: "aime24".into(), ..EvalSettings::default() };
+        let scores = [(0, 1, 0), (10, 4, 3), (20, 6, 2), (30, 9, 1)];
+        let evaluations = scores.map(|(step, math, aime)| evaluation(step, &[("math500-greedy", math), ("aime24-t0.6x8", aime)]));
+        let train_accuracy = (1..=30).map(|step| (step, if step < 10 { 0.5 } else { 1.0 })).collect();
+        History { train_accuracy, evaluations: evaluations.to_vec(), ..History::new(&settings) }
+    }
+
+    #[test]
+    fn gains_are_parted_at_saturation() {
+        let mut history = history();
+        assert_eq!(history.saturation_step(), Some(12));
+        let (before, after) = history.gains();
+        let (before, after) = (before.unwrap(), after.unwrap());
+        assert_eq!((before.from, before.to, after.from, after.to), (0, 20, 20, 30));
+        let points = |gain: &Gain, pass: &str| (gain.by_pass[pass].difference.mean * 10.0).round();
+        assert_eq!((points(&before, "math500-greedy"), points(&after, "math500-greedy")), (5.0, 3.0));
+        assert_eq!((after.by_pass["aime24-t0.6x8"].won, after.by_pass["aime24-t0.6x8"].lost), (0, 1));
+        assert_eq!(history.recent_train_accuracy(), Some(1.0));
+        history.evaluations.truncate(3);
+        assert!(history.gains().1.is_none(), "nothing was evaluated after it");
+        history.train_accuracy.truncate(11);
+        assert_eq!(history.gains(), (None, None));
+    }
+
+    #[test]
+    fn the_best_step_is_chosen_by_a_benchmark() {
+        let best = |best_by: &str| History { best_by: best_by.into(), ..history() }.best().map(|evaluation| evaluation.step);
+        assert_eq!(best(""), Some(30));
+        assert_eq!(best("math500"), Some(30));
+        assert_eq!(best("aime24"), Some(10));
+        assert_eq!(best("aime24-t0.6x8"), Some(10));
     }
 }

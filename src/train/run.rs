@@ -18,7 +18,7 @@ use super::story;
 use super::update::{Sample, UpdateReport, Updater, advantages, apply};
 use crate::checkpoint::state::{self, Progress, Trained};
 use crate::checkpoint::{Model, adapter, write_file, write_folder};
-use crate::eval::{EvalSet, Evaluator};
+use crate::eval::{EvalSet, Evaluator, LocalModel};
 use crate::flow::{Finish, Prompt, Scored};
 use crate::kernels::is_out_of_memory;
 use crate::lanes::Lanes;
@@ -47,6 +47,8 @@ pub struct RunInputs<'a> {
     pub dump_gradients: Option<PathBuf>,
     /// What is evaluated.
     pub sets: Vec<EvalSet>,
+    /// Which weights `model` starts from.
+    pub revision: String,
     /// Set to a signal's number when the run is to stop after the step it is in.
     pub interrupt: &'a AtomicUsize,
 }
@@ -156,6 +158,7 @@ impl<'a> Run<'a> {
         let reference = reference.map(in_host_memory).transpose()?;
         let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let console = Console::new(settings.train.steps as u32, step as u32);
+        let history = History::new(&settings.eval);
         Ok(Self {
             settings,
             folder,
@@ -165,7 +168,7 @@ impl<'a> Run<'a> {
             optimizer,
             gradients,
             lanes,
-            history: History::default(),
+            history,
             metrics,
             events,
             console,
@@ -181,12 +184,13 @@ impl<'a> Run<'a> {
             self.evaluate()?;
         }
         while self.step < self.settings.train.steps {
-            self.advance()?;
+            let mut line = self.advance()?;
             let (step, last) = (self.step, self.step == self.settings.train.steps);
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
             if due(self.settings.eval.every) {
-                self.evaluate()?;
+                line.extend(self.evaluate()?);
             }
+            self.metrics.write(&line)?;
             let signal = self.inputs.interrupt.load(Ordering::Relaxed);
             if due(self.settings.checkpoint.every) || signal != 0 {
                 self.save()?;
@@ -202,8 +206,8 @@ impl<'a> Run<'a> {
         Ok(Outcome::Done)
     }
 
-    /// One step: sample, score, update, record.
-    fn advance(&mut self) -> Result<()> {
+    /// One step: sample, score, update, record. Gives its line of metrics.
+    fn advance(&mut self) -> Result<Map<String, Value>> {
         let step = self.step + 1;
         let _span = tracing::info_span!("step", step).entered();
         let began = Instant::now();
@@ -287,14 +291,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn record(&mut self, scored: &[Scored], report: &UpdateReport, measures: &StepMeasures) -> Result<()> {
+    fn record(&mut self, scored: &[Scored], report: &UpdateReport, measures: &StepMeasures) -> Result<Map<String, Value>> {
         let metrics = step_metrics(&self.settings, scored, report, measures);
         let accuracy = mean(scored, |scored| f32::from(scored.correct));
         let was_saturated = self.history.saturation_step().is_some();
         self.history.train_accuracy.push((self.step as u32, accuracy as f32));
         let mut line = Map::from_iter([("step".to_owned(), json!(self.step))]);
         line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
-        self.metrics.write(&line)?;
         self.events.write(self.step, metrics.iter().map(|(name, value)| (*name, *value as f32)))?;
         let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
         write_gzip_lines(
@@ -310,38 +313,42 @@ impl<'a> Run<'a> {
             loss: report.terms.loss(&self.settings.loss) as f32,
         });
         if !was_saturated && let Some(step) = self.history.saturation_step() {
-            self.console.note(&format!("train accuracy reached 99% (mean of 5 steps) at step {step}: saturated"));
+            let window = self.settings.eval.saturation_window;
+            self.console.note(&format!("train accuracy reached 99% (mean of {window} steps) at step {step}: saturated"));
+            line.insert("saturation_step".to_owned(), json!(step));
         }
-        Ok(())
+        Ok(line)
     }
 
-    /// Evaluates the policy as it is, records it, and keeps it if it is the best.
-    fn evaluate(&mut self) -> Result<()> {
+    /// Evaluates the policy as it is, records it, and keeps it if it is the best. Gives the accuracies as metrics, by name.
+    fn evaluate(&mut self) -> Result<Map<String, Value>> {
         if self.inputs.sets.is_empty() {
-            return Ok(());
+            return Ok(Map::new());
         }
-        let evaluator = Evaluator {
+        let answerer = LocalModel {
             model: &self.inputs.model,
+            revision: format!("{}, step {}", self.inputs.revision, self.step),
+            date: self.settings.prompt.date.clone(),
             lanes: &self.lanes,
             engine: &self.settings.rollout.engine,
-            settings: &self.settings.eval,
         };
+        let evaluator = Evaluator { answerer: &answerer, settings: &self.settings.eval, store: None };
         let passes = evaluator.evaluate(&self.inputs.sets, &|| ())?;
         let evaluation = Evaluation::of(self.step, &passes);
         evaluation.record(&self.folder, &passes)?;
-        self.console.note(&story::evaluation_line(&evaluation));
         tracing::info!(step = self.step, greedy = evaluation.accuracy(true), sampled = evaluation.accuracy(false), "evaluated");
-        let scalars: Vec<(String, f32)> =
-            evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean() as f32)).collect();
-        self.events.write(self.step, scalars.iter().map(|(name, value)| (name.as_str(), *value)))?;
+        let accuracies: Vec<(String, f64)> = evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean())).collect();
+        self.events.write(self.step, accuracies.iter().map(|(name, value)| (name.as_str(), *value as f32)))?;
         self.history.evaluations.push(evaluation);
+        self.console.note(&story::evaluation_line(&self.history));
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
             write_folder(&self.folder.best(), |path| {
                 self.export(path)?;
                 write_file(&path.join("step"), self.step.to_string().as_bytes())
             })?;
         }
-        self.summarise()
+        self.summarise()?;
+        Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
     }
 
     fn save(&mut self) -> Result<()> {

@@ -255,6 +255,7 @@ impl RunSettings {
         ensure!(optim.eps > 0.0, "optim.eps is {}; it must be above 0, or an element without gradient is 0/0", optim.eps);
         self.lora.validate()?;
         ensure!(self.eval.max_new > 0, "eval.max_new must be at least 1");
+        ensure!(self.eval.saturation_window > 0, "eval.saturation_window must be at least 1");
         ensure!(train.steps > 0, "train.steps must be at least 1");
         ensure!(train.micro_batch_tokens > 0, "train.micro_batch_tokens must be at least 1");
         ensure!(

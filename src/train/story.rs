@@ -3,19 +3,22 @@
 use anyhow::Result;
 
 use super::folder::RunFolder;
-use super::history::{Evaluation, History};
+use super::history::{Evaluation, Gain, History};
 use super::settings::RunSettings;
 use crate::checkpoint::write_file;
-use crate::eval::statistics::Estimate;
+use crate::eval::score::Part;
+use crate::eval::statistics::{Comparison, Estimate};
 use crate::metrics::table;
 use crate::report::curve::{Curve, Point, svg};
 
-/// One evaluation in one line.
-pub fn evaluation_line(evaluation: &Evaluation) -> String {
+/// The last evaluation in one line, with the train accuracy at that step.
+pub fn evaluation_line(history: &History) -> String {
+    let Some(evaluation) = history.evaluations.last() else { return String::new() };
     let what = if evaluation.step == 0 { "base model".to_owned() } else { format!("step {}", evaluation.step) };
     let passes = evaluation.scores.iter().map(|(name, score)| format!("{name} {} (boxed {})", percent(score.mean()), percent(score.boxed)));
     let ways = if evaluation.step == 0 { ways(evaluation) } else { String::new() };
-    format!("{what}: {}{ways}", passes.collect::<Vec<_>>().join(", "))
+    let train = history.recent_train_accuracy().map_or_else(String::new, |accuracy| format!("; train {}", percent(accuracy)));
+    format!("{what}: {}{train}{ways}", passes.collect::<Vec<_>>().join(", "))
 }
 
 /// "; ways of answering: guess 55%, sketch 27%, careful 15%" of the samples, the commonest first, where ways of answering are told apart.
@@ -44,6 +47,7 @@ pub fn picture(settings: &RunSettings, history: &History) -> String {
         greedy: points(true),
         sampled: points(false),
         saturation_step: history.saturation_step(),
+        window: history.saturation_window,
     })
 }
 
@@ -75,11 +79,28 @@ pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History) -> Re
         }
     }
     eprintln!("{}", caption(history));
+    for line in gain_lines(history) {
+        eprintln!("{line}");
+    }
     if let Some(gain) = history.post_saturation_gain(true) {
-        eprintln!("After saturation greedy {}.", points_of(&gain));
+        eprintln!("By the last third of the evaluations after saturation against the first two: greedy {}.", points_of(&gain));
     }
     eprintln!("Everything is in {}; the picture is {}", folder.root().display(), folder.picture().display());
     Ok(())
+}
+
+/// What was gained before saturation and after it, pass by pass.
+fn gain_lines(history: &History) -> Vec<String> {
+    let line = |when: &str, gain: &Gain| {
+        let from = if gain.from == 0 { "the base".to_owned() } else { format!("step {}", gain.from) };
+        let pass = |(name, compared): (&String, &Comparison)| {
+            format!("{name} {} ({} problems won, {} lost)", points_of(&compared.difference), compared.won, compared.lost)
+        };
+        let passes: Vec<String> = gain.by_pass.iter().map(pass).collect();
+        format!("{when} saturation, {from} to step {}: {}.", gain.to, passes.join(", "))
+    };
+    let (before, after) = history.gains();
+    before.iter().map(|gain| line("Before", gain)).chain(after.iter().map(|gain| line("After", gain))).collect()
 }
 
 fn result_table(base: &Evaluation, last: &Evaluation, best: &Evaluation) -> String {
@@ -110,17 +131,17 @@ fn result_table(base: &Evaluation, last: &Evaluation, best: &Evaluation) -> Stri
 
 fn by_subject(base: &Evaluation, last: &Evaluation) -> Vec<Vec<String>> {
     let Some(((_, base), (_, last))) = base.passes(true).next().zip(last.passes(true).next()) else { return Vec::new() };
-    base.by_subject.iter().map(|(subject, share)| row(subject, *share, last.by_subject.get(subject))).collect()
+    base.by_subject.iter().map(|(subject, part)| row(subject, part.mean(), last.by_subject.get(subject).map(Part::mean))).collect()
 }
 
 fn by_way(base: &Evaluation, last: &Evaluation) -> Vec<Vec<String>> {
     let Some(((_, base), (_, last))) = base.passes(false).next().zip(last.passes(false).next()) else { return Vec::new() };
     let ways = base.ways.keys().chain(last.ways.keys().filter(|way| !base.ways.contains_key(*way)));
-    ways.map(|way| row(&format!("{way} (sampled)"), base.ways.get(way).copied().unwrap_or(0.0), last.ways.get(way))).collect()
+    ways.map(|way| row(&format!("{way} (sampled)"), base.ways.get(way).copied().unwrap_or(0.0), last.ways.get(way).copied())).collect()
 }
 
-fn row(name: &str, base: f64, last: Option<&f64>) -> Vec<String> {
-    vec![name.to_owned(), percent(base), percent(last.copied().unwrap_or(0.0))]
+fn row(name: &str, base: f64, last: Option<f64>) -> Vec<String> {
+    vec![name.to_owned(), percent(base), percent(last.unwrap_or(0.0))]
 }
 
 fn percent(share: f64) -> String {

@@ -76,6 +76,9 @@ mod words;
 pub use extract::{Boxed, last_boxed};
 use serde::{Deserialize, Serialize};
 
+/// Which verdicts the graders give: raised with every change after which a pair of answers may be judged in another way.
+pub const VERSION: u32 = 1;
+
 /// Where an answer may be found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -136,6 +136,24 @@ fn a_model_is_downloaded_once() {
 }
 
 #[test]
+fn a_model_without_its_weights_is_had_without_them() {
+    let cache = tempfile::tempdir().unwrap();
+    let (endpoint, asked) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
+    let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_environment() };
+    let nobody: OnTransfer = Arc::new(|_| {});
+    let name = ModelName::parse("some/model").unwrap();
+    let folder = hub.fetch_text(&name, &nobody).unwrap();
+    assert_eq!(std::fs::read_to_string(folder.join("tokenizer.json")).unwrap(), "[]");
+    assert!(!folder.join("model.safetensors").exists());
+    assert!(asked.lock().unwrap().iter().all(|request| !request.contains("safetensors")), "{asked:?}");
+    assert_eq!(Hub { offline: true, ..hub.clone() }.fetch_text(&name, &nobody).unwrap(), folder);
+
+    // The weights may follow.
+    assert_eq!(hub.fetch(&name, &nobody).unwrap(), folder);
+    assert_eq!(std::fs::read_to_string(folder.join("model.safetensors")).unwrap(), "weights");
+}
+
+#[test]
 fn what_the_hub_lacks_is_named() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, _) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("pytorch_model.bin", "weights")]);

@@ -15,6 +15,10 @@ use crate::kernels::{Choice, Chosen, Kernels, Moments, Parameter, RowScores, Ste
 pub struct Cpu;
 
 impl Kernels for Cpu {
+    fn version(&self) -> &'static str {
+        "fused"
+    }
+
     fn device(&self) -> &Device {
         &Device::Cpu
     }

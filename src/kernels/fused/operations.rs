@@ -60,6 +60,10 @@ fn grouped(places: &[u32]) -> [Vec<u32>; 3] {
 }
 
 impl Kernels for Fused {
+    fn version(&self) -> &'static str {
+        "fused"
+    }
+
     fn device(&self) -> &Device {
         self.machine.device()
     }

@@ -1,0 +1,142 @@
+//! `rlvr compare`
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde_json::json;
+
+use super::usage;
+use crate::eval::score::per_problem;
+use crate::eval::statistics::{self, Comparison};
+use crate::eval::store::read_conditions;
+use crate::eval::{Answer, Conditions};
+use crate::metrics::{jsonl, table};
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// An evaluation: a folder of rlvr eval --out, eval/STEP of a run, or one .jsonl file of graded responses
+    #[arg(value_name = "A")]
+    before: PathBuf,
+    /// Another one, which is compared with the first
+    #[arg(value_name = "B")]
+    after: PathBuf,
+    /// Count unboxed answers too, as the published evaluation does
+    #[arg(long)]
+    fallback: bool,
+}
+
+/// A problem's mean over its samples, by its id, in order.
+type Scores = Vec<(String, f64)>;
+
+pub fn run(args: CompareArgs) -> Result<()> {
+    let pairs = usage(pairs(&args.before, &args.after))?;
+    let mut rows = Vec::new();
+    for (name, [before, after]) in &pairs {
+        let [before, after] = [scores(before, args.fallback)?, scores(after, args.fallback)?];
+        let (compared, unpaired) = usage(compared(&before, &after).with_context(|| name.clone()))?;
+        let line = json!({"pass": name, "a": args.before, "b": args.after, "unpaired": unpaired, "comparison": compared});
+        println!("{line}");
+        let difference = compared.difference;
+        rows.push(vec![
+            name.clone(),
+            compared.problems.to_string(),
+            format!("{:+.1} [{:+.1}, {:+.1}]", difference.mean * 100.0, difference.low * 100.0, difference.high * 100.0),
+            compared.won.to_string(),
+            compared.lost.to_string(),
+            format!("{:.2e}", compared.p_value),
+            unpaired.to_string(),
+        ]);
+    }
+    let header = ["pass", "problems", "B - A in points [95%]", "won by B", "lost by B", "sign test p", "unpaired"];
+    eprintln!("{}", table(&header, &rows));
+    for (name, different) in differences(&args.before, &args.after)? {
+        eprintln!("{name} was measured under other conditions: {}", different.join("; "));
+    }
+    Ok(())
+}
+
+/// The files to compare, by pass: those of one name in two folders, or two files.
+fn pairs(before: &Path, after: &Path) -> Result<BTreeMap<String, [PathBuf; 2]>> {
+    for path in [before, after] {
+        ensure!(path.exists(), "{} does not exist; give a folder of rlvr eval --out, or a .jsonl file of graded responses", path.display());
+    }
+    if before.is_file() && after.is_file() {
+        let name = before.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        return Ok(BTreeMap::from([(name, [before.to_owned(), after.to_owned()])]));
+    }
+    ensure!(before.is_dir() && after.is_dir(), "give two folders or two files: one of {} and {} is not", before.display(), after.display());
+    let (of_before, mut of_after) = (passes(before)?, passes(after)?);
+    let names = |passes: &BTreeMap<String, PathBuf>| passes.keys().cloned().collect::<Vec<_>>().join(", ");
+    let (ours, theirs) = (names(&of_before), names(&of_after));
+    let pairs: BTreeMap<String, [PathBuf; 2]> =
+        of_before.into_iter().filter_map(|(name, path)| Some((name.clone(), [path, of_after.remove(&name)?]))).collect();
+    if pairs.is_empty() {
+        bail!("{} has {}, {} has {}: no pass is in both", before.display(), or_none(&ours), after.display(), or_none(&theirs));
+    }
+    Ok(pairs)
+}
+
+fn or_none(names: &str) -> &str {
+    if names.is_empty() { "no complete pass" } else { names }
+}
+
+/// The complete passes of a folder.
+fn passes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut passes = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let is_pass = path.extension().is_some_and(|extension| extension == "jsonl");
+        let name = path.file_stem().filter(|_| is_pass).map(|name| name.to_string_lossy().into_owned());
+        passes.extend(name.map(|name| (name, path)));
+    }
+    Ok(passes)
+}
+
+fn scores(path: &Path, fallback: bool) -> Result<Scores> {
+    let answers: Vec<Answer> = jsonl::read(path)?;
+    let samples = answers.iter().map(|answer| answer.sample + 1).max().unwrap_or(1);
+    let whole = answers.len().is_multiple_of(samples) && answers.iter().enumerate().all(|(place, answer)| answer.sample == place % samples);
+    ensure!(whole, "{} is not complete: not every problem has its {samples} samples", path.display());
+    let means = per_problem(&answers, samples, |answer| if fallback { answer.correct_with_fallback } else { answer.correct });
+    Ok(answers.iter().step_by(samples).map(|answer| answer.id.clone()).zip(means).collect())
+}
+
+/// The problems that both have, compared, and how many only one has.
+fn compared(before: &Scores, after: &Scores) -> Result<(Comparison, usize)> {
+    let of_after: HashMap<&String, f64> = after.iter().map(|(id, score)| (id, *score)).collect();
+    let (before_scores, after_scores): (Vec<f64>, Vec<f64>) =
+        before.iter().filter_map(|(id, score)| Some((*score, *of_after.get(id)?))).unzip();
+    ensure!(!before_scores.is_empty(), "no problem is in both evaluations");
+    let unpaired = before.len() + after.len() - 2 * before_scores.len();
+    Ok((statistics::compare(&before_scores, &after_scores)?, unpaired))
+}
+
+/// What else differs between two folders than the model: by pass.
+fn differences(before: &Path, after: &Path) -> Result<Vec<(String, Vec<String>)>> {
+    let of = |path: &Path| read_conditions(if path.is_dir() { path } else { path.parent().unwrap_or(path) });
+    let (Some(before), Some(after)) = (of(before)?, of(after)?) else { return Ok(Vec::new()) };
+    let of_pass = |(name, ours): (&String, &Conditions)| {
+        let different = ours.differences(before.get(name)?);
+        let different: Vec<String> =
+            different.into_iter().filter(|one| !one.starts_with("model: ") && !one.starts_with("revision: ")).collect();
+        (!different.is_empty()).then(|| (name.clone(), different))
+    };
+    Ok(after.iter().filter_map(of_pass).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_paired_by_name() {
+        let scores = |pairs: &[(&str, f64)]| pairs.iter().map(|(id, score)| ((*id).to_owned(), *score)).collect::<Scores>();
+        let before = scores(&[("a", 0.0), ("b", 1.0), ("c", 1.0)]);
+        let (found, unpaired) = compared(&before, &scores(&[("c", 1.0), ("a", 1.0), ("d", 0.0)])).unwrap();
+        assert_eq!((found.problems, found.won, found.lost, unpaired), (2, 1, 0, 2));
+        let error = compared(&before, &scores(&[("d", 0.0)])).unwrap_err().to_string();
+        assert!(error.contains("no problem is in both"), "{error}");
+    }
+}

@@ -1,0 +1,347 @@
+//! Many requests to one server: so many at once, each tried until it is answered or will never be. It must never know what is asked.
+
+use std::error::Error;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use reqwest::blocking::Response;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{StatusCode, Url};
+
+use super::EndpointSettings;
+use super::message::{self, Reply, Unusable};
+use super::patience;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// So many requests given up one after the other, with no response between them, and the server counts as out of order.
+const MOST_GIVEN_UP_IN_A_ROW: usize = 16;
+
+/// A way to one server.
+pub struct Client {
+    http: reqwest::blocking::Client,
+    url: Url,
+    concurrency: usize,
+    retries: u32,
+    first_wait: Duration,
+}
+
+/// What is left after the asking.
+#[derive(Default)]
+pub struct Unanswered {
+    /// How many replies were told.
+    pub answered: usize,
+    /// Requests that were given up, by number, with the reason.
+    pub given_up: Vec<(usize, String)>,
+    /// Why the rest was not asked for any more, where that is so.
+    pub ended: Option<Ended>,
+}
+
+/// Why a server is asked no more.
+pub enum Ended {
+    /// Whoever was told a reply could not go on.
+    ByCaller(anyhow::Error),
+    /// The server refuses everything or is out of order.
+    ByServer(String),
+}
+
+impl Client {
+    /// A client for `path` below the server's address.
+    ///
+    /// # Errors
+    /// When the settings are none that a request can be sent with.
+    pub fn new(settings: &EndpointSettings, path: &str) -> Result<Self> {
+        ensure!(settings.concurrency > 0, "no request can be under way at a concurrency of 0: give at least 1");
+        ensure!(!settings.timeout.is_zero(), "no answer comes within a time-out of 0 seconds: give at least 1");
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        if let Some(key) = &settings.key {
+            // The cause is left out: it may quote the key.
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
+                .map_err(|_| anyhow::anyhow!("the API key has characters that no header can have (a line break?)"))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let http = reqwest::blocking::Client::builder()
+            .user_agent(concat!("rlvr/", env!("CARGO_PKG_VERSION")))
+            .default_headers(headers)
+            .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
+            .timeout(settings.timeout)
+            .build()
+            .context("no HTTP client")?;
+        let url = address(&settings.url, path)?;
+        Ok(Self { http, url, concurrency: settings.concurrency, retries: settings.retries, first_wait: settings.first_wait })
+    }
+
+    /// Where requests go.
+    pub fn url(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// Sends every body and tells each reply once, from any thread and in any order. An error of `on_reply` ends the asking, as does a server that
+    /// refuses everything or is out of order.
+    pub fn ask(&self, bodies: &[Vec<u8>], on_reply: &(dyn Fn(usize, Reply) -> Result<()> + Sync)) -> Unanswered {
+        let asking = Asking::default();
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while !asking.is_over() {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(body) = bodies.get(number) else { break };
+                match self.insist(body, &asking) {
+                    Answer::Reply(reply) => {
+                        asking.in_a_row.store(0, Ordering::Relaxed);
+                        asking.tell(|| on_reply(number, reply));
+                    }
+                    Answer::Failure(failure) => asking.give_up(number, failure),
+                    Answer::Over => {}
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..self.concurrency.min(bodies.len())).for_each(|_| _ = scope.spawn(work)));
+        let mut state = asking.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.unanswered.given_up.sort_unstable_by_key(|(number, _)| *number);
+        state.unanswered
+    }
+
+    /// One request, tried until there is a reply or there will be none.
+    fn insist(&self, body: &[u8], asking: &Asking) -> Answer {
+        let mut retry = 0;
+        if !asking.wait_for_pauses() {
+            return Answer::Over;
+        }
+        loop {
+            let failure = match self.attempt(body) {
+                Ok(reply) => return Answer::Reply(reply),
+                Err(failure) => failure,
+            };
+            if failure.scope != Scope::Attempt || retry == self.retries {
+                return Answer::Failure(failure);
+            }
+            let chance = (RandomState::new().hash_one(retry) >> 11) as f64 / (1u64 << 53) as f64;
+            let wait = patience::wait(self.first_wait, retry, chance, failure.asked_wait);
+            asking.say_retry(&failure.reason, wait);
+            if let Some(asked) = failure.asked_wait {
+                asking.pause(asked);
+            }
+            if !asking.wait(wait) {
+                return Answer::Over;
+            }
+            retry += 1;
+        }
+    }
+
+    fn attempt(&self, body: &[u8]) -> Result<Reply, Failure> {
+        let sent = self.http.post(self.url.clone()).body(body.to_vec()).send();
+        let response = sent.map_err(|error| Failure { unreachable: error.is_connect(), ..Failure::of_attempt(cause(&error)) })?;
+        let (status, asked_wait) = (response.status(), asked_wait(&response));
+        let body = response.bytes().map_err(|error| Failure::of_attempt(format!("the answer broke off: {}", cause(&error))));
+        if status.is_success() {
+            return message::read(&body?).map_err(|unusable| match unusable {
+                Unusable::Broken(reason) => Failure::of_attempt(reason),
+                Unusable::Withheld(reason) => Failure { scope: Scope::Request, ..Failure::of_attempt(reason) },
+            });
+        }
+        let said = body.map_or_else(|_| String::new(), |body| message::complaint(&body));
+        let reason = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+        Err(Failure { scope: Scope::of(status), asked_wait, ..Failure::of_attempt(reason) })
+    }
+}
+
+/// The full address of `path`: `/v1` goes between where the given one does not end in a version, and a path given already is not repeated.
+fn address(given: &str, path: &str) -> Result<Url> {
+    let wanted = || format!("{given:?} is no address of a server: expected one such as http://localhost:8000/v1");
+    let mut url = Url::parse(given.trim()).with_context(wanted)?;
+    ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), "{}", wanted());
+    ensure!(
+        url.username().is_empty() && url.password().is_none(),
+        "the address of the server has a name or password in it: put an API key into an environment variable instead"
+    );
+    let base = url.path().trim_end_matches('/');
+    let base = ["/chat/completions", "/completions"].iter().find_map(|path| base.strip_suffix(path)).unwrap_or(base);
+    let version = base.rsplit('/').next().and_then(|last| last.strip_prefix('v')).unwrap_or_default();
+    let is_versioned = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+    let full = format!("{base}{}{path}", if is_versioned { "" } else { "/v1" });
+    url.set_path(&full);
+    Ok(url)
+}
+
+fn asked_wait(response: &Response) -> Option<Duration> {
+    patience::asked(response.headers().get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
+}
+
+/// The innermost cause, which says what happened; the outer ones repeat the address.
+fn cause(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    if error.is_timeout() { "no answer in time".to_owned() } else { innermost.to_string() }
+}
+
+/// What came of a request in the end.
+enum Answer {
+    Reply(Reply),
+    Failure(Failure),
+    /// Nothing: the asking is over.
+    Over,
+}
+
+/// What a failure concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Scope {
+    /// This attempt: another may succeed.
+    Attempt,
+    /// This request.
+    Request,
+    /// Every request: the address, the key or the model's name is wrong.
+    Server,
+}
+
+impl Scope {
+    fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            408 | 409 | 425 | 429 | 500..=599 => Self::Attempt,
+            401 | 403 | 404 | 405 | 300..=399 => Self::Server,
+            _ => Self::Request,
+        }
+    }
+}
+
+struct Failure {
+    scope: Scope,
+    reason: String,
+    asked_wait: Option<Duration>,
+    /// There was no connection at all.
+    unreachable: bool,
+}
+
+impl Failure {
+    fn of_attempt(reason: String) -> Self {
+        Self { scope: Scope::Attempt, reason, asked_wait: None, unreachable: false }
+    }
+}
+
+/// What the requests under way share.
+#[derive(Default)]
+struct Asking {
+    state: Mutex<State>,
+    changed: Condvar,
+    in_a_row: AtomicUsize,
+    said: AtomicBool,
+}
+
+#[derive(Default)]
+struct State {
+    unanswered: Unanswered,
+    paused_until: Option<Instant>,
+}
+
+impl Asking {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        self.state().unanswered.ended.is_some()
+    }
+
+    fn end(&self, ended: Ended) {
+        self.state().unanswered.ended.get_or_insert(ended);
+        self.changed.notify_all();
+    }
+
+    /// Tells a reply, unless telling has failed before.
+    fn tell(&self, tell: impl FnOnce() -> Result<()>) {
+        if matches!(self.state().unanswered.ended, Some(Ended::ByCaller(_))) {
+            return;
+        }
+        match tell() {
+            Ok(()) => self.state().unanswered.answered += 1,
+            Err(error) => self.end(Ended::ByCaller(error)),
+        }
+    }
+
+    /// What the server asks of one request holds for all that were not sent yet. Those that were keep to their own waits: each refusal would hold
+    /// up all the others again.
+    fn pause(&self, wait: Duration) {
+        let mut state = self.state();
+        state.paused_until = state.paused_until.max(Some(Instant::now() + wait));
+    }
+
+    /// Waits until no pause is left; false when the asking ends before.
+    fn wait_for_pauses(&self) -> bool {
+        self.wait_until(|state| state.paused_until)
+    }
+
+    /// Waits; false when the asking ends before.
+    fn wait(&self, wait: Duration) -> bool {
+        let time = Instant::now() + wait;
+        self.wait_until(|_| Some(time))
+    }
+
+    fn wait_until(&self, time: impl Fn(&State) -> Option<Instant>) -> bool {
+        let mut state = self.state();
+        while state.unanswered.ended.is_none() {
+            let left = time(&state).map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return true;
+            }
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        false
+    }
+
+    fn give_up(&self, number: usize, failure: Failure) {
+        let Failure { scope, reason, unreachable, .. } = failure;
+        let in_a_row = if scope == Scope::Attempt { self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        if scope == Scope::Server {
+            self.end(Ended::ByServer(format!("the server refuses: {reason}")));
+        } else if unreachable {
+            self.end(Ended::ByServer(format!("the server cannot be reached: {reason}")));
+        } else if in_a_row == MOST_GIVEN_UP_IN_A_ROW {
+            self.end(Ended::ByServer(format!("{in_a_row} requests in a row failed in every attempt, the last one so: {reason}")));
+        }
+        self.state().unanswered.given_up.push((number, reason));
+    }
+
+    /// The first failure of many is worth a line that everybody sees.
+    fn say_retry(&self, reason: &str, wait: Duration) {
+        let wait_s = wait.as_secs_f64();
+        if self.said.swap(true, Ordering::Relaxed) {
+            tracing::debug!(wait_s, "a request failed and is sent again: {reason}");
+        } else {
+            tracing::warn!(wait_s, "a request failed and is sent again, as are others from here on: {reason}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_come_with_and_without_a_path() {
+        let check = |given: &str, expected: &str| assert_eq!(address(given, "/completions").unwrap().as_str(), expected);
+        check("http://localhost:8000", "http://localhost:8000/v1/completions");
+        check("http://localhost:8000/", "http://localhost:8000/v1/completions");
+        check(" http://localhost:8000/v1/ ", "http://localhost:8000/v1/completions");
+        check("https://host/some/where", "https://host/some/where/v1/completions");
+        check("https://host/some/v4", "https://host/some/v4/completions");
+        check("http://host/v1/chat/completions", "http://host/v1/completions");
+        check("http://host/v1/completions", "http://host/v1/completions");
+    }
+
+    #[test]
+    fn other_addresses_are_refused() {
+        let check = |given: &str, expected: &str| {
+            let error = format!("{:#}", address(given, "/completions").unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        };
+        check("localhost:8000", "expected one such as http://localhost:8000/v1");
+        check("host/v1", "expected one such as");
+        check("", "expected one such as");
+        check("file:///v1", "expected one such as");
+        check("http://me:secret@host/v1", "put an API key into an environment variable");
+    }
+}

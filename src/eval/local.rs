@@ -1,0 +1,88 @@
+//! A model in this program as the one who answers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use candle_core::DType;
+
+use super::answerer::{Answered, Answerer, Asking, EvalRequest, Identity, OnAnswered};
+use crate::checkpoint::Model;
+use crate::draw::Purpose;
+use crate::flow::Completion;
+use crate::kernels::{Filter, device_name};
+use crate::lanes::Lanes;
+use crate::rollout::engine::EngineSettings;
+use crate::rollout::{Engine, Event, Request, SamplingSettings};
+
+/// A model with the engine that samples from it.
+pub struct LocalModel<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Which weights these are.
+    pub revision: String,
+    /// The date that its prompts print as today's; empty where they print none.
+    pub date: String,
+    /// Where sequences are dealt to.
+    pub lanes: &'a Lanes,
+    /// Limits of the engine.
+    pub engine: &'a EngineSettings,
+}
+
+impl Answerer for LocalModel<'_> {
+    fn identity(&self) -> Identity {
+        let (text, kernels) = (&self.model.text, self.model.decoder.kernels());
+        Identity {
+            model: self.model.name.clone(),
+            revision: self.revision.clone(),
+            dtype: if kernels.dtype() == DType::BF16 { "bf16" } else { "f32" }.to_owned(),
+            device: device_name(kernels.device()),
+            kernels: kernels.version().to_owned(),
+            template: text.template_checksum().unwrap_or("none").to_owned(),
+            date: self.date.clone(),
+        }
+    }
+
+    /// A prompt that leaves no room for a whole response in the model's window is not answered.
+    fn answer(&self, wanted: &[EvalRequest], asking: &Asking, on_answered: OnAnswered) -> Result<()> {
+        let room = self.model.decoder.config.window.saturating_sub(asking.max_new);
+        let (mut requests, mut numbers) = (Vec::new(), Vec::new());
+        let mut prompts: HashMap<u32, Arc<[u32]>> = HashMap::new();
+        for (number, EvalRequest { problem, number: prompt, sample }) in wanted.iter().enumerate() {
+            let ids = match prompts.get(prompt) {
+                Some(ids) => ids.clone(),
+                None => self.model.text.prompt(problem.clone(), "")?.ids,
+            };
+            prompts.insert(*prompt, ids.clone());
+            if ids.len() > room {
+                on_answered(number, Answered { text: String::new(), tokens: 0, finish: None })?;
+                continue;
+            }
+            let (purpose, max_new) = (Purpose::Evaluation, asking.max_new);
+            requests.push(Request { ids, max_new, purpose, step: 0, prompt: *prompt, sample: *sample });
+            numbers.push(number);
+        }
+        let sampling = SamplingSettings { temperature: asking.temperature as f32, filter: Filter::default(), seed: asking.seed };
+        let engine = Engine {
+            decoder: &self.model.decoder,
+            lanes: self.lanes,
+            settings: self.engine,
+            end_tokens: &self.model.end_tokens,
+            vocabulary: self.model.text.vocabulary(),
+        };
+        let failure = Mutex::new(None);
+        let tell = |request: usize, completion: &Completion| {
+            let text = self.model.text.decode(&completion.ids)?;
+            on_answered(numbers[request], Answered { text, tokens: completion.ids.len(), finish: Some(completion.finish) })
+        };
+        let observe = |event: Event| {
+            if let Event::Finished { request, completion } = event
+                && let Err(error) = tell(request, completion)
+            {
+                failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+            }
+        };
+        engine.generate(&requests, &sampling, &observe)?;
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,168 @@
+//! A server that answers as OpenAI-compatible ones do, over connections that are kept, and fails as a test asks it to.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+/// A request, as it came.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub path: String,
+    pub authorization: Option<String>,
+    pub body: Value,
+    /// How often the same body came before.
+    pub before: usize,
+    pub at: Instant,
+}
+
+impl Asked {
+    /// The text that the prompt consists of, or the last message.
+    pub fn prompt(&self) -> String {
+        let said = self.body["prompt"].as_str().or_else(|| self.body["messages"].as_array()?.last()?["content"].as_str());
+        said.unwrap_or_default().to_owned()
+    }
+}
+
+/// What is done with a request.
+pub enum Act {
+    /// Answers with this text, ended by itself.
+    Say(String),
+    /// Answers with this body.
+    Body(Value),
+    /// Answers with this status, these headers and this body.
+    Status(u16, &'static str, &'static str),
+    /// Answers with what is no JSON.
+    Garbage,
+    /// Sends half of an answer and closes the connection, with a `Content-Length` ...
+    Cut,
+    /// ... or in chunks.
+    CutInChunks,
+    /// Closes the connection without a word.
+    Close,
+    /// Does another thing after a while.
+    Later(Duration, Box<Act>),
+}
+
+type Behaviour = dyn Fn(&Asked) -> Act + Send + Sync;
+
+#[derive(Default)]
+struct State {
+    asked: Vec<Asked>,
+    seen: HashMap<String, usize>,
+    under_way: usize,
+    most_under_way: usize,
+}
+
+#[derive(Clone)]
+pub struct Server {
+    pub address: String,
+    state: Arc<Mutex<State>>,
+    behaviour: Arc<Behaviour>,
+}
+
+impl Server {
+    pub fn new(behaviour: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let server = Self { address, state: Arc::default(), behaviour: Arc::new(behaviour) };
+        let serving = server.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let server = serving.clone();
+                // A client that goes away is what some tests are about.
+                std::thread::spawn(move || while server.serve(stream.as_ref().unwrap()).unwrap_or(false) {});
+            }
+        });
+        server
+    }
+
+    /// Everything that was asked, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.state.lock().unwrap().asked.clone()
+    }
+
+    /// The most requests that were under way at once.
+    pub fn most_under_way(&self) -> usize {
+        self.state.lock().unwrap().most_under_way
+    }
+
+    /// One request; whether the connection goes on.
+    fn serve(&self, stream: &TcpStream) -> std::io::Result<bool> {
+        let mut reader = BufReader::new(stream);
+        let mut head = String::new();
+        while reader.read_line(&mut head)? > 2 {}
+        let Some(path) = head.split_whitespace().nth(1) else { return Ok(false) };
+        let header = |name: &str| {
+            let found = head.lines().filter_map(|line| line.split_once(": ")).find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.to_owned())
+        };
+        let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
+        reader.read_exact(&mut body)?;
+        assert_eq!(header("content-type").unwrap(), "application/json");
+        let asked = {
+            let mut state = self.state.lock().unwrap();
+            state.under_way += 1;
+            state.most_under_way = state.most_under_way.max(state.under_way);
+            let times = state.seen.entry(String::from_utf8(body.clone()).unwrap()).or_default();
+            let before = std::mem::replace(times, *times + 1);
+            let (path, body) = (path.to_owned(), serde_json::from_slice(&body).unwrap());
+            let asked = Asked { path, authorization: header("authorization"), body, before, at: Instant::now() };
+            state.asked.push(asked.clone());
+            asked
+        };
+        let act = finally((self.behaviour)(&asked));
+        self.state.lock().unwrap().under_way -= 1;
+        perform(stream, &asked, act)
+    }
+}
+
+/// What is done once everything was waited for.
+fn finally(act: Act) -> Act {
+    match act {
+        Act::Later(wait, act) => {
+            std::thread::sleep(wait);
+            finally(*act)
+        }
+        act => act,
+    }
+}
+
+fn perform(stream: &TcpStream, asked: &Asked, act: Act) -> std::io::Result<bool> {
+    let ok = |body: &Value| respond(stream, "200 OK", "", body.to_string().as_bytes());
+    match act {
+        Act::Say(text) => ok(&completion(asked, &text, "stop")),
+        Act::Body(body) => ok(&body),
+        Act::Status(status, headers, body) => respond(stream, &format!("{status} Trouble"), headers, body.as_bytes()),
+        Act::Garbage => respond(stream, "200 OK", "", b"{\"choices\": [{\"te"),
+        Act::Cut => close(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choices\": [{\"te"),
+        Act::CutInChunks => close(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cho\r\n"),
+        Act::Close => close(stream, b""),
+        Act::Later(..) => Ok(true),
+    }
+}
+
+/// The body of an answer, in the form that the path has; tokens are words here.
+pub fn completion(asked: &Asked, text: &str, finish: &str) -> Value {
+    let choice = if asked.path.ends_with("/chat/completions") {
+        json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish})
+    } else {
+        json!({"index": 0, "text": text, "finish_reason": finish})
+    };
+    json!({"object": "completion", "choices": [choice], "usage": {"completion_tokens": text.split_whitespace().count()}})
+}
+
+fn respond(mut stream: &TcpStream, status: &str, headers: &str, body: &[u8]) -> std::io::Result<bool> {
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+    stream.write_all(&[head.as_bytes(), body].concat())?;
+    Ok(true)
+}
+
+fn close(mut stream: &TcpStream, last: &[u8]) -> std::io::Result<bool> {
+    stream.write_all(last)?;
+    stream.shutdown(Shutdown::Both)?;
+    Ok(false)
+}
