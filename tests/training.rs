@@ -64,7 +64,14 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
         for name in ["actor/pg_loss", "actor/entropy", "actor/kl_loss", "actor/grad_norm", "critic/score/mean", "response_length/mean"] {
             assert!(line[name].as_f64().is_some_and(f64::is_finite), "{name} in {line}");
         }
+        // Test accuracy stands beside train accuracy where there was an evaluation.
+        assert_eq!(line["val/tiny-greedy"].is_f64(), line["step"].as_u64().unwrap().is_multiple_of(20), "{line}");
     }
+    assert_eq!(metrics[39]["val/tiny-greedy"], summary["last"]["greedy"]);
+    assert!(told.contains("step 20: tiny-greedy ") && told.contains("; train "), "{told}");
+    let conditions = json(&out.join("eval/00040/conditions.json"))["tiny-greedy"].clone();
+    let revision = conditions["revision"].as_str().unwrap();
+    assert!(revision.starts_with("sha256:") && revision.ends_with(", step 40"), "{conditions}");
     assert!(text(&out.join("curves.svg")).contains("<svg") && out.join("rollouts/00001.jsonl.gz").exists());
     assert!(std::fs::read_dir(&out).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents")));
     assert_eq!(lines(&out.join("eval/00040/tiny-greedy.jsonl")).len(), 200);
@@ -248,7 +255,7 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
     let weights = folder.path().join("broken/model.safetensors");
     std::fs::write(&weights, &std::fs::read(&weights).unwrap()[..1000]).unwrap();
     let config = write("typo.toml", "[loss]\nentropi = 1\n");
-    let cases: [(&[&str], i32, &str); 19] = [
+    let cases: [(&[&str], i32, &str); 21] = [
         (&["train", "--set", "loss.entropi=1", "--out", &new], 2, "unknown setting loss.entropi; known in [loss] are"),
         (&["train", "--config", &config, "--out", &new], 2, "unknown setting loss.entropi"),
         (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read the configuration nowhere.toml"),
@@ -264,6 +271,12 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
         (&["train", "--example", &unlabelled, "--model", "tiny", "--out", &new], 2, "unlabelled.jsonl, line 1"),
         (&["train", "--out", &taken], 2, "exists already and is left as it is"),
         (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "no benchmark is called \"maths\": known are math500"),
+        (
+            &["train", "--set", "eval.best_by=math500", "--out", &new],
+            2,
+            "eval.best_by is math500, which is not evaluated; known are tiny, tiny-greedy",
+        ),
+        (&["train", "--set", "eval.saturation_window=0", "--out", &new], 2, "eval.saturation_window must be at least 1"),
         (
             &["train", "--set", "rollout.max_new=8190", "--out", &new],
             1,

@@ -234,15 +234,16 @@ fn several(pass: &Pass) -> Option<Vec<String>> {
 /// What all passes have in common.
 fn under(conditions: &Conditions) -> String {
     let Conditions { identity, max_new, seed, grader, grader_version, rlvr, .. } = conditions;
-    let short = |text: &str| text.chars().take(19).collect::<String>();
+    let short = |text: &str| text.trim_start_matches("sha256:").chars().take(12).collect::<String>();
     format!(
-        "{} ({}) in {} on {}, {} kernels, template {}, at most {max_new} new tokens, seed {seed}, grader {grader:?} {grader_version}, rlvr {rlvr}",
+        "{} ({}) in {} on {}, {} kernels, template {}, at most {max_new} new tokens, seed {seed}, grader {} version {grader_version}, rlvr {rlvr}",
         identity.model,
         short(&identity.revision),
         identity.dtype,
         identity.device,
         identity.kernels,
         short(&identity.template),
+        json!(grader).as_str().unwrap_or_default(),
     )
 }
 

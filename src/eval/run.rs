@@ -248,3 +248,78 @@ fn known(set: &EvalSet, samples: usize, mut earlier: Earlier) -> Result<Vec<Opti
     let places = set.problems.iter().flat_map(|problem| (0..samples).map(move |sample| (problem.id.clone(), sample)));
     Ok(places.map(|place| earlier.remove(&place)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::super::answerer::{Identity, OnAnswered};
+    use super::*;
+    use crate::flow::Finish;
+
+    /// Answers everything rightly, the last request first, but for one problem that it cannot have.
+    struct Oracle {
+        broken: Option<u32>,
+    }
+
+    impl Answerer for Oracle {
+        fn identity(&self) -> Identity {
+            Identity { model: "oracle".into(), ..Identity::default() }
+        }
+
+        fn answer(&self, requests: &[EvalRequest], asking: &Asking, on_answered: OnAnswered) -> Result<()> {
+            for (index, request) in requests.iter().enumerate().rev().filter(|(_, request)| Some(request.number) != self.broken) {
+                let text = format!("After {} thoughts: \\boxed{{{}}}", asking.max_new, request.problem.answer);
+                on_answered(index, Answered { text, tokens: 5, finish: Some(Finish::Stop) })?;
+            }
+            match self.broken {
+                Some(number) if requests.iter().any(|request| request.number == number) => bail!("no answer to problem {number}"),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    fn set() -> EvalSet {
+        let problem = |number: usize| Problem {
+            id: format!("p{number}"),
+            question: "?".into(),
+            answer: number.to_string(),
+            subject: String::new(),
+            level: String::new(),
+        };
+        let problems = (0..6).map(|number| Arc::new(problem(number))).collect();
+        EvalSet { name: "six".into(), problems, decodings: vec![Decoding { temperature: 0.6, samples: 2 }], classify: None }
+    }
+
+    fn evaluate(broken: Option<u32>, store: &Store) -> Result<Pass> {
+        let (answerer, settings) = (Oracle { broken }, EvalSettings::default());
+        let evaluator = Evaluator { answerer: &answerer, settings: &settings, store: Some(store) };
+        Ok(evaluator.evaluate(&[set()], &|| ())?.remove(0))
+    }
+
+    #[test]
+    fn what_cannot_be_answered_loses_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (answerer, settings) = (Oracle { broken: None }, EvalSettings::default());
+        let conditions = Evaluator { answerer: &answerer, settings: &settings, store: None }.conditions(&[set()]);
+        let files = |name: &str| {
+            let path = folder.path().join(name);
+            (Store::create(&path, &conditions).unwrap(), path.join("six-t0.6x2.jsonl"))
+        };
+        let ((whole, expected), (broken, found)) = (files("whole"), files("broken"));
+        assert_eq!(evaluate(None, &whole).unwrap().score.mean(), 1.0);
+        assert_eq!(evaluate(Some(3), &broken).unwrap_err().to_string(), "no answer to problem 3");
+        assert!(!found.exists());
+        assert_eq!(broken.earlier("six-t0.6x2").unwrap().len(), 10);
+        let pass = evaluate(None, &Store::resume(&folder.path().join("broken"), &conditions).unwrap()).unwrap();
+        assert_eq!((pass.times.answered, pass.score.mean(), pass.answers[7].sample), (2, 1.0, 1));
+        assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap(), "in the order of the problems");
+    }
+
+    #[test]
+    fn problems_of_one_name_are_refused() {
+        let mut twice = set();
+        twice.problems.push(twice.problems[2].clone());
+        assert!(known(&twice, 1, Earlier::new()).unwrap_err().to_string().contains("two problems are called p2"));
+    }
+}

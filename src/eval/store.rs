@@ -93,9 +93,9 @@ impl Store {
         JsonLines::append(&path)
     }
 
-    /// Whether the pass has its final file.
+    /// Whether the pass has its final file, and nothing else.
     pub fn is_complete(&self, pass: &str) -> bool {
-        self.complete(pass).exists()
+        self.complete(pass).exists() && !self.unfinished(pass).exists()
     }
 
     /// Puts a complete pass in the order of its problems.
