@@ -43,7 +43,9 @@ mod tests {
         check(&format!("{}Let me ch", "Let me check this again. ".repeat(4)), true);
         check(&format!("{}The answer is 3.", "Let me check this again. ".repeat(9)), false);
         check(&"一二三".repeat(20), true);
-        check(&format!("{:200}", "x").repeat(4), true);
+        let digits = |last: usize| (100..=last).map(|number| number.to_string()).collect::<String>();
+        check(&digits(165).repeat(4), true); // blocks of 198 characters
+        check(&digits(169).repeat(4), false); // and of 210
     }
 
     #[test]
