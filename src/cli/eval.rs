@@ -13,7 +13,7 @@ use crate::checkpoint::{ensure_free, write_file, write_folder};
 use crate::eval::{EvalSettings, Evaluator, sets};
 use crate::lanes::Lanes;
 use crate::metrics::{JsonLines, table};
-use crate::rollout::engine::EngineSettings;
+use crate::rollout::limits::EngineSettings;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {

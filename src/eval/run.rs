@@ -13,7 +13,7 @@ use crate::draw::Purpose;
 use crate::flow::{Completion, Problem};
 use crate::kernels::Filter;
 use crate::lanes::Lanes;
-use crate::rollout::engine::EngineSettings;
+use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Event, Request, SamplingSettings};
 use crate::verify::{self, Extraction, Grader, Mode};
 
