@@ -9,7 +9,7 @@ use rlvr::draw::Purpose;
 use rlvr::flow::Problem;
 use rlvr::kernels::Filter;
 use rlvr::lanes::Lanes;
-use rlvr::rollout::engine::EngineSettings;
+use rlvr::rollout::limits::EngineSettings;
 use rlvr::rollout::{Engine, Request, SamplingSettings};
 use rlvr::verify::{self, Settings};
 

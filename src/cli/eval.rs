@@ -18,7 +18,7 @@ use crate::eval::store::{self, Store};
 use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, Pass, sets};
 use crate::lanes::Lanes;
 use crate::metrics::table;
-use crate::rollout::engine::EngineSettings;
+use crate::rollout::limits::EngineSettings;
 use crate::text;
 
 #[derive(Debug, Args)]

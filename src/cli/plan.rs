@@ -12,7 +12,7 @@ use crate::checkpoint::disk::free_bytes;
 use crate::flow::Problem;
 use crate::kernels::{Kernels, Target};
 use crate::model::shapes;
-use crate::rollout::engine::Load;
+use crate::rollout::limits::Load;
 use crate::text::Text;
 use crate::train::RunSettings;
 use crate::train::plan::{Plan, Work, machine};

@@ -18,7 +18,7 @@ use crate::lanes::Lanes;
 use crate::metrics::table;
 use crate::model::export::Format;
 use crate::model::folder::WeightDtype;
-use crate::rollout::engine::EngineSettings;
+use crate::rollout::limits::EngineSettings;
 use crate::tiny::pretrain::{PretrainSettings, Pretraining};
 
 #[derive(Debug, Args)]

@@ -14,7 +14,7 @@ use crate::draw::Purpose;
 use crate::kernels::Filter;
 use crate::lanes::Lanes;
 use crate::metrics::jsonl;
-use crate::rollout::engine::EngineSettings;
+use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Request, SamplingSettings};
 use ask::{Ask, Asked};
 use output::Output;

@@ -12,7 +12,7 @@ use crate::draw::Purpose;
 use crate::flow::Completion;
 use crate::kernels::{Filter, device_name};
 use crate::lanes::Lanes;
-use crate::rollout::engine::EngineSettings;
+use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Event, Request, SamplingSettings};
 
 /// A model with the engine that samples from it.

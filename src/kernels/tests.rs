@@ -1,12 +1,19 @@
 //! Every operation of every version against the same computed in f64 with plain loops, row by row: one test body for all devices.
 
 use candle_core::{DType, Device, Result, Tensor};
-use rayon::prelude::*;
 
 use super::cpu::testing::random;
 use super::{Choice, Filter, Heads, Kernels, Moments, Parameter, Reference, Segment, Step};
 
+use exact::attend;
+
 mod coded;
+mod exact;
+#[cfg(feature = "cuda")]
+mod on_a_gpu;
+
+#[cfg(feature = "cuda")]
+pub(crate) use on_a_gpu::gpu;
 
 /// What one operation gave, beside the exact values: rows of `width`.
 struct Outcome {
@@ -317,56 +324,6 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / count
 }
 
-struct Attended {
-    out: Vec<f64>,
-    d_qkv: Vec<f64>,
-}
-
-/// Attention and its gradient, query by query; heads side by side.
-fn attend(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads) -> Attended {
-    let zeros = || Attended { out: vec![0.0; d_out.len()], d_qkv: vec![0.0; qkv.len()] };
-    let one = |mut sums: Attended, head| {
-        attend_head(qkv, d_out, segments, heads, head, &mut sums);
-        sums
-    };
-    let add = |mut a: Attended, b: Attended| {
-        a.out.iter_mut().zip(b.out).for_each(|(a, b)| *a += b);
-        a.d_qkv.iter_mut().zip(b.d_qkv).for_each(|(a, b)| *a += b);
-        a
-    };
-    (0..heads.query).into_par_iter().fold(zeros, one).reduce(zeros, add)
-}
-
-fn attend_head(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads, head: usize, sums: &mut Attended) {
-    let (row, d, scale) = (heads.row(), heads.width, (heads.width as f64).powf(-0.5));
-    let Attended { out, d_qkv } = sums;
-    let (key, value) = (heads.key_offset(head / heads.group()), heads.value_offset(head / heads.group()));
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    for segment in segments {
-        for token in segment.tokens.clone() {
-            let seen: Vec<usize> = segment.prefix.clone().chain(segment.tokens.start..token + 1).collect();
-            let q = &qkv[token * row + head * d..][..d];
-            let scores: Vec<f64> = seen.iter().map(|j| dot(q, &qkv[j * row + key..][..d]) * scale).collect();
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let total: f64 = scores.iter().map(|s| (s - max).exp()).sum();
-            let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp() / total).collect();
-            let at = (token * heads.query + head) * d;
-            for (j, weight) in seen.iter().zip(&weights) {
-                (0..d).for_each(|i| out[at + i] += weight * qkv[j * row + value + i]);
-            }
-            let delta = dot(&d_out[at..][..d], &out[at..][..d]);
-            for (j, weight) in seen.iter().zip(&weights) {
-                let d_score = weight * (dot(&d_out[at..][..d], &qkv[j * row + value..][..d]) - delta) * scale;
-                for i in 0..d {
-                    d_qkv[token * row + head * d + i] += d_score * qkv[j * row + key + i];
-                    d_qkv[j * row + key + i] += d_score * q[i];
-                    d_qkv[j * row + value + i] += weight * d_out[at + i];
-                }
-            }
-        }
-    }
-}
-
 /// Sequences without a prefix, laid end to end.
 fn alone(lengths: &[usize]) -> Vec<Segment> {
     let mut start = 0;
@@ -600,89 +557,5 @@ mod emulated {
     #[test]
     fn the_fused_kernels_choose_the_same_tokens() -> Result<()> {
         kernels(DType::F32)?.map_or(Ok(()), |kernels| check_choices(&kernels))
-    }
-}
-
-/// The GPU that tests run on. Where there is none they say so and do not run, or fail if RLVR_REQUIRE_GPU=1.
-#[cfg(feature = "cuda")]
-pub(crate) fn gpu() -> Option<std::sync::Arc<crate::kernels::fused::cuda::Gpu>> {
-    let required = std::env::var("RLVR_REQUIRE_GPU").is_ok_and(|value| value == "1");
-    match crate::kernels::fused::cuda::Gpu::new(0, false) {
-        Ok(gpu) => Some(std::sync::Arc::new(gpu)),
-        Err(error) if required => panic!("there is no GPU, and RLVR_REQUIRE_GPU=1 asks for one: {error}"),
-        Err(error) => {
-            eprintln!("not run: there is no GPU ({error})");
-            None
-        }
-    }
-}
-
-/// Whether the GPU is one that `scripts/cuda-emulated.sh` stands in for: too slow for much.
-#[cfg(feature = "cuda")]
-fn is_emulated() -> bool {
-    crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
-}
-
-/// The same bodies on a GPU.
-#[cfg(feature = "cuda")]
-mod on_a_gpu {
-    use super::*;
-    use crate::kernels::{Fused, fused::launch::Launch};
-
-    fn parts() -> Vec<Part> {
-        let long: &[Part] = if is_emulated() { &[] } else { &[long] };
-        [&PARTS, long].concat()
-    }
-
-    #[test]
-    fn stock_operations_are_exact_in_f32() -> Result<()> {
-        let Some(gpu) = gpu() else { return Ok(()) };
-        PARTS.into_iter().try_for_each(|part| check_f32(&Reference::new(gpu.device().clone(), DType::F32), part))
-    }
-
-    #[test]
-    fn fused_kernels_are_exact_in_f32() -> Result<()> {
-        let Some(gpu) = gpu() else { return Ok(()) };
-        let kernels = Fused::new(gpu, DType::F32)?;
-        parts().into_iter().try_for_each(|part| check_f32(&kernels, part))?;
-        coded::check_codes(&kernels)?;
-        check_choices(&kernels)?;
-        check_scores_of_choices(&kernels)
-    }
-
-    #[test]
-    fn fused_kernels_are_near_in_bf16() -> Result<()> {
-        let Some(gpu) = gpu() else { return Ok(()) };
-        let kernels = Fused::new(gpu, DType::BF16)?;
-        parts().into_iter().try_for_each(|part| check_bf16(&kernels, part))
-    }
-
-    /// A row of a batch-invariant product has the same bits whatever stands beside it, in each of the products of a forward pass.
-    #[test]
-    fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
-        if gpu().is_none() {
-            return Ok(());
-        }
-        let kernels = Fused::new(std::sync::Arc::new(crate::kernels::fused::cuda::Gpu::new(0, true)?), DType::BF16)?;
-        let put = |shape: (usize, usize), seed| random(shape, seed).to_dtype(DType::BF16)?.to_device(kernels.device());
-        let shapes = [(64, 80), (1536, 2048), (1536, 1536), (1536, 17_920), (8960, 1536)];
-        for (k, n) in if is_emulated() { &shapes[..1] } else { &shapes[..] }.iter().copied() {
-            let (x, weight, turned, start) = (put((1031, k), 1)?, put((k, n), 2)?, put((n, k), 3)?, put((1031, n), 4)?);
-            let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 3]> {
-                let x = x.narrow(0, 0, rows)?.contiguous()?;
-                let sum = start.narrow(0, 0, rows)?.copy()?;
-                kernels.add_product(&sum, &x, &weight)?;
-                let results = [kernels.product(&x, &weight, None)?, sum, kernels.logits(&x, &turned)?];
-                let read = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2();
-                Ok([read(&results[0])?, read(&results[1])?, read(&results[2])?])
-            };
-            let expected = all(1031)?;
-            for rows in [1, 2, 7, 63, 64, 65, 129, 512, 1000] {
-                for (found, expected) in all(rows)?.iter().zip(&expected) {
-                    assert!(found[..] == expected[..rows], "{k} x {n}: {rows} rows differ from the same among 1031");
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -161,12 +161,6 @@ impl Weights {
         })
     }
 
-    /// The structure around tensors in the order of `entries`; they are shared.
-    pub fn of(config: &ModelConfig, tensors: &[Tensor]) -> Result<Self> {
-        let mut tensors = tensors.iter();
-        Self::build(config, |name, _| tensors.next().cloned().ok_or_else(|| anyhow::anyhow!("no tensor {name}")))
-    }
-
     /// The same weights in f32 on the CPU; shared, not copied, where they are that already.
     pub fn on_host(&self, config: &ModelConfig) -> Result<Self> {
         self.map(config, |tensor| Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?))

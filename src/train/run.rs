@@ -148,14 +148,16 @@ impl<'a> Run<'a> {
         let lanes = Lanes::new(plan::lanes(&decoder.config, &settings, &decoder.target()))?;
         let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
         let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
+        let is_base = given.is_none() && lora.is_some();
         let reference = match (given, &lora) {
             _ if settings.loss.kl == 0.0 => None,
             (Some(reference), _) => Some(reference),
             (None, Some(lora)) => Some(lora.base.clone()),
             (None, None) => Some(decoder.deep_copy()?),
         };
-        let in_host_memory = |reference: Decoder| if settings.train.stream_reference { reference.in_host_memory() } else { Ok(reference) };
-        let reference = reference.map(in_host_memory).transpose()?;
+        // The base under adapters is on the device in any case.
+        let streams = settings.train.stream_reference && !is_base;
+        let reference = reference.map(|reference| if streams { reference.in_host_memory() } else { Ok(reference) }).transpose()?;
         let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         let history = History::new(&settings.eval);

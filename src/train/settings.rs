@@ -12,7 +12,7 @@ use crate::model::lora::LoraSettings;
 use crate::objective::LossSettings;
 use crate::optim::{OptimSettings, Schedule};
 use crate::reward::{self, RewardSettings};
-use crate::rollout::engine::EngineSettings;
+use crate::rollout::limits::EngineSettings;
 
 /// The algorithms, by name.
 pub const ALGORITHMS: [&str; 1] = ["grpo"];

@@ -8,7 +8,7 @@ use crate::model::decoder::{Recompute, kept_bytes};
 use crate::model::rotary::Rotary;
 use crate::model::{ModelConfig, Weights, block, export, head, lora};
 use crate::optim::{OptimSettings, States};
-use crate::rollout::engine::{EngineSettings, Load};
+use crate::rollout::limits::{EngineSettings, Load};
 use crate::train::settings::RunSettings;
 use crate::train::update::{micro_batch_count, recompute};
 

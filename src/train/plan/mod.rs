@@ -19,7 +19,7 @@ use crate::kernels::Target;
 use crate::lanes::Lanes;
 use crate::model::ModelConfig;
 use crate::optim::States;
-use crate::rollout::engine::Load;
+use crate::rollout::limits::Load;
 
 /// What a run works on, in numbers.
 #[derive(Clone, Debug, Default)]

@@ -79,7 +79,7 @@ impl Plan<'_> {
         let trained = (responses * mean_tokens + batches * longest) as f64;
         let update = self.passes() * forward * trained / rates.training;
         let evaluated =
-            |load: &crate::rollout::engine::Load| load.requests * mean_tokens.min(load.max_new) + load.prompts.iter().sum::<usize>();
+            |load: &crate::rollout::limits::Load| load.requests * mean_tokens.min(load.max_new) + load.prompts.iter().sum::<usize>();
         let evaluation = forward * self.work.evaluations.iter().map(evaluated).sum::<usize>() as f64 / rates.decoding;
         let steps = settings.train.steps.saturating_sub(self.work.done) as f64;
         let run = steps * (rollouts + update) + self.evaluations() as f64 * evaluation;

@@ -1,0 +1,79 @@
+//! The same bodies on a GPU, with those that are too long for an emulated one, and what only a GPU's products can get wrong.
+
+use super::*;
+use crate::kernels::{Fused, fused::launch::Launch};
+
+/// The GPU that tests run on. Where there is none they say so and do not run, or fail if RLVR_REQUIRE_GPU=1.
+pub(crate) fn gpu() -> Option<std::sync::Arc<crate::kernels::fused::cuda::Gpu>> {
+    let required = std::env::var("RLVR_REQUIRE_GPU").is_ok_and(|value| value == "1");
+    match crate::kernels::fused::cuda::Gpu::new(0, false) {
+        Ok(gpu) => Some(std::sync::Arc::new(gpu)),
+        Err(error) if required => panic!("there is no GPU, and RLVR_REQUIRE_GPU=1 asks for one: {error}"),
+        Err(error) => {
+            eprintln!("not run: there is no GPU ({error})");
+            None
+        }
+    }
+}
+
+/// Whether the GPU is one that `scripts/cuda-emulated.sh` stands in for: too slow for much.
+fn is_emulated() -> bool {
+    crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
+}
+
+fn parts() -> Vec<Part> {
+    let long: &[Part] = if is_emulated() { &[] } else { &[long] };
+    [&PARTS, long].concat()
+}
+
+#[test]
+fn stock_operations_are_exact_in_f32() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    PARTS.into_iter().try_for_each(|part| check_f32(&Reference::new(gpu.device().clone(), DType::F32), part))
+}
+
+#[test]
+fn fused_kernels_are_exact_in_f32() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let kernels = Fused::new(gpu, DType::F32)?;
+    parts().into_iter().try_for_each(|part| check_f32(&kernels, part))?;
+    coded::check_codes(&kernels)?;
+    check_choices(&kernels)?;
+    check_scores_of_choices(&kernels)
+}
+
+#[test]
+fn fused_kernels_are_near_in_bf16() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let kernels = Fused::new(gpu, DType::BF16)?;
+    parts().into_iter().try_for_each(|part| check_bf16(&kernels, part))
+}
+
+/// A row of a batch-invariant product has the same bits whatever stands beside it, in each of the products of a forward pass.
+#[test]
+fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
+    if gpu().is_none() {
+        return Ok(());
+    }
+    let kernels = Fused::new(std::sync::Arc::new(crate::kernels::fused::cuda::Gpu::new(0, true)?), DType::BF16)?;
+    let put = |shape: (usize, usize), seed| random(shape, seed).to_dtype(DType::BF16)?.to_device(kernels.device());
+    let shapes = [(64, 80), (1536, 2048), (1536, 1536), (1536, 17_920), (8960, 1536)];
+    for (k, n) in if is_emulated() { &shapes[..1] } else { &shapes[..] }.iter().copied() {
+        let (x, weight, turned, start) = (put((1031, k), 1)?, put((k, n), 2)?, put((n, k), 3)?, put((1031, n), 4)?);
+        let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 3]> {
+            let x = x.narrow(0, 0, rows)?.contiguous()?;
+            let sum = start.narrow(0, 0, rows)?.copy()?;
+            kernels.add_product(&sum, &x, &weight)?;
+            let results = [kernels.product(&x, &weight, None)?, sum, kernels.logits(&x, &turned)?];
+            let read = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2();
+            Ok([read(&results[0])?, read(&results[1])?, read(&results[2])?])
+        };
+        let expected = all(1031)?;
+        for rows in [1, 2, 7, 63, 64, 65, 129, 512, 1000] {
+            for (found, expected) in all(rows)?.iter().zip(&expected) {
+                assert!(found[..] == expected[..rows], "{k} x {n}: {rows} rows differ from the same among 1031");
+            }
+        }
+    }
+    Ok(())
+}
