@@ -164,7 +164,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
         Err(error) if need == Need::Sizes && args.example.is_none() && settings.example == defaults.example => {
             eprintln!("{error:#}\nplanned with a question of 480 characters in its place");
             let id = settings.example.clone();
-            vec![Problem { id, question: "?".repeat(480), answer: "?".into(), subject: String::new(), level: String::new() }]
+            vec![Problem { id, question: "?".repeat(480), answer: "?".into(), ..Problem::default() }]
         }
         examples => usage(examples)?,
     };

@@ -10,6 +10,7 @@ pub mod pinned;
 mod ranking;
 mod rows;
 pub mod tiny;
+mod unit;
 mod verl;
 
 use std::ffi::OsString;

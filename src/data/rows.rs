@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
+use super::unit;
 use crate::flow::Problem;
 
 /// What a file of problems looks like, for messages.
@@ -38,17 +39,37 @@ impl Row {
         }
     }
 
+    /// The unit of the answer, as LaTeX that can follow it; empty where the row has none.
+    pub(super) fn unit(&self) -> Result<String> {
+        Ok(unit::spelled(&self.optional_text("unit")?))
+    }
+
+    /// How far off a right answer may be, from a field that need not be there: a positive number, `0.1` or `"1e-1"`.
+    pub(super) fn tolerance(&self, name: &str) -> Result<Option<f64>> {
+        let text = self.optional_text(name)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match text.trim().parse() {
+            Ok(tolerance) if tolerance > 0.0 && f64::is_finite(tolerance) => Ok(Some(tolerance)),
+            _ => bail!("{}: `{name}` is {text:?}, expected a positive number, the distance at which an answer is still right", self.place),
+        }
+    }
+
     fn as_text(&self, name: &str, value: &Value) -> Result<String> {
         text_of(value).ok_or_else(|| anyhow!("{}: `{name}` is {}, expected text or a number", self.place, kind(value)))
     }
 
-    /// The row as a problem in the spelling of users' files: `question` or `problem`, `answer`, and where wanted `id`, `subject`, `level`.
+    /// The row as a problem in the spelling of users' files: `question` or `problem`, `answer`, and where wanted `id`, `unit`, `tolerance`,
+    /// `subject`, `level`.
     pub(super) fn problem(&self, default_id: &str) -> Result<Problem> {
         let id = self.optional_text("id")?;
         self.checked(Problem {
             id: if id.is_empty() { default_id.to_owned() } else { id },
             question: self.text(&["question", "problem"])?,
             answer: self.text(&["answer"])?,
+            unit: self.unit()?,
+            tolerance: self.tolerance("tolerance")?,
             subject: self.optional_text("subject")?,
             level: self.optional_text("level")?,
         })

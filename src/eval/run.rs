@@ -15,7 +15,7 @@ use crate::kernels::Filter;
 use crate::lanes::Lanes;
 use crate::rollout::engine::EngineSettings;
 use crate::rollout::{Engine, Event, Request, SamplingSettings};
-use crate::verify::{self, Extraction, Grader, Mode};
+use crate::verify::{self, Extraction, Grader, Mode, Reference};
 
 /// How a run evaluates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,7 +158,8 @@ impl Evaluator<'_> {
     fn grade(&self, set: &EvalSet, problem: &Problem, sample: usize, completion: Option<Completion>) -> Result<Answer> {
         let response = completion.as_ref().map_or(Ok(String::new()), |completion| self.model.text.decode(&completion.ids))?;
         let settings = verify::Settings { mode: Mode::Eval, grader: self.settings.grader, after_think: false };
-        let verdict = verify::verify(&problem.answer, &response, &settings);
+        let reference = Reference { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
+        let verdict = verify::verify_reference(&reference, &response, &settings);
         // The fallback is taken only where there is no box, so one verdict holds both figures.
         let boxed = verdict.extraction == Extraction::Boxed;
         Ok(Answer {
