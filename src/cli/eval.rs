@@ -20,9 +20,13 @@ pub struct EvalArgs {
     /// tiny (embedded), a folder in Hugging Face layout, or a hub name
     #[arg(long)]
     model: String,
-    /// Sets, with commas between: math500, aime24, aime25, amc23, minerva_math, olympiadbench, paper, tiny, tiny-validation
-    #[arg(long)]
+    /// Sets, with commas between: math500, aime24, aime25, amc23, minerva_math, olympiadbench, paper (these six), tiny, tiny-validation,
+    /// arc_easy, arc_challenge, all
+    #[arg(long, required_unless_present = "benchmark_file", default_value = "")]
     benchmarks: String,
+    /// A set of your own, JSON lines {"question", "answer"}, and where wanted "id", "subject", "level", "unit", "tolerance", "choices"
+    #[arg(long, value_name = "FILE")]
+    benchmark_file: Vec<PathBuf>,
     /// At most this many problems of each set
     #[arg(long, default_value_t = 0)]
     limit: usize,
@@ -48,6 +52,7 @@ pub struct EvalArgs {
 
 pub fn run(args: EvalArgs) -> Result<()> {
     let mut sets = usage(sets::by_name(&args.benchmarks, args.limit, &args.data.library()?, super::train::way))?;
+    args.benchmark_file.iter().try_for_each(|path| usage(sets::add_file(&mut sets, path, args.limit)))?;
     if sets.is_empty() {
         return usage(Err(anyhow!("--benchmarks names no set")));
     }

@@ -1,6 +1,7 @@
 //! The command line: one file a command, each arguments in, one library call, output out. Results go to stdout, everything for people to stderr.
 
 mod bench;
+mod data;
 mod eval;
 mod init;
 mod logging;
@@ -38,6 +39,8 @@ enum Command {
     Plan(plan::PlanArgs),
     /// Evaluate a model on benchmarks
     Eval(eval::EvalArgs),
+    /// The published files: what they are, fetching them, checking them
+    Data(data::DataCommand),
     /// Sample responses to prompts
     Sample(sample::SampleArgs),
     /// Log-probabilities and entropies of given completions
@@ -60,6 +63,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Plan(args) => plan::run(args).map(done),
         Command::Eval(args) => eval::run(args).map(done),
+        Command::Data(args) => data::run(args),
         Command::Sample(args) => sample::run(args).map(done),
         Command::Score(args) => score::run(args).map(done),
         Command::Verify(args) => verify::run(args).map(done),

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
+use super::choices::Choices;
 use super::unit;
 use crate::flow::Problem;
 
@@ -61,13 +62,19 @@ impl Row {
     }
 
     /// The row as a problem in the spelling of users' files: `question` or `problem`, `answer`, and where wanted `id`, `unit`, `tolerance`,
-    /// `subject`, `level`.
+    /// `subject`, `level`, and `choices`, which stand below the question by their letters.
     pub(super) fn problem(&self, default_id: &str) -> Result<Problem> {
         let id = self.optional_text("id")?;
+        let stem = self.fields.get("question").and_then(|question| question.get("stem")).and_then(text_of);
+        let (mut question, mut answer) =
+            (stem.map_or_else(|| self.text(&["question", "problem"]), Ok)?, self.text(&["answer", "answerKey"])?);
+        if let Some(choices) = Choices::of(self)? {
+            (question, answer) = (choices.below(&question), choices.letter(answer.trim(), &self.place)?);
+        }
         self.checked(Problem {
             id: if id.is_empty() { default_id.to_owned() } else { id },
-            question: self.text(&["question", "problem"])?,
-            answer: self.text(&["answer"])?,
+            question,
+            answer,
             unit: self.unit()?,
             tolerance: self.tolerance("tolerance")?,
             subject: self.optional_text("subject")?,

@@ -7,11 +7,9 @@ pub(super) fn spelled(written: &str) -> String {
     if written.is_empty() || written.contains(['%', '\\']) {
         return String::new();
     }
-    // `min` is a function of two numbers to those who read formulas.
-    let whole = if written == "min" { "minutes" } else { written };
-    match whole.split_once('^') {
+    match written.split_once('^') {
         Some((name, power)) => format!("\\text{{ {name}}}^{power}"),
-        None => format!("\\text{{ {whole}}}"),
+        None => format!("\\text{{ {written}}}"),
     }
 }
 
@@ -23,7 +21,7 @@ mod tests {
     fn units_follow_their_answers() {
         let check = |written: &str, expected: &str| assert_eq!(spelled(written), expected, "{written}");
         check("minute", r"\text{ minute}");
-        check("min", r"\text{ minutes}");
+        check("min", r"\text{ min}");
         check("km/h", r"\text{ km/h}");
         check("$cm^2$", r"\text{ cm}^2");
         check("%", "");
