@@ -87,7 +87,7 @@ fn answers_of_several_parts_have_no_order_and_miss_none() {
     for problem in problems("olympiadbench", &library) {
         let inner = problem.answer.replace('$', "");
         let parts: Vec<&str> = inner.split(',').collect();
-        if parts.len() < 2 || !parts.iter().all(|part| plain(&part)) {
+        if parts.len() < 2 || !parts.iter().all(plain) {
             continue;
         }
         lists += 1;

@@ -22,8 +22,8 @@ pub struct EvalArgs {
     model: String,
     /// Sets, with commas between: math500, aime24, aime25, amc23, minerva_math, olympiadbench, paper (these six), tiny, tiny-validation,
     /// arc_easy, arc_challenge, all
-    #[arg(long, required_unless_present = "benchmark_file", default_value = "")]
-    benchmarks: String,
+    #[arg(long, required_unless_present = "benchmark_file")]
+    benchmarks: Option<String>,
     /// A set of your own, JSON lines {"question", "answer"}, and where wanted "id", "subject", "level", "unit", "tolerance", "choices"
     #[arg(long, value_name = "FILE")]
     benchmark_file: Vec<PathBuf>,
@@ -51,7 +51,8 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs) -> Result<()> {
-    let mut sets = usage(sets::by_name(&args.benchmarks, args.limit, &args.data.library()?, super::train::way))?;
+    let benchmarks = args.benchmarks.unwrap_or_default();
+    let mut sets = usage(sets::by_name(&benchmarks, args.limit, &args.data.library()?, super::train::way))?;
     args.benchmark_file.iter().try_for_each(|path| usage(sets::add_file(&mut sets, path, args.limit)))?;
     if sets.is_empty() {
         return usage(Err(anyhow!("--benchmarks names no set")));
@@ -66,8 +67,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
     }
     let of_tiny = sets.iter().all(|set| set.name.starts_with("tiny"));
     let max_new = args.max_new.unwrap_or(if of_tiny { 80 } else { EvalSettings::default().max_new });
-    let settings =
-        EvalSettings { max_new, limit: args.limit, benchmarks: args.benchmarks.clone(), seed: args.seed, ..EvalSettings::default() };
+    let settings = EvalSettings { max_new, limit: args.limit, benchmarks, seed: args.seed, ..EvalSettings::default() };
     let model = source::load_with(&args.model, &chat, &args.compute.open(&args.model)?)?;
     usage(super::train::room_to_answer(max_new, model.decoder.config.window, &sets))?;
     let lanes = Lanes::new(model.decoder.usual_lanes())?;

@@ -9,6 +9,7 @@ mod plan;
 mod pretrain;
 mod sample;
 mod score;
+mod select;
 mod source;
 mod train;
 mod verify;
@@ -41,6 +42,8 @@ enum Command {
     Eval(eval::EvalArgs),
     /// The published files: what they are, fetching them, checking them
     Data(data::DataCommand),
+    /// Rank examples by how much their accuracy varied in training
+    Select(select::SelectArgs),
     /// Sample responses to prompts
     Sample(sample::SampleArgs),
     /// Log-probabilities and entropies of given completions
@@ -64,6 +67,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan(args) => plan::run(args).map(done),
         Command::Eval(args) => eval::run(args).map(done),
         Command::Data(args) => data::run(args),
+        Command::Select(args) => select::run(args).map(done),
         Command::Sample(args) => sample::run(args).map(done),
         Command::Score(args) => score::run(args).map(done),
         Command::Verify(args) => verify::run(args).map(done),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 use pinned::Pinned;
-pub use ranking::{rank_by_deviation, read_history};
+pub use ranking::{Ranked, by_deviation, read_history};
 
 /// How far a download is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! Files of others that this program reads but does not ship: each by repository, commit, path and checksum, so that a score can say exactly
 //! what it was measured on. It owns these facts; it must never know what is inside the files.
 
+use std::path::Path;
+
 use anyhow::{Result, bail, ensure};
 
-use super::{Library, benchmark, example};
+use super::{Library, benchmark, example, fetch};
 
 /// Where GitHub serves files as they are, by repository, commit and path.
 pub(super) const GITHUB: &str = "https://raw.githubusercontent.com";
@@ -27,6 +29,14 @@ impl Pinned {
     /// A file of the paper's code repository, at the commit that this program follows.
     pub(super) const fn of_the_paper(path: &'static str, local: &'static str, sha256: &'static str) -> Self {
         Self { repository: "ypwang61/One-Shot-RLVR", commit: "21ed529ec90002597c92aee957af1dd8166bb66c", path, local, sha256 }
+    }
+
+    /// Whether a file has these contents.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is(&self, path: &Path) -> Result<bool> {
+        Ok(fetch::sha256_of(path)? == self.sha256)
     }
 
     pub(super) fn url(&self, base: &str) -> String {

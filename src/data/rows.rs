@@ -131,6 +131,11 @@ pub(super) fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
     some(rows, path)
 }
 
+/// One object that is written out where a name could stand.
+pub(super) fn read_inline(text: &str) -> Result<Row> {
+    row(serde_json::from_str(text).map_err(|error| anyhow!("{text}: not JSON: {error}"))?, "the example".to_owned(), 0)
+}
+
 /// The rows of a `.json` file (one object, or a list of them) or a `.toml` file (one table).
 pub(super) fn read_document(path: &Path) -> Result<Vec<Row>> {
     let text = read_text(path)?;

@@ -106,6 +106,17 @@ impl RunFolder {
         Ok(())
     }
 
+    /// Files of responses, in the order of their steps.
+    pub fn recorded(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.root.join("rollouts");
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        let step = |path: &PathBuf| path.file_name()?.to_str()?.strip_suffix(".jsonl.gz")?.parse::<u64>().ok();
+        let mut recorded: Vec<(u64, PathBuf)> = paths.into_iter().filter_map(|path| Some((step(&path)?, path))).collect();
+        recorded.sort_unstable();
+        Ok(recorded.into_iter().map(|(_, path)| path).collect())
+    }
+
     /// Steps that have a complete evaluation, in order.
     pub fn evaluated_steps(&self) -> Result<Vec<u64>> {
         steps_in(&self.root.join("eval"), "scores.json")
