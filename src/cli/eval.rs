@@ -7,6 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::beside;
 use super::source::{self, ChatArgs, ComputeArgs, DataArgs};
 use super::usage;
 use crate::checkpoint::{ensure_free, write_file, write_folder};
@@ -78,14 +79,17 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let passes = evaluator.evaluate(&sets, &|| bar.inc(1))?;
     bar.finish_and_clear();
 
+    let subject = beside::subject(&args.model);
     let mut rows = Vec::new();
     for pass in &passes {
         let score = &pass.score;
+        let paper = beside::figure(&subject, pass, max_new);
         // Everything that moves a score stands beside it.
         println!(
             "{}",
             json!({"model": model.name, "set": pass.set, "temperature": pass.decoding.temperature, "samples": pass.decoding.samples,
-                "max_new": max_new, "seed": args.seed, "dtype": "float32", "device": "cpu", "grader": settings.grader, "score": score})
+                "max_new": max_new, "seed": args.seed, "dtype": "float32", "device": "cpu", "grader": settings.grader, "score": score,
+                "published": paper.as_ref().map(beside::record)})
         );
         let interval =
             score.accuracy.map_or_else(String::new, |a| format!("{:.1}% [{:.1}, {:.1}]", a.mean * 100.0, a.low * 100.0, a.high * 100.0));
@@ -100,9 +104,16 @@ pub fn run(args: EvalArgs) -> Result<()> {
             percent(score.cut_off),
             format!("{:.1}", score.mean_tokens),
             score.too_long.to_string(),
+            paper.as_ref().map_or_else(String::new, beside::cell),
         ]);
     }
-    let header = ["pass", "problems", "accuracy [95%]", "unboxed counted", "boxed", "cut off", "tokens", "too long"];
+    let mut header = vec!["pass", "problems", "accuracy [95%]", "unboxed counted", "boxed", "cut off", "tokens", "too long"];
+    if rows.iter().all(|row: &Vec<String>| row.last().is_some_and(String::is_empty)) {
+        rows.iter_mut().for_each(|row| drop(row.pop()));
+    } else {
+        header.push("paper");
+        eprintln!("{}", beside::note());
+    }
     eprintln!("{}\n{} in float32 on the CPU, at most {max_new} new tokens", table(&header, &rows), model.name);
     if let Some(out) = &args.out {
         write_folder(out, |path| {

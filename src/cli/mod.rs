@@ -1,6 +1,7 @@
 //! The command line: one file a command, each arguments in, one library call, output out. Results go to stdout, everything for people to stderr.
 
 mod bench;
+mod beside;
 mod data;
 mod eval;
 mod init;

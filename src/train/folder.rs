@@ -41,6 +41,12 @@ impl RunFolder {
         Ok((folder, settings))
     }
 
+    /// The run that a checkpoint belongs to, if it lies in the folder of one.
+    pub fn of_checkpoint(checkpoint: &Path) -> Option<(Self, RunSettings)> {
+        let checkpoints = checkpoint.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "checkpoints"))?;
+        Self::open(checkpoints.parent()?).ok()
+    }
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
