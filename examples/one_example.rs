@@ -16,7 +16,7 @@ use rlvr::verify::{self, Settings};
 fn main() -> Result<()> {
     let model = rlvr::tiny::embedded::load()?;
     let (question, answer) = ("What is 334+556?".to_owned(), "890".to_owned());
-    let problem = Arc::new(Problem { id: "sum".into(), question, answer, subject: String::new(), level: String::new() });
+    let problem = Arc::new(Problem { id: "sum".into(), question, answer, ..Problem::default() });
     let prompt = model.text.prompt(problem, "")?;
 
     let engine = Engine {

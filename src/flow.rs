@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 /// A question with its reference answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
     /// Unique within its set; names the problem in every record, and is stable across runs.
     pub id: String,
@@ -14,6 +14,12 @@ pub struct Problem {
     pub question: String,
     /// The reference answer ("label"), as the set gives it.
     pub answer: String,
+    /// What the answer is measured in, as LaTeX that can follow it; empty where the set names nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+    /// How far a right answer may lie from the reference, where the set says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
     /// What the set calls its subjects; empty where it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,

@@ -45,7 +45,7 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
     let output = succeed(&[&["train", "--steps", "40", "--out", out.to_str().unwrap()][..], &SMALL].concat());
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        told.contains("1 example (tiny/addition/334+556: \"Compute 334+556.\", 890) on 8 rows x 8 = 64 rollouts a step, 8 groups of 8"),
+        told.contains("1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
         "{told}"
     );
 

@@ -169,7 +169,7 @@ fn subject(args: &BenchArgs) -> Result<Subject> {
 /// The question, or arbitrary tokens.
 fn prompt(args: &BenchArgs, subject: &Subject, vocabulary: usize) -> Result<Prompt> {
     let question = args.prompt.clone();
-    let problem = Problem { id: String::new(), question, answer: String::new(), subject: String::new(), level: String::new() };
+    let problem = Problem { question, ..Problem::default() };
     let tokens = args.prompt_tokens.or(subject.text.is_none().then_some(PROMPT_TOKENS));
     match (&subject.text, tokens) {
         (Some(text), None) => text.prompt(Arc::new(problem), ""),

@@ -6,18 +6,17 @@ use std::path::PathBuf;
 use anyhow::{Result, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
 
+use super::beside;
 use super::endpoint::EndpointArgs;
+use super::scores;
 use super::source::{self, ChatArgs, ComputeArgs, DataArgs};
 use super::usage;
 use super::verify::GraderArg;
 use crate::eval::conditions::Conditions;
-use crate::eval::statistics::Estimate;
 use crate::eval::store::{self, Store};
-use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, Pass, sets};
+use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, sets};
 use crate::lanes::Lanes;
-use crate::metrics::table;
 use crate::rollout::limits::EngineSettings;
 use crate::text;
 
@@ -26,9 +25,13 @@ pub struct EvalArgs {
     /// tiny (embedded), a folder in Hugging Face layout, or a hub name; with --endpoint also any name that the server knows
     #[arg(long)]
     model: String,
-    /// Sets, with commas between: math500, aime24, aime25, amc23, minerva_math, olympiadbench, paper, tiny, tiny-validation
-    #[arg(long)]
-    benchmarks: String,
+    /// Sets, with commas between: math500, aime24, aime25, amc23, minerva_math, olympiadbench, paper (these six), tiny, tiny-validation,
+    /// arc_easy, arc_challenge, all
+    #[arg(long, required_unless_present = "benchmark_file")]
+    benchmarks: Option<String>,
+    /// A set of your own, JSON lines {"question", "answer"}, and where wanted "id", "subject", "level", "unit", "tolerance", "choices"
+    #[arg(long, value_name = "FILE")]
+    benchmark_file: Vec<PathBuf>,
     /// At most this many problems of each set
     #[arg(long, default_value_t = 0)]
     limit: usize,
@@ -107,8 +110,7 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<(
         None if error.is::<Lost>() => error.context("nothing of this is kept without --out"),
         _ => error,
     })?;
-    passes.iter().for_each(|pass| println!("{}", line(pass)));
-    tell(&passes);
+    scores::tell(&passes, &beside::subject(&args.model));
     if let (Some(store), Some(out)) = (store, &args.out) {
         store.write_scores(&passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
         eprintln!("Graded responses are in {}", out.display());
@@ -118,7 +120,9 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<(
 
 /// The sets, with as many responses as are asked for.
 fn asked(args: &EvalArgs) -> Result<Vec<EvalSet>> {
-    let mut sets = sets::by_name(&args.benchmarks, args.limit, &args.data.library()?, super::train::way)?;
+    let benchmarks = args.benchmarks.as_deref().unwrap_or_default();
+    let mut sets = sets::by_name(benchmarks, args.limit, &args.data.library()?, super::train::way)?;
+    args.benchmark_file.iter().try_for_each(|path| sets::add_file(&mut sets, path, args.limit))?;
     if sets.is_empty() {
         return Err(anyhow!("--benchmarks names no set"));
     }
@@ -135,7 +139,7 @@ fn settings(args: &EvalArgs, sets: &[EvalSet]) -> EvalSettings {
     EvalSettings {
         max_new: args.max_new.unwrap_or(if of_tiny { 80 } else { defaults.max_new }),
         limit: args.limit,
-        benchmarks: args.benchmarks.clone(),
+        benchmarks: args.benchmarks.clone().unwrap_or_default(),
         seed: args.seed,
         grader: args.grader.into(),
         reflection_words: args.reflection_words.clone().unwrap_or(defaults.reflection_words),
@@ -148,110 +152,4 @@ fn begun(args: &EvalArgs) -> Result<Option<String>> {
     let Some(out) = args.out.as_ref().filter(|_| args.resume) else { return Ok(None) };
     let conditions: BTreeMap<String, Conditions> = store::read_conditions(out)?.unwrap_or_default();
     Ok(conditions.into_values().map(|pass| pass.identity.date).find(|date| !date.is_empty()))
-}
-
-/// A pass for programs: everything that moves a score stands beside it.
-fn line(pass: &Pass) -> Value {
-    let mut line = json!(pass.conditions);
-    line["pass"] = json!(pass.name);
-    line["score"] = json!(pass.score);
-    line["times"] = json!(pass.times);
-    line
-}
-
-/// The scores for people.
-fn tell(passes: &[Pass]) {
-    let mut rows = Vec::new();
-    for pass in passes {
-        let score = &pass.score;
-        rows.push(vec![
-            pass.name.clone(),
-            score.problems.to_string(),
-            interval(score.accuracy),
-            score.accuracy_with_fallback.map_or_else(String::new, |accuracy| percent(accuracy.mean)),
-            percent(score.boxed),
-            percent(score.cut_off),
-            format!("{:.1}", score.mean_tokens),
-            score.too_long.to_string(),
-            percent(score.reflecting),
-            percent(score.repeated_tails),
-            percent(score.foreign_letters),
-        ]);
-    }
-    let header = [
-        "pass",
-        "problems",
-        "accuracy [95%]",
-        "unboxed counted",
-        "boxed",
-        "cut off",
-        "tokens",
-        "too long",
-        "reflects",
-        "repeats",
-        "not ASCII",
-    ];
-    eprintln!("{}", table(&header, &rows));
-    let sampled: Vec<Vec<String>> = passes.iter().filter_map(several).collect();
-    if !sampled.is_empty() {
-        eprintln!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
-    }
-    for pass in passes {
-        for (title, parts) in [("subject", &pass.score.by_subject), ("level", &pass.score.by_level)] {
-            let rows: Vec<Vec<String>> =
-                parts.iter().map(|(name, part)| vec![name.clone(), part.problems.to_string(), interval(part.accuracy)]).collect();
-            if !rows.is_empty() {
-                eprintln!("{}", table(&[&format!("{} by {title}", pass.name), "problems", "accuracy [95%]"], &rows));
-            }
-        }
-    }
-    for pass in passes.iter().filter(|pass| pass.score.too_long > 0) {
-        let (name, count) = (&pass.name, pass.score.too_long);
-        eprintln!("{name}: {count} of {} prompts do not fit the model's window and count as wrong", pass.score.problems);
-    }
-    if let Some(pass) = passes.first() {
-        eprintln!("{}", under(&pass.conditions));
-    }
-    let sum = |what: fn(&Pass) -> f64| passes.iter().map(what).sum::<f64>();
-    let (elapsed_s, grading_s) = (sum(|pass| pass.times.elapsed_s), sum(|pass| pass.times.grading_s));
-    let answered = sum(|pass| pass.times.answered as f64);
-    eprintln!(
-        "{answered} responses in {elapsed_s:.1} s, {:.1} a second; grading took {:.2}% of the time",
-        answered / elapsed_s.max(1e-9),
-        grading_s / elapsed_s.max(1e-9) * 100.0
-    );
-}
-
-/// A pass of several samples.
-fn several(pass: &Pass) -> Option<Vec<String>> {
-    let (score, k) = (&pass.score, pass.score.samples);
-    (k > 1).then(|| {
-        let at = |k: usize| interval(k.checked_sub(1).and_then(|item| score.pass_at.get(item)).copied());
-        vec![pass.name.clone(), interval(score.accuracy), at(2), at(k), interval(score.majority), k.to_string()]
-    })
-}
-
-/// What all passes have in common.
-fn under(conditions: &Conditions) -> String {
-    let Conditions { identity, max_new, seed, grader, grader_version, rlvr, .. } = conditions;
-    let short = |text: &str| text.trim_start_matches("sha256:").chars().take(12).collect::<String>();
-    format!(
-        "{} ({}) in {} on {}, {} kernels, template {}, at most {max_new} new tokens, seed {seed}, grader {} version {grader_version}, rlvr {rlvr}",
-        identity.model,
-        short(&identity.revision),
-        identity.dtype,
-        identity.device,
-        identity.kernels,
-        short(&identity.template),
-        json!(grader).as_str().unwrap_or_default(),
-    )
-}
-
-/// "12.5% [8.1, 17.0]"
-pub fn interval(estimate: Option<Estimate>) -> String {
-    estimate.map_or_else(String::new, |a| format!("{:.1}% [{:.1}, {:.1}]", a.mean * 100.0, a.low * 100.0, a.high * 100.0))
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1}%", share * 100.0)
 }

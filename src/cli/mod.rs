@@ -1,7 +1,9 @@
 //! The command line: one file a command, each arguments in, one library call, output out. Results go to stdout, everything for people to stderr.
 
 mod bench;
+mod beside;
 mod compare;
+mod data;
 mod endpoint;
 mod eval;
 mod init;
@@ -10,6 +12,8 @@ mod plan;
 mod pretrain;
 mod sample;
 mod score;
+mod scores;
+mod select;
 mod source;
 mod train;
 mod verify;
@@ -42,6 +46,10 @@ enum Command {
     Eval(eval::EvalArgs),
     /// Compare two evaluations problem by problem
     Compare(compare::CompareArgs),
+    /// The published files: what they are, fetching them, checking them
+    Data(data::DataCommand),
+    /// Rank examples by how much their accuracy varied in training
+    Select(select::SelectArgs),
     /// Sample responses to prompts
     Sample(sample::SampleArgs),
     /// Log-probabilities and entropies of given completions
@@ -65,6 +73,8 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Plan(args) => plan::run(args).map(done),
         Command::Eval(args) => eval::run(args).map(done),
         Command::Compare(args) => compare::run(args).map(done),
+        Command::Data(args) => data::run(args),
+        Command::Select(args) => select::run(args).map(done),
         Command::Sample(args) => sample::run(args).map(done),
         Command::Score(args) => score::run(args).map(done),
         Command::Verify(args) => verify::run(args).map(done),

@@ -35,9 +35,16 @@ pub struct TrainArgs {
     /// tiny (embedded), a folder in Hugging Face layout, or a hub name
     #[arg(long)]
     model: Option<String>,
-    /// What to train on: pi1 (and any pi_k of the paper), tiny/addition/334+556, tiny/train/256, or a .jsonl, .json, .toml or .parquet file
+    /// What to train on: pi1 (and any pi_k of the paper), pi1,pi13, pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (one row of it),
+    /// tiny/addition/334+556, tiny/train/256, or a .jsonl, .json, .toml or .parquet file
     #[arg(long)]
     example: Option<String>,
+    /// A problem of your own to train on, in place of --example
+    #[arg(long, value_name = "TEXT", requires = "answer", conflicts_with_all = ["example", "replay"])]
+    question: Option<String>,
+    /// Its answer
+    #[arg(long, value_name = "TEXT", requires = "question", allow_hyphen_values = true)]
+    answer: Option<String>,
     /// The algorithm
     #[arg(long)]
     algo: Option<String>,
@@ -66,7 +73,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Continue the run in this folder from its last checkpoint
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "replay", "algo", "seed", "lora", "export_dtype"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "question", "replay", "algo", "seed", "lora", "export_dtype"])]
     resume: Option<PathBuf>,
     /// Check everything that can be checked without weights, print the settings, and stop
     #[arg(long)]
@@ -166,7 +173,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
         Err(error) if need == Need::Sizes && args.example.is_none() && settings.example == defaults.example => {
             eprintln!("{error:#}\nplanned with a question of 480 characters in its place");
             let id = settings.example.clone();
-            vec![Problem { id, question: "?".repeat(480), answer: "?".into(), subject: String::new(), level: String::new() }]
+            vec![Problem { id, question: "?".repeat(480), answer: "?".into(), ..Problem::default() }]
         }
         examples => usage(examples)?,
     };
@@ -193,7 +200,9 @@ fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
     let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
     layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
     layers.extend(args.replay.as_ref().map(|path| table("rollout", [("replay", Value::String(path.clone()))])));
-    let texts = [("model", &args.model), ("reference", &args.reference), ("example", &args.example), ("algo", &args.algo)];
+    let inline = args.question.as_deref().zip(args.answer.as_deref()).map(|(question, answer)| example::inline(question, answer));
+    let example = args.example.clone().or(inline);
+    let texts = [("model", &args.model), ("reference", &args.reference), ("example", &example), ("algo", &args.algo)];
     let mut flags = Table::new();
     flags.extend(texts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::String(value.clone()?)))));
     flags.extend(args.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64))));
@@ -305,7 +314,7 @@ fn something_left(folder: &RunFolder, settings: &RunSettings) -> Result<()> {
 /// Whether a name is one of the paper's examples, which its model goes with.
 fn is_published(example: &str) -> bool {
     let is_pi = |name: &str| name.strip_prefix("pi").is_some_and(|rank| rank.parse::<u32>().is_ok());
-    example.split(',').all(|name| name == "dsr-sub" || name.split("..").all(is_pi))
+    example.split(',').all(|name| name == "dsr-sub" || name.starts_with("dsr-sub/") || name.split("..").all(is_pi))
 }
 
 /// The training examples; those of the embedded model by their ids, or so many of its training problems.
@@ -361,10 +370,20 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
 /// What is about to happen, in words and in every unit that people count in.
 pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
     let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
+    let rollouts = format!(" = {} rollouts a step, {rows} groups of {size}", rows * size);
     let examples = match (problems, replay) {
-        (_, Some(replay)) => format!("{} of {}", counted(replay.len(), "recorded step"), settings.rollout.replay),
-        ([problem], _) => format!("1 example ({}: \"{}\", {})", problem.id, shortened(&problem.question), answer(settings, problem)),
-        _ => format!("{} examples", problems.len()),
+        (_, Some(replay)) => {
+            format!("{} of {} on {rows} rows x {size}{rollouts}", counted(replay.len(), "recorded step"), settings.rollout.replay)
+        }
+        ([problem], _) => {
+            let text = format!("{}: \"{}\", {}", problem.id, shortened(&problem.question), answer(settings, problem));
+            format!("1 example x {rows} rows x {size}{rollouts} ({text})")
+        }
+        (several, _) if rows % several.len() == 0 => {
+            let count = several.len();
+            format!("{count} examples x {} x {size}{rollouts}", counted(rows / count, "row"))
+        }
+        (several, _) => format!("{} examples in turns on {rows} rows x {size}{rollouts}", several.len()),
     };
     let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
     let evaluation = match (evaluated.is_empty(), settings.eval.every) {
@@ -375,10 +394,9 @@ pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay
     let lora = &settings.lora;
     let adapters = if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
     format!(
-        "{} with {}{adapters}: {examples} on {rows} rows x {size} = {} rollouts a step, {rows} groups of {size}; {}, {} each; {evaluation}",
+        "{} with {}{adapters}: {examples}; {}, {} each; {evaluation}",
         settings.algo,
         settings.model,
-        rows * size,
         counted(settings.train.steps as usize, "step"),
         counted(settings.train.updates_per_rollout, "update"),
     )
@@ -403,8 +421,8 @@ fn counted(count: usize, what: &str) -> String {
 /// `runs/MODEL-EXAMPLE`, numbered where that is taken.
 fn free_folder(settings: &RunSettings) -> PathBuf {
     let model = Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
-    let example =
-        Path::new(&settings.example).file_stem().map_or_else(|| settings.example.clone(), |name| name.to_string_lossy().into_owned());
+    let example = example::title(&settings.example);
+    let example = Path::new(&example).file_stem().map_or_else(|| example.clone(), |name| name.to_string_lossy().into_owned());
     let name: String =
         format!("{model}-{example}").chars().map(|c| if c.is_ascii_alphanumeric() || "+-._".contains(c) { c } else { '-' }).collect();
     let numbered = (2..).map(|n| Path::new("runs").join(format!("{name}-{n}")));

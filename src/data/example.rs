@@ -15,16 +15,36 @@ pub use super::verl::PUBLISHED_INSTRUCTION;
 /// How many examples the paper ranks: pi1 to pi1209.
 pub const RANKED: usize = 1209;
 
+/// The subset's rows by index: as people write them, and as runs record them.
+const ROW_PREFIXES: [&str; 2] = ["dsr-sub/", "dsr_sub/"];
+/// The name of a problem that is written out.
+const INLINE: &str = "inline";
 /// Endings of files that hold examples.
 const ENDINGS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
-const KNOWN: &str = "known are pi1 to pi1209, ranges such as pi1..pi16, dsr-sub (all 1,209), and files that end in \
-                     .jsonl, .json, .toml or .parquet; several go with commas between them";
+const KNOWN: &str = "known are pi1 to pi1209, ranges such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row of that index), and files \
+                     that end in .jsonl, .json, .toml or .parquet; several go with commas between them";
 
-/// The problems that a specification names: names and files separated by commas, each problem once, in the order given.
+/// A problem that is written out in place of a name, `{"question": "...", "answer": "..."}`: a specification like any other.
+pub fn inline(question: &str, answer: &str) -> String {
+    serde_json::json!({"question": question, "answer": answer}).to_string()
+}
+
+/// What people call a specification: itself, or `inline` (or its own id) for one that is written out.
+pub fn title(specification: &str) -> String {
+    let written_out = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
+    let problem = written_out.and_then(|row| row.problem(INLINE).ok());
+    problem.map_or_else(|| specification.to_owned(), |problem| problem.id)
+}
+
+/// The problems that a specification names: names and files separated by commas, each problem once, in the order given; or one problem that is
+/// written out ([`inline`]).
 ///
 /// # Errors
 /// When a name is unknown (known ones are listed), a file cannot be had, or a row is not a problem (file and line are named).
 pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
+    if is_inline(specification) {
+        return Ok(vec![rows::read_inline(specification)?.problem(INLINE)?]);
+    }
     // A file's name may have commas in it.
     if is_file_name(specification) && Path::new(specification).is_file() {
         return from_file(Path::new(specification));
@@ -77,9 +97,15 @@ pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
+fn is_inline(specification: &str) -> bool {
+    specification.trim_start().starts_with('{')
+}
+
 /// What one name between commas stands for.
 enum Name<'a> {
     Subset,
+    /// The subset's row of this index.
+    Row(u64),
     /// First and last rank, both included.
     Ranks(usize, usize),
     File(&'a Path),
@@ -89,6 +115,9 @@ impl<'a> Name<'a> {
     fn parse(name: &'a str) -> Result<Self> {
         if name == "dsr-sub" {
             return Ok(Self::Subset);
+        }
+        if let Some(index) = ROW_PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)?.parse().ok()) {
+            return Ok(Self::Row(index));
         }
         if let Some((first, last)) = ranks(name)? {
             return Ok(Self::Ranks(first, last));
@@ -102,6 +131,7 @@ impl<'a> Name<'a> {
     fn problems(&self, subset: &mut Subset) -> Result<Vec<Problem>> {
         match *self {
             Self::Subset => Ok(subset.problems()?.iter().map(|(_, problem)| problem.clone()).collect()),
+            Self::Row(index) => Ok(vec![subset.row(index)?.clone()]),
             Self::Ranks(first, last) => (first..=last).map(|rank| subset.ranked(rank)).collect(),
             Self::File(path) => from_file(path),
         }
@@ -147,18 +177,25 @@ impl Subset<'_> {
             Some(index) => index,
             None => self.ranking()?.get(rank - 1).copied().with_context(|| format!("the ranking has no pi{rank}"))?,
         };
-        let found = self.problems()?.iter().find(|(own, _)| *own == Some(index));
-        let (_, problem) = found.ok_or_else(|| anyhow!("pi{rank} is row {index} of the subset, which has no such row"))?;
+        let problem = self.row(index)?;
         if problem.answer.trim().is_empty() {
             tracing::warn!("pi{rank} has no label in the published subset: no answer to it can be right");
         }
         Ok(Problem { id: format!("pi{rank}"), ..problem.clone() })
     }
 
+    fn row(&mut self, index: u64) -> Result<&Problem> {
+        let found = self.problems()?.iter().find(|(own, _)| *own == Some(index));
+        found.map(|(_, problem)| problem).ok_or_else(|| anyhow!("the subset has no row {index}: {KNOWN}"))
+    }
+
     fn ranking(&mut self) -> Result<&[u64]> {
         let ranking = match self.ranking.take() {
             Some(ranking) => ranking,
-            None => ranking::rank_by_deviation(&ranking::read_history(&self.library.path(&pinned::ACCURACY_HISTORY)?)?),
+            None => {
+                let history = ranking::read_history(&self.library.path(&pinned::ACCURACY_HISTORY)?)?;
+                ranking::by_deviation(&history).into_iter().map(|ranked| *ranked.example).collect()
+            }
         };
         Ok(self.ranking.insert(ranking))
     }

@@ -17,8 +17,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The largest pinned file has a few megabytes: whoever is slower than this is not going to finish.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The checksum of a file's contents.
-pub(super) fn sha256_of(path: &Path) -> Result<String> {
+/// The sha256 of a file's contents, in hexadecimal.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String> {
     let reading = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(reading)?;
     let mut hasher = Sha256::new();

@@ -3,6 +3,7 @@
 //! is, or how prompts are written.
 
 pub mod benchmark;
+mod choices;
 pub mod example;
 mod fetch;
 pub mod hub;
@@ -10,6 +11,7 @@ pub mod pinned;
 mod ranking;
 mod rows;
 pub mod tiny;
+mod unit;
 mod verl;
 
 use std::ffi::OsString;
@@ -18,8 +20,9 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
+pub use fetch::sha256_of;
 use pinned::Pinned;
-pub use ranking::{rank_by_deviation, read_history};
+pub use ranking::{Ranked, by_deviation, read_history};
 
 /// How far a download is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,19 @@ pub struct Transfer {
 
 /// Is told how downloads go on, from whatever thread they run on.
 pub type OnTransfer = Arc<dyn Fn(&Transfer) + Send + Sync>;
+
+/// Where a pinned file is, before anything is downloaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// In the user's folder, as published.
+    Folder(PathBuf),
+    /// In the cache, as published.
+    Cache(PathBuf),
+    /// There, with other contents; its checksum. In the cache, a download replaces it.
+    Spoiled(PathBuf, String),
+    /// Nowhere.
+    Missing,
+}
 
 /// Where pinned files come from: a folder of the user's, else the cache, else one download into the cache.
 pub struct Library {
@@ -82,20 +98,15 @@ impl Library {
     /// # Errors
     /// When it cannot be had, or what lies in the user's folder is not the published file; the message says what to do.
     pub fn path(&self, file: &Pinned) -> Result<PathBuf> {
-        if let Some(path) = self.folder.as_ref().map(|folder| folder.join(file.local)).filter(|path| path.exists()) {
-            let found = fetch::sha256_of(&path)?;
-            if found != file.sha256 {
-                bail!(
-                    "{} is not the published file (sha256 {found}, expected {}): fetch it again, or pass a file of your own by its path",
-                    path.display(),
-                    file.sha256
-                );
-            }
-            return Ok(path);
-        }
-        let cached = self.cache.join("data").join(file.local);
-        if cached.exists() && fetch::sha256_of(&cached)? == file.sha256 {
-            return Ok(cached);
+        let cached = self.cached(file);
+        match self.look(file)? {
+            Presence::Folder(path) | Presence::Cache(path) => return Ok(path),
+            Presence::Spoiled(path, found) if path != cached => bail!(
+                "{} is not the published file (sha256 {found}, expected {}): fetch it again, or pass a file of your own by its path",
+                path.display(),
+                file.sha256
+            ),
+            Presence::Spoiled(..) | Presence::Missing => {}
         }
         let remedy = format!("give a folder that has {} with --data-dir DIR or RLVR_DATA_DIR", file.local);
         if self.offline {
@@ -105,6 +116,38 @@ impl Library {
             bail!("cannot download {}: {error:#}; {remedy}", file.local);
         }
         Ok(cached)
+    }
+}
+
+/// Looks, and downloads nothing.
+impl Library {
+    /// Where a pinned file is, its contents checked.
+    ///
+    /// # Errors
+    /// When what is there cannot be read.
+    pub fn look(&self, file: &Pinned) -> Result<Presence> {
+        let cached = self.cached(file);
+        let Some(path) = self.own(file.local).or_else(|| cached.exists().then(|| cached.clone())) else { return Ok(Presence::Missing) };
+        let found = fetch::sha256_of(&path)?;
+        Ok(match path == cached {
+            _ if found != file.sha256 => Presence::Spoiled(path, found),
+            true => Presence::Cache(path),
+            false => Presence::Folder(path),
+        })
+    }
+
+    /// A file of the user's folder, by its path below it; none where it is not there or no folder was named.
+    pub fn own(&self, local: &str) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(local)).filter(|path| path.exists())
+    }
+
+    /// Where downloads are kept.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
+    fn cached(&self, file: &Pinned) -> PathBuf {
+        self.cache.join("data").join(file.local)
     }
 }
 

@@ -81,16 +81,35 @@ pub fn read_history(path: &Path) -> Result<Vec<(u64, Vec<f64>)>> {
     entries.into_iter().map(numbered).collect()
 }
 
+/// An example with what its accuracy did while a model was trained on all of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ranked<'a, K> {
+    /// Which example.
+    pub example: &'a K,
+    /// The standard deviation of its accuracies (divided by their number): the "historical variance score".
+    pub deviation: f64,
+    /// Their mean.
+    pub mean: f64,
+    /// How many there are.
+    pub epochs: usize,
+}
+
 /// The examples by the standard deviation of their history (population, as the published script has it), largest first; equals stay in order.
-pub fn rank_by_deviation(history: &[(u64, Vec<f64>)]) -> Vec<u64> {
-    let mut ranked: Vec<(u64, f64)> = history.iter().map(|(index, accuracies)| (*index, deviation(accuracies))).collect();
-    ranked.sort_by(|(_, left), (_, right)| right.total_cmp(left));
-    ranked.into_iter().map(|(index, _)| index).collect()
+pub fn by_deviation<K>(history: &[(K, Vec<f64>)]) -> Vec<Ranked<'_, K>> {
+    let mut all: Vec<Ranked<K>> = Vec::with_capacity(history.len());
+    for (example, accuracies) in history {
+        all.push(Ranked { example, deviation: deviation(accuracies), mean: mean(accuracies), epochs: accuracies.len() });
+    }
+    all.sort_by(|left, right| right.deviation.total_cmp(&left.deviation));
+    all
+}
+
+fn mean(values: &[f64]) -> f64 {
+    sum(values) / values.len().max(1) as f64
 }
 
 fn deviation(values: &[f64]) -> f64 {
-    let count = values.len().max(1) as f64;
-    let mean = sum(values) / count;
+    let (count, mean) = (values.len().max(1) as f64, mean(values));
     let squares: Vec<f64> = values.iter().map(|value| (value - mean) * (value - mean)).collect();
     (sum(&squares) / count).sqrt()
 }
@@ -120,17 +139,20 @@ mod tests {
     #[test]
     fn ranks_by_deviation_and_keeps_the_order_of_equals() {
         let history = [(7, vec![0.5, 0.5]), (3, vec![0.0, 1.0]), (1, vec![1.0, 1.0]), (9, vec![0.0, 0.5, 1.0]), (2, vec![1.0, 0.0])];
-        assert_eq!(rank_by_deviation(&history), [3, 2, 9, 7, 1]);
-        assert_eq!(rank_by_deviation(&[]), [0; 0]);
+        let ranked = by_deviation(&history);
+        assert_eq!(ranked.iter().map(|ranked| *ranked.example).collect::<Vec<_>>(), [3, 2, 9, 7, 1]);
+        assert_eq!((ranked[0].deviation, ranked[0].mean, ranked[2].epochs), (0.5, 0.5, 3));
+        assert!(by_deviation::<u64>(&[]).is_empty());
     }
 
     #[test]
     fn the_published_history_gives_the_published_ranks() {
         let Some(library) = shared_library() else { return };
-        let ranking = rank_by_deviation(&read_history(&library.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap());
+        let history = read_history(&library.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap();
+        let ranking = by_deviation(&history);
         assert_eq!(ranking.len(), 1209);
         for (rank, index) in PUBLISHED {
-            assert_eq!(ranking[rank - 1], index, "pi{rank}");
+            assert_eq!(*ranking[rank - 1].example, index, "pi{rank}");
         }
     }
 

@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Map, Value};
 
+use super::choices::Choices;
+use super::unit;
 use crate::flow::Problem;
 
 /// What a file of problems looks like, for messages.
@@ -38,17 +40,43 @@ impl Row {
         }
     }
 
+    /// The unit of the answer, as LaTeX that can follow it; empty where the row has none.
+    pub(super) fn unit(&self) -> Result<String> {
+        Ok(unit::spelled(&self.optional_text("unit")?))
+    }
+
+    /// How far off a right answer may be, from a field that need not be there: a positive number, `0.1` or `"1e-1"`.
+    pub(super) fn tolerance(&self, name: &str) -> Result<Option<f64>> {
+        let text = self.optional_text(name)?;
+        if text.is_empty() {
+            return Ok(None);
+        }
+        match text.trim().parse() {
+            Ok(tolerance) if tolerance > 0.0 && f64::is_finite(tolerance) => Ok(Some(tolerance)),
+            _ => bail!("{}: `{name}` is {text:?}, expected a positive number, the distance at which an answer is still right", self.place),
+        }
+    }
+
     fn as_text(&self, name: &str, value: &Value) -> Result<String> {
         text_of(value).ok_or_else(|| anyhow!("{}: `{name}` is {}, expected text or a number", self.place, kind(value)))
     }
 
-    /// The row as a problem in the spelling of users' files: `question` or `problem`, `answer`, and where wanted `id`, `subject`, `level`.
+    /// The row as a problem in the spelling of users' files: `question` or `problem`, `answer`, and where wanted `id`, `unit`, `tolerance`,
+    /// `subject`, `level`, and `choices`, which stand below the question by their letters.
     pub(super) fn problem(&self, default_id: &str) -> Result<Problem> {
         let id = self.optional_text("id")?;
+        let stem = self.fields.get("question").and_then(|question| question.get("stem")).and_then(text_of);
+        let (mut question, mut answer) =
+            (stem.map_or_else(|| self.text(&["question", "problem"]), Ok)?, self.text(&["answer", "answerKey"])?);
+        if let Some(choices) = Choices::of(self)? {
+            (question, answer) = (choices.below(&question), choices.letter(answer.trim(), &self.place)?);
+        }
         self.checked(Problem {
             id: if id.is_empty() { default_id.to_owned() } else { id },
-            question: self.text(&["question", "problem"])?,
-            answer: self.text(&["answer"])?,
+            question,
+            answer,
+            unit: self.unit()?,
+            tolerance: self.tolerance("tolerance")?,
             subject: self.optional_text("subject")?,
             level: self.optional_text("level")?,
         })
@@ -101,6 +129,11 @@ pub(super) fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
         })
         .collect::<Result<_>>()?;
     some(rows, path)
+}
+
+/// One object that is written out where a name could stand.
+pub(super) fn read_inline(text: &str) -> Result<Row> {
+    row(serde_json::from_str(text).map_err(|error| anyhow!("{text}: not JSON: {error}"))?, "the example".to_owned(), 0)
 }
 
 /// The rows of a `.json` file (one object, or a list of them) or a `.toml` file (one table).

@@ -69,8 +69,7 @@ fn problem(row: &Row, name: &str) -> Result<Indexed> {
         id: format!("{name}/{}", index.map_or_else(|| format!("row{}", row.number), |index| index.to_string())),
         question: content.strip_suffix(PUBLISHED_INSTRUCTION).unwrap_or(content).to_owned(),
         answer,
-        subject: String::new(),
-        level: String::new(),
+        ..Problem::default()
     };
     Ok((index, problem))
 }

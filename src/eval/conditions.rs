@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::answerer::Identity;
 use super::run::{EvalSet, EvalSettings};
-use crate::data::benchmark::{self, Decoding};
+use crate::data::benchmark::Decoding;
 use crate::verify::{self, Grader};
 
 /// The conditions of one pass over one set.
@@ -19,7 +19,7 @@ pub struct Conditions {
     pub set: String,
     /// How many of its problems were asked.
     pub problems: usize,
-    /// The sha256 of the published file; empty for sets that have none.
+    /// The sha256 of the file that the problems are from; empty for those that are from none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_sha256: String,
     /// The sha256 of the problems as they were asked and graded: a JSON line each.
@@ -43,7 +43,6 @@ pub struct Conditions {
 impl Conditions {
     /// Of a pass that is about to be made.
     pub fn of(identity: &Identity, set: &EvalSet, decoding: Decoding, settings: &EvalSettings) -> Self {
-        let published = benchmark::ALL.iter().find(|benchmark| benchmark.name == set.name);
         let mut problems = Sha256::new();
         for problem in &set.problems {
             // A record of texts is always JSON.
@@ -54,7 +53,7 @@ impl Conditions {
             identity: identity.clone(),
             set: set.name.clone(),
             problems: set.problems.len(),
-            data_sha256: published.map_or_else(String::new, |benchmark| benchmark.file.sha256.to_owned()),
+            data_sha256: set.data_sha256.clone(),
             problems_sha256: problems.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             max_new: settings.max_new,
             temperature: decoding.temperature,

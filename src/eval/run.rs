@@ -17,7 +17,7 @@ use super::wording;
 use crate::data::benchmark::Decoding;
 use crate::flow::Problem;
 use crate::metrics::JsonLines;
-use crate::verify::{self, Extraction, Grader, Mode};
+use crate::verify::{self, Extraction, Grader, Mode, Reference};
 
 /// How a run evaluates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,8 @@ pub struct EvalSet {
     pub name: String,
     /// The problems.
     pub problems: Vec<Arc<Problem>>,
+    /// The sha256 of the file that they are from; empty where they are from none.
+    pub data_sha256: String,
     /// One pass each.
     pub decodings: Vec<Decoding>,
     /// Tells the way of answering from a response.
@@ -214,7 +216,8 @@ impl Evaluator<'_> {
     fn grade(&self, set: &EvalSet, request: &EvalRequest, answered: Answered) -> Answer {
         let (problem, response) = (&request.problem, answered.text);
         let settings = verify::Settings { mode: Mode::Eval, grader: self.settings.grader, after_think: false };
-        let verdict = verify::verify(&problem.answer, &response, &settings);
+        let reference = Reference { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
+        let verdict = verify::verify_reference(&reference, &response, &settings);
         // The fallback is taken only where there is no box, so one verdict holds both figures.
         let boxed = verdict.extraction == Extraction::Boxed;
         Answer {
@@ -280,15 +283,16 @@ mod tests {
     }
 
     fn set() -> EvalSet {
-        let problem = |number: usize| Problem {
-            id: format!("p{number}"),
-            question: "?".into(),
-            answer: number.to_string(),
-            subject: String::new(),
-            level: String::new(),
-        };
+        let problem =
+            |number: usize| Problem { id: format!("p{number}"), question: "?".into(), answer: number.to_string(), ..Problem::default() };
         let problems = (0..6).map(|number| Arc::new(problem(number))).collect();
-        EvalSet { name: "six".into(), problems, decodings: vec![Decoding { temperature: 0.6, samples: 2 }], classify: None }
+        EvalSet {
+            name: "six".into(),
+            problems,
+            data_sha256: String::new(),
+            decodings: vec![Decoding { temperature: 0.6, samples: 2 }],
+            classify: None,
+        }
     }
 
     fn evaluate(broken: Option<u32>, store: &Store) -> Result<Pass> {

@@ -1,52 +1,133 @@
-//! Sets by name: the published benchmarks, and the embedded model's own problems.
+//! Sets by name: the published benchmarks, the embedded model's own problems, and files of the user's.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow, ensure};
 
 use super::run::EvalSet;
-use crate::data::Library;
-use crate::data::benchmark::{self, Decoding};
+use crate::data::benchmark::{self, Decoding, LETTERED};
 use crate::data::tiny::{self, Split};
+use crate::data::{Library, sha256_of};
+use crate::flow::Problem;
 
 /// The embedded model's sets, `(name, split)`.
 const TINY: [(&str, Split); 2] = [("tiny", Split::Test), ("tiny-validation", Split::Validation)];
 
 /// The sets of a comma-separated list of names, at most `limit` problems each (0: all). Published sets are decoded as published, the embedded
-/// model's greedily and by one sample at temperature 0.6; `classify` tells its ways of answering.
+/// model's greedily and by one sample at temperature 0.6, others greedily; `classify` tells the embedded model's ways of answering. `paper` is
+/// the six of the paper, `all` is every set that is at hand or can be had; a name that ends in `.jsonl` is a file.
 ///
 /// # Errors
 /// An unknown name lists the known ones; data that cannot be had says what to do.
 pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) -> &'static str) -> Result<Vec<EvalSet>> {
-    let mut sets = Vec::new();
-    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        if sets.iter().any(|set: &EvalSet| set.name == name) {
+    let mut sets: Vec<EvalSet> = Vec::new();
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
+        if sets.iter().any(|set| set.name == name) {
             continue; // named twice, it is answered once
         }
         if let Some((name, split)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
             let problems = tiny::problems(*split, split.default_count(), 0)?;
             let sampled = Decoding { temperature: 0.6, samples: 1 };
-            sets.push(set(name, problems, vec![Decoding::GREEDY, sampled], Some(classify), limit));
-            continue;
-        }
-        let selected = benchmark::select(name).map_err(|error| anyhow::anyhow!("{error}, {}", TINY.map(|(name, _)| name).join(", ")))?;
-        for benchmark in selected {
-            if sets.iter().any(|set| set.name == benchmark.name) {
-                continue;
+            sets.push(EvalSet { decodings: vec![Decoding::GREEDY, sampled], classify: Some(classify), ..set(name, problems, limit) });
+        } else if let Some(lettered) = LETTERED.iter().find(|lettered| lettered.name == name) {
+            let data_sha256 = library.own(lettered.local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path))?;
+            sets.push(EvalSet { data_sha256, ..set(name, lettered.load(library)?, limit) });
+        } else if name.ends_with(".jsonl") {
+            add_file(&mut sets, Path::new(name), limit)?;
+        } else {
+            for benchmark in benchmark::select(name).map_err(|error| anyhow!("{error}, {}", others()))? {
+                let problems = set(benchmark.name, benchmark.load(library)?, limit);
+                let data_sha256 = benchmark.file.sha256.to_owned();
+                sets.push(EvalSet { data_sha256, decodings: vec![benchmark.decoding], ..problems });
             }
-            sets.push(set(benchmark.name, benchmark.load(library)?, vec![benchmark.decoding], None, limit));
         }
     }
     Ok(sets)
 }
 
-fn set(
-    name: &str,
-    problems: Vec<crate::flow::Problem>,
-    decodings: Vec<Decoding>,
-    classify: Option<fn(&str) -> &'static str>,
-    limit: usize,
-) -> EvalSet {
+/// Adds a set of the user's own, JSON lines, under the name of its file; it is decoded greedily.
+///
+/// # Errors
+/// When the file is not such a set, naming file and line, or a set of its name is there already.
+pub fn add_file(sets: &mut Vec<EvalSet>, path: &Path, limit: usize) -> Result<()> {
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    ensure!(!sets.iter().any(|set| set.name == name), "{}: there is a set called {name} already; rename the file", path.display());
+    sets.push(EvalSet { data_sha256: sha256_of(path)?, ..set(&name, benchmark::from_file(path)?, limit) });
+    Ok(())
+}
+
+/// What a name stands for, groups taken apart.
+fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
+    let paper = benchmark::PAPER.map(|benchmark| benchmark.name);
+    match name {
+        "paper" => paper.to_vec(),
+        "all" => {
+            let lettered = LETTERED.iter().filter(|lettered| {
+                let is_there = library.own(lettered.local).is_some();
+                if !is_there {
+                    tracing::warn!("without {}: it is read from a file of yours, {} in the data folder", lettered.name, lettered.local);
+                }
+                is_there
+            });
+            paper.into_iter().chain([TINY[0].0]).chain(lettered.map(|lettered| lettered.name)).collect()
+        }
+        name => vec![name],
+    }
+}
+
+/// Known names beside those of the pinned sets.
+fn others() -> String {
+    let (tiny, lettered) = (TINY.map(|(name, _)| name).join(", "), LETTERED.map(|lettered| lettered.name).join(", "));
+    format!("{tiny}, {lettered}, all, and files that end in .jsonl")
+}
+
+/// The first `limit` problems (0: all), answered greedily.
+fn set(name: &str, problems: Vec<Problem>, limit: usize) -> EvalSet {
     let limit = if limit == 0 { problems.len() } else { limit };
-    EvalSet { name: name.to_owned(), problems: problems.into_iter().take(limit).map(Arc::new).collect(), decodings, classify }
+    EvalSet {
+        name: name.to_owned(),
+        problems: problems.into_iter().take(limit).map(Arc::new).collect(),
+        data_sha256: String::new(),
+        decodings: vec![Decoding::GREEDY],
+        classify: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(specification: &str, folder: &Path) -> Result<Vec<String>> {
+        let sets = by_name(specification, 2, &Library::open(Some(folder))?, |_| "")?;
+        Ok(sets.into_iter().map(|set| format!("{} {}", set.name, set.problems.len())).collect())
+    }
+
+    #[test]
+    fn files_and_lettered_sets_stand_beside_the_known_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let arc = folder.path().join(LETTERED[0].local);
+        std::fs::create_dir_all(arc.parent().unwrap()).unwrap();
+        std::fs::write(&arc, r#"{"question": "Which?", "choices": ["salt", "sand"], "answer": "B"}"#).unwrap();
+        let own = folder.path().join("mine.jsonl");
+        std::fs::write(&own, "{\"question\": \"q\", \"answer\": \"1\"}\n".repeat(3)).unwrap();
+        let own = own.to_str().unwrap();
+        assert_eq!(names(&format!("arc_easy,{own}, tiny,tiny"), folder.path()).unwrap(), ["arc_easy 1", "mine 2", "tiny 2"]);
+        let check = |specification: &str, expected: &str| {
+            let error = format!("{:#}", names(specification, folder.path()).unwrap_err());
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        };
+        check(&format!("{own},{own}"), "there is a set called mine already");
+        check("arc_challenge", "DIR/test/arc_challenge/test.jsonl");
+        check("maths", "known are math500, aime24, amc23, minerva_math, olympiadbench, aime25, paper (these six), tiny");
+        check("none.jsonl", "cannot read none.jsonl");
+    }
+
+    #[test]
+    fn all_is_everything_that_can_be_had() {
+        let Some(folder) = crate::testing::shared("data") else { return };
+        let expected = ["math500", "aime24", "amc23", "minerva_math", "olympiadbench", "aime25"].map(|name| format!("{name} 2"));
+        assert_eq!(names("paper", &folder).unwrap(), expected);
+        assert_eq!(names("all", &folder).unwrap(), [&expected[..], &["tiny 2".to_owned()]].concat());
+    }
 }

@@ -126,8 +126,7 @@ fn templates_and_special_tokens_come_from_the_configuration() {
 #[test]
 fn a_prompt_is_the_question_with_its_instruction() {
     let text = text("{}", Some("{{ messages[0].role }}|{{ messages[0].content }}")).unwrap();
-    let problem =
-        Arc::new(Problem { id: "p".into(), question: "hi".into(), answer: "1".into(), subject: String::new(), level: String::new() });
+    let problem = Arc::new(Problem { id: "p".into(), question: "hi".into(), answer: "1".into(), ..Problem::default() });
     let prompt = text.prompt(problem.clone(), " hi").unwrap();
     assert_eq!((prompt.text.as_str(), prompt.problem.id.as_str()), ("user|hi hi", "p"));
     assert_eq!(text.decode(&prompt.ids).unwrap(), "hhi hi".replacen('h', "", 1));

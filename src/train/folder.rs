@@ -41,6 +41,12 @@ impl RunFolder {
         Ok((folder, settings))
     }
 
+    /// The run that a checkpoint belongs to, if it lies in the folder of one.
+    pub fn of_checkpoint(checkpoint: &Path) -> Option<(Self, RunSettings)> {
+        let checkpoints = checkpoint.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "checkpoints"))?;
+        Self::open(checkpoints.parent()?).ok()
+    }
+
     /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
@@ -104,6 +110,17 @@ impl RunFolder {
             removed.with_context(|| format!("cannot remove {}", path.display()))?;
         }
         Ok(())
+    }
+
+    /// Files of responses, in the order of their steps.
+    pub fn recorded(&self) -> Result<Vec<PathBuf>> {
+        let folder = self.root.join("rollouts");
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        let step = |path: &PathBuf| path.file_name()?.to_str()?.strip_suffix(".jsonl.gz")?.parse::<u64>().ok();
+        let mut recorded: Vec<(u64, PathBuf)> = paths.into_iter().filter_map(|path| Some((step(&path)?, path))).collect();
+        recorded.sort_unstable();
+        Ok(recorded.into_iter().map(|(_, path)| path).collect())
     }
 
     /// Steps that have a complete evaluation, in order.

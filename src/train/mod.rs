@@ -1,7 +1,7 @@
 //! The loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record.
 //!
 //! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead), `update` computes and applies the gradient,
-//! `history` remembers what the run has shown so far, `folder` knows where records lie.
+//! `history` remembers what the run has shown so far, `selection` how each example fared, `folder` knows where records lie.
 
 pub mod folder;
 pub mod history;
@@ -9,6 +9,7 @@ pub mod plan;
 pub mod replay;
 pub mod rollouts;
 pub mod run;
+pub mod selection;
 pub mod settings;
 pub mod story;
 pub mod update;

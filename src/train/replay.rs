@@ -129,8 +129,7 @@ fn scored(line: Line) -> Result<Scored> {
     ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; the first response token is scored after at least one");
     ensure!(logprobs.len() == ids.len(), "{} logprobs for {} completion_ids", logprobs.len(), ids.len());
     ensure!(line.reward.is_finite() && logprobs.iter().all(|logprob| logprob.is_finite()), "reward and logprobs must be finite numbers");
-    let problem =
-        Problem { id: line.example, question: String::new(), answer: String::new(), subject: String::new(), level: String::new() };
+    let problem = Problem { id: line.example, ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: String::new(), ids: prompt_ids.into() };
     let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(Finish::Stop) };
     Ok(Scored {

@@ -6,6 +6,7 @@ use super::folder::RunFolder;
 use super::history::{Evaluation, Gain, History};
 use super::settings::RunSettings;
 use crate::checkpoint::write_file;
+use crate::data::example;
 use crate::eval::score::Part;
 use crate::eval::statistics::{Comparison, Estimate};
 use crate::metrics::table;
@@ -37,7 +38,7 @@ pub fn picture(settings: &RunSettings, history: &History) -> String {
         history.evaluations.iter().filter_map(point).collect()
     };
     svg(&Curve {
-        title: format!("{} on one example: {}", settings.algo.to_uppercase(), settings.example),
+        title: format!("{} on one example: {}", settings.algo.to_uppercase(), example::title(&settings.example)),
         subtitle: format!(
             "{}, {} groups of {} at temperature {}, learning rate {:e}",
             settings.model, settings.rollout.groups, settings.rollout.group_size, settings.rollout.temperature, settings.optim.lr

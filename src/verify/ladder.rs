@@ -8,7 +8,8 @@ use crate::verify::read;
 use crate::verify::read::lex::Commas;
 use crate::verify::text;
 use crate::verify::tree::show;
-use crate::verify::tree::{Id, Tree};
+use crate::verify::tree::{Id, Node, Relation, Tree};
+use crate::verify::value::scalar;
 use crate::verify::{Comparison, Method};
 
 /// Compares two answers, read in every sensible way.
@@ -39,6 +40,27 @@ pub fn equal(gold: &str, answer: &str) -> Comparison {
         found = better(found, read_and_compare(&gold, Commas::Group, &answer, Commas::Separate, &mut fuel));
     }
     found
+}
+
+/// Whether both are real numbers, no further apart than `tolerance`; `4.2\%` and `r = 4.2` are 4.2 here.
+pub fn within(gold: &str, answer: &str, tolerance: f64) -> bool {
+    let mut fuel = Fuel::new(Fuel::COMPARISON);
+    let mut number = |text: &str| {
+        let mut tree = Tree::default();
+        let mut id = read::read(&text::clean(text), Commas::Group, &mut tree, &mut fuel)?;
+        if let Node::Chain(list) = tree.node(id)
+            && let (&[Relation::Equal], &[name, value]) = (tree.relations_of(list), tree.members(list))
+            && matches!(tree.node(name), Node::Symbol(_))
+        {
+            id = value;
+        }
+        if let Node::Percent(inner) = tree.node(id) {
+            id = inner;
+        }
+        scalar::magnitude(&tree, id, &mut fuel).filter(|value| value.is_finite())
+    };
+    // The ends belong to it, whatever the last bits of a difference of decimals are.
+    number(gold).zip(number(answer)).is_some_and(|(gold, answer)| (gold - answer).abs() <= tolerance * (1.0 + 1e-9))
 }
 
 /// Whether two texts are lists, in the same brackets, of the same texts in any order.

@@ -49,7 +49,8 @@
 //! without a base is natural or decimal, the same on both sides.
 //!
 //! *Units.* A unit on one side only is ignored; on both sides they must measure the same, and their sizes count. Other words beside a number are
-//! decoration, but for those that change it ("at least", "not"). A base on one side only is ignored, on both it must be the same.
+//! decoration, but for those that change it ("at least", "not"). A base on one side only is ignored, on both it must be the same. Where a set names
+//! unit or tolerance beside its reference ([`Reference`]), they count as if the reference had them.
 //!
 //! *Options.* Where both sides are options, the letters decide.
 //!
@@ -68,12 +69,14 @@ mod fuel;
 mod grader;
 mod ladder;
 mod read;
+mod reference;
 mod text;
 mod tree;
 mod value;
 mod words;
 
 pub use extract::{Boxed, last_boxed};
+pub use reference::{Reference, verify_reference};
 use serde::{Deserialize, Serialize};
 
 /// Which verdicts the graders give: raised with every change after which a pair of answers may be judged in another way.
@@ -149,6 +152,8 @@ pub enum Method {
     Sampled,
     /// One side is the other, rounded.
     Rounded,
+    /// Close enough by the set's own measure.
+    Tolerance,
     /// Different kinds, or lists of different length.
     Structure,
     /// The budget ended before a decision.
@@ -167,6 +172,7 @@ impl Method {
             Method::Numeric => "numeric values with error bounds",
             Method::Sampled => "values at seeded points",
             Method::Rounded => "rounded decimals",
+            Method::Tolerance => "the set's tolerance",
             Method::Structure => "kinds and numbers of parts",
             Method::Exhausted => "the budget of steps",
         }

@@ -24,8 +24,7 @@ fn requests(problems: u32, samples: u32) -> Vec<EvalRequest> {
         id: format!("p{number}"),
         question: format!("Compute {number}+0."),
         answer: number.to_string(),
-        subject: String::new(),
-        level: String::new(),
+        ..Problem::default()
     };
     let of = |number: u32| {
         let problem = Arc::new(problem(number));

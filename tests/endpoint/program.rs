@@ -11,7 +11,7 @@ use rlvr::draw::Purpose;
 use rlvr::flow::Finish;
 use rlvr::kernels::Filter;
 use rlvr::lanes::Lanes;
-use rlvr::rollout::engine::EngineSettings;
+use rlvr::rollout::limits::EngineSettings;
 use rlvr::rollout::{Engine, Request, SamplingSettings};
 use rlvr::tiny::embedded;
 use serde_json::{Value, json};

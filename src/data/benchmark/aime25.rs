@@ -24,7 +24,6 @@ fn problem(row: &Row) -> Result<Problem> {
         id: format!("aime25/{}", row.number),
         question: row.text(&["problem"])?.trim().to_owned(),
         answer: row.text(&["answer"])?,
-        subject: String::new(),
-        level: String::new(),
+        ..Problem::default()
     })
 }

@@ -24,7 +24,6 @@ fn problem(row: &Row) -> Result<Problem> {
         id: format!("amc23/{}", row.text(&["id"])?),
         question: row.text(&["problem"])?.trim().to_owned(),
         answer: row.text(&["answer"])?,
-        subject: String::new(),
-        level: String::new(),
+        ..Problem::default()
     })
 }

@@ -26,5 +26,6 @@ fn problem(row: &Row) -> Result<Problem> {
         answer: boxed::answer(row)?,
         subject: row.text(&["subject"])?,
         level: row.text(&["level"])?,
+        ..Problem::default()
     })
 }

@@ -25,6 +25,6 @@ fn problem(row: &Row) -> Result<Problem> {
         question: row.text(&["problem"])?.trim().to_owned(),
         answer: boxed::answer(row)?,
         subject: row.text(&["type"])?,
-        level: String::new(),
+        ..Problem::default()
     })
 }

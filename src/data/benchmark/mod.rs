@@ -1,10 +1,11 @@
-//! Benchmarks by name. Each is one file beside this one and one line in [`ALL`]: where it comes from, how many rows it must have, how a row
+//! Benchmarks by name. Each is one file beside this one and one line in [`PAPER`]: where it comes from, how many rows it must have, how a row
 //! becomes a problem, and how the paper decodes it. This room must never grade.
 
 mod aime24;
 mod aime25;
 mod amc23;
 mod boxed;
+mod lettered;
 mod math500;
 mod minerva_math;
 mod olympiadbench;
@@ -17,6 +18,8 @@ use super::pinned::Pinned;
 use super::rows::{self, Row};
 use super::{Library, example};
 use crate::flow::Problem;
+
+pub use lettered::{LETTERED, Lettered};
 
 /// How the paper samples answers to a set's questions (top-p 1, no top-k).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,14 +53,11 @@ pub struct Benchmark {
     problem: fn(&Row) -> Result<Problem>,
 }
 
-/// The registry, in the order of the paper's tables.
-pub const ALL: [&Benchmark; 6] =
+/// The registry of pinned sets, in the order of the paper's tables: the six that the paper averages.
+pub const PAPER: [&Benchmark; 6] =
     [&math500::BENCHMARK, &aime24::BENCHMARK, &amc23::BENCHMARK, &minerva_math::BENCHMARK, &olympiadbench::BENCHMARK, &aime25::BENCHMARK];
 
-/// The six that the paper averages.
-pub const PAPER: [&Benchmark; 6] = ALL;
-
-/// Benchmarks by their names, with commas between; `paper` is the six of the paper, `all` is every one.
+/// Pinned benchmarks by their names, with commas between; `paper` is the six of the paper.
 ///
 /// # Errors
 /// When a name is unknown; the message lists the known ones.
@@ -65,13 +65,12 @@ pub fn select(names: &str) -> Result<Vec<&'static Benchmark>> {
     let mut selected: Vec<&Benchmark> = Vec::new();
     for name in names.split(',').map(str::trim) {
         let found: Vec<&Benchmark> = match name {
-            "all" => ALL.to_vec(),
             "paper" => PAPER.to_vec(),
-            _ => ALL.into_iter().filter(|benchmark| benchmark.name == name).collect(),
+            _ => PAPER.into_iter().filter(|benchmark| benchmark.name == name).collect(),
         };
         if found.is_empty() {
-            let known: Vec<&str> = ALL.iter().map(|benchmark| benchmark.name).collect();
-            bail!("no benchmark is called {name:?}: known are {}, paper (the paper's six) and all", known.join(", "));
+            let known: Vec<&str> = PAPER.iter().map(|benchmark| benchmark.name).collect();
+            bail!("no benchmark is called {name:?}: known are {}, paper (these six)", known.join(", "));
         }
         selected.extend(found.into_iter().filter(|new| !selected.iter().any(|old| old.name == new.name)).collect::<Vec<_>>());
     }
@@ -97,7 +96,8 @@ impl Benchmark {
     }
 }
 
-/// The problems of a set of the user's own: JSONL with `question` (or `problem`) and `answer`, and where wanted `id`, `subject`, `level`.
+/// The problems of a set of the user's own: JSONL with `question` (or `problem`) and `answer`, and where wanted `id`, `subject`, `level`,
+/// `unit`, `tolerance`, `choices`.
 ///
 /// # Errors
 /// When it cannot be read or a row is not a problem; file and line are named.
@@ -114,7 +114,7 @@ mod tests {
     fn names_select_benchmarks() {
         let names = |specification: &str| select(specification).map(|found| found.iter().map(|b| b.name).collect::<Vec<_>>());
         assert_eq!(names("aime25, math500,aime25").unwrap(), ["aime25", "math500"]);
-        assert_eq!(names("paper").unwrap(), names("all").unwrap());
+        assert_eq!(names("paper").unwrap(), PAPER.map(|benchmark| benchmark.name));
         assert_eq!(names("amc23,paper").unwrap().len(), 6);
         for bad in ["math", "", "math500,"] {
             let error = names(bad).unwrap_err().to_string();
@@ -125,12 +125,12 @@ mod tests {
     #[test]
     fn every_set_has_its_problems() {
         let Some(library) = shared_library() else { return };
-        for benchmark in ALL {
+        for benchmark in PAPER {
             let problems = benchmark.load(&library).unwrap();
             let ids: std::collections::HashSet<_> = problems.iter().map(|problem| &problem.id).collect();
             assert_eq!((problems.len(), ids.len()), (benchmark.rows, benchmark.rows), "{}", benchmark.name);
         }
-        let rows: Vec<(&str, usize, usize)> = ALL.iter().map(|b| (b.name, b.rows, b.decoding.samples)).collect();
+        let rows: Vec<(&str, usize, usize)> = PAPER.iter().map(|b| (b.name, b.rows, b.decoding.samples)).collect();
         let expected = [
             ("math500", 500, 1),
             ("aime24", 30, 8),

@@ -29,7 +29,9 @@ fn problem(row: &Row) -> Result<Problem> {
         id: format!("olympiadbench/{}", row.text(&["id"])?),
         question: row.text(&["question"])?.trim().to_owned(),
         answer: answers.join(", "),
+        unit: row.unit()?,
+        tolerance: row.tolerance("error")?,
         subject: row.text(&["subfield"])?,
-        level: String::new(),
+        ..Problem::default()
     })
 }

@@ -40,6 +40,23 @@ fn files_of_every_kind_give_problems() {
 }
 
 #[test]
+fn a_problem_can_be_written_out() {
+    let specification = inline("What is \"1, 2\"?", "-1/2");
+    let problems = resolve(&specification, &no_library()).unwrap();
+    assert_eq!(
+        (problems[0].id.as_str(), problems[0].question.as_str(), problems[0].answer.as_str()),
+        ("inline", "What is \"1, 2\"?", "-1/2")
+    );
+    assert_eq!((title(&specification).as_str(), title("pi1,pi13").as_str()), ("inline", "pi1,pi13"));
+    assert_eq!(title(r#"{"id": "mine", "question": "q", "answer": 1}"#), "mine");
+    for (bad, expected) in [(inline(" ", "1"), "the question is empty"), (inline("q", ""), "the answer is empty"), ("{".into(), "not JSON")]
+    {
+        let error = resolve(&bad, &no_library()).unwrap_err().to_string();
+        assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
 fn several_are_joined_and_none_comes_twice() {
     let folder = tempfile::tempdir().unwrap();
     let a = file(&folder, "a.json", r#"{"question": "q", "answer": "1"}"#).display().to_string();
@@ -121,6 +138,9 @@ fn published_names_resolve() {
     assert_eq!(ids("pi1,pi13"), ["pi1", "pi13"]);
     assert_eq!(ids("pi1..pi16"), (1..=16).map(|rank| format!("pi{rank}")).collect::<Vec<_>>());
     assert_eq!(ids("dsr-sub").len(), 1209);
+    assert_eq!(ids("dsr-sub/124,dsr_sub/124"), ["dsr_sub/124"]);
+    assert_eq!(resolve("dsr-sub/124", &library).unwrap()[0].question, resolve("pi1", &library).unwrap()[0].question);
+    assert!(resolve("dsr-sub/99999", &library).unwrap_err().to_string().contains("the subset has no row 99999"));
     let all = resolve("pi1..pi1209", &library).unwrap();
     let mut questions: Vec<_> = all.iter().map(|problem| (&problem.question, &problem.answer)).collect();
     questions.sort();

@@ -89,7 +89,7 @@ impl Exercise {
             question: self.questions[wording].clone(),
             answer: self.answer.to_string(),
             subject: self.subject.to_string(),
-            level: String::new(),
+            ..Problem::default()
         }
     }
 }

@@ -36,7 +36,9 @@ pub fn text(lexer: &mut Lexer, command: &str) -> Option<()> {
         }
         return lexer.letter(inner);
     }
-    if named(lexer, trimmed) {
+    // At the end, right after a number, `\text{min}` and `\text{sec}` are of time: the functions would have an argument.
+    let is_time = matches!(lexer.last(), Some(Kind::Number(_) | Kind::Close(_))) && lexer.rest().trim().is_empty();
+    if !(is_time && words::unit(trimmed).is_some()) && named(lexer, trimmed) {
         return Some(());
     }
     if command == "operatorname" || matches!(command, "mathbf" | "mathcal" | "mathsf" | "boldsymbol") && trimmed.len() <= 3 {

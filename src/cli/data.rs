@@ -1,0 +1,149 @@
+//! `rlvr data`
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::source::DataArgs;
+use super::usage;
+use crate::data::benchmark::{LETTERED, PAPER};
+use crate::data::pinned::{self, Named};
+use crate::data::{Library, Presence};
+use crate::metrics::table;
+
+#[derive(Debug, Args)]
+pub struct DataCommand {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Every known file: its rows, how it is decoded, where it lies, where it comes from
+    List {
+        /// JSON lines, with commits and checksums
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Download what is not there yet, check it, and print the paths
+    Pull {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+    /// Check what is there, by checksum and row by row; downloads nothing, and fails where a file is missing or spoiled
+    Check {
+        #[command(flatten)]
+        which: Which,
+        #[command(flatten)]
+        data: DataArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Which {
+    /// Files by name: dsr-sub, history, benchmarks, paper, or all
+    #[arg(default_value = "all", value_delimiter = ',')]
+    names: Vec<String>,
+}
+
+impl Which {
+    fn files(&self) -> Result<Vec<Named>> {
+        usage(pinned::select(&self.names.join(",")))
+    }
+}
+
+pub fn run(command: DataCommand) -> Result<ExitCode> {
+    match command.action {
+        Action::List { json, data } => list(&usage(data.library())?, json).map(|()| ExitCode::SUCCESS),
+        Action::Pull { which, data } => pull(&which.files()?, &usage(data.library())?).map(|()| ExitCode::SUCCESS),
+        Action::Check { which, data } => check(&which.files()?, &usage(data.library())?),
+    }
+}
+
+fn list(library: &Library, as_json: bool) -> Result<()> {
+    let mut rows = Vec::new();
+    for named in pinned::all() {
+        let (presence, file) = (library.look(&named.file)?, named.file);
+        let benchmark = PAPER.iter().find(|benchmark| benchmark.name == named.name);
+        let decoding = benchmark.map_or_else(String::new, |benchmark| match benchmark.decoding.samples {
+            1 => "greedy".to_owned(),
+            samples => format!("avg@{samples} at {}", benchmark.decoding.temperature),
+        });
+        if as_json {
+            let path = path_of(&presence).map(|path| path.display().to_string());
+            println!(
+                "{}",
+                json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": state(&presence), "path": path,
+                    "repository": file.repository, "commit": file.commit, "source": file.path, "sha256": file.sha256})
+            );
+        }
+        rows.push(vec![named.name.into(), named.rows.to_string(), decoding, state(&presence).into(), file.local.into()]);
+    }
+    if as_json {
+        return Ok(());
+    }
+    for lettered in LETTERED {
+        let state = if library.own(lettered.local).is_some() { "in the folder" } else { "your own file" };
+        rows.push(vec![lettered.name.into(), String::new(), "greedy".into(), state.into(), lettered.local.into()]);
+    }
+    println!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
+    let source = pinned::DSR_SUB;
+    eprintln!("from {} at commit {}; downloads are kept in {}", source.repository, source.commit, library.cache().display());
+    Ok(())
+}
+
+fn pull(files: &[Named], library: &Library) -> Result<()> {
+    for named in files {
+        println!("{}", library.path(&named.file)?.display());
+    }
+    Ok(())
+}
+
+fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
+    let mut failed = 0;
+    for named in files {
+        let verdict = match library.look(&named.file)? {
+            Presence::Folder(path) | Presence::Cache(path) => {
+                named.read(library).map(|rows| format!("{rows} rows, sha256 as published, {}", path.display()))
+            }
+            Presence::Spoiled(path, found) => Err(anyhow::anyhow!(
+                "{} is not the published file: sha256 {found}, expected {}; remove it and fetch it again with rlvr data pull {}",
+                path.display(),
+                named.file.sha256,
+                named.name
+            )),
+            Presence::Missing => Err(anyhow::anyhow!("is not here; fetch it with rlvr data pull {}", named.name)),
+        };
+        match verdict {
+            Ok(text) => println!("{}: {text}", named.name),
+            Err(error) => {
+                failed += 1;
+                println!("{}: {error:#}", named.name);
+            }
+        }
+    }
+    eprintln!("{} of {} files are as published", files.len() - failed, files.len());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn state(presence: &Presence) -> &'static str {
+    match presence {
+        Presence::Folder(_) => "in the folder",
+        Presence::Cache(_) => "in the cache",
+        Presence::Spoiled(..) => "spoiled",
+        Presence::Missing => "not here",
+    }
+}
+
+fn path_of(presence: &Presence) -> Option<&std::path::Path> {
+    match presence {
+        Presence::Folder(path) | Presence::Cache(path) | Presence::Spoiled(path, _) => Some(path),
+        Presence::Missing => None,
+    }
+}

@@ -1,0 +1,134 @@
+//! How the scores of an evaluation are told.
+
+use serde_json::{Value, json};
+
+use super::beside;
+use crate::eval::Pass;
+use crate::eval::conditions::Conditions;
+use crate::eval::statistics::Estimate;
+use crate::metrics::table;
+use crate::report::published::{Figure, Subject};
+
+/// Tells the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
+pub fn tell(passes: &[Pass], subject: &Subject) {
+    let figures: Vec<Option<Figure>> = passes.iter().map(|pass| beside::figure(subject, &pass.conditions)).collect();
+    passes.iter().zip(&figures).for_each(|(pass, paper)| println!("{}", line(pass, paper.as_ref())));
+    tell_all(passes, &figures);
+    tell_samples(passes);
+    tell_parts(passes);
+    tell_rest(passes);
+}
+
+/// A pass for programs: everything that moves a score stands beside it.
+fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
+    let mut line = json!(pass.conditions);
+    line["pass"] = json!(pass.name);
+    line["score"] = json!(pass.score);
+    line["published"] = json!(paper.map(beside::record));
+    line["times"] = json!(pass.times);
+    line
+}
+
+/// The scores of all passes; the paper's stand beside them where it has any.
+fn tell_all(passes: &[Pass], figures: &[Option<Figure>]) {
+    let mut header = vec!["pass", "problems", "accuracy [95%]", "unboxed counted"];
+    header.extend(["boxed", "cut off", "tokens", "too long", "reflects", "repeats", "not ASCII"]);
+    let has_paper = figures.iter().any(Option::is_some);
+    header.extend(has_paper.then_some("paper"));
+    let rows = passes.iter().zip(figures).map(|(pass, paper)| {
+        let score = &pass.score;
+        let mut row = vec![
+            pass.name.clone(),
+            score.problems.to_string(),
+            interval(score.accuracy),
+            score.accuracy_with_fallback.map_or_else(String::new, |accuracy| percent(accuracy.mean)),
+            percent(score.boxed),
+            percent(score.cut_off),
+            format!("{:.1}", score.mean_tokens),
+            score.too_long.to_string(),
+            percent(score.reflecting),
+            percent(score.repeated_tails),
+            percent(score.foreign_letters),
+        ];
+        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, beside::cell)));
+        row
+    });
+    eprintln!("{}", table(&header, &rows.collect::<Vec<_>>()));
+    if has_paper {
+        eprintln!("{}", beside::note());
+    }
+}
+
+/// What several samples tell.
+fn tell_samples(passes: &[Pass]) {
+    let sampled: Vec<Vec<String>> = passes.iter().filter_map(several).collect();
+    if !sampled.is_empty() {
+        eprintln!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
+    }
+}
+
+/// Accuracy by subject and by level.
+fn tell_parts(passes: &[Pass]) {
+    for pass in passes {
+        for (title, parts) in [("subject", &pass.score.by_subject), ("level", &pass.score.by_level)] {
+            let rows: Vec<Vec<String>> =
+                parts.iter().map(|(name, part)| vec![name.clone(), part.problems.to_string(), interval(part.accuracy)]).collect();
+            if !rows.is_empty() {
+                eprintln!("{}", table(&[&format!("{} by {title}", pass.name), "problems", "accuracy [95%]"], &rows));
+            }
+        }
+    }
+}
+
+/// What did not fit, what all was measured under, and what it took.
+fn tell_rest(passes: &[Pass]) {
+    for pass in passes.iter().filter(|pass| pass.score.too_long > 0) {
+        let (name, count) = (&pass.name, pass.score.too_long);
+        eprintln!("{name}: {count} of {} prompts do not fit the model's window and count as wrong", pass.score.problems);
+    }
+    if let Some(pass) = passes.first() {
+        eprintln!("{}", under(&pass.conditions));
+    }
+    let sum = |what: fn(&Pass) -> f64| passes.iter().map(what).sum::<f64>();
+    let (elapsed_s, grading_s) = (sum(|pass| pass.times.elapsed_s), sum(|pass| pass.times.grading_s));
+    let answered = sum(|pass| pass.times.answered as f64);
+    eprintln!(
+        "{answered} responses in {elapsed_s:.1} s, {:.1} a second; grading took {:.2}% of the time",
+        answered / elapsed_s.max(1e-9),
+        grading_s / elapsed_s.max(1e-9) * 100.0
+    );
+}
+
+/// A pass of several samples.
+fn several(pass: &Pass) -> Option<Vec<String>> {
+    let (score, k) = (&pass.score, pass.score.samples);
+    (k > 1).then(|| {
+        let at = |k: usize| interval(k.checked_sub(1).and_then(|item| score.pass_at.get(item)).copied());
+        vec![pass.name.clone(), interval(score.accuracy), at(2), at(k), interval(score.majority), k.to_string()]
+    })
+}
+
+/// What all passes have in common.
+fn under(conditions: &Conditions) -> String {
+    let Conditions { identity, max_new, seed, grader, grader_version, rlvr, .. } = conditions;
+    let short = |text: &str| text.trim_start_matches("sha256:").chars().take(12).collect::<String>();
+    format!(
+        "{} ({}) in {} on {}, {} kernels, template {}, at most {max_new} new tokens, seed {seed}, grader {} version {grader_version}, rlvr {rlvr}",
+        identity.model,
+        short(&identity.revision),
+        identity.dtype,
+        identity.device,
+        identity.kernels,
+        short(&identity.template),
+        json!(grader).as_str().unwrap_or_default(),
+    )
+}
+
+/// "12.5% [8.1, 17.0]"
+pub fn interval(estimate: Option<Estimate>) -> String {
+    estimate.map_or_else(String::new, |a| format!("{:.1}% [{:.1}, {:.1}]", a.mean * 100.0, a.low * 100.0, a.high * 100.0))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1}%", share * 100.0)
+}

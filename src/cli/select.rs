@@ -1,0 +1,78 @@
+//! `rlvr select`
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::source::DataArgs;
+use super::usage;
+use crate::data::pinned::ACCURACY_HISTORY;
+use crate::data::{by_deviation, read_history};
+use crate::metrics::table;
+use crate::train::selection;
+
+/// Rows of the table for people; all go to stdout.
+const SHOWN: usize = 20;
+
+/// Ranks examples by the standard deviation of their accuracy while a model was trained on all of them, largest first.
+///
+/// Without arguments: the published history, whose order is pi1, pi2, ... pi1209.
+#[derive(Debug, Args)]
+pub struct SelectArgs {
+    /// Accuracies by example, {"124": [0.0, 0.125, ...], ...}
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+    /// A run's folder: the accuracies of its recorded rollouts, one a step that asked the example
+    #[arg(long, value_name = "DIR", conflicts_with = "history")]
+    run: Option<PathBuf>,
+    /// Only so many, the first ones
+    #[arg(long, value_name = "N")]
+    top: Option<usize>,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+pub fn run(args: SelectArgs) -> Result<()> {
+    let top = args.top.unwrap_or(usize::MAX);
+    if let Some(root) = &args.run {
+        return show(&usage(selection::history(root))?, top, |_, example| json!({"example": example}));
+    }
+    let path = match args.history {
+        Some(path) => path,
+        None => args.data.library()?.path(&ACCURACY_HISTORY)?,
+    };
+    let history = usage(read_history(&path))?;
+    let is_published = ACCURACY_HISTORY.is(&path)?;
+    // The paper's names are those of its own history alone.
+    let names = |rank: usize, index: &u64| match is_published {
+        true => json!({"example": format!("pi{rank}"), "index": index}),
+        false => json!({"index": index}),
+    };
+    show(&history, top, names)
+}
+
+/// A line for each example on stdout, the first ones as a table on stderr.
+fn show<K>(history: &[(K, Vec<f64>)], top: usize, names: impl Fn(usize, &K) -> Value) -> Result<()> {
+    let ranking = by_deviation(history);
+    let (mut rows, mut out) = (Vec::new(), std::io::stdout().lock());
+    for (rank, ranked) in (1..).zip(&ranking).take(top) {
+        let mut line = json!({"rank": rank, "deviation": ranked.deviation, "mean": ranked.mean, "epochs": ranked.epochs});
+        let names = names(rank, ranked.example);
+        if rows.len() < SHOWN {
+            let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let called = names.as_object().map(|names| names.values().map(text).collect::<Vec<_>>().join(", ")).unwrap_or_default();
+            let (deviation, mean) = (format!("{:.4}", ranked.deviation), format!("{:.4}", ranked.mean));
+            rows.push(vec![rank.to_string(), called, deviation, mean, ranked.epochs.to_string()]);
+        }
+        if let (Value::Object(line), Value::Object(names)) = (&mut line, names) {
+            line.extend(names);
+        }
+        writeln!(out, "{line}")?;
+    }
+    eprintln!("{}", table(&["rank", "example", "deviation", "mean accuracy", "epochs"], &rows));
+    eprintln!("{} of {} examples, by the standard deviation of their accuracy", ranking.len().min(top), ranking.len());
+    Ok(())
+}

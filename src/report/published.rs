@@ -1,0 +1,204 @@
+//! The paper's tables as data (`published.toml`): what was trained on what by which algorithm, and how it scored. It owns these numbers and how
+//! they are found; it must never know how a score of ours comes about.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use serde::Deserialize;
+
+/// What "base" rows are of: the model as published.
+pub const BASE: &str = "base";
+
+/// The paper's tables.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Where the numbers are from.
+    pub source: String,
+    /// The tables, in the file's order.
+    #[serde(rename = "table")]
+    pub tables: Vec<Table>,
+}
+
+/// A model's rows under one algorithm.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Its number in the paper, `T8`.
+    pub id: String,
+    /// Which checkpoints, and what else holds for all rows.
+    pub about: String,
+    /// The model's name on the hub without its owner, in lower case.
+    pub model: String,
+    /// The algorithm, as settings call it.
+    pub algorithm: String,
+    /// Whether it is looked at before others.
+    #[serde(default)]
+    pub headline: bool,
+    /// What the values are, in percent or tokens.
+    #[serde(default = "accuracy")]
+    pub measure: String,
+    /// Most tokens in a response, where it is not 3072.
+    pub max_new: Option<usize>,
+    /// Benchmarks, `mean`, or a benchmark's subject (`math500/Algebra`).
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<Row>,
+}
+
+/// One row of a table.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// What was trained on, as `--example` has it, or [`BASE`].
+    pub on: String,
+    /// What differs from the experiment of the headline; empty for nothing.
+    #[serde(default)]
+    pub variant: String,
+    /// The step of the checkpoint, where the paper says it.
+    pub step: Option<u64>,
+    /// A value for each column.
+    pub values: Vec<f64>,
+}
+
+fn accuracy() -> String {
+    "accuracy".to_owned()
+}
+
+/// What a figure is looked up by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The model, by its name on the hub or the name of its folder.
+    pub model: String,
+    /// What it was trained on, or [`BASE`].
+    pub example: String,
+    /// By which algorithm; nothing for the base.
+    pub algorithm: String,
+    /// What differs from the headline's experiment; empty for nothing.
+    pub variant: String,
+}
+
+impl Subject {
+    /// A model as published.
+    pub fn base(model: &str) -> Self {
+        Self { model: model.to_owned(), example: BASE.to_owned(), algorithm: String::new(), variant: String::new() }
+    }
+}
+
+/// One number of the paper with its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Figure {
+    /// In percent or tokens, as the table's measure is.
+    pub value: f64,
+    /// The table.
+    pub table: &'static Table,
+    /// The row.
+    pub row: &'static Row,
+}
+
+/// The tables.
+pub fn published() -> &'static Published {
+    static TABLES: OnceLock<Published> = OnceLock::new();
+    TABLES.get_or_init(|| toml::from_str(include_str!("published.toml")).expect("the tables that are part of the program can be read"))
+}
+
+/// Every number of the paper for a subject on a benchmark, of any measure and variant; headline tables first, then in the file's order.
+pub fn figures(subject: &Subject, benchmark: &str) -> Vec<Figure> {
+    let (model, example) = (short_name(&subject.model), members(&subject.example));
+    let is_base = subject.example == BASE;
+    let tables = published().tables.iter().filter(|table| table.model == model && (is_base || table.algorithm == subject.algorithm));
+    let mut found: Vec<Figure> = tables
+        .flat_map(|table| table.rows.iter().map(move |row| (table, row)))
+        .filter(|(_, row)| members(&row.on) == example)
+        .filter_map(|(table, row)| {
+            let column = table.columns.iter().position(|column| column == benchmark)?;
+            Some(Figure { value: *row.values.get(column)?, table, row })
+        })
+        .collect();
+    found.sort_by_key(|figure| !figure.table.headline);
+    found
+}
+
+/// The paper's accuracy (percent; unboxed answers counted) for a subject, of its very variant; a table of the same response length first.
+pub fn accuracy_of(subject: &Subject, benchmark: &str, max_new: usize) -> Option<Figure> {
+    let mut found = figures(subject, benchmark);
+    found.retain(|figure| figure.table.measure == accuracy() && figure.row.variant == subject.variant);
+    found.sort_by_key(|figure| figure.table.max_new.is_some_and(|published| published != max_new));
+    found.into_iter().next()
+}
+
+/// `Qwen/Qwen2.5-Math-1.5B@main` and a folder of that name as the tables have it.
+fn short_name(model: &str) -> String {
+    let name = model.trim_end_matches('/').rsplit('/').next().unwrap_or(model);
+    name.split('@').next().unwrap_or(name).to_lowercase()
+}
+
+/// The names that a specification joins: their order does not count.
+fn members(example: &str) -> BTreeSet<&str> {
+    example.split(',').map(str::trim).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(model: &str, example: &str, algorithm: &str, variant: &str) -> Subject {
+        Subject { model: model.into(), example: example.into(), algorithm: algorithm.into(), variant: variant.into() }
+    }
+
+    fn check(subject: &Subject, benchmark: &str, expected: Option<(f64, &str)>) {
+        let found = accuracy_of(subject, benchmark, 3072).map(|figure| (figure.value, figure.table.id.as_str()));
+        assert_eq!(found, expected, "{subject:?} {benchmark}");
+    }
+
+    #[test]
+    fn figures_are_found_by_model_example_algorithm_and_benchmark() {
+        check(&Subject::base("Qwen/Qwen2.5-Math-1.5B"), "math500", Some((36.0, "T8")));
+        check(&Subject::base("models/Qwen2.5-Math-7B/"), "aime24", Some((12.1, "T4")));
+        check(&Subject::base("tiny"), "math500", None);
+        let of = |example: &str, algorithm: &str, variant: &str| subject("Qwen/Qwen2.5-Math-1.5B@main", example, algorithm, variant);
+        check(&of("pi1", "grpo", ""), "math500", Some((72.8, "T8")));
+        check(&of("pi1", "grpo", ""), "mean", Some((35.0, "T8")));
+        check(&of("pi1", "ppo", ""), "minerva_math", Some((26.8, "T4")));
+        check(&of("pi13, pi1", "grpo", ""), "olympiadbench", Some((36.7, "T8")));
+        check(&of("pi1..pi16", "grpo", ""), "math500", Some((71.6, "T3")));
+        check(&of("pi7", "grpo", ""), "math500/Geometry", Some((51.2, "T3")));
+        check(&of("pi1", "grpo", ""), "arc_challenge", Some((32.2, "T1")));
+        check(&of("pi1", "grpo", "label 4"), "math500", Some((57.0, "T5")));
+        check(&of("dsr-sub", "grpo", "format reward"), "aime25", Some((5.4, "T8")));
+        check(&of("dsr-sub", "ppo", "90% wrong labels"), "mean", Some((32.9, "T17")));
+        check(&of("pi2", "ppo", ""), "math500", None);
+        check(&of("pi1", "grpo", ""), "gsm8k", None);
+    }
+
+    #[test]
+    fn the_length_of_responses_decides_between_tables() {
+        let distilled = subject("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "pi1", "grpo", "");
+        let at = |max_new| accuracy_of(&distilled, "math500", max_new).map(|figure| figure.value);
+        assert_eq!([at(8192), at(32768), at(3072)], [Some(80.5), Some(83.9), Some(80.5)]);
+        let lengths: Vec<f64> = figures(&subject("qwen2.5-math-1.5b", "pi1", "grpo", ""), "mean")
+            .into_iter()
+            .filter(|figure| figure.table.measure == "length")
+            .map(|figure| figure.value)
+            .collect();
+        assert_eq!(lengths, [978.0, 1054.0]);
+    }
+
+    /// A slip of transcription would show: the paper's means are of the six beside them, rounded.
+    #[test]
+    fn rows_are_complete_and_means_are_means() {
+        let each_its_own = "best checkpoint for each benchmark";
+        for table in &published().tables {
+            for row in &table.rows {
+                assert_eq!(row.values.len(), table.columns.len(), "{} {row:?}", table.id);
+                let (Some(mean), Some("mean")) = (row.values.last(), table.columns.last().map(String::as_str)) else { continue };
+                let others = &row.values[..row.values.len() - 1];
+                let found = others.iter().sum::<f64>() / others.len() as f64;
+                // Shares of boxed answers are whole percents, and their published means are of unrounded ones.
+                let rounding = if matches!(table.measure.as_str(), "boxed" | "length") { 1.6 } else { 0.11 };
+                assert!(table.about.starts_with(each_its_own) || (found - mean).abs() < rounding, "{} {row:?}: {found}", table.id);
+            }
+        }
+        assert!(published().source.contains("2504.20571"));
+    }
+}

@@ -1,0 +1,72 @@
+//! How each example of a run fared while the model was trained on all of them: what the next run's example is chosen by. It reads recorded
+//! rollouts; it must never know how histories are ranked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+
+use super::folder::RunFolder;
+use crate::metrics::jsonl;
+
+/// What counts of a rollout's line.
+#[derive(Deserialize)]
+struct Line {
+    example: String,
+    reward: f32,
+    correct: Option<bool>,
+}
+
+/// The accuracy of every example at each step that asked it, over all responses to it in that step; examples in the order in which they were
+/// first asked. In a run on more examples than groups that is once an epoch.
+///
+/// # Errors
+/// When the folder is no run's, or a recording is broken; file and line are named.
+pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
+    let (folder, _) = RunFolder::open(root)?;
+    let mut history: Vec<(String, Vec<f64>)> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for path in folder.recorded()? {
+        let mut step: BTreeMap<usize, (usize, usize)> = BTreeMap::new(); // place: (right, all)
+        for (at_line, line) in jsonl::read_input::<Line>(&path)? {
+            ensure!(!line.example.is_empty(), "{at_line}: no example is named");
+            let place = *places.entry(line.example).or_insert_with_key(|example| {
+                history.push((example.clone(), Vec::new()));
+                history.len() - 1
+            });
+            let (right, all) = step.entry(place).or_default();
+            *right += usize::from(line.correct.unwrap_or(line.reward > 0.0));
+            *all += 1;
+        }
+        for (place, (right, all)) in step {
+            history[place].1.push(right as f64 / all as f64);
+        }
+    }
+    ensure!(!history.is_empty(), "{} has no recorded rollouts", root.display());
+    Ok(history)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::train::RunSettings;
+    use crate::train::folder::write_gzip_lines;
+
+    #[test]
+    fn histories_are_accuracies_by_step() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("run");
+        assert!(history(&root).unwrap_err().to_string().contains("is no run's folder"));
+        let run = RunFolder::create(&root, &RunSettings::demonstration()).unwrap();
+        assert!(history(&root).unwrap_err().to_string().contains("no recorded rollouts"));
+        let line = |example: &str, correct: bool| json!({"example": example, "reward": 0.0, "correct": correct, "text": ""});
+        write_gzip_lines(&run.rollouts(10), [line("b", true), line("b", true), line("a", false), line("a", true)]).unwrap();
+        write_gzip_lines(&run.rollouts(2), [line("a", false), line("b", false)]).unwrap();
+        write_gzip_lines(&run.rollouts(11), [json!({"example": "c", "reward": 1.0})]).unwrap();
+        let expected = [("a", vec![0.0, 0.5]), ("b", vec![0.0, 1.0]), ("c", vec![1.0])];
+        assert_eq!(history(&root).unwrap(), expected.map(|(example, accuracies)| (example.to_owned(), accuracies)));
+    }
+}

@@ -1,0 +1,113 @@
+//! A reference answer with what its set says beside it: the unit that it is measured in, and how far off is still right. It owns how the two
+//! count; what equal means is the ladder's.
+
+use super::text::strip_delimiters;
+use super::{Grader, Method, Settings, Verdict, ladder, verify};
+
+/// A reference answer as a set gives it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Reference<'a> {
+    /// The answer itself.
+    pub answer: &'a str,
+    /// Its unit, as LaTeX that can follow it (`\text{ cm}^2`); empty where the set names none.
+    pub unit: &'a str,
+    /// How far from the answer a right one may lie; with a percent sign or without, the number itself counts.
+    pub tolerance: Option<f64>,
+}
+
+/// Extracts the answer of `response` and compares it with the reference, in its unit and within its tolerance. The published graders know
+/// neither: they compare with the bare answer.
+///
+/// ```
+/// # use rlvr::verify::{verify_reference, Reference, Settings};
+/// let reference = Reference { answer: "45", unit: r"\text{ minutes}", tolerance: None };
+/// let is_right = |response| verify_reference(&reference, response, &Settings::default()).correct;
+/// assert!(is_right(r"\boxed{45}") && is_right(r"\boxed{0.75\text{ hours}}"));
+/// assert!(!is_right(r"\boxed{45\text{ hours}}"));
+/// ```
+pub fn verify_reference(reference: &Reference, response: &str, settings: &Settings) -> Verdict {
+    if settings.grader != Grader::Strict {
+        return verify(reference.answer, response, settings);
+    }
+    let with_unit = format!("{}{}", strip_delimiters(reference.answer), reference.unit);
+    let gold = if reference.unit.is_empty() { reference.answer } else { &with_unit };
+    let mut verdict = verify(gold, response, settings);
+    if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, reference.tolerance)
+        && ladder::within(reference.answer, answer, tolerance)
+    {
+        (verdict.correct, verdict.method) = (true, Method::Tolerance);
+    }
+    verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::Mode;
+
+    fn check(reference: Reference, answer: &str, expected: bool) {
+        let response = format!("\\boxed{{{answer}}}");
+        for mode in [Mode::Reward, Mode::Eval] {
+            let verdict = verify_reference(&reference, &response, &Settings { mode, ..Settings::default() });
+            assert_eq!(verdict.correct, expected, "{reference:?}: {answer}");
+        }
+    }
+
+    #[test]
+    fn units_of_the_set_count_where_the_answer_has_one() {
+        let area = Reference { answer: "$166$", unit: r"\text{ cm}^2", tolerance: None };
+        let speed = Reference { answer: r"$\frac{600}{7}$", unit: r"\text{ km/h}", tolerance: None };
+        let time = Reference { answer: "8", unit: r"\text{ minutes}", tolerance: None };
+        for (reference, answer, expected) in [
+            (area, "166", true),
+            (area, "$166$", true),
+            (area, r"166\text{ cm}^2", true),
+            (area, r"166 \mathrm{~cm}^{2}", true),
+            (area, r"166\text{ m}^2", false),
+            (area, r"166\text{ cm}", false),
+            (area, r"1.66\text{ m}^2", false),
+            (speed, r"\frac{600}{7}", true),
+            (speed, r"\frac{10}{7}\text{ km/min}", true),
+            (speed, r"\frac{600}{7}\text{ m/h}", false),
+            (time, r"8\text{ min}", true),
+            (time, r"480\text{ seconds}", true),
+            (time, "480", false),
+            (time, r"8\text{ hours}", false),
+        ] {
+            check(reference, answer, expected);
+        }
+    }
+
+    #[test]
+    fn a_tolerance_is_how_far_off_is_right() {
+        let share = Reference { answer: "4.2", unit: "", tolerance: Some(0.1) };
+        for (answer, expected) in [
+            ("4.2", true),
+            ("4.24", true),
+            (r"4.24\%", true),
+            ("r = 4.24", true),
+            (r"\frac{21}{5}", true),
+            ("4.1", true),
+            ("4.3", true),
+            ("4.31", false),
+            ("0.042", false),
+            ("0.1", false),
+            ("4.2, 4.24", false),
+            ("x", false),
+            (r"\infty", false),
+            ("", false),
+        ] {
+            check(share, answer, expected);
+        }
+    }
+
+    #[test]
+    fn published_graders_compare_with_the_bare_answer() {
+        let reference = Reference { answer: "45", unit: r"\text{ minutes}", tolerance: Some(5.0) };
+        for grader in [Grader::Deepscaler, Grader::Qwen] {
+            let settings = Settings { grader, ..Settings::default() };
+            assert!(verify_reference(&reference, r"\boxed{45}", &settings).correct);
+            assert!(!verify_reference(&reference, r"\boxed{46}", &settings).correct);
+        }
+    }
+}
