@@ -116,6 +116,17 @@ fn a_score_says_what_it_was_measured_under() {
 }
 
 #[test]
+fn all_sets_are_decoded_as_asked() {
+    let output = succeed(&[&TINY[..5], &["--limit", "20", "--decoding", "t0.8p0.9x3"]].concat());
+    let [line] = <[Value; 1]>::try_from(lines(&output)).unwrap();
+    assert_eq!(line["pass"].as_str(), Some("tiny-t0.8p0.9x3"));
+    let found = ["temperature", "top_p", "samples"].map(|name| line[name].as_f64().unwrap());
+    assert_eq!(found, [0.8, 0.9, 3.0]);
+    let told = fail(&[&TINY[..], &["--decoding", "beam"]].concat());
+    assert!(told.contains("\"beam\" is no way of decoding; give greedy, t0.6x8"), "{told}");
+}
+
+#[test]
 fn two_evaluations_compare_problem_by_problem() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

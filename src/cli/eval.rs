@@ -41,6 +41,9 @@ pub struct EvalArgs {
     /// Responses to each problem, instead of the set's own number (sampled passes only)
     #[arg(long)]
     samples: Option<usize>,
+    /// One way of decoding for all sets instead of their own: greedy, t0.6x8 (8 samples at temperature 0.6), t0.6p0.95x8 (top-p 0.95)
+    #[arg(long, value_name = "WAY")]
+    decoding: Option<String>,
     /// Seed of sampled responses
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -126,6 +129,7 @@ fn asked(args: &EvalArgs) -> Result<Vec<EvalSet>> {
     if sets.is_empty() {
         return Err(anyhow!("--benchmarks names no set"));
     }
+    sets::decode(&mut sets, args.decoding.as_deref().unwrap_or(sets::PUBLISHED))?;
     if let Some(samples) = args.samples {
         let sampled = sets.iter_mut().flat_map(|set| &mut set.decodings).filter(|decoding| decoding.temperature > 0.0);
         sampled.for_each(|decoding| decoding.samples = samples.max(1));
@@ -140,6 +144,7 @@ fn settings(args: &EvalArgs, sets: &[EvalSet]) -> EvalSettings {
         max_new: args.max_new.unwrap_or(if of_tiny { 80 } else { defaults.max_new }),
         limit: args.limit,
         benchmarks: args.benchmarks.clone().unwrap_or_default(),
+        decoding: args.decoding.clone().unwrap_or(defaults.decoding),
         seed: args.seed,
         grader: args.grader.into(),
         reflection_words: args.reflection_words.clone().unwrap_or(defaults.reflection_words),

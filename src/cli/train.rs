@@ -177,13 +177,14 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
         }
         examples => usage(examples)?,
     };
-    let sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way) {
+    let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way) {
         Err(error) if need == Need::Sizes && settings.eval.benchmarks == defaults.eval.benchmarks => {
             eprintln!("{error:#}\nplanned without evaluation");
             Vec::new()
         }
         sets => usage(sets)?,
     };
+    usage(sets::decode(&mut sets, &settings.eval.decoding))?;
     if let Some(expected) = unknown_pass(&settings.eval.best_by, &sets) {
         return usage(Err(anyhow!("eval.best_by is {}, which is not evaluated; {expected}", settings.eval.best_by)));
     }

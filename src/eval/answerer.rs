@@ -24,6 +24,8 @@ pub struct EvalRequest {
 pub struct Asking {
     /// 0 takes the likeliest token each time.
     pub temperature: f64,
+    /// Only the likeliest tokens that together reach this probability; 1 is all.
+    pub top_p: f64,
     /// Most tokens in a response.
     pub max_new: usize,
     /// Seed of every draw.

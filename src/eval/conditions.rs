@@ -28,6 +28,9 @@ pub struct Conditions {
     pub max_new: usize,
     /// 0 is greedy.
     pub temperature: f64,
+    /// Only the likeliest tokens that together reach this probability; 1 is all.
+    #[serde(default = "everything")]
+    pub top_p: f64,
     /// Responses to each problem.
     pub samples: usize,
     /// Seed of the draws.
@@ -38,6 +41,10 @@ pub struct Conditions {
     pub grader_version: u32,
     /// The program's version.
     pub rlvr: String,
+}
+
+fn everything() -> f64 {
+    1.0
 }
 
 impl Conditions {
@@ -57,6 +64,7 @@ impl Conditions {
             problems_sha256: problems.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             max_new: settings.max_new,
             temperature: decoding.temperature,
+            top_p: decoding.top_p,
             samples: decoding.samples,
             seed: settings.seed,
             grader: settings.grader,

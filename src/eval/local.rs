@@ -62,7 +62,8 @@ impl Answerer for LocalModel<'_> {
             requests.push(Request { ids, max_new, purpose, step: 0, prompt: *prompt, sample: *sample });
             numbers.push(number);
         }
-        let sampling = SamplingSettings { temperature: asking.temperature as f32, filter: Filter::default(), seed: asking.seed };
+        let filter = Filter { top_p: asking.top_p as f32, ..Filter::default() };
+        let sampling = SamplingSettings { temperature: asking.temperature as f32, filter, seed: asking.seed };
         let engine = Engine {
             decoder: &self.model.decoder,
             lanes: self.lanes,

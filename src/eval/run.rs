@@ -31,6 +31,8 @@ pub struct EvalSettings {
     pub limit: usize,
     /// Most tokens in a response.
     pub max_new: usize,
+    /// `published` (each set its own way), or one way for all: `greedy`, `t0.6x8`, `t0.6p0.95x8` (8 samples at temperature 0.6, top-p 0.95).
+    pub decoding: String,
     /// Seed of sampled responses: the same draws at every step, so that two evaluations differ by the weights alone.
     pub seed: u64,
     /// Whose notion of equality decides what is right.
@@ -50,6 +52,7 @@ impl Default for EvalSettings {
             benchmarks: "math500".into(),
             limit: 0,
             max_new: 3072,
+            decoding: super::sets::PUBLISHED.into(),
             seed: 0,
             grader: Grader::Strict,
             reflection_words: "rethink,recheck,recalculate".into(),
@@ -77,11 +80,7 @@ pub struct EvalSet {
 impl EvalSet {
     /// "math500-greedy", "aime24-t0.6x8": names files and metrics.
     pub fn pass_name(&self, decoding: Decoding) -> String {
-        if decoding.temperature == 0.0 {
-            format!("{}-greedy", self.name)
-        } else {
-            format!("{}-t{}x{}", self.name, decoding.temperature, decoding.samples)
-        }
+        format!("{}-{decoding}", self.name)
     }
 }
 
@@ -210,7 +209,7 @@ impl Evaluator<'_> {
     }
 
     fn asking(&self, decoding: Decoding) -> Asking {
-        Asking { temperature: decoding.temperature, max_new: self.settings.max_new, seed: self.settings.seed }
+        Asking { temperature: decoding.temperature, top_p: decoding.top_p, max_new: self.settings.max_new, seed: self.settings.seed }
     }
 
     fn grade(&self, set: &EvalSet, request: &EvalRequest, answered: Answered) -> Answer {
@@ -290,7 +289,7 @@ mod tests {
             name: "six".into(),
             problems,
             data_sha256: String::new(),
-            decodings: vec![Decoding { temperature: 0.6, samples: 2 }],
+            decodings: vec![Decoding { samples: 2, ..Decoding::MEAN_OF_EIGHT }],
             classify: None,
         }
     }

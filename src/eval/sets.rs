@@ -14,6 +14,9 @@ use crate::flow::Problem;
 /// The embedded model's sets, `(name, split)`.
 const TINY: [(&str, Split); 2] = [("tiny", Split::Test), ("tiny-validation", Split::Validation)];
 
+/// Each set's own decoding.
+pub const PUBLISHED: &str = "published";
+
 /// The sets of a comma-separated list of names, at most `limit` problems each (0: all). Published sets are decoded as published, the embedded
 /// model's greedily and by one sample at temperature 0.6, others greedily; `classify` tells the embedded model's ways of answering. `paper` is
 /// the six of the paper, `all` is every set that is at hand or can be had; a name that ends in `.jsonl` is a file.
@@ -28,7 +31,7 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
         }
         if let Some((name, split)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
             let problems = tiny::problems(*split, split.default_count(), 0)?;
-            let sampled = Decoding { temperature: 0.6, samples: 1 };
+            let sampled = Decoding { samples: 1, ..Decoding::MEAN_OF_EIGHT };
             sets.push(EvalSet { decodings: vec![Decoding::GREEDY, sampled], classify: Some(classify), ..set(name, problems, limit) });
         } else if let Some(lettered) = LETTERED.iter().find(|lettered| lettered.name == name) {
             let data_sha256 = library.own(lettered.local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path))?;
@@ -54,6 +57,18 @@ pub fn add_file(sets: &mut Vec<EvalSet>, path: &Path, limit: usize) -> Result<()
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     ensure!(!sets.iter().any(|set| set.name == name), "{}: there is a set called {name} already; rename the file", path.display());
     sets.push(EvalSet { data_sha256: sha256_of(path)?, ..set(&name, benchmark::from_file(path)?, limit) });
+    Ok(())
+}
+
+/// Has all sets decoded in one way instead of their own: `published` leaves them as they are.
+///
+/// # Errors
+/// When it is neither that nor a way of decoding.
+pub fn decode(sets: &mut [EvalSet], way: &str) -> Result<()> {
+    if way != PUBLISHED {
+        let decoding: Decoding = way.parse().map_err(|error| anyhow!("{error}, or {PUBLISHED} (each set its own)"))?;
+        sets.iter_mut().for_each(|set| set.decodings = vec![decoding]);
+    }
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use rlvr::tiny::embedded;
 use serde_json::json;
 use server::{Act, Asked, Server, completion};
 
-const GREEDY: Asking = Asking { temperature: 0.0, max_new: 20, seed: 5 };
+const GREEDY: Asking = Asking { temperature: 0.0, top_p: 1.0, max_new: 20, seed: 5 };
 const SAMPLED: Asking = Asking { temperature: 0.6, ..GREEDY };
 
 /// Problems `p0`, `p1`, ... that ask for their own number, so many samples each.

@@ -5,6 +5,7 @@ mod aime24;
 mod aime25;
 mod amc23;
 mod boxed;
+mod decoding;
 mod lettered;
 mod math500;
 mod minerva_math;
@@ -19,23 +20,8 @@ use super::rows::{self, Row};
 use super::{Library, example};
 use crate::flow::Problem;
 
+pub use decoding::Decoding;
 pub use lettered::{LETTERED, Lettered};
-
-/// How the paper samples answers to a set's questions (top-p 1, no top-k).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Decoding {
-    /// 0 is greedy.
-    pub temperature: f64,
-    /// Responses to each problem; the score is their mean.
-    pub samples: usize,
-}
-
-impl Decoding {
-    /// The most likely token, once.
-    pub const GREEDY: Self = Self { temperature: 0.0, samples: 1 };
-    /// The mean of eight at temperature 0.6 (avg@8): small sets would be noise otherwise.
-    pub const MEAN_OF_EIGHT: Self = Self { temperature: 0.6, samples: 8 };
-}
 
 /// A set of problems that scores are published on.
 #[derive(Clone, Copy, Debug)]

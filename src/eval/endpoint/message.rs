@@ -21,6 +21,8 @@ pub enum Wording {
 pub struct Sampling<'a> {
     /// 0 takes the likeliest token each time.
     pub temperature: f64,
+    /// Only the likeliest tokens that together reach this probability; 1 is all.
+    pub top_p: f64,
     /// Most tokens in the response.
     pub max_new: usize,
     /// Seed of its draws.
@@ -39,7 +41,7 @@ pub fn body(model: &str, wording: &Wording, sampling: &Sampling, standard: bool)
         "n": 1,
         "max_tokens": sampling.max_new,
         "temperature": sampling.temperature,
-        "top_p": 1.0,
+        "top_p": sampling.top_p,
         "seed": sampling.seed,
         "stream": false,
     });
@@ -177,13 +179,13 @@ mod tests {
     #[test]
     fn everything_that_shapes_the_distribution_is_said() {
         let ends = ["<end>".to_owned()];
-        let sampling = Sampling { temperature: 0.6, max_new: 7, seed: 3, end_tokens: &[2], end_texts: &ends };
+        let sampling = Sampling { temperature: 0.6, top_p: 0.95, max_new: 7, seed: 3, end_tokens: &[2], end_texts: &ends };
         let full = body("m", &Wording::Text("p".into()), &sampling, false);
-        let expected = json!({"model": "m", "prompt": "p", "n": 1, "max_tokens": 7, "temperature": 0.6, "top_p": 1.0, "seed": 3, "stream": false,
+        let expected = json!({"model": "m", "prompt": "p", "n": 1, "max_tokens": 7, "temperature": 0.6, "top_p": 0.95, "seed": 3, "stream": false,
             "stop": ["<end>"], "stop_token_ids": [2], "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0});
         assert_eq!(full, expected);
         let standard = body("m", &Wording::Ids([4, 5].into()), &sampling, true);
-        let expected = json!({"model": "m", "prompt": [4, 5], "n": 1, "max_tokens": 7, "temperature": 0.6, "top_p": 1.0, "seed": 3, "stream": false,
+        let expected = json!({"model": "m", "prompt": [4, 5], "n": 1, "max_tokens": 7, "temperature": 0.6, "top_p": 0.95, "seed": 3, "stream": false,
             "stop": ["<end>"]});
         assert_eq!(standard, expected);
         let chat = body("m", &Wording::Messages(vec![Message::new("user", "q")]), &sampling, true);

@@ -125,6 +125,7 @@ impl Endpoint {
         let place = u64::from(request.number) << 32 | u64::from(request.sample);
         let sampling = Sampling {
             temperature: asking.temperature,
+            top_p: asking.top_p,
             max_new: asking.max_new,
             // The highest bit stays empty: some servers read a signed number, and llama.cpp takes the highest one for a wish to be random.
             seed: Stream::new(asking.seed, Purpose::Requests, place).next_u32() >> 1,

@@ -20,6 +20,11 @@ pub trait Launch: Debug + Send + Sync {
     /// Starts a matrix product.
     fn product(&self, product: &Product) -> Result<()>;
 
+    /// Whether a product's rows have the same bits whatever other rows there are, because the device was asked for that.
+    fn is_batch_invariant(&self) -> bool {
+        false
+    }
+
     /// Memory with anything in it.
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor>;
 

@@ -61,7 +61,7 @@ fn grouped(places: &[u32]) -> [Vec<u32>; 3] {
 
 impl Kernels for Fused {
     fn version(&self) -> &'static str {
-        "fused"
+        if self.machine.is_batch_invariant() { "fused, batch-invariant" } else { "fused" }
     }
 
     fn device(&self) -> &Device {

@@ -257,6 +257,10 @@ impl Launch for Gpu {
         Ok(())
     }
 
+    fn is_batch_invariant(&self) -> bool {
+        self.pinned.is_some()
+    }
+
     fn product(&self, product: &Product) -> Result<()> {
         match &self.pinned {
             Some(pinned) if product.forward => pinned.multiply(&self.cuda, product),
