@@ -1,5 +1,6 @@
 //! The paper's figure beside a score of ours.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -47,6 +48,13 @@ pub fn figure(subject: &Subject, conditions: &Conditions) -> Option<Figure> {
     accuracy_of(subject, &conditions.set, conditions.max_new)
 }
 
+/// The paper's mean, where its sets are those that were evaluated.
+pub fn mean(subject: &Subject, sets: &BTreeSet<&str>, max_new: usize) -> Option<Figure> {
+    let figure = accuracy_of(subject, "mean", max_new)?;
+    let of_paper: BTreeSet<&str> = figure.table.columns.iter().map(String::as_str).filter(|column| *column != "mean").collect();
+    (of_paper == *sets).then_some(figure)
+}
+
 /// The figure in a line of results; accuracies between 0 and 1.
 pub fn record(figure: &Figure) -> Value {
     let (table, row) = (figure.table, figure.row);
@@ -76,6 +84,10 @@ mod tests {
         assert_eq!(value(&settings), Some(68.2));
         (settings.loss.kl, settings.optim.weight_decay) = (0.0, 0.0);
         assert_eq!(value(&settings), Some(71.8));
+        let base = Subject::base("Qwen2.5-Math-1.5B");
+        let of_sets = |sets: &[&str]| mean(&base, &sets.iter().copied().collect(), 3072).map(|figure| figure.value);
+        let six = ["aime24", "aime25", "amc23", "math500", "minerva_math", "olympiadbench"];
+        assert_eq!((of_sets(&six), of_sets(&six[..5])), (Some(17.6), None));
         settings = RunSettings::published();
         settings.reward.label = "12.7".into();
         assert_eq!(value(&settings), Some(73.4));

@@ -5,15 +5,22 @@ use serde_json::{Value, json};
 use super::beside;
 use crate::eval::Pass;
 use crate::eval::conditions::Conditions;
+use crate::eval::score::Mean;
 use crate::eval::statistics::Estimate;
 use crate::metrics::table;
 use crate::report::published::{Figure, Subject};
 
-/// Tells the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
+/// Tells the scores of an evaluation: a line of JSON for each pass (and for their mean over several sets) to stdout, tables to stderr.
 pub fn tell(passes: &[Pass], subject: &Subject) {
     let figures: Vec<Option<Figure>> = passes.iter().map(|pass| beside::figure(subject, &pass.conditions)).collect();
     passes.iter().zip(&figures).for_each(|(pass, paper)| println!("{}", line(pass, paper.as_ref())));
-    tell_all(passes, &figures);
+    let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
+    let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
+    let papers_mean = passes.first().and_then(|pass| beside::mean(subject, &sets, pass.conditions.max_new));
+    if let Some(mean) = mean {
+        println!("{}", json!({"pass": "mean", "score": mean, "published": papers_mean.as_ref().map(beside::record)}));
+    }
+    tell_all(passes, &figures, mean.map(|mean| (mean, papers_mean)));
     tell_samples(passes);
     tell_parts(passes);
     tell_rest(passes);
@@ -30,12 +37,13 @@ fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
 }
 
 /// The scores of all passes; the paper's stand beside them where it has any.
-fn tell_all(passes: &[Pass], figures: &[Option<Figure>]) {
+fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Option<Figure>)>) {
     let mut header = vec!["pass", "problems", "accuracy [95%]", "unboxed counted"];
     header.extend(["boxed", "cut off", "tokens", "too long", "reflects", "repeats", "not ASCII"]);
     let has_paper = figures.iter().any(Option::is_some);
     header.extend(has_paper.then_some("paper"));
-    let rows = passes.iter().zip(figures).map(|(pass, paper)| {
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (pass, paper) in passes.iter().zip(figures) {
         let score = &pass.score;
         let mut row = vec![
             pass.name.clone(),
@@ -51,9 +59,17 @@ fn tell_all(passes: &[Pass], figures: &[Option<Figure>]) {
             percent(score.foreign_letters),
         ];
         row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, beside::cell)));
-        row
-    });
-    eprintln!("{}", table(&header, &rows.collect::<Vec<_>>()));
+        rows.push(row);
+    }
+    if let Some((mean, paper)) = mean {
+        let problems: usize = passes.iter().map(|pass| pass.score.problems).sum();
+        let mut row = vec![format!("mean of {}", mean.sets), problems.to_string(), interval(Some(mean.accuracy))];
+        row.push(percent(mean.accuracy_with_fallback.mean));
+        row.resize(header.len() - usize::from(has_paper), String::new());
+        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, beside::cell)));
+        rows.push(row);
+    }
+    eprintln!("{}", table(&header, &rows));
     if has_paper {
         eprintln!("{}", beside::note());
     }

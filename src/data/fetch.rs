@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use sha2::{Digest, Sha256};
 
 use super::Transfer;
@@ -44,7 +44,13 @@ pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_transfer: &dy
         .timeout(TIMEOUT)
         .build()
         .context("no HTTP client")?;
-    let mut response = client.get(url).send()?;
+    let mut response = client.get(url).send().map_err(|error| {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        anyhow!("{url} cannot be reached ({cause})")
+    })?;
     if !response.status().is_success() {
         bail!("{url} answers {}", response.status());
     }

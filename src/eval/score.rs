@@ -1,11 +1,11 @@
 //! What an evaluation's answers add up to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::record::Answer;
-use super::statistics::{Estimate, clustered_mean, majority_vote, pass_curve, wilson};
+use super::statistics::{Estimate, clustered_mean, majority_vote, mean_of, pass_curve, wilson};
 use super::wording;
 use crate::flow::Finish;
 use crate::verify::{self, Grader, Verifier};
@@ -110,6 +110,29 @@ impl Score {
     /// Accuracy in the box, 0 without problems.
     pub fn mean(&self) -> f64 {
         self.accuracy.map_or(0.0, |accuracy| accuracy.mean)
+    }
+}
+
+/// The plain mean over several sets: the number that tables end with.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Mean {
+    /// Sets.
+    pub sets: usize,
+    /// Right in the box, with its 95% interval.
+    pub accuracy: Estimate,
+    /// Right when unboxed answers count too.
+    pub accuracy_with_fallback: Estimate,
+}
+
+impl Mean {
+    /// Over passes, each with the name of its set; none where there is one set only, or two passes over one.
+    pub fn over<'a>(passes: impl Iterator<Item = (&'a str, &'a Score)>) -> Option<Self> {
+        let (sets, scores): (Vec<&str>, Vec<&Score>) = passes.unzip();
+        let distinct: BTreeSet<&&str> = sets.iter().collect();
+        let mean = |of: fn(&Score) -> Option<Estimate>| mean_of(&scores.iter().map(|score| of(score)).collect::<Option<Vec<_>>>()?);
+        let is_one_each = sets.len() > 1 && distinct.len() == sets.len();
+        let (accuracy, fallback) = (mean(|score| score.accuracy), mean(|score| score.accuracy_with_fallback));
+        is_one_each.then_some(Self { sets: sets.len(), accuracy: accuracy?, accuracy_with_fallback: fallback? })
     }
 }
 
@@ -225,5 +248,16 @@ mod tests {
         assert!(score.pass_at.is_empty() && score.majority.is_none());
         let none = Score::of(&[], 1, Grader::Strict, &[]);
         assert_eq!((none.problems, none.accuracy, none.mean_tokens), (0, None, 0.0));
+    }
+
+    #[test]
+    fn sets_are_averaged_plainly() {
+        let half = Score::of(&[answer(0, 0, r"\boxed{1/2}", true), answer(1, 0, "", false)], 1, Grader::Strict, &[]);
+        let whole = Score::of(&[answer(0, 0, r"\boxed{1/2}", true)], 1, Grader::Strict, &[]);
+        let mean = Mean::over([("many", &half), ("one", &whole)].into_iter()).unwrap();
+        assert_eq!((mean.sets, mean.accuracy.mean, mean.accuracy_with_fallback.mean), (2, 0.75, 0.75));
+        assert!(mean.accuracy.low < 0.75 && mean.accuracy.high <= 1.0);
+        assert_eq!(Mean::over([("one", &whole)].into_iter()), None);
+        assert_eq!(Mean::over([("tiny", &half), ("tiny", &whole)].into_iter()), None, "two passes over one set");
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::folder::RunFolder;
 use crate::checkpoint::{write_file, write_folder};
-use crate::eval::score::per_problem;
+use crate::eval::score::{Mean, per_problem};
 use crate::eval::statistics::{self, Comparison, Estimate, SATURATION_LEVEL};
 use crate::eval::store::write_conditions;
 use crate::eval::{Answer, EvalSettings, Pass, Score};
@@ -119,6 +119,11 @@ impl Evaluation {
     /// The passes that are (or are not) greedy, by name.
     pub fn passes(&self, greedy: bool) -> impl Iterator<Item = (&String, &Score)> {
         self.scores.iter().filter(move |(name, _)| is_greedy(name) == greedy)
+    }
+
+    /// The plain mean over sets, where there are several with one pass each.
+    pub fn mean(&self) -> Option<Mean> {
+        Mean::over(self.scores.iter().map(|(name, score)| (set_of(name), score)))
     }
 
     /// What the best step is chosen by: the accuracy of a pass, or of the passes of a set; greedy ones where there are any. Empty is every set.

@@ -7,7 +7,7 @@ use super::history::{Evaluation, Gain, History};
 use super::settings::RunSettings;
 use crate::checkpoint::write_file;
 use crate::data::example;
-use crate::eval::score::Part;
+use crate::eval::score::{Mean, Part};
 use crate::eval::statistics::{Comparison, Estimate};
 use crate::metrics::table;
 use crate::report::curve::{Curve, Point, svg};
@@ -125,6 +125,11 @@ fn result_table(base: &Evaluation, last: &Evaluation, best: &Evaluation) -> Stri
                 .map_or_else(String::new, |accuracy| percent(accuracy.mean))
         };
         rows.push(vec!["  unboxed answers counted".into(), fallback(base), fallback(last), fallback(best)]);
+    }
+    if let [Some(base), Some(last), Some(best)] = [base, last, best].map(Evaluation::mean) {
+        let row = |of: fn(&Mean) -> f64| [base, last, best].iter().map(|mean| percent(of(mean))).collect::<Vec<_>>();
+        rows.push([vec![format!("mean of {} sets", base.sets)], row(|mean| mean.accuracy.mean)].concat());
+        rows.push([vec!["  unboxed answers counted".into()], row(|mean| mean.accuracy_with_fallback.mean)].concat());
     }
     let (last_title, best_title) = (format!("step {}", last.step), format!("best (step {})", best.step));
     table(&["accuracy [95%]", "base", &last_title, &best_title], &rows)

@@ -27,7 +27,7 @@ pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     })
 }
 
-/// The mean of independent means, such as the accuracies of several benchmarks; its interval from theirs, taken as independent and symmetric.
+/// The mean of independent shares, such as the accuracies of several benchmarks; its interval from theirs, taken as independent and symmetric.
 pub fn mean_of(estimates: &[Estimate]) -> Option<Estimate> {
     if let [one] = estimates {
         return Some(*one);
@@ -35,7 +35,7 @@ pub fn mean_of(estimates: &[Estimate]) -> Option<Estimate> {
     let n = (!estimates.is_empty()).then_some(estimates.len() as f64)?;
     let mean = estimates.iter().map(|estimate| estimate.mean).sum::<f64>() / n;
     let half = estimates.iter().map(|estimate| ((estimate.high - estimate.low) / 2.0).powi(2)).sum::<f64>().sqrt() / n;
-    Some(Estimate { mean, low: mean - half, high: mean + half })
+    Some(Estimate { mean, low: (mean - half).max(0.0), high: (mean + half).min(1.0) })
 }
 
 /// The mean score (avg@k) with a 95% interval clustered by problem; `None` without problems or with a score outside 0..=1.
