@@ -10,16 +10,13 @@ use crate::eval::statistics::Estimate;
 use crate::metrics::table;
 use crate::report::published::{Figure, Subject};
 
-/// Tells the scores of an evaluation: a line of JSON for each pass (and for their mean over several sets) to stdout, tables to stderr.
+/// Tells the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
 pub fn tell(passes: &[Pass], subject: &Subject) {
     let figures: Vec<Option<Figure>> = passes.iter().map(|pass| beside::figure(subject, &pass.conditions)).collect();
     passes.iter().zip(&figures).for_each(|(pass, paper)| println!("{}", line(pass, paper.as_ref())));
     let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
     let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
     let papers_mean = passes.first().and_then(|pass| beside::mean(subject, &sets, pass.conditions.max_new));
-    if let Some(mean) = mean {
-        println!("{}", json!({"pass": "mean", "score": mean, "published": papers_mean.as_ref().map(beside::record)}));
-    }
     tell_all(passes, &figures, mean.map(|mean| (mean, papers_mean)));
     tell_samples(passes);
     tell_parts(passes);
