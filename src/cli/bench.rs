@@ -120,7 +120,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let (mut state, mut measurements) = (State::default(), Vec::new());
     for work in works {
         let measurement = bench.measure(work, &ceilings, &mut state)?;
-        println!("{}", serde_json::to_string(&measurement)?);
+        say!("{}", serde_json::to_string(&measurement)?);
         measurements.push(measurement);
         // Written after each work: what was measured stays, whatever comes after.
         if let Some(path) = &args.json {

@@ -37,7 +37,7 @@ pub fn run(args: CompareArgs) -> Result<()> {
         let [before, after] = [scores(before, args.fallback)?, scores(after, args.fallback)?];
         let (compared, unpaired) = usage(compared(&before, &after).with_context(|| name.clone()))?;
         let line = json!({"pass": name, "a": args.before, "b": args.after, "unpaired": unpaired, "comparison": compared});
-        println!("{line}");
+        say!("{line}");
         let difference = compared.difference;
         rows.push(vec![
             name.clone(),

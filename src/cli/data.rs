@@ -77,7 +77,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
         });
         if as_json {
             let path = path_of(&presence).map(|path| path.display().to_string());
-            println!(
+            say!(
                 "{}",
                 json!({"name": named.name, "rows": named.rows, "decoding": decoding, "state": state(&presence), "path": path,
                     "repository": file.repository, "commit": file.commit, "source": file.path, "sha256": file.sha256})
@@ -92,7 +92,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
         let state = if library.own(lettered.local).is_some() { "in the folder" } else { "your own file" };
         rows.push(vec![lettered.name.into(), String::new(), "greedy".into(), state.into(), lettered.local.into()]);
     }
-    println!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
+    say!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
     let source = pinned::DSR_SUB;
     eprintln!("from {} at commit {}; downloads are kept in {}", source.repository, source.commit, library.cache().display());
     Ok(())
@@ -100,7 +100,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
 
 fn pull(files: &[Named], library: &Library) -> Result<()> {
     for named in files {
-        println!("{}", library.path(&named.file)?.display());
+        say!("{}", library.path(&named.file)?.display());
     }
     Ok(())
 }
@@ -121,10 +121,10 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
             Presence::Missing => Err(anyhow::anyhow!("is not here; fetch it with rlvr data pull {}", named.name)),
         };
         match verdict {
-            Ok(text) => println!("{}: {text}", named.name),
+            Ok(text) => say!("{}: {text}", named.name),
             Err(error) => {
                 failed += 1;
-                println!("{}: {error:#}", named.name);
+                say!("{}: {error:#}", named.name);
             }
         }
     }

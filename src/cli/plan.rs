@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::Args;
 
 use super::source::{self, Shape};
@@ -31,7 +31,7 @@ pub struct PlanArgs {
 
 pub fn run(args: PlanArgs) -> Result<()> {
     let prepared = train::prepare(&args.train, Need::Sizes)?;
-    println!("{}\n", train::plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
+    say!("{}\n", train::plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
     let model = &prepared.settings.model;
     let shape = usage(source::shape(model, &prepared.chat)?.with_context(|| {
         let known = shapes::names();
@@ -45,28 +45,28 @@ pub fn run(args: PlanArgs) -> Result<()> {
         let compute = usage(settings.compute.on(Some(0)))?;
         let memory = Some((gib * f64::from(1 << 30)) as u64);
         let plan = usage(Plan::of(&shape.config, &settings, &work, compute.target(memory)))?;
-        print!("{}", plan.long(memory, disk, None));
+        say!("{}", plan.long(memory, disk, None).trim_end());
         return usage(plan.check(memory, None));
     }
     let kernels = source::open(&settings.compute, &settings.model)?;
     let (target, memory) = here(&*kernels);
     let plan = usage(Plan::of(&shape.config, &settings, &work, target))?;
-    print!("{}", plan.long(memory, disk, Some(plan.rates(&*kernels)?)));
+    say!("{}", plan.long(memory, disk, Some(plan.rates(&*kernels)?)).trim_end());
     if let Err(refusal) = plan.check(memory, disk) {
-        println!("\n{refusal:#}");
+        say!("\n{refusal:#}");
     }
     Ok(())
 }
 
-/// Says in a line what a run will need and refuses what cannot fit. A model whose shape is not here yet is let pass.
-pub fn check(prepared: &Prepared, kernels: &dyn Kernels) -> Result<()> {
-    let Some(shape) = source::shape(&prepared.settings.model, &prepared.chat)? else { return Ok(()) };
+/// Says in a line what a run will need, and gives the reason where it cannot fit here. A model whose shape is not here yet is let pass.
+pub fn check(prepared: &Prepared, kernels: &dyn Kernels) -> Result<Option<Error>> {
+    let Some(shape) = source::shape(&prepared.settings.model, &prepared.chat)? else { return Ok(None) };
     let (work, settings) = (work(prepared, &shape)?, planned(prepared));
     let (target, memory) = here(kernels);
     let plan = usage(Plan::of(&shape.config, &settings, &work, target))?;
     let disk = free_bytes(&prepared.root);
     eprintln!("{}", plan.short(memory, disk));
-    usage(plan.check(memory, disk))
+    Ok(plan.check(memory, disk).err())
 }
 
 /// Where a run would compute, and the bytes that it may take there.

@@ -90,7 +90,7 @@ fn report(model: &Model) -> Result<()> {
     let evaluator = Evaluator { answerer: &answerer, settings: &settings, store: None };
     let mut rows = Vec::new();
     for pass in evaluator.evaluate(&sets, &|| ())? {
-        println!("{}", json!({"pass": pass.name, "score": pass.score}));
+        say!("{}", json!({"pass": pass.name, "score": pass.score}));
         let ways: Vec<String> = pass.score.ways.iter().map(|(way, share)| format!("{way} {:.1}%", share * 100.0)).collect();
         rows.push(vec![
             pass.name,

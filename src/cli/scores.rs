@@ -13,7 +13,7 @@ use crate::report::published::{Figure, Subject};
 /// Tells the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
 pub fn tell(passes: &[Pass], subject: &Subject) {
     let figures: Vec<Option<Figure>> = passes.iter().map(|pass| beside::figure(subject, &pass.conditions)).collect();
-    passes.iter().zip(&figures).for_each(|(pass, paper)| println!("{}", line(pass, paper.as_ref())));
+    passes.iter().zip(&figures).for_each(|(pass, paper)| say!("{}", line(pass, paper.as_ref())));
     let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
     let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
     let papers_mean = passes.first().and_then(|pass| beside::mean(subject, &sets, pass.conditions.max_new));

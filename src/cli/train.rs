@@ -99,12 +99,15 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let prepared = prepare(&args, Need::Everything)?;
     eprintln!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
     let kernels = source::open(&prepared.settings.compute, &prepared.settings.model)?;
-    super::plan::check(&prepared, &*kernels)?;
+    let refusal = super::plan::check(&prepared, &*kernels)?;
     let Prepared { mut settings, replay, resumed, problems, sets, chat, root } = prepared;
     if args.dry_run {
-        print!("{}", toml::to_string(&settings)?);
+        // The settings are sound; another machine may have the room.
+        refusal.iter().for_each(|refusal| eprintln!("here it would be refused: {refusal:#}"));
+        say!("{}", toml::to_string(&settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
+    refusal.map_or(Ok(()), |refusal| usage(Err(refusal)))?;
 
     let model = source::load_with(&settings.model, &chat, &kernels)?;
     if model.text.prints_date() {

@@ -78,7 +78,7 @@ pub fn run(args: VerifyArgs) -> Result<()> {
             // The rungs are those of our own grader; the verdict is the chosen one's.
             eprintln!("{}", verify::explain(gold, answer));
         }
-        println!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
+        say!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
         return Ok(());
     }
     let (name, reader): (String, Box<dyn BufRead>) = match &args.input {
