@@ -277,7 +277,7 @@ mod tests {
             (cells("none")[2].as_str(), cells("none")[4].as_str(), cells("none")[9].as_str()),
             ("1 of 2", "50.0", "36.0 to 68.2 (T14)")
         );
-        assert!(table.markdown.contains("Not done: none seed 1.") && !table.markdown.contains('9'.to_string().repeat(2).as_str()));
+        assert!(table.markdown.contains("Not done: none seed 1."));
         let all = &table.json["arms"][0]["passes"]["math500-greedy"];
         assert_eq!((all["last"]["seeds"].as_u64(), all["published"]["trained"]["accuracy"].as_f64()), (Some(2), Some(0.728)));
         assert!(!table.json.to_string().contains("elapsed"), "a time would make two tables of the same runs differ");
