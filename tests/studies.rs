@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rlvr::config;
@@ -108,7 +108,8 @@ fn a_study_that_is_stopped_goes_on_and_ends_in_the_same_table() {
 
     for (name, signal, code) in [("killed", "KILL", None), ("interrupted", "INT", Some(130)), ("terminated", "TERM", Some(143))] {
         let out = path(name);
-        let mut child = command(&["study", &file, "--out", out.to_str().unwrap()]).spawn().unwrap();
+        let mut child =
+            command(&["study", &file, "--out", out.to_str().unwrap()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let began = Instant::now();
         // The second run is at work.
         while !out.join("format/seed-0/config.toml").exists() {
@@ -137,7 +138,7 @@ fn a_study_that_is_stopped_goes_on_and_ends_in_the_same_table() {
 #[test]
 fn a_run_that_fails_is_told_and_the_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
-    let study = SMALL.replace("reward.name = \"format\"", "rollout.max_new = 4000").replace("seeds = [0, 1]", "");
+    let study = SMALL.replace("reward.name = \"format\"", "rollout.max_new = 100000").replace("seeds = [0, 1]", "");
     let (file, out) = (written(folder.path(), &study), folder.path().join("out"));
     let output = rlvr(&["study", &file, "--out", out.to_str().unwrap(), "--jobs", "2"]);
     let (table, notes) = said(&output);
