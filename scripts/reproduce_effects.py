@@ -17,8 +17,8 @@ figure a seed; the base has 0.4 greedy, 9.2 sampled, 47.4 sampled in a box):
 
 "Outcome above format above unguessable label" holds here of answers that are sampled, boxed and right, and is judged by that; for format
 against the unguessable label the share of boxed answers is judged too. It does not hold of greedy answers, nor where unboxed answers count
-(sampled 13.4 15.2 14.2 18.2 against 22.0 22.0 21.8 22.0): entropy and KL alone make this base work step by step more often, a reward for boxes
-makes it guess in boxes. The paper itself has 65.0 against 64.4 on MATH500. The reversal is printed among what is told.
+(sampled 13.4 15.2 14.2 18.2 against 22.0 22.0 21.8 22.0): entropy and KL alone make this base work step by step more often, a reward for
+boxes makes it guess in boxes. The paper itself has 65.0 against 64.4 on MATH500. The reversal is printed among what is told.
 """
 import argparse
 import json

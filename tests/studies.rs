@@ -1,4 +1,5 @@
-//! Studies as their users run them: whole, killed, interrupted and gone on with; and the studies that ship, checked without weights or downloads.
+//! Studies as their users run them: whole, killed, interrupted and gone on with; and the studies that ship, checked without weights or
+//! downloads.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -251,7 +252,7 @@ fn settings(path: &Path) -> Result<RunSettings, String> {
     let table = config::read(path).unwrap();
     let model = table.get("model").and_then(|model| model.as_str()).unwrap_or("Qwen/Qwen2.5-Math-1.5B");
     let settings: RunSettings =
-        config::resolve(&RunSettings::defaults_for(model), &[table.clone()]).map_err(|error| format!("{error:#}"))?;
+        config::resolve(&RunSettings::defaults_for(model), std::slice::from_ref(&table)).map_err(|error| format!("{error:#}"))?;
     settings.validate().map_err(|error| format!("{error:#}"))?;
     Ok(settings)
 }

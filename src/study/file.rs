@@ -1,4 +1,5 @@
-//! A study as people write it, and the runs that it stands for. Settings are tables here, whatever they mean: the run's own command reads them.
+//! A study as people write it, and the runs that it stands for. Settings are tables here, whatever they mean: the run's own command reads
+//! them.
 //!
 //! ```toml
 //! title = "Temperature and the entropy term"

@@ -1,5 +1,5 @@
-//! What a study's runs come to: arm by arm and pass by pass, means over seeds with their spread, and the paper's figures beside them. The same runs
-//! give the same table, however often the study was stopped: nothing of it is a time.
+//! What a study's runs come to: arm by arm and pass by pass, means over seeds with their spread, and the paper's figures beside them. The
+//! same runs give the same table, however often the study was stopped: nothing of it is a time.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
