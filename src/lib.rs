@@ -17,6 +17,7 @@
 //! |---|---|---|
 //! | program | [`cli`] | one file a command: arguments in, one library call, output out |
 //! | | [`mod@bench`] | rollouts, updates and steps measured beside the machine's ceilings, with their time by operation |
+//! | | [`study`] | grids of runs: what changes between them, where each stands, their table beside the published rows |
 //! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
 //! | | [`train`] | the loop or its replay, its settings, the plan of its memory and time, the run's folder, and the story that it tells |
 //! | | [`report`] | pictures, the published figures |
@@ -86,6 +87,7 @@ pub mod optim;
 pub mod report;
 pub mod reward;
 pub mod rollout;
+pub mod study;
 pub mod text;
 pub mod tiny;
 pub mod train;

@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 12] = [
     &["report"],
     &["train"],
     &["tiny"],
-    &["bench"],
+    &["bench", "study"],
     &["cli"],
     &["testing"],
 ];

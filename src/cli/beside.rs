@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::eval::conditions::Conditions;
 use crate::report::published::{Figure, Subject, accuracy_of, published};
-use crate::train::{RunFolder, RunSettings};
+use crate::study::subject::trained;
+use crate::train::RunFolder;
 
 /// What a model is to the paper: a checkpoint of a run is what its run trained, anything else a base.
 pub fn subject(model: &str) -> Subject {
@@ -15,32 +16,6 @@ pub fn subject(model: &str) -> Subject {
         Some((_, settings)) => trained(&settings),
         None => Subject::base(model),
     }
-}
-
-/// What a run trains.
-pub fn trained(settings: &RunSettings) -> Subject {
-    let (model, example, algorithm) = (settings.model.clone(), settings.example.clone(), settings.algo.clone());
-    Subject { model, example, algorithm, variant: variant(settings) }
-}
-
-/// What sets a run apart from the headline's experiment, in the words of the tables.
-fn variant(settings: &RunSettings) -> String {
-    let (decays, holds, explores) = (settings.optim.weight_decay > 0.0, settings.loss.kl > 0.0, settings.loss.entropy > 0.0);
-    let terms = match (decays, holds, explores) {
-        (true, true, true) => "",
-        (true, true, false) => "no entropy",
-        (false, false, false) => "policy loss alone",
-        (true, false, false) => "policy loss, weight decay",
-        (false, false, true) => "policy loss, entropy",
-        _ => "other terms",
-    };
-    let label = &settings.reward.label;
-    let reward = match settings.reward.name.as_str() {
-        "outcome" if label.is_empty() => String::new(),
-        "outcome" => format!("label {label}"),
-        name => format!("{name} reward"),
-    };
-    [reward.as_str(), terms].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// The paper's accuracy for a pass, where it has one.
@@ -76,24 +51,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_looked_up_by_what_it_differs_in() {
-        let mut settings = RunSettings::published();
-        let value = |settings: &RunSettings| accuracy_of(&trained(settings), "math500", 3072).map(|figure| figure.value);
-        assert_eq!(value(&settings), Some(72.8));
-        settings.loss.entropy = 0.0;
-        assert_eq!(value(&settings), Some(68.2));
-        (settings.loss.kl, settings.optim.weight_decay) = (0.0, 0.0);
-        assert_eq!(value(&settings), Some(71.8));
+    fn the_papers_mean_stands_beside_its_own_sets_only() {
         let base = Subject::base("Qwen2.5-Math-1.5B");
         let of_sets = |sets: &[&str]| mean(&base, &sets.iter().copied().collect(), 3072).map(|figure| figure.value);
         let six = ["aime24", "aime25", "amc23", "math500", "minerva_math", "olympiadbench"];
         assert_eq!((of_sets(&six), of_sets(&six[..5])), (Some(17.6), None));
-        settings = RunSettings::published();
-        settings.reward.label = "12.7".into();
-        assert_eq!(value(&settings), Some(73.4));
-        settings = RunSettings::published();
-        (settings.reward.name, settings.example) = ("format".into(), "dsr-sub".into());
-        assert_eq!(value(&settings), Some(65.0));
-        assert_eq!(value(&RunSettings::demonstration()), None);
     }
 }

@@ -23,6 +23,7 @@ mod score;
 mod scores;
 mod select;
 mod source;
+mod study;
 mod train;
 mod verify;
 
@@ -48,6 +49,8 @@ pub struct Cli {
 enum Command {
     /// Train a model on one example (or a few), evaluating as it goes
     Train(train::TrainArgs),
+    /// Run a grid of trainings into one folder, and tell them in one table
+    Study(study::StudyArgs),
     /// What a run will need: memory, disk, tokens and time, before any weight is read
     Plan(plan::PlanArgs),
     /// Evaluate a model on benchmarks
@@ -78,6 +81,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
         Command::Train(args) => train::run(args),
+        Command::Study(args) => study::run(args),
         Command::Plan(args) => plan::run(args).map(done),
         Command::Eval(args) => eval::run(args).map(done),
         Command::Compare(args) => compare::run(args).map(done),

@@ -200,7 +200,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
 }
 
 /// The defaults that fit the model (and the recording), then the file, `--set`, and the flags that have names of their own.
-fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
+pub(super) fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
     let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
     layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
     layers.extend(args.replay.as_ref().map(|path| table("rollout", [("replay", Value::String(path.clone()))])));
@@ -302,7 +302,7 @@ fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kernels>)
 }
 
 /// The day on which a run begins is its day, however often it is resumed. Recorded rollouts need no template, unless sets are evaluated.
-fn chat(prompt: &PromptSettings, renders: bool) -> Result<ChatSettings> {
+pub(super) fn chat(prompt: &PromptSettings, renders: bool) -> Result<ChatSettings> {
     let template = Some(Path::new(&prompt.chat_template)).filter(|path| !path.as_os_str().is_empty());
     let date = if prompt.date.is_empty() { text::today() } else { prompt.date.clone() };
     source::chat_settings(template, Some(date), renders)
@@ -322,7 +322,7 @@ fn is_published(example: &str) -> bool {
 }
 
 /// The training examples; those of the embedded model by their ids, or so many of its training problems.
-fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem>> {
+pub(super) fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem>> {
     let of_tiny = match settings.example.strip_prefix("tiny/train/") {
         Some(count) => {
             let count = count.parse().ok().filter(|count| *count > 0);
@@ -434,7 +434,7 @@ fn free_folder(settings: &RunSettings) -> PathBuf {
 }
 
 /// The first signal asks for an orderly stop; a second one of the same kind ends the program at once.
-fn signals() -> Result<Arc<AtomicUsize>> {
+pub(super) fn signals() -> Result<Arc<AtomicUsize>> {
     let interrupt = Arc::new(AtomicUsize::new(0));
     for signal in [SIGINT, SIGTERM] {
         let again = Arc::new(std::sync::atomic::AtomicBool::new(false));

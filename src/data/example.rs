@@ -67,6 +67,23 @@ pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
     Ok(problems)
 }
 
+/// Whether a specification names examples that there are, as far as can be said without a download: names are known, files are read.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn check(specification: &str) -> Result<()> {
+    if is_inline(specification) {
+        return rows::read_inline(specification)?.problem(INLINE).map(drop);
+    }
+    if is_file_name(specification) && Path::new(specification).is_file() {
+        return from_file(Path::new(specification)).map(drop);
+    }
+    specification.split(',').try_for_each(|name| match Name::parse(name.trim())? {
+        Name::File(path) => from_file(path).map(drop),
+        Name::Subset | Name::Row(_) | Name::Ranks(..) => Ok(()),
+    })
+}
+
 /// The problems of a file, by its ending.
 ///
 /// # Errors

@@ -49,6 +49,26 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
     Ok(sets)
 }
 
+/// The names of the sets that a list of names comes to, as far as can be said without a download: names are known, files are read.
+///
+/// # Errors
+/// An unknown name lists the known ones; a file that cannot be read is named.
+pub fn check(names: &str, library: &Library) -> Result<Vec<String>> {
+    let is_ours = |name: &str| TINY.iter().any(|(tiny, _)| *tiny == name) || LETTERED.iter().any(|lettered| lettered.name == name);
+    let mut sets: Vec<EvalSet> = Vec::new();
+    for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
+        if name.ends_with(".jsonl") {
+            add_file(&mut sets, Path::new(name), 1)?;
+        } else {
+            if !is_ours(name) {
+                benchmark::select(name).map_err(|error| anyhow!("{error}, {}", others()))?;
+            }
+            sets.push(set(name, Vec::new(), 0));
+        }
+    }
+    Ok(sets.into_iter().map(|set| set.name).collect())
+}
+
 /// Adds a set of the user's own, JSON lines, under the name of its file; it is decoded greedily.
 ///
 /// # Errors

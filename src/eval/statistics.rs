@@ -11,7 +11,7 @@ mod saturation;
 
 use serde::{Deserialize, Serialize};
 
-pub use interval::{clustered_mean, mean_of, wilson};
+pub use interval::{clustered_mean, mean_of, student_interval, wilson};
 pub use paired::{Comparison, compare, sign_test};
 pub use samples::{majority_vote, pass_at_k, pass_curve};
 pub use saturation::{MIN_EVALUATIONS_AFTER, SATURATION_LEVEL, SATURATION_WINDOW, gain_per_problem, post_saturation_gain, saturation_step};

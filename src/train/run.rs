@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
+use super::advantages::advantages;
 use super::folder::{RunFolder, write_gzip_lines};
 use super::history::{Evaluation, History};
 use super::plan;
@@ -15,7 +16,7 @@ use super::replay::Replay;
 use super::rollouts;
 use super::settings::RunSettings;
 use super::story;
-use super::update::{Sample, UpdateReport, Updater, advantages, apply};
+use super::update::{Sample, UpdateReport, Updater, apply};
 use crate::checkpoint::state::{self, Progress, Trained};
 use crate::checkpoint::{Model, adapter, write_file, write_folder};
 use crate::eval::{EvalSet, Evaluator, LocalModel};
@@ -247,7 +248,7 @@ impl<'a> Run<'a> {
         let _span = tracing::info_span!("update").entered();
         let advantages = advantages(&self.settings, scored);
         let mut samples: Vec<Sample> =
-            scored.iter().zip(advantages).map(|(scored, advantage)| Sample { scored, advantage, old: None }).collect();
+            scored.iter().zip(advantages).map(|(scored, advantages)| Sample { scored, advantages, old: None }).collect();
         let updates = self.settings.train.updates_per_rollout;
         if self.inputs.replay.is_some() {
             samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.logprobs.clone()));

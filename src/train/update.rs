@@ -13,7 +13,7 @@ use crate::model::gradients::parameters;
 use crate::model::head::{Scores, TokenGradients};
 use crate::model::{Decoder, Gradients, Lora, ModelConfig, Packed};
 use crate::objective::loss::token_loss;
-use crate::objective::{Terms, Tokens, group_advantages};
+use crate::objective::{Terms, Tokens};
 use crate::optim::AdamW;
 
 /// Most memory for kept activations on the CPU before `recompute = "auto"` gives up keeping them: 4 GiB, a share that a laptop has.
@@ -39,8 +39,8 @@ pub struct UpdateReport {
 pub struct Sample<'a> {
     /// The response.
     pub scored: &'a Scored,
-    /// Its advantage.
-    pub advantage: f32,
+    /// The advantage of each of its tokens.
+    pub advantages: Vec<f32>,
     /// Log-probabilities under the policy that the ratio is taken to; none for a ratio of 1.
     pub old: Option<Vec<f32>>,
 }
@@ -55,15 +55,6 @@ pub struct Updater<'a> {
     pub policy: &'a Decoder,
     /// The policy that the KL term holds to; none where its coefficient is 0.
     pub reference: Option<&'a Decoder>,
-}
-
-/// The advantage of every response within its group.
-pub fn advantages(settings: &RunSettings, scored: &[Scored]) -> Vec<f32> {
-    let group = |group: &[Scored]| {
-        let rewards: Vec<f32> = group.iter().map(|scored| scored.reward).collect();
-        group_advantages(&rewards, settings.loss.advantage_std)
-    };
-    scored.chunks(settings.rollout.group_size).flat_map(group).collect()
 }
 
 /// Which activations are computed again: `auto` keeps them as long as those of all micro-batches in progress take 4 GiB at most on the CPU, and
@@ -300,7 +291,7 @@ impl Flat {
             let sample = &samples[*index];
             let sampled = &sample.scored.rollout.completion.logprobs;
             flat.sampled.extend_from_slice(sampled);
-            flat.advantages.extend(std::iter::repeat_n(sample.advantage, sampled.len()));
+            flat.advantages.extend_from_slice(&sample.advantages);
             flat.weights.extend(std::iter::repeat_n(weights[*index], sampled.len()));
             if let (Some(flat), Some(old)) = (&mut flat.old, &sample.old) {
                 flat.extend_from_slice(old);

@@ -58,7 +58,7 @@ pub fn clustered_mean(scores: &[f64]) -> Option<Estimate> {
 }
 
 /// The mean of independent values with Student's 95% interval, cut to `floor..=ceiling`. One value alone leaves the whole range open.
-pub(super) fn student_interval(values: &[f64], floor: f64, ceiling: f64) -> Option<Estimate> {
+pub fn student_interval(values: &[f64], floor: f64, ceiling: f64) -> Option<Estimate> {
     let n = values.len();
     if n == 0 {
         return None;

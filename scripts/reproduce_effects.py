@@ -1,0 +1,170 @@
+#!/usr/bin/env python3
+"""Trains the arms of configs/tiny/effects.toml and fails where an effect that must be there is not.
+
+Usage: scripts/reproduce_effects.py [--rlvr PROGRAM] [--out FOLDER] [--jobs 2] [--break ARM] [--judge study.json]
+
+--break ARM gives that arm a reward that nobody earns: the script must then fail, which shows that it can. --judge judges a table that is
+there. Only the standard library is used.
+
+Each threshold is at most half of the smallest effect among seeds 0 to 3, measured on 500 validation problems after 100 steps (percent, a
+figure a seed; the base has 0.4 greedy, 9.2 sampled, 47.4 sampled in a box):
+
+                         greedy                 sampled                sampled in a box
+    one example          67.4 67.0 67.6 66.6    51.0 50.6 51.0 51.4    83.6 84.0 84.2 83.8
+    many examples (256)  99.8 99.8 99.8 99.8    71.2 71.4 73.4 71.4    85.8 85.6 87.4 85.8
+    format (256)          1.2  2.4  2.6  1.2    12.2 14.2 13.2 17.0    92.2 93.0 93.0 93.4
+    unguessable label    18.2 17.6 17.2 18.4     8.8  8.8  9.0  8.6    38.0 37.6 37.4 37.8
+
+"Outcome above format above unguessable label" holds here of answers that are sampled, boxed and right, and is judged by that; for format
+against the unguessable label the share of boxed answers is judged too. It does not hold of greedy answers, nor where unboxed answers count
+(sampled 13.4 15.2 14.2 18.2 against 22.0 22.0 21.8 22.0): entropy and KL alone make this base work step by step more often, a reward for
+boxes makes it guess in boxes. The paper itself has 65.0 against 64.4 on MATH500. The reversal is printed among what is told.
+"""
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+STUDY = ROOT / "configs/tiny/effects.toml"
+GREEDY, SAMPLED = "tiny-greedy", "tiny-t0.6x1"
+# Arms that the study does not have yet.
+SWITCHED_OFF = {"ppo", "random reward"}
+
+
+def arms(table):
+    return {arm["label"]: arm["passes"] for arm in table["arms"]}
+
+
+def gating(arm):
+    """What must hold: (claim, figures, whether it does). Shares between 0 and 1, means over the study's seeds."""
+    def at(label, name, what="last"):
+        return arm[label][name][what]["mean"]
+
+    def lift(label):
+        base, last = at(label, GREEDY, "base"), at(label, GREEDY)
+        return f"held-out greedy {100 * base:.1f} to {100 * last:.1f}", last - base
+
+    claims = []
+    for label, points in (("one example", 30), ("many examples", 50), ("ppo", 30)):
+        if label in SWITCHED_OFF and label not in arm:
+            continue
+        figures, gain = lift(label)
+        claims.append((f"{label} lifts accuracy by {points} points", figures, gain >= points / 100))
+    order = ["one example", "format", "unguessable label"]
+    sampled = [at(label, SAMPLED) for label in order]
+    figures = " > ".join(f"{label} {100 * value:.1f}" for label, value in zip(order, sampled))
+    claims.append(("outcome 15 points above format, sampled", figures, sampled[0] >= sampled[1] + 0.15))
+    claims.append(("format 1 point above an unguessable label, sampled", figures, sampled[1] >= sampled[2] + 0.01))
+    boxed = [at(label, SAMPLED, "boxed") for label in order[1:]]
+    figures = f"sampled answers in a box: {100 * boxed[0]:.1f} against {100 * boxed[1]:.1f}"
+    claims.append(("a reward for format boxes 20 points more than an unguessable label", figures, boxed[0] >= boxed[1] + 0.2))
+    return claims
+
+
+# What else the paper finds: (effect, the arm that has more there, the arm that has less, the paper's MATH500 figures, table).
+TOLD = [
+    ("greedy, format is above an unguessable label", "format", "unguessable label", "65.0 against 64.4", "T14, T5"),
+    ("entropy alone lifts accuracy", "entropy alone", "KL alone", "63.4 against 39.0", "T5"),
+    ("the entropy term adds to all others", "one example", "no entropy", "74.8 against 70.8", "T5"),
+    ("the policy loss alone does most of it", "policy loss alone", "entropy alone", "71.8 against 63.4", "T5"),
+    ("the policy loss alone is below all terms", "one example", "policy loss alone", "74.8 against 71.8", "T5"),
+    ("entropy beside KL, without anything to learn from, lifts accuracy", "unguessable label", "KL alone", "64.4 against 39.0", "T5"),
+    (
+        "a wrong label that can be guessed is worse than one that cannot",
+        "remainder, unguessable label",
+        "remainder, guessable label",
+        "64.4 against 57.0",
+        "T5",
+    ),
+    ("a higher temperature helps a little", "temperature 1.0", "one example", "about +0.8 in the mean of six", "text"),
+    ("a random reward lifts accuracy", "random reward", "KL alone", "no row; reported of Qwen2.5-Math by others", "none"),
+]
+# Differences below this share, on 500 problems, are noise.
+NOISE = 0.03
+
+
+def told(arm):
+    for effect, more, less, paper, table in TOLD:
+        if not {more, less} <= arm.keys():
+            if not {more, less} & SWITCHED_OFF:
+                raise SystemExit(f"the study has no arm {more!r} or {less!r}")
+            continue
+        ours = [arm[label][GREEDY]["last"]["mean"] for label in (more, less)]
+        difference = ours[0] - ours[1]
+        verdict = "shown" if difference > NOISE else "the other way round" if difference < -NOISE else "not shown"
+        yield f"{verdict} here: {effect}: {more} {100 * ours[0]:.1f}, {less} {100 * ours[1]:.1f} (paper: {paper}, {table})"
+
+
+def judge(table):
+    """Prints every effect; whether those that must be there are."""
+    arm = arms(table)
+    claims = gating(arm)
+    for claim, figures, holds in claims:
+        print(f"{'holds' if holds else 'FAILS'}: {claim}: {figures}")
+    for line in told(arm):
+        print(line)
+    for label in sorted(SWITCHED_OFF - arm.keys()):
+        print(f"not run: {label}")
+    return all(holds for _, _, holds in claims)
+
+
+def check_the_judge():
+    """A table with every effect passes; one in which any effect is missing must not."""
+    def arm(greedy, sampled, boxed):
+        spread = lambda share: {"mean": share}
+        return {
+            GREEDY: {"base": spread(0.01), "last": spread(greedy), "boxed": spread(1.0)},
+            SAMPLED: {"base": spread(0.09), "last": spread(sampled), "boxed": spread(boxed)},
+        }
+    good = {
+        "one example": arm(0.6, 0.5, 0.8), "many examples": arm(0.9, 0.7, 0.8), "ppo": arm(0.6, 0.5, 0.8),
+        "format": arm(0.01, 0.13, 0.9), "unguessable label": arm(0.2, 0.09, 0.4),
+    }
+    spoiled = {
+        "one example": arm(0.2, 0.5, 0.8), "many examples": arm(0.4, 0.7, 0.8), "ppo": arm(0.01, 0.5, 0.8),
+        "format": arm(0.01, 0.4, 0.9), "unguessable label": arm(0.2, 0.13, 0.4),
+    }
+    assert all(holds for _, _, holds in gating(good)), gating(good)
+    for label, figures in spoiled.items():
+        assert not all(holds for _, _, holds in gating(good | {label: figures})), f"the judge does not miss {label}"
+    assert not all(holds for _, _, holds in gating(good | {"format": arm(0.01, 0.13, 0.5)})), "the judge does not miss boxes"
+
+
+def broken(label):
+    """The study with one arm that learns from nothing: its reward is for an answer that nobody gives."""
+    head = f'label = "{label}"\n'
+    text = STUDY.read_text()
+    if head not in text:
+        raise SystemExit(f"{STUDY} has no arm {label!r}")
+    before, after = text.split(head, 1)
+    rest = after.split("\n", 1)[1] if after.startswith("set") else after
+    return f'{before}{head}set = {{ reward.label = "929725", loss.entropy = 0.0 }}\n{rest}'
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    parser.add_argument("--rlvr", default=str(target / "release/rlvr"))
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--jobs", default="2")
+    parser.add_argument("--break", dest="broken")
+    parser.add_argument("--judge", type=pathlib.Path)
+    arguments = parser.parse_args()
+    check_the_judge()
+    if arguments.judge:
+        return 0 if judge(json.loads(arguments.judge.read_text())) else 1
+    with tempfile.TemporaryDirectory() as scratch:
+        study, out = STUDY, arguments.out or pathlib.Path(scratch) / "effects"
+        if arguments.broken:
+            study = pathlib.Path(scratch) / "broken.toml"
+            study.write_text(broken(arguments.broken))
+        subprocess.run([arguments.rlvr, "study", str(study), "--out", str(out), "--jobs", arguments.jobs], check=True)
+        return 0 if judge(json.loads((out / "study.json").read_text())) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+//! `rlvr study`
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::{Args, Parser};
+
+use super::source::{self, DataArgs};
+use super::train::{self, TrainArgs};
+use super::{Cli, Command, usage};
+use crate::data::{Library, example};
+use crate::eval::sets;
+use crate::study::launch::{Launched, lock};
+use crate::study::{Arm, ArmRuns, Progress, Study, Table, progress};
+use crate::train::history::Summary;
+use crate::train::{RunFolder, RunSettings};
+
+/// How often runs at work are looked after.
+const PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Args)]
+pub struct StudyArgs {
+    /// The study in TOML: a title, what all arms share, what they differ in, seeds
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Where its runs go, each into ARM/seed-N; what is there already is kept and gone on with (default: runs/ and the file's name)
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Runs at work at the same time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: u16,
+    /// Check every arm and stop: settings, names of models, examples and benchmarks; nothing is downloaded
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+/// A run that is to be made.
+struct Work<'a> {
+    arm: &'a Arm,
+    seed: u64,
+    settings: RunSettings,
+    root: PathBuf,
+}
+
+pub fn run(args: StudyArgs) -> Result<ExitCode> {
+    let study = usage(Study::read(&args.file))?;
+    let library = usage(args.data.library())?;
+    let checked: Vec<Result<RunSettings>> = study.arms.iter().map(|arm| checked(arm, &study, &library)).collect();
+    if args.dry_run {
+        return told(&study, &checked);
+    }
+    let label = |(arm, settings): (&Arm, Result<RunSettings>)| settings.with_context(|| format!("arm {}", arm.label));
+    let settings: Vec<RunSettings> = usage(study.arms.iter().zip(checked).map(label).collect())?;
+    let stem = args.file.file_stem().unwrap_or_default();
+    let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(stem));
+    let works = works(&study, &settings, &out);
+    // What cannot go on is told before anything is computed.
+    let stand: Vec<Progress> = usage(works.iter().map(|work| progress(&work.root, &work.settings)).collect())?;
+    let done = stand.iter().filter(|progress| **progress == Progress::Done).count();
+    let (runs, kept) = (works.len(), if done > 0 { format!(", {done} of them done before") } else { String::new() });
+    eprintln!("{}: {} arms x {} seeds = {runs} runs in {}{kept}", study.title, study.arms.len(), study.seeds.len(), out.display());
+
+    let mut desk = Desk { args: &args, study: &study, settings: &settings, out: &out, works: &works, finished: done };
+    let pending = works.iter().zip(stand).filter(|(_, progress)| *progress != Progress::Done).map(|(work, _)| work).collect();
+    let ending = desk.work(pending)?;
+    print!("{}", desk.table()?.markdown);
+    eprintln!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
+    match ending {
+        Ending::Done => Ok(ExitCode::SUCCESS),
+        Ending::Failed(runs) => bail!("{runs} of the study's runs failed; the same command goes on with what is left"),
+        Ending::Interrupted(signal) => {
+            eprintln!("interrupted; every run is saved: the same command goes on");
+            Ok(ExitCode::from(128 + signal as u8))
+        }
+    }
+}
+
+/// An arm's settings, by the way that its run will read them, checked as far as can be without weights and downloads.
+fn checked(arm: &Arm, study: &Study, library: &Library) -> Result<RunSettings> {
+    let words = [OsString::from("rlvr"), "train".into()].into_iter().chain(arguments(arm, study.seeds[0]));
+    let Command::Train(args) = Cli::try_parse_from(words)?.command else { bail!("an arm is a training") };
+    check(&args, study, library)
+}
+
+fn check(args: &TrainArgs, study: &Study, library: &Library) -> Result<RunSettings> {
+    let (settings, replay) = train::settings(args)?;
+    settings.validate()?;
+    source::recognise(&settings.model)?;
+    if !settings.reference.is_empty() {
+        source::recognise(&settings.reference)?;
+    }
+    match &settings.example {
+        _ if replay.is_some() => {}
+        example if example.starts_with("tiny/") => drop(train::examples(&settings, library)?),
+        example => example::check(example)?,
+    }
+    let sets = sets::check(&settings.eval.benchmarks, library)?;
+    for pass in &study.passes {
+        let is_known = sets.iter().any(|set| pass.strip_prefix(set.as_str()).is_some_and(|decoding| decoding.starts_with('-')));
+        ensure!(is_known, "the study tells {pass}, but this arm evaluates {}; a pass is SET-greedy or SET-tTxN", sets.join(", "));
+    }
+    train::chat(&settings.prompt, true)?;
+    Ok(settings)
+}
+
+/// The arguments of `rlvr train` that make an arm's run.
+fn arguments(arm: &Arm, seed: u64) -> Vec<OsString> {
+    let config = arm.config.iter().flat_map(|path| [OsString::from("--config"), path.into()]);
+    let sets = arm.assignments.iter().flat_map(|one| [OsString::from("--set"), one.into()]);
+    config.chain(sets).chain(["--seed".into(), seed.to_string().into()]).collect()
+}
+
+/// A line for each arm; an arm that cannot be run makes the study fail.
+fn told(study: &Study, checked: &[Result<RunSettings>]) -> Result<ExitCode> {
+    for (arm, settings) in study.arms.iter().zip(checked) {
+        match settings {
+            Ok(settings) => println!("ok  {}: {}", arm.label, described(settings, study.seeds.len())),
+            Err(error) => println!("bad {}: {}", arm.label, format!("{error:#}").replace('\n', " ")),
+        }
+    }
+    let bad = checked.iter().filter(|settings| settings.is_err()).count();
+    usage(if bad == 0 { Ok(ExitCode::SUCCESS) } else { Err(anyhow!("{bad} of {} arms cannot be run", checked.len())) })
+}
+
+fn described(settings: &RunSettings, seeds: usize) -> String {
+    let rollout = &settings.rollout;
+    format!(
+        "{} with {} on {}, {} steps of {} x {} responses, evaluated on {}, {seeds} seed{}",
+        settings.algo,
+        settings.model,
+        example::title(&settings.example),
+        settings.train.steps,
+        rollout.groups,
+        rollout.group_size,
+        if settings.eval.benchmarks.is_empty() { "nothing" } else { &settings.eval.benchmarks },
+        if seeds == 1 { "" } else { "s" }
+    )
+}
+
+/// All runs: the first seed of every arm, then the second, so that a study that is stopped has told something of each.
+fn works<'a>(study: &'a Study, settings: &[RunSettings], out: &Path) -> Vec<Work<'a>> {
+    let of_seed = |seed: u64| {
+        let work = move |(arm, settings): (&'a Arm, &RunSettings)| Work {
+            arm,
+            seed,
+            settings: RunSettings { seed, ..settings.clone() },
+            root: folder(out, arm, seed),
+        };
+        study.arms.iter().zip(settings).map(work).collect::<Vec<_>>()
+    };
+    study.seeds.iter().flat_map(|seed| of_seed(*seed)).collect()
+}
+
+fn folder(out: &Path, arm: &Arm, seed: u64) -> PathBuf {
+    out.join(&arm.folder).join(format!("seed-{seed}"))
+}
+
+/// How the work ended.
+enum Ending {
+    Done,
+    /// So many runs failed.
+    Failed(usize),
+    /// By a signal, of this number.
+    Interrupted(usize),
+}
+
+/// What came of starting a run.
+enum Launch {
+    Started(Launched),
+    /// A run that outlived its study is done by now.
+    Unneeded,
+    /// Another process is at it.
+    Taken,
+}
+
+/// Runs at work, and what has come of them.
+struct Desk<'a> {
+    args: &'a StudyArgs,
+    study: &'a Study,
+    settings: &'a [RunSettings],
+    out: &'a Path,
+    works: &'a [Work<'a>],
+    finished: usize,
+}
+
+impl<'a> Desk<'a> {
+    /// Makes every pending run, a few at a time. A failed run does not stop the others; a signal stops all, each saved.
+    fn work(&mut self, mut pending: VecDeque<&'a Work<'a>>) -> Result<Ending> {
+        let interrupt = train::signals()?;
+        let mut running: Vec<(&Work, Launched, Instant)> = Vec::new();
+        let (mut failed, mut passed_on, mut waits) = (0, 0, false);
+        loop {
+            let signal = interrupt.load(Ordering::Relaxed);
+            if signal != passed_on {
+                running.iter_mut().for_each(|(_, run, _)| run.signal(signal));
+                passed_on = signal;
+            }
+            while signal == 0 && running.len() < usize::from(self.args.jobs) {
+                let Some(work) = pending.front() else { break };
+                match self.launch(work)? {
+                    Launch::Started(run) => running.push((work, run, Instant::now())),
+                    Launch::Unneeded => {
+                        self.finished += 1;
+                        self.tell(work, Duration::ZERO)?;
+                    }
+                    Launch::Taken => {
+                        if !waits {
+                            eprintln!("{} is still worked on by a run that outlived its study; waiting for it", work.root.display());
+                        }
+                        waits = true;
+                        break;
+                    }
+                }
+                waits = false;
+                pending.pop_front();
+            }
+            if running.is_empty() && (pending.is_empty() || signal != 0) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+            for place in (0..running.len()).rev() {
+                let (work, run, began) = &mut running[place];
+                let Some(status) = run.ended()? else { continue };
+                if status.success() {
+                    self.finished += 1;
+                    self.tell(work, began.elapsed())?;
+                } else if interrupt.load(Ordering::Relaxed) == 0 {
+                    failed += 1;
+                    eprintln!("{}, seed {} failed ({status}); {}", work.arm.label, work.seed, run.last_words());
+                }
+                running.swap_remove(place);
+            }
+        }
+        Ok(match (passed_on, failed) {
+            (0, 0) => Ending::Done,
+            (0, failed) => Ending::Failed(failed),
+            (signal, _) => Ending::Interrupted(signal),
+        })
+    }
+
+    /// Starts a run, or goes on with one that was stopped.
+    fn launch(&self, work: &Work) -> Result<Launch> {
+        let Some(lock) = lock(&work.root)? else { return Ok(Launch::Taken) };
+        let mut words = vec![OsString::from("train")];
+        match progress(&work.root, &work.settings)? {
+            Progress::Done => return Ok(Launch::Unneeded),
+            Progress::Stopped(_) => words.extend(["--resume".into(), work.root.clone().into()]),
+            stand => {
+                if stand == Progress::Begun {
+                    std::fs::remove_dir_all(&work.root).with_context(|| format!("cannot remove {}", work.root.display()))?;
+                }
+                words.extend(arguments(work.arm, work.seed));
+                words.extend(["--out".into(), work.root.clone().into()]);
+            }
+        }
+        let data = self.args.data.data_dir.iter().flat_map(|path| [OsString::from("--data-dir"), path.into()]);
+        words.extend(data);
+        let program = std::env::current_exe().context("cannot find this program again")?;
+        Launched::start(&program, &words, &work.root, lock).map(Launch::Started)
+    }
+
+    /// A line for a finished run, and the table so far.
+    fn tell(&self, work: &Work, elapsed: Duration) -> Result<()> {
+        let (label, seed, count) = (&work.arm.label, work.seed, self.works.len());
+        let summary = recorded(&work.root, &work.settings)?;
+        let passes = summary.and_then(|summary| summary.last).map(|last| last.passes).unwrap_or_default();
+        let shown = |pass: &String| self.study.passes.is_empty() || self.study.passes.contains(pass);
+        let passes = passes.iter().filter(|(pass, _)| shown(pass)).map(|(pass, score)| format!("{pass} {:.1}%", score.mean() * 100.0));
+        let passes = passes.collect::<Vec<_>>().join(", ");
+        eprintln!("[{}/{count}] {label}, seed {seed}: {passes} ({:.0} s)", self.finished, elapsed.as_secs_f64());
+        self.table().map(drop)
+    }
+
+    /// The table of what is there, written.
+    fn table(&self) -> Result<Table> {
+        let runs = |(arm, settings): (&Arm, &RunSettings)| {
+            let run = |seed: &u64| anyhow::Ok((*seed, recorded(&folder(self.out, arm, *seed), settings)?));
+            let runs = self.study.seeds.iter().map(run).collect::<Result<_>>()?;
+            anyhow::Ok(ArmRuns { label: arm.label.clone(), folder: arm.folder.clone(), settings: settings.clone(), runs })
+        };
+        let arms: Vec<ArmRuns> = self.study.arms.iter().zip(self.settings).map(runs).collect::<Result<_>>()?;
+        let table = Table::of(&self.study.title, &self.study.passes, &arms);
+        std::fs::create_dir_all(self.out).with_context(|| format!("cannot create {}", self.out.display()))?;
+        table.write(self.out)?;
+        Ok(table)
+    }
+}
+
+/// What a finished run recorded; none for one that is not finished, whose figures would be of some other step.
+fn recorded(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
+    if !root.join("config.toml").exists() {
+        return Ok(None);
+    }
+    let (folder, found) = RunFolder::open(root)?;
+    if folder.resumable_steps()?.last().is_none_or(|step| *step < settings.train.steps.max(found.train.steps)) {
+        return Ok(None);
+    }
+    let path = folder.summary();
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display())).map(Some)
+}

@@ -1,0 +1,262 @@
+//! A study as people write it, and the runs that it stands for. Settings are tables here, whatever they mean: the run's own command reads
+//! them.
+//!
+//! ```toml
+//! title = "Temperature and the entropy term"
+//! config = "../demo.toml"                # optional: a settings file that every arm begins with, beside this file
+//! seeds = [0, 1, 2]
+//! passes = ["tiny-greedy"]               # optional: which passes the table has
+//!
+//! [base]                                 # optional: over the file, for every arm
+//! train.steps = 100
+//!
+//! [[axis]]                               # the grid is the product of all axes
+//! name = "temperature"
+//! alternatives = [{ label = "0.6" }, { label = "1.0", set = { rollout.temperature = 1.0 } }]
+//! ```
+//!
+//! In place of axes there may be a plain list of `[[arm]]`, each with a label, what it sets, and a `config` of its own if it wants one.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use crate::config;
+
+/// A study, ready to be run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Study {
+    /// What it is called.
+    pub title: String,
+    /// The arms in the order in which they are run and told; of axes, the last one changes fastest.
+    pub arms: Vec<Arm>,
+    /// The seeds that every arm is run with.
+    pub seeds: Vec<u64>,
+    /// The passes that the table has; empty for all.
+    pub passes: Vec<String>,
+}
+
+/// One way of running.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arm {
+    /// What people call it.
+    pub label: String,
+    /// The name of its folder: the label in lower case, with hyphens.
+    pub folder: String,
+    /// The settings file that it begins with.
+    pub config: Option<PathBuf>,
+    /// What it sets over that, in the order of `--set`.
+    pub assignments: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    title: String,
+    config: Option<PathBuf>,
+    #[serde(default)]
+    base: Table,
+    #[serde(default = "first_seed")]
+    seeds: Vec<u64>,
+    #[serde(default)]
+    passes: Vec<String>,
+    #[serde(default, rename = "axis")]
+    axes: Vec<Axis>,
+    #[serde(default, rename = "arm")]
+    arms: Vec<Alternative>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Axis {
+    name: String,
+    alternatives: Vec<Alternative>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Alternative {
+    label: String,
+    config: Option<PathBuf>,
+    #[serde(default)]
+    set: Table,
+}
+
+fn first_seed() -> Vec<u64> {
+    vec![0]
+}
+
+impl Study {
+    /// Reads a study; settings files that it names lie beside it.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is no study, arms have one name, axes set the same thing, or there is nothing to run.
+    pub fn read(path: &Path) -> Result<Self> {
+        let table = config::read(path)?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        Self::parse(table, folder).with_context(|| format!("{} is no study", path.display()))
+    }
+
+    fn parse(table: Table, folder: &Path) -> Result<Self> {
+        let file: File = table.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
+        ensure!(!file.seeds.is_empty(), "seeds is empty; leave it out for seed 0");
+        let distinct: BTreeSet<&u64> = file.seeds.iter().collect();
+        ensure!(distinct.len() == file.seeds.len(), "seeds names a seed twice; each is one run");
+        let beside = |config: Option<PathBuf>| config.map(|config| folder.join(config));
+        let (config, base) = (beside(file.config), assignments(&file.base, ""));
+        let alternatives = match (file.axes.is_empty(), file.arms.is_empty()) {
+            (false, false) => bail!("it has axes and arms; write either [[axis]] or [[arm]]"),
+            (true, true) => bail!("it has nothing to run; write [[axis]] or [[arm]], each with a label and what it sets"),
+            (true, false) => file.arms,
+            (false, true) => grid(&file.axes)?,
+        };
+        let mut arms: Vec<Arm> = Vec::with_capacity(alternatives.len());
+        for Alternative { label, config: own, set } in alternatives {
+            let folder = slug(&label);
+            ensure!(!folder.is_empty(), "{label:?} is no label: its folder would have no name; give it a letter or a digit");
+            if let Some(other) = arms.iter().find(|arm| arm.folder == folder) {
+                bail!("{:?} and {label:?} would both be recorded in {folder}; give one of them another label", other.label);
+            }
+            let assignments: Vec<String> = base.iter().cloned().chain(assignments(&set, "")).collect();
+            ensure!(
+                !assignments.iter().any(|one| one.starts_with("seed=")),
+                "{label} sets seed; write seeds = [...] at the top of the study"
+            );
+            arms.push(Arm { label, folder, config: beside(own).or_else(|| config.clone()), assignments });
+        }
+        Ok(Self { title: file.title, arms, seeds: file.seeds, passes: file.passes })
+    }
+}
+
+/// The product of the axes, in the words of all.
+fn grid(axes: &[Axis]) -> Result<Vec<Alternative>> {
+    let mut grid = vec![Alternative { label: String::new(), config: None, set: Table::new() }];
+    let mut taken: Vec<(String, &str)> = Vec::new();
+    for axis in axes {
+        ensure!(!axis.alternatives.is_empty(), "axis {} has no alternatives", axis.name);
+        let keys: BTreeSet<String> = axis.alternatives.iter().flat_map(|one| assignments(&one.set, "")).map(|one| key(&one)).collect();
+        for key in keys {
+            if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == key) {
+                bail!("axes {other} and {} both set {key}; one of them would never count", axis.name);
+            }
+            taken.push((key, &axis.name));
+        }
+        let with = |point: &Alternative, one: &Alternative| {
+            let label = [point.label.as_str(), one.label.as_str()].into_iter().filter(|label| !label.is_empty()).collect::<Vec<_>>();
+            let mut set = point.set.clone();
+            lay(&mut set, &one.set);
+            Alternative { label: label.join(", "), config: one.config.clone().or_else(|| point.config.clone()), set }
+        };
+        grid = grid.iter().flat_map(|point| axis.alternatives.iter().map(move |one| with(point, one))).collect();
+    }
+    Ok(grid)
+}
+
+/// One table over another, groups of settings joined.
+fn lay(under: &mut Table, over: &Table) {
+    for (key, value) in over {
+        match (under.get_mut(key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => lay(under, over),
+            _ => drop(under.insert(key.clone(), value.clone())),
+        }
+    }
+}
+
+/// A table's settings, each as `a.b=c`.
+fn assignments(table: &Table, path: &str) -> Vec<String> {
+    let one = |(key, value): (&String, &Value)| match value {
+        Value::Table(inner) => assignments(inner, &format!("{path}{key}.")),
+        value => vec![format!("{path}{key}={value}")],
+    };
+    table.iter().flat_map(one).collect()
+}
+
+/// `a.b` of `a.b=c`.
+fn key(assignment: &str) -> String {
+    assignment.split('=').next().unwrap_or_default().to_owned()
+}
+
+/// A label as the name of a folder.
+fn slug(label: &str) -> String {
+    let spelled: String = label.to_lowercase().chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    spelled.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-").trim_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Study> {
+        Study::parse(text.parse().unwrap(), Path::new("studies"))
+    }
+
+    #[test]
+    fn a_grid_is_the_product_of_its_axes() {
+        let study = parse(
+            r#"
+            title = "two axes"
+            config = "demo.toml"
+            seeds = [0, 3]
+            [base]
+            train.steps = 2
+            [[axis]]
+            name = "temperature"
+            alternatives = [{ label = "T 0.6" }, { label = "T 1.0", set = { rollout.temperature = 1.0 } }]
+            [[axis]]
+            name = "reward"
+            alternatives = [{ label = "outcome" }, { label = "Format!", set = { reward.name = "format", rollout.max_new = 40 } }]
+            "#,
+        )
+        .unwrap();
+        let arms: Vec<(&str, &str, usize)> =
+            study.arms.iter().map(|arm| (arm.label.as_str(), arm.folder.as_str(), arm.assignments.len())).collect();
+        let expected = [
+            ("T 0.6, outcome", "t-0.6-outcome", 1),
+            ("T 0.6, Format!", "t-0.6-format", 3),
+            ("T 1.0, outcome", "t-1.0-outcome", 2),
+            ("T 1.0, Format!", "t-1.0-format", 4),
+        ];
+        assert_eq!(arms, expected);
+        let last = &study.arms[3].assignments;
+        assert_eq!(last, &["train.steps=2", "reward.name=\"format\"", "rollout.max_new=40", "rollout.temperature=1.0"]);
+        assert_eq!((study.arms[0].config.as_deref(), study.seeds), (Some(Path::new("studies/demo.toml")), vec![0, 3]));
+    }
+
+    /// What `--set` reads is what the file had, text with quotes and backslashes too.
+    #[test]
+    fn assignments_are_read_back_as_written() {
+        let table: Table = r#"
+            reward = { label = "12.8", command = ["a b", "c=d"] }
+            prompt = { instruction = ' in \boxed{}, "please".' }
+            loss = { kl = 1e-3 }
+        "#
+        .parse()
+        .unwrap();
+        let mut read = Table::new();
+        assignments(&table, "").iter().for_each(|one| lay(&mut read, &config::assignment(one).unwrap()));
+        assert_eq!(read, table);
+    }
+
+    #[test]
+    fn mistakes_say_what_to_write() {
+        let check = |text: &str, expected: &str| {
+            let error = format!("{:#}", parse(&format!("title = \"t\"\n{text}")).unwrap_err());
+            assert!(error.contains(expected), "{text}: {error}");
+        };
+        check("", "it has nothing to run; write [[axis]] or [[arm]]");
+        check("seeds = []\n[[arm]]\nlabel = \"a\"", "seeds is empty");
+        check("seeds = [1, 1]\n[[arm]]\nlabel = \"a\"", "names a seed twice");
+        check("[[arm]]\nlabel = \"a b\"\n[[arm]]\nlabel = \"A-b\"", "\"a b\" and \"A-b\" would both be recorded in a-b");
+        check("[[arm]]\nlabel = \"...\"", "is no label");
+        check("[[arm]]\nlabel = \"a\"\nset = { seed = 3 }", "a sets seed; write seeds = [...]");
+        check("[[arm]]\nlabel = \"a\"\n[[axis]]\nname = \"b\"\nalternatives = []", "either [[axis]] or [[arm]]");
+        check("[[arm]]\nlabel = \"a\"\nsets = {}", "unknown field `sets`");
+        let axis =
+            |name: &str| format!("[[axis]]\nname = \"{name}\"\nalternatives = [{{ label = \"{name}\", set = {{ loss.kl = 0 }} }}]\n");
+        check(&(axis("b") + &axis("c")), "axes b and c both set loss.kl");
+        check("[[axis]]\nname = \"b\"\nalternatives = []", "axis b has no alternatives");
+    }
+}

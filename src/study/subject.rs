@@ -1,0 +1,111 @@
+//! What a run is to the paper: which of its rows stands beside it.
+
+use toml::Table;
+
+use crate::data::example;
+use crate::report::published::Subject;
+use crate::train::RunSettings;
+
+/// The id of the paper's simplified example, only the last step of pi1.
+pub const CUBE_ROOT: &str = "pi1-cube-root";
+
+/// What a run trains, in the words of the published tables.
+pub fn trained(settings: &RunSettings) -> Subject {
+    let simplified = example::title(&settings.example) == CUBE_ROOT;
+    Subject {
+        model: settings.model.clone(),
+        example: if simplified { "pi1".to_owned() } else { settings.example.clone() },
+        algorithm: settings.algo.clone(),
+        variant: variant(settings, simplified),
+    }
+}
+
+/// What sets a run apart from the headline's experiment.
+fn variant(settings: &RunSettings, simplified: bool) -> String {
+    let example = if simplified { "only its cube root".to_owned() } else { String::new() };
+    let parts = [example, reward(settings), terms(settings), temperature(settings)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+fn reward(settings: &RunSettings) -> String {
+    if settings.loss.policy == 0.0 {
+        return String::new(); // nothing is learned from it
+    }
+    let label = &settings.reward.label;
+    let noise = number(settings, "reward", "label_noise");
+    match settings.reward.name.as_str() {
+        "outcome" if noise > 0.0 => format!("{:.0}% wrong labels", noise * 100.0),
+        "outcome" if label.is_empty() => String::new(),
+        "outcome" => format!("label {label}"),
+        name => format!("{name} reward"),
+    }
+}
+
+fn terms(settings: &RunSettings) -> String {
+    let (policy, decays) = (settings.loss.policy > 0.0, settings.optim.weight_decay > 0.0);
+    let (holds, explores) = (settings.loss.kl > 0.0, settings.loss.entropy > 0.0);
+    let terms = match (policy, decays, holds, explores) {
+        (true, true, true, true) if settings.loss.entropy == 0.003 => "all terms, entropy 0.003",
+        (true, true, true, true) => "",
+        (true, true, true, false) => "no entropy",
+        (true, true, false, false) => "policy loss, weight decay",
+        (true, false, false, false) => "policy loss alone",
+        (true, false, false, true) => "policy loss, entropy",
+        (false, true, true, false) => "weight decay, KL",
+        (false, true, true, true) => "weight decay, KL, entropy",
+        (false, false, false, true) => "entropy alone",
+        _ => "other terms",
+    };
+    terms.to_owned()
+}
+
+fn temperature(settings: &RunSettings) -> String {
+    let published = RunSettings::published().rollout.temperature;
+    let temperature = settings.rollout.temperature;
+    if temperature == published { String::new() } else { format!("temperature {temperature:?}") }
+}
+
+/// A setting by its place; 0 where settings have no such number.
+fn number(settings: &RunSettings, group: &str, name: &str) -> f64 {
+    let table = Table::try_from(settings).unwrap_or_default();
+    let value = table.get(group).and_then(|group| group.get(name));
+    value.and_then(|value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))).unwrap_or(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::published::accuracy_of;
+
+    fn check(change: fn(&mut RunSettings), expected: Option<f64>) {
+        let mut settings = RunSettings::published();
+        change(&mut settings);
+        let found = accuracy_of(&trained(&settings), "math500", 3072).map(|figure| figure.value);
+        assert_eq!(found, expected, "{:?}", trained(&settings));
+    }
+
+    #[test]
+    fn a_run_is_looked_up_by_what_it_differs_in() {
+        check(|_| {}, Some(72.8));
+        check(|settings| settings.loss.entropy = 0.0, Some(68.2));
+        check(|settings| settings.loss.entropy = 0.003, Some(73.6));
+        check(|settings| (settings.loss.kl, settings.loss.entropy) = (0.0, 0.0), Some(71.4));
+        check(|settings| (settings.loss.policy, settings.loss.entropy) = (0.0, 0.0), Some(39.0));
+        check(|settings| settings.reward.label = "12.7".into(), Some(73.4));
+        check(|settings| (settings.reward.name, settings.example) = ("format".into(), "dsr-sub".into()), Some(65.0));
+        check(|settings| settings.example = r#"{"id": "pi1-cube-root", "question": "q", "answer": "a"}"#.into(), Some(65.4));
+        check(|settings| settings.rollout.temperature = 1.0, None);
+        check(|settings| *settings = RunSettings::demonstration(), None);
+    }
+
+    /// The entropy term alone: whatever reward is named has no part in it.
+    #[test]
+    fn without_a_policy_loss_the_reward_does_not_count() {
+        let mut settings = RunSettings::published();
+        (settings.loss.policy, settings.loss.kl, settings.optim.weight_decay) = (0.0, 0.0, 0.0);
+        for reward in ["outcome", "format"] {
+            settings.reward.name = reward.into();
+            assert_eq!(trained(&settings).variant, "entropy alone");
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What a study's runs come to: arm by arm and pass by pass, means over seeds with their spread, and the paper's figures beside them. The
+//! same runs give the same table, however often the study was stopped: nothing of it is a time.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::subject::trained;
+use crate::checkpoint::write_file;
+use crate::eval::Score;
+use crate::eval::statistics::student_interval;
+use crate::report::published::{Figure, Subject, accuracy_of, published};
+use crate::train::RunSettings;
+use crate::train::history::{EvaluationSummary, Summary};
+
+/// The runs of an arm.
+#[derive(Debug)]
+pub struct ArmRuns {
+    /// What people call the arm.
+    pub label: String,
+    /// Its folder's name.
+    pub folder: String,
+    /// Its settings, complete; the seed is the first run's.
+    pub settings: RunSettings,
+    /// `(seed, what the run recorded)`, in the order of the seeds; none for a run that has recorded nothing.
+    pub runs: Vec<(u64, Option<Summary>)>,
+}
+
+/// A mean over seeds. Shares, or differences of shares.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// Over how many seeds.
+    pub seeds: usize,
+    /// The standard deviation over seeds, with n - 1; none for one.
+    pub deviation: Option<f64>,
+    /// Student's 95% interval of the mean, lower end; none for one seed. It is over seeds alone: the problems are the same.
+    pub low: Option<f64>,
+    /// The upper end.
+    pub high: Option<f64>,
+}
+
+impl Spread {
+    /// None without values. The interval is cut to `floor..=1`.
+    fn of(values: &[f64], floor: f64) -> Option<Self> {
+        let estimate = student_interval(values, floor, 1.0)?;
+        let several = values.len() > 1;
+        let squares: f64 = values.iter().map(|value| (value - estimate.mean).powi(2)).sum();
+        Some(Self {
+            mean: estimate.mean,
+            seeds: values.len(),
+            deviation: several.then(|| (squares / (values.len() - 1) as f64).sqrt()),
+            low: several.then_some(estimate.low),
+            high: several.then_some(estimate.high),
+        })
+    }
+
+    /// "67.4 ± 3.2 [59.4, 75.4]", in percent or points.
+    fn cell(&self) -> String {
+        let mut cell = format!("{:.1}", self.mean * 100.0);
+        if let (Some(deviation), Some(low), Some(high)) = (self.deviation, self.low, self.high) {
+            let _ = write!(cell, " ± {:.1} [{:.1}, {:.1}]", deviation * 100.0, low * 100.0, high * 100.0);
+        }
+        cell
+    }
+}
+
+/// A finished table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// For people, in Markdown.
+    pub markdown: String,
+    /// For programs.
+    pub json: Value,
+}
+
+/// One arm in one pass.
+struct Row<'a> {
+    arm: &'a ArmRuns,
+    base: Option<Spread>,
+    last: Option<Spread>,
+    best: Option<Spread>,
+    /// Accuracy that the last evaluation gained on the first one after saturation.
+    gain: Option<Spread>,
+    boxed: Option<Spread>,
+    /// At the last step, unboxed answers counted, as in the paper.
+    with_fallback: Option<Spread>,
+    /// The paper's accuracy before and after.
+    paper: (Option<Figure>, Option<Figure>),
+}
+
+impl Table {
+    /// The table of `passes`, or of all that any run has where none are named.
+    pub fn of(title: &str, passes: &[String], arms: &[ArmRuns]) -> Self {
+        let known: BTreeSet<String> =
+            arms.iter().flat_map(|arm| arm.runs.iter()).filter_map(|(_, run)| run.as_ref()).flat_map(names).collect();
+        let passes: Vec<String> = if passes.is_empty() { known.into_iter().collect() } else { passes.to_vec() };
+        let tables: Vec<(&String, Vec<Row>)> =
+            passes.iter().map(|pass| (pass, arms.iter().map(|arm| Row::of(arm, pass)).collect())).collect();
+        Self { markdown: markdown(title, &tables, arms), json: json!({"title": title, "arms": json_arms(&tables, arms)}) }
+    }
+
+    /// Writes `study.md` and `study.json` into a folder.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        write_file(&folder.join("study.md"), self.markdown.as_bytes())?;
+        let text = serde_json::to_string_pretty(&self.json).context("the table cannot be written as JSON")?;
+        write_file(&folder.join("study.json"), (text + "\n").as_bytes())
+    }
+}
+
+fn names(summary: &Summary) -> Vec<String> {
+    summary.last.iter().chain(&summary.base).flat_map(|evaluation| evaluation.passes.keys().cloned()).collect()
+}
+
+impl<'a> Row<'a> {
+    fn of(arm: &'a ArmRuns, pass: &str) -> Self {
+        let summaries = || arm.runs.iter().filter_map(|(_, run)| run.as_ref());
+        let over = |when: fn(&Summary) -> &Option<EvaluationSummary>, what: fn(&Score) -> Option<f64>| {
+            let values: Vec<f64> = summaries().filter_map(|summary| what(when(summary).as_ref()?.passes.get(pass)?)).collect();
+            Spread::of(&values, 0.0)
+        };
+        let accuracy = |score: &Score| score.accuracy.map(|accuracy| accuracy.mean);
+        let gains: Vec<f64> =
+            summaries().filter_map(|run| Some(run.gain_after_saturation.as_ref()?.by_pass.get(pass)?.difference.mean)).collect();
+        let set = pass.rsplit_once('-').map_or(pass, |(set, _)| set);
+        let figure = |subject: &Subject| accuracy_of(subject, set, arm.settings.eval.max_new);
+        Self {
+            arm,
+            base: over(|run| &run.base, accuracy),
+            last: over(|run| &run.last, accuracy),
+            best: over(|run| &run.best, accuracy),
+            gain: Spread::of(&gains, -1.0),
+            boxed: over(|run| &run.last, |score| Some(score.boxed)),
+            with_fallback: over(|run| &run.last, |score| score.accuracy_with_fallback.map(|accuracy| accuracy.mean)),
+            paper: (figure(&Subject::base(&arm.settings.model)), figure(&trained(&arm.settings))),
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let cell = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "–".to_owned(), Spread::cell);
+        let done = self.arm.runs.iter().filter(|(_, run)| run.is_some()).count();
+        let mut cells = vec![self.arm.label.clone(), format!("{done} of {}", self.arm.runs.len())];
+        cells.extend([&self.base, &self.last, &self.best, &self.gain, &self.boxed, &self.with_fallback].map(cell));
+        let value = |figure: &Option<Figure>| figure.as_ref().map_or_else(|| "–".to_owned(), |figure| format!("{:.1}", figure.value));
+        cells.push(match &self.paper.1 {
+            Some(after) => format!("{} to {:.1} ({})", value(&self.paper.0), after.value, after.table.id),
+            None => "–".to_owned(),
+        });
+        cells
+    }
+
+    fn json(&self) -> Value {
+        let figure =
+            |figure: &Option<Figure>| figure.as_ref().map(|figure| json!({"accuracy": figure.value / 100.0, "table": figure.table.id}));
+        json!({
+            "base": self.base, "last": self.last, "best": self.best, "gain_after_saturation": self.gain,
+            "boxed": self.boxed, "with_fallback": self.with_fallback,
+            "published": {"base": figure(&self.paper.0), "trained": figure(&self.paper.1)},
+        })
+    }
+}
+
+const HEADER: [&str; 9] =
+    ["arm", "runs", "base", "last", "best", "gain after saturation", "boxed at last", "unboxed counted at last", "paper: base to trained"];
+
+fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> String {
+    let mut text = format!("# {title}\n\n");
+    text += "Accuracy in percent, gain in points. Over several seeds: mean ± standard deviation over seeds [95% interval of the mean].\n";
+    for (pass, rows) in tables {
+        let mut cells: Vec<Vec<String>> = vec![HEADER.map(str::to_owned).to_vec()];
+        cells.extend(rows.iter().map(Row::cells));
+        if rows.iter().all(|row| row.paper.1.is_none()) {
+            cells.iter_mut().for_each(|row| drop(row.pop()));
+        }
+        let _ = write!(text, "\n## {pass}\n\n{}", grid(&cells));
+    }
+    if tables.iter().flat_map(|(_, rows)| rows).any(|row| row.paper.1.is_some()) {
+        let _ = write!(text, "\nPaper: {}, unboxed answers counted.\n", published().source);
+    }
+    let missing: Vec<String> = arms
+        .iter()
+        .flat_map(|arm| arm.runs.iter().filter(|(_, run)| run.is_none()).map(|(seed, _)| format!("{} seed {seed}", arm.label)))
+        .collect();
+    if !missing.is_empty() {
+        let _ = write!(text, "\nNot done: {}.\n", missing.join("; "));
+    }
+    text
+}
+
+/// A table in Markdown whose columns line up.
+fn grid(rows: &[Vec<String>]) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    };
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    let mut text = line(&rows[0]) + &line(&rule);
+    rows[1..].iter().for_each(|row| text += &line(row));
+    text
+}
+
+fn json_arms(tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> Vec<Value> {
+    let run = |(seed, summary): &(u64, Option<Summary>)| {
+        let scores =
+            |evaluation: &Option<EvaluationSummary>| evaluation.as_ref().map(|one| json!({"step": one.step, "passes": one.passes}));
+        summary.as_ref().map_or_else(
+            || json!({"seed": seed}),
+            |summary| {
+                json!({
+                    "seed": seed, "steps": summary.steps, "saturation_step": summary.saturation_step,
+                    "base": scores(&summary.base), "last": scores(&summary.last), "best": scores(&summary.best),
+                })
+            },
+        )
+    };
+    let arm = |(place, arm): (usize, &ArmRuns)| {
+        let passes: serde_json::Map<String, Value> = tables.iter().map(|(pass, rows)| ((*pass).clone(), rows[place].json())).collect();
+        let runs: Vec<Value> = arm.runs.iter().map(run).collect();
+        json!({"label": arm.label, "folder": arm.folder, "passes": passes, "runs": runs})
+    };
+    arms.iter().enumerate().map(arm).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::eval::statistics::wilson;
+
+    fn evaluation(step: u64, right: usize) -> EvaluationSummary {
+        let score = Score { problems: 10, samples: 1, accuracy: wilson(right, 10), boxed: 1.0, ..Score::default() };
+        EvaluationSummary {
+            step,
+            greedy: None,
+            sampled: None,
+            by_subject: BTreeMap::new(),
+            passes: BTreeMap::from([("math500-greedy".to_owned(), score)]),
+        }
+    }
+
+    fn summary(right: usize) -> Summary {
+        let empty = json!({"base": null, "last": null, "best": null, "saturation_step": null, "post_saturation_gain": null,
+            "post_saturation_gain_greedy": null, "steps": 4, "elapsed_s": 9.0});
+        Summary {
+            base: Some(evaluation(0, 1)),
+            last: Some(evaluation(4, right)),
+            best: Some(evaluation(2, 9)),
+            ..serde_json::from_value(empty).unwrap()
+        }
+    }
+
+    #[test]
+    fn means_over_seeds_stand_beside_the_paper() {
+        let arm = |label: &str, settings: RunSettings, runs| ArmRuns { label: label.into(), folder: label.into(), settings, runs };
+        let mut without = RunSettings::published();
+        without.loss.entropy = 0.0;
+        let arms = [
+            arm("all", RunSettings::published(), vec![(0, Some(summary(6))), (1, Some(summary(8)))]),
+            arm("none", without, vec![(0, Some(summary(5))), (1, None)]),
+        ];
+        let table = Table::of("Terms", &[], &arms);
+        // Standard deviation of 0.6 and 0.8 is 0.1414, the standard error 0.1, and t(1) = 12.7 leaves the whole range.
+        let row = |label: &str| table.markdown.lines().find(|line| line.starts_with(&format!("| {label} "))).unwrap().to_owned();
+        let cells = |label: &str| row(label).split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+        assert_eq!(cells("all")[2..6], ["2 of 2", "10.0 ± 0.0 [10.0, 10.0]", "70.0 ± 14.1 [0.0, 100.0]", "90.0 ± 0.0 [90.0, 90.0]"]);
+        assert_eq!(cells("all")[9], "36.0 to 72.8 (T8)");
+        assert_eq!(
+            (cells("none")[2].as_str(), cells("none")[4].as_str(), cells("none")[9].as_str()),
+            ("1 of 2", "50.0", "36.0 to 68.2 (T14)")
+        );
+        assert!(table.markdown.contains("Not done: none seed 1."));
+        let all = &table.json["arms"][0]["passes"]["math500-greedy"];
+        assert_eq!((all["last"]["seeds"].as_u64(), all["published"]["trained"]["accuracy"].as_f64()), (Some(2), Some(0.728)));
+        assert!(!table.json.to_string().contains("elapsed"), "a time would make two tables of the same runs differ");
+    }
+
+    #[test]
+    fn a_table_without_published_rows_has_no_column_for_them() {
+        let arm = ArmRuns { label: "a".into(), folder: "a".into(), settings: RunSettings::demonstration(), runs: vec![(0, None)] };
+        let table = Table::of("Tiny", &["tiny-greedy".to_owned()], &[arm]);
+        assert!(!table.markdown.contains("paper") && table.markdown.contains("| a   | 0 of 1 | –"), "{}", table.markdown);
+    }
+}
