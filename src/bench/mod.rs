@@ -286,7 +286,7 @@ impl Bench<'_> {
     fn scored(&self, completions: Vec<Completion>) -> Vec<Scored> {
         let scored = completions.into_iter().enumerate().map(|(sample, completion)| {
             let rollout = Rollout { group: 0, sample, prompt: self.prompt.clone(), completion, text: String::new() };
-            Scored { rollout, reward: 0.0, correct: false, boxed: false }
+            Scored { rollout, reward: 0.0, rewards: Default::default(), correct: false, boxed: false }
         });
         scored.collect()
     }

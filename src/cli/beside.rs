@@ -33,8 +33,9 @@ fn variant(settings: &RunSettings) -> String {
         (false, false, true) => "policy loss, entropy",
         _ => "other terms",
     };
-    let label = &settings.reward.label;
+    let (label, noise) = (&settings.reward.label, settings.reward.label_noise);
     let reward = match settings.reward.name.as_str() {
+        "outcome" if noise > 0.0 => format!("{:.0}% wrong labels", noise * 100.0),
         "outcome" if label.is_empty() => String::new(),
         "outcome" => format!("label {label}"),
         name => format!("{name} reward"),
