@@ -177,7 +177,9 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     let mut settings = settings;
     settings.compute = args.compute.over(&settings.compute);
     usage(settings.validate())?;
-    usage(reward::ensure_program(&settings.reward))?;
+    if need == Need::Everything {
+        usage(reward::ensure_program(&settings.reward))?;
+    }
     if need == Need::Everything || shapes::by_name(&settings.model).is_none() {
         usage(source::recognise(&settings.model))?;
     }
@@ -444,11 +446,9 @@ fn tell_labels(prepared: &Prepared) {
     let more = if labels.len() > first.len() { ", ..." } else { "" };
     let noise = format!("reward.label_noise {}, reward.label_seed {}", reward.label_noise, reward.label_seed);
     eprintln!(
-        "{} of {} labels {} not the {}'s own ({}): {}{more}; all are in {}",
+        "{} of {} changed ({}): {}{more}; all are in {}",
         labels.len(),
-        prepared.problems.len(),
-        if labels.len() == 1 { "is" } else { "are" },
-        if prepared.problems.len() == 1 { "example" } else { "examples" },
+        counted(prepared.problems.len(), "label"),
         if reward.label.is_empty() { noise.as_str() } else { "reward.label" },
         first.join(", "),
         prepared.root.join("labels.jsonl").display()

@@ -18,7 +18,7 @@ fn confidence(response: &str) -> Option<f32> {
     let answer = response.rsplit("</think>").next()?;
     let before_close = &answer[..answer.rfind(CLOSE)?];
     let stated = before_close[before_close.rfind(OPEN)? + OPEN.len()..].trim();
-    let number = match stated.trim_end_matches('\\').strip_suffix('%') {
+    let number = match stated.strip_suffix('%') {
         Some(percent) => percent.trim_end_matches('\\').trim_end().parse::<f32>().ok()? / 100.0,
         None => stated.parse().ok()?,
     };

@@ -102,10 +102,7 @@ impl<'a> Run<'a> {
     /// A new run in a new folder.
     pub fn start(settings: RunSettings, root: &Path, inputs: RunInputs<'a>) -> Result<Self> {
         let folder = RunFolder::create(root, &settings)?;
-        if !inputs.labels.is_empty() {
-            let mut labels = JsonLines::create(&folder.labels())?;
-            inputs.labels.iter().try_for_each(|label| labels.write(label))?;
-        }
+        keep_labels(&folder, &inputs.labels)?;
         let metrics = JsonLines::create(&folder.metrics())?;
         let events = EventFile::create(folder.root())?;
         Self::assemble(settings, folder, inputs, metrics, events, 0)
@@ -117,12 +114,7 @@ impl<'a> Run<'a> {
             bail!("{} has no checkpoint to resume from; remove the folder and start again", folder.root().display());
         };
         folder.record(&settings)?;
-        let labels: Vec<Relabelled> = if folder.labels().exists() { jsonl::read(&folder.labels())? } else { Vec::new() };
-        ensure!(
-            labels == inputs.labels,
-            "{} has other labels than the examples give now: the examples have changed since the run began",
-            folder.labels().display()
-        );
+        keep_labels(&folder, &inputs.labels)?;
         let metrics = JsonLines::resume(&folder.metrics(), step)?;
         let events = EventFile::resume(folder.root(), step + 1)?;
         let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
@@ -424,6 +416,19 @@ impl<'a> Run<'a> {
     fn elapsed_s(&self) -> f64 {
         self.earlier_s + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// Records the labels that are not the examples' own; those of a run that goes on must be the recorded ones.
+fn keep_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<()> {
+    let path = folder.labels();
+    if path.exists() {
+        let recorded: Vec<Relabelled> = jsonl::read(&path)?;
+        ensure!(recorded == labels, "{}: the examples give other labels now; they have changed since the run began", path.display());
+    } else if !labels.is_empty() {
+        let mut lines = JsonLines::create(&path)?;
+        labels.iter().try_for_each(|label| lines.write(label))?;
+    }
+    Ok(())
 }
 
 /// What the optimizer's tensors belong to.
