@@ -94,7 +94,7 @@ impl Program {
 
     fn ask(&mut self, batch: &Batch, timeout: Duration) -> Result<Vec<f32>> {
         if let Ok(line) = self.replies.try_recv() {
-            bail!("printed a line more than there were responses: {}", shown(&line));
+            bail!("printed a line that no response of step {} had asked for: {}", batch.step, shown(&line));
         }
         let count = batch.responses.len();
         let mut lines = Vec::new();
@@ -245,24 +245,25 @@ mod tests {
             drop(rewards);
             assert!(began.elapsed() < Duration::from_secs(15), "{script} took {:?}", began.elapsed());
         };
-        check("read -r line; echo 1; sleep 100", 0.3, "answered 1 of 2 responses of step 5 in 0.3 s");
+        check("read -r line; echo 1; sleep 100", 3.0, "answered 1 of 2 responses of step 5 in 3 s");
         // A child of its own holds the pipes, and is ended too.
         check("sleep 100; echo late", 0.3, "answered 0 of 2 responses");
         check("read -r line; echo 1; exit 3", 20.0, "ended (exit status: 3) after it had answered 1 of 2 responses of step 5");
+        check("echo loading; sleep 100", 20.0, "\"loading\"");
         check("exec >&-; sleep 100", 20.0, "closed its output after it had answered 0 of 2");
-        check("echo 1; echo fine", 20.0, "line 2 of step 5: is \"fine\"; expected {\"reward\": 0.5}");
-        check("echo '{\"score\": 1}'", 20.0, "line 1 of step 5: is \"{\\\"score\\\": 1}\"".replace('\\', "").as_str());
-        check("echo 1e60", 20.0, "is \"1e60\"; expected");
-        check("echo 1; echo", 20.0, "line 2 of step 5: is \"\"");
+        check("read -r line; echo 1; echo fine", 20.0, "line 2 of step 5: is \"fine\"; expected {\"reward\": 0.5}");
+        check("read -r line; echo '{\"score\": 1}'", 20.0, r#"line 1 of step 5: is "{"score": 1}""#);
+        check("read -r line; echo 1e60", 20.0, "is \"1e60\"; expected");
+        check("read -r line; echo 1; echo", 20.0, "line 2 of step 5: is \"\"");
     }
 
     #[test]
     fn a_line_too_many_is_not_taken_for_the_next_step() {
-        let rewards = Rewards::new(&settings("echo 1; echo 1; echo 0; cat > /dev/null", 20.0), 100).unwrap();
+        let rewards = Rewards::new(&settings("read -r line; echo 1; echo 1; echo 0; cat > /dev/null", 20.0), 100).unwrap();
         assert_eq!(ask(&rewards, 1, &["a", "b"]).unwrap(), [1.0, 1.0]);
         std::thread::sleep(Duration::from_millis(200));
         let message = format!("{:#}", ask(&rewards, 2, &["a"]).unwrap_err());
-        assert!(message.contains("printed a line more than there were responses: \"0\""), "{message}");
+        assert!(message.contains("printed a line that no response of step 2 had asked for: \"0\""), "{message}");
     }
 
     #[test]
