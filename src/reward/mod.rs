@@ -162,6 +162,9 @@ impl Needs {
     const LABEL: Self = Self { label: true, ..Self::NOTHING };
 }
 
+/// Makes a reward from as many parameters as it has, which it checks.
+type Make = fn(&[f64], &RewardSettings) -> Result<Box<dyn Reward>>;
+
 /// A reward by name.
 pub struct Known {
     /// What settings call it.
@@ -172,8 +175,7 @@ pub struct Known {
     pub about: &'static str,
     /// What it has to be given.
     pub needs: Needs,
-    /// Makes it from as many parameters as it has, which it checks.
-    make: fn(&[f64], &RewardSettings) -> Result<Box<dyn Reward>>,
+    make: Make,
 }
 
 impl Known {
