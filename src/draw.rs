@@ -18,7 +18,7 @@ pub enum Purpose {
     Problems = 5,
     /// The order in which examples or documents are visited.
     Order = 6,
-    /// Labels and rewards that are random on purpose (the control experiments).
+    /// Rewards that are random on purpose (the control experiments).
     Control = 7,
     /// Resampling in statistics (bootstrap intervals).
     Statistics = 8,
@@ -26,6 +26,8 @@ pub enum Purpose {
     Adapters = 9,
     /// Seeds of requests to servers.
     Requests = 10,
+    /// Labels that are wrong on purpose.
+    Labels = 11,
 }
 
 /// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.

@@ -1,6 +1,7 @@
 //! The records that flow through the program: plain data, no tensors, no I/O, so that each stage can be tested, stored, replayed and shown by
 //! itself. A training step reads `Problem -> Prompt -> Rollout -> Scored -> StepRecord`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,8 @@ pub struct Scored {
     pub rollout: Rollout,
     /// The weighted sum of the configured rewards.
     pub reward: f32,
+    /// Each of these rewards by name, without its weight; empty where they are not known.
+    pub rewards: BTreeMap<String, f32>,
     /// Whether the verifier took the answer for right, whatever the reward is made of.
     pub correct: bool,
     /// Whether a complete `\boxed{}` was found.

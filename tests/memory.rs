@@ -40,6 +40,7 @@ fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
         model,
         reference: None,
         prompts,
+        labels: Vec::new(),
         replay: None,
         dump_gradients: None,
         sets: Vec::new(),

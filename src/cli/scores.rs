@@ -9,6 +9,7 @@ use crate::eval::score::Mean;
 use crate::eval::statistics::Estimate;
 use crate::metrics::table;
 use crate::report::published::{Figure, Subject};
+use crate::verify::Grader;
 
 /// Tells the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
 pub fn tell(passes: &[Pass], subject: &Subject) {
@@ -37,6 +38,9 @@ fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
 fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Option<Figure>)>) {
     let mut header = vec!["pass", "problems", "accuracy [95%]", "unboxed counted"];
     header.extend(["boxed", "cut off", "tokens", "too long", "reflects", "repeats", "not ASCII"]);
+    let is_other = |pass: &Pass| pass.conditions.grader != Grader::Strict;
+    let has_ours = passes.iter().any(is_other);
+    header.extend(has_ours.then_some("strict grader"));
     let has_paper = figures.iter().any(Option::is_some);
     header.extend(has_paper.then_some("paper"));
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -55,6 +59,7 @@ fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Opt
             percent(score.repeated_tails),
             percent(score.foreign_letters),
         ];
+        row.extend(has_ours.then(|| score.accuracy_strict.map_or_else(String::new, |accuracy| percent(accuracy.mean))));
         row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, beside::cell)));
         rows.push(row);
     }

@@ -20,6 +20,8 @@ use crate::flow::{Problem, Prompt};
 use crate::kernels::Kernels;
 use crate::model::{Decoder, shapes};
 use crate::optim::Schedule;
+use crate::reward::label::{Relabelled, relabel};
+use crate::reward::{self, Rewards};
 use crate::text::{self, ChatSettings};
 use crate::tiny::{embedded, ways};
 use crate::train::{Outcome, PromptSettings, Replay, Run, RunFolder, RunInputs, RunSettings};
@@ -39,12 +41,21 @@ pub struct TrainArgs {
     /// tiny/addition/334+556, tiny/train/256, or a .jsonl, .json, .toml or .parquet file
     #[arg(long)]
     example: Option<String>,
-    /// A problem of your own to train on, in place of --example
-    #[arg(long, value_name = "TEXT", requires = "answer", conflicts_with_all = ["example", "replay"])]
+    /// A problem of your own to train on, in place of --example; rewards without labels need no --answer
+    #[arg(long, value_name = "TEXT", conflicts_with_all = ["example", "replay"])]
     question: Option<String>,
     /// Its answer
     #[arg(long, value_name = "TEXT", requires = "question", allow_hyphen_values = true)]
     answer: Option<String>,
+    /// Reward this answer instead of the example's own, right or wrong
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["label_noise", "replay"])]
+    label: Option<String>,
+    /// Give this share of the examples a wrong label: the answer of another example
+    #[arg(long, value_name = "SHARE", conflicts_with = "replay")]
+    label_noise: Option<f64>,
+    /// Seed of the choice of these examples and their labels
+    #[arg(long, value_name = "N", conflicts_with = "replay")]
+    label_seed: Option<u64>,
     /// The algorithm
     #[arg(long)]
     algo: Option<String>,
@@ -73,7 +84,7 @@ pub struct TrainArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
     /// Continue the run in this folder from its last checkpoint
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "question", "replay", "algo", "seed", "lora", "export_dtype"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "question", "replay", "algo", "seed", "lora", "export_dtype", "label", "label_noise", "label_seed"])]
     resume: Option<PathBuf>,
     /// Check everything that can be checked without weights, print the settings, and stop
     #[arg(long)]
@@ -90,6 +101,7 @@ pub struct Prepared {
     pub replay: Option<Replay>,
     pub resumed: Option<RunFolder>,
     pub problems: Vec<Problem>,
+    pub labels: Vec<Relabelled>,
     pub sets: Vec<EvalSet>,
     pub chat: ChatSettings,
     pub root: PathBuf,
@@ -98,9 +110,10 @@ pub struct Prepared {
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let prepared = prepare(&args, Need::Everything)?;
     eprintln!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
+    tell_labels(&prepared);
     let kernels = source::open(&prepared.settings.compute, &prepared.settings.model)?;
     let refusal = super::plan::check(&prepared, &*kernels)?;
-    let Prepared { mut settings, replay, resumed, problems, sets, chat, root } = prepared;
+    let Prepared { mut settings, replay, resumed, problems, labels, sets, chat, root } = prepared;
     if args.dry_run {
         // The settings are sound; another machine may have the room.
         refusal.iter().for_each(|refusal| eprintln!("here it would be refused: {refusal:#}"));
@@ -124,7 +137,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let interrupt = signals()?;
     let revision = source::revision(&settings.model)?;
     let inputs =
-        RunInputs { revision, model, reference, prompts, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
+        RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
     let run = match resumed {
         Some(folder) => Run::resume(settings, folder, inputs)?,
         None => Run::start(settings, &root, inputs)?,
@@ -167,11 +180,14 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     let mut settings = settings;
     settings.compute = args.compute.over(&settings.compute);
     usage(settings.validate())?;
+    if need == Need::Everything {
+        usage(reward::ensure_program(&settings.reward))?;
+    }
     if need == Need::Everything || shapes::by_name(&settings.model).is_none() {
         usage(source::recognise(&settings.model))?;
     }
     let defaults = RunSettings::defaults_for(&settings.model);
-    let problems = match examples(&settings, &library) {
+    let mut problems = match examples(&settings, &library) {
         _ if replay.is_some() => Vec::new(),
         Err(error) if need == Need::Sizes && args.example.is_none() && settings.example == defaults.example => {
             eprintln!("{error:#}\nplanned with a question of 480 characters in its place");
@@ -180,6 +196,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
         }
         examples => usage(examples)?,
     };
+    let labels = if replay.is_some() { Vec::new() } else { usage(relabel(&settings.reward, &mut problems))? };
     let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way) {
         Err(error) if need == Need::Sizes && settings.eval.benchmarks == defaults.eval.benchmarks => {
             eprintln!("{error:#}\nplanned without evaluation");
@@ -196,7 +213,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     if resumed.is_none() {
         usage(ensure_free(&root))?;
     }
-    Ok(Prepared { settings, replay, resumed, problems, sets, chat, root })
+    Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root })
 }
 
 /// The defaults that fit the model (and the recording), then the file, `--set`, and the flags that have names of their own.
@@ -204,13 +221,17 @@ pub(super) fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)
     let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
     layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
     layers.extend(args.replay.as_ref().map(|path| table("rollout", [("replay", Value::String(path.clone()))])));
-    let inline = args.question.as_deref().zip(args.answer.as_deref()).map(|(question, answer)| example::inline(question, answer));
+    let inline = args.question.as_deref().map(|question| example::inline(question, args.answer.as_deref()));
     let example = args.example.clone().or(inline);
     let texts = [("model", &args.model), ("reference", &args.reference), ("example", &example), ("algo", &args.algo)];
     let mut flags = Table::new();
     flags.extend(texts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::String(value.clone()?)))));
     flags.extend(args.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64))));
     layers.push(flags);
+    let label = args.label.as_ref().map(|label| ("label", Value::String(label.clone())));
+    let noise = args.label_noise.map(|share| ("label_noise", Value::Float(share)));
+    let label_seed = args.label_seed.map(|seed| ("label_seed", Value::Integer(seed as i64)));
+    layers.extend([label, noise, label_seed].into_iter().flatten().map(|label| table("reward", [label])));
     layers.extend(args.export_dtype.as_ref().map(|dtype| table("checkpoint", [("dtype", Value::String(dtype.clone()))])));
     layers.extend(args.lora.map(|rank| table("lora", [("rank", Value::Integer(rank as i64))])));
     layers.extend(args.steps.map(|steps| table("train", [("steps", Value::Integer(steps as i64))])));
@@ -323,6 +344,8 @@ fn is_published(example: &str) -> bool {
 
 /// The training examples; those of the embedded model by their ids, or so many of its training problems.
 pub(super) fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem>> {
+    let is_rewarded_by_label = Rewards::new(&settings.reward, settings.rollout.max_new)?.needs_label();
+    let needs_label = is_rewarded_by_label && settings.reward.label.is_empty();
     let of_tiny = match settings.example.strip_prefix("tiny/train/") {
         Some(count) => {
             let count = count.parse().ok().filter(|count| *count > 0);
@@ -341,13 +364,14 @@ pub(super) fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<
                 settings.example
             )
         }
-        None => example::resolve(&settings.example, library)?,
+        None if needs_label => example::resolve(&settings.example, library)?,
+        None => example::resolve_questions(&settings.example, library)?,
     };
     let all = problems.len();
-    if settings.reward.label.is_empty() {
+    if needs_label {
         problems.retain(|problem| !problem.answer.trim().is_empty());
     }
-    ensure!(!problems.is_empty(), "{} has no answer to learn from; give one with --set reward.label=...", settings.example);
+    ensure!(!problems.is_empty(), "{} has no answer to learn from; give one with --label, or a reward that needs none", settings.example);
     if problems.len() < all {
         eprintln!("{} of {all} examples have no answer and are left out", all - problems.len());
     }
@@ -408,7 +432,30 @@ pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay
 
 /// What the example's answer is taken to be.
 fn answer(settings: &RunSettings, problem: &Problem) -> String {
-    if settings.reward.label.is_empty() { problem.answer.clone() } else { format!("label {}", settings.reward.label) }
+    match problem.answer.as_str() {
+        "" => "no label".to_owned(),
+        label if settings.reward.label.is_empty() => label.to_owned(),
+        label => format!("label {label}"),
+    }
+}
+
+/// The labels that are not the examples' own, the first of them by name.
+fn tell_labels(prepared: &Prepared) {
+    let (reward, labels) = (&prepared.settings.reward, &prepared.labels);
+    if labels.is_empty() {
+        return;
+    }
+    let first: Vec<String> = labels.iter().take(5).map(|one| format!("{} {} instead of {}", one.example, one.label, one.answer)).collect();
+    let more = if labels.len() > first.len() { ", ..." } else { "" };
+    let noise = format!("reward.label_noise {}, reward.label_seed {}", reward.label_noise, reward.label_seed);
+    eprintln!(
+        "{} of {} changed ({}): {}{more}; all are in {}",
+        labels.len(),
+        counted(prepared.problems.len(), "label"),
+        if reward.label.is_empty() { noise.as_str() } else { "reward.label" },
+        first.join(", "),
+        prepared.root.join("labels.jsonl").display()
+    );
 }
 
 /// The beginning of a text, in one line.

@@ -24,17 +24,23 @@ const ENDINGS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
 const KNOWN: &str = "known are pi1 to pi1209, ranges such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row of that index), and files \
                      that end in .jsonl, .json, .toml or .parquet; several go with commas between them";
 
-/// A problem that is written out in place of a name, `{"question": "...", "answer": "..."}`: a specification like any other.
-pub fn inline(question: &str, answer: &str) -> String {
-    serde_json::json!({"question": question, "answer": answer}).to_string()
+/// A problem that is written out in place of a name, `{"question": "...", "answer": "..."}`: a specification like any other. The answer may be
+/// missing where no reward needs it.
+pub fn inline(question: &str, answer: Option<&str>) -> String {
+    let mut problem = serde_json::json!({"question": question});
+    answer.into_iter().for_each(|answer| problem["answer"] = answer.into());
+    problem.to_string()
 }
 
 /// What people call a specification: itself, or `inline` (or its own id) for one that is written out.
 pub fn title(specification: &str) -> String {
     let written_out = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
-    let problem = written_out.and_then(|row| row.problem(INLINE).ok());
+    let problem = written_out.and_then(|row| row.question(INLINE).ok());
     problem.map_or_else(|| specification.to_owned(), |problem| problem.id)
 }
+
+/// How a row becomes a problem: with an answer, or where it may be missing.
+type Reading = fn(&Row, &str) -> Result<Problem>;
 
 /// The problems that a specification names: names and files separated by commas, each problem once, in the order given; or one problem that is
 /// written out ([`inline`]).
@@ -42,16 +48,28 @@ pub fn title(specification: &str) -> String {
 /// # Errors
 /// When a name is unknown (known ones are listed), a file cannot be had, or a row is not a problem (file and line are named).
 pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
+    resolve_by(Row::problem, specification, library)
+}
+
+/// As [`resolve`], for rewards that need no label: rows of users' files without an answer are problems with an empty one.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_questions(specification: &str, library: &Library) -> Result<Vec<Problem>> {
+    resolve_by(Row::question, specification, library)
+}
+
+fn resolve_by(read: Reading, specification: &str, library: &Library) -> Result<Vec<Problem>> {
     if is_inline(specification) {
-        return Ok(vec![rows::read_inline(specification)?.problem(INLINE)?]);
+        return Ok(vec![read(&rows::read_inline(specification)?, INLINE)?]);
     }
     // A file's name may have commas in it.
     if is_file_name(specification) && Path::new(specification).is_file() {
-        return from_file(Path::new(specification));
+        return from_file_by(read, Path::new(specification));
     }
     // Every name is read before the first file is: a typing mistake costs no download.
     let names: Vec<Name> = specification.split(',').map(|name| Name::parse(name.trim())).collect::<Result<_>>()?;
-    let mut subset = Subset { library, problems: None, ranking: None };
+    let mut subset = Subset { library, read, problems: None, ranking: None };
     let mut problems: Vec<Problem> = Vec::new();
     for name in names {
         for problem in name.problems(&mut subset)? {
@@ -89,9 +107,13 @@ pub fn check(specification: &str) -> Result<()> {
 /// # Errors
 /// As [`resolve`].
 pub fn from_file(path: &Path) -> Result<Vec<Problem>> {
+    from_file_by(Row::problem, path)
+}
+
+fn from_file_by(read: Reading, path: &Path) -> Result<Vec<Problem>> {
     match path.extension().and_then(|ending| ending.to_str()) {
-        Some("jsonl") => of_rows(rows::read_jsonl(path)?, path),
-        Some("json" | "toml") => of_rows(rows::read_document(path)?, path),
+        Some("jsonl") => of_rows_by(read, rows::read_jsonl(path)?, path),
+        Some("json" | "toml") => of_rows_by(read, rows::read_document(path)?, path),
         Some("parquet") => Ok(verl::read(path)?.into_iter().map(|(_, problem)| problem).collect()),
         _ => bail!("{}: expected a file that ends in .{}", path.display(), ENDINGS.join(", .")),
     }
@@ -99,13 +121,17 @@ pub fn from_file(path: &Path) -> Result<Vec<Problem>> {
 
 /// Rows in users' spelling; a row without an id is named after file and row, a single row after the file.
 pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
+    of_rows_by(Row::problem, rows, path)
+}
+
+fn of_rows_by(read: Reading, rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let single = rows.len() == 1;
     let mut places = std::collections::HashMap::new();
     let mut problems = Vec::with_capacity(rows.len());
     for row in rows {
         let default_id = if single { name.clone() } else { format!("{name}/{}", row.number) };
-        let problem = row.problem(&default_id)?;
+        let problem = read(&row, &default_id)?;
         if let Some(first) = places.insert(problem.id.clone(), row.place.clone()) {
             bail!("{}: the id {:?} is taken already ({first}); ids must differ", row.place, problem.id);
         }
@@ -150,7 +176,7 @@ impl<'a> Name<'a> {
             Self::Subset => Ok(subset.problems()?.iter().map(|(_, problem)| problem.clone()).collect()),
             Self::Row(index) => Ok(vec![subset.row(index)?.clone()]),
             Self::Ranks(first, last) => (first..=last).map(|rank| subset.ranked(rank)).collect(),
-            Self::File(path) => from_file(path),
+            Self::File(path) => from_file_by(subset.read, path),
         }
     }
 }
@@ -176,6 +202,8 @@ fn ranks(name: &str) -> Result<Option<(usize, usize)>> {
 /// The published subset and its ranking, each read when first needed.
 struct Subset<'a> {
     library: &'a Library,
+    /// How rows of users' files are read.
+    read: Reading,
     problems: Option<Vec<Indexed>>,
     ranking: Option<Vec<u64>>,
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::choices::Choices;
@@ -12,6 +12,9 @@ use crate::flow::Problem;
 
 /// What a file of problems looks like, for messages.
 const EXPECTED: &str = r#"expected {"question": "...", "answer": "..."}"#;
+
+/// What users' files call the answer.
+const ANSWER: [&str; 2] = ["answer", "answerKey"];
 
 /// One JSON object of a file.
 #[derive(Clone, Debug)]
@@ -64,14 +67,24 @@ impl Row {
     /// The row as a problem in the spelling of users' files: `question` or `problem`, `answer`, and where wanted `id`, `unit`, `tolerance`,
     /// `subject`, `level`, and `choices`, which stand below the question by their letters.
     pub(super) fn problem(&self, default_id: &str) -> Result<Problem> {
+        let problem = self.question(default_id)?;
+        self.text(&ANSWER)?;
+        self.checked(problem)
+    }
+
+    /// As [`Row::problem`], where the answer may be missing: it is empty then.
+    pub(super) fn question(&self, default_id: &str) -> Result<Problem> {
         let id = self.optional_text("id")?;
         let stem = self.fields.get("question").and_then(|question| question.get("stem")).and_then(text_of);
-        let (mut question, mut answer) =
-            (stem.map_or_else(|| self.text(&["question", "problem"]), Ok)?, self.text(&["answer", "answerKey"])?);
+        let mut question = stem.map_or_else(|| self.text(&["question", "problem"]), Ok)?;
+        ensure!(!question.trim().is_empty(), "{}: the question is empty; {EXPECTED}", self.place);
+        let has_answer = ANSWER.iter().any(|name| self.fields.get(*name).is_some_and(|answer| !answer.is_null()));
+        let mut answer = if has_answer { self.text(&ANSWER)? } else { String::new() };
         if let Some(choices) = Choices::of(self)? {
-            (question, answer) = (choices.below(&question), choices.letter(answer.trim(), &self.place)?);
+            question = choices.below(&question);
+            answer = if has_answer { choices.letter(answer.trim(), &self.place)? } else { answer };
         }
-        self.checked(Problem {
+        Ok(Problem {
             id: if id.is_empty() { default_id.to_owned() } else { id },
             question,
             answer,

@@ -25,6 +25,9 @@ pub struct Answer {
     pub extracted: Option<String>,
     /// Whether the boxed answer is right.
     pub correct: bool,
+    /// Whether the boxed answer is right by our own grader; missing where that one decides anyway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct_strict: Option<bool>,
     /// Whether the answer is right when unboxed ones count too, as in the published evaluation.
     pub correct_with_fallback: bool,
     /// The response's length in tokens; 0 where the prompt did not fit the model's window.

@@ -219,6 +219,10 @@ impl Evaluator<'_> {
         let verdict = verify::verify_reference(&reference, &response, &settings);
         // The fallback is taken only where there is no box, so one verdict holds both figures.
         let boxed = verdict.extraction == Extraction::Boxed;
+        let correct_strict = (self.settings.grader != Grader::Strict).then(|| {
+            let ours = verify::verify_reference(&reference, &response, &verify::Settings { grader: Grader::Strict, ..settings });
+            ours.correct && ours.extraction == Extraction::Boxed
+        });
         Answer {
             id: problem.id.clone(),
             subject: problem.subject.clone(),
@@ -227,6 +231,7 @@ impl Evaluator<'_> {
             gold: problem.answer.clone(),
             extracted: verdict.extracted.filter(|_| boxed),
             correct: verdict.correct && boxed,
+            correct_strict,
             correct_with_fallback: verdict.correct,
             tokens: answered.tokens,
             finish: answered.finish,
@@ -317,6 +322,22 @@ mod tests {
         let pass = evaluate(None, &Store::resume(&folder.path().join("broken"), &conditions).unwrap()).unwrap();
         assert_eq!((pass.times.answered, pass.score.mean(), pass.answers[7].sample), (2, 1.0, 1));
         assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap(), "in the order of the problems");
+    }
+
+    /// A sign for percent: the published evaluation drops it, for us it is a hundredth or none at all.
+    #[test]
+    fn another_grader_decides_and_ours_stands_beside() {
+        let settings = EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() };
+        let evaluator = Evaluator { answerer: &Oracle { broken: None }, settings: &settings, store: None };
+        let graded = |answer: &str, response: &str| {
+            let problem = Arc::new(Problem { answer: answer.into(), ..Problem::default() });
+            let answered = Answered { text: response.into(), tokens: 1, finish: Some(Finish::Stop) };
+            let answer = evaluator.grade(&set(), &EvalRequest { problem, number: 0, sample: 0 }, answered);
+            (answer.correct, answer.correct_strict)
+        };
+        assert_eq!(graded("7", r"\boxed{7}"), (true, Some(true)));
+        assert_eq!(graded("7", r"\boxed{8}"), (false, Some(false)));
+        assert_eq!(graded("12.8", r"\boxed{12.8001}"), (true, Some(false)));
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::record::Answer;
-use super::statistics::{Estimate, clustered_mean, majority_vote, mean_of, pass_curve, wilson};
+use super::statistics::{Estimate, clustered_mean, mean_of, pass_curve, wilson};
 use super::wording;
 use crate::flow::Finish;
-use crate::verify::{self, Grader, Verifier};
+use crate::verify::{self, Grader, Verifier, majority_vote};
 
 /// The score of one pass over one set. Shares lie between 0 and 1, and are of responses where nothing else is said; a prompt that did not fit the
 /// model's window counts as a response that is wrong, empty and without letters.
@@ -21,6 +21,8 @@ pub struct Score {
     pub samples: usize,
     /// Right in the box, with its 95% interval: avg@k where there are k samples.
     pub accuracy: Option<Estimate>,
+    /// Right in the box by our own grader, whichever grader was chosen; none for records that do not say.
+    pub accuracy_strict: Option<Estimate>,
     /// Right when unboxed answers count too, as in the published evaluation.
     pub accuracy_with_fallback: Option<Estimate>,
     /// Unbiased pass@k with its interval, item `k - 1` for every k up to the number of samples; empty for one sample.
@@ -90,6 +92,7 @@ impl Score {
             problems: answers.len() / samples.max(1),
             samples,
             accuracy: estimate(answers, samples, |answer| answer.correct),
+            accuracy_strict: strict(answers, samples, grader),
             accuracy_with_fallback: estimate(answers, samples, |answer| answer.correct_with_fallback),
             pass_at: pass_at(answers, samples),
             majority: majority(answers, samples, grader),
@@ -150,6 +153,15 @@ fn estimate(answers: &[Answer], samples: usize, right: fn(&Answer) -> bool) -> O
     clustered_mean(&per_problem(answers, samples, right))
 }
 
+/// Accuracy by our own grader; none where another one decided and an answer was recorded without ours.
+fn strict(answers: &[Answer], samples: usize, grader: Grader) -> Option<Estimate> {
+    if grader == Grader::Strict {
+        return estimate(answers, samples, |answer| answer.correct);
+    }
+    let is_known = answers.iter().all(|answer| answer.correct_strict.is_some());
+    is_known.then(|| estimate(answers, samples, |answer| answer.correct_strict == Some(true))).flatten()
+}
+
 fn pass_at(answers: &[Answer], samples: usize) -> Vec<Estimate> {
     if samples < 2 {
         return Vec::new();
@@ -201,6 +213,7 @@ mod tests {
             response: response.to_owned(),
             extracted,
             correct,
+            correct_strict: None,
             correct_with_fallback: correct,
             tokens: 10,
             finish: Some(Finish::Stop),
@@ -237,6 +250,19 @@ mod tests {
         assert_eq!(score.by_subject["algebra"].problems, 1);
         assert!((score.by_subject["algebra"].mean() - 2.0 / 3.0).abs() < 1e-12);
         assert!(score.by_level.is_empty(), "one level is no division");
+    }
+
+    #[test]
+    fn our_grader_stands_beside_another() {
+        let mut answers = [answer(0, 0, r"\boxed{1/2}", true), answer(1, 0, r"\boxed{3}", true)];
+        let accuracies = |answers: &[Answer], grader| {
+            let score = Score::of(answers, 1, grader, &[]);
+            (score.mean(), score.accuracy_strict.map(|accuracy| accuracy.mean))
+        };
+        assert_eq!(accuracies(&answers, Grader::Strict), (1.0, Some(1.0)));
+        assert_eq!(accuracies(&answers, Grader::Qwen), (1.0, None), "recorded without ours");
+        (answers[0].correct_strict, answers[1].correct_strict) = (Some(true), Some(false));
+        assert_eq!(accuracies(&answers, Grader::Qwen), (1.0, Some(0.5)));
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! What a run is to the paper: which of its rows stands beside it.
 
-use toml::Table;
-
 use crate::data::example;
 use crate::report::published::Subject;
 use crate::train::RunSettings;
@@ -31,8 +29,7 @@ fn reward(settings: &RunSettings) -> String {
     if settings.loss.policy == 0.0 {
         return String::new(); // nothing is learned from it
     }
-    let label = &settings.reward.label;
-    let noise = number(settings, "reward", "label_noise");
+    let (label, noise) = (&settings.reward.label, settings.reward.label_noise);
     match settings.reward.name.as_str() {
         "outcome" if noise > 0.0 => format!("{:.0}% wrong labels", noise * 100.0),
         "outcome" if label.is_empty() => String::new(),
@@ -63,13 +60,6 @@ fn temperature(settings: &RunSettings) -> String {
     let published = RunSettings::published().rollout.temperature;
     let temperature = settings.rollout.temperature;
     if temperature == published { String::new() } else { format!("temperature {temperature:?}") }
-}
-
-/// A setting by its place; 0 where settings have no such number.
-fn number(settings: &RunSettings, group: &str, name: &str) -> f64 {
-    let table = Table::try_from(settings).unwrap_or_default();
-    let value = table.get(group).and_then(|group| group.get(name));
-    value.and_then(|value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64))).unwrap_or(0.0)
 }
 
 #[cfg(test)]

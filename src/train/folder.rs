@@ -62,6 +62,11 @@ impl RunFolder {
         self.root.join("metrics.jsonl")
     }
 
+    /// The labels that are not the examples' own, a line each; missing where there are none.
+    pub fn labels(&self) -> PathBuf {
+        self.root.join("labels.jsonl")
+    }
+
     /// The result in numbers.
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")

@@ -1,6 +1,7 @@
 //! The loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record.
 //!
-//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead),
+//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead; `scorer` is
+//! the policy as rewards may ask it),
 //! `advantages` says what each token was worth, `update` computes and applies the gradient, `history` remembers what the run has shown so far,
 //! `selection` how each example fared, `folder` knows where records lie.
 
@@ -11,6 +12,7 @@ pub mod plan;
 pub mod replay;
 pub mod rollouts;
 pub mod run;
+mod scorer;
 pub mod selection;
 pub mod settings;
 pub mod story;

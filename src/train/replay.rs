@@ -36,6 +36,8 @@ struct Line {
     completion_ids: Option<Vec<u32>>,
     logprobs: Option<Vec<f32>>,
     reward: f32,
+    #[serde(default)]
+    rewards: BTreeMap<String, f32>,
     correct: Option<bool>,
     #[serde(default)]
     boxed: bool,
@@ -135,6 +137,7 @@ fn scored(line: Line) -> Result<Scored> {
     Ok(Scored {
         rollout: Rollout { group: line.group, sample: line.sample, prompt, completion, text: line.text },
         reward: line.reward,
+        rewards: line.rewards,
         correct: line.correct.unwrap_or(line.reward > 0.0),
         boxed: line.boxed,
     })
@@ -162,6 +165,10 @@ mod tests {
     fn steps_come_in_order_and_begin_again() {
         let replay = read(&[line(40, 0, 1), line(20, 0, 0), line(40, 0, 0), line(20, 0, 1)]).unwrap();
         assert_eq!((replay.len(), replay.groups, replay.group_size), (2, 1, 2));
+        assert!(replay.step(1)[0].rewards.is_empty());
+        let parts = line(1, 0, 1).replace("\"reward\": 1", "\"reward\": 1.5, \"rewards\": {\"outcome\": 1, \"format\": 0.5}");
+        let scored = read(&[line(1, 0, 0), parts]).unwrap().step(1)[1].clone();
+        assert_eq!((scored.reward, scored.rewards["format"]), (1.5, 0.5));
         let first = |step| replay.step(step)[0].rollout.completion.ids[0];
         assert_eq!([first(1), first(2), first(3)], [200, 400, 200]);
         assert!(replay.check(402, 3).is_ok());

@@ -1,5 +1,7 @@
 //! A step's batch: which example each group answers, the responses, and their rewards.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -8,7 +10,7 @@ use crate::checkpoint::Model;
 use crate::draw::{Purpose, Stream};
 use crate::flow::{Completion, Prompt, Rollout, Scored};
 use crate::kernels::Filter;
-use crate::reward::{self, Graded, Reward};
+use crate::reward::{self, Batch, Graded, Rewards, Scorer};
 use crate::rollout::{Request, SamplingSettings};
 
 /// Which example each group of a step answers, by number: every example once in a random order, then again in another one, and so on through
@@ -51,25 +53,45 @@ pub fn sampling(settings: &RunSettings) -> SamplingSettings {
     SamplingSettings { temperature: rollout.temperature, filter, seed: settings.seed }
 }
 
-/// Puts text and reward to each completion.
-pub fn score(
+/// Puts text to each completion.
+pub fn decode(
     settings: &RunSettings,
-    reward: &Reward,
     model: &Model,
     prompts: &[Prompt],
     examples: &[usize],
     completions: Vec<Completion>,
-) -> Result<Vec<Scored>> {
-    let scored = completions.into_iter().enumerate().map(|(index, completion)| {
+) -> Result<Vec<Rollout>> {
+    let rollouts = completions.into_iter().enumerate().map(|(index, completion)| {
         let (group, sample) = (index / settings.rollout.group_size, index % settings.rollout.group_size);
-        let prompt = prompts[examples[group]].clone();
-        let text = model.text.decode(&completion.ids)?;
-        let verdict = reward::grade(&settings.reward, &prompt.problem.answer, &text);
-        let reward = (reward.compute)(&Graded { response: &text, verdict: &verdict });
-        let (correct, boxed) = (verdict.correct, verdict.extracted.is_some());
-        Ok(Scored { rollout: Rollout { group, sample, prompt, completion, text }, reward, correct, boxed })
+        let (prompt, text) = (prompts[examples[group]].clone(), model.text.decode(&completion.ids)?);
+        Ok(Rollout { group, sample, prompt, completion, text })
     });
-    scored.collect()
+    rollouts.collect()
+}
+
+/// Grades and rewards the responses of a step; `scorer` is the policy that gave them.
+pub fn score(settings: &RunSettings, rewards: &Rewards, scorer: &dyn Scorer, step: u64, rollouts: Vec<Rollout>) -> Result<Vec<Scored>> {
+    let verdict = |rollout: &Rollout| reward::grade(&settings.reward, &rollout.prompt.problem.answer, &rollout.text);
+    let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
+    let scorer = rewards.needs_scorer().then_some(scorer);
+    let (group_size, seed) = (settings.rollout.group_size, settings.seed);
+    let rewarded = rewards.of_batch(&Batch { responses: &responses, group_size, seed, step, scorer })?;
+    let verdicts: Vec<_> = responses.into_iter().map(|graded| graded.verdict).collect();
+    let scored = rollouts.into_iter().zip(verdicts).zip(rewarded).map(|((rollout, verdict), rewarded)| Scored {
+        rollout,
+        reward: rewarded.total,
+        rewards: rewarded.parts,
+        correct: verdict.correct,
+        boxed: verdict.extracted.is_some(),
+    });
+    Ok(scored.collect())
+}
+
+/// The mean of each reward over a step's responses, as metrics, `reward/NAME/mean`: none where a recording does not have them.
+pub fn reward_means(scored: &[Scored]) -> Vec<(String, f64)> {
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
+    scored.iter().flat_map(|scored| &scored.rewards).for_each(|(name, reward)| *sums.entry(name).or_default() += f64::from(*reward));
+    sums.into_iter().map(|(name, sum)| (format!("reward/{name}/mean"), sum / scored.len() as f64)).collect()
 }
 
 /// A rollout's line on disk; token ids and log-probabilities only where `with_tokens`.
@@ -86,6 +108,9 @@ pub fn line(settings: &RunSettings, step: u64, scored: &Scored, with_tokens: boo
         "finish": completion.finish,
         "text": text,
     });
+    if scored.rewards.len() > 1 {
+        line["rewards"] = json!(scored.rewards);
+    }
     if with_tokens {
         line["prompt_ids"] = json!(*prompt.ids);
         line["completion_ids"] = json!(completion.ids);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ use super::history::{Evaluation, History};
 use super::plan;
 use super::replay::Replay;
 use super::rollouts;
+use super::scorer::PolicyScorer;
 use super::settings::RunSettings;
 use super::story;
 use super::update::{Sample, UpdateReport, Updater, apply};
@@ -28,7 +29,8 @@ use crate::metrics::{Console, EventFile, StepLine};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
-use crate::reward;
+use crate::reward::Rewards;
+use crate::reward::label::Relabelled;
 use crate::rollout::Engine;
 
 /// Micro-batches are not made smaller than this when memory is used up.
@@ -40,8 +42,10 @@ pub struct RunInputs<'a> {
     pub model: Model,
     /// What the KL term holds to; none is the policy as it starts.
     pub reference: Option<Decoder>,
-    /// The training examples as prompts.
+    /// The training examples as prompts, with the labels that responses are held to.
     pub prompts: Vec<Prompt>,
+    /// Which labels are not the examples' own.
+    pub labels: Vec<Relabelled>,
     /// Recorded rollouts that take the place of sampling.
     pub replay: Option<Replay>,
     /// Where the gradient of the next update is written, unclipped.
@@ -73,6 +77,7 @@ pub struct Run<'a> {
     inputs: RunInputs<'a>,
     lora: Option<Lora>,
     reference: Option<Decoder>,
+    rewards: Rewards,
     optimizer: AdamW,
     gradients: Vec<Gradients>,
     lanes: Lanes,
@@ -97,6 +102,7 @@ impl<'a> Run<'a> {
     /// A new run in a new folder.
     pub fn start(settings: RunSettings, root: &Path, inputs: RunInputs<'a>) -> Result<Self> {
         let folder = RunFolder::create(root, &settings)?;
+        keep_labels(&folder, &inputs.labels)?;
         let metrics = JsonLines::create(&folder.metrics())?;
         let events = EventFile::create(folder.root())?;
         Self::assemble(settings, folder, inputs, metrics, events, 0)
@@ -108,6 +114,7 @@ impl<'a> Run<'a> {
             bail!("{} has no checkpoint to resume from; remove the folder and start again", folder.root().display());
         };
         folder.record(&settings)?;
+        keep_labels(&folder, &inputs.labels)?;
         let metrics = JsonLines::resume(&folder.metrics(), step)?;
         let events = EventFile::resume(folder.root(), step + 1)?;
         let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
@@ -160,6 +167,7 @@ impl<'a> Run<'a> {
         let streams = settings.train.stream_reference && !is_base;
         let reference = reference.map(|reference| if streams { reference.in_host_memory() } else { Ok(reference) }).transpose()?;
         let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
+        let rewards = Rewards::new(&settings.reward, settings.rollout.max_new)?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         let history = History::new(&settings.eval);
         Ok(Self {
@@ -168,6 +176,7 @@ impl<'a> Run<'a> {
             inputs,
             lora,
             reference,
+            rewards,
             optimizer,
             gradients,
             lanes,
@@ -183,7 +192,7 @@ impl<'a> Run<'a> {
 
     /// Steps to the end, or to a signal.
     pub fn run(mut self) -> Result<Outcome> {
-        if self.step == 0 {
+        if self.step == 0 && self.history.evaluations.is_empty() {
             self.evaluate()?;
         }
         while self.step < self.settings.train.steps {
@@ -214,7 +223,7 @@ impl<'a> Run<'a> {
         let step = self.step + 1;
         let _span = tracing::info_span!("step", step).entered();
         let began = Instant::now();
-        let scored = self.sample(step)?;
+        let scored = self.sample(step).map_err(|error| self.saved(error))?;
         let sampled = Instant::now();
         let report = self
             .update(&scored)
@@ -240,8 +249,24 @@ impl<'a> Run<'a> {
             vocabulary: model.text.vocabulary(),
         };
         let completions = engine.generate(&requests, &rollouts::sampling(&self.settings), &|_| ())?;
-        let reward = reward::by_name(&self.settings.reward.name)?;
-        rollouts::score(&self.settings, &reward, model, &self.inputs.prompts, &examples, completions)
+        let rollouts = rollouts::decode(&self.settings, model, &self.inputs.prompts, &examples, completions)?;
+        let scorer = PolicyScorer { updater: self.updater(), text: &model.text };
+        rollouts::score(&self.settings, &self.rewards, &scorer, step, rollouts)
+    }
+
+    /// What fails before the update leaves the policy as the last step made it: it is saved, so that the run can go on once the cause is mended.
+    fn saved(&mut self, error: anyhow::Error) -> anyhow::Error {
+        let (step, root) = (self.step, self.folder.root().display().to_string());
+        self.console.finish();
+        match self.save() {
+            Ok(()) => error.context(format!(
+                "step {} failed; the run up to step {step} is saved: mend what follows, then continue with --resume {root}",
+                step + 1
+            )),
+            Err(unsaved) => {
+                error.context(format!("step {} failed, and the run up to step {step} could not be saved ({unsaved:#})", step + 1))
+            }
+        }
     }
 
     fn update(&mut self, scored: &[Scored]) -> Result<UpdateReport> {
@@ -301,7 +326,10 @@ impl<'a> Run<'a> {
         self.history.train_accuracy.push((self.step as u32, accuracy as f32));
         let mut line = Map::from_iter([("step".to_owned(), json!(self.step))]);
         line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
-        self.events.write(self.step, metrics.iter().map(|(name, value)| (*name, *value as f32)))?;
+        let rewards = rollouts::reward_means(scored);
+        line.extend(rewards.iter().map(|(name, value)| (name.clone(), json!(value))));
+        let named = metrics.iter().copied().chain(rewards.iter().map(|(name, value)| (name.as_str(), *value)));
+        self.events.write(self.step, named.map(|(name, value)| (name, value as f32)))?;
         let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
         write_gzip_lines(
             &self.folder.rollouts(self.step),
@@ -388,6 +416,19 @@ impl<'a> Run<'a> {
     fn elapsed_s(&self) -> f64 {
         self.earlier_s + self.started.elapsed().as_secs_f64()
     }
+}
+
+/// Records the labels that are not the examples' own; those of a run that goes on must be the recorded ones.
+fn keep_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<()> {
+    let path = folder.labels();
+    if path.exists() {
+        let recorded: Vec<Relabelled> = jsonl::read(&path)?;
+        ensure!(recorded == labels, "{}: the examples give other labels now; they have changed since the run began", path.display());
+    } else if !labels.is_empty() {
+        let mut lines = JsonLines::create(&path)?;
+        labels.iter().try_for_each(|label| lines.write(label))?;
+    }
+    Ok(())
 }
 
 /// What the optimizer's tensors belong to.

@@ -11,7 +11,7 @@ use crate::model::folder::WeightDtype;
 use crate::model::lora::LoraSettings;
 use crate::objective::LossSettings;
 use crate::optim::{OptimSettings, Schedule};
-use crate::reward::{self, RewardSettings};
+use crate::reward::RewardSettings;
 use crate::rollout::limits::EngineSettings;
 
 /// The algorithms, by name.
@@ -238,9 +238,9 @@ impl RunSettings {
         if !ALGORITHMS.contains(&self.algo.as_str()) {
             bail!("unknown algorithm \"{}\"; known are {}", self.algo, ALGORITHMS.join(", "));
         }
-        reward::by_name(&self.reward.name)?;
         let (rollout, loss, train, optim) = (&self.rollout, &self.loss, &self.train, &self.optim);
         ensure!(rollout.groups > 0 && rollout.max_new > 0, "rollout.groups and rollout.max_new must be at least 1");
+        self.reward.validate(rollout.max_new)?;
         ensure!(rollout.group_size > 1, "rollout.group_size is {}; a group's mean as baseline needs at least 2", rollout.group_size);
         ensure!(rollout.temperature > 0.0, "rollout.temperature is {}; training needs one above 0 to explore", rollout.temperature);
         ensure!(rollout.top_p > 0.0 && rollout.top_p <= 1.0, "rollout.top_p is {}; it must lie above 0 and at most at 1", rollout.top_p);

@@ -16,7 +16,12 @@ use crate::report::curve::{Curve, Point, svg};
 pub fn evaluation_line(history: &History) -> String {
     let Some(evaluation) = history.evaluations.last() else { return String::new() };
     let what = if evaluation.step == 0 { "base model".to_owned() } else { format!("step {}", evaluation.step) };
-    let passes = evaluation.scores.iter().map(|(name, score)| format!("{name} {} (boxed {})", percent(score.mean()), percent(score.boxed)));
+    let passes = evaluation.scores.iter().map(|(name, score)| {
+        // Our grader's figure, where another one decides and finds another.
+        let ours = score.accuracy_strict.filter(|ours| ours.mean != score.mean());
+        let ours = ours.map_or_else(String::new, |ours| format!("strict {}, ", percent(ours.mean)));
+        format!("{name} {} ({ours}boxed {})", percent(score.mean()), percent(score.boxed))
+    });
     let ways = if evaluation.step == 0 { ways(evaluation) } else { String::new() };
     let train = history.recent_train_accuracy().map_or_else(String::new, |accuracy| format!("; train {}", percent(accuracy)));
     format!("{what}: {}{train}{ways}", passes.collect::<Vec<_>>().join(", "))

@@ -63,6 +63,20 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
     }
 }
 
+/// A text up to the content of its last box, the opening brace included; none where that box is missing or never closes.
+///
+/// ```
+/// # use rlvr::verify::until_box;
+/// assert_eq!(until_box(r"so \boxed{4}."), Some(r"so \boxed{"));
+/// assert_eq!(until_box(r"so \boxed{4"), None);
+/// ```
+pub fn until_box(text: &str) -> Option<&str> {
+    last_boxed(text).content()?;
+    let rest = after_last_command(text)?.trim_start();
+    let content = rest.strip_prefix('{').unwrap_or(rest);
+    text.strip_suffix(content)
+}
+
 /// The answer under `settings`, and how it was found. The reference only says what kind of answer to look for where there is no box, and
 /// whether the answer may have several parts.
 pub(super) fn answer(gold: &str, response: &str, settings: &Settings) -> (Option<String>, Extraction) {

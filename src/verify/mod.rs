@@ -73,11 +73,13 @@ mod reference;
 mod text;
 mod tree;
 mod value;
+mod vote;
 mod words;
 
-pub use extract::{Boxed, last_boxed};
+pub use extract::{Boxed, last_boxed, until_box};
 pub use reference::{Reference, verify_reference};
 use serde::{Deserialize, Serialize};
+pub use vote::majority_vote;
 
 /// Which verdicts the graders give: raised with every change after which a pair of answers may be judged in another way.
 pub const VERSION: u32 = 1;

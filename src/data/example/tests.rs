@@ -41,7 +41,7 @@ fn files_of_every_kind_give_problems() {
 
 #[test]
 fn a_problem_can_be_written_out() {
-    let specification = inline("What is \"1, 2\"?", "-1/2");
+    let specification = inline("What is \"1, 2\"?", Some("-1/2"));
     let problems = resolve(&specification, &no_library()).unwrap();
     assert_eq!(
         (problems[0].id.as_str(), problems[0].question.as_str(), problems[0].answer.as_str()),
@@ -49,7 +49,8 @@ fn a_problem_can_be_written_out() {
     );
     assert_eq!((title(&specification).as_str(), title("pi1,pi13").as_str()), ("inline", "pi1,pi13"));
     assert_eq!(title(r#"{"id": "mine", "question": "q", "answer": 1}"#), "mine");
-    for (bad, expected) in [(inline(" ", "1"), "the question is empty"), (inline("q", ""), "the answer is empty"), ("{".into(), "not JSON")]
+    for (bad, expected) in
+        [(inline(" ", Some("1")), "the question is empty"), (inline("q", Some("")), "the answer is empty"), ("{".into(), "not JSON")]
     {
         let error = resolve(&bad, &no_library()).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");

@@ -1,0 +1,278 @@
+//! A program of the user's as a reward: it reads JSON lines, one for each response, and answers each with a line. It is started with the first
+//! batch, runs on between steps, and is stopped with the run or with its first mistake; it never learns more than stands in the lines.
+//!
+//! docs/rewards.md has the protocol for its users.
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use super::{Batch, Graded, Reward, RewardSettings};
+
+/// How long a program may take to end by itself once nothing more comes.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest part of a wrong line that an error shows, in characters.
+const SHOWN: usize = 80;
+
+/// The reward of a program.
+struct Asked {
+    command: Vec<String>,
+    timeout: Duration,
+    /// None before the first batch, and after a mistake.
+    program: RefCell<Option<Program>>,
+}
+
+pub(super) fn make(_: &[f64], settings: &RewardSettings) -> Result<Box<dyn Reward>> {
+    ensure!(!settings.command.is_empty(), r#"reward.command is empty: set it to the program and its arguments, ["python3", "grade.py"]"#);
+    let timeout = Duration::try_from_secs_f64(settings.command_timeout_s).ok().filter(|timeout| !timeout.is_zero());
+    let timeout = timeout
+        .with_context(|| format!("reward.command_timeout_s is {}; it must be a number of seconds above 0", settings.command_timeout_s))?;
+    Ok(Box::new(Asked { command: settings.command.clone(), timeout, program: RefCell::new(None) }))
+}
+
+/// Looks for the program of settings that have one, without running it.
+///
+/// # Errors
+/// When there is no such file, neither at its path nor in any folder of PATH.
+pub fn ensure_program(settings: &RewardSettings) -> Result<()> {
+    let Some(program) = settings.command.first() else { return Ok(()) };
+    let is_path = program.contains(std::path::MAIN_SEPARATOR);
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let is_found =
+        if is_path { Path::new(program).is_file() } else { std::env::split_paths(&folders).any(|path| path.join(program).is_file()) };
+    let place = if is_path { "there is no such file" } else { "no folder of PATH has it" };
+    ensure!(is_found, "reward.command starts {program}, and {place}: give the program's path");
+    Ok(())
+}
+
+impl Reward for Asked {
+    fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>> {
+        let mut place = self.program.borrow_mut();
+        let mut program = match place.take() {
+            Some(program) => program,
+            None => Program::start(&self.command)?,
+        };
+        let rewards = program.ask(batch, self.timeout).with_context(|| format!("reward.command {}", self.command.join(" ")))?;
+        *place = Some(program);
+        Ok(rewards)
+    }
+}
+
+/// A running program. Threads write and read, so that it may answer before it has read all, and may be given up.
+struct Program {
+    child: Child,
+    /// The lines of a batch at once; none once the program is to end.
+    input: Option<Sender<Vec<u8>>>,
+    replies: Receiver<Vec<u8>>,
+}
+
+impl Program {
+    fn start(command: &[String]) -> Result<Self> {
+        let mut process = Command::new(&command[0]);
+        // What it says on stderr is for the user, as it comes.
+        process.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // In a group of its own, Ctrl-C reaches the run alone, which then ends it in order.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut process, 0);
+        let mut child = process.spawn().with_context(|| format!("cannot start reward.command {}", command.join(" ")))?;
+        let (mut stdin, stdout) = child.stdin.take().zip(child.stdout.take()).context("the program has no stdin or stdout")?;
+        let (input, batches) = channel::<Vec<u8>>();
+        std::thread::spawn(move || batches.iter().try_for_each(|lines| stdin.write_all(&lines).and_then(|()| stdin.flush())));
+        let (answers, replies) = channel();
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+            lines.try_for_each(|line| answers.send(line))
+        });
+        Ok(Self { child, input: Some(input), replies })
+    }
+
+    fn ask(&mut self, batch: &Batch, timeout: Duration) -> Result<Vec<f32>> {
+        if let Ok(line) = self.replies.try_recv() {
+            bail!("printed a line that no response of step {} had asked for: {}", batch.step, shown(&line));
+        }
+        let count = batch.responses.len();
+        let mut lines = Vec::new();
+        for (index, graded) in batch.responses.iter().enumerate() {
+            serde_json::to_writer(&mut lines, &question(batch, index, graded))?;
+            lines.push(b'\n');
+        }
+        // Where nobody reads any more, the missing replies tell.
+        let _ = self.input.as_ref().map(|input| input.send(lines));
+        let end = Instant::now() + timeout;
+        let mut rewards = Vec::with_capacity(count);
+        while rewards.len() < count {
+            let given = format!("{} of {count} responses of step {}", rewards.len(), batch.step);
+            match self.replies.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) => rewards.push(reward(&line).with_context(|| format!("line {} of step {}", rewards.len() + 1, batch.step))?),
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("answered {given} in {} s: make it faster, or raise reward.command_timeout_s", timeout.as_secs_f64())
+                }
+                Err(RecvTimeoutError::Disconnected) => match self.ended()? {
+                    Some(status) => bail!("ended ({status}) after it had answered {given}"),
+                    None => bail!("closed its output after it had answered {given}"),
+                },
+            }
+        }
+        Ok(rewards)
+    }
+
+    /// How it ended; none where it still runs after a moment.
+    fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let status = self.child.try_wait()?;
+            if status.is_some() || Instant::now() >= end {
+                return Ok(status);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // The end of its input asks it to end.
+        self.input = None;
+        if !matches!(self.ended(), Ok(Some(_))) {
+            stop(&mut self.child);
+        }
+    }
+}
+
+/// Ends a program that does not end, and what it started; errors say that it is gone already.
+fn stop(child: &mut Child) {
+    #[cfg(unix)]
+    let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(child), rustix::process::Signal::KILL);
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// What the program is told of a response.
+fn question(batch: &Batch, index: usize, graded: &Graded) -> Value {
+    let rollout = graded.rollout;
+    let problem = &rollout.prompt.problem;
+    json!({
+        "index": index,
+        "batch": batch.responses.len(),
+        "step": batch.step,
+        "group": rollout.group,
+        "sample": rollout.sample,
+        "example": problem.id,
+        "question": problem.question,
+        "answer": problem.answer,
+        "response": rollout.text,
+        "tokens": rollout.completion.ids.len(),
+        "finish": rollout.completion.finish,
+        "extracted": graded.verdict.extracted,
+        "correct": graded.verdict.correct,
+    })
+}
+
+/// A number, or an object with one as `reward`.
+fn reward(line: &[u8]) -> Result<f32> {
+    let value: Option<Value> = serde_json::from_slice(line).ok();
+    let number = value.as_ref().map(|value| value.get("reward").unwrap_or(value)).and_then(Value::as_f64);
+    match number.map(|number| number as f32).filter(|number| number.is_finite()) {
+        Some(number) => Ok(number),
+        None => bail!(r#"is {}; expected {{"reward": 0.5}} or a number, one line for each response"#, shown(line)),
+    }
+}
+
+fn shown(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let cut: String = text.chars().take(SHOWN).collect();
+    if cut.len() < text.len() { format!("\"{cut}...\"") } else { format!("\"{cut}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::group;
+    use super::super::{Graded, RewardSettings, Rewards, grade};
+    use super::*;
+
+    fn settings(script: &str, timeout_s: f64) -> RewardSettings {
+        let command = ["sh", "-c", script].map(str::to_owned).to_vec();
+        RewardSettings { name: "command".into(), command, command_timeout_s: timeout_s, ..RewardSettings::default() }
+    }
+
+    fn ask(rewards: &Rewards, step: u64, responses: &[&str]) -> Result<Vec<f32>> {
+        let settings = RewardSettings::default();
+        let rollouts = group("7", responses);
+        let graded = rollouts.iter().map(|rollout| Graded { rollout, verdict: grade(&settings, "7", &rollout.text) });
+        let responses: Vec<Graded> = graded.collect();
+        let batch = Batch { responses: &responses, group_size: responses.len(), seed: 0, step, scorer: None };
+        Ok(rewards.of_batch(&batch)?.into_iter().map(|one| one.total).collect())
+    }
+
+    #[test]
+    fn a_program_runs_on_between_steps() {
+        // It counts the lines that it has read, over all steps.
+        let rewards =
+            Rewards::new(&settings("n=0; while read -r line; do n=$((n+1)); echo \"{\\\"reward\\\": $n}\"; done", 20.0), 100).unwrap();
+        assert!(rewards.needs_program() && !rewards.needs_label());
+        assert_eq!(ask(&rewards, 1, &["a", "b"]).unwrap(), [1.0, 2.0]);
+        assert_eq!(ask(&rewards, 2, &["c"]).unwrap(), [3.0]);
+    }
+
+    #[test]
+    fn a_program_reads_what_there_is_to_know() {
+        let script = r#"while read -r line; do case "$line" in *'"correct":true'*'"response":"\\boxed{7}"'*'"step":4'*) echo 1;; *) echo -0.5;; esac; done"#;
+        let rewards = Rewards::new(&settings(script, 20.0), 100).unwrap();
+        assert_eq!(ask(&rewards, 4, &[r"\boxed{7}", r"\boxed{8}"]).unwrap(), [1.0, -0.5]);
+    }
+
+    /// More than a pipe holds, in both directions: the program answers each line before it reads the next.
+    #[test]
+    fn long_batches_do_not_block() {
+        let long = "x".repeat(3000);
+        let rewards = Rewards::new(&settings("while read -r line; do echo 1; done", 60.0), 100).unwrap();
+        assert_eq!(ask(&rewards, 1, &vec![long.as_str(); 400]).unwrap(), [1.0; 400]);
+    }
+
+    #[test]
+    fn a_program_that_fails_says_how() {
+        let check = |script: &str, timeout_s: f64, expected: &str| {
+            let rewards = Rewards::new(&settings(script, timeout_s), 100).unwrap();
+            let began = Instant::now();
+            let message = format!("{:#}", ask(&rewards, 5, &["a", "b"]).unwrap_err());
+            assert!(message.contains(expected), "{script}: {message}");
+            drop(rewards);
+            assert!(began.elapsed() < Duration::from_secs(15), "{script} took {:?}", began.elapsed());
+        };
+        check("read -r line; echo 1; sleep 100", 3.0, "answered 1 of 2 responses of step 5 in 3 s");
+        // A child of its own holds the pipes, and is ended too.
+        check("sleep 100; echo late", 0.3, "answered 0 of 2 responses");
+        check("read -r line; echo 1; exit 3", 20.0, "ended (exit status: 3) after it had answered 1 of 2 responses of step 5");
+        check("echo loading; sleep 100", 20.0, "\"loading\"");
+        check("exec >&-; sleep 100", 20.0, "closed its output after it had answered 0 of 2");
+        check("read -r line; echo 1; echo fine", 20.0, "line 2 of step 5: is \"fine\"; expected {\"reward\": 0.5}");
+        check("read -r line; echo '{\"score\": 1}'", 20.0, r#"line 1 of step 5: is "{"score": 1}""#);
+        check("read -r line; echo 1e60", 20.0, "is \"1e60\"; expected");
+        check("read -r line; echo 1; echo", 20.0, "line 2 of step 5: is \"\"");
+    }
+
+    #[test]
+    fn a_line_too_many_is_not_taken_for_the_next_step() {
+        let rewards = Rewards::new(&settings("read -r line; echo 1; echo 1; echo 0; cat > /dev/null", 20.0), 100).unwrap();
+        assert_eq!(ask(&rewards, 1, &["a", "b"]).unwrap(), [1.0, 1.0]);
+        std::thread::sleep(Duration::from_millis(200));
+        let message = format!("{:#}", ask(&rewards, 2, &["a"]).unwrap_err());
+        assert!(message.contains("printed a line that no response of step 2 had asked for: \"0\""), "{message}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_found_out_before_it_is_needed() {
+        let named = |program: &str| ensure_program(&RewardSettings { command: vec![program.into()], ..RewardSettings::default() });
+        assert!(named("sh").is_ok() && named("/bin/sh").is_ok() && ensure_program(&RewardSettings::default()).is_ok());
+        assert!(named("no-such-grader").unwrap_err().to_string().contains("no folder of PATH has it"));
+        assert!(named("./no/such/grader").unwrap_err().to_string().contains("there is no such file"));
+        let error = Rewards::new(&settings("true", 0.0), 100).err().unwrap().to_string();
+        assert!(error.contains("reward.command_timeout_s is 0"), "{error}");
+    }
+}

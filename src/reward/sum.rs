@@ -1,0 +1,255 @@
+//! Weighted sums of rewards, written as text: `outcome + 0.5*format - 0.1*length(64, 80)`. It owns that grammar, and what becomes of the parts.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use super::{Batch, Needs, Reward, RewardSettings, by_name, length, usages};
+
+/// The rewards of a run, ready to be computed.
+pub struct Rewards {
+    parts: Vec<Part>,
+}
+
+struct Part {
+    name: &'static str,
+    weight: f64,
+    needs: Needs,
+    reward: Box<dyn Reward>,
+}
+
+/// What a response was given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rewarded {
+    /// The weighted sum.
+    pub total: f32,
+    /// Each reward by name, without its weight.
+    pub parts: BTreeMap<String, f32>,
+}
+
+impl Rewards {
+    /// The rewards that settings name, for responses of at most `max_new` tokens.
+    ///
+    /// # Errors
+    /// When the text is no sum, a name is unknown (known ones are listed), a parameter is out of its range, or a program is missing.
+    pub fn new(settings: &RewardSettings, max_new: usize) -> Result<Self> {
+        let terms = parse(&settings.name).with_context(|| format!("reward.name is \"{}\"", settings.name))?;
+        let mut parts = Vec::new();
+        for Term { weight, name, parameters } in terms {
+            let known = by_name(&name)?;
+            let usage = known.usage();
+            ensure!(parameters.len() == known.parameters.len(), "{name} has {} parameters; write it as {usage}", parameters.len());
+            ensure!(
+                parts.iter().all(|part: &Part| part.name != known.name),
+                "reward.name has {name} twice; write it once, with one weight"
+            );
+            let reward = (known.make)(&parameters, settings)?;
+            parts.push(Part { name: known.name, weight, needs: known.needs, reward });
+        }
+        if settings.overlong_buffer > 0 {
+            let reward = length::overlong(settings.overlong_buffer, max_new)?;
+            parts.push(Part { name: "overlong", weight: 1.0, needs: Needs::NOTHING, reward });
+        }
+        Ok(Self { parts })
+    }
+
+    /// Whether each example needs a reference answer.
+    pub fn needs_label(&self) -> bool {
+        self.parts.iter().any(|part| part.needs.label)
+    }
+
+    /// Whether the policy has to be asked for probabilities.
+    pub fn needs_scorer(&self) -> bool {
+        self.parts.iter().any(|part| part.needs.scorer)
+    }
+
+    /// Whether a program of the user's is asked.
+    pub fn needs_program(&self) -> bool {
+        self.parts.iter().any(|part| part.needs.program)
+    }
+
+    /// What each response of a step is given, in their order.
+    ///
+    /// # Errors
+    /// As a reward fails, or when one is no finite number.
+    pub fn of_batch(&self, batch: &Batch) -> Result<Vec<Rewarded>> {
+        let mut rewarded = vec![Rewarded::default(); batch.responses.len()];
+        let mut totals = vec![0.0f64; batch.responses.len()];
+        for part in &self.parts {
+            let rewards = part.reward.of_batch(batch).with_context(|| format!("the reward {} failed", part.name))?;
+            for ((reward, one), total) in rewards.into_iter().zip(&mut rewarded).zip(&mut totals) {
+                ensure!(reward.is_finite(), "the reward {} is {reward}; the weights or the program behind it are broken", part.name);
+                *total += part.weight * f64::from(reward);
+                one.parts.insert(part.name.to_owned(), reward);
+            }
+        }
+        rewarded.iter_mut().zip(totals).for_each(|(one, total)| one.total = total as f32);
+        Ok(rewarded)
+    }
+}
+
+/// One term of a sum.
+#[derive(Debug, PartialEq)]
+struct Term {
+    /// With its sign.
+    weight: f64,
+    name: String,
+    parameters: Vec<f64>,
+}
+
+/// `[+|-] [number *] name [(number, ...)]`, and further terms after a sign each.
+fn parse(text: &str) -> Result<Vec<Term>> {
+    let mut reader = Reader { rest: text.trim() };
+    ensure!(!reader.rest.is_empty(), "it names no reward; known are {}", usages());
+    let mut terms = Vec::new();
+    while !reader.rest.is_empty() {
+        let sign = if reader.take("-") { -1.0 } else { 1.0 };
+        if sign > 0.0 && !reader.take("+") && !terms.is_empty() {
+            return Err(reader.expected("+ or -"));
+        }
+        let weight = match reader.number()? {
+            Some(_) if !reader.take("*") => return Err(reader.expected("* and a reward")),
+            weight => sign * weight.unwrap_or(1.0),
+        };
+        let name = reader.name()?;
+        terms.push(Term { weight, name, parameters: reader.parameters()? });
+    }
+    Ok(terms)
+}
+
+/// What is left of a text; spaces before it do not count.
+struct Reader<'a> {
+    rest: &'a str,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, sign: &str) -> bool {
+        let after = self.rest.strip_prefix(sign);
+        self.rest = after.map_or(self.rest, str::trim_start);
+        after.is_some()
+    }
+
+    /// A number with a sign of its own; none where none begins.
+    fn number(&mut self) -> Result<Option<f64>> {
+        let body = self.rest.strip_prefix('-').unwrap_or(self.rest);
+        if !body.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+            return Ok(None);
+        }
+        let mut end = body.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(body.len());
+        if let Some(exponent) = body[end..].strip_prefix(['e', 'E']) {
+            let digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+            let count = digits.bytes().take_while(u8::is_ascii_digit).count();
+            end = if count > 0 { body.len() - digits.len() + count } else { end };
+        }
+        let (number, rest) = self.rest.split_at(self.rest.len() - body.len() + end);
+        let value: f64 = number.parse().map_err(|_| anyhow!("\"{number}\" is no number"))?;
+        ensure!(value.is_finite(), "{number} is not a finite number");
+        self.rest = rest.trim_start();
+        Ok(Some(value))
+    }
+
+    fn name(&mut self) -> Result<String> {
+        let end = self.rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(self.rest.len());
+        let (name, rest) = self.rest.split_at(end);
+        if name.is_empty() {
+            return Err(self.expected("a reward"));
+        }
+        self.rest = rest.trim_start();
+        Ok(name.to_owned())
+    }
+
+    fn parameters(&mut self) -> Result<Vec<f64>> {
+        let mut parameters = Vec::new();
+        if !self.take("(") {
+            return Ok(parameters);
+        }
+        loop {
+            match self.number()? {
+                Some(number) => parameters.push(number),
+                None => return Err(self.expected("a number")),
+            }
+            if self.take(")") {
+                return Ok(parameters);
+            }
+            if !self.take(",") {
+                return Err(self.expected(", or )"));
+            }
+        }
+    }
+
+    fn expected(&self, what: &str) -> anyhow::Error {
+        let place = if self.rest.is_empty() { "at its end".to_owned() } else { format!("at \"{}\"", self.rest) };
+        anyhow!("expected {what} {place}, as in \"outcome + 0.5*format - 0.1*length(64, 80)\"; known are {}", usages())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, group, rewarded};
+    use super::*;
+
+    fn rewards(name: &str) -> Result<Rewards> {
+        Rewards::new(&RewardSettings { name: name.into(), ..RewardSettings::default() }, 100)
+    }
+
+    #[test]
+    fn sums_are_read_as_they_are_written() {
+        let check = |text: &str, expected: &[(f64, &str, &[f64])]| {
+            let expected: Vec<Term> = expected
+                .iter()
+                .map(|(weight, name, parameters)| Term { weight: *weight, name: (*name).into(), parameters: parameters.to_vec() })
+                .collect();
+            assert_eq!(parse(text).unwrap(), expected, "{text}");
+        };
+        check("outcome", &[(1.0, "outcome", &[])]);
+        check(" outcome+0.5*format ", &[(1.0, "outcome", &[]), (0.5, "format", &[])]);
+        check("outcome - 0.1*length(64,80)", &[(1.0, "outcome", &[]), (-0.1, "length", &[64.0, 80.0])]);
+        check("- 2 * random( .5 )", &[(-2.0, "random", &[0.5])]);
+        check("1e-3*format-length(-1, 2e+2)", &[(1e-3, "format", &[]), (-1.0, "length", &[-1.0, 200.0])]);
+    }
+
+    #[test]
+    fn what_is_no_sum_says_what_is() {
+        let check = |text: &str, expected: &str| {
+            let message = format!("{:#}", rewards(text).err().expect(text));
+            assert!(message.contains(expected), "{text}: {message}");
+        };
+        check("", "it names no reward; known are outcome, format");
+        check("gold", "unknown reward \"gold\"; known are outcome, format, inverse, random(p), length(low, high)");
+        check("outcome format", "expected + or - at \"format\"");
+        check("outcome +", "expected a reward at its end");
+        check("outcome + * format", "expected a reward at \"* format\"");
+        check("0.5 format", "expected * and a reward at \"format\"");
+        check("random(0.5", "expected , or ) at its end");
+        check("random()", "expected a number at \")\"");
+        check("1.2.3*format", "\"1.2.3\" is no number");
+        check("1e999*format", "1e999 is not a finite number");
+        check("random", "random has 0 parameters; write it as random(p)");
+        check("outcome(1)", "outcome has 1 parameters; write it as outcome");
+        check("random(1.5)", "random(1.5)");
+        check("length(80, 64)", "length(80, 64)");
+        check("format + outcome + format", "reward.name has format twice");
+        check("command", "reward.command is empty");
+    }
+
+    #[test]
+    fn a_sum_keeps_its_parts() {
+        check("outcome + 0.5*format - 0.25*length(4, 24)", "7", &[r"\boxed{7}", r"\boxed{8}", "7"], &[1.4375, 0.4375, 0.0]);
+        let rewards = rewards("outcome + 0*format").unwrap();
+        let found = rewarded(&rewards, &group("7", &[r"\boxed{8}"]), 1, None);
+        assert_eq!(found[0].total, 0.0);
+        assert_eq!(found[0].parts, BTreeMap::from([("format".to_owned(), 1.0), ("outcome".to_owned(), 0.0)]));
+    }
+
+    #[test]
+    fn a_sum_needs_what_its_parts_need() {
+        let check = |name: &str, expected: (bool, bool)| {
+            let rewards = rewards(name).unwrap();
+            assert_eq!((rewards.needs_label(), rewards.needs_scorer()), expected, "{name}");
+        };
+        check("outcome", (true, false));
+        check("format + probability", (true, true));
+        check("format + majority + think - length(1, 2) + random(0.5) + none", (false, false));
+        check("format + brier", (true, false));
+    }
+}

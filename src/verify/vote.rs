@@ -1,0 +1,38 @@
+//! What several answers to one problem say together.
+
+/// Which response stands for the majority: the index of the first one that gave the most frequent answer; `None` when nobody answered.
+///
+/// Responses without an answer do not vote. `same` decides when two answers are one ("0.5" and "1/2" are); each is compared with the first of
+/// every answer seen before, so it need not be transitive. A tie goes to the answer that came first, which depends on no hash order.
+pub fn majority_vote<A>(answers: &[Option<A>], same: impl Fn(&A, &A) -> bool) -> Option<usize> {
+    let mut ballots: Vec<(usize, &A, usize)> = Vec::new();
+    for (index, answer) in answers.iter().enumerate() {
+        let Some(answer) = answer else { continue };
+        match ballots.iter_mut().find(|(_, first, _)| same(first, answer)) {
+            Some((_, _, votes)) => *votes += 1,
+            None => ballots.push((index, answer, 1)),
+        }
+    }
+    let most = ballots.iter().map(|(_, _, votes)| *votes).max()?;
+    ballots.iter().find(|(_, _, votes)| *votes == most).map(|(index, _, _)| *index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_majority_is_of_answers() {
+        let check = |answers: &[Option<&str>], expected| {
+            assert_eq!(majority_vote(answers, |a, b| a == b), expected);
+        };
+        check(&[Some("3"), Some("4"), Some("4")], Some(1));
+        check(&[None, None, None, Some("7")], Some(3));
+        check(&[Some("3"), Some("4")], Some(0)); // a tie: the first
+        check(&[Some("a"), Some("b"), Some("b"), Some("a")], Some(0));
+        check(&[None], None);
+        check(&[], None);
+        let equal_values = |a: &&str, b: &&str| a.trim_end_matches(".0") == b.trim_end_matches(".0");
+        assert_eq!(majority_vote(&[Some("5"), Some("4.0"), Some("4")], equal_values), Some(1));
+    }
+}
