@@ -26,8 +26,8 @@
 //! | policy | [`rollout`] | scheduler (pure decisions), pages, engine |
 //! | | [`optim`] | AdamW over named tensors, its states in f32 or in 8 bits; clipping, schedules |
 //! | | [`model`] | one decoder for all families, its backward pass, the log-probability head, Hugging Face weights in and out |
-//! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
 //! | | [`reward`] | rewards by name |
+//! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
 //! | base | [`kernels`] | one list of operations with their gradients, every loop over elements and all `unsafe`: plain, stock, fused |
 //! | | [`verify`] | is this answer the reference answer? pure and total |
 //! | | [`text`] | tokenizer and chat template |

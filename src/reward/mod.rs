@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::objective::KlEstimator;
 use crate::verify::{self, Grader, Mode, Verdict};
 
 /// How responses are rewarded.
@@ -17,11 +18,25 @@ pub struct RewardSettings {
     pub after_think: bool,
     /// Reward this answer instead of the example's own; empty keeps it.
     pub label: String,
+    /// Coefficient of the KL divergence from the reference that each token's reward is lowered by.
+    pub kl: f32,
+    /// Its estimator.
+    pub kl_estimator: KlEstimator,
+    /// Tokens before `rollout.max_new` over which a penalty grows to 1 (DAPO's overlong shaping); 0 is off.
+    pub overlong_buffer: usize,
 }
 
 impl Default for RewardSettings {
     fn default() -> Self {
-        Self { name: "outcome".into(), grader: Grader::Strict, after_think: false, label: String::new() }
+        Self {
+            name: "outcome".into(),
+            grader: Grader::Strict,
+            after_think: false,
+            label: String::new(),
+            kl: 0.0,
+            kl_estimator: KlEstimator::K1,
+            overlong_buffer: 0,
+        }
     }
 }
 

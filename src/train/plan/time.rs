@@ -89,7 +89,7 @@ impl Plan<'_> {
     /// Forward passes that an update is worth: 3, one more where activations are computed again, one for a reference, one for the old
     /// log-probabilities of several updates.
     pub fn passes(&self) -> f64 {
-        let also = [self.memory.recompute == Recompute::All, self.settings.loss.kl != 0.0, self.settings.train.updates_per_rollout > 1];
+        let also = [self.memory.recompute == Recompute::All, self.settings.has_reference(), self.settings.train.updates_per_rollout > 1];
         3.0 + also.into_iter().filter(|one| *one).count() as f64
     }
 }
