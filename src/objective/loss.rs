@@ -210,7 +210,8 @@ mod tests {
         LossSettings { policy: 0.9, clip_low: 0.2, clip_high: 0.3, kl: 0.05, entropy: 0.02, ..LossSettings::default() }
     }
 
-    const NOTHING: Tokens = Tokens { logprobs: &[], entropies: &[], old: None, log_ratios: None, reference: None, advantages: &[], weights: &[] };
+    const NOTHING: Tokens =
+        Tokens { logprobs: &[], entropies: &[], old: None, log_ratios: None, reference: None, advantages: &[], weights: &[] };
 
     /// Ratios inside and outside the clip on both sides, with advantages of both signs.
     #[test]
@@ -221,8 +222,15 @@ mod tests {
         let advantages = [1.0f32, -1.0, 1.0, 1.0, -1.0, 0.0, -0.7, 2.0];
         let weights = [0.1f32, 0.2, 0.3, 0.1, 0.1, 0.2, 0.05, 0.15];
         let value = |logprobs: &[f32], entropies: &[f32]| {
-            let tokens =
-                Tokens { logprobs, entropies, old: Some(&old), log_ratios: None, reference: Some(&reference), advantages: &advantages, weights: &weights };
+            let tokens = Tokens {
+                logprobs,
+                entropies,
+                old: Some(&old),
+                log_ratios: None,
+                reference: Some(&reference),
+                advantages: &advantages,
+                weights: &weights,
+            };
             token_loss(&settings(), tokens)
         };
         let entropies = [0.7f32; 8];

@@ -48,15 +48,8 @@ const ALWAYS: [&str; 9] = [
     "loss.aggregation",
 ];
 /// What else is told where it is not as in the published run.
-const WHERE_OTHER: [&str; 7] = [
-    "advantage.gamma",
-    "advantage.lambda",
-    "reward.kl",
-    "reward.kl_estimator",
-    "reward.overlong_buffer",
-    "loss.kl_estimator",
-    "critic.lr",
-];
+const WHERE_OTHER: [&str; 7] =
+    ["advantage.gamma", "advantage.lambda", "reward.kl", "reward.kl_estimator", "reward.overlong_buffer", "loss.kl_estimator", "critic.lr"];
 
 /// Finds an algorithm; an unknown name lists the known ones.
 pub fn by_name(name: &str) -> Result<Algorithm> {
@@ -87,11 +80,18 @@ impl Algorithm {
     /// What the preset is made of, as settings; where a run departs from it, its own value is said beside.
     pub fn expansion(&self, run: &RunSettings) -> Result<String> {
         let defaults = RunSettings::defaults_for(&run.model);
-        let [published, preset, run] =
-            [&defaults, &self.over(&defaults, run.rollout.max_new), run].map(Table::try_from).map(|table| table.map_err(anyhow::Error::from));
+        let [published, preset, run] = [&defaults, &self.over(&defaults, run.rollout.max_new), run]
+            .map(Table::try_from)
+            .map(|table| table.map_err(anyhow::Error::from));
         let (published, preset, run) = (published?, preset?, run?);
         let mut text = format!("{} ({}) is", self.name, self.source);
-        let others = WHERE_OTHER.into_iter().filter(|key| [&preset, &run].iter().any(|table| get(table, key) != get(&published, key)));
+        let is_told = |key: &&str| {
+            let differs = [&preset, &run].iter().any(|table| get(table, key) != get(&published, key));
+            // An estimator says something where there is KL.
+            let estimates = key.strip_suffix("_estimator").is_some_and(|kl| get(&run, kl).and_then(Value::as_float) != Some(0.0));
+            differs || estimates
+        };
+        let others = WHERE_OTHER.into_iter().filter(is_told);
         for key in ALWAYS.into_iter().chain(others) {
             let (meant, found) = (get(&preset, key), get(&run, key));
             write!(text, " {key}={}", shown(meant))?;

@@ -80,15 +80,15 @@ mod tests {
 
     #[test]
     fn courses_begin_and_end_where_they_say() {
-        let found = [1, 2, 3, 5, 6].map(|step| linear(0.6, 1.0, 4, step));
-        assert_eq!(found, [0.6, 0.7, 0.8, 1.0, 1.0]);
+        let found = [1, 2, 3, 5, 6].map(|step| linear(0.5, 1.0, 4, step));
+        assert_eq!(found, [0.5, 0.625, 0.75, 1.0, 1.0]);
         assert_eq!(linear(0.6, 1.0, 0, 7), 0.6);
         let mut settings = RunSettings::demonstration();
         assert_eq!(Course::new(&settings).at_step(&settings, 9), settings);
-        (settings.rollout.temperature_to, settings.rollout.temperature_steps) = (1.2, 2);
+        (settings.rollout.temperature, settings.rollout.temperature_to, settings.rollout.temperature_steps) = (0.5, 1.0, 2);
         (settings.loss.entropy, settings.loss.entropy_to, settings.loss.entropy_steps) = (0.02, 0.0, 2);
         let now = Course::new(&settings).at_step(&settings, 2);
-        assert_eq!((now.rollout.temperature, now.loss.entropy), (0.9, 0.01));
+        assert_eq!((now.rollout.temperature, now.loss.entropy), (0.75, 0.01));
     }
 
     #[test]

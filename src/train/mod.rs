@@ -26,3 +26,6 @@ pub use folder::RunFolder;
 pub use replay::Replay;
 pub use run::{Outcome, Run, RunInputs};
 pub use settings::{PromptSettings, RunSettings};
+
+#[cfg(test)]
+mod packing_tests;

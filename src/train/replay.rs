@@ -70,7 +70,6 @@ impl Replay {
             }
             None => anyhow::bail!("{place} has no rollouts"),
         };
-        ensure!(group_size > 1, "{place} has groups of {group_size}; a group's mean as baseline needs at least 2 responses");
         for (step, rollouts) in &steps {
             let expected = (0..groups).flat_map(|group| (0..group_size).map(move |sample| (group, sample)));
             ensure!(
@@ -79,7 +78,12 @@ impl Replay {
                 rollouts.len()
             );
         }
-        Ok(Self { steps: steps.into_values().map(|rollouts| rollouts.into_values().collect()).collect(), groups, group_size, temperatures: temperatures.into_values().collect() })
+        Ok(Self {
+            steps: steps.into_values().map(|rollouts| rollouts.into_values().collect()).collect(),
+            groups,
+            group_size,
+            temperatures: temperatures.into_values().collect(),
+        })
     }
 
     /// Lengths of the distinct prompts of a step, and of the longest response of all.
@@ -183,7 +187,6 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         };
         check(&[], "has no lines");
-        check(&[line(1, 0, 0)], "groups of 1");
         check(&[line(1, 0, 0), line(1, 0, 1), line(1, 0, 1)], "line 3: step 1 has sample 1 of group 0 twice");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0)], "step 2 has 1 rollouts, expected 1 groups of 2");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0), "{\"step\": 2".into()], "line 4: EOF");
