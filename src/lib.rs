@@ -66,8 +66,8 @@
 //!
 //! # Adding things
 //!
-//! A reward is one entry in [`reward`], an algorithm one in [`train::algorithm`], a benchmark one file in [`data::benchmark`], a subject of the
-//! embedded model one file in [`data::tiny`]; the error for an unknown name lists the known ones.
+//! A reward is one entry in [`reward`], an algorithm one in [`train::algorithm`], a benchmark one file in [`data::benchmark`], a subject of
+//! the embedded model one file in [`data::tiny`]; the error for an unknown name lists the known ones.
 
 pub mod bench;
 pub mod checkpoint;

@@ -115,13 +115,13 @@ fn groups_are_drawn_again_until_they_teach_something() {
 }
 
 #[test]
-fn entropy_alone_trains_without_a_reward() {
+fn entropy_alone_trains_whatever_is_rewarded() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let example = folder.path().join("example.jsonl");
-    std::fs::write(&example, "{\"question\": \"Compute 334+556.\"}\n").unwrap();
-    let sets = ["loss.policy=0", "loss.kl=0", "loss.entropy=0.1", "rollout.groups=2", "optim.lr=0.001"];
-    train(&out, 8, &[&sets[..], &[&format!("example={}", example.display()), "model=tiny"]].concat());
+    // A label that no response has: no reward is ever given.
+    let sets = ["loss.policy=0", "loss.kl=0", "loss.entropy=0.1", "rollout.groups=2", "optim.lr=0.001", "reward.label=929725"];
+    train(&out, 8, &sets);
+    assert_eq!(column(&out, "critic/score/mean"), [0.0; 8]);
     let entropy = column(&out, "actor/entropy");
     assert!(entropy[7] > entropy[0], "{entropy:?}");
     assert_eq!(column(&out, "actor/kl_loss"), [0.0; 8]);

@@ -100,8 +100,8 @@ pub fn token_advantages(settings: &AdvantageSettings, group_size: usize, respons
     responses.iter().zip(advantages).map(|(response, advantage)| vec![advantage; response.tokens.len()]).collect()
 }
 
-/// The advantages of a group: `(r - mean) / (std + 1e-6)`, std with n - 1, as in GRPO; without the division where `by_std` is false. The mean
-/// is that of the others with `LeaveOneOut`. All 0 where all rewards are equal.
+/// The advantages of a group: `(r - mean) / (std + 1e-6)`, std with n - 1, as in GRPO; without the division where `by_std` is false. The
+/// mean is that of the others with `LeaveOneOut`. All 0 where all rewards are equal.
 pub fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f32> {
     let n = rewards.len() as f64;
     let mean = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / n;
@@ -115,8 +115,8 @@ pub fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Ve
     rewards.iter().map(|r| ((f64::from(*r) - mean) * scale) as f32).collect()
 }
 
-/// Subtracts the mean over all tokens of the step and divides by their standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, variance with
-/// n - 1, as in verl. All 0 where all are equal.
+/// Subtracts the mean over all tokens of the step and divides by their standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, variance
+/// with n - 1, as in verl. All 0 where all are equal.
 pub fn whiten(advantages: &mut [Vec<f32>]) {
     let count = advantages.iter().map(Vec::len).sum::<usize>() as f64;
     let all = || advantages.iter().flatten().map(|advantage| f64::from(*advantage));

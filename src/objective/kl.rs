@@ -12,7 +12,8 @@ const MAX_K3: f32 = 10.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KlEstimator {
-    /// d: unbiased as a value, and what belongs into a reward. In a loss its expected gradient is 0, because its derivative does not depend on d.
+    /// d: unbiased as a value, and what belongs into a reward. In a loss its expected gradient is 0, because its derivative does not depend
+    /// on d.
     K1,
     /// d^2 / 2: biased as a value; in a loss its gradient is that of the divergence (on policy).
     K2,

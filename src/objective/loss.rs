@@ -43,8 +43,8 @@ pub struct LossSettings {
 pub enum Ratio {
     /// Each token, as in PPO.
     Token,
-    /// The whole response, to the power of 1 / its length (GSPO, Zheng et al. 2025). Where advantages differ within a response, each token has its
-    /// own with the common ratio (their GSPO-token).
+    /// The whole response, to the power of 1 / its length (GSPO, Zheng et al. 2025). Where advantages differ within a response, each token
+    /// has its own with the common ratio (their GSPO-token).
     Sequence,
 }
 
@@ -54,7 +54,8 @@ pub enum Ratio {
 pub enum Surrogate {
     /// PPO's: the smaller of `ratio A` and `clip(ratio) A`.
     Clip,
-    /// CISPO's (MiniMax-M1, 2025): `clip(ratio) A log-probability`, the clipped ratio being a constant, so that every token keeps its gradient.
+    /// CISPO's (MiniMax-M1, 2025): `clip(ratio) A log-probability`, the clipped ratio being a constant, so that every token keeps its
+    /// gradient.
     Cispo,
 }
 

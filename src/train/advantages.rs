@@ -4,8 +4,8 @@ use super::settings::RunSettings;
 use crate::flow::Scored;
 use crate::objective::{ResponseRewards, Scale, token_advantages, whiten};
 
-/// The advantage of every token of every response. `penalties` are what tokens are rewarded besides the response's reward (KL in the reward, as
-/// `penalties` has it), for every response and token; none are zeros.
+/// The advantage of every token of every response. `penalties` are what tokens are rewarded besides the response's reward (KL in the
+/// reward, as `penalties` has it), for every response and token; none are zeros.
 pub fn advantages(settings: &RunSettings, scored: &[Scored], penalties: Option<&[Vec<f32>]>) -> Vec<Vec<f32>> {
     let zeros = |scored: &Scored| vec![0.0; scored.rollout.completion.ids.len()];
     let penalties = penalties.map_or_else(|| scored.iter().map(zeros).collect(), <[_]>::to_vec);

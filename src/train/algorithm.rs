@@ -1,5 +1,5 @@
-//! Algorithms by name. Each is a preset: a layer of settings between the defaults and what the user says, so that every part of it can be changed
-//! on its own. Owns what each name means and where that is written; must never know how it is computed.
+//! Algorithms by name. Each is a preset: a layer of settings between the defaults and what the user says, so that every part of it can be
+//! changed on its own. Owns what each name means and where that is written; must never know how it is computed.
 //!
 //! Where a paper leaves something open, verl's convention is taken. None of the papers but the published run's has an entropy bonus.
 
@@ -127,7 +127,8 @@ fn bare_loss() -> LossSettings {
     LossSettings { kl: 0.0, entropy: 0.0, ..LossSettings::default() }
 }
 
-/// The published run: KL (k3) and entropy in the loss, 0.001 each. A plain default is left as it is, so that the run does not change by a bit.
+/// The published run: KL (k3) and entropy in the loss, 0.001 each. A plain default is left as it is, so that the run does not change by a
+/// bit.
 fn grpo(_: &mut RunSettings, _: usize) {}
 
 /// A critic, GAE with gamma and lambda 1, whitened advantages, the critic's learning rate 1e-5; KL and entropy as in GRPO.
@@ -157,8 +158,8 @@ fn reinforce_plus_plus(run: &mut RunSettings, _: usize) {
     run.loss = LossSettings { aggregation: Aggregation::TokenMean, ..bare_loss() };
 }
 
-/// Clip-higher (0.2 and 0.28), the mean over tokens, no KL, and overlong shaping over the last fifth of the length (4,096 of 20,480 in the paper).
-/// Its dynamic sampling is `rollout.resample`, which is off unless asked.
+/// Clip-higher (0.2 and 0.28), the mean over tokens, no KL, and overlong shaping over the last fifth of the length (4,096 of 20,480 in the
+/// paper). Its dynamic sampling is `rollout.resample`, which is off unless asked.
 fn dapo(run: &mut RunSettings, max_new: usize) {
     run.advantage = estimator(Baseline::Group, Scale::Group);
     run.loss = LossSettings { clip_high: 0.28, aggregation: Aggregation::TokenMean, ..bare_loss() };
@@ -172,8 +173,8 @@ fn gspo(run: &mut RunSettings, _: usize) {
     run.loss = LossSettings { ratio: Ratio::Sequence, aggregation: Aggregation::SeqMeanTokenMean, ..clip };
 }
 
-/// The clipped ratio as a constant weight of the log-probability, without a lower bound (1 - 1 = 0), the upper one verl's 0.2 (the paper tunes it
-/// and does not say it); the mean over tokens; no KL.
+/// The clipped ratio as a constant weight of the log-probability, without a lower bound (1 - 1 = 0), the upper one verl's 0.2 (the paper
+/// tunes it and does not say it); the mean over tokens; no KL.
 fn cispo(run: &mut RunSettings, _: usize) {
     run.advantage = estimator(Baseline::Group, Scale::Group);
     let clip = LossSettings { clip_low: 1.0, clip_high: 0.2, ..bare_loss() };

@@ -1,5 +1,5 @@
-//! What changes from step to step by plan: the temperature, the entropy coefficient. Owns the settings of a step and the one coefficient that
-//! depends on what earlier steps have shown; must never know how a step is computed.
+//! What changes from step to step by plan: the temperature, the entropy coefficient. Owns the settings of a step and the one coefficient
+//! that depends on what earlier steps have shown; must never know how a step is computed.
 
 use std::path::Path;
 
@@ -38,8 +38,8 @@ impl Course {
         now
     }
 
-    /// Moves the coefficient after a step of mean token entropy `entropy` (nats): up below the target, down above it, and never below 0, so that
-    /// it stays a bonus (the adaptive control of Skywork Open Reasoner 1, He et al. 2025).
+    /// Moves the coefficient after a step of mean token entropy `entropy` (nats): up below the target, down above it, and never below 0, so
+    /// that it stays a bonus (the adaptive control of Skywork Open Reasoner 1, He et al. 2025).
     pub fn steer(&mut self, loss: &LossSettings, entropy: f64) {
         let target = f64::from(loss.entropy_target);
         if target > 0.0 && entropy != target {

@@ -2,8 +2,8 @@
 //!
 //! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead),
 //! `advantages` says what each token was worth, `update` computes and applies the gradient, `history` remembers what the run has shown so far,
-//! `selection` how each example fared, `folder` knows where records lie. `algorithm` names sets of settings, `course` says what they are at each
-//! step, `reference` is what a KL term holds to, `resample` draws groups again that taught nothing.
+//! `selection` how each example fared, `folder` knows where records lie. `algorithm` names sets of settings, `course` says what they are at
+//! each step, `reference` is what a KL term holds to, `resample` draws groups again that taught nothing.
 
 pub mod advantages;
 pub mod algorithm;

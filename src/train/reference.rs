@@ -1,5 +1,5 @@
-//! The model that a KL term holds to, and how it follows the policy: not at all, by being set to it every so many steps, or as a moving average
-//! of it. Owns its weights; must never know what is computed with them.
+//! The model that a KL term holds to, and how it follows the policy: not at all, by being set to it every so many steps, or as a moving
+//! average of it. Owns its weights; must never know what is computed with them.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The reference of a run that has one: the given model, else the policy as it starts. Under adapters that is their base, which is there in any
-    /// case, as long as the reference stays as it is.
+    /// The reference of a run that has one: the given model, else the policy as it starts. Under adapters that is their base, which is
+    /// there in any case, as long as the reference stays as it is.
     pub fn new(settings: &RunSettings, given: Option<Decoder>, policy: &Decoder, lora: Option<&Lora>) -> Result<Option<Self>> {
         if !settings.has_reference() {
             return Ok(None);

@@ -1,5 +1,5 @@
-//! Dynamic sampling (DAPO, Yu et al. 2025): a group whose rewards are all equal teaches the policy nothing, and is drawn again, at most so many
-//! times. Decides which groups and which examples; must never sample itself.
+//! Dynamic sampling (DAPO, Yu et al. 2025): a group whose rewards are all equal teaches the policy nothing, and is drawn again, at most so
+//! many times. Decides which groups and which examples; must never sample itself.
 
 use anyhow::Result;
 

@@ -302,8 +302,8 @@ impl<'a> Run<'a> {
         Ok((UpdateReport::mean(&reports), taken))
     }
 
-    /// What KL in the reward takes from each token; none where its coefficient is 0. The policy's log-probabilities are the old ones where there
-    /// is a pass for them, else the sampler's.
+    /// What KL in the reward takes from each token; none where its coefficient is 0. The policy's log-probabilities are the old ones where
+    /// there is a pass for them, else the sampler's.
     fn penalties(&mut self, samples: &[Sample]) -> Result<Option<Vec<Vec<f32>>>> {
         if self.settings.reward.kl == 0.0 {
             return Ok(None);
