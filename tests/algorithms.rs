@@ -117,14 +117,20 @@ fn groups_are_drawn_again_until_they_teach_something() {
 #[test]
 fn entropy_alone_trains_whatever_is_rewarded() {
     let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("run");
-    // A label that no response has: no reward is ever given.
-    let sets = ["loss.policy=0", "loss.kl=0", "loss.entropy=0.1", "rollout.groups=2", "optim.lr=0.001", "reward.label=929725"];
-    train(&out, 8, &sets);
-    assert_eq!(column(&out, "critic/score/mean"), [0.0; 8]);
-    let entropy = column(&out, "actor/entropy");
-    assert!(entropy[7] > entropy[0], "{entropy:?}");
-    assert_eq!(column(&out, "actor/kl_loss"), [0.0; 8]);
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama");
+    let [model, rollouts] = ["policy", "rollouts.jsonl"].map(|part| golden.join(part).to_str().unwrap().to_owned());
+    let run = |coefficient: &str| {
+        let out = folder.path().join(coefficient);
+        let sets = ["rollout.temperature=1.0", "loss.policy=0", "loss.kl=0", "optim.lr=0.001"].map(str::to_owned);
+        let named = [format!("model={model}"), format!("rollout.replay={rollouts}"), format!("loss.entropy={coefficient}")];
+        let sets: Vec<&str> = sets.iter().chain(&named).map(String::as_str).collect();
+        train(&out, 11, &sets);
+        let entropy = column(&out, "actor/entropy");
+        // The recording has ten steps: the eleventh is the first again, token for token.
+        entropy[10] - entropy[0]
+    };
+    let (up, down) = (run("0.1"), run("-0.1"));
+    assert!(up > 0.05 && down < -0.05, "{up} and {down}");
 }
 
 #[test]
