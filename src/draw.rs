@@ -28,6 +28,8 @@ pub enum Purpose {
     Requests = 10,
     /// Labels that are wrong on purpose.
     Labels = 11,
+    /// Examples of groups that are drawn again.
+    Redrawn = 12,
 }
 
 /// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.

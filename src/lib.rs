@@ -27,8 +27,8 @@
 //! | policy | [`rollout`] | scheduler (pure decisions), pages, engine |
 //! | | [`optim`] | AdamW over named tensors, its states in f32 or in 8 bits; clipping, schedules |
 //! | | [`model`] | one decoder for all families, its backward pass, the log-probability head, Hugging Face weights in and out |
-//! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
 //! | | [`reward`] | rewards by name and their sums, the program that may give them, labels that are wrong on purpose |
+//! | | [`objective`] | advantages, token weights, per-token losses: pure functions on slices |
 //! | base | [`kernels`] | one list of operations with their gradients, every loop over elements and all `unsafe`: plain, stock, fused |
 //! | | [`verify`] | is this answer the reference answer? pure and total |
 //! | | [`text`] | tokenizer and chat template |
@@ -67,8 +67,8 @@
 //!
 //! # Adding things
 //!
-//! A reward is one entry in [`reward`] (and a file beside it where there is more to say), a benchmark one file in [`data::benchmark`], a subject of the embedded model one file in
-//! [`data::tiny`]; the error for an unknown name lists the known ones.
+//! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
+//! one file in [`data::benchmark`], a subject of the embedded model one file in [`data::tiny`]; the error for an unknown name lists the known ones.
 
 pub mod bench;
 pub mod checkpoint;

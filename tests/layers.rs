@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms from the bottom up; rooms of one layer do not know each other.
-const LAYERS: [&[&str]; 12] = [
+const LAYERS: [&[&str]; 13] = [
     &["draw", "flow", "lanes", "config"],
     &["data", "text", "verify", "kernels"],
-    &["model", "objective", "reward"],
+    &["objective"],
+    &["model", "reward"],
     &["optim", "rollout"],
     &["checkpoint", "metrics"],
     &["eval"],

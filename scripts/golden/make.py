@@ -3,8 +3,10 @@
 
 Checkpoints are made by transformers with its own model classes; every weight, norm and bias is random and large enough that a
 wrong rotary table or a missing bias moves the results by far more than any tolerance. The objective is written out below in plain
-PyTorch, one unpadded sequence at a time, all in f32 on the CPU. It follows arXiv 2402.03300 (GRPO), Schulman's k3 estimator with
-the published code's clamps, and torch.optim.AdamW.
+PyTorch, one unpadded sequence at a time, all in f32 on the CPU. It follows arXiv 2402.03300 (GRPO), Schulman's estimators of KL, k3 with
+the published code's clamps, and torch.optim.AdamW. What each other algorithm means is written out in PRESETS from its paper, while the
+program under test is only told the algorithm's name and what a case changes: 2503.20783 (Dr. GRPO), 2402.14740 (RLOO), 2501.03262
+(REINFORCE++), 2503.14476 (DAPO), 2507.18071 (GSPO), 2506.13585 (CISPO). PPO needs a critic and has goldens of its own.
 
   python scripts/golden/make.py                # rewrites tests/golden
   python scripts/golden/make.py --check        # makes them again elsewhere and compares
@@ -68,7 +70,7 @@ DEFAULT = {
     "loss.clip_high": 0.2,
     "loss.kl": 0.04,
     "loss.entropy": 0.02,
-    "loss.advantage_std": True,
+    "advantage.scale": "group",
     "loss.aggregation": "token-mean",
 }
 CASES = {
@@ -76,8 +78,43 @@ CASES = {
     "temperature": {"rollout.temperature": 0.6},
     "seq-mean-token-mean": {"loss.aggregation": "seq-mean-token-mean"},
     "seq-mean-token-sum": {"loss.aggregation": "seq-mean-token-sum"},
-    "seq-mean-token-sum-norm": {"loss.aggregation": "seq-mean-token-sum-norm(50)", "loss.advantage_std": False},
+    "seq-mean-token-sum-norm": {"loss.aggregation": "seq-mean-token-sum-norm(50)", "advantage.scale": "none"},
     "microbatch-token-mean": {"loss.aggregation": "microbatch-token-mean(2)", "loss.clip_high": 0.28, "loss.policy": 0.7},
+}
+# Settings that cases do not name, as a run has them.
+OTHERS = {
+    "advantage.baseline": "group",
+    "advantage.gamma": 1.0,
+    "loss.ratio": "token",
+    "loss.surrogate": "clip",
+    "loss.kl_estimator": "k3",
+    "reward.kl": 0.0,
+    "reward.kl_estimator": "k1",
+}
+BARE = {"loss.policy": 1.0, "loss.clip_low": 0.2, "loss.clip_high": 0.2, "loss.kl": 0.0, "loss.entropy": 0.0, "loss.aggregation": "token-mean"}
+GROUP = {"advantage.baseline": "group", "advantage.scale": "group"}
+PRESETS = {
+    "dr_grpo": BARE | GROUP | {"advantage.scale": "none", "loss.aggregation": "seq-mean-token-sum-norm(50)"},
+    "rloo": BARE | {"advantage.baseline": "leave-one-out", "advantage.scale": "none", "reward.kl": 0.001, "loss.aggregation": "seq-mean-token-sum"},
+    "reinforce++": BARE | {"advantage.baseline": "none", "advantage.scale": "batch", "reward.kl": 0.001},
+    "dapo": BARE | GROUP | {"loss.clip_high": 0.28},
+    "gspo": BARE | GROUP | {"loss.ratio": "sequence", "loss.clip_low": 3e-4, "loss.clip_high": 4e-4, "loss.aggregation": "seq-mean-token-mean"},
+    "cispo": BARE | GROUP | {"loss.surrogate": "cispo", "loss.clip_low": 1.0},
+}
+# What the program is told; "algo" stands for the preset's settings.
+PRESET_CASES = {
+    "dr_grpo": {"algo": "dr_grpo", "rollout.max_new": 50},
+    "rloo": {"algo": "rloo", "reward.kl": 0.1},
+    "rloo-k3": {"algo": "rloo", "reward.kl": 0.1, "reward.kl_estimator": "k3"},
+    "reinforce++": {"algo": "reinforce++", "reward.kl": 0.1},
+    "reinforce++-discounted": {"algo": "reinforce++", "reward.kl": 0.1, "reward.kl_estimator": "k2", "advantage.gamma": 0.9},
+    "dapo": {"algo": "dapo"},
+    "gspo": {"algo": "gspo"},
+    "gspo-wide": {"algo": "gspo", "loss.clip_low": 0.05, "loss.clip_high": 0.06},
+    "cispo": {"algo": "cispo"},
+    "kl-k1": {"algo": "dapo", "loss.kl": 0.1, "loss.kl_estimator": "k1"},
+    "kl-k2": {"algo": "dapo", "loss.kl": 0.1, "loss.kl_estimator": "k2"},
+    "entropy-only": {"algo": "dapo", "loss.policy": 0.0, "loss.entropy": 0.5},
 }
 OPTIMIZER = {"optim.lr": 1e-3, "optim.weight_decay": 0.1, "optim.clip_norm": 1.0}
 
@@ -170,26 +207,67 @@ def sequence_weights(name: str, lengths: list) -> list:
     return weights
 
 
-def grpo_loss(policy, reference, rows: list, settings: dict, sides: set):
+def kl_estimate(kind: str, logprobs, reference):
+    """Of each token (Schulman 2020)."""
+    if kind == "k1":
+        return logprobs - reference
+    if kind == "k2":
+        return (logprobs - reference) ** 2 / 2
+    difference = (reference - logprobs).clamp(-20, 20)
+    return (difference.exp() - difference - 1).clamp(-10, 10)
+
+
+def token_advantages(rows: list, references: list, settings: dict) -> list:
+    """The advantage of each token of each response; `references` has the reference's log-probabilities."""
+    taken = [
+        -settings["reward.kl"] * kl_estimate(settings["reward.kl_estimator"], torch.tensor(row["logprobs"]), reference)
+        for row, reference in zip(rows, references, strict=True)
+    ]
+    if settings["advantage.baseline"] == "none":
+        advantages = []
+        for row, tokens in zip(rows, taken, strict=True):
+            rewards = tokens.clone()
+            rewards[-1] += row["reward"]
+            powers = settings["advantage.gamma"] ** torch.arange(len(rewards), dtype=torch.float64)
+            advantages.append(torch.stack([(powers[: len(rewards) - t] * rewards[t:]).sum() for t in range(len(rewards))]).float())
+    else:
+        rewards = torch.tensor([row["reward"] + tokens.sum().item() for row, tokens in zip(rows, taken, strict=True)]).view(GROUPS, GROUP_SIZE)
+        if settings["advantage.baseline"] == "leave-one-out":
+            baseline = (rewards.sum(1, keepdim=True) - rewards) / (GROUP_SIZE - 1)
+        else:
+            baseline = rewards.mean(1, keepdim=True)
+        values = rewards - baseline
+        if settings["advantage.scale"] == "group":
+            values = values / (rewards.std(1, keepdim=True) + 1e-6)
+        advantages = [value.expand(len(row["logprobs"])) for row, value in zip(rows, values.flatten(), strict=True)]
+    if settings["advantage.scale"] == "batch":
+        every = torch.cat(advantages)
+        advantages = [(values - every.mean()) / (every.var() + 1e-8).sqrt() for values in advantages]
+    return advantages
+
+
+def loss_of_step(policy, reference, rows: list, settings: dict, sides: set):
     """The loss over one step's rollouts; `sides` gathers where ratios fell."""
-    rewards = torch.tensor([row["reward"] for row in rows]).view(GROUPS, GROUP_SIZE)
-    advantages = rewards - rewards.mean(1, keepdim=True)
-    if settings["loss.advantage_std"]:
-        advantages = advantages / (rewards.std(1, keepdim=True) + 1e-6)
+    settings = OTHERS | settings
+    tokens = [(row["prompt_ids"], row["completion_ids"], settings["rollout.temperature"]) for row in rows]
+    with torch.no_grad():
+        references = [logprobs_and_entropies(reference, *each)[0] for each in tokens]
+    every = token_advantages(rows, references, settings)
     weights = sequence_weights(settings["loss.aggregation"], [len(row["completion_ids"]) for row in rows])
     low, high = 1 - settings["loss.clip_low"], 1 + settings["loss.clip_high"]
     loss = 0.0
-    for row, advantage, weight in zip(rows, advantages.flatten(), weights, strict=True):
-        tokens = (row["prompt_ids"], row["completion_ids"], settings["rollout.temperature"])
-        logprobs, entropies = logprobs_and_entropies(policy, *tokens)
-        with torch.no_grad():
-            reference_logprobs, _ = logprobs_and_entropies(reference, *tokens)
-        ratio = (logprobs - torch.tensor(row["logprobs"])).exp()
-        surrogate = -torch.minimum(ratio * advantage, ratio.clamp(low, high) * advantage)
-        difference = (reference_logprobs - logprobs).clamp(-20, 20)
-        kl = (difference.exp() - difference - 1).clamp(-10, 10)
+    for row, each, reference_logprobs, advantages, weight in zip(rows, tokens, references, every, weights, strict=True):
+        logprobs, entropies = logprobs_and_entropies(policy, *each)
+        log_ratio = logprobs - torch.tensor(row["logprobs"])
+        # GSPO's objective has one ratio a response; dividing by its length, the mean over tokens is that one value.
+        ratio = (log_ratio.mean().expand_as(log_ratio) if settings["loss.ratio"] == "sequence" else log_ratio).exp()
+        if settings["loss.surrogate"] == "cispo":
+            surrogate = -ratio.clamp(low, high).detach() * advantages * logprobs
+        else:
+            surrogate = -torch.minimum(ratio * advantages, ratio.clamp(low, high) * advantages)
+        kl = kl_estimate(settings["loss.kl_estimator"], logprobs, reference_logprobs)
         loss = loss + weight * (settings["loss.policy"] * surrogate + settings["loss.kl"] * kl - settings["loss.entropy"] * entropies).sum()
-        for r in ratio.tolist():
+        for r, advantage in zip(ratio.tolist(), advantages.tolist(), strict=True):
             sides.add(("below" if r < low else "above" if r > high else "inside", "raise" if advantage > 0 else "lower"))
     return loss
 
@@ -199,9 +277,11 @@ def gradients_of(model) -> dict:
 
 
 def make(out: Path) -> None:
-    cases = {name: DEFAULT | changes for name, changes in CASES.items()}
+    told = {name: DEFAULT | changes for name, changes in CASES.items()}
+    told |= {name: {"rollout.temperature": 1.0} | changes for name, changes in PRESET_CASES.items()}
+    cases = {name: PRESETS.get(case.get("algo"), {}) | case for name, case in told.items()}
     out.mkdir(parents=True)
-    (out / "cases.json").write_text(json.dumps({"gradients": cases, "ten-steps": DEFAULT | OPTIMIZER}, indent=2) + "\n")
+    (out / "cases.json").write_text(json.dumps({"gradients": told, "ten-steps": DEFAULT | OPTIMIZER}, indent=2) + "\n")
     for number, (name, config) in enumerate((CONFIGS | SCORED).items()):
         folder = out / name
         policy = random_model(config, number)
@@ -222,8 +302,10 @@ def make(out: Path) -> None:
         for case, settings in cases.items():
             policy.zero_grad()
             sides = set()
-            grpo_loss(policy, reference, first, settings, sides).backward()
-            assert len(sides) == 6, f"{name}, {case}: ratios only {sides}"
+            loss_of_step(policy, reference, first, settings, sides).backward()
+            # Few responses have few ratios of their own, and no ratio lies below 0.
+            reached = {"gspo": 4, "gspo-wide": 4, "cispo": 4}.get(case, 6)
+            assert len(sides) >= reached, f"{name}, {case}: ratios only {sides}"
             gradients = gradients_of(policy)
             assert all(gradient.abs().max() > 0 for gradient in gradients.values()), f"{name}, {case}: a gradient is 0"
             save_file(gradients, folder / f"{case}.safetensors")
@@ -233,7 +315,7 @@ def make(out: Path) -> None:
         for step in range(STEPS):
             optimizer.zero_grad()
             batch = rows[step * GROUPS * GROUP_SIZE :][: GROUPS * GROUP_SIZE]
-            grpo_loss(policy, reference, batch, DEFAULT, set()).backward()
+            loss_of_step(policy, reference, batch, DEFAULT, set()).backward()
             norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), OPTIMIZER["optim.clip_norm"])
             assert step > 0 or norm > OPTIMIZER["optim.clip_norm"], f"{name}: the first gradient is not clipped ({norm})"
             optimizer.step()

@@ -18,12 +18,13 @@ use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::{Problem, Prompt};
 use crate::kernels::Kernels;
-use crate::model::{Decoder, shapes};
+use crate::model::{Decoder, Weights, shapes};
 use crate::optim::Schedule;
 use crate::reward::label::{Relabelled, relabel};
 use crate::reward::{self, Rewards};
 use crate::text::{self, ChatSettings};
 use crate::tiny::{embedded, ways};
+use crate::train::algorithm;
 use crate::train::{Outcome, PromptSettings, Replay, Run, RunFolder, RunInputs, RunSettings};
 
 #[derive(Debug, Args)]
@@ -56,7 +57,7 @@ pub struct TrainArgs {
     /// Seed of the choice of these examples and their labels
     #[arg(long, value_name = "N", conflicts_with = "replay")]
     label_seed: Option<u64>,
-    /// The algorithm
+    /// The algorithm, a preset of settings: grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo or cispo
     #[arg(long)]
     algo: Option<String>,
     /// Steps (rollout batches); with --resume, extends the run to so many
@@ -110,6 +111,7 @@ pub struct Prepared {
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let prepared = prepare(&args, Need::Everything)?;
     eprintln!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
+    eprintln!("{}", algorithm::by_name(&prepared.settings.algo)?.expansion(&prepared.settings)?);
     tell_labels(&prepared);
     let kernels = source::open(&prepared.settings.compute, &prepared.settings.model)?;
     let refusal = super::plan::check(&prepared, &*kernels)?;
@@ -243,10 +245,10 @@ pub(super) fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)
     };
     let path = layers.iter().rev().find_map(|layer| layer.get("rollout")?.get("replay")?.as_str()).unwrap_or_default();
     let Some(replay) = recording(path)? else {
-        return Ok((config::resolve(&RunSettings::defaults_for(&model), &layers)?, None));
+        return Ok((algorithm::resolve(&RunSettings::defaults_for(&model), &layers)?, None));
     };
     layers.splice(0..0, recorded(&replay));
-    let settings: RunSettings = config::resolve(&RunSettings::defaults_for(&model), &layers)?;
+    let settings = algorithm::resolve(&RunSettings::defaults_for(&model), &layers)?;
     let (groups, size) = (settings.rollout.groups, settings.rollout.group_size);
     ensure!(
         (groups, size) == (replay.groups, replay.group_size),
@@ -254,7 +256,7 @@ pub(super) fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)
         replay.groups,
         replay.group_size
     );
-    let (ours, theirs) = (settings.rollout.temperature, replay.temperature.unwrap_or(settings.rollout.temperature));
+    let (ours, theirs) = (settings.rollout.temperature, replay.temperature(1).unwrap_or(settings.rollout.temperature));
     ensure!(ours == theirs, "rollout.temperature is {ours}; the recorded log-probabilities are of {theirs}: set it to that");
     Ok((settings, Some(replay)))
 }
@@ -302,8 +304,8 @@ fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kernels>)
     if settings.reference.is_empty() {
         return Ok(None);
     }
-    if settings.loss.kl == 0.0 {
-        eprintln!("loss.kl is 0, so the reference {} is not used", settings.reference);
+    if !settings.has_reference() {
+        eprintln!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference);
         return Ok(None);
     }
     let reference = source::load(&settings.reference, kernels)?.decoder;
@@ -317,6 +319,11 @@ fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kernels>)
     ensure!(
         window >= needed,
         "the reference {} has a window of {window} tokens, the policy one of {needed}: it cannot score all",
+        settings.reference
+    );
+    ensure!(
+        !settings.reference_moves() || Weights::shapes(&reference.config)? == Weights::shapes(&policy.decoder.config)?,
+        "the reference {} has another shape than the policy, so it cannot follow it: set train.reference_every and reference_decay to 0",
         settings.reference
     );
     Ok(Some(reference))
@@ -368,7 +375,8 @@ pub(super) fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<
         None => example::resolve_questions(&settings.example, library)?,
     };
     let all = problems.len();
-    if needs_label {
+    // Without a policy loss there is nothing to be right about.
+    if needs_label && settings.loss.policy != 0.0 {
         problems.retain(|problem| !problem.answer.trim().is_empty());
     }
     ensure!(!problems.is_empty(), "{} has no answer to learn from; give one with --label, or a reward that needs none", settings.example);

@@ -23,6 +23,10 @@ pub struct StepLine {
     pub response_length: f32,
     /// The loss that was minimised.
     pub loss: f32,
+    /// Groups of the step.
+    pub groups: usize,
+    /// Those among them whose rewards differ: the others teach the policy loss nothing.
+    pub groups_with_signal: usize,
 }
 
 /// The display of one run. Shared by reference; any thread may note.
@@ -154,12 +158,14 @@ fn short(time: Duration) -> String {
 
 fn numbers(line: &StepLine) -> String {
     format!(
-        "train {:.1}%  reward {:.3}  entropy {:.3}  {:.0} tokens  loss {:+.4}",
+        "train {:.1}%  reward {:.3}  entropy {:.3}  {:.0} tokens  loss {:+.4}  signal in {} of {} groups",
         100.0 * line.train_accuracy,
         line.reward,
         line.entropy,
         line.response_length,
-        line.loss
+        line.loss,
+        line.groups_with_signal,
+        line.groups
     )
 }
 

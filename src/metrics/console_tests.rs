@@ -26,7 +26,16 @@ impl Paper {
 }
 
 fn at(step: u32) -> StepLine {
-    StepLine { step, train_accuracy: 0.984, reward: 0.97, entropy: 0.125, response_length: 48.4, loss: -0.0123 }
+    StepLine {
+        step,
+        train_accuracy: 0.984,
+        reward: 0.97,
+        entropy: 0.125,
+        response_length: 48.4,
+        loss: -0.0123,
+        groups: 8,
+        groups_with_signal: 5,
+    }
 }
 
 fn steps_shown(total: u32, start: u32) -> Vec<u32> {
@@ -53,7 +62,8 @@ fn notes_are_lines_among_them() {
     let console = Console::plain(10, 0, Box::new(paper.clone()));
     console.note("base model: greedy 9.8%");
     console.step(&at(1));
-    assert_eq!(paper.lines(), ["base model: greedy 9.8%", "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123"]);
+    let step = "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123  signal in 5 of 8 groups";
+    assert_eq!(paper.lines(), ["base model: greedy 9.8%", step]);
     console.step(&at(2));
     assert!(paper.lines()[2].ends_with("s left"), "{:?}", paper.lines());
 }

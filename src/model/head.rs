@@ -60,7 +60,7 @@ impl Decoder {
     }
 
     /// Scores of all response tokens of a packed batch, from its residual stream after the last block.
-    pub(super) fn score_hidden(&self, hidden: &Tensor, packed: &Packed, temperature: f32) -> Result<Scores> {
+    pub fn score_hidden(&self, hidden: &Tensor, packed: &Packed, temperature: f32) -> Result<Scores> {
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
             let chunk = self.kernels().head_scores(&self.logits(hidden, rows)?, targets, temperature)?;

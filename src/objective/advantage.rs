@@ -1,36 +1,189 @@
-//! Advantages from rewards.
+//! Advantages of tokens from the rewards of a step: what is subtracted (a baseline) and what divides (a scale) are chosen one by one.
+//!
+//! | | baseline | scale |
+//! |---|---|---|
+//! | GRPO (Shao et al. 2024) | group | group |
+//! | Dr. GRPO (Liu et al. 2025) | group | none |
+//! | RLOO (Ahmadian et al. 2024) | leave-one-out | none |
+//! | REINFORCE++ (Hu 2025) | none | batch |
 
-/// GRPO's advantage (Shao et al. 2024): `(r - mean) / (std + 1e-6)` within a group, std with n - 1; all 0 where all rewards are equal.
-/// With `by_std` false only the mean is subtracted (Dr. GRPO, Liu et al. 2025).
-pub fn group_advantages(rewards: &[f32], by_std: bool) -> Vec<f32> {
+use serde::{Deserialize, Serialize};
+
+/// How advantages come of rewards.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdvantageSettings {
+    /// What is subtracted from a reward.
+    pub baseline: Baseline,
+    /// The standard deviation that divides.
+    pub scale: Scale,
+    /// What a reward is worth one token earlier; used without a baseline and with a critic.
+    pub gamma: f32,
+    /// Generalised advantage estimation's lambda; used with a critic.
+    pub lambda: f32,
+}
+
+impl Default for AdvantageSettings {
+    /// The published run's.
+    fn default() -> Self {
+        Self { baseline: Baseline::Group, scale: Scale::Group, gamma: 1.0, lambda: 1.0 }
+    }
+}
+
+/// What is subtracted from a reward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Baseline {
+    /// The mean of the response's group.
+    Group,
+    /// The mean of the other responses of its group.
+    LeaveOneOut,
+    /// A critic's value of each token.
+    Critic,
+    /// Nothing: a token's advantage is the sum of what is rewarded from it on.
+    None,
+}
+
+/// The standard deviation that divides advantages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scale {
+    /// That of the response's group.
+    Group,
+    /// That of all tokens of the step, whose mean is subtracted too.
+    Batch,
+    /// None.
+    None,
+}
+
+/// The rewards of one response.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseRewards<'a> {
+    /// The reward of the response as a whole, given to its last token.
+    pub outcome: f32,
+    /// What each of its tokens is rewarded besides (a KL penalty).
+    pub tokens: &'a [f32],
+}
+
+impl ResponseRewards<'_> {
+    fn sum(&self) -> f32 {
+        let tokens: f64 = self.tokens.iter().map(|reward| f64::from(*reward)).sum();
+        (f64::from(self.outcome) + tokens) as f32
+    }
+
+    /// What is rewarded from each token on, a token later being worth `gamma`.
+    fn returns(&self, gamma: f32) -> Vec<f32> {
+        let mut ahead = f64::from(self.outcome);
+        let mut returns = vec![0.0; self.tokens.len()];
+        for (index, (reward, slot)) in self.tokens.iter().zip(&mut returns).enumerate().rev() {
+            let worth = if index + 1 == self.tokens.len() { 1.0 } else { f64::from(gamma) };
+            ahead = f64::from(*reward) + worth * ahead;
+            *slot = ahead as f32;
+        }
+        returns
+    }
+}
+
+/// The advantage of every token of every response, where no critic is asked; responses of a group follow one another. Whether they are
+/// whitened is `whiten`'s business.
+///
+/// With a group baseline all tokens of a response have one advantage: what a KL penalty takes from its tokens is part of its reward.
+pub fn token_advantages(settings: &AdvantageSettings, group_size: usize, responses: &[ResponseRewards]) -> Vec<Vec<f32>> {
+    if matches!(settings.baseline, Baseline::None | Baseline::Critic) {
+        return responses.iter().map(|response| response.returns(settings.gamma)).collect();
+    }
+    let of_group = |group: &[ResponseRewards]| {
+        let rewards: Vec<f32> = group.iter().map(ResponseRewards::sum).collect();
+        group_advantages(&rewards, settings.baseline, settings.scale == Scale::Group)
+    };
+    let advantages = responses.chunks(group_size).flat_map(of_group);
+    responses.iter().zip(advantages).map(|(response, advantage)| vec![advantage; response.tokens.len()]).collect()
+}
+
+/// The advantages of a group: `(r - mean) / (std + 1e-6)`, std with n - 1, as in GRPO; without the division where `by_std` is false. The
+/// mean is that of the others with `LeaveOneOut`. All 0 where all rewards are equal.
+pub fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f32> {
     let n = rewards.len() as f64;
     let mean = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / n;
     if rewards.iter().all(|r| *r == rewards[0]) {
         return vec![0.0; rewards.len()];
     }
     let variance = rewards.iter().map(|r| (f64::from(*r) - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let scale = if by_std { 1.0 / (variance.sqrt() + 1e-6) } else { 1.0 };
+    // r - (n mean - r) / (n - 1) = (r - mean) n / (n - 1)
+    let others = if baseline == Baseline::LeaveOneOut { n / (n - 1.0) } else { 1.0 };
+    let scale = others * if by_std { 1.0 / (variance.sqrt() + 1e-6) } else { 1.0 };
     rewards.iter().map(|r| ((f64::from(*r) - mean) * scale) as f32).collect()
+}
+
+/// Subtracts the mean over all tokens of the step and divides by their standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, variance
+/// with n - 1, as in verl. All 0 where all are equal.
+pub fn whiten(advantages: &mut [Vec<f32>]) {
+    let count = advantages.iter().map(Vec::len).sum::<usize>() as f64;
+    let all = || advantages.iter().flatten().map(|advantage| f64::from(*advantage));
+    let mean = all().sum::<f64>() / count.max(1.0);
+    let first = all().next();
+    let constant = all().all(|advantage| Some(advantage) == first);
+    let variance = all().map(|advantage| (advantage - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
+    let scale = if constant { 0.0 } else { 1.0 / (variance + 1e-8).sqrt() };
+    advantages.iter_mut().flatten().for_each(|advantage| *advantage = ((f64::from(*advantage) - mean) * scale) as f32);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn check(rewards: &[f32], by_std: bool, expected: &[f32]) {
-        let found = group_advantages(rewards, by_std);
+    fn near(found: &[f32], expected: &[f32]) {
         assert_eq!(found.len(), expected.len());
-        assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-5), "{rewards:?}: {found:?}");
+        assert!(found.iter().zip(expected).all(|(f, e)| (f - e).abs() < 1e-5), "{found:?}, expected {expected:?}");
+    }
+
+    fn check(rewards: &[f32], baseline: Baseline, by_std: bool, expected: &[f32]) {
+        let found = group_advantages(rewards, baseline, by_std);
+        near(&found, expected);
         assert!(found.iter().sum::<f32>().abs() < 1e-5, "advantages sum to 0");
     }
 
     #[test]
     fn advantages_equal_hand_worked_cases() {
         // mean 1/4, variance (3 * 1/16 + 9/16) / 3 = 1/4, std 1/2
-        check(&[1.0, 0.0, 0.0, 0.0], true, &[1.5, -0.5, -0.5, -0.5]);
-        check(&[1.0, 0.0, 0.0, 0.0], false, &[0.75, -0.25, -0.25, -0.25]);
-        check(&[1.0, 1.0, 1.0], true, &[0.0, 0.0, 0.0]);
-        check(&[0.5], true, &[0.0]);
-        check(&[], true, &[]);
+        check(&[1.0, 0.0, 0.0, 0.0], Baseline::Group, true, &[1.5, -0.5, -0.5, -0.5]);
+        check(&[1.0, 0.0, 0.0, 0.0], Baseline::Group, false, &[0.75, -0.25, -0.25, -0.25]);
+        // Others' means 0 and 1/3.
+        check(&[1.0, 0.0, 0.0, 0.0], Baseline::LeaveOneOut, false, &[1.0, -1.0 / 3.0, -1.0 / 3.0, -1.0 / 3.0]);
+        check(&[3.0, 1.0], Baseline::LeaveOneOut, false, &[2.0, -2.0]);
+        for baseline in [Baseline::Group, Baseline::LeaveOneOut] {
+            check(&[1.0, 1.0, 1.0], baseline, true, &[0.0, 0.0, 0.0]);
+            check(&[0.5], baseline, true, &[0.0]);
+            check(&[], baseline, true, &[]);
+        }
+    }
+
+    #[test]
+    fn token_rewards_count_in_the_sum_or_from_their_token_on() {
+        let responses = [ResponseRewards { outcome: 1.0, tokens: &[-0.1, -0.2, -0.3] }, ResponseRewards { outcome: 0.0, tokens: &[-0.4] }];
+        let of = |baseline, scale, gamma| token_advantages(&AdvantageSettings { baseline, scale, gamma, lambda: 1.0 }, 2, &responses);
+        // Sums 0.4 and -0.4.
+        let group = of(Baseline::Group, Scale::None, 1.0);
+        near(&group[0], &[0.4; 3]);
+        near(&group[1], &[-0.4]);
+        near(&of(Baseline::LeaveOneOut, Scale::None, 1.0)[0], &[0.8; 3]);
+        let none = of(Baseline::None, Scale::None, 1.0);
+        near(&none[0], &[0.4, 0.5, 0.7]);
+        near(&none[1], &[-0.4]);
+        // From the end: 0.7; -0.2 + 0.35; -0.1 + 0.075.
+        near(&of(Baseline::None, Scale::None, 0.5)[0], &[-0.025, 0.15, 0.7]);
+    }
+
+    #[test]
+    fn whitened_advantages_have_mean_0_and_deviation_1_over_all_tokens() {
+        // Tokens 1, 1, 4: mean 2, variance (1 + 1 + 4) / 2 = 3.
+        let mut advantages = vec![vec![1.0, 1.0], vec![4.0], vec![]];
+        whiten(&mut advantages);
+        let root = 3f32.sqrt();
+        near(&advantages.concat(), &[-1.0 / root, -1.0 / root, 2.0 / root]);
+        let mut equal = vec![vec![0.1; 3], vec![0.1]];
+        whiten(&mut equal);
+        assert_eq!(equal.concat(), [0.0; 4]);
+        whiten(&mut []);
     }
 }

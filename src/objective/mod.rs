@@ -3,8 +3,10 @@
 
 pub mod advantage;
 pub mod aggregation;
+pub mod kl;
 pub mod loss;
 
-pub use advantage::group_advantages;
+pub use advantage::{AdvantageSettings, Baseline, ResponseRewards, Scale, token_advantages, whiten};
 pub use aggregation::Aggregation;
-pub use loss::{LossSettings, Terms, TokenLoss, Tokens};
+pub use kl::KlEstimator;
+pub use loss::{LossSettings, Ratio, Surrogate, Terms, TokenLoss, Tokens};

@@ -21,6 +21,7 @@ pub use command::ensure_program;
 pub use sum::{Rewarded, Rewards};
 
 use crate::flow::{Prompt, Rollout};
+use crate::objective::KlEstimator;
 use crate::verify::{self, Grader, Mode, Verdict};
 
 /// How responses are rewarded.
@@ -43,8 +44,12 @@ pub struct RewardSettings {
     pub command: Vec<String>,
     /// Seconds that the program may take for the responses of a step.
     pub command_timeout_s: f64,
-    /// Tokens before `rollout.max_new` over which a penalty grows from 0 to 1; 0 is off.
+    /// Tokens before `rollout.max_new` over which a penalty grows from 0 to 1 (DAPO's overlong shaping); 0 is off.
     pub overlong_buffer: usize,
+    /// Coefficient of the KL divergence from the reference that each token's reward is lowered by.
+    pub kl: f32,
+    /// Its estimator.
+    pub kl_estimator: KlEstimator,
 }
 
 impl Default for RewardSettings {
@@ -59,6 +64,8 @@ impl Default for RewardSettings {
             command: Vec::new(),
             command_timeout_s: 60.0,
             overlong_buffer: 0,
+            kl: 0.0,
+            kl_estimator: KlEstimator::K1,
         }
     }
 }

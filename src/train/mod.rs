@@ -3,13 +3,19 @@
 //! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead; `scorer` is
 //! the policy as rewards may ask it),
 //! `advantages` says what each token was worth, `update` computes and applies the gradient, `history` remembers what the run has shown so far,
-//! `selection` how each example fared, `folder` knows where records lie.
+//! `selection` how each example fared, `folder` knows where records lie. `algorithm` names sets of settings, `course` says what they are at
+//! each step, `reference` is what a KL term holds to, `resample` draws groups again that taught nothing.
 
 pub mod advantages;
+pub mod algorithm;
+pub mod course;
+pub mod critic;
 mod folder;
 pub mod history;
 pub mod plan;
+pub mod reference;
 pub mod replay;
+pub mod resample;
 pub mod rollouts;
 pub mod run;
 mod scorer;
@@ -22,3 +28,6 @@ pub use folder::RunFolder;
 pub use replay::Replay;
 pub use run::{Outcome, Run, RunInputs};
 pub use settings::{PromptSettings, RunSettings};
+
+#[cfg(test)]
+mod packing_tests;

@@ -20,8 +20,8 @@ pub struct Replay {
     pub groups: usize,
     /// Responses in each group.
     pub group_size: usize,
-    /// The temperature that its log-probabilities are of, where the recording says it.
-    pub temperature: Option<f32>,
+    /// The temperature that each step's log-probabilities are of, where the recording says it.
+    temperatures: Vec<Option<f32>>,
 }
 
 /// A line of a recording. `correct` and `boxed` only feed the metrics; a recording without them counts a positive reward as correct.
@@ -55,10 +55,12 @@ impl Replay {
     pub fn read(path: &Path) -> Result<Self> {
         let place = path.display();
         let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), Scored>> = BTreeMap::new();
-        let mut temperature = None;
+        let mut temperatures: BTreeMap<u64, Option<f32>> = BTreeMap::new();
         for (at_line, line) in jsonl::read_input::<Line>(path)? {
-            temperature = temperature.or(line.temperature);
             let (step, at) = (line.step, (line.group, line.sample));
+            let known = temperatures.entry(step).or_default();
+            *known = known.or(line.temperature);
+            ensure!(*known == line.temperature || line.temperature.is_none(), "{at_line}: step {step} has responses of two temperatures");
             let scored = scored(line).with_context(|| at_line.clone())?;
             let before = steps.entry(step).or_default().insert(at, scored);
             ensure!(before.is_none(), "{at_line}: step {step} has sample {} of group {} twice", at.1, at.0);
@@ -70,7 +72,6 @@ impl Replay {
             }
             None => anyhow::bail!("{place} has no rollouts"),
         };
-        ensure!(group_size > 1, "{place} has groups of {group_size}; a group's mean as baseline needs at least 2 responses");
         for (step, rollouts) in &steps {
             let expected = (0..groups).flat_map(|group| (0..group_size).map(move |sample| (group, sample)));
             ensure!(
@@ -79,7 +80,12 @@ impl Replay {
                 rollouts.len()
             );
         }
-        Ok(Self { steps: steps.into_values().map(|rollouts| rollouts.into_values().collect()).collect(), groups, group_size, temperature })
+        Ok(Self {
+            steps: steps.into_values().map(|rollouts| rollouts.into_values().collect()).collect(),
+            groups,
+            group_size,
+            temperatures: temperatures.into_values().collect(),
+        })
     }
 
     /// Lengths of the distinct prompts of a step, and of the longest response of all.
@@ -103,6 +109,11 @@ impl Replay {
     /// The rollouts of `step`, from 1; after the last recorded step the first one comes again.
     pub fn step(&self, step: u64) -> &[Scored] {
         &self.steps[(step.max(1) - 1) as usize % self.steps.len()]
+    }
+
+    /// The temperature of those rollouts.
+    pub fn temperature(&self, step: u64) -> Option<f32> {
+        self.temperatures[(step.max(1) - 1) as usize % self.temperatures.len()]
     }
 
     /// Refuses tokens and lengths that the model does not have.
@@ -183,7 +194,6 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         };
         check(&[], "has no lines");
-        check(&[line(1, 0, 0)], "groups of 1");
         check(&[line(1, 0, 0), line(1, 0, 1), line(1, 0, 1)], "line 3: step 1 has sample 1 of group 0 twice");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0)], "step 2 has 1 rollouts, expected 1 groups of 2");
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0), "{\"step\": 2".into()], "line 4: EOF");

@@ -53,18 +53,19 @@ pub fn sampling(settings: &RunSettings) -> SamplingSettings {
     SamplingSettings { temperature: rollout.temperature, filter, seed: settings.seed }
 }
 
-/// Puts text to each completion.
+/// Puts text to each completion. Requests come group after group, and `examples` says which prompt each group has; a response has the numbers
+/// of its request, which no other of the step has.
 pub fn decode(
-    settings: &RunSettings,
     model: &Model,
     prompts: &[Prompt],
     examples: &[usize],
+    requests: &[Request],
     completions: Vec<Completion>,
 ) -> Result<Vec<Rollout>> {
-    let rollouts = completions.into_iter().enumerate().map(|(index, completion)| {
-        let (group, sample) = (index / settings.rollout.group_size, index % settings.rollout.group_size);
-        let (prompt, text) = (prompts[examples[group]].clone(), model.text.decode(&completion.ids)?);
-        Ok(Rollout { group, sample, prompt, completion, text })
+    let group_size = requests.len() / examples.len().max(1);
+    let rollouts = completions.into_iter().zip(requests).enumerate().map(|(index, (completion, request))| {
+        let (prompt, text) = (prompts[examples[index / group_size]].clone(), model.text.decode(&completion.ids)?);
+        Ok(Rollout { group: request.prompt as usize, sample: request.sample as usize, prompt, completion, text })
     });
     rollouts.collect()
 }

@@ -8,11 +8,14 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
-use super::advantages::advantages;
+use super::advantages::{advantages, penalties};
+use super::course::Course;
 use super::folder::{RunFolder, write_gzip_lines};
 use super::history::{Evaluation, History};
 use super::plan;
+use super::reference::Reference;
 use super::replay::Replay;
+use super::resample;
 use super::rollouts;
 use super::scorer::PolicyScorer;
 use super::settings::RunSettings;
@@ -28,10 +31,11 @@ use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{Console, EventFile, StepLine};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
+use crate::objective::Baseline;
 use crate::optim::AdamW;
 use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
-use crate::rollout::Engine;
+use crate::rollout::{Engine, Request};
 
 /// Micro-batches are not made smaller than this when memory is used up.
 const LEAST_MICRO_BATCH: usize = 256;
@@ -73,10 +77,13 @@ pub enum Outcome {
 /// A run in progress.
 pub struct Run<'a> {
     settings: RunSettings,
+    /// The settings of the step in progress.
+    now: RunSettings,
+    course: Course,
     folder: RunFolder,
     inputs: RunInputs<'a>,
     lora: Option<Lora>,
-    reference: Option<Decoder>,
+    reference: Option<Reference>,
     rewards: Rewards,
     optimizer: AdamW,
     gradients: Vec<Gradients>,
@@ -94,6 +101,10 @@ pub struct Run<'a> {
 
 /// What one step measured, besides the update's own report.
 struct StepMeasures {
+    /// Batches sampled to replace groups without signal.
+    further_batches: usize,
+    /// What KL in the reward took from a response on average.
+    penalty: f64,
     generate_s: f64,
     update_s: f64,
 }
@@ -128,6 +139,10 @@ impl<'a> Run<'a> {
         let (trained, parameters) = (trained(decoder, run.lora.as_ref()), parameters(decoder, run.lora.as_ref()));
         let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &trained, &parameters)?;
         run.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
+        run.course.load(&checkpoint.join("state"), &run.settings.loss)?;
+        if let Some(reference) = run.reference.as_ref().filter(|_| run.settings.reference_moves()) {
+            reference.load(&checkpoint.join("state"))?;
+        }
         run.earlier_s = progress.elapsed_s;
         run.folder.forget_after(step)?;
         for line in jsonl::read::<Value>(&run.folder.metrics())? {
@@ -156,21 +171,14 @@ impl<'a> Run<'a> {
         let lanes = Lanes::new(plan::lanes(&decoder.config, &settings, &decoder.target()))?;
         let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
         let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
-        let is_base = given.is_none() && lora.is_some();
-        let reference = match (given, &lora) {
-            _ if settings.loss.kl == 0.0 => None,
-            (Some(reference), _) => Some(reference),
-            (None, Some(lora)) => Some(lora.base.clone()),
-            (None, None) => Some(decoder.deep_copy()?),
-        };
-        // The base under adapters is on the device in any case.
-        let streams = settings.train.stream_reference && !is_base;
-        let reference = reference.map(|reference| if streams { reference.in_host_memory() } else { Ok(reference) }).transpose()?;
+        let reference = Reference::new(&settings, given, decoder, lora.as_ref())?;
         let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new)?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         let history = History::new(&settings.eval);
         Ok(Self {
+            now: settings.clone(),
+            course: Course::new(&settings),
             settings,
             folder,
             inputs,
@@ -223,24 +231,41 @@ impl<'a> Run<'a> {
         let step = self.step + 1;
         let _span = tracing::info_span!("step", step).entered();
         let began = Instant::now();
-        let scored = self.sample(step).map_err(|error| self.saved(error))?;
+        self.now = self.course.at_step(&self.settings, step);
+        if let Some(temperature) = self.inputs.replay.as_ref().and_then(|replay| replay.temperature(step)) {
+            self.now.rollout.temperature = temperature;
+        }
+        let (scored, further_batches) = self.sample(step).map_err(|error| self.saved(error))?;
         let sampled = Instant::now();
-        let report = self
+        let (report, penalty) = self
             .update(&scored)
             .with_context(|| format!("step {step} failed; the run up to step {} is in {}", step - 1, self.folder.root().display()))?;
-        let measures = StepMeasures { generate_s: (sampled - began).as_secs_f64(), update_s: sampled.elapsed().as_secs_f64() };
+        self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&self.settings, step, &self.inputs.model.decoder))?;
+        self.course.steer(&self.settings.loss, report.terms.per_token(report.terms.token_entropy));
+        let (generate_s, update_s) = ((sampled - began).as_secs_f64(), sampled.elapsed().as_secs_f64());
+        let measures = StepMeasures { further_batches, penalty, generate_s, update_s };
         self.step = step;
         self.record(&scored, &report, &measures)
     }
 
-    fn sample(&self, step: u64) -> Result<Vec<Scored>> {
+    /// The step's scored responses, and how many further batches replaced groups without signal.
+    fn sample(&self, step: u64) -> Result<(Vec<Scored>, usize)> {
         let _span = tracing::info_span!("rollouts").entered();
         if let Some(replay) = &self.inputs.replay {
-            return Ok(replay.step(step).to_vec());
+            return Ok((replay.step(step).to_vec(), 0));
         }
+        let prompts = &self.inputs.prompts;
+        let examples = rollouts::examples(&self.settings, prompts.len(), step);
+        let scored = self.respond(step, &rollouts::requests(&self.settings, prompts, &examples, step), &examples)?;
+        resample::fill(&self.settings, scored, |attempt, groups| {
+            let examples = resample::examples(&self.settings, prompts.len(), step, attempt, groups);
+            self.respond(step, &resample::requests(&self.settings, prompts, &examples, step, attempt, groups), &examples)
+        })
+    }
+
+    /// Responses to requests, with their rewards.
+    fn respond(&self, step: u64, requests: &[Request], examples: &[usize]) -> Result<Vec<Scored>> {
         let model = &self.inputs.model;
-        let examples = rollouts::examples(&self.settings, self.inputs.prompts.len(), step);
-        let requests = rollouts::requests(&self.settings, &self.inputs.prompts, &examples, step);
         let engine = Engine {
             decoder: &model.decoder,
             lanes: &self.lanes,
@@ -248,8 +273,8 @@ impl<'a> Run<'a> {
             end_tokens: &model.end_tokens,
             vocabulary: model.text.vocabulary(),
         };
-        let completions = engine.generate(&requests, &rollouts::sampling(&self.settings), &|_| ())?;
-        let rollouts = rollouts::decode(&self.settings, model, &self.inputs.prompts, &examples, completions)?;
+        let completions = engine.generate(requests, &rollouts::sampling(&self.now), &|_| ())?;
+        let rollouts = rollouts::decode(model, &self.inputs.prompts, examples, requests, completions)?;
         let scorer = PolicyScorer { updater: self.updater(), text: &model.text };
         rollouts::score(&self.settings, &self.rewards, &scorer, step, rollouts)
     }
@@ -269,11 +294,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn update(&mut self, scored: &[Scored]) -> Result<UpdateReport> {
+    /// The step's updates; with their report, what KL in the reward took from a response on average.
+    fn update(&mut self, scored: &[Scored]) -> Result<(UpdateReport, f64)> {
         let _span = tracing::info_span!("update").entered();
-        let advantages = advantages(&self.settings, scored);
-        let mut samples: Vec<Sample> =
-            scored.iter().zip(advantages).map(|(scored, advantages)| Sample { scored, advantages, old: None }).collect();
+        let mut samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
         let updates = self.settings.train.updates_per_rollout;
         if self.inputs.replay.is_some() {
             samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.logprobs.clone()));
@@ -281,8 +305,16 @@ impl<'a> Run<'a> {
             let old = self.within_memory(|run| run.updater().logprobs(&samples))?;
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
         }
+        let penalties = self.penalties(&samples)?;
+        if self.settings.advantage.baseline == Baseline::Critic {
+            bail!("advantage.baseline is critic, and there is no critic yet");
+        }
+        let advantages = advantages(&self.settings, scored, penalties.as_deref());
+        samples.iter_mut().zip(advantages).for_each(|(sample, advantages)| sample.advantages = advantages);
+        let taken = penalties.iter().flatten().flatten().map(|penalty| f64::from(*penalty)).sum::<f64>() / scored.len().max(1) as f64;
         let mut reports = Vec::new();
-        for mini_batch in samples.chunks(samples.len() / updates) {
+        let size = samples.len() / self.settings.updates_per_epoch();
+        for mini_batch in (0..self.settings.train.epochs).flat_map(|_| samples.chunks(size)) {
             let report = self.within_memory(|run| run.updater().gradient(mini_batch, &run.gradients))?;
             if let Some(path) = self.inputs.dump_gradients.take() {
                 let gradients = self.gradients[0].entries();
@@ -292,11 +324,24 @@ impl<'a> Run<'a> {
             let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
             reports.push(apply(&self.settings, policy, lora, report, &self.gradients, &mut self.optimizer)?);
         }
-        Ok(UpdateReport::mean(&reports))
+        Ok((UpdateReport::mean(&reports), taken))
+    }
+
+    /// What KL in the reward takes from each token; none where its coefficient is 0. The policy's log-probabilities are the old ones where
+    /// there is a pass for them, else the sampler's.
+    fn penalties(&mut self, samples: &[Sample]) -> Result<Option<Vec<Vec<f32>>>> {
+        if self.settings.reward.kl == 0.0 {
+            return Ok(None);
+        }
+        let reference = self.within_memory(|run| run.updater().reference_logprobs(samples))?;
+        let policy = |sample: &'_ Sample<'_>| sample.old.clone().unwrap_or_else(|| sample.scored.rollout.completion.logprobs.clone());
+        let policy: Vec<Vec<f32>> = samples.iter().map(policy).collect();
+        Ok(Some(penalties(&self.settings, &policy, &reference)))
     }
 
     fn updater(&self) -> Updater<'_> {
-        Updater { settings: &self.settings, lanes: &self.lanes, policy: &self.inputs.model.decoder, reference: self.reference.as_ref() }
+        let reference = self.reference.as_ref().map(|reference| &reference.decoder);
+        Updater { settings: &self.now, lanes: &self.lanes, policy: &self.inputs.model.decoder, reference }
     }
 
     /// Does the work again with micro-batches of half the size where a device's memory is used up: the gradient does not depend on it. Later
@@ -309,6 +354,7 @@ impl<'a> Run<'a> {
                     let kernels = self.inputs.model.decoder.kernels();
                     self.gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
                     self.settings.train.micro_batch_tokens = tokens / 2;
+                    self.now.train.micro_batch_tokens = tokens / 2;
                     self.console.note(&format!(
                         "the device's memory is used up: from this step on, micro-batches have {} tokens instead of {tokens}",
                         tokens / 2
@@ -320,7 +366,7 @@ impl<'a> Run<'a> {
     }
 
     fn record(&mut self, scored: &[Scored], report: &UpdateReport, measures: &StepMeasures) -> Result<Map<String, Value>> {
-        let metrics = step_metrics(&self.settings, scored, report, measures);
+        let metrics = step_metrics(&self.now, scored, report, measures);
         let accuracy = mean(scored, |scored| f32::from(scored.correct));
         let was_saturated = self.history.saturation_step().is_some();
         self.history.train_accuracy.push((self.step as u32, accuracy as f32));
@@ -333,7 +379,7 @@ impl<'a> Run<'a> {
         let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
         write_gzip_lines(
             &self.folder.rollouts(self.step),
-            scored.iter().map(|scored| rollouts::line(&self.settings, self.step, scored, with_tokens)),
+            scored.iter().map(|scored| rollouts::line(&self.now, self.step, scored, with_tokens)),
         )?;
         self.console.step(&StepLine {
             step: self.step as u32,
@@ -341,7 +387,9 @@ impl<'a> Run<'a> {
             reward: mean(scored, |scored| scored.reward) as f32,
             entropy: report.terms.per_token(report.terms.token_entropy) as f32,
             response_length: mean(scored, |scored| scored.rollout.completion.ids.len() as f32) as f32,
-            loss: report.terms.loss(&self.settings.loss) as f32,
+            loss: report.terms.loss(&self.now.loss) as f32,
+            groups: self.settings.rollout.groups,
+            groups_with_signal: self.settings.rollout.groups - resample::without_signal(scored, self.settings.rollout.group_size).len(),
         });
         if !was_saturated && let Some(step) = self.history.saturation_step() {
             let window = self.settings.eval.saturation_window;
@@ -390,6 +438,10 @@ impl<'a> Run<'a> {
         write_folder(&self.folder.checkpoint(self.step), |path| {
             self.export(path)?;
             std::fs::create_dir(path.join("state"))?;
+            if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {
+                reference.save(&path.join("state"))?;
+            }
+            self.course.save(&path.join("state"), &self.settings.loss)?;
             state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)
         })?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
@@ -461,18 +513,21 @@ fn step_metrics(settings: &RunSettings, scored: &[Scored], report: &UpdateReport
     let lengths = || scored.iter().map(|scored| scored.rollout.completion.ids.len() as f64);
     let tokens: f64 = lengths().sum();
     let prompt_tokens = mean(scored, |scored| scored.rollout.prompt.ids.len() as f32);
-    let groups: Vec<&[Scored]> = scored.chunks(settings.rollout.group_size).collect();
-    let without_signal = groups.iter().filter(|group| group.iter().all(|one| one.reward == group[0].reward)).count();
+    let without_signal = resample::without_signal(scored, settings.rollout.group_size).len();
     let step_s = measures.generate_s + measures.update_s;
+    let score = mean(scored, |scored| scored.reward);
     vec![
         ("train/accuracy", mean(scored, |scored| f32::from(scored.correct))),
         ("train/boxed", mean(scored, |scored| f32::from(scored.boxed))),
-        ("critic/score/mean", mean(scored, |scored| scored.reward)),
-        ("critic/rewards/mean", mean(scored, |scored| scored.reward)),
-        ("reward/zero_std_groups", without_signal as f64 / groups.len() as f64),
+        ("critic/score/mean", score),
+        ("critic/rewards/mean", score + measures.penalty),
+        ("reward/zero_std_groups", without_signal as f64 / settings.rollout.groups as f64),
+        ("rollout/further_batches", measures.further_batches as f64),
+        ("rollout/temperature", f64::from(settings.rollout.temperature)),
         ("actor/loss", report.terms.loss(&settings.loss)),
         ("actor/pg_loss", report.terms.policy),
         ("actor/kl_loss", report.terms.kl),
+        ("actor/entropy_coeff", f64::from(settings.loss.entropy)),
         ("actor/entropy", report.terms.per_token(report.terms.token_entropy)),
         ("actor/pg_clipfrac", report.terms.per_token(report.terms.clipped)),
         ("actor/ppo_kl", report.terms.per_token(report.terms.old_kl)),

@@ -1,21 +1,20 @@
 //! Everything that a run can be told, in one typed tree: `config.toml` in its folder is this, complete.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::algorithm;
+use super::critic::CriticSettings;
 use crate::eval::EvalSettings;
 use crate::kernels::{ComputeSettings, Target};
 use crate::model::decoder::Recompute;
 use crate::model::export::{Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
 use crate::model::lora::LoraSettings;
-use crate::objective::LossSettings;
+use crate::objective::{AdvantageSettings, Baseline, LossSettings, Scale, Surrogate};
 use crate::optim::{OptimSettings, Schedule};
 use crate::reward::RewardSettings;
 use crate::rollout::limits::EngineSettings;
-
-/// The algorithms, by name.
-pub const ALGORITHMS: [&str; 1] = ["grpo"];
 
 /// The settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +26,7 @@ pub struct RunSettings {
     pub reference: String,
     /// The training example: a name such as pi1, a problem of the embedded model, or a file.
     pub example: String,
-    /// The algorithm's name.
+    /// The algorithm's name: a preset of the settings below (`algorithm`).
     pub algo: String,
     /// Seed of every draw in training.
     pub seed: u64,
@@ -40,8 +39,14 @@ pub struct RunSettings {
     pub rollout: RolloutSettings,
     /// What a response is rewarded for.
     pub reward: RewardSettings,
+    /// What is made of rewards.
+    #[serde(default)]
+    pub advantage: AdvantageSettings,
     /// The terms of the loss.
     pub loss: LossSettings,
+    /// The critic, where advantages need one.
+    #[serde(default)]
+    pub critic: CriticSettings,
     /// The optimizer.
     pub optim: OptimSettings,
     /// Adapters that are trained in place of all weights.
@@ -84,8 +89,14 @@ pub struct RolloutSettings {
     pub groups: usize,
     /// Responses in a group.
     pub group_size: usize,
-    /// Sampling temperature.
+    /// Sampling temperature; at first, where it has a course.
     pub temperature: f32,
+    /// The temperature that a linear course ends at.
+    #[serde(default)]
+    pub temperature_to: f32,
+    /// Steps of that course; 0 keeps the temperature.
+    #[serde(default)]
+    pub temperature_steps: u64,
     /// Only the k likeliest tokens; 0 is off.
     pub top_k: usize,
     /// Only the likeliest tokens that together reach this probability; 1 is off.
@@ -94,6 +105,9 @@ pub struct RolloutSettings {
     pub min_p: f32,
     /// Most tokens in a response.
     pub max_new: usize,
+    /// At most so many further batches that replace groups whose rewards are all equal (dynamic sampling); 0 is off.
+    #[serde(default)]
+    pub resample: usize,
     /// Recorded rollouts, a file of JSON lines, that take the place of sampling; empty samples.
     pub replay: String,
     /// Limits of the engine.
@@ -106,8 +120,17 @@ pub struct RolloutSettings {
 pub struct TrainSettings {
     /// Steps: rollout batches.
     pub steps: u64,
-    /// Optimizer updates made from one rollout batch, each on an equal share of its groups. With 1, every ratio is 1.
+    /// Optimizer updates made from one rollout batch, in all its epochs. With 1, every ratio is 1.
     pub updates_per_rollout: usize,
+    /// Passes over a rollout batch, each divided into updates on equal shares of its groups.
+    #[serde(default = "once")]
+    pub epochs: usize,
+    /// Steps after which the reference is set to the policy, again and again; 0 never.
+    #[serde(default)]
+    pub reference_every: u64,
+    /// After each step the reference becomes `decay * reference + (1 - decay) * policy`; 0 leaves it.
+    #[serde(default)]
+    pub reference_decay: f32,
     /// Most tokens that one packed micro-batch computes; the gradient does not depend on it.
     pub micro_batch_tokens: usize,
     /// Which activations are computed again in the backward pass.
@@ -117,6 +140,10 @@ pub struct TrainSettings {
     pub stream_reference: bool,
     /// Micro-batches and sequences computed side by side; 0 decides by the model's size. Fixes the order of sums, so it is part of a run.
     pub lanes: usize,
+}
+
+fn once() -> usize {
+    1
 }
 
 /// What is kept on disk.
@@ -181,20 +208,28 @@ impl RunSettings {
                 groups: 128,
                 group_size: 8,
                 temperature: 0.6,
+                temperature_to: 1.0,
+                temperature_steps: 0,
                 top_k: 0,
                 top_p: 1.0,
                 min_p: 0.0,
                 max_new: 3072,
+                resample: 0,
                 replay: String::new(),
                 engine: EngineSettings::default(),
             },
             reward: RewardSettings::default(),
+            advantage: AdvantageSettings::default(),
             loss: LossSettings::default(),
+            critic: CriticSettings::default(),
             optim: OptimSettings::default(),
             lora: LoraSettings::default(),
             train: TrainSettings {
                 steps: 2000,
                 updates_per_rollout: 1,
+                epochs: 1,
+                reference_every: 0,
+                reference_decay: 0.0,
                 micro_batch_tokens: 16384,
                 recompute: Recompute::Auto,
                 stream_reference: false,
@@ -235,17 +270,15 @@ impl RunSettings {
 
     /// Refuses what cannot be run, before any weight is read.
     pub fn validate(&self) -> Result<()> {
-        if !ALGORITHMS.contains(&self.algo.as_str()) {
-            bail!("unknown algorithm \"{}\"; known are {}", self.algo, ALGORITHMS.join(", "));
-        }
+        algorithm::by_name(&self.algo)?;
         let (rollout, loss, train, optim) = (&self.rollout, &self.loss, &self.train, &self.optim);
         ensure!(rollout.groups > 0 && rollout.max_new > 0, "rollout.groups and rollout.max_new must be at least 1");
         self.reward.validate(rollout.max_new)?;
-        ensure!(rollout.group_size > 1, "rollout.group_size is {}; a group's mean as baseline needs at least 2", rollout.group_size);
+        ensure!(rollout.group_size > 0, "rollout.group_size must be at least 1");
         ensure!(rollout.temperature > 0.0, "rollout.temperature is {}; training needs one above 0 to explore", rollout.temperature);
         ensure!(rollout.top_p > 0.0 && rollout.top_p <= 1.0, "rollout.top_p is {}; it must lie above 0 and at most at 1", rollout.top_p);
         ensure!((0.0..=1.0).contains(&rollout.min_p), "rollout.min_p is {}; it must lie between 0 and 1", rollout.min_p);
-        ensure!(loss.clip_low > 0.0 && loss.clip_low < 1.0, "loss.clip_low is {}; it must lie between 0 and 1", loss.clip_low);
+        self.validate_algorithm()?;
         ensure!(loss.clip_high > 0.0, "loss.clip_high is {}; it must be positive", loss.clip_high);
         ensure!(optim.lr >= 0.0 && optim.lr.is_finite(), "optim.lr is {}; it must not be negative", optim.lr);
         let betas = [("beta1", optim.beta1), ("beta2", optim.beta2)];
@@ -259,13 +292,109 @@ impl RunSettings {
         ensure!(train.steps > 0, "train.steps must be at least 1");
         ensure!(train.micro_batch_tokens > 0, "train.micro_batch_tokens must be at least 1");
         ensure!(
-            train.updates_per_rollout > 0 && rollout.groups % train.updates_per_rollout == 0,
-            "train.updates_per_rollout is {}; it must divide rollout.groups ({}) evenly",
+            train.epochs > 0 && train.updates_per_rollout > 0 && train.updates_per_rollout.is_multiple_of(train.epochs),
+            "train.updates_per_rollout is {}; it must be a multiple of train.epochs ({})",
             train.updates_per_rollout,
+            train.epochs
+        );
+        ensure!(
+            rollout.groups.is_multiple_of(self.updates_per_epoch()),
+            "train.updates_per_rollout is {}; {} updates an epoch must divide rollout.groups ({}) evenly",
+            train.updates_per_rollout,
+            self.updates_per_epoch(),
             rollout.groups
         );
         ensure!(self.checkpoint.keep_last > 0, "checkpoint.keep_last must be at least 1, or the run could not be resumed");
         ensure!(self.checkpoint.max_shard_bytes > 0, "checkpoint.max_shard_bytes must be at least 1");
+        Ok(())
+    }
+
+    /// Optimizer updates in one pass over a rollout batch.
+    pub fn updates_per_epoch(&self) -> usize {
+        self.train.updates_per_rollout / self.train.epochs
+    }
+
+    /// Whether a KL term holds the policy to a reference.
+    pub fn has_reference(&self) -> bool {
+        self.loss.kl != 0.0 || self.reward.kl != 0.0
+    }
+
+    /// Whether the reference changes during the run.
+    pub fn reference_moves(&self) -> bool {
+        self.has_reference() && (self.train.reference_every > 0 || self.train.reference_decay > 0.0)
+    }
+
+    /// Refuses settings of the algorithm that contradict each other.
+    fn validate_algorithm(&self) -> Result<()> {
+        let (rollout, loss, train, advantage) = (&self.rollout, &self.loss, &self.train, &self.advantage);
+        let compares = matches!(advantage.baseline, Baseline::Group | Baseline::LeaveOneOut);
+        let learns = loss.policy != 0.0;
+        ensure!(
+            !learns || !compares || rollout.group_size > 1,
+            "rollout.group_size is {}; a group's mean as baseline needs at least 2: set it so, or advantage.baseline to none",
+            rollout.group_size
+        );
+        ensure!(
+            compares || advantage.scale != Scale::Group,
+            "advantage.scale is group, which goes with the baselines group and leave-one-out: set it to batch or none"
+        );
+        ensure!(
+            (advantage.baseline == Baseline::Critic) == (self.critic.lr > 0.0),
+            "advantage.baseline and critic.lr ({}) contradict each other: a critic needs a learning rate above 0 and the baseline critic",
+            self.critic.lr
+        );
+        for (name, share) in [("gamma", advantage.gamma), ("lambda", advantage.lambda)] {
+            ensure!((0.0..=1.0).contains(&share), "advantage.{name} is {share}; it must lie between 0 and 1");
+        }
+        let most = if loss.surrogate == Surrogate::Cispo { "at most 1 (no lower bound)" } else { "below 1" };
+        let fits = loss.clip_low < 1.0 || (loss.surrogate == Surrogate::Cispo && loss.clip_low == 1.0);
+        ensure!(loss.clip_low > 0.0 && fits, "loss.clip_low is {}; it must be above 0 and {most}", loss.clip_low);
+        let finite = [("loss.policy", loss.policy), ("loss.kl", loss.kl), ("loss.entropy", loss.entropy), ("reward.kl", self.reward.kl)];
+        for (name, coefficient) in finite {
+            ensure!(coefficient.is_finite(), "{name} is {coefficient}; it must be a finite number");
+        }
+        ensure!(
+            loss.kl == 0.0 || self.reward.kl == 0.0,
+            "loss.kl is {} and reward.kl {}: KL belongs in one place; set the other to 0",
+            loss.kl,
+            self.reward.kl
+        );
+        ensure!(learns || self.reward.kl == 0.0, "reward.kl is {}, but loss.policy 0 learns from no reward: use loss.kl", self.reward.kl);
+        let follows = train.reference_every > 0 || train.reference_decay > 0.0;
+        ensure!(
+            !follows || self.has_reference(),
+            "train.reference_every and train.reference_decay move a reference, but loss.kl and reward.kl are 0: set one of them"
+        );
+        ensure!(
+            train.reference_every == 0 || train.reference_decay == 0.0,
+            "train.reference_every and train.reference_decay are two ways to move the reference: set one of them to 0"
+        );
+        ensure!(
+            (0.0..1.0).contains(&train.reference_decay),
+            "train.reference_decay is {}; it must be at least 0 and below 1",
+            train.reference_decay
+        );
+        ensure!(
+            loss.entropy_target >= 0.0 && loss.entropy_step >= 0.0 && (loss.entropy_target > 0.0) == (loss.entropy_step > 0.0),
+            "loss.entropy_target is {} and loss.entropy_step {}: both must be above 0, or both 0",
+            loss.entropy_target,
+            loss.entropy_step
+        );
+        ensure!(
+            loss.entropy_target == 0.0 || (loss.entropy_steps == 0 && loss.entropy >= 0.0),
+            "loss.entropy_target steers the coefficient from loss.entropy on: set loss.entropy_steps to 0 and loss.entropy to at least 0"
+        );
+        ensure!(loss.entropy_to.is_finite(), "loss.entropy_to is {}; it must be a finite number", loss.entropy_to);
+        ensure!(
+            rollout.temperature_steps == 0 || rollout.temperature_to > 0.0,
+            "rollout.temperature_to is {}; training needs one above 0 to explore",
+            rollout.temperature_to
+        );
+        ensure!(
+            rollout.resample == 0 || rollout.replay.is_empty(),
+            "rollout.resample is {}, but recorded rollouts are not drawn again: set it to 0",
+            rollout.resample
+        );
         Ok(())
     }
 }

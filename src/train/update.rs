@@ -12,8 +12,8 @@ use crate::model::decoder::Recompute;
 use crate::model::gradients::parameters;
 use crate::model::head::{Scores, TokenGradients};
 use crate::model::{Decoder, Gradients, Lora, ModelConfig, Packed};
-use crate::objective::loss::token_loss;
-use crate::objective::{Terms, Tokens};
+use crate::objective::loss::{sequence_log_ratio, token_loss};
+use crate::objective::{Ratio, Terms, Tokens};
 use crate::optim::AdamW;
 
 /// Most memory for kept activations on the CPU before `recompute = "auto"` gives up keeping them: 4 GiB, a share that a laptop has.
@@ -53,7 +53,7 @@ pub struct Updater<'a> {
     pub lanes: &'a Lanes,
     /// The policy.
     pub policy: &'a Decoder,
-    /// The policy that the KL term holds to; none where its coefficient is 0.
+    /// The policy that a KL term holds to; none where there is no such term.
     pub reference: Option<&'a Decoder>,
 }
 
@@ -141,19 +141,21 @@ impl Updater<'_> {
         let lanes = self.lanes.count();
         let scored = self.lanes.run(|lane| {
             let own = micro_batches.iter().skip(lane).step_by(lanes);
-            own.map(|micro| Ok((micro, self.policy.score(&self.pack(samples, micro), self.temperature())?.logprobs)))
-                .collect::<Result<Vec<_>>>()
+            own.map(|micro| Ok((micro, self.policy.score(&self.pack(samples, micro), self.temperature())?))).collect::<Result<Vec<_>>>()
         })?;
-        let mut logprobs = vec![Vec::new(); samples.len()];
-        for (micro, scores) in scored.into_iter().flatten() {
-            let mut rest = scores.as_slice();
-            for index in micro {
-                let (own, after) = rest.split_at(samples[*index].scored.rollout.completion.ids.len());
-                logprobs[*index] = own.to_vec();
-                rest = after;
-            }
+        Ok(by_response(samples, scored.into_iter().flatten()))
+    }
+
+    /// The log-probabilities of every response under the reference; none without one.
+    pub fn reference_logprobs(&self, samples: &[Sample]) -> Result<Vec<Vec<f32>>> {
+        let Some(reference) = self.reference else { return Ok(Vec::new()) };
+        if !self.settings.train.stream_reference {
+            return Updater { policy: reference, reference: None, ..*self }.logprobs(samples);
         }
-        Ok(logprobs)
+        let micro_batches = self.micro_batches(samples);
+        let packed: Vec<Packed> = micro_batches.iter().map(|micro| self.pack(samples, micro)).collect();
+        let scored = reference.score_all(&packed, self.temperature())?;
+        Ok(by_response(samples, micro_batches.iter().zip(scored)))
     }
 
     /// The gradient of the loss over a mini-batch, summed over micro-batches into `gradients` (one per lane, all zero before; the sum ends in
@@ -183,7 +185,7 @@ impl Updater<'_> {
 
     fn mini_batch<'b>(&self, samples: &'b [Sample<'b>], lengths: &[usize]) -> Result<MiniBatch<'b>> {
         let micro_batches = self.micro_batches(samples);
-        let streamed = match self.reference.filter(|_| self.settings.train.stream_reference) {
+        let streamed = match self.loss_reference().filter(|_| self.settings.train.stream_reference) {
             Some(reference) => {
                 let packed: Vec<Packed> = micro_batches.iter().map(|micro| self.pack(samples, micro)).collect();
                 Some(reference.score_all(&packed, self.temperature())?)
@@ -199,12 +201,20 @@ impl Updater<'_> {
         let micro = &batch.micro_batches[number];
         let packed = self.pack(batch.samples, micro);
         let tokens = Flat::of(batch.samples, micro, &batch.weights);
-        let resident = match (&batch.streamed, self.reference) {
+        let resident = match (&batch.streamed, self.loss_reference()) {
             (None, Some(reference)) => Some(reference.score(&packed, self.temperature())?),
             _ => None,
         };
         let reference = resident.as_ref().or(batch.streamed.as_ref().map(|scores| &scores[number]));
         let (hidden, trace) = self.policy.forward(&packed, batch.recompute)?;
+        // A response's ratio needs all its log-probabilities before the loss of any token is known: the head is swept twice.
+        let log_ratios = match &tokens.old {
+            Some(old) if self.settings.loss.ratio == Ratio::Sequence => {
+                let scores = self.policy.score_hidden(&hidden, &packed, self.temperature())?;
+                Some(sequence_log_ratios(batch.samples, micro, &scores.logprobs, old))
+            }
+            _ => None,
+        };
         let objective = |first: usize, scores: &RowScores| {
             let range = first..first + scores.logprobs.len();
             let loss = token_loss(
@@ -213,6 +223,7 @@ impl Updater<'_> {
                     logprobs: &scores.logprobs,
                     entropies: &scores.entropies,
                     old: tokens.old.as_ref().map(|old| &old[range.clone()]),
+                    log_ratios: log_ratios.as_ref().map(|ratios| &ratios[range.clone()]),
                     reference: reference.map(|reference| &reference.logprobs[range.clone()]),
                     advantages: &tokens.advantages[range.clone()],
                     weights: &tokens.weights[range.clone()],
@@ -228,6 +239,11 @@ impl Updater<'_> {
         };
         let (_, d_hidden) = self.policy.head_sweep(&hidden, &packed, self.temperature(), gradients.of_head(), objective)?;
         gradients.backward(self.policy, &packed, trace, d_hidden)
+    }
+
+    /// The reference, where the loss compares with it.
+    fn loss_reference(&self) -> Option<&Decoder> {
+        self.reference.filter(|_| self.settings.loss.kl != 0.0)
     }
 
     fn temperature(&self) -> f32 {
@@ -266,6 +282,32 @@ impl Updater<'_> {
         }
         Packed::of_responses(groups)
     }
+}
+
+/// Log-probabilities of micro-batches, each with the numbers of its samples, by sample.
+fn by_response<'a>(samples: &[Sample], scored: impl Iterator<Item = (&'a Vec<usize>, Scores)>) -> Vec<Vec<f32>> {
+    let mut logprobs = vec![Vec::new(); samples.len()];
+    for (micro, scores) in scored {
+        let mut rest = scores.logprobs.as_slice();
+        for index in micro {
+            let (own, after) = rest.split_at(samples[*index].scored.rollout.completion.ids.len());
+            logprobs[*index] = own.to_vec();
+            rest = after;
+        }
+    }
+    logprobs
+}
+
+/// For each token of a micro-batch the log of its whole response's ratio.
+fn sequence_log_ratios(samples: &[Sample], micro: &[usize], new: &[f32], old: &[f32]) -> Vec<f32> {
+    let (mut ratios, mut start) = (Vec::with_capacity(new.len()), 0);
+    for index in micro {
+        let length = samples[*index].scored.rollout.completion.ids.len();
+        let range = start..start + length;
+        ratios.extend(std::iter::repeat_n(sequence_log_ratio(&new[range.clone()], &old[range]), length));
+        start += length;
+    }
+    ratios
 }
 
 #[derive(Default)]

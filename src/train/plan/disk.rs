@@ -41,7 +41,8 @@ impl Disk {
             States::F32 => 2 * parameters,
             States::Coded => settings.optim.moment_bytes(&settings.lora.trained(config)?),
         };
-        let state = moments + if is_exact { 0 } else { parameters };
+        let reference = if settings.reference_moves() { set } else { 0 };
+        let state = moments + reference + if is_exact { 0 } else { parameters };
         let steps = settings.train.steps.saturating_sub(work.done);
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
         let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new) as f64;

@@ -82,12 +82,17 @@ impl Memory {
         let (lanes, rank) = (lanes(config, settings, target), settings.lora.rank);
         let mut held = held_weights(config, settings, target);
         // The model without adapters is the policy as it starts.
-        if settings.loss.kl != 0.0 && !(settings.lora.is_on() && settings.reference.is_empty()) {
+        let is_base = settings.lora.is_on() && settings.reference.is_empty() && !settings.reference_moves();
+        if settings.has_reference() && !is_base {
             // A streamed one leaves its ends on the device.
             let streamed = target.is_gpu && settings.train.stream_reference;
             let ends = config.vocabulary * config.hidden * if config.tied { 1 } else { 2 };
             let bytes = if streamed { ends } else { config.parameters() } * target.element_bytes;
-            held.push((format!("reference (loss.kl is {}{})", settings.loss.kl, if streamed { ", streamed" } else { "" }), bytes as u64));
+            let (place, kl) = if settings.loss.kl != 0.0 { ("loss", settings.loss.kl) } else { ("reward", settings.reward.kl) };
+            held.push((format!("reference ({place}.kl is {kl}{})", if streamed { ", streamed" } else { "" }), bytes as u64));
+            if settings.train.reference_decay > 0.0 && !streamed && target.element_bytes != size_of::<f32>() {
+                held.push(("reference: its moving average, in f32".to_owned(), Weights::bytes(config)));
+            }
         }
         let kind = if settings.optim.states == States::Coded { " of 8 bits" } else { "" };
         held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config)?)));

@@ -86,10 +86,12 @@ impl Plan<'_> {
         Times { mean_tokens, rollouts, update, evaluation, run }
     }
 
-    /// Forward passes that an update is worth: 3, one more where activations are computed again, one for a reference, one for the old
-    /// log-probabilities of several updates.
+    /// Forward passes that a step's updates are worth: 3 an epoch, one more where activations are computed again and one for a reference in
+    /// the loss; once, one for a reference in the reward and one for the old log-probabilities of several updates.
     pub fn passes(&self) -> f64 {
-        let also = [self.memory.recompute == Recompute::All, self.settings.loss.kl != 0.0, self.settings.train.updates_per_rollout > 1];
-        3.0 + also.into_iter().filter(|one| *one).count() as f64
+        let (loss, reward, train) = (&self.settings.loss, &self.settings.reward, &self.settings.train);
+        let count = |conditions: [bool; 2]| conditions.into_iter().filter(|one| *one).count() as f64;
+        let epoch = 3.0 + count([self.memory.recompute == Recompute::All, loss.kl != 0.0]);
+        train.epochs as f64 * epoch + count([reward.kl != 0.0, train.updates_per_rollout > 1])
     }
 }

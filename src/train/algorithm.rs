@@ -1,0 +1,229 @@
+//! Algorithms by name. Each is a preset: a layer of settings between the defaults and what the user says, so that every part of it can be
+//! changed on its own. Owns what each name means and where that is written; must never know how it is computed.
+//!
+//! Where a paper leaves something open, verl's convention is taken. None of the papers but the published run's has an entropy bonus.
+
+use std::fmt::Write;
+
+use anyhow::{Result, bail};
+use toml::{Table, Value};
+
+use super::settings::RunSettings;
+use crate::config;
+use crate::objective::{AdvantageSettings, Aggregation, Baseline, KlEstimator, LossSettings, Ratio, Scale, Surrogate};
+
+/// A preset.
+#[derive(Clone, Copy)]
+pub struct Algorithm {
+    /// What settings call it.
+    pub name: &'static str,
+    /// Where it is written.
+    pub source: &'static str,
+    /// Lays it over defaults; the second number is `rollout.max_new` as the run will have it.
+    apply: fn(&mut RunSettings, usize),
+}
+
+/// All algorithms.
+pub const ALGORITHMS: [Algorithm; 8] = [
+    Algorithm { name: "grpo", source: "Shao et al. 2024, arXiv 2402.03300, as the published run has it", apply: grpo },
+    Algorithm { name: "ppo", source: "Schulman et al. 2017, arXiv 1707.06347, as the published code has it by default", apply: ppo },
+    Algorithm { name: "dr_grpo", source: "Liu et al. 2025, arXiv 2503.20783", apply: dr_grpo },
+    Algorithm { name: "rloo", source: "Ahmadian et al. 2024, arXiv 2402.14740", apply: rloo },
+    Algorithm { name: "reinforce++", source: "Hu 2025, arXiv 2501.03262", apply: reinforce_plus_plus },
+    Algorithm { name: "dapo", source: "Yu et al. 2025, arXiv 2503.14476", apply: dapo },
+    Algorithm { name: "gspo", source: "Zheng et al. 2025, arXiv 2507.18071", apply: gspo },
+    Algorithm { name: "cispo", source: "MiniMax-M1, 2025, arXiv 2506.13585", apply: cispo },
+];
+
+/// What a preset is told by, whatever it changes.
+const ALWAYS: [&str; 9] = [
+    "advantage.baseline",
+    "advantage.scale",
+    "loss.ratio",
+    "loss.surrogate",
+    "loss.clip_low",
+    "loss.clip_high",
+    "loss.kl",
+    "loss.entropy",
+    "loss.aggregation",
+];
+/// What else is told where it is not as in the published run.
+const WHERE_OTHER: [&str; 7] =
+    ["advantage.gamma", "advantage.lambda", "reward.kl", "reward.kl_estimator", "reward.overlong_buffer", "loss.kl_estimator", "critic.lr"];
+
+/// Finds an algorithm; an unknown name lists the known ones.
+pub fn by_name(name: &str) -> Result<Algorithm> {
+    match ALGORITHMS.iter().find(|algorithm| algorithm.name == name) {
+        Some(algorithm) => Ok(*algorithm),
+        None => bail!("unknown algorithm \"{name}\"; known are {}", ALGORITHMS.map(|algorithm| algorithm.name).join(", ")),
+    }
+}
+
+/// The defaults, the preset that the layers ask for by `algo`, then the layers.
+///
+/// # Errors
+/// When a layer has an unknown setting or a wrong type, or the algorithm is unknown.
+pub fn resolve(defaults: &RunSettings, layers: &[Table]) -> Result<RunSettings> {
+    let plain: RunSettings = config::resolve(defaults, layers)?;
+    config::resolve(&by_name(&plain.algo)?.over(defaults, plain.rollout.max_new), layers)
+}
+
+impl Algorithm {
+    /// The defaults with the preset laid over them, for responses of up to `max_new` tokens.
+    fn over(&self, defaults: &RunSettings, max_new: usize) -> RunSettings {
+        let mut settings = defaults.clone();
+        settings.algo = self.name.to_owned();
+        (self.apply)(&mut settings, max_new);
+        settings
+    }
+
+    /// What the preset is made of, as settings; where a run departs from it, its own value is said beside.
+    pub fn expansion(&self, run: &RunSettings) -> Result<String> {
+        let defaults = RunSettings::defaults_for(&run.model);
+        let [published, preset, run] = [&defaults, &self.over(&defaults, run.rollout.max_new), run]
+            .map(Table::try_from)
+            .map(|table| table.map_err(anyhow::Error::from));
+        let (published, preset, run) = (published?, preset?, run?);
+        let mut text = format!("{} ({}) is", self.name, self.source);
+        let is_told = |key: &&str| {
+            let differs = [&preset, &run].iter().any(|table| get(table, key) != get(&published, key));
+            // An estimator says something where there is KL.
+            let estimates = key.strip_suffix("_estimator").is_some_and(|kl| get(&run, kl).and_then(Value::as_float) != Some(0.0));
+            differs || estimates
+        };
+        let others = WHERE_OTHER.into_iter().filter(is_told);
+        for key in ALWAYS.into_iter().chain(others) {
+            let (meant, found) = (get(&preset, key), get(&run, key));
+            write!(text, " {key}={}", shown(meant))?;
+            if meant != found {
+                write!(text, " (here {})", shown(found))?;
+            }
+        }
+        Ok(text)
+    }
+}
+
+fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let (group, name) = key.split_once('.')?;
+    table.get(group)?.get(name)
+}
+
+fn shown(value: Option<&Value>) -> String {
+    match value {
+        // Settings in f32 come with the digits of f64.
+        Some(Value::Float(number)) => (*number as f32).to_string(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+        None => "-".to_owned(),
+    }
+}
+
+fn estimator(baseline: Baseline, scale: Scale) -> AdvantageSettings {
+    AdvantageSettings { baseline, scale, ..AdvantageSettings::default() }
+}
+
+/// PPO's surrogate without KL and entropy.
+fn bare_loss() -> LossSettings {
+    LossSettings { kl: 0.0, entropy: 0.0, ..LossSettings::default() }
+}
+
+/// The published run: KL (k3) and entropy in the loss, 0.001 each. A plain default is left as it is, so that the run does not change by a
+/// bit.
+fn grpo(_: &mut RunSettings, _: usize) {}
+
+/// A critic, GAE with gamma and lambda 1, whitened advantages, the critic's learning rate 1e-5; KL and entropy as in GRPO.
+fn ppo(run: &mut RunSettings, _: usize) {
+    run.advantage = estimator(Baseline::Critic, Scale::Batch);
+    run.critic.lr = 1e-5;
+}
+
+/// No division by the group's deviation, and sums over tokens divided by one constant: neither difficulty nor length weighs. No KL.
+fn dr_grpo(run: &mut RunSettings, max_new: usize) {
+    run.advantage = estimator(Baseline::Group, Scale::None);
+    run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSumNorm(max_new), ..bare_loss() };
+}
+
+/// REINFORCE on whole responses with the others' mean as baseline; KL (k1) in the reward, of verl's 0.001 (the paper has 0.03 and 0.1 for
+/// preferences). The clip is verl's and has no effect with one update a rollout.
+fn rloo(run: &mut RunSettings, _: usize) {
+    run.advantage = estimator(Baseline::LeaveOneOut, Scale::None);
+    (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
+    run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSum, ..bare_loss() };
+}
+
+/// No group's baseline: rewards with KL (k1, 0.001) summed from each token on and whitened over the batch.
+fn reinforce_plus_plus(run: &mut RunSettings, _: usize) {
+    run.advantage = estimator(Baseline::None, Scale::Batch);
+    (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
+    run.loss = LossSettings { aggregation: Aggregation::TokenMean, ..bare_loss() };
+}
+
+/// Clip-higher (0.2 and 0.28), the mean over tokens, no KL, and overlong shaping over the last fifth of the length (4,096 of 20,480 in the
+/// paper). Its dynamic sampling is `rollout.resample`, which is off unless asked.
+fn dapo(run: &mut RunSettings, max_new: usize) {
+    run.advantage = estimator(Baseline::Group, Scale::Group);
+    run.loss = LossSettings { clip_high: 0.28, aggregation: Aggregation::TokenMean, ..bare_loss() };
+    run.reward.overlong_buffer = max_new / 5;
+}
+
+/// The ratio of whole responses, in a clip of 3e-4 and 4e-4; the mean over responses of their tokens' mean; no KL.
+fn gspo(run: &mut RunSettings, _: usize) {
+    run.advantage = estimator(Baseline::Group, Scale::Group);
+    let clip = LossSettings { clip_low: 3e-4, clip_high: 4e-4, ..bare_loss() };
+    run.loss = LossSettings { ratio: Ratio::Sequence, aggregation: Aggregation::SeqMeanTokenMean, ..clip };
+}
+
+/// The clipped ratio as a constant weight of the log-probability, without a lower bound (1 - 1 = 0), the upper one verl's 0.2 (the paper
+/// tunes it and does not say it); the mean over tokens; no KL.
+fn cispo(run: &mut RunSettings, _: usize) {
+    run.advantage = estimator(Baseline::Group, Scale::Group);
+    let clip = LossSettings { clip_low: 1.0, clip_high: 0.2, ..bare_loss() };
+    run.loss = LossSettings { surrogate: Surrogate::Cispo, aggregation: Aggregation::TokenMean, ..clip };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(sets: &[&str]) -> Result<RunSettings> {
+        let layers = sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?;
+        resolve(&RunSettings::demonstration(), &layers)
+    }
+
+    #[test]
+    fn every_preset_is_valid_and_tells_what_it_is() -> Result<()> {
+        for algorithm in ALGORITHMS {
+            let run = resolved(&[&format!("algo={}", algorithm.name)])?;
+            run.validate()?;
+            let told = algorithm.expansion(&run)?;
+            assert!(told.starts_with(algorithm.name) && !told.contains("(here"), "{told}");
+            assert!(!told.contains("=-"), "a key is unknown: {told}");
+        }
+        assert_eq!(resolved(&[])?, RunSettings::demonstration());
+        Ok(())
+    }
+
+    fn check(sets: &[&str], expected: &[&str]) {
+        let run = resolved(sets).unwrap();
+        let told = by_name(&run.algo).unwrap().expansion(&run).unwrap();
+        assert!(expected.iter().all(|part| told.contains(part)), "{told}");
+    }
+
+    #[test]
+    fn presets_are_what_their_papers_say_and_give_way_to_the_user() {
+        check(&["algo=grpo"], &["baseline=group", "clip_high=0.2", "loss.kl=0.001", "aggregation=token-mean"]);
+        check(&["algo=ppo"], &["baseline=critic", "scale=batch", "critic.lr=0.00001"]);
+        check(&["algo=dr_grpo", "rollout.max_new=70"], &["scale=none", "seq-mean-token-sum-norm(70)", "loss.kl=0 "]);
+        check(&["algo=rloo"], &["baseline=leave-one-out", "reward.kl=0.001", "reward.kl_estimator=k1"]);
+        check(&["algo=reinforce++"], &["baseline=none", "scale=batch", "reward.kl=0.001"]);
+        check(&["algo=dapo", "loss.clip_high=0.3"], &["clip_high=0.28 (here 0.3)", "overlong_buffer=16"]);
+        check(&["algo=gspo"], &["ratio=sequence", "clip_low=0.0003", "clip_high=0.0004", "seq-mean-token-mean"]);
+        check(&["algo=cispo"], &["surrogate=cispo", "clip_low=1 "]);
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_known_ones() {
+        let message = resolved(&["algo=gpro"]).unwrap_err().to_string();
+        assert_eq!(message, "unknown algorithm \"gpro\"; known are grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo");
+    }
+}

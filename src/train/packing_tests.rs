@@ -1,0 +1,95 @@
+//! The gradient of every algorithm's loss is the same however a mini-batch is packed: by token budget and by lanes.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::RunSettings;
+use super::algorithm::{self, ALGORITHMS};
+use super::update::{Sample, Updater};
+use crate::config;
+use crate::flow::{Completion, Finish, Problem, Prompt, Rollout, Scored};
+use crate::lanes::Lanes;
+use crate::model::{Decoder, Gradients, ModelConfig, initial};
+
+const SHAPE: &str = r#"{"model_type": "qwen2", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "vocab_size": 20, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
+
+fn decoder(seed: u64) -> Result<Decoder> {
+    let config = ModelConfig::parse(SHAPE)?;
+    let weights = initial::random(&config, seed, 0.3)?;
+    Decoder::new(config, weights)
+}
+
+/// Four responses to each prompt, of 1 to 12 tokens.
+fn scored(prompts: usize) -> Vec<Scored> {
+    let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 7 + seed * 5 + i * i) % 20) as u32).collect::<Vec<u32>>();
+    let one = |index: usize| {
+        let (group, sample) = (index / 4, index % 4);
+        let ids = tokens(1 + index * 5 % 12, index + 1);
+        let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: tokens(3 + 2 * group, group + 40).into() };
+        let completion = Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Stop };
+        Scored {
+            rollout: Rollout { group, sample, prompt, completion, text: String::new() },
+            reward: 0.0,
+            rewards: Default::default(),
+            correct: false,
+            boxed: false,
+        }
+    };
+    (0..4 * prompts).map(one).collect()
+}
+
+/// Old log-probabilities on both sides of every clip, and advantages of both signs that differ from token to token.
+fn samples<'a>(updater: &Updater, scored: &'a [Scored]) -> Result<Vec<Sample<'a>>> {
+    let bare: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
+    let logprobs = updater.logprobs(&bare)?;
+    let sample = |(number, (scored, logprobs)): (usize, (&'a Scored, Vec<f32>))| {
+        let away = |t: usize| ((number * 3 + t * 5) % 7) as f32 * 0.2 - 0.6;
+        let old = logprobs.iter().enumerate().map(|(t, logprob)| logprob + away(t)).collect();
+        let advantages = (0..logprobs.len()).map(|t| if number % 2 == 0 { 1.0 } else { -0.7 } + t as f32 * 0.05).collect();
+        Sample { scored, advantages, old: Some(old) }
+    };
+    Ok(scored.iter().zip(logprobs).enumerate().map(sample).collect())
+}
+
+fn gradient(settings: &RunSettings, lanes: usize, prompts: usize) -> Result<Vec<(String, Vec<f32>)>> {
+    let (policy, reference, lanes) = (decoder(1)?, decoder(2)?, Lanes::new(lanes)?);
+    let updater = Updater { settings, lanes: &lanes, policy: &policy, reference: Some(&reference) };
+    let scored = scored(prompts);
+    let gradients = (0..lanes.count()).map(|_| Gradients::zeros(&policy, None)).collect::<Result<Vec<_>>>()?;
+    updater.gradient(&samples(&updater, &scored)?, &gradients)?;
+    gradients[0].entries().into_iter().map(|(name, tensor)| Ok((name, tensor.flatten_all()?.to_vec1()?))).collect()
+}
+
+/// The distance as a share of the expected values' norm.
+fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    norm(&mut found.iter().zip(expected).map(|(f, e)| f - e)) / norm(&mut expected.iter().copied())
+}
+
+#[test]
+fn no_algorithms_gradient_depends_on_packing() -> Result<()> {
+    for algorithm in ALGORITHMS {
+        let set = config::assignment(&format!("algo={}", algorithm.name))?;
+        let mut settings = algorithm::resolve(&RunSettings::demonstration(), &[set])?;
+        for prompts in [1, 3] {
+            settings.train.micro_batch_tokens = 1 << 20;
+            let whole = gradient(&settings, 1, prompts)?;
+            // A budget of 20 tokens cuts 12 responses into several micro-batches, one of 1 lets each stand alone.
+            for (budget, lanes) in [(20, 1), (1, 1), (20, 2)] {
+                settings.train.micro_batch_tokens = budget;
+                for ((name, expected), (_, found)) in whole.iter().zip(gradient(&settings, lanes, prompts)?) {
+                    assert!(expected.iter().any(|value| *value != 0.0), "{}: {name} has no gradient", algorithm.name);
+                    let off = distance(&found, expected);
+                    assert!(
+                        off <= 1e-4,
+                        "{}, {prompts} prompts, {budget} tokens, {lanes} lanes: {name} is off by {off:.1e}",
+                        algorithm.name
+                    );
+                }
+            }
+        }
+    }
+    Ok(())
+}

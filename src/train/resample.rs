@@ -1,0 +1,120 @@
+//! Dynamic sampling (DAPO, Yu et al. 2025): a group whose rewards are all equal teaches the policy nothing, and is drawn again, at most so
+//! many times. Decides which groups and which examples; must never sample itself.
+
+use anyhow::Result;
+
+use super::rollouts;
+use super::settings::RunSettings;
+use crate::draw::{Draw, Purpose};
+use crate::flow::{Prompt, Scored};
+use crate::rollout::Request;
+
+/// Numbers of the groups whose rewards are all equal.
+pub fn without_signal(scored: &[Scored], group_size: usize) -> Vec<usize> {
+    let groups = scored.chunks(group_size).enumerate();
+    groups.filter(|(_, group)| group.iter().all(|one| one.reward == group[0].reward)).map(|(number, _)| number).collect()
+}
+
+/// Replaces groups without signal by what `draw(attempt, groups)` gives for them, group after group, for up to `rollout.resample` attempts
+/// (from 1). Gives the step's responses and the attempts that were made; what has no signal after the last stays.
+pub fn fill(
+    settings: &RunSettings,
+    mut scored: Vec<Scored>,
+    mut draw: impl FnMut(usize, &[usize]) -> Result<Vec<Scored>>,
+) -> Result<(Vec<Scored>, usize)> {
+    let size = settings.rollout.group_size;
+    for attempt in 1..=settings.rollout.resample {
+        let groups = without_signal(&scored, size);
+        if groups.is_empty() {
+            return Ok((scored, attempt - 1));
+        }
+        for (index, mut one) in draw(attempt, &groups)?.into_iter().enumerate() {
+            let group = groups[index / size];
+            one.rollout.group = group;
+            scored[group * size + index % size] = one;
+        }
+    }
+    Ok((scored, settings.rollout.resample))
+}
+
+/// The examples that replaced groups answer, any of all.
+pub fn examples(settings: &RunSettings, count: usize, step: u64, attempt: usize, groups: &[usize]) -> Vec<usize> {
+    let draw = |group: &usize| Draw::uniform(settings.seed, Purpose::Redrawn, step as u32, *group as u32, attempt as u32, 0);
+    groups.iter().map(|group| (f64::from(draw(group)) * count as f64) as usize).collect()
+}
+
+/// The requests of replaced groups; no other group of the step has their draws.
+pub fn requests(
+    settings: &RunSettings,
+    prompts: &[Prompt],
+    examples: &[usize],
+    step: u64,
+    attempt: usize,
+    groups: &[usize],
+) -> Vec<Request> {
+    let mut requests = rollouts::requests(settings, prompts, examples, step);
+    for request in &mut requests {
+        request.prompt = (attempt * settings.rollout.groups + groups[request.prompt as usize]) as u32;
+    }
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::flow::{Completion, Finish, Problem, Rollout};
+
+    fn scored(group: usize, rewards: &[f32]) -> Vec<Scored> {
+        let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: vec![1].into() };
+        let completion = Completion { ids: vec![1], logprobs: vec![0.0], finish: Finish::Stop };
+        let one = |(sample, reward): (usize, &f32)| Scored {
+            rollout: Rollout { group, sample, prompt: prompt.clone(), completion: completion.clone(), text: String::new() },
+            reward: *reward,
+            rewards: Default::default(),
+            correct: false,
+            boxed: false,
+        };
+        rewards.iter().enumerate().map(one).collect()
+    }
+
+    fn settings(resample: usize) -> RunSettings {
+        let mut settings = RunSettings::demonstration();
+        (settings.rollout.group_size, settings.rollout.groups, settings.rollout.resample) = (2, 3, resample);
+        settings
+    }
+
+    #[test]
+    fn only_groups_without_signal_are_drawn_again() -> Result<()> {
+        let first = || [scored(0, &[1.0, 1.0]), scored(1, &[0.0, 1.0]), scored(2, &[0.0, 0.0])].concat();
+        assert_eq!(without_signal(&first(), 2), [0, 2]);
+        // The first attempt fills group 0, the second group 2.
+        let mut asked = Vec::new();
+        let draw = |attempt: usize, groups: &[usize]| {
+            asked.push((attempt, groups.to_vec()));
+            Ok(if attempt == 1 { [scored(0, &[0.0, 1.0]), scored(1, &[1.0, 1.0])].concat() } else { scored(0, &[1.0, 0.0]) })
+        };
+        let (filled, attempts) = fill(&settings(5), first(), draw)?;
+        assert_eq!((attempts, asked), (2, vec![(1, vec![0, 2]), (2, vec![2])]));
+        assert_eq!(filled.iter().map(|one| one.reward).collect::<Vec<_>>(), [0.0, 1.0, 0.0, 1.0, 1.0, 0.0]);
+        assert_eq!(filled.iter().map(|one| one.rollout.group).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2]);
+        // Off, nothing is drawn; with one attempt, what is left stays.
+        assert_eq!(fill(&settings(0), first(), |_, _| unreachable!())?.1, 0);
+        let (_, attempts) = fill(&settings(1), first(), |_, groups| Ok(groups.iter().flat_map(|_| scored(0, &[0.5, 0.5])).collect()))?;
+        assert_eq!(attempts, 1);
+        Ok(())
+    }
+
+    #[test]
+    fn replaced_groups_have_draws_of_their_own() {
+        let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: vec![1].into() };
+        let numbers = |attempt: usize| -> Vec<u32> {
+            let requests = requests(&settings(9), std::slice::from_ref(&prompt), &[0, 0], 4, attempt, &[0, 2]);
+            requests.iter().map(|request| request.prompt).collect()
+        };
+        assert_eq!([numbers(1), numbers(2)].concat(), [3, 3, 5, 5, 6, 6, 8, 8]);
+        let examples: Vec<usize> = (1..50).flat_map(|step| examples(&settings(9), 4, step, 1, &[0, 1, 2])).collect();
+        assert!((0..4).all(|example| examples.contains(&example)) && examples.iter().all(|example| *example < 4));
+    }
+}
