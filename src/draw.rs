@@ -26,6 +26,8 @@ pub enum Purpose {
     Adapters = 9,
     /// Seeds of requests to servers.
     Requests = 10,
+    /// A critic's head as it begins.
+    ValueHead = 11,
 }
 
 /// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.

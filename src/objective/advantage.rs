@@ -1,5 +1,54 @@
 //! Advantages from rewards.
 
+use serde::{Deserialize, Serialize};
+
+/// How rewards become advantages.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdvantageSettings {
+    /// What is subtracted from a reward.
+    pub baseline: Baseline,
+    /// The standard deviation that divides.
+    pub scale: Scale,
+    /// Discount of rewards to come, a token.
+    pub gamma: f32,
+    /// Of generalised advantage estimation: 1 takes rewards as they came, 0 the next token's value for all that follows.
+    pub lambda: f32,
+}
+
+/// What is subtracted from a reward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Baseline {
+    /// The mean of its group.
+    Group,
+    /// The mean of the others in its group.
+    LeaveOneOut,
+    /// The values of a critic.
+    Critic,
+    /// Nothing.
+    None,
+}
+
+/// The standard deviation that divides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scale {
+    /// That of the group's rewards.
+    Group,
+    /// That of all tokens of the step, whose mean is subtracted too.
+    Batch,
+    /// Nothing.
+    None,
+}
+
+impl Default for AdvantageSettings {
+    /// The published run's.
+    fn default() -> Self {
+        Self { baseline: Baseline::Group, scale: Scale::Group, gamma: 1.0, lambda: 1.0 }
+    }
+}
+
 /// GRPO's advantage (Shao et al. 2024): `(r - mean) / (std + 1e-6)` within a group, std with n - 1; all 0 where all rewards are equal.
 /// With `by_std` false only the mean is subtracted (Dr. GRPO, Liu et al. 2025).
 pub fn group_advantages(rewards: &[f32], by_std: bool) -> Vec<f32> {

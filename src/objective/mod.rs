@@ -3,8 +3,10 @@
 
 pub mod advantage;
 pub mod aggregation;
+pub mod gae;
 pub mod loss;
 
-pub use advantage::group_advantages;
+pub use advantage::{AdvantageSettings, Baseline, Scale, group_advantages};
 pub use aggregation::Aggregation;
+pub use gae::Estimate;
 pub use loss::{LossSettings, Terms, TokenLoss, Tokens};

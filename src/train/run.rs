@@ -9,6 +9,7 @@ use candle_core::Tensor;
 use serde_json::{Map, Value, json};
 
 use super::advantages::advantages;
+use super::critic::{self, Critic, CriticReport};
 use super::folder::{RunFolder, write_gzip_lines};
 use super::history::{Evaluation, History};
 use super::plan;
@@ -73,6 +74,7 @@ pub struct Run<'a> {
     inputs: RunInputs<'a>,
     lora: Option<Lora>,
     reference: Option<Decoder>,
+    critic: Option<Critic>,
     optimizer: AdamW,
     gradients: Vec<Gradients>,
     lanes: Lanes,
@@ -91,6 +93,13 @@ pub struct Run<'a> {
 struct StepMeasures {
     generate_s: f64,
     update_s: f64,
+    critic: Option<CriticMeasures>,
+}
+
+/// What the critic's part of a step measured.
+struct CriticMeasures {
+    report: CriticReport,
+    elapsed_s: f64,
 }
 
 impl<'a> Run<'a> {
@@ -121,6 +130,7 @@ impl<'a> Run<'a> {
         let (trained, parameters) = (trained(decoder, run.lora.as_ref()), parameters(decoder, run.lora.as_ref()));
         let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &trained, &parameters)?;
         run.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
+        run.critic.as_mut().map_or(Ok(()), |critic| critic.load(&checkpoint.join("state")))?;
         run.earlier_s = progress.elapsed_s;
         run.folder.forget_after(step)?;
         for line in jsonl::read::<Value>(&run.folder.metrics())? {
@@ -160,6 +170,7 @@ impl<'a> Run<'a> {
         let streams = settings.train.stream_reference && !is_base;
         let reference = reference.map(|reference| if streams { reference.in_host_memory() } else { Ok(reference) }).transpose()?;
         let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
+        let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, lanes.count())).transpose()?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         let history = History::new(&settings.eval);
         Ok(Self {
@@ -168,6 +179,7 @@ impl<'a> Run<'a> {
             inputs,
             lora,
             reference,
+            critic,
             optimizer,
             gradients,
             lanes,
@@ -216,10 +228,10 @@ impl<'a> Run<'a> {
         let began = Instant::now();
         let scored = self.sample(step)?;
         let sampled = Instant::now();
-        let report = self
+        let (report, critic) = self
             .update(&scored)
             .with_context(|| format!("step {step} failed; the run up to step {} is in {}", step - 1, self.folder.root().display()))?;
-        let measures = StepMeasures { generate_s: (sampled - began).as_secs_f64(), update_s: sampled.elapsed().as_secs_f64() };
+        let measures = StepMeasures { generate_s: (sampled - began).as_secs_f64(), update_s: sampled.elapsed().as_secs_f64(), critic };
         self.step = step;
         self.record(&scored, &report, &measures)
     }
@@ -244,9 +256,15 @@ impl<'a> Run<'a> {
         rollouts::score(&self.settings, &reward, model, &self.inputs.prompts, &examples, completions)
     }
 
-    fn update(&mut self, scored: &[Scored]) -> Result<UpdateReport> {
+    fn update(&mut self, scored: &[Scored]) -> Result<(UpdateReport, Option<CriticMeasures>)> {
         let _span = tracing::info_span!("update").entered();
-        let advantages = advantages(&self.settings, scored);
+        let (advantages, critic) = match self.learn_values(scored)? {
+            Some((advantages, measures)) => (advantages, Some(measures)),
+            None => (advantages(&self.settings, scored), None),
+        };
+        if self.step < self.settings.critic.warmup_steps {
+            return Ok((UpdateReport::default(), critic));
+        }
         let mut samples: Vec<Sample> =
             scored.iter().zip(advantages).map(|(scored, advantages)| Sample { scored, advantages, old: None }).collect();
         let updates = self.settings.train.updates_per_rollout;
@@ -267,7 +285,42 @@ impl<'a> Run<'a> {
             let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
             reports.push(apply(&self.settings, policy, lora, report, &self.gradients, &mut self.optimizer)?);
         }
-        Ok(UpdateReport::mean(&reports))
+        Ok((UpdateReport::mean(&reports), critic))
+    }
+
+    /// The advantages of a step by its critic, if there is one, which then learns: with one update from the pass that gave the values, with
+    /// several against those values, mini-batch by mini-batch.
+    fn learn_values(&mut self, scored: &[Scored]) -> Result<Option<(Vec<Vec<f32>>, CriticMeasures)>> {
+        if self.critic.is_none() {
+            return Ok(None);
+        }
+        let _span = tracing::info_span!("critic").entered();
+        let began = Instant::now();
+        let samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
+        let (rewards, updates) = (critic::token_rewards(scored), self.settings.train.updates_per_rollout);
+        let mut report = CriticReport::default();
+        let mut known = None;
+        if updates > 1 {
+            let values = self.within_memory(|run| run.critic()?.values(&run.updater(), &samples))?;
+            known = Some(critic::estimates(&self.settings.advantage, &rewards, &values));
+        }
+        let mut estimates = Vec::new();
+        let size = samples.len() / updates;
+        for (number, samples) in samples.chunks(size).enumerate() {
+            let range = number * size..number * size + samples.len();
+            let known = known.as_ref().map(|known| &known[range.clone()]);
+            let (terms, of_these) =
+                self.within_memory(|run| run.critic()?.gradient(&run.updater(), samples, &rewards[range.clone()], known))?;
+            estimates.extend(of_these);
+            self.critic.as_mut().map_or(Ok(()), |critic| critic.apply(&terms, &mut report))?;
+        }
+        let advantages = critic::advantages(&self.settings.advantage, &estimates);
+        report.observe(&estimates, &advantages);
+        Ok(Some((advantages, CriticMeasures { report, elapsed_s: began.elapsed().as_secs_f64() })))
+    }
+
+    fn critic(&self) -> Result<&Critic> {
+        self.critic.as_ref().context("this run has no critic")
     }
 
     fn updater(&self) -> Updater<'_> {
@@ -283,6 +336,7 @@ impl<'a> Run<'a> {
                 Err(error) if is_out_of_memory(&error) && tokens > LEAST_MICRO_BATCH => {
                     let kernels = self.inputs.model.decoder.kernels();
                     self.gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
+                    self.critic.as_ref().map_or(Ok(()), Critic::clear)?;
                     self.settings.train.micro_batch_tokens = tokens / 2;
                     self.console.note(&format!(
                         "the device's memory is used up: from this step on, micro-batches have {} tokens instead of {tokens}",
@@ -362,7 +416,8 @@ impl<'a> Run<'a> {
         write_folder(&self.folder.checkpoint(self.step), |path| {
             self.export(path)?;
             std::fs::create_dir(path.join("state"))?;
-            state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)
+            state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)?;
+            self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&path.join("state")))
         })?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;
@@ -423,7 +478,7 @@ fn step_metrics(settings: &RunSettings, scored: &[Scored], report: &UpdateReport
     let groups: Vec<&[Scored]> = scored.chunks(settings.rollout.group_size).collect();
     let without_signal = groups.iter().filter(|group| group.iter().all(|one| one.reward == group[0].reward)).count();
     let step_s = measures.generate_s + measures.update_s;
-    vec![
+    let mut metrics = vec![
         ("train/accuracy", mean(scored, |scored| f32::from(scored.correct))),
         ("train/boxed", mean(scored, |scored| f32::from(scored.boxed))),
         ("critic/score/mean", mean(scored, |scored| scored.reward)),
@@ -447,7 +502,16 @@ fn step_metrics(settings: &RunSettings, scored: &[Scored], report: &UpdateReport
         ("perf/generate_s", measures.generate_s),
         ("perf/update_s", measures.update_s),
         ("perf/throughput", tokens / step_s),
-    ]
+    ];
+    if report.terms.tokens == 0.0 {
+        // The critic's warm-up: the policy was not asked.
+        metrics.retain(|(name, _)| !name.starts_with("actor/") && !name.starts_with("rollout/"));
+    }
+    if let Some(CriticMeasures { report, elapsed_s }) = &measures.critic {
+        metrics.extend(report.metrics());
+        metrics.push(("perf/critic_s", *elapsed_s));
+    }
+    metrics
 }
 
 fn mean(scored: &[Scored], value: impl Fn(&Scored) -> f32) -> f64 {

@@ -3,13 +3,14 @@
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
+use super::critic::CriticSettings;
 use crate::eval::EvalSettings;
 use crate::kernels::{ComputeSettings, Target};
 use crate::model::decoder::Recompute;
 use crate::model::export::{Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
 use crate::model::lora::LoraSettings;
-use crate::objective::LossSettings;
+use crate::objective::{AdvantageSettings, Baseline, LossSettings};
 use crate::optim::{OptimSettings, Schedule};
 use crate::reward::{self, RewardSettings};
 use crate::rollout::limits::EngineSettings;
@@ -40,10 +41,16 @@ pub struct RunSettings {
     pub rollout: RolloutSettings,
     /// What a response is rewarded for.
     pub reward: RewardSettings,
+    /// From rewards to advantages.
+    #[serde(default)]
+    pub advantage: AdvantageSettings,
     /// The terms of the loss.
     pub loss: LossSettings,
     /// The optimizer.
     pub optim: OptimSettings,
+    /// The critic of PPO.
+    #[serde(default)]
+    pub critic: CriticSettings,
     /// Adapters that are trained in place of all weights.
     #[serde(default)]
     pub lora: LoraSettings,
@@ -189,8 +196,10 @@ impl RunSettings {
                 engine: EngineSettings::default(),
             },
             reward: RewardSettings::default(),
+            advantage: AdvantageSettings::default(),
             loss: LossSettings::default(),
             optim: OptimSettings::default(),
+            critic: CriticSettings::default(),
             lora: LoraSettings::default(),
             train: TrainSettings {
                 steps: 2000,
@@ -233,6 +242,11 @@ impl RunSettings {
         if model == "tiny" { Self::demonstration() } else { Self { model: model.to_owned(), ..Self::published() } }
     }
 
+    /// Whether a critic is trained beside the policy.
+    pub fn has_critic(&self) -> bool {
+        self.advantage.baseline == Baseline::Critic
+    }
+
     /// Refuses what cannot be run, before any weight is read.
     pub fn validate(&self) -> Result<()> {
         if !ALGORITHMS.contains(&self.algo.as_str()) {
@@ -253,6 +267,7 @@ impl RunSettings {
             ensure!((0.0..1.0).contains(&beta), "optim.{name} is {beta}; it must be at least 0 and below 1");
         }
         ensure!(optim.eps > 0.0, "optim.eps is {}; it must be above 0, or an element without gradient is 0/0", optim.eps);
+        self.critic.validate(&self.advantage, train)?;
         self.lora.validate()?;
         ensure!(self.eval.max_new > 0, "eval.max_new must be at least 1");
         ensure!(self.eval.saturation_window > 0, "eval.saturation_window must be at least 1");

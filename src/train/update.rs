@@ -112,7 +112,7 @@ pub fn apply(
     gradients: &[Gradients],
     optimizer: &mut AdamW,
 ) -> Result<UpdateReport> {
-    let total = settings.train.steps * settings.train.updates_per_rollout as u64;
+    let total = (settings.train.steps - settings.critic.warmup_steps) * settings.train.updates_per_rollout as u64;
     report.lr = settings.optim.learning_rate(optimizer.count + 1, total);
     let kernels = policy.kernels();
     report.grad_norm = optimizer.step(kernels, &parameters(policy, lora), &gradients[0].entries(), report.lr)?;
@@ -236,7 +236,7 @@ impl Updater<'_> {
 
     /// Responses to one prompt are dealt to micro-batches in turn: enough of them that none exceeds the token budget by more than the prompt and
     /// the unevenness of lengths, and at least one a lane. Responses to several prompts are cut prompt after prompt.
-    fn micro_batches(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
+    pub(super) fn micro_batches(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
         let (mut prompts, mut numbers) = (Vec::<PromptRows>::new(), HashMap::<&[u32], usize>::new());
         for (index, sample) in samples.iter().enumerate() {
             let rollout = &sample.scored.rollout;
@@ -255,7 +255,7 @@ impl Updater<'_> {
     }
 
     /// Packs responses, each distinct run of equal prompts once.
-    fn pack(&self, samples: &[Sample], micro: &[usize]) -> Packed {
+    pub(super) fn pack(&self, samples: &[Sample], micro: &[usize]) -> Packed {
         let mut groups: Vec<(&[u32], Vec<&[u32]>)> = Vec::new();
         for index in micro {
             let rollout = &samples[*index].scored.rollout;

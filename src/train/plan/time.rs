@@ -87,9 +87,11 @@ impl Plan<'_> {
     }
 
     /// Forward passes that an update is worth: 3, one more where activations are computed again, one for a reference, one for the old
-    /// log-probabilities of several updates.
+    /// log-probabilities of several updates; as many again for a critic, but for the reference.
     pub fn passes(&self) -> f64 {
-        let also = [self.memory.recompute == Recompute::All, self.settings.loss.kl != 0.0, self.settings.train.updates_per_rollout > 1];
-        3.0 + also.into_iter().filter(|one| *one).count() as f64
+        let of_one = [self.memory.recompute == Recompute::All, self.settings.train.updates_per_rollout > 1];
+        let of_one = 3.0 + of_one.into_iter().filter(|one| *one).count() as f64;
+        let models = if self.settings.has_critic() { 2.0 } else { 1.0 };
+        models * of_one + f64::from(u8::from(self.settings.loss.kl != 0.0))
     }
 }
