@@ -18,7 +18,7 @@
 //! | program | [`cli`] | one file a command: arguments in, one library call, output out |
 //! | | [`mod@bench`] | rollouts, updates and steps measured beside the machine's ceilings, with their time by operation |
 //! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
-//! | | [`train`] | the loop or its replay, its settings, the plan of its memory and time, the run's folder, and the story that it tells |
+//! | | [`train`] | the loop or its replay, the critic, settings, the plan of memory and time, the run's folder, and the story it tells |
 //! | | [`report`] | pictures, the published figures |
 //! | | [`eval`] | sets answered and graded, scores, statistics |
 //! | records | [`checkpoint`] | a model with its text, atomically written, and the state that a run resumes from |

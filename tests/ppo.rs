@@ -74,7 +74,9 @@ fn a_killed_run_ends_in_the_same_weights_of_policy_and_critic() {
     child.wait().unwrap();
     let output = rlvr(&["train", "--resume", killed.to_str().unwrap()]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for part in ["model.safetensors", "state/first_moments.safetensors", "state/critic/weights.safetensors", "state/critic/moments.safetensors"] {
+    for part in
+        ["model.safetensors", "state/first_moments.safetensors", "state/critic/weights.safetensors", "state/critic/moments.safetensors"]
+    {
         let part = format!("00014/{part}");
         assert!(bytes(&killed, &part) == bytes(&whole, &part), "{part} differs");
     }

@@ -1,7 +1,7 @@
 //! PPO's critic: a copy of the policy as it starts, with a scalar head, that learns how much reward is still to come at each token of a
 //! response. Owns its model, its optimizer and its share of a step; what it estimates takes the place of a group's mean as baseline.
 //!
-//! Conventions are verl's (`compute_gae_advantage_return`, `compute_value_loss`), which the published runs were made with: values are those from
+//! Conventions are verl's (`compute_gae_advantage_return`, `compute_value_loss`), which the published runs were made with: values are from
 //! before the step's updates, the loss is a mean over the mini-batch's tokens, and the critic learns before the policy does.
 
 use anyhow::{Context, Result, ensure};

@@ -1,8 +1,8 @@
 //! The loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record.
 //!
 //! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead),
-//! `advantages` says what each token was worth (or `critic` does), `update` computes and applies the gradient, `history` remembers what the run has shown so far,
-//! `selection` how each example fared, `folder` knows where records lie.
+//! `advantages` says what each token was worth, by a `critic` where there is one, `update` computes and applies the gradient, `history` remembers
+//! what the run has shown so far, `selection` how each example fared, `folder` knows where records lie.
 
 pub mod advantages;
 pub mod critic;
