@@ -91,7 +91,7 @@ fn check(name: &str, case: &str, [gamma, lambda]: [f32; 2], clip: f32) -> Result
     close(&format!("{what}, values"), &critic.values(&updater, &samples)?.concat(), &numbers(&inputs["values"]));
 
     let expected = tensors(&format!("golden-critic/{name}/{case}-estimates.safetensors"));
-    let rewards = critic::token_rewards(&scored);
+    let rewards = critic::token_rewards(&scored, None);
     let estimates = critic::estimates(&settings.advantage, &rewards, &split(&numbers(&inputs["old_values"]), &scored));
     let flat = |of: fn(&Estimate) -> &Vec<f32>| estimates.iter().flat_map(|one| of(one).clone()).collect::<Vec<f32>>();
     close(&format!("{what}, advantages"), &flat(|one| &one.advantages), &numbers(&expected["advantages"]));

@@ -130,14 +130,15 @@ struct Spread {
     min: f64,
 }
 
-/// The reward of each token of each response: a response's own comes with its last token.
-pub fn token_rewards(scored: &[Scored]) -> Vec<Vec<f32>> {
-    let of_one = |scored: &Scored| {
-        let mut rewards = vec![0.0; scored.rollout.completion.ids.len()];
-        rewards.last_mut().into_iter().for_each(|last| *last = scored.reward);
+/// The reward of each token of each response: a response's own comes with its last token. `besides` is what tokens are rewarded apart from
+/// that (a KL penalty), for every token of every response.
+pub fn token_rewards(scored: &[Scored], besides: Option<&[Vec<f32>]>) -> Vec<Vec<f32>> {
+    let of_one = |(number, scored): (usize, &Scored)| {
+        let mut rewards = besides.map_or_else(|| vec![0.0; scored.rollout.completion.ids.len()], |besides| besides[number].clone());
+        rewards.last_mut().into_iter().for_each(|last| *last += scored.reward);
         rewards
     };
-    scored.iter().map(of_one).collect()
+    scored.iter().enumerate().map(of_one).collect()
 }
 
 /// What the values of responses say of them, given the reward of each token.

@@ -258,15 +258,7 @@ impl<'a> Run<'a> {
 
     fn update(&mut self, scored: &[Scored]) -> Result<(UpdateReport, Option<CriticMeasures>)> {
         let _span = tracing::info_span!("update").entered();
-        let (advantages, critic) = match self.learn_values(scored)? {
-            Some((advantages, measures)) => (advantages, Some(measures)),
-            None => (advantages(&self.settings, scored), None),
-        };
-        if self.step < self.settings.critic.warmup_steps {
-            return Ok((UpdateReport::default(), critic));
-        }
-        let mut samples: Vec<Sample> =
-            scored.iter().zip(advantages).map(|(scored, advantages)| Sample { scored, advantages, old: None }).collect();
+        let mut samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
         let updates = self.settings.train.updates_per_rollout;
         if self.inputs.replay.is_some() {
             samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.logprobs.clone()));
@@ -274,6 +266,14 @@ impl<'a> Run<'a> {
             let old = self.within_memory(|run| run.updater().logprobs(&samples))?;
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
         }
+        let (advantages, critic) = match self.learn_values(&samples, &critic::token_rewards(scored, None))? {
+            Some((advantages, measures)) => (advantages, Some(measures)),
+            None => (advantages(&self.settings, scored), None),
+        };
+        if self.step < self.settings.critic.warmup_steps {
+            return Ok((UpdateReport::default(), critic));
+        }
+        samples.iter_mut().zip(advantages).for_each(|(sample, advantages)| sample.advantages = advantages);
         let mut reports = Vec::new();
         for mini_batch in samples.chunks(samples.len() / updates) {
             let report = self.within_memory(|run| run.updater().gradient(mini_batch, &run.gradients))?;
@@ -288,30 +288,31 @@ impl<'a> Run<'a> {
         Ok((UpdateReport::mean(&reports), critic))
     }
 
-    /// The advantages of a step by its critic, if there is one, which then learns: with one update from the pass that gave the values, with
-    /// several against those values, mini-batch by mini-batch.
-    fn learn_values(&mut self, scored: &[Scored]) -> Result<Option<(Vec<Vec<f32>>, CriticMeasures)>> {
+    /// The advantages of a step by its critic, if there is one, from the rewards of all tokens. The critic learns then: with one update in the
+    /// very pass that gives the values, with several against the values from before them, mini-batch by mini-batch.
+    fn learn_values(&mut self, samples: &[Sample], rewards: &[Vec<f32>]) -> Result<Option<(Vec<Vec<f32>>, CriticMeasures)>> {
         if self.critic.is_none() {
             return Ok(None);
         }
         let _span = tracing::info_span!("critic").entered();
         let began = Instant::now();
-        let samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
-        let (rewards, updates) = (critic::token_rewards(scored), self.settings.train.updates_per_rollout);
+        let updates = self.settings.train.updates_per_rollout;
         let mut report = CriticReport::default();
         let mut known = None;
         if updates > 1 {
-            let values = self.within_memory(|run| run.critic()?.values(&run.updater(), &samples))?;
-            known = Some(critic::estimates(&self.settings.advantage, &rewards, &values));
+            let values = self.within_memory(|run| run.critic()?.values(&run.updater(), samples))?;
+            known = Some(critic::estimates(&self.settings.advantage, rewards, &values));
         }
-        let mut estimates = Vec::new();
+        let mut estimates = known.clone().unwrap_or_default();
         let size = samples.len() / updates;
         for (number, samples) in samples.chunks(size).enumerate() {
             let range = number * size..number * size + samples.len();
-            let known = known.as_ref().map(|known| &known[range.clone()]);
+            let of_known = known.as_ref().map(|known| &known[range.clone()]);
             let (terms, of_these) =
-                self.within_memory(|run| run.critic()?.gradient(&run.updater(), samples, &rewards[range.clone()], known))?;
-            estimates.extend(of_these);
+                self.within_memory(|run| run.critic()?.gradient(&run.updater(), samples, &rewards[range.clone()], of_known))?;
+            if known.is_none() {
+                estimates.extend(of_these);
+            }
             self.critic.as_mut().map_or(Ok(()), |critic| critic.apply(&terms, &mut report))?;
         }
         let advantages = critic::advantages(&self.settings.advantage, &estimates);

@@ -44,11 +44,11 @@ fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<(Valu
     let critic = Critic::new(&settings, &policy, lanes.count())?;
     let updater = Updater { settings: &settings, lanes: &lanes, policy: &policy, reference: None };
     let samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
-    let (terms, found) = critic.gradient(&updater, &samples, &token_rewards(&scored), known)?;
+    let (terms, found) = critic.gradient(&updater, &samples, &token_rewards(&scored, None), known)?;
     let values: Vec<Vec<f32>> = found.iter().map(|estimate| estimate.values.clone()).collect();
     if known.is_none() {
         assert_eq!(critic.values(&updater, &samples)?, values, "the pass that learns gives the values of the one that does not");
-        assert_eq!(estimates(&settings.advantage, &token_rewards(&scored), &values), found);
+        assert_eq!(estimates(&settings.advantage, &token_rewards(&scored, None), &values), found);
     }
     let gradients = critic.gradients().entries().into_iter().map(|(name, tensor)| Ok((name, tensor.flatten_all()?.to_vec1()?)));
     Ok((terms, found, gradients.collect::<Result<_>>()?))
@@ -90,9 +90,11 @@ fn known_estimates_stand_and_clip_what_has_moved_away() -> Result<()> {
 
 #[test]
 fn a_reward_comes_with_the_last_token() {
-    let rewards = token_rewards(&scored());
+    let rewards = token_rewards(&scored(), None);
     assert_eq!(rewards[1], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
     assert_eq!((rewards[0].as_slice(), rewards.len()), (&[0.0][..], 8));
+    let besides: Vec<Vec<f32>> = rewards.iter().map(|rewards| vec![-0.25; rewards.len()]).collect();
+    assert_eq!(token_rewards(&scored(), Some(&besides))[1], [-0.25, -0.25, -0.25, -0.25, -0.25, -0.25, 0.75]);
 }
 
 #[test]
