@@ -233,7 +233,8 @@ impl Bench<'_> {
     fn update(&self, policy: &Decoder, reference: Option<&Decoder>, trainer: &mut Trainer, enter: impl Fn(&'static str)) -> Result<()> {
         let reference = reference.or(trainer.reference.as_ref());
         let updater = Updater { settings: self.settings, lanes: self.lanes, policy, reference };
-        let advantages = |i: usize, scored: &Scored| vec![if i % 2 == 0 { 1.0 } else { -1.0 }; scored.rollout.completion.ids.len()];
+        let advantages =
+            |i: usize, scored: &Scored| vec![if i.is_multiple_of(2) { 1.0 } else { -1.0 }; scored.rollout.completion.ids.len()];
         let sample = |(i, scored)| Sample { scored, advantages: advantages(i, scored), old: None };
         enter(trace::GRADIENT);
         let samples: Vec<Sample> = trainer.scored.iter().enumerate().map(sample).collect();

@@ -35,8 +35,11 @@ fn policy() -> Result<Decoder> {
     Decoder::new(config, weights)
 }
 
+/// Terms, estimates and gradients by name.
+type Pass = (ValueTerms, Vec<Estimate>, Vec<(String, Vec<f32>)>);
+
 /// Values and gradients of a fresh critic, where micro-batches have so many tokens and are dealt to so many lanes.
-fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<(ValueTerms, Vec<Estimate>, Vec<(String, Vec<f32>)>)> {
+fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass> {
     let mut settings = settings();
     settings.train.micro_batch_tokens = tokens;
     let policy = policy()?;
