@@ -50,6 +50,7 @@ cat >"$folder/pairs.jsonl" <<LINES
 {"id": "long", "prompt_ids": [5], "completion_ids": [$ids]}
 LINES
 HF_HUB_OFFLINE=1 "$venv/bin/python" scripts/golden/make.py --check
+HF_HUB_OFFLINE=1 "$venv/bin/python" scripts/golden/make_critic.py --check
 cargo build --release --locked --quiet --example render_chat
 "$venv/bin/python" scripts/check_templates.py --renderer "$(dirname "$rlvr")/examples/render_chat"
 for model in "${models[@]}"; do

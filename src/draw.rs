@@ -30,6 +30,8 @@ pub enum Purpose {
     Labels = 11,
     /// Examples of groups that are drawn again.
     Redrawn = 12,
+    /// A critic's head as it begins.
+    ValueHead = 13,
 }
 
 /// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.

@@ -19,7 +19,7 @@
 //! | | [`mod@bench`] | rollouts, updates and steps measured beside the machine's ceilings, with their time by operation |
 //! | | [`study`] | grids of runs: what changes between them, where each stands, their table beside the published rows |
 //! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
-//! | | [`train`] | the loop or its replay, its settings, the plan of its memory and time, the run's folder, and the story that it tells |
+//! | | [`train`] | the loop or its replay, the critic, settings, the plan of memory and time, the run's folder, and the story it tells |
 //! | | [`report`] | pictures, the published figures |
 //! | | [`eval`] | sets answered and graded, scores, statistics |
 //! | records | [`checkpoint`] | a model with its text, atomically written, and the state that a run resumes from |

@@ -2,6 +2,7 @@
 //! Everything is written beside its place and renamed, so that a folder that is there is whole.
 
 pub mod adapter;
+pub mod critic;
 pub mod disk;
 pub mod model;
 pub mod moments;

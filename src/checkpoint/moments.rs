@@ -29,7 +29,11 @@ fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
 
 /// Writes the moments, tensor by tensor.
 pub fn to_writer(out: &mut dyn Write, optimizer: &AdamW) -> Result<()> {
-    let mut tensors: Vec<(String, &Tensor)> = optimizer.states.iter().flat_map(tensors).collect();
+    tensors_to_writer(out, optimizer.states.iter().flat_map(tensors).collect())
+}
+
+/// Writes named tensors, of f32 or of bytes, one by one.
+pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)>) -> Result<()> {
     // Those of 4 bytes first, so that each begins at a multiple of its size.
     tensors.sort_by_key(|(_, tensor)| tensor.dtype() == DType::U8);
     let mut end = 0;

@@ -107,7 +107,8 @@ impl Decoder {
         Ok((scores, d_hidden))
     }
 
-    fn chunks<'a>(&self, packed: &'a Packed) -> impl Iterator<Item = (&'a [u32], &'a [u32])> + use<'a> {
+    /// Response rows with their targets, so many at a time as the head takes.
+    pub(super) fn chunks<'a>(&self, packed: &'a Packed) -> impl Iterator<Item = (&'a [u32], &'a [u32])> + use<'a> {
         let size = chunk_rows(&self.config, !self.kernels().device().is_cpu());
         packed.rows.chunks(size).zip(packed.targets.chunks(size))
     }

@@ -17,6 +17,7 @@ pub mod packed;
 pub mod rotary;
 pub mod shapes;
 mod streamed;
+pub mod value;
 pub mod weights;
 
 pub use config::ModelConfig;
@@ -24,6 +25,7 @@ pub use decoder::Decoder;
 pub use gradients::Gradients;
 pub use lora::Lora;
 pub use packed::Packed;
+pub use value::ValueModel;
 pub use weights::Weights;
 
 #[cfg(test)]

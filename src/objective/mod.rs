@@ -3,10 +3,12 @@
 
 pub mod advantage;
 pub mod aggregation;
+pub mod gae;
 pub mod kl;
 pub mod loss;
 
 pub use advantage::{AdvantageSettings, Baseline, ResponseRewards, Scale, token_advantages, whiten};
 pub use aggregation::Aggregation;
+pub use gae::Estimate;
 pub use kl::KlEstimator;
 pub use loss::{LossSettings, Ratio, Surrogate, Terms, TokenLoss, Tokens};

@@ -131,10 +131,11 @@ fn bare_loss() -> LossSettings {
 /// bit.
 fn grpo(_: &mut RunSettings, _: usize) {}
 
-/// A critic, GAE with gamma and lambda 1, whitened advantages, the critic's learning rate 1e-5; KL and entropy as in GRPO.
+/// A critic, GAE with gamma and lambda 1, whitened advantages, KL and entropy as in GRPO. The critic learns ten times as fast as the policy: at
+/// 1e-5 as published, the embedded model's at 1e-3, the lowest rate at which its values were seen to tell good answers from bad ones early.
 fn ppo(run: &mut RunSettings, _: usize) {
     run.advantage = estimator(Baseline::Critic, Scale::Batch);
-    run.critic.lr = 1e-5;
+    run.critic.lr = if run.model == "tiny" { 1e-3 } else { 1e-5 };
 }
 
 /// No division by the group's deviation, and sums over tokens divided by one constant: neither difficulty nor length weighs. No KL.
@@ -212,7 +213,7 @@ mod tests {
     #[test]
     fn presets_are_what_their_papers_say_and_give_way_to_the_user() {
         check(&["algo=grpo"], &["baseline=group", "clip_high=0.2", "loss.kl=0.001", "aggregation=token-mean"]);
-        check(&["algo=ppo"], &["baseline=critic", "scale=batch", "critic.lr=0.00001"]);
+        check(&["algo=ppo"], &["baseline=critic", "scale=batch", "critic.lr=0.001"]);
         check(&["algo=dr_grpo", "rollout.max_new=70"], &["scale=none", "seq-mean-token-sum-norm(70)", "loss.kl=0 "]);
         check(&["algo=rloo"], &["baseline=leave-one-out", "reward.kl=0.001", "reward.kl_estimator=k1"]);
         check(&["algo=reinforce++"], &["baseline=none", "scale=batch", "reward.kl=0.001"]);

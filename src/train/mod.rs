@@ -1,10 +1,11 @@
 //! The loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record.
 //!
-//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead; `scorer` is
-//! the policy as rewards may ask it),
-//! `advantages` says what each token was worth, `update` computes and applies the gradient, `history` remembers what the run has shown so far,
-//! `selection` how each example fared, `folder` knows where records lie. `algorithm` names sets of settings, `course` says what they are at
-//! each step, `reference` is what a KL term holds to, `resample` draws groups again that taught nothing.
+//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead; `scorer`
+//! is the policy as rewards may ask it), `advantages` says what each token was worth, by a `critic` where there is one, `update` computes and
+//! applies the gradient, `measures` names what a step measured, `history` remembers what the run
+//! has shown so far, `selection` how each example fared, `folder` knows where records lie.
+//! `algorithm` names sets of settings, `course` says what they are at each step, `reference` is what a KL term holds to, `resample` draws groups
+//! again that taught nothing.
 
 pub mod advantages;
 pub mod algorithm;
@@ -12,6 +13,7 @@ pub mod course;
 pub mod critic;
 mod folder;
 pub mod history;
+pub mod measures;
 pub mod plan;
 pub mod reference;
 pub mod replay;

@@ -10,8 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::advantages::{advantages, penalties};
 use super::course::Course;
+use super::critic::{self, Critic, CriticReport};
 use super::folder::{RunFolder, write_gzip_lines};
 use super::history::{Evaluation, History};
+use super::measures::{self, CriticMeasures, Measures, Updated, mean};
 use super::plan;
 use super::reference::Reference;
 use super::replay::Replay;
@@ -24,14 +26,13 @@ use super::update::{Sample, UpdateReport, Updater, apply};
 use crate::checkpoint::state::{self, Progress, Trained};
 use crate::checkpoint::{Model, adapter, write_file, write_folder};
 use crate::eval::{EvalSet, Evaluator, LocalModel};
-use crate::flow::{Finish, Prompt, Scored};
+use crate::flow::{Prompt, Scored};
 use crate::kernels::is_out_of_memory;
 use crate::lanes::Lanes;
 use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{Console, EventFile, StepLine};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
-use crate::objective::Baseline;
 use crate::optim::AdamW;
 use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
@@ -84,6 +85,7 @@ pub struct Run<'a> {
     inputs: RunInputs<'a>,
     lora: Option<Lora>,
     reference: Option<Reference>,
+    critic: Option<Critic>,
     rewards: Rewards,
     optimizer: AdamW,
     gradients: Vec<Gradients>,
@@ -97,16 +99,6 @@ pub struct Run<'a> {
     started: Instant,
     /// Seconds that earlier parts of the run took.
     earlier_s: f64,
-}
-
-/// What one step measured, besides the update's own report.
-struct StepMeasures {
-    /// Batches sampled to replace groups without signal.
-    further_batches: usize,
-    /// What KL in the reward took from a response on average.
-    penalty: f64,
-    generate_s: f64,
-    update_s: f64,
 }
 
 impl<'a> Run<'a> {
@@ -143,6 +135,7 @@ impl<'a> Run<'a> {
         if let Some(reference) = run.reference.as_ref().filter(|_| run.settings.reference_moves()) {
             reference.load(&checkpoint.join("state"))?;
         }
+        run.critic.as_mut().map_or(Ok(()), |critic| critic.load(&checkpoint.join("state")))?;
         run.earlier_s = progress.elapsed_s;
         run.folder.forget_after(step)?;
         for line in jsonl::read::<Value>(&run.folder.metrics())? {
@@ -173,6 +166,7 @@ impl<'a> Run<'a> {
         let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
         let reference = Reference::new(&settings, given, decoder, lora.as_ref())?;
         let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
+        let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, lanes.count())).transpose()?;
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new)?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         let history = History::new(&settings.eval);
@@ -184,6 +178,7 @@ impl<'a> Run<'a> {
             inputs,
             lora,
             reference,
+            critic,
             rewards,
             optimizer,
             gradients,
@@ -237,15 +232,19 @@ impl<'a> Run<'a> {
         }
         let (scored, further_batches) = self.sample(step).map_err(|error| self.saved(error))?;
         let sampled = Instant::now();
-        let (report, penalty) = self
+        let updated = self
             .update(&scored)
             .with_context(|| format!("step {step} failed; the run up to step {} is in {}", step - 1, self.folder.root().display()))?;
         self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&self.settings, step, &self.inputs.model.decoder))?;
-        self.course.steer(&self.settings.loss, report.terms.per_token(report.terms.token_entropy));
+        // While a critic warms up, the policy is not asked.
+        let terms = &updated.report.terms;
+        if terms.tokens > 0.0 {
+            self.course.steer(&self.settings.loss, terms.per_token(terms.token_entropy));
+        }
         let (generate_s, update_s) = ((sampled - began).as_secs_f64(), sampled.elapsed().as_secs_f64());
-        let measures = StepMeasures { further_batches, penalty, generate_s, update_s };
+        let measures = Measures { further_batches, generate_s, update_s, updated };
         self.step = step;
-        self.record(&scored, &report, &measures)
+        self.record(&scored, &measures)
     }
 
     /// The step's scored responses, and how many further batches replaced groups without signal.
@@ -294,8 +293,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The step's updates; with their report, what KL in the reward took from a response on average.
-    fn update(&mut self, scored: &[Scored]) -> Result<(UpdateReport, f64)> {
+    /// The step's updates of critic and policy.
+    fn update(&mut self, scored: &[Scored]) -> Result<Updated> {
         let _span = tracing::info_span!("update").entered();
         let mut samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
         let updates = self.settings.train.updates_per_rollout;
@@ -306,12 +305,15 @@ impl<'a> Run<'a> {
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
         }
         let penalties = self.penalties(&samples)?;
-        if self.settings.advantage.baseline == Baseline::Critic {
-            bail!("advantage.baseline is critic, and there is no critic yet");
+        let penalty = penalties.iter().flatten().flatten().map(|penalty| f64::from(*penalty)).sum::<f64>() / scored.len().max(1) as f64;
+        let (advantages, critic) = match self.learn_values(&samples, &critic::token_rewards(scored, penalties.as_deref()))? {
+            Some((advantages, measures)) => (advantages, Some(measures)),
+            None => (advantages(&self.settings, scored, penalties.as_deref()), None),
+        };
+        if self.step < self.settings.critic.warmup_steps {
+            return Ok(Updated { report: UpdateReport::default(), critic, penalty });
         }
-        let advantages = advantages(&self.settings, scored, penalties.as_deref());
         samples.iter_mut().zip(advantages).for_each(|(sample, advantages)| sample.advantages = advantages);
-        let taken = penalties.iter().flatten().flatten().map(|penalty| f64::from(*penalty)).sum::<f64>() / scored.len().max(1) as f64;
         let mut reports = Vec::new();
         let size = samples.len() / self.settings.updates_per_epoch();
         for mini_batch in (0..self.settings.train.epochs).flat_map(|_| samples.chunks(size)) {
@@ -324,7 +326,7 @@ impl<'a> Run<'a> {
             let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
             reports.push(apply(&self.settings, policy, lora, report, &self.gradients, &mut self.optimizer)?);
         }
-        Ok((UpdateReport::mean(&reports), taken))
+        Ok(Updated { report: UpdateReport::mean(&reports), critic, penalty })
     }
 
     /// What KL in the reward takes from each token; none where its coefficient is 0. The policy's log-probabilities are the old ones where
@@ -337,6 +339,41 @@ impl<'a> Run<'a> {
         let policy = |sample: &'_ Sample<'_>| sample.old.clone().unwrap_or_else(|| sample.scored.rollout.completion.logprobs.clone());
         let policy: Vec<Vec<f32>> = samples.iter().map(policy).collect();
         Ok(Some(penalties(&self.settings, &policy, &reference)))
+    }
+
+    /// The advantages of a step by its critic, if there is one, from the rewards of all tokens. The critic learns then: with one update in the
+    /// very pass that gives the values, with several against the values from before them, mini-batch by mini-batch.
+    fn learn_values(&mut self, samples: &[Sample], rewards: &[Vec<f32>]) -> Result<Option<(Vec<Vec<f32>>, CriticMeasures)>> {
+        if self.critic.is_none() {
+            return Ok(None);
+        }
+        let _span = tracing::info_span!("critic").entered();
+        let began = Instant::now();
+        let mut report = CriticReport::default();
+        let mut known = None;
+        if self.settings.train.updates_per_rollout > 1 {
+            let values = self.within_memory(|run| run.critic()?.values(&run.updater(), samples))?;
+            known = Some(critic::estimates(&self.settings.advantage, rewards, &values));
+        }
+        let mut estimates = known.clone().unwrap_or_default();
+        let size = samples.len() / self.settings.updates_per_epoch();
+        for (number, samples) in (0..self.settings.train.epochs).flat_map(|_| samples.chunks(size).enumerate()) {
+            let range = number * size..number * size + samples.len();
+            let of_known = known.as_ref().map(|known| &known[range.clone()]);
+            let (terms, of_these) =
+                self.within_memory(|run| run.critic()?.gradient(&run.updater(), samples, &rewards[range.clone()], of_known))?;
+            if known.is_none() {
+                estimates.extend(of_these);
+            }
+            self.critic.as_mut().map_or(Ok(()), |critic| critic.apply(&terms, &mut report))?;
+        }
+        let advantages = critic::advantages(&self.settings.advantage, &estimates);
+        report.observe(&estimates, &advantages);
+        Ok(Some((advantages, CriticMeasures { report, elapsed_s: began.elapsed().as_secs_f64() })))
+    }
+
+    fn critic(&self) -> Result<&Critic> {
+        self.critic.as_ref().context("this run has no critic")
     }
 
     fn updater(&self) -> Updater<'_> {
@@ -353,6 +390,7 @@ impl<'a> Run<'a> {
                 Err(error) if is_out_of_memory(&error) && tokens > LEAST_MICRO_BATCH => {
                     let kernels = self.inputs.model.decoder.kernels();
                     self.gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
+                    self.critic.as_ref().map_or(Ok(()), Critic::clear)?;
                     self.settings.train.micro_batch_tokens = tokens / 2;
                     self.now.train.micro_batch_tokens = tokens / 2;
                     self.console.note(&format!(
@@ -365,8 +403,9 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn record(&mut self, scored: &[Scored], report: &UpdateReport, measures: &StepMeasures) -> Result<Map<String, Value>> {
-        let metrics = step_metrics(&self.now, scored, report, measures);
+    fn record(&mut self, scored: &[Scored], measures: &Measures) -> Result<Map<String, Value>> {
+        let metrics = measures::metrics(&self.now, scored, measures);
+        let terms = &measures.updated.report.terms;
         let accuracy = mean(scored, |scored| f32::from(scored.correct));
         let was_saturated = self.history.saturation_step().is_some();
         self.history.train_accuracy.push((self.step as u32, accuracy as f32));
@@ -385,9 +424,9 @@ impl<'a> Run<'a> {
             step: self.step as u32,
             train_accuracy: accuracy as f32,
             reward: mean(scored, |scored| scored.reward) as f32,
-            entropy: report.terms.per_token(report.terms.token_entropy) as f32,
+            entropy: terms.per_token(terms.token_entropy) as f32,
             response_length: mean(scored, |scored| scored.rollout.completion.ids.len() as f32) as f32,
-            loss: report.terms.loss(&self.now.loss) as f32,
+            loss: terms.loss(&self.now.loss) as f32,
             groups: self.settings.rollout.groups,
             groups_with_signal: self.settings.rollout.groups - resample::without_signal(scored, self.settings.rollout.group_size).len(),
         });
@@ -442,6 +481,7 @@ impl<'a> Run<'a> {
                 reference.save(&path.join("state"))?;
             }
             self.course.save(&path.join("state"), &self.settings.loss)?;
+            self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&path.join("state")))?;
             state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)
         })?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
@@ -486,66 +526,4 @@ fn keep_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<()> {
 /// What the optimizer's tensors belong to.
 fn trained<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> Trained<'a> {
     lora.map_or(Trained::Weights(&policy.config), |lora| Trained::Adapters(&lora.adapters))
-}
-
-impl UpdateReport {
-    /// The mean over the updates of one rollout batch; the gap is the first one's.
-    fn mean(reports: &[Self]) -> Self {
-        let n = reports.len().max(1) as f64;
-        let mut mean = Self::default();
-        for report in reports {
-            mean.terms.add(&report.terms);
-            mean.grad_norm += report.grad_norm / n;
-            mean.lr += report.lr / n;
-        }
-        let terms = &mut mean.terms;
-        [&mut terms.policy, &mut terms.kl, &mut terms.entropy].into_iter().for_each(|term| *term /= n);
-        // After the first update the policy is not the one that sampled.
-        if let Some(first) = reports.first() {
-            (mean.gap_max, mean.gap_mean) = (first.gap_max, first.gap_mean);
-        }
-        mean
-    }
-}
-
-/// The step's metrics under verl's names, with ours beside them.
-fn step_metrics(settings: &RunSettings, scored: &[Scored], report: &UpdateReport, measures: &StepMeasures) -> Vec<(&'static str, f64)> {
-    let lengths = || scored.iter().map(|scored| scored.rollout.completion.ids.len() as f64);
-    let tokens: f64 = lengths().sum();
-    let prompt_tokens = mean(scored, |scored| scored.rollout.prompt.ids.len() as f32);
-    let without_signal = resample::without_signal(scored, settings.rollout.group_size).len();
-    let step_s = measures.generate_s + measures.update_s;
-    let score = mean(scored, |scored| scored.reward);
-    vec![
-        ("train/accuracy", mean(scored, |scored| f32::from(scored.correct))),
-        ("train/boxed", mean(scored, |scored| f32::from(scored.boxed))),
-        ("critic/score/mean", score),
-        ("critic/rewards/mean", score + measures.penalty),
-        ("reward/zero_std_groups", without_signal as f64 / settings.rollout.groups as f64),
-        ("rollout/further_batches", measures.further_batches as f64),
-        ("rollout/temperature", f64::from(settings.rollout.temperature)),
-        ("actor/loss", report.terms.loss(&settings.loss)),
-        ("actor/pg_loss", report.terms.policy),
-        ("actor/kl_loss", report.terms.kl),
-        ("actor/entropy_coeff", f64::from(settings.loss.entropy)),
-        ("actor/entropy", report.terms.per_token(report.terms.token_entropy)),
-        ("actor/pg_clipfrac", report.terms.per_token(report.terms.clipped)),
-        ("actor/ppo_kl", report.terms.per_token(report.terms.old_kl)),
-        ("actor/grad_norm", report.grad_norm),
-        ("actor/lr", report.lr),
-        ("response_length/mean", tokens / scored.len() as f64),
-        ("response_length/max", lengths().fold(0.0, f64::max)),
-        ("response_length/clip_ratio", mean(scored, |scored| f32::from(scored.rollout.completion.finish == Finish::Length))),
-        ("prompt_length/mean", prompt_tokens),
-        ("rollout/logprob_gap_max", report.gap_max),
-        ("rollout/logprob_gap_mean", report.gap_mean),
-        ("perf/time_per_step", step_s),
-        ("perf/generate_s", measures.generate_s),
-        ("perf/update_s", measures.update_s),
-        ("perf/throughput", tokens / step_s),
-    ]
-}
-
-fn mean(scored: &[Scored], value: impl Fn(&Scored) -> f32) -> f64 {
-    scored.iter().map(|scored| f64::from(value(scored))).sum::<f64>() / scored.len().max(1) as f64
 }

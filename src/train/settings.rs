@@ -268,6 +268,11 @@ impl RunSettings {
         if model == "tiny" { Self::demonstration() } else { Self { model: model.to_owned(), ..Self::published() } }
     }
 
+    /// Whether a critic is trained beside the policy.
+    pub fn has_critic(&self) -> bool {
+        self.advantage.baseline == Baseline::Critic
+    }
+
     /// Refuses what cannot be run, before any weight is read.
     pub fn validate(&self) -> Result<()> {
         algorithm::by_name(&self.algo)?;
@@ -286,6 +291,7 @@ impl RunSettings {
             ensure!((0.0..1.0).contains(&beta), "optim.{name} is {beta}; it must be at least 0 and below 1");
         }
         ensure!(optim.eps > 0.0, "optim.eps is {}; it must be above 0, or an element without gradient is 0/0", optim.eps);
+        self.critic.validate(&self.advantage, train)?;
         self.lora.validate()?;
         ensure!(self.eval.max_new > 0, "eval.max_new must be at least 1");
         ensure!(self.eval.saturation_window > 0, "eval.saturation_window must be at least 1");
@@ -337,11 +343,6 @@ impl RunSettings {
         ensure!(
             compares || advantage.scale != Scale::Group,
             "advantage.scale is group, which goes with the baselines group and leave-one-out: set it to batch or none"
-        );
-        ensure!(
-            (advantage.baseline == Baseline::Critic) == (self.critic.lr > 0.0),
-            "advantage.baseline and critic.lr ({}) contradict each other: a critic needs a learning rate above 0 and the baseline critic",
-            self.critic.lr
         );
         for (name, share) in [("gamma", advantage.gamma), ("lambda", advantage.lambda)] {
             ensure!((0.0..=1.0).contains(&share), "advantage.{name} is {share}; it must lie between 0 and 1");

@@ -34,6 +34,26 @@ pub struct UpdateReport {
     pub gap_mean: f64,
 }
 
+impl UpdateReport {
+    /// The mean over the updates of one rollout batch; the gap is the first one's.
+    pub fn mean(reports: &[Self]) -> Self {
+        let n = reports.len().max(1) as f64;
+        let mut mean = Self::default();
+        for report in reports {
+            mean.terms.add(&report.terms);
+            mean.grad_norm += report.grad_norm / n;
+            mean.lr += report.lr / n;
+        }
+        let terms = &mut mean.terms;
+        [&mut terms.policy, &mut terms.kl, &mut terms.entropy].into_iter().for_each(|term| *term /= n);
+        // After the first update the policy is not the one that sampled.
+        if let Some(first) = reports.first() {
+            (mean.gap_max, mean.gap_mean) = (first.gap_max, first.gap_mean);
+        }
+        mean
+    }
+}
+
 /// A response with what the loss needs of it.
 #[derive(Clone)]
 pub struct Sample<'a> {
@@ -112,7 +132,7 @@ pub fn apply(
     gradients: &[Gradients],
     optimizer: &mut AdamW,
 ) -> Result<UpdateReport> {
-    let total = settings.train.steps * settings.train.updates_per_rollout as u64;
+    let total = (settings.train.steps - settings.critic.warmup_steps) * settings.train.updates_per_rollout as u64;
     report.lr = settings.optim.learning_rate(optimizer.count + 1, total);
     let kernels = policy.kernels();
     report.grad_norm = optimizer.step(kernels, &parameters(policy, lora), &gradients[0].entries(), report.lr)?;
@@ -252,7 +272,7 @@ impl Updater<'_> {
 
     /// Responses to one prompt are dealt to micro-batches in turn: enough of them that none exceeds the token budget by more than the prompt and
     /// the unevenness of lengths, and at least one a lane. Responses to several prompts are cut prompt after prompt.
-    fn micro_batches(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
+    pub(super) fn micro_batches(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
         let (mut prompts, mut numbers) = (Vec::<PromptRows>::new(), HashMap::<&[u32], usize>::new());
         for (index, sample) in samples.iter().enumerate() {
             let rollout = &sample.scored.rollout;
@@ -271,7 +291,7 @@ impl Updater<'_> {
     }
 
     /// Packs responses, each distinct run of equal prompts once.
-    fn pack(&self, samples: &[Sample], micro: &[usize]) -> Packed {
+    pub(super) fn pack(&self, samples: &[Sample], micro: &[usize]) -> Packed {
         let mut groups: Vec<(&[u32], Vec<&[u32]>)> = Vec::new();
         for index in micro {
             let rollout = &samples[*index].scored.rollout;

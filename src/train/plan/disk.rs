@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::Work;
 use crate::kernels::Target;
-use crate::model::{ModelConfig, Weights, lora};
-use crate::optim::States;
+use crate::model::{ModelConfig, Weights, lora, value};
+use crate::optim::{OptimSettings, States};
 use crate::train::settings::{ExportDtype, RunSettings};
 
 /// A response token in a recorded step, compressed: its text, and in evaluated steps its id and log-probability.
@@ -42,7 +42,13 @@ impl Disk {
             States::Coded => settings.optim.moment_bytes(&settings.lora.trained(config)?),
         };
         let reference = if settings.reference_moves() { set } else { 0 };
-        let state = moments + reference + if is_exact { 0 } else { parameters };
+        let critic = if settings.has_critic() {
+            let moments = OptimSettings { freeze: Vec::new(), ..settings.optim.clone() }.moment_bytes(&value::shapes(config)?);
+            (value::parameters(config) * size_of::<f32>()) as u64 + moments
+        } else {
+            0
+        };
+        let state = moments + reference + if is_exact { 0 } else { parameters } + critic;
         let steps = settings.train.steps.saturating_sub(work.done);
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
         let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new) as f64;

@@ -6,7 +6,7 @@ use super::{Work, lanes};
 use crate::kernels::Target;
 use crate::model::decoder::{Recompute, kept_bytes};
 use crate::model::rotary::Rotary;
-use crate::model::{ModelConfig, Weights, block, export, head, lora};
+use crate::model::{ModelConfig, Weights, block, export, head, lora, value};
 use crate::optim::{OptimSettings, States};
 use crate::rollout::limits::{EngineSettings, Load};
 use crate::train::settings::RunSettings;
@@ -57,7 +57,31 @@ pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target
     let weights: u64 = held_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
     let optim = OptimSettings { states: States::Coded, ..settings.optim.clone() };
     let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, settings.lora.rank) } else { Weights::bytes(config) };
-    Ok(weights + gradients + optim.moment_bytes(&settings.lora.trained(config)?))
+    let critic: u64 = held_critic(config, settings, &optim, target, 1)?.iter().map(|(_, bytes)| bytes).sum();
+    Ok(weights + gradients + optim.moment_bytes(&settings.lora.trained(config)?) + critic)
+}
+
+/// What the critic holds, if there is one: all its weights are trained, whether or not the policy's are.
+fn held_critic(
+    config: &ModelConfig,
+    settings: &RunSettings,
+    optim: &OptimSettings,
+    target: &Target,
+    lanes: usize,
+) -> Result<Vec<(String, u64)>> {
+    if !settings.has_critic() {
+        return Ok(Vec::new());
+    }
+    let parameters = value::parameters(config) as u64;
+    let (computed, wide) = (parameters * target.element_bytes as u64, parameters * size_of::<f32>() as u64);
+    let moments = OptimSettings { freeze: Vec::new(), ..optim.clone() }.moment_bytes(&value::shapes(config)?);
+    let weights = if computed == wide {
+        vec![("critic: weights, in f32".to_owned(), computed)]
+    } else {
+        vec![("critic: weights, in bf16".to_owned(), computed), ("critic: masters, in f32".to_owned(), wide)]
+    };
+    let rest = [("critic: two moments".to_owned(), moments), ("critic: gradients".to_owned(), lanes as u64 * wide)];
+    Ok(weights.into_iter().chain(rest).collect())
 }
 
 /// The policy's weights, in each form that they are held in.
@@ -101,6 +125,7 @@ impl Memory {
             if lanes == 1 { "gradients".to_owned() } else { format!("gradients: a set for each of {lanes} lanes") },
             lanes as u64 * gradients,
         ));
+        held.extend(held_critic(config, settings, &settings.optim, target, lanes)?);
         held.push(if target.is_gpu {
             ("CUDA, its libraries and the kernels".to_owned(), CUDA_BYTES)
         } else {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::model::decoder::Recompute;
 use crate::model::{Weights, shapes};
+use crate::objective::{Baseline, Scale};
 
 fn work() -> Work {
     let evaluation = Load { prompts: vec![200; 500], requests: 500, max_new: 3072 };
@@ -98,6 +99,43 @@ fn adapters_need_moments_and_gradients_of_their_own_size() {
     let named = settings(|s| (s.lora.rank, s.reference) = (8, "other".into()));
     assert!(held(&Memory::of(&config, &named, &work(), &Target::cpu()).unwrap(), "reference") > 0);
     assert_eq!(Disk::of(&config, &lora, &work(), &Target::cpu()).unwrap().state, 3 * adapters);
+}
+
+/// The critic: the policy's parameters without a head for logits, and a head of one column with its bias; weights, two moments and gradients.
+#[test]
+fn a_critic_is_counted_as_another_model_that_is_trained() {
+    for (name, head) in [("qwen2.5-math-1.5b", 0), ("qwen2.5-math-7b", 152_064 * 3584)] {
+        let config = shapes::by_name(name).unwrap().read().unwrap();
+        let ppo = |settings: &mut RunSettings| {
+            (settings.advantage.baseline, settings.advantage.scale) = (Baseline::Critic, Scale::Batch);
+            settings.critic.lr = 1e-5;
+        };
+        let critic = settings(ppo);
+        critic.validate().unwrap();
+        let set = 4 * (config.parameters() - head + config.hidden + 1) as u64;
+        let memory = Memory::of(&config, &critic, &work(), &Target::cpu()).unwrap();
+        assert_eq!(held(&memory, "critic: weights") + held(&memory, "critic: masters"), set);
+        assert_eq!((held(&memory, "critic: two moments"), held(&memory, "critic: gradients")), (2 * set, set));
+        let without = Memory::of(&config, &settings(|_| ()), &work(), &Target::cpu()).unwrap();
+        assert_eq!(memory.peak() - without.peak(), 4 * set);
+        let gpu = Target { is_gpu: true, element_bytes: 2, ..Target::cpu() };
+        let memory = Memory::of(&config, &critic, &work(), &gpu).unwrap();
+        assert_eq!((held(&memory, "critic: weights"), held(&memory, "critic: masters")), (set / 2, set));
+        // Adapters save memory for the policy alone.
+        let lora = settings(|s| {
+            ppo(s);
+            s.lora.rank = 8;
+        });
+        assert_eq!(held(&Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap(), "critic"), 4 * set);
+        let disk = |settings: &RunSettings| Disk::of(&config, settings, &work(), &Target::cpu()).unwrap().state;
+        assert_eq!(disk(&critic) - disk(&settings(|_| ())), 3 * set);
+        let (frozen, mut small) = (settings(|s| s.optim.freeze = vec!["layers".into()]), critic.clone());
+        small.optim = frozen.optim.clone();
+        assert_eq!(disk(&small) - disk(&frozen), 3 * set, "what the policy freezes the critic trains");
+        let work = work();
+        let passes = |settings: &RunSettings| Plan::of(&config, settings, &work, Target::cpu()).unwrap().passes();
+        assert_eq!((passes(&settings(|_| ())), passes(&critic)), (5.0, 9.0));
+    }
 }
 
 #[test]

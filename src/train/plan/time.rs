@@ -86,12 +86,15 @@ impl Plan<'_> {
         Times { mean_tokens, rollouts, update, evaluation, run }
     }
 
-    /// Forward passes that a step's updates are worth: 3 an epoch, one more where activations are computed again and one for a reference in
-    /// the loss; once, one for a reference in the reward and one for the old log-probabilities of several updates.
+    /// Forward passes that a step's updates are worth: 3 an epoch, one more where activations are computed again; as many again for a critic; one
+    /// an epoch for a reference in the loss; once, one for a reference in the reward, and one a model for log-probabilities and values from before
+    /// several updates.
     pub fn passes(&self) -> f64 {
         let (loss, reward, train) = (&self.settings.loss, &self.settings.reward, &self.settings.train);
-        let count = |conditions: [bool; 2]| conditions.into_iter().filter(|one| *one).count() as f64;
-        let epoch = 3.0 + count([self.memory.recompute == Recompute::All, loss.kl != 0.0]);
-        train.epochs as f64 * epoch + count([reward.kl != 0.0, train.updates_per_rollout > 1])
+        let count = |condition: bool| f64::from(u8::from(condition));
+        let (epochs, models) = (train.epochs as f64, 1.0 + count(self.settings.has_critic()));
+        let epoch = 3.0 + count(self.memory.recompute == Recompute::All);
+        let before = count(train.updates_per_rollout > 1);
+        models * (epochs * epoch + before) + epochs * count(loss.kl != 0.0) + count(reward.kl != 0.0)
     }
 }

@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Make the golden files of tests/golden-critic: what PyTorch computes for PPO's critic on the checkpoints and rollouts of tests/golden.
+
+One step of recorded rollouts, a recorded value head and recorded old values go in; advantages by generalised advantage estimation, returns,
+the clipped value loss with the gradients of all of the critic's tensors, and the gradients of the policy under whitened advantages come out.
+Everything is written out below in plain PyTorch, one unpadded sequence at a time, in f32 on the CPU, after arXiv 1506.02438 (the
+estimation, by its sum over later deltas), arXiv 1707.06347 (the clip) and the conventions of verl (value loss clipped about the old
+values, mean over tokens; whitening with the unbiased variance and 1e-8).
+
+  python scripts/golden/make_critic.py                # rewrites tests/golden-critic
+  python scripts/golden/make_critic.py --check        # makes them again elsewhere and compares
+
+Versions: scripts/requirements-peers.txt. Runs in a few seconds.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+ROOT = Path(__file__).resolve().parents[2] / "tests"
+NAMES = ("qwen2-tied", "qwen2-untied", "llama")
+FIRST_STEP = 8  # rollouts in the first recorded step
+CLIP, POLICY_CLIP = 0.5, 0.2
+CASES = {
+    "gae": {"gamma": 0.95, "lambda": 0.9},
+    "ppo": {"gamma": 1.0, "lambda": 1.0},
+}
+
+
+def values_of(critic, head: dict, prompt: list, completion: list):
+    """The value of the state in which each completion token is chosen: of the row before it."""
+    hidden_tw = critic.model(torch.tensor([prompt + completion])).last_hidden_state[0]
+    return hidden_tw[len(prompt) - 1 : -1] @ head["weight"][0] + head["bias"][0]
+
+
+def advantages_of(reward: float, values: list, gamma: float, lam: float) -> list:
+    """By definition: each advantage is the sum of all later temporal differences, discounted by (gamma * lambda) a step."""
+    rewards = [0.0] * (len(values) - 1) + [reward]
+    following = values[1:] + [0.0]
+    deltas = [r + gamma * after - v for r, after, v in zip(rewards, following, values, strict=True)]
+    return [sum((gamma * lam) ** k * delta for k, delta in enumerate(deltas[t:])) for t in range(len(deltas))]
+
+
+def logprobs_of(policy, prompt: list, completion: list):
+    logits_tv = policy(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+    return torch.log_softmax(logits_tv, dim=-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
+
+
+def load(name: str):
+    return AutoModelForCausalLM.from_pretrained(ROOT / "golden" / name / "policy", attn_implementation="eager", dtype=torch.float32).eval()
+
+
+def make(out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "cases.json").write_text(json.dumps({"clip": CLIP, "cases": CASES}, indent=2) + "\n")
+    for number, name in enumerate(NAMES):
+        lines = (ROOT / "golden" / name / "rollouts.jsonl").read_text().splitlines()[:FIRST_STEP]
+        rows = [json.loads(line) for line in lines]
+        policy, critic = load(name), load(name)
+        generator = torch.Generator().manual_seed(200 + number)
+        width = critic.config.hidden_size
+        head = {"weight": 0.12 * torch.randn(1, width, generator=generator), "bias": torch.tensor([0.25])}
+        folder = out / name
+        folder.mkdir()
+        with torch.no_grad():
+            now = [values_of(critic, head, row["prompt_ids"], row["completion_ids"]) for row in rows]
+        # Old values around the present ones, so that the clip acts on both sides of the returns.
+        old = [values + 0.8 * torch.randn(len(values), generator=generator) for values in now]
+        save_file(head | {"old_values": torch.cat(old), "values": torch.cat(now)}, folder / "inputs.safetensors")
+
+        for case, settings in CASES.items():
+            pairs = [(row["reward"], values.tolist()) for row, values in zip(rows, old, strict=True)]
+            advantages = [torch.tensor(advantages_of(*pair, settings["gamma"], settings["lambda"])) for pair in pairs]
+            returns = [advantage + values for advantage, values in zip(advantages, old, strict=True)]
+
+            weight, bias = (head[key].clone().requires_grad_() for key in ("weight", "bias"))
+            critic.zero_grad()
+            terms, sides = [], set()
+            for row, before, goal in zip(rows, old, returns, strict=True):
+                values = values_of(critic, {"weight": weight, "bias": bias}, row["prompt_ids"], row["completion_ids"])
+                bounded = torch.maximum(torch.minimum(values, before + CLIP), before - CLIP)
+                free, held = (values - goal) ** 2, (bounded - goal) ** 2
+                terms.append(torch.maximum(free, held))
+                sides |= {(bool(h > f), bool(v > b)) for f, h, v, b in zip(free, held, values, before, strict=True)}
+            assert len(sides) == 4, f"{name}, {case}: the clip acts on {sides}"
+            loss = 0.5 * torch.cat(terms).mean()
+            loss.backward()
+            gradients = {key: parameter.grad for key, parameter in critic.model.named_parameters(prefix="model")}
+            gradients |= {"value.weight": weight.grad, "value.bias": bias.grad}
+            assert all(gradient.abs().max() > 0 for gradient in gradients.values()), f"{name}, {case}: a gradient is 0"
+            save_file({key: gradient.clone() for key, gradient in gradients.items()}, folder / f"{case}-critic.safetensors")
+
+            flat = torch.cat(advantages)
+            whitened = (flat - flat.mean()) * torch.rsqrt(flat.var(unbiased=True) + 1e-8)
+            policy.zero_grad()
+            surrogates = []
+            for row, own in zip(rows, whitened.split([len(advantage) for advantage in advantages]), strict=True):
+                ratio = (logprobs_of(policy, row["prompt_ids"], row["completion_ids"]) - torch.tensor(row["logprobs"])).exp()
+                surrogates.append(-torch.minimum(ratio * own, ratio.clamp(1 - POLICY_CLIP, 1 + POLICY_CLIP) * own))
+            torch.cat(surrogates).mean().backward()
+            save_file({key: parameter.grad.clone() for key, parameter in policy.named_parameters()}, folder / f"{case}-policy.safetensors")
+            estimates = {"advantages": flat, "returns": torch.cat(returns), "whitened": whitened, "loss": loss.detach()[None]}
+            save_file(estimates, folder / f"{case}-estimates.safetensors")
+
+
+def differences(made: Path, committed: Path) -> list:
+    """What is not the same: every file of either side; tensors within 1e-5 of their norm, other files to the byte."""
+    found = []
+    files = {path.relative_to(root) for root in (made, committed) for path in root.rglob("*") if path.is_file()}
+    for file in sorted(files):
+        ours, theirs = made / file, committed / file
+        if not ours.exists() or not theirs.exists():
+            found.append(f"{file} is only {'committed' if theirs.exists() else 'made'}")
+        elif file.suffix != ".safetensors":
+            found += [] if ours.read_bytes() == theirs.read_bytes() else [f"{file} differs"]
+        else:
+            a, b = load_file(ours), load_file(theirs)
+            if {key: a[key].shape for key in a} != {key: b[key].shape for key in b}:
+                found.append(f"{file} has other tensors")
+                continue
+            worst = max(float((a[key] - b[key]).norm() / b[key].norm()) for key in b)
+            found += [] if worst <= 1e-5 else [f"{file} differs by {worst:.1e} of a tensor's norm"]
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="compare with the committed files instead of writing them")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    committed = ROOT / "golden-critic"
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "golden-critic"
+        make(made)
+        if args.check:
+            found = differences(made, committed)
+            print("\n".join(found) or f"all golden files are made again by torch {torch.__version__}")
+            return 1 if found else 0
+        shutil.rmtree(committed, ignore_errors=True)
+        shutil.copytree(made, committed)
+    print(f"wrote {committed}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+//! A critic's state beside the policy's: weights to the bit, moments and the number of updates. It is no model that other programs load, so its
+//! tensors have our names and our layout.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{moments, stream_file, write_file};
+use crate::optim::AdamW;
+
+const WEIGHTS: &str = "weights.safetensors";
+const MOMENTS: &str = "moments.safetensors";
+const PROGRESS: &str = "progress.json";
+
+#[derive(Serialize, Deserialize)]
+struct Progress {
+    /// Optimizer steps done.
+    updates: u64,
+}
+
+/// Writes the state into a new folder: f32, from the masters where there are any.
+pub fn save(folder: &Path, optimizer: &AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
+    std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let exact = parameters.iter().map(|(name, tensor)| {
+        let master = optimizer.state(name).and_then(|state| state.master.as_ref());
+        (name.clone(), master.unwrap_or(tensor))
+    });
+    stream_file(&folder.join(WEIGHTS), |out| moments::tensors_to_writer(out, exact.collect()))?;
+    stream_file(&folder.join(MOMENTS), |out| moments::to_writer(out, optimizer))?;
+    write_file(&folder.join(PROGRESS), serde_json::to_string_pretty(&Progress { updates: optimizer.count })?.as_bytes())
+}
+
+/// Restores optimizer and parameters in place.
+///
+/// # Errors
+/// When the state is not there, or does not belong to this critic; the file and the tensor are named.
+pub fn load(folder: &Path, optimizer: &mut AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
+    let path = folder.join(PROGRESS);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}: was the checkpoint saved without a critic (advantage.baseline)?", path.display()))?;
+    let progress: Progress = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+    moments::load(&folder.join(MOMENTS), optimizer)?;
+    let path = folder.join(WEIGHTS);
+    let restore = || {
+        let found = candle_core::safetensors::load(&path, &Device::Cpu)?;
+        let value = |(name, target): &(String, &Tensor)| {
+            let value = found.get(name).with_context(|| format!("there is no {name}"))?;
+            ensure!(value.dims() == target.dims(), "{name} has the shape {:?}, expected {:?}", value.dims(), target.dims());
+            ensure!(value.dtype() == DType::F32, "{name} is {:?}, expected F32", value.dtype());
+            target.slice_set(&value.to_device(target.device())?.to_dtype(target.dtype())?, 0, 0)?;
+            Ok((name.clone(), value))
+        };
+        optimizer.set_masters(&parameters.iter().map(value).collect::<Result<Vec<_>>>()?)
+    };
+    restore().with_context(|| format!("cannot use {}", path.display()))?;
+    optimizer.count = progress.updates;
+    Ok(())
+}
