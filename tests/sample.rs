@@ -131,7 +131,7 @@ fn a_checkpoint_without_a_template_says_how_to_give_one() {
     let bare = without_template(&folder);
     let check = |arguments: &[&str]| {
         let error = complaint(&rlvr(arguments), 1);
-        assert!(error.contains("has no chat template: give one with --chat-template FILE") && error.lines().count() <= 2, "{error}");
+        assert!(error.contains("has no chat template: give one with --chat-template FILE") && error.lines().count() <= 3, "{error}");
         assert!(error.contains("prompt.chat_template=FILE") && error.contains(&bare), "{error}");
     };
     let run = folder.path().join("run");

@@ -268,6 +268,8 @@ fn every_row_of_the_papers_tables_has_its_file() {
             assert_eq!(short(&subject::trained(&settings)), expected, "{name}");
             let graders = [settings.reward.grader, settings.eval.grader].map(|grader| serde_json::to_value(grader).unwrap());
             assert_eq!(graders, ["deepscaler", "qwen"], "{name}");
+            let distilled = table.model.starts_with("deepseek");
+            assert_eq!(settings.eval.decoding, if distilled { "t0.6p0.95x8" } else { "published" }, "{name}");
         }
     }
     assert_eq!(needed, there, "rows and files");

@@ -13,6 +13,7 @@ use super::scores;
 use super::source::{self, ChatArgs, ComputeArgs, DataArgs};
 use super::usage;
 use super::verify::GraderArg;
+use crate::data::benchmark::Decoding;
 use crate::eval::conditions::Conditions;
 use crate::eval::store::{self, Store};
 use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, sets};
@@ -115,7 +116,7 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<(
     })?;
     scores::tell(&passes, &beside::subject(&args.model));
     if let (Some(store), Some(out)) = (store, &args.out) {
-        store.write_scores(&passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
+        store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
         eprintln!("Graded responses are in {}", out.display());
     }
     Ok(())
@@ -133,6 +134,11 @@ fn asked(args: &EvalArgs) -> Result<Vec<EvalSet>> {
     if let Some(samples) = args.samples {
         let sampled = sets.iter_mut().flat_map(|set| &mut set.decodings).filter(|decoding| decoding.temperature > 0.0);
         sampled.for_each(|decoding| decoding.samples = samples.max(1));
+        let greedy = sets.iter().filter(|set| set.decodings.contains(&Decoding::GREEDY)).map(|set| set.name.as_str());
+        let greedy = greedy.collect::<Vec<_>>().join(", ");
+        if samples > 1 && !greedy.is_empty() {
+            eprintln!("--samples is for sampled passes: {greedy} is answered greedily, once (--decoding t0.6x{samples} samples it)");
+        }
     }
     Ok(sets)
 }

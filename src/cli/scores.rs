@@ -8,7 +8,7 @@ use crate::eval::conditions::Conditions;
 use crate::eval::score::Mean;
 use crate::eval::statistics::Estimate;
 use crate::metrics::table;
-use crate::report::published::{Figure, Subject};
+use crate::report::published::{Figure, Subject, mean_of};
 use crate::verify::Grader;
 
 /// Tells the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
@@ -17,7 +17,7 @@ pub fn tell(passes: &[Pass], subject: &Subject) {
     passes.iter().zip(&figures).for_each(|(pass, paper)| say!("{}", line(pass, paper.as_ref())));
     let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
     let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
-    let papers_mean = passes.first().and_then(|pass| beside::mean(subject, &sets, pass.conditions.max_new));
+    let papers_mean = passes.first().and_then(|pass| mean_of(subject, &sets, pass.conditions.max_new));
     tell_all(passes, &figures, mean.map(|mean| (mean, papers_mean)));
     tell_samples(passes);
     tell_parts(passes);

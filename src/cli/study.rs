@@ -15,9 +15,10 @@ use super::train::{self, TrainArgs};
 use super::{Cli, Command, usage};
 use crate::data::{Library, example};
 use crate::eval::sets;
+use crate::reward::{self, Rewards};
 use crate::study::launch::{Launched, lock};
 use crate::study::{Arm, ArmRuns, Progress, Study, Table, progress};
-use crate::train::history::Summary;
+use crate::train::history::{BY_MEAN, Summary};
 use crate::train::{RunFolder, RunSettings};
 
 /// How often runs at work are looked after.
@@ -96,16 +97,22 @@ fn check(args: &TrainArgs, study: &Study, library: &Library) -> Result<RunSettin
     if !settings.reference.is_empty() {
         source::recognise(&settings.reference)?;
     }
-    match &settings.example {
-        _ if replay.is_some() => {}
-        example if example.starts_with("tiny/") => drop(train::examples(&settings, library)?),
-        example => example::check(example)?,
+    let needs_answers = Rewards::new(&settings.reward, settings.rollout.max_new)?.needs_label() && settings.reward.label.is_empty();
+    let examples = match &settings.example {
+        _ if replay.is_some() => 1,
+        example if example.starts_with("tiny/") => train::examples(&settings, library)?.len(),
+        example => example::check(example, needs_answers)?,
+    };
+    ensure!(examples == 1 || settings.reward.label.is_empty(), "reward.label is the answer of one example, and there are {examples}");
+    reward::ensure_program(&settings.reward)?;
+    let mut sets = sets::check(&settings.eval.benchmarks, library)?;
+    sets::decode(&mut sets, &settings.eval.decoding)?;
+    if let Some(expected) = train::unknown_pass(&settings.eval.best_by, &sets) {
+        bail!("eval.best_by is {}, which is not evaluated; {expected}", settings.eval.best_by);
     }
-    let sets = sets::check(&settings.eval.benchmarks, library)?;
-    for pass in &study.passes {
-        let is_known = sets.iter().any(|set| pass.strip_prefix(set.as_str()).is_some_and(|decoding| decoding.starts_with('-')));
-        ensure!(is_known, "the study tells {pass}, but this arm evaluates {}; a pass is SET-greedy or SET-tTxN", sets.join(", "));
-    }
+    let passes: Vec<String> = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding))).collect();
+    let unknown = study.passes.iter().find(|pass| !passes.contains(pass) && *pass != BY_MEAN);
+    ensure!(unknown.is_none(), "the study tells {}, but this arm evaluates {}", unknown.map_or("", String::as_str), passes.join(", "));
     train::chat(&settings.prompt, true)?;
     Ok(settings)
 }

@@ -25,6 +25,7 @@ use crate::reward::{self, Rewards};
 use crate::text::{self, ChatSettings};
 use crate::tiny::{embedded, ways};
 use crate::train::algorithm;
+use crate::train::history::BY_MEAN;
 use crate::train::{Outcome, PromptSettings, Replay, Run, RunFolder, RunInputs, RunSettings};
 
 #[derive(Debug, Args)]
@@ -283,9 +284,11 @@ fn table<const N: usize>(group: &str, values: [(&str, Value); N]) -> Table {
 }
 
 /// What the best checkpoint can be chosen by, where `chosen` is none of it.
-fn unknown_pass(chosen: &str, sets: &[EvalSet]) -> Option<String> {
+pub(super) fn unknown_pass(chosen: &str, sets: &[EvalSet]) -> Option<String> {
     let passes = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding)));
-    let known: Vec<String> = sets.iter().map(|set| set.name.clone()).chain(passes).collect();
+    let is_one_each = sets.len() > 1 && sets.iter().all(|set| set.decodings.len() == 1);
+    let mean = is_one_each.then(|| BY_MEAN.to_owned());
+    let known: Vec<String> = sets.iter().map(|set| set.name.clone()).chain(passes).chain(mean).collect();
     let is_known = chosen.is_empty() || known.iter().any(|name| name == chosen);
     (!is_known).then(|| if known.is_empty() { "eval.benchmarks is empty".to_owned() } else { format!("known are {}", known.join(", ")) })
 }

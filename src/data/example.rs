@@ -85,21 +85,25 @@ fn resolve_by(read: Reading, specification: &str, library: &Library) -> Result<V
     Ok(problems)
 }
 
-/// Whether a specification names examples that there are, as far as can be said without a download: names are known, files are read.
+/// How many examples a specification names, as far as can be said without a download: names are known, files are read.
 ///
 /// # Errors
 /// As [`resolve`].
-pub fn check(specification: &str) -> Result<()> {
+pub fn check(specification: &str, needs_answers: bool) -> Result<usize> {
+    let read: Reading = if needs_answers { Row::problem } else { Row::question };
     if is_inline(specification) {
-        return rows::read_inline(specification)?.problem(INLINE).map(drop);
+        return read(&rows::read_inline(specification)?, INLINE).map(|_| 1);
     }
     if is_file_name(specification) && Path::new(specification).is_file() {
-        return from_file(Path::new(specification)).map(drop);
+        return Ok(from_file_by(read, Path::new(specification))?.len());
     }
-    specification.split(',').try_for_each(|name| match Name::parse(name.trim())? {
-        Name::File(path) => from_file(path).map(drop),
-        Name::Subset | Name::Row(_) | Name::Ranks(..) => Ok(()),
-    })
+    let count = |name: &str| match Name::parse(name.trim())? {
+        Name::File(path) => Ok(from_file_by(read, path)?.len()),
+        Name::Subset => Ok(RANKED),
+        Name::Row(_) => Ok(1),
+        Name::Ranks(first, last) => Ok((last + 1).saturating_sub(first)),
+    };
+    specification.split(',').map(count).sum()
 }
 
 /// The problems of a file, by its ending.

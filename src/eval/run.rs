@@ -39,7 +39,8 @@ pub struct EvalSettings {
     pub grader: Grader,
     /// Words that are counted as self-reflection, with commas between, in any case.
     pub reflection_words: String,
-    /// The set, or the pass of a set, whose accuracy says which checkpoint is the best; empty takes the mean of all greedy passes.
+    /// The set, or the pass of a set, whose accuracy says which checkpoint is the best; empty takes the mean of all greedy passes, `mean` the plain
+    /// mean over several sets, unboxed answers counted.
     pub best_by: String,
     /// Steps over which the train accuracy is averaged before it counts as saturated.
     pub saturation_window: usize,

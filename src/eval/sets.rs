@@ -14,6 +14,9 @@ use crate::flow::Problem;
 /// The embedded model's sets, `(name, split)`.
 const TINY: [(&str, Split); 2] = [("tiny", Split::Test), ("tiny-validation", Split::Validation)];
 
+/// How the embedded model's sets are decoded.
+const OF_TINY: [Decoding; 2] = [Decoding::GREEDY, Decoding { samples: 1, ..Decoding::MEAN_OF_EIGHT }];
+
 /// Each set's own decoding.
 pub const PUBLISHED: &str = "published";
 
@@ -31,8 +34,7 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
         }
         if let Some((name, split)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
             let problems = tiny::problems(*split, split.default_count(), 0)?;
-            let sampled = Decoding { samples: 1, ..Decoding::MEAN_OF_EIGHT };
-            sets.push(EvalSet { decodings: vec![Decoding::GREEDY, sampled], classify: Some(classify), ..set(name, problems, limit) });
+            sets.push(EvalSet { decodings: OF_TINY.to_vec(), classify: Some(classify), ..set(name, problems, limit) });
         } else if let Some(lettered) = LETTERED.iter().find(|lettered| lettered.name == name) {
             let data_sha256 = library.own(lettered.local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path))?;
             sets.push(EvalSet { data_sha256, ..set(name, lettered.load(library)?, limit) });
@@ -49,24 +51,29 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
     Ok(sets)
 }
 
-/// The names of the sets that a list of names comes to, as far as can be said without a download: names are known, files are read.
+/// The sets that a list of names comes to, without their problems and so without a download: names are known, files are read.
 ///
 /// # Errors
 /// An unknown name lists the known ones; a file that cannot be read is named.
-pub fn check(names: &str, library: &Library) -> Result<Vec<String>> {
-    let is_ours = |name: &str| TINY.iter().any(|(tiny, _)| *tiny == name) || LETTERED.iter().any(|lettered| lettered.name == name);
+pub fn check(names: &str, library: &Library) -> Result<Vec<EvalSet>> {
+    let is_lettered = |name: &str| LETTERED.iter().any(|lettered| lettered.name == name);
     let mut sets: Vec<EvalSet> = Vec::new();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
         if name.ends_with(".jsonl") {
             add_file(&mut sets, Path::new(name), 1)?;
         } else {
-            if !is_ours(name) {
-                benchmark::select(name).map_err(|error| anyhow!("{error}, {}", others()))?;
-            }
-            sets.push(set(name, Vec::new(), 0));
+            let decodings = if TINY.iter().any(|(tiny, _)| *tiny == name) {
+                OF_TINY.to_vec()
+            } else if is_lettered(name) {
+                vec![Decoding::GREEDY]
+            } else {
+                let known = benchmark::select(name).map_err(|error| anyhow!("{error}, {}", others()))?;
+                known.iter().map(|benchmark| benchmark.decoding).collect()
+            };
+            sets.push(EvalSet { decodings, ..set(name, Vec::new(), 0) });
         }
     }
-    Ok(sets.into_iter().map(|set| set.name).collect())
+    Ok(sets)
 }
 
 /// Adds a set of the user's own, JSON lines, under the name of its file; it is decoded greedily.

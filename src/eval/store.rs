@@ -37,13 +37,13 @@ impl Store {
         Ok(store)
     }
 
-    /// A folder that is to be made does not exist.
+    /// A folder that is to be made does not exist, or is empty.
     ///
     /// # Errors
-    /// When it does; the message says how to go on with it.
+    /// When it holds anything; the message says how to go on with it.
     pub fn ensure_free(folder: &Path) -> Result<()> {
         ensure!(
-            !folder.exists(),
+            !folder.exists() || is_empty(folder),
             "{} exists already and is left as it is: choose another --out, or go on with it by --resume",
             folder.display()
         );
@@ -55,7 +55,7 @@ impl Store {
     /// # Errors
     /// When it holds answers that were given under other conditions, or is no evaluation's folder.
     pub fn resume(folder: &Path, conditions: &BTreeMap<String, Conditions>) -> Result<Self> {
-        if !folder.exists() {
+        if !folder.exists() || is_empty(folder) {
             return Self::create(folder, conditions);
         }
         let mut all = read_conditions(folder)?.with_context(|| {
@@ -105,9 +105,15 @@ impl Store {
         std::fs::remove_file(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))
     }
 
-    /// Writes the scores of all passes.
-    pub fn write_scores(&self, scores: &BTreeMap<String, Score>) -> Result<()> {
-        write_file(&self.folder.join("scores.json"), serde_json::to_string_pretty(scores)?.as_bytes())
+    /// Writes the scores of passes, beside those of passes that an earlier call made.
+    pub fn write_scores(&self, scores: BTreeMap<String, Score>) -> Result<()> {
+        let path = self.folder.join("scores.json");
+        let mut all: BTreeMap<String, Score> = match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?,
+            Err(_) => BTreeMap::new(),
+        };
+        all.extend(scores);
+        write_file(&path, serde_json::to_string_pretty(&all)?.as_bytes())
     }
 
     fn write_conditions(&self, conditions: &BTreeMap<String, Conditions>) -> Result<()> {
@@ -121,6 +127,11 @@ impl Store {
     fn unfinished(&self, pass: &str) -> PathBuf {
         self.folder.join(format!("{pass}.jsonl.unfinished"))
     }
+}
+
+/// A folder without entries: an evaluation that was killed as it began leaves one.
+fn is_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 /// Writes `conditions.json`.

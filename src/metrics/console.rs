@@ -25,8 +25,8 @@ pub struct StepLine {
     pub loss: f32,
     /// Groups of the step.
     pub groups: usize,
-    /// Those among them whose rewards differ: the others teach the policy loss nothing.
-    pub groups_with_signal: usize,
+    /// Those among them whose rewards differ: the others teach the policy loss nothing. None where rewards are not compared within groups.
+    pub groups_with_signal: Option<usize>,
 }
 
 /// The display of one run. Shared by reference; any thread may note.
@@ -157,15 +157,14 @@ fn short(time: Duration) -> String {
 }
 
 fn numbers(line: &StepLine) -> String {
+    let signal = line.groups_with_signal.map_or_else(String::new, |groups| format!("  signal in {groups} of {} groups", line.groups));
     format!(
-        "train {:.1}%  reward {:.3}  entropy {:.3}  {:.0} tokens  loss {:+.4}  signal in {} of {} groups",
+        "train {:.1}%  reward {:.3}  entropy {:.3}  {:.0} tokens  loss {:+.4}{signal}",
         100.0 * line.train_accuracy,
         line.reward,
         line.entropy,
         line.response_length,
         line.loss,
-        line.groups_with_signal,
-        line.groups
     )
 }
 

@@ -34,7 +34,7 @@ fn at(step: u32) -> StepLine {
         response_length: 48.4,
         loss: -0.0123,
         groups: 8,
-        groups_with_signal: 5,
+        groups_with_signal: Some(5),
     }
 }
 

@@ -79,7 +79,8 @@ impl ValueTerms {
 pub fn value_loss(values: &[f32], target: &Estimate, clip: f32, weight: f32, d_values: &mut Vec<f32>) -> ValueTerms {
     let mut terms = ValueTerms::default();
     for ((value, old), goal) in values.iter().zip(&target.values).zip(&target.returns) {
-        let held = if clip > 0.0 { value.clamp(old - clip, old + clip) } else { *value };
+        // Not `clamp`, which panics where a critic that has diverged gives no number.
+        let held = if clip > 0.0 { value.max(old - clip).min(old + clip) } else { *value };
         let (free, bounded) = (f64::from(value - goal).powi(2), f64::from(held - goal).powi(2));
         let is_clipped = bounded > free;
         d_values.push(if is_clipped { 0.0 } else { weight * (value - goal) });

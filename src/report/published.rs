@@ -9,6 +9,9 @@ use serde::Deserialize;
 /// What "base" rows are of: the model as published.
 pub const BASE: &str = "base";
 
+/// What tables call the mean over their other columns.
+const MEAN: &str = "mean";
+
 /// The paper's tables.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,6 +130,13 @@ pub fn accuracy_of(subject: &Subject, benchmark: &str, max_new: usize) -> Option
     found.into_iter().next()
 }
 
+/// The paper's mean for a subject, where its sets are the given ones.
+pub fn mean_of(subject: &Subject, sets: &BTreeSet<&str>, max_new: usize) -> Option<Figure> {
+    let figure = accuracy_of(subject, MEAN, max_new)?;
+    let of_paper: BTreeSet<&str> = figure.table.columns.iter().map(String::as_str).filter(|column| *column != MEAN).collect();
+    (of_paper == *sets).then_some(figure)
+}
+
 /// `Qwen/Qwen2.5-Math-1.5B@main` and a folder of that name as the tables have it.
 fn short_name(model: &str) -> String {
     let name = model.trim_end_matches('/').rsplit('/').next().unwrap_or(model);
@@ -182,6 +192,14 @@ mod tests {
             .map(|figure| figure.value)
             .collect();
         assert_eq!(lengths, [978.0, 1054.0]);
+    }
+
+    #[test]
+    fn the_papers_mean_stands_beside_its_own_sets_only() {
+        let base = Subject::base("Qwen2.5-Math-1.5B");
+        let of_sets = |sets: &[&str]| mean_of(&base, &sets.iter().copied().collect(), 3072).map(|figure| figure.value);
+        let six = ["aime24", "aime25", "amc23", "math500", "minerva_math", "olympiadbench"];
+        assert_eq!((of_sets(&six), of_sets(&six[..5])), (Some(17.6), None));
     }
 
     /// A slip of transcription would show: the paper's means are of the six beside them, rounded.

@@ -4,10 +4,10 @@
 //! docs/rewards.md has the protocol for its users.
 
 use std::cell::RefCell;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,6 +17,10 @@ use super::{Batch, Graded, Reward, RewardSettings};
 
 /// How long a program may take to end by itself once nothing more comes.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Replies that may wait to be read; a program that prints more has to wait.
+const WAITING: usize = 64;
+/// Most bytes of a reply.
+const LONGEST_REPLY: u64 = 1 << 20;
 /// The longest part of a wrong line that an error shows, in characters.
 const SHOWN: usize = 80;
 
@@ -84,10 +88,16 @@ impl Program {
         let (mut stdin, stdout) = child.stdin.take().zip(child.stdout.take()).context("the program has no stdin or stdout")?;
         let (input, batches) = channel::<Vec<u8>>();
         std::thread::spawn(move || batches.iter().try_for_each(|lines| stdin.write_all(&lines).and_then(|()| stdin.flush())));
-        let (answers, replies) = channel();
+        let (answers, replies) = sync_channel(WAITING);
         std::thread::spawn(move || {
-            let mut lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
-            lines.try_for_each(|line| answers.send(line))
+            let mut stdout = BufReader::new(stdout);
+            let mut line = Vec::new();
+            while stdout.by_ref().take(LONGEST_REPLY).read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+                line.pop_if(|last| *last == b'\n');
+                if answers.send(std::mem::take(&mut line)).is_err() {
+                    return;
+                }
+            }
         });
         Ok(Self { child, input: Some(input), replies })
     }
@@ -111,6 +121,10 @@ impl Program {
             match self.replies.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) => rewards.push(reward(&line).with_context(|| format!("line {} of step {}", rewards.len() + 1, batch.step))?),
                 Err(RecvTimeoutError::Timeout) => {
+                    // What it started may hold its output open after its end.
+                    if let Some(status) = self.child.try_wait()? {
+                        bail!("ended ({status}) after it had answered {given}");
+                    }
                     bail!("answered {given} in {} s: make it faster, or raise reward.command_timeout_s", timeout.as_secs_f64())
                 }
                 Err(RecvTimeoutError::Disconnected) => match self.ended()? {
@@ -139,13 +153,12 @@ impl Drop for Program {
     fn drop(&mut self) {
         // The end of its input asks it to end.
         self.input = None;
-        if !matches!(self.ended(), Ok(Some(_))) {
-            stop(&mut self.child);
-        }
+        let _ = self.ended();
+        stop(&mut self.child);
     }
 }
 
-/// Ends a program that does not end, and what it started; errors say that it is gone already.
+/// Ends what is left of a program and of what it started; errors say that it is gone already.
 fn stop(child: &mut Child) {
     #[cfg(unix)]
     let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(child), rustix::process::Signal::KILL);
@@ -204,7 +217,7 @@ mod tests {
     fn ask(rewards: &Rewards, step: u64, responses: &[&str]) -> Result<Vec<f32>> {
         let settings = RewardSettings::default();
         let rollouts = group("7", responses);
-        let graded = rollouts.iter().map(|rollout| Graded { rollout, verdict: grade(&settings, "7", &rollout.text) });
+        let graded = rollouts.iter().map(|rollout| Graded { rollout, verdict: grade(&settings, &rollout.prompt.problem, &rollout.text) });
         let responses: Vec<Graded> = graded.collect();
         let batch = Batch { responses: &responses, group_size: responses.len(), seed: 0, step, scorer: None };
         Ok(rewards.of_batch(&batch)?.into_iter().map(|one| one.total).collect())

@@ -40,6 +40,8 @@ pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Ve
     let relabelled = labels.into_iter().map(|(number, label)| {
         let problem = &mut problems[number];
         let answer = std::mem::replace(&mut problem.answer, label.clone());
+        // They were the answer's.
+        (problem.unit, problem.tolerance) = (String::new(), None);
         Relabelled { example: problem.id.clone(), answer, label }
     });
     Ok(relabelled.collect())
@@ -57,14 +59,17 @@ fn wrong_labels(settings: &RewardSettings, problems: &[Problem]) -> Result<Vec<(
         order
     };
     let graders = [Grader::Strict, settings.grader].map(|grader| Verifier::new(verify::Settings { grader, ..verify::Settings::default() }));
-    let is_wrong = |own: &str, other: &str| !other.trim().is_empty() && graders.iter().all(|grader| !grader.equal(own, other).equal);
+    let are_other = |own: &str, other: &str| {
+        // Equality leans on the reference: 1/3 counts for 0.333, and not the other way round.
+        graders.iter().all(|grader| !grader.equal(own, other).equal && !grader.equal(other, own).equal)
+    };
     let mut chosen = order(0)[..count].to_vec();
     chosen.sort_unstable();
     let label = |number: usize| {
         let own = &problems[number].answer;
         // Stream 0 chose the examples; each has a stream of its own for its label.
         let others = order(number + 1).into_iter().map(|other| &problems[other].answer);
-        match others.into_iter().find(|other| is_wrong(own, other)) {
+        match others.into_iter().find(|other| !other.trim().is_empty() && are_other(own, other)) {
             Some(label) => Ok((number, label.clone())),
             None => bail!("all examples have the answer {own}, so no label is wrong (reward.label_noise): give other examples, or --label"),
         }
@@ -126,5 +131,7 @@ mod tests {
         check(0.6, &["12.8"], "give it a wrong one with --label");
         check(0.1, &["1", "2", "3"], "is none of 3 examples");
         check(0.6, &["0.5", "1/2", r"\frac12"], "so no label is wrong");
+        // 1/3 counts where 0.333 is asked for.
+        check(1.0, &["1/3", "0.333"], "so no label is wrong");
     }
 }

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 pub use command::ensure_program;
 pub use sum::{Rewarded, Rewards};
 
-use crate::flow::{Prompt, Rollout};
+use crate::flow::{Problem, Prompt, Rollout};
 use crate::objective::KlEstimator;
-use crate::verify::{self, Grader, Mode, Verdict};
+use crate::verify::{self, Grader, Mode, Reference, Verdict};
 
 /// How responses are rewarded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -285,10 +285,12 @@ fn usages() -> String {
     REWARDS.iter().map(Known::usage).collect::<Vec<_>>().join(", ")
 }
 
-/// The verdict on a training response. Without a label nothing is right, but an answer is found all the same.
-pub fn grade(settings: &RewardSettings, label: &str, response: &str) -> Verdict {
-    let mut verdict = verify::verify(label, response, &settings.verifier());
-    verdict.correct &= !label.trim().is_empty();
+/// The verdict on a training response, in the problem's unit and within its tolerance. Without a label nothing is right, but an answer is found
+/// all the same.
+pub fn grade(settings: &RewardSettings, problem: &Problem, response: &str) -> Verdict {
+    let reference = Reference { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
+    let mut verdict = verify::verify_reference(&reference, response, &settings.verifier());
+    verdict.correct &= !problem.answer.trim().is_empty();
     verdict
 }
 
@@ -309,12 +311,22 @@ mod tests {
         check("format", "", &[r"\boxed{3}", "3"], &[1.0, 0.0]);
     }
 
+    fn problem(answer: &str, tolerance: Option<f64>) -> Problem {
+        Problem { answer: answer.into(), tolerance, ..Problem::default() }
+    }
+
+    #[test]
+    fn what_a_problem_tolerates_is_right_in_training_too() {
+        let is_right = |tolerance| grade(&RewardSettings::default(), &problem("4.2", tolerance), r"\boxed{4.24}").correct;
+        assert!(is_right(Some(0.1)) && !is_right(None));
+    }
+
     #[test]
     fn the_grader_and_the_thinking_part_are_settings() {
         let verdict = |change: fn(&mut RewardSettings), response: &str| {
             let mut settings = RewardSettings::default();
             change(&mut settings);
-            grade(&settings, "12.8", response).correct
+            grade(&settings, &problem("12.8", None), response).correct
         };
         assert!(verdict(|_| (), r"\boxed{12.8}"));
         assert!(!verdict(|settings| settings.after_think = true, r"\boxed{12.8}"));

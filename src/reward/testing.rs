@@ -20,7 +20,7 @@ pub(super) fn group(label: &str, responses: &[&str]) -> Vec<Rollout> {
 /// The rewards of step 3 of rollouts in groups of `group_size`, under seed 5.
 pub(super) fn rewarded(rewards: &Rewards, rollouts: &[Rollout], group_size: usize, scorer: Option<&dyn Scorer>) -> Vec<Rewarded> {
     let settings = RewardSettings::default();
-    let verdict = |rollout: &Rollout| grade(&settings, &rollout.prompt.problem.answer, &rollout.text);
+    let verdict = |rollout: &Rollout| grade(&settings, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
     rewards.of_batch(&Batch { responses: &responses, group_size, seed: 5, step: 3, scorer }).unwrap()
 }

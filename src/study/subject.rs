@@ -40,7 +40,7 @@ fn reward(settings: &RunSettings) -> String {
 
 fn terms(settings: &RunSettings) -> String {
     let (policy, decays) = (settings.loss.policy > 0.0, settings.optim.weight_decay > 0.0);
-    let (holds, explores) = (settings.loss.kl > 0.0, settings.loss.entropy > 0.0);
+    let (holds, explores) = (settings.has_reference(), settings.loss.entropy > 0.0);
     let terms = match (policy, decays, holds, explores) {
         (true, true, true, true) if settings.loss.entropy == 0.003 => "all terms, entropy 0.003",
         (true, true, true, true) => "",

@@ -12,10 +12,11 @@ use serde_json::{Value, json};
 use super::subject::trained;
 use crate::checkpoint::write_file;
 use crate::eval::Score;
+use crate::eval::score::Mean;
 use crate::eval::statistics::student_interval;
-use crate::report::published::{Figure, Subject, accuracy_of, published};
+use crate::report::published::{Figure, Subject, accuracy_of, mean_of, published};
 use crate::train::RunSettings;
-use crate::train::history::{EvaluationSummary, Summary};
+use crate::train::history::{BY_MEAN, EvaluationSummary, Summary, set_of};
 
 /// The runs of an arm.
 #[derive(Debug)]
@@ -85,6 +86,8 @@ struct Row<'a> {
     base: Option<Spread>,
     last: Option<Spread>,
     best: Option<Spread>,
+    /// The same step, unboxed answers counted, as in the paper.
+    best_with_fallback: Option<Spread>,
     /// Accuracy that the last evaluation gained on the first one after saturation.
     gain: Option<Spread>,
     boxed: Option<Spread>,
@@ -99,7 +102,9 @@ impl Table {
     pub fn of(title: &str, passes: &[String], arms: &[ArmRuns]) -> Self {
         let known: BTreeSet<String> =
             arms.iter().flat_map(|arm| arm.runs.iter()).filter_map(|(_, run)| run.as_ref()).flat_map(names).collect();
-        let passes: Vec<String> = if passes.is_empty() { known.into_iter().collect() } else { passes.to_vec() };
+        let has_mean = arms.iter().flat_map(|arm| &arm.runs).any(|(_, run)| run.as_ref().is_some_and(has_mean));
+        let all = || known.into_iter().chain(has_mean.then(|| BY_MEAN.to_owned())).collect();
+        let passes: Vec<String> = if passes.is_empty() { all() } else { passes.to_vec() };
         let tables: Vec<(&String, Vec<Row>)> =
             passes.iter().map(|pass| (pass, arms.iter().map(|arm| Row::of(arm, pass)).collect())).collect();
         Self { markdown: markdown(title, &tables, arms), json: json!({"title": title, "arms": json_arms(&tables, arms)}) }
@@ -113,6 +118,10 @@ impl Table {
     }
 }
 
+fn has_mean(summary: &Summary) -> bool {
+    summary.last.as_ref().is_some_and(|last| last.mean().is_some())
+}
+
 fn names(summary: &Summary) -> Vec<String> {
     summary.last.iter().chain(&summary.base).flat_map(|evaluation| evaluation.passes.keys().cloned()).collect()
 }
@@ -120,23 +129,36 @@ fn names(summary: &Summary) -> Vec<String> {
 impl<'a> Row<'a> {
     fn of(arm: &'a ArmRuns, pass: &str) -> Self {
         let summaries = || arm.runs.iter().filter_map(|(_, run)| run.as_ref());
-        let over = |when: fn(&Summary) -> &Option<EvaluationSummary>, what: fn(&Score) -> Option<f64>| {
-            let values: Vec<f64> = summaries().filter_map(|summary| what(when(summary).as_ref()?.passes.get(pass)?)).collect();
+        let over = |when: fn(&Summary) -> &Option<EvaluationSummary>, what: fn(&Score) -> Option<f64>, of_mean: fn(&Mean) -> f64| {
+            let value = |evaluation: &EvaluationSummary| match pass {
+                BY_MEAN => evaluation.mean().as_ref().map(of_mean),
+                pass => what(evaluation.passes.get(pass)?),
+            };
+            let values: Vec<f64> = summaries().filter_map(|summary| value(when(summary).as_ref()?)).collect();
             Spread::of(&values, 0.0)
         };
         let accuracy = |score: &Score| score.accuracy.map(|accuracy| accuracy.mean);
+        let fallback = |score: &Score| score.accuracy_with_fallback.map(|accuracy| accuracy.mean);
+        let (mean, mean_fallback) = (|mean: &Mean| mean.accuracy.mean, |mean: &Mean| mean.accuracy_with_fallback.mean);
         let gains: Vec<f64> =
             summaries().filter_map(|run| Some(run.gain_after_saturation.as_ref()?.by_pass.get(pass)?.difference.mean)).collect();
         let set = pass.rsplit_once('-').map_or(pass, |(set, _)| set);
-        let figure = |subject: &Subject| accuracy_of(subject, set, arm.settings.eval.max_new);
+        let sets: BTreeSet<&str> =
+            summaries().filter_map(|run| run.last.as_ref()).flat_map(|last| last.passes.keys()).map(|pass| set_of(pass)).collect();
+        let max_new = arm.settings.eval.max_new;
+        let figure = |subject: &Subject| match pass {
+            BY_MEAN => mean_of(subject, &sets, max_new),
+            _ => accuracy_of(subject, set, max_new),
+        };
         Self {
             arm,
-            base: over(|run| &run.base, accuracy),
-            last: over(|run| &run.last, accuracy),
-            best: over(|run| &run.best, accuracy),
+            base: over(|run| &run.base, accuracy, mean),
+            last: over(|run| &run.last, accuracy, mean),
+            best: over(|run| &run.best, accuracy, mean),
+            best_with_fallback: over(|run| &run.best, fallback, mean_fallback),
             gain: Spread::of(&gains, -1.0),
-            boxed: over(|run| &run.last, |score| Some(score.boxed)),
-            with_fallback: over(|run| &run.last, |score| score.accuracy_with_fallback.map(|accuracy| accuracy.mean)),
+            boxed: if pass == BY_MEAN { None } else { over(|run| &run.last, |score| Some(score.boxed), mean) },
+            with_fallback: over(|run| &run.last, fallback, mean_fallback),
             paper: (figure(&Subject::base(&arm.settings.model)), figure(&trained(&arm.settings))),
         }
     }
@@ -145,7 +167,8 @@ impl<'a> Row<'a> {
         let cell = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "–".to_owned(), Spread::cell);
         let done = self.arm.runs.iter().filter(|(_, run)| run.is_some()).count();
         let mut cells = vec![self.arm.label.clone(), format!("{done} of {}", self.arm.runs.len())];
-        cells.extend([&self.base, &self.last, &self.best, &self.gain, &self.boxed, &self.with_fallback].map(cell));
+        cells
+            .extend([&self.base, &self.last, &self.best, &self.gain, &self.boxed, &self.with_fallback, &self.best_with_fallback].map(cell));
         let value = |figure: &Option<Figure>| figure.as_ref().map_or_else(|| "–".to_owned(), |figure| format!("{:.1}", figure.value));
         cells.push(match &self.paper.1 {
             Some(after) => format!("{} to {:.1} ({})", value(&self.paper.0), after.value, after.table.id),
@@ -159,14 +182,24 @@ impl<'a> Row<'a> {
             |figure: &Option<Figure>| figure.as_ref().map(|figure| json!({"accuracy": figure.value / 100.0, "table": figure.table.id}));
         json!({
             "base": self.base, "last": self.last, "best": self.best, "gain_after_saturation": self.gain,
-            "boxed": self.boxed, "with_fallback": self.with_fallback,
+            "boxed": self.boxed, "with_fallback": self.with_fallback, "best_with_fallback": self.best_with_fallback,
             "published": {"base": figure(&self.paper.0), "trained": figure(&self.paper.1)},
         })
     }
 }
 
-const HEADER: [&str; 9] =
-    ["arm", "runs", "base", "last", "best", "gain after saturation", "boxed at last", "unboxed counted at last", "paper: base to trained"];
+const HEADER: [&str; 10] = [
+    "arm",
+    "runs",
+    "base",
+    "last",
+    "best",
+    "gain after saturation",
+    "boxed at last",
+    "unboxed counted at last",
+    "unboxed counted at best",
+    "paper: base to trained",
+];
 
 fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> String {
     let mut text = format!("# {title}\n\n");
@@ -180,7 +213,7 @@ fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> St
         let _ = write!(text, "\n## {pass}\n\n{}", grid(&cells));
     }
     if tables.iter().flat_map(|(_, rows)| rows).any(|row| row.paper.1.is_some()) {
-        let _ = write!(text, "\nPaper: {}, unboxed answers counted.\n", published().source);
+        let _ = write!(text, "\nPaper: {}, unboxed answers counted, at its best checkpoint where its table says so.\n", published().source);
     }
     let missing: Vec<String> = arms
         .iter()
@@ -272,9 +305,9 @@ mod tests {
         let row = |label: &str| table.markdown.lines().find(|line| line.starts_with(&format!("| {label} "))).unwrap().to_owned();
         let cells = |label: &str| row(label).split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
         assert_eq!(cells("all")[2..6], ["2 of 2", "10.0 ± 0.0 [10.0, 10.0]", "70.0 ± 14.1 [0.0, 100.0]", "90.0 ± 0.0 [90.0, 90.0]"]);
-        assert_eq!(cells("all")[9], "36.0 to 72.8 (T8)");
+        assert_eq!(cells("all")[10], "36.0 to 72.8 (T8)");
         assert_eq!(
-            (cells("none")[2].as_str(), cells("none")[4].as_str(), cells("none")[9].as_str()),
+            (cells("none")[2].as_str(), cells("none")[4].as_str(), cells("none")[10].as_str()),
             ("1 of 2", "50.0", "36.0 to 68.2 (T14)")
         );
         assert!(table.markdown.contains("Not done: none seed 1."));

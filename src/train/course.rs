@@ -39,7 +39,7 @@ impl Course {
     }
 
     /// Moves the coefficient after a step of mean token entropy `entropy` (nats): up below the target, down above it, and never below 0, so
-    /// that it stays a bonus (the adaptive control of Skywork Open Reasoner 1, He et al. 2025).
+    /// that it stays a bonus (after the adaptive control of Skywork Open Reasoner 1, He et al. 2025).
     pub fn steer(&mut self, loss: &LossSettings, entropy: f64) {
         let target = f64::from(loss.entropy_target);
         if target > 0.0 && entropy != target {
@@ -58,7 +58,10 @@ impl Course {
     pub fn load(&mut self, state: &Path, loss: &LossSettings) -> Result<()> {
         if loss.entropy_target > 0.0 {
             let path = state.join(FILE);
-            let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = std::fs::read_to_string(&path).with_context(|| {
+                let path = path.display();
+                format!("cannot read {path}, where the coefficient that loss.entropy_target steers is kept; was it set when the run began?")
+            })?;
             *self = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
         }
         Ok(())

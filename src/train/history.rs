@@ -14,6 +14,9 @@ use crate::eval::store::write_conditions;
 use crate::eval::{Answer, EvalSettings, Pass, Score};
 use crate::metrics::jsonl;
 
+/// What `eval.best_by` calls the mean over sets.
+pub const BY_MEAN: &str = "mean";
+
 /// One evaluation: the scores of its passes, by name, and each problem's score in them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
@@ -91,6 +94,13 @@ pub struct EvaluationSummary {
     pub passes: BTreeMap<String, Score>,
 }
 
+impl EvaluationSummary {
+    /// The plain mean over sets, where there are several with one pass each.
+    pub fn mean(&self) -> Option<Mean> {
+        Mean::over(self.passes.iter().map(|(name, score)| (set_of(name), score)))
+    }
+}
+
 impl Evaluation {
     /// From the passes of an evaluation.
     pub fn of(step: u64, passes: &[Pass]) -> Self {
@@ -127,7 +137,11 @@ impl Evaluation {
     }
 
     /// What the best step is chosen by: the accuracy of a pass, or of the passes of a set; greedy ones where there are any. Empty is every set.
+    /// `mean` is the plain mean over sets, unboxed answers counted, as the paper chooses.
     pub fn merit(&self, best_by: &str) -> f64 {
+        if let (Some(mean), BY_MEAN) = (self.mean(), best_by) {
+            return mean.accuracy_with_fallback.mean;
+        }
         let of = |greedy: bool| {
             let chosen = self.passes(greedy).filter(|(name, _)| best_by.is_empty() || *name == best_by || set_of(name) == best_by);
             let means: Vec<f64> = chosen.map(|(_, score)| score.mean()).collect();
@@ -184,8 +198,8 @@ fn is_greedy(pass: &str) -> bool {
     pass.ends_with("-greedy")
 }
 
-/// "aime24" of "aime24-t0.6x8".
-fn set_of(pass: &str) -> &str {
+/// The set of a pass: "aime24" of "aime24-t0.6x8".
+pub fn set_of(pass: &str) -> &str {
     pass.rsplit_once('-').map_or(pass, |(set, _)| set)
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use candle_core::DType;
 
 use super::settings::RunSettings;
@@ -67,7 +67,9 @@ impl Reference {
 
     /// Reads what `save` wrote.
     pub fn load(&self, state: &Path) -> Result<()> {
-        let weights = folder::load_file(&state.join(FILE), &self.decoder.config)?;
+        let weights = folder::load_file(&state.join(FILE), &self.decoder.config).context(
+            "the reference that moves is not there; were train.reference_every or train.reference_decay set when the run began?",
+        )?;
         self.average.as_ref().map_or(Ok(()), |average| average.set(&weights))?;
         self.decoder.weights.set(&weights)
     }

@@ -72,7 +72,7 @@ pub fn decode(
 
 /// Grades and rewards the responses of a step; `scorer` is the policy that gave them.
 pub fn score(settings: &RunSettings, rewards: &Rewards, scorer: &dyn Scorer, step: u64, rollouts: Vec<Rollout>) -> Result<Vec<Scored>> {
-    let verdict = |rollout: &Rollout| reward::grade(&settings.reward, &rollout.prompt.problem.answer, &rollout.text);
+    let verdict = |rollout: &Rollout| reward::grade(&settings.reward, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
     let scorer = rewards.needs_scorer().then_some(scorer);
     let (group_size, seed) = (settings.rollout.group_size, settings.seed);

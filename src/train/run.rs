@@ -248,22 +248,24 @@ impl<'a> Run<'a> {
     }
 
     /// The step's scored responses, and how many further batches replaced groups without signal.
-    fn sample(&self, step: u64) -> Result<(Vec<Scored>, usize)> {
+    fn sample(&mut self, step: u64) -> Result<(Vec<Scored>, usize)> {
         let _span = tracing::info_span!("rollouts").entered();
         if let Some(replay) = &self.inputs.replay {
             return Ok((replay.step(step).to_vec(), 0));
         }
-        let prompts = &self.inputs.prompts;
-        let examples = rollouts::examples(&self.settings, prompts.len(), step);
-        let scored = self.respond(step, &rollouts::requests(&self.settings, prompts, &examples, step), &examples)?;
-        resample::fill(&self.settings, scored, |attempt, groups| {
-            let examples = resample::examples(&self.settings, prompts.len(), step, attempt, groups);
-            self.respond(step, &resample::requests(&self.settings, prompts, &examples, step, attempt, groups), &examples)
+        let (settings, count) = (self.settings.clone(), self.inputs.prompts.len());
+        let examples = rollouts::examples(&settings, count, step);
+        let requests = rollouts::requests(&settings, &self.inputs.prompts, &examples, step);
+        let scored = self.respond(step, &requests, &examples)?;
+        resample::fill(&settings, scored, |attempt, groups| {
+            let examples = resample::examples(&settings, count, step, attempt, groups);
+            let requests = resample::requests(&settings, &self.inputs.prompts, &examples, step, attempt, groups);
+            self.respond(step, &requests, &examples)
         })
     }
 
     /// Responses to requests, with their rewards.
-    fn respond(&self, step: u64, requests: &[Request], examples: &[usize]) -> Result<Vec<Scored>> {
+    fn respond(&mut self, step: u64, requests: &[Request], examples: &[usize]) -> Result<Vec<Scored>> {
         let model = &self.inputs.model;
         let engine = Engine {
             decoder: &model.decoder,
@@ -274,8 +276,10 @@ impl<'a> Run<'a> {
         };
         let completions = engine.generate(requests, &rollouts::sampling(&self.now), &|_| ())?;
         let rollouts = rollouts::decode(model, &self.inputs.prompts, examples, requests, completions)?;
-        let scorer = PolicyScorer { updater: self.updater(), text: &model.text };
-        rollouts::score(&self.settings, &self.rewards, &scorer, step, rollouts)
+        self.within_memory(|run| {
+            let scorer = PolicyScorer { updater: run.updater(), text: &run.inputs.model.text };
+            rollouts::score(&run.settings, &run.rewards, &scorer, step, rollouts.clone())
+        })
     }
 
     /// What fails before the update leaves the policy as the last step made it: it is saved, so that the run can go on once the cause is mended.
@@ -284,7 +288,7 @@ impl<'a> Run<'a> {
         self.console.finish();
         match self.save() {
             Ok(()) => error.context(format!(
-                "step {} failed; the run up to step {step} is saved: mend what follows, then continue with --resume {root}",
+                "step {} failed; the run up to step {step} is saved: mend what follows (settings are in {root}/config.toml), then continue with --resume {root}",
                 step + 1
             )),
             Err(unsaved) => {
@@ -297,10 +301,9 @@ impl<'a> Run<'a> {
     fn update(&mut self, scored: &[Scored]) -> Result<Updated> {
         let _span = tracing::info_span!("update").entered();
         let mut samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
-        let updates = self.settings.train.updates_per_rollout;
         if self.inputs.replay.is_some() {
             samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.logprobs.clone()));
-        } else if updates > 1 {
+        } else if self.needs_old_logprobs() {
             let old = self.within_memory(|run| run.updater().logprobs(&samples))?;
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
         }
@@ -329,8 +332,17 @@ impl<'a> Run<'a> {
         Ok(Updated { report: UpdateReport::mean(&reports), critic, penalty })
     }
 
+    /// Whether a pass before the first update is worth its time. For ratios: where the policy learns by several updates. For KL in the reward: on
+    /// a GPU, where the sampler's log-probabilities are off the trainer's by rounding, which whitening would make large.
+    fn needs_old_logprobs(&self) -> bool {
+        let (settings, kernels) = (&self.settings, self.inputs.model.decoder.kernels());
+        let warms_up = self.step < settings.critic.warmup_steps;
+        let for_ratios = settings.train.updates_per_rollout > 1 && settings.loss.policy != 0.0 && !warms_up;
+        for_ratios || (settings.reward.kl != 0.0 && !kernels.device().is_cpu())
+    }
+
     /// What KL in the reward takes from each token; none where its coefficient is 0. The policy's log-probabilities are the old ones where
-    /// there is a pass for them, else the sampler's.
+    /// there is a pass for them, else the sampler's, which on the CPU are the same to the bit.
     fn penalties(&mut self, samples: &[Sample]) -> Result<Option<Vec<Vec<f32>>>> {
         if self.settings.reward.kl == 0.0 {
             return Ok(None);
@@ -428,7 +440,10 @@ impl<'a> Run<'a> {
             response_length: mean(scored, |scored| scored.rollout.completion.ids.len() as f32) as f32,
             loss: terms.loss(&self.now.loss) as f32,
             groups: self.settings.rollout.groups,
-            groups_with_signal: self.settings.rollout.groups - resample::without_signal(scored, self.settings.rollout.group_size).len(),
+            groups_with_signal: self
+                .settings
+                .compares_in_groups()
+                .then(|| self.settings.rollout.groups - resample::without_signal(scored, self.settings.rollout.group_size).len()),
         });
         if !was_saturated && let Some(step) = self.history.saturation_step() {
             let window = self.settings.eval.saturation_window;

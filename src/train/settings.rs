@@ -330,10 +330,15 @@ impl RunSettings {
         self.has_reference() && (self.train.reference_every > 0 || self.train.reference_decay > 0.0)
     }
 
+    /// Whether rewards are compared within a group, so that one whose rewards are all equal teaches the policy nothing.
+    pub fn compares_in_groups(&self) -> bool {
+        matches!(self.advantage.baseline, Baseline::Group | Baseline::LeaveOneOut)
+    }
+
     /// Refuses settings of the algorithm that contradict each other.
     fn validate_algorithm(&self) -> Result<()> {
         let (rollout, loss, train, advantage) = (&self.rollout, &self.loss, &self.train, &self.advantage);
-        let compares = matches!(advantage.baseline, Baseline::Group | Baseline::LeaveOneOut);
+        let compares = self.compares_in_groups();
         let learns = loss.policy != 0.0;
         ensure!(
             !learns || !compares || rollout.group_size > 1,
@@ -343,6 +348,26 @@ impl RunSettings {
         ensure!(
             compares || advantage.scale != Scale::Group,
             "advantage.scale is group, which goes with the baselines group and leave-one-out: set it to batch or none"
+        );
+        let baseline = toml::Value::try_from(advantage.baseline)?;
+        ensure!(
+            !compares || advantage.gamma == 1.0,
+            "advantage.gamma is {}, which advantage.baseline {} does not use: set it to 1, or the baseline to critic or none",
+            advantage.gamma,
+            baseline.as_str().unwrap_or_default()
+        );
+        ensure!(
+            advantage.baseline == Baseline::Critic || advantage.lambda == 1.0,
+            "advantage.lambda is {}, and only a critic uses it: set it to 1, or advantage.baseline to critic",
+            advantage.lambda
+        );
+        ensure!(
+            learns || advantage.baseline != Baseline::Critic,
+            "a critic serves the policy loss, whose coefficient is 0: set loss.policy above 0, or advantage.baseline to none"
+        );
+        ensure!(
+            rollout.resample == 0 || (learns && compares),
+            "rollout.resample replaces groups whose rewards are all equal, which teach something here: set it to 0"
         );
         for (name, share) in [("gamma", advantage.gamma), ("lambda", advantage.lambda)] {
             ensure!((0.0..=1.0).contains(&share), "advantage.{name} is {share}; it must lie between 0 and 1");
@@ -384,6 +409,21 @@ impl RunSettings {
         ensure!(
             loss.entropy_target == 0.0 || (loss.entropy_steps == 0 && loss.entropy >= 0.0),
             "loss.entropy_target steers the coefficient from loss.entropy on: set loss.entropy_steps to 0 and loss.entropy to at least 0"
+        );
+        ensure!(
+            loss.entropy_steps > 0 || loss.entropy_to == 0.0,
+            "loss.entropy_to is {} and loss.entropy_steps 0: say over how many steps the coefficient moves there",
+            loss.entropy_to
+        );
+        ensure!(
+            rollout.temperature_steps > 0 || rollout.temperature_to == 1.0,
+            "rollout.temperature_to is {} and rollout.temperature_steps 0: say over how many steps the temperature moves there",
+            rollout.temperature_to
+        );
+        ensure!(
+            rollout.temperature_steps == 0 || rollout.replay.is_empty(),
+            "rollout.temperature_steps is {}, but recorded rollouts have the temperature that they have: set it to 0",
+            rollout.temperature_steps
         );
         ensure!(loss.entropy_to.is_finite(), "loss.entropy_to is {}; it must be a finite number", loss.entropy_to);
         ensure!(

@@ -1,4 +1,4 @@
-//! One optimizer update from scored responses: advantages, packed micro-batches, one sweep of loss and gradient, AdamW.
+//! One optimizer update from responses with advantages: packed micro-batches, one sweep of loss and gradient, AdamW.
 
 use std::collections::HashMap;
 

@@ -4,7 +4,8 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Estimate, interval::student_interval};
+use super::Estimate;
+use super::interval::{student_interval, wilson};
 
 /// The scores of one problem count as equal below this: means of the same samples in another order differ by rounding.
 const TIE: f64 = 1e-9;
@@ -26,7 +27,8 @@ pub struct Comparison {
 
 /// Compares B with A. `a[i]` and `b[i]` are scores of the same problem.
 ///
-/// The difference is a mean of paired differences with Student's interval (Miller 2024, arXiv 2411.00640, section 4.2).
+/// The difference is a mean of paired differences with Student's interval (Miller 2024, arXiv 2411.00640, section 4.2); equal differences have
+/// no variance, and the interval is then as wide as Wilson's of no case among so many.
 ///
 /// # Errors
 /// When the two have different numbers of problems, none at all, or scores that are not finite.
@@ -39,12 +41,21 @@ pub fn compare(a: &[f64], b: &[f64]) -> Result<Comparison> {
     );
     ensure!(a.iter().chain(b).all(|score| score.is_finite()), "a paired comparison needs a finite score for every problem");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| b - a).collect();
-    let Some(difference) = student_interval(&differences, -1.0, 1.0) else {
+    let Some(difference) = spread(&differences) else {
         anyhow::bail!("a paired comparison needs at least one problem: both evaluations are empty");
     };
     let won = differences.iter().filter(|&&d| d > TIE).count();
     let lost = differences.iter().filter(|&&d| d < -TIE).count();
     Ok(Comparison { problems: a.len(), difference, won, lost, p_value: sign_test(won, lost) })
+}
+
+/// The mean of paired differences with Student's interval. Where all are equal their variance says nothing, and as much is left open as
+/// Wilson's interval leaves where none of n problems differs.
+fn spread(differences: &[f64]) -> Option<Estimate> {
+    let estimate = student_interval(differences, -1.0, 1.0)?;
+    let are_equal = differences.iter().all(|difference| (difference - differences[0]).abs() < TIE);
+    let open = wilson(0, differences.len()).filter(|_| are_equal && differences.len() > 1).map_or(0.0, |none| none.high);
+    Some(Estimate { low: (estimate.low - open).max(-1.0), high: (estimate.high + open).min(1.0), ..estimate })
 }
 
 /// The exact two-sided sign test: the chance of a split at least this uneven when each decided problem falls either way with chance 1/2.
