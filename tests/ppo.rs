@@ -49,7 +49,8 @@ fn a_critic_as_baseline_lifts_problems_that_were_never_trained_on() {
         // One update a step: values are as they were, so nothing is clipped.
         assert_eq!((&line["critic/vf_clipfrac"], &line["critic/lr"]), (&Value::from(0.0), &Value::from(1e-3)), "{line}");
         let (of_step, of_tokens) = (line["critic/score/mean"].as_f64().unwrap(), line["critic/returns/max"].as_f64().unwrap());
-        assert!((0.0..=1.0).contains(&of_step) && (-1e-5..=1.0 + 1e-5).contains(&of_tokens), "{line}");
+        // KL in the reward, 0.001 times some nats, is part of the returns.
+        assert!((0.0..=1.0).contains(&of_step) && (-0.01..=1.01).contains(&of_tokens), "{line}");
     }
     let explained =
         |part: &[Value]| part.iter().map(|line| line["critic/vf_explained_var"].as_f64().unwrap()).sum::<f64>() / part.len() as f64;

@@ -283,6 +283,7 @@ impl RunSettings {
         ensure!(rollout.temperature > 0.0, "rollout.temperature is {}; training needs one above 0 to explore", rollout.temperature);
         ensure!(rollout.top_p > 0.0 && rollout.top_p <= 1.0, "rollout.top_p is {}; it must lie above 0 and at most at 1", rollout.top_p);
         ensure!((0.0..=1.0).contains(&rollout.min_p), "rollout.min_p is {}; it must lie between 0 and 1", rollout.min_p);
+        self.critic.validate(&self.advantage, train)?;
         self.validate_algorithm()?;
         ensure!(loss.clip_high > 0.0, "loss.clip_high is {}; it must be positive", loss.clip_high);
         ensure!(optim.lr >= 0.0 && optim.lr.is_finite(), "optim.lr is {}; it must not be negative", optim.lr);
@@ -291,7 +292,6 @@ impl RunSettings {
             ensure!((0.0..1.0).contains(&beta), "optim.{name} is {beta}; it must be at least 0 and below 1");
         }
         ensure!(optim.eps > 0.0, "optim.eps is {}; it must be above 0, or an element without gradient is 0/0", optim.eps);
-        self.critic.validate(&self.advantage, train)?;
         self.lora.validate()?;
         ensure!(self.eval.max_new > 0, "eval.max_new must be at least 1");
         ensure!(self.eval.saturation_window > 0, "eval.saturation_window must be at least 1");

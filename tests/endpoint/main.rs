@@ -157,11 +157,14 @@ fn lengths_that_the_server_does_not_say_are_counted_here() {
 #[test]
 fn a_prompt_without_room_is_told_and_not_sent() {
     let server = Server::new(say);
-    let window = embedded::text_with(&ChatSettings::default()).unwrap().window;
-    let outcome = ask(settings(&server), rendered(), &requests(1, 2), &Asking { max_new: window, ..GREEDY });
-    let too_long = Answered { text: String::new(), tokens: 0, finish: None };
-    assert_eq!(outcome.told.into_values().collect::<Vec<_>>(), [too_long.clone(), too_long]);
-    assert!(outcome.error.is_none() && server.asked().is_empty());
+    let text = || embedded::text_with(&ChatSettings::default()).unwrap();
+    let asking = Asking { max_new: text().window, ..GREEDY };
+    for prompts in [rendered(), Prompts::Messages(Some(text()))] {
+        let outcome = ask(settings(&server), prompts, &requests(1, 2), &asking);
+        let too_long = Answered { text: String::new(), tokens: 0, finish: None };
+        assert_eq!(outcome.told.into_values().collect::<Vec<_>>(), [too_long.clone(), too_long]);
+        assert!(outcome.error.is_none() && server.asked().is_empty());
+    }
 }
 
 /// Whatever goes wrong with the first two attempts at the first problem, the third one mends.

@@ -108,6 +108,11 @@ impl Endpoint {
     /// The prompt of a problem; none where it leaves no room for a whole response in the model's window.
     fn prompt(&self, request: &EvalRequest, max_new: usize) -> Result<Option<Asked>> {
         let Prompts::Rendered(model) = &self.prompts else {
+            // The server writes the prompt; where the model is known here, its template says how long that will be.
+            let known = self.text().and_then(|model| Some((model.text.prompt(request.problem.clone(), "").ok()?.ids.len(), model.window)));
+            if known.is_some_and(|(tokens, window)| tokens + max_new > window) {
+                return Ok(None);
+            }
             let messages = vec![Message::new("user", &request.problem.question)];
             return Ok(Some(Asked { wording: Wording::Messages(messages), tokens: None }));
         };
