@@ -7,14 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
+use rlvr::config;
 use rlvr::flow::Scored;
 use rlvr::lanes::Lanes;
 use rlvr::model::folder::{self, WeightDtype};
 use rlvr::model::{Decoder, Gradients, ModelConfig, Weights, export};
-use rlvr::objective::{Baseline, Estimate, Scale};
+use rlvr::objective::Estimate;
+use rlvr::train::advantages::penalties;
 use rlvr::train::critic::{self, Critic};
 use rlvr::train::update::{Sample, Updater};
-use rlvr::train::{Replay, RunSettings};
+use rlvr::train::{Replay, RunSettings, algorithm};
 use serde_json::Value;
 
 /// Of each tensor's norm.
@@ -64,15 +66,22 @@ fn split(flat: &[f32], scored: &[Scored]) -> Vec<Vec<f32>> {
     scored.iter().map(|scored| take(scored.rollout.completion.ids.len())).collect()
 }
 
-fn check(name: &str, case: &str, [gamma, lambda]: [f32; 2], clip: f32) -> Result<()> {
-    let folder = path("golden").join(name).join("policy");
+fn decoder(name: &str, part: &str) -> Result<Decoder> {
+    let folder = path("golden").join(name).join(part);
     let config = ModelConfig::parse(&std::fs::read_to_string(folder.join("config.json"))?)?;
-    let policy = Decoder::new(config.clone(), folder::load(&folder, &config)?)?;
-    let mut settings = RunSettings::published();
-    (settings.advantage.baseline, settings.advantage.scale) = (Baseline::Critic, Scale::Batch);
-    (settings.advantage.gamma, settings.advantage.lambda) = (gamma, lambda);
-    (settings.critic.lr, settings.critic.clip) = (1e-5, clip);
-    (settings.rollout.temperature, settings.loss.kl, settings.loss.entropy) = (1.0, 0.0, 0.0);
+    let weights = folder::load(&folder, &config)?;
+    Decoder::new(config, weights)
+}
+
+fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
+    let (policy, reference) = (decoder(name, "policy")?, decoder(name, "reference")?);
+    let config = policy.config.clone();
+    // The preset, with other numbers.
+    let mut settings = algorithm::resolve(&RunSettings::published(), &[config::assignment("algo=ppo")?])?;
+    let number = |key: &str| numbers_of[key].as_f64().unwrap() as f32;
+    (settings.advantage.gamma, settings.advantage.lambda) = (number("gamma"), number("lambda"));
+    (settings.reward.kl, settings.loss.entropy, settings.critic.clip) = (number("kl"), number("entropy"), clip);
+    settings.rollout.temperature = 1.0;
     // Several micro-batches, and two lanes.
     settings.train.micro_batch_tokens = 64;
     settings.validate()?;
@@ -86,12 +95,14 @@ fn check(name: &str, case: &str, [gamma, lambda]: [f32; 2], clip: f32) -> Result
         .iter()
         .map(|scored| Sample { scored, advantages: Vec::new(), old: Some(scored.rollout.completion.logprobs.clone()) })
         .collect();
-    let updater = Updater { settings: &settings, lanes: &lanes, policy: &policy, reference: None };
+    let updater = Updater { settings: &settings, lanes: &lanes, policy: &policy, reference: Some(&reference) };
     let what = format!("{name}, {case}");
     close(&format!("{what}, values"), &critic.values(&updater, &samples)?.concat(), &numbers(&inputs["values"]));
 
     let expected = tensors(&format!("golden-critic/{name}/{case}-estimates.safetensors"));
-    let rewards = critic::token_rewards(&scored, None);
+    let old: Vec<Vec<f32>> = scored.iter().map(|scored| scored.rollout.completion.logprobs.clone()).collect();
+    let penalties = penalties(&settings, &old, &updater.reference_logprobs(&samples)?);
+    let rewards = critic::token_rewards(&scored, Some(&penalties));
     let estimates = critic::estimates(&settings.advantage, &rewards, &split(&numbers(&inputs["old_values"]), &scored));
     let flat = |of: fn(&Estimate) -> &Vec<f32>| estimates.iter().flat_map(|one| of(one).clone()).collect::<Vec<f32>>();
     close(&format!("{what}, advantages"), &flat(|one| &one.advantages), &numbers(&expected["advantages"]));
@@ -120,8 +131,7 @@ fn critic_and_policy_learn_as_in_pytorch() {
     let cases: Value = serde_json::from_str(&std::fs::read_to_string(path("golden-critic/cases.json")).unwrap()).unwrap();
     for name in ["qwen2-tied", "qwen2-untied", "llama"] {
         for (case, settings) in cases["cases"].as_object().unwrap() {
-            let number = |value: &Value| value.as_f64().unwrap() as f32;
-            check(name, case, [number(&settings["gamma"]), number(&settings["lambda"])], number(&cases["clip"])).unwrap();
+            check(name, case, settings, cases["clip"].as_f64().unwrap() as f32).unwrap();
         }
     }
 }

@@ -28,9 +28,10 @@ ROOT = Path(__file__).resolve().parents[2] / "tests"
 NAMES = ("qwen2-tied", "qwen2-untied", "llama")
 FIRST_STEP = 8  # rollouts in the first recorded step
 CLIP, POLICY_CLIP = 0.5, 0.2
+# "ppo" is the preset with larger coefficients: KL (k1) in the reward of each token, and an entropy bonus.
 CASES = {
-    "gae": {"gamma": 0.95, "lambda": 0.9},
-    "ppo": {"gamma": 1.0, "lambda": 1.0},
+    "gae": {"gamma": 0.95, "lambda": 0.9, "kl": 0.0, "entropy": 0.0},
+    "ppo": {"gamma": 1.0, "lambda": 1.0, "kl": 0.1, "entropy": 0.02},
 }
 
 
@@ -40,21 +41,31 @@ def values_of(critic, head: dict, prompt: list, completion: list):
     return hidden_tw[len(prompt) - 1 : -1] @ head["weight"][0] + head["bias"][0]
 
 
-def advantages_of(reward: float, values: list, gamma: float, lam: float) -> list:
+def advantages_of(rewards: list, values: list, gamma: float, lam: float) -> list:
     """By definition: each advantage is the sum of all later temporal differences, discounted by (gamma * lambda) a step."""
-    rewards = [0.0] * (len(values) - 1) + [reward]
     following = values[1:] + [0.0]
     deltas = [r + gamma * after - v for r, after, v in zip(rewards, following, values, strict=True)]
     return [sum((gamma * lam) ** k * delta for k, delta in enumerate(deltas[t:])) for t in range(len(deltas))]
 
 
-def logprobs_of(policy, prompt: list, completion: list):
+def logprobs_and_entropies(policy, prompt: list, completion: list):
     logits_tv = policy(torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
-    return torch.log_softmax(logits_tv, dim=-1).gather(1, torch.tensor(completion)[:, None])[:, 0]
+    logprobs_tv = torch.log_softmax(logits_tv, dim=-1)
+    chosen_t = logprobs_tv.gather(1, torch.tensor(completion)[:, None])[:, 0]
+    return chosen_t, -(logprobs_tv.exp() * logprobs_tv).sum(-1)
 
 
-def load(name: str):
-    return AutoModelForCausalLM.from_pretrained(ROOT / "golden" / name / "policy", attn_implementation="eager", dtype=torch.float32).eval()
+def token_rewards(row: dict, reference, kl: float) -> list:
+    """The response's reward on its last token, less what each token's distance from the reference costs."""
+    with torch.no_grad():
+        of_reference, _ = logprobs_and_entropies(reference, row["prompt_ids"], row["completion_ids"])
+    rewards = [-kl * (old - other) for old, other in zip(row["logprobs"], of_reference.tolist(), strict=True)]
+    rewards[-1] += row["reward"]
+    return rewards
+
+
+def load(name: str, part: str = "policy"):
+    return AutoModelForCausalLM.from_pretrained(ROOT / "golden" / name / part, attn_implementation="eager", dtype=torch.float32).eval()
 
 
 def make(out: Path) -> None:
@@ -63,7 +74,7 @@ def make(out: Path) -> None:
     for number, name in enumerate(NAMES):
         lines = (ROOT / "golden" / name / "rollouts.jsonl").read_text().splitlines()[:FIRST_STEP]
         rows = [json.loads(line) for line in lines]
-        policy, critic = load(name), load(name)
+        policy, critic, reference = load(name), load(name), load(name, "reference")
         generator = torch.Generator().manual_seed(200 + number)
         width = critic.config.hidden_size
         head = {"weight": 0.12 * torch.randn(1, width, generator=generator), "bias": torch.tensor([0.25])}
@@ -76,7 +87,7 @@ def make(out: Path) -> None:
         save_file(head | {"old_values": torch.cat(old), "values": torch.cat(now)}, folder / "inputs.safetensors")
 
         for case, settings in CASES.items():
-            pairs = [(row["reward"], values.tolist()) for row, values in zip(rows, old, strict=True)]
+            pairs = [(token_rewards(row, reference, settings["kl"]), values.tolist()) for row, values in zip(rows, old, strict=True)]
             advantages = [torch.tensor(advantages_of(*pair, settings["gamma"], settings["lambda"])) for pair in pairs]
             returns = [advantage + values for advantage, values in zip(advantages, old, strict=True)]
 
@@ -102,8 +113,10 @@ def make(out: Path) -> None:
             policy.zero_grad()
             surrogates = []
             for row, own in zip(rows, whitened.split([len(advantage) for advantage in advantages]), strict=True):
-                ratio = (logprobs_of(policy, row["prompt_ids"], row["completion_ids"]) - torch.tensor(row["logprobs"])).exp()
-                surrogates.append(-torch.minimum(ratio * own, ratio.clamp(1 - POLICY_CLIP, 1 + POLICY_CLIP) * own))
+                logprobs, entropies = logprobs_and_entropies(policy, row["prompt_ids"], row["completion_ids"])
+                ratio = (logprobs - torch.tensor(row["logprobs"])).exp()
+                surrogate = -torch.minimum(ratio * own, ratio.clamp(1 - POLICY_CLIP, 1 + POLICY_CLIP) * own)
+                surrogates.append(surrogate - settings["entropy"] * entropies)
             torch.cat(surrogates).mean().backward()
             save_file({key: parameter.grad.clone() for key, parameter in policy.named_parameters()}, folder / f"{case}-policy.safetensors")
             estimates = {"advantages": flat, "returns": torch.cat(returns), "whitened": whitened, "loss": loss.detach()[None]}
