@@ -1,6 +1,10 @@
 //! `rlvr train`
 
-use std::path::{Path, PathBuf};
+mod inputs;
+mod layers;
+mod words;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -8,25 +12,27 @@ use std::sync::atomic::AtomicUsize;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use toml::{Table, Value};
 
 use super::source::{self, ComputeArgs, DataArgs};
 use super::usage;
-use crate::checkpoint::{Model, ensure_free};
-use crate::config;
-use crate::data::{Library, example, tiny};
+use crate::checkpoint::ensure_free;
 use crate::eval::{EvalSet, sets};
-use crate::flow::{Problem, Prompt};
-use crate::kernels::Kernels;
-use crate::model::{Decoder, Weights, shapes};
+use crate::flow::Problem;
+use crate::model::shapes;
 use crate::optim::Schedule;
+use crate::reward;
 use crate::reward::label::{Relabelled, relabel};
-use crate::reward::{self, Rewards};
-use crate::text::{self, ChatSettings};
-use crate::tiny::{embedded, ways};
+use crate::text::ChatSettings;
+use crate::tiny::ways;
 use crate::train::algorithm;
 use crate::train::history::BY_MEAN;
-use crate::train::{Outcome, PromptSettings, Replay, Run, RunFolder, RunInputs, RunSettings};
+use crate::train::{Outcome, Replay, Run, RunFolder, RunInputs, RunSettings};
+pub use inputs::{chat, examples};
+use inputs::{prompts, reference};
+use layers::recording;
+pub use layers::settings;
+pub use words::plan;
+use words::{free_folder, tell_labels};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -219,70 +225,6 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root })
 }
 
-/// The defaults that fit the model (and the recording), then the file, `--set`, and the flags that have names of their own.
-pub(super) fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
-    let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
-    layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
-    layers.extend(args.replay.as_ref().map(|path| table("rollout", [("replay", Value::String(path.clone()))])));
-    let inline = args.question.as_deref().map(|question| example::inline(question, args.answer.as_deref()));
-    let example = args.example.clone().or(inline);
-    let texts = [("model", &args.model), ("reference", &args.reference), ("example", &example), ("algo", &args.algo)];
-    let mut flags = Table::new();
-    flags.extend(texts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::String(value.clone()?)))));
-    flags.extend(args.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64))));
-    layers.push(flags);
-    let label = args.label.as_ref().map(|label| ("label", Value::String(label.clone())));
-    let noise = args.label_noise.map(|share| ("label_noise", Value::Float(share)));
-    let label_seed = args.label_seed.map(|seed| ("label_seed", Value::Integer(seed as i64)));
-    layers.extend([label, noise, label_seed].into_iter().flatten().map(|label| table("reward", [label])));
-    layers.extend(args.export_dtype.as_ref().map(|dtype| table("checkpoint", [("dtype", Value::String(dtype.clone()))])));
-    layers.extend(args.lora.map(|rank| table("lora", [("rank", Value::Integer(rank as i64))])));
-    layers.extend(args.steps.map(|steps| table("train", [("steps", Value::Integer(steps as i64))])));
-    let chosen = |key: &str| layers.iter().rev().find_map(|layer| layer.get(key)?.as_str());
-    let model = match (chosen("model"), chosen("example")) {
-        (Some(model), _) => model.to_owned(),
-        (None, Some(example)) if is_published(example) => RunSettings::published().model,
-        _ => embedded::NAME.to_owned(),
-    };
-    let path = layers.iter().rev().find_map(|layer| layer.get("rollout")?.get("replay")?.as_str()).unwrap_or_default();
-    let Some(replay) = recording(path)? else {
-        return Ok((algorithm::resolve(&RunSettings::defaults_for(&model), &layers)?, None));
-    };
-    layers.splice(0..0, recorded(&replay));
-    let settings = algorithm::resolve(&RunSettings::defaults_for(&model), &layers)?;
-    let (groups, size) = (settings.rollout.groups, settings.rollout.group_size);
-    ensure!(
-        (groups, size) == (replay.groups, replay.group_size),
-        "rollout.groups and rollout.group_size are {groups} and {size}; the recording has {} groups of {}: leave them out",
-        replay.groups,
-        replay.group_size
-    );
-    let (ours, theirs) = (settings.rollout.temperature, replay.temperature(1).unwrap_or(settings.rollout.temperature));
-    ensure!(ours == theirs, "rollout.temperature is {ours}; the recorded log-probabilities are of {theirs}: set it to that");
-    Ok((settings, Some(replay)))
-}
-
-fn recording(path: &str) -> Result<Option<Replay>> {
-    (!path.is_empty()).then(|| Replay::read(Path::new(path))).transpose()
-}
-
-/// The defaults of a replay: as many steps and groups as were recorded, and no evaluation.
-fn recorded(replay: &Replay) -> [Table; 4] {
-    let count = |count: usize| Value::Integer(count as i64);
-    [
-        Table::from_iter([("example".to_owned(), Value::String("recorded".to_owned()))]),
-        table("rollout", [("groups", count(replay.groups)), ("group_size", count(replay.group_size))]),
-        table("train", [("steps", count(replay.len()))]),
-        table("eval", [("benchmarks", Value::String(String::new()))]),
-    ]
-}
-
-/// One group of settings as a layer.
-fn table<const N: usize>(group: &str, values: [(&str, Value); N]) -> Table {
-    let values = values.map(|(key, value)| (key.to_owned(), value));
-    Table::from_iter([(group.to_owned(), Value::Table(Table::from_iter(values)))])
-}
-
 /// What the best checkpoint can be chosen by, where `chosen` is none of it.
 pub(super) fn unknown_pass(chosen: &str, sets: &[EvalSet]) -> Option<String> {
     let passes = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding)));
@@ -302,193 +244,11 @@ pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result
     Ok(())
 }
 
-/// The model that the KL term holds to, where it is not the policy itself.
-fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kernels>) -> Result<Option<Decoder>> {
-    if settings.reference.is_empty() {
-        return Ok(None);
-    }
-    if !settings.has_reference() {
-        eprintln!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference);
-        return Ok(None);
-    }
-    let reference = source::load(&settings.reference, kernels)?.decoder;
-    let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
-    ensure!(
-        found == expected,
-        "the reference {} has {found} rows of vocabulary, the policy {expected}: they do not compare",
-        settings.reference
-    );
-    let (window, needed) = (reference.config.window, policy.decoder.config.window);
-    ensure!(
-        window >= needed,
-        "the reference {} has a window of {window} tokens, the policy one of {needed}: it cannot score all",
-        settings.reference
-    );
-    ensure!(
-        !settings.reference_moves() || Weights::shapes(&reference.config)? == Weights::shapes(&policy.decoder.config)?,
-        "the reference {} has another shape than the policy, so it cannot follow it: set train.reference_every and reference_decay to 0",
-        settings.reference
-    );
-    Ok(Some(reference))
-}
-
-/// The day on which a run begins is its day, however often it is resumed. Recorded rollouts need no template, unless sets are evaluated.
-pub(super) fn chat(prompt: &PromptSettings, renders: bool) -> Result<ChatSettings> {
-    let template = Some(Path::new(&prompt.chat_template)).filter(|path| !path.as_os_str().is_empty());
-    let date = if prompt.date.is_empty() { text::today() } else { prompt.date.clone() };
-    source::chat_settings(template, Some(date), renders)
-}
-
 /// A run that has done all its steps is not silently done again.
 fn something_left(folder: &RunFolder, settings: &RunSettings) -> Result<()> {
     let (done, steps) = (folder.resumable_steps()?.last().copied().unwrap_or(0), settings.train.steps);
     ensure!(done < steps, "{} has done {done} of {steps} steps; --steps extends it", folder.root().display());
     Ok(())
-}
-
-/// Whether a name is one of the paper's examples, which its model goes with.
-fn is_published(example: &str) -> bool {
-    let is_pi = |name: &str| name.strip_prefix("pi").is_some_and(|rank| rank.parse::<u32>().is_ok());
-    example.split(',').all(|name| name == "dsr-sub" || name.starts_with("dsr-sub/") || name.split("..").all(is_pi))
-}
-
-/// The training examples; those of the embedded model by their ids, or so many of its training problems.
-pub(super) fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem>> {
-    let is_rewarded_by_label = Rewards::new(&settings.reward, settings.rollout.max_new)?.needs_label();
-    let needs_label = is_rewarded_by_label && settings.reward.label.is_empty();
-    let of_tiny = match settings.example.strip_prefix("tiny/train/") {
-        Some(count) => {
-            let count = count.parse().ok().filter(|count| *count > 0);
-            let count = count.with_context(|| format!("{} names no number of problems; 256 are tiny/train/256", settings.example))?;
-            Some(tiny::problems(tiny::Split::Train, count, settings.seed)?)
-        }
-        // Ids such as tiny/maximum/38,91,70 have commas of their own.
-        None => settings.example.replace(",tiny/", "\ntiny/").lines().map(|id| Some(tiny::by_id(id)?.problem())).collect(),
-    };
-    let mut problems = match of_tiny {
-        Some(problems) => problems,
-        None if settings.example.starts_with("tiny/") => {
-            let subjects = tiny::SUBJECTS.map(|subject| subject.name).join(", ");
-            anyhow::bail!(
-                "{} is no problem of the embedded model; one is tiny/addition/334+556, 256 are tiny/train/256; subjects are {subjects}",
-                settings.example
-            )
-        }
-        None if needs_label => example::resolve(&settings.example, library)?,
-        None => example::resolve_questions(&settings.example, library)?,
-    };
-    let all = problems.len();
-    // Without a policy loss there is nothing to be right about.
-    if needs_label && settings.loss.policy != 0.0 {
-        problems.retain(|problem| !problem.answer.trim().is_empty());
-    }
-    ensure!(!problems.is_empty(), "{} has no answer to learn from; give one with --label, or a reward that needs none", settings.example);
-    if problems.len() < all {
-        eprintln!("{} of {all} examples have no answer and are left out", all - problems.len());
-    }
-    Ok(problems)
-}
-
-fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Result<Vec<Prompt>> {
-    let window = model.decoder.config.window;
-    let prompt = |problem: Problem| {
-        let prompt = model.text.prompt(Arc::new(problem), &settings.prompt.instruction)?;
-        let (tokens, max_new) = (prompt.ids.len(), settings.rollout.max_new);
-        ensure!(tokens > 0, "{} is an empty prompt", prompt.problem.id);
-        ensure!(
-            tokens + max_new <= window,
-            "{} is a prompt of {tokens} tokens; with rollout.max_new = {max_new} it exceeds the model's window of {window}: set rollout.max_new to at most {}",
-            prompt.problem.id,
-            window.saturating_sub(tokens)
-        );
-        Ok(prompt)
-    };
-    problems.into_iter().map(prompt).collect()
-}
-
-/// What is about to happen, in words and in every unit that people count in.
-pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
-    let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
-    let rollouts = format!(" = {} rollouts a step, {rows} groups of {size}", rows * size);
-    let examples = match (problems, replay) {
-        (_, Some(replay)) => {
-            format!("{} of {} on {rows} rows x {size}{rollouts}", counted(replay.len(), "recorded step"), settings.rollout.replay)
-        }
-        ([problem], _) => {
-            let text = format!("{}: \"{}\", {}", problem.id, shortened(&problem.question), answer(settings, problem));
-            format!("1 example x {rows} rows x {size}{rollouts} ({text})")
-        }
-        (several, _) if rows % several.len() == 0 => {
-            let count = several.len();
-            format!("{count} examples x {} x {size}{rollouts}", counted(rows / count, "row"))
-        }
-        (several, _) => format!("{} examples in turns on {rows} rows x {size}{rollouts}", several.len()),
-    };
-    let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
-    let evaluation = match (evaluated.is_empty(), settings.eval.every) {
-        (true, _) => "no evaluation".to_owned(),
-        (false, 0) => format!("evaluation of {} before and after", evaluated.join(", ")),
-        (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
-    };
-    let lora = &settings.lora;
-    let adapters = if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
-    format!(
-        "{} with {}{adapters}: {examples}; {}, {} each; {evaluation}",
-        settings.algo,
-        settings.model,
-        counted(settings.train.steps as usize, "step"),
-        counted(settings.train.updates_per_rollout, "update"),
-    )
-}
-
-/// What the example's answer is taken to be.
-fn answer(settings: &RunSettings, problem: &Problem) -> String {
-    match problem.answer.as_str() {
-        "" => "no label".to_owned(),
-        label if settings.reward.label.is_empty() => label.to_owned(),
-        label => format!("label {label}"),
-    }
-}
-
-/// The labels that are not the examples' own, the first of them by name.
-fn tell_labels(prepared: &Prepared) {
-    let (reward, labels) = (&prepared.settings.reward, &prepared.labels);
-    if labels.is_empty() {
-        return;
-    }
-    let first: Vec<String> = labels.iter().take(5).map(|one| format!("{} {} instead of {}", one.example, one.label, one.answer)).collect();
-    let more = if labels.len() > first.len() { ", ..." } else { "" };
-    let noise = format!("reward.label_noise {}, reward.label_seed {}", reward.label_noise, reward.label_seed);
-    eprintln!(
-        "{} of {} changed ({}): {}{more}; all are in {}",
-        labels.len(),
-        counted(prepared.problems.len(), "label"),
-        if reward.label.is_empty() { noise.as_str() } else { "reward.label" },
-        first.join(", "),
-        prepared.root.join("labels.jsonl").display()
-    );
-}
-
-/// The beginning of a text, in one line.
-fn shortened(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() <= 60 { line } else { line.chars().take(57).chain("...".chars()).collect() }
-}
-
-/// `1 step`, `2 steps`.
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// `runs/MODEL-EXAMPLE`, numbered where that is taken.
-fn free_folder(settings: &RunSettings) -> PathBuf {
-    let model = Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
-    let example = example::title(&settings.example);
-    let example = Path::new(&example).file_stem().map_or_else(|| example.clone(), |name| name.to_string_lossy().into_owned());
-    let name: String =
-        format!("{model}-{example}").chars().map(|c| if c.is_ascii_alphanumeric() || "+-._".contains(c) { c } else { '-' }).collect();
-    let numbered = (2..).map(|n| Path::new("runs").join(format!("{name}-{n}")));
-    std::iter::once(Path::new("runs").join(&name)).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
 }
 
 /// The first signal asks for an orderly stop; a second one of the same kind ends the program at once.

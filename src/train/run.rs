@@ -1,19 +1,20 @@
-//! The run itself.
+//! The run itself: its parts put together, and the line of a step. `run/updates` has a step's updates, `run/records` what is left on disk.
+
+mod records;
+mod updates;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use candle_core::Tensor;
-use serde_json::{Map, Value, json};
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value};
 
-use super::advantages::{advantages, penalties};
 use super::course::Course;
-use super::critic::{self, Critic, CriticReport};
-use super::folder::{RunFolder, write_gzip_lines};
+use super::critic::Critic;
+use super::folder::RunFolder;
 use super::history::{Evaluation, History};
-use super::measures::{self, CriticMeasures, Measures, Updated, mean};
+use super::measures::Measures;
 use super::plan;
 use super::reference::Reference;
 use super::replay::Replay;
@@ -22,24 +23,20 @@ use super::rollouts;
 use super::scorer::PolicyScorer;
 use super::settings::RunSettings;
 use super::story;
-use super::update::{Sample, UpdateReport, Updater, apply};
-use crate::checkpoint::state::{self, Progress, Trained};
-use crate::checkpoint::{Model, adapter, write_file, write_folder};
-use crate::eval::{EvalSet, Evaluator, LocalModel};
+use crate::checkpoint::Model;
+use crate::checkpoint::state::{self, Trained};
+use crate::eval::EvalSet;
 use crate::flow::{Prompt, Scored};
-use crate::kernels::is_out_of_memory;
 use crate::lanes::Lanes;
 use crate::metrics::jsonl::{self, JsonLines};
-use crate::metrics::{Console, EventFile, StepLine};
+use crate::metrics::{Console, EventFile};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
 use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
 use crate::rollout::{Engine, Request};
-
-/// Micro-batches are not made smaller than this when memory is used up.
-const LEAST_MICRO_BATCH: usize = 256;
+use records::keep_labels;
 
 /// What a run is made of besides its settings.
 pub struct RunInputs<'a> {
@@ -296,246 +293,6 @@ impl<'a> Run<'a> {
             }
         }
     }
-
-    /// The step's updates of critic and policy.
-    fn update(&mut self, scored: &[Scored]) -> Result<Updated> {
-        let _span = tracing::info_span!("update").entered();
-        let mut samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
-        if self.inputs.replay.is_some() {
-            samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.logprobs.clone()));
-        } else if self.needs_old_logprobs() {
-            let old = self.within_memory(|run| run.updater().logprobs(&samples))?;
-            samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
-        }
-        let penalties = self.penalties(&samples)?;
-        let penalty = penalties.iter().flatten().flatten().map(|penalty| f64::from(*penalty)).sum::<f64>() / scored.len().max(1) as f64;
-        let (advantages, critic) = match self.learn_values(&samples, &critic::token_rewards(scored, penalties.as_deref()))? {
-            Some((advantages, measures)) => (advantages, Some(measures)),
-            None => (advantages(&self.settings, scored, penalties.as_deref()), None),
-        };
-        if self.step < self.settings.critic.warmup_steps {
-            return Ok(Updated { report: UpdateReport::default(), critic, penalty });
-        }
-        samples.iter_mut().zip(advantages).for_each(|(sample, advantages)| sample.advantages = advantages);
-        let mut reports = Vec::new();
-        let size = samples.len() / self.settings.updates_per_epoch();
-        for mini_batch in (0..self.settings.train.epochs).flat_map(|_| samples.chunks(size)) {
-            let report = self.within_memory(|run| run.updater().gradient(mini_batch, &run.gradients))?;
-            if let Some(path) = self.inputs.dump_gradients.take() {
-                let gradients = self.gradients[0].entries();
-                let gradients: Vec<Option<&Tensor>> = gradients.into_iter().map(|(_, tensor)| Some(tensor)).collect();
-                trained(&self.inputs.model.decoder, self.lora.as_ref()).write(&path, &gradients)?;
-            }
-            let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
-            reports.push(apply(&self.settings, policy, lora, report, &self.gradients, &mut self.optimizer)?);
-        }
-        Ok(Updated { report: UpdateReport::mean(&reports), critic, penalty })
-    }
-
-    /// Whether a pass before the first update is worth its time. For ratios: where the policy learns by several updates. For KL in the reward: on
-    /// a GPU, where the sampler's log-probabilities are off the trainer's by rounding, which whitening would make large.
-    fn needs_old_logprobs(&self) -> bool {
-        let (settings, kernels) = (&self.settings, self.inputs.model.decoder.kernels());
-        let warms_up = self.step < settings.critic.warmup_steps;
-        let for_ratios = settings.train.updates_per_rollout > 1 && settings.loss.policy != 0.0 && !warms_up;
-        for_ratios || (settings.reward.kl != 0.0 && !kernels.device().is_cpu())
-    }
-
-    /// What KL in the reward takes from each token; none where its coefficient is 0. The policy's log-probabilities are the old ones where
-    /// there is a pass for them, else the sampler's, which on the CPU are the same to the bit.
-    fn penalties(&mut self, samples: &[Sample]) -> Result<Option<Vec<Vec<f32>>>> {
-        if self.settings.reward.kl == 0.0 {
-            return Ok(None);
-        }
-        let reference = self.within_memory(|run| run.updater().reference_logprobs(samples))?;
-        let policy = |sample: &'_ Sample<'_>| sample.old.clone().unwrap_or_else(|| sample.scored.rollout.completion.logprobs.clone());
-        let policy: Vec<Vec<f32>> = samples.iter().map(policy).collect();
-        Ok(Some(penalties(&self.settings, &policy, &reference)))
-    }
-
-    /// The advantages of a step by its critic, if there is one, from the rewards of all tokens. The critic learns then: with one update in the
-    /// very pass that gives the values, with several against the values from before them, mini-batch by mini-batch.
-    fn learn_values(&mut self, samples: &[Sample], rewards: &[Vec<f32>]) -> Result<Option<(Vec<Vec<f32>>, CriticMeasures)>> {
-        if self.critic.is_none() {
-            return Ok(None);
-        }
-        let _span = tracing::info_span!("critic").entered();
-        let began = Instant::now();
-        let mut report = CriticReport::default();
-        let mut known = None;
-        if self.settings.train.updates_per_rollout > 1 {
-            let values = self.within_memory(|run| run.critic()?.values(&run.updater(), samples))?;
-            known = Some(critic::estimates(&self.settings.advantage, rewards, &values));
-        }
-        let mut estimates = known.clone().unwrap_or_default();
-        let size = samples.len() / self.settings.updates_per_epoch();
-        for (number, samples) in (0..self.settings.train.epochs).flat_map(|_| samples.chunks(size).enumerate()) {
-            let range = number * size..number * size + samples.len();
-            let of_known = known.as_ref().map(|known| &known[range.clone()]);
-            let (terms, of_these) =
-                self.within_memory(|run| run.critic()?.gradient(&run.updater(), samples, &rewards[range.clone()], of_known))?;
-            if known.is_none() {
-                estimates.extend(of_these);
-            }
-            self.critic.as_mut().map_or(Ok(()), |critic| critic.apply(&terms, &mut report))?;
-        }
-        let advantages = critic::advantages(&self.settings.advantage, &estimates);
-        report.observe(&estimates, &advantages);
-        Ok(Some((advantages, CriticMeasures { report, elapsed_s: began.elapsed().as_secs_f64() })))
-    }
-
-    fn critic(&self) -> Result<&Critic> {
-        self.critic.as_ref().context("this run has no critic")
-    }
-
-    fn updater(&self) -> Updater<'_> {
-        let reference = self.reference.as_ref().map(|reference| &reference.decoder);
-        Updater { settings: &self.now, lanes: &self.lanes, policy: &self.inputs.model.decoder, reference }
-    }
-
-    /// Does the work again with micro-batches of half the size where a device's memory is used up: the gradient does not depend on it. Later
-    /// steps begin with that size.
-    fn within_memory<T>(&mut self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
-        loop {
-            let tokens = self.settings.train.micro_batch_tokens;
-            match work(self) {
-                Err(error) if is_out_of_memory(&error) && tokens > LEAST_MICRO_BATCH => {
-                    let kernels = self.inputs.model.decoder.kernels();
-                    self.gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
-                    self.critic.as_ref().map_or(Ok(()), Critic::clear)?;
-                    self.settings.train.micro_batch_tokens = tokens / 2;
-                    self.now.train.micro_batch_tokens = tokens / 2;
-                    self.console.note(&format!(
-                        "the device's memory is used up: from this step on, micro-batches have {} tokens instead of {tokens}",
-                        tokens / 2
-                    ));
-                }
-                done => return done,
-            }
-        }
-    }
-
-    fn record(&mut self, scored: &[Scored], measures: &Measures) -> Result<Map<String, Value>> {
-        let metrics = measures::metrics(&self.now, scored, measures);
-        let terms = &measures.updated.report.terms;
-        let accuracy = mean(scored, |scored| f32::from(scored.correct));
-        let was_saturated = self.history.saturation_step().is_some();
-        self.history.train_accuracy.push((self.step as u32, accuracy as f32));
-        let mut line = Map::from_iter([("step".to_owned(), json!(self.step))]);
-        line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
-        let rewards = rollouts::reward_means(scored);
-        line.extend(rewards.iter().map(|(name, value)| (name.clone(), json!(value))));
-        let named = metrics.iter().copied().chain(rewards.iter().map(|(name, value)| (name.as_str(), *value)));
-        self.events.write(self.step, named.map(|(name, value)| (name, value as f32)))?;
-        let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
-        write_gzip_lines(
-            &self.folder.rollouts(self.step),
-            scored.iter().map(|scored| rollouts::line(&self.now, self.step, scored, with_tokens)),
-        )?;
-        self.console.step(&StepLine {
-            step: self.step as u32,
-            train_accuracy: accuracy as f32,
-            reward: mean(scored, |scored| scored.reward) as f32,
-            entropy: terms.per_token(terms.token_entropy) as f32,
-            response_length: mean(scored, |scored| scored.rollout.completion.ids.len() as f32) as f32,
-            loss: terms.loss(&self.now.loss) as f32,
-            groups: self.settings.rollout.groups,
-            groups_with_signal: self
-                .settings
-                .compares_in_groups()
-                .then(|| self.settings.rollout.groups - resample::without_signal(scored, self.settings.rollout.group_size).len()),
-        });
-        if !was_saturated && let Some(step) = self.history.saturation_step() {
-            let window = self.settings.eval.saturation_window;
-            self.console.note(&format!("train accuracy reached 99% (mean of {window} steps) at step {step}: saturated"));
-            line.insert("saturation_step".to_owned(), json!(step));
-        }
-        Ok(line)
-    }
-
-    /// Evaluates the policy as it is, records it, and keeps it if it is the best. Gives the accuracies as metrics, by name.
-    fn evaluate(&mut self) -> Result<Map<String, Value>> {
-        if self.inputs.sets.is_empty() {
-            return Ok(Map::new());
-        }
-        let answerer = LocalModel {
-            model: &self.inputs.model,
-            revision: format!("{}, step {}", self.inputs.revision, self.step),
-            date: self.settings.prompt.date.clone(),
-            lanes: &self.lanes,
-            engine: &self.settings.rollout.engine,
-        };
-        let evaluator = Evaluator { answerer: &answerer, settings: &self.settings.eval, store: None };
-        let passes = evaluator.evaluate(&self.inputs.sets, &|| ())?;
-        let evaluation = Evaluation::of(self.step, &passes);
-        evaluation.record(&self.folder, &passes)?;
-        tracing::info!(step = self.step, greedy = evaluation.accuracy(true), sampled = evaluation.accuracy(false), "evaluated");
-        let accuracies: Vec<(String, f64)> = evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean())).collect();
-        self.events.write(self.step, accuracies.iter().map(|(name, value)| (name.as_str(), *value as f32)))?;
-        self.history.evaluations.push(evaluation);
-        self.console.note(&story::evaluation_line(&self.history));
-        if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
-            write_folder(&self.folder.best(), |path| {
-                self.export(path)?;
-                write_file(&path.join("step"), self.step.to_string().as_bytes())
-            })?;
-        }
-        self.summarise()?;
-        Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
-    }
-
-    fn save(&mut self) -> Result<()> {
-        let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
-        let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
-        let parameters = parameters(decoder, lora);
-        let exact = lora.is_some() || self.settings.checkpoint.rounds(&decoder.target());
-        write_folder(&self.folder.checkpoint(self.step), |path| {
-            self.export(path)?;
-            std::fs::create_dir(path.join("state"))?;
-            if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {
-                reference.save(&path.join("state"))?;
-            }
-            self.course.save(&path.join("state"), &self.settings.loss)?;
-            self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&path.join("state")))?;
-            state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)
-        })?;
-        tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
-        let resumable = self.folder.resumable_steps()?;
-        for old in &resumable[..resumable.len().saturating_sub(self.settings.checkpoint.keep_last)] {
-            let path = self.folder.checkpoint(*old).join("state");
-            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
-        }
-        self.summarise()
-    }
-
-    /// Writes the policy as a model of its own, and the adapters that made it beside.
-    fn export(&self, folder: &Path) -> Result<()> {
-        self.inputs.model.write(folder, self.settings.checkpoint.format(&self.inputs.model.decoder.target()))?;
-        self.lora.as_ref().map_or(Ok(()), |lora| adapter::write(&folder.join("adapter"), lora, &self.inputs.model.name))
-    }
-
-    fn summarise(&self) -> Result<()> {
-        let summary = self.history.summary(self.step, self.elapsed_s());
-        write_file(&self.folder.summary(), serde_json::to_string_pretty(&summary)?.as_bytes())?;
-        write_file(&self.folder.picture(), story::picture(&self.settings, &self.history).as_bytes())
-    }
-
-    fn elapsed_s(&self) -> f64 {
-        self.earlier_s + self.started.elapsed().as_secs_f64()
-    }
-}
-
-/// Records the labels that are not the examples' own; those of a run that goes on must be the recorded ones.
-fn keep_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<()> {
-    let path = folder.labels();
-    if path.exists() {
-        let recorded: Vec<Relabelled> = jsonl::read(&path)?;
-        ensure!(recorded == labels, "{}: the examples give other labels now; they have changed since the run began", path.display());
-    } else if !labels.is_empty() {
-        let mut lines = JsonLines::create(&path)?;
-        labels.iter().try_for_each(|label| lines.write(label))?;
-    }
-    Ok(())
 }
 
 /// What the optimizer's tensors belong to.

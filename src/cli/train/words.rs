@@ -1,0 +1,94 @@
+//! What is about to happen, in words.
+
+use std::path::{Path, PathBuf};
+
+use super::Prepared;
+use crate::data::example;
+use crate::eval::EvalSet;
+use crate::flow::Problem;
+use crate::train::{Replay, RunSettings};
+
+/// What is about to happen, in words and in every unit that people count in.
+pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
+    let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
+    let rollouts = format!(" = {} rollouts a step, {rows} groups of {size}", rows * size);
+    let examples = match (problems, replay) {
+        (_, Some(replay)) => {
+            format!("{} of {} on {rows} rows x {size}{rollouts}", counted(replay.len(), "recorded step"), settings.rollout.replay)
+        }
+        ([problem], _) => {
+            let text = format!("{}: \"{}\", {}", problem.id, shortened(&problem.question), answer(settings, problem));
+            format!("1 example x {rows} rows x {size}{rollouts} ({text})")
+        }
+        (several, _) if rows % several.len() == 0 => {
+            let count = several.len();
+            format!("{count} examples x {} x {size}{rollouts}", counted(rows / count, "row"))
+        }
+        (several, _) => format!("{} examples in turns on {rows} rows x {size}{rollouts}", several.len()),
+    };
+    let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
+    let evaluation = match (evaluated.is_empty(), settings.eval.every) {
+        (true, _) => "no evaluation".to_owned(),
+        (false, 0) => format!("evaluation of {} before and after", evaluated.join(", ")),
+        (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
+    };
+    let lora = &settings.lora;
+    let adapters = if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
+    format!(
+        "{} with {}{adapters}: {examples}; {}, {} each; {evaluation}",
+        settings.algo,
+        settings.model,
+        counted(settings.train.steps as usize, "step"),
+        counted(settings.train.updates_per_rollout, "update"),
+    )
+}
+
+/// What the example's answer is taken to be.
+fn answer(settings: &RunSettings, problem: &Problem) -> String {
+    match problem.answer.as_str() {
+        "" => "no label".to_owned(),
+        label if settings.reward.label.is_empty() => label.to_owned(),
+        label => format!("label {label}"),
+    }
+}
+
+/// The labels that are not the examples' own, the first of them by name.
+pub fn tell_labels(prepared: &Prepared) {
+    let (reward, labels) = (&prepared.settings.reward, &prepared.labels);
+    if labels.is_empty() {
+        return;
+    }
+    let first: Vec<String> = labels.iter().take(5).map(|one| format!("{} {} instead of {}", one.example, one.label, one.answer)).collect();
+    let more = if labels.len() > first.len() { ", ..." } else { "" };
+    let noise = format!("reward.label_noise {}, reward.label_seed {}", reward.label_noise, reward.label_seed);
+    eprintln!(
+        "{} of {} changed ({}): {}{more}; all are in {}",
+        labels.len(),
+        counted(prepared.problems.len(), "label"),
+        if reward.label.is_empty() { noise.as_str() } else { "reward.label" },
+        first.join(", "),
+        prepared.root.join("labels.jsonl").display()
+    );
+}
+
+/// The beginning of a text, in one line.
+fn shortened(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= 60 { line } else { line.chars().take(57).chain("...".chars()).collect() }
+}
+
+/// `1 step`, `2 steps`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// `runs/MODEL-EXAMPLE`, numbered where that is taken.
+pub fn free_folder(settings: &RunSettings) -> PathBuf {
+    let model = Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
+    let example = example::title(&settings.example);
+    let example = Path::new(&example).file_stem().map_or_else(|| example.clone(), |name| name.to_string_lossy().into_owned());
+    let name: String =
+        format!("{model}-{example}").chars().map(|c| if c.is_ascii_alphanumeric() || "+-._".contains(c) { c } else { '-' }).collect();
+    let numbered = (2..).map(|n| Path::new("runs").join(format!("{name}-{n}")));
+    std::iter::once(Path::new("runs").join(&name)).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
+}

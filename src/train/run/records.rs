@@ -1,0 +1,144 @@
+//! What a run leaves on disk: a step's record, evaluations, checkpoints, the summary.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Map, Value, json};
+
+use super::{Run, trained};
+use crate::checkpoint::state::{self, Progress};
+use crate::checkpoint::{adapter, write_file, write_folder};
+use crate::eval::{Evaluator, LocalModel};
+use crate::flow::Scored;
+use crate::metrics::StepLine;
+use crate::metrics::jsonl::{self, JsonLines};
+use crate::model::gradients::parameters;
+use crate::reward::label::Relabelled;
+use crate::train::folder::{RunFolder, write_gzip_lines};
+use crate::train::history::Evaluation;
+use crate::train::measures::{self, Measures, mean};
+use crate::train::{resample, rollouts, story};
+
+impl Run<'_> {
+    pub(super) fn record(&mut self, scored: &[Scored], measures: &Measures) -> Result<Map<String, Value>> {
+        let metrics = measures::metrics(&self.now, scored, measures);
+        let terms = &measures.updated.report.terms;
+        let accuracy = mean(scored, |scored| f32::from(scored.correct));
+        let was_saturated = self.history.saturation_step().is_some();
+        self.history.train_accuracy.push((self.step as u32, accuracy as f32));
+        let mut line = Map::from_iter([("step".to_owned(), json!(self.step))]);
+        line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
+        let rewards = rollouts::reward_means(scored);
+        line.extend(rewards.iter().map(|(name, value)| (name.clone(), json!(value))));
+        let named = metrics.iter().copied().chain(rewards.iter().map(|(name, value)| (name.as_str(), *value)));
+        self.events.write(self.step, named.map(|(name, value)| (name, value as f32)))?;
+        let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
+        write_gzip_lines(
+            &self.folder.rollouts(self.step),
+            scored.iter().map(|scored| rollouts::line(&self.now, self.step, scored, with_tokens)),
+        )?;
+        self.console.step(&StepLine {
+            step: self.step as u32,
+            train_accuracy: accuracy as f32,
+            reward: mean(scored, |scored| scored.reward) as f32,
+            entropy: terms.per_token(terms.token_entropy) as f32,
+            response_length: mean(scored, |scored| scored.rollout.completion.ids.len() as f32) as f32,
+            loss: terms.loss(&self.now.loss) as f32,
+            groups: self.settings.rollout.groups,
+            groups_with_signal: self
+                .settings
+                .compares_in_groups()
+                .then(|| self.settings.rollout.groups - resample::without_signal(scored, self.settings.rollout.group_size).len()),
+        });
+        if !was_saturated && let Some(step) = self.history.saturation_step() {
+            let window = self.settings.eval.saturation_window;
+            self.console.note(&format!("train accuracy reached 99% (mean of {window} steps) at step {step}: saturated"));
+            line.insert("saturation_step".to_owned(), json!(step));
+        }
+        Ok(line)
+    }
+
+    /// Evaluates the policy as it is, records it, and keeps it if it is the best. Gives the accuracies as metrics, by name.
+    pub(super) fn evaluate(&mut self) -> Result<Map<String, Value>> {
+        if self.inputs.sets.is_empty() {
+            return Ok(Map::new());
+        }
+        let answerer = LocalModel {
+            model: &self.inputs.model,
+            revision: format!("{}, step {}", self.inputs.revision, self.step),
+            date: self.settings.prompt.date.clone(),
+            lanes: &self.lanes,
+            engine: &self.settings.rollout.engine,
+        };
+        let evaluator = Evaluator { answerer: &answerer, settings: &self.settings.eval, store: None };
+        let passes = evaluator.evaluate(&self.inputs.sets, &|| ())?;
+        let evaluation = Evaluation::of(self.step, &passes);
+        evaluation.record(&self.folder, &passes)?;
+        tracing::info!(step = self.step, greedy = evaluation.accuracy(true), sampled = evaluation.accuracy(false), "evaluated");
+        let accuracies: Vec<(String, f64)> = evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean())).collect();
+        self.events.write(self.step, accuracies.iter().map(|(name, value)| (name.as_str(), *value as f32)))?;
+        self.history.evaluations.push(evaluation);
+        self.console.note(&story::evaluation_line(&self.history));
+        if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
+            write_folder(&self.folder.best(), |path| {
+                self.export(path)?;
+                write_file(&path.join("step"), self.step.to_string().as_bytes())
+            })?;
+        }
+        self.summarise()?;
+        Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
+    }
+
+    pub(super) fn save(&mut self) -> Result<()> {
+        let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
+        let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
+        let parameters = parameters(decoder, lora);
+        let exact = lora.is_some() || self.settings.checkpoint.rounds(&decoder.target());
+        write_folder(&self.folder.checkpoint(self.step), |path| {
+            self.export(path)?;
+            std::fs::create_dir(path.join("state"))?;
+            if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {
+                reference.save(&path.join("state"))?;
+            }
+            self.course.save(&path.join("state"), &self.settings.loss)?;
+            self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&path.join("state")))?;
+            state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)
+        })?;
+        tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
+        let resumable = self.folder.resumable_steps()?;
+        for old in &resumable[..resumable.len().saturating_sub(self.settings.checkpoint.keep_last)] {
+            let path = self.folder.checkpoint(*old).join("state");
+            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+        self.summarise()
+    }
+
+    /// Writes the policy as a model of its own, and the adapters that made it beside.
+    pub(super) fn export(&self, folder: &Path) -> Result<()> {
+        self.inputs.model.write(folder, self.settings.checkpoint.format(&self.inputs.model.decoder.target()))?;
+        self.lora.as_ref().map_or(Ok(()), |lora| adapter::write(&folder.join("adapter"), lora, &self.inputs.model.name))
+    }
+
+    pub(super) fn summarise(&self) -> Result<()> {
+        let summary = self.history.summary(self.step, self.elapsed_s());
+        write_file(&self.folder.summary(), serde_json::to_string_pretty(&summary)?.as_bytes())?;
+        write_file(&self.folder.picture(), story::picture(&self.settings, &self.history).as_bytes())
+    }
+
+    pub(super) fn elapsed_s(&self) -> f64 {
+        self.earlier_s + self.started.elapsed().as_secs_f64()
+    }
+}
+
+/// Records the labels that are not the examples' own; those of a run that goes on must be the recorded ones.
+pub(super) fn keep_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<()> {
+    let path = folder.labels();
+    if path.exists() {
+        let recorded: Vec<Relabelled> = jsonl::read(&path)?;
+        ensure!(recorded == labels, "{}: the examples give other labels now; they have changed since the run began", path.display());
+    } else if !labels.is_empty() {
+        let mut lines = JsonLines::create(&path)?;
+        labels.iter().try_for_each(|label| lines.write(label))?;
+    }
+    Ok(())
+}
