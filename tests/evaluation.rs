@@ -127,6 +127,21 @@ fn all_sets_are_decoded_as_asked() {
 }
 
 #[test]
+fn a_folder_keeps_the_scores_of_all_that_was_evaluated_into_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("scores");
+    // An evaluation that was killed as it began leaves an empty folder.
+    std::fs::create_dir(&out).unwrap();
+    for sets in ["tiny", "tiny-validation"] {
+        let asked = ["eval", "--model", "tiny", "--benchmarks", sets, "--limit", "10", "--out", out.to_str().unwrap()];
+        succeed(&[&asked[..], if sets == "tiny" { &[] } else { &["--resume"] }].concat());
+    }
+    let scores: Value = serde_json::from_slice(&std::fs::read(out.join("scores.json")).unwrap()).unwrap();
+    let names: Vec<&String> = scores.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["tiny-greedy", "tiny-t0.6x1", "tiny-validation-greedy", "tiny-validation-t0.6x1"]);
+}
+
+#[test]
 fn two_evaluations_compare_problem_by_problem() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

@@ -114,11 +114,11 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<(
         None if error.is::<Lost>() => error.context("nothing of this is kept without --out"),
         _ => error,
     })?;
-    scores::tell(&passes, &beside::subject(&args.model));
-    if let (Some(store), Some(out)) = (store, &args.out) {
+    if let Some(store) = store {
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
-        eprintln!("Graded responses are in {}", out.display());
     }
+    scores::tell(&passes, &beside::subject(&args.model));
+    args.out.iter().for_each(|out| eprintln!("Graded responses are in {}", out.display()));
     Ok(())
 }
 
