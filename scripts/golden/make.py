@@ -14,19 +14,18 @@ program under test is only told the algorithm's name and what a case changes: 25
 Versions: scripts/requirements-peers.txt. Runs in about ten seconds.
 """
 
-import argparse
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast, Qwen2Config
+
+from committed import run
 
 GOLDEN = Path(__file__).resolve().parents[2] / "tests" / "golden"
 TOKENS, ROWS = 48, 50  # two rows of the embedding have no token
@@ -323,52 +322,5 @@ def make(out: Path) -> None:
         save_file(updates, folder / "ten-steps.safetensors")
 
 
-def differences(made: Path, committed: Path) -> list:
-    """What is not the same: every file of either side; tensors within 1e-5 of their norm, other files to the byte."""
-    found = []
-    files = {path.relative_to(root) for root in (made, committed) for path in root.rglob("*") if path.is_file()}
-    for file in sorted(files):
-        ours, theirs = made / file, committed / file
-        if not ours.exists() or not theirs.exists():
-            found.append(f"{file} is only {'committed' if theirs.exists() else 'made'}")
-        elif file.suffix == ".safetensors":
-            a, b = load_file(ours), load_file(theirs)
-            if a.keys() != b.keys():
-                found.append(f"{file} has other tensors")
-                continue
-            if any(a[key].shape != b[key].shape for key in b):
-                found.append(f"{file} has other shapes")
-                continue
-            worst = max(float((a[key] - b[key]).norm() / b[key].norm()) for key in b)
-            if not worst <= 1e-5:
-                found.append(f"{file} differs by {worst:.1e} of a tensor's norm")
-        elif file.name == "scores.json":
-            pairs = zip(json.loads(ours.read_text()), json.loads(theirs.read_text()), strict=True)
-            worst = max(abs(x - y) for a, b in pairs for key in b for x, y in zip(a[key], b[key], strict=True))
-            if not worst <= 1e-5:
-                found.append(f"{file} differs by {worst:.1e}")
-        elif ours.read_bytes() != theirs.read_bytes():
-            found.append(f"{file} differs")
-    return found
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare with the committed files instead of writing them")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "golden"
-        make(made)
-        if args.check:
-            found = differences(made, GOLDEN)
-            print("\n".join(found) or f"all golden files are made again by torch {torch.__version__}")
-            return 1 if found else 0
-        shutil.rmtree(GOLDEN, ignore_errors=True)
-        shutil.copytree(made, GOLDEN)
-    print(f"wrote {GOLDEN}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, make, GOLDEN))

@@ -13,16 +13,15 @@ values, mean over tokens; whitening with the unbiased variance and 1e-8).
 Versions: scripts/requirements-peers.txt. Runs in a few seconds.
 """
 
-import argparse
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
+
+from committed import run
 
 ROOT = Path(__file__).resolve().parents[2] / "tests"
 NAMES = ("qwen2-tied", "qwen2-untied", "llama")
@@ -123,44 +122,5 @@ def make(out: Path) -> None:
             save_file(estimates, folder / f"{case}-estimates.safetensors")
 
 
-def differences(made: Path, committed: Path) -> list:
-    """What is not the same: every file of either side; tensors within 1e-5 of their norm, other files to the byte."""
-    found = []
-    files = {path.relative_to(root) for root in (made, committed) for path in root.rglob("*") if path.is_file()}
-    for file in sorted(files):
-        ours, theirs = made / file, committed / file
-        if not ours.exists() or not theirs.exists():
-            found.append(f"{file} is only {'committed' if theirs.exists() else 'made'}")
-        elif file.suffix != ".safetensors":
-            found += [] if ours.read_bytes() == theirs.read_bytes() else [f"{file} differs"]
-        else:
-            a, b = load_file(ours), load_file(theirs)
-            if {key: a[key].shape for key in a} != {key: b[key].shape for key in b}:
-                found.append(f"{file} has other tensors")
-                continue
-            worst = max(float((a[key] - b[key]).norm() / b[key].norm()) for key in b)
-            found += [] if worst <= 1e-5 else [f"{file} differs by {worst:.1e} of a tensor's norm"]
-    return found
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="compare with the committed files instead of writing them")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    committed = ROOT / "golden-critic"
-    with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "golden-critic"
-        make(made)
-        if args.check:
-            found = differences(made, committed)
-            print("\n".join(found) or f"all golden files are made again by torch {torch.__version__}")
-            return 1 if found else 0
-        shutil.rmtree(committed, ignore_errors=True)
-        shutil.copytree(made, committed)
-    print(f"wrote {committed}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, make, ROOT / "golden-critic"))
