@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::settings::{RunSettings, TrainSettings};
-use super::update::{Sample, Updater, recompute};
+use super::update::{Sample, Updater, deal, recompute};
 use crate::checkpoint::critic as state;
 use crate::flow::Scored;
 use crate::model::value::ValueGradients;
@@ -246,16 +246,6 @@ impl Critic {
     /// Goes on from there.
     pub fn load(&mut self, folder: &std::path::Path) -> Result<()> {
         state::load(&folder.join("critic"), &mut self.optimizer, &self.model.entries())
-    }
-}
-
-/// Gives each response of a micro-batch its share of numbers that lie end to end.
-fn deal(flat: &[f32], samples: &[Sample], micro: &[usize], mut take: impl FnMut(usize, &[f32])) {
-    let mut rest = flat;
-    for index in micro {
-        let (own, after) = rest.split_at(samples[*index].scored.rollout.completion.ids.len());
-        take(*index, own);
-        rest = after;
     }
 }
 

@@ -10,8 +10,9 @@ use crate::checkpoint::Model;
 use crate::draw::{Purpose, Stream};
 use crate::flow::{Completion, Prompt, Rollout, Scored};
 use crate::kernels::Filter;
-use crate::reward::{self, Batch, Graded, Rewards, Scorer};
+use crate::reward::{self, Batch, Graded, Rewarded, Rewards, Scorer};
 use crate::rollout::{Request, SamplingSettings};
+use crate::verify::Verdict;
 
 /// Which example each group of a step answers, by number: every example once in a random order, then again in another one, and so on through
 /// the run. A batch may end in the middle of an order; the next one goes on there.
@@ -70,22 +71,29 @@ pub fn decode(
     rollouts.collect()
 }
 
+/// What was found of a response, and what it was given.
+pub type Judged = (Verdict, Rewarded);
+
 /// Grades and rewards the responses of a step; `scorer` is the policy that gave them.
-pub fn score(settings: &RunSettings, rewards: &Rewards, scorer: &dyn Scorer, step: u64, rollouts: Vec<Rollout>) -> Result<Vec<Scored>> {
+pub fn judge(settings: &RunSettings, rewards: &Rewards, scorer: &dyn Scorer, step: u64, rollouts: &[Rollout]) -> Result<Vec<Judged>> {
     let verdict = |rollout: &Rollout| reward::grade(&settings.reward, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
     let scorer = rewards.needs_scorer().then_some(scorer);
     let (group_size, seed) = (settings.rollout.group_size, settings.seed);
     let rewarded = rewards.of_batch(&Batch { responses: &responses, group_size, seed, step, scorer })?;
-    let verdicts: Vec<_> = responses.into_iter().map(|graded| graded.verdict).collect();
-    let scored = rollouts.into_iter().zip(verdicts).zip(rewarded).map(|((rollout, verdict), rewarded)| Scored {
+    Ok(responses.into_iter().map(|graded| graded.verdict).zip(rewarded).collect())
+}
+
+/// Responses with what was found of them.
+pub fn scored(rollouts: Vec<Rollout>, judged: Vec<Judged>) -> Vec<Scored> {
+    let scored = rollouts.into_iter().zip(judged).map(|(rollout, (verdict, rewarded))| Scored {
         rollout,
         reward: rewarded.total,
         rewards: rewarded.parts,
         correct: verdict.correct,
         boxed: verdict.extracted.is_some(),
     });
-    Ok(scored.collect())
+    scored.collect()
 }
 
 /// The mean of each reward over a step's responses, as metrics, `reward/NAME/mean`: none where a recording does not have them.

@@ -273,10 +273,11 @@ impl<'a> Run<'a> {
         };
         let completions = engine.generate(requests, &rollouts::sampling(&self.now), &|_| ())?;
         let rollouts = rollouts::decode(model, &self.inputs.prompts, examples, requests, completions)?;
-        self.within_memory(|run| {
+        let judged = self.within_memory(|run| {
             let scorer = PolicyScorer { updater: run.updater(), text: &run.inputs.model.text };
-            rollouts::score(&run.settings, &run.rewards, &scorer, step, rollouts.clone())
-        })
+            rollouts::judge(&run.settings, &run.rewards, &scorer, step, &rollouts)
+        })?;
+        Ok(rollouts::scored(rollouts, judged))
     }
 
     /// What fails before the update leaves the policy as the last step made it: it is saved, so that the run can go on once the cause is mended.

@@ -304,16 +304,21 @@ impl Updater<'_> {
     }
 }
 
+/// Gives each response of a micro-batch its share of numbers that lie end to end.
+pub fn deal(flat: &[f32], samples: &[Sample], micro: &[usize], mut take: impl FnMut(usize, &[f32])) {
+    let mut rest = flat;
+    for index in micro {
+        let (own, after) = rest.split_at(samples[*index].scored.rollout.completion.ids.len());
+        take(*index, own);
+        rest = after;
+    }
+}
+
 /// Log-probabilities of micro-batches, each with the numbers of its samples, by sample.
 fn by_response<'a>(samples: &[Sample], scored: impl Iterator<Item = (&'a Vec<usize>, Scores)>) -> Vec<Vec<f32>> {
     let mut logprobs = vec![Vec::new(); samples.len()];
     for (micro, scores) in scored {
-        let mut rest = scores.logprobs.as_slice();
-        for index in micro {
-            let (own, after) = rest.split_at(samples[*index].scored.rollout.completion.ids.len());
-            logprobs[*index] = own.to_vec();
-            rest = after;
-        }
+        deal(&scores.logprobs, samples, micro, |index, own| logprobs[index] = own.to_vec());
     }
     logprobs
 }
