@@ -71,7 +71,7 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
     let mut desk = Desk { args: &args, study: &study, settings: &settings, out: &out, works: &works, finished: done };
     let pending = works.iter().zip(stand).filter(|(_, progress)| *progress != Progress::Done).map(|(work, _)| work).collect();
     let ending = desk.work(pending)?;
-    print!("{}", desk.table()?.markdown);
+    say!("{}", desk.table()?.markdown.trim_end());
     eprintln!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
     match ending {
         Ending::Done => Ok(ExitCode::SUCCESS),
@@ -128,8 +128,8 @@ fn arguments(arm: &Arm, seed: u64) -> Vec<OsString> {
 fn told(study: &Study, checked: &[Result<RunSettings>]) -> Result<ExitCode> {
     for (arm, settings) in study.arms.iter().zip(checked) {
         match settings {
-            Ok(settings) => println!("ok  {}: {}", arm.label, described(settings, study.seeds.len())),
-            Err(error) => println!("bad {}: {}", arm.label, format!("{error:#}").replace('\n', " ")),
+            Ok(settings) => say!("ok  {}: {}", arm.label, described(settings, study.seeds.len())),
+            Err(error) => say!("bad {}: {}", arm.label, format!("{error:#}").replace('\n', " ")),
         }
     }
     let bad = checked.iter().filter(|settings| settings.is_err()).count();
