@@ -1,5 +1,7 @@
-//! The run itself: its parts put together, and the line of a step. `run/updates` has a step's updates, `run/records` what is left on disk.
+//! The run itself: its parts put together, and the line of a step. `run/updates` has a step's updates, `run/records` what is left on disk,
+//! `run/failure` what happens when any of it fails.
 
+mod failure;
 mod records;
 mod updates;
 
@@ -36,6 +38,7 @@ use crate::optim::AdamW;
 use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
 use crate::rollout::{Engine, Request};
+use failure::Standing;
 use records::keep_labels;
 
 /// What a run is made of besides its settings.
@@ -93,6 +96,8 @@ pub struct Run<'a> {
     console: Console,
     /// Steps done.
     step: u64,
+    /// How the policy stands to the records of that step.
+    standing: Standing,
     started: Instant,
     /// Seconds that earlier parts of the run took.
     earlier_s: f64,
@@ -185,13 +190,21 @@ impl<'a> Run<'a> {
             events,
             console,
             step,
+            standing: Standing::Recorded,
             started: Instant::now(),
             earlier_s: 0.0,
         })
     }
 
     /// Steps to the end, or to a signal.
+    ///
+    /// # Errors
+    /// Whatever fails, the error says up to which step the run is saved and how to go on.
     pub fn run(mut self) -> Result<Outcome> {
+        self.steps().map_err(|error| self.failed(error))
+    }
+
+    fn steps(&mut self) -> Result<Outcome> {
         if self.step == 0 && self.history.evaluations.is_empty() {
             self.evaluate()?;
         }
@@ -203,9 +216,12 @@ impl<'a> Run<'a> {
                 line.extend(self.evaluate()?);
             }
             self.metrics.write(&line)?;
+            self.standing = Standing::Recorded;
             let signal = self.inputs.interrupt.load(Ordering::Relaxed);
             if due(self.settings.checkpoint.every) || signal != 0 {
+                self.standing = Standing::Saving;
                 self.save()?;
+                self.standing = Standing::Recorded;
             }
             if signal != 0 && !last {
                 self.console.finish();
@@ -227,11 +243,10 @@ impl<'a> Run<'a> {
         if let Some(temperature) = self.inputs.replay.as_ref().and_then(|replay| replay.temperature(step)) {
             self.now.rollout.temperature = temperature;
         }
-        let (scored, further_batches) = self.sample(step).map_err(|error| self.saved(error))?;
+        let (scored, further_batches) = self.sample(step)?;
         let sampled = Instant::now();
-        let updated = self
-            .update(&scored)
-            .with_context(|| format!("step {step} failed; the run up to step {} is in {}", step - 1, self.folder.root().display()))?;
+        let updated = self.update(&scored)?;
+        self.standing = Standing::Changing;
         self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&self.settings, step, &self.inputs.model.decoder))?;
         // While a critic warms up, the policy is not asked.
         let terms = &updated.report.terms;
@@ -241,6 +256,7 @@ impl<'a> Run<'a> {
         let (generate_s, update_s) = ((sampled - began).as_secs_f64(), sampled.elapsed().as_secs_f64());
         let measures = Measures { further_batches, generate_s, update_s, updated };
         self.step = step;
+        self.standing = Standing::Unrecorded;
         self.record(&scored, &measures)
     }
 
@@ -278,21 +294,6 @@ impl<'a> Run<'a> {
             rollouts::judge(&run.settings, &run.rewards, &scorer, step, &rollouts)
         })?;
         Ok(rollouts::scored(rollouts, judged))
-    }
-
-    /// What fails before the update leaves the policy as the last step made it: it is saved, so that the run can go on once the cause is mended.
-    fn saved(&mut self, error: anyhow::Error) -> anyhow::Error {
-        let (step, root) = (self.step, self.folder.root().display().to_string());
-        self.console.finish();
-        match self.save() {
-            Ok(()) => error.context(format!(
-                "step {} failed; the run up to step {step} is saved: mend what follows (settings are in {root}/config.toml), then continue with --resume {root}",
-                step + 1
-            )),
-            Err(unsaved) => {
-                error.context(format!("step {} failed, and the run up to step {step} could not be saved ({unsaved:#})", step + 1))
-            }
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 
+use super::failure::Standing;
 use super::{Run, trained};
 use crate::flow::Scored;
 use crate::kernels::is_out_of_memory;
@@ -46,6 +47,7 @@ impl Run<'_> {
                 let gradients: Vec<Option<&Tensor>> = gradients.into_iter().map(|(_, tensor)| Some(tensor)).collect();
                 trained(&self.inputs.model.decoder, self.lora.as_ref()).write(&path, &gradients)?;
             }
+            self.standing = Standing::Changing;
             let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
             reports.push(apply(&self.settings, policy, lora, report, &self.gradients, &mut self.optimizer)?);
         }
@@ -97,6 +99,7 @@ impl Run<'_> {
             if known.is_none() {
                 estimates.extend(of_these);
             }
+            self.standing = Standing::Changing;
             self.critic.as_mut().map_or(Ok(()), |critic| critic.apply(&terms, &mut report))?;
         }
         let advantages = critic::advantages(&self.settings.advantage, &estimates);
