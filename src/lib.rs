@@ -34,6 +34,7 @@
 //! | | [`text`] | tokenizer and chat template |
 //! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
 //! | ground | [`config`], [`flow`], [`draw`], [`lanes`] | settings in layers, records, randomness by address, workers side by side |
+//! | | [`interrupt`], [`mod@output`] | requests to stop; lines for people |
 //!
 //! # What always holds
 //!
@@ -70,6 +71,11 @@
 //! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
 //! one file in [`data::benchmark`], a subject of the embedded model one file in [`data::tiny`]; the error for an unknown name lists the known ones.
 
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
+#[macro_use]
+pub mod output;
+
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
@@ -78,6 +84,7 @@ pub mod data;
 pub mod draw;
 pub mod eval;
 pub mod flow;
+pub mod interrupt;
 pub mod kernels;
 pub mod lanes;
 pub mod metrics;

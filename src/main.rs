@@ -1,5 +1,7 @@
 //! The `rlvr` program: parse, run, print the chain of errors, exit.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,7 +15,7 @@ fn main() -> ExitCode {
     match rlvr::cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            rlvr::output::line(&format!("error: {error:#}"));
             ExitCode::from(if error.is::<rlvr::cli::Usage>() { 2 } else { 1 })
         }
     }

@@ -4,6 +4,7 @@
 pub mod adapter;
 pub mod critic;
 pub mod disk;
+pub mod lock;
 pub mod model;
 pub mod moments;
 pub mod state;

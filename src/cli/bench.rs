@@ -113,7 +113,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         write(path, &text)?;
     }
     let (responses, tokens) = (bench.lengths.len(), bench.lengths.iter().sum::<usize>());
-    eprintln!("{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes", bench.prompt.ids.len(), lanes.count());
+    tell!("{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes", bench.prompt.ids.len(), lanes.count());
 
     let (machine, ceilings) = (Machine::of(decoder, &lanes), Ceilings::measure(decoder, &lanes)?);
     show_ceilings(&machine, &ceilings);
@@ -201,7 +201,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 fn show_ceilings(machine: &Machine, ceilings: &Ceilings) {
     let [rows, k, n] = ceilings.widest;
     let giga = |rate: f64| format!("{:.1}", rate / 1e9);
-    eprintln!(
+    tell!(
         "{}, {} kernels in {}: {} GB/s copied; {} GFLOP/s in products of {side} x {side} x {side}, {} in {rows} x {k} x {n}",
         machine.device,
         machine.kernels,
@@ -242,7 +242,7 @@ fn show(measurements: &[Measurement]) {
         "of the least time",
         "peak GB",
     ];
-    eprintln!("{}", table(&header, &measurements.iter().map(row).collect::<Vec<_>>()));
+    tell!("{}", table(&header, &measurements.iter().map(row).collect::<Vec<_>>()));
     let operations = measurements.iter().flat_map(|measurement| {
         let total: f64 = measurement.breakdown.iter().map(|time| time.seconds).sum();
         measurement.breakdown.iter().take(SHOWN_OPERATIONS).map(move |time| {
@@ -257,6 +257,6 @@ fn show(measurements: &[Measurement]) {
     });
     let operations: Vec<Vec<String>> = operations.collect();
     if !operations.is_empty() {
-        eprintln!("{}", table(&["work", "operation", "calls", "ms", "share"], &operations));
+        tell!("{}", table(&["work", "operation", "calls", "ms", "share"], &operations));
     }
 }

@@ -50,9 +50,9 @@ pub fn run(args: CompareArgs) -> Result<()> {
         ]);
     }
     let header = ["pass", "problems", "B - A in points [95%]", "won by B", "lost by B", "sign test p", "unpaired"];
-    eprintln!("{}", table(&header, &rows));
+    tell!("{}", table(&header, &rows));
     for (name, different) in differences(&args.before, &args.after)? {
-        eprintln!("{name} was measured under other conditions: {}", different.join("; "));
+        tell!("{name} was measured under other conditions: {}", different.join("; "));
     }
     Ok(())
 }

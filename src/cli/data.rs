@@ -94,7 +94,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
     }
     say!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
     let source = pinned::DSR_SUB;
-    eprintln!("from {} at commit {}; downloads are kept in {}", source.repository, source.commit, library.cache().display());
+    tell!("from {} at commit {}; downloads are kept in {}", source.repository, source.commit, library.cache().display());
     Ok(())
 }
 
@@ -128,7 +128,7 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
             }
         }
     }
-    eprintln!("{} of {} files are as published", files.len() - failed, files.len());
+    tell!("{} of {} files are as published", files.len() - failed, files.len());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -74,7 +74,7 @@ impl EndpointArgs {
             if let Some(text) = text {
                 return Ok(Prompts::Rendered(text));
             }
-            eprintln!("{model} is no folder and no name on the hub: the server writes the prompts, as with --endpoint-chat");
+            tell!("{model} is no folder and no name on the hub: the server writes the prompts, as with --endpoint-chat");
         }
         usage(refuse_template(chat))?;
         let text = source::text_at_hand(model, &ChatSettings::default()).unwrap_or_else(|error| {

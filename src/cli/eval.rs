@@ -118,7 +118,7 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<(
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
     }
     scores::tell(&passes, &beside::subject(&args.model));
-    args.out.iter().for_each(|out| eprintln!("Graded responses are in {}", out.display()));
+    args.out.iter().for_each(|out| tell!("Graded responses are in {}", out.display()));
     Ok(())
 }
 
@@ -137,7 +137,7 @@ fn asked(args: &EvalArgs) -> Result<Vec<EvalSet>> {
         let greedy = sets.iter().filter(|set| set.decodings.contains(&Decoding::GREEDY)).map(|set| set.name.as_str());
         let greedy = greedy.collect::<Vec<_>>().join(", ");
         if samples > 1 && !greedy.is_empty() {
-            eprintln!("--samples is for sampled passes: {greedy} is answered greedily, once (--decoding t0.6x{samples} samples it)");
+            tell!("--samples is for sampled passes: {greedy} is answered greedily, once (--decoding t0.6x{samples} samples it)");
         }
     }
     Ok(sets)

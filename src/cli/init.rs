@@ -64,7 +64,7 @@ pub fn run(args: InitArgs) -> Result<()> {
         let plain = args.sets.is_empty() && args.tokenizer.is_none();
         usage(plain.then_some(()).context("the embedded base is written as it is; --set and --tokenizer go with random weights"))?;
         write_folder(&args.out, |path| embedded::FILES.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes)))?;
-        eprintln!("wrote {}", args.out.display());
+        tell!("wrote {}", args.out.display());
         return Ok(());
     }
     let (began, format) = (Instant::now(), Format { dtype: dtype(args.dtype), max_shard_bytes: args.max_shard_bytes });
@@ -76,7 +76,7 @@ pub fn run(args: InitArgs) -> Result<()> {
     write_folder(&args.out, |path| write_parts(path, &config, &companions, format, &values))?;
     let (parameters, seconds) = (config.parameters(), began.elapsed().as_secs_f64());
     let files = if files.len() == 1 { "one file".to_owned() } else { format!("{} files", files.len()) };
-    eprintln!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), gigabytes(bytes));
+    tell!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), gigabytes(bytes));
     Ok(())
 }
 
@@ -116,7 +116,7 @@ fn tokenizer_files(args: &InitArgs) -> Result<Vec<(String, Vec<u8>)>> {
     if has_tokenizer(Path::new(&args.like)) {
         return companions(Path::new(&args.like));
     }
-    eprintln!("{} comes without a tokenizer: the embedded model's goes along; --tokenizer DIR takes another", args.like);
+    tell!("{} comes without a tokenizer: the embedded model's goes along; --tokenizer DIR takes another", args.like);
     let beside = embedded::FILES.iter().filter(|(name, _)| !matches!(*name, "config.json" | "model.safetensors"));
     Ok(beside.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect())
 }

@@ -1,8 +1,12 @@
 //! Structured logs on stderr: quiet unless asked, `RUST_LOG` understood.
 
+use std::io::IsTerminal;
+
 use anyhow::{Result, anyhow};
 use clap::{ArgAction, Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
+
+use crate::output::Stderr;
 
 #[derive(Debug, Args)]
 pub struct LoggingArgs {
@@ -28,7 +32,9 @@ pub fn start(args: &LoggingArgs) -> Result<()> {
     };
     // Spans close with their duration: that is what a slow step is looked for in.
     let close = tracing_subscriber::fmt::format::FmtSpan::CLOSE;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_span_events(close);
+    // A reader who has gone ends no run, and colours are for terminals; the library shows control characters in messages as escapes.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr).with_ansi(std::io::stderr().is_terminal());
+    let builder = builder.with_span_events(close);
     let started = match args.log_format {
         LogFormat::Text => builder.with_target(false).try_init(),
         LogFormat::Json => builder.json().try_init(),

@@ -1,11 +1,10 @@
 //! The command line: one file a command, each arguments in, one library call, output out. Results go to stdout, everything for people to stderr.
 
-/// Writes a line to stdout. A reader who has gone, as `head` does, ends neither the command nor what it has still to save.
+/// Writes a line of results to stdout. A reader who has gone, as `head` does, ends neither the command nor what it has still to save.
 macro_rules! say {
-    ($($text:tt)*) => {{
-        use std::io::Write as _;
-        let _ = writeln!(std::io::stdout(), $($text)*);
-    }};
+    ($($text:tt)*) => {
+        $crate::output::result(&format!($($text)*))
+    };
 }
 
 mod bench;

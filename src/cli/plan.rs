@@ -65,7 +65,7 @@ pub fn check(prepared: &Prepared, kernels: &dyn Kernels) -> Result<Option<Error>
     let (target, memory) = here(kernels);
     let plan = usage(Plan::of(&shape.config, &settings, &work, target))?;
     let disk = free_bytes(&prepared.root);
-    eprintln!("{}", plan.short(memory, disk));
+    tell!("{}", plan.short(memory, disk));
     Ok(plan.check(memory, disk).err())
 }
 

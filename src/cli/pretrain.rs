@@ -45,7 +45,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     usage(ensure_free(&args.out))?;
     let started = Instant::now();
     let mut pretraining = Pretraining::new(settings.clone())?;
-    eprintln!("{} parameters, {} steps of {} documents", pretraining.decoder().config.parameters(), settings.steps, settings.batch);
+    tell!("{} parameters, {} steps of {} documents", pretraining.decoder().config.parameters(), settings.steps, settings.batch);
     let bar = ProgressBar::new(settings.steps).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left")?);
     let mut losses = Vec::new();
     for step in 1..=settings.steps {
@@ -64,7 +64,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
         let record = json!({"losses": losses, "elapsed_s": elapsed_s});
         write_file(&path.join("pretrain.json"), record.to_string().as_bytes())
     })?;
-    eprintln!("wrote {} after {elapsed_s:.0} s; on validation problems it", args.out.display());
+    tell!("wrote {} after {elapsed_s:.0} s; on validation problems it", args.out.display());
     // What was written, bf16, is what is measured.
     let model = Model::from_folder("the new base", &args.out)?;
     report(&model)
@@ -99,6 +99,6 @@ fn report(model: &Model) -> Result<()> {
             ways.join(", "),
         ]);
     }
-    eprintln!("{}", table(&["pass", "is right", "boxes", "answers by"], &rows));
+    tell!("{}", table(&["pass", "is right", "boxes", "answers by"], &rows));
     Ok(())
 }

@@ -71,9 +71,9 @@ fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Opt
         row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, beside::cell)));
         rows.push(row);
     }
-    eprintln!("{}", table(&header, &rows));
+    tell!("{}", table(&header, &rows));
     if has_paper {
-        eprintln!("{}", beside::note());
+        tell!("{}", beside::note());
     }
 }
 
@@ -81,7 +81,7 @@ fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Opt
 fn tell_samples(passes: &[Pass]) {
     let sampled: Vec<Vec<String>> = passes.iter().filter_map(several).collect();
     if !sampled.is_empty() {
-        eprintln!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
+        tell!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
     }
 }
 
@@ -92,7 +92,7 @@ fn tell_parts(passes: &[Pass]) {
             let rows: Vec<Vec<String>> =
                 parts.iter().map(|(name, part)| vec![name.clone(), part.problems.to_string(), interval(part.accuracy)]).collect();
             if !rows.is_empty() {
-                eprintln!("{}", table(&[&format!("{} by {title}", pass.name), "problems", "accuracy [95%]"], &rows));
+                tell!("{}", table(&[&format!("{} by {title}", pass.name), "problems", "accuracy [95%]"], &rows));
             }
         }
     }
@@ -102,15 +102,15 @@ fn tell_parts(passes: &[Pass]) {
 fn tell_rest(passes: &[Pass]) {
     for pass in passes.iter().filter(|pass| pass.score.too_long > 0) {
         let (name, count) = (&pass.name, pass.score.too_long);
-        eprintln!("{name}: {count} of {} prompts do not fit the model's window and count as wrong", pass.score.problems);
+        tell!("{name}: {count} of {} prompts do not fit the model's window and count as wrong", pass.score.problems);
     }
     if let Some(pass) = passes.first() {
-        eprintln!("{}", under(&pass.conditions));
+        tell!("{}", under(&pass.conditions));
     }
     let sum = |what: fn(&Pass) -> f64| passes.iter().map(what).sum::<f64>();
     let (elapsed_s, grading_s) = (sum(|pass| pass.times.elapsed_s), sum(|pass| pass.times.grading_s));
     let answered = sum(|pass| pass.times.answered as f64);
-    eprintln!(
+    tell!(
         "{answered} responses in {elapsed_s:.1} s, {:.1} a second; grading took {:.2}% of the time",
         answered / elapsed_s.max(1e-9),
         grading_s / elapsed_s.max(1e-9) * 100.0

@@ -72,7 +72,7 @@ fn show<K>(history: &[(K, Vec<f64>)], top: usize, names: impl Fn(usize, &K) -> V
         }
         writeln!(out, "{line}")?;
     }
-    eprintln!("{}", table(&["rank", "example", "deviation", "mean accuracy", "epochs"], &rows));
-    eprintln!("{} of {} examples, by the standard deviation of their accuracy", ranking.len().min(top), ranking.len());
+    tell!("{}", table(&["rank", "example", "deviation", "mean accuracy", "epochs"], &rows));
+    tell!("{} of {} examples, by the standard deviation of their accuracy", ranking.len().min(top), ranking.len());
     Ok(())
 }

@@ -243,7 +243,7 @@ fn transfers() -> OnTransfer {
                 return;
             }
             if total >= LARGE_BYTES && !std::io::stderr().is_terminal() {
-                eprintln!("downloading {}, {}", transfer.name, HumanBytes(total));
+                tell!("downloading {}, {}", transfer.name, HumanBytes(total));
             }
             let bar = ProgressBar::new(total).with_message(transfer.name.clone());
             let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");

@@ -66,18 +66,18 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
     let stand: Vec<Progress> = usage(works.iter().map(|work| progress(&work.root, &work.settings)).collect())?;
     let done = stand.iter().filter(|progress| **progress == Progress::Done).count();
     let (runs, kept) = (works.len(), if done > 0 { format!(", {done} of them done before") } else { String::new() });
-    eprintln!("{}: {} arms x {} seeds = {runs} runs in {}{kept}", study.title, study.arms.len(), study.seeds.len(), out.display());
+    tell!("{}: {} arms x {} seeds = {runs} runs in {}{kept}", study.title, study.arms.len(), study.seeds.len(), out.display());
 
     let mut desk = Desk { args: &args, study: &study, settings: &settings, out: &out, works: &works, finished: done };
     let pending = works.iter().zip(stand).filter(|(_, progress)| *progress != Progress::Done).map(|(work, _)| work).collect();
     let ending = desk.work(pending)?;
     say!("{}", desk.table()?.markdown.trim_end());
-    eprintln!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
+    tell!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
     match ending {
         Ending::Done => Ok(ExitCode::SUCCESS),
         Ending::Failed(runs) => bail!("{runs} of the study's runs failed; the same command goes on with what is left"),
         Ending::Interrupted(signal) => {
-            eprintln!("interrupted; every run is saved: the same command goes on");
+            tell!("interrupted; every run is saved: the same command goes on");
             Ok(ExitCode::from(128 + signal as u8))
         }
     }
@@ -219,7 +219,7 @@ impl<'a> Desk<'a> {
                     }
                     Launch::Taken => {
                         if !waits {
-                            eprintln!("{} is still worked on by a run that outlived its study; waiting for it", work.root.display());
+                            tell!("{} is still worked on by a run that outlived its study; waiting for it", work.root.display());
                         }
                         waits = true;
                         break;
@@ -240,7 +240,7 @@ impl<'a> Desk<'a> {
                     self.tell(work, began.elapsed())?;
                 } else if interrupt.load(Ordering::Relaxed) == 0 {
                     failed += 1;
-                    eprintln!("{}, seed {} failed ({status}); {}", work.arm.label, work.seed, run.last_words());
+                    tell!("{}, seed {} failed ({status}); {}", work.arm.label, work.seed, run.last_words());
                 }
                 running.swap_remove(place);
             }
@@ -281,7 +281,7 @@ impl<'a> Desk<'a> {
         let shown = |pass: &String| self.study.passes.is_empty() || self.study.passes.contains(pass);
         let passes = passes.iter().filter(|(pass, _)| shown(pass)).map(|(pass, score)| format!("{pass} {:.1}%", score.mean() * 100.0));
         let passes = passes.collect::<Vec<_>>().join(", ");
-        eprintln!("[{}/{count}] {label}, seed {seed}: {passes} ({:.0} s)", self.finished, elapsed.as_secs_f64());
+        tell!("[{}/{count}] {label}, seed {seed}: {passes} ({:.0} s)", self.finished, elapsed.as_secs_f64());
         self.table().map(drop)
     }
 

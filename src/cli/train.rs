@@ -117,15 +117,15 @@ pub struct Prepared {
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let prepared = prepare(&args, Need::Everything)?;
-    eprintln!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
-    eprintln!("{}", algorithm::by_name(&prepared.settings.algo)?.expansion(&prepared.settings)?);
+    tell!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
+    tell!("{}", algorithm::by_name(&prepared.settings.algo)?.expansion(&prepared.settings)?);
     tell_labels(&prepared);
     let kernels = source::open(&prepared.settings.compute, &prepared.settings.model)?;
     let refusal = super::plan::check(&prepared, &*kernels)?;
     let Prepared { mut settings, replay, resumed, problems, labels, sets, chat, root } = prepared;
     if args.dry_run {
         // The settings are sound; another machine may have the room.
-        refusal.iter().for_each(|refusal| eprintln!("here it would be refused: {refusal:#}"));
+        refusal.iter().for_each(|refusal| tell!("here it would be refused: {refusal:#}"));
         say!("{}", toml::to_string(&settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
@@ -174,7 +174,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
             let (folder, mut settings) = usage(RunFolder::open(root))?;
             let steps = args.steps.unwrap_or(settings.train.steps);
             if steps != settings.train.steps && settings.optim.schedule != Schedule::Constant {
-                eprintln!("{steps} steps instead of {} move the end towards which the learning rate falls", settings.train.steps);
+                tell!("{steps} steps instead of {} move the end towards which the learning rate falls", settings.train.steps);
             }
             settings.train.steps = steps;
             usage(something_left(&folder, &settings))?;
@@ -199,7 +199,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     let mut problems = match examples(&settings, &library) {
         _ if replay.is_some() => Vec::new(),
         Err(error) if need == Need::Sizes && args.example.is_none() && settings.example == defaults.example => {
-            eprintln!("{error:#}\nplanned with a question of 480 characters in its place");
+            tell!("{error:#}\nplanned with a question of 480 characters in its place");
             let id = settings.example.clone();
             vec![Problem { id, question: "?".repeat(480), answer: "?".into(), ..Problem::default() }]
         }
@@ -208,7 +208,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     let labels = if replay.is_some() { Vec::new() } else { usage(relabel(&settings.reward, &mut problems))? };
     let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way) {
         Err(error) if need == Need::Sizes && settings.eval.benchmarks == defaults.eval.benchmarks => {
-            eprintln!("{error:#}\nplanned without evaluation");
+            tell!("{error:#}\nplanned without evaluation");
             Vec::new()
         }
         sets => usage(sets)?,

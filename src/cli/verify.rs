@@ -76,7 +76,7 @@ pub fn run(args: VerifyArgs) -> Result<()> {
         let comparison = verifier.equal(gold, answer);
         if args.explain {
             // The rungs are those of our own grader; the verdict is the chosen one's.
-            eprintln!("{}", verify::explain(gold, answer));
+            tell!("{}", verify::explain(gold, answer));
         }
         say!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
         return Ok(());

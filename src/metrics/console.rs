@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::output::{Stderr, shown};
+
 /// The numbers of a step that are worth watching.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepLine {
@@ -46,7 +48,7 @@ impl Console {
     pub fn new(total_steps: u32, start_step: u32) -> Self {
         let target = ProgressDrawTarget::stderr();
         if target.is_hidden() {
-            return Self::plain(total_steps, start_step, Box::new(std::io::stderr()));
+            return Self::plain(total_steps, start_step, Box::new(Stderr));
         }
         let bar = ProgressBar::with_draw_target(Some(u64::from(total_steps)), target).with_position(u64::from(start_step));
         let template = "{bar:24.cyan/black.bright} {msg}";
@@ -86,6 +88,7 @@ impl Console {
 
     /// Says something that stays: an evaluation, a checkpoint, an event. In a terminal it is printed above the bar.
     pub fn note(&self, text: &str) {
+        let text = &*shown(text);
         match &self.screen {
             Screen::Bar(bar) => bar.println(text),
             Screen::Lines(sink) => {

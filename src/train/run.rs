@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
             }
             if signal != 0 && !last {
                 self.console.finish();
-                eprintln!("interrupted after step {step}; everything is saved: continue with --resume {}", self.folder.root().display());
+                tell!("interrupted after step {step}; everything is saved: continue with --resume {}", self.folder.root().display());
                 return Ok(Outcome::Interrupted { signal });
             }
         }

@@ -77,21 +77,21 @@ fn caption(history: &History) -> String {
 pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History) -> Result<()> {
     write_file(&folder.picture(), picture(settings, history).as_bytes())?;
     if let (Some(base), Some(last), Some(best)) = (history.evaluations.first(), history.evaluations.last(), history.best()) {
-        eprintln!("\n{}", result_table(base, last, best));
+        tell!("\n{}", result_table(base, last, best));
         for (title, rows) in [("by subject (greedy)", by_subject(base, last)), ("way of answering", by_way(base, last))] {
             if !rows.is_empty() {
-                eprintln!("{}", table(&[title, "base", &format!("step {}", last.step)], &rows));
+                tell!("{}", table(&[title, "base", &format!("step {}", last.step)], &rows));
             }
         }
     }
-    eprintln!("{}", caption(history));
+    tell!("{}", caption(history));
     for line in gain_lines(history) {
-        eprintln!("{line}");
+        tell!("{line}");
     }
     if let Some(gain) = history.post_saturation_gain(true) {
-        eprintln!("By the last third of the evaluations after saturation against the first two: greedy {}.", points_of(&gain));
+        tell!("By the last third of the evaluations after saturation against the first two: greedy {}.", points_of(&gain));
     }
-    eprintln!("Everything is in {}; the picture is {}", folder.root().display(), folder.picture().display());
+    tell!("Everything is in {}; the picture is {}", folder.root().display(), folder.picture().display());
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::flow::{Completion, Finish};
+use crate::output::for_stdout;
 use crate::rollout::Event;
 use crate::text::{Text, TokenStream};
 
@@ -65,7 +66,7 @@ impl<'a> Output<'a> {
             return Err(error);
         }
         if matches!(state.form, Form::Text) && std::io::stderr().is_terminal() {
-            eprintln!("{} responses, {} different", state.next, state.different.len());
+            tell!("{} responses, {} different", state.next, state.different.len());
         }
         Ok(())
     }
@@ -107,8 +108,8 @@ impl State<'_> {
     }
 }
 
-/// Unlike `print!`, a reader that went away is an error, not a panic.
+/// Unlike `print!`, a reader that went away is an error, not a panic; and a model's text does not steer a terminal.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("cannot write to the standard output")
+    stdout.write_all(for_stdout(text).as_bytes()).and_then(|()| stdout.flush()).context("cannot write to the standard output")
 }

@@ -21,7 +21,7 @@ pub fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kerne
         return Ok(None);
     }
     if !settings.has_reference() {
-        eprintln!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference);
+        tell!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference);
         return Ok(None);
     }
     let reference = source::load(&settings.reference, kernels)?.decoder;
@@ -84,7 +84,7 @@ pub fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem
     }
     ensure!(!problems.is_empty(), "{} has no answer to learn from; give one with --label, or a reward that needs none", settings.example);
     if problems.len() < all {
-        eprintln!("{} of {all} examples have no answer and are left out", all - problems.len());
+        tell!("{} of {all} examples have no answer and are left out", all - problems.len());
     }
     Ok(problems)
 }

@@ -61,7 +61,7 @@ pub fn tell_labels(prepared: &Prepared) {
     let first: Vec<String> = labels.iter().take(5).map(|one| format!("{} {} instead of {}", one.example, one.label, one.answer)).collect();
     let more = if labels.len() > first.len() { ", ..." } else { "" };
     let noise = format!("reward.label_noise {}, reward.label_seed {}", reward.label_noise, reward.label_seed);
-    eprintln!(
+    tell!(
         "{} of {} changed ({}): {}{more}; all are in {}",
         labels.len(),
         counted(prepared.problems.len(), "label"),

@@ -1,0 +1,225 @@
+//! One writer a folder: a lock that its process holds and that the operating system releases when the process dies, however it dies. The file
+//! `lock` says who holds it; a file that a dead process left says nothing.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// The file's name in the folder that it guards.
+pub const FILE: &str = "lock";
+
+/// The right to write in a folder, until it is dropped. The file is opened so that programs which this process starts do not inherit it.
+#[derive(Debug)]
+pub struct FolderLock {
+    path: PathBuf,
+    /// None where the file system has no locks.
+    file: Option<File>,
+}
+
+/// Who writes in a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Where it runs.
+    pub host: String,
+    /// When it took the folder, in UTC: `2026-01-31T12:00:00Z`.
+    pub since: String,
+}
+
+/// Another process writes in the folder.
+#[derive(Debug)]
+pub struct Held {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Who; none where it has not said so yet.
+    pub holder: Option<Holder>,
+}
+
+impl FolderLock {
+    /// Takes a folder that exists.
+    ///
+    /// # Errors
+    /// [`Held`] where another process has it; others as files cannot be written.
+    pub fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        loop {
+            let mut file = open(&path)?;
+            match file.try_lock() {
+                Ok(()) if !is_same(&file, &path) => {} // Its holder has removed it in between: another file has the name now, or none.
+                Ok(()) => {
+                    sign(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
+                    return Ok(Self { path, file: Some(file) });
+                }
+                Err(TryLockError::WouldBlock) => return Err(Held { folder: folder.to_owned(), holder: signed(&mut file) }.into()),
+                Err(TryLockError::Error(error)) if is_unsupported(&error) => {
+                    tell!(
+                        "{} cannot be locked ({error}): nothing keeps a second process from writing there, so do not start one",
+                        folder.display()
+                    );
+                    return Ok(Self { path, file: None });
+                }
+                Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            }
+        }
+    }
+
+    /// Who writes in a folder at this moment; none where nobody does, or where that cannot be known.
+    pub fn holder(folder: &Path) -> Option<Held> {
+        let mut file = File::open(folder.join(FILE)).ok()?;
+        // A shared lock: two who ask do not take each other for a writer.
+        let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
+        is_held.then(|| Held { folder: folder.to_owned(), holder: signed(&mut file) })
+    }
+}
+
+impl Drop for FolderLock {
+    /// Removes the file while it is still locked: who has opened it meanwhile sees that it has lost its name.
+    fn drop(&mut self) {
+        if self.file.is_none() || cfg!(unix) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+    file.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Whether the file still has its name.
+#[cfg(unix)]
+fn is_same(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    file.metadata().map(id).ok() == std::fs::metadata(path).map(id).ok()
+}
+
+/// Files that are open keep their names elsewhere.
+#[cfg(not(unix))]
+fn is_same(_: &File, _: &Path) -> bool {
+    true
+}
+
+fn is_unsupported(error: &std::io::Error) -> bool {
+    /// No locks available: a network file system without its lock service.
+    const ENOLCK: i32 = 37;
+    error.kind() == ErrorKind::Unsupported || (cfg!(target_os = "linux") && error.raw_os_error() == Some(ENOLCK))
+}
+
+fn sign(file: &mut File) -> Result<()> {
+    let holder = Holder { pid: std::process::id(), host: host(), since: utc(SystemTime::now()) };
+    file.set_len(0)?;
+    file.write_all(serde_json::to_string(&holder)?.as_bytes())?;
+    Ok(())
+}
+
+/// What the holder wrote. It may be about to: it is given a moment.
+fn signed(file: &mut File) -> Option<Holder> {
+    for _ in 0..20 {
+        let mut text = String::new();
+        file.seek(SeekFrom::Start(0)).ok()?;
+        if file.read_to_string(&mut text).is_ok()
+            && let Ok(holder) = serde_json::from_str(&text)
+        {
+            return Some(holder);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    None
+}
+
+#[cfg(unix)]
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(not(unix))]
+fn host() -> String {
+    std::env::var("COMPUTERNAME").unwrap_or_default()
+}
+
+/// `2026-01-31T12:00:00Z`, after the days-from-civil algorithm (years begin in March there, so that a leap day is the last of its year).
+fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_of_year = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_of_year + 2) / 5 + 1;
+    let month = if month_of_year < 10 { month_of_year + 3 } else { month_of_year - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "another process writes in {}", self.folder.display())?;
+        if let Some(Holder { pid, host, since }) = &self.holder {
+            write!(f, ": process {pid} on {host}, since {since}")?;
+        }
+        write!(f, "; wait for its end or stop it, or choose another folder")
+    }
+}
+
+impl std::error::Error for Held {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = FolderLock::take(folder.path()).unwrap();
+        let error = FolderLock::take(folder.path()).unwrap_err();
+        let held = error.downcast_ref::<Held>().unwrap();
+        let holder = held.holder.clone().unwrap();
+        assert_eq!((holder.pid, holder.since.len(), held.folder.as_path()), (std::process::id(), 20, folder.path()));
+        assert!(!holder.host.is_empty() && error.to_string().contains(&format!("process {} on {}", holder.pid, holder.host)), "{error}");
+        assert!(FolderLock::holder(folder.path()).is_some());
+        drop(first);
+        assert!(FolderLock::holder(folder.path()).is_none());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a writer that ends takes its file along");
+        // What a dead process leaves is no obstacle.
+        std::fs::write(folder.path().join(FILE), "{\"pid\": 1, \"host\": \"gone\", \"since\": \"2020-01-01T00:00:00Z\"}").unwrap();
+        assert!(FolderLock::holder(folder.path()).is_none());
+        let again = FolderLock::take(folder.path()).unwrap();
+        assert_eq!(FolderLock::holder(folder.path()).unwrap().holder.unwrap().pid, std::process::id());
+        drop(again);
+    }
+
+    /// Writers come and go: whoever has the lock is alone, although each removes the file at its end.
+    #[test]
+    fn writers_that_take_turns_never_meet() {
+        let folder = tempfile::tempdir().unwrap();
+        let inside = std::sync::atomic::AtomicUsize::new(0);
+        let turns = std::sync::atomic::AtomicUsize::new(0);
+        let work = || {
+            for _ in 0..300 {
+                let Ok(lock) = FolderLock::take(folder.path()) else { continue };
+                assert_eq!(inside.fetch_add(1, std::sync::atomic::Ordering::SeqCst), 0);
+                turns.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                inside.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+                drop(lock);
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| _ = scope.spawn(work)));
+        assert!(turns.into_inner() > 0);
+    }
+
+    #[test]
+    fn times_are_written_as_dates() {
+        let check = |seconds: u64, expected: &str| assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
+        check(0, "1970-01-01T00:00:00Z");
+        check(951_825_600, "2000-02-29T12:00:00Z");
+        check(4_133_980_799, "2100-12-31T23:59:59Z");
+        check(784_111_777, "1994-11-06T08:49:37Z");
+    }
+}
