@@ -34,6 +34,7 @@
 //! | | [`text`] | tokenizer and chat template |
 //! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
 //! | ground | [`config`], [`flow`], [`draw`], [`lanes`] | settings in layers, records, randomness by address, workers side by side |
+//! | | [`input`] | files that people give: size limits, encodings, and the shield around libraries that panic |
 //! | | [`interrupt`], [`mod@output`] | requests to stop; lines for people |
 //!
 //! # What always holds
@@ -84,6 +85,7 @@ pub mod data;
 pub mod draw;
 pub mod eval;
 pub mod flow;
+pub mod input;
 pub mod interrupt;
 pub mod kernels;
 pub mod lanes;

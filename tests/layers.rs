@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms from the bottom up; rooms of one layer do not know each other.
 const LAYERS: [&[&str]; 13] = [
-    &["draw", "flow", "lanes", "config", "interrupt", "output"],
+    &["draw", "flow", "lanes", "config", "input", "interrupt", "output"],
     &["data", "text", "verify", "kernels"],
     &["objective"],
     &["model", "reward"],

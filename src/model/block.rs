@@ -20,7 +20,7 @@ pub struct BlockContext<'a> {
     /// RMSNorm's epsilon.
     pub norm_eps: f32,
     /// Cosines and sines.
-    pub rotary: &'a Rotary,
+    pub rotary: Rotary,
 }
 
 /// The activations that the backward pass reads.

@@ -4,8 +4,10 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
+use crate::input::json;
 use crate::kernels::{Heads, Target};
 
+mod limits;
 mod rope;
 
 pub use rope::RopeScaling;
@@ -55,7 +57,7 @@ pub struct ModelConfig {
 impl ModelConfig {
     /// Parses the text of a `config.json`.
     pub fn parse(text: &str) -> Result<Self> {
-        let source: Map<String, Value> = serde_json::from_str(text).context("config.json is not a JSON object")?;
+        let source: Map<String, Value> = serde_json::from_str(&json(text)).context("config.json is not a JSON object")?;
         let family = match source.get("model_type").and_then(Value::as_str) {
             Some("qwen2") => Family::Qwen2,
             Some("llama") => Family::Llama,
@@ -70,11 +72,11 @@ impl ModelConfig {
             fields.full_attention(layers, window)?;
         }
         let hidden = fields.size("hidden_size")?;
-        let heads = fields.heads(family, hidden)?;
+        let heads = fields.heads(hidden)?;
         let (rope_theta, rope_scaling) = rope::read(&source, window)?;
         let norm_eps = fields.number("rms_norm_eps")?;
         ensure!((0.0..1.0).contains(&norm_eps), "rms_norm_eps in config.json is {norm_eps}, expected a small number such as 1e-6");
-        Ok(Self {
+        let config = Self {
             family,
             hidden,
             feed_forward: fields.size("intermediate_size")?,
@@ -89,7 +91,9 @@ impl ModelConfig {
             qkv_bias: family == Family::Qwen2,
             end_tokens: end_tokens("config.json", source.get("eos_token_id"))?,
             source,
-        })
+        };
+        limits::check_parameters(&config)?;
+        Ok(config)
     }
 
     /// Parameters, counted once where they are tied.
@@ -119,12 +123,22 @@ impl ModelConfig {
 pub fn end_tokens(file: &str, value: Option<&Value>) -> Result<Vec<u32>> {
     let one = |value: &Value| {
         let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.with_context(|| format!("eos_token_id in {file} is {value}, expected a token id or a list of them"))
+        id.with_context(|| format!("eos_token_id in {file} is {}, expected a token id or a list of them", shown(value)))
     };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::Array(ids)) => ids.iter().map(one).collect(),
         Some(id) => Ok(vec![one(id)?]),
+    }
+}
+
+/// A value as messages show it: of a long one its beginning.
+fn shown(value: &Value) -> String {
+    const CHARACTERS: usize = 80;
+    let text = value.to_string();
+    match text.char_indices().nth(CHARACTERS) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
     }
 }
 
@@ -141,19 +155,19 @@ impl Fields<'_> {
         let size = value
             .as_u64()
             .filter(|size| *size > 0)
-            .with_context(|| format!("{name} in config.json is {value}, expected a positive integer"))?;
-        Ok(usize::try_from(size)?)
+            .with_context(|| format!("{name} in config.json is {}, expected a positive integer", shown(value)))?;
+        limits::check_size(name, size)
     }
 
     fn number(&self, name: &str) -> Result<f64> {
         let value = self.0.get(name).with_context(|| format!("config.json has no {name}"))?;
-        value.as_f64().with_context(|| format!("{name} in config.json is {value}, expected a number"))
+        value.as_f64().with_context(|| format!("{name} in config.json is {}, expected a number", shown(value)))
     }
 
     /// False where it is not given: the default of every flag that is asked for.
     fn flag(&self, name: &str) -> Result<bool> {
         let Some(value) = self.given(name) else { return Ok(false) };
-        value.as_bool().with_context(|| format!("{name} in config.json is {value}, expected true or false"))
+        value.as_bool().with_context(|| format!("{name} in config.json is {}, expected true or false", shown(value)))
     }
 
     /// What the decoder does not compute. `pretraining_tp`, dropout and `use_cache` change no number.
@@ -208,19 +222,20 @@ impl Fields<'_> {
         let shown = sliding.map_or_else(|| "null".to_owned(), |tokens| tokens.to_string());
         ensure!(
             !slides || sliding.is_some_and(|tokens| tokens >= window),
-            "sliding-window attention is not supported: config.json has layers that look back {shown} of {window} tokens"
+            "sliding-window attention is not supported: config.json has layers that look back {shown} of {window} tokens \
+             (use_sliding_window, sliding_window, max_window_layers and layer_types say so)"
         );
         Ok(())
     }
 
-    fn heads(&self, family: Family, hidden: usize) -> Result<Heads> {
+    fn heads(&self, hidden: usize) -> Result<Heads> {
         let query = self.size("num_attention_heads")?;
         let key_value = if self.given("num_key_value_heads").is_some() { self.size("num_key_value_heads")? } else { query };
         let given = self.given("head_dim").map(|_| self.size("head_dim")).transpose()?;
-        // transformers refuses such a llama even where its head width is given.
+        // With a head width of its own a model needs no such multiple. transformers 4 computes it; transformers 5 refuses llamas, not Qwen2.
         ensure!(
-            hidden.is_multiple_of(query) || (given.is_some() && family == Family::Qwen2),
-            "hidden_size {hidden} in config.json is not a multiple of num_attention_heads {query}"
+            hidden.is_multiple_of(query) || given.is_some(),
+            "hidden_size {hidden} in config.json is not a multiple of num_attention_heads {query}, and there is no head_dim"
         );
         let width = given.unwrap_or(hidden / query);
         ensure!(

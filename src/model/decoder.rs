@@ -8,7 +8,7 @@ use candle_core::Tensor;
 use super::block::{BlockContext, Kept};
 use super::config::ModelConfig;
 use super::packed::Packed;
-use super::rotary::Rotary;
+use super::rotary::RotaryTables;
 use super::weights::{BlockWeights, Weights};
 use crate::kernels::{BLOCK, Cpu, Indices, Kernels, LayerCache, Segment, Target};
 use crate::lanes::Lanes;
@@ -33,7 +33,7 @@ pub struct Decoder {
     /// The weights; clones share them.
     pub weights: Weights,
     kernels: Arc<dyn Kernels>,
-    rotary: Rotary,
+    rotary: RotaryTables,
 }
 
 /// The activations of one packed forward pass.
@@ -72,14 +72,14 @@ impl Cache {
 impl Decoder {
     /// A decoder on the CPU, from a shape and its weights.
     pub fn new(config: ModelConfig, weights: Weights) -> Result<Self> {
-        let rotary = Rotary::new(&config)?;
+        let rotary = RotaryTables::new(&config, Cpu.device())?;
         Ok(Self { config, weights, kernels: Arc::new(Cpu), rotary })
     }
 
     /// The same model computed by other kernels, on their device and in their dtype.
     pub fn on(&self, kernels: Arc<dyn Kernels>) -> Result<Self> {
         let weights = self.weights.map(&self.config, |tensor| Ok(tensor.to_device(kernels.device())?.to_dtype(kernels.dtype())?))?;
-        let rotary = self.rotary.on(kernels.device())?;
+        let rotary = RotaryTables::new(&self.config, kernels.device())?;
         Ok(Self { config: self.config.clone(), weights, kernels, rotary })
     }
 
@@ -110,15 +110,10 @@ impl Decoder {
     }
 
     fn context<'a>(&'a self, segments: &'a [Segment], positions: &'a [u32]) -> Result<BlockContext<'a>> {
+        let longest = positions.iter().max().map_or(0, |last| *last as usize + 1);
+        let rotary = self.rotary.covering(&self.config, longest)?;
         let positions = self.kernels.indices(positions)?;
-        Ok(BlockContext {
-            kernels: &*self.kernels,
-            segments,
-            positions,
-            heads: self.config.heads,
-            norm_eps: self.config.norm_eps,
-            rotary: &self.rotary,
-        })
+        Ok(BlockContext { kernels: &*self.kernels, segments, positions, heads: self.config.heads, norm_eps: self.config.norm_eps, rotary })
     }
 
     /// The rows of the embedding that a pass begins with.

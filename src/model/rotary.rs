@@ -1,5 +1,7 @@
 //! The rotary tables: cosines and sines of every position, in f32 whatever the weights are (in bf16, position 257 would become 256).
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 
@@ -16,17 +18,17 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Bytes of the tables.
+    /// Bytes of the tables for the whole window, the most that they can take.
     pub fn bytes(config: &ModelConfig) -> u64 {
         (config.window * config.heads.width * size_of::<f32>()) as u64
     }
 
-    /// Tables for the model's whole window.
-    pub fn new(config: &ModelConfig) -> Result<Self> {
+    /// Tables for so many positions.
+    fn new(config: &ModelConfig, positions: usize) -> Result<Self> {
         let half = config.heads.width / 2;
         let frequencies = frequencies(config);
-        let (mut cos, mut sin) = (Vec::with_capacity(config.window * half), Vec::with_capacity(config.window * half));
-        for position in 0..config.window {
+        let (mut cos, mut sin) = (Vec::with_capacity(positions * half), Vec::with_capacity(positions * half));
+        for position in 0..positions {
             for frequency in &frequencies {
                 // The angle is rounded to f32 as transformers does; its cosine then in f64.
                 let angle = f64::from(position as f32 * frequency);
@@ -34,13 +36,45 @@ impl Rotary {
                 sin.push(angle.sin() as f32);
             }
         }
-        let shape = (config.window, half);
+        let shape = (positions, half);
         Ok(Self { cos: cpu::tensor(cos, shape)?, sin: cpu::tensor(sin, shape)? })
     }
 
-    /// The same tables on a device.
-    pub fn on(&self, device: &Device) -> Result<Self> {
+    fn on(&self, device: &Device) -> Result<Self> {
         Ok(Self { cos: self.cos.to_device(device)?, sin: self.sin.to_device(device)? })
+    }
+
+    fn positions(&self) -> Result<usize> {
+        Ok(self.cos.dim(0)?)
+    }
+}
+
+/// Positions that the tables have from the beginning, where the window has so many.
+const FIRST_POSITIONS: usize = 4096;
+
+/// The tables of a model on a device. They grow with the sequences that come: a window of millions of tokens costs nothing before it is used.
+#[derive(Clone, Debug)]
+pub struct RotaryTables {
+    device: Device,
+    /// Shared by clones.
+    current: Arc<Mutex<Rotary>>,
+}
+
+impl RotaryTables {
+    /// Tables for the first positions.
+    pub fn new(config: &ModelConfig, device: &Device) -> Result<Self> {
+        let first = Rotary::new(config, config.window.min(FIRST_POSITIONS))?.on(device)?;
+        Ok(Self { device: device.clone(), current: Arc::new(Mutex::new(first)) })
+    }
+
+    /// Tables that have at least so many positions (and at most the window's).
+    pub fn covering(&self, config: &ModelConfig, positions: usize) -> Result<Rotary> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let needed = positions.min(config.window);
+        if current.positions()? < needed {
+            *current = Rotary::new(config, needed.next_power_of_two().min(config.window))?.on(&self.device)?;
+        }
+        Ok(current.clone())
     }
 }
 
@@ -68,5 +102,26 @@ fn scaled(frequency: f32, scaling: RopeScaling) -> f32 {
                 (1.0 - smooth) * frequency / factor as f32 + smooth * frequency
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::shapes;
+
+    #[test]
+    fn tables_grow_to_what_is_needed_and_keep_their_values() {
+        let mut config = shapes::by_name("llama-3.2-3b-instruct").unwrap().read().unwrap();
+        config.window = 1 << 24;
+        let tables = RotaryTables::new(&config, &Device::Cpu).unwrap();
+        let rows = |rotary: &Rotary| rotary.cos.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let first = tables.covering(&config, 1).unwrap();
+        let grown = tables.clone().covering(&config, 4097).unwrap();
+        assert_eq!((first.positions().unwrap(), grown.positions().unwrap()), (4096, 8192));
+        assert_eq!(rows(&first)[..], rows(&grown)[..4096 * 64]);
+        assert_eq!(tables.covering(&config, 10).unwrap().positions().unwrap(), 8192);
+        config.window = 9000;
+        assert_eq!(tables.covering(&config, 1 << 40).unwrap().positions().unwrap(), 9000);
     }
 }

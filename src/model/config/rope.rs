@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use super::Fields;
+use super::{Fields, shown};
 
 /// How positions are stretched beyond the trained window.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,12 +28,16 @@ pub enum RopeScaling {
     },
 }
 
+/// What only a scaling has; without a type it would be passed over, as transformers does.
+const SCALING: [&str; 8] =
+    ["factor", "low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor"];
+
 /// Theta and scaling. Neither has a default: a model with other frequencies than it was trained with still speaks, and worse.
 pub(super) fn read(source: &Map<String, Value>, window: usize) -> Result<(f64, RopeScaling)> {
     let spelling = |name: &str| match source.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(fields)) => Ok(Some(fields).filter(|fields| !fields.is_empty())),
-        Some(other) => bail!("{name} in config.json is {other}, expected null or an object"),
+        Some(other) => bail!("{name} in config.json is {}, expected null or an object", shown(other)),
     };
     let (scaling, parameters) = (spelling("rope_scaling")?, spelling("rope_parameters")?);
     match (scaling, parameters) {
@@ -66,19 +70,30 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) 
             theta
                 .as_f64()
                 .filter(|theta| *theta > 0.0)
-                .with_context(|| format!("rope_theta in config.json is {theta}, expected a positive number"))
+                .with_context(|| format!("rope_theta in config.json is {}, expected a positive number", shown(theta)))
         })?;
+    ensure!((1.0..=1e12).contains(&theta), "rope_theta in config.json is {theta}, expected 1 to 1e12");
     if let Some(share) = given("partial_rotary_factor") {
         ensure!(share.as_f64() == Some(1.0), "partial_rotary_factor {share} in config.json is not supported; known is 1.0");
     }
     let kind = match object.get("rope_type").or_else(|| object.get("type")) {
-        None => "default",
+        None => {
+            let scales = SCALING.into_iter().find(|name| object.get(*name).is_some_and(|value| !value.is_null()));
+            if let Some(name) = scales {
+                bail!(
+                    "the rope scaling in config.json has {name} but no rope_type, so it would do nothing: give \"rope_type\" (known are default, \
+                     linear and llama3), or take {name} out"
+                );
+            }
+            "default"
+        }
         Some(kind) => kind.as_str().with_context(|| format!("rope_type in config.json is {kind}, expected text"))?,
     };
     let fields = Fields(object);
     let factor = || {
         let factor = fields.number("factor")?;
         ensure!(factor >= 1.0, "rope scaling's factor in config.json is {factor}, expected at least 1");
+        ensure!(factor <= 1e6, "rope scaling's factor in config.json is {factor}, expected at most 1e6");
         Ok(factor)
     };
     let scaling = match kind {
@@ -86,6 +101,9 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) 
         "linear" => RopeScaling::Linear { factor: factor()? },
         "llama3" => {
             let (low, high) = (fields.number("low_freq_factor")?, fields.number("high_freq_factor")?);
+            for (name, factor) in [("low_freq_factor", low), ("high_freq_factor", high)] {
+                ensure!((1e-3..=1e6).contains(&factor), "{name} in config.json is {factor}, expected 0.001 to 1e6");
+            }
             ensure!(high > low, "high_freq_factor {high} in config.json must be above low_freq_factor {low}");
             // transformers takes the outer one first, and the model's window where there is neither.
             const ORIGINAL: &str = "original_max_position_embeddings";
@@ -95,6 +113,7 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) 
                 (None, Some(_)) => fields.number(ORIGINAL)?,
                 (None, None) => window as f64,
             };
+            ensure!((1.0..=f64::from(1 << 24)).contains(&original), "{ORIGINAL} in config.json is {original}, expected 1 to {}", 1 << 24);
             RopeScaling::Llama3 { factor: factor()?, low, high, original }
         }
         other => bail!("rope scaling \"{other}\" in config.json is not supported; known are default, linear and llama3"),

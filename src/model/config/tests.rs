@@ -40,10 +40,13 @@ fn refused(changes: &str, message: &str) {
     check(changes, |_| (), Err(message));
 }
 
+/// The scaling of Llama 3.2.
+const LLAMA3: &str =
+    r#"{"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}"#;
+
 #[test]
 fn both_rope_spellings_are_read_and_unknown_kinds_refused() {
     let rope = |changes: &str, expected| check(changes, |config| (config.rope_theta, config.rope_scaling), expected);
-    const LLAMA3: &str = r#"{"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}"#;
     let llama3 = |original| RopeScaling::Llama3 { factor: 32.0, low: 1.0, high: 4.0, original };
     rope("", Ok((1e4, RopeScaling::None)));
     rope(r#""rope_scaling": null, "rope_parameters": null"#, Ok((1e4, RopeScaling::None)));
@@ -91,7 +94,8 @@ fn heads_are_given_or_derived() {
     heads(r#""head_dim": 32"#, Ok((4, 2, 32)));
     heads(r#""hidden_size": 66, "head_dim": 32"#, Ok((4, 2, 32)));
     heads(r#""hidden_size": 66"#, Err("hidden_size 66 in config.json is not a multiple of num_attention_heads 4"));
-    heads(r#""hidden_size": 66, "head_dim": 32, "model_type": "llama""#, Err("is not a multiple of num_attention_heads 4"));
+    heads(r#""hidden_size": 66, "head_dim": 32, "model_type": "llama""#, Ok((4, 2, 32)));
+    heads(r#""hidden_size": 66, "model_type": "llama""#, Err("is not a multiple of num_attention_heads 4, and there is no head_dim"));
     heads(r#""num_key_value_heads": 3"#, Err("4 query heads cannot share 3 key/value heads evenly"));
     heads(r#""num_key_value_heads": 8"#, Err("4 query heads cannot share 8"));
     heads(r#""head_dim": 15"#, Err("a head width of 15"));
@@ -140,6 +144,50 @@ fn what_changes_numbers_and_is_not_computed_is_refused() {
         r#""architectures": ["Qwen2ForCausalLM"], "quantization_config": null, "hidden_act": null, "mlp_bias": false, "pretraining_tp": 2"#,
     );
     loads(r#""torch_dtype": "bfloat16", "dtype": "float32", "attention_dropout": 0.1, "use_cache": false, "auto_map": {}"#);
+}
+
+#[test]
+fn numbers_beyond_every_model_are_refused_by_name_and_value() {
+    for (field, value, largest) in [
+        ("hidden_size", "1000000000000", "1048576"),
+        ("intermediate_size", "18446744073709551615", "16777216"),
+        ("num_hidden_layers", "100000000", "10000"),
+        ("num_hidden_layers", "9223372036854775808", "10000"),
+        ("num_attention_heads", "4294967296", "16384"),
+        ("num_key_value_heads", "16385", "16384"),
+        ("head_dim", "1000000", "4096"),
+        ("vocab_size", "9007199254740993", "67108864"),
+        ("max_position_embeddings", "1000000000000", "16777216"),
+        ("max_position_embeddings", "4294967296", "16777216"),
+    ] {
+        refused(&format!(r#""{field}": {value}"#), &format!("{field} in config.json is {value}, expected at most {largest}"));
+    }
+    for value in ["1e12", "-1", "1.5", "null", "[1]", "18446744073709551616"] {
+        refused(&format!(r#""num_hidden_layers": {value}"#), "num_hidden_layers in config.json is ");
+    }
+    let long = format!(r#""hidden_size": "{}""#, "9".repeat(1000));
+    refused(&long, "999..., expected a positive integer");
+    refused(r#""vocab_size": 67108864, "hidden_size": 1048576"#, "config.json describes a model of about 14073");
+    refused(r#""num_hidden_layers": 10000, "intermediate_size": 16777216, "hidden_size": 1048576"#, "expected at most 10000000000000 (");
+    loads(r#""max_position_embeddings": 16777216"#);
+    refused(r#""rope_theta": 1e-300"#, "rope_theta in config.json is 0.000");
+    refused(r#""rope_theta": 1e300"#, "expected 1 to 1e12");
+    refused(r#""rope_scaling": {"type": "linear", "factor": 1e300}"#, "expected at most 1e6");
+    refused(&format!(r#""rope_scaling": {}"#, LLAMA3.replace("1.0", "0.0")), "low_freq_factor in config.json is 0, expected 0.001 to 1e6");
+}
+
+#[test]
+fn a_scaling_without_its_type_is_not_passed_over() {
+    refused(r#""rope_scaling": {"factor": 2}"#, "has factor but no rope_type");
+    refused(r#""rope_parameters": {"rope_theta": 1e4, "low_freq_factor": 1.0}"#, "has low_freq_factor but no rope_type");
+    loads(r#""rope_scaling": {"factor": null}"#);
+    loads(r#""rope_scaling": {"rope_type": "default", "factor": 2}"#);
+}
+
+#[test]
+fn spaces_of_other_kinds_are_passed_over() {
+    let text = Value::Object(base()).to_string();
+    assert!(ModelConfig::parse(&format!("\u{FEFF}{}\u{2028}", text.replace(',', ",\u{2028}"))).is_ok());
 }
 
 #[test]

@@ -1,0 +1,158 @@
+//! Files that people give, read within limits and in the forms that editors, exporters and downloads leave them in. It owns sizes, encodings
+//! and the shield around libraries that panic; it must never know what a file is for.
+
+mod shield;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+pub use shield::shield;
+
+/// Most bytes of a JSON file of a checkpoint and of a chat template. The largest published `tokenizer.json` has about 35 MB.
+pub const TEXT_BYTES: u64 = 256 << 20;
+
+/// What Windows tools put in front of UTF-8 text.
+const BYTE_ORDER_MARK: char = '\u{FEFF}';
+
+/// What stands in a repository for a file that Git LFS keeps elsewhere.
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
+
+/// The bytes of a file of at most `limit` bytes.
+///
+/// # Errors
+/// When it cannot be read, is larger, or is a pointer of Git LFS; the message names the file.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let reading = || format!("cannot read {}", path.display());
+    let file = File::open(path).with_context(reading)?;
+    let mut bytes = Vec::new();
+    // Not the size that the file system says: pipes and /proc have none.
+    file.take(limit + 1).read_to_end(&mut bytes).with_context(reading)?;
+    ensure!(
+        bytes.len() as u64 <= limit,
+        "{} is larger than {limit} bytes, the most that is read of such a file: is it the right one?",
+        path.display()
+    );
+    refuse_lfs_pointer(path, &bytes)?;
+    Ok(bytes)
+}
+
+/// As [`read`]; `None` where there is no such file.
+///
+/// # Errors
+/// As [`read`], except for a file that is not there.
+pub fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        _ => read(path, limit).map(Some),
+    }
+}
+
+/// The text of a file of at most `limit` bytes: UTF-8, without a byte order mark.
+///
+/// # Errors
+/// As [`read`] and [`text`].
+pub fn read_text(path: &Path, limit: u64) -> Result<String> {
+    let bytes = read(path, limit)?;
+    text(&path.display().to_string(), &bytes).map(str::to_owned)
+}
+
+/// Bytes as UTF-8 text, without a byte order mark.
+///
+/// # Errors
+/// When they are no UTF-8; the message names the file and says how to convert UTF-16.
+pub fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
+        bail!("{name} is UTF-16 text, expected UTF-8; `iconv -f UTF-16 -t UTF-8` converts it");
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| anyhow!("{name} is not UTF-8 text (byte {} is no part of a character)", error.valid_up_to()))?;
+    Ok(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
+}
+
+/// Bytes as JSON text, as [`text`] and [`json`] have it.
+///
+/// # Errors
+/// As [`text`].
+pub fn json_text<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>> {
+    text(name, bytes).map(json)
+}
+
+/// JSON in which spaces of other kinds stand between values: byte order marks, line separators (U+2028) and their like, which editors and
+/// exporters leave there and which JSON knows only inside strings. Each becomes a plain space; strings stay as they are.
+pub fn json(text: &str) -> Cow<'_, str> {
+    let is_foreign = |character: char| !character.is_ascii() && (character.is_whitespace() || character == BYTE_ORDER_MARK);
+    if text.is_ascii() || !text.contains(is_foreign) {
+        return Cow::Borrowed(text);
+    }
+    let (mut in_string, mut is_escaped) = (false, false);
+    let plain = |character: char| {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' if in_string => is_escaped = true,
+            '"' => in_string = !in_string,
+            _ if !in_string && is_foreign(character) => return ' ',
+            _ => {}
+        }
+        character
+    };
+    Cow::Owned(text.chars().map(plain).collect())
+}
+
+/// Refuses a pointer of Git LFS in a file's place.
+///
+/// # Errors
+/// Names the file and says how to get what it stands for.
+pub fn refuse_lfs_pointer(path: &Path, beginning: &[u8]) -> Result<()> {
+    ensure!(
+        !beginning.starts_with(LFS_POINTER),
+        "{} is a pointer of Git LFS, not the file itself: run `git lfs install` and `git lfs pull` in that folder, or download the model again",
+        path.display()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_utf_8_without_a_mark() {
+        let check = |bytes: &[u8], expected: Result<&str, &str>| match (text("f", bytes), expected) {
+            (Ok(text), Ok(expected)) => assert_eq!(text, expected),
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        };
+        check("\u{FEFF}a\u{FEFF}".as_bytes(), Ok("a\u{FEFF}"));
+        check(b"", Ok(""));
+        check(b"ab\xFF", Err("f is not UTF-8 text (byte 2"));
+        check(b"\xFF\xFEa\0", Err("f is UTF-16 text"));
+    }
+
+    #[test]
+    fn json_has_plain_spaces_between_its_values() {
+        let check = |text: &str, expected: &str| assert_eq!(json(text), expected);
+        check("{\"a\":\u{2028} \"\u{2028}\\\"\u{2028}\"\u{FEFF}}\u{2029}", "{\"a\":  \"\u{2028}\\\"\u{2028}\" } ");
+        check("{\"a\\\\\":\u{A0}1}", "{\"a\\\\\": 1}");
+        check("{\"é\": 1}", "{\"é\": 1}");
+        assert!(matches!(json("{\"é\": 1}"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_file_is_read_up_to_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        assert!(read_if_there(&path, 4).unwrap().is_none());
+        std::fs::write(&path, "abcd").unwrap();
+        assert_eq!(read_text(&path, 4).unwrap(), "abcd");
+        let error = read(&path, 3).unwrap_err().to_string();
+        assert!(error.contains("/f is larger than 3 bytes"), "{error}");
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n").unwrap();
+        let error = read_if_there(&path, 100).unwrap_err().to_string();
+        assert!(error.contains("/f is a pointer of Git LFS") && error.contains("git lfs pull"), "{error}");
+        assert!(format!("{:#}", read(folder.path(), 3).unwrap_err()).contains("cannot read"));
+    }
+}
