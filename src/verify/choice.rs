@@ -44,10 +44,41 @@ fn option(text: &str) -> Option<(char, bool)> {
         return Some((letter, true));
     }
     // With a text there must be something between: `C) 42`, `C. 42`, `(C) 42`; `C+1` and `Carl` are no options.
-    let after = after.trim_start_matches(['}', ' ']);
-    let separated = after.starts_with([')', ':', '.']);
-    let plausible = letter.is_ascii_uppercase() && (separated || bracketed && after.starts_with(')'));
+    let upright = text.len() - rest.len() > usize::from(bracketed) && after.starts_with('}');
+    let after = after.trim_start_matches('}');
+    let separated = after.trim_start().starts_with([')', ':', '.']);
+    let plausible = letter.is_ascii_uppercase() && (separated || starts_text(after, upright)) && !names_another(after);
     plausible.then_some((letter, false))
+}
+
+/// Whether what follows a letter without a sign between them is its text: words or a number after a space, or text in braces. After an upright
+/// letter a formula may follow; after another one it would be a factor.
+fn starts_text(after: &str, upright: bool) -> bool {
+    if let Some(words) = after.strip_prefix(' ') {
+        let letters = words.bytes().take_while(u8::is_ascii_alphabetic).count();
+        return letters > 2 || words.starts_with(|c: char| c.is_ascii_digit());
+    }
+    let text = ["\\text{", "\\textbf{", "\\textit{", "\\textrm{", "\\mbox{"].iter().any(|command| after.starts_with(command));
+    text || upright && after.starts_with(|c: char| matches!(c, '\\' | '(') || c.is_ascii_digit())
+}
+
+/// Whether a second option is named: right after the first, `B and C`, or anywhere with the bracket of one, `B) or (C)`.
+fn names_another(after: &str) -> bool {
+    let is_letter = |c: char| u8::try_from(c).is_ok_and(|byte| LETTERS.contains(&byte));
+    let mut rest = after.trim_start_matches([')', ':', '.', ' ']);
+    loop {
+        let joints = ["\\text{", "\\textbf{", "\\mathrm{", "and", "or", "nor", ",", ";", "/", "&", "\\", "(", "{", "}", " ", "not"];
+        match joints.iter().find_map(|joint| rest.strip_prefix(joint)) {
+            Some(shorter) => rest = shorter,
+            None => break,
+        }
+    }
+    let mut chars = rest.chars();
+    if chars.next().is_some_and(is_letter) && !chars.next().is_some_and(|c| c.is_alphanumeric()) {
+        return true;
+    }
+    let chars: Vec<char> = after.chars().collect();
+    chars.windows(3).any(|window| matches!(window, &['(' | '{' | ' ' | ',', letter, ')' | '}'] if is_letter(letter)))
 }
 
 #[cfg(test)]

@@ -35,15 +35,21 @@
 //! have an order; against a tuple, a bare list must be in the tuple's. A vector is a tuple. `±` is both values, never one of them.
 //!
 //! *Intervals.* Ends are strict. Inequalities in one variable, set-builders over the reals and `x ∈` are intervals. A set of whole numbers is
-//! none.
+//! none. Bounds on a function, `2 < g(x) < 5`, are the interval of its values; bounds on another variable are another answer.
 //!
-//! *Equations.* `x = 5` is 5, and `5` is `x = 5`; another variable's name is another answer, unless one side is a function's. Computations such as
+//! *Equations.* `x = 5` is 5, and `5` is `x = 5`. Another left side is another answer: `x = 5` is not `y = 5`, `\sin y = 3/7` not `\tan y = 3/7`,
+//! `AB = 5` not `CD = 5`. A plain name and a function's (`y` and `f(x)`), a length's or words may be one. Computations such as
 //! `2 · 3 = 6` must be right in every step of the answer, and stand for their last member; what follows `≈` does not count. Other equations are
 //! equal up to a constant factor, inequalities up to a positive one.
 //!
 //! *Decimals.* A decimal against an exact value: right when it is that value rounded, from four significant digits on. A reference that is a
 //! decimal stands for everything that rounds to it (to three digits at least), or from four digits on is cut off to it, but never for another
 //! short decimal: 12.75 is not 12.8, and 2 is not 2.0001. Thirteen digits and more are a computer's, whose last ones are noise.
+//!
+//! *Proof.* Two constants that agree to the last digit are equal only where every part of them counts in those digits: nothing shows that
+//! `2^{1/2^{900}}` is 1, or that `1 + e^{-1000}` is, so they are not.
+//!
+//! *Times.* `6:15 p.m.` is 18:15. `a.m.` or `p.m.` on one side only is ignored as a unit is: 6:15 is either. `06:15` is in the morning.
 //!
 //! *Signs.* `15%` is 15 and 0.15; without the sign nothing is a hundredth of anything. `60°` is 60 and π/3. Money signs do not count. A logarithm
 //! without a base is natural or decimal, the same on both sides.
@@ -52,7 +58,8 @@
 //! decoration, but for those that change it ("at least", "not"). A base on one side only is ignored, on both it must be the same. Where a set names
 //! unit or tolerance beside its reference ([`Reference`]), they count as if the reference had them.
 //!
-//! *Options.* Where both sides are options, the letters decide.
+//! *Options.* Where both sides are options, the letters decide, whatever text stands beside one of them; two letters are no option. Circled
+//! numbers are numbers, and side by side a list.
 //!
 //! *Letters.* Parameters of a periodic family (`kπ`, `nπ`), bound variables of functions, and letters said to be any integer may have any name; the
 //! case of an otherwise unused letter does not count.
@@ -82,7 +89,7 @@ use serde::{Deserialize, Serialize};
 pub use vote::majority_vote;
 
 /// Which verdicts the graders give: raised with every change after which a pair of answers may be judged in another way.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Where an answer may be found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -158,7 +165,7 @@ pub enum Method {
     Tolerance,
     /// Different kinds, or lists of different length.
     Structure,
-    /// The budget ended before a decision.
+    /// The budget of steps or digits ended before a decision.
     Exhausted,
 }
 
@@ -176,7 +183,7 @@ impl Method {
             Method::Rounded => "rounded decimals",
             Method::Tolerance => "the set's tolerance",
             Method::Structure => "kinds and numbers of parts",
-            Method::Exhausted => "the budget of steps",
+            Method::Exhausted => "the budget of steps and digits",
         }
     }
 }

@@ -108,16 +108,33 @@ pub fn normalise(text: &str) -> String {
         out.push_str(piece);
         rest = &rest[skip..];
     }
-    while out.ends_with(['.', ',', ';']) {
-        out.pop();
-    }
+    out.truncate(without_end(&out).len());
     out
+}
+
+/// `text` without closing punctuation, and without the backslash of a space command that was trimmed at its space: `5\ `.
+fn without_end(text: &str) -> &str {
+    let mut text = text;
+    loop {
+        let shorter = text.trim_end_matches(['.', ',', ';', ' ', '\n', '。']);
+        let backslashes = shorter.bytes().rev().take_while(|byte| *byte == b'\\').count();
+        // What was escaped, as the dollar sign of `\$` or the line break `\\`, keeps its backslashes.
+        let shorter = &shorter[..shorter.len() - backslashes % 2];
+        if shorter.len() == text.len() {
+            return text;
+        }
+        text = shorter;
+    }
 }
 
 /// `text` ready to be read: delimiters, full-width characters and closing punctuation gone.
 pub fn clean(text: &str) -> String {
-    let text = strip_delimiters(text).trim_end_matches(['.', ',', ';', ' ', '\n', '。', '^']);
+    let text = without_end(strip_delimiters(text)).trim_end_matches('^');
     let text = strip_delimiters(text);
+    let halved = escaped_twice(text).then(|| text.replace("\\\\", "\\"));
+    let text = halved.as_deref().unwrap_or(text);
+    let decoded = text.contains("\\char\"").then(|| with_characters(text));
+    let text = decoded.as_deref().unwrap_or(text);
     let wide = text.chars().map(|c| match c {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
         '\u{3001}' => ',',
@@ -126,21 +143,41 @@ pub fn clean(text: &str) -> String {
     wide.collect()
 }
 
+/// `text` with characters in place of TeX's numbers of them: `\char"3B5` is ε.
+fn with_characters(text: &str) -> String {
+    let mut parts = text.split("\\char\"");
+    let mut out = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at(part.bytes().take_while(u8::is_ascii_hexdigit).count());
+        match u32::from_str_radix(code, 16).ok().and_then(char::from_u32) {
+            Some(c) => out.push(c),
+            None => out.push_str(code),
+        }
+        out.push_str(rest);
+    }
+    out
+}
+
+/// Whether every backslash of a text with environments is doubled, as in a string that was escaped once too often.
+fn escaped_twice(text: &str) -> bool {
+    let mut runs = text.split(|c| c != '\\').map(str::len).filter(|&run| run > 0);
+    text.contains("\\\\begin{") && runs.all(|run| run % 2 == 0)
+}
+
 /// Whether a letter or digit put right after `out` could be read as part of what stands there.
 fn joins(out: &str) -> bool {
     out.chars().next_back().is_some_and(char::is_alphanumeric)
 }
 
-/// `text` without surrounding space, math delimiters and a closing period.
+/// `text` without surrounding space, math delimiters, and the stars of bold Markdown.
 pub fn strip_delimiters(text: &str) -> &str {
     let mut text = text.trim();
     loop {
-        let inner = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")]
+        let inner = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")]
             .into_iter()
-            .find_map(|(open, close)| text.strip_prefix(open)?.strip_suffix(close))
-            .map(str::trim);
+            .find_map(|(open, close)| Some((text.strip_prefix(open)?.strip_suffix(close)?.trim(), open)));
         match inner {
-            Some(inner) if !inner.contains('$') => text = inner,
+            Some((inner, open)) if !inner.contains(if open == "**" { open } else { "$" }) => text = inner,
             _ => return text,
         }
     }

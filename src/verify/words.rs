@@ -152,7 +152,14 @@ const GREEK: [(char, &str, &str); 22] = [
 
 /// The name of a Greek letter written as itself.
 pub fn greek(c: char) -> Option<&'static str> {
-    GREEK.iter().find(|(letter, _, _)| *letter == c).map(|(_, _, name)| *name)
+    let letter = match c {
+        // The same letters in other shapes.
+        'ϵ' | 'ɛ' | 'Ɛ' => 'ε',
+        'ϑ' => 'θ',
+        'ϕ' => 'φ',
+        _ => c,
+    };
+    GREEK.iter().find(|(known, _, _)| *known == letter).map(|(_, _, name)| *name)
 }
 
 /// The Greek letter of a name.

@@ -1,7 +1,9 @@
 //! Chains of relations against each other and against values: assignments, computations, equations, inequalities.
 
 use crate::verify::compare::goal::{DIFFERENT, Goal, real_sets};
+use crate::verify::compare::label;
 use crate::verify::compare::relation::{self, Meaning};
+use crate::verify::compare::rename;
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Id, Relation, Tree};
@@ -18,10 +20,10 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
                     return Some(Goal::Decided(found));
                 }
             }
-            if !relation::labels_agree(tree, gl, al, constant) {
+            if !label::labels_agree(tree, gl, al, constant) {
                 return Some(DIFFERENT);
             }
-            let av = match (relation::bound_variable(tree, gl), relation::bound_variable(tree, al)) {
+            let av = match (label::bound_variable(tree, gl), label::bound_variable(tree, al)) {
                 (Some(to), Some(from)) if from != to => rewrite::rename(tree, av, from, to, fuel)?,
                 _ => av,
             };
@@ -44,6 +46,7 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
         }
         _ => {
             let (Some(g), Some(a)) = (sides(tree, g), sides(tree, a)) else { return Some(DIFFERENT) };
+            let a = (rename::cased(tree, gold, a.0, fuel)?, rename::cased(tree, gold, a.1, fuel)?);
             Some(Goal::Decided(relation::proportional(tree, g, a, None, fuel)))
         }
     }

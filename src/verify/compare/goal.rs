@@ -2,6 +2,7 @@
 //! keeps the work list. It owns the policies for lists, tuples, sets, vectors, assignments and mixed kinds.
 
 use crate::verify::compare::chain::{chain, chains};
+use crate::verify::compare::clock;
 use crate::verify::compare::quantity::{self, Wording};
 use crate::verify::compare::reals::{self, Interval};
 use crate::verify::compare::rename;
@@ -40,6 +41,9 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
     }
     if let (Node::Number(_), Node::Number(_)) = (g, a) {
         return Some(Goal::Decided(scalar::compare(tree, gold, answer, fuel)));
+    }
+    if let Some(equal) = clock::same(tree, gold, answer) {
+        return Some(Goal::Decided(Comparison { equal, method: Method::Exact }));
     }
     match (g, a) {
         (Node::Text(g), Node::Text(a)) => {
@@ -220,6 +224,11 @@ fn parts_of_ratio(tree: &Tree, mut id: Id) -> Vec<Id> {
 pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Option<Goal>> {
     let Some(g) = reals::set(tree, gold, fuel) else { return Some(None) };
     let Some(a) = reals::set(tree, answer, fuel) else { return Some(None) };
+    if let (Some(g), Some(a)) = (reals::subject(tree, gold), reals::subject(tree, answer))
+        && !g.agrees(a, tree)
+    {
+        return Some(Some(DIFFERENT));
+    }
     if g.len() != a.len() {
         return Some(Some(DIFFERENT));
     }

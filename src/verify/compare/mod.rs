@@ -2,7 +2,9 @@
 //! the weakest rung that any of its parts needed.
 
 mod chain;
+mod clock;
 mod goal;
+mod label;
 pub mod quantity;
 mod reals;
 mod relation;

@@ -4,6 +4,7 @@
 use num_rational::BigRational;
 use num_traits::Zero;
 
+use crate::verify::compare::label;
 use crate::verify::compare::relation::flipped;
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
@@ -70,6 +71,78 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
     sets.pop()?.1.map(normalise)
 }
 
+/// What an inequality is about.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Subject {
+    /// A variable or a function.
+    name: u32,
+    /// The variable that the function is of.
+    argument: Option<u32>,
+}
+
+impl Subject {
+    /// Whether two inequalities may be about the same thing: one variable, but for its case; one function; or a function's values under a name
+    /// of their own, `y` for `f(x)`.
+    pub fn agrees(self, other: Subject, tree: &Tree) -> bool {
+        match (self.argument, other.argument) {
+            (Some(argument), None) => argument != other.name,
+            (None, Some(argument)) => argument != self.name,
+            _ => tree.name_of(self.name).eq_ignore_ascii_case(tree.name_of(other.name)),
+        }
+    }
+}
+
+/// What the inequalities at a node are about, where that is one thing; intervals and sets are about nothing.
+pub fn subject(tree: &Tree, mut id: Id) -> Option<Subject> {
+    while let Node::Worded(_, inner, _) = tree.node(id) {
+        id = inner;
+    }
+    let chains = match tree.node(id) {
+        Node::Sequence { open: Bracket::Bare, list, .. } => tree.members(list),
+        _ => &[id],
+    };
+    let mut subjects = chains.iter().map(|&chain| match tree.node(chain) {
+        Node::Chain(list) if !tree.relations_of(list).contains(&Relation::In) => chain_subject(tree, list),
+        _ => None,
+    });
+    let first = subjects.next()??;
+    subjects.all(|other| other == Some(first)).then_some(first)
+}
+
+/// The one variable of a chain, or the one function whose values it bounds.
+fn chain_subject(tree: &Tree, list: u32) -> Option<Subject> {
+    let mut found = None;
+    for &member in tree.members(list) {
+        let subject = match rewrite::symbols(tree, member).as_slice() {
+            [] => continue,
+            &[name] if !is_call(tree, member) => Subject { name, argument: None },
+            _ => function(tree, member)?,
+        };
+        if *found.get_or_insert(subject) != subject {
+            return None;
+        }
+    }
+    found
+}
+
+fn is_call(tree: &Tree, id: Id) -> bool {
+    matches!(tree.node(id), Node::Opaque(..))
+}
+
+/// The function of `g(x)` or `P(x)`.
+fn function(tree: &Tree, id: Id) -> Option<Subject> {
+    let argument = label::bound_variable(tree, id).filter(|_| label::is_label(tree, id))?;
+    let name = match tree.node(id) {
+        Node::Opaque(name, _) => name,
+        Node::Multiply(name, _) => match tree.node(name) {
+            Node::Symbol(name) => name,
+            _ => return None,
+        },
+        _ => return None,
+    };
+    Some(Subject { name, argument: Some(argument) })
+}
+
 fn over_the_reals(tree: &Tree, head: Id) -> bool {
     match tree.node(head) {
         Node::Symbol(_) => true,
@@ -110,11 +183,17 @@ fn sequence(tree: &Tree, (open, close): (Bracket, Bracket), members: &[Id], fuel
 
 /// The solutions of a chain of inequalities in one variable.
 fn inequality(tree: &mut Tree, list: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
-    let (members, relations) = (tree.members(list).to_vec(), tree.relations_of(list).to_vec());
-    let mut variables: Vec<u32> = members.iter().flat_map(|&member| rewrite::symbols(tree, member)).collect();
-    variables.sort_unstable();
-    variables.dedup();
-    let &[variable] = variables.as_slice() else { return None };
+    let (mut members, relations) = (tree.members(list).to_vec(), tree.relations_of(list).to_vec());
+    let Subject { name: variable, argument } = chain_subject(tree, list)?;
+    if argument.is_some() {
+        // A bound on a function's value is one on a variable of its name.
+        let value = tree.push(Node::Symbol(variable))?;
+        for member in &mut members {
+            if !rewrite::symbols(tree, *member).is_empty() {
+                *member = value;
+            }
+        }
+    }
     let mut solutions = vec![ALL];
     for (pair, &relation) in members.windows(2).zip(&relations) {
         let &[left, right] = pair else { return None };

@@ -1,8 +1,9 @@
 //! Chains of relations: what `x = 5` assigns, what `2 + 3 = 5` computes, when two equations or inequalities say the same.
 
+use crate::verify::compare::label::is_label;
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
-use crate::verify::tree::{Bracket, Id, Node, Relation, Tree};
+use crate::verify::tree::{Id, Node, Relation, Tree};
 use crate::verify::value::approx::{Approx, Point};
 use crate::verify::value::decimal;
 use crate::verify::value::evaluate::{Arithmetic, Reading, evaluate};
@@ -67,112 +68,6 @@ fn is_constant(tree: &Tree, id: Id) -> bool {
     rewrite::symbols(tree, id).is_empty()
 }
 
-/// Whether an expression only names what is computed: a variable, words, `f(x)`, `P(x)`, `AB`, `\angle A`, a tuple of variables.
-pub fn is_label(tree: &Tree, id: Id) -> bool {
-    match tree.node(id) {
-        Node::Symbol(_) | Node::Text(_) | Node::Worded(..) => true,
-        // A derivative or a sum is an expression; a named function is a label.
-        Node::Opaque(name, _) => !tree.name_of(name).contains('^'),
-        Node::Sequence { open: Bracket::Round | Bracket::Bare, list, .. } => {
-            tree.members(list).iter().all(|&member| is_simple_label(tree, member))
-        }
-        // |AB| and \sin\theta name a length and a value.
-        Node::Call(_, a) => matches!(tree.node(a), Node::Symbol(_)) || is_capital(tree, a),
-        Node::Multiply(a, b) | Node::Divide(a, b) | Node::Ratio(a, b) => {
-            is_capital(tree, a) && (is_capital(tree, b) || is_argument(tree, a, b)) || is_derivative(tree, a, b) || is_inverse(tree, a, b)
-        }
-        _ => false,
-    }
-}
-
-fn is_simple_label(tree: &Tree, id: Id) -> bool {
-    matches!(tree.node(id), Node::Symbol(_)) || is_named_point(tree, id)
-}
-
-fn is_named_point(tree: &Tree, id: Id) -> bool {
-    match tree.node(id) {
-        Node::Opaque(..) => true,
-        Node::Multiply(a, b) => is_capital(tree, a) && matches!(tree.node(b), Node::Symbol(_)),
-        _ => false,
-    }
-}
-
-/// Upper-case names, alone or side by side: points, lengths, areas.
-fn is_capital(tree: &Tree, mut id: Id) -> bool {
-    // Products lean to the left: walk down the spine.
-    loop {
-        let leaf = match tree.node(id) {
-            Node::Multiply(a, b) => {
-                id = a;
-                b
-            }
-            _ => return is_capital_symbol(tree, id),
-        };
-        if !is_capital_symbol(tree, leaf) {
-            return false;
-        }
-    }
-}
-
-fn is_capital_symbol(tree: &Tree, id: Id) -> bool {
-    match tree.node(id) {
-        Node::Symbol(name) => {
-            let name = tree.name_of(name);
-            name.starts_with(|c: char| c.is_uppercase()) || matches!(name, "angle" | "triangle")
-        }
-        _ => false,
-    }
-}
-
-fn is_argument(tree: &Tree, function: Id, argument: Id) -> bool {
-    matches!(tree.node(function), Node::Symbol(_)) && matches!(tree.node(argument), Node::Symbol(_) | Node::Number(_) | Node::Chain(_))
-}
-
-/// `dy/dx`.
-fn is_derivative(tree: &Tree, a: Id, b: Id) -> bool {
-    let differential = |id| match tree.node(id) {
-        Node::Multiply(d, _) => matches!(tree.node(d), Node::Symbol(name) if tree.name_of(name) == "d"),
-        _ => false,
-    };
-    differential(a) && differential(b)
-}
-
-/// `f^{-1}(x)`.
-fn is_inverse(tree: &Tree, a: Id, b: Id) -> bool {
-    match (tree.node(a), tree.node(b)) {
-        (Node::Power(f, exponent), Node::Symbol(_)) => {
-            matches!(tree.node(f), Node::Symbol(_)) && matches!(tree.node(exponent), Node::Negate(one) if tree.plain_integer(one).is_some())
-        }
-        _ => false,
-    }
-}
-
-/// The variable that a label makes a bound one: the `x` of `f(x) = ...`.
-pub fn bound_variable(tree: &Tree, label: Id) -> Option<u32> {
-    let argument = match tree.node(label) {
-        Node::Opaque(_, list) => match tree.members(list) {
-            &[argument] => argument,
-            _ => return None,
-        },
-        Node::Multiply(a, b) if is_capital_symbol(tree, a) => b,
-        _ => return None,
-    };
-    match tree.node(argument) {
-        Node::Symbol(name) => Some(name),
-        _ => None,
-    }
-}
-
-/// Whether two labels may stand for the same thing: equal but for case, or one of them a function's name.
-pub fn labels_agree(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) -> bool {
-    match (tree.node(gold), tree.node(answer)) {
-        (Node::Symbol(g), Node::Symbol(a)) => {
-            tree.name_of(g).eq_ignore_ascii_case(tree.name_of(a)) || !value_is_constant && tree.name_of(g).len() == 1
-        }
-        _ => true,
-    }
-}
-
 /// Whether two equations (or inequalities between the same sides) differ by a constant factor only: `left - right` of both, at seeded points.
 /// `positive` asks for a factor above zero, or below it for `Some(false)`.
 pub fn proportional(tree: &mut Tree, gold: (Id, Id), answer: (Id, Id), positive: Option<bool>, fuel: &mut Fuel) -> Comparison {
@@ -188,7 +83,7 @@ pub fn proportional(tree: &mut Tree, gold: (Id, Id), answer: (Id, Id), positive:
     let mut first = None;
     let mut agreeing = 0;
     for point in points {
-        let mut approx = Approx { point, decimals_are_rounded: rounded };
+        let mut approx = Approx { decimals_are_rounded: rounded, ..Approx::new(point) };
         let gold = evaluate(tree, g, Reading::PLAIN, &mut approx, fuel);
         let answer = evaluate(tree, a, Reading::PLAIN, &mut approx, fuel);
         let (Some(gold), Some(answer)) = (gold, answer) else { continue };
@@ -207,7 +102,7 @@ pub fn proportional(tree: &mut Tree, gold: (Id, Id), answer: (Id, Id), positive:
         if (one.re - other.re).abs() > 2.0 * (one.error + other.error) {
             return decided(false);
         }
-        agreeing += 1;
+        agreeing += usize::from(!approx.lost);
     }
     decided(agreeing >= 3)
 }

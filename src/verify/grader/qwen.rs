@@ -130,7 +130,7 @@ fn algebra(gold: &str, answer: &str, fuel: &mut Fuel) -> Comparison {
         return Comparison { equal: false, method: Method::Text };
     };
     let mut value = |id| {
-        let mut approx = Approx { point: Point::Natural(0), decimals_are_rounded: false };
+        let mut approx = Approx::new(Point::Natural(0));
         let constant = crate::verify::tree::rewrite::symbols(&tree, id).is_empty();
         constant.then(|| evaluate(&tree, id, Reading::PLAIN, &mut approx, fuel)).flatten().filter(|value| value.is_real())
     };

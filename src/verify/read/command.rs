@@ -1,5 +1,6 @@
 //! Commands as tokens: everything that starts with a backslash, and the names that plain notation shares with them.
 
+use crate::verify::read::digits;
 use crate::verify::read::lex::Lexer;
 use crate::verify::read::token::{Command, Delimiter, Environment, Kind};
 use crate::verify::read::upright::{argument, group, text};
@@ -31,6 +32,10 @@ pub fn command(lexer: &mut Lexer) -> Option<()> {
         }
         "begin" | "end" => environment(lexer, name == "begin"),
         "lim" | "sum" | "prod" | "int" | "iint" | "oint" | "bigcup" | "bigcap" => big(lexer, name),
+        "textcircled" | "circled" => {
+            let number = argument(lexer)?.trim().parse().ok().filter(|&number| number < 100)?;
+            digits::push_circled(lexer, number)
+        }
         "not" => {
             let found = lexer.eat("=");
             let negated = if found { Relation::NotEqual } else { Relation::Other(lexer.tree.name("not")) };
@@ -41,8 +46,17 @@ pub fn command(lexer: &mut Lexer) -> Option<()> {
             lexer.push(Kind::Modulo);
             Some(())
         }
+        _ if run_together(lexer, name) => Some(()),
         _ => lexer.symbol(name),
     }
+}
+
+/// A bracket's command without a space before the letter that follows: `\lbracex`. The letter is read again.
+fn run_together(lexer: &mut Lexer, name: &str) -> bool {
+    const BRACKETS: [&str; 10] = ["lbrace", "rbrace", "lgroup", "rgroup", "lparen", "rparen", "lbrack", "rbrack", "langle", "rangle"];
+    let known = name.get(..6).filter(|bracket| name.len() == 7 && BRACKETS.contains(bracket)).is_some_and(|bracket| named(lexer, bracket));
+    lexer.at -= usize::from(known);
+    known
 }
 
 /// A backslash before a character that is no letter.
@@ -61,7 +75,7 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
         }
         '|' => lexer.push(Kind::Bar),
         '_' => lexer.space(),
-        '\\' if lexer.in_rows => lexer.push(Kind::NewLine),
+        '\\' if lexer.in_rows => row_end(lexer),
         '\\' => {
             // A doubly escaped command of a JSON-mangled answer is still that command; a line break has no letter after it.
             if mangled(lexer.rest()) {
@@ -77,6 +91,19 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
         _ => return None,
     }
     Some(())
+}
+
+/// The end of a row. Several in a row, as of a text that was escaped twice, are one, and a length in brackets after it is the height of the gap.
+fn row_end(lexer: &mut Lexer) {
+    if lexer.last() != Some(Kind::NewLine) {
+        lexer.push(Kind::NewLine);
+    }
+    const UNITS: [&str; 6] = ["pt]", "em]", "ex]", "mm]", "cm]", "in]"];
+    let rest = lexer.rest();
+    let end = rest.bytes().take(8).position(|byte| byte == b']');
+    if let Some(height) = end.and_then(|end| rest.get(..=end)).filter(|height| height.starts_with('[')) {
+        lexer.at += if UNITS.iter().any(|unit| height.ends_with(unit)) { height.len() } else { 0 };
+    }
 }
 
 /// Whether the text after `\\` goes on with the name of a common command.
@@ -115,6 +142,7 @@ pub fn named(lexer: &mut Lexer, name: &str) -> bool {
         "sqrt" => Kind::Command(Command::Root),
         "binom" | "dbinom" | "tbinom" => Kind::Command(Command::Binomial),
         "choose" => Kind::Choose,
+        "colon" => Kind::Colon,
         "mod" | "bmod" => Kind::Modulo,
         "times" if lexer.source.contains("\\times") => Kind::Times,
         "cdot" | "ast" => Kind::Times,
@@ -140,7 +168,7 @@ pub fn named(lexer: &mut Lexer, name: &str) -> bool {
         "setminus" | "backslash" | "smallsetminus" => Kind::Difference,
         "emptyset" | "varnothing" => Kind::EmptySet,
         "degree" | "textdegree" => Kind::Degree,
-        "ldots" | "dots" | "cdots" | "dotsc" | "vdots" => Kind::Symbol(lexer.tree.name("…")),
+        "ldots" | "dots" | "cdots" | "dotsc" | "dotsb" | "dotsm" | "dotso" | "vdots" => Kind::Symbol(lexer.tree.name("…")),
         "prime" => Kind::Symbol(lexer.tree.name("'")),
         "R" if lexer.source.contains("\\R") => Kind::Numbers('R'),
         _ => {

@@ -1,5 +1,6 @@
 //! Numbers as tokens: thousands separators, repeating decimals, scientific notation, numerals with a base.
 
+use crate::verify::read::clock;
 use crate::verify::read::lex::{Commas, Lexer, subscript_digit};
 use crate::verify::read::token::{Digits, Kind};
 
@@ -8,16 +9,22 @@ const MAX_DIGITS: usize = 1000;
 
 /// Reads the number that starts here.
 pub fn number(lexer: &mut Lexer) -> Option<()> {
+    if clock::with_leading_zero(lexer).is_some() {
+        return Some(());
+    }
     let start = lexer.tokens.digits.len();
     let mut grouped = false;
+    // `3^4 125` is a product: an exponent of several groups stands in braces.
+    let is_exponent = lexer.last() == Some(Kind::Caret);
     run(lexer);
-    while group_of_three(lexer) {
+    while !is_exponent && group_of_three(lexer) {
         grouped = true;
     }
     let integer = !lexer.rest().starts_with('.') || lexer.rest()[1..].starts_with(['.', ' ', ',']) || lexer.rest().len() == 1;
     let mut repeating = 0;
     if integer {
-        if let Some(base) = base(lexer) {
+        // `x^2_3` is the square of a variable with an index.
+        if !is_exponent && let Some(base) = base(lexer) {
             let digits = lexer.tokens.digits.split_off(start);
             let name = lexer.tree.name(&digits);
             lexer.push(Kind::Based(name, base));
@@ -39,6 +46,29 @@ pub fn number(lexer: &mut Lexer) -> Option<()> {
     }
     let exponent = if repeating == 0 { exponent(lexer)? } else { 0 };
     finish(lexer, start, exponent, repeating, grouped)
+}
+
+/// The number in a circle, in brackets of one character, or on a black disc.
+pub fn circled(c: char) -> Option<u32> {
+    let from = |first: char| Some(u32::from(c) - u32::from(first) + 1);
+    match c {
+        '①'..='⑳' => from('①'),
+        '⑴'..='⒇' => from('⑴'),
+        '❶'..='❿' => from('❶'),
+        '➀'..='➉' => from('➀'),
+        '➊'..='➓' => from('➊'),
+        _ => None,
+    }
+}
+
+/// A circled number as what it is; several side by side are a list of statements.
+pub fn push_circled(lexer: &mut Lexer, number: u32) -> Option<()> {
+    if std::mem::replace(&mut lexer.circled_end, 0) == lexer.tokens.list.len() && matches!(lexer.last(), Some(Kind::Number(_))) {
+        lexer.push(Kind::Comma);
+    }
+    push_digits(lexer, &number.to_string())?;
+    lexer.circled_end = lexer.tokens.list.len();
+    Some(())
 }
 
 /// Appends a number of the given digits.
@@ -90,7 +120,7 @@ fn group_of_three(lexer: &mut Lexer) -> bool {
     if digits != 3 || first_group_too_long(lexer) {
         return false;
     }
-    if rest.starts_with(' ') && after.starts_with(['/', '.']) {
+    if rest.starts_with(' ') && after.starts_with(['/', '.', '^']) {
         return false;
     }
     lexer.tokens.digits.push_str(&tail[..3]);

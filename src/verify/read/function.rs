@@ -3,7 +3,7 @@
 use crate::verify::read::Reader;
 use crate::verify::read::frame::Role;
 use crate::verify::read::operator::{Applied, Operator};
-use crate::verify::read::token::{Delimiter, Kind};
+use crate::verify::read::token::{Command, Delimiter, Kind};
 use crate::verify::tree::{Node, Relation};
 
 impl Reader<'_> {
@@ -61,17 +61,26 @@ impl Reader<'_> {
         matches!(kinds, [_, a, b, c] if argument(a.kind) && b.kind == Kind::Close(Delimiter::Round) && c.kind == Kind::Relation(Relation::Equal))
     }
 
-    /// `dx` ends an integral, and says nothing that its bounds and its integrand do not. Whether that is what was here.
+    /// `dx` ends an integral, and belongs to its name: `\int x dt` is not `\int x dx`. Whether that is what was here.
     fn differential(&mut self) -> Option<bool> {
         let base = self.frame()?.operators_base;
         let integral = self.operators.get(base..).unwrap_or(&[]).iter().rposition(|operator| matches!(operator, Operator::Big(_, true)));
-        let Some(Kind::Symbol(_)) = self.peek().map(|token| token.kind) else { return Some(false) };
+        let Some(Kind::Symbol(variable)) = self.peek().map(|token| token.kind) else { return Some(false) };
         let Some(integral) = integral else {
-            // Inside of a bracket after the integral sign.
-            let outer = self.operators.iter().any(|operator| matches!(operator, Operator::Big(_, true)));
-            let after = outer && !self.frame()?.expects;
-            self.at += usize::from(after);
-            return Some(after);
+            // Inside of a bracket or a fraction after the integral sign.
+            let Some(outer) = self.operators.iter().rposition(|operator| matches!(operator, Operator::Big(_, true))) else {
+                return Some(false);
+            };
+            if self.frame()?.expects {
+                if !self.is_whole_numerator() {
+                    return Some(false);
+                }
+                let one = self.tree.integer(1)?;
+                self.deliver(one)?;
+            }
+            self.at += 1;
+            self.close_integral(outer, variable)?;
+            return Some(true);
         };
         if self.frame()?.expects {
             if self.operators.len() != base + integral + 1 {
@@ -81,11 +90,33 @@ impl Reader<'_> {
             self.values.push(one);
         }
         self.at += 1;
+        self.close_integral(base + integral, variable)?;
         while self.operators.len() > base + integral {
             self.reduce()?;
         }
         self.frame()?.expects = false;
         Some(true)
+    }
+
+    /// The integral whose operator stands at `place` has its differential: it reaches no further than over a product.
+    fn close_integral(&mut self, place: usize, variable: u32) -> Option<()> {
+        let Operator::Big(name, _) = *self.operators.get(place)? else { return None };
+        let full = format!("{} d {}", self.tree.name_of(name), self.tree.name_of(variable));
+        let full = self.tree.name(&full);
+        *self.operators.get_mut(place)? = Operator::Big(full, false);
+        Some(())
+    }
+
+    /// Whether the `dx` that stands here is all of a numerator, and the fraction no derivative `dy/dx`.
+    fn is_whole_numerator(&self) -> bool {
+        let numerator = matches!(self.frames.as_slice(), [.., fraction, group]
+            if matches!(fraction.role, Role::Command(Command::Fraction, _, state) if state & 3 == 0)
+            && group.role == Role::Group(Delimiter::Group, false)
+            && self.values.len() == group.values_base
+            && self.operators.len() == group.operators_base);
+        let next = |offset: usize| self.tokens.list.get(self.at + offset).map(|token| token.kind);
+        let derivative = matches!(next(3), Some(Kind::Symbol(name)) if self.tree.name_of(name) == "d");
+        numerator && next(1) == Some(Kind::Close(Delimiter::Group)) && !derivative
     }
 
     /// `x^2_1`: the subscript belongs to the base.

@@ -37,6 +37,7 @@ impl Reader<'_> {
         let Some(operand) = operand else {
             return chain.is_empty().then_some(None);
         };
+        let (operand, suffix) = self.time_of_day(operand, suffix)?;
         let mut item = operand;
         if !chain.is_empty() {
             let mut members = chain;
@@ -52,12 +53,14 @@ impl Reader<'_> {
 
     /// A comma, an "and" or an "or".
     pub fn separate(&mut self, separator: Separator) -> Option<()> {
+        let before = self.at.checked_sub(2).and_then(|at| self.tokens.list.get(at)).map(|token| token.kind);
+        let after_comma = before == Some(Kind::Comma);
         let item = self.finish_item()?;
         let frame = self.frame()?;
         match item {
             Some(item) => frame.items.push(item),
-            // ", and" is one separator.
-            None if separator != Separator::Comma && !frame.items.is_empty() => {}
+            // ", and" is one separator; a run of words that join is none.
+            None if separator != Separator::Comma && after_comma && !frame.items.is_empty() => {}
             None => return None,
         }
         if separator != Separator::Comma {
@@ -68,6 +71,11 @@ impl Reader<'_> {
 
     /// A semicolon or a line break.
     pub fn new_row(&mut self) -> Option<()> {
+        let before = self.at.checked_sub(2).and_then(|at| self.tokens.list.get(at));
+        if before.is_some_and(|token| token.kind == Kind::Ampersand) {
+            // A cell without an entry.
+            return None;
+        }
         let item = self.finish_item()?;
         let frame = self.frame()?;
         frame.items.extend(item);
@@ -89,7 +97,7 @@ impl Reader<'_> {
             _ => (Bracket::Bare, false),
         };
         // A comma before nothing is a slip of the pen at the very end only.
-        let slip = root && !frame.items.is_empty();
+        let slip = root && !frame.items.is_empty() && self.tokens.list.last().is_some_and(|token| token.kind == Kind::Comma);
         if item.is_none() && !slip && frame.rows.is_empty() {
             return None;
         }

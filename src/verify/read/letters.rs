@@ -1,5 +1,6 @@
 //! Letters as tokens: a run of them is a known name, a unit, a few variables or a word; a variable takes its subscript and primes with it.
 
+use crate::verify::read::clock::dotted_mark;
 use crate::verify::read::command;
 use crate::verify::read::digits;
 use crate::verify::read::lex::{Lexer, subscript_digit};
@@ -17,6 +18,11 @@ impl Lexer<'_> {
         let rest = self.rest();
         let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
         let run = &rest[..length];
+        if let (Some((mark, length)), Some(Kind::Number(_) | Kind::Clock(_) | Kind::Close(_))) = (dotted_mark(rest), self.last()) {
+            self.at += length;
+            self.word(mark);
+            return Some(());
+        }
         let after_words = !self.words.is_empty();
         if length == 1 && !((after_words || starts_a_phrase(rest)) && run.eq_ignore_ascii_case("a")) {
             self.at += 1;
@@ -107,18 +113,22 @@ impl Lexer<'_> {
             self.push(Kind::Symbol(name));
             return Some(());
         }
-        let mut full = name.to_owned();
+        // The index of `x^k_1` belongs to x, whose exponent has been read up to here.
+        let is_exponent = matches!(self.tokens.list.as_slice(), [.., base, caret]
+            if caret.kind == Kind::Caret && matches!(base.kind, Kind::Symbol(_)));
+        // Indices and marks may come in either order.
+        let (mut full, mut marks) = (name.to_owned(), String::new());
         loop {
             let before = self.at;
             self.eat_space();
-            if self.eat("_") {
+            if !is_exponent && self.eat("_") {
                 let subscript = self.subscript()?;
                 full.push('_');
                 full.push_str(&subscript);
             } else if self.eat("'") || self.eat("’") || self.eat("^{\\prime}") || self.eat("^\\prime") || self.eat("^{'}") {
-                full.push('\'');
+                marks.push('\'');
             } else if self.eat("^*") || self.eat("^{*}") {
-                full.push('*');
+                marks.push('*');
             } else if let Some(digit) = self.rest().chars().next().and_then(subscript_digit) {
                 self.at += '₀'.len_utf8();
                 if !full.contains('_') {
@@ -130,6 +140,7 @@ impl Lexer<'_> {
                 break;
             }
         }
+        full.push_str(&marks);
         if full.len() > MAX_NAME {
             return None;
         }

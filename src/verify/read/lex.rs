@@ -33,6 +33,10 @@ pub struct Lexer<'a> {
     pub scanned: usize,
     /// The next number is a whole argument, in plain notation.
     pub whole_argument: bool,
+    /// How many tokens there were after the last circled number.
+    pub circled_end: usize,
+    /// Inside of `**bold**` Markdown.
+    bold: bool,
     spaced: bool,
     /// Words not yet turned into a text token.
     pub words: String,
@@ -51,6 +55,8 @@ pub fn tokens(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) ->
         in_rows: false,
         scanned: 0,
         whole_argument: false,
+        circled_end: 0,
+        bold: false,
         spaced: false,
         words: String::new(),
         words_spaced: false,
@@ -122,13 +128,18 @@ impl<'a> Lexer<'a> {
             'a'..='z' | 'A'..='Z' => self.letters(),
             _ => {
                 self.at += c.len_utf8();
-                if c.is_whitespace() || c == '~' {
-                    self.spaced = true;
-                    return Some(());
-                }
-                self.sign(c)
+                self.character(c)
             }
         }
+    }
+
+    /// One character that is already consumed.
+    pub fn character(&mut self, c: char) -> Option<()> {
+        if c.is_whitespace() || c == '~' {
+            self.spaced = true;
+            return Some(());
+        }
+        self.sign(c)
     }
 
     /// One character that is neither letter, digit nor backslash; it is already consumed.
@@ -137,7 +148,7 @@ impl<'a> Lexer<'a> {
             '+' if self.eat("-") => Kind::PlusMinus(false),
             '+' => Kind::Plus,
             '-' | '\u{2212}' | '\u{2013}' | '\u{2010}' | '\u{2011}' => Kind::Minus,
-            '*' if self.eat("*") => Kind::Caret,
+            '*' if self.eat("*") => return self.two_stars(),
             '*' | '×' | '·' | '⋅' | '∙' => Kind::Times,
             '/' | '÷' | '∕' => Kind::Slash,
             '±' => Kind::PlusMinus(false),
@@ -172,6 +183,7 @@ impl<'a> Lexer<'a> {
             '≠' => Kind::Relation(Relation::NotEqual),
             '≈' => Kind::Relation(Relation::Approximately),
             '∈' => Kind::Relation(Relation::In),
+            '{' if self.eat(":}") => Kind::Colon,
             '(' | '[' | '{' => return self.open(c),
             ')' | ']' | '}' => return self.close(c),
             '⟨' | '〈' => Kind::Open(Delimiter::Angle),
@@ -198,24 +210,31 @@ impl<'a> Lexer<'a> {
             'ℚ' => Kind::Numbers('Q'),
             'ℂ' => Kind::Numbers('C'),
             '∅' | 'Ø' => Kind::EmptySet,
-            '①'..='⑳' => {
-                // Numbered statements, side by side or with commas.
-                if matches!(self.last(), Some(Kind::Symbol(name)) if self.tree.name_of(name).starts_with(|c| ('①'..='⑳').contains(&c)))
-                {
-                    self.push(Kind::Comma);
-                }
-                Kind::Symbol(self.tree.name(c.encode_utf8(&mut [0; 4])))
-            }
             '…' | '⋯' => Kind::Symbol(self.tree.name("…")),
             '$' | '€' | '£' | '¥' | '"' | '“' | '”' | '`' | '\u{200b}' | '\u{feff}' => return Some(()),
             '.' if self.eat("..") => Kind::Symbol(self.tree.name("…")),
             '²' | '³' | '¹' | '⁰' | '⁴'..='⁹' | '⁻' => return self.unicode_power(c),
             _ => {
+                if let Some(number) = digits::circled(c) {
+                    return digits::push_circled(self, number);
+                }
                 let name = words::greek(c)?;
                 return self.symbol(name);
             }
         };
         self.push(kind);
+        Some(())
+    }
+
+    /// A power, or an end of `**bold**` Markdown: it begins where no operand stands yet.
+    fn two_stars(&mut self) -> Option<()> {
+        let no_operand = matches!(self.last(), None | Some(Kind::Relation(_) | Kind::Comma | Kind::Colon | Kind::And | Kind::Or));
+        if self.bold || no_operand && self.rest().contains("**") {
+            self.bold = !self.bold;
+            self.space();
+        } else {
+            self.push(Kind::Caret);
+        }
         Some(())
     }
 

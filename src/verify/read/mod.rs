@@ -1,6 +1,7 @@
 //! Tokens to a tree: operator precedence with explicit stacks. It owns the grammar of answers; what the parts mean is for `kind` to say. It
 //! reads the whole answer or nothing: a token without a place is `None`, never skipped.
 
+pub mod clock;
 mod command;
 mod digits;
 mod frame;
@@ -124,7 +125,7 @@ impl Reader<'_> {
         }
         match token.kind {
             Kind::Number(digits) => {
-                if !expects && self.previous_is_number() {
+                if !expects && self.previous_is_number() && !self.is_factor(token.spaced) {
                     return number::mixed(self, digits);
                 }
                 self.start_operand()?;
@@ -132,6 +133,7 @@ impl Reader<'_> {
                 self.deliver(node)
             }
             Kind::Based(digits, base) => self.operand(Node::Based(digits, base)),
+            Kind::Clock(seconds) => self.operand(Node::Clock(seconds)),
             Kind::Symbol(name) => self.symbol(name),
             Kind::Constant(constant) => self.operand(Node::Constant(constant)),
             Kind::Numbers(letter) => self.operand(Node::Numbers(letter)),
@@ -209,6 +211,12 @@ impl Reader<'_> {
 
     fn previous_is_number(&self) -> bool {
         matches!(self.at.checked_sub(2).and_then(|at| self.tokens.list.get(at)).map(|token| token.kind), Some(Kind::Number(_)))
+    }
+
+    /// Whether the number just read is a factor beside the number before it: one of the two has an exponent, as in `3^4 5^2 7`.
+    fn is_factor(&self, spaced: bool) -> bool {
+        let after_power = self.values.last().is_some_and(|&last| matches!(self.tree.node(last), Node::Power(..)));
+        spaced && (after_power || self.peek().is_some_and(|next| next.kind == Kind::Caret))
     }
 
     /// Makes room for an operand: after another one the two are multiplied.

@@ -1,5 +1,6 @@
 //! Operators of the reader: how tightly each binds, and the node that each makes.
 
+use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Function, Function2, Id, Node, Separator, SetOperation, Tree};
 use crate::verify::words;
 
@@ -61,7 +62,10 @@ pub fn prefix(tree: &mut Tree, operator: Operator, a: Id) -> Option<Id> {
             let zero = tree.integer(0)?;
             tree.push(Node::PlusMinus(zero, a, minus_first))
         }
-        Operator::Big(name, _) => {
+        Operator::Big(name, integral) => {
+            // Where the differential was left out, x is the variable.
+            let over_x = integral && rewrite::symbols(tree, a).iter().any(|&symbol| tree.name_of(symbol) == "x");
+            let name = if over_x { tree.name(&format!("{} d x", tree.name_of(name))) } else { name };
             let list = tree.list(vec![a], Vec::new());
             tree.push(Node::Opaque(name, list))
         }

@@ -40,6 +40,8 @@ pub enum Kind {
     /// Digits, in [`Tokens::digits`].
     Number(Digits),
     Based(u32, u32),
+    /// A time of day in seconds.
+    Clock(u32),
     Symbol(u32),
     Constant(Constant),
     Function(Function),

@@ -1,6 +1,7 @@
 //! Upright text inside of mathematics, `\text{...}` and its like: units, connectives, names of functions, or mathematics after all.
 
 use crate::verify::read::command::named;
+use crate::verify::read::digits::circled;
 use crate::verify::read::lex::Lexer;
 use crate::verify::read::token::Kind;
 use crate::verify::words;
@@ -20,7 +21,8 @@ pub fn text(lexer: &mut Lexer, command: &str) -> Option<()> {
         lexer.at = before;
         return None;
     };
-    if content.contains(|c: char| c.is_ascii_digit() || matches!(c, '\\' | '$' | '=' | '^' | '_' | '{' | '<' | '>')) {
+    if content.contains(|c: char| c.is_ascii_digit() || circled(c).is_some() || matches!(c, '\\' | '$' | '=' | '^' | '_' | '{' | '<' | '>'))
+    {
         lexer.at = before;
         return Some(());
     }
@@ -57,7 +59,9 @@ fn plain_words(lexer: &mut Lexer, content: &str) {
         if word.starts_with(',') {
             lexer.push(Kind::Comma);
         }
-        if let Some(value) = words::number_word(&bare.to_lowercase()) {
+        if matches!(bare.to_ascii_lowercase().as_str(), "a.m" | "p.m") {
+            lexer.word(if bare.starts_with(['a', 'A']) { "am" } else { "pm" });
+        } else if let Some(value) = words::number_word(&bare.to_lowercase()) {
             let _ = crate::verify::read::digits::push_digits(lexer, &value.to_string());
         } else if !bare.is_empty() {
             lexer.word(&bare.to_lowercase());

@@ -123,8 +123,8 @@ impl Tree {
     /// Calls `visit` for each child of `node`.
     pub fn children(&self, node: Node, mut visit: impl FnMut(Id)) {
         match node {
-            Node::Number(_) | Node::Symbol(_) | Node::Constant(_) | Node::Numbers(_) | Node::EmptySet | Node::Text(_) | Node::Based(..) => {
-            }
+            Node::Number(_) | Node::Symbol(_) | Node::Constant(_) | Node::Numbers(_) => {}
+            Node::EmptySet | Node::Text(_) | Node::Based(..) | Node::Clock(_) => {}
             Node::Negate(a) | Node::Call(_, a) | Node::Percent(a) | Node::Degree(a) | Node::Worded(_, a, _) => visit(a),
             Node::Add(a, b)
             | Node::Subtract(a, b)

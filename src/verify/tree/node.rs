@@ -162,6 +162,8 @@ pub enum Node {
     Text(u32),
     /// A numeral with a base: digits as text, and the base.
     Based(u32, u32),
+    /// A time of day, in seconds after midnight.
+    Clock(u32),
     /// An answer with words around it: what stands before (or `NONE`), the answer, what stands after (or `NONE`).
     Worded(u32, Id, u32),
 }

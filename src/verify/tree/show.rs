@@ -35,6 +35,7 @@ pub fn kind(tree: &Tree, root: Id) -> &'static str {
         Node::Matrix { .. } => "a matrix",
         Node::Chain(_) => "a relation",
         Node::Based(..) => "a numeral with a base",
+        Node::Clock(_) => "a time of day",
         Node::Ratio(..) => "a ratio",
         Node::Worded(..) => "an answer with words or a unit",
         _ => "an expression",
@@ -82,6 +83,7 @@ fn node<'a>(tree: &'a Tree, id: Id, at: impl Fn(Id) -> &'a str) -> String {
         Node::Numbers(letter) => format!("all of {letter}"),
         Node::EmptySet => "∅".to_owned(),
         Node::Text(words) => format!("\"{}\"", tree.name_of(words)),
+        Node::Clock(seconds) => format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60),
         Node::Based(digits, base) => format!("{} in base {base}", tree.name_of(digits)),
         Node::Worded(before, a, after) => {
             let words =

@@ -33,7 +33,12 @@ pub struct Approx {
     pub point: Point,
     /// Decimals of at least four digits count as rounded: they carry half a unit of their last digit.
     pub decimals_are_rounded: bool,
+    /// Some part was too small beside the rest to count in double precision: `x + 10^{-20}` looks like `x`.
+    pub lost: bool,
 }
+
+/// A part smaller than this, beside the rest, is lost in rounding.
+const VANISHING: f64 = 1e-12;
 
 /// The relative error of one operation, with room for library functions.
 pub const EPSILON: f64 = 4.0 * f64::EPSILON;
@@ -66,6 +71,8 @@ impl Arithmetic for Approx {
 
     fn number(&mut self, literal: &Literal) -> Option<Value> {
         let re = literal.value.to_f64()?;
+        let bits = literal.value.numer().bits().max(literal.value.denom().bits());
+        self.lost |= bits > 53 && !self.decimals_are_rounded;
         // Whole numbers of up to 53 bits have no error at all.
         let whole = literal.value.is_integer() && re.abs() < 9e15;
         let value = Value { error: 0.0, ..Value::real(re)? };
@@ -102,10 +109,13 @@ impl Arithmetic for Approx {
     }
 
     fn add(&mut self, a: &Value, b: &Value) -> Option<Value> {
+        self.lost |= vanishes(a, b) || vanishes(b, a);
         Value { re: a.re + b.re, im: a.im + b.im, error: 0.0 }.checked(a.error + b.error)
     }
 
     fn multiply(&mut self, a: &Value, b: &Value) -> Option<Value> {
+        // Below the smallest number there is nothing left to compare.
+        self.lost |= a.abs() * b.abs() < f64::MIN_POSITIVE && a.abs() > 0.0 && b.abs() > 0.0;
         let error = a.abs() * b.error + b.abs() * a.error + a.error * b.error;
         if a.im == 0.0 && b.im == 0.0 {
             return Value { re: a.re * b.re, im: 0.0, error: 0.0 }.checked(error);
@@ -119,6 +129,7 @@ impl Arithmetic for Approx {
         if size <= 2.0 * b.error || size == 0.0 {
             return None;
         }
+        self.lost |= a.abs() / size < f64::MIN_POSITIVE && a.abs() > 0.0;
         let scale = size * size;
         let quotient = if a.im == 0.0 && b.im == 0.0 {
             Value { re: a.re / b.re, im: 0.0, error: 0.0 }
@@ -153,6 +164,7 @@ impl Arithmetic for Approx {
     }
 
     fn call(&mut self, function: Function, a: &Value) -> Option<Value> {
+        self.lost |= is_flat(function, a);
         if a.im != 0.0 || (function == Function::Sqrt || function == Function::Ln || function == Function::Log) && a.re < 0.0 {
             return complex_call(function, a);
         }
@@ -216,7 +228,32 @@ impl Arithmetic for Approx {
     }
 }
 
+/// Whether `a` certainly is something, and too small to count beside `b`.
+fn vanishes(a: &Value, b: &Value) -> bool {
+    a.abs() > a.error && a.abs() < VANISHING * b.abs()
+}
+
+/// Whether a function says next to nothing of such an argument: `\cos x` near zero, `\tanh x` far away.
+fn is_flat(function: Function, a: &Value) -> bool {
+    use Function::*;
+    let size = a.abs();
+    let known = size > a.error;
+    match function {
+        Exp => known && size < VANISHING || a.re < -700.0,
+        Cos | Sec | Cosh => known && size * size < VANISHING,
+        Arccos | Arccot => known && size < VANISHING,
+        Tanh => size > 14.0,
+        Arctan => size > 1.0 / VANISHING,
+        _ => false,
+    }
+}
+
 impl Approx {
+    /// Floating point at `point`, every decimal taken as exact.
+    pub fn new(point: Point) -> Self {
+        Approx { point, decimals_are_rounded: false, lost: false }
+    }
+
     fn whole_power(&mut self, a: &Value, exponent: i32) -> Option<Value> {
         if exponent == 0 {
             return if a.abs() <= a.error { None } else { Value::real(1.0) };

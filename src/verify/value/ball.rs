@@ -1,5 +1,6 @@
 //! Real numbers to hundreds of digits: a midpoint and a radius, both exact, so that an interval certainly holds the true value. Two constants
-//! whose intervals part are different; that they are equal is believed when their intervals still meet at the highest precision.
+//! whose intervals part are different. That they are equal is believed when their intervals still meet at the highest precision, unless some
+//! part of them is too small beside the rest for that precision to see: then the meeting shows nothing.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -19,6 +20,8 @@ pub struct Ball {
 /// Balls of a working precision in bits.
 pub struct Balls {
     pub precision: u32,
+    /// Some operand was so small, or so near to where a function is flat, that at most half of the digits tell of it: `1 + e^{-1000}`.
+    pub lost: bool,
 }
 
 /// Exponents beyond this are overflow.
@@ -43,6 +46,11 @@ impl Ball {
     pub fn holds_zero(&self) -> bool {
         self.mid.abs() <= self.rad
     }
+
+    /// The binary exponent of its size; `None` where it may be zero.
+    pub fn magnitude(&self) -> Option<i64> {
+        (!self.holds_zero()).then(|| self.mid.bits() as i64 + self.exp)
+    }
 }
 
 /// Both numbers over the smaller exponent; `None` where that would be enormous.
@@ -56,6 +64,23 @@ pub fn aligned(a: &Ball, b: &Ball) -> Option<(Ball, Ball)> {
 }
 
 impl Balls {
+    /// Balls of `precision` bits.
+    pub fn new(precision: u32) -> Self {
+        Balls { precision, lost: false }
+    }
+
+    /// Notes that a result tells of a part only by digits `bits` behind its first.
+    pub fn weigh(&mut self, bits: i64) {
+        self.lost |= bits > i64::from(self.precision) / 2;
+    }
+
+    /// Notes an argument near zero, where a function begins as `1 + x` or `1 - x²/2`.
+    fn weigh_small(&mut self, a: &Ball, order: i64) {
+        if let Some(size) = a.magnitude() {
+            self.weigh(-order * size);
+        }
+    }
+
     pub fn round(&self, ball: Ball) -> Option<Ball> {
         let excess = ball.mid.bits().max(ball.rad.bits()) as i64 - i64::from(self.precision);
         let ball = if excess > 0 {
@@ -67,7 +92,9 @@ impl Balls {
         (ball.exp.abs() <= MAX_EXPONENT).then_some(ball)
     }
 
-    pub fn rational(&self, value: &BigRational) -> Option<Ball> {
+    pub fn rational(&mut self, value: &BigRational) -> Option<Ball> {
+        // Two fractions with such numerators and denominators may differ in later digits only.
+        self.weigh(value.numer().bits().max(value.denom().bits()) as i64);
         if value.is_integer() {
             return self.round(Ball { mid: value.numer().clone(), rad: BigInt::zero(), exp: 0 });
         }
@@ -103,8 +130,9 @@ impl Balls {
         self.unfixed(series::pi(bits), BigInt::one() << 20, bits)
     }
 
-    pub fn exp(&self, a: &Ball) -> Option<Ball> {
+    pub fn exp(&mut self, a: &Ball) -> Option<Ball> {
         let bits = self.bits();
+        self.weigh_small(a, 1);
         let (x, radius) = self.fixed(a, bits + 16)?;
         // Arguments known to less than one bit have no exponential worth the name.
         if radius.bits() as i64 > bits || x.bits() as i64 > bits + 16 + 14 {
@@ -130,8 +158,9 @@ impl Balls {
     }
 
     /// Sine and cosine.
-    pub fn sin_cos(&self, a: &Ball) -> Option<(Ball, Ball)> {
+    pub fn sin_cos(&mut self, a: &Ball) -> Option<(Ball, Ball)> {
         let bits = self.bits();
+        self.weigh_small(a, 2);
         let (x, radius) = self.fixed(a, bits)?;
         if radius.bits() as i64 >= bits || x.bits() as i64 > bits + 40 {
             return None;
@@ -142,7 +171,7 @@ impl Balls {
         Some((self.unfixed(sin, error.clone(), bits)?, self.unfixed(cos, error, bits)?))
     }
 
-    pub fn arctan(&self, a: &Ball) -> Option<Ball> {
+    pub fn arctan(&mut self, a: &Ball) -> Option<Ball> {
         let bits = self.bits();
         // Beyond one, arctan x = ±π/2 - arctan 1/x keeps the argument small.
         let size = a.mid.bits() as i64 + a.exp;
@@ -152,19 +181,20 @@ impl Balls {
             let mut quarter = self.pi()?;
             quarter.exp -= 1;
             let quarter = if a.mid.is_negative() { negated(&quarter) } else { quarter };
-            return Self { precision: self.precision }.add(&quarter, &negated(&rest));
+            return self.add(&quarter, &negated(&rest));
         }
         self.arctan_small(a, bits)
     }
 
-    fn arctan_small(&self, a: &Ball, bits: i64) -> Option<Ball> {
+    fn arctan_small(&mut self, a: &Ball, bits: i64) -> Option<Ball> {
+        self.weigh_small(a, 1);
         let (x, radius) = self.fixed(a, bits)?;
         self.unfixed(series::arctan(&x, bits), radius + (BigInt::one() << 28), bits)
     }
 
-    pub fn inverted(&self, a: &Ball) -> Option<Ball> {
+    pub fn inverted(&mut self, a: &Ball) -> Option<Ball> {
         let one = Ball { mid: BigInt::one(), rad: BigInt::zero(), exp: 0 };
-        Balls { precision: self.precision }.divide(&one, a)
+        self.divide(&one, a)
     }
 
     pub fn sqrt(&self, a: &Ball) -> Option<Ball> {

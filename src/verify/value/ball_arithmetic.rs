@@ -1,11 +1,16 @@
 //! The arithmetic of balls: every operation encloses the true result, or gives up.
 
 use num_bigint::BigInt;
+use num_rational::BigRational;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
 use crate::verify::tree::{Constant, Function, Function2, Literal};
 use crate::verify::value::ball::{Ball, Balls, aligned, negated};
 use crate::verify::value::evaluate::Arithmetic;
+use crate::verify::value::exact::Exact;
+
+/// Factorials of more are left to other arithmetics.
+const MAX_FACTORIAL: i64 = 200;
 
 impl Arithmetic for Balls {
     type Value = Ball;
@@ -31,6 +36,9 @@ impl Arithmetic for Balls {
     }
 
     fn add(&mut self, a: &Ball, b: &Ball) -> Option<Ball> {
+        if let (Some(a), Some(b)) = (a.magnitude(), b.magnitude()) {
+            self.weigh((a - b).abs());
+        }
         let (a, b) = aligned(a, b)?;
         self.round(Ball { mid: a.mid + b.mid, rad: a.rad + b.rad, exp: a.exp })
     }
@@ -123,7 +131,36 @@ impl Arithmetic for Balls {
             Ln | Log => self.ln(a),
             Sqrt => self.sqrt(a),
             Abs => Some(Ball { mid: a.mid.abs(), ..a.clone() }),
-            Arccot | Arcsec | Arccsc | Arsinh | Arcosh | Artanh | Floor | Ceil | Factorial => None,
+            Arccot => self.right_angle_less(Arctan, a),
+            Arcsec | Arccsc => {
+                let inverse = self.inverted(a)?;
+                self.call(if function == Arcsec { Arccos } else { Arcsin }, &inverse)
+            }
+            Arsinh | Arcosh => {
+                // ln(x + √(x² ± 1)), for the odd one by its positive half: no digits are lost to cancellation.
+                let size = Ball { mid: a.mid.abs(), ..a.clone() };
+                let square = self.multiply(a, a)?;
+                let moved = if function == Arsinh { self.add(&square, &one)? } else { self.subtract(&square, &one)? };
+                let root = self.sqrt(&moved)?;
+                let sum = self.add(if function == Arsinh { &size } else { a }, &root)?;
+                let logarithm = self.ln(&sum)?;
+                Some(if function == Arsinh && a.mid.is_negative() { negated(&logarithm) } else { logarithm })
+            }
+            Artanh => {
+                let (above, below) = (self.add(&one, a)?, self.subtract(&one, a)?);
+                let ratio = self.divide(&above, &below)?;
+                let logarithm = self.ln(&ratio)?;
+                Some(Ball { exp: logarithm.exp - 1, ..logarithm })
+            }
+            Floor => self.floor(a),
+            Ceil => Some(negated(&self.floor(&negated(a))?)),
+            Factorial => {
+                let n = whole(a).filter(|n| *n <= MAX_FACTORIAL)?;
+                (2..=n).try_fold(one, |product, k| {
+                    let k = self.integer(k)?;
+                    self.multiply(&product, &k)
+                })
+            }
         }
     }
 
@@ -150,7 +187,18 @@ impl Arithmetic for Balls {
                 let first = difference.mid.is_positive() == (function == Function2::Max);
                 Some(if first { a.clone() } else { b.clone() })
             }
-            Function2::Binomial | Function2::Modulo | Function2::Gcd | Function2::Lcm => None,
+            Function2::Modulo => {
+                let quotient = self.divide(a, b)?;
+                let times = self.floor(&quotient)?;
+                let taken = self.multiply(b, &times)?;
+                self.subtract(a, &taken)
+            }
+            // Of whole numbers they are exact, or too large.
+            Function2::Binomial | Function2::Gcd | Function2::Lcm => {
+                let part = |ball: &Ball| Some(BigRational::from_integer(whole(ball)?.into()));
+                let value = Exact.call2(function, &part(a)?, &part(b)?)?;
+                self.rational(&value)
+            }
         }
     }
 
@@ -164,6 +212,24 @@ impl Arithmetic for Balls {
 }
 
 impl Balls {
+    /// π/2 less a function of `a`.
+    fn right_angle_less(&mut self, function: Function, a: &Ball) -> Option<Ball> {
+        let mut quarter = self.pi()?;
+        quarter.exp -= 1;
+        let value = self.call(function, a)?;
+        self.subtract(&quarter, &value)
+    }
+
+    /// The largest whole number below, where the interval leaves no doubt about it.
+    fn floor(&mut self, a: &Ball) -> Option<Ball> {
+        let (low, high) = (&a.mid - &a.rad, &a.mid + &a.rad);
+        if a.exp >= 0 {
+            return a.rad.is_zero().then(|| a.clone());
+        }
+        let whole = low >> -a.exp;
+        (whole == high >> -a.exp).then(|| Ball { mid: whole, rad: BigInt::zero(), exp: 0 })
+    }
+
     /// A negative number to a power with a small odd denominator, as the real root that is meant.
     fn odd_power(&mut self, a: &Ball, b: &Ball) -> Option<Ball> {
         for index in [3i64, 5, 7, 9] {
@@ -178,4 +244,11 @@ impl Balls {
         }
         None
     }
+}
+
+/// The whole number that a ball without a radius is.
+fn whole(a: &Ball) -> Option<i64> {
+    let shifted = if a.exp >= 0 { &a.mid << a.exp.min(64) } else { &a.mid >> (-a.exp).min(1 << 20) };
+    let exact = a.rad.is_zero() && (a.exp >= 0 || (&shifted << -a.exp) == a.mid);
+    shifted.to_i64().filter(|n| exact && *n >= 0)
 }

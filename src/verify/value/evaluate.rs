@@ -119,6 +119,7 @@ where
         }
         Node::Percent(a) | Node::Degree(a) => at(a).cloned(),
         Node::Based(..)
+        | Node::Clock(_)
         | Node::PlusMinus(..)
         | Node::Sequence { .. }
         | Node::Chain(_)

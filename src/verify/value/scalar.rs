@@ -6,7 +6,7 @@ use num_traits::ToPrimitive;
 
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
-use crate::verify::tree::{Constant, Function, Id, Node, Tree};
+use crate::verify::tree::{Constant, Function, Function2, Id, Node, Tree};
 use crate::verify::value::approx::{Approx, Point, Value};
 use crate::verify::value::ball::{Ball, Balls};
 use crate::verify::value::decimal;
@@ -76,6 +76,17 @@ fn marks(tree: &Tree, root: Id) -> Marks {
     marks
 }
 
+/// What numbers to hundreds of digits say about two constants.
+enum Held {
+    /// They agree to the last digit, and every part of them counts in those digits.
+    Together,
+    Apart,
+    /// They agree, but some part counts too little to be seen.
+    Unproven,
+    /// One of them has no such value.
+    Unknown,
+}
+
 /// Two expressions in fixed readings.
 struct Pair<'a> {
     tree: &'a Tree,
@@ -130,7 +141,7 @@ impl Pair<'_> {
 
     /// Expressions without variables: parted by floating point if different, held together by balls if equal.
     fn constants(&mut self, gold_exact: Option<&BigRational>, answer_exact: Option<&BigRational>) -> Comparison {
-        let mut approx = Approx { point: Point::Natural(0), decimals_are_rounded: false };
+        let mut approx = Approx::new(Point::Natural(0));
         let gold = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
         let answer = evaluate(self.tree, self.answer, self.answer_reading, &mut approx, self.fuel);
         let (Some(gold), Some(answer)) = (gold, answer) else {
@@ -151,35 +162,44 @@ impl Pair<'_> {
             let equal = inner && self.sampled(true) == Some(true);
             return Comparison { equal, method: if equal { Method::Rounded } else { Method::Numeric } };
         }
-        if self.identity() == Some(true) {
-            return Comparison { equal: true, method: Method::Identity };
+        match self.identity() {
+            Some(true) => return Comparison { equal: true, method: Method::Identity },
+            // Complex numbers with rational parts.
+            Some(false) if !gold.is_real() || !answer.is_real() => return Comparison { equal: false, method: Method::Identity },
+            _ => {}
         }
         match self.balls() {
-            Some(true) => Comparison { equal: true, method: Method::Numeric },
-            Some(false) => self.rounded(gold.re, answer.re, gold_exact, answer_exact, Method::Numeric),
-            None if self.fuel.is_spent() => Comparison { equal: false, method: Method::Exhausted },
-            // Complex numbers and rarer functions have no balls: double precision has to do.
-            None => {
-                let equal = gold.error + answer.error <= 1e-9 * gold.abs().max(answer.abs()).max(1e-3);
-                Comparison { equal, method: Method::Numeric }
+            Held::Together => Comparison { equal: true, method: Method::Numeric },
+            Held::Apart => self.rounded(gold.re, answer.re, gold_exact, answer_exact, Method::Numeric),
+            Held::Unknown if self.fuel.is_spent() => Comparison { equal: false, method: Method::Exhausted },
+            // No precision tells them apart, and nothing shows that they are equal.
+            Held::Unproven => Comparison { equal: false, method: Method::Exhausted },
+            // Complex numbers have no balls: double precision has to do.
+            Held::Unknown => {
+                let near = gold.error + answer.error <= 1e-9 * gold.abs().max(answer.abs()).max(1e-3);
+                Comparison { equal: near && !approx.lost, method: Method::Numeric }
             }
         }
     }
 
-    /// Whether the two agree at the highest precision; `None` where balls know no value.
-    fn balls(&mut self) -> Option<bool> {
+    /// What balls of growing precision say.
+    fn balls(&mut self) -> Held {
+        let mut held = Held::Unknown;
         for precision in PRECISIONS {
-            let mut balls = Balls { precision };
-            let gold: Ball = evaluate(self.tree, self.gold, self.gold_reading, &mut balls, self.fuel)?;
-            let answer: Ball = evaluate(self.tree, self.answer, self.answer_reading, &mut balls, self.fuel)?;
+            let mut balls = Balls::new(precision);
+            let gold: Option<Ball> = evaluate(self.tree, self.gold, self.gold_reading, &mut balls, self.fuel);
+            let answer: Option<Ball> = evaluate(self.tree, self.answer, self.answer_reading, &mut balls, self.fuel);
+            let (Some(gold), Some(answer)) = (gold, answer) else { return Held::Unknown };
             if !gold.meets(&answer) {
-                return Some(false);
+                return Held::Apart;
             }
-            if !gold.is_sharp(u64::from(precision) / 3) || !answer.is_sharp(u64::from(precision) / 3) {
-                return None;
-            }
+            let sharp = gold.is_sharp(u64::from(precision) / 3) && answer.is_sharp(u64::from(precision) / 3);
+            // Nearly zero beside what is only known to be near zero.
+            let tiny = |one: &Ball, other: &Ball| other.holds_zero() && one.magnitude().is_some();
+            let shown = sharp && !balls.lost && !tiny(&gold, &answer) && !tiny(&answer, &gold);
+            held = if shown { Held::Together } else { Held::Unproven };
         }
-        Some(true)
+        held
     }
 
     /// Whether the two are the same rational function; `None` where the field cannot tell.
@@ -197,13 +217,19 @@ impl Pair<'_> {
 
     /// Whether the two agree wherever both are defined, at enough points; `None` for too few.
     fn sampled(&mut self, decimals_are_rounded: bool) -> Option<bool> {
-        let points =
-            (1..=6).map(Point::Positive).chain((1..=4).map(Point::Unit)).chain((1..=6).map(Point::Real)).chain((1..=5).map(Point::Natural));
+        // Factorials are of whole numbers only, and of differences that are not negative.
+        let counts = |id| rewrite::any(self.tree, id, is_of_whole_numbers);
+        let naturals = if counts(self.gold) || counts(self.answer) { 40 } else { 5 };
+        let points = (1..=6)
+            .map(Point::Positive)
+            .chain((1..=4).map(Point::Unit))
+            .chain((1..=6).map(Point::Real))
+            .chain((1..=naturals).map(Point::Natural));
         let complex = |id| rewrite::any(self.tree, id, |node| node == Node::Constant(Constant::I));
         let complex = complex(self.gold) || complex(self.answer);
         let mut agreeing = 0;
         for point in points {
-            let mut approx = Approx { point, decimals_are_rounded };
+            let mut approx = Approx { decimals_are_rounded, ..Approx::new(point) };
             let gold: Option<Value> = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
             let answer: Option<Value> = evaluate(self.tree, self.answer, self.answer_reading, &mut approx, self.fuel);
             let (Some(gold), Some(answer)) = (gold, answer) else { continue };
@@ -219,7 +245,7 @@ impl Pair<'_> {
             let error = gold.error + answer.error;
             let size = gold.abs().max(answer.abs());
             let sharp = if decimals_are_rounded { 0.01 * size } else { (1e-7 * size).max(1e-10) };
-            agreeing += usize::from(error <= sharp);
+            agreeing += usize::from(error <= sharp && (decimals_are_rounded || !approx.lost));
         }
         (agreeing >= 4).then_some(true)
     }
@@ -242,6 +268,11 @@ impl Pair<'_> {
         };
         Comparison { equal, method: if equal { Method::Rounded } else { otherwise } }
     }
+}
+
+/// Whether a function is sampled at whole numbers only.
+fn is_of_whole_numbers(node: Node) -> bool {
+    matches!(node, Node::Call(Function::Factorial, _) | Node::Call2(Function2::Binomial, ..))
 }
 
 /// Whether two values certainly differ.
@@ -278,7 +309,7 @@ pub fn magnitude(tree: &Tree, id: Id, fuel: &mut Fuel) -> Option<f64> {
     if !rewrite::symbols(tree, id).is_empty() {
         return None;
     }
-    let mut approx = Approx { point: Point::Natural(0), decimals_are_rounded: false };
+    let mut approx = Approx::new(Point::Natural(0));
     let value = evaluate(tree, id, Reading::PLAIN, &mut approx, fuel)?;
     value.is_real().then_some(value.re)
 }

@@ -1,0 +1,113 @@
+//! Times of day: `6:15 p.m.`, `06:15`, `12 noon`. Without a mark, `6:15` stays a ratio, and `compare` reads it as a time beside one.
+
+use crate::verify::read::Reader;
+use crate::verify::read::lex::Lexer;
+use crate::verify::read::token::Kind;
+use crate::verify::tree::{Id, NONE, Node, Tree};
+
+const HOUR: u32 = 3600;
+
+/// The half of the day that a mark names.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Half {
+    First,
+    Second,
+    Noon,
+    Midnight,
+}
+
+/// Words right after a time that say which half of the day is meant.
+const MARKS: [(&str, Half); 7] = [
+    ("am", Half::First),
+    ("pm", Half::Second),
+    ("in the morning", Half::First),
+    ("in the afternoon", Half::Second),
+    ("in the evening", Half::Second),
+    ("noon", Half::Noon),
+    ("midnight", Half::Midnight),
+];
+
+/// `06:15`, `00:30:05`: two digits of which the first is a zero are no part of a ratio.
+pub fn with_leading_zero(lexer: &mut Lexer) -> Option<()> {
+    let before = lexer.source.get(..lexer.at)?;
+    let rest = lexer.rest();
+    if !rest.starts_with('0') || before.ends_with(|c: char| c.is_alphanumeric() || matches!(c, ':' | '.')) {
+        return None;
+    }
+    let two = |at: usize| rest.get(at..at + 2).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?.parse::<u32>().ok();
+    let (hours, minutes) = (two(0)?, two(3).filter(|&minutes| minutes < 60)?);
+    let seconds = if rest.get(5..6) == Some(":") { two(6).filter(|&seconds| seconds < 60)? } else { 0 };
+    let length = if rest.get(5..6) == Some(":") { 8 } else { 5 };
+    let ends = !rest.get(length..)?.starts_with(|c: char| c.is_ascii_digit() || matches!(c, ':' | '.') && rest.len() > length + 1);
+    if rest.get(2..3) != Some(":") || !ends {
+        return None;
+    }
+    lexer.at += length;
+    lexer.push(Kind::Clock(hours * HOUR + minutes * 60 + seconds));
+    Some(())
+}
+
+/// `a.m.` or `P. M.` in plain letters, as the word it is, and its length.
+pub fn dotted_mark(rest: &str) -> Option<(&'static str, usize)> {
+    let word = match rest.chars().next()?.to_ascii_lowercase() {
+        'a' => "am",
+        'p' => "pm",
+        _ => return None,
+    };
+    let after = rest.get(1..)?.strip_prefix('.')?.trim_start_matches(' ').strip_prefix(['m', 'M'])?;
+    let after = after.strip_prefix('.').unwrap_or(after);
+    (!after.starts_with(|c: char| c.is_alphanumeric())).then_some((word, rest.len() - after.len()))
+}
+
+/// The seconds since midnight that words name.
+pub fn in_words(words: &str) -> Option<u32> {
+    match words {
+        "noon" | "midday" => Some(12 * HOUR),
+        "midnight" => Some(0),
+        _ => None,
+    }
+}
+
+/// Hours, minutes and seconds written with colons, or hours alone.
+pub fn parts(tree: &Tree, id: Id) -> Option<(u32, u32)> {
+    let small = |id: Id| tree.plain_integer(id).and_then(|n| u32::try_from(n).ok()).filter(|&n| n < 60);
+    let (hours, rest) = match tree.node(id) {
+        Node::Ratio(a, b) => match tree.node(a) {
+            Node::Ratio(a, minutes) => (small(a)?, small(minutes)? * 60 + small(b)?),
+            _ => (small(a)?, small(b)? * 60),
+        },
+        Node::Number(_) => (small(id)?, 0),
+        _ => return None,
+    };
+    (hours < 24).then_some((hours, rest))
+}
+
+impl Reader<'_> {
+    /// An operand with the words after it: a time, where the words begin with the mark of one.
+    pub fn time_of_day(&mut self, operand: Id, words: u32) -> Option<(Id, u32)> {
+        if words == NONE {
+            return Some((operand, words));
+        }
+        let text = self.tree.name_of(words);
+        let mark = MARKS.iter().find_map(|&(mark, half)| {
+            let rest = text.strip_prefix(mark)?;
+            (rest.is_empty() || rest.starts_with(' ')).then(|| (half, rest.trim_start().to_owned()))
+        });
+        let Some((half, rest)) = mark else { return Some((operand, words)) };
+        let written = match self.tree.node(operand) {
+            Node::Clock(seconds) => Some((seconds / HOUR, seconds % HOUR)),
+            _ => parts(self.tree, operand),
+        };
+        let hours = match (half, written) {
+            (Half::First, Some((hours @ 0..=12, _))) => hours % 12,
+            (Half::Second, Some((hours @ 1..=12, _))) => hours % 12 + 12,
+            (Half::Second, Some((hours @ 13.., _))) => hours,
+            (Half::Noon, Some((12, 0))) => 12,
+            (Half::Midnight, Some((0 | 12, 0))) => 0,
+            _ => return Some((operand, words)),
+        };
+        let clock = self.tree.push(Node::Clock(hours * HOUR + written?.1))?;
+        let rest = if rest.is_empty() { NONE } else { self.tree.name(&rest) };
+        Some((clock, rest))
+    }
+}
