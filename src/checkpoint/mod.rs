@@ -1,10 +1,12 @@
 //! Models and runs on disk: folders in Hugging Face layout that other programs load as they are, and the state that a run resumes from.
-//! Everything is written beside its place and renamed, so that a folder that is there is whole.
+//! Everything is written beside its place, made durable, and renamed, so that a folder that is there is whole; its `manifest.json` shows later
+//! damage.
 
 pub mod adapter;
 pub mod critic;
 pub mod disk;
 pub mod lock;
+pub mod manifest;
 pub mod model;
 pub mod moments;
 pub mod state;
@@ -35,7 +37,7 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
         std::fs::remove_dir_all(&beside).with_context(|| format!("cannot remove {}", beside.display()))?;
     }
     std::fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
-    if let Err(error) = write(&beside) {
+    if let Err(error) = write(&beside).and_then(|()| sync_folders(&beside)) {
         // The error that is told is the first one.
         let _ = std::fs::remove_dir_all(&beside);
         return Err(error.context(format!("{} was not written", folder.display())));
@@ -49,10 +51,47 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
         std::fs::rename(folder, &old).with_context(|| format!("cannot replace {}", folder.display()))?;
     }
     std::fs::rename(&beside, folder).with_context(|| format!("cannot name {}", folder.display()))?;
+    sync_parent(folder)?;
     if old.exists() {
         std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
     }
     Ok(())
+}
+
+/// As [`write_folder`], with a [`manifest`] of what was written.
+pub fn write_folder_with_manifest(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    write_folder(folder, |path| {
+        write(path)?;
+        manifest::write(path)
+    })
+}
+
+/// Has the names in a folder on disk: a file that was created or renamed there is found again after the machine has lost its power.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    #[cfg(unix)]
+    std::fs::File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| format!("cannot make {} durable", folder.display()))?;
+    #[cfg(not(unix))]
+    let _ = folder;
+    Ok(())
+}
+
+/// [`sync_folder`] for a folder and all below it.
+fn sync_folders(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            sync_folders(&path)?;
+        }
+    }
+    sync_folder(folder)
+}
+
+/// [`sync_folder`] for the folder that a path is in.
+fn sync_parent(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
 /// Writes a file beside its place, flushes it, and renames it.

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value};
 
-use super::{stream_file, write_file};
+use super::{manifest, stream_file, write_file};
 use crate::model::config::{RopeScaling, end_tokens};
 use crate::model::export::{self, Format, Values};
 use crate::model::{Decoder, ModelConfig, folder};
@@ -31,9 +31,10 @@ impl Model {
         Self::from_folder_with(name, path, &ChatSettings::default())
     }
 
-    /// Reads a folder, with what the user asks of its chat template.
+    /// Reads a folder, with what the user asks of its chat template. Where it has a manifest, its files must be those that were written.
     pub fn from_folder_with(name: &str, path: &Path, chat: &ChatSettings) -> Result<Self> {
         ensure!(path.is_dir(), "{}: no such folder; expected a checkpoint in Hugging Face layout, a hub name, or tiny", path.display());
+        manifest::check(path)?;
         let config = path.join("config.json");
         let config = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
         let config = ModelConfig::parse(&config).with_context(|| format!("cannot use {}", path.join("config.json").display()))?;
@@ -98,6 +99,7 @@ impl ModelText {
     /// # Errors
     /// When a file is missing or not what its name says, or the files do not belong together.
     pub fn from_folder_with(path: &Path, chat: &ChatSettings) -> Result<Self> {
+        manifest::check_among(path, |name| !name.ends_with(".safetensors"))?;
         let config = path.join("config.json");
         let config = std::fs::read(&config).with_context(|| format!("cannot read {}", config.display()))?;
         let mut files = companions(path)?;

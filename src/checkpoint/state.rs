@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -22,14 +22,32 @@ pub struct Progress {
     pub updates: u64,
     /// Seconds that the steps took.
     pub elapsed_s: f64,
+    /// Whether the state holds the parameters themselves, because the export rounds them; older versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_weights: Option<bool>,
 }
+
+impl Progress {
+    /// Reads a state's progress.
+    ///
+    /// # Errors
+    /// When the file is not there or broken.
+    pub fn read(state: &Path) -> Result<Self> {
+        let path = state.join(PROGRESS_FILE);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))
+    }
+}
+
+/// Where the run was.
+const PROGRESS_FILE: &str = "progress.json";
 
 /// Moments in f32, under Hugging Face's names.
 const FULL: [&str; 2] = ["first_moments.safetensors", "second_moments.safetensors"];
 /// Moments in 8 bits, as `moments` has them.
 const CODED: &str = "moments_8bit.safetensors";
 /// Parameters to the bit.
-const WEIGHTS: &str = "weights.safetensors";
+pub const WEIGHTS: &str = "weights.safetensors";
 
 /// What is trained, and with that the names and the layout of its tensors in a file.
 pub enum Trained<'a> {
@@ -85,25 +103,36 @@ pub fn save(
         }
         States::Coded => stream_file(&folder.join(CODED), |out| moments::to_writer(out, optimizer))?,
     }
-    if exact || optimizer.states.iter().any(|state| state.master.is_some()) {
+    let exact = exact || has_masters(optimizer);
+    if exact {
         let masters = parameters.iter().map(|(name, tensor)| {
             let master = optimizer.state(name).and_then(|state| state.master.as_ref());
             Some(master.unwrap_or(tensor))
         });
         trained.write(&folder.join(WEIGHTS), &masters.collect::<Vec<_>>())?;
     }
-    write_file(&folder.join("progress.json"), serde_json::to_string_pretty(progress)?.as_bytes())
+    let progress = Progress { exact_weights: Some(exact), ..*progress };
+    write_file(&folder.join(PROGRESS_FILE), serde_json::to_string_pretty(&progress)?.as_bytes())
+}
+
+fn has_masters(optimizer: &AdamW) -> bool {
+    optimizer.states.iter().any(|state| state.master.is_some())
 }
 
 /// Restores optimizer and parameters in place. What the state has of a parameter that is frozen now is left alone; one that was frozen then has
-/// zero moments.
+/// zero moments. `exact` says whether the parameters must be in the state, where the state itself does not say.
 ///
 /// # Errors
-/// When the state was saved with another `optim.states`, or a file is broken.
-pub fn load(folder: &Path, optimizer: &mut AdamW, trained: &Trained, parameters: &[(String, &Tensor)]) -> Result<Progress> {
-    let path = folder.join("progress.json");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let progress: Progress = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+/// When the state was saved with another `optim.states`, a file is broken, or the parameters are missing.
+pub fn load(folder: &Path, optimizer: &mut AdamW, trained: &Trained, parameters: &[(String, &Tensor)], exact: bool) -> Result<Progress> {
+    let progress = Progress::read(folder)?;
+    let weights = folder.join(WEIGHTS);
+    let needs_weights = progress.exact_weights.unwrap_or(exact || has_masters(optimizer));
+    ensure!(
+        !needs_weights || weights.exists(),
+        "{} is missing, and the model beside the state is rounded: the run would not go on from its own weights",
+        weights.display()
+    );
     let (expected, other, name) = match optimizer.settings.states {
         States::F32 => (FULL[0], CODED, "8bit"),
         States::Coded => (CODED, FULL[0], "f32"),
@@ -126,9 +155,8 @@ pub fn load(folder: &Path, optimizer: &mut AdamW, trained: &Trained, parameters:
         }
         States::Coded => moments::load(&folder.join(CODED), optimizer)?,
     }
-    let exact = folder.join(WEIGHTS);
-    if exact.exists() {
-        let values = trained.read(&exact)?;
+    if weights.exists() {
+        let values = trained.read(&weights)?;
         for ((_, target), value) in parameters.iter().zip(&values) {
             target.slice_set(&value.to_device(target.device())?.to_dtype(target.dtype())?, 0, 0)?;
         }

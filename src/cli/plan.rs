@@ -101,10 +101,7 @@ fn work(prepared: &Prepared, shape: &Shape) -> Result<Work> {
         let load = |samples: usize| Load { requests: prompts.len() * samples, prompts: prompts.clone(), max_new: settings.eval.max_new };
         evaluations.extend(set.decodings.iter().map(|decoding| load(decoding.samples)).filter(|load| load.requests > 0));
     }
-    let done = match resumed {
-        Some(folder) => folder.resumable_steps()?.last().copied().unwrap_or(0),
-        None => 0,
-    };
+    let done = resumed.as_ref().map_or(0, |resumption| resumption.from);
     let vocabulary = shape.text.as_ref().map_or(shape.config.vocabulary, Text::vocabulary);
     Ok(Work { prompts, evaluations, vocabulary, exact: shape.text.is_some() || replay.is_some(), done })
 }

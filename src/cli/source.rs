@@ -13,7 +13,7 @@ use super::usage;
 use crate::checkpoint::{Model, ModelText};
 use crate::data::hub::{Hub, ModelName};
 use crate::data::{Library, OnTransfer, Transfer};
-use crate::kernels::{ComputeSettings, Kernels, Place, Precision, Version};
+use crate::kernels::{Compute, ComputeSettings, Kernels, Place, Precision, Version};
 use crate::model::{ModelConfig, shapes};
 use crate::text::{ChatSettings, Text, check_date};
 use crate::tiny::embedded;
@@ -52,13 +52,18 @@ impl ComputeArgs {
     }
 }
 
-/// The operations that settings come to for a model on this machine. The embedded one is too small to gain by a GPU that nobody named.
+/// The operations that settings come to for a model on this machine.
 pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>> {
-    let is_small = model == embedded::NAME && settings.device == Place::Auto;
-    let settings = if is_small { &ComputeSettings { device: Place::Cpu, ..settings.clone() } } else { settings };
-    let compute = usage(settings.resolve())?;
+    let compute = compute(settings, model)?;
     tracing::info!(device = %settings.device, on = compute.describe(), "computing");
     compute.open()
+}
+
+/// What settings come to for a model on this machine. The embedded one is too small to gain by a GPU that nobody named.
+pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
+    let is_small = model == embedded::NAME && settings.device == Place::Auto;
+    let settings = if is_small { &ComputeSettings { device: Place::Cpu, ..settings.clone() } } else { settings };
+    usage(settings.resolve())
 }
 
 #[derive(Debug, Args)]
@@ -70,8 +75,13 @@ pub struct DataArgs {
 
 impl DataArgs {
     pub fn library(&self) -> Result<Library> {
-        Ok(Library::open(self.data_dir.as_deref())?.on_transfer(transfers()))
+        library(self.data_dir.as_deref())
     }
+}
+
+/// The published files: in a folder, else downloaded.
+pub fn library(data_dir: Option<&Path>) -> Result<Library> {
+    Ok(Library::open(data_dir)?.on_transfer(transfers()))
 }
 
 /// The chat template of commands that ask questions.

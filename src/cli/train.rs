@@ -2,6 +2,7 @@
 
 mod inputs;
 mod layers;
+mod resume;
 mod words;
 
 use std::path::PathBuf;
@@ -19,14 +20,13 @@ use crate::checkpoint::ensure_free;
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
 use crate::model::shapes;
-use crate::optim::Schedule;
 use crate::reward;
 use crate::reward::label::{Relabelled, relabel};
 use crate::text::ChatSettings;
 use crate::tiny::ways;
 use crate::train::algorithm;
 use crate::train::history::BY_MEAN;
-use crate::train::{Outcome, Replay, Run, RunFolder, RunInputs, RunSettings};
+use crate::train::{Launch, Outcome, Replay, Resumption, Run, RunInputs, RunSettings};
 pub use inputs::{chat, examples};
 use inputs::{prompts, reference};
 use layers::recording;
@@ -91,9 +91,12 @@ pub struct TrainArgs {
     /// The run's folder; must not exist (default: a new one under runs/)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Continue the run in this folder from its last checkpoint
+    /// Continue the run in this folder from its newest checkpoint that is whole; data folder and device are those it began with
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "question", "replay", "algo", "seed", "lora", "export_dtype", "label", "label_noise", "label_seed"])]
     resume: Option<PathBuf>,
+    /// With --resume: go back to this step, and drop what was recorded after it; 0 starts again from the model that the run began with
+    #[arg(long, value_name = "STEP", requires = "resume")]
+    at: Option<u64>,
     /// Check everything that can be checked without weights, print the settings, and stop
     #[arg(long)]
     dry_run: bool,
@@ -107,7 +110,8 @@ pub struct TrainArgs {
 pub struct Prepared {
     pub settings: RunSettings,
     pub replay: Option<Replay>,
-    pub resumed: Option<RunFolder>,
+    pub resumed: Option<Resumption>,
+    pub launch: Launch,
     pub problems: Vec<Problem>,
     pub labels: Vec<Relabelled>,
     pub sets: Vec<EvalSet>,
@@ -121,8 +125,9 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     tell!("{}", algorithm::by_name(&prepared.settings.algo)?.expansion(&prepared.settings)?);
     tell_labels(&prepared);
     let kernels = source::open(&prepared.settings.compute, &prepared.settings.model)?;
+    let launch = resume::computed_on(&prepared)?;
     let refusal = super::plan::check(&prepared, &*kernels)?;
-    let Prepared { mut settings, replay, resumed, problems, labels, sets, chat, root } = prepared;
+    let Prepared { mut settings, replay, resumed, problems, labels, sets, chat, root, launch: _ } = prepared;
     if args.dry_run {
         // The settings are sound; another machine may have the room.
         refusal.iter().for_each(|refusal| tell!("here it would be refused: {refusal:#}"));
@@ -148,9 +153,10 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let inputs =
         RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
     let run = match resumed {
-        Some(folder) => Run::resume(settings, folder, inputs)?,
+        Some(resumption) => Run::resume(settings, &resumption, inputs)?,
         None => Run::start(settings, &root, inputs)?,
     };
+    launch.write(&root)?;
     match run.run()? {
         Outcome::Done => Ok(ExitCode::SUCCESS),
         Outcome::Interrupted { signal } => Ok(ExitCode::from(128 + signal as u8)),
@@ -168,25 +174,19 @@ pub enum Need {
 
 /// Settings, examples and sets, and a folder that is free.
 pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
-    let library = usage(args.data.library())?;
-    let (settings, replay, resumed) = match &args.resume {
-        Some(root) => {
-            let (folder, mut settings) = usage(RunFolder::open(root))?;
-            let steps = args.steps.unwrap_or(settings.train.steps);
-            if steps != settings.train.steps && settings.optim.schedule != Schedule::Constant {
-                tell!("{steps} steps instead of {} move the end towards which the learning rate falls", settings.train.steps);
-            }
-            settings.train.steps = steps;
-            usage(something_left(&folder, &settings))?;
+    let recorded = args.resume.as_deref().map(|root| usage(resume::recorded(root, args))).transpose()?;
+    let (mut settings, replay, launch, folder) = match recorded {
+        Some(resume::Recorded { folder, settings, launch }) => {
             let replay = usage(recording(&settings.rollout.replay))?;
-            (settings, replay, Some(folder))
+            (settings, replay, launch, Some(folder))
         }
         None => {
             let (settings, replay) = usage(settings(args))?;
-            (settings, replay, None)
+            (settings, replay, Launch::here(args.data.data_dir.as_deref())?, None)
         }
     };
-    let mut settings = settings;
+    let library = usage(source::library(launch.data_dir.as_deref()))?;
+    let resumed = folder.map(|folder| resume::choose(folder, &settings, args, need)).transpose()?;
     settings.compute = args.compute.over(&settings.compute);
     usage(settings.validate())?;
     if need == Need::Everything {
@@ -222,7 +222,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     if resumed.is_none() {
         usage(ensure_free(&root))?;
     }
-    Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root })
+    Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root, launch })
 }
 
 /// What the best checkpoint can be chosen by, where `chosen` is none of it.
@@ -241,13 +241,6 @@ pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result
         max_new < window || sets.is_empty(),
         "responses of up to {max_new} tokens leave no room for a prompt in the model's window of {window}: lower eval.max_new (--max-new of eval)"
     );
-    Ok(())
-}
-
-/// A run that has done all its steps is not silently done again.
-fn something_left(folder: &RunFolder, settings: &RunSettings) -> Result<()> {
-    let (done, steps) = (folder.resumable_steps()?.last().copied().unwrap_or(0), settings.train.steps);
-    ensure!(done < steps, "{} has done {done} of {steps} steps; --steps extends it", folder.root().display());
     Ok(())
 }
 

@@ -38,11 +38,11 @@ impl JsonLines {
     }
 
     /// Goes on with a file after `last_step`: keeps the lines whose `step` is at most that, in their order and byte for byte, and drops the
-    /// rest and a torn last line. The kept lines are written beside the file, which is then replaced. A file that is missing starts empty:
-    /// the run was stopped before its first line.
+    /// rest and lines that are no records with a step. The kept lines are written beside the file, which is then replaced. A file that is
+    /// missing starts empty: the run was stopped before its first line. Whether a step is missing is for the caller to see beforehand.
     ///
     /// # Errors
-    /// When a line other than a torn last one is no record with a whole number `step`, or on failing I/O; the file is then as it was.
+    /// On failing I/O; the file is then as it was.
     pub fn resume(path: &Path, last_step: u64) -> Result<Self> {
         let source = match File::open(path) {
             Ok(source) => source,
@@ -89,7 +89,7 @@ impl JsonLines {
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut records = Vec::new();
-    each_record(path, file, |record, _| {
+    each_record(path, file, |record| {
         records.push(record);
         Ok(())
     })?;
@@ -137,21 +137,26 @@ fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result
     struct Stamp {
         step: u64,
     }
-    let mut target = BufWriter::new(target);
-    each_record(path, source, |stamp: Stamp, line| {
-        if stamp.step <= last_step {
-            target.write_all(line)?;
+    let (mut source, mut target) = (BufReader::new(source), BufWriter::new(target));
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if source.read_until(b'\n', &mut line).with_context(|| format!("cannot read {}", path.display()))? == 0 {
+            break;
+        }
+        let text = line.trim_ascii();
+        if serde_json::from_slice::<Stamp>(text).is_ok_and(|stamp| stamp.step <= last_step) {
+            target.write_all(text)?;
             target.write_all(b"\n")?;
         }
-        Ok(())
-    })?;
+    }
     let file = target.into_inner().map_err(|error| error.into_error())?;
     file.sync_all().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Calls `take` with each record and its line, the line's end cut off. A last line that has no end and does not parse is passed over; any
+/// Calls `take` with each record. A last line that has no end and does not parse is passed over; any
 /// other that does not parse is an error with file and line.
-fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMut(T, &[u8]) -> Result<()>) -> Result<()> {
+fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMut(T) -> Result<()>) -> Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     for number in 1.. {
@@ -166,7 +171,7 @@ fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMu
             continue;
         }
         match serde_json::from_slice(text) {
-            Ok(record) => take(record, text)?,
+            Ok(record) => take(record)?,
             Err(error) if finished => bail!("{}, line {number}: {}", path.display(), without_line(&error)),
             Err(_) => {}
         }

@@ -1,12 +1,19 @@
 //! The run's folder: where each record lies, and that nothing in it is ever overwritten by accident.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
 use super::settings::RunSettings;
-use crate::checkpoint::{ensure_free, write_file};
+use crate::checkpoint::{ensure_free, sync_folder, write_file};
+
+/// Its subfolders.
+const PARTS: [&str; 3] = ["rollouts", "eval", "checkpoints"];
+
+/// The ending of a checkpoint that was found broken.
+const SET_ASIDE: &str = "broken";
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
@@ -19,11 +26,12 @@ impl RunFolder {
     pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
         ensure_free(root)?;
         let folder = Self { root: root.to_owned() };
-        for part in ["rollouts", "eval", "checkpoints"] {
+        for part in PARTS {
             let path = root.join(part);
             std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         }
         folder.record(settings)?;
+        folder.sync_records()?;
         Ok(folder)
     }
 
@@ -35,10 +43,22 @@ impl RunFolder {
     /// Opens the folder of a run that was stopped, with its settings.
     pub fn open(root: &Path) -> Result<(Self, RunSettings)> {
         let folder = Self { root: root.to_owned() };
-        ensure!(folder.config().exists(), "{} is no run's folder: it has no config.toml", root.display());
+        let place = root.display();
+        ensure!(root.exists(), "{place} is no run's folder: there is no such folder");
+        ensure!(
+            folder.config().exists() || !folder.is_begun(),
+            "{place} is no run's folder yet: the run was killed before it had written config.toml, so nothing is lost. Remove the folder, and \
+             start the run again with its arguments"
+        );
+        ensure!(folder.config().exists(), "{place} is no run's folder: it has no config.toml");
         let settings = toml::from_str(&std::fs::read_to_string(folder.config())?)
             .with_context(|| format!("{} is broken", folder.config().display()))?;
         Ok((folder, settings))
+    }
+
+    /// Whether a run's subfolders are there, and nothing in them.
+    fn is_begun(&self) -> bool {
+        PARTS.iter().all(|part| std::fs::read_dir(self.root.join(part)).is_ok_and(|mut entries| entries.next().is_none()))
     }
 
     /// The run that a checkpoint belongs to, if it lies in the folder of one.
@@ -98,15 +118,16 @@ impl RunFolder {
     }
 
     /// Removes what was recorded after `step`: those steps will be made again, perhaps under other settings. A best checkpoint of a later step
-    /// goes too; it comes again when its step does.
+    /// goes too; it comes again when its step does. Checkpoints go first: one that is there must have its records.
     pub fn forget_after(&self, step: u64) -> Result<()> {
         let best = std::fs::read_to_string(self.best().join("step")).ok().and_then(|text| text.trim().parse::<u64>().ok());
         let mut later: Vec<PathBuf> = best.filter(|best| *best > step).map(|_| self.best()).into_iter().collect();
-        for part in ["eval", "rollouts", "checkpoints"] {
+        for part in ["checkpoints", "eval", "rollouts"] {
             let folder = self.root.join(part);
             for entry in std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))? {
                 let path = entry?.path();
-                let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next());
+                let name = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.ends_with(SET_ASIDE));
+                let name = name.and_then(|name| name.split('.').next());
                 later.extend(name.and_then(|name| name.parse::<u64>().ok()).filter(|made| *made > step).map(|_| path.clone()));
             }
         }
@@ -115,6 +136,22 @@ impl RunFolder {
             removed.with_context(|| format!("cannot remove {}", path.display()))?;
         }
         Ok(())
+    }
+
+    /// Takes a broken folder out of the way without losing it: it is renamed, and goes when its step has been made again.
+    pub fn set_aside(&self, folder: &Path) -> Result<()> {
+        let aside = folder.with_added_extension(SET_ASIDE);
+        if aside.exists() {
+            std::fs::remove_dir_all(&aside).with_context(|| format!("cannot remove {}", aside.display()))?;
+        }
+        std::fs::rename(folder, &aside).with_context(|| format!("cannot rename {}", folder.display()))
+    }
+
+    /// Removes what [`RunFolder::set_aside`] has kept of a folder.
+    pub fn replaced(&self, folder: &Path) -> Result<()> {
+        let aside = folder.with_added_extension(SET_ASIDE);
+        let removed = if aside.exists() { std::fs::remove_dir_all(&aside) } else { Ok(()) };
+        removed.with_context(|| format!("cannot remove {}", aside.display()))
     }
 
     /// Files of responses, in the order of their steps.
@@ -136,6 +173,24 @@ impl RunFolder {
     /// Steps whose checkpoint can be resumed, in order.
     pub fn resumable_steps(&self) -> Result<Vec<u64>> {
         steps_in(&self.root.join("checkpoints"), "state/progress.json")
+    }
+
+    /// Steps whose checkpoint has a state, whole or not, in order.
+    pub fn steps_with_state(&self) -> Result<Vec<u64>> {
+        steps_in(&self.root.join("checkpoints"), "state")
+    }
+
+    /// Steps whose model is there, in order.
+    pub fn exported_steps(&self) -> Result<Vec<u64>> {
+        steps_in(&self.root.join("checkpoints"), "")
+    }
+
+    /// Has on disk what checkpoints depend on: metrics, and the names of rollouts and evaluations, which were written durably one by one.
+    pub fn sync_records(&self) -> Result<()> {
+        for path in [self.metrics(), self.labels()].iter().filter(|path| path.exists()) {
+            File::open(path).and_then(|file| file.sync_all()).with_context(|| format!("cannot make {} durable", path.display()))?;
+        }
+        ["rollouts", "eval", "checkpoints", ""].iter().try_for_each(|part| sync_folder(&self.root.join(part)))
     }
 }
 

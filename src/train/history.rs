@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::folder::RunFolder;
-use crate::checkpoint::{write_file, write_folder};
+use crate::checkpoint::{write_file, write_folder_with_manifest};
 use crate::eval::score::{Mean, per_problem};
 use crate::eval::statistics::{self, Comparison, Estimate, SATURATION_LEVEL};
 use crate::eval::store::write_conditions;
@@ -39,6 +39,8 @@ pub struct History {
     pub saturation_window: usize,
     /// The set or pass that the best step is chosen by; empty takes the mean of all greedy passes.
     pub best_by: String,
+    /// Records that are lost, in words: the run went on without them.
+    pub missing: Vec<String>,
 }
 
 /// What a pass gained between two evaluations.
@@ -77,6 +79,9 @@ pub struct Summary {
     pub steps: u64,
     /// Seconds since the run started.
     pub elapsed_s: f64,
+    /// Records that are lost, in words: the figures are without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// One evaluation in `summary.json`.
@@ -170,7 +175,7 @@ impl Evaluation {
 
     /// Writes the graded responses, what they were measured under, and the scores.
     pub fn record(&self, folder: &RunFolder, passes: &[Pass]) -> Result<()> {
-        write_folder(&folder.eval(self.step), |path| {
+        write_folder_with_manifest(&folder.eval(self.step), |path| {
             for pass in passes {
                 let mut lines = jsonl::JsonLines::create(&path.join(format!("{}.jsonl", pass.name)))?;
                 pass.answers.iter().try_for_each(|answer| lines.write(answer))?;
@@ -261,6 +266,7 @@ impl History {
             post_saturation_gain_greedy: self.post_saturation_gain(true),
             steps,
             elapsed_s,
+            missing: self.missing.clone(),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead; `scorer`
 //! is the policy as rewards may ask it), `advantages` says what each token was worth, by a `critic` where there is one, `update` computes and
 //! applies the gradient, `measures` names what a step measured, `history` remembers what the run
-//! has shown so far, `selection` how each example fared, `folder` knows where records lie.
+//! has shown so far, `selection` how each example fared, `folder` knows where records lie, `resume` from which checkpoint a run can go on, `launch`
+//! how it was started.
 //! `algorithm` names sets of settings, `course` says what they are at each step, `reference` is what a KL term holds to, `resample` draws groups
 //! again that taught nothing.
 
@@ -13,11 +14,13 @@ pub mod course;
 pub mod critic;
 mod folder;
 pub mod history;
+pub mod launch;
 pub mod measures;
 pub mod plan;
 pub mod reference;
 pub mod replay;
 pub mod resample;
+pub mod resume;
 pub mod rollouts;
 pub mod run;
 mod scorer;
@@ -27,7 +30,9 @@ pub mod story;
 pub mod update;
 
 pub use folder::RunFolder;
+pub use launch::Launch;
 pub use replay::Replay;
+pub use resume::Resumption;
 pub use run::{Outcome, Run, RunInputs};
 pub use settings::{PromptSettings, RunSettings};
 

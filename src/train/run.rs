@@ -1,21 +1,22 @@
 //! The run itself: its parts put together, and the line of a step. `run/updates` has a step's updates, `run/records` what is left on disk,
-//! `run/failure` what happens when any of it fails.
+//! `run/resume` how a run goes on, `run/failure` what happens when any of it fails.
 
 mod failure;
 mod records;
+mod resume;
 mod updates;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::{Map, Value};
 
 use super::course::Course;
 use super::critic::Critic;
 use super::folder::RunFolder;
-use super::history::{Evaluation, History};
+use super::history::History;
 use super::measures::Measures;
 use super::plan;
 use super::reference::Reference;
@@ -26,12 +27,11 @@ use super::scorer::PolicyScorer;
 use super::settings::RunSettings;
 use super::story;
 use crate::checkpoint::Model;
-use crate::checkpoint::state::{self, Trained};
+use crate::checkpoint::state::Trained;
 use crate::eval::EvalSet;
 use crate::flow::{Prompt, Scored};
 use crate::lanes::Lanes;
-use crate::metrics::jsonl::{self, JsonLines};
-use crate::metrics::{Console, EventFile};
+use crate::metrics::{Console, EventFile, JsonLines};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
@@ -113,46 +113,6 @@ impl<'a> Run<'a> {
         Self::assemble(settings, folder, inputs, metrics, events, 0)
     }
 
-    /// A run that goes on from its last checkpoint. `inputs.model` is the model that the run started from.
-    pub fn resume(settings: RunSettings, folder: RunFolder, inputs: RunInputs<'a>) -> Result<Self> {
-        let Some(step) = folder.resumable_steps()?.last().copied() else {
-            bail!("{} has no checkpoint to resume from; remove the folder and start again", folder.root().display());
-        };
-        folder.record(&settings)?;
-        keep_labels(&folder, &inputs.labels)?;
-        let metrics = JsonLines::resume(&folder.metrics(), step)?;
-        let events = EventFile::resume(folder.root(), step + 1)?;
-        let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
-        let checkpoint = run.folder.checkpoint(step);
-        let decoder = &run.inputs.model.decoder;
-        if run.lora.is_none() {
-            let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
-            decoder.weights.set(&weights)?;
-            run.optimizer.set_masters(&weights.entries())?;
-        }
-        let (trained, parameters) = (trained(decoder, run.lora.as_ref()), parameters(decoder, run.lora.as_ref()));
-        let progress = state::load(&checkpoint.join("state"), &mut run.optimizer, &trained, &parameters)?;
-        run.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
-        run.course.load(&checkpoint.join("state"), &run.settings.loss)?;
-        if let Some(reference) = run.reference.as_ref().filter(|_| run.settings.reference_moves()) {
-            reference.load(&checkpoint.join("state"))?;
-        }
-        run.critic.as_mut().map_or(Ok(()), |critic| critic.load(&checkpoint.join("state")))?;
-        run.earlier_s = progress.elapsed_s;
-        run.folder.forget_after(step)?;
-        for line in jsonl::read::<Value>(&run.folder.metrics())? {
-            let read = |key: &str| line.get(key).and_then(Value::as_f64);
-            if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
-                run.history.train_accuracy.push((step as u32, accuracy as f32));
-            }
-        }
-        for evaluated in run.folder.evaluated_steps()?.into_iter().filter(|evaluated| *evaluated <= step) {
-            run.history.evaluations.push(Evaluation::read(&run.folder.eval(evaluated), evaluated)?);
-        }
-        run.console.note(&format!("resumed after step {step}"));
-        Ok(run)
-    }
-
     fn assemble(
         settings: RunSettings,
         folder: RunFolder,
@@ -230,6 +190,7 @@ impl<'a> Run<'a> {
             }
         }
         self.console.finish();
+        self.summarise()?;
         story::tell(&self.settings, &self.folder, &self.history)?;
         Ok(Outcome::Done)
     }

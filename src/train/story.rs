@@ -91,6 +91,9 @@ pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History) -> Re
     if let Some(gain) = history.post_saturation_gain(true) {
         tell!("By the last third of the evaluations after saturation against the first two: greedy {}.", points_of(&gain));
     }
+    for what in &history.missing {
+        tell!("These figures are without a record that is lost: {what}.");
+    }
     tell!("Everything is in {}; the picture is {}", folder.root().display(), folder.picture().display());
     Ok(())
 }

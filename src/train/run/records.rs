@@ -7,16 +7,17 @@ use serde_json::{Map, Value, json};
 
 use super::{Run, trained};
 use crate::checkpoint::state::{self, Progress};
-use crate::checkpoint::{adapter, write_file, write_folder};
+use crate::checkpoint::{adapter, manifest, stream_file, write_file, write_folder_with_manifest};
 use crate::eval::{Evaluator, LocalModel};
 use crate::flow::Scored;
 use crate::metrics::StepLine;
-use crate::metrics::jsonl::{self, JsonLines};
+use crate::metrics::jsonl;
 use crate::model::gradients::parameters;
 use crate::reward::label::Relabelled;
 use crate::train::folder::{RunFolder, write_gzip_lines};
 use crate::train::history::Evaluation;
 use crate::train::measures::{self, Measures, mean};
+use crate::train::resume::records::Records;
 use crate::train::{resample, rollouts, story};
 
 impl Run<'_> {
@@ -63,6 +64,25 @@ impl Run<'_> {
         if self.inputs.sets.is_empty() {
             return Ok(Map::new());
         }
+        let evaluation = self.measure()?;
+        tracing::info!(step = self.step, greedy = evaluation.accuracy(true), sampled = evaluation.accuracy(false), "evaluated");
+        let accuracies: Vec<(String, f64)> = evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean())).collect();
+        self.events.write(self.step, accuracies.iter().map(|(name, value)| (name.as_str(), *value as f32)))?;
+        self.history.evaluations.push(evaluation);
+        self.console.note(&story::evaluation_line(&self.history));
+        if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
+            write_folder_with_manifest(&self.folder.best(), |path| {
+                self.export(path)?;
+                write_file(&path.join("step"), self.step.to_string().as_bytes())
+            })?;
+            self.folder.replaced(&self.folder.best())?;
+        }
+        self.summarise()?;
+        Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
+    }
+
+    /// Has the sets answered by the policy as it is, and records the answers.
+    pub(super) fn measure(&self) -> Result<Evaluation> {
         let answerer = LocalModel {
             model: &self.inputs.model,
             revision: format!("{}, step {}", self.inputs.revision, self.step),
@@ -74,36 +94,33 @@ impl Run<'_> {
         let passes = evaluator.evaluate(&self.inputs.sets, &|| ())?;
         let evaluation = Evaluation::of(self.step, &passes);
         evaluation.record(&self.folder, &passes)?;
-        tracing::info!(step = self.step, greedy = evaluation.accuracy(true), sampled = evaluation.accuracy(false), "evaluated");
-        let accuracies: Vec<(String, f64)> = evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean())).collect();
-        self.events.write(self.step, accuracies.iter().map(|(name, value)| (name.as_str(), *value as f32)))?;
-        self.history.evaluations.push(evaluation);
-        self.console.note(&story::evaluation_line(&self.history));
-        if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
-            write_folder(&self.folder.best(), |path| {
-                self.export(path)?;
-                write_file(&path.join("step"), self.step.to_string().as_bytes())
-            })?;
-        }
-        self.summarise()?;
-        Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
+        Ok(evaluation)
     }
 
     pub(super) fn save(&mut self) -> Result<()> {
-        let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s() };
+        let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s(), exact_weights: None };
         let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
         let parameters = parameters(decoder, lora);
-        let exact = lora.is_some() || self.settings.checkpoint.rounds(&decoder.target());
-        write_folder(&self.folder.checkpoint(self.step), |path| {
+        let exact = self.saves_exact_weights();
+        // What a checkpoint depends on is on disk before the checkpoint is.
+        self.folder.sync_records()?;
+        let evaluated = self.history.evaluations.iter().map(|evaluation| evaluation.step).collect();
+        let records = Records::of(&self.folder, self.step, evaluated, self.history.missing.clone())?;
+        let checkpoint = self.folder.checkpoint(self.step);
+        write_folder_with_manifest(&checkpoint, |path| {
             self.export(path)?;
-            std::fs::create_dir(path.join("state"))?;
+            let state = path.join("state");
+            std::fs::create_dir(&state)?;
             if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {
-                reference.save(&path.join("state"))?;
+                reference.save(&state)?;
             }
-            self.course.save(&path.join("state"), &self.settings.loss)?;
-            self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&path.join("state")))?;
-            state::save(&path.join("state"), &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)
+            self.course.save(&state, &self.settings.loss)?;
+            self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&state))?;
+            records.save(&state)?;
+            state::save(&state, &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)?;
+            manifest::write(&state)
         })?;
+        self.folder.replaced(&checkpoint)?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;
         for old in &resumable[..resumable.len().saturating_sub(self.settings.checkpoint.keep_last)] {
@@ -111,6 +128,11 @@ impl Run<'_> {
             std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
         self.summarise()
+    }
+
+    /// Whether a state holds the parameters themselves, because the exported model does not.
+    pub(super) fn saves_exact_weights(&self) -> bool {
+        self.lora.is_some() || self.settings.checkpoint.rounds(&self.inputs.model.decoder.target())
     }
 
     /// Writes the policy as a model of its own, and the adapters that made it beside.
@@ -137,8 +159,12 @@ pub(super) fn keep_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<(
         let recorded: Vec<Relabelled> = jsonl::read(&path)?;
         ensure!(recorded == labels, "{}: the examples give other labels now; they have changed since the run began", path.display());
     } else if !labels.is_empty() {
-        let mut lines = JsonLines::create(&path)?;
-        labels.iter().try_for_each(|label| lines.write(label))?;
+        stream_file(&path, |out| {
+            labels.iter().try_for_each(|label| {
+                serde_json::to_writer(&mut *out, label)?;
+                Ok(out.write_all(b"\n")?)
+            })
+        })?;
     }
     Ok(())
 }

@@ -1,0 +1,240 @@
+//! `manifest.json`: the size and the blake3 hash of every file in a folder that was written as a whole. It owns writing and checking it; it must
+//! never know what the files mean.
+//!
+//! A subfolder with a manifest of its own is left to that one: a checkpoint's `state/` is pruned while the model beside it stays. Files that the
+//! manifest does not list are ignored, and so is a `manifest.json` of another program.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::write_file;
+
+/// The file's name.
+pub const FILE: &str = "manifest.json";
+/// What its `hash` says.
+const HASH: &str = "blake3";
+/// Bytes that are read and hashed at once.
+const BUFFER_BYTES: usize = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    hash: String,
+    /// By path below the folder, with `/` between its parts.
+    files: BTreeMap<String, Entry>,
+}
+
+/// What a file was when it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    bytes: u64,
+    blake3: String,
+}
+
+/// Lists every file below a folder, and has each of them, and the folders, on disk before it returns.
+///
+/// # Errors
+/// When a file cannot be read, or the manifest not written.
+pub fn write(folder: &Path) -> Result<()> {
+    let names = files(folder)?;
+    let entries = names.into_par_iter().map(|name| {
+        let path = folder.join(&name);
+        let entry = entry(&path)?;
+        File::open(&path).and_then(|file| file.sync_all()).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok((name, entry))
+    });
+    let manifest = Manifest { hash: HASH.to_owned(), files: entries.collect::<Result<_>>()? };
+    write_file(&folder.join(FILE), serde_json::to_string_pretty(&manifest)?.as_bytes())
+}
+
+/// What is wrong with a folder by its manifest: the first file that is missing or not what was written, or the manifest itself. `None` where
+/// all is as it was, and where there is no manifest, because an older version or another program wrote the folder.
+///
+/// # Errors
+/// When a file that is there cannot be read.
+pub fn fault(folder: &Path) -> Result<Option<String>> {
+    fault_among(folder, |_| true)
+}
+
+/// As [`fault`], looking only at some of the files, by name.
+///
+/// # Errors
+/// As [`fault`].
+pub fn fault_among(folder: &Path, is_asked: impl Fn(&str) -> bool) -> Result<Option<String>> {
+    let path = folder.join(FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(&text) else {
+        return Ok(Some(format!("{} is broken: it is not JSON", path.display())));
+    };
+    if value.get("hash").is_none_or(|hash| hash != HASH) {
+        return Ok(None);
+    }
+    let manifest: Manifest = match serde_json::from_value(value) {
+        Ok(manifest) => manifest,
+        Err(error) => return Ok(Some(format!("{} is broken: {error}", path.display()))),
+    };
+    let asked: Vec<(&String, &Entry)> = manifest.files.iter().filter(|(name, _)| is_asked(name)).collect();
+    let faults = asked.into_par_iter().map(|(name, expected)| fault_of(&folder.join(name), expected));
+    Ok(faults.collect::<Result<Vec<_>>>()?.into_iter().flatten().next())
+}
+
+/// Refuses a folder that is not what its manifest says.
+///
+/// # Errors
+/// Names the file, what was expected, what was found, and what to do.
+pub fn check(folder: &Path) -> Result<()> {
+    refuse(folder, fault(folder)?)
+}
+
+/// As [`check`], looking only at some of the files, by name.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_among(folder: &Path, is_asked: impl Fn(&str) -> bool) -> Result<()> {
+    refuse(folder, fault_among(folder, is_asked)?)
+}
+
+fn refuse(folder: &Path, fault: Option<String>) -> Result<()> {
+    let Some(fault) = fault else { return Ok(()) };
+    bail!(
+        "{fault}; take another checkpoint or a copy of this one. If the file was changed on purpose, remove {} to use the folder as it is",
+        folder.join(FILE).display()
+    )
+}
+
+fn fault_of(path: &Path, expected: &Entry) -> Result<Option<String>> {
+    let place = path.display();
+    let Ok(metadata) = std::fs::metadata(path) else { return Ok(Some(format!("{place} is missing"))) };
+    if metadata.len() != expected.bytes {
+        return Ok(Some(format!("{place} has {} bytes, and {} were written", metadata.len(), expected.bytes)));
+    }
+    let found = entry(path)?;
+    let differs = found != *expected;
+    Ok(differs.then(|| format!("{place} has changed since it was written: its blake3 is {}, expected {}", found.blake3, expected.blake3)))
+}
+
+fn entry(path: &Path) -> Result<Entry> {
+    let reading = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(reading)?;
+    let (mut hasher, mut buffer, mut bytes) = (blake3::Hasher::new(), vec![0; BUFFER_BYTES], 0);
+    loop {
+        let read = file.read(&mut buffer).with_context(reading)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+        bytes += read as u64;
+    }
+    Ok(Entry { bytes, blake3: hasher.finalize().to_hex().to_string() })
+}
+
+/// The files below a folder, without those of subfolders that have a manifest.
+fn files(folder: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    collect(folder, "", &mut found)?;
+    found.sort();
+    Ok(found)
+}
+
+fn collect(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {
+    let reading = || format!("cannot read {}", folder.display());
+    for entry in std::fs::read_dir(folder).with_context(reading)? {
+        let entry = entry.with_context(reading)?;
+        let (path, name) = (entry.path(), format!("{prefix}{}", entry.file_name().to_string_lossy()));
+        if !path.is_dir() {
+            found.extend((name != FILE).then_some(name));
+        } else if !path.join(FILE).exists() {
+            collect(&path, &format!("{name}/"), found)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [("a", "alpha"), ("adapter/b", "beta"), ("state/c", "gamma")] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        write(&folder.path().join("state")).unwrap();
+        write(folder.path()).unwrap();
+        folder
+    }
+
+    fn check_fault(change: impl Fn(&Path), expected: Option<&str>) {
+        let folder = folder();
+        change(folder.path());
+        match (fault(folder.path()).unwrap(), expected) {
+            (None, None) => {}
+            (Some(found), Some(expected)) => assert!(found.contains(expected), "{found}"),
+            (found, expected) => panic!("{found:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_fault_names_the_file_and_what_was_written() {
+        let put = |name: &'static str, text: &'static str| move |folder: &Path| std::fs::write(folder.join(name), text).unwrap();
+        check_fault(|_| (), None);
+        check_fault(put("a", "alphA"), Some("a has changed since it was written: its blake3 is "));
+        check_fault(put("a", "alph"), Some("a has 4 bytes, and 5 were written"));
+        check_fault(put("adapter/b", ""), Some("adapter/b has 0 bytes, and 4 were written"));
+        check_fault(|folder| std::fs::remove_file(folder.join("adapter/b")).unwrap(), Some("adapter/b is missing"));
+        check_fault(put("manifest.json", ""), Some("manifest.json is broken: it is not JSON"));
+        check_fault(put("manifest.json", r#"{"hash": "blake3", "files": {"a": 5}}"#), Some("manifest.json is broken: invalid type"));
+    }
+
+    #[test]
+    fn other_files_and_other_manifests_are_left_alone() {
+        let put = |name: &'static str, text: &'static str| move |folder: &Path| std::fs::write(folder.join(name), text).unwrap();
+        check_fault(put("notes.txt", "mine"), None);
+        check_fault(put("manifest.json", r#"{"name": "an app"}"#), None);
+        check_fault(|folder| std::fs::remove_file(folder.join(FILE)).unwrap(), None);
+        // The state has its own manifest, and goes without a trace.
+        check_fault(put("state/c", "delta"), None);
+        check_fault(|folder| std::fs::remove_dir_all(folder.join("state")).unwrap(), None);
+        let folder = folder();
+        put("state/c", "delta")(folder.path());
+        assert!(fault(&folder.path().join("state")).unwrap().is_some_and(|fault| fault.contains("state/c has changed")));
+        put("a", "alphA")(folder.path());
+        assert!(fault_among(folder.path(), |name| name != "a").unwrap().is_none());
+        let message = check(folder.path()).unwrap_err().to_string();
+        assert!(message.contains("a has changed") && message.contains("manifest.json to use the folder as it is"), "{message}");
+    }
+
+    /// Every bit of a manifest and of what it lists.
+    #[test]
+    fn no_flipped_bit_goes_unseen() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a"), "alpha").unwrap();
+        write(folder.path()).unwrap();
+        for (name, is_ours) in [("a", true), (FILE, false)] {
+            let path = folder.path().join(name);
+            let whole = std::fs::read(&path).unwrap();
+            for bit in 0..whole.len() * 8 {
+                let mut flipped = whole.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                std::fs::write(&path, &flipped).unwrap();
+                let found = fault(folder.path()).unwrap();
+                // A manifest that does not say blake3 any more is another program's.
+                let is_others = !is_ours && serde_json::from_slice::<serde_json::Value>(&flipped).is_ok_and(|value| value["hash"] != HASH);
+                assert_eq!(found.is_some(), !is_others, "{name}, bit {bit}");
+            }
+            std::fs::write(&path, &whole).unwrap();
+        }
+    }
+}

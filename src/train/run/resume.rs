@@ -1,0 +1,136 @@
+//! A run that goes on: lost evaluations made again, the chosen checkpoint read, and only then everything later forgotten.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::records::keep_labels;
+use super::{Run, RunInputs, trained};
+use crate::checkpoint::{manifest, state, write_file, write_folder_with_manifest};
+use crate::metrics::EventFile;
+use crate::metrics::jsonl::{self, JsonLines};
+use crate::model::gradients::parameters;
+use crate::train::history::Evaluation;
+use crate::train::resume::Resumption;
+use crate::train::settings::RunSettings;
+
+impl<'a> Run<'a> {
+    /// A run that goes on where `resumption` says. `inputs.model` is the model that the run started from.
+    pub fn resume(settings: RunSettings, resumption: &Resumption, inputs: RunInputs<'a>) -> Result<Self> {
+        let (folder, step) = (resumption.folder.clone(), resumption.from);
+        keep_labels(&folder, &inputs.labels)?;
+        let path = folder.metrics();
+        let metrics = if path.exists() { JsonLines::append(&path)? } else { JsonLines::create(&path)? };
+        let events = EventFile::resume(folder.root(), step + 1)?;
+        let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
+        run.evaluate_again(resumption)?;
+        if step > 0 {
+            run.load(step).with_context(|| {
+                let root = run.folder.root().display();
+                format!("the checkpoint of step {step} cannot be used; --resume {root} --at STEP takes another one")
+            })?;
+        }
+        // Nothing was dropped until here: what failed can be tried again.
+        for (broken, _) in &resumption.passed_over {
+            run.folder.set_aside(&run.folder.checkpoint(*broken))?;
+        }
+        run.folder.forget_after(step)?;
+        run.metrics = JsonLines::resume(&run.folder.metrics(), step)?;
+        run.folder.record(&run.settings)?;
+        run.recall(resumption)?;
+        run.mend_best()?;
+        run.console.note(&format!("resumed after step {step}"));
+        Ok(run)
+    }
+
+    /// Evaluates models whose evaluations are lost.
+    fn evaluate_again(&mut self, resumption: &Resumption) -> Result<()> {
+        for (step, _) in &resumption.rebuild {
+            let decoder = &self.inputs.model.decoder;
+            if *step > 0 {
+                decoder.weights.set(&crate::model::folder::load(&self.folder.checkpoint(*step), &decoder.config)?)?;
+            }
+            self.step = *step;
+            self.measure()?;
+        }
+        self.step = resumption.from;
+        Ok(())
+    }
+
+    /// Policy, optimizer and all else that a state holds, as they were after `step`.
+    fn load(&mut self, step: u64) -> Result<()> {
+        let checkpoint = self.folder.checkpoint(step);
+        let state = checkpoint.join("state");
+        let exact = self.saves_exact_weights();
+        let decoder = &self.inputs.model.decoder;
+        if self.lora.is_none() {
+            let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
+            decoder.weights.set(&weights)?;
+            self.optimizer.set_masters(&weights.entries())?;
+        }
+        let (trained, parameters) = (trained(decoder, self.lora.as_ref()), parameters(decoder, self.lora.as_ref()));
+        let progress = state::load(&state, &mut self.optimizer, &trained, &parameters, exact)?;
+        self.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
+        self.course.load(&state, &self.settings.loss)?;
+        if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {
+            reference.load(&state)?;
+        }
+        self.critic.as_mut().map_or(Ok(()), |critic| critic.load(&state))?;
+        self.earlier_s = progress.elapsed_s;
+        Ok(())
+    }
+
+    /// What the run has shown so far, from its records.
+    fn recall(&mut self, resumption: &Resumption) -> Result<()> {
+        for line in jsonl::read::<Value>(&self.folder.metrics())? {
+            let read = |key: &str| line.get(key).and_then(Value::as_f64);
+            if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
+                self.history.train_accuracy.push((step as u32, accuracy as f32));
+            }
+        }
+        for step in self.folder.evaluated_steps()?.into_iter().filter(|step| *step <= resumption.from) {
+            let folder = self.folder.eval(step);
+            if manifest::fault(&folder)?.is_none() {
+                self.history.evaluations.push(Evaluation::read(&folder, step)?);
+            }
+        }
+        self.history.missing.clone_from(&resumption.missing);
+        Ok(())
+    }
+
+    /// The best checkpoint, where it is broken or lost, is made again from the checkpoint of its step.
+    fn mend_best(&self) -> Result<()> {
+        let path = self.folder.best();
+        let Some(best) = self.history.best().map(|evaluation| evaluation.step).filter(|step| *step > 0) else { return Ok(()) };
+        let fault = if path.exists() { manifest::fault(&path)? } else { Some(format!("{} is missing", path.display())) };
+        let Some(fault) = fault else { return Ok(()) };
+        let source = self.folder.checkpoint(best);
+        if source.join("config.json").exists() && manifest::fault(&source)?.is_none() {
+            write_folder_with_manifest(&path, |to| {
+                copy_model(&source, to)?;
+                write_file(&to.join("step"), best.to_string().as_bytes())
+            })?;
+            self.console.note(&format!("{fault}: it is made again from {}", source.display()));
+        } else if path.exists() {
+            self.folder.set_aside(&path)?;
+            self.console.note(&format!("{fault}: it is kept as best.broken until there is a better one"));
+        }
+        Ok(())
+    }
+}
+
+/// Copies a model's folder, its adapters included, without the state that a run resumes from.
+fn copy_model(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        let target = to.join(&name);
+        if path.is_dir() && name != "state" {
+            std::fs::create_dir(&target).with_context(|| format!("cannot create {}", target.display()))?;
+            copy_model(&path, &target)?;
+        } else if path.is_file() && name != manifest::FILE {
+            std::fs::copy(&path, &target).with_context(|| format!("cannot write {}", target.display()))?;
+        }
+    }
+    Ok(())
+}
