@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::write_file;
+use super::{lock, write_file};
 
 /// The file's name.
 pub const FILE: &str = "manifest.json";
@@ -152,7 +152,7 @@ fn collect(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<()> {
         let entry = entry.with_context(reading)?;
         let (path, name) = (entry.path(), format!("{prefix}{}", entry.file_name().to_string_lossy()));
         if !path.is_dir() {
-            found.extend((name != FILE).then_some(name));
+            found.extend((name != FILE && name != lock::FILE).then_some(name));
         } else if !path.join(FILE).exists() {
             collect(&path, &format!("{name}/"), found)?;
         }
