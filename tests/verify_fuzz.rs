@@ -112,6 +112,21 @@ const PIECES: &[&str] = &[
     "\\tan^{-1}",
     "\\operatorname{lcm}",
     "\\choose",
+    " a.m.",
+    "\\text{ PM}",
+    "06:15",
+    "6:05",
+    "noon",
+    "\u{2462}",
+    "\\textcircled{",
+    "\\char\"",
+    "\\\\\\\\",
+    "[4pt]",
+    "5^2 ",
+    "d",
+    "g(x)",
+    "\\text{B} ",
+    "(C)",
 ];
 
 /// A small generator of its own, so that a failure can be repeated by its seed.
