@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::numbers::{COUNT_FROM_1, setting, within};
 use super::source::{self, ComputeArgs};
 use super::usage;
 use crate::bench::{Bench, Ceilings, Machine, Measurement, Repeats, State, WORKS, trace};
 use crate::config;
+use crate::config::range::{Range, between};
 use crate::flow::{Problem, Prompt};
 use crate::lanes::Lanes;
 use crate::metrics::table;
@@ -30,13 +32,13 @@ pub struct BenchArgs {
     #[arg(long, default_value = "rollout,update,step")]
     work: String,
     /// Responses to the one prompt
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 128, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     sequences: usize,
     /// Response lengths, one a line (default: what the model itself produces)
     #[arg(long, value_name = "FILE", conflicts_with = "sequences")]
     lengths: Option<PathBuf>,
     /// All responses of one length
-    #[arg(long, value_name = "TOKENS", conflicts_with = "lengths", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "TOKENS", conflicts_with = "lengths", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new"))]
     response_tokens: Option<u32>,
     /// Write the lengths that are used, for another program to do the same work
     #[arg(long, value_name = "FILE")]
@@ -45,20 +47,20 @@ pub struct BenchArgs {
     #[arg(long, default_value = "What is 334+556?")]
     prompt: String,
     /// A prompt of so many arbitrary tokens instead (150 with --shape)
-    #[arg(long, value_name = "TOKENS", conflicts_with = "prompt")]
+    #[arg(long, value_name = "TOKENS", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new"))]
     prompt_tokens: Option<u32>,
     /// Most tokens in a response
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 80, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new"))]
     max_new: usize,
     /// Repeat each work for about this long
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     seconds: f64,
     /// Repeat each work at least so many times
-    #[arg(long, value_name = "TIMES", default_value_t = 3)]
+    #[arg(long, value_name = "TIMES", default_value_t = 3, allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1))]
     repeats: usize,
     /// A work whose first run takes longer is measured by that run
-    #[arg(long, value_name = "SECONDS", default_value_t = f64::INFINITY)]
-    once_from: f64,
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
+    once_from: Option<f64>,
     /// Leave out the extra repeat that times every operation by itself
     #[arg(long)]
     no_breakdown: bool,
@@ -72,11 +74,14 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// Lanes: 1 lets one product use all cores; 0 decides by the model's size
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("train.lanes"))]
     lanes: usize,
     #[command(flatten)]
     compute: ComputeArgs,
 }
+
+/// What a measurement may be asked to take, in seconds.
+const SECONDS: Range = between(0.0, 1e6);
 
 /// What is measured.
 struct Subject {
@@ -103,7 +108,12 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let subject = subject(&args)?;
     let decoder = &subject.decoder;
     let lanes = Lanes::new(if args.lanes == 0 { decoder.usual_lanes() } else { args.lanes })?;
-    let repeats = Repeats { least: args.repeats, seconds: args.seconds, once_from_s: args.once_from, breakdown: !args.no_breakdown };
+    let repeats = Repeats {
+        least: args.repeats,
+        seconds: args.seconds,
+        once_from_s: args.once_from.unwrap_or(f64::INFINITY),
+        breakdown: !args.no_breakdown,
+    };
     let vocabulary = subject.text.as_ref().map_or(decoder.config.vocabulary, Text::vocabulary);
     let (prompt, lengths) = (prompt(&args, &subject, vocabulary)?, Vec::new());
     let mut bench = Bench { decoder, vocabulary, lanes: &lanes, settings: &settings, prompt, lengths, repeats };

@@ -5,7 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 
+use super::numbers::within;
 use super::{source, usage};
+use crate::config::range::whole;
 use crate::data::hub::ModelName;
 use crate::eval::{Endpoint, EndpointSettings, Prompts};
 use crate::text::ChatSettings;
@@ -26,13 +28,13 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "NAME", requires = "endpoint")]
     endpoint_model: Option<String>,
     /// Most requests under way at once; changes no request
-    #[arg(long, value_name = "N", requires = "endpoint", default_value_t = EndpointSettings::default().concurrency)]
+    #[arg(long, value_name = "N", requires = "endpoint", default_value_t = EndpointSettings::default().concurrency, allow_negative_numbers = true, value_parser = within::<usize>(whole(1, 10_000)))]
     endpoint_concurrency: usize,
     /// Longest wait for one answer
-    #[arg(long, value_name = "SECONDS", requires = "endpoint", default_value_t = EndpointSettings::default().timeout.as_secs())]
+    #[arg(long, value_name = "SECONDS", requires = "endpoint", default_value_t = EndpointSettings::default().timeout.as_secs(), allow_negative_numbers = true, value_parser = within::<u64>(whole(1, 1_000_000)))]
     endpoint_timeout: u64,
     /// Most attempts at a request after the first, with waits of half a second, one, two, ... up to a minute between them
-    #[arg(long, value_name = "N", requires = "endpoint", default_value_t = EndpointSettings::default().retries)]
+    #[arg(long, value_name = "N", requires = "endpoint", default_value_t = EndpointSettings::default().retries, allow_negative_numbers = true, value_parser = within::<u32>(whole(0, 1000)))]
     endpoint_retries: u32,
     /// The environment variable that holds an API key (default: OPENAI_API_KEY, where it is set)
     #[arg(long, value_name = "VARIABLE", requires = "endpoint")]

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::beside;
 use super::endpoint::EndpointArgs;
+use super::numbers::setting;
 use super::scores;
 use super::source::{self, ChatArgs, ComputeArgs, DataArgs};
 use super::usage;
@@ -34,19 +35,19 @@ pub struct EvalArgs {
     #[arg(long, value_name = "FILE")]
     benchmark_file: Vec<PathBuf>,
     /// At most this many problems of each set
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("eval.limit"))]
     limit: usize,
     /// Most tokens in a response (default: 80 for the embedded model's sets, 3072 for others)
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new"))]
     max_new: Option<usize>,
     /// Responses to each problem, instead of the set's own number (sampled passes only)
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     samples: Option<usize>,
     /// One way of decoding for all sets instead of their own: greedy, t0.6x8 (8 samples at temperature 0.6), t0.6p0.95x8 (top-p 0.95)
     #[arg(long, value_name = "WAY")]
     decoding: Option<String>,
     /// Seed of sampled responses
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("eval.seed"))]
     seed: u64,
     /// Whose notion of equality decides
     #[arg(long, value_enum, default_value = "strict")]
@@ -61,7 +62,7 @@ pub struct EvalArgs {
     #[arg(long, requires = "out")]
     resume: bool,
     /// Most sequences that run at once (default: 256 on the CPU, 1024 on a GPU); changes no response
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.engine.max_running"))]
     max_running: usize,
     #[command(flatten)]
     chat: ChatArgs,

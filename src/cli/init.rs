@@ -1,5 +1,6 @@
 //! `rlvr init`
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -7,10 +8,12 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
+use super::numbers::setting;
 use super::usage;
 use crate::checkpoint::disk::{ensure_room, gigabytes};
 use crate::checkpoint::model::{check, companions, write_parts};
 use crate::checkpoint::{ensure_free, write_file, write_folder};
+use crate::config::nearest;
 use crate::model::export::{self, Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
 use crate::model::{ModelConfig, initial, shapes};
@@ -32,13 +35,13 @@ pub struct InitArgs {
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
     /// Seed of the random weights
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: u64,
     /// dtype of the random weights
     #[arg(long, value_enum, default_value = "bf16")]
     dtype: DtypeArg,
     /// Most bytes of weights in one file
-    #[arg(long, value_name = "BYTES", default_value_t = MAX_SHARD_BYTES, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_SHARD_BYTES, allow_negative_numbers = true, value_parser = setting::<u64>("checkpoint.max_shard_bytes"))]
     max_shard_bytes: u64,
 }
 
@@ -48,6 +51,31 @@ enum DtypeArg {
     Bf16,
     F16,
 }
+
+/// Fields that a config.json may have beside those of the one that is changed: what the decoder reads.
+const FIELDS: [&str; 21] = [
+    "attention_bias",
+    "bos_token_id",
+    "eos_token_id",
+    "head_dim",
+    "hidden_act",
+    "hidden_size",
+    "initializer_range",
+    "intermediate_size",
+    "max_position_embeddings",
+    "max_window_layers",
+    "mlp_bias",
+    "num_attention_heads",
+    "num_hidden_layers",
+    "num_key_value_heads",
+    "rms_norm_eps",
+    "rope_scaling",
+    "rope_theta",
+    "sliding_window",
+    "tie_word_embeddings",
+    "use_sliding_window",
+    "vocab_size",
+];
 
 /// A model to be: all but its weights.
 struct Blank {
@@ -94,8 +122,14 @@ fn blank(args: &InitArgs) -> Result<Blank> {
     };
     let mut fields: Map<String, Value> =
         serde_json::from_str(&text).with_context(|| format!("config.json of {} is not JSON", args.like))?;
+    let known: BTreeSet<String> = fields.keys().cloned().chain(FIELDS.map(str::to_owned)).collect();
     for set in &args.sets {
         let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is no setting; write it as FIELD=VALUE"))?;
+        if !known.contains(field) {
+            let near = nearest(field, known.iter().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean {near}?"));
+            let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+            bail!("--set {set}: config.json has no field {field}{near} (known are {known})");
+        }
         fields.insert(field.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())));
     }
     let scale = fields.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02) as f32;

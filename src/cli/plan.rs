@@ -5,10 +5,12 @@ use std::sync::Arc;
 use anyhow::{Context, Error, Result};
 use clap::Args;
 
+use super::numbers::within;
 use super::source::{self, Shape};
 use super::train::{self, Need, Prepared, TrainArgs};
 use super::usage;
 use crate::checkpoint::disk::free_bytes;
+use crate::config::range::above_to;
 use crate::flow::Problem;
 use crate::kernels::{Kernels, Target};
 use crate::model::shapes;
@@ -23,7 +25,7 @@ const CHARACTERS_PER_TOKEN: usize = 3;
 #[derive(Debug, Args)]
 pub struct PlanArgs {
     /// Plan for a GPU with so much memory, instead of for this machine
-    #[arg(long, value_name = "GIB")]
+    #[arg(long, value_name = "GIB", allow_negative_numbers = true, value_parser = within::<f64>(above_to(0.0, 1e6)))]
     gpu_memory: Option<f64>,
     #[command(flatten)]
     train: TrainArgs,

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use toml::{Table, Value};
 
+use super::numbers::setting;
 use super::usage;
 use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
 use crate::config;
@@ -30,10 +31,10 @@ pub struct PretrainArgs {
     #[arg(long = "set", value_name = "A.B=C")]
     sets: Vec<String>,
     /// Seed of weights and corpus
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: Option<u64>,
     /// Optimizer steps
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("train.steps"))]
     steps: Option<u64>,
     /// The new model folder
     #[arg(long, value_name = "DIR")]

@@ -5,9 +5,10 @@ mod output;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use clap::Args;
 
+use super::numbers::setting;
 use super::source::{self, ChatArgs, ComputeArgs};
 use super::usage;
 use crate::draw::Purpose;
@@ -32,25 +33,25 @@ pub struct SampleArgs {
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Responses to each prompt
-    #[arg(short, default_value_t = 1)]
+    #[arg(short, default_value_t = 1, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     n: usize,
     /// Sampling temperature; 0 takes the likeliest token
-    #[arg(long, default_value_t = 0.6)]
+    #[arg(long, default_value_t = 0.6, allow_negative_numbers = true, value_parser = temperature)]
     temperature: f32,
     /// Only the k likeliest tokens; 0 is off
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.top_k"))]
     top_k: usize,
     /// Only the likeliest tokens that together reach this probability
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_parser = setting::<f32>("rollout.top_p"))]
     top_p: f32,
     /// Only tokens at least this share of the likeliest one's probability
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = setting::<f32>("rollout.min_p"))]
     min_p: f32,
     /// Most tokens in a response (default: what the window leaves, at most 512)
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new"))]
     max_new: Option<usize>,
     /// Seed
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: u64,
     /// Ask through the chat template (the default)
     #[arg(long, conflicts_with = "raw")]
@@ -103,11 +104,6 @@ pub fn run(args: SampleArgs) -> Result<()> {
 
 /// What is asked, checked as far as can be before a model is read.
 fn asks(args: &SampleArgs) -> Result<Vec<Ask>> {
-    ensure!(args.n > 0, "-n is 0; at least one response is to be sampled");
-    ensure!(args.temperature >= 0.0 && args.temperature.is_finite(), "--temperature is {}; it must not be negative", args.temperature);
-    ensure!(args.top_p > 0.0 && args.top_p <= 1.0, "--top-p is {}; it must lie above 0 and at most at 1", args.top_p);
-    ensure!((0.0..=1.0).contains(&args.min_p), "--min-p is {}; it must lie between 0 and 1", args.min_p);
-    ensure!(args.max_new != Some(0), "--max-new is 0; at least one token is to be sampled");
     match (&args.prompt, &args.input) {
         (Some(prompt), _) => Ok(vec![Ask::text(prompt)]),
         (None, Some(path)) => {
@@ -116,4 +112,10 @@ fn asks(args: &SampleArgs) -> Result<Vec<Ask>> {
         }
         (None, None) => Ok(Vec::new()),
     }
+}
+
+/// A temperature, where 0 takes the likeliest token.
+fn temperature(text: &str) -> std::result::Result<f32, String> {
+    let parsed = setting::<f32>("rollout.temperature")(text);
+    if text.parse() == Ok(0.0f32) { Ok(0.0) } else { parsed.map_err(|error| error.replace("be a", "be 0, or a")) }
 }

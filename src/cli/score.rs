@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::numbers::{COUNT_FROM_1, within};
 use super::source::{self, ComputeArgs};
 use super::usage;
 use crate::checkpoint::Model;
@@ -25,7 +26,7 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
     /// Most tokens computed at once
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value_t = 4096, allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1))]
     batch_tokens: usize,
     #[command(flatten)]
     compute: ComputeArgs,

@@ -7,6 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::numbers::{COUNT_FROM_1, within};
 use super::source::DataArgs;
 use super::usage;
 use crate::data::pinned::ACCURACY_HISTORY;
@@ -29,7 +30,7 @@ pub struct SelectArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "history")]
     run: Option<PathBuf>,
     /// Only so many, the first ones
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1))]
     top: Option<usize>,
     #[command(flatten)]
     data: DataArgs,

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Parser};
 
+use super::numbers::within;
 use super::source::{self, DataArgs};
 use super::train::{self, TrainArgs};
 use super::{Cli, Command, usage};
+use crate::config::range::whole;
 use crate::data::{Library, example};
 use crate::eval::sets;
 use crate::reward::{self, Rewards};
@@ -33,7 +35,7 @@ pub struct StudyArgs {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Runs at work at the same time
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = within::<u16>(whole(1, 65_535)))]
     jobs: u16,
     /// Check every arm and stop: settings, names of models, examples and benchmarks; nothing is downloaded
     #[arg(long)]

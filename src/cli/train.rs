@@ -14,6 +14,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::numbers::setting;
 use super::source::{self, ComputeArgs, DataArgs};
 use super::usage;
 use crate::checkpoint::ensure_free;
@@ -32,7 +33,7 @@ use inputs::{prompts, reference};
 use layers::recording;
 pub use layers::settings;
 pub use words::plan;
-use words::{free_folder, tell_labels};
+use words::{free_folder, notes, tell_labels};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -59,22 +60,22 @@ pub struct TrainArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["label_noise", "replay"])]
     label: Option<String>,
     /// Give this share of the examples a wrong label: the answer of another example
-    #[arg(long, value_name = "SHARE", conflicts_with = "replay")]
+    #[arg(long, value_name = "SHARE", conflicts_with = "replay", allow_negative_numbers = true, value_parser = setting::<f64>("reward.label_noise"))]
     label_noise: Option<f64>,
     /// Seed of the choice of these examples and their labels
-    #[arg(long, value_name = "N", conflicts_with = "replay")]
+    #[arg(long, value_name = "N", conflicts_with = "replay", allow_negative_numbers = true, value_parser = setting::<u64>("reward.label_seed"))]
     label_seed: Option<u64>,
     /// The algorithm, a preset of settings: grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo or cispo
     #[arg(long)]
     algo: Option<String>,
     /// Steps (rollout batches); with --resume, extends the run to so many
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("train.steps"))]
     steps: Option<u64>,
     /// Seed of every draw in training
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: Option<u64>,
     /// Train adapters of this rank beside all projections (LoRA) instead of all weights; they want a learning rate about ten times as high
-    #[arg(long, value_name = "RANK")]
+    #[arg(long, value_name = "RANK", allow_negative_numbers = true, value_parser = setting::<usize>("lora.rank"))]
     lora: Option<usize>,
     /// The model that the KL term holds to (default: the policy as it starts)
     #[arg(long, value_name = "MODEL")]
@@ -100,6 +101,9 @@ pub struct TrainArgs {
     /// Check everything that can be checked without weights, print the settings, and stop
     #[arg(long)]
     dry_run: bool,
+    /// Print every setting with its range, its default and what it does, and stop
+    #[arg(long)]
+    help_settings: bool,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
@@ -120,9 +124,14 @@ pub struct Prepared {
 }
 
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
+    if args.help_settings {
+        say!("{}", super::settings_help::page()?.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
     let prepared = prepare(&args, Need::Everything)?;
     tell!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
     tell!("{}", algorithm::by_name(&prepared.settings.algo)?.expansion(&prepared.settings)?);
+    notes(&prepared.settings).iter().for_each(|note| tell!("{note}"));
     tell_labels(&prepared);
     let kernels = source::open(&prepared.settings.compute, &prepared.settings.model)?;
     let launch = resume::computed_on(&prepared)?;
@@ -137,6 +146,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     refusal.map_or(Ok(()), |refusal| usage(Err(refusal)))?;
 
     let model = source::load_with(&settings.model, &chat, &kernels)?;
+    usage(settings.validate_for(&model.decoder.config))?;
     if model.text.prints_date() {
         settings.prompt.date = chat.date.unwrap_or_default();
     }

@@ -1,14 +1,38 @@
-//! Settings: a complete set of defaults, a TOML file over it, `--set a.b=c` over that, and the whole validated by its type.
+//! Settings: a complete set of defaults, a TOML file over it, `--set a.b=c` over that, and the whole held to a table of ranges.
 //!
-//! Knows tables and keys, not what they mean: each room declares its own settings beside the code that they steer. Because the defaults are
-//! complete, they are the list of known keys, and what they do not have is an error that lists them.
+//! Knows tables and keys, not what they mean: each room declares its own settings beside the code that they steer, and [`Settings::rows`] says
+//! what each may be. Because the defaults are complete, they are the list of known keys, and what they do not have is an error that suggests
+//! the nearest one and lists the rest.
+
+pub mod document;
+mod nearest;
+pub mod range;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
+
+pub use nearest::nearest;
+use nearest::nearest_settings;
+use range::shown;
+pub use range::{Range, Row};
+
+/// A tree of settings with the table that says what each may be.
+pub trait Settings: Serialize + DeserializeOwned {
+    /// A row for every setting, in the order of the documentation.
+    fn rows() -> Vec<Row>;
+
+    /// Refuses values outside their ranges, by name.
+    ///
+    /// # Errors
+    /// The first setting that is outside its range, with the range.
+    fn check(&self) -> Result<()> {
+        check(&Self::rows(), &Table::try_from(self).context("a setting is too large to be written as TOML")?)
+    }
+}
 
 /// Reads a settings file.
 pub fn read(path: &Path) -> Result<Table> {
@@ -33,69 +57,146 @@ pub fn assignment(text: &str) -> Result<Table> {
 }
 
 /// The defaults with `layers` laid over them, one after the other.
-pub fn resolve<T: Serialize + DeserializeOwned>(defaults: &T, layers: &[Table]) -> Result<T> {
+///
+/// # Errors
+/// When a layer has an unknown setting, a value of another type, or one outside its range.
+pub fn resolve<T: Settings>(defaults: &T, layers: &[Table]) -> Result<T> {
     let mut table = Table::try_from(defaults).context("the defaults cannot be written as TOML")?;
+    let known = Known { rows: T::rows(), paths: leaves(&table).into_iter().map(|(path, _)| path).collect() };
     for layer in layers {
-        merge(&mut table, layer, "")?;
+        known.lay(layer, &mut table, "")?;
     }
-    let text = toml::to_string(&table)?;
-    toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}", error.message()).context("a setting has a value that it cannot have"))
+    read_from(&table)
 }
 
-fn merge(base: &mut Table, layer: &Table, path: &str) -> Result<()> {
-    for (key, value) in layer {
-        let known = base.keys().cloned().collect::<Vec<_>>().join(", ");
-        let full = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        let Some(slot) = base.get_mut(key) else {
-            let place = if path.is_empty() { "at the top".to_owned() } else { format!("in [{path}]") };
-            bail!("unknown setting {full}; known {place} are {known}");
-        };
-        match (slot, value) {
-            (Value::Table(slot), Value::Table(value)) => merge(slot, value, &full)?,
-            (Value::Table(slot), _) => {
-                bail!("{full} is a group of settings ({}); set one of them", slot.keys().cloned().collect::<Vec<_>>().join(", "))
-            }
-            (slot, value) => {
-                let number = |value: &Value| matches!(value, Value::Integer(_) | Value::Float(_));
-                // A date, or a label such as 890, is text where text is asked for; 0.50 would lose its spelling and has to be quoted.
-                let text = slot.is_str() && (value.is_datetime() || value.is_integer());
-                let same = slot.same_type(value) || text || (number(slot) && number(value));
-                ensure!(same, "{full} is {value}, which is {}; it must be {}", kind(value), kind(slot));
-                // 0.5 for a count would otherwise be refused without its name.
-                let whole = !matches!((&*slot, value), (Value::Integer(_), Value::Float(_)));
-                ensure!(whole, "{full} is {value}; it must be a whole number");
-                *slot = match (&*slot, value) {
-                    (Value::Float(_), Value::Integer(whole)) => Value::Float(*whole as f64),
-                    (Value::String(_), Value::Datetime(date)) => Value::String(date.to_string()),
-                    (Value::String(_), Value::Integer(number)) => Value::String(number.to_string()),
-                    _ => value.clone(),
-                };
-            }
-        }
+/// The settings of a complete file, such as a run's `config.toml`. A setting that the file lacks takes its default, where it has one.
+///
+/// # Errors
+/// When the file cannot be read, or a setting is unknown, missing, or outside its range.
+pub fn read_complete<T: Settings>(path: &Path) -> Result<T> {
+    let (table, rows) = (read(path)?, T::rows());
+    let settings = check(&rows, &table).and_then(|()| {
+        let is_unknown = |(path, _): &(String, &Value)| !rows.iter().any(|row| row.is_of(path));
+        let known = Known { paths: rows.iter().map(|row| row.path.to_owned()).collect(), rows: Vec::new() };
+        let unknown = || leaves(&table).into_iter().find(is_unknown).map(|(path, _)| known.unknown(&path));
+        read_from(&table).map_err(|error| unknown().unwrap_or(error))
+    });
+    settings.with_context(|| format!("{} cannot be used", path.display()))
+}
+
+/// Refuses values outside their ranges. What has no row is let pass: its type decides.
+///
+/// # Errors
+/// The first setting that is outside its range, with the range.
+pub fn check(rows: &[Row], table: &Table) -> Result<()> {
+    for (path, value) in leaves(table) {
+        let row = rows.iter().find(|row| row.is_of(&path));
+        row.map_or(Ok(()), |row| row.range.check(&path, value)).map_err(anyhow::Error::msg)?;
     }
     Ok(())
 }
 
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::String(_) => "text",
-        Value::Integer(_) => "a whole number",
-        Value::Float(_) => "a number",
-        Value::Boolean(_) => "true or false",
-        Value::Array(_) => "a list",
-        Value::Table(_) => "a group of settings",
-        Value::Datetime(_) => "a date",
+/// Every setting of a table by its full name, with its value.
+pub fn leaves(table: &Table) -> Vec<(String, &Value)> {
+    let mut found = Vec::new();
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => found.extend(leaves(inner).into_iter().map(|(path, value)| (format!("{key}.{path}"), value))),
+            value => found.push((key.clone(), value)),
+        }
+    }
+    found
+}
+
+fn read_from<T: DeserializeOwned>(table: &Table) -> Result<T> {
+    let text = toml::to_string(table)?;
+    toml::from_str(&text).map_err(|error| anyhow!("{}", error.message()).context("a setting has a value that it cannot have"))
+}
+
+/// What a layer is held to.
+struct Known {
+    rows: Vec<Row>,
+    /// All settings by their full names.
+    paths: Vec<String>,
+}
+
+impl Known {
+    /// Lays `layer` over `base`, both of the group called `group`; a value takes the type that it has there.
+    fn lay(&self, layer: &Table, base: &mut Table, group: &str) -> Result<()> {
+        for (key, value) in layer {
+            let full = if group.is_empty() { key.clone() } else { format!("{group}.{key}") };
+            let Some(slot) = base.get_mut(key) else { return Err(self.unknown(&first_leaf(full, value))) };
+            match (slot, value) {
+                (Value::Table(slot), Value::Table(value)) => self.lay(value, slot, &full)?,
+                (Value::Table(slot), _) => {
+                    bail!("{full} is a group of settings ({}); set one of them", slot.keys().cloned().collect::<Vec<_>>().join(", "))
+                }
+                (slot, value) => {
+                    let value = as_type_of(slot, value);
+                    match self.rows.iter().find(|row| row.is_of(&full)) {
+                        Some(row) => row.range.check(&full, &value).map_err(anyhow::Error::msg)?,
+                        None => ensure!(slot.same_type(&value), "{full} is {}; it must be a {}", shown(&value), slot.type_str()),
+                    }
+                    *slot = value;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// "unknown setting optim.ler; did you mean optim.lr? Known in [optim] are lr, eps".
+    fn unknown(&self, path: &str) -> anyhow::Error {
+        let group = path.rsplit_once('.').map_or("", |(group, _)| group);
+        let inside = |one: &String, group: &str| {
+            let rest = if group.is_empty() { one } else { one.strip_prefix(group)?.strip_prefix('.')? };
+            rest.split('.').next().map(str::to_owned)
+        };
+        let beside = |group: &str| {
+            let mut beside: Vec<String> = self.paths.iter().filter_map(|one| inside(one, group)).collect();
+            beside.dedup();
+            beside
+        };
+        let (place, beside) = match beside(group) {
+            _ if group.is_empty() => ("at the top".to_owned(), beside("")),
+            empty if empty.is_empty() => ("at the top".to_owned(), beside("")),
+            beside => (format!("in [{group}]"), beside),
+        };
+        let known = format!("nown {place} are {}", beside.join(", "));
+        match nearest_settings(path, &self.paths).join(" or ") {
+            near if near.is_empty() => anyhow!("unknown setting {path}; k{known}"),
+            near => anyhow!("unknown setting {path}; did you mean {near}? K{known}"),
+        }
+    }
+}
+
+/// The first setting that a value gives: of a table, the first in it.
+fn first_leaf(path: String, value: &Value) -> String {
+    match value.as_table().and_then(|table| leaves(table).into_iter().next()) {
+        Some((inner, _)) => format!("{path}.{inner}"),
+        None => path,
+    }
+}
+
+/// A value as the type of another one, where people would write it so: 1 for 1.0, a date or a label such as 890 for text. 0.50 as text would
+/// lose its spelling and has to be quoted.
+fn as_type_of(slot: &Value, value: &Value) -> Value {
+    match (slot, value) {
+        (Value::Float(_), Value::Integer(whole)) => Value::Float(*whole as f64),
+        (Value::String(_), Value::Datetime(date)) => Value::String(date.to_string()),
+        (Value::String(_), Value::Integer(number)) => Value::String(number.to_string()),
+        _ => value.clone(),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::range::{at_least, row, whole};
     use super::*;
     use serde::Deserialize;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Settings {
+    struct Named {
         name: String,
         inner: Inner,
     }
@@ -107,15 +208,21 @@ mod tests {
         count: u64,
     }
 
-    fn resolved(sets: &[&str]) -> Result<Settings> {
+    impl Settings for Named {
+        fn rows() -> Vec<Row> {
+            vec![row("name", Range::Text, ""), row("inner.rate", at_least(0.0), ""), row("inner.count", whole(1, 9), "")]
+        }
+    }
+
+    fn resolved(sets: &[&str]) -> Result<Named> {
         let layers = sets.iter().map(|set| assignment(set)).collect::<Result<Vec<_>>>()?;
-        resolve(&Settings { name: "a".into(), inner: Inner { rate: 0.5, count: 2 } }, &layers)
+        resolve(&Named { name: "a".into(), inner: Inner { rate: 0.5, count: 2 } }, &layers)
     }
 
     #[test]
     fn later_layers_win_and_types_are_kept() -> Result<()> {
         let found = resolved(&["inner.rate=1", "name=qwen", "inner.rate = 3e-4"])?;
-        assert_eq!(found, Settings { name: "qwen".into(), inner: Inner { rate: 3e-4, count: 2 } });
+        assert_eq!(found, Named { name: "qwen".into(), inner: Inner { rate: 3e-4, count: 2 } });
         assert_eq!(resolved(&["name=890"])?.name, "890");
         assert_eq!(resolved(&["name=2024-07-26"])?.name, "2024-07-26");
         Ok(())
@@ -127,12 +234,35 @@ mod tests {
             let message = format!("{:#}", resolved(&[set]).unwrap_err());
             assert!(message.contains(expected), "{set}: {message}");
         };
-        check("inner.ratte=1", "unknown setting inner.ratte; known in [inner] are count, rate");
+        check("inner.ratte=1", "unknown setting inner.ratte; did you mean inner.rate? Known in [inner] are count, rate");
+        check("iner.count=1", "unknown setting iner.count; did you mean inner.count? Known at the top are inner, name");
+        check("count=1", "unknown setting count; did you mean inner.count?");
         check("loss=1", "unknown setting loss; known at the top are inner, name");
         check("inner=1", "inner is a group of settings (count, rate)");
-        check("inner.count=0.5", "inner.count is 0.5; it must be a whole number");
-        check("inner.rate=fast", "inner.rate is \"fast\", which is text; it must be a number");
-        check("inner.count=-1", "a setting has a value that it cannot have");
+        check("inner.count=0.5", "inner.count is 0.5; it must be a whole number from 1 to 9");
+        check("inner.count=-1", "inner.count is -1; it must be a whole number from 1 to 9");
+        check("inner.count=\"2\"", "inner.count is \"2\"; it must be a whole number from 1 to 9");
+        check("inner.count.a=1", "inner.count is { a = 1 }; it must be a whole number from 1 to 9");
+        check("inner.rate=fast", "inner.rate is \"fast\"; it must be a number of at least 0");
+        check("inner.rate=nan", "inner.rate is NaN; it must be a number of at least 0");
         check("inner.count", "write it as a.b=c");
+    }
+
+    #[test]
+    fn a_complete_file_is_held_to_the_same_ranges() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        let read = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read_complete::<Named>(&path)
+        };
+        assert_eq!(read("name = \"a\"\n[inner]\nrate = 1\ncount = 2").unwrap().inner.count, 2);
+        let check = |text: &str, expected: &str| {
+            let error = format!("{:#}", read(text).unwrap_err());
+            assert!(error.contains("config.toml cannot be used: ") && error.contains(expected), "{error}");
+        };
+        check("name = \"a\"\n[inner]\nrate = -1\ncount = 2", "inner.rate is -1; it must be a number of at least 0");
+        check("name = \"a\"\n[inner]\nrate = 1\ncont = 2", "unknown setting inner.cont; did you mean inner.count?");
+        check("name = \"a\"\n[inner]\nrate = 1", "missing field `count`");
     }
 }

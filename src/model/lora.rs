@@ -43,9 +43,8 @@ impl LoraSettings {
         if self.is_on() { Adapters::shapes(config, self.rank) } else { Weights::shapes(config) }
     }
 
-    /// Refuses what is no scale.
+    /// Refuses a scale of no adapters.
     pub fn validate(&self) -> Result<()> {
-        ensure!(self.alpha >= 0.0 && self.alpha.is_finite(), "lora.alpha is {}; it must be positive, or 0 for twice the rank", self.alpha);
         ensure!(self.is_on() || self.alpha == 0.0, "lora.alpha is {} and lora.rank 0: give a rank with --lora", self.alpha);
         Ok(())
     }

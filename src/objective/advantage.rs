@@ -6,6 +6,8 @@
 //! | Dr. GRPO (Liu et al. 2025) | group | none |
 //! | RLOO (Ahmadian et al. 2024) | leave-one-out | none |
 //! | REINFORCE++ (Hu 2025) | none | batch |
+//!
+//! Rewards that differ by rounding alone count as equal ([`has_signal`]): a division by their standard deviation would blow that up to +-1.
 
 use serde::{Deserialize, Serialize};
 
@@ -100,12 +102,28 @@ pub fn token_advantages(settings: &AdvantageSettings, group_size: usize, respons
     responses.iter().zip(advantages).map(|(response, advantage)| vec![advantage; response.tokens.len()]).collect()
 }
 
+/// Values count as equal when they all lie within this share of the largest magnitude: about 8 rounding steps of f32. Sums of the same
+/// numbers in another order differ by that much.
+pub const EQUAL_WITHIN: f64 = 1e-6;
+
+/// Whether values differ by more than rounding ([`EQUAL_WITHIN`]). A group of rewards that do not gives every response the advantage 0; the
+/// same answer counts groups with signal and decides which ones dynamic sampling draws again. Values that are not finite have signal, so that
+/// the loss shows them.
+pub fn has_signal(values: impl IntoIterator<Item = f32>) -> bool {
+    let (mut least, mut most, mut finite) = (f64::INFINITY, f64::NEG_INFINITY, true);
+    for value in values {
+        finite &= value.is_finite();
+        (least, most) = (least.min(f64::from(value)), most.max(f64::from(value)));
+    }
+    !finite || most - least > EQUAL_WITHIN * least.abs().max(most.abs())
+}
+
 /// The advantages of a group: `(r - mean) / (std + 1e-6)`, std with n - 1, as in GRPO; without the division where `by_std` is false. The
-/// mean is that of the others with `LeaveOneOut`. All 0 where all rewards are equal.
+/// mean is that of the others with `LeaveOneOut`. All 0 where the rewards have no signal.
 pub fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f32> {
     let n = rewards.len() as f64;
     let mean = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / n;
-    if rewards.iter().all(|r| *r == rewards[0]) {
+    if !has_signal(rewards.iter().copied()) {
         return vec![0.0; rewards.len()];
     }
     let variance = rewards.iter().map(|r| (f64::from(*r) - mean).powi(2)).sum::<f64>() / (n - 1.0);
@@ -116,15 +134,14 @@ pub fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Ve
 }
 
 /// Subtracts the mean over all tokens of the step and divides by their standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, variance
-/// with n - 1, as in verl. All 0 where all are equal.
+/// with n - 1, as in verl. All 0 where they have no signal.
 pub fn whiten(advantages: &mut [Vec<f32>]) {
     let count = advantages.iter().map(Vec::len).sum::<usize>() as f64;
     let all = || advantages.iter().flatten().map(|advantage| f64::from(*advantage));
     let mean = all().sum::<f64>() / count.max(1.0);
-    let first = all().next();
-    let constant = all().all(|advantage| Some(advantage) == first);
     let variance = all().map(|advantage| (advantage - mean).powi(2)).sum::<f64>() / (count - 1.0).max(1.0);
-    let scale = if constant { 0.0 } else { 1.0 / (variance + 1e-8).sqrt() };
+    let differ = has_signal(advantages.iter().flatten().copied());
+    let scale = if differ { 1.0 / (variance + 1e-8).sqrt() } else { 0.0 };
     advantages.iter_mut().flatten().for_each(|advantage| *advantage = ((f64::from(*advantage) - mean) * scale) as f32);
 }
 
@@ -156,6 +173,28 @@ mod tests {
             check(&[0.5], baseline, true, &[0.0]);
             check(&[], baseline, true, &[]);
         }
+    }
+
+    /// 100.1 summed from parts in two orders: neighbours in f32.
+    #[test]
+    fn rewards_one_rounding_step_apart_are_equal() {
+        let (sum, other) = (100.1f32, f32::from_bits(100.1f32.to_bits() + 1));
+        assert_ne!(sum, other);
+        for rewards in [[sum, other, sum, sum], [-sum, -other, -other, -sum], [sum * 1e-20, other * 1e-20, sum * 1e-20, sum * 1e-20]] {
+            assert!(!has_signal(rewards), "{rewards:?}");
+            for by_std in [true, false] {
+                assert_eq!(group_advantages(&rewards, Baseline::Group, by_std), [0.0; 4]);
+                assert_eq!(group_advantages(&rewards, Baseline::LeaveOneOut, by_std), [0.0; 4]);
+            }
+            let mut tokens = rewards.map(|reward| vec![reward; 3]);
+            whiten(&mut tokens);
+            assert_eq!(tokens.concat(), [0.0; 12]);
+        }
+        // Differences that somebody meant have signal, however small the rewards are.
+        for rewards in [[0.0, 1e-9], [1.0, 1.0 + 1e-5], [100.1, 100.11], [0.0, f32::NAN], [f32::INFINITY, f32::INFINITY]] {
+            assert!(has_signal(rewards), "{rewards:?}");
+        }
+        assert!(!has_signal([]) && !has_signal([7.0]) && !has_signal([0.0, -0.0]));
     }
 
     #[test]

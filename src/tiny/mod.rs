@@ -5,5 +5,6 @@ pub mod corpus;
 pub mod embedded;
 pub mod mixture;
 pub mod pretrain;
+mod ranges;
 pub mod tokenizer;
 pub mod ways;

@@ -56,7 +56,11 @@ const WHERE_OTHER: [&str; 7] =
 pub fn by_name(name: &str) -> Result<Algorithm> {
     match ALGORITHMS.iter().find(|algorithm| algorithm.name == name) {
         Some(algorithm) => Ok(*algorithm),
-        None => bail!("unknown algorithm \"{name}\"; known are {}", ALGORITHMS.map(|algorithm| algorithm.name).join(", ")),
+        None => {
+            let known = ALGORITHMS.map(|algorithm| algorithm.name);
+            let near = config::nearest(name, known).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+            bail!("unknown algorithm \"{name}\"; known are {}{near}", known.join(", "))
+        }
     }
 }
 
@@ -232,6 +236,7 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_known_ones() {
         let message = resolved(&["algo=gpro"]).unwrap_err().to_string();
-        assert_eq!(message, "unknown algorithm \"gpro\"; known are grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo");
+        let known = "grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo";
+        assert_eq!(message, format!("algo: unknown algorithm \"gpro\"; known are {known} (did you mean grpo?)"));
     }
 }

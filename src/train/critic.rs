@@ -61,20 +61,12 @@ impl Default for CriticSettings {
 impl CriticSettings {
     /// Refuses what contradicts itself.
     pub fn validate(&self, advantage: &AdvantageSettings, train: &TrainSettings) -> Result<()> {
-        ensure!(self.lr >= 0.0 && self.lr.is_finite(), "critic.lr is {}; it must not be negative", self.lr);
         if advantage.baseline != Baseline::Critic {
             ensure!(self.lr == 0.0, "critic.lr is {}, but no critic is used: set advantage.baseline=critic, or critic.lr=0", self.lr);
             ensure!(self.warmup_steps == 0, "critic.warmup_steps is {}, but no critic is used: set it to 0", self.warmup_steps);
             return Ok(());
         }
         ensure!(self.lr > 0.0, "advantage.baseline is critic, and critic.lr is 0: set it to the critic's learning rate, 1e-5 for instance");
-        for (name, value) in [("clip", self.clip), ("head_init", self.head_init)] {
-            ensure!(value >= 0.0 && value.is_finite(), "critic.{name} is {value}; it must not be negative");
-        }
-        for (name, beta) in [("beta1", self.beta1), ("beta2", self.beta2)] {
-            ensure!((0.0..1.0).contains(&beta), "critic.{name} is {beta}; it must be at least 0 and below 1");
-        }
-        ensure!(self.eps > 0.0, "critic.eps is {}; it must be above 0, or an element without gradient is 0/0", self.eps);
         ensure!(
             self.warmup_steps < train.steps,
             "critic.warmup_steps is {} of {} steps; the policy would never learn",

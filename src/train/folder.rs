@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::settings::RunSettings;
 use crate::checkpoint::{ensure_free, sync_folder, write_file};
+use crate::config;
 
 /// Its subfolders.
 const PARTS: [&str; 3] = ["rollouts", "eval", "checkpoints"];
@@ -51,8 +52,7 @@ impl RunFolder {
              start the run again with its arguments"
         );
         ensure!(folder.config().exists(), "{place} is no run's folder: it has no config.toml");
-        let settings = toml::from_str(&std::fs::read_to_string(folder.config())?)
-            .with_context(|| format!("{} is broken", folder.config().display()))?;
+        let settings = config::read_complete(&folder.config())?;
         Ok((folder, settings))
     }
 

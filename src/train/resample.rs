@@ -7,12 +7,13 @@ use super::rollouts;
 use super::settings::RunSettings;
 use crate::draw::{Draw, Purpose};
 use crate::flow::{Prompt, Scored};
+use crate::objective::has_signal;
 use crate::rollout::Request;
 
-/// Numbers of the groups whose rewards are all equal.
+/// Numbers of the groups whose rewards are all equal, rounding aside.
 pub fn without_signal(scored: &[Scored], group_size: usize) -> Vec<usize> {
     let groups = scored.chunks(group_size).enumerate();
-    groups.filter(|(_, group)| group.iter().all(|one| one.reward == group[0].reward)).map(|(number, _)| number).collect()
+    groups.filter(|(_, group)| !has_signal(group.iter().map(|one| one.reward))).map(|(number, _)| number).collect()
 }
 
 /// Replaces groups without signal by what `draw(attempt, groups)` gives for them, group after group, for up to `rollout.resample` attempts
@@ -89,6 +90,8 @@ mod tests {
     fn only_groups_without_signal_are_drawn_again() -> Result<()> {
         let first = || [scored(0, &[1.0, 1.0]), scored(1, &[0.0, 1.0]), scored(2, &[0.0, 0.0])].concat();
         assert_eq!(without_signal(&first(), 2), [0, 2]);
+        let rounded = [scored(0, &[100.1, f32::from_bits(100.1f32.to_bits() + 1)]), scored(1, &[100.1, 100.2])].concat();
+        assert_eq!(without_signal(&rounded, 2), [0]);
         // The first attempt fills group 0, the second group 2.
         let mut asked = Vec::new();
         let draw = |attempt: usize, groups: &[usize]| {

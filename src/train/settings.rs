@@ -1,5 +1,6 @@
 //! Everything that a run can be told, in one typed tree: `config.toml` in its folder is this, complete.
 
+pub mod table;
 mod validity;
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,7 @@ use crate::objective::{AdvantageSettings, Baseline, LossSettings};
 use crate::optim::{OptimSettings, Schedule};
 use crate::reward::RewardSettings;
 use crate::rollout::limits::EngineSettings;
+use crate::verify::Grader;
 
 /// The settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -194,7 +196,8 @@ impl CheckpointSettings {
 }
 
 impl RunSettings {
-    /// The published experiment (arXiv 2504.20571), for real checkpoints.
+    /// The published experiment (arXiv 2504.20571), for real checkpoints: graded as it was, rewards by its training code and evaluations by
+    /// its evaluation code.
     pub fn published() -> Self {
         Self {
             model: "Qwen/Qwen2.5-Math-1.5B".into(),
@@ -218,7 +221,7 @@ impl RunSettings {
                 replay: String::new(),
                 engine: EngineSettings::default(),
             },
-            reward: RewardSettings::default(),
+            reward: RewardSettings { grader: Grader::Deepscaler, ..RewardSettings::default() },
             advantage: AdvantageSettings::default(),
             loss: LossSettings::default(),
             critic: CriticSettings::default(),
@@ -235,7 +238,7 @@ impl RunSettings {
                 stream_reference: false,
                 lanes: 0,
             },
-            eval: EvalSettings::default(),
+            eval: EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() },
             checkpoint: CheckpointSettings { every: 20, keep_last: 2, dtype: ExportDtype::Auto, max_shard_bytes: MAX_SHARD_BYTES },
         }
     }
@@ -248,6 +251,7 @@ impl RunSettings {
             example: "tiny/addition/334+556".into(),
             prompt: PromptSettings::with_instruction(""),
             rollout: RolloutSettings { groups: 8, max_new: 80, ..published.rollout },
+            reward: RewardSettings::default(),
             optim: OptimSettings {
                 lr: 1e-4,
                 schedule: Schedule::Linear,
@@ -257,7 +261,7 @@ impl RunSettings {
                 ..published.optim
             },
             train: TrainSettings { steps: 300, micro_batch_tokens: 4096, recompute: Recompute::None, ..published.train },
-            eval: EvalSettings { every: 15, benchmarks: "tiny".into(), max_new: 80, ..published.eval },
+            eval: EvalSettings { every: 15, benchmarks: "tiny".into(), max_new: 80, grader: Grader::Strict, ..published.eval },
             checkpoint: CheckpointSettings { every: 100, ..published.checkpoint },
             ..published
         }

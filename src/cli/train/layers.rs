@@ -10,6 +10,7 @@ use crate::config;
 use crate::data::example;
 use crate::tiny::embedded;
 use crate::train::{Replay, RunSettings, algorithm};
+use crate::verify::Grader;
 
 /// The defaults that fit the model (and the recording), then the file, `--set`, and the flags that have names of their own.
 pub fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
@@ -36,12 +37,13 @@ pub fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
         (None, Some(example)) if is_published(example) => RunSettings::published().model,
         _ => embedded::NAME.to_owned(),
     };
+    let defaults = defaults(&model, chosen("example"));
     let path = layers.iter().rev().find_map(|layer| layer.get("rollout")?.get("replay")?.as_str()).unwrap_or_default();
     let Some(replay) = recording(path)? else {
-        return Ok((algorithm::resolve(&RunSettings::defaults_for(&model), &layers)?, None));
+        return Ok((algorithm::resolve(&defaults, &layers)?, None));
     };
     layers.splice(0..0, recorded(&replay));
-    let settings = algorithm::resolve(&RunSettings::defaults_for(&model), &layers)?;
+    let settings = algorithm::resolve(&defaults, &layers)?;
     let (groups, size) = (settings.rollout.groups, settings.rollout.group_size);
     ensure!(
         (groups, size) == (replay.groups, replay.group_size),
@@ -52,6 +54,16 @@ pub fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
     let (ours, theirs) = (settings.rollout.temperature, replay.temperature(1).unwrap_or(settings.rollout.temperature));
     ensure!(ours == theirs, "rollout.temperature is {ours}; the recorded log-probabilities are of {theirs}: set it to that");
     Ok((settings, Some(replay)))
+}
+
+/// The defaults that fit the model and the example. One of the paper's examples is graded as the published run was, so that its figures can be
+/// compared; any other example by our own grader, which rejects fewer right answers.
+fn defaults(model: &str, example: Option<&str>) -> RunSettings {
+    let mut defaults = RunSettings::defaults_for(model);
+    if !is_published(example.unwrap_or(&defaults.example)) {
+        (defaults.reward.grader, defaults.eval.grader) = (Grader::Strict, Grader::Strict);
+    }
+    defaults
 }
 
 /// A recording, where its path is not empty.
@@ -77,7 +89,7 @@ fn table<const N: usize>(group: &str, values: [(&str, Value); N]) -> Table {
 }
 
 /// Whether a name is one of the paper's examples, which its model goes with.
-fn is_published(example: &str) -> bool {
+pub fn is_published(example: &str) -> bool {
     let is_pi = |name: &str| name.strip_prefix("pi").is_some_and(|rank| rank.parse::<u32>().is_ok());
     example.split(',').all(|name| name == "dsr-sub" || name.starts_with("dsr-sub/") || name.split("..").all(is_pi))
 }

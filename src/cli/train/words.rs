@@ -7,6 +7,7 @@ use crate::data::example;
 use crate::eval::EvalSet;
 use crate::flow::Problem;
 use crate::train::{Replay, RunSettings};
+use crate::verify::Grader;
 
 /// What is about to happen, in words and in every unit that people count in.
 pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
@@ -41,6 +42,16 @@ pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay
         counted(settings.train.steps as usize, "step"),
         counted(settings.train.updates_per_rollout, "update"),
     )
+}
+
+/// What somebody might not expect of these settings: whose graders judge, where they are not ours, and what `RunSettings::warnings` has.
+pub fn notes(settings: &RunSettings) -> Vec<String> {
+    let is_graded_as_published = (settings.reward.grader, settings.eval.grader) == (Grader::Deepscaler, Grader::Qwen);
+    let graders = "graded as the published run was, so that figures compare: rewards by deepscaler, evaluations by qwen; \
+                   --set reward.grader=strict --set eval.grader=strict takes ours (docs/graders.md)"
+        .to_owned();
+    let warnings = settings.warnings().into_iter().map(|warning| format!("warning: {warning}"));
+    is_graded_as_published.then_some(graders).into_iter().chain(warnings).collect()
 }
 
 /// What the example's answer is taken to be.

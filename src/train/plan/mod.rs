@@ -69,6 +69,7 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// When one sequence does not fit the key/value cache that is allowed.
     pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a Work, target: Target) -> Result<Self> {
+        settings.validate_for(config)?;
         let lanes = lanes(config, settings, &target);
         let (memory, disk) = (Memory::of(config, settings, work, &target)?, Disk::of(config, settings, work, &target)?);
         Ok(Self { config, settings, work, target, lanes, memory, disk })
