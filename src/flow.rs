@@ -13,8 +13,17 @@ pub struct Problem {
     pub id: String,
     /// The question as a person would ask it: no template, no instruction.
     pub question: String,
+    /// What comes before the question: a system turn, earlier questions with their answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub context: Vec<Message>,
+    /// How the assistant's answer begins; the model goes on from there. Empty where it begins itself.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefill: String,
     /// The reference answer ("label"), as the set gives it.
     pub answer: String,
+    /// Other reference answers, any of which is right too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<String>,
     /// What the answer is measured in, as LaTeX that can follow it; empty where the set names nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub unit: String,
@@ -27,6 +36,22 @@ pub struct Problem {
     /// Difficulty as the set gives it (MATH: "1" to "5"); empty where it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub level: String,
+}
+
+/// One turn of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of the given role.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
 }
 
 /// A problem as the model reads it.
@@ -72,7 +97,7 @@ pub struct Rollout {
     pub prompt: Prompt,
     /// What the model answered, in tokens.
     pub completion: Completion,
-    /// What the model answered, in text, without the end token.
+    /// What the model answered, in text, without the end token; with the beginning that the problem gave, where it gave one.
     pub text: String,
 }
 

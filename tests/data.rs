@@ -164,3 +164,95 @@ fn a_set_of_ones_own_is_evaluated_beside_known_ones() {
     let twice = rlvr(&["eval", "--model", "tiny", "--benchmark-file", own, "--benchmark-file", own], folder.path());
     assert!(twice.status.code() == Some(2) && told(&twice).1.contains("there is a set called sums already"), "{}", told(&twice).1);
 }
+
+/// Text that editors and exporters write: byte order marks, line separators, Windows' line ends.
+#[test]
+fn every_text_input_may_begin_with_a_byte_order_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("\u{FEFF}{text}\u{2028}\r\n\u{2029}\r\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let check = |arguments: &[&str], expected: &str| {
+        let (out, err) = told(&rlvr(arguments, folder.path()));
+        assert!((out.clone() + &err).contains(expected), "{arguments:?}: {out}{err}");
+    };
+    let sample = write("sample.jsonl", "{\"id\": 1, \"prompt\": \"Compute 3+4.\"}");
+    check(&["sample", "--model", "tiny", "--input", &sample, "--max-new", "2"], "\"completion_ids\":[");
+    let score = write("score.jsonl", "{\"id\": 1, \"prompt\": \"Compute 3+4.\", \"completion\": \" 7\"}");
+    check(&["score", "--model", "tiny", "--input", &score], "\"logprobs\":[-");
+    let verify = write("verify.jsonl", "{\"id\": 1, \"gold\": \"7\", \"response\": \"\\\\boxed{7}\"}");
+    check(&["verify", "--input", &verify], "\"correct\":true");
+    let example = write("example.json", "{\"question\": \"q\", \"answer\": 7}");
+    check(&["train", "--dry-run", "--model", "tiny", "--example", &example], "(example: \"q\", 7)");
+    let config = write("config.toml", "seed = 5");
+    check(&["train", "--dry-run", "--config", &config], "seed = 5");
+    let history = write("history.json", "{\"7\": [0.5, 0.5], \"3\": [0.0, 1.0]}");
+    check(&["select", "--history", &history, "--top", "1"], "\"index\":3");
+    let utf_16 = folder.path().join("utf16.jsonl");
+    std::fs::write(&utf_16, [0xFF, 0xFE, b'{', 0]).unwrap();
+    check(&["verify", "--input", utf_16.to_str().unwrap()], "utf16.jsonl, line 1 is UTF-16 text, expected UTF-8");
+}
+
+/// A packed file may unpack to more than any machine holds: a line has its limit, and only so much of it is read.
+#[test]
+fn a_line_without_end_is_refused() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("blank.jsonl.gz");
+    let mut encoder = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+    let blank = vec![b' '; 1 << 20];
+    (0..65).for_each(|_| encoder.write_all(&blank).unwrap());
+    encoder.finish().unwrap();
+    let path = path.to_str().unwrap();
+    for arguments in [vec!["train", "--replay", path], vec!["score", "--model", "tiny", "--input", path], vec!["verify", "--input", path]] {
+        let output = rlvr(&arguments, folder.path());
+        let (_, err) = told(&output);
+        assert!(err.contains("blank.jsonl.gz, line 1: longer than 67108864 bytes"), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn verify_reads_golds_of_every_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("verify.jsonl");
+    let check = |gold: &str, answer: &str, expected: &str| {
+        std::fs::write(&path, format!("{{\"id\": 1, \"gold\": {gold}, \"response\": \"\\\\boxed{{{answer}}}\"}}")).unwrap();
+        let (out, err) = told(&rlvr(&["verify", "--input", path.to_str().unwrap()], folder.path()));
+        assert!(out.contains(expected), "{gold}: {out}{err}");
+    };
+    check("7", "7", "\"correct\":true");
+    check("7.0", "7", "\"correct\":true,\"extracted\":\"7\",\"extraction\":\"boxed\",\"id\":1,");
+    check("123456789012345678901234567890", "123456789012345678901234567890", "\"correct\":true");
+    check("123456789012345678901234567890", "123456789012345678901234567891", "\"correct\":false");
+    check("[\"8\", 7]", "7", "\"correct\":true");
+    check("\"['70']\"", "70", "\"correct\":true");
+    check("true", "1", "line 1: `gold` is true (true or false); expected text, a number, or a list");
+    check("null", "1", "line 1: `gold` is null, without an answer in it");
+    check("{\"a\": 1}", "1", "line 1: `gold` is an object with the fields a; expected");
+}
+
+#[test]
+fn answers_that_were_converted_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl");
+    let check = |rows: &[&str], expected: &[&str]| {
+        std::fs::write(&path, rows.join("\n")).unwrap();
+        let output = rlvr(&["train", "--dry-run", "--model", "tiny", "--example", path.to_str().unwrap()], folder.path());
+        let (_, err) = told(&output);
+        assert!(output.status.success() && expected.iter().all(|expected| err.contains(expected)), "{rows:?}: {err}");
+    };
+    check(
+        &[r#"{"question": "Natalia?", "answer": "48+24 = <<48+24=72>>72.\n#### 72"}"#],
+        &[
+            "a.jsonl: 1 of 1 rows have a worked solution as their answer: what stands after #### or in its last box is taken",
+            "\"Natalia?\", 72)",
+        ],
+    );
+    check(
+        &[r#"{"question": "q", "answer": "['70', '71']"}"#],
+        &["1 of 1 rows have several answers, any of which counts", "\"q\", 70 or 71)"],
+    );
+    check(&[r#"{"question": "q", "answer": 12345678901234567890123}"#], &["\"q\", 12345678901234567890123)"]);
+}

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Rooms from the bottom up; rooms of one layer do not know each other.
-const LAYERS: [&[&str]; 13] = [
-    &["draw", "flow", "lanes", "config", "input", "interrupt", "output"],
+const LAYERS: [&[&str]; 14] = [
+    &["input", "interrupt", "output"],
+    &["draw", "flow", "lanes", "config"],
     &["data", "text", "verify", "kernels"],
     &["objective"],
     &["model", "reward"],

@@ -87,7 +87,7 @@ fn broken_input_is_named_by_file_and_line() {
         assert!(error.contains("in.jsonl") && error.contains(expected), "{error}");
         assert!(output.stdout.is_empty());
     };
-    check("{\"prompt\": \"a\"}\n\n{\"prompt\": 3}\n", &[], "in.jsonl, line 3: invalid type");
+    check("{\"prompt\": \"a\"}\n\n{\"prompt\": 3}\n", &[], "in.jsonl, line 3: `prompt`: invalid type: integer `3`, expected a string");
     check("{\"prompt\": \"a\"}\n{\"prom", &[], "in.jsonl, line 2: EOF");
     check("{\"prompt\": \"a\", \"prompt_ids\": [1]}", &[], "line 1: expected exactly one of prompt, prompt_ids and messages");
     check("{\"id\": 1}", &[], "line 1: expected exactly one of prompt, prompt_ids and messages");

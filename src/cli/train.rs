@@ -29,7 +29,7 @@ use crate::train::algorithm;
 use crate::train::history::BY_MEAN;
 use crate::train::{Launch, Outcome, Replay, Resumption, Run, RunInputs, RunSettings};
 pub use inputs::{chat, examples};
-use inputs::{prompts, reference};
+use inputs::{fitting, prompts, reference};
 use layers::recording;
 pub use layers::settings;
 pub use words::plan;
@@ -151,10 +151,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         settings.prompt.date = chat.date.unwrap_or_default();
     }
     let prompts = prompts(&settings, &model, problems)?;
-    if let Some(replay) = &replay {
-        usage(replay.check(model.decoder.config.vocabulary, model.decoder.config.window))
-            .with_context(|| settings.rollout.replay.clone())?;
-    }
+    let replay = usage(replay.map(|replay| fitting(replay, &settings, &model, resumed.is_none())).transpose())
+        .with_context(|| settings.rollout.replay.clone())?;
     let (max_new, window) = (settings.eval.max_new, model.decoder.config.window);
     usage(room_to_answer(max_new, window, &sets))?;
     let reference = usage(reference(&settings, &model, &kernels))?;

@@ -1,13 +1,16 @@
 //! `rlvr verify`
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::data;
+use crate::input::Lines;
+use crate::metrics::jsonl;
 use crate::verify::{self, Grader, Mode, Settings, Verifier};
 
 #[derive(Debug, Args)]
@@ -21,7 +24,7 @@ pub struct VerifyArgs {
     /// Judge only what follows the last </think>; a response without one is wrong
     #[arg(long)]
     after_think: bool,
-    /// JSON lines {"id", "gold", "response"}; stdin by default
+    /// JSON lines {"id", "gold", "response"}; stdin by default. A gold is text, a number, or a list of these, any of which is right
     #[arg(long, value_name = "FILE", conflicts_with_all = ["gold", "answer"])]
     input: Option<PathBuf>,
     /// One reference answer, to be compared with --answer
@@ -62,7 +65,6 @@ impl From<GraderArg> for Grader {
 struct Line {
     #[serde(default)]
     id: Value,
-    gold: String,
     response: String,
 }
 
@@ -81,36 +83,33 @@ pub fn run(args: VerifyArgs) -> Result<()> {
         say!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
         return Ok(());
     }
-    let (name, reader): (String, Box<dyn BufRead>) = match &args.input {
-        Some(path) => {
-            let file = std::fs::File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-            (path.display().to_string(), Box::new(BufReader::new(file)))
-        }
-        None => ("stdin".to_owned(), Box::new(std::io::stdin().lock())),
+    let lines = match &args.input {
+        Some(path) => Lines::open(path)?,
+        None => Lines::over(Box::new(std::io::stdin().lock()) as Box<dyn BufRead>, "stdin".to_owned()),
     };
+    let name = args.input.as_ref().map_or_else(|| "stdin".to_owned(), |path| path.display().to_string());
     let mut out = std::io::stdout().lock();
     let mut broken = 0;
-    for (number, line) in reader.lines().enumerate() {
-        let line = line.with_context(|| format!("cannot read {name}"))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        match serde_json::from_str::<Line>(&line) {
-            Ok(Line { id, gold, response }) => {
-                let verdict = verifier.check(&gold, &response);
-                let (extraction, method) = (verdict.extraction, verdict.method);
-                writeln!(
-                    out,
-                    "{}",
-                    json!({"id": id, "correct": verdict.correct, "extracted": verdict.extracted, "extraction": extraction, "method": method})
-                )?;
-            }
-            Err(error) => {
-                broken += 1;
-                writeln!(out, "{}", json!({"error": format!("line {}: {error}", number + 1)}))?;
-            }
-        }
+    for line in lines {
+        let line = line?;
+        let judged = judge(&verifier, &line.text);
+        let judged = judged.unwrap_or_else(|error| {
+            broken += 1;
+            json!({"error": format!("line {}: {error:#}", line.number)})
+        });
+        writeln!(out, "{judged}")?;
     }
     ensure!(broken == 0, "{name}: {broken} lines were not {{\"id\", \"gold\", \"response\"}}; the others were judged");
     Ok(())
+}
+
+/// The verdict on a line; of several golds any one that is met counts.
+fn judge(verifier: &Verifier, line: &str) -> Result<Value> {
+    let Line { id, response } = jsonl::record(line)?;
+    let golds = data::answers(line, "gold")?;
+    let mut verdicts = golds.iter().map(|gold| verifier.check(gold, &response));
+    let own = verdicts.next().unwrap_or_else(|| verifier.check("", &response));
+    let verdict = if own.correct { own } else { verdicts.find(|verdict| verdict.correct).unwrap_or(own) };
+    let (extraction, method) = (verdict.extraction, verdict.method);
+    Ok(json!({"id": id, "correct": verdict.correct, "extracted": verdict.extracted, "extraction": extraction, "method": method}))
 }

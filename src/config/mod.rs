@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use crate::input;
 pub use nearest::nearest;
 use nearest::nearest_settings;
 use range::shown;
@@ -36,8 +37,8 @@ pub trait Settings: Serialize + DeserializeOwned {
 
 /// Reads a settings file.
 pub fn read(path: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read the configuration {}", path.display()))?;
-    text.parse().with_context(|| format!("{} is not valid TOML", path.display()))
+    let text = input::read_text(path, input::TEXT_BYTES).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    input::toml(&text, |text| text.parse::<Table>()).with_context(|| format!("{} is not valid TOML", path.display()))
 }
 
 /// One `a.b=c`: the value is TOML, or a plain string where it is not.

@@ -2,9 +2,9 @@
 //! letters; it must never know which choice is right.
 
 use anyhow::{Result, bail};
-use serde_json::Value;
 
-use super::rows::{Row, text_of};
+use super::rows::Row;
+use super::value::Value;
 
 /// The letters of choices, in order.
 const LETTERS: &str = "ABCDEFGHIJ";
@@ -51,14 +51,15 @@ impl Choices {
 
 /// Labels and texts; a list without labels has letters.
 fn read(value: &Value) -> Option<Vec<(String, String)>> {
-    let texts = |value: &Value| value.as_array()?.iter().map(text_of).collect::<Option<Vec<String>>>();
+    let text = |value: &Value| value.as_text().map(str::to_owned);
+    let texts = |value: &Value| value.as_list()?.iter().map(text).collect::<Option<Vec<String>>>();
     if let Some(texts) = texts(value) {
         return Some(LETTERS.chars().map(String::from).zip(texts).collect());
     }
-    if let Value::Object(columns) = value {
-        let (labels, texts) = (texts(columns.get("label")?)?, texts(columns.get("text")?)?);
+    if let Value::Object(_) = value {
+        let (labels, texts) = (texts(value.get("label")?)?, texts(value.get("text")?)?);
         return (labels.len() == texts.len()).then(|| labels.into_iter().zip(texts).collect());
     }
-    let pair = |choice: &Value| Some((text_of(choice.get("label")?)?, text_of(choice.get("text")?)?));
-    value.as_array()?.iter().map(pair).collect()
+    let pair = |choice: &Value| Some((text(choice.get("label")?)?, text(choice.get("text")?)?));
+    value.as_list()?.iter().map(pair).collect()
 }

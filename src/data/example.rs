@@ -5,8 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
 
+use super::gold::{Gold, Tally};
 use super::rows::{self, Row};
-use super::verl::{self, Indexed};
+use super::verl::{self, Contents, Indexed};
 use super::{Library, pinned, ranking};
 use crate::flow::Problem;
 
@@ -36,11 +37,15 @@ pub fn inline(question: &str, answer: Option<&str>) -> String {
 pub fn title(specification: &str) -> String {
     let written_out = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
     let problem = written_out.and_then(|row| row.question(INLINE).ok());
-    problem.map_or_else(|| specification.to_owned(), |problem| problem.id)
+    problem.map_or_else(|| specification.to_owned(), |(problem, _)| problem.id)
 }
 
 /// How a row becomes a problem: with an answer, or where it may be missing.
-type Reading = fn(&Row, &str) -> Result<Problem>;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    Answers,
+    Questions,
+}
 
 /// The problems that a specification names: names and files separated by commas, each problem once, in the order given; or one problem that is
 /// written out ([`inline`]).
@@ -48,7 +53,7 @@ type Reading = fn(&Row, &str) -> Result<Problem>;
 /// # Errors
 /// When a name is unknown (known ones are listed), a file cannot be had, or a row is not a problem (file and line are named).
 pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
-    resolve_by(Row::problem, specification, library)
+    resolve_by(Reading::Answers, specification, library)
 }
 
 /// As [`resolve`], for rewards that need no label: rows of users' files without an answer are problems with an empty one.
@@ -56,12 +61,12 @@ pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
 /// # Errors
 /// As [`resolve`].
 pub fn resolve_questions(specification: &str, library: &Library) -> Result<Vec<Problem>> {
-    resolve_by(Row::question, specification, library)
+    resolve_by(Reading::Questions, specification, library)
 }
 
 fn resolve_by(read: Reading, specification: &str, library: &Library) -> Result<Vec<Problem>> {
     if is_inline(specification) {
-        return Ok(vec![read(&rows::read_inline(specification)?, INLINE)?]);
+        return written_out(read, specification);
     }
     // A file's name may have commas in it.
     if is_file_name(specification) && Path::new(specification).is_file() {
@@ -90,9 +95,9 @@ fn resolve_by(read: Reading, specification: &str, library: &Library) -> Result<V
 /// # Errors
 /// As [`resolve`].
 pub fn check(specification: &str, needs_answers: bool) -> Result<usize> {
-    let read: Reading = if needs_answers { Row::problem } else { Row::question };
+    let read = if needs_answers { Reading::Answers } else { Reading::Questions };
     if is_inline(specification) {
-        return read(&rows::read_inline(specification)?, INLINE).map(|_| 1);
+        return written_out(read, specification).map(|_| 1);
     }
     if is_file_name(specification) && Path::new(specification).is_file() {
         return Ok(from_file_by(read, Path::new(specification))?.len());
@@ -111,21 +116,24 @@ pub fn check(specification: &str, needs_answers: bool) -> Result<usize> {
 /// # Errors
 /// As [`resolve`].
 pub fn from_file(path: &Path) -> Result<Vec<Problem>> {
-    from_file_by(Row::problem, path)
+    from_file_by(Reading::Answers, path)
 }
 
 fn from_file_by(read: Reading, path: &Path) -> Result<Vec<Problem>> {
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("jsonl") => of_rows_by(read, rows::read_jsonl(path)?, path),
         Some("json" | "toml") => of_rows_by(read, rows::read_document(path)?, path),
-        Some("parquet") => Ok(verl::read(path)?.into_iter().map(|(_, problem)| problem).collect()),
+        Some("parquet") => match verl::read(path, read == Reading::Answers)? {
+            Contents::Problems(problems) => Ok(problems),
+            Contents::Rows(rows) => of_rows_by(read, rows, path),
+        },
         _ => bail!("{}: expected a file that ends in .{}", path.display(), ENDINGS.join(", .")),
     }
 }
 
 /// Rows in users' spelling; a row without an id is named after file and row, a single row after the file.
 pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
-    of_rows_by(Row::problem, rows, path)
+    of_rows_by(Reading::Answers, rows, path)
 }
 
 fn of_rows_by(read: Reading, rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
@@ -133,15 +141,31 @@ fn of_rows_by(read: Reading, rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>
     let single = rows.len() == 1;
     let mut places = std::collections::HashMap::new();
     let mut problems = Vec::with_capacity(rows.len());
+    let mut tally = Tally::default();
     for row in rows {
         let default_id = if single { name.clone() } else { format!("{name}/{}", row.number) };
-        let problem = read(&row, &default_id)?;
+        let (problem, gold) = read.problem(&row, &default_id)?;
+        tally.count(&gold, &row.place);
         if let Some(first) = places.insert(problem.id.clone(), row.place.clone()) {
             bail!("{}: the id {:?} is taken already ({first}); ids must differ", row.place, problem.id);
         }
         problems.push(problem);
     }
+    tally.sentences().iter().for_each(|sentence| tell!("{}: {sentence}", path.display()));
     Ok(problems)
+}
+
+impl Reading {
+    fn problem(self, row: &Row, default_id: &str) -> Result<(Problem, Gold)> {
+        match self {
+            Self::Answers => row.problem(default_id),
+            Self::Questions => row.question(default_id),
+        }
+    }
+}
+
+fn written_out(read: Reading, specification: &str) -> Result<Vec<Problem>> {
+    Ok(vec![read.problem(&rows::read_inline(specification)?, INLINE)?.0])
 }
 
 fn is_inline(specification: &str) -> bool {

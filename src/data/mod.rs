@@ -6,23 +6,44 @@ pub mod benchmark;
 mod choices;
 pub mod example;
 mod fetch;
+mod gold;
 pub mod hub;
+mod parquet;
 pub mod pinned;
 mod ranking;
 mod rows;
 pub mod tiny;
+mod turns;
 mod unit;
+mod value;
 mod verl;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+use crate::input;
 pub use fetch::sha256_of;
 use pinned::Pinned;
 pub use ranking::{Ranked, by_deviation, read_history};
+
+/// The reference answers in a field of a JSON object, as rows of users' files have them: a text or number, or a list of alternatives. Text that
+/// is no answer in a data set, such as `None`, is taken as it is.
+///
+/// # Errors
+/// Says what was found where that is no answer.
+pub fn answers(json: &str, field: &str) -> Result<Vec<String>> {
+    let object = value::Value::json(&input::json(json))?;
+    let value = object.get(field).with_context(|| format!("missing field `{field}`"))?;
+    let gold = gold::Gold::of(value).map_err(|found| anyhow!("`{field}` is {found}"))?;
+    match value {
+        _ if !gold.answer.is_empty() => Ok(std::iter::once(gold.answer).chain(gold.alternatives).collect()),
+        value::Value::Text(text) => Ok(vec![text.clone()]),
+        other => bail!("`{field}` is {}, without an answer in it", other.kind()),
+    }
+}
 
 /// How far a download is.
 #[derive(Clone, Debug, PartialEq, Eq)]

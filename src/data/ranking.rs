@@ -4,8 +4,10 @@
 use std::fmt;
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+
+use crate::input;
 
 /// The ranks that the paper names, with their `extra_info.index`: these need no history file.
 const PUBLISHED: [(usize, u64); 23] = [
@@ -67,8 +69,8 @@ impl<'de> Deserialize<'de> for History {
 /// # Errors
 /// When the file is not that, naming it.
 pub fn read_history(path: &Path) -> Result<Vec<(u64, Vec<f64>)>> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let History(entries) = serde_json::from_slice(&bytes)
+    let text = input::read_text(path, input::DOCUMENT_BYTES)?;
+    let History(entries) = serde_json::from_str(&input::json(&text))
         .map_err(|error| anyhow!("{} is not an accuracy history, {{\"INDEX\": [0.125, ...], ...}}: {error}", path.display()))?;
     if entries.is_empty() {
         bail!("{} has no accuracy histories in it", path.display());

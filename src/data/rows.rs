@@ -3,23 +3,31 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use serde_json::{Map, Value};
+use anyhow::{Result, anyhow, bail, ensure};
 
 use super::choices::Choices;
+use super::gold::Gold;
 use super::unit;
+use super::value::Value;
 use crate::flow::Problem;
+use crate::input::{self, DOCUMENT_BYTES, Lines};
 
 /// What a file of problems looks like, for messages.
 const EXPECTED: &str = r#"expected {"question": "...", "answer": "..."}"#;
 
+/// What users' files call the question.
+pub(super) const QUESTION: [&str; 2] = ["question", "problem"];
+/// All that is read of a row in the spelling of users' files.
+pub(super) const FIELDS: [&str; 10] =
+    ["id", "question", "problem", "answer", "answerKey", "choices", "unit", "tolerance", "subject", "level"];
+
 /// What users' files call the answer.
 const ANSWER: [&str; 2] = ["answer", "answerKey"];
 
-/// One JSON object of a file.
+/// One object of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
-    pub(super) fields: Map<String, Value>,
+    pub(super) fields: Value,
     /// `FILE, line 3`.
     pub(super) place: String,
     /// Its number in the file, from 0.
@@ -29,7 +37,7 @@ pub(super) struct Row {
 impl Row {
     /// The text of the first of the given fields that is there.
     pub(super) fn text(&self, names: &[&str]) -> Result<String> {
-        match names.iter().find_map(|name| self.fields.get(*name).filter(|value| !value.is_null()).map(|value| (name, value))) {
+        match self.first(names) {
             Some((name, value)) => self.as_text(name, value),
             None => bail!("{}: no `{}`; {EXPECTED}", self.place, names.join("` or `")),
         }
@@ -41,6 +49,11 @@ impl Row {
             None | Some(Value::Null) => Ok(String::new()),
             Some(value) => self.as_text(name, value),
         }
+    }
+
+    /// The first of the given fields that is there and not null.
+    fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, &Value)> {
+        names.iter().find_map(|name| self.fields.get(name).filter(|value| !value.is_null()).map(|value| (*name, value)))
     }
 
     /// The unit of the answer, as LaTeX that can follow it; empty where the row has none.
@@ -61,38 +74,63 @@ impl Row {
     }
 
     fn as_text(&self, name: &str, value: &Value) -> Result<String> {
-        text_of(value).ok_or_else(|| anyhow!("{}: `{name}` is {}, expected text or a number", self.place, kind(value)))
+        let text = value.as_text().map(str::to_owned);
+        text.ok_or_else(|| anyhow!("{}: `{name}` is {}, expected text or a number", self.place, value.kind()))
+    }
+
+    /// The answer in the first of the given fields that is there; empty where there is none.
+    pub(super) fn gold(&self, names: &[&str]) -> Result<Gold> {
+        let Some((name, value)) = self.first(names) else { return Ok(Gold::default()) };
+        Gold::of(value).map_err(|found| anyhow!("{}: `{name}` is {found}", self.place))
     }
 
     /// The row as a problem in the spelling of users' files: `question` or `problem`, `answer`, and where wanted `id`, `unit`, `tolerance`,
     /// `subject`, `level`, and `choices`, which stand below the question by their letters.
-    pub(super) fn problem(&self, default_id: &str) -> Result<Problem> {
-        let problem = self.question(default_id)?;
-        self.text(&ANSWER)?;
-        self.checked(problem)
+    pub(super) fn problem(&self, default_id: &str) -> Result<(Problem, Gold)> {
+        let (problem, gold) = self.question(default_id)?;
+        if gold.answer.is_empty() {
+            self.refuse_without_answer(&ANSWER)?;
+        }
+        Ok((self.checked(problem)?, gold))
+    }
+
+    /// Says what stands in the place of an answer.
+    pub(super) fn refuse_without_answer(&self, names: &[&str]) -> Result<()> {
+        match self.first(names) {
+            None => bail!("{}: no `{}`; {EXPECTED}", self.place, names.join("` or `")),
+            Some((_, Value::Text(text))) if text.trim().is_empty() => bail!("{}: the answer is empty; {EXPECTED}", self.place),
+            Some((name, Value::Text(text))) => {
+                bail!("{}: `{name}` is {text:?}, which is no answer: give the answer or leave the row out", self.place)
+            }
+            Some((name, _)) => bail!("{}: `{name}` has no answer in it: give the answer or leave the row out", self.place),
+        }
     }
 
     /// As [`Row::problem`], where the answer may be missing: it is empty then.
-    pub(super) fn question(&self, default_id: &str) -> Result<Problem> {
+    pub(super) fn question(&self, default_id: &str) -> Result<(Problem, Gold)> {
         let id = self.optional_text("id")?;
-        let stem = self.fields.get("question").and_then(|question| question.get("stem")).and_then(text_of);
-        let mut question = stem.map_or_else(|| self.text(&["question", "problem"]), Ok)?;
+        let stem = self.fields.get("question").and_then(|question| question.get("stem")?.as_text());
+        let mut question = stem.map_or_else(|| self.text(&QUESTION), |stem| Ok(stem.to_owned()))?;
         ensure!(!question.trim().is_empty(), "{}: the question is empty; {EXPECTED}", self.place);
-        let has_answer = ANSWER.iter().any(|name| self.fields.get(*name).is_some_and(|answer| !answer.is_null()));
-        let mut answer = if has_answer { self.text(&ANSWER)? } else { String::new() };
+        let mut gold = self.gold(&ANSWER)?;
         if let Some(choices) = Choices::of(self)? {
             question = choices.below(&question);
-            answer = if has_answer { choices.letter(answer.trim(), &self.place)? } else { answer };
+            for answer in std::iter::once(&mut gold.answer).chain(&mut gold.alternatives).filter(|answer| !answer.is_empty()) {
+                *answer = choices.letter(answer.trim(), &self.place)?;
+            }
         }
-        Ok(Problem {
+        let problem = Problem {
             id: if id.is_empty() { default_id.to_owned() } else { id },
             question,
-            answer,
+            answer: gold.answer.clone(),
+            alternatives: gold.alternatives.clone(),
             unit: self.unit()?,
             tolerance: self.tolerance("tolerance")?,
             subject: self.optional_text("subject")?,
             level: self.optional_text("level")?,
-        })
+            ..Problem::default()
+        };
+        Ok((problem, gold))
     }
 
     /// A problem needs a question and an answer.
@@ -106,60 +144,32 @@ impl Row {
     }
 }
 
-/// Text as it is, numbers as people write them: 27.0 is `27`.
-pub(super) fn text_of(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => match number.as_f64() {
-            // Below 2^53 every whole float is that integer.
-            Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => Some((float as i64).to_string()),
-            _ => Some(number.to_string()),
-        },
-        _ => None,
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
-}
-
 /// The rows of a JSONL file, blank lines left out.
 pub(super) fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
-    let text = read_text(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let rows: Vec<Row> = lines
-        .enumerate()
-        .map(|(number, (line_number, line))| {
-            let place = format!("{}, line {}", path.display(), line_number + 1);
-            row(serde_json::from_str(line).map_err(|error| anyhow!("{place}: not JSON: {error}"))?, place, number)
-        })
-        .collect::<Result<_>>()?;
-    some(rows, path)
+    let rows = Lines::open(path)?.enumerate().map(|(number, line)| {
+        let line = line?;
+        let value = Value::json(&input::json(&line.text)).map_err(|error| anyhow!("{}: not JSON: {error}", line.place))?;
+        row(value, line.place, number)
+    });
+    some(rows.collect::<Result<_>>()?, path)
 }
 
 /// One object that is written out where a name could stand.
 pub(super) fn read_inline(text: &str) -> Result<Row> {
-    row(serde_json::from_str(text).map_err(|error| anyhow!("{text}: not JSON: {error}"))?, "the example".to_owned(), 0)
+    row(Value::json(&input::json(text)).map_err(|error| anyhow!("{text}: not JSON: {error}"))?, "the example".to_owned(), 0)
 }
 
 /// The rows of a `.json` file (one object, or a list of them) or a `.toml` file (one table).
 pub(super) fn read_document(path: &Path) -> Result<Vec<Row>> {
-    let text = read_text(path)?;
+    let text = input::read_text(path, DOCUMENT_BYTES)?;
     let place = path.display().to_string();
-    let value: Value = if path.extension().is_some_and(|extension| extension == "toml") {
-        toml::from_str(&text).map_err(|error| anyhow!("{place}: not TOML: {}", error.message()))?
+    let value = if path.extension().is_some_and(|extension| extension == "toml") {
+        input::toml(&text, Value::toml).map_err(|error| anyhow!("{place}: not TOML: {error}"))?
     } else {
-        serde_json::from_str(&text).map_err(|error| anyhow!("{place}: not JSON: {error}"))?
+        Value::json(&input::json(&text)).map_err(|error| anyhow!("{place}: not JSON: {error}"))?
     };
     let rows = match value {
-        Value::Array(items) => {
+        Value::List(items) => {
             let item = |(number, value)| row(value, format!("{place}, item {}", number + 1), number);
             items.into_iter().enumerate().map(item).collect::<Result<_>>()?
         }
@@ -168,16 +178,10 @@ pub(super) fn read_document(path: &Path) -> Result<Vec<Row>> {
     some(rows, path)
 }
 
-fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| anyhow!("{} is not UTF-8 text", path.display()))?;
-    Ok(text.strip_prefix('\u{FEFF}').map(str::to_owned).unwrap_or(text))
-}
-
-fn row(value: Value, place: String, number: usize) -> Result<Row> {
-    match value {
-        Value::Object(fields) => Ok(Row { fields, place, number }),
-        other => bail!("{place}: {}, {EXPECTED}", kind(&other)),
+fn row(fields: Value, place: String, number: usize) -> Result<Row> {
+    match fields {
+        Value::Object(_) => Ok(Row { fields, place, number }),
+        other => bail!("{place}: {}, {EXPECTED}", other.kind()),
     }
 }
 

@@ -17,7 +17,7 @@ use super::wording;
 use crate::data::benchmark::Decoding;
 use crate::flow::Problem;
 use crate::metrics::JsonLines;
-use crate::verify::{self, Extraction, Grader, Mode, Reference};
+use crate::verify::{self, Extraction, Grader, Mode};
 
 /// How a run evaluates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -214,14 +214,13 @@ impl Evaluator<'_> {
     }
 
     fn grade(&self, set: &EvalSet, request: &EvalRequest, answered: Answered) -> Answer {
-        let (problem, response) = (&request.problem, answered.text);
+        let (problem, response) = (&request.problem, format!("{}{}", request.problem.prefill, answered.text));
         let settings = verify::Settings { mode: Mode::Eval, grader: self.settings.grader, after_think: false };
-        let reference = Reference { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
-        let verdict = verify::verify_reference(&reference, &response, &settings);
+        let verdict = verify::verify_problem(problem, &response, &settings);
         // The fallback is taken only where there is no box, so one verdict holds both figures.
         let boxed = verdict.extraction == Extraction::Boxed;
         let correct_strict = (self.settings.grader != Grader::Strict).then(|| {
-            let ours = verify::verify_reference(&reference, &response, &verify::Settings { grader: Grader::Strict, ..settings });
+            let ours = verify::verify_problem(problem, &response, &verify::Settings { grader: Grader::Strict, ..settings });
             ours.correct && ours.extraction == Extraction::Boxed
         });
         Answer {

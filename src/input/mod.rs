@@ -1,6 +1,7 @@
 //! Files that people give, read within limits and in the forms that editors, exporters and downloads leave them in. It owns sizes, encodings
 //! and the shield around libraries that panic; it must never know what a file is for.
 
+mod lines;
 mod shield;
 
 use std::borrow::Cow;
@@ -10,10 +11,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+pub use lines::{LINE_BYTES, Line, Lines};
 pub use shield::shield;
 
 /// Most bytes of a JSON file of a checkpoint and of a chat template. The largest published `tokenizer.json` has about 35 MB.
 pub const TEXT_BYTES: u64 = 256 << 20;
+
+/// Most bytes of a document of problems, `.json` or `.toml`, which is read as a whole.
+pub const DOCUMENT_BYTES: u64 = 1 << 30;
 
 /// What Windows tools put in front of UTF-8 text.
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
@@ -102,6 +107,18 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(plain).collect())
 }
 
+/// Reads TOML, which knows the separators U+2028 and U+2029 only inside strings: between lines, where editors leave them, they end a line.
+///
+/// # Errors
+/// As `parse`.
+pub fn toml<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, E> {
+    const SEPARATORS: [char; 2] = ['\u{2028}', '\u{2029}'];
+    match parse(text) {
+        Err(error) if text.contains(SEPARATORS) => parse(&text.replace(SEPARATORS, "\n")).map_err(|_| error),
+        parsed => parsed,
+    }
+}
+
 /// Refuses a pointer of Git LFS in a file's place.
 ///
 /// # Errors
@@ -139,6 +156,14 @@ mod tests {
         check("{\"a\\\\\":\u{A0}1}", "{\"a\\\\\": 1}");
         check("{\"é\": 1}", "{\"é\": 1}");
         assert!(matches!(json("{\"é\": 1}"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn toml_has_plain_line_ends() {
+        let read = |text: &str| toml(text, |text| text.parse::<::toml::Table>()).map(|table| table.to_string());
+        assert_eq!(read("a = 1\u{2028}b = \"c\"\u{2029}\n").unwrap(), "a = 1\nb = \"c\"\n");
+        assert!(read("a = \"\u{2028}\"").unwrap().contains('\u{2028}'));
+        assert!(read("a = \u{2028}").is_err());
     }
 
     #[test]

@@ -2,12 +2,14 @@
 //! file back to the step of the checkpoint, because the steps after it will be made, and written, again.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::input::{self, Lines};
 
 /// An open JSONL file to append to.
 #[derive(Debug)]
@@ -100,22 +102,32 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
 /// line may be half written, every line counts; empty ones are passed over.
 ///
 /// # Errors
-/// Names the file and the line that cannot be read as a `T`; a file without lines is one too.
+/// Names the file, the line and the field that cannot be read as a `T`; a file without lines is one too.
 pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let is_packed = path.extension().is_some_and(|extension| extension == "gz");
-    let reader: Box<dyn Read> = if is_packed { Box::new(flate2::read::MultiGzDecoder::new(file)) } else { Box::new(file) };
-    let mut records = Vec::new();
-    for (line, number) in BufReader::new(reader).lines().zip(1..) {
-        let place = format!("{}, line {number}", path.display());
-        let line = line.with_context(|| format!("cannot read {place}"))?;
-        if !line.trim().is_empty() {
-            let record = serde_json::from_str(&line).map_err(|error| anyhow!("{place}: {}", without_line(&error)))?;
-            records.push((place, record));
-        }
-    }
+    let lines = Lines::open(path)?.map(|line| {
+        let line = line?;
+        let record = record(&line.text).map_err(|error| anyhow!("{}: {error}", line.place))?;
+        Ok((line.place, record))
+    });
+    let records: Vec<(String, T)> = lines.collect::<Result<_>>()?;
     ensure!(!records.is_empty(), "{} has no lines", path.display());
     Ok(records)
+}
+
+/// A record from the text of its line.
+///
+/// # Errors
+/// Names the field that cannot be read.
+pub fn record<T: DeserializeOwned>(line: &str) -> Result<T> {
+    let line = input::json(line);
+    let mut json = serde_json::Deserializer::from_str(&line);
+    let record = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (field, error) = (error.path().to_string(), without_line(error.inner()));
+        // The whole record, or a place before the first field: the error says it all.
+        if field == "." || field.contains('?') { anyhow!("{error}") } else { anyhow!("`{field}`: {error}") }
+    })?;
+    json.end().map_err(|error| anyhow!("{}", without_line(&error)))?;
+    Ok(record)
 }
 
 /// serde_json counts lines too, and would call each one line 1.
@@ -167,6 +179,7 @@ fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMu
         }
         let finished = line.last() == Some(&b'\n');
         let text = line.trim_ascii();
+        let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(text);
         if text.is_empty() {
             continue;
         }

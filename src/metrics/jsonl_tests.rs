@@ -114,3 +114,30 @@ fn a_running_file_can_be_read() {
     let (_folder, path) = file_with("{\"step\":1,\"loss\":1}\n{\"step\":2,\"lo");
     assert_eq!(read::<Line>(&path).unwrap().len(), 1);
 }
+
+/// What users give may begin with a byte order mark and end its lines as it likes; an error names line and field.
+#[test]
+fn input_is_read_as_people_write_it() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Inner {
+        inner: Vec<u8>,
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("in.jsonl");
+    let read = |content: &str| {
+        std::fs::write(&path, content).unwrap();
+        read_input::<Inner>(&path)
+    };
+    let records = read("\u{FEFF}{\"inner\": [1]}\u{2028}\r\n\r\n{\"inner\": []}\u{2029}").unwrap();
+    let records: Vec<(&str, usize)> = records.iter().map(|(place, record)| (&place[place.len() - 6..], record.inner.len())).collect();
+    assert_eq!(records, [("line 1", 1), ("line 3", 0)]);
+    let check = |content: &str, expected: &str| {
+        let error = read(content).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check("\n{\"inner\": [1, 256]}", "in.jsonl, line 2: `inner[1]`: invalid value: integer `256`, expected u8");
+    check("{\"inner\": [1", "in.jsonl, line 1: `inner`: EOF");
+    check("{}", "in.jsonl, line 1: missing field `inner`");
+    check("{\"inner\": []} {}", "in.jsonl, line 1: trailing characters at column");
+    check("\u{FEFF}\n\u{2028}\n", "has no lines");
+}

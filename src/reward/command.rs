@@ -179,6 +179,7 @@ fn question(batch: &Batch, index: usize, graded: &Graded) -> Value {
         "example": problem.id,
         "question": problem.question,
         "answer": problem.answer,
+        "alternatives": problem.alternatives,
         "response": rollout.text,
         "tokens": rollout.completion.ids.len(),
         "finish": rollout.completion.finish,

@@ -41,7 +41,7 @@ pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Ve
         let problem = &mut problems[number];
         let answer = std::mem::replace(&mut problem.answer, label.clone());
         // They were the answer's.
-        (problem.unit, problem.tolerance) = (String::new(), None);
+        (problem.unit, problem.tolerance, problem.alternatives) = (String::new(), None, Vec::new());
         Relabelled { example: problem.id.clone(), answer, label }
     });
     Ok(relabelled.collect())
@@ -66,10 +66,11 @@ fn wrong_labels(settings: &RewardSettings, problems: &[Problem]) -> Result<Vec<(
     let mut chosen = order(0)[..count].to_vec();
     chosen.sort_unstable();
     let label = |number: usize| {
-        let own = &problems[number].answer;
+        let Problem { answer: own, alternatives, .. } = &problems[number];
+        let is_wrong = |other: &str| std::iter::once(own).chain(alternatives).all(|own| are_other(own, other));
         // Stream 0 chose the examples; each has a stream of its own for its label.
         let others = order(number + 1).into_iter().map(|other| &problems[other].answer);
-        match others.into_iter().find(|other| !other.trim().is_empty() && are_other(own, other)) {
+        match others.into_iter().find(|other| !other.trim().is_empty() && is_wrong(other)) {
             Some(label) => Ok((number, label.clone())),
             None => bail!("all examples have the answer {own}, so no label is wrong (reward.label_noise): give other examples, or --label"),
         }

@@ -23,7 +23,7 @@ pub use sum::{Rewarded, Rewards};
 use crate::config::nearest;
 use crate::flow::{Problem, Prompt, Rollout};
 use crate::objective::KlEstimator;
-use crate::verify::{self, Grader, Mode, Reference, Verdict};
+use crate::verify::{self, Grader, Mode, Verdict};
 
 /// How responses are rewarded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -295,8 +295,7 @@ fn usages() -> String {
 /// The verdict on a training response, in the problem's unit and within its tolerance. Without a label nothing is right, but an answer is found
 /// all the same.
 pub fn grade(settings: &RewardSettings, problem: &Problem, response: &str) -> Verdict {
-    let reference = Reference { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
-    let mut verdict = verify::verify_reference(&reference, response, &settings.verifier());
+    let mut verdict = verify::verify_problem(problem, response, &settings.verifier());
     verdict.correct &= !problem.answer.trim().is_empty();
     verdict
 }

@@ -39,6 +39,8 @@ impl Reward for Probability {
 fn answered(graded: &Graded, scorer: &dyn Scorer) -> Result<Option<(Vec<u32>, usize)>> {
     let rollout = graded.rollout;
     let (Some(reasoning), true) = (until_box(&rollout.text), graded.verdict.extracted.is_some()) else { return Ok(None) };
+    // The answer's beginning is part of the prompt.
+    let Some(reasoning) = reasoning.strip_prefix(rollout.prompt.problem.prefill.as_str()) else { return Ok(None) };
     let before = scorer.encode(reasoning)?;
     let ids = scorer.encode(&format!("{reasoning}{}", rollout.prompt.problem.answer.trim()))?;
     let common = before.iter().zip(&ids).take_while(|(one, other)| one == other).count();

@@ -1,6 +1,7 @@
 //! Text in, tokens out, and back: the checkpoint's own tokenizer and its own chat template. This room owns what a model reads and what its
 //! tokens say; it must never know weights, sampling or grading, and it never writes a token or a line of template of its own.
 
+mod conversation;
 mod date;
 mod json;
 mod stream;
@@ -14,9 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::{Deserialize, Serialize};
 use tokenizers::Tokenizer;
 
+pub use crate::flow::Message;
 use crate::flow::{Problem, Prompt};
 use date::Date;
 pub use date::{check as check_date, today};
@@ -48,22 +49,6 @@ pub struct ChatSettings {
     pub date: Option<String>,
     /// Whether conversations will be rendered, so that there must be a template.
     pub needed: bool,
-}
-
-/// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// `system`, `user` or `assistant`.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
-
-impl Message {
-    /// A turn of the given role.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
 }
 
 /// A tokenizer with its special tokens and, where the checkpoint has one, its chat template.
@@ -230,14 +215,13 @@ impl Text {
         template.render(messages, &self.special_tokens, add_generation_prompt)
     }
 
-    /// The problem as a prompt: one user message, the question followed directly by the instruction (which brings its own space, and may be
-    /// empty), and the opening of the answer.
+    /// The problem as a prompt: the turns before it, then one user message, the question followed directly by the instruction (which brings its
+    /// own space, and may be empty), the opening of the answer, and the answer's beginning where the problem gives one.
     ///
     /// # Errors
-    /// As [`Text::render`] and [`Text::encode`].
+    /// As [`Text::render`] and [`Text::encode`], and when the template leaves out a turn.
     pub fn prompt(&self, problem: Arc<Problem>, instruction: &str) -> Result<Prompt> {
-        let content = format!("{}{instruction}", problem.question);
-        let text = self.render(&[Message::new("user", content)], true)?;
+        let text = conversation::render(self, &problem, instruction)?;
         let ids = self.encode(&text)?.into();
         Ok(Prompt { problem, text, ids })
     }

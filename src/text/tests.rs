@@ -134,6 +134,30 @@ fn a_prompt_is_the_question_with_its_instruction() {
 }
 
 #[test]
+fn every_turn_of_a_problem_stands_in_its_prompt() {
+    let all =
+        "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+    let of_users = "{% for m in messages if m.role == 'user' %}{{ m.content }}|{% endfor %}";
+    let render = |template: &str, context: &[(&str, &str)], prefill: &str| {
+        let context = context.iter().map(|(role, content)| Message::new(*role, *content)).collect();
+        let problem = Problem { id: "p".into(), question: "q".into(), context, prefill: prefill.into(), ..Problem::default() };
+        super::conversation::render(&text("{}", Some(template)).unwrap(), &problem, " i")
+    };
+    let turns = [("system", "In French."), ("user", "1+1?"), ("assistant", " 2")];
+    let before = "<system>In French.</><user>1+1?</><assistant>2</><user>q i</>";
+    assert_eq!(render(all, &turns, "").unwrap(), format!("{before}<assistant>"));
+    assert_eq!(render(all, &turns, "Let us ").unwrap(), format!("{before}<assistant>Let us "));
+    let error = |template: &str, context: &[(&str, &str)], prefill: &str| render(template, context, prefill).unwrap_err().to_string();
+    let found = error(of_users, &turns, "");
+    assert!(
+        found.starts_with("p: the chat template leaves out, or changes, the system turn \"In French.\" before the question"),
+        "{found}"
+    );
+    let found = error(of_users, &turns[1..2], "Let us");
+    assert!(found.starts_with("p: the chat template does not let an answer begin with \"Let us\""), "{found}");
+}
+
+#[test]
 fn a_broken_folder_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let check = |expected: &str| {

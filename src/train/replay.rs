@@ -1,5 +1,7 @@
 //! Recorded rollouts in place of sampled ones: the lines that a run writes to `rollouts/`, read back into the records of a step. It owns what a
-//! recording must have to be trained on; it must never sample or grade.
+//! recording must have to be trained on; it must never sample or grade. `replay/fit` holds it against the policy.
+
+mod fit;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,6 +12,7 @@ use serde::Deserialize;
 
 use crate::flow::{Completion, Finish, Problem, Prompt, Rollout, Scored};
 use crate::metrics::jsonl;
+pub use fit::Gap;
 
 /// The rollouts of one or more steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +26,9 @@ pub struct Replay {
     /// The temperature that each step's log-probabilities are of, where the recording says it.
     temperatures: Vec<Option<f32>>,
 }
+
+/// By how much a log-probability may exceed 0.
+const ROUNDING: f32 = 1e-3;
 
 /// A line of a recording. `correct` and `boxed` only feed the metrics; a recording without them counts a positive reward as correct.
 #[derive(Deserialize)]
@@ -56,8 +62,13 @@ impl Replay {
         let place = path.display();
         let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), Scored>> = BTreeMap::new();
         let mut temperatures: BTreeMap<u64, Option<f32>> = BTreeMap::new();
-        for (at_line, line) in jsonl::read_input::<Line>(path)? {
+        let lines = jsonl::read_input::<Line>(path)?;
+        let count = lines.len();
+        for (at_line, line) in lines {
             let (step, at) = (line.step, (line.group, line.sample));
+            for (name, number) in [("group", at.0), ("sample", at.1)] {
+                ensure!(number < count, "{at_line}: `{name}` is {number}, expected a number below {count}, the number of lines");
+            }
             let known = temperatures.entry(step).or_default();
             *known = known.or(line.temperature);
             ensure!(*known == line.temperature || line.temperature.is_none(), "{at_line}: step {step} has responses of two temperatures");
@@ -141,7 +152,18 @@ fn scored(line: Line) -> Result<Scored> {
     let logprobs = line.logprobs.with_context(|| format!("no logprobs; {missing}"))?;
     ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; the first response token is scored after at least one");
     ensure!(logprobs.len() == ids.len(), "{} logprobs for {} completion_ids", logprobs.len(), ids.len());
-    ensure!(line.reward.is_finite() && logprobs.iter().all(|logprob| logprob.is_finite()), "reward and logprobs must be finite numbers");
+    ensure!(!ids.is_empty(), "completion_ids is empty; there is nothing to train on");
+    for (place, logprob) in logprobs.iter().enumerate() {
+        let is_one = logprob.is_finite() && *logprob <= ROUNDING;
+        ensure!(is_one, "`logprobs[{place}]` is {logprob}; a log-probability is a finite number and at most 0");
+    }
+    let rewards = line.rewards.iter().map(|(name, reward)| (format!("rewards.{name}"), reward));
+    for (name, reward) in rewards.chain([("reward".to_owned(), &line.reward)]) {
+        ensure!(reward.is_finite(), "`{name}` is {reward}, expected a finite number");
+    }
+    if let Some(temperature) = line.temperature {
+        ensure!(temperature > 0.0 && temperature.is_finite(), "`temperature` is {temperature}, expected a finite number above 0");
+    }
     let problem = Problem { id: line.example, ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: String::new(), ids: prompt_ids.into() };
     let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(Finish::Stop) };
@@ -199,5 +221,21 @@ mod tests {
         check(&[line(1, 0, 0), line(1, 0, 1), line(2, 0, 0), "{\"step\": 2".into()], "line 4: EOF");
         check(&[r#"{"step": 1, "group": 0, "sample": 0, "reward": 1, "text": "x"}"#.into()], "line 1: no prompt_ids; a run records");
         check(&[line(1, 0, 0).replace("[-0.5]", "[]")], "0 logprobs for 1 completion_ids");
+        let two = |from: &str, to: &str| [line(1, 0, 0), line(1, 0, 1).replace(from, to)];
+        check(
+            &two("\"group\": 0", "\"group\": 18446744073709551615"),
+            "line 2: `group` is 18446744073709551615, expected a number below 2",
+        );
+        check(&two("\"sample\": 1", "\"sample\": 9223372036854775807"), "line 2: `sample` is 9223372036854775807, expected");
+        check(&two("\"group\": 0", "\"group\": -1"), "line 2: `group`: invalid value: integer `-1`");
+        check(&two("\"step\": 1", "\"step\": 1e30"), "line 2: `step`: invalid type: floating point `1e30`");
+        check(&two("\"prompt_ids\": [1", "\"prompt_ids\": [4294967296"), "line 2: `prompt_ids[0]`: invalid value");
+        check(&two("[-0.5]", "[0.5]"), "line 2: `logprobs[0]` is 0.5; a log-probability is a finite number and at most 0");
+        check(&two("[-0.5]", "[-1e39]"), "line 2: `logprobs[0]` is -inf");
+        check(&two("\"reward\": 1", "\"reward\": 1e39"), "line 2: `reward` is inf, expected a finite number");
+        check(&two("\"reward\": 1", "\"reward\": 1, \"rewards\": {\"a\": -1e39}"), "line 2: `rewards.a` is -inf");
+        check(&two("\"reward\": 1", "\"reward\": 1, \"temperature\": 0"), "line 2: `temperature` is 0, expected");
+        check(&two("\"reward\": 1", "\"reward\": 1, \"finish\": \"eos\""), "line 2: `finish`: unknown variant `eos`");
+        check(&[line(1, 0, 0).replace("[10]", "[]").replace("[-0.5]", "[]")], "line 1: completion_ids is empty");
     }
 }

@@ -65,7 +65,8 @@ pub fn decode(
 ) -> Result<Vec<Rollout>> {
     let group_size = requests.len() / examples.len().max(1);
     let rollouts = completions.into_iter().zip(requests).enumerate().map(|(index, (completion, request))| {
-        let (prompt, text) = (prompts[examples[index / group_size]].clone(), model.text.decode(&completion.ids)?);
+        let prompt = prompts[examples[index / group_size]].clone();
+        let text = format!("{}{}", prompt.problem.prefill, model.text.decode(&completion.ids)?);
         Ok(Rollout { group: request.prompt as usize, sample: request.sample as usize, prompt, completion, text })
     });
     rollouts.collect()

@@ -84,7 +84,7 @@ mod vote;
 mod words;
 
 pub use extract::{Boxed, last_boxed, until_box};
-pub use reference::{Reference, verify_reference};
+pub use reference::{Reference, verify_problem, verify_reference};
 use serde::{Deserialize, Serialize};
 pub use vote::majority_vote;
 

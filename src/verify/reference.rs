@@ -3,6 +3,7 @@
 
 use super::text::strip_delimiters;
 use super::{Grader, Method, Settings, Verdict, ladder, verify};
+use crate::flow::Problem;
 
 /// A reference answer as a set gives it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,10 +41,35 @@ pub fn verify_reference(reference: &Reference, response: &str, settings: &Settin
     verdict
 }
 
+/// As [`verify_reference`] with what a problem says of its answer. Any of its answers counts: the verdict is the first that is right, else that
+/// of the answer itself.
+pub fn verify_problem(problem: &Problem, response: &str, settings: &Settings) -> Verdict {
+    let verdict =
+        |answer: &str| verify_reference(&Reference { answer, unit: &problem.unit, tolerance: problem.tolerance }, response, settings);
+    let own = verdict(&problem.answer);
+    if own.correct {
+        return own;
+    }
+    problem.alternatives.iter().map(|answer| verdict(answer)).find(|verdict| verdict.correct).unwrap_or(own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::verify::Mode;
+
+    #[test]
+    fn any_answer_of_a_problem_counts() {
+        let problem = Problem { answer: "70".into(), alternatives: vec!["72".into(), "x+1".into()], ..Problem::default() };
+        for mode in [Mode::Reward, Mode::Eval] {
+            let settings = Settings { mode, ..Settings::default() };
+            for (response, expected) in
+                [(r"\boxed{70}", true), (r"\boxed{72}", true), (r"\boxed{1+x}", true), (r"\boxed{71}", false), ("", false)]
+            {
+                assert_eq!(verify_problem(&problem, response, &settings).correct, expected, "{response}");
+            }
+        }
+    }
 
     fn check(reference: Reference, answer: &str, expected: bool) {
         let response = format!("\\boxed{{{answer}}}");

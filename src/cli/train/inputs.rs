@@ -13,7 +13,7 @@ use crate::kernels::Kernels;
 use crate::model::{Decoder, Weights};
 use crate::reward::Rewards;
 use crate::text::{self, ChatSettings};
-use crate::train::{PromptSettings, RunSettings};
+use crate::train::{PromptSettings, Replay, RunSettings};
 
 /// The model that the KL term holds to, where it is not the policy itself.
 pub fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kernels>) -> Result<Option<Decoder>> {
@@ -105,4 +105,20 @@ pub fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) ->
         Ok(prompt)
     };
     problems.into_iter().map(prompt).collect()
+}
+
+/// A recording as the policy can learn from it: its padding cut, and, before the first step, its log-probabilities held against the policy's.
+pub fn fitting(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool) -> Result<Replay> {
+    let path = &settings.rollout.replay;
+    let cut = replay.cut_padding(&policy.end_tokens)?;
+    if cut > 0 {
+        tell!("{path}: {cut} responses are padded after their first end token and were cut there");
+    }
+    replay.check(policy.decoder.config.vocabulary, policy.decoder.config.window)?;
+    if is_new {
+        let temperature = replay.temperature(1).unwrap_or(settings.rollout.temperature);
+        let gap = replay.gap(&policy.decoder, temperature, settings.train.micro_batch_tokens)?;
+        replay.judge(gap, temperature)?.iter().for_each(|told| tell!("{path}: {told}"));
+    }
+    Ok(replay)
 }

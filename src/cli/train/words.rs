@@ -56,7 +56,8 @@ pub fn notes(settings: &RunSettings) -> Vec<String> {
 
 /// What the example's answer is taken to be.
 fn answer(settings: &RunSettings, problem: &Problem) -> String {
-    match problem.answer.as_str() {
+    let any = std::iter::once(&problem.answer).chain(&problem.alternatives).map(String::as_str).collect::<Vec<_>>().join(" or ");
+    match any.as_str() {
         "" => "no label".to_owned(),
         label if settings.reward.label.is_empty() => label.to_owned(),
         label => format!("label {label}"),

@@ -1,10 +1,9 @@
 //! OlympiadBench: 675 competition problems in English with answers that can be checked; 94 of them have several.
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::{Benchmark, Decoding, Pinned};
-use crate::data::rows::{Row, text_of};
+use crate::data::rows::Row;
 use crate::flow::Problem;
 
 pub(super) const BENCHMARK: Benchmark = Benchmark {
@@ -22,8 +21,8 @@ pub(super) const BENCHMARK: Benchmark = Benchmark {
 
 fn problem(row: &Row) -> Result<Problem> {
     // A list, of one text in every row; several answers stand in that text with commas between them.
-    let answers: Option<Vec<String>> =
-        row.fields.get("final_answer").and_then(Value::as_array).and_then(|list| list.iter().map(text_of).collect());
+    let answers = row.fields.get("final_answer").and_then(|answers| answers.as_list());
+    let answers: Option<Vec<&str>> = answers.and_then(|list| list.iter().map(|answer| answer.as_text()).collect());
     let answers = answers.with_context(|| format!("{}: `final_answer` is not a list of texts", row.place))?;
     Ok(Problem {
         id: format!("olympiadbench/{}", row.text(&["id"])?),

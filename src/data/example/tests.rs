@@ -40,6 +40,28 @@ fn files_of_every_kind_give_problems() {
 }
 
 #[test]
+fn answers_are_read_as_they_are_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |answer: &str, expected: &str, alternatives: &[&str]| {
+        let path = file(&folder, "a.jsonl", &format!("{{\"question\": \"q\", \"answer\": {answer}}}"));
+        let problem = &resolve(path.to_str().unwrap(), &no_library()).unwrap()[0];
+        assert_eq!((problem.answer.as_str(), problem.alternatives.iter().map(String::as_str).collect()), (expected, alternatives.to_vec()));
+    };
+    check("123456789012345678901234567890", "123456789012345678901234567890", &[]);
+    check("18446744073709551616", "18446744073709551616", &[]);
+    check(r#""['70']""#, "70", &[]);
+    check(r#"["70", 71.0]"#, "70", &["71"]);
+    check(r#""48+24 = <<48+24=72>>72.\n#### 72""#, "72", &[]);
+    // Rewards without labels ask all the same.
+    let path = file(&folder, "b.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}");
+    assert_eq!(resolve_questions(path.to_str().unwrap(), &no_library()).unwrap()[0].answer, "");
+    let toml = file(&folder, "c.toml", "question = \"q\"\u{2028}answer = 3.14159265358979323846\n");
+    assert_eq!(resolve(toml.to_str().unwrap(), &no_library()).unwrap()[0].answer, "3.14159265358979323846");
+    let json = file(&folder, "d.json", "\u{FEFF}[{\"question\": \"q\u{2028}\", \"answer\": 1}]\u{2028}\n");
+    assert_eq!(resolve(json.to_str().unwrap(), &no_library()).unwrap()[0].question, "q\u{2028}");
+}
+
+#[test]
 fn a_problem_can_be_written_out() {
     let specification = inline("What is \"1, 2\"?", Some("-1/2"));
     let problems = resolve(&specification, &no_library()).unwrap();
@@ -87,7 +109,16 @@ fn bad_input_is_one_sentence_with_its_place() {
     check("e.jsonl", "\n{\"question\": ", "line 2: not JSON");
     check("f.jsonl", "[1]", "line 1: a list");
     check("g.jsonl", "{\"answer\": \"1\"}", "no `question` or `problem`");
-    check("h.jsonl", "{\"question\": \"q\", \"answer\": [1]}", "`answer` is a list");
+    check("h.jsonl", "{\"question\": \"q\", \"answer\": [[1]]}", "line 1: `answer` is a list with a list in it");
+    check(
+        "ha.jsonl",
+        "{\"question\": \"q\", \"answer\": {\"target\": 1}}",
+        "line 1: `answer` is an object with the fields target; expected text",
+    );
+    check("hb.jsonl", "{\"question\": \"q\", \"answer\": true}", "line 1: `answer` is true (true or false)");
+    check("hc.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}", "line 1: `answer` is \"None\", which is no answer");
+    check("hd.jsonl", "{\"question\": \"q\", \"answer\": []}", "line 1: `answer` has no answer in it");
+    check("he.jsonl", "{\"question\": \"q\", \"answer\": 1, \"answer\": 2}", "line 1: not JSON: the field `answer` is there twice");
     check(
         "i.jsonl",
         "{\"id\": 1, \"question\": \"q\", \"answer\": 1}\n{\"id\": 1, \"question\": \"r\", \"answer\": 1}",

@@ -8,7 +8,7 @@ mod patience;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::answerer::{Answered, Answerer, Asking, EvalRequest, Identity, Lost, OnAnswered};
 use crate::checkpoint::ModelText;
@@ -113,7 +113,14 @@ impl Endpoint {
             if known.is_some_and(|(tokens, window)| tokens + max_new > window) {
                 return Ok(None);
             }
-            let messages = vec![Message::new("user", &request.problem.question)];
+            let problem = &request.problem;
+            ensure!(
+                problem.prefill.is_empty(),
+                "{}: a chat server cannot go on from the beginning of an answer; take the assistant's turn at the end out of the data",
+                problem.id
+            );
+            let mut messages = problem.context.clone();
+            messages.push(Message::new("user", &problem.question));
             return Ok(Some(Asked { wording: Wording::Messages(messages), tokens: None }));
         };
         let prompt = model.text.prompt(request.problem.clone(), "").with_context(|| format!("cannot render {}", request.problem.id))?;

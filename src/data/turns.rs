@@ -1,0 +1,150 @@
+//! A conversation as training files have it: a system turn, earlier turns, the question, and the beginning of the answer. It owns the spellings
+//! of turns; nothing of a turn is left out, and what cannot be used is refused by its place. It must never know a chat template.
+
+use anyhow::{Result, anyhow, bail};
+
+use super::value::Value;
+use crate::flow::Message;
+
+/// What a turn looks like, for messages.
+const EXPECTED: &str = r#"expected {"role": "user", "content": "..."}"#;
+/// Roles as chat templates know them, and the names that other formats have for them.
+const ROLES: [(&str, &str); 5] =
+    [("system", "system"), ("user", "user"), ("human", "user"), ("assistant", "assistant"), ("gpt", "assistant")];
+
+/// A conversation that ends in a question.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Turns {
+    /// What comes before the question.
+    pub(super) context: Vec<Message>,
+    /// The last turn of the user.
+    pub(super) question: String,
+    /// How the assistant's answer to it begins; empty where the file leaves that open.
+    pub(super) prefill: String,
+}
+
+impl Turns {
+    /// Reads the turns of a row's `column`; `place` is the row, for messages.
+    pub(super) fn of(value: Option<&Value>, column: &str, place: &str) -> Result<Self> {
+        let list = match value {
+            Some(Value::List(list)) if !list.is_empty() => list,
+            Some(Value::List(_)) => bail!("{place}: `{column}` has no turns; {EXPECTED}"),
+            other => bail!("{place}: `{column}` is {}, expected a list of turns {EXPECTED}", other.map_or("missing".into(), Value::kind)),
+        };
+        let mut turns = Vec::with_capacity(list.len());
+        for (number, turn) in list.iter().enumerate() {
+            turns.push(message(turn, &format!("{column}[{number}]"), place)?);
+        }
+        let late = turns.iter().skip(1).position(|turn| turn.role == "system");
+        if let Some(late) = late {
+            bail!("{place}: `{column}[{}]` is a system turn; only the first turn may be one", late + 1);
+        }
+        let prefill = turns.pop_if(|turn| turn.role == "assistant").map_or_else(String::new, |turn| turn.content);
+        match turns.pop() {
+            Some(turn) if turn.role == "user" && !turn.content.trim().is_empty() => {
+                Ok(Self { context: turns, question: turn.content, prefill })
+            }
+            Some(turn) if turn.role == "user" => bail!("{place}: `{column}[{}].content` is empty, so nothing is asked", turns.len()),
+            Some(turn) => bail!("{place}: `{column}[{}]` is a turn of the {}, expected the user's question", turns.len(), turn.role),
+            None => bail!("{place}: `{column}` has no turn of the user"),
+        }
+    }
+}
+
+/// One turn, in verl's or in ShareGPT's spelling.
+fn message(turn: &Value, at: &str, place: &str) -> Result<Message> {
+    let field = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, turn.get(name)?)));
+    let Value::Object(_) = turn else { bail!("{place}: `{at}` is {}, {EXPECTED}", turn.kind()) };
+    let missing = |name: &str| anyhow!("{place}: `{at}` has no `{name}`, {EXPECTED}");
+    let (name, role) = field(["role", "from"]).ok_or_else(|| missing("role"))?;
+    let role = match role {
+        Value::Text(role) => role,
+        other => bail!("{place}: `{at}.{name}` is {}, expected the name of a role", other.kind()),
+    };
+    let Some((_, role)) = ROLES.into_iter().find(|(written, _)| written == role) else {
+        let known = ROLES.map(|(written, _)| written).join(", ");
+        bail!("{place}: `{at}.{name}` is {role:?}; known roles are {known}: leave the row out, or write the turn as one of them")
+    };
+    let (name, content) = field(["content", "value"]).ok_or_else(|| missing("content"))?;
+    Ok(Message::new(role, text(content, &format!("{at}.{name}"), place)?))
+}
+
+/// What a turn says: a text, or a list of parts that are all text.
+fn text(content: &Value, at: &str, place: &str) -> Result<String> {
+    match content {
+        Value::Text(text) => Ok(text.clone()),
+        Value::List(parts) => parts.iter().enumerate().map(|(number, part)| self::part(part, &format!("{at}[{number}]"), place)).collect(),
+        other => bail!("{place}: `{at}` is {}, expected text", other.kind()),
+    }
+}
+
+fn part(part: &Value, at: &str, place: &str) -> Result<String> {
+    match (part, part.get("type"), part.get("text")) {
+        (Value::Text(text), ..) | (_, None, Some(Value::Text(text))) => Ok(text.clone()),
+        (_, Some(Value::Text(kind)), Some(Value::Text(text))) if kind == "text" => Ok(text.clone()),
+        (_, Some(Value::Text(kind)), _) => bail!("{place}: `{at}` is a part of type {kind:?}; only parts of type \"text\" can be read"),
+        _ => bail!("{place}: `{at}` is {}, expected text or {{\"type\": \"text\", \"text\": \"...\"}}", part.kind()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Turns> {
+        Turns::of(Some(&Value::json(json).unwrap()), "prompt", "a.parquet, row 3")
+    }
+
+    #[test]
+    fn every_turn_is_kept() {
+        let check = |json: &str, context: &[(&str, &str)], question: &str, prefill: &str| {
+            let context = context.iter().map(|(role, content)| Message::new(*role, *content)).collect();
+            assert_eq!(read(json).unwrap(), Turns { context, question: question.into(), prefill: prefill.into() }, "{json}");
+        };
+        check(r#"[{"role": "user", "content": "q"}]"#, &[], "q", "");
+        check(
+            r#"[{"role": "system", "content": "In French."}, {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"},
+                {"role": "user", "content": "q"}, {"role": "assistant", "content": "Let"}]"#,
+            &[("system", "In French."), ("user", "1+1?"), ("assistant", "2")],
+            "q",
+            "Let",
+        );
+        check(
+            r#"[{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}, {"from": "human", "value": "q"}]"#,
+            &[("user", "a"), ("assistant", "b")],
+            "q",
+            "",
+        );
+        check(
+            r#"[{"role": "user", "content": [{"type": "text", "text": "a "}, "b", {"type": "text", "text": "c", "image": null}]}]"#,
+            &[],
+            "a bc",
+            "",
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named_by_its_place() {
+        let check = |json: &str, expected: &str| {
+            let error = read(json).unwrap_err().to_string();
+            assert!(error.starts_with("a.parquet, row 3: `prompt") && error.contains(expected), "{error}");
+        };
+        check(r#""q""#, "`prompt` is text, expected a list of turns");
+        check("null", "`prompt` is null, expected");
+        check("[]", "has no turns");
+        check(r#"["q"]"#, "`prompt[0]` is text");
+        check(r#"[{"content": "q"}]"#, "`prompt[0]` has no `role`");
+        check(r#"[{"role": "user"}]"#, "`prompt[0]` has no `content`");
+        check(r#"[{"role": "user", "content": null}]"#, "`prompt[0].content` is null, expected text");
+        check(r#"[{"role": "user", "content": " "}]"#, "`prompt[0].content` is empty");
+        check(
+            r#"[{"role": "user", "content": "q"}, {"role": "tool", "content": "4"}]"#,
+            r#"`prompt[1].role` is "tool"; known roles are system,"#,
+        );
+        check(r#"[{"role": 1, "content": "q"}]"#, "`prompt[0].role` is a number");
+        check(r#"[{"role": "user", "content": "q"}, {"role": "system", "content": "s"}]"#, "`prompt[1]` is a system turn");
+        check(r#"[{"role": "system", "content": "s"}]"#, "`prompt[0]` is a turn of the system, expected the user's question");
+        check(r#"[{"role": "assistant", "content": "s"}]"#, "`prompt` has no turn of the user");
+        check(r#"[{"role": "user", "content": [{"type": "image", "image": "x"}]}]"#, r#"`prompt[0].content[0]` is a part of type "image""#);
+    }
+}

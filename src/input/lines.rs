@@ -1,0 +1,157 @@
+//! The lines of a text, in memory that does not depend on it. What a line means is the caller's.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{BYTE_ORDER_MARK, text};
+
+/// Most bytes of a line; a recorded response of a million tokens has about 40 MB.
+pub const LINE_BYTES: usize = 64 << 20;
+
+/// The lines of a text, one after the other. Blank ones are passed over, and so is white space around a line: a carriage return, a byte order
+/// mark, the separators U+2028 and U+2029.
+pub struct Lines<R> {
+    reader: R,
+    /// What errors call the text.
+    name: String,
+    longest_bytes: usize,
+    number: usize,
+    line: Vec<u8>,
+}
+
+/// A line and its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What it says.
+    pub text: String,
+    /// Its number in the text, from 1.
+    pub number: usize,
+    /// `FILE, line 3`.
+    pub place: String,
+}
+
+impl Lines<Box<dyn BufRead>> {
+    /// The lines of a file; `.gz` is unpacked as it is read.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let is_packed = path.extension().is_some_and(|extension| extension == "gz");
+        let reader: Box<dyn BufRead> = match is_packed {
+            true => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))),
+            false => Box::new(BufReader::new(file)),
+        };
+        Ok(Self::over(reader, path.display().to_string()))
+    }
+}
+
+impl<R: BufRead> Lines<R> {
+    /// The lines of what `reader` gives; `name` is what errors call it.
+    pub fn over(reader: R, name: String) -> Self {
+        Self { reader, name, longest_bytes: LINE_BYTES, number: 0, line: Vec::new() }
+    }
+
+    /// The next line that is not blank; none at the end.
+    fn advance(&mut self) -> Result<Option<Line>> {
+        loop {
+            self.number += 1;
+            let place = format!("{}, line {}", self.name, self.number);
+            if !self.fill().with_context(|| format!("cannot read {place}"))? {
+                return Ok(None);
+            }
+            ensure!(
+                self.line.len() <= self.longest_bytes,
+                "{place}: longer than {} bytes, the most that a line may have; one record is expected in each line",
+                self.longest_bytes
+            );
+            if self.line.trim_ascii().is_empty() {
+                continue;
+            }
+            let line = text(&place, &self.line)?;
+            let line = line.trim_matches(|c: char| c.is_whitespace() || c == BYTE_ORDER_MARK);
+            if !line.is_empty() {
+                return Ok(Some(Line { text: line.to_owned(), number: self.number, place }));
+            }
+        }
+    }
+
+    /// Reads up to the next line feed, at most one byte more than a line may have. False at the end of the text.
+    fn fill(&mut self) -> std::io::Result<bool> {
+        self.line.clear();
+        let mut is_there = false;
+        loop {
+            let bytes = match self.reader.fill_buf() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                bytes => bytes?,
+            };
+            if bytes.is_empty() {
+                return Ok(is_there);
+            }
+            is_there = true;
+            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let room = self.longest_bytes + 1 - self.line.len();
+            let taken = end.unwrap_or(bytes.len());
+            self.line.extend_from_slice(&bytes[..taken.min(room)]);
+            let used = end.map_or(taken, |end| end + 1);
+            self.reader.consume(used);
+            if end.is_some() || self.line.len() > self.longest_bytes {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl<R: BufRead> Iterator for Lines<R> {
+    type Item = Result<Line>;
+
+    fn next(&mut self) -> Option<Result<Line>> {
+        self.advance().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(bytes: &[u8], longest_bytes: usize) -> Vec<Result<Line>> {
+        Lines { longest_bytes, ..Lines::over(bytes, "it".to_owned()) }.collect()
+    }
+
+    #[test]
+    fn marks_and_separators_are_passed_over() {
+        let text = "\u{FEFF}{1}\r\n\r\n \u{2028}\n{\"a\": \"\u{2028}b\"}\u{2029}\n\u{FEFF}{2}";
+        let found: Vec<(String, usize)> =
+            lines(text.as_bytes(), 100).into_iter().map(|line| line.map(|line| (line.text, line.number)).unwrap()).collect();
+        assert_eq!(found, [("{1}".to_owned(), 1), ("{\"a\": \"\u{2028}b\"}".to_owned(), 4), ("{2}".to_owned(), 5)]);
+        assert!(lines("\u{FEFF}\n\u{2028}".as_bytes(), 100).is_empty());
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_ends_the_reading() {
+        let found = lines(b"12345\n123456\n1", 5);
+        assert_eq!(found[0].as_ref().unwrap().text, "12345");
+        let error = found[1].as_ref().unwrap_err().to_string();
+        assert_eq!(error, "it, line 2: longer than 5 bytes, the most that a line may have; one record is expected in each line");
+        // A blank line counts too, and only as much of it is read as a line may have.
+        let mut endless = Lines { longest_bytes: 1000, ..Lines::over(BufReader::new(std::io::repeat(b' ')), "it".to_owned()) };
+        assert!(endless.next().unwrap().unwrap_err().to_string().contains("line 1: longer than 1000 bytes"));
+        assert!(endless.line.capacity() < 20_000);
+    }
+
+    #[test]
+    fn files_are_read_packed_or_not() {
+        use std::io::Write;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl.gz");
+        let mut encoder = flate2::write::GzEncoder::new(File::create(&path).unwrap(), flate2::Compression::fast());
+        encoder.write_all("\u{FEFF}1\n\n2\n".as_bytes()).unwrap();
+        encoder.finish().unwrap();
+        let places: Vec<String> = Lines::open(&path).unwrap().map(|line| line.unwrap().place).collect();
+        assert!(places[0].ends_with("a.jsonl.gz, line 1") && places[1].ends_with("line 3") && places.len() == 2, "{places:?}");
+        assert!(Lines::open(&folder.path().join("none")).is_err());
+    }
+}

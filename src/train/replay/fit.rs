@@ -1,0 +1,210 @@
+//! Whether a recording fits the policy that is to learn from it: where its responses end, and how far its log-probabilities are from the
+//! policy's own.
+
+use anyhow::{Result, bail, ensure};
+
+use super::Replay;
+use crate::flow::{Finish, Scored};
+use crate::lanes::Lanes;
+use crate::model::{Decoder, Packed};
+
+/// From this difference (nats) between a recorded log-probability and the policy's on, a recording is not of this policy, or of another
+/// temperature. 200 steps of training move the embedded model's by up to 6.
+pub const GAP_LIMIT: f32 = 10.0;
+/// More end tokens than this at the start of a prompt are padding; templates write one or two.
+const END_TOKENS_FIRST: usize = 2;
+
+/// How far recorded log-probabilities are from the policy's, in nats.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Gap {
+    /// The mean over all response tokens of the step.
+    pub mean: f64,
+    /// The largest one.
+    pub max: f32,
+}
+
+impl Replay {
+    /// Cuts responses after their first end token, where other programs pad to one length, and says how many were cut. What is left keeps its
+    /// log-probabilities: no token depends on what follows it.
+    ///
+    /// # Errors
+    /// When something else than padding follows an end token, or a prompt begins with padding; step, group and sample are named.
+    pub fn cut_padding(&mut self, end_tokens: &[u32]) -> Result<usize> {
+        let mut count = 0;
+        for (number, scored) in
+            self.steps.iter_mut().enumerate().flat_map(|(step, scored)| scored.iter_mut().map(move |one| (step + 1, one)))
+        {
+            let rollout = &mut scored.rollout;
+            let place = format!("sample {} of group {} in the recorded step number {number}", rollout.sample, rollout.group);
+            let padding = rollout.prompt.ids.iter().take_while(|id| end_tokens.contains(id)).count();
+            ensure!(
+                padding <= END_TOKENS_FIRST,
+                "{place}: `prompt_ids` begins with {padding} end tokens ({}), which is padding: record prompts without it",
+                rollout.prompt.ids[0]
+            );
+            let completion = &mut rollout.completion;
+            let Some(end) = completion.ids.iter().position(|id| end_tokens.contains(id)) else { continue };
+            let (ended, rest) = completion.ids.split_at(end + 1);
+            let Some(first) = rest.first() else { continue };
+            if let Some(other) = rest.iter().find(|id| *id != first) {
+                bail!(
+                    "{place}: `completion_ids` goes on after its end token {} (number {end}) with {first} and {other}, which is no padding: cut it there",
+                    ended[end]
+                );
+            }
+            // A response that its length limit cut off has no end token of its own: the first one is padding already.
+            let kept = if completion.finish == Finish::Length { end } else { end + 1 };
+            ensure!(kept > 0, "{place}: `completion_ids` is nothing but padding with {first}");
+            completion.ids.truncate(kept);
+            completion.logprobs.truncate(kept);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The gap between the first step's recorded log-probabilities and those of `policy` at `temperature`, at most `batch_tokens` tokens at once
+    /// on each lane.
+    ///
+    /// # Errors
+    /// When the model cannot compute.
+    pub fn gap(&self, policy: &Decoder, temperature: f32, batch_tokens: usize) -> Result<Gap> {
+        let lanes = Lanes::new(policy.usual_lanes())?;
+        let batches = batches(self.step(1), batch_tokens);
+        let parts = lanes.run(|lane| {
+            let (mut sum, mut max, mut tokens) = (0.0, 0.0f32, 0);
+            for batch in batches.iter().skip(lane).step_by(lanes.count()) {
+                let responses = batch.iter().map(|scored| (&*scored.rollout.prompt.ids, vec![scored.rollout.completion.ids.as_slice()]));
+                let scores = policy.score(&Packed::of_responses(responses), temperature)?;
+                let recorded = batch.iter().flat_map(|scored| &scored.rollout.completion.logprobs);
+                for (own, recorded) in scores.logprobs.iter().zip(recorded) {
+                    let gap = (own - recorded).abs();
+                    sum += f64::from(gap);
+                    max = max.max(gap);
+                    tokens += 1;
+                }
+            }
+            Ok((sum, max, tokens))
+        })?;
+        let tokens: usize = parts.iter().map(|(.., tokens)| tokens).sum();
+        Ok(Gap {
+            mean: parts.iter().map(|(sum, ..)| sum).sum::<f64>() / tokens.max(1) as f64,
+            max: parts.iter().fold(0.0, |max, (_, own, _)| max.max(*own)),
+        })
+    }
+
+    /// What a gap means, in words; none where sampler and policy agree but for rounding.
+    ///
+    /// # Errors
+    /// Above [`GAP_LIMIT`]: says what the cause may be.
+    pub fn judge(&self, gap: Gap, temperature: f32) -> Result<Option<String>> {
+        let Gap { mean, max } = gap;
+        let cause = match self.temperature(1) {
+            None => format!(
+                "the recording does not say its temperature, and {temperature} was taken (rollout.temperature): set the one that it was sampled at, or write \"temperature\" into its lines"
+            ),
+            Some(_) => {
+                "is --model the policy that was recorded, and are the log-probabilities those of its softmax before top-k and top-p?"
+                    .to_owned()
+            }
+        };
+        let gap = format!("the recorded log-probabilities differ from the policy's by up to {max:.2} nats, {mean:.4} on average");
+        ensure!(max <= GAP_LIMIT, "{gap}; more than {GAP_LIMIT} is refused: {cause}");
+        Ok((max > ROUGHLY_EQUAL).then(|| if self.temperature(1).is_none() { format!("{gap}; {cause}") } else { gap }))
+    }
+}
+
+/// What other kernels and dtypes make of the same weights stays below this.
+const ROUGHLY_EQUAL: f32 = 0.01;
+
+/// Responses in their order, as many at once as fit, one at least.
+fn batches(scored: &[Scored], batch_tokens: usize) -> Vec<&[Scored]> {
+    let tokens = |scored: &Scored| scored.rollout.prompt.ids.len() + scored.rollout.completion.ids.len();
+    let (mut batches, mut rest) = (Vec::new(), scored);
+    while !rest.is_empty() {
+        let mut total = 0;
+        let fitting = rest.iter().take_while(|scored| {
+            total += tokens(scored);
+            total <= batch_tokens
+        });
+        let (batch, after) = rest.split_at(fitting.count().max(1));
+        batches.push(batch);
+        rest = after;
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn replay(prompt: &str, ids: &str) -> Result<Replay> {
+        finished(prompt, ids, "stop")
+    }
+
+    fn finished(prompt: &str, ids: &str, finish: &str) -> Result<Replay> {
+        let count = ids.split(',').count();
+        let logprobs = (0..count).map(|number| format!("-{number}.5")).collect::<Vec<_>>().join(",");
+        let line = |sample: usize| {
+            format!(
+                r#"{{"step": 1, "group": 0, "sample": {sample}, "prompt_ids": [{prompt}], "completion_ids": [{ids}], "logprobs": [{logprobs}], "reward": {sample}, "finish": "{finish}"}}"#
+            )
+        };
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("r.jsonl");
+        std::fs::write(&path, format!("{}\n{}\n", line(0), line(1)))?;
+        Replay::read(Path::new(&path))
+    }
+
+    #[test]
+    fn padding_after_the_first_end_token_is_cut() {
+        let check = |ids: &str, count: usize, expected: &[u32]| {
+            let mut replay = replay("9", ids).unwrap();
+            assert_eq!(replay.cut_padding(&[0, 1]).unwrap(), count, "{ids}");
+            let completion = &replay.step(1)[1].rollout.completion;
+            let logprobs: Vec<f32> = (0..expected.len()).map(|number| -(number as f32) - 0.5).collect();
+            assert_eq!((completion.ids.as_slice(), &completion.logprobs), (expected, &logprobs), "{ids}");
+        };
+        check("5, 6, 0, 0, 0", 2, &[5, 6, 0]);
+        check("5, 0, 3, 3", 2, &[5, 0]);
+        check("5, 1, 0", 2, &[5, 1]);
+        check("5, 6, 0", 0, &[5, 6, 0]);
+        check("5, 6", 0, &[5, 6]);
+        let mut cut_off = finished("9", "5, 6, 0, 0", "length").unwrap();
+        assert_eq!((cut_off.cut_padding(&[0]).unwrap(), &cut_off.step(1)[0].rollout.completion.ids[..]), (2, &[5, 6][..]));
+        assert!(finished("9", "0, 0", "length").unwrap().cut_padding(&[0]).unwrap_err().to_string().contains("nothing but padding"));
+    }
+
+    #[test]
+    fn what_is_no_padding_is_refused() {
+        let error = |prompt: &str, ids: &str| replay(prompt, ids).unwrap().cut_padding(&[0]).unwrap_err().to_string();
+        let found = error("9", "5, 0, 6, 7, 0");
+        assert!(
+            found.contains("sample 0 of group 0") && found.contains("goes on after its end token 0 (number 1) with 6 and 7"),
+            "{found}"
+        );
+        let found = error("0, 0, 0, 9", "5");
+        assert!(found.contains("`prompt_ids` begins with 3 end tokens (0), which is padding"), "{found}");
+        assert_eq!(replay("0, 0, 9", "5").unwrap().cut_padding(&[0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_gap_is_told_or_refused() {
+        let replay = replay("9", "5").unwrap();
+        assert_eq!(replay.judge(Gap { mean: 0.0, max: 1e-5 }, 1.0).unwrap(), None);
+        let told = replay.judge(Gap { mean: 0.05, max: 0.98 }, 1.0).unwrap().unwrap();
+        assert!(
+            told.contains("by up to 0.98 nats, 0.0500 on average; the recording does not say its temperature, and 1 was taken"),
+            "{told}"
+        );
+        let error = replay.judge(Gap { mean: 0.4, max: 13.0 }, 1.0).unwrap_err().to_string();
+        assert!(error.contains("by up to 13.00 nats") && error.contains("more than 10 is refused"), "{error}");
+    }
+
+    #[test]
+    fn batches_hold_every_response_once() {
+        let replay = replay("9", "5, 6").unwrap();
+        let sizes = |budget: usize| batches(replay.step(1), budget).iter().map(|batch| batch.len()).collect::<Vec<_>>();
+        assert_eq!((sizes(6), sizes(5), sizes(1)), (vec![2], vec![1, 1], vec![1, 1]));
+    }
+}
