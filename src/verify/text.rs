@@ -173,11 +173,11 @@ fn joins(out: &str) -> bool {
 pub fn strip_delimiters(text: &str) -> &str {
     let mut text = text.trim();
     loop {
-        let inner = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**")]
+        let inner = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("*", "*"), ("__", "__")]
             .into_iter()
             .find_map(|(open, close)| Some((text.strip_prefix(open)?.strip_suffix(close)?.trim(), open)));
         match inner {
-            Some((inner, open)) if !inner.contains(if open == "**" { open } else { "$" }) => text = inner,
+            Some((inner, open)) if !inner.contains(if open.starts_with(['*', '_']) { open } else { "$" }) => text = inner,
             _ => return text,
         }
     }

@@ -46,7 +46,7 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
         }
         _ => {
             let (Some(g), Some(a)) = (sides(tree, g), sides(tree, a)) else { return Some(DIFFERENT) };
-            let a = (rename::cased(tree, gold, a.0, fuel)?, rename::cased(tree, gold, a.1, fuel)?);
+            let a = (rename::cased(tree, gold, answer, a.0, fuel)?, rename::cased(tree, gold, answer, a.1, fuel)?);
             Some(Goal::Decided(relation::proportional(tree, g, a, None, fuel)))
         }
     }

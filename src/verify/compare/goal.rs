@@ -4,7 +4,7 @@
 use crate::verify::compare::chain::{chain, chains};
 use crate::verify::compare::clock;
 use crate::verify::compare::quantity::{self, Wording};
-use crate::verify::compare::reals::{self, Interval};
+use crate::verify::compare::reals::{self, Interval, Subject};
 use crate::verify::compare::rename;
 use crate::verify::compare::structure::{is_structure, structures};
 use crate::verify::fuel::Fuel;
@@ -83,7 +83,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
         (Node::Numbers(g), Node::Numbers(a)) => return Some(Goal::Decided(Comparison { equal: g == a, method: Method::Structure })),
         _ => {}
     }
-    if (is_set(g) || is_set(a))
+    if (is_set(g) || is_set(a) || are_conditions(tree, g) || are_conditions(tree, a))
         && let Some(goal) = real_sets(tree, gold, answer, fuel)?
     {
         return Some(goal);
@@ -224,10 +224,11 @@ fn parts_of_ratio(tree: &Tree, mut id: Id) -> Vec<Id> {
 pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Option<Goal>> {
     let Some(g) = reals::set(tree, gold, fuel) else { return Some(None) };
     let Some(a) = reals::set(tree, answer, fuel) else { return Some(None) };
-    if let (Some(g), Some(a)) = (reals::subject(tree, gold), reals::subject(tree, answer))
-        && !g.agrees(a, tree)
-    {
-        return Some(Some(DIFFERENT));
+    match (reals::subject(tree, gold), reals::subject(tree, answer)) {
+        // Two inequalities between expressions may be one up to a factor.
+        (Some(Subject::Expression(_)), Some(Subject::Expression(_))) => return Some(None),
+        (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(DIFFERENT)),
+        _ => {}
     }
     if g.len() != a.len() {
         return Some(Some(DIFFERENT));
@@ -246,6 +247,20 @@ pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
 fn same_shape(g: &Interval, a: &Interval) -> bool {
     let shape = |part: &Interval| (part.low.closed, part.high.closed, part.low.node.is_some(), part.high.node.is_some());
     shape(g) == shape(a)
+}
+
+/// Inequalities side by side, which hold at once: `x > 2, x < 3`.
+fn are_conditions(tree: &Tree, node: Node) -> bool {
+    let is_order = |relation: &Relation| {
+        matches!(relation, Relation::Less | Relation::LessEqual | Relation::Greater | Relation::GreaterEqual | Relation::NotEqual)
+    };
+    match node {
+        Node::Sequence { open: Bracket::Bare, list, .. } => tree.members(list).iter().all(|&member| match tree.node(member) {
+            Node::Chain(list) => tree.relations_of(list).iter().all(is_order),
+            _ => false,
+        }),
+        _ => false,
+    }
 }
 
 /// Kinds that only sets have.

@@ -107,11 +107,12 @@ pub fn labels_agree(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) 
         (Node::Symbol(g), Node::Symbol(a)) => {
             tree.name_of(g).eq_ignore_ascii_case(tree.name_of(a)) || !value_is_constant && tree.name_of(g).len() == 1
         }
+        (Node::Text(g), Node::Text(a)) => words_agree(tree.name_of(g), tree.name_of(a)),
         (Node::Text(_) | Node::Worded(..), _) | (_, Node::Text(_) | Node::Worded(..)) => true,
         // |AB| is the length AB.
         (Node::Call(Function::Abs, g), Node::Multiply(..)) => spelling(tree, g) == spelling(tree, answer),
         (Node::Multiply(..), Node::Call(Function::Abs, a)) => spelling(tree, gold) == spelling(tree, a),
-        (Node::Call(g_function, g), Node::Call(a_function, a)) => g_function == a_function && spelling(tree, g) == spelling(tree, a),
+        (Node::Call(g_function, g), Node::Call(a_function, a)) => g_function == a_function && same_product(tree, g, a),
         // What a function is of something is no other thing's value: \sin x = 1/2 is not x = 1/2.
         (Node::Call(..), _) | (_, Node::Call(..)) => false,
         (Node::Opaque(g, g_list), Node::Opaque(a, a_list)) => {
@@ -133,6 +134,18 @@ pub fn labels_agree(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) 
     }
 }
 
+/// Two labels in words: some word of both is the same, or one of them says nothing of its own.
+fn words_agree(gold: &str, answer: &str) -> bool {
+    const EMPTY: [&str; 14] =
+        ["answer", "result", "value", "total", "final", "solution", "number", "the", "of", "a", "is", "in", "for", "required"];
+    let telling = |text: &str| -> Vec<String> {
+        let words = text.split(' ').filter(|word| !EMPTY.contains(word));
+        words.map(|word| word.strip_suffix('s').unwrap_or(word).to_owned()).collect()
+    };
+    let (gold, answer) = (telling(gold), telling(answer));
+    gold.is_empty() || answer.is_empty() || gold.iter().any(|word| answer.contains(word))
+}
+
 /// A letter that may be any other: the x of f(x), not the event of P(A).
 fn is_variable(tree: &Tree, id: Id) -> bool {
     matches!(tree.node(id), Node::Symbol(name) if !tree.name_of(name).starts_with(|c: char| c.is_uppercase()))
@@ -141,7 +154,7 @@ fn is_variable(tree: &Tree, id: Id) -> bool {
 /// Two names made of letters side by side: the same letters, and of angles the same vertex.
 fn same_product(tree: &Tree, gold: Id, answer: Id) -> bool {
     let (g, a) = (factors(tree, gold), factors(tree, answer));
-    // Of an angle named by its vertex the sides are not told.
+    // Of an angle named by its vertex, with the sign or without, the sides are not told.
     if let (Some(g_vertex), Some(a_vertex)) = (vertex(&g), vertex(&a)) {
         return g_vertex == a_vertex && (g.len() != a.len() || spelling(tree, gold) == spelling(tree, answer));
     }
@@ -154,9 +167,10 @@ fn same_product(tree: &Tree, gold: Id, answer: Id) -> bool {
     spelling(tree, gold) == spelling(tree, answer)
 }
 
-/// The vertex of an angle: the B of `\angle ABC` and of `\angle B`.
+/// The vertex of an angle: the B of `\angle ABC`, of `\angle B` and of `B`.
 fn vertex(factors: &[String]) -> Option<&str> {
     match factors {
+        [vertex] => Some(vertex),
         [angle, vertex] | [angle, _, vertex, _] if angle == "angle" => Some(vertex),
         _ => None,
     }

@@ -5,6 +5,7 @@ use num_bigint::BigInt;
 use num_rational::BigRational;
 use num_traits::One;
 
+use crate::verify::read::phrase::STATEMENT;
 use crate::verify::tree::NONE;
 use crate::verify::words::{self, Unit};
 
@@ -34,7 +35,7 @@ pub fn compare(gold: (&str, &str), answer: (&str, &str)) -> Wording {
     };
     let qualifiers = |(before, after): (&str, &str)| [qualified(before), qualified(after)].concat();
     let long = |(before, after): (&str, &str)| before.split(' ').count() > MAX_WORDS || after.split(' ').count() > MAX_WORDS;
-    if qualifiers(gold) != qualifiers(answer) || long(answer) {
+    if qualifiers(gold) != qualifiers(answer) || long(answer) || answer.1.ends_with(STATEMENT) && answer.1 != gold.1 {
         return Wording::Different;
     }
     match (unit(gold.1), unit(answer.1)) {

@@ -6,6 +6,7 @@ use num_traits::Zero;
 
 use crate::verify::compare::label;
 use crate::verify::compare::relation::flipped;
+use crate::verify::compare::structure::is_structure;
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Function, Id, Literal, Node, Relation, Separator, SetOperation, Tree};
@@ -45,7 +46,7 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
         let found = match tree.node(id) {
             Node::SetOperation(operation, a, b) => at(a).zip(at(b)).map(|(a, b)| operate(operation, &a, &b, fuel)),
             // Whole numbers between two bounds are no interval.
-            Node::Builder(head, condition) if over_the_reals(tree, head) => at(condition),
+            Node::Builder(head, condition) if over_the_reals(tree, head) && is_about(tree, condition, head) => at(condition),
             Node::Worded(_, a, _) => at(a),
             Node::EmptySet => Some(Vec::new()),
             Node::Numbers('R') => Some(vec![ALL]),
@@ -57,8 +58,10 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
                 let members = tree.members(list).to_vec();
                 let chains = members.iter().all(|&member| matches!(tree.node(member), Node::Chain(_) | Node::Worded(..)));
                 if open == Bracket::Bare && chains {
+                    fuel.spend(2 * tree.reachable(id).len() as u64).ok()?;
                     let parts: Option<Vec<_>> = members.iter().map(|&member| at(member)).collect();
-                    parts.map(|parts| combine(separator, parts, fuel))
+                    // Conditions on different things are no set of numbers.
+                    parts.filter(|_| subject(tree, id).is_some()).map(|parts| combine(separator, parts, fuel))
                 } else {
                     sequence(tree, (open, close), &members, fuel)
                 }
@@ -73,51 +76,65 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
 
 /// What an inequality is about.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Subject {
-    /// A variable or a function.
-    name: u32,
-    /// The variable that the function is of.
-    argument: Option<u32>,
+pub enum Subject {
+    Variable(u32),
+    /// A function's values, and the variable that it is of.
+    Function(u32, u32),
+    /// The values of an expression in several variables.
+    Expression(Id),
 }
 
 impl Subject {
     /// Whether two inequalities may be about the same thing: one variable, but for its case; one function; or a function's values under a name
     /// of their own, `y` for `f(x)`.
     pub fn agrees(self, other: Subject, tree: &Tree) -> bool {
-        match (self.argument, other.argument) {
-            (Some(argument), None) => argument != other.name,
-            (None, Some(argument)) => argument != self.name,
-            _ => tree.name_of(self.name).eq_ignore_ascii_case(tree.name_of(other.name)),
+        let same = |a: u32, b: u32| tree.name_of(a).eq_ignore_ascii_case(tree.name_of(b));
+        match (self, other) {
+            (Subject::Variable(g), Subject::Variable(a)) | (Subject::Function(g, _), Subject::Function(a, _)) => same(g, a),
+            (Subject::Function(_, argument), Subject::Variable(name)) | (Subject::Variable(name), Subject::Function(_, argument)) => {
+                argument != name
+            }
+            _ => false,
         }
     }
 }
 
 /// What the inequalities at a node are about, where that is one thing; intervals and sets are about nothing.
-pub fn subject(tree: &Tree, mut id: Id) -> Option<Subject> {
-    while let Node::Worded(_, inner, _) = tree.node(id) {
-        id = inner;
-    }
+pub fn subject(tree: &Tree, id: Id) -> Option<Subject> {
+    let unworded = |mut id: Id| {
+        while let Node::Worded(_, inner, _) = tree.node(id) {
+            id = inner;
+        }
+        id
+    };
+    let id = unworded(id);
     let chains = match tree.node(id) {
         Node::Sequence { open: Bracket::Bare, list, .. } => tree.members(list),
         _ => &[id],
     };
-    let mut subjects = chains.iter().map(|&chain| match tree.node(chain) {
-        Node::Chain(list) if !tree.relations_of(list).contains(&Relation::In) => chain_subject(tree, list),
+    let mut subjects = chains.iter().map(|&chain| match tree.node(unworded(chain)) {
+        Node::Chain(list) => match (tree.relations_of(list), tree.members(list)) {
+            (&[Relation::In], &[element, _]) => single(tree, element),
+            _ => chain_subject(tree, list),
+        },
         _ => None,
     });
     let first = subjects.next()??;
     subjects.all(|other| other == Some(first)).then_some(first)
 }
 
-/// The one variable of a chain, or the one function whose values it bounds.
+fn is_capital(tree: &Tree, name: u32) -> bool {
+    tree.name_of(name).starts_with(|c: char| c.is_uppercase())
+}
+
+/// The one variable of a chain, the one function whose values it bounds, or its one expression.
 fn chain_subject(tree: &Tree, list: u32) -> Option<Subject> {
     let mut found = None;
     for &member in tree.members(list) {
-        let subject = match rewrite::symbols(tree, member).as_slice() {
-            [] => continue,
-            &[name] if !is_call(tree, member) => Subject { name, argument: None },
-            _ => function(tree, member)?,
-        };
+        if rewrite::symbols(tree, member).is_empty() {
+            continue;
+        }
+        let subject = single(tree, member)?;
         if *found.get_or_insert(subject) != subject {
             return None;
         }
@@ -125,22 +142,33 @@ fn chain_subject(tree: &Tree, list: u32) -> Option<Subject> {
     found
 }
 
-fn is_call(tree: &Tree, id: Id) -> bool {
-    matches!(tree.node(id), Node::Opaque(..))
+/// What one side of an inequality is about.
+fn single(tree: &Tree, id: Id) -> Option<Subject> {
+    let variables = rewrite::symbols(tree, id);
+    match variables.as_slice() {
+        [] => None,
+        _ if is_structure(tree, id) => None,
+        &[name] if !matches!(tree.node(id), Node::Opaque(..)) => Some(Subject::Variable(name)),
+        _ => match (label::bound_variable(tree, id).filter(|_| label::is_label(tree, id)), tree.node(id)) {
+            (Some(argument), Node::Opaque(name, _)) => Some(Subject::Function(name, argument)),
+            (_, Node::Opaque(..)) => None,
+            (Some(argument), Node::Multiply(function, _)) if !is_capital(tree, argument) => match tree.node(function) {
+                Node::Symbol(name) => Some(Subject::Function(name, argument)),
+                _ => Some(Subject::Expression(id)),
+            },
+            _ => Some(Subject::Expression(id)),
+        },
+    }
 }
 
-/// The function of `g(x)` or `P(x)`.
-fn function(tree: &Tree, id: Id) -> Option<Subject> {
-    let argument = label::bound_variable(tree, id).filter(|_| label::is_label(tree, id))?;
-    let name = match tree.node(id) {
-        Node::Opaque(name, _) => name,
-        Node::Multiply(name, _) => match tree.node(name) {
-            Node::Symbol(name) => name,
-            _ => return None,
-        },
-        _ => return None,
-    };
-    Some(Subject { name, argument: Some(argument) })
+/// Whether the condition of a set-builder bounds the variable of its head, and not something else of it.
+fn is_about(tree: &Tree, condition: Id, head: Id) -> bool {
+    let variable = rewrite::symbols(tree, head);
+    match subject(tree, condition) {
+        Some(Subject::Variable(name)) => variable.as_slice() == [name],
+        Some(_) => false,
+        None => true,
+    }
 }
 
 fn over_the_reals(tree: &Tree, head: Id) -> bool {
@@ -152,7 +180,9 @@ fn over_the_reals(tree: &Tree, head: Id) -> bool {
 }
 
 fn combine(separator: Separator, parts: Vec<Vec<Interval>>, fuel: &mut Fuel) -> Vec<Interval> {
-    if separator == Separator::Or {
+    // Solutions side by side are all of them solutions; conditions side by side hold at once.
+    let points = parts.iter().flatten().all(|part| part.low == part.high);
+    if separator == Separator::Or || points {
         return parts.concat();
     }
     parts.into_iter().fold(vec![ALL], |all, part| operate(SetOperation::Intersection, &all, &part, fuel))
@@ -184,9 +214,14 @@ fn sequence(tree: &Tree, (open, close): (Bracket, Bracket), members: &[Id], fuel
 /// The solutions of a chain of inequalities in one variable.
 fn inequality(tree: &mut Tree, list: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let (mut members, relations) = (tree.members(list).to_vec(), tree.relations_of(list).to_vec());
-    let Subject { name: variable, argument } = chain_subject(tree, list)?;
-    if argument.is_some() {
-        // A bound on a function's value is one on a variable of its name.
+    // One bound on an expression in several variables is a region of theirs; two are the range of its values.
+    let subject = chain_subject(tree, list).filter(|subject| !matches!(subject, Subject::Expression(_)) || members.len() == 3)?;
+    let variable = match subject {
+        Subject::Variable(name) | Subject::Function(name, _) => name,
+        Subject::Expression(_) => tree.name("values"),
+    };
+    if !matches!(subject, Subject::Variable(_)) {
+        // A bound on the values of something is one on a variable that stands for them.
         let value = tree.push(Node::Symbol(variable))?;
         for member in &mut members {
             if !rewrite::symbols(tree, *member).is_empty() {

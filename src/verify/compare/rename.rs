@@ -47,16 +47,14 @@ fn odd_letters(tree: &Tree, gold: Id, answer: Id) -> Option<(u32, u32)> {
     Some((only(&g, &a)?, only(&a, &g)?))
 }
 
-/// The answer's part with each letter that the gold has in another case only put into the gold's; nothing changes where a letter is used in both.
-pub fn cased(tree: &mut Tree, gold: Id, mut part: Id, fuel: &mut Fuel) -> Option<Id> {
-    let known = rewrite::symbols(tree, gold);
-    for from in rewrite::symbols(tree, part) {
-        let alike = |tree: &Tree, other: u32| tree.name_of(other).eq_ignore_ascii_case(tree.name_of(from));
-        let candidates: Vec<u32> = known.iter().copied().filter(|&to| alike(tree, to)).collect();
-        let twice = rewrite::symbols(tree, part).iter().filter(|&&other| alike(tree, other)).count() > 1;
-        if let (&[to], false) = (candidates.as_slice(), twice)
-            && to != from
-        {
+/// A part of the answer with each letter that the gold has in another case only put into the gold's; nothing changes where a letter is used in both.
+pub fn cased(tree: &mut Tree, gold: Id, answer: Id, mut part: Id, fuel: &mut Fuel) -> Option<Id> {
+    let (known, own) = (rewrite::symbols(tree, gold), rewrite::symbols(tree, answer));
+    for &from in own.iter().filter(|from| !known.contains(from)) {
+        fuel.spend((known.len() + own.len()) as u64).ok()?;
+        let alike = |other: &&u32| tree.name_of(**other).eq_ignore_ascii_case(tree.name_of(from));
+        let candidates: Vec<u32> = known.iter().filter(alike).copied().collect();
+        if let (&[to], 1) = (candidates.as_slice(), own.iter().filter(alike).count()) {
             part = rewrite::rename(tree, part, from, to, fuel)?;
         }
     }

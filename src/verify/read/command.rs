@@ -36,6 +36,10 @@ pub fn command(lexer: &mut Lexer) -> Option<()> {
             let number = argument(lexer)?.trim().parse().ok().filter(|&number| number < 100)?;
             digits::push_circled(lexer, number)
         }
+        "cr" if lexer.in_rows => {
+            row_end(lexer);
+            Some(())
+        }
         "not" => {
             let found = lexer.eat("=");
             let negated = if found { Relation::NotEqual } else { Relation::Other(lexer.tree.name("not")) };

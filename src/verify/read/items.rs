@@ -64,6 +64,10 @@ impl Reader<'_> {
             None => return None,
         }
         if separator != Separator::Comma {
+            // What "1 and 2 or 3" offers is no one list.
+            if !matches!(frame.separator, Separator::Comma) && frame.separator != separator {
+                return None;
+            }
             frame.separator = separator;
         }
         Some(())

@@ -11,7 +11,7 @@ mod letters;
 pub mod lex;
 mod number;
 mod operator;
-mod phrase;
+pub mod phrase;
 mod token;
 mod upright;
 

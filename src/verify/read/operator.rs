@@ -1,8 +1,10 @@
 //! Operators of the reader: how tightly each binds, and the node that each makes.
 
-use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Function, Function2, Id, Node, Separator, SetOperation, Tree};
 use crate::verify::words;
+
+/// Parts of an integrand that are looked at for its variable.
+const MAX_PARTS: usize = 16;
 
 /// What waits for its right operand.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +66,7 @@ pub fn prefix(tree: &mut Tree, operator: Operator, a: Id) -> Option<Id> {
         }
         Operator::Big(name, integral) => {
             // Where the differential was left out, x is the variable.
-            let over_x = integral && rewrite::symbols(tree, a).iter().any(|&symbol| tree.name_of(symbol) == "x");
+            let over_x = integral && mentions_x(tree, a);
             let name = if over_x { tree.name(&format!("{} d x", tree.name_of(name))) } else { name };
             let list = tree.list(vec![a], Vec::new());
             tree.push(Node::Opaque(name, list))
@@ -126,6 +128,20 @@ fn apply(tree: &mut Tree, applied: Applied, power: Option<Id>, base: Option<Id>,
         Some(power) => tree.push(Node::Power(call, power)),
         None => Some(call),
     }
+}
+
+/// Whether x is among the first few parts of an integrand.
+fn mentions_x(tree: &Tree, integrand: Id) -> bool {
+    let mut parts = vec![integrand];
+    let mut next = 0;
+    while let Some(&id) = parts.get(next).filter(|_| next < MAX_PARTS) {
+        next += 1;
+        match tree.node(id) {
+            Node::Symbol(name) if tree.name_of(name) == "x" => return true,
+            node => tree.children(node, |child| parts.push(child)),
+        }
+    }
+    false
 }
 
 fn is_minus_one(tree: &Tree, id: Id) -> bool {

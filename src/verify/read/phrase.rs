@@ -4,6 +4,9 @@ use crate::verify::read::Reader;
 use crate::verify::read::token::{Delimiter, Kind};
 use crate::verify::tree::{NONE, Node, Relation};
 
+/// Stands for the rest of a sentence about a value. A reference may have one, an answer may not.
+pub const STATEMENT: &str = "…";
+
 impl Reader<'_> {
     /// Words, before, inside or after an operand.
     pub fn words(&mut self, words: u32) -> Option<()> {
@@ -39,6 +42,10 @@ impl Reader<'_> {
             Kind::Text(words) => format!(" {}", self.tree.name_of(words)),
             Kind::Slash => "/".to_owned(),
             Kind::Symbol(name) if self.tree.name_of(suffix).ends_with('/') => self.tree.name_of(name).to_owned(),
+            Kind::Symbol(_) | Kind::Comma | Kind::And if self.is_statement(suffix) => {
+                self.at = self.tokens.list.len();
+                format!(" {STATEMENT}")
+            }
             // "for some integer n", "where k ∈ ℤ": what a parameter ranges over.
             Kind::Symbol(name) if self.quantifies(suffix) => format!(" {}", self.tree.name_of(name)),
             Kind::Relation(Relation::In) if self.quantifies(suffix) => " in".to_owned(),
@@ -72,6 +79,14 @@ impl Reader<'_> {
         let name = self.tree.name(&joined);
         self.frame()?.suffix = name;
         Some(false)
+    }
+
+    /// Whether the answer goes on as a sentence about its value to the end, `R = 1 is the condition for collinearity of A, B and C`: letters
+    /// and words only, nothing that could be another value.
+    fn is_statement(&self, words: u32) -> bool {
+        let prose = |kind| matches!(kind, Kind::Symbol(_) | Kind::Subscript(_) | Kind::Text(_) | Kind::Comma | Kind::And);
+        let rest = self.tokens.list.get(self.at..).unwrap_or(&[]);
+        self.frames.len() == 1 && self.tree.name_of(words).starts_with("is ") && rest.iter().all(|token| prose(token.kind))
     }
 
     /// Whether words introduce the range of a parameter.

@@ -35,6 +35,8 @@ pub struct Approx {
     pub decimals_are_rounded: bool,
     /// Some part was too small beside the rest to count in double precision: `x + 10^{-20}` looks like `x`.
     pub lost: bool,
+    /// Variables that stand for whole numbers at every point: those that factorials are of.
+    pub whole: Vec<u32>,
 }
 
 /// A part smaller than this, beside the rest, is lost in rounding.
@@ -95,7 +97,11 @@ impl Arithmetic for Approx {
 
     fn symbol(&mut self, name: u32) -> Option<Value> {
         let unit = |seed: u64| (mix(seed ^ mix(u64::from(name) + 77)) >> 11) as f64 / (1u64 << 53) as f64;
-        match self.point {
+        let point = match self.point {
+            Point::Positive(seed) | Point::Unit(seed) | Point::Real(seed) if self.whole.contains(&name) => Point::Natural(seed),
+            point => point,
+        };
+        match point {
             Point::Positive(seed) => Some(Value { re: 0.4 + 2.0 * unit(seed), im: 0.0, error: 0.0 }),
             Point::Unit(seed) => Some(Value { re: 0.05 + 0.9 * unit(seed), im: 0.0, error: 0.0 }),
             Point::Real(seed) => Some(Value { re: 4.0 * unit(seed) - 2.0, im: 0.0, error: 0.0 }),
@@ -251,7 +257,7 @@ fn is_flat(function: Function, a: &Value) -> bool {
 impl Approx {
     /// Floating point at `point`, every decimal taken as exact.
     pub fn new(point: Point) -> Self {
-        Approx { point, decimals_are_rounded: false, lost: false }
+        Approx { point, decimals_are_rounded: false, lost: false, whole: Vec::new() }
     }
 
     fn whole_power(&mut self, a: &Value, exponent: i32) -> Option<Value> {

@@ -217,19 +217,19 @@ impl Pair<'_> {
 
     /// Whether the two agree wherever both are defined, at enough points; `None` for too few.
     fn sampled(&mut self, decimals_are_rounded: bool) -> Option<bool> {
-        // Factorials are of whole numbers only, and of differences that are not negative.
-        let counts = |id| rewrite::any(self.tree, id, is_of_whole_numbers);
-        let naturals = if counts(self.gold) || counts(self.answer) { 40 } else { 5 };
+        // Factorials are of whole numbers only, and of differences that are not negative: more points are needed to meet enough of them.
+        let whole = self.whole_variables();
+        let (reals, naturals) = if whole.is_empty() { (6, 5) } else { (30, 30) };
         let points = (1..=6)
             .map(Point::Positive)
             .chain((1..=4).map(Point::Unit))
-            .chain((1..=6).map(Point::Real))
+            .chain((1..=reals).map(Point::Real))
             .chain((1..=naturals).map(Point::Natural));
         let complex = |id| rewrite::any(self.tree, id, |node| node == Node::Constant(Constant::I));
         let complex = complex(self.gold) || complex(self.answer);
         let mut agreeing = 0;
         for point in points {
-            let mut approx = Approx { decimals_are_rounded, ..Approx::new(point) };
+            let mut approx = Approx { decimals_are_rounded, whole: whole.clone(), ..Approx::new(point) };
             let gold: Option<Value> = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
             let answer: Option<Value> = evaluate(self.tree, self.answer, self.answer_reading, &mut approx, self.fuel);
             let (Some(gold), Some(answer)) = (gold, answer) else { continue };
@@ -248,6 +248,29 @@ impl Pair<'_> {
             agreeing += usize::from(error <= sharp && (decimals_are_rounded || !approx.lost));
         }
         (agreeing >= 4).then_some(true)
+    }
+
+    /// The variables inside of factorials and binomial coefficients of either side.
+    fn whole_variables(&self) -> Vec<u32> {
+        let mut found = Vec::new();
+        for root in [self.gold, self.answer] {
+            let order = self.tree.reachable(root);
+            let mut inside = vec![false; order.len()];
+            // Parents stand behind their children.
+            for (place, &id) in order.iter().enumerate().rev() {
+                let node = self.tree.node(id);
+                match node {
+                    Node::Symbol(name) if inside.get(place) == Some(&true) && !found.contains(&name) => found.push(name),
+                    _ if inside.get(place) == Some(&true) || is_of_whole_numbers(node) => self.tree.children(node, |child| {
+                        if let Some(flag) = order.binary_search(&child).ok().and_then(|at| inside.get_mut(at)) {
+                            *flag = true;
+                        }
+                    }),
+                    _ => {}
+                }
+            }
+        }
+        found
     }
 
     /// What remains for unequal numbers: one of them may be the other, rounded.
