@@ -62,7 +62,9 @@ pub fn run(args: PlanArgs) -> Result<()> {
 
 /// Says in a line what a run will need, and gives the reason where it cannot fit here. A model whose shape is not here yet is let pass.
 pub fn check(prepared: &Prepared, kernels: &dyn Kernels) -> Result<Option<Error>> {
-    let Some(shape) = source::shape(&prepared.settings.model, &prepared.chat)? else { return Ok(None) };
+    let shape = source::shape(&prepared.settings.model, &prepared.chat)?;
+    train::tell_formats(prepared, shape.as_ref().and_then(|shape| shape.text.as_ref()))?;
+    let Some(shape) = shape else { return Ok(None) };
     let (work, settings) = (work(prepared, &shape)?, planned(prepared));
     let (target, memory) = here(kernels);
     let plan = usage(Plan::of(&shape.config, &settings, &work, target))?;
@@ -92,7 +94,9 @@ fn work(prepared: &Prepared, shape: &Shape) -> Result<Work> {
     };
     let prompts = match replay {
         Some(replay) => replay.lengths().0,
-        None => problems.iter().map(|problem| tokens(problem, &settings.prompt.instruction)).collect::<Result<_>>()?,
+        None => {
+            problems.iter().map(|problem| tokens(problem, settings.prompt.instruction_for(&problem.question))).collect::<Result<_>>()?
+        }
     };
     let mut evaluations = Vec::new();
     for set in sets {

@@ -32,8 +32,8 @@ pub use inputs::{chat, examples};
 use inputs::{fitting, prompts, reference};
 use layers::recording;
 pub use layers::settings;
-pub use words::plan;
 use words::{free_folder, notes, tell_labels};
+pub use words::{plan, tell_formats};
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {

@@ -6,6 +6,7 @@ mod validity;
 use serde::{Deserialize, Serialize};
 
 use super::critic::CriticSettings;
+use super::prompt_format;
 use crate::eval::EvalSettings;
 use crate::kernels::{ComputeSettings, Target};
 use crate::model::decoder::Recompute;
@@ -68,6 +69,9 @@ pub struct RunSettings {
 pub struct PromptSettings {
     /// Appended to the question in training (evaluation asks the bare question).
     pub instruction: String,
+    /// To which questions it is appended.
+    #[serde(default)]
+    pub append: Append,
     /// A chat template in place of the checkpoint's: a file, or empty.
     #[serde(default)]
     pub chat_template: String,
@@ -79,8 +83,25 @@ pub struct PromptSettings {
 impl PromptSettings {
     /// The checkpoint's template and the clock's date.
     fn with_instruction(instruction: &str) -> Self {
-        Self { instruction: instruction.to_owned(), chat_template: String::new(), date: String::new() }
+        Self { instruction: instruction.to_owned(), append: Append::Unasked, chat_template: String::new(), date: String::new() }
     }
+
+    /// What is appended to a question.
+    pub fn instruction_for(&self, question: &str) -> &str {
+        let has_its_own = self.append == Append::Unasked && !prompt_format::asked(question).is_empty();
+        if has_its_own { "" } else { &self.instruction }
+    }
+}
+
+/// To which questions the instruction is appended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Append {
+    /// To all, as in runs from before there was a choice.
+    #[default]
+    Always,
+    /// To those that do not ask for a format of the answer themselves, which is the default of new runs: two instructions contradict each other.
+    Unasked,
 }
 
 /// What is sampled at each step.

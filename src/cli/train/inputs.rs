@@ -93,7 +93,8 @@ pub fn examples(settings: &RunSettings, library: &Library) -> Result<Vec<Problem
 pub fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Result<Vec<Prompt>> {
     let window = model.decoder.config.window;
     let prompt = |problem: Problem| {
-        let prompt = model.text.prompt(Arc::new(problem), &settings.prompt.instruction)?;
+        let instruction = settings.prompt.instruction_for(&problem.question).to_owned();
+        let prompt = model.text.prompt(Arc::new(problem), &instruction)?;
         let (tokens, max_new) = (prompt.ids.len(), settings.rollout.max_new);
         ensure!(tokens > 0, "{} is an empty prompt", prompt.problem.id);
         ensure!(

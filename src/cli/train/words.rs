@@ -1,11 +1,17 @@
 //! What is about to happen, in words.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
 
 use super::Prepared;
 use crate::data::example;
 use crate::eval::EvalSet;
 use crate::flow::Problem;
+use crate::reward::Rewards;
+use crate::text::Text;
+use crate::train::prompt_format::{self, Asking, asked};
 use crate::train::{Replay, RunSettings};
 use crate::verify::Grader;
 
@@ -81,6 +87,29 @@ pub fn tell_labels(prepared: &Prepared) {
         first.join(", "),
         prepared.root.join("labels.jsonl").display()
     );
+}
+
+/// Which questions ask for their answer in a format of their own, and what that means: as the model reads them where its template is at hand.
+pub fn tell_formats(prepared: &Prepared, text: Option<&Text>) -> Result<()> {
+    let settings = &prepared.settings;
+    if prepared.replay.is_some() {
+        return Ok(());
+    }
+    let reads_boxes = settings.loss.policy != 0.0 && Rewards::new(&settings.reward, settings.rollout.max_new)?.reads_boxes();
+    let mut prompts = Vec::with_capacity(prepared.problems.len());
+    for problem in &prepared.problems {
+        let instruction = settings.prompt.instruction_for(&problem.question);
+        let plain = || format!("{}{instruction}", problem.question);
+        // A template that refuses the question is an error of its own, told where the prompts are made.
+        let rendered = text.and_then(|text| text.prompt(Arc::new(problem.clone()), instruction).ok());
+        prompts.push(Asking {
+            id: problem.id.clone(),
+            is_left_out: instruction.is_empty() && !settings.prompt.instruction.is_empty(),
+            formats: asked(&rendered.map_or_else(plain, |prompt| prompt.text)),
+        });
+    }
+    prompt_format::lines(&prompts, reads_boxes).iter().for_each(|line| tell!("{line}"));
+    Ok(())
 }
 
 /// The beginning of a text, in one line.

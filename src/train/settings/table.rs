@@ -47,6 +47,7 @@ pub const ROWS: &[Row] = &[
     row("compute.dtype", Range::OneOf(&["auto", "f32", "bf16"]), "The dtype of weights and activations; `auto` is f32 on the CPU and bf16 on a GPU."),
     row("compute.batch_invariant", Range::Switch, "Sum in one order whatever the batch, so that sampler and trainer agree to the bit; on the CPU they always do."),
     row("prompt.instruction", Range::Text, "Appended to the question in training. Evaluation asks the question alone."),
+    row("prompt.append", Range::OneOf(&["unasked", "always"]), "Append it to questions that ask for no format of the answer themselves, or to all."),
     row("prompt.chat_template", Range::Text, "A file with a chat template to use instead of the checkpoint's own."),
     row("prompt.date", DATE, "The day that chat templates print as today's. A run whose prompts have one records the day it began."),
     row("rollout.groups", whole(1, RESPONSES), "Groups per step. Each is one row of the batch; several examples take turns."),
@@ -133,7 +134,7 @@ pub const ROWS: &[Row] = &[
     row("eval.best_by", Range::Text, "The set or pass whose accuracy chooses the best checkpoint; empty takes the mean of all greedy passes, `mean` the plain mean over sets."),
     row("eval.saturation_window", whole(1, 1_000_000), "Steps over which the train accuracy is averaged before it counts as saturated."),
     row("checkpoint.every", COUNT, "Steps between checkpoints; 0 keeps the last one only."),
-    row("checkpoint.keep_last", COUNT_FROM_1, "Checkpoints that can be resumed; older ones keep their weights only."),
+    row("checkpoint.keep_last", COUNT_FROM_1, "Checkpoints that can be resumed, besides the last good one (see [runs.md](runs.md)); older ones keep their weights only."),
     row("checkpoint.dtype", Range::OneOf(&["auto", "f32", "bf16", "f16"]), "The dtype of exported weights; `auto` is the one that the policy computes with."),
     row("checkpoint.max_shard_bytes", whole(1, i64::MAX), "Most bytes of weights in one file."),
 ];
