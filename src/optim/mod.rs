@@ -139,6 +139,21 @@ fn matches(name: &str, pattern: &str) -> bool {
     name.strip_prefix(pattern).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
+/// An update that was not made, because its gradient or its loss is not finite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotFinite {
+    /// What is not finite, as in "the gradient of layers.0.qkv".
+    pub what: String,
+}
+
+impl std::fmt::Display for NotFinite {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(out, "{} is not finite; the weights were left as they were", self.what)
+    }
+}
+
+impl std::error::Error for NotFinite {}
+
 /// AdamW over a list of named tensors.
 #[derive(Clone, Debug)]
 pub struct AdamW {
@@ -205,7 +220,7 @@ impl AdamW {
     /// gradient's global norm before clipping, frozen parameters left out.
     ///
     /// # Errors
-    /// When that norm is not finite, or a tensor is missing; nothing is changed then.
+    /// When that norm is not finite ([`NotFinite`]), or a tensor is missing; nothing is changed then.
     pub fn step(
         &mut self,
         kernels: &dyn Kernels,
@@ -220,7 +235,9 @@ impl AdamW {
         let mut squares = 0.0;
         for (state, (_, gradient)) in self.states.iter().zip(&pairs) {
             let sum = kernels.sum_of_squares(gradient)?;
-            ensure!(sum.is_finite(), "the gradient of {} is not finite; the weights were left as they were", state.name);
+            if !sum.is_finite() {
+                return Err(NotFinite { what: format!("the gradient of {}", state.name) }.into());
+            }
             squares += sum;
         }
         let norm = squares.sqrt();

@@ -162,11 +162,14 @@ pub struct Needs {
     pub scorer: bool,
     /// A program of the user's.
     pub program: bool,
+    /// An answer in a box.
+    pub boxes: bool,
 }
 
 impl Needs {
-    const NOTHING: Self = Self { label: false, scorer: false, program: false };
-    const LABEL: Self = Self { label: true, ..Self::NOTHING };
+    const NOTHING: Self = Self { label: false, scorer: false, program: false, boxes: false };
+    const BOXES: Self = Self { boxes: true, ..Self::NOTHING };
+    const LABEL: Self = Self { label: true, ..Self::BOXES };
 }
 
 /// Makes a reward from as many parameters as it has, which it checks.
@@ -205,7 +208,7 @@ pub const REWARDS: [Known; 11] = [
         name: "format",
         parameters: &[],
         about: "1 where an answer can be extracted at all",
-        needs: Needs::NOTHING,
+        needs: Needs::BOXES,
         make: |_, _| Ok(Box::new(Each(|graded: &Graded| f32::from(graded.verdict.extracted.is_some())))),
     },
     Known {
@@ -233,7 +236,7 @@ pub const REWARDS: [Known; 11] = [
         name: "majority",
         parameters: &[],
         about: "1 where the answer is the one that most responses of the group gave",
-        needs: Needs::NOTHING,
+        needs: Needs::BOXES,
         make: majority::make,
     },
     Known {
@@ -254,7 +257,7 @@ pub const REWARDS: [Known; 11] = [
         name: "think",
         parameters: &[],
         about: "1 where the response is one thought, <think>...</think>, and then an answer in a box",
-        needs: Needs::NOTHING,
+        needs: Needs::BOXES,
         make: |_, _| Ok(Box::new(Each(think::reward))),
     },
     Known {

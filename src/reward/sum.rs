@@ -68,6 +68,11 @@ impl Rewards {
         self.parts.iter().any(|part| part.needs.program)
     }
 
+    /// Whether a reward looks for the answer in a box.
+    pub fn reads_boxes(&self) -> bool {
+        self.parts.iter().any(|part| part.needs.boxes)
+    }
+
     /// What each response of a step is given, in their order.
     ///
     /// # Errors

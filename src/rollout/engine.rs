@@ -34,6 +34,18 @@ pub enum Event<'a> {
     },
 }
 
+/// A model whose logits are not finite cannot be sampled from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenModel;
+
+impl std::fmt::Display for BrokenModel {
+    fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
+        out.write_str("the model's logits are not finite; the weights are broken or training has diverged")
+    }
+}
+
+impl std::error::Error for BrokenModel {}
+
 /// Samples responses with a decoder.
 pub struct Engine<'a> {
     /// The model.
@@ -317,7 +329,9 @@ impl<'a> Lane<'a> {
                 if self.ended[request] {
                     continue;
                 }
-                ensure!(logprob.is_finite(), "the model's logits are not finite; the weights are broken or training has diverged");
+                if !logprob.is_finite() {
+                    return Err(BrokenModel.into());
+                }
                 self.record(request, token, logprob);
             }
         }

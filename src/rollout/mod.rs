@@ -9,5 +9,5 @@ pub mod pages;
 pub mod request;
 pub mod scheduler;
 
-pub use engine::{Engine, Event};
+pub use engine::{BrokenModel, Engine, Event};
 pub use request::{Request, SamplingSettings};

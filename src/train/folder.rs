@@ -102,6 +102,11 @@ impl RunFolder {
         self.root.join("rollouts").join(format!("{step:05}.jsonl.gz"))
     }
 
+    /// The responses of the step whose update ended the run, compressed JSON lines that can be replayed.
+    pub fn diverged(&self, step: u64) -> PathBuf {
+        self.root.join("diverged").join(format!("{step:05}.jsonl.gz"))
+    }
+
     /// The evaluation after a step: one file of graded responses a pass, and `scores.json`.
     pub fn eval(&self, step: u64) -> PathBuf {
         self.root.join("eval").join(format!("{step:05}"))

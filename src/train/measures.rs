@@ -1,6 +1,7 @@
 //! What a step measured, and the names under which it is recorded.
 
 use super::critic::CriticReport;
+use super::garbled::is_garbled;
 use super::resample;
 use super::settings::RunSettings;
 use super::update::UpdateReport;
@@ -26,6 +27,8 @@ pub struct Updated {
     pub critic: Option<CriticMeasures>,
     /// What KL in the reward took from a response on average.
     pub penalty: f64,
+    /// Why an update was skipped, if one was: its loss or gradient was not finite.
+    pub skipped: Option<String>,
 }
 
 /// What the critic's part of a step measured.
@@ -38,9 +41,10 @@ pub struct CriticMeasures {
 
 /// The step's metrics under verl's names, with ours beside them.
 pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -> Vec<(&'static str, f64)> {
-    let Updated { report, critic, penalty } = &measures.updated;
+    let Updated { report, critic, penalty, skipped } = &measures.updated;
     let lengths = || scored.iter().map(|scored| scored.rollout.completion.ids.len() as f64);
     let tokens: f64 = lengths().sum();
+    let rewards = || scored.iter().map(|scored| f64::from(scored.reward));
     let prompt_tokens = mean(scored, |scored| scored.rollout.prompt.ids.len() as f32);
     let without_signal = resample::without_signal(scored, settings.rollout.group_size).len();
     let step_s = measures.generate_s + measures.update_s;
@@ -49,6 +53,8 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
         ("train/accuracy", mean(scored, |scored| f32::from(scored.correct))),
         ("train/boxed", mean(scored, |scored| f32::from(scored.boxed))),
         ("critic/score/mean", score),
+        ("critic/score/max", rewards().fold(f64::NEG_INFINITY, f64::max)),
+        ("critic/score/min", rewards().fold(f64::INFINITY, f64::min)),
         ("critic/rewards/mean", score + penalty),
         ("reward/zero_std_groups", without_signal as f64 / settings.rollout.groups as f64),
         ("rollout/further_batches", measures.further_batches as f64),
@@ -68,6 +74,8 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
         ("prompt_length/mean", prompt_tokens),
         ("rollout/logprob_gap_max", report.gap_max),
         ("rollout/logprob_gap_mean", report.gap_mean),
+        ("watch/garbled_share", mean(scored, |scored| f32::from(is_garbled(&scored.rollout.text, &scored.rollout.completion.ids)))),
+        ("watch/skipped", f64::from(u8::from(skipped.is_some()))),
         ("perf/time_per_step", step_s),
         ("perf/generate_s", measures.generate_s),
         ("perf/update_s", measures.update_s),

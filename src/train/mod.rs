@@ -6,17 +6,20 @@
 //! has shown so far, `selection` how each example fared, `folder` knows where records lie, `resume` from which checkpoint a run can go on, `launch`
 //! how it was started.
 //! `algorithm` names sets of settings, `course` says what they are at each step, `reference` is what a KL term holds to, `resample` draws groups
-//! again that taught nothing.
+//! again that taught nothing. `watch` warns of a run that goes wrong or cannot learn, `garbled` tells writing from noise, and `prompt_format` which
+//! format a prompt asks its answer in.
 
 pub mod advantages;
 pub mod algorithm;
 pub mod course;
 pub mod critic;
 mod folder;
+pub mod garbled;
 pub mod history;
 pub mod launch;
 pub mod measures;
 pub mod plan;
+pub mod prompt_format;
 pub mod reference;
 pub mod replay;
 pub mod resample;
@@ -28,6 +31,7 @@ pub mod selection;
 pub mod settings;
 pub mod story;
 pub mod update;
+pub mod watch;
 
 pub use folder::RunFolder;
 pub use launch::Launch;

@@ -1,12 +1,14 @@
 //! The run itself: its parts put together, and the line of a step. `run/updates` has a step's updates, `run/records` what is left on disk,
-//! `run/resume` how a run goes on, `run/failure` what happens when any of it fails.
+//! `run/resume` how a run goes on, `run/failure` what happens when any of it fails, `run/finite` which weights no run can go on with.
 
 mod failure;
+mod finite;
 mod records;
 mod resume;
 mod updates;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -26,6 +28,7 @@ use super::rollouts;
 use super::scorer::PolicyScorer;
 use super::settings::RunSettings;
 use super::story;
+use super::watch::Watch;
 use crate::checkpoint::Model;
 use crate::checkpoint::state::Trained;
 use crate::eval::EvalSet;
@@ -38,7 +41,7 @@ use crate::optim::AdamW;
 use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
 use crate::rollout::{Engine, Request};
-use failure::Standing;
+use failure::{Batch, Standing};
 use records::keep_labels;
 
 /// What a run is made of besides its settings.
@@ -98,6 +101,10 @@ pub struct Run<'a> {
     step: u64,
     /// How the policy stands to the records of that step.
     standing: Standing,
+    /// What warns of a run that goes wrong.
+    watch: Watch,
+    /// The responses that were last trained on.
+    batch: Option<Batch>,
     started: Instant,
     /// Seconds that earlier parts of the run took.
     earlier_s: f64,
@@ -132,6 +139,7 @@ impl<'a> Run<'a> {
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new)?;
         let console = Console::new(settings.train.steps as u32, step as u32);
         let history = History::new(&settings.eval);
+        let watch = Watch::new(records::subject(&settings, &rewards, &inputs));
         Ok(Self {
             now: settings.clone(),
             course: Course::new(&settings),
@@ -151,6 +159,8 @@ impl<'a> Run<'a> {
             console,
             step,
             standing: Standing::Recorded,
+            watch,
+            batch: None,
             started: Instant::now(),
             earlier_s: 0.0,
         })
@@ -177,6 +187,7 @@ impl<'a> Run<'a> {
             }
             self.metrics.write(&line)?;
             self.standing = Standing::Recorded;
+            self.ensure_updates()?;
             let signal = self.inputs.interrupt.load(Ordering::Relaxed);
             if due(self.settings.checkpoint.every) || signal != 0 {
                 self.standing = Standing::Saving;
@@ -206,12 +217,14 @@ impl<'a> Run<'a> {
         }
         let (scored, further_batches) = self.sample(step)?;
         let sampled = Instant::now();
+        let scored = Arc::new(scored);
+        self.batch = Some(Batch { step, settings: self.now.clone(), scored: Arc::clone(&scored) });
         let updated = self.update(&scored)?;
         self.standing = Standing::Changing;
         self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&self.settings, step, &self.inputs.model.decoder))?;
         // While a critic warms up, the policy is not asked.
         let terms = &updated.report.terms;
-        if terms.tokens > 0.0 {
+        if terms.tokens > 0.0 && terms.token_entropy.is_finite() {
             self.course.steer(&self.settings.loss, terms.per_token(terms.token_entropy));
         }
         let (generate_s, update_s) = ((sampled - began).as_secs_f64(), sampled.elapsed().as_secs_f64());

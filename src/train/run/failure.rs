@@ -1,9 +1,29 @@
 //! The one path of everything that fails in a run: it saves what is whole, says truthfully what is saved, and tells how to go on. It must never
 //! know what failed.
 
-use anyhow::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Error, Result};
 
 use super::Run;
+use super::finite::Diverged;
+use crate::flow::Scored;
+use crate::rollout::BrokenModel;
+use crate::train::folder::write_gzip_lines;
+use crate::train::rollouts;
+use crate::train::settings::RunSettings;
+
+/// So many steps in a row with a skipped update stop the run.
+const MOST_SKIPPED: usize = 3;
+
+/// The responses of a step, kept until the next step's: where an update destroys the policy, they are what it was made from.
+pub(super) struct Batch {
+    pub(super) step: u64,
+    /// The settings of that step.
+    pub(super) settings: RunSettings,
+    pub(super) scored: Arc<Vec<Scored>>,
+}
 
 /// How the policy stands to the run's records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +52,25 @@ struct Remains {
     root: String,
 }
 
+/// What is left of a run that diverged.
+struct Diverging {
+    /// Where the responses are that the last update was made from, or why they are not there.
+    batch: Option<Result<PathBuf, String>>,
+    /// The newest state from before any warning.
+    good: Option<u64>,
+    resumable: Vec<u64>,
+    lr: f64,
+    root: String,
+}
+
 impl Run<'_> {
     /// Saves the policy if this step has left it alone, and puts what is saved and how to go on before the error.
     pub(super) fn failed(&mut self, error: Error) -> Error {
         self.console.finish();
+        let has_trained = self.step > 0 || self.batch.is_some();
+        if has_trained && error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<BrokenModel>()) {
+            return self.diverged(error);
+        }
         let is_saved = || self.folder.resumable_steps().is_ok_and(|steps| steps.contains(&self.step));
         let unsaved = (self.standing == Standing::Recorded && !is_saved()).then(|| self.save()).and_then(Result::err);
         let remains = Remains {
@@ -48,13 +83,63 @@ impl Run<'_> {
         };
         error.context(remains.told())
     }
+
+    /// Stops a run whose updates are skipped again and again: its policy stays as it is, and so will what it does.
+    pub(super) fn ensure_updates(&self) -> Result<()> {
+        let skipped = self.watch.skipped_in_a_row();
+        if skipped < MOST_SKIPPED {
+            return Ok(());
+        }
+        Err(Diverged(format!("the updates of {skipped} steps in a row, up to step {}, were skipped: see above why", self.step)).into())
+    }
+
+    /// Leaves the checkpoints as they are, writes what the last update was made from, and names the state to go back to.
+    fn diverged(&mut self, error: Error) -> Error {
+        let sampled = self.batch.as_ref().map_or(0, |batch| batch.step).max(self.step);
+        let told = Diverging {
+            batch: self.batch.take().map(|batch| self.dump(&batch).map_err(|error| format!("{error:#}"))),
+            good: self.good_state(sampled),
+            resumable: self.folder.resumable_steps().unwrap_or_default(),
+            lr: self.settings.optim.lr,
+            root: self.folder.root().display().to_string(),
+        };
+        error.context(told.told())
+    }
+
+    fn dump(&self, batch: &Batch) -> Result<PathBuf> {
+        let path = self.folder.diverged(batch.step);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        write_gzip_lines(&path, batch.scored.iter().map(|scored| rollouts::line(&batch.settings, batch.step, scored, true)))?;
+        Ok(path)
+    }
+}
+
+impl Diverging {
+    fn told(&self) -> String {
+        let Self { root, .. } = self;
+        let batch = match &self.batch {
+            None => String::new(),
+            Some(Ok(path)) => format!("; the responses that it was last trained on are in {}, which --replay reads", path.display()),
+            Some(Err(error)) => format!("; the responses that it was last trained on could not be written ({error})"),
+        };
+        let lower = format!("Lower optim.lr (it is {:e}) in {root}/config.toml, then", self.lr);
+        let steps = self.resumable.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let back = match self.good {
+            Some(good) => format!("{lower} go back to step {good} with --resume {root} --at {good} (there are states of {steps})"),
+            None if self.resumable.is_empty() => format!("No state was saved yet. {lower} begin again with --resume {root} --at 0"),
+            None => format!("The states of {steps} are from after the first warning. {lower} begin again with --resume {root} --at 0"),
+        };
+        format!("the run diverged and was stopped, and nothing of that was saved{batch}. {back}. What happened")
+    }
 }
 
 impl Remains {
     fn told(&self) -> String {
         let Self { standing, step, root, .. } = self;
         let mend = format!("mend what follows (settings are in {root}/config.toml)");
-        let from = self.from_checkpoint();
+        let from = self.way_on();
         match (standing, &self.unsaved) {
             (Standing::Recorded, None) if *step == self.steps => {
                 format!("all {step} steps are done and saved in {root}; what follows came after")
@@ -72,7 +157,7 @@ impl Remains {
     }
 
     /// How to go on from the last checkpoint, and what is made again.
-    fn from_checkpoint(&self) -> String {
+    fn way_on(&self) -> String {
         let root = &self.root;
         match self.resumable.last() {
             Some(last) => format!(
@@ -103,5 +188,18 @@ mod tests {
         check(Standing::Changing, None, &[2, 5], &["step 8 failed while it updated the policy", "makes the steps from 6 on again"]);
         check(Standing::Unrecorded, None, &[5], &["step 7 updated the policy but could not be recorded", "the checkpoint of step 5"]);
         check(Standing::Changing, None, &[], &["begin again with --resume runs/a: no checkpoint was written yet"]);
+    }
+
+    #[test]
+    fn diverged_names_the_batch_and_the_state_to_go_back_to() {
+        let check = |good: Option<u64>, resumable: &[u64], batch: Option<Result<PathBuf, String>>, expected: &[&str]| {
+            let told = Diverging { batch, good, resumable: resumable.to_vec(), lr: 1e38, root: "runs/a".to_owned() }.told();
+            assert!(expected.iter().all(|part| told.contains(part)), "{told}");
+        };
+        let batch = || Some(Ok(PathBuf::from("runs/a/diverged/00013.jsonl.gz")));
+        let back = "go back to step 10 with --resume runs/a --at 10 (there are states of 10, 12)";
+        check(Some(10), &[10, 12], batch(), &[back, "(it is 1e38) in runs/a/config.toml", "00013.jsonl.gz, which --replay reads"]);
+        check(None, &[12], None, &["The states of 12 are from after the first warning", "begin again with --resume runs/a --at 0"]);
+        check(None, &[], Some(Err("disk full".into())), &["No state was saved yet", "could not be written (disk full)"]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
-use super::{Run, trained};
+use super::{Run, RunInputs, trained};
 use crate::checkpoint::state::{self, Progress};
 use crate::checkpoint::{adapter, manifest, stream_file, write_file, write_folder_with_manifest};
 use crate::eval::{Evaluator, LocalModel};
@@ -13,11 +13,14 @@ use crate::flow::Scored;
 use crate::metrics::StepLine;
 use crate::metrics::jsonl;
 use crate::model::gradients::parameters;
+use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
 use crate::train::folder::{RunFolder, write_gzip_lines};
 use crate::train::history::Evaluation;
 use crate::train::measures::{self, Measures, mean};
 use crate::train::resume::records::Records;
+use crate::train::settings::RunSettings;
+use crate::train::watch::{Shown, Subject};
 use crate::train::{resample, rollouts, story};
 
 impl Run<'_> {
@@ -31,8 +34,10 @@ impl Run<'_> {
         line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
         let rewards = rollouts::reward_means(scored);
         line.extend(rewards.iter().map(|(name, value)| (name.clone(), json!(value))));
-        let named = metrics.iter().copied().chain(rewards.iter().map(|(name, value)| (name.as_str(), *value)));
-        self.events.write(self.step, named.map(|(name, value)| (name, value as f32)))?;
+        let watched = self.watched(&line, measures.updated.skipped.as_deref());
+        line.extend(watched.iter().map(|(name, value)| (name.clone(), json!(value))));
+        let added = rewards.iter().chain(&watched).map(|(name, value)| (name.as_str(), *value));
+        self.events.write(self.step, metrics.iter().copied().chain(added).map(|(name, value)| (name, value as f32)))?;
         let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
         write_gzip_lines(
             &self.folder.rollouts(self.step),
@@ -71,6 +76,7 @@ impl Run<'_> {
         self.history.evaluations.push(evaluation);
         self.console.note(&story::evaluation_line(&self.history));
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
+            self.ensure_state()?;
             write_folder_with_manifest(&self.folder.best(), |path| {
                 self.export(path)?;
                 write_file(&path.join("step"), self.step.to_string().as_bytes())
@@ -97,7 +103,34 @@ impl Run<'_> {
         Ok(evaluation)
     }
 
+    /// Tells what the watches warn of at this step. Gives it as metrics: how many causes, and each of them.
+    fn watched(&mut self, line: &Map<String, Value>, skipped: Option<&str>) -> Vec<(String, f64)> {
+        let step = self.step;
+        let warnings = self.watch.observe(step, Shown::of_line(line));
+        if let Some(reason) = skipped {
+            self.console.note(&format!("step {step}: an update was skipped: {reason}"));
+        }
+        for warning in &warnings {
+            let back = self.good_state(step).map_or_else(String::new, |good| {
+                format!(" The last state from before any warning is of step {good}: --resume {} --at {good}.", self.folder.root().display())
+            });
+            self.console.note(&format!("warning, step {step}: {}.{back}", warning.text));
+            tracing::warn!(step, cause = warning.key, "the run may be going wrong");
+        }
+        let active: Vec<&str> = self.watch.active().collect();
+        let count = ("watch/warnings".to_owned(), active.len() as f64);
+        std::iter::once(count).chain(active.into_iter().map(|key| (format!("watch/{key}"), 1.0))).collect()
+    }
+
+    /// The newest state to go back to, of a run that has sampled up to step `sampled`: nothing was warned about when it was saved, nor in the
+    /// step after it, which is the first to show what the state is worth.
+    pub(super) fn good_state(&self, sampled: u64) -> Option<u64> {
+        let is_good = |step: &u64| *step < sampled && self.watch.was_calm_at(*step) && self.watch.was_calm_at(step + 1);
+        self.folder.resumable_steps().ok()?.into_iter().rfind(is_good)
+    }
+
     pub(super) fn save(&mut self) -> Result<()> {
+        self.ensure_state()?;
         let progress = Progress { step: self.step, updates: self.optimizer.count, elapsed_s: self.elapsed_s(), exact_weights: None };
         let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
         let parameters = parameters(decoder, lora);
@@ -123,7 +156,9 @@ impl Run<'_> {
         self.folder.replaced(&checkpoint)?;
         tracing::info!(step = self.step, folder = %self.folder.checkpoint(self.step).display(), "checkpoint written");
         let resumable = self.folder.resumable_steps()?;
-        for old in &resumable[..resumable.len().saturating_sub(self.settings.checkpoint.keep_last)] {
+        let good = self.good_state(self.step);
+        let older = &resumable[..resumable.len().saturating_sub(self.settings.checkpoint.keep_last)];
+        for old in older.iter().filter(|step| Some(**step) != good) {
             let path = self.folder.checkpoint(*old).join("state");
             std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
@@ -149,6 +184,19 @@ impl Run<'_> {
 
     pub(super) fn elapsed_s(&self) -> f64 {
         self.earlier_s + self.started.elapsed().as_secs_f64()
+    }
+}
+
+/// What the run's watches need to know of it.
+pub(super) fn subject(settings: &RunSettings, rewards: &Rewards, inputs: &RunInputs) -> Subject {
+    let loss = &settings.loss;
+    Subject {
+        most_entropy: (inputs.model.text.vocabulary() as f64).ln(),
+        max_new: settings.rollout.max_new,
+        independent: if inputs.prompts.len() > 1 { settings.rollout.groups } else { settings.rollout.groups * settings.rollout.group_size },
+        reads_boxes: rewards.reads_boxes(),
+        learns_from_reward: loss.policy != 0.0,
+        has_entropy_term: loss.entropy != 0.0,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::model::gradients::parameters;
 use crate::train::history::Evaluation;
 use crate::train::resume::Resumption;
 use crate::train::settings::RunSettings;
+use crate::train::watch::Shown;
 
 impl<'a> Run<'a> {
     /// A run that goes on where `resumption` says. `inputs.model` is the model that the run started from.
@@ -87,6 +88,10 @@ impl<'a> Run<'a> {
             let read = |key: &str| line.get(key).and_then(Value::as_f64);
             if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
                 self.history.train_accuracy.push((step as u32, accuracy as f32));
+            }
+            // The watches stand where they stood; what they said then was told then.
+            if let (Some(step), Some(line)) = (read("step"), line.as_object()) {
+                self.watch.observe(step as u64, Shown::of_line(line));
             }
         }
         for step in self.folder.evaluated_steps()?.into_iter().filter(|step| *step <= resumption.from) {

@@ -2,13 +2,14 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use candle_core::Tensor;
 
 use super::failure::Standing;
 use super::{Run, trained};
 use crate::flow::Scored;
 use crate::kernels::is_out_of_memory;
+use crate::optim::NotFinite;
 use crate::train::advantages::{advantages, penalties};
 use crate::train::critic::{self, Critic, CriticReport};
 use crate::train::measures::{CriticMeasures, Updated};
@@ -30,12 +31,14 @@ impl Run<'_> {
         }
         let penalties = self.penalties(&samples)?;
         let penalty = penalties.iter().flatten().flatten().map(|penalty| f64::from(*penalty)).sum::<f64>() / scored.len().max(1) as f64;
-        let (advantages, critic) = match self.learn_values(&samples, &critic::token_rewards(scored, penalties.as_deref()))? {
+        let mut skipped = None;
+        let (advantages, critic) = match self.learn_values(&samples, &critic::token_rewards(scored, penalties.as_deref()), &mut skipped)? {
             Some((advantages, measures)) => (advantages, Some(measures)),
             None => (advantages(&self.settings, scored, penalties.as_deref()), None),
         };
         if self.step < self.settings.critic.warmup_steps {
-            return Ok(Updated { report: UpdateReport::default(), critic, penalty });
+            self.ensure_weights()?;
+            return Ok(Updated { report: UpdateReport::default(), critic, penalty, skipped });
         }
         samples.iter_mut().zip(advantages).for_each(|(sample, advantages)| sample.advantages = advantages);
         let mut reports = Vec::new();
@@ -47,11 +50,32 @@ impl Run<'_> {
                 let gradients: Vec<Option<&Tensor>> = gradients.into_iter().map(|(_, tensor)| Some(tensor)).collect();
                 trained(&self.inputs.model.decoder, self.lora.as_ref()).write(&path, &gradients)?;
             }
-            self.standing = Standing::Changing;
-            let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
-            reports.push(apply(&self.settings, policy, lora, report, &self.gradients, &mut self.optimizer)?);
+            reports.push(self.apply(report, &mut skipped)?);
         }
-        Ok(Updated { report: UpdateReport::mean(&reports), critic, penalty })
+        Ok(Updated { report: UpdateReport::mean(&reports), critic, penalty, skipped })
+    }
+
+    /// The policy's update by the gradient that was just computed. One whose loss or gradient is not finite is skipped, and `skipped` says why;
+    /// its norm is NaN then.
+    fn apply(&mut self, report: UpdateReport, skipped: &mut Option<String>) -> Result<UpdateReport> {
+        let before = std::mem::replace(&mut self.standing, Standing::Changing);
+        let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
+        let applied = if report.terms.loss(&self.now.loss).is_finite() {
+            apply(&self.settings, policy, lora, report, &self.gradients, &mut self.optimizer)
+        } else {
+            Err(NotFinite { what: "the loss".to_owned() }.into())
+        };
+        let report = match applied {
+            Ok(report) => report,
+            Err(error) => {
+                skipped.get_or_insert(reason(error)?);
+                self.standing = before;
+                self.gradients.iter().try_for_each(|gradients| gradients.clear(policy.kernels()))?;
+                return Ok(UpdateReport { grad_norm: f64::NAN, ..report });
+            }
+        };
+        self.ensure_weights()?;
+        Ok(report)
     }
 
     /// Whether a pass before the first update is worth its time. For ratios: where the policy learns by several updates. For KL in the reward: on
@@ -77,7 +101,12 @@ impl Run<'_> {
 
     /// The advantages of a step by its critic, if there is one, from the rewards of all tokens. The critic learns then: with one update in the
     /// very pass that gives the values, with several against the values from before them, mini-batch by mini-batch.
-    pub(super) fn learn_values(&mut self, samples: &[Sample], rewards: &[Vec<f32>]) -> Result<Option<(Vec<Vec<f32>>, CriticMeasures)>> {
+    pub(super) fn learn_values(
+        &mut self,
+        samples: &[Sample],
+        rewards: &[Vec<f32>],
+        skipped: &mut Option<String>,
+    ) -> Result<Option<(Vec<Vec<f32>>, CriticMeasures)>> {
         if self.critic.is_none() {
             return Ok(None);
         }
@@ -99,8 +128,14 @@ impl Run<'_> {
             if known.is_none() {
                 estimates.extend(of_these);
             }
-            self.standing = Standing::Changing;
-            self.critic.as_mut().map_or(Ok(()), |critic| critic.apply(&terms, &mut report))?;
+            let before = std::mem::replace(&mut self.standing, Standing::Changing);
+            if let Some(critic) = &mut self.critic
+                && let Err(error) = critic.apply(&terms, &mut report)
+            {
+                skipped.get_or_insert(format!("the critic's: {}", reason(error)?));
+                self.standing = before;
+                critic.clear()?;
+            }
         }
         let advantages = critic::advantages(&self.settings.advantage, &estimates);
         report.observe(&estimates, &advantages);
@@ -137,4 +172,9 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// Why an update was skipped; other errors are errors.
+fn reason(error: Error) -> Result<String> {
+    error.downcast_ref::<NotFinite>().map(ToString::to_string).ok_or(error)
 }

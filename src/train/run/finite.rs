@@ -1,0 +1,99 @@
+//! Whether weights and moments are numbers that a computation can go on with: asked after every update, and before anything is written.
+
+use std::fmt;
+
+use anyhow::Result;
+use candle_core::{DType, Tensor};
+
+use super::Run;
+use crate::kernels::{Kernels, Moments};
+use crate::model::gradients::parameters;
+use crate::optim::AdamW;
+
+/// A run that cannot go on: its policy is destroyed, or its updates fail again and again. What is on disk is left as it is.
+#[derive(Debug)]
+pub(super) struct Diverged(pub(super) String);
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Diverged {}
+
+impl Run<'_> {
+    /// Refuses weights that an update has destroyed, of policy and critic.
+    pub(super) fn ensure_weights(&self) -> Result<()> {
+        let decoder = &self.inputs.model.decoder;
+        ensure_parameters("the weights", decoder.kernels(), &self.optimizer, &parameters(decoder, self.lora.as_ref()))?;
+        let Some(critic) = &self.critic else { return Ok(()) };
+        ensure_parameters("the critic's weights", decoder.kernels(), &critic.optimizer, &critic.model.entries())
+    }
+
+    /// Refuses all that a checkpoint holds, where any of it is destroyed.
+    pub(super) fn ensure_state(&self) -> Result<()> {
+        self.ensure_weights()?;
+        let decoder = &self.inputs.model.decoder;
+        if self.lora.is_some() {
+            // The export holds adapters and base merged.
+            let merged = decoder.weights.entries();
+            merged.iter().try_for_each(|(name, tensor)| ensure_usable(decoder.kernels(), "the merged weights", name, tensor))?;
+        }
+        ensure_moments("the moments of", decoder.kernels(), &self.optimizer)?;
+        self.critic.as_ref().map_or(Ok(()), |critic| ensure_moments("the critic's moments of", decoder.kernels(), &critic.optimizer))
+    }
+}
+
+/// Masters where there are any: the others are these, rounded. Frozen parameters stay as they were loaded.
+fn ensure_parameters(what: &str, kernels: &dyn Kernels, optimizer: &AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
+    parameters.iter().try_for_each(|(name, tensor)| match optimizer.state(name) {
+        Some(state) => ensure_usable(kernels, what, name, state.master.as_ref().unwrap_or(tensor)),
+        None => Ok(()),
+    })
+}
+
+fn ensure_moments(what: &str, kernels: &dyn Kernels, optimizer: &AdamW) -> Result<()> {
+    for state in &optimizer.states {
+        let tensors = match &state.moments {
+            Moments::Full { first, second } => [first, second],
+            Moments::Coded { first, second } => [&first.scales, &second.scales],
+        };
+        tensors.iter().try_for_each(|tensor| ensure_usable(kernels, what, &state.name, tensor))?;
+    }
+    Ok(())
+}
+
+/// A tensor is usable when the sum of its squares is a finite number of f32. Larger weights can be finite themselves (a learning rate of 1e38
+/// makes such), but the first norm that they enter is not.
+fn ensure_usable(kernels: &dyn Kernels, what: &str, name: &str, tensor: &Tensor) -> Result<()> {
+    let wide = if tensor.dtype() == DType::F32 { tensor.clone() } else { tensor.to_dtype(DType::F32)? };
+    let squares = kernels.sum_of_squares(&wide)?;
+    if squares <= f64::from(f32::MAX) {
+        return Ok(());
+    }
+    let size = if squares.is_finite() { format!("have grown to a norm of {:.1e}", squares.sqrt()) } else { "are not finite".to_owned() };
+    Err(Diverged(format!("{what} {name} {size}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::kernels::Cpu;
+
+    #[test]
+    fn ensure_usable_refuses_what_no_norm_survives() {
+        let check = |values: &[f32], expected: Option<&str>| {
+            let tensor = Tensor::new(values, &Device::Cpu).unwrap();
+            let found = ensure_usable(&Cpu, "the weights", "layers.0.qkv", &tensor).err().map(|error| error.to_string());
+            assert_eq!(found.as_deref(), expected);
+        };
+        check(&[0.5, -3.0, 0.0], None);
+        check(&[1e18, -1e18], None);
+        check(&[1.0, f32::NAN], Some("the weights layers.0.qkv are not finite"));
+        check(&[f32::NEG_INFINITY], Some("the weights layers.0.qkv are not finite"));
+        check(&[1e38, 0.0], Some("the weights layers.0.qkv have grown to a norm of 1.0e38"));
+    }
+}
