@@ -27,7 +27,7 @@ fn main() -> Result<()> {
         vocabulary: model.text.vocabulary(),
     };
     let request = |sample| Request { ids: prompt.ids.clone(), max_new: 80, purpose: Purpose::Sampling, step: 0, prompt: 0, sample };
-    let sampling = SamplingSettings { temperature: 0.6, filter: Filter::default(), seed: 0 };
+    let sampling = SamplingSettings { temperature: 0.6, filter: Filter::default(), records_kept: false, seed: 0 };
     for completion in engine.generate(&(0..8).map(request).collect::<Vec<_>>(), &sampling, &|_| ())? {
         let text = model.text.decode(&completion.ids)?;
         let verdict = verify::verify(&prompt.problem.answer, &text, &Settings::default());

@@ -1,10 +1,14 @@
 //! The records that flow through the program: plain data, no tensors, no I/O, so that each stage can be tested, stored, replayed and shown by
 //! itself. A training step reads `Problem -> Prompt -> Rollout -> Scored -> StepRecord`.
 
+mod kept;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use kept::Kept;
 
 /// A question with its reference answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -84,6 +88,24 @@ pub struct Completion {
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
+    /// What the sampler could have drawn, where that is recorded: under `rollout.truncated = "renormalise"`.
+    pub truncated: Option<Truncated>,
+}
+
+/// What is recorded of a response that was drawn from part of the vocabulary.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Truncated {
+    /// The tokens that could have been drawn at each position.
+    pub kept: Kept,
+    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` among those tokens alone, whose probabilities add up to 1.
+    pub logprobs: Vec<f32>,
+}
+
+impl Completion {
+    /// The log-probabilities that training compares with: among the kept tokens where these are recorded, else over the whole vocabulary.
+    pub fn sampled_logprobs(&self) -> &[f32] {
+        self.truncated.as_ref().map_or(&self.logprobs, |truncated| &truncated.logprobs)
+    }
 }
 
 /// A completion with its place in the run and its text.

@@ -84,7 +84,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         sample: sample as u32,
     };
     let requests: Vec<Request> = (0..asked.len()).flat_map(|prompt| (0..args.n).map(move |sample| (prompt, sample))).map(request).collect();
-    let sampling = SamplingSettings { temperature: args.temperature, filter, seed: args.seed };
+    let sampling = SamplingSettings { temperature: args.temperature, filter, records_kept: false, seed: args.seed };
     let lanes = Lanes::new(model.decoder.usual_lanes().min(requests.len().max(1)))?;
     let engine = Engine {
         decoder: &model.decoder,

@@ -197,6 +197,7 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     let resumed = folder.map(|folder| resume::choose(folder, &settings, args, need)).transpose()?;
     settings.compute = args.compute.over(&settings.compute);
     usage(settings.validate())?;
+    let replay = usage(replay.map(|replay| replay.under(settings.rollout.truncated)).transpose())?;
     if need == Need::Everything {
         usage(reward::ensure_program(&settings.reward))?;
     }

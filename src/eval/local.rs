@@ -63,7 +63,7 @@ impl Answerer for LocalModel<'_> {
             numbers.push(number);
         }
         let filter = Filter { top_p: asking.top_p as f32, ..Filter::default() };
-        let sampling = SamplingSettings { temperature: asking.temperature as f32, filter, seed: asking.seed };
+        let sampling = SamplingSettings { temperature: asking.temperature as f32, filter, records_kept: false, seed: asking.seed };
         let engine = Engine {
             decoder: &self.model.decoder,
             lanes: self.lanes,

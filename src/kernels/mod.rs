@@ -11,6 +11,8 @@ use std::fmt::Debug;
 
 use candle_core::{DType, Device, Result, Tensor};
 
+use crate::flow::{Kept, Truncated};
+
 pub mod compute;
 pub mod cpu;
 pub mod fused;
@@ -148,6 +150,17 @@ pub trait Kernels: Debug + Send + Sync {
     /// choice's temperature, over all tokens. The logits are used up.
     fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
 
+    /// As `choose`, and records for each row which tokens could have been drawn, with the chosen token's log-probability among those alone: the
+    /// one that `keep` and `head_scores` give.
+    fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
+
+    /// Sets the `logits [t, v]` of all tokens that a row does not keep to [`MASKED`], so that softmax, entropy and gradients are those of the
+    /// kept tokens. The logits are used up.
+    ///
+    /// # Errors
+    /// When there is not one set for each row, or a set has a token beyond the vocabulary.
+    fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor>;
+
     /// The sum of squares of an f32 tensor, in f64.
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64>;
 
@@ -160,6 +173,9 @@ pub trait Kernels: Debug + Send + Sync {
     /// Sets every element to 0, in place.
     fn clear(&self, target: &Tensor) -> Result<()>;
 }
+
+/// The logit of a token that is not kept. Its probability is 0 in f32, and, unlike minus infinity, it times 0 is 0.
+pub const MASKED: f32 = -1e30;
 
 /// A device's memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,17 +205,28 @@ pub struct Chosen {
     read: Box<ReadChosen>,
 }
 
-/// Waits for tokens and their log-probabilities.
-type ReadChosen = dyn FnOnce() -> Result<(Vec<u32>, Vec<f32>)> + Send;
+/// One token for each row of logits.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Drawn {
+    /// Token ids.
+    pub tokens: Vec<u32>,
+    /// Their log-probabilities over the whole vocabulary.
+    pub logprobs: Vec<f32>,
+    /// The tokens that could have been drawn, and the log-probabilities among them; from `choose_kept` only.
+    pub truncated: Option<Truncated>,
+}
+
+/// Waits for tokens.
+type ReadChosen = dyn FnOnce() -> Result<Drawn> + Send;
 
 impl Chosen {
-    /// Tokens and their log-probabilities that the host has.
-    pub fn here(tokens: Vec<u32>, logprobs: Vec<f32>) -> Self {
-        Self { tokens: None, read: Box::new(|| Ok((tokens, logprobs))) }
+    /// Tokens that the host has.
+    pub fn here(drawn: Drawn) -> Self {
+        Self { tokens: None, read: Box::new(|| Ok(drawn)) }
     }
 
     /// Tokens `[n]` that the device has first; `read` waits for them.
-    pub fn later(tokens: Tensor, read: impl FnOnce() -> Result<(Vec<u32>, Vec<f32>)> + Send + 'static) -> Self {
+    pub fn later(tokens: Tensor, read: impl FnOnce() -> Result<Drawn> + Send + 'static) -> Self {
         Self { tokens: Some(tokens), read: Box::new(read) }
     }
 
@@ -208,8 +235,8 @@ impl Chosen {
         self.tokens.as_ref()
     }
 
-    /// The tokens and their log-probabilities.
-    pub fn read(self) -> Result<(Vec<u32>, Vec<f32>)> {
+    /// The tokens with what was recorded of them.
+    pub fn read(self) -> Result<Drawn> {
         (self.read)()
     }
 }

@@ -4,9 +4,10 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::cpu::adamw_8bit;
+use super::cpu::{adamw_8bit, kept};
 use super::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use super::{BLOCK, Choice, Chosen, Cpu, Kernels, Moments, Parameter, RowScores, Step};
+use super::{BLOCK, Choice, Chosen, Cpu, Kernels, MASKED, Moments, Parameter, RowScores, Step};
+use crate::flow::Kept;
 
 /// Stock operations on one device in one dtype.
 #[derive(Clone, Debug)]
@@ -357,6 +358,27 @@ impl Kernels for Reference {
 
     fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
         Cpu.choose(logits.to_device(&Device::Cpu)?, limit, choice)
+    }
+
+    fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
+        Cpu.choose_kept(logits.to_device(&Device::Cpu)?, limit, choice)
+    }
+
+    fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
+        let (rows, width) = logits.dims2()?;
+        kept::check(kept, (rows, width))?;
+        if kept.is_whole() {
+            return Ok(logits);
+        }
+        let mut mask = vec![0u8; rows * width];
+        for (row, mask) in mask.chunks_exact_mut(width).enumerate() {
+            match kept.runs(row) {
+                [] => mask.fill(1),
+                runs => runs.iter().for_each(|[begin, end]| mask[*begin as usize..*end as usize].fill(1)),
+            }
+        }
+        let mask = Tensor::from_vec(mask, (rows, width), &self.device)?;
+        mask.where_cond(&logits, &Tensor::full(MASKED, (rows, width), &self.device)?)
     }
 
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{Choice, Chosen, DeviceMemory, Heads, Indices, Kernels, LayerCache, Parameter, RowScores, Segment, Step, Tables};
+use crate::flow::Kept;
 
 /// Who watches; operations go by the names of the methods of [`Kernels`].
 pub trait Watch: Debug + Send + Sync {
@@ -181,6 +182,14 @@ impl Kernels for Watched {
 
     fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
         self.watched("choose", |kernels| kernels.choose(logits, limit, choice))
+    }
+
+    fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
+        self.watched("choose_kept", |kernels| kernels.choose_kept(logits, limit, choice))
+    }
+
+    fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
+        self.watched("keep", |kernels| kernels.keep(logits, kept))
     }
 
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {

@@ -63,7 +63,8 @@ impl Decoder {
     pub fn score_hidden(&self, hidden: &Tensor, packed: &Packed, temperature: f32) -> Result<Scores> {
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
-            let chunk = self.kernels().head_scores(&self.logits(hidden, rows)?, targets, temperature)?;
+            let logits = self.only_kept(self.logits(hidden, rows)?, packed, scores.logprobs.len())?;
+            let chunk = self.kernels().head_scores(&logits, targets, temperature)?;
             scores.append(&chunk);
         }
         Ok(scores)
@@ -91,6 +92,7 @@ impl Decoder {
             let x = kernels.gather(hidden, &rows)?;
             let (normed, inverse_rms) = kernels.rms_norm(&x, &self.weights.norm, self.config.norm_eps)?;
             let logits = kernels.logits(&normed, self.weights.output_embedding())?;
+            let logits = self.only_kept(logits, packed, scores.logprobs.len())?;
             let chunk = kernels.head_scores(&logits, targets, temperature)?;
             let TokenGradients { d_logprobs, d_entropies } = objective(scores.logprobs.len(), &chunk);
             let d_logits = kernels.head_backward(logits, targets, temperature, &chunk, &d_logprobs, &d_entropies)?;
@@ -105,6 +107,16 @@ impl Decoder {
             kernels.scatter_add(&d_hidden, &rows, &dx)?;
         }
         Ok((scores, d_hidden))
+    }
+
+    /// The logits of `packed.targets[first..]`, without the tokens that the batch does not keep: scores and gradients are of the renormalised
+    /// distribution then.
+    fn only_kept(&self, logits: Tensor, packed: &Packed, first: usize) -> Result<Tensor> {
+        if packed.kept.is_whole() {
+            return Ok(logits);
+        }
+        let kept = packed.kept.part(first..first + logits.dim(0)?);
+        Ok(self.kernels().keep(logits, &kept)?)
     }
 
     /// Response rows with their targets, so many at a time as the head takes.

@@ -1,5 +1,6 @@
 //! A packed batch: the tokens of many sequences laid end to end, and which rows reach the head.
 
+use crate::flow::Kept;
 use crate::kernels::Segment;
 
 /// Tokens without padding. Row `i` is token `tokens[i]` at `positions[i]` of its sequence.
@@ -15,6 +16,8 @@ pub struct Packed {
     pub rows: Vec<u32>,
     /// The response tokens, sequence after sequence.
     pub targets: Vec<u32>,
+    /// The tokens that count in the distribution of each target; no position at all where the whole vocabulary counts for all of them.
+    pub kept: Kept,
     /// Response `s` is `targets[offsets[s]..offsets[s + 1]]`.
     pub offsets: Vec<usize>,
 }

@@ -114,7 +114,7 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
     let choice = Choice { temperature: 1.0, filter: Filter::default(), uniforms: &[0.4] };
     let logits = decoder.logits(&hidden, &[0])?;
     let expected = Cpu.choose(logits.to_device(&Device::Cpu)?.copy()?, 83, &choice)?.read()?;
-    assert_eq!(decoder.kernels().choose(logits, 83, &choice)?.read()?.0, expected.0);
+    assert_eq!(decoder.kernels().choose(logits, 83, &choice)?.read()?.tokens, expected.tokens);
     Ok(())
 }
 

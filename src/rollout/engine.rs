@@ -9,8 +9,8 @@ use candle_core::Tensor;
 use super::limits::{EngineSettings, Limits, Load};
 use super::request::{Request, SamplingSettings};
 use super::scheduler::{Admission, Scheduler, Sequence};
-use crate::flow::{Completion, Finish};
-use crate::kernels::{BLOCK, Choice, Chosen, Indices, Kernels, is_out_of_memory};
+use crate::flow::{Completion, Finish, Truncated};
+use crate::kernels::{BLOCK, Choice, Chosen, Drawn, Indices, Kernels, is_out_of_memory};
 use crate::lanes::Lanes;
 use crate::model::decoder::Cache;
 use crate::model::{Decoder, Packed};
@@ -160,6 +160,8 @@ impl<'a> Lane<'a> {
         let limits = settings.limits(&target, lanes);
         let blocks = settings.blocks(config, &target, lanes, &load)?;
         let cache = allocate(engine.decoder, blocks, load.least_blocks())?;
+        let truncated = sampling.records_kept.then(Truncated::default);
+        let empty = Completion { ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length, truncated };
         Ok(Self {
             engine,
             requests,
@@ -171,7 +173,7 @@ impl<'a> Lane<'a> {
             cache,
             prompts,
             prompt_logits: HashMap::new(),
-            completions: vec![Completion { ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length }; own.len()],
+            completions: vec![empty; own.len()],
             ended: vec![false; own.len()],
         })
     }
@@ -298,7 +300,10 @@ impl<'a> Lane<'a> {
         let uniforms: Vec<f32> =
             sequences.map(|(request, generated)| self.sampling.uniform(&self.requests[self.own[request]], generated)).collect();
         let choice = Choice { temperature: self.sampling.temperature, filter: self.sampling.filter, uniforms: &uniforms };
-        Ok(self.kernels().choose(logits, limit, &choice)?)
+        match self.sampling.records_kept {
+            true => Ok(self.kernels().choose_kept(logits, limit, &choice)?),
+            false => Ok(self.kernels().choose(logits, limit, &choice)?),
+        }
     }
 
     /// Counts a token that was chosen for each request, which come in the order of what runs.
@@ -324,24 +329,29 @@ impl<'a> Lane<'a> {
         let Some(Flight { requests, chosen }) = flight else { return Ok(()) };
         let mut requests = requests.into_iter();
         for chosen in chosen {
-            let (tokens, logprobs) = chosen.read()?;
-            for ((token, logprob), request) in tokens.into_iter().zip(logprobs).zip(&mut requests) {
+            let drawn = chosen.read()?;
+            for (row, request) in (0..drawn.tokens.len()).zip(&mut requests) {
                 if self.ended[request] {
                     continue;
                 }
-                if !logprob.is_finite() {
+                let among_kept = drawn.truncated.as_ref().map_or(0.0, |truncated| truncated.logprobs[row]);
+                if !drawn.logprobs[row].is_finite() || !among_kept.is_finite() {
                     return Err(BrokenModel.into());
                 }
-                self.record(request, token, logprob);
+                self.record(request, &drawn, row);
             }
         }
         Ok(())
     }
 
-    fn record(&mut self, request: usize, token: u32, logprob: f32) {
-        let completion = &mut self.completions[request];
+    fn record(&mut self, request: usize, drawn: &Drawn, row: usize) {
+        let (completion, token) = (&mut self.completions[request], drawn.tokens[row]);
         completion.ids.push(token);
-        completion.logprobs.push(logprob);
+        completion.logprobs.push(drawn.logprobs[row]);
+        if let (Some(record), Some(truncated)) = (&mut completion.truncated, &drawn.truncated) {
+            record.kept.push_runs(truncated.kept.runs(row));
+            record.logprobs.push(truncated.logprobs[row]);
+        }
         (self.observe)(Event::Token { request: self.own[request], token });
         let stopped = self.engine.end_tokens.contains(&token);
         if stopped {

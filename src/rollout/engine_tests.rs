@@ -7,6 +7,7 @@ use candle_core::DType;
 
 use super::*;
 use crate::draw::Purpose;
+use crate::flow::Kept;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Filter, Fused, Watch, Watched};
 use crate::model::{ModelConfig, initial};
@@ -45,7 +46,7 @@ fn few() -> Vec<Request> {
 }
 
 fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: EngineSettings, temperature: f32) -> Vec<Completion> {
-    let sampling = SamplingSettings { temperature, filter: Filter::default(), seed: 3 };
+    let sampling = SamplingSettings { temperature, filter: Filter::default(), records_kept: false, seed: 3 };
     let lanes = Lanes::new(lanes).unwrap();
     let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
     engine.generate(requests, &sampling, &|_| ()).unwrap()
@@ -105,7 +106,7 @@ fn preemption_changes_no_token() {
 
 fn check_preemption(decoder: &Decoder, requests: &[Request]) {
     let expected = generate(decoder, requests, 1, EngineSettings::default(), 0.8);
-    let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), seed: 3 };
+    let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), records_kept: false, seed: 3 };
     let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
     let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
     let own: Vec<usize> = (0..requests.len()).collect();
@@ -151,6 +152,55 @@ fn check_scores(decoder: &Decoder, requests: &[Request]) {
     let scores = decoder.score(&Packed::of_responses(groups), 0.8).unwrap();
     let recorded: Vec<f32> = completions.iter().flat_map(|completion| completion.logprobs.clone()).collect();
     assert_eq!(scores.logprobs, recorded);
+}
+
+/// The same where the sampler draws from part of the vocabulary, filter by filter and all together: the trainer is given what was kept.
+#[test]
+fn the_trainer_scores_what_a_truncated_sampler_recorded() {
+    let off = Filter::default();
+    let filters = [
+        off,
+        Filter { top_p: 0.9, ..off },
+        Filter { top_k: 5, ..off },
+        Filter { min_p: 0.05, ..off },
+        Filter { top_k: 1, ..off },
+        Filter { top_p: 0.9, top_k: 5, min_p: 0.05 },
+    ];
+    let emulated = emulated();
+    for (filter, temperature) in filters.into_iter().flat_map(|filter| [0.6, 1.0, 1.3].map(|temperature| (filter, temperature))) {
+        check_kept(&decoder(), &requests(), filter, temperature);
+        if let Some(emulated) = emulated.as_ref().filter(|_| temperature == 0.6) {
+            check_kept(emulated, &few()[..3], filter, temperature);
+        }
+    }
+}
+
+fn check_kept(decoder: &Decoder, requests: &[Request], filter: Filter, temperature: f32) {
+    let sampling = SamplingSettings { temperature, filter, records_kept: true, seed: 3 };
+    let (lanes, settings) = (Lanes::new(2).unwrap(), EngineSettings::default());
+    let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+    let completions = engine.generate(requests, &sampling, &|_| ()).unwrap();
+    let plain = engine.generate(requests, &SamplingSettings { records_kept: false, ..sampling }, &|_| ()).unwrap();
+    let (mut kept, mut sampled) = (Kept::default(), Vec::new());
+    for (completion, plain) in completions.iter().zip(&plain) {
+        assert_eq!((&completion.ids, &completion.logprobs), (&plain.ids, &plain.logprobs), "recording changes nothing");
+        let truncated = completion.truncated.as_ref().unwrap();
+        assert!(completion.ids.iter().enumerate().all(|(at, id)| truncated.kept.contains(at, *id)));
+        assert!((0..completion.ids.len()).all(|at| !truncated.kept.contains(at, 60)), "a row without a token is never kept");
+        kept.append(&truncated.kept);
+        sampled.extend_from_slice(completion.sampled_logprobs());
+    }
+    assert!(filter.top_k != 1 || sampled.iter().all(|logprob| *logprob == 0.0), "one token alone is certain");
+    let groups = requests.iter().zip(&completions).map(|(request, completion)| (&*request.ids, vec![completion.ids.as_slice()]));
+    let whole = Packed::of_responses(groups);
+    let scores = decoder.score(&Packed { kept, ..whole.clone() }, temperature).unwrap();
+    assert_eq!(scores.logprobs, sampled, "{filter:?} at {temperature}");
+    let of_all = decoder.score(&whole, temperature).unwrap();
+    assert!(
+        scores.logprobs.iter().zip(&of_all.logprobs).all(|(among_kept, of_all)| *among_kept > of_all - 1e-5),
+        "a part has no less than its share"
+    );
+    assert_ne!(scores.logprobs, of_all.logprobs);
 }
 
 #[test]

@@ -14,6 +14,8 @@ pub struct SamplingSettings {
     pub temperature: f32,
     /// Which tokens may be drawn.
     pub filter: Filter,
+    /// Whether responses record which tokens could have been drawn, with log-probabilities among them.
+    pub records_kept: bool,
     /// Seed of every draw.
     pub seed: u64,
 }
@@ -21,7 +23,7 @@ pub struct SamplingSettings {
 impl SamplingSettings {
     /// The likeliest token each time.
     pub fn greedy() -> Self {
-        Self { temperature: 0.0, filter: Filter::default(), seed: 0 }
+        Self { temperature: 0.0, filter: Filter::default(), records_kept: false, seed: 0 }
     }
 
     /// The draw for a request's next position.

@@ -38,7 +38,7 @@ pub use launch::Launch;
 pub use replay::Replay;
 pub use resume::Resumption;
 pub use run::{Outcome, Run, RunInputs};
-pub use settings::{PromptSettings, RunSettings};
+pub use settings::{PromptSettings, RunSettings, Truncation};
 
 #[cfg(test)]
 mod packing_tests;

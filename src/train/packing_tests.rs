@@ -28,7 +28,7 @@ fn scored(prompts: usize) -> Vec<Scored> {
         let (group, sample) = (index / 4, index % 4);
         let ids = tokens(1 + index * 5 % 12, index + 1);
         let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: tokens(3 + 2 * group, group + 40).into() };
-        let completion = Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Stop };
+        let completion = Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Stop, truncated: None };
         Scored {
             rollout: Rollout { group, sample, prompt, completion, text: String::new() },
             reward: 0.0,

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use crate::flow::{Completion, Finish, Problem, Prompt, Rollout, Scored};
+use super::settings::Truncation;
+use crate::flow::{Completion, Finish, Kept, Problem, Prompt, Rollout, Scored, Truncated};
 use crate::metrics::jsonl;
 pub use fit::Gap;
 
@@ -41,6 +42,8 @@ struct Line {
     prompt_ids: Option<Vec<u32>>,
     completion_ids: Option<Vec<u32>>,
     logprobs: Option<Vec<f32>>,
+    logprobs_sampled: Option<Vec<f32>>,
+    kept: Option<Kept>,
     reward: f32,
     #[serde(default)]
     rewards: BTreeMap<String, f32>,
@@ -99,6 +102,39 @@ impl Replay {
         })
     }
 
+    /// Whether any response was drawn from part of the vocabulary, which is recorded.
+    pub fn records_kept(&self) -> bool {
+        let mut truncated = self.steps.iter().flatten().filter_map(|scored| scored.rollout.completion.truncated.as_ref());
+        truncated.any(|truncated| !truncated.kept.is_whole())
+    }
+
+    /// The recording as `rollout.truncated` has it: with the kept tokens, or without.
+    ///
+    /// # Errors
+    /// When these are wanted and not recorded, or recorded and not wanted.
+    pub fn under(mut self, truncated: Truncation) -> Result<Self> {
+        let lacks_kept = |scored: &&Scored| scored.rollout.completion.truncated.is_none();
+        match truncated {
+            Truncation::Renormalise => {
+                if let Some(Scored { rollout, .. }) = self.steps.iter().flatten().find(lacks_kept) {
+                    let (sample, group) = (rollout.sample, rollout.group);
+                    anyhow::bail!(
+                        "rollout.truncated is renormalise, and the recorded sample {sample} of group {group} has no kept and logprobs_sampled: record \
+                         the run with rollout.truncated=renormalise, or set rollout.truncated=mismatch to train on the distribution over the whole vocabulary"
+                    );
+                }
+            }
+            Truncation::Refuse => ensure!(
+                !self.records_kept(),
+                "the recording was drawn from part of the vocabulary (it has kept), and rollout.truncated is refuse: set it to renormalise, as it was recorded"
+            ),
+            Truncation::Mismatch => {
+                self.steps.iter_mut().flatten().for_each(|scored| scored.rollout.completion.truncated = None);
+            }
+        }
+        Ok(self)
+    }
+
     /// Lengths of the distinct prompts of a step, and of the longest response of all.
     pub fn lengths(&self) -> (Vec<usize>, usize) {
         let first = self.steps.first().map_or(&[][..], Vec::as_slice);
@@ -137,12 +173,39 @@ impl Replay {
             let place = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
             let tokens = prompt.len() + completion.len();
             ensure!(tokens <= window + 1, "{}: {tokens} tokens do not fit the model's window of {window}", place());
+            let kept = completion_kept(&rollout.completion);
+            ensure!(kept <= vocabulary, "{}: token {} is kept, which is beyond the model's vocabulary of {vocabulary}", place(), kept - 1);
             if let Some(token) = prompt.iter().chain(completion).find(|token| **token as usize >= vocabulary) {
                 anyhow::bail!("{}: token {token} is beyond the model's vocabulary of {vocabulary}", place());
             }
         }
         Ok(())
     }
+}
+
+/// One more than the largest token that is listed as kept.
+fn completion_kept(completion: &Completion) -> usize {
+    completion.truncated.as_ref().map_or(0, |truncated| truncated.kept.vocabulary())
+}
+
+/// What a line says of the distribution that its tokens were drawn from.
+fn truncated(ids: &[u32], kept: Option<Kept>, logprobs: Option<Vec<f32>>) -> Result<Option<Truncated>> {
+    let (kept, logprobs) = match (kept, logprobs) {
+        (None, None) => return Ok(None),
+        (Some(kept), Some(logprobs)) => (kept, logprobs),
+        (Some(_), None) => anyhow::bail!("kept without logprobs_sampled; a run records both"),
+        (None, Some(_)) => anyhow::bail!("logprobs_sampled without kept; a run records both"),
+    };
+    let counts = (kept.len(), logprobs.len());
+    ensure!(counts == (ids.len(), ids.len()), "{} kept and {} logprobs_sampled for {} completion_ids", counts.0, counts.1, ids.len());
+    ensure!(logprobs.iter().all(|logprob| logprob.is_finite()), "logprobs_sampled must be finite numbers");
+    if let Some(position) = (0..ids.len()).find(|position| !kept.contains(*position, ids[*position])) {
+        anyhow::bail!(
+            "token {} at position {position} of completion_ids is not among the kept ones, so it cannot have been drawn",
+            ids[position]
+        );
+    }
+    Ok(Some(Truncated { kept, logprobs }))
 }
 
 fn scored(line: Line) -> Result<Scored> {
@@ -166,7 +229,8 @@ fn scored(line: Line) -> Result<Scored> {
     }
     let problem = Problem { id: line.example, ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: String::new(), ids: prompt_ids.into() };
-    let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(Finish::Stop) };
+    let truncated = truncated(&ids, line.kept, line.logprobs_sampled)?;
+    let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(Finish::Stop), truncated };
     Ok(Scored {
         rollout: Rollout { group: line.group, sample: line.sample, prompt, completion, text: line.text },
         reward: line.reward,
@@ -237,5 +301,31 @@ mod tests {
         check(&two("\"reward\": 1", "\"reward\": 1, \"temperature\": 0"), "line 2: `temperature` is 0, expected");
         check(&two("\"reward\": 1", "\"reward\": 1, \"finish\": \"eos\""), "line 2: `finish`: unknown variant `eos`");
         check(&[line(1, 0, 0).replace("[10]", "[]").replace("[-0.5]", "[]")], "line 1: completion_ids is empty");
+        let with = |kept: &str, sampled: &str| line(1, 0, 0).replace("\"reward\"", &format!("{kept}{sampled}\"reward\""));
+        check(&[with("\"kept\": [[10]], ", "")], "line 1: kept without logprobs_sampled");
+        check(&[with("", "\"logprobs_sampled\": [0], ")], "line 1: logprobs_sampled without kept");
+        check(&[with("\"kept\": [[10]], ", "\"logprobs_sampled\": [0, 0], ")], "1 kept and 2 logprobs_sampled for 1 completion_ids");
+        check(
+            &[with("\"kept\": [[9, 11]], ", "\"logprobs_sampled\": [0], ")],
+            "token 10 at position 0 of completion_ids is not among the kept",
+        );
+        check(&[with("\"kept\": [[]], ", "\"logprobs_sampled\": [0], ")], "position 0 keeps no token");
+    }
+
+    #[test]
+    fn kept_tokens_go_with_the_setting() {
+        let kept = line(1, 0, 0).replace("\"reward\"", "\"kept\": [[3, [10, 12]]], \"logprobs_sampled\": [-0.25], \"reward\"");
+        let (with, without) = (read(&[kept]).unwrap(), read(&[line(1, 0, 0)]).unwrap());
+        let sampled = |replay: Result<Replay>| replay.unwrap().step(1)[0].rollout.completion.sampled_logprobs().to_vec();
+        assert_eq!(sampled(with.clone().under(Truncation::Renormalise)), [-0.25]);
+        assert_eq!(sampled(with.clone().under(Truncation::Mismatch)), [-0.5]);
+        assert_eq!(sampled(without.clone().under(Truncation::Refuse)), [-0.5]);
+        let check = |replay: Replay, truncated, expected: &str| {
+            let message = replay.under(truncated).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
+        };
+        check(without, Truncation::Renormalise, "sample 0 of group 0 has no kept and logprobs_sampled: record the run with");
+        check(with.clone(), Truncation::Refuse, "rollout.truncated is refuse: set it to renormalise");
+        assert!(with.check(12, 9).unwrap_err().to_string().contains("token 12 is kept, which is beyond the model's vocabulary of 12"));
     }
 }

@@ -69,7 +69,7 @@ mod tests {
 
     fn scored(group: usize, rewards: &[f32]) -> Vec<Scored> {
         let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: vec![1].into() };
-        let completion = Completion { ids: vec![1], logprobs: vec![0.0], finish: Finish::Stop };
+        let completion = Completion { ids: vec![1], logprobs: vec![0.0], finish: Finish::Stop, truncated: None };
         let one = |(sample, reward): (usize, &f32)| Scored {
             rollout: Rollout { group, sample, prompt: prompt.clone(), completion: completion.clone(), text: String::new() },
             reward: *reward,

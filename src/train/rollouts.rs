@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::settings::RunSettings;
+use super::settings::{RunSettings, Truncation};
 use crate::checkpoint::Model;
 use crate::draw::{Purpose, Stream};
 use crate::flow::{Completion, Prompt, Rollout, Scored};
@@ -51,7 +51,8 @@ pub fn requests(settings: &RunSettings, prompts: &[Prompt], examples: &[usize], 
 pub fn sampling(settings: &RunSettings) -> SamplingSettings {
     let rollout = &settings.rollout;
     let filter = Filter { top_k: rollout.top_k, top_p: rollout.top_p, min_p: rollout.min_p };
-    SamplingSettings { temperature: rollout.temperature, filter, seed: settings.seed }
+    let records_kept = rollout.truncated == Truncation::Renormalise;
+    SamplingSettings { temperature: rollout.temperature, filter, records_kept, seed: settings.seed }
 }
 
 /// Puts text to each completion. Requests come group after group, and `examples` says which prompt each group has; a response has the numbers
@@ -125,6 +126,10 @@ pub fn line(settings: &RunSettings, step: u64, scored: &Scored, with_tokens: boo
         line["prompt_ids"] = json!(*prompt.ids);
         line["completion_ids"] = json!(completion.ids);
         line["logprobs"] = json!(completion.logprobs);
+        if let Some(truncated) = &completion.truncated {
+            line["logprobs_sampled"] = json!(truncated.logprobs);
+            line["kept"] = json!(truncated.kept);
+        }
         line["temperature"] = json!(settings.rollout.temperature);
     }
     line

@@ -26,7 +26,7 @@ impl Scorer for PolicyScorer<'_> {
 
     fn logprobs(&self, continuations: &[(&Prompt, Vec<u32>)]) -> Result<Vec<Vec<f32>>> {
         let scored = continuations.iter().enumerate().map(|(sample, (prompt, ids))| {
-            let completion = Completion { ids: ids.clone(), logprobs: Vec::new(), finish: Finish::Stop };
+            let completion = Completion { ids: ids.clone(), logprobs: Vec::new(), finish: Finish::Stop, truncated: None };
             let rollout = Rollout { group: 0, sample, prompt: (*prompt).clone(), completion, text: String::new() };
             Scored { rollout, reward: 0.0, rewards: Default::default(), correct: false, boxed: false }
         });

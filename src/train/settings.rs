@@ -1,6 +1,7 @@
 //! Everything that a run can be told, in one typed tree: `config.toml` in its folder is this, complete.
 
 pub mod table;
+mod truncation;
 mod validity;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ use crate::optim::{OptimSettings, Schedule};
 use crate::reward::RewardSettings;
 use crate::rollout::limits::EngineSettings;
 use crate::verify::Grader;
+
+pub use truncation::Truncation;
 
 /// The settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -126,6 +129,9 @@ pub struct RolloutSettings {
     pub top_p: f32,
     /// Only tokens at least this share of the likeliest one's probability; 0 is off.
     pub min_p: f32,
+    /// What training does where these leave out tokens: refuse, renormalise or mismatch.
+    #[serde(default = "Truncation::before_it_was_a_setting")]
+    pub truncated: Truncation,
     /// Most tokens in a response.
     pub max_new: usize,
     /// At most so many further batches that replace groups whose rewards are all equal (dynamic sampling); 0 is off.
@@ -237,6 +243,7 @@ impl RunSettings {
                 top_k: 0,
                 top_p: 1.0,
                 min_p: 0.0,
+                truncated: Truncation::Refuse,
                 max_new: 3072,
                 resample: 0,
                 replay: String::new(),

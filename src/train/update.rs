@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::settings::{RunSettings, TrainSettings};
-use crate::flow::Scored;
+use crate::flow::{Kept, Scored};
 use crate::kernels::{RowScores, Target};
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
@@ -300,8 +300,24 @@ impl Updater<'_> {
                 _ => groups.push((&rollout.prompt.ids, vec![&rollout.completion.ids])),
             }
         }
-        Packed::of_responses(groups)
+        Packed { kept: kept(samples, micro), ..Packed::of_responses(groups) }
     }
+}
+
+/// The tokens that the sampler kept, for each token of a micro-batch; none at all where nothing was truncated.
+fn kept(samples: &[Sample], micro: &[usize]) -> Kept {
+    let completions = || micro.iter().map(|index| &samples[*index].scored.rollout.completion);
+    let mut kept = Kept::default();
+    if completions().all(|completion| completion.truncated.as_ref().is_none_or(|truncated| truncated.kept.is_whole())) {
+        return kept;
+    }
+    for completion in completions() {
+        match &completion.truncated {
+            Some(truncated) => kept.append(&truncated.kept),
+            None => completion.ids.iter().for_each(|_| kept.push_whole()),
+        }
+    }
+    kept
 }
 
 /// Gives each response of a micro-batch its share of numbers that lie end to end.
@@ -356,7 +372,7 @@ impl Flat {
         let mut flat = Self { sampled: Vec::new(), old: has_old.then(Vec::new), advantages: Vec::new(), weights: Vec::new() };
         for index in micro {
             let sample = &samples[*index];
-            let sampled = &sample.scored.rollout.completion.logprobs;
+            let sampled = sample.scored.rollout.completion.sampled_logprobs();
             flat.sampled.extend_from_slice(sampled);
             flat.advantages.extend_from_slice(&sample.advantages);
             flat.weights.extend(std::iter::repeat_n(weights[*index], sampled.len()));

@@ -64,7 +64,12 @@ impl Served {
         let (prompt_tokens, seed) = (ids.len(), body["seed"].as_u64().unwrap());
         let max_new = body["max_tokens"].as_u64().unwrap() as usize;
         let request = Request { ids, max_new, purpose: Purpose::Evaluation, step: 0, prompt: 0, sample: 0 };
-        let sampling = SamplingSettings { temperature: body["temperature"].as_f64().unwrap() as f32, filter: Filter::default(), seed };
+        let sampling = SamplingSettings {
+            temperature: body["temperature"].as_f64().unwrap() as f32,
+            filter: Filter::default(),
+            records_kept: false,
+            seed,
+        };
         let settings = &EngineSettings::default();
         let engine = Engine { decoder, lanes: &self.lanes, settings, end_tokens, vocabulary: text.vocabulary() };
         let completion = engine.generate(&[request], &sampling, &|_| {}).unwrap().remove(0);

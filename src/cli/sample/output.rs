@@ -94,7 +94,7 @@ impl State<'_> {
 
     fn line(&mut self, completion: &Completion) -> Result<()> {
         let text = self.text.decode(&completion.ids)?;
-        let Completion { ids: completion_ids, logprobs, finish } = completion;
+        let Completion { ids: completion_ids, logprobs, finish, .. } = completion;
         if let Form::Json { ids, samples } = &self.form {
             let sum: f64 = logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
             let (id, sample) = (&ids[self.next / samples], self.next % samples);

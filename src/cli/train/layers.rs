@@ -72,9 +72,12 @@ pub fn recording(path: &str) -> Result<Option<Replay>> {
 }
 
 /// The defaults of a replay: as many steps and groups as were recorded, and no evaluation.
-fn recorded(replay: &Replay) -> [Table; 4] {
+fn recorded(replay: &Replay) -> [Table; 5] {
     let count = |count: usize| Value::Integer(count as i64);
+    // A recording with kept tokens is trained on as it was drawn.
+    let truncated = replay.records_kept().then(|| table("rollout", [("truncated", Value::String("renormalise".to_owned()))]));
     [
+        truncated.unwrap_or_default(),
         Table::from_iter([("example".to_owned(), Value::String("recorded".to_owned()))]),
         table("rollout", [("groups", count(replay.groups)), ("group_size", count(replay.group_size))]),
         table("train", [("steps", count(replay.len()))]),

@@ -133,6 +133,8 @@ fn backward_rows(logits: &mut [f32], first: usize, rows: &Backward) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::Kept;
+    use crate::kernels::cpu::kept::mask;
     use crate::kernels::cpu::testing::{check_gradient, random};
 
     #[test]
@@ -153,6 +155,39 @@ mod tests {
                 Ok((0..rows).map(|i| f64::from(0.7 * scores.logprobs[i]) - f64::from(0.4 * scores.entropies[i])).sum())
             })?;
         }
+        Ok(())
+    }
+
+    /// What is not kept has no gradient; one token alone is certain, and nothing moves it.
+    #[test]
+    fn the_gradient_among_kept_tokens_equals_finite_differences() -> Result<()> {
+        let (width, temperature, targets) = (19, 0.7, [4, 0, 18, 5]);
+        let mut kept = Kept::default();
+        kept.push([2, 3, 4, 9, 17]);
+        kept.push([0]);
+        kept.push_whole();
+        kept.push(5..12);
+        let logits = random((4, width), 1);
+        let scored = |x: &Tensor| -> Result<(Tensor, RowScores)> {
+            let x = x.copy()?;
+            mask(&x, &kept)?;
+            scale(&x, temperature)?;
+            let scores = forward(&x, &targets)?;
+            Ok((x, scores))
+        };
+        let (gradient, scores) = scored(&logits)?;
+        let (a, b) = ([0.7, 0.5, -0.3, 1.1], [-0.4, 0.2, 0.6, -0.1]);
+        backward(&gradient, temperature, &targets, &scores, &a, &b)?;
+        check_gradient(&logits, &gradient, |x| {
+            let scores = scored(x)?.1;
+            Ok((0..4).map(|i| f64::from(a[i]) * f64::from(scores.logprobs[i]) + f64::from(b[i]) * f64::from(scores.entropies[i])).sum())
+        })?;
+        let gradient = gradient.to_vec2::<f32>()?;
+        for (row, gradient) in gradient.iter().enumerate() {
+            assert!((0..width).all(|token| kept.contains(row, token as u32) || gradient[token] == 0.0), "row {row}");
+        }
+        assert_eq!((scores.logprobs[1], scores.entropies[1]), (0.0, 0.0));
+        assert!(gradient[1].iter().all(|g| *g == 0.0));
         Ok(())
     }
 

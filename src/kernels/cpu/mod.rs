@@ -14,6 +14,7 @@ pub mod attention_cached;
 pub mod attention_packed;
 pub mod embedding;
 pub mod head;
+pub mod kept;
 mod operations;
 pub mod product;
 pub mod rms_norm;

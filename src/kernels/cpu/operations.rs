@@ -4,11 +4,12 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    adamw, adamw_8bit, attention_cached, attention_packed, embedding, for_rows, head, product, read, rms_norm, rotary, sample, swiglu,
-    update,
+    adamw, adamw_8bit, attention_cached, attention_packed, embedding, for_rows, head, kept, product, read, rms_norm, rotary, sample,
+    swiglu, update,
 };
+use crate::flow::Kept;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{Choice, Chosen, Kernels, Moments, Parameter, RowScores, Step};
+use crate::kernels::{Choice, Chosen, Drawn, Kernels, Moments, Parameter, RowScores, Step};
 
 /// The plain versions, f32.
 #[derive(Clone, Copy, Debug)]
@@ -146,23 +147,38 @@ impl Kernels for Cpu {
     }
 
     fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
-        let is_greedy = choice.temperature == 0.0;
-        if !is_greedy {
-            head::scale(&logits, choice.temperature)?;
-        }
-        let (_, width) = logits.dims2()?;
-        let chosen: Vec<u32> = read([&logits], |[logits]| {
-            let choose = |(index, row): (usize, &[f32])| match is_greedy {
-                true => sample::greedy(&row[..limit]),
-                false => sample::draw(&row[..limit], &choice.filter, choice.uniforms[index]),
-            };
-            if rayon::current_num_threads() == 1 {
-                return logits.chunks_exact(width).enumerate().map(choose).collect();
-            }
-            logits.par_chunks_exact(width).enumerate().map(choose).collect()
+        let tokens = choose_rows(&logits, choice, |index, row| match choice.temperature == 0.0 {
+            true => sample::greedy(&row[..limit]),
+            false => sample::draw(&row[..limit], &choice.filter, choice.uniforms[index]),
         })?;
-        let scores = head::forward(&logits, &chosen)?;
-        Ok(Chosen::here(chosen, scores.logprobs))
+        let scores = head::forward(&logits, &tokens)?;
+        Ok(Chosen::here(Drawn { tokens, logprobs: scores.logprobs, truncated: None }))
+    }
+
+    fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
+        if choice.filter.is_off() {
+            let Drawn { tokens, logprobs, .. } = self.choose(logits.clone(), limit, choice)?.read()?;
+            let kept = kept::all_below(limit, logits.dims2()?);
+            return kept::score(&logits, tokens, logprobs, kept);
+        }
+        let rows = choose_rows(&logits, choice, |index, row| match choice.temperature == 0.0 {
+            true => sample::greedy_kept(&row[..limit], &choice.filter),
+            false => sample::draw_kept(&row[..limit], &choice.filter, choice.uniforms[index]),
+        })?;
+        let width = logits.dim(1)?;
+        let (mut tokens, mut kept) = (Vec::with_capacity(rows.len()), Kept::default());
+        for (token, ids) in rows {
+            tokens.push(token);
+            // Logits that are not numbers keep no token; their log-probability, which is none either, is what stops the run.
+            if ids.is_empty() || ids.len() == width { kept.push_whole() } else { kept.push(ids) }
+        }
+        let scores = head::forward(&logits, &tokens)?;
+        kept::score(&logits, tokens, scores.logprobs, kept)
+    }
+
+    fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
+        kept::mask(&logits, kept)?;
+        Ok(logits)
     }
 
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {
@@ -186,4 +202,19 @@ impl Kernels for Cpu {
     fn clear(&self, target: &Tensor) -> Result<()> {
         update(target, [], |values, []| for_rows(values, 1, |_, values| values.fill(0.0)))
     }
+}
+
+/// Scales the logits and gives what `choose(row number, row)` gives for each row.
+fn choose_rows<T: Send>(logits: &Tensor, choice: &Choice, choose: impl Fn(usize, &[f32]) -> T + Sync) -> Result<Vec<T>> {
+    if choice.temperature != 0.0 {
+        head::scale(logits, choice.temperature)?;
+    }
+    let (_, width) = logits.dims2()?;
+    read([logits], |[logits]| {
+        let choose = |(index, row): (usize, &[f32])| choose(index, row);
+        if rayon::current_num_threads() == 1 {
+            return logits.chunks_exact(width).enumerate().map(choose).collect();
+        }
+        logits.par_chunks_exact(width).enumerate().map(choose).collect()
+    })
 }

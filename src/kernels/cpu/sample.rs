@@ -23,7 +23,8 @@ impl Default for Filter {
 }
 
 impl Filter {
-    fn is_off(&self) -> bool {
+    /// Whether all tokens may be drawn.
+    pub fn is_off(&self) -> bool {
         self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0
     }
 }
@@ -41,6 +42,24 @@ pub fn draw(row: &[f32], filter: &Filter, uniform: f32) -> u32 {
     if !filter.is_off() {
         apply(&mut weights, filter);
     }
+    pick(&weights, uniform)
+}
+
+/// As `draw`, with the tokens that the filter keeps, ascending.
+pub fn draw_kept(row: &[f32], filter: &Filter, uniform: f32) -> (u32, Vec<u32>) {
+    let mut weights = vec![0.0; row.len()];
+    exponentials(row, &mut weights);
+    let kept = apply(&mut weights, filter);
+    (pick(&weights, uniform), kept)
+}
+
+/// The likeliest token, the first of equals, with the tokens that the filter keeps, ascending.
+pub fn greedy_kept(row: &[f32], filter: &Filter) -> (u32, Vec<u32>) {
+    (greedy(row), draw_kept(row, filter, 0.0).1)
+}
+
+/// The token at which the running sum of weights exceeds the share `uniform` of their total.
+fn pick(weights: &[f32], uniform: f32) -> u32 {
     // Block sums first, so that the walk is short; totals in f64, so that no token's share is lost.
     let sums: Vec<f64> = weights.chunks(64).map(|block| block.iter().map(|w| f64::from(*w)).sum()).collect();
     let mut left = f64::from(uniform) * sums.iter().sum::<f64>();
@@ -71,9 +90,9 @@ fn exponentials(row: &[f32], weights: &mut [f32]) {
     }
 }
 
-/// Sets the weight of every token that the filter refuses to 0. Ties are broken towards the lower token id. The vocabulary is not sorted: what
+/// Sets the weight of every token that the filter refuses to 0 and gives the others, ascending. Ties are broken towards the lower token id. The vocabulary is not sorted: what
 /// is surely out is left out first, and only a beginning is put in order.
-fn apply(weights: &mut [f32], filter: &Filter) {
+fn apply(weights: &mut [f32], filter: &Filter) -> Vec<u32> {
     let likelier = |a: &u32, b: &u32| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b));
     // The likeliest token's weight is exp(0), and it always stays.
     let floor = filter.min_p;
@@ -90,6 +109,8 @@ fn apply(weights: &mut [f32], filter: &Filter) {
     let mut filtered = vec![0.0; weights.len()];
     kept.iter().for_each(|i| filtered[*i as usize] = weights[*i as usize]);
     weights.copy_from_slice(&filtered);
+    kept.sort_unstable();
+    kept
 }
 
 /// How many of the likeliest tokens, put in order at the front of `kept`, reach `target` together: at least one.

@@ -95,3 +95,25 @@ KERNEL(head_backward,
         store(gradient + i, z, width - i, vectors);
     }
 }
+
+// Sets the logits [rows, width] of the tokens that a row does not keep to `masked`. Row r keeps the runs from offsets[r] to offsets[r + 1], each the
+// ids [begin, end) of runs [n, 2], ascending; a row without runs keeps all. Grid: rows.
+extern "C" __global__ void __launch_bounds__(1024) keep_tokens(float* logits, const int* offsets, const int* runs, int width, float masked) {
+    logits += (long long)blockIdx.x * width;
+    int first = offsets[blockIdx.x], count = offsets[blockIdx.x + 1] - first;
+    if (count == 0) return;
+    runs += 2LL * first;
+    for (int token = threadIdx.x; token < width; token += blockDim.x) {
+        // The first run that ends beyond the token.
+        int low = 0, high = count;
+        while (low < high) {
+            int middle = (low + high) / 2;
+            if (runs[2 * middle + 1] > token)
+                high = middle;
+            else
+                low = middle + 1;
+        }
+        if (low == count || runs[2 * low] > token) logits[token] = masked;
+    }
+}
+EXPORT(keep_tokens)

@@ -151,9 +151,22 @@ __device__ __forceinline__ void keep_likeliest(const SampledRow& row, Kept& kept
     kept.threshold = low;
 }
 
+// What the filters keep: first min_p, then top_k, then top_p of what they left. top_k of 0, top_p of 1 and min_p of 0 are off.
+__device__ __forceinline__ Kept filtered(const SampledRow& row, int top_k, float top_p, float min_p) {
+    Kept kept;
+    if (min_p > 0) kept.threshold = __float_as_uint(fminf(min_p, 1.0f));
+    if (top_k > 0 && top_k < row.limit) keep_likeliest<true>(row, kept, top_k);
+    if (top_p < 1) {
+        auto own = [&](int token, float weight) { return kept(token, weight) ? double(weight) : 0.0; };
+        double left = block_sum(amounts(row, threadIdx.x * 4, blockDim.x * 4, row.limit, own));
+        keep_likeliest<false>(row, kept, top_p * left);
+    }
+    return kept;
+}
+
 // Draws tokens [n] from logits [n, width] (not scaled) and writes their log-probabilities [n] at this temperature, before filters and over the
-// whole width. Tokens from `limit` on are never drawn. uniforms [n] are numbers in [0, 1). An inverse temperature of 0 or less takes the likeliest token, the first of equals, its log-probability at temperature 1. Filters:
-// top_k of 0, top_p of 1 and min_p of 0 are off; first min_p, then top_k, then top_p of what they left. Grid: n; blocks of two warps or more.
+// whole width. Tokens from `limit` on are never drawn. uniforms [n] are numbers in [0, 1). An inverse temperature of 0 or less takes the likeliest token, the first of equals, its log-probability at temperature 1. Grid: n; blocks
+// of two warps or more.
 extern "C" __global__ void __launch_bounds__(1024)
     sample_tokens(int* tokens, float* logprobs, const float* logits, const float* uniforms, int width, int limit, float inverse_temperature, int top_k, float top_p,
                   float min_p) {
@@ -174,7 +187,7 @@ extern "C" __global__ void __launch_bounds__(1024)
         }
         sums.add(z, row.inverse_temperature);
     }
-    float own = row.max, largest = block_max(sums.max);
+    float own_max = row.max, largest = block_max(sums.max);
     row.max = block_max(row.max);
     sums.raise(largest, row.inverse_temperature);
     float log_total = logf(block_sum(sums.total));
@@ -182,22 +195,16 @@ extern "C" __global__ void __launch_bounds__(1024)
     auto all = [](int, float weight) { return double(weight); };
     int token;
     if (greedy) {
-        token = block_reduce(own == row.max ? likeliest : 0x7fffffff, Least());
+        token = block_reduce(own_max == row.max ? likeliest : 0x7fffffff, Least());
         if (token >= row.limit) token = 0;
     } else {
         float uniform = uniforms[blockIdx.x];
         if (top_k <= 0 && top_p >= 1 && min_p <= 0) {
             token = find_token(row, all, [=](double sum) { return sum * uniform; });
         } else {
-            Kept kept;
-            auto filtered = [&](int token, float weight) { return kept(token, weight) ? double(weight) : 0.0; };
-            if (min_p > 0) kept.threshold = __float_as_uint(fminf(min_p, 1.0f));
-            if (top_k > 0 && top_k < row.limit) keep_likeliest<true>(row, kept, top_k);
-            if (top_p < 1) {
-                double left = block_sum(amounts(row, threadIdx.x * 4, blockDim.x * 4, row.limit, filtered));
-                keep_likeliest<false>(row, kept, top_p * left);
-            }
-            token = find_token(row, filtered, [=](double sum) { return sum * uniform; });
+            Kept kept = filtered(row, top_k, top_p, min_p);
+            auto own = [&](int token, float weight) { return kept(token, weight) ? double(weight) : 0.0; };
+            token = find_token(row, own, [=](double sum) { return sum * uniform; });
         }
     }
     if (threadIdx.x == 0) {
@@ -206,3 +213,25 @@ extern "C" __global__ void __launch_bounds__(1024)
     }
 }
 EXPORT(sample_tokens)
+
+// What `sample_tokens` could have drawn with the same numbers: bit token % 32 of word token / 32 of `kept` [n, ceil(width / 32)] is set for each token
+// that the filters keep, and the logits [n, width] of all others become `masked`. Grid: n; blocks of two warps or more.
+extern "C" __global__ void __launch_bounds__(1024)
+    filter_tokens(unsigned* kept, float* logits, int width, int limit, float inverse_temperature, int top_k, float top_p, float min_p, float masked) {
+    logits += (long long)blockIdx.x * width;
+    kept += (long long)blockIdx.x * ((width + 31) / 32);
+    SampledRow row = {logits, min(limit, width), -INFINITY, inverse_temperature > 0 ? inverse_temperature : 1, aligned(logits)};
+    for (int token = threadIdx.x; token < row.limit; token += blockDim.x) row.max = fmaxf(row.max, logits[token]);
+    row.max = block_max(row.max);
+    Kept keeps = filtered(row, top_k, top_p, min_p);
+    __syncthreads();  // all have read the logits that some are about to overwrite
+    int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
+    for (int begin = warp * WARP_SIZE; begin < width; begin += warps * WARP_SIZE) {
+        int token = begin + lane;
+        bool stays = token < row.limit && keeps(token, expf((logits[token] - row.max) * row.inverse_temperature));
+        unsigned word = __ballot_sync(ALL, stays);
+        if (lane == 0) kept[begin / WARP_SIZE] = word;
+        if (token < width && !stays) logits[token] = masked;
+    }
+}
+EXPORT(filter_tokens)

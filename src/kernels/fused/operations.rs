@@ -6,9 +6,11 @@ use super::attention::{KeyWork, QueryWork, TILE};
 use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At, Unsigned};
 use super::launch::{Factor, Grid};
 use super::{Fused, MAX_BLOCKS, MAX_THREADS, suffix};
+use crate::flow::{Kept, Truncated};
 use crate::kernels::cpu::adamw_8bit::CODED;
+use crate::kernels::cpu::kept;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{BLOCK, Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, RowScores, Step};
+use crate::kernels::{BLOCK, Choice, Chosen, DeviceMemory, Drawn, Kernels, MASKED, Moments, Parameter, RowScores, Step};
 
 /// Threads of a block of attention.
 const ATTENTION_THREADS: usize = 128;
@@ -35,12 +37,47 @@ impl Fused {
         Grid { blocks: [items, along, 1], threads: ATTENTION_THREADS, shared_bytes }
     }
 
+    /// Sets what is not kept of `logits [t, v]` to [`MASKED`], in place.
+    fn mask(&self, logits: &Tensor, kept: &Kept) -> Result<()> {
+        let (rows, width) = logits.dims2()?;
+        kept::check(kept, (rows, width))?;
+        if kept.is_whole() {
+            return Ok(());
+        }
+        let (mut offsets, mut runs) = (vec![0], Vec::new());
+        for row in 0..rows {
+            runs.extend(kept.runs(row).as_flattened());
+            offsets.push(runs.len() as u32 / 2);
+        }
+        let arguments = [At(logits), At(&self.numbers(&offsets)?), At(&self.numbers(&runs)?), Int(width), Float(MASKED)];
+        self.launch_exactly("keep_tokens", Grid::of(rows, HEAD_THREADS), &arguments)
+    }
+
     fn index_tensor(&self, rows: &Indices) -> Result<Tensor> {
         match &rows.device {
             Some(rows) => Ok(rows.clone()),
             None => self.numbers(rows.host),
         }
     }
+}
+
+/// The sets of which each row of `words` words has a bit for each token. A row of nothing but zeros comes from logits that are not numbers; a row of
+/// ones keeps the whole vocabulary.
+fn of_bits(bits: &[u32], words: usize, width: usize) -> Kept {
+    let mut kept = Kept::default();
+    for row in bits.chunks_exact(words) {
+        let count: usize = row.iter().map(|word| word.count_ones() as usize).sum();
+        if count == 0 || count == width {
+            kept.push_whole();
+            continue;
+        }
+        let of_word = |(at, word): (usize, &u32)| {
+            let (first, word) = (at as u32 * 32, *word);
+            (0..if word == 0 { 0 } else { 32 }).filter(move |bit| word >> bit & 1 == 1).map(move |bit| first + bit)
+        };
+        kept.push(row.iter().enumerate().flat_map(of_word));
+    }
+    kept
 }
 
 /// Rows that go to the same place, together: distinct places, where each one's rows begin, and the rows, in their own order.
@@ -346,9 +383,45 @@ impl Kernels for Fused {
         let read = move || {
             let mut tokens = numbers()?;
             let logprobs = tokens.split_off(rows).into_iter().map(f32::from_bits).collect();
-            Ok((tokens, logprobs))
+            Ok(Drawn { tokens, logprobs, truncated: None })
         };
         Ok(Chosen::later(tokens, read))
+    }
+
+    fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
+        let (rows, width) = logits.dims2()?;
+        let chosen = self.choose(logits.clone(), limit, choice)?;
+        let Some(tokens) = chosen.on_device().cloned() else { bail!("the chosen tokens are not on the device") };
+        let temperature = if choice.temperature == 0.0 { 1.0 } else { choice.temperature };
+        // The filters' work is done a second time: once for the draw, and here for what it was made from.
+        let kept: Box<dyn FnOnce() -> Result<Kept> + Send> = if choice.filter.is_off() {
+            let kept = kept::all_below(limit, (rows, width));
+            self.mask(&logits, &kept)?;
+            Box::new(|| Ok(kept))
+        } else {
+            let words = width.div_ceil(32);
+            let bits = self.machine.empty((rows, words).into(), DType::U32)?;
+            let filter = [Int(choice.filter.top_k), Float(choice.filter.top_p), Float(choice.filter.min_p)];
+            let arguments = [&[At(&bits), At(&logits), Int(width), Int(limit), Float(1.0 / temperature)], &filter[..], &[Float(MASKED)]];
+            self.launch_exactly("filter_tokens", Grid::of(rows, HEAD_THREADS), &arguments.concat())?;
+            let bits = self.machine.fetch(&bits.flatten_all()?)?;
+            Box::new(move || Ok(of_bits(&bits()?, words, width)))
+        };
+        // The bits of the log-probabilities among the kept tokens, as the trainer computes them.
+        let scores = self.machine.empty((rows * 3).into(), DType::U32)?;
+        let arguments = [At(&scores), At(&logits), At(&tokens), Int(width), Float(1.0 / temperature)];
+        self.launch_exactly("head_forward", Grid::of(rows, HEAD_THREADS), &arguments)?;
+        let scores = self.machine.fetch(&scores)?;
+        let read = move || {
+            let logprobs = scores()?.into_iter().step_by(3).map(f32::from_bits).collect();
+            Ok(Drawn { truncated: Some(Truncated { kept: kept()?, logprobs }), ..chosen.read()? })
+        };
+        Ok(Chosen::later(tokens, read))
+    }
+
+    fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
+        self.mask(&logits, kept)?;
+        Ok(logits)
     }
 
     fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64> {

@@ -10,7 +10,7 @@ fn scored() -> Vec<Scored> {
     let one = |number: usize| {
         let (prompt, length) = ([vec![5u32, 6, 7], vec![9; 8]][number / 4].clone(), [1, 7, 12, 3][number % 4] + number / 4);
         let ids: Vec<u32> = (0..length).map(|i| ((i * 7 + number * 3) % 20) as u32).collect();
-        let completion = Completion { logprobs: vec![-1.0; length], ids, finish: Finish::Stop };
+        let completion = Completion { logprobs: vec![-1.0; length], ids, finish: Finish::Stop, truncated: None };
         let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: prompt.into() };
         let rollout = Rollout { group: number / 4, sample: number % 4, prompt, completion, text: String::new() };
         Scored { rollout, reward: (number % 2) as f32, rewards: Default::default(), correct: number % 2 == 1, boxed: true }

@@ -57,6 +57,10 @@ impl Replay {
             ensure!(kept > 0, "{place}: `completion_ids` is nothing but padding with {first}");
             completion.ids.truncate(kept);
             completion.logprobs.truncate(kept);
+            if let Some(truncated) = &mut completion.truncated {
+                truncated.kept = truncated.kept.part(0..kept);
+                truncated.logprobs.truncate(kept);
+            }
             count += 1;
         }
         Ok(count)

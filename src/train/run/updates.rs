@@ -24,7 +24,7 @@ impl Run<'_> {
         let _span = tracing::info_span!("update").entered();
         let mut samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
         if self.inputs.replay.is_some() {
-            samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.logprobs.clone()));
+            samples.iter_mut().for_each(|sample| sample.old = Some(sample.scored.rollout.completion.sampled_logprobs().to_vec()));
         } else if self.needs_old_logprobs() {
             let old = self.within_memory(|run| run.updater().logprobs(&samples))?;
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
@@ -94,7 +94,8 @@ impl Run<'_> {
             return Ok(None);
         }
         let reference = self.within_memory(|run| run.updater().reference_logprobs(samples))?;
-        let policy = |sample: &'_ Sample<'_>| sample.old.clone().unwrap_or_else(|| sample.scored.rollout.completion.logprobs.clone());
+        let sampled = |sample: &Sample| sample.scored.rollout.completion.sampled_logprobs().to_vec();
+        let policy = |sample: &'_ Sample<'_>| sample.old.clone().unwrap_or_else(|| sampled(sample));
         let policy: Vec<Vec<f32>> = samples.iter().map(policy).collect();
         Ok(Some(penalties(&self.settings, &policy, &reference)))
     }

@@ -58,6 +58,7 @@ pub const ROWS: &[Row] = &[
     row("rollout.top_k", COUNT, "Sample from the k likeliest tokens only; 0 is off."),
     row("rollout.top_p", above_to(0.0, 1.0), "Sample from the likeliest tokens that together reach this probability; 1 is off."),
     row("rollout.min_p", SHARE, "Sample only tokens with at least this share of the likeliest one's probability; 0 is off."),
+    row("rollout.truncated", Range::OneOf(&["refuse", "renormalise", "mismatch"]), "Training with `top_k`, `top_p` or `min_p`: refuse them, use the distribution among the kept tokens for sampler and trainer, or use the whole one although part was sampled from ([sampling.md](sampling.md))."),
     row("rollout.max_new", whole(1, TOKENS), "Most tokens in a response. A longer response is cut there and trained on like any other, with the reward that it gets."),
     row("rollout.resample", COUNT, "Draw groups whose rewards are all equal again, at most this many times (dynamic sampling); 0 is off."),
     row("rollout.replay", Range::Text, "A file of recorded rollouts to train on instead of sampling; empty samples."),

@@ -14,6 +14,7 @@ impl RunSettings {
         self.check()?;
         let (rollout, train) = (&self.rollout, &self.train);
         self.reward.validate(rollout.max_new)?;
+        rollout.refuse_truncation()?;
         self.critic.validate(&self.advantage, train)?;
         self.validate_algorithm()?;
         self.lora.validate()?;
@@ -49,7 +50,7 @@ impl RunSettings {
 
     /// What is allowed and will surprise: a line each, told at the start.
     pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings: Vec<String> = self.rollout.truncation_warning().into_iter().collect();
         if self.loss.kl > 0.0 && self.loss.kl_estimator == KlEstimator::K1 {
             warnings.push(
                 "loss.kl_estimator is k1: as a term of the loss its expected gradient is 0, so that it adds noise and holds the policy to \
