@@ -165,7 +165,7 @@ fn contradictions_are_refused_before_anything_begins() {
     check(&["reward.kl=0.1"], "loss.kl is 0.001 and reward.kl 0.1: KL belongs in one place");
     check(&["rollout.group_size=1"], "rollout.group_size is 1; a group's mean as baseline needs at least 2");
     check(&["loss.clip_low=1"], "loss.clip_low is 1; it must be above 0 and below 1");
-    check(&["algo=cispo", "loss.clip_low=1.5"], "at most 1 (no lower bound)");
+    check(&["algo=cispo", "loss.clip_low=1.5"], "loss.clip_low is 1.5; it must be a number above 0 and at most 1");
     check(&["algo=ppo", "critic.lr=0"], "critic.lr is 0: set it to the critic's learning rate");
     check(&["critic.lr=1e-5"], "no critic is used: set advantage.baseline=critic");
     check(&["advantage.baseline=none"], "advantage.scale is group, which goes with");

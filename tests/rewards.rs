@@ -275,7 +275,7 @@ fn mistakes_are_told_before_weights_load() {
     check(&["--set", "reward.command=[\"sh\"]"], "name the reward \"command\"");
     check(&["--set", "reward.name=command", "--set", "reward.command=[\"no-such-grader\"]"], "no folder of PATH has it");
     check(&["--label-noise", "0.6"], "give it a wrong one with --label");
-    check(&["--label-noise", "1.6", "--example", "tiny/train/8"], "reward.label_noise is 1.6");
+    check(&["--label-noise", "1.6", "--example", "tiny/train/8"], "'1.6' for '--label-noise <SHARE>': it must be a number from 0 to 1");
     check(&["--label", "3", "--example", "tiny/train/8"], "there are 8: --label-noise SHARE");
     check(&["--label", "3", "--label-noise", "0.5"], "cannot be used with");
     check(&["--set", "reward.overlong_buffer=81"], "it must be at most rollout.max_new (80)");

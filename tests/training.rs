@@ -276,7 +276,11 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
             2,
             "eval.best_by is math500, which is not evaluated; known are tiny, tiny-greedy",
         ),
-        (&["train", "--set", "eval.saturation_window=0", "--out", &new], 2, "eval.saturation_window must be at least 1"),
+        (
+            &["train", "--set", "eval.saturation_window=0", "--out", &new],
+            2,
+            "eval.saturation_window is 0; it must be a whole number from 1",
+        ),
         (
             &["train", "--set", "rollout.max_new=8190", "--out", &new],
             1,

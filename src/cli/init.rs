@@ -126,9 +126,9 @@ fn blank(args: &InitArgs) -> Result<Blank> {
     for set in &args.sets {
         let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is no setting; write it as FIELD=VALUE"))?;
         if !known.contains(field) {
-            let near = nearest(field, known.iter().map(String::as_str)).map_or(String::new(), |near| format!("; did you mean {near}?"));
+            let near = nearest(field, known.iter().map(String::as_str)).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
             let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            bail!("--set {set}: config.json has no field {field}{near} (known are {known})");
+            bail!("--set {set}: config.json has no field {field}; known are {known}{near}");
         }
         fields.insert(field.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())));
     }

@@ -145,7 +145,7 @@ impl Known {
         Ok(())
     }
 
-    /// "unknown setting optim.ler; did you mean optim.lr? Known in [optim] are lr, eps".
+    /// "unknown setting optim.ler; known in [optim] are lr, eps (did you mean optim.lr?)".
     fn unknown(&self, path: &str) -> anyhow::Error {
         let group = path.rsplit_once('.').map_or("", |(group, _)| group);
         let inside = |one: &String, group: &str| {
@@ -162,11 +162,9 @@ impl Known {
             empty if empty.is_empty() => ("at the top".to_owned(), beside("")),
             beside => (format!("in [{group}]"), beside),
         };
-        let known = format!("nown {place} are {}", beside.join(", "));
-        match nearest_settings(path, &self.paths).join(" or ") {
-            near if near.is_empty() => anyhow!("unknown setting {path}; k{known}"),
-            near => anyhow!("unknown setting {path}; did you mean {near}? K{known}"),
-        }
+        let near = nearest_settings(path, &self.paths).join(" or ");
+        let near = if near.is_empty() { near } else { format!(" (did you mean {near}?)") };
+        anyhow!("unknown setting {path}; known {place} are {}{near}", beside.join(", "))
     }
 }
 
@@ -235,9 +233,9 @@ mod tests {
             let message = format!("{:#}", resolved(&[set]).unwrap_err());
             assert!(message.contains(expected), "{set}: {message}");
         };
-        check("inner.ratte=1", "unknown setting inner.ratte; did you mean inner.rate? Known in [inner] are count, rate");
-        check("iner.count=1", "unknown setting iner.count; did you mean inner.count? Known at the top are inner, name");
-        check("count=1", "unknown setting count; did you mean inner.count?");
+        check("inner.ratte=1", "unknown setting inner.ratte; known in [inner] are count, rate (did you mean inner.rate?)");
+        check("iner.count=1", "unknown setting iner.count; known at the top are inner, name (did you mean inner.count?)");
+        check("count=1", "unknown setting count; known at the top are inner, name (did you mean inner.count?)");
         check("loss=1", "unknown setting loss; known at the top are inner, name");
         check("inner=1", "inner is a group of settings (count, rate)");
         check("inner.count=0.5", "inner.count is 0.5; it must be a whole number from 1 to 9");
@@ -263,7 +261,10 @@ mod tests {
             assert!(error.contains("config.toml cannot be used: ") && error.contains(expected), "{error}");
         };
         check("name = \"a\"\n[inner]\nrate = -1\ncount = 2", "inner.rate is -1; it must be a number of at least 0");
-        check("name = \"a\"\n[inner]\nrate = 1\ncont = 2", "unknown setting inner.cont; did you mean inner.count?");
+        check(
+            "name = \"a\"\n[inner]\nrate = 1\ncont = 2",
+            "unknown setting inner.cont; known in [inner] are rate, count (did you mean inner.count?)",
+        );
         check("name = \"a\"\n[inner]\nrate = 1", "missing field `count`");
     }
 }

@@ -80,9 +80,9 @@ fn check(part: &str, table: &Table) -> Result<()> {
     for (key, value) in table {
         let Some((_, row)) = known.iter().find(|(name, _)| name == key) else {
             let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
-            let near = nearest(key, names.iter().copied()).map_or(String::new(), |near| format!("; did you mean {near}?"));
+            let near = nearest(key, names.iter().copied()).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
             let place = if part.is_empty() { "a study".to_owned() } else { format!("[[{part}]]") };
-            bail!("unknown key {key} in {place}{near} (known are {})", names.join(", "));
+            bail!("unknown key {key} in {place}; known are {}{near}", names.join(", "));
         };
         row.range.check(row.path, value).map_err(anyhow::Error::msg)?;
         let inner = match row.path {
@@ -298,8 +298,8 @@ mod tests {
         check("[[arm]]\nlabel = \"...\"", "is no label");
         check("[[arm]]\nlabel = \"a\"\nset = { seed = 3 }", "a sets seed; write seeds = [...]");
         check("[[arm]]\nlabel = \"a\"\n[[axis]]\nname = \"b\"\nalternatives = []", "either [[axis]] or [[arm]]");
-        check("[[arm]]\nlabel = \"a\"\nsets = {}", "unknown key sets in [[arm]]; did you mean set? (known are label, config, set)");
-        check("sedes = [1]", "unknown key sedes in a study; did you mean seeds?");
+        check("[[arm]]\nlabel = \"a\"\nsets = {}", "unknown key sets in [[arm]]; known are label, config, set (did you mean set?)");
+        check("sedes = [1]", "unknown key sedes in a study; known are title, config, base, seeds, passes, axis, arm (did you mean seeds?)");
         check("seeds = [-1]", "seeds is [-1]; it must be a list of whole numbers each from 0 to");
         check("[[axis]]\nname = 3", "axis.name is 3; it must be text, in quotes");
         let axis =

@@ -96,3 +96,23 @@ pub fn is_published(example: &str) -> bool {
     let is_pi = |name: &str| name.strip_prefix("pi").is_some_and(|rank| rank.parse::<u32>().is_ok());
     example.split(',').all(|name| name == "dsr-sub" || name.starts_with("dsr-sub/") || name.split("..").all(is_pi))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_papers_examples_are_graded_as_published() {
+        let check = |model: &str, example: Option<&str>, expected: (Grader, Grader)| {
+            let defaults = defaults(model, example);
+            assert_eq!((defaults.reward.grader, defaults.eval.grader), expected, "{model} {example:?}");
+        };
+        let published = (Grader::Deepscaler, Grader::Qwen);
+        check("Qwen/Qwen2.5-Math-1.5B", None, published);
+        check("some/folder", Some("pi1,pi13"), published);
+        check("some/folder", Some("dsr-sub"), published);
+        check("some/folder", Some("mine.jsonl"), (Grader::Strict, Grader::Strict));
+        check("tiny", None, (Grader::Strict, Grader::Strict));
+        check("tiny", Some("pi1"), (Grader::Strict, Grader::Strict));
+    }
+}

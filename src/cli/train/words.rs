@@ -133,3 +133,23 @@ pub fn free_folder(settings: &RunSettings) -> PathBuf {
     let numbered = (2..).map(|n| Path::new("runs").join(format!("{name}-{n}")));
     std::iter::once(Path::new("runs").join(&name)).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::KlEstimator;
+
+    #[test]
+    fn notes_tell_published_graders_and_k1_in_the_loss() {
+        let published = notes(&RunSettings::published());
+        assert!(published.len() == 1 && published[0].starts_with("graded as the published run was"), "{published:?}");
+        let mut settings = RunSettings::demonstration();
+        assert!(notes(&settings).is_empty());
+        settings.loss.kl_estimator = KlEstimator::K1;
+        let warned = notes(&settings);
+        assert!(warned.len() == 1 && warned[0].starts_with("warning: loss.kl_estimator is k1"), "{warned:?}");
+        // Without the term there is nothing to warn about.
+        settings.loss.kl = 0.0;
+        assert!(notes(&settings).is_empty());
+    }
+}

@@ -87,7 +87,7 @@ pub const ROWS: &[Row] = &[
     row("loss.clip_high", above(0.0), "The ratio is clipped above at 1 + clip_high."),
     row("loss.kl", at_least(0.0), "Coefficient of the KL divergence from the reference. Both sides are taken at the rollout temperature."),
     row("loss.kl_estimator", KL_ESTIMATOR, "Its estimator. `k3` is clamped: a token whose estimate exceeds 10 nats counts 10 and has gradient 0. `k1` has an expected gradient of 0 and holds nothing; `k2` has the right gradient on policy."),
-    row("loss.entropy", finite(), "Coefficient of the entropy bonus; a negative one punishes entropy. The entropy is that of the distribution at the rollout temperature, over the whole vocabulary."),
+    row("loss.entropy", finite(), "Coefficient of the entropy bonus; a negative one punishes entropy. The entropy is that of the distribution at the rollout temperature."),
     row("loss.entropy_to", finite(), "Where a linear change of this coefficient ends."),
     row("loss.entropy_steps", COUNT, "Steps that this change takes; 0 keeps the coefficient."),
     row("loss.entropy_target", at_least(0.0), "Entropy in nats per token that the coefficient is steered towards; 0 is off."),

@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""How often the graders differ, and how often each is wrong, on pairs whose truth is known.
+
+Usage: compare_graders.py PAIRS.jsonl [RLVR]
+PAIRS has a line {"gold", "response", "truth"} a pair; a truth of null counts for the differences only. RLVR is the program, `rlvr` unless given.
+Prints Markdown: for each pair of graders on how many pairs they agree and differ, and for each grader its false positives (accepted, but wrong)
+and false negatives (rejected, but right).
+"""
+import itertools
+import json
+import subprocess
+import sys
+
+GRADERS = ["strict", "deepscaler", "qwen"]
+
+
+def verdicts(program, grader, rows):
+    """Whether each response is right, by one grader."""
+    lines = "".join(
+        json.dumps({"id": index, "gold": row["gold"], "response": row["response"]}) + "\n" for index, row in enumerate(rows)
+    )
+    command = [program, "verify", "--mode", "reward", "--grader", grader]
+    printed = subprocess.run(command, input=lines, check=True, capture_output=True, text=True).stdout
+    found = {line["id"]: line["correct"] for line in map(json.loads, printed.splitlines())}
+    return [found[index] for index in range(len(rows))]
+
+
+def main():
+    if len(sys.argv) not in (2, 3):
+        sys.exit(__doc__)
+    program = sys.argv[2] if len(sys.argv) == 3 else "rlvr"
+    with open(sys.argv[1], encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines if line.strip()]
+    truths = [row.get("truth") for row in rows]
+    found = {grader: verdicts(program, grader, rows) for grader in GRADERS}
+
+    print(f"{len(rows)} pairs, {truths.count(True)} right and {truths.count(False)} wrong\n")
+    print("| graders | agree | differ | only the first accepts | only the second accepts |\n|---|---|---|---|---|")
+    for first, second in itertools.combinations(GRADERS, 2):
+        pairs = list(zip(found[first], found[second]))
+        only = [sum(pair == want for pair in pairs) for want in [(True, False), (False, True)]]
+        print(f"| `{first}`, `{second}` | {len(rows) - sum(only)} | {sum(only)} | {only[0]} | {only[1]} |")
+    print("\n| grader | accepts wrong answers | rejects right answers |\n|---|---|---|")
+    for grader in GRADERS:
+        judged = list(zip(found[grader], truths))
+        false_positives = sum(verdict and truth is False for verdict, truth in judged)
+        false_negatives = sum(not verdict and truth is True for verdict, truth in judged)
+        print(f"| `{grader}` | {false_positives} | {false_negatives} |")
+
+
+if __name__ == "__main__":
+    main()
