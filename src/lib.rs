@@ -61,7 +61,8 @@
 //! # Where this departs from the obvious, and why
 //!
 //! - Settings are declared beside the code that they steer and composed in [`train::settings`]; [`config`] only layers and checks tables. One
-//!   flag then lives in one place, and the complete defaults are the list of known keys.
+//!   flag then lives in one place, and the complete defaults are the list of known keys. What each may be is one row of one table
+//!   ([`train::settings::table`]), which checks it, words the error and makes `docs/settings.md`.
 //! - Operations are methods of a trait over tensors instead of candle's `CustomOp` traits: those take three inputs at most and bring an autograd
 //!   that explicit backward passes do not use. Nothing dispatches on a tensor's device: a decoder holds its kernels.
 //! - Small models compute in [`lanes`], one thread per product: a product of 64 x 48 x 144 loses with two threads.
@@ -71,6 +72,7 @@
 //!
 //! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
 //! one file in [`data::benchmark`], a subject of the embedded model one file in [`data::tiny`]; the error for an unknown name lists the known ones.
+//! A setting needs a row in [`train::settings::table`] with its range and a sentence; a test names the row that is missing.
 
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 

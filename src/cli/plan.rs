@@ -32,6 +32,10 @@ pub struct PlanArgs {
 }
 
 pub fn run(args: PlanArgs) -> Result<()> {
+    if args.train.help_settings {
+        say!("{}", super::settings_help::page()?.trim_end());
+        return Ok(());
+    }
     let prepared = train::prepare(&args.train, Need::Sizes)?;
     say!("{}\n", train::plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
     let model = &prepared.settings.model;

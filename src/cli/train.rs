@@ -103,7 +103,7 @@ pub struct TrainArgs {
     dry_run: bool,
     /// Print every setting with its range, its default and what it does, and stop
     #[arg(long)]
-    help_settings: bool,
+    pub(super) help_settings: bool,
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]

@@ -1,7 +1,8 @@
 //! What every setting of a run may be: one row each, which the checks, the error messages and `docs/settings.md` are made of.
 //!
-//! A new setting needs its row here: `cargo test every_setting_has_a_row` names those that lack one. Then write the page again:
-//! `cargo run -- train --help-settings > docs/settings.md`. What depends on two settings at once is in `validity`.
+//! A new setting needs its row here: `cargo test --lib every_setting_has_a_row` names those that lack one. Then write the page again, by
+//! `RLVR_WRITE_DOCS=1 cargo test --lib settings_page` or `cargo run -- train --help-settings > docs/settings.md`. What depends on two settings
+//! at once is in `validity`.
 
 use super::RunSettings;
 use crate::config;
