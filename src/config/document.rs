@@ -36,7 +36,8 @@ fn allowed(range: &Range) -> String {
             names.iter().map(|name| if name.is_empty() { "empty".to_owned() } else { format!("`{name}`") }).collect::<Vec<_>>().join(", ")
         }
         Range::Form { form, .. } => (*form).to_owned(),
-        _ => format!("{} {}", range.kind(), range.bounds()).trim_end().to_owned(),
+        Range::Text => range.kind().to_owned(),
+        _ => range.describe().trim_start_matches("a ").to_owned(),
     }
 }
 
