@@ -47,27 +47,32 @@ fn option(text: &str) -> Option<(char, bool)> {
     let upright = text.len() - rest.len() > usize::from(bracketed) && after.starts_with('}');
     let after = after.trim_start_matches('}');
     let separated = after.trim_start().starts_with([')', ':', '.']);
-    let plausible = letter.is_ascii_uppercase() && (separated || starts_text(after, upright)) && !names_another(after);
+    let plausible = letter.is_ascii_uppercase() && (separated || starts_text(after, upright)) && !names_another(after, separated);
     plausible.then_some((letter, false))
 }
 
 /// Whether what follows a letter without a sign between them is its text: words or a number after a space, or text in braces. After an upright
 /// letter a formula may follow; after another one it would be a factor.
 fn starts_text(after: &str, upright: bool) -> bool {
+    // `C \text{ is wrong}` speaks of an option instead of choosing it.
+    let says_of_it = |text: &str| matches!(text.trim_start().split(' ').next(), Some("is" | "are" | "was" | "isn't"));
     if let Some(words) = after.strip_prefix(' ') {
         let letters = words.bytes().take_while(u8::is_ascii_alphabetic).count();
-        return letters > 2 || words.starts_with(|c: char| c.is_ascii_digit());
+        return letters > 2 && !says_of_it(words) || words.starts_with(|c: char| c.is_ascii_digit());
+    }
+    if after.split_once('{').is_some_and(|(_, text)| says_of_it(text)) {
+        return false;
     }
     let text = ["\\text{", "\\textbf{", "\\textit{", "\\textrm{", "\\mbox{"].iter().any(|command| after.starts_with(command));
     text || upright && after.starts_with(|c: char| matches!(c, '\\' | '(') || c.is_ascii_digit())
 }
 
-/// Whether a second option is named: right after the first, `B and C`, or anywhere with the bracket of one, `B) or (C)`.
-fn names_another(after: &str) -> bool {
+/// Whether a second option is named: right after the first, `B and C`, or anywhere with the sign of one, `B) or (C)`.
+fn names_another(after: &str, separated: bool) -> bool {
     let is_letter = |c: char| u8::try_from(c).is_ok_and(|byte| LETTERS.contains(&byte));
     let mut rest = after.trim_start_matches([')', ':', '.', ' ']);
     loop {
-        let joints = ["\\text{", "\\textbf{", "\\mathrm{", "and", "or", "nor", ",", ";", "/", "&", "\\", "(", "{", "}", " ", "not"];
+        let joints = ["\\text{", "\\textbf{", "\\mathrm{", "and", "or", "nor", ",", ";", "/", "&", "-", "\\", "(", "{", "}", " ", "not"];
         match joints.iter().find_map(|joint| rest.strip_prefix(joint)) {
             Some(shorter) => rest = shorter,
             None => break,
@@ -78,7 +83,14 @@ fn names_another(after: &str) -> bool {
         return true;
     }
     let chars: Vec<char> = after.chars().collect();
-    chars.windows(3).any(|window| matches!(window, &['(' | '{' | ' ' | ',', letter, ')' | '}'] if is_letter(letter)))
+    let padded = [chars.as_slice(), &[' ', ' ']].concat();
+    padded.windows(3).any(|window| match *window {
+        [before, letter, next] if is_letter(letter) && !before.is_alphanumeric() && before != '\\' => {
+            // Beside a letter without a sign of an option there is no other letter at all.
+            matches!(next, ')' | '}' | ':' | '.') || !separated && !next.is_alphanumeric()
+        }
+        _ => false,
+    })
 }
 
 #[cfg(test)]

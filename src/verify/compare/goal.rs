@@ -4,9 +4,10 @@
 use crate::verify::compare::chain::{chain, chains};
 use crate::verify::compare::clock;
 use crate::verify::compare::quantity::{self, Wording};
-use crate::verify::compare::reals::{self, Interval, Subject};
+use crate::verify::compare::reals::{self, Interval};
 use crate::verify::compare::rename;
 use crate::verify::compare::structure::{is_structure, structures};
+use crate::verify::compare::subject::{Subject, subject};
 use crate::verify::fuel::Fuel;
 
 use crate::verify::tree::{Bracket, Id, Node, Relation, Tree};
@@ -224,7 +225,7 @@ fn parts_of_ratio(tree: &Tree, mut id: Id) -> Vec<Id> {
 pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Option<Goal>> {
     let Some(g) = reals::set(tree, gold, fuel) else { return Some(None) };
     let Some(a) = reals::set(tree, answer, fuel) else { return Some(None) };
-    match (reals::subject(tree, gold), reals::subject(tree, answer)) {
+    match (subject(tree, gold), subject(tree, answer)) {
         // Two inequalities between expressions may be one up to a factor.
         (Some(Subject::Expression(_)), Some(Subject::Expression(_))) => return Some(None),
         (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(DIFFERENT)),

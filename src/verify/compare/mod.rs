@@ -10,6 +10,7 @@ mod reals;
 mod relation;
 mod rename;
 mod structure;
+mod subject;
 
 use std::collections::HashMap;
 

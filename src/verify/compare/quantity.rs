@@ -10,9 +10,36 @@ use crate::verify::tree::NONE;
 use crate::verify::words::{self, Unit};
 
 /// Words that change the answer that they stand beside.
-const QUALIFIERS: [&str; 27] = [
-    "not", "no", "least", "most", "more", "less", "than", "greater", "fewer", "except", "between", "minus", "negative", "cannot", "never",
-    "half", "twice", "double", "if", "unless", "without", "nor", "either", "neither", "plus", "hundred", "million",
+const QUALIFIERS: [&str; 29] = [
+    "not",
+    "no",
+    "least",
+    "most",
+    "more",
+    "less",
+    "than",
+    "greater",
+    "fewer",
+    "except",
+    "between",
+    "minus",
+    "negative",
+    "cannot",
+    "never",
+    "half",
+    "twice",
+    "double",
+    "if",
+    "unless",
+    "without",
+    "nor",
+    "either",
+    "neither",
+    "plus",
+    "hundred",
+    "million",
+    "wrong",
+    "incorrect",
 ];
 
 /// Longer texts beside a number are sentences, and a number in a sentence may be anything.

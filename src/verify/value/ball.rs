@@ -20,10 +20,12 @@ pub struct Ball {
 /// Balls of a working precision in bits.
 pub struct Balls {
     pub precision: u32,
-    /// Some operand was so small, or so near to where a function is flat, that at most half of the digits tell of it: `1 + e^{-1000}`.
+    /// Some operand was so small, or so near to where a function is flat, that too few digits tell of it: `1 + e^{-1000}`.
     pub lost: bool,
 }
 
+/// Bits that must tell of every part of a value for its agreement with another to mean something.
+const EVIDENCE: i64 = 80;
 /// Exponents beyond this are overflow.
 const MAX_EXPONENT: i64 = 20_000;
 
@@ -71,7 +73,7 @@ impl Balls {
 
     /// Notes that a result tells of a part only by digits `bits` behind its first.
     pub fn weigh(&mut self, bits: i64) {
-        self.lost |= bits > i64::from(self.precision) / 2;
+        self.lost |= bits > i64::from(self.precision) - EVIDENCE;
     }
 
     /// Notes an argument near zero, where a function begins as `1 + x` or `1 - x²/2`.
