@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use rlvr::draw::Purpose;
 use rlvr::flow::Problem;
+use rlvr::interrupt::Interrupt;
 use rlvr::kernels::Filter;
 use rlvr::lanes::Lanes;
 use rlvr::rollout::limits::EngineSettings;
@@ -25,6 +26,7 @@ fn main() -> Result<()> {
         settings: &EngineSettings::default(),
         end_tokens: &model.end_tokens,
         vocabulary: model.text.vocabulary(),
+        interrupt: &Interrupt::default(),
     };
     let request = |sample| Request { ids: prompt.ids.clone(), max_new: 80, purpose: Purpose::Sampling, step: 0, prompt: 0, sample };
     let sampling = SamplingSettings { temperature: 0.6, filter: Filter::default(), records_kept: false, seed: 0 };

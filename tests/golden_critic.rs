@@ -9,6 +9,7 @@ use anyhow::Result;
 use candle_core::{Device, Tensor};
 use rlvr::config;
 use rlvr::flow::Scored;
+use rlvr::interrupt::Interrupt;
 use rlvr::lanes::Lanes;
 use rlvr::model::folder::{self, WeightDtype};
 use rlvr::model::{Decoder, Gradients, ModelConfig, Weights, export};
@@ -95,7 +96,8 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
         .iter()
         .map(|scored| Sample { scored, advantages: Vec::new(), old: Some(scored.rollout.completion.logprobs.clone()) })
         .collect();
-    let updater = Updater { settings: &settings, lanes: &lanes, policy: &policy, reference: Some(&reference) };
+    let updater =
+        Updater { settings: &settings, lanes: &lanes, policy: &policy, reference: Some(&reference), interrupt: &Interrupt::default() };
     let what = format!("{name}, {case}");
     close(&format!("{what}, values"), &critic.values(&updater, &samples)?.concat(), &numbers(&inputs["values"]));
 

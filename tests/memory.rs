@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rlvr::data::tiny;
+use rlvr::interrupt::Interrupt;
 use rlvr::kernels::{Watch, Watched};
 use rlvr::model::folder;
 use rlvr::tiny::embedded;
@@ -35,7 +36,7 @@ fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
     model.decoder = model.decoder.on(Arc::new(Watched::new(model.decoder.shared_kernels(), Arc::new(short)))).unwrap();
     let problem = tiny::by_id(&settings.example).unwrap().problem();
     let prompts = vec![model.text.prompt(Arc::new(problem), "").unwrap()];
-    let interrupt = AtomicUsize::new(0);
+    let interrupt = Interrupt::default();
     let inputs = RunInputs {
         model,
         reference: None,
@@ -46,6 +47,7 @@ fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
         sets: Vec::new(),
         revision: String::new(),
         interrupt: &interrupt,
+        guard: None,
     };
     Run::start(settings, root, inputs)?.run()
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 
 use crate::draw::Purpose;
 use crate::flow::{Completion, Prompt, Rollout, Scored};
+use crate::interrupt::Interrupt;
 use crate::kernels::Timed;
 use crate::kernels::timed::{Record, Recorder};
 use crate::lanes::Lanes;
@@ -232,7 +233,7 @@ impl Bench<'_> {
     /// One update by `policy`, with `reference` in the place of the trainer's where it is given.
     fn update(&self, policy: &Decoder, reference: Option<&Decoder>, trainer: &mut Trainer, enter: impl Fn(&'static str)) -> Result<()> {
         let reference = reference.or(trainer.reference.as_ref());
-        let updater = Updater { settings: self.settings, lanes: self.lanes, policy, reference };
+        let updater = Updater { settings: self.settings, lanes: self.lanes, policy, reference, interrupt: &Interrupt::default() };
         let advantages =
             |i: usize, scored: &Scored| vec![if i.is_multiple_of(2) { 1.0 } else { -1.0 }; scored.rollout.completion.ids.len()];
         let sample = |(i, scored)| Sample { scored, advantages: advantages(i, scored), old: None };
@@ -271,6 +272,7 @@ impl Bench<'_> {
             end_tokens,
             // Every row, as the peers draw.
             vocabulary: decoder.config.vocabulary,
+            interrupt: &Interrupt::default(),
         };
         let request = |(sample, max_new): (usize, &usize)| Request {
             ids: self.prompt.ids.clone(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -11,6 +12,7 @@ use super::beside;
 use super::endpoint::EndpointArgs;
 use super::numbers::setting;
 use super::scores;
+use super::signals::{self, CtrlC};
 use super::source::{self, ChatArgs, ComputeArgs, DataArgs};
 use super::usage;
 use super::verify::GraderArg;
@@ -18,6 +20,7 @@ use crate::data::benchmark::Decoding;
 use crate::eval::conditions::Conditions;
 use crate::eval::store::{self, Store};
 use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, sets};
+use crate::interrupt::Interrupted;
 use crate::lanes::Lanes;
 use crate::rollout::limits::EngineSettings;
 use crate::text;
@@ -74,7 +77,7 @@ pub struct EvalArgs {
     endpoint: EndpointArgs,
 }
 
-pub fn run(args: EvalArgs) -> Result<()> {
+pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let sets = usage(asked(&args))?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.resume) {
         usage(Store::ensure_free(out))?;
@@ -85,6 +88,7 @@ pub fn run(args: EvalArgs) -> Result<()> {
         None => begun(&args)?.unwrap_or_else(text::today),
     });
     let settings = settings(&args, &sets);
+    let interrupt = signals::listen(CtrlC::Stops)?;
     if let Some(endpoint) = args.endpoint.open(&args.model, &chat)? {
         usage(endpoint.window().map_or(Ok(()), |window| super::train::room_to_answer(settings.max_new, window, &sets)))?;
         return evaluate(&args, &sets, Evaluator { answerer: &endpoint, settings: &settings, store: None });
@@ -94,13 +98,14 @@ pub fn run(args: EvalArgs) -> Result<()> {
     let lanes = Lanes::new(model.decoder.usual_lanes())?;
     let engine = EngineSettings { max_running: args.max_running, ..EngineSettings::default() };
     let date = chat.date.filter(|_| model.text.prints_date()).unwrap_or_default();
-    let answerer = LocalModel { model: &model, revision: source::revision(&args.model)?, date, lanes: &lanes, engine: &engine };
+    let answerer =
+        LocalModel { model: &model, revision: source::revision(&args.model)?, date, lanes: &lanes, engine: &engine, interrupt: &interrupt };
     let evaluator = Evaluator { answerer: &answerer, settings: &settings, store: None };
     evaluate(&args, &sets, evaluator)
 }
 
 /// Has the sets answered, keeps what comes, and tells the scores. Whoever answers.
-fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<()> {
+fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<ExitCode> {
     let conditions = evaluator.conditions(sets);
     let open = |out: &PathBuf| if args.resume { Store::resume(out, &conditions) } else { Store::create(out, &conditions) };
     let store = usage(args.out.as_ref().map(open).transpose())?;
@@ -108,6 +113,13 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<(
     let bar = ProgressBar::new(responses as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} responses, {eta} left")?);
     let passes = Evaluator { store: store.as_ref(), ..evaluator }.evaluate(sets, &|| bar.inc(1));
     bar.finish_and_clear();
+    if let Some(Interrupted { signal }) = passes.as_ref().err().and_then(|error| error.downcast_ref()) {
+        match &args.out {
+            Some(out) => tell!("interrupted; {} keeps what was answered: the same command with --resume asks for the rest", out.display()),
+            None => tell!("interrupted; nothing of this is kept without --out"),
+        }
+        return Ok(ExitCode::from(128 + *signal as u8));
+    }
     let passes = passes.map_err(|error| match &args.out {
         Some(out) if error.is::<Lost>() => {
             error.context(format!("{} keeps what was answered, and --resume asks for the rest", out.display()))
@@ -120,7 +132,7 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<(
     }
     scores::tell(&passes, &beside::subject(&args.model));
     args.out.iter().for_each(|out| tell!("Graded responses are in {}", out.display()));
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The sets, with as many responses as are asked for.

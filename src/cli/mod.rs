@@ -23,6 +23,7 @@ mod score;
 mod scores;
 mod select;
 mod settings_help;
+mod signals;
 mod source;
 mod study;
 mod train;
@@ -33,6 +34,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+
+use crate::reward;
 
 /// Reinforcement learning with verifiable rewards from one training example.
 ///
@@ -74,6 +77,15 @@ enum Command {
     Init(init::InitArgs),
     /// Measure rollouts, updates and whole steps on this machine
     Bench(bench::BenchArgs),
+    /// Becomes a program that ends with its parent: how a run starts the program of its rewards
+    #[command(hide = true, name = reward::guard::SUBCOMMAND)]
+    WithParent {
+        /// The parent
+        pid: u32,
+        /// The program with its arguments
+        #[arg(last = true, required = true)]
+        program: Vec<String>,
+    },
 }
 
 /// Runs the command.
@@ -84,7 +96,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(args),
         Command::Study(args) => study::run(args),
         Command::Plan(args) => plan::run(args).map(done),
-        Command::Eval(args) => eval::run(args).map(done),
+        Command::Eval(args) => eval::run(args),
         Command::Compare(args) => compare::run(args).map(done),
         Command::Data(args) => data::run(args),
         Command::Select(args) => select::run(args).map(done),
@@ -94,6 +106,7 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Pretrain(args) => pretrain::run(args).map(done),
         Command::Init(args) => init::run(args).map(done),
         Command::Bench(args) => bench::run(args).map(done),
+        Command::WithParent { pid, program } => Err(reward::guard::become_program(pid, &program)),
     }
 }
 

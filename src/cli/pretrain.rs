@@ -15,6 +15,7 @@ use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
 use crate::config;
 use crate::data::Library;
 use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
+use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::metrics::table;
 use crate::model::export::Format;
@@ -87,7 +88,8 @@ fn report(model: &Model) -> Result<()> {
     let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, super::train::way)?;
     let settings = EvalSettings { max_new: 80, ..EvalSettings::default() };
     let engine = EngineSettings::default();
-    let answerer = LocalModel { model, revision: "new".into(), date: String::new(), lanes: &lanes, engine: &engine };
+    let (revision, date, interrupt) = ("new".into(), String::new(), &Interrupt::default());
+    let answerer = LocalModel { model, revision, date, lanes: &lanes, engine: &engine, interrupt };
     let evaluator = Evaluator { answerer: &answerer, settings: &settings, store: None };
     let mut rows = Vec::new();
     for pass in evaluator.evaluate(&sets, &|| ())? {

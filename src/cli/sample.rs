@@ -12,6 +12,7 @@ use super::numbers::setting;
 use super::source::{self, ChatArgs, ComputeArgs};
 use super::usage;
 use crate::draw::Purpose;
+use crate::interrupt::Interrupt;
 use crate::kernels::Filter;
 use crate::lanes::Lanes;
 use crate::metrics::jsonl;
@@ -92,6 +93,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
         settings: &EngineSettings::default(),
         end_tokens: &model.end_tokens,
         vocabulary: model.text.vocabulary(),
+        interrupt: &Interrupt::default(),
     };
     let output = match (&args.input, args.json, args.n) {
         (None, false, 1) => Output::stream(&model.text),

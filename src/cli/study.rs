@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Parser};
 
 use super::numbers::within;
+use super::signals::{self, CtrlC};
 use super::source::{self, DataArgs};
 use super::train::{self, TrainArgs};
 use super::{Cli, Command, usage};
@@ -202,16 +202,17 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     /// Makes every pending run, a few at a time. A failed run does not stop the others; a signal stops all, each saved.
     fn work(&mut self, mut pending: VecDeque<&'a Work<'a>>) -> Result<Ending> {
-        let interrupt = train::signals()?;
+        let interrupt = signals::listen(CtrlC::Finishes)?;
+        interrupt.begin("the steps in progress of all runs");
         let mut running: Vec<(&Work, Launched, Instant)> = Vec::new();
-        let (mut failed, mut passed_on, mut waits) = (0, 0, false);
+        let (mut failed, mut passed_on, mut waits) = (0, (None, false), false);
         loop {
-            let signal = interrupt.load(Ordering::Relaxed);
-            if signal != passed_on {
-                running.iter_mut().for_each(|(_, run, _)| run.signal(signal));
-                passed_on = signal;
+            let (signal, is_urgent) = (interrupt.signal(), interrupt.stop_now());
+            if let Some(signal) = signal.filter(|_| passed_on != (signal, is_urgent)) {
+                running.iter_mut().for_each(|(_, run, _)| run.signal(signal, is_urgent));
+                passed_on = (Some(signal), is_urgent);
             }
-            while signal == 0 && running.len() < usize::from(self.args.jobs) {
+            while signal.is_none() && running.len() < usize::from(self.args.jobs) {
                 let Some(work) = pending.front() else { break };
                 match self.launch(work)? {
                     Launch::Started(run) => running.push((work, run, Instant::now())),
@@ -230,7 +231,7 @@ impl<'a> Desk<'a> {
                 waits = false;
                 pending.pop_front();
             }
-            if running.is_empty() && (pending.is_empty() || signal != 0) {
+            if running.is_empty() && (pending.is_empty() || signal.is_some()) {
                 break;
             }
             std::thread::sleep(PAUSE);
@@ -240,17 +241,17 @@ impl<'a> Desk<'a> {
                 if status.success() {
                     self.finished += 1;
                     self.tell(work, began.elapsed())?;
-                } else if interrupt.load(Ordering::Relaxed) == 0 {
+                } else if !interrupt.stop_after_step() {
                     failed += 1;
                     tell!("{}, seed {} failed ({status}); {}", work.arm.label, work.seed, run.last_words());
                 }
                 running.swap_remove(place);
             }
         }
-        Ok(match (passed_on, failed) {
-            (0, 0) => Ending::Done,
-            (0, failed) => Ending::Failed(failed),
-            (signal, _) => Ending::Interrupted(signal),
+        Ok(match (passed_on.0, failed) {
+            (None, 0) => Ending::Done,
+            (None, failed) => Ending::Failed(failed),
+            (Some(signal), _) => Ending::Interrupted(signal),
         })
     }
 

@@ -7,19 +7,18 @@ mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::numbers::setting;
+use super::signals::{self, CtrlC};
 use super::source::{self, ComputeArgs, DataArgs};
 use super::usage;
 use crate::checkpoint::ensure_free;
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
+use crate::interrupt::Interrupted;
 use crate::model::shapes;
 use crate::reward;
 use crate::reward::label::{Relabelled, relabel};
@@ -156,13 +155,21 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let (max_new, window) = (settings.eval.max_new, model.decoder.config.window);
     usage(room_to_answer(max_new, window, &sets))?;
     let reference = usage(reference(&settings, &model, &kernels))?;
-    let interrupt = signals()?;
+    let interrupt = signals::listen(CtrlC::Finishes)?;
     let revision = source::revision(&settings.model)?;
-    let inputs =
-        RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients: args.dump_gradients, sets, interrupt: &interrupt };
+    let (dump_gradients, interrupt, guard) = (args.dump_gradients, &*interrupt, reward::guard::this_program());
+    let inputs = RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients, sets, interrupt, guard };
     let run = match resumed {
-        Some(resumption) => Run::resume(settings, &resumption, inputs)?,
-        None => Run::start(settings, &root, inputs)?,
+        Some(resumption) => Run::resume(settings, &resumption, inputs),
+        None => Run::start(settings, &root, inputs),
+    };
+    let run = match run.map_err(|error| error.downcast::<Interrupted>()) {
+        Ok(run) => run,
+        Err(Ok(Interrupted { signal })) => {
+            tell!("interrupted before the run went on; {} is as it was", root.display());
+            return Ok(ExitCode::from(128 + signal as u8));
+        }
+        Err(Err(error)) => return Err(error),
     };
     launch.write(&root)?;
     match run.run()? {
@@ -251,18 +258,6 @@ pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result
         "responses of up to {max_new} tokens leave no room for a prompt in the model's window of {window}: lower eval.max_new (--max-new of eval)"
     );
     Ok(())
-}
-
-/// The first signal asks for an orderly stop; a second one of the same kind ends the program at once.
-pub(super) fn signals() -> Result<Arc<AtomicUsize>> {
-    let interrupt = Arc::new(AtomicUsize::new(0));
-    for signal in [SIGINT, SIGTERM] {
-        let again = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        signal_hook::flag::register_conditional_shutdown(signal, 128 + signal, again.clone()).context("cannot listen to signals")?;
-        signal_hook::flag::register(signal, again)?;
-        signal_hook::flag::register_usize(signal, interrupt.clone(), signal as usize)?;
-    }
-    Ok(interrupt)
 }
 
 pub fn way(response: &str) -> &'static str {

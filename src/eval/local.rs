@@ -10,6 +10,7 @@ use super::answerer::{Answered, Answerer, Asking, EvalRequest, Identity, OnAnswe
 use crate::checkpoint::Model;
 use crate::draw::Purpose;
 use crate::flow::Completion;
+use crate::interrupt::Interrupt;
 use crate::kernels::{Filter, device_name};
 use crate::lanes::Lanes;
 use crate::rollout::limits::EngineSettings;
@@ -27,6 +28,8 @@ pub struct LocalModel<'a> {
     pub lanes: &'a Lanes,
     /// Limits of the engine.
     pub engine: &'a EngineSettings,
+    /// Ends the answering at the next token; what is complete was told.
+    pub interrupt: &'a Interrupt,
 }
 
 impl Answerer for LocalModel<'_> {
@@ -70,6 +73,7 @@ impl Answerer for LocalModel<'_> {
             settings: self.engine,
             end_tokens: &self.model.end_tokens,
             vocabulary: self.model.text.vocabulary(),
+            interrupt: self.interrupt,
         };
         let failure = Mutex::new(None);
         let tell = |request: usize, completion: &Completion| {

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{Batch, Graded, Reward, RewardSettings};
+use super::{Batch, Graded, Reward, RewardSettings, guard};
 
 /// How long a program may take to end by itself once nothing more comes.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a wait for replies looks whether the run is to stop.
+const LOOK: Duration = Duration::from_millis(50);
 /// Replies that may wait to be read; a program that prints more has to wait.
 const WAITING: usize = 64;
 /// Most bytes of a reply.
@@ -60,7 +62,7 @@ impl Reward for Asked {
         let mut place = self.program.borrow_mut();
         let mut program = match place.take() {
             Some(program) => program,
-            None => Program::start(&self.command)?,
+            None => Program::start(&self.command, batch.guard)?,
         };
         let rewards = program.ask(batch, self.timeout).with_context(|| format!("reward.command {}", self.command.join(" ")))?;
         *place = Some(program);
@@ -77,10 +79,11 @@ struct Program {
 }
 
 impl Program {
-    fn start(command: &[String]) -> Result<Self> {
-        let mut process = Command::new(&command[0]);
+    /// On Linux a program that is guarded ends with the thread that calls this, so that must be one which lives as long as the run.
+    fn start(command: &[String], guard: Option<&Path>) -> Result<Self> {
+        let mut process = guard.map_or_else(|| unguarded(command), |guard| guard::command(guard, command));
         // What it says on stderr is for the user, as it comes.
-        process.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        process.stdin(Stdio::piped()).stdout(Stdio::piped());
         // In a group of its own, Ctrl-C reaches the run alone, which then ends it in order.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut process, 0);
@@ -118,8 +121,11 @@ impl Program {
         let mut rewards = Vec::with_capacity(count);
         while rewards.len() < count {
             let given = format!("{} of {count} responses of step {}", rewards.len(), batch.step);
-            match self.replies.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            batch.interrupt.check()?;
+            let left = end.saturating_duration_since(Instant::now());
+            match self.replies.recv_timeout(left.min(LOOK)) {
                 Ok(line) => rewards.push(reward(&line).with_context(|| format!("line {} of step {}", rewards.len() + 1, batch.step))?),
+                Err(RecvTimeoutError::Timeout) if left > LOOK => {}
                 Err(RecvTimeoutError::Timeout) => {
                     // What it started may hold its output open after its end.
                     if let Some(status) = self.child.try_wait()? {
@@ -147,6 +153,12 @@ impl Program {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+fn unguarded(command: &[String]) -> Command {
+    let mut process = Command::new(&command[0]);
+    process.args(&command[1..]);
+    process
 }
 
 impl Drop for Program {
@@ -209,6 +221,7 @@ mod tests {
     use super::super::testing::group;
     use super::super::{Graded, RewardSettings, Rewards, grade};
     use super::*;
+    use crate::interrupt::Interrupt;
 
     fn settings(script: &str, timeout_s: f64) -> RewardSettings {
         let command = ["sh", "-c", script].map(str::to_owned).to_vec();
@@ -220,7 +233,15 @@ mod tests {
         let rollouts = group("7", responses);
         let graded = rollouts.iter().map(|rollout| Graded { rollout, verdict: grade(&settings, &rollout.prompt.problem, &rollout.text) });
         let responses: Vec<Graded> = graded.collect();
-        let batch = Batch { responses: &responses, group_size: responses.len(), seed: 0, step, scorer: None };
+        let batch = Batch {
+            responses: &responses,
+            group_size: responses.len(),
+            seed: 0,
+            step,
+            scorer: None,
+            interrupt: &Interrupt::default(),
+            guard: None,
+        };
         Ok(rewards.of_batch(&batch)?.into_iter().map(|one| one.total).collect())
     }
 

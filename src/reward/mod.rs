@@ -3,6 +3,7 @@
 
 mod brier;
 mod command;
+pub mod guard;
 pub mod label;
 mod length;
 mod majority;
@@ -14,6 +15,8 @@ mod think;
 #[cfg(test)]
 mod testing;
 
+use std::path::Path;
+
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +25,7 @@ pub use sum::{Rewarded, Rewards};
 
 use crate::config::nearest;
 use crate::flow::{Problem, Prompt, Rollout};
+use crate::interrupt::Interrupt;
 use crate::objective::KlEstimator;
 use crate::verify::{self, Grader, Mode, Verdict};
 
@@ -115,6 +119,10 @@ pub struct Batch<'a> {
     pub step: u64,
     /// The policy that gave the responses; there whenever [`Rewards::needs_scorer`].
     pub scorer: Option<&'a dyn Scorer>,
+    /// Ends the wait for a program.
+    pub interrupt: &'a Interrupt,
+    /// This program, where it can stand before one of the user's, which then does not outlive it ([`guard`]).
+    pub guard: Option<&'a Path>,
 }
 
 /// The policy, as rewards may ask it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Batch, Graded, RewardSettings, Rewarded, Rewards, Scorer, grade};
 use crate::flow::{Completion, Finish, Problem, Prompt, Rollout};
+use crate::interrupt::Interrupt;
 
 /// One group of responses, a token for each of their characters.
 pub(super) fn group(label: &str, responses: &[&str]) -> Vec<Rollout> {
@@ -22,7 +23,9 @@ pub(super) fn rewarded(rewards: &Rewards, rollouts: &[Rollout], group_size: usiz
     let settings = RewardSettings::default();
     let verdict = |rollout: &Rollout| grade(&settings, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
-    rewards.of_batch(&Batch { responses: &responses, group_size, seed: 5, step: 3, scorer }).unwrap()
+    rewards
+        .of_batch(&Batch { responses: &responses, group_size, seed: 5, step: 3, scorer, interrupt: &Interrupt::default(), guard: None })
+        .unwrap()
 }
 
 /// Holds the rewards of one group to what was worked out by hand.

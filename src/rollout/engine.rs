@@ -10,6 +10,7 @@ use super::limits::{EngineSettings, Limits, Load};
 use super::request::{Request, SamplingSettings};
 use super::scheduler::{Admission, Scheduler, Sequence};
 use crate::flow::{Completion, Finish, Truncated};
+use crate::interrupt::Interrupt;
 use crate::kernels::{BLOCK, Choice, Chosen, Drawn, Indices, Kernels, is_out_of_memory};
 use crate::lanes::Lanes;
 use crate::model::decoder::Cache;
@@ -58,10 +59,15 @@ pub struct Engine<'a> {
     pub end_tokens: &'a [u32],
     /// Token ids from here on have no text and are never sampled.
     pub vocabulary: usize,
+    /// Looked at before every token.
+    pub interrupt: &'a Interrupt,
 }
 
 impl Engine<'_> {
     /// Samples one completion per request, in the order of the requests.
+    ///
+    /// # Errors
+    /// When a request does not fit the model, the computation fails, or a stop was asked for ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn generate(&self, requests: &[Request], sampling: &SamplingSettings, observe: &(dyn Fn(Event) + Sync)) -> Result<Vec<Completion>> {
         let window = self.decoder.config.window;
         for request in requests {
@@ -187,6 +193,7 @@ impl<'a> Lane<'a> {
     fn run(&mut self) -> Result<()> {
         let mut flight = None;
         while !self.scheduler.is_done() {
+            self.engine.interrupt.check()?;
             if let Err(error) = self.round(&mut flight) {
                 let running = self.scheduler.running.len();
                 if !is_out_of_memory(&error) || running < 2 {

@@ -48,7 +48,8 @@ fn few() -> Vec<Request> {
 fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: EngineSettings, temperature: f32) -> Vec<Completion> {
     let sampling = SamplingSettings { temperature, filter: Filter::default(), records_kept: false, seed: 3 };
     let lanes = Lanes::new(lanes).unwrap();
-    let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+    let engine =
+        Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
     engine.generate(requests, &sampling, &|_| ()).unwrap()
 }
 
@@ -108,7 +109,8 @@ fn check_preemption(decoder: &Decoder, requests: &[Request]) {
     let expected = generate(decoder, requests, 1, EngineSettings::default(), 0.8);
     let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), records_kept: false, seed: 3 };
     let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
-    let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+    let engine =
+        Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
     let own: Vec<usize> = (0..requests.len()).collect();
     let mut lane = Lane::new(&engine, requests, &own, &sampling, &|_| ()).unwrap();
     let lengths: Vec<usize> = lane.prompts.iter().map(|prompt| prompt.len()).collect();

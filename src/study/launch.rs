@@ -49,19 +49,27 @@ impl Launched {
         self.child.try_wait().context("cannot ask after a run")
     }
 
-    /// Passes a signal on: the run saves itself and ends. One that has just ended does not hear it.
-    pub fn signal(&mut self, signal: usize) {
+    /// Passes a signal on: the run saves itself and ends, without finishing its step where that is urgent. One that has just ended does not
+    /// hear it.
+    pub fn signal(&mut self, signal: usize, is_urgent: bool) {
         #[cfg(unix)]
         {
             use rustix::process::{Pid, Signal, kill_process};
-            let signal = if signal == signal_hook::consts::SIGINT as usize { Signal::INT } else { Signal::TERM };
+            use signal_hook::consts::{SIGHUP, SIGINT};
+
+            let signal = match signal as i32 {
+                SIGINT if !is_urgent => Signal::INT,
+                SIGHUP => Signal::HUP,
+                // A second SIGINT has the same effect; two in a row may come as one.
+                _ => Signal::TERM,
+            };
             if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
                 let _ = kill_process(pid, signal);
             }
         }
         #[cfg(not(unix))]
         {
-            let _ = (signal, self.child.kill());
+            let _ = (signal, is_urgent, self.child.kill());
         }
     }
 
@@ -98,7 +106,7 @@ mod tests {
         while !run.last_words().contains("two") {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        run.signal(15);
+        run.signal(15, true);
         assert!(!run.child.wait().unwrap().success());
         assert!(run.last_words().ends_with("one\n  two"), "{}", run.last_words());
         assert!(lock(&root).unwrap().is_some());

@@ -155,7 +155,11 @@ impl Critic {
         let lanes = updater.lanes.count();
         let parts = updater.lanes.run(|lane| {
             let own = micro_batches.iter().skip(lane).step_by(lanes);
-            own.map(|micro| Ok((micro, self.model.values(&updater.pack(samples, micro))?))).collect::<Result<Vec<_>>>()
+            own.map(|micro| {
+                updater.interrupt.check()?;
+                Ok((micro, self.model.values(&updater.pack(samples, micro))?))
+            })
+            .collect::<Result<Vec<_>>>()
         })?;
         let mut values = vec![Vec::new(); samples.len()];
         for (micro, flat) in parts.into_iter().flatten() {
@@ -183,6 +187,7 @@ impl Critic {
         let parts = updater.lanes.run(|lane| {
             let (mut terms, mut estimates) = (ValueTerms::default(), Vec::new());
             for micro in micro_batches.iter().skip(lane).step_by(lanes) {
+                updater.interrupt.check()?;
                 let packed = updater.pack(samples, micro);
                 let (hidden, trace) = body.forward(&packed, recompute)?;
                 let flat = self.model.values_of(&hidden, &packed)?;

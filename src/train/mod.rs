@@ -30,6 +30,7 @@ mod scorer;
 pub mod selection;
 pub mod settings;
 pub mod story;
+pub mod unfinished;
 pub mod update;
 pub mod watch;
 

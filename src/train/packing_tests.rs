@@ -9,6 +9,7 @@ use super::algorithm::{self, ALGORITHMS};
 use super::update::{Sample, Updater};
 use crate::config;
 use crate::flow::{Completion, Finish, Problem, Prompt, Rollout, Scored};
+use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::model::{Decoder, Gradients, ModelConfig, initial};
 
@@ -55,7 +56,7 @@ fn samples<'a>(updater: &Updater, scored: &'a [Scored]) -> Result<Vec<Sample<'a>
 
 fn gradient(settings: &RunSettings, lanes: usize, prompts: usize) -> Result<Vec<(String, Vec<f32>)>> {
     let (policy, reference, lanes) = (decoder(1)?, decoder(2)?, Lanes::new(lanes)?);
-    let updater = Updater { settings, lanes: &lanes, policy: &policy, reference: Some(&reference) };
+    let updater = Updater { settings, lanes: &lanes, policy: &policy, reference: Some(&reference), interrupt: &Interrupt::default() };
     let scored = scored(prompts);
     let gradients = (0..lanes.count()).map(|_| Gradients::zeros(&policy, None)).collect::<Result<Vec<_>>>()?;
     updater.gradient(&samples(&updater, &scored)?, &gradients)?;

@@ -1,6 +1,7 @@
 //! A step's batch: which example each group answers, the responses, and their rewards.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use super::settings::{RunSettings, Truncation};
 use crate::checkpoint::Model;
 use crate::draw::{Purpose, Stream};
 use crate::flow::{Completion, Prompt, Rollout, Scored};
+use crate::interrupt::Interrupt;
 use crate::kernels::Filter;
 use crate::reward::{self, Batch, Graded, Rewarded, Rewards, Scorer};
 use crate::rollout::{Request, SamplingSettings};
@@ -76,13 +78,24 @@ pub fn decode(
 /// What was found of a response, and what it was given.
 pub type Judged = (Verdict, Rewarded);
 
-/// Grades and rewards the responses of a step; `scorer` is the policy that gave them.
-pub fn judge(settings: &RunSettings, rewards: &Rewards, scorer: &dyn Scorer, step: u64, rollouts: &[Rollout]) -> Result<Vec<Judged>> {
+/// What rewards may ask besides the responses.
+pub struct Sources<'a> {
+    /// The policy that gave the responses.
+    pub scorer: &'a dyn Scorer,
+    /// Ends the wait for a program.
+    pub interrupt: &'a Interrupt,
+    /// See [`Batch::guard`].
+    pub guard: Option<&'a Path>,
+}
+
+/// Grades and rewards the responses of a step.
+pub fn judge(settings: &RunSettings, rewards: &Rewards, from: &Sources, step: u64, rollouts: &[Rollout]) -> Result<Vec<Judged>> {
     let verdict = |rollout: &Rollout| reward::grade(&settings.reward, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
-    let scorer = rewards.needs_scorer().then_some(scorer);
+    let scorer = rewards.needs_scorer().then_some(from.scorer);
     let (group_size, seed) = (settings.rollout.group_size, settings.seed);
-    let rewarded = rewards.of_batch(&Batch { responses: &responses, group_size, seed, step, scorer })?;
+    let rewarded =
+        rewards.of_batch(&Batch { responses: &responses, group_size, seed, step, scorer, interrupt: from.interrupt, guard: from.guard })?;
     Ok(responses.into_iter().map(|graded| graded.verdict).zip(rewarded).collect())
 }
 

@@ -3,13 +3,13 @@
 
 mod failure;
 mod finite;
+mod interruption;
 mod records;
 mod resume;
 mod updates;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -24,7 +24,7 @@ use super::plan;
 use super::reference::Reference;
 use super::replay::Replay;
 use super::resample;
-use super::rollouts;
+use super::rollouts::{self, Sources};
 use super::scorer::PolicyScorer;
 use super::settings::RunSettings;
 use super::story;
@@ -33,6 +33,7 @@ use crate::checkpoint::Model;
 use crate::checkpoint::state::Trained;
 use crate::eval::EvalSet;
 use crate::flow::{Prompt, Scored};
+use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::metrics::{Console, EventFile, JsonLines};
 use crate::model::gradients::parameters;
@@ -62,8 +63,10 @@ pub struct RunInputs<'a> {
     pub sets: Vec<EvalSet>,
     /// Which weights `model` starts from.
     pub revision: String,
-    /// Set to a signal's number when the run is to stop after the step it is in.
-    pub interrupt: &'a AtomicUsize,
+    /// Says when the run is to stop, and how soon.
+    pub interrupt: &'a Interrupt,
+    /// This program, where it can stand before a program that rewards ([`reward::guard`](crate::reward::guard)).
+    pub guard: Option<&'a Path>,
 }
 
 /// How a run ended.
@@ -97,6 +100,10 @@ pub struct Run<'a> {
     metrics: JsonLines,
     events: EventFile,
     console: Console,
+    /// The last step's line of metrics, while its evaluation is still to be made.
+    unfinished: Option<Map<String, Value>>,
+    /// Asks for nothing: what must be finished heeds this one.
+    unheard: Interrupt,
     /// Steps done.
     step: u64,
     /// How the policy stands to the records of that step.
@@ -157,6 +164,8 @@ impl<'a> Run<'a> {
             metrics,
             events,
             console,
+            unfinished: None,
+            unheard: Interrupt::default(),
             step,
             standing: Standing::Recorded,
             watch,
@@ -171,39 +180,57 @@ impl<'a> Run<'a> {
     /// # Errors
     /// Whatever fails, the error says up to which step the run is saved and how to go on.
     pub fn run(mut self) -> Result<Outcome> {
-        self.steps().map_err(|error| self.failed(error))
+        self.steps().or_else(|error| self.interrupted(error)).map_err(|error| self.failed(error))
     }
 
     fn steps(&mut self) -> Result<Outcome> {
         if self.step == 0 && self.history.evaluations.is_empty() {
+            self.inputs.interrupt.begin("the evaluation of the base model");
             self.evaluate()?;
         }
+        if let Some(line) = self.unfinished.clone() {
+            // Its state says that the evaluation is to come: it is written again without that.
+            self.complete(line, true)?;
+            self.checkpoint()?;
+        }
         while self.step < self.settings.train.steps {
-            let mut line = self.advance()?;
+            if let Some(signal) = self.inputs.interrupt.signal() {
+                return self.stop(signal);
+            }
+            self.inputs.interrupt.begin(format!("step {}", self.step + 1));
+            let line = self.advance()?;
             let (step, last) = (self.step, self.step == self.settings.train.steps);
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
-            if due(self.settings.eval.every) {
-                line.extend(self.evaluate()?);
-            }
-            self.metrics.write(&line)?;
-            self.standing = Standing::Recorded;
+            self.complete(line, due(self.settings.eval.every))?;
             self.ensure_updates()?;
-            let signal = self.inputs.interrupt.load(Ordering::Relaxed);
-            if due(self.settings.checkpoint.every) || signal != 0 {
-                self.standing = Standing::Saving;
-                self.save()?;
-                self.standing = Standing::Recorded;
-            }
-            if signal != 0 && !last {
-                self.console.finish();
-                tell!("interrupted after step {step}; everything is saved: continue with --resume {}", self.folder.root().display());
-                return Ok(Outcome::Interrupted { signal });
+            if due(self.settings.checkpoint.every) {
+                self.checkpoint()?;
             }
         }
         self.console.finish();
         self.summarise()?;
         story::tell(&self.settings, &self.folder, &self.history)?;
         Ok(Outcome::Done)
+    }
+
+    /// What completes a step: its evaluation, where one is due, and its line of metrics.
+    fn complete(&mut self, mut line: Map<String, Value>, evaluates: bool) -> Result<()> {
+        if evaluates {
+            self.inputs.interrupt.begin(format!("the evaluation after step {}", self.step));
+            self.unfinished = Some(line.clone());
+            line.extend(self.evaluate()?);
+        }
+        self.metrics.write(&line)?;
+        self.unfinished = None;
+        self.standing = Standing::Recorded;
+        Ok(())
+    }
+
+    fn checkpoint(&mut self) -> Result<()> {
+        self.standing = Standing::Saving;
+        self.save()?;
+        self.standing = Standing::Recorded;
+        Ok(())
     }
 
     /// One step: sample, score, update, record. Gives its line of metrics.
@@ -260,12 +287,14 @@ impl<'a> Run<'a> {
             settings: &self.settings.rollout.engine,
             end_tokens: &model.end_tokens,
             vocabulary: model.text.vocabulary(),
+            interrupt: self.heeded(),
         };
         let completions = engine.generate(requests, &rollouts::sampling(&self.now), &|_| ())?;
         let rollouts = rollouts::decode(model, &self.inputs.prompts, examples, requests, completions)?;
         let judged = self.within_memory(|run| {
             let scorer = PolicyScorer { updater: run.updater(), text: &run.inputs.model.text };
-            rollouts::judge(&run.settings, &run.rewards, &scorer, step, &rollouts)
+            let sources = Sources { scorer: &scorer, interrupt: run.heeded(), guard: run.inputs.guard };
+            rollouts::judge(&run.settings, &run.rewards, &sources, step, &rollouts)
         })?;
         Ok(rollouts::scored(rollouts, judged))
     }

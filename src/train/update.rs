@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::settings::{RunSettings, TrainSettings};
 use crate::flow::{Kept, Scored};
+use crate::interrupt::Interrupt;
 use crate::kernels::{RowScores, Target};
 use crate::lanes::Lanes;
 use crate::model::decoder::Recompute;
@@ -75,6 +76,8 @@ pub struct Updater<'a> {
     pub policy: &'a Decoder,
     /// The policy that a KL term holds to; none where there is no such term.
     pub reference: Option<&'a Decoder>,
+    /// Looked at before every micro-batch.
+    pub interrupt: &'a Interrupt,
 }
 
 /// Which activations are computed again: `auto` keeps them as long as those of all micro-batches in progress take 4 GiB at most on the CPU, and
@@ -161,7 +164,11 @@ impl Updater<'_> {
         let lanes = self.lanes.count();
         let scored = self.lanes.run(|lane| {
             let own = micro_batches.iter().skip(lane).step_by(lanes);
-            own.map(|micro| Ok((micro, self.policy.score(&self.pack(samples, micro), self.temperature())?))).collect::<Result<Vec<_>>>()
+            own.map(|micro| {
+                self.interrupt.check()?;
+                Ok((micro, self.policy.score(&self.pack(samples, micro), self.temperature())?))
+            })
+            .collect::<Result<Vec<_>>>()
         })?;
         Ok(by_response(samples, scored.into_iter().flatten()))
     }
@@ -218,6 +225,7 @@ impl Updater<'_> {
     }
 
     fn micro_batch(&self, batch: &MiniBatch, number: usize, gradients: &Gradients, part: &mut Part) -> Result<()> {
+        self.interrupt.check()?;
         let micro = &batch.micro_batches[number];
         let packed = self.pack(batch.samples, micro);
         let tokens = Flat::of(batch.samples, micro, &batch.weights);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use rlvr::checkpoint::Model;
 use rlvr::draw::Purpose;
 use rlvr::flow::Finish;
+use rlvr::interrupt::Interrupt;
 use rlvr::kernels::Filter;
 use rlvr::lanes::Lanes;
 use rlvr::rollout::limits::EngineSettings;
@@ -71,7 +72,8 @@ impl Served {
             seed,
         };
         let settings = &EngineSettings::default();
-        let engine = Engine { decoder, lanes: &self.lanes, settings, end_tokens, vocabulary: text.vocabulary() };
+        let engine =
+            Engine { decoder, lanes: &self.lanes, settings, end_tokens, vocabulary: text.vocabulary(), interrupt: &Interrupt::default() };
         let completion = engine.generate(&[request], &sampling, &|_| {}).unwrap().remove(0);
         let finish = if completion.finish == Finish::Stop { "stop" } else { "length" };
         Act::Body(json!({

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::flow::{Completion, Finish, Problem, Prompt, Rollout};
+use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::model::{ModelConfig, initial};
 
@@ -45,7 +46,7 @@ fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass>
     let policy = policy()?;
     let (lanes, scored) = (Lanes::new(lanes)?, scored());
     let critic = Critic::new(&settings, &policy, lanes.count())?;
-    let updater = Updater { settings: &settings, lanes: &lanes, policy: &policy, reference: None };
+    let updater = Updater { settings: &settings, lanes: &lanes, policy: &policy, reference: None, interrupt: &Interrupt::default() };
     let samples: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
     let (terms, found) = critic.gradient(&updater, &samples, &token_rewards(&scored, None), known)?;
     let values: Vec<Vec<f32>> = found.iter().map(|estimate| estimate.values.clone()).collect();

@@ -21,7 +21,7 @@ use crate::train::measures::{self, Measures, mean};
 use crate::train::resume::records::Records;
 use crate::train::settings::RunSettings;
 use crate::train::watch::{Shown, Subject};
-use crate::train::{resample, rollouts, story};
+use crate::train::{resample, rollouts, story, unfinished};
 
 impl Run<'_> {
     pub(super) fn record(&mut self, scored: &[Scored], measures: &Measures) -> Result<Map<String, Value>> {
@@ -95,6 +95,7 @@ impl Run<'_> {
             date: self.settings.prompt.date.clone(),
             lanes: &self.lanes,
             engine: &self.settings.rollout.engine,
+            interrupt: self.inputs.interrupt,
         };
         let evaluator = Evaluator { answerer: &answerer, settings: &self.settings.eval, store: None };
         let passes = evaluator.evaluate(&self.inputs.sets, &|| ())?;
@@ -148,6 +149,7 @@ impl Run<'_> {
                 reference.save(&state)?;
             }
             self.course.save(&state, &self.settings.loss)?;
+            self.unfinished.as_ref().map_or(Ok(()), |line| unfinished::save(&state, line))?;
             self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&state))?;
             records.save(&state)?;
             state::save(&state, &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)?;

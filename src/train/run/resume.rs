@@ -14,6 +14,7 @@ use crate::model::gradients::parameters;
 use crate::train::history::Evaluation;
 use crate::train::resume::Resumption;
 use crate::train::settings::RunSettings;
+use crate::train::unfinished;
 use crate::train::watch::Shown;
 
 impl<'a> Run<'a> {
@@ -37,12 +38,17 @@ impl<'a> Run<'a> {
             run.folder.set_aside(&run.folder.checkpoint(*broken))?;
         }
         run.folder.forget_after(step)?;
-        run.metrics = JsonLines::resume(&run.folder.metrics(), step)?;
+        run.metrics = JsonLines::resume(&run.folder.metrics(), run.recorded_steps())?;
         run.folder.record(&run.settings)?;
         run.recall(resumption)?;
         run.mend_best()?;
         run.console.note(&format!("resumed after step {step}"));
         Ok(run)
+    }
+
+    /// The last step whose records are complete.
+    fn recorded_steps(&self) -> u64 {
+        self.step - u64::from(self.unfinished.is_some())
     }
 
     /// Evaluates models whose evaluations are lost.
@@ -79,12 +85,14 @@ impl<'a> Run<'a> {
         }
         self.critic.as_mut().map_or(Ok(()), |critic| critic.load(&state))?;
         self.earlier_s = progress.elapsed_s;
+        self.unfinished = unfinished::read(&state)?;
         Ok(())
     }
 
     /// What the run has shown so far, from its records.
     fn recall(&mut self, resumption: &Resumption) -> Result<()> {
-        for line in jsonl::read::<Value>(&self.folder.metrics())? {
+        let unfinished = self.unfinished.clone().map(Value::Object);
+        for line in jsonl::read::<Value>(&self.folder.metrics())?.into_iter().chain(unfinished) {
             let read = |key: &str| line.get(key).and_then(Value::as_f64);
             if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
                 self.history.train_accuracy.push((step as u32, accuracy as f32));
@@ -94,7 +102,9 @@ impl<'a> Run<'a> {
                 self.watch.observe(step as u64, Shown::of_line(line));
             }
         }
-        for step in self.folder.evaluated_steps()?.into_iter().filter(|step| *step <= resumption.from) {
+        // The base is evaluated before any step: only later evaluations can be unfinished.
+        let last = self.recorded_steps();
+        for step in self.folder.evaluated_steps()?.into_iter().filter(|step| *step <= last) {
             let folder = self.folder.eval(step);
             if manifest::fault(&folder)?.is_none() {
                 self.history.evaluations.push(Evaluation::read(&folder, step)?);

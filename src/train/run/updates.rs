@@ -149,7 +149,7 @@ impl Run<'_> {
 
     pub(super) fn updater(&self) -> Updater<'_> {
         let reference = self.reference.as_ref().map(|reference| &reference.decoder);
-        Updater { settings: &self.now, lanes: &self.lanes, policy: &self.inputs.model.decoder, reference }
+        Updater { settings: &self.now, lanes: &self.lanes, policy: &self.inputs.model.decoder, reference, interrupt: self.heeded() }
     }
 
     /// Does the work again with micro-batches of half the size where a device's memory is used up: the gradient does not depend on it. Later
