@@ -16,7 +16,8 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             rlvr::output::line(&format!("error: {error:#}"));
-            ExitCode::from(if error.is::<rlvr::cli::Usage>() { 2 } else { 1 })
+            let is_usage = error.is::<rlvr::cli::Usage>() || error.is::<rlvr::checkpoint::lock::Held>();
+            ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }
 }

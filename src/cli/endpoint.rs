@@ -1,5 +1,6 @@
 //! A server that answers in place of a model here: the arguments that say how.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -10,6 +11,7 @@ use super::{source, usage};
 use crate::config::range::whole;
 use crate::data::hub::ModelName;
 use crate::eval::{Endpoint, EndpointSettings, Prompts};
+use crate::interrupt::Interrupt;
 use crate::text::ChatSettings;
 
 /// Looked at where no other variable is named.
@@ -46,7 +48,7 @@ pub struct EndpointArgs {
 
 impl EndpointArgs {
     /// The server, where one is named; `model` says whose text it reads.
-    pub fn open(&self, model: &str, chat: &ChatSettings) -> Result<Option<Endpoint>> {
+    pub fn open(&self, model: &str, chat: &ChatSettings, interrupt: &Arc<Interrupt>) -> Result<Option<Endpoint>> {
         let Some(url) = &self.endpoint else { return Ok(None) };
         let key = usage(self.key())?;
         let prompts = self.prompts(model, chat)?;
@@ -63,6 +65,7 @@ impl EndpointArgs {
             retries: self.endpoint_retries,
             date,
             standard: self.endpoint_standard,
+            interrupt: interrupt.clone(),
             ..EndpointSettings::default()
         };
         usage(Endpoint::new(settings, prompts)).map(Some)

@@ -89,7 +89,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     });
     let settings = settings(&args, &sets);
     let interrupt = signals::listen(CtrlC::Stops)?;
-    if let Some(endpoint) = args.endpoint.open(&args.model, &chat)? {
+    if let Some(endpoint) = args.endpoint.open(&args.model, &chat, &interrupt)? {
         usage(endpoint.window().map_or(Ok(()), |window| super::train::room_to_answer(settings.max_new, window, &sets)))?;
         return evaluate(&args, &sets, Evaluator { answerer: &endpoint, settings: &settings, store: None });
     }

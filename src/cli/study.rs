@@ -14,6 +14,7 @@ use super::signals::{self, CtrlC};
 use super::source::{self, DataArgs};
 use super::train::{self, TrainArgs};
 use super::{Cli, Command, usage};
+use crate::checkpoint::lock::FolderLock;
 use crate::config::range::whole;
 use crate::data::{Library, example};
 use crate::eval::sets;
@@ -63,6 +64,8 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
     let settings: Vec<RunSettings> = usage(study.arms.iter().zip(checked).map(label).collect())?;
     let stem = args.file.file_stem().unwrap_or_default();
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(stem));
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let _lock = FolderLock::take(&out)?;
     let works = works(&study, &settings, &out);
     // What cannot go on is told before anything is computed.
     let stand: Vec<Progress> = usage(works.iter().map(|work| progress(&work.root, &work.settings)).collect())?;
@@ -222,7 +225,10 @@ impl<'a> Desk<'a> {
                     }
                     Launch::Taken => {
                         if !waits {
-                            tell!("{} is still worked on by a run that outlived its study; waiting for it", work.root.display());
+                            tell!(
+                                "{} is still worked on by another process, perhaps a run that outlived its study; waiting for it",
+                                work.root.display()
+                            );
                         }
                         waits = true;
                         break;
@@ -258,6 +264,10 @@ impl<'a> Desk<'a> {
     /// Starts a run, or goes on with one that was stopped.
     fn launch(&self, work: &Work) -> Result<Launch> {
         let Some(lock) = lock(&work.root)? else { return Ok(Launch::Taken) };
+        // A run that was started by hand holds its folder, too.
+        if FolderLock::holder(&work.root).is_some() {
+            return Ok(Launch::Taken);
+        }
         let mut words = vec![OsString::from("train")];
         match progress(&work.root, &work.settings)? {
             Progress::Done => return Ok(Launch::Unneeded),

@@ -6,12 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
 use super::conditions::Conditions;
 use super::record::Answer;
 use super::score::Score;
+use crate::checkpoint::lock::{self, FolderLock};
 use crate::checkpoint::{stream_file, write_file};
 use crate::metrics::{JsonLines, jsonl};
 
@@ -19,6 +21,8 @@ use crate::metrics::{JsonLines, jsonl};
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
+    /// Held as long as any copy of this lives.
+    _lock: Arc<FolderLock>,
 }
 
 /// Answers by problem and sample.
@@ -32,7 +36,9 @@ impl Store {
     pub fn create(folder: &Path, conditions: &BTreeMap<String, Conditions>) -> Result<Self> {
         Self::ensure_free(folder)?;
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        let store = Self { folder: folder.to_owned() };
+        let store = Self { folder: folder.to_owned(), _lock: Arc::new(FolderLock::take(folder)?) };
+        // Another one may have begun and ended since the first look.
+        Self::ensure_free(folder)?;
         store.write_conditions(conditions)?;
         Ok(store)
     }
@@ -58,6 +64,7 @@ impl Store {
         if !folder.exists() || is_empty(folder) {
             return Self::create(folder, conditions);
         }
+        let lock = Arc::new(FolderLock::take(folder)?);
         let mut all = read_conditions(folder)?.with_context(|| {
             format!("{} is no evaluation that can go on: it has no conditions.json; choose another --out", folder.display())
         })?;
@@ -71,7 +78,7 @@ impl Store {
             );
         }
         all.extend(conditions.clone());
-        let store = Self { folder: folder.to_owned() };
+        let store = Self { folder: folder.to_owned(), _lock: lock };
         store.write_conditions(&all)?;
         Ok(store)
     }
@@ -129,9 +136,10 @@ impl Store {
     }
 }
 
-/// A folder without entries: an evaluation that was killed as it began leaves one.
+/// A folder without entries but a lock: an evaluation that was killed as it began leaves one.
 fn is_empty(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+    let is_lock = |entry: std::io::Result<std::fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() == lock::FILE);
+    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.all(is_lock))
 }
 
 /// Writes `conditions.json`.

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use toml::{Table, Value};
 
+use crate::checkpoint::lock;
 use crate::train::{RunFolder, RunSettings};
 
 /// Where a run stands.
@@ -51,7 +52,10 @@ pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
 
 fn holds_files(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).any(|path| if path.is_dir() { holds_files(&path) } else { true })
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| !path.ends_with(lock::FILE))
+        .any(|path| if path.is_dir() { holds_files(&path) } else { true })
 }
 
 /// Settings that differ, each in words. The day on which a run began is its own.

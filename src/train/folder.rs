@@ -1,12 +1,14 @@
 //! The run's folder: where each record lies, and that nothing in it is ever overwritten by accident.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
 use super::settings::RunSettings;
+use crate::checkpoint::lock::{FolderLock, Held};
 use crate::checkpoint::{ensure_free, sync_folder, write_file};
 use crate::config;
 
@@ -20,13 +22,25 @@ const SET_ASIDE: &str = "broken";
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     root: PathBuf,
+    /// Held by whoever writes, as long as any copy of this lives.
+    lock: Option<Arc<FolderLock>>,
 }
 
 impl RunFolder {
     /// Makes a new folder and records the settings in it. A folder that is there is an error.
     pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
         ensure_free(root)?;
-        let folder = Self { root: root.to_owned() };
+        let cannot = || format!("cannot create {}", root.display());
+        std::fs::create_dir_all(root.parent().unwrap_or(Path::new(""))).with_context(cannot)?;
+        match std::fs::create_dir(root) {
+            // Of two who begin at once, the one who makes the folder has it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(FolderLock::holder(root).unwrap_or_else(|| Held { folder: root.to_owned(), holder: None }).into());
+            }
+            made => made.with_context(cannot)?,
+        }
+        let mut folder = Self { root: root.to_owned(), lock: None };
+        folder.lock()?;
         for part in PARTS {
             let path = root.join(part);
             std::fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -41,9 +55,18 @@ impl RunFolder {
         write_file(&self.config(), toml::to_string(settings)?.as_bytes())
     }
 
-    /// Opens the folder of a run that was stopped, with its settings.
+    /// Becomes the only writer, until the last copy of this is dropped.
+    ///
+    /// # Errors
+    /// [`Held`] where another process writes there.
+    pub fn lock(&mut self) -> Result<()> {
+        self.lock = Some(Arc::new(FolderLock::take(&self.root)?));
+        Ok(())
+    }
+
+    /// Opens the folder of a run that was stopped, with its settings, to read it.
     pub fn open(root: &Path) -> Result<(Self, RunSettings)> {
-        let folder = Self { root: root.to_owned() };
+        let folder = Self { root: root.to_owned(), lock: None };
         let place = root.display();
         ensure!(root.exists(), "{place} is no run's folder: there is no such folder");
         ensure!(

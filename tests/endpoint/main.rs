@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rlvr::eval::{Answered, Answerer, Asking, Endpoint, EndpointSettings, EvalRequest, Lost, Prompts};
 use rlvr::flow::{Finish, Problem};
+use rlvr::interrupt::Interrupted;
 use rlvr::text::ChatSettings;
 use rlvr::tiny::embedded;
 use serde_json::json;
@@ -319,4 +320,59 @@ fn settings_that_cannot_work_are_refused() {
     check(EndpointSettings { concurrency: 0, ..settings(&server) }, "give at least 1");
     check(EndpointSettings { timeout: Duration::ZERO, ..settings(&server) }, "give at least 1");
     check(EndpointSettings { key: Some("secret\n".into()), ..settings(&server) }, "characters that no header can have");
+}
+
+/// Neither the prompt nor the key goes anywhere else, and the new address is told.
+#[test]
+fn redirects_are_told_and_not_followed() {
+    for status in [301, 302, 303, 307, 308] {
+        let other = Server::new(say);
+        let place = format!("Location: {}/v2/completions\r\n", other.address);
+        let server = Server::new(move |_| Act::StatusFor(status, place.clone(), String::new()));
+        let key = Some("secret-key".to_owned());
+        let outcome = ask(EndpointSettings { key, concurrency: 1, ..settings(&server) }, rendered(), &requests(5, 1), &GREEDY);
+        let lost = outcome.lost().to_string();
+        let expected =
+            format!("it redirects to {}/v2/completions, and no request is sent on: give the right address with --endpoint", other.address);
+        assert!(lost.contains(&expected), "{lost}");
+        assert!(other.asked().is_empty() && server.asked().len() == 1, "{status}");
+    }
+}
+
+#[test]
+fn an_answer_without_end_is_given_up() {
+    let server = Server::new(|asked| if asked.prompt().contains(" 1+0") { Act::Endless } else { say(asked) });
+    let outcome = ask(settings(&server), rendered(), &requests(3, 1), &GREEDY);
+    assert_eq!(outcome.told.keys().copied().collect::<Vec<_>>(), [0, 2]);
+    assert!(outcome.lost().to_string().contains("p1, sample 0 (the answer is larger than 16 MiB"), "{}", outcome.lost());
+}
+
+#[test]
+fn a_key_that_a_server_repeats_is_not_told() {
+    let server = Server::new(|asked| {
+        let key = asked.authorization.clone().unwrap_or_default();
+        Act::StatusFor(401, String::new(), format!("{{\"error\": \"Incorrect API key: {key}\"}}"))
+    });
+    let key = Some("secret-key".to_owned());
+    let outcome = ask(EndpointSettings { key, ..settings(&server) }, rendered(), &requests(1, 1), &GREEDY);
+    let lost = outcome.lost().to_string();
+    assert!(lost.contains("Incorrect API key: Bearer [the API key]") && !lost.contains("secret-key"), "{lost}");
+}
+
+#[test]
+fn a_stop_does_not_wait_for_answers() {
+    let server =
+        Server::new(
+            |asked| if asked.prompt().contains(" 0+0") { say(asked) } else { Act::Later(Duration::from_secs(120), Box::new(Act::Close)) },
+        );
+    let settings = EndpointSettings { timeout: Duration::from_secs(100), ..settings(&server) };
+    let interrupt = settings.interrupt.clone();
+    let began = Instant::now();
+    let endpoint = Endpoint::new(settings, rendered()).unwrap();
+    let error = endpoint.answer(&requests(8, 1), &GREEDY, &|_, _| {
+        interrupt.ask_now(15);
+        Ok(())
+    });
+    assert_eq!(error.unwrap_err().downcast::<Interrupted>().unwrap(), Interrupted { signal: 15 });
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }

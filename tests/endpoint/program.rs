@@ -189,3 +189,20 @@ fn wrong_usage_is_told_before_anything_is_sent() {
     assert!(error.contains("--endpoint <URL>"), "{error}");
     assert!(server.asked().is_empty() && !folder.path().join("none").exists());
 }
+
+/// What a server says cannot steer the terminal, and what it repeats of a key is not shown, in errors and in warnings.
+#[test]
+fn what_a_server_says_is_shown_without_control_characters() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(|asked| {
+        let key = asked.authorization.clone().unwrap_or_default();
+        // The first attempts can be tried again, which a warning says.
+        let status = if asked.before == 0 { 500 } else { 401 };
+        Act::StatusFor(status, String::new(), format!("{{\"error\": \"\\u001b[2J\\u001b]0;title\\u0007 {key}\"}}"))
+    });
+    let mut command = eval(&server, &folder.path().join("out"), &["--model", "tiny"]);
+    command.env("OPENAI_API_KEY", "secret-key");
+    let said = fail(command, 1);
+    assert!(said.contains("401 Unauthorized") && said.contains("is sent again") && said.contains("[the API key]"), "{said}");
+    assert!(!said.contains('\u{1b}') && !said.contains('\u{7}') && !said.contains("secret-key"), "{said:?}");
+}

@@ -35,6 +35,10 @@ pub enum Act {
     Body(Value),
     /// Answers with this status, these headers and this body.
     Status(u16, &'static str, &'static str),
+    /// Answers with this status, these headers and this body, made for the request.
+    StatusFor(u16, String, String),
+    /// Answers with a body that begins well and never ends.
+    Endless,
     /// Answers with what is no JSON.
     Garbage,
     /// Sends half of an answer and closes the connection, with a `Content-Length` ...
@@ -131,12 +135,19 @@ fn finally(act: Act) -> Act {
     }
 }
 
-fn perform(stream: &TcpStream, asked: &Asked, act: Act) -> std::io::Result<bool> {
+fn perform(mut stream: &TcpStream, asked: &Asked, act: Act) -> std::io::Result<bool> {
     let ok = |body: &Value| respond(stream, "200 OK", "", body.to_string().as_bytes());
     match act {
         Act::Say(text) => ok(&completion(asked, &text, "stop")),
         Act::Body(body) => ok(&body),
         Act::Status(status, headers, body) => respond(stream, &format!("{status} Trouble"), headers, body.as_bytes()),
+        Act::StatusFor(status, headers, body) => respond(stream, &format!("{status} Trouble"), &headers, body.as_bytes()),
+        Act::Endless => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"choices\": \"")?;
+            // Until the client hangs up.
+            while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
+            close(stream, b"")
+        }
         Act::Garbage => respond(stream, "200 OK", "", b"{\"choices\": [{\"te"),
         Act::Cut => close(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choices\": [{\"te"),
         Act::CutInChunks => close(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cho\r\n"),

@@ -66,9 +66,12 @@ fn find_again(settings: &mut RunSettings, directory: &Path) {
 }
 
 /// Where the run goes on. A run that has done all its steps is not silently done again.
-pub fn choose(folder: RunFolder, settings: &RunSettings, args: &TrainArgs, need: Need) -> Result<Resumption> {
+pub fn choose(mut folder: RunFolder, settings: &RunSettings, args: &TrainArgs, need: Need) -> Result<Resumption> {
     if need == Need::Sizes {
         return Resumption::unchecked(folder);
+    }
+    if !args.dry_run {
+        folder.lock()?;
     }
     if !args.dry_run
         && let Some(told) = leftovers::tidy(&folder)?

@@ -2,20 +2,31 @@
 
 use std::error::Error;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use reqwest::blocking::Response;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
 use super::EndpointSettings;
 use super::message::{self, Reply, Unusable};
 use super::patience;
+use crate::interrupt::Interrupt;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Most bytes of an answer: 16 MiB is several times the longest response that a model gives, written with escapes.
+const LARGEST_ANSWER: u64 = 16 << 20;
+/// Most bytes that are read of what a server says of a failure.
+const LARGEST_COMPLAINT: u64 = 64 << 10;
+/// How often a wait looks whether to stop.
+const LOOK: Duration = Duration::from_millis(50);
+/// Keys that are shorter are no secret, and would cut words apart.
+const SHORTEST_KEY: usize = 4;
 /// So many requests given up one after the other, with no response between them, and the server counts as out of order.
 const MOST_GIVEN_UP_IN_A_ROW: usize = 16;
 
@@ -26,6 +37,9 @@ pub struct Client {
     concurrency: usize,
     retries: u32,
     first_wait: Duration,
+    timeout: Duration,
+    key: Option<String>,
+    interrupt: Arc<Interrupt>,
 }
 
 /// What is left after the asking.
@@ -68,10 +82,13 @@ impl Client {
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
             .timeout(settings.timeout)
+            // A redirected POST would be sent on as a GET, or with its key to another host.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("no HTTP client")?;
         let url = address(&settings.url, path)?;
-        Ok(Self { http, url, concurrency: settings.concurrency, retries: settings.retries, first_wait: settings.first_wait })
+        let EndpointSettings { concurrency, retries, first_wait, timeout, key, interrupt, .. } = settings.clone();
+        Ok(Self { http, url, concurrency, retries, first_wait, timeout, key, interrupt })
     }
 
     /// Where requests go.
@@ -82,7 +99,7 @@ impl Client {
     /// Sends every body and tells each reply once, from any thread and in any order. An error of `on_reply` ends the asking, as does a server that
     /// refuses everything or is out of order.
     pub fn ask(&self, bodies: &[Vec<u8>], on_reply: &(dyn Fn(usize, Reply) -> Result<()> + Sync)) -> Unanswered {
-        let asking = Asking::default();
+        let asking = Asking { interrupt: self.interrupt.clone(), ..Asking::default() };
         let next = AtomicUsize::new(0);
         let work = || {
             while !asking.is_over() {
@@ -111,10 +128,12 @@ impl Client {
             return Answer::Over;
         }
         loop {
-            let failure = match self.attempt(body) {
-                Ok(reply) => return Answer::Reply(reply),
-                Err(failure) => failure,
+            let mut failure = match self.attempt(body, asking) {
+                Some(Ok(reply)) => return Answer::Reply(reply),
+                Some(Err(failure)) => failure,
+                None => return Answer::Over,
             };
+            failure.reason = self.without_key(failure.reason);
             if failure.scope != Scope::Attempt || retry == self.retries {
                 return Answer::Failure(failure);
             }
@@ -131,21 +150,71 @@ impl Client {
         }
     }
 
-    fn attempt(&self, body: &[u8]) -> Result<Reply, Failure> {
-        let sent = self.http.post(self.url.clone()).body(body.to_vec()).send();
-        let response = sent.map_err(|error| Failure { unreachable: error.is_connect(), ..Failure::of_attempt(cause(&error)) })?;
-        let (status, asked_wait) = (response.status(), asked_wait(&response));
-        let body = response.bytes().map_err(|error| Failure::of_attempt(format!("the answer broke off: {}", cause(&error))));
-        if status.is_success() {
-            return message::read(&body?).map_err(|unusable| match unusable {
-                Unusable::Broken(reason) => Failure::of_attempt(reason),
-                Unusable::Withheld(reason) => Failure { scope: Scope::Request, ..Failure::of_attempt(reason) },
-            });
+    /// One attempt, on a thread of its own that is left behind where the asking ends before the answer comes: none then.
+    fn attempt(&self, body: &[u8], asking: &Asking) -> Option<Result<Reply, Failure>> {
+        let (http, url, body) = (self.http.clone(), self.url.clone(), body.to_vec());
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || sender.send(exchange(&http, url, body)));
+        // The client's own time-out begins anew with each part of an answer that trickles in.
+        let end = Instant::now() + self.timeout + LOOK;
+        loop {
+            match receiver.recv_timeout(LOOK) {
+                Ok(result) => return Some(result),
+                Err(RecvTimeoutError::Disconnected) => return Some(Err(Failure::of_attempt("the request could not be sent".to_owned()))),
+                Err(RecvTimeoutError::Timeout) if asking.is_interrupted() => return None,
+                Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
+                    return Some(Err(Failure::of_attempt("no answer in time".to_owned())));
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
         }
-        let said = body.map_or_else(|_| String::new(), |body| message::complaint(&body));
-        let reason = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
-        Err(Failure { scope: Scope::of(status), asked_wait, ..Failure::of_attempt(reason) })
     }
+
+    /// What a server says may repeat the key that it was sent.
+    fn without_key(&self, text: String) -> String {
+        match &self.key {
+            Some(key) if key.len() >= SHORTEST_KEY => text.replace(key.as_str(), "[the API key]"),
+            _ => text,
+        }
+    }
+}
+
+/// Sends a request and reads the answer, up to the limit.
+fn exchange(http: &reqwest::blocking::Client, url: Url, body: Vec<u8>) -> Result<Reply, Failure> {
+    let sent = http.post(url).body(body).send();
+    let response = sent.map_err(|error| Failure { unreachable: error.is_connect(), ..Failure::of_attempt(cause(&error)) })?;
+    let (status, asked_wait) = (response.status(), asked_wait(&response));
+    if status.is_redirection() {
+        return Err(Failure { scope: Scope::Server, ..Failure::of_attempt(redirected(&response)) });
+    }
+    if !status.is_success() {
+        let said = read(response, LARGEST_COMPLAINT).map_or_else(|_| String::new(), |body| message::complaint(&body));
+        let reason = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
+        return Err(Failure { scope: Scope::of(status), asked_wait, ..Failure::of_attempt(reason) });
+    }
+    let body =
+        read(response, LARGEST_ANSWER + 1).map_err(|error| Failure::of_attempt(format!("the answer broke off: {}", root(&error))))?;
+    if body.len() as u64 > LARGEST_ANSWER {
+        let reason = format!("the answer is larger than {} MiB, which no response is", LARGEST_ANSWER >> 20);
+        return Err(Failure { scope: Scope::Request, ..Failure::of_attempt(reason) });
+    }
+    message::read(&body).map_err(|unusable| match unusable {
+        Unusable::Broken(reason) => Failure::of_attempt(reason),
+        Unusable::Withheld(reason) => Failure { scope: Scope::Request, ..Failure::of_attempt(reason) },
+    })
+}
+
+fn read(response: Response, limit: u64) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    response.take(limit).read_to_end(&mut body)?;
+    Ok(body)
+}
+
+/// Where a server wants its requests instead.
+fn redirected(response: &Response) -> String {
+    let place = response.headers().get(LOCATION).and_then(|place| place.to_str().ok()).and_then(|place| response.url().join(place).ok());
+    let place = place.map_or_else(|| "another address, which it does not name".to_owned(), |place| place.to_string());
+    format!("{}: it redirects to {place}, and no request is sent on: give the right address with --endpoint", response.status())
 }
 
 /// The full address of `path`: `/v1` goes between where the given one does not end in a version, and a path given already is not repeated.
@@ -172,11 +241,15 @@ fn asked_wait(response: &Response) -> Option<Duration> {
 
 /// The innermost cause, which says what happened; the outer ones repeat the address.
 fn cause(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn Error = error;
+    if error.is_timeout() { "no answer in time".to_owned() } else { root(error) }
+}
+
+fn root(error: &dyn Error) -> String {
+    let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    if error.is_timeout() { "no answer in time".to_owned() } else { innermost.to_string() }
+    innermost.to_string()
 }
 
 /// What came of a request in the end.
@@ -229,6 +302,7 @@ struct Asking {
     changed: Condvar,
     in_a_row: AtomicUsize,
     said: AtomicBool,
+    interrupt: Arc<Interrupt>,
 }
 
 #[derive(Default)]
@@ -242,8 +316,15 @@ impl Asking {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends the asking where a stop was asked for.
+    fn is_interrupted(&self) -> bool {
+        let interrupted = self.interrupt.check().err();
+        interrupted.into_iter().for_each(|interrupted| self.end(Ended::ByCaller(interrupted.into())));
+        interrupted.is_some()
+    }
+
     fn is_over(&self) -> bool {
-        self.state().unanswered.ended.is_some()
+        self.is_interrupted() || self.state().unanswered.ended.is_some()
     }
 
     fn end(&self, ended: Ended) {
@@ -281,13 +362,13 @@ impl Asking {
     }
 
     fn wait_until(&self, time: impl Fn(&State) -> Option<Instant>) -> bool {
-        let mut state = self.state();
-        while state.unanswered.ended.is_none() {
+        while !self.is_over() {
+            let state = self.state();
             let left = time(&state).map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return true;
             }
-            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            drop(self.changed.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner));
         }
         false
     }

@@ -104,7 +104,7 @@ pub fn read(body: &[u8]) -> Result<Reply, Unusable> {
         Some("stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn") => Finish::Stop,
         Some("length" | "max_tokens") => Finish::Length,
         None | Some("abort" | "error") => return Err(broken("the server broke the response off")),
-        Some(other) => return Err(Unusable::Withheld(format!("the response ended by {other:?}, expected stop or length"))),
+        Some(other) => return Err(Unusable::Withheld(format!("the response ended by {:?}, expected stop or length", cut(other)))),
     };
     let count = |name: &str| body.get("usage")?.get(name)?.as_u64().map(|count| count as usize);
     Ok(Reply { text, finish, tokens: count("completion_tokens"), prompt_tokens: count("prompt_tokens") })
@@ -122,12 +122,17 @@ fn said(message: &Value) -> String {
 
 /// The sentence in the body of an error, on one line.
 pub fn complaint(body: &[u8]) -> String {
-    const LONGEST: usize = 300;
     let json: Value = serde_json::from_slice(body).unwrap_or_default();
     let found = ["/error/message", "/message", "/detail", "/error"].iter().find_map(|path| json.pointer(path)?.as_str());
     let text = found.map_or_else(|| String::from_utf8_lossy(body).into_owned(), str::to_owned);
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    if line.chars().count() > LONGEST { format!("{} ...", line.chars().take(LONGEST).collect::<String>()) } else { line }
+    cut(&line)
+}
+
+/// The beginning of what a server said: it may say very much.
+fn cut(said: &str) -> String {
+    const LONGEST: usize = 300;
+    if said.chars().count() > LONGEST { format!("{} ...", said.chars().take(LONGEST).collect::<String>()) } else { said.to_owned() }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod client;
 mod message;
 mod patience;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::answerer::{Answered, Answerer, Asking, EvalRequest, Identity, Lost, O
 use crate::checkpoint::ModelText;
 use crate::draw::{Purpose, Stream};
 use crate::flow::Finish;
+use crate::interrupt::Interrupt;
 use crate::text::Message;
 use client::{Client, Ended, Unanswered};
 use message::{Reply, Sampling, Wording};
@@ -39,6 +41,8 @@ pub struct EndpointSettings {
     pub date: String,
     /// Says only what OpenAI's own interface knows: no top-k, no min-p, no repetition penalty, no end tokens by their ids.
     pub standard: bool,
+    /// Ends the asking; answers under way are not waited for.
+    pub interrupt: Arc<Interrupt>,
 }
 
 impl Default for EndpointSettings {
@@ -53,6 +57,7 @@ impl Default for EndpointSettings {
             first_wait: Duration::from_millis(500),
             date: String::new(),
             standard: false,
+            interrupt: Arc::default(),
         }
     }
 }
