@@ -11,7 +11,7 @@ pub mod model;
 pub mod moments;
 pub mod state;
 
-pub use model::{Model, ModelText};
+pub use model::{Model, ModelText, check_folder};
 
 use std::io::{BufWriter, Write};
 use std::path::Path;

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use super::{manifest, stream_file, write_file};
+use crate::input;
 use crate::model::config::{RopeScaling, end_tokens};
 use crate::model::export::{self, Format, Values};
-use crate::model::{Decoder, ModelConfig, folder};
+use crate::model::{Decoder, ModelConfig, folder, layout};
 use crate::text::{ChatSettings, FILE_NAMES, Message, Text, TextFiles};
 
 /// A loaded checkpoint.
@@ -33,11 +34,9 @@ impl Model {
 
     /// Reads a folder, with what the user asks of its chat template. Where it has a manifest, its files must be those that were written.
     pub fn from_folder_with(name: &str, path: &Path, chat: &ChatSettings) -> Result<Self> {
-        ensure!(path.is_dir(), "{}: no such folder; expected a checkpoint in Hugging Face layout, a hub name, or tiny", path.display());
+        layout::check(path)?;
         manifest::check(path)?;
-        let config = path.join("config.json");
-        let config = std::fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
-        let config = ModelConfig::parse(&config).with_context(|| format!("cannot use {}", path.join("config.json").display()))?;
+        let config = read_config(path)?;
         let mut companions = companions(path)?;
         let text = Text::from_folder(path)?.with_chat(chat).with_context(|| format!("cannot use the tokenizer in {}", path.display()))?;
         take_template(&mut companions, chat);
@@ -49,8 +48,7 @@ impl Model {
     /// Builds a checkpoint from its files' contents, by name, with what the user asks of its chat template.
     pub fn from_files_with(name: &str, files: &[(&str, &'static [u8])], chat: &ChatSettings) -> Result<Self> {
         let find = |name: &str| files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes);
-        let config = std::str::from_utf8(find("config.json").context("no config.json")?)?;
-        let config = ModelConfig::parse(config)?;
+        let config = ModelConfig::parse(input::text("config.json", find("config.json").context("no config.json")?)?)?;
         let text = Text::from_files(TextFiles {
             tokenizer: find("tokenizer.json").context("no tokenizer.json")?,
             tokenizer_config: find("tokenizer_config.json"),
@@ -76,6 +74,19 @@ impl Model {
         Ok(Self { name: name.to_owned(), decoder, text, end_tokens, companions })
     }
 
+    /// Refuses a token that the embedding has no row for.
+    ///
+    /// # Errors
+    /// Names the token and says what to do.
+    pub fn check_tokens<'a>(&self, ids: impl IntoIterator<Item = &'a u32>) -> Result<()> {
+        let rows = self.decoder.config.vocabulary;
+        let Some(id) = ids.into_iter().find(|id| **id as usize >= rows) else { return Ok(()) };
+        let token = self.text.token(*id).map_or_else(String::new, |token| {
+            format!(" ({token:?}): tokenizer.json has it, the weights do not; leave it out, or add its row to the model (in transformers, resize_token_embeddings)")
+        });
+        bail!("token {id} is beyond the model's vocabulary of {rows}{token}")
+    }
+
     /// Writes the checkpoint into an existing folder.
     pub fn write(&self, folder: &Path, format: Format) -> Result<()> {
         let weights = self.decoder.weights.on_host(&self.decoder.config)?;
@@ -99,9 +110,9 @@ impl ModelText {
     /// # Errors
     /// When a file is missing or not what its name says, or the files do not belong together.
     pub fn from_folder_with(path: &Path, chat: &ChatSettings) -> Result<Self> {
+        layout::check_config(path)?;
         manifest::check_among(path, |name| !name.ends_with(".safetensors"))?;
-        let config = path.join("config.json");
-        let config = std::fs::read(&config).with_context(|| format!("cannot read {}", config.display()))?;
+        let config = input::read(&path.join("config.json"), input::TEXT_BYTES)?;
         let mut files = companions(path)?;
         files.push(("config.json".to_owned(), config));
         Self::from_files_with(&files, chat).with_context(|| format!("cannot use the checkpoint in {}", path.display()))
@@ -113,7 +124,7 @@ impl ModelText {
     /// As [`ModelText::from_folder_with`].
     pub fn from_files_with(files: &[(String, Vec<u8>)], chat: &ChatSettings) -> Result<Self> {
         let config = files.iter().find(|(file, _)| file == "config.json").context("no config.json")?;
-        let config = ModelConfig::parse(std::str::from_utf8(&config.1)?)?;
+        let config = ModelConfig::parse(input::text("config.json", &config.1)?)?;
         let text = read_text(files)?.with_chat(chat)?;
         check_vocabulary(&text, &config)?;
         Ok(Self { end_tokens: ends(&config, &text, files)?, window: config.window, text })
@@ -123,8 +134,11 @@ impl ModelText {
 /// Tokens that end a response.
 fn ends(config: &ModelConfig, text: &Text, companions: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
     let generation = companions.iter().find(|(file, _)| file == "generation_config.json");
-    let generation: Option<Value> =
-        generation.map(|(_, bytes)| serde_json::from_slice(bytes)).transpose().context("generation_config.json is not JSON")?;
+    const GENERATION: &str = "generation_config.json";
+    let parse = |(_, bytes): &(String, Vec<u8>)| {
+        serde_json::from_str(&input::json_text(GENERATION, bytes)?).context("generation_config.json is not JSON")
+    };
+    let generation: Option<Value> = generation.map(parse).transpose()?;
     let mut ends = end_tokens("generation_config.json", generation.as_ref().and_then(|config| config.get("eos_token_id")))?;
     if ends.is_empty() {
         ends = config.end_tokens.clone();
@@ -143,12 +157,27 @@ fn ends(config: &ModelConfig, text: &Text, companions: &[(String, Vec<u8>)]) -> 
 pub fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in FILE_NAMES.into_iter().chain(["generation_config.json"]) {
-        let path = folder.join(name);
-        if path.exists() {
-            found.push((name.to_owned(), std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?));
-        }
+        let bytes = input::read_if_there(&folder.join(name), input::TEXT_BYTES)?;
+        found.extend(bytes.map(|bytes| (name.to_owned(), bytes)));
     }
     Ok(found)
+}
+
+fn read_config(folder: &Path) -> Result<ModelConfig> {
+    let path = folder.join("config.json");
+    let text = input::read_text(&path, input::TEXT_BYTES)?;
+    ModelConfig::parse(&text).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// Checks a folder in Hugging Face layout as far as can be without the values of its weights.
+///
+/// # Errors
+/// As [`Model::from_folder_with`].
+pub fn check_folder(folder: &Path) -> Result<()> {
+    layout::check(folder)?;
+    let config = read_config(folder)?;
+    check(&config, &companions(folder)?).with_context(|| format!("cannot use the checkpoint in {}", folder.display()))?;
+    folder::check(folder, &config)
 }
 
 /// Checks that a configuration and the files beside it make a model, before there are weights.
@@ -207,7 +236,7 @@ fn exported_config(config: &ModelConfig, format: Format) -> Map<String, Value> {
 /// nothing but its `tokenizer.json` as `TokenizersBackend`, with a list of `extra_special_tokens`; transformers 4 knows neither, and
 /// transformers 5 takes the older names as well.
 fn exported_tokenizer_config(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut fields: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
+    let mut fields: Map<String, Value> = serde_json::from_str(&input::json_text("tokenizer_config.json", bytes).ok()?).ok()?;
     let newer_class = fields.get("tokenizer_class").is_some_and(|class| class == "TokenizersBackend");
     let newer_list = fields.get("extra_special_tokens").is_some_and(Value::is_array);
     if newer_class {
@@ -242,12 +271,18 @@ fn take_template(companions: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
     }
 }
 
+/// Tokens beyond the embedding's rows are passed over where they were added to the vocabulary, as a `[PAD]` for batches is: they are never
+/// drawn, and a prompt that uses one is an error. Others say that tokenizer and configuration are not of one model.
 fn check_vocabulary(text: &Text, config: &ModelConfig) -> Result<()> {
+    let rows = config.vocabulary;
+    if text.vocabulary() <= rows {
+        return Ok(());
+    }
+    let others = text.tokens_from(rows).into_iter().any(|(_, _, is_added)| !is_added);
     ensure!(
-        text.vocabulary() <= config.vocabulary,
-        "tokenizer.json has tokens up to {}, vocab_size in config.json is {}, expected at least {}: they do not belong together",
+        !others,
+        "tokenizer.json has tokens up to {}, vocab_size in config.json is {rows}, expected at least {}: they do not belong together",
         text.vocabulary() - 1,
-        config.vocabulary,
         text.vocabulary()
     );
     Ok(())

@@ -14,6 +14,7 @@ use crate::checkpoint::disk::{ensure_room, gigabytes};
 use crate::checkpoint::model::{check, companions, write_parts};
 use crate::checkpoint::{ensure_free, write_file, write_folder};
 use crate::config::nearest;
+use crate::input;
 use crate::model::export::{self, Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
 use crate::model::{ModelConfig, initial, shapes};
@@ -114,14 +115,14 @@ fn blank(args: &InitArgs) -> Result<Blank> {
         Some(shape) => shape.config.to_owned(),
         None if folder.is_dir() => {
             let path = folder.join("config.json");
-            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?
+            input::read_text(&path, input::TEXT_BYTES)?
         }
         None => {
             bail!("--like {}: no such shape; known are {}, {}, and folders with a config.json", args.like, embedded::NAME, shapes::names())
         }
     };
     let mut fields: Map<String, Value> =
-        serde_json::from_str(&text).with_context(|| format!("config.json of {} is not JSON", args.like))?;
+        serde_json::from_str(&input::json(&text)).with_context(|| format!("config.json of {} is not JSON", args.like))?;
     let known: BTreeSet<String> = fields.keys().cloned().chain(FIELDS.map(str::to_owned)).collect();
     for set in &args.sets {
         let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is no setting; write it as FIELD=VALUE"))?;

@@ -95,16 +95,13 @@ fn pair(model: &Model, line: Line) -> Result<Pair> {
     let Line { id, prompt_ids, completion_ids, prompt, completion } = line;
     let (prompt, completion) = match (prompt_ids, completion_ids, prompt, completion) {
         (Some(prompt), Some(completion), _, _) => (prompt, completion),
-        (_, _, Some(prompt), Some(completion)) => (model.text.encode(&prompt)?, model.text.encode(&completion)?),
+        (_, _, Some(prompt), Some(completion)) => (model.text.encode_raw(&prompt)?, model.text.encode(&completion)?),
         _ => bail!("expected prompt_ids and completion_ids, or prompt and completion"),
     };
     ensure!(!prompt.is_empty(), "the prompt has no tokens; a completion's first token is scored after at least one");
     let (tokens, window) = (prompt.len() + completion.len(), model.decoder.config.window);
     ensure!(prompt.len() <= window && tokens <= window + 1, "{tokens} tokens do not fit the model's window of {window}");
-    let vocabulary = model.decoder.config.vocabulary;
-    if let Some(token) = prompt.iter().chain(&completion).find(|token| **token as usize >= vocabulary) {
-        bail!("token {token} is beyond the model's vocabulary of {vocabulary}");
-    }
+    model.check_tokens(prompt.iter().chain(&completion))?;
     Ok(Pair { id, prompt, completion })
 }
 

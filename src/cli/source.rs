@@ -10,11 +10,12 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use super::usage;
-use crate::checkpoint::{Model, ModelText};
+use crate::checkpoint::{self, Model, ModelText};
 use crate::data::hub::{Hub, ModelName};
 use crate::data::{Library, OnTransfer, Transfer};
+use crate::input;
 use crate::kernels::{Compute, ComputeSettings, Kernels, Place, Precision, Version};
-use crate::model::{ModelConfig, shapes};
+use crate::model::{ModelConfig, layout, shapes};
 use crate::text::{ChatSettings, Text, check_date};
 use crate::tiny::embedded;
 
@@ -104,7 +105,8 @@ impl ChatArgs {
 
 /// Reads the template, if one is given, and checks the date.
 pub fn chat_settings(template: Option<&Path>, date: Option<String>, needed: bool) -> Result<ChatSettings> {
-    let read = |path: &Path| std::fs::read(path).with_context(|| format!("cannot read the chat template {}", path.display()));
+    let read =
+        |path: &Path| input::read(path, input::TEXT_BYTES).with_context(|| format!("cannot read the chat template {}", path.display()));
     date.as_deref().map(check_date).transpose()?;
     Ok(ChatSettings { template: template.map(read).transpose()?, date, needed })
 }
@@ -204,6 +206,17 @@ pub fn recognise(name: &str) -> Result<()> {
     bail!("no model is called \"{name}\": give tiny, a folder that exists, or a hub name such as Qwen/Qwen2.5-Math-1.5B")
 }
 
+/// Checks a model that is a folder: what it is and which files it has, or, for a trial run, all but the values of its weights. What has to be
+/// downloaded is not looked at.
+pub fn check_folder(name: &str, trial: bool) -> Result<()> {
+    let path = Path::new(name);
+    match (name == embedded::NAME || !path.exists(), trial) {
+        (true, _) => Ok(()),
+        (false, true) => checkpoint::check_folder(path),
+        (false, false) => layout::check(path),
+    }
+}
+
 /// A model without its weights.
 pub struct Shape {
     pub config: ModelConfig,
@@ -230,8 +243,9 @@ pub fn shape(name: &str, chat: &ChatSettings) -> Result<Option<Shape>> {
 }
 
 fn shape_of(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
+    layout::check_config(folder)?;
     let path = folder.join("config.json");
-    let config = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let config = input::read_text(&path, input::TEXT_BYTES)?;
     let config = ModelConfig::parse(&config).with_context(|| format!("cannot use {}", path.display()))?;
     let text = folder.join("tokenizer.json").exists().then(|| Text::from_folder(folder)?.with_chat(chat)).transpose();
     let text = text.with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;

@@ -207,6 +207,9 @@ pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
     let replay = usage(replay.map(|replay| replay.under(settings.rollout.truncated)).transpose())?;
     if need == Need::Everything {
         usage(reward::ensure_program(&settings.reward))?;
+        for model in [&settings.model, &settings.reference].into_iter().filter(|model| !model.is_empty()) {
+            usage(source::check_folder(model, args.dry_run))?;
+        }
     }
     if need == Need::Everything || shapes::by_name(&settings.model).is_none() {
         usage(source::recognise(&settings.model))?;

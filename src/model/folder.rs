@@ -15,6 +15,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::config::ModelConfig;
+use super::layout::weight_files;
 use super::names::{Part, parts};
 use super::weights::Weights;
 use crate::kernels::cpu;
@@ -65,29 +66,18 @@ pub fn from_bytes(bytes: &'static [u8], config: &ModelConfig) -> Result<Weights>
     store.weights(config)
 }
 
-fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let single = folder.join("model.safetensors");
-    if single.exists() {
-        return Ok(vec![single]);
-    }
-    let index = folder.join("model.safetensors.index.json");
-    let Ok(text) = std::fs::read_to_string(&index) else {
-        bail!("{} has neither model.safetensors nor model.safetensors.index.json", folder.display());
-    };
-    let place = index.display();
-    let index: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("{place} is not JSON"))?;
-    let map = index.get("weight_map").and_then(|map| map.as_object()).with_context(|| format!("{place} has no weight_map"))?;
-    let mut names = map.values().filter_map(|file| file.as_str());
-    if let Some(name) = names.clone().find(|name| name.contains(['/', '\\'])) {
-        bail!("{place} names \"{name}\", expected files beside it such as model-00001-of-00002.safetensors");
-    }
-    let mut files: Vec<PathBuf> = names.by_ref().map(|file| folder.join(file)).collect();
-    files.sort();
-    files.dedup();
-    ensure!(!files.is_empty(), "{place} names no files");
-    Ok(files)
+/// Checks that a folder's weights are those that the configuration asks for, by their headers: names, shapes and dtypes, no values.
+///
+/// # Errors
+/// As [`load`], as far as headers tell.
+pub fn check(folder: &Path, config: &ModelConfig) -> Result<()> {
+    let mut store = Store::default();
+    weight_files(folder)?.into_iter().try_for_each(|path| store.add(Place::File(path)))?;
+    store.check(config)
 }
 
+/// Most bytes of a header, as in the safetensors library.
+const HEADER_BYTES: u64 = 100_000_000;
 /// Elements of a tensor that are read and converted at once: they stay in the processor's cache.
 const CHUNK_ELEMENTS: usize = 1 << 18;
 /// Fewest rows of a chunk: they become neighbours in a row of ours, and a cache line holds 16.
@@ -148,6 +138,10 @@ impl Store {
             header <= size.saturating_sub(8),
             "{name} is truncated or no safetensors file: its header would be {header} of {size} bytes"
         );
+        ensure!(
+            header <= HEADER_BYTES,
+            "{name} is no safetensors file: its header would have {header} bytes, expected at most {HEADER_BYTES}"
+        );
         let mut buffer = vec![0; header as usize];
         source.read_exact(&mut buffer)?;
         let metadata: Metadata = serde_json::from_slice(&buffer).with_context(|| format!("{name} has a broken safetensors header"))?;
@@ -164,8 +158,8 @@ impl Store {
         Ok(())
     }
 
-    /// Every tensor that the configuration asks for, and no other, several at once: names and shapes first, then the values.
-    fn weights(&self, config: &ModelConfig) -> Result<Weights> {
+    /// Every tensor that the configuration asks for, and no other: names, shapes and dtypes.
+    fn check(&self, config: &ModelConfig) -> Result<()> {
         let shapes = Weights::shapes(config)?;
         let wanted: Vec<Part> = shapes.iter().flat_map(|(name, _)| parts(config, name)).collect();
         wanted.iter().try_for_each(|part| self.find(part).map(|_| ()))?;
@@ -175,10 +169,16 @@ impl Store {
             |name: &&String| !names.contains(name.as_str()) && *name != "lm_head.weight" && !name.ends_with("rotary_emb.inv_freq");
         let extra: Vec<&str> = self.tensors.keys().filter(is_extra).map(String::as_str).take(3).collect();
         ensure!(extra.is_empty(), "{} has tensors that config.json does not ask for: {} ...", self.names(), extra.join(", "));
+        Ok(())
+    }
 
+    /// Every tensor, several at once: names and shapes first, then the values.
+    fn weights(&self, config: &ModelConfig) -> Result<Weights> {
+        self.check(config)?;
         if config.tied {
             self.check_tied(config)?;
         }
+        let shapes = Weights::shapes(config)?;
         let loaded: Vec<Tensor> = shapes.par_iter().map(|(name, shape)| self.load(config, name, shape)).collect::<Result<_>>()?;
         let mut loaded = loaded.into_iter();
         Weights::build(config, |name, _| loaded.next().with_context(|| format!("no tensor {name}")))
@@ -213,10 +213,16 @@ impl Store {
 
     fn find(&self, part: &Part) -> Result<&Entry> {
         let Some(entry) = self.tensors.get(&part.name) else {
-            bail!("tensor {} is missing from {}; config.json asks for it with shape {:?}", part.name, self.names(), part.shape);
+            let tied = if part.name == "lm_head.weight" {
+                ", because tie_word_embeddings is not true there: where the model's head is its embedding, set it to true"
+            } else {
+                ""
+            };
+            bail!("tensor {} is missing from {}; config.json asks for it with shape {:?}{tied}", part.name, self.names(), part.shape);
         };
         let (name, found) = (self.files[entry.file].name(), &entry.info.shape);
         ensure!(*found == part.shape, "tensor {} in {name} has shape {found:?}, config.json says {:?}", part.name, part.shape);
+        // As large as the configuration says, which has limits.
         let (dtype, elements) = (entry.info.dtype, found.iter().product::<usize>());
         ensure!(
             matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16),

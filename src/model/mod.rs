@@ -11,6 +11,7 @@ pub mod folder;
 pub mod gradients;
 pub mod head;
 pub mod initial;
+pub mod layout;
 pub mod lora;
 pub mod names;
 pub mod packed;

@@ -1,8 +1,10 @@
 //! Text in, tokens out, and back: the checkpoint's own tokenizer and its own chat template. This room owns what a model reads and what its
 //! tokens say; it must never know weights, sampling or grading, and it never writes a token or a line of template of its own.
 
+mod begin;
 mod conversation;
 mod date;
+mod growth;
 mod json;
 mod stream;
 mod template;
@@ -14,13 +16,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tokenizers::Tokenizer;
 
 pub use crate::flow::Message;
 use crate::flow::{Problem, Prompt};
+use crate::input::{self, shield};
+use begin::Around;
 use date::Date;
 pub use date::{check as check_date, today};
+use growth::Bounds;
 pub use stream::TokenStream;
 use template::ChatTemplate;
 
@@ -54,7 +59,13 @@ pub struct ChatSettings {
 /// A tokenizer with its special tokens and, where the checkpoint has one, its chat template.
 pub struct Text {
     tokenizer: Tokenizer,
+    /// Which file it is, for messages.
+    file: String,
     vocabulary: usize,
+    /// Bytes of the longest token.
+    longest_token: usize,
+    bounds: Bounds,
+    around: Around,
     special_tokens: BTreeMap<String, String>,
     template: Option<ChatTemplate>,
 }
@@ -65,25 +76,41 @@ impl Text {
     /// # Errors
     /// When a file is not what its name says; the message names the file.
     pub fn from_files(files: TextFiles) -> Result<Self> {
-        let mut tokenizer = Tokenizer::from_bytes(files.tokenizer)
-            .map_err(|error| anyhow!("tokenizer.json is not a tokenizer that can be read: {error}"))?;
-        // Limits saved with a tokenizer would cut or pad prompts silently.
-        tokenizer.with_truncation(None).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
-        tokenizer.with_padding(None);
-        let vocabulary = tokenizer.get_vocab(true).values().max().map_or(0, |&highest| highest as usize + 1);
+        Self::from_named_files("tokenizer.json".to_owned(), files)
+    }
+
+    fn from_named_files(file: String, files: TextFiles) -> Result<Self> {
+        let json = input::json_text("tokenizer.json", files.tokenizer)?;
+        let bounds = Bounds::read(&json)?;
+        let tokenizer = shield(&file, || {
+            let mut tokenizer = Tokenizer::from_bytes(json.as_bytes())
+                .map_err(|error| anyhow!("tokenizer.json is not a tokenizer that can be read: {error}"))?;
+            // Limits saved with a tokenizer would cut or pad prompts silently.
+            tokenizer.with_truncation(None).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
+            tokenizer.with_padding(None);
+            Ok(tokenizer)
+        })?;
+        let tokens = tokenizer.get_vocab(true);
+        let vocabulary = tokens.values().max().map_or(0, |&highest| highest as usize + 1);
+        let longest_token = tokens.keys().map(String::len).max().unwrap_or(0);
         if vocabulary == 0 {
             bail!("tokenizer.json has no tokens");
         }
         let config: serde_json::Value = match files.tokenizer_config {
-            Some(bytes) => serde_json::from_slice(bytes).context("tokenizer_config.json is not JSON")?,
+            Some(bytes) => {
+                serde_json::from_str(&input::json_text("tokenizer_config.json", bytes)?).context("tokenizer_config.json is not JSON")?
+            }
             None => serde_json::Value::Null,
         };
         let source = match files.chat_template {
-            Some(bytes) => Some(String::from_utf8(bytes.to_vec()).context("chat_template.jinja is not UTF-8 text")?),
+            Some(bytes) => Some(input::text("chat_template.jinja", bytes)?.to_owned()),
             None => template::configured(&config)?,
         };
         let template = source.map(ChatTemplate::new).transpose()?;
-        Ok(Self { tokenizer, vocabulary, special_tokens: special_tokens(&config), template })
+        let special_tokens = special_tokens(&config);
+        let bos_token = special_tokens.get("bos_token").map(String::as_str);
+        let around = shield(&file, || Around::of(&tokenizer, &config, bos_token))?;
+        Ok(Self { tokenizer, file, vocabulary, longest_token, bounds, around, special_tokens, template })
     }
 
     /// Reads the files of a checkpoint folder in Hugging Face layout.
@@ -94,19 +121,19 @@ impl Text {
         if !folder.is_dir() {
             bail!("{}: no such folder; expected a checkpoint in Hugging Face layout", folder.display());
         }
-        let [tokenizer, tokenizer_config, chat_template] = FILE_NAMES.map(|name| read_if_there(&folder.join(name)));
+        let read = |name: &str| input::read_if_there(&folder.join(name), input::TEXT_BYTES);
+        let [tokenizer, tokenizer_config, chat_template] = FILE_NAMES.map(read);
+        let (tokenizer_config, chat_template) = (tokenizer_config?, chat_template?);
         let tokenizer = tokenizer?.ok_or_else(|| {
             anyhow!(
                 "{}: no tokenizer.json; `AutoTokenizer.from_pretrained(...).save_pretrained(...)` of transformers writes one from older formats",
                 folder.display()
             )
         })?;
-        Self::from_files(TextFiles {
-            tokenizer: &tokenizer,
-            tokenizer_config: tokenizer_config?.as_deref(),
-            chat_template: chat_template?.as_deref(),
-        })
-        .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
+        let files =
+            TextFiles { tokenizer: &tokenizer, tokenizer_config: tokenizer_config.as_deref(), chat_template: chat_template.as_deref() };
+        Self::from_named_files(folder.join("tokenizer.json").display().to_string(), files)
+            .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
     }
 
     /// With the user's template and date in place of the checkpoint's and the clock's.
@@ -115,8 +142,7 @@ impl Text {
     /// When they are no template and no date, or a template is needed and there is none.
     pub fn with_chat(mut self, chat: &ChatSettings) -> Result<Self> {
         if let Some(source) = &chat.template {
-            let source = String::from_utf8(source.clone()).context("the chat template is not UTF-8 text")?;
-            self.template = Some(ChatTemplate::new(source)?);
+            self.template = Some(ChatTemplate::new(input::text("the chat template", source)?.to_owned())?);
         }
         if chat.needed && self.template.is_none() {
             bail!("{NO_TEMPLATE}");
@@ -142,18 +168,40 @@ impl Text {
     /// The token ids of a text. Nothing is added; special tokens written in the text become their ids.
     ///
     /// # Errors
-    /// When the tokenizer cannot represent the text.
+    /// When the tokenizer cannot represent the text, or it is too long.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| anyhow!("cannot tokenize: {error}"))?;
-        Ok(encoding.get_ids().to_vec())
+        self.bounds.check_text(text.len())?;
+        shield(&self.file, || {
+            let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| anyhow!("cannot tokenize: {error}"))?;
+            Ok(encoding.get_ids().to_vec())
+        })
+    }
+
+    /// The token ids of a text that goes through no chat template: it begins with the token that the tokenizer puts before every text, if it
+    /// puts any, unless the text begins with that itself. What the tokenizer puts after a text is left out: a response comes there.
+    ///
+    /// # Errors
+    /// As [`Text::encode`].
+    pub fn encode_raw(&self, text: &str) -> Result<Vec<u32>> {
+        let (before, ids) = (&self.around.before, self.encode(text)?);
+        Ok(if ids.starts_with(before) { ids } else { [before.as_slice(), &ids].concat() })
     }
 
     /// The text of token ids, without special tokens. Ids without a token say nothing, incomplete UTF-8 becomes U+FFFD.
     ///
     /// # Errors
-    /// When the tokenizer's decoder fails.
+    /// When the tokenizer's decoder fails, or the text would be too long.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.tokenizer.decode(ids, true).map_err(|error| anyhow!("cannot decode token ids: {error}"))
+        if !self.bounds.decodes(ids.len(), ids.len().saturating_mul(self.longest_token)) {
+            let bytes = ids.iter().filter_map(|id| Some(self.tokenizer.id_to_token(*id)?.len())).sum();
+            ensure!(
+                self.bounds.decodes(ids.len(), bytes),
+                "the decoder of {} could make too long a text of {} tokens",
+                self.file,
+                ids.len()
+            );
+        }
+        shield(&self.file, || self.tokenizer.decode(ids, true).map_err(|error| anyhow!("cannot decode token ids: {error}")))
     }
 
     /// Decodes as tokens come, without ever splitting a character.
@@ -164,6 +212,14 @@ impl Text {
     /// The highest token id plus one. Embeddings often have more rows: those are never to be sampled.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
+    }
+
+    /// The tokens from the id `rows` on, with whether each was added to the vocabulary, as a `[PAD]` is: an embedding of so many rows does not
+    /// have them.
+    pub fn tokens_from(&self, rows: usize) -> Vec<(u32, String, bool)> {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let ids = u32::try_from(rows).map_or(0..0, |first| first..self.vocabulary as u32);
+        ids.filter_map(|id| Some((id, self.token(id)?, added.contains_key(&id)))).collect()
     }
 
     /// Whether the id has a token; below [`Text::vocabulary`] a few tokenizers leave gaps.
@@ -178,7 +234,7 @@ impl Text {
 
     /// Whether the tokenizer puts special tokens around a text where nobody keeps it from that; [`Text::encode`] does.
     pub fn adds_special_tokens(&self) -> bool {
-        self.tokenizer.encode_fast("", true).is_ok_and(|encoding| !encoding.is_empty())
+        self.around.any
     }
 
     /// The id of a token, as it is written in `tokenizer.json`.
@@ -254,13 +310,4 @@ fn special_tokens(config: &serde_json::Value) -> BTreeMap<String, String> {
         Some((role.to_owned(), content.to_owned()))
     };
     ROLES.into_iter().filter_map(token).collect()
-}
-
-/// The bytes of a file, or none where there is no such file.
-fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
 }

@@ -1,22 +1,23 @@
 //! Chat templates, rendered as transformers renders them. It owns the template language's settings; it must never know a model family: what
 //! differs between families is in their templates.
 
+mod guard;
+
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, syntax::SyntaxConfig};
 use sha2::{Digest, Sha256};
 
 use super::Message;
 use super::date::{Date, strftime};
-use super::json::tojson;
-
-const NAME: &str = "chat_template";
 
 /// A template that parses, with everything that it may call.
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
+    syntax: SyntaxConfig,
     /// The sha256 of its source, in hexadecimal.
     pub(super) checksum: String,
     prints_date: bool,
@@ -24,20 +25,21 @@ pub(super) struct ChatTemplate {
 
 impl ChatTemplate {
     pub(super) fn new(source: String) -> Result<Self> {
+        let limit = guard::SOURCE_BYTES;
+        ensure!(source.len() <= limit, "the chat template has {} bytes, expected at most {limit}: is it the right file?", source.len());
+        let source = with_plain_line_ends(&source);
+        let syntax = whitespace_as_transformers_has_it()?;
         let mut environment = Environment::new();
-        environment.set_syntax(whitespace_as_transformers_has_it()?);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_formatter(print_as_python_does);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_filter("tojson", tojson);
+        guard::install(&mut environment);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, Date::today()));
         let prints_date = source.contains("strftime_now");
         let checksum = Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect();
-        environment
-            .add_template_owned(NAME, without_generation_marks(&source))
-            .map_err(|error| anyhow!("the chat template does not parse: {}", sentence(&error)))?;
-        Ok(Self { environment, checksum, prints_date })
+        let source = without_generation_marks(&source);
+        guard::check(&source, &syntax).map_err(|error| anyhow!("the chat template does not parse: {}", sentence(&error)))?;
+        Ok(Self { environment, source, syntax, checksum, prints_date })
     }
 
     pub(super) fn prints_date(&self) -> bool {
@@ -61,9 +63,7 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt", Value::from(add_generation_prompt));
         variables.insert("tools", Value::from(()));
         variables.insert("documents", Value::from(()));
-        let template = self.environment.get_template(NAME).context("the chat template is gone")?;
-        template
-            .render(Value::from_pairs(variables))
+        guard::render(&self.environment, &self.source, &self.syntax, Value::from_pairs(variables))
             .map_err(|error| anyhow!("the chat template cannot render these messages: {}", sentence(&error)))
     }
 }
@@ -84,6 +84,11 @@ pub(super) fn configured(config: &serde_json::Value) -> Result<Option<String>> {
         }
         Some(_) => bail!("tokenizer_config.json: `chat_template` is neither text nor a list of named templates"),
     }
+}
+
+/// Jinja knows one kind of line end, whatever the editor wrote. A byte order mark is no part of the text either.
+fn with_plain_line_ends(source: &str) -> String {
+    source.strip_prefix('\u{FEFF}').unwrap_or(source).replace("\r\n", "\n").replace('\r', "\n")
 }
 
 /// transformers lets templates mark the assistant's part, `{% generation %}...{% endgeneration %}`. The marks print nothing; in their place
@@ -114,12 +119,12 @@ fn whitespace_as_transformers_has_it() -> Result<SyntaxConfig> {
 }
 
 /// Python writes `True`, `False` and `None`.
-fn print_as_python_does(output: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+fn print_as_python_does(output: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Bool if value.is_true() => output.write_str("True").map_err(Error::from),
         ValueKind::Bool => output.write_str("False").map_err(Error::from),
         ValueKind::None => output.write_str("None").map_err(Error::from),
-        _ => minijinja::escape_formatter(output, state, value),
+        _ => guard::print(output, value),
     }
 }
 
@@ -129,6 +134,9 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
 
 /// The error in one line, with the template's line where it is known.
 fn sentence(error: &Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return "it does not come to an end: it takes more instructions than any template needs".to_owned();
+    }
     let what = error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
     match error.line() {
         Some(line) => format!("{what} (line {line} of the template)"),

@@ -108,6 +108,83 @@ fn template_errors_are_one_sentence() {
 }
 
 #[test]
+fn a_template_that_has_no_end_or_grows_without_end_is_an_error() {
+    let check = |template: &str, expected: &str| {
+        let error = format!("{:#}", rendered(template).unwrap_err());
+        assert!(error.contains(expected) && error.lines().count() == 1 && error.len() < 400, "{template}: {error}");
+    };
+    let no_end = "it does not come to an end";
+    check("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", no_end);
+    check("{% macro m(n) %}{{ m(n) }}{% endmacro %}{{ m(1) }}", "recursion");
+    let (bytes, items) = ("4194304 bytes", "100000 items");
+    let doubled = |change: &str| format!("{{% set ns = namespace(x='ab', y='') %}}{{% for i in range(64) %}}{change}{{% endfor %}}");
+    check(&doubled("{% set ns.x = ns.x ~ ns.x %}"), bytes);
+    check(&doubled("{% set ns.x = ns.x + ns.x %}"), bytes);
+    check(&doubled("{% set ns.x = ns.x * 7 %}"), bytes);
+    check(&doubled("{% set ns.x = ns.x | replace('a', 'aaaa') %}"), bytes);
+    check(&doubled("{% set ns.x = ns.x.replace('a', 'aaaa') %}"), bytes);
+    check(&doubled("{% set ns.x = [ns.x] | map('replace', 'a', 'aaaa') | join %}"), bytes);
+    check(&doubled("{% set ns.x = ns.x.join([ns.x, ns.x, ns.x]) %}"), bytes);
+    check(&doubled("{% set ns.x = ([ns.x] * 9) | join(ns.x) %}"), bytes);
+    check(&doubled("{% set ns.x = ns.x | tojson %}").replace("'ab'", "'\\\\'"), bytes);
+    check(&doubled("{% set ns.x = ns.x | pprint %}").replace("'ab'", "'\\\\'"), bytes);
+    check(&doubled("{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"), bytes);
+    check(&doubled("{% set ns.x = [ns.x, ns.x] %}"), items);
+    check(&doubled("{% set ns.x = [ns.x, ns.x, ns.x, ns.x] %}"), items);
+    check(&doubled("{% set ns.x = {'a': ns.x, 'b': ns.x, 'c': ns.x, 'd': ns.x} %}"), items);
+    check(&doubled("{% set ns.x = [1] + (ns.x if i else []) + (ns.x if i else []) %}{{ ns.x | length }}"), items);
+    check("{% set ns = namespace() %}{% for i in range(900) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}", "64 levels");
+    check("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns }}", "64 levels");
+    check("{% set ns = namespace() %}{% set ns.x = ns %}{{ ns ~ '' }}", "64 levels");
+    check("{{ 'a' * 100000000 }}", "products of constants");
+    check("{{ ('a' * (100000)) * 100000 }}", "products of constants");
+    check("{{ [1] * 10 ** 9 }}", "products of constants");
+    check("{% set n = 100000000 %}{{ 'a' * n }}", bytes);
+    check("{% set n = 100000000 %}{{ [1] * n }}", items);
+    check("{{ '%99999999d' | format(1) }}{{ '%99999999d'.format(1) }}", "a width");
+    check("{{ [1] | batch(99999999, 'x') | list }}", items);
+    check("{{ [1] | slice(99999999) | list }}", items);
+    check("{{ 'a' | indent(99999999, true) }}{{ 'a' | indent(width=99999999) }}", bytes);
+    check("{{ ' ' | indent(width=99999999, first=true) }}", bytes);
+    check("{% set n = 2097152 %}{% set x = 'a' * n %}{{ [1, 2, 3, 4] | join(d=x) }}", bytes);
+    check(&"{{ x }}".repeat(200_000), "the chat template has 1400000 bytes, expected at most 1048576");
+    check(&format!("{}{}", "{% if true %}".repeat(5000), "{% endif %}".repeat(5000)), "does not parse");
+    check(&format!("{{{{ {}1{} }}}}", "(".repeat(5000), ")".repeat(5000)), "does not parse");
+}
+
+#[test]
+fn limits_of_templates_leave_room() {
+    // A conversation of 2,000 turns with 2 MB of text, and the constructions that published templates have.
+    let template = "{% set ns = namespace(text='', list=[]) %}{% for message in messages %}{% if message.role == 'user' %}\
+        {% set ns.list = ns.list + [message.content] %}{{ '<|' + message.role ~ '|>' + message.content.split('=')[-1] | trim }}\
+        {% else %}{{ message.content.replace('b', 'c') | trim }}{{ {'role': message.role, 'n': loop.index * 2} | tojson }}\
+        {% endif %}{% endfor %}{{ '-' * 40 }}{{ ns.list | length }}{{ (1 + 2) * 3 }}{{ (1, 'a') }}{{ [1, 'a'] }}";
+    let text = text("{}", Some(template)).unwrap();
+    let turn = |index: usize| Message::new(if index.is_multiple_of(2) { "user" } else { "assistant" }, "b=a ".repeat(250));
+    let turns: Vec<Message> = (0..2000).map(turn).collect();
+    let rendered = text.render(&turns, false).unwrap();
+    assert!(rendered.starts_with("<|user|>a") && rendered.contains("{\"role\": \"assistant\", \"n\": 4000}"));
+    assert!(rendered.ends_with(&format!("{}10009(1, 'a')[1, 'a']", "-".repeat(40))), "{}", &rendered[rendered.len() - 80..]);
+}
+
+#[test]
+fn line_ends_of_a_template_are_of_one_kind() {
+    let plain = "{% if true %}\nQ: {{ messages[0].content }}\n{% endif %}\nA:{{ 'x\ny' }}\n";
+    let expected = rendered(plain).unwrap();
+    assert!(expected.contains("x\ny") && !expected.contains('\r'));
+    for other in [plain.replace('\n', "\r\n"), plain.replace('\n', "\r"), format!("\u{FEFF}{plain}")] {
+        assert_eq!(rendered(&other).unwrap(), expected);
+        let config = serde_json::json!({ "chat_template": other }).to_string();
+        assert_eq!(text(&config, None).unwrap().render(&[Message::new("user", "a=b")], true).unwrap(), expected);
+        let chat = ChatSettings { template: Some(other.into_bytes()), ..ChatSettings::default() };
+        let replaced = text("{}", None).unwrap().with_chat(&chat).unwrap();
+        assert_eq!(replaced.render(&[Message::new("user", "a=b")], true).unwrap(), expected);
+        assert_eq!(replaced.template_checksum(), text("{}", Some(plain)).unwrap().template_checksum());
+    }
+    assert_eq!(rendered("{{ 'a\\r\\nb' }}").unwrap(), "a\r\nb");
+}
+
+#[test]
 fn templates_and_special_tokens_come_from_the_configuration() {
     let check = |config: &str, expected: &str| {
         let text = text(config, None).unwrap();

@@ -74,16 +74,14 @@ impl Ask {
         let Self { place, id, form } = self;
         let read = || {
             let ids = match form {
-                Form::Text(text) if raw => model.text.encode(&text)?,
+                Form::Text(text) if raw => model.text.encode_raw(&text)?,
                 Form::Text(text) => model.text.encode(&model.text.render(&[Message::new("user", text)], true)?)?,
                 Form::Messages(messages) => model.text.encode(&model.text.render(&messages, true)?)?,
                 Form::Ids(ids) => ids,
             };
             let (tokens, config) = (ids.len(), &model.decoder.config);
             ensure!(tokens > 0, "the prompt has no tokens; there is nothing to continue");
-            if let Some(token) = ids.iter().find(|token| **token as usize >= config.vocabulary) {
-                bail!("token {token} is beyond the model's vocabulary of {}", config.vocabulary);
-            }
+            model.check_tokens(&ids)?;
             let left = config.window.saturating_sub(tokens);
             let max_new = max_new.unwrap_or(left.min(512));
             ensure!(

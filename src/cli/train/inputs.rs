@@ -97,6 +97,7 @@ pub fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) ->
         let prompt = model.text.prompt(Arc::new(problem), &instruction)?;
         let (tokens, max_new) = (prompt.ids.len(), settings.rollout.max_new);
         ensure!(tokens > 0, "{} is an empty prompt", prompt.problem.id);
+        model.check_tokens(prompt.ids.iter()).with_context(|| format!("the prompt of {}", prompt.problem.id))?;
         ensure!(
             tokens + max_new <= window,
             "{} is a prompt of {tokens} tokens; with rollout.max_new = {max_new} it exceeds the model's window of {window}: set rollout.max_new to at most {}",

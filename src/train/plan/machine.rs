@@ -10,8 +10,8 @@ use crate::kernels::Kernels;
 use crate::lanes::Lanes;
 use crate::model::ModelConfig;
 
-/// Bytes of memory that a program may still take: what the system calls available, or less where a control group limits it. `None` where the
-/// system does not say.
+/// Bytes of memory that a program may still take: what the system calls available, or less where a control group or `ulimit -v` limits it.
+/// `None` where the system does not say.
 pub fn available_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let available = meminfo_field(&meminfo, "MemAvailable:")? * 1024;
@@ -19,7 +19,24 @@ pub fn available_bytes() -> Option<u64> {
         let left = groups.lines().flat_map(folders_of).filter_map(|folder| left_in(&folder));
         left.min()
     });
-    Some(available.min(limited.unwrap_or(u64::MAX)))
+    Some(available.min(limited.unwrap_or(u64::MAX)).min(left_of_addresses().unwrap_or(u64::MAX)))
+}
+
+/// What the limit on this process's address space (`ulimit -v`) leaves; `None` where there is none.
+#[cfg(unix)]
+fn left_of_addresses() -> Option<u64> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    left_of_limit(limit, &status)
+}
+
+#[cfg(not(unix))]
+fn left_of_addresses() -> Option<u64> {
+    None
+}
+
+fn left_of_limit(limit: u64, status: &str) -> Option<u64> {
+    Some(limit.saturating_sub(meminfo_field(status, "VmSize:")? * 1024))
 }
 
 fn meminfo_field(text: &str, name: &str) -> Option<u64> {
@@ -114,6 +131,8 @@ mod tests {
         assert_eq!(left_in(folder.path()), Some(700));
         write("memory.max", "max\n");
         assert_eq!(left_in(folder.path()), None);
+        assert_eq!(left_of_limit(10_000, "VmPeak:  9 kB\nVmSize:\t 4 kB\n"), Some(10_000 - 4096));
+        assert_eq!(left_of_limit(1000, "VmSize: 4 kB\n"), Some(0));
         assert_eq!(meminfo_field("MemTotal: 5 kB\nMemAvailable:   16 kB\n", "MemAvailable:"), Some(16));
     }
 }

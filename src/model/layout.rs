@@ -1,0 +1,169 @@
+//! What a folder that is given as a model is: one in Hugging Face layout, or one of the other things that people have, each with what to do. It
+//! looks at names and first bytes; it must never read weights.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::input;
+
+const CONFIG: &str = "config.json";
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// Weights in other formats: the beginning and the end of their files' names, what they are, and how to get ours.
+const OTHER_FORMATS: [(&str, &str, &str, &str); 9] = [
+    ("pytorch_model", ".bin", "PyTorch's pickle format", BY_TRANSFORMERS),
+    ("pytorch_model", ".bin.index.json", "PyTorch's pickle format", BY_TRANSFORMERS),
+    ("consolidated", ".pth", "the format of Meta's own releases", OTHER_RELEASE),
+    ("consolidated", ".safetensors", "the format of Mistral's own releases", OTHER_RELEASE),
+    ("", ".gguf", "GGUF, llama.cpp's format", OTHER_RELEASE),
+    ("", ".ggml", "GGML, llama.cpp's former format", OTHER_RELEASE),
+    ("tf_model", ".h5", "TensorFlow's format", BY_TRANSFORMERS),
+    ("flax_model", ".msgpack", "Flax's format", BY_TRANSFORMERS),
+    ("", ".onnx", "ONNX, a format for inference", OTHER_RELEASE),
+];
+const BY_TRANSFORMERS: &str = "transformers converts it: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and the \
+     same with AutoTokenizer; then give the new folder";
+const OTHER_RELEASE: &str = "get the release of the model in Hugging Face layout, with config.json and model.safetensors";
+
+/// Checks that a folder has the files of a model, the weights included.
+///
+/// # Errors
+/// Says what the folder is instead, or what it lacks, and what to do.
+pub fn check(folder: &Path) -> Result<()> {
+    check_config(folder)?;
+    weight_files(folder).map(|_| ())
+}
+
+/// Checks that a folder has a model's configuration.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_config(folder: &Path) -> Result<()> {
+    let place = folder.display();
+    if folder.is_file() {
+        let format = other_format([file_name(folder)].into_iter());
+        let what = format.map_or_else(String::new, |(format, todo)| format!(" in {format}; {todo}"));
+        bail!("{place} is a file{what}; expected a folder in Hugging Face layout, with config.json and model.safetensors");
+    }
+    ensure!(folder.is_dir(), "{place}: no such folder; expected a checkpoint in Hugging Face layout, a hub name, or tiny");
+    if folder.join(CONFIG).exists() {
+        return Ok(());
+    }
+    if folder.join("adapter_config.json").exists() {
+        bail!("{}", adapter(folder));
+    }
+    if folder.join("config.toml").exists() && folder.join("checkpoints").is_dir() {
+        bail!("{}", run(folder));
+    }
+    if let Some((format, todo)) = other_format(names(folder).into_iter()) {
+        bail!("{place} has no config.json, and weights in {format}, which is not read; {todo}");
+    }
+    let inside = |name: &String| folder.join(name).join(CONFIG).exists();
+    let hint = names(folder).into_iter().find(inside).map(|name| format!("; {} has one", folder.join(name).display()));
+    bail!("cannot read {}: no such file{}", folder.join(CONFIG).display(), hint.unwrap_or_default());
+}
+
+/// The files of a folder's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists; all of them are there.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let single = folder.join(SINGLE);
+    let files = if single.exists() { vec![single] } else { shards(folder)? };
+    files.iter().try_for_each(|file| input::refuse_lfs_pointer(file, &beginning(file)?))?;
+    Ok(files)
+}
+
+fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
+    let index = folder.join(INDEX);
+    let place = index.display();
+    let Some(bytes) = input::read_if_there(&index, input::TEXT_BYTES)? else {
+        let format = other_format(names(folder).into_iter());
+        let what = format.map(|(format, todo)| format!("; it has weights in {format}, which is not read: {todo}"));
+        bail!("{} has neither {SINGLE} nor {INDEX}{}", folder.display(), what.unwrap_or_default());
+    };
+    let index: Value =
+        serde_json::from_str(&input::json_text(&place.to_string(), &bytes)?).with_context(|| format!("{place} is not JSON"))?;
+    let map = index.get("weight_map").and_then(Value::as_object).with_context(|| format!("{place} has no weight_map"))?;
+    let mut names: Vec<&str> = map.values().filter_map(Value::as_str).collect();
+    names.sort_unstable();
+    names.dedup();
+    if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
+        bail!("{place} names \"{name}\", expected files beside it such as model-00001-of-00002.safetensors");
+    }
+    ensure!(!names.is_empty(), "{place} names no files");
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !folder.join(name).exists()).collect();
+    ensure!(
+        missing.is_empty(),
+        "{place} names {} files, of which {} are missing: {}. An incomplete download? Download the model again, or copy them beside it",
+        names.len(),
+        missing.len(),
+        listed(&missing)
+    );
+    Ok(names.into_iter().map(|name| folder.join(name)).collect())
+}
+
+/// Names for a message: all of a few hundred, and the number of the rest.
+fn listed(names: &[&str]) -> String {
+    const SHOWN: usize = 200;
+    let rest = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
+    names[..names.len().min(SHOWN)].join(", ") + &rest
+}
+
+fn beginning(file: &Path) -> Result<Vec<u8>> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
+    opened.take(64).read_to_end(&mut bytes).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(bytes)
+}
+
+/// What to say of a folder with an adapter alone.
+fn adapter(folder: &Path) -> String {
+    let config = input::read_text(&folder.join("adapter_config.json"), input::TEXT_BYTES).unwrap_or_default();
+    let config: Value = serde_json::from_str(&input::json(&config)).unwrap_or_default();
+    let base = config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("a model that it does not name");
+    let merged = folder.parent().filter(|parent| parent.join(CONFIG).exists());
+    let todo = match merged {
+        Some(merged) => format!("the model with the adapter in it is {}", merged.display()),
+        None => "merge it into its base first, for example by PEFT: PeftModel.from_pretrained(BASE, FOLDER).merge_and_unload()\
+             .save_pretrained(NEW_FOLDER); then give the new folder"
+            .to_owned(),
+    };
+    format!("{} is an adapter of {base}, not a model: {todo}", folder.display())
+}
+
+/// What to say of a run's folder.
+fn run(folder: &Path) -> String {
+    let checkpoints = folder.join("checkpoints");
+    let mut steps: Vec<String> = names(&checkpoints);
+    steps.retain(|name| checkpoints.join(name).join(CONFIG).exists());
+    let best = steps.iter().find(|name| *name == "best").map(|name| checkpoints.join(name).display().to_string());
+    let newest = steps.iter().rfind(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
+    let newest = newest.map(|name| format!("{} (the newest)", checkpoints.join(name).display()));
+    let models: Vec<String> = best.into_iter().chain(newest).collect();
+    let what = if models.is_empty() { "it has no checkpoint yet".to_owned() } else { format!("give {}", models.join(" or ")) };
+    format!("{} is a run's folder, not a model: {what}", folder.display())
+}
+
+/// The first weights in another format, and how to get ours.
+fn other_format(names: impl Iterator<Item = String>) -> Option<(&'static str, &'static str)> {
+    let names: Vec<String> = names.map(|name| name.to_ascii_lowercase()).collect();
+    let is_there = |beginning: &str, end: &str| names.iter().any(|name| name.starts_with(beginning) && name.ends_with(end));
+    OTHER_FORMATS.iter().find(|(beginning, end, ..)| is_there(beginning, end)).map(|(_, _, format, todo)| (*format, *todo))
+}
+
+/// The names in a folder, in order; none where it cannot be read.
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

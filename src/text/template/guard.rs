@@ -1,0 +1,366 @@
+//! Limits on what a chat template does: instructions, the sizes of its values, the work on them, its output. A template comes with a
+//! checkpoint, so it may be broken or hostile, and its language can double a text with every instruction.
+//!
+//! minijinja counts instructions. It has no limit on values, so the instructions that make larger ones from smaller ones are replaced, one
+//! for one, by filters that measure first. That is why its `unstable_machinery` is used.
+
+use std::cell::Cell;
+use std::fmt::{self, Write};
+use std::sync::LazyLock;
+
+use minijinja::machinery::{CodeGenerator, Instruction, Instructions, Token, make_string_output, parse, tokenize};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Rest, Tuple, Value, ValueKind, ValueOrKwargs};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, filters};
+
+use crate::text::json::tojson;
+
+/// Most bytes of a template's source.
+pub(super) const SOURCE_BYTES: usize = 1 << 20;
+/// Most instructions of one rendering; published templates take some dozens for each message.
+const INSTRUCTIONS: u64 = 1_000_000;
+/// Most bytes of a text, and of the output.
+const TEXT_BYTES: usize = 4 << 20;
+/// Most items of a list, those of lists inside counted.
+const ITEMS: usize = 100_000;
+/// Most bytes of a product of constants.
+const CONSTANT_BYTES: usize = 64 << 20;
+/// What an item of a list weighs in work.
+const ITEM_BYTES: usize = 32;
+/// Most bytes and items that all operations of one rendering go through together.
+const WORK: usize = 512 << 20;
+/// Most lists inside of each other.
+const LIST_DEPTH: usize = 64;
+/// Macros and loops inside of each other; those of minijinja's own limit do not fit every thread's stack.
+const DEPTH: usize = 150;
+
+/// Filters whose results can be larger than what they are given, or that take sizes as numbers: each is kept under the second name, and measured
+/// under the first.
+const GROWING: [(&str, &str); 11] = [
+    ("replace", "plain/replace"),
+    ("join", "plain/join"),
+    ("indent", "plain/indent"),
+    ("format", "plain/format"),
+    ("batch", "plain/batch"),
+    ("slice", "plain/slice"),
+    ("split", "plain/split"),
+    ("lines", "plain/lines"),
+    ("list", "plain/list"),
+    ("pprint", "plain/pprint"),
+    ("tojson", "plain/tojson"),
+];
+const CONCAT: &str = "guarded/concat";
+const ADD: &str = "guarded/add";
+const MULTIPLY: &str = "guarded/multiply";
+const LIST: &str = "guarded/list";
+const TUPLE: &str = "guarded/tuple";
+const MAP: &str = "guarded/map";
+
+thread_local! {
+    /// What is left of [`WORK`] in the rendering of this thread.
+    static WORK_LEFT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Arithmetic as minijinja has it, without limits.
+static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
+
+/// Adds the guarded operations, and the limits that minijinja has itself.
+pub(super) fn install(environment: &mut Environment<'static>) {
+    environment.set_recursion_limit(DEPTH);
+    environment.set_unknown_method_callback(method);
+    environment.add_filter(CONCAT, |left: &Value, right: &Value| concat(left, right));
+    environment.add_filter(ADD, |left: &Value, right: &Value| {
+        if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
+            fits(a.len() + b.len())?;
+        } else {
+            charge(items(left)?.saturating_add(items(right)?))?;
+        }
+        calculate("a + b", left, right)
+    });
+    environment.add_filter(MULTIPLY, |left: &Value, right: &Value| {
+        for (value, times) in [(left, right), (right, left)] {
+            let times = times.as_usize().unwrap_or(0);
+            match value.as_str() {
+                Some(text) => fits(text.len().saturating_mul(times))?,
+                None if value.kind() == ValueKind::Number => {}
+                None => few(value.len().unwrap_or(0).saturating_mul(times))?,
+            }
+        }
+        calculate("a * b", left, right)
+    });
+    environment.add_filter(LIST, |values: Rest<Value>| {
+        weigh(&values)?;
+        Ok::<_, Error>(Value::from(values.to_vec()))
+    });
+    environment.add_filter(TUPLE, |values: Rest<Value>| {
+        weigh(&values)?;
+        Ok::<_, Error>(Value::from(Tuple::from(values.to_vec())))
+    });
+    environment.add_filter(MAP, |values: Rest<Value>| {
+        weigh(&values)?;
+        Ok::<_, Error>(Value::from_pairs(values.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()))))
+    });
+    environment.add_filter("plain/replace", filters::replace);
+    environment.add_filter("plain/join", filters::join);
+    environment.add_filter("plain/indent", filters::indent);
+    environment.add_filter("plain/format", filters::format);
+    environment.add_filter("plain/batch", filters::batch);
+    environment.add_filter("plain/slice", filters::slice);
+    environment.add_filter("plain/split", filters::split);
+    environment.add_filter("plain/lines", filters::lines);
+    environment.add_filter("plain/list", filters::list);
+    environment.add_filter("plain/pprint", filters::pprint);
+    environment.add_filter("plain/tojson", tojson);
+    for (name, plain) in GROWING {
+        environment.add_filter(name, move |state: &mut State, values: Rest<ValueOrKwargs>| {
+            let values = values.into_values();
+            check_growth(name, &values)?;
+            state.apply_filter(plain, &values)
+        });
+    }
+}
+
+/// Checks that a source parses, without running it.
+pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
+    refuse_large_constants(source, syntax)?;
+    parse(source, "", syntax.clone()).map(|_| ())
+}
+
+/// Renders within the limits.
+pub(super) fn render(environment: &Environment<'static>, source: &str, syntax: &SyntaxConfig, variables: Value) -> Result<String, Error> {
+    let tree = parse(source, "", syntax.clone())?;
+    let mut code = CodeGenerator::new("", source);
+    code.compile_stmt(&tree);
+    let (mut instructions, mut blocks) = code.finish();
+    let longest = [&mut instructions].into_iter().chain(blocks.values_mut()).map(replace_growing).max().unwrap_or(0);
+    let mut environment = environment.clone();
+    // The template's own text is printed without passing the formatter: its length limits how often.
+    environment.set_fuel(Some(INSTRUCTIONS.min((WORK / longest.max(1)) as u64)));
+    WORK_LEFT.set(WORK);
+    let mut text = String::new();
+    minijinja::machinery::eval(&environment, &instructions, variables, &blocks, &mut make_string_output(&mut text), AutoEscape::None)?;
+    fits(text.len())?;
+    Ok(text)
+}
+
+/// Puts the guarded operations in place of those that grow, and gives the length of the longest piece of text between tags.
+fn replace_growing(instructions: &mut Instructions) -> usize {
+    // No slot of its own in the cache of filters.
+    const UNCACHED: u8 = !0;
+    let mut longest = 0;
+    for index in 0.. {
+        let Some(instruction) = instructions.get_mut(index) else { break };
+        let guarded = |name, count| Instruction::ApplyFilter(name, count, UNCACHED);
+        let replaced = match instruction {
+            Instruction::StringConcat => guarded(CONCAT, Some(2)),
+            Instruction::Add => guarded(ADD, Some(2)),
+            Instruction::Mul => guarded(MULTIPLY, Some(2)),
+            Instruction::BuildList(None) => guarded(LIST, None),
+            Instruction::BuildTuple(None) => guarded(TUPLE, None),
+            // More items than the count of a filter's arguments holds are written out one by one in the source, which is limited.
+            Instruction::BuildList(Some(count @ 1..=0xFFFF)) => guarded(LIST, Some(*count as u16)),
+            Instruction::BuildTuple(Some(count @ 1..=0xFFFF)) => guarded(TUPLE, Some(*count as u16)),
+            Instruction::BuildMap(count @ 1..=0x7FFF) => guarded(MAP, Some(2 * *count as u16)),
+            Instruction::EmitRaw(text) => {
+                longest = longest.max(text.len());
+                continue;
+            }
+            _ => continue,
+        };
+        *instruction = replaced;
+    }
+    longest
+}
+
+/// Constants are folded before anything is counted: a product of written-out texts or lists and numbers must be small.
+fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
+    let tokens: Vec<Token> =
+        tokenize(source, false, syntax.clone()).map(|token| token.map(|(token, _)| token)).collect::<Result<_, Error>>()?;
+    let number = |token: &Token| match token {
+        Token::Int(number) => Some(u128::from(*number)),
+        Token::Int128(number) => Some(**number),
+        _ => None,
+    };
+    let largest = tokens.iter().filter_map(number).max().unwrap_or(1);
+    // A name on either side is no constant.
+    let is_constant = |token: &Token| !matches!(token, Token::Ident(name) if !name.eq_ignore_ascii_case("true"));
+    let factor = |around: &[Token]| match (&around[0], &around[1], &around[2]) {
+        (left, Token::Mul, right) if is_constant(left) && is_constant(right) => {
+            // A number in parentheses is not seen, and may be any of them.
+            number(left).into_iter().chain(number(right)).max().unwrap_or(largest)
+        }
+        (left, Token::Pow, right) if is_constant(left) && is_constant(right) => {
+            let power = number(right).map_or(u32::MAX, |power| power.min(128) as u32);
+            number(left).unwrap_or(largest).saturating_pow(power)
+        }
+        _ => 1,
+    };
+    let size = tokens.windows(3).map(factor).fold(source.len() as u128, |size, factor| size.saturating_mul(factor.max(1)));
+    if size > CONSTANT_BYTES as u128 {
+        return Err(too_large("its products of constants may take", CONSTANT_BYTES, "bytes"));
+    }
+    Ok(())
+}
+
+/// Prints as the formatter does, within the limits.
+pub(super) fn print(output: &mut Output, value: &Value) -> Result<(), Error> {
+    match value.as_str() {
+        Some(text) => {
+            fits(text.len())?;
+            output.write_str(text).map_err(Error::from)
+        }
+        None => {
+            items(value)?;
+            output.write_str(&written(format_args!("{value}"))?).map_err(Error::from)
+        }
+    }
+}
+
+/// Methods of Python's texts, lists and maps, within the limits.
+fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
+    let all: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
+    // `join` is a method of what stands between.
+    let name_and_values: (&str, Vec<Value>) = match (name, all.as_slice()) {
+        ("join", [separator, list, ..]) => ("join", vec![list.clone(), separator.clone()]),
+        _ => (name, all),
+    };
+    check_growth(name_and_values.0, &name_and_values.1)?;
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments)
+}
+
+/// Charges for what an operation goes through, and refuses a result that would be too large.
+fn check_growth(name: &str, values: &[Value]) -> Result<(), Error> {
+    weigh(values)?;
+    let text = |place: usize| values.get(place).and_then(Value::as_str).unwrap_or_default();
+    match name {
+        "replace" => {
+            let (whole, old, new) = (text(0), text(1), text(2));
+            let count = if old.is_empty() { whole.len() + 1 } else { whole.matches(old).count() };
+            fits(whole.len().saturating_add(count.saturating_mul(new.len())))
+        }
+        "join" => {
+            let separator = named(values, "d").map_or(text(1).len(), |text| text.as_str().map_or(0, str::len));
+            fits(values.first().map_or(Ok(0), items)?.saturating_mul(separator))
+        }
+        "indent" => {
+            let width = values.iter().skip(1).filter_map(Value::as_usize).max();
+            let width = named(values, "width").and_then(|width| width.as_usize()).max(width).unwrap_or(4);
+            fits(text(0).len().saturating_add(text(0).lines().count().saturating_mul(width)))
+        }
+        // A width such as that of `%9999999d`.
+        "format" if text(0).as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()).any(is_large_number) => {
+            Err(too_large("a width is", 9999, "characters"))
+        }
+        "format" if text(0).contains('*') || text(0).contains("{:{") => {
+            let width = values.iter().skip(1).filter_map(Value::as_usize).max().unwrap_or(0);
+            few(width)
+        }
+        "split" => {
+            let separator = text(1);
+            let pieces = if separator.is_empty() { text(0).split_whitespace().count() } else { text(0).matches(separator).count() };
+            charge(pieces.saturating_mul(ITEM_BYTES))
+        }
+        "lines" | "splitlines" => charge(text(0).lines().count().saturating_mul(ITEM_BYTES)),
+        "list" => few(text(0).chars().count()),
+        "batch" | "slice" => few(values.get(1).and_then(Value::as_usize).unwrap_or(0)),
+        _ => Ok(()),
+    }
+}
+
+/// An argument that is given by its name.
+fn named(values: &[Value], name: &str) -> Option<Value> {
+    let named = values.iter().skip(1).find(|value| value.kind() == ValueKind::Map)?;
+    named.get_attr(name).ok().filter(|value| !value.is_undefined())
+}
+
+fn is_large_number(run: &[u8]) -> bool {
+    run.len() > 4 && run[0].is_ascii_digit()
+}
+
+fn concat(left: &Value, right: &Value) -> Result<Value, Error> {
+    items(left)?;
+    items(right)?;
+    written(format_args!("{left}{right}")).map(Value::from)
+}
+
+fn calculate(expression: &'static str, left: &Value, right: &Value) -> Result<Value, Error> {
+    let values = Value::from_pairs([("a", left.clone()), ("b", right.clone())]);
+    // The place in this little expression is not the template's.
+    let without_place =
+        |error: Error| error.detail().map_or_else(|| Error::from(error.kind()), |detail| Error::new(error.kind(), detail.to_owned()));
+    PLAIN.compile_expression(expression)?.eval(values).map_err(without_place)
+}
+
+/// Charges for the weight of values.
+fn weigh(values: &[Value]) -> Result<(), Error> {
+    let mut count = 0;
+    for value in values {
+        count_items(value, 0, &mut count)?;
+        fits(value.as_str().map_or(0, str::len))?;
+    }
+    charge(count.saturating_mul(ITEM_BYTES))
+}
+
+/// The items of a list or map, those inside counted; 1 for anything else.
+fn items(value: &Value) -> Result<usize, Error> {
+    let mut count = 0;
+    count_items(value, 0, &mut count)?;
+    Ok(count)
+}
+
+/// A list inside of itself has no end, and one that is very deep no stack to print it.
+fn count_items(value: &Value, depth: usize, count: &mut usize) -> Result<(), Error> {
+    *count += 1;
+    few(*count)?;
+    if depth > LIST_DEPTH {
+        return Err(too_large("lists inside of each other are", LIST_DEPTH, "levels"));
+    }
+    match value.kind() {
+        ValueKind::Seq => value.try_iter()?.try_for_each(|item| count_items(&item, depth + 1, count)),
+        ValueKind::Map => value.try_iter()?.try_for_each(|key| count_items(&value.get_item(&key)?, depth + 1, count)),
+        // What can be read only once is left alone.
+        ValueKind::Iterable if value.len().is_some() => value.try_iter()?.try_for_each(|item| count_items(&item, depth + 1, count)),
+        _ => Ok(()),
+    }
+}
+
+/// Text that is written until it is too long.
+struct Limited(String);
+
+impl Write for Limited {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() + text.len() > TEXT_BYTES {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
+fn written(arguments: fmt::Arguments) -> Result<String, Error> {
+    let mut text = Limited(String::new());
+    text.write_fmt(arguments).map_err(|_| too_large("a text has", TEXT_BYTES, "bytes"))?;
+    charge(text.0.len())?;
+    Ok(text.0)
+}
+
+fn fits(bytes: usize) -> Result<(), Error> {
+    if bytes > TEXT_BYTES {
+        return Err(too_large("a text has", TEXT_BYTES, "bytes"));
+    }
+    charge(bytes)
+}
+
+fn few(items: usize) -> Result<(), Error> {
+    if items > ITEMS { Err(too_large("a list has", ITEMS, "items")) } else { Ok(()) }
+}
+
+fn charge(work: usize) -> Result<(), Error> {
+    let left = WORK_LEFT.get().checked_sub(work).ok_or_else(|| too_large("its operations go through", WORK, "bytes"))?;
+    WORK_LEFT.set(left);
+    Ok(())
+}
+
+fn too_large(what: &str, limit: usize, unit: &str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("{what} more than {limit} {unit}, the most that a template may make"))
+}
