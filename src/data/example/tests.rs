@@ -128,7 +128,7 @@ fn bad_input_is_one_sentence_with_its_place() {
     check("k.toml", "question = \"q\n", "not TOML");
     check("l.parquet", "PAR1 but no more", "not a Parquet file");
     check("m.parquet", "", "not a Parquet file");
-    fs::write(folder.path().join("n.jsonl"), [0xFF, 0xFE]).unwrap();
+    fs::write(folder.path().join("n.jsonl"), [b'a', 0xFF]).unwrap();
     let error = from_file(&folder.path().join("n.jsonl")).unwrap_err().to_string();
     assert!(error.contains("not UTF-8"), "{error}");
     for (specification, expected) in [
