@@ -14,6 +14,7 @@ use crate::bench::{Bench, Ceilings, Machine, Measurement, Repeats, State, WORKS,
 use crate::config;
 use crate::config::range::{Range, between};
 use crate::flow::{Problem, Prompt};
+use crate::input::{Line, Lines};
 use crate::lanes::Lanes;
 use crate::metrics::table;
 use crate::model::{Decoder, initial, shapes};
@@ -193,11 +194,11 @@ fn prompt(args: &BenchArgs, subject: &Subject, vocabulary: usize) -> Result<Prom
 fn lengths_of(args: &BenchArgs, bench: &Bench, end_tokens: &[u32]) -> Result<Vec<usize>> {
     match (&args.lengths, args.response_tokens) {
         (Some(path), _) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            let length = |(n, line): (usize, &str)| {
-                line.trim().parse().with_context(|| format!("{}, line {}: expected a length", path.display(), n + 1))
+            let length = |line: Result<Line>| {
+                let line = line?;
+                line.text.parse().with_context(|| format!("{}: expected a length", line.place))
             };
-            text.lines().enumerate().map(length).collect()
+            Lines::open(path)?.map(length).collect()
         }
         (None, Some(tokens)) => Ok(vec![tokens as usize; args.sequences]),
         (None, None) => bench.own_lengths(args.sequences, end_tokens),

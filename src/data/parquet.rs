@@ -135,7 +135,7 @@ mod tests {
         check(Field::Float16(f16::from_f32(-2.0)), "-2");
         check(Field::Double(12.800000190734863), "12.800000190734863");
         check(Field::Double(0.1), "0.1");
-        check(Field::Double(1e20), "1e20");
+        check(Field::Double(1e20), "1e+20");
         check(Field::ULong(u64::MAX), "18446744073709551615");
         assert_eq!(value(Field::Double(f64::NAN)).kind(), "NaN, which is no number");
         assert_eq!(value(Field::Bytes(vec![0xFF, b'8'].into())).kind(), "bytes that are not UTF-8 text");

@@ -152,15 +152,13 @@ fn flipped_bytes_do_not_panic() {
     let whole = std::fs::read(&path).unwrap();
     let mut refused = 0;
     for place in 0..whole.len() {
-        for bit in [0x01, 0x08, 0x80] {
-            let mut bytes = whole.clone();
-            bytes[place] ^= bit;
-            std::fs::write(&path, bytes).unwrap();
-            if let Err(error) = problems(&path) {
-                refused += 1;
-                assert!(format!("{error:#}").contains("a.parquet"), "byte {place}, bit {bit}: {error:#}");
-            }
+        let mut bytes = whole.clone();
+        bytes[place] ^= 1 << (place % 8);
+        std::fs::write(&path, bytes).unwrap();
+        if let Err(error) = problems(&path) {
+            refused += 1;
+            assert!(format!("{error:#}").contains("a.parquet"), "byte {place}: {error:#}");
         }
     }
-    assert!(refused > 100, "{refused} of {} changed files were refused", 3 * whole.len());
+    assert!(refused > 100, "{refused} of {} changed files were refused", whole.len());
 }
