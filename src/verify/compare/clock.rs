@@ -22,6 +22,10 @@ fn unmarked(tree: &Tree, time: u32, other: Id) -> Option<bool> {
         return clock::in_words(tree.name_of(words)).map(|seconds| seconds == time);
     }
     let (hours, rest) = clock::parts(tree, other)?;
+    if matches!(tree.node(other), Node::Number(_)) && !(1..=12).contains(&hours) {
+        // 17 alone is no time.
+        return Some(false);
+    }
     let same_hour = hours == time / HOUR || hours <= 12 && hours % 12 == time / HOUR % 12;
     Some(same_hour && rest == time % HOUR)
 }

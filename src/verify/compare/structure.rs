@@ -109,6 +109,11 @@ fn rows(tree: &Tree, list: u32, columns: u32) -> Option<Vec<Id>> {
 fn sequences(tree: &Tree, (go, gc, gl): (Bracket, Bracket, u32), (ao, ac, al): (Bracket, Bracket, u32)) -> Option<Goal> {
     let has_order = |bracket| matches!(bracket, Bracket::Round | Bracket::Square | Bracket::Angle);
     let (g, a) = (tree.members(gl), tree.members(al));
+    // `[2,3)` is an interval and nothing else.
+    let half_open = |open, close| has_order(open) && round(open) != round(close);
+    if half_open(go, gc) != half_open(ao, ac) {
+        return Some(DIFFERENT);
+    }
     match (has_order(go), has_order(ao)) {
         (true, true) => {
             // Two numbers in brackets may be an interval, whose brackets count.

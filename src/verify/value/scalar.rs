@@ -1,6 +1,8 @@
 //! Two expressions: exact rationals, then identities in a field, then numbers with error bounds, then seeded points; and what is left over for
 //! rounded decimals. It owns the ladder for everything that has a value; lists, sets and relations are for `goal`.
 
+use std::collections::BTreeSet;
+
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
 
@@ -10,13 +12,16 @@ use crate::verify::tree::{Constant, Function, Function2, Id, Node, Tree};
 use crate::verify::value::approx::{Approx, Point, Value};
 use crate::verify::value::ball::{Ball, Balls};
 use crate::verify::value::decimal;
-use crate::verify::value::evaluate::{Reading, evaluate};
+use crate::verify::value::evaluate::{Arithmetic, Reading, evaluate};
 use crate::verify::value::exact::Exact;
 use crate::verify::value::field::Field;
 use crate::verify::{Comparison, Method};
 
 /// Precisions, in bits, at which two constants must be indistinguishable to be equal.
 const PRECISIONS: [u32; 2] = [128, 384];
+
+/// Different whole numbers at which expressions with factorials must agree.
+const MIN_PLACES: usize = 3;
 
 /// Compares the expressions at `gold` and `answer`, signs with two readings in each sensible one.
 pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Comparison {
@@ -228,6 +233,7 @@ impl Pair<'_> {
         let complex = |id| rewrite::any(self.tree, id, |node| node == Node::Constant(Constant::I));
         let complex = complex(self.gold) || complex(self.answer);
         let mut agreeing = 0;
+        let mut places = BTreeSet::new();
         for point in points {
             let mut approx = Approx { decimals_are_rounded, whole: whole.clone(), ..Approx::new(point) };
             let gold: Option<Value> = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
@@ -245,9 +251,15 @@ impl Pair<'_> {
             let error = gold.error + answer.error;
             let size = gold.abs().max(answer.abs());
             let sharp = if decimals_are_rounded { 0.01 * size } else { (1e-7 * size).max(1e-10) };
-            agreeing += usize::from(error <= sharp && (decimals_are_rounded || !approx.lost));
+            let counts = error <= sharp && (decimals_are_rounded || !approx.lost);
+            agreeing += usize::from(counts);
+            if counts && !whole.is_empty() {
+                let at = |&name: &u32| approx.symbol(name).map_or(0, |value| value.re as i64);
+                places.insert(whole.iter().map(at).collect::<Vec<i64>>());
+            }
         }
-        (agreeing >= 4).then_some(true)
+        // `x!!!` has a value at 2 alone, and agrees there with much.
+        (agreeing >= 4 && (whole.is_empty() || places.len() >= MIN_PLACES)).then_some(true)
     }
 
     /// The variables inside of factorials and binomial coefficients of either side.
