@@ -74,7 +74,7 @@ fn unknown_names_suggest_the_nearest() {
     let out = folder.path().join("never").to_str().unwrap().to_owned();
     let check = |set: &str, expected: &str| refused(&["train", "--out", &out, "--set", set], expected);
     check("lr=1", "unknown setting lr; known at the top are ");
-    check("lr=1", "(did you mean optim.lr?)");
+    check("lr=1", "(did you mean critic.lr or optim.lr?)");
     check("optim.lrr=1", "(did you mean optim.lr?)");
     check("rollouts.groups=1", "(did you mean rollout.groups?)");
     check("algo=gpro", "(did you mean grpo?)");
