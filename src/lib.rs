@@ -42,6 +42,8 @@
 //! - **One set of weights** serves sampling and training; on the CPU the trainer gives each sampled token the very log-probability that the
 //!   sampler recorded (`rollout/logprob_gap_max` is 0). That needs arithmetic in which a row's bits do not depend on its neighbours:
 //!   weights stored `[in, out]`, products of at least 8 rows, attention that sums in blocks of absolute positions.
+//! - **A truncated sampler records what it kept** ([`flow::Kept`]): under `rollout.truncated = "renormalise"` sampler and trainer use the
+//!   distribution among those tokens, and the line above holds for it; without that setting training refuses top-k, top-p and min-p.
 //! - **Randomness is addressed** ([`draw`]): a token's draw is a function of (seed, purpose, step, prompt, sample, position). Batch size,
 //!   scheduling, preemption and restart change no token; a resumed run ends in the same bits.
 //! - **Adapters are merged**: a run of LoRA ([`model::lora`]) computes with base and adapters written together, so that the lines above hold;

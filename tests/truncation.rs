@@ -57,6 +57,9 @@ fn size(kept: &Value) -> Option<u64> {
     kept.as_array().map(|ids| ids.iter().map(of_ids).sum())
 }
 
+/// What a replay of `recorded` is told.
+const REPLAYED: [&str; 4] = ["--set", "rollout.temperature=1.1", "--set", "train.updates_per_rollout=2"];
+
 /// One recording of two steps with all filters, two updates from each.
 fn recorded(folder: &Path) -> (PathBuf, PathBuf) {
     let run = folder.join("recorded");
@@ -105,16 +108,17 @@ fn a_renormalised_recording_repeats_its_run_to_the_bit() {
     let (run, recording) = recorded(folder.path());
     assert_eq!(gaps(&run), [0.0; 2], "of the first update of each step");
     let again = folder.path().join("again");
-    succeed(&replay(&recording, &again, &["--set", "train.updates_per_rollout=2"]));
+    succeed(&replay(&recording, &again, &REPLAYED));
     assert_eq!(gaps(&again), [0.0; 2]);
     let weights = |run: &Path| std::fs::read(run.join("checkpoints/00002/model.safetensors")).unwrap();
     assert!(weights(&run) == weights(&again), "the weights differ");
     // Over the whole vocabulary the same tokens give another gradient.
     let whole = folder.path().join("whole");
-    succeed(&replay(&recording, &whole, &["--set", "train.updates_per_rollout=2", "--set", "rollout.truncated=mismatch"]));
+    succeed(&replay(&recording, &whole, &[&REPLAYED[..], &["--set", "rollout.truncated=mismatch"]].concat()));
     assert!(weights(&run) != weights(&whole), "the kept tokens change nothing");
     let told = |truncated: &str, recording: &Path, expected: &str| {
-        let output = replay(recording, &folder.path().join("never"), &["--set", &format!("rollout.truncated={truncated}")]);
+        let truncated = format!("rollout.truncated={truncated}");
+        let output = replay(recording, &folder.path().join("never"), &[&REPLAYED[..], &["--set", &truncated]].concat());
         let told = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{told}");
         assert!(told.contains(expected), "{told}");
