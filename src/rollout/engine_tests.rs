@@ -180,7 +180,8 @@ fn the_trainer_scores_what_a_truncated_sampler_recorded() {
 fn check_kept(decoder: &Decoder, requests: &[Request], filter: Filter, temperature: f32) {
     let sampling = SamplingSettings { temperature, filter, records_kept: true, seed: 3 };
     let (lanes, settings) = (Lanes::new(2).unwrap(), EngineSettings::default());
-    let engine = Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60 };
+    let engine =
+        Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
     let completions = engine.generate(requests, &sampling, &|_| ()).unwrap();
     let plain = engine.generate(requests, &SamplingSettings { records_kept: false, ..sampling }, &|_| ()).unwrap();
     let (mut kept, mut sampled) = (Kept::default(), Vec::new());
