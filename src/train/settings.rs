@@ -139,8 +139,17 @@ pub struct RolloutSettings {
     pub resample: usize,
     /// Recorded rollouts, a file of JSON lines, that take the place of sampling; empty samples.
     pub replay: String,
+    /// The largest difference (nats) between a recorded log-probability and the policy's at the first step; a recording with a larger one is
+    /// refused.
+    #[serde(default = "replay_gap")]
+    pub replay_gap: f32,
     /// Limits of the engine.
     pub engine: EngineSettings,
+}
+
+/// 200 steps of training move the embedded model's log-probabilities by up to 6 nats; another temperature or model moves some by more than 10.
+fn replay_gap() -> f32 {
+    10.0
 }
 
 /// The loop.
@@ -247,6 +256,7 @@ impl RunSettings {
                 max_new: 3072,
                 resample: 0,
                 replay: String::new(),
+                replay_gap: replay_gap(),
                 engine: EngineSettings::default(),
             },
             reward: RewardSettings { grader: Grader::Deepscaler, ..RewardSettings::default() },

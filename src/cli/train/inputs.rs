@@ -120,7 +120,7 @@ pub fn fitting(mut replay: Replay, settings: &RunSettings, policy: &Model, is_ne
     if is_new {
         let temperature = replay.temperature(1).unwrap_or(settings.rollout.temperature);
         let gap = replay.gap(&policy.decoder, temperature, settings.train.micro_batch_tokens)?;
-        replay.judge(gap, temperature)?.iter().for_each(|told| tell!("{path}: {told}"));
+        replay.judge(gap, settings.rollout.replay_gap, temperature)?.iter().for_each(|told| tell!("{path}: {told}"));
     }
     Ok(replay)
 }

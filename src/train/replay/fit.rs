@@ -8,9 +8,6 @@ use crate::flow::{Finish, Scored};
 use crate::lanes::Lanes;
 use crate::model::{Decoder, Packed};
 
-/// From this difference (nats) between a recorded log-probability and the policy's on, a recording is not of this policy, or of another
-/// temperature. 200 steps of training move the embedded model's by up to 6.
-pub const GAP_LIMIT: f32 = 10.0;
 /// More end tokens than this at the start of a prompt are padding; templates write one or two.
 const END_TOKENS_FIRST: usize = 2;
 
@@ -61,6 +58,10 @@ impl Replay {
                 truncated.kept = truncated.kept.part(0..kept);
                 truncated.logprobs.truncate(kept);
             }
+            if let Some(truncated) = &mut completion.truncated {
+                truncated.kept = truncated.kept.part(0..kept);
+                truncated.logprobs.truncate(kept);
+            }
             count += 1;
         }
         Ok(count)
@@ -99,8 +100,8 @@ impl Replay {
     /// What a gap means, in words; none where sampler and policy agree but for rounding.
     ///
     /// # Errors
-    /// Above [`GAP_LIMIT`]: says what the cause may be.
-    pub fn judge(&self, gap: Gap, temperature: f32) -> Result<Option<String>> {
+    /// Above `limit` (`rollout.replay_gap`) a recording is not of this policy, or of another temperature: says what the cause may be.
+    pub fn judge(&self, gap: Gap, limit: f32, temperature: f32) -> Result<Option<String>> {
         let Gap { mean, max } = gap;
         let cause = match self.temperature(1) {
             None => format!(
@@ -112,7 +113,7 @@ impl Replay {
             }
         };
         let gap = format!("the recorded log-probabilities differ from the policy's by up to {max:.2} nats, {mean:.4} on average");
-        ensure!(max <= GAP_LIMIT, "{gap}; more than {GAP_LIMIT} is refused: {cause}");
+        ensure!(max <= limit, "{gap}; more than {limit} is refused (rollout.replay_gap): {cause}");
         Ok((max > ROUGHLY_EQUAL).then(|| if self.temperature(1).is_none() { format!("{gap}; {cause}") } else { gap }))
     }
 }
@@ -195,13 +196,13 @@ mod tests {
     #[test]
     fn a_gap_is_told_or_refused() {
         let replay = replay("9", "5").unwrap();
-        assert_eq!(replay.judge(Gap { mean: 0.0, max: 1e-5 }, 1.0).unwrap(), None);
-        let told = replay.judge(Gap { mean: 0.05, max: 0.98 }, 1.0).unwrap().unwrap();
+        assert_eq!(replay.judge(Gap { mean: 0.0, max: 1e-5 }, 10.0, 1.0).unwrap(), None);
+        let told = replay.judge(Gap { mean: 0.05, max: 0.98 }, 10.0, 1.0).unwrap().unwrap();
         assert!(
             told.contains("by up to 0.98 nats, 0.0500 on average; the recording does not say its temperature, and 1 was taken"),
             "{told}"
         );
-        let error = replay.judge(Gap { mean: 0.4, max: 13.0 }, 1.0).unwrap_err().to_string();
+        let error = replay.judge(Gap { mean: 0.4, max: 13.0 }, 10.0, 1.0).unwrap_err().to_string();
         assert!(error.contains("by up to 13.00 nats") && error.contains("more than 10 is refused"), "{error}");
     }
 

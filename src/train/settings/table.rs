@@ -63,6 +63,7 @@ pub const ROWS: &[Row] = &[
     row("rollout.max_new", whole(1, TOKENS), "Most tokens in a response. A longer response is cut there and trained on like any other, with the reward that it gets."),
     row("rollout.resample", COUNT, "Draw groups whose rewards are all equal again, at most this many times (dynamic sampling); 0 is off."),
     row("rollout.replay", Range::Text, "A file of recorded rollouts to train on instead of sampling; empty samples."),
+    row("rollout.replay_gap", above_to(0.0, 1000.0), "The largest difference, in nats, between a recorded log-probability and the policy's at the first step. A recording with a larger one is refused ([data.md](data.md))."),
     row("rollout.engine.max_running", whole(0, 1_000_000), "Most sequences that run at once; 0 takes 256 on the CPU and 1024 on a GPU."),
     row("rollout.engine.kv_cache_mib", COUNT, "Most memory for the key/value cache in MiB; 0 takes 4096 on the CPU and what is free on a GPU."),
     row("rollout.engine.prefill_tokens", COUNT, "Most prompt tokens computed in one pass; 0 takes 2048 on the CPU and 16384 on a GPU."),
