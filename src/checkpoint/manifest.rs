@@ -54,6 +54,13 @@ pub fn write(folder: &Path) -> Result<()> {
     write_file(&folder.join(FILE), serde_json::to_string_pretty(&manifest)?.as_bytes())
 }
 
+/// Takes the manifest away from a folder that is about to change.
+pub fn remove(folder: &Path) -> Result<()> {
+    let path = folder.join(FILE);
+    let removed = if path.exists() { std::fs::remove_file(&path) } else { Ok(()) };
+    removed.with_context(|| format!("cannot remove {}", path.display()))
+}
+
 /// What is wrong with a folder by its manifest: the first file that is missing or not what was written, or the manifest itself. `None` where
 /// all is as it was, and where there is no manifest, because an older version or another program wrote the folder.
 ///
@@ -107,7 +114,7 @@ pub fn check_among(folder: &Path, is_asked: impl Fn(&str) -> bool) -> Result<()>
 fn refuse(folder: &Path, fault: Option<String>) -> Result<()> {
     let Some(fault) = fault else { return Ok(()) };
     bail!(
-        "{fault}; take another checkpoint or a copy of this one. If the file was changed on purpose, remove {} to use the folder as it is",
+        "{fault}. Take a copy, or an older checkpoint; if it was changed on purpose, remove {} to use the folder as it is",
         folder.join(FILE).display()
     )
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::usage;
+use crate::checkpoint::manifest;
 use crate::eval::score::per_problem;
 use crate::eval::statistics::{self, Comparison};
 use crate::eval::store::read_conditions;
@@ -84,6 +85,7 @@ fn or_none(names: &str) -> &str {
 
 /// The complete passes of a folder.
 fn passes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    manifest::check(folder)?;
     let mut passes = BTreeMap::new();
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();

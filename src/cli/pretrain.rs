@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use super::numbers::setting;
 use super::usage;
-use crate::checkpoint::{Model, ensure_free, write_file, write_folder};
+use crate::checkpoint::{Model, ensure_free, write_file, write_folder_with_manifest};
 use crate::config;
 use crate::data::Library;
 use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
@@ -60,7 +60,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     bar.finish_and_clear();
     let elapsed_s = started.elapsed().as_secs_f64();
     let model = pretraining.into_model("the new base")?;
-    write_folder(&args.out, |path| {
+    write_folder_with_manifest(&args.out, |path| {
         model.write(path, Format::of(WeightDtype::Bf16))?;
         write_file(&path.join("pretrain.toml"), toml::to_string(&settings)?.as_bytes())?;
         let record = json!({"losses": losses, "elapsed_s": elapsed_s});

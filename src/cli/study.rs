@@ -290,6 +290,9 @@ impl<'a> Desk<'a> {
     fn tell(&self, work: &Work, elapsed: Duration) -> Result<()> {
         let (label, seed, count) = (&work.arm.label, work.seed, self.works.len());
         let summary = recorded(&work.root, &work.settings)?;
+        for what in summary.iter().flat_map(|summary| &summary.missing) {
+            tell!("{label}, seed {seed} is without a record that is lost: {what}");
+        }
         let passes = summary.and_then(|summary| summary.last).map(|last| last.passes).unwrap_or_default();
         let shown = |pass: &String| self.study.passes.is_empty() || self.study.passes.contains(pass);
         let passes = passes.iter().filter(|(pass, _)| shown(pass)).map(|(pass, score)| format!("{pass} {:.1}%", score.mean() * 100.0));

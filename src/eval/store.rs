@@ -2,7 +2,7 @@
 //! a pass is complete, so that the files do not depend on how it came about.
 //!
 //! `PASS.jsonl` is a complete pass, `PASS.jsonl.unfinished` one in progress, `conditions.json` says what all of it was measured under, and
-//! `scores.json` what it adds up to.
+//! `scores.json` what it adds up to. A finished evaluation has a `manifest.json`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::conditions::Conditions;
 use super::record::Answer;
 use super::score::Score;
 use crate::checkpoint::lock::{self, FolderLock};
-use crate::checkpoint::{stream_file, write_file};
+use crate::checkpoint::{manifest, stream_file, write_file};
 use crate::metrics::{JsonLines, jsonl};
 
 /// The folder of one evaluation.
@@ -77,6 +77,9 @@ impl Store {
                 different.join("; ")
             );
         }
+        // Answers of a finished evaluation are used again only as they were written; the manifest comes back at the end.
+        manifest::check(folder)?;
+        manifest::remove(folder)?;
         all.extend(conditions.clone());
         let store = Self { folder: folder.to_owned(), _lock: lock };
         store.write_conditions(&all)?;
@@ -112,7 +115,7 @@ impl Store {
         std::fs::remove_file(&unfinished).with_context(|| format!("cannot remove {}", unfinished.display()))
     }
 
-    /// Writes the scores of passes, beside those of passes that an earlier call made.
+    /// Writes the scores of passes, beside those of passes that an earlier call made: the evaluation is finished, and gets its manifest.
     pub fn write_scores(&self, scores: BTreeMap<String, Score>) -> Result<()> {
         let path = self.folder.join("scores.json");
         let mut all: BTreeMap<String, Score> = match std::fs::read_to_string(&path) {
@@ -120,7 +123,8 @@ impl Store {
             Err(_) => BTreeMap::new(),
         };
         all.extend(scores);
-        write_file(&path, serde_json::to_string_pretty(&all)?.as_bytes())
+        write_file(&path, serde_json::to_string_pretty(&all)?.as_bytes())?;
+        manifest::write(&self.folder)
     }
 
     fn write_conditions(&self, conditions: &BTreeMap<String, Conditions>) -> Result<()> {

@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use toml::{Table, Value};
 
 use crate::checkpoint::lock;
+use crate::train::resume::fault_of_records;
 use crate::train::{RunFolder, RunSettings};
 
 /// Where a run stands.
@@ -44,7 +45,8 @@ pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
         bail!("{} was run with other settings ({changes}): give the study another --out, or remove that folder", root.display());
     }
     Ok(match folder.resumable_steps()?.last() {
-        Some(step) if *step >= expected.train.steps => Progress::Done,
+        // A run whose records have suffered is resumed, which mends them or says what cannot be mended.
+        Some(step) if *step >= expected.train.steps && fault_of_records(&folder, *step)?.is_none() => Progress::Done,
         Some(step) => Progress::Stopped(*step),
         None => Progress::Begun,
     })
@@ -106,11 +108,18 @@ mod tests {
 
         let run = RunFolder::create(&root, &settings).unwrap();
         assert_eq!(progress(&root, &settings).unwrap(), Progress::Begun);
+        let metrics = |steps| {
+            let lines: String = (1..=steps).map(|step| format!("{{\"step\":{step}}}\n")).collect();
+            std::fs::write(run.metrics(), lines).unwrap();
+        };
+        metrics(4);
         for (step, expected) in [(2, Progress::Stopped(2)), (4, Progress::Done)] {
             std::fs::create_dir_all(run.checkpoint(step).join("state")).unwrap();
             std::fs::write(run.checkpoint(step).join("state/progress.json"), "{}").unwrap();
             assert_eq!(progress(&root, &settings).unwrap(), expected);
         }
+        metrics(3);
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::Stopped(4), "a shortened record is no finished run");
     }
 
     #[test]

@@ -222,6 +222,11 @@ fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> St
     if !missing.is_empty() {
         let _ = write!(text, "\nNot done: {}.\n", missing.join("; "));
     }
+    for (arm, seed, run) in arms.iter().flat_map(|arm| arm.runs.iter().map(move |(seed, run)| (arm, seed, run))) {
+        for what in run.iter().flat_map(|run| &run.missing) {
+            let _ = write!(text, "\n{} seed {seed} is without a record that is lost: {what}.\n", arm.label);
+        }
+    }
     text
 }
 

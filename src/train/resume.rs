@@ -57,9 +57,15 @@ impl Resumption {
             }
             broken.push(Broken { step, is_whole: fault.is_none(), what: fault.into_iter().chain(lost).collect::<Vec<_>>().join("; ") });
         }
-        let passed_over = || broken.iter().map(|one| (one.step, one.what.clone())).collect();
         if let Some((from, rebuild, missing)) = chosen {
-            return Ok(Self { passed_over: passed_over(), folder, from, rebuild, missing, is_named: false });
+            // Only checkpoints older than the newest few lose their state.
+            let is_stateless = |step: &u64| *step > from && broken.iter().all(|one| one.step != *step);
+            let stateless: Vec<u64> = folder.exported_steps()?.into_iter().filter(is_stateless).collect();
+            let stateless =
+                stateless.into_iter().map(|step| (step, format!("{} is missing", folder.checkpoint(step).join("state").display())));
+            let mut passed_over: Vec<(u64, String)> = broken.iter().map(|one| (one.step, one.what.clone())).chain(stateless).collect();
+            passed_over.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+            return Ok(Self { passed_over, folder, from, rebuild, missing, is_named: false });
         }
         refuse(&folder, &broken)?;
         let (every, steps) = (settings.checkpoint.every, found.steps());

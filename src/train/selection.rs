@@ -2,12 +2,13 @@
 //! rollouts; it must never know how histories are ranked.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
 use super::folder::RunFolder;
+use super::resume::records::Found;
 use crate::metrics::jsonl;
 
 /// What counts of a rollout's line.
@@ -22,12 +23,14 @@ struct Line {
 /// first asked. In a run on more examples than groups that is once an epoch.
 ///
 /// # Errors
-/// When the folder is no run's, or a recording is broken; file and line are named.
+/// When the folder is no run's, or a recording is missing or broken; file and line are named.
 pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
     let (folder, _) = RunFolder::open(root)?;
     let mut history: Vec<(String, Vec<f64>)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
-    for path in folder.recorded()? {
+    let recorded = folder.recorded()?;
+    ensure_whole(&folder, &recorded)?;
+    for path in recorded {
         let mut step: BTreeMap<usize, (usize, usize)> = BTreeMap::new(); // place: (right, all)
         for (at_line, line) in jsonl::read_input::<Line>(&path)? {
             ensure!(!line.example.is_empty(), "{at_line}: no example is named");
@@ -47,6 +50,22 @@ pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
     Ok(history)
 }
 
+/// Without the responses of some steps the examples would be ranked by the others, and nobody would notice.
+fn ensure_whole(folder: &RunFolder, recorded: &[PathBuf]) -> Result<()> {
+    let newest = recorded.last().and_then(|path| path.file_name()?.to_str()?.split('.').next()?.parse().ok());
+    let saved = folder.resumable_steps()?.last().copied();
+    let last = newest.max(saved).unwrap_or(0).max(Found::open(folder)?.steps());
+    match (1..=last).map(|step| folder.rollouts(step)).find(|path| !path.exists()) {
+        Some(missing) if !recorded.is_empty() => {
+            bail!(
+                "{} is missing, and the run has recorded {last} steps: put it back from a copy, or make it again (train --resume DIR --at STEP)",
+                missing.display()
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -63,10 +82,14 @@ mod tests {
         let run = RunFolder::create(&root, &RunSettings::demonstration()).unwrap();
         assert!(history(&root).unwrap_err().to_string().contains("no recorded rollouts"));
         let line = |example: &str, correct: bool| json!({"example": example, "reward": 0.0, "correct": correct, "text": ""});
-        write_gzip_lines(&run.rollouts(10), [line("b", true), line("b", true), line("a", false), line("a", true)]).unwrap();
-        write_gzip_lines(&run.rollouts(2), [line("a", false), line("b", false)]).unwrap();
-        write_gzip_lines(&run.rollouts(11), [json!({"example": "c", "reward": 1.0})]).unwrap();
+        write_gzip_lines(&run.rollouts(2), [line("b", true), line("b", true), line("a", false), line("a", true)]).unwrap();
+        write_gzip_lines(&run.rollouts(1), [line("a", false), line("b", false)]).unwrap();
+        write_gzip_lines(&run.rollouts(3), [json!({"example": "c", "reward": 1.0})]).unwrap();
         let expected = [("a", vec![0.0, 0.5]), ("b", vec![0.0, 1.0]), ("c", vec![1.0])];
         assert_eq!(history(&root).unwrap(), expected.map(|(example, accuracies)| (example.to_owned(), accuracies)));
+        // Without a step the ranking would be of the others.
+        std::fs::remove_file(run.rollouts(2)).unwrap();
+        let message = history(&root).unwrap_err().to_string();
+        assert!(message.contains("00002.jsonl.gz is missing, and the run has recorded 3 steps"), "{message}");
     }
 }
