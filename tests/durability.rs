@@ -290,8 +290,8 @@ fn a_run_resumes_before_its_first_checkpoint_and_after_its_last() {
     case.mends("killed before the summary", |run| remove(&run.join("summary.json")), &[], &["resumed after step 4"]);
     case.refuses(|_| (), &[], 2, &["has done 4 of 4 steps; --steps extends it"]);
     let between_names = |run: &Path| std::fs::rename(run.join("checkpoints/00004"), run.join("checkpoints/00004.old")).unwrap();
-    let (run, _, told) = case.resume(between_names, &[]);
-    assert!(told.contains("put back checkpoints/00004") && run.join("checkpoints/00004/state").exists(), "{told}");
+    let (run, _, text) = case.resume(between_names, &[]);
+    assert!(text.contains("put back checkpoints/00004") && run.join("checkpoints/00004/state").exists(), "{text}");
     // All checkpoints are gone, though there were some.
     case.refuses(
         |run| remove(&run.join("checkpoints/00004")),
