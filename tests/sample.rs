@@ -105,7 +105,7 @@ fn broken_input_is_named_by_file_and_line() {
     usage(&[], "<--prompt <PROMPT>|--input <FILE>>");
     usage(&["--prompt", "a", "--input", "b"], "cannot be used with");
     usage(&["--prompt", "a", "--raw", "--chat"], "cannot be used with");
-    usage(&["--prompt", "a", "-n", "0"], "-n is 0");
+    usage(&["--prompt", "a", "-n", "0"], "'0' for '-n <N>': it must be a whole number from 1");
     usage(&["--prompt", "a", "--date", "yesterday"], "expected YYYY-MM-DD");
     usage(&["--prompt", "a", "--chat-template", "no-such-file"], "cannot read the chat template no-such-file");
     usage(&["--input", "no-such-file"], "cannot read no-such-file");

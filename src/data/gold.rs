@@ -88,7 +88,8 @@ impl Tally {
         self.rows += 1;
         let one = |tally: &mut (usize, String), counts: bool| {
             if counts && tally.0 == 0 {
-                place.clone_into(&mut tally.1);
+                // The file is named once, before the sentence.
+                place.rsplit(", ").next().unwrap_or(place).clone_into(&mut tally.1);
             }
             tally.0 += usize::from(counts);
         };
