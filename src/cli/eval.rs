@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -20,7 +21,7 @@ use crate::data::benchmark::Decoding;
 use crate::eval::conditions::Conditions;
 use crate::eval::store::{self, Store};
 use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, sets};
-use crate::interrupt::Interrupted;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::lanes::Lanes;
 use crate::rollout::limits::EngineSettings;
 use crate::text;
@@ -88,13 +89,15 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         None => begun(&args)?.unwrap_or_else(text::today),
     });
     let settings = settings(&args, &sets);
-    let interrupt = signals::listen(CtrlC::Stops)?;
+    let interrupt = Arc::new(Interrupt::default());
     if let Some(endpoint) = args.endpoint.open(&args.model, &chat, &interrupt)? {
         usage(endpoint.window().map_or(Ok(()), |window| super::train::room_to_answer(settings.max_new, window, &sets)))?;
+        signals::listen(&interrupt, CtrlC::Stops)?;
         return evaluate(&args, &sets, Evaluator { answerer: &endpoint, settings: &settings, store: None });
     }
     let model = source::load_with(&args.model, &chat, &args.compute.open(&args.model)?)?;
     usage(super::train::room_to_answer(settings.max_new, model.decoder.config.window, &sets))?;
+    signals::listen(&interrupt, CtrlC::Stops)?;
     let lanes = Lanes::new(model.decoder.usual_lanes())?;
     let engine = EngineSettings { max_running: args.max_running, ..EngineSettings::default() };
     let date = chat.date.filter(|_| model.text.prints_date()).unwrap_or_default();

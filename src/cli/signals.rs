@@ -18,12 +18,10 @@ pub enum CtrlC {
     Stops,
 }
 
-/// Listens from here on. Without it a signal ends the program as usual.
-pub fn listen(ctrl_c: CtrlC) -> Result<Arc<Interrupt>> {
-    let interrupt = Arc::new(Interrupt::default());
-    let heard = interrupt.clone();
-    hear(move |signal| answer(&heard, signal, ctrl_c)).context("cannot listen to signals")?;
-    Ok(interrupt)
+/// Listens from here on. Before, a signal ends the program as usual, so downloads and loading need no attention.
+pub fn listen(interrupt: &Arc<Interrupt>, ctrl_c: CtrlC) -> Result<()> {
+    let interrupt = interrupt.clone();
+    hear(move |signal| answer(&interrupt, signal, ctrl_c)).context("cannot listen to signals")
 }
 
 /// Notes a signal and says what comes of it. One that changes nothing is not answered: schedulers send the same one several times.

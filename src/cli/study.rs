@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -18,6 +19,7 @@ use crate::checkpoint::lock::FolderLock;
 use crate::config::range::whole;
 use crate::data::{Library, example};
 use crate::eval::sets;
+use crate::interrupt::Interrupt;
 use crate::reward::{self, Rewards};
 use crate::study::launch::{Launched, lock};
 use crate::study::{Arm, ArmRuns, Progress, Study, Table, progress};
@@ -205,7 +207,8 @@ struct Desk<'a> {
 impl<'a> Desk<'a> {
     /// Makes every pending run, a few at a time. A failed run does not stop the others; a signal stops all, each saved.
     fn work(&mut self, mut pending: VecDeque<&'a Work<'a>>) -> Result<Ending> {
-        let interrupt = signals::listen(CtrlC::Finishes)?;
+        let interrupt = Arc::new(Interrupt::default());
+        signals::listen(&interrupt, CtrlC::Finishes)?;
         interrupt.begin("the steps in progress of all runs");
         let mut running: Vec<(&Work, Launched, Instant)> = Vec::new();
         let (mut failed, mut passed_on, mut waits) = (0, (None, false), false);

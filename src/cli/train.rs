@@ -7,6 +7,7 @@ mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
@@ -18,7 +19,7 @@ use super::usage;
 use crate::checkpoint::ensure_free;
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
-use crate::interrupt::Interrupted;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::model::shapes;
 use crate::reward;
 use crate::reward::label::{Relabelled, relabel};
@@ -155,7 +156,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let (max_new, window) = (settings.eval.max_new, model.decoder.config.window);
     usage(room_to_answer(max_new, window, &sets))?;
     let reference = usage(reference(&settings, &model, &kernels))?;
-    let interrupt = signals::listen(CtrlC::Finishes)?;
+    let interrupt = Arc::new(Interrupt::default());
+    signals::listen(&interrupt, CtrlC::Finishes)?;
     let revision = source::revision(&settings.model)?;
     let (dump_gradients, interrupt, guard) = (args.dump_gradients, &*interrupt, reward::guard::this_program());
     let inputs = RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients, sets, interrupt, guard };
