@@ -402,14 +402,15 @@ fn text_without_a_template_begins_as_the_tokenizer_says() {
     let ids = [id("1"), id("+"), id("1")];
     let completion = [id("="), id("2")];
     let model = model.to_str().unwrap();
-    let with = json!({"prompt_ids": [&[463], ids.as_slice()].concat(), "completion_ids": completion});
+    let begun = [[463].as_slice(), &ids].concat();
+    let with = json!({"prompt_ids": begun, "completion_ids": completion});
     let without = json!({"prompt_ids": ids, "completion_ids": completion});
     let text = json!({"prompt": "1+1", "completion": "=2"});
     assert_eq!(score(model, text.clone()), score(model, with));
     assert_eq!(score("tiny", text), score("tiny", without));
     // Through `sample --raw` as well, and not through the chat template.
     let sampled = |arguments: &[&str]| {
-        let output = rlvr(&[&["sample", "--model", model, "--temperature", "0", "--max-new", "4", "--json"], arguments].concat());
+        let output = rlvr(&[["sample", "--model", model, "--temperature", "0", "--max-new", "4", "--json"].as_slice(), arguments].concat());
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["logprobs"].clone()
     };
@@ -418,7 +419,7 @@ fn text_without_a_template_begins_as_the_tokenizer_says() {
         std::fs::write(&path, json!({ "prompt_ids": ids }).to_string()).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    assert_eq!(sampled(&["--raw", "--prompt", "1+1"]), sampled(&["--input", &line([&[463], ids.as_slice()].concat())]));
+    assert_eq!(sampled(&["--raw", "--prompt", "1+1"]), sampled(&["--input", &line(begun)]));
     let plain = rlvr(&["sample", "--model", "tiny", "--temperature", "0", "--max-new", "4", "--json", "--prompt", "1+1"]);
     assert_eq!(sampled(&["--prompt", "1+1"]), serde_json::from_slice::<Value>(&plain.stdout).unwrap()["logprobs"]);
 }
