@@ -368,10 +368,14 @@ fn an_added_token_beyond_the_embedding_is_never_drawn() {
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), added("[PAD]", 464, true));
     let model = model.to_str().unwrap();
-    let dry = rlvr(&["train", "--model", model, "--question", "1+1", "--answer", "2", "--dry-run"]);
+    let dry = rlvr(&["train", "--model", model, "--question", "1+1", "--answer", "2", "--set", "eval.benchmarks=''", "--dry-run"]);
     assert!(dry.status.success(), "{}", String::from_utf8_lossy(&dry.stderr));
     let hot = rlvr(&["sample", "--model", model, "--prompt", "1+1", "--temperature", "50", "--max-new", "64", "-n", "8", "--json"]);
-    assert!(hot.status.success() && !String::from_utf8_lossy(&hot.stdout).contains("464"));
+    assert!(hot.status.success(), "{}", String::from_utf8_lossy(&hot.stderr));
+    let ids = String::from_utf8(hot.stdout).unwrap();
+    let ids = ids.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["completion_ids"].clone());
+    let ids: Vec<Value> = ids.flat_map(|ids| ids.as_array().unwrap().clone()).collect();
+    assert!(ids.len() > 100 && ids.iter().all(|id| id.as_u64().unwrap() < 464));
     let used = rlvr(&["sample", "--model", model, "--prompt", "1+1[PAD]"]);
     let text = String::from_utf8_lossy(&used.stderr);
     assert!(used.status.code() == Some(2) && text.contains("token 464 (\"[PAD]\")") && text.contains("resize_token_embeddings"), "{text}");
@@ -461,7 +465,9 @@ fn a_tokenizer_that_grows_or_breaks() {
         changed("tokenizer.json", |tokenizer| tokenizer["decoder"] = json!({"type": "Strip", "content": "0", "start": 0, "stop": 90}));
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), strips);
-    let output = rlvr(&["sample", "--model", model.to_str().unwrap(), "--prompt", "0", "--max-new", "40", "--temperature", "5"]);
+    // Hot enough that the token `0` is drawn.
+    let hot = ["--max-new", "64", "--temperature", "50", "-n", "64"];
+    let output = rlvr(&[["sample", "--model", model.to_str().unwrap(), "--prompt", "0"].as_slice(), &hot].concat());
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("tiny/tokenizer.json is broken") && !text.contains("panicked"), "{text}");
