@@ -378,7 +378,10 @@ fn an_added_token_beyond_the_embedding_is_never_drawn() {
     assert!(ids.len() > 100 && ids.iter().all(|id| id.as_u64().unwrap() < 464));
     let used = rlvr(&["sample", "--model", model, "--prompt", "1+1[PAD]"]);
     let text = String::from_utf8_lossy(&used.stderr);
-    assert!(used.status.code() == Some(2) && text.contains("token 464 (\"[PAD]\")") && text.contains("resize_token_embeddings"), "{text}");
+    assert!(
+        used.status.code() == Some(2) && text.contains("vocabulary of 464 (\"[PAD]\")") && text.contains("resize_token_embeddings"),
+        "{text}"
+    );
 }
 
 #[test]
