@@ -218,14 +218,14 @@ class Trials:
         self.must("train", "--out", run, "--steps", "4", *SETTINGS[2:])
         config = run / "config.toml"
         settings = config.read_text()
-        rate = re.search(r"^lr = .*$", settings, re.MULTILINE).group(0)
-        config.write_text(settings.replace(rate, "lr = 1e38", 1))
+        config.write_text(re.sub(r"(^\[optim\]\n(?:[^\[].*\n)*?lr = ).*", r"\g<1>1e38", settings, count=1, flags=re.MULTILINE))
         code, told = self.rlvr("train", "--resume", run, "--steps", str(STEPS))
-        stopped = code == 1 and "--at" in told
-        self.check("divergence", "stopped, naming where to go back to", "" if stopped else f"exit code {code}: {told.strip()[-400:]}")
-        config.write_text(config.read_text().replace("lr = 1e38", rate, 1))
-        code, told = self.rlvr("train", "--resume", run, "--at", "4", "--steps", str(STEPS))
-        self.check("divergence", "trained on from the last good state", "" if code == 0 else told.strip()[-400:])
+        named = re.search(r"--at (\d+)", told)
+        self.check("divergence", "stopped, naming where to go back to", "" if code == 1 and named else f"exit code {code}: {told[-400:]}")
+        config.write_text(settings)
+        step = named.group(1) if named else "4"
+        code, told = self.rlvr("train", "--resume", run, "--at", step, "--steps", str(STEPS))
+        self.check("divergence", "trained on from the last good state", "" if code == 0 else told[-400:])
 
     def stopped(self):
         """A run that was interrupted in its middle."""
