@@ -116,7 +116,7 @@ impl Run<'_> {
                 format!(" The last state from before any warning is of step {good}: --resume {} --at {good}.", self.folder.root().display())
             });
             self.console.note(&format!("warning, step {step}: {}.{back}", warning.text));
-            tracing::warn!(step, cause = warning.key, "the run may be going wrong");
+            tracing::info!(step, cause = warning.key, "warned");
         }
         let active: Vec<&str> = self.watch.active().collect();
         let count = ("watch/warnings".to_owned(), active.len() as f64);
