@@ -72,7 +72,7 @@ fn projected(schema: &Type, paths: &[&str]) -> ::parquet::errors::Result<Type> {
             let own = column.get_basic_info();
             let group = Type::group_type_builder(column.name()).with_repetition(own.repetition()).with_fields(wanted);
             fields.push(Arc::new(group.build()?));
-        } else if paths.iter().any(|path| of_column(path)) {
+        } else if paths.iter().any(of_column) {
             fields.push(column.clone());
         }
     }
