@@ -179,9 +179,9 @@ fn a_ruined_policy_is_warned_about_once() {
     assert_eq!(metrics[0]["watch/warnings"], 0.0);
     assert!(metrics[1..].iter().all(|line| line["watch/garbled"] == 1.0 && line["watch/warnings"].as_f64() >= Some(1.0)), "{metrics:?}");
     let events = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().path());
-    let events = events.filter(|path| path.display().to_string().contains("events.out")).map(|path| std::fs::read(path).unwrap());
+    let mut events = events.filter(|path| path.display().to_string().contains("events.out")).map(|path| std::fs::read(path).unwrap());
     let has = |bytes: Vec<u8>| bytes.windows(13).any(|window| window == b"watch/garbled");
-    assert!(events.map(has).any(|found| found));
+    assert!(events.any(has));
     let (said, metrics, _) = run("ordinary", "optim.lr=1e-4");
     assert!(!said.contains("warning, step"), "{said}");
     assert!(metrics.iter().all(|line| line["watch/warnings"] == 0.0));

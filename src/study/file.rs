@@ -90,8 +90,8 @@ fn check(part: &str, table: &Table) -> Result<()> {
             "arm" | "axis.alternatives" => "arm",
             _ => continue,
         };
-        let tables = value.as_array().into_iter().flatten().filter_map(Value::as_table);
-        tables.map(|table| check(inner, table)).collect::<Result<()>>()?;
+        let mut tables = value.as_array().into_iter().flatten().filter_map(Value::as_table);
+        tables.try_for_each(|table| check(inner, table))?;
     }
     Ok(())
 }

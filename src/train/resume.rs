@@ -209,8 +209,11 @@ fn exported_dtype(model: &std::path::Path) -> Option<String> {
     Some(config.get("torch_dtype")?.as_str()?.to_owned())
 }
 
+/// Evaluations to make again: the step, and what is wrong with the one that is there.
+type Rebuild = Vec<(u64, String)>;
+
 /// Evaluations that can be made again to the same bits, because their model is there, and gaps that cannot be closed.
-fn repairable(folder: &RunFolder, gaps: &Gaps) -> Result<(Vec<(u64, String)>, Vec<String>)> {
+fn repairable(folder: &RunFolder, gaps: &Gaps) -> Result<(Rebuild, Vec<String>)> {
     let (mut rebuild, mut lost) = (Vec::new(), gaps.metrics.iter().cloned().collect::<Vec<_>>());
     for (step, what) in &gaps.evaluations {
         let model = folder.checkpoint(*step);

@@ -40,7 +40,7 @@ pub const CAUSES: [Cause; 10] = [
     Cause {
         // Half of the entropy of a uniform choice: text is noise long before that. Published runs stay below a tenth.
         key: "entropy_explosion",
-        is_bad: |watch, shown| shown.entropy.is_some_and(|entropy| !(entropy < EXPLODED * watch.subject.most_entropy)),
+        is_bad: |watch, shown| shown.entropy.is_some_and(|entropy| entropy.is_nan() || entropy >= EXPLODED * watch.subject.most_entropy),
         patience: |_| 2,
         found: |watch, shown| {
             let entropy = shown.entropy.unwrap_or(f64::NAN);
