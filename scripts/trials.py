@@ -189,13 +189,14 @@ class Trials:
             problem = ""
             if child.returncode == 0:
                 self.count_as("signals", "(done before the signal)")
-            elif child.returncode != codes[which]:
+                continue
+            if child.returncode != codes[which]:
                 # A signal before the handlers are there ends the process; nothing was begun.
                 problem = "" if child.returncode == -which and not metrics(run) else f"{which.name} ended with {child.returncode}"
             elif which != signal.SIGINT:
                 slowest = max(slowest, took)
                 problem = "" if took <= SAVED_WITHIN_S else f"{which.name} took {took:.1f} s"
-            if not problem and child.returncode != 0:
+            if not problem:
                 code, told = self.rlvr("train", "--resume", run)
                 problem = self.differs(run) if code == 0 else f"after {which.name}, --resume: {told.strip()[-300:]}"
             self.check("signals", f"{which.name}: resumed to the same bits", problem)
