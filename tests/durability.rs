@@ -377,7 +377,7 @@ fn a_damaged_model_or_evaluation_is_not_used() {
     let commands: [&[&str]; 3] = [
         &["eval", "--model", model, "--benchmarks", "tiny", "--limit", "4"],
         &["sample", "--model", model, "--prompt", "1+1="],
-        &["train", "--model", model, "--example", "tiny/addition/334+556", "--steps", "1", "--out", "never"],
+        &["train", "--model", model, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", "never"],
     ];
     for arguments in commands {
         let output = rlvr(arguments);

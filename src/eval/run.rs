@@ -319,6 +319,7 @@ mod tests {
         assert_eq!(evaluate(Some(3), &broken).unwrap_err().to_string(), "no answer to problem 3");
         assert!(!found.exists());
         assert_eq!(broken.earlier("six-t0.6x2").unwrap().len(), 10);
+        drop(broken);
         let pass = evaluate(None, &Store::resume(&folder.path().join("broken"), &conditions).unwrap()).unwrap();
         assert_eq!((pass.times.answered, pass.score.mean(), pass.answers[7].sample), (2, 1.0, 1));
         assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap(), "in the order of the problems");

@@ -178,7 +178,7 @@ fn wrong_usage_is_told_before_anything_is_sent() {
         assert!(error.contains(expected), "{error}");
     };
     check(&["--model", "tiny", "--endpoint-key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY holds no API key");
-    check(&["--model", "tiny", "--endpoint-concurrency", "0"], 2, "give at least 1");
+    check(&["--model", "tiny", "--endpoint-concurrency", "0"], 2, "it must be a whole number from 1 to 10000");
     check(&["--model", "tiny", "--max-new", "100000"], 2, "leave no room for a prompt");
     check(&["--model", "tiny", "--device", "cpu"], 2, "cannot be used with");
     check(&["--model", "some/model"], 1, "--endpoint-chat lets the server write them");
