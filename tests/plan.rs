@@ -1,7 +1,11 @@
 //! `rlvr plan`, and the refusal of what cannot fit, as users meet them.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output};
+
+use serde_json::json;
 
 fn rlvr(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
@@ -49,10 +53,11 @@ fn training_says_what_it_needs_and_refuses_what_cannot_fit() {
     check(&["train", "--dry-run", "--out", &out], 0, &["227,392 parameters: up to", "on disk"]);
     // The published run of the largest known shape, on no machine that tests run on.
     let large = root.path().join("large");
-    std::fs::create_dir(&large).unwrap();
-    let config = r#"{"model_type": "qwen2", "hidden_size": 65536, "intermediate_size": 262144, "num_hidden_layers": 100, "num_attention_heads": 512,
+    rlvr(&["init", "--like", "tiny", "--out", large.to_str().unwrap()]);
+    let config = r#"{"model_type": "qwen2", "hidden_size": 16384, "intermediate_size": 65536, "num_hidden_layers": 80, "num_attention_heads": 128,
         "num_key_value_heads": 8, "vocab_size": 152064, "max_position_embeddings": 4096, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
     std::fs::write(large.join("config.json"), config).unwrap();
+    write_hollow_weights(&large.join("model.safetensors"));
     let large = large.display().to_string();
     let arguments = ["train", "--model", &large, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", &out];
     let expected = if cfg!(target_os = "linux") { "no setting makes it fit" } else { "would leave" };
@@ -60,4 +65,44 @@ fn training_says_what_it_needs_and_refuses_what_cannot_fit() {
     // Its settings are sound all the same.
     check(&[&arguments[..], &["--dry-run"]].concat(), 0, &["here it would be refused: ", expected]);
     assert!(!root.path().join("run").exists());
+}
+
+/// The weights of that shape in a file without blocks on disk: its header is whole, its values are one large hole.
+fn write_hollow_weights(path: &Path) {
+    let (hidden, feed_forward, narrow, vocabulary) = (16384, 65536, 1024, 152_064);
+    let mut tensors = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![vocabulary, hidden]),
+        ("model.norm.weight".to_owned(), vec![hidden]),
+        ("lm_head.weight".to_owned(), vec![vocabulary, hidden]),
+    ];
+    for layer in 0..80 {
+        let parts = [
+            ("input_layernorm.weight", vec![hidden]),
+            ("self_attn.q_proj.weight", vec![hidden, hidden]),
+            ("self_attn.q_proj.bias", vec![hidden]),
+            ("self_attn.k_proj.weight", vec![narrow, hidden]),
+            ("self_attn.k_proj.bias", vec![narrow]),
+            ("self_attn.v_proj.weight", vec![narrow, hidden]),
+            ("self_attn.v_proj.bias", vec![narrow]),
+            ("self_attn.o_proj.weight", vec![hidden, hidden]),
+            ("post_attention_layernorm.weight", vec![hidden]),
+            ("mlp.gate_proj.weight", vec![feed_forward, hidden]),
+            ("mlp.up_proj.weight", vec![feed_forward, hidden]),
+            ("mlp.down_proj.weight", vec![hidden, feed_forward]),
+        ];
+        tensors.extend(parts.map(|(name, shape)| (format!("model.layers.{layer}.{name}"), shape)));
+    }
+    let mut end = 0_u64;
+    let entry = |(name, shape): (String, Vec<u64>)| {
+        let start = end;
+        end += 2 * shape.iter().product::<u64>();
+        (name, json!({"dtype": "BF16", "shape": shape, "data_offsets": [start, end]}))
+    };
+    let header: serde_json::Map<String, serde_json::Value> = tensors.into_iter().map(entry).collect();
+    let mut header = serde_json::to_vec(&header).unwrap();
+    header.resize(header.len().next_multiple_of(8), b' ');
+    let mut file = std::fs::File::create(path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(&header).unwrap();
+    file.set_len(8 + header.len() as u64 + end).unwrap();
 }

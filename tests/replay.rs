@@ -150,7 +150,7 @@ fn log_probabilities_of_another_temperature_are_said_or_refused() {
     let never = folder.path().join("never");
     let output = rlvr(&["train", "--replay", &by(13.0), "--out", never.to_str().unwrap()]);
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && told.contains("by up to 13.00 nats") && told.contains("more than 10 is refused"), "{told}");
+    assert!(output.status.code() == Some(2) && told.contains("by up to 13.00 nats") && told.contains("more than 12 is refused"), "{told}");
     assert!(!never.exists());
     let group = changed(&recording, &folder.path().join("group.jsonl"), |line| line["group"] = serde_json::json!(u64::MAX));
     let output = rlvr(&["train", "--replay", &group, "--out", never.to_str().unwrap()]);

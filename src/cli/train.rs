@@ -17,6 +17,7 @@ use super::signals::{self, CtrlC};
 use super::source::{self, ComputeArgs, DataArgs};
 use super::usage;
 use crate::checkpoint::ensure_free;
+use crate::checkpoint::lock::Held;
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
 use crate::interrupt::{Interrupt, Interrupted};
@@ -171,6 +172,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
             tell!("interrupted before the run went on; {} is as it was", root.display());
             return Ok(ExitCode::from(128 + signal as u8));
         }
+        // Another process took the folder since it was looked at.
+        Err(Err(error)) if error.is::<Held>() => return usage(Err(error)),
         Err(Err(error)) => return Err(error),
     };
     launch.write(&root)?;

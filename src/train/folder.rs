@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::settings::RunSettings;
 use crate::checkpoint::lock::{FolderLock, Held};
-use crate::checkpoint::{ensure_free, sync_folder, write_file};
+use crate::checkpoint::{sync_folder, write_file};
 use crate::config;
 
 /// Its subfolders.
@@ -29,7 +29,6 @@ pub struct RunFolder {
 impl RunFolder {
     /// Makes a new folder and records the settings in it. A folder that is there is an error.
     pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
-        ensure_free(root)?;
         let cannot = || format!("cannot create {}", root.display());
         std::fs::create_dir_all(root.parent().unwrap_or(Path::new(""))).with_context(cannot)?;
         match std::fs::create_dir(root) {

@@ -196,14 +196,14 @@ mod tests {
     #[test]
     fn a_gap_is_told_or_refused() {
         let replay = replay("9", "5").unwrap();
-        assert_eq!(replay.judge(Gap { mean: 0.0, max: 1e-5 }, 10.0, 1.0).unwrap(), None);
-        let told = replay.judge(Gap { mean: 0.05, max: 0.98 }, 10.0, 1.0).unwrap().unwrap();
+        assert_eq!(replay.judge(Gap { mean: 0.0, max: 1e-5 }, 12.0, 1.0).unwrap(), None);
+        let told = replay.judge(Gap { mean: 0.05, max: 0.98 }, 12.0, 1.0).unwrap().unwrap();
         assert!(
             told.contains("by up to 0.98 nats, 0.0500 on average; the recording does not say its temperature, and 1 was taken"),
             "{told}"
         );
-        let error = replay.judge(Gap { mean: 0.4, max: 13.0 }, 10.0, 1.0).unwrap_err().to_string();
-        assert!(error.contains("by up to 13.00 nats") && error.contains("more than 10 is refused"), "{error}");
+        let error = replay.judge(Gap { mean: 0.4, max: 13.0 }, 12.0, 1.0).unwrap_err().to_string();
+        assert!(error.contains("by up to 13.00 nats") && error.contains("more than 12 is refused"), "{error}");
     }
 
     #[test]
