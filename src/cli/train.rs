@@ -158,6 +158,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     usage(room_to_answer(max_new, window, &sets))?;
     let reference = usage(reference(&settings, &model, &kernels))?;
     let interrupt = Arc::new(Interrupt::default());
+    interrupt.begin(if resumed.is_none() && !sets.is_empty() { "the evaluation of the base model" } else { "the next step" });
     signals::listen(&interrupt, CtrlC::Finishes)?;
     let revision = source::revision(&settings.model)?;
     let (dump_gradients, interrupt, guard) = (args.dump_gradients, &*interrupt, reward::guard::this_program());
