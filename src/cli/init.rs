@@ -54,26 +54,34 @@ enum DtypeArg {
 }
 
 /// Fields that a config.json may have beside those of the one that is changed: what the decoder reads.
-const FIELDS: [&str; 21] = [
+const FIELDS: [&str; 29] = [
     "attention_bias",
+    "attention_dropout",
     "bos_token_id",
+    "dtype",
     "eos_token_id",
     "head_dim",
     "hidden_act",
     "hidden_size",
     "initializer_range",
     "intermediate_size",
+    "layer_types",
     "max_position_embeddings",
     "max_window_layers",
     "mlp_bias",
     "num_attention_heads",
     "num_hidden_layers",
     "num_key_value_heads",
+    "pad_token_id",
+    "partial_rotary_factor",
+    "pretraining_tp",
     "rms_norm_eps",
+    "rope_parameters",
     "rope_scaling",
     "rope_theta",
     "sliding_window",
     "tie_word_embeddings",
+    "use_cache",
     "use_sliding_window",
     "vocab_size",
 ];
