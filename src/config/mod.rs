@@ -85,7 +85,7 @@ pub fn read_complete<T: Settings>(path: &Path) -> Result<T> {
     settings.with_context(|| format!("{} cannot be used", path.display()))
 }
 
-/// Refuses values outside their ranges. What has no row is let pass: its type decides.
+/// Refuses values outside their ranges. A setting without a row is checked by its type alone.
 ///
 /// # Errors
 /// The first setting that is outside its range, with the range.

@@ -33,7 +33,7 @@ pub enum Range {
     Form {
         /// The grammar in a few words.
         form: &'static str,
-        /// Reads it; the error says what is wrong and what is known.
+        /// Parses the text; the error says what is wrong and lists the known values.
         read: fn(&str) -> Result<(), String>,
     },
     /// Any text.

@@ -33,7 +33,7 @@ pub use ranking::{Ranked, by_deviation, read_history};
 /// is no answer in a data set, such as `None`, is taken as it is.
 ///
 /// # Errors
-/// Says what was found where that is no answer.
+/// When the value is not an answer; the message describes what was found.
 pub fn answers(json: &str, field: &str) -> Result<Vec<String>> {
     let object = value::Value::json(&input::json(json))?;
     let value = object.get(field).with_context(|| format!("missing field `{field}`"))?;

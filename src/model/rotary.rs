@@ -23,7 +23,7 @@ impl Rotary {
         (config.window * config.heads.width * size_of::<f32>()) as u64
     }
 
-    /// Tables for so many positions.
+    /// Tables for the positions below `positions`.
     fn new(config: &ModelConfig, positions: usize) -> Result<Self> {
         let half = config.heads.width / 2;
         let frequencies = frequencies(config);

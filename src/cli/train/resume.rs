@@ -16,7 +16,7 @@ pub struct Recorded {
     pub launch: Launch,
 }
 
-/// Reads a run's folder. What the arguments change is told.
+/// Reads a run's folder, and reports what the arguments change.
 pub fn recorded(root: &Path, args: &TrainArgs) -> Result<Recorded> {
     let (folder, mut settings) = RunFolder::open(root)?;
     let steps = args.steps.unwrap_or(settings.train.steps);
@@ -92,7 +92,7 @@ pub fn choose(mut folder: RunFolder, settings: &RunSettings, args: &TrainArgs, n
     Ok(resumption)
 }
 
-/// How the run was started, with what computes it now. A run that goes on elsewhere is told that it does.
+/// How the run was started, with what computes it now. Reports when the run continues on another device.
 pub fn computed_on(prepared: &Prepared) -> Result<Launch> {
     let computed_on = source::compute(&prepared.settings.compute, &prepared.settings.model)?.describe();
     let before = &prepared.launch.computed_on;

@@ -100,7 +100,7 @@ pub fn tell_formats(prepared: &Prepared, text: Option<&Text>) -> Result<()> {
     for problem in &prepared.problems {
         let instruction = settings.prompt.instruction_for(&problem.question);
         let plain = || format!("{}{instruction}", problem.question);
-        // A template that refuses the question is an error of its own, told where the prompts are made.
+        // A template may refuse the question; that error is reported where the prompts are made.
         let rendered = text.and_then(|text| text.prompt(Arc::new(problem.clone()), instruction).ok());
         prompts.push(Asking {
             id: problem.id.clone(),
