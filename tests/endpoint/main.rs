@@ -5,6 +5,7 @@ mod program;
 mod server;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
@@ -208,13 +209,19 @@ fn a_server_that_asks_to_wait_is_left_alone_so_long() {
     let asked = server.asked();
     assert!(asked[1].at - asked[0].at >= Duration::from_secs(1), "{:?}", asked[1].at - asked[0].at);
 
-    let server = Server::new(|asked| if asked.before == 0 { busy() } else { say(asked) });
-    let began = Instant::now();
-    let outcome = ask(self::settings(&server), rendered(), &requests, &GREEDY);
-    outcome.is_complete(&requests);
-    let early: Vec<Asked> = server.asked().into_iter().filter(|asked| asked.at - began < Duration::from_millis(900)).collect();
-    assert_eq!(early.len(), 4, "one for each that was under way, and then a pause");
-    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    // Nobody is refused before four requests are under way.
+    let (under_way, first_four) = (Barrier::new(4), AtomicUsize::new(4));
+    let server = Server::new(move |asked| {
+        if first_four.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            under_way.wait();
+        }
+        if asked.before == 0 { busy() } else { say(asked) }
+    });
+    let settings = EndpointSettings { concurrency: 4, ..self::settings(&server) };
+    ask(settings, rendered(), &requests, &GREEDY).is_complete(&requests);
+    let asked = server.asked();
+    assert!(asked[4].at - asked[3].at >= Duration::from_secs(1), "{:?}", asked[4].at - asked[3].at);
+    assert_eq!(asked.len(), 16, "each is asked again once");
 }
 
 fn busy() -> Act {
