@@ -1,6 +1,12 @@
 //! Randomness by address: every draw is a pure function of a seed, a purpose and a place, so that batch order, scheduling, restarts and threads
-//! change no draw. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written out here;
-//! this module knows nothing of what is drawn.
+//! change no draw. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written out here
+//! and given to `rand`'s distributions by [`TryRng`]. This module knows nothing of what is drawn.
+
+use std::convert::Infallible;
+
+use rand::distr::slice::Choose;
+use rand::distr::{Distribution, Uniform};
+use rand::{Rng, RngExt, TryRng, rand_core};
 
 /// What a draw is for. Draws of two purposes never share a key, so equal addresses under them are unrelated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,9 +76,13 @@ impl Stream {
         (0..words % 4).for_each(|_| _ = stream.next_u32());
         stream
     }
+}
 
-    /// The next 32 uniform bits.
-    pub fn next_u32(&mut self) -> u32 {
+/// A generator for every distribution of `rand`; 64 bits are two words, the lower one first.
+impl TryRng for Stream {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
         if self.used == self.words.len() {
             let counter = [self.block as u32, (self.block >> 32) as u32, self.index as u32, (self.index >> 32) as u32];
             self.words = philox(counter, self.key);
@@ -81,35 +91,43 @@ impl Stream {
         }
         let word = self.words[self.used];
         self.used += 1;
-        word
+        Ok(word)
     }
 
-    /// A number in `0..n`, each equally likely (Lemire's multiplication with rejection). Panics when `n` is 0: there is nothing to draw from.
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        rand_core::utils::next_u64_via_u32(self)
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        rand_core::utils::fill_bytes_via_next_word(bytes, || self.try_next_u32())
+    }
+}
+
+/// The distributions that records depend on: a later release of `rand` that draws otherwise fails `recorded_draws_stay`.
+///
+/// `below`, `between`, `pick` and `uniform` are `rand`'s. `chance`, `normal` and `shuffle` are our own, because `rand` spends other words on them
+/// and would change recorded draws: its `Bernoulli` takes 64 bits instead of 24, its normal numbers (`rand_distr`) come from a ziggurat instead of
+/// Box and Muller, and its shuffle swaps from the front and draws several indices at once. `random_range` and `choose` are left alone for the same
+/// reason: they round by Canon's method where [`Uniform`] rejects by Lemire's.
+impl Stream {
+    /// A number in `0..n`, each equally likely. Panics when `n` is 0: there is nothing to draw from.
     pub fn below(&mut self, n: u32) -> u32 {
-        assert!(n > 0, "below(0): nothing to draw from");
-        // Products whose low half is under 2^32 mod n belong to incomplete bins.
-        let reject_under = n.wrapping_neg() % n;
-        loop {
-            let product = u64::from(self.next_u32()) * u64::from(n);
-            if product as u32 >= reject_under {
-                return (product >> 32) as u32;
-            }
-        }
+        Uniform::new(0, n).expect("below(0): nothing to draw from").sample(self)
     }
 
-    /// A number in `low..=high`, each equally likely.
+    /// A number in `low..=high`, each equally likely. Panics when `high` is less than `low`.
     pub fn between(&mut self, low: u32, high: u32) -> u32 {
-        low + self.below(high - low + 1)
+        Uniform::new_inclusive(low, high).expect("between(low, high): low is at most high").sample(self)
     }
 
-    /// One of `items`, each equally likely.
+    /// One of `items`, each equally likely. Panics when there are none.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        &items[self.below(items.len() as u32) as usize]
+        Choose::new(items).expect("pick: nothing to draw from").sample(self)
     }
 
     /// A number in [0, 1) on a grid of 2^-24, exact in `f32`.
     pub fn uniform(&mut self) -> f32 {
-        unit(self.next_u32())
+        self.random()
     }
 
     /// True with probability `share`.
@@ -125,7 +143,7 @@ impl Stream {
         ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * turn).cos()) as f32
     }
 
-    /// Puts `items` in a random order, each equally likely (Fisher and Yates).
+    /// Puts `items` in a random order, each equally likely (Fisher and Yates, from the back).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u32 + 1) as usize);
@@ -217,6 +235,32 @@ mod tests {
             let mut part = Stream::new(7, Purpose::Initial, 3).at(start as u64);
             assert!(words[start..].iter().all(|word| *word == part.next_u32()), "from word {start}");
         }
+    }
+
+    /// The draws that corpora, sets of problems, labels and weights were made with, written out over words.
+    #[test]
+    fn recorded_draws_stay() {
+        let stream = || Stream::new(11, Purpose::Problems, 5);
+        let (mut drawn, mut words) = (stream(), stream());
+        // Lemire's multiplication: products whose low half is under 2^32 mod n belong to incomplete bins.
+        let mut below = |n: u32| loop {
+            let product = u64::from(words.next_u32()) * u64::from(n);
+            if product as u32 >= n.wrapping_neg() % n {
+                return (product >> 32) as u32;
+            }
+        };
+        // The larger ones reject up to half of all words.
+        for n in [1, 2, 3, 7, 10, 900, 1 << 16, 65_537, 3 << 30, (1 << 31) + 1, u32::MAX].repeat(200) {
+            assert_eq!(drawn.below(n), below(n), "{n}");
+            let high = 99_999 + n / 2;
+            assert_eq!(drawn.between(100_000, high.max(100_000)), 100_000 + below(high.max(100_000) - 99_999), "{n}");
+        }
+        let items: Vec<u32> = (0..1209).collect();
+        (0..1000).for_each(|_| assert_eq!(*drawn.pick(&items), below(1209)));
+        assert_eq!(drawn.next_u32(), words.next_u32());
+        (0..1000).for_each(|_| assert_eq!(drawn.uniform(), unit(words.next_u32())));
+        let (low, high) = (u64::from(words.next_u32()), u64::from(words.next_u32()));
+        assert_eq!(drawn.next_u64(), high << 32 | low);
     }
 
     #[test]

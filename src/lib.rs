@@ -73,7 +73,8 @@
 //! # Adding things
 //!
 //! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
-//! one file in [`data::benchmark`], a subject of the embedded model one file in [`data::tiny`]; the error for an unknown name lists the known ones.
+//! one in [`data::benchmark::BENCHMARKS`], a subject of the embedded model one in [`data::tiny::SUBJECTS`]. Help texts, settings pages and the
+//! errors for unknown names are made from these tables.
 //! A setting needs a row in [`train::settings::table`] with its range and a sentence; a test names the row that is missing.
 
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]

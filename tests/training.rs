@@ -259,7 +259,7 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
         (&["train", "--set", "loss.entropi=1", "--out", &new], 2, "unknown setting loss.entropi; known in [loss] are"),
         (&["train", "--config", &config, "--out", &new], 2, "unknown setting loss.entropi"),
         (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read the configuration nowhere.toml"),
-        (&["train", "--algo", "alchemy", "--out", &new], 2, "unknown algorithm \"alchemy\"; known are grpo"),
+        (&["train", "--algo", "alchemy", "--out", &new], 2, "algo is \"alchemy\"; it must be grpo"),
         (&["train", "--set", "reward.name=gold", "--out", &new], 2, "unknown reward \"gold\"; known are outcome, format"),
         (&["train", "--set", "lora.alpha=16", "--out", &new], 2, "lora.alpha is 16 and lora.rank 0: give a rank with --lora"),
         (&["train", "--lora", "8", "--set", "lora.alpha=-1", "--out", &new], 2, "lora.alpha is -1"),

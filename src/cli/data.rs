@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::source::DataArgs;
 use super::usage;
-use crate::data::benchmark::{LETTERED, PAPER};
-use crate::data::pinned::{self, Named};
-use crate::data::{Library, Presence};
+use crate::data::benchmark::{BENCHMARKS, Source};
+use crate::data::catalogue::{self, Named};
+use crate::data::{Library, Presence, pinned};
 use crate::metrics::table;
 
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ struct Which {
 
 impl Which {
     fn files(&self) -> Result<Vec<Named>> {
-        usage(pinned::select(&self.names.join(",")))
+        usage(catalogue::select(&self.names.join(",")))
     }
 }
 
@@ -68,9 +68,9 @@ pub fn run(command: DataCommand) -> Result<ExitCode> {
 
 fn list(library: &Library, as_json: bool) -> Result<()> {
     let mut rows = Vec::new();
-    for named in pinned::all() {
+    for named in catalogue::all() {
         let (presence, file) = (library.look(&named.file)?, named.file);
-        let benchmark = PAPER.iter().find(|benchmark| benchmark.name == named.name);
+        let benchmark = BENCHMARKS.iter().find(|benchmark| benchmark.name == named.name);
         let decoding = benchmark.map_or_else(String::new, |benchmark| match benchmark.decoding.samples {
             1 => "greedy".to_owned(),
             samples => format!("avg@{samples} at {}", benchmark.decoding.temperature),
@@ -88,9 +88,10 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
     if as_json {
         return Ok(());
     }
-    for lettered in LETTERED {
-        let state = if library.own(lettered.local).is_some() { "in the folder" } else { "your own file" };
-        rows.push(vec![lettered.name.into(), String::new(), "greedy".into(), state.into(), lettered.local.into()]);
+    for benchmark in BENCHMARKS {
+        let Source::Own(local) = benchmark.source else { continue };
+        let state = if library.own(local).is_some() { "in the folder" } else { "your own file" };
+        rows.push(vec![benchmark.name.into(), String::new(), benchmark.decoding.to_string(), state.into(), local.into()]);
     }
     say!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
     let source = pinned::DSR_SUB;

@@ -9,7 +9,6 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::beside;
 use super::endpoint::EndpointArgs;
 use super::numbers::setting;
 use super::scores;
@@ -19,6 +18,7 @@ use super::usage;
 use super::verify::GraderArg;
 use crate::data::benchmark::Decoding;
 use crate::eval::conditions::Conditions;
+use crate::eval::settings::PUBLISHED;
 use crate::eval::store::{self, Store};
 use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, sets};
 use crate::interrupt::{Interrupt, Interrupted};
@@ -31,9 +31,7 @@ pub struct EvalArgs {
     /// tiny (embedded), a folder in Hugging Face layout, or a hub name; with --endpoint also any name that the server knows
     #[arg(long)]
     model: String,
-    /// Sets, with commas between: math500, aime24, aime25, amc23, minerva_math, olympiadbench, paper (these six), tiny, tiny-validation,
-    /// arc_easy, arc_challenge, all
-    #[arg(long, required_unless_present = "benchmark_file")]
+    #[arg(long, required_unless_present = "benchmark_file", help = format!("Sets, with commas between: {}", sets::known()))]
     benchmarks: Option<String>,
     /// A set of your own, JSON lines {"question", "answer"}, and where wanted "id", "subject", "level", "unit", "tolerance", "choices"
     #[arg(long, value_name = "FILE")]
@@ -133,7 +131,7 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<E
     if let Some(store) = store {
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
     }
-    scores::tell(&passes, &beside::subject(&args.model));
+    scores::tell(&passes, &scores::subject(&args.model));
     args.out.iter().for_each(|out| tell!("Graded responses are in {}", out.display()));
     Ok(ExitCode::SUCCESS)
 }
@@ -146,7 +144,7 @@ fn asked(args: &EvalArgs) -> Result<Vec<EvalSet>> {
     if sets.is_empty() {
         return Err(anyhow!("--benchmarks names no set"));
     }
-    sets::decode(&mut sets, args.decoding.as_deref().unwrap_or(sets::PUBLISHED))?;
+    sets::decode(&mut sets, args.decoding.as_deref().unwrap_or(PUBLISHED))?;
     if let Some(samples) = args.samples {
         let sampled = sets.iter_mut().flat_map(|set| &mut set.decodings).filter(|decoding| decoding.temperature > 0.0);
         sampled.for_each(|decoding| decoding.samples = samples.max(1));

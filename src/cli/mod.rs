@@ -8,7 +8,6 @@ macro_rules! say {
 }
 
 mod bench;
-mod beside;
 mod compare;
 mod data;
 mod endpoint;

@@ -1,19 +1,31 @@
 //! How the scores of an evaluation are told.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use super::beside;
 use crate::eval::Pass;
 use crate::eval::conditions::Conditions;
 use crate::eval::score::Mean;
 use crate::eval::statistics::Estimate;
 use crate::metrics::table;
-use crate::report::published::{Figure, Subject, mean_of};
+use crate::report::published::{Figure, Subject, accuracy_of, mean_of, published};
+use crate::study::subject::trained;
+use crate::train::RunFolder;
 use crate::verify::Grader;
+
+/// What a model is to the paper: a checkpoint of a run is what its run trained, anything else a base.
+pub fn subject(model: &str) -> Subject {
+    match RunFolder::of_checkpoint(Path::new(model)) {
+        Some((_, settings)) => trained(&settings),
+        None => Subject::base(model),
+    }
+}
 
 /// Tells the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
 pub fn tell(passes: &[Pass], subject: &Subject) {
-    let figures: Vec<Option<Figure>> = passes.iter().map(|pass| beside::figure(subject, &pass.conditions)).collect();
+    let figures: Vec<Option<Figure>> =
+        passes.iter().map(|pass| accuracy_of(subject, &pass.conditions.set, pass.conditions.max_new)).collect();
     passes.iter().zip(&figures).for_each(|(pass, paper)| say!("{}", line(pass, paper.as_ref())));
     let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
     let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
@@ -29,7 +41,7 @@ fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
     let mut line = json!(pass.conditions);
     line["pass"] = json!(pass.name);
     line["score"] = json!(pass.score);
-    line["published"] = json!(paper.map(beside::record));
+    line["published"] = json!(paper.map(record));
     line["times"] = json!(pass.times);
     line
 }
@@ -60,7 +72,7 @@ fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Opt
             percent(score.foreign_letters),
         ];
         row.extend(has_ours.then(|| score.accuracy_strict.map_or_else(String::new, |accuracy| percent(accuracy.mean))));
-        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, beside::cell)));
+        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, cell)));
         rows.push(row);
     }
     if let Some((mean, paper)) = mean {
@@ -68,12 +80,12 @@ fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Opt
         let mut row = vec![format!("mean of {}", mean.sets), problems.to_string(), interval(Some(mean.accuracy))];
         row.push(percent(mean.accuracy_with_fallback.mean));
         row.resize(header.len() - usize::from(has_paper), String::new());
-        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, beside::cell)));
+        row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, cell)));
         rows.push(row);
     }
     tell!("{}", table(&header, &rows));
     if has_paper {
-        tell!("{}", beside::note());
+        tell!("{}", note());
     }
 }
 
@@ -149,4 +161,20 @@ pub fn interval(estimate: Option<Estimate>) -> String {
 
 fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
+}
+
+/// The figure in a line of results; accuracies between 0 and 1.
+fn record(figure: &Figure) -> Value {
+    let (table, row) = (figure.table, figure.row);
+    json!({"accuracy": figure.value / 100.0, "table": table.id, "about": table.about, "example": row.on, "step": row.step, "source": published().source})
+}
+
+/// "36.0% (T8)"
+fn cell(figure: &Figure) -> String {
+    format!("{:.1}% ({})", figure.value, figure.table.id)
+}
+
+/// What the paper's figures are of.
+fn note() -> String {
+    format!("paper: {}, unboxed answers counted, at most 3072 new tokens unless its table says otherwise", published().source)
 }

@@ -3,7 +3,6 @@
 
 use anyhow::{Result, bail};
 
-use super::rows::Row;
 use super::value::Value;
 
 /// The letters of choices, in order.
@@ -16,15 +15,14 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// The choices of a row; none where it has no `choices`, neither at the top nor in its `question`.
-    pub(super) fn of(row: &Row) -> Result<Option<Self>> {
-        let inner = row.fields.get("question").and_then(|question| question.get("choices"));
-        let Some(value) = row.fields.get("choices").or(inner) else { return Ok(None) };
+    /// The choices of a row at `place`; none where it has no `choices`, neither at the top nor in its `question`.
+    pub(super) fn of(fields: &Value, place: &str) -> Result<Option<Self>> {
+        let inner = fields.get("question").and_then(|question| question.get("choices"));
+        let Some(value) = fields.get("choices").or(inner) else { return Ok(None) };
         match read(value) {
             Some(choices) if !choices.is_empty() && choices.len() <= LETTERS.len() => Ok(Some(Self { choices })),
             _ => bail!(
-                r#"{}: `choices` is not ["...", "..."], {{"text": [...], "label": [...]}} or [{{"label": "A", "text": "..."}}] of at most {}"#,
-                row.place,
+                r#"{place}: `choices` is not ["...", "..."], {{"text": [...], "label": [...]}} or [{{"label": "A", "text": "..."}}] of at most {}"#,
                 LETTERS.len()
             ),
         }

@@ -6,9 +6,10 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::gold::{Gold, Tally};
+use super::library::Library;
 use super::rows::{self, Row};
 use super::verl::{self, Contents, Indexed};
-use super::{Library, pinned, ranking};
+use super::{pinned, ranking};
 use crate::flow::Problem;
 
 pub use super::verl::PUBLISHED_INSTRUCTION;

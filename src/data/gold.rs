@@ -1,9 +1,10 @@
 //! The reference answer of a row: one text or number, a list of alternatives, or a worked solution that ends in the answer. It owns which of
 //! them a value is; it must never know how answers are compared.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::value::Value;
+use crate::input;
 
 /// What other programs write where there is no answer.
 const NOTHING: [&str; 6] = ["None", "nan", "NaN", "null", "NULL", "<NA>"];
@@ -171,6 +172,22 @@ pub(super) fn boxed(solution: &str) -> Option<&str> {
         }
     }
     None
+}
+
+/// The reference answers in a field of a JSON object, as rows of users' files have them: a text or number, or a list of alternatives. Text that
+/// is no answer in a data set, such as `None`, is taken as it is.
+///
+/// # Errors
+/// When the value is not an answer; the message describes what was found.
+pub fn answers(json: &str, field: &str) -> Result<Vec<String>> {
+    let object = Value::json(&input::json(json))?;
+    let value = object.get(field).with_context(|| format!("missing field `{field}`"))?;
+    let gold = Gold::of(value).map_err(|found| anyhow!("`{field}` is {found}"))?;
+    match value {
+        _ if !gold.answer.is_empty() => Ok(std::iter::once(gold.answer).chain(gold.alternatives).collect()),
+        Value::Text(text) => Ok(vec![text.clone()]),
+        other => bail!("`{field}` is {}, without an answer in it", other.kind()),
+    }
 }
 
 #[cfg(test)]

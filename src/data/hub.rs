@@ -6,6 +6,7 @@
 //! seconds when another process downloads the same file: `guard` stands before it.
 
 mod guard;
+mod name;
 mod source;
 
 use std::collections::BTreeSet;
@@ -15,8 +16,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use hf_hub::{HFClient, HFClientSync};
 
-use super::OnTransfer;
+use super::fetch::OnTransfer;
 use guard::Turn;
+pub use name::ModelName;
 use source::{Source, Unreachable};
 
 /// Without these a folder is no checkpoint.
@@ -25,52 +27,6 @@ const REQUIRED: [&str; 2] = ["config.json", "tokenizer.json"];
 const OPTIONAL: [&str; 3] = ["generation_config.json", "tokenizer_config.json", "chat_template.jinja"];
 const WEIGHTS: &str = "model.safetensors";
 const WEIGHTS_INDEX: &str = "model.safetensors.index.json";
-
-/// `owner/name[@revision]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelName {
-    /// The user or organisation.
-    pub owner: String,
-    /// The repository.
-    pub name: String,
-    /// A branch, tag or commit; the main branch when none is given.
-    pub revision: Option<String>,
-}
-
-impl ModelName {
-    /// Reads `owner/name` or `owner/name@revision`.
-    ///
-    /// # Errors
-    /// When it is neither.
-    pub fn parse(text: &str) -> Result<Self> {
-        let (path, revision) = match text.split_once('@') {
-            Some((path, revision)) => (path, Some(revision)),
-            None => (text, None),
-        };
-        let is_name = |part: &str| {
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-            !part.is_empty() && !part.starts_with('.') && part.bytes().all(allowed)
-        };
-        match path.split_once('/') {
-            Some((owner, name)) if is_name(owner) && is_name(name) && revision.is_none_or(is_revision) => {
-                Ok(Self { owner: owner.into(), name: name.into(), revision: revision.map(str::to_owned) })
-            }
-            _ => bail!("{text:?} is neither a folder nor a model's name on the hub; expected --model DIR or --model OWNER/NAME[@REVISION]"),
-        }
-    }
-}
-
-/// The cache has a file of the revision's name, so it must not lead elsewhere.
-fn is_revision(text: &str) -> bool {
-    text.split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !text.contains('\\')
-}
-
-impl std::fmt::Display for ModelName {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(formatter, "{}/{}", self.owner, self.name)?;
-        self.revision.iter().try_for_each(|revision| write!(formatter, "@{revision}"))
-    }
-}
 
 /// Without a sign of life for so long a download has failed.
 const PATIENCE: Duration = Duration::from_secs(60);

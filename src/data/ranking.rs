@@ -136,7 +136,8 @@ fn sum(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{pinned, shared_library};
+    use crate::data::library::shared_library;
+    use crate::data::pinned;
 
     #[test]
     fn ranks_by_deviation_and_keeps_the_order_of_equals() {

@@ -7,7 +7,6 @@ use anyhow::{Result, anyhow, bail, ensure};
 
 use super::choices::Choices;
 use super::gold::Gold;
-use super::unit;
 use super::value::Value;
 use crate::flow::Problem;
 use crate::input::{self, DOCUMENT_BYTES, Lines};
@@ -58,7 +57,7 @@ impl Row {
 
     /// The unit of the answer, as LaTeX that can follow it; empty where the row has none.
     pub(super) fn unit(&self) -> Result<String> {
-        Ok(unit::spelled(&self.optional_text("unit")?))
+        Ok(unit(&self.optional_text("unit")?))
     }
 
     /// How far off a right answer may be, from a field that need not be there: a positive number, `0.1` or `"1e-1"`.
@@ -113,7 +112,7 @@ impl Row {
         let mut question = stem.map_or_else(|| self.text(&QUESTION), |stem| Ok(stem.to_owned()))?;
         ensure!(!question.trim().is_empty(), "{}: the question is empty; {EXPECTED}", self.place);
         let mut gold = self.gold(&ANSWER)?;
-        if let Some(choices) = Choices::of(self)? {
+        if let Some(choices) = Choices::of(&self.fields, &self.place)? {
             question = choices.below(&question);
             for answer in std::iter::once(&mut gold.answer).chain(&mut gold.alternatives).filter(|answer| !answer.is_empty()) {
                 *answer = choices.letter(answer.trim(), &self.place)?;
@@ -190,4 +189,34 @@ fn some(rows: Vec<Row>, path: &Path) -> Result<Vec<Row>> {
         bail!("{} has no problems in it; {EXPECTED}, one a line", path.display());
     }
     Ok(rows)
+}
+
+/// The unit as LaTeX that can follow an answer, `$cm^2$` as `\text{ cm}^2`. The signs of degree and percent are left out: an answer is the same
+/// number with them or without.
+fn unit(written: &str) -> String {
+    let written = written.trim().trim_matches('$').trim();
+    if written.is_empty() || written.contains(['%', '\\']) {
+        return String::new();
+    }
+    match written.split_once('^') {
+        Some((name, power)) => format!("\\text{{ {name}}}^{power}"),
+        None => format!("\\text{{ {written}}}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unit;
+
+    #[test]
+    fn units_follow_their_answers() {
+        let check = |written: &str, expected: &str| assert_eq!(unit(written), expected, "{written}");
+        check("minute", r"\text{ minute}");
+        check("min", r"\text{ min}");
+        check("km/h", r"\text{ km/h}");
+        check("$cm^2$", r"\text{ cm}^2");
+        check("%", "");
+        check(r"^{\circ}", "");
+        check(" ", "");
+    }
 }

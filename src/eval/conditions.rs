@@ -5,7 +5,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::answerer::Identity;
-use super::run::{EvalSet, EvalSettings};
+use super::sets::EvalSet;
+use super::settings::EvalSettings;
 use crate::data::benchmark::Decoding;
 use crate::verify::{self, Grader};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -12,78 +12,13 @@ use super::answerer::{Answered, Answerer, Asking, EvalRequest, Lost};
 use super::conditions::Conditions;
 use super::record::Answer;
 use super::score::Score;
+use super::sets::EvalSet;
+use super::settings::EvalSettings;
 use super::store::{Earlier, Store};
 use super::wording;
 use crate::data::benchmark::Decoding;
-use crate::flow::Problem;
 use crate::metrics::JsonLines;
 use crate::verify::{self, Extraction, Grader, Mode};
-
-/// How a run evaluates.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EvalSettings {
-    /// Steps between evaluations; 0 evaluates the base and the last step only.
-    pub every: u64,
-    /// The sets, by name, with commas between; empty evaluates nothing.
-    pub benchmarks: String,
-    /// At most this many problems of each set; 0 takes all.
-    pub limit: usize,
-    /// Most tokens in a response.
-    pub max_new: usize,
-    /// `published` (each set its own way), or one way for all: `greedy`, `t0.6x8`, `t0.6p0.95x8` (8 samples at temperature 0.6, top-p 0.95).
-    pub decoding: String,
-    /// Seed of sampled responses: the same draws at every step, so that two evaluations differ by the weights alone.
-    pub seed: u64,
-    /// Whose notion of equality decides what is right.
-    pub grader: Grader,
-    /// Words that are counted as self-reflection, with commas between, in any case.
-    pub reflection_words: String,
-    /// The set, or the pass of a set, whose accuracy says which checkpoint is the best; empty takes the mean of all greedy passes, `mean` the plain
-    /// mean over several sets, unboxed answers counted.
-    pub best_by: String,
-    /// Steps over which the train accuracy is averaged before it counts as saturated.
-    pub saturation_window: usize,
-}
-
-impl Default for EvalSettings {
-    fn default() -> Self {
-        Self {
-            every: 20,
-            benchmarks: "math500".into(),
-            limit: 0,
-            max_new: 3072,
-            decoding: super::sets::PUBLISHED.into(),
-            seed: 0,
-            grader: Grader::Strict,
-            reflection_words: "rethink,recheck,recalculate".into(),
-            best_by: String::new(),
-            saturation_window: super::statistics::SATURATION_WINDOW,
-        }
-    }
-}
-
-/// A set of problems with the ways in which it is decoded.
-#[derive(Clone)]
-pub struct EvalSet {
-    /// Its name.
-    pub name: String,
-    /// The problems.
-    pub problems: Vec<Arc<Problem>>,
-    /// The sha256 of the file that they are from; empty where they are from none.
-    pub data_sha256: String,
-    /// One pass each.
-    pub decodings: Vec<Decoding>,
-    /// Tells the way of answering from a response.
-    pub classify: Option<fn(&str) -> &'static str>,
-}
-
-impl EvalSet {
-    /// "math500-greedy", "aime24-t0.6x8": names files and metrics.
-    pub fn pass_name(&self, decoding: Decoding) -> String {
-        format!("{}-{decoding}", self.name)
-    }
-}
 
 /// One pass over one set.
 #[derive(Clone, Debug)]
@@ -258,11 +193,13 @@ fn known(set: &EvalSet, samples: usize, mut earlier: Earlier) -> Result<Vec<Opti
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use anyhow::bail;
 
     use super::super::answerer::{Identity, OnAnswered};
     use super::*;
-    use crate::flow::Finish;
+    use crate::flow::{Finish, Problem};
 
     /// Answers everything rightly, the last request first, but for one problem that it cannot have.
     struct Oracle {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::run::EvalSet;
-use crate::data::benchmark::{self, Decoding, LETTERED};
+use super::settings::PUBLISHED;
+use crate::data::benchmark::{self, BENCHMARKS, Benchmark, Decoding, Source};
 use crate::data::tiny::{self, Split};
 use crate::data::{Library, sha256_of};
 use crate::flow::Problem;
@@ -17,8 +17,27 @@ const TINY: [(&str, Split); 2] = [("tiny", Split::Test), ("tiny-validation", Spl
 /// How the embedded model's sets are decoded.
 const OF_TINY: [Decoding; 2] = [Decoding::GREEDY, Decoding { samples: 1, ..Decoding::MEAN_OF_EIGHT }];
 
-/// Each set's own decoding.
-pub const PUBLISHED: &str = "published";
+/// A set of problems with the ways in which it is decoded.
+#[derive(Clone)]
+pub struct EvalSet {
+    /// Its name.
+    pub name: String,
+    /// The problems.
+    pub problems: Vec<Arc<Problem>>,
+    /// The sha256 of the file that they are from; empty where they are from none.
+    pub data_sha256: String,
+    /// One pass each.
+    pub decodings: Vec<Decoding>,
+    /// Tells the way of answering from a response.
+    pub classify: Option<fn(&str) -> &'static str>,
+}
+
+impl EvalSet {
+    /// "math500-greedy", "aime24-t0.6x8": names files and metrics.
+    pub fn pass_name(&self, decoding: Decoding) -> String {
+        format!("{}-{decoding}", self.name)
+    }
+}
 
 /// The sets of a comma-separated list of names, at most `limit` problems each (0: all). Published sets are decoded as published, the embedded
 /// model's greedily and by one sample at temperature 0.6, others greedily; `classify` tells the embedded model's ways of answering. `paper` is
@@ -35,16 +54,12 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
         if let Some((name, split)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
             let problems = tiny::problems(*split, split.default_count(), 0)?;
             sets.push(EvalSet { decodings: OF_TINY.to_vec(), classify: Some(classify), ..set(name, problems, limit) });
-        } else if let Some(lettered) = LETTERED.iter().find(|lettered| lettered.name == name) {
-            let data_sha256 = library.own(lettered.local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path))?;
-            sets.push(EvalSet { data_sha256, ..set(name, lettered.load(library)?, limit) });
         } else if name.ends_with(".jsonl") {
             add_file(&mut sets, Path::new(name), limit)?;
         } else {
             for benchmark in benchmark::select(name).map_err(|error| anyhow!("{error}, {}", others()))? {
                 let problems = set(benchmark.name, benchmark.load(library)?, limit);
-                let data_sha256 = benchmark.file.sha256.to_owned();
-                sets.push(EvalSet { data_sha256, decodings: vec![benchmark.decoding], ..problems });
+                sets.push(EvalSet { data_sha256: benchmark.sha256(library)?, decodings: vec![benchmark.decoding], ..problems });
             }
         }
     }
@@ -56,7 +71,6 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
 /// # Errors
 /// An unknown name lists the known ones; a file that cannot be read is named.
 pub fn check(names: &str, library: &Library) -> Result<Vec<EvalSet>> {
-    let is_lettered = |name: &str| LETTERED.iter().any(|lettered| lettered.name == name);
     let mut sets: Vec<EvalSet> = Vec::new();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
         if name.ends_with(".jsonl") {
@@ -64,8 +78,6 @@ pub fn check(names: &str, library: &Library) -> Result<Vec<EvalSet>> {
         } else {
             let decodings = if TINY.iter().any(|(tiny, _)| *tiny == name) {
                 OF_TINY.to_vec()
-            } else if is_lettered(name) {
-                vec![Decoding::GREEDY]
             } else {
                 let known = benchmark::select(name).map_err(|error| anyhow!("{error}, {}", others()))?;
                 known.iter().map(|benchmark| benchmark.decoding).collect()
@@ -101,27 +113,32 @@ pub fn decode(sets: &mut [EvalSet], way: &str) -> Result<()> {
 
 /// What a name stands for, groups taken apart.
 fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
-    let paper = benchmark::PAPER.map(|benchmark| benchmark.name);
-    match name {
-        "paper" => paper.to_vec(),
-        "all" => {
-            let lettered = LETTERED.iter().filter(|lettered| {
-                let is_there = library.own(lettered.local).is_some();
-                if !is_there {
-                    tracing::warn!("without {}: it is read from a file of yours, {} in the data folder", lettered.name, lettered.local);
-                }
-                is_there
-            });
-            paper.into_iter().chain([TINY[0].0]).chain(lettered.map(|lettered| lettered.name)).collect()
-        }
-        name => vec![name],
+    let names =
+        |belongs: &dyn Fn(&&Benchmark) -> bool| BENCHMARKS.iter().filter(belongs).map(|benchmark| benchmark.name).collect::<Vec<_>>();
+    if name != "all" {
+        let tagged = names(&|benchmark| benchmark.tags.contains(&name));
+        return if tagged.is_empty() { vec![name] } else { tagged };
     }
+    let published = names(&|benchmark| matches!(benchmark.source, Source::Pinned { .. }));
+    let own = names(&|benchmark| {
+        let Source::Own(local) = benchmark.source else { return false };
+        let is_there = library.own(local).is_some();
+        if !is_there {
+            tracing::warn!("without {}: it is read from a file of yours, {local} in the data folder", benchmark.name);
+        }
+        is_there
+    });
+    [published, vec![TINY[0].0], own].concat()
 }
 
-/// Known names beside those of the pinned sets.
+/// Every name that can be given, for help texts.
+pub fn known() -> String {
+    format!("{}, {}", benchmark::known(), others())
+}
+
+/// Known names beside those of the benchmarks.
 fn others() -> String {
-    let (tiny, lettered) = (TINY.map(|(name, _)| name).join(", "), LETTERED.map(|lettered| lettered.name).join(", "));
-    format!("{tiny}, {lettered}, all, and files that end in .jsonl")
+    format!("{}, all, and files that end in .jsonl", TINY.map(|(name, _)| name).join(", "))
 }
 
 /// The first `limit` problems (0: all), answered greedily.
@@ -148,7 +165,7 @@ mod tests {
     #[test]
     fn files_and_lettered_sets_stand_beside_the_known_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let arc = folder.path().join(LETTERED[0].local);
+        let arc = folder.path().join("test/arc_easy/test.jsonl");
         std::fs::create_dir_all(arc.parent().unwrap()).unwrap();
         std::fs::write(&arc, r#"{"question": "Which?", "choices": ["salt", "sand"], "answer": "B"}"#).unwrap();
         let own = folder.path().join("mine.jsonl");
@@ -161,7 +178,7 @@ mod tests {
         };
         check(&format!("{own},{own}"), "there is a set called mine already");
         check("arc_challenge", "DIR/test/arc_challenge/test.jsonl");
-        check("maths", "known are math500, aime24, amc23, minerva_math, olympiadbench, aime25, paper (these six), tiny");
+        check("maths", "arc_challenge, paper (the six that the paper averages), tiny, tiny-validation, all, and files that end in .jsonl");
         check("none.jsonl", "cannot read none.jsonl");
     }
 

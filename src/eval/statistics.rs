@@ -9,20 +9,7 @@ mod paired;
 mod samples;
 mod saturation;
 
-use serde::{Deserialize, Serialize};
-
-pub use interval::{clustered_mean, mean_of, student_interval, wilson};
+pub use interval::{Estimate, clustered_mean, mean_of, student_interval, wilson};
 pub use paired::{Comparison, compare, sign_test};
 pub use samples::{pass_at_k, pass_curve};
 pub use saturation::{MIN_EVALUATIONS_AFTER, SATURATION_LEVEL, SATURATION_WINDOW, gain_per_problem, post_saturation_gain, saturation_step};
-
-/// A mean with its 95% interval.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
-    /// The point estimate.
-    pub mean: f64,
-    /// The lower end of the 95% interval.
-    pub low: f64,
-    /// The upper end of the 95% interval.
-    pub high: f64,
-}

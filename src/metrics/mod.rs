@@ -3,7 +3,6 @@
 
 pub mod console;
 pub mod jsonl;
-mod masked_crc;
 pub mod tensorboard;
 
 pub use console::{Console, StepLine, table};

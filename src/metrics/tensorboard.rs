@@ -10,8 +10,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
-use super::masked_crc::masked_crc32c;
-
 /// An open event file.
 #[derive(Debug)]
 pub struct EventFile {
@@ -91,6 +89,12 @@ impl EventFile {
         record.extend(masked_crc32c(&event.0).to_le_bytes());
         self.file.write_all(&record).with_context(|| format!("cannot write to {}", self.path.display()))
     }
+}
+
+/// The checksum of TFRecord files: CRC-32C, masked so that a checksum stored inside checked data does no harm, `((crc >> 15) | (crc << 17)) +
+/// 0xa282ead8` (`tensorflow/core/lib/hash/crc32c.h`).
+fn masked_crc32c(bytes: &[u8]) -> u32 {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// Seconds since 1970; 0 on a clock before it, which costs a label and not the run.

@@ -110,3 +110,15 @@ fn a_missing_folder_is_named() {
     let message = format!("{:#}", EventFile::create(Path::new("no/folder")).unwrap_err());
     assert!(message.contains("no/folder"), "{message}");
 }
+
+#[test]
+fn checksums_are_castagnolis() {
+    // RFC 3720, B.4: 32 bytes of zeroes, of ones, and ascending.
+    assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+    assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);
+    assert_eq!(crc32c::crc32c(&[0xff; 32]), 0x62a8_ab43);
+    let ascending: Vec<u8> = (0..32).collect();
+    assert_eq!(crc32c::crc32c(&ascending), 0x46dd_794e);
+    // The mask of 0 is its constant.
+    assert_eq!(masked_crc32c(b""), 0xa282_ead8);
+}

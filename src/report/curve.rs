@@ -5,32 +5,10 @@
 //! neither labels at the ends of lines that keep clear of each other, nor gaps where a value is not a number, nor room for a caption.
 
 use super::frame::Frame;
+pub use super::series::Point;
 use super::series::{EndLabel, Mark, Series, draw_labels, pieces};
 use super::svg::{Canvas, Stroke, Type};
-use super::text::text_width;
-use super::words::{draw_caption, draw_heading, draw_notes};
-use crate::eval::statistics::Estimate;
-
-/// The accuracy at one evaluation, with its interval.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Point {
-    /// The training step evaluated; 0 is the base model.
-    pub step: u32,
-    /// Accuracy, 0 to 1.
-    pub value: f64,
-    /// The lower end of its 95% interval.
-    pub low: f64,
-    /// The upper end of its 95% interval.
-    pub high: f64,
-}
-
-impl Point {
-    /// An estimate at a step.
-    pub fn new(step: u32, estimate: Estimate) -> Self {
-        let Estimate { mean, low, high } = estimate;
-        Self { step, value: mean, low, high }
-    }
-}
+use super::text::{text_width, wrap};
 
 /// What the picture shows. Values that are not finite are gaps.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,17 +31,17 @@ pub struct Curve {
     pub window: usize,
 }
 
-pub(super) const WIDTH: f64 = 900.0;
-pub(super) const HEIGHT: f64 = 520.0;
-pub(super) const SIDE: f64 = 24.0;
+const WIDTH: f64 = 900.0;
+const HEIGHT: f64 = 520.0;
+const SIDE: f64 = 24.0;
 /// Height of the strip above the plot that names its regions.
 const STRIP: f64 = 22.0;
 
 const INK: &str = "#1f2630";
-pub(super) const QUIET: &str = "#5d6672";
+const QUIET: &str = "#5d6672";
 const SHADE: &str = "#f6f3e8";
 const BASE_LINE: Stroke = Mark::Level.stroke();
-pub(super) const PLAIN: Type = Type { size: 13.0, color: INK, anchor: "start", weight: 400 };
+const PLAIN: Type = Type { size: 13.0, color: INK, anchor: "start", weight: 400 };
 
 /// Draws the picture, 900 x 520 pixels.
 pub fn svg(curve: &Curve) -> String {
@@ -159,6 +137,51 @@ fn draw_raw_train(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     let stroke = Stroke { opacity: 0.35, ..Stroke::solid(Mark::Line.color(), 1.0) };
     for piece in pieces(&points) {
         canvas.path(piece, stroke);
+    }
+}
+
+/// Title and subtitle; returns where they end.
+fn draw_heading(canvas: &mut Canvas, curve: &Curve) -> f64 {
+    let title = Type { size: 19.0, weight: 700, ..PLAIN };
+    let subtitle = Type { color: QUIET, ..PLAIN };
+    let mut y = 14.0;
+    for (style, text, lines) in [(title, &curve.title, 2), (subtitle, &curve.subtitle, 2)] {
+        for line in wrap(text, style.size, WIDTH - 2.0 * SIDE, lines) {
+            y += style.size + 4.0;
+            canvas.text((SIDE, y), style, &line);
+        }
+        y += 3.0;
+    }
+    y
+}
+
+/// The caption at the foot; returns where it begins.
+fn draw_caption(canvas: &mut Canvas, curve: &Curve) -> f64 {
+    let lines = wrap(&curve.caption, PLAIN.size, WIDTH - 2.0 * SIDE, 3);
+    let top = HEIGHT - 12.0 - lines.len() as f64 * 18.0;
+    for (index, line) in lines.iter().enumerate() {
+        canvas.text((SIDE, top + 14.0 + index as f64 * 18.0), PLAIN, line);
+    }
+    top
+}
+
+/// What the thin and the pale mean, in small print under the right end; and what to say when there is nothing to draw.
+fn draw_notes(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
+    let trained = curve.train.iter().any(|(_, accuracy)| accuracy.is_finite());
+    let mut points = curve.greedy.iter().chain(&curve.sampled);
+    let evaluated = points.any(|point| point.value.is_finite());
+    let note = Type { size: 11.0, color: QUIET, anchor: "end", weight: 400 };
+    let steps = format!("thin: every step, thick: mean of {}", curve.window.max(1));
+    let parts: Vec<&str> =
+        [(trained, steps.as_str()), (evaluated, "bands: 95% intervals"), (curve.saturation_step.is_some(), "shaded: after saturation")]
+            .iter()
+            .filter_map(|&(drawn, part)| drawn.then_some(part))
+            .collect();
+    canvas.text((WIDTH - SIDE, frame.bottom + 39.0), note, &parts.join(" · "));
+    if !trained && !evaluated {
+        let middle = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
+        let style = Type { color: QUIET, anchor: "middle", ..PLAIN };
+        canvas.text(middle, style, "no accuracy was recorded");
     }
 }
 

@@ -7,4 +7,3 @@ pub mod published;
 mod series;
 mod svg;
 mod text;
-mod words;

@@ -1,9 +1,30 @@
 //! The lines of the picture: how each looks, where it breaks, and the label at its end, which does a legend's work.
 
-use super::curve::Point;
 use super::frame::Frame;
 use super::labels::spread;
 use super::svg::{Canvas, Stroke, Type};
+use crate::eval::statistics::Estimate;
+
+/// The accuracy at one evaluation, with its interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Point {
+    /// The training step evaluated; 0 is the base model.
+    pub step: u32,
+    /// Accuracy, 0 to 1.
+    pub value: f64,
+    /// The lower end of its 95% interval.
+    pub low: f64,
+    /// The upper end of its 95% interval.
+    pub high: f64,
+}
+
+impl Point {
+    /// An estimate at a step.
+    pub fn new(step: u32, estimate: Estimate) -> Self {
+        let Estimate { mean, low, high } = estimate;
+        Self { step, value: mean, low, high }
+    }
+}
 
 /// What a line stands for, and thereby how it is drawn. The colours are Okabe and Ito's vermilion, blue and bluish green, told apart with any
 /// common colour vision; where they are not printed, the markers still differ.

@@ -23,7 +23,6 @@ pub use crate::flow::Message;
 use crate::flow::{Problem, Prompt};
 use crate::input::{self, shield};
 use begin::Around;
-use date::Date;
 pub use date::{check as check_date, today};
 use growth::Bounds;
 pub use stream::TokenStream;
@@ -158,7 +157,7 @@ impl Text {
     /// # Errors
     /// When it is not a date.
     pub fn with_date(mut self, date: &str) -> Result<Self> {
-        let date = Date::parse(date)?;
+        let date = date::parse(date)?;
         if let Some(template) = &mut self.template {
             template.fix_date(date);
         }
@@ -296,7 +295,7 @@ pub fn render_template(
 ) -> Result<String> {
     let mut template = ChatTemplate::new(source.to_owned())?;
     if let Some(date) = date {
-        template.fix_date(Date::parse(date)?);
+        template.fix_date(date::parse(date)?);
     }
     template.render(messages, special_tokens, add_generation_prompt)
 }

@@ -6,12 +6,13 @@ mod guard;
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow, bail, ensure};
+use jiff::civil::Date;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, syntax::SyntaxConfig};
 use sha2::{Digest, Sha256};
 
-use super::Message;
-use super::date::{Date, strftime};
+use super::date::{self, strftime};
+use crate::flow::Message;
 
 /// A template that parses, with everything that it may call.
 pub(super) struct ChatTemplate {
@@ -34,7 +35,7 @@ impl ChatTemplate {
         environment.set_formatter(print_as_python_does);
         guard::install(&mut environment);
         environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", |format: &str| strftime(format, Date::today()));
+        environment.add_function("strftime_now", |format: &str| strftime(format, date::now()));
         let prints_date = source.contains("strftime_now");
         let checksum = Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect();
         let source = without_generation_marks(&source);

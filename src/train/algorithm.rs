@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use super::settings::RunSettings;
@@ -35,6 +35,17 @@ pub const ALGORITHMS: [Algorithm; 8] = [
     Algorithm { name: "cispo", source: "MiniMax-M1, 2025, arXiv 2506.13585", apply: cispo },
 ];
 
+/// Their names.
+pub const NAMES: [&str; ALGORITHMS.len()] = {
+    let mut names = [""; ALGORITHMS.len()];
+    let mut number = 0;
+    while number < names.len() {
+        names[number] = ALGORITHMS[number].name;
+        number += 1;
+    }
+    names
+};
+
 /// What a preset is told by, whatever it changes.
 const ALWAYS: [&str; 10] = [
     "advantage.baseline",
@@ -52,16 +63,13 @@ const ALWAYS: [&str; 10] = [
 const WHERE_OTHER: [&str; 7] =
     ["advantage.gamma", "advantage.lambda", "reward.kl", "reward.kl_estimator", "reward.overlong_buffer", "loss.kl_estimator", "critic.lr"];
 
-/// Finds an algorithm; an unknown name lists the known ones.
+/// Finds an algorithm.
+///
+/// # Errors
+/// An unknown name lists the known ones.
 pub fn by_name(name: &str) -> Result<Algorithm> {
-    match ALGORITHMS.iter().find(|algorithm| algorithm.name == name) {
-        Some(algorithm) => Ok(*algorithm),
-        None => {
-            let known = ALGORITHMS.map(|algorithm| algorithm.name);
-            let near = config::nearest(name, known).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
-            bail!("unknown algorithm \"{name}\"; known are {}{near}", known.join(", "))
-        }
-    }
+    let found = ALGORITHMS.iter().find(|algorithm| algorithm.name == name).copied();
+    found.with_context(|| format!("unknown algorithm {name:?}; known are {}", NAMES.join(", ")))
 }
 
 /// The defaults, the preset that the layers ask for by `algo`, then the layers.
@@ -135,9 +143,12 @@ fn bare_loss() -> LossSettings {
     LossSettings { kl: 0.0, entropy: 0.0, ..LossSettings::default() }
 }
 
-/// The published run: KL (k3) and entropy in the loss, 0.001 each. A plain default is left as it is, so that the run does not change by a
-/// bit.
-fn grpo(_: &mut RunSettings, _: usize) {}
+/// The published run: advantages within the group in units of its deviation, the mean over tokens, KL (k3) and an entropy bonus of 0.001 each.
+fn grpo(run: &mut RunSettings, _: usize) {
+    run.advantage = estimator(Baseline::Group, Scale::Group);
+    let loss = LossSettings { kl: 0.001, kl_estimator: KlEstimator::K3, entropy: 0.001, ..bare_loss() };
+    run.loss = LossSettings { aggregation: Aggregation::TokenMean, ..loss };
+}
 
 /// A critic, GAE with gamma and lambda 1, whitened advantages, an entropy bonus of 0.001, and KL (k1, 0.001) in the reward: what the published
 /// code does unless told otherwise (the paper gives no script for PPO). The critic learns ten times as fast as the policy: at 1e-5 as there, the
@@ -237,6 +248,6 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         let message = resolved(&["algo=gpro"]).unwrap_err().to_string();
         let known = "grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo";
-        assert_eq!(message, format!("algo: unknown algorithm \"gpro\"; known are {known} (did you mean grpo?)"));
+        assert_eq!(message, format!("algo is \"gpro\"; it must be {known} (did you mean grpo?)"));
     }
 }

@@ -1,84 +1,272 @@
-//! Benchmarks by name. Each is one file beside this one and one line in [`PAPER`]: where it comes from, how many rows it must have, how a row
-//! becomes a problem, and how the paper decodes it. This room must never grade.
+//! Benchmarks by name. Each is one entry of [`BENCHMARKS`]: where it comes from, how many problems it must have, what its rows' fields mean and
+//! how it is decoded. This room must never grade.
 
-mod aime24;
-mod aime25;
-mod amc23;
-mod boxed;
 mod decoding;
-mod lettered;
-mod math500;
-mod minerva_math;
-mod olympiadbench;
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
+pub use self::decoding::Decoding;
+use super::fetch::sha256_of;
+use super::library::Library;
 use super::pinned::Pinned;
 use super::rows::{self, Row};
-use super::{Library, example};
+use super::{example, gold};
 use crate::flow::Problem;
-
-pub use decoding::Decoding;
-pub use lettered::{LETTERED, Lettered};
 
 /// A set of problems that scores are published on.
 #[derive(Clone, Copy, Debug)]
 pub struct Benchmark {
     /// Its name on the command line and in results.
     pub name: &'static str,
-    /// Its name in tables.
-    pub title: &'static str,
-    /// The file that it is read from.
-    pub file: Pinned,
-    /// How many problems it has; another number is an error.
-    pub rows: usize,
-    /// How the paper decodes it.
+    /// The groups that it is a member of. They select sets as names do; [`PAPER`] is the paper's mean.
+    pub tags: &'static [&'static str],
+    /// Where its problems come from.
+    pub source: Source,
+    /// How it is decoded unless told otherwise.
     pub decoding: Decoding,
-    problem: fn(&Row) -> Result<Problem>,
 }
 
-/// The registry of pinned sets, in the order of the paper's tables: the six that the paper averages.
-pub const PAPER: [&Benchmark; 6] =
-    [&math500::BENCHMARK, &aime24::BENCHMARK, &amc23::BENCHMARK, &minerva_math::BENCHMARK, &olympiadbench::BENCHMARK, &aime25::BENCHMARK];
+/// Where the problems of a benchmark come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// A published file.
+    Pinned {
+        /// The file.
+        file: Pinned,
+        /// How many problems it has; another number is an error.
+        rows: usize,
+        /// What its rows are made of.
+        fields: Fields,
+    },
+    /// Questions whose answers are letters, in a file of the user's at this path below the data folder: no published copy is pinned here.
+    Own(&'static str),
+}
 
-/// Pinned benchmarks by their names, with commas between; `paper` is the six of the paper.
+/// The fields of a row by what they mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Fields {
+    /// Names the problem; where there is none, its number does.
+    id: Option<&'static str>,
+    question: &'static str,
+    answer: Answer,
+    subject: Option<&'static str>,
+    level: Option<&'static str>,
+    /// How far off an answer may be; the field itself need not be there.
+    tolerance: Option<&'static str>,
+}
+
+/// Where a row has its reference answer.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// As it is.
+    Text(&'static str),
+    /// The content of the last `\boxed{...}` of a written solution.
+    Boxed(&'static str),
+    /// A list of texts, which together are the answer.
+    List(&'static str),
+}
+
+/// The tag of the six sets that the paper averages.
+pub const PAPER: &str = "paper";
+
+const FIELDS: Fields =
+    Fields { id: Some("id"), question: "problem", answer: Answer::Text("answer"), subject: None, level: None, tolerance: None };
+
+/// A set of the paper's repository with its number of problems and its checksum.
+macro_rules! published {
+    ($name:literal, $rows:literal, $sha256:literal, $fields:expr) => {
+        Source::Pinned {
+            file: Pinned::of_the_paper(
+                concat!("Qwen2.5-Eval/evaluation/data/", $name, "/test.jsonl"),
+                concat!("test/", $name, "/test.jsonl"),
+                $sha256,
+            ),
+            rows: $rows,
+            fields: $fields,
+        }
+    };
+}
+
+/// The registry, in the order of the paper's tables. Whoever adds a set adds an entry here, without the tag [`PAPER`].
+pub static BENCHMARKS: &[Benchmark] = &[
+    // 500 problems of the MATH test set, by subject and level.
+    Benchmark {
+        name: "math500",
+        tags: &[PAPER],
+        source: published!(
+            "math500",
+            500,
+            "35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a06132",
+            Fields { id: Some("unique_id"), answer: Answer::Boxed("solution"), subject: Some("subject"), level: Some("level"), ..FIELDS }
+        ),
+        decoding: Decoding::GREEDY,
+    },
+    // Answers are integers below 1000, written with leading zeros.
+    Benchmark {
+        name: "aime24",
+        tags: &[PAPER],
+        source: published!("aime24", 30, "af2b8bd2aa911b6333ad0df32f3ca05c7ae8ed10f1731f4372c8ae26990bf7ac", FIELDS),
+        decoding: Decoding::MEAN_OF_EIGHT,
+    },
+    // The file has its numbers as floats; here they read as people write them.
+    Benchmark {
+        name: "amc23",
+        tags: &[PAPER],
+        source: published!("amc23", 40, "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4", FIELDS),
+        decoding: Decoding::MEAN_OF_EIGHT,
+    },
+    // Quantitative problems of undergraduate courses; the course is the subject.
+    Benchmark {
+        name: "minerva_math",
+        tags: &[PAPER],
+        source: published!(
+            "minerva_math",
+            272,
+            "0e656b430d3a0a1dab6aa853f453ba3805e28e2cabe4fc72486a897cc09d8ba2",
+            Fields { id: Some("idx"), answer: Answer::Boxed("solution"), subject: Some("type"), ..FIELDS }
+        ),
+        decoding: Decoding::GREEDY,
+    },
+    // Competition problems in English with answers that can be checked. Lists have one text in every row: several answers stand in that text
+    // with commas between them, in 94 problems.
+    Benchmark {
+        name: "olympiadbench",
+        tags: &[PAPER],
+        source: published!(
+            "olympiadbench",
+            675,
+            "bb8c1e38a16ea9eacb77530315a674d883f267fbff79183effc53681b4fcc416",
+            Fields {
+                question: "question",
+                answer: Answer::List("final_answer"),
+                subject: Some("subfield"),
+                tolerance: Some("error"),
+                ..FIELDS
+            }
+        ),
+        decoding: Decoding::GREEDY,
+    },
+    // As AIME 2024; one answer is written in degrees.
+    Benchmark {
+        name: "aime25",
+        tags: &[PAPER],
+        source: published!("aime25", 30, "4613b7d3b5346f007625969f4380d932d6a2618fdcc9b89e5d39c7fbddc074b8", Fields { id: None, ..FIELDS }),
+        decoding: Decoding::MEAN_OF_EIGHT,
+    },
+    // Both difficulties of ARC, which the paper scores outside its mean.
+    Benchmark { name: "arc_easy", tags: &[], source: Source::Own("test/arc_easy/test.jsonl"), decoding: Decoding::GREEDY },
+    Benchmark { name: "arc_challenge", tags: &[], source: Source::Own("test/arc_challenge/test.jsonl"), decoding: Decoding::GREEDY },
+];
+
+/// Benchmarks by their names or tags, with commas between.
 ///
 /// # Errors
 /// When a name is unknown; the message lists the known ones.
 pub fn select(names: &str) -> Result<Vec<&'static Benchmark>> {
     let mut selected: Vec<&Benchmark> = Vec::new();
     for name in names.split(',').map(str::trim) {
-        let found: Vec<&Benchmark> = match name {
-            "paper" => PAPER.to_vec(),
-            _ => PAPER.into_iter().filter(|benchmark| benchmark.name == name).collect(),
-        };
+        let found: Vec<&Benchmark> = BENCHMARKS.iter().filter(|benchmark| benchmark.goes_by(name)).collect();
         if found.is_empty() {
-            let known: Vec<&str> = PAPER.iter().map(|benchmark| benchmark.name).collect();
-            bail!("no benchmark is called {name:?}: known are {}, paper (these six)", known.join(", "));
+            bail!("no benchmark is called {name:?}: known are {}", known());
         }
         selected.extend(found.into_iter().filter(|new| !selected.iter().any(|old| old.name == new.name)).collect::<Vec<_>>());
     }
     Ok(selected)
 }
 
+/// Every name, with commas between, then the paper's tag.
+pub fn known() -> String {
+    let names: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
+    format!("{}, {PAPER} (the six that the paper averages)", names.join(", "))
+}
+
 impl Benchmark {
+    /// Whether this is its name or a tag of its own.
+    pub fn goes_by(&self, name: &str) -> bool {
+        self.name == name || self.tags.contains(&name)
+    }
+
     /// Its problems, in the file's order.
     ///
     /// # Errors
-    /// When the file cannot be had, a row is not as expected, or their number is wrong.
+    /// When the file cannot be had (the message says what to do), a row is not as expected, or their number is wrong.
     pub fn load(&self, library: &Library) -> Result<Vec<Problem>> {
-        let path = library.path(&self.file)?;
+        let (file, expected, fields) = match &self.source {
+            Source::Pinned { file, rows, fields } => (file, *rows, fields),
+            Source::Own(local) => return self.load_own(local, library),
+        };
+        let path = library.path(file)?;
         let problems: Vec<Problem> = rows::read_jsonl(&path)?
             .iter()
-            .map(|row| row.checked((self.problem)(row)?))
+            .map(|row| row.checked(self.problem(row, fields)?))
             .collect::<Result<_>>()
             .with_context(|| format!("cannot read the benchmark {}", self.name))?;
-        if problems.len() != self.rows {
-            bail!("{} has {} problems, expected {}", path.display(), problems.len(), self.rows);
+        if problems.len() != expected {
+            bail!("{} has {} problems, expected {expected}", path.display(), problems.len());
         }
         Ok(problems)
+    }
+
+    /// The sha256 of its file; empty where the user has none.
+    ///
+    /// # Errors
+    /// When the user's file cannot be read.
+    pub fn sha256(&self, library: &Library) -> Result<String> {
+        match self.source {
+            Source::Pinned { file, .. } => Ok(file.sha256.to_owned()),
+            Source::Own(local) => library.own(local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path)),
+        }
+    }
+
+    fn load_own(&self, local: &str, library: &Library) -> Result<Vec<Problem>> {
+        let Some(path) = library.own(local) else {
+            bail!(
+                r#"{} is read from a file of yours: put {{"question": "...", "choices": ["...", "..."], "answer": "B"}}, one a line, at DIR/{local} and name DIR by --data-dir or RLVR_DATA_DIR"#,
+                self.name,
+            );
+        };
+        let problems = from_file(&path)?;
+        let is_letter = |answer: &str| matches!(answer.as_bytes(), [b'A'..=b'J']);
+        if let Some(problem) = problems.iter().find(|problem| !is_letter(&problem.answer)) {
+            bail!("{}: the answer to {} is {:?}, expected the letter of a choice", path.display(), problem.id, problem.answer);
+        }
+        Ok(problems)
+    }
+
+    fn problem(&self, row: &Row, fields: &Fields) -> Result<Problem> {
+        let text = |field: Option<&str>| field.map_or_else(|| Ok(String::new()), |field| row.text(&[field]));
+        let id = fields.id.map_or_else(|| Ok(row.number.to_string()), |field| row.text(&[field]))?;
+        Ok(Problem {
+            id: format!("{}/{id}", self.name),
+            question: row.text(&[fields.question])?.trim().to_owned(),
+            answer: fields.answer.of(row)?,
+            unit: row.unit()?,
+            tolerance: fields.tolerance.map_or(Ok(None), |field| row.tolerance(field))?,
+            subject: text(fields.subject)?,
+            level: text(fields.level)?,
+            ..Problem::default()
+        })
+    }
+}
+
+impl Answer {
+    /// Reference solutions only: what models write is the verifier's.
+    fn of(self, row: &Row) -> Result<String> {
+        match self {
+            Self::Text(field) => row.text(&[field]),
+            Self::Boxed(field) => {
+                let solution = row.text(&[field])?;
+                gold::boxed(&solution).map(str::to_owned).ok_or_else(|| anyhow!("{}: `{field}` has no complete \\boxed{{...}}", row.place))
+            }
+            Self::List(field) => {
+                let answers = row.fields.get(field).and_then(|answers| answers.as_list());
+                let answers: Option<Vec<&str>> = answers.and_then(|list| list.iter().map(|answer| answer.as_text()).collect());
+                let answers = answers.with_context(|| format!("{}: `{field}` is not a list of texts", row.place))?;
+                Ok(answers.join(", "))
+            }
+        }
     }
 }
 
@@ -92,76 +280,4 @@ pub fn from_file(path: &Path) -> Result<Vec<Problem>> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::shared_library;
-
-    #[test]
-    fn names_select_benchmarks() {
-        let names = |specification: &str| select(specification).map(|found| found.iter().map(|b| b.name).collect::<Vec<_>>());
-        assert_eq!(names("aime25, math500,aime25").unwrap(), ["aime25", "math500"]);
-        assert_eq!(names("paper").unwrap(), PAPER.map(|benchmark| benchmark.name));
-        assert_eq!(names("amc23,paper").unwrap().len(), 6);
-        for bad in ["math", "", "math500,"] {
-            let error = names(bad).unwrap_err().to_string();
-            assert!(error.contains("known are math500, aime24, amc23, minerva_math, olympiadbench, aime25, paper"), "{error}");
-        }
-    }
-
-    #[test]
-    fn every_set_has_its_problems() {
-        let Some(library) = shared_library() else { return };
-        for benchmark in PAPER {
-            let problems = benchmark.load(&library).unwrap();
-            let ids: std::collections::HashSet<_> = problems.iter().map(|problem| &problem.id).collect();
-            assert_eq!((problems.len(), ids.len()), (benchmark.rows, benchmark.rows), "{}", benchmark.name);
-        }
-        let rows: Vec<(&str, usize, usize)> = PAPER.iter().map(|b| (b.name, b.rows, b.decoding.samples)).collect();
-        let expected = [
-            ("math500", 500, 1),
-            ("aime24", 30, 8),
-            ("amc23", 40, 8),
-            ("minerva_math", 272, 1),
-            ("olympiadbench", 675, 1),
-            ("aime25", 30, 8),
-        ];
-        assert_eq!(rows, expected);
-    }
-
-    #[test]
-    fn answers_are_the_golden_ones() {
-        let Some(library) = shared_library() else { return };
-        let check = |benchmark: &str, number: usize, id: &str, answer: &str, subject: &str, level: &str| {
-            let problems = select(benchmark).unwrap()[0].load(&library).unwrap();
-            let problem = &problems[number];
-            let got = (problem.id.as_str(), problem.answer.as_str(), problem.subject.as_str(), problem.level.as_str());
-            assert_eq!(got, (id, answer, subject, level));
-        };
-        check("math500", 0, "math500/test/precalculus/807.json", r"\left( 3, \frac{\pi}{2} \right)", "Precalculus", "2");
-        check("aime24", 7, "aime24/67", "025", "", "");
-        check("aime25", 19, "aime25/19", r"336^\circ", "", "");
-        check("amc23", 0, "amc23/0", "27", "", "");
-        check("amc23", 15, "amc23/17", "-1", "", "");
-        check("minerva_math", 0, "minerva_math/0", "1.6", "Introduction to Astronomy (8.282J Spring 2006)", "");
-        check("olympiadbench", 0, "olympiadbench/1606", "2", "Combinatorics", "");
-    }
-
-    /// MATH500 gives its answers twice; both must agree.
-    #[test]
-    fn boxed_answers_agree_with_those_written_beside_them() {
-        let Some(library) = shared_library() else { return };
-        let rows = rows::read_jsonl(&library.path(&math500::BENCHMARK.file).unwrap()).unwrap();
-        for row in &rows {
-            assert_eq!((math500::BENCHMARK.problem)(row).unwrap().answer, row.text(&["answer"]).unwrap(), "{}", row.place);
-        }
-    }
-
-    #[test]
-    fn a_set_of_ones_own_is_jsonl() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("mine.jsonl");
-        std::fs::write(&path, "{\"question\": \"q\", \"answer\": \"B\", \"subject\": \"s\"}\n{\"question\": \"r\"}\n").unwrap();
-        let error = from_file(&path).unwrap_err().to_string();
-        assert!(error.contains("mine.jsonl, line 2: no `answer`"), "{error}");
-    }
-}
+mod tests;

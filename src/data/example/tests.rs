@@ -2,7 +2,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
-use crate::data::{shared_library, test_library};
+use crate::data::library::{shared_library, test_library};
 use crate::testing::shared;
 
 fn no_library() -> Library {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use super::ModelName;
+use super::name::ModelName;
 
 /// The other side is still there.
 pub(super) struct Sign;

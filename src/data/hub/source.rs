@@ -11,9 +11,9 @@ use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use hf_hub::repository::RepoTypeModel;
 use hf_hub::{HFError, HFRepositorySync};
 
-use super::ModelName;
 use super::guard::{self, Sign, Turn};
-use crate::data::{OnTransfer, Transfer};
+use super::name::ModelName;
+use crate::data::fetch::{OnTransfer, Transfer};
 
 /// The hub did not answer, or only that it cannot: a copy in the cache may do.
 #[derive(Debug)]

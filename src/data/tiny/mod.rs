@@ -1,97 +1,46 @@
 //! The embedded model's world: arithmetic problems of ten subjects, split by their canonical form into training, validation and test. A subject
 //! states problems and works them out in steps; how a *model* answers (carefully, or not) is the corpus's business, in `crate::tiny`.
-//!
-//! To add a subject, write its file and add a line to [`SUBJECTS`].
 
-mod addition;
-mod bags;
 mod columns;
-mod digit_sum;
-mod evaluation;
-mod linear;
-mod maximum;
-mod perimeter;
-mod remainder;
-mod sequence;
+mod exercise;
 mod split;
-mod subtraction;
+mod subjects;
 
-pub use split::{Split, problems};
+use std::collections::HashSet;
 
-use crate::draw::Stream;
+use anyhow::{Result, ensure};
+
+pub use self::exercise::{Exercise, Subject};
+pub use self::split::Split;
+pub use self::subjects::SUBJECTS;
+use crate::draw::{Purpose, Stream};
 use crate::flow::Problem;
 
-/// Every subject, in the order in which sets and reports list them.
-pub const SUBJECTS: [Subject; 10] = [
-    addition::SUBJECT,
-    subtraction::SUBJECT,
-    linear::SUBJECT,
-    remainder::SUBJECT,
-    sequence::SUBJECT,
-    digit_sum::SUBJECT,
-    maximum::SUBJECT,
-    bags::SUBJECT,
-    evaluation::SUBJECT,
-    perimeter::SUBJECT,
-];
-
-/// A kind of problem.
-#[derive(Clone, Copy, Debug)]
-pub struct Subject {
-    /// Names the subject in ids, settings and reports.
-    pub name: &'static str,
-    /// Draws operands that `state` accepts.
-    draw: fn(&mut Stream) -> Vec<u32>,
-    /// States and solves the problem with these operands; `None` when they are out of the subject's range.
-    state: fn(&[u32]) -> Option<Exercise>,
-}
-
-/// A problem with all that is known about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exercise {
-    /// The subject's name.
-    pub subject: &'static str,
-    /// The operands as the question gives them, such as `556+334`: names the problem. Its runs of digits are the operands.
-    pub written: String,
-    /// The same for all problems that ask for the same arithmetic, such as `334+556`: decides the split.
-    pub canonical: String,
-    /// The question in two wordings.
-    pub questions: [String; 2],
-    /// The arithmetic in one expression, such as `334+556`.
-    pub expression: String,
-    /// The steps that lead to the answer, each short enough that a very small model can take it.
-    pub working: String,
-    /// The answer.
-    pub answer: u32,
-}
-
-impl Subject {
-    /// Draws a problem, each set of operands equally likely.
-    pub fn exercise(&self, stream: &mut Stream) -> Exercise {
-        let operands = (self.draw)(stream);
-        (self.state)(&operands).unwrap_or_else(|| panic!("{} drew operands out of its own range: {operands:?}", self.name))
+/// `count` problems of one set, no two of the same canonical form, the subjects taking turns: every prefix is balanced.
+///
+/// The set is a function of its arguments, and a smaller `count` gives a prefix of a larger one. Fails when a subject has too few problems.
+pub fn problems(split: Split, count: usize, seed: u64) -> Result<Vec<Problem>> {
+    let mut streams: Vec<_> = (0..SUBJECTS.len() as u64).map(|index| Stream::new(seed, Purpose::Problems, index)).collect();
+    let mut taken = HashSet::new();
+    let mut problems = Vec::with_capacity(count);
+    while problems.len() < count {
+        let turn = problems.len() % SUBJECTS.len();
+        let subject = &SUBJECTS[turn];
+        // A subject's least likely share of fresh problems at full use is about 1 in 3,000 draws; 100,000 misses mean that none is left.
+        let fresh = (0..100_000)
+            .map(|_| subject.exercise(&mut streams[turn]))
+            .find(|exercise| exercise.split() == split && taken.insert((exercise.subject, exercise.canonical.clone())));
+        ensure!(
+            fresh.is_some(),
+            "{} has only {} distinct {split} problems, so at most {} can be balanced over {} subjects; {count} were asked for",
+            subject.name,
+            problems.len() / SUBJECTS.len(),
+            problems.len() / SUBJECTS.len() * SUBJECTS.len(),
+            SUBJECTS.len(),
+        );
+        problems.extend(fresh.map(|exercise| exercise.problem()));
     }
-}
-
-impl Exercise {
-    /// Which set the problem belongs to.
-    pub fn split(&self) -> Split {
-        Split::of(&format!("tiny/{}/{}", self.subject, self.canonical))
-    }
-
-    /// The problem as a record. Its wording is a function of its operands, so that an id stands for one question.
-    pub fn problem(&self) -> Problem {
-        let id = format!("tiny/{}/{}", self.subject, self.written);
-        // The upper bits: the split reads the lower ones, often of the same text.
-        let wording = (split::fingerprint(&id) >> 32) as usize % self.questions.len();
-        Problem {
-            id,
-            question: self.questions[wording].clone(),
-            answer: self.answer.to_string(),
-            subject: self.subject.to_string(),
-            ..Problem::default()
-        }
-    }
+    Ok(problems)
 }
 
 /// The exercise that an id such as `tiny/addition/334+556` names, if it names one.

@@ -1,6 +1,17 @@
 //! Intervals for one mean: Wilson's for single responses, the clustered one for several samples a problem.
 
-use super::Estimate;
+use serde::{Deserialize, Serialize};
+
+/// A mean with its 95% interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The point estimate.
+    pub mean: f64,
+    /// The lower end of the 95% interval.
+    pub low: f64,
+    /// The upper end of the 95% interval.
+    pub high: f64,
+}
 
 /// The 97.5% quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;

@@ -4,8 +4,7 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::Estimate;
-use super::interval::{student_interval, wilson};
+use super::interval::{Estimate, student_interval, wilson};
 
 /// The scores of one problem count as equal below this: means of the same samples in another order differ by rounding.
 const TIE: f64 = 1e-9;

@@ -1,6 +1,6 @@
 //! What several samples of one problem say together: pass@k.
 
-use super::{Estimate, clustered_mean};
+use super::interval::{Estimate, clustered_mean};
 
 /// The unbiased estimate of the chance that at least one of `k` samples is right, from `correct` of `samples`; `None` unless
 /// `correct <= samples` and `1 <= k <= samples`.

@@ -1,6 +1,6 @@
 //! When the training example is solved, and what the model learns after that. Both measures were fixed before the runs that they judge.
 
-use super::{Estimate, interval::student_interval};
+use super::interval::{Estimate, student_interval};
 
 /// Steps over which the train accuracy is averaged before it is called saturated.
 pub const SATURATION_WINDOW: usize = 5;

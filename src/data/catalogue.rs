@@ -1,0 +1,101 @@
+//! Every published file by name, as `rlvr data` lists, fetches and checks them: the training files and the benchmarks' own.
+
+use anyhow::{Result, bail, ensure};
+
+use super::benchmark::{BENCHMARKS, Source};
+use super::library::Library;
+use super::pinned::{ACCURACY_HISTORY, DSR_SUB, Pinned};
+use super::{example, ranking};
+
+/// A pinned file as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The benchmark's name, `dsr-sub` or `history`.
+    pub name: &'static str,
+    /// Problems or histories in it.
+    pub rows: usize,
+    /// The file.
+    pub file: Pinned,
+}
+
+/// Every pinned file, training files first.
+pub fn all() -> Vec<Named> {
+    let training = [("dsr-sub", DSR_SUB), ("history", ACCURACY_HISTORY)];
+    let training = training.map(|(name, file)| Named { name, rows: example::RANKED, file });
+    let benchmarks = BENCHMARKS.iter().filter_map(|benchmark| match benchmark.source {
+        Source::Pinned { file, rows, .. } => Some(Named { name: benchmark.name, rows, file }),
+        Source::Own(_) => None,
+    });
+    training.into_iter().chain(benchmarks).collect()
+}
+
+/// Pinned files by their names or the tags of benchmarks, with commas between; `all` is every one.
+///
+/// # Errors
+/// When a name is unknown; the message lists the known ones.
+pub fn select(names: &str) -> Result<Vec<Named>> {
+    let all = all();
+    let mut selected: Vec<Named> = Vec::new();
+    for name in names.split(',').map(str::trim) {
+        let is_tagged = |named: &Named| BENCHMARKS.iter().any(|benchmark| benchmark.name == named.name && benchmark.goes_by(name));
+        let belongs = |named: &&Named| name == "all" || named.name == name || is_tagged(named);
+        let found: Vec<Named> = all.iter().filter(belongs).copied().collect();
+        if found.is_empty() {
+            let known: Vec<&str> = all.iter().map(|named| named.name).collect();
+            bail!("no file is called {name:?}: known are {}, paper and all", known.join(", "));
+        }
+        selected.extend(found.into_iter().filter(|new| !selected.contains(new)).collect::<Vec<_>>());
+    }
+    Ok(selected)
+}
+
+impl Named {
+    /// Reads the file as what it is, and counts its rows.
+    ///
+    /// # Errors
+    /// When it cannot be had, a row is not as expected, or their number is wrong.
+    pub fn read(&self, library: &Library) -> Result<usize> {
+        let rows = match BENCHMARKS.iter().find(|benchmark| benchmark.name == self.name) {
+            Some(benchmark) => benchmark.load(library)?.len(),
+            None if self.file == DSR_SUB => example::resolve(self.name, library)?.len(),
+            None => ranking::read_history(&library.path(&self.file)?)?.len(),
+        };
+        ensure!(rows == self.rows, "{} has {rows} rows, expected {}", self.file.local, self.rows);
+        Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_pinned_completely_and_once() {
+        let files: Vec<Pinned> = all().iter().map(|named| named.file).collect();
+        for file in &files {
+            assert!(file.sha256.len() == 64 && file.sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')), "{file:?}");
+            assert_eq!(files.iter().filter(|other| other.local == file.local).count(), 1, "{file:?}");
+        }
+        assert_eq!(
+            ACCURACY_HISTORY.url("https://host/"),
+            "https://host/ypwang61/One-Shot-RLVR/21ed529ec90002597c92aee957af1dd8166bb66c/data/acc_step_500.json"
+        );
+    }
+
+    #[test]
+    fn the_shared_copies_have_the_pinned_checksums() {
+        let Some(library) = crate::data::library::shared_library() else { return };
+        for named in all() {
+            library.path(&named.file).unwrap();
+            assert_eq!(named.read(&library).unwrap(), named.rows, "{}", named.name);
+        }
+    }
+
+    #[test]
+    fn files_have_names() {
+        let names = |names: &str| select(names).map(|found| found.iter().map(|named| named.name).collect::<Vec<_>>());
+        assert_eq!(names("history, math500,history").unwrap(), ["history", "math500"]);
+        assert_eq!((names("paper").unwrap().len(), names("all").unwrap().len()), (6, all().len()));
+        assert!(names("maths").unwrap_err().to_string().contains("known are dsr-sub, history, math500"));
+    }
+}

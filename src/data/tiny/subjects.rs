@@ -1,0 +1,260 @@
+//! The ten subjects: how each draws its operands, states its question and works it out.
+
+use super::columns;
+use super::exercise::{Exercise, Subject};
+use crate::draw::Stream;
+
+/// Every subject, in the order in which sets and reports list them. Another one needs a line here and a function below.
+pub const SUBJECTS: [Subject; 10] = [
+    Subject { name: "addition", draw: |stream| vec![stream.between(100, 999), stream.between(100, 999)], state: addition },
+    Subject { name: "subtraction", draw: draw_subtraction, state: subtraction },
+    Subject {
+        name: "linear",
+        draw: |stream| {
+            let (a, b, y) = (stream.between(3, 6), stream.between(11, 99), stream.between(40, 99));
+            vec![a, b, a * y + b]
+        },
+        state: linear,
+    },
+    Subject { name: "remainder", draw: |stream| vec![stream.between(100, 999), stream.between(3, 6)], state: remainder },
+    Subject { name: "sequence", draw: |stream| vec![stream.between(11, 99), stream.between(2, 9), stream.between(3, 9)], state: sequence },
+    Subject { name: "digit-sum", draw: |stream| vec![stream.between(100_000, 999_999)], state: digit_sum },
+    Subject { name: "maximum", draw: draw_maximum, state: maximum },
+    Subject { name: "bags", draw: |stream| vec![stream.between(2, 9), stream.between(11, 99), stream.between(1, 9)], state: bags },
+    Subject {
+        name: "evaluation",
+        draw: |stream| vec![stream.between(3, 9), stream.between(11, 49), stream.between(11, 49)],
+        state: evaluation,
+    },
+    Subject { name: "perimeter", draw: |stream| vec![stream.between(3, 9), stream.between(100, 999)], state: perimeter },
+];
+
+/// Sums of two three-digit numbers; `a+b` and `b+a` are one problem.
+fn addition(operands: &[u32]) -> Option<Exercise> {
+    let &[a @ 100..=999, b @ 100..=999] = operands else {
+        return None;
+    };
+    Some(Exercise {
+        subject: "addition",
+        written: format!("{a}+{b}"),
+        canonical: format!("{}+{}", a.min(b), a.max(b)),
+        questions: [format!("What is {a}+{b}?"), format!("Compute {a}+{b}.")],
+        expression: format!("{a}+{b}"),
+        working: columns::add(a, b, 3),
+        answer: a + b,
+    })
+}
+
+/// Two draws put in order reach every pair; drawing the larger one after the smaller one would favour small differences.
+fn draw_subtraction(stream: &mut Stream) -> Vec<u32> {
+    let (one, other) = (stream.between(100, 899), stream.between(100, 899));
+    vec![one.max(other) + 100, one.min(other)]
+}
+
+/// Differences of two three-digit numbers that have three digits themselves, so that no result begins with a zero.
+fn subtraction(operands: &[u32]) -> Option<Exercise> {
+    let &[a @ 200..=999, b @ 100..=899] = operands else {
+        return None;
+    };
+    let answer = a.checked_sub(b).filter(|&answer| answer >= 100)?;
+    Some(Exercise {
+        subject: "subtraction",
+        written: format!("{a}-{b}"),
+        canonical: format!("{a}-{b}"),
+        questions: [format!("What is {a}-{b}?"), format!("Compute {a}-{b}.")],
+        expression: format!("{a}-{b}"),
+        working: columns::subtract(a, b, 3),
+        answer,
+    })
+}
+
+/// Linear equations `ay+b=c` with a two-digit solution: take `b` away, then divide by `a`.
+fn linear(operands: &[u32]) -> Option<Exercise> {
+    let &[a @ 3..=6, b @ 11..=99, c @ 131..=693] = operands else {
+        return None;
+    };
+    // The product has three digits and its first two hold `a`, so that the division has always two steps.
+    let product = c - b;
+    let answer = Some(product / a).filter(|answer| product % a == 0 && (40..=99).contains(answer))?;
+    let (difference, division) = (columns::subtract(c, b, 3), columns::divide(product, a, 3, 2));
+    Some(Exercise {
+        subject: "linear",
+        written: format!("{a}y+{b}={c}"),
+        canonical: format!("{a}y+{b}={c}"),
+        questions: [format!("If {a}y+{b}={c}, find y."), format!("Solve {a}y+{b}={c} for y.")],
+        expression: format!("({c}-{b})/{a}"),
+        working: format!("{difference},{division}"),
+        answer,
+    })
+}
+
+/// Remainders of three-digit numbers by long division.
+fn remainder(operands: &[u32]) -> Option<Exercise> {
+    let &[number @ 100..=999, divisor @ 3..=6] = operands else {
+        return None;
+    };
+    Some(Exercise {
+        subject: "remainder",
+        written: format!("{number}mod{divisor}"),
+        canonical: format!("{number}mod{divisor}"),
+        questions: [
+            format!("What is the remainder when {number} is divided by {divisor}?"),
+            format!("What is left when {number} is divided by {divisor}?"),
+        ],
+        expression: format!("{number} mod {divisor}"),
+        working: columns::divide(number, divisor, 3, 1),
+        answer: number % divisor,
+    })
+}
+
+/// A term of an arithmetic sequence: the steps taken, their product with the difference, and the start added.
+fn sequence(operands: &[u32]) -> Option<Exercise> {
+    let &[start @ 11..=99, difference @ 2..=9, term @ 3..=9] = operands else {
+        return None;
+    };
+    let steps = term - 1;
+    let risen = steps * difference;
+    let (rise, sum) = (format!("{term}-1={steps},{steps}*{difference}={risen:02}"), columns::add(risen, start, 2));
+    Some(Exercise {
+        subject: "sequence",
+        written: format!("{start},+{difference},term{term}"),
+        // The order of the factors is of no importance to the arithmetic.
+        canonical: format!("{start}+{}*{}", steps.min(difference), steps.max(difference)),
+        questions: [
+            format!("A sequence starts at {start} and goes up by {difference}. What is term {term}?"),
+            format!("Find term {term} of a sequence that starts at {start} and goes up by {difference}."),
+        ],
+        expression: format!("{start}+{steps}*{difference}"),
+        working: format!("{rise},{sum}"),
+        answer: start + risen,
+    })
+}
+
+/// Sums of the digits of a six-digit number; the order of the digits does not make another problem.
+fn digit_sum(operands: &[u32]) -> Option<Exercise> {
+    let &[number @ 100_000..=999_999] = operands else {
+        return None;
+    };
+    let mut digits: Vec<u32> = number.to_string().chars().filter_map(|digit| digit.to_digit(10)).collect();
+    let mut total = digits[0];
+    let mut working = digits[0].to_string();
+    for (place, digit) in digits.iter().enumerate().skip(1) {
+        total += digit;
+        // The comma inside the number, and the semicolon where the working passes it, mark the place: nothing has to be counted beyond three.
+        let separator = match place {
+            1 => "",
+            3 => ";",
+            _ => ",",
+        };
+        working += &format!("{separator}+{digit}={total:02}");
+    }
+    let expression = digits.iter().map(u32::to_string).collect::<Vec<_>>().join("+");
+    digits.sort_unstable();
+    let (thousands, rest) = (number / 1000, number % 1000);
+    Some(Exercise {
+        subject: "digit-sum",
+        written: number.to_string(),
+        canonical: digits.iter().map(u32::to_string).collect(),
+        questions: [
+            format!("What is the sum of the digits of {thousands},{rest:03}?"),
+            format!("Add up the digits of {thousands},{rest:03}."),
+        ],
+        expression,
+        working,
+        answer: total,
+    })
+}
+
+fn draw_maximum(stream: &mut Stream) -> Vec<u32> {
+    let mut numbers: Vec<u32> = Vec::new();
+    while numbers.len() < 3 {
+        let number = stream.between(10, 99);
+        if !numbers.contains(&number) {
+            numbers.push(number);
+        }
+    }
+    numbers
+}
+
+/// The largest of three different two-digit numbers, in any order.
+fn maximum(operands: &[u32]) -> Option<Exercise> {
+    let &[a @ 10..=99, b @ 10..=99, c @ 10..=99] = operands else {
+        return None;
+    };
+    if a == b || b == c || a == c {
+        return None;
+    }
+    let mut sorted = [a, b, c];
+    sorted.sort_unstable();
+    let pair = a.max(b);
+    Some(Exercise {
+        subject: "maximum",
+        written: format!("{a},{b},{c}"),
+        canonical: sorted.map(|number| number.to_string()).join(","),
+        questions: [format!("What is the largest of {a}, {b} and {c}?"), format!("Of {a}, {b} and {c}, find the largest.")],
+        expression: format!("max({a},{b},{c})"),
+        working: format!("{},{}", compare(a, b), compare(pair, c)),
+        answer: sorted[2],
+    })
+}
+
+/// The larger of two numbers by the sign of their difference, such as `38-91<0(91)`: once the sign stands there, the rest is copied.
+fn compare(a: u32, b: u32) -> String {
+    let sign = if a < b { '<' } else { '>' };
+    format!("{a}-{b}{sign}0({})", a.max(b))
+}
+
+/// Bags of equal content and a few loose pieces: a two-digit number times a digit, and a digit more.
+fn bags(operands: &[u32]) -> Option<Exercise> {
+    let &[bags @ 2..=9, content @ 11..=99, more @ 1..=9] = operands else {
+        return None;
+    };
+    Some(Exercise {
+        subject: "bags",
+        written: format!("{bags}*{content}+{more}"),
+        canonical: format!("{bags}*{content}+{more}"),
+        questions: [
+            format!("How many are {bags} bags of {content} and {more} more?"),
+            format!("Count {bags} boxes of {content} and {more} more."),
+        ],
+        expression: format!("{bags}*{content}+{more}"),
+        working: columns::multiply(content, bags, more, 2),
+        answer: bags * content + more,
+    })
+}
+
+/// The value of `k(x+a)` at a given `x`: a sum of two-digit numbers, then a product with a digit.
+fn evaluation(operands: &[u32]) -> Option<Exercise> {
+    let &[factor @ 3..=9, term @ 11..=49, x @ 11..=49] = operands else {
+        return None;
+    };
+    let sum = x + term;
+    Some(Exercise {
+        subject: "evaluation",
+        written: format!("{factor}(x+{term}),x={x}"),
+        canonical: format!("{factor}*({}+{})", term.min(x), term.max(x)),
+        questions: [format!("What is {factor}(x+{term}) at x={x}?"), format!("If x={x}, find {factor}(x+{term}).")],
+        expression: format!("{factor}*({x}+{term})"),
+        working: format!("{},{}", columns::add(x, term, 2), columns::multiply(sum, factor, 0, 2)),
+        answer: factor * sum,
+    })
+}
+
+/// The perimeter of a shape with equal sides: a three-digit number times a digit.
+fn perimeter(operands: &[u32]) -> Option<Exercise> {
+    let &[sides @ 3..=9, length @ 100..=999] = operands else {
+        return None;
+    };
+    Some(Exercise {
+        subject: "perimeter",
+        written: format!("{sides}*{length}"),
+        canonical: format!("{sides}*{length}"),
+        questions: [
+            format!("What is the perimeter of a shape with {sides} equal sides of {length}?"),
+            format!("A shape has {sides} equal sides of {length}. Find its perimeter."),
+        ],
+        expression: format!("{sides}*{length}"),
+        working: columns::multiply(length, sides, 0, 3),
+        answer: sides * length,
+    })
+}
