@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Device, DeviceLocation};
 use serde::{Deserialize, Serialize};
 
-use super::{Cpu, Kernels, Reference};
+use super::{Cpu, Kernels, Stock};
 
 /// Whether a GPU has confirmed the fused kernels, so that `auto` means them there.
 const CONFIRMED_ON_A_GPU: bool = false;
@@ -178,7 +178,7 @@ impl Compute {
     pub fn open(&self) -> Result<Arc<dyn Kernels>> {
         Ok(match (self.gpu, self.fused) {
             (None, true) => Arc::new(Cpu),
-            (None, false) => Arc::new(Reference::new(Device::Cpu, self.dtype)),
+            (None, false) => Arc::new(Stock::new(Device::Cpu, self.dtype)),
             (Some(number), fused) => on_gpu(number, fused, self)?,
         })
     }
@@ -274,7 +274,7 @@ fn usable(number: usize) -> Result<()> {
 fn on_gpu(number: usize, fused: bool, compute: &Compute) -> Result<Arc<dyn Kernels>> {
     let gpu = super::fused::cuda::Gpu::new(number, compute.batch_invariant)?;
     if !fused {
-        return Ok(Arc::new(Reference::new(super::fused::Launch::device(&gpu).clone(), compute.dtype)));
+        return Ok(Arc::new(Stock::new(super::fused::Launch::device(&gpu).clone(), compute.dtype)));
     }
     Ok(Arc::new(super::Fused::new(Arc::new(gpu), compute.dtype)?))
 }

@@ -1,7 +1,7 @@
 //! The operations that everything else computes with, on contiguous tensors: one list, and a version for each kind of machine.
 //!
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Must never know what a model, a prompt or a reward is.
-//! [`cpu`] is the plain version, whose results the others are held to; [`mod@reference`] is made of candle's stock operations alone and runs
+//! [`cpu`] is the plain version, whose results the others are held to; [`stock`] is made of candle's stock operations alone and runs
 //! wherever candle does; [`fused`] launches the kernels in `cuda/`. Weights and activations have the kernels' own dtype; gradients of weights,
 //! logits and row statistics are f32, and so are moments unless they are coded in 8 bits.
 //! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width,
@@ -17,8 +17,8 @@ pub mod compute;
 pub mod cpu;
 pub mod fused;
 pub mod layout;
-pub mod reference;
 pub mod shape;
+pub mod stock;
 pub mod timed;
 pub mod watched;
 
@@ -29,8 +29,8 @@ pub use cpu::adamw_8bit::Coded;
 pub use cpu::head::RowScores;
 pub use cpu::sample::Filter;
 pub use fused::Fused;
-pub use reference::Reference;
 pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};
+pub use stock::Stock;
 pub use timed::Timed;
 pub use watched::{Watch, Watched};
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::cpu::kept;
 use super::cpu::testing::random;
-use super::{Choice, Drawn, Filter, Heads, Kernels, Moments, Parameter, Reference, Segment, Step};
+use super::{Choice, Drawn, Filter, Heads, Kernels, Moments, Parameter, Segment, Step, Stock};
 
 use crate::flow::Kept;
 use exact::attend;
@@ -437,7 +437,7 @@ fn check_f32(kernels: &dyn Kernels, part: Part) -> Result<()> {
 /// In bf16 no row is further off than twice the worst that stock operations give for the operation in any shape (where much cancels, a row's
 /// error is luck), and in each shape rows are no further off on average than half as much again.
 fn check_bf16(kernels: &dyn Kernels, part: Part) -> Result<()> {
-    let stock = outcomes(&Reference::new(Device::Cpu, DType::BF16), part)?;
+    let stock = outcomes(&Stock::new(Device::Cpu, DType::BF16), part)?;
     let worst_of = |operation: &str| {
         let same = stock.iter().filter(|outcome| outcome.operation() == operation);
         same.map(|outcome| worst_and_mean(outcome)[0]).fold(0.0, f64::max)
@@ -467,13 +467,13 @@ fn the_plain_versions_are_exact() -> Result<()> {
 
 #[test]
 fn stock_operations_are_exact_in_f32() -> Result<()> {
-    PARTS.into_iter().try_for_each(|part| check_f32(&Reference::new(Device::Cpu, DType::F32), part))
+    PARTS.into_iter().try_for_each(|part| check_f32(&Stock::new(Device::Cpu, DType::F32), part))
 }
 
 /// Rounding to 8 bits of mantissa gives errors of 1 in 500, and a few times as much where sums cancel; a wrong formula gives far more.
 #[test]
 fn stock_operations_are_near_in_bf16() -> Result<()> {
-    let kernels = Reference::new(Device::Cpu, DType::BF16);
+    let kernels = Stock::new(Device::Cpu, DType::BF16);
     for outcome in PARTS.into_iter().map(|part| outcomes(&kernels, part)).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
         let [_, mean] = worst_and_mean(&outcome);
         assert!(mean < 1e-2, "{}: rows are off by {mean:.1e} of themselves on average", outcome.name);
@@ -576,12 +576,12 @@ fn the_sampler_scores_as_the_trainer_does() -> Result<()> {
 
 #[test]
 fn stock_operations_choose_the_same_tokens() -> Result<()> {
-    check_choices(&Reference::new(Device::Cpu, DType::F32))
+    check_choices(&Stock::new(Device::Cpu, DType::F32))
 }
 
 #[test]
 fn stock_operations_leave_the_same_codes() -> Result<()> {
-    coded::check_codes(&Reference::new(Device::Cpu, DType::F32))
+    coded::check_codes(&Stock::new(Device::Cpu, DType::F32))
 }
 
 /// The kernels for GPUs, thread by thread on the CPU.

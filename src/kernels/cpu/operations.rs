@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    adamw, adamw_8bit, attention_cached, attention_packed, embedding, for_rows, head, kept, product, read, rms_norm, rotary, sample,
-    swiglu, update,
+    adamw, adamw_8bit, attention_cached, attention_packed, for_rows, head, kept, product, read, rms_norm, rotary, rows, sample, swiglu,
+    update,
 };
 use crate::flow::Kept;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
@@ -37,11 +37,11 @@ impl Kernels for Cpu {
     }
 
     fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
-        embedding::gather(table, rows.host)
+        rows::gather(table, rows.host)
     }
 
     fn scatter_add(&self, target: &Tensor, rows: &Indices, values: &Tensor) -> Result<()> {
-        embedding::scatter_add(target, rows.host, values)
+        rows::scatter_add(target, rows.host, values)
     }
 
     fn product(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {

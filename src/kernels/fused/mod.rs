@@ -1,6 +1,6 @@
 //! The kernels of this program, `cuda/*.cuh`, as [`Kernels`](crate::kernels::Kernels): which is launched, over which grid, with which arguments.
 
-pub mod attention;
+pub mod attention_work;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor, bail};
 
-use super::attention::{KeyWork, QueryWork, TILE};
+use super::attention_work::{KeyWork, QueryWork, TILE};
 use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At, Unsigned};
 use super::launch::{Factor, Grid};
 use super::{Fused, MAX_BLOCKS, MAX_THREADS, suffix};

@@ -29,7 +29,7 @@ fn parts() -> Vec<Part> {
 #[test]
 fn stock_operations_are_exact_in_f32() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
-    PARTS.into_iter().try_for_each(|part| check_f32(&Reference::new(gpu.device().clone(), DType::F32), part))
+    PARTS.into_iter().try_for_each(|part| check_f32(&Stock::new(gpu.device().clone(), DType::F32), part))
 }
 
 #[test]

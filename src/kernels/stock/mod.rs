@@ -4,14 +4,14 @@
 
 use candle_core::{D, DType, Device, Result, Tensor};
 
-use super::cpu::{adamw_8bit, kept};
-use super::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use super::{BLOCK, Choice, Chosen, Cpu, Kernels, MASKED, Moments, Parameter, RowScores, Step};
 use crate::flow::Kept;
+use crate::kernels::cpu::{adamw_8bit, kept};
+use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
+use crate::kernels::{BLOCK, Choice, Chosen, Cpu, Kernels, MASKED, Moments, Parameter, RowScores, Step};
 
 /// Stock operations on one device in one dtype.
 #[derive(Clone, Debug)]
-pub struct Reference {
+pub struct Stock {
     device: Device,
     dtype: DType,
 }
@@ -19,7 +19,7 @@ pub struct Reference {
 /// Elements whose squares are summed at once, in f64.
 const SQUARES: usize = 1 << 24;
 
-impl Reference {
+impl Stock {
     /// Operations on `device`; weights and activations in `dtype`, f32 or bf16.
     pub fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
@@ -117,7 +117,7 @@ fn step_full(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Tensor
     master.slice_set(&(kept - change)?, 0, 0)
 }
 
-impl Kernels for Reference {
+impl Kernels for Stock {
     fn version(&self) -> &'static str {
         "reference"
     }
@@ -131,9 +131,9 @@ impl Kernels for Reference {
     }
 
     #[cfg(feature = "cuda")]
-    fn memory(&self) -> Option<super::DeviceMemory> {
+    fn memory(&self) -> Option<crate::kernels::DeviceMemory> {
         let Device::Cuda(device) = &self.device else { return None };
-        super::fused::cuda::memory(device).ok()
+        crate::kernels::fused::cuda::memory(device).ok()
     }
 
     fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>> {
