@@ -1,0 +1,127 @@
+//! Attention as launches: over sequences laid end to end, with its gradient, and of new tokens against the cache.
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use super::Fused;
+use super::attention_work::{KeyWork, QueryWork, TILE};
+use super::launch::Argument::{Float, Int, Tensor as At};
+use super::launch::Grid;
+use crate::kernels::BLOCK;
+use crate::kernels::shape::{Heads, LayerCache, Segment};
+
+/// Threads of a block of attention.
+const ATTENTION_THREADS: usize = 128;
+
+/// Attention over sequences laid end to end, with the log-sum-exp `[q, t]`.
+pub fn packed(fused: &Fused, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
+    let (tokens, _) = qkv.dims2()?;
+    let work = QueryWork::of(segments);
+    let grid = attention_grid(fused, work.tiles.len() / 2, heads.query, heads, 4 * TILE, 0);
+    let (segments, tiles) = (fused.numbers(&work.segments)?, fused.numbers(&work.tiles)?);
+    let (out, lse) = (fused.empty((tokens, heads.query * heads.width))?, fused.empty_f32((heads.query, tokens))?);
+    let kernel = kernel_name(fused, "attend_packed_forward", heads)?;
+    let arguments = [
+        At(&out),
+        At(&lse),
+        At(qkv),
+        At(&segments),
+        At(&tiles),
+        Int(tokens),
+        Int(heads.query),
+        Int(heads.key_value),
+        Int(heads.width),
+        Float(heads.scale()),
+    ];
+    fused.launch_exactly(&kernel, grid, &arguments)?;
+    Ok((out, lse))
+}
+
+/// Its gradient: first that of the queries, then that of keys and values, whose shares of a prefix are summed at the end.
+pub fn packed_backward(
+    fused: &Fused,
+    d_out: &Tensor,
+    out: &Tensor,
+    log_sum_exp: &Tensor,
+    qkv: &Tensor,
+    segments: &[Segment],
+    heads: Heads,
+) -> Result<Tensor> {
+    let (tokens, row) = qkv.dims2()?;
+    let (width, kv_width) = (heads.width, heads.key_value * heads.width);
+    let sizes = [Int(tokens), Int(heads.query), Int(heads.key_value), Int(width), Float(heads.scale())];
+    let (d_qkv, delta) = (fused.empty((tokens, row))?, fused.empty_f32((heads.query, tokens))?);
+    let warps = Grid { blocks: [tokens, heads.query.div_ceil(ATTENTION_THREADS / 32), 1], threads: ATTENTION_THREADS, shared_bytes: 0 };
+    let arguments = [At(&delta), At(d_out), At(out), Int(tokens), Int(heads.query), Int(width)];
+    fused.launch("attend_packed_delta", warps, &arguments)?;
+
+    let work = QueryWork::of(segments);
+    let grid = attention_grid(fused, work.tiles.len() / 2, heads.query, heads, 4 * TILE, 0);
+    let (rows, tiles) = (fused.numbers(&work.segments)?, fused.numbers(&work.tiles)?);
+    let arguments = [&[At(&d_qkv), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&rows), At(&tiles)], &sizes[..]].concat();
+    fused.launch_exactly(&kernel_name(fused, "attend_packed_backward_queries", heads)?, grid, &arguments)?;
+
+    let work = KeyWork::of(segments);
+    let grid = attention_grid(fused, work.items.len() / 5, heads.key_value, heads, 4 * TILE, 1024);
+    let (items, sights) = (fused.numbers(&work.items)?, fused.numbers(&work.sights)?);
+    let partial = fused.empty_f32((work.slots.max(1), 2, TILE, kv_width))?;
+    let tensors = [At(&d_qkv), At(&partial), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&items), At(&sights)];
+    let arguments = [&tensors, &sizes[..]].concat();
+    fused.launch_exactly(&kernel_name(fused, "attend_packed_backward_keys", heads)?, grid, &arguments)?;
+    if work.slots > 0 {
+        let sums = fused.numbers(&work.sums)?;
+        let grid = Grid { blocks: [work.sums.len() / 4, TILE, 1], threads: ATTENTION_THREADS, shared_bytes: 0 };
+        let arguments = [At(&d_qkv), At(&partial), At(&sums), Int(heads.query), Int(heads.key_value), Int(width)];
+        fused.launch("attend_packed_reduce_prefix", grid, &arguments)?;
+    }
+    Ok(d_qkv)
+}
+
+/// Room for blocks, `[blocks, kv, 16, d]`.
+pub fn cache(fused: &Fused, blocks: usize, heads: Heads) -> Result<LayerCache> {
+    let zeros = || fused.empty((blocks, heads.key_value, BLOCK, heads.width)).and_then(|cache| cache.zero_set().map(|()| cache));
+    Ok(LayerCache { keys: zeros()?, values: zeros()? })
+}
+
+/// Writes keys and values to their slots `[t]`.
+pub fn store(fused: &Fused, cache: &LayerCache, qkv: &Tensor, slots: &Tensor, heads: Heads) -> Result<()> {
+    let sizes = [Int(heads.query), Int(heads.key_value), Int(heads.width)];
+    let arguments = [&[At(&cache.keys), At(&cache.values), At(qkv), At(slots)], &sizes[..]].concat();
+    fused.launch("cache_store", Grid::of(qkv.dim(0)?, ATTENTION_THREADS), &arguments)
+}
+
+/// Copies whole blocks.
+pub fn copy_blocks(fused: &Fused, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
+    let flat: Vec<u32> = pairs.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    let flat = if flat.is_empty() { return Ok(()) } else { fused.numbers(&flat)? };
+    let arguments = [At(&cache.keys), At(&cache.values), At(&flat), Int(heads.key_value * BLOCK * heads.width)];
+    fused.launch("cache_copy_blocks", Grid::of(pairs.len(), 256), &arguments)
+}
+
+/// One new token for each sequence, with its blocks `[n, longest]` and numbers of tokens `[n]`.
+pub fn cached(fused: &Fused, qkv: &Tensor, cache: &LayerCache, (blocks, counts): (&Tensor, &Tensor), heads: Heads) -> Result<Tensor> {
+    let (n, stride) = blocks.dims2()?;
+    let out = fused.empty((n, heads.query * heads.width))?;
+    let stages = if heads.width > 64 { 3 } else { 4 };
+    let grid = attention_grid(fused, heads.key_value, n, heads, 2 * TILE * stages, 2560);
+    let tensors = [At(&out), At(qkv), At(&cache.keys), At(&cache.values), At(blocks), At(counts)];
+    let sizes = [Int(stride), Int(heads.query), Int(heads.key_value), Int(heads.width), Float(heads.scale())];
+    fused.launch_exactly(&kernel_name(fused, "attend_cached", heads)?, grid, &[&tensors[..], &sizes].concat())?;
+    Ok(out)
+}
+
+/// Attention's kernels are written for some widths in bf16, and for all multiples of 4 in f32.
+fn kernel_name(fused: &Fused, kernel: &str, heads: Heads) -> Result<String> {
+    match (fused.dtype, heads.width) {
+        (DType::F32, width) if width % 4 == 0 && width <= 128 => Ok(format!("{kernel}_f32")),
+        (DType::BF16, width @ (64 | 128)) => Ok(format!("{kernel}_bf16_d{width}")),
+        (dtype, width) => {
+            bail!("there is no fused attention for heads of width {width} in {dtype:?}; use --kernels reference")
+        }
+    }
+}
+
+/// The grid of attention over `items` and heads, with `rows` rows of shared memory of the heads' width where tensor cores are used.
+fn attention_grid(fused: &Fused, items: usize, along: usize, heads: Heads, rows: usize, more_bytes: usize) -> Grid {
+    let shared_bytes = if fused.dtype == DType::BF16 { rows * heads.width * 2 + more_bytes } else { 0 };
+    Grid { blocks: [items, along, 1], threads: ATTENTION_THREADS, shared_bytes }
+}
