@@ -52,13 +52,16 @@
 //! - **Nothing holds `[tokens, vocabulary]`**: the head sweeps over chunks, loss and gradient in one pass ([`model::head`]).
 //! - **Gradients are written out**, block by block; candle's tensors hold the data, and finite differences and candle-transformers are the
 //!   second opinion.
-//! - **One list of operations** ([`kernels::Kernels`]), and a version for each kind of machine: plain loops on the CPU, candle's stock operations
-//!   anywhere, and our kernels for NVIDIA GPUs (`src/kernels/cuda`), which no GPU has confirmed yet; [`kernels::compute`] chooses. Without a GPU the
-//!   tests run those thread by thread in an emulator (`src/kernels/cuda/emulator.h`, compiled by the system's C++ compiler), host code included.
-//!   One test body holds every version to f64, operation by operation, and to the CPU for the whole decoder.
+//! - **One list of operations** ([`kernels::Kernels`]), and a version for each kind of machine: plain loops on the CPU ([`kernels::cpu`]), candle's
+//!   stock operations anywhere ([`kernels::stock`]), and our kernels for NVIDIA GPUs, which no GPU has confirmed yet: [`kernels::fused`] launches
+//!   them, and `src/kernels/cuda` has their code. [`kernels::compute`] chooses a version. Without a GPU the tests run the kernels thread by thread
+//!   in an emulator (`src/kernels/cuda/emulator.h`, compiled by the system's C++ compiler), host code included. One test body holds every version
+//!   to f64, operation by operation, and to the CPU for the whole decoder.
+//! - **Operations that write to an argument are named so** (`_into` adds to it, `_in_place` changes it): candle's tensors are handles, and `&Tensor`
+//!   does not say it.
 //! - **A device is not waited for** while it samples: its tokens go into the next pass before the host has read them ([`rollout::engine`]).
 //! - **Memory is counted before and survived after**: [`train::plan`] adds up the very functions that allocate; where a device's memory is used up
-//!   all the same, rollouts and updates go on with less at once.
+//!   all the same ([`kernels::OutOfMemory`]), rollouts and updates go on with less at once.
 //!
 //! # Where this departs from the obvious, and why
 //!

@@ -77,7 +77,7 @@ fn copy(kernels: &dyn Kernels, elements: usize) -> Result<f64> {
     let (source, target) = (Tensor::zeros(elements, DType::F32, kernels.device())?, Tensor::zeros(elements, DType::F32, kernels.device())?);
     let bytes = (elements * size_of::<f32>()) as f64;
     let copy_s = median(kernels.device(), || Ok(source.copy().map(|_| ())?))?;
-    let add_s = median(kernels.device(), || Ok(kernels.add(&target, &source)?))?;
+    let add_s = median(kernels.device(), || Ok(kernels.add_into(&target, &source)?))?;
     Ok((2.0 * bytes / copy_s).max(3.0 * bytes / add_s))
 }
 

@@ -31,13 +31,13 @@ fn phases(spans: &[&Span]) -> Vec<(&'static str, f64, f64)> {
     let mut phases: Vec<(&'static str, f64, f64)> = Vec::new();
     let (mut gradient, mut last) = ("forward", "");
     for span in spans {
-        let phase = if span.part == GRADIENT && span.operation == "add" {
+        let phase = if span.part == GRADIENT && span.operation == "add_into" {
             "sum over lanes"
         } else if span.part == GRADIENT {
             gradient = match (gradient, last, span.operation) {
                 ("forward", _, "logits") => "head",
-                ("head", "scatter_add", operation) if !matches!(operation, "gather" | "indices") => "backward",
-                ("backward", "scatter_add", _) => "forward",
+                ("head", "scatter_add_into", operation) if !matches!(operation, "gather" | "indices") => "backward",
+                ("backward", "scatter_add_into", _) => "forward",
                 (same, ..) => same,
             };
             // Row numbers stand between the end of a chunk or of a micro-batch and what tells the next one.
@@ -70,18 +70,18 @@ mod tests {
             (GRADIENT, "gather"),
             (GRADIENT, "attend_packed"),
             (GRADIENT, "logits"),
-            (GRADIENT, "scatter_add"),
+            (GRADIENT, "scatter_add_into"),
             (GRADIENT, "indices"),
             (GRADIENT, "gather"),
             (GRADIENT, "logits"),
-            (GRADIENT, "scatter_add"),
+            (GRADIENT, "scatter_add_into"),
             (GRADIENT, "swiglu_backward"),
             (GRADIENT, "indices"),
-            (GRADIENT, "scatter_add"),
+            (GRADIENT, "scatter_add_into"),
             (GRADIENT, "gather"),
             (GRADIENT, "logits"),
-            (GRADIENT, "add"),
-            ("optimizer", "adamw"),
+            (GRADIENT, "add_into"),
+            ("optimizer", "adamw_in_place"),
         ];
         let span = |(i, (part, operation)): (usize, &(&'static str, &'static str))| {
             let begin_s = i as f64;

@@ -25,7 +25,7 @@ pub struct ComputeArgs {
     /// Where to compute: auto (a GPU where there is one), cpu, or cuda[:N]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Place>,
-    /// The operations: reference (candle's own) or fused (this program's); auto takes what the device has confirmed
+    /// The operations: reference (candle's stock ones), or this program's: plain on the CPU, fused on a GPU; auto takes what the device has confirmed
     #[arg(long, value_enum, value_name = "VERSION")]
     pub kernels: Option<Version>,
     /// What weights and activations are: f32 or bf16; auto takes f32 on the CPU and bf16 on a GPU

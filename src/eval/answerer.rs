@@ -63,6 +63,16 @@ pub struct Identity {
     pub date: String,
 }
 
+impl Identity {
+    /// Replaces names that were recorded once and have changed since: the plain operations on the CPU were called `fused`, as those on a GPU
+    /// still are.
+    pub fn use_todays_names(&mut self) {
+        if self.device == "cpu" && self.kernels == "fused" {
+            "plain".clone_into(&mut self.kernels);
+        }
+    }
+}
+
 /// Is told each response as it is complete, with the number of its request; from any thread, in any order. An error ends the answering as soon
 /// as that can be done.
 pub type OnAnswered<'a> = &'a (dyn Fn(usize, Answered) -> Result<()> + Sync);

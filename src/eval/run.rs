@@ -262,6 +262,29 @@ mod tests {
         assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap(), "in the order of the problems");
     }
 
+    /// The kernels of the CPU were recorded under another name: what was answered then is answered under the same conditions.
+    #[test]
+    fn an_evaluation_goes_on_under_names_that_have_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let conditions = |device: &str, kernels: &str| {
+            let (answerer, settings) = (Oracle { broken: None }, EvalSettings::default());
+            let mut conditions = Evaluator { answerer: &answerer, settings: &settings, store: None }.conditions(&[set()]);
+            for pass in conditions.values_mut() {
+                (pass.identity.device, pass.identity.kernels) = (device.to_owned(), kernels.to_owned());
+            }
+            conditions
+        };
+        let resumes = |name: &str, device: &str, kernels: [&str; 2]| {
+            let path = folder.path().join(name);
+            drop(Store::create(&path, &conditions(device, kernels[0])).unwrap());
+            Store::resume(&path, &conditions(device, kernels[1])).is_ok()
+        };
+        assert!(resumes("same", "cpu", ["plain", "plain"]));
+        assert!(resumes("older", "cpu", ["fused", "plain"]));
+        assert!(!resumes("other", "cpu", ["reference", "plain"]));
+        assert!(!resumes("gpu", "NVIDIA H200", ["fused", "reference"]));
+    }
+
     /// A sign for percent: the published evaluation drops it, for us it is a hundredth or none at all.
     #[test]
     fn another_grader_decides_and_ours_stands_beside() {

@@ -151,14 +151,16 @@ pub fn write_conditions(folder: &Path, conditions: &BTreeMap<String, Conditions>
     write_file(&folder.join("conditions.json"), serde_json::to_string_pretty(conditions)?.as_bytes())
 }
 
-/// Reads `conditions.json`, by pass; none where there is no such file.
+/// Reads `conditions.json`, by pass; none where there is no such file. Names that have changed since are today's.
 pub fn read_conditions(folder: &Path) -> Result<Option<BTreeMap<String, Conditions>>> {
     let path = folder.join("conditions.json");
     if !path.exists() {
         return Ok(None);
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).map(Some).with_context(|| format!("{} is broken", path.display()))
+    let mut all: BTreeMap<String, Conditions> = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+    all.values_mut().for_each(|conditions| conditions.identity.use_todays_names());
+    Ok(Some(all))
 }
 
 fn write_lines<'a>(path: &Path, answers: impl Iterator<Item = &'a Answer>) -> Result<()> {

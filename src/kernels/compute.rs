@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use candle_core::{DType, Device, DeviceLocation};
 use serde::{Deserialize, Serialize};
 
-use super::{Cpu, Kernels, Reference};
+use super::{Cpu, Kernels, Stock};
 
 /// Whether a GPU has confirmed the fused kernels, so that `auto` means them there.
 const CONFIRMED_ON_A_GPU: bool = false;
@@ -47,12 +47,16 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
-    /// Fused where the device has confirmed them, else reference.
+    /// Plain on the CPU; fused on a GPU that has confirmed them, else stock.
     #[default]
     Auto,
-    /// Candle's stock operations.
-    Reference,
-    /// This program's own.
+    /// Candle's stock operations, on any device.
+    #[serde(rename = "reference")]
+    #[value(name = "reference")]
+    Stock,
+    /// This program's loops on the CPU.
+    Plain,
+    /// This program's kernels on a GPU; on the CPU the plain loops, which had this name before they had their own.
     Fused,
 }
 
@@ -113,8 +117,8 @@ impl fmt::Display for Place {
 pub struct Compute {
     /// The GPU's number; none is the CPU.
     pub gpu: Option<usize>,
-    /// This program's operations, or candle's.
-    pub fused: bool,
+    /// Candle's stock operations instead of this program's own: plain loops on the CPU, fused kernels on a GPU.
+    pub stock: bool,
     /// f32 or bf16.
     pub dtype: DType,
     /// As the setting.
@@ -146,29 +150,33 @@ impl ComputeSettings {
     /// # Errors
     /// When the device has no such kernels.
     pub fn on(&self, gpu: Option<usize>) -> Result<Compute> {
-        let fused = match self.kernels {
-            Version::Auto => gpu.is_none() || CONFIRMED_ON_A_GPU || self.batch_invariant,
-            version => version == Version::Fused,
+        let stock = match self.kernels {
+            Version::Auto => gpu.is_some() && !CONFIRMED_ON_A_GPU && !self.batch_invariant,
+            Version::Stock => true,
+            Version::Plain | Version::Fused => false,
         };
+        if self.kernels == Version::Plain && gpu.is_some() {
+            bail!("the plain operations compute on the CPU alone: use --device cpu, or --kernels fused on a GPU");
+        }
         let dtype = match self.dtype {
             Precision::Auto if gpu.is_none() => DType::F32,
             Precision::Auto | Precision::Bf16 => DType::BF16,
             Precision::F32 => DType::F32,
         };
-        if gpu.is_none() && fused && dtype != DType::F32 {
+        if gpu.is_none() && !stock && dtype != DType::F32 {
             bail!("this program's operations compute in f32 on the CPU; bf16 there needs --kernels reference");
         }
-        if self.batch_invariant && !fused {
+        if self.batch_invariant && stock {
             bail!("batch-invariant products need --kernels fused: stock operations choose theirs by the number of rows");
         }
-        Ok(Compute { gpu, fused, dtype, batch_invariant: self.batch_invariant })
+        Ok(Compute { gpu, stock, dtype, batch_invariant: self.batch_invariant })
     }
 }
 
 impl Compute {
     /// The plain operations on the CPU.
     pub fn cpu() -> Self {
-        Self { gpu: None, fused: true, dtype: DType::F32, batch_invariant: false }
+        Self { gpu: None, stock: false, dtype: DType::F32, batch_invariant: false }
     }
 
     /// The operations.
@@ -176,10 +184,10 @@ impl Compute {
     /// # Errors
     /// When the GPU is not there.
     pub fn open(&self) -> Result<Arc<dyn Kernels>> {
-        Ok(match (self.gpu, self.fused) {
-            (None, true) => Arc::new(Cpu),
-            (None, false) => Arc::new(Reference::new(Device::Cpu, self.dtype)),
-            (Some(number), fused) => on_gpu(number, fused, self)?,
+        Ok(match (self.gpu, self.stock) {
+            (None, false) => Arc::new(Cpu),
+            (None, true) => Arc::new(Stock::new(Device::Cpu, self.dtype)),
+            (Some(number), _) => on_gpu(number, self)?,
         })
     }
 
@@ -189,7 +197,11 @@ impl Compute {
             None => "the CPU".to_owned(),
             Some(number) => name(number).unwrap_or_else(|| format!("GPU {number}")),
         };
-        let version = if self.fused { "fused" } else { "reference" };
+        let version = match (self.gpu, self.stock) {
+            (_, true) => "reference",
+            (None, false) => "plain",
+            (Some(_), false) => "fused",
+        };
         let dtype = if self.dtype == DType::BF16 { "bf16" } else { "f32" };
         format!("{place}, {dtype}, {version} kernels{}", if self.batch_invariant { ", batch-invariant" } else { "" })
     }
@@ -234,23 +246,13 @@ pub fn device_name(device: &Device) -> String {
     }
 }
 
-/// Whether an error is a device's memory being used up.
-pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| says_out_of_memory(&cause.to_string()))
-}
-
-/// The same by an error's words: the driver's name for it, or cuBLAS's.
-pub(super) fn says_out_of_memory(words: &str) -> bool {
-    ["OUT_OF_MEMORY", "ALLOC_FAILED"].iter().any(|name| words.contains(name))
-}
-
 #[cfg(not(feature = "cuda"))]
 fn usable(_: usize) -> Result<()> {
     bail!("this build has no CUDA support: build it with cargo build --release --features cuda, or compute with --device cpu")
 }
 
 #[cfg(not(feature = "cuda"))]
-fn on_gpu(number: usize, _: bool, _: &Compute) -> Result<Arc<dyn Kernels>> {
+fn on_gpu(number: usize, _: &Compute) -> Result<Arc<dyn Kernels>> {
     usable(number)?;
     bail!("there is no GPU {number}")
 }
@@ -271,10 +273,10 @@ fn usable(number: usize) -> Result<()> {
 }
 
 #[cfg(feature = "cuda")]
-fn on_gpu(number: usize, fused: bool, compute: &Compute) -> Result<Arc<dyn Kernels>> {
+fn on_gpu(number: usize, compute: &Compute) -> Result<Arc<dyn Kernels>> {
     let gpu = super::fused::cuda::Gpu::new(number, compute.batch_invariant)?;
-    if !fused {
-        return Ok(Arc::new(Reference::new(super::fused::Launch::device(&gpu).clone(), compute.dtype)));
+    if compute.stock {
+        return Ok(Arc::new(Stock::new(super::fused::Launch::device(&gpu).clone(), compute.dtype)));
     }
     Ok(Arc::new(super::Fused::new(Arc::new(gpu), compute.dtype)?))
 }
@@ -286,6 +288,8 @@ fn name(number: usize) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
@@ -306,13 +310,32 @@ mod tests {
         let settings = ComputeSettings::default();
         assert_eq!(settings.on(None).unwrap(), Compute::cpu());
         assert_eq!(settings.on(Some(0)).unwrap().dtype, DType::BF16);
-        assert_eq!(settings.on(Some(0)).unwrap().fused, CONFIRMED_ON_A_GPU);
+        assert_eq!(settings.on(Some(0)).unwrap().stock, !CONFIRMED_ON_A_GPU);
         let bf16 = ComputeSettings { dtype: Precision::Bf16, ..ComputeSettings::default() };
         assert!(bf16.on(None).unwrap_err().to_string().contains("--kernels reference"));
-        let stock = ComputeSettings { kernels: Version::Reference, ..bf16 };
+        let stock = ComputeSettings { kernels: Version::Stock, ..bf16 };
         assert_eq!(stock.on(None).unwrap().open().unwrap().dtype(), DType::BF16);
+        assert_eq!(stock.on(None).unwrap().open().unwrap().version(), "reference");
         let invariant = ComputeSettings { batch_invariant: true, ..stock };
         assert!(invariant.on(Some(0)).is_err());
+        for own in [Version::Plain, Version::Fused] {
+            let own = ComputeSettings { kernels: own, ..ComputeSettings::default() };
+            assert_eq!(own.on(None).unwrap().open().unwrap().version(), "plain");
+        }
+        let plain = ComputeSettings { kernels: Version::Plain, ..ComputeSettings::default() };
+        assert!(plain.on(Some(0)).unwrap_err().to_string().contains("--device cpu"));
+    }
+
+    /// Every name that a setting or a flag has had is still read.
+    #[test]
+    fn versions_keep_their_names() {
+        for (name, version) in
+            [("auto", Version::Auto), ("reference", Version::Stock), ("plain", Version::Plain), ("fused", Version::Fused)]
+        {
+            assert_eq!(Version::from_str(name, false), Ok(version));
+            assert_eq!(serde_json::from_value::<Version>(name.into()).unwrap(), version);
+            assert_eq!(serde_json::to_value(version).unwrap(), name);
+        }
     }
 
     #[cfg(not(feature = "cuda"))]
@@ -321,12 +344,5 @@ mod tests {
         let settings = ComputeSettings { device: Place::Cuda(0), ..ComputeSettings::default() };
         assert!(settings.resolve().unwrap_err().to_string().contains("no CUDA support"));
         assert_eq!(ComputeSettings::default().resolve().unwrap(), Compute::cpu());
-    }
-
-    #[test]
-    fn memory_that_is_used_up_is_recognised() {
-        let driver = anyhow::Error::msg("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")").context("update failed");
-        assert!(is_out_of_memory(&driver));
-        assert!(!is_out_of_memory(&anyhow::Error::msg("a prompt without tokens")));
     }
 }

@@ -117,11 +117,11 @@ mod tests {
         let product = timed.product(&x, &weight, None)?;
         assert_eq!(product.to_vec2::<f32>()?, Cpu.product(&x, &weight, None)?.to_vec2::<f32>()?);
         recorder.enter("second");
-        timed.add(&x, &x.copy()?)?;
+        timed.add_into(&x, &x.copy()?)?;
         Timed::around(Arc::new(timed.clone()), recorder.clone(), Some("own")).clear(&x)?;
         let spans = recorder.take().spans;
         let names: Vec<_> = spans.iter().map(|span| (span.part, span.operation, span.thread)).collect();
-        assert_eq!(names, [("first", "product", 0), ("second", "add", 0), ("second", "clear", 0), ("own", "clear", 0)]);
+        assert_eq!(names, [("first", "product", 0), ("second", "add_into", 0), ("second", "clear", 0), ("own", "clear", 0)]);
         assert!(spans.iter().all(|span| span.begin_s <= span.end_s));
         assert!(recorder.take().spans.is_empty());
         Ok(())

@@ -57,7 +57,7 @@ impl BlockWeights {
     pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, Kept)> {
         let kept = self.keep(x, context)?;
         let y = kept.middle.copy()?;
-        context.kernels.add_product(&y, &kept.activated, &self.down)?;
+        context.kernels.add_product_into(&y, &kept.activated, &self.down)?;
         Ok((y, kept))
     }
 
@@ -68,7 +68,7 @@ impl BlockWeights {
         let qkv = self.rotated_qkv(&attention_input, context)?;
         let (attention, log_sum_exp) = kernels.attend_packed(&qkv, context.segments, context.heads)?;
         let middle = x.copy()?;
-        kernels.add_product(&middle, &attention, &self.output)?;
+        kernels.add_product_into(&middle, &attention, &self.output)?;
         let (mlp_input, mlp_inverse_rms) = kernels.rms_norm(&middle, &self.mlp_norm, context.norm_eps)?;
         let gate_up = kernels.product(&mlp_input, &self.gate_up, None)?;
         let activated = kernels.swiglu(&gate_up)?;
@@ -91,29 +91,36 @@ impl BlockWeights {
     /// Turns `dy [t, w]` into the gradient of the block's input, in place, and adds to the weights' gradients.
     pub fn backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
         let (kernels, heads) = (context.kernels, context.heads);
-        kernels.add_transposed_product(&gradients.down, &kept.activated, dy)?;
-        let d_activated = kernels.product_transposed(dy, &self.down)?;
+        kernels.add_product_into(&gradients.down, &kept.activated.t()?, dy)?;
+        let d_activated = kernels.product(dy, &self.down.t()?, None)?;
         let d_gate_up = kernels.swiglu_backward(&d_activated, &kept.gate_up)?;
-        kernels.add_transposed_product(&gradients.gate_up, &kept.mlp_input, &d_gate_up)?;
-        let d_mlp_input = kernels.product_transposed(&d_gate_up, &self.gate_up)?;
-        kernels.rms_norm_backward(dy, &gradients.mlp_norm, &d_mlp_input, &kept.middle, &self.mlp_norm, &kept.mlp_inverse_rms)?;
+        kernels.add_product_into(&gradients.gate_up, &kept.mlp_input.t()?, &d_gate_up)?;
+        let d_mlp_input = kernels.product(&d_gate_up, &self.gate_up.t()?, None)?;
+        kernels.rms_norm_backward_into(dy, &gradients.mlp_norm, &d_mlp_input, &kept.middle, &self.mlp_norm, &kept.mlp_inverse_rms)?;
 
-        kernels.add_transposed_product(&gradients.output, &kept.attention, dy)?;
-        let d_attention = kernels.product_transposed(dy, &self.output)?;
+        kernels.add_product_into(&gradients.output, &kept.attention.t()?, dy)?;
+        let d_attention = kernels.product(dy, &self.output.t()?, None)?;
         let d_qkv = kernels.attend_packed_backward(&d_attention, &kept.attention, &kept.log_sum_exp, &kept.qkv, context.segments, heads)?;
-        kernels.rotate(&d_qkv, heads, &context.rotary.cos, &context.rotary.sin, &context.positions, true)?;
+        kernels.rotate_in_place(&d_qkv, heads, &context.rotary.cos, &context.rotary.sin, &context.positions, true)?;
         if let Some(bias) = &gradients.qkv_bias {
-            kernels.add_column_sums(bias, &d_qkv)?;
+            kernels.add_column_sums_into(bias, &d_qkv)?;
         }
-        kernels.add_transposed_product(&gradients.qkv, &kept.attention_input, &d_qkv)?;
-        let d_input = kernels.product_transposed(&d_qkv, &self.qkv)?;
-        kernels.rms_norm_backward(dy, &gradients.attention_norm, &d_input, &kept.input, &self.attention_norm, &kept.attention_inverse_rms)
+        kernels.add_product_into(&gradients.qkv, &kept.attention_input.t()?, &d_qkv)?;
+        let d_input = kernels.product(&d_qkv, &self.qkv.t()?, None)?;
+        kernels.rms_norm_backward_into(
+            dy,
+            &gradients.attention_norm,
+            &d_input,
+            &kept.input,
+            &self.attention_norm,
+            &kept.attention_inverse_rms,
+        )
     }
 
     /// Queries, keys and values of normalised rows, turned to their positions: `[t, (q + 2 kv) d]`.
     pub fn rotated_qkv(&self, x: &Tensor, context: &BlockContext) -> Result<Tensor> {
         let qkv = context.kernels.product(x, &self.qkv, self.qkv_bias.as_ref())?;
-        context.kernels.rotate(&qkv, context.heads, &context.rotary.cos, &context.rotary.sin, &context.positions, false)?;
+        context.kernels.rotate_in_place(&qkv, context.heads, &context.rotary.cos, &context.rotary.sin, &context.positions, false)?;
         Ok(qkv)
     }
 
@@ -122,6 +129,6 @@ impl BlockWeights {
         let kernels = context.kernels;
         let (input, _) = kernels.rms_norm(x, &self.mlp_norm, context.norm_eps)?;
         let activated = kernels.swiglu(&kernels.product(&input, &self.gate_up, None)?)?;
-        kernels.add_product(x, &activated, &self.down)
+        kernels.add_product_into(x, &activated, &self.down)
     }
 }

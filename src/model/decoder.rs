@@ -144,7 +144,7 @@ impl Decoder {
     fn pass(&self, block: &BlockWeights, x: &Tensor, context: &BlockContext) -> Result<()> {
         let qkv = attention_input(block, x, context)?;
         let (attention, _) = self.kernels.attend_packed(&qkv, context.segments, self.config.heads)?;
-        self.kernels.add_product(x, &attention, &block.output)?;
+        self.kernels.add_product_into(x, &attention, &block.output)?;
         Ok(block.add_mlp(x, context)?)
     }
 
@@ -178,7 +178,7 @@ impl Decoder {
     /// Adds the gradients of all weights below the head to `gradients`, given `d_hidden [t, w]` (overwritten).
     pub fn backward(&self, packed: &Packed, trace: Trace, d_hidden: Tensor, gradients: &Weights) -> Result<()> {
         self.backward_blocks(packed, trace, &d_hidden, &gradients.blocks, |_| Ok(()))?;
-        Ok(self.kernels.scatter_add(&gradients.embedding, &self.kernels.indices(&packed.tokens)?, &d_hidden)?)
+        Ok(self.kernels.scatter_add_into(&gradients.embedding, &packed.tokens, &d_hidden)?)
     }
 
     /// The same between embedding and head, from the last block to the first: `d_hidden [t, w]` becomes the gradient of the blocks' input.
@@ -219,7 +219,7 @@ impl Decoder {
             let qkv = attention_input(block, &x, &context)?;
             self.kernels.store(layer, &qkv, &slots, self.config.heads)?;
             let (attention, _) = self.kernels.attend_packed(&qkv, &packed.segments, self.config.heads)?;
-            self.kernels.add_product(&x, &attention, &block.output)?;
+            self.kernels.add_product_into(&x, &attention, &block.output)?;
             block.add_mlp(&x, &context)?;
         }
         Ok(x)
@@ -236,7 +236,7 @@ impl Decoder {
             let qkv = attention_input(block, &x, &context)?;
             self.kernels.store(layer, &qkv, &slots, self.config.heads)?;
             let attention = self.kernels.attend_cached(&qkv, layer, &tables, self.config.heads)?;
-            self.kernels.add_product(&x, &attention, &block.output)?;
+            self.kernels.add_product_into(&x, &attention, &block.output)?;
             block.add_mlp(&x, &context)?;
         }
         Ok(x)

@@ -57,7 +57,7 @@ impl Gradients {
 
     /// Adds another worker's sums, in place.
     pub fn add(&self, other: &Self, kernels: &dyn Kernels) -> Result<()> {
-        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add(target, source)?))
+        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
     }
 
     /// Sets every element to 0, in place.

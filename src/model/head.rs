@@ -64,7 +64,7 @@ impl Decoder {
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
             let logits = self.only_kept(self.logits(hidden, rows)?, packed, scores.logprobs.len())?;
-            let chunk = self.kernels().head_scores(&logits, targets, temperature)?;
+            let chunk = self.kernels().head_scores_in_place(&logits, targets, temperature)?;
             scores.append(&chunk);
         }
         Ok(scores)
@@ -88,23 +88,22 @@ impl Decoder {
         };
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
-            let rows = kernels.indices(rows)?;
-            let x = kernels.gather(hidden, &rows)?;
+            let x = kernels.gather(hidden, &kernels.indices(rows)?)?;
             let (normed, inverse_rms) = kernels.rms_norm(&x, &self.weights.norm, self.config.norm_eps)?;
             let logits = kernels.logits(&normed, self.weights.output_embedding())?;
             let logits = self.only_kept(logits, packed, scores.logprobs.len())?;
-            let chunk = kernels.head_scores(&logits, targets, temperature)?;
+            let chunk = kernels.head_scores_in_place(&logits, targets, temperature)?;
             let TokenGradients { d_logprobs, d_entropies } = objective(scores.logprobs.len(), &chunk);
             let d_logits = kernels.head_backward(logits, targets, temperature, &chunk, &d_logprobs, &d_entropies)?;
             scores.append(&chunk);
 
             if let Some(gradients) = gradients {
-                kernels.add_transposed_product(gradients.output_embedding(), &d_logits, &normed)?;
+                kernels.add_product_into(gradients.output_embedding(), &d_logits.t()?, &normed)?;
             }
             let d_normed = kernels.product(&d_logits, self.weights.output_embedding(), None)?;
             let dx = x.zeros_like()?;
-            kernels.rms_norm_backward(&dx, &norm_gradient, &d_normed, &x, &self.weights.norm, &inverse_rms)?;
-            kernels.scatter_add(&d_hidden, &rows, &dx)?;
+            kernels.rms_norm_backward_into(&dx, &norm_gradient, &d_normed, &x, &self.weights.norm, &inverse_rms)?;
+            kernels.scatter_add_into(&d_hidden, rows, &dx)?;
         }
         Ok((scores, d_hidden))
     }

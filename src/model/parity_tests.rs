@@ -9,7 +9,7 @@ use super::decoder::Recompute;
 use super::head::TokenGradients;
 use super::{Decoder, ModelConfig, Packed, Weights, initial};
 use crate::kernels::fused::emulated::Emulator;
-use crate::kernels::{Choice, Cpu, Filter, Fused, Kernels, Reference, RowScores};
+use crate::kernels::{Choice, Cpu, Filter, Fused, Kernels, RowScores, Stock};
 use crate::optim::{AdamW, OptimSettings};
 
 /// Heads as wide as the tensor-core kernels want them.
@@ -103,7 +103,7 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
     let mut hidden = decoder.prefill(&packed, &cache, &(0..9).map(slot).collect::<Vec<_>>())?;
     let mut row = 8;
     for (at, token) in rest.iter().enumerate() {
-        let scores = decoder.kernels().head_scores(&decoder.logits(&hidden, &[row])?, &[*token], 1.0)?;
+        let scores = decoder.kernels().head_scores_in_place(&decoder.logits(&hidden, &[row])?, &[*token], 1.0)?;
         let gap = (scores.logprobs[0] - scored[at]).abs();
         let allowed = if decoder.kernels().dtype() == DType::F32 { 1e-4 } else { 0.05 };
         assert!(gap < allowed, "token {at}: decoding gives {}, scoring {}", scores.logprobs[0], scored[at]);
@@ -141,7 +141,7 @@ fn ten_steps(decoder: &Decoder, packed: &Packed) -> Result<Vec<(String, Vec<f32>
 
 #[test]
 fn stock_operations_equal_the_plain_ones_in_f32() -> Result<()> {
-    check_f32(Arc::new(Reference::new(Device::Cpu, DType::F32)))
+    check_f32(Arc::new(Stock::new(Device::Cpu, DType::F32)))
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn fused_kernels_equal_the_plain_ones_in_f32() -> Result<()> {
 
 #[test]
 fn fused_kernels_are_as_near_as_stock_operations_in_bf16() -> Result<()> {
-    let stock = distances(Arc::new(Reference::new(Device::Cpu, DType::BF16)))?;
+    let stock = distances(Arc::new(Stock::new(Device::Cpu, DType::BF16)))?;
     for (name, distance) in stock.iter().filter(|(name, _)| !is_luck(name)) {
         let allowed = if name.starts_with("ten steps") { 0.2 } else { 0.05 };
         assert!(*distance < allowed, "{name}: stock operations are off by {distance:.1e}");
@@ -174,6 +174,6 @@ fn check_bf16(kernels: Arc<dyn Kernels>, stock: &[(String, f64)]) -> Result<()> 
 fn fused_kernels_on_a_gpu() -> Result<()> {
     let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };
     check_f32(Arc::new(Fused::new(gpu.clone(), DType::F32)?))?;
-    let stock = distances(Arc::new(Reference::new(Device::Cpu, DType::BF16)))?;
+    let stock = distances(Arc::new(Stock::new(Device::Cpu, DType::BF16)))?;
     check_bf16(Arc::new(Fused::new(gpu, DType::BF16)?), &stock)
 }

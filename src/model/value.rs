@@ -106,18 +106,17 @@ impl ValueModel {
         for (rows, _) in self.body.chunks(packed) {
             let (own, after) = rest.split_at(rows.len());
             rest = after;
-            let rows = kernels.indices(rows)?;
-            let x = kernels.gather(hidden, &rows)?;
+            let x = kernels.gather(hidden, &kernels.indices(rows)?)?;
             let (normed, inverse_rms) = kernels.rms_norm(&x, norm, self.body.config.norm_eps)?;
             let d_own = Tensor::from_slice(own, (own.len(), 1), kernels.device())?.to_dtype(kernels.dtype())?;
-            kernels.add_transposed_product(&gradients.weight, &d_own, &normed)?;
+            kernels.add_product_into(&gradients.weight, &d_own.t()?, &normed)?;
             let d_normed = kernels.product(&d_own, &self.weight, None)?;
             let dx = x.zeros_like()?;
-            kernels.rms_norm_backward(&dx, &gradients.body.norm, &d_normed, &x, norm, &inverse_rms)?;
-            kernels.scatter_add(&d_hidden, &rows, &dx)?;
+            kernels.rms_norm_backward_into(&dx, &gradients.body.norm, &d_normed, &x, norm, &inverse_rms)?;
+            kernels.scatter_add_into(&d_hidden, rows, &dx)?;
         }
         let sum: f64 = d_values.iter().copied().map(f64::from).sum();
-        kernels.add(&gradients.bias, &Tensor::from_slice(&[sum as f32], 1, kernels.device())?)?;
+        kernels.add_into(&gradients.bias, &Tensor::from_slice(&[sum as f32], 1, kernels.device())?)?;
         self.body.backward(packed, trace, d_hidden, &gradients.body)
     }
 }
@@ -130,7 +129,7 @@ impl ValueGradients {
 
     /// Adds another worker's sums, in place.
     pub fn add(&self, other: &Self, kernels: &dyn Kernels) -> Result<()> {
-        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add(target, source)?))
+        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
     }
 
     /// Sets every element to 0, in place.

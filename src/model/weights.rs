@@ -185,6 +185,6 @@ impl Weights {
 
     /// Adds another set of the same shapes, f32, in place.
     pub fn add(&self, other: &Weights, kernels: &dyn Kernels) -> Result<()> {
-        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add(target, source)?))
+        self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
     }
 }

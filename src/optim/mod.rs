@@ -254,7 +254,7 @@ impl AdamW {
             count: self.count,
         };
         for (ParameterState { master, moments, .. }, (weight, gradient)) in self.states.iter().zip(&pairs) {
-            kernels.adamw(&Parameter { weight, master: master.as_ref(), moments, gradient }, &step)?;
+            kernels.adamw_in_place(&Parameter { weight, master: master.as_ref(), moments, gradient }, &step)?;
         }
         Ok(norm)
     }

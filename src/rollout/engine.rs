@@ -283,7 +283,7 @@ impl<'a> Lane<'a> {
         let slots: Vec<u32> = tables.iter().zip(&counts).map(|(table, count)| slot(table, count - 1)).collect();
         let newest: Vec<u32>;
         let tokens = match flight {
-            Some(flight) => Indices { host: &[], device: Some(flight.tokens(&requests, self.kernels())?) },
+            Some(flight) => Indices::Device(flight.tokens(&requests, self.kernels())?),
             None => {
                 newest = going.iter().map(|sequence| self.completions[sequence.request].ids[sequence.generated - 1]).collect();
                 self.kernels().indices(&newest)?

@@ -9,7 +9,7 @@ use super::*;
 use crate::draw::Purpose;
 use crate::flow::Kept;
 use crate::kernels::fused::emulated::Emulator;
-use crate::kernels::{Filter, Fused, Watch, Watched};
+use crate::kernels::{Filter, Fused, OutOfMemory, Watch, Watched};
 use crate::model::{ModelConfig, initial};
 
 fn decoder() -> Decoder {
@@ -233,7 +233,7 @@ struct Short {
 impl Watch for Short {
     fn before(&self, operation: &'static str) -> candle_core::Result<()> {
         if operation == self.operation && self.failing.contains(&self.calls.fetch_add(1, Ordering::Relaxed)) {
-            candle_core::bail!("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
+            return Err(OutOfMemory::new("no memory").into());
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::*;
 use crate::kernels::cpu::testing::random;
-use crate::kernels::{Coded, Cpu, Kernels, Reference};
+use crate::kernels::{Coded, Cpu, Kernels, Stock};
 use crate::model::{Decoder, Weights, initial};
 use crate::optim::OptimSettings;
 
@@ -81,7 +81,7 @@ fn resuming_equals_not_having_stopped_to_the_bit() {
         (["first_moments.safetensors", "progress.json", "second_moments.safetensors"], ["moments_8bit.safetensors", "progress.json"]);
     let with_weights = |names: &[&'static str]| [names, &["weights.safetensors"]].concat();
     let frozen = ["layers.0", "norm"];
-    let bf16: Arc<dyn Kernels> = Arc::new(Reference::new(Device::Cpu, DType::BF16));
+    let bf16: Arc<dyn Kernels> = Arc::new(Stock::new(Device::Cpu, DType::BF16));
     for (states, names) in [(States::F32, &full[..]), (States::Coded, &coded)] {
         check(Arc::new(Cpu), states, &[], false, names);
         check(Arc::new(Cpu), states, &frozen, true, &with_weights(names));

@@ -5,66 +5,14 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{read, update};
-
-/// The numbers of one step, the same for every parameter.
-#[derive(Clone, Copy, Debug)]
-pub struct Step {
-    /// Learning rate of this step.
-    pub lr: f32,
-    /// Decay of the first moment. In f64: 1 - 0.999 in f32 is off by 5e-5 of itself.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f32,
-    /// Decoupled weight decay: a share `lr * weight_decay` of the parameter is removed.
-    pub weight_decay: f32,
-    /// What each gradient is multiplied with first: the clip of the global norm.
-    pub gradient_scale: f32,
-    /// Which step this is, from 1: corrects the moments' bias.
-    pub count: u64,
-}
-
-/// A step's numbers as they multiply: what every version of the step computes with.
-#[derive(Clone, Copy, Debug)]
-pub struct Factors {
-    /// What weight decay leaves of the parameter.
-    pub keep: f32,
-    /// Learning rate over the first moment's correction.
-    pub rate: f32,
-    /// What the first moment keeps.
-    pub keep_first: f32,
-    /// What it takes of the gradient.
-    pub take_first: f32,
-    /// What the second moment keeps.
-    pub keep_second: f32,
-    /// What it takes of the gradient's square.
-    pub take_second: f32,
-    /// The root of the second moment is divided by it.
-    pub second_correction: f32,
-}
-
-impl Step {
-    /// The numbers that elements are multiplied with.
-    pub fn factors(&self) -> Factors {
-        let corrections = [self.beta1, self.beta2].map(|beta| 1.0 - beta.powf(self.count as f64));
-        Factors {
-            keep: 1.0 - self.lr * self.weight_decay,
-            rate: self.lr / corrections[0] as f32,
-            keep_first: self.beta1 as f32,
-            take_first: (1.0 - self.beta1) as f32,
-            keep_second: self.beta2 as f32,
-            take_second: (1.0 - self.beta2) as f32,
-            second_correction: corrections[1].sqrt() as f32,
-        }
-    }
-}
+use crate::kernels::Step;
+use crate::kernels::optimizer::Factors;
 
 /// Elements that a thread takes at a time; fixed, because it decides in which order squares are summed.
 const CHUNK: usize = 1 << 14;
 
 /// Updates `parameter`, `first` and `second` in place from `gradient`: one pass over all four.
-pub fn step(parameter: &Tensor, first: &Tensor, second: &Tensor, gradient: &Tensor, step: &Step) -> Result<()> {
+pub fn step_in_place(parameter: &Tensor, first: &Tensor, second: &Tensor, gradient: &Tensor, step: &Step) -> Result<()> {
     let mut inner = Ok(());
     update(parameter, [gradient], |p, [g]| {
         let mut innermost = Ok(());

@@ -2,17 +2,14 @@
 //! times the scale of its block of 256 elements. `cuda/adamw.cuh` says how the values are chosen and why second moments are rounded by
 //! chance; this is the same arithmetic in the same order.
 
-use std::sync::LazyLock;
-
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
 
-use super::adamw::{Step, elements};
+use super::adamw::elements;
 use super::update;
 use crate::draw::philox;
+use crate::kernels::optimizer::{CODED, Coded, MAPS, Map, Step};
 
-/// Elements that share a scale, and values that a code can name.
-pub const CODED: usize = 256;
 /// Fewest blocks that are worth a thread.
 const BLOCKS_AT_ONCE: usize = 64;
 /// Elements whose chances one draw gives, 16 bits each.
@@ -20,88 +17,25 @@ const PER_DRAW: usize = 8;
 /// The key of those draws.
 const KEY: [u32; 2] = [0x8b175, 0xada];
 
-/// The values of codes 0 to 255, ascending, as shares of a block's scale.
-pub type Map = [f32; CODED];
-
-/// The map of first moments, and that of second ones.
-pub static MAPS: LazyLock<[Map; 2]> = LazyLock::new(|| [map(true), map(false)]);
-
-/// Each decade below 1 has half as many values as the one above, in the middles of equal parts; 0 and 1 are added.
-fn map(is_signed: bool) -> Map {
-    let mut values = vec![0.0, 1.0];
-    for decade in 0..7 {
-        let parts = 1 << (if is_signed { 6 } else { 7 } - decade);
-        for part in 0..parts {
-            let value = (0.1 + 0.9 * (f64::from(part) + 0.5) / f64::from(parts)) / f64::from(10u32.pow(decade));
-            values.push(value as f32);
-            values.extend(is_signed.then_some(-value as f32));
-        }
-    }
-    values.sort_by(f32::total_cmp);
-    std::array::from_fn(|code| values[code])
-}
-
-/// One moment of a parameter of n elements in 8 bits, on any device.
-#[derive(Clone, Debug)]
-pub struct Coded {
-    /// `[n]`, u8.
-    pub codes: Tensor,
-    /// `[ceil(n / 256)]`, f32: the largest size in each block.
-    pub scales: Tensor,
-}
-
-/// The same in memory that loops can change.
+/// A moment in memory that loops can change.
 struct Host {
     codes: Vec<u8>,
     scales: Vec<f32>,
 }
 
-impl Coded {
-    /// Zeros.
-    pub fn zeros(count: usize, device: &Device) -> Result<Self> {
-        let scales = Tensor::zeros(count.div_ceil(CODED), DType::F32, device)?;
-        Ok(Self { codes: Tensor::zeros(count, DType::U8, device)?, scales })
+impl Host {
+    fn of(moment: &Coded) -> Result<Self> {
+        Ok(Self { codes: moment.codes.to_vec1()?, scales: moment.scales.to_vec1()? })
     }
 
-    /// Bytes of one moment of so many elements.
-    pub fn bytes(count: usize) -> u64 {
-        (count + count.div_ceil(CODED) * size_of::<f32>()) as u64
-    }
-
-    /// Takes over another's codes and scales, in place, on whatever device this one is.
-    ///
-    /// # Errors
-    /// When it has another size.
-    pub fn set(&self, other: &Coded) -> Result<()> {
-        for (target, source) in [(&self.codes, &other.codes), (&self.scales, &other.scales)] {
-            if target.dims() != source.dims() || target.dtype() != source.dtype() {
-                candle_core::bail!(
-                    "found {:?} of {:?}, expected {:?} of {:?}",
-                    source.dims(),
-                    source.dtype(),
-                    target.dims(),
-                    target.dtype()
-                );
-            }
-            target.slice_set(&source.to_device(target.device())?, 0, 0)?;
-        }
-        Ok(())
-    }
-
-    fn on_host(&self) -> Result<Host> {
-        Ok(Host { codes: self.codes.to_vec1()?, scales: self.scales.to_vec1()? })
-    }
-
-    fn set_host(&self, host: Host) -> Result<()> {
-        let (codes, scales) = (host.codes.len(), host.scales.len());
-        self.set(&Self {
-            codes: Tensor::from_vec(host.codes, codes, &Device::Cpu)?,
-            scales: Tensor::from_vec(host.scales, scales, &Device::Cpu)?,
+    fn write_to(self, moment: &Coded) -> Result<()> {
+        let (codes, scales) = (self.codes.len(), self.scales.len());
+        moment.set(&Coded {
+            codes: Tensor::from_vec(self.codes, codes, &Device::Cpu)?,
+            scales: Tensor::from_vec(self.scales, scales, &Device::Cpu)?,
         })
     }
-}
 
-impl Host {
     fn blocks(&mut self) -> impl IndexedParallelIterator<Item = (&mut [u8], &mut f32)> {
         self.codes.par_chunks_mut(CODED).zip(&mut self.scales)
     }
@@ -109,15 +43,15 @@ impl Host {
 
 /// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, wherever they are, in place. Blocks are independent:
 /// threads change no bit.
-pub fn step(parameter: &Tensor, first: &Coded, second: &Coded, gradient: &Tensor, step: &Step) -> Result<()> {
-    let (mut on_host, mut second_on_host) = (first.on_host()?, second.on_host()?);
+pub fn step_in_place(parameter: &Tensor, first: &Coded, second: &Coded, gradient: &Tensor, step: &Step) -> Result<()> {
+    let (mut on_host, mut second_on_host) = (Host::of(first)?, Host::of(second)?);
     update(parameter, [gradient], |parameter, [gradient]| {
         let values = parameter.par_chunks_mut(CODED).zip(gradient.par_chunks(CODED));
         let blocks = values.zip(on_host.blocks().zip(second_on_host.blocks())).enumerate();
         blocks.with_min_len(BLOCKS_AT_ONCE).for_each(|(block, ((p, g), (m, v)))| step_block(block, p, m, v, g, step));
     })?;
-    first.set_host(on_host)?;
-    second.set_host(second_on_host)
+    on_host.write_to(first)?;
+    second_on_host.write_to(second)
 }
 
 fn step_block(

@@ -292,20 +292,20 @@ mod tests {
             rows.extend((0..prefix).chain(at..at + length).map(|i| i as u32));
             at += length;
         }
-        let unshared = crate::kernels::cpu::embedding::gather(&shared, &rows)?;
+        let unshared = crate::kernels::cpu::rows::gather(&shared, &rows)?;
         let (out, lse) = forward(&shared, &segments, heads)?;
         let (expected, expected_lse) = forward(&unshared, &whole, heads)?;
-        let expected_rows = crate::kernels::cpu::embedding::gather(&out, &rows)?;
+        let expected_rows = crate::kernels::cpu::rows::gather(&out, &rows)?;
         assert_eq!(expected.flatten_all()?.to_vec1::<f32>()?, expected_rows.flatten_all()?.to_vec1::<f32>()?);
 
         // Gradients reach the shared rows once a copy; the prefix's own outputs count in each copy.
         let d_rows = random((rows.len(), heads.query * heads.width), 4);
         let d_shared = out.zeros_like()?;
-        crate::kernels::cpu::embedding::scatter_add(&d_shared, &rows, &d_rows)?;
+        crate::kernels::cpu::rows::scatter_add_into(&d_shared, &rows, &d_rows)?;
         let found = backward(&d_shared, &out, &lse, &shared, &segments, heads)?;
         let each = backward(&d_rows, &expected, &expected_lse, &unshared, &whole, heads)?;
         let summed = shared.zeros_like()?;
-        crate::kernels::cpu::embedding::scatter_add(&summed, &rows, &each)?;
+        crate::kernels::cpu::rows::scatter_add_into(&summed, &rows, &each)?;
         let difference = (found - summed)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
         assert!(difference < 1e-5, "{difference}");
         Ok(())

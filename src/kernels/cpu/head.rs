@@ -7,20 +7,10 @@ use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
 use super::{for_rows, for_rows_of, read, update, vector};
-
-/// What a row of logits says of its chosen token.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RowScores {
-    /// Log-probability of the chosen token, nats.
-    pub logprobs: Vec<f32>,
-    /// Entropy of the distribution, nats.
-    pub entropies: Vec<f32>,
-    /// Log-sum-exp of the scaled logits.
-    pub log_sum_exp: Vec<f32>,
-}
+use crate::kernels::RowScores;
 
 /// Multiplies `logits [t, v]` by `1 / temperature`, in place.
-pub fn scale(logits: &Tensor, temperature: f32) -> Result<()> {
+pub fn scale_in_place(logits: &Tensor, temperature: f32) -> Result<()> {
     if temperature == 1.0 {
         return Ok(());
     }
@@ -43,7 +33,7 @@ pub fn forward(logits: &Tensor, targets: &[u32]) -> Result<RowScores> {
 }
 
 /// Turns scaled logits `[t, v]` into their gradient, in place; `d_logprob` and `d_entropy` are a and b of the module's formula.
-pub fn backward(
+pub fn backward_in_place(
     logits: &Tensor,
     temperature: f32,
     targets: &[u32],
@@ -134,7 +124,7 @@ fn backward_rows(logits: &mut [f32], first: usize, rows: &Backward) {
 mod tests {
     use super::*;
     use crate::flow::Kept;
-    use crate::kernels::cpu::kept::mask;
+    use crate::kernels::cpu::kept::mask_in_place;
     use crate::kernels::cpu::testing::{check_gradient, random};
 
     #[test]
@@ -144,12 +134,12 @@ mod tests {
             let (a, b) = (vec![0.7; rows], vec![-0.4; rows]);
             let scaled = |x: &Tensor| -> Result<(Tensor, RowScores)> {
                 let x = x.copy()?;
-                scale(&x, temperature)?;
+                scale_in_place(&x, temperature)?;
                 let scores = forward(&x, &targets)?;
                 Ok((x, scores))
             };
             let (gradient, scores) = scaled(&logits)?;
-            backward(&gradient, temperature, &targets, &scores, &a, &b)?;
+            backward_in_place(&gradient, temperature, &targets, &scores, &a, &b)?;
             check_gradient(&logits, &gradient, |x| {
                 let scores = scaled(x)?.1;
                 Ok((0..rows).map(|i| f64::from(0.7 * scores.logprobs[i]) - f64::from(0.4 * scores.entropies[i])).sum())
@@ -170,14 +160,14 @@ mod tests {
         let logits = random((4, width), 1);
         let scored = |x: &Tensor| -> Result<(Tensor, RowScores)> {
             let x = x.copy()?;
-            mask(&x, &kept)?;
-            scale(&x, temperature)?;
+            mask_in_place(&x, &kept)?;
+            scale_in_place(&x, temperature)?;
             let scores = forward(&x, &targets)?;
             Ok((x, scores))
         };
         let (gradient, scores) = scored(&logits)?;
         let (a, b) = ([0.7, 0.5, -0.3, 1.1], [-0.4, 0.2, 0.6, -0.1]);
-        backward(&gradient, temperature, &targets, &scores, &a, &b)?;
+        backward_in_place(&gradient, temperature, &targets, &scores, &a, &b)?;
         check_gradient(&logits, &gradient, |x| {
             let scores = scored(x)?.1;
             Ok((0..4).map(|i| f64::from(a[i]) * f64::from(scores.logprobs[i]) + f64::from(b[i]) * f64::from(scores.entropies[i])).sum())

@@ -1,4 +1,4 @@
-//! The plain CPU versions, f32: every operation with its gradient beside it. The reference for all others, and what runs where there is no GPU.
+//! The plain CPU versions, f32: every operation with its gradient beside it. All other versions are held to them, and they run where there is no GPU.
 //!
 //! Arithmetic here is *batch-invariant*: the bits of a row depend on that row alone, not on how many rows are computed with it nor on which
 //! path (prefill, decode, training) asks.
@@ -12,13 +12,12 @@ pub mod adamw_8bit;
 pub mod attention;
 pub mod attention_cached;
 pub mod attention_packed;
-pub mod embedding;
 pub mod head;
 pub mod kept;
 mod operations;
 pub mod product;
 pub mod rms_norm;
-pub mod rotary;
+pub mod rows;
 pub mod sample;
 pub mod swiglu;
 pub mod vector;

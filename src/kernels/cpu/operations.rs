@@ -4,12 +4,12 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    adamw, adamw_8bit, attention_cached, attention_packed, embedding, for_rows, head, kept, product, read, rms_norm, rotary, sample,
-    swiglu, update,
+    adamw, adamw_8bit, attention_cached, attention_packed, for_rows, head, kept, product, read, rms_norm, rows, sample, swiglu, update,
 };
 use crate::flow::Kept;
+use crate::kernels::logits::all_below;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{Choice, Chosen, Drawn, Kernels, Moments, Parameter, RowScores, Step};
+use crate::kernels::{Choice, Chosen, DeviceMemory, Drawn, Kernels, Moments, Parameter, RowScores, Step};
 
 /// The plain versions, f32.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub struct Cpu;
 
 impl Kernels for Cpu {
     fn version(&self) -> &'static str {
-        "fused"
+        "plain"
     }
 
     fn device(&self) -> &Device {
@@ -28,47 +28,43 @@ impl Kernels for Cpu {
         DType::F32
     }
 
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
+    }
+
     fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>> {
-        Ok(Indices { host: rows, device: None })
+        Ok(Indices::Host(rows))
     }
 
     fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>> {
-        Ok(Tables { blocks, counts, device: None })
+        Ok(Tables::Host { blocks, counts })
     }
 
     fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
-        embedding::gather(table, rows.host)
+        rows::gather(table, rows.on_host()?)
     }
 
-    fn scatter_add(&self, target: &Tensor, rows: &Indices, values: &Tensor) -> Result<()> {
-        embedding::scatter_add(target, rows.host, values)
+    fn scatter_add_into(&self, target: &Tensor, rows: &[u32], values: &Tensor) -> Result<()> {
+        rows::scatter_add_into(target, rows, values)
     }
 
     fn product(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         product::product(x, weight, bias)
     }
 
-    fn product_transposed(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        product::product_transposed(x, weight)
+    fn add_product_into(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
+        product::add_product_into(target, x, weight)
     }
 
-    fn add_product(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
-        product::add_product(target, x, weight)
-    }
-
-    fn add_transposed_product(&self, gradient: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
-        product::add_transposed_product(gradient, a, b)
-    }
-
-    fn add_column_sums(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
-        product::add_column_sums(gradient, dy)
+    fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
+        product::add_column_sums_into(gradient, dy)
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
         rms_norm::forward(x, weight, eps)
     }
 
-    fn rms_norm_backward(
+    fn rms_norm_backward_into(
         &self,
         dx: &Tensor,
         weight_gradient: &Tensor,
@@ -77,11 +73,11 @@ impl Kernels for Cpu {
         weight: &Tensor,
         inverse_rms: &Tensor,
     ) -> Result<()> {
-        rms_norm::backward(dx, weight_gradient, dy, x, weight, inverse_rms)
+        rms_norm::backward_into(dx, weight_gradient, dy, x, weight, inverse_rms)
     }
 
-    fn rotate(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()> {
-        rotary::rotate(qkv, heads.query + heads.key_value, cos, sin, positions.host, inverse)
+    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()> {
+        rows::rotate_in_place(qkv, heads.query + heads.key_value, cos, sin, positions.on_host()?, inverse)
     }
 
     fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
@@ -105,7 +101,7 @@ impl Kernels for Cpu {
     }
 
     fn store(&self, cache: &LayerCache, qkv: &Tensor, slots: &Indices, heads: Heads) -> Result<()> {
-        attention_cached::store(cache, qkv, slots.host, heads)
+        attention_cached::store(cache, qkv, slots.on_host()?, heads)
     }
 
     fn copy_blocks(&self, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
@@ -113,7 +109,8 @@ impl Kernels for Cpu {
     }
 
     fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor> {
-        attention_cached::forward(qkv, cache, tables.blocks, tables.counts, heads)
+        let (blocks, counts) = tables.on_host()?;
+        attention_cached::forward(qkv, cache, blocks, counts, heads)
     }
 
     fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor> {
@@ -125,11 +122,11 @@ impl Kernels for Cpu {
     }
 
     fn logits(&self, x: &Tensor, table: &Tensor) -> Result<Tensor> {
-        product::product_transposed(x, table)
+        product::product(x, &table.t()?, None)
     }
 
-    fn head_scores(&self, logits: &Tensor, targets: &[u32], temperature: f32) -> Result<RowScores> {
-        head::scale(logits, temperature)?;
+    fn head_scores_in_place(&self, logits: &Tensor, targets: &[u32], temperature: f32) -> Result<RowScores> {
+        head::scale_in_place(logits, temperature)?;
         head::forward(logits, targets)
     }
 
@@ -142,7 +139,7 @@ impl Kernels for Cpu {
         d_logprob: &[f32],
         d_entropy: &[f32],
     ) -> Result<Tensor> {
-        head::backward(&logits, temperature, targets, scores, d_logprob, d_entropy)?;
+        head::backward_in_place(&logits, temperature, targets, scores, d_logprob, d_entropy)?;
         Ok(logits)
     }
 
@@ -158,7 +155,7 @@ impl Kernels for Cpu {
     fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
         if choice.filter.is_off() {
             let Drawn { tokens, logprobs, .. } = self.choose(logits.clone(), limit, choice)?.read()?;
-            let kept = kept::all_below(limit, logits.dims2()?);
+            let kept = all_below(limit, logits.dims2()?);
             return kept::score(&logits, tokens, logprobs, kept);
         }
         let rows = choose_rows(&logits, choice, |index, row| match choice.temperature == 0.0 {
@@ -177,7 +174,7 @@ impl Kernels for Cpu {
     }
 
     fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
-        kept::mask(&logits, kept)?;
+        kept::mask_in_place(&logits, kept)?;
         Ok(logits)
     }
 
@@ -185,15 +182,15 @@ impl Kernels for Cpu {
         adamw::sum_of_squares(gradient)
     }
 
-    fn adamw(&self, parameter: &Parameter, step: &Step) -> Result<()> {
+    fn adamw_in_place(&self, parameter: &Parameter, step: &Step) -> Result<()> {
         let Parameter { weight, moments, gradient, .. } = *parameter;
         match moments {
-            Moments::Full { first, second } => adamw::step(weight, first, second, gradient, step),
-            Moments::Coded { first, second } => adamw_8bit::step(weight, first, second, gradient, step),
+            Moments::Full { first, second } => adamw::step_in_place(weight, first, second, gradient, step),
+            Moments::Coded { first, second } => adamw_8bit::step_in_place(weight, first, second, gradient, step),
         }
     }
 
-    fn add(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+    fn add_into(&self, target: &Tensor, source: &Tensor) -> Result<()> {
         update(target, [source], |target, [source]| {
             for_rows(target, 1, |first, target| target.iter_mut().zip(&source[first..]).for_each(|(t, s)| *t += s));
         })
@@ -207,7 +204,7 @@ impl Kernels for Cpu {
 /// Scales the logits and gives what `choose(row number, row)` gives for each row.
 fn choose_rows<T: Send>(logits: &Tensor, choice: &Choice, choose: impl Fn(usize, &[f32]) -> T + Sync) -> Result<Vec<T>> {
     if choice.temperature != 0.0 {
-        head::scale(logits, choice.temperature)?;
+        head::scale_in_place(logits, choice.temperature)?;
     }
     let (_, width) = logits.dims2()?;
     read([logits], |[logits]| {

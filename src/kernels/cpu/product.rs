@@ -5,6 +5,7 @@ use candle_core::{Result, Tensor, bail};
 use gemm::Parallelism;
 
 use super::{read, tensor, update};
+use crate::kernels::shape::{Factor, product_sizes};
 
 /// Fewest rows that are multiplied at once: below this `gemm` picks other kernels, whose sums run in another order (see `rows_are_invariant`).
 pub const MIN_ROWS: usize = 8;
@@ -26,6 +27,11 @@ struct View<'a> {
 }
 
 impl<'a> View<'a> {
+    fn of(factor: &Factor, values: &'a [f32]) -> Self {
+        let (rows, columns) = factor.size;
+        if factor.is_transposed { Self::new(values, columns, rows).transposed() } else { Self::new(values, rows, columns) }
+    }
+
     fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} x {columns}");
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
@@ -52,70 +58,53 @@ impl<'a> View<'a> {
     }
 }
 
-/// `x [m, k]` times `weight [k, n]`, plus `bias [n]` where given.
+/// `x [m, k]` times `weight [k, n]`, plus `bias [n]` where given; a factor may be a transposed view.
 pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let ((m, k), (rows, n)) = (x.dims2()?, weight.dims2()?);
-    if k != rows {
-        bail!("product of {:?} with {:?}: {k} columns do not meet {rows} rows", x.shape(), weight.shape());
-    }
+    let (a, b) = (Factor::of(x)?, Factor::of(weight)?);
+    let (m, _, n) = product_sizes(&a, &b)?;
     let values = match bias {
-        Some(bias) => read([x, weight, bias], |[x, weight, bias]| {
+        Some(bias) => read([&a.stored, &b.stored, bias], |[a_values, b_values, bias]| {
             let mut out = Vec::with_capacity(m * n);
             (0..m).for_each(|_| out.extend_from_slice(bias));
-            multiply_rows(&mut out, View::new(x, m, k), View::new(weight, k, n), true);
+            multiply_factors(&mut out, (&a, a_values), (&b, b_values), true);
             out
         })?,
-        None => read([x, weight], |[x, weight]| {
+        None => read([&a.stored, &b.stored], |[a_values, b_values]| {
             let mut out = vec![0.0; m * n];
-            multiply_rows(&mut out, View::new(x, m, k), View::new(weight, k, n), false);
+            multiply_factors(&mut out, (&a, a_values), (&b, b_values), false);
             out
         })?,
     };
     tensor(values, (m, n))
 }
 
-/// `x [m, k]` times the transpose of `weight [n, k]`.
-pub fn product_transposed(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let ((m, k), (n, columns)) = (x.dims2()?, weight.dims2()?);
-    if k != columns {
-        bail!("product of {:?} with the transpose of {:?}", x.shape(), weight.shape());
-    }
-    let values = read([x, weight], |[x, weight]| {
-        let mut out = vec![0.0; m * n];
-        multiply_rows(&mut out, View::new(x, m, k), View::new(weight, n, k).transposed(), false);
-        out
-    })?;
-    tensor(values, (m, n))
-}
-
-/// `target [m, n] += x [m, k] weight [k, n]`: the residual stream's sum, in the product itself.
-pub fn add_product(target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
-    let ((m, k), (rows, n)) = (x.dims2()?, weight.dims2()?);
-    if target.dims2()? != (m, n) || k != rows {
+/// `target [m, n] += x [m, k] weight [k, n]`, in the product itself: a residual stream, or a weight's gradient, summed in f32 over tokens and
+/// over calls.
+pub fn add_product_into(target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
+    let (a, b) = (Factor::of(x)?, Factor::of(weight)?);
+    let (m, _, n) = product_sizes(&a, &b)?;
+    if target.dims2()? != (m, n) {
         bail!("cannot add the product of {:?} and {:?} to {:?}", x.shape(), weight.shape(), target.shape());
     }
-    update(target, [x, weight], |target, [x, weight]| multiply_rows(target, View::new(x, m, k), View::new(weight, k, n), true))
-}
-
-/// `gradient [m, n] += a[t, m]^T b [t, n]`: a weight's gradient, summed in f32 over tokens and over calls.
-pub fn add_transposed_product(gradient: &Tensor, a: &Tensor, b: &Tensor) -> Result<()> {
-    let ((t, m), (rows, n)) = (a.dims2()?, b.dims2()?);
-    if gradient.dims2()? != (m, n) || t != rows {
-        bail!("cannot add the transpose of {:?} times {:?} to {:?}", a.shape(), b.shape(), gradient.shape());
-    }
-    update(gradient, [a, b], |gradient, [a, b]| {
-        multiply(gradient, View::new(a, t, m).transposed(), View::new(b, t, n), true);
+    update(target, [&a.stored, &b.stored], |target, [a_values, b_values]| {
+        multiply_factors(target, (&a, a_values), (&b, b_values), true);
     })
 }
 
 /// `gradient [n] += ` the column sums of `dy [t, n]`: a bias's gradient.
-pub fn add_column_sums(gradient: &Tensor, dy: &Tensor) -> Result<()> {
+pub fn add_column_sums_into(gradient: &Tensor, dy: &Tensor) -> Result<()> {
     let (_, n) = dy.dims2()?;
     update(gradient, [dy], |gradient, [dy]| {
         for row in dy.chunks_exact(n) {
             gradient.iter_mut().zip(row).for_each(|(g, d)| *g += d);
         }
     })
+}
+
+/// `out = a b`, or `out += a b`, for factors with their values. A transposed `a` has tokens for columns: its rows need no promise.
+fn multiply_factors(out: &mut [f32], (a, a_values): (&Factor, &[f32]), (b, b_values): (&Factor, &[f32]), accumulate: bool) {
+    let multiply = if a.is_transposed { multiply } else { multiply_rows };
+    multiply(out, View::of(a, a_values), View::of(b, b_values), accumulate);
 }
 
 /// `out = a b`, or `out += a b`, for `a` whose rows are tokens: each row's sum runs in the same order however many rows there are.
@@ -188,14 +177,14 @@ mod tests {
             let (x, weight, bias) = (random((m, k), 1), random((k, n), 2), random(n, 3));
             let expected = x.matmul(&weight)?.broadcast_add(&bias)?;
             close(&product(&x, &weight, Some(&bias))?, &expected)?;
-            close(&product_transposed(&x, &weight.t()?.contiguous()?)?, &x.matmul(&weight)?)?;
+            close(&product(&x, &weight.t()?.contiguous()?.t()?, None)?, &x.matmul(&weight)?)?;
             let target = random((m, n), 4);
             let expected = (&target + x.matmul(&weight)?)?;
-            add_product(&target, &x, &weight)?;
+            add_product_into(&target, &x, &weight)?;
             close(&target, &expected)?;
             let (dy, gradient) = (random((m, n), 5), random((k, n), 6));
             let expected = (&gradient + x.t()?.matmul(&dy)?)?;
-            add_transposed_product(&gradient, &x, &dy)?;
+            add_product_into(&gradient, &x.t()?, &dy)?;
             close(&gradient, &expected)?;
         }
         Ok(())
@@ -219,12 +208,12 @@ mod tests {
             (64, 5),
         ] {
             let (x, weight, out_in) = (random((300, k), 1), random((k, n), 2), random((n, k), 3));
-            let (all, all_transposed) = (product(&x, &weight, None)?, product_transposed(&x, &out_in)?);
+            let (all, all_transposed) = (product(&x, &weight, None)?, product(&x, &out_in.t()?, None)?);
             for m in (1..40).chain([63, 64, 65, 127, 128, 200, 299]) {
                 let some = x.narrow(0, 300 - m, m)?;
                 let rows = |whole: &Tensor| whole.narrow(0, 300 - m, m)?.flatten_all()?.to_vec1::<f32>();
                 assert_eq!(product(&some, &weight, None)?.flatten_all()?.to_vec1::<f32>()?, rows(&all)?, "{m} rows of {k} x {n}");
-                let found = product_transposed(&some, &out_in)?.flatten_all()?.to_vec1::<f32>()?;
+                let found = product(&some, &out_in.t()?, None)?.flatten_all()?.to_vec1::<f32>()?;
                 assert_eq!(found, rows(&all_transposed)?, "{m} rows of {k} x {n}, transposed");
             }
         }

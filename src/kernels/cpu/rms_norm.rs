@@ -18,7 +18,7 @@ pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)
 }
 
 /// Adds the gradient of x to `dx [t, n]` and that of the weight to `weight_gradient [n]`.
-pub fn backward(dx: &Tensor, weight_gradient: &Tensor, dy: &Tensor, x: &Tensor, weight: &Tensor, inverse_rms: &Tensor) -> Result<()> {
+pub fn backward_into(dx: &Tensor, weight_gradient: &Tensor, dy: &Tensor, x: &Tensor, weight: &Tensor, inverse_rms: &Tensor) -> Result<()> {
     update(weight_gradient, [dy, x, inverse_rms], |gradient, [dy, x, inverse_rms]| weight_rows(gradient, dy, x, inverse_rms))?;
     update(dx, [dy, x, weight, inverse_rms], |dx, [dy, x, weight, inverse_rms]| {
         let width = weight.len();
@@ -77,7 +77,7 @@ mod tests {
             let (x, weight, dy) = (random((rows, width), 1), random(width, 2), random((rows, width), 3));
             let (_, inverse_rms) = forward(&x, &weight, 1e-5)?;
             let (dx, dw) = (x.zeros_like()?, weight.zeros_like()?);
-            backward(&dx, &dw, &dy, &x, &weight, &inverse_rms)?;
+            backward_into(&dx, &dw, &dy, &x, &weight, &inverse_rms)?;
             check_gradient(&x, &dx, |x| total(&(forward(x, &weight, 1e-5)?.0 * &dy)?))?;
             check_gradient(&weight, &dw, |w| total(&(forward(&x, w, 1e-5)?.0 * &dy)?))?;
         }

@@ -1,33 +1,9 @@
 //! The choice of a token from a row of scaled logits by one uniform number: inverse of the cumulative distribution, in token order.
 
 use multiversion::multiversion;
-use serde::{Deserialize, Serialize};
 
 use super::{head, vector};
-
-/// Which tokens may be drawn. The defaults allow all.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Filter {
-    /// Only the k likeliest; 0 is off.
-    pub top_k: usize,
-    /// Only the likeliest that together reach this probability; 1 is off.
-    pub top_p: f32,
-    /// Only those at least this share of the likeliest one's probability; 0 is off.
-    pub min_p: f32,
-}
-
-impl Default for Filter {
-    fn default() -> Self {
-        Self { top_k: 0, top_p: 1.0, min_p: 0.0 }
-    }
-}
-
-impl Filter {
-    /// Whether all tokens may be drawn.
-    pub fn is_off(&self) -> bool {
-        self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0
-    }
-}
+use crate::kernels::Filter;
 
 /// The likeliest token, the first of equals.
 pub fn greedy(row: &[f32]) -> u32 {

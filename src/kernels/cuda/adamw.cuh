@@ -1,7 +1,19 @@
 // One AdamW step (Loshchilov and Hutter 2019) over f32 moments, or over moments of 8 bits (Dettmers et al. 2021), and the sum of squares that the
 // clip of the gradients needs.
 #pragma once
-#include "philox.cuh"
+#include "block.cuh"
+
+// Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): numbers by address, as src/draw.rs has it.
+__device__ __forceinline__ uint4 philox(uint4 counter, unsigned key0, unsigned key1) {
+#pragma unroll
+    for (int round = 0; round < 10; round++) {
+        unsigned high0 = __umulhi(0xd2511f53u, counter.x), low0 = 0xd2511f53u * counter.x;
+        unsigned high1 = __umulhi(0xcd9e8d57u, counter.z), low1 = 0xcd9e8d57u * counter.z;
+        counter = make_uint4(high1 ^ counter.y ^ key0, low1, high0 ^ counter.w ^ key1, low0);
+        key0 += 0x9e3779b9u, key1 += 0xbb67ae85u;
+    }
+    return counter;
+}
 
 // The numbers of one step, the same for every element. Of learning rate lr, decays beta1 and beta2 and step number count:
 struct AdamwStep {

@@ -4,7 +4,6 @@
 #include "attention_packed_backward.cuh"
 #include "head.cuh"
 #include "rms_norm.cuh"
-#include "rotary.cuh"
 #include "rows.cuh"
 #include "sample.cuh"
 #include "swiglu.cuh"

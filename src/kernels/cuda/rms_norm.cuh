@@ -1,6 +1,6 @@
 // RMSNorm (Zhang and Sennrich 2019): y = x / sqrt(mean(x^2) + eps) * weight, row by row.
 #pragma once
-#include "partials.cuh"
+#include "rows.cuh"
 
 // x [rows, width], weight [width] to y [rows, width] and inverse_rms [rows]; y may be x. Grid: rows.
 KERNEL(rms_norm_forward, (T* y, float* inverse_rms, const T* x, const T* weight, int width, float eps), (y, inverse_rms, x, weight, width, eps)) {

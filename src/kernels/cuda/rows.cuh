@@ -1,7 +1,7 @@
-// Rows by index (the embedding's look-up, the choice of rows that reach the head, and their gradients), sums over rows, and plain sums and
-// conversions.
+// Rows by index (the embedding's look-up, the choice of rows that reach the head, and their gradients), rotary position embedding, sums over rows,
+// and plain sums and conversions.
 #pragma once
-#include "partials.cuh"
+#include "block.cuh"
 
 // out [rows, width] = table [_, width] at indices [rows]. Grid: rows.
 KERNEL(gather_rows, (T* out, const T* table, const int* indices, int width), (out, table, indices, width)) {
@@ -48,6 +48,76 @@ extern "C" __global__ void __launch_bounds__(1024)
     scatter_add(target, rows, targets, offsets, order, width);
 }
 EXPORT(scatter_add_rows_bf16_to_f32)
+
+// Rotary position embedding (Su et al. 2021) in the half-split form: element i of a head turns with element i + half.
+//
+// Turns the first `heads` heads, each of 2 half elements, of every row of qkv [t, row] in place; cos and sin [p, half] are looked up at
+// positions [t]. Sign -1 turns back, which is the gradient. Grid: t; a thread has VECTOR<T> pairs of a head at a time.
+KERNEL(rotate, (T* qkv, const float* cos, const float* sin, const int* positions, int row, int heads, int half, float sign),
+       (qkv, cos, sin, positions, row, heads, half, sign)) {
+    constexpr int N = VECTOR<T>;
+    qkv += (long long)blockIdx.x * row;
+    long long at = (long long)positions[blockIdx.x] * half;
+    cos += at, sin += at;
+    bool vectors = half % N == 0 && aligned(qkv, cos, sin);
+    int pieces = (half + N - 1) / N;
+    for (int piece = threadIdx.x; piece < heads * pieces; piece += blockDim.x) {
+        int i = piece % pieces * N;
+        T* first = qkv + piece / pieces * 2 * half + i;
+        T* second = first + half;
+        float x[N], y[N], c[N], s[N];
+        load(x, first, half - i, vectors);
+        load(y, second, half - i, vectors);
+        load(c, cos + i, half - i, vectors);
+        load(s, sin + i, half - i, vectors);
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            float turned = x[j] * c[j] - y[j] * s[j] * sign;
+            y[j] = y[j] * c[j] + x[j] * s[j] * sign;
+            x[j] = turned;
+        }
+        store(first, x, half - i, vectors);
+        store(second, y, half - i, vectors);
+    }
+}
+
+// Sums over rows without atomics: each chunk of rows has its own partial sums, and these are added in order, so that a gradient is the same to
+// the last bit each time.
+//
+// Writes partials [chunks, n]: row c is the sum over the rows of chunk c. `add(sums, row, column)` adds what a row has for VECTOR<T> columns.
+// Grid (any, chunks); a thread has VECTOR<T> columns.
+template <class T, class F>
+__device__ __forceinline__ void column_sums(float* partials, int rows, int n, int rows_per_chunk, F add) {
+    constexpr int N = VECTOR<T>;
+    long long first = (long long)blockIdx.y * rows_per_chunk, end = first + rows_per_chunk < rows ? first + rows_per_chunk : rows;
+    partials += (long long)blockIdx.y * n;
+    bool vectors = aligned(partials);
+    for (long long column = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N; column < n; column += (long long)gridDim.x * blockDim.x * N) {
+        float sums[N] = {};
+#pragma unroll 4
+        for (long long row = first; row < end; row++) add(sums, row, int(column));
+        store(partials + column, sums, n - column, vectors);
+    }
+}
+
+// gradient [n] += the sum of partials [chunks, n] over the chunks. Grid ceil(n / 32); each warp of a block takes every so manieth chunk of the
+// block's 32 columns.
+extern "C" __global__ void __launch_bounds__(1024) add_partials(float* gradient, const float* partials, int chunks, int n) {
+    __shared__ float sums[32][32];
+    int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
+    int column = blockIdx.x * WARP_SIZE + lane;
+    float sum = 0;
+    if (column < n)
+#pragma unroll 4
+        for (int chunk = warp; chunk < chunks; chunk += warps) sum += partials[(long long)chunk * n + column];
+    sums[warp][lane] = sum;
+    __syncthreads();
+    if (warp == 0 && column < n) {
+        for (int other = 1; other < warps; other++) sum += sums[other][lane];
+        gradient[column] += sum;
+    }
+}
+EXPORT(add_partials)
 
 // The bias's gradient, the sum of the rows of dy [rows, n], as partials [chunks, n] that add_partials adds up. Grid (any, chunks).
 KERNEL(column_sum_partials, (float* partials, const T* dy, int rows, int n, int rows_per_chunk), (partials, dy, rows, n, rows_per_chunk)) {

@@ -1,156 +1,127 @@
-//! Work lists of packed attention, built on the host from segments: what `cuda/attention_packed.cuh` and `attention_packed_backward.cuh` read.
+//! Attention as launches: over sequences laid end to end, with its gradient, and of new tokens against the cache.
 
-use std::collections::HashMap;
+use candle_core::{DType, Result, Tensor, bail};
 
-use crate::kernels::shape::Segment;
+use super::Fused;
+use super::attention_work::{KeyWork, QueryWork, TILE};
+use super::launch::Argument::{Float, Int, Tensor as At};
+use super::launch::Grid;
+use crate::kernels::BLOCK;
+use crate::kernels::shape::{Heads, LayerCache, Segment};
 
-/// Rows of a tile of queries, and of a tile of keys.
-pub const TILE: usize = 64;
-/// Query rows that one block of threads takes for a tile of keys, about: more are dealt to several.
-const ROWS_PER_ITEM: usize = 1024;
-/// What an item has for a slot that writes its tile by itself.
-const NO_SLOT: u32 = u32::MAX;
-/// A lag by which every query sees every key of a tile.
-const ALL: u32 = TILE as u32;
+/// Threads of a block of attention.
+const ATTENTION_THREADS: usize = 128;
 
-/// What the forward pass and the gradient of queries read: flat, as the device has it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct QueryWork {
-    /// `[n, 4]`: own rows and prefix rows of each segment, first and number.
-    pub segments: Vec<u32>,
-    /// `[m, 2]`: segment and first own token, the longest sequences first.
-    pub tiles: Vec<u32>,
+/// Attention over sequences laid end to end, with the log-sum-exp `[q, t]`.
+pub fn packed(fused: &Fused, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
+    let (tokens, _) = qkv.dims2()?;
+    let work = QueryWork::of(segments);
+    let grid = attention_grid(fused, work.tiles.len() / 2, heads.query, heads, 4 * TILE, 0);
+    let (segments, tiles) = (fused.numbers(&work.segments)?, fused.numbers(&work.tiles)?);
+    let (out, lse) = (fused.empty((tokens, heads.query * heads.width))?, fused.empty_f32((heads.query, tokens))?);
+    let kernel = kernel_name(fused, "attend_packed_forward", heads)?;
+    let arguments = [
+        At(&out),
+        At(&lse),
+        At(qkv),
+        At(&segments),
+        At(&tiles),
+        Int(tokens),
+        Int(heads.query),
+        Int(heads.key_value),
+        Int(heads.width),
+        Float(heads.scale()),
+    ];
+    fused.launch_exactly(&kernel, grid, &arguments)?;
+    Ok((out, lse))
 }
 
-/// What the gradient of keys and values reads.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct KeyWork {
-    /// `[m, 5]`: keys, first and number, sights, first and end, and slot.
-    pub items: Vec<u32>,
-    /// `[s, 3]`: query rows, first and number, and lag.
-    pub sights: Vec<u32>,
-    /// `[r, 4]`: keys, first and number, and slots, first and number.
-    pub sums: Vec<u32>,
-    /// Slots of partial sums.
-    pub slots: usize,
+/// Its gradient: first that of the queries, then that of keys and values, whose shares of a prefix are summed at the end.
+pub fn packed_backward(
+    fused: &Fused,
+    d_out: &Tensor,
+    out: &Tensor,
+    log_sum_exp: &Tensor,
+    qkv: &Tensor,
+    segments: &[Segment],
+    heads: Heads,
+) -> Result<Tensor> {
+    let (tokens, row) = qkv.dims2()?;
+    let (width, kv_width) = (heads.width, heads.key_value * heads.width);
+    let sizes = [Int(tokens), Int(heads.query), Int(heads.key_value), Int(width), Float(heads.scale())];
+    let (d_qkv, delta) = (fused.empty((tokens, row))?, fused.empty_f32((heads.query, tokens))?);
+    let warps = Grid { blocks: [tokens, heads.query.div_ceil(ATTENTION_THREADS / 32), 1], threads: ATTENTION_THREADS, shared_bytes: 0 };
+    let arguments = [At(&delta), At(d_out), At(out), Int(tokens), Int(heads.query), Int(width)];
+    fused.launch("attend_packed_delta", warps, &arguments)?;
+
+    let work = QueryWork::of(segments);
+    let grid = attention_grid(fused, work.tiles.len() / 2, heads.query, heads, 4 * TILE, 0);
+    let (rows, tiles) = (fused.numbers(&work.segments)?, fused.numbers(&work.tiles)?);
+    let arguments = [&[At(&d_qkv), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&rows), At(&tiles)], &sizes[..]].concat();
+    fused.launch_exactly(&kernel_name(fused, "attend_packed_backward_queries", heads)?, grid, &arguments)?;
+
+    let work = KeyWork::of(segments);
+    let grid = attention_grid(fused, work.items.len() / 5, heads.key_value, heads, 4 * TILE, 1024);
+    let (items, sights) = (fused.numbers(&work.items)?, fused.numbers(&work.sights)?);
+    let partial = fused.empty_f32((work.slots.max(1), 2, TILE, kv_width))?;
+    let tensors = [At(&d_qkv), At(&partial), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&items), At(&sights)];
+    let arguments = [&tensors, &sizes[..]].concat();
+    fused.launch_exactly(&kernel_name(fused, "attend_packed_backward_keys", heads)?, grid, &arguments)?;
+    if work.slots > 0 {
+        let sums = fused.numbers(&work.sums)?;
+        let grid = Grid { blocks: [work.sums.len() / 4, TILE, 1], threads: ATTENTION_THREADS, shared_bytes: 0 };
+        let arguments = [At(&d_qkv), At(&partial), At(&sums), Int(heads.query), Int(heads.key_value), Int(width)];
+        fused.launch("attend_packed_reduce_prefix", grid, &arguments)?;
+    }
+    Ok(d_qkv)
 }
 
-impl QueryWork {
-    /// Tiles of all segments.
-    pub fn of(segments: &[Segment]) -> Self {
-        let row = |segment: &Segment| [segment.tokens.start, segment.tokens.len(), segment.prefix.start, segment.prefix.len()];
-        let mut tiles: Vec<(usize, usize)> = segments
-            .iter()
-            .enumerate()
-            .flat_map(|(index, segment)| (0..segment.tokens.len()).step_by(TILE).map(move |first| (index, first)))
-            .collect();
-        tiles.sort_by_key(|(index, first)| std::cmp::Reverse(segments[*index].prefix.len() + first));
-        Self {
-            segments: segments.iter().flat_map(row).map(|value| value as u32).collect(),
-            tiles: tiles.into_iter().flat_map(|(index, first)| [index as u32, first as u32]).collect(),
+/// Room for blocks, `[blocks, kv, 16, d]`.
+pub fn cache(fused: &Fused, blocks: usize, heads: Heads) -> Result<LayerCache> {
+    let zeros = || fused.empty((blocks, heads.key_value, BLOCK, heads.width)).and_then(|cache| cache.zero_set().map(|()| cache));
+    Ok(LayerCache { keys: zeros()?, values: zeros()? })
+}
+
+/// Writes keys and values to their slots `[t]`.
+pub fn store(fused: &Fused, cache: &LayerCache, qkv: &Tensor, slots: &Tensor, heads: Heads) -> Result<()> {
+    let sizes = [Int(heads.query), Int(heads.key_value), Int(heads.width)];
+    let arguments = [&[At(&cache.keys), At(&cache.values), At(qkv), At(slots)], &sizes[..]].concat();
+    fused.launch("cache_store", Grid::of(qkv.dim(0)?, ATTENTION_THREADS), &arguments)
+}
+
+/// Copies whole blocks.
+pub fn copy_blocks(fused: &Fused, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
+    let flat: Vec<u32> = pairs.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    let flat = if flat.is_empty() { return Ok(()) } else { fused.numbers(&flat)? };
+    let arguments = [At(&cache.keys), At(&cache.values), At(&flat), Int(heads.key_value * BLOCK * heads.width)];
+    fused.launch("cache_copy_blocks", Grid::of(pairs.len(), 256), &arguments)
+}
+
+/// One new token for each sequence, with its blocks `[n, longest]` and numbers of tokens `[n]`.
+pub fn cached(fused: &Fused, qkv: &Tensor, cache: &LayerCache, (blocks, counts): (&Tensor, &Tensor), heads: Heads) -> Result<Tensor> {
+    let (n, stride) = blocks.dims2()?;
+    let out = fused.empty((n, heads.query * heads.width))?;
+    let stages = if heads.width > 64 { 3 } else { 4 };
+    let grid = attention_grid(fused, heads.key_value, n, heads, 2 * TILE * stages, 2560);
+    let tensors = [At(&out), At(qkv), At(&cache.keys), At(&cache.values), At(blocks), At(counts)];
+    let sizes = [Int(stride), Int(heads.query), Int(heads.key_value), Int(heads.width), Float(heads.scale())];
+    fused.launch_exactly(&kernel_name(fused, "attend_cached", heads)?, grid, &[&tensors[..], &sizes].concat())?;
+    Ok(out)
+}
+
+/// Attention's kernels are written for some widths in bf16, and for all multiples of 4 in f32.
+fn kernel_name(fused: &Fused, kernel: &str, heads: Heads) -> Result<String> {
+    match (fused.dtype, heads.width) {
+        (DType::F32, width) if width % 4 == 0 && width <= 128 => Ok(format!("{kernel}_f32")),
+        (DType::BF16, width @ (64 | 128)) => Ok(format!("{kernel}_bf16_d{width}")),
+        (dtype, width) => {
+            bail!("there is no fused attention for heads of width {width} in {dtype:?}; use --kernels reference")
         }
     }
 }
 
-impl KeyWork {
-    /// Tiles of keys with all that see them.
-    pub fn of(segments: &[Segment]) -> Self {
-        let mut continued: HashMap<usize, Vec<&Segment>> = HashMap::new();
-        for segment in segments.iter().filter(|segment| !segment.prefix.is_empty()) {
-            continued.entry(segment.prefix.start).or_default().push(segment);
-        }
-        let mut work = Self::default();
-        for segment in segments {
-            let (start, own) = (segment.tokens.start, segment.tokens.len());
-            for first in (0..own).step_by(TILE) {
-                let mut sights = vec![[(start + first) as u32, (own - first) as u32, 0]];
-                for other in continued.get(&start).into_iter().flatten() {
-                    sights.push([other.tokens.start as u32, other.tokens.len() as u32, ALL]);
-                }
-                work.push_tile((start + first) as u32, TILE.min(own - first) as u32, &sights);
-            }
-        }
-        work
-    }
-
-    fn push_tile(&mut self, first_key: u32, keys: u32, sights: &[[u32; 3]]) {
-        let shares = share(sights);
-        let first_slot = self.slots;
-        for share in &shares {
-            let slot = if shares.len() == 1 { NO_SLOT } else { self.slots as u32 };
-            let begin = (self.sights.len() / 3) as u32;
-            self.sights.extend(share.iter().flatten());
-            self.items.extend([first_key, keys, begin, begin + share.len() as u32, slot]);
-            self.slots += usize::from(shares.len() > 1);
-        }
-        if shares.len() > 1 {
-            self.sums.extend([first_key, keys, first_slot as u32, shares.len() as u32]);
-        }
-    }
-}
-
-/// Deals sights to as few shares of about `ROWS_PER_ITEM` rows as hold them; a long sight is cut.
-fn share(sights: &[[u32; 3]]) -> Vec<Vec<[u32; 3]>> {
-    let (mut shares, mut rows) = (vec![Vec::new()], 0);
-    for [mut row, mut count, mut lag] in sights.iter().copied() {
-        while count > 0 {
-            if rows >= ROWS_PER_ITEM {
-                shares.push(Vec::new());
-                rows = 0;
-            }
-            // A remainder that is not worth a share of its own stays.
-            let left = ROWS_PER_ITEM - rows;
-            let taken = if (count as usize) < left + ROWS_PER_ITEM / 4 { count } else { left as u32 };
-            if let Some(share) = shares.last_mut() {
-                share.push([row, taken, lag]);
-            }
-            rows += taken as usize;
-            (row, count, lag) = (row + taken, count - taken, lag + taken);
-        }
-    }
-    shares
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tiles_cover_every_row_once_and_long_sequences_come_first() {
-        let segments =
-            [Segment { tokens: 0..70, prefix: 0..0 }, Segment { tokens: 70..75, prefix: 0..70 }, Segment { tokens: 75..76, prefix: 0..0 }];
-        let work = QueryWork::of(&segments);
-        assert_eq!(work.segments, [0, 70, 0, 0, 70, 5, 0, 70, 75, 1, 0, 0]);
-        assert_eq!(work.tiles, [1, 0, 0, 64, 0, 0, 2, 0]);
-    }
-
-    #[test]
-    fn a_tile_that_many_see_is_split_and_summed_up() {
-        let few = [Segment { tokens: 0..3, prefix: 0..0 }, Segment { tokens: 3..10, prefix: 0..3 }];
-        let work = KeyWork::of(&few);
-        assert_eq!(work.items, [0, 3, 0, 2, NO_SLOT, 3, 7, 2, 3, NO_SLOT]);
-        assert_eq!(work.sights, [0, 3, 0, 3, 7, ALL, 3, 7, 0]);
-        assert_eq!((work.slots, work.sums.len()), (0, 0));
-
-        let many: Vec<Segment> =
-            (0..30)
-                .map(|i| {
-                    if i == 0 {
-                        Segment { tokens: 0..2, prefix: 0..0 }
-                    } else {
-                        Segment { tokens: i * 100 - 98..i * 100 + 2, prefix: 0..2 }
-                    }
-                })
-                .collect();
-        let work = KeyWork::of(&many);
-        assert_eq!(work.sums, [0, 2, 0, 3]);
-        let prefix_rows: u32 = work.sights.chunks(3).take(work.items[5 * 2 + 3] as usize).map(|sight| sight[1]).sum();
-        assert_eq!(prefix_rows, 2 + 29 * 100, "every query is seen once");
-    }
-
-    #[test]
-    fn a_long_sight_is_cut_with_its_lag() {
-        let shares = share(&[[10, 3000, 0]]);
-        assert_eq!(shares, [vec![[10, 1024, 0]], vec![[1034, 1024, 1024]], vec![[2058, 952, 2048]]]);
-    }
+/// The grid of attention over `items` and heads, with `rows` rows of shared memory of the heads' width where tensor cores are used.
+fn attention_grid(fused: &Fused, items: usize, along: usize, heads: Heads, rows: usize, more_bytes: usize) -> Grid {
+    let shared_bytes = if fused.dtype == DType::BF16 { rows * heads.width * 2 + more_bytes } else { 0 };
+    Grid { blocks: [items, along, 1], threads: ATTENTION_THREADS, shared_bytes }
 }

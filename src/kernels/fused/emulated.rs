@@ -9,7 +9,8 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
 use libloading::{Library, Symbol};
 
-use super::launch::{Argument, Factor, Grid, Launch, Product};
+use super::launch::{Argument, Grid, Launch, Product};
+use crate::kernels::shape::Factor;
 use crate::kernels::{Cpu, Kernels};
 
 type Emulate = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, usize, *const *mut c_void) -> c_int;
@@ -96,8 +97,8 @@ impl Launch for Emulator {
     fn product(&self, product: &Product) -> Result<()> {
         product.sizes()?;
         let factor = |factor: &Factor| {
-            let wide = factor.tensor.to_dtype(DType::F32)?;
-            if factor.transposed { wide.t()?.contiguous() } else { Ok(wide) }
+            let wide = factor.stored.to_dtype(DType::F32)?;
+            if factor.is_transposed { wide.t()?.contiguous() } else { Ok(wide) }
         };
         // The plain product's rows do not depend on their number, as those of a GPU's batch-invariant ones do not.
         let result = Cpu.product(&factor(&product.a)?, &factor(&product.b)?, None)?;

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use candle_core::{DType, Device, Result, Shape, Tensor};
 
 use crate::kernels::DeviceMemory;
+use crate::kernels::shape::{Factor, product_sizes};
 
 /// Numbers on their way from the device; there when it returns.
 pub type Pending = Box<dyn FnOnce() -> Result<Vec<u32>> + Send>;
@@ -85,22 +86,13 @@ pub enum Argument<'a> {
     Floats(&'a [f32]),
 }
 
-/// A factor: a row-major matrix, or its transpose.
-#[derive(Clone, Copy, Debug)]
-pub struct Factor<'a> {
-    /// Contiguous, two axes.
-    pub tensor: &'a Tensor,
-    /// Whether its transpose is meant.
-    pub transposed: bool,
-}
-
 /// `c [m, n] = a b`, or `c += a b`: factors of one dtype, sums in f32, and `c` in that dtype or f32.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Product<'a> {
     /// `[m, k]`
-    pub a: Factor<'a>,
+    pub a: Factor,
     /// `[k, n]`
-    pub b: Factor<'a>,
+    pub b: Factor,
     /// `[m, n]`, contiguous.
     pub c: &'a Tensor,
     /// Whether `c` is added to.
@@ -109,34 +101,15 @@ pub struct Product<'a> {
     pub forward: bool,
 }
 
-impl<'a> From<&'a Tensor> for Factor<'a> {
-    fn from(tensor: &'a Tensor) -> Self {
-        Self { tensor, transposed: false }
-    }
-}
-
-impl<'a> Factor<'a> {
-    /// The transpose of a matrix.
-    pub fn transpose(tensor: &'a Tensor) -> Self {
-        Self { tensor, transposed: true }
-    }
-
-    /// Rows and columns.
-    pub fn dims(&self) -> Result<(usize, usize)> {
-        let (rows, columns) = self.tensor.dims2()?;
-        Ok(if self.transposed { (columns, rows) } else { (rows, columns) })
-    }
-}
-
 impl Product<'_> {
     /// m, k and n.
     ///
     /// # Errors
     /// When the shapes do not meet.
     pub fn sizes(&self) -> Result<(usize, usize, usize)> {
-        let ((m, k), (rows, n)) = (self.a.dims()?, self.b.dims()?);
-        if k != rows || self.c.dims2()? != (m, n) {
-            candle_core::bail!("cannot write the product of {m} x {k} and {rows} x {n} to {:?}", self.c.shape());
+        let (m, k, n) = product_sizes(&self.a, &self.b)?;
+        if self.c.dims2()? != (m, n) {
+            candle_core::bail!("cannot write the product of {m} x {k} and {k} x {n} to {:?}", self.c.shape());
         }
         Ok((m, k, n))
     }

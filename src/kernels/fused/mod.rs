@@ -1,10 +1,12 @@
 //! The kernels of this program, `cuda/*.cuh`, as [`Kernels`](crate::kernels::Kernels): which is launched, over which grid, with which arguments.
 
-pub mod attention;
+mod attention;
+pub mod attention_work;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
+mod head;
 pub mod launch;
 mod operations;
 
@@ -12,9 +14,10 @@ use std::sync::Arc;
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
-use crate::kernels::cpu::adamw_8bit::MAPS;
+use crate::kernels::optimizer::MAPS;
+use crate::kernels::shape::Factor;
 pub use launch::Launch;
-use launch::{Argument, Factor, Grid, Product};
+use launch::{Argument, Grid, Product};
 
 /// This program's kernels on one machine in one dtype.
 #[derive(Clone, Debug)]
@@ -79,14 +82,11 @@ impl Fused {
         self.machine.empty(shape.into(), DType::F32)
     }
 
-    /// A product of the forward pass.
-    fn multiply<'a>(&self, a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, c: &Tensor, accumulate: bool) -> Result<()> {
-        self.machine.product(&Product { a: a.into(), b: b.into(), c, accumulate, forward: true })
-    }
-
-    /// A product of the backward pass.
-    fn multiply_back<'a>(&self, a: impl Into<Factor<'a>>, b: impl Into<Factor<'a>>, c: &Tensor, accumulate: bool) -> Result<()> {
-        self.machine.product(&Product { a: a.into(), b: b.into(), c, accumulate, forward: false })
+    /// `c = a b`, or `c += a b`. A transposed factor is a gradient's: rows keep their bits among any others only in the forward pass.
+    fn multiply(&self, a: &Tensor, b: &Tensor, c: &Tensor, accumulate: bool) -> Result<()> {
+        let (a, b) = (Factor::of(a)?, Factor::of(b)?);
+        let forward = !a.is_transposed && !b.is_transposed;
+        self.machine.product(&Product { a, b, c, accumulate, forward })
     }
 
     fn numbers(&self, values: &[u32]) -> Result<Tensor> {

@@ -29,7 +29,7 @@ fn parts() -> Vec<Part> {
 #[test]
 fn stock_operations_are_exact_in_f32() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
-    PARTS.into_iter().try_for_each(|part| check_f32(&Reference::new(gpu.device().clone(), DType::F32), part))
+    PARTS.into_iter().try_for_each(|part| check_f32(&Stock::new(gpu.device().clone(), DType::F32), part))
 }
 
 #[test]
@@ -37,7 +37,7 @@ fn fused_kernels_are_exact_in_f32() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let kernels = Fused::new(gpu, DType::F32)?;
     parts().into_iter().try_for_each(|part| check_f32(&kernels, part))?;
-    coded::check_codes(&kernels)?;
+    check_codes(&kernels)?;
     check_choices(&kernels)?;
     check_scores_of_choices(&kernels)
 }
@@ -63,7 +63,7 @@ fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
         let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 3]> {
             let x = x.narrow(0, 0, rows)?.contiguous()?;
             let sum = start.narrow(0, 0, rows)?.copy()?;
-            kernels.add_product(&sum, &x, &weight)?;
+            kernels.add_product_into(&sum, &x, &weight)?;
             let results = [kernels.product(&x, &weight, None)?, sum, kernels.logits(&x, &turned)?];
             let read = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2();
             Ok([read(&results[0])?, read(&results[1])?, read(&results[2])?])

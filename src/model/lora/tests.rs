@@ -4,7 +4,7 @@ use candle_core::Device;
 
 use super::*;
 use crate::kernels::fused::emulated::Emulator;
-use crate::kernels::{Fused, Kernels, Reference, RowScores, cpu};
+use crate::kernels::{Fused, Kernels, RowScores, Stock, cpu};
 use crate::model::decoder::Recompute;
 use crate::model::gradients::{Gradients, parameters};
 use crate::model::head::TokenGradients;
@@ -236,8 +236,8 @@ fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
 
 #[test]
 fn other_kernels_train_adapters_as_the_plain_ones_do() -> Result<()> {
-    check_kernels(Arc::new(Reference::new(Device::Cpu, DType::F32)), 1e-4)?;
-    check_kernels(Arc::new(Reference::new(Device::Cpu, DType::BF16)), 0.05)?;
+    check_kernels(Arc::new(Stock::new(Device::Cpu, DType::F32)), 1e-4)?;
+    check_kernels(Arc::new(Stock::new(Device::Cpu, DType::BF16)), 0.05)?;
     let Some(emulator) = Emulator::new().map(Arc::new) else { return Ok(()) };
     check_kernels(Arc::new(Fused::new(emulator.clone(), DType::F32)?), 1e-4)?;
     check_kernels(Arc::new(Fused::new(emulator, DType::BF16)?), 0.05)

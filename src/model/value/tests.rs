@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::kernels::fused::emulated::Emulator;
-use crate::kernels::{Fused, Reference, cpu};
+use crate::kernels::{Fused, Stock, cpu};
 use crate::model::decoder::Recompute;
 use crate::model::initial;
 use candle_core::Device;
@@ -147,8 +147,8 @@ fn check(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
 
 #[test]
 fn stock_operations_give_the_plain_values_and_gradients() -> Result<()> {
-    check(Arc::new(Reference::new(Device::Cpu, DType::F32)), 1e-5)?;
-    check(Arc::new(Reference::new(Device::Cpu, DType::BF16)), 0.05)
+    check(Arc::new(Stock::new(Device::Cpu, DType::F32)), 1e-5)?;
+    check(Arc::new(Stock::new(Device::Cpu, DType::BF16)), 0.05)
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub const ROWS: &[Row] = &[
     row("algo", Range::OneOf(&algorithm::NAMES), "A preset of the settings below."),
     row("seed", SEED, "The seed of every random draw in training."),
     row("compute.device", DEVICE, "Where it computes; `auto` takes a GPU if there is one."),
-    row("compute.kernels", Range::OneOf(&["auto", "reference", "fused"]), "Candle's stock operations (`reference`) or this program's own (`fused`)."),
+    row("compute.kernels", Range::OneOf(&["auto", "reference", "plain", "fused"]), "Candle's stock operations (`reference`) or this program's own: `plain` on the CPU, `fused` on a GPU."),
     row("compute.dtype", Range::OneOf(&["auto", "f32", "bf16"]), "The dtype of weights and activations; `auto` is f32 on the CPU and bf16 on a GPU."),
     row("compute.batch_invariant", Range::Switch, "Sum in one order whatever the batch, so that sampler and trainer agree to the bit; on the CPU they always do."),
     row("prompt.instruction", Range::Text, "Appended to the question in training. Evaluation asks the question alone."),

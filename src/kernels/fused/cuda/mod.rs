@@ -13,12 +13,12 @@ use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
-use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice};
+use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
 use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
 use super::launch::{Argument, Grid, Launch, Pending, Product};
 use crate::kernels::DeviceMemory;
-use crate::kernels::compute::says_out_of_memory;
+use crate::kernels::memory::{candle_is_out_of_memory, driver::told};
 use product::Pinned;
 use transfer::Transfers;
 
@@ -63,7 +63,7 @@ pub fn describe(ordinal: usize) -> Result<Card> {
     }
     let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", words(error)));
     let context = CudaContext::new(ordinal).map_err(unusable)?;
-    Ok(Card { name: context.name().map_err(Error::wrap)?, capability: context.compute_capability().map_err(Error::wrap)? })
+    Ok(Card { name: context.name().w()?, capability: context.compute_capability().w()? })
 }
 
 impl fmt::Debug for Gpu {
@@ -116,7 +116,7 @@ impl Gpu {
         let stream = cuda.cuda_stream();
         keep_memory(stream.context())?;
         let module = stream.context().load_module(Ptx::from_binary(KERNELS.to_vec()));
-        let module = module.map_err(|error| Error::Msg(format!("the kernels in this build do not run on GPU {ordinal}: {error}")))?;
+        let module = module.map_err(|error| told(&error, format!("the kernels in this build do not run on GPU {ordinal}: {error}")))?;
         let transfers = Transfers::new(stream)?;
         let pinned = pinned.then(Pinned::new).transpose()?;
         Ok(Self { device, cuda, module, functions: Mutex::default(), transfers, pinned })
@@ -132,7 +132,7 @@ impl Gpu {
         let Some((function, allowed)) = functions.get_mut(name) else { bail!("no kernel is called {name}") };
         if shared_bytes > *allowed {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, shared_bytes as i32).map_err(Error::wrap)?;
+            function.set_attribute(attribute, shared_bytes as i32).w()?;
             *allowed = shared_bytes;
         }
         Ok(function.clone())
@@ -142,10 +142,10 @@ impl Gpu {
     fn give_back_memory(&self) -> Result<()> {
         let stream = self.cuda.cuda_stream();
         // What was freed is free when the stream has come so far.
-        stream.synchronize().map_err(Error::wrap)?;
+        stream.synchronize().w()?;
         // SAFETY: the pool is the device's own.
         #[allow(unsafe_code)]
-        unsafe { mem_pool::trim_to(pool(stream.context())?, 0) }.map_err(Error::wrap)
+        unsafe { mem_pool::trim_to(pool(stream.context())?, 0) }.w()
     }
 }
 
@@ -176,7 +176,7 @@ fn number(value: usize) -> Result<i32> {
 fn pool(context: &CudaContext) -> Result<CUmemoryPool> {
     // SAFETY: the context has a device.
     #[allow(unsafe_code)]
-    unsafe { device::get_default_mem_pool(context.cu_device()) }.map_err(Error::wrap)
+    unsafe { device::get_default_mem_pool(context.cu_device()) }.w()
 }
 
 /// Keeps freed memory in the pool; as it is set up it goes back to the driver each time the host waits.
@@ -185,7 +185,7 @@ fn keep_memory(context: &CudaContext) -> Result<()> {
     // SAFETY: the attribute is a number of 8 bytes.
     #[allow(unsafe_code)]
     unsafe { mem_pool::set_attribute(pool(context)?, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut threshold).cast()) }
-        .map_err(Error::wrap)
+        .w()
 }
 
 /// The memory of a GPU: what the driver has, and what the pool holds without a tensor in it.
@@ -197,11 +197,11 @@ pub fn memory(cuda: &CudaDevice) -> Result<DeviceMemory> {
         let mut value = 0u64;
         // SAFETY: the attribute is a number of 8 bytes.
         #[allow(unsafe_code)]
-        unsafe { mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.map_err(Error::wrap).map(|()| value)
+        unsafe { mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.w().map(|()| value)
     };
     // What was freed is free when the stream has come so far.
-    context.synchronize().map_err(Error::wrap)?;
-    let (free, total) = context.mem_get_info().map_err(Error::wrap)?;
+    context.synchronize().w()?;
+    let (free, total) = context.mem_get_info().w()?;
     let (reserved, used) = (
         attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
         attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
@@ -253,7 +253,7 @@ impl Launch for Gpu {
         // SAFETY: the arguments are those of the kernel's declaration, which the emulator's tests launch with the same host code; tensors
         // are freed in the stream, after the kernel.
         #[allow(unsafe_code)]
-        unsafe { launch.launch(config) }.map_err(|error| Error::Msg(format!("cannot launch {kernel}: {error}")))?;
+        unsafe { launch.launch(config) }.map_err(|error| told(&error, format!("cannot launch {kernel}: {error}")))?;
         Ok(())
     }
 
@@ -295,7 +295,7 @@ impl Launch for Gpu {
         #[allow(unsafe_code)]
         let allocate = || unsafe { Tensor::empty(&shape, dtype, &self.device) };
         match allocate() {
-            Err(error) if says_out_of_memory(&error.to_string()) => self.give_back_memory().and_then(|()| allocate()),
+            Err(error) if candle_is_out_of_memory(&error) => self.give_back_memory().and_then(|()| allocate()),
             tensor => tensor,
         }
     }

@@ -11,8 +11,10 @@ use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as cublas};
 use candle_core::cuda_backend::cudarc::cublaslt::{result as lt, result::CublasError, sys};
 use candle_core::{DType, Error, Result, bail};
 
-use super::super::launch::{Factor, Product};
+use super::super::launch::Product;
 use super::{address, number};
+use crate::kernels::memory::driver::told;
+use crate::kernels::shape::Factor;
 
 /// Rows for which the algorithm of batch-invariant products is chosen: small tiles keep all processors busy when few sequences are left.
 const CHOSEN_FOR_ROWS: usize = 512;
@@ -26,7 +28,7 @@ pub fn sum_in_f32(cuda: &CudaDevice) -> Result<()> {
     // SAFETY: the handle lives as long as the device, and no product is under way.
     #[allow(unsafe_code)]
     let status = unsafe { cublas::cublasSetMathMode(*blas.handle(), mode) };
-    status.result().map_err(|error| Error::Msg(format!("cuBLAS cannot sum in f32: {error:?}")))
+    status.result().map_err(|error| told(&error, format!("cuBLAS cannot sum in f32: {error:?}")))
 }
 
 /// The product by cuBLAS, which chooses its algorithm by all sizes.
@@ -36,7 +38,7 @@ pub fn multiply(cuda: &CudaDevice, product: &Product) -> Result<()> {
         return Ok(());
     }
     let stream = cuda.cuda_stream();
-    let operation = |factor: &Factor| match factor.transposed {
+    let operation = |factor: &Factor| match factor.is_transposed {
         true => cublas::cublasOperation_t::CUBLAS_OP_T,
         false => cublas::cublasOperation_t::CUBLAS_OP_N,
     };
@@ -47,9 +49,9 @@ pub fn multiply(cuda: &CudaDevice, product: &Product) -> Result<()> {
             other => bail!("there are no products in {other:?}"),
         })
     };
-    let row = |factor: &Factor| number(factor.tensor.dim(1)?);
+    let row = |factor: &Factor| number(factor.stored.dim(1)?);
     let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
-    let (a, b, c) = (address(product.a.tensor, &stream)?, address(product.b.tensor, &stream)?, address(product.c, &stream)?);
+    let (a, b, c) = (address(&product.a.stored, &stream)?, address(&product.b.stored, &stream)?, address(product.c, &stream)?);
     let blas = cuda.cublas_handle();
     // SAFETY: `sizes` holds the shapes together, rows are contiguous, and the three tensors live in the stream's memory.
     #[allow(unsafe_code)]
@@ -63,10 +65,10 @@ pub fn multiply(cuda: &CudaDevice, product: &Product) -> Result<()> {
             number(k)?,
             std::ptr::from_ref(&alpha).cast(),
             b as *const c_void,
-            data(product.b.tensor.dtype())?,
+            data(product.b.stored.dtype())?,
             row(&product.b)?,
             a as *const c_void,
-            data(product.a.tensor.dtype())?,
+            data(product.a.stored.dtype())?,
             row(&product.a)?,
             std::ptr::from_ref(&beta).cast(),
             c as *mut c_void,
@@ -76,7 +78,7 @@ pub fn multiply(cuda: &CudaDevice, product: &Product) -> Result<()> {
             cublas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
         )
     }
-    .map_err(|error| Error::Msg(format!("cannot multiply {m} x {k} with {k} x {n}: {error:?}")))
+    .map_err(|error| told(&error, format!("cannot multiply {m} x {k} with {k} x {n}: {error:?}")))
 }
 
 /// Products whose sums have one order for each shape of weight: cuBLASLt runs the algorithm that it chose for some number of rows for every number
@@ -123,7 +125,7 @@ impl Drop for Description {
 }
 
 fn wrong(error: CublasError) -> Error {
-    Error::Msg(format!("cuBLASLt: {error:?}"))
+    told(&error, format!("cuBLASLt: {error:?}"))
 }
 
 impl Description {
@@ -169,15 +171,15 @@ impl Pinned {
         let kind = Kind {
             k,
             n,
-            transposed: [product.a.transposed, product.b.transposed],
-            bf16: [is_bf16(product.a.tensor.dtype()), is_bf16(product.c.dtype())],
+            transposed: [product.a.is_transposed, product.b.is_transposed],
+            bf16: [is_bf16(product.a.stored.dtype()), is_bf16(product.c.dtype())],
             accumulate: product.accumulate,
         };
         let algorithm = self.algorithm(&kind)?;
         let description = Description::new(&kind, m)?;
         let stream = cuda.cuda_stream();
         let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
-        let (a, b, c) = (address(product.a.tensor, &stream)?, address(product.b.tensor, &stream)?, address(product.c, &stream)?);
+        let (a, b, c) = (address(&product.a.stored, &stream)?, address(&product.b.stored, &stream)?, address(product.c, &stream)?);
         let [b_layout, a_layout, c_layout] = description.layouts;
         // SAFETY: `sizes` holds the shapes together, rows are contiguous, the algorithm needs no workspace, and the tensors live in the stream's
         // memory.
@@ -202,7 +204,7 @@ impl Pinned {
                 stream.cu_stream().cast(),
             )
         }
-        .map_err(|error| Error::Msg(format!("cannot multiply {m} x {k} with {k} x {n} by one algorithm for all rows: {error:?}")))
+        .map_err(|error| told(&error, format!("cannot multiply {m} x {k} with {k} x {n} by one algorithm for all rows: {error:?}")))
     }
 
     fn algorithm(&self, kind: &Kind) -> Result<sys::cublasLtMatmulAlgo_t> {
@@ -241,7 +243,7 @@ impl Pinned {
             found
         };
         let Kind { k, n, .. } = kind;
-        Ok(found.map_err(|error| Error::Msg(format!("there is no product of one order of sums for {k} x {n}: {error:?}")))?.algo)
+        Ok(found.map_err(|error| told(&error, format!("there is no product of one order of sums for {k} x {n}: {error:?}")))?.algo)
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, Mutex};
 
+use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::result::{memcpy_dtoh_async, memcpy_htod_async};
 use candle_core::cuda_backend::cudarc::driver::sys::CUdeviceptr;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice};
-use candle_core::{Error, Result, bail};
+use candle_core::{Result, bail};
 
 /// Numbers in one of the two halves that uploads go through.
 const HALF: usize = 2 << 20;
@@ -62,14 +63,14 @@ impl Transfers {
                 let half = &mut uploads.halves[current];
                 let place = half.used..half.used + length;
                 half.used = place.end;
-                let place = &mut half.numbers.as_mut_slice().map_err(Error::wrap)?[place];
+                let place = &mut half.numbers.as_mut_slice().w()?[place];
                 place.copy_from_slice(numbers);
                 place
             }
         };
         // SAFETY: the target has room by contract, and the numbers stay as they are until they have arrived.
         #[allow(unsafe_code)]
-        unsafe { memcpy_htod_async(target, staged, self.stream.cu_stream()) }.map_err(Error::wrap)
+        unsafe { memcpy_htod_async(target, staged, self.stream.cu_stream()) }.w()
     }
 
     /// Starts copying numbers from device memory; they are there when the closure returns.
@@ -81,11 +82,11 @@ impl Transfers {
             Some(place) => place,
             None => pinned(&self.stream, count.next_power_of_two())?,
         };
-        let target = &mut place.as_mut_slice().map_err(Error::wrap)?[..count];
+        let target = &mut place.as_mut_slice().w()?[..count];
         // SAFETY: the tensor behind the address has so many numbers, and the place is not read before the event.
         #[allow(unsafe_code)]
-        unsafe { memcpy_dtoh_async(target, source, self.stream.cu_stream()) }.map_err(Error::wrap)?;
-        let arrived = self.stream.record_event(None).map_err(Error::wrap)?;
+        unsafe { memcpy_dtoh_async(target, source, self.stream.cu_stream()) }.w()?;
+        let arrived = self.stream.record_event(None).w()?;
         let arrival = Arrival { place: Some(place), count, arrived, returned: self.returned.clone() };
         Ok(move || arrival.read())
     }
@@ -93,9 +94,9 @@ impl Transfers {
 
 impl Arrival {
     fn read(&self) -> Result<Vec<u32>> {
-        self.arrived.synchronize().map_err(Error::wrap)?;
+        self.arrived.synchronize().w()?;
         let Some(place) = &self.place else { bail!("the numbers have no place") };
-        Ok(place.as_slice().map_err(Error::wrap)?[..self.count].to_vec())
+        Ok(place.as_slice().w()?[..self.count].to_vec())
     }
 }
 
@@ -111,11 +112,11 @@ impl Drop for Arrival {
 
 impl Uploads {
     fn turn(&mut self, stream: &CudaStream) -> Result<()> {
-        self.halves[self.current].arrived = Some(stream.record_event(None).map_err(Error::wrap)?);
+        self.halves[self.current].arrived = Some(stream.record_event(None).w()?);
         self.current = 1 - self.current;
         let half = &mut self.halves[self.current];
         if let Some(arrived) = half.arrived.take() {
-            arrived.synchronize().map_err(Error::wrap)?;
+            arrived.synchronize().w()?;
         }
         half.used = 0;
         Ok(())
@@ -126,7 +127,7 @@ impl Uploads {
 fn pinned(stream: &CudaStream, numbers: usize) -> Result<PinnedHostSlice<u32>> {
     // SAFETY: every number is written before it is read.
     #[allow(unsafe_code)]
-    let mut memory = unsafe { stream.context().alloc_pinned_with_flags(numbers, 0) }.map_err(Error::wrap)?;
-    memory.as_mut_slice().map_err(Error::wrap)?.fill(0);
+    let mut memory = unsafe { stream.context().alloc_pinned_with_flags(numbers, 0) }.w()?;
+    memory.as_mut_slice().w()?.fill(0);
     Ok(memory)
 }

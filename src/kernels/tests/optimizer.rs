@@ -1,13 +1,39 @@
-//! The optimizer's step over moments of 8 bits: against f64, and every version's codes against the plain one's.
+//! The optimizer's step over moments in f32 and in 8 bits against f64, and every version's codes against the plain one's.
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use super::{Bench, STEP, exact_step};
-use crate::kernels::cpu::adamw_8bit::{CODED, MAPS, Map};
+use super::Bench;
 use crate::kernels::cpu::testing::random;
+use crate::kernels::optimizer::{CODED, MAPS, Map};
 use crate::kernels::{Coded, Cpu, Kernels, Moments, Parameter, Step};
 
 impl Bench<'_> {
+    pub fn optimizer(&mut self, count: usize) -> Result<()> {
+        let kernels = self.kernels;
+        let (gradient, start, first) = (self.random_f32(count, 1)?, self.random_f32(count, 2)?, self.random_f32(count, 3)?);
+        let second = self.put(&random(count, 4).sqr()?, DType::F32)?;
+        let weight = start.tensor.to_dtype(kernels.dtype())?;
+        let master = (kernels.dtype() != DType::F32).then_some(&start.tensor);
+        let weight = if master.is_some() { &weight } else { &start.tensor };
+        let squares = kernels.sum_of_squares(&gradient.tensor)?;
+        self.listed("sum_of_squares", vec![gradient.exact.iter().map(|g| g * g).sum()], &[squares as f32]);
+        let (mut p, mut m, mut v) = (start.exact.clone(), first.exact.clone(), second.exact.clone());
+        exact_step(&mut p, &mut m, &mut v, &gradient.exact);
+        let moments = Moments::Full { first: first.tensor.clone(), second: second.tensor.clone() };
+        kernels.adamw_in_place(&Parameter { weight, master, moments: &moments, gradient: &gradient.tensor }, &STEP)?;
+        self.outcome(&format!("adamw of {count}"), count, p.clone(), weight)?;
+        self.outcome(&format!("adamw of {count}, master"), count, p, master.unwrap_or(weight))?;
+        self.outcome(&format!("adamw of {count}, first moment"), count, m, &first.tensor)?;
+        self.outcome(&format!("adamw of {count}, second moment"), count, v, &second.tensor)?;
+        let exact = gradient.exact.iter().zip(&first.exact).map(|(g, _)| *g).collect::<Vec<_>>();
+        let other = self.random_f32(count, 9)?;
+        kernels.add_into(&other.tensor, &gradient.tensor)?;
+        let exact = exact.iter().zip(&other.exact).map(|(g, o)| g + o).collect();
+        self.outcome(&format!("add_into of {count}"), count, exact, &other.tensor)?;
+        kernels.clear(&other.tensor)?;
+        self.outcome(&format!("clear of {count}"), count, vec![0.0; count], &other.tensor)
+    }
+
     /// A step over coded moments: what is left in f32 is exact, and so are the moments up to the distance of two codes.
     pub fn coded_optimizer(&mut self, count: usize) -> Result<()> {
         let kernels = self.kernels;
@@ -20,7 +46,7 @@ impl Bench<'_> {
         let mut p = start.exact.clone();
         exact_step(&mut p, &mut m, &mut v, &gradient.exact);
         let moments = Moments::Coded { first: first.clone(), second: second.clone() };
-        kernels.adamw(&Parameter { weight, master, moments: &moments, gradient: &gradient.tensor }, &STEP)?;
+        kernels.adamw_in_place(&Parameter { weight, master, moments: &moments, gradient: &gradient.tensor }, &STEP)?;
         self.outcome(&format!("8-bit adamw of {count}"), count, p.clone(), weight)?;
         self.outcome(&format!("8-bit adamw of {count}, master"), count, p, master.unwrap_or(weight))?;
         for (name, moment, exact, map, apart) in [("first", &first, &m, first_map, 0.5), ("second", &second, &v, second_map, 1.0)] {
@@ -39,6 +65,20 @@ impl Bench<'_> {
     }
 }
 
+/// The numbers of the steps that are tested.
+const STEP: Step = Step { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, gradient_scale: 0.5, count: 3 };
+
+/// `STEP` in f64.
+fn exact_step(parameter: &mut [f64], first: &mut [f64], second: &mut [f64], gradient: &[f64]) {
+    for (((p, m), v), g) in parameter.iter_mut().zip(first).zip(second).zip(gradient) {
+        let g = g * 0.5;
+        *m = 0.9 * *m + 0.1 * g;
+        *v = 0.999 * *v + 0.001 * g * g;
+        let (m_hat, v_hat) = (*m / (1.0 - 0.9f64.powi(3)), *v / (1.0 - 0.999f64.powi(3)));
+        *p = *p * (1.0 - 0.01 * 0.1) - 0.01 * m_hat / (v_hat.sqrt() + 1e-8);
+    }
+}
+
 /// The codes that every version leaves from the same state, ten steps long: those of the plain version, but for elements that lie on a
 /// border of two codes. There a last bit decides, and the code is the neighbour's: of one element in a thousand at most.
 pub fn check_codes(kernels: &dyn Kernels) -> Result<()> {
@@ -54,8 +94,8 @@ pub fn check_codes(kernels: &dyn Kernels) -> Result<()> {
         let other_weight = weight.copy()?.to_device(device)?;
         let moments = Moments::Coded { first: other_first.clone(), second: other_second.clone() };
         let other = Parameter { weight: &other_weight, master: None, moments: &moments, gradient: &gradient.to_device(device)? };
-        kernels.adamw(&other, &step)?;
-        Cpu.adamw(&Parameter { weight: &weight, master: None, moments: &plain, gradient: &gradient }, &step)?;
+        kernels.adamw_in_place(&other, &step)?;
+        Cpu.adamw_in_place(&Parameter { weight: &weight, master: None, moments: &plain, gradient: &gradient }, &step)?;
         let far = |a: Vec<f32>, b: Vec<f32>| a.iter().zip(&b).fold(0.0f32, |far, (a, b)| far.max((a - b).abs() / a.abs().max(1e-2)));
         assert!(far(weight.to_vec1()?, other_weight.to_vec1()?) < 1e-5, "weights after step {number}");
         for (expected, found) in [(&first, other_first), (&second, other_second)] {

@@ -1,0 +1,130 @@
+//! Attention from stock operations: a segment's scores are whole matrices, one for each head.
+
+use candle_core::{D, DType, Result, Tensor};
+
+use super::{Stock, wide};
+use crate::kernels::BLOCK;
+use crate::kernels::shape::{Heads, LayerCache, Segment};
+
+/// As [`Kernels::attend_packed`](crate::kernels::Kernels::attend_packed), with all scores of a segment in memory.
+pub fn packed(stock: &Stock, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
+    let (t, _) = qkv.dims2()?;
+    let out = Tensor::zeros((t, heads.query * heads.width), stock.dtype, &stock.device)?;
+    let log_sum_exp = Tensor::zeros((t, heads.query), DType::F32, &stock.device)?;
+    for segment in segments {
+        let [queries, keys, values] = parts(qkv, segment, heads)?;
+        let scores = masked_scores(stock, &queries, &keys, segment.prefix.len(), heads.scale())?;
+        let lse = scores.log_sum_exp(D::Minus1)?;
+        let weights = scores.broadcast_sub(&lse.unsqueeze(2)?)?.exp()?.to_dtype(stock.dtype)?;
+        out.slice_set(&by_token(&stock.multiply(&weights, &values)?)?, 0, segment.tokens.start)?;
+        log_sum_exp.slice_set(&lse.t()?.contiguous()?, 0, segment.tokens.start)?;
+    }
+    Ok((out, log_sum_exp))
+}
+
+/// With p = softmax(scores) and D = d_out . out: d_score = p (d_out . v - D) (Dao et al. 2022, section B.4).
+pub fn packed_backward(
+    stock: &Stock,
+    d_out: &Tensor,
+    out: &Tensor,
+    log_sum_exp: &Tensor,
+    qkv: &Tensor,
+    segments: &[Segment],
+    heads: Heads,
+) -> Result<Tensor> {
+    let (d, scale) = (heads.width, f64::from(heads.scale()));
+    let d_qkv = Tensor::zeros(qkv.shape(), DType::F32, &stock.device)?;
+    // The heads of a group have their keys and values in common.
+    let per_key_head = |x: Tensor| {
+        let (_, t, _) = x.dims3()?;
+        by_token(&wide(&x)?.reshape((heads.key_value, heads.group(), t, d))?.sum(1)?)
+    };
+    let add_rows = |rows: &Tensor, start: usize| {
+        let sum = (d_qkv.narrow(0, start, rows.dim(0)?)? + rows)?;
+        d_qkv.slice_set(&sum.contiguous()?, 0, start)
+    };
+    for segment in segments {
+        let (start, own) = (segment.tokens.start, segment.tokens.len());
+        let [queries, keys, values] = parts(qkv, segment, heads)?;
+        let (d_out, out) = (by_head(&d_out.narrow(0, start, own)?, d, 1)?, by_head(&out.narrow(0, start, own)?, d, 1)?);
+        let lse = log_sum_exp.narrow(0, start, own)?.t()?.unsqueeze(2)?;
+        let scores = masked_scores(stock, &queries, &keys, segment.prefix.len(), heads.scale())?;
+        let weights = scores.broadcast_sub(&lse)?.exp()?;
+        let delta = (wide(&d_out)? * wide(&out)?)?.sum_keepdim(2)?;
+        let d_weights = wide(&multiply_transposed(stock, &d_out, &values)?)?;
+        let d_scores = ((&weights * d_weights.broadcast_sub(&delta)?)? * scale)?.to_dtype(stock.dtype)?;
+        let transposed = |x: Tensor| x.transpose(1, 2)?.contiguous();
+        let d_queries = wide(&by_token(&stock.multiply(&d_scores, &keys)?)?)?;
+        let d_keys = per_key_head(stock.multiply(&transposed(d_scores)?, &queries)?)?;
+        let d_values = per_key_head(stock.multiply(&transposed(weights.to_dtype(stock.dtype)?)?, &d_out)?)?;
+        let before = segment.prefix.len();
+        let zeros = Tensor::zeros((before, heads.query * d), DType::F32, &stock.device)?;
+        let d_queries = if before == 0 { d_queries } else { Tensor::cat(&[&zeros, &d_queries], 0)? };
+        let rows = Tensor::cat(&[&d_queries, &d_keys, &d_values], 1)?;
+        if before > 0 {
+            add_rows(&rows.narrow(0, 0, before)?, segment.prefix.start)?;
+        }
+        add_rows(&rows.narrow(0, before, own)?, start)?;
+    }
+    d_qkv.to_dtype(stock.dtype)
+}
+
+/// One new token for each sequence, whose blocks and numbers of tokens are given.
+pub fn cached(stock: &Stock, qkv: &Tensor, cache: &LayerCache, (blocks, counts): (&[&[u32]], &[usize]), heads: Heads) -> Result<Tensor> {
+    let rows = blocks.iter().zip(counts).enumerate().map(|(n, (blocks, count))| {
+        let slots: Vec<u32> = (0..*count).map(|t| blocks[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32).collect();
+        let slots = stock.numbers(&slots)?;
+        let own = |tensor: &Tensor| by_head(&tensor.index_select(&slots, 0)?, heads.width, heads.group());
+        let queries = by_head(&qkv.narrow(0, n, 1)?.narrow(1, 0, heads.query * heads.width)?, heads.width, 1)?;
+        let scores = masked_scores(stock, &queries, &own(&cache.keys)?, count - 1, heads.scale())?;
+        let weights = scores.broadcast_sub(&scores.log_sum_exp(D::Minus1)?.unsqueeze(2)?)?.exp()?.to_dtype(stock.dtype)?;
+        by_token(&stock.multiply(&weights, &own(&cache.values)?)?)
+    });
+    Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
+}
+
+/// Scaled scores `[q, own, seen]` in f32, with minus infinity where a query may not look.
+fn masked_scores(stock: &Stock, queries: &Tensor, keys: &Tensor, prefix: usize, scale: f32) -> Result<Tensor> {
+    let (_, own, _) = queries.dims3()?;
+    let (_, seen, _) = keys.dims3()?;
+    let mask = (0..own * seen).map(|i| if i % seen > prefix + i / seen { f32::NEG_INFINITY } else { 0.0 });
+    let mask = Tensor::from_vec(mask.collect(), (own, seen), queries.device())?;
+    (wide(&multiply_transposed(stock, queries, keys)?)? * f64::from(scale))?.broadcast_add(&mask)
+}
+
+/// A product for each head, with its second factor transposed.
+fn multiply_transposed(stock: &Stock, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    stock.multiply(a, &b.transpose(1, 2)?.contiguous()?)
+}
+
+/// `part [t, h d]` as `[h, t, d]`, each head `times` times.
+fn by_head(part: &Tensor, width: usize, times: usize) -> Result<Tensor> {
+    let (t, columns) = part.dims2()?;
+    let heads = columns / width;
+    let part = part.contiguous()?.reshape((t, heads, width))?.transpose(0, 1)?;
+    part.unsqueeze(1)?.broadcast_as((heads, times, t, width))?.contiguous()?.reshape((heads * times, t, width))
+}
+
+/// `[h, t, d]` as `[t, h d]`.
+fn by_token(x: &Tensor) -> Result<Tensor> {
+    let (heads, t, width) = x.dims3()?;
+    x.transpose(0, 1)?.contiguous()?.reshape((t, heads * width))
+}
+
+/// Rows of `x` that a segment sees: its prefix's, then its own.
+fn seen(x: &Tensor, segment: &Segment) -> Result<Tensor> {
+    let own = x.narrow(0, segment.tokens.start, segment.tokens.len())?;
+    match segment.prefix.is_empty() {
+        true => Ok(own),
+        false => Tensor::cat(&[&x.narrow(0, segment.prefix.start, segment.prefix.len())?, &own], 0),
+    }
+}
+
+/// Queries, keys and values of a segment, `[q, own, d]` and twice `[q, seen, d]`.
+fn parts(qkv: &Tensor, segment: &Segment, heads: Heads) -> Result<[Tensor; 3]> {
+    let (d, seen) = (heads.width, seen(qkv, segment)?);
+    let queries = qkv.narrow(0, segment.tokens.start, segment.tokens.len())?.narrow(1, 0, heads.query * d)?;
+    let keys = seen.narrow(1, heads.key_offset(0), heads.key_value * d)?;
+    let values = seen.narrow(1, heads.value_offset(0), heads.key_value * d)?;
+    Ok([by_head(&queries, d, 1)?, by_head(&keys, d, heads.group())?, by_head(&values, d, heads.group())?])
+}

@@ -1,0 +1,149 @@
+//! Scores of rows of logits and their gradient, among all tokens and among those that are kept, against f64; and tokens chosen from them.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::Bench;
+use crate::flow::Kept;
+use crate::kernels::cpu::testing::random;
+use crate::kernels::logits::all_below;
+use crate::kernels::{Choice, Cpu, Drawn, Filter, Kernels};
+
+impl Bench<'_> {
+    pub fn head(&mut self, t: usize, vocabulary: usize, temperature: f32) -> Result<()> {
+        let targets: Vec<u32> = (0..t).map(|i| ((i * 31 + vocabulary - 1) % vocabulary) as u32).collect();
+        let whole = all_below(vocabulary, (t, vocabulary));
+        self.head_of("", &targets, vocabulary, temperature, &whole)
+    }
+
+    /// Rows that keep one token, the whole vocabulary, its beginning, its end, every third token, and a few that lie apart.
+    pub fn head_of_kept(&mut self, vocabulary: usize, temperature: f32) -> Result<()> {
+        let (v, mut kept) = (vocabulary as u32, Kept::default());
+        let targets = vec![v - 1, v / 2, 0, v - 1, v / 3 * 3 - 3, v / 2];
+        kept.push([v - 1]);
+        kept.push_whole();
+        kept.push(0..v / 2 + 1);
+        kept.push(v / 2..v);
+        kept.push((0..v).step_by(3));
+        kept.push([0, v / 2 - 1, v / 2, v - 2]);
+        self.head_of("kept ", &targets, vocabulary, temperature, &kept)
+    }
+
+    fn head_of(&mut self, what: &str, targets: &[u32], vocabulary: usize, temperature: f32, kept: &Kept) -> Result<()> {
+        let (kernels, t) = (self.kernels, targets.len());
+        let name = |operation: &str| format!("{what}{operation} of {t} x {vocabulary} at {temperature}");
+        let logits = self.put(&(random((t, vocabulary), 1) * 8.0)?, DType::F32)?;
+        let derivatives = |seed| random(t, seed).to_vec1::<f32>();
+        let (d_logprob, d_entropy) = (derivatives(2)?, derivatives(3)?);
+        let (mut logprobs, mut entropies, mut gradient) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, z) in logits.exact.chunks(vocabulary).enumerate() {
+            let scaled: Vec<f64> = z.iter().map(|z| z / f64::from(temperature)).collect();
+            let keeps = |i: usize| kept.contains(row, i as u32);
+            let of_kept = || (0..vocabulary).filter(|i| keeps(*i));
+            let total = of_kept().map(|i| scaled[i].exp()).sum::<f64>().ln();
+            let log_p: Vec<f64> = scaled.iter().map(|z| z - total).collect();
+            let entropy = -of_kept().map(|i| log_p[i].exp() * log_p[i]).sum::<f64>();
+            let (a, b) = (f64::from(d_logprob[row]), f64::from(d_entropy[row]));
+            gradient.extend(log_p.iter().enumerate().map(|(i, l)| {
+                let chosen = if i == targets[row] as usize { 1.0 } else { 0.0 };
+                let pull = if keeps(i) { a * (chosen - l.exp()) - b * l.exp() * (l + entropy) } else { 0.0 };
+                pull / f64::from(temperature)
+            }));
+            logprobs.push(log_p[targets[row] as usize]);
+            entropies.push(entropy);
+        }
+        let logits = kernels.keep(logits.tensor, kept)?;
+        let scores = kernels.head_scores_in_place(&logits, targets, temperature)?;
+        self.listed(&name("log-probability"), logprobs, &scores.logprobs);
+        self.listed(&name("entropy"), entropies, &scores.entropies);
+        let found = kernels.head_backward(logits, targets, temperature, &scores, &d_logprob, &d_entropy)?;
+        self.outcome(&name("head_backward"), vocabulary, gradient, &found)
+    }
+}
+
+/// The same logits, draws and filters choose the same tokens on every version.
+pub fn check_choices(kernels: &dyn Kernels) -> Result<()> {
+    let (rows, vocabulary, limit) = (64, 300, 290);
+    let logits = (random((rows, vocabulary), 5) * 6.0)?;
+    let uniforms: Vec<f32> = random(rows, 6).to_vec1::<f32>()?.iter().map(|u| (u + 1.0) / 2.0).collect();
+    let filter = |top_k, top_p, min_p| Filter { top_k, top_p, min_p };
+    let filters = [filter(0, 1.0, 0.0), filter(5, 1.0, 0.0), filter(0, 0.8, 0.0), filter(0, 1.0, 0.1), filter(20, 0.9, 0.01)];
+    for (temperature, filter) in [0.0, 0.6, 1.0].into_iter().flat_map(|t| filters.map(|filter| (t, filter))) {
+        let choice = Choice { temperature, filter, uniforms: &uniforms };
+        let expected = Cpu.choose(logits.copy()?, limit, &choice)?.read()?;
+        let found = kernels.choose(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
+        check_near(&found, &expected, &choice);
+        assert_eq!((&found.truncated, &expected.truncated), (&None, &None));
+        if temperature == 1.0 {
+            continue;
+        }
+        let expected = Cpu.choose_kept(logits.copy()?, limit, &choice)?.read()?;
+        let with_kept = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
+        assert_eq!((&with_kept.tokens, &with_kept.logprobs), (&found.tokens, &found.logprobs), "recording changes nothing, {choice:?}");
+        check_near(&with_kept, &expected, &choice);
+        check_kept(&expected, &logits, limit, &choice)?;
+    }
+    // Where nothing is left out, nothing is recorded.
+    let all = Choice { temperature: 0.6, filter: Filter::default(), uniforms: &uniforms };
+    let drawn = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, vocabulary, &all)?.read()?;
+    assert!(drawn.truncated.is_some_and(|truncated| truncated.kept.is_whole() && truncated.logprobs == drawn.logprobs));
+    Ok(())
+}
+
+/// The same tokens from the same sets, and log-probabilities as near as sums in another order are.
+fn check_near(found: &Drawn, expected: &Drawn, choice: &Choice) {
+    let sets = |drawn: &Drawn| drawn.truncated.as_ref().map(|truncated| truncated.kept.clone());
+    assert_eq!((&found.tokens, sets(found)), (&expected.tokens, sets(expected)), "{choice:?}");
+    let logprobs = |drawn: &Drawn| -> Vec<f32> {
+        drawn.logprobs.iter().chain(drawn.truncated.iter().flat_map(|truncated| &truncated.logprobs)).copied().collect()
+    };
+    let (found, expected) = (logprobs(found), logprobs(expected));
+    assert_eq!(found.len(), expected.len());
+    let distance = found.iter().zip(&expected).fold(0.0f32, |far, (a, b)| far.max((a - b).abs()));
+    assert!(distance < 1e-5, "log-probabilities differ by {distance}, {choice:?}");
+}
+
+/// The kept sets against their definition, with everything sorted and in f64, and the log-probabilities among them.
+fn check_kept(drawn: &Drawn, logits: &Tensor, limit: usize, choice: &Choice) -> Result<()> {
+    let truncated = drawn.truncated.as_ref().expect("choose_kept records");
+    let temperature = if choice.temperature == 0.0 { 1.0 } else { f64::from(choice.temperature) };
+    for (row, z) in logits.to_vec2::<f32>()?.iter().enumerate() {
+        let weights: Vec<f64> = z[..limit].iter().map(|z| (f64::from(*z) / temperature).exp()).collect();
+        let mut order: Vec<usize> = (0..limit).collect();
+        order.sort_by(|a, b| weights[*b].total_cmp(&weights[*a]));
+        let Filter { top_k, top_p, min_p } = choice.filter;
+        let least = f64::from(min_p) * weights[order[0]];
+        order.retain(|token| weights[*token] >= least);
+        order.truncate(if top_k == 0 { limit } else { top_k });
+        let total: f64 = order.iter().map(|token| weights[*token]).sum();
+        let mut reached = 0.0;
+        let last = order.iter().position(|token| {
+            reached += weights[*token];
+            top_p < 1.0 && reached >= f64::from(top_p) * total
+        });
+        order.truncate(last.map_or(order.len(), |last| last + 1));
+        let total: f64 = order.iter().map(|token| weights[*token]).sum();
+        order.sort_unstable();
+        let kept: Vec<usize> = (0..z.len()).filter(|token| truncated.kept.contains(row, *token as u32)).collect();
+        assert_eq!(kept, order, "row {row}, {choice:?}");
+        let exact = (weights[drawn.tokens[row] as usize] / total).ln();
+        assert!((f64::from(truncated.logprobs[row]) - exact).abs() < 1e-5, "row {row}: {} and {exact}", truncated.logprobs[row]);
+    }
+    Ok(())
+}
+
+/// A chosen token's log-probability is the one that the trainer will give it, to the bit.
+pub fn check_scores_of_choices(kernels: &dyn Kernels) -> Result<()> {
+    let logits = (random((9, 301), 7) * 6.0)?.to_device(kernels.device())?;
+    let uniforms = vec![0.7; 9];
+    for (temperature, top_p) in [(0.6, 1.0), (1.0, 0.9)] {
+        let filter = Filter { top_k: 0, top_p, min_p: 0.0 };
+        let choice = Choice { temperature, filter, uniforms: &uniforms };
+        let Drawn { tokens, logprobs, .. } = kernels.choose(logits.copy()?, 290, &choice)?.read()?;
+        assert_eq!(kernels.head_scores_in_place(&logits.copy()?, &tokens, temperature)?.logprobs, logprobs);
+        let Drawn { tokens, truncated, .. } = kernels.choose_kept(logits.copy()?, 290, &choice)?.read()?;
+        let truncated = truncated.expect("choose_kept records");
+        let kept = kernels.keep(logits.copy()?, &truncated.kept)?;
+        assert_eq!(kernels.head_scores_in_place(&kept, &tokens, temperature)?.logprobs, truncated.logprobs);
+    }
+    Ok(())
+}
