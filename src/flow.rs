@@ -1,5 +1,6 @@
 //! The records that flow through the program: plain data, no tensors, no I/O, so that each stage can be tested, stored, replayed and shown by
-//! itself. A training step reads `Problem -> Prompt -> Rollout -> Scored -> StepRecord`.
+//! itself. A training step makes a [`Prompt`] of a [`Problem`], [`Completion`]s with their text ([`Rollout`]), and rewards for them ([`Scored`]). What
+//! it measures of these is a line of metrics, a plain map from names to numbers.
 
 mod kept;
 

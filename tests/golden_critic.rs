@@ -13,10 +13,9 @@ use rlvr::interrupt::Interrupt;
 use rlvr::lanes::Lanes;
 use rlvr::model::folder::{self, WeightDtype};
 use rlvr::model::{Decoder, Gradients, ModelConfig, Weights, export};
-use rlvr::objective::Estimate;
-use rlvr::train::advantages::penalties;
+use rlvr::objective::{Estimate, ResponseRewards, advantages};
 use rlvr::train::critic::{self, Critic};
-use rlvr::train::update::{Sample, Updater};
+use rlvr::train::update::{Packing, Sample, Sequence, Updater};
 use rlvr::train::{Replay, RunSettings, algorithm};
 use serde_json::Value;
 
@@ -92,27 +91,31 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
     let inputs = tensors(&format!("golden-critic/{name}/inputs.safetensors"));
     (critic.model.weight, critic.model.bias) = (inputs["weight"].clone(), inputs["bias"].clone());
     let scored = Replay::read(&path("golden").join(name).join("rollouts.jsonl"))?.step(1).to_vec();
-    let mut samples: Vec<Sample> = scored
-        .iter()
-        .map(|scored| Sample { scored, advantages: Vec::new(), old: Some(scored.rollout.completion.logprobs.clone()) })
+    let completions = || scored.iter().map(|scored| (&scored.rollout.prompt.ids, &scored.rollout.completion));
+    let mut samples: Vec<Sample> = completions()
+        .map(|(prompt, completion)| Sample { old: Some(completion.logprobs.clone()), ..Sample::of(prompt, completion) })
         .collect();
-    let updater =
-        Updater { settings: &settings, lanes: &lanes, policy: &policy, reference: Some(&reference), interrupt: &Interrupt::default() };
+    let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
+    let interrupt = Interrupt::default();
+    let packing = Packing { lanes: &lanes, micro_batch_tokens: settings.train.micro_batch_tokens, interrupt: &interrupt };
+    let updater = Updater { settings: &settings, packing, policy: &policy, reference: Some(&reference) };
     let what = format!("{name}, {case}");
-    close(&format!("{what}, values"), &critic.values(&updater, &samples)?.concat(), &numbers(&inputs["values"]));
+    close(&format!("{what}, values"), &critic.values(&packing, &sequences)?.concat(), &numbers(&inputs["values"]));
 
     let expected = tensors(&format!("golden-critic/{name}/{case}-estimates.safetensors"));
     let old: Vec<Vec<f32>> = scored.iter().map(|scored| scored.rollout.completion.logprobs.clone()).collect();
-    let penalties = penalties(&settings, &old, &updater.reference_logprobs(&samples)?);
-    let rewards = critic::token_rewards(&scored, Some(&penalties));
+    let penalties = settings.reward.kl_estimator.penalties(settings.reward.kl, &old, &updater.reference_logprobs(&sequences)?);
+    let responses: Vec<ResponseRewards> =
+        scored.iter().zip(&penalties).map(|(scored, tokens)| ResponseRewards { outcome: scored.reward, tokens }).collect();
+    let rewards: Vec<Vec<f32>> = responses.iter().map(ResponseRewards::by_token).collect();
     let estimates = critic::estimates(&settings.advantage, &rewards, &split(&numbers(&inputs["old_values"]), &scored));
     let flat = |of: fn(&Estimate) -> &Vec<f32>| estimates.iter().flat_map(|one| of(one).clone()).collect::<Vec<f32>>();
     close(&format!("{what}, advantages"), &flat(|one| &one.advantages), &numbers(&expected["advantages"]));
     close(&format!("{what}, returns"), &flat(|one| &one.returns), &numbers(&expected["returns"]));
-    let advantages = critic::advantages(&settings.advantage, &estimates);
+    let advantages = advantages(&settings.advantage, settings.rollout.group_size, &responses, Some(&estimates));
     close(&format!("{what}, whitened"), &advantages.concat(), &numbers(&expected["whitened"]));
 
-    let (terms, _) = critic.gradient(&updater, &samples, &rewards, Some(&estimates))?;
+    let (terms, _) = critic.gradient(&packing, &settings, &sequences, &rewards, Some(&estimates))?;
     assert!(terms.clipped > 0.0 && terms.clipped < terms.tokens);
     close(&format!("{what}, value loss"), &[terms.loss as f32], &numbers(&expected["loss"]));
     let mut expected = tensors(&format!("golden-critic/{name}/{case}-critic.safetensors"));
@@ -123,7 +126,7 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
 
     samples.iter_mut().zip(advantages).for_each(|(sample, advantages)| sample.advantages = advantages);
     let gradients = [Gradients::zeros(&policy, None)?, Gradients::zeros(&policy, None)?];
-    updater.gradient(&samples, &gradients)?;
+    updater.gradient(&samples, updater.loss_reference(&samples)?.as_deref(), &gradients)?;
     let Gradients::Weights(weights) = &gradients[0] else { panic!("all weights are trained") };
     close_gradients(&format!("{what}, policy"), weights, &config, tensors(&format!("golden-critic/{name}/{case}-policy.safetensors")))
 }

@@ -144,6 +144,45 @@ fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
     assert_eq!(states.count(), 2, "only the last two checkpoints can be resumed");
 }
 
+/// The seconds of a line of metrics, by phase.
+fn phases(line: &Value) -> std::collections::BTreeMap<&str, f64> {
+    let all = line.as_object().unwrap().iter();
+    all.filter_map(|(key, value)| Some((key.strip_prefix("perf/phase/")?.strip_suffix("_s")?, value.as_f64()?))).collect()
+}
+
+#[test]
+fn every_line_says_where_its_time_went() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let small = ["--set", "eval.limit=20", "--set", "eval.every=0", "--set", "checkpoint.every=1"];
+    let output = succeed(&[&["train", "--steps", "3", "--out", out.to_str().unwrap()][..], &small].concat());
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("where the time went") && !told.contains("s: sample"), "{told}");
+    let lines = lines(&out.join("metrics.jsonl"));
+    let names = ["critic", "evaluate", "optimizer", "reference", "reward", "sample", "save", "update"];
+    let mut before = 0.0;
+    for line in &lines {
+        let phases = phases(line);
+        assert!(phases.keys().eq(&names), "{phases:?}");
+        for name in ["optimizer", "reference", "reward", "sample", "save", "update"] {
+            assert!(phases[name] > 0.0, "{name} in {phases:?}");
+        }
+        // The base is evaluated before step 1, the policy after the last step.
+        assert_eq!((phases["evaluate"] > 0.0, phases["critic"]), (line["step"] != 2, 0.0), "{phases:?}");
+        let (elapsed, sum) = (line["perf/elapsed_s"].as_f64().unwrap(), phases.values().sum::<f64>());
+        assert!((sum - (elapsed - before)).abs() <= 0.1 * (elapsed - before), "{sum} of {} s: {phases:?}", elapsed - before);
+        before = elapsed;
+    }
+    // A run that goes on counts what the earlier lines say, and tells of a step what is asked for.
+    let output = succeed(&["-v", "train", "--resume", out.to_str().unwrap(), "--steps", "4"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let step = told.lines().find(|line| line.starts_with("step 4/4")).unwrap_or_else(|| panic!("{told}"));
+    assert!(step.contains(" s: sample "), "{step}");
+    let sampled: f64 = lines.iter().map(|line| phases(line)["sample"]).sum();
+    let row = told.lines().find(|line| line.starts_with("sample ")).unwrap_or_else(|| panic!("{told}"));
+    assert!(row.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() + 0.05 >= sampled, "{row}, {sampled} s before");
+}
+
 #[test]
 fn adapters_train_alone_and_resume_in_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();

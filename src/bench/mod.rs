@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 
 use crate::draw::Purpose;
-use crate::flow::{Completion, Prompt, Rollout, Scored};
+use crate::flow::{Completion, Prompt};
 use crate::interrupt::Interrupt;
 use crate::kernels::Timed;
 use crate::kernels::timed::{Record, Recorder};
@@ -17,7 +17,7 @@ use crate::optim::AdamW;
 use crate::rollout::{Engine, Request};
 use crate::train::RunSettings;
 use crate::train::rollouts::sampling;
-use crate::train::update::{Sample, Updater, apply};
+use crate::train::update::{Packing, Sample, Updater, apply};
 
 pub mod ceilings;
 pub mod counts;
@@ -73,7 +73,7 @@ pub struct State {
 }
 
 struct Trainer {
-    scored: Vec<Scored>,
+    completions: Vec<Completion>,
     reference: Option<Decoder>,
     gradients: Vec<Gradients>,
     optimizer: AdamW,
@@ -222,7 +222,7 @@ impl Bench<'_> {
             None => self.generate(self.decoder, &self.lengths, &[])?,
         };
         state.trainer = Some(Trainer {
-            scored: self.scored(completions),
+            completions,
             reference: (self.settings.loss.kl != 0.0).then(|| self.decoder.deep_copy()).transpose()?,
             gradients: (0..self.lanes.count()).map(|_| Gradients::zeros(self.decoder, None)).collect::<Result<_>>()?,
             optimizer: AdamW::new(self.settings.optim.clone(), self.decoder.kernels(), &self.decoder.weights.entries())?,
@@ -233,13 +233,15 @@ impl Bench<'_> {
     /// One update by `policy`, with `reference` in the place of the trainer's where it is given.
     fn update(&self, policy: &Decoder, reference: Option<&Decoder>, trainer: &mut Trainer, enter: impl Fn(&'static str)) -> Result<()> {
         let reference = reference.or(trainer.reference.as_ref());
-        let updater = Updater { settings: self.settings, lanes: self.lanes, policy, reference, interrupt: &Interrupt::default() };
-        let advantages =
-            |i: usize, scored: &Scored| vec![if i.is_multiple_of(2) { 1.0 } else { -1.0 }; scored.rollout.completion.ids.len()];
-        let sample = |(i, scored)| Sample { scored, advantages: advantages(i, scored), old: None };
+        let interrupt = Interrupt::default();
+        let packing = Packing { lanes: self.lanes, micro_batch_tokens: self.settings.train.micro_batch_tokens, interrupt: &interrupt };
+        let updater = Updater { settings: self.settings, packing, policy, reference };
+        let advantages = |i: usize, completion: &Completion| vec![if i.is_multiple_of(2) { 1.0 } else { -1.0 }; completion.ids.len()];
+        let sample = |(i, completion)| Sample { advantages: advantages(i, completion), ..Sample::of(&self.prompt.ids, completion) };
         enter(trace::GRADIENT);
-        let samples: Vec<Sample> = trainer.scored.iter().enumerate().map(sample).collect();
-        let report = updater.gradient(&samples, &trainer.gradients)?;
+        let samples: Vec<Sample> = trainer.completions.iter().enumerate().map(sample).collect();
+        let reference = updater.loss_reference(&samples)?;
+        let report = updater.gradient(&samples, reference.as_deref(), &trainer.gradients)?;
         enter("optimizer");
         apply(self.settings, policy, None, report, &trainer.gradients, &mut trainer.optimizer).map(|_| ())
     }
@@ -284,14 +286,6 @@ impl Bench<'_> {
         };
         let requests: Vec<Request> = lengths.iter().enumerate().map(request).collect();
         engine.generate(&requests, &sampling(self.settings), &|_| ())
-    }
-
-    fn scored(&self, completions: Vec<Completion>) -> Vec<Scored> {
-        let scored = completions.into_iter().enumerate().map(|(sample, completion)| {
-            let rollout = Rollout { group: 0, sample, prompt: self.prompt.clone(), completion, text: String::new() };
-            Scored { rollout, reward: 0.0, rewards: Default::default(), correct: false, boxed: false }
-        });
-        scored.collect()
     }
 }
 

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::phases::PhaseTimes;
 use crate::output::{Stderr, shown};
 
 /// The numbers of a step that are worth watching.
@@ -29,11 +29,15 @@ pub struct StepLine {
     pub groups: usize,
     /// Those among them whose rewards differ: the others teach the policy loss nothing. None where rewards are not compared within groups.
     pub groups_with_signal: Option<usize>,
+    /// Where the time went since the display began.
+    pub times: PhaseTimes,
 }
 
 /// The display of one run. Shared by reference; any thread may note.
 pub struct Console {
     total_steps: u32,
+    /// Whether steps say where their time went.
+    tells_times: bool,
     screen: Screen,
     clock: Mutex<Clock>,
 }
@@ -44,11 +48,12 @@ enum Screen {
 }
 
 impl Console {
-    /// A display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar when stderr is a terminal, lines otherwise.
-    pub fn new(total_steps: u32, start_step: u32) -> Self {
+    /// A display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar when stderr is a terminal, lines otherwise. Each says
+    /// where the time went since the one before it if `tells_times`.
+    pub fn new(total_steps: u32, start_step: u32, tells_times: bool) -> Self {
         let target = ProgressDrawTarget::stderr();
         if target.is_hidden() {
-            return Self::plain(total_steps, start_step, Box::new(Stderr));
+            return Self::plain(total_steps, start_step, tells_times, Box::new(Stderr));
         }
         let bar = ProgressBar::with_draw_target(Some(u64::from(total_steps)), target).with_position(u64::from(start_step));
         let template = "{bar:24.cyan/black.bright} {msg}";
@@ -56,12 +61,12 @@ impl Console {
             bar.set_style(style.progress_chars("━╸━"));
         }
         bar.set_message(format!("{start_step}/{total_steps}"));
-        Self::on(total_steps, start_step, Screen::Bar(bar))
+        Self::on(total_steps, start_step, tells_times, Screen::Bar(bar))
     }
 
     /// A display of plain lines on any writer.
-    pub fn plain(total_steps: u32, start_step: u32, sink: Box<dyn Write + Send>) -> Self {
-        Self::on(total_steps, start_step, Screen::Lines(Mutex::new(sink)))
+    pub fn plain(total_steps: u32, start_step: u32, tells_times: bool, sink: Box<dyn Write + Send>) -> Self {
+        Self::on(total_steps, start_step, tells_times, Screen::Lines(Mutex::new(sink)))
     }
 
     /// Shows a finished step. Without a bar, every tenth of the run and the last step give a line.
@@ -70,18 +75,23 @@ impl Console {
         let left = clock.left_after(line.step, self.total_steps, Instant::now());
         let tenth_begins = tenth(line.step, self.total_steps) > tenth(clock.shown, self.total_steps);
         clock.shown = line.step;
-        drop(clock);
+        let is_shown = tenth_begins || matches!(self.screen, Screen::Bar(_));
         let mut text = format!("{}/{}  {}", line.step, self.total_steps, numbers(line));
         if let Some(left) = left {
             text += &format!("  {} left", short(left));
         }
+        if self.tells_times && is_shown {
+            text += &format!("  {}", line.times.since(&clock.times).words());
+            clock.times = line.times;
+        }
+        drop(clock);
         match &self.screen {
             Screen::Bar(bar) => {
                 // The count is part of the message, or the bar would for a moment show the one with the other's step.
                 bar.set_position(u64::from(line.step));
                 bar.set_message(text);
             }
-            Screen::Lines(_) if tenth_begins => self.note(&format!("step {text}")),
+            Screen::Lines(_) if is_shown => self.note(&format!("step {text}")),
             Screen::Lines(_) => {}
         }
     }
@@ -114,9 +124,9 @@ impl Console {
         }
     }
 
-    fn on(total_steps: u32, start_step: u32, screen: Screen) -> Self {
-        let clock = Mutex::new(Clock { first: None, shown: start_step });
-        Self { total_steps, screen, clock }
+    fn on(total_steps: u32, start_step: u32, tells_times: bool, screen: Screen) -> Self {
+        let clock = Mutex::new(Clock { first: None, shown: start_step, times: PhaseTimes::default() });
+        Self { total_steps, tells_times, screen, clock }
     }
 }
 
@@ -132,6 +142,8 @@ impl Drop for Console {
 struct Clock {
     first: Option<(u32, Instant)>,
     shown: u32,
+    /// The times of the last line that said where they went.
+    times: PhaseTimes,
 }
 
 impl Clock {
@@ -169,37 +181,6 @@ fn numbers(line: &StepLine) -> String {
         line.response_length,
         line.loss,
     )
-}
-
-/// A table for a terminal: a rule under the header, columns of numbers to the right (so that equal decimals stand under each other), text to
-/// the left. Short rows are filled with empty cells.
-pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
-    let mut table = Table::new();
-    table.load_style(STYLE);
-    table.set_header(header);
-    table.add_rows(rows);
-    // Columns beyond the header come to be with the rows.
-    table.discover_columns();
-    let last = table.column_count().saturating_sub(1);
-    for (index, column) in table.column_iter_mut().enumerate() {
-        let mut cells = rows.iter().filter_map(|row| row.get(index)).peekable();
-        if cells.peek().is_some() && cells.all(|cell| is_number(cell)) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        // No indent, two blanks between columns, and a rule that ends with the last one.
-        column.set_padding((0, if index == last { 0 } else { 2 }));
-    }
-    table.trim_fmt()
-}
-
-/// A number as people write it (`-4.5`, `88.9%`, `1.2e-6`, `3/8`, `+4.5 [3.1, 5.9]`, `nan`) or a sign for its absence.
-fn is_number(cell: &str) -> bool {
-    let cell = cell.trim();
-    let starts = cell.trim_start_matches(['+', '-', '−', '±', '[', '<', '>', ' ']);
-    matches!(cell, "" | "-" | "–" | "—" | "n/a")
-        || cell.eq_ignore_ascii_case("nan")
-        || starts.starts_with(|first: char| first.is_ascii_digit())
 }
 
 #[cfg(test)]

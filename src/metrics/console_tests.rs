@@ -1,7 +1,9 @@
-//! The display without a terminal, the clock on invented times, and tables.
+//! The display without a terminal, and the clock on invented times.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use super::*;
 
@@ -35,12 +37,13 @@ fn at(step: u32) -> StepLine {
         loss: -0.0123,
         groups: 8,
         groups_with_signal: Some(5),
+        times: PhaseTimes::default(),
     }
 }
 
 fn steps_shown(total: u32, start: u32) -> Vec<u32> {
     let paper = Paper::default();
-    let console = Console::plain(total, start, Box::new(paper.clone()));
+    let console = Console::plain(total, start, false, Box::new(paper.clone()));
     (start + 1..=total).for_each(|step| console.step(&at(step)));
     console.finish();
     let number = |line: &String| line.split([' ', '/']).nth(1).unwrap().parse().unwrap();
@@ -59,7 +62,7 @@ fn without_a_terminal_every_tenth_gives_a_line() {
 #[test]
 fn notes_are_lines_among_them() {
     let paper = Paper::default();
-    let console = Console::plain(10, 0, Box::new(paper.clone()));
+    let console = Console::plain(10, 0, false, Box::new(paper.clone()));
     console.note("base model: greedy 9.8%");
     console.step(&at(1));
     let step = "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123  signal in 5 of 8 groups";
@@ -69,8 +72,21 @@ fn notes_are_lines_among_them() {
 }
 
 #[test]
+fn steps_tell_where_the_time_went_since_the_line_before() {
+    let paper = Paper::default();
+    let console = Console::plain(20, 0, true, Box::new(paper.clone()));
+    for step in 1..=4 {
+        let line = Map::from_iter([("perf/phase/sample_s".to_owned(), Value::from(f64::from(step) * 0.5))]);
+        console.step(&StepLine { times: PhaseTimes::of_line(&line), ..at(step) });
+    }
+    let lines = paper.lines();
+    assert_eq!(lines.len(), 2);
+    assert!(lines.iter().all(|line| line.ends_with("  1.00 s: sample 1.00")), "{lines:?}");
+}
+
+#[test]
 fn the_time_left_is_that_of_the_steps_to_come() {
-    let mut clock = Clock { first: None, shown: 0 };
+    let mut clock = Clock { first: None, shown: 0, times: PhaseTimes::default() };
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
     // The first step tells nothing: what preceded it is no step.
@@ -81,21 +97,4 @@ fn the_time_left_is_that_of_the_steps_to_come() {
     for (seconds, text) in [(0, "0s"), (59, "59s"), (100, "1m 40s"), (7_530, "2h 05m")] {
         assert_eq!(short(Duration::from_secs(seconds)), text);
     }
-}
-
-#[test]
-fn numbers_stand_to_the_right() {
-    let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
-    let rows: Vec<Vec<String>> =
-        vec![row(&["addition", "9.8%", "100.0%", "+4.5 [3.1, 5.9]"]), row(&["ages", "12.5%", "–", "-0.4 [-1.0, 0.2]"]), row(&["all"])];
-    let header = ["subject", "base", "last", "gain"];
-    let expected = "
-subject    base    last              gain
-─────────────────────────────────────────
-addition   9.8%  100.0%   +4.5 [3.1, 5.9]
-ages      12.5%       –  -0.4 [-1.0, 0.2]
-all";
-    let found = table(&header, &rows);
-    assert_eq!(found.trim_end(), expected.trim_start(), "\n{found}");
-    assert_eq!(table(&["step"], &[]).lines().next(), Some("step"));
 }

@@ -11,6 +11,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::gae::Estimate;
+
 /// How advantages come of rewards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -68,6 +70,13 @@ pub struct ResponseRewards<'a> {
 }
 
 impl ResponseRewards<'_> {
+    /// The reward of each token: the response's own comes with its last one.
+    pub fn by_token(&self) -> Vec<f32> {
+        let mut rewards = self.tokens.to_vec();
+        rewards.last_mut().into_iter().for_each(|last| *last += self.outcome);
+        rewards
+    }
+
     fn sum(&self) -> f32 {
         let tokens: f64 = self.tokens.iter().map(|reward| f64::from(*reward)).sum();
         (f64::from(self.outcome) + tokens) as f32
@@ -86,14 +95,28 @@ impl ResponseRewards<'_> {
     }
 }
 
-/// The advantage of every token of every response, where no critic is asked; responses of a group follow one another. Whether they are
-/// whitened is `whiten`'s business.
+/// The advantage of every token of every response, from the rewards of a step; responses of a group follow one another. `estimates` are what a
+/// critic's values say of each response; none where there is no critic.
 ///
 /// With a group baseline all tokens of a response have one advantage: what a KL penalty takes from its tokens is part of its reward.
-pub fn token_advantages(settings: &AdvantageSettings, group_size: usize, responses: &[ResponseRewards]) -> Vec<Vec<f32>> {
-    if matches!(settings.baseline, Baseline::None | Baseline::Critic) {
-        return responses.iter().map(|response| response.returns(settings.gamma)).collect();
+pub fn advantages(
+    settings: &AdvantageSettings,
+    group_size: usize,
+    responses: &[ResponseRewards],
+    estimates: Option<&[Estimate]>,
+) -> Vec<Vec<f32>> {
+    let mut advantages: Vec<Vec<f32>> = match (estimates, settings.baseline) {
+        (Some(estimates), _) => estimates.iter().map(|estimate| estimate.advantages.clone()).collect(),
+        (None, Baseline::Group | Baseline::LeaveOneOut) => group_by_group(settings, group_size, responses),
+        (None, Baseline::None | Baseline::Critic) => responses.iter().map(|response| response.returns(settings.gamma)).collect(),
+    };
+    if settings.scale == Scale::Batch {
+        whiten(&mut advantages);
     }
+    advantages
+}
+
+fn group_by_group(settings: &AdvantageSettings, group_size: usize, responses: &[ResponseRewards]) -> Vec<Vec<f32>> {
     let of_group = |group: &[ResponseRewards]| {
         let rewards: Vec<f32> = group.iter().map(ResponseRewards::sum).collect();
         group_advantages(&rewards, settings.baseline, settings.scale == Scale::Group)
@@ -120,7 +143,7 @@ pub fn has_signal(values: impl IntoIterator<Item = f32>) -> bool {
 
 /// The advantages of a group: `(r - mean) / (std + 1e-6)`, std with n - 1, as in GRPO; without the division where `by_std` is false. The
 /// mean is that of the others with `LeaveOneOut`. All 0 where the rewards have no signal.
-pub fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f32> {
+fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f32> {
     let n = rewards.len() as f64;
     let mean = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / n;
     if !has_signal(rewards.iter().copied()) {
@@ -135,7 +158,7 @@ pub fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Ve
 
 /// Subtracts the mean over all tokens of the step and divides by their standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, variance
 /// with n - 1, as in verl. All 0 where they have no signal.
-pub fn whiten(advantages: &mut [Vec<f32>]) {
+fn whiten(advantages: &mut [Vec<f32>]) {
     let count = advantages.iter().map(Vec::len).sum::<usize>() as f64;
     let all = || advantages.iter().flatten().map(|advantage| f64::from(*advantage));
     let mean = all().sum::<f64>() / count.max(1.0);
@@ -200,7 +223,7 @@ mod tests {
     #[test]
     fn token_rewards_count_in_the_sum_or_from_their_token_on() {
         let responses = [ResponseRewards { outcome: 1.0, tokens: &[-0.1, -0.2, -0.3] }, ResponseRewards { outcome: 0.0, tokens: &[-0.4] }];
-        let of = |baseline, scale, gamma| token_advantages(&AdvantageSettings { baseline, scale, gamma, lambda: 1.0 }, 2, &responses);
+        let of = |baseline, scale, gamma| advantages(&AdvantageSettings { baseline, scale, gamma, lambda: 1.0 }, 2, &responses, None);
         // Sums 0.4 and -0.4.
         let group = of(Baseline::Group, Scale::None, 1.0);
         near(&group[0], &[0.4; 3]);
@@ -211,6 +234,27 @@ mod tests {
         near(&none[1], &[-0.4]);
         // From the end: 0.7; -0.2 + 0.35; -0.1 + 0.075.
         near(&of(Baseline::None, Scale::None, 0.5)[0], &[-0.025, 0.15, 0.7]);
+    }
+
+    #[test]
+    fn a_reward_comes_with_the_last_token() {
+        let by_token = |outcome, tokens: &[f32]| ResponseRewards { outcome, tokens }.by_token();
+        assert_eq!(by_token(1.0, &[0.0; 4]), [0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(by_token(1.0, &[-0.25; 3]), [-0.25, -0.25, 0.75]);
+        assert_eq!(by_token(1.0, &[]), [0.0; 0]);
+    }
+
+    #[test]
+    fn a_critics_estimates_are_whitened_where_the_settings_say_so() {
+        let of = |advantages: &[f32]| Estimate { advantages: advantages.to_vec(), ..Estimate::default() };
+        let estimates = [of(&[1.0, 3.0]), of(&[5.0])];
+        let responses = [ResponseRewards { outcome: 1.0, tokens: &[0.0; 2] }, ResponseRewards { outcome: 0.0, tokens: &[0.0] }];
+        let found = |scale| {
+            let settings = AdvantageSettings { baseline: Baseline::Critic, scale, ..AdvantageSettings::default() };
+            advantages(&settings, 2, &responses, Some(&estimates))
+        };
+        near(&found(Scale::Batch).concat(), &[-1.0, 0.0, 1.0]);
+        assert_eq!(found(Scale::None), [vec![1.0, 3.0], vec![5.0]]);
     }
 
     #[test]

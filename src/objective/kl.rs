@@ -40,6 +40,14 @@ impl KlEstimator {
     pub fn values(self, policy: &[f32], reference: &[f32]) -> Vec<f32> {
         policy.iter().zip(reference).map(|(policy, reference)| self.value_and_derivative(*policy, *reference).0).collect()
     }
+
+    /// What KL in the reward takes from each token of each response: `-coefficient` times the estimate.
+    pub fn penalties(self, coefficient: f32, policy: &[Vec<f32>], reference: &[Vec<f32>]) -> Vec<Vec<f32>> {
+        let of_response = |(policy, reference): (&Vec<f32>, &Vec<f32>)| {
+            self.values(policy, reference).into_iter().map(|estimate| -coefficient * estimate).collect()
+        };
+        policy.iter().zip(reference).map(of_response).collect()
+    }
 }
 
 #[cfg(test)]

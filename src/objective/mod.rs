@@ -7,7 +7,7 @@ pub mod gae;
 pub mod kl;
 pub mod loss;
 
-pub use advantage::{AdvantageSettings, Baseline, ResponseRewards, Scale, has_signal, token_advantages, whiten};
+pub use advantage::{AdvantageSettings, Baseline, ResponseRewards, Scale, advantages, has_signal};
 pub use aggregation::Aggregation;
 pub use gae::Estimate;
 pub use kl::KlEstimator;

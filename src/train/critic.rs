@@ -4,83 +4,16 @@
 //! Conventions are verl's (`compute_gae_advantage_return`, `compute_value_loss`), which the published runs were made with: values are from
 //! before the step's updates, the loss is a mean over the mini-batch's tokens, and the critic learns before the policy does.
 
-use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result};
 
-use super::settings::{RunSettings, TrainSettings};
-use super::update::{Sample, Updater, deal, recompute};
+use super::settings::RunSettings;
+use super::update::{Packing, Sequence, by_sequence, deal, recompute};
 use crate::checkpoint::critic as state;
-use crate::flow::Scored;
 use crate::model::value::ValueGradients;
 use crate::model::{Decoder, ValueModel};
 use crate::objective::gae::{ValueTerms, explained_variance, gae, value_loss};
-use crate::objective::{AdvantageSettings, Baseline, Estimate, Scale, whiten};
-use crate::optim::{AdamW, OptimSettings};
-
-/// How the critic learns. It trains all its weights, in a run with adapters too; its moments are held as `optim.states` says.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CriticSettings {
-    /// Learning rate, constant; 0 where there is no critic.
-    pub lr: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// A value counts as moved from its old one by at most so much; 0 turns clipping off.
-    pub clip: f32,
-    /// Steps at the beginning in which the critic learns and the policy does not.
-    pub warmup_steps: u64,
-    /// Standard deviation of the head's weights as they begin.
-    pub head_init: f32,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Largest global gradient norm; 0 turns clipping off.
-    pub clip_norm: f64,
-}
-
-impl Default for CriticSettings {
-    /// The published run's, but for the learning rate, which is 1e-5 there. The head begins as transformers makes one for a checkpoint's classes.
-    fn default() -> Self {
-        Self {
-            lr: 0.0,
-            weight_decay: 0.01,
-            clip: 0.5,
-            warmup_steps: 0,
-            head_init: 0.02,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            clip_norm: 1.0,
-        }
-    }
-}
-
-impl CriticSettings {
-    /// Refuses what contradicts itself.
-    pub fn validate(&self, advantage: &AdvantageSettings, train: &TrainSettings) -> Result<()> {
-        if advantage.baseline != Baseline::Critic {
-            ensure!(self.lr == 0.0, "critic.lr is {}, but no critic is used: set advantage.baseline=critic, or critic.lr=0", self.lr);
-            ensure!(self.warmup_steps == 0, "critic.warmup_steps is {}, but no critic is used: set it to 0", self.warmup_steps);
-            return Ok(());
-        }
-        ensure!(self.lr > 0.0, "advantage.baseline is critic, and critic.lr is 0: set it to the critic's learning rate, 1e-5 for instance");
-        ensure!(
-            self.warmup_steps < train.steps,
-            "critic.warmup_steps is {} of {} steps; the policy would never learn",
-            self.warmup_steps,
-            train.steps
-        );
-        Ok(())
-    }
-
-    fn optim(&self, settings: &OptimSettings) -> OptimSettings {
-        let Self { lr, weight_decay, beta1, beta2, eps, clip_norm, .. } = *self;
-        OptimSettings { lr, weight_decay, beta1, beta2, eps, clip_norm, states: settings.states, ..OptimSettings::default() }
-    }
-}
+use crate::objective::{AdvantageSettings, Estimate};
+use crate::optim::AdamW;
 
 /// The critic of a run.
 pub struct Critic {
@@ -115,29 +48,12 @@ struct Spread {
     min: f64,
 }
 
-/// The reward of each token of each response: a response's own comes with its last token. `besides` is what tokens are rewarded apart from
-/// that (a KL penalty), for every token of every response.
-pub fn token_rewards(scored: &[Scored], besides: Option<&[Vec<f32>]>) -> Vec<Vec<f32>> {
-    let of_one = |(number, scored): (usize, &Scored)| {
-        let mut rewards = besides.map_or_else(|| vec![0.0; scored.rollout.completion.ids.len()], |besides| besides[number].clone());
-        rewards.last_mut().into_iter().for_each(|last| *last += scored.reward);
-        rewards
-    };
-    scored.iter().enumerate().map(of_one).collect()
-}
+/// What a lane adds up: the terms of the loss, and the estimates of its sequences by their numbers.
+type LaneSums = (ValueTerms, Vec<(usize, Estimate)>);
 
 /// What the values of responses say of them, given the reward of each token.
 pub fn estimates(settings: &AdvantageSettings, rewards: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<Estimate> {
     rewards.iter().zip(values).map(|(rewards, values)| gae(rewards, values, settings.gamma, settings.lambda)).collect()
-}
-
-/// The advantages that the policy learns from: those of all responses of the step, whitened where the settings say so.
-pub fn advantages(settings: &AdvantageSettings, estimates: &[Estimate]) -> Vec<Vec<f32>> {
-    let mut advantages: Vec<Vec<f32>> = estimates.iter().map(|estimate| estimate.advantages.clone()).collect();
-    if settings.scale == Scale::Batch {
-        whiten(&mut advantages);
-    }
-    advantages
 }
 
 impl Critic {
@@ -150,65 +66,49 @@ impl Critic {
     }
 
     /// The values of every response, as the critic is now.
-    pub fn values(&self, updater: &Updater, samples: &[Sample]) -> Result<Vec<Vec<f32>>> {
-        let micro_batches = updater.micro_batches(samples);
-        let lanes = updater.lanes.count();
-        let parts = updater.lanes.run(|lane| {
-            let own = micro_batches.iter().skip(lane).step_by(lanes);
-            own.map(|micro| {
-                updater.interrupt.check()?;
-                Ok((micro, self.model.values(&updater.pack(samples, micro))?))
-            })
-            .collect::<Result<Vec<_>>>()
+    pub fn values(&self, packing: &Packing, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
+        let lanes = packing.on_lanes(sequences, |values: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
+            values.push((numbers.to_vec(), self.model.values(&packed)?));
+            Ok(())
         })?;
-        let mut values = vec![Vec::new(); samples.len()];
-        for (micro, flat) in parts.into_iter().flatten() {
-            deal(&flat, samples, micro, |index, own| values[index] = own.to_vec());
-        }
-        Ok(values)
+        Ok(by_sequence(sequences, lanes.into_iter().flatten()))
     }
 
-    /// The gradient of the value loss over a mini-batch, summed over micro-batches into the critic's own sums. `known` has the estimates of
-    /// these responses from before the step's first update; without them the values of this very pass are those, and one pass does for both.
-    /// Gives the terms and the estimates.
+    /// The gradient of the value loss over a mini-batch, summed over micro-batches into the critic's own sums. `rewards` are those of each token.
+    /// `known` has the estimates of these responses from before the step's first update; without them the values of this very pass are those,
+    /// and one pass does for both. Gives the terms and the estimates.
     pub fn gradient(
         &self,
-        updater: &Updater,
-        samples: &[Sample],
+        packing: &Packing,
+        settings: &RunSettings,
+        sequences: &[Sequence],
         rewards: &[Vec<f32>],
         known: Option<&[Estimate]>,
     ) -> Result<(ValueTerms, Vec<Estimate>)> {
-        let (settings, body) = (updater.settings, &self.model.body);
-        let micro_batches = updater.micro_batches(samples);
-        let lanes = updater.lanes.count();
-        let recompute = recompute(&body.config, &body.target(), &settings.train, lanes);
+        let body = &self.model.body;
+        let recompute =
+            recompute(settings.train.recompute, &body.config, &body.target(), packing.micro_batch_tokens, packing.lanes.count());
         let tokens: usize = rewards.iter().map(Vec::len).sum();
         let weight = 1.0 / tokens.max(1) as f32;
-        let parts = updater.lanes.run(|lane| {
-            let (mut terms, mut estimates) = (ValueTerms::default(), Vec::new());
-            for micro in micro_batches.iter().skip(lane).step_by(lanes) {
-                updater.interrupt.check()?;
-                let packed = updater.pack(samples, micro);
-                let (hidden, trace) = body.forward(&packed, recompute)?;
-                let flat = self.model.values_of(&hidden, &packed)?;
-                let mut d_values = Vec::with_capacity(flat.len());
-                deal(&flat, samples, micro, |index, values| {
-                    let estimate = match known {
-                        Some(known) => known[index].clone(),
-                        None => gae(&rewards[index], values, settings.advantage.gamma, settings.advantage.lambda),
-                    };
-                    terms.add(&value_loss(values, &estimate, settings.critic.clip, weight, &mut d_values));
-                    estimates.push((index, estimate));
-                });
-                self.model.backward(&hidden, &packed, trace, &d_values, &self.gradients[lane])?;
-            }
-            Ok((terms, estimates))
+        let lanes = packing.on_lanes(sequences, |(terms, estimates): &mut LaneSums, lane, numbers, packed| {
+            let (hidden, trace) = body.forward(&packed, recompute)?;
+            let flat = self.model.values_of(&hidden, &packed)?;
+            let mut d_values = Vec::with_capacity(flat.len());
+            deal(&flat, sequences, numbers, |number, values| {
+                let estimate = match known {
+                    Some(known) => known[number].clone(),
+                    None => gae(&rewards[number], values, settings.advantage.gamma, settings.advantage.lambda),
+                };
+                terms.add(&value_loss(values, &estimate, settings.critic.clip, weight, &mut d_values));
+                estimates.push((number, estimate));
+            });
+            self.model.backward(&hidden, &packed, trace, &d_values, &self.gradients[lane])
         })?;
         self.gradients[1..].iter().try_for_each(|other| self.gradients[0].add(other, body.kernels()))?;
-        let (mut terms, mut estimates) = (ValueTerms::default(), vec![Estimate::default(); samples.len()]);
-        for (part, of_part) in parts {
-            terms.add(&part);
-            of_part.into_iter().for_each(|(index, estimate)| estimates[index] = estimate);
+        let (mut terms, mut estimates) = (ValueTerms::default(), vec![Estimate::default(); sequences.len()]);
+        for (of_lane, estimated) in lanes {
+            terms.add(&of_lane);
+            estimated.into_iter().for_each(|(number, estimate)| estimates[number] = estimate);
         }
         Ok((terms, estimates))
     }

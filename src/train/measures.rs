@@ -1,20 +1,18 @@
-//! What a step measured, and the names under which it is recorded.
+//! What a step measured, and the names under which it is recorded; among it whether a response is readable text.
 
 use super::critic::CriticReport;
-use super::garbled::is_garbled;
 use super::resample;
 use super::settings::RunSettings;
 use super::update::UpdateReport;
 use crate::flow::{Finish, Scored};
+use crate::metrics::{Phase, PhaseTimes};
 
 /// What one step measured.
 pub struct Measures {
     /// Batches sampled to replace groups without signal.
     pub further_batches: usize,
-    /// Seconds of sampling and rewarding.
-    pub generate_s: f64,
-    /// Seconds of all updates.
-    pub update_s: f64,
+    /// How long its phases took up to the last update.
+    pub times: PhaseTimes,
     /// What the updates were.
     pub updated: Updated,
 }
@@ -24,19 +22,11 @@ pub struct Updated {
     /// The policy's; without tokens while a critic warms up.
     pub report: UpdateReport,
     /// The critic's, where there is one.
-    pub critic: Option<CriticMeasures>,
+    pub critic: Option<CriticReport>,
     /// What KL in the reward took from a response on average.
     pub penalty: f64,
     /// Why an update was skipped, if one was: its loss or gradient was not finite.
     pub skipped: Option<String>,
-}
-
-/// What the critic's part of a step measured.
-pub struct CriticMeasures {
-    /// Its values and its loss.
-    pub report: CriticReport,
-    /// Seconds.
-    pub elapsed_s: f64,
 }
 
 /// The step's metrics under verl's names, with ours beside them.
@@ -47,7 +37,9 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
     let rewards = || scored.iter().map(|scored| f64::from(scored.reward));
     let prompt_tokens = mean(scored, |scored| scored.rollout.prompt.ids.len() as f32);
     let without_signal = resample::without_signal(scored, settings.rollout.group_size).len();
-    let step_s = measures.generate_s + measures.update_s;
+    let generate_s = measures.times.of_all(&[Phase::Sample, Phase::Reward]);
+    let update_s = measures.times.of_all(&[Phase::Reference, Phase::Critic, Phase::Update, Phase::Optimizer]);
+    let step_s = generate_s + update_s;
     let score = mean(scored, |scored| scored.reward);
     let mut metrics = vec![
         ("train/accuracy", mean(scored, |scored| f32::from(scored.correct))),
@@ -77,17 +69,17 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
         ("watch/garbled_share", mean(scored, |scored| f32::from(is_garbled(&scored.rollout.text, &scored.rollout.completion.ids)))),
         ("watch/skipped", f64::from(u8::from(skipped.is_some()))),
         ("perf/time_per_step", step_s),
-        ("perf/generate_s", measures.generate_s),
-        ("perf/update_s", measures.update_s),
+        ("perf/generate_s", generate_s),
+        ("perf/update_s", update_s),
         ("perf/throughput", tokens / step_s),
     ];
     if report.terms.tokens == 0.0 {
         // The critic's warm-up: the policy was not asked.
         metrics.retain(|(name, _)| !name.starts_with("actor/") && !name.starts_with("rollout/logprob_gap"));
     }
-    if let Some(CriticMeasures { report, elapsed_s }) = critic {
+    if let Some(report) = critic {
         metrics.extend(report.metrics());
-        metrics.push(("perf/critic_s", *elapsed_s));
+        metrics.push(("perf/critic_s", measures.times.of(Phase::Critic)));
     }
     metrics
 }
@@ -95,4 +87,41 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
 /// The mean of a value over responses.
 pub fn mean(scored: &[Scored], value: impl Fn(&Scored) -> f32) -> f64 {
     scored.iter().map(|scored| f64::from(value(scored))).sum::<f64>() / scored.len().max(1) as f64
+}
+
+/// One token again and again, so often, is no writing; fewer can be a row of zeros or a line of dashes.
+const REPEATED: usize = 16;
+
+/// Whether a response has broken characters inside, or one token fills at least half of it without interruption. A character that the limit
+/// of tokens cut in two at the very end does not count.
+pub fn is_garbled(text: &str, ids: &[u32]) -> bool {
+    let whole = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
+    let is_broken = |c: char| c == char::REPLACEMENT_CHARACTER || (c.is_control() && !c.is_whitespace());
+    let run = longest_run(ids);
+    whole.contains(is_broken) || (run >= REPEATED && 2 * run >= ids.len())
+}
+
+fn longest_run(ids: &[u32]) -> usize {
+    ids.chunk_by(|one, next| one == next).map(<[u32]>::len).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_garbled_tells_writing_from_noise() {
+        let check = |text: &str, ids: &[u32], expected: bool| assert_eq!(is_garbled(text, ids), expected, "{text:?} {ids:?}");
+        let words: Vec<u32> = (0..60).collect();
+        check("Step by step, 4+6=10.\n\tSo \\boxed{10}. 東京 naïve 🙂", &words, false);
+        check("cut in the middle of a charact\u{FFFD}", &words, false);
+        check("broken \u{FFFD} inside", &words, true);
+        check("\u{FFFD}\u{FFFD}", &words, true);
+        check("bell \u{7}", &words, true);
+        check("", &[], false);
+        // Twenty zeros in a number are writing, twenty of thirty tokens are not; a short response cannot repeat enough.
+        check("1000", &[&words[..], &[7; 20]].concat(), false);
+        check("aaaa", &[&words[..10], &[7; 20]].concat(), true);
+        check("aaaa", &[7; 12], false);
+    }
 }

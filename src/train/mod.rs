@@ -1,20 +1,16 @@
 //! The loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record.
 //!
-//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and scores (`replay` takes what was recorded instead; `scorer`
-//! is the policy as rewards may ask it), `advantages` says what each token was worth, by a `critic` where there is one, `update` computes and
-//! applies the gradient, `measures` names what a step measured, `history` remembers what the run
-//! has shown so far, `selection` how each example fared, `folder` knows where records lie, `resume` from which checkpoint a run can go on, `launch`
-//! how it was started.
-//! `algorithm` names sets of settings, `course` says what they are at each step, `reference` is what a KL term holds to, `resample` draws groups
-//! again that taught nothing. `watch` warns of a run that goes wrong or cannot learn, `garbled` tells writing from noise, and `prompt_format` which
-//! format a prompt asks its answer in.
+//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and grades (`replay` takes recorded responses instead),
+//! `critic` estimates what each token was worth where advantages need that, `update` scores sequences and computes and applies the gradient,
+//! `measures` names what a step measured, `history` remembers what the run has shown so far, `selection` how each example fared, `folder` knows
+//! where records lie, `resume` from which checkpoint a run can go on, `launch` how it was started.
+//! `settings` are all that a run can be told, among them `algorithm`, which names sets of them; `course` says what they are at each step, `reference` is what a KL term holds to, `resample` draws groups
+//! again that taught nothing. `watch` warns of a run that goes wrong or cannot learn, and `prompt_format` tells which format a prompt asks its answer
+//! in.
 
-pub mod advantages;
-pub mod algorithm;
 pub mod course;
 pub mod critic;
 mod folder;
-pub mod garbled;
 pub mod history;
 pub mod launch;
 pub mod measures;
@@ -26,11 +22,9 @@ pub mod resample;
 pub mod resume;
 pub mod rollouts;
 pub mod run;
-mod scorer;
 pub mod selection;
 pub mod settings;
 pub mod story;
-pub mod unfinished;
 pub mod update;
 pub mod watch;
 
@@ -39,7 +33,4 @@ pub use launch::Launch;
 pub use replay::Replay;
 pub use resume::Resumption;
 pub use run::{Outcome, Run, RunInputs};
-pub use settings::{PromptSettings, RunSettings, Truncation};
-
-#[cfg(test)]
-mod packing_tests;
+pub use settings::{PromptSettings, RunSettings, Truncation, algorithm};

@@ -11,7 +11,6 @@ use anyhow::{Result, bail, ensure};
 use super::folder::RunFolder;
 use super::history::Summary;
 use super::settings::RunSettings;
-use super::unfinished;
 use crate::checkpoint::manifest;
 use crate::checkpoint::state::{Progress, WEIGHTS};
 use records::{Found, Gaps};
@@ -112,7 +111,7 @@ impl Resumption {
     pub fn is_done(&self, settings: &RunSettings) -> bool {
         let summary = std::fs::read(self.folder.summary()).ok().and_then(|text| serde_json::from_slice::<Summary>(&text).ok());
         let is_told = summary.is_some_and(|summary| summary.steps == self.from && summary.missing == self.missing);
-        let is_evaluated = !unfinished::is_in(&self.folder.checkpoint(self.from).join("state"));
+        let is_evaluated = !leftovers::has_line(&self.folder.checkpoint(self.from).join("state"));
         self.from >= settings.train.steps && is_told && is_evaluated && self.passed_over.is_empty() && self.rebuild.is_empty()
     }
 

@@ -25,9 +25,9 @@ use super::reference::Reference;
 use super::replay::Replay;
 use super::resample;
 use super::rollouts::{self, Sources};
-use super::scorer::PolicyScorer;
 use super::settings::RunSettings;
 use super::story;
+use super::update::PolicyScorer;
 use super::watch::Watch;
 use crate::checkpoint::Model;
 use crate::checkpoint::state::Trained;
@@ -35,7 +35,7 @@ use crate::eval::EvalSet;
 use crate::flow::{Prompt, Scored};
 use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
-use crate::metrics::{Console, EventFile, JsonLines};
+use crate::metrics::{Console, EventFile, JsonLines, Phase, PhaseTimes, Stopwatch};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
@@ -83,9 +83,10 @@ pub enum Outcome {
 
 /// A run in progress.
 pub struct Run<'a> {
+    /// The settings that the run began with; a step has its own, which `course` makes of these.
     settings: RunSettings,
-    /// The settings of the step in progress.
-    now: RunSettings,
+    /// Tokens of a micro-batch: `train.micro_batch_tokens`, or less once memory was used up.
+    micro_batch_tokens: usize,
     course: Course,
     folder: RunFolder,
     inputs: RunInputs<'a>,
@@ -113,8 +114,11 @@ pub struct Run<'a> {
     /// The responses that were last trained on.
     batch: Option<Batch>,
     started: Instant,
+    stopwatch: Stopwatch,
     /// Seconds that earlier parts of the run took.
     earlier_s: f64,
+    /// Where they went, as far as it is recorded.
+    earlier_times: PhaseTimes,
 }
 
 impl<'a> Run<'a> {
@@ -144,11 +148,12 @@ impl<'a> Run<'a> {
         let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, lanes.count())).transpose()?;
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new)?;
-        let console = Console::new(settings.train.steps as u32, step as u32);
+        let tells_times = tracing::enabled!(tracing::Level::INFO);
+        let console = Console::new(settings.train.steps as u32, step as u32, tells_times);
         let history = History::new(&settings.eval);
         let watch = Watch::new(records::subject(&settings, &rewards, &inputs));
         Ok(Self {
-            now: settings.clone(),
+            micro_batch_tokens: settings.train.micro_batch_tokens,
             course: Course::new(&settings),
             settings,
             folder,
@@ -171,7 +176,9 @@ impl<'a> Run<'a> {
             watch,
             batch: None,
             started: Instant::now(),
+            stopwatch: Stopwatch::start(),
             earlier_s: 0.0,
+            earlier_times: PhaseTimes::default(),
         })
     }
 
@@ -184,6 +191,7 @@ impl<'a> Run<'a> {
     }
 
     fn steps(&mut self) -> Result<Outcome> {
+        self.stopwatch.skip();
         if self.step == 0 && self.history.evaluations.is_empty() {
             self.inputs.interrupt.begin("the evaluation of the base model");
             self.evaluate()?;
@@ -209,7 +217,9 @@ impl<'a> Run<'a> {
         }
         self.console.finish();
         self.summarise()?;
-        story::tell(&self.settings, &self.folder, &self.history)?;
+        self.stopwatch.lap(Phase::Save);
+        let times = self.earlier_times.plus(&self.stopwatch.total()).table(self.elapsed_s());
+        story::tell(&self.settings, &self.folder, &self.history, &times)?;
         Ok(Outcome::Done)
     }
 
@@ -220,9 +230,11 @@ impl<'a> Run<'a> {
             self.unfinished = Some(line.clone());
             line.extend(self.evaluate()?);
         }
+        self.record_times(&mut line)?;
         self.metrics.write(&line)?;
         self.unfinished = None;
         self.standing = Standing::Recorded;
+        self.stopwatch.lap(Phase::Save);
         Ok(())
     }
 
@@ -230,72 +242,84 @@ impl<'a> Run<'a> {
         self.standing = Standing::Saving;
         self.save()?;
         self.standing = Standing::Recorded;
+        self.stopwatch.lap(Phase::Save);
         Ok(())
+    }
+
+    /// The settings of a step (from 1), which keeps them to its end.
+    fn settings_at(&self, step: u64) -> RunSettings {
+        let mut settings = self.course.at_step(&self.settings, step);
+        if let Some(temperature) = self.inputs.replay.as_ref().and_then(|replay| replay.temperature(step)) {
+            settings.rollout.temperature = temperature;
+        }
+        settings
     }
 
     /// One step: sample, score, update, record. Gives its line of metrics.
     fn advance(&mut self) -> Result<Map<String, Value>> {
         let step = self.step + 1;
         let _span = tracing::info_span!("step", step).entered();
-        let began = Instant::now();
-        self.now = self.course.at_step(&self.settings, step);
-        if let Some(temperature) = self.inputs.replay.as_ref().and_then(|replay| replay.temperature(step)) {
-            self.now.rollout.temperature = temperature;
-        }
-        let (scored, further_batches) = self.sample(step)?;
-        let sampled = Instant::now();
+        let settings = Arc::new(self.settings_at(step));
+        let before = self.stopwatch.total();
+        let (scored, further_batches) = self.sample(&settings, step)?;
         let scored = Arc::new(scored);
-        self.batch = Some(Batch { step, settings: self.now.clone(), scored: Arc::clone(&scored) });
-        let updated = self.update(&scored)?;
+        self.batch = Some(Batch { step, settings: Arc::clone(&settings), scored: Arc::clone(&scored) });
+        let updated = self.update(&settings, &scored)?;
         self.standing = Standing::Changing;
-        self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&self.settings, step, &self.inputs.model.decoder))?;
+        self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&settings, step, &self.inputs.model.decoder))?;
+        self.stopwatch.lap(Phase::Reference);
         // While a critic warms up, the policy is not asked.
         let terms = &updated.report.terms;
         if terms.tokens > 0.0 && terms.token_entropy.is_finite() {
-            self.course.steer(&self.settings.loss, terms.per_token(terms.token_entropy));
+            self.course.steer(&settings.loss, terms.per_token(terms.token_entropy));
         }
-        let (generate_s, update_s) = ((sampled - began).as_secs_f64(), sampled.elapsed().as_secs_f64());
-        let measures = Measures { further_batches, generate_s, update_s, updated };
+        let measures = Measures { further_batches, times: self.stopwatch.total().since(&before), updated };
         self.step = step;
         self.standing = Standing::Unrecorded;
-        self.record(&scored, &measures)
+        let line = self.record(&settings, &scored, &measures)?;
+        self.stopwatch.lap(Phase::Save);
+        Ok(line)
     }
 
     /// The step's scored responses, and how many further batches replaced groups without signal.
-    fn sample(&mut self, step: u64) -> Result<(Vec<Scored>, usize)> {
+    fn sample(&mut self, settings: &RunSettings, step: u64) -> Result<(Vec<Scored>, usize)> {
         let _span = tracing::info_span!("rollouts").entered();
         if let Some(replay) = &self.inputs.replay {
-            return Ok((replay.step(step).to_vec(), 0));
+            let scored = replay.step(step).to_vec();
+            self.stopwatch.lap(Phase::Sample);
+            return Ok((scored, 0));
         }
-        let (settings, count) = (self.settings.clone(), self.inputs.prompts.len());
-        let examples = rollouts::examples(&settings, count, step);
-        let requests = rollouts::requests(&settings, &self.inputs.prompts, &examples, step);
-        let scored = self.respond(step, &requests, &examples)?;
-        resample::fill(&settings, scored, |attempt, groups| {
-            let examples = resample::examples(&settings, count, step, attempt, groups);
-            let requests = resample::requests(&settings, &self.inputs.prompts, &examples, step, attempt, groups);
-            self.respond(step, &requests, &examples)
+        let count = self.inputs.prompts.len();
+        let examples = rollouts::examples(settings, count, step);
+        let requests = rollouts::requests(settings, &self.inputs.prompts, &examples, step);
+        let scored = self.respond(settings, step, &requests, &examples)?;
+        resample::fill(settings, scored, |attempt, groups| {
+            let examples = resample::examples(settings, count, step, attempt, groups);
+            let requests = resample::requests(settings, &self.inputs.prompts, &examples, step, attempt, groups);
+            self.respond(settings, step, &requests, &examples)
         })
     }
 
     /// Responses to requests, with their rewards.
-    fn respond(&mut self, step: u64, requests: &[Request], examples: &[usize]) -> Result<Vec<Scored>> {
+    fn respond(&mut self, settings: &RunSettings, step: u64, requests: &[Request], examples: &[usize]) -> Result<Vec<Scored>> {
         let model = &self.inputs.model;
         let engine = Engine {
             decoder: &model.decoder,
             lanes: &self.lanes,
-            settings: &self.settings.rollout.engine,
+            settings: &settings.rollout.engine,
             end_tokens: &model.end_tokens,
             vocabulary: model.text.vocabulary(),
             interrupt: self.heeded(),
         };
-        let completions = engine.generate(requests, &rollouts::sampling(&self.now), &|_| ())?;
+        let completions = engine.generate(requests, &rollouts::sampling(settings), &|_| ())?;
         let rollouts = rollouts::decode(model, &self.inputs.prompts, examples, requests, completions)?;
+        self.stopwatch.lap(Phase::Sample);
         let judged = self.within_memory(|run| {
-            let scorer = PolicyScorer { updater: run.updater(), text: &run.inputs.model.text };
+            let scorer = PolicyScorer { updater: run.updater(settings), text: &run.inputs.model.text };
             let sources = Sources { scorer: &scorer, interrupt: run.heeded(), guard: run.inputs.guard };
-            rollouts::judge(&run.settings, &run.rewards, &sources, step, &rollouts)
+            rollouts::judge(settings, &run.rewards, &sources, step, &rollouts)
         })?;
+        self.stopwatch.lap(Phase::Reward);
         Ok(rollouts::scored(rollouts, judged))
     }
 }

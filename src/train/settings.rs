@@ -1,12 +1,13 @@
 //! Everything that a run can be told, in one typed tree: `config.toml` in its folder is this, complete.
 
+pub mod algorithm;
+mod critic;
 pub mod table;
 mod truncation;
 mod validity;
 
 use serde::{Deserialize, Serialize};
 
-use super::critic::CriticSettings;
 use super::prompt_format;
 use crate::eval::EvalSettings;
 use crate::kernels::{ComputeSettings, Target};
@@ -20,6 +21,7 @@ use crate::reward::RewardSettings;
 use crate::rollout::limits::EngineSettings;
 use crate::verify::Grader;
 
+pub use critic::CriticSettings;
 pub use truncation::Truncation;
 
 /// The settings of a run.

@@ -73,8 +73,8 @@ fn caption(history: &History) -> String {
     text + "."
 }
 
-/// Prints the last table and writes the picture.
-pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History) -> Result<()> {
+/// Prints the last tables, of which `times` is one, and writes the picture.
+pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History, times: &str) -> Result<()> {
     write_file(&folder.picture(), picture(settings, history).as_bytes())?;
     if let (Some(base), Some(last), Some(best)) = (history.evaluations.first(), history.evaluations.last(), history.best()) {
         tell!("\n{}", result_table(base, last, best));
@@ -84,7 +84,7 @@ pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History) -> Re
             }
         }
     }
-    tell!("{}", caption(history));
+    tell!("{times}\n{}", caption(history));
     for line in gain_lines(history) {
         tell!("{line}");
     }

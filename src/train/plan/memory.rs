@@ -204,7 +204,7 @@ fn engine(
 /// The update, with the rows of its largest micro-batch.
 fn update(config: &ModelConfig, target: &Target, settings: &RunSettings, work: &Work, lanes: usize) -> (Phase, usize, Recompute) {
     let responses = settings.rollout.groups * settings.rollout.group_size / settings.train.updates_per_rollout;
-    let count = micro_batch_count(&settings.train, lanes, responses, responses * settings.rollout.max_new);
+    let count = micro_batch_count(settings.train.micro_batch_tokens, lanes, responses, responses * settings.rollout.max_new);
     let in_one = responses.div_ceil(count);
     // Responses to one prompt are dealt in turn, the prompt once in each micro-batch; those to several are cut within the budget, but for a
     // response that exceeds it by itself.
@@ -212,7 +212,7 @@ fn update(config: &ModelConfig, target: &Target, settings: &RunSettings, work: &
     let dealt = in_one * settings.rollout.max_new.saturating_sub(1) + longest;
     let alone = longest + settings.rollout.max_new.saturating_sub(1);
     let rows = if work.prompts.len() > 1 { settings.train.micro_batch_tokens.max(alone) } else { dealt };
-    let recompute = recompute(config, target, &settings.train, lanes);
+    let recompute = recompute(settings.train.recompute, config, target, settings.train.micro_batch_tokens, lanes);
     let stream = 2 * config.hidden * target.element_bytes;
     let scratch = (rows * block::backward_bytes(config, target)).max(head::sweep_bytes(config, target));
     let all = |bytes: usize| (lanes.min(count) * bytes) as u64;

@@ -75,7 +75,7 @@ impl Plan<'_> {
         let rollouts = forward * sampled / rates.decoding + cached(responses * mean_tokens, longest as f64);
         let rollouts = if settings.rollout.replay.is_empty() { rollouts } else { 0.0 };
 
-        let batches = micro_batch_count(&settings.train, self.lanes, responses, responses * mean_tokens);
+        let batches = micro_batch_count(settings.train.micro_batch_tokens, self.lanes, responses, responses * mean_tokens);
         let trained = (responses * mean_tokens + batches * longest) as f64;
         let update = self.passes() * forward * trained / rates.training;
         let evaluated =

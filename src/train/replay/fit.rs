@@ -4,9 +4,11 @@
 use anyhow::{Result, bail, ensure};
 
 use super::Replay;
-use crate::flow::{Finish, Scored};
+use crate::flow::Finish;
+use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
-use crate::model::{Decoder, Packed};
+use crate::model::Decoder;
+use crate::train::update::{Packing, Sequence, logprobs};
 
 /// More end tokens than this at the start of a prompt are padding; templates write one or two.
 const END_TOKENS_FIRST: usize = 2;
@@ -58,42 +60,28 @@ impl Replay {
                 truncated.kept = truncated.kept.part(0..kept);
                 truncated.logprobs.truncate(kept);
             }
-            if let Some(truncated) = &mut completion.truncated {
-                truncated.kept = truncated.kept.part(0..kept);
-                truncated.logprobs.truncate(kept);
-            }
             count += 1;
         }
         Ok(count)
     }
 
-    /// The gap between the first step's recorded log-probabilities and those of `policy` at `temperature`, at most `batch_tokens` tokens at once
-    /// on each lane.
+    /// The gap between the first step's recorded log-probabilities and those of `policy` at `temperature`, in micro-batches of
+    /// `batch_tokens` tokens.
     ///
     /// # Errors
     /// When the model cannot compute.
     pub fn gap(&self, policy: &Decoder, temperature: f32, batch_tokens: usize) -> Result<Gap> {
-        let lanes = Lanes::new(policy.usual_lanes())?;
-        let batches = batches(self.step(1), batch_tokens);
-        let parts = lanes.run(|lane| {
-            let (mut sum, mut max, mut tokens) = (0.0, 0.0f32, 0);
-            for batch in batches.iter().skip(lane).step_by(lanes.count()) {
-                let responses = batch.iter().map(|scored| (&*scored.rollout.prompt.ids, vec![scored.rollout.completion.ids.as_slice()]));
-                let scores = policy.score(&Packed::of_responses(responses), temperature)?;
-                let recorded = batch.iter().flat_map(|scored| &scored.rollout.completion.logprobs);
-                for (own, recorded) in scores.logprobs.iter().zip(recorded) {
-                    let gap = (own - recorded).abs();
-                    sum += f64::from(gap);
-                    max = max.max(gap);
-                    tokens += 1;
-                }
-            }
-            Ok((sum, max, tokens))
-        })?;
-        let tokens: usize = parts.iter().map(|(.., tokens)| tokens).sum();
+        let (lanes, interrupt) = (Lanes::new(policy.usual_lanes())?, Interrupt::default());
+        let packing = Packing { lanes: &lanes, micro_batch_tokens: batch_tokens, interrupt: &interrupt };
+        let rollouts = || self.step(1).iter().map(|scored| &scored.rollout);
+        let sequences: Vec<Sequence> =
+            rollouts().map(|rollout| Sequence { prompt: &rollout.prompt.ids, response: &rollout.completion.ids, kept: None }).collect();
+        let own = logprobs(&packing, policy, temperature, &sequences)?.concat();
+        let recorded = rollouts().flat_map(|rollout| &rollout.completion.logprobs);
+        let gaps: Vec<f32> = own.iter().zip(recorded).map(|(own, recorded)| (own - recorded).abs()).collect();
         Ok(Gap {
-            mean: parts.iter().map(|(sum, ..)| sum).sum::<f64>() / tokens.max(1) as f64,
-            max: parts.iter().fold(0.0, |max, (_, own, _)| max.max(*own)),
+            mean: gaps.iter().map(|gap| f64::from(*gap)).sum::<f64>() / gaps.len().max(1) as f64,
+            max: gaps.iter().copied().fold(0.0, f32::max),
         })
     }
 
@@ -120,23 +108,6 @@ impl Replay {
 
 /// What other kernels and dtypes make of the same weights stays below this.
 const ROUGHLY_EQUAL: f32 = 0.01;
-
-/// Responses in their order, as many at once as fit, one at least.
-fn batches(scored: &[Scored], batch_tokens: usize) -> Vec<&[Scored]> {
-    let tokens = |scored: &Scored| scored.rollout.prompt.ids.len() + scored.rollout.completion.ids.len();
-    let (mut batches, mut rest) = (Vec::new(), scored);
-    while !rest.is_empty() {
-        let mut total = 0;
-        let fitting = rest.iter().take_while(|scored| {
-            total += tokens(scored);
-            total <= batch_tokens
-        });
-        let (batch, after) = rest.split_at(fitting.count().max(1));
-        batches.push(batch);
-        rest = after;
-    }
-    batches
-}
 
 #[cfg(test)]
 mod tests {
@@ -204,12 +175,5 @@ mod tests {
         );
         let error = replay.judge(Gap { mean: 0.4, max: 13.0 }, 12.0, 1.0).unwrap_err().to_string();
         assert!(error.contains("by up to 13.00 nats") && error.contains("more than 12 is refused"), "{error}");
-    }
-
-    #[test]
-    fn batches_hold_every_response_once() {
-        let replay = replay("9", "5, 6").unwrap();
-        let sizes = |budget: usize| batches(replay.step(1), budget).iter().map(|batch| batch.len()).collect::<Vec<_>>();
-        assert_eq!((sizes(6), sizes(5), sizes(1)), (vec![2], vec![1, 1], vec![1, 1]));
     }
 }

@@ -1,10 +1,17 @@
-//! What a killed process leaves in a run's folder: a file or folder half written (`*.partial`), and one that was about to be replaced (`*.old`).
+//! What a process that was stopped leaves in a run's folder. One that was killed: a file or folder half written (`*.partial`), or about to be
+//! replaced (`*.old`). One that a signal stopped in an evaluation: the line of metrics of a step whose updates are done, in the state of that step,
+//! until the evaluation is made and the line is written.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde_json::{Map, Value};
 
+use crate::checkpoint::write_file;
 use crate::train::folder::RunFolder;
+
+/// A file of the state that a run resumes from.
+const LINE: &str = "line.json";
 
 /// Removes what was half written, and gives what was about to be replaced its name again where nothing took its place. Gives a line that says
 /// so, or none where there was nothing.
@@ -32,6 +39,26 @@ pub fn tidy(folder: &RunFolder) -> Result<Option<String>> {
     let told = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
     let told = [told("removed", &removed), told("put back", &put_back)].into_iter().flatten().collect::<Vec<_>>();
     Ok((!told.is_empty()).then(|| format!("left by a run that was killed: {}", told.join("; "))))
+}
+
+/// Writes the line of an unfinished step into a state's folder.
+pub fn save_line(state: &Path, line: &Map<String, Value>) -> Result<()> {
+    write_file(&state.join(LINE), serde_json::to_string(line)?.as_bytes())
+}
+
+/// Whether a state has the line of an unfinished step.
+pub fn has_line(state: &Path) -> bool {
+    state.join(LINE).exists()
+}
+
+/// Reads what [`save_line`] wrote; none where the step of this state is complete.
+pub fn read_line(state: &Path) -> Result<Option<Map<String, Value>>> {
+    let path = state.join(LINE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text).map(Some).with_context(|| format!("{} is broken", path.display()))
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -21,7 +21,7 @@ const MOST_SKIPPED: usize = 3;
 pub(super) struct Batch {
     pub(super) step: u64,
     /// The settings of that step.
-    pub(super) settings: RunSettings,
+    pub(super) settings: Arc<RunSettings>,
     pub(super) scored: Arc<Vec<Scored>>,
 }
 

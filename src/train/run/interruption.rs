@@ -28,6 +28,9 @@ impl Run<'_> {
             return Ok(Outcome::Interrupted { signal });
         }
         if !self.folder.resumable_steps()?.contains(&step) {
+            if let Some(line) = &mut self.unfinished {
+                self.stopwatch.record(line);
+            }
             let before = std::mem::replace(&mut self.standing, Standing::Saving);
             self.save()?;
             self.standing = before;

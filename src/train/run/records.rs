@@ -10,22 +10,23 @@ use crate::checkpoint::state::{self, Progress};
 use crate::checkpoint::{adapter, manifest, stream_file, write_file, write_folder_with_manifest};
 use crate::eval::{Evaluator, LocalModel};
 use crate::flow::Scored;
-use crate::metrics::StepLine;
-use crate::metrics::jsonl;
+use crate::metrics::{Phase, PhaseTimes, StepLine, jsonl};
 use crate::model::gradients::parameters;
 use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
 use crate::train::folder::{RunFolder, write_gzip_lines};
 use crate::train::history::Evaluation;
 use crate::train::measures::{self, Measures, mean};
+use crate::train::resume::leftovers;
 use crate::train::resume::records::Records;
 use crate::train::settings::RunSettings;
 use crate::train::watch::{Shown, Subject};
-use crate::train::{resample, rollouts, story, unfinished};
+use crate::train::{resample, rollouts, story};
 
 impl Run<'_> {
-    pub(super) fn record(&mut self, scored: &[Scored], measures: &Measures) -> Result<Map<String, Value>> {
-        let metrics = measures::metrics(&self.now, scored, measures);
+    /// Records a step's responses, and shows the step. Gives its line of metrics, which its evaluation and the times are still to be added to.
+    pub(super) fn record(&mut self, settings: &RunSettings, scored: &[Scored], measures: &Measures) -> Result<Map<String, Value>> {
+        let metrics = measures::metrics(settings, scored, measures);
         let terms = &measures.updated.report.terms;
         let accuracy = mean(scored, |scored| f32::from(scored.correct));
         let was_saturated = self.history.saturation_step().is_some();
@@ -38,10 +39,10 @@ impl Run<'_> {
         line.extend(watched.iter().map(|(name, value)| (name.clone(), json!(value))));
         let added = rewards.iter().chain(&watched).map(|(name, value)| (name.as_str(), *value));
         self.events.write(self.step, metrics.iter().copied().chain(added).map(|(name, value)| (name, value as f32)))?;
-        let with_tokens = self.settings.eval.every > 0 && self.step.is_multiple_of(self.settings.eval.every);
+        let with_tokens = settings.eval.every > 0 && self.step.is_multiple_of(settings.eval.every);
         write_gzip_lines(
             &self.folder.rollouts(self.step),
-            scored.iter().map(|scored| rollouts::line(&self.now, self.step, scored, with_tokens)),
+            scored.iter().map(|scored| rollouts::line(settings, self.step, scored, with_tokens)),
         )?;
         self.console.step(&StepLine {
             step: self.step as u32,
@@ -49,19 +50,29 @@ impl Run<'_> {
             reward: mean(scored, |scored| scored.reward) as f32,
             entropy: terms.per_token(terms.token_entropy) as f32,
             response_length: mean(scored, |scored| scored.rollout.completion.ids.len() as f32) as f32,
-            loss: terms.loss(&self.now.loss) as f32,
-            groups: self.settings.rollout.groups,
-            groups_with_signal: self
-                .settings
+            loss: terms.loss(&settings.loss) as f32,
+            groups: settings.rollout.groups,
+            groups_with_signal: settings
                 .compares_in_groups()
-                .then(|| self.settings.rollout.groups - resample::without_signal(scored, self.settings.rollout.group_size).len()),
+                .then(|| settings.rollout.groups - resample::without_signal(scored, settings.rollout.group_size).len()),
+            times: self.stopwatch.total(),
         });
         if !was_saturated && let Some(step) = self.history.saturation_step() {
-            let window = self.settings.eval.saturation_window;
+            let window = settings.eval.saturation_window;
             self.console.note(&format!("train accuracy reached 99% (mean of {window} steps) at step {step}: saturated"));
             line.insert("saturation_step".to_owned(), json!(step));
         }
         Ok(line)
+    }
+
+    /// Adds to a line of metrics where the time went since the line before it, and when it was written.
+    pub(super) fn record_times(&mut self, line: &mut Map<String, Value>) -> Result<()> {
+        self.stopwatch.lap(Phase::Save);
+        self.stopwatch.record(line);
+        let (times, elapsed_s) = (PhaseTimes::of_line(line), self.elapsed_s());
+        line.insert("perf/elapsed_s".to_owned(), json!(elapsed_s));
+        let metrics = times.metrics().into_iter().chain([("perf/elapsed_s", elapsed_s)]);
+        self.events.write(self.step, metrics.map(|(name, value)| (name, value as f32)))
     }
 
     /// Evaluates the policy as it is, records it, and keeps it if it is the best. Gives the accuracies as metrics, by name.
@@ -69,7 +80,9 @@ impl Run<'_> {
         if self.inputs.sets.is_empty() {
             return Ok(Map::new());
         }
-        let evaluation = self.measure()?;
+        let measured = self.measure();
+        self.stopwatch.lap(Phase::Evaluate);
+        let evaluation = measured?;
         tracing::info!(step = self.step, greedy = evaluation.accuracy(true), sampled = evaluation.accuracy(false), "evaluated");
         let accuracies: Vec<(String, f64)> = evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean())).collect();
         self.events.write(self.step, accuracies.iter().map(|(name, value)| (name.as_str(), *value as f32)))?;
@@ -84,6 +97,7 @@ impl Run<'_> {
             self.folder.replaced(&self.folder.best())?;
         }
         self.summarise()?;
+        self.stopwatch.lap(Phase::Save);
         Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
     }
 
@@ -149,7 +163,7 @@ impl Run<'_> {
                 reference.save(&state)?;
             }
             self.course.save(&state, &self.settings.loss)?;
-            self.unfinished.as_ref().map_or(Ok(()), |line| unfinished::save(&state, line))?;
+            self.unfinished.as_ref().map_or(Ok(()), |line| leftovers::save_line(&state, line))?;
             self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&state))?;
             records.save(&state)?;
             state::save(&state, &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)?;

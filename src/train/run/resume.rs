@@ -8,13 +8,12 @@ use serde_json::Value;
 use super::records::keep_labels;
 use super::{Run, RunInputs, trained};
 use crate::checkpoint::{manifest, state, write_file, write_folder_with_manifest};
-use crate::metrics::EventFile;
 use crate::metrics::jsonl::{self, JsonLines};
+use crate::metrics::{EventFile, Phase, PhaseTimes};
 use crate::model::gradients::parameters;
 use crate::train::history::Evaluation;
-use crate::train::resume::Resumption;
+use crate::train::resume::{Resumption, leftovers};
 use crate::train::settings::RunSettings;
-use crate::train::unfinished;
 use crate::train::watch::Shown;
 
 impl<'a> Run<'a> {
@@ -60,6 +59,7 @@ impl<'a> Run<'a> {
             }
             self.step = *step;
             self.measure()?;
+            self.stopwatch.lap(Phase::Evaluate);
         }
         self.step = resumption.from;
         Ok(())
@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
         }
         self.critic.as_mut().map_or(Ok(()), |critic| critic.load(&state))?;
         self.earlier_s = progress.elapsed_s;
-        self.unfinished = unfinished::read(&state)?;
+        self.unfinished = leftovers::read_line(&state)?;
         Ok(())
     }
 
@@ -100,6 +100,7 @@ impl<'a> Run<'a> {
             // The watches stand where they stood; what they said then was told then.
             if let (Some(step), Some(line)) = (read("step"), line.as_object()) {
                 self.watch.observe(step as u64, Shown::of_line(line));
+                self.earlier_times = self.earlier_times.plus(&PhaseTimes::of_line(line));
             }
         }
         // The base is evaluated before any step: only later evaluations can be unfinished.

@@ -4,13 +4,12 @@
 //! `RLVR_WRITE_DOCS=1 cargo test --lib settings_page` or `cargo run -- train --help-settings > docs/settings.md`. What depends on two settings
 //! at once is in `validity`.
 
-use super::RunSettings;
+use super::{RunSettings, algorithm};
 use crate::config;
 use crate::config::range::{Range, Row, above, above_to, at_least, between, finite, from_below, row, whole};
 use crate::data::benchmark::Decoding;
 use crate::kernels::Place;
 use crate::objective::Aggregation;
-use crate::train::algorithm;
 
 /// Steps, tokens, and other counts that nothing else limits.
 pub const MANY: i64 = 1_000_000_000;

@@ -1,17 +1,15 @@
 //! The gradient of every algorithm's loss is the same however a mini-batch is packed: by token budget and by lanes.
 
-use std::sync::Arc;
-
 use anyhow::Result;
 
-use super::RunSettings;
-use super::algorithm::{self, ALGORITHMS};
-use super::update::{Sample, Updater};
+use super::{Packing, Sample, Sequence, Updater};
 use crate::config;
-use crate::flow::{Completion, Finish, Problem, Prompt, Rollout, Scored};
+use crate::flow::{Completion, Finish};
 use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::model::{Decoder, Gradients, ModelConfig, initial};
+use crate::train::RunSettings;
+use crate::train::algorithm::{self, ALGORITHMS};
 
 const SHAPE: &str = r#"{"model_type": "qwen2", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
     "vocab_size": 20, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
@@ -22,44 +20,39 @@ fn decoder(seed: u64) -> Result<Decoder> {
     Decoder::new(config, weights)
 }
 
-/// Four responses to each prompt, of 1 to 12 tokens.
-fn scored(prompts: usize) -> Vec<Scored> {
+/// Four responses to each prompt, of 1 to 12 tokens, each with its prompt.
+fn responses(prompts: usize) -> Vec<(Vec<u32>, Completion)> {
     let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 7 + seed * 5 + i * i) % 20) as u32).collect::<Vec<u32>>();
     let one = |index: usize| {
-        let (group, sample) = (index / 4, index % 4);
-        let ids = tokens(1 + index * 5 % 12, index + 1);
-        let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: tokens(3 + 2 * group, group + 40).into() };
+        let (group, ids) = (index / 4, tokens(1 + index * 5 % 12, index + 1));
         let completion = Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Stop, truncated: None };
-        Scored {
-            rollout: Rollout { group, sample, prompt, completion, text: String::new() },
-            reward: 0.0,
-            rewards: Default::default(),
-            correct: false,
-            boxed: false,
-        }
+        (tokens(3 + 2 * group, group + 40), completion)
     };
     (0..4 * prompts).map(one).collect()
 }
 
 /// Old log-probabilities on both sides of every clip, and advantages of both signs that differ from token to token.
-fn samples<'a>(updater: &Updater, scored: &'a [Scored]) -> Result<Vec<Sample<'a>>> {
-    let bare: Vec<Sample> = scored.iter().map(|scored| Sample { scored, advantages: Vec::new(), old: None }).collect();
-    let logprobs = updater.logprobs(&bare)?;
-    let sample = |(number, (scored, logprobs)): (usize, (&'a Scored, Vec<f32>))| {
+fn samples<'a>(updater: &Updater, responses: &'a [(Vec<u32>, Completion)]) -> Result<Vec<Sample<'a>>> {
+    let bare: Vec<Sample> = responses.iter().map(|(prompt, completion)| Sample::of(prompt, completion)).collect();
+    let sequences: Vec<Sequence> = bare.iter().map(|sample| sample.sequence).collect();
+    let logprobs = updater.logprobs(&sequences)?;
+    let sample = |(number, (bare, logprobs)): (usize, (Sample<'a>, Vec<f32>))| {
         let away = |t: usize| ((number * 3 + t * 5) % 7) as f32 * 0.2 - 0.6;
         let old = logprobs.iter().enumerate().map(|(t, logprob)| logprob + away(t)).collect();
         let advantages = (0..logprobs.len()).map(|t| if number % 2 == 0 { 1.0 } else { -0.7 } + t as f32 * 0.05).collect();
-        Sample { scored, advantages, old: Some(old) }
+        Sample { advantages, old: Some(old), ..bare }
     };
-    Ok(scored.iter().zip(logprobs).enumerate().map(sample).collect())
+    Ok(bare.into_iter().zip(logprobs).enumerate().map(sample).collect())
 }
 
 fn gradient(settings: &RunSettings, lanes: usize, prompts: usize) -> Result<Vec<(String, Vec<f32>)>> {
-    let (policy, reference, lanes) = (decoder(1)?, decoder(2)?, Lanes::new(lanes)?);
-    let updater = Updater { settings, lanes: &lanes, policy: &policy, reference: Some(&reference), interrupt: &Interrupt::default() };
-    let scored = scored(prompts);
+    let (policy, reference, lanes, interrupt) = (decoder(1)?, decoder(2)?, Lanes::new(lanes)?, Interrupt::default());
+    let packing = Packing { lanes: &lanes, micro_batch_tokens: settings.train.micro_batch_tokens, interrupt: &interrupt };
+    let updater = Updater { settings, packing, policy: &policy, reference: Some(&reference) };
+    let responses = responses(prompts);
     let gradients = (0..lanes.count()).map(|_| Gradients::zeros(&policy, None)).collect::<Result<Vec<_>>>()?;
-    updater.gradient(&samples(&updater, &scored)?, &gradients)?;
+    let samples = samples(&updater, &responses)?;
+    updater.gradient(&samples, updater.loss_reference(&samples)?.as_deref(), &gradients)?;
     gradients[0].entries().into_iter().map(|(name, tensor)| Ok((name, tensor.flatten_all()?.to_vec1()?))).collect()
 }
 

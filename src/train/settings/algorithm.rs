@@ -8,7 +8,7 @@ use std::fmt::Write;
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
-use super::settings::RunSettings;
+use super::RunSettings;
 use crate::config;
 use crate::objective::{AdvantageSettings, Aggregation, Baseline, KlEstimator, LossSettings, Ratio, Scale, Surrogate};
 

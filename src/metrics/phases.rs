@@ -1,0 +1,213 @@
+//! Where a run's time goes: seconds by phase, measured where the loop passes from one phase to the next. Owns the phases with their names in
+//! records and tables; must never know what a phase computes.
+
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use super::table::table;
+
+/// What a run is doing. Every moment of its loop belongs to one phase.
+///
+/// On a GPU, work is queued and a phase ends where the host has read its results; nothing waits for the sake of the measurement. The backward
+/// pass of a step's last micro-batch therefore counts as `Optimizer`, which reads the gradient's norm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Sampling responses.
+    Sample,
+    /// Grading responses and rewarding them.
+    Reward,
+    /// Scoring responses with the reference, and moving the reference after the policy.
+    Reference,
+    /// The critic's values and its updates, its optimizer included.
+    Critic,
+    /// The policy's passes: log-probabilities from before the updates, loss, gradient.
+    Update,
+    /// Clipping, AdamW, merging adapters, and checking the new weights.
+    Optimizer,
+    /// Answering and grading held-out problems.
+    Evaluate,
+    /// Writing records, checkpoints and the best model.
+    Save,
+}
+
+/// Each phase with its name in tables and its key in `metrics.jsonl`, in the order of [`Phase`].
+const PHASES: [(Phase, &str, &str); 8] = [
+    (Phase::Sample, "sample", "perf/phase/sample_s"),
+    (Phase::Reward, "reward", "perf/phase/reward_s"),
+    (Phase::Reference, "reference", "perf/phase/reference_s"),
+    (Phase::Critic, "critic", "perf/phase/critic_s"),
+    (Phase::Update, "update", "perf/phase/update_s"),
+    (Phase::Optimizer, "optimizer", "perf/phase/optimizer_s"),
+    (Phase::Evaluate, "evaluate", "perf/phase/evaluate_s"),
+    (Phase::Save, "save", "perf/phase/save_s"),
+];
+
+/// Tables and lines leave out phases with less than this share of the time.
+const LEAST_SHARE: f64 = 0.001;
+
+/// Seconds by phase.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PhaseTimes {
+    seconds: [f64; PHASES.len()],
+}
+
+impl PhaseTimes {
+    /// The times in a line of metrics; 0 where the line has none, as those of older versions.
+    pub fn of_line(line: &Map<String, Value>) -> Self {
+        Self { seconds: PHASES.map(|(_, _, key)| line.get(key).and_then(Value::as_f64).unwrap_or(0.0)) }
+    }
+
+    /// Seconds of one phase.
+    pub fn of(&self, phase: Phase) -> f64 {
+        self.seconds[phase as usize]
+    }
+
+    /// Seconds of some phases together.
+    pub fn of_all(&self, phases: &[Phase]) -> f64 {
+        phases.iter().map(|phase| self.of(*phase)).sum()
+    }
+
+    /// Seconds of all phases together.
+    pub fn sum(&self) -> f64 {
+        self.seconds.iter().sum()
+    }
+
+    /// These times and others, phase by phase.
+    pub fn plus(&self, other: &Self) -> Self {
+        Self { seconds: std::array::from_fn(|phase| self.seconds[phase] + other.seconds[phase]) }
+    }
+
+    /// What these times have grown by since they were `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self { seconds: std::array::from_fn(|phase| self.seconds[phase] - earlier.seconds[phase]) }
+    }
+
+    /// The times as metrics, `perf/phase/NAME_s`.
+    pub fn metrics(&self) -> [(&'static str, f64); PHASES.len()] {
+        PHASES.map(|(phase, _, key)| (key, self.of(phase)))
+    }
+
+    /// `0.8 s: sample 0.61, reward 0.00, ...` for a line.
+    pub fn words(&self) -> String {
+        let phases: Vec<String> = self.told(self.sum()).map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
+        format!("{:.2} s: {}", self.sum(), phases.join(", "))
+    }
+
+    /// A table of where `elapsed_s` seconds went. What no phase accounts for is `other`: loading a checkpoint, and steps that an older version
+    /// recorded.
+    pub fn table(&self, elapsed_s: f64) -> String {
+        let other = Some(("other", elapsed_s - self.sum())).filter(|(_, seconds)| *seconds >= LEAST_SHARE * elapsed_s);
+        let row =
+            |(name, seconds): (&str, f64)| vec![name.to_owned(), format!("{seconds:.1}"), format!("{:.1}%", 100.0 * seconds / elapsed_s)];
+        let rows: Vec<Vec<String>> = self.told(elapsed_s).chain(other).chain([("all", elapsed_s)]).map(row).collect();
+        table(&["where the time went", "seconds", "share"], &rows)
+    }
+
+    /// The phases that are worth a word among `all_s` seconds.
+    fn told(&self, all_s: f64) -> impl Iterator<Item = (&'static str, f64)> {
+        PHASES.iter().map(|(phase, name, _)| (*name, self.of(*phase))).filter(move |(_, seconds)| *seconds >= LEAST_SHARE * all_s)
+    }
+}
+
+/// Adds up the time of a run by phase, as far as this process goes.
+#[derive(Debug)]
+pub struct Stopwatch {
+    last: Instant,
+    total: PhaseTimes,
+    /// The total when a line of metrics was last made.
+    recorded: PhaseTimes,
+}
+
+impl Stopwatch {
+    /// Starts now.
+    pub fn start() -> Self {
+        Self { last: Instant::now(), total: PhaseTimes::default(), recorded: PhaseTimes::default() }
+    }
+
+    /// Counts the time since the last call as one phase's.
+    pub fn lap(&mut self, phase: Phase) {
+        let now = Instant::now();
+        self.total.seconds[phase as usize] += now.duration_since(self.last).as_secs_f64();
+        self.last = now;
+    }
+
+    /// Counts the time since the last call as no phase's.
+    pub fn skip(&mut self) {
+        self.last = Instant::now();
+    }
+
+    /// All times so far.
+    pub fn total(&self) -> PhaseTimes {
+        self.total
+    }
+
+    /// Adds the times since the last call to those of a line of metrics.
+    pub fn record(&mut self, line: &mut Map<String, Value>) {
+        let times = PhaseTimes::of_line(line).plus(&self.total.since(&self.recorded));
+        self.recorded = self.total;
+        line.extend(times.metrics().map(|(key, seconds)| (key.to_owned(), json!(seconds))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(seconds: &[(Phase, f64)]) -> PhaseTimes {
+        let mut times = PhaseTimes::default();
+        seconds.iter().for_each(|(phase, seconds)| times.seconds[*phase as usize] = *seconds);
+        times
+    }
+
+    #[test]
+    fn phases_stand_in_order() {
+        assert!(
+            PHASES.iter().enumerate().all(|(index, (phase, name, key))| *phase as usize == index && *key == format!("perf/phase/{name}_s"))
+        );
+    }
+
+    #[test]
+    fn a_line_has_all_time_since_the_line_before_it() {
+        let mut watch = Stopwatch::start();
+        let mut line = Map::new();
+        watch.total = times(&[(Phase::Sample, 2.0), (Phase::Update, 1.0)]);
+        watch.record(&mut line);
+        // Its evaluation comes later, and is added.
+        watch.total = watch.total.plus(&times(&[(Phase::Evaluate, 4.0)]));
+        watch.record(&mut line);
+        let expected = times(&[(Phase::Sample, 2.0), (Phase::Update, 1.0), (Phase::Evaluate, 4.0)]);
+        assert_eq!((PhaseTimes::of_line(&line), line.len()), (expected, PHASES.len()));
+        let mut next = Map::new();
+        watch.total = watch.total.plus(&times(&[(Phase::Save, 0.5), (Phase::Sample, 3.0)]));
+        watch.record(&mut next);
+        assert_eq!(PhaseTimes::of_line(&next), times(&[(Phase::Save, 0.5), (Phase::Sample, 3.0)]));
+        assert_eq!(PhaseTimes::of_line(&line).plus(&PhaseTimes::of_line(&next)), watch.total());
+    }
+
+    #[test]
+    fn laps_add_up_to_the_time_that_passed() {
+        let began = Instant::now();
+        let mut watch = Stopwatch { last: began, ..Stopwatch::start() };
+        watch.lap(Phase::Sample);
+        watch.lap(Phase::Reward);
+        watch.lap(Phase::Sample);
+        let passed = watch.last.duration_since(began).as_secs_f64();
+        assert!((watch.total().sum() - passed).abs() < 1e-9);
+        assert_eq!(watch.total().of_all(&[Phase::Sample, Phase::Reward]), watch.total().sum());
+    }
+
+    #[test]
+    fn tables_leave_out_what_took_no_time() {
+        let times = times(&[(Phase::Sample, 6.0), (Phase::Reward, 0.0004), (Phase::Optimizer, 2.0)]);
+        assert_eq!(times.words(), "8.00 s: sample 6.00, optimizer 2.00");
+        let expected = "
+where the time went  seconds   share
+────────────────────────────────────
+sample                   6.0   60.0%
+optimizer                2.0   20.0%
+other                    2.0   20.0%
+all                     10.0  100.0%";
+        assert_eq!(times.table(10.0).trim_end(), expected.trim_start());
+    }
+}

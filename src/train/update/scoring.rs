@@ -1,0 +1,72 @@
+//! Log-probabilities of given tokens, under the policy and under the reference, and the policy as rewards may ask it.
+
+use anyhow::Result;
+
+use super::packing::{by_sequence, pack};
+use super::{Packing, Sample, Sequence, Updater};
+use crate::flow::Prompt;
+use crate::model::{Decoder, Packed};
+use crate::reward::Scorer;
+use crate::text::Text;
+
+impl Updater<'_> {
+    /// The log-probabilities of every response under the policy as it is now.
+    pub fn logprobs(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
+        logprobs(&self.packing, self.policy, self.temperature(), sequences)
+    }
+
+    /// The log-probabilities of every response under the reference; no response's without one.
+    pub fn reference_logprobs(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
+        let Some(reference) = self.reference else { return Ok(Vec::new()) };
+        if !self.settings.train.stream_reference {
+            return logprobs(&self.packing, reference, self.temperature(), sequences);
+        }
+        // Its weights come from the host's memory block by block, once for all micro-batches.
+        let micro_batches = self.packing.micro_batches(sequences);
+        let packed: Vec<Packed> = micro_batches.iter().map(|numbers| pack(sequences, numbers)).collect();
+        let scores = reference.score_all(&packed, self.temperature())?;
+        Ok(by_sequence(sequences, micro_batches.into_iter().zip(scores.into_iter().map(|scores| scores.logprobs))))
+    }
+
+    /// The reference's log-probabilities of every sample, where the loss has a KL term.
+    pub fn loss_reference(&self, samples: &[Sample]) -> Result<Option<Vec<Vec<f32>>>> {
+        if self.settings.loss.kl == 0.0 || self.reference.is_none() {
+            return Ok(None);
+        }
+        let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
+        self.reference_logprobs(&sequences).map(Some)
+    }
+}
+
+/// The log-probabilities of every response under a model.
+pub fn logprobs(packing: &Packing, model: &Decoder, temperature: f32, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
+    let lanes = packing.on_lanes(sequences, |scored: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
+        scored.push((numbers.to_vec(), model.score(&packed, temperature)?.logprobs));
+        Ok(())
+    })?;
+    Ok(by_sequence(sequences, lanes.into_iter().flatten()))
+}
+
+/// The policy as it is now, for rewards: its probabilities are those that the trainer computes.
+pub struct PolicyScorer<'a> {
+    /// Scores at the temperature of training.
+    pub updater: Updater<'a>,
+    /// The policy's tokenizer.
+    pub text: &'a Text,
+}
+
+impl Scorer for PolicyScorer<'_> {
+    fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        self.text.encode(text)
+    }
+
+    fn window(&self) -> usize {
+        self.updater.policy.config.window
+    }
+
+    fn logprobs(&self, continuations: &[(&Prompt, Vec<u32>)]) -> Result<Vec<Vec<f32>>> {
+        let sequences: Vec<Sequence> =
+            continuations.iter().map(|(prompt, response)| Sequence { prompt: &prompt.ids, response, kept: None }).collect();
+        self.updater.logprobs(&sequences)
+    }
+}
