@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::source::DataArgs;
-use super::usage;
+use super::arguments::DataArgs;
 use crate::data::benchmark::{LETTERED, PAPER};
 use crate::data::pinned::{self, Named};
 use crate::data::{Library, Presence};
 use crate::metrics::table;
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct DataCommand {

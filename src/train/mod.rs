@@ -4,7 +4,7 @@
 //! is the policy as rewards may ask it), `advantages` says what each token was worth, by a `critic` where there is one, `update` computes and
 //! applies the gradient, `measures` names what a step measured, `history` remembers what the run
 //! has shown so far, `selection` how each example fared, `folder` knows where records lie, `resume` from which checkpoint a run can go on, `launch`
-//! how it was started.
+//! how it was started. `prepare` is the way into a run: from what is asked, in settings and names, to a [`Run`].
 //! `algorithm` names sets of settings, `course` says what they are at each step, `reference` is what a KL term holds to, `resample` draws groups
 //! again that taught nothing. `watch` warns of a run that goes wrong or cannot learn, `garbled` tells writing from noise, and `prompt_format` which
 //! format a prompt asks its answer in.
@@ -19,6 +19,7 @@ pub mod history;
 pub mod launch;
 pub mod measures;
 pub mod plan;
+pub mod prepare;
 pub mod prompt_format;
 pub mod reference;
 pub mod replay;
@@ -36,6 +37,7 @@ pub mod watch;
 
 pub use folder::RunFolder;
 pub use launch::Launch;
+pub use prepare::{Need, Prepared, Request, Start, prepare};
 pub use replay::Replay;
 pub use resume::Resumption;
 pub use run::{Outcome, Run, RunInputs};
