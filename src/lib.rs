@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`train::run`] reads as that line. Every arrow is a plain record of [`flow`]: no tensors, no I/O. Tensors begin where a batch is packed
-//! ([`model::Packed`]) and end where gradients meet the optimizer ([`optim::AdamW`]).
+//! ([`model::Packed`]) and end where gradients meet the optimizer ([`optim::AdamW`]). The way into a run is [`train::prepare()`], for the program
+//! and for whoever trains from the library: `examples/one_example.rs` is a whole training on one page.
 //!
 //! # Rooms
 //!
@@ -18,7 +19,7 @@
 //! | program | [`cli`] | one file a command: arguments in, one library call, output out |
 //! | | [`mod@bench`] | rollouts, updates and steps measured beside the machine's ceilings, with their time by operation |
 //! | | [`study`] | grids of runs: what changes between them, where each stands, their order, their table beside the published rows |
-//! | | [`train`] | the way into a run ([`train::prepare()`]), the loop or its replay, the critic, settings, the plan of memory and time, the run's folder, and the story it tells |
+//! | | [`train`] | the way into a run, the loop or its replay, the critic, settings, the plan of memory and time, the run's folder, and its story |
 //! | | [`report`] | pictures, the published figures |
 //! | | [`eval`] | sets answered and graded, scores, statistics |
 //! | | [`source`] | a model by its name: the embedded base, a folder, the hub; and what computes it here |

@@ -37,3 +37,31 @@ impl Study {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_names_what_an_arm_cannot_have() {
+        let library = Library::open(None).unwrap();
+        let study = |assignment: &str, pass: &str| {
+            let assignments = vec![assignment.to_owned()];
+            let arm = Arm { label: "arm".into(), folder: "arm".into(), config: None, assignments };
+            Study { title: "study".into(), arms: vec![arm], seeds: vec![3], passes: vec![pass.to_owned()] }
+        };
+        let good = study("train.steps=7", "tiny-greedy");
+        let settings = good.check(&good.arms[0], &library).unwrap();
+        assert_eq!((settings.seed, settings.train.steps), (3, 7));
+        assert!(good.describe(&settings).ends_with("7 steps of 8 x 8 responses, evaluated on tiny, 1 seed"), "{}", good.describe(&settings));
+        let refused = |assignment: &str, pass: &str, expected: &str| {
+            let study = study(assignment, pass);
+            let error = format!("{:#}", study.check(&study.arms[0], &library).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        };
+        refused("train.steps=7", "math500-greedy", "the study tells math500-greedy, but this arm evaluates tiny-greedy");
+        refused("loss.entropi=0", "tiny-greedy", "unknown setting loss.entropi");
+        refused("model=nobody", "tiny-greedy", "no model is called \"nobody\"");
+        refused("reference=nobody", "tiny-greedy", "no model is called \"nobody\"");
+    }
+}
