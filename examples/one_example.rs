@@ -1,40 +1,36 @@
-//! The library in one page: loads the embedded base, samples eight answers to a question, and scores them.
+//! A whole training from the library: the embedded base learns from one example, and its metrics are read back.
 //!
-//! Run with `cargo run --release --example one_example`.
+//! Run with `cargo run --release --example one_example`, or with a folder for the run behind `--`.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use rlvr::draw::Purpose;
-use rlvr::flow::Problem;
+use rlvr::config;
 use rlvr::interrupt::Interrupt;
-use rlvr::kernels::Filter;
-use rlvr::lanes::Lanes;
-use rlvr::rollout::limits::EngineSettings;
-use rlvr::rollout::{Engine, Request, SamplingSettings};
-use rlvr::verify::{self, Settings};
+use rlvr::metrics::jsonl;
+use rlvr::train::{self, Request};
+use serde_json::Value;
+
+/// Trains in a new folder. Gives the run's metrics, one line a step.
+pub fn train(root: &Path) -> Result<Vec<Value>> {
+    // Settings over the defaults, as `--set` has them. The first two are the defaults.
+    let asked = ["model=tiny", "example=tiny/addition/334+556", "train.steps=10", "eval.benchmarks="];
+    let layers = asked.iter().map(|one| config::assignment(one)).collect::<Result<_>>()?;
+    // Checks all that can be checked without weights: settings, example, folder.
+    let prepared = train::prepare(Request::new(layers, Some(root.to_owned())))?;
+    println!("{}", prepared.headline());
+    // Reads the model, makes the folder, and trains. Another thread could ask `interrupt` to stop the run.
+    let interrupt = Interrupt::default();
+    prepared.load(&interrupt)?.start()?.run()?;
+    jsonl::read(&root.join("metrics.jsonl"))
+}
 
 fn main() -> Result<()> {
-    let model = rlvr::tiny::embedded::load()?;
-    let (question, answer) = ("What is 334+556?".to_owned(), "890".to_owned());
-    let problem = Arc::new(Problem { id: "sum".into(), question, answer, ..Problem::default() });
-    let prompt = model.text.prompt(problem, "")?;
-
-    let engine = Engine {
-        decoder: &model.decoder,
-        lanes: &Lanes::new(1)?,
-        settings: &EngineSettings::default(),
-        end_tokens: &model.end_tokens,
-        vocabulary: model.text.vocabulary(),
-        interrupt: &Interrupt::default(),
-    };
-    let request = |sample| Request { ids: prompt.ids.clone(), max_new: 80, purpose: Purpose::Sampling, step: 0, prompt: 0, sample };
-    let sampling = SamplingSettings { temperature: 0.6, filter: Filter::default(), records_kept: false, seed: 0 };
-    for completion in engine.generate(&(0..8).map(request).collect::<Vec<_>>(), &sampling, &|_| ())? {
-        let text = model.text.decode(&completion.ids)?;
-        let verdict = verify::verify(&prompt.problem.answer, &text, &Settings::default());
-        let logprob: f32 = completion.logprobs.iter().sum();
-        println!("{} {logprob:8.2}{text}", if verdict.correct { "right" } else { "wrong" });
+    let root = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("runs/one_example"), PathBuf::from);
+    for line in train(&root)? {
+        // The share of right responses, and how sure the policy is of its tokens.
+        let [step, reward, entropy] = ["step", "critic/score/mean", "actor/entropy"].map(|name| &line[name]);
+        println!("step {step}: reward {reward}, entropy {entropy} nats a token");
     }
     Ok(())
 }

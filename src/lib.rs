@@ -7,7 +7,8 @@
 //! ```
 //!
 //! [`train::run`] reads as that line. Every arrow is a plain record of [`flow`]: no tensors, no I/O. Tensors begin where a batch is packed
-//! ([`model::Packed`]) and end where gradients meet the optimizer ([`optim::AdamW`]).
+//! ([`model::Packed`]) and end where gradients meet the optimizer ([`optim::AdamW`]). The way into a run is [`train::prepare()`], for the program
+//! and for whoever trains from the library: `examples/one_example.rs` is a whole training on one page.
 //!
 //! # Rooms
 //!
@@ -17,11 +18,12 @@
 //! |---|---|---|
 //! | program | [`cli`] | one file a command: arguments in, one library call, output out |
 //! | | [`mod@bench`] | rollouts, updates and steps measured beside the machine's ceilings, with their time by operation |
-//! | | [`study`] | grids of runs: what changes between them, where each stands, their table beside the published rows |
-//! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
-//! | | [`train`] | the loop or its replay, the critic, settings, the plan of memory and time, the run's folder, and the story it tells |
+//! | | [`study`] | grids of runs: what changes between them, where each stands, their order, their table beside the published rows |
+//! | | [`train`] | the way into a run, the loop or its replay, the critic, settings, the plan of memory and time, the run's folder, and its story |
 //! | | [`report`] | pictures, the published figures |
 //! | | [`eval`] | sets answered and graded, scores, statistics |
+//! | | [`source`] | a model by its name: the embedded base, a folder, the hub; and what computes it here |
+//! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
 //! | records | [`checkpoint`] | a model with its text, atomically written, and the state that a run resumes from |
 //! | | [`metrics`] | JSON lines (the truth), TensorBoard events, the console |
 //! | policy | [`rollout`] | scheduler (pure decisions), pages, engine |
@@ -35,7 +37,7 @@
 //! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
 //! | ground | [`config`], [`flow`], [`draw`], [`lanes`] | settings in layers, records, randomness by address, workers side by side |
 //! | | [`input`] | files that people give: size limits, encodings, and the shield around libraries that panic |
-//! | | [`interrupt`], [`mod@output`] | requests to stop; lines for people |
+//! | | [`interrupt`], [`mod@output`], [`mod@usage`] | requests to stop; lines for people; requests that are wrong |
 //!
 //! # What always holds
 //!
@@ -104,10 +106,12 @@ pub mod optim;
 pub mod report;
 pub mod reward;
 pub mod rollout;
+pub mod source;
 pub mod study;
 pub mod text;
 pub mod tiny;
 pub mod train;
+pub mod usage;
 pub mod verify;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             rlvr::output::line(&format!("error: {error:#}"));
-            let is_usage = error.is::<rlvr::cli::Usage>() || error.is::<rlvr::checkpoint::lock::Held>();
+            let is_usage = error.is::<rlvr::usage::Usage>() || error.is::<rlvr::checkpoint::lock::Held>();
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }

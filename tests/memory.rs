@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use rlvr::data::tiny;
+use rlvr::config;
 use rlvr::interrupt::Interrupt;
 use rlvr::kernels::{OutOfMemory, Watch, Watched};
 use rlvr::model::folder;
 use rlvr::tiny::embedded;
-use rlvr::train::{Outcome, Run, RunInputs, RunSettings};
+use rlvr::train::{self, Outcome, Request};
 
 /// Has no memory for the first backward passes of attention.
 #[derive(Debug)]
@@ -29,27 +29,14 @@ impl Watch for Short {
 }
 
 fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
-    let mut settings = RunSettings::demonstration();
-    (settings.train.steps, settings.train.lanes, settings.train.micro_batch_tokens) = (2, 1, 2048);
-    let mut model = embedded::load_with(&Default::default()).unwrap();
-    let short = Short { failing, calls: AtomicUsize::new(0) };
-    model.decoder = model.decoder.on(Arc::new(Watched::new(model.decoder.shared_kernels(), Arc::new(short)))).unwrap();
-    let problem = tiny::by_id(&settings.example).unwrap().problem();
-    let prompts = vec![model.text.prompt(Arc::new(problem), "").unwrap()];
+    let asked = ["train.steps=2", "train.lanes=1", "train.micro_batch_tokens=2048", "eval.benchmarks="];
+    let layers = asked.iter().map(|one| config::assignment(one)).collect::<anyhow::Result<_>>()?;
     let interrupt = Interrupt::default();
-    let inputs = RunInputs {
-        model,
-        reference: None,
-        prompts,
-        labels: Vec::new(),
-        replay: None,
-        dump_gradients: None,
-        sets: Vec::new(),
-        revision: String::new(),
-        interrupt: &interrupt,
-        guard: None,
-    };
-    Run::start(settings, root, inputs)?.run()
+    let mut loaded = train::prepare(Request::new(layers, Some(root.to_owned())))?.load(&interrupt)?;
+    let decoder = &mut loaded.inputs.model.decoder;
+    let short = Short { failing, calls: AtomicUsize::new(0) };
+    *decoder = decoder.on(Arc::new(Watched::new(decoder.shared_kernels(), Arc::new(short))))?;
+    loaded.start()?.run()
 }
 
 #[test]

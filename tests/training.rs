@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+#[allow(dead_code)] // its `main`
+#[path = "../examples/one_example.rs"]
+mod one_example;
+
 fn rlvr(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
 }
@@ -90,6 +94,15 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
     succeed(&["train", "--config", config.to_str().unwrap(), "--out", repeated.to_str().unwrap()]);
     let weights = |run: &Path| std::fs::read(run.join("checkpoints/00040/model.safetensors")).unwrap();
     assert!(weights(&out) == weights(&repeated), "the same settings gave other weights");
+}
+
+#[test]
+fn the_librarys_example_trains() {
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = one_example::train(&folder.path().join("run")).unwrap();
+    assert_eq!(metrics.len(), 10);
+    assert!(metrics.iter().all(|line| line["rollout/logprob_gap_max"] == 0.0 && line["actor/grad_norm"].as_f64().is_some()), "{metrics:?}");
+    assert!(folder.path().join("run/checkpoints/00010/model.safetensors").exists());
 }
 
 #[test]

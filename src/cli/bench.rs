@@ -7,9 +7,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::arguments::{ComputeArgs, transfers};
 use super::numbers::{COUNT_FROM_1, setting, within};
-use super::source::{self, ComputeArgs};
-use super::usage;
 use crate::bench::{Bench, Ceilings, Machine, Measurement, Repeats, State, WORKS, trace};
 use crate::config;
 use crate::config::range::{Range, between};
@@ -18,8 +17,10 @@ use crate::input::{Line, Lines};
 use crate::lanes::Lanes;
 use crate::metrics::table;
 use crate::model::{Decoder, initial, shapes};
-use crate::text::Text;
+use crate::source;
+use crate::text::{ChatSettings, Text};
 use crate::train::RunSettings;
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -168,7 +169,7 @@ fn settings(args: &BenchArgs) -> Result<RunSettings> {
 fn subject(args: &BenchArgs) -> Result<Subject> {
     let kernels = args.compute.open(args.shape.as_deref().unwrap_or(&args.model))?;
     let Some(name) = &args.shape else {
-        let model = source::load(&args.model, &kernels)?;
+        let model = source::load(&args.model, &ChatSettings::default(), &kernels, &transfers())?;
         return Ok(Subject { decoder: model.decoder, text: Some(model.text), end_tokens: model.end_tokens });
     };
     let shape = shapes::by_name(name).with_context(|| format!("--shape {name}: no such shape; known are {}", shapes::names()));

@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::usage;
 use crate::checkpoint::manifest;
 use crate::eval::score::per_problem;
 use crate::eval::statistics::{self, Comparison};
 use crate::eval::store::read_conditions;
 use crate::eval::{Answer, Conditions};
 use crate::metrics::{jsonl, table};
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {

@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::source::DataArgs;
-use super::usage;
+use super::arguments::DataArgs;
 use crate::data::benchmark::{BENCHMARKS, Source};
 use crate::data::catalogue::{self, Named};
 use crate::data::{Library, Presence, pinned};
 use crate::metrics::table;
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct DataCommand {

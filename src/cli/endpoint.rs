@@ -6,13 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 
+use super::arguments::transfers;
 use super::numbers::within;
-use super::{source, usage};
 use crate::config::range::whole;
 use crate::data::hub::ModelName;
 use crate::eval::{Endpoint, EndpointSettings, Prompts};
 use crate::interrupt::Interrupt;
+use crate::source;
 use crate::text::ChatSettings;
+use crate::usage::usage;
 
 /// Looked at where no other variable is named.
 const KEY_VARIABLE: &str = "OPENAI_API_KEY";
@@ -73,7 +75,7 @@ impl EndpointArgs {
 
     fn prompts(&self, model: &str, chat: &ChatSettings) -> Result<Prompts> {
         if !self.endpoint_chat {
-            let text = source::text(model, chat).with_context(|| {
+            let text = source::text(model, chat, &transfers()).with_context(|| {
                 format!("no tokenizer and template of {model} to write prompts with; --endpoint-chat lets the server write them")
             })?;
             if let Some(text) = text {

@@ -9,12 +9,11 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::arguments::{ChatArgs, ComputeArgs, DataArgs, transfers};
 use super::endpoint::EndpointArgs;
 use super::numbers::setting;
 use super::scores;
 use super::signals::{self, CtrlC};
-use super::source::{self, ChatArgs, ComputeArgs, DataArgs};
-use super::usage;
 use super::verify::GraderArg;
 use crate::data::benchmark::Decoding;
 use crate::eval::conditions::Conditions;
@@ -24,7 +23,10 @@ use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, sets};
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::lanes::Lanes;
 use crate::rollout::limits::EngineSettings;
+use crate::source;
 use crate::text;
+use crate::tiny::ways;
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
@@ -89,12 +91,12 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let settings = settings(&args, &sets);
     let interrupt = Arc::new(Interrupt::default());
     if let Some(endpoint) = args.endpoint.open(&args.model, &chat, &interrupt)? {
-        usage(endpoint.window().map_or(Ok(()), |window| super::train::room_to_answer(settings.max_new, window, &sets)))?;
+        usage(endpoint.window().map_or(Ok(()), |window| sets::room_to_answer(settings.max_new, window, &sets)))?;
         signals::listen(&interrupt, CtrlC::Stops)?;
         return evaluate(&args, &sets, Evaluator { answerer: &endpoint, settings: &settings, store: None });
     }
-    let model = source::load_with(&args.model, &chat, &args.compute.open(&args.model)?)?;
-    usage(super::train::room_to_answer(settings.max_new, model.decoder.config.window, &sets))?;
+    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &transfers())?;
+    usage(sets::room_to_answer(settings.max_new, model.decoder.config.window, &sets))?;
     signals::listen(&interrupt, CtrlC::Stops)?;
     let lanes = Lanes::new(model.decoder.usual_lanes())?;
     let engine = EngineSettings { max_running: args.max_running, ..EngineSettings::default() };
@@ -139,7 +141,7 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<E
 /// The sets, with as many responses as are asked for.
 fn asked(args: &EvalArgs) -> Result<Vec<EvalSet>> {
     let benchmarks = args.benchmarks.as_deref().unwrap_or_default();
-    let mut sets = sets::by_name(benchmarks, args.limit, &args.data.library()?, super::train::way)?;
+    let mut sets = sets::by_name(benchmarks, args.limit, &args.data.library()?, ways::name_of)?;
     args.benchmark_file.iter().try_for_each(|path| sets::add_file(&mut sets, path, args.limit))?;
     if sets.is_empty() {
         return Err(anyhow!("--benchmarks names no set"));

@@ -9,7 +9,6 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
 use super::numbers::setting;
-use super::usage;
 use crate::checkpoint::disk::{ensure_room, gigabytes};
 use crate::checkpoint::model::{check, companions, write_parts};
 use crate::checkpoint::{ensure_free, write_file, write_folder};
@@ -19,6 +18,7 @@ use crate::model::export::{self, Format, MAX_SHARD_BYTES};
 use crate::model::folder::WeightDtype;
 use crate::model::{ModelConfig, initial, shapes};
 use crate::tiny::embedded;
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct InitArgs {

@@ -7,6 +7,7 @@ macro_rules! say {
     };
 }
 
+mod arguments;
 mod bench;
 mod compare;
 mod data;
@@ -23,12 +24,10 @@ mod scores;
 mod select;
 mod settings_help;
 mod signals;
-mod source;
 mod study;
 mod train;
 mod verify;
 
-use std::fmt;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -107,21 +106,4 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(args) => bench::run(args).map(done),
         Command::WithParent { pid, program } => Err(reward::guard::become_program(pid, &program)),
     }
-}
-
-/// An error in what was asked, not in doing it: exit code 2.
-#[derive(Debug)]
-pub struct Usage(anyhow::Error);
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#}", self.0)
-    }
-}
-
-impl std::error::Error for Usage {}
-
-/// Marks an error as one of usage.
-fn usage<T>(result: Result<T>) -> Result<T> {
-    result.map_err(|error| Usage(error).into())
 }

@@ -10,7 +10,6 @@ use serde_json::json;
 use toml::{Table, Value};
 
 use super::numbers::setting;
-use super::usage;
 use crate::checkpoint::{Model, ensure_free, write_file, write_folder_with_manifest};
 use crate::config;
 use crate::data::Library;
@@ -22,6 +21,8 @@ use crate::model::export::Format;
 use crate::model::folder::WeightDtype;
 use crate::rollout::limits::EngineSettings;
 use crate::tiny::pretrain::{PretrainSettings, Pretraining};
+use crate::tiny::ways;
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct PretrainArgs {
@@ -85,7 +86,7 @@ fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
 /// How often the base answers in each way, and how often it is right.
 fn report(model: &Model) -> Result<()> {
     let lanes = Lanes::new(model.decoder.usual_lanes())?;
-    let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, super::train::way)?;
+    let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, ways::name_of)?;
     let settings = EvalSettings { max_new: 80, ..EvalSettings::default() };
     let engine = EngineSettings::default();
     let (revision, date, interrupt) = ("new".into(), String::new(), &Interrupt::default());

@@ -8,9 +8,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 
+use super::arguments::{ChatArgs, ComputeArgs, transfers};
 use super::numbers::setting;
-use super::source::{self, ChatArgs, ComputeArgs};
-use super::usage;
 use crate::draw::Purpose;
 use crate::interrupt::Interrupt;
 use crate::kernels::Filter;
@@ -18,6 +17,8 @@ use crate::lanes::Lanes;
 use crate::metrics::jsonl;
 use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Request, SamplingSettings};
+use crate::source;
+use crate::usage::usage;
 use ask::{Ask, Asked};
 use output::Output;
 
@@ -73,7 +74,7 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let filter = Filter { top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
     let asks = usage(asks(&args))?;
     let chat = usage(args.chat_args.settings(asks.iter().any(|ask| ask.needs_template(args.raw))))?;
-    let model = source::load_with(&args.model, &chat, &args.compute.open(&args.model)?)?;
+    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &transfers())?;
     let asked: Vec<Asked> = usage(asks.into_iter().map(|ask| ask.read(&model, args.raw, args.max_new)).collect())?;
 
     let request = |(prompt, sample): (usize, usize)| Request {

@@ -9,13 +9,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::arguments::{ComputeArgs, transfers};
 use super::numbers::{COUNT_FROM_1, within};
-use super::source::{self, ComputeArgs};
-use super::usage;
 use crate::checkpoint::Model;
 use crate::lanes::Lanes;
 use crate::metrics::jsonl;
 use crate::model::Packed;
+use crate::source;
+use crate::text::ChatSettings;
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
@@ -50,7 +52,7 @@ struct Pair {
 
 pub fn run(args: ScoreArgs) -> Result<()> {
     let lines: Vec<(String, Line)> = usage(jsonl::read_input(&args.input))?;
-    let model = source::load(&args.model, &args.compute.open(&args.model)?)?;
+    let model = source::load(&args.model, &ChatSettings::default(), &args.compute.open(&args.model)?, &transfers())?;
     let pairs = lines.into_iter().map(|(place, line)| pair(&model, line).context(place));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();

@@ -7,13 +7,13 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::arguments::DataArgs;
 use super::numbers::{COUNT_FROM_1, within};
-use super::source::DataArgs;
-use super::usage;
 use crate::data::pinned::ACCURACY_HISTORY;
 use crate::data::{by_deviation, read_history, sha256_of};
 use crate::metrics::table;
 use crate::train::selection;
+use crate::usage::usage;
 
 /// Rows of the table for people; all go to stdout.
 const SHOWN: usize = 20;

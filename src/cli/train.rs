@@ -1,40 +1,23 @@
 //! `rlvr train`
 
-mod inputs;
-mod layers;
-mod resume;
-mod words;
-
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::Result;
 use clap::Args;
+use toml::{Table, Value};
 
+use super::arguments::{ComputeArgs, DataArgs, transfers};
 use super::numbers::setting;
 use super::signals::{self, CtrlC};
-use super::source::{self, ComputeArgs, DataArgs};
-use super::usage;
-use crate::checkpoint::ensure_free;
-use crate::checkpoint::lock::Held;
-use crate::eval::{EvalSet, sets};
-use crate::flow::Problem;
+use crate::config;
+use crate::data::example;
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::model::shapes;
-use crate::reward;
-use crate::reward::label::{Relabelled, relabel};
-use crate::text::ChatSettings;
-use crate::tiny::ways;
-use crate::train::algorithm;
-use crate::train::history::BY_MEAN;
-use crate::train::{Launch, Outcome, Replay, Resumption, Run, RunInputs, RunSettings};
-pub use inputs::{chat, examples};
-use inputs::{fitting, prompts, reference};
-use layers::recording;
-pub use layers::settings;
-use words::{free_folder, notes, tell_labels};
-pub use words::{plan, tell_formats};
+use crate::output;
+use crate::reward::guard;
+use crate::train::{self, Need, Outcome, Request, Start};
+use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
@@ -110,164 +93,89 @@ pub struct TrainArgs {
     compute: ComputeArgs,
 }
 
-/// A run that was checked as far as it can be without weights.
-pub struct Prepared {
-    pub settings: RunSettings,
-    pub replay: Option<Replay>,
-    pub resumed: Option<Resumption>,
-    pub launch: Launch,
-    pub problems: Vec<Problem>,
-    pub labels: Vec<Relabelled>,
-    pub sets: Vec<EvalSet>,
-    pub chat: ChatSettings,
-    pub root: PathBuf,
-}
-
 pub fn run(args: TrainArgs) -> Result<ExitCode> {
     if args.help_settings {
         say!("{}", super::settings_help::page()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let prepared = prepare(&args, Need::Everything)?;
-    tell!("{}", plan(&prepared.settings, &prepared.problems, prepared.replay.as_ref(), &prepared.sets));
-    tell!("{}", algorithm::by_name(&prepared.settings.algo)?.expansion(&prepared.settings)?);
-    notes(&prepared.settings).iter().for_each(|note| tell!("{note}"));
-    tell_labels(&prepared);
-    let kernels = source::open(&prepared.settings.compute, &prepared.settings.model)?;
-    let launch = resume::computed_on(&prepared)?;
-    let refusal = super::plan::check(&prepared, &*kernels)?;
-    let Prepared { mut settings, replay, resumed, problems, labels, sets, chat, root, launch: _ } = prepared;
+    let prepared = train::prepare(args.request(if args.dry_run { Need::Trial } else { Need::Run })?)?;
+    prepared.told()?.iter().for_each(|line| output::line(line));
     if args.dry_run {
         // The settings are sound; another machine may have the room.
-        refusal.iter().for_each(|refusal| tell!("here it would be refused: {refusal:#}"));
-        say!("{}", toml::to_string(&settings)?.trim_end());
+        prepared.fit()?.refusal.iter().for_each(|refusal| tell!("here it would be refused: {refusal:#}"));
+        say!("{}", toml::to_string(&prepared.settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    refusal.map_or(Ok(()), |refusal| usage(Err(refusal)))?;
-
-    let model = source::load_with(&settings.model, &chat, &kernels)?;
-    usage(settings.validate_for(&model.decoder.config))?;
-    if model.text.prints_date() {
-        settings.prompt.date = chat.date.unwrap_or_default();
-    }
-    let prompts = prompts(&settings, &model, problems)?;
-    let replay = usage(replay.map(|replay| fitting(replay, &settings, &model, resumed.is_none())).transpose())
-        .with_context(|| settings.rollout.replay.clone())?;
-    let (max_new, window) = (settings.eval.max_new, model.decoder.config.window);
-    usage(room_to_answer(max_new, window, &sets))?;
-    let reference = usage(reference(&settings, &model, &kernels))?;
     let interrupt = Arc::new(Interrupt::default());
-    interrupt.begin(if resumed.is_none() && !sets.is_empty() { "the evaluation of the base model" } else { "the next step" });
+    let loaded = prepared.load(&interrupt)?;
     signals::listen(&interrupt, CtrlC::Finishes)?;
-    let revision = source::revision(&settings.model)?;
-    let (dump_gradients, interrupt, guard) = (args.dump_gradients, &*interrupt, reward::guard::this_program());
-    let inputs = RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients, sets, interrupt, guard };
-    let run = match resumed {
-        Some(resumption) => Run::resume(settings, &resumption, inputs),
-        None => Run::start(settings, &root, inputs),
-    };
-    let run = match run.map_err(|error| error.downcast::<Interrupted>()) {
-        Ok(run) => run,
+    let root = loaded.root.clone();
+    let outcome = match loaded.start().map_err(|error| error.downcast::<Interrupted>()) {
+        Ok(run) => run.run()?,
         Err(Ok(Interrupted { signal })) => {
             tell!("interrupted before the run went on; {} is as it was", root.display());
-            return Ok(ExitCode::from(128 + signal as u8));
+            Outcome::Interrupted { signal }
         }
-        // Another process took the folder since it was looked at.
-        Err(Err(error)) if error.is::<Held>() => return usage(Err(error)),
         Err(Err(error)) => return Err(error),
     };
-    launch.write(&root)?;
-    match run.run()? {
-        Outcome::Done => Ok(ExitCode::SUCCESS),
-        Outcome::Interrupted { signal } => Ok(ExitCode::from(128 + signal as u8)),
+    Ok(match outcome {
+        Outcome::Done => ExitCode::SUCCESS,
+        Outcome::Interrupted { signal } => ExitCode::from(128 + signal as u8),
+    })
+}
+
+impl TrainArgs {
+    /// What the arguments ask for.
+    pub(super) fn request(&self, need: Need) -> Result<Request<'static>> {
+        let start = match &self.resume {
+            Some(root) => {
+                let mut changes = self.compute.layer()?;
+                changes.extend(self.steps.map(|steps| table("train", "steps", Value::Integer(steps as i64))).into_iter().flatten());
+                Start::Resume { root: root.clone(), at: self.at, changes }
+            }
+            None => Start::New { layers: usage(self.layers())?, out: self.out.clone() },
+        };
+        Ok(Request {
+            start,
+            need,
+            data_dir: self.data.data_dir.clone(),
+            dump_gradients: self.dump_gradients.clone(),
+            guard: guard::this_program(),
+            tell: &output::line,
+            on_transfer: transfers(),
+        })
+    }
+
+    /// Whether `--example` says what to train on.
+    pub(super) fn names_example(&self) -> bool {
+        self.example.is_some()
+    }
+
+    /// The file, `--set`, then the flags that have names of their own.
+    fn layers(&self) -> Result<Vec<Table>> {
+        let mut layers = self.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
+        layers.extend(self.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
+        layers.extend(self.replay.as_ref().map(|path| table("rollout", "replay", Value::String(path.clone()))));
+        let inline = self.question.as_deref().map(|question| example::inline(question, self.answer.as_deref()));
+        let example = self.example.clone().or(inline);
+        let texts = [("model", &self.model), ("reference", &self.reference), ("example", &example), ("algo", &self.algo)];
+        let texts = texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), Value::String(text.clone()?))));
+        layers.push(texts.chain(self.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64)))).collect());
+        let flags = [
+            ("reward", "label", self.label.clone().map(Value::String)),
+            ("reward", "label_noise", self.label_noise.map(Value::Float)),
+            ("reward", "label_seed", self.label_seed.map(|seed| Value::Integer(seed as i64))),
+            ("checkpoint", "dtype", self.export_dtype.clone().map(Value::String)),
+            ("lora", "rank", self.lora.map(|rank| Value::Integer(rank as i64))),
+            ("train", "steps", self.steps.map(|steps| Value::Integer(steps as i64))),
+        ];
+        layers.extend(flags.into_iter().filter_map(|(group, key, value)| Some(table(group, key, value?))));
+        layers.push(self.compute.layer()?);
+        Ok(layers)
     }
 }
 
-/// What is asked of the preparation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// A run: all of it must be there.
-    Everything,
-    /// A plan: known shapes will do, and examples or sets that nobody named and that cannot be had are stood in for.
-    Sizes,
-}
-
-/// Settings, examples and sets, and a folder that is free.
-pub fn prepare(args: &TrainArgs, need: Need) -> Result<Prepared> {
-    let recorded = args.resume.as_deref().map(|root| usage(resume::recorded(root, args))).transpose()?;
-    let (mut settings, replay, launch, folder) = match recorded {
-        Some(resume::Recorded { folder, settings, launch }) => {
-            let replay = usage(recording(&settings.rollout.replay))?;
-            (settings, replay, launch, Some(folder))
-        }
-        None => {
-            let (settings, replay) = usage(settings(args))?;
-            (settings, replay, Launch::here(args.data.data_dir.as_deref())?, None)
-        }
-    };
-    let library = usage(source::library(launch.data_dir.as_deref()))?;
-    let resumed = folder.map(|folder| resume::choose(folder, &settings, args, need)).transpose()?;
-    settings.compute = args.compute.over(&settings.compute);
-    usage(settings.validate())?;
-    let replay = usage(replay.map(|replay| replay.under(settings.rollout.truncated)).transpose())?;
-    if need == Need::Everything {
-        usage(reward::ensure_program(&settings.reward))?;
-        for model in [&settings.model, &settings.reference].into_iter().filter(|model| !model.is_empty()) {
-            usage(source::check_folder(model, args.dry_run))?;
-        }
-    }
-    if need == Need::Everything || shapes::by_name(&settings.model).is_none() {
-        usage(source::recognise(&settings.model))?;
-    }
-    let defaults = RunSettings::defaults_for(&settings.model);
-    let mut problems = match examples(&settings, &library) {
-        _ if replay.is_some() => Vec::new(),
-        Err(error) if need == Need::Sizes && args.example.is_none() && settings.example == defaults.example => {
-            tell!("{error:#}\nplanned with a question of 480 characters in its place");
-            let id = settings.example.clone();
-            vec![Problem { id, question: "?".repeat(480), answer: "?".into(), ..Problem::default() }]
-        }
-        examples => usage(examples)?,
-    };
-    let labels = if replay.is_some() { Vec::new() } else { usage(relabel(&settings.reward, &mut problems))? };
-    let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, &library, way) {
-        Err(error) if need == Need::Sizes && settings.eval.benchmarks == defaults.eval.benchmarks => {
-            tell!("{error:#}\nplanned without evaluation");
-            Vec::new()
-        }
-        sets => usage(sets)?,
-    };
-    usage(sets::decode(&mut sets, &settings.eval.decoding))?;
-    if let Some(expected) = unknown_pass(&settings.eval.best_by, &sets) {
-        return usage(Err(anyhow!("eval.best_by is {}, which is not evaluated; {expected}", settings.eval.best_by)));
-    }
-    let chat = usage(chat(&settings.prompt, replay.is_none() || !sets.is_empty()))?;
-    let root = args.resume.clone().or_else(|| args.out.clone()).unwrap_or_else(|| free_folder(&settings));
-    if resumed.is_none() {
-        usage(ensure_free(&root))?;
-    }
-    Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root, launch })
-}
-
-/// What the best checkpoint can be chosen by, where `chosen` is none of it.
-pub(super) fn unknown_pass(chosen: &str, sets: &[EvalSet]) -> Option<String> {
-    let passes = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding)));
-    let is_one_each = sets.len() > 1 && sets.iter().all(|set| set.decodings.len() == 1);
-    let mean = is_one_each.then(|| BY_MEAN.to_owned());
-    let known: Vec<String> = sets.iter().map(|set| set.name.clone()).chain(passes).chain(mean).collect();
-    let is_known = chosen.is_empty() || known.iter().any(|name| name == chosen);
-    (!is_known).then(|| if known.is_empty() { "eval.benchmarks is empty".to_owned() } else { format!("known are {}", known.join(", ")) })
-}
-
-/// An evaluation that leaves no room for its prompts would count every problem as wrong.
-pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result<()> {
-    ensure!(
-        max_new < window || sets.is_empty(),
-        "responses of up to {max_new} tokens leave no room for a prompt in the model's window of {window}: lower eval.max_new (--max-new of eval)"
-    );
-    Ok(())
-}
-
-pub fn way(response: &str) -> &'static str {
-    ways::classify(response).name()
+/// One setting as a layer.
+fn table(group: &str, key: &str, value: Value) -> Table {
+    Table::from_iter([(group.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value)])))])
 }

@@ -65,6 +65,21 @@ pub const fn row(path: &'static str, range: Range, about: &'static str) -> Row {
     Row { path, range, about }
 }
 
+/// Tables of rows as one, in their order; `N` is the number of all their rows.
+pub const fn joined<const N: usize>(parts: &[&[Row]]) -> [Row; N] {
+    let mut rows = [parts[0][0]; N];
+    let (mut part, mut inside, mut at) = (0, 0, 0);
+    while at < N {
+        if inside == parts[part].len() {
+            (part, inside) = (part + 1, 0);
+        } else {
+            rows[at] = parts[part][inside];
+            (inside, at) = (inside + 1, at + 1);
+        }
+    }
+    rows
+}
+
 /// Whole numbers, both ends included.
 pub const fn whole(least: i64, most: i64) -> Range {
     Range::Whole { least, most }

@@ -111,6 +111,18 @@ pub fn decode(sets: &mut [EvalSet], way: &str) -> Result<()> {
     Ok(())
 }
 
+/// An evaluation that leaves no room for its prompts would count every problem as wrong.
+///
+/// # Errors
+/// When responses of `max_new` tokens fill the model's `window`.
+pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result<()> {
+    ensure!(
+        max_new < window || sets.is_empty(),
+        "responses of up to {max_new} tokens leave no room for a prompt in the model's window of {window}: lower eval.max_new (--max-new of eval)"
+    );
+    Ok(())
+}
+
 /// What a name stands for, groups taken apart.
 fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
     let names =

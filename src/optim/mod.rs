@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::config::range::{Range, Row, above, at_least, from_below, row, whole};
 use crate::kernels::{Coded, Kernels, Moments, Parameter, Step};
 
 /// The optimizer's settings.
@@ -55,6 +56,22 @@ impl Default for OptimSettings {
         }
     }
 }
+
+/// What each of these settings may be, under `optim` in the settings of whoever trains.
+#[rustfmt::skip] // a row is a line
+pub const ROWS: [Row; 11] = [
+    row("optim.lr", at_least(0.0), "Learning rate after warm-up."),
+    row("optim.warmup_steps", whole(0, 1_000_000_000), "Updates over which the learning rate rises linearly from 0."),
+    row("optim.schedule", Range::OneOf(&["constant", "linear", "cosine"]), "The course of the learning rate after warm-up."),
+    row("optim.decay_steps", whole(0, 1_000_000_000), "Updates at the end over which the schedule falls; 0 lets it fall from the end of warm-up on."),
+    row("optim.beta1", from_below(0.0, 1.0), "Decay of the first moment."),
+    row("optim.beta2", from_below(0.0, 1.0), "Decay of the second moment."),
+    row("optim.eps", above(0.0), "Added to the root of the second moment."),
+    row("optim.weight_decay", at_least(0.0), "Decoupled weight decay."),
+    row("optim.clip_norm", at_least(0.0), "Largest global gradient norm; 0 turns clipping off."),
+    row("optim.states", Range::OneOf(&["f32", "8bit"]), "How the two moments are held."),
+    row("optim.freeze", Range::Texts, "Parameters that stay as they are: names, or beginnings such as `layers.0.qkv`."),
+];
 
 /// The course of the learning rate after warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -18,6 +18,7 @@
 //! In place of axes there may be a plain list of `[[arm]]`, each with a label, what it sets, and a `config` of its own if it wants one.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -51,6 +52,26 @@ pub struct Arm {
     pub config: Option<PathBuf>,
     /// What it sets over that, in the order of `--set`.
     pub assignments: Vec<String>,
+}
+
+impl Arm {
+    /// The arm's settings with a seed, in layers over the defaults.
+    ///
+    /// # Errors
+    /// When its settings file cannot be read.
+    pub fn layers(&self, seed: u64) -> Result<Vec<Table>> {
+        let mut layers = self.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
+        layers.extend(self.assignments.iter().map(|one| config::assignment(one)).collect::<Result<Vec<_>>>()?);
+        layers.push(Table::from_iter([("seed".to_owned(), Value::Integer(seed as i64))]));
+        Ok(layers)
+    }
+
+    /// The arguments of `rlvr train` that come to the same.
+    pub fn arguments(&self, seed: u64) -> Vec<OsString> {
+        let config = self.config.iter().flat_map(|path| [OsString::from("--config"), path.into()]);
+        let sets = self.assignments.iter().flat_map(|one| [OsString::from("--set"), one.into()]);
+        config.chain(sets).chain(["--seed".into(), seed.to_string().into()]).collect()
+    }
 }
 
 /// What the keys of a study may be; the settings inside are those of a run, and its command checks them.

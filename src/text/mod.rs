@@ -55,6 +55,19 @@ pub struct ChatSettings {
     pub needed: bool,
 }
 
+impl ChatSettings {
+    /// Reads the template, if one is given, and checks the date.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the date is none.
+    pub fn read(template: Option<&Path>, date: Option<String>, needed: bool) -> Result<Self> {
+        let read =
+            |path: &Path| input::read(path, input::TEXT_BYTES).with_context(|| format!("cannot read the chat template {}", path.display()));
+        date.as_deref().map(check_date).transpose()?;
+        Ok(Self { template: template.map(read).transpose()?, date, needed })
+    }
+}
+
 /// A tokenizer with its special tokens and, where the checkpoint has one, its chat template.
 pub struct Text {
     tokenizer: Tokenizer,

@@ -1,17 +1,16 @@
-//! What every setting of pre-training may be. The optimizer's rows are those of a run.
+//! What every setting of pre-training may be. The optimizer's rows are `optim`'s own.
 
 use super::pretrain::PretrainSettings;
 use crate::config::Settings;
 use crate::config::range::{Range, Row, above, between, row, whole};
-use crate::train::RunSettings;
+use crate::optim;
 
 const SHARE: Range = between(0.0, 1.0);
 const WIDTH: Range = whole(1, 65_536);
 
 impl Settings for PretrainSettings {
     fn rows() -> Vec<Row> {
-        let optim = RunSettings::rows().into_iter().filter(|row| row.path.starts_with("optim."));
-        ROWS.iter().copied().chain(optim).chain(MIXTURE.iter().copied()).collect()
+        [ROWS, &optim::ROWS, MIXTURE].concat()
     }
 }
 

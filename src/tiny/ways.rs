@@ -155,6 +155,11 @@ pub fn classify(response: &str) -> Way {
     }
 }
 
+/// The name of the way that a response takes.
+pub fn name_of(response: &str) -> &'static str {
+    classify(response).name()
+}
+
 /// A random number with as many digits as `truth`, and otherwise independent of it.
 fn random_like(truth: u32, stream: &mut Stream) -> u32 {
     let digits = truth.checked_ilog10().unwrap_or(0);

@@ -11,6 +11,7 @@ use super::settings::RunSettings;
 use crate::checkpoint::lock::{FolderLock, Held};
 use crate::checkpoint::{sync_folder, write_file};
 use crate::config;
+use crate::data::example;
 
 /// Its subfolders.
 const PARTS: [&str; 3] = ["rollouts", "eval", "checkpoints"];
@@ -27,6 +28,17 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
+    /// A folder that is not there yet: `runs/MODEL-EXAMPLE`, numbered where that is taken.
+    pub fn free(settings: &RunSettings) -> PathBuf {
+        let model = Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
+        let example = example::title(&settings.example);
+        let example = Path::new(&example).file_stem().map_or_else(|| example.clone(), |name| name.to_string_lossy().into_owned());
+        let name: String =
+            format!("{model}-{example}").chars().map(|c| if c.is_ascii_alphanumeric() || "+-._".contains(c) { c } else { '-' }).collect();
+        let numbered = (2..).map(|n| Path::new("runs").join(format!("{name}-{n}")));
+        std::iter::once(Path::new("runs").join(&name)).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
+    }
+
     /// Makes a new folder and records the settings in it. A folder that is there is an error.
     pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
         let cannot = || format!("cannot create {}", root.display());

@@ -11,17 +11,17 @@ use sources::{Module, Sources, Use};
 
 /// Rooms from the bottom up; rooms of one layer do not know each other.
 const LAYERS: [&[&str]; 14] = [
-    &["input", "interrupt", "output"],
+    &["input", "interrupt", "output", "usage"],
     &["draw", "flow", "lanes", "config"],
     &["data", "text", "verify", "kernels"],
     &["objective"],
     &["model", "reward"],
     &["optim", "rollout"],
     &["checkpoint", "metrics"],
-    &["eval"],
+    &["tiny"],
+    &["eval", "source"],
     &["report"],
     &["train"],
-    &["tiny"],
     &["bench", "study"],
     &["cli"],
     &["testing"],

@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use candle_core::{DType, Tensor};
 
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Target};
 use crate::lanes::Lanes;
 use crate::model::ModelConfig;
 
@@ -20,6 +20,12 @@ pub fn available_bytes() -> Option<u64> {
         left.min()
     });
     Some(available.min(limited.unwrap_or(u64::MAX)).min(left_of_addresses().unwrap_or(u64::MAX)))
+}
+
+/// Where a run would compute, and the bytes that it may take there: of the GPU's own memory, or of the machine's.
+pub fn room(kernels: &dyn Kernels) -> (Target, Option<u64>) {
+    let target = Target::of(kernels);
+    (target, target.free.or_else(available_bytes))
 }
 
 /// What the limit on this process's address space (`ulimit -v`) leaves; `None` where there is none.

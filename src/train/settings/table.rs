@@ -6,10 +6,11 @@
 
 use super::{RunSettings, algorithm};
 use crate::config;
-use crate::config::range::{Range, Row, above, above_to, at_least, between, finite, from_below, row, whole};
+use crate::config::range::{Range, Row, above, above_to, at_least, between, finite, from_below, joined, row, whole};
 use crate::data::benchmark::Decoding;
 use crate::kernels::Place;
 use crate::objective::Aggregation;
+use crate::optim;
 
 /// Steps, tokens, and other counts that nothing else limits.
 pub const MANY: i64 = 1_000_000_000;
@@ -35,8 +36,11 @@ impl config::Settings for RunSettings {
 }
 
 /// All settings, in the order of `config.toml`.
+pub const ROWS: &[Row] =
+    &joined::<{ BEFORE_OPTIM.len() + optim::ROWS.len() + AFTER_OPTIM.len() }>(&[BEFORE_OPTIM, &optim::ROWS, AFTER_OPTIM]);
+
 #[rustfmt::skip] // a row is a line
-pub const ROWS: &[Row] = &[
+const BEFORE_OPTIM: &[Row] = &[
     row("model", Range::Text, "`tiny` (the embedded model), a folder in Hugging Face layout, or a hub name."),
     row("reference", Range::Text, "The model that the KL term measures against, named as `model` is; empty takes the policy as it starts."),
     row("example", Range::Text, "What to train on: `pi1`, `pi1,pi13`, `pi1..pi16`, `dsr-sub`, a problem of the embedded model, or a file."),
@@ -94,17 +98,10 @@ pub const ROWS: &[Row] = &[
     row("loss.entropy_target", at_least(0.0), "Entropy in nats per token that the coefficient is steered towards; 0 is off."),
     row("loss.entropy_step", at_least(0.0), "How far steering moves the coefficient in a step."),
     row("loss.aggregation", AGGREGATION, "How the losses of tokens become one number. N is a length, or sequences in a logical micro-batch."),
-    row("optim.lr", at_least(0.0), "Learning rate after warm-up."),
-    row("optim.warmup_steps", COUNT, "Updates over which the learning rate rises linearly from 0."),
-    row("optim.schedule", Range::OneOf(&["constant", "linear", "cosine"]), "The course of the learning rate after warm-up."),
-    row("optim.decay_steps", COUNT, "Updates at the end over which the schedule falls; 0 lets it fall from the end of warm-up on."),
-    row("optim.beta1", DECAY, "Decay of the first moment."),
-    row("optim.beta2", DECAY, "Decay of the second moment."),
-    row("optim.eps", above(0.0), "Added to the root of the second moment."),
-    row("optim.weight_decay", at_least(0.0), "Decoupled weight decay."),
-    row("optim.clip_norm", at_least(0.0), "Largest global gradient norm; 0 turns clipping off."),
-    row("optim.states", Range::OneOf(&["f32", "8bit"]), "How the two moments are held."),
-    row("optim.freeze", Range::Texts, "Parameters that stay as they are: names, or beginnings such as `layers.0.qkv`."),
+];
+
+#[rustfmt::skip] // a row is a line
+const AFTER_OPTIM: &[Row] = &[
     row("critic.lr", at_least(0.0), "Learning rate of the critic, constant; 0 where there is none."),
     row("critic.weight_decay", at_least(0.0), "Its decoupled weight decay."),
     row("critic.clip", at_least(0.0), "A value counts as moved from its old one by at most this much; 0 turns clipping off."),

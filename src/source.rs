@@ -1,57 +1,22 @@
-//! Where models come from: the embedded base, a folder, or the hub; and the arguments that several commands share.
+//! Where models come from: the embedded base, a folder in Hugging Face layout, or the hub; and what computes them here. Owns what a model's name
+//! stands for and what can be known of it before its weights are read; must never know what the model is used for.
 
-use std::io::{BufRead, IsTerminal};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
-use super::usage;
 use crate::checkpoint::{self, Model, ModelText};
+use crate::data::OnTransfer;
 use crate::data::hub::{Hub, ModelName};
-use crate::data::{Library, OnTransfer, Transfer};
 use crate::input;
-use crate::kernels::{Compute, ComputeSettings, Kernels, Place, Precision, Version};
+use crate::kernels::{Compute, ComputeSettings, Kernels, Place};
 use crate::model::{ModelConfig, layout, shapes};
-use crate::text::{ChatSettings, Text, check_date};
+use crate::text::{ChatSettings, Text};
 use crate::tiny::embedded;
-
-/// Where and how to compute.
-#[derive(Debug, Args)]
-pub struct ComputeArgs {
-    /// Where to compute: auto (a GPU where there is one), cpu, or cuda[:N]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Place>,
-    /// The operations: reference (candle's stock ones), or this program's: plain on the CPU, fused on a GPU; auto takes what the device has confirmed
-    #[arg(long, value_enum, value_name = "VERSION")]
-    pub kernels: Option<Version>,
-    /// What weights and activations are: f32 or bf16; auto takes f32 on the CPU and bf16 on a GPU
-    #[arg(long, value_enum, value_name = "DTYPE")]
-    pub dtype: Option<Precision>,
-    /// On a GPU, sums in one order whatever the batch, so that sampler and trainer agree to the bit (on the CPU they always do)
-    #[arg(long)]
-    pub batch_invariant: bool,
-}
-
-impl ComputeArgs {
-    /// The settings, with these flags over them.
-    pub fn over(&self, settings: &ComputeSettings) -> ComputeSettings {
-        ComputeSettings {
-            device: self.device.unwrap_or(settings.device),
-            kernels: self.kernels.unwrap_or(settings.kernels),
-            dtype: self.dtype.unwrap_or(settings.dtype),
-            batch_invariant: self.batch_invariant || settings.batch_invariant,
-        }
-    }
-
-    /// The operations for a model on this machine.
-    pub fn open(&self, model: &str) -> Result<Arc<dyn Kernels>> {
-        open(&self.over(&ComputeSettings::default()), model)
-    }
-}
+use crate::usage::usage;
 
 /// The operations that settings come to for a model on this machine.
 pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>> {
@@ -67,63 +32,17 @@ pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
     usage(settings.resolve())
 }
 
-#[derive(Debug, Args)]
-pub struct DataArgs {
-    /// A folder with test/NAME/test.jsonl and train/*.parquet, instead of downloads
-    #[arg(long, env = "RLVR_DATA_DIR", value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-}
-
-impl DataArgs {
-    pub fn library(&self) -> Result<Library> {
-        library(self.data_dir.as_deref())
-    }
-}
-
-/// The published files: in a folder, else downloaded.
-pub fn library(data_dir: Option<&Path>) -> Result<Library> {
-    Ok(Library::open(data_dir)?.on_transfer(transfers()))
-}
-
-/// The chat template of commands that ask questions.
-#[derive(Debug, Args)]
-pub struct ChatArgs {
-    /// A chat template in place of the checkpoint's (Jinja)
-    #[arg(long, value_name = "FILE")]
-    pub chat_template: Option<PathBuf>,
-    /// The date that templates print as today's (default: today)
-    #[arg(long, value_name = "YYYY-MM-DD")]
-    pub date: Option<String>,
-}
-
-impl ChatArgs {
-    /// The template's contents and the date, checked as far as can be without a tokenizer.
-    pub fn settings(&self, needed: bool) -> Result<ChatSettings> {
-        chat_settings(self.chat_template.as_deref(), self.date.clone(), needed)
-    }
-}
-
-/// Reads the template, if one is given, and checks the date.
-pub fn chat_settings(template: Option<&Path>, date: Option<String>, needed: bool) -> Result<ChatSettings> {
-    let read =
-        |path: &Path| input::read(path, input::TEXT_BYTES).with_context(|| format!("cannot read the chat template {}", path.display()));
-    date.as_deref().map(check_date).transpose()?;
-    Ok(ChatSettings { template: template.map(read).transpose()?, date, needed })
-}
-
-/// Loads `tiny`, a folder, or a hub name, to where it is computed. What exists on disk is a folder.
-pub fn load(name: &str, kernels: &Arc<dyn Kernels>) -> Result<Model> {
-    load_with(name, &ChatSettings::default(), kernels)
-}
-
-/// Loads a model, with what the user asks of its chat template.
-pub fn load_with(name: &str, chat: &ChatSettings, kernels: &Arc<dyn Kernels>) -> Result<Model> {
-    let mut model = read(name, chat)?;
+/// Loads `tiny`, a folder, or a hub name, to where it is computed, with what the user asks of its chat template. What exists on disk is a folder.
+///
+/// # Errors
+/// When no model has this name, a download fails, or a file is missing or not what its name says.
+pub fn load(name: &str, chat: &ChatSettings, kernels: &Arc<dyn Kernels>, on_transfer: &OnTransfer) -> Result<Model> {
+    let mut model = read(name, chat, on_transfer)?;
     model.decoder = model.decoder.on(kernels.clone()).with_context(|| format!("cannot bring {name} to where it is computed"))?;
     Ok(model)
 }
 
-fn read(name: &str, chat: &ChatSettings) -> Result<Model> {
+fn read(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result<Model> {
     let _span = tracing::info_span!("load", model = name).entered();
     if name == embedded::NAME {
         return embedded::load_with(chat);
@@ -133,7 +52,7 @@ fn read(name: &str, chat: &ChatSettings) -> Result<Model> {
         return Model::from_folder_with(name, path, chat);
     }
     recognise(name)?;
-    Model::from_folder_with(name, &Hub::from_environment().fetch(&ModelName::parse(name)?, &transfers())?, chat)
+    Model::from_folder_with(name, &Hub::from_environment().fetch(&ModelName::parse(name)?, on_transfer)?, chat)
 }
 
 /// Which weights a model's name stands for, as scores say it: the hub's commit, or the checksum of the weights that are there.
@@ -168,9 +87,9 @@ pub fn revision(name: &str) -> Result<String> {
 }
 
 /// A model without its weights, its other files downloaded where need be; `None` for a name that no model here can have.
-pub fn text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
+pub fn text(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result<Option<ModelText>> {
     match (local_text(name, chat)?, ModelName::parse(name)) {
-        (None, Ok(name)) => ModelText::from_folder_with(&Hub::from_environment().fetch_text(&name, &transfers())?, chat).map(Some),
+        (None, Ok(name)) => ModelText::from_folder_with(&Hub::from_environment().fetch_text(&name, on_transfer)?, chat).map(Some),
         (text, _) => Ok(text),
     }
 }
@@ -219,6 +138,7 @@ pub fn check_folder(name: &str, trial: bool) -> Result<()> {
 
 /// A model without its weights.
 pub struct Shape {
+    /// Its configuration.
     pub config: ModelConfig,
     /// Its tokenizer, where that is at hand.
     pub text: Option<Text>,
@@ -250,34 +170,4 @@ fn shape_of(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
     let text = folder.join("tokenizer.json").exists().then(|| Text::from_folder(folder)?.with_chat(chat)).transpose();
     let text = text.with_context(|| format!("cannot use the tokenizer in {}", folder.display()))?;
     Ok(Shape { config, text })
-}
-
-/// From this size on a file is worth a line where there is no terminal for a bar.
-const LARGE_BYTES: u64 = 10 << 20;
-
-/// Downloads as people see them, one file after the other: a bar that goes when the file is there, or, without a terminal, a line.
-fn transfers() -> OnTransfer {
-    let current: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
-    Arc::new(move |transfer: &Transfer| {
-        let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (received, total) = (transfer.received_bytes, transfer.total_bytes.unwrap_or(0));
-        if current.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
-            // A file that is there at once had been there before.
-            if received > 0 && received == total {
-                return;
-            }
-            if total >= LARGE_BYTES && !std::io::stderr().is_terminal() {
-                tell!("downloading {}, {}", transfer.name, HumanBytes(total));
-            }
-            let bar = ProgressBar::new(total).with_message(transfer.name.clone());
-            let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
-            *current = Some((transfer.name.clone(), style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))));
-        }
-        let Some((_, bar)) = current.as_ref() else { return };
-        bar.set_position(received);
-        if received > 0 && received == total {
-            bar.finish_and_clear();
-            *current = None;
-        }
-    })
 }

@@ -1,57 +1,63 @@
-//! What is about to happen, in words.
+//! A prepared run in words, before anything is computed.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
 
 use super::Prepared;
-use crate::data::example;
-use crate::eval::EvalSet;
 use crate::flow::Problem;
 use crate::reward::Rewards;
 use crate::text::Text;
 use crate::train::prompt_format::{self, Asking, asked};
-use crate::train::{Replay, RunSettings};
+use crate::train::{RunSettings, algorithm};
 use crate::verify::Grader;
 
-/// What is about to happen, in words and in every unit that people count in.
-pub fn plan(settings: &RunSettings, problems: &[Problem], replay: Option<&Replay>, sets: &[EvalSet]) -> String {
-    let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
-    let rollouts = format!(" = {} rollouts a step, {rows} groups of {size}", rows * size);
-    let examples = match (problems, replay) {
-        (_, Some(replay)) => {
-            format!("{} of {} on {rows} rows x {size}{rollouts}", counted(replay.len(), "recorded step"), settings.rollout.replay)
-        }
-        ([problem], _) => {
-            let text = format!("{}: \"{}\", {}", problem.id, shortened(&problem.question), answer(settings, problem));
-            format!("1 example x {rows} rows x {size}{rollouts} ({text})")
-        }
-        (several, _) if rows % several.len() == 0 => {
-            let count = several.len();
-            format!("{count} examples x {} x {size}{rollouts}", counted(rows / count, "row"))
-        }
-        (several, _) => format!("{} examples in turns on {rows} rows x {size}{rollouts}", several.len()),
-    };
-    let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
-    let evaluation = match (evaluated.is_empty(), settings.eval.every) {
-        (true, _) => "no evaluation".to_owned(),
-        (false, 0) => format!("evaluation of {} before and after", evaluated.join(", ")),
-        (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
-    };
-    let lora = &settings.lora;
-    let adapters = if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
-    format!(
-        "{} with {}{adapters}: {examples}; {}, {} each; {evaluation}",
-        settings.algo,
-        settings.model,
-        counted(settings.train.steps as usize, "step"),
-        counted(settings.train.updates_per_rollout, "update"),
-    )
+impl Prepared<'_> {
+    /// What is about to happen, in words and in every unit that people count in.
+    pub fn headline(&self) -> String {
+        let Self { settings, replay, sets, .. } = self;
+        let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
+        let rollouts = format!(" = {} rollouts a step, {rows} groups of {size}", rows * size);
+        let examples = match (&self.problems[..], replay) {
+            (_, Some(replay)) => {
+                format!("{} of {} on {rows} rows x {size}{rollouts}", counted(replay.len(), "recorded step"), settings.rollout.replay)
+            }
+            ([problem], _) => {
+                let text = format!("{}: \"{}\", {}", problem.id, shortened(&problem.question), answer(settings, problem));
+                format!("1 example x {rows} rows x {size}{rollouts} ({text})")
+            }
+            (several, _) if rows % several.len() == 0 => {
+                let count = several.len();
+                format!("{count} examples x {} x {size}{rollouts}", counted(rows / count, "row"))
+            }
+            (several, _) => format!("{} examples in turns on {rows} rows x {size}{rollouts}", several.len()),
+        };
+        let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
+        let evaluation = match (evaluated.is_empty(), settings.eval.every) {
+            (true, _) => "no evaluation".to_owned(),
+            (false, 0) => format!("evaluation of {} before and after", evaluated.join(", ")),
+            (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
+        };
+        let lora = &settings.lora;
+        let adapters = if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
+        format!(
+            "{} with {}{adapters}: {examples}; {}, {} each; {evaluation}",
+            settings.algo,
+            settings.model,
+            counted(settings.train.steps as usize, "step"),
+            counted(settings.train.updates_per_rollout, "update"),
+        )
+    }
+
+    /// The headline, what the algorithm's name stands for, and what somebody might not expect of these settings, a line each.
+    pub fn told(&self) -> Result<Vec<String>> {
+        let expansion = algorithm::by_name(&self.settings.algo)?.expansion(&self.settings)?;
+        Ok([self.headline(), expansion].into_iter().chain(notes(&self.settings)).chain(labels(self)).collect())
+    }
 }
 
 /// What somebody might not expect of these settings: whose graders judge, where they are not ours, and what `RunSettings::warnings` has.
-pub fn notes(settings: &RunSettings) -> Vec<String> {
+fn notes(settings: &RunSettings) -> Vec<String> {
     let is_graded_as_published = (settings.reward.grader, settings.eval.grader) == (Grader::Deepscaler, Grader::Qwen);
     let graders = "graded as the published run was, so that figures compare: rewards by deepscaler, evaluations by qwen; \
                    --set reward.grader=strict --set eval.grader=strict takes ours (docs/graders.md)"
@@ -70,30 +76,29 @@ fn answer(settings: &RunSettings, problem: &Problem) -> String {
     }
 }
 
-/// The labels that are not the examples' own, the first of them by name.
-pub fn tell_labels(prepared: &Prepared) {
+/// The labels that are not the examples' own, the first of them by name; none where all are.
+fn labels(prepared: &Prepared) -> Option<String> {
     let (reward, labels) = (&prepared.settings.reward, &prepared.labels);
-    if labels.is_empty() {
-        return;
-    }
     let first: Vec<String> = labels.iter().take(5).map(|one| format!("{} {} instead of {}", one.example, one.label, one.answer)).collect();
     let more = if labels.len() > first.len() { ", ..." } else { "" };
     let noise = format!("reward.label_noise {}, reward.label_seed {}", reward.label_noise, reward.label_seed);
-    tell!(
-        "{} of {} changed ({}): {}{more}; all are in {}",
-        labels.len(),
-        counted(prepared.problems.len(), "label"),
-        if reward.label.is_empty() { noise.as_str() } else { "reward.label" },
-        first.join(", "),
-        prepared.root.join("labels.jsonl").display()
-    );
+    (!labels.is_empty()).then(|| {
+        format!(
+            "{} of {} changed ({}): {}{more}; all are in {}",
+            labels.len(),
+            counted(prepared.problems.len(), "label"),
+            if reward.label.is_empty() { noise.as_str() } else { "reward.label" },
+            first.join(", "),
+            prepared.root.join("labels.jsonl").display()
+        )
+    })
 }
 
 /// Which questions ask for their answer in a format of their own, and what that means: as the model reads them where its template is at hand.
-pub fn tell_formats(prepared: &Prepared, text: Option<&Text>) -> Result<()> {
+pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<String>> {
     let settings = &prepared.settings;
     if prepared.replay.is_some() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let reads_boxes = settings.loss.policy != 0.0 && Rewards::new(&settings.reward, settings.rollout.max_new)?.reads_boxes();
     let mut prompts = Vec::with_capacity(prepared.problems.len());
@@ -108,8 +113,7 @@ pub fn tell_formats(prepared: &Prepared, text: Option<&Text>) -> Result<()> {
             formats: asked(&rendered.map_or_else(plain, |prompt| prompt.text)),
         });
     }
-    prompt_format::lines(&prompts, reads_boxes).iter().for_each(|line| tell!("{line}"));
-    Ok(())
+    Ok(prompt_format::lines(&prompts, reads_boxes))
 }
 
 /// The beginning of a text, in one line.
@@ -121,17 +125,6 @@ fn shortened(text: &str) -> String {
 /// `1 step`, `2 steps`.
 fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
-/// `runs/MODEL-EXAMPLE`, numbered where that is taken.
-pub fn free_folder(settings: &RunSettings) -> PathBuf {
-    let model = Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
-    let example = example::title(&settings.example);
-    let example = Path::new(&example).file_stem().map_or_else(|| example.clone(), |name| name.to_string_lossy().into_owned());
-    let name: String =
-        format!("{model}-{example}").chars().map(|c| if c.is_ascii_alphanumeric() || "+-._".contains(c) { c } else { '-' }).collect();
-    let numbered = (2..).map(|n| Path::new("runs").join(format!("{name}-{n}")));
-    std::iter::once(Path::new("runs").join(&name)).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,36 +1,19 @@
-//! What was asked as settings: defaults, the algorithm's preset, a file, `--set`, flags.
+//! Settings in layers: the defaults that fit the model and the example, the algorithm's preset, then what was asked.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use toml::{Table, Value};
 
-use super::TrainArgs;
-use crate::config;
-use crate::data::example;
 use crate::tiny::embedded;
 use crate::train::{Replay, RunSettings, algorithm};
 use crate::verify::Grader;
 
-/// The defaults that fit the model (and the recording), then the file, `--set`, and the flags that have names of their own.
-pub fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
-    let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
-    layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
-    layers.extend(args.replay.as_ref().map(|path| table("rollout", [("replay", Value::String(path.clone()))])));
-    let inline = args.question.as_deref().map(|question| example::inline(question, args.answer.as_deref()));
-    let example = args.example.clone().or(inline);
-    let texts = [("model", &args.model), ("reference", &args.reference), ("example", &example), ("algo", &args.algo)];
-    let mut flags = Table::new();
-    flags.extend(texts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::String(value.clone()?)))));
-    flags.extend(args.seed.map(|seed| ("seed".to_owned(), Value::Integer(seed as i64))));
-    layers.push(flags);
-    let label = args.label.as_ref().map(|label| ("label", Value::String(label.clone())));
-    let noise = args.label_noise.map(|share| ("label_noise", Value::Float(share)));
-    let label_seed = args.label_seed.map(|seed| ("label_seed", Value::Integer(seed as i64)));
-    layers.extend([label, noise, label_seed].into_iter().flatten().map(|label| table("reward", [label])));
-    layers.extend(args.export_dtype.as_ref().map(|dtype| table("checkpoint", [("dtype", Value::String(dtype.clone()))])));
-    layers.extend(args.lora.map(|rank| table("lora", [("rank", Value::Integer(rank as i64))])));
-    layers.extend(args.steps.map(|steps| table("train", [("steps", Value::Integer(steps as i64))])));
+/// The settings that layers come to, the last one on top; and the recording, where they name one, whose numbers are defaults too.
+///
+/// # Errors
+/// When a layer has an unknown setting or a value outside its range, or says something else than the recording.
+pub(super) fn resolve(layers: &[Table]) -> Result<(RunSettings, Option<Replay>)> {
     let chosen = |key: &str| layers.iter().rev().find_map(|layer| layer.get(key)?.as_str());
     let model = match (chosen("model"), chosen("example")) {
         (Some(model), _) => model.to_owned(),
@@ -40,10 +23,9 @@ pub fn settings(args: &TrainArgs) -> Result<(RunSettings, Option<Replay>)> {
     let defaults = defaults(&model, chosen("example"));
     let path = layers.iter().rev().find_map(|layer| layer.get("rollout")?.get("replay")?.as_str()).unwrap_or_default();
     let Some(replay) = recording(path)? else {
-        return Ok((algorithm::resolve(&defaults, &layers)?, None));
+        return Ok((algorithm::resolve(&defaults, layers)?, None));
     };
-    layers.splice(0..0, recorded(&replay));
-    let settings = algorithm::resolve(&defaults, &layers)?;
+    let settings = algorithm::resolve(&defaults, &[&recorded(&replay)[..], layers].concat())?;
     let (groups, size) = (settings.rollout.groups, settings.rollout.group_size);
     ensure!(
         (groups, size) == (replay.groups, replay.group_size),
@@ -67,7 +49,7 @@ fn defaults(model: &str, example: Option<&str>) -> RunSettings {
 }
 
 /// A recording, where its path is not empty.
-pub fn recording(path: &str) -> Result<Option<Replay>> {
+pub(super) fn recording(path: &str) -> Result<Option<Replay>> {
     (!path.is_empty()).then(|| Replay::read(Path::new(path))).transpose()
 }
 
@@ -92,7 +74,7 @@ fn table<const N: usize>(group: &str, values: [(&str, Value); N]) -> Table {
 }
 
 /// Whether a name is one of the paper's examples, which its model goes with.
-pub fn is_published(example: &str) -> bool {
+fn is_published(example: &str) -> bool {
     let is_pi = |name: &str| name.strip_prefix("pi").is_some_and(|rank| rank.parse::<u32>().is_ok());
     example.split(',').all(|name| name == "dsr-sub" || name.starts_with("dsr-sub/") || name.split("..").all(is_pi))
 }

@@ -1,0 +1,67 @@
+//! An arm before it is run: its settings, and everything in them that is looked for by name, without weights and downloads.
+
+use anyhow::{Result, ensure};
+
+use super::{Arm, Study};
+use crate::data::{Library, example};
+use crate::train::history::BY_MEAN;
+use crate::train::{RunSettings, prepare};
+
+impl Study {
+    /// The settings of an arm with the first seed, as its run will have them.
+    ///
+    /// # Errors
+    /// The first thing that its run would be refused for, as far as that can be known here; a pass of the study's table that the arm does not
+    /// evaluate.
+    pub fn check(&self, arm: &Arm, library: &Library) -> Result<RunSettings> {
+        let (settings, sets) = prepare::check(&arm.layers(self.seeds[0])?, library)?;
+        let passes: Vec<String> = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding))).collect();
+        let unknown = self.passes.iter().find(|pass| !passes.contains(pass) && *pass != BY_MEAN);
+        ensure!(unknown.is_none(), "the study tells {}, but this arm evaluates {}", unknown.map_or("", String::as_str), passes.join(", "));
+        Ok(settings)
+    }
+
+    /// An arm that can be run, in a line.
+    pub fn describe(&self, settings: &RunSettings) -> String {
+        let (rollout, seeds) = (&settings.rollout, self.seeds.len());
+        format!(
+            "{} with {} on {}, {} steps of {} x {} responses, evaluated on {}, {seeds} seed{}",
+            settings.algo,
+            settings.model,
+            example::title(&settings.example),
+            settings.train.steps,
+            rollout.groups,
+            rollout.group_size,
+            if settings.eval.benchmarks.is_empty() { "nothing" } else { &settings.eval.benchmarks },
+            if seeds == 1 { "" } else { "s" }
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_names_what_an_arm_cannot_have() {
+        let library = Library::open(None).unwrap();
+        let study = |assignment: &str, pass: &str| {
+            let assignments = vec![assignment.to_owned()];
+            let arm = Arm { label: "arm".into(), folder: "arm".into(), config: None, assignments };
+            Study { title: "study".into(), arms: vec![arm], seeds: vec![3], passes: vec![pass.to_owned()] }
+        };
+        let good = study("train.steps=7", "tiny-greedy");
+        let settings = good.check(&good.arms[0], &library).unwrap();
+        assert_eq!((settings.seed, settings.train.steps), (3, 7));
+        assert!(good.describe(&settings).ends_with("7 steps of 8 x 8 responses, evaluated on tiny, 1 seed"), "{}", good.describe(&settings));
+        let refused = |assignment: &str, pass: &str, expected: &str| {
+            let study = study(assignment, pass);
+            let error = format!("{:#}", study.check(&study.arms[0], &library).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        };
+        refused("train.steps=7", "math500-greedy", "the study tells math500-greedy, but this arm evaluates tiny-greedy");
+        refused("loss.entropi=0", "tiny-greedy", "unknown setting loss.entropi");
+        refused("model=nobody", "tiny-greedy", "no model is called \"nobody\"");
+        refused("reference=nobody", "tiny-greedy", "no model is called \"nobody\"");
+    }
+}

@@ -1,0 +1,148 @@
+//! The last part of the preparation, with weights: the policy, its prompts, the recording held against it, and the reference.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+
+use super::{Fit, Need, Prepared};
+use crate::checkpoint::Model;
+use crate::data::OnTransfer;
+use crate::eval::sets;
+use crate::flow::{Problem, Prompt};
+use crate::interrupt::Interrupt;
+use crate::kernels::Kernels;
+use crate::model::{Decoder, Weights};
+use crate::source;
+use crate::text::ChatSettings;
+use crate::train::{Launch, Replay, Resumption, Run, RunInputs, RunSettings};
+use crate::usage::usage;
+
+/// A run whose model is read: everything that it needs is in memory, and nothing is written yet.
+pub struct Loaded<'a> {
+    /// The settings, complete.
+    pub settings: RunSettings,
+    /// What the run is made of besides them.
+    pub inputs: RunInputs<'a>,
+    /// The run's folder.
+    pub root: PathBuf,
+    resumed: Option<Resumption>,
+    launch: Launch,
+}
+
+impl<'a> Prepared<'a> {
+    /// Reads the model, and refuses what only it can tell. A download may come first. `interrupt` says when the run is to stop; nothing listens
+    /// to it before the run starts.
+    ///
+    /// # Errors
+    /// When the run does not fit on this machine, the model cannot be read, or prompts, recording or reference do not suit it.
+    pub fn load(self, interrupt: &'a Interrupt) -> Result<Loaded<'a>> {
+        ensure!(self.request.need == Need::Run, "what was prepared for {:?} cannot be run", self.request.need);
+        let Fit { kernels, computed_on, refusal } = self.fit()?;
+        usage(refusal.map_or(Ok(()), Err))?;
+        let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, launch, request } = self;
+        let model = source::load(&settings.model, &chat, &kernels, &request.on_transfer)?;
+        usage(settings.validate_for(&model.decoder.config))?;
+        if model.text.prints_date() {
+            settings.prompt.date = chat.date.unwrap_or_default();
+        }
+        let prompts = prompts(&settings, &model, problems)?;
+        let replay = replay.map(|replay| fitting(replay, &settings, &model, resumed.is_none(), request.tell));
+        let replay = usage(replay.transpose()).with_context(|| settings.rollout.replay.clone())?;
+        usage(sets::room_to_answer(settings.eval.max_new, model.decoder.config.window, &sets))?;
+        let reference = usage(reference(&settings, &model, &kernels, request.tell, &request.on_transfer))?;
+        interrupt.begin(if resumed.is_none() && !sets.is_empty() { "the evaluation of the base model" } else { "the next step" });
+        let revision = source::revision(&settings.model)?;
+        let (dump_gradients, guard) = (request.dump_gradients, request.guard);
+        let inputs = RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients, sets, interrupt, guard };
+        Ok(Loaded { settings, inputs, root, resumed, launch: Launch { computed_on, ..launch } })
+    }
+}
+
+impl<'a> Loaded<'a> {
+    /// Makes the run's folder, or takes up the run that lies there.
+    ///
+    /// # Errors
+    /// [`Held`](crate::checkpoint::lock::Held) where another process has taken the folder, [`Interrupted`](crate::interrupt::Interrupted) where a
+    /// signal came while lost evaluations were made again; the folder is then as it was.
+    pub fn start(self) -> Result<Run<'a>> {
+        let run = match &self.resumed {
+            Some(resumption) => Run::resume(self.settings, resumption, self.inputs)?,
+            None => Run::start(self.settings, &self.root, self.inputs)?,
+        };
+        self.launch.write(&self.root)?;
+        Ok(run)
+    }
+}
+
+/// The examples as the model reads them.
+fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Result<Vec<Prompt>> {
+    let window = model.decoder.config.window;
+    let prompt = |problem: Problem| {
+        let instruction = settings.prompt.instruction_for(&problem.question).to_owned();
+        let prompt = model.text.prompt(Arc::new(problem), &instruction)?;
+        let (tokens, max_new) = (prompt.ids.len(), settings.rollout.max_new);
+        ensure!(tokens > 0, "{} is an empty prompt", prompt.problem.id);
+        model.check_tokens(prompt.ids.iter()).with_context(|| format!("the prompt of {}", prompt.problem.id))?;
+        ensure!(
+            tokens + max_new <= window,
+            "{} is a prompt of {tokens} tokens; with rollout.max_new = {max_new} it exceeds the model's window of {window}: set rollout.max_new to at most {}",
+            prompt.problem.id,
+            window.saturating_sub(tokens)
+        );
+        Ok(prompt)
+    };
+    problems.into_iter().map(prompt).collect()
+}
+
+/// A recording as the policy can learn from it: its padding cut, and, before the first step, its log-probabilities held against the policy's.
+fn fitting(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, tell: &dyn Fn(&str)) -> Result<Replay> {
+    let path = &settings.rollout.replay;
+    let cut = replay.cut_padding(&policy.end_tokens)?;
+    if cut > 0 {
+        tell(&format!("{path}: {cut} responses are padded after their first end token and were cut there"));
+    }
+    replay.check(policy.decoder.config.vocabulary, policy.decoder.config.window)?;
+    if is_new {
+        let temperature = replay.temperature(1).unwrap_or(settings.rollout.temperature);
+        let gap = replay.gap(&policy.decoder, temperature, settings.train.micro_batch_tokens)?;
+        replay.judge(gap, settings.rollout.replay_gap, temperature)?.iter().for_each(|told| tell(&format!("{path}: {told}")));
+    }
+    Ok(replay)
+}
+
+/// The model that the KL term holds to, where it is not the policy itself.
+fn reference(
+    settings: &RunSettings,
+    policy: &Model,
+    kernels: &Arc<dyn Kernels>,
+    tell: &dyn Fn(&str),
+    on_transfer: &OnTransfer,
+) -> Result<Option<Decoder>> {
+    if settings.reference.is_empty() {
+        return Ok(None);
+    }
+    if !settings.has_reference() {
+        tell(&format!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference));
+        return Ok(None);
+    }
+    let reference = source::load(&settings.reference, &ChatSettings::default(), kernels, on_transfer)?.decoder;
+    let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
+    ensure!(
+        found == expected,
+        "the reference {} has {found} rows of vocabulary, the policy {expected}: they do not compare",
+        settings.reference
+    );
+    let (window, needed) = (reference.config.window, policy.decoder.config.window);
+    ensure!(
+        window >= needed,
+        "the reference {} has a window of {window} tokens, the policy one of {needed}: it cannot score all",
+        settings.reference
+    );
+    ensure!(
+        !settings.reference_moves() || Weights::shapes(&reference.config)? == Weights::shapes(&policy.decoder.config)?,
+        "the reference {} has another shape than the policy, so it cannot follow it: set train.reference_every and reference_decay to 0",
+        settings.reference
+    );
+    Ok(Some(reference))
+}

@@ -1,0 +1,80 @@
+//! The way into a run, asked from the library: what is refused, as what, and what a run is made of.
+
+use std::path::Path;
+
+use super::*;
+use crate::config;
+use crate::interrupt::Interrupt;
+use crate::train::Outcome;
+use crate::usage::Usage;
+
+fn layers(settings: &[&str]) -> Vec<Table> {
+    settings.iter().map(|one| config::assignment(one).unwrap()).collect()
+}
+
+/// A run of the embedded model of seconds.
+fn small(out: &Path) -> Request<'static> {
+    Request::new(layers(&["train.steps=2", "rollout.groups=2", "rollout.group_size=4", "eval.benchmarks="]), Some(out.to_owned()))
+}
+
+fn refused(request: Request<'_>) -> String {
+    let error = prepare(request).err().expect("it is refused");
+    assert!(error.is::<Usage>(), "{error:#}");
+    format!("{error:#}")
+}
+
+#[test]
+fn prepare_marks_what_was_asked_wrongly_as_usage() {
+    let folder = tempfile::tempdir().unwrap();
+    let new = |settings: &[&str]| Request::new(layers(settings), Some(folder.path().join("run")));
+    let check = |request: Request<'_>, expected: &str| {
+        let error = refused(request);
+        assert!(error.contains(expected), "{error}");
+    };
+    check(new(&["loss.entropi=0"]), "unknown setting loss.entropi");
+    check(new(&["model=nobody"]), "no model is called \"nobody\"");
+    check(new(&["example=tiny/chess/1"]), "subjects are addition");
+    check(new(&["eval.best_by=math500"]), "eval.best_by is math500, which is not evaluated; known are tiny");
+    check(Request::new(Vec::new(), Some(folder.path().to_owned())), "exists already and is left as it is");
+    let resume = |root: &Path, changes: &str| Request {
+        start: Start::Resume { root: root.to_owned(), at: None, changes: config::assignment(changes).unwrap() },
+        ..small(root)
+    };
+    check(resume(&folder.path().join("absent"), "train.steps=3"), "there is no such folder");
+    let run = folder.path().join("recorded");
+    RunFolder::create(&run, &RunSettings::demonstration()).unwrap();
+    check(resume(&run, "loss.kl=0"), "loss.kl stays as");
+    assert!(!folder.path().join("run").exists());
+}
+
+#[test]
+fn what_is_prepared_for_a_trial_or_a_plan_is_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
+    for need in [Need::Trial, Need::Sizes { stand_in: false }] {
+        let prepared = prepare(Request { need, ..small(&out) }).unwrap();
+        assert!(prepared.load(&interrupt).err().unwrap().to_string().contains("cannot be run"));
+    }
+    assert!(!out.exists());
+}
+
+/// A run goes on through the same call, with more steps.
+#[test]
+fn a_prepared_run_runs_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
+    let prepared = prepare(small(&out)).unwrap();
+    assert!(prepared.headline().starts_with("grpo with tiny: 1 example x 2 rows x 4 = 8 rollouts a step"), "{}", prepared.headline());
+    assert_eq!((prepared.problems.len(), prepared.sets.len(), prepared.root.clone()), (1, 0, out.clone()));
+    assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
+    let told = std::sync::Mutex::new(Vec::new());
+    let tell = |line: &str| told.lock().unwrap().push(line.to_owned());
+    let start = || Start::Resume { root: out.clone(), at: None, changes: config::assignment("train.steps=3").unwrap() };
+    let prepared = prepare(Request { start: start(), tell: &tell, ..small(&out) }).unwrap();
+    assert_eq!((prepared.resumed.as_ref().map(|resumed| resumed.from), prepared.settings.train.steps), (Some(2), 3));
+    assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
+    let told = told.into_inner().unwrap();
+    assert!(told[0].starts_with("3 steps instead of 2 move the end towards which the learning rate falls"), "{told:?}");
+    let (folder, settings) = RunFolder::open(&out).unwrap();
+    assert_eq!((folder.resumable_steps().unwrap(), settings.train.steps), (vec![2, 3], 3));
+}
