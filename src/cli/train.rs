@@ -49,7 +49,7 @@ pub struct TrainArgs {
     /// Seed of the choice of these examples and their labels
     #[arg(long, value_name = "N", conflicts_with = "replay", allow_negative_numbers = true, value_parser = setting::<u64>("reward.label_seed"))]
     label_seed: Option<u64>,
-    #[arg(long, help = format!("The algorithm, a preset of settings: {}", algorithm::NAMES.join(", ")))]
+    #[arg(long, help = format!("The algorithm, a preset of settings: {}", crate::train::settings::algorithm::NAMES.join(", ")))]
     algo: Option<String>,
     /// Steps (rollout batches); with --resume, extends the run to so many
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("train.steps"))]
