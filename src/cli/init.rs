@@ -109,7 +109,7 @@ pub fn run(args: InitArgs) -> Result<()> {
     let files = export::files(&config, format)?;
     let bytes: u64 = files.iter().map(export::WeightFile::tensor_bytes).sum();
     usage(ensure_room(&args.out, bytes + companions.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()))?;
-    let values = initial::values(&config, args.seed, scale)?;
+    let values = initial::values(&config, args.seed, scale);
     write_folder(&args.out, |path| write_parts(path, &config, &companions, format, &values))?;
     let (parameters, seconds) = (config.parameters(), began.elapsed().as_secs_f64());
     let files = if files.len() == 1 { "one file".to_owned() } else { format!("{} files", files.len()) };

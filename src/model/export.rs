@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::config::ModelConfig;
 use super::folder::WeightDtype;
-use super::names::{Part, parts};
+use super::parameters::{Part, parameters};
 use super::weights::Weights;
 use crate::kernels::cpu;
 
@@ -51,7 +51,7 @@ impl Format {
 }
 
 /// Where values come from: fills `target` with whole rows of a tensor as the checkpoint has it, from row `first` on. It is told which of our
-/// tensors the part belongs to (its number in `Weights::shapes`), and asked from several threads at once.
+/// tensors the part belongs to (its number in `parameters`), and asked from several threads at once.
 pub type Values<'a> = dyn Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + 'a;
 
 /// The values of weights in memory: in f32, on the CPU.
@@ -78,8 +78,8 @@ pub struct WeightFile {
 /// The files that hold a model's weights, tied weights once. Tensors are dealt out as transformers does: in the model's order, to a new file
 /// when the next one would exceed the limit.
 pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
-    let shapes = Weights::shapes(config)?;
-    let tensors = shapes.iter().enumerate().flat_map(|(number, (name, _))| parts(config, name).into_iter().map(move |part| (number, part)));
+    let table = parameters(config).into_iter().enumerate();
+    let tensors = table.flat_map(|(number, row)| row.parts.into_iter().map(move |part| (number, part)));
     let (mut shards, mut filled) = (vec![Vec::new()], 0);
     for (number, part) in tensors {
         let bytes = format.dtype.bytes(&part);
@@ -120,7 +120,7 @@ pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, d
     tensors_to_writer(out, &tensors, config, dtype)
 }
 
-/// As `to_writer`, for tensors shaped as the weights, in their order (that of `Weights::shapes`); zeros where there is none.
+/// As `to_writer`, for tensors shaped as the weights, in their order (that of `parameters`); zeros where there is none.
 pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
     let on_host = |tensor: &Tensor| Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
     let tensors = tensors.iter().map(|tensor| tensor.map(on_host).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;

@@ -13,7 +13,7 @@ pub mod head;
 pub mod initial;
 pub mod layout;
 pub mod lora;
-pub mod names;
+pub mod parameters;
 pub mod packed;
 pub mod rotary;
 pub mod shapes;

@@ -10,7 +10,7 @@ use crate::cli::source;
 use crate::data::{Library, example, tiny};
 use crate::flow::{Problem, Prompt};
 use crate::kernels::Kernels;
-use crate::model::{Decoder, Weights};
+use crate::model::{Decoder, parameters};
 use crate::reward::Rewards;
 use crate::text::{self, ChatSettings};
 use crate::train::{PromptSettings, Replay, RunSettings};
@@ -38,7 +38,7 @@ pub fn reference(settings: &RunSettings, policy: &Model, kernels: &Arc<dyn Kerne
         settings.reference
     );
     ensure!(
-        !settings.reference_moves() || Weights::shapes(&reference.config)? == Weights::shapes(&policy.decoder.config)?,
+        !settings.reference_moves() || parameters::shapes(&reference.config) == parameters::shapes(&policy.decoder.config),
         "the reference {} has another shape than the policy, so it cannot follow it: set train.reference_every and reference_decay to 0",
         settings.reference
     );
