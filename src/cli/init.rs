@@ -15,8 +15,7 @@ use crate::checkpoint::model::{check, companions, write_parts};
 use crate::checkpoint::{ensure_free, write_file, write_folder};
 use crate::config::nearest;
 use crate::input;
-use crate::model::export::{self, Format, MAX_SHARD_BYTES};
-use crate::model::folder::WeightDtype;
+use crate::model::export::{self, Format, MAX_SHARD_BYTES, WeightDtype};
 use crate::model::{ModelConfig, initial, shapes};
 use crate::tiny::embedded;
 

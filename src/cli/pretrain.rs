@@ -18,8 +18,7 @@ use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
 use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::metrics::table;
-use crate::model::export::Format;
-use crate::model::folder::WeightDtype;
+use crate::model::export::{Format, WeightDtype};
 use crate::rollout::limits::EngineSettings;
 use crate::tiny::pretrain::{PretrainSettings, Pretraining};
 

@@ -14,8 +14,8 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Value, json};
 
 use super::config::ModelConfig;
-use super::folder::WeightDtype;
-use super::parameters::{Part, parameters};
+use super::parameters::parameters;
+use super::parts::Part;
 use super::weights::Weights;
 use crate::kernels::cpu;
 
@@ -28,6 +28,18 @@ const CHUNK_ELEMENTS: usize = 1 << 18;
 const CHUNK_ROWS: usize = 16;
 /// Chunks that are encoded side by side before they are written.
 const CHUNKS_AT_ONCE: usize = 16;
+
+/// The dtypes that weights are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightDtype {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes, the range of f32.
+    Bf16,
+    /// 2 bytes, the precision of 11 bits.
+    F16,
+}
 
 /// How weights are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +192,15 @@ impl WeightFile {
 }
 
 impl WeightDtype {
+    /// The name that `config.json` uses.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+
     /// Bytes of one value.
     pub fn size(self) -> usize {
         match self {

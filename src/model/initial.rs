@@ -5,7 +5,8 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::config::ModelConfig;
-use super::parameters::{Parameter, Part, Role, parameters};
+use super::parameters::{Parameter, Role, parameters};
+use super::parts::Part;
 use super::weights::Weights;
 use crate::draw::{Purpose, Stream};
 use crate::kernels::cpu;
@@ -27,11 +28,7 @@ pub fn random(config: &ModelConfig, seed: u64, scale: f32) -> Result<Weights> {
 }
 
 /// The same weights for `export`, which never holds them.
-pub fn values(
-    config: &ModelConfig,
-    seed: u64,
-    scale: f32,
-) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + use<> {
+pub fn values(config: &ModelConfig, seed: u64, scale: f32) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + use<> {
     let tensor = |(number, row): (usize, &Parameter)| (Initial { role: row.role, seed, number: number as u64, scale }, row.width());
     let tensors: Vec<(Initial, usize)> = parameters(config).iter().enumerate().map(tensor).collect();
     move |number: usize, part: &Part, first: usize, target: &mut [f32]| {
@@ -78,8 +75,7 @@ impl Initial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::export::{Format, files, values_of};
-    use crate::model::folder::WeightDtype;
+    use crate::model::export::{Format, WeightDtype, files, values_of};
 
     #[test]
     fn a_model_made_into_a_file_is_the_one_made_in_memory() {

@@ -7,20 +7,7 @@ use std::ops::Range;
 use candle_core::Shape;
 
 use super::config::ModelConfig;
-use crate::kernels::layout::{self, Columns};
-
-/// One tensor of a checkpoint and its place in ours.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Part {
-    /// Its name in the checkpoint.
-    pub name: String,
-    /// Its shape in the checkpoint: `[out, in]` for projections.
-    pub shape: Vec<usize>,
-    /// The columns of our tensor that it fills.
-    pub columns: Range<usize>,
-    /// Whether ours is its transpose.
-    pub transposed: bool,
-}
+use super::parts::Part;
 
 /// What a parameter is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,38 +175,6 @@ fn side_by_side<'a>(modules: &'a [(&'a str, usize)]) -> impl Iterator<Item = (&'
         *end += width;
         Some((*module, start..*end))
     })
-}
-
-impl Part {
-    /// Copies rows of the checkpoint's tensor, from row `first` on, into our tensor of `width` columns.
-    pub fn place(&self, first: usize, values: &[f32], ours: &mut [f32], width: usize) {
-        let (_, columns) = self.rows_and_columns();
-        let start = self.columns.start;
-        if self.transposed {
-            return layout::put_transposed(values, columns, ours, Columns { width, start: start + first });
-        }
-        for (row, values) in values.chunks_exact(columns).enumerate() {
-            ours[(first + row) * width + start..][..columns].copy_from_slice(values);
-        }
-    }
-
-    /// Fills `target` with rows of the checkpoint's tensor, from row `first` on, out of our tensor of `width` columns.
-    pub fn take(&self, first: usize, ours: &[f32], width: usize, target: &mut [f32]) {
-        let (_, columns) = self.rows_and_columns();
-        let start = self.columns.start;
-        if self.transposed {
-            return layout::take_transposed(ours, Columns { width, start: start + first }, target, columns);
-        }
-        for (row, target) in target.chunks_exact_mut(columns).enumerate() {
-            target.copy_from_slice(&ours[(first + row) * width + start..][..columns]);
-        }
-    }
-
-    /// The checkpoint's tensor as a matrix; a vector is one row.
-    pub fn rows_and_columns(&self) -> (usize, usize) {
-        let columns = self.shape[self.shape.len() - 1];
-        (self.shape.iter().product::<usize>() / columns, columns)
-    }
 }
 
 #[cfg(test)]

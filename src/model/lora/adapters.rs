@@ -9,7 +9,8 @@ use candle_core::{DType, Shape, Tensor};
 use crate::draw::{Purpose, Stream};
 use crate::kernels::{Kernels, cpu};
 use crate::model::config::ModelConfig;
-use crate::model::parameters::{self, Part, Role};
+use crate::model::parameters::{self, Parameter, Role};
+use crate::model::parts::Part;
 
 /// Two factors beside one of the checkpoint's projections.
 #[derive(Clone, Debug)]
@@ -46,7 +47,7 @@ struct Beside {
 
 /// Every projection of the checkpoint in one layer, in the table's order.
 fn projections(config: &ModelConfig, layer: usize) -> Vec<Beside> {
-    let beside = |row: &parameters::Parameter, part: &Part| {
+    let beside = |row: &Parameter, part: &Part| {
         let (outputs, inputs) = part.rows_and_columns();
         let module = part.name.trim_end_matches(".weight").to_owned();
         let name = format!("{}.{}", row.name(), module.rsplit('.').next().unwrap_or_default());

@@ -63,13 +63,7 @@ pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target
 }
 
 /// What the critic holds, if there is one: all its weights are trained, whether or not the policy's are.
-fn held_critic(
-    config: &ModelConfig,
-    settings: &RunSettings,
-    optim: &OptimSettings,
-    target: &Target,
-    lanes: usize,
-) -> Vec<(String, u64)> {
+fn held_critic(config: &ModelConfig, settings: &RunSettings, optim: &OptimSettings, target: &Target, lanes: usize) -> Vec<(String, u64)> {
     if !settings.has_critic() {
         return Vec::new();
     }

@@ -16,32 +16,10 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::config::ModelConfig;
 use super::layout::weight_files;
-use super::parameters::{self, Parameter, Part, Role, parameters};
+use super::parameters::{self, Parameter, Role, parameters};
+use super::parts::Part;
 use super::weights::Weights;
 use crate::kernels::cpu;
-
-/// The dtypes that weights are stored in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightDtype {
-    /// 4 bytes.
-    F32,
-    /// 2 bytes, the range of f32.
-    Bf16,
-    /// 2 bytes, the precision of 11 bits.
-    F16,
-}
-
-impl WeightDtype {
-    /// The name that `config.json` uses.
-    pub fn torch_name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::Bf16 => "bfloat16",
-            Self::F16 => "float16",
-        }
-    }
-}
 
 /// Reads the weights of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 pub fn load(folder: &Path, config: &ModelConfig) -> Result<Weights> {
