@@ -6,8 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use rlvr::checkpoint::Model;
-use rlvr::model::export::Format;
-use rlvr::model::folder::WeightDtype;
+use rlvr::model::export::{Format, WeightDtype};
 use serde_json::{Value, json};
 
 fn rlvr(arguments: &[&str]) -> Output {

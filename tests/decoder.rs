@@ -10,9 +10,9 @@ use candle_nn::VarBuilder;
 use rlvr::flow::Kept;
 use rlvr::kernels::{Cpu, RowScores, cpu};
 use rlvr::model::decoder::Recompute;
-use rlvr::model::folder::{self, WeightDtype};
+use rlvr::model::export::{self, WeightDtype};
 use rlvr::model::head::TokenGradients;
-use rlvr::model::{Decoder, ModelConfig, Packed, Weights, export, initial};
+use rlvr::model::{Decoder, ModelConfig, Packed, Weights, import, initial};
 
 const LLAMA3: &str = r#""rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 16}"#;
@@ -228,15 +228,15 @@ fn weights_written_and_read_again_are_the_same() -> Result<()> {
     let decoder = decoder(&config("qwen2", false, r#""rope_theta": 10000.0"#))?;
     let bytes = self::bytes(&decoder.weights, &decoder.config)?;
     std::fs::write(folder.path().join("model.safetensors"), &bytes)?;
-    let again = folder::load(folder.path(), &decoder.config)?;
+    let again = import::load(folder.path(), &decoder.config)?;
     assert_eq!(self::bytes(&again, &decoder.config)?, bytes);
 
     std::fs::write(folder.path().join("model.safetensors"), &bytes[..bytes.len() - 5])?;
-    let message = folder::load(folder.path(), &decoder.config).unwrap_err().to_string();
+    let message = import::load(folder.path(), &decoder.config).unwrap_err().to_string();
     assert!(message.contains("is truncated"), "{message}");
     let other = ModelConfig::parse(&config("qwen2", false, r#""rope_theta": 10000.0"#).replace("48", "40"))?;
     std::fs::write(folder.path().join("model.safetensors"), &bytes)?;
-    let message = folder::load(folder.path(), &other).unwrap_err().to_string();
+    let message = import::load(folder.path(), &other).unwrap_err().to_string();
     assert!(message.contains("mlp.gate_proj.weight") && message.contains("[48, 32]") && message.contains("[40, 32]"), "{message}");
     Ok(())
 }

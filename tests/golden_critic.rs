@@ -11,8 +11,8 @@ use rlvr::config;
 use rlvr::flow::Scored;
 use rlvr::interrupt::Interrupt;
 use rlvr::lanes::Lanes;
-use rlvr::model::folder::{self, WeightDtype};
-use rlvr::model::{Decoder, Gradients, ModelConfig, Weights, export};
+use rlvr::model::export::{self, WeightDtype};
+use rlvr::model::{Decoder, Gradients, ModelConfig, Weights, import};
 use rlvr::objective::{Estimate, ResponseRewards, advantages};
 use rlvr::train::critic::{self, Critic};
 use rlvr::train::update::{Packing, Sample, Sequence, Updater};
@@ -69,7 +69,7 @@ fn split(flat: &[f32], scored: &[Scored]) -> Vec<Vec<f32>> {
 fn decoder(name: &str, part: &str) -> Result<Decoder> {
     let folder = path("golden").join(name).join(part);
     let config = ModelConfig::parse(&std::fs::read_to_string(folder.join("config.json"))?)?;
-    let weights = folder::load(&folder, &config)?;
+    let weights = import::load(&folder, &config)?;
     Decoder::new(config, weights)
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rlvr::config;
 use rlvr::interrupt::Interrupt;
 use rlvr::kernels::{OutOfMemory, Watch, Watched};
-use rlvr::model::folder;
+use rlvr::model::import;
 use rlvr::tiny::embedded;
 use rlvr::train::{self, Outcome, Request};
 
@@ -46,7 +46,7 @@ fn a_run_outlives_updates_that_do_not_fit() {
         let folder = root.path().join(name);
         assert_eq!(run(&folder, failing).unwrap(), Outcome::Done);
         let config = embedded::shape().unwrap().0;
-        folder::load(&folder.join("checkpoints/00002"), &config).unwrap()
+        import::load(&folder.join("checkpoints/00002"), &config).unwrap()
     };
     let (expected, found) = (weights("whole", 0), weights("short", 3));
     for ((name, expected), (_, found)) in expected.entries().into_iter().zip(found.entries()) {

@@ -2,7 +2,6 @@
 //! Everything is written beside its place, made durable, and renamed, so that a folder that is there is whole; its `manifest.json` shows later
 //! damage.
 
-pub mod adapter;
 pub mod critic;
 pub mod disk;
 pub mod lock;

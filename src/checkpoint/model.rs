@@ -9,7 +9,8 @@ use super::{manifest, stream_file, write_file};
 use crate::input;
 use crate::model::config::{RopeScaling, end_tokens};
 use crate::model::export::{self, Format, Values};
-use crate::model::{Decoder, ModelConfig, folder, layout};
+use crate::model::lora::peft;
+use crate::model::{Decoder, Lora, ModelConfig, import, layout};
 use crate::text::{ChatSettings, FILE_NAMES, Message, Text, TextFiles};
 
 /// A loaded checkpoint.
@@ -41,7 +42,7 @@ impl Model {
         let text = Text::from_folder(path)?.with_chat(chat).with_context(|| format!("cannot use the tokenizer in {}", path.display()))?;
         take_template(&mut companions, chat);
         check_vocabulary(&text, &config)?;
-        let weights = folder::load(path, &config)?;
+        let weights = import::load(path, &config)?;
         Self::assemble(name, Decoder::new(config, weights)?, text, companions)
     }
 
@@ -56,7 +57,7 @@ impl Model {
         })?;
         let text = text.with_chat(chat)?;
         check_vocabulary(&text, &config)?;
-        let weights = folder::from_bytes(find("model.safetensors").context("no model.safetensors")?, &config)?;
+        let weights = import::from_bytes(find("model.safetensors").context("no model.safetensors")?, &config)?;
         let companions = files.iter().filter(|(file, _)| !matches!(*file, "config.json" | "model.safetensors"));
         let mut companions = companions.map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec())).collect();
         take_template(&mut companions, chat);
@@ -177,7 +178,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     layout::check(folder)?;
     let config = read_config(folder)?;
     check(&config, &companions(folder)?).with_context(|| format!("cannot use the checkpoint in {}", folder.display()))?;
-    folder::check(folder, &config)
+    import::check(folder, &config)
 }
 
 /// Checks that a configuration and the files beside it make a model, before there are weights.
@@ -208,6 +209,15 @@ pub fn write_parts(folder: &Path, config: &ModelConfig, companions: &[(String, V
         stream_file(&folder.join(&file.name), |out| file.write(out, values))?;
     }
     export::index(&files)?.map_or(Ok(()), |index| write_file(&folder.join("model.safetensors.index.json"), &index))
+}
+
+/// Makes a folder that PEFT loads beside the base model: `adapter_config.json`, and `adapter_model.safetensors` in f32; `base` is where the base
+/// model is found.
+pub fn write_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<()> {
+    std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    write_file(&folder.join("adapter_config.json"), serde_json::to_string_pretty(&peft::config(lora, base))?.as_bytes())?;
+    let tensors = lora.adapters.entries().into_iter().map(|(_, tensor)| tensor);
+    stream_file(&folder.join("adapter_model.safetensors"), |out| peft::to_writer(out, &lora.adapters, tensors))
 }
 
 /// The configuration as it was read, so that transformers 4 and 5 read the same numbers from it.

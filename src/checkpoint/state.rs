@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{moments, stream_file, write_file};
 use crate::kernels::Moments;
-use crate::model::folder::{self, WeightDtype};
+use crate::model::export::WeightDtype;
 use crate::model::lora::{Adapters, peft};
-use crate::model::{ModelConfig, export};
+use crate::model::{ModelConfig, export, import};
 use crate::optim::{AdamW, States};
 
 /// Where the run was.
@@ -76,7 +76,7 @@ impl Trained<'_> {
     /// Reads what was written, checked for names and shapes.
     fn read(&self, path: &Path) -> Result<Vec<Tensor>> {
         match self {
-            Self::Weights(config) => Ok(folder::load_file(path, config)?.entries().into_iter().map(|(_, tensor)| tensor.clone()).collect()),
+            Self::Weights(config) => Ok(import::load_file(path, config)?.entries().into_iter().map(|(_, tensor)| tensor.clone()).collect()),
             Self::Adapters(adapters) => peft::load(path, adapters),
         }
     }

@@ -14,8 +14,7 @@ use crate::checkpoint::model::{check, companions, write_parts};
 use crate::checkpoint::{ensure_free, write_file, write_folder};
 use crate::config::nearest;
 use crate::input;
-use crate::model::export::{self, Format, MAX_SHARD_BYTES};
-use crate::model::folder::WeightDtype;
+use crate::model::export::{self, Format, MAX_SHARD_BYTES, WeightDtype};
 use crate::model::{ModelConfig, initial, shapes};
 use crate::tiny::embedded;
 use crate::usage::usage;
@@ -109,7 +108,7 @@ pub fn run(args: InitArgs) -> Result<()> {
     let files = export::files(&config, format)?;
     let bytes: u64 = files.iter().map(export::WeightFile::tensor_bytes).sum();
     usage(ensure_room(&args.out, bytes + companions.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()))?;
-    let values = initial::values(&config, args.seed, scale)?;
+    let values = initial::values(&config, args.seed, scale);
     write_folder(&args.out, |path| write_parts(path, &config, &companions, format, &values))?;
     let (parameters, seconds) = (config.parameters(), began.elapsed().as_secs_f64());
     let files = if files.len() == 1 { "one file".to_owned() } else { format!("{} files", files.len()) };

@@ -26,16 +26,35 @@ pub struct BlockContext<'a> {
 /// The activations that the backward pass reads.
 pub struct Kept {
     input: Tensor,
-    attention_inverse_rms: Tensor,
-    attention_input: Tensor,
-    qkv: Tensor,
-    log_sum_exp: Tensor,
-    attention: Tensor,
+    attention: KeptAttention<Tensor>,
     middle: Tensor,
-    mlp_inverse_rms: Tensor,
-    mlp_input: Tensor,
+    mlp: KeptMlp,
+}
+
+/// Those of the attention half; `S` is what attention itself leaves: `log_sum_exp [t, q]` of packed rows, nothing of cached ones.
+struct KeptAttention<S> {
+    inverse_rms: Tensor,
+    input: Tensor,
+    qkv: Tensor,
+    log_sum_exp: S,
+    output: Tensor,
+}
+
+/// Those of the feed-forward half.
+struct KeptMlp {
+    inverse_rms: Tensor,
+    input: Tensor,
     gate_up: Tensor,
     activated: Tensor,
+}
+
+impl ModelConfig {
+    /// Bytes of activations that a packed forward pass keeps for each token (all layers' `Kept`); row statistics are f32.
+    pub fn activation_bytes(&self, target: &Target) -> usize {
+        let attention = self.heads.row() + self.heads.query * self.heads.width;
+        let elements = 4 * self.hidden + attention + 3 * self.feed_forward;
+        self.layers * (elements * target.element_bytes + (self.heads.query + 2) * size_of::<f32>())
+    }
 }
 
 /// Bytes for each token that a pass over one block holds while nothing is kept (`Decoder::hidden`): the stream, queries to values, attention,
@@ -52,83 +71,123 @@ pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
     (3 * config.feed_forward + 2 * config.hidden + attention) * target.element_bytes
 }
 
+impl BlockContext<'_> {
+    /// How the rows of a packed batch attend to one another: their attention, and its `log_sum_exp`.
+    pub fn attend_packed(&self, qkv: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.kernels.attend_packed(qkv, self.segments, self.heads)
+    }
+}
+
 impl BlockWeights {
-    /// `x [t, w]` to `(y [t, w], kept)`.
+    /// The block over the residual stream `x [t, w]`, in place; `attend` turns queries, keys and values into attention `[t, q d]`.
+    pub fn pass<S>(&self, x: &Tensor, context: &BlockContext, attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>) -> Result<()> {
+        // What attention leaves is freed before the feed-forward half begins.
+        drop(self.add_attention(x, context, attend)?);
+        let mlp = self.mlp(x, context)?;
+        context.kernels.add_product_into(x, &mlp.activated, &self.down)
+    }
+
+    /// `x [t, w]` to `(y [t, w], kept)`, over packed rows.
     pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, Kept)> {
         let kept = self.keep(x, context)?;
         let y = kept.middle.copy()?;
-        context.kernels.add_product_into(&y, &kept.activated, &self.down)?;
+        context.kernels.add_product_into(&y, &kept.mlp.activated, &self.down)?;
         Ok((y, kept))
     }
 
     /// What the backward pass reads, without the block's own result.
     pub fn keep(&self, x: &Tensor, context: &BlockContext) -> Result<Kept> {
-        let kernels = context.kernels;
-        let (attention_input, attention_inverse_rms) = kernels.rms_norm(x, &self.attention_norm, context.norm_eps)?;
-        let qkv = self.rotated_qkv(&attention_input, context)?;
-        let (attention, log_sum_exp) = kernels.attend_packed(&qkv, context.segments, context.heads)?;
         let middle = x.copy()?;
-        kernels.add_product_into(&middle, &attention, &self.output)?;
-        let (mlp_input, mlp_inverse_rms) = kernels.rms_norm(&middle, &self.mlp_norm, context.norm_eps)?;
-        let gate_up = kernels.product(&mlp_input, &self.gate_up, None)?;
+        let attention = self.add_attention(&middle, context, |qkv| context.attend_packed(qkv))?;
+        let mlp = self.mlp(&middle, context)?;
+        Ok(Kept { input: x.clone(), attention, middle, mlp })
+    }
+
+    /// Adds the attention half to `x [t, w]`, in place.
+    fn add_attention<S>(
+        &self,
+        x: &Tensor,
+        context: &BlockContext,
+        attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>,
+    ) -> Result<KeptAttention<S>> {
+        let BlockContext { kernels, rotary, positions, heads, .. } = context;
+        let (input, inverse_rms) = kernels.rms_norm(x, &self.attention_norm, context.norm_eps)?;
+        let qkv = kernels.product(&input, &self.qkv, self.qkv_bias.as_ref())?;
+        kernels.rotate_in_place(&qkv, *heads, &rotary.cos, &rotary.sin, positions, false)?;
+        let (output, log_sum_exp) = attend(&qkv)?;
+        kernels.add_product_into(x, &output, &self.output)?;
+        Ok(KeptAttention { inverse_rms, input, qkv, log_sum_exp, output })
+    }
+
+    /// The feed-forward half of `x [t, w]`, up to its last projection.
+    fn mlp(&self, x: &Tensor, context: &BlockContext) -> Result<KeptMlp> {
+        let kernels = context.kernels;
+        let (input, inverse_rms) = kernels.rms_norm(x, &self.mlp_norm, context.norm_eps)?;
+        let gate_up = kernels.product(&input, &self.gate_up, None)?;
         let activated = kernels.swiglu(&gate_up)?;
-        let input = x.clone();
-        Ok(Kept {
-            input,
-            attention_inverse_rms,
-            attention_input,
-            qkv,
-            log_sum_exp,
-            attention,
-            middle,
-            mlp_inverse_rms,
-            mlp_input,
-            gate_up,
-            activated,
-        })
+        Ok(KeptMlp { inverse_rms, input, gate_up, activated })
     }
 
     /// Turns `dy [t, w]` into the gradient of the block's input, in place, and adds to the weights' gradients.
     pub fn backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
         let (kernels, heads) = (context.kernels, context.heads);
-        kernels.add_product_into(&gradients.down, &kept.activated.t()?, dy)?;
+        let Kept { input, attention, middle, mlp } = kept;
+        kernels.add_product_into(&gradients.down, &mlp.activated.t()?, dy)?;
         let d_activated = kernels.product(dy, &self.down.t()?, None)?;
-        let d_gate_up = kernels.swiglu_backward(&d_activated, &kept.gate_up)?;
-        kernels.add_product_into(&gradients.gate_up, &kept.mlp_input.t()?, &d_gate_up)?;
+        let d_gate_up = kernels.swiglu_backward(&d_activated, &mlp.gate_up)?;
+        kernels.add_product_into(&gradients.gate_up, &mlp.input.t()?, &d_gate_up)?;
         let d_mlp_input = kernels.product(&d_gate_up, &self.gate_up.t()?, None)?;
-        kernels.rms_norm_backward_into(dy, &gradients.mlp_norm, &d_mlp_input, &kept.middle, &self.mlp_norm, &kept.mlp_inverse_rms)?;
+        kernels.rms_norm_backward_into(dy, &gradients.mlp_norm, &d_mlp_input, middle, &self.mlp_norm, &mlp.inverse_rms)?;
 
-        kernels.add_product_into(&gradients.output, &kept.attention.t()?, dy)?;
-        let d_attention = kernels.product(dy, &self.output.t()?, None)?;
-        let d_qkv = kernels.attend_packed_backward(&d_attention, &kept.attention, &kept.log_sum_exp, &kept.qkv, context.segments, heads)?;
+        let KeptAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output } = attention;
+        kernels.add_product_into(&gradients.output, &output.t()?, dy)?;
+        let d_output = kernels.product(dy, &self.output.t()?, None)?;
+        let d_qkv = kernels.attend_packed_backward(&d_output, output, log_sum_exp, qkv, context.segments, heads)?;
         kernels.rotate_in_place(&d_qkv, heads, &context.rotary.cos, &context.rotary.sin, &context.positions, true)?;
         if let Some(bias) = &gradients.qkv_bias {
             kernels.add_column_sums_into(bias, &d_qkv)?;
         }
-        kernels.add_product_into(&gradients.qkv, &kept.attention_input.t()?, &d_qkv)?;
-        let d_input = kernels.product(&d_qkv, &self.qkv.t()?, None)?;
-        kernels.rms_norm_backward_into(
-            dy,
-            &gradients.attention_norm,
-            &d_input,
-            &kept.input,
-            &self.attention_norm,
-            &kept.attention_inverse_rms,
-        )
+        kernels.add_product_into(&gradients.qkv, &attention_input.t()?, &d_qkv)?;
+        let d_attention_input = kernels.product(&d_qkv, &self.qkv.t()?, None)?;
+        kernels.rms_norm_backward_into(dy, &gradients.attention_norm, &d_attention_input, input, &self.attention_norm, inverse_rms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::Cpu;
+    use crate::model::rotary::RotaryTables;
+    use crate::model::{Packed, initial};
+
+    fn bytes(kept: &Kept) -> usize {
+        let Kept { input, attention, middle, mlp } = kept;
+        let KeptAttention { inverse_rms: first, input: attention_input, qkv, log_sum_exp, output } = attention;
+        let KeptMlp { inverse_rms: second, input: mlp_input, gate_up, activated } = mlp;
+        let tensors = [input, middle, first, attention_input, qkv, log_sum_exp, output, second, mlp_input, gate_up, activated];
+        tensors.map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).iter().sum()
     }
 
-    /// Queries, keys and values of normalised rows, turned to their positions: `[t, (q + 2 kv) d]`.
-    pub fn rotated_qkv(&self, x: &Tensor, context: &BlockContext) -> Result<Tensor> {
-        let qkv = context.kernels.product(x, &self.qkv, self.qkv_bias.as_ref())?;
-        context.kernels.rotate_in_place(&qkv, context.heads, &context.rotary.cos, &context.rotary.sin, &context.positions, false)?;
-        Ok(qkv)
-    }
-
-    /// The feed-forward half, added to `x [t, w]` in place.
-    pub fn add_mlp(&self, x: &Tensor, context: &BlockContext) -> Result<()> {
-        let kernels = context.kernels;
-        let (input, _) = kernels.rms_norm(x, &self.mlp_norm, context.norm_eps)?;
-        let activated = kernels.swiglu(&kernels.product(&input, &self.gate_up, None)?)?;
-        kernels.add_product_into(x, &activated, &self.down)
+    /// The plan's number is counted by hand.
+    #[test]
+    fn activation_bytes_are_those_of_what_is_kept() -> anyhow::Result<()> {
+        let config = ModelConfig::parse(
+            r#"{"model_type": "qwen2", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 6, "vocab_size": 20, "max_position_embeddings": 32, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#,
+        )?;
+        let weights = initial::random(&config, 3, 0.02)?;
+        let packed = Packed::of_responses([(&[1u32, 2, 3][..], vec![&[4u32, 5][..], &[6, 7, 8]])]);
+        let context = BlockContext {
+            kernels: &Cpu,
+            segments: &packed.segments,
+            positions: Cpu.indices(&packed.positions)?,
+            heads: config.heads,
+            norm_eps: config.norm_eps,
+            rotary: RotaryTables::new(&config, Cpu.device())?.covering(&config, packed.len())?,
+        };
+        let x = Cpu.gather(&weights.embedding, &Cpu.indices(&packed.tokens)?)?;
+        let kept = bytes(&weights.blocks[0].keep(&x, &context)?);
+        assert_eq!(config.layers * kept, packed.len() * config.activation_bytes(&Target::cpu()));
+        Ok(())
     }
 }

@@ -5,27 +5,37 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 use crate::input::json;
-use crate::kernels::{Heads, Target};
+use crate::kernels::Heads;
 
 mod limits;
 mod rope;
 
 pub use rope::RopeScaling;
 
-/// The families that the decoder computes; they differ only in data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// Qwen2 and Qwen2.5: bias on query, key and value.
-    Qwen2,
-    /// Llama 2, 3 and their like: no bias unless `attention_bias` says so.
-    Llama,
+/// A family of models that the decoder computes. Families differ only in data: here, and in the table of `parameters`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// What `architectures` calls its language model.
+    pub architecture: &'static str,
+    /// Bias on query, key and value, whatever `attention_bias` says; a family without it is refused where `attention_bias` is true.
+    pub qkv_bias: bool,
+    /// Whether some layers may look back a limited number of tokens (`use_sliding_window`, `layer_types`).
+    pub slides: bool,
 }
+
+/// All that are known: Qwen2 and Qwen2.5; Llama 2, 3 and their like.
+pub static FAMILIES: [Family; 2] = [
+    Family { model_type: "qwen2", architecture: "Qwen2ForCausalLM", qkv_bias: true, slides: true },
+    Family { model_type: "llama", architecture: "LlamaForCausalLM", qkv_bias: false, slides: false },
+];
 
 /// The shape of a model, from its `config.json`.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
     /// Family, by `model_type`.
-    pub family: Family,
+    pub family: &'static Family,
     /// Width of the residual stream.
     pub hidden: usize,
     /// Width of the gated unit.
@@ -58,17 +68,12 @@ impl ModelConfig {
     /// Parses the text of a `config.json`.
     pub fn parse(text: &str) -> Result<Self> {
         let source: Map<String, Value> = serde_json::from_str(&json(text)).context("config.json is not a JSON object")?;
-        let family = match source.get("model_type").and_then(Value::as_str) {
-            Some("qwen2") => Family::Qwen2,
-            Some("llama") => Family::Llama,
-            Some(other) => bail!("model_type \"{other}\" is not supported; known are qwen2 and llama"),
-            None => bail!("config.json has no model_type; known are qwen2 and llama"),
-        };
         let fields = Fields(&source);
+        let family = fields.family()?;
         fields.refuse_what_changes_numbers(family)?;
         let layers = fields.size("num_hidden_layers")?;
         let window = fields.size("max_position_embeddings")?;
-        if family == Family::Qwen2 {
+        if family.slides {
             fields.full_attention(layers, window)?;
         }
         let hidden = fields.size("hidden_size")?;
@@ -88,34 +93,12 @@ impl ModelConfig {
             rope_theta,
             rope_scaling,
             tied: fields.flag("tie_word_embeddings")?,
-            qkv_bias: family == Family::Qwen2,
+            qkv_bias: family.qkv_bias,
             end_tokens: end_tokens("config.json", source.get("eos_token_id"))?,
             source,
         };
         limits::check_parameters(&config)?;
         Ok(config)
-    }
-
-    /// Parameters, counted once where they are tied.
-    pub fn parameters(&self) -> usize {
-        let (h, d) = (self.hidden, self.heads.width);
-        let attention = h * self.heads.row() + if self.qkv_bias { self.heads.row() } else { 0 } + self.heads.query * d * h;
-        let block = attention + 3 * h * self.feed_forward + 2 * h;
-        self.vocabulary * h * if self.tied { 1 } else { 2 } + self.layers * block + h
-    }
-}
-
-impl ModelConfig {
-    /// Parameters that a token is multiplied with: all but an embedding that is only looked up. A forward pass is 2 operations for each.
-    pub fn computed_parameters(&self) -> usize {
-        self.parameters() - if self.tied { 0 } else { self.vocabulary * self.hidden }
-    }
-
-    /// Bytes of activations that a packed forward pass keeps for each token (see `block::Kept`); row statistics are f32.
-    pub fn activation_bytes(&self, target: &Target) -> usize {
-        let attention = self.heads.row() + self.heads.query * self.heads.width;
-        let elements = 4 * self.hidden + attention + 3 * self.feed_forward;
-        self.layers * (elements * target.element_bytes + (self.heads.query + 2) * size_of::<f32>())
     }
 }
 
@@ -170,10 +153,18 @@ impl Fields<'_> {
         value.as_bool().with_context(|| format!("{name} in config.json is {}, expected true or false", shown(value)))
     }
 
+    fn family(&self) -> Result<&'static Family> {
+        let known = || FAMILIES.each_ref().map(|family| family.model_type).join(" and ");
+        let name = self.0.get("model_type").and_then(Value::as_str);
+        let name = name.with_context(|| format!("config.json has no model_type; known are {}", known()))?;
+        let family = FAMILIES.iter().find(|family| family.model_type == name);
+        family.with_context(|| format!("model_type \"{name}\" is not supported; known are {}", known()))
+    }
+
     /// What the decoder does not compute. `pretraining_tp`, dropout and `use_cache` change no number.
-    fn refuse_what_changes_numbers(&self, family: Family) -> Result<()> {
+    fn refuse_what_changes_numbers(&self, family: &Family) -> Result<()> {
         if let Some(names) = self.given("architectures").and_then(Value::as_array).filter(|names| !names.is_empty()) {
-            let known = ["Qwen2ForCausalLM", "LlamaForCausalLM"];
+            let known = FAMILIES.each_ref().map(|family| family.architecture);
             let is_known = names.iter().any(|name| name.as_str().is_some_and(|name| known.contains(&name)));
             ensure!(
                 is_known,
@@ -190,7 +181,8 @@ impl Fields<'_> {
             ensure!(activation == "silu", "hidden_act {activation} in config.json is not supported; known is \"silu\"");
         }
         ensure!(!self.flag("mlp_bias")?, "mlp_bias true in config.json is not supported");
-        ensure!(family != Family::Llama || !self.flag("attention_bias")?, "attention_bias true in config.json is not supported for llama");
+        let has_other_bias = !family.qkv_bias && self.flag("attention_bias")?;
+        ensure!(!has_other_bias, "attention_bias true in config.json is not supported for {}", family.model_type);
         Ok(())
     }
 

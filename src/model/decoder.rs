@@ -8,6 +8,7 @@ use candle_core::Tensor;
 use super::block::{BlockContext, Kept};
 use super::config::ModelConfig;
 use super::packed::Packed;
+use super::parameters::{Parameter, Role};
 use super::rotary::RotaryTables;
 use super::weights::{BlockWeights, Weights};
 use crate::kernels::{BLOCK, Cpu, Indices, Kernels, LayerCache, Segment, Target};
@@ -105,8 +106,8 @@ impl Decoder {
 
     /// The same model with projections of its own, sharing all else.
     pub fn with_own_projections(&self) -> Result<Self> {
-        let blocks = self.weights.blocks.iter().map(BlockWeights::with_own_projections).collect::<Result<_>>()?;
-        Ok(Self { weights: Weights { blocks, ..self.weights.clone() }, ..self.clone() })
+        let own = |row: &Parameter, tensor: &Tensor| if row.role == Role::Projection { Ok(tensor.copy()?) } else { Ok(tensor.clone()) };
+        Ok(self.with(self.weights.map_rows(&self.config, own)?))
     }
 
     fn context<'a>(&'a self, segments: &'a [Segment], positions: &'a [u32]) -> Result<BlockContext<'a>> {
@@ -136,16 +137,8 @@ impl Decoder {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;
         let x = self.embed(&packed.tokens)?;
-        self.weights.blocks.iter().try_for_each(|block| self.pass(block, &x, &context))?;
+        self.weights.blocks.iter().try_for_each(|block| block.pass(&x, &context, |qkv| context.attend_packed(qkv)))?;
         Ok(x)
-    }
-
-    /// One block over the residual stream `x [t, w]`, in place.
-    fn pass(&self, block: &BlockWeights, x: &Tensor, context: &BlockContext) -> Result<()> {
-        let qkv = attention_input(block, x, context)?;
-        let (attention, _) = self.kernels.attend_packed(&qkv, context.segments, self.config.heads)?;
-        self.kernels.add_product_into(x, &attention, &block.output)?;
-        Ok(block.add_mlp(x, context)?)
     }
 
     /// The residual streams after the last block where the weights lie in the host's memory: each block's come to the device once for all
@@ -155,7 +148,8 @@ impl Decoder {
         for block in blocks {
             let block = block.map(|tensor| tensor.to_device(self.kernels.device()))?;
             for (batch, x) in batches.iter().zip(&streams) {
-                self.pass(&block, x, &self.context(&batch.segments, &batch.positions)?)?;
+                let context = self.context(&batch.segments, &batch.positions)?;
+                block.pass(x, &context, |qkv| context.attend_packed(qkv))?;
             }
         }
         Ok(streams)
@@ -216,11 +210,10 @@ impl Decoder {
         let (context, slots) = (self.context(&packed.segments, &packed.positions)?, self.kernels.indices(slots)?);
         let x = self.embed(&packed.tokens)?;
         for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
-            let qkv = attention_input(block, &x, &context)?;
-            self.kernels.store(layer, &qkv, &slots, self.config.heads)?;
-            let (attention, _) = self.kernels.attend_packed(&qkv, &packed.segments, self.config.heads)?;
-            self.kernels.add_product_into(&x, &attention, &block.output)?;
-            block.add_mlp(&x, &context)?;
+            block.pass(&x, &context, |qkv| {
+                self.kernels.store(layer, qkv, &slots, self.config.heads)?;
+                context.attend_packed(qkv)
+            })?;
         }
         Ok(x)
     }
@@ -233,11 +226,10 @@ impl Decoder {
         let tables = self.kernels.tables(tables, counts)?;
         let x = self.kernels.gather(&self.weights.embedding, tokens)?;
         for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
-            let qkv = attention_input(block, &x, &context)?;
-            self.kernels.store(layer, &qkv, &slots, self.config.heads)?;
-            let attention = self.kernels.attend_cached(&qkv, layer, &tables, self.config.heads)?;
-            self.kernels.add_product_into(&x, &attention, &block.output)?;
-            block.add_mlp(&x, &context)?;
+            block.pass(&x, &context, |qkv| {
+                self.kernels.store(layer, qkv, &slots, self.config.heads)?;
+                Ok((self.kernels.attend_cached(qkv, layer, &tables, self.config.heads)?, ()))
+            })?;
         }
         Ok(x)
     }
@@ -252,11 +244,6 @@ impl Decoder {
         }
         Ok(())
     }
-}
-
-fn attention_input(block: &BlockWeights, x: &Tensor, context: &BlockContext) -> Result<Tensor> {
-    let (normed, _) = context.kernels.rms_norm(x, &block.attention_norm, context.norm_eps)?;
-    Ok(block.rotated_qkv(&normed, context)?)
 }
 
 impl Cache {

@@ -14,8 +14,8 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Value, json};
 
 use super::config::ModelConfig;
-use super::folder::WeightDtype;
-use super::names::{Part, parts};
+use super::parameters::parameters;
+use super::parts::Part;
 use super::weights::Weights;
 use crate::kernels::cpu;
 
@@ -28,6 +28,18 @@ const CHUNK_ELEMENTS: usize = 1 << 18;
 const CHUNK_ROWS: usize = 16;
 /// Chunks that are encoded side by side before they are written.
 const CHUNKS_AT_ONCE: usize = 16;
+
+/// The dtypes that weights are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WeightDtype {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes, the range of f32.
+    Bf16,
+    /// 2 bytes, the precision of 11 bits.
+    F16,
+}
 
 /// How weights are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +63,7 @@ impl Format {
 }
 
 /// Where values come from: fills `target` with whole rows of a tensor as the checkpoint has it, from row `first` on. It is told which of our
-/// tensors the part belongs to (its number in `Weights::shapes`), and asked from several threads at once.
+/// tensors the part belongs to (its number in `parameters`), and asked from several threads at once.
 pub type Values<'a> = dyn Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + 'a;
 
 /// The values of weights in memory: in f32, on the CPU.
@@ -78,8 +90,8 @@ pub struct WeightFile {
 /// The files that hold a model's weights, tied weights once. Tensors are dealt out as transformers does: in the model's order, to a new file
 /// when the next one would exceed the limit.
 pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
-    let shapes = Weights::shapes(config)?;
-    let tensors = shapes.iter().enumerate().flat_map(|(number, (name, _))| parts(config, name).into_iter().map(move |part| (number, part)));
+    let table = parameters(config).into_iter().enumerate();
+    let tensors = table.flat_map(|(number, row)| row.parts.into_iter().map(move |part| (number, part)));
     let (mut shards, mut filled) = (vec![Vec::new()], 0);
     for (number, part) in tensors {
         let bytes = format.dtype.bytes(&part);
@@ -120,7 +132,7 @@ pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, d
     tensors_to_writer(out, &tensors, config, dtype)
 }
 
-/// As `to_writer`, for tensors shaped as the weights, in their order (that of `Weights::shapes`); zeros where there is none.
+/// As `to_writer`, for tensors shaped as the weights, in their order (that of `parameters`); zeros where there is none.
 pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
     let on_host = |tensor: &Tensor| Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
     let tensors = tensors.iter().map(|tensor| tensor.map(on_host).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
@@ -180,6 +192,15 @@ impl WeightFile {
 }
 
 impl WeightDtype {
+    /// The name that `config.json` uses.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+        }
+    }
+
     /// Bytes of one value.
     pub fn size(self) -> usize {
         match self {

@@ -5,7 +5,8 @@ use anyhow::Result;
 use rayon::prelude::*;
 
 use super::config::ModelConfig;
-use super::names::Part;
+use super::parameters::{Parameter, Role, parameters};
+use super::parts::Part;
 use super::weights::Weights;
 use crate::draw::{Purpose, Stream};
 use crate::kernels::cpu;
@@ -16,27 +17,21 @@ const CHUNK_ELEMENTS: usize = 1 << 16;
 /// Normal weights of standard deviation `scale`, norms 1, biases 0; each tensor is an addressed stream of its own.
 pub fn random(config: &ModelConfig, seed: u64, scale: f32) -> Result<Weights> {
     let mut number = 0;
-    Weights::build(config, |name, shape| {
-        let tensor = Initial { kind: Kind::of(name), seed, number, scale };
+    Weights::build(config, |row| {
+        let tensor = Initial { role: row.role, seed, number, scale };
         number += 1;
-        let mut values = vec![0.0; shape.elem_count()];
+        let mut values = vec![0.0; row.shape.elem_count()];
         let chunks = values.par_chunks_mut(CHUNK_ELEMENTS).enumerate();
         chunks.for_each(|(chunk, values)| tensor.fill(chunk * CHUNK_ELEMENTS, values));
-        Ok(cpu::tensor(values, shape)?)
+        Ok(cpu::tensor(values, &row.shape)?)
     })
 }
 
 /// The same weights for `export`, which never holds them.
-pub fn values(
-    config: &ModelConfig,
-    seed: u64,
-    scale: f32,
-) -> Result<impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + use<>> {
-    let tensor = |(number, (name, shape)): (usize, (String, candle_core::Shape))| {
-        (Initial { kind: Kind::of(&name), seed, number: number as u64, scale }, shape.dims()[shape.rank() - 1])
-    };
-    let tensors: Vec<(Initial, usize)> = Weights::shapes(config)?.into_iter().enumerate().map(tensor).collect();
-    Ok(move |number: usize, part: &Part, first: usize, target: &mut [f32]| {
+pub fn values(config: &ModelConfig, seed: u64, scale: f32) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + use<> {
+    let tensor = |(number, row): (usize, &Parameter)| (Initial { role: row.role, seed, number: number as u64, scale }, row.width());
+    let tensors: Vec<(Initial, usize)> = parameters(config).iter().enumerate().map(tensor).collect();
+    move |number: usize, part: &Part, first: usize, target: &mut [f32]| {
         let ((tensor, width), (_, columns)) = (&tensors[number], part.rows_and_columns());
         if !part.transposed && part.columns.len() == *width {
             tensor.fill(first * columns, target);
@@ -50,44 +45,25 @@ pub fn values(
         let piece = Part { columns: 0..our_columns, ..part.clone() };
         piece.take(0, &ours, our_columns, target);
         Ok(())
-    })
+    }
 }
 
 /// How one of our tensors begins.
 struct Initial {
-    kind: Kind,
+    role: Role,
     seed: u64,
     /// Its number among the model's tensors.
     number: u64,
     scale: f32,
 }
 
-#[derive(PartialEq)]
-enum Kind {
-    Norm,
-    Bias,
-    Matrix,
-}
-
-impl Kind {
-    fn of(name: &str) -> Self {
-        if name.ends_with("norm") {
-            Self::Norm
-        } else if name.ends_with("bias") {
-            Self::Bias
-        } else {
-            Self::Matrix
-        }
-    }
-}
-
 impl Initial {
     /// Elements `first..`, of the tensor laid out row by row.
     fn fill(&self, first: usize, values: &mut [f32]) {
-        match self.kind {
-            Kind::Norm => values.fill(1.0),
-            Kind::Bias => values.fill(0.0),
-            Kind::Matrix => {
+        match self.role {
+            Role::Norm => values.fill(1.0),
+            Role::Bias => values.fill(0.0),
+            Role::Embedding | Role::Projection | Role::Head => {
                 // A normal number takes two words.
                 let mut stream = Stream::new(self.seed, Purpose::Initial, self.number).at(2 * first as u64);
                 values.iter_mut().for_each(|value| *value = stream.normal() * self.scale);
@@ -99,8 +75,7 @@ impl Initial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::export::{Format, files, values_of};
-    use crate::model::folder::WeightDtype;
+    use crate::model::export::{Format, WeightDtype, files, values_of};
 
     #[test]
     fn a_model_made_into_a_file_is_the_one_made_in_memory() {
@@ -114,7 +89,7 @@ mod tests {
             let file = &files(&config, Format::of(WeightDtype::F32)).unwrap()[0];
             let (mut in_memory, mut straight) = (Vec::new(), Vec::new());
             file.write(&mut in_memory, &values_of(&random(&config, 3, 0.02).unwrap())).unwrap();
-            file.write(&mut straight, &values(&config, 3, 0.02).unwrap()).unwrap();
+            file.write(&mut straight, &values(&config, 3, 0.02)).unwrap();
             assert!(in_memory == straight, "{family}");
         }
     }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::config::ModelConfig;
 use super::decoder::{Decoder, Trace};
 use super::packed::Packed;
-use super::weights::{BlockWeights, Weights};
+use super::parameters::{self, Role};
+use super::weights::BlockWeights;
 use crate::kernels::Target;
 
 mod adapters;
@@ -39,8 +40,8 @@ impl LoraSettings {
     }
 
     /// The name and shape of every parameter that is trained: adapters, or all weights.
-    pub fn trained(&self, config: &ModelConfig) -> Result<Vec<(String, Shape)>> {
-        if self.is_on() { Adapters::shapes(config, self.rank) } else { Weights::shapes(config) }
+    pub fn trained(&self, config: &ModelConfig) -> Vec<(String, Shape)> {
+        if self.is_on() { Adapters::shapes(config, self.rank) } else { parameters::shapes(config) }
     }
 
     /// Refuses a scale of no adapters.
@@ -77,9 +78,8 @@ impl Lora {
     pub fn merge(&self, policy: &Decoder) -> Result<()> {
         let blocks = self.base.weights.blocks.iter().zip(&policy.weights.blocks);
         for (adapters, (base, merged)) in self.adapters.layers.iter().zip(blocks) {
-            let (base, merged) = (base.projections(), merged.projections());
             for adapter in adapters {
-                adapter.merge(base[adapter.projection], merged[adapter.projection], self.scale(), policy.kernels())?;
+                adapter.merge(base.get(adapter.field)?, merged.get(adapter.field)?, self.scale(), policy.kernels())?;
             }
         }
         Ok(())
@@ -88,7 +88,7 @@ impl Lora {
     /// Room for the gradients of one worker.
     pub fn gradients(&self) -> Result<AdapterGradients> {
         let (config, kernels) = (&self.base.config, self.base.kernels());
-        let scratch = BlockWeights::build(config, |_, shape| Ok(Tensor::zeros(shape, DType::F32, kernels.device())?))?;
+        let scratch = BlockWeights::build(config, |row| Ok(Tensor::zeros(&row.shape, DType::F32, kernels.device())?))?;
         Ok(AdapterGradients {
             sums: Adapters::zeros(config, self.settings.rank, kernels)?,
             adapters: self.adapters.clone(),
@@ -105,12 +105,13 @@ pub fn bytes(config: &ModelConfig, rank: usize) -> u64 {
 
 /// Bytes of the base's own projections.
 pub fn base_bytes(config: &ModelConfig, target: &Target) -> u64 {
-    (config.layers * BlockWeights::projection_parameters(config) * target.element_bytes) as u64
+    (parameters::elements(config, |role| role == Role::Projection) * target.element_bytes) as u64
 }
 
 /// Bytes of one worker's gradients: those of adapters, and a block's.
 pub fn gradient_bytes(config: &ModelConfig, rank: usize) -> u64 {
-    bytes(config, rank) + (BlockWeights::parameters(config) * size_of::<f32>()) as u64
+    let block: usize = parameters::block(config, 0).iter().map(|row| row.shape.elem_count()).sum();
+    bytes(config, rank) + (block * size_of::<f32>()) as u64
 }
 
 /// The gradients of adapters, with the gradient of one block at a time that they are projections of.
@@ -129,11 +130,11 @@ impl AdapterGradients {
     pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Trace, d_hidden: &Tensor) -> Result<()> {
         let kernels = decoder.kernels();
         decoder.backward_blocks(packed, trace, d_hidden, &self.scratch, |layer| {
-            let gradients = self.scratch[layer].projections();
+            let gradients = &self.scratch[layer];
             for (adapter, sums) in self.adapters.layers[layer].iter().zip(&self.sums.layers[layer]) {
-                adapter.project(gradients[adapter.projection], sums, self.scale, kernels)?;
+                adapter.project(gradients.get(adapter.field)?, sums, self.scale, kernels)?;
             }
-            self.scratch[layer].entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
+            gradients.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
         })
     }
 }

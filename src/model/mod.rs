@@ -1,20 +1,21 @@
 //! One decoder for all families, on packed tokens, with explicit backward passes.
 //!
 //! Owns the arithmetic of a transformer and its weights; must never know what a reward, a step or a file of problems is. Families differ by
-//! data (`config::ModelConfig`, `names`), not by code. Axis legend: t = token, w = hidden width, f = feed-forward width, v = vocabulary.
+//! data (`config::ModelConfig`, `parameters`), not by code. Axis legend: t = token, w = hidden width, f = feed-forward width, v = vocabulary.
 
 pub mod block;
 pub mod config;
 pub mod decoder;
 pub mod export;
-pub mod folder;
 pub mod gradients;
 pub mod head;
+pub mod import;
 pub mod initial;
 pub mod layout;
 pub mod lora;
-pub mod names;
 pub mod packed;
+pub mod parameters;
+pub mod parts;
 pub mod rotary;
 pub mod shapes;
 mod streamed;

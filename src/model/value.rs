@@ -7,6 +7,7 @@ use candle_core::{DType, Shape, Tensor};
 use super::config::ModelConfig;
 use super::decoder::{Decoder, Trace};
 use super::packed::Packed;
+use super::parameters;
 use super::weights::Weights;
 use crate::draw::{Purpose, Stream};
 use crate::kernels::Kernels;
@@ -41,15 +42,15 @@ fn body(config: &ModelConfig) -> ModelConfig {
 }
 
 /// The name and shape of every tensor of the value model that goes with a policy of this shape, in the order of `ValueModel::entries`.
-pub fn shapes(config: &ModelConfig) -> Result<Vec<(String, Shape)>> {
-    let mut shapes = Weights::shapes(&body(config))?;
+pub fn shapes(config: &ModelConfig) -> Vec<(String, Shape)> {
+    let mut shapes = parameters::shapes(&body(config));
     shapes.extend(HEAD.map(str::to_owned).into_iter().zip([(1, config.hidden).into(), 1.into()]));
-    Ok(shapes)
+    shapes
 }
 
 /// Parameters of the value model that goes with a policy of this shape.
 pub fn parameters(config: &ModelConfig) -> usize {
-    body(config).parameters() + config.hidden + 1
+    shapes(config).iter().map(|(_, shape)| shape.elem_count()).sum()
 }
 
 impl ValueModel {

@@ -1,10 +1,14 @@
-//! The tensors of a model, laid out for computing: projections that share their input are fused, and stored `[in, out]`.
+//! The tensors of a model, laid out for computing: projections that share their input are fused, and stored `[in, out]`. Which there are, and
+//! their shapes, is what `parameters` says.
 
-use anyhow::{Result, ensure};
-use candle_core::{DType, Device, Shape, Tensor};
+use std::collections::HashMap;
+
+use anyhow::{Context, Result, ensure};
+use candle_core::{DType, Device, Tensor};
 
 use super::config::ModelConfig;
-use crate::kernels::{Cpu, Kernels};
+use super::parameters::{Parameter, block, parameters};
+use crate::kernels::Kernels;
 
 /// All parameters of a decoder; the same structure holds their gradients.
 #[derive(Clone, Debug)]
@@ -19,114 +23,133 @@ pub struct Weights {
     pub head: Option<Tensor>,
 }
 
-/// The parameters of one block.
-#[derive(Clone, Debug)]
-pub struct BlockWeights {
-    /// `[w]`
-    pub attention_norm: Tensor,
-    /// `[w, (q + 2 kv) d]`: queries, keys, values side by side.
-    pub qkv: Tensor,
-    /// `[(q + 2 kv) d]`
-    pub qkv_bias: Option<Tensor>,
-    /// `[q d, w]`
-    pub output: Tensor,
-    /// `[w]`
-    pub mlp_norm: Tensor,
-    /// `[w, 2 f]`: gate and up side by side.
-    pub gate_up: Tensor,
-    /// `[f, w]`
-    pub down: Tensor,
+/// A field of a structure of tensors: a tensor, or one that only some families have.
+trait Field: Sized {
+    fn take(field: &'static str, tensors: &mut Tensors, layer: Option<usize>) -> Result<Self>;
+    fn tensor(&self) -> Option<&Tensor>;
 }
 
-/// The names of a block's matrices.
-pub const PROJECTIONS: [&str; 4] = ["qkv", "output", "gate_up", "down"];
+/// Tensors by their layer and field.
+type Tensors = HashMap<(Option<usize>, &'static str), Tensor>;
+
+impl Field for Tensor {
+    fn take(field: &'static str, tensors: &mut Tensors, layer: Option<usize>) -> Result<Self> {
+        tensors.remove(&(layer, field)).with_context(|| format!("the table of parameters has no {field}"))
+    }
+
+    fn tensor(&self) -> Option<&Tensor> {
+        Some(self)
+    }
+}
+
+impl Field for Option<Tensor> {
+    fn take(field: &'static str, tensors: &mut Tensors, layer: Option<usize>) -> Result<Self> {
+        Ok(tensors.remove(&(layer, field)))
+    }
+
+    fn tensor(&self) -> Option<&Tensor> {
+        self.as_ref()
+    }
+}
+
+/// Declares a structure of tensors whose fields are rows of `parameters::block`, in the table's order.
+macro_rules! tensors {
+    ($(#[$about:meta])* pub struct $name:ident { $($(#[$doc:meta])* pub $field:ident: $kind:ty,)* }) => {
+        $(#[$about])*
+        pub struct $name { $($(#[$doc])* pub $field: $kind,)* }
+
+        impl $name {
+            fn take(tensors: &mut Tensors, layer: Option<usize>) -> Result<Self> {
+                Ok(Self { $($field: Field::take(stringify!($field), tensors, layer)?,)* })
+            }
+
+            /// Every tensor with its field's name, in one fixed order.
+            pub fn entries(&self) -> Vec<(&'static str, &Tensor)> {
+                let fields = [$((stringify!($field), self.$field.tensor()),)*];
+                fields.into_iter().filter_map(|(field, tensor)| Some((field, tensor?))).collect()
+            }
+        }
+    };
+}
+
+tensors! {
+    /// The parameters of one block.
+    #[derive(Clone, Debug)]
+    pub struct BlockWeights {
+        /// `[w]`
+        pub attention_norm: Tensor,
+        /// `[w, (q + 2 kv) d]`: queries, keys, values side by side.
+        pub qkv: Tensor,
+        /// `[(q + 2 kv) d]`
+        pub qkv_bias: Option<Tensor>,
+        /// `[q d, w]`
+        pub output: Tensor,
+        /// `[w]`
+        pub mlp_norm: Tensor,
+        /// `[w, 2 f]`: gate and up side by side.
+        pub gate_up: Tensor,
+        /// `[f, w]`
+        pub down: Tensor,
+    }
+}
+
+/// Makes each tensor of the table, in its order.
+fn made(table: &[Parameter], mut make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Tensors> {
+    table.iter().map(|row| Ok(((row.layer, row.field), make(row)?))).collect()
+}
+
+/// Refuses a row of the table that no field has taken.
+fn ensure_all_taken(rest: &Tensors) -> Result<()> {
+    let untaken = rest.keys().map(|(_, field)| *field).next();
+    ensure!(untaken.is_none(), "the table of parameters has {}, the weights have no such field", untaken.unwrap_or_default());
+    Ok(())
+}
 
 impl BlockWeights {
+    /// Builds a block by asking `make` for each tensor, in the order of `entries`.
+    pub fn build(config: &ModelConfig, make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Self> {
+        const ANY: usize = 0;
+        let mut tensors = made(&block(config, ANY), make)?;
+        let built = Self::take(&mut tensors, Some(ANY))?;
+        ensure_all_taken(&tensors)?;
+        Ok(built)
+    }
+
     /// The same structure with `change` of every tensor.
     pub fn map(&self, change: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Self> {
-        Ok(Self {
-            attention_norm: change(&self.attention_norm)?,
-            qkv: change(&self.qkv)?,
-            qkv_bias: self.qkv_bias.as_ref().map(&change).transpose()?,
-            output: change(&self.output)?,
-            mlp_norm: change(&self.mlp_norm)?,
-            gate_up: change(&self.gate_up)?,
-            down: change(&self.down)?,
-        })
+        let entries = self.entries().into_iter();
+        let mut tensors = entries.map(|(field, tensor)| Ok(((None, field), change(tensor)?))).collect::<Result<_>>()?;
+        Self::take(&mut tensors, None)
     }
 
-    /// Builds one block by asking `make(name, shape)` for each tensor, in the order of `entries`.
-    pub fn build(config: &ModelConfig, mut make: impl FnMut(&str, Shape) -> Result<Tensor>) -> Result<Self> {
-        let (w, f, row) = (config.hidden, config.feed_forward, config.heads.row());
-        Ok(Self {
-            attention_norm: make("attention_norm", w.into())?,
-            qkv: make("qkv", (w, row).into())?,
-            qkv_bias: config.qkv_bias.then(|| make("qkv_bias", row.into())).transpose()?,
-            output: make("output", (config.heads.query * config.heads.width, w).into())?,
-            mlp_norm: make("mlp_norm", w.into())?,
-            gate_up: make("gate_up", (w, 2 * f).into())?,
-            down: make("down", (f, w).into())?,
-        })
-    }
-
-    /// Every tensor with its name, in one fixed order.
-    pub fn entries(&self) -> Vec<(&'static str, &Tensor)> {
-        let Self { attention_norm, qkv, qkv_bias, output, mlp_norm, gate_up, down } = self;
-        let mut entries = vec![("attention_norm", attention_norm), ("qkv", qkv)];
-        entries.extend(qkv_bias.iter().map(|bias| ("qkv_bias", bias)));
-        entries.extend([("output", output), ("mlp_norm", mlp_norm), ("gate_up", gate_up), ("down", down)]);
-        entries
-    }
-
-    /// The matrices, in the order of `PROJECTIONS`.
-    pub fn projections(&self) -> [&Tensor; PROJECTIONS.len()] {
-        [&self.qkv, &self.output, &self.gate_up, &self.down]
-    }
-
-    /// The same block with projections of its own; norms and biases are shared.
-    pub fn with_own_projections(&self) -> Result<Self> {
-        let Self { qkv, output, gate_up, down, .. } = self;
-        Ok(Self { qkv: qkv.copy()?, output: output.copy()?, gate_up: gate_up.copy()?, down: down.copy()?, ..self.clone() })
-    }
-
-    /// Parameters in the projections of one block.
-    pub fn projection_parameters(config: &ModelConfig) -> usize {
-        let (w, queries) = (config.hidden, config.heads.query * config.heads.width);
-        w * config.heads.row() + queries * w + 3 * w * config.feed_forward
-    }
-
-    /// Parameters of one block.
-    pub fn parameters(config: &ModelConfig) -> usize {
-        Self::projection_parameters(config) + 2 * config.hidden + if config.qkv_bias { config.heads.row() } else { 0 }
+    /// The tensor of that field.
+    ///
+    /// # Errors
+    /// When the block has none.
+    pub fn get(&self, field: &str) -> Result<&Tensor> {
+        let found = self.entries().into_iter().find(|(name, _)| *name == field);
+        found.map(|(_, tensor)| tensor).with_context(|| format!("a block has no {field}"))
     }
 }
 
 impl Weights {
-    /// Builds the structure by asking `make(name, shape)` for each tensor, in the canonical order of `entries`.
-    pub fn build(config: &ModelConfig, mut make: impl FnMut(&str, Shape) -> Result<Tensor>) -> Result<Self> {
-        let w = config.hidden;
-        let embedding = make("embedding", (config.vocabulary, w).into())?;
-        let blocks = (0..config.layers)
-            .map(|layer| BlockWeights::build(config, |name: &str, shape: Shape| make(&format!("layers.{layer}.{name}"), shape)));
-        let blocks = blocks.collect::<Result<Vec<_>>>()?;
-        let norm = make("norm", w.into())?;
-        let head = (!config.tied).then(|| make("head", (config.vocabulary, w).into())).transpose()?;
-        Ok(Self { embedding, blocks, norm, head })
-    }
-
-    /// The name and shape of every tensor, in the order of `entries`.
-    pub fn shapes(config: &ModelConfig) -> Result<Vec<(String, Shape)>> {
-        let mut shapes = Vec::new();
-        Self::build(config, |name, shape| {
-            shapes.push((name.to_owned(), shape));
-            Ok(Tensor::zeros(0, DType::F32, Cpu.device())?)
-        })?;
-        Ok(shapes)
+    /// Builds the structure by asking `make` for each tensor, in the order of `parameters`, which is that of `entries`.
+    pub fn build(config: &ModelConfig, make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Self> {
+        let mut tensors = made(&parameters(config), make)?;
+        let blocks = (0..config.layers).map(|layer| BlockWeights::take(&mut tensors, Some(layer))).collect::<Result<_>>()?;
+        let built = Self {
+            embedding: Field::take("embedding", &mut tensors, None)?,
+            blocks,
+            norm: Field::take("norm", &mut tensors, None)?,
+            head: Field::take("head", &mut tensors, None)?,
+        };
+        ensure_all_taken(&tensors)?;
+        Ok(built)
     }
 
     /// All zeros, in f32: gradients.
     pub fn zeros(config: &ModelConfig, kernels: &dyn Kernels) -> Result<Self> {
-        Self::build(config, |_, shape| Ok(Tensor::zeros(shape, DType::F32, kernels.device())?))
+        Self::build(config, |row| Ok(Tensor::zeros(&row.shape, DType::F32, kernels.device())?))
     }
 
     /// Bytes of one set in f32, be it parameters, gradients or moments.
@@ -152,12 +175,16 @@ impl Weights {
 
     /// The same structure with `change` of every tensor.
     pub fn map(&self, config: &ModelConfig, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
-        let entries = self.entries();
-        let mut tensors = entries.iter();
-        Self::build(config, |name, _| {
-            let (found, tensor) = tensors.next().ok_or_else(|| anyhow::anyhow!("no tensor {name}"))?;
-            debug_assert_eq!(found, name);
-            change(tensor)
+        self.map_rows(config, |_, tensor| change(tensor))
+    }
+
+    /// The same, where `change` depends on the tensor's row of the table.
+    pub fn map_rows(&self, config: &ModelConfig, change: impl Fn(&Parameter, &Tensor) -> Result<Tensor>) -> Result<Self> {
+        let mut entries = self.entries().into_iter();
+        Self::build(config, |row| {
+            let (found, tensor) = entries.next().with_context(|| format!("no tensor {}", row.name()))?;
+            ensure!(found == row.name(), "{found} stands where the table of parameters has {}", row.name());
+            change(row, tensor)
         })
     }
 

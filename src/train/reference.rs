@@ -8,7 +8,7 @@ use candle_core::DType;
 
 use super::settings::RunSettings;
 use crate::checkpoint::state::Trained;
-use crate::model::{Decoder, Lora, Weights, folder};
+use crate::model::{Decoder, Lora, Weights, import};
 
 /// A file of the state that a run resumes from, in f32.
 const FILE: &str = "reference.safetensors";
@@ -67,7 +67,7 @@ impl Reference {
 
     /// Reads what `save` wrote.
     pub fn load(&self, state: &Path) -> Result<()> {
-        let weights = folder::load_file(&state.join(FILE), &self.decoder.config).context(
+        let weights = import::load_file(&state.join(FILE), &self.decoder.config).context(
             "the reference that moves is not there; were train.reference_every or train.reference_decay set when the run began?",
         )?;
         self.average.as_ref().map_or(Ok(()), |average| average.set(&weights))?;

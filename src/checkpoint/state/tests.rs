@@ -99,9 +99,9 @@ fn full_moments_are_files_in_the_layout_of_a_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
         save(folder.path(), &PROGRESS, &optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         for (which, name) in FULL.into_iter().enumerate() {
-            let whole = Weights::build(&decoder.config, |name, shape| match optimizer.state(name).map(|state| &state.moments) {
+            let whole = Weights::build(&decoder.config, |row| match optimizer.state(&row.name()).map(|state| &state.moments) {
                 Some(Moments::Full { first, second }) => Ok([first, second][which].clone()),
-                _ => Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+                _ => Ok(Tensor::zeros(&row.shape, DType::F32, &Device::Cpu)?),
             });
             let mut expected = Vec::new();
             export::to_writer(&mut expected, &whole.unwrap(), &decoder.config, WeightDtype::F32).unwrap();

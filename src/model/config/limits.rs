@@ -19,7 +19,7 @@ const LARGEST: [(&str, u64); 9] = [
 ];
 
 /// The most parameters of a model.
-const PARAMETERS: u128 = 10_000_000_000_000;
+const PARAMETERS: usize = 10_000_000_000_000;
 
 /// Refuses a size beyond its limit.
 pub(super) fn check_size(name: &str, size: u64) -> Result<usize> {
@@ -28,15 +28,13 @@ pub(super) fn check_size(name: &str, size: u64) -> Result<usize> {
     Ok(usize::try_from(size)?)
 }
 
-/// Refuses sizes whose products no machine can hold; below the limit no product of them overflows.
+/// Refuses sizes whose products no machine can hold. Below the limits of each size their sum has 62 bits at most.
 pub(super) fn check_parameters(config: &ModelConfig) -> Result<()> {
-    let [hidden, feed_forward, layers, vocabulary] =
-        [config.hidden, config.feed_forward, config.layers, config.vocabulary].map(|size| size as u128);
-    let heads = (2 * config.heads.query as u128 + 2 * config.heads.key_value as u128) * config.heads.width as u128;
-    let parameters = 2 * vocabulary * hidden + layers * hidden * (heads + 3 * feed_forward);
+    let parameters = config.parameters();
+    let ModelConfig { hidden, feed_forward, layers, vocabulary, .. } = config;
     ensure!(
         parameters <= PARAMETERS,
-        "config.json describes a model of about {parameters} parameters, expected at most {PARAMETERS} (vocab_size {vocabulary}, hidden_size \
+        "config.json describes a model of {parameters} parameters, expected at most {PARAMETERS} (vocab_size {vocabulary}, hidden_size \
          {hidden}, intermediate_size {feed_forward}, num_hidden_layers {layers})"
     );
     Ok(())

@@ -4,13 +4,13 @@
 use std::ops::Range;
 
 use anyhow::Result;
-use candle_core::{DType, Device, Shape, Tensor};
+use candle_core::{DType, Shape, Tensor};
 
 use crate::draw::{Purpose, Stream};
 use crate::kernels::{Kernels, cpu};
 use crate::model::config::ModelConfig;
-use crate::model::names::parts;
-use crate::model::weights::PROJECTIONS;
+use crate::model::parameters::{self, Parameter, Role};
+use crate::model::parts::Part;
 
 /// Two factors beside one of the checkpoint's projections.
 #[derive(Clone, Debug)]
@@ -19,8 +19,8 @@ pub struct Adapter {
     pub name: String,
     /// The projection in the checkpoint, without `.weight`: `model.layers.0.self_attn.q_proj`.
     pub module: String,
-    /// Our tensor, by its place in `PROJECTIONS`.
-    pub(super) projection: usize,
+    /// The field of `BlockWeights` with our tensor.
+    pub(super) field: &'static str,
     /// The columns of our tensor that the projection fills.
     columns: Range<usize>,
     /// `[in, r]`, f32: PEFT's `lora_A`, transposed.
@@ -35,25 +35,38 @@ pub struct Adapters {
     pub(super) layers: Vec<Vec<Adapter>>,
 }
 
+/// What an adapter stands beside.
+struct Beside {
+    name: String,
+    module: String,
+    field: &'static str,
+    columns: Range<usize>,
+    inputs: usize,
+    outputs: usize,
+}
+
+/// Every projection of the checkpoint in one layer, in the table's order.
+fn projections(config: &ModelConfig, layer: usize) -> Vec<Beside> {
+    let beside = |row: &Parameter, part: &Part| {
+        let (outputs, inputs) = part.rows_and_columns();
+        let module = part.name.trim_end_matches(".weight").to_owned();
+        let name = format!("{}.{}", row.name(), module.rsplit('.').next().unwrap_or_default());
+        Beside { name, module, field: row.field, columns: part.columns.clone(), inputs, outputs }
+    };
+    let mut rows = parameters::block(config, layer);
+    rows.retain(|row| row.role == Role::Projection);
+    rows.iter().flat_map(|row| row.parts.iter().map(|part| beside(row, part))).collect()
+}
+
 impl Adapters {
     /// Builds the structure by asking `make(shape)` for each tensor, in the order of `entries`.
     fn build(config: &ModelConfig, rank: usize, mut make: impl FnMut(Shape) -> Result<Tensor>) -> Result<Self> {
-        let mut layers = Vec::with_capacity(config.layers);
-        for layer in 0..config.layers {
-            let mut adapters = Vec::new();
-            for (projection, ours) in PROJECTIONS.iter().enumerate() {
-                let ours = format!("layers.{layer}.{ours}");
-                for part in parts(config, &ours) {
-                    let (outputs, inputs) = part.rows_and_columns();
-                    let module = part.name.trim_end_matches(".weight").to_owned();
-                    let name = format!("{ours}.{}", module.rsplit('.').next().unwrap_or_default());
-                    let (a, b) = (make((inputs, rank).into())?, make((rank, outputs).into())?);
-                    adapters.push(Adapter { name, module, projection, columns: part.columns, a, b });
-                }
-            }
-            layers.push(adapters);
-        }
-        Ok(Self { layers })
+        let mut adapter = |Beside { name, module, field, columns, inputs, outputs }: Beside| {
+            let (a, b) = (make((inputs, rank).into())?, make((rank, outputs).into())?);
+            Ok(Adapter { name, module, field, columns, a, b })
+        };
+        let layers = (0..config.layers).map(|layer| projections(config, layer).into_iter().map(&mut adapter).collect::<Result<_>>());
+        Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
     /// Adapters that change nothing yet: `a` uniform within 1 / sqrt(in), as PEFT's Kaiming-uniform initialisation with a = sqrt(5) comes out
@@ -79,19 +92,17 @@ impl Adapters {
     }
 
     /// The name and shape of every tensor, in the order of `entries`.
-    pub fn shapes(config: &ModelConfig, rank: usize) -> Result<Vec<(String, Shape)>> {
-        let mut shapes = Vec::new();
-        let adapters = Self::build(config, rank, |shape| {
-            shapes.push(shape);
-            Ok(Tensor::zeros(0, DType::F32, &Device::Cpu)?)
-        })?;
-        Ok(adapters.entries().into_iter().map(|(name, _)| name).zip(shapes).collect())
+    pub fn shapes(config: &ModelConfig, rank: usize) -> Vec<(String, Shape)> {
+        let factors = |beside: Beside| {
+            let shapes = [(beside.inputs, rank).into(), (rank, beside.outputs).into()];
+            factor_names(&beside.name).into_iter().zip(shapes)
+        };
+        (0..config.layers).flat_map(|layer| projections(config, layer)).flat_map(factors).collect()
     }
 
     /// Numbers in all adapters.
     pub fn parameters(config: &ModelConfig, rank: usize) -> usize {
-        let parts = PROJECTIONS.iter().flat_map(|projection| parts(config, &format!("layers.0.{projection}")));
-        config.layers * rank * parts.map(|part| part.shape.iter().sum::<usize>()).sum::<usize>()
+        Self::shapes(config, rank).iter().map(|(_, shape)| shape.elem_count()).sum()
     }
 
     /// All adapters, in one fixed order.
@@ -101,9 +112,13 @@ impl Adapters {
 
     /// Every tensor with its name, in one fixed order.
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
-        let both = |adapter: &'_ Adapter| [format!("{}.lora_A", adapter.name), format!("{}.lora_B", adapter.name)];
-        self.iter().flat_map(|adapter| both(adapter).into_iter().zip([&adapter.a, &adapter.b])).collect()
+        self.iter().flat_map(|adapter| factor_names(&adapter.name).into_iter().zip([&adapter.a, &adapter.b])).collect()
     }
+}
+
+/// The names of an adapter's two tensors.
+fn factor_names(adapter: &str) -> [String; 2] {
+    ["lora_A", "lora_B"].map(|factor| format!("{adapter}.{factor}"))
 }
 
 impl Adapter {

@@ -9,7 +9,7 @@ use crate::model::decoder::Recompute;
 use crate::model::gradients::{Gradients, parameters};
 use crate::model::head::TokenGradients;
 use crate::model::initial;
-use crate::model::weights::PROJECTIONS;
+use crate::model::parameters::block;
 use crate::optim::{AdamW, OptimSettings};
 
 const TEMPERATURE: f32 = 0.7;
@@ -25,6 +25,10 @@ fn decoder(tied: bool) -> Result<Decoder> {
     // Values that bf16 has: kernels are compared, not the rounding of a checkpoint.
     let weights = weights.map(&config, |tensor| Ok(tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?))?;
     Decoder::new(config, weights)
+}
+
+fn projections(config: &ModelConfig) -> Vec<&'static str> {
+    block(config, 0).iter().filter(|row| row.role == Role::Projection).map(|row| row.field).collect()
 }
 
 /// Adapters that change what the decoder computes.
@@ -155,9 +159,8 @@ fn at_full_rank_a_step_is_the_full_update() -> Result<()> {
     }
     lora.merge(&decoder)?;
     for (layer, ((merged, base), full)) in decoder.weights.blocks.iter().zip(&lora.base.weights.blocks).zip(&full.blocks).enumerate() {
-        for ((name, merged), (base, full)) in
-            PROJECTIONS.iter().zip(merged.projections()).zip(base.projections().into_iter().zip(full.projections()))
-        {
+        for name in projections(&decoder.config) {
+            let (merged, base, full) = (merged.get(name)?, base.get(name)?, full.get(name)?);
             let far = distance(merged, &(base - (full * 0.1)?)?)?;
             assert!(far < 1e-6 && distance(base, merged)? > 1e-4, "layers.{layer}.{name}: off by {far:.1e}");
         }
@@ -172,15 +175,15 @@ fn merged_weights_are_base_and_adapters_and_nothing_else_moves() -> Result<()> {
     let lora = active(&decoder, 4)?;
     let product = |adapter: &Adapter| Ok((adapter.a.matmul(&adapter.b)? * lora.scale())?);
     for (layer, adapters) in lora.adapters.layers.iter().enumerate() {
-        let (merged, old) = (decoder.weights.blocks[layer].projections(), before.weights.blocks[layer].projections());
-        for (projection, name) in PROJECTIONS.iter().enumerate() {
-            let parts = adapters.iter().filter(|adapter| adapter.projection == projection).map(product).collect::<Result<Vec<_>>>()?;
-            let far = distance(merged[projection], &(old[projection] + Tensor::cat(&parts, 1)?)?)?;
+        let (merged, old) = (&decoder.weights.blocks[layer], &before.weights.blocks[layer]);
+        for name in projections(&decoder.config) {
+            let parts = adapters.iter().filter(|adapter| adapter.field == name).map(product).collect::<Result<Vec<_>>>()?;
+            let far = distance(merged.get(name)?, &(old.get(name)? + Tensor::cat(&parts, 1)?)?)?;
             assert!(far < 1e-6, "layers.{layer}.{name}: off by {far:.1e}");
         }
     }
     for ((name, after), (_, old)) in decoder.weights.entries().into_iter().zip(before.weights.entries()) {
-        let is_projection = PROJECTIONS.iter().any(|projection| name.ends_with(&format!(".{projection}")));
+        let is_projection = projections(&decoder.config).iter().any(|projection| name.ends_with(&format!(".{projection}")));
         assert_eq!(values(after)? == values(old)?, !is_projection, "{name}");
     }
     Ok(())

@@ -1,7 +1,5 @@
 //! Disk: what a run leaves in its folder.
 
-use anyhow::Result;
-
 use super::Work;
 use crate::kernels::Target;
 use crate::model::{ModelConfig, Weights, lora, value};
@@ -31,7 +29,7 @@ pub struct Disk {
 
 impl Disk {
     /// Adds it up.
-    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Result<Self> {
+    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Self {
         let checkpoint = &settings.checkpoint;
         let (set, adapters) = (Weights::bytes(config), lora::bytes(config, settings.lora.rank));
         let weights = (config.parameters() * checkpoint.format(target).dtype.size()) as u64 + adapters;
@@ -39,11 +37,11 @@ impl Disk {
         // In f32 the files hold zeros for frozen parameters.
         let moments = match settings.optim.states {
             States::F32 => 2 * parameters,
-            States::Coded => settings.optim.moment_bytes(&settings.lora.trained(config)?),
+            States::Coded => settings.optim.moment_bytes(&settings.lora.trained(config)),
         };
         let reference = if settings.reference_moves() { set } else { 0 };
         let critic = if settings.has_critic() {
-            let moments = OptimSettings { freeze: Vec::new(), ..settings.optim.clone() }.moment_bytes(&value::shapes(config)?);
+            let moments = OptimSettings { freeze: Vec::new(), ..settings.optim.clone() }.moment_bytes(&value::shapes(config));
             (value::parameters(config) * size_of::<f32>()) as u64 + moments
         } else {
             0
@@ -53,14 +51,14 @@ impl Disk {
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
         let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new) as f64;
         let with_ids = steps.checked_div(settings.eval.every).unwrap_or(0);
-        Ok(Self {
+        Self {
             checkpoints,
             weights,
             state,
             states: checkpoints.min(checkpoint.keep_last as u64 + 1),
             best: if work.evaluations.is_empty() { 0 } else { 2 * weights },
             rollouts: (tokens * (steps as f64 * TEXT_BYTES + with_ids as f64 * TOKEN_BYTES)) as u64,
-        })
+        }
     }
 
     /// The most that there is at once.

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use super::{Work, lanes};
 use crate::kernels::Target;
 use crate::model::decoder::{Recompute, kept_bytes};
+use crate::model::parameters::{Role, elements};
 use crate::model::rotary::Rotary;
 use crate::model::{ModelConfig, Weights, block, export, head, lora, value};
 use crate::optim::{OptimSettings, States};
@@ -53,35 +54,29 @@ impl Phase {
 }
 
 /// What no other setting lowers: weights, one set of gradients, and moments of 8 bits.
-pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> Result<u64> {
+pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
     let weights: u64 = held_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
     let optim = OptimSettings { states: States::Coded, ..settings.optim.clone() };
     let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, settings.lora.rank) } else { Weights::bytes(config) };
-    let critic: u64 = held_critic(config, settings, &optim, target, 1)?.iter().map(|(_, bytes)| bytes).sum();
-    Ok(weights + gradients + optim.moment_bytes(&settings.lora.trained(config)?) + critic)
+    let critic: u64 = held_critic(config, settings, &optim, target, 1).iter().map(|(_, bytes)| bytes).sum();
+    weights + gradients + optim.moment_bytes(&settings.lora.trained(config)) + critic
 }
 
 /// What the critic holds, if there is one: all its weights are trained, whether or not the policy's are.
-fn held_critic(
-    config: &ModelConfig,
-    settings: &RunSettings,
-    optim: &OptimSettings,
-    target: &Target,
-    lanes: usize,
-) -> Result<Vec<(String, u64)>> {
+fn held_critic(config: &ModelConfig, settings: &RunSettings, optim: &OptimSettings, target: &Target, lanes: usize) -> Vec<(String, u64)> {
     if !settings.has_critic() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let parameters = value::parameters(config) as u64;
     let (computed, wide) = (parameters * target.element_bytes as u64, parameters * size_of::<f32>() as u64);
-    let moments = OptimSettings { freeze: Vec::new(), ..optim.clone() }.moment_bytes(&value::shapes(config)?);
+    let moments = OptimSettings { freeze: Vec::new(), ..optim.clone() }.moment_bytes(&value::shapes(config));
     let weights = if computed == wide {
         vec![("critic: weights, in f32".to_owned(), computed)]
     } else {
         vec![("critic: weights, in bf16".to_owned(), computed), ("critic: masters, in f32".to_owned(), wide)]
     };
     let rest = [("critic: two moments".to_owned(), moments), ("critic: gradients".to_owned(), lanes as u64 * wide)];
-    Ok(weights.into_iter().chain(rest).collect())
+    weights.into_iter().chain(rest).collect()
 }
 
 /// The policy's weights, in each form that they are held in.
@@ -110,7 +105,7 @@ impl Memory {
         if settings.has_reference() && !is_base {
             // A streamed one leaves its ends on the device.
             let streamed = target.is_gpu && settings.train.stream_reference;
-            let ends = config.vocabulary * config.hidden * if config.tied { 1 } else { 2 };
+            let ends = elements(config, |role| matches!(role, Role::Embedding | Role::Head));
             let bytes = if streamed { ends } else { config.parameters() } * target.element_bytes;
             let (place, kl) = if settings.loss.kl != 0.0 { ("loss", settings.loss.kl) } else { ("reward", settings.reward.kl) };
             held.push((format!("reference ({place}.kl is {kl}{})", if streamed { ", streamed" } else { "" }), bytes as u64));
@@ -119,13 +114,13 @@ impl Memory {
             }
         }
         let kind = if settings.optim.states == States::Coded { " of 8 bits" } else { "" };
-        held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config)?)));
+        held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config))));
         let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, rank) } else { Weights::bytes(config) };
         held.push((
             if lanes == 1 { "gradients".to_owned() } else { format!("gradients: a set for each of {lanes} lanes") },
             lanes as u64 * gradients,
         ));
-        held.extend(held_critic(config, settings, &settings.optim, target, lanes)?);
+        held.extend(held_critic(config, settings, &settings.optim, target, lanes));
         held.push(if target.is_gpu {
             ("CUDA, its libraries and the kernels".to_owned(), CUDA_BYTES)
         } else {

@@ -71,7 +71,7 @@ impl<'a> Plan<'a> {
     pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a Work, target: Target) -> Result<Self> {
         settings.validate_for(config)?;
         let lanes = lanes(config, settings, &target);
-        let (memory, disk) = (Memory::of(config, settings, work, &target)?, Disk::of(config, settings, work, &target)?);
+        let (memory, disk) = (Memory::of(config, settings, work, &target)?, Disk::of(config, settings, work, &target));
         Ok(Self { config, settings, work, target, lanes, memory, disk })
     }
 
@@ -86,7 +86,7 @@ impl<'a> Plan<'a> {
                 }
                 None => format!(
                     "no setting makes it fit: weights, gradients and moments of 8 bits alone are {}; take a smaller model or a larger machine{}",
-                    gigabytes(memory::least_bytes(self.config, self.settings, &self.target)?),
+                    gigabytes(memory::least_bytes(self.config, self.settings, &self.target)),
                     if self.settings.lora.is_on() { "" } else { ", or train adapters (--lora 16)" }
                 ),
             };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::model::decoder::Recompute;
-use crate::model::{Weights, shapes};
+use crate::model::{parameters, shapes};
 use crate::objective::{Baseline, Scale};
 
 fn work() -> Work {
@@ -63,7 +63,7 @@ fn what_settings_leave_out_is_not_counted() {
     };
     let set = 4 * config.parameters() as u64;
     check(|s| s.loss.kl = 0.0, set);
-    let shapes = Weights::shapes(&config).unwrap();
+    let shapes = parameters::shapes(&config);
     let (small, large): (Vec<u64>, Vec<u64>) = shapes.iter().map(|(_, shape)| shape.elem_count() as u64).partition(|count| *count < 4096);
     // 8 bytes become 2, with a scale for every 256: 5.97 of 8 are saved.
     let coded: u64 = large.iter().map(|count| 2 * (count + 4 * count.div_ceil(256))).sum();
@@ -78,9 +78,9 @@ fn what_settings_leave_out_is_not_counted() {
     let smaller = Memory::of(&config, &settings(|s| s.train.micro_batch_tokens = 4096), &work(), &Target::cpu()).unwrap();
     assert!(smaller.phases[1].bytes() < whole.phases[1].bytes() / 2 && smaller.phases[0] == whole.phases[0]);
     let rounded = settings(|s| s.checkpoint.dtype = crate::train::settings::ExportDtype::Bf16);
-    let disk = Disk::of(&config, &rounded, &work(), &Target::cpu()).unwrap();
+    let disk = Disk::of(&config, &rounded, &work(), &Target::cpu());
     assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export keeps its masters in the state");
-    let disk = Disk::of(&config, &settings(|s| s.optim.states = States::Coded), &work(), &Target::cpu()).unwrap();
+    let disk = Disk::of(&config, &settings(|s| s.optim.states = States::Coded), &work(), &Target::cpu());
     assert_eq!(disk.state, coded + 8 * small.iter().sum::<u64>());
 }
 
@@ -98,7 +98,7 @@ fn adapters_need_moments_and_gradients_of_their_own_size() {
     assert_eq!(held(&memory, "reference"), 0, "the base is the reference");
     let named = settings(|s| (s.lora.rank, s.reference) = (8, "other".into()));
     assert!(held(&Memory::of(&config, &named, &work(), &Target::cpu()).unwrap(), "reference") > 0);
-    assert_eq!(Disk::of(&config, &lora, &work(), &Target::cpu()).unwrap().state, 3 * adapters);
+    assert_eq!(Disk::of(&config, &lora, &work(), &Target::cpu()).state, 3 * adapters);
 }
 
 /// The critic: the policy's parameters without a head for logits, and a head of one column with its bias; weights, two moments and gradients.
@@ -127,7 +127,7 @@ fn a_critic_is_counted_as_another_model_that_is_trained() {
             s.lora.rank = 8;
         });
         assert_eq!(held(&Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap(), "critic"), 4 * set);
-        let disk = |settings: &RunSettings| Disk::of(&config, settings, &work(), &Target::cpu()).unwrap().state;
+        let disk = |settings: &RunSettings| Disk::of(&config, settings, &work(), &Target::cpu()).state;
         assert_eq!(disk(&critic) - disk(&settings(|_| ())), 3 * set);
         let (frozen, mut small) = (settings(|s| s.optim.freeze = vec!["layers".into()]), critic.clone());
         small.optim = frozen.optim.clone();

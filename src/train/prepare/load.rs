@@ -12,7 +12,7 @@ use crate::eval::sets;
 use crate::flow::{Problem, Prompt};
 use crate::interrupt::Interrupt;
 use crate::kernels::Kernels;
-use crate::model::{Decoder, Weights};
+use crate::model::{Decoder, parameters};
 use crate::source;
 use crate::text::ChatSettings;
 use crate::train::{Launch, Replay, Resumption, Run, RunInputs, RunSettings};
@@ -140,7 +140,7 @@ fn reference(
         settings.reference
     );
     ensure!(
-        !settings.reference_moves() || Weights::shapes(&reference.config)? == Weights::shapes(&policy.decoder.config)?,
+        !settings.reference_moves() || parameters::shapes(&reference.config) == parameters::shapes(&policy.decoder.config),
         "the reference {} has another shape than the policy, so it cannot follow it: set train.reference_every and reference_decay to 0",
         settings.reference
     );

@@ -6,8 +6,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 use super::{Run, RunInputs, trained};
+use crate::checkpoint::model::write_adapter;
 use crate::checkpoint::state::{self, Progress};
-use crate::checkpoint::{adapter, manifest, stream_file, write_file, write_folder_with_manifest};
+use crate::checkpoint::{manifest, stream_file, write_file, write_folder_with_manifest};
 use crate::eval::{Evaluator, LocalModel};
 use crate::flow::Scored;
 use crate::metrics::{Phase, PhaseTimes, StepLine, jsonl};
@@ -189,7 +190,7 @@ impl Run<'_> {
     /// Writes the policy as a model of its own, and the adapters that made it beside.
     pub(super) fn export(&self, folder: &Path) -> Result<()> {
         self.inputs.model.write(folder, self.settings.checkpoint.format(&self.inputs.model.decoder.target()))?;
-        self.lora.as_ref().map_or(Ok(()), |lora| adapter::write(&folder.join("adapter"), lora, &self.inputs.model.name))
+        self.lora.as_ref().map_or(Ok(()), |lora| write_adapter(&folder.join("adapter"), lora, &self.inputs.model.name))
     }
 
     pub(super) fn summarise(&self) -> Result<()> {

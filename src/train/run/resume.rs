@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
         for (step, _) in &resumption.rebuild {
             let decoder = &self.inputs.model.decoder;
             if *step > 0 {
-                decoder.weights.set(&crate::model::folder::load(&self.folder.checkpoint(*step), &decoder.config)?)?;
+                decoder.weights.set(&crate::model::import::load(&self.folder.checkpoint(*step), &decoder.config)?)?;
             }
             self.step = *step;
             self.measure()?;
@@ -72,7 +72,7 @@ impl<'a> Run<'a> {
         let exact = self.saves_exact_weights();
         let decoder = &self.inputs.model.decoder;
         if self.lora.is_none() {
-            let weights = crate::model::folder::load(&checkpoint, &decoder.config)?;
+            let weights = crate::model::import::load(&checkpoint, &decoder.config)?;
             decoder.weights.set(&weights)?;
             self.optimizer.set_masters(&weights.entries())?;
         }

@@ -7,7 +7,7 @@ use std::io::{Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{Shape, Tensor};
+use candle_core::Tensor;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use rayon::prelude::*;
@@ -16,32 +16,10 @@ use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::config::ModelConfig;
 use super::layout::weight_files;
-use super::names::{Part, parts};
+use super::parameters::{self, Parameter, Role, parameters};
+use super::parts::Part;
 use super::weights::Weights;
 use crate::kernels::cpu;
-
-/// The dtypes that weights are stored in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WeightDtype {
-    /// 4 bytes.
-    F32,
-    /// 2 bytes, the range of f32.
-    Bf16,
-    /// 2 bytes, the precision of 11 bits.
-    F16,
-}
-
-impl WeightDtype {
-    /// The name that `config.json` uses.
-    pub fn torch_name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::Bf16 => "bfloat16",
-            Self::F16 => "float16",
-        }
-    }
-}
 
 /// Reads the weights of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 pub fn load(folder: &Path, config: &ModelConfig) -> Result<Weights> {
@@ -160,13 +138,19 @@ impl Store {
 
     /// Every tensor that the configuration asks for, and no other: names, shapes and dtypes.
     fn check(&self, config: &ModelConfig) -> Result<()> {
-        let shapes = Weights::shapes(config)?;
-        let wanted: Vec<Part> = shapes.iter().flat_map(|(name, _)| parts(config, name)).collect();
-        wanted.iter().try_for_each(|part| self.find(part).map(|_| ()))?;
-        let names: BTreeSet<&str> = wanted.iter().map(|part| part.name.as_str()).collect();
+        let table = parameters(config);
+        for (row, part) in table.iter().flat_map(|row| row.parts.iter().map(move |part| (row, part))) {
+            ensure!(
+                row.role != Role::Head || self.tensors.contains_key(&part.name),
+                "{}, because tie_word_embeddings is not true there: where the model's head is its embedding, set it to true",
+                self.missing(part)
+            );
+            self.find(part)?;
+        }
         // A tied checkpoint may still carry its head; old exports carry rotary tables.
-        let is_extra =
-            |name: &&String| !names.contains(name.as_str()) && *name != "lm_head.weight" && !name.ends_with("rotary_emb.inv_freq");
+        let head = parameters::head(config);
+        let names: BTreeSet<&str> = table.iter().chain([&head]).flat_map(|row| &row.parts).map(|part| part.name.as_str()).collect();
+        let is_extra = |name: &&String| !names.contains(name.as_str()) && !name.ends_with("rotary_emb.inv_freq");
         let extra: Vec<&str> = self.tensors.keys().filter(is_extra).map(String::as_str).take(3).collect();
         ensure!(extra.is_empty(), "{} has tensors that config.json does not ask for: {} ...", self.names(), extra.join(", "));
         Ok(())
@@ -178,16 +162,15 @@ impl Store {
         if config.tied {
             self.check_tied(config)?;
         }
-        let shapes = Weights::shapes(config)?;
-        let loaded: Vec<Tensor> = shapes.par_iter().map(|(name, shape)| self.load(config, name, shape)).collect::<Result<_>>()?;
+        let loaded: Vec<Tensor> = parameters(config).par_iter().map(|row| self.load(row)).collect::<Result<_>>()?;
         let mut loaded = loaded.into_iter();
-        Weights::build(config, |name, _| loaded.next().with_context(|| format!("no tensor {name}")))
+        Weights::build(config, |row| loaded.next().with_context(|| format!("no tensor {}", row.name())))
     }
 
     /// A tied checkpoint may carry its head as well, but only as the embedding's copy.
     fn check_tied(&self, config: &ModelConfig) -> Result<()> {
-        let find = |name: &str| parts(config, name).into_iter().next().context("a tensor without parts");
-        let (embedding, head) = (find("embedding")?, find("head")?);
+        let only = |row: Parameter| row.parts.into_iter().next().context("a tensor without parts");
+        let (embedding, head) = (only(parameters::embedding(config))?, only(parameters::head(config))?);
         if !self.tensors.contains_key(&head.name) {
             return Ok(());
         }
@@ -200,7 +183,9 @@ impl Store {
             self.read(&head, start, count, self.files[head_entry.file].open()?.as_mut(), &mut other)?;
             ensure!(
                 one == other,
-                "config.json ties lm_head.weight to model.embed_tokens.weight, but {} has two different ones: set tie_word_embeddings to false",
+                "config.json ties {} to {}, but {} has two different ones: set tie_word_embeddings to false",
+                head.name,
+                embedding.name,
                 self.names()
             );
             Ok(())
@@ -211,15 +196,12 @@ impl Store {
         self.files.iter().map(Place::name).collect::<Vec<_>>().join(", ")
     }
 
+    fn missing(&self, part: &Part) -> String {
+        format!("tensor {} is missing from {}; config.json asks for it with shape {:?}", part.name, self.names(), part.shape)
+    }
+
     fn find(&self, part: &Part) -> Result<&Entry> {
-        let Some(entry) = self.tensors.get(&part.name) else {
-            let tied = if part.name == "lm_head.weight" {
-                ", because tie_word_embeddings is not true there: where the model's head is its embedding, set it to true"
-            } else {
-                ""
-            };
-            bail!("tensor {} is missing from {}; config.json asks for it with shape {:?}{tied}", part.name, self.names(), part.shape);
-        };
+        let entry = self.tensors.get(&part.name).with_context(|| self.missing(part))?;
         let (name, found) = (self.files[entry.file].name(), &entry.info.shape);
         ensure!(*found == part.shape, "tensor {} in {name} has shape {found:?}, config.json says {:?}", part.name, part.shape);
         // As large as the configuration says, which has limits.
@@ -239,34 +221,33 @@ impl Store {
     }
 
     /// One of our tensors, from its parts.
-    fn load(&self, config: &ModelConfig, name: &str, shape: &Shape) -> Result<Tensor> {
-        let width = shape.dims()[shape.rank() - 1];
-        let mut ours = vec![0.0; shape.elem_count()];
-        for part in parts(config, name) {
-            let columns = part.shape[part.shape.len() - 1];
+    fn load(&self, row: &Parameter) -> Result<Tensor> {
+        let width = row.width();
+        let mut ours = vec![0.0; row.shape.elem_count()];
+        for part in &row.parts {
+            let (total, columns) = part.rows_and_columns();
             let rows = (CHUNK_ELEMENTS / columns).max(TRANSPOSED_ROWS);
             if part.transposed || part.columns.len() < width {
-                let mut source = self.files[self.find(&part)?.file].open()?;
-                let total = part.shape.iter().product::<usize>() / columns;
+                let mut source = self.files[self.find(part)?.file].open()?;
                 let mut values = Vec::new();
                 for first in (0..total).step_by(rows) {
-                    self.read(&part, first * columns, (total - first).min(rows) * columns, source.as_mut(), &mut values)?;
+                    self.read(part, first * columns, (total - first).min(rows) * columns, source.as_mut(), &mut values)?;
                     part.place(first, &values, &mut ours, width);
                 }
             } else {
                 // Row for row as in the file: a large table is read by all threads.
                 ours.par_chunks_mut(rows * 16 * columns).enumerate().try_for_each(|(chunk, ours)| {
-                    let mut source = self.files[self.find(&part)?.file].open()?;
+                    let mut source = self.files[self.find(part)?.file].open()?;
                     let mut values = Vec::new();
                     for (index, ours) in ours.chunks_mut(rows * columns).enumerate() {
-                        self.read(&part, (chunk * 16 + index) * rows * columns, ours.len(), source.as_mut(), &mut values)?;
+                        self.read(part, (chunk * 16 + index) * rows * columns, ours.len(), source.as_mut(), &mut values)?;
                         ours.copy_from_slice(&values);
                     }
                     anyhow::Ok(())
                 })?;
             }
         }
-        Ok(cpu::tensor(ours, shape)?)
+        Ok(cpu::tensor(ours, &row.shape)?)
     }
 
     /// Reads `count` values of a tensor, from element `first` on, as f32.
@@ -281,11 +262,12 @@ impl Store {
         match entry.info.dtype {
             Dtype::F32 => values.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))),
             Dtype::BF16 => values.extend(bytes.chunks_exact(2).map(|b| f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16))),
-            _ => {
+            Dtype::F16 => {
                 let halves: Vec<f16> = bytes.chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]])).collect();
                 values.resize(count, 0.0);
                 halves.convert_to_f32_slice(values);
             }
+            other => bail!("{} is {other:?}; known are F32, BF16 and F16", name()),
         }
         // Without a short cut the test vectorises; the place is looked for only where there is one.
         if values.iter().fold(false, |broken, value| broken | !value.is_finite()) {
