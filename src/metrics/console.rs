@@ -203,5 +203,4 @@ fn is_number(cell: &str) -> bool {
 }
 
 #[cfg(test)]
-#[path = "console_tests.rs"]
 mod tests;

@@ -135,5 +135,4 @@ impl Message {
 }
 
 #[cfg(test)]
-#[path = "tensorboard_tests.rs"]
 mod tests;

@@ -30,4 +30,4 @@ pub use value::ValueModel;
 pub use weights::Weights;
 
 #[cfg(test)]
-mod parity_tests;
+mod tests;

@@ -163,5 +163,4 @@ fn draw_raw_train(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
 }
 
 #[cfg(test)]
-#[path = "curve_tests.rs"]
 mod tests;

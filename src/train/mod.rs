@@ -42,4 +42,4 @@ pub use run::{Outcome, Run, RunInputs};
 pub use settings::{PromptSettings, RunSettings, Truncation};
 
 #[cfg(test)]
-mod packing_tests;
+mod tests;
