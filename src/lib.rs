@@ -75,6 +75,9 @@
 //! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
 //! one file in [`data::benchmark`], a subject of the embedded model one file in [`data::tiny`]; the error for an unknown name lists the known ones.
 //! A setting needs a row in [`train::settings::table`] with its range and a sentence; a test names the row that is missing.
+//!
+//! Unit tests stand at the end of the file that they test, or in `x/tests.rs` beside `x.rs` when they are long. Integration tests are the modules of
+//! `tests/it`, one binary with one `fixture`. A test that needs more than the repository holds gets it from `src/testing.rs`.
 
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 

@@ -2,36 +2,19 @@
 //! contradictions are refused before weights load.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
-use serde_json::Value;
-
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
-}
+use crate::fixture::{bytes, fail, metrics, repository, succeed, told};
 
 /// Trains the embedded model without evaluation; `sets` are settings. Gives what was told.
 fn train(out: &Path, steps: u64, sets: &[&str]) -> String {
     let (steps, out) = (steps.to_string(), out.to_str().unwrap());
     let mut arguments = vec!["train", "--steps", &steps, "--out", out, "--set", "eval.benchmarks="];
     arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
-    let output = rlvr(&arguments);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "rlvr {}: {told}", arguments.join(" "));
-    told
-}
-
-fn metrics(out: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    told(&succeed(&arguments))
 }
 
 fn column(out: &Path, name: &str) -> Vec<f64> {
     metrics(out).iter().map(|line| line[name].as_f64().unwrap_or_else(|| panic!("no {name} in {line}"))).collect()
-}
-
-fn bytes(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 #[test]
@@ -67,8 +50,7 @@ fn courses_and_references_go_on_after_an_interruption_to_the_bit() {
         let (whole, parts) = (folder.path().join(format!("{name}-whole")), folder.path().join(format!("{name}-parts")));
         train(&whole, 6, &sets);
         train(&parts, 3, &sets);
-        let output = rlvr(&["train", "--resume", parts.to_str().unwrap(), "--steps", "6"]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        succeed(&["train", "--resume", parts.to_str().unwrap(), "--steps", "6"]);
         for file in ["model.safetensors", "state/reference.safetensors", "state/course.json"] {
             let [whole, parts] = [&whole, &parts].map(|run| bytes(&run.join("checkpoints/00006").join(file)));
             assert!(whole == parts, "{name}: {file} differs");
@@ -116,7 +98,7 @@ fn groups_are_drawn_again_until_they_teach_something() {
 #[test]
 fn entropy_alone_trains_whatever_is_rewarded() {
     let folder = tempfile::tempdir().unwrap();
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama");
+    let golden = repository("tests/golden/llama");
     let [model, rollouts] = ["policy", "rollouts.jsonl"].map(|part| golden.join(part).to_str().unwrap().to_owned());
     let run = |coefficient: &str| {
         let out = folder.path().join(coefficient);
@@ -154,9 +136,7 @@ fn contradictions_are_refused_before_anything_begins() {
     let check = |sets: &[&str], expected: &str| {
         let mut arguments = vec!["train", "--model", "no/such-model", "--out", out.to_str().unwrap()];
         arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
-        let output = rlvr(&arguments);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{sets:?}: {told}");
+        let told = fail(&arguments, 2);
         assert!(told.contains(expected), "{sets:?}: {told}");
         assert!(!out.exists());
     };
@@ -168,7 +148,7 @@ fn contradictions_are_refused_before_anything_begins() {
     check(&["algo=ppo", "critic.lr=0"], "critic.lr is 0: set it to the critic's learning rate");
     check(&["critic.lr=1e-5"], "no critic is used: set advantage.baseline=critic");
     check(&["advantage.baseline=none"], "advantage.scale is group, which goes with");
-    let recording = format!("rollout.replay={}/tests/golden/llama/rollouts.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let recording = format!("rollout.replay={}", repository("tests/golden/llama/rollouts.jsonl").display());
     check(&["rollout.resample=3", &recording], "recorded rollouts are not drawn again");
     check(&["rollout.temperature_steps=3", &recording], "recorded rollouts have the temperature that they have");
     check(&["algo=reinforce++", "rollout.resample=3"], "rollout.resample replaces groups whose rewards are all equal");

@@ -3,20 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
-fn rlvr(arguments: &[&str]) -> std::process::Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env_remove("RUST_LOG").env_remove("RUST_BACKTRACE").output().unwrap()
-}
+use crate::fixture::{rlvr, succeed, told};
 
 /// A fresh copy of the embedded base, edited.
 fn edited(folder: &Path, edit: impl FnOnce(&Path)) -> PathBuf {
     let model = folder.join("tiny");
-    assert!(rlvr(&["init", "--like", "tiny", "--out", model.to_str().unwrap()]).status.success());
+    succeed(&["init", "--like", "tiny", "--out", model.to_str().unwrap()]);
     edit(&model);
     model
 }
@@ -28,7 +25,7 @@ fn check(edit: impl FnOnce(&Path), expected: &[&str]) {
     let pairs = folder.path().join("pairs.jsonl");
     std::fs::write(&pairs, "{\"prompt\": \"1+1\", \"completion\": \"=2\"}\n").unwrap();
     let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", pairs.to_str().unwrap()]);
-    let text = String::from_utf8_lossy(&output.stderr);
+    let text = told(&output);
     assert!(matches!(output.status.code(), Some(1 | 2)), "{expected:?}: {:?} {text}", output.status);
     assert!(output.stdout.is_empty() && text.starts_with("error: ") && text.lines().count() == 1, "{text}");
     for part in expected {
@@ -42,7 +39,7 @@ fn check_dry(edit: impl Fn(&Path), expected: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), edit);
     let output = rlvr(&["train", "--model", model.to_str().unwrap(), "--question", "1+1", "--answer", "2", "--dry-run"]);
-    let text = String::from_utf8_lossy(&output.stderr);
+    let text = told(&output);
     let error = text.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("no error, {:?}: {text}", output.status));
     assert_eq!(output.status.code(), Some(2), "{text}");
     for part in expected {
@@ -57,7 +54,7 @@ fn scored(edit: impl FnOnce(&Path), prompt: &str) -> Value {
     let pairs = folder.path().join("pairs.jsonl");
     std::fs::write(&pairs, json!({"prompt": prompt, "completion": "=2"}).to_string()).unwrap();
     let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", pairs.to_str().unwrap()]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", told(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -317,7 +314,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
         (weights(&model), "model.safetensors is a file; expected a folder in Hugging Face layout".to_owned()),
     ] {
         let output = rlvr(&["sample", "--model", path.to_str().unwrap(), "--prompt", "1+1"]);
-        let text = String::from_utf8_lossy(&output.stderr);
+        let text = told(&output);
         assert!(output.status.code() == Some(1) && text.contains(&expected), "{text}");
     }
 }
@@ -368,15 +365,15 @@ fn an_added_token_beyond_the_embedding_is_never_drawn() {
     let model = edited(folder.path(), added("[PAD]", 464, true));
     let model = model.to_str().unwrap();
     let dry = rlvr(&["train", "--model", model, "--question", "1+1", "--answer", "2", "--set", "eval.benchmarks=''", "--dry-run"]);
-    assert!(dry.status.success(), "{}", String::from_utf8_lossy(&dry.stderr));
+    assert!(dry.status.success(), "{}", told(&dry));
     let hot = rlvr(&["sample", "--model", model, "--prompt", "1+1", "--temperature", "50", "--max-new", "64", "-n", "8", "--json"]);
-    assert!(hot.status.success(), "{}", String::from_utf8_lossy(&hot.stderr));
+    assert!(hot.status.success(), "{}", told(&hot));
     let ids = String::from_utf8(hot.stdout).unwrap();
     let ids = ids.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["completion_ids"].clone());
     let ids: Vec<Value> = ids.flat_map(|ids| ids.as_array().unwrap().clone()).collect();
     assert!(ids.len() > 100 && ids.iter().all(|id| id.as_u64().unwrap() < 464));
     let used = rlvr(&["sample", "--model", model, "--prompt", "1+1[PAD]"]);
-    let text = String::from_utf8_lossy(&used.stderr);
+    let text = told(&used);
     assert!(
         used.status.code() == Some(2) && text.contains("vocabulary of 464 (\"[PAD]\")") && text.contains("resize_token_embeddings"),
         "{text}"
@@ -400,7 +397,7 @@ fn text_without_a_template_begins_as_the_tokenizer_says() {
         let pairs = folder.path().join("pairs.jsonl");
         std::fs::write(&pairs, line.to_string()).unwrap();
         let output = rlvr(&["score", "--model", model, "--input", pairs.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}", told(&output));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let tokenizer: Value = serde_json::from_slice(&std::fs::read(model.join("tokenizer.json")).unwrap()).unwrap();
@@ -417,7 +414,7 @@ fn text_without_a_template_begins_as_the_tokenizer_says() {
     // Through `sample --raw` as well, and not through the chat template.
     let sampled = |arguments: &[&str]| {
         let output = rlvr(&[["sample", "--model", model, "--temperature", "0", "--max-new", "4", "--json"].as_slice(), arguments].concat());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{}", told(&output));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["logprobs"].clone()
     };
     let line = |ids: Vec<u64>| {
@@ -470,7 +467,7 @@ fn a_tokenizer_that_grows_or_breaks() {
     // Hot enough that the token `0` is drawn.
     let hot = ["--max-new", "64", "--temperature", "50", "-n", "64"];
     let output = rlvr(&[["sample", "--model", model.to_str().unwrap(), "--prompt", "0"].as_slice(), &hot].concat());
-    let text = String::from_utf8_lossy(&output.stderr);
+    let text = told(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("tiny/tokenizer.json is broken") && !text.contains("panicked"), "{text}");
     let flipped = |model: &Path| {
@@ -489,7 +486,7 @@ fn a_template_that_does_not_end() {
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), |model| std::fs::write(model.join("chat_template.jinja"), template).unwrap());
     let output = rlvr(&["sample", "--model", model.to_str().unwrap(), "--prompt", "1+1"]);
-    let text = String::from_utf8_lossy(&output.stderr);
+    let text = told(&output);
     assert!(
         output.status.code() == Some(2) && text.contains("the chat template cannot render") && text.contains("does not come to an end"),
         "{text}"

@@ -1,21 +1,15 @@
 //! The six published sets as they lie in the shared folder: their rows, their reference answers, and that the grader takes every reference
-//! for itself. Where the folder is not there, the tests say so and pass.
-
-use std::path::{Path, PathBuf};
+//! for itself.
 
 use rlvr::data::Library;
 use rlvr::data::benchmark::{self, Decoding};
 use rlvr::flow::Problem;
 use rlvr::verify::{Grader, Mode, Reference, Settings, verify_reference};
 
+use crate::fixture::shared;
+
 fn library() -> Option<Library> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("RLVR_SHARED_DIR").map_or_else(beside, PathBuf::from).join("data");
-    if !folder.is_dir() {
-        eprintln!("DID NOT RUN: {} is not there (set RLVR_SHARED_DIR to the folder that has it)", folder.display());
-        return None;
-    }
-    Some(Library::open(Some(&folder)).unwrap())
+    shared("data").map(|folder| Library::open(Some(&folder)).unwrap())
 }
 
 fn problems(name: &str, library: &Library) -> Vec<Problem> {

@@ -1,37 +1,11 @@
 //! Checkpoint folders as users make them: written, read and written again they are the same files; what cannot be written leaves nothing.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Command, Output};
-
 use rlvr::checkpoint::Model;
 use rlvr::model::export::Format;
 use rlvr::model::folder::WeightDtype;
 use serde_json::{Value, json};
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").output().unwrap()
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn succeed(arguments: &[&str]) -> String {
-    let output = rlvr(arguments);
-    assert!(output.status.success(), "rlvr {}: {}", arguments.join(" "), told(&output));
-    told(&output)
-}
-
-fn json_of(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
-}
-
-/// Every file of a folder, by name.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
-    entries.map(|entry| (entry.file_name().to_string_lossy().into_owned(), std::fs::read(entry.path()).unwrap())).collect()
-}
+use crate::fixture::{bytes, command_under, files, json, rlvr, succeed, told};
 
 /// Fields that make a known shape small.
 const SMALL: [&str; 10] = [
@@ -81,11 +55,11 @@ fn an_export_says_its_dtype_and_rope_in_the_words_of_transformers_4_and_5() {
     succeed(&["init", "--like", "tiny", "--out", source.to_str().unwrap()]);
     std::fs::create_dir(&export).unwrap();
     let exported = |change: &dyn Fn(&mut Value)| {
-        let mut config = json_of(&source.join("config.json"));
+        let mut config = json(&source.join("config.json"));
         change(&mut config);
         std::fs::write(source.join("config.json"), config.to_string()).unwrap();
         Model::from_folder("test", &source).unwrap().write(&export, Format::of(WeightDtype::F32)).unwrap();
-        (config, json_of(&export.join("config.json")))
+        (config, json(&export.join("config.json")))
     };
     // The older words stay alone, everything else as it was.
     let (mut older, found) = exported(&|_| ());
@@ -114,7 +88,7 @@ fn an_export_says_its_dtype_and_rope_in_the_words_of_transformers_4_and_5() {
     .unwrap();
     exported(&|_| ());
     let expected = json!({"tokenizer_class": "PreTrainedTokenizerFast", "additional_special_tokens": ["<|endoftext|>"]});
-    assert_eq!(json_of(&export.join("tokenizer_config.json")), expected);
+    assert_eq!(json(&export.join("tokenizer_config.json")), expected);
 }
 
 #[test]
@@ -129,16 +103,14 @@ fn init_knows_shapes_and_tokenizers_and_says_what_it_took() {
     assert!(message.contains("would take") && message.contains("free some space"), "{message}");
 
     let shrunk = [&SMALL[..], &["--set", "vocab_size=1000"]].concat();
-    let message = succeed(
-        &[&["init", "--like", "deepseek-r1-distill-qwen-1.5b", "--out", &path("b"), "--max-shard-bytes", "200000"][..], &shrunk].concat(),
-    );
+    let sharded = ["init", "--like", "deepseek-r1-distill-qwen-1.5b", "--out", &path("b"), "--max-shard-bytes", "200000"];
+    let message = told(&succeed(&[&sharded[..], &shrunk].concat()));
     assert!(message.contains("the embedded model's goes along") && message.contains("random parameters"), "{message}");
     assert!(root.path().join("b/model.safetensors.index.json").exists());
-    let message =
-        succeed(&[&["init", "--like", "llama-3.2-3b-instruct", "--out", &path("c"), "--tokenizer", &path("b")][..], &shrunk].concat());
+    let with_tokenizer = ["init", "--like", "llama-3.2-3b-instruct", "--out", &path("c"), "--tokenizer", &path("b")];
+    let message = told(&succeed(&[&with_tokenizer[..], &shrunk].concat()));
     assert!(!message.contains("embedded"), "{message}");
-    let sampled = rlvr(&["sample", "--model", &path("b"), "--prompt", "1+1=", "--max-new", "4"]);
-    assert!(sampled.status.success(), "{}", told(&sampled));
+    succeed(&["sample", "--model", &path("b"), "--prompt", "1+1=", "--max-new", "4"]);
 }
 
 /// A file that the system refuses to let grow stands for a full disk.
@@ -151,7 +123,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_nothing_and_says_why() {
     let limited = r#"trap '' XFSZ; ulimit -f 1000; exec "$0" "$@""#;
     let arguments =
         ["init", "--like", "qwen2.5-math-1.5b", "--out", out.to_str().unwrap(), "--set", "num_hidden_layers=1", "--set", "vocab_size=1000"];
-    let output = Command::new("sh").args(["-c", limited, env!("CARGO_BIN_EXE_rlvr")]).args(arguments).output().unwrap();
+    let output = command_under(&["sh", "-c", limited], &arguments).output().unwrap();
     let message = told(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("was not written: cannot write") && message.contains("model.safetensors"), "{message}");
@@ -179,9 +151,9 @@ fn a_run_that_exports_bf16_resumes_from_its_exact_weights() {
     succeed(&[&["train", "--steps", "2", "--out", &path("parts")][..], &settings].concat());
     succeed(&["train", "--resume", &path("parts"), "--steps", "4"]);
     let checkpoint = |run: &str| root.path().join(run).join("checkpoints/00004");
-    assert_eq!(json_of(&checkpoint("whole").join("config.json"))["torch_dtype"], "bfloat16");
+    assert_eq!(json(&checkpoint("whole").join("config.json"))["torch_dtype"], "bfloat16");
     assert!(checkpoint("whole").join("model-00001-of-00003.safetensors").exists());
-    let weights = |run: &str| files(&checkpoint(run).join("state")).remove("weights.safetensors").unwrap();
+    let weights = |run: &str| bytes(&checkpoint(run).join("state/weights.safetensors"));
     assert!(weights("whole") == weights("parts"), "the resumed run ended in other weights");
     std::fs::remove_dir_all(checkpoint("whole").join("state")).unwrap();
     std::fs::remove_dir_all(checkpoint("parts").join("state")).unwrap();

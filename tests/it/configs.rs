@@ -1,16 +1,16 @@
 //! The configurations that ship are complete, valid, and what the program does by default.
 
-use std::path::Path;
-
 use rlvr::config;
 use rlvr::model::shapes;
 use rlvr::tiny::pretrain::PretrainSettings;
 use rlvr::train::RunSettings;
 use rlvr::train::plan::{Plan, Work};
 
+use crate::fixture::repository;
+
 /// The settings of a file that leaves nothing out.
 fn complete<T: serde::de::DeserializeOwned>(file: &str) -> T {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(file);
+    let path = repository("configs").join(file);
     let table = config::read(&path).unwrap();
     toml::from_str(&toml::to_string(&table).unwrap()).unwrap_or_else(|error| panic!("{file} is not complete: {error}"))
 }
@@ -29,7 +29,7 @@ fn the_demonstration_and_the_published_run_are_the_defaults() {
 fn configurations_for_cards_fit_them() {
     // What an RTX 4090 and an H200 have left when CUDA has started.
     for (file, gib) in [("pi1-24gb.toml", 23.5), ("pi1-7b.toml", 139.0)] {
-        let table = config::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("configs").join(file)).unwrap();
+        let table = config::read(&repository("configs").join(file)).unwrap();
         let fits = |layers: &[toml::Table]| {
             let settings: RunSettings = config::resolve(&RunSettings::published(), layers).unwrap();
             settings.validate().unwrap();

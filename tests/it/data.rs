@@ -1,29 +1,21 @@
 //! Data on the command line: published files, sets of one's own, examples by every name, and the ranking. What needs the published files reads
 //! them from the shared folder, and says so where it is not there.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
 use serde_json::Value;
 
+use crate::fixture::{self, command, printed, shared};
+
+/// Runs the program with a cache of its own.
 fn rlvr(arguments: &[&str], cache: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rlvr"));
-    command.args(arguments).env("HF_HUB_OFFLINE", "1").env("RLVR_CACHE", cache).env_remove("RLVR_DATA_DIR");
-    command.output().unwrap()
+    command(arguments).env("RLVR_CACHE", cache).output().unwrap()
 }
 
+/// Standard output and standard error.
 fn told(output: &Output) -> (String, String) {
-    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
-}
-
-fn shared() -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
-    let folder = std::env::var_os("RLVR_SHARED_DIR").map_or_else(beside, PathBuf::from).join("data");
-    if !folder.is_dir() {
-        eprintln!("DID NOT RUN: {} is not there (set RLVR_SHARED_DIR to the folder that has it)", folder.display());
-        return None;
-    }
-    Some(folder)
+    (printed(output), fixture::told(output))
 }
 
 #[test]
@@ -44,7 +36,7 @@ fn published_files_are_listed_fetched_and_checked() {
     std::fs::write(&spoiled, "{}").unwrap();
     check(&["data", "check", "aime24"], 1, &["is not the published file: sha256"]);
 
-    let Some(folder) = shared() else { return };
+    let Some(folder) = shared("data") else { return };
     let folder = folder.to_str().unwrap();
     let rows = ["math500: 500 rows", "aime24: 30", "aime25: 30", "amc23: 40", "minerva_math: 272", "olympiadbench: 675", "history: 1209"];
     check(&["data", "check", "--data-dir", folder], 0, &[&rows[..], &["dsr-sub: 1209 rows", "8 of 8 files are as published"]].concat());
@@ -54,7 +46,7 @@ fn published_files_are_listed_fetched_and_checked() {
 
 #[test]
 fn the_published_history_gives_the_published_order() {
-    let Some(folder) = shared() else { return };
+    let Some(folder) = shared("data") else { return };
     let output = rlvr(&["select", "--data-dir", folder.to_str().unwrap()], &folder);
     let (out, err) = told(&output);
     assert!(output.status.success(), "{err}");
@@ -125,7 +117,7 @@ fn how_examples_fill_a_batch_is_said_in_words() {
         assert_eq!(rlvr(&[&["train", "--dry-run"], &half[..]].concat(), cache.path()).status.code(), Some(2));
     }
 
-    let Some(folder) = shared() else { return };
+    let Some(folder) = shared("data") else { return };
     let data = ["--data-dir", folder.to_str().unwrap(), "--set", "eval.benchmarks=", "--set", "rollout.groups=128", "--model", "tiny"];
     let checked = |example: &str, expected: &str| {
         let room = ["--set", "rollout.max_new=8", "--example", example];

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
+
+use crate::fixture::{self, files, json, rlvr, succeed, told};
 
 /// Four steps, each with an evaluation and a checkpoint, the last three of which have a state.
 const SMALL: [&str; 14] = [
@@ -25,14 +27,6 @@ const SMALL: [&str; 14] = [
     "rollout.group_size=4",
 ];
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
@@ -41,21 +35,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Every file below a folder, by its path.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        if path.is_dir() {
-            found.extend(files(&path).into_iter().map(|(name, bytes)| (Path::new(path.file_name().unwrap()).join(name), bytes)));
-        } else {
-            found.insert(path.file_name().unwrap().into(), std::fs::read(&path).unwrap());
-        }
-    }
-    found
-}
-
 /// What two runs of the same settings share to the bit: all but times.
-fn result(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let is_timed = |name: &str| name.starts_with("perf/") || name == "elapsed_s";
     let without_times = |text: &[u8]| {
         let mut value: Value = serde_json::from_slice(text).unwrap();
@@ -63,13 +44,13 @@ fn result(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         value.to_string().into_bytes()
     };
     let all = files(run).into_iter().filter_map(|(path, bytes)| {
-        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-        let bytes = match name.as_str() {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        let bytes = match name {
             "metrics.jsonl" => bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).flat_map(without_times).collect(),
             "summary.json" | "progress.json" => without_times(&bytes),
             // Hashes of what has times in it, the path of the test's folder, and a file for each time the run was started.
             "records.json" | "launch.json" | "lock" => return None,
-            "manifest.json" if path.parent().is_some_and(|folder| folder.ends_with("state")) => return None,
+            "manifest.json" if folder.ends_with("state") => return None,
             name if name.starts_with("events.out.tfevents") => return None,
             _ => bytes,
         };
@@ -81,15 +62,14 @@ fn result(run: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 /// A small run that was never stopped, and copies of it.
 struct Case {
     root: tempfile::TempDir,
-    expected: BTreeMap<PathBuf, Vec<u8>>,
+    expected: BTreeMap<String, Vec<u8>>,
 }
 
 impl Case {
     fn new(more: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let whole = root.path().join("whole");
-        let output = rlvr(&[&["train", "--out", whole.to_str().unwrap()][..], &SMALL, more].concat());
-        assert!(output.status.success(), "{}", told(&output));
+        succeed(&[&["train", "--out", whole.to_str().unwrap()][..], &SMALL, more].concat());
         let expected = result(&whole);
         Self { root, expected }
     }
@@ -110,10 +90,9 @@ impl Case {
         assert_eq!(code, Some(0), "{what}: {told}");
         expected.iter().for_each(|part| assert!(told.contains(part), "{what}: expected \"{part}\" in {told}"));
         let found = result(&run);
-        let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(names(&found), names(&self.expected), "{what}");
+        assert!(found.keys().eq(self.expected.keys()), "{what}: {:?} and {:?}", found.keys(), self.expected.keys());
         for (name, bytes) in &self.expected {
-            assert!(found[name] == *bytes, "{what}: {} is another", name.display());
+            assert!(found[name] == *bytes, "{what}: {name} is another");
         }
     }
 
@@ -167,7 +146,7 @@ const NEWEST: &str = "passed over the checkpoint of step 4: ";
 fn a_damaged_newest_checkpoint_is_passed_over_and_made_again() {
     let case = Case::new(&[]);
     let newest = case.root.path().join("whole/checkpoints/00004");
-    let names: Vec<String> = files(&newest).into_keys().map(|name| name.display().to_string()).collect();
+    let names: Vec<String> = files(&newest).into_keys().collect();
     assert!(names.len() > 9, "{names:?}");
     for name in &names {
         let damage = |what: fn(&Path)| move |run: &Path| what(&run.join("checkpoints/00004").join(name));
@@ -226,7 +205,7 @@ fn lost_records_are_made_again_or_the_checkpoint_is_passed_over() {
     case.refuses(one_line, &[], 1, &listed);
     let (run, code, told) = case.resume(one_line, &["--at", "4"]);
     assert_eq!(code, Some(0), "{told}");
-    let summary: Value = serde_json::from_slice(&std::fs::read(run.join("summary.json")).unwrap()).unwrap();
+    let summary: Value = json(&run.join("summary.json"));
     let missing = summary["missing"][0].as_str().unwrap();
     assert!(missing.ends_with("metrics.jsonl ends after step 1, and 4 were recorded"), "{summary}");
     assert!(told.contains("without a record that is lost"), "{told}");
@@ -250,11 +229,8 @@ fn a_folder_of_an_older_version_is_checked_by_its_records() {
         let (run, code, told) = case.resume(old(change), &[]);
         assert_eq!(code, Some(0), "{told}");
         expected.iter().for_each(|part| assert!(told.contains(part), "expected \"{part}\" in {told}"));
-        let model = Path::new("checkpoints/00004/model.safetensors");
-        assert!(
-            result(&run)[model] == case.expected[model]
-                && result(&run)[Path::new("summary.json")] == case.expected[Path::new("summary.json")]
-        );
+        let found = result(&run);
+        assert!(["checkpoints/00004/model.safetensors", "summary.json"].iter().all(|name| found[*name] == case.expected[*name]));
     };
     check(|run| shorten(&run.join("metrics.jsonl"), 3), &[NEWEST, "metrics.jsonl ends after step 3"]);
     check(|run| remove(&run.join("eval/00000")), &["the evaluation of the base model is made again"]);
@@ -336,7 +312,7 @@ fn a_rounded_export_is_not_gone_on_from() {
     let old = |run: &Path| {
         age(run);
         let progress = run.join("checkpoints/00004/state/progress.json");
-        let mut value: Value = serde_json::from_slice(&std::fs::read(&progress).unwrap()).unwrap();
+        let mut value: Value = json(&progress);
         value.as_object_mut().unwrap().remove("exact_weights");
         std::fs::write(&progress, value.to_string()).unwrap();
         remove(&run.join("checkpoints/00004/state/weights.safetensors"));
@@ -360,9 +336,10 @@ fn a_damaged_model_or_evaluation_is_not_used() {
     let (model, out) = (run.join("checkpoints/00001"), case.root.path().join("scores"));
     let (model, out) = (model.to_str().unwrap(), out.to_str().unwrap());
     let evaluate = ["eval", "--model", model, "--benchmarks", "tiny", "--limit", "4", "--out", out];
-    assert!(rlvr(&evaluate).status.success());
+    succeed(&evaluate);
     let again = [&evaluate[..], &["--resume"]].concat();
-    assert!(rlvr(&again).status.success() && Path::new(out).join("manifest.json").exists());
+    succeed(&again);
+    assert!(Path::new(out).join("manifest.json").exists());
     flip(&Path::new(out).join("tiny-greedy.jsonl"));
     for arguments in [&again[..], &["compare", out, out]] {
         let output = rlvr(arguments);
@@ -392,16 +369,13 @@ fn resuming_remembers_the_data_folder_and_the_device() {
     let path = |name: &str| root.path().join(name).display().to_string();
     std::fs::create_dir(path("data")).unwrap();
     std::fs::create_dir(path("other")).unwrap();
-    let command = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rlvr"));
-        command.args(arguments).current_dir(root.path()).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
-    };
+    let command = |arguments: &[&str]| fixture::command(arguments).current_dir(root.path()).output().unwrap();
     std::fs::write(path("mine.jsonl"), "{\"question\": \"Compute 1+2.\", \"answer\": \"3\"}\n").unwrap();
     let start = ["train", "--model", "tiny", "--example", "mine.jsonl", "--data-dir", "data", "--device", "cpu", "--out", "run"];
     let settings = ["--steps", "1", "--set", "eval.benchmarks=", "--set", "rollout.groups=1", "--set", "optim.schedule=constant"];
     let output = command(&[&start[..], &settings].concat());
     assert!(output.status.success(), "{}", told(&output));
-    let recorded = || -> Value { serde_json::from_slice(&std::fs::read(path("run/launch.json")).unwrap()).unwrap() };
+    let recorded = || json(Path::new(&path("run/launch.json")));
     assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
 
     // From another folder, where the relative path of the example leads nowhere.

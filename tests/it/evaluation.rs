@@ -1,39 +1,10 @@
 //! Evaluations as their users run them: stopped and resumed, in batches of any size, compared, and every score with what it was measured under.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-fn rlvr(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rlvr"));
-    command.args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR");
-    command
-}
-
-fn succeed(arguments: &[&str]) -> Output {
-    let output = rlvr(arguments).output().unwrap();
-    assert!(output.status.success(), "rlvr {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn fail(arguments: &[&str]) -> String {
-    let output = rlvr(arguments).output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "rlvr {}", arguments.join(" "));
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn lines(output: &Output) -> Vec<Value> {
-    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-/// The files of a folder with their contents.
-fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap())).collect()
-}
+use crate::fixture::{command, fail, files, json, printed_json, succeed, told, wait_for};
 
 const TINY: [&str; 7] = ["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "300"];
 
@@ -46,12 +17,8 @@ fn an_evaluation_that_is_killed_goes_on_to_the_same_files() {
     // Two at once, so that there is time to kill it.
     let slow = [&TINY[..], &["--out", &killed, "--max-running", "2"]].concat();
     let unfinished = PathBuf::from(&killed).join("tiny-t0.6x1.jsonl.unfinished");
-    let mut child = rlvr(&slow).spawn().unwrap();
-    let began = Instant::now();
-    while std::fs::read_to_string(&unfinished).map_or(0, |text| text.lines().count()) < 40 {
-        assert!(began.elapsed() < Duration::from_secs(120), "the evaluation does not get on");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let mut child = command(&slow).spawn().unwrap();
+    wait_for("answers", || std::fs::read_to_string(&unfinished).is_ok_and(|text| text.lines().count() >= 40));
     child.kill().unwrap();
     child.wait().unwrap();
     // A record that was being written is not counted.
@@ -60,15 +27,15 @@ fn an_evaluation_that_is_killed_goes_on_to_the_same_files() {
     let known = text.lines().count() - 1;
     assert!(known < 300, "the evaluation ended before it was killed");
     std::fs::write(&unfinished, text).unwrap();
-    let told = fail(&slow);
+    let told = fail(&slow, 2);
     assert!(told.contains("exists already and is left as it is: choose another --out, or go on with it by --resume"), "{told}");
-    let resumed = lines(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
+    let resumed = printed_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
     let answered: Vec<u64> = resumed.iter().map(|line| line["times"]["answered"].as_u64().unwrap()).collect();
     assert_eq!(answered, [0, 300 - known as u64], "only what was missing is sampled");
-    assert!(contents(Path::new(&whole)) == contents(Path::new(&killed)), "the resumed files are others");
-    let again = lines(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
+    assert!(files(Path::new(&whole)) == files(Path::new(&killed)), "the resumed files are others");
+    let again = printed_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
     assert!(again.iter().all(|line| line["times"]["answered"] == 0), "nothing is left to do");
-    let other = fail(&[&TINY[..], &["--out", &killed, "--resume", "--max-new", "40"]].concat());
+    let other = fail(&[&TINY[..], &["--out", &killed, "--resume", "--max-new", "40"]].concat(), 2);
     assert!(other.contains("under other conditions (tiny-greedy: max_new: 80, here 40)"), "{other}");
 }
 
@@ -78,7 +45,7 @@ fn the_batch_changes_no_response_and_the_seed_does() {
     let evaluate = |name: &str, more: &[&str]| {
         let out = folder.path().join(name);
         succeed(&[&TINY[..5], &["--limit", "40", "--samples", "4", "--out", out.to_str().unwrap()], more].concat());
-        contents(&out)
+        files(&out)
     };
     let usual = evaluate("usual", &[]);
     assert!(evaluate("one", &["--max-running", "1"]) == usual);
@@ -91,7 +58,7 @@ fn the_batch_changes_no_response_and_the_seed_does() {
 #[test]
 fn a_score_says_what_it_was_measured_under() {
     let output = succeed(&[&TINY[..5], &["--limit", "40", "--samples", "4", "--seed", "3"]].concat());
-    let [greedy, sampled] = <[Value; 2]>::try_from(lines(&output)).unwrap();
+    let [greedy, sampled] = <[Value; 2]>::try_from(printed_json(&output)).unwrap();
     for line in [&greedy, &sampled] {
         for name in ["revision", "template", "problems_sha256", "rlvr"] {
             assert!(line[name].as_str().is_some_and(|value| !value.is_empty()), "{name} in {line}");
@@ -110,18 +77,18 @@ fn a_score_says_what_it_was_measured_under() {
     assert!(means.windows(2).all(|pair| pair[0] <= pair[1]), "{means:?}");
     assert!((means[0] - sampled["score"]["accuracy"]["mean"].as_f64().unwrap()).abs() < 1e-9);
     assert!(sampled["score"]["majority"]["mean"].is_f64());
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = told(&output);
     assert!(told.contains("majority of k") && told.contains("grading took"), "{told}");
 }
 
 #[test]
 fn all_sets_are_decoded_as_asked() {
     let output = succeed(&[&TINY[..5], &["--limit", "20", "--decoding", "t0.8p0.9x3"]].concat());
-    let [line] = <[Value; 1]>::try_from(lines(&output)).unwrap();
+    let [line] = <[Value; 1]>::try_from(printed_json(&output)).unwrap();
     assert_eq!(line["pass"].as_str(), Some("tiny-t0.8p0.9x3"));
     let found = ["temperature", "top_p", "samples"].map(|name| line[name].as_f64().unwrap());
     assert_eq!(found, [0.8, 0.9, 3.0]);
-    let told = fail(&[&TINY[..], &["--decoding", "beam"]].concat());
+    let told = fail(&[&TINY[..], &["--decoding", "beam"]].concat(), 2);
     assert!(told.contains("\"beam\" is no way of decoding; give greedy, t0.6x8"), "{told}");
 }
 
@@ -135,7 +102,7 @@ fn a_folder_keeps_the_scores_of_all_that_was_evaluated_into_it() {
         let asked = ["eval", "--model", "tiny", "--benchmarks", sets, "--limit", "10", "--out", out.to_str().unwrap()];
         succeed(&[&asked[..], if sets == "tiny" { &[] } else { &["--resume"] }].concat());
     }
-    let scores: Value = serde_json::from_slice(&std::fs::read(out.join("scores.json")).unwrap()).unwrap();
+    let scores: Value = json(&out.join("scores.json"));
     let names: Vec<&String> = scores.as_object().unwrap().keys().collect();
     assert_eq!(names, ["tiny-greedy", "tiny-t0.6x1", "tiny-validation-greedy", "tiny-validation-t0.6x1"]);
 }
@@ -148,18 +115,18 @@ fn two_evaluations_compare_problem_by_problem() {
         succeed(&[&TINY[..], &["--seed", seed, "--out", &path(name)]].concat());
     }
     let output = succeed(&["compare", &path("a"), &path("b")]);
-    let [greedy, sampled] = <[Value; 2]>::try_from(lines(&output)).unwrap();
+    let [greedy, sampled] = <[Value; 2]>::try_from(printed_json(&output)).unwrap();
     assert_eq!((greedy["pass"].as_str(), sampled["pass"].as_str()), (Some("tiny-greedy"), Some("tiny-t0.6x1")));
     let same = &greedy["comparison"];
     assert_eq!((same["difference"]["mean"].as_f64(), same["won"].as_u64(), same["lost"].as_u64()), (Some(0.0), Some(0), Some(0)));
     let other = &sampled["comparison"];
     assert_eq!((other["problems"].as_u64(), sampled["unpaired"].as_u64()), (Some(300), Some(0)));
     assert!(other["won"].as_u64() > Some(0) && other["lost"].as_u64() > Some(0), "{other}");
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = told(&output);
     assert!(told.contains("tiny-t0.6x1 was measured under other conditions: seed: 0, here 1"), "{told}");
     let files = [path("a/tiny-greedy.jsonl"), path("b/tiny-t0.6x1.jsonl")];
-    assert_eq!(lines(&succeed(&["compare", &files[0], &files[1], "--fallback"])).len(), 1);
+    assert_eq!(printed_json(&succeed(&["compare", &files[0], &files[1], "--fallback"])).len(), 1);
     std::fs::create_dir(path("empty")).unwrap();
-    assert!(fail(&["compare", &path("a"), &path("empty")]).contains("no pass is in both"));
-    assert!(fail(&["compare", &path("a"), &path("nowhere")]).contains("does not exist"));
+    assert!(fail(&["compare", &path("a"), &path("empty")], 2).contains("no pass is in both"));
+    assert!(fail(&["compare", &path("a"), &path("nowhere")], 2).contains("does not exist"));
 }

@@ -1,39 +1,16 @@
 //! Runs in which something fails, as their users see them: what is told, what is saved, and that the advice works.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").output().unwrap()
-}
+use crate::fixture::{self, metrics, succeed, told, weights};
 
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn succeed(arguments: &[&str]) -> String {
-    let output = rlvr(arguments);
-    assert!(output.status.success(), "rlvr {}: {}", arguments.join(" "), told(&output));
-    told(&output)
-}
-
-/// Runs what must fail. Gives what it told.
+/// Runs what must fail with all this in what it tells, which is given.
 fn fail(arguments: &[&str], expected: &[&str]) -> String {
-    let output = rlvr(arguments);
-    let said = told(&output);
-    assert_eq!(output.status.code(), Some(1), "rlvr {}: {said}", arguments.join(" "));
+    let said = fixture::fail(arguments, 1);
     assert!(expected.iter().all(|part| said.contains(part)), "expected {expected:?} in {said}");
     said
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn weights(run: &Path, step: u64) -> Vec<u8> {
-    std::fs::read(run.join(format!("checkpoints/{step:05}/model.safetensors"))).unwrap()
 }
 
 /// A run of a second without evaluation.
@@ -80,7 +57,7 @@ fn a_step_that_cannot_be_recorded_names_the_last_whole_checkpoint() {
     std::fs::write(&script, text).unwrap();
     succeed(&["train", "--resume", out.to_str().unwrap()]);
     assert!(weights(&out, 4) == weights(&whole, 4), "the resumed run ended in other weights");
-    let steps: Vec<u64> = lines(&out.join("metrics.jsonl")).iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    let steps: Vec<u64> = metrics(&out).iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, [1, 2, 3, 4]);
 }
 
@@ -149,15 +126,16 @@ fn three_skipped_updates_in_a_row_stop_the_run() {
     assert_eq!(said.matches("an update was skipped: the ").count(), 3, "{said}");
     let batch = out.join("diverged/00005.jsonl.gz");
     assert!(said.contains(&format!("{}, which --replay reads", batch.display())), "{said}");
-    let skipped: Vec<bool> = lines(&out.join("metrics.jsonl")).iter().map(|line| line["watch/skipped"] == 1.0).collect();
+    let skipped: Vec<bool> = metrics(&out).iter().map(|line| line["watch/skipped"] == 1.0).collect();
     assert_eq!(skipped, [false, false, true, true, true]);
     // The recording reads back, and its one update is skipped again without an end of the run.
     let again = folder.path().join("again");
     let replay = ["train", "--replay", batch.to_str().unwrap(), "--model", "tiny", "--algo", "dr_grpo", "--set", "loss.policy=1e6"];
-    assert!(succeed(&[&replay[..], &["--out", again.to_str().unwrap()]].concat()).contains("step 1: an update was skipped: the "));
+    let said = told(&succeed(&[&replay[..], &["--out", again.to_str().unwrap()]].concat()));
+    assert!(said.contains("step 1: an update was skipped: the "), "{said}");
     write(1000);
     succeed(&["train", "--resume", out.to_str().unwrap(), "--at", "1"]);
-    let steps: Vec<u64> = lines(&out.join("metrics.jsonl")).iter().map(|line| line["step"].as_u64().unwrap()).collect();
+    let steps: Vec<u64> = metrics(&out).iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, (1..=9).collect::<Vec<_>>());
 }
 
@@ -168,8 +146,8 @@ fn a_ruined_policy_is_warned_about_once() {
     // The demonstration's own batch: the first update already ruins the policy.
     let run = |name: &str, lr: &str| {
         let out = folder.path().join(name);
-        let said = succeed(&["train", "--out", out.to_str().unwrap(), "--steps", "5", "--set", "eval.benchmarks=", "--set", lr]);
-        (said, lines(&out.join("metrics.jsonl")), out)
+        let said = told(&succeed(&["train", "--out", out.to_str().unwrap(), "--steps", "5", "--set", "eval.benchmarks=", "--set", lr]));
+        (said, metrics(&out), out)
     };
     let (said, metrics, out) = run("ruined", "optim.lr=1e3");
     assert_eq!(said.matches("of the responses are not readable text").count(), 1, "{said}");
@@ -191,16 +169,15 @@ fn a_ruined_policy_is_warned_about_once() {
 fn a_run_that_cannot_learn_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let said =
-        succeed(&small(&out, &["--steps", "22", "--question", "If 5y+29=74, find y.", "--answer", "9999", "--set", "rollout.max_new=8"]));
+    let said = told(&succeed(&small(&out, &["--steps", "22", "--question", "If 5y+29=74, find y.", "--answer", "9999", "--set", "rollout.max_new=8"])));
     assert_eq!(said.matches("warning, step 20: for 20 steps all responses of a group had the same reward").count(), 1, "{said}");
-    let metrics = lines(&out.join("metrics.jsonl"));
+    let metrics = metrics(&out);
     assert_eq!((&metrics[18]["watch/no_signal"], &metrics[19]["watch/no_signal"]), (&Value::Null, &Value::from(1.0)));
 
     let never = folder.path().join("never");
     let dry = |question: &str, more: &[&str]| {
         let run = ["train", "--model", "tiny", "--dry-run", "--answer", "4", "--question", question, "--out", never.to_str().unwrap()];
-        succeed(&[&run[..], more].concat())
+        told(&succeed(&[&run[..], more].concat()))
     };
     let warning = "warning: 1 of 1 prompts (inline) ask for the answer as";
     let asks = "What is 2+2? End with a line of the form Answer: X, where X is the number.";

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
+
+use crate::fixture::{bytes, json, json_lines, printed_json, repository, succeed};
 
 /// The checkpoints that are trained; `qwen2-linear` is only scored.
 const TRAINED: [&str; 3] = ["qwen2-tied", "qwen2-untied", "llama"];
@@ -14,21 +15,11 @@ const TRAINED: [&str; 3] = ["qwen2-tied", "qwen2-untied", "llama"];
 const FIRST_STEP: usize = 8;
 
 fn golden(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(path)
-}
-
-fn rlvr(arguments: &[String]) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").output().unwrap();
-    assert!(output.status.success(), "rlvr {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn json_file(path: &str) -> Value {
-    serde_json::from_str(&std::fs::read_to_string(golden(path)).unwrap()).unwrap()
+    repository("tests/golden").join(path)
 }
 
 fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
-    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let bytes = bytes(path);
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let values = |data: &[u8]| data.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     file.iter().map(|(name, tensor)| (name.to_owned(), values(tensor.data()))).collect()
@@ -44,7 +35,7 @@ fn replay(name: &str, out: &Path, settings: &Value, more: &[&str]) {
         arguments.extend(["--set".to_owned(), format!("{key}={value}")]);
     }
     arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
-    rlvr(&arguments);
+    succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
 /// Every tensor of `expected`, no other, each within `tolerance` of its norm, and none zero.
@@ -68,22 +59,20 @@ fn scores_equal_pytorchs() {
     for name in TRAINED.into_iter().chain(["qwen2-linear"]) {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("pairs.jsonl");
-        let rollouts = std::fs::read_to_string(golden(&format!("{name}/rollouts.jsonl"))).unwrap();
-        let pair = |line: &str| {
-            let line: Value = serde_json::from_str(line).unwrap();
+        let rollouts = json_lines(&golden(&format!("{name}/rollouts.jsonl")));
+        let pair = |line: &Value| {
             json!({"id": [line["group"], line["sample"]], "prompt_ids": line["prompt_ids"], "completion_ids": line["completion_ids"]})
         };
-        let pairs: Vec<String> = rollouts.lines().take(FIRST_STEP).map(|line| pair(line).to_string()).collect();
+        let pairs: Vec<String> = rollouts.iter().take(FIRST_STEP).map(|line| pair(line).to_string()).collect();
         std::fs::write(&input, pairs.join("\n")).unwrap();
         let model = golden(&format!("{name}/policy"));
-        let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", input.to_str().unwrap()].map(str::to_owned));
+        let output = succeed(&["score", "--model", model.to_str().unwrap(), "--input", input.to_str().unwrap()]);
 
-        let expected = json_file(&format!("{name}/scores.json"));
-        let found = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(found.lines().count(), FIRST_STEP);
+        let expected = json(&golden(&format!("{name}/scores.json")));
+        let found = printed_json(&output);
+        assert_eq!(found.len(), FIRST_STEP);
         let mut worst = 0.0f64;
-        for (line, expected) in found.lines().zip(expected.as_array().unwrap()) {
-            let line: Value = serde_json::from_str(line).unwrap();
+        for (line, expected) in found.iter().zip(expected.as_array().unwrap()) {
             for key in ["logprobs", "entropies"] {
                 let (found, expected) = (line[key].as_array().unwrap(), expected[key].as_array().unwrap());
                 assert_eq!(found.len(), expected.len());
@@ -98,7 +87,7 @@ fn scores_equal_pytorchs() {
 
 #[test]
 fn gradients_of_the_objective_equal_pytorchs() {
-    let cases = json_file("cases.json");
+    let cases = json(&golden("cases.json"));
     for name in TRAINED {
         for (case, settings) in cases["gradients"].as_object().unwrap() {
             let folder = tempfile::tempdir().unwrap();
@@ -112,7 +101,7 @@ fn gradients_of_the_objective_equal_pytorchs() {
 
 #[test]
 fn ten_optimizer_steps_equal_pytorchs() {
-    let settings = &json_file("cases.json")["ten-steps"];
+    let settings = &json(&golden("cases.json"))["ten-steps"];
     for name in TRAINED {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("run");

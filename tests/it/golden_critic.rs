@@ -2,7 +2,7 @@
 //! recorded rollouts (`scripts/golden/make_critic.py` writes `tests/golden-critic` and says with which versions).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use candle_core::{Device, Tensor};
@@ -19,11 +19,13 @@ use rlvr::train::update::{Sample, Updater};
 use rlvr::train::{Replay, RunSettings, algorithm};
 use serde_json::Value;
 
+use crate::fixture::{json, repository};
+
 /// Of each tensor's norm.
 const TOLERANCE: f64 = 1e-4;
 
 fn path(part: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(part)
+    repository("tests").join(part)
 }
 
 fn tensors(part: &str) -> BTreeMap<String, Tensor> {
@@ -129,7 +131,7 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
 
 #[test]
 fn critic_and_policy_learn_as_in_pytorch() {
-    let cases: Value = serde_json::from_str(&std::fs::read_to_string(path("golden-critic/cases.json")).unwrap()).unwrap();
+    let cases: Value = json(&path("golden-critic/cases.json"));
     for name in ["qwen2-tied", "qwen2-untied", "llama"] {
         for (case, settings) in cases["cases"].as_object().unwrap() {
             check(name, case, settings, cases["clip"].as_f64().unwrap() as f32).unwrap();

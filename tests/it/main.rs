@@ -3,6 +3,9 @@
 //! signal handler of its own process; it starts the program with them.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
+#[path = "../../src/testing.rs"]
+mod testing;
+
 mod algorithms;
 mod bad_checkpoints;
 mod benchmarks;
@@ -14,6 +17,7 @@ mod durability;
 mod endpoint;
 mod evaluation;
 mod failures;
+mod fixture;
 mod golden;
 mod golden_critic;
 mod hub;

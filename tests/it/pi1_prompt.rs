@@ -1,24 +1,17 @@
 //! The paper's example as the paper's model reads it: example, template and tokenizer together.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rlvr::data::{Library, example};
 use rlvr::text::Text;
 
-fn shared() -> PathBuf {
-    std::env::var_os("RLVR_SHARED_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
-}
+use crate::fixture::shared;
 
 /// Lengths and checksums (the sum of position times id, positions from 1) come from a separate byte-pair encoder written in Python from
 /// `tokenizer.json`.
 #[test]
 fn pi1_has_its_real_tokens_for_training_and_for_evaluation() {
-    let (data, model) = (shared().join("data"), shared().join("models/qwen2.5-math-1.5b"));
-    if !data.exists() || !model.exists() {
-        eprintln!("DID NOT RUN: {} is not there (set RLVR_SHARED_DIR to the folder that has data and models)", shared().display());
-        return;
-    }
+    let (Some(data), Some(model)) = (shared("data"), shared("models/qwen2.5-math-1.5b")) else { return };
     let library = Library::open(Some(&data)).unwrap();
     let problem = Arc::new(example::resolve("pi1", &library).unwrap().remove(0));
     let text = Text::from_folder(&model).unwrap();

@@ -2,17 +2,14 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::json;
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
-}
+use crate::fixture::{printed, rlvr, told};
 
 fn check(arguments: &[&str], code: i32, expected: &[&str]) {
     let output = rlvr(arguments);
-    let told = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let told = printed(&output) + &told(&output);
     assert_eq!(output.status.code(), Some(code), "rlvr {}: {told}", arguments.join(" "));
     expected.iter().for_each(|part| assert!(told.contains(part), "rlvr {}: no {part:?} in {told}", arguments.join(" ")));
 }

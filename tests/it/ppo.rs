@@ -2,33 +2,20 @@
 //! mistakes.
 
 use std::path::Path;
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::fixture::{self, command, json, metrics, rlvr, steps_of, succeed, told, wait_for};
 
 /// What makes a run PPO.
 const PPO: [&str; 2] = ["--algo", "ppo"];
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").output().unwrap()
-}
-
-fn train(out: &Path, settings: &[&str]) -> Output {
-    let arguments = [&["train", "--out", out.to_str().unwrap()][..], &PPO, settings].concat();
-    let output = rlvr(&arguments);
-    assert!(output.status.success(), "rlvr {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn lines(out: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+fn train(out: &Path, settings: &[&str]) {
+    succeed(&[&["train", "--out", out.to_str().unwrap()][..], &PPO, settings].concat());
 }
 
 fn bytes(out: &Path, part: &str) -> Vec<u8> {
-    let path = out.join("checkpoints").join(part);
-    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    fixture::bytes(&out.join("checkpoints").join(part))
 }
 
 #[test]
@@ -36,10 +23,10 @@ fn a_critic_as_baseline_lifts_problems_that_were_never_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     train(&out, &["--steps", "40", "--set", "eval.limit=200", "--set", "eval.every=20"]);
-    let summary: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    let summary: Value = json(&out.join("summary.json"));
     let greedy = |which: &str| summary[which]["greedy"].as_f64().unwrap();
     assert!(greedy("last") >= greedy("base") + 0.3, "greedy {} to {}", greedy("base"), greedy("last"));
-    let metrics = lines(&out);
+    let metrics = metrics(&out);
     for line in &metrics {
         for name in ["critic/vf_loss", "critic/grad_norm", "critic/values/mean", "critic/returns/mean", "critic/vf_explained_var"] {
             assert!(line[name].as_f64().is_some_and(f64::is_finite), "{name} in {line}");
@@ -65,16 +52,11 @@ fn a_killed_run_ends_in_the_same_weights_of_policy_and_critic() {
     let settings = [&settings[..], &["--set", "train.updates_per_rollout=2", "--set", "optim.schedule=constant"]].concat();
     train(&whole, &settings);
     let arguments = [&["train", "--out", killed.to_str().unwrap()][..], &PPO, &settings].concat();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).spawn().unwrap();
-    let began = Instant::now();
-    while lines(&killed).len() < 9 {
-        assert!(began.elapsed() < Duration::from_secs(120), "the run does not get on");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut child = command(&arguments).spawn().unwrap();
+    wait_for("nine steps", || steps_of(&killed) >= 9);
     child.kill().unwrap();
     child.wait().unwrap();
-    let output = rlvr(&["train", "--resume", killed.to_str().unwrap()]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    succeed(&["train", "--resume", killed.to_str().unwrap()]);
     for part in
         ["model.safetensors", "state/first_moments.safetensors", "state/critic/weights.safetensors", "state/critic/moments.safetensors"]
     {
@@ -82,12 +64,12 @@ fn a_killed_run_ends_in_the_same_weights_of_policy_and_critic() {
         assert!(bytes(&killed, &part) == bytes(&whole, &part), "{part} differs");
     }
     assert_ne!(bytes(&whole, "00012/state/critic/weights.safetensors"), bytes(&whole, "00014/state/critic/weights.safetensors"));
-    let clipped = lines(&whole).iter().all(|line| line["critic/vf_clipfrac"].as_f64().is_some());
-    assert!(clipped && lines(&killed).len() == 14);
+    let clipped = metrics(&whole).iter().all(|line| line["critic/vf_clipfrac"].as_f64().is_some());
+    assert!(clipped && metrics(&killed).len() == 14);
 
     std::fs::remove_dir_all(killed.join("checkpoints/00014/state/critic")).unwrap();
     let output = rlvr(&["train", "--resume", killed.to_str().unwrap(), "--steps", "15"]);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let told = told(&output);
     assert!(output.status.success() && told.contains("passed over the checkpoint of step 14"), "{told}");
     assert!(told.contains("state/critic/moments.safetensors is missing") && told.contains("resumed after step 12"), "{told}");
 }
@@ -102,7 +84,7 @@ fn the_policy_waits_while_the_critic_warms_up() {
     assert_ne!(bytes(&out, "00002/model.safetensors"), bytes(&out, "00003/model.safetensors"));
     let critic = |step: &str| bytes(&out, &format!("{step}/state/critic/weights.safetensors"));
     assert_ne!(critic("00001"), critic("00002"));
-    for line in lines(&out) {
+    for line in metrics(&out) {
         let waits = line["step"].as_u64().unwrap() <= 2;
         assert_eq!(line["actor/grad_norm"].is_null(), waits, "{line}");
         assert!(line["critic/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
@@ -114,7 +96,7 @@ fn a_critic_goes_with_adapters() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     train(&out, &["--steps", "2", "--lora", "4", "--set", "eval.benchmarks=", "--set", "optim.states=8bit"]);
-    assert!(lines(&out).iter().all(|line| line["critic/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0)));
+    assert!(metrics(&out).iter().all(|line| line["critic/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0)));
     // All the critic's weights: an embedding among them.
     let weights = candle_core::safetensors::load(out.join("checkpoints/00002/state/critic/weights.safetensors"), &candle_core::Device::Cpu);
     assert!(weights.unwrap().contains_key("embedding"));
@@ -131,7 +113,7 @@ fn contradictions_are_told_before_weights_load() {
         (["critic.lr=1e-5", "advantage.scale=group"], "no critic is used: set advantage.baseline=critic"),
     ] {
         let output = rlvr(&["train", "--dry-run", "--set", settings[0], "--set", settings[1]]);
-        let told = String::from_utf8_lossy(&output.stderr);
+        let told = told(&output);
         assert!(output.status.code() == Some(2) && told.contains(expected), "{told}");
     }
 }

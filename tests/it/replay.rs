@@ -1,22 +1,8 @@
 //! Recorded rollouts instead of sampled ones: a run's own recording repeats it to the bit, and mistakes say what to do.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
-}
-
-fn succeed(arguments: &[&str]) -> String {
-    let output = rlvr(arguments);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "rlvr {}: {told}", arguments.join(" "));
-    told
-}
-
-fn bytes(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
+use crate::fixture::{bytes, fail, gzipped_json_lines, repository, succeed, told};
 
 /// Two steps of training, recorded with their tokens.
 fn recorded(folder: &Path) -> std::path::PathBuf {
@@ -47,7 +33,7 @@ fn a_runs_own_recording_repeats_it_to_the_bit() {
     std::fs::write(&recording, steps.concat()).unwrap();
     let (out, dump) = (folder.path().join("replayed"), folder.path().join("gradients.safetensors"));
     let paths = [&recording, &out, &dump].map(|path| path.to_str().unwrap());
-    let told = succeed(&["train", "--replay", paths[0], "--out", paths[1], "--dump-gradients", paths[2]]);
+    let told = told(&succeed(&["train", "--replay", paths[0], "--out", paths[1], "--dump-gradients", paths[2]]));
     assert!(told.contains("2 recorded steps of") && told.contains("2 groups of 8"), "{told}");
     let weights = "checkpoints/00002/model.safetensors";
     assert!(bytes(&run.join(weights)) == bytes(&out.join(weights)), "the weights differ");
@@ -67,16 +53,14 @@ fn what_cannot_be_replayed_says_why() {
     let recording = recording.to_str().unwrap();
     let check = |arguments: &[&str], expected: &str| {
         let out = folder.path().join("never");
-        let output = rlvr(&[&["train", "--out", out.to_str().unwrap()], arguments].concat());
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{told}");
+        let told = fail(&[&["train", "--out", out.to_str().unwrap()], arguments].concat(), 2);
         assert!(told.contains(expected), "{told}");
         assert!(!out.exists());
     };
     check(&["--replay", "nowhere.jsonl"], "cannot read nowhere.jsonl");
     check(&["--replay", recording, "--set", "rollout.groups=3"], "the recording has 2 groups of 8: leave them out");
     check(&["--replay", recording, "--example", "pi1"], "cannot be used with");
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/llama/policy");
+    let golden = repository("tests/golden/llama/policy");
     check(&["--replay", recording, "--model", golden.to_str().unwrap()], "is beyond the model's vocabulary of 50");
     check(&["--replay", recording, "--reference", golden.to_str().unwrap()], "50 rows of vocabulary, the policy 464: they do not compare");
     let cut = folder.path().join("cut.jsonl");
@@ -86,15 +70,12 @@ fn what_cannot_be_replayed_says_why() {
 
 /// A recording's lines, changed one by one.
 fn changed(recording: &Path, to: &Path, change: impl Fn(&mut serde_json::Map<String, serde_json::Value>)) -> String {
-    use std::io::Read;
-    let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(std::fs::File::open(recording).unwrap()).read_to_string(&mut text).unwrap();
-    let line = |line: &str| {
-        let mut fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-        change(&mut fields);
-        serde_json::Value::Object(fields).to_string()
+    let line = |mut line: serde_json::Value| {
+        change(line.as_object_mut().unwrap());
+        line.to_string()
     };
-    std::fs::write(to, format!("\u{FEFF}{}\r\n", text.lines().map(line).collect::<Vec<_>>().join("\r\n"))).unwrap();
+    let lines: Vec<String> = gzipped_json_lines(recording).into_iter().map(line).collect();
+    std::fs::write(to, format!("\u{FEFF}{}\r\n", lines.join("\r\n"))).unwrap();
     to.to_str().unwrap().to_owned()
 }
 
@@ -113,7 +94,7 @@ fn padding_after_the_end_token_is_cut_and_said() {
     });
     let weights = |replay: &str, name: &str| {
         let out = folder.path().join(name);
-        let told = succeed(&["train", "--replay", replay, "--steps", "1", "--out", out.to_str().unwrap()]);
+        let told = told(&succeed(&["train", "--replay", replay, "--steps", "1", "--out", out.to_str().unwrap()]));
         (told, bytes(&out.join("checkpoints/00001/model.safetensors")))
     };
     let (told, from_padded) = weights(&padded, "padded");
@@ -125,9 +106,8 @@ fn padding_after_the_end_token_is_cut_and_said() {
             line[key].as_array_mut().unwrap().extend(more.as_array().unwrap().clone());
         }
     });
-    let output = rlvr(&["train", "--replay", &goes_on, "--out", folder.path().join("never").to_str().unwrap()]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && told.contains("goes on after its end token 0"), "{told}");
+    let told = fail(&["train", "--replay", &goes_on, "--out", folder.path().join("never").to_str().unwrap()], 2);
+    assert!(told.contains("goes on after its end token 0"), "{told}");
 }
 
 #[test]
@@ -143,16 +123,14 @@ fn log_probabilities_of_another_temperature_are_said_or_refused() {
         })
     };
     let out = folder.path().join("told");
-    let told = succeed(&["train", "--replay", &by(0.5), "--out", out.to_str().unwrap()]);
+    let told = told(&succeed(&["train", "--replay", &by(0.5), "--out", out.to_str().unwrap()]));
     assert!(told.contains("differ from the policy's by up to 0.50 nats"), "{told}");
     assert!(told.contains("the recording does not say its temperature, and 0.6 was taken (rollout.temperature)"), "{told}");
     let never = folder.path().join("never");
-    let output = rlvr(&["train", "--replay", &by(13.0), "--out", never.to_str().unwrap()]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && told.contains("by up to 13.00 nats") && told.contains("more than 12 is refused"), "{told}");
+    let told = fail(&["train", "--replay", &by(13.0), "--out", never.to_str().unwrap()], 2);
+    assert!(told.contains("by up to 13.00 nats") && told.contains("more than 12 is refused"), "{told}");
     assert!(!never.exists());
     let group = changed(&recording, &folder.path().join("group.jsonl"), |line| line["group"] = serde_json::json!(u64::MAX));
-    let output = rlvr(&["train", "--replay", &group, "--out", never.to_str().unwrap()]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.code() == Some(2) && told.contains("group.jsonl, line 1: `group` is 18446744073709551615, expected"), "{told}");
+    let told = fail(&["train", "--replay", &group, "--out", never.to_str().unwrap()], 2);
+    assert!(told.contains("group.jsonl, line 1: `group` is 18446744073709551615, expected"), "{told}");
 }

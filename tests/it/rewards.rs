@@ -1,49 +1,19 @@
 //! Rewards as users meet them: sums and their parts in a run's records, programs that fail and are mended, wrong labels, questions without
 //! answers, and scores by another grader with ours beside.
 
-use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
+
+use crate::fixture::{error_of, json, json_lines, metrics, printed_json, rlvr, rollouts, succeed, told, weights};
 
 /// The settings of a run of a second.
 const SMALL: [&str; 8] =
     ["--set", "rollout.groups=2", "--set", "eval.benchmarks=", "--set", "rollout.max_new=40", "--set", "checkpoint.keep_last=1"];
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn succeed(arguments: &[&str]) -> String {
-    let output = rlvr(arguments);
-    assert!(output.status.success(), "rlvr {}: {}", arguments.join(" "), told(&output));
-    told(&output)
-}
-
 /// A run of some steps with this reward, in `out`.
 fn train<'a>(out: &'a str, steps: &'a str, reward: &'a str) -> Vec<&'a str> {
     [&["train", "--out", out, "--steps", steps, "--set", reward][..], &SMALL].concat()
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn responses(run: &Path, step: u64) -> Vec<Value> {
-    let file = std::fs::File::open(run.join(format!("rollouts/{step:05}.jsonl.gz"))).unwrap();
-    let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn weights(run: &Path, step: u64) -> Vec<u8> {
-    std::fs::read(run.join(format!("checkpoints/{step:05}/model.safetensors"))).unwrap()
 }
 
 #[test]
@@ -54,8 +24,8 @@ fn the_parts_of_a_sum_are_recorded() {
     let mut arguments = train(out.to_str().unwrap(), "2", reward);
     arguments.extend(["--set", "reward.overlong_buffer=20"]);
     succeed(&arguments);
-    for (metrics, step) in lines(&out.join("metrics.jsonl")).iter().zip(1..) {
-        let responses = responses(&out, step);
+    for (metrics, step) in metrics(&out).iter().zip(1..) {
+        let responses = rollouts(&out, step);
         assert_eq!(responses.len(), 16);
         for response in &responses {
             let part = |name: &str| response["rewards"][name].as_f64().unwrap();
@@ -86,7 +56,7 @@ fn the_probability_is_the_policys_own() {
     let mut arguments = train(out.to_str().unwrap(), "1", "reward.name=probability");
     arguments.extend(["--set", "rollout.temperature=1"]);
     succeed(&arguments);
-    let sampled = responses(&out, 1);
+    let sampled = rollouts(&out, 1);
     let boxed: Vec<&Value> = sampled.iter().filter(|response| response["boxed"] == true).collect();
     assert!(!boxed.is_empty() && boxed.len() < sampled.len());
     let pair = |response: &&Value| {
@@ -98,13 +68,8 @@ fn the_probability_is_the_policys_own() {
     let input = folder.path().join("pairs.jsonl");
     std::fs::write(&input, boxed.iter().map(pair).collect::<Vec<_>>().join("\n")).unwrap();
     let output = rlvr(&["score", "--model", "tiny", "--input", input.to_str().unwrap()]);
-    let scored = String::from_utf8_lossy(&output.stdout).into_owned();
-    let scored: Vec<Vec<f64>> = scored
-        .lines()
-        .map(|line| {
-            serde_json::from_str::<Value>(line).unwrap()["logprobs"].as_array().unwrap().iter().map(|one| one.as_f64().unwrap()).collect()
-        })
-        .collect();
+    let logprobs = |line: &Value| line["logprobs"].as_array().unwrap().iter().map(|one| one.as_f64().unwrap()).collect();
+    let scored: Vec<Vec<f64>> = printed_json(&output).iter().map(logprobs).collect();
     assert_eq!(scored.len(), 2 * boxed.len(), "{}", told(&output));
     for (response, pair) in boxed.iter().zip(scored.chunks(2)) {
         let answer = &pair[1][pair[0].len()..];
@@ -123,18 +88,18 @@ fn random_rewards_and_labels_are_the_same_after_resuming() {
     let noisy = [&["--example", "tiny/train/20", "--label-noise", "0.6", "--label-seed", "3"][..], &constant].concat();
     let run = |out: &Path, steps| {
         let reward = "reward.name=outcome+random(0.3)";
-        succeed(&[&train(out.to_str().unwrap(), steps, reward)[..], &noisy].concat())
+        told(&succeed(&[&train(out.to_str().unwrap(), steps, reward)[..], &noisy].concat()))
     };
     let said = run(&whole, "3");
     assert!(said.contains("12 of 20 labels changed (reward.label_noise 0.6, reward.label_seed 3): tiny/"), "{said}");
-    let labels = lines(&whole.join("labels.jsonl"));
+    let labels = json_lines(&whole.join("labels.jsonl"));
     assert_eq!(labels.len(), 12);
     assert!(labels.iter().all(|label| label["label"] != label["answer"] && label["example"].as_str().unwrap().starts_with("tiny/")));
     run(&part, "2");
     succeed(&["train", "--resume", part.to_str().unwrap(), "--steps", "3"]);
     assert!(weights(&whole, 3) == weights(&part, 3), "the resumed run ended in other weights");
-    assert_eq!(labels, lines(&part.join("labels.jsonl")));
-    let random = |run: &Path| responses(run, 3).iter().map(|response| response["rewards"]["random"].as_f64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(labels, json_lines(&part.join("labels.jsonl")));
+    let random = |run: &Path| rollouts(run, 3).iter().map(|response| response["rewards"]["random"].as_f64().unwrap()).collect::<Vec<_>>();
     assert_eq!(random(&whole), random(&part));
 }
 
@@ -142,11 +107,11 @@ fn random_rewards_and_labels_are_the_same_after_resuming() {
 fn a_label_is_one_flag() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let said = succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat());
+    let said = told(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
     assert!(said.contains("label 13)") && said.contains("tiny/addition/334+556 13 instead of 890"), "{said}");
-    assert_eq!(lines(&out.join("labels.jsonl"))[0]["label"], "13");
+    assert_eq!(json_lines(&out.join("labels.jsonl"))[0]["label"], "13");
     let right = |response: &Value| response["text"].as_str().unwrap().contains("\\boxed{13}");
-    assert!(responses(&out, 1).iter().all(|response| (response["correct"] == true) == right(response)));
+    assert!(rollouts(&out, 1).iter().all(|response| (response["correct"] == true) == right(response)));
 }
 
 #[test]
@@ -156,9 +121,9 @@ fn questions_without_answers_are_trained_on_by_rewards_without_labels() {
     for (name, reward) in [("majority", "reward.name=majority"), ("none", "reward.name=none")] {
         let out = path(name);
         let question = ["--question", "Compute 12+13.", "--model", "tiny", "--set", "loss.entropy=0.01"];
-        let said = succeed(&[&train(&out, "1", reward)[..], &question].concat());
+        let said = told(&succeed(&[&train(&out, "1", reward)[..], &question].concat()));
         assert!(said.contains("no label"), "{said}");
-        let metrics = lines(&Path::new(&out).join("metrics.jsonl"));
+        let metrics = metrics(Path::new(&out));
         assert_eq!(metrics[0]["train/accuracy"], 0.0);
         assert!(metrics[0]["actor/grad_norm"].as_f64().unwrap() > 0.0, "entropy acts without a reward");
         assert!(name != "none" || metrics[0]["critic/score/mean"] == 0.0);
@@ -166,7 +131,7 @@ fn questions_without_answers_are_trained_on_by_rewards_without_labels() {
     let unlabelled = path("unlabelled.jsonl");
     std::fs::write(&unlabelled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
     let example = ["--example", unlabelled.as_str(), "--model", "tiny"];
-    let said = succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat());
+    let said = told(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
     assert!(said.contains("2 examples x 1 row"), "{said}");
 }
 
@@ -191,29 +156,22 @@ for line in sys.stdin:
     };
     let run = |out: &Path, command: &str| {
         let command = ["--set", command, "--set", "reward.command_timeout_s=5"];
-        [&train(out.to_str().unwrap(), "3", "reward.name=command")[..], &command]
-            .concat()
-            .iter()
-            .map(|one| (*one).to_owned())
-            .collect::<Vec<_>>()
+        rlvr(&[&train(out.to_str().unwrap(), "3", "reward.name=command")[..], &command].concat())
     };
-    let call = |arguments: &[String]| rlvr(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
     let whole = path("whole");
-    assert!(call(&run(&whole, &write("right.py", "pass"))).status.success());
+    assert!(run(&whole, &write("right.py", "pass")).status.success());
     for (name, fault, expected) in [
         ("dead", "sys.exit(4)", "ended (exit status: 4) after it had answered 1 of 16 responses of step 2"),
         ("slow", "time.sleep(60)", "answered 1 of 16 responses of step 2 in 5 s: make it faster, or raise reward.command_timeout_s"),
         ("wrong", "print('fine', flush=True)", "line 2 of step 2: is \"fine\"; expected {\"reward\": 0.5}"),
     ] {
         let (out, script) = (path(name), format!("{name}.py"));
-        let output = call(&run(&out, &write(&script, fault)));
-        let said = told(&output);
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let said = error_of(&run(&out, &write(&script, fault)), 1);
         assert!(said.contains(expected) && said.contains("the run up to step 1 is saved") && said.contains("--resume"), "{said}");
         write(&script, "pass");
         succeed(&["train", "--resume", out.to_str().unwrap()]);
         assert!(weights(&out, 3) == weights(&whole, 3), "{name}: the resumed run ended in other weights");
-        assert_eq!(lines(&out.join("metrics.jsonl")).len(), 3, "{name}");
+        assert_eq!(metrics(&out).len(), 3, "{name}");
     }
 }
 
@@ -229,10 +187,10 @@ fn a_program_that_fails_at_once_loses_nothing() {
     let said = told(&rlvr(&arguments));
     assert!(said.contains("ended (exit status: 7)") && said.contains("the run up to step 0 is saved"), "{said}");
     std::fs::write(&script, "while read -r line; do echo 1; done\n").unwrap();
-    let said = succeed(&["train", "--resume", out.to_str().unwrap()]);
+    let said = told(&succeed(&["train", "--resume", out.to_str().unwrap()]));
     assert!(!said.contains("base model:"), "{said}");
-    assert_eq!(lines(&out.join("metrics.jsonl"))[0]["critic/score/mean"], 1.0);
-    let summary: Value = serde_json::from_str(&std::fs::read_to_string(out.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(metrics(&out)[0]["critic/score/mean"], 1.0);
+    let summary: Value = json(&out.join("summary.json"));
     assert_eq!((summary["base"]["step"].as_u64(), summary["last"]["step"].as_u64()), (Some(0), Some(1)));
 }
 
@@ -245,13 +203,13 @@ fn another_grader_has_ours_beside() {
     let mut arguments = train(out.to_str().unwrap(), "1", "reward.grader=deepscaler");
     arguments.extend(["--set", "eval.grader=qwen", "--set", "eval.benchmarks=tiny", "--set", "eval.limit=30"]);
     succeed(&arguments);
-    let scores: Value = serde_json::from_str(&std::fs::read_to_string(out.join("eval/00001/scores.json")).unwrap()).unwrap();
+    let scores: Value = json(&out.join("eval/00001/scores.json"));
     let score = &scores["tiny-greedy"];
     assert!(score["accuracy"]["mean"].is_f64() && score["accuracy_strict"]["mean"].is_f64(), "{score}");
-    assert!(lines(&out.join("eval/00001/tiny-greedy.jsonl")).iter().all(|answer| answer["correct_strict"].is_boolean()));
+    assert!(json_lines(&out.join("eval/00001/tiny-greedy.jsonl")).iter().all(|answer| answer["correct_strict"].is_boolean()));
     let output = rlvr(&["eval", "--model", "tiny", "--benchmark-file", set.to_str().unwrap(), "--grader", "deepscaler", "--max-new", "40"]);
     assert!(told(&output).contains("strict grader"), "{}", told(&output));
-    let line: Value = serde_json::from_slice(output.stdout.split(|byte| *byte == b'\n').next().unwrap()).unwrap();
+    let line = &printed_json(&output)[0];
     assert_eq!(line["grader"], "deepscaler");
     assert!(line["score"]["accuracy_strict"]["mean"].is_f64(), "{line}");
 }

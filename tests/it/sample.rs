@@ -1,49 +1,28 @@
 //! `rlvr sample` and the chat template of commands that ask questions, through the program.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env_remove("RUST_LOG").output().unwrap()
-}
-
-fn lines(output: &Output) -> Vec<Value> {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn complaint(output: &Output, code: i32) -> String {
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    text
-}
+use crate::fixture::{self, error_of, fail, printed_json, rlvr, succeed, text, written};
 
 /// The embedded base as a folder, without a chat template.
-fn without_template(folder: &TempDir) -> String {
-    let path = folder.path().join("bare");
+fn without_template(folder: &Path) -> String {
+    let path = folder.join("bare");
     let name = path.to_str().unwrap().to_owned();
-    assert!(rlvr(&["init", "--like", "tiny", "--out", &name]).status.success());
+    succeed(&["init", "--like", "tiny", "--out", &name]);
     let config = path.join("tokenizer_config.json");
-    let mut fields: Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    let mut fields = fixture::json(&config);
     assert!(fields.as_object_mut().unwrap().remove("chat_template").is_some());
     std::fs::write(config, fields.to_string()).unwrap();
     name
 }
 
-fn file(folder: &TempDir, name: &str, content: &str) -> String {
-    let path = folder.path().join(name);
-    std::fs::write(&path, content).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
 #[test]
 fn lines_are_answered_in_their_order_with_their_ids() {
     let folder = tempfile::tempdir().unwrap();
-    let input = file(
-        &folder,
+    let input = written(folder.path(),
         "in.jsonl",
         &[
             json!({"id": "long", "prompt": "What is 334+556?", "answer": "890"}),
@@ -53,7 +32,7 @@ fn lines_are_answered_in_their_order_with_their_ids() {
         .map(|line| format!("{line}\n\n"))
         .concat(),
     );
-    let sample = |n: &str| lines(&rlvr(&["sample", "--model", "tiny", "--input", &input, "-n", n, "--max-new", "40"]));
+    let sample = |n: &str| printed_json(&rlvr(&["sample", "--model", "tiny", "--input", &input, "-n", n, "--max-new", "40"]));
     let two = sample("2");
     let order: Vec<(Value, u64)> = two.iter().map(|line| (line["id"].clone(), line["sample"].as_u64().unwrap())).collect();
     let ids = [json!("long"), json!(2), json!(["x"])];
@@ -66,7 +45,7 @@ fn lines_are_answered_in_their_order_with_their_ids() {
     }
     // A response depends on its place and its seed, not on what else is asked.
     assert_eq!(sample("1"), two.iter().step_by(2).cloned().collect::<Vec<_>>());
-    let alone = lines(&rlvr(&["sample", "--model", "tiny", "--prompt", "What is 334+556?", "--json", "--max-new", "40"]));
+    let alone = printed_json(&rlvr(&["sample", "--model", "tiny", "--prompt", "What is 334+556?", "--json", "--max-new", "40"]));
     assert_eq!((&alone[0]["text"], &alone[0]["id"]), (&two[0]["text"], &Value::Null));
 
     // As text: one streams, several are numbered; both say the same.
@@ -80,9 +59,9 @@ fn lines_are_answered_in_their_order_with_their_ids() {
 fn broken_input_is_named_by_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let check = |content: &str, more: &[&str], expected: &str| {
-        let input = file(&folder, "in.jsonl", content);
+        let input = written(folder.path(), "in.jsonl", content);
         let output = rlvr(&[&["sample", "--model", "tiny", "--input", &input], more].concat());
-        let error = complaint(&output, 2);
+        let error = error_of(&output, 2);
         assert!(error.contains("in.jsonl") && error.contains(expected), "{error}");
         assert!(output.stdout.is_empty());
     };
@@ -98,7 +77,7 @@ fn broken_input_is_named_by_file_and_line() {
     check("", &[], "has no lines");
 
     let usage = |arguments: &[&str], expected: &str| {
-        let error = complaint(&rlvr(&[&["sample", "--model", "tiny"], arguments].concat()), 2);
+        let error = fail(&[&["sample", "--model", "tiny"], arguments].concat(), 2);
         assert!(error.contains(expected), "{error}");
     };
     usage(&[], "<--prompt <PROMPT>|--input <FILE>>");
@@ -112,14 +91,10 @@ fn broken_input_is_named_by_file_and_line() {
 
 #[test]
 fn a_reader_that_goes_away_is_no_panic() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_rlvr"))
-        .args(["sample", "--model", "tiny", "--prompt", "What is 1+1?", "-n", "4", "--json"])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = fixture::command(&["sample", "--model", "tiny", "--prompt", "What is 1+1?", "-n", "4", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
-    let error = complaint(&child.wait_with_output().unwrap(), 1);
+    let error = error_of(&child.wait_with_output().unwrap(), 1);
     assert!(error.starts_with("error: cannot write to the standard output"), "{error}");
 }
 
@@ -127,9 +102,9 @@ fn a_reader_that_goes_away_is_no_panic() {
 #[test]
 fn a_checkpoint_without_a_template_says_how_to_give_one() {
     let folder = tempfile::tempdir().unwrap();
-    let bare = without_template(&folder);
+    let bare = without_template(folder.path());
     let check = |arguments: &[&str]| {
-        let error = complaint(&rlvr(arguments), 1);
+        let error = fail(arguments, 1);
         assert!(error.contains("has no chat template: give one with --chat-template FILE") && error.lines().count() <= 3, "{error}");
         assert!(error.contains("prompt.chat_template=FILE") && error.contains(&bare), "{error}");
     };
@@ -139,28 +114,28 @@ fn a_checkpoint_without_a_template_says_how_to_give_one() {
     check(&["train", "--model", &bare, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", run.to_str().unwrap()]);
     assert!(!run.exists());
 
-    lines(&rlvr(&["sample", "--model", &bare, "--prompt", "1+1=", "--raw", "--json", "--max-new", "3"]));
-    let ids = file(&folder, "ids.jsonl", "{\"prompt_ids\": [52]}");
-    lines(&rlvr(&["sample", "--model", &bare, "--input", &ids, "--max-new", "3"]));
-    let pairs = file(&folder, "pairs.jsonl", "{\"prompt\": \"1+1\", \"completion\": \"=2\"}");
-    lines(&rlvr(&["score", "--model", &bare, "--input", &pairs]));
+    printed_json(&rlvr(&["sample", "--model", &bare, "--prompt", "1+1=", "--raw", "--json", "--max-new", "3"]));
+    let ids = written(folder.path(), "ids.jsonl", "{\"prompt_ids\": [52]}");
+    printed_json(&rlvr(&["sample", "--model", &bare, "--input", &ids, "--max-new", "3"]));
+    let pairs = written(folder.path(), "pairs.jsonl", "{\"prompt\": \"1+1\", \"completion\": \"=2\"}");
+    printed_json(&rlvr(&["score", "--model", &bare, "--input", &pairs]));
 }
 
 #[test]
 fn a_given_template_is_used_recorded_and_exported() {
     let folder = tempfile::tempdir().unwrap();
-    let bare = without_template(&folder);
+    let bare = without_template(folder.path());
     let source = "{{ strftime_now('%Y-%m-%d') }} Q: {{ messages[0].content }}\nA:";
-    let template = file(&folder, "template.jinja", source);
+    let template = written(folder.path(), "template.jinja", source);
     let json =
-        |more: &[&str]| lines(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new", "8", "--temperature", "0"], more].concat()));
+        |more: &[&str]| printed_json(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new", "8", "--temperature", "0"], more].concat()));
     let asked = json(&["--prompt", "What is 1+1?", "--chat-template", &template, "--date", "2024-07-26"]);
     assert_eq!(asked, json(&["--prompt", "2024-07-26 Q: What is 1+1?\nA:", "--raw"]));
-    let broken = file(&folder, "broken.jinja", "{% if %}");
-    let error = complaint(&rlvr(&["sample", "--model", &bare, "--prompt", "a", "--chat-template", &broken]), 1);
+    let broken = written(folder.path(), "broken.jinja", "{% if %}");
+    let error = fail(&["sample", "--model", &bare, "--prompt", "a", "--chat-template", &broken], 1);
     assert!(error.contains("the chat template does not parse"), "{error}");
     let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--max-new", "4"];
-    assert_eq!(lines(&rlvr(&eval)).len(), 2);
+    assert_eq!(printed_json(&rlvr(&eval)).len(), 2);
 
     // A run records the day that its prompts say, and resumes on that day.
     let run = folder.path().join("run");
@@ -175,18 +150,16 @@ fn a_given_template_is_used_recorded_and_exported() {
             arguments.extend(["--set", set]);
         }
         arguments.extend(date.iter().flat_map(|date| ["--set", date]));
-        let output = rlvr(&arguments);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        succeed(&arguments);
     };
-    let recorded = |out: &Path| std::fs::read_to_string(out.join("config.toml")).unwrap();
+    let recorded = |out: &Path| text(&out.join("config.toml"));
     train(Some("2024-07-26"), &run);
     assert!(recorded(&run).contains("date = \"2024-07-26\""), "{}", recorded(&run));
-    let resumed = rlvr(&["train", "--resume", run.to_str().unwrap(), "--steps", "2"]);
-    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    succeed(&["train", "--resume", run.to_str().unwrap(), "--steps", "2"]);
     assert!(recorded(&run).contains("date = \"2024-07-26\""));
-    assert_eq!(std::fs::read_to_string(run.join("checkpoints/00002/chat_template.jinja")).unwrap(), source);
+    assert_eq!(text(&run.join("checkpoints/00002/chat_template.jinja")), source);
     let exported = run.join("checkpoints/00002");
-    lines(&rlvr(&["sample", "--model", exported.to_str().unwrap(), "--prompt", "What is 1+1?", "--json", "--max-new", "3"]));
+    printed_json(&rlvr(&["sample", "--model", exported.to_str().unwrap(), "--prompt", "What is 1+1?", "--json", "--max-new", "3"]));
 
     let today = folder.path().join("today");
     train(None, &today);

@@ -1,16 +1,13 @@
 //! Settings outside their range are refused by name, wherever they come from, before anything is written.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).output().unwrap()
-}
+use crate::fixture::{self, printed, repository, rlvr, succeed, text, told};
 
 /// The command is wrong usage, and says so in these words.
 fn refused(arguments: &[&str], expected: &str) {
     let output = rlvr(arguments);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let told = told(&output) + &printed(&output);
     assert!(told.contains(expected), "{arguments:?}: expected {expected:?}, found {told}");
     assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
 }
@@ -48,7 +45,7 @@ fn nonsense_is_refused_wherever_it_comes_from() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (out, config, study, run) = (path("never"), path("config.toml"), path("study.toml"), path("run"));
-    let complete = String::from_utf8(rlvr(&["train", "--dry-run"]).stdout).unwrap();
+    let complete = printed(&rlvr(&["train", "--dry-run"]));
     std::fs::create_dir(&run).unwrap();
     for (group, line, expected) in NONSENSE {
         let set = format!("{group}.{line}");
@@ -97,7 +94,7 @@ fn a_rank_above_the_models_width_is_refused() {
         refused(&["plan", "--lora", rank], &expected);
     }
     assert!(!Path::new(&out).exists());
-    assert!(rlvr(&["train", "--out", &out, "--dry-run", "--lora", "64"]).status.success());
+    succeed(&["train", "--out", &out, "--dry-run", "--lora", "64"]);
 }
 
 /// The largest values that the table allows are planned without an overflow.
@@ -107,20 +104,19 @@ fn the_ends_of_ranges_are_planned() {
         ["rollout.groups=100000", "rollout.group_size=100000", "rollout.max_new=10000000", "train.steps=1000000000", "eval.max_new=1"];
     let arguments: Vec<&str> = ["train", "--dry-run"].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
     let output = rlvr(&arguments);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let told = told(&output);
     assert!(matches!(output.status.code(), Some(0..=2)), "{told}");
 }
 
 #[test]
 fn k1_in_the_loss_is_warned_about_before_anything_is_computed() {
     let output = rlvr(&["train", "--dry-run", "--set", "loss.kl_estimator=k1"]);
-    let told = String::from_utf8_lossy(&output.stderr);
+    let told = told(&output);
     assert!(output.status.success() && told.contains("warning: loss.kl_estimator is k1"), "{told}");
-    assert!(!String::from_utf8_lossy(&rlvr(&["train", "--dry-run"]).stderr).contains("warning"), "the default is warned about");
+    assert!(!fixture::told(&rlvr(&["train", "--dry-run"])).contains("warning"), "the default is warned about");
 }
 
 #[test]
 fn help_settings_is_the_page() {
-    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/settings.md")).unwrap();
-    assert_eq!(String::from_utf8(rlvr(&["train", "--help-settings"]).stdout).unwrap(), page);
+    assert_eq!(printed(&rlvr(&["train", "--help-settings"])), text(&repository("docs/settings.md")));
 }

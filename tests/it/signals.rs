@@ -5,21 +5,18 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+use crate::fixture::{self, wait_for};
 
 fn rlvr(arguments: &[&str]) -> Command {
     // The tests themselves may run where hangups are ignored, as under nohup.
     let mut command = match cfg!(target_os = "linux") {
-        true => Command::new("env"),
-        false => Command::new(env!("CARGO_BIN_EXE_rlvr")),
+        true => fixture::command_under(&["env", "--default-signal=HUP"], arguments),
+        false => fixture::command(arguments),
     };
-    if cfg!(target_os = "linux") {
-        command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_rlvr")]);
-    }
-    command.args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").env_remove("RUST_LOG");
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
 
@@ -35,7 +32,7 @@ impl Running {
     }
 
     fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success());
+        fixture::signal(&self.child, name);
     }
 
     /// Reads stderr to a line with `text`.
@@ -70,15 +67,6 @@ fn succeed(command: Command) -> String {
     told
 }
 
-/// Waits, generously, until something is so.
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !is_so() {
-        assert!(began.elapsed() < Duration::from_secs(300), "{what} never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
@@ -97,7 +85,7 @@ fn resume(out: &Path) -> Command {
 
 /// What a run ends in, without times: the last weights, every line's numbers, every evaluation.
 fn results(out: &Path) -> (Vec<u8>, Vec<Value>, Vec<Vec<u8>>) {
-    let weights = std::fs::read(out.join("checkpoints/00012/model.safetensors")).unwrap();
+    let weights = fixture::weights(out, 12);
     let mut metrics = lines(&out.join("metrics.jsonl"));
     for line in &mut metrics {
         let is_time = |name: &str| name.starts_with("timing") || name.starts_with("perf") || name.ends_with("_s");
@@ -154,10 +142,9 @@ fn a_second_ctrl_c_stops_now() {
 fn a_hangup_that_was_ignored_stays_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let mut command = Command::new("sh");
-    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rlvr")]);
-    command.args(train(&out).get_args().skip_while(|argument| *argument != "train"));
-    command.env("HF_HUB_OFFLINE", "1").stdout(Stdio::null()).stderr(Stdio::piped());
+    let train = [&["train", "--steps", STEPS, "--out", out.to_str().unwrap()][..], &SETTINGS].concat();
+    let mut command = fixture::command_under(&["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""], &train);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     let run = Running::start(command);
     wait_for("a step", || !lines(&out.join("metrics.jsonl")).is_empty());
     run.signal("HUP");

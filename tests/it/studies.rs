@@ -4,48 +4,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Output, Stdio};
 
 use rlvr::config;
 use rlvr::report::published::{BASE, Row, Subject, Table, published};
 use rlvr::study::{Study, subject};
 use rlvr::train::{RunSettings, algorithm};
 
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rlvr"));
-    // Nothing can be downloaded, and nothing is in a cache.
-    command
-        .args(arguments)
-        .env("HF_HUB_OFFLINE", "1")
-        .env("HF_HOME", "/nonexistent")
-        .env("RLVR_CACHE", "/nonexistent")
-        .env_remove("RLVR_DATA_DIR");
-    command
-}
-
-fn rlvr(arguments: &[&str]) -> Output {
-    command(arguments).output().unwrap()
-}
+use crate::fixture::{self, bytes, command, printed, repository, rlvr, text, told, wait_for};
 
 /// Standard output and standard error.
 fn said(output: &Output) -> (String, String) {
-    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    (out, err)
+    (printed(output), told(output))
 }
 
 fn succeed(arguments: &[&str]) -> (String, String) {
-    let output = rlvr(arguments);
-    assert!(output.status.success(), "rlvr {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    said(&output)
-}
-
-fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    said(&fixture::succeed(arguments))
 }
 
 fn configs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("configs")
+    repository("configs")
 }
 
 /// Two arms of runs of seconds.
@@ -68,9 +46,7 @@ set = { reward.name = "format" }
 "#;
 
 fn written(folder: &Path, study: &str) -> String {
-    let path = folder.join("study.toml");
-    std::fs::write(&path, study).unwrap();
-    path.to_str().unwrap().to_owned()
+    fixture::written(folder, "study.toml", study)
 }
 
 fn tables(out: &Path) -> [String; 2] {
@@ -93,20 +69,15 @@ fn a_study_that_is_stopped_goes_on_and_ends_in_the_same_table() {
     let settings = ["--set", "eval={every=1,limit=20}", "--set", "checkpoint.every=1", "--set", "reward.name=format"];
     succeed(&[&["train", "--steps", "2", "--seed", "1", "--out", single.to_str().unwrap()][..], &settings].concat());
     for part in ["config.toml", "checkpoints/00002/model.safetensors", "eval/00002/scores.json"] {
-        assert!(std::fs::read(single.join(part)).unwrap() == std::fs::read(whole.join("format/seed-1").join(part)).unwrap(), "{part}");
+        assert!(bytes(&single.join(part)) == bytes(&whole.join("format/seed-1").join(part)), "{part}");
     }
 
     for (name, signal, code) in [("killed", "KILL", None), ("interrupted", "INT", Some(130)), ("terminated", "TERM", Some(143))] {
         let out = path(name);
         let mut child =
             command(&["study", &file, "--out", out.to_str().unwrap()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let began = Instant::now();
-        // The second run is at work.
-        while !out.join("format/seed-0/config.toml").exists() {
-            assert!(began.elapsed() < Duration::from_secs(120), "the study does not get on");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert!(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success());
+        wait_for("the second run", || out.join("format/seed-0/config.toml").exists());
+        fixture::signal(&child, signal);
         assert_eq!(child.wait().unwrap().code(), code, "{name}");
         let first = out.join("outcome/seed-0/checkpoints/00002/model.safetensors");
         let made = std::fs::metadata(&first).unwrap().modified().unwrap();

@@ -1,38 +1,9 @@
 //! The program as its users run it: the demonstration in small, its records, interruption and resumption, the paper's example on a real
 //! tokenizer, and mistakes.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::path::Path;
 
-use serde_json::Value;
-
-fn rlvr(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_rlvr")).args(arguments).env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").output().unwrap()
-}
-
-fn succeed(arguments: &[&str]) -> Output {
-    let output = rlvr(arguments);
-    assert!(output.status.success(), "rlvr {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn text(path: &Path) -> String {
-    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&text(path)).unwrap()
-}
-
-fn lines(path: &Path) -> Vec<Value> {
-    text(path).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn shared(part: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("RLVR_SHARED_DIR").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
-    Some(root.join(part)).filter(|path| path.exists())
-}
+use crate::fixture::{self, command, json, json_lines, metrics, printed_json, repository, rlvr, shared, steps_of, succeed, text, told, wait_for, weights};
 
 /// The settings of a run of seconds.
 const SMALL: [&str; 8] = ["--set", "eval.limit=200", "--set", "eval.every=20", "--set", "checkpoint.every=20", "--set", "loss.kl=0.001"];
@@ -42,7 +13,7 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let output = succeed(&[&["train", "--steps", "40", "--out", out.to_str().unwrap()][..], &SMALL].concat());
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = told(&output);
     assert!(
         told.contains("1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
         "{told}"
@@ -56,7 +27,7 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
     assert_eq!((summary["steps"].as_u64(), summary["last"]["step"].as_u64()), (Some(40), Some(40)));
     assert!(summary["best"]["greedy"].as_f64() >= summary["last"]["greedy"].as_f64());
 
-    let metrics = lines(&out.join("metrics.jsonl"));
+    let metrics = metrics(&out);
     assert_eq!(metrics.len(), 40);
     for line in &metrics {
         assert_eq!(line["rollout/logprob_gap_max"], 0.0, "sampler and trainer agree to the bit on the CPU");
@@ -73,7 +44,7 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
     assert!(revision.starts_with("sha256:") && revision.ends_with(", step 40"), "{conditions}");
     assert!(text(&out.join("curves.svg")).contains("<svg") && out.join("rollouts/00001.jsonl.gz").exists());
     assert!(std::fs::read_dir(&out).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents")));
-    assert_eq!(lines(&out.join("eval/00040/tiny-greedy.jsonl")).len(), 200);
+    assert_eq!(json_lines(&out.join("eval/00040/tiny-greedy.jsonl")).len(), 200);
 
     // The last checkpoint gives again what the run printed, response by response.
     let again = folder.path().join("again");
@@ -87,8 +58,7 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
     let repeated = folder.path().join("repeated");
     let config = out.join("config.toml");
     succeed(&["train", "--config", config.to_str().unwrap(), "--out", repeated.to_str().unwrap()]);
-    let weights = |run: &Path| std::fs::read(run.join("checkpoints/00040/model.safetensors")).unwrap();
-    assert!(weights(&out) == weights(&repeated), "the same settings gave other weights");
+    assert!(weights(&out, 40) == weights(&repeated, 40), "the same settings gave other weights");
 }
 
 #[test]
@@ -114,27 +84,21 @@ fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
     succeed(&[&["train", "--out", path("whole").to_str().unwrap()][..], &settings].concat());
     for (name, signal, code) in [("killed", "KILL", None), ("interrupted", "INT", Some(130)), ("terminated", "TERM", Some(143))] {
         let out = path(name);
-        let mut child =
-            Command::new(env!("CARGO_BIN_EXE_rlvr")).args(["train", "--out", out.to_str().unwrap()]).args(settings).spawn().unwrap();
-        let began = Instant::now();
-        while std::fs::read_to_string(out.join("metrics.jsonl")).map_or(0, |text| text.lines().count()) < 12 {
-            assert!(began.elapsed() < Duration::from_secs(120), "the run does not get on");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        assert!(Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status().unwrap().success());
+        let mut child = command(&["train", "--out", out.to_str().unwrap()]).args(settings).spawn().unwrap();
+        wait_for("twelve steps", || steps_of(&out) >= 12);
+        fixture::signal(&child, signal);
         let status = child.wait().unwrap();
         assert_eq!(status.code(), code, "{name}");
         succeed(&["train", "--resume", out.to_str().unwrap()]);
-        let bytes = |run: &Path| std::fs::read(run.join("checkpoints/00030/model.safetensors")).unwrap();
-        assert!(bytes(&out) == bytes(&path("whole")), "{name}: the resumed run ended in other weights");
-        let steps: Vec<u64> = lines(&out.join("metrics.jsonl")).iter().map(|line| line["step"].as_u64().unwrap()).collect();
+        assert!(weights(&out, 30) == weights(&path("whole"), 30), "{name}: the resumed run ended in other weights");
+        let steps: Vec<u64> = metrics(&out).iter().map(|line| line["step"].as_u64().unwrap()).collect();
         assert_eq!(steps, (1..=30).collect::<Vec<_>>(), "{name}: each step is recorded once");
         let summaries = [&out, &path("whole")].map(|run| json(&run.join("summary.json"))["last"].clone());
         assert_eq!(summaries[0], summaries[1], "{name}");
     }
     let whole = path("whole");
     let whole = whole.to_str().unwrap();
-    let told = String::from_utf8_lossy(&rlvr(&["train", "--resume", whole]).stderr).into_owned();
+    let told = told(&rlvr(&["train", "--resume", whole]));
     assert!(told.contains("has done 30 of 30 steps; --steps extends it"), "{told}");
     succeed(&["train", "--resume", whole, "--steps", "31"]);
     assert_eq!(json(&path("whole").join("summary.json"))["steps"], 31);
@@ -151,8 +115,8 @@ fn adapters_train_alone_and_resume_in_the_same_bits() {
     let settings = ["--lora", "4", "--steps", "6", "--set", "optim.lr=0.001", "--set", "loss.kl=0.001", "--set", "checkpoint.every=3"];
     let evaluation = ["--set", "eval.limit=40", "--set", "eval.every=6", "--set", "checkpoint.dtype=bf16"];
     let told = succeed(&[&["train", "--out", run][..], &settings, &evaluation].concat());
-    assert!(String::from_utf8_lossy(&told.stderr).contains("grpo with tiny and LoRA (rank 4, alpha 8): 1 example"));
-    for line in lines(&out.join("metrics.jsonl")) {
+    assert!(fixture::told(&told).contains("grpo with tiny and LoRA (rank 4, alpha 8): 1 example"));
+    for line in metrics(&out) {
         assert_eq!(line["rollout/logprob_gap_max"], 0.0, "sampler and trainer have the same merged weights");
         assert!(line["actor/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
         // The base is the reference: no distance before the first update, some after it.
@@ -175,7 +139,7 @@ fn adapters_train_alone_and_resume_in_the_same_bits() {
         let out = folder.path().join(name);
         let one = ["train", "--lora", "4", "--steps", "1", "--set", "eval.benchmarks=", "--out", out.to_str().unwrap()];
         succeed(&[&one[..], more].concat());
-        lines(&out.join("metrics.jsonl"))[0]["actor/grad_norm"].as_f64().unwrap()
+        metrics(&out)[0]["actor/grad_norm"].as_f64().unwrap()
     };
     let gradients = folder.path().join("gradients.safetensors");
     let expected = norm("two", &["--dump-gradients", gradients.to_str().unwrap()]);
@@ -195,7 +159,7 @@ fn the_gradient_does_not_depend_on_packing() {
     let norm = |name: &str, settings: &[&str]| {
         let out = folder.path().join(name);
         succeed(&[&["train", "--steps", "1", "--out", out.to_str().unwrap(), "--set", "eval.benchmarks="][..], settings].concat());
-        lines(&out.join("metrics.jsonl"))[0]["actor/grad_norm"].as_f64().unwrap()
+        metrics(&out)[0]["actor/grad_norm"].as_f64().unwrap()
     };
     let whole = norm("whole", &[]);
     for (name, settings) in [
@@ -210,10 +174,7 @@ fn the_gradient_does_not_depend_on_packing() {
 
 #[test]
 fn pi1_trains_with_the_real_tokenizer_and_template() {
-    let (Some(model), Some(data)) = (shared("models/qwen2.5-math-1.5b"), shared("data")) else {
-        eprintln!("did not run: ../shared is not here (RLVR_SHARED_DIR names another place)");
-        return;
-    };
+    let (Some(model), Some(data)) = (shared("models/qwen2.5-math-1.5b"), shared("data")) else { return };
     let folder = tempfile::tempdir().unwrap();
     let (small_model, out) = (folder.path().join("model").display().to_string(), folder.path().join("run").display().to_string());
     let shrunk = ["hidden_size=32", "intermediate_size=64", "num_hidden_layers=2", "num_attention_heads=4", "num_key_value_heads=2"];
@@ -224,7 +185,7 @@ fn pi1_trains_with_the_real_tokenizer_and_template() {
     let small = small.iter().flat_map(|set| ["--set", set]);
     let run = ["train", "--example", "pi1", "--algo", "grpo", "--model", &small_model, "--steps", "2", "--out", &out, "--data-dir"];
     succeed(&run.into_iter().chain([data.to_str().unwrap()]).chain(small).collect::<Vec<_>>());
-    for line in lines(&folder.path().join("run/metrics.jsonl")) {
+    for line in metrics(&folder.path().join("run")) {
         assert_eq!(line["prompt_length/mean"], 140.0, "pi1's prompt in its real tokens");
         assert!(line["actor/loss"].as_f64().is_some_and(f64::is_finite), "{line}");
         assert_eq!(line["rollout/logprob_gap_max"], 0.0, "{line}");
@@ -233,7 +194,7 @@ fn pi1_trains_with_the_real_tokenizer_and_template() {
     let input = folder.path().join("pairs.jsonl");
     std::fs::write(&input, "{\"id\": 1, \"prompt\": \"What is 2+2?\", \"completion\": \" It is 4.\"}\n").unwrap();
     let output = succeed(&["score", "--model", checkpoint.to_str().unwrap(), "--input", input.to_str().unwrap()]);
-    let scored: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let scored = &printed_json(&output)[0];
     assert!(scored["sum"].as_f64().is_some_and(|sum| sum < 0.0), "{scored}");
 }
 
@@ -291,7 +252,7 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
     ];
     for (arguments, code, expected) in cases {
         let output = rlvr(arguments);
-        let told = String::from_utf8_lossy(&output.stderr);
+        let told = told(&output);
         assert!(told.contains(expected), "rlvr {}: expected \"{expected}\", found: {told}", arguments.join(" "));
         assert_eq!(output.status.code(), Some(code), "rlvr {}: {told}", arguments.join(" "));
         assert_eq!(told.lines().filter(|line| line.starts_with("error:")).count(), 1, "{told}");
@@ -303,8 +264,8 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
 /// Pre-training again gives the losses that the shipped base was made with.
 #[test]
 fn the_first_steps_of_pretraining_repeat_the_shipped_base() -> anyhow::Result<()> {
-    let recorded = json(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tiny/base/pretrain.json"));
-    let settings = toml::from_str(&text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tiny/base/pretrain.toml")))?;
+    let recorded = json(&repository("src/tiny/base/pretrain.json"));
+    let settings = toml::from_str(&text(&repository("src/tiny/base/pretrain.toml")))?;
     let mut pretraining = rlvr::tiny::pretrain::Pretraining::new(settings)?;
     for step in 0..5 {
         let (found, expected) = (pretraining.step()?, recorded["losses"][step].as_f64().unwrap());

@@ -1,49 +1,34 @@
 //! A sampler that leaves out tokens: refused unless one distribution, or knowingly two, is asked for; one is the same on both sides to the bit.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
+
+use crate::fixture::{command, error_of, metrics, rlvr, rollouts, told, weights};
 
 const RENORMALISE: &str = "rollout.truncated=renormalise";
 
 /// Runs of `steps` steps on two groups, which record their tokens at every step.
 fn train(out: &Path, steps: u64, sets: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rlvr"));
-    command.env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").arg("train").arg("--steps").arg(steps.to_string()).arg("--out").arg(out);
+    let mut command = command(&["train", "--steps", &steps.to_string(), "--out", out.to_str().unwrap()]);
     for set in [&["eval.every=1", "eval.limit=1", "rollout.groups=2", "rollout.max_new=40"], sets].concat() {
         command.args(["--set", set]);
     }
     command.output().unwrap()
 }
 
+/// What a run told that must have succeeded.
 fn succeed(output: &Output) -> String {
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{told}");
-    told
+    error_of(output, 0)
 }
 
 fn replay(recording: &Path, out: &Path, more: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rlvr"));
-    command.env("HF_HUB_OFFLINE", "1").env_remove("RLVR_DATA_DIR").arg("train").arg("--replay").arg(recording).arg("--out").arg(out);
-    command.args(more).output().unwrap()
-}
-
-fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    rlvr(&[&["train", "--replay", recording.to_str().unwrap(), "--out", out.to_str().unwrap()], more].concat())
 }
 
 fn gaps(run: &Path) -> Vec<f64> {
-    let metrics = lines(&std::fs::read_to_string(run.join("metrics.jsonl")).unwrap());
-    metrics.iter().map(|line| line["rollout/logprob_gap_max"].as_f64().unwrap()).collect()
-}
-
-fn rollouts(run: &Path, step: u64) -> Vec<Value> {
-    let mut text = String::new();
-    let file = std::fs::File::open(run.join(format!("rollouts/{step:05}.jsonl.gz"))).unwrap();
-    flate2::read::MultiGzDecoder::new(file).read_to_string(&mut text).unwrap();
-    lines(&text)
+    metrics(run).iter().map(|line| line["rollout/logprob_gap_max"].as_f64().unwrap()).collect()
 }
 
 fn numbers(line: &Value, key: &str) -> Vec<f64> {
@@ -109,16 +94,15 @@ fn a_renormalised_recording_repeats_its_run_to_the_bit() {
     let again = folder.path().join("again");
     succeed(&replay(&recording, &again, &REPLAYED));
     assert_eq!(gaps(&again), [0.0; 2]);
-    let weights = |run: &Path| std::fs::read(run.join("checkpoints/00002/model.safetensors")).unwrap();
-    assert!(weights(&run) == weights(&again), "the weights differ");
+    assert!(weights(&run, 2) == weights(&again, 2), "the weights differ");
     // Over the whole vocabulary the same tokens give another gradient.
     let whole = folder.path().join("whole");
     succeed(&replay(&recording, &whole, &[&REPLAYED[..], &["--set", "rollout.truncated=mismatch"]].concat()));
-    assert!(weights(&run) != weights(&whole), "the kept tokens change nothing");
+    assert!(weights(&run, 2) != weights(&whole, 2), "the kept tokens change nothing");
     let told = |truncated: &str, recording: &Path, expected: &str| {
         let truncated = format!("rollout.truncated={truncated}");
         let output = replay(recording, &folder.path().join("never"), &[&REPLAYED[..], &["--set", &truncated]].concat());
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let told = told(&output);
         assert_eq!(output.status.code(), Some(2), "{told}");
         assert!(told.contains(expected), "{told}");
     };
@@ -139,7 +123,7 @@ fn filters_are_refused_unless_asked_for() {
     let out = folder.path().join("run");
     for filter in ["rollout.top_p=0.9", "rollout.top_k=5", "rollout.min_p=0.05"] {
         let output = train(&out, 1, &[filter]);
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let told = told(&output);
         assert_eq!(output.status.code(), Some(2), "{told}");
         let name = filter.split('=').next().unwrap();
         assert!(told.contains(&format!("{name} is ")), "{told}");

@@ -18,34 +18,29 @@ use rlvr::tiny::embedded;
 use serde_json::{Value, json};
 
 use super::server::{Act, Asked, Server};
+use crate::fixture::{self, command, error_of, files, told};
 
-fn rlvr(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rlvr"));
-    command.args(arguments).env("HF_HUB_OFFLINE", "1").env("NO_PROXY", "127.0.0.1");
-    ["OPENAI_API_KEY", "RLVR_DATA_DIR", "RUST_LOG"].iter().for_each(|name| _ = command.env_remove(name));
-    command
-}
-
+/// An evaluation of thirty problems that asks a server of this machine.
 fn eval(server: &Server, out: &Path, more: &[&str]) -> Command {
     let folder = out.to_str().unwrap();
-    rlvr(&[&["eval", "--endpoint", &server.address, "--benchmarks", "tiny", "--limit", "30", "--out", folder], more].concat())
+    let mut command = command(&[&["eval", "--endpoint", &server.address, "--benchmarks", "tiny", "--limit", "30", "--out", folder], more].concat());
+    command.env("NO_PROXY", "127.0.0.1");
+    command
 }
 
 fn succeed(mut command: Command) -> Output {
     let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    error_of(&output, 0);
     output
 }
 
 fn fail(mut command: Command, code: i32) -> String {
-    let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(code), "{output:?}");
-    String::from_utf8(output.stderr).unwrap()
+    error_of(&command.output().unwrap(), code)
 }
 
+/// The files of a folder, as text.
 fn contents(folder: &Path) -> BTreeMap<String, String> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(&path).unwrap())).collect()
+    files(folder).into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect()
 }
 
 /// The embedded model as a server has it: prompts in, responses out, with what a server counts.
@@ -88,7 +83,7 @@ fn a_server_gets_the_scores_that_its_model_gets_here() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     let out = here.to_str().unwrap();
-    succeed(rlvr(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "30", "--max-new", "60", "--out", out]));
+    fixture::succeed(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "30", "--max-new", "60", "--out", out]);
     let served = Served::new();
     let server = Server::new(move |asked| served.answer(asked));
     let output = succeed(eval(&server, &there, &["--model", "tiny", "--max-new", "60"]));
@@ -102,7 +97,7 @@ fn a_server_gets_the_scores_that_its_model_gets_here() {
         assert_eq!(here[name], there[name], "{name}");
     }
     assert_eq!(there["device"], json!(format!("{}/v1/completions", server.address)));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let said = told(&output);
     assert!(!said.contains("another number of tokens"), "{said}");
 }
 
@@ -153,7 +148,7 @@ fn keys_names_and_chats_go_where_they_belong() {
     let run = |name: &str, more: &[&str], key: (&str, &str)| {
         let mut command = eval(&server, &folder.path().join(name), more);
         command.env(key.0, key.1);
-        String::from_utf8(succeed(command).stderr).unwrap()
+        told(&succeed(command))
     };
     let said = run("plain", &["--model", "tiny", "--endpoint-model", "mine"], ("OPENAI_API_KEY", "first"));
     assert_eq!((&last().body["model"], last().authorization.as_deref()), (&json!("mine"), Some("Bearer first")));
@@ -185,7 +180,7 @@ fn wrong_usage_is_told_before_anything_is_sent() {
     let template = folder.path().join("template.jinja");
     std::fs::write(&template, "{{ messages }}").unwrap();
     check(&["--model", "tiny", "--endpoint-chat", "--chat-template", template.to_str().unwrap()], 2, "give it to the server");
-    let error = fail(rlvr(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--endpoint-chat"]), 2);
+    let error = fixture::fail(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--endpoint-chat"], 2);
     assert!(error.contains("--endpoint <URL>"), "{error}");
     assert!(server.asked().is_empty() && !folder.path().join("none").exists());
 }

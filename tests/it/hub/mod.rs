@@ -3,6 +3,7 @@
 
 mod server;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -10,21 +11,12 @@ use std::time::Duration;
 use server::{COMMIT, Fault, Server};
 use tempfile::TempDir;
 
+use crate::fixture::{command, error_of, files, printed, succeed, told, wait_for};
+
+/// The program with the network that a test gives it.
 fn rlvr(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rlvr"));
-    const UNSET: [&str; 7] = [
-        "HF_HUB_CACHE",
-        "HUGGINGFACE_HUB_CACHE",
-        "HF_TOKEN",
-        "HF_TOKEN_PATH",
-        "HF_HUB_DISABLE_IMPLICIT_TOKEN",
-        "HF_HUB_OFFLINE",
-        "RUST_LOG",
-    ];
-    for name in UNSET {
-        command.env_remove(name);
-    }
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = command(arguments);
+    command.env_remove("HF_HUB_OFFLINE").stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -40,7 +32,7 @@ impl Scene {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let checkpoint = folder.path().join("tiny");
-        assert!(rlvr(&["init", "--like", "tiny", "--out", checkpoint.to_str().unwrap()]).output().unwrap().status.success());
+        succeed(&["init", "--like", "tiny", "--out", checkpoint.to_str().unwrap()]);
         Self::of(&checkpoint)
     }
 
@@ -63,29 +55,20 @@ impl Scene {
         self.command("some/model").env("HF_HUB_OFFLINE", "1").output().unwrap()
     }
 
-    /// Every file below the home, by its path.
-    fn files(&self) -> Vec<String> {
-        fn below(folder: &Path, found: &mut Vec<String>) {
-            for entry in std::fs::read_dir(folder).into_iter().flatten() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { below(&path, found) } else { found.push(path.to_str().unwrap().to_owned()) }
-            }
-        }
-        let mut found = Vec::new();
-        below(self.home.path(), &mut found);
-        found
+    /// Every file below the home, by its path from there.
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        files(self.home.path())
     }
 }
 
 fn answer(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout.clone()).unwrap()
+    error_of(output, 0);
+    printed(output)
 }
 
 /// The one sentence of a failed run.
 fn complaint(output: &Output) -> String {
-    let text = String::from_utf8(output.stderr.clone()).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{text}");
+    let text = error_of(output, 1);
     assert!(output.stdout.is_empty(), "{output:?}");
     let errors: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("error: ")).collect();
     assert!(errors.len() == 1 && text.lines().count() == 1, "{text}");
@@ -130,7 +113,7 @@ fn a_cold_hub_gives_an_answer_and_the_cache_gives_it_again() {
     assert_eq!(answer(&scene.command(&format!("some/model@{COMMIT}")).env("HF_HUB_OFFLINE", "1").output().unwrap()), cold);
     assert!(scene.server.asked().is_empty());
     assert_eq!(answer(&scene.command("some/model@v1").output().unwrap()), cold);
-    assert!(scene.files().iter().any(|file| file.contains("hub/models--some--model/snapshots")), "{:?}", scene.files());
+    assert!(scene.files().keys().any(|file| file.contains("hub/models--some--model/snapshots")), "{:?}", scene.files().keys());
 
     // A hub that is away, or says nothing, is no reason to stop when everything is there.
     for (fault, patience) in [(Fault::Status(503), "20"), (Fault::Silent, "2")] {
@@ -138,7 +121,7 @@ fn a_cold_hub_gives_an_answer_and_the_cache_gives_it_again() {
         scene.server.fails("/", fault);
         let output = scene.online();
         assert_eq!(answer(&output), cold);
-        assert!(String::from_utf8_lossy(&output.stderr).contains("going on with the copy in the hub's cache"), "{output:?}");
+        assert!(told(&output).contains("going on with the copy in the hub's cache"), "{output:?}");
     }
 }
 
@@ -146,7 +129,7 @@ fn a_cold_hub_gives_an_answer_and_the_cache_gives_it_again() {
 fn a_sharded_checkpoint_comes_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("tiny");
-    assert!(rlvr(&["init", "--like", "tiny", "--out", checkpoint.to_str().unwrap()]).output().unwrap().status.success());
+    succeed(&["init", "--like", "tiny", "--out", checkpoint.to_str().unwrap()]);
     shard(&checkpoint);
     let scene = Scene::of(&checkpoint);
     scene.server.fails("model-00002-of-00002.safetensors", Fault::CutAfter(1000));
@@ -258,12 +241,12 @@ fn the_token_goes_to_the_hub_alone_and_into_no_log() {
     scene.server.asked();
     let output = scene.command("some/model").env("HF_TOKEN", TOKEN).env("RUST_LOG", "trace").output().unwrap();
     answer(&output);
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("a-secret"), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!told(&output).contains("a-secret"), "{}", told(&output));
     let (contents, hub): (Vec<_>, Vec<_>) = scene.server.asked().into_iter().partition(|asked| asked.path.starts_with("/contents/"));
     let bearer = format!("Bearer {TOKEN}");
     assert!(!hub.is_empty() && hub.iter().all(|asked| asked.authorization.as_ref() == Some(&bearer)), "{hub:?}");
     assert!(!contents.is_empty() && contents.iter().all(|asked| asked.authorization.is_none()), "{contents:?}");
-    assert!(scene.files().iter().all(|file| !std::fs::read(file).unwrap().windows(8).any(|bytes| bytes == b"a-secret")));
+    assert!(scene.files().values().all(|file| !file.windows(8).any(|bytes| bytes == b"a-secret")));
 
     // The token's file below HF_HOME serves as well.
     let scene = Scene { home: tempfile::tempdir().unwrap(), ..scene };
@@ -280,7 +263,7 @@ fn two_processes_at_once_both_get_it_and_it_comes_once() {
     assert_eq!(answer(&outputs[0]), answer(&outputs[1]));
     let weights = scene.server.asked().into_iter().filter(|asked| asked.path == "/contents/model.safetensors" && asked.method == "GET");
     assert_eq!(weights.count(), 1);
-    let waited = outputs.iter().filter(|output| String::from_utf8_lossy(&output.stderr).contains("waiting for it"));
+    let waited = outputs.iter().filter(|output| told(output).contains("waiting for it"));
     assert_eq!(waited.count(), 1);
 }
 
@@ -289,16 +272,14 @@ fn what_a_killed_process_left_is_looked_at() {
     let scene = Scene::new();
     scene.server.fails("/contents/model.safetensors", Fault::StallsAfter(50_000));
     let mut child = scene.command("some/model").env("HF_HUB_DOWNLOAD_TIMEOUT", "50").spawn().unwrap();
-    while !scene.server.asked().iter().any(|asked| asked.path == "/contents/model.safetensors") {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_for("a request", || scene.server.asked().iter().any(|asked| asked.path == "/contents/model.safetensors"));
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(complaint(&scene.offline()).contains("(model.safetensors is missing)"));
 
     // Worse: it was killed when a file had its name already, but not the right contents.
-    let tokenizer = scene.files().into_iter().find(|file| file.ends_with("/tokenizer.json")).unwrap();
-    std::fs::write(&tokenizer, "{}").unwrap();
+    let tokenizer = scene.files().into_keys().find(|file| file.ends_with("/tokenizer.json")).unwrap();
+    std::fs::write(scene.home.path().join(tokenizer), "{}").unwrap();
     assert!(complaint(&scene.offline()).contains("(tokenizer.json is missing)"));
     scene.server.works();
     assert_eq!(answer(&scene.online()), answer(&scene.offline()));
@@ -309,5 +290,5 @@ fn without_a_terminal_no_bar_is_drawn() {
     let scene = Scene::new();
     let output = scene.online();
     answer(&output);
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(told(&output), "");
 }
