@@ -169,7 +169,10 @@ fn a_ruined_policy_is_warned_about_once() {
 fn a_run_that_cannot_learn_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let said = told(&succeed(&small(&out, &["--steps", "22", "--question", "If 5y+29=74, find y.", "--answer", "9999", "--set", "rollout.max_new=8"])));
+    let said = told(&succeed(&small(
+        &out,
+        &["--steps", "22", "--question", "If 5y+29=74, find y.", "--answer", "9999", "--set", "rollout.max_new=8"],
+    )));
     assert_eq!(said.matches("warning, step 20: for 20 steps all responses of a group had the same reward").count(), 1, "{said}");
     let metrics = metrics(&out);
     assert_eq!((&metrics[18]["watch/no_signal"], &metrics[19]["watch/no_signal"]), (&Value::Null, &Value::from(1.0)));

@@ -60,9 +60,7 @@ fn scores_equal_pytorchs() {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("pairs.jsonl");
         let rollouts = json_lines(&golden(&format!("{name}/rollouts.jsonl")));
-        let pair = |line: &Value| {
-            json!({"id": [line["group"], line["sample"]], "prompt_ids": line["prompt_ids"], "completion_ids": line["completion_ids"]})
-        };
+        let pair = |line: &Value| json!({"id": [line["group"], line["sample"]], "prompt_ids": line["prompt_ids"], "completion_ids": line["completion_ids"]});
         let pairs: Vec<String> = rollouts.iter().take(FIRST_STEP).map(|line| pair(line).to_string()).collect();
         std::fs::write(&input, pairs.join("\n")).unwrap();
         let model = golden(&format!("{name}/policy"));

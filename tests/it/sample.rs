@@ -22,7 +22,8 @@ fn without_template(folder: &Path) -> String {
 #[test]
 fn lines_are_answered_in_their_order_with_their_ids() {
     let folder = tempfile::tempdir().unwrap();
-    let input = written(folder.path(),
+    let input = written(
+        folder.path(),
         "in.jsonl",
         &[
             json!({"id": "long", "prompt": "What is 334+556?", "answer": "890"}),
@@ -127,8 +128,9 @@ fn a_given_template_is_used_recorded_and_exported() {
     let bare = without_template(folder.path());
     let source = "{{ strftime_now('%Y-%m-%d') }} Q: {{ messages[0].content }}\nA:";
     let template = written(folder.path(), "template.jinja", source);
-    let json =
-        |more: &[&str]| printed_json(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new", "8", "--temperature", "0"], more].concat()));
+    let json = |more: &[&str]| {
+        printed_json(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new", "8", "--temperature", "0"], more].concat()))
+    };
     let asked = json(&["--prompt", "What is 1+1?", "--chat-template", &template, "--date", "2024-07-26"]);
     assert_eq!(asked, json(&["--prompt", "2024-07-26 Q: What is 1+1?\nA:", "--raw"]));
     let broken = written(folder.path(), "broken.jinja", "{% if %}");

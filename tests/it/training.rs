@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use crate::fixture::{self, command, json, json_lines, metrics, printed_json, repository, rlvr, shared, steps_of, succeed, text, told, wait_for, weights};
+use crate::fixture::{
+    self, command, json, json_lines, metrics, printed_json, repository, rlvr, shared, steps_of, succeed, text, told, wait_for, weights,
+};
 
 /// The settings of a run of seconds.
 const SMALL: [&str; 8] = ["--set", "eval.limit=200", "--set", "eval.every=20", "--set", "checkpoint.every=20", "--set", "loss.kl=0.001"];

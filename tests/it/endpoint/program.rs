@@ -23,7 +23,8 @@ use crate::fixture::{self, command, error_of, files, told};
 /// An evaluation of thirty problems that asks a server of this machine.
 fn eval(server: &Server, out: &Path, more: &[&str]) -> Command {
     let folder = out.to_str().unwrap();
-    let mut command = command(&[&["eval", "--endpoint", &server.address, "--benchmarks", "tiny", "--limit", "30", "--out", folder], more].concat());
+    let mut command =
+        command(&[&["eval", "--endpoint", &server.address, "--benchmarks", "tiny", "--limit", "30", "--out", folder], more].concat());
     command.env("NO_PROXY", "127.0.0.1");
     command
 }
