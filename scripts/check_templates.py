@@ -131,7 +131,7 @@ def compare_tokens(renderer: Path, model: Path, data: Path, problems: list[str])
     if data.exists():
         lines += [{**common, "example": "pi1", "training": training} for training in (True, False)]
     else:
-        print(f"DID NOT RUN: pi1's prompts, {data} is not there", file=sys.stderr)
+        did_not_run("pi1's prompts", data)
     for line, got in zip(lines, ours(renderer, lines, {**os.environ, "RLVR_DATA_DIR": str(data)} if data.exists() else dict(os.environ)), strict=True):
         if "error" in got:
             problems.append(f"{line}: {got['error']}")
@@ -154,6 +154,17 @@ def published_prompt(data: Path, lines: list[dict], renderer: Path) -> list[str]
     return [] if got == published else [f"pi1 is published as {published!r}, rlvr asks {got!r}"]
 
 
+def did_not_run(what: str, missing: Path) -> None:
+    """The rule of src/testing.rs: an error where the shared folder is required, elsewhere a line here and in the file of such lines."""
+    line = f"check_templates: {what}\t{missing} is not there (set RLVR_SHARED_DIR to the folder that has it)"
+    if os.environ.get("RLVR_REQUIRE_SHARED") == "1":
+        sys.exit(f"{line}, and RLVR_REQUIRE_SHARED=1 requires it")
+    print(f"DID NOT RUN: {line}", file=sys.stderr)
+    if record := os.environ.get("RLVR_DID_NOT_RUN"):
+        with open(record, "a") as lines:
+            print(line, file=lines)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--renderer", type=Path, required=True, help="the built example render_chat")
@@ -171,7 +182,7 @@ def main() -> int:
     if published:
         prompts = compare_tokens(args.renderer, shared / "models/qwen2.5-math-1.5b", shared / "data", problems)
     else:
-        print(f"DID NOT RUN: published templates and tokenizer, {shared} is not there (set RLVR_SHARED_DIR)", file=sys.stderr)
+        did_not_run("published templates and tokenizer", shared)
     for problem in problems:
         print(problem, file=sys.stderr)
     line = {"ok": not problems, "templates": len(templates), "renders": renders, "prompts": prompts}

@@ -20,7 +20,7 @@ out=$(realpath "$3")
 : "${SHAPE_ARGUMENTS=--shape qwen2.5-math-1.5b}" "${PEER_SHAPE=qwen2.5-math-1.5b}"
 : "${SEQUENCES=1024}" "${PROMPT_TOKENS=150}" "${RESPONSE_TOKENS=800}" "${MICRO_BATCH=16}"
 : "${SMALL_SEQUENCES=64}" "${SMALL_TOKENS=128}" "${PEER_LIMIT=30}"
-: "${KERNEL_TESTS=kernels::tests::on_a_gpu}" "${DECODER_TESTS=model::parity_tests::fused_kernels_on_a_gpu}"
+: "${KERNEL_TESTS=kernels::tests::on_a_gpu}" "${DECODER_TESTS=model::tests::fused_kernels_on_a_gpu}"
 : "${ENGINE_TESTS=rollout::engine::tests::responses_on_a_gpu}" "${INVARIANT=--batch-invariant}"
 export RLVR_REQUIRE_GPU
 

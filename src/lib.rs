@@ -81,6 +81,9 @@
 //! one in [`data::benchmark::BENCHMARKS`], a subject of the embedded model one in [`data::tiny::SUBJECTS`]. Help texts, settings pages and the
 //! errors for unknown names are made from these tables.
 //! A setting needs a row in [`train::settings::table`] with its range and a sentence; a test names the row that is missing.
+//!
+//! Unit tests stand at the end of the file that they test, or in `x/tests.rs` beside `x.rs` when they are long. Integration tests are the modules of
+//! `tests/it`, one binary with one `fixture`. A test that needs more than the repository holds gets it from `src/testing.rs`.
 
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 

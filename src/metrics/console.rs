@@ -184,5 +184,4 @@ fn numbers(line: &StepLine) -> String {
 }
 
 #[cfg(test)]
-#[path = "console_tests.rs"]
 mod tests;

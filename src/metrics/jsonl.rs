@@ -193,5 +193,4 @@ fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMu
 }
 
 #[cfg(test)]
-#[path = "jsonl_tests.rs"]
 mod tests;

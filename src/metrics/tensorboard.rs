@@ -139,5 +139,4 @@ impl Message {
 }
 
 #[cfg(test)]
-#[path = "tensorboard_tests.rs"]
 mod tests;

@@ -31,4 +31,4 @@ pub use value::ValueModel;
 pub use weights::Weights;
 
 #[cfg(test)]
-mod parity_tests;
+mod tests;

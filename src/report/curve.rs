@@ -186,5 +186,4 @@ fn draw_notes(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
 }
 
 #[cfg(test)]
-#[path = "curve_tests.rs"]
 mod tests;

@@ -405,5 +405,4 @@ fn by_tokens<T>(items: &[T], budget: usize, size: impl Fn(&T) -> usize) -> Vec<&
 }
 
 #[cfg(test)]
-#[path = "engine_tests.rs"]
 mod tests;

@@ -12,6 +12,7 @@ use libloading::{Library, Symbol};
 use super::launch::{Argument, Grid, Launch, Product};
 use crate::kernels::shape::Factor;
 use crate::kernels::{Cpu, Kernels};
+use crate::testing::available;
 
 type Emulate = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, usize, *const *mut c_void) -> c_int;
 
@@ -22,29 +23,28 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// The compiled kernels; none, with a word on stderr, where there is no C++ compiler.
+    /// The compiled kernels. None where there is no C++ compiler, which `RLVR_REQUIRE_CXX=1` requires.
     pub fn new() -> Option<Self> {
-        static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
-        LIBRARY.get_or_init(compile).as_ref().map(|library| Self { library })
+        static LIBRARY: OnceLock<std::result::Result<Library, String>> = OnceLock::new();
+        let library = LIBRARY.get_or_init(compile).as_ref().map_err(String::clone);
+        available(library, "RLVR_REQUIRE_CXX").map(|library| Self { library })
     }
 }
 
-fn compile() -> Option<Library> {
+/// The kernels' library, or what is missing to compile it.
+fn compile() -> std::result::Result<Library, String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels/cuda");
     let folder = tempfile::tempdir().expect("a temporary folder");
     let library = folder.path().join("kernels.so");
     let mut command = Command::new("c++");
     command.args(["-O2", "-std=c++17", "-shared", "-fPIC", "-w", "-x", "c++", "-include", "emulator.h"]);
     let done = command.arg("-I").arg(&sources).arg(sources.join("kernels.cu")).arg("-o").arg(&library).output();
-    let Ok(done) = done else {
-        eprintln!("not run: the emulated kernels need a C++ compiler, c++");
-        return None;
-    };
+    let done = done.map_err(|error| format!("c++, the C++ compiler that the emulated kernels need, cannot be started ({error})"))?;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     // SAFETY: the library was compiled a moment ago from this folder's sources; its initialisers fill a table of names.
     #[allow(unsafe_code)]
     let library = unsafe { Library::new(&library) };
-    Some(library.expect("the library that was just compiled loads"))
+    Ok(library.expect("the library that was just compiled loads"))
 }
 
 fn address(tensor: &Tensor) -> Result<*mut c_void> {

@@ -3,17 +3,11 @@
 use super::*;
 use crate::kernels::{Fused, fused::launch::Launch};
 
-/// The GPU that tests run on. Where there is none they say so and do not run, or fail if RLVR_REQUIRE_GPU=1.
+/// The GPU that tests run on, if there is one; `RLVR_REQUIRE_GPU=1` requires it.
 pub(crate) fn gpu() -> Option<std::sync::Arc<crate::kernels::fused::cuda::Gpu>> {
-    let required = std::env::var("RLVR_REQUIRE_GPU").is_ok_and(|value| value == "1");
-    match crate::kernels::fused::cuda::Gpu::new(0, false) {
-        Ok(gpu) => Some(std::sync::Arc::new(gpu)),
-        Err(error) if required => panic!("there is no GPU, and RLVR_REQUIRE_GPU=1 asks for one: {error}"),
-        Err(error) => {
-            eprintln!("not run: there is no GPU ({error})");
-            None
-        }
-    }
+    let gpu = crate::kernels::fused::cuda::Gpu::new(0, false);
+    let gpu = gpu.map(std::sync::Arc::new).map_err(|error| format!("there is no GPU ({error})"));
+    crate::testing::available(gpu, "RLVR_REQUIRE_GPU")
 }
 
 /// Whether the GPU is one that `scripts/cuda-emulated.sh` stands in for: too slow for much.

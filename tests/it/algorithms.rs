@@ -1,0 +1,168 @@
+//! Algorithms as users run them: presets are told and learn, courses go on after an interruption, steps without signal are recorded, and
+//! contradictions are refused before weights load.
+
+use std::path::Path;
+
+use crate::fixture::{bytes, fail, metrics, repository, succeed, told};
+
+/// Trains the embedded model without evaluation; `sets` are settings. Gives what was told.
+fn train(out: &Path, steps: u64, sets: &[&str]) -> String {
+    let (steps, out) = (steps.to_string(), out.to_str().unwrap());
+    let mut arguments = vec!["train", "--steps", &steps, "--out", out, "--set", "eval.benchmarks="];
+    arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
+    told(&succeed(&arguments))
+}
+
+fn column(out: &Path, name: &str) -> Vec<f64> {
+    metrics(out).iter().map(|line| line[name].as_f64().unwrap_or_else(|| panic!("no {name} in {line}"))).collect()
+}
+
+#[test]
+fn every_preset_is_told_and_moves_the_policy() {
+    let folder = tempfile::tempdir().unwrap();
+    for (algo, part) in [
+        ("grpo", "advantage.scale=group loss.ratio=token"),
+        ("dr_grpo", "loss.aggregation=seq-mean-token-sum-norm(80)"),
+        ("rloo", "advantage.baseline=leave-one-out"),
+        ("reinforce++", "reward.kl=0.001"),
+        ("dapo", "loss.clip_high=0.28"),
+        ("gspo", "loss.ratio=sequence"),
+        ("cispo", "loss.surrogate=cispo"),
+    ] {
+        let out = folder.path().join(algo);
+        let told = train(&out, 3, &[&format!("algo={algo}"), "train.updates_per_rollout=4", "train.epochs=2"]);
+        assert!(told.contains(&format!("{algo} (")) && told.contains(part), "{told}");
+        assert!(told.contains(" groups"), "{told}");
+        let norms = column(&out, "actor/grad_norm");
+        assert!(norms.len() == 3 && norms.iter().all(|norm| norm.is_finite() && *norm > 0.0), "{algo}: {norms:?}");
+        assert!(column(&out, "actor/ppo_kl").iter().any(|kl| *kl != 0.0), "{algo}: no update but the first has a ratio of 1");
+        assert_eq!(column(&out, "rollout/logprob_gap_max"), [0.0; 3], "{algo}");
+    }
+}
+
+#[test]
+fn courses_and_references_go_on_after_an_interruption_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    let course = ["rollout.temperature_to=1.0", "rollout.temperature_steps=4", "loss.entropy_target=0.5", "loss.entropy_step=0.0007"];
+    let common = ["checkpoint.every=3", "optim.schedule=constant", "rollout.groups=4", "loss.kl=0.1"];
+    for (name, reference) in [("reset", "train.reference_every=2"), ("average", "train.reference_decay=0.7")] {
+        let sets = [&course[..], &common, &[reference]].concat();
+        let (whole, parts) = (folder.path().join(format!("{name}-whole")), folder.path().join(format!("{name}-parts")));
+        train(&whole, 6, &sets);
+        train(&parts, 3, &sets);
+        succeed(&["train", "--resume", parts.to_str().unwrap(), "--steps", "6"]);
+        for file in ["model.safetensors", "state/reference.safetensors", "state/course.json"] {
+            let [whole, parts] = [&whole, &parts].map(|run| bytes(&run.join("checkpoints/00006").join(file)));
+            assert!(whole == parts, "{name}: {file} differs");
+        }
+        let temperatures = column(&parts, "rollout/temperature");
+        assert!(temperatures.iter().zip([0.6, 0.7, 0.8, 0.9, 1.0, 1.0]).all(|(f, e)| (f - e).abs() < 1e-6), "{temperatures:?}");
+        let coefficients = column(&parts, "actor/entropy_coeff");
+        assert!(coefficients.windows(2).all(|pair| (pair[1] - pair[0]).abs() > 1e-4), "each step moves it: {coefficients:?}");
+        let kl = column(&parts, "actor/kl_loss");
+        let still = ["checkpoint.every=3", "optim.schedule=constant", "rollout.groups=4", "loss.kl=0.1"];
+        let fixed = folder.path().join(format!("{name}-fixed"));
+        train(&fixed, 6, &[&course[..], &still].concat());
+        assert_ne!(column(&fixed, "actor/kl_loss"), kl, "the reference does not move");
+    }
+}
+
+#[test]
+fn steps_without_signal_are_recorded_and_their_other_terms_act() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    // A single token is no answer: every reward is 0.
+    let told = train(&out, 2, &["rollout.max_new=1", "loss.entropy=0.05"]);
+    assert!(told.contains("signal in 0 of 8 groups"), "{told}");
+    assert_eq!(column(&out, "reward/zero_std_groups"), [1.0, 1.0]);
+    assert_eq!(column(&out, "actor/pg_loss"), [0.0, 0.0]);
+    assert!(column(&out, "actor/grad_norm").iter().all(|norm| *norm > 0.0));
+    assert!(column(&out, "actor/kl_loss")[1] > 0.0);
+    // Groups without signal are drawn again as often as is allowed, and then kept.
+    let out = folder.path().join("resampled");
+    train(&out, 1, &["rollout.max_new=1", "rollout.resample=2"]);
+    assert_eq!(column(&out, "rollout/further_batches"), [2.0]);
+}
+
+#[test]
+fn groups_are_drawn_again_until_they_teach_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let [once, often] = [0, 20].map(|most| {
+        let out = folder.path().join(most.to_string());
+        train(&out, 2, &[&format!("rollout.resample={most}")]);
+        column(&out, "reward/zero_std_groups")
+    });
+    assert!(often.iter().zip(&once).all(|(often, once)| often <= once) && often[0] < 0.5, "{once:?} and {often:?}");
+}
+
+#[test]
+fn entropy_alone_trains_whatever_is_rewarded() {
+    let folder = tempfile::tempdir().unwrap();
+    let golden = repository("tests/golden/llama");
+    let [model, rollouts] = ["policy", "rollouts.jsonl"].map(|part| golden.join(part).to_str().unwrap().to_owned());
+    let run = |coefficient: &str| {
+        let out = folder.path().join(coefficient);
+        let sets = ["rollout.temperature=1.0", "loss.policy=0", "loss.kl=0", "optim.lr=0.001"].map(str::to_owned);
+        let named = [format!("model={model}"), format!("rollout.replay={rollouts}"), format!("loss.entropy={coefficient}")];
+        let sets: Vec<&str> = sets.iter().chain(&named).map(String::as_str).collect();
+        train(&out, 11, &sets);
+        let entropy = column(&out, "actor/entropy");
+        // The recording has ten steps: the eleventh is the first again, token for token.
+        entropy[10] - entropy[0]
+    };
+    let (up, down) = (run("0.1"), run("-0.1"));
+    assert!(up > 0.05 && down < -0.05, "{up} and {down}");
+}
+
+#[test]
+fn kl_in_the_reward_is_recorded_and_pulls_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |coefficient: &str| {
+        let out = folder.path().join(coefficient);
+        let kl = format!("reward.kl={coefficient}");
+        train(&out, 4, &["loss.kl=0", "loss.entropy=0", &kl, "rollout.groups=4", "optim.lr=0.001"]);
+        let [scores, rewards] = ["critic/score/mean", "critic/rewards/mean"].map(|name| column(&out, name));
+        scores.iter().zip(rewards).map(|(score, reward)| score - reward).collect::<Vec<f64>>()
+    };
+    assert_eq!(run("0"), [0.0; 4]);
+    let taken = run("0.5");
+    assert!(taken[0].abs() < 1e-6 && taken[1..].iter().any(|taken| taken.abs() > 1e-3), "{taken:?}");
+}
+
+#[test]
+fn contradictions_are_refused_before_anything_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("never");
+    let check = |sets: &[&str], expected: &str| {
+        let mut arguments = vec!["train", "--model", "no/such-model", "--out", out.to_str().unwrap()];
+        arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
+        let told = fail(&arguments, 2);
+        assert!(told.contains(expected), "{sets:?}: {told}");
+        assert!(!out.exists());
+    };
+    check(&["algo=pro"], "algo is \"pro\"; it must be grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo");
+    check(&["reward.kl=0.1"], "loss.kl is 0.001 and reward.kl 0.1: KL belongs in one place");
+    check(&["rollout.group_size=1"], "rollout.group_size is 1; a group's mean as baseline needs at least 2");
+    check(&["loss.clip_low=1"], "loss.clip_low is 1; it must be above 0 and below 1");
+    check(&["algo=cispo", "loss.clip_low=1.5"], "loss.clip_low is 1.5; it must be a number above 0 and at most 1");
+    check(&["algo=ppo", "critic.lr=0"], "critic.lr is 0: set it to the critic's learning rate");
+    check(&["critic.lr=1e-5"], "no critic is used: set advantage.baseline=critic");
+    check(&["advantage.baseline=none"], "advantage.scale is group, which goes with");
+    let recording = format!("rollout.replay={}", repository("tests/golden/llama/rollouts.jsonl").display());
+    check(&["rollout.resample=3", &recording], "recorded rollouts are not drawn again");
+    check(&["rollout.temperature_steps=3", &recording], "recorded rollouts have the temperature that they have");
+    check(&["algo=reinforce++", "rollout.resample=3"], "rollout.resample replaces groups whose rewards are all equal");
+    check(&["algo=ppo", "loss.policy=0"], "a critic serves the policy loss, whose coefficient is 0");
+    check(&["advantage.gamma=0.9"], "advantage.gamma is 0.9, which advantage.baseline group does not use");
+    check(&["advantage.lambda=0.9"], "advantage.lambda is 0.9, and only a critic uses it");
+    check(&["loss.entropy_to=0.01"], "loss.entropy_to is 0.01 and loss.entropy_steps 0");
+    check(&["rollout.temperature_to=0.9"], "rollout.temperature_to is 0.9 and rollout.temperature_steps 0");
+    check(&["loss.kl=0", "train.reference_every=5"], "move a reference, but loss.kl and reward.kl are 0");
+    check(&["train.reference_every=5", "train.reference_decay=0.5"], "two ways to move the reference");
+    check(&["loss.entropy_target=0.4"], "loss.entropy_target is 0.4 and loss.entropy_step 0");
+    check(&["loss.entropy_target=0.4", "loss.entropy_step=0.1", "loss.entropy_steps=9"], "set loss.entropy_steps to 0");
+    check(&["rollout.temperature_steps=9", "rollout.temperature_to=0"], "rollout.temperature_to is 0");
+    check(&["train.updates_per_rollout=4", "train.epochs=3"], "must be a multiple of train.epochs (3)");
+    check(&["rollout.groups=8", "train.updates_per_rollout=6", "train.epochs=2"], "3 updates an epoch must divide rollout.groups (8)");
+    check(&["loss.policy=0", "loss.kl=0", "reward.kl=0.1"], "learns from no reward: use loss.kl");
+}

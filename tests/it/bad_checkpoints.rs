@@ -1,0 +1,494 @@
+//! Checkpoints that are broken in one place, each made from a good one by a small edit: found at load, in one sentence that names the file, the
+//! tensor or field, what was found and what was expected.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+
+use crate::fixture::{rlvr, succeed, told};
+
+/// A fresh copy of the embedded base, edited.
+fn edited(folder: &Path, edit: impl FnOnce(&Path)) -> PathBuf {
+    let model = folder.join("tiny");
+    succeed(&["init", "--like", "tiny", "--out", model.to_str().unwrap()]);
+    edit(&model);
+    model
+}
+
+/// Edits a fresh copy of the embedded base, and holds the message of `rlvr score` against all that it must say.
+fn check(edit: impl FnOnce(&Path), expected: &[&str]) {
+    let folder = tempfile::tempdir().unwrap();
+    let model = edited(folder.path(), edit);
+    let pairs = folder.path().join("pairs.jsonl");
+    std::fs::write(&pairs, "{\"prompt\": \"1+1\", \"completion\": \"=2\"}\n").unwrap();
+    let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", pairs.to_str().unwrap()]);
+    let text = told(&output);
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{expected:?}: {:?} {text}", output.status);
+    assert!(output.stdout.is_empty() && text.starts_with("error: ") && text.lines().count() == 1, "{text}");
+    for part in expected {
+        assert!(text.contains(part), "{part:?} is not in: {text}");
+    }
+}
+
+/// As `check`, for what `rlvr train --dry-run` finds as well.
+fn check_dry(edit: impl Fn(&Path), expected: &[&str]) {
+    check(&edit, expected);
+    let folder = tempfile::tempdir().unwrap();
+    let model = edited(folder.path(), edit);
+    let output = rlvr(&["train", "--model", model.to_str().unwrap(), "--question", "1+1", "--answer", "2", "--dry-run"]);
+    let text = told(&output);
+    let error = text.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("no error, {:?}: {text}", output.status));
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in expected {
+        assert!(error.contains(part), "{part:?} is not in: {error}");
+    }
+}
+
+/// An edited copy that loads: what `rlvr score` gives for a pair of texts.
+fn scored(edit: impl FnOnce(&Path), prompt: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let model = edited(folder.path(), edit);
+    let pairs = folder.path().join("pairs.jsonl");
+    std::fs::write(&pairs, json!({"prompt": prompt, "completion": "=2"}).to_string()).unwrap();
+    let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", pairs.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", told(&output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The JSON of a file, changed.
+fn changed(file: &'static str, change: impl Fn(&mut Value)) -> impl Fn(&Path) {
+    move |model| {
+        let path = model.join(file);
+        let mut fields: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        change(&mut fields);
+        std::fs::write(path, fields.to_string()).unwrap();
+    }
+}
+
+/// One field of a JSON file set, or removed.
+fn field(file: &'static str, name: &'static str, value: Value) -> impl FnOnce(&Path) {
+    move |model| {
+        let path = model.join(file);
+        let mut fields: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        match value {
+            Value::Null => drop(fields.as_object_mut().unwrap().remove(name)),
+            value => fields[name] = value,
+        }
+        std::fs::write(path, fields.to_string()).unwrap();
+    }
+}
+
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+/// The tensors of a folder's weights, changed.
+fn tensors(change: impl Fn(&mut Tensors)) -> impl Fn(&Path) {
+    move |model| {
+        let path = model.join("model.safetensors");
+        let bytes = std::fs::read(&path).unwrap();
+        let read = SafeTensors::deserialize(&bytes).unwrap();
+        let own = |(name, view): (String, TensorView)| (name, (view.dtype(), view.shape().to_vec(), view.data().to_vec()));
+        let mut tensors: Tensors = read.tensors().into_iter().map(own).collect();
+        change(&mut tensors);
+        let views =
+            tensors.iter().map(|(name, (dtype, shape, bytes))| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+        std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    }
+}
+
+fn weights(model: &Path) -> PathBuf {
+    model.join("model.safetensors")
+}
+
+const NORM: &str = "model.layers.1.input_layernorm.weight";
+
+#[test]
+fn a_weights_file_that_is_no_weights_file() {
+    check(|model| std::fs::remove_file(weights(model)).unwrap(), &["tiny has neither model.safetensors nor model.safetensors.index.json"]);
+    check(|model| std::fs::write(weights(model), b"").unwrap(), &["model.safetensors", "too short to be a safetensors file", "0 bytes"]);
+    check(
+        |model| std::fs::write(weights(model), [255; 64]).unwrap(),
+        &["model.safetensors is truncated or no safetensors file", "64 bytes"],
+    );
+    let cut = |bytes: usize| {
+        move |model: &Path| {
+            let whole = std::fs::read(weights(model)).unwrap();
+            std::fs::write(weights(model), &whole[..bytes]).unwrap();
+        }
+    };
+    check(cut(300_000), &["model.safetensors is truncated: 300000 bytes, its header promises 4"]);
+    check(cut(100), &["model.safetensors is truncated or no safetensors file"]);
+    let scribble = |model: &Path| {
+        let mut whole = std::fs::read(weights(model)).unwrap();
+        whole[8..40].fill(b'x');
+        std::fs::write(weights(model), whole).unwrap();
+    };
+    check(scribble, &["model.safetensors has a broken safetensors header"]);
+    check(
+        |model| std::fs::write(weights(model), b"<!DOCTYPE html><html>Not found</html>").unwrap(),
+        &["model.safetensors", "no safetensors file"],
+    );
+}
+
+#[test]
+fn tensors_that_do_not_fit_the_configuration() {
+    check(tensors(|all| drop(all.remove(NORM))), &[NORM, "is missing from", "model.safetensors", "with shape [64]"]);
+    check(
+        tensors(|all| {
+            let norm = all[NORM].clone();
+            all.insert("model.layers.9.input_layernorm.weight".to_owned(), norm);
+        }),
+        &["model.safetensors", "tensors that config.json does not ask for", "model.layers.9.input_layernorm.weight"],
+    );
+    check(
+        tensors(|all| {
+            let norm = all.get_mut(NORM).unwrap();
+            norm.1 = vec![32, 2];
+        }),
+        &[NORM, "model.safetensors has shape [32, 2]", "config.json says [64]"],
+    );
+    check(field("config.json", "hidden_size", json!(128)), &["model.safetensors has shape [", "64]", "config.json says [", "128]"]);
+    check(field("config.json", "num_hidden_layers", json!(1000)), &["model.layers.", "is missing from", "model.safetensors"]);
+    let integers = |all: &mut Tensors| {
+        let norm = all.get_mut(NORM).unwrap();
+        (norm.0, norm.2) = (Dtype::I64, vec![0; 64 * 8]);
+    };
+    check(tensors(integers), &[NORM, "model.safetensors is I64", "known are F32, BF16 and F16"]);
+    // The embedded base is tied; a head of its own would otherwise be passed over.
+    let other_head = |all: &mut Tensors| {
+        let mut head = all["model.embed_tokens.weight"].clone();
+        head.2[0] ^= 1;
+        all.insert("lm_head.weight".to_owned(), head);
+    };
+    check(tensors(other_head), &["ties lm_head.weight to model.embed_tokens.weight", "two different ones", "tie_word_embeddings"]);
+}
+
+#[test]
+fn weights_that_are_no_numbers() {
+    for (number, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
+        let spoil = move |all: &mut Tensors| {
+            let norm = all.get_mut(NORM).unwrap();
+            (norm.0, norm.2) = (Dtype::F32, [1.0_f32; 64].iter().flat_map(|x| x.to_le_bytes()).collect());
+            norm.2[7 * 4..8 * 4].copy_from_slice(&number.to_le_bytes());
+        };
+        check(tensors(spoil), &[NORM, "model.safetensors has a value that is not finite", shown, "element 7"]);
+    }
+}
+
+#[test]
+fn a_configuration_that_is_none() {
+    check(|model| std::fs::remove_file(model.join("config.json")).unwrap(), &["cannot read", "config.json"]);
+    check(|model| std::fs::write(model.join("config.json"), "{\"a\": ").unwrap(), &["cannot use", "config.json is not a JSON object"]);
+    check(field("config.json", "model_type", json!("mamba")), &["config.json", "\"mamba\" is not supported; known are qwen2 and llama"]);
+    check(field("config.json", "hidden_size", json!("48")), &["hidden_size in config.json is \"48\", expected a positive integer"]);
+    check(field("config.json", "vocab_size", Value::Null), &["config.json has no vocab_size"]);
+    check(field("config.json", "rms_norm_eps", json!(true)), &["rms_norm_eps in config.json is true, expected a number"]);
+}
+
+#[test]
+fn a_tokenizer_that_does_not_belong() {
+    check(
+        field("config.json", "vocab_size", json!(64)),
+        &["tokenizer.json has tokens up to", "vocab_size in config.json is 64, expected at least"],
+    );
+    check(|model| std::fs::remove_file(model.join("tokenizer.json")).unwrap(), &["tiny: no tokenizer.json"]);
+    check(|model| std::fs::write(model.join("tokenizer.json"), "{}").unwrap(), &["tokenizer.json is not a tokenizer that can be read"]);
+    check(|model| std::fs::write(model.join("tokenizer_config.json"), "{").unwrap(), &["tokenizer_config.json is not JSON"]);
+    check(|model| std::fs::write(model.join("generation_config.json"), "{").unwrap(), &["generation_config.json is not JSON"]);
+    check(field("generation_config.json", "eos_token_id", json!("end")), &["eos_token_id", "generation_config.json", "\"end\""]);
+    check(field("generation_config.json", "eos_token_id", json!(9_999_999)), &["eos_token_id [9999999] in generation_config.json"]);
+}
+
+#[test]
+fn an_index_that_names_what_is_not_there() {
+    let index = |content: &'static str| {
+        move |model: &Path| {
+            std::fs::remove_file(weights(model)).unwrap();
+            std::fs::write(model.join("model.safetensors.index.json"), content).unwrap();
+        }
+    };
+    check(index("{"), &["model.safetensors.index.json is not JSON"]);
+    check(index("{}"), &["model.safetensors.index.json has no weight_map"]);
+    check(
+        index("{\"weight_map\": {\"model.norm.weight\": \"model-1.safetensors\"}}"),
+        &["names 1 files, of which 1 are missing: model-1.safetensors. An incomplete download?"],
+    );
+    check(
+        index("{\"weight_map\": {\"model.norm.weight\": \"../model.safetensors\"}}"),
+        &["model.safetensors.index.json names \"../model.safetensors\""],
+    );
+}
+
+#[test]
+fn a_header_larger_than_any() {
+    // A sparse file of 5 GB whose header claims 4 GB of it.
+    let claims = |model: &Path| {
+        let file = std::fs::File::create(weights(model)).unwrap();
+        std::io::Write::write_all(&mut &file, &4_000_000_000_u64.to_le_bytes()).unwrap();
+        file.set_len(5_000_000_000).unwrap();
+    };
+    check_dry(claims, &["model.safetensors is no safetensors file: its header would have 4000000000 bytes, expected at most 100000000"]);
+    let large = |model: &Path| {
+        let file = std::fs::OpenOptions::new().write(true).open(model.join("tokenizer_config.json")).unwrap();
+        file.set_len(5_000_000_000).unwrap();
+    };
+    check(large, &["tokenizer_config.json is larger than 268435456 bytes"]);
+}
+
+#[test]
+fn numbers_of_a_configuration_have_limits() {
+    for (name, value) in [
+        ("num_hidden_layers", json!(100_000_000)),
+        ("num_hidden_layers", json!(9_223_372_036_854_775_808_u64)),
+        ("max_position_embeddings", json!(1_000_000_000_000_u64)),
+        ("max_position_embeddings", json!(4_294_967_296_u64)),
+        ("hidden_size", json!(u64::MAX)),
+        ("num_attention_heads", json!(1_u64 << 62)),
+        ("vocab_size", json!(1_u64 << 40)),
+    ] {
+        check_dry(
+            changed("config.json", |config| config[name] = value.clone()),
+            &["config.json", &format!("{name} in config.json is {value}, expected at most")],
+        );
+    }
+    // The largest window costs nothing before it is used.
+    let wide = scored(changed("config.json", |config| config["max_position_embeddings"] = json!(1 << 24)), "1+1");
+    assert_eq!(wide, scored(|_| {}, "1+1"));
+}
+
+#[test]
+fn what_is_no_model_is_named_with_what_to_do() {
+    let with = |name: &'static str, content: &'static str| {
+        move |model: &Path| {
+            std::fs::remove_file(weights(model)).unwrap();
+            std::fs::write(model.join(name), content).unwrap();
+        }
+    };
+    let converts = "AutoModelForCausalLM.from_pretrained";
+    check_dry(with("pytorch_model.bin", ""), &["has neither model.safetensors", "PyTorch's pickle format", converts]);
+    check_dry(with("pytorch_model-00001-of-00002.bin", ""), &["PyTorch's pickle format", converts]);
+    check_dry(with("consolidated.00.pth", ""), &["Meta's own releases", "Hugging Face layout"]);
+    check_dry(with("tiny-q4_0.gguf", ""), &["GGUF, llama.cpp's format", "Hugging Face layout"]);
+    check_dry(
+        with(
+            "model.safetensors.index.json",
+            r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-3.safetensors", "d": "model-1.safetensors"}}"#,
+        ),
+        &["names 3 files, of which 3 are missing: model-1.safetensors, model-2.safetensors, model-3.safetensors", "incomplete download"],
+    );
+    let adapter = |model: &Path| {
+        std::fs::remove_file(model.join("config.json")).unwrap();
+        std::fs::write(model.join("adapter_config.json"), r#"{"base_model_name_or_path": "org/base"}"#).unwrap();
+    };
+    check_dry(adapter, &["tiny is an adapter of org/base, not a model", "merge_and_unload"]);
+    let only_gguf = |model: &Path| {
+        std::fs::remove_file(model.join("config.json")).unwrap();
+        std::fs::write(model.join("Tiny.Q4_0.GGUF"), "").unwrap();
+    };
+    check_dry(only_gguf, &["tiny has no config.json, and weights in GGUF, llama.cpp's format, which is not read"]);
+    let run = |model: &Path| {
+        let empty = |path: PathBuf| {
+            std::fs::create_dir_all(&path).unwrap();
+            std::fs::write(path.join("config.json"), "{}").unwrap();
+        };
+        std::fs::remove_file(model.join("config.json")).unwrap();
+        std::fs::write(model.join("config.toml"), "").unwrap();
+        ["00010", "00020", "best"].into_iter().for_each(|name| empty(model.join("checkpoints").join(name)));
+    };
+    check_dry(run, &["tiny is a run's folder, not a model: give ", "tiny/checkpoints/best or ", "tiny/checkpoints/00020 (the newest)"]);
+    let below = |model: &Path| {
+        std::fs::create_dir(model.join("inside")).unwrap();
+        std::fs::rename(model.join("config.json"), model.join("inside/config.json")).unwrap();
+    };
+    check_dry(below, &["cannot read ", "tiny/config.json: no such file; ", "tiny/inside has one"]);
+    // The adapter that a run writes lies in the model that it is merged into.
+    let folder = tempfile::tempdir().unwrap();
+    let model = edited(folder.path(), |model| {
+        std::fs::create_dir(model.join("adapter")).unwrap();
+        std::fs::write(model.join("adapter/adapter_config.json"), r#"{"base_model_name_or_path": "tiny"}"#).unwrap();
+    });
+    for (path, expected) in [
+        (model.join("adapter"), format!("is an adapter of tiny, not a model: the model with the adapter in it is {}", model.display())),
+        (weights(&model), "model.safetensors is a file; expected a folder in Hugging Face layout".to_owned()),
+    ] {
+        let output = rlvr(&["sample", "--model", path.to_str().unwrap(), "--prompt", "1+1"]);
+        let text = told(&output);
+        assert!(output.status.code() == Some(1) && text.contains(&expected), "{text}");
+    }
+}
+
+#[test]
+fn a_pointer_of_git_lfs_in_a_files_place() {
+    const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n";
+    for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        check_dry(|model| std::fs::write(model.join(name), POINTER).unwrap(), &[name, "is a pointer of Git LFS", "git lfs pull"]);
+    }
+}
+
+#[test]
+fn a_head_that_is_missing_and_a_scaling_without_a_type() {
+    for value in [json!(false), Value::Null] {
+        let untied = move |model: &Path| {
+            changed("config.json", |config| {
+                match value {
+                    Value::Null => drop(config.as_object_mut().unwrap().remove("tie_word_embeddings")),
+                    _ => config["tie_word_embeddings"] = value.clone(),
+                };
+            })(model);
+            tensors(|all| drop(all.remove("lm_head.weight")))(model);
+        };
+        check_dry(untied, &["lm_head.weight is missing", "tie_word_embeddings is not true there", "set it to true"]);
+    }
+    check_dry(changed("config.json", |config| config["rope_scaling"] = json!({"factor": 2.0})), &["has factor but no rope_type"]);
+    let slides = changed("config.json", |config| {
+        config["use_sliding_window"] = json!(true);
+        config["sliding_window"] = json!(16);
+        config["max_window_layers"] = json!(0);
+    });
+    check_dry(slides, &["layers that look back 16 of 8192 tokens", "use_sliding_window"]);
+}
+
+/// Adds a token to the tokenizer of the embedded base, whose 464 rows end with it.
+fn added(content: &'static str, id: u32, special: bool) -> impl Fn(&Path) {
+    changed("tokenizer.json", move |tokenizer| {
+        let token = json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special});
+        tokenizer["added_tokens"].as_array_mut().unwrap().push(token);
+    })
+}
+
+#[test]
+fn an_added_token_beyond_the_embedding_is_never_drawn() {
+    assert_eq!(scored(added("[PAD]", 464, true), "1+1"), scored(|_| {}, "1+1"));
+    let folder = tempfile::tempdir().unwrap();
+    let model = edited(folder.path(), added("[PAD]", 464, true));
+    let model = model.to_str().unwrap();
+    let dry = rlvr(&["train", "--model", model, "--question", "1+1", "--answer", "2", "--set", "eval.benchmarks=''", "--dry-run"]);
+    assert!(dry.status.success(), "{}", told(&dry));
+    let hot = rlvr(&["sample", "--model", model, "--prompt", "1+1", "--temperature", "50", "--max-new", "64", "-n", "8", "--json"]);
+    assert!(hot.status.success(), "{}", told(&hot));
+    let ids = String::from_utf8(hot.stdout).unwrap();
+    let ids = ids.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["completion_ids"].clone());
+    let ids: Vec<Value> = ids.flat_map(|ids| ids.as_array().unwrap().clone()).collect();
+    assert!(ids.len() > 100 && ids.iter().all(|id| id.as_u64().unwrap() < 464));
+    let used = rlvr(&["sample", "--model", model, "--prompt", "1+1[PAD]"]);
+    let text = told(&used);
+    assert!(
+        used.status.code() == Some(2) && text.contains("vocabulary of 464 (\"[PAD]\")") && text.contains("resize_token_embeddings"),
+        "{text}"
+    );
+}
+
+#[test]
+fn text_without_a_template_begins_as_the_tokenizer_says() {
+    let begins = |model: &Path| {
+        // `<bos>` takes the row of a token that there is: a tokenizer may have two names for one id.
+        changed("tokenizer.json", |tokenizer| {
+            tokenizer["post_processor"] = json!({"type": "TemplateProcessing",
+                "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<bos>", "type_id": 0}}],
+                "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+                "special_tokens": {"<bos>": {"id": "<bos>", "ids": [463], "tokens": ["<bos>"]}}});
+        })(model);
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let model = edited(folder.path(), begins);
+    let score = |model: &str, line: Value| {
+        let pairs = folder.path().join("pairs.jsonl");
+        std::fs::write(&pairs, line.to_string()).unwrap();
+        let output = rlvr(&["score", "--model", model, "--input", pairs.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", told(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let tokenizer: Value = serde_json::from_slice(&std::fs::read(model.join("tokenizer.json")).unwrap()).unwrap();
+    let id = |token: &str| tokenizer["model"]["vocab"][token].as_u64().unwrap();
+    let ids = [id("1"), id("+"), id("1")];
+    let completion = [id("="), id("2")];
+    let model = model.to_str().unwrap();
+    let begun = [[463].as_slice(), &ids].concat();
+    let with = json!({"prompt_ids": begun, "completion_ids": completion});
+    let without = json!({"prompt_ids": ids, "completion_ids": completion});
+    let text = json!({"prompt": "1+1", "completion": "=2"});
+    assert_eq!(score(model, text.clone()), score(model, with));
+    assert_eq!(score("tiny", text), score("tiny", without));
+    // Through `sample --raw` as well, and not through the chat template.
+    let sampled = |arguments: &[&str]| {
+        let output = rlvr(&[["sample", "--model", model, "--temperature", "0", "--max-new", "4", "--json"].as_slice(), arguments].concat());
+        assert!(output.status.success(), "{}", told(&output));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()["logprobs"].clone()
+    };
+    let line = |ids: Vec<u64>| {
+        let path = folder.path().join("ids.jsonl");
+        std::fs::write(&path, json!({ "prompt_ids": ids }).to_string()).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    assert_eq!(sampled(&["--raw", "--prompt", "1+1"]), sampled(&["--input", &line(begun)]));
+    let plain = rlvr(&["sample", "--model", "tiny", "--temperature", "0", "--max-new", "4", "--json", "--prompt", "1+1"]);
+    assert_eq!(sampled(&["--prompt", "1+1"]), serde_json::from_slice::<Value>(&plain.stdout).unwrap()["logprobs"]);
+}
+
+#[test]
+fn byte_order_marks_and_line_separators_are_passed_over() {
+    let expected = scored(|_| {}, "1+1");
+    for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
+        let marked = |model: &Path| {
+            let text = std::fs::read_to_string(model.join(name)).unwrap();
+            std::fs::write(model.join(name), format!("\u{FEFF}{}\u{2028}", text.replacen('{', "{\u{2028}", 1))).unwrap();
+        };
+        assert_eq!(scored(marked, "1+1"), expected, "{name}");
+    }
+    let index = |model: &Path| {
+        std::fs::rename(weights(model), model.join("model-1.safetensors")).unwrap();
+        let bytes = std::fs::read(model.join("model-1.safetensors")).unwrap();
+        let map: BTreeMap<String, &str> =
+            SafeTensors::deserialize(&bytes).unwrap().names().into_iter().map(|name| (name.to_owned(), "model-1.safetensors")).collect();
+        std::fs::write(model.join("model.safetensors.index.json"), format!("\u{FEFF}{}", json!({ "weight_map": map }))).unwrap();
+    };
+    assert_eq!(scored(index, "1+1"), expected);
+}
+
+#[test]
+fn a_tokenizer_that_grows_or_breaks() {
+    let doubled = vec![json!({"type": "Replace", "pattern": {"String": "1"}, "content": "11"}); 60];
+    check_dry(
+        changed("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": doubled})),
+        &["tokenizer.json could make", "expected at most"],
+    );
+    let many = vec![json!({"type": "NFC"}); 1000];
+    check_dry(
+        changed("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": many})),
+        &["normalizer of tokenizer.json has a list of 1000 entries, expected at most 64"],
+    );
+    // tokenizers' Strip takes more from the end of a token than the token has.
+    let strips =
+        changed("tokenizer.json", |tokenizer| tokenizer["decoder"] = json!({"type": "Strip", "content": "0", "start": 0, "stop": 90}));
+    let folder = tempfile::tempdir().unwrap();
+    let model = edited(folder.path(), strips);
+    // Hot enough that the token `0` is drawn.
+    let hot = ["--max-new", "64", "--temperature", "50", "-n", "64"];
+    let output = rlvr(&[["sample", "--model", model.to_str().unwrap(), "--prompt", "0"].as_slice(), &hot].concat());
+    let text = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("tiny/tokenizer.json is broken") && !text.contains("panicked"), "{text}");
+    let flipped = |model: &Path| {
+        let path = model.join("tokenizer.json");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] = 0xC3;
+        std::fs::write(path, bytes).unwrap();
+    };
+    check_dry(flipped, &["tokenizer.json is not UTF-8 text (byte "]);
+}
+
+#[test]
+fn a_template_that_does_not_end() {
+    let template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
+    let folder = tempfile::tempdir().unwrap();
+    let model = edited(folder.path(), |model| std::fs::write(model.join("chat_template.jinja"), template).unwrap());
+    let output = rlvr(&["sample", "--model", model.to_str().unwrap(), "--prompt", "1+1"]);
+    let text = told(&output);
+    assert!(
+        output.status.code() == Some(2) && text.contains("the chat template cannot render") && text.contains("does not come to an end"),
+        "{text}"
+    );
+}

@@ -1,0 +1,51 @@
+//! The configurations that ship are complete, valid, and what the program does by default.
+
+use rlvr::config;
+use rlvr::model::shapes;
+use rlvr::tiny::pretrain::PretrainSettings;
+use rlvr::train::RunSettings;
+use rlvr::train::plan::{Plan, Work};
+
+use crate::fixture::repository;
+
+/// The settings of a file that leaves nothing out.
+fn complete<T: serde::de::DeserializeOwned>(file: &str) -> T {
+    let path = repository("configs").join(file);
+    let table = config::read(&path).unwrap();
+    toml::from_str(&toml::to_string(&table).unwrap()).unwrap_or_else(|error| panic!("{file} is not complete: {error}"))
+}
+
+#[test]
+fn the_demonstration_and_the_published_run_are_the_defaults() {
+    for (file, expected) in [("demo.toml", RunSettings::demonstration()), ("pi1.toml", RunSettings::published())] {
+        let found: RunSettings = complete(file);
+        found.validate().unwrap();
+        assert_eq!(found, expected, "{file}");
+    }
+}
+
+/// The configurations for smaller cards and larger models fit what they are named for.
+#[test]
+fn configurations_for_cards_fit_them() {
+    // What an RTX 4090 and an H200 have left when CUDA has started.
+    for (file, gib) in [("pi1-24gb.toml", 23.5), ("pi1-7b.toml", 139.0)] {
+        let table = config::read(&repository("configs").join(file)).unwrap();
+        let fits = |layers: &[toml::Table]| {
+            let settings: RunSettings = config::resolve(&RunSettings::published(), layers).unwrap();
+            settings.validate().unwrap();
+            let shape = shapes::by_name(table["model"].as_str().unwrap()).unwrap().read().unwrap();
+            let work = Work { prompts: vec![200], vocabulary: shape.vocabulary, exact: true, ..Work::default() };
+            let free = Some((gib * f64::from(1 << 30)) as u64);
+            let target = settings.compute.on(Some(0)).unwrap().target(free);
+            Plan::of(&shape, &settings, &work, target).unwrap().check(free, None).is_ok()
+        };
+        assert!(fits(std::slice::from_ref(&table)), "{file}");
+        let model = toml::Table::from_iter([("model".to_owned(), table["model"].clone())]);
+        assert!(!fits(&[model]), "{file} would fit without its settings");
+    }
+}
+
+#[test]
+fn the_shipped_base_is_the_default_pre_training() {
+    assert_eq!(complete::<PretrainSettings>("pretrain.toml"), PretrainSettings::default());
+}

@@ -1,0 +1,249 @@
+//! Data on the command line: published files, sets of one's own, examples by every name, and the ranking. What needs the published files reads
+//! them from the shared folder, and says so where it is not there.
+
+use std::path::Path;
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::fixture::{self, command, printed, shared};
+
+/// Runs the program with a cache of its own.
+fn rlvr(arguments: &[&str], cache: &Path) -> Output {
+    command(arguments).env("RLVR_CACHE", cache).output().unwrap()
+}
+
+/// Standard output and standard error.
+fn told(output: &Output) -> (String, String) {
+    (printed(output), fixture::told(output))
+}
+
+#[test]
+fn published_files_are_listed_fetched_and_checked() {
+    let cache = tempfile::tempdir().unwrap();
+    let check = |arguments: &[&str], code: i32, expected: &[&str]| {
+        let output = rlvr(arguments, cache.path());
+        let (out, err) = told(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
+        expected.iter().for_each(|expected| assert!((out.clone() + &err).contains(expected), "{arguments:?}: {expected:?} in {out}{err}"));
+    };
+    check(&["data", "list"], 0, &["math500", "675", "avg@8 at 0.6", "not here", "arc_easy", "ypwang61/One-Shot-RLVR", "21ed529"]);
+    check(&["data", "pull", "math500"], 1, &["test/math500/test.jsonl is not in the cache", "--data-dir DIR or RLVR_DATA_DIR"]);
+    check(&["data", "pull", "maths"], 2, &["no file is called \"maths\": known are dsr-sub, history, math500"]);
+    check(&["data", "check", "aime24"], 1, &["aime24: is not here; fetch it with rlvr data pull aime24", "0 of 1 files"]);
+    let spoiled = cache.path().join("data/test/aime24/test.jsonl");
+    std::fs::create_dir_all(spoiled.parent().unwrap()).unwrap();
+    std::fs::write(&spoiled, "{}").unwrap();
+    check(&["data", "check", "aime24"], 1, &["is not the published file: sha256"]);
+
+    let Some(folder) = shared("data") else { return };
+    let folder = folder.to_str().unwrap();
+    let rows = ["math500: 500 rows", "aime24: 30", "aime25: 30", "amc23: 40", "minerva_math: 272", "olympiadbench: 675", "history: 1209"];
+    check(&["data", "check", "--data-dir", folder], 0, &[&rows[..], &["dsr-sub: 1209 rows", "8 of 8 files are as published"]].concat());
+    check(&["data", "list", "--json", "--data-dir", folder], 0, &[r#""name":"math500""#, "35dc41080a36", "in the folder"]);
+    check(&["data", "pull", "paper", "--data-dir", folder], 0, &["olympiadbench/test.jsonl"]);
+}
+
+#[test]
+fn the_published_history_gives_the_published_order() {
+    let Some(folder) = shared("data") else { return };
+    let output = rlvr(&["select", "--data-dir", folder.to_str().unwrap()], &folder);
+    let (out, err) = told(&output);
+    assert!(output.status.success(), "{err}");
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 1209);
+    let indices = [124, 267, 531, 931, 212, 25, 568, 131, 649, 724, 875, 925, 682, 100, 291, 50, 870];
+    let others = [(605, 60), (606, 906), (1201, 847), (1207, 174), (1208, 770), (1209, 789)];
+    for (rank, index) in (1..).zip(indices).chain(others) {
+        let line = &lines[rank - 1];
+        assert_eq!((line["index"].as_u64(), line["example"].as_str()), (Some(index), Some(format!("pi{rank}").as_str())), "{line}");
+    }
+    // The same by its path; a history of one's own has numbers only.
+    let own = tempfile::tempdir().unwrap();
+    let path = own.path().join("history.json");
+    std::fs::write(&path, r#"{"7": [0.5, 0.5], "3": [0.0, 1.0]}"#).unwrap();
+    let (out, err) = told(&rlvr(&["select", "--history", path.to_str().unwrap(), "--top", "1"], own.path()));
+    assert_eq!(out, "{\"deviation\":0.5,\"epochs\":2,\"index\":3,\"mean\":0.5,\"rank\":1}\n", "{err}");
+    let published = folder.join("train/acc_step_500.json");
+    let (out, _) = told(&rlvr(&["select", "--history", published.to_str().unwrap(), "--top", "2"], own.path()));
+    assert!(out.lines().nth(1).unwrap().contains("\"example\":\"pi2\",\"index\":267"), "{out}");
+}
+
+/// A run ranks the examples that it was trained on, and its first one can be trained on by name.
+#[test]
+fn a_run_ranks_its_own_examples() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let run = run.to_str().unwrap();
+    let small = ["rollout.groups=4", "rollout.group_size=4", "eval.benchmarks=", "loss.kl=0"].map(|set| ["--set", set]).concat();
+    let train = ["train", "--example", "tiny/train/4", "--steps", "3", "--out", run];
+    let output = rlvr(&[&train[..], &small].concat(), folder.path());
+    let (_, err) = told(&output);
+    assert!(output.status.success() && err.contains("4 examples x 1 row x 4 = 16 rollouts a step, 4 groups of 4"), "{err}");
+    let (out, err) = told(&rlvr(&["select", "--run", run], folder.path()));
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.len() == 4 && lines.iter().all(|line| line["epochs"] == 3), "{out}{err}");
+    let deviations: Vec<f64> = lines.iter().map(|line| line["deviation"].as_f64().unwrap()).collect();
+    assert!(deviations.is_sorted_by(|one, other| one >= other), "{out}");
+    let first = lines[0]["example"].as_str().unwrap();
+    let output = rlvr(&["train", "--example", first, "--dry-run"], folder.path());
+    assert!(output.status.success(), "{first}: {}", told(&output).1);
+    let none = rlvr(&["select", "--run", "none"], folder.path());
+    assert!(none.status.code() == Some(2) && told(&none).1.contains("none is no run's folder"), "{}", told(&none).1);
+}
+
+#[test]
+fn how_examples_fill_a_batch_is_said_in_words() {
+    let cache = tempfile::tempdir().unwrap();
+    let check = |arguments: &[&str], expected: &str| {
+        let output = rlvr(&[&["train", "--dry-run"], arguments].concat(), cache.path());
+        let (out, err) = told(&output);
+        assert!(output.status.success() && err.contains(expected), "{arguments:?}: {err}");
+        out
+    };
+    let out = check(
+        &["--question", "What is 6*7?", "--answer", "42"],
+        "1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (inline: \"What is 6*7?\", 42)",
+    );
+    // The settings that it prints are the whole run.
+    let config = cache.path().join("config.toml");
+    std::fs::write(&config, &out).unwrap();
+    assert_eq!(check(&["--config", config.to_str().unwrap()], "(inline: \"What is 6*7?\", 42)"), out);
+    check(
+        &["--question", "2-3?", "--answer", "-1", "--set", "rollout.groups=128"],
+        "1 example x 128 rows x 8 = 1024 rollouts a step, 128 groups of 8",
+    );
+    for half in [&["--question", "q"], &["--answer", "1"]] {
+        assert_eq!(rlvr(&[&["train", "--dry-run"], &half[..]].concat(), cache.path()).status.code(), Some(2));
+    }
+
+    let Some(folder) = shared("data") else { return };
+    let data = ["--data-dir", folder.to_str().unwrap(), "--set", "eval.benchmarks=", "--set", "rollout.groups=128", "--model", "tiny"];
+    let checked = |example: &str, expected: &str| {
+        let room = ["--set", "rollout.max_new=8", "--example", example];
+        check(&[&data[..], &room].concat(), expected)
+    };
+    checked("pi1", "1 example x 128 rows x 8 = 1024 rollouts a step, 128 groups of 8 (pi1: \"The pressure");
+    checked("pi1,pi13", "2 examples x 64 rows x 8 = 1024 rollouts a step, 128 groups of 8");
+    checked("pi1..pi16", "16 examples x 8 rows x 8 = 1024 rollouts a step, 128 groups of 8");
+    checked("pi1,pi2,pi13", "3 examples in turns on 128 rows x 8 = 1024 rollouts a step, 128 groups of 8");
+    checked("dsr-sub", "1208 examples in turns on 128 rows x 8 = 1024 rollouts a step");
+    checked("dsr-sub/124", "1 example x 128 rows");
+    let parquet = folder.join("train/merge_pi1_pi13_r128.parquet");
+    checked(parquet.to_str().unwrap(), "2 examples x 64 rows x 8 = 1024 rollouts a step, 128 groups of 8");
+}
+
+#[test]
+fn a_set_of_ones_own_is_evaluated_beside_known_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("sums.jsonl");
+    std::fs::write(&own, "{\"question\": \"Compute 334+556.\", \"answer\": 890}\n{\"question\": \"Compute 1+1.\", \"answer\": \"2\"}\n")
+        .unwrap();
+    let own = own.to_str().unwrap();
+    let output = rlvr(
+        &["eval", "--model", "tiny", "--benchmark-file", own, "--benchmarks", "tiny", "--limit", "2", "--max-new", "40"],
+        folder.path(),
+    );
+    let (out, err) = told(&output);
+    assert!(output.status.success(), "{err}");
+    let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sets: Vec<&str> = lines.iter().map(|line| line["set"].as_str().unwrap()).collect();
+    assert_eq!(sets, ["tiny", "tiny", "sums"], "{out}");
+    assert_eq!((&lines[2]["score"]["problems"], &lines[2]["published"]), (&Value::from(2), &Value::Null), "{out}");
+    let none = rlvr(&["eval", "--model", "tiny"], folder.path());
+    assert_eq!(none.status.code(), Some(2), "{}", told(&none).1);
+    let twice = rlvr(&["eval", "--model", "tiny", "--benchmark-file", own, "--benchmark-file", own], folder.path());
+    assert!(twice.status.code() == Some(2) && told(&twice).1.contains("there is a set called sums already"), "{}", told(&twice).1);
+}
+
+/// Text that editors and exporters write: byte order marks, line separators, Windows' line ends.
+#[test]
+fn every_text_input_may_begin_with_a_byte_order_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, format!("\u{FEFF}{text}\u{2028}\r\n\u{2029}\r\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let check = |arguments: &[&str], expected: &str| {
+        let (out, err) = told(&rlvr(arguments, folder.path()));
+        assert!((out.clone() + &err).contains(expected), "{arguments:?}: {out}{err}");
+    };
+    let sample = write("sample.jsonl", "{\"id\": 1, \"prompt\": \"Compute 3+4.\"}");
+    check(&["sample", "--model", "tiny", "--input", &sample, "--max-new", "2"], "\"completion_ids\":[");
+    let score = write("score.jsonl", "{\"id\": 1, \"prompt\": \"Compute 3+4.\", \"completion\": \" 7\"}");
+    check(&["score", "--model", "tiny", "--input", &score], "\"logprobs\":[-");
+    let verify = write("verify.jsonl", "{\"id\": 1, \"gold\": \"7\", \"response\": \"\\\\boxed{7}\"}");
+    check(&["verify", "--input", &verify], "\"correct\":true");
+    let example = write("example.json", "{\"question\": \"q\", \"answer\": 7}");
+    check(&["train", "--dry-run", "--model", "tiny", "--example", &example], "(example: \"q\", 7)");
+    let config = write("config.toml", "seed = 5");
+    check(&["train", "--dry-run", "--config", &config], "seed = 5");
+    let history = write("history.json", "{\"7\": [0.5, 0.5], \"3\": [0.0, 1.0]}");
+    check(&["select", "--history", &history, "--top", "1"], "\"index\":3");
+    let utf_16 = folder.path().join("utf16.jsonl");
+    std::fs::write(&utf_16, [0xFF, 0xFE, b'{', 0]).unwrap();
+    check(&["verify", "--input", utf_16.to_str().unwrap()], "utf16.jsonl, line 1 is UTF-16 text, expected UTF-8");
+}
+
+/// A packed file may unpack to more than any machine holds: a line has its limit, and only so much of it is read.
+#[test]
+fn a_line_without_end_is_refused() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("blank.jsonl.gz");
+    let mut encoder = flate2::write::GzEncoder::new(std::fs::File::create(&path).unwrap(), flate2::Compression::fast());
+    let blank = vec![b' '; 1 << 20];
+    (0..65).for_each(|_| encoder.write_all(&blank).unwrap());
+    encoder.finish().unwrap();
+    let path = path.to_str().unwrap();
+    for arguments in [vec!["train", "--replay", path], vec!["score", "--model", "tiny", "--input", path], vec!["verify", "--input", path]] {
+        let output = rlvr(&arguments, folder.path());
+        let (_, err) = told(&output);
+        assert!(err.contains("blank.jsonl.gz, line 1: longer than 67108864 bytes"), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn verify_reads_golds_of_every_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("verify.jsonl");
+    let check = |gold: &str, answer: &str, expected: &str| {
+        std::fs::write(&path, format!("{{\"id\": 1, \"gold\": {gold}, \"response\": \"\\\\boxed{{{answer}}}\"}}")).unwrap();
+        let (out, err) = told(&rlvr(&["verify", "--input", path.to_str().unwrap()], folder.path()));
+        assert!(out.contains(expected), "{gold}: {out}{err}");
+    };
+    check("7", "7", "\"correct\":true");
+    check("7.0", "7", "\"correct\":true,\"extracted\":\"7\",\"extraction\":\"boxed\",\"id\":1,");
+    check("123456789012345678901234567890", "123456789012345678901234567890", "\"correct\":true");
+    check("123456789012345678901234567890", "123456789012345678901234567891", "\"correct\":false");
+    check("[\"8\", 7]", "7", "\"correct\":true");
+    check("\"['70']\"", "70", "\"correct\":true");
+    check("true", "1", "line 1: `gold` is true (true or false); expected text, a number, or a list");
+    check("null", "1", "line 1: `gold` is null, without an answer in it");
+    check("{\"a\": 1}", "1", "line 1: `gold` is an object with the fields a; expected");
+}
+
+#[test]
+fn answers_that_were_converted_are_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl");
+    let check = |rows: &[&str], expected: &[&str]| {
+        std::fs::write(&path, rows.join("\n")).unwrap();
+        let output = rlvr(&["train", "--dry-run", "--model", "tiny", "--example", path.to_str().unwrap()], folder.path());
+        let (_, err) = told(&output);
+        assert!(output.status.success() && expected.iter().all(|expected| err.contains(expected)), "{rows:?}: {err}");
+    };
+    check(
+        &[r#"{"question": "Natalia?", "answer": "48+24 = <<48+24=72>>72.\n#### 72"}"#],
+        &[
+            "a.jsonl: 1 of 1 rows have a worked solution as their answer: what stands after #### or in its last box is taken",
+            "\"Natalia?\", 72)",
+        ],
+    );
+    check(
+        &[r#"{"question": "q", "answer": "['70', '71']"}"#],
+        &["1 of 1 rows have several answers, any of which counts", "\"q\", 70 or 71)"],
+    );
+    check(&[r#"{"question": "q", "answer": 12345678901234567890123}"#], &["\"q\", 12345678901234567890123)"]);
+}

@@ -1,0 +1,396 @@
+//! A run's folder after a crash, or after something in it was damaged, removed or shortened: what resuming says, and that it ends in the same
+//! bits. Every case is one change to a copy of one small run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::fixture::{self, files, json, rlvr, succeed, told};
+
+/// Four steps, each with an evaluation and a checkpoint, the last three of which have a state.
+const SMALL: [&str; 14] = [
+    "--steps",
+    "4",
+    "--set",
+    "eval.every=1",
+    "--set",
+    "eval.limit=4",
+    "--set",
+    "checkpoint.every=1",
+    "--set",
+    "checkpoint.keep_last=3",
+    "--set",
+    "rollout.groups=2",
+    "--set",
+    "rollout.group_size=4",
+];
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() { copy(&entry.path(), &target) } else { std::fs::copy(entry.path(), &target).map(drop).unwrap() }
+    }
+}
+
+/// What two runs of the same settings share to the bit: all but times.
+fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let is_timed = |name: &str| name.starts_with("perf/") || name == "elapsed_s";
+    let without_times = |text: &[u8]| {
+        let mut value: Value = serde_json::from_slice(text).unwrap();
+        value.as_object_mut().unwrap().retain(|name, _| !is_timed(name));
+        value.to_string().into_bytes()
+    };
+    let all = files(run).into_iter().filter_map(|(path, bytes)| {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
+        let bytes = match name {
+            "metrics.jsonl" => bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).flat_map(without_times).collect(),
+            "summary.json" | "progress.json" => without_times(&bytes),
+            // Hashes of what has times in it, the path of the test's folder, and a file for each time the run was started.
+            "records.json" | "launch.json" | "lock" => return None,
+            "manifest.json" if folder.ends_with("state") => return None,
+            name if name.starts_with("events.out.tfevents") => return None,
+            _ => bytes,
+        };
+        Some((path, bytes))
+    });
+    all.collect()
+}
+
+/// A small run that was never stopped, and copies of it.
+struct Case {
+    root: tempfile::TempDir,
+    expected: BTreeMap<String, Vec<u8>>,
+}
+
+impl Case {
+    fn new(more: &[&str]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let whole = root.path().join("whole");
+        succeed(&[&["train", "--out", whole.to_str().unwrap()][..], &SMALL, more].concat());
+        let expected = result(&whole);
+        Self { root, expected }
+    }
+
+    /// Changes a copy of the run and resumes it. Gives the copy, the exit code, and what was told.
+    fn resume(&self, change: impl Fn(&Path), more: &[&str]) -> (PathBuf, Option<i32>, String) {
+        let run = self.root.path().join("run");
+        let _ = std::fs::remove_dir_all(&run);
+        copy(&self.root.path().join("whole"), &run);
+        change(&run);
+        let output = rlvr(&[&["train", "--resume", run.to_str().unwrap()][..], more].concat());
+        (run, output.status.code(), told(&output))
+    }
+
+    /// The run says these things and ends as the one that was never stopped.
+    fn mends(&self, what: &str, change: impl Fn(&Path), more: &[&str], expected: &[&str]) {
+        let (run, code, told) = self.resume(change, more);
+        assert_eq!(code, Some(0), "{what}: {told}");
+        expected.iter().for_each(|part| assert!(told.contains(part), "{what}: expected \"{part}\" in {told}"));
+        let found = result(&run);
+        assert!(found.keys().eq(self.expected.keys()), "{what}: {:?} and {:?}", found.keys(), self.expected.keys());
+        for (name, bytes) in &self.expected {
+            assert!(found[name] == *bytes, "{what}: {name} is another");
+        }
+    }
+
+    /// The run refuses to go on and changes nothing.
+    fn refuses(&self, change: impl Fn(&Path), more: &[&str], code: i32, expected: &[&str]) {
+        let changed = self.root.path().join("changed");
+        let _ = std::fs::remove_dir_all(&changed);
+        copy(&self.root.path().join("whole"), &changed);
+        change(&changed);
+        let (run, found, told) = self.resume(change, more);
+        assert_eq!(found, Some(code), "{told}");
+        expected.iter().for_each(|part| assert!(told.contains(part), "expected \"{part}\" in {told}"));
+        assert!(files(&run) == files(&changed), "a refused run has changed: {told}");
+    }
+}
+
+fn flip(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1 << 2;
+    std::fs::write(path, bytes).unwrap();
+}
+
+fn cut(path: &Path) {
+    let bytes = std::fs::read(path).unwrap();
+    std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+}
+
+fn remove(path: &Path) {
+    if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+}
+
+/// Keeps the first lines of a file.
+fn shorten(path: &Path, lines: usize) {
+    let text = std::fs::read_to_string(path).unwrap();
+    std::fs::write(path, text.split_inclusive('\n').take(lines).collect::<String>()).unwrap();
+}
+
+/// Takes away what older versions did not write.
+fn age(run: &Path) {
+    for path in files(run).into_keys() {
+        if ["manifest.json", "records.json", "launch.json"].iter().any(|name| path.ends_with(name)) {
+            remove(&run.join(path));
+        }
+    }
+}
+
+const NEWEST: &str = "passed over the checkpoint of step 4: ";
+
+#[test]
+fn a_damaged_newest_checkpoint_is_passed_over_and_made_again() {
+    let case = Case::new(&[]);
+    let newest = case.root.path().join("whole/checkpoints/00004");
+    let names: Vec<String> = files(&newest).into_keys().collect();
+    assert!(names.len() > 9, "{names:?}");
+    for name in &names {
+        let damage = |what: fn(&Path)| move |run: &Path| what(&run.join("checkpoints/00004").join(name));
+        // A manifest with another bit blames the file whose hash it has changed.
+        let named = if name.ends_with("manifest.json") { "checkpoints/00004/" } else { name };
+        case.mends(&format!("{name}, one bit"), damage(flip), &[], &[NEWEST, named, "resumed after step 3"]);
+        if ["model.safetensors", "state/first_moments.safetensors", "state/progress.json", "state/manifest.json"].contains(&name.as_str()) {
+            case.mends(&format!("{name}, cut"), damage(cut), &[], &[NEWEST, name, "resumed after step 3"]);
+        }
+        if !name.ends_with("manifest.json") {
+            case.mends(&format!("{name}, removed"), damage(remove), &[], &[NEWEST, name, "resumed after step 3"]);
+        }
+    }
+    let state = "checkpoints/00004/state";
+    case.mends("the state, removed", |run| remove(&run.join(state)), &[], &[NEWEST, "state is missing"]);
+    let two = |run: &Path| ["00003", "00004"].iter().for_each(|step| cut(&run.join("checkpoints").join(step).join("model.safetensors")));
+    case.mends("two checkpoints", two, &[], &[NEWEST, "passed over the checkpoint of step 3: ", "resumed after step 2"]);
+    // The progress of another step, with no manifest that would show it.
+    let other = |run: &Path| {
+        std::fs::copy(run.join("checkpoints/00003/state/progress.json"), run.join(state).join("progress.json")).unwrap();
+        remove(&run.join(state).join("manifest.json"));
+    };
+    case.mends("progress of another step", other, &[], &[NEWEST, "progress.json is of step 3, expected 4"]);
+}
+
+#[test]
+fn lost_records_are_made_again_or_the_checkpoint_is_passed_over() {
+    let case = Case::new(&[]);
+    let shortened = |run: &Path| shorten(&run.join("metrics.jsonl"), 3);
+    case.mends("metrics, three lines", shortened, &[], &[NEWEST, "metrics.jsonl ends after step 3, and 4 were recorded"]);
+    let flipped = |run: &Path| {
+        let path = run.join("metrics.jsonl");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let last = text.trim_end().rfind("\"actor/entropy\":0.").unwrap() + "\"actor/entropy\":0.".len();
+        let mut bytes = text.into_bytes();
+        bytes[last] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+    };
+    case.mends("metrics, one bit", flipped, &[], &[NEWEST, "metrics.jsonl has changed in the lines up to step 4"]);
+    let again = "the evaluation of the base model is made again";
+    case.mends("base, removed", |run| remove(&run.join("eval/00000")), &[], &["eval/00000 is missing", again]);
+    case.mends("base, one bit", |run| flip(&run.join("eval/00000/tiny-greedy.jsonl")), &[], &["has changed since", again]);
+    let emptied = |run: &Path| {
+        let folder = run.join("eval/00002");
+        files(&folder).into_keys().for_each(|name| remove(&folder.join(name)));
+    };
+    case.mends("an evaluation, emptied", emptied, &[], &["eval/00002 is missing", "the evaluation of step 2 is made again"]);
+    let fewer = |run: &Path| shorten(&run.join("eval/00004/tiny-greedy.jsonl"), 2);
+    case.mends("an evaluation, fewer lines", fewer, &[], &["tiny-greedy.jsonl has ", "the evaluation of step 4 is made again"]);
+    let with_its_model = |run: &Path| ["eval/00003", "checkpoints/00003"].iter().for_each(|part| remove(&run.join(part)));
+    case.mends("an evaluation and its model", with_its_model, &[], &[NEWEST, "eval/00003 is missing", "resumed after step 2"]);
+
+    // Nothing is whole: nothing is touched.
+    let one_line = |run: &Path| shorten(&run.join("metrics.jsonl"), 1);
+    let listed = ["no checkpoint of ", "step 4: ", "step 2: ", "Nothing was changed", "--at 4", "--at 0"];
+    case.refuses(one_line, &[], 1, &listed);
+    let (run, code, told) = case.resume(one_line, &["--at", "4"]);
+    assert_eq!(code, Some(0), "{told}");
+    let summary: Value = json(&run.join("summary.json"));
+    let missing = summary["missing"][0].as_str().unwrap();
+    assert!(missing.ends_with("metrics.jsonl ends after step 1, and 4 were recorded"), "{summary}");
+    assert!(told.contains("without a record that is lost"), "{told}");
+    case.mends("from the beginning", one_line, &["--at", "0"], &["going back to step 0 drops", "resumed after step 0"]);
+}
+
+#[test]
+fn a_folder_of_an_older_version_is_checked_by_its_records() {
+    let case = Case::new(&[]);
+    let old = |change: fn(&Path)| {
+        move |run: &Path| {
+            age(run);
+            change(run);
+        }
+    };
+    let (_, code, told) = case.resume(old(|_| ()), &[]);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("has done 4 of 4 steps; --steps extends it"), "{told}");
+    // Without manifests what was written before stays as it is, and only what is made again gets one.
+    let check = |change: fn(&Path), expected: &[&str]| {
+        let (run, code, told) = case.resume(old(change), &[]);
+        assert_eq!(code, Some(0), "{told}");
+        expected.iter().for_each(|part| assert!(told.contains(part), "expected \"{part}\" in {told}"));
+        let found = result(&run);
+        assert!(["checkpoints/00004/model.safetensors", "summary.json"].iter().all(|name| found[*name] == case.expected[*name]));
+    };
+    check(|run| shorten(&run.join("metrics.jsonl"), 3), &[NEWEST, "metrics.jsonl ends after step 3"]);
+    check(|run| remove(&run.join("eval/00000")), &["the evaluation of the base model is made again"]);
+    check(
+        |run| shorten(&run.join("eval/00002/tiny-greedy.jsonl"), 3),
+        &["has 3 lines, expected 4", "the evaluation of step 2 is made again"],
+    );
+    check(|run| remove(&run.join("checkpoints/00004/state/progress.json")), &[NEWEST, "cannot read", "progress.json"]);
+}
+
+#[test]
+fn a_run_resumes_before_its_first_checkpoint_and_after_its_last() {
+    let case = Case::new(&[]);
+    let killed_early = |run: &Path| {
+        ["00001", "00002", "00003", "00004"].iter().for_each(|step| {
+            remove(&run.join("checkpoints").join(step));
+            remove(&run.join("eval").join(step));
+        });
+        shorten(&run.join("metrics.jsonl"), 1);
+        let _ = std::fs::remove_dir_all(run.join("checkpoints/best"));
+        std::fs::create_dir(run.join("checkpoints/00001.partial")).unwrap();
+        std::fs::write(run.join("checkpoints/00001.partial/config.json"), "{").unwrap();
+    };
+    let lines = ["removed checkpoints/00001.partial", "has no checkpoint yet: the run starts again at step 0"];
+    case.mends("killed before the first checkpoint", killed_early, &[], &lines);
+    let in_base = |run: &Path| {
+        killed_early(run);
+        remove(&run.join("eval/00000"));
+        remove(&run.join("metrics.jsonl"));
+    };
+    case.mends("killed in the first evaluation", in_base, &[], &lines);
+    case.mends("killed before the summary", |run| remove(&run.join("summary.json")), &[], &["resumed after step 4"]);
+    case.refuses(|_| (), &[], 2, &["has done 4 of 4 steps; --steps extends it"]);
+    let between_names = |run: &Path| std::fs::rename(run.join("checkpoints/00004"), run.join("checkpoints/00004.old")).unwrap();
+    let (run, _, text) = case.resume(between_names, &[]);
+    assert!(text.contains("put back checkpoints/00004") && run.join("checkpoints/00004/state").exists(), "{text}");
+    // All checkpoints are gone, though there were some.
+    case.refuses(
+        |run| remove(&run.join("checkpoints/00004")),
+        &["--at", "4"],
+        2,
+        &["the state of step 4", "expected one of: 2 (whole), 3 (whole), 0"],
+    );
+    let gone = |run: &Path| ["00001", "00002", "00003", "00004"].iter().for_each(|step| remove(&run.join("checkpoints").join(step)));
+    case.refuses(gone, &[], 1, &["has records of 4 steps and no checkpoint with a state", "--at 0"]);
+
+    let begun = case.root.path().join("begun");
+    ["rollouts", "eval", "checkpoints"].iter().for_each(|part| std::fs::create_dir_all(begun.join(part)).unwrap());
+    let output = rlvr(&["train", "--resume", begun.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told_of(&output, "killed before it had written config.toml, so nothing is lost"), "{}", told(&output));
+}
+
+fn told_of(output: &Output, part: &str) -> bool {
+    told(output).contains(part)
+}
+
+#[test]
+fn at_goes_back_to_a_step_and_says_what_it_drops() {
+    let case = Case::new(&[]);
+    let dropped = "going back to step 2 drops metrics and rollouts of steps 3 to 4; evaluations of 3, 4; checkpoints of 3, 4";
+    case.mends("--at 2", |_| (), &["--at", "2"], &[dropped, "resumed after step 2"]);
+    case.refuses(|_| (), &["--at", "1"], 2, &["the state of step 1", "is not there; expected one of: 2 (whole), 3 (whole), 4 (whole), 0"]);
+    let broken = |run: &Path| flip(&run.join("checkpoints/00003/state/second_moments.safetensors"));
+    case.refuses(broken, &["--at", "3"], 2, &["the state of step 3", "is not whole", "has changed since it was written", "4 (whole)"]);
+    let output = rlvr(&["train", "--at", "2"]);
+    assert!(output.status.code() == Some(2) && told_of(&output, "--resume"), "{}", told(&output));
+}
+
+#[test]
+fn a_rounded_export_is_not_gone_on_from() {
+    let case = Case::new(&["--export-dtype", "bf16"]);
+    let lost = |run: &Path| {
+        let state = run.join("checkpoints/00004/state");
+        remove(&state.join("weights.safetensors"));
+        remove(&state.join("manifest.json"));
+    };
+    case.mends("exact weights, removed", lost, &[], &[NEWEST, "weights.safetensors is missing, and the model beside it is rounded"]);
+    let old = |run: &Path| {
+        age(run);
+        let progress = run.join("checkpoints/00004/state/progress.json");
+        let mut value: Value = json(&progress);
+        value.as_object_mut().unwrap().remove("exact_weights");
+        std::fs::write(&progress, value.to_string()).unwrap();
+        remove(&run.join("checkpoints/00004/state/weights.safetensors"));
+    };
+    let (_, code, told) = case.resume(old, &[]);
+    assert!(code == Some(0) && told.contains("weights.safetensors is missing, and the model beside it is rounded"), "{told}");
+    let zeroed = |run: &Path| {
+        let path = run.join("checkpoints/00004/state/weights.safetensors");
+        let mut bytes = std::fs::read(&path).unwrap();
+        let half = bytes.len() / 2;
+        bytes[half..].fill(0);
+        std::fs::write(&path, bytes).unwrap();
+    };
+    case.mends("exact weights, half of them zero", zeroed, &[], &[NEWEST, "weights.safetensors has changed since it was written"]);
+}
+
+#[test]
+fn a_damaged_model_or_evaluation_is_not_used() {
+    let case = Case::new(&[]);
+    let run = case.root.path().join("whole");
+    let (model, out) = (run.join("checkpoints/00001"), case.root.path().join("scores"));
+    let (model, out) = (model.to_str().unwrap(), out.to_str().unwrap());
+    let evaluate = ["eval", "--model", model, "--benchmarks", "tiny", "--limit", "4", "--out", out];
+    succeed(&evaluate);
+    let again = [&evaluate[..], &["--resume"]].concat();
+    succeed(&again);
+    assert!(Path::new(out).join("manifest.json").exists());
+    flip(&Path::new(out).join("tiny-greedy.jsonl"));
+    for arguments in [&again[..], &["compare", out, out]] {
+        let output = rlvr(arguments);
+        assert!(
+            output.status.code() != Some(0) && told_of(&output, "tiny-greedy.jsonl has changed since it was written"),
+            "{}",
+            told(&output)
+        );
+    }
+    flip(&Path::new(model).join("model.safetensors"));
+    let commands: [&[&str]; 3] = [
+        &["eval", "--model", model, "--benchmarks", "tiny", "--limit", "4"],
+        &["sample", "--model", model, "--prompt", "1+1="],
+        &["train", "--model", model, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", "never"],
+    ];
+    for arguments in commands {
+        let output = rlvr(arguments);
+        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
+        assert!(told_of(&output, "model.safetensors has changed since it was written: its blake3 is "), "{}", told(&output));
+        assert!(told_of(&output, "remove ") && told_of(&output, "manifest.json to use the folder as it is"), "{}", told(&output));
+    }
+}
+
+#[test]
+fn resuming_remembers_the_data_folder_and_the_device() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str| root.path().join(name).display().to_string();
+    std::fs::create_dir(path("data")).unwrap();
+    std::fs::create_dir(path("other")).unwrap();
+    let command = |arguments: &[&str]| fixture::command(arguments).current_dir(root.path()).output().unwrap();
+    std::fs::write(path("mine.jsonl"), "{\"question\": \"Compute 1+2.\", \"answer\": \"3\"}\n").unwrap();
+    let start = ["train", "--model", "tiny", "--example", "mine.jsonl", "--data-dir", "data", "--device", "cpu", "--out", "run"];
+    let settings = ["--steps", "1", "--set", "eval.benchmarks=", "--set", "rollout.groups=1", "--set", "optim.schedule=constant"];
+    let output = command(&[&start[..], &settings].concat());
+    assert!(output.status.success(), "{}", told(&output));
+    let recorded = || json(Path::new(&path("run/launch.json")));
+    assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
+
+    // From another folder, where the relative path of the example leads nowhere.
+    let output = rlvr(&["train", "--resume", &path("run"), "--steps", "2"]);
+    assert!(output.status.success() && told_of(&output, "mine.jsonl is taken from "), "{}", told(&output));
+    assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
+    let output = command(&["train", "--resume", "run", "--steps", "3", "--data-dir", "other", "--device", "auto"]);
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(
+        told_of(&output, "other; the run began with ") && told_of(&output, "compute.device is auto now; the run began with cpu"),
+        "{}",
+        told(&output)
+    );
+    // The recorded folder is used, and not only kept: without it the run says so.
+    std::fs::remove_dir(path("other")).unwrap();
+    let output = command(&["train", "--resume", "run", "--steps", "4"]);
+    assert!(output.status.code() == Some(2) && told_of(&output, "the data folder"), "{}", told(&output));
+}

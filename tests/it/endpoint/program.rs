@@ -1,0 +1,204 @@
+//! `rlvr eval --endpoint` as its users run it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use rlvr::checkpoint::Model;
+use rlvr::draw::Purpose;
+use rlvr::flow::Finish;
+use rlvr::interrupt::Interrupt;
+use rlvr::kernels::Filter;
+use rlvr::lanes::Lanes;
+use rlvr::rollout::limits::EngineSettings;
+use rlvr::rollout::{Engine, Request, SamplingSettings};
+use rlvr::tiny::embedded;
+use serde_json::{Value, json};
+
+use super::server::{Act, Asked, Server};
+use crate::fixture::{self, command, error_of, files, told};
+
+/// An evaluation of thirty problems that asks a server of this machine.
+fn eval(server: &Server, out: &Path, more: &[&str]) -> Command {
+    let folder = out.to_str().unwrap();
+    let mut command =
+        command(&[&["eval", "--endpoint", &server.address, "--benchmarks", "tiny", "--limit", "30", "--out", folder], more].concat());
+    command.env("NO_PROXY", "127.0.0.1");
+    command
+}
+
+fn succeed(mut command: Command) -> Output {
+    let output = command.output().unwrap();
+    error_of(&output, 0);
+    output
+}
+
+fn fail(mut command: Command, code: i32) -> String {
+    error_of(&command.output().unwrap(), code)
+}
+
+/// The files of a folder, as text.
+fn contents(folder: &Path) -> BTreeMap<String, String> {
+    files(folder).into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect()
+}
+
+/// The embedded model as a server has it: prompts in, responses out, with what a server counts.
+struct Served {
+    model: Model,
+    lanes: Lanes,
+}
+
+impl Served {
+    fn new() -> Self {
+        Self { model: embedded::load().unwrap(), lanes: Lanes::new(1).unwrap() }
+    }
+
+    fn answer(&self, asked: &Asked) -> Act {
+        let (Model { decoder, text, end_tokens, .. }, body) = (&self.model, &asked.body);
+        let ids: Arc<[u32]> = text.encode(&asked.prompt()).unwrap().into();
+        let (prompt_tokens, seed) = (ids.len(), body["seed"].as_u64().unwrap());
+        let max_new = body["max_tokens"].as_u64().unwrap() as usize;
+        let request = Request { ids, max_new, purpose: Purpose::Evaluation, step: 0, prompt: 0, sample: 0 };
+        let sampling = SamplingSettings {
+            temperature: body["temperature"].as_f64().unwrap() as f32,
+            filter: Filter::default(),
+            records_kept: false,
+            seed,
+        };
+        let settings = &EngineSettings::default();
+        let engine =
+            Engine { decoder, lanes: &self.lanes, settings, end_tokens, vocabulary: text.vocabulary(), interrupt: &Interrupt::default() };
+        let completion = engine.generate(&[request], &sampling, &|_| {}).unwrap().remove(0);
+        let finish = if completion.finish == Finish::Stop { "stop" } else { "length" };
+        Act::Body(json!({
+            "choices": [{"index": 0, "text": text.decode(&completion.ids).unwrap(), "finish_reason": finish}],
+            "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion.ids.len()},
+        }))
+    }
+}
+
+#[test]
+fn a_server_gets_the_scores_that_its_model_gets_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    let out = here.to_str().unwrap();
+    fixture::succeed(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "30", "--max-new", "60", "--out", out]);
+    let served = Served::new();
+    let server = Server::new(move |asked| served.answer(asked));
+    let output = succeed(eval(&server, &there, &["--model", "tiny", "--max-new", "60"]));
+    let (here, there) = (contents(&here), contents(&there));
+    assert_eq!(there["tiny-greedy.jsonl"], here["tiny-greedy.jsonl"]);
+    assert_eq!(there["tiny-t0.6x1.jsonl"].lines().count(), 30);
+    // What a score is made of and what it stands under are the same, but for who answered.
+    let conditions = |files: &BTreeMap<String, String>| serde_json::from_str::<Value>(&files["conditions.json"]).unwrap();
+    let (here, there) = (&conditions(&here)["tiny-greedy"], &conditions(&there)["tiny-greedy"]);
+    for name in ["template", "problems_sha256", "grader_version", "max_new", "seed"] {
+        assert_eq!(here[name], there[name], "{name}");
+    }
+    assert_eq!(there["device"], json!(format!("{}/v1/completions", server.address)));
+    let said = told(&output);
+    assert!(!said.contains("another number of tokens"), "{said}");
+}
+
+#[test]
+fn what_fails_is_named_and_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
+    let mends = Arc::new(AtomicBool::new(true));
+    let (mended, poison) = (mends.clone(), Mutex::new(None));
+    // The first prompt that comes while nothing is mended is refused, whatever its seed.
+    let server = Server::new(move |asked| {
+        let is_mended = mended.load(Ordering::Relaxed);
+        let poison = poison.lock().unwrap().get_or_insert_with(|| asked.prompt()).clone();
+        if !is_mended && asked.prompt() == poison {
+            Act::Status(400, "", "{\"message\": \"cannot\"}")
+        } else {
+            Act::Say("\\boxed{12}".into())
+        }
+    });
+    succeed(eval(&server, &whole, &["--model", "tiny", "--endpoint-concurrency", "1"]));
+    let whole = contents(&whole);
+    let all = server.asked().len();
+    assert_eq!(all, 60);
+
+    mends.store(false, Ordering::Relaxed);
+    let error = fail(eval(&server, &broken, &["--model", "tiny"]), 1);
+    let first: Value = serde_json::from_str(whole["tiny-greedy.jsonl"].lines().next().unwrap()).unwrap();
+    let id = first["id"].as_str().unwrap();
+    let expected = format!(
+        "--resume asks for the rest: 2 of 60 requests have no answer, all others have one; \
+         given up: {id}, sample 0 (400 Bad Request: cannot); {id}, sample 0 (400 Bad Request: cannot)\n"
+    );
+    assert!(error.ends_with(&expected), "{error}");
+    let kept: usize = contents(&broken).iter().filter(|(name, _)| name.contains("jsonl")).map(|(_, text)| text.lines().count()).sum();
+    assert_eq!(kept, 58);
+
+    mends.store(true, Ordering::Relaxed);
+    succeed(eval(&server, &broken, &["--model", "tiny", "--resume"]));
+    assert_eq!(server.asked().len(), all + 60 + 2);
+    assert_eq!(contents(&broken), whole);
+}
+
+#[test]
+fn keys_names_and_chats_go_where_they_belong() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(|_| Act::Say("\\boxed{12}".into()));
+    let last = || server.asked().pop().unwrap();
+    let run = |name: &str, more: &[&str], key: (&str, &str)| {
+        let mut command = eval(&server, &folder.path().join(name), more);
+        command.env(key.0, key.1);
+        told(&succeed(command))
+    };
+    let said = run("plain", &["--model", "tiny", "--endpoint-model", "mine"], ("OPENAI_API_KEY", "first"));
+    assert_eq!((&last().body["model"], last().authorization.as_deref()), (&json!("mine"), Some("Bearer first")));
+    assert!(!said.contains("the server writes"), "{said}");
+    run("key", &["--model", "tiny", "--endpoint-key-env", "OTHER"], ("OTHER", "second"));
+    assert_eq!(last().authorization.as_deref(), Some("Bearer second"));
+    run("chat", &["--model", "tiny", "--endpoint-chat"], ("OPENAI_API_KEY", ""));
+    assert_eq!((last().path.as_str(), last().authorization), ("/v1/chat/completions", None));
+    assert!(last().body["stop_token_ids"].is_array() && last().prompt().ends_with(['?', '.']), "{}", last().body);
+    let said = run("stranger", &["--model", "some-model"], ("OPENAI_API_KEY", ""));
+    assert!(said.contains("some-model is no folder and no name on the hub: the server writes the prompts"), "{said}");
+    assert_eq!((last().path.as_str(), &last().body["model"]), ("/v1/chat/completions", &json!("some-model")));
+    assert!(last().body.get("stop_token_ids").is_none());
+}
+
+#[test]
+fn wrong_usage_is_told_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(|_| Act::Say(String::new()));
+    let check = |more: &[&str], code: i32, expected: &str| {
+        let error = fail(eval(&server, &folder.path().join("none"), more), code);
+        assert!(error.contains(expected), "{error}");
+    };
+    check(&["--model", "tiny", "--endpoint-key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY holds no API key");
+    check(&["--model", "tiny", "--endpoint-concurrency", "0"], 2, "it must be a whole number from 1 to 10000");
+    check(&["--model", "tiny", "--max-new", "100000"], 2, "leave no room for a prompt");
+    check(&["--model", "tiny", "--device", "cpu"], 2, "cannot be used with");
+    check(&["--model", "some/model"], 1, "--endpoint-chat lets the server write them");
+    let template = folder.path().join("template.jinja");
+    std::fs::write(&template, "{{ messages }}").unwrap();
+    check(&["--model", "tiny", "--endpoint-chat", "--chat-template", template.to_str().unwrap()], 2, "give it to the server");
+    let error = fixture::fail(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--endpoint-chat"], 2);
+    assert!(error.contains("--endpoint <URL>"), "{error}");
+    assert!(server.asked().is_empty() && !folder.path().join("none").exists());
+}
+
+/// What a server says cannot steer the terminal, and what it repeats of a key is not shown, in errors and in warnings.
+#[test]
+fn what_a_server_says_is_shown_without_control_characters() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::new(|asked| {
+        let key = asked.authorization.clone().unwrap_or_default();
+        // The first attempts can be tried again, which a warning says.
+        let status = if asked.before == 0 { 500 } else { 401 };
+        Act::StatusFor(status, String::new(), format!("{{\"error\": \"\\u001b[2J\\u001b]0;title\\u0007 {key}\"}}"))
+    });
+    let mut command = eval(&server, &folder.path().join("out"), &["--model", "tiny"]);
+    command.env("OPENAI_API_KEY", "secret-key");
+    let said = fail(command, 1);
+    assert!(said.contains("401 Unauthorized") && said.contains("is sent again") && said.contains("[the API key]"), "{said}");
+    assert!(!said.contains('\u{1b}') && !said.contains('\u{7}') && !said.contains("secret-key"), "{said:?}");
+}

@@ -1,0 +1,132 @@
+//! Evaluations as their users run them: stopped and resumed, in batches of any size, compared, and every score with what it was measured under.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::fixture::{command, fail, files, json, printed_json, succeed, told, wait_for};
+
+const TINY: [&str; 7] = ["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "300"];
+
+#[test]
+fn an_evaluation_that_is_killed_goes_on_to_the_same_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (whole, killed) = (path("whole"), path("killed"));
+    succeed(&[&TINY[..], &["--out", &whole]].concat());
+    // Two at once, so that there is time to kill it.
+    let slow = [&TINY[..], &["--out", &killed, "--max-running", "2"]].concat();
+    let unfinished = PathBuf::from(&killed).join("tiny-t0.6x1.jsonl.unfinished");
+    let mut child = command(&slow).spawn().unwrap();
+    wait_for("answers", || std::fs::read_to_string(&unfinished).is_ok_and(|text| text.lines().count() >= 40));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // A record that was being written is not counted.
+    let mut text = std::fs::read_to_string(&unfinished).unwrap();
+    text.truncate(text.trim_end().len() - 10);
+    let known = text.lines().count() - 1;
+    assert!(known < 300, "the evaluation ended before it was killed");
+    std::fs::write(&unfinished, text).unwrap();
+    let told = fail(&slow, 2);
+    assert!(told.contains("exists already and is left as it is: choose another --out, or go on with it by --resume"), "{told}");
+    let resumed = printed_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
+    let answered: Vec<u64> = resumed.iter().map(|line| line["times"]["answered"].as_u64().unwrap()).collect();
+    assert_eq!(answered, [0, 300 - known as u64], "only what was missing is sampled");
+    assert!(files(Path::new(&whole)) == files(Path::new(&killed)), "the resumed files are others");
+    let again = printed_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
+    assert!(again.iter().all(|line| line["times"]["answered"] == 0), "nothing is left to do");
+    let other = fail(&[&TINY[..], &["--out", &killed, "--resume", "--max-new", "40"]].concat(), 2);
+    assert!(other.contains("under other conditions (tiny-greedy: max_new: 80, here 40)"), "{other}");
+}
+
+#[test]
+fn the_batch_changes_no_response_and_the_seed_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let evaluate = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        succeed(&[&TINY[..5], &["--limit", "40", "--samples", "4", "--out", out.to_str().unwrap()], more].concat());
+        files(&out)
+    };
+    let usual = evaluate("usual", &[]);
+    assert!(evaluate("one", &["--max-running", "1"]) == usual);
+    assert!(evaluate("seven", &["--max-running", "7"]) == usual);
+    let seeded = evaluate("seeded", &["--seed", "1"]);
+    assert!(seeded["tiny-greedy.jsonl"] == usual["tiny-greedy.jsonl"]);
+    assert!(seeded["tiny-t0.6x4.jsonl"] != usual["tiny-t0.6x4.jsonl"]);
+}
+
+#[test]
+fn a_score_says_what_it_was_measured_under() {
+    let output = succeed(&[&TINY[..5], &["--limit", "40", "--samples", "4", "--seed", "3"]].concat());
+    let [greedy, sampled] = <[Value; 2]>::try_from(printed_json(&output)).unwrap();
+    for line in [&greedy, &sampled] {
+        for name in ["revision", "template", "problems_sha256", "rlvr"] {
+            assert!(line[name].as_str().is_some_and(|value| !value.is_empty()), "{name} in {line}");
+        }
+        let found = ["model", "dtype", "device", "kernels", "grader", "set"].map(|name| line[name].as_str().unwrap());
+        assert_eq!(found, ["tiny", "f32", "cpu", "plain", "strict", "tiny"]);
+        let found = ["max_new", "seed", "grader_version", "problems"].map(|name| line[name].as_u64().unwrap());
+        assert_eq!(found, [80, 3, u64::from(rlvr::verify::VERSION), 40]);
+        let times = ["elapsed_s", "grading_s"].map(|name| line["times"][name].as_f64().unwrap());
+        assert!(times[1] < times[0], "{line}");
+    }
+    assert_eq!((greedy["temperature"].as_f64(), greedy["samples"].as_u64()), (Some(0.0), Some(1)));
+    assert!(greedy["score"]["pass_at"].as_array().unwrap().is_empty() && greedy["score"]["majority"].is_null());
+    let means: Vec<f64> = sampled["score"]["pass_at"].as_array().unwrap().iter().map(|at| at["mean"].as_f64().unwrap()).collect();
+    assert_eq!(means.len(), 4);
+    assert!(means.windows(2).all(|pair| pair[0] <= pair[1]), "{means:?}");
+    assert!((means[0] - sampled["score"]["accuracy"]["mean"].as_f64().unwrap()).abs() < 1e-9);
+    assert!(sampled["score"]["majority"]["mean"].is_f64());
+    let told = told(&output);
+    assert!(told.contains("majority of k") && told.contains("grading took"), "{told}");
+}
+
+#[test]
+fn all_sets_are_decoded_as_asked() {
+    let output = succeed(&[&TINY[..5], &["--limit", "20", "--decoding", "t0.8p0.9x3"]].concat());
+    let [line] = <[Value; 1]>::try_from(printed_json(&output)).unwrap();
+    assert_eq!(line["pass"].as_str(), Some("tiny-t0.8p0.9x3"));
+    let found = ["temperature", "top_p", "samples"].map(|name| line[name].as_f64().unwrap());
+    assert_eq!(found, [0.8, 0.9, 3.0]);
+    let told = fail(&[&TINY[..], &["--decoding", "beam"]].concat(), 2);
+    assert!(told.contains("\"beam\" is no way of decoding; give greedy, t0.6x8"), "{told}");
+}
+
+#[test]
+fn a_folder_keeps_the_scores_of_all_that_was_evaluated_into_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("scores");
+    // An evaluation that was killed as it began leaves an empty folder.
+    std::fs::create_dir(&out).unwrap();
+    for sets in ["tiny", "tiny-validation"] {
+        let asked = ["eval", "--model", "tiny", "--benchmarks", sets, "--limit", "10", "--out", out.to_str().unwrap()];
+        succeed(&[&asked[..], if sets == "tiny" { &[] } else { &["--resume"] }].concat());
+    }
+    let scores: Value = json(&out.join("scores.json"));
+    let names: Vec<&String> = scores.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["tiny-greedy", "tiny-t0.6x1", "tiny-validation-greedy", "tiny-validation-t0.6x1"]);
+}
+
+#[test]
+fn two_evaluations_compare_problem_by_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    for (name, seed) in [("a", "0"), ("b", "1")] {
+        succeed(&[&TINY[..], &["--seed", seed, "--out", &path(name)]].concat());
+    }
+    let output = succeed(&["compare", &path("a"), &path("b")]);
+    let [greedy, sampled] = <[Value; 2]>::try_from(printed_json(&output)).unwrap();
+    assert_eq!((greedy["pass"].as_str(), sampled["pass"].as_str()), (Some("tiny-greedy"), Some("tiny-t0.6x1")));
+    let same = &greedy["comparison"];
+    assert_eq!((same["difference"]["mean"].as_f64(), same["won"].as_u64(), same["lost"].as_u64()), (Some(0.0), Some(0), Some(0)));
+    let other = &sampled["comparison"];
+    assert_eq!((other["problems"].as_u64(), sampled["unpaired"].as_u64()), (Some(300), Some(0)));
+    assert!(other["won"].as_u64() > Some(0) && other["lost"].as_u64() > Some(0), "{other}");
+    let told = told(&output);
+    assert!(told.contains("tiny-t0.6x1 was measured under other conditions: seed: 0, here 1"), "{told}");
+    let files = [path("a/tiny-greedy.jsonl"), path("b/tiny-t0.6x1.jsonl")];
+    assert_eq!(printed_json(&succeed(&["compare", &files[0], &files[1], "--fallback"])).len(), 1);
+    std::fs::create_dir(path("empty")).unwrap();
+    assert!(fail(&["compare", &path("a"), &path("empty")], 2).contains("no pass is in both"));
+    assert!(fail(&["compare", &path("a"), &path("nowhere")], 2).contains("does not exist"));
+}

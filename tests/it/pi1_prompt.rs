@@ -1,0 +1,25 @@
+//! The paper's example as the paper's model reads it: example, template and tokenizer together.
+
+use std::sync::Arc;
+
+use rlvr::data::{Library, example};
+use rlvr::text::Text;
+
+use crate::fixture::shared;
+
+/// Lengths and checksums (the sum of position times id, positions from 1) come from a separate byte-pair encoder written in Python from
+/// `tokenizer.json`.
+#[test]
+fn pi1_has_its_real_tokens_for_training_and_for_evaluation() {
+    let (Some(data), Some(model)) = (shared("data"), shared("models/qwen2.5-math-1.5b")) else { return };
+    let library = Library::open(Some(&data)).unwrap();
+    let problem = Arc::new(example::resolve("pi1", &library).unwrap().remove(0));
+    let text = Text::from_folder(&model).unwrap();
+    let check = |instruction: &str, length: usize, checksum: u64| {
+        let prompt = text.prompt(Arc::clone(&problem), instruction).unwrap();
+        let found: u64 = prompt.ids.iter().zip(1..).map(|(&id, position)| u64::from(id) * position).sum();
+        assert_eq!((prompt.ids.len(), found), (length, checksum), "{}", prompt.text);
+    };
+    check(example::PUBLISHED_INSTRUCTION, 140, 122_540_038);
+    check("", 125, 96_346_311);
+}

@@ -1,0 +1,171 @@
+//! `rlvr sample` and the chat template of commands that ask questions, through the program.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::{Value, json};
+
+use crate::fixture::{self, error_of, fail, printed_json, rlvr, succeed, text, written};
+
+/// The embedded base as a folder, without a chat template.
+fn without_template(folder: &Path) -> String {
+    let path = folder.join("bare");
+    let name = path.to_str().unwrap().to_owned();
+    succeed(&["init", "--like", "tiny", "--out", &name]);
+    let config = path.join("tokenizer_config.json");
+    let mut fields = fixture::json(&config);
+    assert!(fields.as_object_mut().unwrap().remove("chat_template").is_some());
+    std::fs::write(config, fields.to_string()).unwrap();
+    name
+}
+
+#[test]
+fn lines_are_answered_in_their_order_with_their_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = written(
+        folder.path(),
+        "in.jsonl",
+        &[
+            json!({"id": "long", "prompt": "What is 334+556?", "answer": "890"}),
+            json!({"id": 2, "prompt_ids": [52, 25, 220]}),
+            json!({"id": ["x"], "messages": [{"role": "user", "content": "What is 334+556?"}]}),
+        ]
+        .map(|line| format!("{line}\n\n"))
+        .concat(),
+    );
+    let sample = |n: &str| printed_json(&rlvr(&["sample", "--model", "tiny", "--input", &input, "-n", n, "--max-new", "40"]));
+    let two = sample("2");
+    let order: Vec<(Value, u64)> = two.iter().map(|line| (line["id"].clone(), line["sample"].as_u64().unwrap())).collect();
+    let ids = [json!("long"), json!(2), json!(["x"])];
+    assert_eq!(order, ids.iter().flat_map(|id| [(id.clone(), 0), (id.clone(), 1)]).collect::<Vec<_>>());
+    for line in &two {
+        let logprobs: Vec<f64> = line["logprobs"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+        assert_eq!(logprobs.len(), line["completion_ids"].as_array().unwrap().len());
+        assert!((logprobs.iter().sum::<f64>() - line["sum"].as_f64().unwrap()).abs() < 1e-4, "{line}");
+        assert!(["stop", "length"].contains(&line["finish"].as_str().unwrap()));
+    }
+    // A response depends on its place and its seed, not on what else is asked.
+    assert_eq!(sample("1"), two.iter().step_by(2).cloned().collect::<Vec<_>>());
+    let alone = printed_json(&rlvr(&["sample", "--model", "tiny", "--prompt", "What is 334+556?", "--json", "--max-new", "40"]));
+    assert_eq!((&alone[0]["text"], &alone[0]["id"]), (&two[0]["text"], &Value::Null));
+
+    // As text: one streams, several are numbered; both say the same.
+    let text = |n: &str| rlvr(&["sample", "--model", "tiny", "--chat", "--prompt", "What is 334+556?", "-n", n, "--max-new", "40"]).stdout;
+    let (one, many) = (String::from_utf8(text("1")).unwrap(), String::from_utf8(text("2")).unwrap());
+    assert_eq!(one, format!("{}\n", two[0]["text"].as_str().unwrap()));
+    assert!(many.starts_with(&format!("0:{}", two[0]["text"].as_str().unwrap())) && many.contains("\n1:"), "{many}");
+}
+
+#[test]
+fn broken_input_is_named_by_file_and_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |content: &str, more: &[&str], expected: &str| {
+        let input = written(folder.path(), "in.jsonl", content);
+        let output = rlvr(&[&["sample", "--model", "tiny", "--input", &input], more].concat());
+        let error = error_of(&output, 2);
+        assert!(error.contains("in.jsonl") && error.contains(expected), "{error}");
+        assert!(output.stdout.is_empty());
+    };
+    check("{\"prompt\": \"a\"}\n\n{\"prompt\": 3}\n", &[], "in.jsonl, line 3: `prompt`: invalid type: integer `3`, expected a string");
+    check("{\"prompt\": \"a\"}\n{\"prom", &[], "in.jsonl, line 2: EOF");
+    check("{\"prompt\": \"a\", \"prompt_ids\": [1]}", &[], "line 1: expected exactly one of prompt, prompt_ids and messages");
+    check("{\"id\": 1}", &[], "line 1: expected exactly one of prompt, prompt_ids and messages");
+    check("{\"prompt_ids\": []}", &[], "line 1: the prompt has no tokens");
+    check("{\"prompt_ids\": [1, 100000]}", &[], "line 1: token 100000 is beyond the model's vocabulary");
+    check("{\"messages\": []}", &[], "line 1: messages is empty");
+    check("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}", &["--raw"], "line 1: messages need the chat template");
+    check("{\"prompt\": \"a\"}", &["--max-new", "100000"], "line 1: a prompt of");
+    check("", &[], "has no lines");
+
+    let usage = |arguments: &[&str], expected: &str| {
+        let error = fail(&[&["sample", "--model", "tiny"], arguments].concat(), 2);
+        assert!(error.contains(expected), "{error}");
+    };
+    usage(&[], "<--prompt <PROMPT>|--input <FILE>>");
+    usage(&["--prompt", "a", "--input", "b"], "cannot be used with");
+    usage(&["--prompt", "a", "--raw", "--chat"], "cannot be used with");
+    usage(&["--prompt", "a", "-n", "0"], "'0' for '-n <N>': it must be a whole number from 1");
+    usage(&["--prompt", "a", "--date", "yesterday"], "expected YYYY-MM-DD");
+    usage(&["--prompt", "a", "--chat-template", "no-such-file"], "cannot read the chat template no-such-file");
+    usage(&["--input", "no-such-file"], "cannot read no-such-file");
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    let mut command = fixture::command(&["sample", "--model", "tiny", "--prompt", "What is 1+1?", "-n", "4", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let error = error_of(&child.wait_with_output().unwrap(), 1);
+    assert!(error.starts_with("error: cannot write to the standard output"), "{error}");
+}
+
+/// Commands that ask questions need a template; those that take text as it is do not.
+#[test]
+fn a_checkpoint_without_a_template_says_how_to_give_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = without_template(folder.path());
+    let check = |arguments: &[&str]| {
+        let error = fail(arguments, 1);
+        assert!(error.contains("has no chat template: give one with --chat-template FILE") && error.lines().count() <= 3, "{error}");
+        assert!(error.contains("prompt.chat_template=FILE") && error.contains(&bare), "{error}");
+    };
+    let run = folder.path().join("run");
+    check(&["sample", "--model", &bare, "--prompt", "1+1?"]);
+    check(&["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1"]);
+    check(&["train", "--model", &bare, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", run.to_str().unwrap()]);
+    assert!(!run.exists());
+
+    printed_json(&rlvr(&["sample", "--model", &bare, "--prompt", "1+1=", "--raw", "--json", "--max-new", "3"]));
+    let ids = written(folder.path(), "ids.jsonl", "{\"prompt_ids\": [52]}");
+    printed_json(&rlvr(&["sample", "--model", &bare, "--input", &ids, "--max-new", "3"]));
+    let pairs = written(folder.path(), "pairs.jsonl", "{\"prompt\": \"1+1\", \"completion\": \"=2\"}");
+    printed_json(&rlvr(&["score", "--model", &bare, "--input", &pairs]));
+}
+
+#[test]
+fn a_given_template_is_used_recorded_and_exported() {
+    let folder = tempfile::tempdir().unwrap();
+    let bare = without_template(folder.path());
+    let source = "{{ strftime_now('%Y-%m-%d') }} Q: {{ messages[0].content }}\nA:";
+    let template = written(folder.path(), "template.jinja", source);
+    let json = |more: &[&str]| {
+        printed_json(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new", "8", "--temperature", "0"], more].concat()))
+    };
+    let asked = json(&["--prompt", "What is 1+1?", "--chat-template", &template, "--date", "2024-07-26"]);
+    assert_eq!(asked, json(&["--prompt", "2024-07-26 Q: What is 1+1?\nA:", "--raw"]));
+    let broken = written(folder.path(), "broken.jinja", "{% if %}");
+    let error = fail(&["sample", "--model", &bare, "--prompt", "a", "--chat-template", &broken], 1);
+    assert!(error.contains("the chat template does not parse"), "{error}");
+    let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--max-new", "4"];
+    assert_eq!(printed_json(&rlvr(&eval)).len(), 2);
+
+    // A run records the day that its prompts say, and resumes on that day.
+    let run = folder.path().join("run");
+    let set = format!("prompt.chat_template={template}");
+    let train = |date: Option<&str>, out: &Path| {
+        let date = date.map(|date| format!("prompt.date={date}"));
+        let mut arguments =
+            vec!["train", "--model", &bare, "--example", "tiny/addition/334+556", "--steps", "1", "--out", out.to_str().unwrap()];
+        for set in
+            ["rollout.groups=1", "rollout.group_size=2", "rollout.max_new=4", "eval.benchmarks=", "train.micro_batch_tokens=512", &set]
+        {
+            arguments.extend(["--set", set]);
+        }
+        arguments.extend(date.iter().flat_map(|date| ["--set", date]));
+        succeed(&arguments);
+    };
+    let recorded = |out: &Path| text(&out.join("config.toml"));
+    train(Some("2024-07-26"), &run);
+    assert!(recorded(&run).contains("date = \"2024-07-26\""), "{}", recorded(&run));
+    succeed(&["train", "--resume", run.to_str().unwrap(), "--steps", "2"]);
+    assert!(recorded(&run).contains("date = \"2024-07-26\""));
+    assert_eq!(text(&run.join("checkpoints/00002/chat_template.jinja")), source);
+    let exported = run.join("checkpoints/00002");
+    printed_json(&rlvr(&["sample", "--model", exported.to_str().unwrap(), "--prompt", "What is 1+1?", "--json", "--max-new", "3"]));
+
+    let today = folder.path().join("today");
+    train(None, &today);
+    let text = recorded(&today);
+    let date = text.lines().find_map(|line| line.strip_prefix("date = ")).unwrap();
+    assert!(date.len() == 12 && date.starts_with("\"20"), "{date}");
+}

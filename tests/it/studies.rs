@@ -1,0 +1,290 @@
+//! Studies as their users run them: whole, killed, interrupted and gone on with; and the studies that ship, checked without weights or
+//! downloads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use rlvr::config;
+use rlvr::report::published::{BASE, Row, Subject, Table, published};
+use rlvr::study::{Study, subject};
+use rlvr::train::{RunSettings, algorithm};
+
+use crate::fixture::{self, bytes, command, printed, repository, rlvr, text, told, wait_for};
+
+/// Standard output and standard error.
+fn said(output: &Output) -> (String, String) {
+    (printed(output), told(output))
+}
+
+fn succeed(arguments: &[&str]) -> (String, String) {
+    said(&fixture::succeed(arguments))
+}
+
+fn configs() -> PathBuf {
+    repository("configs")
+}
+
+/// Two arms of runs of seconds.
+const SMALL: &str = r#"
+title = "Two rewards"
+seeds = [0, 1]
+passes = ["tiny-greedy"]
+
+[base]
+train.steps = 2
+eval = { every = 1, limit = 20 }
+checkpoint.every = 1
+
+[[arm]]
+label = "outcome"
+
+[[arm]]
+label = "format"
+set = { reward.name = "format" }
+"#;
+
+fn written(folder: &Path, study: &str) -> String {
+    fixture::written(folder, "study.toml", study)
+}
+
+fn tables(out: &Path) -> [String; 2] {
+    ["study.md", "study.json"].map(|name| text(&out.join(name)))
+}
+
+#[test]
+fn a_study_that_is_stopped_goes_on_and_ends_in_the_same_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = written(folder.path(), SMALL);
+    let path = |name: &str| folder.path().join(name);
+    let whole = path("whole");
+    let (table, notes) = succeed(&["study", &file, "--out", whole.to_str().unwrap()]);
+    assert_eq!(table, tables(&whole)[0]);
+    assert!(table.contains("| outcome | 2 of 2 |") && table.contains("| format  | 2 of 2 |") && !table.contains("Not done"), "{table}");
+    assert!(notes.contains("[4/4] format, seed 1: tiny-greedy "), "{notes}");
+
+    // An arm's run is the very run that rlvr train makes.
+    let single = path("single");
+    let settings = ["--set", "eval={every=1,limit=20}", "--set", "checkpoint.every=1", "--set", "reward.name=format"];
+    succeed(&[&["train", "--steps", "2", "--seed", "1", "--out", single.to_str().unwrap()][..], &settings].concat());
+    for part in ["config.toml", "checkpoints/00002/model.safetensors", "eval/00002/scores.json"] {
+        assert!(bytes(&single.join(part)) == bytes(&whole.join("format/seed-1").join(part)), "{part}");
+    }
+
+    for (name, signal, code) in [("killed", "KILL", None), ("interrupted", "INT", Some(130)), ("terminated", "TERM", Some(143))] {
+        let out = path(name);
+        let mut child =
+            command(&["study", &file, "--out", out.to_str().unwrap()]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("the second run", || out.join("format/seed-0/config.toml").exists());
+        fixture::signal(&child, signal);
+        assert_eq!(child.wait().unwrap().code(), code, "{name}");
+        let first = out.join("outcome/seed-0/checkpoints/00002/model.safetensors");
+        let made = std::fs::metadata(&first).unwrap().modified().unwrap();
+        let (_, notes) = succeed(&["study", &file, "--out", out.to_str().unwrap()]);
+        assert!(notes.contains("1 of them done before") || notes.contains("2 of them done before"), "{name}: {notes}");
+        assert_eq!(std::fs::metadata(&first).unwrap().modified().unwrap(), made, "{name}: a finished run was made again");
+        assert_eq!(tables(&out), tables(&whole), "{name}");
+    }
+    let (again, notes) = succeed(&["study", &file, "--out", whole.to_str().unwrap(), "--jobs", "2"]);
+    assert!(again == table && notes.contains("4 of them done before"), "{notes}");
+
+    let changed = written(folder.path(), &SMALL.replace("limit = 20", "limit = 21"));
+    let output = rlvr(&["study", &changed, "--out", whole.to_str().unwrap()]);
+    let (_, notes) = said(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(notes.contains("was run with other settings (eval.limit was 20 and is 21 now): give the study another --out"), "{notes}");
+}
+
+#[test]
+fn a_run_that_fails_is_told_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = SMALL.replace("reward.name = \"format\"", "rollout.max_new = 100000").replace("seeds = [0, 1]", "");
+    let (file, out) = (written(folder.path(), &study), folder.path().join("out"));
+    let output = rlvr(&["study", &file, "--out", out.to_str().unwrap(), "--jobs", "2"]);
+    let (table, notes) = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{notes}");
+    assert!(notes.contains("format, seed 0 failed") && notes.contains("exceeds the model's window"), "{notes}");
+    assert!(notes.contains("1 of the study's runs failed; the same command goes on with what is left"), "{notes}");
+    assert!(table.contains("| outcome | 1 of 1 |") && table.contains("Not done: format seed 0."), "{table}");
+}
+
+#[test]
+fn a_dry_run_checks_every_arm() {
+    let folder = tempfile::tempdir().unwrap();
+    let arms = r#"
+title = "Mistakes"
+[[arm]]
+label = "good"
+set = { model = "Qwen/Qwen2.5-Math-7B", example = "pi1,pi13", eval.benchmarks = "paper" }
+[[arm]]
+label = "key"
+set = { loss.entropie = 0 }
+[[arm]]
+label = "value"
+set = { rollout.temperature = 0 }
+[[arm]]
+label = "example"
+set = { example = "pi1210" }
+[[arm]]
+label = "benchmark"
+set = { eval.benchmarks = "maths" }
+[[arm]]
+label = "model"
+set = { model = "nobody" }
+[[arm]]
+label = "file"
+config = "absent.toml"
+"#;
+    let file = written(folder.path(), arms);
+    let output = rlvr(&["study", &file, "--dry-run"]);
+    let (out, err) = said(&output);
+    let expected = [
+        "ok  good: grpo with Qwen/Qwen2.5-Math-7B on pi1,pi13, 2000 steps of 128 x 8 responses, evaluated on paper, 1 seed",
+        "bad key: unknown setting loss.entropie; known in [loss] are",
+        "bad value: rollout.temperature is 0",
+        "bad example: pi1210 is not in the ranking",
+        "bad benchmark: no benchmark is called \"maths\"",
+        "bad model: no model is called \"nobody\"",
+        "bad file: cannot read the configuration",
+    ];
+    assert_eq!(out.lines().count(), expected.len(), "{out}");
+    for (line, expected) in out.lines().zip(expected) {
+        assert!(line.starts_with(expected), "{line}");
+    }
+    assert!(output.status.code() == Some(2) && err.contains("6 of 7 arms cannot be run"), "{err}");
+    let file = written(folder.path(), &SMALL.replace("tiny-greedy", "math500-greedy"));
+    let (out, _) = said(&rlvr(&["study", &file, "--dry-run"]));
+    assert!(out.contains("the study tells math500-greedy, but this arm evaluates tiny"), "{out}");
+}
+
+/// Every arm of every study that ships: settings, examples and benchmarks, in one line.
+#[test]
+fn the_studies_that_ship_can_be_run() {
+    let mut studies: Vec<PathBuf> = std::fs::read_dir(configs().join("tiny")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    studies.push(configs().join("paper/all.toml"));
+    for path in studies {
+        let (out, err) = said(&rlvr(&["study", path.to_str().unwrap(), "--dry-run"]));
+        assert!(!out.is_empty(), "{}: {err}", path.display());
+        assert!(out.lines().all(|line| line.starts_with("ok ")), "{}: {out}", path.display());
+    }
+}
+
+/// What became of a row of the published tables.
+enum Place {
+    /// A training that has a file.
+    File(String),
+    /// The model as published.
+    Base,
+    /// Trained on data that this program has no name for.
+    OwnData,
+}
+
+fn place(table: &Table, row: &Row) -> Place {
+    match row.on.as_str() {
+        BASE => Place::Base,
+        "math-7500" | "deepscaler" | "random-16" => Place::OwnData,
+        _ => Place::File(file_name(&table.model, &row.on, &table.algorithm, &run_of(row))),
+    }
+}
+
+/// The variant of the run that a row is a checkpoint of.
+fn run_of(row: &Row) -> String {
+    let parts = row.variant.split(", ").filter(|part| *part != "highest" && !part.starts_with("step "));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+/// MODEL-EXAMPLE[-ALGORITHM][-VARIANT].toml
+fn file_name(model: &str, on: &str, algorithm: &str, variant: &str) -> String {
+    let slug = |text: &str| {
+        let words: String = text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+        words.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+    };
+    let algorithm = if algorithm == "grpo" { "" } else { algorithm };
+    let parts = [model.to_owned(), slug(on), algorithm.to_owned(), slug(variant)];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-") + ".toml"
+}
+
+/// A shipped file's settings, or why it has none yet.
+fn settings(path: &Path) -> Result<RunSettings, String> {
+    let table = config::read(path).unwrap();
+    let model = table.get("model").and_then(|model| model.as_str()).unwrap_or("Qwen/Qwen2.5-Math-1.5B");
+    let settings =
+        algorithm::resolve(&RunSettings::defaults_for(model), std::slice::from_ref(&table)).map_err(|error| format!("{error:#}"))?;
+    settings.validate().map_err(|error| format!("{error:#}"))?;
+    Ok(settings)
+}
+
+/// No row is forgotten, each file is the run that its row is of, and what the index says is so.
+#[test]
+fn every_row_of_the_papers_tables_has_its_file() {
+    let folder = configs().join("paper");
+    let listed: BTreeSet<String> = Study::read(&folder.join("all.toml")).unwrap().arms.into_iter().map(|arm| arm.label + ".toml").collect();
+    let is_run = |name: &String| name.ends_with(".toml") && name != "all.toml";
+    let there: BTreeSet<String> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).filter(is_run).collect();
+    assert_eq!(listed, there, "all.toml has the folder's files");
+    let short = |subject: &Subject| {
+        let model = subject.model.rsplit('/').next().unwrap_or_default().to_lowercase();
+        (model, subject.example.clone(), subject.algorithm.clone(), subject.variant.clone())
+    };
+    let mut needed = BTreeSet::from(["qwen2.5-math-1.5b-pi1-temperature-1.0.toml".to_owned()]);
+    for table in &published().tables {
+        for row in &table.rows {
+            let Place::File(name) = place(table, row) else { continue };
+            needed.insert(name.clone());
+            let settings = settings(&folder.join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            let expected = (table.model.clone(), row.on.clone(), table.algorithm.clone(), run_of(row));
+            assert_eq!(short(&subject::trained(&settings)), expected, "{name}");
+            let graders = [settings.reward.grader, settings.eval.grader].map(|grader| serde_json::to_value(grader).unwrap());
+            assert_eq!(graders, ["deepscaler", "qwen"], "{name}");
+            let distilled = table.model.starts_with("deepseek");
+            assert_eq!(settings.eval.decoding, if distilled { "t0.6p0.95x8" } else { "published" }, "{name}");
+        }
+    }
+    assert_eq!(needed, there, "rows and files");
+}
+
+/// The index of configs/paper is made of the tables: `RLVR_WRITE_INDEX=1 cargo test index` writes it.
+#[test]
+fn the_index_of_the_papers_rows_is_current() {
+    const BEGIN: &str = "<!-- index: written by tests/it/studies.rs -->\n";
+    let path = configs().join("paper/README.md");
+    let found = text(&path);
+    let (above, _) = found.split_once(BEGIN).expect("the README has a place for the index");
+    let expected = format!("{above}{BEGIN}{}", index());
+    if std::env::var_os("RLVR_WRITE_INDEX").is_some() {
+        std::fs::write(&path, &expected).unwrap();
+    }
+    assert!(found == expected, "configs/paper/README.md is old: RLVR_WRITE_INDEX=1 cargo test --test it index");
+}
+
+fn index() -> String {
+    let mut text = "\n| table | model | algorithm | row | published | file |\n|---|---|---|---|---|---|\n".to_owned();
+    let mut seen: BTreeMap<String, String> = BTreeMap::new();
+    for table in &published().tables {
+        for row in &table.rows {
+            let what = if row.variant.is_empty() { row.on.clone() } else { format!("{}, {}", row.on, row.variant) };
+            let chosen = ["math500", "aime24", "mean"].into_iter().filter_map(|column| {
+                let place = table.columns.iter().position(|name| name == column)?;
+                Some(format!("{column} {}", row.values[place]))
+            });
+            let chosen = chosen.collect::<Vec<_>>().join(", ");
+            let chosen = if chosen.is_empty() { format!("{} {}", table.columns[0], row.values[0]) } else { chosen };
+            let measure = if table.measure == "accuracy" { String::new() } else { format!(" ({})", table.measure) };
+            let file = match place(table, row) {
+                Place::Base => "none: no training".to_owned(),
+                Place::OwnData => "none: data of your own, `--example FILE`".to_owned(),
+                Place::File(name) => match seen.get(&name) {
+                    Some(first) => format!("that of {first}: [{name}]({name})"),
+                    None => {
+                        seen.insert(name.clone(), table.id.clone());
+                        format!("[{name}]({name})")
+                    }
+                },
+            };
+            let _ = writeln!(text, "| {} | {} | {} | {what} | {chosen}{measure} | {file} |", table.id, table.model, table.algorithm);
+        }
+    }
+    text
+}

@@ -1,0 +1,258 @@
+//! Properties of the verifier: equality is reflexive and symmetric, presentation does not count, and on random expressions the verdict is that of
+//! exact arithmetic.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::{One, Zero};
+use rlvr::verify::{self, Method};
+
+/// A random expression over two variables.
+#[derive(Clone, Debug)]
+enum Expression {
+    Number(i64),
+    Variable(usize),
+    Add(Box<Expression>, Box<Expression>),
+    Subtract(Box<Expression>, Box<Expression>),
+    Multiply(Box<Expression>, Box<Expression>),
+    Divide(Box<Expression>, Box<Expression>),
+    Power(Box<Expression>, u32),
+}
+
+use Expression::{Add, Divide, Multiply, Number, Power, Subtract, Variable};
+
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+
+    fn expression(&mut self, depth: u32) -> Expression {
+        if depth == 0 || self.below(6) == 0 {
+            return if self.below(2) == 0 { Number(self.below(12) as i64) } else { Variable(self.below(2) as usize) };
+        }
+        let mut part = || Box::new(self.expression(depth - 1));
+        let (a, b) = (part(), part());
+        match self.below(9) {
+            0..=2 => Add(a, b),
+            3 | 4 => Subtract(a, b),
+            5 | 6 => Multiply(a, b),
+            7 => Divide(a, b),
+            _ => Power(a, 1 + self.below(3) as u32),
+        }
+    }
+}
+
+impl Expression {
+    /// The value at a point; `None` where it is undefined.
+    fn at(&self, point: &[BigRational; 2]) -> Option<BigRational> {
+        Some(match self {
+            Number(n) => BigRational::from_integer(BigInt::from(*n)),
+            Variable(name) => point[*name].clone(),
+            Add(a, b) => a.at(point)? + b.at(point)?,
+            Subtract(a, b) => a.at(point)? - b.at(point)?,
+            Multiply(a, b) => a.at(point)? * b.at(point)?,
+            Divide(a, b) => {
+                let b = b.at(point)?;
+                if b.is_zero() {
+                    return None;
+                }
+                a.at(point)? / b
+            }
+            Power(a, n) => (0..*n).try_fold(BigRational::one(), |product, _| Some(product * a.at(point)?))?,
+        })
+    }
+
+    /// LaTeX or plain text, in one of many presentations.
+    fn text(&self, draw: &mut Draw) -> String {
+        let (open, close) = if draw.below(2) == 0 { ("(", ")") } else { ("\\left(", "\\right)") };
+        let bracketed = |e: &Expression, draw: &mut Draw| match e {
+            Number(_) | Variable(_) => e.text(draw),
+            _ => format!("{open}{}{close}", e.text(draw)),
+        };
+        match self {
+            Number(n) => n.to_string(),
+            Variable(name) => ["x", "y"][*name].to_owned(),
+            Add(a, b) if draw.below(2) == 0 => format!("{} + {}", b.text(draw), bracketed(a, draw)),
+            Add(a, b) => format!("{}+{}", a.text(draw), bracketed(b, draw)),
+            Subtract(a, b) => format!("{} - {}", a.text(draw), bracketed(b, draw)),
+            Multiply(a, b) => {
+                let (a, b) = if draw.below(2) == 0 { (a, b) } else { (b, a) };
+                let sign = [" \\cdot ", "*", " \\times "][draw.below(3) as usize];
+                format!("{}{sign}{}", bracketed(a, draw), bracketed(b, draw))
+            }
+            Divide(a, b) => match draw.below(3) {
+                0 => format!("\\frac{{{}}}{{{}}}", a.text(draw), b.text(draw)),
+                1 => format!("\\dfrac{{{}}}{{{}}}", a.text(draw), b.text(draw)),
+                _ => format!("({}/{})", bracketed(a, draw), bracketed(b, draw)),
+            },
+            Power(a, n) => format!("{}^{{{n}}}", bracketed(a, draw)),
+        }
+    }
+
+    /// The same function, written otherwise.
+    fn rewritten(&self, draw: &mut Draw) -> Expression {
+        let again = |e: &Expression, draw: &mut Draw| Box::new(e.rewritten(draw));
+        match self {
+            Number(_) | Variable(_) => self.clone(),
+            Add(a, b) => Add(again(a, draw), again(b, draw)),
+            Subtract(a, b) => {
+                Add(again(a, draw), Box::new(Multiply(Box::new(Subtract(Box::new(Number(0)), Box::new(Number(1)))), again(b, draw))))
+            }
+            Multiply(a, b) => match (a.as_ref(), draw.below(2)) {
+                (Add(c, d), 0) => Add(Box::new(Multiply(again(c, draw), b.clone())), Box::new(Multiply(again(d, draw), b.clone()))),
+                _ => Multiply(again(a, draw), again(b, draw)),
+            },
+            Divide(a, b) => {
+                Divide(Box::new(Multiply(again(a, draw), Box::new(Number(3)))), Box::new(Multiply(Box::new(Number(3)), again(b, draw))))
+            }
+            Power(a, n) if *n > 1 => Multiply(again(a, draw), Box::new(Power(a.clone(), n - 1))),
+            Power(a, n) => Power(again(a, draw), *n),
+        }
+    }
+
+    /// One number changed.
+    fn changed(&self, draw: &mut Draw) -> Expression {
+        let boxed = |e: &Expression, draw: &mut Draw| Box::new(e.changed(draw));
+        match self {
+            Number(n) => Number(n + 1 + draw.below(5) as i64),
+            Variable(name) => Variable(1 - name),
+            Add(a, b) => Add(boxed(a, draw), b.clone()),
+            Subtract(a, b) => Subtract(a.clone(), boxed(b, draw)),
+            Multiply(a, b) => Multiply(boxed(a, draw), b.clone()),
+            Divide(a, b) => Divide(boxed(a, draw), b.clone()),
+            Power(a, n) => Power(a.clone(), n + 1),
+        }
+    }
+}
+
+/// Whether two expressions agree at a dozen points; `None` where they are never both defined.
+fn agree(a: &Expression, b: &Expression) -> Option<bool> {
+    let mut seen = None;
+    for k in 1..=12i64 {
+        let point = [BigRational::new((7 * k + 3).into(), (k + 1).into()), BigRational::new((5 * k - 31).into(), (2 * k + 1).into())];
+        if let (Some(a), Some(b)) = (a.at(&point), b.at(&point)) {
+            if a != b {
+                return Some(false);
+            }
+            seen = Some(true);
+        }
+    }
+    seen
+}
+
+#[test]
+fn random_expressions_agree_with_exact_arithmetic() {
+    let mut draw = Draw(0x1234_5678_9abc_def1);
+    let (mut equal, mut different) = (0, 0);
+    for _ in 0..4000 {
+        let one = draw.expression(4);
+        let other = if draw.below(2) == 0 { one.rewritten(&mut draw) } else { one.changed(&mut draw) };
+        let Some(expected) = agree(&one, &other) else { continue };
+        let (gold, answer) = (one.text(&mut draw), other.text(&mut draw));
+        let found = verify::equal(&gold, &answer);
+        assert_eq!(found.equal, expected, "{gold} | {answer}: {found:?}");
+        *if expected { &mut equal } else { &mut different } += 1;
+    }
+    assert!(equal > 500 && different > 500, "{equal} {different}");
+}
+
+/// Constants of every function, against themselves written otherwise, and against a neighbour.
+#[test]
+fn random_constants_of_functions() {
+    let mut draw = Draw(0x0bad_cafe_dead_beef);
+    for _ in 0..400 {
+        let (a, b) = (2 + draw.below(40), 2 + draw.below(40));
+        let pairs = [
+            (format!("\\sqrt{{{a}}}\\cdot\\sqrt{{{b}}}"), format!("\\sqrt{{{}}}", a * b)),
+            (format!("\\ln {a} + \\ln {b}"), format!("\\ln {}", a * b)),
+            (format!("e^{{\\ln {a}}}"), a.to_string()),
+            (format!("\\tan\\frac{{\\pi}}{{{}}}", a + 1), format!("\\frac{{\\sin(\\pi/{0})}}{{\\cos(\\pi/{0})}}", a + 1)),
+            (format!("{a}^{{1/{b}}}"), format!("\\sqrt[{b}]{{{a}}}")),
+            (format!("\\sqrt{{{}+2\\sqrt{{{}}}}}", a + b, a * b), format!("\\sqrt{{{a}}}+\\sqrt{{{b}}}")),
+            (format!("\\arctan\\frac{{1}}{{{a}}}"), format!("\\frac{{\\pi}}{{2}} - \\arctan {a}")),
+            (format!("\\log_{{{a}}} {b}"), format!("\\frac{{\\ln {b}}}{{\\ln {a}}}")),
+        ];
+        for (one, other) in pairs {
+            let found = verify::equal(&one, &other);
+            assert!(found.equal, "{one} | {other}: {found:?}");
+            let near = format!("{other} + 10^{{-30}}");
+            assert!(!verify::equal(&one, &near).equal, "{one} | {near}");
+        }
+    }
+}
+
+fn cases() -> Vec<(&'static str, &'static str)> {
+    let lines = include_str!("../verify_cases.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.filter_map(|line| line.get(2..)?.split_once(" ||| ").or_else(|| line.get(2..)?.split_once(" | "))).collect()
+}
+
+/// The policies that look at which side is the reference: rounding, and equations with a value.
+fn may_be_one_sided(method: Method) -> bool {
+    matches!(method, Method::Rounded)
+}
+
+#[test]
+fn equality_is_symmetric() {
+    for (gold, answer) in cases() {
+        let (there, back) = (verify::equal(gold, answer), verify::equal(answer, gold));
+        let equations = gold.contains('=') as u8 + answer.contains('=') as u8;
+        if may_be_one_sided(there.method) || may_be_one_sided(back.method) || equations == 1 {
+            continue;
+        }
+        assert_eq!(there.equal, back.equal, "{gold} | {answer}");
+    }
+}
+
+#[test]
+fn presentation_does_not_count() {
+    for (gold, answer) in cases() {
+        let expected = verify::equal(gold, answer).equal;
+        let mut variants = vec![
+            format!(" {answer} "),
+            format!("${answer}$"),
+            format!("\\({answer}\\)"),
+            answer.replace("\\frac", "\\dfrac"),
+            answer.replace("\\tfrac", "\\frac"),
+            answer.replace('+', " + ").replace(") , (", "),("),
+            answer.replace(", ", ",\\ "),
+        ];
+        if !answer.contains("\\left") && !answer.contains('\\') {
+            variants.push(answer.replace('(', "\\left(").replace(')', "\\right)"));
+        }
+        for variant in variants {
+            // Dollar signs around a sum of money are that sum's.
+            if answer.contains('$') && variant.starts_with('$') {
+                continue;
+            }
+            assert_eq!(verify::equal(gold, &variant).equal, expected, "{gold} | {variant}");
+        }
+    }
+}
+
+#[test]
+fn sets_have_no_order_and_equations_no_factor() {
+    let mut draw = Draw(0x5eed_5eed_5eed_5eed);
+    for _ in 0..200 {
+        let mut members: Vec<String> = (0..2 + draw.below(6)).map(|_| draw.expression(2).text(&mut draw)).collect();
+        let gold = format!("\\{{{}\\}}", members.join(", "));
+        members.reverse();
+        let answer = format!("\\{{{}\\}}", members.join(","));
+        if !gold.contains("/{0}") && !gold.contains("{0}") && !gold.contains("/0") {
+            let found = verify::equal(&gold, &answer);
+            assert!(
+                found.equal || found.method == Method::Sampled || found.method == Method::Identity || found.method == Method::Structure,
+                "{gold} | {answer}: {found:?}"
+            );
+        }
+        let (a, b, c, k) = (1 + draw.below(9), 1 + draw.below(9), 1 + draw.below(9), 2 + draw.below(7));
+        let line = format!("{a}x+{b}y={c}");
+        let multiple = format!("{}x+{}y-{}=0", a * k, b * k, c * k);
+        assert!(verify::equal(&line, &multiple).equal, "{line} | {multiple}");
+        let other = format!("{}x+{}y-{}=0", a * k, b * k, c * k + 1);
+        assert!(!verify::equal(&line, &other).equal, "{line} | {other}");
+    }
+}
