@@ -74,7 +74,6 @@ mod extract;
 mod fallback;
 mod fuel;
 mod grader;
-mod ladder;
 mod read;
 mod reference;
 mod text;
@@ -222,17 +221,17 @@ pub fn verify(gold: &str, response: &str, settings: &Settings) -> Verdict {
 
 /// Compares two answers by our own policies, without extraction.
 pub fn equal(gold: &str, answer: &str) -> Comparison {
-    ladder::equal(gold, answer)
+    grader::strict::equal(gold, answer)
 }
 
 /// For people: how each side was read, the rungs that were tried, the one that decided.
 pub fn explain(gold: &str, answer: &str) -> String {
-    ladder::explain(gold, answer)
+    grader::strict::explain(gold, answer)
 }
 
 /// Whether an answer is understood as more than text; for statistics over reference answers.
 pub fn reads(answer: &str) -> bool {
-    ladder::reads(answer)
+    grader::strict::reads(answer)
 }
 
 /// [`verify`] with its settings at hand, for those who use only this part of the library.

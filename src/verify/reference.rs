@@ -1,8 +1,9 @@
 //! A reference answer with what its set says beside it: the unit that it is measured in, and how far off is still right. It owns how the two
 //! count; what equal means is the ladder's.
 
+use super::grader::strict;
 use super::text::strip_delimiters;
-use super::{Grader, Method, Settings, Verdict, ladder, verify};
+use super::{Grader, Method, Settings, Verdict, verify};
 use crate::flow::Problem;
 
 /// A reference answer as a set gives it.
@@ -34,7 +35,7 @@ pub fn verify_reference(reference: &Reference, response: &str, settings: &Settin
     let gold = if reference.unit.is_empty() { reference.answer } else { &with_unit };
     let mut verdict = verify(gold, response, settings);
     if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, reference.tolerance)
-        && ladder::within(reference.answer, answer, tolerance)
+        && strict::within(reference.answer, answer, tolerance)
     {
         (verdict.correct, verdict.method) = (true, Method::Tolerance);
     }

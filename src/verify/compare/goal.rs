@@ -2,7 +2,7 @@
 //! keeps the work list. It owns the policies for lists, tuples, sets, vectors, assignments and mixed kinds.
 
 use crate::verify::compare::chain::{chain, chains};
-use crate::verify::compare::clock;
+use crate::verify::compare::notation;
 use crate::verify::compare::quantity::{self, Wording};
 use crate::verify::compare::reals::{self, Interval};
 use crate::verify::compare::rename;
@@ -10,8 +10,8 @@ use crate::verify::compare::structure::{is_structure, structures};
 use crate::verify::compare::subject::{Subject, subject};
 use crate::verify::fuel::Fuel;
 
+use crate::verify::compare::scalar;
 use crate::verify::tree::{Bracket, Id, Node, Relation, Tree};
-use crate::verify::value::scalar;
 use crate::verify::{Comparison, Method};
 
 /// What remains to be shown.
@@ -43,7 +43,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
     if let (Node::Number(_), Node::Number(_)) = (g, a) {
         return Some(Goal::Decided(scalar::compare(tree, gold, answer, fuel)));
     }
-    if let Some(equal) = clock::same(tree, gold, answer) {
+    if let Some(equal) = notation::same_time(tree, gold, answer) {
         return Some(Goal::Decided(Comparison { equal, method: Method::Exact }));
     }
     match (g, a) {

@@ -2,13 +2,14 @@
 //! the weakest rung that any of its parts needed.
 
 mod chain;
-mod clock;
 mod goal;
 mod label;
+mod notation;
 pub mod quantity;
 mod reals;
 mod relation;
 mod rename;
+pub mod scalar;
 mod structure;
 mod subject;
 

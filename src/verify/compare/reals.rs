@@ -5,13 +5,13 @@ use num_rational::BigRational;
 use num_traits::Zero;
 
 use crate::verify::compare::relation::flipped;
+use crate::verify::compare::scalar;
 use crate::verify::compare::subject::{Subject, chain_subject, subject};
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Function, Id, Literal, Node, Relation, Separator, SetOperation, Tree};
 use crate::verify::value::evaluate::{Reading, evaluate};
 use crate::verify::value::exact::Exact;
-use crate::verify::value::scalar;
 
 /// Sets of more parts are compared as text.
 const MAX_PARTS: usize = 256;

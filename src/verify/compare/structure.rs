@@ -1,10 +1,10 @@
 //! Answers with members: lists, tuples, sets, vectors, matrices, and everything with a ±.
 
 use crate::verify::compare::goal::{DIFFERENT, Goal};
+use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Id, Node, SetOperation, Tree};
-use crate::verify::value::scalar;
 
 /// Kinds with members.
 pub fn is_structure(tree: &Tree, id: Id) -> bool {

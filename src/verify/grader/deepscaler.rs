@@ -2,13 +2,13 @@
 //! what remains. The normalisations are followed step by step, their oddities included (units by name, `8,996,734,080` not read as a number);
 //! the algebra is our own ladder without rounding, asked only where the published one would ask.
 
+use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;
 use crate::verify::grader::deepscaler_text::{flatten, integer, is_fraction, tidy, without_commas};
 use crate::verify::read;
 use crate::verify::read::lex::Commas;
 use crate::verify::tree::Tree;
 use crate::verify::value::evaluate::Reading;
-use crate::verify::value::scalar;
 use crate::verify::{Comparison, Method};
 
 /// Longer answers are compared as text: some of the steps are quadratic.

@@ -3,3 +3,4 @@
 pub mod deepscaler;
 mod deepscaler_text;
 pub mod qwen;
+pub mod strict;

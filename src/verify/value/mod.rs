@@ -2,11 +2,10 @@
 
 pub mod approx;
 mod approx_function;
-mod ball;
+pub mod ball;
 mod ball_arithmetic;
 pub mod decimal;
 pub mod evaluate;
 pub mod exact;
-mod field;
-pub mod scalar;
+pub mod field;
 mod series;

@@ -3,13 +3,13 @@
 use crate::verify::choice;
 use crate::verify::compare;
 use crate::verify::compare::quantity;
+use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;
 use crate::verify::read;
 use crate::verify::read::lex::Commas;
 use crate::verify::text;
 use crate::verify::tree::show;
 use crate::verify::tree::{Id, Node, Relation, Tree};
-use crate::verify::value::scalar;
 use crate::verify::{Comparison, Method};
 
 /// Compares two answers, read in every sensible way.

@@ -7,7 +7,7 @@ use crate::verify::tree::{Id, Node, Tree};
 const HOUR: u32 = 3600;
 
 /// Whether two nodes are the same time of day; `None` where neither is one, or the other is something else altogether.
-pub fn same(tree: &Tree, gold: Id, answer: Id) -> Option<bool> {
+pub fn same_time(tree: &Tree, gold: Id, answer: Id) -> Option<bool> {
     match (tree.node(gold), tree.node(answer)) {
         (Node::Clock(g), Node::Clock(a)) => Some(g == a),
         (Node::Clock(time), _) => unmarked(tree, time, answer),
