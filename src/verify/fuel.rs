@@ -15,7 +15,7 @@ pub struct Fuel {
 pub struct Exhausted;
 
 impl Fuel {
-    /// Enough for every honest answer a hundred times over, and for a few milliseconds of a hostile one.
+    /// A few milliseconds of a hostile answer. Half of the project's own cases take less than 400 steps, and none takes 20,000.
     pub const COMPARISON: u64 = 300_000;
 
     /// A budget of `steps`.
