@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::data;
 use crate::input::Lines;
 use crate::metrics::jsonl;
-use crate::verify::{self, Grader, Mode, Settings, Verifier};
+use crate::verify::{Grader, Mode, Settings, Trace, Verifier};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
@@ -33,8 +33,8 @@ pub struct VerifyArgs {
     /// One answer, without a box
     #[arg(long, requires = "gold", allow_hyphen_values = true)]
     answer: Option<String>,
-    /// Say how each side was read, which rungs were tried, and which decided
-    #[arg(long, requires = "gold")]
+    /// Say on stderr what each side was read as, which stages were tried, why they gave no verdict, and which one did
+    #[arg(long)]
     explain: bool,
 }
 
@@ -75,11 +75,13 @@ pub fn run(args: VerifyArgs) -> Result<()> {
     };
     let verifier = Verifier::new(Settings { mode, grader: args.grader.into(), after_think: args.after_think });
     if let (Some(gold), Some(answer)) = (&args.gold, &args.answer) {
-        let comparison = verifier.equal(gold, answer);
-        if args.explain {
-            // The rungs are those of our own grader; the verdict is the chosen one's.
-            tell!("{}", verify::explain(gold, answer));
-        }
+        let comparison = if args.explain {
+            let (comparison, trace) = verifier.explain_equal(gold, answer);
+            tell(gold, "answer", answer, &trace);
+            comparison
+        } else {
+            verifier.equal(gold, answer)
+        };
         say!("{}", json!({"correct": comparison.equal, "method": comparison.method}));
         return Ok(());
     }
@@ -92,7 +94,7 @@ pub fn run(args: VerifyArgs) -> Result<()> {
     let mut broken = 0;
     for line in lines {
         let line = line?;
-        let judged = judge(&verifier, &line.text);
+        let judged = judge(&verifier, &line.text, args.explain);
         let judged = judged.unwrap_or_else(|error| {
             broken += 1;
             json!({"error": format!("line {}: {error:#}", line.number)})
@@ -104,12 +106,25 @@ pub fn run(args: VerifyArgs) -> Result<()> {
 }
 
 /// The verdict on a line; of several golds any one that is met counts.
-fn judge(verifier: &Verifier, line: &str) -> Result<Value> {
+fn judge(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
     let Line { id, response } = jsonl::record(line)?;
     let golds = data::answers(line, "gold")?;
-    let mut verdicts = golds.iter().map(|gold| verifier.check(gold, &response));
-    let own = verdicts.next().unwrap_or_else(|| verifier.check("", &response));
+    let check = |gold: &str| {
+        if !explain {
+            return verifier.check(gold, &response);
+        }
+        let (verdict, trace) = verifier.explain(gold, &response);
+        tell(gold, "id", &id.to_string(), &trace);
+        verdict
+    };
+    let mut verdicts = golds.iter().map(|gold| check(gold));
+    let own = verdicts.next().unwrap_or_else(|| check(""));
     let verdict = if own.correct { own } else { verdicts.find(|verdict| verdict.correct).unwrap_or(own) };
     let (extraction, method) = (verdict.extraction, verdict.method);
     Ok(json!({"id": id, "correct": verdict.correct, "extracted": verdict.extracted, "extraction": extraction, "method": method}))
+}
+
+/// Tells people what led to a verdict: the reference, what it was compared with, then a line for each stage.
+fn tell(gold: &str, name: &str, compared: &str, trace: &Trace) {
+    tell!("{name:<10}{compared}\nreference {gold}\n{trace}work      {} steps\n", trace.steps());
 }

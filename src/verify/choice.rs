@@ -1,20 +1,29 @@
 //! Options of a multiple-choice question: a letter, in brackets or not, with or without its text. When both sides are options, the letters
 //! decide; the text beside them is not compared.
 
+use crate::verify::trace::{Stage, Trace};
 use crate::verify::{Comparison, Method};
 
 /// The letters of options.
 const LETTERS: std::ops::RangeInclusive<u8> = b'A'..=b'J';
 
 /// Decides two normalised answers of which the reference is an option; `None` where either is none.
-pub fn compare(gold: &str, answer: &str) -> Option<Comparison> {
-    let (gold, gold_alone) = option(gold)?;
-    let (answer, answer_alone) = option(answer)?;
-    // Two options with texts of their own are more than their letters.
+pub fn compare(gold: &str, answer: &str, trace: &mut Trace) -> Option<Comparison> {
+    let Some((gold, gold_alone)) = option(gold) else {
+        trace.note(Stage::Choice, || "no verdict: the reference is no option");
+        return None;
+    };
+    let Some((answer, answer_alone)) = option(answer) else {
+        trace.note(Stage::Choice, || format!("no verdict: the reference may be option {gold}, the answer is none"));
+        return None;
+    };
     if !gold_alone && !answer_alone {
+        trace.note(Stage::Choice, || "no verdict: two options with texts of their own are more than their letters");
         return None;
     }
-    Some(Comparison { equal: gold.eq_ignore_ascii_case(&answer), method: Method::Choice })
+    let equal = gold.eq_ignore_ascii_case(&answer);
+    trace.note(Stage::Choice, || format!("{}: option {gold} and option {answer}", if equal { "equal" } else { "not equal" }));
+    Some(Comparison { equal, method: Method::Choice })
 }
 
 /// Whether a reference is the bare letter of an option.
@@ -98,7 +107,7 @@ mod tests {
     use super::*;
 
     fn check(gold: &str, answer: &str, expected: Option<bool>) {
-        assert_eq!(compare(gold, answer).map(|found| found.equal), expected, "{gold} {answer}");
+        assert_eq!(compare(gold, answer, &mut Trace::off()).map(|found| found.equal), expected, "{gold} {answer}");
     }
 
     #[test]

@@ -1,13 +1,30 @@
 //! Finds the final answer in a response. It owns what counts as a box; it never looks inside the answer, and it reads the response alone:
 //! the prompt's own `\boxed{}` is no answer.
 
+use serde::{Deserialize, Serialize};
+
 use super::grader::{deepscaler, qwen};
-use super::{Extraction, Grader, Mode, Settings, choice, fallback, text};
+use super::trace::{Stage, Trace, quoted};
+use super::{Grader, Mode, Settings, choice, fallback, text};
 
 /// Lists of more parts stand in one box.
 const MAX_PARTS: usize = 9;
 /// The longest text between two boxes of one answer, in bytes.
 const MAX_JOINT: usize = 48;
+
+/// How the answer was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extraction {
+    /// In the last box.
+    Boxed,
+    /// After "the answer is" or its like (evaluation only).
+    AnswerIs,
+    /// The last number of the response (evaluation only).
+    LastNumber,
+    /// Not at all.
+    None,
+}
 
 /// The last box of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,12 +96,18 @@ pub fn until_box(text: &str) -> Option<&str> {
 
 /// The answer under `settings`, and how it was found. The reference only says what kind of answer to look for where there is no box, and
 /// whether the answer may have several parts.
-pub(super) fn answer(gold: &str, response: &str, settings: &Settings) -> (Option<String>, Extraction) {
+pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mut Trace) -> (Option<String>, Extraction) {
     // The published graders look at the whole text unless told otherwise.
     let cuts = settings.grader == Grader::Strict || settings.after_think;
     let response = match response.rfind("</think>").filter(|_| cuts) {
-        Some(at) => &response[at + "</think>".len()..],
-        None if settings.after_think => return (None, Extraction::None),
+        Some(at) => {
+            trace.note(Stage::Extract, || "only what follows the last </think> counts");
+            &response[at + "</think>".len()..]
+        }
+        None if settings.after_think => {
+            trace.note(Stage::Extract, || "no answer: there is no </think>, after which it would stand");
+            return (None, Extraction::None);
+        }
         None => response,
     };
     let boxed = match settings.grader {
@@ -95,9 +118,28 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings) -> (Option
         Grader::Qwen => qwen::last_boxed(response).map(str::to_owned),
     };
     match (boxed, settings.mode) {
-        (Some(content), _) => (Some(content), Extraction::Boxed),
-        (None, Mode::Reward) => (None, Extraction::None),
-        (None, Mode::Eval) => fallback::answer(response, choice::is_option(&text::normalise(gold))),
+        (Some(content), _) => {
+            trace.note(Stage::Extract, || format!("from the last box: {}", quoted(&content)));
+            (Some(content), Extraction::Boxed)
+        }
+        (None, Mode::Reward) => {
+            trace.note(Stage::Extract, || match last_boxed(response) {
+                Boxed::Unclosed => "no answer: the last box is never closed",
+                _ => "no answer: there is no box",
+            });
+            (None, Extraction::None)
+        }
+        (None, Mode::Eval) => {
+            let found = fallback::answer(response, choice::is_option(&text::normalise(gold)));
+            trace.note(Stage::Extract, || match &found {
+                (Some(answer), Extraction::AnswerIs) => {
+                    format!("without a box, from what the response states as its answer: {}", quoted(answer))
+                }
+                (Some(answer), _) => format!("without a box, from the last formula, number or letter: {}", quoted(answer)),
+                (None, _) => "no answer: no box, no statement, no number".to_owned(),
+            });
+            found
+        }
     }
 }
 
@@ -200,9 +242,9 @@ mod tests {
     #[test]
     fn a_box_in_the_thinking_part_is_no_answer() {
         let thought = r"<think> \boxed{4} </think> so it is four";
-        assert_eq!(answer("4", thought, &Settings::default()), (None, Extraction::None));
+        assert_eq!(answer("4", thought, &Settings::default(), &mut Trace::off()), (None, Extraction::None));
         let r1 = Settings { after_think: true, ..Settings::default() };
-        assert_eq!(answer("4", r"\boxed{4}", &r1), (None, Extraction::None));
-        assert_eq!(answer("4", r"hm </think> \boxed{4}", &r1), (Some("4".to_owned()), Extraction::Boxed));
+        assert_eq!(answer("4", r"\boxed{4}", &r1, &mut Trace::off()), (None, Extraction::None));
+        assert_eq!(answer("4", r"hm </think> \boxed{4}", &r1, &mut Trace::off()), (Some("4".to_owned()), Extraction::Boxed));
     }
 }

@@ -16,11 +16,23 @@
 //! assert!(Verifier::default().check("3", r"\boxed{3} or so").correct);
 //! ```
 //!
-//! # The ladder
+//! # From a response to a verdict
 //!
-//! Normalised text; letters of options; exact rationals; identity of rational functions in a prime field; constants with error bounds, in double
-//! precision to part them and to 384 bits to hold them together; expressions in variables at seeded points; rounded decimals. Lists, sets,
-//! intervals, relations and matrices are taken apart until values remain. [`Method`] names the rung that decided.
+//! [`verify`] takes these steps, and a reader may follow them from file to file:
+//!
+//! 1. `extract` finds the answer in the response (`fallback`: without a box, for evaluation). The reference is an answer already.
+//! 2. `grader` compares the two answers by the notion of equality that the settings name. Ours is `grader::strict`: it compares normalised `text`,
+//!    then the letters of options (`choice`), and has both sides read for all the rest.
+//! 3. `read` turns a text into a `tree` of nodes, or refuses it; what is refused is compared as text.
+//! 4. `compare` keeps the work list. For each pair of nodes `compare::goal` says what remains to be shown: nothing, or that pairs of smaller parts
+//!    are equal. The rules stand with their subjects: words and units (`quantity`), notations, relations (`chain`, `relation`, `label`), sets of real
+//!    numbers (`reals`, `subject`), lists and matrices (`structure`), letters (`rename`).
+//! 5. `compare::scalar` decides two expressions by the first of these that can: exact rationals; identity of rational functions in a prime field;
+//!    constants with error bounds, in double precision to part them and to 384 bits to hold them together; expressions in variables at seeded points
+//!    (`sampled`); rounded decimals. `value` computes the numbers.
+//!
+//! Every step is paid from a budget (`fuel`) and can be told (`trace`): [`Verifier::explain`] shows which stages were tried, why they gave no
+//! verdict and which one did. [`Method`] names the one that decided.
 //!
 //! # Policies
 //!
@@ -64,7 +76,7 @@
 //! *Letters.* Parameters of a periodic family (`kπ`, `nπ`), bound variables of functions, and letters said to be any integer may have any name; the
 //! case of an otherwise unused letter does not count.
 //!
-//! # Other graders
+//! # Published graders
 //!
 //! [`Grader::Deepscaler`] follows the published training reward step by step; [`Grader::Qwen`] the published evaluation, with our reader in
 //! place of its algebra. On 2,533 answers of real models the first gave the published verdict on all, the second on 2,519.
@@ -74,19 +86,22 @@ mod extract;
 mod fallback;
 mod fuel;
 mod grader;
-mod ladder;
 mod read;
 mod reference;
 mod text;
+mod trace;
 mod tree;
 mod value;
 mod vote;
 mod words;
 
-pub use extract::{Boxed, last_boxed, until_box};
+pub use extract::{Boxed, Extraction, last_boxed, until_box};
+pub use grader::Grader;
 pub use reference::{Reference, verify_problem, verify_reference};
-use serde::{Deserialize, Serialize};
+pub use trace::{Line, Stage, Trace};
 pub use vote::majority_vote;
+
+use serde::{Deserialize, Serialize};
 
 /// Which verdicts the graders give: raised with every change after which a pair of answers may be judged in another way.
 pub const VERSION: u32 = 2;
@@ -102,19 +117,6 @@ pub enum Mode {
     Eval,
 }
 
-/// Whose notion of equality decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Grader {
-    /// Ours.
-    #[default]
-    Strict,
-    /// The published training reward's, for comparable rewards.
-    Deepscaler,
-    /// The published evaluation's, for comparable scores.
-    Qwen,
-}
-
 /// How a response is verified. The default is what training uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -127,21 +129,7 @@ pub struct Settings {
     pub after_think: bool,
 }
 
-/// How the answer was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Extraction {
-    /// In the last box.
-    Boxed,
-    /// After "the answer is" or its like (evaluation only).
-    AnswerIs,
-    /// The last number of the response (evaluation only).
-    LastNumber,
-    /// Not at all.
-    None,
-}
-
-/// The rung of the ladder that decided, for either verdict.
+/// What decided, for either verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -170,19 +158,19 @@ pub enum Method {
 }
 
 impl Method {
-    /// What the rung looks at, in words.
+    /// What it looks at, in words.
     pub fn describe(self) -> &'static str {
         match self {
-            Method::NoAnswer => "an answer at all",
-            Method::Text => "normalised text",
+            Method::NoAnswer => "the want of an answer",
+            Method::Text => "the text",
             Method::Choice => "letters of options",
             Method::Exact => "exact rational values",
             Method::Identity => "identity of rational functions",
-            Method::Numeric => "numeric values with error bounds",
+            Method::Numeric => "values with error bounds",
             Method::Sampled => "values at seeded points",
             Method::Rounded => "rounded decimals",
             Method::Tolerance => "the set's tolerance",
-            Method::Structure => "kinds and numbers of parts",
+            Method::Structure => "the kinds and numbers of parts",
             Method::Exhausted => "the budget of steps and digits",
         }
     }
@@ -197,7 +185,7 @@ pub struct Verdict {
     pub extracted: Option<String>,
     /// How it was found.
     pub extraction: Extraction,
-    /// The rung that decided.
+    /// What decided.
     pub method: Method,
 }
 
@@ -206,33 +194,24 @@ pub struct Verdict {
 pub struct Comparison {
     /// Whether the two are equal.
     pub equal: bool,
-    /// The rung that decided.
+    /// What decided.
     pub method: Method,
 }
 
 /// Extracts the answer of `response` and compares it with `gold`.
 pub fn verify(gold: &str, response: &str, settings: &Settings) -> Verdict {
-    let (extracted, extraction) = extract::answer(gold, response, settings);
-    let Comparison { equal, method } = match &extracted {
-        None => Comparison { equal: false, method: Method::NoAnswer },
-        Some(answer) => graded(gold, answer, settings.grader),
-    };
-    Verdict { correct: equal, extracted, extraction, method }
+    verify_traced(gold, response, settings, &mut Trace::off())
 }
 
 /// Compares two answers by our own policies, without extraction.
 pub fn equal(gold: &str, answer: &str) -> Comparison {
-    ladder::equal(gold, answer)
-}
-
-/// For people: how each side was read, the rungs that were tried, the one that decided.
-pub fn explain(gold: &str, answer: &str) -> String {
-    ladder::explain(gold, answer)
+    Grader::Strict.equal(gold, answer, &mut Trace::off())
 }
 
 /// Whether an answer is understood as more than text; for statistics over reference answers.
 pub fn reads(answer: &str) -> bool {
-    ladder::reads(answer)
+    let (mut tree, mut fuel) = (tree::Tree::default(), fuel::Fuel::new(fuel::Fuel::COMPARISON));
+    read::read(&text::clean(answer), read::Commas::Group, &mut tree, &mut fuel).is_some()
 }
 
 /// [`verify`] with its settings at hand, for those who use only this part of the library.
@@ -255,14 +234,31 @@ impl Verifier {
 
     /// Compares two answers under the verifier's grader, without extraction.
     pub fn equal(&self, gold: &str, answer: &str) -> Comparison {
-        graded(gold, answer, self.settings.grader)
+        self.settings.grader.equal(gold, answer, &mut Trace::off())
+    }
+
+    /// [`Verifier::check`], and what it tried on its way to the verdict.
+    pub fn explain(&self, gold: &str, response: &str) -> (Verdict, Trace) {
+        let mut trace = Trace::on();
+        (verify_traced(gold, response, &self.settings, &mut trace), trace)
+    }
+
+    /// [`Verifier::equal`], and what it tried on its way to the verdict.
+    pub fn explain_equal(&self, gold: &str, answer: &str) -> (Comparison, Trace) {
+        let mut trace = Trace::on();
+        (self.settings.grader.equal(gold, answer, &mut trace), trace)
     }
 }
 
-fn graded(gold: &str, answer: &str, grader: Grader) -> Comparison {
-    match grader {
-        Grader::Strict => equal(gold, answer),
-        Grader::Deepscaler => grader::deepscaler::equal(gold, answer),
-        Grader::Qwen => grader::qwen::equal(gold, answer),
-    }
+/// The one way to a verdict, told to `trace` where that is on.
+fn verify_traced(gold: &str, response: &str, settings: &Settings, trace: &mut Trace) -> Verdict {
+    let (extracted, extraction) = extract::answer(gold, response, settings, trace);
+    let Comparison { equal, method } = match &extracted {
+        Some(answer) => settings.grader.equal(gold, answer, trace),
+        None => {
+            trace.note(Stage::Verdict, || format!("not equal, decided by {}", Method::NoAnswer.describe()));
+            Comparison { equal: false, method: Method::NoAnswer }
+        }
+    };
+    Verdict { correct: equal, extracted, extraction, method }
 }

@@ -1,8 +1,13 @@
 //! A reference answer with what its set says beside it: the unit that it is measured in, and how far off is still right. It owns how the two
-//! count; what equal means is the ladder's.
+//! count; what equal means is the grader's.
 
-use super::text::strip_delimiters;
-use super::{Grader, Method, Settings, Verdict, ladder, verify};
+use super::fuel::Fuel;
+use super::read;
+use super::read::lex::Commas;
+use super::text::{clean, strip_delimiters};
+use super::tree::{Node, Relation, Tree};
+use super::value;
+use super::{Grader, Method, Settings, Verdict, verify};
 use crate::flow::Problem;
 
 /// A reference answer as a set gives it.
@@ -34,7 +39,7 @@ pub fn verify_reference(reference: &Reference, response: &str, settings: &Settin
     let gold = if reference.unit.is_empty() { reference.answer } else { &with_unit };
     let mut verdict = verify(gold, response, settings);
     if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, reference.tolerance)
-        && ladder::within(reference.answer, answer, tolerance)
+        && within(reference.answer, answer, tolerance)
     {
         (verdict.correct, verdict.method) = (true, Method::Tolerance);
     }
@@ -51,6 +56,27 @@ pub fn verify_problem(problem: &Problem, response: &str, settings: &Settings) ->
         return own;
     }
     problem.alternatives.iter().map(|answer| verdict(answer)).find(|verdict| verdict.correct).unwrap_or(own)
+}
+
+/// Whether both are real numbers, no further apart than `tolerance`; `4.2\%` and `r = 4.2` are 4.2 here.
+fn within(gold: &str, answer: &str, tolerance: f64) -> bool {
+    let mut fuel = Fuel::new(Fuel::COMPARISON);
+    let mut number = |text: &str| {
+        let mut tree = Tree::default();
+        let mut id = read::read(&clean(text), Commas::Group, &mut tree, &mut fuel)?;
+        if let Node::Chain(list) = tree.node(id)
+            && let (&[Relation::Equal], &[name, value]) = (tree.relations_of(list), tree.members(list))
+            && matches!(tree.node(name), Node::Symbol(_))
+        {
+            id = value;
+        }
+        if let Node::Percent(inner) = tree.node(id) {
+            id = inner;
+        }
+        value::magnitude(&tree, id, &mut fuel).filter(|value| value.is_finite())
+    };
+    // The ends belong to it, whatever the last bits of a difference of decimals are.
+    number(gold).zip(number(answer)).is_some_and(|(gold, answer)| (gold - answer).abs() <= tolerance * (1.0 + 1e-9))
 }
 
 #[cfg(test)]

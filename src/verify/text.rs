@@ -1,5 +1,5 @@
 //! The text of an answer without what changes no meaning: math delimiters, spacing commands, sizes of brackets and fractions. It owns the
-//! first rung of the ladder and never reads what the text means.
+//! first stage of a comparison and never reads what the text means.
 
 /// Whole commands that change only how things look.
 const INVISIBLE: [&str; 26] = [

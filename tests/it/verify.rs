@@ -1,6 +1,6 @@
-//! The verifier against its own cases, a line a case.
+//! The verifier against its own cases, a line a case: pairs of answers, and whole responses.
 
-use rlvr::verify;
+use rlvr::verify::{self, Grader, Mode, Settings, Stage, Verifier};
 
 /// The cases: whether the pair is equal, the reference, the answer.
 fn cases() -> Vec<(bool, &'static str, &'static str)> {
@@ -31,5 +31,61 @@ fn everything_equals_itself() {
     for (_, gold, answer) in cases() {
         assert!(verify::equal(gold, gold).equal, "{gold}");
         assert!(verify::equal(answer, answer).equal, "{answer}");
+    }
+}
+
+/// How an answer is looked for, whether the response is right, the reference, the response.
+fn responses() -> Vec<(Settings, bool, &'static str, String)> {
+    let lines = include_str!("verify_responses.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (mode, rest) = line.split_once(' ').expect("a mode");
+            let settings = match mode {
+                "reward" => Settings::default(),
+                "think" => Settings { after_think: true, ..Settings::default() },
+                "eval" => Settings { mode: Mode::Eval, ..Settings::default() },
+                other => panic!("no mode {other}"),
+            };
+            let (sign, pair) = rest.split_once(' ').expect("a sign and a pair");
+            assert!(["=", "!"].contains(&sign), "{line}");
+            let (gold, response) = pair.split_once(" <- ").expect("a reference and a response");
+            (settings, sign == "=", gold, response.replace('⏎', "\n"))
+        })
+        .collect()
+}
+
+#[test]
+fn own_responses() {
+    let cases = responses();
+    assert!(cases.len() > 50);
+    let wrong: Vec<String> = cases
+        .into_iter()
+        .filter_map(|(settings, expected, gold, response)| {
+            let found = verify::verify(gold, &response, &settings);
+            (found.correct != expected).then(|| format!("{gold} <- {response}: {found:?}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{} wrong verdicts:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn nothing_equals_an_unrelated_number() {
+    for (_, gold, answer) in cases() {
+        for text in [gold, answer] {
+            assert!(!verify::equal(text, "8675309").equal && !verify::equal("8675309", text).equal, "{text}");
+        }
+    }
+}
+
+#[test]
+fn explain_gives_the_verdict_of_equal() {
+    for grader in [Grader::Strict, Grader::Deepscaler, Grader::Qwen] {
+        let verifier = Verifier::new(Settings { grader, ..Settings::default() });
+        for (_, gold, answer) in cases() {
+            let (found, trace) = verifier.explain_equal(gold, answer);
+            assert_eq!(found, verifier.equal(gold, answer), "{grader:?}: {gold} | {answer}");
+            let verdicts = trace.lines().iter().filter(|line| line.stage == Stage::Verdict).count();
+            assert_eq!((verdicts, trace.lines().last().map(|line| line.stage)), (1, Some(Stage::Verdict)), "{gold} | {answer}");
+        }
     }
 }

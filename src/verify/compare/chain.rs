@@ -1,53 +1,58 @@
 //! Chains of relations against each other and against values: assignments, computations, equations, inequalities.
 
-use crate::verify::compare::goal::{DIFFERENT, Goal, real_sets};
+use crate::verify::compare::goal::{Goal, real_sets};
 use crate::verify::compare::label;
 use crate::verify::compare::relation::{self, Meaning};
 use crate::verify::compare::rename;
 use crate::verify::fuel::Fuel;
+use crate::verify::trace::{Stage, Trace};
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Id, Relation, Tree};
 
 /// Two chains.
-pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel) -> Option<Goal> {
+pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     match (relation::meaning(tree, g), relation::meaning(tree, a)) {
         (Meaning::Assignment { label: gl, value: gv, .. }, Meaning::Assignment { label: al, value: av, mut checks }) => {
             let constant = rewrite::symbols(tree, gv).is_empty();
             if let (Some(g), Some(a), false) = (sides(tree, g), sides(tree, a), constant) {
                 // `y = x` and `x = y` are one line; `f(x) = x` and `x = f(x)` are not read that way.
-                let found = relation::proportional(tree, g, a, None, fuel);
+                let found = relation::proportional(tree, g, a, None, fuel, trace);
                 if found.equal {
-                    return Some(Goal::Decided(found));
+                    return Some(Goal::valued(found));
                 }
             }
             if !label::labels_agree(tree, gl, al, constant) {
-                return Some(DIFFERENT);
+                return Some(Goal::different(Stage::Relation, "values of different names"));
             }
             let av = match (label::bound_variable(tree, gl), label::bound_variable(tree, al)) {
                 (Some(to), Some(from)) if from != to => rewrite::rename(tree, av, from, to, fuel)?,
                 _ => av,
             };
             checks.push((gv, av));
-            Some(Goal::All(checks))
+            Some(Goal::all(Stage::Relation, "one name on both sides, so its values count", checks))
         }
-        (Meaning::Order, Meaning::Order) => orders(tree, (gold, g), (answer, a), fuel),
-        (Meaning::Membership { set: gs, .. }, Meaning::Membership { set: asw, .. }) => Some(Goal::All(vec![(gs, asw)])),
+        (Meaning::Order, Meaning::Order) => orders(tree, (gold, g), (answer, a), fuel, trace),
+        (Meaning::Membership { set: gs, .. }, Meaning::Membership { set: asw, .. }) => {
+            Some(Goal::all(Stage::Relation, "what is an element of a set stands for the set", vec![(gs, asw)]))
+        }
         (Meaning::Computation { value: gv, .. }, Meaning::Computation { value: av, mut checks }) => {
             checks.push((gv, av));
-            Some(Goal::All(checks))
+            Some(Goal::all(Stage::Relation, "computations stand for their last members, and the answer's steps must be right", checks))
         }
         (Meaning::Assignment { value: gv, .. }, Meaning::Computation { value: av, mut checks })
         | (Meaning::Computation { value: gv, .. }, Meaning::Assignment { value: av, mut checks, .. }) => {
             checks.push((gv, av));
-            Some(Goal::All(checks))
+            Some(Goal::all(Stage::Relation, "a name's value against a computation's", checks))
         }
         (Meaning::Order | Meaning::Membership { .. }, _) | (_, Meaning::Order | Meaning::Membership { .. }) => {
-            Some(real_sets(tree, gold, answer, fuel)?.unwrap_or(DIFFERENT))
+            Some(real_sets(tree, gold, answer, fuel)?.unwrap_or(Goal::different(Stage::Relation, "relations of different kinds")))
         }
         _ => {
-            let (Some(g), Some(a)) = (sides(tree, g), sides(tree, a)) else { return Some(DIFFERENT) };
+            let (Some(g), Some(a)) = (sides(tree, g), sides(tree, a)) else {
+                return Some(Goal::different(Stage::Relation, "an equation against a chain of several"));
+            };
             let a = (rename::cased(tree, gold, answer, a.0, fuel)?, rename::cased(tree, gold, answer, a.1, fuel)?);
-            Some(Goal::Decided(relation::proportional(tree, g, a, None, fuel)))
+            Some(Goal::valued(relation::proportional(tree, g, a, None, fuel, trace)))
         }
     }
 }
@@ -60,7 +65,7 @@ fn sides(tree: &Tree, list: u32) -> Option<(Id, Id)> {
 }
 
 /// Two chains with an order: the same set of numbers, or the same relation up to a factor, or the same members in the same order.
-fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel) -> Option<Goal> {
+fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     if let Some(goal) = real_sets(tree, gold, answer, fuel)? {
         return Some(goal);
     }
@@ -72,13 +77,17 @@ fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &
             () if g_relation == Relation::NotEqual && a_relation == g_relation => None,
             () if matches!(g_relation, Relation::Other(_) | Relation::In) => {
                 let pairs = vec![(g_sides.0, a_sides.0), (g_sides.1, a_sides.1)];
-                return Some(if g_relation == a_relation { Goal::All(pairs) } else { DIFFERENT });
+                return Some(if g_relation == a_relation {
+                    Goal::all(Stage::Relation, "the same relation, side by side", pairs)
+                } else {
+                    Goal::different(Stage::Relation, "different relations")
+                });
             }
             () if g_relation == a_relation => Some(true),
             () if g_relation == relation::flipped(a_relation) => Some(false),
-            () => return Some(DIFFERENT),
+            () => return Some(Goal::different(Stage::Relation, "different relations")),
         };
-        return Some(Goal::Decided(relation::proportional(tree, g_sides, a_sides, positive, fuel)));
+        return Some(Goal::valued(relation::proportional(tree, g_sides, a_sides, positive, fuel, trace)));
     }
     let (g_members, mut a_members) = (tree.members(g).to_vec(), tree.members(a).to_vec());
     let mut a_relations = a_relations;
@@ -88,7 +97,11 @@ fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &
         a_relations.iter_mut().for_each(|relation| *relation = relation::flipped(*relation));
     }
     let same = g_relations == a_relations && g_members.len() == a_members.len();
-    Some(if same { Goal::All(g_members.into_iter().zip(a_members).collect()) } else { DIFFERENT })
+    Some(if same {
+        Goal::all(Stage::Relation, "the same relations, member by member", g_members.into_iter().zip(a_members).collect())
+    } else {
+        Goal::different(Stage::Relation, "different relations, or another number of members")
+    })
 }
 
 /// A chain against something else.
@@ -101,17 +114,22 @@ pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bo
                 checks.clear();
             }
             checks.push(pair(value));
-            Some(Goal::All(checks))
+            Some(Goal::all(Stage::Relation, "a relation that gives a value stands for it", checks))
         }
-        Meaning::Membership { set, .. } => Some(Goal::All(vec![pair(set)])),
+        Meaning::Membership { set, .. } => {
+            Some(Goal::all(Stage::Relation, "what is an element of a set stands for the set", vec![pair(set)]))
+        }
         // `a + 5b = 18` answers a question for a number, by naming what was asked; `... = 0` is an equation of something. An equation asked for is no number.
         Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) && !tree.is_zero(right) => {
-            Some(Goal::All(vec![pair(right)]))
+            Some(Goal::all(Stage::Relation, "an equation that names what was asked for stands for its right side", vec![pair(right)]))
         }
-        Meaning::Equation(..) => Some(DIFFERENT),
+        Meaning::Equation(..) => Some(Goal::different(Stage::Relation, "an equation is no value")),
         Meaning::Order => {
             let (gold, answer) = pair(chain);
-            Some(real_sets(tree, gold, answer, fuel)?.unwrap_or(DIFFERENT))
+            Some(
+                real_sets(tree, gold, answer, fuel)?
+                    .unwrap_or(Goal::different(Stage::Relation, "an inequality against something that is no set of reals")),
+            )
         }
     }
 }

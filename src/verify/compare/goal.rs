@@ -1,22 +1,34 @@
-//! What has to be shown for two nodes to be equal: nothing more, all of some pairs, or a matching of members. One level at a time; `compare`
-//! keeps the work list. It owns the policies for lists, tuples, sets, vectors, assignments and mixed kinds.
+//! What has to be shown for two nodes to be equal: nothing more, all of some pairs, or a matching of members; and by which rule. One level at a
+//! time; `compare` keeps the work list. It owns the order in which the rules are asked; the rules themselves are with their subjects (words,
+//! notations, relations, sets of reals, structures, values).
 
 use crate::verify::compare::chain::{chain, chains};
-use crate::verify::compare::clock;
+use crate::verify::compare::notation;
 use crate::verify::compare::quantity::{self, Wording};
 use crate::verify::compare::reals::{self, Interval};
 use crate::verify::compare::rename;
+use crate::verify::compare::scalar;
 use crate::verify::compare::structure::{is_structure, structures};
 use crate::verify::compare::subject::{Subject, subject};
 use crate::verify::fuel::Fuel;
-
-use crate::verify::tree::{Bracket, Id, Node, Relation, Tree};
-use crate::verify::value::scalar;
+use crate::verify::trace::{Stage, Trace};
+use crate::verify::tree::show::show;
+use crate::verify::tree::{Bracket, Constant, Id, Node, Relation, Separator, Tree};
 use crate::verify::{Comparison, Method};
+
+/// What remains to be shown, and why.
+#[derive(Clone, Debug)]
+pub struct Goal {
+    /// The stage that set it.
+    pub stage: Stage,
+    /// The rule by which it was set, for people; empty where the stages have told of themselves.
+    pub rule: &'static str,
+    pub need: Need,
+}
 
 /// What remains to be shown.
 #[derive(Clone, Debug)]
-pub enum Goal {
+pub enum Need {
     /// Nothing.
     Decided(Comparison),
     /// Every pair is equal.
@@ -25,11 +37,47 @@ pub enum Goal {
     Matching(Vec<Id>, Vec<Id>),
 }
 
-/// Answers of different shape.
-pub const DIFFERENT: Goal = Goal::Decided(Comparison { equal: false, method: Method::Structure });
+impl Goal {
+    /// Nothing remains to be shown.
+    pub fn decided(stage: Stage, rule: &'static str, equal: bool, method: Method) -> Goal {
+        Goal { stage, rule, need: Need::Decided(Comparison { equal, method }) }
+    }
+
+    /// Answers of different shape.
+    pub fn different(stage: Stage, rule: &'static str) -> Goal {
+        Goal::decided(stage, rule, false, Method::Structure)
+    }
+
+    /// What the stages that compare values found, and noted.
+    pub fn valued(found: Comparison) -> Goal {
+        Goal { stage: Stage::Pair, rule: "", need: Need::Decided(found) }
+    }
+
+    /// Every pair must be equal.
+    pub fn all(stage: Stage, rule: &'static str, pairs: Vec<(Id, Id)>) -> Goal {
+        Goal { stage, rule, need: Need::All(pairs) }
+    }
+
+    /// Every gold member must be equal to an answer's member of its own.
+    pub fn matching(stage: Stage, rule: &'static str, gold: Vec<Id>, answer: Vec<Id>) -> Goal {
+        Goal { stage, rule, need: Need::Matching(gold, answer) }
+    }
+
+    /// The rule, and what it asks for.
+    pub fn describe(&self) -> String {
+        let rule = self.rule;
+        match &self.need {
+            Need::Decided(Comparison { equal: true, .. }) => format!("equal: {rule}"),
+            Need::Decided(Comparison { equal: false, .. }) => format!("not equal: {rule}"),
+            Need::All(pairs) if pairs.len() == 1 => rule.to_owned(),
+            Need::All(pairs) => format!("{rule}; {} pairs must be equal", pairs.len()),
+            Need::Matching(gold, answer) => format!("{rule}; {} members must meet {}", gold.len(), answer.len()),
+        }
+    }
+}
 
 /// The goal of comparing `gold` with `answer`; `None` when a budget ends.
-pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
+pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     let (g, a) = (tree.node(gold), tree.node(answer));
     let leaves = matches!((g, a), (Node::Number(_), Node::Number(_)));
     let size = if leaves { 0 } else { tree.reachable(gold).len() + tree.reachable(answer).len() };
@@ -37,51 +85,34 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
     if matches!(g, Node::Worded(..)) || matches!(a, Node::Worded(..)) {
         return worded(tree, gold, answer, fuel);
     }
-    if let Some((gold, answer)) = without_ranges(tree, gold, answer) {
-        return Some(Goal::All(vec![(gold, answer)]));
+    if let Some(pair) = without_ranges(tree, gold, answer) {
+        return Some(Goal::all(Stage::Members, "what a parameter ranges over does not count", vec![pair]));
     }
     if let (Node::Number(_), Node::Number(_)) = (g, a) {
-        return Some(Goal::Decided(scalar::compare(tree, gold, answer, fuel)));
+        return Some(Goal::valued(scalar::compare(tree, gold, answer, fuel, trace)));
     }
-    if let Some(equal) = clock::same(tree, gold, answer) {
-        return Some(Goal::Decided(Comparison { equal, method: Method::Exact }));
+    if let Some(goal) = notation::time(tree, gold, answer) {
+        return Some(goal);
     }
     match (g, a) {
         (Node::Text(g), Node::Text(a)) => {
             let equal = quantity::same_text(tree.name_of(g), tree.name_of(a));
-            return Some(Goal::Decided(Comparison { equal, method: Method::Text }));
+            return Some(Goal::decided(Stage::Words, "words on both sides; case, articles and plural do not count", equal, Method::Text));
         }
-        (Node::Text(text), _) => {
-            return match set_in_words(tree, text) {
-                Some(set) if is_set(a) || is_structure(tree, answer) => Some(Goal::All(vec![(tree.push(set)?, answer)])),
-                _ => Some(spelled(tree, answer, text)),
-            };
-        }
-        (_, Node::Text(text)) => {
-            return match set_in_words(tree, text) {
-                Some(set) if is_set(g) || is_structure(tree, gold) => Some(Goal::All(vec![(gold, tree.push(set)?)])),
-                _ => Some(spelled(tree, gold, text)),
-            };
-        }
-        (Node::Chain(g), Node::Chain(a)) => return chains(tree, (gold, g), (answer, a), fuel),
+        (Node::Text(text), _) => return against_words(tree, text, answer, a, |words, other| (words, other)),
+        (_, Node::Text(text)) => return against_words(tree, text, gold, g, |words, other| (other, words)),
+        (Node::Chain(g), Node::Chain(a)) => return chains(tree, (gold, g), (answer, a), fuel, trace),
         (Node::Chain(list), _) => return chain(tree, gold, list, answer, true, fuel),
         (_, Node::Chain(list)) => return chain(tree, answer, list, gold, false, fuel),
-        (Node::Based(gd, gb), Node::Based(ad, ab)) => {
-            let digits = |index| tree.name_of(index).trim_start_matches('0');
-            return Some(Goal::Decided(Comparison { equal: gb == ab && digits(gd) == digits(ad), method: Method::Exact }));
-        }
-        (Node::Based(digits, _), _) => {
-            return numeral(tree, digits, answer).map(|digits| Goal::All(vec![(digits, answer)])).or(Some(DIFFERENT));
-        }
-        (_, Node::Based(digits, _)) => {
-            return numeral(tree, digits, gold).map(|digits| Goal::All(vec![(gold, digits)])).or(Some(DIFFERENT));
-        }
+        (Node::Based(..), _) | (_, Node::Based(..)) => return notation::numerals(tree, gold, answer),
         (Node::Ratio(..), Node::Ratio(..)) => {
-            if let Some(goal) = ratios(tree, gold, answer)? {
+            if let Some(goal) = notation::ratios(tree, gold, answer)? {
                 return Some(goal);
             }
         }
-        (Node::Numbers(g), Node::Numbers(a)) => return Some(Goal::Decided(Comparison { equal: g == a, method: Method::Structure })),
+        (Node::Numbers(g), Node::Numbers(a)) => {
+            return Some(Goal::decided(Stage::Members, "sets known by their letter", g == a, Method::Structure));
+        }
         _ => {}
     }
     if (is_set(g) || is_set(a) || are_conditions(tree, g) || are_conditions(tree, a))
@@ -92,7 +123,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Go
     if is_structure(tree, gold) || is_structure(tree, answer) {
         return structures(tree, gold, answer, fuel);
     }
-    scalars(tree, gold, answer, fuel)
+    Some(Goal::valued(expressions(tree, gold, answer, fuel, trace)))
 }
 
 /// Words around either side.
@@ -110,12 +141,14 @@ fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal
         answer
     };
     match wording {
-        Wording::Different => Some(DIFFERENT),
-        Wording::Compatible(ratio) if num_traits::One::is_one(&ratio) => Some(Goal::All(vec![(gold, answer)])),
+        Wording::Different => Some(Goal::different(Stage::Words, "the words or units beside the two say different things")),
+        Wording::Compatible(ratio) if num_traits::One::is_one(&ratio) => {
+            Some(Goal::all(Stage::Words, "the words or units beside the two go together", vec![(gold, answer)]))
+        }
         Wording::Compatible(ratio) => {
             let factor = tree.rational(ratio)?;
             let scaled = tree.push(Node::Multiply(answer, factor))?;
-            Some(Goal::All(vec![(gold, scaled)]))
+            Some(Goal::all(Stage::Words, "units of one kind; the answer is put into the unit of the reference", vec![(gold, scaled)]))
         }
     }
 }
@@ -149,6 +182,17 @@ fn without_range(tree: &mut Tree, id: Id) -> Option<Id> {
     tree.push(Node::Sequence { open: Bracket::Bare, close, separator, list })
 }
 
+/// Words against something else: a set that they name, or the same letters read as a product.
+fn against_words(tree: &mut Tree, text: u32, other: Id, node: Node, pair: impl Fn(Id, Id) -> (Id, Id)) -> Option<Goal> {
+    match set_in_words(tree, text) {
+        Some(set) if is_set(node) || is_structure(tree, other) => {
+            let set = tree.push(set)?;
+            Some(Goal::all(Stage::Words, "the words name a set", vec![pair(set, other)]))
+        }
+        _ => Some(spelled(tree, other, text)),
+    }
+}
+
 /// The set that words name.
 fn set_in_words(tree: &Tree, text: u32) -> Option<Node> {
     match tree.name_of(text) {
@@ -169,8 +213,8 @@ fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
         };
         match tree.node(last) {
             Node::Symbol(name) => letters.push(tree.name_of(name)),
-            Node::Constant(crate::verify::tree::Constant::E) => letters.push("e"),
-            Node::Constant(crate::verify::tree::Constant::I) => letters.push("i"),
+            Node::Constant(Constant::E) => letters.push("e"),
+            Node::Constant(Constant::I) => letters.push("i"),
             _ => break false,
         }
         match rest {
@@ -181,44 +225,7 @@ fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
             }
         }
     };
-    Goal::Decided(Comparison { equal, method: Method::Text })
-}
-
-/// A numeral's digits as a decimal number, to compare with a side that states no base.
-fn numeral(tree: &mut Tree, digits: u32, _other: Id) -> Option<Id> {
-    let value = tree.name_of(digits).parse().ok()?;
-    tree.rational(num_rational::BigRational::from_integer(value))
-}
-
-/// `a:b:c` against `d:e:f`: proportional. Two-part ratios are fractions; a time's zero seconds do not count.
-fn ratios(tree: &mut Tree, gold: Id, answer: Id) -> Option<Option<Goal>> {
-    let (g, a) = (parts_of_ratio(tree, gold), parts_of_ratio(tree, answer));
-    if g.len() == 2 && a.len() == 2 {
-        return Some(None);
-    }
-    if g.len() != a.len() {
-        let (long, short, swapped) = if g.len() > a.len() { (&g, &a, false) } else { (&a, &g, true) };
-        let time = long.len() == 3 && short.len() == 2 && long.last().is_some_and(|&last| tree.is_zero(last));
-        let pairs = long.iter().zip(short).map(|(&l, &s)| if swapped { (s, l) } else { (l, s) }).collect();
-        return Some(Some(if time { Goal::All(pairs) } else { DIFFERENT }));
-    }
-    let (&g_first, &a_first) = (g.first()?, a.first()?);
-    let mut pairs = Vec::new();
-    for (&g, &a) in g.iter().zip(&a).skip(1) {
-        pairs.push((tree.push(Node::Multiply(g, a_first))?, tree.push(Node::Multiply(a, g_first))?));
-    }
-    Some(Some(Goal::All(pairs)))
-}
-
-fn parts_of_ratio(tree: &Tree, mut id: Id) -> Vec<Id> {
-    let mut parts = Vec::new();
-    while let Node::Ratio(a, b) = tree.node(id) {
-        parts.push(b);
-        id = a;
-    }
-    parts.push(id);
-    parts.reverse();
-    parts
+    Goal::decided(Stage::Words, "words against letters, as the same letters or not", equal, Method::Text)
 }
 
 /// Both as sets of real numbers, where both are: the same parts, ends equal and equally open.
@@ -228,21 +235,21 @@ pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
     match (subject(tree, gold), subject(tree, answer)) {
         // Two inequalities between expressions may be one up to a factor.
         (Some(Subject::Expression(_)), Some(Subject::Expression(_))) => return Some(None),
-        (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(DIFFERENT)),
+        (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(Goal::different(Stage::Reals, "bounds on different things"))),
         _ => {}
     }
     if g.len() != a.len() {
-        return Some(Some(DIFFERENT));
+        return Some(Some(Goal::different(Stage::Reals, "sets of reals in another number of parts")));
     }
     let mut pairs = Vec::new();
     for (g, a) in g.iter().zip(&a) {
         if !same_shape(g, a) {
-            return Some(Some(DIFFERENT));
+            return Some(Some(Goal::different(Stage::Reals, "sets of reals whose ends are not equally open, closed or infinite")));
         }
         pairs.extend(g.low.node.zip(a.low.node));
         pairs.extend(g.high.node.zip(a.high.node));
     }
-    Some(Some(Goal::All(pairs)))
+    Some(Some(Goal::all(Stage::Reals, "the same set of reals if the ends are equal", pairs)))
 }
 
 fn same_shape(g: &Interval, a: &Interval) -> bool {
@@ -268,22 +275,23 @@ fn are_conditions(tree: &Tree, node: Node) -> bool {
 fn is_set(node: Node) -> bool {
     matches!(
         node,
-        Node::SetOperation(..)
-            | Node::Builder(..)
-            | Node::EmptySet
-            | Node::Numbers('R')
-            | Node::Sequence { separator: crate::verify::tree::Separator::Or, .. }
+        Node::SetOperation(..) | Node::Builder(..) | Node::EmptySet | Node::Numbers('R') | Node::Sequence { separator: Separator::Or, .. }
     )
 }
 
 /// Two expressions, and once more with a parameter renamed where its letter is arbitrary.
-fn scalars(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
-    let found = scalar::compare(tree, gold, answer, fuel);
+fn expressions(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
+    let found = scalar::compare(tree, gold, answer, fuel, trace);
     if found.equal {
-        return Some(Goal::Decided(found));
+        return found;
     }
-    if let Some(renamed) = rename::parameter(tree, gold, answer, fuel) {
-        return Some(Goal::Decided(scalar::compare(tree, gold, renamed, fuel)));
+    match rename::parameter(tree, gold, answer, fuel) {
+        Some(renamed) => {
+            trace.note(Stage::Letters, || {
+                format!("once more, with the answer's letter called as in the reference: {}", show(tree, renamed))
+            });
+            scalar::compare(tree, gold, renamed, fuel, trace)
+        }
+        None => found,
     }
-    Some(Goal::Decided(found))
 }

@@ -2,20 +2,24 @@
 //! the weakest rung that any of its parts needed.
 
 mod chain;
-mod clock;
 mod goal;
 mod label;
+mod notation;
 pub mod quantity;
 mod reals;
 mod relation;
 mod rename;
+mod sampled;
+pub mod scalar;
 mod structure;
 mod subject;
 
 use std::collections::HashMap;
 
-use crate::verify::compare::goal::{Goal, goal};
+use crate::verify::compare::goal::{Goal, Need, goal};
 use crate::verify::fuel::Fuel;
+use crate::verify::trace::{Stage, Trace, short};
+use crate::verify::tree::show::show;
 use crate::verify::tree::{Id, Tree};
 use crate::verify::{Comparison, Method};
 
@@ -42,29 +46,42 @@ enum Progress {
 }
 
 /// Compares the answers at two nodes.
-pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Comparison {
+pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let exhausted = Comparison { equal: false, method: Method::Exhausted };
     let mut known: HashMap<(Id, Id), Comparison> = HashMap::new();
     let mut open: Vec<Open> = Vec::new();
     let mut wanted = Some((gold, answer));
     loop {
         if let Some(pair) = wanted.take() {
-            let goal = if open.len() < MAX_OPEN { goal(tree, pair.0, pair.1, fuel) } else { None };
-            match goal {
-                None => return exhausted,
+            trace.set_depth(open.len());
+            if !open.is_empty() {
+                trace.note(Stage::Pair, || format!("{} with {}", short(show(tree, pair.0)), short(show(tree, pair.1))));
+            }
+            let goal = if open.len() < MAX_OPEN { goal(tree, pair.0, pair.1, fuel, trace) } else { None };
+            let Some(goal) = goal else {
+                trace.note(Stage::Budget, || "not equal: the steps, nodes or open pairs of one comparison are spent");
+                return exhausted;
+            };
+            if !goal.rule.is_empty() {
+                trace.note(goal.stage, || goal.describe());
+            }
+            match goal.need {
                 // Most answers are one pair of values.
-                Some(Goal::Decided(found)) if open.is_empty() => return found,
-                Some(Goal::Decided(found)) => drop(known.insert(pair, found)),
-                Some(goal) => {
-                    let answers = if let Goal::Matching(_, answers) = &goal { answers.len() } else { 0 };
+                Need::Decided(found) if open.is_empty() => return found,
+                Need::Decided(found) => drop(known.insert(pair, found)),
+                _ => {
+                    let answers = if let Need::Matching(_, answers) = &goal.need { answers.len() } else { 0 };
                     open.push(Open { pair, goal, done: 0, tried: 0, free: vec![true; answers], weakest: Method::Exact });
                 }
             }
         }
+        let depth = open.len();
         let Some(top) = open.last_mut() else { return exhausted };
         let pair = top.pair;
         match top.progress(&known, fuel) {
             Progress::Done(found) => {
+                trace.set_depth(depth - 1);
+                top.tell(tree, found, trace);
                 open.pop();
                 if open.is_empty() {
                     return found;
@@ -74,21 +91,43 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Compar
             Progress::Needs(next) => {
                 // A pair that waits for itself can never be shown.
                 if open.iter().any(|waiting| waiting.pair == next) {
+                    trace.note(Stage::Pair, || "not equal: the pair would have to be shown by itself");
                     return Comparison { equal: false, method: Method::Structure };
                 }
                 wanted = Some(next);
             }
-            Progress::Exhausted => return exhausted,
+            Progress::Exhausted => {
+                trace.note(Stage::Budget, || "not equal: the steps of one comparison are spent");
+                return exhausted;
+            }
         }
     }
 }
 
 impl Open {
+    /// Notes what the pairs together say; a single pair speaks for itself.
+    fn tell(&self, tree: &Tree, found: Comparison, trace: &mut Trace) {
+        match &self.goal.need {
+            Need::All(pairs) if pairs.len() > 1 => trace.note(self.goal.stage, || match found.equal {
+                true => "equal: every pair is".to_owned(),
+                false => format!("not equal: pair {} of {} is not", self.done + 1, pairs.len()),
+            }),
+            Need::Matching(gold, answer) => trace.note(self.goal.stage, || match gold.get(self.done) {
+                _ if found.equal => "equal: every member has met one".to_owned(),
+                Some(&member) if gold.len() == answer.len() => {
+                    format!("not equal: {} meets no member that is left", short(show(tree, member)))
+                }
+                _ => "not equal: another number of members".to_owned(),
+            }),
+            _ => {}
+        }
+    }
+
     /// Goes on as far as the known pairs allow.
     fn progress(&mut self, known: &HashMap<(Id, Id), Comparison>, fuel: &mut Fuel) -> Progress {
-        match &self.goal {
-            Goal::Decided(found) => Progress::Done(*found),
-            Goal::All(pairs) => {
+        match &self.goal.need {
+            Need::Decided(found) => Progress::Done(*found),
+            Need::All(pairs) => {
                 while let Some(pair) = pairs.get(self.done) {
                     match known.get(pair) {
                         None => return Progress::Needs(*pair),
@@ -99,7 +138,7 @@ impl Open {
                 }
                 Progress::Done(Comparison { equal: true, method: self.weakest })
             }
-            Goal::Matching(gold, answer) => {
+            Need::Matching(gold, answer) => {
                 // Every gold member takes the first equal answer that is still free: equality being transitive but for rounding, the first
                 // will do. Lists usually come in the same order, so the search starts at the same place.
                 while let Some(&g) = gold.get(self.done) {

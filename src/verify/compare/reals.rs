@@ -1,5 +1,5 @@
 //! Sets of real numbers: intervals and their unions, inequalities in one variable, set-builders. It owns what such a set is, so that
-//! `x > 2`, `(2, \infty)` and `\{x | x > 2\}` are one thing; whether two ends are equal is the ladder's to say.
+//! `x > 2`, `(2, \infty)` and `\{x | x > 2\}` are one thing; whether two ends are equal is for `scalar` to say.
 
 use num_rational::BigRational;
 use num_traits::Zero;
@@ -9,9 +9,9 @@ use crate::verify::compare::subject::{Subject, chain_subject, subject};
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Function, Id, Literal, Node, Relation, Separator, SetOperation, Tree};
+use crate::verify::value;
 use crate::verify::value::evaluate::{Reading, evaluate};
 use crate::verify::value::exact::Exact;
-use crate::verify::value::scalar;
 
 /// Sets of more parts are compared as text.
 const MAX_PARTS: usize = 256;
@@ -103,7 +103,7 @@ fn combine(separator: Separator, parts: Vec<Vec<Interval>>, fuel: &mut Fuel) -> 
 /// Two numbers in brackets are an interval; numbers in curly brackets or none are points.
 fn sequence(tree: &Tree, (open, close): (Bracket, Bracket), members: &[Id], fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let mut end = |id: Id, closed: bool| -> Option<End> {
-        let value = scalar::magnitude(tree, id, fuel)?;
+        let value = value::magnitude(tree, id, fuel)?;
         let infinite = value.is_infinite();
         Some(End { node: (!infinite).then_some(id), value, closed: closed && !infinite })
     };
@@ -167,7 +167,7 @@ fn step(tree: &mut Tree, left: Id, relation: Relation, right: Id, variable: u32,
 
 /// The solutions of `expression relation bound`, the expression being the variable, its absolute value, or linear.
 fn bounded(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
-    let value = scalar::magnitude(tree, bound, fuel)?;
+    let value = value::magnitude(tree, bound, fuel)?;
     let bound_end = End { node: value.is_finite().then_some(bound), value, closed: false };
     if tree.node(expression) == Node::Symbol(variable) {
         return half_line(relation, bound_end);
@@ -198,7 +198,7 @@ fn bounded(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, varia
     let solution = (bound_value - zero) / &slope;
     let relation = if slope < BigRational::zero() { flipped(relation) } else { relation };
     let node = tree.rational(solution)?;
-    let value = scalar::magnitude(tree, node, fuel)?;
+    let value = value::magnitude(tree, node, fuel)?;
     half_line(relation, End { node: Some(node), value, closed: false })
 }
 

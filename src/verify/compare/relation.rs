@@ -2,6 +2,7 @@
 
 use crate::verify::compare::label::is_label;
 use crate::verify::fuel::Fuel;
+use crate::verify::trace::{Stage, Trace};
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Id, Node, Relation, Tree};
 use crate::verify::value::approx::{Approx, Point};
@@ -70,12 +71,21 @@ fn is_constant(tree: &Tree, id: Id) -> bool {
 
 /// Whether two equations (or inequalities between the same sides) differ by a constant factor only: `left - right` of both, at seeded points.
 /// `positive` asks for a factor above zero, or below it for `Some(false)`.
-pub fn proportional(tree: &mut Tree, gold: (Id, Id), answer: (Id, Id), positive: Option<bool>, fuel: &mut Fuel) -> Comparison {
+pub fn proportional(
+    tree: &mut Tree,
+    gold: (Id, Id),
+    answer: (Id, Id),
+    positive: Option<bool>,
+    fuel: &mut Fuel,
+    trace: &mut Trace,
+) -> Comparison {
     let decided = |equal| Comparison { equal, method: Method::Sampled };
     let (Some(g), Some(a)) = (tree.push(Node::Subtract(gold.0, gold.1)), tree.push(Node::Subtract(answer.0, answer.1))) else {
+        trace.note(Stage::Budget, || "no room for further nodes");
         return decided(false);
     };
     if rewrite::symbols(tree, g) != rewrite::symbols(tree, a) {
+        trace.note(Stage::Sampled, || "not equal: relations between different letters");
         return decided(false);
     }
     let rounded = decimal::has_rounded_part(tree, g) != decimal::has_rounded_part(tree, a);
@@ -91,6 +101,7 @@ pub fn proportional(tree: &mut Tree, gold: (Id, Id), answer: (Id, Id), positive:
             continue;
         }
         if positive.is_some_and(|positive| (gold.re * answer.re > 0.0) != positive) {
+            trace.note(Stage::Sampled, || "not equal: the inequalities point to different sides");
             return decided(false);
         }
         // g(p) a(q) = g(q) a(p) for every pair of points means one ratio everywhere.
@@ -100,11 +111,17 @@ pub fn proportional(tree: &mut Tree, gold: (Id, Id), answer: (Id, Id), positive:
         };
         let (Some(one), Some(other)) = (approx.multiply(&gold, &first_answer), approx.multiply(&first_gold, &answer)) else { continue };
         if (one.re - other.re).abs() > 2.0 * (one.error + other.error) {
+            trace.note(Stage::Sampled, || "not equal: left minus right of the two has no constant ratio");
             return decided(false);
         }
         agreeing += usize::from(!approx.lost);
     }
-    decided(agreeing >= 3)
+    let equal = agreeing >= 3;
+    trace.note(Stage::Sampled, || match equal {
+        true => format!("equal: left minus right of the two has the same ratio at {} points", agreeing + 1),
+        false => "not equal: too few points at which both relations can be compared".to_owned(),
+    });
+    decided(equal)
 }
 
 /// The relation read from the other side.

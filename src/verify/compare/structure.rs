@@ -1,10 +1,16 @@
 //! Answers with members: lists, tuples, sets, vectors, matrices, and everything with a ±.
 
-use crate::verify::compare::goal::{DIFFERENT, Goal};
+use crate::verify::compare::goal::Goal;
 use crate::verify::fuel::Fuel;
+use crate::verify::trace::Stage;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Id, Node, SetOperation, Tree};
-use crate::verify::value::scalar;
+use crate::verify::value;
+
+/// Rules that several kinds share.
+const ALONE: &str = "what is alone in its list or set stands for itself";
+const SHAPES: &str = "matrices or vectors of different shape";
+const SIZES: &str = "another number of members";
 
 /// Kinds with members.
 pub fn is_structure(tree: &Tree, id: Id) -> bool {
@@ -37,20 +43,20 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
         _ => None,
     };
     match (alone(g), alone(a)) {
-        (Some(single), None) => return Some(Goal::All(vec![(single, answer)])),
-        (None, Some(single)) => return Some(Goal::All(vec![(gold, single)])),
+        (Some(single), None) => return Some(Goal::all(Stage::Members, ALONE, vec![(single, answer)])),
+        (None, Some(single)) => return Some(Goal::all(Stage::Members, ALONE, vec![(gold, single)])),
         _ => {}
     }
     match (g, a) {
         (Node::Matrix { columns: gc, list: gl }, Node::Matrix { columns: ac, list: al }) => {
-            return Some(if gc == ac { ordered(tree.members(gl), tree.members(al)) } else { DIFFERENT });
+            return Some(if gc == ac { ordered(tree.members(gl), tree.members(al)) } else { Goal::different(Stage::Members, SHAPES) });
         }
         (Node::Matrix { columns, list }, Node::Sequence { open, list: other, .. }) if open != Bracket::Curly => {
             if let Some(rows) = rows(tree, other, columns) {
                 return Some(ordered(tree.members(list), &rows));
             }
             let vector = columns == 1 || tree.members(list).len() == columns as usize;
-            return Some(if vector { ordered(tree.members(list), tree.members(other)) } else { DIFFERENT });
+            return Some(if vector { ordered(tree.members(list), tree.members(other)) } else { Goal::different(Stage::Members, SHAPES) });
         }
         (Node::Sequence { open, list: other, .. }, Node::Matrix { columns, list }) if open != Bracket::Curly => {
             if let Some(rows) = rows(tree, other, columns) {
@@ -63,15 +69,18 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
         }
         (Node::SetOperation(go, gl, gr), Node::SetOperation(ao, al, ar)) => {
             if go != ao {
-                return Some(DIFFERENT);
+                return Some(Goal::different(Stage::Members, "different operations on sets"));
             }
             return Some(if go == SetOperation::Difference {
-                Goal::All(vec![(gl, al), (gr, ar)])
+                Goal::all(Stage::Members, "differences of sets, operand by operand", vec![(gl, al), (gr, ar)])
             } else {
-                Goal::Matching(operands(tree, go, gold), operands(tree, ao, answer))
+                let (g, a) = (operands(tree, go, gold), operands(tree, ao, answer));
+                Goal::matching(Stage::Members, "unions or intersections, in any order", g, a)
             });
         }
-        (Node::Builder(gh, gc), Node::Builder(ah, ac)) => return Some(Goal::All(vec![(gh, ah), (gc, ac)])),
+        (Node::Builder(gh, gc), Node::Builder(ah, ac)) => {
+            return Some(Goal::all(Stage::Members, "set-builders, element and condition", vec![(gh, ah), (gc, ac)]));
+        }
         (Node::Sequence { open: go, close: gc, list: gl, .. }, Node::Sequence { open: ao, close: ac, list: al, .. })
             if !signed(tree, gold) && !signed(tree, answer) =>
         {
@@ -86,7 +95,7 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
             let (g, a) = (unordered(tree, gold).unwrap_or(vec![gold]), unordered(tree, answer).unwrap_or(vec![answer]));
             return expanded(tree, g, a, (gold, answer), fuel);
         }
-        return Some(DIFFERENT);
+        return Some(Goal::different(Stage::Members, "different kinds: one has an order, the other has none"));
     };
     expanded(tree, g, a, (gold, answer), fuel)
 }
@@ -112,14 +121,14 @@ fn sequences(tree: &Tree, (go, gc, gl): (Bracket, Bracket, u32), (ao, ac, al): (
     // `[2,3)` is an interval and nothing else.
     let half_open = |open, close| has_order(open) && round(open) != round(close);
     if half_open(go, gc) != half_open(ao, ac) {
-        return Some(DIFFERENT);
+        return Some(Goal::different(Stage::Members, "a half-open interval against something else"));
     }
     match (has_order(go), has_order(ao)) {
         (true, true) => {
             // Two numbers in brackets may be an interval, whose brackets count.
             let interval = g.len() == 2 && (is_interval(go, gc) || is_interval(ao, ac));
             if interval && (round(go) != round(ao) || round(gc) != round(ac)) {
-                return Some(DIFFERENT);
+                return Some(Goal::different(Stage::Members, "intervals whose ends are not equally open"));
             }
             Some(ordered(g, a))
         }
@@ -127,7 +136,7 @@ fn sequences(tree: &Tree, (go, gc, gl): (Bracket, Bracket, u32), (ao, ac, al): (
         (true, false) if ao == Bracket::Bare && g.len() == a.len() => Some(ordered(g, a)),
         (false, true) if go == Bracket::Bare && g.len() == a.len() => Some(ordered(g, a)),
         (false, false) => None,
-        _ => Some(DIFFERENT),
+        _ => Some(Goal::different(Stage::Members, "a list with an order against one without")),
     }
 }
 
@@ -141,9 +150,9 @@ fn round(bracket: Bracket) -> bool {
 
 fn ordered(gold: &[Id], answer: &[Id]) -> Goal {
     if gold.len() != answer.len() {
-        return DIFFERENT;
+        return Goal::different(Stage::Members, SIZES);
     }
-    Goal::All(gold.iter().copied().zip(answer.iter().copied()).collect())
+    Goal::all(Stage::Members, "member by member, in order", gold.iter().copied().zip(answer.iter().copied()).collect())
 }
 
 fn signed(tree: &Tree, id: Id) -> bool {
@@ -152,6 +161,7 @@ fn signed(tree: &Tree, id: Id) -> bool {
 
 /// A matching of members after every ± is read both ways.
 fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fuel: &mut Fuel) -> Option<Goal> {
+    let members = gold.len() + answer.len();
     let mut all = |tree: &mut Tree, members: Vec<Id>| -> Option<Vec<Id>> {
         let mut found = Vec::with_capacity(members.len());
         for member in members {
@@ -167,12 +177,18 @@ fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fu
     let (g, a) = (all(tree, gold)?, all(tree, answer)?);
     if let (&[g], &[a]) = (g.as_slice(), a.as_slice()) {
         // A set of one is its member; the same pair again would go round in a circle.
-        return Some(if (g, a) == whole { DIFFERENT } else { Goal::All(vec![(g, a)]) });
+        return Some(if (g, a) == whole {
+            Goal::different(Stage::Members, "different kinds")
+        } else {
+            Goal::all(Stage::Members, ALONE, vec![(g, a)])
+        });
     }
     if g.len() != a.len() {
-        return Some(DIFFERENT);
+        return Some(Goal::different(Stage::Members, SIZES));
     }
-    Some(Goal::Matching(by_size(tree, g, fuel), by_size(tree, a, fuel)))
+    let (g, a) = (by_size(tree, g, fuel), by_size(tree, a, fuel));
+    let rule = if members < g.len() + a.len() { "in any order, a ± as its two values" } else { "in any order" };
+    Some(Goal::matching(Stage::Members, rule, g, a))
 }
 
 /// The members by their size, where all have one: members that match then stand at the same place, and a matching is found at once.
@@ -181,7 +197,7 @@ fn by_size(tree: &Tree, members: Vec<Id>, fuel: &mut Fuel) -> Vec<Id> {
         return members;
     }
     let sizes: Option<Vec<(f64, Id)>> =
-        members.iter().map(|&member| scalar::magnitude(tree, member, fuel).map(|size| (size, member))).collect();
+        members.iter().map(|&member| value::magnitude(tree, member, fuel).map(|size| (size, member))).collect();
     let Some(mut sizes) = sizes else { return members };
     sizes.sort_by(|a, b| a.0.total_cmp(&b.0));
     sizes.into_iter().map(|(_, member)| member).collect()

@@ -1,14 +1,17 @@
 //! The published training reward's notion of equality, for comparable rewards: two normalisations of the text, and a computer algebra system for
 //! what remains. The normalisations are followed step by step, their oddities included (units by name, `8,996,734,080` not read as a number);
-//! the algebra is our own ladder without rounding, asked only where the published one would ask.
+//! the algebra is our own ladder of values without rounding, asked only where the published one would ask.
 
+use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;
 use crate::verify::grader::deepscaler_text::{flatten, integer, is_fraction, tidy, without_commas};
+use crate::verify::grader::strict::note_reading;
 use crate::verify::read;
 use crate::verify::read::lex::Commas;
+use crate::verify::trace::{Stage, Trace, quoted};
 use crate::verify::tree::Tree;
+use crate::verify::value;
 use crate::verify::value::evaluate::Reading;
-use crate::verify::value::scalar;
 use crate::verify::{Comparison, Method};
 
 /// Longer answers are compared as text: some of the steps are quadratic.
@@ -32,28 +35,42 @@ pub fn last_boxed(response: &str) -> Option<&str> {
 }
 
 /// Whether the published training reward would give 1.
-pub fn equal(gold: &str, answer: &str) -> Comparison {
+pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
-        return Comparison { equal: gold.trim() == answer.trim(), method: Method::Text };
+        let equal = gold.trim() == answer.trim();
+        trace.note(Stage::Text, || {
+            format!("{} as it stands; more than {MAX_LENGTH} bytes are not read", if equal { "equal" } else { "not equal" })
+        });
+        return Comparison { equal, method: Method::Text };
     }
     if tidy(gold) == tidy(answer) {
+        trace.note(Stage::Text, || format!("equal: both are {} by the first normalisation", quoted(&tidy(gold))));
         return Comparison { equal: true, method: Method::Text };
     }
     let (gold, answer) = (flatten(gold), flatten(answer));
     if gold == answer {
+        trace.note(Stage::Text, || format!("equal: both are {} by the second normalisation", quoted(&gold)));
         return Comparison { equal: true, method: Method::Text };
     }
     if answer.is_empty() {
+        trace.note(Stage::Text, || "not equal: the answer is empty");
         return Comparison { equal: false, method: Method::NoAnswer };
     }
+    trace.note(Stage::Text, || format!("no verdict: {} and {} differ after two normalisations", quoted(&gold), quoted(&answer)));
     let (gold_parts, answer_parts) = (parts(&gold), parts(&answer));
     let ends = |text: &str| (text.chars().next(), text.chars().next_back());
     if gold_parts.len() > 1 && ends(&gold) != ends(&answer) || gold_parts.len() != answer_parts.len() {
+        trace.note(Stage::Members, || format!("not equal: other brackets, or {} and {} parts", gold_parts.len(), answer_parts.len()));
         return Comparison { equal: false, method: Method::Structure };
     }
     let mut weakest = Method::Text;
     for (gold, answer) in gold_parts.iter().zip(&answer_parts) {
-        let found = part(gold, answer);
+        if gold_parts.len() > 1 {
+            trace.set_depth(0);
+            trace.note(Stage::Pair, || format!("{} with {}", quoted(gold), quoted(answer)));
+            trace.set_depth(1);
+        }
+        let found = part(gold, answer, trace);
         if !found.equal {
             return found;
         }
@@ -63,28 +80,43 @@ pub fn equal(gold: &str, answer: &str) -> Comparison {
 }
 
 /// One part of a tuple, or the whole: fractions only as text, an integer never against something else, algebra for the rest.
-fn part(gold: &str, answer: &str) -> Comparison {
+fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
+    let as_text = |rule: &str, trace: &mut Trace| {
+        let equal = gold == answer;
+        trace.note(Stage::Text, || format!("{} as text: {rule}", if equal { "equal" } else { "not equal" }));
+        Comparison { equal, method: Method::Text }
+    };
     if is_fraction(gold) && is_fraction(answer) {
-        return Comparison { equal: gold == answer, method: Method::Text };
+        return as_text("two fractions are not reduced", trace);
     }
     if integer(gold).is_some() != integer(answer).is_some() || !may_evaluate(gold) || !may_evaluate(answer) {
-        return Comparison { equal: gold == answer, method: Method::Text };
+        return as_text("an integer on one side only, or nothing that the algebra is asked about", trace);
     }
     let mut tree = Tree::default();
     let mut fuel = Fuel::new(Fuel::COMPARISON);
     let gold = read::read(gold, Commas::Separate, &mut tree, &mut fuel);
+    note_reading("reference", &tree, gold, &fuel, trace);
     let answer = read::read(answer, Commas::Separate, &mut tree, &mut fuel);
+    note_reading("answer", &tree, answer, &fuel, trace);
     let (Some(gold), Some(answer)) = (gold, answer) else {
+        trace.note(Stage::Text, || "not equal: what is not understood was compared as text before");
         return Comparison { equal: false, method: Method::Text };
     };
-    let found = scalar::compare(&mut tree, gold, answer, &mut fuel);
+    let found = scalar::compare(&mut tree, gold, answer, &mut fuel, trace);
     // Algebra knows no rounding, but for that of double precision.
     let doubles = crate::verify::value::decimal::decimal(&tree, gold, Reading::PLAIN).is_some()
         || crate::verify::value::decimal::decimal(&tree, answer, Reading::PLAIN).is_some();
-    let value = |id, fuel: &mut Fuel| scalar::magnitude(&tree, id, fuel);
+    let size = |id, fuel: &mut Fuel| value::magnitude(&tree, id, fuel);
     let near = doubles
-        && value(gold, &mut fuel).zip(value(answer, &mut fuel)).is_some_and(|(gold, answer)| (gold - answer).abs() <= 1e-15 * gold.abs());
-    Comparison { equal: found.equal && found.method != Method::Rounded || near, ..found }
+        && size(gold, &mut fuel).zip(size(answer, &mut fuel)).is_some_and(|(gold, answer)| (gold - answer).abs() <= 1e-15 * gold.abs());
+    trace.count(&fuel);
+    let equal = found.equal && found.method != Method::Rounded || near;
+    if equal != found.equal {
+        trace.note(Stage::Rounded, || {
+            if near { "equal after all: the same number in double precision" } else { "not equal after all: this grader knows no rounding" }
+        });
+    }
+    Comparison { equal, ..found }
 }
 
 /// Whether the published grader would ask its algebra system at all.
@@ -124,7 +156,7 @@ mod tests {
     use super::*;
 
     fn check(gold: &str, answer: &str, expected: bool) {
-        assert_eq!(equal(gold, answer).equal, expected, "{gold} | {answer}: {} {}", flatten(gold), flatten(answer));
+        assert_eq!(equal(gold, answer, &mut Trace::off()).equal, expected, "{gold} | {answer}: {} {}", flatten(gold), flatten(answer));
     }
 
     #[test]

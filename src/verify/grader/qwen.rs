@@ -4,9 +4,11 @@
 use crate::verify::choice;
 use crate::verify::compare;
 use crate::verify::fuel::Fuel;
+use crate::verify::grader::strict::note_reading;
 use crate::verify::read;
 use crate::verify::read::lex::Commas;
 use crate::verify::text;
+use crate::verify::trace::{Stage, Trace, digits, quoted};
 use crate::verify::tree::Tree;
 use crate::verify::value::approx::{Approx, Point};
 use crate::verify::value::evaluate::{Reading, evaluate};
@@ -39,17 +41,29 @@ pub fn last_boxed(response: &str) -> Option<&str> {
 }
 
 /// Whether the published evaluation would count the answer.
-pub fn equal(gold: &str, answer: &str) -> Comparison {
+pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
-        return Comparison { equal: gold.trim() == answer.trim(), method: Method::Text };
+        let equal = gold.trim() == answer.trim();
+        trace.note(Stage::Text, || {
+            format!("{} as it stands; more than {MAX_LENGTH} bytes are not read", if equal { "equal" } else { "not equal" })
+        });
+        return Comparison { equal, method: Method::Text };
     }
     let gold_text = text::normalise(gold);
     if choice::is_option(&gold_text)
         && let Some(letter) = answer.chars().rfind(|c| ('A'..='E').contains(c))
     {
-        return Comparison { equal: gold_text.contains(letter), method: Method::Choice };
+        let equal = gold_text.contains(letter);
+        trace.note(Stage::Choice, || format!("{}: the last letter of the answer is {letter}", if equal { "equal" } else { "not equal" }));
+        return Comparison { equal, method: Method::Choice };
     }
     let mut fuel = Fuel::new(Fuel::COMPARISON);
+    let found = by_parts(gold, answer, &mut fuel, trace);
+    trace.count(&fuel);
+    found
+}
+
+fn by_parts(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let mut open = vec![(strip(gold), strip(answer))];
     let mut weakest = Method::Text;
     let mut done = 0;
@@ -57,9 +71,10 @@ pub fn equal(gold: &str, answer: &str) -> Comparison {
     while let Some((gold, answer)) = open.pop() {
         done += 1;
         if done > MAX_PARTS {
+            trace.note(Stage::Budget, || format!("not equal: more than {MAX_PARTS} parts"));
             return Comparison { equal: false, method: Method::Exhausted };
         }
-        match step(&gold, &answer, &mut fuel) {
+        match step(&gold, &answer, fuel, trace) {
             Step::Decided(found) if !found.equal => return found,
             Step::Decided(found) => weakest = weakest.max(found.method),
             Step::Parts(parts) => open.extend(parts),
@@ -73,28 +88,36 @@ enum Step {
     Parts(Vec<(String, String)>),
 }
 
-fn step(gold: &str, answer: &str, fuel: &mut Fuel) -> Step {
-    let decided = |equal, method| Step::Decided(Comparison { equal, method });
+fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
+    trace.set_depth(0);
+    let decided = |equal, method, stage, rule: &str, trace: &mut Trace| {
+        trace.note(stage, || format!("{}: {rule}", if equal { "equal" } else { "not equal" }));
+        Step::Decided(Comparison { equal, method })
+    };
     if answer.is_empty() {
-        return decided(false, Method::NoAnswer);
+        return decided(false, Method::NoAnswer, Stage::Text, "the answer is empty", trace);
     }
     if gold.eq_ignore_ascii_case(answer) {
-        return decided(true, Method::Text);
+        return decided(true, Method::Text, Stage::Text, "the same text after cleaning", trace);
     }
+    trace.note(Stage::Text, || format!("no verdict: {} and {} differ after cleaning", quoted(gold), quoted(answer)));
     if let (Some(g), Some(a)) = (number(gold), number(answer)) {
-        return decided([g / 100.0, g, g * 100.0].iter().any(|g| close(*g, a)), Method::Numeric);
+        let equal = [g / 100.0, g, g * 100.0].iter().any(|g| close(*g, a));
+        let rule = "numbers, also by a hundredth and the hundredfold, to one part in ten thousand";
+        return decided(equal, Method::Numeric, Stage::Numeric, rule, trace);
     }
     let bare = |text: &str| text.replace(['{', '}', '(', ')', '[', ']'], "").to_lowercase();
     let enclosed = |text: &str, open: char, close: char| text.starts_with(open) && text.ends_with(close);
     let loose = enclosed(answer, '[', ']') && !gold.starts_with('(') || enclosed(answer, '(', ')') && !gold.starts_with('[');
     let (g, a) = if loose { (bare(gold), bare(answer)) } else { (gold.replace(['{', '}'], ""), answer.replace(['{', '}'], "")) };
     if g.replace(['(', ')'], "").eq_ignore_ascii_case(&a.replace(['(', ')'], "")) && (loose || !is_tuple(gold)) {
-        return decided(true, Method::Text);
+        return decided(true, Method::Text, Stage::Text, "the same text but for brackets", trace);
     }
     if is_tuple(gold) && is_tuple(answer) {
         let parts = |text: &str| -> Vec<String> { text[1..text.len() - 1].split(',').map(|part| part.trim().to_owned()).collect() };
         let (g, a) = (parts(gold), parts(answer));
         if g.len() == a.len() && (g.len() > 1 || g.first().map(String::as_str) != Some(gold)) {
+            trace.note(Stage::Members, || format!("part by part; {} pairs must be equal", g.len()));
             return Step::Parts(g.into_iter().zip(a).collect());
         }
     }
@@ -104,29 +127,41 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel) -> Step {
         (name.trim().chars().count() <= 2 && !value.contains('=')).then(|| value.trim().to_owned())
     };
     match (value(gold), value(answer)) {
-        (None, Some(value)) if !gold.contains('=') => return Step::Parts(vec![(gold.to_owned(), value)]),
-        (Some(value), None) if !answer.contains('=') => return Step::Parts(vec![(value, answer.to_owned())]),
+        (None, Some(value)) if !gold.contains('=') => {
+            trace.note(Stage::Relation, || format!("the answer stands for its value, {}", quoted(&value)));
+            return Step::Parts(vec![(gold.to_owned(), value)]);
+        }
+        (Some(value), None) if !answer.contains('=') => {
+            trace.note(Stage::Relation, || format!("the reference stands for its value, {}", quoted(&value)));
+            return Step::Parts(vec![(value, answer.to_owned())]);
+        }
         _ => {}
     }
     // An equation on one side only is no value there, nor is a numeral with a base.
     let based = |text: &str| text.as_bytes().windows(2).any(|w| matches!(w, [digit, b'_'] if digit.is_ascii_digit()));
     if gold.contains('=') != answer.contains('=') || based(gold) != based(answer) {
-        return decided(false, Method::Structure);
+        return decided(false, Method::Structure, Stage::Relation, "an equation or a base on one side only", trace);
     }
-    Step::Decided(algebra(gold, answer, fuel))
+    Step::Decided(algebra(gold, answer, fuel, trace))
 }
 
 /// By value, with the evaluation's tolerance.
-fn algebra(gold: &str, answer: &str, fuel: &mut Fuel) -> Comparison {
+fn algebra(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     // The published reader knows LaTeX only: plain names are products of letters to it, and it stops at the first comma.
     if has_plain_name(gold) || has_plain_name(answer) {
+        trace.note(Stage::Text, || "not equal: plain names are products of letters to this grader");
         return Comparison { equal: false, method: Method::Text };
     }
     let first = |text: &str| -> String { if is_tuple(text) { text.to_owned() } else { text.split(',').next().unwrap_or("").to_owned() } };
     let (gold, answer) = (&first(gold), &first(answer));
     let mut tree = Tree::default();
-    let read = |text: &str, tree: &mut Tree, fuel: &mut Fuel| read::read(text, Commas::Separate, tree, fuel);
-    let (Some(gold), Some(answer)) = (read(gold, &mut tree, fuel), read(answer, &mut tree, fuel)) else {
+    let mut read = |side: &str, text: &str| {
+        let id = read::read(text, Commas::Separate, &mut tree, fuel);
+        note_reading(side, &tree, id, fuel, trace);
+        id
+    };
+    let (Some(gold), Some(answer)) = (read("reference", gold), read("answer", answer)) else {
+        trace.note(Stage::Text, || "not equal: what is not understood was compared as text before");
         return Comparison { equal: false, method: Method::Text };
     };
     let mut value = |id| {
@@ -135,9 +170,11 @@ fn algebra(gold: &str, answer: &str, fuel: &mut Fuel) -> Comparison {
         constant.then(|| evaluate(&tree, id, Reading::PLAIN, &mut approx, fuel)).flatten().filter(|value| value.is_real())
     };
     if let (Some(g), Some(a)) = (value(gold), value(answer)) {
-        return Comparison { equal: close(g.re, a.re), method: Method::Numeric };
+        let equal = close(g.re, a.re);
+        trace.note(Stage::Numeric, || format!("{}: {} and {}", if equal { "equal" } else { "not equal" }, digits(g.re), digits(a.re)));
+        return Comparison { equal, method: Method::Numeric };
     }
-    compare::compare(&mut tree, gold, answer, fuel)
+    compare::compare(&mut tree, gold, answer, fuel, trace)
 }
 
 /// Whether two letters follow each other outside of a command.
@@ -195,7 +232,7 @@ mod tests {
     use super::*;
 
     fn check(gold: &str, answer: &str, expected: bool) {
-        assert_eq!(equal(gold, answer).equal, expected, "{gold} | {answer}");
+        assert_eq!(equal(gold, answer, &mut Trace::off()).equal, expected, "{gold} | {answer}");
     }
 
     #[test]

@@ -1,12 +1,52 @@
-//! The values of expressions: one walk, several arithmetics, and the ladder that compares what they find.
+//! The values of expressions: one walk (`evaluate`) in several arithmetics, from exact rationals to floating point with error bounds. It owns what a
+//! value is; which values make two expressions equal is for `compare` to say.
 
 pub mod approx;
 mod approx_function;
-mod ball;
+pub mod ball;
 mod ball_arithmetic;
 pub mod decimal;
 pub mod evaluate;
 pub mod exact;
-mod field;
-pub mod scalar;
+pub mod field;
 mod series;
+
+use crate::verify::fuel::Fuel;
+use crate::verify::tree::rewrite;
+use crate::verify::tree::{Constant, Id, Node, Tree};
+use crate::verify::value::approx::{Approx, Point};
+use crate::verify::value::evaluate::{Reading, evaluate};
+
+/// The value of a constant as a real floating-point number, infinities included; for ordering only.
+pub fn magnitude(tree: &Tree, id: Id, fuel: &mut Fuel) -> Option<f64> {
+    if let Some(positive) = infinity(tree, id) {
+        return Some(if positive { f64::INFINITY } else { f64::NEG_INFINITY });
+    }
+    if !rewrite::symbols(tree, id).is_empty() {
+        return None;
+    }
+    let mut approx = Approx::new(Point::Natural(0));
+    let value = evaluate(tree, id, Reading::PLAIN, &mut approx, fuel)?;
+    value.is_real().then_some(value.re)
+}
+
+/// The sign of an infinite expression.
+pub fn infinity(tree: &Tree, id: Id) -> Option<bool> {
+    match tree.node(id) {
+        Node::Constant(Constant::Infinity) => Some(true),
+        Node::Percent(a) => infinity_of(tree, a),
+        _ => infinity_of(tree, id),
+    }
+}
+
+fn infinity_of(tree: &Tree, id: Id) -> Option<bool> {
+    match tree.node(id) {
+        Node::Constant(Constant::Infinity) => Some(true),
+        Node::Negate(a) if matches!(tree.node(a), Node::Constant(Constant::Infinity)) => Some(false),
+        Node::Negate(a) => match tree.node(a) {
+            Node::Percent(b) if matches!(tree.node(b), Node::Constant(Constant::Infinity)) => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,41 +1,45 @@
 //! Two expressions: exact rationals, then identities in a field, then numbers with error bounds, then seeded points; and what is left over for
-//! rounded decimals. It owns the ladder for everything that has a value; lists, sets and relations are for `goal`.
-
-use std::collections::BTreeSet;
+//! rounded decimals. It owns this ladder for everything that has a value; lists, sets and relations are for `goal`.
 
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
 
 use crate::verify::fuel::Fuel;
+use crate::verify::trace::{Stage, Trace, digits, short};
 use crate::verify::tree::rewrite;
-use crate::verify::tree::{Constant, Function, Function2, Id, Node, Tree};
+use crate::verify::tree::{Function, Id, Node, Tree};
 use crate::verify::value::approx::{Approx, Point, Value};
 use crate::verify::value::ball::{Ball, Balls};
 use crate::verify::value::decimal;
-use crate::verify::value::evaluate::{Arithmetic, Reading, evaluate};
+use crate::verify::value::evaluate::{Reading, evaluate};
 use crate::verify::value::exact::Exact;
 use crate::verify::value::field::Field;
+use crate::verify::value::infinity;
 use crate::verify::{Comparison, Method};
 
 /// Precisions, in bits, at which two constants must be indistinguishable to be equal.
 const PRECISIONS: [u32; 2] = [128, 384];
 
-/// Different whole numbers at which expressions with factorials must agree.
-const MIN_PLACES: usize = 3;
-
 /// Compares the expressions at `gold` and `answer`, signs with two readings in each sensible one.
-pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Comparison {
+pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let mut last = Comparison { equal: false, method: Method::Exact };
     // Looking for signs and names walks over both sides some ten times.
     let size = tree.reachable(gold).len() + tree.reachable(answer).len();
     if !matches!((tree.node(gold), tree.node(answer)), (Node::Number(_), Node::Number(_))) && fuel.spend(8 * size as u64).is_err() {
+        trace.note(Stage::Budget, || "not equal: the steps of one comparison are spent");
         return Comparison { equal: false, method: Method::Exhausted };
     }
-    for (gold_reading, answer_reading) in readings(tree, gold, answer) {
-        last = Pair { tree, gold, answer, gold_reading, answer_reading, fuel }.compare();
+    for (nth, (gold_reading, answer_reading)) in readings(tree, gold, answer).into_iter().enumerate() {
+        if nth > 0 {
+            trace.note(Stage::Signs, || describe(gold_reading, answer_reading));
+        }
+        last = Pair { tree, gold, answer, gold_reading, answer_reading, fuel, trace }.compare();
         if last.equal {
             break;
         }
+    }
+    if fuel.is_spent() {
+        trace.note(Stage::Budget, || "the steps of one comparison are spent: what gave no verdict may only have been too dear");
     }
     last
 }
@@ -56,6 +60,18 @@ fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
         all.push((decimal, decimal));
     }
     all
+}
+
+/// How signs are read where not plainly.
+fn describe(gold: Reading, answer: Reading) -> &'static str {
+    let either = |sign: fn(Reading) -> bool| sign(gold) || sign(answer);
+    if either(|reading| reading.percent_is_share) {
+        "once more, with % as a hundredth"
+    } else if either(|reading| reading.degree_is_angle) {
+        "once more, with ° as a part of the circle: 180° is π"
+    } else {
+        "once more, with log as the decimal logarithm"
+    }
 }
 
 #[derive(Default)]
@@ -93,29 +109,36 @@ enum Held {
 }
 
 /// Two expressions in fixed readings.
-struct Pair<'a> {
-    tree: &'a Tree,
-    gold: Id,
-    answer: Id,
-    gold_reading: Reading,
-    answer_reading: Reading,
-    fuel: &'a mut Fuel,
+pub struct Pair<'a> {
+    pub tree: &'a Tree,
+    pub gold: Id,
+    pub answer: Id,
+    pub gold_reading: Reading,
+    pub answer_reading: Reading,
+    pub fuel: &'a mut Fuel,
+    pub trace: &'a mut Trace,
 }
 
 impl Pair<'_> {
     fn compare(&mut self) -> Comparison {
         if let Some(equal) = self.infinite() {
+            self.trace.note(Stage::Exact, || {
+                if equal { "equal: the same infinity" } else { "not equal: one side is infinite, the other is not the same infinity" }
+            });
             return Comparison { equal, method: Method::Exact };
         }
         let gold = evaluate(self.tree, self.gold, self.gold_reading, &mut Exact, self.fuel);
         let answer = evaluate(self.tree, self.answer, self.answer_reading, &mut Exact, self.fuel);
         if let (Some(g), Some(a)) = (&gold, &answer) {
             if g == a {
+                self.trace.note(Stage::Exact, || format!("equal: both are {}", short(g)));
                 return Comparison { equal: true, method: Method::Exact };
             }
+            self.trace.note(Stage::Exact, || format!("the values differ: {} and {}", short(g), short(a)));
             let (g_value, a_value) = (g.to_f64().unwrap_or(f64::NAN), a.to_f64().unwrap_or(f64::NAN));
             return self.rounded(g_value, a_value, gold.as_ref(), answer.as_ref(), Method::Exact);
         }
+        self.trace.note(Stage::Exact, || format!("no verdict: {}", irrational(gold.is_some(), answer.is_some())));
         let constants = rewrite::symbols(self.tree, self.gold).is_empty() && rewrite::symbols(self.tree, self.answer).is_empty();
         let opaque = |id| rewrite::any(self.tree, id, |node| matches!(node, Node::Opaque(..)));
         if constants && !opaque(self.gold) && !opaque(self.answer) {
@@ -151,9 +174,11 @@ impl Pair<'_> {
         let answer = evaluate(self.tree, self.answer, self.answer_reading, &mut approx, self.fuel);
         let (Some(gold), Some(answer)) = (gold, answer) else {
             // Too large for floating point, or undefined: only an identity can still make them equal.
+            self.trace.note(Stage::Numeric, || "no verdict: some part is undefined, or too large or small for double precision");
             return Comparison { equal: self.identity() == Some(true), method: Method::Identity };
         };
         if apart(gold, answer) {
+            self.trace.note(Stage::Numeric, || format!("the values differ: {} and {}", shown(gold), shown(answer)));
             if !gold.is_real() || !answer.is_real() {
                 return Comparison { equal: false, method: Method::Numeric };
             }
@@ -167,6 +192,7 @@ impl Pair<'_> {
             let equal = inner && self.sampled(true) == Some(true);
             return Comparison { equal, method: if equal { Method::Rounded } else { Method::Numeric } };
         }
+        self.trace.note(Stage::Numeric, || format!("no verdict: {} on both sides, in double precision", shown(gold)));
         match self.identity() {
             Some(true) => return Comparison { equal: true, method: Method::Identity },
             // Complex numbers with rational parts.
@@ -194,8 +220,12 @@ impl Pair<'_> {
             let mut balls = Balls::new(precision);
             let gold: Option<Ball> = evaluate(self.tree, self.gold, self.gold_reading, &mut balls, self.fuel);
             let answer: Option<Ball> = evaluate(self.tree, self.answer, self.answer_reading, &mut balls, self.fuel);
-            let (Some(gold), Some(answer)) = (gold, answer) else { return Held::Unknown };
+            let (Some(gold), Some(answer)) = (gold, answer) else {
+                self.trace.note(Stage::Numeric, || "no verdict: without bounds on the error, as for complex numbers");
+                return Held::Unknown;
+            };
             if !gold.meets(&answer) {
+                self.trace.note(Stage::Numeric, || format!("the values differ in the first {precision} bits"));
                 return Held::Apart;
             }
             let sharp = gold.is_sharp(u64::from(precision) / 3) && answer.is_sharp(u64::from(precision) / 3);
@@ -203,12 +233,27 @@ impl Pair<'_> {
             let tiny = |one: &Ball, other: &Ball| other.holds_zero() && one.magnitude().is_some();
             let shown = sharp && !balls.lost && !tiny(&gold, &answer) && !tiny(&answer, &gold);
             held = if shown { Held::Together } else { Held::Unproven };
+            self.trace.note(Stage::Numeric, || match held {
+                _ if Some(&precision) != PRECISIONS.last() => format!("no verdict yet: the values meet in {precision} bits"),
+                Held::Together => format!("equal: the values meet in {precision} bits"),
+                _ => format!("no verdict: the values meet in {precision} bits, but some part of them is too small to be seen there"),
+            });
         }
         held
     }
 
     /// Whether the two are the same rational function; `None` where the field cannot tell.
     fn identity(&mut self) -> Option<bool> {
+        let found = self.same_in_the_field();
+        self.trace.note(Stage::Identity, || match found {
+            Some(true) => "equal: the same values in a prime field",
+            Some(false) => "the values differ in a prime field",
+            None => "no verdict: no rational functions throughout",
+        });
+        found
+    }
+
+    fn same_in_the_field(&mut self) -> Option<bool> {
         for seed in [11, 23] {
             let mut field = Field::new(seed);
             let gold = evaluate(self.tree, self.gold, self.gold_reading, &mut field, self.fuel)?;
@@ -218,71 +263,6 @@ impl Pair<'_> {
             }
         }
         Some(true)
-    }
-
-    /// Whether the two agree wherever both are defined, at enough points; `None` for too few.
-    fn sampled(&mut self, decimals_are_rounded: bool) -> Option<bool> {
-        // Factorials are of whole numbers only, and of differences that are not negative: more points are needed to meet enough of them.
-        let whole = self.whole_variables();
-        let (reals, naturals) = if whole.is_empty() { (6, 5) } else { (30, 30) };
-        let points = (1..=6)
-            .map(Point::Positive)
-            .chain((1..=4).map(Point::Unit))
-            .chain((1..=reals).map(Point::Real))
-            .chain((1..=naturals).map(Point::Natural));
-        let complex = |id| rewrite::any(self.tree, id, |node| node == Node::Constant(Constant::I));
-        let complex = complex(self.gold) || complex(self.answer);
-        let mut agreeing = 0;
-        let mut places = BTreeSet::new();
-        for point in points {
-            let mut approx = Approx { decimals_are_rounded, whole: whole.clone(), ..Approx::new(point) };
-            let gold: Option<Value> = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
-            let answer: Option<Value> = evaluate(self.tree, self.answer, self.answer_reading, &mut approx, self.fuel);
-            let (Some(gold), Some(answer)) = (gold, answer) else { continue };
-            let real = gold.is_real() && answer.is_real();
-            if !complex && !real {
-                // A real expression has no value there; that only one side has one is a difference in domain, which answers do not state.
-                continue;
-            }
-            let distance = (gold.re - answer.re).hypot(gold.im - answer.im);
-            if apart(gold, answer) || decimals_are_rounded && distance > gold.error + answer.error {
-                return Some(false);
-            }
-            let error = gold.error + answer.error;
-            let size = gold.abs().max(answer.abs());
-            let sharp = if decimals_are_rounded { 0.01 * size } else { (1e-7 * size).max(1e-10) };
-            let counts = error <= sharp && (decimals_are_rounded || !approx.lost);
-            agreeing += usize::from(counts);
-            if counts && !whole.is_empty() {
-                let at = |&name: &u32| approx.symbol(name).map_or(0, |value| value.re as i64);
-                places.insert(whole.iter().map(at).collect::<Vec<i64>>());
-            }
-        }
-        // `x!!!` has a value at 2 alone, and agrees there with much.
-        (agreeing >= 4 && (whole.is_empty() || places.len() >= MIN_PLACES)).then_some(true)
-    }
-
-    /// The variables inside of factorials and binomial coefficients of either side.
-    fn whole_variables(&self) -> Vec<u32> {
-        let mut found = Vec::new();
-        for root in [self.gold, self.answer] {
-            let order = self.tree.reachable(root);
-            let mut inside = vec![false; order.len()];
-            // Parents stand behind their children.
-            for (place, &id) in order.iter().enumerate().rev() {
-                let node = self.tree.node(id);
-                match node {
-                    Node::Symbol(name) if inside.get(place) == Some(&true) && !found.contains(&name) => found.push(name),
-                    _ if inside.get(place) == Some(&true) || is_of_whole_numbers(node) => self.tree.children(node, |child| {
-                        if let Some(flag) = order.binary_search(&child).ok().and_then(|at| inside.get_mut(at)) {
-                            *flag = true;
-                        }
-                    }),
-                    _ => {}
-                }
-            }
-        }
-        found
     }
 
     /// What remains for unequal numbers: one of them may be the other, rounded.
@@ -296,55 +276,38 @@ impl Pair<'_> {
     ) -> Comparison {
         let gold = decimal::decimal(self.tree, self.gold, self.gold_reading);
         let answer = decimal::decimal(self.tree, self.answer, self.answer_reading);
-        let equal = match (gold, answer) {
-            (Some(gold), answer) => decimal::gold_is_rounded(&gold, answer_value, answer_exact, answer.as_ref()),
-            (None, Some(answer)) => decimal::answer_is_rounded(&answer, gold_value, gold_exact),
+        let equal = match (&gold, &answer) {
+            (Some(gold), answer) => decimal::gold_is_rounded(gold, answer_value, answer_exact, answer.as_ref()),
+            (None, Some(answer)) => decimal::answer_is_rounded(answer, gold_value, gold_exact),
             (None, None) => false,
         };
+        self.trace.note(Stage::Rounded, || {
+            let (found, stands) = if equal { ("equal", "stands for") } else { ("not equal", "does not stand for") };
+            match (&gold, &answer) {
+                (Some(_), _) => format!("{found}: the reference is a decimal, and {stands} {}", digits(answer_value)),
+                (None, Some(_)) => format!("{found}: the answer is a decimal, and {stands} {}", digits(gold_value)),
+                (None, None) => "not equal: no side is a decimal that could be rounded".to_owned(),
+            }
+        });
         Comparison { equal, method: if equal { Method::Rounded } else { otherwise } }
     }
 }
 
-/// Whether a function is sampled at whole numbers only.
-fn is_of_whole_numbers(node: Node) -> bool {
-    matches!(node, Node::Call(Function::Factorial, _) | Node::Call2(Function2::Binomial, ..))
+/// Which sides are no rational numbers.
+fn irrational(gold_is_rational: bool, answer_is_rational: bool) -> &'static str {
+    match (gold_is_rational, answer_is_rational) {
+        (true, _) => "the answer is not computed as a rational number",
+        (false, true) => "the reference is not computed as a rational number",
+        (false, false) => "no side is computed as a rational number",
+    }
 }
 
 /// Whether two values certainly differ.
-fn apart(a: Value, b: Value) -> bool {
+pub fn apart(a: Value, b: Value) -> bool {
     (a.re - b.re).hypot(a.im - b.im) > 2.0 * (a.error + b.error)
 }
 
-/// The sign of an infinite expression.
-pub fn infinity(tree: &Tree, id: Id) -> Option<bool> {
-    match tree.node(id) {
-        Node::Constant(Constant::Infinity) => Some(true),
-        Node::Percent(a) => infinity_of(tree, a),
-        _ => infinity_of(tree, id),
-    }
-}
-
-fn infinity_of(tree: &Tree, id: Id) -> Option<bool> {
-    match tree.node(id) {
-        Node::Constant(Constant::Infinity) => Some(true),
-        Node::Negate(a) if matches!(tree.node(a), Node::Constant(Constant::Infinity)) => Some(false),
-        Node::Negate(a) => match tree.node(a) {
-            Node::Percent(b) if matches!(tree.node(b), Node::Constant(Constant::Infinity)) => Some(false),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// The value of a constant as a real floating-point number, infinities included; for ordering only.
-pub fn magnitude(tree: &Tree, id: Id, fuel: &mut Fuel) -> Option<f64> {
-    if let Some(positive) = infinity(tree, id) {
-        return Some(if positive { f64::INFINITY } else { f64::NEG_INFINITY });
-    }
-    if !rewrite::symbols(tree, id).is_empty() {
-        return None;
-    }
-    let mut approx = Approx::new(Point::Natural(0));
-    let value = evaluate(tree, id, Reading::PLAIN, &mut approx, fuel)?;
-    value.is_real().then_some(value.re)
+/// A value for people.
+pub fn shown(value: Value) -> String {
+    if value.is_real() { digits(value.re) } else { format!("{} + {}i", digits(value.re), digits(value.im)) }
 }

@@ -1,0 +1,95 @@
+//! Two expressions in variables, at seeded points: the last stage of the ladder of values, for what no identity decides. It owns where the points
+//! lie and how many must agree.
+
+use std::collections::BTreeSet;
+
+use crate::verify::compare::scalar::{Pair, apart, shown};
+use crate::verify::trace::Stage;
+use crate::verify::tree::rewrite;
+use crate::verify::tree::{Constant, Function, Function2, Node};
+use crate::verify::value::approx::{Approx, Point, Value};
+use crate::verify::value::evaluate::{Arithmetic, evaluate};
+
+/// Points at which two expressions must agree.
+const MIN_POINTS: usize = 4;
+/// Different whole numbers at which expressions with factorials must agree.
+const MIN_PLACES: usize = 3;
+
+impl Pair<'_> {
+    /// Whether the two agree wherever both are defined, at enough points; `None` for too few.
+    pub fn sampled(&mut self, decimals_are_rounded: bool) -> Option<bool> {
+        let stage = if decimals_are_rounded { Stage::Rounded } else { Stage::Sampled };
+        // Factorials are of whole numbers only, and of differences that are not negative: more points are needed to meet enough of them.
+        let whole = self.whole_variables();
+        let (reals, naturals) = if whole.is_empty() { (6, 5) } else { (30, 30) };
+        let points = (1..=6)
+            .map(Point::Positive)
+            .chain((1..=4).map(Point::Unit))
+            .chain((1..=reals).map(Point::Real))
+            .chain((1..=naturals).map(Point::Natural));
+        let complex = |id| rewrite::any(self.tree, id, |node| node == Node::Constant(Constant::I));
+        let complex = complex(self.gold) || complex(self.answer);
+        let mut agreeing = 0;
+        let mut places = BTreeSet::new();
+        for point in points {
+            let mut approx = Approx { decimals_are_rounded, whole: whole.clone(), ..Approx::new(point) };
+            let gold: Option<Value> = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
+            let answer: Option<Value> = evaluate(self.tree, self.answer, self.answer_reading, &mut approx, self.fuel);
+            let (Some(gold), Some(answer)) = (gold, answer) else { continue };
+            let real = gold.is_real() && answer.is_real();
+            if !complex && !real {
+                // A real expression has no value there; that only one side has one is a difference in domain, which answers do not state.
+                continue;
+            }
+            let distance = (gold.re - answer.re).hypot(gold.im - answer.im);
+            if apart(gold, answer) || decimals_are_rounded && distance > gold.error + answer.error {
+                self.trace.note(stage, || format!("they differ at a point: {} and {}", shown(gold), shown(answer)));
+                return Some(false);
+            }
+            let error = gold.error + answer.error;
+            let size = gold.abs().max(answer.abs());
+            let sharp = if decimals_are_rounded { 0.01 * size } else { (1e-7 * size).max(1e-10) };
+            let counts = error <= sharp && (decimals_are_rounded || !approx.lost);
+            agreeing += usize::from(counts);
+            if counts && !whole.is_empty() {
+                let at = |&name: &u32| approx.symbol(name).map_or(0, |value| value.re as i64);
+                places.insert(whole.iter().map(at).collect::<Vec<i64>>());
+            }
+        }
+        // `x!!!` has a value at 2 alone, and agrees there with much.
+        let enough = agreeing >= MIN_POINTS && (whole.is_empty() || places.len() >= MIN_PLACES);
+        self.trace.note(stage, || match enough {
+            true => format!("equal: they agree at {agreeing} points, and differ at none where both are defined"),
+            false => format!("they differ nowhere, but only {agreeing} points tell them apart well enough"),
+        });
+        enough.then_some(true)
+    }
+
+    /// The variables inside of factorials and binomial coefficients of either side.
+    fn whole_variables(&self) -> Vec<u32> {
+        let mut found = Vec::new();
+        for root in [self.gold, self.answer] {
+            let order = self.tree.reachable(root);
+            let mut inside = vec![false; order.len()];
+            // Parents stand behind their children.
+            for (place, &id) in order.iter().enumerate().rev() {
+                let node = self.tree.node(id);
+                match node {
+                    Node::Symbol(name) if inside.get(place) == Some(&true) && !found.contains(&name) => found.push(name),
+                    _ if inside.get(place) == Some(&true) || is_of_whole_numbers(node) => self.tree.children(node, |child| {
+                        if let Some(flag) = order.binary_search(&child).ok().and_then(|at| inside.get_mut(at)) {
+                            *flag = true;
+                        }
+                    }),
+                    _ => {}
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Whether a function is sampled at whole numbers only.
+fn is_of_whole_numbers(node: Node) -> bool {
+    matches!(node, Node::Call(Function::Factorial, _) | Node::Call2(Function2::Binomial, ..))
+}
