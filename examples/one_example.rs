@@ -14,8 +14,8 @@ use serde_json::Value;
 /// Trains in a new folder. Gives the run's metrics, one line a step.
 pub fn train(root: &Path) -> Result<Vec<Value>> {
     // Settings over the defaults, as `--set` has them. The first two are the defaults.
-    let asked = ["model=tiny", "example=tiny/addition/334+556", "train.steps=10", "eval.benchmarks="];
-    let layers = asked.iter().map(|one| config::assignment(one)).collect::<Result<_>>()?;
+    let asked = ["model=tiny", "example=tiny/addition/334+556", "train.steps=10", "eval.benchmarks="].map(String::from);
+    let layers = config::layers(None, &asked)?;
     // Checks all that can be checked without weights: settings, example, folder.
     let prepared = train::prepare(Request::new(layers, Some(root.to_owned())))?;
     println!("{}", prepared.headline());

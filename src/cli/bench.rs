@@ -159,7 +159,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
 
 /// The defaults that fit the model, then `--set`.
 fn settings(args: &BenchArgs) -> Result<RunSettings> {
-    let layers = args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?;
+    let layers = config::layers(None, &args.sets)?;
     let mut settings = config::resolve(&RunSettings::defaults_for(args.shape.as_deref().unwrap_or(&args.model)), &layers)?;
     settings.rollout.max_new = args.max_new;
     Ok(settings)

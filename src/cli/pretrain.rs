@@ -73,8 +73,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
 }
 
 fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
-    let mut layers = args.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
-    layers.extend(args.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
+    let mut layers = config::layers(args.config.as_deref(), &args.sets)?;
     let flags = [("seed", args.seed), ("steps", args.steps)];
     layers.push(Table::from_iter(flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), Value::Integer(value? as i64))))));
     let settings: PretrainSettings = config::resolve(&PretrainSettings::default(), &layers)?;

@@ -130,7 +130,9 @@ impl TrainArgs {
         let start = match &self.resume {
             Some(root) => {
                 let mut changes = self.compute.layer()?;
-                changes.extend(self.steps.map(|steps| table("train", "steps", Value::Integer(steps as i64))).into_iter().flatten());
+                if let Some(steps) = self.steps {
+                    changes.extend(table("train", "steps", Value::Integer(steps as i64)));
+                }
                 Start::Resume { root: root.clone(), at: self.at, changes }
             }
             None => Start::New { layers: usage(self.layers())?, out: self.out.clone() },
@@ -153,8 +155,7 @@ impl TrainArgs {
 
     /// The file, `--set`, then the flags that have names of their own.
     fn layers(&self) -> Result<Vec<Table>> {
-        let mut layers = self.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
-        layers.extend(self.sets.iter().map(|set| config::assignment(set)).collect::<Result<Vec<_>>>()?);
+        let mut layers = config::layers(self.config.as_deref(), &self.sets)?;
         layers.extend(self.replay.as_ref().map(|path| table("rollout", "replay", Value::String(path.clone()))));
         let inline = self.question.as_deref().map(|question| example::inline(question, self.answer.as_deref()));
         let example = self.example.clone().or(inline);

@@ -57,6 +57,14 @@ pub fn assignment(text: &str) -> Result<Table> {
     }
 }
 
+/// A settings file, where one is given, and single settings (`a.b=c`) over it, as layers.
+///
+/// # Errors
+/// When the file cannot be read, or an assignment is none.
+pub fn layers(file: Option<&Path>, assignments: &[String]) -> Result<Vec<Table>> {
+    file.map(read).into_iter().chain(assignments.iter().map(|one| assignment(one))).collect()
+}
+
 /// The defaults with `layers` laid over them, one after the other.
 ///
 /// # Errors

@@ -60,8 +60,7 @@ impl Arm {
     /// # Errors
     /// When its settings file cannot be read.
     pub fn layers(&self, seed: u64) -> Result<Vec<Table>> {
-        let mut layers = self.config.as_deref().map(config::read).transpose()?.into_iter().collect::<Vec<_>>();
-        layers.extend(self.assignments.iter().map(|one| config::assignment(one)).collect::<Result<Vec<_>>>()?);
+        let mut layers = config::layers(self.config.as_deref(), &self.assignments)?;
         layers.push(Table::from_iter([("seed".to_owned(), Value::Integer(seed as i64))]));
         Ok(layers)
     }

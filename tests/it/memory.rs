@@ -28,8 +28,8 @@ impl Watch for Short {
 }
 
 fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
-    let asked = ["train.steps=2", "train.lanes=1", "train.micro_batch_tokens=2048", "eval.benchmarks="];
-    let layers = asked.iter().map(|one| config::assignment(one)).collect::<anyhow::Result<_>>()?;
+    let asked = ["train.steps=2", "train.lanes=1", "train.micro_batch_tokens=2048", "eval.benchmarks="].map(String::from);
+    let layers = config::layers(None, &asked)?;
     let interrupt = Interrupt::default();
     let mut loaded = train::prepare(Request::new(layers, Some(root.to_owned())))?.load(&interrupt)?;
     let decoder = &mut loaded.inputs.model.decoder;
