@@ -5,9 +5,10 @@
 //! `measures` names what a step measured, `history` remembers what the run has shown so far, `selection` how each example fared, `folder` knows
 //! where records lie, `resume` from which checkpoint a run can go on, `launch` how it was started.
 //! `prepare` is the way into a run: from what is asked, in settings and names, to a [`Run`].
-//! `settings` are all that a run can be told, among them `algorithm`, which names sets of them; `course` says what they are at each step,
-//! `reference` is what a KL term holds to, `resample` draws groups again that taught nothing. `watch` warns of a run that goes wrong or cannot
-//! learn, and `prompt_format` tells which format a prompt asks its answer in.
+//!
+//! `settings` are all that a run can be told, among them `algorithm`, which names sets of them. `course` says what they are at each step,
+//! `reference` is what a KL term holds to, `resample` draws groups again that taught nothing. `watch` warns of a run that goes wrong or cannot learn,
+//! and `prompt_format` tells which format a prompt asks its answer in.
 
 pub mod course;
 pub mod critic;
