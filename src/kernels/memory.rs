@@ -150,6 +150,7 @@ mod tests {
         check(anyhow::Error::msg("a server said CUDA_ERROR_OUT_OF_MEMORY: out of memory"), false);
         check(Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".to_owned()).into(), false);
         check(Error::Cuda("another fault".into()).into(), false);
-        assert_eq!(error().to_string(), "no memory for 12 bytes");
+        // Candle may append a backtrace.
+        assert!(error().to_string().starts_with("no memory for 12 bytes"));
     }
 }
