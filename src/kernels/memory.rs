@@ -121,7 +121,7 @@ pub mod driver {
         use super::*;
 
         #[test]
-        fn memory_that_is_used_up_is_known_by_the_drivers_and_the_libraries_codes() {
+        fn a_gpus_used_up_memory_is_known_by_the_codes_of_driver_and_libraries() {
             let check = |error: Error, expected| assert_eq!(super::super::is_out_of_memory(&error.into()), expected);
             let (full, other) = (DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY), DriverError(CUresult::CUDA_ERROR_INVALID_VALUE));
             check(Err::<(), _>(full).w().unwrap_err(), true);
@@ -150,6 +150,7 @@ mod tests {
         check(anyhow::Error::msg("a server said CUDA_ERROR_OUT_OF_MEMORY: out of memory"), false);
         check(Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".to_owned()).into(), false);
         check(Error::Cuda("another fault".into()).into(), false);
-        assert_eq!(error().to_string(), "no memory for 12 bytes");
+        // Candle may append a backtrace.
+        assert!(error().to_string().starts_with("no memory for 12 bytes"));
     }
 }

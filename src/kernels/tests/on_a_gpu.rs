@@ -71,3 +71,13 @@ fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
     }
     Ok(())
 }
+
+/// What does not fit is refused with an error of its own type, and leaves room for what does.
+#[test]
+fn memory_that_is_not_there_is_an_error_by_type() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let total = gpu.memory().expect("a GPU has memory of its own").total as usize;
+    let error = gpu.empty((total / 2).into(), DType::F32).expect_err("twice the memory");
+    assert!(crate::kernels::is_out_of_memory(&error.into()));
+    gpu.empty(1024.into(), DType::F32).map(|_| ())
+}
