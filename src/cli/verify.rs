@@ -77,7 +77,7 @@ pub fn run(args: VerifyArgs) -> Result<()> {
     if let (Some(gold), Some(answer)) = (&args.gold, &args.answer) {
         let comparison = if args.explain {
             let (comparison, trace) = verifier.explain_equal(gold, answer);
-            tell(gold, "answer", answer, &trace);
+            show(gold, "answer", answer, &trace);
             comparison
         } else {
             verifier.equal(gold, answer)
@@ -114,7 +114,7 @@ fn judge(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
             return verifier.check(gold, &response);
         }
         let (verdict, trace) = verifier.explain(gold, &response);
-        tell(gold, "id", &id.to_string(), &trace);
+        show(gold, "id", &id.to_string(), &trace);
         verdict
     };
     let mut verdicts = golds.iter().map(|gold| check(gold));
@@ -125,6 +125,6 @@ fn judge(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
 }
 
 /// Tells people what led to a verdict: the reference, what it was compared with, then a line for each stage.
-fn tell(gold: &str, name: &str, compared: &str, trace: &Trace) {
+fn show(gold: &str, name: &str, compared: &str, trace: &Trace) {
     tell!("{name:<10}{compared}\nreference {gold}\n{trace}work      {} steps\n", trace.steps());
 }

@@ -1,4 +1,4 @@
-//! Tokens to a tree: operator precedence with explicit stacks. It owns the grammar of answers; what the parts mean is for `kind` to say. It
+//! Tokens to a tree: operator precedence with explicit stacks. It owns the grammar of answers; what the parts mean is for `compare` to say. It
 //! reads the whole answer or nothing: a token without a place is `None`, never skipped.
 
 pub mod clock;
