@@ -1,11 +1,13 @@
 //! Finds the final answer in a response. It owns what counts as a box; it never looks inside the answer, and it reads the response alone:
 //! the prompt's own `\boxed{}` is no answer.
 
+mod fallback;
+
 use serde::{Deserialize, Serialize};
 
 use super::grader::{deepscaler, qwen};
 use super::trace::{Stage, Trace, quoted};
-use super::{Grader, Mode, Settings, choice, fallback, text};
+use super::{Grader, Mode, Settings, choice, text};
 
 /// Lists of more parts stand in one box.
 const MAX_PARTS: usize = 9;

@@ -20,7 +20,7 @@
 //!
 //! [`verify`] takes these steps, and a reader may follow them from file to file:
 //!
-//! 1. `extract` finds the answer in the response (`fallback`: without a box, for evaluation). The reference is an answer already.
+//! 1. `extract` finds the answer in the response (`extract::fallback`: without a box, for evaluation). The reference is an answer already.
 //! 2. `grader` compares the two answers by the notion of equality that the settings name. Ours is `grader::strict`: it compares normalised `text`,
 //!    then the letters of options (`choice`), and has both sides read for all the rest.
 //! 3. `read` turns a text into a `tree` of nodes, or refuses it; what is refused is compared as text.
@@ -83,7 +83,6 @@
 mod choice;
 mod compare;
 mod extract;
-mod fallback;
 mod fuel;
 mod grader;
 mod read;

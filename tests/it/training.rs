@@ -123,7 +123,7 @@ fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
 }
 
 /// The seconds of a line of metrics, by phase.
-fn phases(line: &Value) -> std::collections::BTreeMap<&str, f64> {
+fn phases(line: &serde_json::Value) -> std::collections::BTreeMap<&str, f64> {
     let all = line.as_object().unwrap().iter();
     all.filter_map(|(key, value)| Some((key.strip_prefix("perf/phase/")?.strip_suffix("_s")?, value.as_f64()?))).collect()
 }
@@ -136,7 +136,7 @@ fn every_line_says_where_its_time_went() {
     let output = succeed(&[&["train", "--steps", "3", "--out", out.to_str().unwrap()][..], &small].concat());
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(told.contains("where the time went") && !told.contains("s: sample"), "{told}");
-    let lines = lines(&out.join("metrics.jsonl"));
+    let lines = metrics(&out);
     let names = ["critic", "evaluate", "optimizer", "reference", "reward", "sample", "save", "update"];
     let mut before = 0.0;
     for line in &lines {
@@ -148,7 +148,8 @@ fn every_line_says_where_its_time_went() {
         // The base is evaluated before step 1, the policy after the last step.
         assert_eq!((phases["evaluate"] > 0.0, phases["critic"]), (line["step"] != 2, 0.0), "{phases:?}");
         let (elapsed, sum) = (line["perf/elapsed_s"].as_f64().unwrap(), phases.values().sum::<f64>());
-        assert!((sum - (elapsed - before)).abs() <= 0.1 * (elapsed - before), "{sum} of {} s: {phases:?}", elapsed - before);
+        // No second counts twice; on an idle machine the phases are nearly all of it.
+        assert!((0.5..1.001).contains(&(sum / (elapsed - before))), "{sum} of {} s: {phases:?}", elapsed - before);
         before = elapsed;
     }
     // A run that goes on counts what the earlier lines say, and tells of a step what is asked for.

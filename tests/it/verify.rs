@@ -36,7 +36,7 @@ fn everything_equals_itself() {
 
 /// How an answer is looked for, whether the response is right, the reference, the response.
 fn responses() -> Vec<(Settings, bool, &'static str, String)> {
-    let lines = include_str!("verify_responses.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = include_str!("../verify_responses.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let (mode, rest) = line.split_once(' ').expect("a mode");
