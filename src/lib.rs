@@ -12,7 +12,8 @@
 //!
 //! # Rooms
 //!
-//! Imports go down this list, never up and never in circles (`tests/layers.rs` holds it).
+//! Imports go down this list, never up. Within a room no files import each other in a circle, except a file and those in its own folder, which are
+//! one subject. `tests/layers` holds both.
 //!
 //! | layer | room | owns |
 //! |---|---|---|
@@ -80,6 +81,7 @@
 //! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
 //! one in [`data::benchmark::BENCHMARKS`], a subject of the embedded model one in [`data::tiny::SUBJECTS`]. Help texts, settings pages and the
 //! errors for unknown names are made from these tables.
+//! A parameter of a model is a row in [`model::parameters`](mod@model::parameters), a field of its weights, and its use in `model/block.rs`.
 //! A setting needs a row in [`train::settings::table`] with its range and a sentence; a test names the row that is missing.
 //!
 //! Unit tests stand at the end of the file that they test, or in `x/tests.rs` beside `x.rs` when they are long. Integration tests are the modules of
