@@ -133,8 +133,12 @@ mod tests {
         };
         let none = ComputeArgs { device: None, kernels: None, dtype: None, batch_invariant: false };
         let found = resolved(&none);
-        assert_eq!((found.device, found.kernels, found.dtype, found.batch_invariant), (Place::Cuda(1), Version::Auto, Precision::Bf16, false));
-        let all = ComputeArgs { device: Some(Place::Cpu), kernels: Some(Version::Fused), dtype: Some(Precision::F32), batch_invariant: true };
+        assert_eq!(
+            (found.device, found.kernels, found.dtype, found.batch_invariant),
+            (Place::Cuda(1), Version::Auto, Precision::Bf16, false)
+        );
+        let all =
+            ComputeArgs { device: Some(Place::Cpu), kernels: Some(Version::Fused), dtype: Some(Precision::F32), batch_invariant: true };
         let found = resolved(&all);
         assert_eq!((found.device, found.kernels, found.dtype, found.batch_invariant), (Place::Cpu, Version::Fused, Precision::F32, true));
     }

@@ -53,7 +53,11 @@ mod tests {
         let good = study("train.steps=7", "tiny-greedy");
         let settings = good.check(&good.arms[0], &library).unwrap();
         assert_eq!((settings.seed, settings.train.steps), (3, 7));
-        assert!(good.describe(&settings).ends_with("7 steps of 8 x 8 responses, evaluated on tiny, 1 seed"), "{}", good.describe(&settings));
+        assert!(
+            good.describe(&settings).ends_with("7 steps of 8 x 8 responses, evaluated on tiny, 1 seed"),
+            "{}",
+            good.describe(&settings)
+        );
         let refused = |assignment: &str, pass: &str, expected: &str| {
             let study = study(assignment, pass);
             let error = format!("{:#}", study.check(&study.arms[0], &library).unwrap_err());

@@ -30,7 +30,8 @@ pub struct RunFolder {
 impl RunFolder {
     /// A folder that is not there yet: `runs/MODEL-EXAMPLE`, numbered where that is taken.
     pub fn free(settings: &RunSettings) -> PathBuf {
-        let model = Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
+        let model =
+            Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
         let example = example::title(&settings.example);
         let example = Path::new(&example).file_stem().map_or_else(|| example.clone(), |name| name.to_string_lossy().into_owned());
         let name: String =

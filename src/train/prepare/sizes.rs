@@ -96,7 +96,8 @@ impl Prepared<'_> {
             // What does not fit the window is not answered.
             let room = shape.config.window.saturating_sub(settings.eval.max_new);
             let prompts: Vec<usize> = prompts.into_iter().filter(|tokens| *tokens <= room).collect();
-            let load = |samples: usize| Load { requests: prompts.len() * samples, prompts: prompts.clone(), max_new: settings.eval.max_new };
+            let load =
+                |samples: usize| Load { requests: prompts.len() * samples, prompts: prompts.clone(), max_new: settings.eval.max_new };
             evaluations.extend(set.decodings.iter().map(|decoding| load(decoding.samples)).filter(|load| load.requests > 0));
         }
         let done = self.resumed.as_ref().map_or(0, |resumption| resumption.from);

@@ -39,7 +39,8 @@ impl Prepared<'_> {
             (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
         };
         let lora = &settings.lora;
-        let adapters = if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
+        let adapters =
+            if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
         format!(
             "{} with {}{adapters}: {examples}; {}, {} each; {evaluation}",
             settings.algo,
