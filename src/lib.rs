@@ -75,6 +75,9 @@
 //! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
 //! one file in [`data::benchmark`], a subject of the embedded model one file in [`data::tiny`]; the error for an unknown name lists the known ones.
 //! A setting needs a row in [`train::settings::table`] with its range and a sentence; a test names the row that is missing.
+//! A model family is a row in [`model::config::FAMILIES`]. A parameter that it brings is a row in the table of [`model::parameters`], a field of
+//! [`model::weights::BlockWeights`], and its use in [`model::block`]; loading, export, random weights, optimizer states, adapters and the plan
+//! read the table.
 
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
