@@ -81,8 +81,11 @@
 //! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
 //! one in [`data::benchmark::BENCHMARKS`], a subject of the embedded model one in [`data::tiny::SUBJECTS`]. Help texts, settings pages and the
 //! errors for unknown names are made from these tables.
-//! A parameter of a model is a row in [`model::parameters`](mod@model::parameters), a field of its weights, and its use in `model/block.rs`.
 //! A setting needs a row in [`train::settings::table`] with its range and a sentence; a test names the row that is missing.
+//!
+//! A model family is a row in [`model::config::FAMILIES`]. A parameter that it brings is a row in the table of [`model::parameters`], a field of
+//! [`model::weights::BlockWeights`], and its use in [`model::block`]; loading, export, random weights, optimizer states, adapters and the plan
+//! read the table.
 //!
 //! Unit tests stand at the end of the file that they test, or in `x/tests.rs` beside `x.rs` when they are long. Integration tests are the modules of
 //! `tests/it`, one binary with one `fixture`. A test that needs more than the repository holds gets it from `src/testing.rs`.

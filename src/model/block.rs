@@ -157,6 +157,7 @@ impl BlockWeights {
 mod tests {
     use super::*;
     use crate::kernels::Cpu;
+    use crate::model::config::FAMILIES;
     use crate::model::rotary::RotaryTables;
     use crate::model::{Packed, initial};
 
@@ -171,23 +172,27 @@ mod tests {
     /// The plan's number is counted by hand.
     #[test]
     fn activation_bytes_are_those_of_what_is_kept() -> anyhow::Result<()> {
-        let config = ModelConfig::parse(
-            r#"{"model_type": "qwen2", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
-            "num_key_value_heads": 2, "head_dim": 6, "vocab_size": 20, "max_position_embeddings": 32, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#,
-        )?;
-        let weights = initial::random(&config, 3, 0.02)?;
-        let packed = Packed::of_responses([(&[1u32, 2, 3][..], vec![&[4u32, 5][..], &[6, 7, 8]])]);
-        let context = BlockContext {
-            kernels: &Cpu,
-            segments: &packed.segments,
-            positions: Cpu.indices(&packed.positions)?,
-            heads: config.heads,
-            norm_eps: config.norm_eps,
-            rotary: RotaryTables::new(&config, Cpu.device())?.covering(&config, packed.len())?,
-        };
-        let x = Cpu.gather(&weights.embedding, &Cpu.indices(&packed.tokens)?)?;
-        let kept = bytes(&weights.blocks[0].keep(&x, &context)?);
-        assert_eq!(config.layers * kept, packed.len() * config.activation_bytes(&Target::cpu()));
+        for family in &FAMILIES {
+            let config = ModelConfig::parse(&format!(
+                r#"{{"model_type": "{}", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
+                "num_key_value_heads": 2, "head_dim": 6, "vocab_size": 20, "max_position_embeddings": 32, "rms_norm_eps": 1e-6,
+                "rope_theta": 1e4}}"#,
+                family.model_type
+            ))?;
+            let weights = initial::random(&config, 3, 0.02)?;
+            let packed = Packed::of_responses([(&[1u32, 2, 3][..], vec![&[4u32, 5][..], &[6, 7, 8]])]);
+            let context = BlockContext {
+                kernels: &Cpu,
+                segments: &packed.segments,
+                positions: Cpu.indices(&packed.positions)?,
+                heads: config.heads,
+                norm_eps: config.norm_eps,
+                rotary: RotaryTables::new(&config, Cpu.device())?.covering(&config, packed.len())?,
+            };
+            let x = Cpu.gather(&weights.embedding, &Cpu.indices(&packed.tokens)?)?;
+            let kept = bytes(&weights.blocks[0].keep(&x, &context)?);
+            assert_eq!(config.layers * kept, packed.len() * config.activation_bytes(&Target::cpu()), "{}", family.model_type);
+        }
         Ok(())
     }
 }

@@ -154,7 +154,10 @@ impl Fields<'_> {
     }
 
     fn family(&self) -> Result<&'static Family> {
-        let known = || FAMILIES.each_ref().map(|family| family.model_type).join(" and ");
+        let known = || {
+            let [others @ .., last] = FAMILIES.each_ref().map(|family| family.model_type);
+            format!("{} and {last}", others.join(", "))
+        };
         let name = self.0.get("model_type").and_then(Value::as_str);
         let name = name.with_context(|| format!("config.json has no model_type; known are {}", known()))?;
         let family = FAMILIES.iter().find(|family| family.model_type == name);
