@@ -215,6 +215,16 @@ fn the_sampler_scores_as_the_trainer_does() -> Result<()> {
     check_scores_of_choices(&super::Cpu)
 }
 
+/// A lane may have no sequence at all.
+#[test]
+fn no_rows_are_added_to_none() -> Result<()> {
+    for kernels in [&super::Cpu as &dyn Kernels, &Stock::new(Device::Cpu, DType::F32)] {
+        let zeros = |rows: usize, width: usize| Tensor::zeros((rows, width), DType::F32, &Device::Cpu);
+        kernels.add_product_into(&zeros(0, 16)?, &zeros(0, 8)?, &zeros(8, 16)?)?;
+    }
+    Ok(())
+}
+
 #[test]
 fn stock_operations_choose_the_same_tokens() -> Result<()> {
     check_choices(&Stock::new(Device::Cpu, DType::F32))
