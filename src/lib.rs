@@ -12,8 +12,8 @@
 //!
 //! # Rooms
 //!
-//! Imports go down this list, never up. Within a room no files import each other in a circle, except a file and those in its own folder, which are
-//! one subject. `tests/layers` holds both.
+//! Imports go down this list, never up. Within a room no files import each other in a circle. Two exceptions: a file and those in its own folder
+//! are one subject, and the recursive parts of `verify` call each other. `tests/layers` holds this, and lists those parts.
 //!
 //! | layer | room | owns |
 //! |---|---|---|
@@ -26,7 +26,7 @@
 //! | | [`source`] | a model by its name: the embedded base, a folder, the hub; and what computes it here |
 //! | | [`tiny`] | the embedded base: its corpus, its tokenizer, its pre-training, its files |
 //! | records | [`checkpoint`] | a model with its text, atomically written, and the state that a run resumes from |
-//! | | [`metrics`] | JSON lines (the truth), TensorBoard events, the console |
+//! | | [`metrics`] | JSON lines (the truth), TensorBoard events, the console, times by phase |
 //! | policy | [`rollout`] | scheduler (pure decisions), pages, engine |
 //! | | [`optim`] | AdamW over named tensors, its states in f32 or in 8 bits; clipping, schedules |
 //! | | [`model`] | one decoder for all families, its backward pass, the log-probability head, Hugging Face weights in and out |
@@ -78,10 +78,12 @@
 //!
 //! # Adding things
 //!
-//! A reward is one entry in [`reward`] (and a file beside it where there is more to say), an algorithm one in [`train::algorithm`], a benchmark
-//! one in [`data::benchmark::BENCHMARKS`], a subject of the embedded model one in [`data::tiny::SUBJECTS`]. Help texts, settings pages and the
-//! errors for unknown names are made from these tables.
-//! A setting needs a row in [`train::settings::table`] with its range and a sentence; a test names the row that is missing.
+//! A reward is one entry in [`reward::REWARDS`] (and a file beside it where there is more to say), an algorithm one in
+//! [`train::settings::algorithm::ALGORITHMS`], a benchmark one in [`data::benchmark::BENCHMARKS`], a subject of the embedded model one in
+//! [`data::tiny::SUBJECTS`]. The help texts that list them and the errors for unknown names are made from these tables.
+//! A setting needs a row in [`train::settings::table`] with its range and a sentence (`optim.*` in [`optim::ROWS`]); a test names the row that is
+//! missing. A term of the loss is computed in [`objective::loss`], behind a setting. An operation is a method of [`kernels::Kernels`] with a plain
+//! version in [`kernels::cpu`], and one test body for all versions.
 //!
 //! A model family is a row in [`model::config::FAMILIES`]. A parameter that it brings is a row in the table of [`model::parameters`], a field of
 //! [`model::weights::BlockWeights`], and its use in [`model::block`]; loading, export, random weights, optimizer states, adapters and the plan

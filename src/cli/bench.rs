@@ -27,8 +27,12 @@ pub struct BenchArgs {
     /// tiny (embedded), a folder in Hugging Face layout, or a hub name
     #[arg(long, default_value = "tiny")]
     model: String,
-    /// Random weights of a known shape instead: qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct, deepseek-r1-distill-qwen-1.5b
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["model", "prompt"])]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with_all = ["model", "prompt"],
+        help = format!("Random weights of a known shape instead: {}", crate::model::shapes::names())
+    )]
     shape: Option<String>,
     /// What to measure, with commas between: score, rollout, update, step
     #[arg(long, default_value = "rollout,update,step")]

@@ -1,5 +1,6 @@
 //! `rlvr data`
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,7 +10,7 @@ use serde_json::json;
 use super::arguments::DataArgs;
 use crate::data::benchmark::{BENCHMARKS, Source};
 use crate::data::catalogue::{self, Named};
-use crate::data::{Library, Presence, pinned};
+use crate::data::{Library, Presence};
 use crate::metrics::table;
 use crate::usage::usage;
 
@@ -47,8 +48,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Which {
-    /// Files by name: dsr-sub, history, benchmarks, paper, or all
-    #[arg(default_value = "all", value_delimiter = ',')]
+    #[arg(default_value = "all", value_delimiter = ',', help = format!("Files by name, with commas between: {}", catalogue::known()))]
     names: Vec<String>,
 }
 
@@ -89,13 +89,15 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
         return Ok(());
     }
     for benchmark in BENCHMARKS {
-        let Source::Own(local) = benchmark.source else { continue };
+        let Source::Own { local, .. } = benchmark.source else { continue };
         let state = if library.own(local).is_some() { "in the folder" } else { "your own file" };
         rows.push(vec![benchmark.name.into(), String::new(), benchmark.decoding.to_string(), state.into(), local.into()]);
     }
     say!("{}", table(&["name", "rows", "decoding", "state", "below the data folder"], &rows));
-    let source = pinned::DSR_SUB;
-    tell!("from {} at commit {}; downloads are kept in {}", source.repository, source.commit, library.cache().display());
+    let sources: BTreeSet<String> =
+        catalogue::all().iter().map(|named| format!("{} at commit {}", named.file.repository, named.file.commit)).collect();
+    let sources = sources.into_iter().collect::<Vec<_>>().join(", ");
+    tell!("from {sources}; downloads are kept in {}", library.cache().display());
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-use super::benchmark::{BENCHMARKS, Source};
+use super::benchmark::{BENCHMARKS, PAPER, Source};
 use super::library::Library;
 use super::pinned::{ACCURACY_HISTORY, DSR_SUB, Pinned};
 use super::{example, ranking};
@@ -24,7 +24,7 @@ pub fn all() -> Vec<Named> {
     let training = training.map(|(name, file)| Named { name, rows: example::RANKED, file });
     let benchmarks = BENCHMARKS.iter().filter_map(|benchmark| match benchmark.source {
         Source::Pinned { file, rows, .. } => Some(Named { name: benchmark.name, rows, file }),
-        Source::Own(_) => None,
+        Source::Own { .. } => None,
     });
     training.into_iter().chain(benchmarks).collect()
 }
@@ -41,12 +41,17 @@ pub fn select(names: &str) -> Result<Vec<Named>> {
         let belongs = |named: &&Named| name == "all" || named.name == name || is_tagged(named);
         let found: Vec<Named> = all.iter().filter(belongs).copied().collect();
         if found.is_empty() {
-            let known: Vec<&str> = all.iter().map(|named| named.name).collect();
-            bail!("no file is called {name:?}: known are {}, paper and all", known.join(", "));
+            bail!("no file is called {name:?}: known are {}", known());
         }
         selected.extend(found.into_iter().filter(|new| !selected.contains(new)).collect::<Vec<_>>());
     }
     Ok(selected)
+}
+
+/// What [`select`] knows, with commas between.
+pub fn known() -> String {
+    let names: Vec<&str> = all().iter().map(|named| named.name).collect();
+    format!("{}, {PAPER} and all", names.join(", "))
 }
 
 impl Named {

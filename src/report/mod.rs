@@ -1,4 +1,5 @@
-//! Pictures and pages for people, made from what a run has recorded, and the published figures that stand beside it. Nothing here computes a score or touches a model.
+//! Pictures for people, made from what a run has recorded, and the published figures that stand beside it. Nothing here computes a score or
+//! touches a model.
 
 pub mod curve;
 mod frame;

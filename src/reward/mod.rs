@@ -204,7 +204,7 @@ impl Known {
 }
 
 /// All rewards.
-pub const REWARDS: [Known; 11] = [
+pub const REWARDS: &[Known] = &[
     Known {
         name: "outcome",
         parameters: &[],

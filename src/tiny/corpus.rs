@@ -76,7 +76,7 @@ pub fn document(mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> 
 /// A problem of any subject that evaluations never use.
 fn training_exercise(stream: &mut Stream) -> Exercise {
     loop {
-        let exercise = stream.pick(&SUBJECTS).exercise(stream);
+        let exercise = stream.pick(SUBJECTS).exercise(stream);
         if exercise.split() == Split::Train {
             return exercise;
         }

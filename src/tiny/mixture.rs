@@ -106,7 +106,7 @@ impl Mixture {
         probability("repeats".to_string(), self.repeats)?;
         probability("next_question".to_string(), self.next_question)?;
         ensure!(self.most_sentences > 0, "mixture: most_sentences is 0; rambling takes at least 1 sentence");
-        let known = SUBJECTS.map(|subject| subject.name);
+        let known = SUBJECTS.iter().map(|subject| subject.name).collect::<Vec<_>>();
         for (name, shares) in &self.subjects {
             if !known.contains(&name.as_str()) {
                 bail!("mixture: unknown subject {name:?}; the subjects are {}", known.join(", "));

@@ -8,7 +8,7 @@
 //!
 //! `settings` are all that a run can be told, among them `algorithm`, which names sets of them. `course` says what they are at each step,
 //! `reference` is what a KL term holds to, `resample` draws groups again that taught nothing. `watch` warns of a run that goes wrong or cannot learn,
-//! and `prompt_format` tells which format a prompt asks its answer in.
+//! and `prompt_format` tells which format a prompt asks its answer in. `plan` says before a run what it needs, and `story` after it what it showed.
 
 pub mod course;
 pub mod critic;

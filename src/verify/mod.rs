@@ -249,7 +249,8 @@ impl Verifier {
     }
 }
 
-/// The one way to a verdict, told to `trace` where that is on.
+/// The one way to a verdict on a pair, told to `trace` where that is on. What a set says besides (units, tolerance, other answers) is `reference`'s:
+/// it asks for verdicts on several pairs.
 fn verify_traced(gold: &str, response: &str, settings: &Settings, trace: &mut Trace) -> Verdict {
     let (extracted, extraction) = extract::answer(gold, response, settings, trace);
     let Comparison { equal, method } = match &extracted {

@@ -13,29 +13,29 @@ const MAX_SHOWN: usize = 120;
 /// What gave, or failed to give, a verdict. In the order in which a reader meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
-    /// Finds the answer in the response.
+    /// Finds the answer in the response (`extract`).
     Extract,
-    /// Normalised text, or what is left to do with text that could not be read.
+    /// Normalised text, or what is left to do with text that could not be read (`text`).
     Text,
-    /// Letters of options.
+    /// Letters of options (`choice`).
     Choice,
-    /// Turns text into a tree.
+    /// Turns text into a tree (`read`).
     Read,
-    /// Two parts whose comparison begins.
+    /// Two parts whose comparison begins (`compare`).
     Pair,
-    /// Units and words beside a value.
+    /// Units and words beside a value (`compare::quantity`).
     Words,
-    /// Times of day, numerals with a base, ratios.
+    /// Times of day, numerals with a base, ratios (`compare::notation`).
     Notation,
-    /// Assignments, computations, equations, inequalities.
+    /// Assignments, computations, equations, inequalities (`compare::chain`, `label`, `relation`).
     Relation,
-    /// Sets of real numbers: intervals, and whatever describes them.
+    /// Sets of real numbers: intervals, and whatever describes them (`compare::reals`).
     Reals,
-    /// Lists, tuples, sets, matrices, and both values of a ±.
+    /// Lists, tuples, sets, matrices, and both values of a ± (`compare::structure`).
     Members,
-    /// A letter whose name does not count.
+    /// A letter whose name does not count (`compare::rename`).
     Letters,
-    /// A sign with a second reading: `%`, `°`, `log`.
+    /// A sign with a second reading: `%`, `°`, `log` (`compare::scalar`, and so are the next three).
     Signs,
     /// Exact rational values.
     Exact,
@@ -43,11 +43,11 @@ pub enum Stage {
     Identity,
     /// Values with error bounds.
     Numeric,
-    /// Values at seeded points.
+    /// Values at seeded points (`compare::sampled`).
     Sampled,
-    /// Rounded decimals.
+    /// Rounded decimals (`compare::scalar`).
     Rounded,
-    /// Something ran out: steps, nodes, digits.
+    /// Something ran out: steps, nodes, digits (`fuel`).
     Budget,
     /// The verdict.
     Verdict,

@@ -40,8 +40,13 @@ pub enum Source {
         /// What its rows are made of.
         fields: Fields,
     },
-    /// Questions whose answers are letters, in a file of the user's at this path below the data folder: no published copy is pinned here.
-    Own(&'static str),
+    /// A file of the user's: no published copy is pinned here.
+    Own {
+        /// Its path below the data folder.
+        local: &'static str,
+        /// Whether every answer is the letter of a choice.
+        lettered: bool,
+    },
 }
 
 /// The fields of a row by what they mean.
@@ -156,8 +161,18 @@ pub static BENCHMARKS: &[Benchmark] = &[
         decoding: Decoding::MEAN_OF_EIGHT,
     },
     // Both difficulties of ARC, which the paper scores outside its mean.
-    Benchmark { name: "arc_easy", tags: &[], source: Source::Own("test/arc_easy/test.jsonl"), decoding: Decoding::GREEDY },
-    Benchmark { name: "arc_challenge", tags: &[], source: Source::Own("test/arc_challenge/test.jsonl"), decoding: Decoding::GREEDY },
+    Benchmark {
+        name: "arc_easy",
+        tags: &[],
+        source: Source::Own { local: "test/arc_easy/test.jsonl", lettered: true },
+        decoding: Decoding::GREEDY,
+    },
+    Benchmark {
+        name: "arc_challenge",
+        tags: &[],
+        source: Source::Own { local: "test/arc_challenge/test.jsonl", lettered: true },
+        decoding: Decoding::GREEDY,
+    },
 ];
 
 /// Benchmarks by their names or tags, with commas between.
@@ -195,7 +210,7 @@ impl Benchmark {
     pub fn load(&self, library: &Library) -> Result<Vec<Problem>> {
         let (file, expected, fields) = match &self.source {
             Source::Pinned { file, rows, fields } => (file, *rows, fields),
-            Source::Own(local) => return self.load_own(local, library),
+            Source::Own { local, lettered } => return self.load_own(local, *lettered, library),
         };
         let path = library.path(file)?;
         let problems: Vec<Problem> = rows::read_jsonl(&path)?
@@ -216,20 +231,25 @@ impl Benchmark {
     pub fn sha256(&self, library: &Library) -> Result<String> {
         match self.source {
             Source::Pinned { file, .. } => Ok(file.sha256.to_owned()),
-            Source::Own(local) => library.own(local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path)),
+            Source::Own { local, .. } => library.own(local).map_or_else(|| Ok(String::new()), |path| sha256_of(&path)),
         }
     }
 
-    fn load_own(&self, local: &str, library: &Library) -> Result<Vec<Problem>> {
+    fn load_own(&self, local: &str, lettered: bool, library: &Library) -> Result<Vec<Problem>> {
         let Some(path) = library.own(local) else {
             bail!(
-                r#"{} is read from a file of yours: put {{"question": "...", "choices": ["...", "..."], "answer": "B"}}, one a line, at DIR/{local} and name DIR by --data-dir or RLVR_DATA_DIR"#,
+                r#"{} is read from a file of yours: put {}, one a line, at DIR/{local} and name DIR by --data-dir or RLVR_DATA_DIR"#,
                 self.name,
+                if lettered {
+                    r#"{"question": "...", "choices": ["...", "..."], "answer": "B"}"#
+                } else {
+                    r#"{"question": "...", "answer": "..."}"#
+                },
             );
         };
         let problems = from_file(&path)?;
         let is_letter = |answer: &str| matches!(answer.as_bytes(), [b'A'..=b'J']);
-        if let Some(problem) = problems.iter().find(|problem| !is_letter(&problem.answer)) {
+        if let Some(problem) = problems.iter().find(|problem| lettered && !is_letter(&problem.answer)) {
             bail!("{}: the answer to {} is {:?}, expected the letter of a choice", path.display(), problem.id, problem.answer);
         }
         Ok(problems)

@@ -17,7 +17,7 @@ fn names_select_benchmarks() {
 fn published() -> impl Iterator<Item = (&'static Benchmark, usize)> {
     BENCHMARKS.iter().filter_map(|benchmark| match benchmark.source {
         Source::Pinned { rows, .. } => Some((benchmark, rows)),
-        Source::Own(_) => None,
+        Source::Own { .. } => None,
     })
 }
 

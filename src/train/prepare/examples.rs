@@ -60,7 +60,7 @@ fn of_tiny(settings: &RunSettings) -> Result<Option<Vec<Problem>>> {
     // Ids such as tiny/maximum/38,91,70 have commas of their own.
     let problems: Option<Vec<Problem>> = name.replace(",tiny/", "\ntiny/").lines().map(|id| Some(tiny::by_id(id)?.problem())).collect();
     if problems.is_none() && name.starts_with("tiny/") {
-        let subjects = tiny::SUBJECTS.map(|subject| subject.name).join(", ");
+        let subjects = tiny::SUBJECTS.iter().map(|subject| subject.name).collect::<Vec<_>>().join(", ");
         bail!("{name} is no problem of the embedded model; one is tiny/addition/334+556, 256 are tiny/train/256; subjects are {subjects}")
     }
     Ok(problems)

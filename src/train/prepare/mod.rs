@@ -1,8 +1,8 @@
 //! One way into a run. [`prepare`] checks all that can be checked without weights, [`Prepared::load`] reads them, and [`Loaded::start`] makes the
 //! run's folder or goes on in it. Trainings, plans and studies come through here, and so does whoever trains from the library.
 //!
-//! Owns the order of these checks and their messages; must never know where a request comes from. Errors in what was asked are marked as
-//! [`Usage`](crate::usage::Usage).
+//! Owns the order of these checks and their messages, which name settings, or flags of `rlvr train` where these say it better; must never read a
+//! command line. Errors in what was asked are marked as [`Usage`](crate::usage::Usage).
 
 mod examples;
 mod layers;

@@ -24,7 +24,7 @@ pub struct Algorithm {
 }
 
 /// All algorithms.
-pub const ALGORITHMS: [Algorithm; 8] = [
+pub const ALGORITHMS: &[Algorithm] = &[
     Algorithm { name: "grpo", source: "Shao et al. 2024, arXiv 2402.03300, as the published run has it", apply: grpo },
     Algorithm { name: "ppo", source: "Schulman et al. 2017, arXiv 1707.06347, as the published code has it by default", apply: ppo },
     Algorithm { name: "dr_grpo", source: "Liu et al. 2025, arXiv 2503.20783", apply: dr_grpo },

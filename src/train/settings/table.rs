@@ -171,7 +171,7 @@ mod tests {
         for table in defaults() {
             let settings: BTreeSet<String> = config::leaves(&table).into_iter().map(|(path, _)| path).collect();
             let missing: Vec<&String> = settings.iter().filter(|path| !rows.contains(path.as_str())).collect();
-            assert!(missing.is_empty(), "add a row to ROWS in src/train/settings/table.rs for {missing:?}");
+            assert!(missing.is_empty(), "add a row for {missing:?} to src/train/settings/table.rs (optim.*: to ROWS in src/optim/mod.rs)");
             let gone: Vec<&&str> = rows.iter().filter(|path| !settings.contains(**path)).collect();
             assert!(gone.is_empty(), "these rows are of no setting: {gone:?}");
         }

@@ -1,5 +1,5 @@
 //! The work list of a comparison: goals wait for the pairs that they need, results are kept, nothing recurses. The verdict of a structure names
-//! the weakest rung that any of its parts needed.
+//! the weakest stage that any of its parts needed.
 
 mod chain;
 mod goal;

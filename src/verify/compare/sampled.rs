@@ -1,4 +1,4 @@
-//! Two expressions in variables, at seeded points: the last stage of the ladder of values, for what no identity decides. It owns where the points
+//! Two expressions in variables, at seeded points: the last stage of `scalar`, for what no identity decides. It owns where the points
 //! lie and how many must agree.
 
 use std::collections::BTreeSet;

@@ -1,5 +1,5 @@
 //! Two expressions: exact rationals, then identities in a field, then numbers with error bounds, then seeded points; and what is left over for
-//! rounded decimals. It owns this ladder for everything that has a value; lists, sets and relations are for `goal`.
+//! rounded decimals. It owns this order for everything that has a value; lists, sets and relations are for `goal`.
 
 use num_rational::BigRational;
 use num_traits::ToPrimitive;

@@ -1,6 +1,6 @@
 //! The published training reward's notion of equality, for comparable rewards: two normalisations of the text, and a computer algebra system for
 //! what remains. The normalisations are followed step by step, their oddities included (units by name, `8,996,734,080` not read as a number);
-//! the algebra is our own ladder of values without rounding, asked only where the published one would ask.
+//! the algebra is our own comparison of values without rounding, asked only where the published one would ask.
 
 use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;

@@ -1,4 +1,4 @@
-//! The traces of twenty-odd pairs, as `cases.txt` has them. A block is a line `## GRADER [MODE]`, the two texts, and the expected explanation; with
+//! The traces of 41 pairs, as `cases.txt` has them. A block is a line `## GRADER [MODE]`, the two texts, and the expected explanation; with
 //! a mode the second text is a response, without one it is an answer.
 
 use std::collections::BTreeSet;
