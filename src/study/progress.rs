@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use toml::{Table, Value};
 
 use crate::checkpoint::lock;
-use crate::train::resume::fault_of_records;
+use crate::train::resumption::fault_of_records;
 use crate::train::{RunFolder, RunSettings};
 
 /// Where a run stands.

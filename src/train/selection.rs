@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
 use super::folder::RunFolder;
-use super::resume::records::Found;
+use super::resumption::records::Found;
 use crate::metrics::jsonl;
 
 /// What counts of a rollout's line.

@@ -7,7 +7,7 @@
 mod examples;
 mod layers;
 mod load;
-mod resume;
+mod recorded;
 mod sizes;
 mod words;
 
@@ -133,13 +133,13 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
             (settings, replay, Launch::here(data_dir)?, None)
         }
         Start::Resume { root, at, changes } => {
-            let resume::Recorded { folder, settings, launch } = usage(resume::recorded(root, changes, data_dir, tell))?;
+            let recorded::Recorded { folder, settings, launch } = usage(recorded::read(root, changes, data_dir, tell))?;
             let replay = usage(layers::recording(&settings.rollout.replay))?;
             (settings, replay, launch, Some((folder, *at)))
         }
     };
     let library = usage(Library::open(launch.data_dir.as_deref()))?.on_transfer(request.on_transfer.clone());
-    let resumed = begun.map(|(folder, at)| resume::choose(folder, &settings, at, need, tell)).transpose()?;
+    let resumed = begun.map(|(folder, at)| recorded::choose(folder, &settings, at, need, tell)).transpose()?;
     usage(settings.validate())?;
     let replay = usage(replay.map(|replay| replay.under(settings.rollout.truncated)).transpose())?;
     usage(ensure_parts(&settings, need))?;

@@ -12,7 +12,7 @@ use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{EventFile, Phase, PhaseTimes};
 use crate::model::gradients::parameters;
 use crate::train::history::Evaluation;
-use crate::train::resume::{Resumption, leftovers};
+use crate::train::resumption::{Resumption, leftovers};
 use crate::train::settings::RunSettings;
 use crate::train::watch::Shown;
 

@@ -8,7 +8,7 @@ use toml::Table;
 use super::Need;
 use crate::config;
 use crate::optim::Schedule;
-use crate::train::resume::leftovers;
+use crate::train::resumption::leftovers;
 use crate::train::{Launch, Resumption, RunFolder, RunSettings};
 use crate::usage::usage;
 
@@ -23,7 +23,7 @@ pub(super) struct Recorded {
 ///
 /// # Errors
 /// When the folder is no run's, or `changes` has another setting than `train.steps` and those of `compute`.
-pub(super) fn recorded(root: &Path, changes: &Table, data_dir: Option<&Path>, tell: &dyn Fn(&str)) -> Result<Recorded> {
+pub(super) fn read(root: &Path, changes: &Table, data_dir: Option<&Path>, tell: &dyn Fn(&str)) -> Result<Recorded> {
     let (folder, before) = RunFolder::open(root)?;
     for (path, _) in config::leaves(changes) {
         ensure!(
