@@ -153,7 +153,7 @@ impl Known {
         Ok(())
     }
 
-    /// "unknown setting optim.ler; known in [optim] are lr, eps (did you mean optim.lr?)".
+    /// `unknown setting optim.ler; known in [optim] are lr, eps (did you mean optim.lr?)`.
     fn unknown(&self, path: &str) -> anyhow::Error {
         let group = path.rsplit_once('.').map_or("", |(group, _)| group);
         let inside = |one: &String, group: &str| {

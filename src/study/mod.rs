@@ -1,5 +1,5 @@
-//! Studies: a file that names what changes between runs ([`file`]), its arms checked before any is run (`check`), where each run stands
-//! ([`progress`]), their order ([`schedule`]), one run as a process ([`launch`]), and the table that they come to ([`table`]), with the paper's row
+//! Studies: a file that names what changes between runs ([`mod@file`]), its arms checked before any is run (`check`), where each run stands
+//! ([`mod@progress`]), their order ([`schedule`]), one run as a process ([`launch`]), and the table that they come to ([`table`]), with the paper's row
 //! beside it ([`subject`]). This room starts runs as processes and reads what they record; it must never know how a run computes.
 
 mod check;

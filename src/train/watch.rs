@@ -2,7 +2,7 @@
 //! numbers of a step's line of metrics, so that a resumed run that reads its lines again stands where it stood. It must never know a model.
 //!
 //! A cause is *bad* at a step by its own rule, *warned about* once it was bad for as many steps in a row as its patience, and *clear* again
-//! after [`CALM`] steps that were not bad. It is told once each time. A run that has learned its example looks much like a broken one
+//! after `CALM` steps that were not bad. It is told once each time. A run that has learned its example looks much like a broken one
 //! (no entropy, no gradient, no group with signal), so most rules hold only while rewards are not near their best ([`Watch::is_satisfied`]).
 
 mod causes;
