@@ -29,7 +29,7 @@ pub struct Transfer {
     pub total_bytes: Option<u64>,
 }
 
-/// Is told how downloads go on, from whatever thread they run on.
+/// Receives the progress of downloads, from any thread.
 pub type OnTransfer = Arc<dyn Fn(&Transfer) + Send + Sync>;
 
 /// The sha256 of a file's contents, in hexadecimal.

@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap(), "in the order of the problems");
     }
 
-    /// The kernels of the CPU were recorded under another name: what was answered then is answered under the same conditions.
+    /// Older versions recorded the CPU kernels as `fused`. Their evaluations can be resumed: the conditions are the same.
     #[test]
     fn an_evaluation_goes_on_under_names_that_have_changed() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What an optimizer step is told and what it changes: its numbers, and a parameter with its moments, in f32 or in 8 bits.
+//! The arguments of an optimizer step: its hyperparameters, and the parameter that it changes with its moments, in f32 or in 8 bits.
 
 use std::sync::LazyLock;
 
@@ -108,7 +108,7 @@ impl Coded {
         Ok(Self { codes: Tensor::zeros(count, DType::U8, device)?, scales })
     }
 
-    /// Bytes of one moment of so many elements.
+    /// Bytes of one moment with `count` elements.
     pub fn bytes(count: usize) -> u64 {
         (count + count.div_ceil(CODED) * size_of::<f32>()) as u64
     }

@@ -1,5 +1,5 @@
 //! The runs of a study, a few at a time, each a process of its own. Owns their order, what a signal does to them, and the lines and the table
-//! that tell how far the study is. What was begun before is gone on with; what is done is kept.
+//! that show its progress. Finished runs are kept, and unfinished ones are resumed.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -27,7 +27,7 @@ pub struct Launcher<'a> {
     pub data_dir: Option<PathBuf>,
     /// Runs at work at the same time.
     pub jobs: usize,
-    /// Is told what comes of the runs, a line each.
+    /// Receives a line for each run that ends.
     pub tell: &'a dyn Fn(&str),
 }
 
@@ -59,7 +59,7 @@ struct Work<'a> {
 pub enum Ending {
     /// All runs are done.
     Done,
-    /// So many runs failed.
+    /// This many runs failed.
     Failed(usize),
     /// By a signal, of this number.
     Interrupted(usize),
@@ -78,7 +78,7 @@ impl<'a> Schedule<'a> {
     /// Takes the folder, made where it is not there, and looks where each run stands. `settings` are those of the arms, in their order.
     ///
     /// # Errors
-    /// When another process works there, or what lies there cannot be gone on with; that is told before anything is computed.
+    /// When another process works in the folder, or a run in it cannot be resumed. Nothing has been computed then.
     pub fn open(study: &'a Study, settings: &'a [RunSettings], out: &'a Path, launcher: Launcher<'a>) -> Result<Self> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let _lock = FolderLock::take(out)?;
@@ -167,7 +167,7 @@ impl<'a> Schedule<'a> {
         Ok(())
     }
 
-    /// Starts a run, or goes on with one that was stopped.
+    /// Starts a run, or resumes one that was stopped.
     fn launch(&self, work: &Work) -> Result<Launch> {
         let Some(lock) = lock(&work.root)? else { return Ok(Launch::Taken) };
         // A run that was started by hand holds its folder, too.
@@ -205,7 +205,7 @@ impl<'a> Schedule<'a> {
         self.table().map(drop)
     }
 
-    /// The table of what is there, written.
+    /// Makes the table of the finished runs, and writes it.
     pub fn table(&self) -> Result<Table> {
         let runs = |(arm, settings): (&Arm, &RunSettings)| {
             let run = |seed: &u64| anyhow::Ok((*seed, recorded(&folder(self.out, arm, *seed), settings)?));

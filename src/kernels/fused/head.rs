@@ -70,7 +70,7 @@ pub fn choose(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice) -> 
     Ok(Chosen::later(tokens, read))
 }
 
-/// The same, and which tokens could have been chosen; what is not kept of the logits is masked.
+/// Chooses a token from each row, and records which tokens could have been chosen. Masks the logits of all others.
 pub fn choose_kept(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
     let (rows, width) = logits.dims2()?;
     let chosen = choose(fused, logits, limit, choice)?;

@@ -1,5 +1,5 @@
 //! One way into a run. [`prepare`] checks all that can be checked without weights, [`Prepared::load`] reads them, and [`Loaded::start`] makes the
-//! run's folder or goes on in it. Trainings, plans and studies come through here, and so does whoever trains from the library.
+//! run's folder or goes on in it. Trainings, plans and studies come through here, and so does code that trains from the library.
 //!
 //! Owns the order of these checks and their messages, which name settings, or flags of `rlvr train` where these say it better; must never read a
 //! command line. Errors in what was asked are marked as [`Usage`](crate::usage::Usage).
@@ -43,9 +43,9 @@ pub struct Request<'a> {
     pub dump_gradients: Option<PathBuf>,
     /// The program `rlvr`, where it can stand before a program that rewards ([`reward::guard`]).
     pub guard: Option<&'a Path>,
-    /// Is told what the user should know, a line each.
+    /// Receives messages for the user, one line at a time.
     pub tell: &'a dyn Fn(&str),
-    /// Is told how downloads go on.
+    /// Receives the progress of downloads.
     pub on_transfer: OnTransfer,
 }
 

@@ -1,4 +1,4 @@
-//! Going on with a run: what its folder says in place of layers of settings, and from which checkpoint it goes on.
+//! Resuming a run: the settings that its folder recorded, and the checkpoint to resume from.
 
 use std::path::Path;
 
