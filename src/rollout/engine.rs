@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
 use super::limits::{EngineSettings, Limits, Load};
-use super::request::{Request, SamplingSettings};
+use super::request::{Event, Request, SamplingSettings};
 use super::scheduler::{Admission, Scheduler, Sequence};
 use crate::flow::{Completion, Finish, Truncated};
 use crate::interrupt::Interrupt;
@@ -15,25 +15,6 @@ use crate::kernels::{BLOCK, Choice, Chosen, Drawn, Indices, Kernels, is_out_of_m
 use crate::lanes::Lanes;
 use crate::model::decoder::Cache;
 use crate::model::{Decoder, Packed};
-
-/// What happened to a request, told as it happens, from any lane.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// A token was sampled.
-    Token {
-        /// The request's number.
-        request: usize,
-        /// The token.
-        token: u32,
-    },
-    /// The response is complete.
-    Finished {
-        /// The request's number.
-        request: usize,
-        /// All of it.
-        completion: &'a Completion,
-    },
-}
 
 /// A model whose logits are not finite cannot be sampled from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,11 @@
-//! What is asked of the engine.
+//! What is asked of the engine, and what it says while it answers.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{Draw, Purpose};
+use crate::flow::Completion;
 use crate::kernels::Filter;
 
 /// How tokens are chosen.
@@ -47,4 +48,23 @@ pub struct Request {
     pub prompt: u32,
     /// Which response to it.
     pub sample: u32,
+}
+
+/// What happened to a request, told as it happens, from any lane.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A token was sampled.
+    Token {
+        /// The request's number.
+        request: usize,
+        /// The token.
+        token: u32,
+    },
+    /// The response is complete.
+    Finished {
+        /// The request's number.
+        request: usize,
+        /// All of it.
+        completion: &'a Completion,
+    },
 }
