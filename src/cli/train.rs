@@ -131,7 +131,7 @@ impl TrainArgs {
             Some(root) => {
                 let mut changes = self.compute.layer()?;
                 if let Some(steps) = self.steps {
-                    changes.extend(table("train", "steps", Value::Integer(steps as i64)));
+                    changes.extend(config::group("train", [("steps", Value::Integer(steps as i64))]));
                 }
                 Start::Resume { root: root.clone(), at: self.at, changes }
             }
@@ -156,7 +156,7 @@ impl TrainArgs {
     /// The file, `--set`, then the flags that have names of their own.
     fn layers(&self) -> Result<Vec<Table>> {
         let mut layers = config::layers(self.config.as_deref(), &self.sets)?;
-        layers.extend(self.replay.as_ref().map(|path| table("rollout", "replay", Value::String(path.clone()))));
+        layers.extend(self.replay.as_ref().map(|path| config::group("rollout", [("replay", Value::String(path.clone()))])));
         let inline = self.question.as_deref().map(|question| example::inline(question, self.answer.as_deref()));
         let example = self.example.clone().or(inline);
         let texts = [("model", &self.model), ("reference", &self.reference), ("example", &example), ("algo", &self.algo)];
@@ -170,13 +170,8 @@ impl TrainArgs {
             ("lora", "rank", self.lora.map(|rank| Value::Integer(rank as i64))),
             ("train", "steps", self.steps.map(|steps| Value::Integer(steps as i64))),
         ];
-        layers.extend(flags.into_iter().filter_map(|(group, key, value)| Some(table(group, key, value?))));
+        layers.extend(flags.into_iter().filter_map(|(group, key, value)| Some(config::group(group, [(key, value?)]))));
         layers.push(self.compute.layer()?);
         Ok(layers)
     }
-}
-
-/// One setting as a layer.
-fn table(group: &str, key: &str, value: Value) -> Table {
-    Table::from_iter([(group.to_owned(), Value::Table(Table::from_iter([(key.to_owned(), value)])))])
 }

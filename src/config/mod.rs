@@ -65,6 +65,12 @@ pub fn layers(file: Option<&Path>, assignments: &[String]) -> Result<Vec<Table>>
     file.map(read).into_iter().chain(assignments.iter().map(|one| assignment(one))).collect()
 }
 
+/// Settings of one group as a layer.
+pub fn group<const N: usize>(name: &str, values: [(&str, Value); N]) -> Table {
+    let values = values.map(|(key, value)| (key.to_owned(), value));
+    Table::from_iter([(name.to_owned(), Value::Table(Table::from_iter(values)))])
+}
+
 /// The defaults with `layers` laid over them, one after the other.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use toml::{Table, Value};
 
+use crate::config;
 use crate::tiny::embedded;
 use crate::train::{Replay, RunSettings, algorithm};
 use crate::verify::Grader;
@@ -57,20 +58,14 @@ pub(super) fn recording(path: &str) -> Result<Option<Replay>> {
 fn recorded(replay: &Replay) -> [Table; 5] {
     let count = |count: usize| Value::Integer(count as i64);
     // A recording with kept tokens is trained on as it was drawn.
-    let truncated = replay.records_kept().then(|| table("rollout", [("truncated", Value::String("renormalise".to_owned()))]));
+    let truncated = replay.records_kept().then(|| config::group("rollout", [("truncated", Value::String("renormalise".to_owned()))]));
     [
         truncated.unwrap_or_default(),
         Table::from_iter([("example".to_owned(), Value::String("recorded".to_owned()))]),
-        table("rollout", [("groups", count(replay.groups)), ("group_size", count(replay.group_size))]),
-        table("train", [("steps", count(replay.len()))]),
-        table("eval", [("benchmarks", Value::String(String::new()))]),
+        config::group("rollout", [("groups", count(replay.groups)), ("group_size", count(replay.group_size))]),
+        config::group("train", [("steps", count(replay.len()))]),
+        config::group("eval", [("benchmarks", Value::String(String::new()))]),
     ]
-}
-
-/// One group of settings as a layer.
-fn table<const N: usize>(group: &str, values: [(&str, Value); N]) -> Table {
-    let values = values.map(|(key, value)| (key.to_owned(), value));
-    Table::from_iter([(group.to_owned(), Value::Table(Table::from_iter(values)))])
 }
 
 /// Whether a name is one of the paper's examples, which its model goes with.
