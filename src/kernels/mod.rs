@@ -82,6 +82,9 @@ watched::operations! {
         /// or a weight's gradient in f32 from `x.t()` and `dy`, which are in the kernels' dtype or in f32.
         fn add_product_into(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()>;
 
+        /// `base [m, n] + x [m, k] weight [k, n]` in the kernels' dtype: what `add_product_into` leaves in a copy of `base`, to the bit.
+        fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor>;
+
         /// `gradient [n] += ` the column sums of `dy [t, n]`: a bias's gradient, in f32.
         fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()>;
 

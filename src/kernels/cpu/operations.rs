@@ -56,6 +56,12 @@ impl Kernels for Cpu {
         product::add_product_into(target, x, weight)
     }
 
+    fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let sum = base.copy()?;
+        self.add_product_into(&sum, x, weight)?;
+        Ok(sum)
+    }
+
     fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
         product::add_column_sums_into(gradient, dy)
     }

@@ -97,6 +97,12 @@ impl Kernels for Fused {
         self.multiply(x, weight, target, true)
     }
 
+    fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let sum = base.copy()?;
+        self.add_product_into(&sum, x, weight)?;
+        Ok(sum)
+    }
+
     fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
         let (rows, n) = dy.dims2()?;
         self.add_row_sums(gradient, rows, |grid, partials, per_chunk| {

@@ -122,6 +122,12 @@ impl Kernels for Stock {
         add_to(target, &self.multiply(x, weight)?)
     }
 
+    fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+        let sum = base.copy()?;
+        self.add_product_into(&sum, x, weight)?;
+        Ok(sum)
+    }
+
     fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
         add_to(gradient, &wide(dy)?.sum(0)?)
     }
