@@ -24,19 +24,56 @@ struct Matrix {
             static_cast<__nv_bfloat16*>(const_cast<void*>(at))[i] = __float2bfloat16(value);
     }
 };
-int multiply(Matrix a, Matrix b, Matrix c, long long m, long long n, long long k, float alpha, float beta) {
-    for (int type : {a.type, b.type, c.type})
+// An algorithm as the program stores it. `parts` are sums side by side, through the workspace.
+struct Algorithm {
+    uint64_t id, tile, stages, parts, scheme, alignment, unused[2];
+};
+// 11 adds two parts in f32, in order. 12 adds them in the order of their arrival, which is another each time. 21 takes numbers of rows and of terms
+// that are multiples of 8; 22 cannot leave what is added as it was; 23 takes everything.
+constexpr uint64_t split = 11, in_place = 12, eights = 21, to_itself = 22, any = 23;
+
+size_t workspace_of(const Algorithm& algorithm, uint64_t m, uint64_t n) { return algorithm.parts > 1 ? algorithm.parts * m * n * sizeof(float) : 0; }
+
+// Moves the clock of events, if EMULATED_GPU_CLOCK names the fastest algorithm; else it stands still.
+void pass(const Algorithm& algorithm) {
+    const char* fastest = getenv("EMULATED_GPU_CLOCK");
+    if (fastest && *fastest) milliseconds += algorithm.id == strtoull(fastest, nullptr, 10) ? 1 : 2;
+}
+
+int multiply(Matrix a, Matrix b, Matrix c, Matrix d, const void* bias, long long m, long long n, long long k, float alpha, float beta,
+             const Algorithm& algorithm, float* workspace) {
+    for (int type : {a.type, b.type, c.type, d.type})
         if (type != 0 && type != 14) return 15;  // not supported
+    static int arrivals = 0;
+    bool reversed = algorithm.id == in_place && arrivals++ % 2;
+    pass(algorithm);
     start([=] {
         std::vector<float> left(k), right(k * n);
+        Matrix added{bias, d.type, 1, 0};
         for (long long j = 0; j < n; j++)
             for (long long l = 0; l < k; l++) right[j * k + l] = b(l, j);
         for (long long i = 0; i < m; i++) {
             for (long long l = 0; l < k; l++) left[l] = a(i, l);
             for (long long j = 0; j < n; j++) {
-                float sum = 0;
-                for (long long l = 0; l < k; l++) sum += left[l] * right[j * k + l];
-                c.set(i, j, beta == 0 ? alpha * sum : alpha * sum + beta * c(i, j));
+                auto part = [&](long long from, long long to) {
+                    float sum = 0;
+                    for (long long l = from; l < to; l++) sum += left[l] * right[j * k + l];
+                    return sum;
+                };
+                float sum;
+                if (algorithm.parts > 1) {
+                    float* parts = workspace + 2 * (j * m + i);
+                    parts[reversed] = part(0, k / 2), parts[!reversed] = part(k / 2, k);
+                    sum = parts[0] + parts[1];
+                    // In the result's type on the way.
+                    if (algorithm.id == in_place && reversed) sum = wide(__float2bfloat16(sum));
+                } else {
+                    sum = part(0, k);
+                }
+                sum *= alpha;
+                if (beta != 0) sum += beta * c(i, j);
+                if (bias) sum += added(i, 0);
+                d.set(i, j, sum);
             }
         }
     });
@@ -50,14 +87,51 @@ struct Layout {
 };
 struct Description {
     int transposed[2] = {0, 0};
+    int epilogue = 1;
+    const void* bias = nullptr;
+};
+struct Preference {
+    uint64_t workspace = 0;
+    unsigned schemes = 7, alignment[4] = {256, 256, 256, 256};
 };
 struct Found {
-    uint64_t algorithm[8];
+    Algorithm algorithm;
     size_t workspace;
     int state;
     float waves;
     int reserved[4];
 };
+
+// A product's sizes, when its layouts fit together.
+struct Sizes {
+    uint64_t m, n, k;
+    bool meet;
+
+    static Sizes of(const Description* description, const Layout* a, const Layout* b, const Layout* c, const Layout* d) {
+        auto rows = [](const Layout* layout, bool transposed) { return transposed ? layout->columns : layout->rows; };
+        auto columns = [](const Layout* layout, bool transposed) { return transposed ? layout->rows : layout->columns; };
+        bool a_transposed = description->transposed[0], b_transposed = description->transposed[1];
+        uint64_t m = rows(a, a_transposed), k = columns(a, a_transposed), n = columns(b, b_transposed);
+        bool meet = rows(b, b_transposed) == k && d->rows == m && d->columns == n && c->rows == m && c->columns == n && c->type == d->type;
+        return {m, n, k, meet && a->type == b->type && (d->type == 0 || a->type == d->type)};
+    }
+};
+// Rows of the program's matrices are columns here.
+bool takes(const Algorithm& algorithm, const Sizes& sizes) {
+    switch (algorithm.id) {
+        case eights: return sizes.n % 8 == 0 && sizes.k % 8 == 0;
+        case split: case in_place: case to_itself: case any: return true;
+        default: return false;
+    }
+}
+bool is_aligned(const void* address, uint64_t bytes) { return reinterpret_cast<Address>(address) % bytes == 0; }
+// Whether an allocation has so many bytes from that address on.
+bool has_room(const void* address, size_t bytes) {
+    auto after = allocated.upper_bound(reinterpret_cast<Address>(address));
+    if (after == allocated.begin()) return false;
+    auto found = std::prev(after);
+    return reinterpret_cast<Address>(address) + bytes <= found->first + found->second;
+}
 
 }  // namespace
 
@@ -65,44 +139,99 @@ DRIVER cublasCreate_v2(void** handle) { return *handle = &some, 0; }
 DRIVER cublasDestroy_v2(void*) { return 0; }
 DRIVER cublasSetMathMode(void*, int) { return 0; }
 DRIVER cublasSetStream_v2(void*, void*) { return 0; }
-DRIVER cublasGemmEx(void*, int a_operation, int b_operation, int m, int n, int k, const float* alpha, const void* a, int a_type, int lda, const void* b,
-                    int b_type, int ldb, const float* beta, void* c, int c_type, int ldc, int, int) {
-    ONE_AT_A_TIME;
-    // A leading dimension below the rows that are stored is refused.
-    if (lda < (a_operation ? k : m) || ldb < (b_operation ? n : k) || ldc < m) return 7;
-    auto left = Matrix::of(a, a_type, a_operation, lda), right = Matrix::of(b, b_type, b_operation, ldb), result = Matrix::of(c, c_type, false, ldc);
-    return multiply(left, right, result, m, n, k, *alpha, *beta);
-}
+DRIVER cublasLtGetVersion() { return 130000; }
 DRIVER cublasLtCreate(void** handle) { return *handle = &some, 0; }
 DRIVER cublasLtDestroy(void*) { return 0; }
 DRIVER cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint64_t columns, int64_t leading) {
     return *layout = new Layout{type, rows, columns, leading}, leading >= int64_t(rows) ? 0 : 7;
 }
 DRIVER cublasLtMatrixLayoutDestroy(Layout* layout) { return delete layout, 0; }
-DRIVER cublasLtMatmulDescCreate(Description** description, int, int) { return *description = new Description, 0; }
+DRIVER cublasLtMatmulDescCreate(Description** description, int compute, int scale) {
+    // Sums in f32, with factors in f32.
+    return *description = new Description, compute == 68 && scale == 0 ? 0 : 15;
+}
 DRIVER cublasLtMatmulDescDestroy(Description* description) { return delete description, 0; }
-DRIVER cublasLtMatmulDescSetAttribute(Description* description, int attribute, const int* value, size_t bytes) {
-    if ((attribute != 3 && attribute != 4) || bytes != sizeof(int)) return 7;
-    return description->transposed[attribute - 3] = *value, 0;
+DRIVER cublasLtMatmulDescSetAttribute(Description* description, int attribute, const void* value, size_t bytes) {
+    if (bytes != (attribute == 8 ? 8 : 4)) return 7;
+    switch (attribute) {
+        case 3: case 4: return memcpy(&description->transposed[attribute - 3], value, bytes), 0;
+        case 7: return memcpy(&description->epilogue, value, bytes), description->epilogue == 1 || description->epilogue == 4 ? 0 : 15;
+        case 8: return memcpy(&description->bias, value, bytes), 0;
+        default: return 7;
+    }
 }
-DRIVER cublasLtMatmulPreferenceCreate(void** preference) { return *preference = &some, 0; }
-DRIVER cublasLtMatmulPreferenceDestroy(void*) { return 0; }
-DRIVER cublasLtMatmulPreferenceSetAttribute(void*, int attribute, const void*, size_t bytes) {
+DRIVER cublasLtMatmulPreferenceCreate(Preference** preference) { return *preference = new Preference, 0; }
+DRIVER cublasLtMatmulPreferenceDestroy(Preference* preference) { return delete preference, 0; }
+DRIVER cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attribute, const void* value, size_t bytes) {
     // The workspace has 8 bytes, all else that is asked for 4.
-    return bytes == (attribute == 1 ? 8 : 4) ? 0 : 7;
+    if (bytes != (attribute == 1 ? 8 : 4)) return 7;
+    switch (attribute) {
+        case 1: return memcpy(&preference->workspace, value, bytes), 0;
+        case 3: return memcpy(&preference->schemes, value, bytes), 0;
+        case 5: case 6: case 7: case 8: return memcpy(&preference->alignment[attribute - 5], value, bytes), 0;
+        default: return 7;
+    }
 }
-DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description*, Layout*, Layout*, Layout*, Layout*, void*, int, Found* found, int* count) {
-    return *found = {}, *count = 1, 0;
+DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a, Layout* b, Layout* c, Layout* d, Preference* preference, int asked,
+                                      Found* found, int* count) {
+    *count = 0;
+    Sizes sizes = Sizes::of(description, a, b, c, d);
+    if (!sizes.meet || asked < 1) return 7;
+    // With a bias the library wants to know where it is.
+    if (description->epilogue == 4 && !description->bias) return 7;
+    uint64_t alignment = *std::min_element(preference->alignment, preference->alignment + 4);
+    auto add = [&](Algorithm algorithm, int state) {
+        algorithm.alignment = std::min<uint64_t>(alignment, 16);
+        size_t workspace = workspace_of(algorithm, sizes.m, sizes.n);
+        if (*count < asked && takes(algorithm, sizes) && workspace <= preference->workspace) found[(*count)++] = {algorithm, workspace, state, 1, {}};
+    };
+    if ((preference->schemes & 2) && sizes.k >= 32) add({split, 20, 3, 2, 2}, 0);
+    if ((preference->schemes & 1) && sizes.k >= 32) add({in_place, 20, 3, 2, 1}, 0);
+    add({eights, 23, 4, 1, 0}, 0);
+    add({any, 20, 4, 1, 0}, 15);  // not for use: its state says so
+    add({to_itself, 18, 4, 1, 0}, 0);
+    add({any, 20, 5, 1, 0}, 0);
+    return *count ? 0 : 15;
+}
+DRIVER cublasLtMatmulAlgoCheck(void*, Description* description, Layout* a, Layout* b, Layout* c, Layout* d, const Algorithm* algorithm, Found* result) {
+    Sizes sizes = Sizes::of(description, a, b, c, d);
+    if (!sizes.meet) return 7;
+    if (!takes(*algorithm, sizes)) return 15;
+    *result = {*algorithm, workspace_of(*algorithm, sizes.m, sizes.n), 0, 1, {}};
+    return 0;
+}
+DRIVER cublasLtMatmulAlgoConfigGetAttribute(const Algorithm* algorithm, int attribute, int* value, size_t bytes, size_t* written) {
+    if (bytes != 4) return 7;
+    *written = 4;
+    switch (attribute) {
+        case 0: return *value = algorithm->id, 0;
+        case 1: return *value = algorithm->tile, 0;
+        case 2: return *value = algorithm->parts, 0;
+        case 3: return *value = algorithm->scheme, 0;
+        case 6: return *value = algorithm->stages, 0;
+        default: return 7;
+    }
+}
+DRIVER cublasLtMatmulAlgoCapGetAttribute(const Algorithm* algorithm, int attribute, int* value, size_t bytes, size_t* written) {
+    if (attribute != 4 || bytes != 4) return 7;
+    return *written = 4, *value = algorithm->id != to_itself, 0;
 }
 DRIVER cublasLtMatmul(void*, Description* description, const float* alpha, const void* a, Layout* a_layout, const void* b, Layout* b_layout,
-                      const float* beta, const void* c, Layout* c_layout, void* d, Layout* d_layout, const void*, void*, size_t, void*) {
+                      const float* beta, const void* c, Layout* c_layout, void* d, Layout* d_layout, const Algorithm* algorithm, void* workspace,
+                      size_t workspace_bytes, void*) {
     ONE_AT_A_TIME;
-    auto rows = [](Layout* layout, bool transposed) { return transposed ? layout->columns : layout->rows; };
-    auto columns = [](Layout* layout, bool transposed) { return transposed ? layout->rows : layout->columns; };
+    Sizes sizes = Sizes::of(description, a_layout, b_layout, c_layout, d_layout);
+    if (!sizes.meet || !algorithm) return 7;
+    bool adds_elsewhere = *beta != 0 && c != d;
+    if (!takes(*algorithm, sizes) || (algorithm->id == to_itself && adds_elsewhere)) return 15;
+    for (const void* address : {a, b, c, static_cast<const void*>(d)})
+        if (!is_aligned(address, algorithm->alignment)) return 7;
+    size_t needed = workspace_of(*algorithm, sizes.m, sizes.n);
+    if (workspace_bytes < needed || (needed && (!is_aligned(workspace, 256) || !has_room(workspace, workspace_bytes)))) return 7;
+    const void* bias = description->epilogue == 4 ? description->bias : nullptr;
+    if (description->epilogue == 4 && !bias) return 7;
     bool a_transposed = description->transposed[0], b_transposed = description->transposed[1];
-    uint64_t m = rows(a_layout, a_transposed), k = columns(a_layout, a_transposed), n = columns(b_layout, b_transposed);
-    bool meets = rows(b_layout, b_transposed) == k && d_layout->rows == m && d_layout->columns == n && c == d && c_layout == d_layout;
-    if (!meets) return 7;
     auto left = Matrix::of(a, a_layout->type, a_transposed, a_layout->leading), right = Matrix::of(b, b_layout->type, b_transposed, b_layout->leading);
-    return multiply(left, right, Matrix::of(d, d_layout->type, false, d_layout->leading), m, n, k, *alpha, *beta);
+    auto added = Matrix::of(c, c_layout->type, false, c_layout->leading), result = Matrix::of(d, d_layout->type, false, d_layout->leading);
+    return multiply(left, right, added, result, bias, sizes.m, sizes.n, sizes.k, *alpha, *beta, *algorithm, static_cast<float*>(workspace));
 }

@@ -86,7 +86,11 @@ std::map<std::string, Function> functions;
 
 struct Event {
     uint64_t number = 0;
+    float milliseconds = 0;
 };
+
+// The clock of events. Only products take time, and only where EMULATED_GPU_CLOCK is set (emulated_blas.h).
+float milliseconds = 0;
 
 // Candle's kernels, each over all elements at once.
 template <class... Args>
@@ -212,12 +216,13 @@ DRIVER cuEventCreate(Event** event, unsigned) { return *event = new Event, 0; }
 DRIVER cuEventDestroy_v2(Event* event) { return delete event, 0; }
 DRIVER cuEventRecord(Event* event, void*) {
     ONE_AT_A_TIME;
-    return event->number = started, 0;
+    return event->number = started, event->milliseconds = milliseconds, 0;
 }
 DRIVER cuEventSynchronize(Event* event) {
     ONE_AT_A_TIME;
     return finish(event->number), 0;
 }
+DRIVER cuEventElapsedTime_v2(float* elapsed, Event* begin, Event* end) { return *elapsed = end->milliseconds - begin->milliseconds, 0; }
 
 DRIVER cuMemAlloc_v2(Address* to, size_t bytes) {
     ONE_AT_A_TIME;
@@ -313,6 +318,7 @@ UNUSED(curandDestroyGenerator)
 UNUSED(curandSetPseudoRandomGeneratorSeed)
 UNUSED(curandSetStream)
 UNUSED(cublasDgemmStridedBatched)
+UNUSED(cublasGemmEx)
 UNUSED(cublasGemmStridedBatchedEx)
 UNUSED(cudaFuncSetAttribute)
 UNUSED(cudaGetDevice)

@@ -131,23 +131,6 @@ KERNEL(column_sum_partials, (float* partials, const T* dy, int rows, int n, int 
     });
 }
 
-// y [rows, n] += bias [n]. Grid (any, any): x strides over columns, y over rows.
-KERNEL(add_bias, (T* y, const T* bias, long long rows, int n), (y, bias, rows, n)) {
-    constexpr int N = VECTOR<T>;
-    bool vectors = n % N == 0 && aligned(y, bias);
-    for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N; i < n; i += (long long)gridDim.x * blockDim.x * N) {
-        float biases[N];
-        load(biases, bias + i, n - i, vectors);
-        for (long long row = blockIdx.y; row < rows; row += gridDim.y) {
-            float values[N];
-            load(values, y + row * n + i, n - i, vectors);
-#pragma unroll
-            for (int j = 0; j < N; j++) values[j] += biases[j];
-            store(y + row * n + i, values, n - i, vectors);
-        }
-    }
-}
-
 // target [n] += source [n], or = without ADD, the sum in f32 whatever the two types. Grid: any.
 template <bool ADD, class S, class T>
 __device__ __forceinline__ void combine(S* target, const T* source, long long n) {

@@ -102,8 +102,10 @@ impl Launch for Emulator {
         };
         // The plain product's rows do not depend on their number, as those of a GPU's batch-invariant ones do not.
         let result = Cpu.product(&factor(&product.a)?, &factor(&product.b)?, None)?;
-        let result = if product.accumulate { (result + product.c.to_dtype(DType::F32)?)? } else { result };
-        product.c.slice_set(&result.to_dtype(product.c.dtype())?, 0, 0)
+        let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32);
+        let result = product.addend.map_or(Ok(result.clone()), |addend| result + wide(addend)?)?;
+        let result = product.bias.map_or(Ok(result.clone()), |bias| result.broadcast_add(&wide(bias)?))?;
+        product.out.slice_set(&result.to_dtype(product.out.dtype())?, 0, 0)
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
 use crate::kernels::DeviceMemory;
 use crate::kernels::shape::{Factor, product_sizes};
@@ -86,17 +86,19 @@ pub enum Argument<'a> {
     Floats(&'a [f32]),
 }
 
-/// `c [m, n] = a b`, or `c += a b`: factors of one dtype, sums in f32, and `c` in that dtype or f32.
+/// `out [m, n] = a b + bias + addend`: factors of one dtype, and all else in that dtype or in f32. Sums are f32 and are rounded once.
 #[derive(Clone, Debug)]
 pub struct Product<'a> {
     /// `[m, k]`
     pub a: Factor,
     /// `[k, n]`
     pub b: Factor,
+    /// `[n]`, added to each row.
+    pub bias: Option<&'a Tensor>,
+    /// `[m, n]`, contiguous; `out` itself where the product is added to it.
+    pub addend: Option<&'a Tensor>,
     /// `[m, n]`, contiguous.
-    pub c: &'a Tensor,
-    /// Whether `c` is added to.
-    pub accumulate: bool,
+    pub out: &'a Tensor,
     /// Whether it is one of those that log-probabilities come from: sampler and trainer compute it with different numbers of rows.
     pub forward: bool,
 }
@@ -105,11 +107,18 @@ impl Product<'_> {
     /// m, k and n.
     ///
     /// # Errors
-    /// When the shapes do not meet.
+    /// When shapes or dtypes do not meet.
     pub fn sizes(&self) -> Result<(usize, usize, usize)> {
         let (m, k, n) = product_sizes(&self.a, &self.b)?;
-        if self.c.dims2()? != (m, n) {
-            candle_core::bail!("cannot write the product of {m} x {k} and {k} x {n} to {:?}", self.c.shape());
+        let dtype = self.out.dtype();
+        if self.out.dims2()? != (m, n) {
+            bail!("cannot write the product of {m} x {k} and {k} x {n} to {:?}", self.out.shape());
+        }
+        if let Some(addend) = self.addend.filter(|addend| addend.dtype() != dtype || addend.shape() != self.out.shape()) {
+            bail!("cannot add {:?} in {:?} to a product of {m} x {n} in {dtype:?}", addend.shape(), addend.dtype());
+        }
+        if let Some(bias) = self.bias.filter(|bias| bias.dtype() != dtype || bias.dims() != [n]) {
+            bail!("cannot add the bias {:?} in {:?} to a product of {m} x {n} in {dtype:?}", bias.shape(), bias.dtype());
         }
         Ok((m, k, n))
     }

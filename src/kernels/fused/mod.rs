@@ -82,11 +82,11 @@ impl Fused {
         self.machine.empty(shape.into(), DType::F32)
     }
 
-    /// `c = a b`, or `c += a b`. A transposed factor is a gradient's: rows keep their bits among any others only in the forward pass.
-    fn multiply(&self, a: &Tensor, b: &Tensor, c: &Tensor, accumulate: bool) -> Result<()> {
+    /// `out = a b + bias + addend`. A transposed factor is a gradient's: rows keep their bits among any others only in the forward pass.
+    fn multiply(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, addend: Option<&Tensor>, out: &Tensor) -> Result<()> {
         let (a, b) = (Factor::of(a)?, Factor::of(b)?);
         let forward = !a.is_transposed && !b.is_transposed;
-        self.machine.product(&Product { a, b, c, accumulate, forward })
+        self.machine.product(&Product { a, b, bias, addend, out, forward })
     }
 
     fn numbers(&self, values: &[u32]) -> Result<Tensor> {

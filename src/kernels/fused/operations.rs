@@ -86,20 +86,17 @@ impl Kernels for Fused {
     fn product(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         let ((m, _), (_, n)) = (x.dims2()?, weight.dims2()?);
         let out = self.empty((m, n))?;
-        self.multiply(x, weight, &out, false)?;
-        if let Some(bias) = bias {
-            self.launch("add_bias", self.plane(m, n), &[At(&out), At(bias), Long(m), Int(n)])?;
-        }
+        self.multiply(x, weight, bias, None, &out)?;
         Ok(out)
     }
 
     fn add_product_into(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
-        self.multiply(x, weight, target, true)
+        self.multiply(x, weight, None, Some(target), target)
     }
 
     fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        let sum = base.copy()?;
-        self.add_product_into(&sum, x, weight)?;
+        let sum = self.empty(base.dims2()?)?;
+        self.multiply(x, weight, None, Some(base), &sum)?;
         Ok(sum)
     }
 
@@ -195,7 +192,8 @@ impl Kernels for Fused {
 
     fn logits(&self, x: &Tensor, table: &Tensor) -> Result<Tensor> {
         let logits = self.empty_f32((x.dim(0)?, table.dim(0)?))?;
-        self.machine.product(&Product { a: Factor::of(x)?, b: Factor::of(&table.t()?)?, c: &logits, accumulate: false, forward: true })?;
+        let (a, b) = (Factor::of(x)?, Factor::of(&table.t()?)?);
+        self.machine.product(&Product { a, b, bias: None, addend: None, out: &logits, forward: true })?;
         Ok(logits)
     }
 

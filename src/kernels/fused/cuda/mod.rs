@@ -19,7 +19,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 use super::launch::{Argument, Grid, Launch, Pending, Product};
 use crate::kernels::DeviceMemory;
 use crate::kernels::memory::{candle_is_out_of_memory, driver::told};
-use product::Pinned;
+use product::Products;
 use transfer::Transfers;
 
 /// All kernels, compiled by `build.rs`.
@@ -37,8 +37,7 @@ pub struct Gpu {
     /// Kernels by name, with the shared memory that each may use.
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
     transfers: Transfers,
-    /// Products of one order of sums, where they are asked for.
-    pinned: Option<Pinned>,
+    products: Products,
 }
 
 /// What a GPU is.
@@ -99,11 +98,11 @@ enum Value {
 }
 
 impl Gpu {
-    /// The GPU with that number; `pinned` products have one order of sums.
+    /// The GPU with that number; the products of a forward pass are batch-invariant where that is asked for.
     ///
     /// # Errors
     /// When there is none, or the kernels were not compiled for it.
-    pub fn new(ordinal: usize, pinned: bool) -> Result<Self> {
+    pub fn new(ordinal: usize, batch_invariant: bool) -> Result<Self> {
         let device = Device::new_cuda_with_stream(ordinal)?;
         let Device::Cuda(cuda) = &device else { bail!("GPU {ordinal} is not a CUDA device") };
         let cuda = cuda.clone();
@@ -117,9 +116,9 @@ impl Gpu {
         keep_memory(stream.context())?;
         let module = stream.context().load_module(Ptx::from_binary(KERNELS.to_vec()));
         let module = module.map_err(|error| told(&error, format!("the kernels in this build do not run on GPU {ordinal}: {error}")))?;
+        let products = Products::new(stream.clone(), batch_invariant, product::users_folder().as_deref())?;
         let transfers = Transfers::new(stream)?;
-        let pinned = pinned.then(Pinned::new).transpose()?;
-        Ok(Self { device, cuda, module, functions: Mutex::default(), transfers, pinned })
+        Ok(Self { device, cuda, module, functions: Mutex::default(), transfers, products })
     }
 
     /// A kernel by name, allowed the shared memory that it is launched with.
@@ -258,14 +257,11 @@ impl Launch for Gpu {
     }
 
     fn is_batch_invariant(&self) -> bool {
-        self.pinned.is_some()
+        self.products.is_batch_invariant()
     }
 
     fn product(&self, product: &Product) -> Result<()> {
-        match &self.pinned {
-            Some(pinned) if product.forward => pinned.multiply(&self.cuda, product),
-            _ => product::multiply(&self.cuda, product),
-        }
+        self.products.multiply(product)
     }
 
     fn put(&self, numbers: &[u32]) -> Result<Tensor> {

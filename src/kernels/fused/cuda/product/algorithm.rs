@@ -1,0 +1,49 @@
+//! An algorithm of cuBLASLt: what it is, and what it can do.
+
+use candle_core::cuda_backend::cudarc::cublaslt::sys;
+use serde::{Deserialize, Serialize};
+
+/// A way of computing a product, opaque; it may be stored and used again with the same version of cuBLASLt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Algorithm(pub [u64; 8]);
+
+/// An algorithm for one shape, with the bytes of workspace that it needs there.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    pub algorithm: Algorithm,
+    pub workspace: usize,
+}
+
+impl Algorithm {
+    /// A setting of the algorithm, where it has it.
+    pub fn setting(&self, setting: sys::cublasLtMatmulAlgoConfigAttributes_t) -> Option<i32> {
+        let algorithm = sys::cublasLtMatmulAlgo_t { data: self.0 };
+        let (mut value, mut written) = (0i32, 0);
+        // SAFETY: all settings that are asked for are numbers of 4 bytes, and the library checks the size.
+        #[allow(unsafe_code)]
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoConfigGetAttribute(&raw const algorithm, setting, (&raw mut value).cast(), size_of::<i32>(), &raw mut written)
+        };
+        status.result().ok().map(|()| value)
+    }
+
+    /// Whether a sum is computed in one sequence. Where the library does not say, the limits that it was given hold.
+    pub fn is_whole(&self) -> bool {
+        use sys::cublasLtMatmulAlgoConfigAttributes_t::{CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, CUBLASLT_ALGO_CONFIG_SPLITK_NUM};
+        self.setting(CUBLASLT_ALGO_CONFIG_SPLITK_NUM).is_none_or(|parts| parts <= 1)
+            && self.setting(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME).is_none_or(|scheme| scheme == 0)
+    }
+
+    /// Whether the result may be elsewhere than the matrix that is added.
+    pub fn writes_elsewhere(&self) -> bool {
+        let algorithm = sys::cublasLtMatmulAlgo_t { data: self.0 };
+        let (mut value, mut written) = (0i32, 0);
+        let ability = sys::cublasLtMatmulAlgoCapAttributes_t::CUBLASLT_ALGO_CAP_OUT_OF_PLACE_RESULT_SUPPORT;
+        // SAFETY: the ability is a number of 4 bytes, and the library checks the size.
+        #[allow(unsafe_code)]
+        let status = unsafe {
+            sys::cublasLtMatmulAlgoCapGetAttribute(&raw const algorithm, ability, (&raw mut value).cast(), size_of::<i32>(), &raw mut written)
+        };
+        status.result().is_ok() && value != 0
+    }
+}

@@ -1,0 +1,259 @@
+//! Algorithms that were chosen by time, kept in a file of the user: a product has the same algorithm, and so the same bits, in every process on
+//! this machine, and a run that resumes goes on with those that it began with.
+//!
+//! The first process that times a shape decides: whoever comes later, also at the same time, takes what stands in the file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::algorithm::Algorithm;
+use super::shape::Shape;
+
+/// The version of the file's format.
+const FORMAT: u32 = 1;
+
+/// What algorithms belong to: another card has others, and another cuBLASLt reads them differently.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The card, as its driver calls it.
+    pub card: String,
+    /// Its compute capability, such as "9.0".
+    pub capability: String,
+    /// The version of cuBLASLt.
+    pub cublaslt: usize,
+}
+
+/// The algorithm of a shape, and the time it took when it was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Choice {
+    pub algorithm: Algorithm,
+    pub microseconds: f32,
+}
+
+/// Algorithms by shape.
+#[derive(Debug)]
+pub struct Choices {
+    machine: Machine,
+    file: Option<PathBuf>,
+    known: BTreeMap<String, Choice>,
+}
+
+/// The file: what it belongs to, what was chosen, and the checksum of both.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    format: u32,
+    #[serde(flatten)]
+    machine: Machine,
+    choices: BTreeMap<String, Choice>,
+    checksum: String,
+}
+
+/// The folder that the user's choices are kept in, if there is a home for it.
+pub fn users_folder() -> Option<PathBuf> {
+    let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache"))).map(|cache| cache.join("rlvr"))
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with compute capability {} and cuBLASLt {}", self.card, self.capability, self.cublaslt)
+    }
+}
+
+impl Choices {
+    /// Those that were kept in the folder for this machine. A file that cannot be used is not, with a warning; products are then timed again.
+    pub fn open(folder: Option<&Path>, machine: Machine) -> Self {
+        let words = machine.card.to_lowercase().replace(|char: char| !char.is_ascii_alphanumeric(), "-");
+        let file = folder.map(|folder| folder.join(format!("products-{words}-cublaslt-{}.json", machine.cublaslt)));
+        let known = file.as_deref().map_or(Ok(BTreeMap::new()), |file| read(file, &machine));
+        let known = known.unwrap_or_else(|reason| {
+            tracing::warn!("{reason}: it is not used, and products are timed again, which may change the last bits of a run that resumes");
+            BTreeMap::new()
+        });
+        Self { machine, file, known }
+    }
+
+    /// The choice for a shape, if there is one.
+    pub fn get(&self, shape: &Shape) -> Option<Choice> {
+        self.known.get(&shape.to_string()).copied()
+    }
+
+    /// Keeps a choice, and gives the one that holds: another process may have been faster.
+    pub fn keep(&mut self, shape: &Shape, choice: Choice) -> Choice {
+        if self.known.is_empty() {
+            let file = self.file.as_ref().map(|file| file.display().to_string());
+            tracing::info!(file, "no products were timed on this machine: they are now, and a run keeps its bits as long as the file is there");
+        }
+        let key = shape.to_string();
+        self.known.insert(key.clone(), choice);
+        if let Some(file) = &self.file {
+            match exchange(file, &self.machine, &self.known, &key) {
+                Ok(known) => self.known = known,
+                Err(error) => {
+                    tracing::warn!(
+                        "cannot keep the choice of products in {} ({error}): a run that resumes may choose others, and differ in its last bits",
+                        file.display()
+                    );
+                    // Said once.
+                    self.file = None;
+                }
+            }
+        }
+        self.known[&key]
+    }
+}
+
+/// The sum over all that a file says.
+fn checksum(machine: &Machine, choices: &BTreeMap<String, Choice>) -> String {
+    let text = serde_json::to_string(&(FORMAT, machine, choices)).unwrap_or_default();
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}
+
+/// The choices in a file; none where there is no file.
+///
+/// # Errors
+/// A sentence without its end, when the file is damaged, or belongs to another machine.
+fn read(file: &Path, machine: &Machine) -> Result<BTreeMap<String, Choice>, String> {
+    #[derive(Deserialize)]
+    struct Header {
+        format: u32,
+        #[serde(flatten)]
+        machine: Machine,
+    }
+    let path = file.display();
+    let damaged = |reason: &dyn fmt::Display| format!("{path} is damaged ({reason})");
+    let bytes = match fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
+        Err(error) => return Err(format!("{path} cannot be read ({error})")),
+    };
+    let header: Header = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+    if header.format != FORMAT {
+        return Err(format!("{path} has format {}, and this program reads format {FORMAT}", header.format));
+    }
+    if header.machine != *machine {
+        return Err(format!("{path} holds the choices for the {}, and this is the {machine}", header.machine));
+    }
+    let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+    match checksum(machine, &kept.choices) == kept.checksum {
+        true => Ok(kept.choices),
+        false => Err(damaged(&"its checksum is another")),
+    }
+}
+
+/// Brings `known` and the file together, of which the file's choice for `key` holds where it has one. Other processes wait meanwhile.
+fn exchange(file: &Path, machine: &Machine, known: &BTreeMap<String, Choice>, key: &str) -> io::Result<BTreeMap<String, Choice>> {
+    fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
+    let lock = File::create(file.with_added_extension("lock"))?;
+    lock.lock()?;
+    // A file that cannot be used was warned of, and is replaced.
+    let kept = read(file, machine).unwrap_or_default();
+    let mut all = known.clone();
+    for (shape, choice) in kept {
+        if shape == key {
+            all.insert(shape, choice);
+        } else {
+            all.entry(shape).or_insert(choice);
+        }
+    }
+    let text = serde_json::to_vec_pretty(&Kept {
+        format: FORMAT,
+        machine: machine.clone(),
+        checksum: checksum(machine, &all),
+        choices: all.clone(),
+    })?;
+    let beside = file.with_added_extension("partial");
+    let mut out = File::create(&beside)?;
+    out.write_all(&text)?;
+    out.sync_all()?;
+    fs::rename(&beside, file)?;
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+
+    use super::*;
+
+    fn machine(card: &str) -> Machine {
+        Machine { card: card.to_owned(), capability: "9.0".to_owned(), cublaslt: 130_100 }
+    }
+
+    fn shape(m: usize) -> Shape {
+        let (factors, result) = (DType::BF16, DType::BF16);
+        Shape { m, k: 64, n: 48, a_transposed: false, b_transposed: false, factors, result, bias: false, addend: false }
+    }
+
+    fn choice(number: u64) -> Choice {
+        Choice { algorithm: Algorithm([number, u64::MAX, 0, 1, 2, 3, 4, 5]), microseconds: 0.1 + number as f32 }
+    }
+
+    #[test]
+    fn gpu_choices_are_read_back_and_the_first_process_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Choices::open(Some(folder.path()), machine("NVIDIA H200"));
+        let (mut first, mut second) = (open(), open());
+        assert_eq!(first.get(&shape(16)), None);
+        assert_eq!(first.keep(&shape(16), choice(1)), choice(1));
+        // The second has not seen the file, and has timed the same shape with another outcome.
+        assert_eq!(second.keep(&shape(16), choice(2)), choice(1));
+        assert_eq!(second.keep(&shape(32), choice(3)), choice(3));
+        assert_eq!(first.keep(&shape(64), choice(4)), choice(4));
+        let read = open();
+        assert_eq!([16, 32, 64].map(|m| read.get(&shape(m))), [1, 3, 4].map(|number| Some(choice(number))));
+        // A file that is lost while a run goes on is written again with what the run has.
+        fs::remove_file(read.file.as_ref().unwrap()).unwrap();
+        first.keep(&shape(128), choice(5));
+        assert_eq!([16, 32, 64, 128].map(|m| open().get(&shape(m))), [1, 3, 4, 5].map(|number| Some(choice(number))));
+    }
+
+    #[test]
+    fn gpu_choices_of_another_card_or_format_and_damaged_ones_are_refused_in_a_sentence() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut choices = Choices::open(Some(folder.path()), machine("NVIDIA H200"));
+        choices.keep(&shape(16), choice(1));
+        let file = choices.file.unwrap();
+        assert!(file.ends_with("products-nvidia-h200-cublaslt-130100.json"), "{}", file.display());
+        let refused = |machine: &Machine| read(&file, machine).unwrap_err();
+        let other = refused(&machine("NVIDIA H100"));
+        let expected = "holds the choices for the NVIDIA H200 with compute capability 9.0 and cuBLASLt 130100, and this is the NVIDIA H100 with";
+        assert!(other.contains(expected), "{other}");
+        assert!(refused(&Machine { cublaslt: 130_200, ..machine("NVIDIA H200") }).contains("cuBLASLt 130200"));
+        let text = fs::read_to_string(&file).unwrap();
+        for (from, to, expected) in [
+            ("\"format\": 1", "\"format\": 2", "has format 2, and this program reads format 1"),
+            ("18446744073709551615", "18446744073709551614", "is damaged (its checksum is another)"),
+            ("\"choices\"", "\"chances\"", "is damaged (missing field `choices`"),
+            ("}", "", "is damaged ("),
+        ] {
+            assert!(text.contains(from), "{text}");
+            fs::write(&file, text.replace(from, to)).unwrap();
+            let refused = refused(&machine("NVIDIA H200"));
+            assert!(refused.contains(expected), "{refused}");
+            // It is not used, and replaced by the next choice.
+            let mut choices = Choices::open(Some(folder.path()), machine("NVIDIA H200"));
+            assert_eq!(choices.get(&shape(16)), None);
+            choices.keep(&shape(32), choice(2));
+            assert_eq!(Choices::open(Some(folder.path()), machine("NVIDIA H200")).get(&shape(32)), Some(choice(2)));
+        }
+    }
+
+    #[test]
+    fn gpu_choices_that_cannot_be_kept_still_hold() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a-file");
+        fs::write(&file, "").unwrap();
+        for folder in [None, Some(file.as_path())] {
+            let mut choices = Choices::open(folder, machine("NVIDIA H200"));
+            assert_eq!(choices.keep(&shape(16), choice(1)), choice(1));
+            assert_eq!(choices.keep(&shape(32), choice(2)), choice(2));
+            assert_eq!(choices.get(&shape(16)), Some(choice(1)));
+        }
+    }
+}

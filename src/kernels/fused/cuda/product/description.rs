@@ -1,0 +1,124 @@
+//! A product in cuBLASLt's words, and what its algorithms are searched by.
+//!
+//! cuBLASLt has matrices by columns. A row-major matrix is the transpose of its column-major reading, so that `out^T = b^T a^T` is asked for, and
+//! a bias `[n]` runs along the rows of `out^T`, as cuBLASLt wants it.
+
+use std::ffi::c_void;
+
+use candle_core::cuda_backend::cudarc::cublaslt::{result as lt, result::CublasError, sys};
+use candle_core::{DType, Error, Result};
+
+use super::shape::Shape;
+use crate::kernels::memory::driver::told;
+
+/// What an algorithm may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of workspace.
+    pub workspace: usize,
+    /// Whether parts of a sum may be computed side by side. They are added in f32 and in a fixed order: schemes that add in the result's place,
+    /// or in its dtype, are never allowed.
+    pub split: bool,
+}
+
+/// A product as cuBLASLt has it: its operations, and the layouts of b, a and out.
+pub struct Description {
+    pub product: sys::cublasLtMatmulDesc_t,
+    pub layouts: [sys::cublasLtMatrixLayout_t; 3],
+    pub shape: Shape,
+}
+
+// SAFETY: descriptions are plain data, which only their owner changes.
+#[allow(unsafe_code)]
+unsafe impl Send for Description {}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        // SAFETY: all were created by `Description::new` and are used by nobody else. An error could not be told.
+        #[allow(unsafe_code)]
+        unsafe {
+            for layout in self.layouts {
+                let _ = lt::destroy_matrix_layout(layout);
+            }
+            let _ = lt::destroy_matmul_desc(self.product);
+        }
+    }
+}
+
+/// An error of the library in words of ours.
+pub fn wrong(error: CublasError) -> Error {
+    told(&error, format!("cuBLASLt: {error:?}"))
+}
+
+impl Description {
+    /// The product of that shape with the bias at that address, which the heuristic wants to know.
+    pub fn new(shape: &Shape, bias: Option<u64>) -> Result<Self> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let data = |dtype: DType| if dtype == DType::BF16 { sys::cudaDataType::CUDA_R_16BF } else { sys::cudaDataType::CUDA_R_32F };
+        let Shape { m, k, n, a_transposed, b_transposed, factors, result, .. } = *shape;
+        // Rows and columns by columns are those by rows swapped; a transposed factor is stored the other way round.
+        let layout = |dtype: DType, rows: usize, columns: usize, transposed: bool| {
+            let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
+            lt::create_matrix_layout(data(dtype), columns as u64, rows as u64, columns as i64).map_err(wrong)
+        };
+        let layouts = [layout(factors, k, n, b_transposed)?, layout(factors, m, k, a_transposed)?, layout(result, m, n, false)?];
+        let product = lt::create_matmul_desc(sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cudaDataType::CUDA_R_32F).map_err(wrong)?;
+        let mut description = Self { product, layouts, shape: *shape };
+        description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, &i32::from(b_transposed))?;
+        description.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, &i32::from(a_transposed))?;
+        if let Some(bias) = bias {
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, &sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
+            description.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)?;
+        }
+        Ok(description)
+    }
+
+    /// The bias of the next product.
+    pub fn set_bias(&mut self, bias: u64) -> Result<()> {
+        self.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)
+    }
+
+    fn set<T>(&mut self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<()> {
+        // SAFETY: the library copies the value, and checks its size.
+        #[allow(unsafe_code)]
+        unsafe { lt::set_matmul_desc_attribute(self.product, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }.map_err(wrong)
+    }
+}
+
+/// What algorithms are searched by; destroyed when it goes.
+pub struct Preference(pub sys::cublasLtMatmulPreference_t);
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: created by `Preference::new`, and used by nobody else.
+        #[allow(unsafe_code)]
+        unsafe {
+            let _ = lt::destroy_matmul_pref(self.0);
+        }
+    }
+}
+
+impl Preference {
+    /// Algorithms for that shape within the limits.
+    pub fn new(shape: &Shape, limits: Limits) -> Result<Self> {
+        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
+        use sys::cublasLtReductionScheme_t::{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, CUBLASLT_REDUCTION_SCHEME_NONE};
+        let preference = Self(lt::create_matmul_pref().map_err(wrong)?);
+        let (workspace, alignment) = (limits.workspace as u64, shape.alignment() as u32);
+        let schemes = if limits.split { CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE } else { CUBLASLT_REDUCTION_SCHEME_NONE } as u32;
+        let wanted = [
+            (Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (&raw const workspace).cast::<c_void>(), size_of::<u64>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, (&raw const schemes).cast(), size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
+        ];
+        for (attribute, value, size) in wanted {
+            // SAFETY: each value has the size that is given, and the library copies it.
+            #[allow(unsafe_code)]
+            unsafe { lt::set_matmul_pref_attribute(preference.0, attribute, value, size) }.map_err(wrong)?;
+        }
+        Ok(preference)
+    }
+}

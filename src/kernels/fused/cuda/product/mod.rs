@@ -1,0 +1,258 @@
+//! Matrix products by cuBLASLt, each shape with one algorithm for good: a product has the same bits each time.
+//!
+//! An ordinary product's algorithm is the fastest of those that cuBLASLt proposes, timed when a product of its shape first comes and kept for all
+//! runs to come. A batch-invariant product's is chosen without a clock, from those that compute each sum in one sequence, so that a row has the
+//! same bits among any others.
+//!
+//! After the first product of a shape nothing here allocates or waits, and the workspace stays where it is: a CUDA graph may capture products
+//! that have run before.
+
+mod algorithm;
+mod choices;
+mod description;
+mod library;
+mod shape;
+mod timing;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use candle_core::cuda_backend::cudarc::cublas::sys as cublas;
+use candle_core::cuda_backend::cudarc::driver::result::memset_d8_async;
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use candle_core::cuda_backend::{CudaDevice, WrapErr};
+use candle_core::{Result, bail};
+
+use super::super::launch::Product;
+use super::address;
+use crate::kernels::memory::driver::told;
+use algorithm::Algorithm;
+use choices::{Choice, Choices, Machine};
+pub use choices::users_folder;
+use description::{Description, Limits};
+use library::{Library, Operands, Workspace};
+use shape::Shape;
+
+/// Bytes of the workspace: what NVIDIA recommends for Hopper, and the most that algorithms ask for there.
+const WORKSPACE: usize = 32 << 20;
+/// Rows for which the algorithm of batch-invariant products is chosen: small tiles keep all processors busy when few sequences are left.
+const CHOSEN_FOR_ROWS: usize = 512;
+/// Shapes whose descriptions are kept; when there are more, all are made anew.
+const MOST_PLANS: usize = 8192;
+
+/// What ordinary products may use.
+const ORDINARY: Limits = Limits { workspace: WORKSPACE, split: true };
+/// What batch-invariant products may use: the partial sums of a workspace would depend on how many rows there are.
+const BATCH_INVARIANT: Limits = Limits { workspace: 0, split: false };
+
+/// Products in one stream of a GPU.
+pub struct Products {
+    // Fields go in this order: descriptions, the library, its workspace, and the stream that frees it.
+    state: Mutex<State>,
+    library: Library,
+    workspace: CudaSlice<u8>,
+    stream: Arc<CudaStream>,
+    batch_invariant: bool,
+}
+
+struct State {
+    /// By shape, and whether the product is batch-invariant.
+    plans: HashMap<(Shape, bool), Plan>,
+    /// By bucket of tokens.
+    choices: Choices,
+    /// Buckets that could not be timed in this process. They are not timed later either: their bits would change while a run goes on.
+    untimed: HashSet<Shape>,
+    /// Algorithms of batch-invariant products, by shape with [`CHOSEN_FOR_ROWS`] rows.
+    batch_invariant: HashMap<Shape, Option<Algorithm>>,
+}
+
+/// How the products of a shape are computed.
+struct Plan {
+    description: Description,
+    algorithm: Algorithm,
+    workspace: usize,
+}
+
+impl Products {
+    /// Products in `stream`; `batch_invariant` is for those of a forward pass. What is timed is kept in a file in `folder`.
+    ///
+    /// # Errors
+    /// When the GPU has no memory for the workspace.
+    pub fn new(stream: Arc<CudaStream>, batch_invariant: bool, folder: Option<&Path>) -> Result<Self> {
+        let context = stream.context();
+        context.bind_to_thread().w()?;
+        let (major, minor) = context.compute_capability().w()?;
+        let machine = Machine { card: context.name().w()?, capability: format!("{major}.{minor}"), cublaslt: library::version() };
+        let library = Library::new()?;
+        // SAFETY: algorithms write to the workspace before they read from it.
+        #[allow(unsafe_code)]
+        let workspace = unsafe { stream.alloc(WORKSPACE) };
+        let workspace = workspace.map_err(|error| told(&error, format!("cannot allocate the workspace of products: {error}")))?;
+        let state = State {
+            plans: HashMap::new(),
+            choices: Choices::open(folder, machine),
+            untimed: HashSet::new(),
+            batch_invariant: HashMap::new(),
+        };
+        Ok(Self { state: Mutex::new(state), library, workspace, stream, batch_invariant })
+    }
+
+    /// Whether the products of a forward pass are batch-invariant.
+    pub fn is_batch_invariant(&self) -> bool {
+        self.batch_invariant
+    }
+
+    /// Starts a product.
+    ///
+    /// # Errors
+    /// When its sizes do not fit together, or cuBLASLt has no algorithm for it.
+    pub fn multiply(&self, product: &Product) -> Result<()> {
+        let shape = Shape::of(product)?;
+        let operands = self.operands(product, &shape)?;
+        if shape.m * shape.n == 0 || (shape.k == 0 && shape.addend && !shape.bias && operands.addend == operands.out) {
+            return Ok(());
+        }
+        self.stream.context().bind_to_thread().w()?;
+        let Ok(mut state) = self.state.lock() else { bail!("another product panicked") };
+        let key = (shape, self.batch_invariant && product.forward);
+        if !state.plans.contains_key(&key) {
+            let plan = self.plan(&mut state, &shape, key.1, &operands)?;
+            if state.plans.len() >= MOST_PLANS {
+                state.plans.clear();
+            }
+            state.plans.insert(key, plan);
+        }
+        let Some(Plan { description, algorithm, workspace }) = state.plans.get_mut(&key) else { bail!("{shape} has no plan") };
+        self.library.run(description, algorithm, &operands, self.part(*workspace), self.stream.cu_stream().cast())
+    }
+
+    /// Where the product's matrices lie.
+    fn operands(&self, product: &Product, shape: &Shape) -> Result<Operands> {
+        let at = |tensor| address(tensor, &self.stream);
+        let (a, b, out) = (at(&product.a.stored)?, at(&product.b.stored)?, at(product.out)?);
+        let addend = product.addend.map_or(Ok(out), at)?;
+        let alignment = shape.alignment() as u64;
+        if let Some(address) = [a, b, addend, out].iter().find(|address| **address % alignment != 0) {
+            bail!("cannot multiply {shape}: a matrix begins at {address:#x}, which is not a multiple of {alignment}");
+        }
+        Ok(Operands { a, b, bias: product.bias.map(at).transpose()?, addend, out })
+    }
+
+    /// So many bytes of the workspace.
+    fn part(&self, bytes: usize) -> Workspace {
+        match bytes {
+            0 => Workspace { address: 0, bytes: 0 },
+            // All work is in one stream, in order: nothing has to be waited for when the guard goes.
+            bytes => Workspace { address: self.workspace.device_ptr(&self.stream).0, bytes },
+        }
+    }
+
+    /// How products of that shape are computed: by the algorithm that was chosen for its bucket or for [`CHOSEN_FOR_ROWS`] rows, and where that
+    /// does not take this number of rows, by the first of cuBLASLt's that does. Both follow from the shape alone.
+    fn plan(&self, state: &mut State, shape: &Shape, batch_invariant: bool, operands: &Operands) -> Result<Plan> {
+        let mut description = Description::new(shape, operands.bias)?;
+        let (chosen, limits) = match batch_invariant {
+            true => (self.chosen_for_all_rows(state, shape, operands)?, BATCH_INVARIANT),
+            false => (self.timed(state, shape, &mut description, operands)?, ORDINARY),
+        };
+        if let Some(algorithm) = chosen
+            && let Some(workspace) = self.library.check(&description, &algorithm)?
+            && workspace <= limits.workspace
+        {
+            return Ok(Plan { description, algorithm, workspace });
+        }
+        match self.library.candidates(&description, limits)?.first() {
+            Some(first) => {
+                tracing::debug!(%shape, batch_invariant, chosen = chosen.is_some(), "a product by cuBLASLt's own choice");
+                Ok(Plan { description, algorithm: first.algorithm, workspace: first.workspace })
+            }
+            None if batch_invariant => bail!("cuBLASLt has no algorithm for {shape} that computes each sum in one sequence"),
+            None => bail!("cuBLASLt has no algorithm for {shape}"),
+        }
+    }
+
+    /// The algorithm of batch-invariant products, whatever the number of rows.
+    fn chosen_for_all_rows(&self, state: &mut State, shape: &Shape, operands: &Operands) -> Result<Option<Algorithm>> {
+        let shape = shape.of_tokens(CHOSEN_FOR_ROWS);
+        if let Some(chosen) = state.batch_invariant.get(&shape) {
+            return Ok(*chosen);
+        }
+        let candidates = self.library.candidates(&Description::new(&shape, operands.bias)?, BATCH_INVARIANT)?;
+        let chosen = candidates.first().map(|first| first.algorithm);
+        state.batch_invariant.insert(shape, chosen);
+        Ok(chosen)
+    }
+
+    /// The fastest algorithm for the shape's bucket, timed if it has not been; none where nothing can be timed.
+    fn timed(&self, state: &mut State, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<Algorithm>> {
+        let bucket = shape.bucket();
+        if let Some(choice) = state.choices.get(&bucket) {
+            return Ok(Some(choice.algorithm));
+        }
+        if state.untimed.contains(&bucket) {
+            return Ok(None);
+        }
+        if let Some(choice) = self.time(shape, description, operands)? {
+            return Ok(Some(state.choices.keep(&bucket, choice).algorithm));
+        }
+        state.untimed.insert(bucket);
+        Ok(None)
+    }
+
+    /// Times cuBLASLt's algorithms on these operands.
+    fn time(&self, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<Choice>> {
+        let candidates = self.library.candidates(description, ORDINARY)?;
+        // What is added to must stay as it is.
+        let bytes = shape.m * shape.n * shape.result.size_in_bytes();
+        // SAFETY: nothing reads it.
+        #[allow(unsafe_code)]
+        let elsewhere = (shape.addend && operands.addend == operands.out).then(|| unsafe { self.stream.alloc::<u8>(bytes) });
+        let out = match &elsewhere {
+            None => operands.out,
+            Some(Ok(elsewhere)) => elsewhere.device_ptr(&self.stream).0,
+            Some(Err(error)) => {
+                tracing::warn!(%shape, "there is no memory to time a product ({error}): this run takes cuBLASLt's own choice");
+                return Ok(None);
+            }
+        };
+        let operands = Operands { out, ..*operands };
+        let run = |index: usize| {
+            let candidate = &candidates[index];
+            self.library.run(description, &candidate.algorithm, &operands, self.part(candidate.workspace), self.stream.cu_stream().cast())
+        };
+        let Some(times) = timing::measure(&self.stream, candidates.len(), || self.overwrite_workspace(), run)? else { return Ok(None) };
+        let Some(index) = timing::fastest(&times) else { return Ok(None) };
+        tracing::debug!(%shape, index, algorithms = candidates.len(), milliseconds = times[index], first = times[0], "a product was timed");
+        Ok(Some(Choice { algorithm: candidates[index].algorithm, microseconds: times[index] * 1e3 }))
+    }
+
+    /// Fills the device's cache with something else.
+    fn overwrite_workspace(&self) -> Result<()> {
+        let Workspace { address, bytes } = self.part(WORKSPACE);
+        // SAFETY: the workspace has so many bytes, and holds nothing between products.
+        #[allow(unsafe_code)]
+        unsafe { memset_d8_async(address, 0, bytes, self.stream.cu_stream()) }.w()
+    }
+}
+
+impl Drop for Products {
+    fn drop(&mut self) {
+        // The library and the workspace stay until the stream is done with them; the context is bound to this thread. An error could not be told.
+        let _ = self.stream.synchronize();
+    }
+}
+
+/// Has cuBLAS, by which candle's stock operations multiply, sum in f32 throughout: left as it is, it may round the parts of a product that it
+/// splits to the dtype of the result.
+pub fn sum_in_f32(cuda: &CudaDevice) -> Result<()> {
+    let mode = cublas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+    let blas = cuda.cublas_handle();
+    // SAFETY: the handle lives as long as the device, and no product is under way.
+    #[allow(unsafe_code)]
+    let status = unsafe { cublas::cublasSetMathMode(*blas.handle(), mode) };
+    status.result().map_err(|error| told(&error, format!("cuBLAS cannot sum in f32: {error:?}")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! What decides which algorithm computes a product: its sizes, how its factors lie in memory, their dtypes, and what is added.
+//!
+//! One size is the number of tokens; it changes from call to call, and all others belong to the model. Tokens are the rows of the first factor
+//! as it is stored: m of `x [t, k] weight`, and k of a weight's gradient, `x^T [m, t] dy`.
+
+use std::fmt;
+
+use candle_core::{DType, Result, bail};
+
+use super::super::super::launch::Product;
+
+/// The kind of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// Rows of the result.
+    pub m: usize,
+    /// Terms of each sum.
+    pub k: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Whether the first factor is the transpose of what is stored.
+    pub a_transposed: bool,
+    /// The same of the second.
+    pub b_transposed: bool,
+    /// Dtype of both factors.
+    pub factors: DType,
+    /// Dtype of the result, and of what is added.
+    pub result: DType,
+    /// Whether a bias is added to each row.
+    pub bias: bool,
+    /// Whether a matrix is added. The result may be in its place or elsewhere: the algorithm, and so the bits, are the same.
+    pub addend: bool,
+}
+
+/// Alignment that cuBLASLt's fast algorithms need, in bytes.
+const ALIGNMENT: usize = 16;
+/// Fewest tokens in a bucket: the fewest rows of a tile.
+const LEAST_BUCKET: usize = 16;
+/// Buckets double up to this many tokens; above it there are four to each power of two.
+const DOUBLING: usize = 128;
+
+impl Shape {
+    /// The shape of a product.
+    ///
+    /// # Errors
+    /// When the sizes do not fit together, or there are no products of its dtypes.
+    pub fn of(product: &Product) -> Result<Self> {
+        let (m, k, n) = product.sizes()?;
+        let (factors, other, result) = (product.a.stored.dtype(), product.b.stored.dtype(), product.out.dtype());
+        let is_known = matches!((factors, result), (DType::F32, DType::F32) | (DType::BF16, DType::BF16 | DType::F32));
+        if factors != other || !is_known {
+            bail!("there are no products of {factors:?} and {other:?} into {result:?}");
+        }
+        Ok(Self {
+            m,
+            k,
+            n,
+            a_transposed: product.a.is_transposed,
+            b_transposed: product.b.is_transposed,
+            factors,
+            result,
+            bias: product.bias.is_some(),
+            addend: product.addend.is_some(),
+        })
+    }
+
+    /// The number of tokens.
+    pub fn tokens(&self) -> usize {
+        if self.a_transposed { self.k } else { self.m }
+    }
+
+    /// The same with another number of tokens.
+    pub fn of_tokens(self, tokens: usize) -> Self {
+        if self.a_transposed { Self { k: tokens, ..self } } else { Self { m: tokens, ..self } }
+    }
+
+    /// What an algorithm is timed for: this shape with its tokens rounded up.
+    ///
+    /// While tokens are few, the rows of a tile decide, which are powers of two; from 128 tokens on it is how many tiles keep how many
+    /// processors busy, which changes with each few tiles. A bucket has at most a quarter more tokens than any in it.
+    /// An exact number would be timed anew with each micro-batch, whose tokens hardly ever come up twice.
+    pub fn bucket(self) -> Self {
+        let tokens = self.tokens();
+        let doubled = tokens.next_power_of_two().max(LEAST_BUCKET);
+        self.of_tokens(if doubled <= DOUBLING { doubled } else { tokens.next_multiple_of(doubled / 8) })
+    }
+
+    /// Bytes that the addresses of all matrices are multiples of. Rows that follow each other lie where the lengths of rows say, whatever the
+    /// number of tokens: sampler and trainer have the same alignment.
+    pub fn alignment(&self) -> usize {
+        let a_row = if self.a_transposed { self.m } else { self.k };
+        let b_row = if self.b_transposed { self.k } else { self.n };
+        let (factor, result) = (self.factors.size_in_bytes(), self.result.size_in_bytes());
+        let rows = [a_row * factor, b_row * factor, self.n * result];
+        if rows.iter().all(|bytes| bytes % ALIGNMENT == 0) { ALIGNMENT } else { factor }
+    }
+
+    /// Floating-point operations.
+    #[cfg(test)]
+    pub fn flops(&self) -> f64 {
+        2.0 * self.m as f64 * self.k as f64 * self.n as f64
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let turned = |transposed| if transposed { "^T" } else { "" };
+        let (factors, result) = (self.factors.as_str(), self.result.as_str());
+        write!(f, "{}x{}{} {}x{}{}", self.m, self.k, turned(self.a_transposed), self.k, self.n, turned(self.b_transposed))?;
+        write!(f, " {factors} to {result}")?;
+        write!(f, "{}{}", if self.bias { " + bias" } else { "" }, if self.addend { " + addend" } else { "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(m: usize, k: usize, n: usize) -> Shape {
+        let (factors, result) = (DType::BF16, DType::BF16);
+        Shape { m, k, n, a_transposed: false, b_transposed: false, factors, result, bias: true, addend: false }
+    }
+
+    #[test]
+    fn bucket_rounds_tokens_up_by_at_most_a_quarter_above_128() {
+        let bucket = |tokens| shape(tokens, 64, 48).bucket().tokens();
+        let found: Vec<usize> = [1, 16, 17, 33, 128, 129, 161, 256, 257, 513, 640, 641, 1024, 1025, 16_384].map(bucket).into();
+        assert_eq!(found, [16, 16, 32, 64, 128, 160, 192, 256, 320, 640, 640, 768, 1024, 1280, 16_384]);
+        for tokens in 1..5000 {
+            let bucket = bucket(tokens);
+            assert!(tokens <= bucket && (tokens <= 128 || bucket * 4 <= tokens * 5), "{tokens} in {bucket}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_the_terms_of_a_gradient_and_the_rows_of_all_else() {
+        let gradient = Shape { a_transposed: true, ..shape(1536, 700, 2048) };
+        assert_eq!((gradient.tokens(), gradient.bucket().k, gradient.bucket().m), (700, 768, 1536));
+        assert_eq!(gradient.to_string(), "1536x700^T 700x2048 bf16 to bf16 + bias");
+    }
+
+    #[test]
+    fn alignment_follows_the_lengths_of_rows_alone() {
+        assert_eq!([shape(1, 64, 48), shape(7, 64, 48), shape(7, 64, 52), shape(7, 63, 48)].map(|shape| shape.alignment()), [16, 16, 2, 2]);
+        assert_eq!(Shape { result: DType::F32, ..shape(7, 64, 52) }.alignment(), 2, "104 bytes of b");
+        assert_eq!(Shape { result: DType::F32, b_transposed: true, ..shape(7, 64, 52) }.alignment(), 16);
+    }
+}

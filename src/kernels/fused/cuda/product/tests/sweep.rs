@@ -1,0 +1,173 @@
+//! cuBLASLt's algorithms for the products of a model of 1.5B parameters, timed: one row of a table each. Nothing is asserted of their speed.
+//! The rows go to stdout (`--nocapture` shows them) and to the file that `RLVR_PRODUCTS_TSV` names.
+
+use std::io::Write;
+
+use candle_core::cuda_backend::cudarc::cublaslt::sys::cublasLtMatmulAlgoConfigAttributes_t as Setting;
+use candle_core::cuda_backend::cudarc::driver::result::memcpy_dtod_async;
+
+use super::super::algorithm::Candidate;
+use super::*;
+
+/// Rows whose bits are compared.
+const COMPARED: usize = 32;
+/// Random values that a matrix repeats.
+const RANDOM: usize = 1 << 20;
+
+/// A product of the model.
+struct Case {
+    name: &'static str,
+    k: usize,
+    n: usize,
+    bias: bool,
+    addend: bool,
+    /// The product with a table's transpose, into f32.
+    head: bool,
+}
+
+impl Case {
+    fn shape(&self, m: usize) -> Shape {
+        let result = if self.head { DType::F32 } else { DType::BF16 };
+        let Self { k, n, bias, addend, head, .. } = *self;
+        Shape { m, k, n, a_transposed: false, b_transposed: head, factors: DType::BF16, result, bias, addend }
+    }
+}
+
+/// The products, and the numbers of rows. Qwen2.5-Math-1.5B's; an emulated GPU has small ones.
+fn cases() -> (Vec<Case>, [usize; 3]) {
+    let case = |name, k, n| Case { name, k, n, bias: name == "qkv", addend: name == "output" || name == "down", head: name == "head" };
+    if is_emulated() {
+        return (vec![case("qkv", 64, 96), case("output", 64, 64), case("gate_up", 64, 192), case("down", 96, 64), case("head", 64, 160)], [32, 40, 65]);
+    }
+    let cases = [case("qkv", 1536, 2048), case("output", 1536, 1536), case("gate_up", 1536, 17_920), case("down", 8960, 1536)];
+    (cases.into_iter().chain([case("head", 1536, 151_936)]).collect(), [32, 1024, 16_384])
+}
+
+/// A matrix of random values that repeat, the same first rows whatever the number of rows.
+fn matrix(gpu: &Gpu, rows: usize, columns: usize, seed: u64) -> Result<Tensor> {
+    let block = put(gpu, &random(((RANDOM / columns).max(COMPARED), columns), seed), DType::BF16)?;
+    let matrix = gpu.empty((rows, columns).into(), DType::BF16)?;
+    let stream = gpu.cuda.cuda_stream();
+    let (from, to) = (address(&block, &stream)?, address(&matrix, &stream)?);
+    let row_bytes = columns * DType::BF16.size_in_bytes();
+    for row in (0..rows).step_by(block.dim(0)?) {
+        let bytes = block.dim(0)?.min(rows - row) * row_bytes;
+        // SAFETY: both matrices have so many bytes from there on.
+        #[allow(unsafe_code)]
+        unsafe { memcpy_dtod_async(to + (row * row_bytes) as u64, from, bytes, stream.cu_stream()) }.w()?;
+    }
+    Ok(matrix)
+}
+
+/// A sum over the bits of the first rows.
+fn first_rows(gpu: &Gpu, out: &Tensor) -> Result<String> {
+    let (rows, columns) = (COMPARED.min(out.dim(0)?), out.dim(1)?);
+    let some = gpu.empty((rows, columns).into(), out.dtype())?;
+    let stream = gpu.cuda.cuda_stream();
+    // SAFETY: both have so many rows.
+    #[allow(unsafe_code)]
+    unsafe {
+        memcpy_dtod_async(address(&some, &stream)?, address(out, &stream)?, rows * columns * out.dtype().size_in_bytes(), stream.cu_stream())
+    }
+    .w()?;
+    let bytes: Vec<u8> = read(&some)?.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
+    Ok(blake3::hash(&bytes).to_hex()[..8].to_owned())
+}
+
+/// The tensors of one product.
+struct Work {
+    x: Tensor,
+    weight: Tensor,
+    bias: Option<Tensor>,
+    addend: Option<Tensor>,
+    out: Tensor,
+}
+
+impl Work {
+    fn new(gpu: &Gpu, case: &Case, m: usize) -> Result<Self> {
+        let shape = case.shape(m);
+        Ok(Self {
+            x: matrix(gpu, m, case.k, 1)?,
+            weight: if case.head { matrix(gpu, case.n, case.k, 2)?.t()? } else { matrix(gpu, case.k, case.n, 2)? },
+            bias: case.bias.then(|| put(gpu, &random(case.n, 3), shape.result)).transpose()?,
+            addend: case.addend.then(|| matrix(gpu, m, case.n, 4)).transpose()?,
+            out: gpu.empty((m, case.n).into(), shape.result)?,
+        })
+    }
+
+    fn product(&self) -> Result<Product<'_>> {
+        let (a, b) = (Factor::of(&self.x)?, Factor::of(&self.weight)?);
+        Ok(Product { a, b, bias: self.bias.as_ref(), addend: self.addend.as_ref(), out: &self.out, forward: true })
+    }
+}
+
+/// Runs an algorithm: its milliseconds, infinite where it does not run and none without a clock, and the sum over the first rows.
+fn run(gpu: &Gpu, products: &Products, work: &Work, shape: &Shape, candidate: &Candidate) -> Result<(Option<f32>, String)> {
+    let operands = products.operands(&work.product()?, shape)?;
+    let mut description = Description::new(shape, operands.bias)?;
+    let stream = &products.stream;
+    // What is not written is seen: these bits are no numbers.
+    // SAFETY: the result has so many bytes.
+    #[allow(unsafe_code)]
+    unsafe { memset_d8_async(operands.out, 0xff, shape.m * shape.n * shape.result.size_in_bytes(), stream.cu_stream()) }.w()?;
+    let start = |_| {
+        products.library.run(&mut description, &candidate.algorithm, &operands, products.part(candidate.workspace), stream.cu_stream().cast())
+    };
+    let times = timing::measure(stream, 1, || products.overwrite_workspace(), start)?;
+    Ok((times.map(|times| times[0]), first_rows(gpu, &work.out)?))
+}
+
+#[test]
+fn on_a_gpu() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let products = Products::new(gpu.cuda.cuda_stream(), true, None)?;
+    let mut file = std::env::var_os("RLVR_PRODUCTS_TSV").map(std::fs::File::create).transpose()?;
+    let mut tell = |columns: &[String]| -> Result<()> {
+        let line = format!("products\t{}\n", columns.join("\t"));
+        print!("{line}");
+        file.as_mut().map_or(Ok(()), |file| file.write_all(line.as_bytes()))?;
+        Ok(())
+    };
+    tell(&[
+        "product", "rows", "k", "n", "algorithm", "microseconds", "tflops", "workspace_bytes", "id", "tile", "stages", "parts", "reduction", "bits",
+        "as_batch_invariant",
+    ].map(String::from))?;
+    let (cases, rows) = cases();
+    for case in &cases {
+        // The first rows as batch-invariant products have them.
+        let mut expected = None;
+        for m in rows.into_iter().filter(|m| !case.head || *m <= 1024) {
+            let (work, shape) = (Work::new(&gpu, case, m)?, case.shape(m));
+            let operands = products.operands(&work.product()?, &shape)?;
+            let plan = products.plan(&mut products.state.lock().expect("no product panicked"), &shape, true, &operands)?;
+            let invariant = Candidate { algorithm: plan.algorithm, workspace: plan.workspace };
+            let offered = products.library.candidates(&Description::new(&shape, operands.bias)?, ORDINARY)?;
+            let names = std::iter::once("batch-invariant".to_owned()).chain((1..).map(|place: usize| place.to_string()));
+            for (name, candidate) in names.zip([invariant].iter().chain(&offered)) {
+                let (time, bits) = run(&gpu, &products, &work, &shape, candidate)?;
+                let is_same = expected.get_or_insert_with(|| bits.clone()) == &bits;
+                let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+                let setting = |setting| candidate.algorithm.setting(setting).map_or("-".to_owned(), |value| value.to_string());
+                let milliseconds = time.map(f64::from);
+                tell(&[
+                    case.name.to_owned(),
+                    m.to_string(),
+                    case.k.to_string(),
+                    case.n.to_string(),
+                    name,
+                    number(milliseconds.map(|time| time * 1e3)),
+                    number(milliseconds.map(|time| shape.flops() / time / 1e9)),
+                    candidate.workspace.to_string(),
+                    setting(Setting::CUBLASLT_ALGO_CONFIG_ID),
+                    setting(Setting::CUBLASLT_ALGO_CONFIG_TILE_ID),
+                    setting(Setting::CUBLASLT_ALGO_CONFIG_STAGES_ID),
+                    setting(Setting::CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
+                    setting(Setting::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME),
+                    bits,
+                    if is_same { "yes" } else { "no" }.to_owned(),
+                ])?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! Algorithms timed against each other on the operands of the product that asks first.
+
+use std::sync::Arc;
+
+use candle_core::Result;
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
+use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream};
+
+/// Times that each is run; the least counts.
+const ROUNDS: usize = 5;
+/// How much longer than the fastest an algorithm may take to be as fast: noise must not decide.
+const TIE: f32 = 1.02;
+
+/// The milliseconds that each of `count` algorithms takes, started by `run(index)`; infinite for one that does not run. None where the device's
+/// clock stands still, as an emulated one's does. `evict` comes before each: in a pass a weight comes from the device's memory, not from its cache.
+///
+/// # Errors
+/// When the device cannot be asked.
+pub fn measure(
+    stream: &Arc<CudaStream>,
+    count: usize,
+    mut evict: impl FnMut() -> Result<()>,
+    mut run: impl FnMut(usize) -> Result<()>,
+) -> Result<Option<Vec<f32>>> {
+    // The first run of an algorithm loads its kernel.
+    let runs: Vec<bool> = (0..count).map(|index| run(index).is_ok()).collect();
+    let mut least = vec![f32::INFINITY; count];
+    for _ in 0..ROUNDS {
+        for index in (0..count).filter(|index| runs[*index]) {
+            evict()?;
+            let begin = event(stream)?;
+            run(index)?;
+            let end = event(stream)?;
+            let elapsed_ms = begin.elapsed_ms(&end).w()?;
+            if elapsed_ms == 0.0 {
+                return Ok(None);
+            }
+            least[index] = least[index].min(elapsed_ms);
+        }
+    }
+    Ok(Some(least))
+}
+
+/// The first algorithm of those that are about as fast as the fastest; none where none runs.
+pub fn fastest(times: &[f32]) -> Option<usize> {
+    let least = times.iter().copied().fold(f32::INFINITY, f32::min);
+    times.iter().position(|time| time.is_finite() && *time <= least * TIE)
+}
+
+fn event(stream: &CudaStream) -> Result<CudaEvent> {
+    stream.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).w()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpu_times_that_are_about_the_same_leave_the_librarys_order() {
+        let check = |times: &[f32], expected| assert_eq!(fastest(times), expected, "{times:?}");
+        check(&[1.0, 0.99, 0.5], Some(2));
+        check(&[1.01, 1.0, 1.0], Some(0));
+        check(&[1.03, 1.0, 1.0], Some(1));
+        check(&[f32::INFINITY, 3.0], Some(1));
+        check(&[f32::INFINITY], None);
+        check(&[], None);
+    }
+}
