@@ -97,11 +97,11 @@ impl Bench<'_> {
         assert_eq!(found.dtype(), DType::F32);
         self.outcome(&name("logits"), n, all(&turned, m, n), &found)?;
         let exact = all(&|i, j| target.exact[i * n + j] + plain(i, j), m, n);
-        let sum = kernels.add_product(&target.tensor, &x.tensor, &weight.tensor)?;
-        self.outcome(&name("add_product"), n, exact.clone(), &sum)?;
+        let added = kernels.add_product(&target.tensor, &x.tensor, &weight.tensor)?;
+        self.outcome(&name("add_product"), n, exact.clone(), &added)?;
         kernels.add_product_into(&target.tensor, &x.tensor, &weight.tensor)?;
         let bits = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2::<f32>();
-        assert_eq!(bits(&sum)?, bits(&target.tensor)?, "add_product and add_product_into give the same bits");
+        assert_eq!(bits(&added)?, bits(&target.tensor)?, "add_product and add_product_into give the same bits");
         self.outcome(&name("add_product_into"), n, exact, &target.tensor)?;
         let exact = all(&|i, j| gradient.exact[i * n + j] + sum(&|t| x.exact[t * k + i] * dy.exact[t * n + j], m), k, n);
         kernels.add_product_into(&gradient.tensor, &x.tensor.t()?, &dy.tensor)?;
