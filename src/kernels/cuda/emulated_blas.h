@@ -27,6 +27,7 @@ struct Matrix {
 int multiply(Matrix a, Matrix b, Matrix c, long long m, long long n, long long k, float alpha, float beta) {
     for (int type : {a.type, b.type, c.type})
         if (type != 0 && type != 14) return 15;  // not supported
+    if (!is_recording()) counts.products++;
     start([=] {
         std::vector<float> left(k), right(k * n);
         for (long long j = 0; j < n; j++)
@@ -61,13 +62,18 @@ struct Found {
 
 }  // namespace
 
-DRIVER cublasCreate_v2(void** handle) { return *handle = &some, 0; }
-DRIVER cublasDestroy_v2(void*) { return 0; }
-DRIVER cublasSetMathMode(void*, int) { return 0; }
-DRIVER cublasSetStream_v2(void*, void*) { return 0; }
-DRIVER cublasGemmEx(void*, int a_operation, int b_operation, int m, int n, int k, const float* alpha, const void* a, int a_type, int lda, const void* b,
+// cuBLAS works in the stream that its handle was given.
+struct Handle {
+    Stream* stream = nullptr;
+};
+DRIVER cublasCreate_v2(Handle** handle) { return *handle = new Handle, 0; }
+DRIVER cublasDestroy_v2(Handle* handle) { return delete handle, 0; }
+DRIVER cublasSetMathMode(Handle*, int) { return 0; }
+DRIVER cublasSetStream_v2(Handle* handle, Stream* stream) { return handle->stream = stream, 0; }
+DRIVER cublasGemmEx(Handle* handle, int a_operation, int b_operation, int m, int n, int k, const float* alpha, const void* a, int a_type, int lda, const void* b,
                     int b_type, int ldb, const float* beta, void* c, int c_type, int ldc, int, int) {
     ONE_AT_A_TIME;
+    if (enter(handle->stream)) return 13;
     // A leading dimension below the rows that are stored is refused.
     if (lda < (a_operation ? k : m) || ldb < (b_operation ? n : k) || ldc < m) return 7;
     auto left = Matrix::of(a, a_type, a_operation, lda), right = Matrix::of(b, b_type, b_operation, ldb), result = Matrix::of(c, c_type, false, ldc);
@@ -95,8 +101,9 @@ DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description*, Layout*, Layout*, Lay
     return *found = {}, *count = 1, 0;
 }
 DRIVER cublasLtMatmul(void*, Description* description, const float* alpha, const void* a, Layout* a_layout, const void* b, Layout* b_layout,
-                      const float* beta, const void* c, Layout* c_layout, void* d, Layout* d_layout, const void*, void*, size_t, void*) {
+                      const float* beta, const void* c, Layout* c_layout, void* d, Layout* d_layout, const void*, void*, size_t, Stream* stream) {
     ONE_AT_A_TIME;
+    if (enter(stream)) return 13;
     auto rows = [](Layout* layout, bool transposed) { return transposed ? layout->columns : layout->rows; };
     auto columns = [](Layout* layout, bool transposed) { return transposed ? layout->rows : layout->columns; };
     bool a_transposed = description->transposed[0], b_transposed = description->transposed[1];

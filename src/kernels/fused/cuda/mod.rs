@@ -1,5 +1,6 @@
 //! Kernels launched on an NVIDIA GPU, in the stream that candle's own operations use, so that both run in the order of the program.
 
+mod graph;
 mod product;
 mod transfer;
 
@@ -7,7 +8,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
+use candle_core::cuda_backend::cudarc::cublas::CudaBlas;
+use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool, memcpy_dtod_async};
 use candle_core::cuda_backend::cudarc::driver::sys::{CUfunction_attribute, CUmemPool_attribute, CUmemoryPool};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
@@ -16,7 +18,7 @@ use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
 use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
-use super::launch::{Argument, Grid, Launch, Pending, Product};
+use super::launch::{Argument, Grid, Launch, Pending, Product, Recorder};
 use crate::kernels::DeviceMemory;
 use crate::kernels::memory::{candle_is_out_of_memory, driver::told};
 use product::Pinned;
@@ -112,7 +114,7 @@ impl Gpu {
         unsafe {
             cuda.disable_event_tracking();
         }
-        product::sum_in_f32(&cuda)?;
+        product::sum_in_f32(&cuda.cublas_handle())?;
         let stream = cuda.cuda_stream();
         keep_memory(stream.context())?;
         let module = stream.context().load_module(Ptx::from_binary(KERNELS.to_vec()));
@@ -136,6 +138,56 @@ impl Gpu {
             *allowed = shared_bytes;
         }
         Ok(function.clone())
+    }
+
+    /// Starts a kernel in a stream.
+    fn launch_in(&self, stream: &CudaStream, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        let function = self.function(kernel, grid.shared_bytes)?;
+        let value = |argument: &Argument| {
+            Ok(match argument {
+                Argument::Tensor(tensor) => Value::Address(address(tensor, stream)?),
+                Argument::Int(value) => Value::Int(number(*value)?),
+                Argument::Long(value) => Value::Long(*value as i64),
+                Argument::Unsigned(value) => Value::Unsigned(*value),
+                Argument::Float(value) => Value::Float(*value),
+                Argument::Floats(values) => {
+                    let mut floats = [0.0; MAX_FLOATS];
+                    floats[..values.len()].copy_from_slice(values);
+                    Value::Floats(Floats(floats))
+                }
+            })
+        };
+        let values: Vec<Value> = arguments.iter().map(value).collect::<Result<_>>()?;
+        let mut launch = stream.launch_builder(&function);
+        for value in &values {
+            match value {
+                Value::Address(value) => launch.arg(value),
+                Value::Int(value) => launch.arg(value),
+                Value::Long(value) => launch.arg(value),
+                Value::Unsigned(value) => launch.arg(value),
+                Value::Float(value) => launch.arg(value),
+                Value::Floats(value) => launch.arg(value),
+            };
+        }
+        let blocks = grid.blocks.map(|blocks| blocks as u32);
+        let config = LaunchConfig {
+            grid_dim: (blocks[0], blocks[1], blocks[2]),
+            block_dim: (grid.threads as u32, 1, 1),
+            shared_mem_bytes: grid.shared_bytes as u32,
+        };
+        // SAFETY: the arguments are those of the kernel's declaration, which the emulator's tests launch with the same host code; tensors
+        // are freed in the stream, after the kernel. What is recorded instead is replayed only while its tensors are there (`repeated`).
+        #[allow(unsafe_code)]
+        unsafe { launch.launch(config) }.map_err(|error| told(&error, format!("cannot launch {kernel}: {error}")))?;
+        Ok(())
+    }
+
+    /// Starts a product in a stream, which is that of the handle.
+    fn product_in(&self, stream: &CudaStream, blas: &CudaBlas, product: &Product) -> Result<()> {
+        match &self.pinned {
+            Some(pinned) if product.forward => pinned.multiply(stream, product),
+            _ => product::multiply(blas, stream, product),
+        }
     }
 
     /// Gives the driver what the pool holds without a tensor in it: after an update it may lie in pieces, too small for a cache.
@@ -216,45 +268,7 @@ impl Launch for Gpu {
     }
 
     fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
-        let stream = self.cuda.cuda_stream();
-        let function = self.function(kernel, grid.shared_bytes)?;
-        let value = |argument: &Argument| {
-            Ok(match argument {
-                Argument::Tensor(tensor) => Value::Address(address(tensor, &stream)?),
-                Argument::Int(value) => Value::Int(number(*value)?),
-                Argument::Long(value) => Value::Long(*value as i64),
-                Argument::Unsigned(value) => Value::Unsigned(*value),
-                Argument::Float(value) => Value::Float(*value),
-                Argument::Floats(values) => {
-                    let mut floats = [0.0; MAX_FLOATS];
-                    floats[..values.len()].copy_from_slice(values);
-                    Value::Floats(Floats(floats))
-                }
-            })
-        };
-        let values: Vec<Value> = arguments.iter().map(value).collect::<Result<_>>()?;
-        let mut launch = stream.launch_builder(&function);
-        for value in &values {
-            match value {
-                Value::Address(value) => launch.arg(value),
-                Value::Int(value) => launch.arg(value),
-                Value::Long(value) => launch.arg(value),
-                Value::Unsigned(value) => launch.arg(value),
-                Value::Float(value) => launch.arg(value),
-                Value::Floats(value) => launch.arg(value),
-            };
-        }
-        let blocks = grid.blocks.map(|blocks| blocks as u32);
-        let config = LaunchConfig {
-            grid_dim: (blocks[0], blocks[1], blocks[2]),
-            block_dim: (grid.threads as u32, 1, 1),
-            shared_mem_bytes: grid.shared_bytes as u32,
-        };
-        // SAFETY: the arguments are those of the kernel's declaration, which the emulator's tests launch with the same host code; tensors
-        // are freed in the stream, after the kernel.
-        #[allow(unsafe_code)]
-        unsafe { launch.launch(config) }.map_err(|error| told(&error, format!("cannot launch {kernel}: {error}")))?;
-        Ok(())
+        self.launch_in(&self.cuda.cuda_stream(), kernel, grid, arguments)
     }
 
     fn is_batch_invariant(&self) -> bool {
@@ -262,10 +276,7 @@ impl Launch for Gpu {
     }
 
     fn product(&self, product: &Product) -> Result<()> {
-        match &self.pinned {
-            Some(pinned) if product.forward => pinned.multiply(&self.cuda, product),
-            _ => product::multiply(&self.cuda, product),
-        }
+        self.product_in(&self.cuda.cuda_stream(), &self.cuda.cublas_handle(), product)
     }
 
     fn put(&self, numbers: &[u32]) -> Result<Tensor> {
@@ -281,6 +292,24 @@ impl Launch for Gpu {
         Ok(tensor)
     }
 
+    fn write(&self, target: &Tensor, numbers: &[u32]) -> Result<()> {
+        if target.dtype() != DType::U32 || target.elem_count() < numbers.len() {
+            bail!("there is no room for {} numbers in {:?} of {:?}", numbers.len(), target.shape(), target.dtype());
+        }
+        self.transfers.upload(numbers, address(target, &self.cuda.cuda_stream())?)
+    }
+
+    fn copy(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+        if (target.shape(), target.dtype()) != (source.shape(), source.dtype()) {
+            bail!("cannot copy {:?} to {:?}", source.shape(), target.shape());
+        }
+        let stream = self.cuda.cuda_stream();
+        let bytes = source.elem_count() * source.dtype().size_in_bytes();
+        // SAFETY: both have so many bytes, and nothing else is started before this copy in the stream.
+        #[allow(unsafe_code)]
+        unsafe { memcpy_dtod_async(address(target, &stream)?, address(source, &stream)?, bytes, stream.cu_stream()) }.w()
+    }
+
     fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
         let source = address(numbers, &self.cuda.cuda_stream())?;
         Ok(Box::new(self.transfers.fetch(source, numbers.elem_count())?))
@@ -288,6 +317,10 @@ impl Launch for Gpu {
 
     fn memory(&self) -> Option<DeviceMemory> {
         memory(&self.cuda).ok()
+    }
+
+    fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
+        Ok(Some(Arc::new(graph::StreamRecorder::new(self)?)))
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
@@ -299,4 +332,48 @@ impl Launch for Gpu {
             tensor => tensor,
         }
     }
+}
+
+/// What an emulated GPU was asked for so far, recorded or not.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counts {
+    /// Kernels launched.
+    pub launches: u64,
+    /// Matrix products.
+    pub products: u64,
+    /// Allocations.
+    pub allocations: u64,
+    /// Recorded passes that were started.
+    pub graphs: u64,
+}
+
+#[cfg(test)]
+impl std::ops::Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            launches: self.launches - earlier.launches,
+            products: self.products - earlier.products,
+            allocations: self.allocations - earlier.allocations,
+            graphs: self.graphs - earlier.graphs,
+        }
+    }
+}
+
+/// The counts of `scripts/cuda-emulated.sh`; none on a real GPU.
+#[cfg(test)]
+pub fn emulated_counts() -> Option<Counts> {
+    type Count = unsafe extern "C" fn(*mut Counts) -> i32;
+    let mut counts = Counts { launches: 0, products: 0, allocations: 0, graphs: 0 };
+    // SAFETY: the emulated driver, if it is loaded, has a function of that name, which writes four numbers.
+    #[allow(unsafe_code)]
+    unsafe {
+        let loaded = libloading::os::unix::Library::this();
+        let count = loaded.get::<Count>(b"emulated_gpu_counts\0").ok()?;
+        count(&raw mut counts);
+    }
+    Some(counts)
 }

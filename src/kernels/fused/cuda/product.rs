@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::Mutex;
 
-use candle_core::cuda_backend::CudaDevice;
-use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as cublas};
+use candle_core::cuda_backend::cudarc::cublas::{CudaBlas, result::gemm_ex, sys as cublas};
 use candle_core::cuda_backend::cudarc::cublaslt::{result as lt, result::CublasError, sys};
+use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{DType, Error, Result, bail};
 
 use super::super::launch::Product;
@@ -22,22 +22,20 @@ const CHOSEN_FOR_ROWS: usize = 512;
 const ALIGNMENT: u32 = 16;
 
 /// Has cuBLAS sum in f32 throughout: left as it is, it may round the parts of a product that it splits to the dtype of the result.
-pub fn sum_in_f32(cuda: &CudaDevice) -> Result<()> {
+pub fn sum_in_f32(blas: &CudaBlas) -> Result<()> {
     let mode = cublas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
-    let blas = cuda.cublas_handle();
     // SAFETY: the handle lives as long as the device, and no product is under way.
     #[allow(unsafe_code)]
     let status = unsafe { cublas::cublasSetMathMode(*blas.handle(), mode) };
     status.result().map_err(|error| told(&error, format!("cuBLAS cannot sum in f32: {error:?}")))
 }
 
-/// The product by cuBLAS, which chooses its algorithm by all sizes.
-pub fn multiply(cuda: &CudaDevice, product: &Product) -> Result<()> {
+/// The product by cuBLAS in the handle's own stream, which is given; cuBLAS chooses its algorithm by all sizes.
+pub fn multiply(blas: &CudaBlas, stream: &CudaStream, product: &Product) -> Result<()> {
     let (m, k, n) = product.sizes()?;
     if m * n == 0 {
         return Ok(());
     }
-    let stream = cuda.cuda_stream();
     let operation = |factor: &Factor| match factor.is_transposed {
         true => cublas::cublasOperation_t::CUBLAS_OP_T,
         false => cublas::cublasOperation_t::CUBLAS_OP_N,
@@ -51,8 +49,7 @@ pub fn multiply(cuda: &CudaDevice, product: &Product) -> Result<()> {
     };
     let row = |factor: &Factor| number(factor.stored.dim(1)?);
     let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
-    let (a, b, c) = (address(&product.a.stored, &stream)?, address(&product.b.stored, &stream)?, address(product.c, &stream)?);
-    let blas = cuda.cublas_handle();
+    let (a, b, c) = (address(&product.a.stored, stream)?, address(&product.b.stored, stream)?, address(product.c, stream)?);
     // SAFETY: `sizes` holds the shapes together, rows are contiguous, and the three tensors live in the stream's memory.
     #[allow(unsafe_code)]
     unsafe {
@@ -161,8 +158,8 @@ impl Pinned {
         Ok(Self { handle: lt::create_handle().map_err(wrong)?, algorithms: Mutex::default() })
     }
 
-    /// The product; its rows have the same bits however many there are.
-    pub fn multiply(&self, cuda: &CudaDevice, product: &Product) -> Result<()> {
+    /// The product, in a stream; its rows have the same bits however many there are.
+    pub fn multiply(&self, stream: &CudaStream, product: &Product) -> Result<()> {
         let (m, k, n) = product.sizes()?;
         if m * n == 0 {
             return Ok(());
@@ -177,9 +174,8 @@ impl Pinned {
         };
         let algorithm = self.algorithm(&kind)?;
         let description = Description::new(&kind, m)?;
-        let stream = cuda.cuda_stream();
         let (alpha, beta) = (1.0f32, if product.accumulate { 1.0f32 } else { 0.0 });
-        let (a, b, c) = (address(&product.a.stored, &stream)?, address(&product.b.stored, &stream)?, address(product.c, &stream)?);
+        let (a, b, c) = (address(&product.a.stored, stream)?, address(&product.b.stored, stream)?, address(product.c, stream)?);
         let [b_layout, a_layout, c_layout] = description.layouts;
         // SAFETY: `sizes` holds the shapes together, rows are contiguous, the algorithm needs no workspace, and the tensors live in the stream's
         // memory.
