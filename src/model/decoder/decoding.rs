@@ -50,7 +50,8 @@ mod tests {
     use candle_core::DType;
 
     use super::*;
-    use crate::kernels::fused::cuda::{Counts, Gpu, emulated_counts};
+    use crate::kernels::fused::cuda::Gpu;
+    use crate::kernels::fused::cuda::counts::{Counts, emulated_counts};
     use crate::kernels::{Fused, Watch, Watched};
     use crate::model::{ModelConfig, initial};
 

@@ -282,7 +282,7 @@ fn responses_on_a_gpu_depend_on_their_addresses_alone() {
 #[cfg(feature = "cuda")]
 #[test]
 fn recorded_passes_on_a_gpu_change_no_bit() {
-    use crate::kernels::fused::cuda::{Gpu, emulated_counts};
+    use crate::kernels::fused::cuda::{Gpu, counts::emulated_counts};
 
     #[derive(Debug)]
     struct Nothing;

@@ -123,3 +123,40 @@ impl Drop for Graph {
         let _ = self.gpu.cuda.cuda_stream().synchronize();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::fused::launch::Argument::{Long, Tensor as At};
+
+    /// A recording that fails ends, whatever fails: the recorder records again, and memory and results are those of what was started.
+    #[test]
+    fn a_recording_on_a_gpu_ends_also_where_it_fails() -> Result<()> {
+        let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };
+        let recorder = StreamRecorder::new(gpu.clone())?;
+        let put = |values: &[f32]| gpu.put_floats(values);
+        let (target, one) = (put(&[0.0, 10.0])?, put(&[1.0, 1.0])?);
+        let add = |machine: &dyn Launch| machine.launch("add_f32", Grid::of(1, 32), &[At(&target), At(&one), Long(2)]);
+        let read = || gpu.device().synchronize().and_then(|()| target.to_vec1::<f32>());
+        add(&*gpu)?;
+        let mut failing: [Box<dyn FnMut() -> Result<()>>; 3] = [
+            Box::new(|| add(&recorder).and_then(|()| bail!("somewhere in the middle"))),
+            Box::new(|| recorder.empty(1.into(), DType::F32).map(drop)),
+            // What a thread must not do while it records: the driver refuses it, and what was recorded is lost.
+            Box::new(|| add(&recorder).map(|()| drop(recorder.stream.synchronize()))),
+        ];
+        for fail in &mut failing {
+            assert!(recorder.record(fail).is_err());
+        }
+        drop(failing);
+        assert_eq!(read()?, [1.0, 11.0], "nothing of it ran");
+        let recording = recorder.record(&mut || add(&recorder))?;
+        assert_eq!(read()?, [1.0, 11.0], "what is recorded does not run");
+        recording.replay()?;
+        add(&*gpu)?;
+        recording.replay()?;
+        drop(recording);
+        assert_eq!(read()?, [4.0, 14.0]);
+        Ok(())
+    }
+}

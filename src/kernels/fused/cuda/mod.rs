@@ -1,5 +1,7 @@
 //! Kernels launched on an NVIDIA GPU, in the stream that candle's own operations use, so that both run in the order of the program.
 
+#[cfg(test)]
+pub mod counts;
 mod graph;
 mod product;
 mod transfer;
@@ -332,48 +334,4 @@ impl Launch for Gpu {
             tensor => tensor,
         }
     }
-}
-
-/// What an emulated GPU was asked for so far, recorded or not.
-#[cfg(test)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Counts {
-    /// Kernels launched.
-    pub launches: u64,
-    /// Matrix products.
-    pub products: u64,
-    /// Allocations.
-    pub allocations: u64,
-    /// Recorded passes that were started.
-    pub graphs: u64,
-}
-
-#[cfg(test)]
-impl std::ops::Sub for Counts {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            launches: self.launches - earlier.launches,
-            products: self.products - earlier.products,
-            allocations: self.allocations - earlier.allocations,
-            graphs: self.graphs - earlier.graphs,
-        }
-    }
-}
-
-/// The counts of `scripts/cuda-emulated.sh`; none on a real GPU.
-#[cfg(test)]
-pub fn emulated_counts() -> Option<Counts> {
-    type Count = unsafe extern "C" fn(*mut Counts) -> i32;
-    let mut counts = Counts { launches: 0, products: 0, allocations: 0, graphs: 0 };
-    // SAFETY: the emulated driver, if it is loaded, has a function of that name, which writes four numbers.
-    #[allow(unsafe_code)]
-    unsafe {
-        let loaded = libloading::os::unix::Library::this();
-        let count = loaded.get::<Count>(b"emulated_gpu_counts\0").ok()?;
-        count(&raw mut counts);
-    }
-    Some(counts)
 }
