@@ -22,6 +22,7 @@ pub mod layout;
 pub mod logits;
 pub mod memory;
 pub mod optimizer;
+pub mod pass;
 pub mod shape;
 pub mod stock;
 pub mod timed;
@@ -33,6 +34,7 @@ pub use fused::Fused;
 pub use logits::{Choice, Chosen, Drawn, Filter, MASKED, RowScores};
 pub use memory::{DeviceMemory, OutOfMemory, is_out_of_memory};
 pub use optimizer::{Coded, Moments, Parameter, Step};
+pub use pass::Pass;
 pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};
 pub use stock::Stock;
 pub use timed::Timed;
@@ -133,6 +135,18 @@ watched::operations! {
         /// Attention of one new token per sequence, `qkv [n, (q + 2 kv) d]`, already stored in the cache: `[n, q d]`.
         fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor>;
 
+        /// `rotate_in_place` and `store` in one: turns the queries and keys of each row, and writes its keys, turned, and its values to the cache.
+        fn rotate_and_store_in_place(
+            &self,
+            qkv: &Tensor,
+            heads: Heads,
+            cos: &Tensor,
+            sin: &Tensor,
+            positions: &Indices,
+            cache: &LayerCache,
+            slots: &Indices,
+        ) -> Result<()>;
+
         /// `silu(gate) * up`: `gate_up [t, 2 f]` to `[t, f]`.
         fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor>;
 
@@ -184,6 +198,11 @@ watched::operations! {
 
         /// Sets every element to 0.
         fn clear(&self, target: &Tensor) -> Result<()>;
+
+        passes:
+
+        /// A whole pass over cached sequences, `[n, w]`. Who watches sees each operation of it.
+        fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor>;
     }
 }
 

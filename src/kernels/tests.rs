@@ -14,6 +14,7 @@ mod head;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 mod optimizer;
+mod pass;
 mod rows;
 
 #[cfg(feature = "cuda")]

@@ -47,7 +47,7 @@ impl Watched {
 }
 
 /// Declares the trait that it is given, and writes its implementation for [`Watched`]: what stands before `operations:` is asked of the
-/// kernels within, and what follows is watched by name.
+/// kernels within, what follows is watched by name, and what stands after `passes:` is made of operations, which are watched.
 macro_rules! operations {
     (
         $(#[$about:meta])*
@@ -60,6 +60,11 @@ macro_rules! operations {
                 $(#[$about_operation:meta])*
                 fn $operation:ident $(<$lifetime:lifetime>)? (&self $(, $argument:ident: $type:ty)* $(,)?) -> $result:ty;
             )*
+
+            passes:
+
+            $(#[$about_pass:meta])*
+            fn $pass:ident(&self, $step:ident: $step_type:ty, $layers:ident: $layers_type:ty) -> $pass_result:ty;
         }
     ) => {
         $(#[$about])*
@@ -67,6 +72,9 @@ macro_rules! operations {
             $($(#[$about_fact])* fn $fact(&self) -> $fact_type;)*
 
             $($(#[$about_operation])* fn $operation $(<$lifetime>)? (&self $(, $argument: $type)*) -> $result;)*
+
+            $(#[$about_pass])*
+            fn $pass(&self, $step: $step_type, $layers: $layers_type) -> $pass_result;
         }
 
         impl $trait for Watched {
@@ -75,6 +83,10 @@ macro_rules! operations {
             $(fn $operation $(<$lifetime>)? (&self $(, $argument: $type)*) -> $result {
                 self.watched(stringify!($operation), |kernels| kernels.$operation($($argument),*))
             })*
+
+            fn $pass(&self, $step: $step_type, $layers: $layers_type) -> $pass_result {
+                pass::plainly(self, $step, $layers)
+            }
         }
     };
 }

@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::config::ModelConfig;
 use super::rotary::Rotary;
 use super::weights::BlockWeights;
-use crate::kernels::{Heads, Indices, Kernels, Segment, Target};
+use crate::kernels::{Heads, Indices, Kernels, LayerCache, Segment, Target};
 
 /// What a block needs besides its weights.
 pub struct BlockContext<'a> {
@@ -72,14 +72,22 @@ pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
 }
 
 impl BlockContext<'_> {
-    /// How the rows of a packed batch attend to one another: their attention, and its `log_sum_exp`.
+    /// Turns the queries and keys of a packed batch, in place, and has its rows attend to one another: their attention, and its `log_sum_exp`.
     pub fn attend_packed(&self, qkv: &Tensor) -> Result<(Tensor, Tensor)> {
+        let Rotary { cos, sin } = &self.rotary;
+        self.kernels.rotate_in_place(qkv, self.heads, cos, sin, &self.positions, false)?;
         self.kernels.attend_packed(qkv, self.segments, self.heads)
+    }
+
+    /// Turns queries and keys, in place, and writes keys and values to the cache at `slots [t]`: attention over it, or over the rows, comes next.
+    pub fn rotate_and_store(&self, qkv: &Tensor, cache: &LayerCache, slots: &Indices) -> Result<()> {
+        let Rotary { cos, sin } = &self.rotary;
+        self.kernels.rotate_and_store_in_place(qkv, self.heads, cos, sin, &self.positions, cache, slots)
     }
 }
 
 impl BlockWeights {
-    /// The block over the residual stream `x [t, w]`, in place; `attend` turns queries, keys and values into attention `[t, q d]`.
+    /// The block over the residual stream `x [t, w]`, in place; `attend` makes attention `[t, q d]` of queries and keys, which it rotates, and values.
     pub fn pass<S>(&self, x: &Tensor, context: &BlockContext, attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>) -> Result<()> {
         // What attention leaves is freed before the feed-forward half begins.
         drop(self.add_attention(x, context, attend)?);
@@ -110,10 +118,9 @@ impl BlockWeights {
         context: &BlockContext,
         attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>,
     ) -> Result<KeptAttention<S>> {
-        let BlockContext { kernels, rotary, positions, heads, .. } = context;
+        let kernels = context.kernels;
         let (input, inverse_rms) = kernels.rms_norm(x, &self.attention_norm, context.norm_eps)?;
         let qkv = kernels.product(&input, &self.qkv, self.qkv_bias.as_ref())?;
-        kernels.rotate_in_place(&qkv, *heads, &rotary.cos, &rotary.sin, positions, false)?;
         let (output, log_sum_exp) = attend(&qkv)?;
         kernels.add_product_into(x, &output, &self.output)?;
         Ok(KeptAttention { inverse_rms, input, qkv, log_sum_exp, output })

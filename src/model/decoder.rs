@@ -11,8 +11,13 @@ use super::packed::Packed;
 use super::parameters::{Parameter, Role};
 use super::rotary::RotaryTables;
 use super::weights::{BlockWeights, Weights};
+use crate::kernels::pass::Step;
 use crate::kernels::{BLOCK, Cpu, Indices, Kernels, LayerCache, Segment, Target};
 use crate::lanes::Lanes;
+
+mod decoding;
+
+use decoding::Decoding;
 
 /// Which activations the forward pass keeps for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -211,8 +216,8 @@ impl Decoder {
         let x = self.embed(&packed.tokens)?;
         for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
             block.pass(&x, &context, |qkv| {
-                self.kernels.store(layer, qkv, &slots, self.config.heads)?;
-                context.attend_packed(qkv)
+                context.rotate_and_store(qkv, layer, &slots)?;
+                Ok(self.kernels.attend_packed(qkv, &packed.segments, self.config.heads)?)
             })?;
         }
         Ok(x)
@@ -221,17 +226,9 @@ impl Decoder {
     /// One new token per sequence: `tokens[n]` goes to position `counts[n] - 1`, cached at `slots[n]`; `tables[n]` lists the blocks that
     /// hold the sequence. Gives the residual stream after the last block, `[n, w]`.
     pub fn decode(&self, tokens: &Indices, counts: &[usize], tables: &[&[u32]], slots: &[u32], cache: &Cache) -> Result<Tensor> {
-        let positions: Vec<u32> = counts.iter().map(|count| *count as u32 - 1).collect();
-        let (context, slots) = (self.context(&[], &positions)?, self.kernels.indices(slots)?);
-        let tables = self.kernels.tables(tables, counts)?;
-        let x = self.kernels.gather(&self.weights.embedding, tokens)?;
-        for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
-            block.pass(&x, &context, |qkv| {
-                self.kernels.store(layer, qkv, &slots, self.config.heads)?;
-                Ok((self.kernels.attend_cached(qkv, layer, &tables, self.config.heads)?, ()))
-            })?;
-        }
-        Ok(x)
+        let longest = counts.iter().copied().max().unwrap_or(0);
+        let pass = Decoding { decoder: self, cache, rotary: self.rotary.covering(&self.config, longest)? };
+        Ok(self.kernels.run_pass(&Step { tokens, slots, blocks: tables, counts }, &pass)?)
     }
 
     fn check(&self, packed: &Packed) -> Result<()> {

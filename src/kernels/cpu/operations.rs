@@ -9,7 +9,7 @@ use super::{
 use crate::flow::Kept;
 use crate::kernels::logits::all_below;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{Choice, Chosen, DeviceMemory, Drawn, Kernels, Moments, Parameter, RowScores, Step};
+use crate::kernels::{Choice, Chosen, DeviceMemory, Drawn, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
 
 /// The plain versions, f32.
 #[derive(Clone, Copy, Debug)]
@@ -119,6 +119,20 @@ impl Kernels for Cpu {
         attention_cached::forward(qkv, cache, blocks, counts, heads)
     }
 
+    fn rotate_and_store_in_place(
+        &self,
+        qkv: &Tensor,
+        heads: Heads,
+        cos: &Tensor,
+        sin: &Tensor,
+        positions: &Indices,
+        cache: &LayerCache,
+        slots: &Indices,
+    ) -> Result<()> {
+        self.rotate_in_place(qkv, heads, cos, sin, positions, false)?;
+        self.store(cache, qkv, slots, heads)
+    }
+
     fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor> {
         swiglu::forward(gate_up)
     }
@@ -204,6 +218,10 @@ impl Kernels for Cpu {
 
     fn clear(&self, target: &Tensor) -> Result<()> {
         update(target, [], |values, []| for_rows(values, 1, |_, values| values.fill(0.0)))
+    }
+
+    fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {
+        pass::plainly(self, step, pass)
     }
 }
 

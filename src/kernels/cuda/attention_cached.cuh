@@ -9,6 +9,7 @@
 // two tiles ahead (three for d = 64).
 #pragma once
 #include "attention.cuh"
+#include "rows.cuh"
 
 namespace attention {
 
@@ -134,6 +135,41 @@ extern "C" __global__ void cache_store_f32(float* keys, float* values, const flo
     cache_store(keys, values, qkv, slots, q_heads, kv_heads, width);
 }
 EXPORT(cache_store_f32)
+
+// rotate (rows.cuh) and cache_store in one: turns the queries and keys of each row of `qkv [t, (q + 2 kv) d]` in place, d = 2 half, by its
+// `positions [t]`, and writes the keys, turned, and the values to `slots [t]`; a negative slot skips the writing.
+// Grid (t); a thread has VECTOR<T> pairs of a head at a time.
+KERNEL(rotate_and_store,
+       (T* qkv, T* keys, T* values, const float* cos, const float* sin, const int* positions, const int* slots, int q_heads, int kv_heads, int half),
+       (qkv, keys, values, cos, sin, positions, slots, q_heads, kv_heads, half)) {
+    constexpr int N = VECTOR<T>;
+    int width = 2 * half, turned = q_heads + kv_heads, slot = slots[blockIdx.x], pieces = (half + N - 1) / N;
+    qkv += (long long)blockIdx.x * (q_heads + 2 * kv_heads) * width;
+    long long at = (long long)positions[blockIdx.x] * half;
+    cos += at, sin += at;
+    bool vectors = half % N == 0 && aligned(qkv, keys, values, cos, sin);
+    auto place = [&](int head) { return ((size_t(slot / attention::PAGE) * kv_heads + head) * attention::PAGE + slot % attention::PAGE) * width; };
+    for (int piece = threadIdx.x; piece < (turned + kv_heads) * pieces; piece += blockDim.x) {
+        int head = piece / pieces, i = piece % pieces * N;
+        T* first = qkv + head * width + i;
+        float x[N], y[N];
+        load(x, first, half - i, vectors);
+        load(y, first + half, half - i, vectors);
+        if (head < turned) {
+            float c[N], s[N];
+            load(c, cos + i, half - i, vectors);
+            load(s, sin + i, half - i, vectors);
+            turn(x, y, c, s, 1.0f);
+            store(first, x, half - i, vectors);
+            store(first + half, y, half - i, vectors);
+        }
+        if (head >= q_heads && slot >= 0) {
+            T* to = (head < turned ? keys + place(head - q_heads) : values + place(head - turned)) + i;
+            store(to, x, half - i, vectors);
+            store(to + half, y, half - i, vectors);
+        }
+    }
+}
 
 // Copies whole blocks of keys and values, `pairs [n, 2]` = {from, to}: a shared block that two sequences are about to continue differently. No
 // block may be written by one pair and named by another. `block_elements` is kv * 16 * d. Grid (n), block 256.

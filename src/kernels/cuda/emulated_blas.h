@@ -47,6 +47,7 @@ int multiply(Matrix a, Matrix b, Matrix c, Matrix d, const void* bias, long long
     static int arrivals = 0;
     bool reversed = algorithm.id == in_place && arrivals++ % 2;
     pass(algorithm);
+    if (!is_recording()) counts.products++;
     start([=] {
         std::vector<float> left(k), right(k * n);
         Matrix added{bias, d.type, 1, 0};
@@ -218,8 +219,9 @@ DRIVER cublasLtMatmulAlgoCapGetAttribute(const Algorithm* algorithm, int attribu
 }
 DRIVER cublasLtMatmul(void*, Description* description, const float* alpha, const void* a, Layout* a_layout, const void* b, Layout* b_layout,
                       const float* beta, const void* c, Layout* c_layout, void* d, Layout* d_layout, const Algorithm* algorithm, void* workspace,
-                      size_t workspace_bytes, void*) {
+                      size_t workspace_bytes, Stream* stream) {
     ONE_AT_A_TIME;
+    if (enter(stream)) return 13;
     Sizes sizes = Sizes::of(description, a_layout, b_layout, c_layout, d_layout);
     if (!sizes.meet || !algorithm) return 7;
     bool adds_elsewhere = *beta != 0 && c != d;

@@ -19,14 +19,17 @@ namespace {
 std::recursive_mutex everything;
 
 struct Fault {
-    static constexpr int invalid = 1, out_of_memory = 2, not_found = 500;
+    static constexpr int invalid = 1, out_of_memory = 2, not_found = 500, not_recorded = 900, spoiled = 901;
 };
 
 // What was started and has not run, in order.
 std::deque<std::function<void()>> queue;
 uint64_t started = 0, done = 0;
 
+#include "emulated_graph.h"
+
 void start(std::function<void()> work) {
+    if (is_recorded(work)) return;
     queue.push_back(std::move(work));
     started++;
 }
@@ -50,6 +53,7 @@ uint64_t total() {
 }
 
 int allocate(Address* to, size_t bytes) {
+    counts.allocations++;
     if (used + bytes > total()) return Fault::out_of_memory;
     size_t room = (bytes + 511) / 256 * 256;
     void* memory = aligned_alloc(256, room);
@@ -183,7 +187,11 @@ char some;  // what handles point to
 
 DRIVER cuInit(unsigned) { return 0; }
 DRIVER cuGetErrorName(int error, const char** name) {
-    *name = error == Fault::out_of_memory ? "CUDA_ERROR_OUT_OF_MEMORY" : error == Fault::not_found ? "CUDA_ERROR_NOT_FOUND" : "CUDA_ERROR_INVALID_VALUE";
+    *name = error == Fault::out_of_memory  ? "CUDA_ERROR_OUT_OF_MEMORY"
+            : error == Fault::not_found    ? "CUDA_ERROR_NOT_FOUND"
+            : error == Fault::not_recorded ? "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
+            : error == Fault::spoiled      ? "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"
+                                           : "CUDA_ERROR_INVALID_VALUE";
     return 0;
 }
 DRIVER cuGetErrorString(int error, const char** words) {
@@ -205,17 +213,27 @@ DRIVER cuCtxSetCurrent(void*) { return 0; }
 DRIVER cuCtxDestroy_v2(void*) { return 0; }
 DRIVER cuCtxSynchronize() {
     ONE_AT_A_TIME;
+    if (int fault = not_while_recording()) return fault;
     return finish(started), 0;
 }
-DRIVER cuStreamCreate(void** stream, unsigned) { return *stream = &some, 0; }
-DRIVER cuStreamDestroy_v2(void*) { return 0; }
-DRIVER cuStreamSynchronize(void*) { return cuCtxSynchronize(); }
-DRIVER cuStreamWaitEvent(void*, void*, unsigned) { return 0; }
-DRIVER cuStreamIsCapturing(void*, int* status) { return *status = 0, 0; }
+DRIVER cuStreamCreate(Stream** stream, unsigned) { return *stream = new Stream, 0; }
+DRIVER cuStreamDestroy_v2(Stream* stream) {
+    ONE_AT_A_TIME;
+    if (here == stream) here = nullptr;
+    return delete stream, 0;
+}
+DRIVER cuStreamSynchronize(Stream* stream) {
+    ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
+    if (int fault = not_while_recording(stream)) return fault;
+    return finish(started), 0;
+}
+DRIVER cuStreamWaitEvent(Stream* stream, void*, unsigned) { return not_while_recording(stream); }
 DRIVER cuEventCreate(Event** event, unsigned) { return *event = new Event, 0; }
 DRIVER cuEventDestroy_v2(Event* event) { return delete event, 0; }
-DRIVER cuEventRecord(Event* event, void*) {
+DRIVER cuEventRecord(Event* event, Stream* stream) {
     ONE_AT_A_TIME;
+    if (int fault = not_while_recording(stream)) return fault;
     return event->number = started, event->milliseconds = milliseconds, 0;
 }
 DRIVER cuEventSynchronize(Event* event) {
@@ -226,11 +244,20 @@ DRIVER cuEventElapsedTime_v2(float* elapsed, Event* begin, Event* end) { return 
 
 DRIVER cuMemAlloc_v2(Address* to, size_t bytes) {
     ONE_AT_A_TIME;
+    if (int fault = enter(nullptr)) return fault;
+    if (int fault = not_while_recording()) return fault;
     return allocate(to, bytes);
 }
-DRIVER cuMemAllocAsync(Address* to, size_t bytes, void*) { return cuMemAlloc_v2(to, bytes); }
-DRIVER cuMemFreeAsync(Address address, void*) {
+DRIVER cuMemAllocAsync(Address* to, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
+    if (int fault = not_while_recording(stream)) return fault;
+    return allocate(to, bytes);
+}
+DRIVER cuMemFreeAsync(Address address, Stream* stream) {
+    ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
+    if (int fault = not_while_recording(stream)) return fault;
     return release(address);
 }
 DRIVER cuMemFree_v2(Address address) { return cuMemFreeAsync(address, nullptr); }
@@ -252,8 +279,9 @@ DRIVER cuMemPoolSetAttribute(void*, int, void*) { return 0; }
 DRIVER cuMemPoolTrimTo(void*, size_t) { return 0; }
 DRIVER cuMemPoolGetAttribute(void*, int attribute, uint64_t* value) { return *value = attribute == 8 ? most : used, 0; }
 
-DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
+DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
     void* target = reinterpret_cast<void*>(to);
     if (is_pinned(from)) {
         start([=] { memcpy(target, from, bytes); });
@@ -263,19 +291,22 @@ DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
     }
     return 0;
 }
-DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
+DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
     start([=] { memcpy(to, reinterpret_cast<void*>(from), bytes); });
     if (!is_pinned(to)) finish(started);
     return 0;
 }
-DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
+DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
     return start([=] { memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); }), 0;
 }
-DRIVER cuMemcpyPeerAsync(Address to, void*, Address from, void*, size_t bytes, void*) { return cuMemcpyDtoDAsync_v2(to, from, bytes, nullptr); }
-DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void*) {
+DRIVER cuMemcpyPeerAsync(Address to, void*, Address from, void*, size_t bytes, Stream* stream) { return cuMemcpyDtoDAsync_v2(to, from, bytes, stream); }
+DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
     return start([=] { memset(reinterpret_cast<void*>(to), value, bytes); }), 0;
 }
 
@@ -298,13 +329,51 @@ DRIVER cuFuncSetAttribute(Function* function, int attribute, int value) {
     if (attribute == 8) function->shared = value;
     return 0;
 }
-DRIVER cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, void*,
+DRIVER cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared, Stream* stream,
                       void** arguments, void**) {
     ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
     bool fits = gx && gy && gz && gy <= 65535 && gz <= 65535 && bx * by * bz >= 1 && bx * by * bz <= 1024 && shared <= function->shared;
     if (!fits) return Fault::invalid;
     emulator::Launch launch = function->kernel(arguments);
+    if (!is_recording()) counts.launches++;
     start([=] { launch({gx, gy, gz}, {bx, by, bz}, shared); });
+    return 0;
+}
+
+DRIVER cuStreamIsCapturing(Stream* stream, int* status) {
+    ONE_AT_A_TIME;
+    return *status = !stream || !stream->recording ? 0 : stream->recording->is_spoiled ? 2 : 1, 0;
+}
+DRIVER cuStreamBeginCapture_v2(Stream* stream, int mode) {
+    ONE_AT_A_TIME;
+    return begin(stream, mode);
+}
+DRIVER cuStreamEndCapture(Stream* stream, Graph** graph) {
+    ONE_AT_A_TIME;
+    return end(stream, graph);
+}
+DRIVER cuGraphInstantiateWithFlags(Graph** executable, Graph* graph, unsigned long long) { return *executable = new Graph(*graph), 0; }
+DRIVER cuGraphDestroy(Graph* graph) { return delete graph, 0; }
+DRIVER cuGraphExecDestroy(Graph* executable) {
+    ONE_AT_A_TIME;
+    return delete executable, 0;
+}
+DRIVER cuGraphLaunch(Graph* executable, Stream* stream) {
+    ONE_AT_A_TIME;
+    if (int fault = enter(stream)) return fault;
+    if (int fault = not_while_recording(stream)) return fault;
+    counts.graphs++;
+    // By its address, as a GPU has it: a graph that is destroyed too early is found out.
+    start([=] {
+        for (auto& work : executable->operations) work();
+    });
+    return 0;
+}
+// Launches, products, allocations and graphs that were started so far, for tests.
+DRIVER emulated_gpu_counts(uint64_t* four) {
+    ONE_AT_A_TIME;
+    four[0] = counts.launches, four[1] = counts.products, four[2] = counts.allocations, four[3] = counts.graphs;
     return 0;
 }
 

@@ -277,6 +277,14 @@ inline unsigned atomicMax(unsigned* to, unsigned value) {
     return old;
 }
 
+// Rounded, each of them, whatever the compiler contracts elsewhere.
+inline float rounded(float x) {
+    volatile float kept = x;
+    return kept;
+}
+inline float __fmul_rn(float x, float y) { return rounded(x * y); }
+inline float __fadd_rn(float x, float y) { return rounded(x + y); }
+inline float __fsub_rn(float x, float y) { return rounded(x - y); }
 inline float __expf(float x) { return expf(x); }
 inline float __logf(float x) { return logf(x); }
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }

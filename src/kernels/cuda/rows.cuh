@@ -51,6 +51,18 @@ EXPORT(scatter_add_rows_bf16_to_f32)
 
 // Rotary position embedding (Su et al. 2021) in the half-split form: element i of a head turns with element i + half.
 //
+// Turns N pairs. Each product is rounded before the sum, as on the CPU: two kernels do this, and a compiler that contracts one of them to fused
+// multiply-adds and the other differently would part the sampler's bits from the trainer's.
+template <int N>
+__device__ __forceinline__ void turn(float (&x)[N], float (&y)[N], const float (&c)[N], const float (&s)[N], float sign) {
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        float sine = s[j] * sign, turned = __fsub_rn(__fmul_rn(x[j], c[j]), __fmul_rn(y[j], sine));
+        y[j] = __fadd_rn(__fmul_rn(y[j], c[j]), __fmul_rn(x[j], sine));
+        x[j] = turned;
+    }
+}
+
 // Turns the first `heads` heads, each of 2 half elements, of every row of qkv [t, row] in place; cos and sin [p, half] are looked up at
 // positions [t]. Sign -1 turns back, which is the gradient. Grid: t; a thread has VECTOR<T> pairs of a head at a time.
 KERNEL(rotate, (T* qkv, const float* cos, const float* sin, const int* positions, int row, int heads, int half, float sign),
@@ -70,12 +82,7 @@ KERNEL(rotate, (T* qkv, const float* cos, const float* sin, const int* positions
         load(y, second, half - i, vectors);
         load(c, cos + i, half - i, vectors);
         load(s, sin + i, half - i, vectors);
-#pragma unroll
-        for (int j = 0; j < N; j++) {
-            float turned = x[j] * c[j] - y[j] * s[j] * sign;
-            y[j] = y[j] * c[j] + x[j] * s[j] * sign;
-            x[j] = turned;
-        }
+        turn(x, y, c, s, sign);
         store(first, x, half - i, vectors);
         store(second, y, half - i, vectors);
     }

@@ -89,6 +89,23 @@ pub fn store(fused: &Fused, cache: &LayerCache, qkv: &Tensor, slots: &Tensor, he
     fused.launch("cache_store", Grid::of(qkv.dim(0)?, ATTENTION_THREADS), &arguments)
 }
 
+/// Turns queries and keys `[t, (q + 2 kv) d]` by the tables `[p, d/2]` at their positions, and writes keys and values to their slots.
+pub fn rotate_and_store(
+    fused: &Fused,
+    qkv: &Tensor,
+    heads: Heads,
+    (cos, sin): (&Tensor, &Tensor),
+    positions: &Tensor,
+    cache: &LayerCache,
+    slots: &Tensor,
+) -> Result<()> {
+    let half = heads.width / 2;
+    let tensors = [At(qkv), At(&cache.keys), At(&cache.values), At(cos), At(sin), At(positions), At(slots)];
+    let sizes = [Int(heads.query), Int(heads.key_value), Int(half)];
+    let grid = Grid::of(qkv.dim(0)?, fused.threads((heads.query + 2 * heads.key_value) * half));
+    fused.launch("rotate_and_store", grid, &[&tensors[..], &sizes].concat())
+}
+
 /// Copies whole blocks.
 pub fn copy_blocks(fused: &Fused, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
     let flat: Vec<u32> = pairs.iter().flat_map(|(from, to)| [*from, *to]).collect();

@@ -1,15 +1,17 @@
 //! Kernels launched on the CPU, thread by thread, by `cuda/emulator.h`: the host code and the kernels of the fused path are tested where there is
 //! no GPU. Compiled by the system's C++ compiler when the first test asks.
 
+mod recording;
+
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
 use libloading::{Library, Symbol};
 
-use super::launch::{Argument, Grid, Launch, Product};
+use super::launch::{Argument, Grid, Launch, Product, Recorder};
 use crate::kernels::shape::Factor;
 use crate::kernels::{Cpu, Kernels};
 use crate::testing::available;
@@ -106,6 +108,10 @@ impl Launch for Emulator {
         let result = product.addend.map_or(Ok(result.clone()), |addend| result + wide(addend)?)?;
         let result = product.bias.map_or(Ok(result.clone()), |bias| result.broadcast_add(&wide(bias)?))?;
         product.out.slice_set(&result.to_dtype(product.out.dtype())?, 0, 0)
+    }
+
+    fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
+        Ok(Some(Arc::new(recording::EmulatedRecorder::new(self))))
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {

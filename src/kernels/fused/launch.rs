@@ -1,6 +1,7 @@
 //! What the fused kernels need of a machine: launches by name, matrix products, and memory. A GPU gives them, and in tests the emulator.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
@@ -39,6 +40,16 @@ pub trait Launch: Debug + Send + Sync {
         Tensor::new(values, self.device())
     }
 
+    /// Numbers from the host to the beginning of a flat tensor; what was started before still finds the old ones there.
+    fn write(&self, target: &Tensor, numbers: &[u32]) -> Result<()> {
+        target.slice_set(&Tensor::new(numbers, self.device())?, 0, 0)
+    }
+
+    /// Starts copying `source` to a tensor of the same shape and dtype.
+    fn copy(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+        target.slice_set(source, 0, 0)
+    }
+
     /// Starts bringing numbers, 4 bytes each whatever they mean, to the host.
     fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
         let numbers = numbers.clone();
@@ -49,6 +60,26 @@ pub trait Launch: Debug + Send + Sync {
     fn memory(&self) -> Option<DeviceMemory> {
         None
     }
+
+    /// A machine with the same memory that can record what is started on it; none where there is no such thing.
+    fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
+        Ok(None)
+    }
+}
+
+/// A machine that launches and products are started on to be recorded, and not to run. It allocates nothing and brings nothing from the host.
+pub trait Recorder: Launch {
+    /// Records what `run` starts on this machine.
+    ///
+    /// # Errors
+    /// Those of `run`, and when something cannot be recorded. Nothing was started then.
+    fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>>;
+}
+
+/// What was recorded: operations with their addresses and sizes.
+pub trait Recording: Debug + Send {
+    /// Starts all of it, after what the recorder's original was given before.
+    fn replay(&self) -> Result<()>;
 }
 
 /// How many blocks of how many threads.

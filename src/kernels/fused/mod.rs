@@ -9,8 +9,9 @@ pub(crate) mod emulated;
 mod head;
 pub mod launch;
 mod operations;
+mod repeated;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
@@ -26,6 +27,8 @@ pub struct Fused {
     dtype: DType,
     /// What codes of first and second moments stand for.
     maps: [Tensor; 2],
+    /// Passes of few sequences that were made, with their memory.
+    passes: Arc<Mutex<repeated::Passes>>,
 }
 
 /// Bytes that a thread loads at once.
@@ -55,7 +58,7 @@ impl Fused {
         }
         let [first, second] = &*MAPS;
         let maps = [Tensor::new(first, machine.device())?, Tensor::new(second, machine.device())?];
-        Ok(Self { machine, dtype, maps })
+        Ok(Self { machine, dtype, maps, passes: Arc::default() })
     }
 
     fn suffix(&self) -> &'static str {

@@ -4,11 +4,11 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At, Unsigned};
 use super::launch::{Grid, Product};
-use super::{Fused, MAX_BLOCKS, MAX_THREADS, attention, head, suffix};
+use super::{Fused, MAX_BLOCKS, MAX_THREADS, attention, head, repeated, suffix};
 use crate::flow::Kept;
 use crate::kernels::optimizer::CODED;
 use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Segment, Tables, check_rows};
-use crate::kernels::{Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, RowScores, Step};
+use crate::kernels::{Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
 
 /// Elements whose squares a block sums.
 const SQUARES: usize = 1 << 16;
@@ -27,6 +27,15 @@ fn grouped(places: &[u32]) -> [Vec<u32>; 3] {
     }
     offsets.push(order.len() as u32);
     [targets, offsets, order]
+}
+
+/// Refuses positions that the rotary tables `[p, d/2]` do not have.
+fn check_positions(positions: &Indices, cos: &Tensor) -> Result<()> {
+    let limit = cos.dim(0)?;
+    if let Some(position) = positions.on_host()?.iter().find(|position| **position as usize >= limit) {
+        bail!("position {position} is beyond the model's window of {limit} tokens");
+    }
+    Ok(())
 }
 
 impl Kernels for Fused {
@@ -135,10 +144,7 @@ impl Kernels for Fused {
 
     fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()> {
         let (turned, half, sign) = (heads.query + heads.key_value, heads.width / 2, if inverse { -1.0 } else { 1.0 });
-        let limit = cos.dim(0)?;
-        if let Some(position) = positions.on_host()?.iter().find(|position| **position as usize >= limit) {
-            bail!("position {position} is beyond the model's window of {limit} tokens");
-        }
+        check_positions(positions, cos)?;
         let arguments = [At(qkv), At(cos), At(sin), At(positions.on_device()?), Int(heads.row()), Int(turned), Int(half), Float(sign)];
         self.launch("rotate", Grid::of(qkv.dim(0)?, self.threads(turned * half)), &arguments)
     }
@@ -173,6 +179,20 @@ impl Kernels for Fused {
 
     fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor> {
         attention::cached(self, qkv, cache, tables.on_device()?, heads)
+    }
+
+    fn rotate_and_store_in_place(
+        &self,
+        qkv: &Tensor,
+        heads: Heads,
+        cos: &Tensor,
+        sin: &Tensor,
+        positions: &Indices,
+        cache: &LayerCache,
+        slots: &Indices,
+    ) -> Result<()> {
+        check_positions(positions, cos)?;
+        attention::rotate_and_store(self, qkv, heads, (cos, sin), positions.on_device()?, cache, slots.on_device()?)
     }
 
     fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor> {
@@ -281,5 +301,9 @@ impl Kernels for Fused {
 
     fn clear(&self, target: &Tensor) -> Result<()> {
         target.zero_set()
+    }
+
+    fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {
+        if (1..=repeated::FEW).contains(&step.counts.len()) { repeated::run(self, step, pass) } else { pass::plainly(self, step, pass) }
     }
 }

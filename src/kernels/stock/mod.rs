@@ -8,7 +8,7 @@ use crate::flow::Kept;
 use crate::kernels::cpu::adamw_8bit;
 use crate::kernels::logits::check_kept;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
-use crate::kernels::{BLOCK, Choice, Chosen, Cpu, DeviceMemory, Kernels, MASKED, Moments, Parameter, RowScores, Step};
+use crate::kernels::{BLOCK, Choice, Chosen, Cpu, DeviceMemory, Kernels, MASKED, Moments, Parameter, Pass, RowScores, Step, pass};
 
 mod attention;
 
@@ -213,6 +213,20 @@ impl Kernels for Stock {
         attention::cached(self, qkv, cache, tables.on_host()?, heads)
     }
 
+    fn rotate_and_store_in_place(
+        &self,
+        qkv: &Tensor,
+        heads: Heads,
+        cos: &Tensor,
+        sin: &Tensor,
+        positions: &Indices,
+        cache: &LayerCache,
+        slots: &Indices,
+    ) -> Result<()> {
+        self.rotate_in_place(qkv, heads, cos, sin, positions, false)?;
+        self.store(cache, qkv, slots, heads)
+    }
+
     fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor> {
         let parts = wide(gate_up)?.chunk(2, 1)?;
         (parts[0].silu()? * &parts[1])?.to_dtype(self.dtype)
@@ -315,5 +329,9 @@ impl Kernels for Stock {
 
     fn clear(&self, target: &Tensor) -> Result<()> {
         target.zero_set()
+    }
+
+    fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {
+        pass::plainly(self, step, pass)
     }
 }

@@ -107,6 +107,11 @@ fn preemption_changes_no_token() {
 
 fn check_preemption(decoder: &Decoder, requests: &[Request]) {
     let expected = generate(decoder, requests, 1, EngineSettings::default(), 0.8);
+    assert_eq!(preempted(decoder, requests), expected);
+}
+
+/// The same with a cache so small that sequences are preempted.
+fn preempted(decoder: &Decoder, requests: &[Request]) -> Vec<Completion> {
     let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), records_kept: false, seed: 3 };
     let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
     let engine =
@@ -118,7 +123,7 @@ fn check_preemption(decoder: &Decoder, requests: &[Request]) {
     lane.scheduler = Scheduler::new(9, 16, &lengths, &of_request);
     lane.run().unwrap();
     assert!(lane.scheduler.preemptions > 0, "the cache was small enough to preempt");
-    assert_eq!(lane.completions, expected);
+    lane.completions
 }
 
 /// Many different prompts in one round: each response is what its prompt alone gives.
@@ -269,5 +274,41 @@ fn responses_on_a_gpu_depend_on_their_addresses_alone() {
         check_addresses(&decoder, &few());
         check_preemption(&decoder, &requests()[..6]);
         check_scores(&decoder, &few());
+    }
+}
+
+/// Passes that are recorded and started as a whole give the tokens and the bits of those made operation by operation, as a watch makes them:
+/// while sequences end and others go on without them, are preempted and come back, and in a second generation with another cache.
+#[cfg(feature = "cuda")]
+#[test]
+fn recorded_passes_on_a_gpu_change_no_bit() {
+    use crate::kernels::fused::cuda::{Gpu, counts::emulated_counts};
+
+    #[derive(Debug)]
+    struct Nothing;
+    impl Watch for Nothing {}
+
+    if crate::kernels::tests::gpu().is_none() {
+        return;
+    }
+    for (dtype, decoder) in [(DType::F32, decoder()), (DType::BF16, with_heads(64))] {
+        for invariant in [false, true] {
+            let kernels = Arc::new(Fused::new(Arc::new(Gpu::new(0, invariant).unwrap()), dtype).unwrap());
+            let recorded = decoder.on(kernels.clone()).unwrap();
+            let plain = decoder.on(Arc::new(Watched::new(kernels, Arc::new(Nothing)))).unwrap();
+            let graphs = || emulated_counts().map(|counts| counts.graphs);
+            let all = |decoder: &Decoder| {
+                let settings = EngineSettings { max_running: 4, ..EngineSettings::default() };
+                let first = generate(decoder, &few(), 1, EngineSettings::default(), 0.8);
+                let compact = generate(decoder, &few(), 1, settings, 0.8);
+                [first, compact, preempted(decoder, &requests()[..6])].concat()
+            };
+            let none = graphs();
+            let expected = all(&plain);
+            assert_eq!(graphs(), none, "a watch sees every operation");
+            assert!(expected.iter().any(|c| c.finish == Finish::Stop) && expected.iter().any(|c| c.finish == Finish::Length));
+            assert_eq!(all(&recorded), expected, "{dtype:?}, batch-invariant {invariant}");
+            assert!(graphs() > none.map(|none| none + 20), "most passes were recorded");
+        }
     }
 }

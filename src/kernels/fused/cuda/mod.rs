@@ -1,5 +1,8 @@
 //! Kernels launched on an NVIDIA GPU, in the stream that candle's own operations use, so that both run in the order of the program.
 
+#[cfg(test)]
+pub mod counts;
+mod graph;
 mod product;
 mod transfer;
 
@@ -7,7 +10,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool};
+use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool, memcpy_dtod_async};
 use candle_core::cuda_backend::cudarc::driver::sys::{CUfunction_attribute, CUmemPool_attribute, CUmemoryPool};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
@@ -16,7 +19,7 @@ use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
 use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
-use super::launch::{Argument, Grid, Launch, Pending, Product};
+use super::launch::{Argument, Grid, Launch, Pending, Product, Recorder};
 use crate::kernels::DeviceMemory;
 use crate::kernels::memory::{candle_is_out_of_memory, driver::told};
 use product::Products;
@@ -137,6 +140,48 @@ impl Gpu {
         Ok(function.clone())
     }
 
+    /// Starts a kernel in a stream.
+    fn launch_in(&self, stream: &CudaStream, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        let function = self.function(kernel, grid.shared_bytes)?;
+        let value = |argument: &Argument| {
+            Ok(match argument {
+                Argument::Tensor(tensor) => Value::Address(address(tensor, stream)?),
+                Argument::Int(value) => Value::Int(number(*value)?),
+                Argument::Long(value) => Value::Long(*value as i64),
+                Argument::Unsigned(value) => Value::Unsigned(*value),
+                Argument::Float(value) => Value::Float(*value),
+                Argument::Floats(values) => {
+                    let mut floats = [0.0; MAX_FLOATS];
+                    floats[..values.len()].copy_from_slice(values);
+                    Value::Floats(Floats(floats))
+                }
+            })
+        };
+        let values: Vec<Value> = arguments.iter().map(value).collect::<Result<_>>()?;
+        let mut launch = stream.launch_builder(&function);
+        for value in &values {
+            match value {
+                Value::Address(value) => launch.arg(value),
+                Value::Int(value) => launch.arg(value),
+                Value::Long(value) => launch.arg(value),
+                Value::Unsigned(value) => launch.arg(value),
+                Value::Float(value) => launch.arg(value),
+                Value::Floats(value) => launch.arg(value),
+            };
+        }
+        let blocks = grid.blocks.map(|blocks| blocks as u32);
+        let config = LaunchConfig {
+            grid_dim: (blocks[0], blocks[1], blocks[2]),
+            block_dim: (grid.threads as u32, 1, 1),
+            shared_mem_bytes: grid.shared_bytes as u32,
+        };
+        // SAFETY: the arguments are those of the kernel's declaration, which the emulator's tests launch with the same host code; tensors
+        // are freed in the stream, after the kernel. What is recorded instead is replayed only while its tensors are there (`repeated`).
+        #[allow(unsafe_code)]
+        unsafe { launch.launch(config) }.map_err(|error| told(&error, format!("cannot launch {kernel}: {error}")))?;
+        Ok(())
+    }
+
     /// Gives the driver what the pool holds without a tensor in it: after an update it may lie in pieces, too small for a cache.
     fn give_back_memory(&self) -> Result<()> {
         let stream = self.cuda.cuda_stream();
@@ -215,45 +260,7 @@ impl Launch for Gpu {
     }
 
     fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
-        let stream = self.cuda.cuda_stream();
-        let function = self.function(kernel, grid.shared_bytes)?;
-        let value = |argument: &Argument| {
-            Ok(match argument {
-                Argument::Tensor(tensor) => Value::Address(address(tensor, &stream)?),
-                Argument::Int(value) => Value::Int(number(*value)?),
-                Argument::Long(value) => Value::Long(*value as i64),
-                Argument::Unsigned(value) => Value::Unsigned(*value),
-                Argument::Float(value) => Value::Float(*value),
-                Argument::Floats(values) => {
-                    let mut floats = [0.0; MAX_FLOATS];
-                    floats[..values.len()].copy_from_slice(values);
-                    Value::Floats(Floats(floats))
-                }
-            })
-        };
-        let values: Vec<Value> = arguments.iter().map(value).collect::<Result<_>>()?;
-        let mut launch = stream.launch_builder(&function);
-        for value in &values {
-            match value {
-                Value::Address(value) => launch.arg(value),
-                Value::Int(value) => launch.arg(value),
-                Value::Long(value) => launch.arg(value),
-                Value::Unsigned(value) => launch.arg(value),
-                Value::Float(value) => launch.arg(value),
-                Value::Floats(value) => launch.arg(value),
-            };
-        }
-        let blocks = grid.blocks.map(|blocks| blocks as u32);
-        let config = LaunchConfig {
-            grid_dim: (blocks[0], blocks[1], blocks[2]),
-            block_dim: (grid.threads as u32, 1, 1),
-            shared_mem_bytes: grid.shared_bytes as u32,
-        };
-        // SAFETY: the arguments are those of the kernel's declaration, which the emulator's tests launch with the same host code; tensors
-        // are freed in the stream, after the kernel.
-        #[allow(unsafe_code)]
-        unsafe { launch.launch(config) }.map_err(|error| told(&error, format!("cannot launch {kernel}: {error}")))?;
-        Ok(())
+        self.launch_in(&self.cuda.cuda_stream(), kernel, grid, arguments)
     }
 
     fn is_batch_invariant(&self) -> bool {
@@ -261,7 +268,7 @@ impl Launch for Gpu {
     }
 
     fn product(&self, product: &Product) -> Result<()> {
-        self.products.multiply(product)
+        self.products.multiply(&self.cuda.cuda_stream(), product)
     }
 
     fn put(&self, numbers: &[u32]) -> Result<Tensor> {
@@ -277,6 +284,24 @@ impl Launch for Gpu {
         Ok(tensor)
     }
 
+    fn write(&self, target: &Tensor, numbers: &[u32]) -> Result<()> {
+        if target.dtype() != DType::U32 || target.elem_count() < numbers.len() {
+            bail!("there is no room for {} numbers in {:?} of {:?}", numbers.len(), target.shape(), target.dtype());
+        }
+        self.transfers.upload(numbers, address(target, &self.cuda.cuda_stream())?)
+    }
+
+    fn copy(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+        if (target.shape(), target.dtype()) != (source.shape(), source.dtype()) {
+            bail!("cannot copy {:?} to {:?}", source.shape(), target.shape());
+        }
+        let stream = self.cuda.cuda_stream();
+        let bytes = source.elem_count() * source.dtype().size_in_bytes();
+        // SAFETY: both have so many bytes, and nothing else is started before this copy in the stream.
+        #[allow(unsafe_code)]
+        unsafe { memcpy_dtod_async(address(target, &stream)?, address(source, &stream)?, bytes, stream.cu_stream()) }.w()
+    }
+
     fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
         let source = address(numbers, &self.cuda.cuda_stream())?;
         Ok(Box::new(self.transfers.fetch(source, numbers.elem_count())?))
@@ -284,6 +309,10 @@ impl Launch for Gpu {
 
     fn memory(&self) -> Option<DeviceMemory> {
         memory(&self.cuda).ok()
+    }
+
+    fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
+        Ok(Some(Arc::new(graph::StreamRecorder::new(self)?)))
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {

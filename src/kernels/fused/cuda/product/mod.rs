@@ -103,11 +103,11 @@ impl Products {
         self.batch_invariant
     }
 
-    /// Starts a product.
+    /// Starts a product in `stream`: the GPU's own, or one that records what is started later in the GPU's own.
     ///
     /// # Errors
     /// When its sizes do not fit together, or cuBLASLt has no algorithm for it.
-    pub fn multiply(&self, product: &Product) -> Result<()> {
+    pub fn multiply(&self, stream: &CudaStream, product: &Product) -> Result<()> {
         let shape = Shape::of(product)?;
         let operands = self.operands(product, &shape)?;
         if shape.m * shape.n == 0 || (shape.k == 0 && shape.addend && !shape.bias && operands.addend == operands.out) {
@@ -124,7 +124,7 @@ impl Products {
             state.plans.insert(key, plan);
         }
         let Some(Plan { description, algorithm, workspace }) = state.plans.get_mut(&key) else { bail!("{shape} has no plan") };
-        self.library.run(description, algorithm, &operands, self.part(*workspace), self.stream.cu_stream().cast())
+        self.library.run(description, algorithm, &operands, self.part(*workspace), stream.cu_stream().cast())
     }
 
     /// Where the product's matrices lie.

@@ -1,0 +1,158 @@
+//! Operations recorded as a CUDA graph, which the GPU is given as a whole.
+//!
+//! They are recorded in a stream of its own, so that what other threads start in the GPU's stream meanwhile runs as ever. What it recorded is
+//! replayed in the GPU's stream, in the order of the program.
+
+use std::fmt;
+use std::sync::Arc;
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::result::graph::launch;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUgraphInstantiate_flags, CUstreamCaptureMode};
+use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream};
+use candle_core::{DType, Device, Result, Shape, Tensor, bail};
+
+use super::Gpu;
+use crate::kernels::fused::launch::{Argument, Grid, Launch, Pending, Product, Recorder, Recording};
+use crate::kernels::memory::driver::told;
+
+/// Records what is started on it, for a GPU.
+pub struct StreamRecorder {
+    gpu: Arc<Gpu>,
+    stream: Arc<CudaStream>,
+}
+
+impl fmt::Debug for StreamRecorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamRecorder({:?})", self.gpu)
+    }
+}
+
+impl StreamRecorder {
+    /// A recorder with a stream of its own.
+    pub fn new(gpu: Arc<Gpu>) -> Result<Self> {
+        let stream = gpu.cuda.cuda_stream().context().new_stream().w()?;
+        Ok(Self { gpu, stream })
+    }
+}
+
+impl Recorder for StreamRecorder {
+    fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>> {
+        let wrong = |error| told(&error, format!("a pass cannot be recorded: {error}"));
+        // What this thread must not do meanwhile, such as waiting for the GPU, is refused; other threads may.
+        self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(wrong)?;
+        let done = run();
+        // Ended whatever has happened, so that the stream can record again.
+        let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        done?;
+        match graph.map_err(wrong)? {
+            Some(graph) => Ok(Box::new(Graph { graph, gpu: self.gpu.clone() })),
+            None => bail!("nothing was recorded"),
+        }
+    }
+}
+
+impl Launch for StreamRecorder {
+    fn device(&self) -> &Device {
+        self.gpu.device()
+    }
+
+    fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        self.gpu.launch_in(&self.stream, kernel, grid, arguments)
+    }
+
+    fn is_batch_invariant(&self) -> bool {
+        self.gpu.is_batch_invariant()
+    }
+
+    fn product(&self, product: &Product) -> Result<()> {
+        self.gpu.products.multiply(&self.stream, product)
+    }
+
+    fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
+        bail!("no memory is allocated while operations are recorded: {shape:?} of {dtype:?}")
+    }
+
+    fn put(&self, _: &[u32]) -> Result<Tensor> {
+        bail!("nothing is brought from the host while operations are recorded")
+    }
+
+    fn put_floats(&self, _: &[f32]) -> Result<Tensor> {
+        bail!("nothing is brought from the host while operations are recorded")
+    }
+
+    fn fetch(&self, _: &Tensor) -> Result<Pending> {
+        bail!("nothing is brought to the host while operations are recorded")
+    }
+}
+
+/// What was recorded.
+struct Graph {
+    graph: CudaGraph,
+    gpu: Arc<Gpu>,
+}
+
+// SAFETY: a graph may be used by any thread, one at a time, and it is not `Sync`.
+#[allow(unsafe_code)]
+unsafe impl Send for Graph {}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Graph")
+    }
+}
+
+impl Recording for Graph {
+    fn replay(&self) -> Result<()> {
+        let stream = self.gpu.cuda.cuda_stream();
+        stream.context().bind_to_thread().w()?;
+        // SAFETY: the graph is there, and whoever replays it has the tensors whose addresses are in it.
+        #[allow(unsafe_code)]
+        unsafe { launch(self.graph.cu_graph_exec(), stream.cu_stream()) }
+            .map_err(|error| told(&error, format!("cannot start a recorded pass: {error}")))
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        // It may be running still. An error could not be told; the next operation has it too.
+        let _ = self.gpu.cuda.cuda_stream().synchronize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::fused::launch::Argument::{Long, Tensor as At};
+
+    /// A recording that fails ends, whatever fails: the recorder records again, and memory and results are those of what was started.
+    #[test]
+    fn a_recording_on_a_gpu_ends_also_where_it_fails() -> Result<()> {
+        let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };
+        let recorder = StreamRecorder::new(gpu.clone())?;
+        let put = |values: &[f32]| gpu.put_floats(values);
+        let (target, one) = (put(&[0.0, 10.0])?, put(&[1.0, 1.0])?);
+        let add = |machine: &dyn Launch| machine.launch("add_f32", Grid::of(1, 32), &[At(&target), At(&one), Long(2)]);
+        let read = || gpu.device().synchronize().and_then(|()| target.to_vec1::<f32>());
+        add(&*gpu)?;
+        let mut failing: [Box<dyn FnMut() -> Result<()>>; 3] = [
+            Box::new(|| add(&recorder).and_then(|()| bail!("somewhere in the middle"))),
+            Box::new(|| recorder.empty(1.into(), DType::F32).map(drop)),
+            // What a thread must not do while it records: the driver refuses it, and what was recorded is lost.
+            Box::new(|| add(&recorder).map(|()| drop(recorder.stream.synchronize()))),
+        ];
+        for fail in &mut failing {
+            assert!(recorder.record(fail).is_err());
+        }
+        drop(failing);
+        assert_eq!(read()?, [1.0, 11.0], "nothing of it ran");
+        let recording = recorder.record(&mut || add(&recorder))?;
+        assert_eq!(read()?, [1.0, 11.0], "what is recorded does not run");
+        recording.replay()?;
+        add(&*gpu)?;
+        recording.replay()?;
+        drop(recording);
+        assert_eq!(read()?, [4.0, 14.0]);
+        Ok(())
+    }
+}
