@@ -78,11 +78,26 @@ bool is_pinned(const void* address) {
     return reinterpret_cast<Address>(address) < found->first + found->second;
 }
 
+// A loaded file of kernels: this program's, or candle's PTX, which is made for one generation of cards.
+struct Module {
+    bool is_candles;
+    std::map<std::string, struct Function> functions;
+};
 struct Function {
+    std::string name;
+    Module* module;
     emulator::Kernel kernel;
     size_t shared = 48 << 10;
 };
-std::map<std::string, Function> functions;
+
+// A line for each launch in the file that EMULATED_GPU_LOG names: who made the kernel (rlvr or candle), a tab, and the kernel's name.
+void log_launch(const char* maker, const std::string& name) {
+    static FILE* log = [] {
+        const char* path = getenv("EMULATED_GPU_LOG");
+        return path ? fopen(path, "a") : nullptr;
+    }();
+    if (log) fprintf(log, "%s\t%s\n", maker, name.c_str()), fflush(log);
+}
 
 struct Event {
     uint64_t number = 0;
@@ -274,17 +289,24 @@ DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void*) {
     return start([=] { memset(reinterpret_cast<void*>(to), value, bytes); }), 0;
 }
 
-DRIVER cuModuleLoadData(void** module, const void*) { return *module = &some, 0; }
-DRIVER cuModuleLoad(void** module, const char*) { return *module = &some, 0; }
-DRIVER cuModuleUnload(void*) { return 0; }
-DRIVER cuModuleGetFunction(Function** function, void*, const char* name) {
+DRIVER cuModuleLoadData(Module** module, const unsigned* image) {
+    // How a file of several cards' code begins; PTX is text.
+    constexpr unsigned fatbin = 0xba55ed50;
+    return *module = new Module{*image != fatbin, {}}, 0;
+}
+DRIVER cuModuleLoad(Module**, const char*) { return Fault::not_found; }
+DRIVER cuModuleUnload(Module* module) {
+    ONE_AT_A_TIME;
+    return delete module, 0;
+}
+DRIVER cuModuleGetFunction(Function** function, Module* module, const char* name) {
     ONE_AT_A_TIME;
     auto kernel = emulator::kernels().find(name);
     if (kernel == emulator::kernels().end()) {
         fprintf(stderr, "the emulated GPU has no kernel %s\n", name);
         return Fault::not_found;
     }
-    *function = &functions.try_emplace(name, Function{kernel->second}).first->second;
+    *function = &module->functions.try_emplace(name, Function{name, module, kernel->second}).first->second;
     return 0;
 }
 DRIVER cuFuncSetAttribute(Function* function, int attribute, int value) {
@@ -298,6 +320,7 @@ DRIVER cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz,
     ONE_AT_A_TIME;
     bool fits = gx && gy && gz && gy <= 65535 && gz <= 65535 && bx * by * bz >= 1 && bx * by * bz <= 1024 && shared <= function->shared;
     if (!fits) return Fault::invalid;
+    log_launch(function->module->is_candles ? "candle" : "rlvr", function->name);
     emulator::Launch launch = function->kernel(arguments);
     start([=] { launch({gx, gy, gz}, {bx, by, bz}, shared); });
     return 0;
