@@ -4,7 +4,8 @@
 #   scripts/cuda-emulated.sh COMMAND [ARGUMENT]...
 #   scripts/cuda-emulated.sh target/.../rlvr train --device cuda --kernels fused --dtype f32 --steps 2 --set rollout.groups=2
 # EMULATED_GPU_MIB is the GPU's memory (4096). EMULATED_GPU_CLOCK=N lets products take time, least by algorithm N of emulated_blas.h.
-# EMULATED_GPU_MIB is the GPU's memory (4096). Launches, products, allocations and graphs are counted in the file that EMULATED_GPU_COUNTS names.
+# Launches, products, allocations and graphs are counted in the file that EMULATED_GPU_COUNTS names; EMULATED_GPU_LOG names one that gets a line
+# for each launch, with "rlvr" or "candle" before the kernel's name. More in emulated_device.h.
 set -euo pipefail
 sources=$(cd "$(dirname "$0")/.." && pwd)/src/kernels/cuda
 libraries=$(mktemp -d)

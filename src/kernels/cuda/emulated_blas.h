@@ -131,7 +131,7 @@ bool has_room(const void* address, size_t bytes) {
     auto after = allocated.upper_bound(reinterpret_cast<Address>(address));
     if (after == allocated.begin()) return false;
     auto found = std::prev(after);
-    return reinterpret_cast<Address>(address) + bytes <= found->first + found->second;
+    return reinterpret_cast<Address>(address) + bytes <= found->first + found->second.bytes;
 }
 
 }  // namespace
@@ -221,7 +221,7 @@ DRIVER cublasLtMatmul(void*, Description* description, const float* alpha, const
                       const float* beta, const void* c, Layout* c_layout, void* d, Layout* d_layout, const Algorithm* algorithm, void* workspace,
                       size_t workspace_bytes, Stream* stream) {
     ONE_AT_A_TIME;
-    if (enter(stream)) return 13;
+    if (enter(stream) || !are_here({a, b, c, d})) return 13;  // the execution failed
     Sizes sizes = Sizes::of(description, a_layout, b_layout, c_layout, d_layout);
     if (!sizes.meet || !algorithm) return 7;
     bool adds_elsewhere = *beta != 0 && c != d;

@@ -1,4 +1,4 @@
-// The part of emulated_driver.cpp, which includes it, that stands in for CUDA graphs: while a stream records, what is started in it is kept and not
+// The part of emulated_device.h, which includes it, that stands in for CUDA graphs: while a stream records, what is started in it is kept and not
 // run. Included within its namespace.
 #pragma once
 
@@ -7,6 +7,7 @@ struct Graph {
     std::vector<std::function<void()>> operations;
 };
 struct Stream {
+    Context* context;
     // What it records, while it does.
     struct Recording {
         Graph graph;
@@ -34,7 +35,6 @@ struct Counts {
     }
 } counts;
 
-int enter(Stream* stream) { return here = stream, 0; }
 bool is_recording() { return here && here->recording; }
 // Keeps work instead of starting it, where the stream of the call records.
 bool is_recorded(const std::function<void()>& work) {

@@ -92,9 +92,12 @@ impl Launch for EmulatedRecorder {
     }
 
     fn product(&self, product: &Product) -> Result<()> {
-        let Product { ref a, ref b, c, accumulate, forward } = *product;
-        let (a, b, c) = (a.clone(), b.clone(), c.clone());
-        self.keep(move |emulator| emulator.product(&Product { a: a.clone(), b: b.clone(), c: &c, accumulate, forward }))
+        let Product { ref a, ref b, bias, addend, out, forward } = *product;
+        let (a, b, bias, addend, out) = (a.clone(), b.clone(), bias.cloned(), addend.cloned(), out.clone());
+        self.keep(move |emulator| {
+            let (a, b) = (a.clone(), b.clone());
+            emulator.product(&Product { a, b, bias: bias.as_ref(), addend: addend.as_ref(), out: &out, forward })
+        })
     }
 
     fn empty(&self, shape: Shape, _: DType) -> Result<Tensor> {
