@@ -39,7 +39,10 @@ fn bias_and_addend_are_rounded_with_the_sum_on_a_gpu() -> Result<()> {
         for m in [1, 7, 8, 65, 512] {
             let (x, bias, addend) = (of(1.0, &[m, k])?, of(1.0, &[n])?, of(2.0, &[m, n])?);
             let check = |bias: Option<&Tensor>, addend: Option<&Tensor>, out: &Tensor, expected: f32| -> Result<()> {
-                products.multiply(&products.stream, &Product { a: Factor::of(&x)?, b: Factor::of(&weight)?, bias, addend, out, forward: true })?;
+                products.multiply(
+                    &products.stream,
+                    &Product { a: Factor::of(&x)?, b: Factor::of(&weight)?, bias, addend, out, forward: true },
+                )?;
                 assert_eq!(read(out)?, vec![expected; m * n], "{m} rows, bias {}, addend {}", bias.is_some(), addend.is_some());
                 Ok(())
             };

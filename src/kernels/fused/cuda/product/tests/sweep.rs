@@ -37,7 +37,10 @@ impl Case {
 fn cases() -> (Vec<Case>, [usize; 3]) {
     let case = |name, k, n| Case { name, k, n, bias: name == "qkv", addend: name == "output" || name == "down", head: name == "head" };
     if is_emulated() {
-        return (vec![case("qkv", 64, 96), case("output", 64, 64), case("gate_up", 64, 192), case("down", 96, 64), case("head", 64, 160)], [32, 40, 65]);
+        return (
+            vec![case("qkv", 64, 96), case("output", 64, 64), case("gate_up", 64, 192), case("down", 96, 64), case("head", 64, 160)],
+            [32, 40, 65],
+        );
     }
     let cases = [case("qkv", 1536, 2048), case("output", 1536, 1536), case("gate_up", 1536, 17_920), case("down", 8960, 1536)];
     (cases.into_iter().chain([case("head", 1536, 151_936)]).collect(), [32, 1024, 16_384])
@@ -67,7 +70,12 @@ fn first_rows(gpu: &Gpu, out: &Tensor) -> Result<String> {
     // SAFETY: both have so many rows.
     #[allow(unsafe_code)]
     unsafe {
-        memcpy_dtod_async(address(&some, &stream)?, address(out, &stream)?, rows * columns * out.dtype().size_in_bytes(), stream.cu_stream())
+        memcpy_dtod_async(
+            address(&some, &stream)?,
+            address(out, &stream)?,
+            rows * columns * out.dtype().size_in_bytes(),
+            stream.cu_stream(),
+        )
     }
     .w()?;
     let bytes: Vec<u8> = read(&some)?.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
@@ -111,7 +119,13 @@ fn run(gpu: &Gpu, products: &Products, work: &Work, shape: &Shape, candidate: &C
     #[allow(unsafe_code)]
     unsafe { memset_d8_async(operands.out, 0xff, shape.m * shape.n * shape.result.size_in_bytes(), stream.cu_stream()) }.w()?;
     let start = |_| {
-        products.library.run(&mut description, &candidate.algorithm, &operands, products.part(candidate.workspace), stream.cu_stream().cast())
+        products.library.run(
+            &mut description,
+            &candidate.algorithm,
+            &operands,
+            products.part(candidate.workspace),
+            stream.cu_stream().cast(),
+        )
     };
     let times = timing::measure(stream, 1, || products.overwrite_workspace(), start)?;
     Ok((times.map(|times| times[0]), first_rows(gpu, &work.out)?))
@@ -128,10 +142,26 @@ fn on_a_gpu() -> Result<()> {
         file.as_mut().map_or(Ok(()), |file| file.write_all(line.as_bytes()))?;
         Ok(())
     };
-    tell(&[
-        "product", "rows", "k", "n", "algorithm", "microseconds", "tflops", "workspace_bytes", "id", "tile", "stages", "parts", "reduction", "bits",
-        "as_batch_invariant",
-    ].map(String::from))?;
+    tell(
+        &[
+            "product",
+            "rows",
+            "k",
+            "n",
+            "algorithm",
+            "microseconds",
+            "tflops",
+            "workspace_bytes",
+            "id",
+            "tile",
+            "stages",
+            "parts",
+            "reduction",
+            "bits",
+            "as_batch_invariant",
+        ]
+        .map(String::from),
+    )?;
     let (cases, rows) = cases();
     for case in &cases {
         // The first rows as batch-invariant products have them.
