@@ -107,7 +107,9 @@ fn rows_and_products(bench: &mut Bench) -> Result<()> {
         bench.products(m, k, n)?;
     }
     bench.rotation(5, Heads { query: 2, key_value: 1, width: 64 })?;
-    bench.rotation(1, Heads { query: 6, key_value: 2, width: 128 })
+    bench.rotation(1, Heads { query: 6, key_value: 2, width: 128 })?;
+    // Pairs that fill no vector, and rows of more than one chunk.
+    bench.rotation(37, Heads { query: 2, key_value: 1, width: 12 })
 }
 
 fn attention(bench: &mut Bench) -> Result<()> {
