@@ -14,8 +14,10 @@ use crate::kernels::timed::{Record, Recorder};
 use crate::lanes::Lanes;
 use crate::model::{Decoder, Gradients, Packed};
 use crate::optim::AdamW;
+use crate::rollout::limits::Load;
 use crate::rollout::{Engine, Request};
 use crate::train::RunSettings;
+use crate::train::plan::Activations;
 use crate::train::rollouts::sampling;
 use crate::train::update::{Packing, Sample, Updater, apply};
 
@@ -234,7 +236,10 @@ impl Bench<'_> {
     fn update(&self, policy: &Decoder, reference: Option<&Decoder>, trainer: &mut Trainer, enter: impl Fn(&'static str)) -> Result<()> {
         let reference = reference.or(trainer.reference.as_ref());
         let interrupt = Interrupt::default();
-        let packing = Packing { lanes: self.lanes, micro_batch_tokens: self.settings.train.micro_batch_tokens, interrupt: &interrupt };
+        let longest = self.lengths.iter().max().copied().unwrap_or(0);
+        let load = Load { prompts: vec![self.prompt.ids.len()], requests: self.lengths.len(), max_new: longest };
+        let Activations { micro_batch_tokens, recompute } = Activations::of(&policy.config, self.settings, &load, &policy.target());
+        let packing = Packing { lanes: self.lanes, micro_batch_tokens, recompute, interrupt: &interrupt };
         let updater = Updater { settings: self.settings, packing, policy, reference };
         let advantages = |i: usize, completion: &Completion| vec![if i.is_multiple_of(2) { 1.0 } else { -1.0 }; completion.ids.len()];
         let sample = |(i, completion)| Sample { advantages: advantages(i, completion), ..Sample::of(&self.prompt.ids, completion) };

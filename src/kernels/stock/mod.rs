@@ -23,6 +23,9 @@ pub struct Stock {
 const SQUARES: usize = 1 << 24;
 
 impl Stock {
+    /// What `--kernels` calls them.
+    pub const VERSION: &str = "reference";
+
     /// Operations on `device`; weights and activations in `dtype`, f32 or bf16.
     pub fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
@@ -74,7 +77,7 @@ fn step_in_place(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Te
 
 impl Kernels for Stock {
     fn version(&self) -> &'static str {
-        "reference"
+        Self::VERSION
     }
 
     fn device(&self) -> &Device {
