@@ -14,8 +14,10 @@ use crate::kernels::timed::{Record, Recorder};
 use crate::lanes::Lanes;
 use crate::model::{Decoder, Gradients, Packed};
 use crate::optim::AdamW;
+use crate::rollout::limits::Load;
 use crate::rollout::{Engine, Request};
 use crate::train::RunSettings;
+use crate::train::plan::Activations;
 use crate::train::rollouts::sampling;
 use crate::train::update::{Packing, Sample, Sequence, Updater, apply};
 
@@ -223,7 +225,10 @@ impl Bench<'_> {
     }
 
     fn packing<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
-        Packing { lanes: self.lanes, micro_batch_tokens: self.settings.train.micro_batch_tokens, interrupt }
+        let longest = self.lengths.iter().max().copied().unwrap_or(0);
+        let load = Load { prompts: vec![self.prompt.ids.len()], requests: self.lengths.len(), max_new: longest };
+        let chosen = Activations::of(&self.decoder.config, self.settings, &load, &self.decoder.target());
+        Packing { lanes: self.lanes, micro_batch_tokens: chosen.micro_batch_tokens, recompute: chosen.recompute, interrupt }
     }
 
     /// As `packing`, for the responses of one micro-batch on each lane, which may exceed the budget by the unevenness of their lengths.

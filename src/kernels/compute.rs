@@ -212,24 +212,35 @@ impl Compute {
 pub struct Target {
     /// Whether a GPU computes.
     pub is_gpu: bool,
+    /// Whether candle's stock operations do, which hold more at once than is counted.
+    pub is_stock: bool,
     /// Bytes of a weight, and of most activations.
     pub element_bytes: usize,
     /// Bytes of the device's own memory that may still be taken; none where it is the machine's.
     pub free: Option<u64>,
+    /// All bytes of it.
+    pub total: Option<u64>,
 }
 
 impl Compute {
-    /// What memory depends on, on a device that has so many bytes of its own left.
-    pub fn target(&self, free: Option<u64>) -> Target {
-        Target { is_gpu: self.gpu.is_some(), element_bytes: self.dtype.size_in_bytes(), free }
+    /// What memory depends on, on a device that has so many bytes of its own, all of them free.
+    pub fn target(&self, total: Option<u64>) -> Target {
+        let (is_gpu, element_bytes) = (self.gpu.is_some(), self.dtype.size_in_bytes());
+        Target { is_gpu, is_stock: self.stock, element_bytes, free: total, total }
     }
 }
 
 impl Target {
     /// Where these operations compute, as it is now.
     pub fn of(kernels: &dyn Kernels) -> Self {
-        let free = kernels.memory().map(|memory| memory.free);
-        Self { is_gpu: !kernels.device().is_cpu(), element_bytes: kernels.dtype().size_in_bytes(), free }
+        let memory = kernels.memory();
+        Self {
+            is_gpu: !kernels.device().is_cpu(),
+            is_stock: kernels.version() == Stock::VERSION,
+            element_bytes: kernels.dtype().size_in_bytes(),
+            free: memory.map(|memory| memory.free),
+            total: memory.map(|memory| memory.total),
+        }
     }
 
     /// f32 on the CPU.

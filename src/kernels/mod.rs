@@ -87,9 +87,6 @@ watched::operations! {
         /// `base [m, n] + x [m, k] weight [k, n]` in the kernels' dtype: what `add_product_into` leaves in a copy of `base`, to the bit.
         fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor>;
 
-        /// `gradient [n] += ` the column sums of `dy [t, n]`: a bias's gradient, in f32.
-        fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()>;
-
         /// RMSNorm: `x [t, w]`, `weight [w]` to `(y [t, w], inverse_rms [t])`; the second, in f32, is what the backward pass needs.
         fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)>;
 
@@ -104,9 +101,20 @@ watched::operations! {
             inverse_rms: &Tensor,
         ) -> Result<()>;
 
-        /// Turns the queries and keys of each row of `qkv [t, (q + 2 kv) d]`; `cos`, `sin [p, d/2]` in f32 are looked up at `positions [t]`. `inverse`
-        /// turns back, which is the gradient.
-        fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()>;
+        /// Turns the queries and keys of each row of `qkv [t, (q + 2 kv) d]`; `cos`, `sin [p, d/2]` in f32 are looked up at `positions [t]`.
+        fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices) -> Result<()>;
+
+        /// The gradient of `rotate_in_place`: turns the rows of `d_qkv [t, (q + 2 kv) d]` back. Adds the column sums of the result to
+        /// `bias_gradient [(q + 2 kv) d]`, in f32, where `qkv` had a bias added before it was turned.
+        fn rotate_back_in_place(
+            &self,
+            d_qkv: &Tensor,
+            heads: Heads,
+            cos: &Tensor,
+            sin: &Tensor,
+            positions: &Indices,
+            bias_gradient: Option<&Tensor>,
+        ) -> Result<()>;
 
         /// Causal attention over sequences laid end to end: `qkv [t, (q + 2 kv) d]`, rotated, to `output [t, q d]` and the log-sum-exp of the
         /// scores in f32, laid out as `attend_packed_backward` of the same kernels wants it.

@@ -133,7 +133,8 @@ fn rows_and_products(bench: &mut Bench) -> Result<()> {
     for (m, k, n) in [(1, 64, 48), (3, 16, 64), (65, 128, 80)] {
         bench.attempt(&format!("products of {m} x {k} x {n}"), |bench| bench.products(m, k, n));
     }
-    for (t, heads) in [(5, heads(2, 1, 64)), (1, heads(6, 2, 128))] {
+    // The last has pairs that fill no vector, and rows of more than one chunk.
+    for (t, heads) in [(5, heads(2, 1, 64)), (1, heads(6, 2, 128)), (37, heads(2, 1, 12))] {
         bench.attempt(&format!("rotation of {t} x {heads:?}"), |bench| bench.rotation(t, heads));
     }
     Ok(())

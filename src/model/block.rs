@@ -31,6 +31,17 @@ pub struct Kept {
     mlp: KeptMlp,
 }
 
+/// Those of them that products and attention have given; norms and SwiGLU are cheap to compute again from these (selective activation
+/// recomputation, Korthikanti et al. 2022).
+pub struct Selected {
+    input: Tensor,
+    qkv: Tensor,
+    log_sum_exp: Tensor,
+    attention: Tensor,
+    middle: Tensor,
+    gate_up: Tensor,
+}
+
 /// Those of the attention half; `S` is what attention itself leaves: `log_sum_exp [t, q]` of packed rows, nothing of cached ones.
 struct KeptAttention<S> {
     inverse_rms: Tensor,
@@ -48,13 +59,23 @@ struct KeptMlp {
     activated: Tensor,
 }
 
-impl ModelConfig {
-    /// Bytes of activations that a packed forward pass keeps for each token (all layers' `Kept`); row statistics are f32.
-    pub fn activation_bytes(&self, target: &Target) -> usize {
-        let attention = self.heads.row() + self.heads.query * self.heads.width;
-        let elements = 4 * self.hidden + attention + 3 * self.feed_forward;
-        self.layers * (elements * target.element_bytes + (self.heads.query + 2) * size_of::<f32>())
+impl Kept {
+    /// What cannot be computed again without a product or attention.
+    pub fn select(self) -> Selected {
+        let Self { input, attention: KeptAttention { qkv, log_sum_exp, output, .. }, middle, mlp: KeptMlp { gate_up, .. } } = self;
+        Selected { input, qkv, log_sum_exp, attention: output, middle, gate_up }
     }
+}
+
+/// Bytes of a block's `Selected` for each token; the log-sum-exp is f32.
+pub fn selected_bytes(config: &ModelConfig, target: &Target) -> usize {
+    let attention = config.heads.row() + config.heads.query * config.heads.width;
+    (2 * config.hidden + attention + 2 * config.feed_forward) * target.element_bytes + config.heads.query * size_of::<f32>()
+}
+
+/// Bytes of what `Kept` has beyond that: two norms with their statistics, which are f32, and SwiGLU.
+pub fn cheap_bytes(config: &ModelConfig, target: &Target) -> usize {
+    (2 * config.hidden + config.feed_forward) * target.element_bytes + 2 * size_of::<f32>()
 }
 
 /// Bytes for each token that a pass over one block holds while nothing is kept (`Decoder::hidden`): the stream, queries to values, attention,
@@ -64,18 +85,18 @@ pub fn pass_bytes(config: &ModelConfig, target: &Target) -> usize {
     (2 * config.hidden + attention + 3 * config.feed_forward) * target.element_bytes + (1 + config.heads.query) * size_of::<f32>()
 }
 
-/// Bytes for each token that the backward pass of one block holds besides what was kept: the gradients of the feed-forward half, of its input,
-/// of attention's output, of queries to values (in shares, and together) and of the block's input. All live to its end.
+/// Bytes for each token that the backward pass of one block holds besides its `Kept`, in the half that holds more: the gradients of the
+/// feed-forward half and of its input, or those of attention's output, of queries to values (in shares, and together) and of their input.
 pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = 2 * config.heads.row() + config.heads.query * config.heads.width;
-    (3 * config.feed_forward + 2 * config.hidden + attention) * target.element_bytes
+    ((3 * config.feed_forward).max(attention) + config.hidden) * target.element_bytes
 }
 
 impl BlockContext<'_> {
     /// Turns the queries and keys of a packed batch, in place, and has its rows attend to one another: their attention, and its `log_sum_exp`.
     pub fn attend_packed(&self, qkv: &Tensor) -> Result<(Tensor, Tensor)> {
         let Rotary { cos, sin } = &self.rotary;
-        self.kernels.rotate_in_place(qkv, self.heads, cos, sin, &self.positions, false)?;
+        self.kernels.rotate_in_place(qkv, self.heads, cos, sin, &self.positions)?;
         self.kernels.attend_packed(qkv, self.segments, self.heads)
     }
 
@@ -89,8 +110,10 @@ impl BlockContext<'_> {
 impl BlockWeights {
     /// The block over the residual stream `x [t, w]`, in place; `attend` makes attention `[t, q d]` of queries and keys, which it rotates, and values.
     pub fn pass<S>(&self, x: &Tensor, context: &BlockContext, attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>) -> Result<()> {
+        let attention = self.attention(x, context, attend)?;
+        context.kernels.add_product_into(x, &attention.output, &self.output)?;
         // What attention leaves is freed before the feed-forward half begins.
-        drop(self.add_attention(x, context, attend)?);
+        drop(attention);
         let mlp = self.mlp(x, context)?;
         context.kernels.add_product_into(x, &mlp.activated, &self.down)
     }
@@ -98,21 +121,31 @@ impl BlockWeights {
     /// `x [t, w]` to `(y [t, w], kept)`, over packed rows.
     pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, Kept)> {
         let kept = self.keep(x, context)?;
-        let y = kept.middle.copy()?;
-        context.kernels.add_product_into(&y, &kept.mlp.activated, &self.down)?;
+        let y = context.kernels.add_product(&kept.middle, &kept.mlp.activated, &self.down)?;
         Ok((y, kept))
     }
 
     /// What the backward pass reads, without the block's own result.
     pub fn keep(&self, x: &Tensor, context: &BlockContext) -> Result<Kept> {
-        let middle = x.copy()?;
-        let attention = self.add_attention(&middle, context, |qkv| context.attend_packed(qkv))?;
+        let attention = self.attention(x, context, |qkv| context.attend_packed(qkv))?;
+        let middle = context.kernels.add_product(x, &attention.output, &self.output)?;
         let mlp = self.mlp(&middle, context)?;
         Ok(Kept { input: x.clone(), attention, middle, mlp })
     }
 
-    /// Adds the attention half to `x [t, w]`, in place.
-    fn add_attention<S>(
+    /// What the backward pass reads, from what was selected of it.
+    pub fn complete(&self, selected: Selected, context: &BlockContext) -> Result<Kept> {
+        let Selected { input, qkv, log_sum_exp, attention, middle, gate_up } = selected;
+        let norm = |x: &Tensor, weight: &Tensor| context.kernels.rms_norm(x, weight, context.norm_eps);
+        let (attention_input, inverse_rms) = norm(&input, &self.attention_norm)?;
+        let attention = KeptAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output: attention };
+        let (mlp_input, inverse_rms) = norm(&middle, &self.mlp_norm)?;
+        let activated = context.kernels.swiglu(&gate_up)?;
+        Ok(Kept { input, attention, middle, mlp: KeptMlp { inverse_rms, input: mlp_input, gate_up, activated } })
+    }
+
+    /// The attention half of `x [t, w]`, up to its last projection.
+    fn attention<S>(
         &self,
         x: &Tensor,
         context: &BlockContext,
@@ -122,7 +155,6 @@ impl BlockWeights {
         let (input, inverse_rms) = kernels.rms_norm(x, &self.attention_norm, context.norm_eps)?;
         let qkv = kernels.product(&input, &self.qkv, self.qkv_bias.as_ref())?;
         let (output, log_sum_exp) = attend(&qkv)?;
-        kernels.add_product_into(x, &output, &self.output)?;
         Ok(KeptAttention { inverse_rms, input, qkv, log_sum_exp, output })
     }
 
@@ -137,26 +169,39 @@ impl BlockWeights {
 
     /// Turns `dy [t, w]` into the gradient of the block's input, in place, and adds to the weights' gradients.
     pub fn backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
-        let (kernels, heads) = (context.kernels, context.heads);
-        let Kept { input, attention, middle, mlp } = kept;
+        self.mlp_backward(dy, kept, context.kernels, gradients)?;
+        self.attention_backward(dy, kept, context, gradients)
+    }
+
+    /// Turns `dy [t, w]` into the gradient of the feed-forward half's input, in place.
+    fn mlp_backward(&self, dy: &Tensor, kept: &Kept, kernels: &dyn Kernels, gradients: &BlockWeights) -> Result<()> {
+        let Kept { middle, mlp, .. } = kept;
         kernels.add_product_into(&gradients.down, &mlp.activated.t()?, dy)?;
         let d_activated = kernels.product(dy, &self.down.t()?, None)?;
         let d_gate_up = kernels.swiglu_backward(&d_activated, &mlp.gate_up)?;
         kernels.add_product_into(&gradients.gate_up, &mlp.input.t()?, &d_gate_up)?;
         let d_mlp_input = kernels.product(&d_gate_up, &self.gate_up.t()?, None)?;
-        kernels.rms_norm_backward_into(dy, &gradients.mlp_norm, &d_mlp_input, middle, &self.mlp_norm, &mlp.inverse_rms)?;
+        kernels.rms_norm_backward_into(dy, &gradients.mlp_norm, &d_mlp_input, middle, &self.mlp_norm, &mlp.inverse_rms)
+    }
 
-        let KeptAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output } = attention;
+    /// Turns the gradient of the attention half's result into that of its input, in place.
+    fn attention_backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
+        let BlockContext { kernels, heads, rotary, positions, .. } = context;
+        let KeptAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output } = &kept.attention;
         kernels.add_product_into(&gradients.output, &output.t()?, dy)?;
         let d_output = kernels.product(dy, &self.output.t()?, None)?;
-        let d_qkv = kernels.attend_packed_backward(&d_output, output, log_sum_exp, qkv, context.segments, heads)?;
-        kernels.rotate_in_place(&d_qkv, heads, &context.rotary.cos, &context.rotary.sin, &context.positions, true)?;
-        if let Some(bias) = &gradients.qkv_bias {
-            kernels.add_column_sums_into(bias, &d_qkv)?;
-        }
+        let d_qkv = kernels.attend_packed_backward(&d_output, output, log_sum_exp, qkv, context.segments, *heads)?;
+        kernels.rotate_back_in_place(&d_qkv, *heads, &rotary.cos, &rotary.sin, positions, gradients.qkv_bias.as_ref())?;
         kernels.add_product_into(&gradients.qkv, &attention_input.t()?, &d_qkv)?;
         let d_attention_input = kernels.product(&d_qkv, &self.qkv.t()?, None)?;
-        kernels.rms_norm_backward_into(dy, &gradients.attention_norm, &d_attention_input, input, &self.attention_norm, inverse_rms)
+        kernels.rms_norm_backward_into(
+            dy,
+            &gradients.attention_norm,
+            &d_attention_input,
+            &kept.input,
+            &self.attention_norm,
+            inverse_rms,
+        )
     }
 }
 
@@ -168,15 +213,18 @@ mod tests {
     use crate::model::rotary::RotaryTables;
     use crate::model::{Packed, initial};
 
-    fn bytes(kept: &Kept) -> usize {
+    fn bytes(tensors: &[&Tensor]) -> usize {
+        tensors.iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
+    }
+
+    fn of_kept(kept: &Kept) -> Vec<&Tensor> {
         let Kept { input, attention, middle, mlp } = kept;
         let KeptAttention { inverse_rms: first, input: attention_input, qkv, log_sum_exp, output } = attention;
         let KeptMlp { inverse_rms: second, input: mlp_input, gate_up, activated } = mlp;
-        let tensors = [input, middle, first, attention_input, qkv, log_sum_exp, output, second, mlp_input, gate_up, activated];
-        tensors.map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).iter().sum()
+        vec![input, middle, first, attention_input, qkv, log_sum_exp, output, second, mlp_input, gate_up, activated]
     }
 
-    /// The plan's number is counted by hand.
+    /// The plan's numbers are counted by hand, and what is selected is enough for the rest.
     #[test]
     fn activation_bytes_are_those_of_what_is_kept() -> anyhow::Result<()> {
         for family in &FAMILIES {
@@ -197,8 +245,19 @@ mod tests {
                 rotary: RotaryTables::new(&config, Cpu.device())?.covering(&config, packed.len())?,
             };
             let x = Cpu.gather(&weights.embedding, &Cpu.indices(&packed.tokens)?)?;
-            let kept = bytes(&weights.blocks[0].keep(&x, &context)?);
-            assert_eq!(config.layers * kept, packed.len() * config.activation_bytes(&Target::cpu()), "{}", family.model_type);
+            let (block, target, rows) = (&weights.blocks[0], Target::cpu(), packed.len());
+            let kept = block.keep(&x, &context)?;
+            let all = bytes(&of_kept(&kept));
+            let before: Vec<Tensor> = of_kept(&kept).into_iter().cloned().collect();
+            let selected = kept.select();
+            let Selected { input, qkv, log_sum_exp, attention, middle, gate_up } = &selected;
+            let least = bytes(&[input, qkv, log_sum_exp, attention, middle, gate_up]);
+            assert_eq!(least, rows * selected_bytes(&config, &target), "{}", family.model_type);
+            assert_eq!(all - least, rows * cheap_bytes(&config, &target), "{}", family.model_type);
+            let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
+            for (again, before) in of_kept(&block.complete(selected, &context)?).into_iter().zip(&before) {
+                assert_eq!(values(again)?, values(before)?, "{}", family.model_type);
+            }
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
-use super::block::{BlockContext, Kept};
+use super::block::{BlockContext, Kept, Selected, cheap_bytes, selected_bytes};
 use super::config::ModelConfig;
 use super::packed::Packed;
 use super::parameters::{Parameter, Role};
@@ -27,6 +27,8 @@ pub enum Recompute {
     Auto,
     /// Keep each block's input only and run the block again: 8 instead of 6 FLOP per parameter and token.
     All,
+    /// Keep what products and attention give, and compute norms and SwiGLU again.
+    Selective,
     /// Keep everything.
     None,
 }
@@ -49,6 +51,7 @@ pub struct Trace {
 
 enum Stored {
     Everything(Box<Kept>),
+    Selected(Box<Selected>),
     Input(Tensor),
 }
 
@@ -59,12 +62,13 @@ pub struct Cache {
     blocks: usize,
 }
 
-/// Bytes for each token of the activations that a forward pass keeps, with those of a block that is run again where it keeps inputs only.
+/// Bytes for each token of the activations that a forward pass keeps, with those of one block that are computed again at a time.
 pub fn kept_bytes(config: &ModelConfig, target: &Target, recompute: Recompute) -> usize {
-    let activations = config.activation_bytes(target);
+    let (selected, cheap) = (selected_bytes(config, target), cheap_bytes(config, target));
     match recompute {
-        Recompute::All => config.layers * config.hidden * target.element_bytes + activations / config.layers,
-        Recompute::Auto | Recompute::None => activations,
+        Recompute::All => config.layers * config.hidden * target.element_bytes + selected + cheap,
+        Recompute::Selective => config.layers * selected + cheap,
+        Recompute::Auto | Recompute::None => config.layers * (selected + cheap),
     }
 }
 
@@ -160,7 +164,7 @@ impl Decoder {
         Ok(streams)
     }
 
-    /// As `hidden`, keeping what `backward` needs.
+    /// As `hidden`, keeping what `backward` needs; everything, where the caller has not decided.
     pub fn forward(&self, packed: &Packed, recompute: Recompute) -> Result<(Tensor, Trace)> {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;
@@ -168,7 +172,11 @@ impl Decoder {
         let mut blocks = Vec::with_capacity(self.weights.blocks.len());
         for block in &self.weights.blocks {
             let (y, kept) = block.forward(&x, &context)?;
-            blocks.push(if recompute == Recompute::All { Stored::Input(x) } else { Stored::Everything(Box::new(kept)) });
+            blocks.push(match recompute {
+                Recompute::All => Stored::Input(x),
+                Recompute::Selective => Stored::Selected(Box::new(kept.select())),
+                Recompute::Auto | Recompute::None => Stored::Everything(Box::new(kept)),
+            });
             x = y;
         }
         Ok((x, Trace { blocks }))
@@ -195,6 +203,7 @@ impl Decoder {
         for (layer, ((block, stored), gradients)) in layers.rev() {
             let kept = match stored {
                 Stored::Everything(kept) => kept,
+                Stored::Selected(selected) => Box::new(block.complete(*selected, &context)?),
                 Stored::Input(input) => Box::new(block.keep(&input, &context)?),
             };
             block.backward(d_hidden, &kept, &context, gradients)?;

@@ -12,8 +12,11 @@ use crate::kernels::{RowScores, Target};
 
 /// Logits held at once on the CPU, in elements: 8 MiB, a share of the processor's cache at small vocabularies and at least 64 rows at large ones.
 const CHUNK_ELEMENTS: usize = 1 << 21;
-/// Rows of logits held at once on a GPU: products reach their rate, and the host is asked seldom.
-const GPU_CHUNK_ROWS: usize = 2048;
+/// Rows of logits held at once on a GPU, where a tenth of its memory has room for them: products reach their rate, the gradient of the output
+/// embedding is read and written seldom, and so is the host asked.
+const GPU_CHUNK_ROWS: usize = 8192;
+/// The same on any GPU, and always with stock operations, which hold several copies of a chunk.
+const LEAST_GPU_CHUNK_ROWS: usize = 2048;
 
 /// Scores of response tokens, in the order of `Packed::targets`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,17 +35,30 @@ pub struct TokenGradients {
     pub d_entropies: Vec<f32>,
 }
 
-/// Response tokens whose logits are held at once.
-fn chunk_rows(config: &ModelConfig, is_gpu: bool) -> usize {
-    if is_gpu { GPU_CHUNK_ROWS } else { (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512) }
+/// Response tokens whose logits are held at once. A GPU's whole memory decides, not what is free of it: sums run over chunks, and a run that
+/// goes on has to sum in the same order.
+fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
+    if !target.is_gpu {
+        return (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512);
+    }
+    let room = if target.is_stock { 0 } else { target.total.unwrap_or(0) / 10 };
+    let mut rows = GPU_CHUNK_ROWS;
+    while rows > LEAST_GPU_CHUNK_ROWS && (rows * row_bytes(config, target)) as u64 > room {
+        rows /= 2;
+    }
+    rows
 }
 
-/// Bytes that the sweep over the head holds at once: a chunk's logits, with their gradient beside them where it has another dtype, its rows of
-/// the stream, normalised ones, and their gradients.
-pub fn sweep_bytes(config: &ModelConfig, target: &Target) -> usize {
+/// Bytes for each token of a chunk: its logits, with their gradient beside them where that has another dtype, its row of the stream, the
+/// normalised one, and their gradients.
+fn row_bytes(config: &ModelConfig, target: &Target) -> usize {
     let gradient = if target.element_bytes == size_of::<f32>() { 0 } else { target.element_bytes };
-    let row = config.vocabulary * (size_of::<f32>() + gradient) + 4 * config.hidden * target.element_bytes;
-    chunk_rows(config, target.is_gpu) * row
+    config.vocabulary * (size_of::<f32>() + gradient) + 4 * config.hidden * target.element_bytes
+}
+
+/// Bytes that the sweep over the head holds at once.
+pub fn sweep_bytes(config: &ModelConfig, target: &Target) -> usize {
+    chunk_rows(config, target) * row_bytes(config, target)
 }
 
 impl Decoder {
@@ -120,7 +136,7 @@ impl Decoder {
 
     /// Response rows with their targets, so many at a time as the head takes.
     pub(super) fn chunks<'a>(&self, packed: &'a Packed) -> impl Iterator<Item = (&'a [u32], &'a [u32])> + use<'a> {
-        let size = chunk_rows(&self.config, !self.kernels().device().is_cpu());
+        let size = chunk_rows(&self.config, &self.target());
         packed.rows.chunks(size).zip(packed.targets.chunks(size))
     }
 }
@@ -129,5 +145,30 @@ impl Scores {
     fn append(&mut self, chunk: &RowScores) {
         self.logprobs.extend_from_slice(&chunk.logprobs);
         self.entropies.extend_from_slice(&chunk.entropies);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::{ComputeSettings, Version};
+    use crate::model::shapes;
+
+    #[test]
+    fn a_chunk_grows_with_the_gpus_whole_memory() {
+        let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+        let check = |kernels: Version, gib: u64, expected: usize| {
+            let compute = ComputeSettings { kernels, ..ComputeSettings::default() }.on(Some(0)).unwrap();
+            let target = Target { free: Some(0), ..compute.target(Some(gib << 30)) };
+            assert_eq!(chunk_rows(&config, &target), expected, "{gib} GiB");
+            // Logits in f32 and their gradient in bf16, and four rows of the stream.
+            assert_eq!(sweep_bytes(&config, &target), expected * (151_936 * 6 + 4 * 1536 * 2));
+        };
+        check(Version::Fused, 139, 8192);
+        check(Version::Fused, 78, 8192);
+        check(Version::Fused, 40, 4096);
+        check(Version::Fused, 8, 2048);
+        check(Version::Stock, 139, 2048);
+        assert_eq!(chunk_rows(&config, &Target::cpu()), 64);
     }
 }

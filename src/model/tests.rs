@@ -36,7 +36,7 @@ fn packed() -> Packed {
 /// Log-probabilities and entropies, and the gradient of a loss of both.
 fn scores_and_gradient(decoder: &Decoder, packed: &Packed) -> Result<(Vec<f32>, Vec<f32>, Weights)> {
     let gradients = Weights::zeros(&decoder.config, decoder.kernels())?;
-    let (hidden, trace) = decoder.forward(packed, Recompute::All)?;
+    let (hidden, trace) = decoder.forward(packed, Recompute::Selective)?;
     let objective = |first: usize, scores: &RowScores| {
         let derivative = |i: usize| if (first + i).is_multiple_of(3) { 1.0 } else { -0.5 };
         let count = scores.logprobs.len();

@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 
 use super::settings::RunSettings;
-use super::update::{Packing, Sequence, by_sequence, deal, recompute};
+use super::update::{Packing, Sequence, by_sequence, deal};
 use crate::checkpoint::critic as state;
 use crate::model::value::ValueGradients;
 use crate::model::{Decoder, ValueModel};
@@ -86,12 +86,10 @@ impl Critic {
         known: Option<&[Estimate]>,
     ) -> Result<(ValueTerms, Vec<Estimate>)> {
         let body = &self.model.body;
-        let recompute =
-            recompute(settings.train.recompute, &body.config, &body.target(), packing.micro_batch_tokens, packing.lanes.count());
         let tokens: usize = rewards.iter().map(Vec::len).sum();
         let weight = 1.0 / tokens.max(1) as f32;
         let lanes = packing.on_lanes(sequences, |(terms, estimates): &mut LaneSums, lane, numbers, packed| {
-            let (hidden, trace) = body.forward(&packed, recompute)?;
+            let (hidden, trace) = body.forward(&packed, packing.recompute)?;
             let flat = self.model.values_of(&hidden, &packed)?;
             let mut d_values = Vec::with_capacity(flat.len());
             deal(&flat, sequences, numbers, |number, values| {

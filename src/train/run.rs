@@ -20,7 +20,7 @@ use super::critic::Critic;
 use super::folder::RunFolder;
 use super::history::History;
 use super::measures::Measures;
-use super::plan;
+use super::plan::{self, Activations};
 use super::reference::Reference;
 use super::replay::Replay;
 use super::resample;
@@ -85,8 +85,8 @@ pub enum Outcome {
 pub struct Run<'a> {
     /// The settings that the run began with; a step has its own, which `course` makes of these.
     settings: RunSettings,
-    /// Tokens of a micro-batch: `train.micro_batch_tokens`, or less once memory was used up.
-    micro_batch_tokens: usize,
+    /// Tokens of a micro-batch, fewer once memory was used up, and which activations are computed again.
+    activations: Activations,
     course: Course,
     folder: RunFolder,
     inputs: RunInputs<'a>,
@@ -141,7 +141,14 @@ impl<'a> Run<'a> {
     ) -> Result<Self> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
-        let lanes = Lanes::new(plan::lanes(&decoder.config, &settings, &decoder.target()))?;
+        let target = decoder.target();
+        let lanes = Lanes::new(plan::lanes(&decoder.config, &settings, &target))?;
+        let (prompts, max_new) = match &inputs.replay {
+            Some(replay) => replay.lengths(),
+            None => (inputs.prompts.iter().map(|prompt| prompt.ids.len()).collect(), settings.rollout.max_new),
+        };
+        let load = plan::step_load(&settings, prompts, max_new);
+        let activations = Activations::of(&decoder.config, &settings, &load, &target);
         let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
         let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
         let reference = Reference::new(&settings, given, decoder, lora.as_ref())?;
@@ -153,7 +160,7 @@ impl<'a> Run<'a> {
         let history = History::new(&settings.eval);
         let watch = Watch::new(records::subject(&settings, &rewards, &inputs));
         Ok(Self {
-            micro_batch_tokens: settings.train.micro_batch_tokens,
+            activations,
             course: Course::new(&settings),
             settings,
             folder,

@@ -9,11 +9,10 @@ use anyhow::Result;
 
 use super::settings::RunSettings;
 use crate::flow::Completion;
-use crate::kernels::{RowScores, Target};
-use crate::model::decoder::Recompute;
+use crate::kernels::RowScores;
 use crate::model::gradients::parameters;
 use crate::model::head::TokenGradients;
-use crate::model::{Decoder, Gradients, Lora, ModelConfig, Packed};
+use crate::model::{Decoder, Gradients, Lora, Packed};
 use crate::objective::loss::{sequence_log_ratio, token_loss};
 use crate::objective::{Ratio, Tokens};
 use crate::optim::AdamW;
@@ -21,9 +20,6 @@ pub use packing::{Packing, Sequence, by_sequence, deal, micro_batch_count};
 use report::LaneSums;
 pub use report::UpdateReport;
 pub use scoring::{PolicyScorer, logprobs};
-
-/// Most memory for kept activations on the CPU before `recompute = "auto"` gives up keeping them: 4 GiB, a share that a laptop has.
-const KEPT_BYTES: u64 = 4 << 30;
 
 /// A response with what the loss needs of it: a number for each of its tokens.
 #[derive(Clone, Debug)]
@@ -59,17 +55,6 @@ pub struct Updater<'a> {
     pub reference: Option<&'a Decoder>,
 }
 
-/// Which activations are computed again: `auto` keeps them as long as those of all micro-batches in progress take 4 GiB at most on the CPU, and
-/// half of what is free on a GPU.
-pub fn recompute(chosen: Recompute, config: &ModelConfig, target: &Target, micro_batch_tokens: usize, lanes: usize) -> Recompute {
-    let kept = (config.activation_bytes(target) * micro_batch_tokens * lanes) as u64;
-    match chosen {
-        Recompute::Auto if kept > target.free.map_or(KEPT_BYTES, |free| free / 2) => Recompute::All,
-        Recompute::Auto => Recompute::None,
-        chosen => chosen,
-    }
-}
-
 impl Updater<'_> {
     /// The gradient of the loss over a mini-batch, summed over micro-batches into `gradients` (one per lane, all zero before; the sum ends in
     /// the first), and its terms. `reference` are the reference's log-probabilities of each sample's tokens, as
@@ -78,19 +63,16 @@ impl Updater<'_> {
         let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.response.len()).collect();
         let weights = self.settings.loss.aggregation.sequence_weights(&lengths);
-        let (config, target) = (&self.policy.config, self.policy.target());
-        let Packing { lanes, micro_batch_tokens, .. } = self.packing;
-        let recompute = recompute(self.settings.train.recompute, config, &target, micro_batch_tokens, lanes.count());
         let sums = self.packing.on_lanes(&sequences, |sums: &mut LaneSums, lane, numbers, packed| {
             let tokens = Flat::of(samples, reference, numbers, &weights);
-            self.micro_batch(&packed, &tokens, recompute, &gradients[lane], sums)
+            self.micro_batch(&packed, &tokens, &gradients[lane], sums)
         })?;
         gradients[1..].iter().try_for_each(|other| gradients[0].add(other, self.policy.kernels()))?;
         Ok(UpdateReport::of_lanes(&sums, lengths.iter().sum()))
     }
 
-    fn micro_batch(&self, packed: &Packed, tokens: &Flat, recompute: Recompute, gradients: &Gradients, sums: &mut LaneSums) -> Result<()> {
-        let (hidden, trace) = self.policy.forward(packed, recompute)?;
+    fn micro_batch(&self, packed: &Packed, tokens: &Flat, gradients: &Gradients, sums: &mut LaneSums) -> Result<()> {
+        let (hidden, trace) = self.policy.forward(packed, self.packing.recompute)?;
         // A response's ratio needs all its log-probabilities before the loss of any token is known: the head is swept twice.
         let log_ratios = match &tokens.old {
             Some(old) if self.settings.loss.ratio == Ratio::Sequence => {

@@ -98,7 +98,8 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
         .collect();
     let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
     let interrupt = Interrupt::default();
-    let packing = Packing { lanes: &lanes, micro_batch_tokens: settings.train.micro_batch_tokens, interrupt: &interrupt };
+    let (micro_batch_tokens, recompute) = (settings.train.micro_batch_tokens, settings.train.recompute);
+    let packing = Packing { lanes: &lanes, micro_batch_tokens, recompute, interrupt: &interrupt };
     let updater = Updater { settings: &settings, packing, policy: &policy, reference: Some(&reference) };
     let what = format!("{name}, {case}");
     close(&format!("{what}, values"), &critic.values(&packing, &sequences)?.concat(), &numbers(&inputs["values"]));

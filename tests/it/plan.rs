@@ -33,6 +33,13 @@ fn a_plan_names_memory_disk_tokens_and_time() {
     // Without the paper's data, which the default names, the plan stands on what it can.
     check(&["plan", "--model", "qwen2.5-math-1.5b"], 0, &["planned with a question of 480 characters", "1,543,714,304 parameters"]);
     check(&["plan", "--model", "qwen2.5-math-1.5b", "--example", "pi1"], 2, &["dsr_sub.parquet"]);
+    // A card that keeps activations with smaller micro-batches, and one that has no room for them.
+    let on_a_card = |gib: &str, expected: &[&str]| {
+        check(&["plan", "--model", "qwen2.5-math-1.5b", "--gpu-memory", gib, "--set", "compute.kernels=fused"], 0, expected);
+    };
+    on_a_card("78", &["activations are kept, norms and SwiGLU are computed again"]);
+    on_a_card("60", &["activations are kept", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be kept"]);
+    on_a_card("44", &["each block is computed again in the backward pass"]);
     check(&["plan", "--model", "nope"], 2, &["no model is called \"nope\""]);
     check(&["train", "--model", "qwen2.5-math-1.5b"], 2, &["is a shape without weights", "rlvr init --like qwen2.5-math-1.5b"]);
     check(

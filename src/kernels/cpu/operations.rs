@@ -62,10 +62,6 @@ impl Kernels for Cpu {
         Ok(sum)
     }
 
-    fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
-        product::add_column_sums_into(gradient, dy)
-    }
-
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
         rms_norm::forward(x, weight, eps)
     }
@@ -82,8 +78,21 @@ impl Kernels for Cpu {
         rms_norm::backward_into(dx, weight_gradient, dy, x, weight, inverse_rms)
     }
 
-    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()> {
-        rows::rotate_in_place(qkv, heads.query + heads.key_value, cos, sin, positions.on_host()?, inverse)
+    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices) -> Result<()> {
+        rows::rotate_in_place(qkv, heads.query + heads.key_value, cos, sin, positions.on_host()?)
+    }
+
+    fn rotate_back_in_place(
+        &self,
+        d_qkv: &Tensor,
+        heads: Heads,
+        cos: &Tensor,
+        sin: &Tensor,
+        positions: &Indices,
+        bias_gradient: Option<&Tensor>,
+    ) -> Result<()> {
+        rows::rotate_back_in_place(d_qkv, heads.query + heads.key_value, cos, sin, positions.on_host()?)?;
+        bias_gradient.map_or(Ok(()), |gradient| product::add_column_sums_into(gradient, d_qkv))
     }
 
     fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
@@ -129,7 +138,7 @@ impl Kernels for Cpu {
         cache: &LayerCache,
         slots: &Indices,
     ) -> Result<()> {
-        self.rotate_in_place(qkv, heads, cos, sin, positions, false)?;
+        self.rotate_in_place(qkv, heads, cos, sin, positions)?;
         self.store(cache, qkv, slots, heads)
     }
 

@@ -37,14 +37,22 @@ pub fn scatter_add_into(target: &Tensor, indices: &[u32], rows: &Tensor) -> Resu
 }
 
 /// Turns the first `heads` heads (queries and keys) of each row of `qkv [t, (heads + value heads) d]` in place; `cos`, `sin [p, d/2]` are
-/// looked up at `positions[t]`. `inverse` turns back, which is the gradient.
-pub fn rotate_in_place(qkv: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, positions: &[u32], inverse: bool) -> Result<()> {
+/// looked up at `positions[t]`.
+pub fn rotate_in_place(qkv: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, positions: &[u32]) -> Result<()> {
+    turn_in_place(qkv, heads, cos, sin, positions, 1.0)
+}
+
+/// Turns them back, which is the gradient.
+pub fn rotate_back_in_place(d_qkv: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, positions: &[u32]) -> Result<()> {
+    turn_in_place(d_qkv, heads, cos, sin, positions, -1.0)
+}
+
+fn turn_in_place(qkv: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, positions: &[u32], sign: f32) -> Result<()> {
     let (_, width) = qkv.dims2()?;
     let (limit, half) = cos.dims2()?;
     if let Some(position) = positions.iter().find(|position| **position as usize >= limit) {
         bail!("position {position} is beyond the model's window of {limit} tokens");
     }
-    let sign = if inverse { -1.0 } else { 1.0 };
     update(qkv, [cos, sin], |qkv, [cos, sin]| {
         for_rows(qkv, width, |first, rows| rotate_rows(rows, width, heads, half, cos, sin, &positions[first..], sign));
     })

@@ -27,45 +27,51 @@ KERNEL(rms_norm_forward, (T* y, float* inverse_rms, const T* x, const T* weight,
     }
 }
 
-// dx [rows, width] += the gradient of x: with r the inverse, n = x r and g = dy weight, it is r (g - n mean(g n)). Grid: rows.
-KERNEL(rms_norm_backward, (T* dx, const T* dy, const T* x, const T* weight, const float* inverse_rms, int width),
-       (dx, dy, x, weight, inverse_rms, width)) {
+// dx [rows, width] += the gradient of x: with r the inverse, n = x r and g = dy weight, it is r (g - n mean(g n)). The weight's gradient, the sum
+// over the rows of dy n, comes as partials [chunks, width] that add_partials adds up. One pass over dy and x serves both: the second look at a row
+// finds it in the cache. Grid: chunks. Shared memory: a sum for each column, which only the column's own thread touches.
+KERNEL(rms_norm_backward,
+       (T* dx, float* partials, const T* dy, const T* x, const T* weight, const float* inverse_rms, int rows, int width, int rows_per_chunk),
+       (dx, partials, dy, x, weight, inverse_rms, rows, width, rows_per_chunk)) {
     constexpr int N = VECTOR<T>;
-    long long at = (long long)blockIdx.x * width;
-    dx += at, dy += at, x += at;
-    bool vectors = aligned(dx, dy, x, weight);
-    float inverse = inverse_rms[blockIdx.x], sum = 0;
-    for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        float values[N], gradients[N], weights[N];
-        load(values, x + i, width - i, vectors);
-        load(gradients, dy + i, width - i, vectors);
-        load(weights, weight + i, width - i, vectors);
+    DYNAMIC_SHARED(float, sums);
+    long long first = (long long)blockIdx.x * rows_per_chunk, end = first + rows_per_chunk < rows ? first + rows_per_chunk : rows;
+    partials += (long long)blockIdx.x * width;
+    bool vectors = width % N == 0 && aligned(dx, dy, x, weight, partials);
+    const float zeros[N] = {};
+    for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) store(sums + i, zeros, width - i, true);
+    for (long long row = first; row < end; row++) {
+        long long at = row * width;
+        float inverse = inverse_rms[row], sum = 0;
+        for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+            float values[N], gradients[N], weights[N], of_columns[N];
+            load(values, x + at + i, width - i, vectors);
+            load(gradients, dy + at + i, width - i, vectors);
+            load(weights, weight + i, width - i, vectors);
+            load(of_columns, sums + i, width - i, true);
 #pragma unroll
-        for (int j = 0; j < N; j++) sum += gradients[j] * weights[j] * values[j];
+            for (int j = 0; j < N; j++) {
+                float product = gradients[j] * values[j];
+                sum += product * weights[j];
+                of_columns[j] += product * inverse;
+            }
+            store(sums + i, of_columns, width - i, true);
+        }
+        float mean = block_sum(sum) * inverse / width;
+        for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
+            float values[N], gradients[N], weights[N], totals[N];
+            load(values, x + at + i, width - i, vectors);
+            load(gradients, dy + at + i, width - i, vectors);
+            load(weights, weight + i, width - i, vectors);
+            load(totals, dx + at + i, width - i, vectors);
+#pragma unroll
+            for (int j = 0; j < N; j++) totals[j] += inverse * (gradients[j] * weights[j] - values[j] * inverse * mean);
+            store(dx + at + i, totals, width - i, vectors);
+        }
     }
-    float mean = block_sum(sum) * inverse / width;
     for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
-        float values[N], gradients[N], weights[N], totals[N];
-        load(values, x + i, width - i, vectors);
-        load(gradients, dy + i, width - i, vectors);
-        load(weights, weight + i, width - i, vectors);
-        load(totals, dx + i, width - i, vectors);
-#pragma unroll
-        for (int j = 0; j < N; j++) totals[j] += inverse * (gradients[j] * weights[j] - values[j] * inverse * mean);
-        store(dx + i, totals, width - i, vectors);
+        float of_columns[N];
+        load(of_columns, sums + i, width - i, true);
+        store(partials + i, of_columns, width - i, vectors);
     }
-}
-
-// The weight's gradient, sum over the rows of dy x r, as partials [chunks, width] that add_partials adds up. Grid (any, chunks).
-KERNEL(rms_norm_weight_partials, (float* partials, const T* dy, const T* x, const float* inverse_rms, int rows, int width, int rows_per_chunk),
-       (partials, dy, x, inverse_rms, rows, width, rows_per_chunk)) {
-    constexpr int N = VECTOR<T>;
-    bool vectors = width % N == 0 && aligned(dy, x);
-    column_sums<T>(partials, rows, width, rows_per_chunk, [&](float(&sums)[N], long long row, int column) {
-        float values[N], gradients[N], inverse = inverse_rms[row];
-        load(values, x + row * width + column, width - column, vectors);
-        load(gradients, dy + row * width + column, width - column, vectors);
-#pragma unroll
-        for (int j = 0; j < N; j++) sums[j] += gradients[j] * values[j] * inverse;
-    });
 }

@@ -88,22 +88,49 @@ KERNEL(rotate, (T* qkv, const float* cos, const float* sin, const int* positions
     }
 }
 
-// Sums over rows without atomics: each chunk of rows has its own partial sums, and these are added in order, so that a gradient is the same to
+// Sums over rows come without atomics: each chunk of rows has its own partial sums, and these are added in order, so that a gradient is the same to
 // the last bit each time.
-//
-// Writes partials [chunks, n]: row c is the sum over the rows of chunk c. `add(sums, row, column)` adds what a row has for VECTOR<T> columns.
-// Grid (any, chunks); a thread has VECTOR<T> columns.
-template <class T, class F>
-__device__ __forceinline__ void column_sums(float* partials, int rows, int n, int rows_per_chunk, F add) {
-    constexpr int N = VECTOR<T>;
+
+// The gradient of `rotate` and of the bias before it: turns the first `turned` of the `heads` heads of every row of d_qkv [rows, heads 2 half] back
+// in place, and gives the sums of the rows as partials [chunks, heads 2 half] that add_partials adds up. Grid (any, chunks); a thread has 4 pairs
+// of a head at a time: with more it runs out of registers.
+KERNEL(rotate_back,
+       (T* d_qkv, float* partials, const float* cos, const float* sin, const int* positions, int rows, int turned, int heads, int half,
+        int rows_per_chunk),
+       (d_qkv, partials, cos, sin, positions, rows, turned, heads, half, rows_per_chunk)) {
+    constexpr int N = 4;
     long long first = (long long)blockIdx.y * rows_per_chunk, end = first + rows_per_chunk < rows ? first + rows_per_chunk : rows;
-    partials += (long long)blockIdx.y * n;
-    bool vectors = aligned(partials);
-    for (long long column = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N; column < n; column += (long long)gridDim.x * blockDim.x * N) {
-        float sums[N] = {};
-#pragma unroll 4
-        for (long long row = first; row < end; row++) add(sums, row, int(column));
-        store(partials + column, sums, n - column, vectors);
+    int width = heads * 2 * half, pieces = (half + N - 1) / N;
+    partials += (long long)blockIdx.y * width;
+    bool vectors = half % N == 0 && aligned(d_qkv, cos, sin, partials);
+    for (int piece = blockIdx.x * blockDim.x + threadIdx.x; piece < heads * pieces; piece += gridDim.x * blockDim.x) {
+        int head = piece / pieces, i = piece % pieces * N, column = head * 2 * half + i;
+        float of_first[N] = {}, of_second[N] = {};
+        ONE_BY_ONE
+        for (long long row = first; row < end; row++) {
+            T* at = d_qkv + row * width + column;
+            float x[N], y[N];
+            load(x, at, half - i, vectors);
+            load(y, at + half, half - i, vectors);
+            if (head < turned) {
+                long long angle = (long long)positions[row] * half + i;
+                float c[N], s[N];
+                load(c, cos + angle, half - i, vectors);
+                load(s, sin + angle, half - i, vectors);
+#pragma unroll
+                for (int j = 0; j < N; j++) {
+                    float back = x[j] * c[j] + y[j] * s[j];
+                    y[j] = y[j] * c[j] - x[j] * s[j];
+                    x[j] = back;
+                }
+                store(at, x, half - i, vectors);
+                store(at + half, y, half - i, vectors);
+            }
+#pragma unroll
+            for (int j = 0; j < N; j++) of_first[j] += x[j], of_second[j] += y[j];
+        }
+        store(partials + column, of_first, half - i, vectors);
+        store(partials + column + half, of_second, half - i, vectors);
     }
 }
 
@@ -125,18 +152,6 @@ extern "C" __global__ void __launch_bounds__(1024) add_partials(float* gradient,
     }
 }
 EXPORT(add_partials)
-
-// The bias's gradient, the sum of the rows of dy [rows, n], as partials [chunks, n] that add_partials adds up. Grid (any, chunks).
-KERNEL(column_sum_partials, (float* partials, const T* dy, int rows, int n, int rows_per_chunk), (partials, dy, rows, n, rows_per_chunk)) {
-    constexpr int N = VECTOR<T>;
-    bool vectors = n % N == 0 && aligned(dy);
-    column_sums<T>(partials, rows, n, rows_per_chunk, [&](float(&sums)[N], long long row, int column) {
-        float values[N];
-        load(values, dy + row * n + column, n - column, vectors);
-#pragma unroll
-        for (int j = 0; j < N; j++) sums[j] += values[j];
-    });
-}
 
 // target [n] += source [n], the sum in f32 whatever the two types. Grid: any.
 template <class S, class T>

@@ -38,9 +38,9 @@ const MAX_THREADS: usize = 256;
 /// Blocks of a kernel that strides over all elements.
 const MAX_BLOCKS: usize = 2048;
 /// Fewest rows whose partial sums a block makes.
-const ROWS_PER_CHUNK: usize = 32;
-/// Most partial sums for each column.
-const MAX_CHUNKS: usize = 128;
+const ROWS_PER_CHUNK: usize = 16;
+/// Most partial sums for each column: enough blocks that a GPU of 132 multiprocessors has several on each, so that some load while others wait.
+const MAX_CHUNKS: usize = 1024;
 
 /// How kernels for a dtype end.
 fn suffix(dtype: DType) -> &'static str {
@@ -115,15 +115,16 @@ impl Fused {
         Grid { blocks: [vectors.div_ceil(threads), rows.min(MAX_BLOCKS * 8), 1], threads, shared_bytes: 0 }
     }
 
-    /// Adds the sums over rows that `fill(grid, partials, rows_per_chunk)` makes chunk by chunk to `gradient [n]`.
-    fn add_row_sums(&self, gradient: &Tensor, rows: usize, fill: impl FnOnce(Grid, &Tensor, usize) -> Result<()>) -> Result<()> {
+    /// Adds the sums over rows that `fill(partials [chunks, n], chunks, rows_per_chunk)` makes chunk by chunk to `gradient [n]`.
+    fn add_row_sums(&self, gradient: &Tensor, rows: usize, fill: impl FnOnce(&Tensor, usize, usize) -> Result<()>) -> Result<()> {
         let n = gradient.elem_count();
         let per_chunk = rows.div_ceil(MAX_CHUNKS).max(ROWS_PER_CHUNK);
         let chunks = rows.div_ceil(per_chunk);
         let partials = self.empty_f32((chunks, n))?;
-        let grid = self.plane(chunks, n);
-        fill(Grid { blocks: [grid.blocks[0], chunks, 1], ..grid }, &partials, per_chunk)?;
+        fill(&partials, chunks, per_chunk)?;
         let arguments = [Argument::Tensor(gradient), Argument::Tensor(&partials), Argument::Int(chunks), Argument::Int(n)];
-        self.launch_exactly("add_partials", Grid::of(n.div_ceil(32), 256), &arguments)
+        // A warp adds about four chunks, or up to a thirty-second of them.
+        let threads = (chunks.div_ceil(4) * 32).clamp(32, 1024);
+        self.launch_exactly("add_partials", Grid::of(n.div_ceil(32), threads), &arguments)
     }
 }

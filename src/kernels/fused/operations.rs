@@ -10,6 +10,8 @@ use crate::kernels::optimizer::CODED;
 use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Segment, Tables, check_rows};
 use crate::kernels::{Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
 
+/// Pairs of a head that a thread turns back at a time.
+const PAIRS: usize = 4;
 /// Elements whose squares a block sums.
 const SQUARES: usize = 1 << 16;
 
@@ -36,6 +38,13 @@ fn check_positions(positions: &Indices, cos: &Tensor) -> Result<()> {
         bail!("position {position} is beyond the model's window of {limit} tokens");
     }
     Ok(())
+}
+
+/// Turns queries and keys by their positions' angles; sign -1 turns them back.
+fn rotate(fused: &Fused, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, sign: f32) -> Result<()> {
+    let (turned, half) = (heads.query + heads.key_value, heads.width / 2);
+    let arguments = [At(qkv), At(cos), At(sin), At(positions.on_device()?), Int(heads.row()), Int(turned), Int(half), Float(sign)];
+    fused.launch("rotate", Grid::of(qkv.dim(0)?, fused.threads(turned * half)), &arguments)
 }
 
 impl Kernels for Fused {
@@ -109,13 +118,6 @@ impl Kernels for Fused {
         Ok(sum)
     }
 
-    fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
-        let (rows, n) = dy.dims2()?;
-        self.add_row_sums(gradient, rows, |grid, partials, per_chunk| {
-            self.launch("column_sum_partials", grid, &[At(partials), At(dy), Int(rows), Int(n), Int(per_chunk)])
-        })
-    }
-
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
         let (rows, width) = x.dims2()?;
         let (y, inverse_rms) = (self.empty((rows, width))?, self.empty_f32(rows)?);
@@ -134,19 +136,39 @@ impl Kernels for Fused {
         inverse_rms: &Tensor,
     ) -> Result<()> {
         let (rows, width) = x.dims2()?;
-        self.add_row_sums(weight_gradient, rows, |grid, partials, per_chunk| {
-            let arguments = [At(partials), At(dy), At(x), At(inverse_rms), Int(rows), Int(width), Int(per_chunk)];
-            self.launch("rms_norm_weight_partials", grid, &arguments)
-        })?;
-        let arguments = [At(dx), At(dy), At(x), At(weight), At(inverse_rms), Int(width)];
-        self.launch("rms_norm_backward", Grid::of(rows, self.threads(width)), &arguments)
+        self.add_row_sums(weight_gradient, rows, |partials, chunks, per_chunk| {
+            let grid = Grid { shared_bytes: width * size_of::<f32>(), ..Grid::of(chunks, self.threads(width)) };
+            let tensors = [At(dx), At(partials), At(dy), At(x), At(weight), At(inverse_rms)];
+            self.launch("rms_norm_backward", grid, &[&tensors[..], &[Int(rows), Int(width), Int(per_chunk)]].concat())
+        })
     }
 
-    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()> {
-        let (turned, half, sign) = (heads.query + heads.key_value, heads.width / 2, if inverse { -1.0 } else { 1.0 });
+    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices) -> Result<()> {
         check_positions(positions, cos)?;
-        let arguments = [At(qkv), At(cos), At(sin), At(positions.on_device()?), Int(heads.row()), Int(turned), Int(half), Float(sign)];
-        self.launch("rotate", Grid::of(qkv.dim(0)?, self.threads(turned * half)), &arguments)
+        rotate(self, qkv, heads, cos, sin, positions, 1.0)
+    }
+
+    fn rotate_back_in_place(
+        &self,
+        d_qkv: &Tensor,
+        heads: Heads,
+        cos: &Tensor,
+        sin: &Tensor,
+        positions: &Indices,
+        bias_gradient: Option<&Tensor>,
+    ) -> Result<()> {
+        check_positions(positions, cos)?;
+        let Some(gradient) = bias_gradient else { return rotate(self, d_qkv, heads, cos, sin, positions, -1.0) };
+        let (turned, half) = (heads.query + heads.key_value, heads.width / 2);
+        let (rows, heads) = (d_qkv.dim(0)?, turned + heads.key_value);
+        let pieces = heads * half.div_ceil(PAIRS);
+        let threads = pieces.next_multiple_of(32).min(MAX_THREADS);
+        self.add_row_sums(gradient, rows, |partials, chunks, per_chunk| {
+            let grid = Grid { blocks: [pieces.div_ceil(threads), chunks, 1], threads, shared_bytes: 0 };
+            let tensors = [At(d_qkv), At(partials), At(cos), At(sin), At(positions.on_device()?)];
+            let sizes = [Int(rows), Int(turned), Int(heads), Int(half), Int(per_chunk)];
+            self.launch("rotate_back", grid, &[&tensors[..], &sizes].concat())
+        })
     }
 
     fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {

@@ -23,6 +23,9 @@ pub struct Stock {
 const SQUARES: usize = 1 << 24;
 
 impl Stock {
+    /// What `--kernels` calls them.
+    pub const VERSION: &str = "reference";
+
     /// Operations on `device`; weights and activations in `dtype`, f32 or bf16.
     pub fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
@@ -74,7 +77,7 @@ fn step_in_place(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Te
 
 impl Kernels for Stock {
     fn version(&self) -> &'static str {
-        "reference"
+        Self::VERSION
     }
 
     fn device(&self) -> &Device {
@@ -128,10 +131,6 @@ impl Kernels for Stock {
         Ok(sum)
     }
 
-    fn add_column_sums_into(&self, gradient: &Tensor, dy: &Tensor) -> Result<()> {
-        add_to(gradient, &wide(dy)?.sum(0)?)
-    }
-
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
         let x = wide(x)?;
         let inverse_rms = (x.sqr()?.mean_keepdim(1)? + f64::from(eps))?.sqrt()?.recip()?;
@@ -157,17 +156,30 @@ impl Kernels for Stock {
         add_to(dx, &(g - n.broadcast_mul(&mean)?)?.broadcast_mul(&r)?)
     }
 
-    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, inverse: bool) -> Result<()> {
+    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices) -> Result<()> {
         let (turned, half, t) = (heads.query + heads.key_value, heads.width / 2, positions.len());
         let at = positions.on_device()?;
         let (cos, sin) = (cos.index_select(at, 0)?.unsqueeze(1)?, sin.index_select(at, 0)?.unsqueeze(1)?);
-        let sin = if inverse { sin.neg()? } else { sin };
         let x = wide(&qkv.narrow(1, 0, turned * heads.width)?.contiguous()?)?.reshape((t, turned, 2, half))?;
         let (first, second) = (x.narrow(2, 0, 1)?.squeeze(2)?, x.narrow(2, 1, 1)?.squeeze(2)?);
         let new_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
         let new_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
         let x = Tensor::stack(&[new_first, new_second], 2)?.reshape((t, turned * heads.width))?;
         qkv.slice_set(&x.to_dtype(qkv.dtype())?, 1, 0)
+    }
+
+    /// Turning by the opposite angle.
+    fn rotate_back_in_place(
+        &self,
+        d_qkv: &Tensor,
+        heads: Heads,
+        cos: &Tensor,
+        sin: &Tensor,
+        positions: &Indices,
+        bias_gradient: Option<&Tensor>,
+    ) -> Result<()> {
+        self.rotate_in_place(d_qkv, heads, cos, &sin.neg()?, positions)?;
+        bias_gradient.map_or(Ok(()), |gradient| add_to(gradient, &wide(d_qkv)?.sum(0)?))
     }
 
     fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
@@ -223,7 +235,7 @@ impl Kernels for Stock {
         cache: &LayerCache,
         slots: &Indices,
     ) -> Result<()> {
-        self.rotate_in_place(qkv, heads, cos, sin, positions, false)?;
+        self.rotate_in_place(qkv, heads, cos, sin, positions)?;
         self.store(cache, qkv, slots, heads)
     }
 

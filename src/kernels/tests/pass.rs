@@ -19,7 +19,7 @@ pub fn check_rotating_and_storing(kernels: &dyn Kernels) -> Result<()> {
         let (once, twice) = (qkv.copy()?, qkv.copy()?);
         let (together, apart) = (kernels.cache(4, heads)?, kernels.cache(4, heads)?);
         kernels.rotate_and_store_in_place(&once, heads, &cos, &sin, &positions, &together, &slots)?;
-        kernels.rotate_in_place(&twice, heads, &cos, &sin, &positions, false)?;
+        kernels.rotate_in_place(&twice, heads, &cos, &sin, &positions)?;
         kernels.store(&apart, &twice, &slots, heads)?;
         assert_ne!(bits(&once)?, bits(&qkv)?);
         assert_eq!(bits(&once)?, bits(&twice)?, "{heads:?}");

@@ -34,12 +34,6 @@ impl Bench<'_> {
         self.outcome(&name("rms_norm_backward_into"), width, d_exact, &dx.tensor)?;
         self.outcome(&name("rms_norm_backward_into's weight"), width, w_exact, &weight_gradient.tensor)?;
 
-        let sums = self.random_f32(width, 6)?;
-        let exact = (0..width).map(|i| sums.exact[i] + (0..t).map(|row| dy.exact[row * width + i]).sum::<f64>());
-        let exact = exact.collect();
-        kernels.add_column_sums_into(&sums.tensor, &dy.tensor)?;
-        self.outcome(&name("add_column_sums_into"), width, exact, &sums.tensor)?;
-
         // An index that comes up often, one that comes up once, and some that never do.
         let rows: Vec<u32> = (0..t + 2).map(|i| if i % 3 == 0 { 0 } else { (i * 7 % t) as u32 }).collect();
         let indices = kernels.indices(&rows)?;
@@ -99,6 +93,7 @@ impl Bench<'_> {
         let exact = all(&|i, j| target.exact[i * n + j] + plain(i, j), m, n);
         let added = kernels.add_product(&target.tensor, &x.tensor, &weight.tensor)?;
         self.outcome(&name("add_product"), n, exact.clone(), &added)?;
+        self.outcome(&name("add_product's base"), n, target.exact.clone(), &target.tensor)?;
         kernels.add_product_into(&target.tensor, &x.tensor, &weight.tensor)?;
         let bits = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2::<f32>();
         assert_eq!(bits(&added)?, bits(&target.tensor)?, "add_product and add_product_into give the same bits");
@@ -116,21 +111,33 @@ impl Bench<'_> {
         };
         let (cos, sin) = (self.put(&table(f64::cos)?, DType::F32)?, self.put(&table(f64::sin)?, DType::F32)?);
         let positions: Vec<u32> = (0..t as u32).rev().collect();
-        for inverse in [false, true] {
-            let qkv = self.random((t, heads.row()), 1)?;
-            let mut exact = qkv.exact.clone();
+        let turned = |values: &[f64], sign: f64| {
+            let mut exact = values.to_vec();
             for (row, position) in exact.chunks_mut(heads.row()).zip(&positions) {
                 for head in row.chunks_mut(d).take(heads.query + heads.key_value) {
                     for i in 0..half {
                         let at = *position as usize * half + i;
-                        let (c, s) = (cos.exact[at], sin.exact[at] * if inverse { -1.0 } else { 1.0 });
+                        let (c, s) = (cos.exact[at], sin.exact[at] * sign);
                         (head[i], head[i + half]) = (head[i] * c - head[i + half] * s, head[i + half] * c + head[i] * s);
                     }
                 }
             }
-            kernels.rotate_in_place(&qkv.tensor, heads, &cos.tensor, &sin.tensor, &kernels.indices(&positions)?, inverse)?;
-            self.outcome(&format!("rotate_in_place of {t} x {heads:?}, inverse {inverse}"), d, exact, &qkv.tensor)?;
-        }
-        Ok(())
+            exact
+        };
+        let (name, at) = (|operation: &str| format!("{operation} of {t} x {heads:?}"), kernels.indices(&positions)?);
+        let qkv = self.random((t, heads.row()), 1)?;
+        kernels.rotate_in_place(&qkv.tensor, heads, &cos.tensor, &sin.tensor, &at)?;
+        self.outcome(&name("rotate_in_place"), d, turned(&qkv.exact, 1.0), &qkv.tensor)?;
+        // Without a bias and with one, whose gradient is added to.
+        let d_qkv = self.random((t, heads.row()), 2)?;
+        kernels.rotate_back_in_place(&d_qkv.tensor, heads, &cos.tensor, &sin.tensor, &at, None)?;
+        self.outcome(&name("rotate_back_in_place"), d, turned(&d_qkv.exact, -1.0), &d_qkv.tensor)?;
+        let (d_qkv, sums) = (self.random((t, heads.row()), 2)?, self.random_f32(heads.row(), 3)?);
+        let back = turned(&d_qkv.exact, -1.0);
+        let sum = |(column, before): (usize, &f64)| before + back.iter().skip(column).step_by(heads.row()).sum::<f64>();
+        let exact = sums.exact.iter().enumerate().map(sum).collect();
+        kernels.rotate_back_in_place(&d_qkv.tensor, heads, &cos.tensor, &sin.tensor, &at, Some(&sums.tensor))?;
+        self.outcome(&name("rotate_back_in_place with a bias"), d, back, &d_qkv.tensor)?;
+        self.outcome(&name("rotate_back_in_place's bias"), heads.row(), exact, &sums.tensor)
     }
 }

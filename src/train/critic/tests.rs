@@ -39,7 +39,7 @@ fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass>
     let policy = policy()?;
     let (lanes, responses, interrupt) = (Lanes::new(lanes)?, responses(), Interrupt::default());
     let critic = Critic::new(&settings, &policy, lanes.count())?;
-    let packing = Packing { lanes: &lanes, micro_batch_tokens: tokens, interrupt: &interrupt };
+    let packing = Packing { lanes: &lanes, micro_batch_tokens: tokens, recompute: settings.train.recompute, interrupt: &interrupt };
     let sequences: Vec<Sequence> = responses.iter().map(|(prompt, response)| Sequence { prompt, response, kept: None }).collect();
     // Every second response has a reward, which comes with its last token.
     let reward = |(number, sequence): (usize, &Sequence)| {

@@ -1,12 +1,15 @@
 //! What a run will need, before any weight is read: memory by kind and phase, disk, tokens, and an estimate of the time. Sizes come from the
 //! functions beside the code that allocates; here they are only added up and held against what the machine has.
 
+mod activations;
 mod disk;
+mod held;
 pub mod machine;
 mod memory;
 mod show;
 mod time;
 
+pub use activations::{Activations, step_load};
 pub use disk::Disk;
 pub use memory::{Memory, Phase};
 pub use time::Rates;
@@ -86,7 +89,7 @@ impl<'a> Plan<'a> {
                 }
                 None => format!(
                     "no setting makes it fit: weights, gradients and moments of 8 bits alone are {}; take a smaller model or a larger machine{}",
-                    gigabytes(memory::least_bytes(self.config, self.settings, &self.target)),
+                    gigabytes(held::least_bytes(self.config, self.settings, &self.target)),
                     if self.settings.lora.is_on() { "" } else { ", or train adapters (--lora 16)" }
                 ),
             };

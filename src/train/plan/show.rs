@@ -49,8 +49,21 @@ impl Plan<'_> {
         let available =
             free_memory.map_or_else(|| "what is available is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
         row(&format!("= at most, in {}", self.memory.worst().name), self.memory.peak(), &format!("  {available}"))?;
-        let recompute = if self.memory.recompute == Recompute::All { "computed again in the backward pass" } else { "kept" };
-        writeln!(out, "  micro-batches of up to {} rows; activations are {recompute}", self.memory.micro_batch_rows)?;
+        let activations = match self.memory.activations.recompute {
+            Recompute::All => "each block is computed again in the backward pass",
+            Recompute::Selective => "activations are kept, norms and SwiGLU are computed again in the backward pass",
+            Recompute::Auto | Recompute::None => "activations are kept",
+        };
+        writeln!(out, "  micro-batches of up to {} rows; {activations}", grouped(self.memory.micro_batch_rows as u64))?;
+        let (chosen, most) = (self.memory.activations.micro_batch_tokens, settings.train.micro_batch_tokens);
+        if chosen < most {
+            let (chosen, most) = (grouped(chosen as u64), grouped(most as u64));
+            writeln!(
+                out,
+                "  micro-batches have {chosen} tokens instead of {most}, so that activations can be kept: products are as fast, and no block\n  \
+                 is computed again"
+            )?;
+        }
 
         writeln!(out, "\ndisk")?;
         let disk = &self.disk;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernels::Version;
 use crate::model::decoder::Recompute;
 use crate::model::{parameters, shapes};
 use crate::objective::{Baseline, Scale};
@@ -33,7 +34,7 @@ fn the_published_run_is_counted_as_by_hand() {
     assert_eq!(cache, ("key/value cache", 4681 * 16 * 57_344));
     // 1024 responses of 3072 tokens in 192 micro-batches: 6 in the largest, and the prompt once.
     assert_eq!(plan.memory.micro_batch_rows, 6 * 3071 + 184);
-    assert_eq!(plan.memory.recompute, Recompute::All);
+    assert_eq!(plan.memory.activations, Activations { micro_batch_tokens: 16384, recompute: Recompute::All });
     let rows = plan.memory.micro_batch_rows;
     let block = 4 * (4 * 1536 + 2048 + 12 * 129 + 3 * 8960 + 2);
     let kept = plan.memory.phases[1].parts[0].1;
@@ -49,6 +50,32 @@ fn the_published_run_is_counted_as_by_hand() {
     assert!((times.rollouts - forward * (1_024_000.0 + 184.0) / 1e12 - cached).abs() < 1e-6);
     assert!((times.update - 5.0 * forward * (1_024_000.0 + 63.0 * 184.0) / 2e12).abs() < 1e-6);
     assert!((times.run - 2000.0 * (times.rollouts + times.update) - 101.0 * times.evaluation).abs() < 1e-3);
+}
+
+/// A GPU keeps activations as long as micro-batches still fill it. All of its memory decides, however much of that is free.
+#[test]
+fn a_gpu_takes_smaller_micro_batches_before_it_computes_blocks_again() {
+    let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+    let check = |kernels: Version, gib: u64, micro_batch_tokens: usize, recompute: Recompute| {
+        let settings = settings(|s| s.compute.kernels = kernels);
+        let target = settings.compute.on(Some(0)).unwrap().target(Some(gib << 30));
+        for free in [gib << 30, 1 << 30] {
+            let memory = Memory::of(&config, &settings, &work(), &Target { free: Some(free), ..target }).unwrap();
+            assert_eq!(memory.activations, Activations { micro_batch_tokens, recompute }, "{gib} GiB");
+        }
+        Memory::of(&config, &settings, &work(), &target).unwrap()
+    };
+    let memory = check(Version::Fused, 78, 16384, Recompute::Selective);
+    // In bf16: two rows of the stream, queries to values, attention, gate and up, with the log-sum-exp of 12 heads; two norms and SwiGLU of one
+    // block; the stream and its gradient.
+    let block = 2 * (2 * 1536 + 2048 + 1536 + 2 * 8960) + 4 * 12;
+    let cheap = 2 * (2 * 1536 + 8960) + 2 * 4;
+    assert_eq!((memory.micro_batch_rows, block), (18610, 49_200));
+    assert_eq!(memory.phases[1].parts[0].1, 18610 * (28 * block + cheap + 2 * 2 * 1536));
+    check(Version::Fused, 60, 8192, Recompute::Selective);
+    check(Version::Fused, 44, 16384, Recompute::All);
+    // Half as much room for stock operations.
+    check(Version::Stock, 78, 8192, Recompute::Selective);
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Plan<'_> {
         let rollouts = forward * sampled / rates.decoding + cached(responses * mean_tokens, longest as f64);
         let rollouts = if settings.rollout.replay.is_empty() { rollouts } else { 0.0 };
 
-        let batches = micro_batch_count(settings.train.micro_batch_tokens, self.lanes, responses, responses * mean_tokens);
+        let batches = micro_batch_count(self.memory.activations.micro_batch_tokens, self.lanes, responses, responses * mean_tokens);
         let trained = (responses * mean_tokens + batches * longest) as f64;
         let update = self.passes() * forward * trained / rates.training;
         let evaluated =
@@ -93,7 +93,7 @@ impl Plan<'_> {
         let (loss, reward, train) = (&self.settings.loss, &self.settings.reward, &self.settings.train);
         let count = |condition: bool| f64::from(u8::from(condition));
         let (epochs, models) = (train.epochs as f64, 1.0 + count(self.settings.has_critic()));
-        let epoch = 3.0 + count(self.memory.recompute == Recompute::All);
+        let epoch = 3.0 + count(self.memory.activations.recompute == Recompute::All);
         let before = count(train.updates_per_rollout > 1);
         models * (epochs * epoch + before) + epochs * count(loss.kl != 0.0) + count(reward.kl != 0.0)
     }

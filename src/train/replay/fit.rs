@@ -8,6 +8,7 @@ use crate::flow::Finish;
 use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::model::Decoder;
+use crate::model::decoder::Recompute;
 use crate::train::update::{Packing, Sequence, logprobs};
 
 /// More end tokens than this at the start of a prompt are padding; templates write one or two.
@@ -72,7 +73,7 @@ impl Replay {
     /// When the model cannot compute.
     pub fn gap(&self, policy: &Decoder, temperature: f32, batch_tokens: usize) -> Result<Gap> {
         let (lanes, interrupt) = (Lanes::new(policy.usual_lanes())?, Interrupt::default());
-        let packing = Packing { lanes: &lanes, micro_batch_tokens: batch_tokens, interrupt: &interrupt };
+        let packing = Packing { lanes: &lanes, micro_batch_tokens: batch_tokens, recompute: Recompute::None, interrupt: &interrupt };
         let rollouts = || self.step(1).iter().map(|scored| &scored.rollout);
         let sequences: Vec<Sequence> =
             rollouts().map(|rollout| Sequence { prompt: &rollout.prompt.ids, response: &rollout.completion.ids, kept: None }).collect();

@@ -12,6 +12,7 @@ use crate::objective::{Estimate, ResponseRewards, advantages};
 use crate::optim::NotFinite;
 use crate::train::critic::{self, Critic, CriticReport};
 use crate::train::measures::Updated;
+use crate::train::plan::Activations;
 use crate::train::settings::RunSettings;
 use crate::train::update::{Packing, Sample, Sequence, UpdateReport, Updater, apply};
 
@@ -166,7 +167,8 @@ impl Run<'_> {
     }
 
     fn packing(&self) -> Packing<'_> {
-        Packing { lanes: &self.lanes, micro_batch_tokens: self.micro_batch_tokens, interrupt: self.heeded() }
+        let Activations { micro_batch_tokens, recompute } = self.activations;
+        Packing { lanes: &self.lanes, micro_batch_tokens, recompute, interrupt: self.heeded() }
     }
 
     pub(super) fn updater<'s>(&'s self, settings: &'s RunSettings) -> Updater<'s> {
@@ -178,13 +180,13 @@ impl Run<'_> {
     /// steps begin with that size.
     pub(super) fn within_memory<T>(&mut self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
         loop {
-            let tokens = self.micro_batch_tokens;
+            let tokens = self.activations.micro_batch_tokens;
             match work(self) {
                 Err(error) if is_out_of_memory(&error) && tokens > LEAST_MICRO_BATCH => {
                     let kernels = self.inputs.model.decoder.kernels();
                     self.gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
                     self.critic.as_ref().map_or(Ok(()), Critic::clear)?;
-                    self.micro_batch_tokens = tokens / 2;
+                    self.activations.micro_batch_tokens = tokens / 2;
                     self.console.note(&format!(
                         "the device's memory is used up: from this step on, micro-batches have {} tokens instead of {tokens}",
                         tokens / 2

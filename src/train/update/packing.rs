@@ -9,6 +9,7 @@ use crate::flow::{Completion, Kept};
 use crate::interrupt::Interrupt;
 use crate::lanes::Lanes;
 use crate::model::Packed;
+use crate::model::decoder::Recompute;
 
 /// A prompt with a response to it, in tokens; the response's are scored.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +37,8 @@ pub struct Packing<'a> {
     pub lanes: &'a Lanes,
     /// Most tokens in a micro-batch; a response that exceeds it with its prompt is alone.
     pub micro_batch_tokens: usize,
+    /// Which activations a gradient's pass computes again; a pass without a gradient keeps none.
+    pub recompute: Recompute,
     /// Looked at before every micro-batch.
     pub interrupt: &'a Interrupt,
 }

@@ -47,7 +47,8 @@ fn samples<'a>(updater: &Updater, responses: &'a [(Vec<u32>, Completion)]) -> Re
 
 fn gradient(settings: &RunSettings, lanes: usize, prompts: usize) -> Result<Vec<(String, Vec<f32>)>> {
     let (policy, reference, lanes, interrupt) = (decoder(1)?, decoder(2)?, Lanes::new(lanes)?, Interrupt::default());
-    let packing = Packing { lanes: &lanes, micro_batch_tokens: settings.train.micro_batch_tokens, interrupt: &interrupt };
+    let (micro_batch_tokens, recompute) = (settings.train.micro_batch_tokens, settings.train.recompute);
+    let packing = Packing { lanes: &lanes, micro_batch_tokens, recompute, interrupt: &interrupt };
     let updater = Updater { settings, packing, policy: &policy, reference: Some(&reference) };
     let responses = responses(prompts);
     let gradients = (0..lanes.count()).map(|_| Gradients::zeros(&policy, None)).collect::<Result<Vec<_>>>()?;
