@@ -39,7 +39,7 @@ int multiply(Matrix a, Matrix b, Matrix c, long long m, long long n, long long k
                 c.set(i, j, beta == 0 ? alpha * sum : alpha * sum + beta * c(i, j));
             }
         }
-    });
+    }, {Activity::kernel, "emulated_product"});
     return 0;
 }
 

@@ -6,6 +6,9 @@
 // or free is poisoned, so that a host that reads too soon or overwrites too early is found out. Of candle's own kernels there are those that the
 // fused operations need.
 #include "emulator.h"
+#include "emulated_activity.h"
+
+#include <dlfcn.h>
 
 #include <algorithm>
 #include <deque>
@@ -13,6 +16,9 @@
 #include <set>
 
 using Address = unsigned long long;
+using emulated::Activity;
+
+extern "C" __attribute__((visibility("default"))) emulated::Observer emulated_observer{};
 
 namespace {
 
@@ -26,7 +32,14 @@ struct Fault {
 std::deque<std::function<void()>> queue;
 uint64_t started = 0, done = 0;
 
-void start(std::function<void()> work) {
+void start(std::function<void()> work, Activity activity = {}) {
+    if (emulated_observer.ran && activity.kind) {
+        work = [work = std::move(work), activity] {
+            uint64_t start_ns = emulated::now_ns();
+            work();
+            emulated_observer.ran(activity, start_ns, emulated::now_ns());
+        };
+    }
     queue.push_back(std::move(work));
     started++;
 }
@@ -80,6 +93,7 @@ bool is_pinned(const void* address) {
 
 struct Function {
     emulator::Kernel kernel;
+    const char* name;
     size_t shared = 48 << 10;
 };
 std::map<std::string, Function> functions;
@@ -177,7 +191,24 @@ char some;  // what handles point to
 #define DRIVER extern "C" __attribute__((visibility("default"))) int
 #define ONE_AT_A_TIME std::lock_guard<std::recursive_mutex> lock(everything)
 
-DRIVER cuInit(unsigned) { return 0; }
+DRIVER cuInit(unsigned) {
+    // A library of the user's, as the driver loads it.
+    [[maybe_unused]] static const bool injected = [] {
+        const char* path = getenv("CUDA_INJECTION64_PATH");
+        void* library = path ? dlopen(path, RTLD_NOW) : nullptr;
+        auto initialize = library ? reinterpret_cast<int (*)()>(dlsym(library, "InitializeInjection")) : nullptr;
+        return initialize && initialize();
+    }();
+    return 0;
+}
+DRIVER cuProfilerStart() {
+    if (emulated_observer.profiler) emulated_observer.profiler(true);
+    return 0;
+}
+DRIVER cuProfilerStop() {
+    if (emulated_observer.profiler) emulated_observer.profiler(false);
+    return 0;
+}
 DRIVER cuGetErrorName(int error, const char** name) {
     *name = error == Fault::out_of_memory ? "CUDA_ERROR_OUT_OF_MEMORY" : error == Fault::not_found ? "CUDA_ERROR_NOT_FOUND" : "CUDA_ERROR_INVALID_VALUE";
     return 0;
@@ -251,27 +282,28 @@ DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, void*) {
     ONE_AT_A_TIME;
     void* target = reinterpret_cast<void*>(to);
     if (is_pinned(from)) {
-        start([=] { memcpy(target, from, bytes); });
+        start([=] { memcpy(target, from, bytes); }, {Activity::copy_to_device, "", bytes});
     } else {
         std::vector<char> staged(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
-        start([=] { memcpy(target, staged.data(), bytes); });
+        start([=] { memcpy(target, staged.data(), bytes); }, {Activity::copy_to_device, "", bytes});
     }
     return 0;
 }
 DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, void*) {
     ONE_AT_A_TIME;
-    start([=] { memcpy(to, reinterpret_cast<void*>(from), bytes); });
+    start([=] { memcpy(to, reinterpret_cast<void*>(from), bytes); }, {Activity::copy_to_host, "", bytes});
     if (!is_pinned(to)) finish(started);
     return 0;
 }
 DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, void*) {
     ONE_AT_A_TIME;
-    return start([=] { memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); }), 0;
+    start([=] { memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); }, {Activity::copy_on_device, "", bytes});
+    return 0;
 }
 DRIVER cuMemcpyPeerAsync(Address to, void*, Address from, void*, size_t bytes, void*) { return cuMemcpyDtoDAsync_v2(to, from, bytes, nullptr); }
 DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t bytes, void*) {
     ONE_AT_A_TIME;
-    return start([=] { memset(reinterpret_cast<void*>(to), value, bytes); }), 0;
+    return start([=] { memset(reinterpret_cast<void*>(to), value, bytes); }, {Activity::fill, "", bytes}), 0;
 }
 
 DRIVER cuModuleLoadData(void** module, const void*) { return *module = &some, 0; }
@@ -284,7 +316,7 @@ DRIVER cuModuleGetFunction(Function** function, void*, const char* name) {
         fprintf(stderr, "the emulated GPU has no kernel %s\n", name);
         return Fault::not_found;
     }
-    *function = &functions.try_emplace(name, Function{kernel->second}).first->second;
+    *function = &functions.try_emplace(name, Function{kernel->second, kernel->first.c_str()}).first->second;
     return 0;
 }
 DRIVER cuFuncSetAttribute(Function* function, int attribute, int value) {
@@ -299,7 +331,7 @@ DRIVER cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz,
     bool fits = gx && gy && gz && gy <= 65535 && gz <= 65535 && bx * by * bz >= 1 && bx * by * bz <= 1024 && shared <= function->shared;
     if (!fits) return Fault::invalid;
     emulator::Launch launch = function->kernel(arguments);
-    start([=] { launch({gx, gy, gz}, {bx, by, bz}, shared); });
+    start([=] { launch({gx, gy, gz}, {bx, by, bz}, shared); }, {Activity::kernel, function->name, 0, gx * gy * gz, bx * by * bz});
     return 0;
 }
 
