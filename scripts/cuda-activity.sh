@@ -12,6 +12,6 @@ if [ ! -e "$cupti/include/cupti.h" ]; then
   python3 -m pip install --quiet --no-deps --target "$cache/cupti" "nvidia-cuda-cupti==13.0.*"
 fi
 cuda=${CUDA_HOME:-$(echo "$cache"/cuda/lib/python3*/site-packages/nvidia/cu13)}
-# It meets programs of all kinds: it exports one name and brings its own libstdc++.
+# It is loaded into any program, so it brings its own libstdc++.
 c++ -O2 -std=c++17 -Wall -Wextra -Werror -shared -fPIC -fvisibility=hidden -isystem "$cupti/include" -isystem "$cuda/include" \
   "$sources/activity.cpp" -o "$1" -static-libstdc++ -static-libgcc -Wl,--exclude-libs,ALL -s

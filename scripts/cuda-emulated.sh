@@ -21,4 +21,5 @@ if [ -e "$cupti/include/cupti.h" ]; then
   c++ -O2 -std=c++17 -Wall -Wextra -Werror -shared -fPIC -isystem "$cupti/include" -isystem "$cuda/include" "$sources/emulated_cupti.cpp" \
     -o "$libraries/libcupti.so.13" -Wl,-soname,libcupti.so.13 -L"$libraries" -l:libcuda.so.1
 fi
+export EMULATED_GPU=$libraries # tells a script that no real GPU is meant
 LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"

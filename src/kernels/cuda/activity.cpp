@@ -2,17 +2,19 @@
 // calls InitializeInjection. It knows CUPTI only, nothing of this program (scripts/cuda-activity.sh builds it, scripts/gpu_kernels.py reads its
 // file).
 //
-// RLVR_ACTIVITY names the file. Rows of words separated by tabs, times in nanoseconds of one clock:
+// RLVR_ACTIVITY names the file. Rows of fields separated by tabs, times in nanoseconds of CUPTI's clock:
+//   clock   TIME UNIX_TIME                                                     the same moment on the system's clock
 //   name    ID NAME                                                            before the first row that has this ID
 //   kernel  ID START END STREAM GRAPH BLOCKS THREADS REGISTERS SHARED_BYTES    GRAPH is 0 for what no CUDA graph launched
 //   copy    ID START END STREAM GRAPH BYTES
 //   fill    ID START END STREAM GRAPH BYTES
-//   begin   TIME, end TIME       calls of cuProfilerStart and cuProfilerStop: what lies between is meant to be measured
 //   lost    COUNT                records that CUPTI dropped, and rows above the limit
 // Rows are written once a second and at the end, so that a program that is killed leaves almost all of them.
 #include <cupti.h>
+#include <cxxabi.h>
 #include <dlfcn.h>
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -34,8 +36,6 @@ struct Cupti {
     decltype(&cuptiActivityGetNumDroppedRecords) dropped_records;
     decltype(&cuptiGetTimestamp) timestamp;
     decltype(&cuptiGetResultString) words;
-    decltype(&cuptiSubscribe) subscribe;
-    decltype(&cuptiEnableCallback) enable_callback;
 } cupti;
 
 std::mutex writing;
@@ -59,7 +59,11 @@ bool has_room() {
 }
 int id_of(const char* name) {
     auto [known, is_new] = ids.try_emplace(name ? name : "unnamed", static_cast<int>(ids.size()));
-    if (is_new) fprintf(file, "name\t%d\t%s\n", known->second, known->first.c_str());
+    if (is_new) {
+        char* readable = abi::__cxa_demangle(known->first.c_str(), nullptr, nullptr, nullptr);
+        fprintf(file, "name\t%d\t%s\n", known->second, readable ? readable : known->first.c_str());
+        free(readable);
+    }
     return known->second;
 }
 const char* name_of_copy(uint8_t kind) {
@@ -122,17 +126,6 @@ void CUPTIAPI take_buffer(CUcontext context, uint32_t stream, uint8_t* buffer, s
     free(buffer);
 }
 
-// Marks where the program begins and ends what it wants measured.
-void CUPTIAPI mark(void*, CUpti_CallbackDomain, CUpti_CallbackId call, const void* data) {
-    bool starts = call == CUPTI_DRIVER_TRACE_CBID_cuProfilerStart;
-    // The inner side of each call.
-    if (static_cast<const CUpti_CallbackData*>(data)->callbackSite != (starts ? CUPTI_API_EXIT : CUPTI_API_ENTER)) return;
-    uint64_t now = 0;
-    cupti.timestamp(&now);
-    std::lock_guard<std::mutex> lock(writing);
-    if (file) fprintf(file, "%s\t%llu\n", starts ? "begin" : "end", static_cast<unsigned long long>(now));
-}
-
 void finish() {
     cupti.flush_all(CUPTI_ACTIVITY_FLAG_FLUSH_FORCED);
     std::lock_guard<std::mutex> lock(writing);
@@ -160,21 +153,21 @@ bool load() {
     find(cupti.dropped_records, "cuptiActivityGetNumDroppedRecords");
     find(cupti.timestamp, "cuptiGetTimestamp");
     find(cupti.words, "cuptiGetResultString");
-    find(cupti.subscribe, "cuptiSubscribe");
-    find(cupti.enable_callback, "cuptiEnableCallback");
     if (missing) fprintf(stderr, "no times of kernels: libcupti.so.13 has no %s\n", missing);
     return !missing;
 }
 
 bool start() {
-    CUpti_SubscriberHandle subscriber;
-    bool is_ready = has_succeeded(cupti.register_callbacks(give_buffer, take_buffer), "cuptiActivityRegisterCallbacks") &&
-                    has_succeeded(cupti.subscribe(&subscriber, mark, nullptr), "cuptiSubscribe");
-    for (auto call : {CUPTI_DRIVER_TRACE_CBID_cuProfilerStart, CUPTI_DRIVER_TRACE_CBID_cuProfilerStop})
-        is_ready = is_ready && has_succeeded(cupti.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, call), "cuptiEnableCallback");
+    bool is_ready = has_succeeded(cupti.register_callbacks(give_buffer, take_buffer), "cuptiActivityRegisterCallbacks");
     for (auto kind : {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY, CUPTI_ACTIVITY_KIND_MEMSET})
         is_ready = is_ready && has_succeeded(cupti.enable(kind), "cuptiActivityEnable");
-    return is_ready && has_succeeded(cupti.flush_period(1000), "cuptiActivityFlushPeriod");
+    uint64_t now = 0;
+    is_ready = is_ready && has_succeeded(cupti.flush_period(1000), "cuptiActivityFlushPeriod") &&
+               has_succeeded(cupti.timestamp(&now), "cuptiGetTimestamp");
+    auto unix_now = std::chrono::system_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+    std::lock_guard<std::mutex> lock(writing);
+    if (is_ready) fprintf(file, "clock\t%llu\t%llu\n", static_cast<unsigned long long>(now), static_cast<unsigned long long>(unix_now));
+    return is_ready;
 }
 
 }  // namespace

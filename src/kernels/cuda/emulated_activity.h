@@ -13,12 +13,8 @@ struct Activity {
     size_t bytes = 0;
     unsigned blocks = 1, threads = 1;
 };
-struct Observer {
-    // Called after the activity, with its times.
-    void (*ran)(const Activity&, uint64_t start_ns, uint64_t end_ns) = nullptr;
-    // Called in cuProfilerStart (true) and cuProfilerStop.
-    void (*profiler)(bool starts) = nullptr;
-};
+// Called after each activity, with its times.
+using Observer = void (*)(const Activity&, uint64_t start_ns, uint64_t end_ns);
 inline uint64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
 }  // namespace emulated

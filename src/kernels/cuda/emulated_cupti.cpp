@@ -16,10 +16,6 @@ size_t buffer_bytes = 0, used_bytes = 0;
 uint64_t period_ns = 0, buffer_since_ns = 0;
 bool is_enabled[CUPTI_ACTIVITY_KIND_COUNT] = {};
 
-CUpti_CallbackFunc callback = nullptr;
-void* callback_data = nullptr;
-bool calls_start = false, calls_stop = false;
-
 void flush() {
     if (!buffer) return;
     uint8_t* full = buffer;
@@ -73,16 +69,6 @@ void ran(const emulated::Activity& activity, uint64_t start_ns, uint64_t end_ns)
     }
 }
 
-void profiler(bool starts) {
-    if (!callback || !(starts ? calls_start : calls_stop)) return;
-    CUpti_CallbackData data = {};
-    for (auto site : {CUPTI_API_ENTER, CUPTI_API_EXIT}) {
-        data.callbackSite = site;
-        auto call = starts ? CUPTI_DRIVER_TRACE_CBID_cuProfilerStart : CUPTI_DRIVER_TRACE_CBID_cuProfilerStop;
-        callback(callback_data, CUPTI_CB_DOMAIN_DRIVER_API, call, &data);
-    }
-}
-
 }  // namespace
 
 CUPTI cuptiActivityRegisterCallbacks(CUpti_BuffersCallbackRequestFunc requested, CUpti_BuffersCallbackCompleteFunc completed) {
@@ -92,7 +78,7 @@ CUPTI cuptiActivityRegisterCallbacks(CUpti_BuffersCallbackRequestFunc requested,
 CUPTI cuptiActivityEnable(CUpti_ActivityKind kind) {
     if (!request) return CUPTI_ERROR_INVALID_OPERATION;
     is_enabled[kind] = true;
-    emulated_observer.ran = ran;
+    emulated_observer = ran;
     return CUPTI_SUCCESS;
 }
 CUPTI cuptiActivityFlushPeriod(uint32_t milliseconds) {
@@ -116,12 +102,3 @@ CUPTI cuptiActivityGetNextRecord(uint8_t* from, size_t valid_bytes, CUpti_Activi
 CUPTI cuptiActivityGetNumDroppedRecords(CUcontext, uint32_t, size_t* dropped) { return *dropped = 0, CUPTI_SUCCESS; }
 CUPTI cuptiGetTimestamp(uint64_t* now) { return *now = emulated::now_ns(), CUPTI_SUCCESS; }
 CUPTI cuptiGetResultString(CUptiResult, const char** words) { return *words = "an error of the emulated CUPTI", CUPTI_SUCCESS; }
-CUPTI cuptiSubscribe(CUpti_SubscriberHandle*, CUpti_CallbackFunc function, void* data) {
-    callback = function, callback_data = data;
-    emulated_observer.profiler = profiler;
-    return CUPTI_SUCCESS;
-}
-CUPTI cuptiEnableCallback(uint32_t enable, CUpti_SubscriberHandle, CUpti_CallbackDomain, CUpti_CallbackId call) {
-    (call == CUPTI_DRIVER_TRACE_CBID_cuProfilerStart ? calls_start : calls_stop) = enable != 0;
-    return CUPTI_SUCCESS;
-}

@@ -18,7 +18,7 @@
 using Address = unsigned long long;
 using emulated::Activity;
 
-extern "C" __attribute__((visibility("default"))) emulated::Observer emulated_observer{};
+extern "C" __attribute__((visibility("default"))) emulated::Observer emulated_observer = nullptr;
 
 namespace {
 
@@ -33,11 +33,11 @@ std::deque<std::function<void()>> queue;
 uint64_t started = 0, done = 0;
 
 void start(std::function<void()> work, Activity activity = {}) {
-    if (emulated_observer.ran && activity.kind) {
+    if (emulated_observer && activity.kind) {
         work = [work = std::move(work), activity] {
             uint64_t start_ns = emulated::now_ns();
             work();
-            emulated_observer.ran(activity, start_ns, emulated::now_ns());
+            emulated_observer(activity, start_ns, emulated::now_ns());
         };
     }
     queue.push_back(std::move(work));
@@ -199,14 +199,6 @@ DRIVER cuInit(unsigned) {
         auto initialize = library ? reinterpret_cast<int (*)()>(dlsym(library, "InitializeInjection")) : nullptr;
         return initialize && initialize();
     }();
-    return 0;
-}
-DRIVER cuProfilerStart() {
-    if (emulated_observer.profiler) emulated_observer.profiler(true);
-    return 0;
-}
-DRIVER cuProfilerStop() {
-    if (emulated_observer.profiler) emulated_observer.profiler(false);
     return 0;
 }
 DRIVER cuGetErrorName(int error, const char** name) {
