@@ -32,6 +32,7 @@ beside() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$h
 
 # What is run can be set. A trial is as small as can be.
 : "${TOTAL=480}" "${DEVICE=cuda}" "${PYTHON=python3}" "${PARALLEL=4}"
+if [ "$DEVICE" != cpu ]; then : "${KERNELS=fused}"; fi
 if [ -n "${TRIAL:-}" ]; then
   : "${SHAPE_ARGUMENTS=--model tiny}" "${PEER_SHAPE=tiny}" "${SEQUENCES=4}" "${FEW_SEQUENCES=2}" "${PROMPT_TOKENS=6}" "${RESPONSE_TOKENS=6}"
   : "${SMALL_TOKENS=4}" "${LENGTHS=lognormal:4:8}" "${CACHED_TOKENS=4}" "${PASSES=2}" "${MICRO_BATCH=2}" "${PEER_LIMIT=2}"
@@ -62,7 +63,7 @@ if [ "$DEVICE" != cpu ]; then export RLVR_REQUIRE_GPU=1; fi
 
 rm -f "$out"/*.{out,log,tsv,json,md,memory,toml}
 : >"$out/parts.tsv"
-reserve_s=20 # for the table
+reserve_s=$((TOTAL / 24)) # for the table
 until_s=0
 stopped=
 trap 'stopped=1; kill $(jobs -p) 2>/dev/null' INT TERM
@@ -71,7 +72,7 @@ until_second() { until_s=$(($1 * TOTAL / 480)); }
 
 # row NAME OUTCOME SECONDS LIMIT WHY
 row() {
-  printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$(tr '\t\n' '  ' <<<"$5" | cut -c1-300)" >>"$out/parts.tsv"
+  printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$(tr '\t\n' '  ' <<<"$5" | cut -c1-300 | sed 's/ *$//')" >>"$out/parts.tsv"
   printf '%-28s %-8s %7s s  %s\n' "$1" "$2" "$3" "$(cut -c1-160 <<<"$5")"
 }
 milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
@@ -187,8 +188,9 @@ if grep -qi exclusive "$out/machine.txt"; then PARALLEL=1; fi
 bench=("$rlvr" bench --device "$DEVICE" ${KERNELS:+--kernels "$KERNELS"} --repeats 1 --seconds 0 --no-breakdown)
 activity() { echo "CUDA_INJECTION64_PATH=$ACTIVITY" "RLVR_ACTIVITY=$out/$1-activity.tsv"; }
 # shellcheck disable=SC2046 # two words
-serial start measure 20 "${ours[@]}" $(activity start) "${bench[@]}" --model tiny --no-ceilings --work rollout --sequences 2 --prompt-tokens 4 --response-tokens 2
-grep -h 'no times of kernels' "$out/start.log"
+serial start measure 20 "${ours[@]}" $(activity start) "${bench[@]}" --model tiny --no-ceilings --work rollout --sequences 2 --prompt-tokens 4 --response-tokens 2 \
+  --json "$out/start.json"
+grep -hs 'no times of kernels' "$out/start.log"
 
 echo "== correct results, by second $SECONDS"
 until_second 105
@@ -200,10 +202,15 @@ for name in long_bf16 long_f32 attention_bf16 attention_f32 head_bf16 head_f32 r
 done
 known+=(model::tests::fused_kernels_on_a_gpu rollout::engine::tests::responses_on_a_gpu)
 for name in "${known[@]}"; do gpu_test "$name"; done
+# What confirms the kernels, when it passes.
+required=("${known[@]##*::}" every_kernel_once)
 # Whatever else needs a GPU.
 mapfile -t others < <("${ours[@]}" "$tests" gpu --list 2>/dev/null | sed -n 's/: test$//p' |
   grep -vxF -f <(printf '%s\n' "${known[@]}" "$on_a_gpu::every_kernel_once") | grep -vE "sweep_on_a_gpu${SKIP_TESTS:+|$SKIP_TESTS}")
-[ ${#others[@]} -eq 0 ] || test_part parallel other_tests 60 --exact "${others[@]}"
+if [ ${#others[@]} -gt 0 ]; then
+  test_part parallel other_tests 60 --exact "${others[@]}"
+  required+=(other_tests)
+fi
 test_part parallel every_kernel_once 30 --exact "$on_a_gpu::every_kernel_once"
 wait
 
@@ -271,7 +278,11 @@ fi
 
 echo "== the table, by second $SECONDS"
 rm -f "$out/found.tar.xz"
-DEVICE=$DEVICE IS_REAL=$is_real "$PYTHON" "$here/gpu_table.py" "$out"
+IS_REAL=$is_real "$PYTHON" "$here/gpu_table.py" "$out"
+if [ -n "$is_real" ]; then
+  commit=$(grep -soP '^commit: \K.*' "$here/ABOUT" || git -C "$here" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+  "$PYTHON" "$here/gpu_confirm.py" "$out" "$commit" "${required[@]}" | tee -a "$out/table.md"
+fi
 (cd "$out" && tar -cJf found.tar.xz --exclude=found.tar.xz .)
 failed=$(awk -F'\t' '$2 == "failed"' "$out/parts.tsv" | wc -l)
 missing=$(awk -F'\t' '$2 == "not run"' "$out/parts.tsv" | wc -l)
