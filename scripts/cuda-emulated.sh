@@ -3,7 +3,8 @@
 # thread by thread on the CPU (src/kernels/cuda/emulated_driver.cpp). For tests and trials of a few tokens.
 #   scripts/cuda-emulated.sh COMMAND [ARGUMENT]...
 #   scripts/cuda-emulated.sh target/.../rlvr train --device cuda --kernels fused --dtype f32 --steps 2 --set rollout.groups=2
-# EMULATED_GPU_MIB is the GPU's memory (4096). Where CUPTI's headers are (scripts/cuda-activity.sh fetches them), there is a stand-in for it too.
+# EMULATED_GPU_MIB is the GPU's memory (4096); EMULATED_GPU_LOG a file that gets a line for each launch, with "rlvr" or "candle" before the name.
+# Where CUPTI's headers are (scripts/cuda-activity.sh fetches them), there is a stand-in for CUPTI too.
 set -euo pipefail
 sources=$(cd "$(dirname "$0")/.." && pwd)/src/kernels/cuda
 libraries=$(mktemp -d)

@@ -77,10 +77,11 @@ row() {
 }
 milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
-# part NAME KIND LIMIT COMMAND...: standard output in NAME.out, errors in NAME.log. judge_KIND says what came of it.
+# part NAME KIND LIMIT COMMAND...: limits are of a check that has 480 seconds, too. Standard output in NAME.out, errors in NAME.log. judge_KIND says what came of it.
 part() {
   local name=$1 kind=$2 limit_s=$3 status=0 began spent_s left_s child outcome why
   shift 3
+  limit_s=$((limit_s * TOTAL / 480))
   left_s=$(((until_s < TOTAL - reserve_s ? until_s : TOTAL - reserve_s) - SECONDS))
   [ "$limit_s" -le "$left_s" ] || limit_s=$left_s
   if [ -n "$stopped" ]; then row "$name" "not run" 0 0 "the check was stopped" && return; fi

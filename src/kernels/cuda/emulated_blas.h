@@ -27,7 +27,7 @@ struct Matrix {
 int multiply(Matrix a, Matrix b, Matrix c, long long m, long long n, long long k, float alpha, float beta) {
     for (int type : {a.type, b.type, c.type})
         if (type != 0 && type != 14) return 15;  // not supported
-    start([=] {
+    start(observed({Activity::kernel, "emulated_product"}, [=] {
         std::vector<float> left(k), right(k * n);
         for (long long j = 0; j < n; j++)
             for (long long l = 0; l < k; l++) right[j * k + l] = b(l, j);
@@ -39,7 +39,7 @@ int multiply(Matrix a, Matrix b, Matrix c, long long m, long long n, long long k
                 c.set(i, j, beta == 0 ? alpha * sum : alpha * sum + beta * c(i, j));
             }
         }
-    }, {Activity::kernel, "emulated_product"});
+    }));
     return 0;
 }
 
@@ -68,6 +68,7 @@ DRIVER cublasSetStream_v2(void*, void*) { return 0; }
 DRIVER cublasGemmEx(void*, int a_operation, int b_operation, int m, int n, int k, const float* alpha, const void* a, int a_type, int lda, const void* b,
                     int b_type, int ldb, const float* beta, void* c, int c_type, int ldc, int, int) {
     ONE_AT_A_TIME;
+    if (!are_here({a, b, c})) return 13;  // the execution failed
     // A leading dimension below the rows that are stored is refused.
     if (lda < (a_operation ? k : m) || ldb < (b_operation ? n : k) || ldc < m) return 7;
     auto left = Matrix::of(a, a_type, a_operation, lda), right = Matrix::of(b, b_type, b_operation, ldb), result = Matrix::of(c, c_type, false, ldc);
@@ -97,6 +98,7 @@ DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description*, Layout*, Layout*, Lay
 DRIVER cublasLtMatmul(void*, Description* description, const float* alpha, const void* a, Layout* a_layout, const void* b, Layout* b_layout,
                       const float* beta, const void* c, Layout* c_layout, void* d, Layout* d_layout, const void*, void*, size_t, void*) {
     ONE_AT_A_TIME;
+    if (!are_here({a, b, c, d})) return 13;  // the execution failed
     auto rows = [](Layout* layout, bool transposed) { return transposed ? layout->columns : layout->rows; };
     auto columns = [](Layout* layout, bool transposed) { return transposed ? layout->rows : layout->columns; };
     bool a_transposed = description->transposed[0], b_transposed = description->transposed[1];

@@ -49,8 +49,6 @@ void ran(const emulated::Activity& activity, uint64_t start_ns, uint64_t end_ns)
     };
     using Kind = emulated::Activity;
     switch (activity.kind) {
-        case Kind::none:
-            return;
         case Kind::kernel: {
             CUpti_ActivityKernel10 record = {};
             record.kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, record.start = start_ns, record.end = end_ns, record.streamId = 7;

@@ -2,6 +2,7 @@
 #include "adamw.cuh"
 #include "attention_cached.cuh"
 #include "attention_packed_backward.cuh"
+#include "copies.cuh"
 #include "head.cuh"
 #include "rms_norm.cuh"
 #include "rows.cuh"

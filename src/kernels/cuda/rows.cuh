@@ -1,5 +1,5 @@
 // Rows by index (the embedding's look-up, the choice of rows that reach the head, and their gradients), rotary position embedding, sums over rows,
-// and plain sums and conversions.
+// and plain sums.
 #pragma once
 #include "block.cuh"
 
@@ -148,34 +148,23 @@ KERNEL(add_bias, (T* y, const T* bias, long long rows, int n), (y, bias, rows, n
     }
 }
 
-// target [n] += source [n], or = without ADD, the sum in f32 whatever the two types. Grid: any.
-template <bool ADD, class S, class T>
-__device__ __forceinline__ void combine(S* target, const T* source, long long n) {
+// target [n] += source [n], the sum in f32 whatever the two types. Grid: any.
+template <class S, class T>
+__device__ __forceinline__ void add_to(S* target, const T* source, long long n) {
     constexpr int N = VECTOR<T>;
     bool vectors = aligned(target, source);
     for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N; i < n; i += (long long)gridDim.x * blockDim.x * N) {
         float values[N], totals[N];
         load(values, source + i, n - i, vectors);
-        if constexpr (ADD) {
-            load(totals, target + i, n - i, vectors);
+        load(totals, target + i, n - i, vectors);
 #pragma unroll
-            for (int j = 0; j < N; j++) values[j] += totals[j];
-        }
+        for (int j = 0; j < N; j++) values[j] += totals[j];
         store(target + i, values, n - i, vectors);
     }
 }
 // target [n] += source [n].
-KERNEL(add, (T* target, const T* source, long long n), (target, source, n)) { combine<true>(target, source, n); }
+KERNEL(add, (T* target, const T* source, long long n), (target, source, n)) { add_to(target, source, n); }
 extern "C" __global__ void __launch_bounds__(1024) add_f32_from_bf16(float* target, const bf16* source, long long n) {
-    combine<true>(target, source, n);
+    add_to(target, source, n);
 }
 EXPORT(add_f32_from_bf16)
-// target [n] = source [n].
-extern "C" __global__ void __launch_bounds__(1024) convert_f32_to_bf16(bf16* target, const float* source, long long n) {
-    combine<false>(target, source, n);
-}
-EXPORT(convert_f32_to_bf16)
-extern "C" __global__ void __launch_bounds__(1024) convert_bf16_to_f32(float* target, const bf16* source, long long n) {
-    combine<false>(target, source, n);
-}
-EXPORT(convert_bf16_to_f32)

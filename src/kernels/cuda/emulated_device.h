@@ -1,0 +1,130 @@
+// The part of emulated_driver.cpp, which includes it, that holds a device's state: contexts, streams, memory, and the queue of what was started.
+#pragma once
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <initializer_list>
+#include <map>
+#include <mutex>
+#include <set>
+
+using Address = unsigned long long;
+
+namespace {
+
+std::recursive_mutex everything;
+
+struct Fault {
+    static constexpr int invalid = 1, out_of_memory = 2, no_device = 101, no_context = 201, not_found = 500;
+};
+
+uint64_t setting(const char* name, uint64_t usual) {
+    const char* value = getenv(name);
+    return value ? strtoull(value, nullptr, 10) : usual;
+}
+// What a GPU would not report, and what ends in memory that somebody else has by then.
+[[noreturn]] void violated(const char* what) {
+    fprintf(stderr, "emulated GPU: %s\n", what);
+    abort();
+}
+
+// Launches so far. From one of them on the card may be lost: every call fails then, as the driver's do.
+uint64_t launches = 0;
+int lost() {
+    static const uint64_t after = setting("EMULATED_GPU_LOST_AFTER", UINT64_MAX), code = setting("EMULATED_GPU_LOST_CODE", 719);
+    return launches < after ? 0 : int(code);
+}
+
+// One context for each device, and which one a thread works in.
+struct Context {
+    int held = 0;
+    uint64_t used = 0, most = 0;
+};
+Context contexts[8];
+thread_local Context* current = nullptr;
+
+uint64_t devices() { return std::min<uint64_t>(setting("EMULATED_GPUS", 1), 8); }
+
+struct Stream {
+    Context* context;
+};
+std::set<Stream*> streams;
+
+// Whether a thread may do something now, in a stream where it is given: its context must be alive, and the stream's own.
+int enter(Stream* stream = nullptr) {
+    if (int fault = lost()) return fault;
+    if (!current || !current->held) return Fault::no_context;
+    if (stream && !streams.count(stream)) violated("a stream is used after it was destroyed");
+    return stream && stream->context != current ? Fault::no_context : 0;
+}
+
+// What was started and has not run, in order.
+std::deque<std::function<void()>> queue;
+uint64_t started = 0, done = 0;
+// Host memory of transfers that were started, by their numbers in that order.
+std::map<uint64_t, std::pair<Address, size_t>> transfers;
+
+void start(std::function<void()> work) {
+    queue.push_back(std::move(work));
+    started++;
+}
+// Runs what was started up to a number.
+void finish(uint64_t number) {
+    while (done < number) {
+        auto work = std::move(queue.front());
+        queue.pop_front();
+        done++;
+        work();
+        transfers.erase(done);
+    }
+}
+
+// Memory by address: its size, and the context that it belongs to.
+struct Memory {
+    size_t bytes;
+    Context* context;
+};
+std::map<Address, Memory> allocated, pinned;
+uint64_t total() { return setting("EMULATED_GPU_MIB", 4096) << 20; }
+// What other processes hold.
+uint64_t others() { return setting("EMULATED_GPU_OTHERS_MIB", 0) << 20; }
+
+int allocate(Address* to, size_t bytes) {
+    if (others() + current->used + bytes > total()) return Fault::out_of_memory;
+    size_t room = (bytes + 511) / 256 * 256;
+    void* memory = aligned_alloc(256, room);
+    memset(memory, 0xff, room);
+    *to = reinterpret_cast<Address>(memory);
+    allocated[*to] = {bytes, current};
+    current->used += bytes, current->most = std::max(current->most, current->used);
+    return 0;
+}
+int release(Address address) {
+    auto found = allocated.find(address);
+    if (found == allocated.end()) return Fault::invalid;
+    size_t bytes = found->second.bytes;
+    found->second.context->used -= bytes;
+    allocated.erase(found);
+    start([=] {
+        memset(reinterpret_cast<void*>(address), 0xff, bytes);
+        free(reinterpret_cast<void*>(address));
+    });
+    return 0;
+}
+// The memory that an address is in, or none.
+const Memory* memory_of(const std::map<Address, Memory>& all, const void* at) {
+    auto after = all.upper_bound(reinterpret_cast<Address>(at));
+    if (after == all.begin()) return nullptr;
+    auto found = std::prev(after);
+    return reinterpret_cast<Address>(at) < found->first + std::max<size_t>(found->second.bytes, 1) ? &found->second : nullptr;
+}
+// Whether a library may work on these addresses: they must lie on the device of the thread's context.
+bool are_here(std::initializer_list<const void*> addresses) {
+    for (const void* at : addresses) {
+        const Memory* memory = memory_of(allocated, at);
+        if (!memory || memory->context != current) return false;
+    }
+    return enter() == 0;
+}
+
+}  // namespace
