@@ -254,6 +254,41 @@ def show_kernels(table, folder, profile):
     return shown
 
 
+def show_products(table, folder):
+    """What the library's first choice and batch invariance cost, for each product and number of rows."""
+    times, is_same = defaultdict(dict), {}
+    for row in rows_of(folder / "products.tsv"):
+        if len(row) < 16 or row[1] == "product":
+            continue
+        _, product, rows, k, n, algorithm, microseconds = row[:7]
+        shape = (product, int(rows), f"{k} x {n}")
+        if microseconds not in ("-", "inf"):
+            times[shape][algorithm] = float(microseconds)
+        if algorithm == "batch-invariant":
+            is_same[shape] = row[15]
+    shown = []
+    for (product, rows, weight), by_algorithm in times.items():
+        invariant, ordinary = by_algorithm.pop("batch-invariant", None), by_algorithm
+        if not ordinary:
+            continue
+        best = min(ordinary, key=ordinary.get)
+        entry = {"product": product, "rows": rows, "weight": weight, "best": best, "best_us": ordinary[best], "first_us": ordinary.get("1")}
+        shown.append(entry | {"invariant_us": invariant, "has_the_same_bits": is_same.get((product, rows, weight))})
+    if not shown and not is_same:
+        return shown
+    table.head("Algorithms of products")
+    if shown:
+        table.say("`1` is the library's first choice; `batch-invariant` must give the first rows the same bits at every number of rows.", "")
+        ratio = lambda us, entry: f"{us / entry['best_us']:.2f}" if us else ""
+        cells = [(e["product"], e["rows"], e["weight"], f"{e['best_us']:.0f}", e["best"], ratio(e["first_us"], e), ratio(e["invariant_us"], e), e["has_the_same_bits"]) for e in shown]
+        table.rows(("product", "rows", "weight", "best, us", "which", "first / best", "invariant / best", "same bits"), cells)
+    elif different := [shape for shape, same in is_same.items() if same != "yes"]:
+        table.say(f"Batch-invariant products depend on the number of rows: {different}.")
+    else:
+        table.say(f"No times; {len(is_same)} batch-invariant products have the same bits at every number of rows.")
+    return shown
+
+
 def show_outcomes(table, by_operation):
     if not by_operation:
         return
@@ -287,6 +322,7 @@ def main():
     beside = show_peer(table, found, json_lines(folder / "peer.out"))
     show_measurements(table, bench, found)
     kernels = show_kernels(table, folder, profile)
+    products = show_products(table, folder)
     show_outcomes(table, by_operation)
     table.head("Parts")
     table.rows(("part", "outcome", "s", "limit"), [part[:4] for part in parts])
@@ -297,7 +333,7 @@ def main():
     summary = {"machine": about, "is_real": bool(os.environ.get("IS_REAL")), "failed": failed, "not_run": missing, "wrong": wrong}
     summary["parts"] = [dict(zip(("part", "outcome", "seconds", "limit_s", "why"), part)) for part in parts]
     summary |= {"targets": compared, "beside_peer": beside, "measurements": [dict(line, case=case) for (case, _), line in found.items()]}
-    summary |= {"kernels": kernels, "outcomes": by_operation}
+    summary |= {"kernels": kernels, "products": products, "outcomes": by_operation}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 

@@ -24,7 +24,7 @@ TESTS = {
     "attention_f32": ("kill -SEGV $$", "failed"),
     "attention_bf16": ("echo \"thread 'x' panicked at src/x.rs:\" >&2; echo 'no such thing' >&2; exit 101", "failed"),
     "codes_and_choices": ('echo "test result: ok. 0 passed; 0 failed"', "not run"),
-    "responses_on_a_gpu": (f'printf "responses\\tthere is no GPU\\n" >>"$RLVR_DID_NOT_RUN"; {PASSED}', "not run"),
+    "responses_on_a_gpu_depend_on_their_addresses_alone": (f'printf "responses\\tthere is no GPU\\n" >>"$RLVR_DID_NOT_RUN"; {PASSED}', "not run"),
 }
 SANITIZER = {"racecheck": ("echo '========= RACECHECK SUMMARY: 0 hazards displayed'", "passed"),
              "memcheck": ("echo '========= Error: Device not supported'; exit 1", "not run")}
@@ -59,7 +59,7 @@ def check(folder, tests, total_s):
     (folder / "report.json").write_text(json.dumps(report()))
     benchmark = [f"*bench.json*) cp {folder}/report.json \"$OUT/bench.json\"; sleep 60 ;;", "*) exit 0 ;;"]
     rlvr = program(folder / "rlvr", 'case "$*" in', *benchmark, "esac")
-    listed = ["*--list*) echo 'a::known_gpu: test' ;;", f"*) {PASSED} ;;"]
+    listed = ["*--list*) printf '%s: test\\n' a::known_gpu sweep::on_a_gpu ;;", f"*) {PASSED} ;;"]
     program(folder / "rlvr-tests", 'case "$*" in', *branches(tests), *listed, "esac")
     program(folder / "compute-sanitizer", 'case "$*" in', *branches(SANITIZER), "esac")
     program(folder / "nvidia-smi", "exit 1")
