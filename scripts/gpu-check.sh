@@ -30,7 +30,7 @@ out=$(realpath "$out")
 # A file that lies beside this one in the archive and elsewhere in the repository.
 beside() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$here/../$1"; fi; }
 
-# What is run can be set. A trial is as small as can be.
+# What is run can be set: all parts, or PARTS separated by commas. A trial is as small as can be.
 : "${TOTAL=480}" "${DEVICE=cuda}" "${PYTHON=python3}" "${PARALLEL=4}"
 if [ "$DEVICE" != cpu ]; then : "${KERNELS=fused}"; fi
 if [ -n "${TRIAL:-}" ]; then
@@ -72,8 +72,10 @@ trap 'stopped=1; kill $(jobs -p) 2>/dev/null' INT TERM
 # until SECONDS: by when the parts that follow must be over, in seconds of a check that has 480.
 until_second() { until_s=$(($1 * TOTAL / 480)); }
 
+is_wanted() { [[ -z "${PARTS:-}" || ",$PARTS," == *",$1,"* ]]; }
 # row NAME OUTCOME SECONDS LIMIT WHY
 row() {
+  is_wanted "$1" || return 0
   printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$(tr '\t\n' '  ' <<<"$5" | cut -c1-300 | sed 's/ *$//')" >>"$out/parts.tsv"
   printf '%-28s %-8s %7s s  %s\n' "$1" "$2" "$3" "$(cut -c1-160 <<<"$5")"
 }
@@ -83,6 +85,7 @@ milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 part() {
   local name=$1 kind=$2 limit_s=$3 status=0 began spent_s left_s child outcome why
   shift 3
+  is_wanted "$name" || return 0
   limit_s=$((limit_s * TOTAL / 480))
   left_s=$(((until_s < TOTAL - reserve_s ? until_s : TOTAL - reserve_s) - SECONDS))
   [ "$limit_s" -le "$left_s" ] || limit_s=$left_s

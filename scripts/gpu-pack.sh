@@ -36,7 +36,8 @@ profile: $profile
 run: ./gpu-check.sh FOLDER
 needs: an NVIDIA driver for CUDA 13, and Python 3 with PyTorch for CUDA 13, whose libraries are used (or LD_LIBRARY_PATH)
 ABOUT
-XZ_OPT=-9 tar -cJf "$out" -C "$folder" rlvr-gpu-check
+# Both programs hold the same kernels: the dictionary spans both.
+XZ_OPT=--lzma2=preset=6,dict=256MiB tar -cJf "$out" -C "$folder" rlvr-gpu-check
 bytes=$(stat -c %s "$out")
 du -b "$packed"/*
 echo "$out: $((bytes / 1024)) KiB"

@@ -53,11 +53,11 @@ def report():
     return {"machine": machine, "shape": "qwen2.5-math-1.5b", "ceilings": ceilings, "cases": [full]}
 
 
-def check(folder, tests, total_s):
-    """Runs the check; its exit status, outcomes by part, and summary."""
+def check(folder, tests, benchmark_s):
+    """Runs the check with tests and a benchmark that does not end for so long; the process, outcomes by part, summary and folder."""
     folder.mkdir()
     (folder / "report.json").write_text(json.dumps(report()))
-    benchmark = [f"*bench.json*) cp {folder}/report.json \"$OUT/bench.json\"; sleep 60 ;;", "*) exit 0 ;;"]
+    benchmark = [f"*bench.json*) cp {folder}/report.json \"$OUT/bench.json\"; sleep {benchmark_s} ;;", "*) exit 0 ;;"]
     rlvr = program(folder / "rlvr", 'case "$*" in', *benchmark, "esac")
     listed = ["*--list*) printf '%s: test\\n' a::known_gpu sweep::on_a_gpu ;;", f"*) {PASSED} ;;"]
     program(folder / "rlvr-tests", 'case "$*" in', *branches(tests), *listed, "esac")
@@ -65,11 +65,11 @@ def check(folder, tests, total_s):
     program(folder / "nvidia-smi", "exit 1")
     python = program(folder / "python", '[ "$1" = -c ] && exit 1', f'exec {sys.executable} "$@"')
     out = folder / "out"
-    environment = os.environ | {"TOTAL": str(total_s), "PARALLEL": "16", "PYTHON": str(python), "PATH": f"{folder}:{os.environ['PATH']}", "OUT": str(out)}
+    environment = os.environ | {"TOTAL": "60", "PARALLEL": "16", "PYTHON": str(python), "PATH": f"{folder}:{os.environ['PATH']}", "OUT": str(out)}
     environment |= {"XDG_CACHE_HOME": str(folder / "cache")}
     environment.pop("EMULATED_GPU", None)
     command = [HERE / "gpu-check.sh", rlvr, folder / "rlvr-tests", out]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=total_s + 30)
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     rows = [line.split("\t") for line in (out / "parts.tsv").read_text().splitlines()]
     return run, {row[0]: row[1] for row in rows}, json.loads((out / "summary.json").read_text()), out
 
@@ -77,7 +77,7 @@ def check(folder, tests, total_s):
 def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        run, outcomes, summary, out = check(folder / "broken", TESTS, 48)
+        run, outcomes, summary, out = check(folder / "broken", TESTS, 60)
         expected = {name: outcome for name, (_, outcome) in (TESTS | SANITIZER).items()}
         expected["fused_kernels_on_a_gpu"] = expected["other_tests"] = expected["products"] = "passed"
         # The rest: no time was left for all of the benchmark, nothing was recorded, and PyTorch is missing.
@@ -97,9 +97,10 @@ def main():
         assert (out / "found.tar.xz").stat().st_size > 0
 
         # With nothing wrong the exit status is 0 whatever did not run, and the kernels are confirmed.
-        run, outcomes, _, out = check(folder / "whole", {"sweep": ("sleep 60", "not run")}, 24)
+        run, outcomes, _, out = check(folder / "whole", {"sweep": ("sleep 60", "not run")}, 0)
         assert run.returncode == 0 and outcomes["products"] == "not run", run.stdout + run.stderr
-        assert 'card = "NVIDIA H200"' in (out / "confirmed.toml").read_text(), run.stdout
+        confirmed = (out / "confirmed.toml").read_text() if (out / "confirmed.toml").exists() else run.stdout
+        assert 'card = "NVIDIA H200"' in confirmed, confirmed
         assert (folder / "whole" / "cache" / "rlvr" / "confirmed.toml").exists()
     print("the check judges as it should")
 
