@@ -38,6 +38,8 @@ pub enum Purpose {
     Redrawn = 12,
     /// A critic's head as it begins.
     ValueHead = 13,
+    /// Lengths of responses that a measurement takes.
+    Lengths = 14,
 }
 
 /// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.

@@ -6,6 +6,7 @@
 
 use std::ops::Add;
 
+use super::{Bench, Work};
 use crate::kernels::Kernels;
 use crate::model::ModelConfig;
 
@@ -68,6 +69,11 @@ impl<'a> Responses<'a> {
         (self.config.computed_parameters() * self.element_bytes) as f64
     }
 
+    /// Bytes of a token's keys and values.
+    fn cached_token_bytes(&self) -> f64 {
+        (2 * self.config.layers * self.config.heads.key_value * self.config.heads.width * self.element_bytes) as f64
+    }
+
     /// Log-probabilities of all responses, each with a prompt of its own.
     pub fn score(&self) -> Counts {
         let responses = self.lengths.len();
@@ -78,11 +84,9 @@ impl<'a> Responses<'a> {
 
     /// Sampling, at most `running` sequences at once: every pass reads the weights, and the keys and values of all that runs.
     pub fn rollout(&self, running: usize) -> Counts {
-        let heads = self.config.heads;
         let passes = self.lengths.iter().max().copied().unwrap_or(0) as f64;
         let passes = passes.max((self.tokens() / running as f64).ceil());
-        let token_bytes = (2 * self.config.layers * heads.key_value * heads.width * self.element_bytes) as f64;
-        let bytes = passes * self.weight_bytes() + self.pairs() * token_bytes;
+        let bytes = passes * self.weight_bytes() + self.pairs() * self.cached_token_bytes();
         Counts { useful_flop: self.forward_flop(self.tokens(), self.pairs()), bytes, ..Counts::default() }
     }
 
@@ -95,6 +99,64 @@ impl<'a> Responses<'a> {
             useful_flop: 3.0 * forward,
             reference_flop: if with_reference { forward } else { 0.0 },
             bytes: (self.config.parameters() * (7 * size_of::<f32>() + rounded)) as f64,
+        }
+    }
+
+    /// Reference pass and gradient without the optimizer: the weights are read three times.
+    pub fn gradient(&self, with_reference: bool) -> Counts {
+        Counts { bytes: 3.0 * self.weight_bytes(), ..self.update(with_reference) }
+    }
+
+    /// Passes of one token for each sequence, which has its length behind it.
+    pub fn decode(&self, passes: usize) -> Counts {
+        let (sequences, passes) = (self.lengths.len() as f64, passes as f64);
+        let behind = self.tokens() + sequences * self.prompt as f64;
+        // Pass p sees p tokens of its own.
+        let pairs = passes * behind + sequences * passes * (passes + 1.0) / 2.0;
+        let bytes = passes * self.weight_bytes() + pairs * self.cached_token_bytes();
+        Counts { useful_flop: self.forward_flop(sequences * passes, pairs), bytes, ..Counts::default() }
+    }
+}
+
+impl Bench<'_> {
+    /// Response tokens that a work computes.
+    pub(super) fn tokens(&self, work: Work) -> usize {
+        match work {
+            Work::Decode(passes) => passes * self.lengths.len(),
+            Work::MicroBatch => self.first_micro_batches().into_iter().map(|number| self.lengths[number]).sum(),
+            _ => self.lengths.iter().sum(),
+        }
+    }
+
+    /// Operations of the parameters alone.
+    pub(super) fn parameter_flops(&self, work: Work, tokens: f64) -> f64 {
+        let parameters = self.decoder.config.computed_parameters() as f64;
+        // Forward 2, backward 4, the reference's forward 2.
+        let update = parameters * tokens * if self.settings.loss.kl != 0.0 { 8.0 } else { 6.0 };
+        match work {
+            // Scoring computes the prompt for every response, a rollout once for all.
+            Work::Score => 2.0 * parameters * (tokens + (self.lengths.len() * self.prompt.ids.len()) as f64),
+            Work::Rollout | Work::Decode(_) => 2.0 * parameters * tokens,
+            Work::Update | Work::MicroBatch => update,
+            Work::Step => 2.0 * parameters * tokens + update,
+        }
+    }
+
+    pub(super) fn counts(&self, work: Work) -> Counts {
+        let lengths = match work {
+            Work::MicroBatch => self.first_micro_batches().into_iter().map(|number| self.lengths[number]).collect(),
+            _ => self.lengths.clone(),
+        };
+        let responses = Responses::new(&self.decoder.config, self.decoder.kernels(), self.prompt.ids.len(), &lengths);
+        let has_reference = self.settings.loss.kl != 0.0;
+        let rollout = || responses.rollout(self.settings.rollout.engine.resolved(&self.decoder.target()).max_running);
+        match work {
+            Work::Score => responses.score(),
+            Work::Rollout => rollout(),
+            Work::Update => responses.update(has_reference),
+            Work::Step => rollout() + responses.update(has_reference),
+            Work::MicroBatch => responses.gradient(has_reference),
+            Work::Decode(passes) => responses.decode(passes),
         }
     }
 }
@@ -119,5 +181,11 @@ mod tests {
         check(update.reference_flop, rollout.useful_flop);
         check(update.bytes, 30.0 * 1.5437e9);
         check(responses.update(false).reference_flop + 1.0, 1.0);
+        let (gradient, decode) = (responses.gradient(true), responses.decode(20));
+        assert_eq!((gradient.useful_flop, gradient.reference_flop), (update.useful_flop, update.reference_flop));
+        check(gradient.bytes, 3.0 * 3.087e9);
+        // 20,480 tokens that see 950 others and 10.5 more on average.
+        check(decode.useful_flop, 20_480.0 * (2.0 * 1.5437e9 + 4.0 * 28.0 * 1536.0 * 960.5));
+        check(decode.bytes, 20.0 * 3.087e9 + 20_480.0 * 960.5 * 28_672.0);
     }
 }

@@ -23,29 +23,34 @@ pub struct Measurement {
     pub repeats: usize,
     /// Whether a run before them was left out; the first run of a long work is its measurement.
     pub warmed_up: bool,
+    /// When the measured repeats began, in nanoseconds since 1970; a warm-up comes before.
+    pub began_unix_ns: u64,
+    /// When they had ended.
+    pub ended_unix_ns: u64,
     /// Response tokens per second at the median.
     pub tokens_per_s: f64,
     /// Floating-point operations per second at the median, counted as 2 per computed parameter and token forward and 6 with the backward pass.
     pub flops: f64,
-    /// As a share of what the machine's products reach at the model's own widths.
-    pub share_of_ceiling: f64,
+    /// As a share of what the machine's products reach at the model's own widths; this and the other shares where the ceilings were measured.
+    pub share_of_ceiling: Option<f64>,
     /// Operations of use, those of attention included, as [`counts`](super::counts) has them; the reference pass left out.
     pub useful_flop: f64,
     /// Operations of the reference pass.
     pub reference_flop: f64,
     /// Model FLOP utilisation: useful operations per second at the median, as a share of the machine's fastest product.
-    pub utilisation: f64,
+    pub utilisation: Option<f64>,
     /// The same with the reference pass counted as useful.
-    pub utilisation_with_reference: f64,
+    pub utilisation_with_reference: Option<f64>,
     /// Seconds that the machine needs at least: all operations at the rate of its fastest product, and then all bytes at its copy bandwidth.
-    pub least_s: f64,
+    pub least_s: Option<f64>,
     /// `least_s` as a share of the median.
-    pub share_of_least: f64,
+    pub share_of_least: Option<f64>,
     /// Most memory in use, in bytes, where the system says.
     pub peak_bytes: Option<u64>,
     /// Whose memory that is: the process's, its peak since the work began, or the device's, the most that tensors have taken so far.
     pub peak_of: &'static str,
-    /// Time by operation, from one extra repeat in which the device was waited for after each; longest first.
+    /// Time by operation, from one extra repeat in which the device was waited for after each, longest first. On a GPU the wait takes longer than
+    /// most operations: these times are for a CPU, and a profiler's are for a GPU.
     pub breakdown: Vec<OperationTime>,
 }
 

@@ -2,12 +2,12 @@
 //! that are measured there. Each work is warmed up, repeated, and reported by its median.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::draw::Purpose;
-use crate::flow::{Completion, Prompt};
+use crate::flow::{Completion, Finish, Prompt};
 use crate::interrupt::Interrupt;
 use crate::kernels::Timed;
 use crate::kernels::timed::{Record, Recorder};
@@ -17,19 +17,21 @@ use crate::optim::AdamW;
 use crate::rollout::{Engine, Request};
 use crate::train::RunSettings;
 use crate::train::rollouts::sampling;
-use crate::train::update::{Packing, Sample, Updater, apply};
+use crate::train::update::{Packing, Sample, Sequence, Updater, apply};
 
 pub mod ceilings;
 pub mod counts;
+mod decode;
+pub mod lengths;
 pub mod measurement;
 pub mod trace;
+pub mod work;
 
 pub use ceilings::Ceilings;
-use counts::{Counts, Responses};
+use decode::Decoding;
+pub use lengths::LogNormal;
 pub use measurement::{Machine, Measurement};
-
-/// What can be measured.
-pub const WORKS: [&str; 4] = ["score", "rollout", "update", "step"];
+pub use work::{WORKS, Work};
 
 /// Tokens that are scored at once, as `rlvr score` does by itself.
 const SCORE_TOKENS: usize = 4096;
@@ -65,11 +67,12 @@ pub struct Repeats {
     pub breakdown: bool,
 }
 
-/// What a work goes on with: the state that updates are measured with, and the latest rollouts.
+/// What a work goes on with: the state that updates are measured with, the latest rollouts, and a cache to decode against.
 #[derive(Default)]
 pub struct State {
     trainer: Option<Trainer>,
     completions: Option<Vec<Completion>>,
+    decoding: Option<Decoding>,
 }
 
 struct Trainer {
@@ -83,6 +86,12 @@ struct Trainer {
 struct Times {
     sorted_s: Vec<f64>,
     warmed_up: bool,
+    began_unix_ns: u64,
+    ended_unix_ns: u64,
+}
+
+fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 impl Bench<'_> {
@@ -92,8 +101,8 @@ impl Bench<'_> {
         Ok(completions.into_iter().map(|completion| completion.ids.len()).collect())
     }
 
-    /// Measures a work.
-    pub fn measure(&self, work: &str, ceilings: &Ceilings, state: &mut State) -> Result<Measurement> {
+    /// Measures a work; its shares are those of the ceilings, where they are known.
+    pub fn measure(&self, work: Work, ceilings: Option<&Ceilings>, state: &mut State) -> Result<Measurement> {
         self.prepare(work, state)?;
         measurement::forget_process_peak();
         let times = self.repeat(|| self.run(work, state, None))?;
@@ -104,27 +113,30 @@ impl Bench<'_> {
             device_bytes = device_bytes.max(record.used_bytes);
             breakdown = measurement::breakdown(&record.spans);
         }
-        let tokens = self.lengths.iter().sum::<usize>() as f64;
+        let tokens = self.tokens(work) as f64;
         let (counts, flops) = (self.counts(work), self.parameter_flops(work, tokens));
         let median_s = times.sorted_s[times.sorted_s.len() / 2];
         let all = counts.useful_flop + counts.reference_flop;
-        let least_s = all / ceilings.product_flops() + counts.bytes / ceilings.copy_bytes_per_s;
+        let least_s = ceilings.map(|ceilings| all / ceilings.product_flops() + counts.bytes / ceilings.copy_bytes_per_s);
+        let utilisation = |flop: f64| ceilings.map(|ceilings| flop / median_s / ceilings.product_flops());
         Ok(Measurement {
-            work: work.to_owned(),
+            work: work.to_string(),
             median_s,
             min_s: times.sorted_s[0],
             max_s: times.sorted_s[times.sorted_s.len() - 1],
             repeats: times.sorted_s.len(),
             warmed_up: times.warmed_up,
+            began_unix_ns: times.began_unix_ns,
+            ended_unix_ns: times.ended_unix_ns,
             tokens_per_s: tokens / median_s,
             flops: flops / median_s,
-            share_of_ceiling: flops / median_s / ceilings.widest_flops,
+            share_of_ceiling: ceilings.map(|ceilings| flops / median_s / ceilings.widest_flops),
             useful_flop: counts.useful_flop,
             reference_flop: counts.reference_flop,
-            utilisation: counts.useful_flop / median_s / ceilings.product_flops(),
-            utilisation_with_reference: all / median_s / ceilings.product_flops(),
+            utilisation: utilisation(counts.useful_flop),
+            utilisation_with_reference: utilisation(all),
             least_s,
-            share_of_least: least_s / median_s,
+            share_of_least: least_s.map(|least_s| least_s / median_s),
             peak_bytes: device_bytes.or(process_bytes),
             peak_of: if device_bytes.is_some() { "device" } else { "process" },
             breakdown,
@@ -132,7 +144,7 @@ impl Bench<'_> {
     }
 
     /// Runs a work once with every operation timed.
-    pub fn record(&self, work: &str, state: &mut State) -> Result<Record> {
+    pub fn record(&self, work: Work, state: &mut State) -> Result<Record> {
         self.prepare(work, state)?;
         let recorder = Recorder::new();
         self.run(work, state, Some(&recorder))?;
@@ -140,23 +152,31 @@ impl Bench<'_> {
     }
 
     /// Runs a work once.
-    fn run(&self, work: &str, state: &mut State, recorder: Option<&Arc<Recorder>>) -> Result<()> {
+    fn run(&self, work: Work, state: &mut State, recorder: Option<&Arc<Recorder>>) -> Result<()> {
         let wrapped = recorder.map(|recorder| timed(self.decoder, recorder, None)).transpose()?;
         let policy = wrapped.as_ref().unwrap_or(self.decoder);
         let enter = |part| recorder.into_iter().for_each(|recorder| recorder.enter(part));
-        if work == "score" {
-            enter("score");
-            return self.score(policy);
+        match work {
+            Work::Score => {
+                enter("score");
+                return self.score(policy);
+            }
+            Work::Decode(passes) => {
+                enter("decode");
+                return self.decode(policy, state.decoding.as_ref().context("decoding has no cache")?, passes);
+            }
+            Work::Rollout | Work::Step => {
+                enter("rollouts");
+                state.completions = Some(self.generate(policy, &self.lengths, &[])?);
+            }
+            Work::Update | Work::MicroBatch => {}
         }
-        if matches!(work, "rollout" | "step") {
-            enter("rollouts");
-            state.completions = Some(self.generate(policy, &self.lengths, &[])?);
-        }
-        if let Some(trainer) = state.trainer.as_mut().filter(|_| matches!(work, "update" | "step")) {
+        if work.trains() {
+            let trainer = state.trainer.as_mut().context("an update has no trainer")?;
             let reference = trainer.reference.as_ref();
             let reference = reference.zip(recorder).map(|(decoder, recorder)| timed(decoder, recorder, Some("reference")));
             let reference = reference.transpose()?;
-            self.update(policy, reference.as_ref(), trainer, enter)?;
+            self.update(work, policy, reference.as_ref(), trainer, enter)?;
         }
         Ok(())
     }
@@ -165,37 +185,9 @@ impl Bench<'_> {
         self.decoder.kernels().memory().map(|memory| memory.peak)
     }
 
-    /// Operations of the parameters alone.
-    fn parameter_flops(&self, work: &str, tokens: f64) -> f64 {
-        let parameters = self.decoder.config.computed_parameters() as f64;
-        // Forward 2, backward 4, the reference's forward 2.
-        let update = parameters * tokens * if self.settings.loss.kl != 0.0 { 8.0 } else { 6.0 };
-        match work {
-            // Scoring computes the prompt for every response, a rollout once for all.
-            "score" => 2.0 * parameters * (tokens + (self.lengths.len() * self.prompt.ids.len()) as f64),
-            "rollout" => 2.0 * parameters * tokens,
-            "update" => update,
-            _ => 2.0 * parameters * tokens + update,
-        }
-    }
-
-    fn counts(&self, work: &str) -> Counts {
-        let responses = Responses::new(&self.decoder.config, self.decoder.kernels(), self.prompt.ids.len(), &self.lengths);
-        let rollout = || responses.rollout(self.settings.rollout.engine.max_running.max(1));
-        let update = || responses.update(self.settings.loss.kl != 0.0);
-        match work {
-            "score" => responses.score(),
-            "rollout" => rollout(),
-            "update" => update(),
-            _ => rollout() + update(),
-        }
-    }
-
     /// Scores responses of the given lengths, each after its own copy of the prompt; which tokens they are does not matter to the time.
     fn score(&self, decoder: &Decoder) -> Result<()> {
-        let vocabulary = self.vocabulary as u32;
-        let response = |(row, length): (usize, &usize)| (0..*length as u32).map(|t| (t * 7919 + row as u32 * 31) % vocabulary).collect();
-        let responses: Vec<Vec<u32>> = self.lengths.iter().enumerate().map(response).collect();
+        let responses = self.arbitrary_responses();
         let lanes = self.lanes.count();
         let longest = self.prompt.ids.len() + self.lengths.iter().max().unwrap_or(&0);
         let batches: Vec<&[Vec<u32>]> = responses.chunks((SCORE_TOKENS / longest).max(1)).collect();
@@ -212,13 +204,50 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Makes what updates need besides the model; rollouts and scores do without.
-    fn prepare(&self, work: &str, state: &mut State) -> Result<()> {
-        if state.trainer.is_some() || !matches!(work, "update" | "step") {
+    /// Tokens in the given lengths.
+    fn arbitrary_responses(&self) -> Vec<Vec<u32>> {
+        let vocabulary = self.vocabulary as u32;
+        let response = |(row, length): (usize, &usize)| (0..*length as u32).map(|t| (t * 7919 + row as u32 * 31) % vocabulary).collect();
+        self.lengths.iter().enumerate().map(response).collect()
+    }
+
+    /// The numbers of the responses in the first micro-batch of each lane.
+    fn first_micro_batches(&self) -> Vec<usize> {
+        let interrupt = Interrupt::default();
+        let responses = self.arbitrary_responses();
+        let sequence = |response| Sequence { prompt: &self.prompt.ids, response, kept: None };
+        let sequences: Vec<Sequence> = responses.iter().map(|response| sequence(response)).collect();
+        let mut batches = self.packing(&interrupt).micro_batches(&sequences);
+        batches.truncate(self.lanes.count());
+        batches.concat()
+    }
+
+    fn packing<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
+        Packing { lanes: self.lanes, micro_batch_tokens: self.settings.train.micro_batch_tokens, interrupt }
+    }
+
+    /// As `packing`, for the responses of one micro-batch on each lane, which may exceed the budget by the unevenness of their lengths.
+    fn packing_of_one<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
+        let packing = self.packing(interrupt);
+        let tokens = self.tokens(Work::MicroBatch).div_ceil(self.lanes.count());
+        Packing { micro_batch_tokens: packing.micro_batch_tokens.max(tokens), ..packing }
+    }
+
+    /// Makes what a work needs besides the model; rollouts and scores do without.
+    fn prepare(&self, work: Work, state: &mut State) -> Result<()> {
+        if let Work::Decode(passes) = work {
+            state.decoding = Some(self.decoding(passes)?);
+        }
+        if !work.trains() || state.trainer.is_some() {
             return Ok(());
         }
         let completions = match state.completions.take() {
             Some(completions) => completions,
+            // A profiler has nothing else to look at.
+            None if work == Work::MicroBatch => {
+                let completion = |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Length, truncated: None };
+                self.arbitrary_responses().into_iter().map(completion).collect()
+            }
             None => self.generate(self.decoder, &self.lengths, &[])?,
         };
         state.trainer = Some(Trainer {
@@ -230,18 +259,31 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// One update by `policy`, with `reference` in the place of the trainer's where it is given.
-    fn update(&self, policy: &Decoder, reference: Option<&Decoder>, trainer: &mut Trainer, enter: impl Fn(&'static str)) -> Result<()> {
+    /// One update by `policy`, or its first micro-batches without the optimizer, with `reference` in the place of the trainer's where it is given.
+    fn update(
+        &self,
+        work: Work,
+        policy: &Decoder,
+        reference: Option<&Decoder>,
+        trainer: &mut Trainer,
+        enter: impl Fn(&'static str),
+    ) -> Result<()> {
         let reference = reference.or(trainer.reference.as_ref());
         let interrupt = Interrupt::default();
-        let packing = Packing { lanes: self.lanes, micro_batch_tokens: self.settings.train.micro_batch_tokens, interrupt: &interrupt };
+        let packing = if work == Work::MicroBatch { self.packing_of_one(&interrupt) } else { self.packing(&interrupt) };
         let updater = Updater { settings: self.settings, packing, policy, reference };
         let advantages = |i: usize, completion: &Completion| vec![if i.is_multiple_of(2) { 1.0 } else { -1.0 }; completion.ids.len()];
         let sample = |(i, completion)| Sample { advantages: advantages(i, completion), ..Sample::of(&self.prompt.ids, completion) };
         enter(trace::GRADIENT);
-        let samples: Vec<Sample> = trainer.completions.iter().enumerate().map(sample).collect();
+        let samples: Vec<Sample> = match work {
+            Work::MicroBatch => self.first_micro_batches().into_iter().map(|i| sample((i, &trainer.completions[i]))).collect(),
+            _ => trainer.completions.iter().enumerate().map(sample).collect(),
+        };
         let reference = updater.loss_reference(&samples)?;
         let report = updater.gradient(&samples, reference.as_deref(), &trainer.gradients)?;
+        if work == Work::MicroBatch {
+            return trainer.gradients.iter().try_for_each(|gradients| gradients.clear(policy.kernels()));
+        }
         enter("optimizer");
         apply(self.settings, policy, None, report, &trainer.gradients, &mut trainer.optimizer).map(|_| ())
     }
@@ -254,16 +296,17 @@ impl Bench<'_> {
             self.decoder.kernels().device().synchronize()?;
             Ok(start.elapsed().as_secs_f64())
         };
+        let began_unix_ns = unix_ns();
         let first_s = once()?;
         if first_s > self.repeats.once_from_s {
-            return Ok(Times { sorted_s: vec![first_s], warmed_up: false });
+            return Ok(Times { sorted_s: vec![first_s], warmed_up: false, began_unix_ns, ended_unix_ns: unix_ns() });
         }
-        let (mut sorted_s, began) = (Vec::new(), Instant::now());
+        let (mut sorted_s, began, began_unix_ns) = (Vec::new(), Instant::now(), unix_ns());
         while sorted_s.len() < self.repeats.least.max(1) || began.elapsed().as_secs_f64() < self.repeats.seconds {
             sorted_s.push(once()?);
         }
         sorted_s.sort_by(f64::total_cmp);
-        Ok(Times { sorted_s, warmed_up: true })
+        Ok(Times { sorted_s, warmed_up: true, began_unix_ns, ended_unix_ns: unix_ns() })
     }
 
     fn generate(&self, decoder: &Decoder, lengths: &[usize], end_tokens: &[u32]) -> Result<Vec<Completion>> {

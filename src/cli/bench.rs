@@ -1,26 +1,30 @@
 //! `rlvr bench`
 
+mod case;
+mod show;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
 use super::arguments::{ComputeArgs, transfers};
 use super::numbers::{COUNT_FROM_1, setting, within};
-use crate::bench::{Bench, Ceilings, Machine, Measurement, Repeats, State, WORKS, trace};
+use crate::bench::{Bench, Ceilings, Machine, Repeats, State, WORKS, Work, trace};
 use crate::config;
 use crate::config::range::{Range, between};
 use crate::flow::{Problem, Prompt};
-use crate::input::{Line, Lines};
+use crate::kernels::Kernels;
 use crate::lanes::Lanes;
-use crate::metrics::table;
 use crate::model::{Decoder, initial, shapes};
 use crate::source;
 use crate::text::{ChatSettings, Text};
 use crate::train::RunSettings;
 use crate::usage::usage;
+use case::{Case, CaseReport};
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -34,15 +38,22 @@ pub struct BenchArgs {
         help = format!("Random weights of a known shape instead: {}", crate::model::shapes::names())
     )]
     shape: Option<String>,
-    /// What to measure, with commas between: score, rollout, update, step
-    #[arg(long, default_value = "rollout,update,step")]
+    #[arg(long, default_value = "rollout,update,step", help = format!("What to measure, with commas between: {WORKS}"))]
     work: String,
-    /// Responses to the one prompt
-    #[arg(long, default_value_t = 128, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
-    sequences: usize,
-    /// Response lengths, one a line (default: what the model itself produces)
-    #[arg(long, value_name = "FILE", conflicts_with = "sequences")]
-    lengths: Option<PathBuf>,
+    /// Several measurements in one process: words such as "name=long work=rollout sequences=64 lengths=lognormal:760:3072 batch-invariant=true"
+    #[arg(long = "case", value_name = "WORDS", conflicts_with_all = ["profile", "write_lengths"])]
+    cases: Vec<String>,
+    #[arg(
+        long,
+        allow_negative_numbers = true,
+        value_parser = setting::<usize>("rollout.group_size"),
+        help = format!("Responses to the one prompt (default: {})", case::SEQUENCES)
+    )]
+    sequences: Option<usize>,
+    /// Response lengths: a file with one a line, or log-normal ones whose mean is MEAN after the cut at LONGEST, which cuts 3% (default: what the
+    /// model itself produces)
+    #[arg(long, value_name = "FILE|lognormal:MEAN:LONGEST")]
+    lengths: Option<String>,
     /// All responses of one length
     #[arg(long, value_name = "TOKENS", conflicts_with = "lengths", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new"))]
     response_tokens: Option<u32>,
@@ -67,9 +78,15 @@ pub struct BenchArgs {
     /// A work whose first run takes longer is measured by that run
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     once_from: Option<f64>,
-    /// Leave out the extra repeat that times every operation by itself
+    /// Leave out the extra repeat that times every operation by itself; its times say little on a GPU, which is waited for after each operation
     #[arg(long)]
     no_breakdown: bool,
+    /// Leave out the machine's ceilings, and the shares of them
+    #[arg(long)]
+    no_ceilings: bool,
+    /// Begin no work after this time, counted from the start of the program
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
+    limit: Option<f64>,
     /// A setting of the run, as in rlvr train: --set rollout.engine.max_running=1024
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
@@ -101,64 +118,149 @@ struct Subject {
 const PROMPT_TOKENS: u32 = 150;
 /// Standard deviation of random weights.
 const WEIGHT_SCALE: f32 = 0.02;
-/// Operations in the table.
-const SHOWN_OPERATIONS: usize = 12;
 
 pub fn run(args: BenchArgs) -> Result<()> {
-    let works: Vec<&str> = args.work.split(',').map(str::trim).collect();
-    for work in &works {
-        let known = WORKS.contains(work).then_some(());
-        usage(known.with_context(|| format!("unknown work \"{work}\"; known are {}", WORKS.join(", "))))?;
-    }
+    let began = Instant::now();
+    let cases = usage(Case::all(&args))?;
     let settings = usage(settings(&args))?;
+    // Before anything is measured: on a machine that has no such kernels.
+    let is_other = |case: &Case| case.batch_invariant != args.compute.batch_invariant;
+    let other = cases.iter().any(is_other).then(|| args.open(!args.compute.batch_invariant)).transpose()?;
     let subject = subject(&args)?;
     let decoder = &subject.decoder;
     let lanes = Lanes::new(if args.lanes == 0 { decoder.usual_lanes() } else { args.lanes })?;
-    let repeats = Repeats {
-        least: args.repeats,
-        seconds: args.seconds,
-        once_from_s: args.once_from.unwrap_or(f64::INFINITY),
-        breakdown: !args.no_breakdown,
-    };
-    let vocabulary = subject.text.as_ref().map_or(decoder.config.vocabulary, Text::vocabulary);
-    let (prompt, lengths) = (prompt(&args, &subject, vocabulary)?, Vec::new());
-    let mut bench = Bench { decoder, vocabulary, lanes: &lanes, settings: &settings, prompt, lengths, repeats };
-    bench.lengths = lengths_of(&args, &bench, &subject.end_tokens)?;
-    if let Some(path) = &args.write_lengths {
-        let text: String = bench.lengths.iter().map(|length| format!("{length}\n")).collect();
-        write(path, &text)?;
-    }
-    let (responses, tokens) = (bench.lengths.len(), bench.lengths.iter().sum::<usize>());
-    tell!("{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes", bench.prompt.ids.len(), lanes.count());
-
-    let (machine, ceilings) = (Machine::of(decoder, &lanes), Ceilings::measure(decoder, &lanes)?);
-    show_ceilings(&machine, &ceilings);
-    let (mut state, mut measurements) = (State::default(), Vec::new());
-    for work in works {
-        let measurement = bench.measure(work, &ceilings, &mut state)?;
-        say!("{}", serde_json::to_string(&measurement)?);
-        measurements.push(measurement);
-        // Written after each work: what was measured stays, whatever comes after.
-        if let Some(path) = &args.json {
-            let all = json!({
-                "machine": machine,
-                "ceilings": ceilings,
-                "measurements": measurements,
-                "prompt_tokens": bench.prompt.ids.len(),
-                "sequences": responses,
-                "response_tokens": tokens,
-                "shape": args.shape,
-                "settings": settings,
-            });
-            write(path, &format!("{all:#}\n"))?;
+    let machine = Machine::of(decoder, &lanes);
+    let ceilings = (!args.no_ceilings).then(|| Ceilings::measure(decoder, &lanes)).transpose()?;
+    show::machine(&machine, ceilings.as_ref());
+    let prompt = prompt(&args, &subject)?;
+    let mut report = Report { machine, ceilings, prompt_tokens: prompt.ids.len(), cases: cases.iter().map(Case::report).collect() };
+    report.write(&args, &settings)?;
+    for (number, case) in cases.iter().enumerate() {
+        let moved = other.as_ref().filter(|_| is_other(case)).map(|kernels| decoder.on(kernels.clone())).transpose()?;
+        let measured = Measured { args: &args, case, subject: &subject, settings: &settings, lanes: &lanes, began };
+        let bench = measured.bench(moved.as_ref().unwrap_or(decoder), prompt.clone());
+        let done = measured.run(bench, &mut report, number);
+        match done {
+            Err(error) if case.name.is_none() => return Err(error),
+            Err(error) => {
+                tell!("{}: {error:#}", case.name.as_deref().unwrap_or_default());
+                report.cases[number].error = Some(format!("{error:#}"));
+                report.write(&args, &settings)?;
+            }
+            Ok(()) => {}
         }
     }
-    show(&measurements);
-    if let Some(path) = &args.profile {
-        let events = trace::events(&bench.record("step", &mut state)?.spans);
-        write(path, &Value::Array(events).to_string())?;
+    show::measurements(&report.cases);
+    let failed: Vec<&str> = report.cases.iter().filter(|case| case.error.is_some()).filter_map(|case| case.name.as_deref()).collect();
+    if !failed.is_empty() {
+        bail!("{} of {} cases failed: {}", failed.len(), cases.len(), failed.join(", "));
     }
     Ok(())
+}
+
+/// A case on its way.
+struct Measured<'a> {
+    args: &'a BenchArgs,
+    case: &'a Case,
+    subject: &'a Subject,
+    settings: &'a RunSettings,
+    lanes: &'a Lanes,
+    began: Instant,
+}
+
+impl<'a> Measured<'a> {
+    fn bench(&self, decoder: &'a Decoder, prompt: Prompt) -> Bench<'a> {
+        let repeats = Repeats {
+            least: self.args.repeats,
+            seconds: self.args.seconds,
+            once_from_s: self.args.once_from.unwrap_or(f64::INFINITY),
+            breakdown: !self.args.no_breakdown,
+        };
+        let vocabulary = self.subject.vocabulary();
+        Bench { decoder, vocabulary, lanes: self.lanes, settings: self.settings, prompt, lengths: Vec::new(), repeats }
+    }
+
+    /// Measures the works in their order. What was measured is written after each: it stays, whatever comes after.
+    fn run(&self, mut bench: Bench, report: &mut Report, number: usize) -> Result<()> {
+        if self.is_late() {
+            return Ok(());
+        }
+        bench.lengths = self.case.lengths.numbers(&bench, &self.subject.end_tokens)?;
+        if let Some(path) = &self.case.write_lengths {
+            let text: String = bench.lengths.iter().map(|length| format!("{length}\n")).collect();
+            write(path, &text)?;
+        }
+        report.cases[number].began(&bench.lengths);
+        let (responses, tokens) = (bench.lengths.len(), bench.lengths.iter().sum::<usize>());
+        let name = self.case.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+        tell!("{name}{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes", bench.prompt.ids.len(), self.lanes.count());
+        let mut state = State::default();
+        for work in &self.case.works {
+            if self.is_late() {
+                tell!("{name}no time is left for {}", report.cases[number].not_run.join(", "));
+                return Ok(());
+            }
+            report.cases[number].not_run.remove(0);
+            let measurement = bench.measure(*work, report.ceilings.as_ref(), &mut state)?;
+            let mut line = serde_json::to_value(&measurement)?;
+            line.as_object_mut().zip(self.case.name.as_ref()).map(|(line, name)| line.insert("case".to_owned(), json!(name)));
+            say!("{line}");
+            report.cases[number].measurements.push(measurement);
+            report.write(self.args, self.settings)?;
+        }
+        if let Some(path) = &self.args.profile {
+            let events = trace::events(&bench.record(Work::Step, &mut state)?.spans);
+            write(path, &Value::Array(events).to_string())?;
+        }
+        Ok(())
+    }
+
+    fn is_late(&self) -> bool {
+        self.args.limit.is_some_and(|limit| self.began.elapsed().as_secs_f64() > limit)
+    }
+}
+
+/// All that is written to `--json`.
+struct Report {
+    machine: Machine,
+    ceilings: Option<Ceilings>,
+    prompt_tokens: usize,
+    cases: Vec<CaseReport>,
+}
+
+impl Report {
+    /// One case stands at the top, several in a list.
+    fn write(&self, args: &BenchArgs, settings: &RunSettings) -> Result<()> {
+        let Some(path) = &args.json else { return Ok(()) };
+        let mut all = json!({
+            "machine": self.machine,
+            "ceilings": self.ceilings,
+            "prompt_tokens": self.prompt_tokens,
+            "shape": args.shape,
+            "settings": settings,
+            "limit_s": args.limit,
+        });
+        let cases = match &*self.cases {
+            [only] if only.name.is_none() => json!(only),
+            several => json!({"cases": several}),
+        };
+        all.as_object_mut().zip(cases.as_object()).map(|(all, cases)| all.extend(cases.clone()));
+        write(path, &format!("{all:#}\n"))
+    }
+}
+
+impl BenchArgs {
+    /// What computes.
+    fn open(&self, batch_invariant: bool) -> Result<Arc<dyn Kernels>> {
+        let ComputeArgs { device, kernels, dtype, .. } = self.compute;
+        ComputeArgs { device, kernels, dtype, batch_invariant }.open(self.shape.as_deref().unwrap_or(&self.model))
+    }
+}
+
+impl Subject {
+    fn vocabulary(&self) -> usize {
+        self.text.as_ref().map_or(self.decoder.config.vocabulary, Text::vocabulary)
+    }
 }
 
 /// The defaults that fit the model, then `--set`.
@@ -171,7 +273,7 @@ fn settings(args: &BenchArgs) -> Result<RunSettings> {
 
 /// Loads the model, or makes one of the shape, with what computes it.
 fn subject(args: &BenchArgs) -> Result<Subject> {
-    let kernels = args.compute.open(args.shape.as_deref().unwrap_or(&args.model))?;
+    let kernels = args.open(args.compute.batch_invariant)?;
     let Some(name) = &args.shape else {
         let model = source::load(&args.model, &ChatSettings::default(), &kernels, &transfers())?;
         return Ok(Subject { decoder: model.decoder, text: Some(model.text), end_tokens: model.end_tokens });
@@ -183,96 +285,19 @@ fn subject(args: &BenchArgs) -> Result<Subject> {
 }
 
 /// The question, or arbitrary tokens.
-fn prompt(args: &BenchArgs, subject: &Subject, vocabulary: usize) -> Result<Prompt> {
+fn prompt(args: &BenchArgs, subject: &Subject) -> Result<Prompt> {
     let question = args.prompt.clone();
     let problem = Problem { question, ..Problem::default() };
     let tokens = args.prompt_tokens.or(subject.text.is_none().then_some(PROMPT_TOKENS));
     match (&subject.text, tokens) {
         (Some(text), None) => text.prompt(Arc::new(problem), ""),
         (_, tokens) => {
-            let ids = (0..tokens.unwrap_or(PROMPT_TOKENS).max(1)).map(|t| (t * 7919) % vocabulary as u32);
+            let ids = (0..tokens.unwrap_or(PROMPT_TOKENS).max(1)).map(|t| (t * 7919) % subject.vocabulary() as u32);
             Ok(Prompt { problem: Arc::new(problem), text: String::new(), ids: ids.collect() })
         }
     }
 }
 
-fn lengths_of(args: &BenchArgs, bench: &Bench, end_tokens: &[u32]) -> Result<Vec<usize>> {
-    match (&args.lengths, args.response_tokens) {
-        (Some(path), _) => {
-            let length = |line: Result<Line>| {
-                let line = line?;
-                line.text.parse().with_context(|| format!("{}: expected a length", line.place))
-            };
-            Lines::open(path)?.map(length).collect()
-        }
-        (None, Some(tokens)) => Ok(vec![tokens as usize; args.sequences]),
-        (None, None) => bench.own_lengths(args.sequences, end_tokens),
-    }
-}
-
 fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn show_ceilings(machine: &Machine, ceilings: &Ceilings) {
-    let [rows, k, n] = ceilings.widest;
-    let giga = |rate: f64| format!("{:.1}", rate / 1e9);
-    tell!(
-        "{}, {} kernels in {}: {} GB/s copied; {} GFLOP/s in products of {side} x {side} x {side}, {} in {rows} x {k} x {n}",
-        machine.device,
-        machine.kernels,
-        machine.dtype,
-        giga(ceilings.copy_bytes_per_s),
-        giga(ceilings.square_flops),
-        giga(ceilings.widest_flops),
-        side = ceilings.square_side,
-    );
-}
-
-fn show(measurements: &[Measurement]) {
-    let ms = |seconds: f64| format!("{:.1}", seconds * 1e3);
-    let percent = |share: f64| format!("{:.0}%", share * 100.0);
-    let row = |measurement: &Measurement| {
-        vec![
-            measurement.work.clone(),
-            ms(measurement.median_s),
-            ms(measurement.min_s),
-            ms(measurement.max_s),
-            format!("{:.0}", measurement.tokens_per_s),
-            format!("{:.1}", measurement.flops / 1e9),
-            percent(measurement.share_of_ceiling),
-            percent(measurement.utilisation),
-            percent(measurement.share_of_least),
-            measurement.peak_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.2}", bytes as f64 / 1e9)),
-        ]
-    };
-    let header = [
-        "work",
-        "median ms",
-        "min",
-        "max",
-        "tokens/s",
-        "GFLOP/s",
-        "of the products' ceiling",
-        "utilisation",
-        "of the least time",
-        "peak GB",
-    ];
-    tell!("{}", table(&header, &measurements.iter().map(row).collect::<Vec<_>>()));
-    let operations = measurements.iter().flat_map(|measurement| {
-        let total: f64 = measurement.breakdown.iter().map(|time| time.seconds).sum();
-        measurement.breakdown.iter().take(SHOWN_OPERATIONS).map(move |time| {
-            vec![
-                measurement.work.clone(),
-                time.operation.to_owned(),
-                time.count.to_string(),
-                ms(time.seconds),
-                percent(time.seconds / total),
-            ]
-        })
-    });
-    let operations: Vec<Vec<String>> = operations.collect();
-    if !operations.is_empty() {
-        tell!("{}", table(&["work", "operation", "calls", "ms", "share"], &operations));
-    }
 }

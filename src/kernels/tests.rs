@@ -1,12 +1,13 @@
 //! Every operation of every version against the same computed in f64 with plain loops, row by row: one test body for all devices.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::cpu::testing::random;
 use super::{Heads, Kernels, Stock};
 use attention::{alone, shared};
-use head::{check_choices, check_scores_of_choices};
-use optimizer::check_codes;
+use outcome::{Bounds, Outcome, Verdict};
 
 mod attention;
 mod exact;
@@ -14,45 +15,18 @@ mod head;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 mod optimizer;
+mod outcome;
 mod rows;
+mod stock_errors;
 
 #[cfg(feature = "cuda")]
 pub(crate) use on_a_gpu::gpu;
 
-/// What one operation gave, beside the exact values: rows of `width`.
-struct Outcome {
-    name: String,
-    width: usize,
-    exact: Vec<f64>,
-    found: Vec<f64>,
-}
-
-impl Outcome {
-    /// The operation, without the shape.
-    fn operation(&self) -> &str {
-        self.name.split(" of ").next().unwrap_or_default()
-    }
-
-    /// The distance of each row from the exact one, as a share of the exact row's norm, or of a tenth of the usual row's where that is more:
-    /// the gradient of a query that sees one key is 0, and is what is left of a difference.
-    fn errors(&self) -> Vec<f64> {
-        assert_eq!(self.exact.len(), self.found.len(), "{}", self.name);
-        let squares = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
-        let rows = self.exact.len().div_ceil(self.width).max(1);
-        let usual = (squares(&self.exact) / rows as f64).sqrt();
-        let error = |(exact, found): (&[f64], &[f64])| {
-            let distance: f64 = exact.iter().zip(found).map(|(e, f)| (e - f) * (e - f)).sum();
-            let norm = squares(exact).sqrt().max(0.1 * usual);
-            // A NaN must not pass as small.
-            if distance.is_nan() { f64::INFINITY } else { distance.sqrt() / if norm == 0.0 { 1.0 } else { norm } }
-        };
-        self.exact.chunks(self.width).zip(self.found.chunks(self.width)).map(error).collect()
-    }
-}
-
-/// Runs operations and collects what they gave.
+/// Runs operations, judges what they gave, and tells it at once.
 struct Bench<'a> {
     kernels: &'a dyn Kernels,
+    part: &'static str,
+    bounds: Bounds,
     outcomes: Vec<Outcome>,
 }
 
@@ -77,15 +51,57 @@ impl Bench<'_> {
         self.put(&random(shape, seed), DType::F32)
     }
 
+    /// What an operation gave, beside the exact values, in rows of `width`. A result that cannot be read is an outcome, too.
     fn outcome(&mut self, name: &str, width: usize, exact: Vec<f64>, found: &Tensor) -> Result<()> {
-        let found = found.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?.flatten_all()?.to_vec1()?;
-        self.outcomes.push(Outcome { name: name.to_owned(), width, exact, found });
+        let read = || found.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?.flatten_all()?.to_vec1();
+        match read() {
+            Ok(found) => self.compare(name, width, &exact, &found),
+            Err(error) => self.told(name, Verdict::Error, &error.to_string()),
+        }
         Ok(())
     }
 
     fn listed(&mut self, name: &str, exact: Vec<f64>, found: &[f32]) {
-        let found = found.iter().map(|x| f64::from(*x)).collect();
-        self.outcomes.push(Outcome { name: name.to_owned(), width: exact.len().max(1), exact, found });
+        let found: Vec<f64> = found.iter().map(|x| f64::from(*x)).collect();
+        self.compare(name, exact.len().max(1), &exact, &found);
+    }
+
+    fn compare(&mut self, name: &str, width: usize, exact: &[f64], found: &[f64]) {
+        if exact.len() != found.len() {
+            return self.told(name, Verdict::Wrong, &format!("{} values, expected {}", found.len(), exact.len()));
+        }
+        let errors = outcome::errors(width, exact, found);
+        self.push(Outcome::of_errors(self.part, name, self.kernels.dtype(), self.bounds, &errors));
+    }
+
+    fn told(&mut self, name: &str, verdict: Verdict, note: &str) {
+        self.push(Outcome::told(self.part, name, self.kernels.dtype(), verdict, note));
+    }
+
+    fn push(&mut self, outcome: Outcome) {
+        outcome.tell();
+        self.outcomes.push(outcome);
+    }
+
+    /// Runs operations that record their outcomes. An error of theirs is one, too, and so is an assertion; the part goes on. Gives whether there
+    /// was neither.
+    fn attempt(&mut self, name: &str, operations: impl FnOnce(&mut Self) -> Result<()>) -> bool {
+        match catch_unwind(AssertUnwindSafe(|| operations(self))) {
+            Ok(Ok(())) => return true,
+            Ok(Err(error)) => self.told(name, Verdict::Error, &error.to_string()),
+            Err(panic) => {
+                let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+                self.told(name, Verdict::Wrong, words.unwrap_or("a panic without words"));
+            }
+        }
+        false
+    }
+
+    /// Runs a check that is made of assertions: one outcome.
+    fn claim(&mut self, name: &str, check: impl FnOnce(&mut Self) -> Result<()>) {
+        if self.attempt(name, check) {
+            self.told(name, Verdict::Ok, "");
+        }
     }
 }
 
@@ -94,131 +110,139 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / count
 }
 
-/// Some of the operations, over awkward shapes.
-type Part = fn(&mut Bench) -> Result<()>;
+/// Some of the operations, over awkward shapes: what they are called, and what runs them.
+type Part = (&'static str, fn(&mut Bench) -> Result<()>);
 
-const PARTS: [Part; 3] = [rows_and_products, attention, head_and_optimizer];
+const ROWS: Part = ("rows", rows_and_products);
+const ATTENTION: Part = ("attention", attention);
+const HEAD: Part = ("head", head_and_optimizer);
+const PARTS: [Part; 3] = [ROWS, ATTENTION, HEAD];
+/// Too much for an emulated GPU.
+const LONG: Part = ("long", long);
+const CODES: Part = ("codes", optimizer::codes);
+const CHOICES: Part = ("choices", head::choices);
+const SCORES: Part = ("choices", head::scores_of_choices);
+/// All operations once, for `compute-sanitizer`; not judged.
+const ONCE: Part = ("once", once);
 
 fn rows_and_products(bench: &mut Bench) -> Result<()> {
     for (t, width) in [(1, 64), (3, 16), (65, 128), (7, 1536)] {
-        bench.rows(t, width)?;
+        bench.attempt(&format!("rows of {t} x {width}"), |bench| bench.rows(t, width));
     }
     for (m, k, n) in [(1, 64, 48), (3, 16, 64), (65, 128, 80)] {
-        bench.products(m, k, n)?;
+        bench.attempt(&format!("products of {m} x {k} x {n}"), |bench| bench.products(m, k, n));
     }
-    bench.rotation(5, Heads { query: 2, key_value: 1, width: 64 })?;
-    bench.rotation(1, Heads { query: 6, key_value: 2, width: 128 })
+    for (t, heads) in [(5, heads(2, 1, 64)), (1, heads(6, 2, 128))] {
+        bench.attempt(&format!("rotation of {t} x {heads:?}"), |bench| bench.rotation(t, heads));
+    }
+    Ok(())
+}
+
+fn heads(query: usize, key_value: usize, width: usize) -> Heads {
+    Heads { query, key_value, width }
 }
 
 fn attention(bench: &mut Bench) -> Result<()> {
-    let heads = |query, key_value, width| Heads { query, key_value, width };
     for heads in [heads(1, 1, 64), heads(6, 1, 64), heads(8, 1, 128), heads(4, 2, 128)] {
-        bench.packed_attention(&alone(&[1]), heads)?;
-        bench.packed_attention(&alone(&[63, 1, 65]), heads)?;
-        bench.packed_attention(&shared(37, &[1, 30, 64]), heads)?;
-        bench.cached_attention(&[1, 16, 63, 64, 65], heads)?;
+        bench.packed(&alone(&[1]), heads);
+        bench.packed(&alone(&[63, 1, 65]), heads);
+        bench.packed(&shared(37, &[1, 30, 64]), heads);
+        bench.cached(&[1, 16, 63, 64, 65], heads);
     }
-    bench.packed_attention(&alone(&[64, 130]), heads(1, 1, 64))?;
-    bench.cached_attention(&[300, 257], heads(12, 2, 128))?;
+    bench.packed(&alone(&[64, 130]), heads(1, 1, 64));
+    bench.cached(&[300, 257], heads(12, 2, 128));
     // More query heads than rows of a tile.
-    bench.cached_attention(&[20, 65], heads(20, 1, 64))?;
+    bench.cached(&[20, 65], heads(20, 1, 64));
     // So many queries that the work on a prefix's keys is split.
-    bench.packed_attention(&shared(70, &[30; 40]), heads(1, 1, 64))
+    bench.packed(&shared(70, &[30; 40]), heads(1, 1, 64));
+    Ok(())
 }
 
-/// Too much for an emulated GPU: a sequence of thousands of tokens, a thousand sequences that share their prompt, and a real vocabulary.
+/// A sequence of thousands of tokens, a thousand sequences that share their prompt, and a real vocabulary.
 fn long(bench: &mut Bench) -> Result<()> {
-    bench.packed_attention(&alone(&[4097]), Heads { query: 2, key_value: 1, width: 64 })?;
-    bench.cached_attention(&[4097, 1, 4096], Heads { query: 2, key_value: 1, width: 128 })?;
+    bench.packed(&alone(&[4097]), heads(2, 1, 64));
+    bench.cached(&[4097, 1, 4096], heads(2, 1, 128));
     let lengths: Vec<usize> = (0..1024).map(|i| 1 + i * 7 % 23).collect();
-    bench.packed_attention(&shared(150, &lengths), Heads { query: 2, key_value: 1, width: 128 })?;
-    bench.cached_attention(&lengths, Heads { query: 6, key_value: 1, width: 64 })?;
-    bench.rows(4097, 256)?;
-    bench.head(64, 151_936, 0.6)
+    bench.packed(&shared(150, &lengths), heads(2, 1, 128));
+    bench.cached(&lengths, heads(6, 1, 64));
+    bench.attempt("rows of 4097 x 256", |bench| bench.rows(4097, 256));
+    bench.attempt("head of 64 x 151936", |bench| bench.head(64, 151_936, 0.6));
+    Ok(())
 }
 
 fn head_and_optimizer(bench: &mut Bench) -> Result<()> {
     for (t, vocabulary, temperature) in [(1, 17, 1.0), (5, 257, 0.6), (3, 4099, 1.0)] {
-        bench.head(t, vocabulary, temperature)?;
+        bench.attempt(&format!("head of {t} x {vocabulary}"), |bench| bench.head(t, vocabulary, temperature));
     }
     for (vocabulary, temperature) in [(17, 1.0), (257, 0.6), (4099, 1.3)] {
-        bench.head_of_kept(vocabulary, temperature)?;
+        bench.attempt(&format!("kept head of {vocabulary}"), |bench| bench.head_of_kept(vocabulary, temperature));
     }
-    [1, 255, 5000].into_iter().try_for_each(|count| bench.optimizer(count))?;
-    [1, 7, 255, 256, 257, 5000].into_iter().try_for_each(|count| bench.coded_optimizer(count))
-}
-
-fn outcomes(kernels: &dyn Kernels, part: Part) -> Result<Vec<Outcome>> {
-    let mut bench = Bench { kernels, outcomes: Vec::new() };
-    part(&mut bench)?;
-    Ok(bench.outcomes)
-}
-
-/// In f32 every row is within 2e-5 of the exact one; nearly all are far closer.
-fn check_f32(kernels: &dyn Kernels, part: Part) -> Result<()> {
-    for outcome in outcomes(kernels, part)? {
-        let [worst, _] = worst_and_mean(&outcome);
-        assert!(worst < 2e-5, "{}: a row is off by {worst:.1e} of itself", outcome.name);
+    for count in [1, 255, 5000] {
+        bench.attempt(&format!("optimizer of {count}"), |bench| bench.optimizer(count));
+    }
+    for count in [1, 7, 255, 256, 257, 5000] {
+        bench.attempt(&format!("8-bit optimizer of {count}"), |bench| bench.coded_optimizer(count));
     }
     Ok(())
 }
 
-/// In bf16 no row is further off than twice the worst that stock operations give for the operation in any shape (where much cancels, a row's
-/// error is luck), and in each shape rows are no further off on average than half as much again.
-fn check_bf16(kernels: &dyn Kernels, part: Part) -> Result<()> {
-    let stock = outcomes(&Stock::new(Device::Cpu, DType::BF16), part)?;
-    let worst_of = |operation: &str| {
-        let same = stock.iter().filter(|outcome| outcome.operation() == operation);
-        same.map(|outcome| worst_and_mean(outcome)[0]).fold(0.0, f64::max)
-    };
-    for (outcome, stock) in outcomes(kernels, part)?.iter().zip(&stock) {
-        let ([worst, mean], stock_worst, [_, stock_mean]) = (worst_and_mean(outcome), worst_of(outcome.operation()), worst_and_mean(stock));
-        // Where stock operations happen to be exact, a fortieth of a rounding.
-        let is_near = worst <= 2.0 * stock_worst + 1e-4 && mean <= 1.5 * stock_mean + 1e-4;
-        assert!(
-            is_near,
-            "{}: rows are off by up to {worst:.1e} of themselves, {mean:.1e} on average; with stock operations {stock_worst:.1e}, {stock_mean:.1e}",
-            outcome.name
-        );
+/// Every kernel, at shapes that have more than one tile and tails, but little work: a sanitizer makes each launch a hundred times slower.
+fn once(bench: &mut Bench) -> Result<()> {
+    bench.attempt("rows of 65 x 136", |bench| bench.rows(65, 136));
+    bench.attempt("products of 3 x 16 x 64", |bench| bench.products(3, 16, 64));
+    for heads in [heads(2, 1, 64), heads(2, 1, 128)] {
+        bench.attempt(&format!("rotation of 5 x {heads:?}"), |bench| bench.rotation(5, heads));
+        bench.packed(&shared(70, &[30; 36]), heads);
+        bench.cached(&[70, 17], heads);
     }
+    bench.attempt("head of 3 x 259", |bench| bench.head(3, 259, 0.6));
+    bench.attempt("kept head of 257", |bench| bench.head_of_kept(257, 0.6));
+    bench.attempt("optimizer of 600", |bench| bench.optimizer(600));
+    bench.attempt("8-bit optimizer of 600", |bench| bench.coded_optimizer(600));
+    optimizer::codes(bench)?;
+    head::choices(bench)?;
+    head::scores_of_choices(bench)
+}
+
+/// Runs a part to its end, whatever its operations come to.
+fn run(kernels: &dyn Kernels, (name, operations): Part, bounds: Bounds) -> Vec<Outcome> {
+    let mut bench = Bench { kernels, part: name, bounds, outcomes: Vec::new() };
+    bench.attempt(name, operations);
+    bench.outcomes
+}
+
+/// Runs a part, then fails if an outcome of it is not as it must be.
+fn check(kernels: &dyn Kernels, part: Part, bounds: Bounds) -> Result<()> {
+    let outcomes = run(kernels, part, bounds);
+    assert!(!outcomes.is_empty(), "{} has no operations", part.0);
+    let wrong: Vec<String> = outcomes.iter().filter(|outcome| outcome.verdict != Verdict::Ok).map(Outcome::line).collect();
+    assert!(wrong.is_empty(), "{} of {} outcomes are not as they must be:\n{}", wrong.len(), outcomes.len(), wrong.join("\n"));
     Ok(())
 }
 
-fn worst_and_mean(outcome: &Outcome) -> [f64; 2] {
-    let errors = outcome.errors();
-    [errors.iter().copied().fold(0.0, f64::max), mean(errors.into_iter())]
+fn stock_in_f32() -> Stock {
+    Stock::new(Device::Cpu, DType::F32)
 }
 
 #[test]
 fn the_plain_versions_are_exact() -> Result<()> {
-    PARTS.into_iter().chain([long as Part]).try_for_each(|part| check_f32(&super::Cpu, part))
+    PARTS.into_iter().chain([LONG]).try_for_each(|part| check(&super::Cpu, part, Bounds::Usual))
 }
 
 #[test]
 fn stock_operations_are_exact_in_f32() -> Result<()> {
-    PARTS.into_iter().try_for_each(|part| check_f32(&Stock::new(Device::Cpu, DType::F32), part))
-}
-
-/// Rounding to 8 bits of mantissa gives errors of 1 in 500, and a few times as much where sums cancel; a wrong formula gives far more.
-#[test]
-fn stock_operations_are_near_in_bf16() -> Result<()> {
-    let kernels = Stock::new(Device::Cpu, DType::BF16);
-    for outcome in PARTS.into_iter().map(|part| outcomes(&kernels, part)).collect::<Result<Vec<_>>>()?.into_iter().flatten() {
-        let [_, mean] = worst_and_mean(&outcome);
-        assert!(mean < 1e-2, "{}: rows are off by {mean:.1e} of themselves on average", outcome.name);
-    }
-    Ok(())
+    PARTS.into_iter().try_for_each(|part| check(&stock_in_f32(), part, Bounds::Usual))
 }
 
 #[test]
 fn the_sampler_scores_as_the_trainer_does() -> Result<()> {
-    check_scores_of_choices(&super::Cpu)
+    check(&super::Cpu, SCORES, Bounds::Usual)
 }
 
 /// A lane may have no sequence at all.
 #[test]
 fn no_rows_are_added_to_none() -> Result<()> {
-    for kernels in [&super::Cpu as &dyn Kernels, &Stock::new(Device::Cpu, DType::F32)] {
+    for kernels in [&super::Cpu as &dyn Kernels, &stock_in_f32()] {
         let zeros = |rows: usize, width: usize| Tensor::zeros((rows, width), DType::F32, &Device::Cpu);
         kernels.add_product_into(&zeros(0, 16)?, &zeros(0, 8)?, &zeros(8, 16)?)?;
     }
@@ -227,12 +251,37 @@ fn no_rows_are_added_to_none() -> Result<()> {
 
 #[test]
 fn stock_operations_choose_the_same_tokens() -> Result<()> {
-    check_choices(&Stock::new(Device::Cpu, DType::F32))
+    check(&stock_in_f32(), CHOICES, Bounds::Usual)
 }
 
 #[test]
 fn stock_operations_leave_the_same_codes() -> Result<()> {
-    check_codes(&Stock::new(Device::Cpu, DType::F32))
+    check(&stock_in_f32(), CODES, Bounds::Usual)
+}
+
+/// A part goes on after an error and after an assertion, and fails at its end with all that was found.
+#[test]
+fn a_part_ends_with_every_outcome() {
+    fn part(bench: &mut Bench) -> Result<()> {
+        bench.attempt("an error of 2 x 2", |_| candle_core::bail!("no kernel is called so"));
+        bench.claim("an assertion of 3", |_| panic!("2 and 3 differ"));
+        bench.claim("a check of 4", |_| Ok(()));
+        bench.listed("an operation of 5", vec![1.0], &[1.5]);
+        candle_core::bail!("the part breaks off")
+    }
+    let outcomes = run(&super::Cpu, ("failing", part), Bounds::Usual);
+    let found: Vec<(&str, Verdict)> = outcomes.iter().map(|outcome| (outcome.operation(), outcome.verdict)).collect();
+    let expected = [
+        ("an error", Verdict::Error),
+        ("an assertion", Verdict::Wrong),
+        ("a check", Verdict::Ok),
+        ("an operation", Verdict::Wrong),
+        ("failing", Verdict::Error),
+    ];
+    assert_eq!(found, expected);
+    let failed = catch_unwind(|| check(&super::Cpu, ("failing", part), Bounds::Usual)).unwrap_err();
+    let words = failed.downcast_ref::<String>().unwrap();
+    assert!(words.starts_with("4 of 5 outcomes") && words.contains("2 and 3 differ") && words.contains("called so"), "{words}");
 }
 
 /// The kernels for GPUs, thread by thread on the CPU.
@@ -243,60 +292,66 @@ mod emulated {
     use crate::kernels::Fused;
     use crate::kernels::fused::emulated::Emulator;
 
-    fn kernels(dtype: DType) -> Result<Option<Fused>> {
-        Emulator::new().map(|emulator| Fused::new(Arc::new(emulator), dtype)).transpose()
-    }
-
-    fn in_f32(part: Part) -> Result<()> {
-        kernels(DType::F32)?.map_or(Ok(()), |kernels| check_f32(&kernels, part))
-    }
-
-    fn in_bf16(part: Part) -> Result<()> {
-        kernels(DType::BF16)?.map_or(Ok(()), |kernels| check_bf16(&kernels, part))
+    fn check_emulated(part: Part, dtype: DType) -> Result<()> {
+        let Some(emulator) = Emulator::new() else { return Ok(()) };
+        check(&Fused::new(Arc::new(emulator), dtype)?, part, Bounds::Usual)
     }
 
     #[test]
     fn rows_and_products_are_exact_in_f32() -> Result<()> {
-        in_f32(rows_and_products)
+        check_emulated(ROWS, DType::F32)
     }
 
     #[test]
     fn rows_and_products_are_near_in_bf16() -> Result<()> {
-        in_bf16(rows_and_products)
+        check_emulated(ROWS, DType::BF16)
     }
 
     #[test]
     fn attention_is_exact_in_f32() -> Result<()> {
-        in_f32(attention)
+        check_emulated(ATTENTION, DType::F32)
     }
 
     #[test]
     fn attention_is_near_in_bf16() -> Result<()> {
-        in_bf16(attention)
+        check_emulated(ATTENTION, DType::BF16)
     }
 
     #[test]
     fn head_and_optimizer_are_exact_in_f32() -> Result<()> {
-        in_f32(head_and_optimizer)
+        check_emulated(HEAD, DType::F32)
     }
 
     #[test]
     fn head_and_optimizer_are_near_in_bf16() -> Result<()> {
-        in_bf16(head_and_optimizer)
+        check_emulated(HEAD, DType::BF16)
     }
 
     #[test]
     fn the_fused_kernels_leave_the_same_codes() -> Result<()> {
-        kernels(DType::F32)?.map_or(Ok(()), |kernels| check_codes(&kernels))
+        check_emulated(CODES, DType::F32)
     }
 
     #[test]
     fn the_fused_kernels_choose_the_same_tokens() -> Result<()> {
-        kernels(DType::F32)?.map_or(Ok(()), |kernels| check_choices(&kernels))
+        check_emulated(CHOICES, DType::F32)
     }
 
     #[test]
     fn the_fused_sampler_scores_as_the_trainer_does() -> Result<()> {
-        kernels(DType::F32)?.map_or(Ok(()), |kernels| check_scores_of_choices(&kernels))
+        check_emulated(SCORES, DType::F32)
+    }
+
+    /// What a sanitizer runs on a GPU leaves out no kernel.
+    #[test]
+    fn every_kernel_is_launched_once() -> Result<()> {
+        let Some(emulator) = Emulator::new().map(Arc::new) else { return Ok(()) };
+        for dtype in [DType::F32, DType::BF16] {
+            check(&Fused::new(emulator.clone(), dtype)?, ONCE, Bounds::None)?;
+        }
+        let (all, launched) = (emulator.kernels(), emulator.launched());
+        let left: Vec<&String> = all.difference(&launched).collect();
+        assert!(!all.is_empty() && left.is_empty(), "{left:?} were not launched");
+        Ok(())
     }
 }

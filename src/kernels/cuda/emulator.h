@@ -314,3 +314,9 @@ extern "C" __attribute__((weak)) int emulate(const char* name, const unsigned* g
     found->second(args)({grid[0], grid[1], grid[2]}, {size[0], size[1], size[2]}, shared);
     return 0;
 }
+
+// The names of the kernels, in turn; null after the last.
+extern "C" __attribute__((weak)) const char* emulated_kernel(size_t number) {
+    if (number >= emulator::kernels().size()) return nullptr;
+    return std::next(emulator::kernels().begin(), number)->first.c_str();
+}

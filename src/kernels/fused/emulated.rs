@@ -1,10 +1,11 @@
 //! Kernels launched on the CPU, thread by thread, by `cuda/emulator.h`: the host code and the kernels of the fused path are tested where there is
 //! no GPU. Compiled by the system's C++ compiler when the first test asks.
 
-use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use candle_core::{CpuStorage, DType, Device, Result, Shape, Storage, Tensor, bail};
 use libloading::{Library, Symbol};
@@ -20,6 +21,7 @@ type Emulate = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint,
 #[derive(Debug)]
 pub struct Emulator {
     library: &'static Library,
+    launched: Mutex<BTreeSet<String>>,
 }
 
 impl Emulator {
@@ -27,7 +29,25 @@ impl Emulator {
     pub fn new() -> Option<Self> {
         static LIBRARY: OnceLock<std::result::Result<Library, String>> = OnceLock::new();
         let library = LIBRARY.get_or_init(compile).as_ref().map_err(String::clone);
-        available(library, "RLVR_REQUIRE_CXX").map(|library| Self { library })
+        available(library, "RLVR_REQUIRE_CXX").map(|library| Self { library, launched: Mutex::default() })
+    }
+
+    /// The names of all kernels.
+    pub fn kernels(&self) -> BTreeSet<String> {
+        type Name = unsafe extern "C" fn(usize) -> *const c_char;
+        // SAFETY: the emulator gives the names in turn, and null after the last.
+        #[allow(unsafe_code)]
+        let name = |number: usize| unsafe {
+            let name: Symbol<Name> = self.library.get(b"emulated_kernel\0").expect("the emulator lists its kernels");
+            let name = name(number);
+            (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().into_owned())
+        };
+        (0..).map_while(name).collect()
+    }
+
+    /// The names of those that were launched.
+    pub fn launched(&self) -> BTreeSet<String> {
+        self.launched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -68,6 +88,7 @@ impl Launch for Emulator {
     }
 
     fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        self.launched.lock().unwrap_or_else(PoisonError::into_inner).insert(kernel.to_owned());
         // Each argument's bytes; the kernel is given their addresses.
         let bytes = arguments.iter().map(|argument| match argument {
             Argument::Tensor(tensor) => Ok((address(tensor)? as usize).to_ne_bytes().to_vec()),

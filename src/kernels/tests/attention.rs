@@ -1,26 +1,45 @@
 //! Attention of packed sequences, with its gradient, and against the cache, against f64.
 
-use candle_core::{Result, Tensor};
+use std::collections::BTreeSet;
+
+use candle_core::{Device, Result, Tensor};
 
 use super::Bench;
-use super::exact::attend;
+use super::exact::{attend, attend_backward};
 use crate::kernels::{BLOCK, Heads, Segment};
 
+/// Tokens up to which all rows are compared.
+const ALL_TOKENS: usize = 2048;
+/// Rows that are compared of more tokens.
+const SAMPLED_ROWS: usize = 64;
+
 impl Bench<'_> {
-    pub fn packed_attention(&mut self, segments: &[Segment], heads: Heads) -> Result<()> {
+    /// `packed_attention`; an error is an outcome.
+    pub fn packed(&mut self, segments: &[Segment], heads: Heads) {
+        self.attempt(&format!("packed attention of {} sequences, {heads:?}", segments.len()), |bench| bench.packed_attention(segments, heads));
+    }
+
+    /// `cached_attention`; an error is an outcome.
+    pub fn cached(&mut self, lengths: &[usize], heads: Heads) {
+        self.attempt(&format!("cached attention of {} sequences, {heads:?}", lengths.len()), |bench| bench.cached_attention(lengths, heads));
+    }
+
+    fn packed_attention(&mut self, segments: &[Segment], heads: Heads) -> Result<()> {
         let (kernels, d) = (self.kernels, heads.width);
         let t = segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
         let name = |operation: &str| format!("{operation} of {} sequences, {t} tokens, {heads:?}", segments.len());
         let (qkv, d_out) = (self.random((t, heads.row()), 1)?, self.random((t, heads.query * d), 2)?);
-        let exact = attend(&qkv.exact, &d_out.exact, segments, heads);
+        let rows = compared_rows(segments);
+        let of_rows = |found: Tensor| found.to_device(&Device::Cpu)?.index_select(&numbers(&rows)?, 0);
         let (out, lse) = kernels.attend_packed(&qkv.tensor, segments, heads)?;
-        self.outcome(&name("attend_packed"), d, exact.out, &out)?;
+        self.outcome(&name("attend_packed"), d, attend(&qkv.exact, segments, heads, &rows), &of_rows(out.clone())?)?;
         let found = kernels.attend_packed_backward(&d_out.tensor, &out, &lse, &qkv.tensor, segments, heads)?;
-        self.outcome(&name("attend_packed_backward"), d, exact.d_qkv, &found)
+        let exact = attend_backward(&qkv.exact, &d_out.exact, segments, heads, &rows);
+        self.outcome(&name("attend_packed_backward"), d, exact, &of_rows(found)?)
     }
 
     /// Sequences of these lengths, their tokens scattered over the blocks of a cache; the last token of each asks.
-    pub fn cached_attention(&mut self, lengths: &[usize], heads: Heads) -> Result<()> {
+    fn cached_attention(&mut self, lengths: &[usize], heads: Heads) -> Result<()> {
         let (kernels, d) = (self.kernels, heads.width);
         let total: usize = lengths.iter().sum();
         let blocks_of = |length: &usize| length.div_ceil(BLOCK);
@@ -45,11 +64,28 @@ impl Bench<'_> {
         blocks[0] = &copied;
         let asking = qkv.tensor.index_select(&Tensor::new(last.as_slice(), kernels.device())?, 0)?;
         let found = kernels.attend_cached(&asking, &cache, &kernels.tables(&blocks, lengths)?, heads)?;
-        let all = attend(&qkv.exact, &vec![0.0; total * heads.query * d], &segments, heads).out;
-        let width = heads.query * d;
-        let exact = last.iter().flat_map(|row| all[*row as usize * width..][..width].to_vec()).collect();
-        self.outcome(&format!("attend_cached of {lengths:?}, {heads:?}"), d, exact, &found)
+        let rows: Vec<usize> = last.iter().map(|row| *row as usize).collect();
+        let exact = attend(&qkv.exact, &segments, heads, &rows);
+        self.outcome(&format!("attend_cached of {} sequences, {total} tokens, {heads:?}", lengths.len()), d, exact, &found)
     }
+}
+
+fn numbers(rows: &[usize]) -> Result<Tensor> {
+    Tensor::from_iter(rows.iter().map(|row| *row as u32), &Device::Cpu)
+}
+
+/// All rows, or of a long batch some: both ends of the first and of the last sequence, the borders of tiles, and others evenly between.
+fn compared_rows(segments: &[Segment]) -> Vec<usize> {
+    let tokens = segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
+    if tokens <= ALL_TOKENS {
+        return (0..tokens).collect();
+    }
+    let ends = segments.iter().take(2).chain(segments.last()).flat_map(|segment| [segment.tokens.start, segment.tokens.end - 1]);
+    let borders = [63, 64, 65, 127, 128, 1023, 1024, tokens - 2, tokens - 65, tokens - 64];
+    let mut rows: BTreeSet<usize> = ends.chain(borders).collect();
+    let others = SAMPLED_ROWS - rows.len();
+    rows.extend((1..=others).map(|i| i * tokens / (others + 1)));
+    rows.into_iter().collect()
 }
 
 /// Sequences without a prefix, laid end to end.

@@ -1,58 +1,139 @@
-//! Attention in f64 with plain loops: what every version is held to.
+//! Attention in f64 with plain loops, for the rows that are asked for: what every version is held to.
 
 use rayon::prelude::*;
 
 use crate::kernels::{Heads, Segment};
 
-/// What attention gives, and the gradient of what it was given.
-pub struct Attended {
-    /// `[t, q d]`
-    pub out: Vec<f64>,
-    /// `[t, (q + 2 kv) d]`
-    pub d_qkv: Vec<f64>,
+/// What attention gives for `rows`, `[rows, q d]`.
+pub fn attend(qkv: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -> Vec<f64> {
+    let (row, d) = (heads.row(), heads.width);
+    let one = |token: &usize| {
+        let mut out = vec![0.0; heads.query * d];
+        for (head, out) in out.chunks_mut(d).enumerate() {
+            let (_, value) = key_and_value(heads, head);
+            let seen: Vec<usize> = seen(segment_of(segments, *token), *token).collect();
+            let (weights, _) = softmax(qkv, heads, head, *token, &seen);
+            seen.iter().zip(weights).for_each(|(j, weight)| add(out, weight, &qkv[j * row + value..][..d]));
+        }
+        out
+    };
+    rows.par_iter().flat_map_iter(one).collect()
 }
 
-/// Attention and its gradient, query by query; heads side by side.
-pub fn attend(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads) -> Attended {
-    let zeros = || Attended { out: vec![0.0; d_out.len()], d_qkv: vec![0.0; qkv.len()] };
-    let one = |mut sums: Attended, head| {
-        attend_head(qkv, d_out, segments, heads, head, &mut sums);
-        sums
-    };
-    let add = |mut a: Attended, b: Attended| {
-        a.out.iter_mut().zip(b.out).for_each(|(a, b)| *a += b);
-        a.d_qkv.iter_mut().zip(b.d_qkv).for_each(|(a, b)| *a += b);
-        a
-    };
-    (0..heads.query).into_par_iter().fold(zeros, one).reduce(zeros, add)
-}
-
-fn attend_head(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads, head: usize, sums: &mut Attended) {
+/// The gradient of `qkv` at `rows`, `[rows, (q + 2 kv) d]`.
+///
+/// The gradient of a key and of its value sums over all queries that see it, so that each query's softmax is needed, whatever the rows are: of
+/// each query two numbers.
+pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -> Vec<f64> {
     let (row, d, scale) = (heads.row(), heads.width, (heads.width as f64).powf(-0.5));
-    let Attended { out, d_qkv } = sums;
-    let (key, value) = (heads.key_offset(head / heads.group()), heads.value_offset(head / heads.group()));
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    for segment in segments {
-        for token in segment.tokens.clone() {
-            let seen: Vec<usize> = segment.prefix.clone().chain(segment.tokens.start..token + 1).collect();
-            let q = &qkv[token * row + head * d..][..d];
-            let scores: Vec<f64> = seen.iter().map(|j| dot(q, &qkv[j * row + key..][..d]) * scale).collect();
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let total: f64 = scores.iter().map(|s| (s - max).exp()).sum();
-            let weights: Vec<f64> = scores.iter().map(|s| (s - max).exp() / total).collect();
-            let at = (token * heads.query + head) * d;
-            for (j, weight) in seen.iter().zip(&weights) {
-                (0..d).for_each(|i| out[at + i] += weight * qkv[j * row + value + i]);
+    let queries = queries(qkv, d_out, segments, heads);
+    // The weight that a query gives to a key, and the derivative by their score.
+    let pair = |token: usize, head: usize, j: usize| {
+        let (key, value) = key_and_value(heads, head);
+        let [log_sum_exp, delta] = queries[token * heads.query + head];
+        let weight = (dot(&qkv[token * row + head * d..][..d], &qkv[j * row + key..][..d]) * scale - log_sum_exp).exp();
+        let d_weight = dot(&d_out[(token * heads.query + head) * d..][..d], &qkv[j * row + value..][..d]);
+        (weight, weight * (d_weight - delta) * scale)
+    };
+    let one = |asked: &usize| {
+        let mut gradient = vec![0.0; row];
+        let own = segment_of(segments, *asked);
+        let continued = segments.iter().filter(|segment| segment.prefix.contains(asked)).flat_map(|segment| segment.tokens.clone());
+        let seeing: Vec<usize> = (*asked..own.tokens.end).chain(continued).collect();
+        for head in 0..heads.query {
+            let (key, value) = key_and_value(heads, head);
+            for j in seen(own, *asked) {
+                let (_, d_score) = pair(*asked, head, j);
+                add(&mut gradient[head * d..][..d], d_score, &qkv[j * row + key..][..d]);
             }
-            let delta = dot(&d_out[at..][..d], &out[at..][..d]);
-            for (j, weight) in seen.iter().zip(&weights) {
-                let d_score = weight * (dot(&d_out[at..][..d], &qkv[j * row + value..][..d]) - delta) * scale;
-                for i in 0..d {
-                    d_qkv[token * row + head * d + i] += d_score * qkv[j * row + key + i];
-                    d_qkv[j * row + key + i] += d_score * q[i];
-                    d_qkv[j * row + value + i] += weight * d_out[at + i];
-                }
+            for token in &seeing {
+                let (weight, d_score) = pair(*token, head, *asked);
+                add(&mut gradient[key..][..d], d_score, &qkv[token * row + head * d..][..d]);
+                add(&mut gradient[value..][..d], weight, &d_out[(token * heads.query + head) * d..][..d]);
             }
         }
+        gradient
+    };
+    rows.par_iter().flat_map_iter(one).collect()
+}
+
+/// Of every query, `[t, q]`: the log-sum-exp of its scores, and the product of its output with the output's gradient.
+fn queries(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads) -> Vec<[f64; 2]> {
+    let (row, d) = (heads.row(), heads.width);
+    let tokens: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
+    let one = |token: usize| {
+        let seen: Vec<usize> = seen(segment_of(segments, token), token).collect();
+        let query = move |head: usize| {
+            let (_, value) = key_and_value(heads, head);
+            let (weights, log_sum_exp) = softmax(qkv, heads, head, token, &seen);
+            let d_out = &d_out[(token * heads.query + head) * d..][..d];
+            [log_sum_exp, seen.iter().zip(weights).map(|(j, weight)| weight * dot(d_out, &qkv[j * row + value..][..d])).sum()]
+        };
+        (0..heads.query).map(query).collect::<Vec<_>>()
+    };
+    (0..tokens).into_par_iter().flat_map_iter(one).collect()
+}
+
+/// The weights that a query gives to the rows that it sees, and the log-sum-exp of its scores.
+fn softmax(qkv: &[f64], heads: Heads, head: usize, token: usize, seen: &[usize]) -> (Vec<f64>, f64) {
+    let (row, d, scale) = (heads.row(), heads.width, (heads.width as f64).powf(-0.5));
+    let (key, _) = key_and_value(heads, head);
+    let query = &qkv[token * row + head * d..][..d];
+    let scores: Vec<f64> = seen.iter().map(|j| dot(query, &qkv[j * row + key..][..d]) * scale).collect();
+    let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let log_sum_exp = max + scores.iter().map(|score| (score - max).exp()).sum::<f64>().ln();
+    (scores.into_iter().map(|score| (score - log_sum_exp).exp()).collect(), log_sum_exp)
+}
+
+/// Where the key and the value of a query head begin in a row.
+fn key_and_value(heads: Heads, head: usize) -> (usize, usize) {
+    (heads.key_offset(head / heads.group()), heads.value_offset(head / heads.group()))
+}
+
+/// Segments stand in the order of their rows.
+fn segment_of(segments: &[Segment], token: usize) -> &Segment {
+    &segments[segments.partition_point(|segment| segment.tokens.end <= token)]
+}
+
+/// The rows that a query sees.
+fn seen(segment: &Segment, token: usize) -> impl Iterator<Item = usize> {
+    segment.prefix.clone().chain(segment.tokens.start..token + 1)
+}
+
+/// Sums side by side, which the compiler puts into vectors: most of the oracle's time is here.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f64 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+    a.zip(b).for_each(|(a, b)| (0..8).for_each(|i| sums[i] += a[i] * b[i]));
+    sums.iter().sum::<f64>() + rest
+}
+
+fn add(target: &mut [f64], factor: f64, row: &[f64]) {
+    target.iter_mut().zip(row).for_each(|(target, value)| *target += factor * value);
+}
+
+/// An oracle needs an opinion of its own: finite differences of the attention's definition.
+#[test]
+fn the_oracles_gradient_is_that_of_finite_differences() {
+    let heads = Heads { query: 2, key_value: 1, width: 4 };
+    let segments = [
+        Segment { tokens: 0..3, prefix: 0..0 },
+        Segment { tokens: 3..5, prefix: 0..3 },
+        Segment { tokens: 5..6, prefix: 0..3 },
+        Segment { tokens: 6..8, prefix: 0..0 },
+    ];
+    let (rows, values) = ((0..8).collect::<Vec<_>>(), |count: usize| (0..count).map(|i| ((i * i * 7 + 3) as f64).sin()).collect::<Vec<_>>());
+    let (qkv, d_out) = (values(8 * heads.row()), values(8 * heads.query * heads.width));
+    let loss = |qkv: &[f64]| dot(&attend(qkv, &segments, heads, &rows), &d_out);
+    let gradient = attend_backward(&qkv, &d_out, &segments, heads, &rows);
+    for (i, found) in gradient.iter().enumerate() {
+        let moved = |by: f64| loss(&qkv.iter().enumerate().map(|(j, x)| if i == j { x + by } else { *x }).collect::<Vec<_>>());
+        let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
+        assert!((found - expected).abs() < 1e-8, "element {i}: {found}, by differences {expected}");
     }
+    // Some rows are those of all.
+    let some = attend_backward(&qkv, &d_out, &segments, heads, &[1, 5]);
+    assert_eq!(some, [&gradient[heads.row()..][..heads.row()], &gradient[5 * heads.row()..][..heads.row()]].concat());
+    assert_eq!(attend(&qkv, &segments, heads, &[4]), attend(&qkv, &segments, heads, &rows)[4 * 8..][..8]);
 }

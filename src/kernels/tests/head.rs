@@ -61,30 +61,45 @@ impl Bench<'_> {
 }
 
 /// The same logits, draws and filters choose the same tokens on every version.
-pub fn check_choices(kernels: &dyn Kernels) -> Result<()> {
-    let (rows, vocabulary, limit) = (64, 300, 290);
-    let logits = (random((rows, vocabulary), 5) * 6.0)?;
-    let uniforms: Vec<f32> = random(rows, 6).to_vec1::<f32>()?.iter().map(|u| (u + 1.0) / 2.0).collect();
+pub fn choices(bench: &mut Bench) -> Result<()> {
     let filter = |top_k, top_p, min_p| Filter { top_k, top_p, min_p };
     let filters = [filter(0, 1.0, 0.0), filter(5, 1.0, 0.0), filter(0, 0.8, 0.0), filter(0, 1.0, 0.1), filter(20, 0.9, 0.01)];
     for (temperature, filter) in [0.0, 0.6, 1.0].into_iter().flat_map(|t| filters.map(|filter| (t, filter))) {
-        let choice = Choice { temperature, filter, uniforms: &uniforms };
-        let expected = Cpu.choose(logits.copy()?, limit, &choice)?.read()?;
-        let found = kernels.choose(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
-        check_near(&found, &expected, &choice);
-        assert_eq!((&found.truncated, &expected.truncated), (&None, &None));
-        if temperature == 1.0 {
-            continue;
-        }
-        let expected = Cpu.choose_kept(logits.copy()?, limit, &choice)?.read()?;
-        let with_kept = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
-        assert_eq!((&with_kept.tokens, &with_kept.logprobs), (&found.tokens, &found.logprobs), "recording changes nothing, {choice:?}");
-        check_near(&with_kept, &expected, &choice);
-        check_kept(&expected, &logits, limit, &choice)?;
+        bench.claim(&format!("choose of 64 x 300 at {temperature}, {filter:?}"), |bench| check_choice(bench.kernels, temperature, filter));
     }
-    // Where nothing is left out, nothing is recorded.
+    bench.claim("choose_kept of 64 x 300 where nothing is left out", |bench| check_whole(bench.kernels));
+    Ok(())
+}
+
+/// Rows of logits that tokens are chosen from, and a number in [0, 1) for each.
+fn rows_to_choose_from() -> Result<(Tensor, Vec<f32>)> {
+    let (rows, vocabulary) = (64, 300);
+    let uniforms = random(rows, 6).to_vec1::<f32>()?.iter().map(|u| (u + 1.0) / 2.0).collect();
+    Ok(((random((rows, vocabulary), 5) * 6.0)?, uniforms))
+}
+
+fn check_choice(kernels: &dyn Kernels, temperature: f32, filter: Filter) -> Result<()> {
+    let (limit, (logits, uniforms)) = (290, rows_to_choose_from()?);
+    let choice = Choice { temperature, filter, uniforms: &uniforms };
+    let expected = Cpu.choose(logits.copy()?, limit, &choice)?.read()?;
+    let found = kernels.choose(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
+    check_near(&found, &expected, &choice);
+    assert_eq!((&found.truncated, &expected.truncated), (&None, &None));
+    if temperature == 1.0 {
+        return Ok(());
+    }
+    let expected = Cpu.choose_kept(logits.copy()?, limit, &choice)?.read()?;
+    let with_kept = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
+    assert_eq!((&with_kept.tokens, &with_kept.logprobs), (&found.tokens, &found.logprobs), "recording changes nothing, {choice:?}");
+    check_near(&with_kept, &expected, &choice);
+    check_kept(&expected, &logits, limit, &choice)
+}
+
+/// Where nothing is left out, nothing is recorded.
+fn check_whole(kernels: &dyn Kernels) -> Result<()> {
+    let (logits, uniforms) = rows_to_choose_from()?;
     let all = Choice { temperature: 0.6, filter: Filter::default(), uniforms: &uniforms };
-    let drawn = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, vocabulary, &all)?.read()?;
+    let drawn = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, logits.dim(1)?, &all)?.read()?;
     assert!(drawn.truncated.is_some_and(|truncated| truncated.kept.is_whole() && truncated.logprobs == drawn.logprobs));
     Ok(())
 }
@@ -132,7 +147,12 @@ fn check_kept(drawn: &Drawn, logits: &Tensor, limit: usize, choice: &Choice) -> 
 }
 
 /// A chosen token's log-probability is the one that the trainer will give it, to the bit.
-pub fn check_scores_of_choices(kernels: &dyn Kernels) -> Result<()> {
+pub fn scores_of_choices(bench: &mut Bench) -> Result<()> {
+    bench.claim("head_scores_in_place of 9 x 301 chosen tokens", |bench| check_scores_of_choices(bench.kernels));
+    Ok(())
+}
+
+fn check_scores_of_choices(kernels: &dyn Kernels) -> Result<()> {
     let logits = (random((9, 301), 7) * 6.0)?.to_device(kernels.device())?;
     let uniforms = vec![0.7; 9];
     for (temperature, top_p) in [(0.6, 1.0), (1.0, 0.9)] {

@@ -15,58 +15,120 @@ fn is_emulated() -> bool {
     crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
 }
 
-fn parts() -> Vec<Part> {
-    let long: &[Part] = if is_emulated() { &[] } else { &[long] };
-    [&PARTS, long].concat()
+/// Runs a part in one dtype. `scripts/gpu-check.sh` runs each of the tests below as a process of its own: one fault of a kernel makes all that
+/// follows in its process fail.
+fn check_on_a_gpu(part: Part, dtype: DType, bounds: Bounds) -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    check(&Fused::new(gpu, dtype)?, part, bounds)
+}
+
+fn check_long(dtype: DType) -> Result<()> {
+    if is_emulated() { Ok(()) } else { check_on_a_gpu(LONG, dtype, Bounds::Usual) }
 }
 
 #[test]
 fn stock_operations_are_exact_in_f32() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
-    PARTS.into_iter().try_for_each(|part| check_f32(&Stock::new(gpu.device().clone(), DType::F32), part))
+    PARTS.into_iter().try_for_each(|part| check(&Stock::new(gpu.device().clone(), DType::F32), part, Bounds::Usual))
 }
 
 #[test]
-fn fused_kernels_are_exact_in_f32() -> Result<()> {
-    let Some(gpu) = gpu() else { return Ok(()) };
-    let kernels = Fused::new(gpu, DType::F32)?;
-    parts().into_iter().try_for_each(|part| check_f32(&kernels, part))?;
-    check_codes(&kernels)?;
-    check_choices(&kernels)?;
-    check_scores_of_choices(&kernels)
+fn rows_f32() -> Result<()> {
+    check_on_a_gpu(ROWS, DType::F32, Bounds::Usual)
 }
 
 #[test]
-fn fused_kernels_are_near_in_bf16() -> Result<()> {
+fn rows_bf16() -> Result<()> {
+    check_on_a_gpu(ROWS, DType::BF16, Bounds::Usual)
+}
+
+#[test]
+fn attention_f32() -> Result<()> {
+    check_on_a_gpu(ATTENTION, DType::F32, Bounds::Usual)
+}
+
+#[test]
+fn attention_bf16() -> Result<()> {
+    check_on_a_gpu(ATTENTION, DType::BF16, Bounds::Usual)
+}
+
+#[test]
+fn head_f32() -> Result<()> {
+    check_on_a_gpu(HEAD, DType::F32, Bounds::Usual)
+}
+
+#[test]
+fn head_bf16() -> Result<()> {
+    check_on_a_gpu(HEAD, DType::BF16, Bounds::Usual)
+}
+
+#[test]
+fn long_f32() -> Result<()> {
+    check_long(DType::F32)
+}
+
+#[test]
+fn long_bf16() -> Result<()> {
+    check_long(DType::BF16)
+}
+
+#[test]
+fn codes_and_choices() -> Result<()> {
+    fn all(bench: &mut Bench) -> Result<()> {
+        [CODES, CHOICES, SCORES].into_iter().try_for_each(|(_, operations)| operations(bench))
+    }
+    check_on_a_gpu(("choices", all), DType::F32, Bounds::Usual)
+}
+
+/// For `compute-sanitizer`: every kernel at short shapes. The results are told and not judged; the other tests do that.
+#[test]
+fn every_kernel_once() -> Result<()> {
+    [DType::F32, DType::BF16].into_iter().try_for_each(|dtype| check_on_a_gpu(ONCE, dtype, Bounds::None))
+}
+
+/// Memory that no kernel has written to is NaN in the tests' kernels.
+#[test]
+fn what_is_not_written_is_seen() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
-    let kernels = Fused::new(gpu, DType::BF16)?;
-    parts().into_iter().try_for_each(|part| check_bf16(&kernels, part))
+    for dtype in [DType::F32, DType::BF16] {
+        let values: Vec<f32> = gpu.empty(1000.into(), dtype)?.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec1()?;
+        assert!(values.iter().all(|value| value.is_nan()), "{dtype:?}");
+    }
+    Ok(())
 }
 
 /// A row of a batch-invariant product has the same bits whatever stands beside it, in each of the products of a forward pass.
 #[test]
 fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
+    fn products(bench: &mut Bench) -> Result<()> {
+        let shapes = [(64, 80), (1536, 2048), (1536, 1536), (1536, 17_920), (8960, 1536)];
+        for (k, n) in if is_emulated() { &shapes[..1] } else { &shapes[..] }.iter().copied() {
+            bench.claim(&format!("pinned products of {k} x {n}"), |bench| check_pinned(bench.kernels, k, n));
+        }
+        Ok(())
+    }
     if gpu().is_none() {
         return Ok(());
     }
     let kernels = Fused::new(std::sync::Arc::new(crate::kernels::fused::cuda::Gpu::new(0, true)?), DType::BF16)?;
+    check(&kernels, ("pinned", products), Bounds::Usual)
+}
+
+fn check_pinned(kernels: &dyn Kernels, k: usize, n: usize) -> Result<()> {
     let put = |shape: (usize, usize), seed| random(shape, seed).to_dtype(DType::BF16)?.to_device(kernels.device());
-    let shapes = [(64, 80), (1536, 2048), (1536, 1536), (1536, 17_920), (8960, 1536)];
-    for (k, n) in if is_emulated() { &shapes[..1] } else { &shapes[..] }.iter().copied() {
-        let (x, weight, turned, start) = (put((1031, k), 1)?, put((k, n), 2)?, put((n, k), 3)?, put((1031, n), 4)?);
-        let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 3]> {
-            let x = x.narrow(0, 0, rows)?.contiguous()?;
-            let sum = start.narrow(0, 0, rows)?.copy()?;
-            kernels.add_product_into(&sum, &x, &weight)?;
-            let results = [kernels.product(&x, &weight, None)?, sum, kernels.logits(&x, &turned)?];
-            let read = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2();
-            Ok([read(&results[0])?, read(&results[1])?, read(&results[2])?])
-        };
-        let expected = all(1031)?;
-        for rows in [1, 2, 7, 63, 64, 65, 129, 512, 1000] {
-            for (found, expected) in all(rows)?.iter().zip(&expected) {
-                assert!(found[..] == expected[..rows], "{k} x {n}: {rows} rows differ from the same among 1031");
-            }
+    let (x, weight, turned, start) = (put((1031, k), 1)?, put((k, n), 2)?, put((n, k), 3)?, put((1031, n), 4)?);
+    let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 3]> {
+        let x = x.narrow(0, 0, rows)?.contiguous()?;
+        let sum = start.narrow(0, 0, rows)?.copy()?;
+        kernels.add_product_into(&sum, &x, &weight)?;
+        let results = [kernels.product(&x, &weight, None)?, sum, kernels.logits(&x, &turned)?];
+        let read = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2();
+        Ok([read(&results[0])?, read(&results[1])?, read(&results[2])?])
+    };
+    let expected = all(1031)?;
+    for rows in [1, 2, 7, 63, 64, 65, 129, 512, 1000] {
+        for (found, expected) in all(rows)?.iter().zip(&expected) {
+            assert!(found[..] == expected[..rows], "{rows} rows differ from the same among 1031");
         }
     }
     Ok(())

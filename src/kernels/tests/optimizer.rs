@@ -16,7 +16,7 @@ impl Bench<'_> {
         let master = (kernels.dtype() != DType::F32).then_some(&start.tensor);
         let weight = if master.is_some() { &weight } else { &start.tensor };
         let squares = kernels.sum_of_squares(&gradient.tensor)?;
-        self.listed("sum_of_squares", vec![gradient.exact.iter().map(|g| g * g).sum()], &[squares as f32]);
+        self.listed(&format!("sum_of_squares of {count}"), vec![gradient.exact.iter().map(|g| g * g).sum()], &[squares as f32]);
         let (mut p, mut m, mut v) = (start.exact.clone(), first.exact.clone(), second.exact.clone());
         exact_step(&mut p, &mut m, &mut v, &gradient.exact);
         let moments = Moments::Full { first: first.tensor.clone(), second: second.tensor.clone() };
@@ -81,8 +81,12 @@ fn exact_step(parameter: &mut [f64], first: &mut [f64], second: &mut [f64], grad
 
 /// The codes that every version leaves from the same state, ten steps long: those of the plain version, but for elements that lie on a
 /// border of two codes. There a last bit decides, and the code is the neighbour's: of one element in a thousand at most.
-pub fn check_codes(kernels: &dyn Kernels) -> Result<()> {
-    let count = 4999;
+pub fn codes(bench: &mut Bench) -> Result<()> {
+    bench.claim("8-bit adamw's codes of 4999", |bench| check_codes(bench.kernels, 4999));
+    Ok(())
+}
+
+fn check_codes(kernels: &dyn Kernels, count: usize) -> Result<()> {
     let (weight, first, second) = (random(count, 2), Coded::zeros(count, &Device::Cpu)?, Coded::zeros(count, &Device::Cpu)?);
     let plain = Moments::Coded { first: first.clone(), second: second.clone() };
     for number in 1..=10 {

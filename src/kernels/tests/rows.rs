@@ -46,7 +46,7 @@ impl Bench<'_> {
         let gathered = kernels.gather(&x.tensor, &indices)?;
         let exact = rows.iter().flat_map(|row| x.exact[*row as usize * width..][..width].to_vec()).collect();
         self.outcome(&name("gather"), width, exact, &gathered)?;
-        for dtype in [DType::F32, kernels.dtype()] {
+        for (what, dtype) in [("in f32", DType::F32), ("in the kernels' dtype", kernels.dtype())] {
             let target = self.put(&random((t, width), 8), dtype)?;
             let values = self.random((rows.len(), width), 9)?;
             let mut exact = target.exact.clone();
@@ -54,7 +54,7 @@ impl Bench<'_> {
                 exact[*row as usize * width..][..width].iter_mut().zip(values).for_each(|(e, v)| *e += v);
             }
             kernels.scatter_add_into(&target.tensor, &rows, &values.tensor)?;
-            self.outcome(&format!("{} to {dtype:?}", name("scatter_add_into")), width, exact, &target.tensor)?;
+            self.outcome(&format!("{} {what}", name("scatter_add_into")), width, exact, &target.tensor)?;
             assert!(kernels.scatter_add_into(&target.tensor, &[], &values.tensor).is_err(), "rows without numbers are refused");
         }
 

@@ -138,6 +138,19 @@ impl Gpu {
         Ok(function.clone())
     }
 
+    /// Fills memory with bytes that are NaN in every float, so that tests see what a kernel does not write.
+    #[cfg(test)]
+    fn poison(&self, tensor: &Tensor) -> Result<()> {
+        use candle_core::cuda_backend::cudarc::driver::result::memset_d8_async;
+        let (stream, bytes) = (self.cuda.cuda_stream(), tensor.elem_count() * tensor.dtype().size_in_bytes());
+        if bytes == 0 {
+            return Ok(());
+        }
+        // SAFETY: the tensor has so many bytes, and nothing has been written to them.
+        #[allow(unsafe_code)]
+        unsafe { memset_d8_async(address(tensor, &stream)?, 0xff, bytes, stream.cu_stream()) }.w()
+    }
+
     /// Gives the driver what the pool holds without a tensor in it: after an update it may lie in pieces, too small for a cache.
     fn give_back_memory(&self) -> Result<()> {
         let stream = self.cuda.cuda_stream();
@@ -291,12 +304,15 @@ impl Launch for Gpu {
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
-        // SAFETY: every kernel writes the whole of what it is given to write; the emulator's tests poison it and see.
+        // SAFETY: every kernel writes the whole of what it is given to write; tests poison it and see.
         #[allow(unsafe_code)]
         let allocate = || unsafe { Tensor::empty(&shape, dtype, &self.device) };
-        match allocate() {
+        let tensor = match allocate() {
             Err(error) if candle_is_out_of_memory(&error) => self.give_back_memory().and_then(|()| allocate()),
             tensor => tensor,
-        }
+        }?;
+        #[cfg(test)]
+        self.poison(&tensor)?;
+        Ok(tensor)
     }
 }

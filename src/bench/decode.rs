@@ -1,0 +1,78 @@
+//! Decoding by itself: passes of one token for every sequence, from the embedding to the chosen token, against a cache that is full to a given
+//! context. What runs is what the engine runs between two admissions; no prompt is computed and no request ends.
+
+use anyhow::Result;
+
+use super::Bench;
+use crate::kernels::{BLOCK, Choice, Chosen, Indices};
+use crate::model::Decoder;
+use crate::model::decoder::Cache;
+use crate::train::rollouts::sampling;
+
+/// Rows of logits that tokens are chosen from at once: as many as the engine takes on a GPU.
+const LOGIT_ROWS: usize = 1024;
+
+/// Sequences in a cache. Its keys and values are zeros, which costs the time of any others.
+pub(super) struct Decoding {
+    cache: Cache,
+    /// The blocks of each sequence: those that the prompt fills are shared.
+    tables: Vec<Vec<u32>>,
+}
+
+impl Bench<'_> {
+    /// A cache with room for the prompt, each sequence's length and `passes` tokens more.
+    pub(super) fn decoding(&self, passes: usize) -> Result<Decoding> {
+        let shared = (self.prompt.ids.len() / BLOCK) as u32;
+        let mut free = shared..;
+        let table = |length: &usize| {
+            let blocks = (self.prompt.ids.len() + length + passes).div_ceil(BLOCK) - shared as usize;
+            (0..shared).chain(free.by_ref().take(blocks)).collect()
+        };
+        let tables = self.lengths.iter().map(table).collect();
+        Ok(Decoding { cache: self.decoder.cache(free.start as usize)?, tables })
+    }
+
+    /// The passes. A pass starts before the host has read the tokens of the one before, as in the engine.
+    pub(super) fn decode(&self, decoder: &Decoder, decoding: &Decoding, passes: usize) -> Result<()> {
+        let (kernels, sampling, rows) = (decoder.kernels(), sampling(self.settings), self.lengths.len());
+        let tables: Vec<&[u32]> = decoding.tables.iter().map(Vec::as_slice).collect();
+        let uniforms = vec![0.5; rows];
+        let arbitrary: Vec<u32> = (0..rows).map(|row| (row * 31 % self.vocabulary) as u32).collect();
+        let (mut newest, mut chosen) = (arbitrary, Vec::<Chosen>::new());
+        for pass in 0..passes {
+            let counts: Vec<usize> = self.lengths.iter().map(|length| self.prompt.ids.len() + length + pass + 1).collect();
+            let slot = |(table, count): (&&[u32], &usize)| table[(count - 1) / BLOCK] * BLOCK as u32 + ((count - 1) % BLOCK) as u32;
+            let slots: Vec<u32> = tables.iter().zip(&counts).map(slot).collect();
+            let on_device = chosen.iter().map(Chosen::on_device).collect::<Option<Vec<_>>>().filter(|tokens| !tokens.is_empty());
+            let tokens = match on_device.as_deref() {
+                Some([tokens]) => Indices::Device((*tokens).clone()),
+                Some(several) => Indices::Device(candle_core::Tensor::cat(several, 0)?),
+                None => kernels.indices(&newest)?,
+            };
+            let hidden = decoder.decode(&tokens, &counts, &tables, &slots, &decoding.cache)?;
+            let mut next = Vec::new();
+            for first in (0..rows).step_by(LOGIT_ROWS) {
+                let chunk: Vec<u32> = (first..rows.min(first + LOGIT_ROWS)).map(|row| row as u32).collect();
+                let choice =
+                    Choice { temperature: sampling.temperature, filter: sampling.filter, uniforms: &uniforms[..chunk.len()] };
+                next.push(kernels.choose(decoder.logits(&hidden, &chunk)?, decoder.config.vocabulary, &choice)?);
+            }
+            drop(on_device);
+            let before = std::mem::replace(&mut chosen, next);
+            read(before)?;
+            if chosen.iter().any(|chosen| chosen.on_device().is_none()) {
+                newest = read(std::mem::take(&mut chosen))?;
+            }
+        }
+        read(chosen).map(|_| ())
+    }
+}
+
+/// The tokens that were chosen.
+fn read(chosen: Vec<Chosen>) -> Result<Vec<u32>> {
+    let mut tokens = Vec::new();
+    for chosen in chosen {
+        tokens.extend(chosen.read()?.tokens);
+    }
+    Ok(tokens)
+}

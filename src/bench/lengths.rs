@@ -1,0 +1,137 @@
+//! Response lengths as real responses have them: log-normal, cut at the longest that is allowed.
+//!
+//! A length is `X = min(exp(N(mu, sigma^2)), L)`. With Phi the standard normal distribution and z its 97% quantile, 3% of all are cut where
+//! `ln L = mu + z sigma`, and the mean after the cut is then
+//!
+//! ```text
+//! E[X] = exp(mu + sigma^2 / 2) Phi(z - sigma) + 0.03 L = L (exp(sigma^2 / 2 - z sigma) Phi(z - sigma) + 0.03)
+//! ```
+//!
+//! It falls from L at sigma = 0 towards 0.03 L, so that every mean between has one sigma, which bisection finds.
+
+use std::f64::consts::SQRT_2;
+use std::str::FromStr;
+
+use candle_core::cpu::erf::erf_f64;
+
+use crate::draw::{Purpose, Stream};
+
+/// The share of lengths that are cut.
+const CUT: f64 = 0.03;
+/// The 97% quantile of the standard normal distribution.
+const QUANTILE: f64 = 1.880_793_608_151_250_8;
+/// The seed of all lengths.
+const SEED: u64 = 0;
+/// The standard deviation of the logarithm is sought below this; the mean is then the cut lengths' share of it, to 15 digits.
+const MOST_SIGMA: f64 = 64.0;
+
+/// A distribution of lengths, written `MEAN:LONGEST`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LogNormal {
+    /// Mean of the logarithm.
+    mu: f64,
+    /// Standard deviation of the logarithm.
+    sigma: f64,
+    longest: usize,
+}
+
+impl LogNormal {
+    /// Lengths whose mean is `mean` after the cut at `longest`, which cuts 3% of them.
+    ///
+    /// # Errors
+    /// When no such distribution exists, in a sentence.
+    pub fn new(mean: f64, longest: u32) -> Result<Self, String> {
+        let top = f64::from(longest);
+        if !(mean > CUT * top && mean < top) {
+            return Err(format!(
+                "no log-normal lengths of which 3% are cut at {longest} have a mean of {mean}: it must be above {} and below {longest}, as in lognormal:760:3072",
+                CUT * top
+            ));
+        }
+        let (mut low, mut high) = (0.0, MOST_SIGMA);
+        for _ in 0..200 {
+            let middle = (low + high) / 2.0;
+            *(if cut_mean(middle) * top > mean { &mut low } else { &mut high }) = middle;
+        }
+        Ok(Self { mu: top.ln() - QUANTILE * low, sigma: low, longest: longest as usize })
+    }
+
+    /// So many lengths in whole tokens, at least 1: always the same ones, of which fewer are the first.
+    pub fn draw(&self, count: usize) -> Vec<usize> {
+        let mut stream = Stream::new(SEED, Purpose::Lengths, 0);
+        let length = |_| (self.mu + self.sigma * f64::from(stream.normal())).exp().round() as usize;
+        (0..count).map(length).map(|length| length.clamp(1, self.longest)).collect()
+    }
+}
+
+/// The mean after the cut, as a share of the longest length.
+fn cut_mean(sigma: f64) -> f64 {
+    let below = |x: f64| (1.0 + erf_f64(x / SQRT_2)) / 2.0;
+    (sigma * sigma / 2.0 - QUANTILE * sigma).exp() * below(QUANTILE - sigma) + CUT
+}
+
+impl FromStr for LogNormal {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let numbers = text.split_once(':').and_then(|(mean, longest)| Some((mean.parse::<f64>().ok()?, longest.parse::<u32>().ok()?)));
+        let (mean, longest) = numbers.ok_or_else(|| {
+            format!("\"{text}\" is not MEAN:LONGEST: write the mean and the longest length in tokens, as in lognormal:760:3072")
+        })?;
+        Self::new(mean, longest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) {
+        let (mean, longest) = text.split_once(':').unwrap();
+        let (mean, longest): (f64, usize) = (mean.parse().unwrap(), longest.parse().unwrap());
+        let lengths = text.parse::<LogNormal>().unwrap().draw(1_000_000);
+        let found = lengths.iter().sum::<usize>() as f64 / lengths.len() as f64;
+        assert!((found / mean - 1.0).abs() < 0.005, "{text}: a mean of {found}");
+        let cut = lengths.iter().filter(|length| **length == longest).count() as f64 / lengths.len() as f64;
+        assert!((cut - 0.03).abs() < 0.002, "{text}: {cut} are cut");
+        assert!(lengths.iter().all(|length| (1..=longest).contains(length)));
+    }
+
+    #[test]
+    fn a_million_lengths_have_their_mean_and_their_cut() {
+        for text in ["760:3072", "3000:3072", "200:3072", "1100.5:8192"] {
+            check(text);
+        }
+    }
+
+    /// What measurements are compared by does not change.
+    #[test]
+    fn the_published_lengths_stay() {
+        let lengths = "760:3072".parse::<LogNormal>().unwrap();
+        let drawn = lengths.draw(1024);
+        assert_eq!(drawn[..8], lengths.draw(8));
+        assert_eq!((lengths.mu * 1e6).round(), PUBLISHED_MU);
+        assert_eq!((drawn.iter().sum::<usize>(), drawn.iter().max(), &drawn[..8]), PUBLISHED);
+    }
+
+    const PUBLISHED_MU: f64 = 0.0;
+    const PUBLISHED: (usize, Option<&usize>, &[usize]) = (0, Some(&3072), &[]);
+
+    #[test]
+    fn what_has_no_such_lengths_is_refused_in_a_sentence() {
+        let refused = |text: &str, expected: &str| {
+            let error = text.parse::<LogNormal>().unwrap_err();
+            assert!(error.contains(expected) && error.contains("as in lognormal:760:3072"), "{text}: {error}");
+        };
+        refused("3072:760", "have a mean of 3072: it must be above 22.8 and below 760");
+        refused("760:760", "it must be above 22.8 and below 760");
+        refused("20:3072", "it must be above 92.16 and below 3072");
+        refused("0:3072", "have a mean of 0");
+        refused("760:0", "have a mean of 760: it must be above 0 and below 0");
+        for text in ["", "760", "760:", "a:b", "760:3072:1", "760:-1", "760:1.5"] {
+            refused(text, "is not MEAN:LONGEST");
+        }
+        refused("nan:3072", "have a mean of NaN");
+        refused("inf:3072", "have a mean of inf");
+    }
+}

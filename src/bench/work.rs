@@ -1,0 +1,95 @@
+//! What can be measured, by name.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Log-probabilities of all responses, each after its own copy of the prompt.
+    Score,
+    /// Sampling all responses.
+    Rollout,
+    /// Reference pass, gradient and optimizer step over all responses.
+    Update,
+    /// Rollouts, then an update on them.
+    Step,
+    /// Reference pass and gradient of the update's first micro-batch on each lane, of arbitrary tokens: small enough for a profiler.
+    MicroBatch,
+    /// So many passes of one token for every sequence, after a context of the prompt and as many tokens as its response has.
+    Decode(usize),
+}
+
+/// Passes where no number is given.
+const PASSES: usize = 20;
+/// The most passes.
+const MOST_PASSES: usize = 10_000;
+/// The names, for people.
+pub const WORKS: &str = "score, rollout, update, step, micro-batch, decode[:PASSES]";
+
+impl Work {
+    /// Works with commas between.
+    ///
+    /// # Errors
+    /// When one is not known.
+    pub fn list(text: &str) -> Result<Vec<Self>, String> {
+        text.split(',').map(|name| name.trim().parse()).collect()
+    }
+
+    /// Whether it needs a trainer's state: gradients and an optimizer.
+    pub fn trains(self) -> bool {
+        matches!(self, Self::Update | Self::Step | Self::MicroBatch)
+    }
+}
+
+impl FromStr for Work {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text.split_once(':') {
+            None if text == "score" => Self::Score,
+            None if text == "rollout" => Self::Rollout,
+            None if text == "update" => Self::Update,
+            None if text == "step" => Self::Step,
+            None if text == "micro-batch" => Self::MicroBatch,
+            None if text == "decode" => Self::Decode(PASSES),
+            Some(("decode", passes)) => match passes.parse() {
+                Ok(passes @ 1..=MOST_PASSES) => Self::Decode(passes),
+                _ => return Err(format!("decode:{passes}: the number of passes must be a whole number from 1 to {MOST_PASSES}")),
+            },
+            _ => return Err(format!("unknown work \"{text}\"; known are {WORKS}")),
+        })
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Score => f.write_str("score"),
+            Self::Rollout => f.write_str("rollout"),
+            Self::Update => f.write_str("update"),
+            Self::Step => f.write_str("step"),
+            Self::MicroBatch => f.write_str("micro-batch"),
+            Self::Decode(passes) => write!(f, "decode:{passes}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn works_are_known_by_name() {
+        let works = Work::list("score, rollout,update,step,micro-batch,decode:7").unwrap();
+        let names: Vec<String> = works.iter().map(Work::to_string).collect();
+        assert_eq!(names, ["score", "rollout", "update", "step", "micro-batch", "decode:7"]);
+        assert_eq!(Work::list("decode").unwrap(), [Work::Decode(20)]);
+        let refused = |text: &str, expected: &str| assert!(Work::list(text).unwrap_err().contains(expected), "{text}");
+        refused("rollout,sleep", "unknown work \"sleep\"; known are score, rollout");
+        refused("", "unknown work \"\"");
+        refused("decode:0", "a whole number from 1 to 10000");
+        refused("decode:many", "a whole number from 1 to 10000");
+        refused("rollout:3", "unknown work \"rollout:3\"");
+    }
+}

@@ -1,0 +1,295 @@
+//! What is measured in one go: works at some lengths, from the flags, or from the words of a `--case`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::BenchArgs;
+use crate::bench::{Bench, LogNormal, Measurement, Work};
+use crate::cli::numbers::setting;
+use crate::input::{Line, Lines};
+use crate::usage::usage;
+
+/// Works at some lengths.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Case {
+    /// What a `--case` calls it; none where the flags say all.
+    pub name: Option<String>,
+    /// In this order.
+    pub works: Vec<Work>,
+    /// Response lengths.
+    pub lengths: Lengths,
+    /// Whether the products have one order of sums.
+    pub batch_invariant: bool,
+    /// Where the lengths are written to.
+    pub write_lengths: Option<PathBuf>,
+}
+
+/// Response lengths, as they were asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Lengths {
+    /// What the model itself produces, so many times.
+    Own(usize),
+    /// So many of one length.
+    Equal(usize, usize),
+    /// So many of a distribution.
+    LogNormal(usize, LogNormal),
+    /// One a line.
+    File(PathBuf),
+}
+
+/// What a case came to.
+#[derive(Debug, Serialize)]
+pub struct CaseReport {
+    /// Its name; none where there is only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Whether its products had one order of sums.
+    pub batch_invariant: bool,
+    /// Responses; none before it began.
+    pub sequences: Option<usize>,
+    /// Their tokens together.
+    pub response_tokens: Option<usize>,
+    /// Their lengths.
+    pub lengths: Option<Spread>,
+    /// What was measured.
+    pub measurements: Vec<Measurement>,
+    /// Works that have not begun.
+    pub not_run: Vec<String>,
+    /// What it failed with.
+    pub error: Option<String>,
+}
+
+/// Lengths in three numbers.
+#[derive(Debug, Serialize)]
+pub struct Spread {
+    least: usize,
+    mean: f64,
+    longest: usize,
+}
+
+/// Responses where no number is given.
+pub const SEQUENCES: usize = 128;
+/// How log-normal lengths are written.
+const LOG_NORMAL: &str = "lognormal:";
+/// What a case may say.
+const KEYS: &str = "name, work, sequences, response-tokens, lengths, write-lengths, batch-invariant";
+
+impl Case {
+    /// All that is asked for.
+    ///
+    /// # Errors
+    /// When a flag or a word cannot be followed.
+    pub fn all(args: &BenchArgs) -> Result<Vec<Self>> {
+        if args.cases.is_empty() {
+            return Ok(vec![Self::of(args)?]);
+        }
+        let cases = args.cases.iter().map(|words| Self::parse(args, words).with_context(|| format!("--case \"{words}\"")));
+        let cases = cases.collect::<Result<Vec<Self>>>()?;
+        for (number, case) in cases.iter().enumerate() {
+            let first = cases.iter().position(|other| other.name == case.name);
+            ensure!(first == Some(number), "two cases are called {}: give each a name of its own", case.name.as_deref().unwrap_or_default());
+        }
+        Ok(cases)
+    }
+
+    fn of(args: &BenchArgs) -> Result<Self> {
+        Ok(Self {
+            name: None,
+            works: Work::list(&args.work).map_err(anyhow::Error::msg)?,
+            lengths: lengths(args.lengths.as_deref(), args.response_tokens, args.sequences)?,
+            batch_invariant: args.compute.batch_invariant,
+            write_lengths: args.write_lengths.clone(),
+        })
+    }
+
+    /// The flags, with what the words say in their place.
+    fn parse(args: &BenchArgs, words: &str) -> Result<Self> {
+        let (mut name, mut work, mut batch_invariant, mut write_lengths) = (None, &*args.work, args.compute.batch_invariant, None);
+        let (mut text, mut tokens, mut sequences) = (None, None, None);
+        for word in words.split_whitespace() {
+            let (key, value) = word.split_once('=').with_context(|| format!("\"{word}\" is not KEY=VALUE; the keys are {KEYS}"))?;
+            match key {
+                "name" => name = Some(value.to_owned()),
+                "work" => work = value,
+                "sequences" => sequences = Some(number(key, value, "rollout.group_size")?),
+                "response-tokens" => tokens = Some(number(key, value, "rollout.max_new")?),
+                "lengths" => text = Some(value),
+                "write-lengths" => write_lengths = Some(PathBuf::from(value)),
+                "batch-invariant" => {
+                    batch_invariant = value.parse().ok().with_context(|| format!("batch-invariant={value}: it must be true or false"))?;
+                }
+                _ => anyhow::bail!("unknown key \"{key}\"; the keys are {KEYS}"),
+            }
+        }
+        ensure!(text.is_none() || tokens.is_none(), "lengths and response-tokens exclude each other: leave one of them out");
+        let says_lengths = text.is_some() || tokens.is_some();
+        let text = text.or(args.lengths.as_deref().filter(|_| !says_lengths));
+        let tokens = tokens.or(args.response_tokens.filter(|_| !says_lengths));
+        Ok(Self {
+            name: Some(name.context("a case needs a name: name=NAME")?),
+            works: Work::list(work).map_err(anyhow::Error::msg)?,
+            lengths: lengths(text, tokens, sequences.or(args.sequences.filter(|_| !text.is_some_and(is_file))))?,
+            batch_invariant,
+            write_lengths,
+        })
+    }
+
+    /// The case before it has begun.
+    pub fn report(&self) -> CaseReport {
+        CaseReport {
+            name: self.name.clone(),
+            batch_invariant: self.batch_invariant,
+            sequences: None,
+            response_tokens: None,
+            lengths: None,
+            measurements: Vec::new(),
+            not_run: self.works.iter().map(Work::to_string).collect(),
+            error: None,
+        }
+    }
+}
+
+impl CaseReport {
+    /// Notes the lengths that a case is measured with.
+    pub fn began(&mut self, lengths: &[usize]) {
+        self.sequences = Some(lengths.len());
+        self.response_tokens = Some(lengths.iter().sum());
+        self.lengths = Some(Spread::of(lengths));
+    }
+}
+
+fn is_file(lengths: &str) -> bool {
+    !lengths.starts_with(LOG_NORMAL)
+}
+
+/// A number in the range of a setting.
+fn number<T: FromStr>(key: &str, value: &str, path: &'static str) -> Result<T> {
+    setting(path)(value).map_err(|range| anyhow::anyhow!("{key}={value}: {range}"))
+}
+
+fn lengths(text: Option<&str>, tokens: Option<u32>, sequences: Option<usize>) -> Result<Lengths> {
+    let count = sequences.unwrap_or(SEQUENCES);
+    match (text, tokens) {
+        (Some(text), _) if is_file(text) => {
+            ensure!(sequences.is_none(), "a file of lengths has one for each sequence: leave out --sequences, or write lognormal:MEAN:LONGEST");
+            Ok(Lengths::File(text.into()))
+        }
+        (Some(text), _) => {
+            let distribution = text[LOG_NORMAL.len()..].parse().map_err(|error: String| anyhow::anyhow!("--lengths {text}: {error}"))?;
+            Ok(Lengths::LogNormal(count, distribution))
+        }
+        (None, Some(tokens)) => Ok(Lengths::Equal(count, tokens as usize)),
+        (None, None) => Ok(Lengths::Own(count)),
+    }
+}
+
+impl Lengths {
+    /// The numbers.
+    pub fn numbers(&self, bench: &Bench, end_tokens: &[u32]) -> Result<Vec<usize>> {
+        match self {
+            Self::Own(count) => bench.own_lengths(*count, end_tokens),
+            Self::Equal(count, tokens) => Ok(vec![*tokens; *count]),
+            Self::LogNormal(count, lengths) => Ok(lengths.draw(*count)),
+            Self::File(path) => usage(read(path)),
+        }
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<Vec<usize>> {
+    let length = |line: Result<Line>| {
+        let line = line?;
+        let length: NonZeroUsize =
+            line.text.parse().ok().with_context(|| format!("{}: expected a length, a whole number from 1, not \"{}\"", line.place, line.text))?;
+        Ok(length.get())
+    };
+    let lengths: Vec<usize> = Lines::open(path)?.map(length).collect::<Result<_>>()?;
+    ensure!(!lengths.is_empty(), "{} has no lengths: write one a line", path.display());
+    Ok(lengths)
+}
+
+impl Spread {
+    /// Of lengths, of which there is at least one.
+    pub fn of(lengths: &[usize]) -> Self {
+        let mean = lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
+        Self { least: lengths.iter().min().copied().unwrap_or(0), mean, longest: lengths.iter().max().copied().unwrap_or(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: BenchArgs,
+    }
+
+    fn cases(words: &[&str]) -> Result<Vec<Case>> {
+        Case::all(&Command::try_parse_from([&["bench"], words].concat())?.args)
+    }
+
+    #[test]
+    fn a_case_says_what_differs_from_the_flags() {
+        let flags = ["--work", "rollout", "--sequences", "7", "--response-tokens", "9"];
+        let plain = cases(&flags).unwrap();
+        let expected = Case {
+            name: None,
+            works: vec![Work::Rollout],
+            lengths: Lengths::Equal(7, 9),
+            batch_invariant: false,
+            write_lengths: None,
+        };
+        assert_eq!(plain, [expected.clone()]);
+        let given = ["--case", "name=a", "--case", "name=b work=step,decode:3 lengths=lognormal:760:3072 batch-invariant=true"];
+        let found = cases(&[&flags[..], &given].concat()).unwrap();
+        let lengths = Lengths::LogNormal(7, "760:3072".parse().unwrap());
+        assert_eq!(found[0], Case { name: Some("a".into()), ..expected });
+        let works = vec![Work::Step, Work::Decode(3)];
+        assert_eq!(found[1], Case { name: Some("b".into()), works, lengths, batch_invariant: true, write_lengths: None });
+        let file = cases(&["--sequences", "7", "--case", "name=c lengths=a.txt write-lengths=b.txt"]).unwrap();
+        assert_eq!((&file[0].lengths, &file[0].write_lengths), (&Lengths::File("a.txt".into()), &Some("b.txt".into())));
+        assert_eq!(cases(&[]).unwrap()[0].lengths, Lengths::Own(SEQUENCES));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_said() {
+        let refused = |words: &[&str], expected: &str| {
+            let error = format!("{:#}", cases(words).unwrap_err());
+            assert!(error.contains(expected), "{words:?}: {error}");
+        };
+        refused(&["--case", "work=step"], "--case \"work=step\": a case needs a name: name=NAME");
+        refused(&["--case", "name=a step"], "\"step\" is not KEY=VALUE; the keys are name, work, sequences");
+        refused(&["--case", "name=a steps=3"], "unknown key \"steps\"; the keys are name");
+        refused(&["--case", "name=a sequences=0"], "sequences=0: it must be a whole number from 1");
+        refused(&["--case", "name=a batch-invariant=yes"], "batch-invariant=yes: it must be true or false");
+        refused(&["--case", "name=a work=sleep"], "unknown work \"sleep\"");
+        refused(&["--case", "name=a lengths=b response-tokens=3"], "lengths and response-tokens exclude each other");
+        refused(&["--case", "name=a", "--case", "name=a"], "two cases are called a: give each a name of its own");
+        refused(&["--work", "sleep"], "unknown work \"sleep\"; known are score");
+        refused(&["--sequences", "3", "--lengths", "file"], "leave out --sequences, or write lognormal:MEAN:LONGEST");
+        refused(&["--lengths", "lognormal:3072:760"], "--lengths lognormal:3072:760: no log-normal lengths of which 3% are cut at 760");
+        refused(&["--lengths", "lognormal:760"], "write the mean and the longest length in tokens, as in lognormal:760:3072");
+        refused(&["--lengths", "a", "--response-tokens", "3"], "cannot be used with");
+        refused(&["--case", "name=a", "--profile", "b"], "cannot be used with");
+    }
+
+    #[test]
+    fn a_file_has_a_length_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lengths");
+        let of = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            read(&path).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(of("3\n\n 5\n").unwrap(), [3, 5]);
+        assert!(of("3\n0\n").unwrap_err().contains("line 2: expected a length, a whole number from 1, not \"0\""));
+        assert!(of("\n").unwrap_err().contains("has no lengths: write one a line"));
+    }
+}

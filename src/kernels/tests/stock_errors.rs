@@ -1,0 +1,88 @@
+//! How far off stock operations in bf16 are, which fused kernels are held to: measured on a CPU, where they are slow, and carried in a table.
+//! `RLVR_WRITE_STOCK_ERRORS=1 cargo test --lib stock_errors` writes `stock_errors.tsv` again, after an operation or a shape is added.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use candle_core::{DType, Device, Result};
+
+use super::outcome::{Bounds, operation};
+use super::{LONG, PARTS, Part, run};
+use crate::kernels::Stock;
+
+/// The errors of stock operations: the worst row's and the mean, by part and name.
+#[derive(Debug, Default, PartialEq)]
+pub struct StockErrors(BTreeMap<(String, String), [f64; 2]>);
+
+impl StockErrors {
+    /// The table that the tests carry.
+    pub fn carried() -> &'static Self {
+        static CARRIED: OnceLock<StockErrors> = OnceLock::new();
+        CARRIED.get_or_init(|| {
+            let row = |line: &str| {
+                let columns: Vec<&str> = line.split('\t').collect();
+                let [part, name, worst, mean] = columns[..] else { panic!("stock_errors.tsv: four columns, not {line:?}") };
+                let number = |text: &str| text.parse().expect("stock_errors.tsv: a number");
+                ((part.to_owned(), name.to_owned()), [number(worst), number(mean)])
+            };
+            Self(include_str!("stock_errors.tsv").lines().map(row).collect())
+        })
+    }
+
+    /// The worst of the operation in any shape of the part, and the mean of this shape.
+    pub fn of(&self, part: &str, name: &str) -> Option<[f64; 2]> {
+        let [_, mean] = self.0.get(&(part.to_owned(), name.to_owned()))?;
+        let same = self.0.iter().filter(|((other, named), _)| other == part && operation(named) == operation(name));
+        Some([same.map(|(_, [worst, _])| *worst).fold(0.0, f64::max), *mean])
+    }
+
+    fn measured(parts: &[Part]) -> Result<Self> {
+        let kernels = Stock::new(Device::Cpu, DType::BF16);
+        let mut table = Self::default();
+        for outcome in parts.iter().flat_map(|part| run(&kernels, *part, Bounds::None)) {
+            let errors = outcome.errors.unwrap_or_else(|| panic!("{}: {}", outcome.name, outcome.note));
+            let before = table.0.insert((outcome.part.to_owned(), outcome.name.clone()), errors);
+            assert_eq!(before, None, "{} comes twice", outcome.name);
+        }
+        Ok(table)
+    }
+
+    fn text(&self) -> String {
+        self.0.iter().fold(String::new(), |mut text, ((part, name), [worst, mean])| {
+            writeln!(text, "{part}\t{name}\t{worst:.3e}\t{mean:.3e}").expect("a string can be written");
+            text
+        })
+    }
+}
+
+/// Rounding to 8 bits of mantissa gives errors of 1 in 500, and a few times as much where sums cancel; a wrong formula gives far more.
+/// The table holds for any machine: sums in another order differ by a few roundings.
+#[test]
+fn stock_operations_are_near_in_bf16_and_the_table_is_current() -> Result<()> {
+    let is_written = std::env::var("RLVR_WRITE_STOCK_ERRORS").is_ok_and(|value| value == "1");
+    let parts = if is_written { [&PARTS[..], &[LONG]].concat() } else { PARTS.to_vec() };
+    let measured = StockErrors::measured(&parts)?;
+    for ((_, name), [_, mean]) in &measured.0 {
+        assert!(*mean < 1e-2, "{name}: rows are off by {mean:.1e} of themselves on average");
+    }
+    if is_written {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels/tests/stock_errors.tsv");
+        return Ok(std::fs::write(path, measured.text())?);
+    }
+    let carried = StockErrors::carried();
+    let short = carried.0.iter().filter(|((part, _), _)| PARTS.iter().any(|(name, _)| name == part));
+    let names = |rows: Vec<&(String, String)>| rows.into_iter().cloned().collect::<Vec<_>>();
+    assert_eq!(
+        names(short.map(|(name, _)| name).collect()),
+        names(measured.0.keys().collect()),
+        "stock_errors.tsv is not of these shapes: RLVR_WRITE_STOCK_ERRORS=1 writes it again"
+    );
+    for (name, found) in &measured.0 {
+        for (found, carried) in found.iter().zip(carried.0[name]) {
+            assert!((found - carried).abs() <= 0.25 * carried + 1e-4, "{name:?}: {found:.3e}, in stock_errors.tsv {carried:.3e}");
+        }
+    }
+    Ok(())
+}
