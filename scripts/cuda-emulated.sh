@@ -6,6 +6,7 @@
 # EMULATED_GPU_MIB is the GPU's memory (4096). EMULATED_GPU_CLOCK=N lets products take time, least by algorithm N of emulated_blas.h.
 # Launches, products, allocations and graphs are counted in the file that EMULATED_GPU_COUNTS names; EMULATED_GPU_LOG names one that gets a line
 # for each launch, with "rlvr" or "candle" before the kernel's name. More in emulated_device.h.
+# Where CUPTI's headers are (scripts/cuda-activity.sh fetches them), there is a stand-in for CUPTI too.
 set -euo pipefail
 sources=$(cd "$(dirname "$0")/.." && pwd)/src/kernels/cuda
 libraries=$(mktemp -d)
@@ -16,4 +17,12 @@ c++ -O2 -std=c++17 -shared -fPIC -w -x c++ -include "$sources/emulator.h" "$sour
 for library in cublas.so.13 cublasLt.so.13 curand.so.10 nvrtc.so.13 cudart.so.13; do
   cc -shared -o "$libraries/lib$library" -Wl,-soname,"lib$library" -x c /dev/null
 done
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr
+cupti=${CUPTI_HOME:-$cache/cupti/nvidia/cu13}
+if [ -e "$cupti/include/cupti.h" ]; then
+  cuda=${CUDA_HOME:-$(echo "$cache"/cuda/lib/python3*/site-packages/nvidia/cu13)}
+  c++ -O2 -std=c++17 -Wall -Wextra -Werror -shared -fPIC -isystem "$cupti/include" -isystem "$cuda/include" "$sources/emulated_cupti.cpp" \
+    -o "$libraries/libcupti.so.13" -Wl,-soname,libcupti.so.13 -L"$libraries" -l:libcuda.so.1
+fi
+export EMULATED_GPU=$libraries # tells a script that no real GPU is meant
 LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"

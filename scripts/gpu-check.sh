@@ -1,105 +1,299 @@
 #!/usr/bin/env bash
-# Tests and measures on a machine with an NVIDIA GPU, in one call of at most ten minutes, without Rust or the CUDA toolkit: kernels and decoder
-# against the CPU, `rlvr bench` at a full shape, and PyTorch with transformers beside it.
-#   scripts/cuda-build.sh build --release && scripts/cuda-build.sh test --release --lib --no-run
-#   scripts/gpu-check.sh RLVR TESTS OUT       the program, the test program (both may be stripped), a folder for all that is found
-# Every part has its own time limit and files in OUT; a part that fails does not stop the next. Fails when any part does, a test that did not run
-# for want of a GPU included. Without PyTorch the peer is said to be missing, and that is no failure.
-# What is run can be set, to try the script itself on the CPU for instance:
-#   DEVICE=cpu SHAPE_ARGUMENTS="--model tiny" PEER_SHAPE=tiny KERNELS= SEQUENCES=16 ... (the list is below)
+# Tests and measures this program on a machine with an NVIDIA GPU, in eight minutes, without Rust or the CUDA toolkit.
+#   gpu-check.sh OUT                  from an archive of scripts/gpu-pack.sh, which holds all that is needed
+#   gpu-check.sh RLVR TESTS OUT       with a program and a test program that scripts/cuda-build.sh built
+# OUT is a folder for what is found: table.md for a reader, summary.json, parts.tsv (each part's outcome and time), the files of each part, and
+# found.tar.xz with all of them. Each part is a process of its own with a time limit; together they take at most TOTAL seconds.
+# The exit status tells correctness: 1 when something gave a wrong result or broke. A part that found no time, or lacks what it needs, `did not run`:
+# that is said, and is no failure.
+# On an emulated GPU, or on the CPU, everything in miniature:
+#   TRIAL=1 scripts/cuda-emulated.sh scripts/gpu-check.sh RLVR TESTS OUT
+#   TRIAL=1 DEVICE=cpu scripts/gpu-check.sh RLVR TESTS OUT
 set -uo pipefail
-here=$(cd "$(dirname "$0")/.." && pwd)
-if [ $# -ne 3 ]; then
-  sed -n '5p' "$0" >&2
-  exit 2
-fi
-rlvr=$(realpath "$1") tests=$(realpath "$2")
-mkdir -p "$3"
-out=$(realpath "$3")
-: "${DEVICE=cuda}" "${KERNELS=fused}" "${PYTHON=python3}" "${RLVR_REQUIRE_GPU=1}"
-: "${SHAPE_ARGUMENTS=--shape qwen2.5-math-1.5b}" "${PEER_SHAPE=qwen2.5-math-1.5b}"
-: "${SEQUENCES=1024}" "${PROMPT_TOKENS=150}" "${RESPONSE_TOKENS=800}" "${MICRO_BATCH=16}"
-: "${SMALL_SEQUENCES=64}" "${SMALL_TOKENS=128}" "${PEER_LIMIT=30}"
-: "${KERNEL_TESTS=kernels::tests::on_a_gpu}" "${DECODER_TESTS=model::tests::fused_kernels_on_a_gpu}"
-: "${ENGINE_TESTS=rollout::engine::tests::responses_on_a_gpu}" "${INVARIANT=--batch-invariant}"
-export RLVR_REQUIRE_GPU
+here=$(cd "$(dirname "$0")" && pwd)
+case $# in
+  1) rlvr=$here/rlvr tests=$here/rlvr-tests out=$1 ;;
+  3) rlvr=$(realpath "$1") tests=$(realpath "$2") out=$3 ;;
+  *)
+    sed -n '3,4s/^#  *//p' "$0" >&2
+    exit 2
+    ;;
+esac
+for program in "$rlvr" "$tests"; do
+  if [ ! -x "$program" ]; then
+    echo "$program is missing: unpack the archive whole, or give the paths of program and test program" >&2
+    exit 2
+  fi
+done
+mkdir -p "$out"
+out=$(realpath "$out")
+# A file that lies beside this one in the archive and elsewhere in the repository.
+beside() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$here/../$1"; fi; }
 
-# The CUDA libraries that PyTorch brings, before the system's.
-libraries=$("$PYTHON" - <<'PYTHON'
+# What is run can be set: all parts, or PARTS separated by commas. A trial is as small as can be.
+: "${TOTAL=480}" "${DEVICE=cuda}" "${PYTHON=python3}" "${PARALLEL=4}"
+if [ "$DEVICE" != cpu ]; then : "${KERNELS=fused}"; fi
+if [ -n "${TRIAL:-}" ]; then
+  : "${SHAPE_ARGUMENTS=--model tiny}" "${PEER_SHAPE=tiny}" "${SEQUENCES=4}" "${FEW_SEQUENCES=2}" "${PROMPT_TOKENS=6}" "${RESPONSE_TOKENS=6}"
+  : "${SMALL_TOKENS=4}" "${LENGTHS=lognormal:4:8}" "${CACHED_TOKENS=4}" "${PASSES=2}" "${MICRO_BATCH=2}" "${PEER_LIMIT=2}"
+fi
+: "${SHAPE_ARGUMENTS=--shape qwen2.5-math-1.5b}" "${PEER_SHAPE=qwen2.5-math-1.5b}" "${SEQUENCES=1024}" "${FEW_SEQUENCES=32}"
+: "${PROMPT_TOKENS=150}" "${RESPONSE_TOKENS=800}" "${SMALL_TOKENS=128}" "${LENGTHS=lognormal:760:3072}" "${CACHED_TOKENS=400}" "${PASSES=20}"
+: "${MICRO_BATCH=16}" "${PEER_LIMIT=12}" "${ACTIVITY=$(beside target/librlvr_activity.so)}"
+
+# The CUDA libraries that PyTorch brings, for our programs only.
+if [ -n "${EMULATED_GPU:-}" ]; then
+  libraries=$EMULATED_GPU
+else
+  libraries=$("$PYTHON" - <<'PYTHON'
 import glob, importlib.util, os
 torch = importlib.util.find_spec("torch")
 site = os.path.dirname(os.path.dirname(torch.origin)) if torch else ""
-print(":".join(sorted(glob.glob(os.path.join(site, "nvidia", "*", "lib")), key=lambda path: "cu13" not in path)) if site else "")
+found = sorted(glob.glob(os.path.join(site, "nvidia", "*", "lib")), key=lambda path: "cu13" not in path) if site else []
+print(":".join(found + glob.glob("/usr/local/cuda/extras/CUPTI/lib64")))
 PYTHON
-) || libraries=
-export LD_LIBRARY_PATH=$libraries${libraries:+:}${LD_LIBRARY_PATH:-}
-{
-  nvidia-smi --query-gpu=name,driver_version,memory.total,power.limit --format=csv || echo "nvidia-smi is missing: no driver is known"
-  ldd "$rlvr" | grep -E 'cuda|cublas|curand|nvrtc|not found'
-} 2>&1 | tee "$out/machine.txt"
+  ) || libraries=
+fi
+# Products are tuned on first use, and their algorithms kept in the user's cache: here in the folder, for the benchmark and the profile alone, since
+# tests that run at once would disturb the timing.
+ours=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "XDG_CACHE_HOME=$out/cache")
+is_real=
+if [ "$DEVICE" != cpu ] && [ -z "${EMULATED_GPU:-}" ]; then is_real=1; fi
+# Stock operations need a real GPU.
+if [ -n "${EMULATED_GPU:-}" ]; then : "${SKIP_TESTS=stock_operations}"; fi
+if [ "$DEVICE" != cpu ]; then export RLVR_REQUIRE_GPU=1; fi
 
-failed=0
+rm -rf "$out"/*.{out,log,tsv,json,md,memory,missing,toml} "$out"/cache{,-of-tests}
 : >"$out/parts.tsv"
-# part NAME SECONDS COMMAND...: its standard output in NAME.out, its errors in NAME.log, the GPU's memory in MiB twice a second in NAME.memory.
+reserve_s=$((TOTAL / 24)) # for the table
+until_s=0
+stopped=
+trap 'stopped=1; kill $(jobs -p) 2>/dev/null' INT TERM
+# until SECONDS: by when the parts that follow must be over, in seconds of a check that has 480.
+until_second() { until_s=$(($1 * TOTAL / 480)); }
+
+is_wanted() { [[ -z "${PARTS:-}" || ",$PARTS," == *",$1,"* ]]; }
+# row NAME OUTCOME SECONDS LIMIT WHY
+row() {
+  is_wanted "$1" || return 0
+  printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" "$(tr '\t\n' '  ' <<<"$5" | cut -c1-300 | sed 's/ *$//')" >>"$out/parts.tsv"
+  printf '%-28s %-8s %7s s  %s\n' "$1" "$2" "$3" "$(cut -c1-160 <<<"$5")"
+}
+milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
+
+# part NAME KIND LIMIT COMMAND...: limits are of a check that has 480 seconds, too. Standard output in NAME.out, errors in NAME.log. judge_KIND says what came of it.
 part() {
-  local name=$1 limit_s=$2 sampler= status=0 began=$SECONDS
-  shift 2
-  if command -v nvidia-smi >/dev/null; then
-    nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop-ms=500 >"$out/$name.memory" 2>/dev/null &
-    sampler=$!
-  fi
-  timeout --kill-after=5 "$limit_s" "$@" >"$out/$name.out" 2>"$out/$name.log" || status=$?
-  if [ -n "$sampler" ]; then
-    kill "$sampler"
-    wait "$sampler"
-  fi 2>/dev/null
-  # A filter that no test matches tests nothing.
-  if grep -q '^running 0 tests' "$out/$name.out"; then
-    echo "no test was run" >>"$out/$name.log"
-    status=1
-  fi
-  printf '%s\t%s\t%s\n' "$name" "$status" "$((SECONDS - began))" >>"$out/parts.tsv"
-  if [ "$status" -ne 0 ]; then
-    failed=1
-    echo "$name failed with $status after $((SECONDS - began)) s:"
-    tail -n 15 "$out/$name.out" "$out/$name.log"
-  else
-    echo "$name: $((SECONDS - began)) s"
-  fi
-}
-
-part kernel-tests 70 "$tests" "$KERNEL_TESTS" --test-threads=1 --nocapture
-part decoder-tests 55 "$tests" "$DECODER_TESTS" --test-threads=1 --nocapture
-part engine-tests 25 "$tests" "$ENGINE_TESTS" --test-threads=1 --nocapture
-
-engine=(--prompt-tokens "$PROMPT_TOKENS" --device "$DEVICE")
-# shellcheck disable=SC2206 # words on purpose
-engine+=($SHAPE_ARGUMENTS)
-bench() {
-  local name=$1 limit_s=$2 kernels=$3
+  local name=$1 kind=$2 limit_s=$3 status=0 began spent_s left_s child outcome why
   shift 3
-  part "$name" "$limit_s" "$rlvr" bench "${engine[@]}" ${kernels:+--kernels "$kernels"} --json "$out/$name.json" "$@"
+  is_wanted "$name" || return 0
+  limit_s=$((limit_s * TOTAL / 480))
+  left_s=$(((until_s < TOTAL - reserve_s ? until_s : TOTAL - reserve_s) - SECONDS))
+  [ "$limit_s" -le "$left_s" ] || limit_s=$left_s
+  if [ -n "$stopped" ]; then row "$name" "not run" 0 0 "the check was stopped" && return; fi
+  if [ "$limit_s" -lt 2 ]; then row "$name" "not run" 0 0 "no time was left" && return; fi
+  began=$(milliseconds)
+  timeout --kill-after=3 "$limit_s" "$@" >"$out/$name.out" 2>"$out/$name.log" &
+  child=$!
+  trap 'stopped=1; kill "$child" 2>/dev/null' INT TERM
+  wait "$child"
+  status=$?
+  # A signal ends a wait before the child has ended.
+  while kill -0 "$child" 2>/dev/null; do wait "$child"; done
+  spent_s=$(($(milliseconds) - began))
+  spent_s=$((spent_s / 1000)).$((spent_s % 1000 / 100))
+  outcome=passed why=
+  if [ -n "$stopped" ]; then
+    outcome="not run" why="the check was stopped"
+  else
+    "judge_$kind" "$name" "$status" "$limit_s" "${spent_s%.*}"
+  fi
+  row "$name" "$outcome" "$spent_s" "$limit_s" "$why"
 }
-lengths=(--sequences "$SEQUENCES" --response-tokens "$RESPONSE_TOKENS")
-small=(--sequences "$SMALL_SEQUENCES" --response-tokens "$SMALL_TOKENS")
-# A work of more than five seconds is measured by its first run.
-bench full 180 "$KERNELS" --work rollout,update,step "${lengths[@]}" --repeats 1 --seconds 0 --once-from 5 --no-breakdown
-bench small 30 "$KERNELS" --work rollout,update,step "${small[@]}" --repeats 2 --seconds 0 --profile "$out/trace.json"
-bench stock 30 "${KERNELS:+reference}" --work rollout,update,step "${small[@]}" --repeats 1 --seconds 0 --once-from 5 --no-breakdown
-# What it costs that sampler and trainer agree to the bit: many sequences, few tokens.
-wide=(--sequences "$SEQUENCES" --response-tokens "$SMALL_TOKENS" --work rollout,update --repeats 1 --seconds 0 --once-from 5 --no-breakdown)
-bench wide 25 "$KERNELS" "${wide[@]}"
-# shellcheck disable=SC2086 # one word or none
-bench invariant 30 "$KERNELS" "${wide[@]}" $INVARIANT
+# One part after the other, or several at once.
+serial() { part "$@" & wait $! || wait; }
+parallel() {
+  while [ "$(jobs -rp | wc -l)" -ge "$PARALLEL" ]; do wait -n; done
+  part "$@" &
+}
 
-if "$PYTHON" -c 'import torch, transformers' 2>"$out/peer.log"; then
-  part peer 120 "$PYTHON" "$here/benches/peer_torch_gpu.py" --shape "$PEER_SHAPE" --device "$DEVICE" --sequences "$SEQUENCES" \
-    --prompt-tokens "$PROMPT_TOKENS" --response-tokens "$RESPONSE_TOKENS" --micro-batch "$MICRO_BATCH" --limit "$PEER_LIMIT"
-else
-  echo "the peer is missing: $PYTHON has no torch and transformers" | tee "$out/peer.missing"
+# judge_KIND NAME STATUS LIMIT SPENT: sets `outcome`, passed unless something else is known, and `why`.
+is_over() { [ "$1" = 124 ] || { [ "$1" = 137 ] && [ "$3" -ge "$2" ]; }; }
+last_words() { grep -hE -A1 'panicked at|^Error|^error|Error:' "$out/$1.log" "$out/$1.out" | grep -v '^--$' | tail -n 2 | tr '\n' ' '; }
+judge_test() {
+  local wrong ran
+  wrong=$(awk -F'\t' '$9 != "ok" { print $2 " of " $3 " in " $4 " is " $9 }' "$out/$1.tsv" 2>/dev/null)
+  ran=$(sed -n 's/.*test result: [A-Za-z]*\. \([0-9]*\) passed; \([0-9]*\) failed.*/\1+\2/p' "$out/$1.out")
+  if [ -n "$wrong" ]; then
+    outcome=failed why="$(wc -l <<<"$wrong") outcomes are wrong: $(head -n 1 <<<"$wrong")"
+  elif is_over "$2" "$3" "$4"; then
+    outcome="not run" why="its time was over before it had a verdict"
+  elif [ "$2" -ne 0 ]; then
+    outcome=failed why="ended with $2: $(last_words "$1")"
+  elif [ -s "$out/$1.missing" ]; then
+    outcome="not run" why=$(cut -f2 "$out/$1.missing" | head -n 1)
+  elif [ $((${ran:-0})) -eq 0 ]; then
+    outcome="not run" why="the test program has no such test"
+  fi
+}
+judge_sanitizer() {
+  if [ "$2" -eq 86 ]; then
+    outcome=failed why=$(grep -hE '^=+ (Error|Warning|Invalid|.*SUMMARY)' "$out/$1.out" | tail -n 1)
+  elif is_over "$2" "$3" "$4"; then
+    outcome="not run" why="its time was over before it had a verdict"
+  elif [ "$2" -ne 0 ] || ! grep -q SUMMARY "$out/$1.out"; then
+    outcome="not run" why="the sanitizer was refused, or ended with $2: $(grep -hiE 'not supported|error|failed' "$out/$1.out" "$out/$1.log" | head -n 1)"
+  fi
+}
+# A measurement that breaks has found an error, one that needs longer has not.
+judge_measure() {
+  if is_over "$2" "$3" "$4"; then
+    outcome="not run" why="its time was over; what it had measured is in the table"
+  elif [ "$2" -ne 0 ]; then
+    outcome=failed why="ended with $2: $(last_words "$1")"
+  elif tr -d ' \n' 2>/dev/null <"$out/$1.json" | grep -q '"not_run":\["'; then
+    outcome="not run" why="no time was left for some of its works; the others are in the table"
+  fi
+}
+# What only helps: it may be missing.
+judge_help() {
+  if is_over "$2" "$3" "$4"; then
+    outcome="not run" why="its time was over; what it had measured is in the table"
+  elif [ "$2" -ne 0 ]; then
+    outcome="not run" why="ended with $2: $(last_words "$1")"
+  fi
+}
+judge_times() {
+  judge_help "$@"
+  if [ "$outcome" = passed ] && ! grep -q '^kernel' "$out/$1-activity.tsv" 2>/dev/null; then
+    outcome="not run" why=$(grep -h -m 1 'no times of kernels' "$out/$1.log" || echo "no kernel was recorded: CUPTI was not injected")
+  fi
+}
+
+# test_part serial|parallel NAME LIMIT FILTER...: tests of the test program, which writes its outcomes into NAME.tsv.
+test_part() {
+  local how=$1 name=$2 limit_s=$3
+  shift 3
+  rm -f "$out/$name.missing"
+  "$how" "$name" test "$limit_s" "${ours[@]}" XDG_CACHE_HOME="$out/cache-of-tests" RLVR_OUTCOMES="$out/$name.tsv" RLVR_DID_NOT_RUN="$out/$name.missing" \
+    RLVR_PRODUCTS_TSV="$out/products.tsv" "$tests" "$@" --test-threads=1 --nocapture
+}
+gpu_test() { test_part parallel "${1##*::}" 60 --exact "$1"; }
+
+echo "== the machine, by second $SECONDS"
+until_second 20
+{
+  nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,power.limit,clocks.max.sm,compute_mode --format=csv ||
+    echo "nvidia-smi is missing: no driver is known"
+  nproc
+  "${ours[@]}" ldd "$rlvr" | grep -E 'cuda|cublas|curand|nvrtc|not found'
+  cat "$here/ABOUT" 2>/dev/null
+} >"$out/machine.txt" 2>&1
+cat "$out/machine.txt"
+if grep -qi exclusive "$out/machine.txt"; then PARALLEL=1; fi
+# shellcheck disable=SC2206 # words on purpose
+bench=("$rlvr" bench --device "$DEVICE" ${KERNELS:+--kernels "$KERNELS"} --repeats 1 --seconds 0 --no-breakdown)
+activity() { echo "CUDA_INJECTION64_PATH=$ACTIVITY" "RLVR_ACTIVITY=$out/$1-activity.tsv"; }
+# shellcheck disable=SC2046 # two words
+serial start measure 20 "${ours[@]}" $(activity start) "${bench[@]}" --model tiny --no-ceilings --work rollout --sequences 2 --prompt-tokens 4 --response-tokens 2 \
+  --json "$out/start.json"
+grep -hs 'no times of kernels' "$out/start.log"
+
+echo "== correct results, by second $SECONDS"
+until_second 105
+on_a_gpu=kernels::tests::on_a_gpu
+known=()
+for name in long_bf16 long_f32 attention_bf16 attention_f32 head_bf16 head_f32 rows_bf16 rows_f32 codes_and_choices \
+  rows_of_pinned_products_do_not_depend_on_their_number memory_that_is_not_there_is_an_error_by_type; do
+  known+=("$on_a_gpu::$name")
+done
+known+=(model::tests::fused_kernels_on_a_gpu rollout::engine::tests::responses_on_a_gpu_depend_on_their_addresses_alone)
+for name in "${known[@]}"; do gpu_test "$name"; done
+# What confirms the kernels, when it passes.
+required=("${known[@]##*::}" every_kernel_once)
+# Whatever else needs a GPU.
+"${ours[@]}" "$tests" gpu --list 2>/dev/null | sed -n 's/: test$//p' >"$out/gpu-tests.txt"
+mapfile -t others < <(grep -vxF -f <(printf '%s\n' "${known[@]}" "$on_a_gpu::every_kernel_once") "$out/gpu-tests.txt" |
+  grep -vE "sweep${SKIP_TESTS:+|$SKIP_TESTS}")
+if [ ${#others[@]} -gt 0 ]; then
+  test_part parallel other_tests 60 --exact "${others[@]}"
+  required+=(other_tests)
+fi
+test_part parallel every_kernel_once 30 --exact "$on_a_gpu::every_kernel_once"
+wait
+
+echo "== sanitizers, by second $SECONDS"
+until_second 140
+sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
+for tool in racecheck memcheck; do
+  if [ -z "$sanitizer" ]; then
+    row "$tool" "not run" 0 0 "compute-sanitizer is not installed"
+    continue
+  fi
+  options=(--error-exitcode 86 --print-limit 20)
+  [ "$tool" != memcheck ] || options+=(--report-api-errors no)
+  serial "$tool" sanitizer 25 "${ours[@]}" XDG_CACHE_HOME="$out/cache-of-tests" RLVR_OUTCOMES="$out/$tool-outcomes.tsv" "$sanitizer" --tool "$tool" "${options[@]}" \
+    "$tests" --exact "$on_a_gpu::every_kernel_once" --test-threads=1 --nocapture
+done
+
+echo "== measurements, by second $SECONDS"
+until_second 295
+# shellcheck disable=SC2206 # words on purpose
+bench+=($SHAPE_ARGUMENTS --prompt-tokens "$PROMPT_TOKENS")
+sampler=
+if [ -n "$is_real" ]; then
+  nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop-ms=500 >"$out/bench.memory" 2>/dev/null &
+  sampler=$!
+fi
+# A work that would begin in the last 25 seconds of its part is left out.
+bench_s=$((until_s - SECONDS))
+part bench measure 240 "${ours[@]}" "${bench[@]}" --once-from 5 --limit $((bench_s > 60 ? bench_s - 25 : bench_s)) --json "$out/bench.json" \
+  --case "name=full work=rollout,update,step sequences=$SEQUENCES response-tokens=$RESPONSE_TOKENS" \
+  --case "name=small work=rollout,update sequences=$SEQUENCES response-tokens=$SMALL_TOKENS" \
+  --case "name=lognormal work=rollout,step sequences=$SEQUENCES lengths=$LENGTHS" \
+  --case "name=invariant work=rollout,update sequences=$SEQUENCES response-tokens=$SMALL_TOKENS batch-invariant=true" &
+wait $!
+if [ -n "$sampler" ]; then kill "$sampler" 2>/dev/null; fi
+
+echo "== time by kernel, by second $SECONDS"
+until_second 335
+# shellcheck disable=SC2046 # two words
+serial profile times 60 "${ours[@]}" $(activity profile) "${bench[@]}" --no-ceilings --json "$out/profile.json" \
+  --case "name=decode-$SEQUENCES work=decode:$PASSES sequences=$SEQUENCES response-tokens=$CACHED_TOKENS" \
+  --case "name=decode-$FEW_SEQUENCES work=decode:$PASSES sequences=$FEW_SEQUENCES response-tokens=$CACHED_TOKENS" \
+  --case "name=micro-batch work=micro-batch sequences=$SEQUENCES response-tokens=$RESPONSE_TOKENS"
+if [ -s "$out/profile-activity.tsv" ] && [ -s "$out/profile.json" ]; then
+  "$PYTHON" "$here/gpu_kernels.py" "$out/profile-activity.tsv" "$out/profile.json" >"$out/kernels.tsv"
 fi
 
-"$PYTHON" "$here/scripts/gpu_table.py" "$out" | tee "$out/table.md"
-[ "${PIPESTATUS[0]}" -eq 0 ] || failed=1
-if [ "$failed" -eq 0 ]; then echo "all parts passed"; else echo "some parts failed: $out/parts.tsv"; fi
-exit "$failed"
+echo "== algorithms of products, by second $SECONDS"
+until_second 365
+test_part serial products 40 --exact "$(grep -m 1 sweep "$out/gpu-tests.txt" || echo sweep)"
+
+echo "== the peer, by second $SECONDS"
+until_second 460
+peer_device=$DEVICE
+[ -n "$is_real" ] || peer_device=cpu
+peer=("$PYTHON")
+# The emulated GPU's libraries stand in for ours, not for PyTorch's.
+[ -z "${EMULATED_GPU:-}" ] || peer=(env -u LD_LIBRARY_PATH "$PYTHON")
+if "${peer[@]}" -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(name) is None for name in ("torch", "transformers")))'; then
+  serial peer help 95 "${peer[@]}" "$(beside benches/peer_torch_gpu.py)" --shape "$PEER_SHAPE" --device "$peer_device" --work rollout,update,step \
+    --sequences "$SEQUENCES" --prompt-tokens "$PROMPT_TOKENS" --response-tokens "$RESPONSE_TOKENS" --micro-batch "$MICRO_BATCH" --limit "$PEER_LIMIT"
+else
+  row peer "not run" 0 0 "$PYTHON has no torch and transformers"
+fi
+
+echo "== the table, by second $SECONDS"
+rm -f "$out/found.tar.xz"
+IS_REAL=$is_real "$PYTHON" "$here/gpu_table.py" "$out"
+if [ -n "$is_real" ]; then
+  commit=$(grep -soP '^commit: \K.*' "$here/ABOUT" || git -C "$here" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+  "$PYTHON" "$here/gpu_confirm.py" "$out" "$commit" "${required[@]}" | tee -a "$out/table.md"
+fi
+(cd "$out" && tar -cJf found.tar.xz --exclude=found.tar.xz .)
+failed=$(awk -F'\t' '$2 == "failed"' "$out/parts.tsv" | wc -l)
+missing=$(awk -F'\t' '$2 == "not run"' "$out/parts.tsv" | wc -l)
+echo "$((SECONDS)) s; $out/table.md, and all files in $out/found.tar.xz"
+if [ "$failed" -eq 0 ]; then echo "nothing failed"; else echo "$failed parts failed"; fi
+echo "$missing parts did not run"
+[ "$failed" -eq 0 ]

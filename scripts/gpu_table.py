@@ -1,85 +1,341 @@
-"""The table of scripts/gpu-check.sh: ours beside the peer's, from the files in its folder. Fails where a work of ours is not there.
+"""The report of scripts/gpu-check.sh, from the files in its folder: table.md for a reader who has half a minute, summary.json for programs.
 
     python3 scripts/gpu_table.py OUT
 
-Rates are response tokens per second; a ratio is ours over the peer's. The peer's rate marked * is of a run that its time limit cut.
+What is wrong comes first, then what did not run, then speed beside the targets and beside the peer, then where the time goes. Files that are missing,
+cut or empty leave their part of the report out. Rates are response tokens per second.
 """
 
 import json
+import math
+import os
 import pathlib
+import re
 import sys
+from collections import defaultdict
 
-WORKS = ("rollout", "update", "step")
+import gpu_kernels
+
+# What one card should reach with the shape of Qwen2.5-Math-1.5B, from ceilings measured on these cards (a copy of 3.0 TB/s on the H100 and 4.3 TB/s
+# on the H200, bf16 products of 770 to 800 TFLOP/s) and the work's own count of operations and bytes. `first` is the least that will do, `goal` what
+# a good implementation reaches, `expected` the sum of each operation's least time for this program, to a quarter; where none is given, none is known.
+# The first bars and goals for rollouts were set for 1,024 new tokens, where later tokens cost more than in the 800 that are measured.
+TARGET_SHAPE = "qwen2.5-math-1.5b"
+TARGETS = [
+    # case, work, value, unit, whether more is better, {card: (first, goal, expected)}
+    ("full", "rollout", "tokens_per_s", "tokens/s", True, {"H100": (None, None, 72_000), "H200": (35_000, 65_000, 81_000)}),
+    ("full", "update", "utilisation", "of the product ceiling", True, {"H100": (0.35, 0.50, None), "H200": (0.35, 0.50, None)}),
+    ("full", "update", "median_s", "s", False, {"H100": (None, None, 27), "H200": (None, None, 22)}),
+    ("full", "step", "median_s", "s", False, {"H100": (None, None, 44), "H200": (75, 40, 37)}),
+    ("full", "step", "peak_gb", "GB", False, {"H100": (80, 60, None), "H200": (80, 60, None)}),
+    ("lognormal", "rollout", "median_s", "s", False, {"H100": (None, None, 16.8), "H200": (None, None, 14.6)}),
+    ("lognormal", "step", "median_s", "s", False, {"H100": (None, None, 44), "H200": (None, None, 37)}),
+    ("decode-1024", "decode", "pass_ms", "ms a pass", False, {"H100": (None, None, 14.1), "H200": (None, None, 12.7)}),
+    ("decode-32", "decode", "pass_ms", "ms a pass", False, {"H100": (3.3, 1.75, None), "H200": (3.3, 1.75, None)}),
+    ("invariant", "rollout", "cost", "times the rollout without", False, {"H100": (1.3, 1.0, None), "H200": (1.3, 1.0, None)}),
+]
+TOP_KERNELS = 15
+
+
+def read_json(path):
+    """None where the file is missing or cut."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def rows_of(path):
+    """Fields of the lines of a tab-separated file."""
+    return [line.split("\t") for line in path.read_text(errors="replace").splitlines()] if path.exists() else []
 
 
 def json_lines(path):
-    """Measurements by work; none where the file or the measurement is not there."""
+    """The peer's measurements by work."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {line["work"]: line for line in (json.loads(text) for text in lines if text.startswith("{") and text.endswith("}"))}
 
 
-def sampled_bytes(path):
-    """Most memory that the GPU had in use, as nvidia-smi saw it."""
-    samples = [int(line) for line in path.read_text().split() if line.isdigit()] if path.exists() else []
-    return max(samples) * (1 << 20) if samples else None
+def rounded(number):
+    """Three digits that count."""
+    if number is None:
+        return ""
+    if number == 0 or not math.isfinite(number):
+        return f"{number}"
+    return f"{number:,.{max(0, 2 - math.floor(math.log10(abs(number))))}f}"
 
 
-def gigabytes(count):
-    return f"{count / 1e9:.2f}" if count else "unknown"
+class Table:
+    """Markdown, line by line."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, *texts):
+        self.lines += texts
+
+    def head(self, text):
+        self.lines += ["", f"## {text}", ""]
+
+    def rows(self, titles, rows):
+        self.lines += [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
+        self.lines += [f"| {' | '.join(str(cell).replace('|', '/') for cell in row)} |" for row in rows]
 
 
-def peak(line, sampled):
-    """The device's, as the program knows it or as it was sampled for the whole part; the process's where there is no GPU."""
-    return gigabytes(line["peak_bytes"] if line.get("peak_of") == "device" else sampled or line["peak_bytes"])
+def machine(folder, bench):
+    """The card and what else is known of the machine and the build."""
+    text = (folder / "machine.txt").read_text(errors="replace") if (folder / "machine.txt").exists() else ""
+    found = dict((bench or {}).get("machine") or {})
+    smi = re.search(r"^name,.*\n(.*)$", text, re.MULTILINE)
+    if smi:
+        fields = [field.strip() for field in smi.group(1).split(",")]
+        found.setdefault("card", fields[0])
+        found.setdefault("driver", fields[1])
+    if commit := re.search(r"^commit\W+(\w+)", text, re.MULTILINE):
+        found.setdefault("commit", commit.group(1))
+    return found
 
 
-def rows(folder, name, peers, works=WORKS):
-    """A row for each work of a part, and how many are missing."""
-    ours, missing = json_lines(folder / f"{name}.out"), 0
-    sampled = sampled_bytes(folder / f"{name}.memory")
-    for work in works:
-        if work not in ours:
-            missing += 1
-            print(f"| {name} {work} | missing | | | | | | |")
+def measurements(report):
+    """Measurements by case and work; the passes of `decode:20` are one work, with the time of one."""
+    found = {}
+    for case in (report or {}).get("cases", []):
+        for line in case["measurements"]:
+            work, _, passes = line["work"].partition(":")
+            line = dict(line, peak_gb=line["peak_bytes"] / 1e9 if line.get("peak_bytes") else None)
+            if passes:
+                line["pass_ms"] = line["median_s"] * 1e3 / int(passes)
+            found[case["name"], work] = line
+    for work in ("rollout", "update"):
+        small, invariant = found.get(("small", work)), found.get(("invariant", work))
+        if small and invariant:
+            invariant["cost"] = invariant["median_s"] / small["median_s"]
+    return found
+
+
+def compare(card, found):
+    """Measured values beside the targets of the card."""
+    compared = []
+    for case, work, value, unit, more_is_better, cards in TARGETS:
+        line = found.get((case, work))
+        if line is None or line.get(value) is None:
             continue
-        line, peer = ours[work], peers.get(work, {})
-        rate, theirs = line["tokens_per_s"], peer.get("tokens_per_s")
-        shown = f"{theirs:.0f}{'' if peer.get('complete') else '*'}" if theirs else "failed" if "error" in peer else ""
-        ratio = f"{rate / theirs:.2f}" if theirs else ""
-        shares = f"{line['share_of_least']:.0%} | {line['utilisation']:.0%}"
-        memory = f"{peak(line, sampled)} | {gigabytes(peer.get('peak_bytes')) if peer else ''}"
-        print(f"| {name} {work} | {rate:.0f} | {shown} | {ratio} | {shares} | {memory} |")
-    return missing
+        measured, (first, goal, expected) = line[value], cards[card]
+        is_reached = lambda target: measured >= target if more_is_better else measured <= target
+        if goal is not None and is_reached(goal):
+            verdict = "goal reached"
+        elif first is not None:
+            verdict = "first bar reached" if is_reached(first) else "**below the first bar**"
+        else:
+            ratio = measured / expected if more_is_better else expected / measured
+            verdict = "as expected" if ratio > 0.8 else f"**{1 / ratio:.1f} times slower than expected**"
+        shown = {"what": f"{case} {work}", "measured": measured, "unit": unit, "first": first, "goal": goal, "expected": expected}
+        compared.append(shown | {"verdict": verdict})
+    return compared
+
+
+def outcomes(folder, parts):
+    """Outcomes of all operations: those that are wrong, and by operation and dtype the count and the worst."""
+    wrong, by_operation = [], defaultdict(lambda: {"count": 0, "worst": 0.0, "stock_worst": None})
+    for part in parts:
+        for row in rows_of(folder / f"{part}.tsv"):
+            if len(row) < 9:
+                continue
+            _, operation, shape, dtype, worst, _, stock_worst, _, verdict = row[:9]
+            entry = by_operation[f"{operation}, {dtype}"]
+            entry["count"] += 1
+            entry["worst"] = max(entry["worst"], float(worst or 0))
+            if stock_worst:
+                entry["stock_worst"] = max(entry["stock_worst"] or 0.0, float(stock_worst))
+            if verdict != "ok":
+                note = row[9] if len(row) > 9 else ""
+                wrong.append({"part": part, "operation": operation, "shape": shape, "dtype": dtype, "worst": worst, "verdict": verdict, "note": note})
+    return wrong, dict(by_operation)
+
+
+def show_wrong(table, wrong, parts, bench):
+    failed = [part for part in parts if part[1] == "failed"]
+    if failed:
+        table.head("Wrong")
+        table.rows(("part", "why"), [(part[0], part[4]) for part in failed])
+    if wrong:
+        table.say("")
+        titles = ("operation", "shape", "dtype", "worst", "verdict", "why")
+        table.rows(titles, [tuple(row[key] for key in ("operation", "shape", "dtype", "worst", "verdict", "note")) for row in wrong[:40]])
+        if len(wrong) > 40:
+            table.say(f"and {len(wrong) - 40} more in the parts' files.")
+    for case in (bench or {}).get("cases", []):
+        if case.get("error"):
+            table.say("", f"The case `{case['name']}` of the benchmark ended with: {case['error']}")
+
+
+def show_missing(table, parts, bench):
+    missing = [(part[0], part[4]) for part in parts if part[1] == "not run"]
+    missing += [(f"bench, {case['name']}", ", ".join(case["not_run"])) for case in (bench or {}).get("cases", []) if case.get("not_run")]
+    if missing:
+        table.head("Did not run")
+        table.rows(("part", "why"), missing)
+
+
+def show_targets(table, card, known, compared):
+    table.head("Targets")
+    if not known:
+        table.say(f"There are none for this card ({card}) and these sizes.")
+        return
+    if not compared:
+        table.say("No work that has one was measured.")
+        return
+    titles = ("work", "measured", "first bar", "goal", "expected", "")
+    rows = [(c["what"], f"{rounded(c['measured'])} {c['unit']}", *(rounded(c[key]) for key in ("first", "goal", "expected")), c["verdict"]) for c in compared]
+    table.rows(titles, rows)
+
+
+def show_peer(table, found, peer):
+    """Ours beside PyTorch and transformers; what was compared."""
+    compared = []
+    for work in ("rollout", "update", "step"):
+        line, other = found.get(("full", work)), peer.get(work, {})
+        if line and other.get("tokens_per_s"):
+            compared.append({"work": work, "ours": line["tokens_per_s"], "peer": other["tokens_per_s"], "complete": other["complete"]})
+    if not compared and not peer:
+        return compared
+    table.head("Beside PyTorch and transformers")
+    titles = ("work", "ours, tokens/s", "peer, tokens/s", "ratio")
+    star = lambda row: "" if row["complete"] else "*"
+    table.rows(titles, [(c["work"], rounded(c["ours"]), rounded(c["peer"]) + star(c), f"{c['ours'] / c['peer']:.2f}") for c in compared])
+    if not all(c["complete"] for c in compared):
+        table.say("", "\\* cut by its time limit: the rate of what it had done, which favours the peer in rollouts, where late tokens cost more.")
+    for work, line in peer.items():
+        if "error" in line:
+            table.say("", f"The peer's {work} failed: {line['error']}")
+        table.say(*(f"The peer's {work}: {failure}" for failure in line.get("failures", [])))
+    return compared
+
+
+def show_measurements(table, bench, found):
+    if not found:
+        return
+    table.head("All measurements")
+    percent = lambda share: "" if share is None else f"{share:.0%}"
+    rows = []
+    for (case, work), line in found.items():
+        rate, memory = rounded(line["tokens_per_s"]), rounded(line["peak_gb"])
+        rows.append((case, work, rounded(line["median_s"]), rate, percent(line.get("utilisation")), percent(line.get("share_of_least")), memory))
+    table.rows(("case", "work", "s", "tokens/s", "utilisation", "share of ceiling", "peak GB"), rows)
+    if ceilings := (bench or {}).get("ceilings"):
+        copy, square, widest = ceilings["copy_bytes_per_s"] / 1e12, ceilings["square_flops"] / 1e12, ceilings["widest_flops"] / 1e12
+        table.say("", f"Ceilings of this machine: {copy:.3g} TB/s copied, {square:.3g} TFLOP/s in a square product, {widest:.3g} in the model's widest.")
+    for work in ("rollout", "update"):
+        if cost := found.get(("invariant", work), {}).get("cost"):
+            table.say("", f"With batch-invariant products the {work} takes {cost:.2f} times as long.")
+
+
+def show_kernels(table, folder, profile):
+    """Where the time goes in each part of the profile; the same for the summary."""
+    times, shown = folder / "profile-activity.tsv", {}
+    if not times.exists() or not profile:
+        return shown
+    parts, lost = gpu_kernels.parts(times, profile)
+    for part in parts:
+        busy = part.busy_us / part.span_us
+        shown[part.name] = {"span_us": part.span_us, "busy": busy, "calls": part.calls()}
+        shown[part.name]["kernels"] = [{"kernel": k.name, "calls": k.calls, "us": k.busy_us, "idle_before_us": k.idle_us} for k in part.kernels[:TOP_KERNELS]]
+        table.head(f"Time by kernel: {part.name}")
+        idle_us = part.idle_us()
+        table.say(f"{part.span_us / 1e3:.2f} ms in {part.calls()} launches and copies; the GPU is busy for {busy:.0%}, and idles {idle_us / 1e3:.2f} ms.", "")
+        rows = []
+        for kernel in part.kernels[:TOP_KERNELS]:
+            late = sum(kernel.idles[1:])
+            share = f"{kernel.busy_us / part.span_us:.1%}"
+            rows.append((f"`{kernel.name[:70]}`", kernel.calls, f"{kernel.busy_us / 1e3:.3f}", f"{kernel.mean_us():.1f}", share, f"{kernel.idle_us / 1e3:.3f}", late))
+        table.rows(("kernel", "calls", "ms", "mean us", "share", "idle before, ms", "idles over 2 us"), rows)
+    if lost:
+        table.say("", f"{lost} records were lost.")
+    return shown
+
+
+def show_products(table, folder):
+    """What the library's first choice and batch invariance cost, for each product and number of rows."""
+    times, is_same = defaultdict(dict), {}
+    for row in rows_of(folder / "products.tsv"):
+        if len(row) < 16 or row[1] == "product":
+            continue
+        _, product, rows, k, n, algorithm, microseconds = row[:7]
+        shape = (product, int(rows), f"{k} x {n}")
+        if microseconds not in ("-", "inf"):
+            times[shape][algorithm] = float(microseconds)
+        if algorithm == "batch-invariant":
+            is_same[shape] = row[15]
+    shown = []
+    for (product, rows, weight), by_algorithm in times.items():
+        invariant, ordinary = by_algorithm.pop("batch-invariant", None), by_algorithm
+        if not ordinary:
+            continue
+        best = min(ordinary, key=ordinary.get)
+        entry = {"product": product, "rows": rows, "weight": weight, "best": best, "best_us": ordinary[best], "first_us": ordinary.get("1")}
+        shown.append(entry | {"invariant_us": invariant, "has_the_same_bits": is_same.get((product, rows, weight))})
+    if not shown and not is_same:
+        return shown
+    table.head("Algorithms of products")
+    if shown:
+        table.say("`1` is the library's first choice; `batch-invariant` must give the first rows the same bits at every number of rows.", "")
+        ratio = lambda us, entry: f"{us / entry['best_us']:.2f}" if us else ""
+        cells = [(e["product"], e["rows"], e["weight"], f"{e['best_us']:.0f}", e["best"], ratio(e["first_us"], e), ratio(e["invariant_us"], e), e["has_the_same_bits"]) for e in shown]
+        table.rows(("product", "rows", "weight", "best, us", "which", "first / best", "invariant / best", "same bits"), cells)
+    elif different := [shape for shape, same in is_same.items() if same != "yes"]:
+        table.say(f"Batch-invariant products depend on the number of rows: {different}.")
+    else:
+        table.say(f"No times; {len(is_same)} batch-invariant products have the same bits at every number of rows.")
+    return shown
+
+
+def show_outcomes(table, by_operation):
+    if not by_operation:
+        return
+    table.head("Errors by operation, as shares of a row")
+    rows = [(name, e["count"], f"{e['worst']:.1e}", "" if e["stock_worst"] is None else f"{e['stock_worst']:.1e}") for name, e in sorted(by_operation.items())]
+    table.rows(("operation", "outcomes", "worst", "stock operations' worst"), rows)
 
 
 def main():
     folder = pathlib.Path(sys.argv[1])
-    print("| work | ours, tokens/s | peer, tokens/s | ratio | share of ceiling | utilisation | our peak GB | peer's peak GB |")
-    print("|---|---|---|---|---|---|---|---|")
-    peers = json_lines(folder / "peer.out")
-    missing = rows(folder, "full", peers) + rows(folder, "small", {}) + rows(folder, "stock", {})
-    missing += sum(rows(folder, name, {}, WORKS[:2]) for name in ("wide", "invariant"))
-    wide, invariant = (json_lines(folder / f"{name}.out") for name in ("wide", "invariant"))
-    for work in WORKS[:2]:
-        if work in wide and work in invariant:
-            cost = invariant[work]["median_s"] / wide[work]["median_s"]
-            print(f"\nBatch-invariant products: the {work} takes {cost:.2f} times as long.")
-    full = folder / "full.json"
-    if full.exists():
-        ceilings = json.loads(full.read_text())["ceilings"]
-        copy, square, widest = ceilings["copy_bytes_per_s"] / 1e9, ceilings["square_flops"] / 1e9, ceilings["widest_flops"] / 1e9
-        print(f"\nCeilings of the machine: {copy:.0f} GB/s copied, {square:.0f} GFLOP/s in a square product, {widest:.0f} in the model's widest.")
-    for line in peers.values():
-        if "error" in line:
-            print(f"The peer's {line['work']} failed: {line['error']}")
-        for failure in line.get("failures", []):
-            print(f"The peer's {line['work']}: {failure}")
-        if line.get("complete") is False and "measured_tokens" in line:
-            print(f"* The peer's {line['work']} was cut after {line['measured_tokens']} of {line['tokens']} tokens.")
-    if (folder / "peer.missing").exists():
-        print((folder / "peer.missing").read_text().strip())
-    return 1 if missing else 0
+    parts = [row for row in rows_of(folder / "parts.tsv") if len(row) == 5]
+    bench, profile = read_json(folder / "bench.json"), read_json(folder / "profile.json")
+    about = machine(folder, bench)
+    found = measurements(profile) | measurements(bench)
+    wrong, by_operation = outcomes(folder, [part[0] for part in parts])
+    failed, missing = (sum(part[1] == outcome for part in parts) for outcome in ("failed", "not run"))
+    name = about.get("card") or about.get("device") or "an unknown device"
+    card = next((card for card in ("H100", "H200") if card in name), None)
+    known = card and (bench or {}).get("shape") == TARGET_SHAPE
+    compared = compare(card, found) if known else []
+
+    table = Table()
+    table.say(f"# {name}{'' if os.environ.get('IS_REAL') else ' (no real GPU: a trial)'}", "")
+    result = f"**{failed} parts failed, {len(wrong)} outcomes are wrong.**" if failed or wrong else "Nothing failed."
+    count = sum(entry["count"] for entry in by_operation.values())
+    table.say(f"{result} {len(parts)} parts, {count} outcomes of operations, {missing} parts did not run.")
+    table.say(" ".join(f"{key.capitalize()} {about[key]}." for key in ("driver", "commit") if about.get(key)))
+    show_wrong(table, wrong, parts, bench)
+    show_missing(table, parts, bench)
+    show_targets(table, name, known, compared)
+    beside = show_peer(table, found, json_lines(folder / "peer.out"))
+    show_measurements(table, bench, found)
+    kernels = show_kernels(table, folder, profile)
+    products = show_products(table, folder)
+    show_outcomes(table, by_operation)
+    table.head("Parts")
+    table.rows(("part", "outcome", "s", "limit"), [part[:4] for part in parts])
+    text = "\n".join(table.lines) + "\n"
+    (folder / "table.md").write_text(text)
+    print(text)
+
+    summary = {"machine": about, "is_real": bool(os.environ.get("IS_REAL")), "failed": failed, "not_run": missing, "wrong": wrong}
+    summary["parts"] = [dict(zip(("part", "outcome", "seconds", "limit_s", "why"), part)) for part in parts]
+    summary |= {"targets": compared, "beside_peer": beside, "measurements": [dict(line, case=case) for (case, _), line in found.items()]}
+    summary |= {"kernels": kernels, "products": products, "outcomes": by_operation}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

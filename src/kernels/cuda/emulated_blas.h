@@ -48,7 +48,7 @@ int multiply(Matrix a, Matrix b, Matrix c, Matrix d, const void* bias, long long
     bool reversed = algorithm.id == in_place && arrivals++ % 2;
     pass(algorithm);
     if (!is_recording()) counts.products++;
-    start([=] {
+    start(observed({Activity::kernel, "emulated_product"}, [=] {
         std::vector<float> left(k), right(k * n);
         Matrix added{bias, d.type, 1, 0};
         for (long long j = 0; j < n; j++)
@@ -77,7 +77,7 @@ int multiply(Matrix a, Matrix b, Matrix c, Matrix d, const void* bias, long long
                 d.set(i, j, sum);
             }
         }
-    });
+    }));
     return 0;
 }
 

@@ -6,7 +6,11 @@
 // or free is poisoned, so that a host that reads too soon or overwrites too early is found out. What a driver would refuse is refused, and what it
 // would not notice (memory that is freed while a transfer uses it, a context that ends before what belongs to it) ends the program.
 #include "emulator.h"
+#include "emulated_activity.h"
 #include "emulated_device.h"
+
+using emulated::Activity, emulated::observed;
+emulated::Observer emulated_observer = nullptr;
 
 namespace {
 
@@ -47,7 +51,7 @@ char some;  // what handles point to
 #define DRIVER extern "C" __attribute__((visibility("default"))) int
 #define ONE_AT_A_TIME std::lock_guard<std::recursive_mutex> lock(everything)
 
-DRIVER cuInit(unsigned) { return 0; }
+DRIVER cuInit(unsigned) { return emulated::inject(), 0; }
 DRIVER cuDriverGetVersion(int* version) { return *version = int(setting("EMULATED_GPU_DRIVER", 13000)), 0; }
 struct Words {
     int fault;
@@ -199,11 +203,11 @@ DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Stream* 
     if (int fault = enter(stream)) return fault;
     void* target = reinterpret_cast<void*>(to);
     if (memory_of(pinned, from)) {
-        start([=] { memcpy(target, from, bytes); });
+        start(observed({Activity::copy_to_device, "", bytes}, [=] { memcpy(target, from, bytes); }));
         transfers[started] = {reinterpret_cast<Address>(from), bytes};
     } else {
         std::vector<char> staged(static_cast<const char*>(from), static_cast<const char*>(from) + bytes);
-        start([=] { memcpy(target, staged.data(), bytes); });
+        start(observed({Activity::copy_to_device, "", bytes}, [=] { memcpy(target, staged.data(), bytes); }));
     }
     return 0;
 }
@@ -212,20 +216,21 @@ DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, Stream* stream
     ONE_AT_A_TIME;
     if (int fault = enter(stream)) return fault;
     memset(to, 0xff, bytes);
-    start([=] { memcpy(to, reinterpret_cast<void*>(from), bytes); });
+    start(observed({Activity::copy_to_host, "", bytes}, [=] { memcpy(to, reinterpret_cast<void*>(from), bytes); }));
     transfers[started] = {reinterpret_cast<Address>(to), bytes};
     return 0;
 }
 DRIVER cuMemcpyDtoDAsync_v2(Address to, Address from, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
     if (int fault = enter(stream)) return fault;
-    return start([=] { memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); }), 0;
+    auto work = [=] { memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes); };
+    return start(observed({Activity::copy_on_device, "", bytes}, work)), 0;
 }
 DRIVER cuMemcpyPeerAsync(Address to, void*, Address from, void*, size_t bytes, Stream* stream) { return cuMemcpyDtoDAsync_v2(to, from, bytes, stream); }
 DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
     if (int fault = enter(stream)) return fault;
-    return start([=] { memset(reinterpret_cast<void*>(to), value, bytes); }), 0;
+    return start(observed({Activity::fill, "", bytes}, [=] { memset(reinterpret_cast<void*>(to), value, bytes); })), 0;
 }
 
 DRIVER cuModuleLoadData(Module** module, const unsigned* image) {
@@ -269,7 +274,8 @@ DRIVER cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz,
     if (!fits) return Fault::invalid;
     log_launch(function->module->is_candles ? "candle" : "rlvr", function->name);
     emulator::Launch launch = function->kernel(arguments);
-    start([=] { launch({gx, gy, gz}, {bx, by, bz}, shared); });
+    Activity activity{Activity::kernel, function->name.c_str(), 0, gx * gy * gz, bx * by * bz};
+    start(observed(activity, [=] { launch({gx, gy, gz}, {bx, by, bz}, shared); }));
     return 0;
 }
 

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Packs what a machine with a GPU needs to test and measure this program: program and test program, stripped; the library that records kernels'
+# times; the check, its report and the peer. No Rust and no CUDA toolkit is needed there.
+#   scripts/gpu-pack.sh OUT.tar.xz
+#   tar xf OUT.tar.xz && rlvr-gpu-check/gpu-check.sh FOLDER           there
+# PROFILE=dev packs an unoptimised build, to try this script. RLVR and TESTS name programs that are built already. Most that the archive may take
+# is 50 MiB.
+set -euo pipefail
+[ $# -eq 1 ] || { sed -n '4p' "$0" >&2; exit 2; }
+out=$(realpath -m "$1")
+cd "$(dirname "$0")/.."
+profile=${PROFILE:-release}
+if [ -z "${RLVR:-}" ] || [ -z "${TESTS:-}" ]; then
+  build=(--locked --profile "$profile")
+  scripts/cuda-build.sh build "${build[@]}"
+  executable() { sed -n 's/.*Executable.*(\(.*\))$/\1/p'; }
+  TESTS=$(scripts/cuda-build.sh test --lib --no-run "${build[@]}" 2>&1 | tee /dev/stderr | executable)
+  # Cargo names the folder of the profile `dev` otherwise.
+  RLVR=$(dirname "$(dirname "$TESTS")")/rlvr
+fi
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+packed=$folder/rlvr-gpu-check
+mkdir "$packed"
+strip -o "$packed/rlvr" "$RLVR"
+strip -o "$packed/rlvr-tests" "$TESTS"
+scripts/cuda-activity.sh "$packed/librlvr_activity.so"
+cp scripts/gpu-check.sh scripts/gpu_table.py scripts/gpu_kernels.py scripts/gpu_confirm.py benches/peer_torch_gpu.py "$packed"
+commit=$(git rev-parse --short=12 HEAD)
+[ -z "$(git status --porcelain --untracked-files=no)" ] || commit=$commit-changed
+cat >"$packed/ABOUT" <<ABOUT
+commit: $commit
+date: $(date -u +%F)
+profile: $profile
+run: ./gpu-check.sh FOLDER
+needs: an NVIDIA driver for CUDA 13, and Python 3 with PyTorch for CUDA 13, whose libraries are used (or LD_LIBRARY_PATH)
+ABOUT
+# Both programs hold the same kernels: the dictionary spans both.
+XZ_OPT=--lzma2=preset=6,dict=256MiB tar -cJf "$out" -C "$folder" rlvr-gpu-check
+bytes=$(stat -c %s "$out")
+du -b "$packed"/*
+echo "$out: $((bytes / 1024)) KiB"
+if [ "$bytes" -gt $((50 << 20)) ]; then
+  echo "the archive is larger than 50 MiB" >&2
+  exit 1
+fi

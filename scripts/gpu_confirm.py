@@ -1,0 +1,70 @@
+"""Confirms the kernels on a GPU: an entry of src/kernels/confirmation.rs, when every check of correctness has passed on a real card.
+
+    python3 scripts/gpu_confirm.py OUT COMMIT PART...
+
+OUT is a folder of scripts/gpu-check.sh, and PART what must have passed. No other part may have failed. The entry goes into OUT/confirmed.toml and into
+the user's own file, where `--kernels auto` finds it. Without, what is missing is said, and nothing is written. Never fails.
+"""
+
+import datetime
+import json
+import os
+import pathlib
+import sys
+
+FIELDS = ("card", "capability", "driver", "kernels_digest")
+
+
+def obstacle(machine, outcomes, required):
+    """Why there is nothing to confirm, or none."""
+    if failed := [part for part, outcome in outcomes.items() if outcome == "failed"]:
+        return f"failed: {', '.join(failed)}"
+    if missing := [part for part in required if outcomes.get(part) != "passed"]:
+        return f"did not run: {', '.join(missing)}"
+    if lacking := [field for field in FIELDS if not machine.get(field)]:
+        return f"the program does not say its {', '.join(lacking)}"
+    if machine["card"] == "emulated GPU":
+        return "the card is an emulated one"
+    return None
+
+
+def entry(machine, commit):
+    """The text of an entry."""
+    values = {"card": machine["card"], "capability": machine["capability"], "driver": machine["driver"], "commit": commit}
+    values |= {"date": datetime.date.today().isoformat(), "kernels": machine["kernels_digest"]}
+    # A JSON string is a TOML string.
+    return "[[confirmed]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+
+
+def machine_of(folder):
+    for name in ("bench.json", "start.json"):
+        try:
+            return json.loads((folder / name).read_text())["machine"]
+        except (OSError, ValueError, KeyError):
+            pass
+    return {}
+
+
+def main():
+    folder, commit, required = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    rows = [line.split("\t") for line in (folder / "parts.tsv").read_text().splitlines()]
+    machine = machine_of(folder)
+    if why := obstacle(machine, {row[0]: row[1] for row in rows}, required):
+        print(f"The kernels are not confirmed: {why}.")
+        return
+    text = entry(machine, commit)
+    (folder / "confirmed.toml").write_text(text)
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    own = cache / "rlvr" / "confirmed.toml"
+    known = own.read_text() if own.exists() else ""
+    if text not in known:
+        own.parent.mkdir(parents=True, exist_ok=True)
+        new = own.with_suffix(".new")
+        new.write_text(known + text)
+        new.rename(own)
+    print(f"The kernels are confirmed on the {machine['card']}: `--kernels auto` uses them here ({own}).")
+    print(f"To confirm this card for everybody, append {folder / 'confirmed.toml'} to src/kernels/confirmed.toml and commit it.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""Time by kernel, from the file that src/kernels/cuda/activity.cpp writes: how long each kernel ran, and how long the GPU idled before it.
+
+    python3 scripts/gpu_kernels.py TIMES.tsv [BENCH.json]      a table of tab-separated fields on stdout
+
+With what `rlvr bench --json` wrote, one part for each of its measurements: what ran between its `began_unix_ns` and `ended_unix_ns`. Without, one
+part with everything. In a part the GPU is busy while at least one kernel, copy or fill runs; it idles in between, and each idle time is counted
+for the kernel that ends it. The recording makes short kernels a little slower to launch.
+"""
+
+import json
+import pathlib
+import sys
+from dataclasses import dataclass, field
+
+# Idle times are counted by length: up to 2 us is what a launch costs when the next kernel waits in the queue already, more means that the host was late.
+BOUNDS_US = (2, 5, 20)
+
+
+@dataclass
+class Kernel:
+    """One name in one part; times in microseconds."""
+
+    name: str
+    calls: int = 0
+    busy_us: float = 0.0
+    idle_us: float = 0.0
+    idles: list = field(default_factory=lambda: [0] * (len(BOUNDS_US) + 1))
+    from_graphs: int = 0
+    registers: int = 0
+    shared_bytes: int = 0
+
+    def mean_us(self):
+        return self.busy_us / self.calls
+
+
+@dataclass
+class Part:
+    """What ran in one measurement."""
+
+    name: str
+    span_us: float
+    busy_us: float
+    kernels: list
+
+    def idle_us(self):
+        return self.span_us - self.busy_us
+
+    def calls(self):
+        return sum(kernel.calls for kernel in self.kernels)
+
+
+def read(path):
+    """Records in the order in which they started, as (start, end, name, fields), on the system's clock in nanoseconds; and how many were lost."""
+    names, records, offset, lost = {}, [], 0, 0
+    for line in path.read_text(errors="replace").splitlines():
+        kind, *fields = line.split("\t")
+        try:
+            if kind == "clock":
+                offset = int(fields[1]) - int(fields[0])
+            elif kind == "name":
+                names[fields[0]] = fields[1]
+            elif kind == "lost":
+                lost += int(fields[0])
+            else:
+                start, end = int(fields[1]), int(fields[2])
+                records.append((start + offset, end + offset, names[fields[0]], fields[3:] if kind == "kernel" else []))
+        except (IndexError, KeyError, ValueError):
+            lost += 1  # the last line of a program that was killed
+    records.sort(key=lambda record: record[:2])
+    return records, lost
+
+
+def windows(bench):
+    """The measurements of a report: names, beginnings and ends."""
+    found = []
+    for case in bench["cases"]:
+        for line in case["measurements"]:
+            name = case["name"] if line["work"].split(":")[0] in case["name"] else f"{case['name']} {line['work']}"
+            found.append((name, line["began_unix_ns"], line["ended_unix_ns"]))
+    return found
+
+
+def summarise(name, records):
+    """The part that some records make up; none where nothing ran."""
+    if not records:
+        return None
+    kernels, busy_ns, busy_until = {}, 0, records[0][0]
+    for start, end, kernel_name, fields in records:
+        kernel = kernels.setdefault(kernel_name, Kernel(kernel_name))
+        kernel.calls += 1
+        kernel.busy_us += (end - start) / 1e3
+        if fields:
+            kernel.from_graphs += fields[1] != "0"
+            kernel.registers, kernel.shared_bytes = int(fields[4]), max(kernel.shared_bytes, int(fields[5]))
+        idle_us = (start - busy_until) / 1e3
+        if idle_us > 0:
+            kernel.idle_us += idle_us
+            kernel.idles[sum(idle_us > bound for bound in BOUNDS_US)] += 1
+        busy_ns += max(0, end - max(start, busy_until))
+        busy_until = max(busy_until, end)
+    ordered = sorted(kernels.values(), key=lambda kernel: -kernel.busy_us)
+    return Part(name, (busy_until - records[0][0]) / 1e3, busy_ns / 1e3, ordered)
+
+
+def parts(times, bench=None):
+    """The parts of a recording, and how many records were lost."""
+    records, lost = read(times)
+    if bench is None:
+        return [part for part in [summarise("all", records)] if part], lost
+    cut = ((name, [record for record in records if began <= record[0] < ended]) for name, began, ended in windows(bench))
+    return [part for part in (summarise(*piece) for piece in cut) if part], lost
+
+
+def main():
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: gpu_kernels.py TIMES.tsv [BENCH.json]")
+    bench = json.loads(pathlib.Path(sys.argv[2]).read_text()) if len(sys.argv) == 3 else None
+    found, lost = parts(pathlib.Path(sys.argv[1]), bench)
+    edges = [f"idle_to_{bound}_us" for bound in BOUNDS_US] + [f"idle_over_{BOUNDS_US[-1]}_us"]
+    print("part", "kernel", "calls", "from_graphs", "busy_us", "mean_us", "share_of_span", "idle_before_us", *edges, "registers", "shared_bytes", sep="\t")
+    for part in found:
+        print(part.name, "(all)", part.calls(), "", f"{part.busy_us:.1f}", "", f"{part.busy_us / part.span_us:.4f}", f"{part.idle_us():.1f}", sep="\t")
+        for kernel in part.kernels:
+            times = f"{kernel.busy_us:.1f}\t{kernel.mean_us():.2f}\t{kernel.busy_us / part.span_us:.4f}\t{kernel.idle_us:.1f}"
+            counts = (*kernel.idles, kernel.registers, kernel.shared_bytes)
+            print(part.name, kernel.name, kernel.calls, kernel.from_graphs, times, *counts, sep="\t")
+    if lost:
+        print(f"{lost} records were lost", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
