@@ -54,13 +54,18 @@ fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
     let shapes = [(64, 80), (1536, 2048), (1536, 1536), (1536, 17_920), (8960, 1536)];
     for (k, n) in if is_emulated() { &shapes[..1] } else { &shapes[..] }.iter().copied() {
         let (x, weight, turned, start) = (put((1031, k), 1)?, put((k, n), 2)?, put((n, k), 3)?, put((1031, n), 4)?);
-        let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 3]> {
+        let bias = put((1, n), 5)?.flatten_all()?;
+        let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 5]> {
             let x = x.narrow(0, 0, rows)?.contiguous()?;
             let sum = start.narrow(0, 0, rows)?.copy()?;
+            let elsewhere = kernels.add_product(&sum, &x, &weight)?;
             kernels.add_product_into(&sum, &x, &weight)?;
-            let results = [kernels.product(&x, &weight, None)?, sum, kernels.logits(&x, &turned)?];
             let read = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2();
-            Ok([read(&results[0])?, read(&results[1])?, read(&results[2])?])
+            let [sum, elsewhere] = [read(&sum)?, read(&elsewhere)?];
+            assert!(sum == elsewhere, "{k} x {n}: {rows} rows added in place differ from those added elsewhere");
+            let products = [kernels.product(&x, &weight, None)?, kernels.product(&x, &weight, Some(&bias))?, kernels.logits(&x, &turned)?];
+            let [plain, biased, logits] = products;
+            Ok([read(&plain)?, read(&biased)?, sum, elsewhere, read(&logits)?])
         };
         let expected = all(1031)?;
         for rows in [1, 2, 7, 63, 64, 65, 129, 512, 1000] {

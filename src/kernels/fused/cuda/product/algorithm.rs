@@ -22,7 +22,13 @@ impl Algorithm {
         // SAFETY: all settings that are asked for are numbers of 4 bytes, and the library checks the size.
         #[allow(unsafe_code)]
         let status = unsafe {
-            sys::cublasLtMatmulAlgoConfigGetAttribute(&raw const algorithm, setting, (&raw mut value).cast(), size_of::<i32>(), &raw mut written)
+            sys::cublasLtMatmulAlgoConfigGetAttribute(
+                &raw const algorithm,
+                setting,
+                (&raw mut value).cast(),
+                size_of::<i32>(),
+                &raw mut written,
+            )
         };
         status.result().ok().map(|()| value)
     }
@@ -42,7 +48,13 @@ impl Algorithm {
         // SAFETY: the ability is a number of 4 bytes, and the library checks the size.
         #[allow(unsafe_code)]
         let status = unsafe {
-            sys::cublasLtMatmulAlgoCapGetAttribute(&raw const algorithm, ability, (&raw mut value).cast(), size_of::<i32>(), &raw mut written)
+            sys::cublasLtMatmulAlgoCapGetAttribute(
+                &raw const algorithm,
+                ability,
+                (&raw mut value).cast(),
+                size_of::<i32>(),
+                &raw mut written,
+            )
         };
         status.result().is_ok() && value != 0
     }

@@ -87,7 +87,10 @@ impl Choices {
     pub fn keep(&mut self, shape: &Shape, choice: Choice) -> Choice {
         if self.known.is_empty() {
             let file = self.file.as_ref().map(|file| file.display().to_string());
-            tracing::info!(file, "no products were timed on this machine: they are now, and a run keeps its bits as long as the file is there");
+            tracing::info!(
+                file,
+                "no products were timed on this machine: they are now, and a run keeps its bits as long as the file is there"
+            );
         }
         let key = shape.to_string();
         self.known.insert(key.clone(), choice);
@@ -222,7 +225,8 @@ mod tests {
         assert!(file.ends_with("products-nvidia-h200-cublaslt-130100.json"), "{}", file.display());
         let refused = |machine: &Machine| read(&file, machine).unwrap_err();
         let other = refused(&machine("NVIDIA H100"));
-        let expected = "holds the choices for the NVIDIA H200 with compute capability 9.0 and cuBLASLt 130100, and this is the NVIDIA H100 with";
+        let expected =
+            "holds the choices for the NVIDIA H200 with compute capability 9.0 and cuBLASLt 130100, and this is the NVIDIA H100 with";
         assert!(other.contains(expected), "{other}");
         assert!(refused(&Machine { cublaslt: 130_200, ..machine("NVIDIA H200") }).contains("cuBLASLt 130200"));
         let text = fs::read_to_string(&file).unwrap();

@@ -2,8 +2,8 @@
 
 use std::ffi::c_void;
 
-use candle_core::cuda_backend::cudarc::cublaslt::{result as lt, result::CublasError, sys};
 use candle_core::Result;
+use candle_core::cuda_backend::cudarc::cublaslt::{result as lt, result::CublasError, sys};
 
 use super::algorithm::{Algorithm, Candidate};
 use super::description::{Description, Limits, Preference, wrong};
@@ -101,7 +101,8 @@ impl Library {
             Err(error) if is_refusal(error) => return Ok(Vec::new()),
             Err(error) => return Err(wrong(error)),
         }
-        let usable = found.into_iter().take(count as usize).filter(|found| found.state.result().is_ok() && found.workspaceSize <= limits.workspace);
+        let usable =
+            found.into_iter().take(count as usize).filter(|found| found.state.result().is_ok() && found.workspaceSize <= limits.workspace);
         let mut usable: Vec<Candidate> =
             usable.map(|found| Candidate { algorithm: Algorithm(found.algo.data), workspace: found.workspaceSize }).collect();
         if !limits.split {

@@ -1,4 +1,6 @@
 //! cuBLASLt's algorithms for the products of a model of 1.5B parameters, timed: one row of a table each. Nothing is asserted of their speed.
+//! `batch-invariant` is the algorithm of such products at that number of rows; the others have their place among those that cuBLASLt offers. The
+//! last two columns have a checksum of the first 32 rows, and whether they are those of a batch-invariant product of 32 rows.
 //! The rows go to stdout (`--nocapture` shows them) and to the file that `RLVR_PRODUCTS_TSV` names.
 
 use std::io::Write;
@@ -37,7 +39,10 @@ impl Case {
 fn cases() -> (Vec<Case>, [usize; 3]) {
     let case = |name, k, n| Case { name, k, n, bias: name == "qkv", addend: name == "output" || name == "down", head: name == "head" };
     if is_emulated() {
-        return (vec![case("qkv", 64, 96), case("output", 64, 64), case("gate_up", 64, 192), case("down", 96, 64), case("head", 64, 160)], [32, 40, 65]);
+        return (
+            vec![case("qkv", 64, 96), case("output", 64, 64), case("gate_up", 64, 192), case("down", 96, 64), case("head", 64, 160)],
+            [32, 40, 65],
+        );
     }
     let cases = [case("qkv", 1536, 2048), case("output", 1536, 1536), case("gate_up", 1536, 17_920), case("down", 8960, 1536)];
     (cases.into_iter().chain([case("head", 1536, 151_936)]).collect(), [32, 1024, 16_384])
@@ -67,7 +72,12 @@ fn first_rows(gpu: &Gpu, out: &Tensor) -> Result<String> {
     // SAFETY: both have so many rows.
     #[allow(unsafe_code)]
     unsafe {
-        memcpy_dtod_async(address(&some, &stream)?, address(out, &stream)?, rows * columns * out.dtype().size_in_bytes(), stream.cu_stream())
+        memcpy_dtod_async(
+            address(&some, &stream)?,
+            address(out, &stream)?,
+            rows * columns * out.dtype().size_in_bytes(),
+            stream.cu_stream(),
+        )
     }
     .w()?;
     let bytes: Vec<u8> = read(&some)?.iter().flat_map(|value| value.to_bits().to_le_bytes()).collect();
@@ -111,7 +121,13 @@ fn run(gpu: &Gpu, products: &Products, work: &Work, shape: &Shape, candidate: &C
     #[allow(unsafe_code)]
     unsafe { memset_d8_async(operands.out, 0xff, shape.m * shape.n * shape.result.size_in_bytes(), stream.cu_stream()) }.w()?;
     let start = |_| {
-        products.library.run(&mut description, &candidate.algorithm, &operands, products.part(candidate.workspace), stream.cu_stream().cast())
+        products.library.run(
+            &mut description,
+            &candidate.algorithm,
+            &operands,
+            products.part(candidate.workspace),
+            stream.cu_stream().cast(),
+        )
     };
     let times = timing::measure(stream, 1, || products.overwrite_workspace(), start)?;
     Ok((times.map(|times| times[0]), first_rows(gpu, &work.out)?))
@@ -128,10 +144,26 @@ fn on_a_gpu() -> Result<()> {
         file.as_mut().map_or(Ok(()), |file| file.write_all(line.as_bytes()))?;
         Ok(())
     };
-    tell(&[
-        "product", "rows", "k", "n", "algorithm", "microseconds", "tflops", "workspace_bytes", "id", "tile", "stages", "parts", "reduction", "bits",
-        "as_batch_invariant",
-    ].map(String::from))?;
+    tell(
+        &[
+            "product",
+            "rows",
+            "k",
+            "n",
+            "algorithm",
+            "microseconds",
+            "tflops",
+            "workspace_bytes",
+            "id",
+            "tile",
+            "stages",
+            "parts",
+            "reduction",
+            "bits",
+            "as_batch_invariant",
+        ]
+        .map(String::from),
+    )?;
     let (cases, rows) = cases();
     for case in &cases {
         // The first rows as batch-invariant products have them.
@@ -146,7 +178,12 @@ fn on_a_gpu() -> Result<()> {
             for (name, candidate) in names.zip([invariant].iter().chain(&offered)) {
                 let (time, bits) = run(&gpu, &products, &work, &shape, candidate)?;
                 let is_same = expected.get_or_insert_with(|| bits.clone()) == &bits;
-                let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+                let number = |value: Option<f64>| match value {
+                    None => "-".to_owned(),
+                    Some(value) if value.is_finite() && value > 0.0 => format!("{value:.1}"),
+                    Some(_) => "refused".to_owned(),
+                };
+                let runs = time.is_none_or(f32::is_finite);
                 let setting = |setting| candidate.algorithm.setting(setting).map_or("-".to_owned(), |value| value.to_string());
                 let milliseconds = time.map(f64::from);
                 tell(&[
@@ -163,8 +200,15 @@ fn on_a_gpu() -> Result<()> {
                     setting(Setting::CUBLASLT_ALGO_CONFIG_STAGES_ID),
                     setting(Setting::CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
                     setting(Setting::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME),
-                    bits,
-                    if is_same { "yes" } else { "no" }.to_owned(),
+                    if runs { bits } else { "-".to_owned() },
+                    if !runs {
+                        "-"
+                    } else if is_same {
+                        "yes"
+                    } else {
+                        "no"
+                    }
+                    .to_owned(),
                 ])?;
             }
         }
