@@ -117,13 +117,18 @@ fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
 fn check_pinned(kernels: &dyn Kernels, k: usize, n: usize) -> Result<()> {
     let put = |shape: (usize, usize), seed| random(shape, seed).to_dtype(DType::BF16)?.to_device(kernels.device());
     let (x, weight, turned, start) = (put((1031, k), 1)?, put((k, n), 2)?, put((n, k), 3)?, put((1031, n), 4)?);
-    let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 3]> {
+    let bias = put((1, n), 5)?.flatten_all()?;
+    let all = |rows: usize| -> Result<[Vec<Vec<f32>>; 5]> {
         let x = x.narrow(0, 0, rows)?.contiguous()?;
         let sum = start.narrow(0, 0, rows)?.copy()?;
+        let elsewhere = kernels.add_product(&sum, &x, &weight)?;
         kernels.add_product_into(&sum, &x, &weight)?;
-        let results = [kernels.product(&x, &weight, None)?, sum, kernels.logits(&x, &turned)?];
         let read = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2();
-        Ok([read(&results[0])?, read(&results[1])?, read(&results[2])?])
+        let [sum, elsewhere] = [read(&sum)?, read(&elsewhere)?];
+        assert!(sum == elsewhere, "{rows} rows added in place differ from those added elsewhere");
+        let products = [kernels.product(&x, &weight, None)?, kernels.product(&x, &weight, Some(&bias))?, kernels.logits(&x, &turned)?];
+        let [plain, biased, logits] = products;
+        Ok([read(&plain)?, read(&biased)?, sum, elsewhere, read(&logits)?])
     };
     let expected = all(1031)?;
     for rows in [1, 2, 7, 63, 64, 65, 129, 512, 1000] {

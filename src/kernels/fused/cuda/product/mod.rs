@@ -20,12 +20,13 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::cuda_backend::cudarc::cublas::sys as cublas;
 use candle_core::cuda_backend::cudarc::driver::result::memset_d8_async;
+use candle_core::cuda_backend::cudarc::driver::sys::CUstreamCaptureStatus;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
 use candle_core::{Result, bail};
 
-use super::super::launch::Product;
 use super::address;
+use crate::kernels::fused::launch::Product;
 use crate::kernels::memory::driver::told;
 use algorithm::Algorithm;
 pub use choices::users_folder;
@@ -192,6 +193,9 @@ impl Products {
         }
         if state.untimed.contains(&bucket) {
             return Ok(None);
+        }
+        if self.stream.capture_status().w()? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+            bail!("{shape} must be computed once before a graph captures it: nothing can be timed meanwhile");
         }
         if let Some(choice) = self.time(shape, description, operands)? {
             return Ok(Some(state.choices.keep(&bucket, choice).algorithm));

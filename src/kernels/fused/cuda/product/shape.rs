@@ -7,7 +7,7 @@ use std::fmt;
 
 use candle_core::{DType, Result, bail};
 
-use super::super::super::launch::Product;
+use crate::kernels::fused::launch::Product;
 
 /// The kind of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,4 +1,6 @@
 //! cuBLASLt's algorithms for the products of a model of 1.5B parameters, timed: one row of a table each. Nothing is asserted of their speed.
+//! `batch-invariant` is the algorithm of such products at that number of rows; the others have their place among those that cuBLASLt offers. The
+//! last two columns have a checksum of the first 32 rows, and whether they are those of a batch-invariant product of 32 rows.
 //! The rows go to stdout (`--nocapture` shows them) and to the file that `RLVR_PRODUCTS_TSV` names.
 
 use std::io::Write;
@@ -176,7 +178,12 @@ fn on_a_gpu() -> Result<()> {
             for (name, candidate) in names.zip([invariant].iter().chain(&offered)) {
                 let (time, bits) = run(&gpu, &products, &work, &shape, candidate)?;
                 let is_same = expected.get_or_insert_with(|| bits.clone()) == &bits;
-                let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+                let number = |value: Option<f64>| match value {
+                    None => "-".to_owned(),
+                    Some(value) if value.is_finite() && value > 0.0 => format!("{value:.1}"),
+                    Some(_) => "refused".to_owned(),
+                };
+                let runs = time.is_none_or(f32::is_finite);
                 let setting = |setting| candidate.algorithm.setting(setting).map_or("-".to_owned(), |value| value.to_string());
                 let milliseconds = time.map(f64::from);
                 tell(&[
@@ -193,8 +200,15 @@ fn on_a_gpu() -> Result<()> {
                     setting(Setting::CUBLASLT_ALGO_CONFIG_STAGES_ID),
                     setting(Setting::CUBLASLT_ALGO_CONFIG_SPLITK_NUM),
                     setting(Setting::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME),
-                    bits,
-                    if is_same { "yes" } else { "no" }.to_owned(),
+                    if runs { bits } else { "-".to_owned() },
+                    if !runs {
+                        "-"
+                    } else if is_same {
+                        "yes"
+                    } else {
+                        "no"
+                    }
+                    .to_owned(),
                 ])?;
             }
         }
