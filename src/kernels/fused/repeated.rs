@@ -251,7 +251,11 @@ mod tests {
 
     impl Toy {
         fn new(seed: u64) -> Self {
-            Self { table: random((9, 16), seed), norm: random(16, seed + 1), weights: (2..5).map(|layer| random((16, 16), seed + layer)).collect() }
+            Self {
+                table: random((9, 16), seed),
+                norm: random(16, seed + 1),
+                weights: (2..5).map(|layer| random((16, 16), seed + layer)).collect(),
+            }
         }
     }
 

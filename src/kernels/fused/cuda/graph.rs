@@ -19,9 +19,9 @@ use crate::kernels::memory::driver::told;
 
 /// Records what is started on it, for a GPU.
 pub struct StreamRecorder {
-    gpu: Arc<Gpu>,
-    stream: Arc<CudaStream>,
     blas: CudaBlas,
+    stream: Arc<CudaStream>,
+    gpu: Arc<Gpu>,
 }
 
 impl fmt::Debug for StreamRecorder {
@@ -36,7 +36,7 @@ impl StreamRecorder {
         let stream = gpu.cuda.cuda_stream().context().new_stream().w()?;
         let blas = CudaBlas::new(stream.clone()).w()?;
         product::sum_in_f32(&blas)?;
-        Ok(Self { gpu, stream, blas })
+        Ok(Self { blas, stream, gpu })
     }
 }
 
