@@ -18,8 +18,8 @@ use crate::kernels::memory::driver::told;
 
 /// Records what is started on it, for a GPU.
 pub struct StreamRecorder {
-    gpu: Arc<Gpu>,
     stream: Arc<CudaStream>,
+    gpu: Arc<Gpu>,
 }
 
 impl fmt::Debug for StreamRecorder {
@@ -32,7 +32,7 @@ impl StreamRecorder {
     /// A recorder with a stream of its own.
     pub fn new(gpu: Arc<Gpu>) -> Result<Self> {
         let stream = gpu.cuda.cuda_stream().context().new_stream().w()?;
-        Ok(Self { gpu, stream })
+        Ok(Self { stream, gpu })
     }
 }
 
