@@ -193,7 +193,11 @@ impl<'a> Measured<'a> {
         report.cases[number].began(&bench.lengths);
         let (responses, tokens) = (bench.lengths.len(), bench.lengths.iter().sum::<usize>());
         let name = self.case.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
-        tell!("{name}{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes", bench.prompt.ids.len(), self.lanes.count());
+        tell!(
+            "{name}{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes",
+            bench.prompt.ids.len(),
+            self.lanes.count()
+        );
         let mut state = State::default();
         for work in &self.case.works {
             if self.is_late() {
