@@ -53,8 +53,7 @@ impl Bench<'_> {
             let mut next = Vec::new();
             for first in (0..rows).step_by(LOGIT_ROWS) {
                 let chunk: Vec<u32> = (first..rows.min(first + LOGIT_ROWS)).map(|row| row as u32).collect();
-                let choice =
-                    Choice { temperature: sampling.temperature, filter: sampling.filter, uniforms: &uniforms[..chunk.len()] };
+                let choice = Choice { temperature: sampling.temperature, filter: sampling.filter, uniforms: &uniforms[..chunk.len()] };
                 next.push(kernels.choose(decoder.logits(&hidden, &chunk)?, decoder.config.vocabulary, &choice)?);
             }
             drop(on_device);

@@ -250,7 +250,8 @@ impl Bench<'_> {
             Some(completions) => completions,
             // A profiler has nothing else to look at.
             None if work == Work::MicroBatch => {
-                let completion = |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Length, truncated: None };
+                let completion =
+                    |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Length, truncated: None };
                 self.arbitrary_responses().into_iter().map(completion).collect()
             }
             None => self.generate(self.decoder, &self.lengths, &[])?,

@@ -136,10 +136,12 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let mut report = Report { machine, ceilings, prompt_tokens: prompt.ids.len(), cases: cases.iter().map(Case::report).collect() };
     report.write(&args, &settings)?;
     for (number, case) in cases.iter().enumerate() {
-        let moved = other.as_ref().filter(|_| is_other(case)).map(|kernels| decoder.on(kernels.clone())).transpose()?;
         let measured = Measured { args: &args, case, subject: &subject, settings: &settings, lanes: &lanes, began };
-        let bench = measured.bench(moved.as_ref().unwrap_or(decoder), prompt.clone());
-        let done = measured.run(bench, &mut report, number);
+        let moved = other.as_ref().filter(|_| is_other(case)).map(|kernels| decoder.on(kernels.clone())).transpose();
+        let done = moved.and_then(|moved| {
+            let bench = measured.bench(moved.as_ref().unwrap_or(decoder), prompt.clone());
+            measured.run(bench, &mut report, number)
+        });
         match done {
             Err(error) if case.name.is_none() => return Err(error),
             Err(error) => {
@@ -182,7 +184,15 @@ impl<'a> Measured<'a> {
 
     /// Measures the works in their order. What was measured is written after each: it stays, whatever comes after.
     fn run(&self, mut bench: Bench, report: &mut Report, number: usize) -> Result<()> {
-        if self.is_late() {
+        let name = self.case.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+        let is_late = |report: &Report| {
+            let is_late = self.args.limit.is_some_and(|limit| self.began.elapsed().as_secs_f64() > limit);
+            if is_late {
+                tell!("{name}no time is left for {}", report.cases[number].not_run.join(", "));
+            }
+            is_late
+        };
+        if is_late(report) {
             return Ok(());
         }
         bench.lengths = self.case.lengths.numbers(&bench, &self.subject.end_tokens)?;
@@ -192,12 +202,14 @@ impl<'a> Measured<'a> {
         }
         report.cases[number].began(&bench.lengths);
         let (responses, tokens) = (bench.lengths.len(), bench.lengths.iter().sum::<usize>());
-        let name = self.case.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
-        tell!("{name}{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes", bench.prompt.ids.len(), self.lanes.count());
+        tell!(
+            "{name}{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes",
+            bench.prompt.ids.len(),
+            self.lanes.count()
+        );
         let mut state = State::default();
         for work in &self.case.works {
-            if self.is_late() {
-                tell!("{name}no time is left for {}", report.cases[number].not_run.join(", "));
+            if is_late(report) {
                 return Ok(());
             }
             report.cases[number].not_run.remove(0);
@@ -213,10 +225,6 @@ impl<'a> Measured<'a> {
             write(path, &Value::Array(events).to_string())?;
         }
         Ok(())
-    }
-
-    fn is_late(&self) -> bool {
-        self.args.limit.is_some_and(|limit| self.began.elapsed().as_secs_f64() > limit)
     }
 }
 

@@ -91,7 +91,11 @@ impl Case {
         let cases = cases.collect::<Result<Vec<Self>>>()?;
         for (number, case) in cases.iter().enumerate() {
             let first = cases.iter().position(|other| other.name == case.name);
-            ensure!(first == Some(number), "two cases are called {}: give each a name of its own", case.name.as_deref().unwrap_or_default());
+            ensure!(
+                first == Some(number),
+                "two cases are called {}: give each a name of its own",
+                case.name.as_deref().unwrap_or_default()
+            );
         }
         Ok(cases)
     }
@@ -175,7 +179,10 @@ fn lengths(text: Option<&str>, tokens: Option<u32>, sequences: Option<usize>) ->
     let count = sequences.unwrap_or(SEQUENCES);
     match (text, tokens) {
         (Some(text), _) if is_file(text) => {
-            ensure!(sequences.is_none(), "a file of lengths has one for each sequence: leave out --sequences, or write lognormal:MEAN:LONGEST");
+            ensure!(
+                sequences.is_none(),
+                "a file of lengths has one for each sequence: leave out --sequences, or write lognormal:MEAN:LONGEST"
+            );
             Ok(Lengths::File(text.into()))
         }
         (Some(text), _) => {
@@ -202,8 +209,11 @@ impl Lengths {
 fn read(path: &std::path::Path) -> Result<Vec<usize>> {
     let length = |line: Result<Line>| {
         let line = line?;
-        let length: NonZeroUsize =
-            line.text.parse().ok().with_context(|| format!("{}: expected a length, a whole number from 1, not \"{}\"", line.place, line.text))?;
+        let length: NonZeroUsize = line
+            .text
+            .parse()
+            .ok()
+            .with_context(|| format!("{}: expected a length, a whole number from 1, not \"{}\"", line.place, line.text))?;
         Ok(length.get())
     };
     let lengths: Vec<usize> = Lines::open(path)?.map(length).collect::<Result<_>>()?;
@@ -239,13 +249,8 @@ mod tests {
     fn a_case_says_what_differs_from_the_flags() {
         let flags = ["--work", "rollout", "--sequences", "7", "--response-tokens", "9"];
         let plain = cases(&flags).unwrap();
-        let expected = Case {
-            name: None,
-            works: vec![Work::Rollout],
-            lengths: Lengths::Equal(7, 9),
-            batch_invariant: false,
-            write_lengths: None,
-        };
+        let expected =
+            Case { name: None, works: vec![Work::Rollout], lengths: Lengths::Equal(7, 9), batch_invariant: false, write_lengths: None };
         assert_eq!(plain, [expected.clone()]);
         let given = ["--case", "name=a", "--case", "name=b work=step,decode:3 lengths=lognormal:760:3072 batch-invariant=true"];
         let found = cases(&[&flags[..], &given].concat()).unwrap();

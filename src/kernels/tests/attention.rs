@@ -16,12 +16,16 @@ const SAMPLED_ROWS: usize = 64;
 impl Bench<'_> {
     /// `packed_attention`; an error is an outcome.
     pub fn packed(&mut self, segments: &[Segment], heads: Heads) {
-        self.attempt(&format!("packed attention of {} sequences, {heads:?}", segments.len()), |bench| bench.packed_attention(segments, heads));
+        self.attempt(&format!("packed attention of {} sequences, {heads:?}", segments.len()), |bench| {
+            bench.packed_attention(segments, heads)
+        });
     }
 
     /// `cached_attention`; an error is an outcome.
     pub fn cached(&mut self, lengths: &[usize], heads: Heads) {
-        self.attempt(&format!("cached attention of {} sequences, {heads:?}", lengths.len()), |bench| bench.cached_attention(lengths, heads));
+        self.attempt(&format!("cached attention of {} sequences, {heads:?}", lengths.len()), |bench| {
+            bench.cached_attention(lengths, heads)
+        });
     }
 
     fn packed_attention(&mut self, segments: &[Segment], heads: Heads) -> Result<()> {

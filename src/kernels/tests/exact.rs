@@ -123,7 +123,8 @@ fn the_oracles_gradient_is_that_of_finite_differences() {
         Segment { tokens: 5..6, prefix: 0..3 },
         Segment { tokens: 6..8, prefix: 0..0 },
     ];
-    let (rows, values) = ((0..8).collect::<Vec<_>>(), |count: usize| (0..count).map(|i| ((i * i * 7 + 3) as f64).sin()).collect::<Vec<_>>());
+    let (rows, values) =
+        ((0..8).collect::<Vec<_>>(), |count: usize| (0..count).map(|i| ((i * i * 7 + 3) as f64).sin()).collect::<Vec<_>>());
     let (qkv, d_out) = (values(8 * heads.row()), values(8 * heads.query * heads.width));
     let loss = |qkv: &[f64]| dot(&attend(qkv, &segments, heads, &rows), &d_out);
     let gradient = attend_backward(&qkv, &d_out, &segments, heads, &rows);

@@ -71,6 +71,13 @@ pub fn choices(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
+/// With all filters at once, and with none.
+pub fn choices_once(bench: &mut Bench) {
+    let filter = Filter { top_k: 20, top_p: 0.9, min_p: 0.01 };
+    bench.claim("choose of 64 x 300 once", |bench| check_choice(bench.kernels, 0.6, filter));
+    bench.claim("choose_kept of 64 x 300 once", |bench| check_whole(bench.kernels));
+}
+
 /// Rows of logits that tokens are chosen from, and a number in [0, 1) for each.
 fn rows_to_choose_from() -> Result<(Tensor, Vec<f32>)> {
     let (rows, vocabulary) = (64, 300);
