@@ -22,9 +22,9 @@ struct Activity {
 };
 // Called after each activity, with its times.
 using Observer = void (*)(const Activity&, uint64_t start_ns, uint64_t end_ns);
-// A name for as long as the program runs: records outlive the modules of their kernels.
+// A name that stays, for records outlive the modules of their kernels, and are read when the program's own objects are gone.
 inline const char* kept(const std::string& name) {
-    static std::set<std::string> names;
+    static auto& names = *new std::set<std::string>;
     return names.insert(name).first->c_str();
 }
 inline uint64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
