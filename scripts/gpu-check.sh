@@ -34,7 +34,7 @@ beside() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$h
 : "${TOTAL=480}" "${DEVICE=cuda}" "${PYTHON=python3}" "${PARALLEL=4}"
 if [ "$DEVICE" != cpu ]; then : "${KERNELS=fused}"; fi
 if [ -n "${TRIAL:-}" ]; then
-  : "${SHAPE_ARGUMENTS=--model tiny}" "${PEER_SHAPE=tiny}" "${SEQUENCES=4}" "${FEW_SEQUENCES=2}" "${PROMPT_TOKENS=6}" "${RESPONSE_TOKENS=6}"
+  : "${SHAPE_ARGUMENTS=--model tiny --dtype f32 --no-ceilings}" "${PEER_SHAPE=tiny}" "${SEQUENCES=4}" "${FEW_SEQUENCES=2}" "${PROMPT_TOKENS=6}" "${RESPONSE_TOKENS=6}"
   : "${SMALL_TOKENS=4}" "${LENGTHS=lognormal:4:8}" "${CACHED_TOKENS=4}" "${PASSES=2}" "${MICRO_BATCH=2}" "${PEER_LIMIT=2}"
 fi
 : "${SHAPE_ARGUMENTS=--shape qwen2.5-math-1.5b}" "${PEER_SHAPE=qwen2.5-math-1.5b}" "${SEQUENCES=1024}" "${FEW_SEQUENCES=32}"
@@ -118,7 +118,7 @@ parallel() {
 
 # judge_KIND NAME STATUS LIMIT SPENT: sets `outcome`, passed unless something else is known, and `why`.
 is_over() { [ "$1" = 124 ] || { [ "$1" = 137 ] && [ "$3" -ge "$2" ]; }; }
-last_words() { grep -hE -A1 'panicked at|^Error|^error|Error:' "$out/$1.log" "$out/$1.out" | grep -v '^--$' | tail -n 2 | tr '\n' ' '; }
+last_words() { grep -hE -A1 'panicked at|^[Ee]rror' "$out/$1.log" "$out/$1.out" | grep -vE '^--$|^ +[0-9]+: ' | tail -n 2 | tr '\n' ' '; }
 judge_test() {
   local wrong ran
   wrong=$(awk -F'\t' '$9 != "ok" { print $2 " of " $3 " in " $4 " is " $9 }' "$out/$1.tsv" 2>/dev/null)
@@ -194,7 +194,7 @@ if grep -qi exclusive "$out/machine.txt"; then PARALLEL=1; fi
 bench=("$rlvr" bench --device "$DEVICE" ${KERNELS:+--kernels "$KERNELS"} --repeats 1 --seconds 0 --no-breakdown)
 activity() { echo "CUDA_INJECTION64_PATH=$ACTIVITY" "RLVR_ACTIVITY=$out/$1-activity.tsv"; }
 # shellcheck disable=SC2046 # two words
-serial start measure 20 "${ours[@]}" $(activity start) "${bench[@]}" --model tiny --no-ceilings --work rollout --sequences 2 --prompt-tokens 4 --response-tokens 2 \
+serial start measure 20 "${ours[@]}" $(activity start) "${bench[@]}" --model tiny --dtype f32 --no-ceilings --work rollout --sequences 2 --prompt-tokens 4 --response-tokens 2 \
   --json "$out/start.json"
 grep -hs 'no times of kernels' "$out/start.log"
 
@@ -255,9 +255,11 @@ wait $!
 if [ -n "$sampler" ]; then kill "$sampler" 2>/dev/null; fi
 
 echo "== time by kernel, by second $SECONDS"
+no_ceilings=(--no-ceilings)
+[[ "$SHAPE_ARGUMENTS" != *--no-ceilings* ]] || no_ceilings=()
 until_second 335
 # shellcheck disable=SC2046 # two words
-serial profile times 60 "${ours[@]}" $(activity profile) "${bench[@]}" --no-ceilings --json "$out/profile.json" \
+serial profile times 60 "${ours[@]}" $(activity profile) "${bench[@]}" "${no_ceilings[@]}" --json "$out/profile.json" \
   --case "name=decode-$SEQUENCES work=decode:$PASSES sequences=$SEQUENCES response-tokens=$CACHED_TOKENS" \
   --case "name=decode-$FEW_SEQUENCES work=decode:$PASSES sequences=$FEW_SEQUENCES response-tokens=$CACHED_TOKENS" \
   --case "name=micro-batch work=micro-batch sequences=$SEQUENCES response-tokens=$RESPONSE_TOKENS"
@@ -290,7 +292,8 @@ if [ -n "$is_real" ]; then
   commit=$(grep -soP '^commit: \K.*' "$here/ABOUT" || git -C "$here" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
   "$PYTHON" "$here/gpu_confirm.py" "$out" "$commit" "${required[@]}" | tee -a "$out/table.md"
 fi
-(cd "$out" && tar -cJf found.tar.xz --exclude=found.tar.xz .)
+packed=$(mktemp)
+tar -cJf "$packed" -C "$out" . && mv "$packed" "$out/found.tar.xz"
 failed=$(awk -F'\t' '$2 == "failed"' "$out/parts.tsv" | wc -l)
 missing=$(awk -F'\t' '$2 == "not run"' "$out/parts.tsv" | wc -l)
 echo "$((SECONDS)) s; $out/table.md, and all files in $out/found.tar.xz"

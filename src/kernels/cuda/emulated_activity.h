@@ -7,11 +7,13 @@
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
+#include <set>
+#include <string>
 #include <utility>
 
 namespace emulated {
 
-// What ran: a kernel by its name, or bytes that were moved. The name must stay where it is.
+// What ran: a kernel by its name, or bytes that were moved.
 struct Activity {
     enum Kind { kernel, fill, copy_to_device, copy_to_host, copy_on_device } kind;
     const char* name = "";
@@ -20,6 +22,11 @@ struct Activity {
 };
 // Called after each activity, with its times.
 using Observer = void (*)(const Activity&, uint64_t start_ns, uint64_t end_ns);
+// A name that stays, for records outlive the modules of their kernels, and are read when the program's own objects are gone.
+inline const char* kept(const std::string& name) {
+    static auto& names = *new std::set<std::string>;
+    return names.insert(name).first->c_str();
+}
 inline uint64_t now_ns() { return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1); }
 
 }  // namespace emulated

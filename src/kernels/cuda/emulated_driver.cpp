@@ -274,7 +274,7 @@ DRIVER cuLaunchKernel(Function* function, unsigned gx, unsigned gy, unsigned gz,
     if (!fits) return Fault::invalid;
     log_launch(function->module->is_candles ? "candle" : "rlvr", function->name);
     emulator::Launch launch = function->kernel(arguments);
-    Activity activity{Activity::kernel, function->name.c_str(), 0, gx * gy * gz, bx * by * bz};
+    Activity activity{Activity::kernel, emulated::kept(function->name), 0, gx * gy * gz, bx * by * bz};
     start(observed(activity, [=] { launch({gx, gy, gz}, {bx, by, bz}, shared); }));
     return 0;
 }
