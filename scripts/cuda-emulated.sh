@@ -3,7 +3,10 @@
 # thread by thread on the CPU (src/kernels/cuda/emulated_driver.cpp). For tests and trials of a few tokens.
 #   scripts/cuda-emulated.sh COMMAND [ARGUMENT]...
 #   scripts/cuda-emulated.sh target/.../rlvr train --device cuda --kernels fused --dtype f32 --steps 2 --set rollout.groups=2
-# EMULATED_GPU_MIB is the GPU's memory (4096); EMULATED_GPU_LOG a file that gets a line for each launch, with "rlvr" or "candle" before the name.
+# EMULATED_GPUS is how many there are (1), EMULATED_GPU_MIB each one's memory (4096), EMULATED_GPU_OTHERS_MIB what other processes hold of it (0),
+# EMULATED_GPU_CAPABILITY its generation (9.0), EMULATED_GPU_DRIVER the CUDA version that the driver supports (13000), EMULATED_GPU_LOST_AFTER the
+# launch from which on the card is lost, with EMULATED_GPU_LOST_CODE (719). EMULATED_GPU_LOG names a file that gets a line for each launch, with
+# "rlvr" or "candle" before the kernel's name.
 set -euo pipefail
 sources=$(cd "$(dirname "$0")/.." && pwd)/src/kernels/cuda
 libraries=$(mktemp -d)
@@ -14,4 +17,4 @@ c++ -O2 -std=c++17 -shared -fPIC -w -x c++ -include "$sources/emulator.h" "$sour
 for library in cublas.so.13 cublasLt.so.13 curand.so.10 nvrtc.so.13 cudart.so.13; do
   cc -shared -o "$libraries/lib$library" -Wl,-soname,"lib$library" -x c /dev/null
 done
-LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"
+EMULATED_GPU_LOG=${EMULATED_GPU_LOG-$libraries/launches.tsv} LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"

@@ -5,19 +5,23 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::cpu::testing::random;
 use super::{Heads, Kernels, Stock};
 use attention::{alone, shared};
+use copies::{check_copies, check_numbers};
 use head::{check_choices, check_scores_of_choices};
 use optimizer::check_codes;
 
 mod attention;
+mod copies;
 mod exact;
 mod head;
+#[cfg(feature = "cuda")]
+mod gpu_faults;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 mod optimizer;
 mod rows;
 
 #[cfg(feature = "cuda")]
-pub(crate) use on_a_gpu::gpu;
+pub(crate) use on_a_gpu::{gpu, launched_by_candle};
 
 /// What one operation gave, beside the exact values: rows of `width`.
 struct Outcome {
@@ -78,7 +82,7 @@ impl Bench<'_> {
     }
 
     fn outcome(&mut self, name: &str, width: usize, exact: Vec<f64>, found: &Tensor) -> Result<()> {
-        let found = found.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?.flatten_all()?.to_vec1()?;
+        let found = super::on_host(found)?.to_dtype(DType::F64)?.contiguous()?.flatten_all()?.to_vec1()?;
         self.outcomes.push(Outcome { name: name.to_owned(), width, exact, found });
         Ok(())
     }
@@ -226,6 +230,12 @@ fn no_rows_are_added_to_none() -> Result<()> {
 }
 
 #[test]
+fn copies_are_those_of_candle() -> Result<()> {
+    check_copies(&super::Cpu)?;
+    check_copies(&Stock::new(Device::Cpu, DType::BF16))
+}
+
+#[test]
 fn stock_operations_choose_the_same_tokens() -> Result<()> {
     check_choices(&Stock::new(Device::Cpu, DType::F32))
 }
@@ -283,6 +293,16 @@ mod emulated {
     #[test]
     fn head_and_optimizer_are_near_in_bf16() -> Result<()> {
         in_bf16(head_and_optimizer)
+    }
+
+    #[test]
+    fn the_fused_kernels_copy_as_candle_does() -> Result<()> {
+        for dtype in [DType::F32, DType::BF16] {
+            let Some(kernels) = kernels(dtype)? else { return Ok(()) };
+            check_copies(&kernels)?;
+            check_numbers(&kernels)?;
+        }
+        Ok(())
     }
 
     #[test]

@@ -62,7 +62,7 @@ struct Found {
 }  // namespace
 
 DRIVER cublasCreate_v2(void** handle) { return *handle = &some, 0; }
-DRIVER cublasDestroy_v2(void*) { return 0; }
+DRIVER cublasDestroy_v2(void*) { return end_handle(), 0; }
 DRIVER cublasSetMathMode(void*, int) { return 0; }
 DRIVER cublasSetStream_v2(void*, void*) { return 0; }
 DRIVER cublasGemmEx(void*, int a_operation, int b_operation, int m, int n, int k, const float* alpha, const void* a, int a_type, int lda, const void* b,
@@ -75,7 +75,7 @@ DRIVER cublasGemmEx(void*, int a_operation, int b_operation, int m, int n, int k
     return multiply(left, right, result, m, n, k, *alpha, *beta);
 }
 DRIVER cublasLtCreate(void** handle) { return *handle = &some, 0; }
-DRIVER cublasLtDestroy(void*) { return 0; }
+DRIVER cublasLtDestroy(void*) { return end_handle(), 0; }
 DRIVER cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint64_t columns, int64_t leading) {
     return *layout = new Layout{type, rows, columns, leading}, leading >= int64_t(rows) ? 0 : 7;
 }
