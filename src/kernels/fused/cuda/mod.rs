@@ -335,3 +335,25 @@ impl Launch for Gpu {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of several cards' code: a header of 16 bytes, then for each part what it is (1 for PTX, 2 for machine code), the sizes of its header
+    /// and of its body, and for which generation.
+    #[test]
+    fn every_gpu_from_ampere_on_finds_its_code() {
+        let number = |at: usize| u32::from_le_bytes(KERNELS[at..at + 4].try_into().expect("four bytes"));
+        assert_eq!(number(0), 0xba55_ed50);
+        let (mut at, mut parts) = (16, Vec::new());
+        while at < KERNELS.len() {
+            parts.push((number(at) & 0xffff, number(at + 28)));
+            at += (number(at + 4) + number(at + 8)) as usize;
+        }
+        let newest = parts.iter().map(|(_, generation)| *generation).max().expect("a part");
+        for wanted in [(2, 80), (2, 90), (1, newest)] {
+            assert!(parts.contains(&wanted), "{wanted:?} is not among {parts:?}");
+        }
+    }
+}
