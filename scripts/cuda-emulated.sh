@@ -3,9 +3,11 @@
 # thread by thread on the CPU (src/kernels/cuda/emulated_driver.cpp). For tests and trials of a few tokens.
 #   scripts/cuda-emulated.sh COMMAND [ARGUMENT]...
 #   scripts/cuda-emulated.sh target/.../rlvr train --device cuda --kernels fused --dtype f32 --steps 2 --set rollout.groups=2
-# EMULATED_GPU_MIB is the GPU's memory (4096). EMULATED_GPU_CLOCK=N lets products take time, least by algorithm N of emulated_blas.h.
-# Launches, products, allocations and graphs are counted in the file that EMULATED_GPU_COUNTS names; EMULATED_GPU_LOG names one that gets a line
-# for each launch, with "rlvr" or "candle" before the kernel's name. More in emulated_device.h.
+# EMULATED_GPUS is how many there are (1), EMULATED_GPU_MIB each one's memory (4096), EMULATED_GPU_OTHERS_MIB what other processes hold of it (0),
+# EMULATED_GPU_CAPABILITY its generation (9.0), EMULATED_GPU_DRIVER the CUDA version that the driver supports (13000), EMULATED_GPU_LOST_AFTER the
+# launch from which on the card is lost, with EMULATED_GPU_LOST_CODE (719). EMULATED_GPU_CLOCK=N lets products take time, least by algorithm N of
+# emulated_blas.h. Launches, products, allocations and graphs are counted in the file that EMULATED_GPU_COUNTS names; EMULATED_GPU_LOG names one
+# that gets a line for each launch, with "rlvr" or "candle" before the kernel's name.
 # Where CUPTI's headers are (scripts/cuda-activity.sh fetches them), there is a stand-in for CUPTI too.
 set -euo pipefail
 sources=$(cd "$(dirname "$0")/.." && pwd)/src/kernels/cuda
@@ -25,4 +27,4 @@ if [ -e "$cupti/include/cupti.h" ]; then
     -o "$libraries/libcupti.so.13" -Wl,-soname,libcupti.so.13 -L"$libraries" -l:libcuda.so.1
 fi
 export EMULATED_GPU=$libraries # tells a script that no real GPU is meant
-LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"
+EMULATED_GPU_LOG=${EMULATED_GPU_LOG-$libraries/launches.tsv} LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"

@@ -22,7 +22,15 @@ use crate::usage::usage;
 pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>> {
     let compute = compute(settings, model)?;
     tracing::info!(device = %settings.device, on = compute.describe(), "computing");
-    compute.open()
+    if let Some(advice) = settings.advice(&compute) {
+        static TOLD: std::sync::Once = std::sync::Once::new();
+        TOLD.call_once(|| tracing::warn!("{advice}"));
+    }
+    let kernels = compute.open()?;
+    if let Some(held) = kernels.memory().and_then(|memory| memory.held_by_others()) {
+        tracing::warn!("{held}");
+    }
+    Ok(kernels)
 }
 
 /// What settings come to for a model on this machine. The embedded one is too small to gain by a GPU that nobody named.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use crate::kernels::timed::Span;
+use crate::kernels::{card, confirmation};
 use crate::lanes::Lanes;
 use crate::model::Decoder;
 
@@ -94,12 +95,23 @@ pub struct Machine {
     pub cores: usize,
     /// Lanes.
     pub lanes: usize,
+    /// The GPU's name; none on the CPU. This and what follows is what a confirmation of the kernels says (`kernels::confirmation`).
+    pub card: Option<String>,
+    /// Its compute capability, such as 9.0.
+    pub capability: Option<String>,
+    /// Its driver's release.
+    pub driver: Option<String>,
+    /// The digest of the kernels' sources.
+    pub kernels_digest: &'static str,
+    /// The program's version.
+    pub program: &'static str,
 }
 
 impl Machine {
     /// The one that a decoder computes on.
     pub fn of(decoder: &Decoder, lanes: &Lanes) -> Self {
         let kernels = decoder.kernels();
+        let gpu = card::card_of(kernels.device());
         Self {
             device: format!("{:?}", kernels.device().location()).to_lowercase(),
             kernels: format!("{kernels:?}").chars().take_while(|c| c.is_alphanumeric()).collect::<String>().to_lowercase(),
@@ -107,6 +119,11 @@ impl Machine {
             memory_bytes: kernels.memory().map(|memory| memory.total),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             lanes: lanes.count(),
+            card: gpu.as_ref().map(|card| card.name.clone()),
+            capability: gpu.as_ref().map(|card| format!("{}.{}", card.capability.0, card.capability.1)),
+            driver: gpu.map(|card| card.driver),
+            kernels_digest: confirmation::KERNELS,
+            program: env!("CARGO_PKG_VERSION"),
         }
     }
 }

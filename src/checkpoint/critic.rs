@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{moments, stream_file, write_file};
+use crate::kernels::Kernels;
 use crate::optim::AdamW;
 
 const WEIGHTS: &str = "weights.safetensors";
@@ -36,12 +37,12 @@ pub fn save(folder: &Path, optimizer: &AdamW, parameters: &[(String, &Tensor)]) 
 ///
 /// # Errors
 /// When the state is not there, or does not belong to this critic; the file and the tensor are named.
-pub fn load(folder: &Path, optimizer: &mut AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
+pub fn load(folder: &Path, kernels: &dyn Kernels, optimizer: &mut AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
     let path = folder.join(PROGRESS);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}: was the checkpoint saved without a critic (advantage.baseline)?", path.display()))?;
     let progress: Progress = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
-    moments::load(&folder.join(MOMENTS), optimizer)?;
+    moments::load(&folder.join(MOMENTS), kernels, optimizer)?;
     let path = folder.join(WEIGHTS);
     let restore = || {
         let found = candle_core::safetensors::load(&path, &Device::Cpu)?;
@@ -49,10 +50,10 @@ pub fn load(folder: &Path, optimizer: &mut AdamW, parameters: &[(String, &Tensor
             let value = found.get(name).with_context(|| format!("there is no {name}"))?;
             ensure!(value.dims() == target.dims(), "{name} has the shape {:?}, expected {:?}", value.dims(), target.dims());
             ensure!(value.dtype() == DType::F32, "{name} is {:?}, expected F32", value.dtype());
-            target.slice_set(&value.to_device(target.device())?.to_dtype(target.dtype())?, 0, 0)?;
+            kernels.set(target, value)?;
             Ok((name.clone(), value))
         };
-        optimizer.set_masters(&parameters.iter().map(value).collect::<Result<Vec<_>>>()?)
+        optimizer.set_masters(kernels, &parameters.iter().map(value).collect::<Result<Vec<_>>>()?)
     };
     restore().with_context(|| format!("cannot use {}", path.display()))?;
     optimizer.count = progress.updates;

@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use crate::kernels::Moments;
+use crate::kernels::{Kernels, Moments, on_host};
 use crate::optim::{AdamW, ParameterState};
 
 /// The tensors of a parameter's moments.
@@ -48,7 +48,7 @@ pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)
     out.write_all(&(header.len() as u64).to_le_bytes())?;
     out.write_all(&header)?;
     for (_, tensor) in tensors {
-        let flat = tensor.to_device(&Device::Cpu)?.flatten_all()?;
+        let flat = on_host(tensor)?.flatten_all()?;
         match flat.dtype() {
             DType::U8 => out.write_all(&flat.to_vec1::<u8>()?)?,
             _ => flat.to_vec1::<f32>()?.iter().try_for_each(|value| out.write_all(&value.to_le_bytes()))?,
@@ -62,17 +62,17 @@ pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)
 ///
 /// # Errors
 /// When a parameter's moments are of another kind or size, or one is not finite.
-pub fn load(path: &Path, optimizer: &AdamW) -> Result<()> {
+pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW) -> Result<()> {
     let restore = || {
         let found = candle_core::safetensors::load(path, &Device::Cpu)?;
         let was_trained = |name: &str| ["first", "first.codes"].iter().any(|suffix| found.contains_key(&format!("{name}.{suffix}")));
         let states = optimizer.states.iter().filter(|state| was_trained(&state.name));
-        states.flat_map(tensors).try_for_each(|(name, target)| set(&name, target, found.get(&name)))
+        states.flat_map(tensors).try_for_each(|(name, target)| set(kernels, &name, target, found.get(&name)))
     };
     restore().with_context(|| format!("cannot use {}", path.display()))
 }
 
-fn set(name: &str, target: &Tensor, found: Option<&Tensor>) -> Result<()> {
+fn set(kernels: &dyn Kernels, name: &str, target: &Tensor, found: Option<&Tensor>) -> Result<()> {
     let Some(found) = found else { bail!("there is no {name}: was the state saved with another optim.states?") };
     let kind = |tensor: &Tensor| format!("{:?} of {:?}", tensor.dims(), tensor.dtype());
     ensure!(kind(found) == kind(target), "{name} is {}, expected {}", kind(found), kind(target));
@@ -80,5 +80,5 @@ fn set(name: &str, target: &Tensor, found: Option<&Tensor>) -> Result<()> {
         let values = found.flatten_all()?.to_vec1::<f32>()?;
         ensure!(values.iter().all(|value| value.is_finite()), "{name} has a value that is not finite");
     }
-    Ok(target.slice_set(&found.to_device(target.device())?, 0, 0)?)
+    Ok(kernels.set(target, found)?)
 }

@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{moments, stream_file, write_file};
-use crate::kernels::Moments;
+use crate::kernels::{Kernels, Moments};
 use crate::model::export::WeightDtype;
 use crate::model::lora::{Adapters, peft};
 use crate::model::{ModelConfig, export, import};
@@ -124,7 +124,14 @@ fn has_masters(optimizer: &AdamW) -> bool {
 ///
 /// # Errors
 /// When the state was saved with another `optim.states`, a file is broken, or the parameters are missing.
-pub fn load(folder: &Path, optimizer: &mut AdamW, trained: &Trained, parameters: &[(String, &Tensor)], exact: bool) -> Result<Progress> {
+pub fn load(
+    folder: &Path,
+    kernels: &dyn Kernels,
+    optimizer: &mut AdamW,
+    trained: &Trained,
+    parameters: &[(String, &Tensor)],
+    exact: bool,
+) -> Result<Progress> {
     let progress = Progress::read(folder)?;
     let weights = folder.join(WEIGHTS);
     let needs_weights = progress.exact_weights.unwrap_or(exact || has_masters(optimizer));
@@ -148,20 +155,20 @@ pub fn load(folder: &Path, optimizer: &mut AdamW, trained: &Trained, parameters:
             for (which, name) in FULL.iter().enumerate() {
                 for ((name, _), value) in parameters.iter().zip(trained.read(&folder.join(name))?) {
                     if let Some(Moments::Full { first, second }) = optimizer.state(name).map(|state| &state.moments) {
-                        [first, second][which].slice_set(&value.to_device(first.device())?, 0, 0)?;
+                        kernels.set([first, second][which], &value)?;
                     }
                 }
             }
         }
-        States::Coded => moments::load(&folder.join(CODED), optimizer)?,
+        States::Coded => moments::load(&folder.join(CODED), kernels, optimizer)?,
     }
     if weights.exists() {
         let values = trained.read(&weights)?;
         for ((_, target), value) in parameters.iter().zip(&values) {
-            target.slice_set(&value.to_device(target.device())?.to_dtype(target.dtype())?, 0, 0)?;
+            kernels.set(target, value)?;
         }
         let named: Vec<(String, &Tensor)> = parameters.iter().map(|(name, _)| name.clone()).zip(&values).collect();
-        optimizer.set_masters(&named)?;
+        optimizer.set_masters(kernels, &named)?;
     }
     optimizer.count = progress.updates;
     Ok(progress)

@@ -1,4 +1,5 @@
-//! Compiles the kernels for GPUs, with the feature `cuda`: one file for all cards, embedded in the program.
+//! Compiles the kernels for GPUs, with the feature `cuda`: one file for all cards, embedded in the program. And makes the digest by which
+//! confirmations name the kernels.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,13 +9,13 @@ const CAPABILITIES: [&str; 2] = ["80", "90"];
 
 fn main() {
     println!("cargo:rerun-if-changed=src/kernels/build.rs");
+    println!("cargo:rustc-env=RLVR_KERNELS_DIGEST={:016x}", digest());
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
     for name in ["CUDA_COMPUTE_CAP", "CUDA_HOME", "NVCC"] {
         println!("cargo:rerun-if-env-changed={name}");
     }
-    println!("cargo:rerun-if-changed=src/kernels/cuda");
     let named = std::env::var("CUDA_COMPUTE_CAP").ok();
     let mut capabilities: Vec<&str> = CAPABILITIES.into_iter().chain(named.as_deref()).collect();
     capabilities.sort_unstable_by_key(|name| name.parse::<u32>().unwrap_or(0));
@@ -36,6 +37,33 @@ fn main() {
              scripts/cuda-build.sh builds with one from Python packages",
             command.get_program()
         ),
+    }
+}
+
+/// FNV-1a over the names and contents of what computes on a GPU: the kernels and the code that launches them, without their emulators.
+fn digest() -> u64 {
+    let mut files = Vec::new();
+    for folder in ["src/kernels/cuda", "src/kernels/fused"] {
+        println!("cargo:rerun-if-changed={folder}");
+        collect(Path::new(folder), &mut files);
+    }
+    files.sort();
+    let bytes = files.iter().flat_map(|file| {
+        let content = std::fs::read(file).unwrap_or_else(|error| panic!("cannot read {}: {error}", file.display()));
+        [file.to_string_lossy().into_owned().into_bytes(), content].concat()
+    });
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_source = path.extension().is_some_and(|extension| ["cu", "cuh", "rs"].iter().any(|known| extension == *known));
+        if path.is_dir() {
+            collect(&path, files);
+        } else if is_source && path.file_stem().is_some_and(|name| name != "emulated") {
+            files.push(path);
+        }
     }
 }
 

@@ -5,16 +5,12 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use candle_core::{DType, Device, DeviceLocation};
+use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
 
+use super::card::{card, name, usable};
+use super::confirmation;
 use super::{Cpu, Kernels, Stock};
-
-/// Whether a GPU has confirmed the fused kernels, so that `auto` means them there.
-const CONFIRMED_ON_A_GPU: bool = false;
-/// The oldest compute capability that has products in bf16.
-#[cfg(feature = "cuda")]
-const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 
 /// Where and how models are computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,8 +146,12 @@ impl ComputeSettings {
     /// # Errors
     /// When the device has no such kernels.
     pub fn on(&self, gpu: Option<usize>) -> Result<Compute> {
+        self.on_card(gpu, gpu.and_then(card).is_some_and(|card| confirmation::is_confirmed(&card)))
+    }
+
+    fn on_card(&self, gpu: Option<usize>, is_confirmed: bool) -> Result<Compute> {
         let stock = match self.kernels {
-            Version::Auto => gpu.is_some() && !CONFIRMED_ON_A_GPU && !self.batch_invariant,
+            Version::Auto => gpu.is_some() && !is_confirmed && !self.batch_invariant,
             Version::Stock => true,
             Version::Plain | Version::Fused => false,
         };
@@ -170,6 +170,16 @@ impl ComputeSettings {
             bail!("batch-invariant products need --kernels fused: stock operations choose theirs by the number of rows");
         }
         Ok(Compute { gpu, stock, dtype, batch_invariant: self.batch_invariant })
+    }
+
+    /// What to tell a user whose GPU computes with stock operations because nobody has confirmed the kernels on such a card.
+    pub fn advice(&self, compute: &Compute) -> Option<String> {
+        let number = compute.gpu.filter(|_| self.kernels == Version::Auto && compute.stock)?;
+        let name = name(number).unwrap_or_else(|| format!("GPU {number}"));
+        Some(format!(
+            "this program's kernels are not confirmed on the {name}, so slower stock operations compute: scripts/gpu-check.sh confirms them in \
+             ten minutes, and --kernels fused takes them unconfirmed"
+        ))
     }
 }
 
@@ -249,38 +259,10 @@ impl Target {
     }
 }
 
-/// What computes, as scores name it: cpu, or the GPU's own name.
-pub fn device_name(device: &Device) -> String {
-    match device.location() {
-        DeviceLocation::Cuda { gpu_id } => name(gpu_id).unwrap_or_else(|| format!("cuda:{gpu_id}")),
-        _ => "cpu".to_owned(),
-    }
-}
-
-#[cfg(not(feature = "cuda"))]
-fn usable(_: usize) -> Result<()> {
-    bail!("this build has no CUDA support: build it with cargo build --release --features cuda, or compute with --device cpu")
-}
-
 #[cfg(not(feature = "cuda"))]
 fn on_gpu(number: usize, _: &Compute) -> Result<Arc<dyn Kernels>> {
     usable(number)?;
     bail!("there is no GPU {number}")
-}
-
-#[cfg(not(feature = "cuda"))]
-fn name(_: usize) -> Option<String> {
-    None
-}
-
-#[cfg(feature = "cuda")]
-fn usable(number: usize) -> Result<()> {
-    let gpu = super::fused::cuda::describe(number)?;
-    if gpu.capability < LEAST_CAPABILITY {
-        let ((major, minor), (least, _)) = (gpu.capability, LEAST_CAPABILITY);
-        bail!("the {} has compute capability {major}.{minor}, the kernels need {least}.0 (Ampere) or newer: use --device cpu", gpu.name);
-    }
-    Ok(())
 }
 
 #[cfg(feature = "cuda")]
@@ -290,11 +272,6 @@ fn on_gpu(number: usize, compute: &Compute) -> Result<Arc<dyn Kernels>> {
         return Ok(Arc::new(Stock::new(super::fused::Launch::device(&gpu).clone(), compute.dtype)));
     }
     Ok(Arc::new(super::Fused::new(Arc::new(gpu), compute.dtype)?))
-}
-
-#[cfg(feature = "cuda")]
-fn name(number: usize) -> Option<String> {
-    super::fused::cuda::describe(number).ok().map(|gpu| gpu.name)
 }
 
 #[cfg(test)]
@@ -317,11 +294,27 @@ mod tests {
     }
 
     #[test]
+    fn advice_is_for_who_did_not_choose_kernels_that_nobody_confirmed() {
+        let check = |kernels: Version, is_confirmed: bool, gpu: Option<usize>, expected: bool| {
+            let settings = ComputeSettings { kernels, ..ComputeSettings::default() };
+            let advice = settings.advice(&settings.on_card(gpu, is_confirmed).unwrap());
+            assert_eq!(advice.is_some_and(|words| words.contains("scripts/gpu-check.sh")), expected, "{kernels:?} {gpu:?}");
+        };
+        check(Version::Auto, false, Some(0), true);
+        check(Version::Auto, true, Some(0), false);
+        check(Version::Auto, false, None, false);
+        check(Version::Fused, false, Some(0), false);
+        check(Version::Stock, false, Some(0), false);
+    }
+
+    #[test]
     fn each_machine_has_its_dtype_and_its_kernels() {
         let settings = ComputeSettings::default();
         assert_eq!(settings.on(None).unwrap(), Compute::cpu());
         assert_eq!(settings.on(Some(0)).unwrap().dtype, DType::BF16);
-        assert_eq!(settings.on(Some(0)).unwrap().stock, !CONFIRMED_ON_A_GPU);
+        assert!(settings.on_card(Some(0), false).unwrap().stock && !settings.on_card(Some(0), true).unwrap().stock);
+        let fused = ComputeSettings { kernels: Version::Fused, ..ComputeSettings::default() };
+        assert!(!fused.on_card(Some(0), false).unwrap().stock);
         let bf16 = ComputeSettings { dtype: Precision::Bf16, ..ComputeSettings::default() };
         assert!(bf16.on(None).unwrap_err().to_string().contains("--kernels reference"));
         let stock = ComputeSettings { kernels: Version::Stock, ..bf16 };

@@ -1,4 +1,5 @@
-//! A device's own memory: how much there is, and the error of having used it up, by which callers know to go on with less.
+//! What can go wrong with a device itself, as errors of their own types: its memory is used up, by which callers know to go on with less, or it no
+//! longer works at all. And how much memory there is.
 
 use std::fmt;
 
@@ -13,6 +14,25 @@ pub struct DeviceMemory {
     pub total: u64,
     /// The most that tensors of this program have taken together.
     pub peak: u64,
+    /// What others have taken: other processes, and what the driver needs for itself.
+    pub others: u64,
+}
+
+/// More than a driver needs for itself beside one program.
+const DRIVERS_BYTES: u64 = 1 << 30;
+
+impl DeviceMemory {
+    /// What other processes hold, in words, where it is more than nothing to speak of.
+    pub fn held_by_others(&self) -> Option<String> {
+        let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+        (self.others > DRIVERS_BYTES).then(|| {
+            format!(
+                "other processes hold {} of the GPU's {}: nvidia-smi lists them; end them, or take another GPU with --device cuda:N",
+                gigabytes(self.others),
+                gigabytes(self.total)
+            )
+        })
+    }
 }
 
 /// A device had no memory for what an operation asked.
@@ -41,6 +61,37 @@ impl From<OutOfMemory> for Error {
     }
 }
 
+/// A device stopped working: whatever it held is lost, and nothing can be computed on it in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceLost(String);
+
+impl fmt::Display for DeviceLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for DeviceLost {}
+
+impl From<DeviceLost> for Error {
+    fn from(error: DeviceLost) -> Self {
+        Self::Cuda(Box::new(error)).bt()
+    }
+}
+
+/// Whether an error is a device that stopped working: one of ours, or one that candle has from the driver.
+pub fn is_lost(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<DeviceLost>() || cause.downcast_ref().is_some_and(candle_is_lost))
+}
+
+fn candle_is_lost(error: &Error) -> bool {
+    match error {
+        Error::Cuda(cause) => cause.is::<DeviceLost>() || is_drivers_loss(&**cause),
+        Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => candle_is_lost(inner),
+        _ => false,
+    }
+}
+
 /// Whether an error is a device's memory being used up: one of ours, or one that candle has from the driver or from cuBLAS.
 pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<OutOfMemory>() || cause.downcast_ref().is_some_and(candle_is_out_of_memory))
@@ -60,10 +111,15 @@ fn is_drivers(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     false
 }
 
-#[cfg(feature = "cuda")]
-use driver::is_out_of_memory as is_drivers;
+#[cfg(not(feature = "cuda"))]
+fn is_drivers_loss(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    false
+}
 
-/// Errors of the driver and its libraries, of which this one thing is kept.
+#[cfg(feature = "cuda")]
+use driver::{is_lost as is_drivers_loss, is_out_of_memory as is_drivers};
+
+/// Errors of the driver and its libraries, of which these two things are kept.
 #[cfg(feature = "cuda")]
 pub mod driver {
     use std::error::Error as StdError;
@@ -74,17 +130,42 @@ pub mod driver {
     use candle_core::cuda_backend::cudarc::cublaslt::{result::CublasError as CublasLtError, sys::cublasStatus_t as cublasLtStatus_t};
     use candle_core::cuda_backend::cudarc::driver::{DriverError, sys::CUresult};
 
-    use super::OutOfMemory;
+    use super::{DeviceLost, OutOfMemory};
 
     /// An error of the driver, or of a library on it.
     pub trait Fault {
         /// Whether it is the device's memory being used up.
         fn is_out_of_memory(&self) -> bool;
+
+        /// Whether the device stopped working. The libraries do not say; the next call of the driver does.
+        fn is_lost(&self) -> bool {
+            false
+        }
     }
 
     impl Fault for DriverError {
         fn is_out_of_memory(&self) -> bool {
             self.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY
+        }
+
+        /// Faults after which the driver refuses every call of this process: of the card, of its connection, or of a kernel.
+        fn is_lost(&self) -> bool {
+            matches!(
+                self.0,
+                CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE
+                    | CUresult::CUDA_ERROR_ECC_UNCORRECTABLE
+                    | CUresult::CUDA_ERROR_NVLINK_UNCORRECTABLE
+                    | CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
+                    | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+                    | CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED
+                    | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+                    | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+                    | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
+                    | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+                    | CUresult::CUDA_ERROR_INVALID_PC
+                    | CUresult::CUDA_ERROR_LAUNCH_FAILED
+                    | CUresult::CUDA_ERROR_UNKNOWN
+            )
         }
     }
 
@@ -102,7 +183,19 @@ pub mod driver {
 
     /// The error in words of ours.
     pub fn told(fault: &impl Fault, words: String) -> Error {
-        if fault.is_out_of_memory() { OutOfMemory::new(words).into() } else { Error::Msg(words) }
+        match (fault.is_out_of_memory(), fault.is_lost()) {
+            (true, _) => OutOfMemory::new(words).into(),
+            (_, true) => DeviceLost(words).into(),
+            _ => Error::Msg(words),
+        }
+    }
+
+    /// Whether an error that candle holds is a device that stopped working.
+    pub fn is_lost(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
+        match error.downcast_ref() {
+            Some(CudaError::Cuda(fault) | CudaError::Load { cuda: fault, .. }) => fault.is_lost(),
+            _ => false,
+        }
     }
 
     /// Whether an error that candle holds is the device's memory being used up.
@@ -119,6 +212,16 @@ pub mod driver {
         use candle_core::cuda_backend::WrapErr;
 
         use super::*;
+
+        #[test]
+        fn a_gpu_that_stopped_working_is_known_by_the_codes_of_the_driver() {
+            let check = |error: Error, expected| assert_eq!(super::super::is_lost(&error.into()), expected);
+            let (lost, other) = (DriverError(CUresult::CUDA_ERROR_LAUNCH_FAILED), DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
+            check(Err::<(), _>(lost).w().unwrap_err(), true);
+            check(told(&lost, "cannot launch a kernel".to_owned()), true);
+            check(Err::<(), _>(other).w().unwrap_err(), false);
+            check(told(&other, "cannot launch a kernel".to_owned()), false);
+        }
 
         #[test]
         fn a_gpus_used_up_memory_is_known_by_the_codes_of_driver_and_libraries() {
@@ -138,6 +241,13 @@ pub mod driver {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_other_processes_hold_is_said_where_it_matters() {
+        let memory = |others: u64| DeviceMemory { free: 0, total: 24 << 30, peak: 0, others };
+        assert_eq!(memory(600 << 20).held_by_others(), None);
+        assert!(memory(20 << 30).held_by_others().unwrap().contains("other processes hold 21.5 GB of the GPU's 25.8 GB: nvidia-smi"));
+    }
 
     #[test]
     fn memory_that_is_used_up_is_recognised_by_its_type() {

@@ -10,12 +10,16 @@
 //! f = feed-forward width.
 
 use std::fmt::Debug;
+use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::flow::Kept;
 
+pub mod card;
 pub mod compute;
+pub mod confirmation;
+mod copies;
 pub mod cpu;
 pub mod fused;
 pub mod layout;
@@ -28,11 +32,13 @@ pub mod stock;
 pub mod timed;
 pub mod watched;
 
-pub use compute::{Compute, ComputeSettings, Place, Precision, Target, Version, device_name};
+pub use card::device_name;
+pub use compute::{Compute, ComputeSettings, Place, Precision, Target, Version};
+pub use copies::{on_host, wait_for};
 pub use cpu::Cpu;
 pub use fused::Fused;
 pub use logits::{Choice, Chosen, Drawn, Filter, MASKED, RowScores};
-pub use memory::{DeviceMemory, OutOfMemory, is_out_of_memory};
+pub use memory::{DeviceMemory, DeviceLost, OutOfMemory, is_lost, is_out_of_memory};
 pub use optimizer::{Coded, Moments, Parameter, Step};
 pub use pass::Pass;
 pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};
@@ -44,8 +50,8 @@ watched::operations! {
     /// One way of computing, on one device in one dtype.
     ///
     /// Tensors are handles to storage, so that an operation can write through `&Tensor`. Those that write to an argument say so: their names
-    /// end in `_into` (they add to their first arguments) or in `_in_place`, or they are verbs that do nothing else: `store`, `copy_blocks`
-    /// and `clear`.
+    /// end in `_into` (they add to their first arguments) or in `_in_place`, or they are verbs that do nothing else: `store`, `copy_blocks`,
+    /// `set`, `set_columns` and `clear`.
     pub trait Kernels: Debug + Send + Sync {
         /// What `--kernels` calls this version of the operations.
         fn version(&self) -> &'static str;
@@ -67,7 +73,7 @@ watched::operations! {
         /// Makes the blocks and token counts of cached sequences known to the device.
         fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>>;
 
-        /// `table [n, w]` at `rows` to `[rows, w]`.
+        /// `table [n, w]` at `rows` to `[rows, w]`, in the table's dtype: the kernels' own or, where they compute on a device, u32.
         fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor>;
 
         /// `target[rows[i]] += values[i]`; a row may come up many times. The numbers are the host's own: it groups them.
@@ -206,6 +212,30 @@ watched::operations! {
 
         /// Sets every element to 0.
         fn clear(&self, target: &Tensor) -> Result<()>;
+
+        /// `x`, from any device, on this one and in another dtype (f32 or bf16); `x` itself where it is that already.
+        fn cast(&self, x: &Tensor, dtype: DType) -> Result<Tensor>;
+
+        /// `target = source`, which may be on another device and in another dtype: it is rounded to the target's.
+        fn set(&self, target: &Tensor, source: &Tensor) -> Result<()>;
+
+        /// A copy of some columns of `matrix [m, n]`, in f32.
+        fn columns(&self, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor>;
+
+        /// Writes `source [m, n]` to the columns of `target` from `first` on, rounded to its dtype.
+        fn set_columns(&self, target: &Tensor, first: usize, source: &Tensor) -> Result<()>;
+
+        /// A copy of tensors that differ in their first axis at most, one after the other along it.
+        fn stack(&self, parts: &[&Tensor]) -> Result<Tensor>;
+
+        /// `factor x`, f32, of a matrix or a transposed view of one: a factor of a product.
+        fn scaled(&self, x: &Tensor, factor: f64) -> Result<Tensor>;
+
+        /// `average = decay average + (1 - decay) x`, in f32; x in the kernels' dtype or in f32.
+        fn mix_in_place(&self, average: &Tensor, x: &Tensor, decay: f64) -> Result<()>;
+
+        /// The values of an f32 tensor, row after row, once the device has them.
+        fn read(&self, x: &Tensor) -> Result<Vec<f32>>;
 
         passes:
 

@@ -7,11 +7,15 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::cpu::testing::random;
 use super::{Heads, Kernels, Stock};
 use attention::{alone, shared};
+use copies::{check_copies, check_numbers};
 use outcome::{Bounds, Outcome, Verdict};
 
 mod attention;
+mod copies;
 mod exact;
 mod head;
+#[cfg(feature = "cuda")]
+mod gpu_faults;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 mod optimizer;
@@ -21,7 +25,7 @@ mod rows;
 mod stock_errors;
 
 #[cfg(feature = "cuda")]
-pub(crate) use on_a_gpu::gpu;
+pub(crate) use on_a_gpu::{gpu, launched_by_candle};
 
 /// Runs operations, judges what they gave, and tells it at once.
 struct Bench<'a> {
@@ -54,7 +58,7 @@ impl Bench<'_> {
 
     /// What an operation gave, beside the exact values, in rows of `width`. A result that cannot be read is an outcome, too.
     fn outcome(&mut self, name: &str, width: usize, exact: Vec<f64>, found: &Tensor) -> Result<()> {
-        let read = || found.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.contiguous()?.flatten_all()?.to_vec1();
+        let read = || super::on_host(found)?.to_dtype(DType::F64)?.contiguous()?.flatten_all()?.to_vec1();
         match read() {
             Ok(found) => self.compare(name, width, &exact, &found),
             Err(error) => self.told(name, Verdict::Error, &error.to_string()),
@@ -203,6 +207,9 @@ fn once(bench: &mut Bench) -> Result<()> {
     bench.attempt("kept head of 257", |bench| bench.head_of_kept(257, 0.6));
     bench.attempt("optimizer of 600", |bench| bench.optimizer(600));
     bench.attempt("8-bit optimizer of 600", |bench| bench.coded_optimizer(600));
+    bench.attempt("copies", |bench| check_copies(bench.kernels));
+    bench.attempt("numbers read back", |bench| check_numbers(bench.kernels));
+    bench.attempt("rotating and storing at once", |bench| pass::check_rotating_and_storing(bench.kernels));
     head::choices_once(bench);
     Ok(())
 }
@@ -250,6 +257,12 @@ fn no_rows_are_added_to_none() -> Result<()> {
         kernels.add_product_into(&zeros(0, 16)?, &zeros(0, 8)?, &zeros(8, 16)?)?;
     }
     Ok(())
+}
+
+#[test]
+fn copies_are_those_of_candle() -> Result<()> {
+    check_copies(&super::Cpu)?;
+    check_copies(&Stock::new(Device::Cpu, DType::BF16))
 }
 
 #[test]
@@ -328,6 +341,17 @@ mod emulated {
     #[test]
     fn head_and_optimizer_are_near_in_bf16() -> Result<()> {
         check_emulated(HEAD, DType::BF16)
+    }
+
+    #[test]
+    fn the_fused_kernels_copy_as_candle_does() -> Result<()> {
+        for dtype in [DType::F32, DType::BF16] {
+            let Some(emulator) = Emulator::new() else { return Ok(()) };
+            let kernels = Fused::new(Arc::new(emulator), dtype)?;
+            check_copies(&kernels)?;
+            check_numbers(&kernels)?;
+        }
+        Ok(())
     }
 
     #[test]

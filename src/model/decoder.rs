@@ -88,7 +88,7 @@ impl Decoder {
 
     /// The same model computed by other kernels, on their device and in their dtype.
     pub fn on(&self, kernels: Arc<dyn Kernels>) -> Result<Self> {
-        let weights = self.weights.map(&self.config, |tensor| Ok(tensor.to_device(kernels.device())?.to_dtype(kernels.dtype())?))?;
+        let weights = self.weights.map(&self.config, |tensor| Ok(kernels.cast(tensor, kernels.dtype())?))?;
         let rotary = RotaryTables::new(&self.config, kernels.device())?;
         Ok(Self { config: self.config.clone(), weights, kernels, rotary })
     }

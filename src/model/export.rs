@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
@@ -17,7 +17,7 @@ use super::config::ModelConfig;
 use super::parameters::parameters;
 use super::parts::Part;
 use super::weights::Weights;
-use crate::kernels::cpu;
+use crate::kernels::{cpu, on_host};
 
 /// Largest file of weights where nothing else is asked for: 5 GB, as transformers 4 has it.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
@@ -134,8 +134,8 @@ pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, d
 
 /// As `to_writer`, for tensors shaped as the weights, in their order (that of `parameters`); zeros where there is none.
 pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
-    let on_host = |tensor: &Tensor| Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?);
-    let tensors = tensors.iter().map(|tensor| tensor.map(on_host).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
+    let in_f32 = |tensor: &Tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?);
+    let tensors = tensors.iter().map(|tensor| tensor.map(in_f32).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
     let values = |number: usize, part: &Part, first: usize, target: &mut [f32]| match &tensors[number] {
         Some(tensor) => take(tensor, part, first, target),
         None => {

@@ -1,12 +1,13 @@
 //! A model whose weights stay in the host's memory and pass through the device's, block after block: a reference that a card has no room for.
 
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 
 use super::decoder::Decoder;
 use super::head::Scores;
 use super::packed::Packed;
 use super::weights::Weights;
+use crate::kernels::on_host;
 
 /// Rows whose residual streams are held at once, so that each block comes once for many.
 const ROWS_AT_ONCE: usize = 1 << 18;
@@ -14,7 +15,7 @@ const ROWS_AT_ONCE: usize = 1 << 18;
 impl Decoder {
     /// The same model with its weights in the host's memory; only `score_all` computes with it.
     pub fn in_host_memory(&self) -> Result<Self> {
-        Ok(self.with(self.weights.map(&self.config, |tensor| Ok(tensor.to_device(&Device::Cpu)?))?))
+        Ok(self.with(self.weights.map(&self.config, |tensor| Ok(on_host(tensor)?))?))
     }
 
     /// As `score`, for several packed batches; weights that lie elsewhere than what computes are streamed.

@@ -12,6 +12,9 @@ use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Choice, Cpu, Filter, Fused, Kernels, RowScores, Stock};
 use crate::optim::{AdamW, OptimSettings};
 
+#[cfg(feature = "cuda")]
+mod own_kernels;
+
 /// Heads as wide as the tensor-core kernels want them.
 const SHAPE: &str = r#"{"model_type": "qwen2", "hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "vocab_size": 83, "max_position_embeddings": 96, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
@@ -48,7 +51,7 @@ fn scores_and_gradient(decoder: &Decoder, packed: &Packed) -> Result<(Vec<f32>, 
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    Ok(crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
 /// The distance as a share of the expected values' norm.
@@ -113,7 +116,7 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
     }
     let choice = Choice { temperature: 1.0, filter: Filter::default(), uniforms: &[0.4] };
     let logits = decoder.logits(&hidden, &[0])?;
-    let expected = Cpu.choose(logits.to_device(&Device::Cpu)?.copy()?, 83, &choice)?.read()?;
+    let expected = Cpu.choose(crate::kernels::on_host(&logits)?.copy()?, 83, &choice)?.read()?;
     assert_eq!(decoder.kernels().choose(logits, 83, &choice)?.read()?.tokens, expected.tokens);
     Ok(())
 }

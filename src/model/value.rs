@@ -10,7 +10,7 @@ use super::packed::Packed;
 use super::parameters;
 use super::weights::Weights;
 use crate::draw::{Purpose, Stream};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, cpu};
 
 /// Names of the head's tensors.
 const HEAD: [&str; 2] = ["value.weight", "value.bias"];
@@ -60,7 +60,7 @@ impl ValueModel {
         let (config, kernels) = (body(&policy.config), policy.kernels());
         let mut stream = Stream::new(seed, Purpose::ValueHead, 0);
         let weight: Vec<f32> = (0..config.hidden).map(|_| stream.normal() * scale).collect();
-        let weight = Tensor::from_vec(weight, (1, config.hidden), kernels.device())?.to_dtype(kernels.dtype())?;
+        let weight = kernels.cast(&cpu::tensor(weight, (1, config.hidden))?, kernels.dtype())?;
         let bias = Tensor::zeros(1, DType::F32, kernels.device())?;
         let mut body = policy.with(policy.weights.map(&config, |tensor| Ok(tensor.copy()?))?);
         body.config = config;
@@ -87,12 +87,12 @@ impl ValueModel {
     /// The same from the residual stream after the last block, `hidden [t, w]`.
     pub fn values_of(&self, hidden: &Tensor, packed: &Packed) -> Result<Vec<f32>> {
         let kernels = self.body.kernels();
-        let bias = self.bias.to_vec1::<f32>()?[0];
+        let bias = kernels.read(&self.bias)?[0];
         let mut values = Vec::with_capacity(packed.rows.len());
         for (rows, _) in self.body.chunks(packed) {
             let x = kernels.gather(hidden, &kernels.indices(rows)?)?;
             let (normed, _) = kernels.rms_norm(&x, &self.body.weights.norm, self.body.config.norm_eps)?;
-            let chunk = kernels.logits(&normed, &self.weight)?.flatten_all()?.to_vec1::<f32>()?;
+            let chunk = kernels.read(&kernels.logits(&normed, &self.weight)?)?;
             values.extend(chunk.into_iter().map(|value| value + bias));
         }
         Ok(values)
@@ -109,7 +109,7 @@ impl ValueModel {
             rest = after;
             let x = kernels.gather(hidden, &kernels.indices(rows)?)?;
             let (normed, inverse_rms) = kernels.rms_norm(&x, norm, self.body.config.norm_eps)?;
-            let d_own = Tensor::from_slice(own, (own.len(), 1), kernels.device())?.to_dtype(kernels.dtype())?;
+            let d_own = kernels.cast(&cpu::tensor(own.to_vec(), (own.len(), 1))?, kernels.dtype())?;
             kernels.add_product_into(&gradients.weight, &d_own.t()?, &normed)?;
             let d_normed = kernels.product(&d_own, &self.weight, None)?;
             let dx = x.zeros_like()?;

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 
 use super::config::ModelConfig;
 use super::parameters::{Parameter, block, parameters};
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, on_host};
 
 /// All parameters of a decoder; the same structure holds their gradients.
 #[derive(Clone, Debug)]
@@ -190,17 +190,17 @@ impl Weights {
 
     /// The same weights in f32 on the CPU; shared, not copied, where they are that already.
     pub fn on_host(&self, config: &ModelConfig) -> Result<Self> {
-        self.map(config, |tensor| Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?))
+        self.map(config, |tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?))
     }
 
     /// Takes over the values of another set, in place, on whatever device and in whatever dtype this one is.
     ///
     /// # Errors
     /// When a tensor has another shape; its name and both shapes are said.
-    pub fn set(&self, values: &Weights) -> Result<()> {
+    pub fn set(&self, values: &Weights, kernels: &dyn Kernels) -> Result<()> {
         for ((name, target), (_, source)) in self.entries().into_iter().zip(values.entries()) {
             ensure!(target.dims() == source.dims(), "{name} has the shape {:?}, expected {:?}", source.dims(), target.dims());
-            target.slice_set(&source.to_device(target.device())?.to_dtype(target.dtype())?, 0, 0)?;
+            kernels.set(target, source)?;
         }
         Ok(())
     }

@@ -207,7 +207,7 @@ impl AdamW {
             let is_wide = tensor.dtype() == DType::F32;
             Ok(ParameterState {
                 name: name.clone(),
-                master: (!is_wide).then(|| tensor.to_dtype(DType::F32)).transpose()?,
+                master: (!is_wide).then(|| kernels.cast(tensor, DType::F32)).transpose()?,
                 moments: settings.states.zeros(tensor.shape(), kernels.device())?,
             })
         };
@@ -224,12 +224,12 @@ impl AdamW {
     ///
     /// # Errors
     /// When one has no value, or one of another shape.
-    pub fn set_masters(&self, values: &[(String, &Tensor)]) -> Result<()> {
+    pub fn set_masters(&self, kernels: &dyn Kernels, values: &[(String, &Tensor)]) -> Result<()> {
         let values = by_name(values);
         self.states.iter().filter_map(|state| Some((&state.name, state.master.as_ref()?))).try_for_each(|(name, master)| {
             let value = find(&values, name, "value")?;
             ensure!(master.dims() == value.dims(), "{name} has the shape {:?}, expected {:?}", value.dims(), master.dims());
-            Ok(master.slice_set(&value.to_device(master.device())?.to_dtype(DType::F32)?, 0, 0)?)
+            Ok(kernels.set(master, value)?)
         })
     }
 

@@ -110,7 +110,7 @@ impl Flight {
     fn tokens(&self, going: &[usize], kernels: &dyn Kernels) -> Result<Tensor> {
         let tokens = match self.on_device().unwrap_or_default().as_slice() {
             [tokens] => (*tokens).clone(),
-            several => Tensor::cat(several, 0)?,
+            several => kernels.stack(several)?,
         };
         if going == self.requests {
             return Ok(tokens);
@@ -118,8 +118,8 @@ impl Flight {
         let mut rows = self.requests.iter().enumerate();
         let rows = going.iter().map(|request| rows.find(|(_, own)| *own == request).map(|(row, _)| row as u32));
         let rows: Vec<u32> = rows.collect::<Option<_>>().context("a sequence goes on that was not sampled")?;
-        let rows = Tensor::new(rows, kernels.device())?;
-        Ok(tokens.index_select(&rows, 0)?)
+        let count = tokens.elem_count();
+        Ok(kernels.gather(&tokens.reshape((count, 1))?, &kernels.indices(&rows)?)?.flatten_all()?)
     }
 }
 
@@ -224,10 +224,7 @@ impl<'a> Lane<'a> {
         for sequences in admission.fresh.chunks(self.limits.logit_rows) {
             let rows = sequences.iter().map(|sequence| &self.prompt_logits[&sequence.prompt]).collect::<Vec<_>>();
             // A copy even of a single row: choosing uses it up, and the prompt may be asked again.
-            let logits = match rows.as_slice() {
-                [row] => row.force_contiguous()?,
-                several => Tensor::cat(several, 0)?,
-            };
+            let logits = self.kernels().stack(&rows)?;
             self.sample_now(sequences, logits)?;
         }
         for sequence in &admission.restored {

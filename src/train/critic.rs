@@ -140,7 +140,7 @@ impl Critic {
 
     /// Goes on from there.
     pub fn load(&mut self, folder: &std::path::Path) -> Result<()> {
-        state::load(&folder.join("critic"), &mut self.optimizer, &self.model.entries())
+        state::load(&folder.join("critic"), self.model.body.kernels(), &mut self.optimizer, &self.model.entries())
     }
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 
 use super::settings::RunSettings;
 use crate::checkpoint::state::Trained;
@@ -36,24 +36,30 @@ impl Reference {
         };
         let decoder = if settings.train.stream_reference && !is_base { decoder.in_host_memory()? } else { decoder };
         let rounds = decoder.weights.norm.dtype() != DType::F32 && settings.train.reference_decay > 0.0;
-        let average = rounds.then(|| decoder.weights.map(&decoder.config, |tensor| Ok(tensor.to_dtype(DType::F32)?))).transpose()?;
+        let average = rounds.then(|| Self::in_f32(&decoder)).transpose()?;
         Ok(Some(Self { decoder, average }))
+    }
+
+    /// The weights in f32, where they lie.
+    fn in_f32(decoder: &Decoder) -> Result<Weights> {
+        let is_here = decoder.weights.norm.device().same_device(decoder.kernels().device());
+        let wide = |tensor: &Tensor| if is_here { decoder.kernels().cast(tensor, DType::F32) } else { tensor.to_dtype(DType::F32) };
+        decoder.weights.map(&decoder.config, |tensor| Ok(wide(tensor)?))
     }
 
     /// Follows the policy after a step (from 1), as the settings say.
     pub fn follow(&self, settings: &RunSettings, step: u64, policy: &Decoder) -> Result<()> {
         let (every, decay) = (settings.train.reference_every, f64::from(settings.train.reference_decay));
         if every > 0 && step.is_multiple_of(every) {
-            self.decoder.weights.set(&policy.weights)?;
+            self.decoder.weights.set(&policy.weights, policy.kernels())?;
         }
         if decay > 0.0 {
+            let kernels = policy.kernels();
             let exact = self.average.as_ref().unwrap_or(&self.decoder.weights);
             for ((_, average), (_, policy)) in exact.entries().into_iter().zip(policy.weights.entries()) {
-                let policy = policy.to_device(average.device())?.to_dtype(DType::F32)?;
-                let mixed = (average.affine(decay, 0.0)? + policy.affine(1.0 - decay, 0.0)?)?;
-                average.slice_set(&mixed, 0, 0)?;
+                kernels.mix_in_place(average, policy, decay)?;
             }
-            self.average.as_ref().map_or(Ok(()), |average| self.decoder.weights.set(average))?;
+            self.average.as_ref().map_or(Ok(()), |average| self.decoder.weights.set(average, kernels))?;
         }
         Ok(())
     }
@@ -70,8 +76,8 @@ impl Reference {
         let weights = import::load_file(&state.join(FILE), &self.decoder.config).context(
             "the reference that moves is not there; were train.reference_every or train.reference_decay set when the run began?",
         )?;
-        self.average.as_ref().map_or(Ok(()), |average| average.set(&weights))?;
-        self.decoder.weights.set(&weights)
+        self.average.as_ref().map_or(Ok(()), |average| average.set(&weights, self.decoder.kernels()))?;
+        self.decoder.weights.set(&weights, self.decoder.kernels())
     }
 }
 

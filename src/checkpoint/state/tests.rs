@@ -69,7 +69,7 @@ fn resuming_equals_not_having_stopped_to_the_bit() {
         assert_eq!(files(folder.path()), expected);
         let again = if rounds { decoder().on(kernels).unwrap() } else { whole.deep_copy().unwrap() };
         let mut resumed = optimizer(&again, states, freeze);
-        let found = load(folder.path(), &mut resumed, &Trained::Weights(&again.config), &again.weights.entries(), rounds).unwrap();
+        let found = load(folder.path(), again.kernels(), &mut resumed, &Trained::Weights(&again.config), &again.weights.entries(), rounds).unwrap();
         assert_eq!(found, Progress { exact_weights: Some(expected.contains(&WEIGHTS)), ..PROGRESS });
         assert_eq!(resumed.count, 3);
         assert!(all_bits(&again, &resumed) == all_bits(&whole, &never_stopped), "{states:?}, {freeze:?}");
@@ -120,7 +120,7 @@ fn parameters_may_be_frozen_and_thawed_between_runs() {
         let folder = tempfile::tempdir().unwrap();
         save(folder.path(), &PROGRESS, &before, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         let mut after = optimizer(&decoder, states, &["layers.1"]);
-        load(folder.path(), &mut after, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
+        load(folder.path(), &Cpu, &mut after, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         let first = |optimizer: &AdamW, name: &str| {
             optimizer.state(name).map(|state| match &state.moments {
                 Moments::Full { first, .. } => bits(first),
@@ -154,7 +154,7 @@ fn a_state_of_another_kind_or_a_broken_one_is_refused() {
             let mut optimizer = optimizer(&decoder, states, &[]);
             let message = format!(
                 "{:#}",
-                load(folder.path(), &mut optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap_err()
+                load(folder.path(), &Cpu, &mut optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap_err()
             );
             assert!(message.contains(expected), "{message}");
         };
@@ -181,10 +181,10 @@ fn a_state_that_lost_its_exact_weights_is_refused() {
             std::fs::write(folder.path().join(PROGRESS_FILE), serde_json::to_string(&PROGRESS).unwrap()).unwrap();
         }
         let mut resumed = optimizer(&decoder, States::F32, &[]);
-        let message = load(folder.path(), &mut resumed, &config, &parameters, true).unwrap_err().to_string();
+        let message = load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, true).unwrap_err().to_string();
         assert!(message.contains("weights.safetensors is missing, and the model beside the state is rounded"), "{message}");
         if !says {
-            load(folder.path(), &mut resumed, &config, &parameters, false).unwrap();
+            load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, false).unwrap();
         }
     }
 }

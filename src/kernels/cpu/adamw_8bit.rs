@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::adamw::elements;
 use super::update;
 use crate::draw::philox;
+use crate::kernels::on_host;
 use crate::kernels::optimizer::{CODED, Coded, MAPS, Map, Step};
 
 /// Fewest blocks that are worth a thread.
@@ -25,7 +26,7 @@ struct Host {
 
 impl Host {
     fn of(moment: &Coded) -> Result<Self> {
-        Ok(Self { codes: moment.codes.to_vec1()?, scales: moment.scales.to_vec1()? })
+        Ok(Self { codes: on_host(&moment.codes)?.to_vec1()?, scales: on_host(&moment.scales)?.to_vec1()? })
     }
 
     fn write_to(self, moment: &Coded) -> Result<()> {
@@ -44,13 +45,13 @@ impl Host {
 /// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, wherever they are, in place. Blocks are independent:
 /// threads change no bit.
 pub fn step_in_place(parameter: &Tensor, first: &Coded, second: &Coded, gradient: &Tensor, step: &Step) -> Result<()> {
-    let (mut on_host, mut second_on_host) = (Host::of(first)?, Host::of(second)?);
+    let (mut first_on_host, mut second_on_host) = (Host::of(first)?, Host::of(second)?);
     update(parameter, [gradient], |parameter, [gradient]| {
         let values = parameter.par_chunks_mut(CODED).zip(gradient.par_chunks(CODED));
-        let blocks = values.zip(on_host.blocks().zip(second_on_host.blocks())).enumerate();
+        let blocks = values.zip(first_on_host.blocks().zip(second_on_host.blocks())).enumerate();
         blocks.with_min_len(BLOCKS_AT_ONCE).for_each(|(block, ((p, g), (m, v)))| step_block(block, p, m, v, g, step));
     })?;
-    on_host.write_to(first)?;
+    first_on_host.write_to(first)?;
     second_on_host.write_to(second)
 }
 

@@ -1,5 +1,7 @@
 //! The plain CPU versions as [`Kernels`].
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -7,6 +9,7 @@ use super::{
     adamw, adamw_8bit, attention_cached, attention_packed, for_rows, head, kept, product, read, rms_norm, rows, sample, swiglu, update,
 };
 use crate::flow::Kept;
+use crate::kernels::copies;
 use crate::kernels::logits::all_below;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
 use crate::kernels::{Choice, Chosen, DeviceMemory, Drawn, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
@@ -227,6 +230,38 @@ impl Kernels for Cpu {
 
     fn clear(&self, target: &Tensor) -> Result<()> {
         update(target, [], |values, []| for_rows(values, 1, |_, values| values.fill(0.0)))
+    }
+
+    fn cast(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        copies::cast(x, dtype, &Device::Cpu)
+    }
+
+    fn set(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+        copies::set(target, source)
+    }
+
+    fn columns(&self, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+        copies::columns(matrix, columns)
+    }
+
+    fn set_columns(&self, target: &Tensor, first: usize, source: &Tensor) -> Result<()> {
+        copies::set_columns(target, first, source)
+    }
+
+    fn stack(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        copies::stack(parts)
+    }
+
+    fn scaled(&self, x: &Tensor, factor: f64) -> Result<Tensor> {
+        copies::scaled(x, factor)
+    }
+
+    fn mix_in_place(&self, average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
+        copies::mix_in_place(average, x, decay)
+    }
+
+    fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
+        x.flatten_all()?.to_vec1()
     }
 
     fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {

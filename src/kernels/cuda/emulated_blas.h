@@ -137,12 +137,12 @@ bool has_room(const void* address, size_t bytes) {
 }  // namespace
 
 DRIVER cublasCreate_v2(void** handle) { return *handle = &some, 0; }
-DRIVER cublasDestroy_v2(void*) { return 0; }
+DRIVER cublasDestroy_v2(void*) { return end_handle(), 0; }
 DRIVER cublasSetMathMode(void*, int) { return 0; }
 DRIVER cublasSetStream_v2(void*, void*) { return 0; }
 DRIVER cublasLtGetVersion() { return 130000; }
 DRIVER cublasLtCreate(void** handle) { return *handle = &some, 0; }
-DRIVER cublasLtDestroy(void*) { return 0; }
+DRIVER cublasLtDestroy(void*) { return end_handle(), 0; }
 DRIVER cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint64_t columns, int64_t leading) {
     return *layout = new Layout{type, rows, columns, leading}, leading >= int64_t(rows) ? 0 : 7;
 }

@@ -118,6 +118,10 @@ const Memory* memory_of(const std::map<Address, Memory>& all, const void* at) {
     auto found = std::prev(after);
     return reinterpret_cast<Address>(at) < found->first + std::max<size_t>(found->second.bytes, 1) ? &found->second : nullptr;
 }
+// A library's handle ends in the context that it began in.
+void end_handle() {
+    if (!current || !current->held) violated("a library's handle ends without a context");
+}
 // Whether these addresses lie on the device of the thread's context.
 bool are_here(std::initializer_list<const void*> addresses) {
     for (const void* at : addresses) {

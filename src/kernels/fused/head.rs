@@ -21,8 +21,8 @@ pub fn scores(fused: &Fused, logits: &Tensor, targets: &[u32], temperature: f32)
     let scores = fused.empty_f32((rows, 3))?;
     let arguments = [At(&scores), At(logits), At(&fused.numbers(targets)?), Int(width), Float(1.0 / temperature)];
     fused.launch_exactly("head_forward", Grid::of(rows, HEAD_THREADS), &arguments)?;
-    let scores: Vec<f32> = scores.flatten_all()?.to_vec1()?;
-    let column = |column: usize| scores.iter().skip(column).step_by(3).copied().collect();
+    let scores = fused.machine.fetch(&scores.flatten_all()?)?()?;
+    let column = |column: usize| scores.iter().skip(column).step_by(3).copied().map(f32::from_bits).collect();
     Ok(RowScores { logprobs: column(0), entropies: column(1), log_sum_exp: column(2) })
 }
 

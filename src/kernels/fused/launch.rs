@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use crate::kernels::DeviceMemory;
 use crate::kernels::shape::{Factor, product_sizes};
 
-/// Numbers on their way from the device; there when it returns.
+/// Words of 4 bytes on their way from the device; there when it returns.
 pub type Pending = Box<dyn FnOnce() -> Result<Vec<u32>> + Send>;
 
 /// A machine that kernels are launched on.
@@ -50,10 +50,14 @@ pub trait Launch: Debug + Send + Sync {
         target.slice_set(source, 0, 0)
     }
 
-    /// Starts bringing numbers, 4 bytes each whatever they mean, to the host.
+    /// Starts bringing a contiguous tensor `[n]` of u32, f32 or f64 to the host, as words of 4 bytes, the lower half of an f64 first.
     fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
         let numbers = numbers.clone();
-        Ok(Box::new(move || numbers.to_vec1()))
+        Ok(Box::new(move || match numbers.dtype() {
+            DType::F32 => Ok(numbers.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect()),
+            DType::F64 => Ok(numbers.to_vec1::<f64>()?.into_iter().map(f64::to_bits).flat_map(|bits| [bits as u32, (bits >> 32) as u32]).collect()),
+            _ => numbers.to_vec1(),
+        }))
     }
 
     /// The device's own memory, where it has some.

@@ -2,6 +2,7 @@
 
 mod attention;
 pub mod attention_work;
+mod copies;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(test)]

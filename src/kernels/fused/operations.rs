@@ -1,10 +1,12 @@
 //! Each operation of [`Kernels`] as launches.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At, Unsigned};
 use super::launch::{Grid, Product};
-use super::{Fused, MAX_BLOCKS, MAX_THREADS, attention, head, repeated, suffix};
+use super::{Fused, MAX_BLOCKS, MAX_THREADS, attention, copies, head, repeated, suffix};
 use crate::flow::Kept;
 use crate::kernels::optimizer::CODED;
 use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Segment, Tables, check_rows};
@@ -80,9 +82,10 @@ impl Kernels for Fused {
 
     fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor> {
         let (_, width) = table.dims2()?;
-        let out = self.empty((rows.len(), width))?;
+        let out = self.machine.empty((rows.len(), width).into(), table.dtype())?;
         let arguments = [At(&out), At(table), At(rows.on_device()?), Int(width)];
-        self.launch("gather_rows", Grid::of(rows.len(), self.threads(width)), &arguments)?;
+        // Tokens are moved as floats of the same bits.
+        self.launch_exactly(&format!("gather_rows_{}", suffix(table.dtype())), Grid::of(rows.len(), self.threads(width)), &arguments)?;
         Ok(out)
     }
 
@@ -275,7 +278,8 @@ impl Kernels for Fused {
         let arguments = [At(&partials), At(gradient), Long(count), Long(SQUARES)];
         self.launch_exactly("sum_of_squares", Grid::of(chunks, MAX_THREADS), &arguments)?;
         self.launch_exactly("sum_doubles", Grid::of(1, MAX_THREADS), &[At(&total), At(&partials), Int(chunks)])?;
-        Ok(total.to_vec1::<f64>()?[0])
+        let [low, high] = self.machine.fetch(&total)?()?[..] else { bail!("a sum is one number") };
+        Ok(f64::from_bits(u64::from(high) << 32 | u64::from(low)))
     }
 
     fn adamw_in_place(&self, parameter: &Parameter, step: &Step) -> Result<()> {
@@ -322,7 +326,40 @@ impl Kernels for Fused {
     }
 
     fn clear(&self, target: &Tensor) -> Result<()> {
-        target.zero_set()
+        copies::clear(self, target)
+    }
+
+    fn cast(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        copies::cast(self, x, dtype)
+    }
+
+    fn set(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+        copies::set(self, target, source)
+    }
+
+    fn columns(&self, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+        copies::columns(self, matrix, columns)
+    }
+
+    fn set_columns(&self, target: &Tensor, first: usize, source: &Tensor) -> Result<()> {
+        copies::set_columns(self, target, first, source)
+    }
+
+    fn stack(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        copies::stack(self, parts)
+    }
+
+    fn scaled(&self, x: &Tensor, factor: f64) -> Result<Tensor> {
+        copies::scaled(self, x, factor)
+    }
+
+    fn mix_in_place(&self, average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
+        copies::mix_in_place(self, average, x, decay)
+    }
+
+    fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
+        let words = self.machine.fetch(&x.flatten_all()?)?()?;
+        Ok(words.into_iter().map(f32::from_bits).collect())
     }
 
     fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {

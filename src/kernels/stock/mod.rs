@@ -2,9 +2,12 @@
 //! with on a GPU, and what runs there until they are confirmed. Products, those of attention among them, are rounded to the dtype; norms,
 //! rotations, softmax and the head compute in f32 in between, as transformers does.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Result, Tensor};
 
 use crate::flow::Kept;
+use crate::kernels::copies;
 use crate::kernels::cpu::adamw_8bit;
 use crate::kernels::logits::check_kept;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
@@ -262,7 +265,7 @@ impl Kernels for Stock {
         let log_p = scaled.broadcast_sub(&lse)?;
         let chosen = log_p.gather(&self.numbers(targets)?.unsqueeze(1)?, 1)?.squeeze(1)?;
         let entropy = (log_p.exp()? * &log_p)?.sum(1)?.neg()?;
-        Ok(RowScores { logprobs: chosen.to_vec1()?, entropies: entropy.to_vec1()?, log_sum_exp: lse.squeeze(1)?.to_vec1()? })
+        Ok(RowScores { logprobs: self.read(&chosen)?, entropies: self.read(&entropy)?, log_sum_exp: self.read(&lse)? })
     }
 
     fn head_backward(
@@ -283,11 +286,11 @@ impl Kernels for Stock {
     }
 
     fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
-        Cpu.choose(logits.to_device(&Device::Cpu)?, limit, choice)
+        Cpu.choose(copies::on_host(&logits)?, limit, choice)
     }
 
     fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
-        Cpu.choose_kept(logits.to_device(&Device::Cpu)?, limit, choice)
+        Cpu.choose_kept(copies::on_host(&logits)?, limit, choice)
     }
 
     fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
@@ -312,7 +315,7 @@ impl Kernels for Stock {
         let count = gradient.elem_count();
         let chunk = |start: usize| {
             let chunk = gradient.narrow(0, start, SQUARES.min(count - start))?;
-            chunk.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar::<f64>()
+            copies::on_host(&chunk.to_dtype(DType::F64)?.sqr()?.sum_all()?)?.to_scalar::<f64>()
         };
         (0..count).step_by(SQUARES).map(chunk).sum()
     }
@@ -324,8 +327,8 @@ impl Kernels for Stock {
             Moments::Full { first, second } => step_in_place(master, first, second, gradient, step)?,
             // Stock operations have no search in a table: the plain version does it on the host, and the result is copied back.
             Moments::Coded { first, second } => {
-                let on_host = master.to_device(&Device::Cpu)?.copy()?;
-                adamw_8bit::step_in_place(&on_host, first, second, &gradient.to_device(&Device::Cpu)?, step)?;
+                let on_host = copies::on_host(master)?.copy()?;
+                adamw_8bit::step_in_place(&on_host, first, second, &copies::on_host(gradient)?, step)?;
                 master.slice_set(&on_host.to_device(&self.device)?, 0, 0)?;
             }
         }
@@ -341,6 +344,38 @@ impl Kernels for Stock {
 
     fn clear(&self, target: &Tensor) -> Result<()> {
         target.zero_set()
+    }
+
+    fn cast(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
+        copies::cast(x, dtype, &self.device)
+    }
+
+    fn set(&self, target: &Tensor, source: &Tensor) -> Result<()> {
+        copies::set(target, source)
+    }
+
+    fn columns(&self, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor> {
+        copies::columns(matrix, columns)
+    }
+
+    fn set_columns(&self, target: &Tensor, first: usize, source: &Tensor) -> Result<()> {
+        copies::set_columns(target, first, source)
+    }
+
+    fn stack(&self, parts: &[&Tensor]) -> Result<Tensor> {
+        copies::stack(parts)
+    }
+
+    fn scaled(&self, x: &Tensor, factor: f64) -> Result<Tensor> {
+        copies::scaled(x, factor)
+    }
+
+    fn mix_in_place(&self, average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
+        copies::mix_in_place(average, x, decay)
+    }
+
+    fn read(&self, x: &Tensor) -> Result<Vec<f32>> {
+        copies::on_host(x)?.flatten_all()?.to_vec1()
     }
 
     fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {

@@ -11,8 +11,25 @@ pub(crate) fn gpu() -> Option<std::sync::Arc<crate::kernels::fused::cuda::Gpu>> 
 }
 
 /// Whether the GPU is one that `scripts/cuda-emulated.sh` stands in for: too slow for much.
-fn is_emulated() -> bool {
+pub(super) fn is_emulated() -> bool {
     crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
+}
+
+/// Candle's kernels that `work` launches, by the log of an emulated GPU; a real one keeps none, and the work is done all the same.
+pub(crate) fn launched_by_candle(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
+    let Some(log) = std::env::var_os("EMULATED_GPU_LOG") else {
+        assert!(!is_emulated(), "an emulated GPU logs its launches (scripts/cuda-emulated.sh)");
+        return work().map(|()| Vec::new());
+    };
+    let lines = || std::fs::read_to_string(&log).map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
+    let before = lines().map_or(0, |lines| lines.len());
+    work()?;
+    let launched = lines()?.split_off(before);
+    assert!(launched.iter().any(|line| line.starts_with("rlvr\t")), "nothing was launched");
+    let mut launched: Vec<String> = launched.into_iter().filter_map(|line| line.strip_prefix("candle\t").map(str::to_owned)).collect();
+    launched.sort();
+    launched.dedup();
+    Ok(launched)
 }
 
 /// Runs a part in one dtype. `scripts/gpu-check.sh` runs each of the tests below as a process of its own: one fault of a kernel makes all that
@@ -97,6 +114,17 @@ fn what_is_not_written_is_seen() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn fused_kernels_copy_as_candle_does() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    for dtype in [DType::F32, DType::BF16] {
+        let kernels = Fused::new(gpu.clone(), dtype)?;
+        check_copies(&kernels)?;
+        check_numbers(&kernels)?;
+    }
+    Ok(())
+}
+
 /// A row of a batch-invariant product has the same bits whatever stands beside it, in each of the products of a forward pass.
 #[test]
 fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
@@ -123,7 +151,7 @@ fn check_pinned(kernels: &dyn Kernels, k: usize, n: usize) -> Result<()> {
         let sum = start.narrow(0, 0, rows)?.copy()?;
         let elsewhere = kernels.add_product(&sum, &x, &weight)?;
         kernels.add_product_into(&sum, &x, &weight)?;
-        let read = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2();
+        let read = |tensor: &Tensor| crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.to_vec2();
         let [sum, elsewhere] = [read(&sum)?, read(&elsewhere)?];
         assert!(sum == elsewhere, "{rows} rows added in place differ from those added elsewhere");
         let products = [kernels.product(&x, &weight, None)?, kernels.product(&x, &weight, Some(&bias))?, kernels.logits(&x, &turned)?];

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use super::Bench;
 use crate::kernels::cpu::testing::random;
 use crate::kernels::optimizer::{CODED, MAPS, Map};
-use crate::kernels::{Coded, Cpu, Kernels, Moments, Parameter, Step};
+use crate::kernels::{Coded, Cpu, Kernels, Moments, Parameter, Step, on_host};
 
 impl Bench<'_> {
     pub fn optimizer(&mut self, count: usize) -> Result<()> {
@@ -101,10 +101,10 @@ fn check_codes(kernels: &dyn Kernels, count: usize) -> Result<()> {
         kernels.adamw_in_place(&other, &step)?;
         Cpu.adamw_in_place(&Parameter { weight: &weight, master: None, moments: &plain, gradient: &gradient }, &step)?;
         let far = |a: Vec<f32>, b: Vec<f32>| a.iter().zip(&b).fold(0.0f32, |far, (a, b)| far.max((a - b).abs() / a.abs().max(1e-2)));
-        assert!(far(weight.to_vec1()?, other_weight.to_vec1()?) < 1e-5, "weights after step {number}");
+        assert!(far(on_host(&weight)?.to_vec1()?, on_host(&other_weight)?.to_vec1()?) < 1e-5, "weights after step {number}");
         for (expected, found) in [(&first, other_first), (&second, other_second)] {
-            assert!(far(expected.scales.to_vec1()?, found.scales.to_vec1()?) < 1e-6, "scales after step {number}");
-            let codes = expected.codes.to_vec1::<u8>()?.into_iter().zip(found.codes.to_vec1::<u8>()?);
+            assert!(far(expected.scales.to_vec1()?, on_host(&found.scales)?.to_vec1()?) < 1e-6, "scales after step {number}");
+            let codes = expected.codes.to_vec1::<u8>()?.into_iter().zip(on_host(&found.codes)?.to_vec1::<u8>()?);
             let others: Vec<u8> = codes.map(|(a, b)| a.abs_diff(b)).filter(|apart| *apart > 0).collect();
             assert!(others.len() <= count / 1000 && others.iter().all(|apart| *apart == 1), "step {number}: codes apart by {others:?}");
         }
@@ -124,6 +124,6 @@ fn coded(count: usize, seed: u64, device: &Device) -> Result<Coded> {
 }
 
 fn decoded(coded: &Coded, map: &Map) -> Result<Vec<f64>> {
-    let (codes, scales) = (coded.codes.to_vec1::<u8>()?, coded.scales.to_vec1::<f32>()?);
+    let (codes, scales) = (on_host(&coded.codes)?.to_vec1::<u8>()?, on_host(&coded.scales)?.to_vec1::<f32>()?);
     Ok(codes.iter().enumerate().map(|(i, code)| f64::from(map[usize::from(*code)]) * f64::from(scales[i / CODED])).collect())
 }

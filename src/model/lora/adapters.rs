@@ -124,15 +124,16 @@ fn factor_names(adapter: &str) -> [String; 2] {
 impl Adapter {
     /// Writes `base + scale * a b`, summed in f32 and rounded once, to the adapter's columns of `merged`.
     pub(super) fn merge(&self, base: &Tensor, merged: &Tensor, scale: f64, kernels: &dyn Kernels) -> Result<()> {
-        let sum = base.narrow(1, self.columns.start, self.columns.len())?.force_contiguous()?.to_dtype(DType::F32)?;
-        kernels.add_product_into(&sum, &(&self.a * scale)?, &self.b)?;
-        Ok(merged.slice_set(&sum.to_dtype(merged.dtype())?, 1, self.columns.start)?)
+        let sum = kernels.columns(base, self.columns.clone())?;
+        kernels.add_product_into(&sum, &kernels.scaled(&self.a, scale)?, &self.b)?;
+        Ok(kernels.set_columns(merged, self.columns.start, &sum)?)
     }
 
     /// Adds this adapter's gradients to `sums`, given that of our whole tensor: `scale dw b^T` to a's, `scale a^T dw` to b's.
     pub(super) fn project(&self, gradient: &Tensor, sums: &Adapter, scale: f64, kernels: &dyn Kernels) -> Result<()> {
-        let dw = gradient.narrow(1, self.columns.start, self.columns.len())?.contiguous()?;
-        kernels.add_product_into(&sums.a, &dw, &(self.b.t()?.contiguous()? * scale)?)?;
-        Ok(kernels.add_product_into(&sums.b, &(&self.a * scale)?.t()?, &dw)?)
+        let is_whole = self.columns.len() == gradient.dim(1)?;
+        let dw = if is_whole { gradient.clone() } else { kernels.columns(gradient, self.columns.clone())? };
+        kernels.add_product_into(&sums.a, &dw, &kernels.scaled(&self.b.t()?, scale)?)?;
+        Ok(kernels.add_product_into(&sums.b, &kernels.scaled(&self.a, scale)?.t()?, &dw)?)
     }
 }

@@ -9,6 +9,7 @@ use candle_core::{Device, Tensor};
 use serde_json::{Value, json};
 
 use super::{Adapters, Lora};
+use crate::kernels::on_host;
 
 /// What `adapter_config.json` says; `base` is where the base model is found.
 pub fn config(lora: &Lora, base: &str) -> Value {
@@ -42,7 +43,7 @@ fn names(adapters: &Adapters) -> Vec<String> {
 /// Writes tensors in the order and shapes of `Adapters::entries` (adapters, their gradients or moments) as one safetensors file, f32, each the
 /// transpose of ours: `lora_A [r, in]`, `lora_B [out, r]`.
 pub fn to_writer<'a>(out: &mut dyn Write, adapters: &Adapters, tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
-    let transposed = |tensor: &Tensor| tensor.to_device(&Device::Cpu)?.t()?.contiguous();
+    let transposed = |tensor: &Tensor| on_host(tensor)?.t()?.contiguous();
     let tensors = tensors.into_iter().map(transposed).collect::<candle_core::Result<Vec<_>>>()?;
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let named = names(adapters).into_iter().zip(tensors);

@@ -73,7 +73,7 @@ fn gradients(decoder: &Decoder, lora: Option<&Lora>, recompute: Recompute) -> Re
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    Ok(crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
 /// The distance as a share of the expected values' norm.

@@ -63,7 +63,7 @@ fn gradients(model: &ValueModel, packed: &Packed, recompute: Recompute) -> Resul
 }
 
 fn values(tensor: &Tensor) -> Result<Vec<f32>> {
-    Ok(tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    Ok(crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
 #[test]

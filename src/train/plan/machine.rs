@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::kernels::{Kernels, Target};
 use crate::lanes::Lanes;
@@ -79,7 +79,7 @@ pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, lanes: &Lanes,
     // Wider than the caches, as a model's matrices are, and never more than 64 MiB.
     let (k, n) = (config.hidden, (2 * config.feed_forward).min((16 << 20) / config.hidden).max(1));
     let rates = lanes.run(|_| {
-        let full = |value: f32, shape| Tensor::full(value, shape, kernels.device())?.to_dtype(kernels.dtype());
+        let full = |value: f32, shape| kernels.cast(&Tensor::full(value, shape, &Device::Cpu)?, kernels.dtype());
         let (x, weight) = (full(0.5, (rows, k))?, full(0.25, (k, n))?);
         // A GPU is waited for seldom.
         let at_once = if kernels.device().is_cpu() { 1 } else { 16 };
@@ -101,7 +101,8 @@ pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, lanes: &Lanes,
 /// Bytes per second that a sum over f32 numbers reads, beyond all caches, measured for about `seconds`.
 pub fn measured_reading(kernels: &dyn Kernels, seconds: f64) -> Result<f64> {
     let numbers = if kernels.device().is_cpu() { 16 << 20 } else { 256 << 20 };
-    let tensor = Tensor::ones(numbers, DType::F32, kernels.device())?;
+    let part = kernels.cast(&Tensor::ones(1 << 20, DType::F32, &Device::Cpu)?, DType::F32)?;
+    let tensor = kernels.stack(&vec![&part; numbers >> 20])?;
     kernels.sum_of_squares(&tensor)?;
     let (began, mut count) = (Instant::now(), 0);
     while count == 0 || began.elapsed().as_secs_f64() < seconds {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, anyhow};
 
 use super::{Prepared, words};
 use crate::checkpoint::disk::free_bytes;
@@ -75,7 +75,11 @@ impl Prepared<'_> {
         let (target, memory) = machine::room(&*kernels);
         let (plan, disk) = (sizes.plan(target)?, free_bytes(&self.root));
         tell(&plan.short(memory, disk));
-        let refusal = plan.check(memory, disk).err();
+        let held = kernels.memory().and_then(|memory| memory.held_by_others());
+        let refusal = plan.check(memory, disk).err().map(|error| match held {
+            Some(held) if memory < Some(plan.memory.peak()) => anyhow!("{error:#}. And {held}"),
+            _ => error,
+        });
         Ok(Fit { kernels, computed_on, refusal })
     }
 

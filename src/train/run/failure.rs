@@ -9,6 +9,7 @@ use anyhow::{Error, Result};
 use super::Run;
 use super::finite::Diverged;
 use crate::flow::Scored;
+use crate::kernels::{is_lost, wait_for};
 use crate::rollout::BrokenModel;
 use crate::train::folder::write_gzip_lines;
 use crate::train::rollouts;
@@ -41,6 +42,8 @@ pub(super) enum Standing {
 /// What is left of a run that failed.
 struct Remains {
     standing: Standing,
+    /// Whether the device stopped working, and the policy with it.
+    is_lost: bool,
     /// Steps done.
     step: u64,
     /// Steps that were asked for.
@@ -67,14 +70,18 @@ impl Run<'_> {
     /// Saves the policy if this step has left it alone, and puts what is saved and how to go on before the error.
     pub(super) fn failed(&mut self, error: Error) -> Error {
         self.console.finish();
+        let device = self.inputs.model.decoder.kernels().device();
+        // A library on the driver does not say that the device was lost; the driver does, when it is asked next.
+        let is_lost = is_lost(&error) || wait_for(device).is_err_and(|error| is_lost(&error.into()));
         let has_trained = self.step > 0 || self.batch.is_some();
-        if has_trained && error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<BrokenModel>()) {
+        if has_trained && !is_lost && error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<BrokenModel>()) {
             return self.diverged(error);
         }
         let is_saved = || self.folder.resumable_steps().is_ok_and(|steps| steps.contains(&self.step));
-        let unsaved = (self.standing == Standing::Recorded && !is_saved()).then(|| self.save()).and_then(Result::err);
+        let unsaved = (!is_lost && self.standing == Standing::Recorded && !is_saved()).then(|| self.save()).and_then(Result::err);
         let remains = Remains {
             standing: self.standing,
+            is_lost,
             step: self.step,
             steps: self.settings.train.steps,
             unsaved: unsaved.map(|error| format!("{error:#}")),
@@ -140,6 +147,13 @@ impl Remains {
         let Self { standing, step, root, .. } = self;
         let mend = format!("mend what follows (settings are in {root}/config.toml)");
         let from = self.way_on();
+        if self.is_lost {
+            let saved = match self.resumable.last() {
+                Some(last) => format!("everything up to the checkpoint of step {last} is saved in {root}"),
+                None => "no checkpoint was written yet".to_owned(),
+            };
+            return format!("the GPU stopped working and took the policy with it; {saved}. Once it works again (see nvidia-smi), {from}. What it said");
+        }
         match (standing, &self.unsaved) {
             (Standing::Recorded, None) if *step == self.steps => {
                 format!("all {step} steps are done and saved in {root}; what follows came after")
@@ -175,8 +189,20 @@ mod tests {
 
     fn check(standing: Standing, unsaved: Option<&str>, resumable: &[u64], expected: &[&str]) {
         let (unsaved, resumable) = (unsaved.map(str::to_owned), resumable.to_vec());
-        let told = Remains { standing, step: 7, steps: 9, unsaved, resumable, root: "runs/a".to_owned() }.told();
+        let told = Remains { standing, is_lost: false, step: 7, steps: 9, unsaved, resumable, root: "runs/a".to_owned() }.told();
         assert!(expected.iter().all(|part| told.contains(part)), "{told}");
+    }
+
+    #[test]
+    fn a_lost_gpu_leaves_the_last_checkpoint() {
+        let told = |resumable: &[u64]| {
+            let (standing, resumable) = (Standing::Recorded, resumable.to_vec());
+            Remains { standing, is_lost: true, step: 7, steps: 9, unsaved: None, resumable, root: "runs/a".to_owned() }.told()
+        };
+        let found = told(&[2, 5]);
+        assert!(found.contains("everything up to the checkpoint of step 5 is saved in runs/a"), "{found}");
+        assert!(found.contains("continue from the checkpoint of step 5 with --resume runs/a"), "{found}");
+        assert!(told(&[]).contains("begin again with --resume runs/a"));
     }
 
     #[test]

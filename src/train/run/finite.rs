@@ -67,7 +67,7 @@ fn ensure_moments(what: &str, kernels: &dyn Kernels, optimizer: &AdamW) -> Resul
 /// A tensor is usable when the sum of its squares is a finite number of f32. Larger weights can be finite themselves (a learning rate of 1e38
 /// makes such), but the first norm that they enter is not.
 fn ensure_usable(kernels: &dyn Kernels, what: &str, name: &str, tensor: &Tensor) -> Result<()> {
-    let wide = if tensor.dtype() == DType::F32 { tensor.clone() } else { tensor.to_dtype(DType::F32)? };
+    let wide = kernels.cast(tensor, DType::F32)?;
     let squares = kernels.sum_of_squares(&wide)?;
     if squares <= f64::from(f32::MAX) {
         return Ok(());

@@ -55,7 +55,7 @@ impl<'a> Run<'a> {
         for (step, _) in &resumption.rebuild {
             let decoder = &self.inputs.model.decoder;
             if *step > 0 {
-                decoder.weights.set(&crate::model::import::load(&self.folder.checkpoint(*step), &decoder.config)?)?;
+                decoder.weights.set(&crate::model::import::load(&self.folder.checkpoint(*step), &decoder.config)?, decoder.kernels())?;
             }
             self.step = *step;
             self.measure()?;
@@ -73,11 +73,11 @@ impl<'a> Run<'a> {
         let decoder = &self.inputs.model.decoder;
         if self.lora.is_none() {
             let weights = crate::model::import::load(&checkpoint, &decoder.config)?;
-            decoder.weights.set(&weights)?;
-            self.optimizer.set_masters(&weights.entries())?;
+            decoder.weights.set(&weights, decoder.kernels())?;
+            self.optimizer.set_masters(decoder.kernels(), &weights.entries())?;
         }
         let (trained, parameters) = (trained(decoder, self.lora.as_ref()), parameters(decoder, self.lora.as_ref()));
-        let progress = state::load(&state, &mut self.optimizer, &trained, &parameters, exact)?;
+        let progress = state::load(&state, decoder.kernels(), &mut self.optimizer, &trained, &parameters, exact)?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
         self.course.load(&state, &self.settings.loss)?;
         if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {

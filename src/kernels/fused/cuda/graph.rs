@@ -31,6 +31,7 @@ impl fmt::Debug for StreamRecorder {
 impl StreamRecorder {
     /// A recorder with a stream of its own.
     pub fn new(gpu: Arc<Gpu>) -> Result<Self> {
+        gpu.bind()?;
         let stream = gpu.cuda.cuda_stream().context().new_stream().w()?;
         Ok(Self { stream, gpu })
     }
@@ -39,6 +40,7 @@ impl StreamRecorder {
 impl Recorder for StreamRecorder {
     fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>> {
         let wrong = |error| told(&error, format!("a pass cannot be recorded: {error}"));
+        self.gpu.bind()?;
         // What this thread must not do meanwhile, such as waiting for the GPU, is refused; other threads may.
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(wrong)?;
         let done = run();
@@ -104,8 +106,8 @@ impl fmt::Debug for Graph {
 
 impl Recording for Graph {
     fn replay(&self) -> Result<()> {
+        self.gpu.bind()?;
         let stream = self.gpu.cuda.cuda_stream();
-        stream.context().bind_to_thread().w()?;
         // SAFETY: the graph is there, and whoever replays it has the tensors whose addresses are in it.
         #[allow(unsafe_code)]
         unsafe { launch(self.graph.cu_graph_exec(), stream.cu_stream()) }

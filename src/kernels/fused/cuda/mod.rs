@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool, memcpy_dtod_async};
-use candle_core::cuda_backend::cudarc::driver::sys::{CUfunction_attribute, CUmemPool_attribute, CUmemoryPool};
+use candle_core::cuda_backend::cudarc::driver::sys::{CUfunction_attribute, CUmemPool_attribute, CUmemoryPool, cuDriverGetVersion};
 use candle_core::cuda_backend::cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
 };
@@ -21,6 +21,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
 use super::launch::{Argument, Grid, Launch, Pending, Product, Recorder};
 use crate::kernels::DeviceMemory;
+use crate::kernels::card::Card;
 use crate::kernels::memory::{candle_is_out_of_memory, driver::told};
 use product::Products;
 use transfer::Transfers;
@@ -33,23 +34,35 @@ const USUAL_SHARED_BYTES: usize = 48 << 10;
 const MAX_FLOATS: usize = 16;
 
 /// An NVIDIA GPU.
+///
+/// Fields go in this order: first what works in the stream, at last the device with the stream and its context.
 pub struct Gpu {
-    device: Device,
-    cuda: CudaDevice,
-    module: Arc<CudaModule>,
-    /// Kernels by name, with the shared memory that each may use.
-    functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
     transfers: Transfers,
     products: Products,
+    /// Kernels by name, with the shared memory that each may use.
+    functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
+    module: Arc<CudaModule>,
+    cuda: CudaDevice,
+    device: Device,
 }
 
-/// What a GPU is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
-    /// As its driver calls it.
-    pub name: String,
-    /// Its generation, such as (9, 0).
-    pub capability: (i32, i32),
+/// The CUDA version that the driver supports: 13000 is 13.0.
+///
+/// # Errors
+/// When the driver does not say.
+pub fn driver_version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: the driver writes one number.
+    #[allow(unsafe_code)]
+    unsafe { cuDriverGetVersion(&raw mut version) }.result().w()?;
+    Ok(version)
+}
+
+/// The release of the driver as the kernel's module has it, such as 580.95.05.
+fn driver_release() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    let is_release = |word: &&str| word.contains('.') && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()));
+    text.lines().next()?.split_whitespace().find(is_release).map(str::to_owned)
 }
 
 /// The GPU of that number.
@@ -65,7 +78,9 @@ pub fn describe(ordinal: usize) -> Result<Card> {
     }
     let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", words(error)));
     let context = CudaContext::new(ordinal).map_err(unusable)?;
-    Ok(Card { name: context.name().w()?, capability: context.compute_capability().w()? })
+    let version = driver_version()?;
+    let driver = driver_release().unwrap_or_else(|| format!("CUDA {}.{}", version / 1000, version % 1000 / 10));
+    Ok(Card { name: context.name().w()?, capability: context.compute_capability().w()?, driver })
 }
 
 impl fmt::Debug for Gpu {
@@ -76,7 +91,8 @@ impl fmt::Debug for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // The kernels and the host memory that transfers go through stay until the stream is done with them. An error could not be told.
+        // The kernels and the host memory that transfers go through stay until the stream is done with them. Waiting binds the context, which
+        // the libraries' handles need to end. An error could not be told.
         let _ = self.cuda.cuda_stream().synchronize();
     }
 }
@@ -121,7 +137,14 @@ impl Gpu {
         let module = module.map_err(|error| told(&error, format!("the kernels in this build do not run on GPU {ordinal}: {error}")))?;
         let products = Products::new(stream.clone(), batch_invariant, product::users_folder().as_deref())?;
         let transfers = Transfers::new(stream)?;
-        Ok(Self { device, cuda, module, functions: Mutex::default(), transfers, products })
+        Ok(Self { transfers, products, functions: Mutex::default(), module, cuda, device })
+    }
+
+    /// Makes the GPU's context the calling thread's. Most calls of the driver and its libraries work in that one, whatever they are given, and the
+    /// thread may be new or have worked on another GPU.
+    fn bind(&self) -> Result<()> {
+        let bound = self.cuda.cuda_stream().context().bind_to_thread();
+        bound.map_err(|error| told(&error, format!("cannot work on GPU {}: {error}", self.cuda.cuda_stream().context().ordinal())))
     }
 
     /// A kernel by name, allowed the shared memory that it is launched with.
@@ -142,6 +165,7 @@ impl Gpu {
 
     /// Starts a kernel in a stream.
     fn launch_in(&self, stream: &CudaStream, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        self.bind()?;
         let function = self.function(kernel, grid.shared_bytes)?;
         let value = |argument: &Argument| {
             Ok(match argument {
@@ -264,7 +288,8 @@ pub fn memory(cuda: &CudaDevice) -> Result<DeviceMemory> {
         attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
     );
     let peak = attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?;
-    Ok(DeviceMemory { free: free as u64 + reserved.saturating_sub(used), total: total as u64, peak })
+    let (free, total) = (free as u64, total as u64);
+    Ok(DeviceMemory { free: free + reserved.saturating_sub(used), total, peak, others: total.saturating_sub(free + reserved) })
 }
 
 impl Launch for Gpu {
@@ -285,12 +310,14 @@ impl Launch for Gpu {
     }
 
     fn put(&self, numbers: &[u32]) -> Result<Tensor> {
+        self.bind()?;
         let tensor = self.empty(numbers.len().into(), DType::U32)?;
         self.transfers.upload(numbers, address(&tensor, &self.cuda.cuda_stream())?)?;
         Ok(tensor)
     }
 
     fn put_floats(&self, values: &[f32]) -> Result<Tensor> {
+        self.bind()?;
         let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
         let tensor = self.empty(values.len().into(), DType::F32)?;
         self.transfers.upload(&bits, address(&tensor, &self.cuda.cuda_stream())?)?;
@@ -301,6 +328,7 @@ impl Launch for Gpu {
         if target.dtype() != DType::U32 || target.elem_count() < numbers.len() {
             bail!("there is no room for {} numbers in {:?} of {:?}", numbers.len(), target.shape(), target.dtype());
         }
+        self.bind()?;
         self.transfers.upload(numbers, address(target, &self.cuda.cuda_stream())?)
     }
 
@@ -308,6 +336,7 @@ impl Launch for Gpu {
         if (target.shape(), target.dtype()) != (source.shape(), source.dtype()) {
             bail!("cannot copy {:?} to {:?}", source.shape(), target.shape());
         }
+        self.bind()?;
         let stream = self.cuda.cuda_stream();
         let bytes = source.elem_count() * source.dtype().size_in_bytes();
         // SAFETY: both have so many bytes, and nothing else is started before this copy in the stream.
@@ -316,8 +345,14 @@ impl Launch for Gpu {
     }
 
     fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
+        self.bind()?;
         let source = address(numbers, &self.cuda.cuda_stream())?;
-        Ok(Box::new(self.transfers.fetch(source, numbers.elem_count())?))
+        let words = match numbers.dtype() {
+            DType::U32 | DType::F32 => numbers.elem_count(),
+            DType::F64 => 2 * numbers.elem_count(),
+            dtype => bail!("numbers of {dtype:?} are not brought to the host in words of 4 bytes"),
+        };
+        Ok(Box::new(self.transfers.fetch(source, words)?))
     }
 
     fn memory(&self) -> Option<DeviceMemory> {
@@ -329,6 +364,7 @@ impl Launch for Gpu {
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
+        self.bind()?;
         // SAFETY: every kernel writes the whole of what it is given to write; tests poison it and see.
         #[allow(unsafe_code)]
         let allocate = || unsafe { Tensor::empty(&shape, dtype, &self.device) };
@@ -339,5 +375,27 @@ impl Launch for Gpu {
         #[cfg(test)]
         self.poison(&tensor)?;
         Ok(tensor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of several cards' code: a header of 16 bytes, then for each part what it is (1 for PTX, 2 for machine code), the sizes of its header
+    /// and of its body, and for which generation.
+    #[test]
+    fn every_gpu_from_ampere_on_finds_its_code() {
+        let number = |at: usize| u32::from_le_bytes(KERNELS[at..at + 4].try_into().expect("four bytes"));
+        assert_eq!(number(0), 0xba55_ed50);
+        let (mut at, mut parts) = (16, Vec::new());
+        while at < KERNELS.len() {
+            parts.push((number(at) & 0xffff, number(at + 28)));
+            at += (number(at + 4) + number(at + 8)) as usize;
+        }
+        let newest = parts.iter().map(|(_, generation)| *generation).max().expect("a part");
+        for wanted in [(2, 80), (2, 90), (1, newest)] {
+            assert!(parts.contains(&wanted), "{wanted:?} is not among {parts:?}");
+        }
     }
 }

@@ -11,20 +11,21 @@ use candle_core::{Result, bail};
 /// Numbers in one of the two halves that uploads go through.
 const HALF: usize = 2 << 20;
 
-/// Transfers in one stream.
+/// Transfers in one stream. It stays until all host memory that it reads or writes is free: that goes before it, in the order of the fields.
 pub struct Transfers {
-    stream: Arc<CudaStream>,
     uploads: Mutex<Uploads>,
     /// Host memory that results were read from, to be used again.
     returned: Arc<Mutex<Vec<PinnedHostSlice<u32>>>>,
+    stream: Arc<CudaStream>,
 }
 
-/// Numbers on their way to host memory, which is used again, or freed, only when they are there.
+/// Numbers on their way to host memory, which is used again, or freed, only when they are there. May outlive the GPU's other parts.
 struct Arrival {
     place: Option<PinnedHostSlice<u32>>,
     count: usize,
     arrived: CudaEvent,
     returned: Arc<Mutex<Vec<PinnedHostSlice<u32>>>>,
+    _stream: Arc<CudaStream>,
 }
 
 /// Two halves of host memory, filled in turn: when one is full, what was uploaded from the other must have arrived.
@@ -45,7 +46,7 @@ impl Transfers {
     pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
         let half = || pinned(&stream, HALF).map(|numbers| Half { numbers, used: 0, arrived: None });
         let uploads = Mutex::new(Uploads { halves: [half()?, half()?], current: 0 });
-        Ok(Self { stream, uploads, returned: Arc::default() })
+        Ok(Self { uploads, returned: Arc::default(), stream })
     }
 
     /// Starts copying numbers to device memory that has room for them.
@@ -87,8 +88,15 @@ impl Transfers {
         #[allow(unsafe_code)]
         unsafe { memcpy_dtoh_async(target, source, self.stream.cu_stream()) }.w()?;
         let arrived = self.stream.record_event(None).w()?;
-        let arrival = Arrival { place: Some(place), count, arrived, returned: self.returned.clone() };
+        let arrival = Arrival { place: Some(place), count, arrived, returned: self.returned.clone(), _stream: self.stream.clone() };
         Ok(move || arrival.read())
+    }
+}
+
+impl Drop for Transfers {
+    fn drop(&mut self) {
+        // Uploads may be under way still. An error could not be told.
+        let _ = self.stream.synchronize();
     }
 }
 

@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# Runs on emulated GPUs, as a user starts them: they launch kernels of this program alone, and what is wrong with a card is said in one sentence.
+#   scripts/gpu-faults.sh RLVR       a program that scripts/cuda-build.sh built; two minutes
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+rlvr=$(realpath "$1")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+# run NAME [VARIABLE=VALUE]... -- ARGUMENT...: its output in NAME.txt, its launches in NAME.tsv; gives its exit status.
+run() {
+  local name=$1 variables=()
+  shift
+  while [ "$1" != -- ]; do
+    variables+=("$1")
+    shift
+  done
+  shift
+  env "${variables[@]}" EMULATED_GPU_LOG="$work/$name.tsv" "$here/cuda-emulated.sh" "$rlvr" "$@" >"$name.txt" 2>&1
+}
+# says NAME WORDS: its output has the words, wherever lines are broken.
+says() {
+  tr -s '\n ' '  ' <"$1.txt" | grep -qF -- "$2" && return
+  echo "$1 does not say \"$2\":"
+  tail -n 20 "$1.txt"
+  exit 1
+}
+passes() {
+  run "$@" && return
+  echo "$1 failed:"
+  tail -n 20 "$1.txt"
+  exit 1
+}
+fails() {
+  if run "$@"; then
+    echo "$1 did not fail"
+    exit 1
+  fi
+}
+
+small=(--device cuda --kernels fused --dtype f32 --set rollout.groups=1 --set rollout.group_size=4 --set rollout.max_new=12 --set eval.limit=2
+  --set eval.max_new=8 --set eval.decoding=greedy)
+passes grpo -- train "${small[@]}" --steps 2 --set checkpoint.every=1 --set eval.every=1 --set train.reference_decay=0.9 --out grpo
+passes lora -- train "${small[@]}" --steps 1 --lora 4 --set optim.states=8bit --set train.stream_reference=true --out lora
+passes ppo -- train "${small[@]}" --steps 1 --algorithm ppo --set rollout.top_k=20 --set rollout.truncated=renormalise --out ppo
+for name in grpo lora ppo; do
+  grep -q '^rlvr' "$name.tsv"
+  if grep '^candle' "$name.tsv" | sort | uniq -c; then
+    echo "$name launches kernels of candle's"
+    exit 1
+  fi
+  echo "$name: $(wc -l <"$name.tsv") launches, all of this program's kernels"
+done
+
+train=(train "${small[@]}" --steps 2 --set checkpoint.every=1)
+fails old-driver EMULATED_GPU_DRIVER=12080 -- "${train[@]}" --out old-driver
+says old-driver "the NVIDIA driver supports CUDA 12.8, this program needs 13.0: install driver 580 or newer"
+fails old-card EMULATED_GPU_CAPABILITY=7.5 -- "${train[@]}" --out old-card
+says old-card "has compute capability 7.5, the kernels need 8.0"
+fails in-use EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=2040 -- "${train[@]}" --out in-use
+says in-use "other processes hold 2.1 GB of the GPU's 2.1 GB: nvidia-smi lists them"
+passes advised -- plan --device cuda --set eval.benchmarks= --example pi1 --model tiny
+says advised "kernels are not confirmed on the emulated GPU, so slower stock operations compute: scripts/gpu-check.sh"
+
+passes whole -- "${train[@]}" --out whole
+fails lost EMULATED_GPU_LOST_AFTER=$(($(wc -l <whole.tsv) * 4 / 5)) -- "${train[@]}" --out lost
+says lost "the GPU stopped working and took the policy with it; everything up to the checkpoint of step 1 is saved in lost"
+says lost "continue from the checkpoint of step 1 with --resume lost"
+passes resumed -- train --resume lost
+cmp whole/checkpoints/00002/model.safetensors lost/checkpoints/00002/model.safetensors
+echo "a card that is lost, in use or too old is said, and a run that lost its card goes on to the same weights"

@@ -1,0 +1,77 @@
+//! Copies between dtypes and devices against candle's on the CPU, bit for bit: nothing in them is a sum.
+
+use candle_core::{DType, Device, Result, Tensor};
+
+use crate::kernels::cpu::testing::random;
+use crate::kernels::{Kernels, on_host};
+
+/// Values of any dtype as f64.
+fn values(tensor: &Tensor) -> Result<Vec<f64>> {
+    on_host(tensor)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+}
+
+fn check_same(what: &str, found: &Tensor, expected: &Tensor) -> Result<()> {
+    assert_eq!((found.dims(), found.dtype()), (expected.dims(), expected.dtype()), "{what}");
+    assert!(values(found)? == values(expected)?, "{what} of {:?} in {:?}", expected.dims(), expected.dtype());
+    Ok(())
+}
+
+/// Every copy, in shapes that vectors do not divide and that one row of blocks does not cover.
+pub fn check_copies(kernels: &dyn Kernels) -> Result<()> {
+    let there = |tensor: &Tensor| tensor.to_device(kernels.device());
+    for (rows, columns) in [(1, 1), (3, 5), (7, 64), (65, 48), (2, 5000)] {
+        let wide = random((rows, columns), 1);
+        let narrow = wide.to_dtype(DType::BF16)?;
+        for (from, to) in [(&wide, &narrow), (&narrow, &wide), (&wide, &wide), (&narrow, &narrow)] {
+            check_same("cast", &kernels.cast(&there(from)?, to.dtype())?, &from.to_dtype(to.dtype())?)?;
+            check_same("cast from the host", &kernels.cast(from, to.dtype())?, &from.to_dtype(to.dtype())?)?;
+            for source in [(*from).clone(), there(from)?] {
+                let target = there(&to.ones_like()?)?;
+                kernels.set(&target, &source)?;
+                check_same("set", &target, &from.to_dtype(to.dtype())?)?;
+            }
+            for (first, count) in [(0, columns), (columns / 3, columns - columns / 3), (columns - 1, 1)] {
+                let expected = from.narrow(1, first, count)?.force_contiguous()?.to_dtype(DType::F32)?;
+                check_same("columns", &kernels.columns(&there(from)?, first..first + count)?, &expected)?;
+                let (target, values) = (there(&to.zeros_like()?)?, random((rows, count), 2).to_dtype(from.dtype())?);
+                kernels.set_columns(&target, first, &there(&values)?)?;
+                let written = on_host(&target)?;
+                check_same("set_columns", &written.narrow(1, first, count)?.force_contiguous()?, &values.to_dtype(to.dtype())?)?;
+                let others: f64 = self::values(&written)?.iter().sum::<f64>() - self::values(&values.to_dtype(to.dtype())?)?.iter().sum::<f64>();
+                assert!(others.abs() < 1e-9, "set_columns writes beside its columns");
+            }
+            let parts = [there(from)?.narrow(0, rows / 2, rows - rows / 2)?, there(from)?, there(from)?.narrow(0, 0, 1)?];
+            let expected = Tensor::cat(&[&from.narrow(0, rows / 2, rows - rows / 2)?, from, &from.narrow(0, 0, 1)?], 0)?;
+            check_same("stack", &kernels.stack(&parts.iter().collect::<Vec<_>>())?, &expected)?;
+            check_same("stack of one", &kernels.stack(&[&parts[0]])?, &from.narrow(0, rows / 2, rows - rows / 2)?)?;
+
+            let cleared = there(&from.copy()?)?;
+            kernels.clear(&cleared)?;
+            check_same("clear", &cleared, &from.zeros_like()?)?;
+        }
+        check_same("scaled", &kernels.scaled(&there(&wide)?, 0.7)?, &(&wide * 0.7)?)?;
+        let turned = kernels.scaled(&there(&wide)?.t()?, 0.7)?;
+        check_same("scaled transpose", &on_host(&turned)?.contiguous()?, &(&wide * 0.7)?.t()?.contiguous()?)?;
+        for x in [&narrow, &wide] {
+            let average = there(&random((rows, columns), 3))?;
+            kernels.mix_in_place(&average, &there(x)?, 0.75)?;
+            let expected = (random((rows, columns), 3) * 0.75)? + (x.to_dtype(DType::F32)? * 0.25)?;
+            let far = (on_host(&average)? - expected?)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            assert!(far < 1e-6, "mix_in_place is off by {far:.1e}");
+        }
+        assert_eq!(kernels.read(&there(&wide)?)?, wide.flatten_all()?.to_vec1::<f32>()?);
+    }
+    let codes = Tensor::from_vec((0..=255u8).collect::<Vec<_>>(), 256, &Device::Cpu)?;
+    let target = there(&codes.zeros_like()?)?;
+    kernels.set(&target, &codes)?;
+    check_same("set", &target, &codes)
+}
+
+/// Numbers of tokens by rows that the device has: they are moved as they are, whatever they would mean as floats.
+pub fn check_numbers(kernels: &dyn Kernels) -> Result<()> {
+    let numbers = [0u32, 7, 151_935, u32::MAX, 0x7fa0_0001];
+    let table = Tensor::new(&numbers, &Device::Cpu)?.to_device(kernels.device())?.reshape((5, 1))?;
+    let found = kernels.gather(&table, &kernels.indices(&[4, 3, 3, 0, 2, 1])?)?;
+    assert_eq!(on_host(&found)?.flatten_all()?.to_vec1::<u32>()?, [4, 3, 3, 0, 2, 1].map(|row: usize| numbers[row]));
+    Ok(())
+}

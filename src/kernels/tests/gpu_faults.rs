@@ -1,0 +1,158 @@
+//! What goes wrong around a GPU: transfers that outlive it, threads that worked on another one, cards that are too old, in use, or lost. Emulated
+//! cards that differ from the usual one are tried in processes of their own, because the environment says what they are.
+
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use super::on_a_gpu::{gpu, is_emulated};
+use super::*;
+use crate::kernels::compute::{ComputeSettings, Place, Version};
+use crate::kernels::fused::cuda::Gpu;
+use crate::kernels::fused::launch::Launch;
+use crate::kernels::{Cpu, Fused, is_lost, on_host};
+
+/// Runs a test that stands for a program on another card; none where no GPU is emulated.
+fn on_another_card(test: &str, variables: &[(&str, &str)]) -> Option<Output> {
+    gpu().filter(|_| is_emulated())?;
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--ignored", "--nocapture", "--exact", &format!("kernels::tests::gpu_faults::{test}")]);
+    Some(command.envs(variables.iter().copied()).output().expect("it can be started"))
+}
+
+fn text(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
+}
+
+#[test]
+#[ignore = "stands for a program; the test below runs it"]
+fn says_what_computes() {
+    let settings = ComputeSettings { device: Place::Cuda(0), kernels: Version::Fused, ..ComputeSettings::default() };
+    match settings.resolve() {
+        Ok(compute) => println!("computes on {}", compute.describe()),
+        Err(reason) => println!("does not compute: {reason:#}"),
+    }
+    let memory = gpu().and_then(|gpu| gpu.memory());
+    println!("{}", memory.and_then(|memory| memory.held_by_others()).unwrap_or_default());
+}
+
+#[test]
+fn a_card_that_is_too_old_or_in_use_is_said_in_a_sentence() {
+    let check = |variables: &[(&str, &str)], expected: &str| {
+        let Some(output) = on_another_card("says_what_computes", variables) else { return };
+        assert!(text(&output).contains(expected), "{variables:?}: {}", text(&output));
+    };
+    check(&[], "computes on emulated GPU, bf16, fused kernels");
+    check(&[("EMULATED_GPU_CAPABILITY", "7.5")], "does not compute: the emulated GPU has compute capability 7.5, the kernels need 8.0");
+    check(&[("EMULATED_GPU_CAPABILITY", "8.0")], "computes on emulated GPU");
+    check(
+        &[("EMULATED_GPU_DRIVER", "12080")],
+        "does not compute: the NVIDIA driver supports CUDA 12.8, this program needs 13.0: install driver 580 or newer",
+    );
+    check(&[("EMULATED_GPU_OTHERS_MIB", "3000")], "other processes hold 3.1 GB of the GPU's 4.3 GB: nvidia-smi lists them");
+}
+
+#[test]
+#[ignore = "stands for a program; the test below runs it"]
+fn works_until_the_card_is_lost() {
+    let kernels = Fused::new(Arc::new(Gpu::new(0, false).expect("a GPU")), DType::F32).expect("kernels");
+    let x = random((3, 64), 1).to_device(kernels.device()).expect("memory");
+    let work = || kernels.swiglu(&x).and_then(|y| kernels.sum_of_squares(&y));
+    let error = (0..100).find_map(|_| work().err()).expect("the card is lost");
+    assert!(is_lost(&error.into()));
+    let read = on_host(&x).expect_err("nothing comes from a lost card");
+    assert!(is_lost(&read.into()));
+    println!("and so it ends");
+}
+
+#[test]
+fn a_card_that_is_lost_is_known_by_type_and_lets_the_program_end() {
+    for code in ["719", "214", "46"] {
+        let Some(output) =
+            on_another_card("works_until_the_card_is_lost", &[("EMULATED_GPU_LOST_AFTER", "7"), ("EMULATED_GPU_LOST_CODE", code)])
+        else {
+            return;
+        };
+        assert!(output.status.success() && text(&output).contains("and so it ends"), "{}", text(&output));
+    }
+}
+
+/// Products, transfers and kernels on two GPUs in turn, on one thread and on a new one.
+#[test]
+#[ignore = "stands for a program; the test below runs it"]
+fn works_on_two_gpus() -> Result<()> {
+    let gpus = [0, 1].map(|number| Arc::new(Gpu::new(number, true).expect("a GPU")));
+    let kernels = gpus.map(|gpu| Fused::new(gpu, DType::F32).expect("kernels"));
+    let (x, weight) = (random((3, 64), 1), random((64, 48), 2));
+    let expected = Cpu.product(&x, &weight, None)?;
+    let on = |kernels: &Fused| Ok((x.to_device(kernels.device())?, weight.to_device(kernels.device())?));
+    let inputs = kernels.iter().map(on).collect::<Result<Vec<_>>>()?;
+    let check = |number: usize| -> Result<()> {
+        let (kernels, (x, weight)) = (&kernels[number], &inputs[number]);
+        let product = kernels.product(x, weight, None)?;
+        let far = (on_host(&product)? - &expected)?.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+        assert!(far < 1e-5, "GPU {number} is off by {far:.1e}");
+        kernels.logits(x, &weight.t()?.contiguous()?)?;
+        let bias = kernels.cast(&random(48, 3), DType::F32)?;
+        kernels.add_into(&bias, &kernels.cast(&random(48, 4), DType::F32)?)?;
+        kernels.sum_of_squares(&bias)?;
+        assert!(kernels.memory().is_some());
+        Ok(())
+    };
+    for number in [0, 1, 0, 0, 1] {
+        check(number)?;
+    }
+    // One operation each, so that every one of them follows one of the other GPU.
+    let begun = kernels.iter().zip(&inputs).map(|(kernels, (x, weight))| kernels.product(x, weight, None)).collect::<Result<Vec<_>>>()?;
+    for _ in 0..2 {
+        for ((kernels, (x, weight)), sum) in kernels.iter().zip(&inputs).zip(&begun) {
+            kernels.add_product_into(sum, x, weight)?;
+        }
+    }
+    kernels.iter().zip(&begun).try_for_each(|(kernels, sum)| kernels.read(sum).map(|_| ()))?;
+    std::thread::scope(|scope| scope.spawn(|| check(0).and_then(|()| check(1))).join().expect("no panic"))?;
+    let [first, second] = kernels;
+    drop((begun, inputs));
+    std::thread::spawn(move || drop(first)).join().expect("no panic");
+    second.indices(&[1, 2, 3]).map(|_| println!("and so it ends"))
+}
+
+#[test]
+fn two_gpus_are_worked_on_in_turn_and_from_any_thread() {
+    let Some(output) = on_another_card("works_on_two_gpus", &[("EMULATED_GPUS", "2")]) else { return };
+    assert!(output.status.success() && text(&output).contains("and so it ends"), "{}", text(&output));
+}
+
+/// Host memory and stream stay until a transfer has used them, whoever goes first. The emulated driver ends the program where they do not.
+#[test]
+fn transfers_outlive_their_gpu() -> Result<()> {
+    if gpu().is_none() {
+        return Ok(());
+    }
+    for pinned in [false, true] {
+        let gpu = Gpu::new(0, pinned)?;
+        let numbers = gpu.put(&[1, 2, 3])?;
+        let [read, forgotten, late] = [gpu.fetch(&numbers)?, gpu.fetch(&numbers)?, gpu.fetch(&numbers)?];
+        gpu.put(&[4; 1000])?;
+        drop(forgotten);
+        std::thread::spawn(move || drop(gpu)).join().expect("no panic");
+        assert_eq!(read()?, [1, 2, 3]);
+        drop(numbers);
+        assert_eq!(std::thread::spawn(late).join().expect("no panic")?, [1, 2, 3]);
+    }
+    Ok(())
+}
+
+/// The driver may return from a copy to the host before the numbers are there: whoever reads them waits.
+#[test]
+fn numbers_are_read_from_a_gpu_when_they_are_there() -> Result<()> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let kernels = Fused::new(gpu, DType::F32)?;
+    let (x, there) = (random((5, 17), 1), random((5, 17), 1).to_device(kernels.device())?);
+    let squares: f64 = x.flatten_all()?.to_vec1::<f32>()?.iter().map(|x| f64::from(*x).powi(2)).sum();
+    assert!((kernels.sum_of_squares(&there)? - squares).abs() < 1e-9 * squares);
+    assert_eq!(kernels.read(&there)?, x.flatten_all()?.to_vec1::<f32>()?);
+    assert_eq!(on_host(&there)?.to_vec2::<f32>()?, x.to_vec2::<f32>()?);
+    let scores = kernels.head_scores_in_place(&there, &[0, 3, 16, 2, 1], 1.0)?;
+    assert!(scores.logprobs.iter().chain(&scores.entropies).all(|score| score.is_finite()));
+    Ok(())
+}
