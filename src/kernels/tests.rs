@@ -12,9 +12,9 @@ use optimizer::check_codes;
 mod attention;
 mod copies;
 mod exact;
-mod head;
 #[cfg(feature = "cuda")]
 mod gpu_faults;
+mod head;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 mod optimizer;
