@@ -292,8 +292,7 @@ if [ -n "$is_real" ]; then
   commit=$(grep -soP '^commit: \K.*' "$here/ABOUT" || git -C "$here" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
   "$PYTHON" "$here/gpu_confirm.py" "$out" "$commit" "${required[@]}" | tee -a "$out/table.md"
 fi
-packed=$(mktemp)
-tar -cJf "$packed" -C "$out" . && mv "$packed" "$out/found.tar.xz"
+tar -cJf "$out/../.found.$$" -C "$out" . && mv "$out/../.found.$$" "$out/found.tar.xz"
 failed=$(awk -F'\t' '$2 == "failed"' "$out/parts.tsv" | wc -l)
 missing=$(awk -F'\t' '$2 == "not run"' "$out/parts.tsv" | wc -l)
 echo "$((SECONDS)) s; $out/table.md, and all files in $out/found.tar.xz"

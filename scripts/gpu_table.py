@@ -225,9 +225,9 @@ def show_measurements(table, bench, found):
     if ceilings := (bench or {}).get("ceilings"):
         copy, square, widest = ceilings["copy_bytes_per_s"] / 1e12, ceilings["square_flops"] / 1e12, ceilings["widest_flops"] / 1e12
         table.say("", f"Ceilings of this machine: {copy:.3g} TB/s copied, {square:.3g} TFLOP/s in a square product, {widest:.3g} in the model's widest.")
-    for work in ("rollout", "update"):
-        if cost := found.get(("invariant", work), {}).get("cost"):
-            table.say("", f"With batch-invariant products the {work} takes {cost:.2f} times as long.")
+    costs = [f"the {work} takes {line['cost']:.2f} times as long" for (case, work), line in found.items() if line.get("cost")]
+    if costs:
+        table.say("", f"With batch-invariant products {', '.join(costs)}.")
 
 
 def show_kernels(table, folder, profile):
@@ -302,7 +302,7 @@ def main():
     parts = [row for row in rows_of(folder / "parts.tsv") if len(row) == 5]
     bench, profile = read_json(folder / "bench.json"), read_json(folder / "profile.json")
     about = machine(folder, bench)
-    found = measurements(profile) | measurements(bench)
+    found = measurements(bench) | measurements(profile)
     wrong, by_operation = outcomes(folder, [part[0] for part in parts])
     failed, missing = (sum(part[1] == outcome for part in parts) for outcome in ("failed", "not run"))
     name = about.get("card") or about.get("device") or "an unknown device"

@@ -132,6 +132,11 @@ impl ComputeSettings {
             Place::Cuda(number) => Some(usable(number).map(|()| number)?),
             Place::Auto => match usable(0) {
                 Ok(()) => Some(0),
+                // A card that is there is meant to be used.
+                Err(reason) if card(0).is_some() => {
+                    tracing::warn!("computing on the CPU: {reason}");
+                    None
+                }
                 Err(reason) => {
                     tracing::debug!(%reason, "computing on the CPU");
                     None

@@ -3,7 +3,8 @@
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Must never know what a model, a prompt or a reward is.
 //! [`cpu`] is the plain version, whose results the others are held to; [`stock`] is made of candle's stock operations alone and runs
 //! wherever candle does; [`fused`] launches the kernels in `cuda/`. What operations take and give is in [`shape`], [`logits`] and
-//! [`optimizer`], the same for all versions; [`compute`] chooses a version, and [`watched`] stands around any of them.
+//! [`optimizer`], the same for all versions; [`compute`] chooses a version by what [`card`] finds and where [`confirmation`] has it confirmed, and
+//! [`watched`] stands around any of them.
 //! Weights and activations have the kernels' own dtype; gradients of weights, logits and row statistics are f32, and so are moments unless
 //! they are coded in 8 bits.
 //! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width,
@@ -38,7 +39,7 @@ pub use copies::{on_host, wait_for};
 pub use cpu::Cpu;
 pub use fused::Fused;
 pub use logits::{Choice, Chosen, Drawn, Filter, MASKED, RowScores};
-pub use memory::{DeviceMemory, DeviceLost, OutOfMemory, is_lost, is_out_of_memory};
+pub use memory::{DeviceLost, DeviceMemory, OutOfMemory, is_lost, is_out_of_memory};
 pub use optimizer::{Coded, Moments, Parameter, Step};
 pub use pass::Pass;
 pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};

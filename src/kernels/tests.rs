@@ -13,9 +13,9 @@ use outcome::{Bounds, Outcome, Verdict};
 mod attention;
 mod copies;
 mod exact;
-mod head;
 #[cfg(feature = "cuda")]
 mod gpu_faults;
+mod head;
 #[cfg(feature = "cuda")]
 mod on_a_gpu;
 mod optimizer;

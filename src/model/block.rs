@@ -194,14 +194,7 @@ impl BlockWeights {
         kernels.rotate_back_in_place(&d_qkv, *heads, &rotary.cos, &rotary.sin, positions, gradients.qkv_bias.as_ref())?;
         kernels.add_product_into(&gradients.qkv, &attention_input.t()?, &d_qkv)?;
         let d_attention_input = kernels.product(&d_qkv, &self.qkv.t()?, None)?;
-        kernels.rms_norm_backward_into(
-            dy,
-            &gradients.attention_norm,
-            &d_attention_input,
-            &kept.input,
-            &self.attention_norm,
-            inverse_rms,
-        )
+        kernels.rms_norm_backward_into(dy, &gradients.attention_norm, &d_attention_input, &kept.input, &self.attention_norm, inverse_rms)
     }
 }
 

@@ -69,7 +69,8 @@ fn resuming_equals_not_having_stopped_to_the_bit() {
         assert_eq!(files(folder.path()), expected);
         let again = if rounds { decoder().on(kernels).unwrap() } else { whole.deep_copy().unwrap() };
         let mut resumed = optimizer(&again, states, freeze);
-        let found = load(folder.path(), again.kernels(), &mut resumed, &Trained::Weights(&again.config), &again.weights.entries(), rounds).unwrap();
+        let found =
+            load(folder.path(), again.kernels(), &mut resumed, &Trained::Weights(&again.config), &again.weights.entries(), rounds).unwrap();
         assert_eq!(found, Progress { exact_weights: Some(expected.contains(&WEIGHTS)), ..PROGRESS });
         assert_eq!(resumed.count, 3);
         assert!(all_bits(&again, &resumed) == all_bits(&whole, &never_stopped), "{states:?}, {freeze:?}");
@@ -154,7 +155,8 @@ fn a_state_of_another_kind_or_a_broken_one_is_refused() {
             let mut optimizer = optimizer(&decoder, states, &[]);
             let message = format!(
                 "{:#}",
-                load(folder.path(), &Cpu, &mut optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap_err()
+                load(folder.path(), &Cpu, &mut optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false)
+                    .unwrap_err()
             );
             assert!(message.contains(expected), "{message}");
         };

@@ -2,10 +2,10 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::{Fused, copies};
 use super::attention_work::{KeyWork, QueryWork, TILE};
 use super::launch::Argument::{Float, Int, Tensor as At};
 use super::launch::Grid;
+use super::{Fused, copies};
 use crate::kernels::BLOCK;
 use crate::kernels::shape::{Heads, LayerCache, Segment};
 
@@ -78,7 +78,8 @@ pub fn packed_backward(
 
 /// Room for blocks, `[blocks, kv, 16, d]`.
 pub fn cache(fused: &Fused, blocks: usize, heads: Heads) -> Result<LayerCache> {
-    let zeros = || fused.empty((blocks, heads.key_value, BLOCK, heads.width)).and_then(|cache| copies::clear(fused, &cache).map(|()| cache));
+    let zeros =
+        || fused.empty((blocks, heads.key_value, BLOCK, heads.width)).and_then(|cache| copies::clear(fused, &cache).map(|()| cache));
     Ok(LayerCache { keys: zeros()?, values: zeros()? })
 }
 

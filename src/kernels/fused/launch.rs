@@ -55,7 +55,9 @@ pub trait Launch: Debug + Send + Sync {
         let numbers = numbers.clone();
         Ok(Box::new(move || match numbers.dtype() {
             DType::F32 => Ok(numbers.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect()),
-            DType::F64 => Ok(numbers.to_vec1::<f64>()?.into_iter().map(f64::to_bits).flat_map(|bits| [bits as u32, (bits >> 32) as u32]).collect()),
+            DType::F64 => {
+                Ok(numbers.to_vec1::<f64>()?.into_iter().map(f64::to_bits).flat_map(|bits| [bits as u32, (bits >> 32) as u32]).collect())
+            }
             _ => numbers.to_vec1(),
         }))
     }

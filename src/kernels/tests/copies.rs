@@ -37,7 +37,8 @@ pub fn check_copies(kernels: &dyn Kernels) -> Result<()> {
                 kernels.set_columns(&target, first, &there(&values)?)?;
                 let written = on_host(&target)?;
                 check_same("set_columns", &written.narrow(1, first, count)?.force_contiguous()?, &values.to_dtype(to.dtype())?)?;
-                let others: f64 = self::values(&written)?.iter().sum::<f64>() - self::values(&values.to_dtype(to.dtype())?)?.iter().sum::<f64>();
+                let others: f64 =
+                    self::values(&written)?.iter().sum::<f64>() - self::values(&values.to_dtype(to.dtype())?)?.iter().sum::<f64>();
                 assert!(others.abs() < 1e-9, "set_columns writes beside its columns");
             }
             let parts = [there(from)?.narrow(0, rows / 2, rows - rows / 2)?, there(from)?, there(from)?.narrow(0, 0, 1)?];

@@ -84,7 +84,7 @@ fn works_on_two_gpus() -> Result<()> {
     let kernels = gpus.map(|gpu| Fused::new(gpu, DType::F32).expect("kernels"));
     let (x, weight) = (random((3, 64), 1), random((64, 48), 2));
     let expected = Cpu.product(&x, &weight, None)?;
-    let on = |kernels: &Fused| Ok((x.to_device(kernels.device())?, weight.to_device(kernels.device())?));
+    let on = |kernels: &Fused| -> Result<(Tensor, Tensor)> { Ok((x.to_device(kernels.device())?, weight.to_device(kernels.device())?)) };
     let inputs = kernels.iter().map(on).collect::<Result<Vec<_>>>()?;
     let check = |number: usize| -> Result<()> {
         let (kernels, (x, weight)) = (&kernels[number], &inputs[number]);

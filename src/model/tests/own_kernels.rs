@@ -49,7 +49,8 @@ fn sample(policy: &Decoder) -> Result<()> {
     for records_kept in [false, true] {
         let filter = Filter { top_k: if records_kept { 5 } else { 0 }, ..Filter::default() };
         let sampling = SamplingSettings { temperature: 0.8, filter, records_kept, seed: 3 };
-        let engine = Engine { decoder: policy, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 83, interrupt: &interrupt };
+        let engine =
+            Engine { decoder: policy, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 83, interrupt: &interrupt };
         engine.generate(&requests, &sampling, &|_| ())?;
     }
     Ok(())

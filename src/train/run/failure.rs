@@ -152,7 +152,9 @@ impl Remains {
                 Some(last) => format!("everything up to the checkpoint of step {last} is saved in {root}"),
                 None => "no checkpoint was written yet".to_owned(),
             };
-            return format!("the GPU stopped working and took the policy with it; {saved}. Once it works again (see nvidia-smi), {from}. What it said");
+            return format!(
+                "the GPU stopped working and took the policy with it; {saved}. Once it works again (see nvidia-smi), {from}. What it said"
+            );
         }
         match (standing, &self.unsaved) {
             (Standing::Recorded, None) if *step == self.steps => {

@@ -61,7 +61,8 @@ pub fn driver_version() -> Result<i32> {
 /// The release of the driver as the kernel's module has it, such as 580.95.05.
 fn driver_release() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
-    let is_release = |word: &&str| word.contains('.') && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()));
+    let is_release =
+        |word: &&str| word.contains('.') && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()));
     text.lines().next()?.split_whitespace().find(is_release).map(str::to_owned)
 }
 
