@@ -34,7 +34,7 @@ impl Bench<'_> {
         let name = |operation: &str| format!("{operation} of {} sequences, {t} tokens, {heads:?}", segments.len());
         let (qkv, d_out) = (self.random((t, heads.row()), 1)?, self.random((t, heads.query * d), 2)?);
         let rows = compared_rows(segments);
-        let of_rows = |found: Tensor| found.to_device(&Device::Cpu)?.index_select(&numbers(&rows)?, 0);
+        let of_rows = |found: Tensor| crate::kernels::on_host(&found)?.index_select(&numbers(&rows)?, 0);
         let (out, lse) = kernels.attend_packed(&qkv.tensor, segments, heads)?;
         self.outcome(&name("attend_packed"), d, attend(&qkv.exact, segments, heads, &rows), &of_rows(out.clone())?)?;
         let found = kernels.attend_packed_backward(&d_out.tensor, &out, &lse, &qkv.tensor, segments, heads)?;

@@ -95,7 +95,7 @@ impl Bench<'_> {
         self.outcome(&name("add_product"), n, exact.clone(), &added)?;
         self.outcome(&name("add_product's base"), n, target.exact.clone(), &target.tensor)?;
         kernels.add_product_into(&target.tensor, &x.tensor, &weight.tensor)?;
-        let bits = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_vec2::<f32>();
+        let bits = |tensor: &Tensor| crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.to_vec2::<f32>();
         assert_eq!(bits(&added)?, bits(&target.tensor)?, "add_product and add_product_into give the same bits");
         self.outcome(&name("add_product_into"), n, exact, &target.tensor)?;
         let exact = all(&|i, j| gradient.exact[i * n + j] + sum(&|t| x.exact[t * k + i] * dy.exact[t * n + j], m), k, n);

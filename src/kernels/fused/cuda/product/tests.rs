@@ -23,7 +23,7 @@ fn put(gpu: &Gpu, values: &Tensor, dtype: DType) -> Result<Tensor> {
 }
 
 fn read(tensor: &Tensor) -> Result<Vec<f32>> {
-    tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+    crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
 /// A sum of 257, which bf16 has not, becomes 256 when it is rounded; with something added first it does not.
