@@ -4,6 +4,8 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 rlvr=$(realpath "$1")
+# The library that emulates is compiled once for all runs.
+[ -n "${ON_AN_EMULATED_GPU:-}" ] || exec env ON_AN_EMULATED_GPU=1 "$here/cuda-emulated.sh" "$here/gpu-faults.sh" "$rlvr"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
@@ -17,7 +19,7 @@ run() {
     shift
   done
   shift
-  env "${variables[@]}" EMULATED_GPU_LOG="$work/$name.tsv" "$here/cuda-emulated.sh" "$rlvr" "$@" >"$name.txt" 2>&1
+  env "${variables[@]}" EMULATED_GPU_LOG="$work/$name.tsv" "$rlvr" "$@" >"$name.txt" 2>&1
 }
 # says NAME WORDS: its output has the words, wherever lines are broken.
 says() {

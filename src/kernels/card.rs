@@ -3,23 +3,14 @@
 use anyhow::{Result, bail};
 use candle_core::{Device, DeviceLocation};
 
+use super::confirmation::Card;
+
 /// The oldest compute capability that has products in bf16.
 #[cfg(feature = "cuda")]
 const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 /// The oldest CUDA version that a driver must support, as it gives it, and the driver's release that does.
 #[cfg(feature = "cuda")]
 const LEAST_DRIVER: (i32, &str) = (13_000, "580");
-
-/// What a GPU is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
-    /// As its driver calls it.
-    pub name: String,
-    /// Its generation, such as (9, 0).
-    pub capability: (i32, i32),
-    /// The driver's release, where the system says it, else the CUDA version that it supports.
-    pub driver: String,
-}
 
 /// Refuses a GPU that this program cannot use, in one sentence that says why.
 ///

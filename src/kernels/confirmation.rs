@@ -18,12 +18,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::card::Card;
-
 /// What the program brings.
 const OURS: &str = include_str!("confirmed.toml");
 /// The digest of the sources of kernels and launches that this program was built from, made by `build.rs`.
 pub const KERNELS: &str = env!("RLVR_KERNELS_DIGEST");
+
+/// What a GPU is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    /// As its driver calls it.
+    pub name: String,
+    /// Its generation, such as (9, 0).
+    pub capability: (i32, i32),
+    /// The driver's release, where the system says it, else the CUDA version that it supports.
+    pub driver: String,
+}
 
 /// One GPU on which the checks have passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -46,9 +46,12 @@ pub fn check_copies(kernels: &dyn Kernels) -> Result<()> {
             check_same("stack", &kernels.stack(&parts.iter().collect::<Vec<_>>())?, &expected)?;
             check_same("stack of one", &kernels.stack(&[&parts[0]])?, &from.narrow(0, rows / 2, rows - rows / 2)?)?;
 
-            let cleared = there(&from.copy()?)?;
-            kernels.clear(&cleared)?;
-            check_same("clear", &cleared, &from.zeros_like()?)?;
+            // What is cleared is a gradient, or has the kernels' own dtype.
+            if [DType::F32, kernels.dtype()].contains(&from.dtype()) {
+                let cleared = there(&from.copy()?)?;
+                kernels.clear(&cleared)?;
+                check_same("clear", &cleared, &from.zeros_like()?)?;
+            }
         }
         check_same("scaled", &kernels.scaled(&there(&wide)?, 0.7)?, &(&wide * 0.7)?)?;
         let turned = kernels.scaled(&there(&wide)?.t()?, 0.7)?;

@@ -21,7 +21,7 @@ use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
 use super::launch::{Argument, Grid, Launch, Pending, Product, Recorder};
 use crate::kernels::DeviceMemory;
-use crate::kernels::card::Card;
+use crate::kernels::confirmation::Card;
 use crate::kernels::memory::{candle_is_out_of_memory, driver::told};
 use product::Products;
 use transfer::Transfers;
