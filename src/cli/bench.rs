@@ -215,7 +215,9 @@ impl<'a> Measured<'a> {
             report.cases[number].not_run.remove(0);
             let measurement = bench.measure(*work, report.ceilings.as_ref(), &mut state)?;
             let mut line = serde_json::to_value(&measurement)?;
-            line.as_object_mut().zip(self.case.name.as_ref()).map(|(line, name)| line.insert("case".to_owned(), json!(name)));
+            if let Some(name) = &self.case.name {
+                line["case"] = json!(name);
+            }
             say!("{line}");
             report.cases[number].measurements.push(measurement);
             report.write(self.args, self.settings)?;
@@ -252,7 +254,9 @@ impl Report {
             [only] if only.name.is_none() => json!(only),
             several => json!({"cases": several}),
         };
-        all.as_object_mut().zip(cases.as_object()).map(|(all, cases)| all.extend(cases.clone()));
+        if let (Some(all), Value::Object(cases)) = (all.as_object_mut(), cases) {
+            all.extend(cases);
+        }
         write(path, &format!("{all:#}\n"))
     }
 }
