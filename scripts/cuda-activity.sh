@@ -9,7 +9,9 @@ sources=$(cd "$(dirname "$0")/.." && pwd)/src/kernels/cuda
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr
 cupti=${CUPTI_HOME:-$cache/cupti/nvidia/cu13}
 if [ ! -e "$cupti/include/cupti.h" ]; then
-  python3 -m pip install --quiet --no-deps --target "$cache/cupti" "nvidia-cuda-cupti==13.0.*"
+  pip=("$cache/cuda/bin/pip")
+  [ -x "${pip[0]}" ] || pip=(python3 -m pip)
+  "${pip[@]}" install --quiet --no-deps --target "$cache/cupti" "nvidia-cuda-cupti==13.0.*"
 fi
 cuda=${CUDA_HOME:-$(echo "$cache"/cuda/lib/python3*/site-packages/nvidia/cu13)}
 # It is loaded into any program, so it brings its own libstdc++.

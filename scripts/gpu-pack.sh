@@ -11,7 +11,7 @@ out=$(realpath -m "$1")
 cd "$(dirname "$0")/.."
 profile=${PROFILE:-release}
 if [ -z "${RLVR:-}" ] || [ -z "${TESTS:-}" ]; then
-  build=(--locked --profile "$profile")
+  build=(--locked --profile "$profile") about="profile: $profile"
   scripts/cuda-build.sh build "${build[@]}"
   executable() { sed -n 's/.*Executable.*(\(.*\))$/\1/p'; }
   TESTS=$(scripts/cuda-build.sh test --lib --no-run "${build[@]}" 2>&1 | tee /dev/stderr | executable)
@@ -32,7 +32,7 @@ commit=$(git rev-parse --short=12 HEAD)
 cat >"$packed/ABOUT" <<ABOUT
 commit: $commit
 date: $(date -u +%F)
-profile: $profile
+${about:-profile: of programs that were built before}
 run: ./gpu-check.sh FOLDER
 needs: an NVIDIA driver for CUDA 13, and Python 3 with PyTorch for CUDA 13, whose libraries are used (or LD_LIBRARY_PATH)
 ABOUT

@@ -212,7 +212,7 @@ def show_peer(table, found, peer):
     return compared
 
 
-def show_measurements(table, bench, found):
+def show_measurements(table, folder, bench, found):
     if not found:
         return
     table.head("All measurements")
@@ -225,6 +225,9 @@ def show_measurements(table, bench, found):
     if ceilings := (bench or {}).get("ceilings"):
         copy, square, widest = ceilings["copy_bytes_per_s"] / 1e12, ceilings["square_flops"] / 1e12, ceilings["widest_flops"] / 1e12
         table.say("", f"Ceilings of this machine: {copy:.3g} TB/s copied, {square:.3g} TFLOP/s in a square product, {widest:.3g} in the model's widest.")
+    sampled = [int(row[0]) for row in rows_of(folder / "bench.memory") if row[0].isdigit()]
+    if sampled:
+        table.say("", f"nvidia-smi saw {max(sampled) / 1024:.1f} GiB in use at most.")
     costs = [f"the {work} takes {line['cost']:.2f} times as long" for (case, work), line in found.items() if line.get("cost")]
     if costs:
         table.say("", f"With batch-invariant products {', '.join(costs)}.")
@@ -320,7 +323,7 @@ def main():
     show_missing(table, parts, bench)
     show_targets(table, name, known, compared)
     beside = show_peer(table, found, json_lines(folder / "peer.out"))
-    show_measurements(table, bench, found)
+    show_measurements(table, folder, bench, found)
     kernels = show_kernels(table, folder, profile)
     products = show_products(table, folder)
     show_outcomes(table, by_operation)

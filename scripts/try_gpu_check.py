@@ -21,6 +21,7 @@ TESTS = {
     "rows_f32": (f"{WRONG}; echo 'test result: FAILED. 0 passed; 1 failed'; exit 101", "failed"),
     "head_f32": (f"{WRONG}; sleep 60", "failed"),
     "long_f32": ("sleep 60", "not run"),
+    "head_bf16": (PASSED, "not run"),
     "attention_f32": ("kill -SEGV $$", "failed"),
     "attention_bf16": ("echo \"thread 'x' panicked at src/x.rs:\" >&2; echo 'no such thing' >&2; exit 101", "failed"),
     "codes_and_choices": ('echo "test result: ok. 0 passed; 0 failed"', "not run"),
@@ -59,7 +60,7 @@ def check(folder, tests, benchmark_s):
     (folder / "report.json").write_text(json.dumps(report()))
     benchmark = [f"*bench.json*) cp {folder}/report.json \"$OUT/bench.json\"; sleep {benchmark_s} ;;", "*) exit 0 ;;"]
     rlvr = program(folder / "rlvr", 'case "$*" in', *benchmark, "esac")
-    listed = ["*--list*) printf '%s: test\\n' a::known_gpu sweep::on_a_gpu ;;", f"*) {PASSED} ;;"]
+    listed = ["*--list*) printf '%s: test\\n' a::known_gpu sweep::on_a_gpu ;;", f"*) {OK}; {PASSED} ;;"]
     program(folder / "rlvr-tests", 'case "$*" in', *branches(tests), *listed, "esac")
     program(folder / "compute-sanitizer", 'case "$*" in', *branches(SANITIZER), "esac")
     program(folder / "nvidia-smi", "exit 1")
