@@ -9,7 +9,7 @@ const CAPABILITIES: [&str; 2] = ["80", "90"];
 
 fn main() {
     println!("cargo:rerun-if-changed=src/kernels/build.rs");
-    println!("cargo:rustc-env=RLVR_KERNELS_DIGEST={:016x}", digest());
+    println!("cargo:rustc-env=RLVR_KERNELS_DIGEST={:016x}", digest(&["src/kernels/cuda", "src/kernels/fused"]));
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
@@ -29,8 +29,15 @@ fn main() {
     if let Some(last) = capabilities.last() {
         command.arg(format!("-gencode=arch=compute_{last},code=compute_{last}"));
     }
+    // The code that launches kernels changes more often than they do.
+    let (stamp, made_from) = (out.with_extension("made-from"), format!("{:016x} {command:?}", digest(&["src/kernels/cuda"])));
+    if out.exists() && std::fs::read_to_string(&stamp).is_ok_and(|before| before == made_from) {
+        return;
+    }
     match command.status() {
-        Ok(status) if status.success() => {}
+        Ok(status) if status.success() => {
+            std::fs::write(&stamp, made_from).unwrap_or_else(|error| panic!("cannot write {}: {error}", stamp.display()))
+        }
         Ok(status) => panic!("nvcc ended with {status}: {command:?}"),
         Err(error) => panic!(
             "cannot run {:?}: {error}. The feature cuda needs the CUDA toolkit: put nvcc on PATH or set CUDA_HOME; without a toolkit, \
@@ -41,9 +48,9 @@ fn main() {
 }
 
 /// FNV-1a over the names and contents of what computes on a GPU: the kernels and the code that launches them, without their emulators.
-fn digest() -> u64 {
+fn digest(folders: &[&str]) -> u64 {
     let mut files = Vec::new();
-    for folder in ["src/kernels/cuda", "src/kernels/fused"] {
+    for folder in folders {
         println!("cargo:rerun-if-changed={folder}");
         collect(Path::new(folder), &mut files);
     }
