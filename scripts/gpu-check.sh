@@ -121,7 +121,7 @@ is_over() { [ "$1" = 124 ] || { [ "$1" = 137 ] && [ "$3" -ge "$2" ]; }; }
 last_words() { grep -hE -A1 'panicked at|^[Ee]rror' "$out/$1.log" "$out/$1.out" | grep -vE '^--$|^ +[0-9]+: ' | tail -n 2 | tr '\n' ' '; }
 judge_test() {
   local wrong ran missing
-  wrong=$(awk -F'\t' '$9 != "ok" { print $2 " of " $3 " in " $4 " is " $9 }' "$out/$1.tsv" 2>/dev/null)
+  wrong=$(awk -F'\t' '$9 == "wrong" || $9 == "error" { print $2 " of " $3 " in " $4 " is " $9 }' "$out/$1.tsv" 2>/dev/null)
   missing=$(wc -l 2>/dev/null <"$out/$1.missing" || echo 0)
   ran=$(sed -n 's/.*test result: [A-Za-z]*\. \([0-9]*\) passed; \([0-9]*\) failed.*/\1+\2/p' "$out/$1.out")
   if [ -n "$wrong" ]; then
@@ -183,7 +183,7 @@ test_part() {
   local how=$1 name=$2 kind=$3 limit_s=$4
   shift 4
   "$how" "$name" "$kind" "$limit_s" "${ours[@]}" XDG_CACHE_HOME="$out/cache-of-tests" RLVR_OUTCOMES="$out/$name.tsv" RLVR_DID_NOT_RUN="$out/$name.missing" \
-    RLVR_PRODUCTS_TSV="$out/products.tsv" "$tests" "$@" --test-threads=1 --nocapture
+    RLVR_PRODUCTS_TSV="$out/algorithms.tsv" "$tests" "$@" --test-threads=1 --nocapture
 }
 gpu_test() { test_part parallel "${2##*::}" "$1" 60 --exact "$2"; }
 

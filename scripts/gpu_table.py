@@ -56,6 +56,14 @@ def json_lines(path):
     return {line["work"]: line for line in (json.loads(text) for text in lines if text.startswith("{") and text.endswith("}"))}
 
 
+def number(text):
+    """None where there is no finite number, such as for an algorithm that was refused."""
+    try:
+        return float(text) if math.isfinite(float(text)) else None
+    except ValueError:
+        return None
+
+
 def rounded(number):
     """Three digits that count."""
     if number is None:
@@ -139,14 +147,14 @@ def outcomes(folder, parts):
     wrong, by_operation = [], defaultdict(lambda: {"count": 0, "worst": 0.0, "stock_worst": None})
     for part in parts:
         for row in rows_of(folder / f"{part}.tsv"):
-            if len(row) < 9:
+            if len(row) < 9 or row[8] not in ("ok", "wrong", "error"):
                 continue
             _, operation, shape, dtype, worst, _, stock_worst, _, verdict = row[:9]
             entry = by_operation[f"{operation}, {dtype}"]
             entry["count"] += 1
-            entry["worst"] = max(entry["worst"], float(worst or 0))
-            if stock_worst:
-                entry["stock_worst"] = max(entry["stock_worst"] or 0.0, float(stock_worst))
+            entry["worst"] = max(entry["worst"], number(worst) or 0.0)
+            if number(stock_worst) is not None:
+                entry["stock_worst"] = max(entry["stock_worst"] or 0.0, number(stock_worst))
             if verdict != "ok":
                 note = row[9] if len(row) > 9 else ""
                 wrong.append({"part": part, "operation": operation, "shape": shape, "dtype": dtype, "worst": worst, "verdict": verdict, "note": note})
@@ -260,13 +268,13 @@ def show_kernels(table, folder, profile):
 def show_products(table, folder):
     """What the library's first choice and batch invariance cost, for each product and number of rows."""
     times, is_same = defaultdict(dict), {}
-    for row in rows_of(folder / "products.tsv"):
+    for row in rows_of(folder / "algorithms.tsv"):
         if len(row) < 16 or row[1] == "product":
             continue
         _, product, rows, k, n, algorithm, microseconds = row[:7]
         shape = (product, int(rows), f"{k} x {n}")
-        if microseconds not in ("-", "inf"):
-            times[shape][algorithm] = float(microseconds)
+        if time_us := number(microseconds):
+            times[shape][algorithm] = time_us
         if algorithm == "batch-invariant":
             is_same[shape] = row[15]
     shown = []
@@ -319,14 +327,22 @@ def main():
     count = sum(entry["count"] for entry in by_operation.values())
     table.say(f"{result} {len(parts)} parts, {count} outcomes of operations, {missing} parts did not run.")
     table.say(" ".join(f"{key.capitalize()} {about[key]}." for key in ("driver", "commit") if about.get(key)))
-    show_wrong(table, wrong, parts, bench)
-    show_missing(table, parts, bench)
-    show_targets(table, name, known, compared)
-    beside = show_peer(table, found, json_lines(folder / "peer.out"))
-    show_measurements(table, folder, bench, found)
-    kernels = show_kernels(table, folder, profile)
-    products = show_products(table, folder)
-    show_outcomes(table, by_operation)
+    def section(show, *arguments):
+        # The machine is gone when somebody reads this: what one section cannot make of its files must not cost the others.
+        try:
+            return show(table, *arguments)
+        except Exception as error:
+            table.say("", f"No more of this: {show.__name__} failed with {type(error).__name__}: {error}")
+            return None
+
+    section(show_wrong, wrong, parts, bench)
+    section(show_missing, parts, bench)
+    section(show_targets, name, known, compared)
+    beside = section(show_peer, found, json_lines(folder / "peer.out"))
+    section(show_measurements, folder, bench, found)
+    kernels = section(show_kernels, folder, profile)
+    products = section(show_products, folder)
+    section(show_outcomes, by_operation)
     table.head("Parts")
     table.rows(("part", "outcome", "s", "limit"), [part[:4] for part in parts])
     text = "\n".join(table.lines) + "\n"

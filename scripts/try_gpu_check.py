@@ -27,6 +27,9 @@ TESTS = {
     "codes_and_choices": ('echo "test result: ok. 0 passed; 0 failed"', "not run"),
     "responses_on_a_gpu_depend_on_their_addresses_alone": (f'printf "responses\\tthere is no GPU\\n" >>"$RLVR_DID_NOT_RUN"; {PASSED}', "not run"),
 }
+# The sweep of algorithms: one without a time, and three with.
+ALGORITHM = "products\\tqkv\\t32\\t64\\t96\\t%s\\t%s\\t1\\t0\\t1\\t1\\t1\\t1\\t0\\tabc\\tyes\\n"
+SWEEP = f"printf '{ALGORITHM}' product microseconds 1 9.5 2 8.0 3 refused batch-invariant 12.0 >\"$RLVR_PRODUCTS_TSV\"; {PASSED}"
 SANITIZER = {"racecheck": ("echo '========= RACECHECK SUMMARY: 0 hazards displayed'", "passed"),
              "memcheck": ("echo '========= Error: Device not supported'; exit 1", "not run")}
 
@@ -60,7 +63,7 @@ def check(folder, tests, benchmark_s):
     (folder / "report.json").write_text(json.dumps(report()))
     benchmark = [f"*bench.json*) cp {folder}/report.json \"$OUT/bench.json\"; sleep {benchmark_s} ;;", "*) exit 0 ;;"]
     rlvr = program(folder / "rlvr", 'case "$*" in', *benchmark, "esac")
-    listed = ["*--list*) printf '%s: test\\n' a::known_gpu sweep::on_a_gpu ;;", f"*) {OK}; {PASSED} ;;"]
+    listed = [f"*sweep*) {SWEEP} ;;", "*--list*) printf '%s: test\\n' a::known_gpu sweep::on_a_gpu ;;", f"*) {OK}; {PASSED} ;;"]
     program(folder / "rlvr-tests", 'case "$*" in', *branches(tests), *listed, "esac")
     program(folder / "compute-sanitizer", 'case "$*" in', *branches(SANITIZER), "esac")
     program(folder / "nvidia-smi", "exit 1")
@@ -94,6 +97,7 @@ def main():
         assert verdicts["full rollout tokens/s"] == "goal reached", verdicts
         assert verdicts["full update of the product ceiling"] == "first bar reached", verdicts
         assert "slower than expected" in verdicts["full update s"], verdicts
+        assert summary["products"][0]["best"] == "2" and summary["products"][0]["invariant_us"] == 12.0, summary["products"]
         assert not (out / "confirmed.toml").exists() and "not confirmed: failed" in table, table
         assert (out / "found.tar.xz").stat().st_size > 0
 
