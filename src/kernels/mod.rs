@@ -42,7 +42,7 @@ pub use logits::{Choice, Chosen, Drawn, Filter, MASKED, RowScores};
 pub use memory::{DeviceLost, DeviceMemory, OutOfMemory, is_lost, is_out_of_memory};
 pub use optimizer::{Coded, Moments, Parameter, Step};
 pub use pass::Pass;
-pub use shape::{BLOCK, Heads, Indices, LayerCache, Segment, Tables};
+pub use shape::{BLOCK, Heads, Indices, LayerCache, Rotation, Segment, Tables};
 pub use stock::Stock;
 pub use timed::Timed;
 pub use watched::{Watch, Watched};
@@ -108,8 +108,8 @@ watched::operations! {
             inverse_rms: &Tensor,
         ) -> Result<()>;
 
-        /// Turns the queries and keys of each row of `qkv [t, (q + 2 kv) d]`; `cos`, `sin [p, d/2]` in f32 are looked up at `positions [t]`.
-        fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices) -> Result<()>;
+        /// Turns the queries and keys of each row of `qkv [t, (q + 2 kv) d]`; by rotary position embedding.
+        fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, rotation: &Rotation) -> Result<()>;
 
         /// The gradient of `rotate_in_place`: turns the rows of `d_qkv [t, (q + 2 kv) d]` back. Adds the column sums of the result to
         /// `bias_gradient [(q + 2 kv) d]`, in f32, where `qkv` had a bias added before it was turned.
@@ -117,9 +117,7 @@ watched::operations! {
             &self,
             d_qkv: &Tensor,
             heads: Heads,
-            cos: &Tensor,
-            sin: &Tensor,
-            positions: &Indices,
+            rotation: &Rotation,
             bias_gradient: Option<&Tensor>,
         ) -> Result<()>;
 
@@ -155,9 +153,7 @@ watched::operations! {
             &self,
             qkv: &Tensor,
             heads: Heads,
-            cos: &Tensor,
-            sin: &Tensor,
-            positions: &Indices,
+            rotation: &Rotation,
             cache: &LayerCache,
             slots: &Indices,
         ) -> Result<()>;

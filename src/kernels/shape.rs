@@ -103,6 +103,17 @@ impl<'a> Indices<'a> {
     }
 }
 
+/// By which angles rotary position embedding turns rows: the tables of all positions, and where each row stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Rotation<'a> {
+    /// cos(position * frequency), `[p, d/2]` in f32.
+    pub cos: &'a Tensor,
+    /// The sines, laid out alike.
+    pub sin: &'a Tensor,
+    /// Each row's position, `[t]`.
+    pub positions: &'a Indices<'a>,
+}
+
 /// Refuses rows that are not one for each number.
 pub fn check_rows(numbers: &[u32], rows: &Tensor) -> Result<()> {
     if rows.dim(0)? != numbers.len() {

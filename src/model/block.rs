@@ -5,7 +5,7 @@ use candle_core::{Result, Tensor};
 use super::config::ModelConfig;
 use super::rotary::Rotary;
 use super::weights::BlockWeights;
-use crate::kernels::{Heads, Indices, Kernels, LayerCache, Segment, Target};
+use crate::kernels::{Heads, Indices, Kernels, LayerCache, Rotation, Segment, Target};
 
 /// What a block needs besides its weights.
 pub struct BlockContext<'a> {
@@ -93,17 +93,19 @@ pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
 }
 
 impl BlockContext<'_> {
+    fn rotation(&self) -> Rotation<'_> {
+        Rotation { cos: &self.rotary.cos, sin: &self.rotary.sin, positions: &self.positions }
+    }
+
     /// Turns the queries and keys of a packed batch, in place, and has its rows attend to one another: their attention, and its `log_sum_exp`.
     pub fn attend_packed(&self, qkv: &Tensor) -> Result<(Tensor, Tensor)> {
-        let Rotary { cos, sin } = &self.rotary;
-        self.kernels.rotate_in_place(qkv, self.heads, cos, sin, &self.positions)?;
+        self.kernels.rotate_in_place(qkv, self.heads, &self.rotation())?;
         self.kernels.attend_packed(qkv, self.segments, self.heads)
     }
 
     /// Turns queries and keys, in place, and writes keys and values to the cache at `slots [t]`: attention over it, or over the rows, comes next.
     pub fn rotate_and_store(&self, qkv: &Tensor, cache: &LayerCache, slots: &Indices) -> Result<()> {
-        let Rotary { cos, sin } = &self.rotary;
-        self.kernels.rotate_and_store_in_place(qkv, self.heads, cos, sin, &self.positions, cache, slots)
+        self.kernels.rotate_and_store_in_place(qkv, self.heads, &self.rotation(), cache, slots)
     }
 }
 
@@ -186,12 +188,12 @@ impl BlockWeights {
 
     /// Turns the gradient of the attention half's result into that of its input, in place.
     fn attention_backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
-        let BlockContext { kernels, heads, rotary, positions, .. } = context;
+        let BlockContext { kernels, heads, .. } = context;
         let KeptAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output } = &kept.attention;
         kernels.add_product_into(&gradients.output, &output.t()?, dy)?;
         let d_output = kernels.product(dy, &self.output.t()?, None)?;
         let d_qkv = kernels.attend_packed_backward(&d_output, output, log_sum_exp, qkv, context.segments, *heads)?;
-        kernels.rotate_back_in_place(&d_qkv, *heads, &rotary.cos, &rotary.sin, positions, gradients.qkv_bias.as_ref())?;
+        kernels.rotate_back_in_place(&d_qkv, *heads, &context.rotation(), gradients.qkv_bias.as_ref())?;
         kernels.add_product_into(&gradients.qkv, &attention_input.t()?, &d_qkv)?;
         let d_attention_input = kernels.product(&d_qkv, &self.qkv.t()?, None)?;
         kernels.rms_norm_backward_into(dy, &gradients.attention_norm, &d_attention_input, &kept.input, &self.attention_norm, inverse_rms)

@@ -226,7 +226,7 @@ impl Decoder {
         for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
             block.pass(&x, &context, |qkv| {
                 context.rotate_and_store(qkv, layer, &slots)?;
-                Ok(self.kernels.attend_packed(qkv, &packed.segments, self.config.heads)?)
+                self.kernels.attend_packed(qkv, &packed.segments, self.config.heads)
             })?;
         }
         Ok(x)

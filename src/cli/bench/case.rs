@@ -251,7 +251,7 @@ mod tests {
         let plain = cases(&flags).unwrap();
         let expected =
             Case { name: None, works: vec![Work::Rollout], lengths: Lengths::Equal(7, 9), batch_invariant: false, write_lengths: None };
-        assert_eq!(plain, [expected.clone()]);
+        assert_eq!(plain, std::slice::from_ref(&expected));
         let given = ["--case", "name=a", "--case", "name=b work=step,decode:3 lengths=lognormal:760:3072 batch-invariant=true"];
         let found = cases(&[&flags[..], &given].concat()).unwrap();
         let lengths = Lengths::LogNormal(7, "760:3072".parse().unwrap());

@@ -11,7 +11,7 @@ use super::{
 use crate::flow::Kept;
 use crate::kernels::copies;
 use crate::kernels::logits::all_below;
-use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
+use crate::kernels::shape::{Heads, Indices, LayerCache, Rotation, Segment, Tables};
 use crate::kernels::{Choice, Chosen, DeviceMemory, Drawn, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
 
 /// The plain versions, f32.
@@ -81,20 +81,12 @@ impl Kernels for Cpu {
         rms_norm::backward_into(dx, weight_gradient, dy, x, weight, inverse_rms)
     }
 
-    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices) -> Result<()> {
-        rows::rotate_in_place(qkv, heads.query + heads.key_value, cos, sin, positions.on_host()?)
+    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, rotation: &Rotation) -> Result<()> {
+        rows::rotate_in_place(qkv, heads.query + heads.key_value, rotation)
     }
 
-    fn rotate_back_in_place(
-        &self,
-        d_qkv: &Tensor,
-        heads: Heads,
-        cos: &Tensor,
-        sin: &Tensor,
-        positions: &Indices,
-        bias_gradient: Option<&Tensor>,
-    ) -> Result<()> {
-        rows::rotate_back_in_place(d_qkv, heads.query + heads.key_value, cos, sin, positions.on_host()?)?;
+    fn rotate_back_in_place(&self, d_qkv: &Tensor, heads: Heads, rotation: &Rotation, bias_gradient: Option<&Tensor>) -> Result<()> {
+        rows::rotate_back_in_place(d_qkv, heads.query + heads.key_value, rotation)?;
         bias_gradient.map_or(Ok(()), |gradient| product::add_column_sums_into(gradient, d_qkv))
     }
 
@@ -135,13 +127,11 @@ impl Kernels for Cpu {
         &self,
         qkv: &Tensor,
         heads: Heads,
-        cos: &Tensor,
-        sin: &Tensor,
-        positions: &Indices,
+        rotation: &Rotation,
         cache: &LayerCache,
         slots: &Indices,
     ) -> Result<()> {
-        self.rotate_in_place(qkv, heads, cos, sin, positions)?;
+        self.rotate_in_place(qkv, heads, rotation)?;
         self.store(cache, qkv, slots, heads)
     }
 

@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor, bail};
 use multiversion::multiversion;
 
 use super::{for_rows, read, tensor, update};
-use crate::kernels::shape::check_rows;
+use crate::kernels::shape::{Rotation, check_rows};
 
 /// `table [n, w]` at `indices` to `[indices, w]`.
 pub fn gather(table: &Tensor, indices: &[u32]) -> Result<Tensor> {
@@ -38,16 +38,18 @@ pub fn scatter_add_into(target: &Tensor, indices: &[u32], rows: &Tensor) -> Resu
 
 /// Turns the first `heads` heads (queries and keys) of each row of `qkv [t, (heads + value heads) d]` in place; `cos`, `sin [p, d/2]` are
 /// looked up at `positions[t]`.
-pub fn rotate_in_place(qkv: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, positions: &[u32]) -> Result<()> {
-    turn_in_place(qkv, heads, cos, sin, positions, 1.0)
+pub fn rotate_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation) -> Result<()> {
+    turn_in_place(qkv, heads, rotation, 1.0)
 }
 
 /// Turns them back, which is the gradient.
-pub fn rotate_back_in_place(d_qkv: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, positions: &[u32]) -> Result<()> {
-    turn_in_place(d_qkv, heads, cos, sin, positions, -1.0)
+pub fn rotate_back_in_place(d_qkv: &Tensor, heads: usize, rotation: &Rotation) -> Result<()> {
+    turn_in_place(d_qkv, heads, rotation, -1.0)
 }
 
-fn turn_in_place(qkv: &Tensor, heads: usize, cos: &Tensor, sin: &Tensor, positions: &[u32], sign: f32) -> Result<()> {
+fn turn_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation, sign: f32) -> Result<()> {
+    let Rotation { cos, sin, positions } = rotation;
+    let positions = positions.on_host()?;
     let (_, width) = qkv.dims2()?;
     let (limit, half) = cos.dims2()?;
     if let Some(position) = positions.iter().find(|position| **position as usize >= limit) {

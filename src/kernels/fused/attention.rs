@@ -7,7 +7,7 @@ use super::launch::Argument::{Float, Int, Tensor as At};
 use super::launch::Grid;
 use super::{Fused, copies};
 use crate::kernels::BLOCK;
-use crate::kernels::shape::{Heads, LayerCache, Segment};
+use crate::kernels::shape::{Heads, LayerCache, Rotation, Segment};
 
 /// Threads of a block of attention.
 const ATTENTION_THREADS: usize = 128;
@@ -91,17 +91,10 @@ pub fn store(fused: &Fused, cache: &LayerCache, qkv: &Tensor, slots: &Tensor, he
 }
 
 /// Turns queries and keys `[t, (q + 2 kv) d]` by the tables `[p, d/2]` at their positions, and writes keys and values to their slots.
-pub fn rotate_and_store(
-    fused: &Fused,
-    qkv: &Tensor,
-    heads: Heads,
-    (cos, sin): (&Tensor, &Tensor),
-    positions: &Tensor,
-    cache: &LayerCache,
-    slots: &Tensor,
-) -> Result<()> {
+pub fn rotate_and_store(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Rotation, cache: &LayerCache, slots: &Tensor) -> Result<()> {
     let half = heads.width / 2;
-    let tensors = [At(qkv), At(&cache.keys), At(&cache.values), At(cos), At(sin), At(positions), At(slots)];
+    let Rotation { cos, sin, positions } = rotation;
+    let tensors = [At(qkv), At(&cache.keys), At(&cache.values), At(cos), At(sin), At(positions.on_device()?), At(slots)];
     let sizes = [Int(heads.query), Int(heads.key_value), Int(half)];
     let grid = Grid::of(qkv.dim(0)?, fused.threads((heads.query + 2 * heads.key_value) * half));
     fused.launch("rotate_and_store", grid, &[&tensors[..], &sizes].concat())

@@ -9,7 +9,7 @@ use super::launch::{Grid, Product};
 use super::{Fused, MAX_BLOCKS, MAX_THREADS, attention, copies, head, repeated, suffix};
 use crate::flow::Kept;
 use crate::kernels::optimizer::CODED;
-use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Segment, Tables, check_rows};
+use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Rotation, Segment, Tables, check_rows};
 use crate::kernels::{Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
 
 /// Pairs of a head that a thread turns back at a time.
@@ -34,16 +34,17 @@ fn grouped(places: &[u32]) -> [Vec<u32>; 3] {
 }
 
 /// Refuses positions that the rotary tables `[p, d/2]` do not have.
-fn check_positions(positions: &Indices, cos: &Tensor) -> Result<()> {
-    let limit = cos.dim(0)?;
-    if let Some(position) = positions.on_host()?.iter().find(|position| **position as usize >= limit) {
+fn check_positions(rotation: &Rotation) -> Result<()> {
+    let limit = rotation.cos.dim(0)?;
+    if let Some(position) = rotation.positions.on_host()?.iter().find(|position| **position as usize >= limit) {
         bail!("position {position} is beyond the model's window of {limit} tokens");
     }
     Ok(())
 }
 
 /// Turns queries and keys by their positions' angles; sign -1 turns them back.
-fn rotate(fused: &Fused, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices, sign: f32) -> Result<()> {
+fn rotate(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Rotation, sign: f32) -> Result<()> {
+    let Rotation { cos, sin, positions } = rotation;
     let (turned, half) = (heads.query + heads.key_value, heads.width / 2);
     let arguments = [At(qkv), At(cos), At(sin), At(positions.on_device()?), Int(heads.row()), Int(turned), Int(half), Float(sign)];
     fused.launch("rotate", Grid::of(qkv.dim(0)?, fused.threads(turned * half)), &arguments)
@@ -146,22 +147,15 @@ impl Kernels for Fused {
         })
     }
 
-    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices) -> Result<()> {
-        check_positions(positions, cos)?;
-        rotate(self, qkv, heads, cos, sin, positions, 1.0)
+    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, rotation: &Rotation) -> Result<()> {
+        check_positions(rotation)?;
+        rotate(self, qkv, heads, rotation, 1.0)
     }
 
-    fn rotate_back_in_place(
-        &self,
-        d_qkv: &Tensor,
-        heads: Heads,
-        cos: &Tensor,
-        sin: &Tensor,
-        positions: &Indices,
-        bias_gradient: Option<&Tensor>,
-    ) -> Result<()> {
-        check_positions(positions, cos)?;
-        let Some(gradient) = bias_gradient else { return rotate(self, d_qkv, heads, cos, sin, positions, -1.0) };
+    fn rotate_back_in_place(&self, d_qkv: &Tensor, heads: Heads, rotation: &Rotation, bias_gradient: Option<&Tensor>) -> Result<()> {
+        check_positions(rotation)?;
+        let Some(gradient) = bias_gradient else { return rotate(self, d_qkv, heads, rotation, -1.0) };
+        let Rotation { cos, sin, positions } = rotation;
         let (turned, half) = (heads.query + heads.key_value, heads.width / 2);
         let (rows, heads) = (d_qkv.dim(0)?, turned + heads.key_value);
         let pieces = heads * half.div_ceil(PAIRS);
@@ -210,14 +204,12 @@ impl Kernels for Fused {
         &self,
         qkv: &Tensor,
         heads: Heads,
-        cos: &Tensor,
-        sin: &Tensor,
-        positions: &Indices,
+        rotation: &Rotation,
         cache: &LayerCache,
         slots: &Indices,
     ) -> Result<()> {
-        check_positions(positions, cos)?;
-        attention::rotate_and_store(self, qkv, heads, (cos, sin), positions.on_device()?, cache, slots.on_device()?)
+        check_positions(rotation)?;
+        attention::rotate_and_store(self, qkv, heads, rotation, cache, slots.on_device()?)
     }
 
     fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor> {

@@ -10,7 +10,7 @@ use crate::flow::Kept;
 use crate::kernels::copies;
 use crate::kernels::cpu::adamw_8bit;
 use crate::kernels::logits::check_kept;
-use crate::kernels::shape::{Heads, Indices, LayerCache, Segment, Tables};
+use crate::kernels::shape::{Heads, Indices, LayerCache, Rotation, Segment, Tables};
 use crate::kernels::{BLOCK, Choice, Chosen, Cpu, DeviceMemory, Kernels, MASKED, Moments, Parameter, Pass, RowScores, Step, pass};
 
 mod attention;
@@ -159,9 +159,10 @@ impl Kernels for Stock {
         add_to(dx, &(g - n.broadcast_mul(&mean)?)?.broadcast_mul(&r)?)
     }
 
-    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, cos: &Tensor, sin: &Tensor, positions: &Indices) -> Result<()> {
-        let (turned, half, t) = (heads.query + heads.key_value, heads.width / 2, positions.len());
-        let at = positions.on_device()?;
+    fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, rotation: &Rotation) -> Result<()> {
+        let (turned, half, t) = (heads.query + heads.key_value, heads.width / 2, rotation.positions.len());
+        let at = rotation.positions.on_device()?;
+        let Rotation { cos, sin, .. } = rotation;
         let (cos, sin) = (cos.index_select(at, 0)?.unsqueeze(1)?, sin.index_select(at, 0)?.unsqueeze(1)?);
         let x = wide(&qkv.narrow(1, 0, turned * heads.width)?.contiguous()?)?.reshape((t, turned, 2, half))?;
         let (first, second) = (x.narrow(2, 0, 1)?.squeeze(2)?, x.narrow(2, 1, 1)?.squeeze(2)?);
@@ -172,16 +173,8 @@ impl Kernels for Stock {
     }
 
     /// Turning by the opposite angle.
-    fn rotate_back_in_place(
-        &self,
-        d_qkv: &Tensor,
-        heads: Heads,
-        cos: &Tensor,
-        sin: &Tensor,
-        positions: &Indices,
-        bias_gradient: Option<&Tensor>,
-    ) -> Result<()> {
-        self.rotate_in_place(d_qkv, heads, cos, &sin.neg()?, positions)?;
+    fn rotate_back_in_place(&self, d_qkv: &Tensor, heads: Heads, rotation: &Rotation, bias_gradient: Option<&Tensor>) -> Result<()> {
+        self.rotate_in_place(d_qkv, heads, &Rotation { sin: &rotation.sin.neg()?, ..*rotation })?;
         bias_gradient.map_or(Ok(()), |gradient| add_to(gradient, &wide(d_qkv)?.sum(0)?))
     }
 
@@ -232,13 +225,11 @@ impl Kernels for Stock {
         &self,
         qkv: &Tensor,
         heads: Heads,
-        cos: &Tensor,
-        sin: &Tensor,
-        positions: &Indices,
+        rotation: &Rotation,
         cache: &LayerCache,
         slots: &Indices,
     ) -> Result<()> {
-        self.rotate_in_place(qkv, heads, cos, sin, positions)?;
+        self.rotate_in_place(qkv, heads, rotation)?;
         self.store(cache, qkv, slots, heads)
     }
 

@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use crate::kernels::cpu::testing::random;
-use crate::kernels::{Heads, Kernels, on_host};
+use crate::kernels::{Heads, Kernels, Rotation, on_host};
 
 /// Rotating and storing at once leaves the bits that the two operations leave, in the rows and in the cache.
 pub fn check_rotating_and_storing(kernels: &dyn Kernels) -> Result<()> {
@@ -16,10 +16,11 @@ pub fn check_rotating_and_storing(kernels: &dyn Kernels) -> Result<()> {
         let (qkv, cos, sin) =
             (put((4, heads.row()), 1, kernels.dtype())?, put((40, width / 2), 2, DType::F32)?, put((40, width / 2), 3, DType::F32)?);
         let (positions, slots) = (kernels.indices(&[0, 39, 7, 20])?, kernels.indices(&[17, 0, 63, 32])?);
+        let rotation = Rotation { cos: &cos, sin: &sin, positions: &positions };
         let (once, twice) = (qkv.copy()?, qkv.copy()?);
         let (together, apart) = (kernels.cache(4, heads)?, kernels.cache(4, heads)?);
-        kernels.rotate_and_store_in_place(&once, heads, &cos, &sin, &positions, &together, &slots)?;
-        kernels.rotate_in_place(&twice, heads, &cos, &sin, &positions)?;
+        kernels.rotate_and_store_in_place(&once, heads, &rotation, &together, &slots)?;
+        kernels.rotate_in_place(&twice, heads, &rotation)?;
         kernels.store(&apart, &twice, &slots, heads)?;
         assert_ne!(bits(&once)?, bits(&qkv)?);
         assert_eq!(bits(&once)?, bits(&twice)?, "{heads:?}");

@@ -3,8 +3,8 @@
 use candle_core::{DType, Device, Result, Tensor};
 
 use super::{Bench, mean};
-use crate::kernels::Heads;
 use crate::kernels::cpu::testing::random;
+use crate::kernels::{Heads, Rotation};
 
 impl Bench<'_> {
     pub fn rows(&mut self, t: usize, width: usize) -> Result<()> {
@@ -126,17 +126,18 @@ impl Bench<'_> {
         };
         let (name, at) = (|operation: &str| format!("{operation} of {t} x {heads:?}"), kernels.indices(&positions)?);
         let qkv = self.random((t, heads.row()), 1)?;
-        kernels.rotate_in_place(&qkv.tensor, heads, &cos.tensor, &sin.tensor, &at)?;
+        let rotation = Rotation { cos: &cos.tensor, sin: &sin.tensor, positions: &at };
+        kernels.rotate_in_place(&qkv.tensor, heads, &rotation)?;
         self.outcome(&name("rotate_in_place"), d, turned(&qkv.exact, 1.0), &qkv.tensor)?;
         // Without a bias and with one, whose gradient is added to.
         let d_qkv = self.random((t, heads.row()), 2)?;
-        kernels.rotate_back_in_place(&d_qkv.tensor, heads, &cos.tensor, &sin.tensor, &at, None)?;
+        kernels.rotate_back_in_place(&d_qkv.tensor, heads, &rotation, None)?;
         self.outcome(&name("rotate_back_in_place"), d, turned(&d_qkv.exact, -1.0), &d_qkv.tensor)?;
         let (d_qkv, sums) = (self.random((t, heads.row()), 2)?, self.random_f32(heads.row(), 3)?);
         let back = turned(&d_qkv.exact, -1.0);
         let sum = |(column, before): (usize, &f64)| before + back.iter().skip(column).step_by(heads.row()).sum::<f64>();
         let exact = sums.exact.iter().enumerate().map(sum).collect();
-        kernels.rotate_back_in_place(&d_qkv.tensor, heads, &cos.tensor, &sin.tensor, &at, Some(&sums.tensor))?;
+        kernels.rotate_back_in_place(&d_qkv.tensor, heads, &rotation, Some(&sums.tensor))?;
         self.outcome(&name("rotate_back_in_place with a bias"), d, back, &d_qkv.tensor)?;
         self.outcome(&name("rotate_back_in_place's bias"), heads.row(), exact, &sums.tensor)
     }

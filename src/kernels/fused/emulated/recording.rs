@@ -71,6 +71,14 @@ impl Launch for EmulatedRecorder {
             Tensor(Tensor),
             Value(Argument<'static>),
         }
+        impl Owned {
+            fn argument(&self) -> Argument<'_> {
+                match self {
+                    Self::Tensor(tensor) => Argument::Tensor(tensor),
+                    Self::Value(value) => *value,
+                }
+            }
+        }
         let own = |argument: &Argument| {
             Ok(match *argument {
                 Argument::Tensor(tensor) => Owned::Tensor(tensor.clone()),
@@ -82,13 +90,7 @@ impl Launch for EmulatedRecorder {
             })
         };
         let (kernel, arguments) = (kernel.to_owned(), arguments.iter().map(own).collect::<Result<Vec<_>>>()?);
-        self.keep(move |emulator| {
-            let of = |argument| match argument {
-                &Owned::Tensor(ref tensor) => Argument::Tensor(tensor),
-                &Owned::Value(value) => value,
-            };
-            emulator.launch(&kernel, grid, &arguments.iter().map(of).collect::<Vec<_>>())
-        })
+        self.keep(move |emulator| emulator.launch(&kernel, grid, &arguments.iter().map(Owned::argument).collect::<Vec<_>>()))
     }
 
     fn product(&self, product: &Product) -> Result<()> {
