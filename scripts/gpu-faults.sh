@@ -45,7 +45,7 @@ small=(--device cuda --kernels fused --dtype f32 --set rollout.groups=1 --set ro
   --set eval.max_new=8 --set eval.decoding=greedy)
 passes grpo -- train "${small[@]}" --steps 2 --set checkpoint.every=1 --set eval.every=1 --set train.reference_decay=0.9 --out grpo
 passes lora -- train "${small[@]}" --steps 1 --lora 4 --set optim.states=8bit --set train.stream_reference=true --out lora
-passes ppo -- train "${small[@]}" --steps 1 --algorithm ppo --set rollout.top_k=20 --set rollout.truncated=renormalise --out ppo
+passes ppo -- train "${small[@]}" --steps 1 --algo ppo --set rollout.top_k=20 --set rollout.truncated=renormalise --out ppo
 for name in grpo lora ppo; do
   grep -q '^rlvr' "$name.tsv"
   if grep '^candle' "$name.tsv" | sort | uniq -c; then
@@ -60,8 +60,10 @@ fails old-driver EMULATED_GPU_DRIVER=12080 -- "${train[@]}" --out old-driver
 says old-driver "the NVIDIA driver supports CUDA 12.8, this program needs 13.0: install driver 580 or newer"
 fails old-card EMULATED_GPU_CAPABILITY=7.5 -- "${train[@]}" --out old-card
 says old-card "has compute capability 7.5, the kernels need 8.0"
-fails in-use EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=2040 -- "${train[@]}" --out in-use
-says in-use "other processes hold 2.1 GB of the GPU's 2.1 GB: nvidia-smi lists them"
+fails in-use EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=1900 -- "${train[@]}" --out in-use
+says in-use "other processes hold 2.0 GB of the GPU's 2.1 GB: nvidia-smi lists them"
+fails full EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=2040 -- "${train[@]}" --out full
+says full "nvidia-smi lists what holds its memory"
 passes advised -- plan --device cuda --set eval.benchmarks= --example pi1 --model tiny
 says advised "kernels are not confirmed on the emulated GPU, so slower stock operations compute: scripts/gpu-check.sh"
 

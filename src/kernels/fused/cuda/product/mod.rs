@@ -89,7 +89,12 @@ impl Products {
         // SAFETY: algorithms write to the workspace before they read from it.
         #[allow(unsafe_code)]
         let workspace = unsafe { stream.alloc(WORKSPACE) };
-        let workspace = workspace.map_err(|error| told(&error, format!("cannot allocate the workspace of products: {error}")))?;
+        let no_room = |error| {
+            let mib = WORKSPACE >> 20;
+            let advice = "nvidia-smi lists what holds its memory; end it, or take another GPU with --device cuda:N";
+            told(&error, format!("the GPU has no room for the {mib} MiB that products need ({error}): {advice}"))
+        };
+        let workspace = workspace.map_err(no_room)?;
         let state = State {
             plans: HashMap::new(),
             choices: Choices::open(folder, machine),
