@@ -3,15 +3,15 @@
 
 Random weights in transformers' own classes, built from the numbers below: speed needs no checkpoint. All responses have one length.
 
-  rollout    `generate` of transformers: static cache, SDPA, temperature sampling, forced lengths; torch.compile with `--compile` only, since
-             it takes a minute
+  rollout    `generate` of transformers: static cache, SDPA, temperature sampling, forced lengths; torch.compile only with `--compile`, because
+             compiling takes a minute
   reference  log-probabilities of the responses under a frozen copy
   update     reference, policy forward, GRPO loss (clipped ratio, k3 KL, entropy bonus, token mean), backward with gradient checkpointing,
              clipping, AdamW: bf16 weights, f32 masters and gradients, micro-batches of `--micro-batch` rows
   step       rollout and update one after the other: the sum of their times for each token, not a run of its own
 
 The head's logits are made in chunks and made again in the backward pass, so that nothing holds `[tokens, vocabulary]`. A short run warms each
-work up. A work that would take longer than `--limit` seconds is cut: fewer tokens of each response, or fewer sequences; the line
+work up. A workload that would exceed `--limit` seconds is cut to fewer tokens per response or fewer sequences; the line
 says how many were `measured_tokens` of `tokens`, and `complete` is false. Cut rollouts favour the peer: late tokens see more and cost more.
 
   python benches/peer_torch_gpu.py --shape qwen2.5-math-1.5b --device cuda --sequences 512 --prompt-tokens 150 --response-tokens 800
@@ -97,7 +97,7 @@ class Rollouts:
         self.model, self.prompt_ids, self.args = model, prompt_ids, args
         self.batch = args.sequences
         self.failures = []
-        # Left alone, `generate` compiles with a static cache on a GPU.
+        # By default, `generate` compiles the model when the cache is static and the device is a GPU.
         self.compile = args.device.type == "cuda" and args.compile
 
     def generate(self, rows: int, clock: Clock, new_tokens: int) -> int:
@@ -301,8 +301,8 @@ def main() -> int:
     parser.add_argument("--micro-batch", type=int, default=16, help="rows in a backward pass (default: 16)")
     parser.add_argument("--head-rows", type=int, default=2048, help="rows of logits held at once (default: 2048)")
     parser.add_argument("--temperature", type=float, default=0.6)
-    parser.add_argument("--limit", type=float, default=12.0, metavar="SECONDS", help="longest measurement of a work (default: 12)")
-    parser.add_argument("--compile", action="store_true", help="rollouts by torch.compile, which takes a minute")
+    parser.add_argument("--limit", type=float, default=12.0, metavar="SECONDS", help="time limit for one measurement (default: 12)")
+    parser.add_argument("--compile", action="store_true", help="run rollouts with torch.compile; compiling takes a minute")
     parser.add_argument("--threads", type=int, help="threads on the CPU")
     args = parser.parse_args()
     works = args.work.split(",")

@@ -3,12 +3,17 @@
 # thread by thread on the CPU (src/kernels/cuda/emulated_driver.cpp). For tests and trials of a few tokens.
 #   scripts/cuda-emulated.sh COMMAND [ARGUMENT]...
 #   scripts/cuda-emulated.sh target/.../rlvr train --device cuda --kernels fused --dtype f32 --steps 2 --set rollout.groups=2
-# EMULATED_GPUS is how many there are (1), EMULATED_GPU_MIB each one's memory (4096), EMULATED_GPU_OTHERS_MIB what other processes hold of it (0),
-# EMULATED_GPU_CAPABILITY its generation (9.0), EMULATED_GPU_DRIVER the CUDA version that the driver supports (13000), EMULATED_GPU_LOST_AFTER the
-# launch from which on the card is lost, with EMULATED_GPU_LOST_CODE (719). EMULATED_GPU_CLOCK=N lets products take time, least by algorithm N of
-# emulated_blas.h. Launches, products, allocations and graphs are counted in the file that EMULATED_GPU_COUNTS names; EMULATED_GPU_LOG names one
-# that gets a line for each launch, with "rlvr" or "candle" before the kernel's name.
-# Where CUPTI's headers are (scripts/cuda-activity.sh fetches them), there is a stand-in for CUPTI too.
+# Environment variables, with their defaults in parentheses:
+#   EMULATED_GPUS            number of GPUs (1)
+#   EMULATED_GPU_MIB         memory of each GPU (4096)
+#   EMULATED_GPU_OTHERS_MIB  memory that other processes hold (0)
+#   EMULATED_GPU_CAPABILITY  compute capability (9.0)
+#   EMULATED_GPU_DRIVER      CUDA version that the driver supports (13000)
+#   EMULATED_GPU_LOST_AFTER  number of launches after which the card is lost (never); EMULATED_GPU_LOST_CODE is the error code then (719)
+#   EMULATED_GPU_CLOCK       products take time, and the algorithm of emulated_blas.h with this number is the fastest (products take no time)
+#   EMULATED_GPU_COUNTS      file for the numbers of launches, products, allocations and graphs
+#   EMULATED_GPU_LOG         file with a line for each launch: "rlvr" or "candle", a tab, and the kernel's name
+# CUPTI is emulated too if its headers are installed (scripts/cuda-activity.sh downloads them).
 set -euo pipefail
 sources=$(cd "$(dirname "$0")/.." && pwd)/src/kernels/cuda
 libraries=$(mktemp -d)
@@ -26,5 +31,5 @@ if [ -e "$cupti/include/cupti.h" ]; then
   c++ -O2 -std=c++17 -Wall -Wextra -Werror -shared -fPIC -isystem "$cupti/include" -isystem "$cuda/include" "$sources/emulated_cupti.cpp" \
     -o "$libraries/libcupti.so.13" -Wl,-soname,libcupti.so.13 -L"$libraries" -l:libcuda.so.1
 fi
-export EMULATED_GPU=$libraries # tells a script that no real GPU is meant
+export EMULATED_GPU=$libraries # tells scripts that the GPU is not real
 EMULATED_GPU_LOG=${EMULATED_GPU_LOG-$libraries/launches.tsv} LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Tests and measures this program on a machine with an NVIDIA GPU, in eight minutes, without Rust or the CUDA toolkit.
-#   gpu-check.sh OUT                  from an archive of scripts/gpu-pack.sh, which holds all that is needed
-#   gpu-check.sh RLVR TESTS OUT       with a program and a test program that scripts/cuda-build.sh built
-# OUT is a folder for what is found: table.md for a reader, summary.json, parts.tsv (each part's outcome and time), the files of each part, and
-# found.tar.xz with all of them. Each part is a process of its own with a time limit; together they take at most TOTAL seconds.
-# The exit status tells correctness: 1 when something gave a wrong result or broke. A part that found no time, or lacks what it needs, `did not run`:
-# that is said, and is no failure.
-# On an emulated GPU, or on the CPU, everything in miniature:
+# Tests and benchmarks this program on a machine with an NVIDIA GPU in eight minutes, without Rust or the CUDA toolkit.
+#   gpu-check.sh OUT                  from an archive of scripts/gpu-pack.sh, which contains everything it needs
+#   gpu-check.sh RLVR TESTS OUT       with a program and a test program built by scripts/cuda-build.sh
+# OUT is the folder for the results: table.md (a short report), summary.json, parts.tsv (outcome and time of each part), the files of each part,
+# and found.tar.xz with all of them. Each part is a separate process with a time limit; the whole check takes at most TOTAL seconds. The exit
+# status reports correctness: it is 1 if a result was wrong or a part crashed. A part that ran out of time or lacks a dependency is reported as
+# `not run`, which is not a failure.
+# A small trial on the emulated GPU or on the CPU:
 #   TRIAL=1 scripts/cuda-emulated.sh scripts/gpu-check.sh RLVR TESTS OUT
 #   TRIAL=1 DEVICE=cpu scripts/gpu-check.sh RLVR TESTS OUT
 set -uo pipefail
@@ -21,16 +21,16 @@ case $# in
 esac
 for program in "$rlvr" "$tests"; do
   if [ ! -x "$program" ]; then
-    echo "$program is missing: unpack the archive whole, or give the paths of program and test program" >&2
+    echo "$program is missing: unpack the whole archive, or pass the paths of the program and the test program" >&2
     exit 2
   fi
 done
 mkdir -p "$out"
 out=$(realpath "$out")
-# A file that lies beside this one in the archive and elsewhere in the repository.
+# A file that lies next to this script in the archive but elsewhere in the repository.
 beside() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$here/../$1"; fi; }
 
-# What is run can be set: all parts, or PARTS separated by commas. A trial is as small as can be.
+# Each of these can be set. PARTS selects parts, separated by commas (default: all). A trial uses the smallest sizes.
 : "${TOTAL=480}" "${DEVICE=cuda}" "${PYTHON=python3}" "${PARALLEL=4}"
 if [ "$DEVICE" != cpu ]; then : "${KERNELS=fused}"; fi
 if [ -n "${TRIAL:-}" ]; then
@@ -41,7 +41,7 @@ fi
 : "${PROMPT_TOKENS=150}" "${RESPONSE_TOKENS=800}" "${SMALL_TOKENS=128}" "${LENGTHS=lognormal:760:3072}" "${CACHED_TOKENS=400}" "${PASSES=20}"
 : "${MICRO_BATCH=16}" "${PEER_LIMIT=12}" "${ACTIVITY=$(beside target/librlvr_activity.so)}"
 
-# The CUDA libraries that PyTorch brings, for our programs only.
+# The CUDA libraries that PyTorch installs, for our programs only.
 if [ -n "${EMULATED_GPU:-}" ]; then
   libraries=$EMULATED_GPU
 else
@@ -54,12 +54,12 @@ print(":".join(found + glob.glob("/usr/local/cuda/extras/CUPTI/lib64")))
 PYTHON
   ) || libraries=
 fi
-# Products are tuned on first use, and their algorithms kept in the user's cache: here in the folder, for the benchmark and the profile alone, since
-# tests that run at once would disturb the timing.
+# Matrix products are tuned on first use, and the chosen algorithms are cached in the user's cache folder. Here that folder is in OUT. Only the
+# benchmark and the profile share it: tests that run in parallel would disturb the timing.
 ours=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "XDG_CACHE_HOME=$out/cache")
 is_real=
 if [ "$DEVICE" != cpu ] && [ -z "${EMULATED_GPU:-}" ]; then is_real=1; fi
-# Stock operations need a real GPU.
+# Candle's stock operations need a real GPU.
 if [ -n "${EMULATED_GPU:-}" ]; then : "${SKIP_TESTS=stock_operations}"; fi
 if [ "$DEVICE" != cpu ]; then export RLVR_REQUIRE_GPU=1; fi
 
@@ -69,7 +69,7 @@ reserve_s=$((TOTAL / 24)) # for the table
 until_s=0
 stopped=
 trap 'stopped=1; kill $(jobs -p) 2>/dev/null' INT TERM
-# until SECONDS: by when the parts that follow must be over, in seconds of a check that has 480.
+# until_second SECOND: deadline of the parts that follow, in seconds from the start of a 480-second check.
 until_second() { until_s=$(($1 * TOTAL / 480)); }
 
 is_wanted() { [[ -z "${PARTS:-}" || ",$PARTS," == *",$1,"* ]]; }
@@ -81,7 +81,8 @@ row() {
 }
 milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
-# part NAME KIND LIMIT COMMAND...: limits are of a check that has 480 seconds, too. Standard output in NAME.out, errors in NAME.log. judge_KIND says what came of it.
+# part NAME KIND LIMIT COMMAND...: runs one part. LIMIT is in seconds of a 480-second check, too. Standard output goes to NAME.out, errors to
+# NAME.log; judge_KIND sets the outcome.
 part() {
   local name=$1 kind=$2 limit_s=$3 status=0 began spent_s left_s child outcome why
   shift 3
@@ -97,7 +98,7 @@ part() {
   trap 'stopped=1; kill "$child" 2>/dev/null' INT TERM
   wait "$child"
   status=$?
-  # A signal ends a wait before the child has ended.
+  # `wait` returns early on a signal, before the child has ended.
   while kill -0 "$child" 2>/dev/null; do wait "$child"; done
   spent_s=$(($(milliseconds) - began))
   spent_s=$((spent_s / 1000)).$((spent_s % 1000 / 100))
@@ -109,14 +110,14 @@ part() {
   fi
   row "$name" "$outcome" "$spent_s" "$limit_s" "$why"
 }
-# One part after the other, or several at once.
+# Runs one part at a time, or up to PARALLEL parts at once.
 serial() { part "$@" & wait $! || wait; }
 parallel() {
   while [ "$(jobs -rp | wc -l)" -ge "$PARALLEL" ]; do wait -n; done
   part "$@" &
 }
 
-# judge_KIND NAME STATUS LIMIT SPENT: sets `outcome`, passed unless something else is known, and `why`.
+# judge_KIND NAME STATUS LIMIT SPENT: sets `outcome`, which is passed by default, and `why`.
 is_over() { [ "$1" = 124 ] || { [ "$1" = 137 ] && [ "$3" -ge "$2" ]; }; }
 last_words() { grep -hE -A1 'panicked at|^[Ee]rror' "$out/$1.log" "$out/$1.out" | grep -vE '^--$|^ +[0-9]+: ' | tail -n 2 | tr '\n' ' '; }
 judge_test() {
@@ -127,9 +128,9 @@ judge_test() {
   if [ -n "$wrong" ]; then
     outcome=failed why="$(wc -l <<<"$wrong") outcomes are wrong: $(head -n 1 <<<"$wrong")"
   elif is_over "$2" "$3" "$4"; then
-    outcome="not run" why="its time was over before it had a verdict"
+    outcome="not run" why="it timed out before it had a verdict"
   elif [ "$2" -ne 0 ]; then
-    outcome=failed why="ended with $2: $(last_words "$1")"
+    outcome=failed why="exited with status $2: $(last_words "$1")"
   elif [ $((${ran:-0})) -eq 0 ]; then
     outcome="not run" why="the test program has no such test"
   elif [ "$missing" -gt 0 ]; then
@@ -137,48 +138,48 @@ judge_test() {
     [ "$missing" -lt $((ran)) ] || outcome="not run"
   fi
 }
-# A test of operations that told no outcome has tested none (the emulated GPU is too slow for some).
+# A test of operations that reported no outcomes tested nothing (the emulated GPU is too slow for some).
 judge_operations() {
   judge_test "$@"
   if [ "$outcome" = passed ] && [ ! -s "$out/$1.tsv" ]; then
-    outcome="not run" why="it told no outcome of an operation"
+    outcome="not run" why="it reported no outcome of an operation"
   fi
 }
 judge_sanitizer() {
   if [ "$2" -eq 86 ]; then
     outcome=failed why=$(grep -hE '^=+ (Error|Warning|Invalid|.*SUMMARY)' "$out/$1.out" | tail -n 1)
   elif is_over "$2" "$3" "$4"; then
-    outcome="not run" why="its time was over before it had a verdict"
+    outcome="not run" why="it timed out before it had a verdict"
   elif [ "$2" -ne 0 ] || ! grep -q SUMMARY "$out/$1.out"; then
-    outcome="not run" why="the sanitizer was refused, or ended with $2: $(grep -hiE 'not supported|error|failed' "$out/$1.out" "$out/$1.log" | head -n 1)"
+    outcome="not run" why="the sanitizer exited with status $2: $(grep -hiE 'not supported|error|failed' "$out/$1.out" "$out/$1.log" | head -n 1)"
   fi
 }
-# A measurement that breaks has found an error, one that needs longer has not.
+# A measurement that crashes has found an error; one that needs more time has not.
 judge_measure() {
   if is_over "$2" "$3" "$4"; then
-    outcome="not run" why="its time was over; what it had measured is in the table"
+    outcome="not run" why="it timed out; the table has what it measured until then"
   elif [ "$2" -ne 0 ]; then
-    outcome=failed why="ended with $2: $(last_words "$1")"
+    outcome=failed why="exited with status $2: $(last_words "$1")"
   elif tr -d ' \n' 2>/dev/null <"$out/$1.json" | grep -q '"not_run":\["'; then
-    outcome="not run" why="no time was left for some of its works; the others are in the table"
+    outcome="not run" why="no time was left for some workloads; the table has the others"
   fi
 }
-# What only helps: it may be missing.
+# Optional parts, which may be missing.
 judge_help() {
   if is_over "$2" "$3" "$4"; then
-    outcome="not run" why="its time was over; what it had measured is in the table"
+    outcome="not run" why="it timed out; the table has what it measured until then"
   elif [ "$2" -ne 0 ]; then
-    outcome="not run" why="ended with $2: $(last_words "$1")"
+    outcome="not run" why="exited with status $2: $(last_words "$1")"
   fi
 }
 judge_times() {
   judge_help "$@"
   if [ "$outcome" = passed ] && ! grep -q '^kernel' "$out/$1-activity.tsv" 2>/dev/null; then
-    outcome="not run" why=$(grep -h -m 1 'no times of kernels' "$out/$1.log" || echo "no kernel was recorded: CUPTI was not injected")
+    outcome="not run" why=$(grep -h -m 1 'kernel times are not recorded' "$out/$1.log" || echo "the driver did not load the recording library")
   fi
 }
 
-# test_part serial|parallel NAME KIND LIMIT FILTER...: tests of the test program, which writes its outcomes into NAME.tsv.
+# test_part serial|parallel NAME KIND LIMIT FILTER...: runs tests of the test program, which writes their outcomes to NAME.tsv.
 test_part() {
   local how=$1 name=$2 kind=$3 limit_s=$4
   shift 4
@@ -187,11 +188,11 @@ test_part() {
 }
 gpu_test() { test_part parallel "${2##*::}" "$1" 60 --exact "$2"; }
 
-echo "== the machine, by second $SECONDS"
+echo "== machine, after $SECONDS s"
 until_second 20
 {
   nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,power.limit,clocks.max.sm,compute_mode --format=csv ||
-    echo "nvidia-smi is missing: no driver is known"
+    echo "nvidia-smi failed: the driver is unknown"
   nproc
   "${ours[@]}" ldd "$rlvr" | grep -E 'cuda|cublas|curand|nvrtc|not found'
   cat "$here/ABOUT" 2>/dev/null
@@ -204,9 +205,9 @@ activity() { echo "CUDA_INJECTION64_PATH=$ACTIVITY" "RLVR_ACTIVITY=$out/$1-activ
 # shellcheck disable=SC2046 # two words
 serial start measure 20 "${ours[@]}" $(activity start) "${bench[@]}" --model tiny --dtype f32 --no-ceilings --work rollout --sequences 2 --prompt-tokens 4 --response-tokens 2 \
   --json "$out/start.json"
-grep -hs 'no times of kernels' "$out/start.log"
+grep -hs 'kernel times are not recorded' "$out/start.log"
 
-echo "== correct results, by second $SECONDS"
+echo "== correctness, after $SECONDS s"
 until_second 105
 on_a_gpu=kernels::tests::on_a_gpu
 operations=()
@@ -219,9 +220,9 @@ others=("$on_a_gpu::memory_that_is_not_there_is_an_error_by_type" model::tests::
 for name in "${operations[@]}"; do gpu_test operations "$name"; done
 for name in "${others[@]}"; do gpu_test test "$name"; done
 known=("${operations[@]}" "${others[@]}" "$on_a_gpu::every_kernel_once")
-# What confirms the kernels, when it passes.
+# The parts that must pass to confirm the kernels.
 required=("${known[@]##*::}")
-# Whatever else needs a GPU.
+# All other tests that need a GPU.
 "${ours[@]}" "$tests" gpu --list 2>/dev/null | sed -n 's/: test$//p' >"$out/gpu-tests.txt"
 mapfile -t rest < <(grep -vxF -f <(printf '%s\n' "${known[@]}") "$out/gpu-tests.txt" |
   grep -vE "sweep${SKIP_TESTS:+|$SKIP_TESTS}")
@@ -232,7 +233,7 @@ fi
 test_part parallel every_kernel_once operations 30 --exact "$on_a_gpu::every_kernel_once"
 wait
 
-echo "== sanitizers, by second $SECONDS"
+echo "== sanitizers, after $SECONDS s"
 until_second 140
 sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)
 for tool in racecheck memcheck; do
@@ -246,7 +247,7 @@ for tool in racecheck memcheck; do
     "$tests" --exact "$on_a_gpu::every_kernel_once" --test-threads=1 --nocapture
 done
 
-echo "== measurements, by second $SECONDS"
+echo "== benchmarks, after $SECONDS s"
 until_second 295
 # shellcheck disable=SC2206 # words on purpose
 bench+=($SHAPE_ARGUMENTS --prompt-tokens "$PROMPT_TOKENS")
@@ -255,7 +256,7 @@ if [ -n "$is_real" ]; then
   nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop-ms=500 >"$out/bench.memory" 2>/dev/null &
   sampler=$!
 fi
-# A work that would begin in the last 25 seconds of its part is left out.
+# No workload begins in the last 25 seconds of this part.
 bench_s=$((until_s - SECONDS))
 part bench measure 240 "${ours[@]}" "${bench[@]}" --once-from 5 --limit $((bench_s > 60 ? bench_s - 25 : bench_s)) --json "$out/bench.json" \
   --case "name=full work=rollout,update,step sequences=$SEQUENCES response-tokens=$RESPONSE_TOKENS" \
@@ -265,7 +266,7 @@ part bench measure 240 "${ours[@]}" "${bench[@]}" --once-from 5 --limit $((bench
 wait $!
 if [ -n "$sampler" ]; then kill "$sampler" 2>/dev/null; fi
 
-echo "== time by kernel, by second $SECONDS"
+echo "== time by kernel, after $SECONDS s"
 no_ceilings=(--no-ceilings)
 [[ "$SHAPE_ARGUMENTS" != *--no-ceilings* ]] || no_ceilings=()
 until_second 335
@@ -278,25 +279,25 @@ if [ -s "$out/profile-activity.tsv" ] && [ -s "$out/profile.json" ]; then
   "$PYTHON" "$here/gpu_kernels.py" "$out/profile-activity.tsv" "$out/profile.json" >"$out/kernels.tsv"
 fi
 
-echo "== algorithms of products, by second $SECONDS"
+echo "== algorithms of products, after $SECONDS s"
 until_second 365
 test_part serial products test 40 --exact "$(grep -m 1 sweep "$out/gpu-tests.txt" || echo sweep)"
 
-echo "== the peer, by second $SECONDS"
+echo "== comparison with PyTorch, after $SECONDS s"
 until_second 460
 peer_device=$DEVICE
 [ -n "$is_real" ] || peer_device=cpu
 peer=("$PYTHON")
-# The emulated GPU's libraries stand in for ours, not for PyTorch's.
+# The libraries of the emulated GPU must not replace PyTorch's.
 [ -z "${EMULATED_GPU:-}" ] || peer=(env -u LD_LIBRARY_PATH "$PYTHON")
 if "${peer[@]}" -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(name) is None for name in ("torch", "transformers")))'; then
   serial peer help 95 "${peer[@]}" "$(beside benches/peer_torch_gpu.py)" --shape "$PEER_SHAPE" --device "$peer_device" --work rollout,update,step \
     --sequences "$SEQUENCES" --prompt-tokens "$PROMPT_TOKENS" --response-tokens "$RESPONSE_TOKENS" --micro-batch "$MICRO_BATCH" --limit "$PEER_LIMIT"
 else
-  row peer "not run" 0 0 "$PYTHON has no torch and transformers"
+  row peer "not run" 0 0 "$PYTHON cannot import torch and transformers"
 fi
 
-echo "== the table, by second $SECONDS"
+echo "== report, after $SECONDS s"
 rm -f "$out/found.tar.xz"
 IS_REAL=$is_real "$PYTHON" "$here/gpu_table.py" "$out"
 if [ -n "$is_real" ]; then
@@ -306,7 +307,7 @@ fi
 tar -cJf "$out/../.found.$$" -C "$out" . && mv "$out/../.found.$$" "$out/found.tar.xz"
 failed=$(awk -F'\t' '$2 == "failed"' "$out/parts.tsv" | wc -l)
 missing=$(awk -F'\t' '$2 == "not run"' "$out/parts.tsv" | wc -l)
-echo "$((SECONDS)) s; $out/table.md, and all files in $out/found.tar.xz"
+echo "finished in $((SECONDS)) s: the report is $out/table.md, and $out/found.tar.xz has all files"
 if [ "$failed" -eq 0 ]; then echo "nothing failed"; else echo "$failed parts failed"; fi
 echo "$missing parts did not run"
 [ "$failed" -eq 0 ]

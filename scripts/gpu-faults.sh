@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# Runs on emulated GPUs, as a user starts them: they launch kernels of this program alone, and what is wrong with a card is said in one sentence.
-#   scripts/gpu-faults.sh RLVR       a program that scripts/cuda-build.sh built; two minutes
+# Starts the program on emulated GPUs as a user would. It checks that training launches only this program's kernels, and that each fault of a
+# card is reported in one sentence.
+#   scripts/gpu-faults.sh RLVR       a program built by scripts/cuda-build.sh; takes two minutes
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 rlvr=$(realpath "$1")
-# The library that emulates is compiled once for all runs.
+# Compiles the emulator once for all runs.
 [ -n "${ON_AN_EMULATED_GPU:-}" ] || exec env ON_AN_EMULATED_GPU=1 "$here/cuda-emulated.sh" "$here/gpu-faults.sh" "$rlvr"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-# run NAME [VARIABLE=VALUE]... -- ARGUMENT...: its output in NAME.txt, its launches in NAME.tsv; gives its exit status.
+# run NAME [VARIABLE=VALUE]... -- ARGUMENT...: writes the output to NAME.txt and the launches to NAME.tsv; returns the program's exit status.
 run() {
   local name=$1 variables=()
   shift
@@ -21,7 +22,7 @@ run() {
   shift
   env "${variables[@]}" EMULATED_GPU_LOG="$work/$name.tsv" "$rlvr" "$@" >"$name.txt" 2>&1
 }
-# says NAME WORDS: its output has the words, wherever lines are broken.
+# says NAME WORDS: checks that NAME's output contains WORDS, ignoring line breaks.
 says() {
   tr -s '\n ' '  ' <"$1.txt" | grep -qF -- "$2" && return
   echo "$1 does not say \"$2\":"
@@ -49,7 +50,7 @@ passes ppo -- train "${small[@]}" --steps 1 --algo ppo --set rollout.top_k=20 --
 for name in grpo lora ppo; do
   grep -q '^rlvr' "$name.tsv"
   if grep '^candle' "$name.tsv" | sort | uniq -c; then
-    echo "$name launches kernels of candle's"
+    echo "$name launches candle's kernels"
     exit 1
   fi
   echo "$name: $(wc -l <"$name.tsv") launches, all of this program's kernels"
@@ -57,20 +58,20 @@ done
 
 train=(train "${small[@]}" --steps 2 --set checkpoint.every=1)
 fails old-driver EMULATED_GPU_DRIVER=12080 -- "${train[@]}" --out old-driver
-says old-driver "the NVIDIA driver supports CUDA 12.8, this program needs 13.0: install driver 580 or newer"
+says old-driver "the NVIDIA driver supports CUDA 12.8, but this program needs 13.0: install driver 580 or newer"
 fails old-card EMULATED_GPU_CAPABILITY=7.5 -- "${train[@]}" --out old-card
-says old-card "has compute capability 7.5, the kernels need 8.0"
+says old-card "has compute capability 7.5, but the kernels need 8.0"
 fails in-use EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=1900 -- "${train[@]}" --out in-use
-says in-use "other processes hold 2.0 GB of the GPU's 2.1 GB: nvidia-smi lists them"
+says in-use "other processes hold 2.0 GB of the GPU's 2.1 GB: run nvidia-smi to list them"
 fails full EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=2040 -- "${train[@]}" --out full
-says full "nvidia-smi lists what holds its memory"
+says full "run nvidia-smi to list what holds its memory"
 passes advised -- plan --device cuda --set eval.benchmarks= --example pi1 --model tiny
-says advised "kernels are not confirmed on the emulated GPU, so slower stock operations compute: scripts/gpu-check.sh"
+says advised "kernels are not confirmed on the emulated GPU, so it uses slower stock operations: run scripts/gpu-check.sh"
 
 passes whole -- "${train[@]}" --out whole
 fails lost EMULATED_GPU_LOST_AFTER=$(($(wc -l <whole.tsv) * 4 / 5)) -- "${train[@]}" --out lost
-says lost "the GPU stopped working and took the policy with it; everything up to the checkpoint of step 1 is saved in lost"
+says lost "the GPU stopped working and the policy in its memory is lost; everything up to the checkpoint of step 1 is saved in lost"
 says lost "continue from the checkpoint of step 1 with --resume lost"
 passes resumed -- train --resume lost
 cmp whole/checkpoints/00002/model.safetensors lost/checkpoints/00002/model.safetensors
-echo "a card that is lost, in use or too old is said, and a run that lost its card goes on to the same weights"
+echo "lost, busy and old cards are reported, and a run that lost its card resumes to the same weights"

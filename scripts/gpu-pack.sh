@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Packs what a machine with a GPU needs to test and measure this program: program and test program, stripped; the library that records kernels'
-# times; the check, its report and the peer. No Rust and no CUDA toolkit is needed there.
+# Packs what a GPU machine needs to test and benchmark this program: the stripped program and test program, the library that records kernel
+# times, the check, its report and the PyTorch comparison. The GPU machine needs neither Rust nor the CUDA toolkit.
 #   scripts/gpu-pack.sh OUT.tar.xz
 #   tar xf OUT.tar.xz && rlvr-gpu-check/gpu-check.sh FOLDER           there
-# PROFILE=dev packs an unoptimised build, to try this script. RLVR and TESTS name programs that are built already. Most that the archive may take
-# is 50 MiB.
+# PROFILE=dev packs an unoptimised build, to try this script. RLVR and TESTS name programs that are already built. The archive may take at most
+# 50 MiB.
 set -euo pipefail
 [ $# -eq 1 ] || { sed -n '4p' "$0" >&2; exit 2; }
 out=$(realpath -m "$1")
@@ -15,7 +15,7 @@ if [ -z "${RLVR:-}" ] || [ -z "${TESTS:-}" ]; then
   scripts/cuda-build.sh build "${build[@]}"
   executable() { sed -n 's/.*Executable.*(\(.*\))$/\1/p'; }
   TESTS=$(scripts/cuda-build.sh test --lib --no-run "${build[@]}" 2>&1 | tee /dev/stderr | executable)
-  # Cargo names the folder of the profile `dev` otherwise.
+  # Cargo's folder for the profile `dev` has another name.
   RLVR=$(dirname "$(dirname "$TESTS")")/rlvr
 fi
 
@@ -32,11 +32,11 @@ commit=$(git rev-parse --short=12 HEAD)
 cat >"$packed/ABOUT" <<ABOUT
 commit: $commit
 date: $(date -u +%F)
-${about:-profile: of programs that were built before}
+${about:-profile: unknown, the programs were built before}
 run: ./gpu-check.sh FOLDER
-needs: an NVIDIA driver for CUDA 13, and Python 3 with PyTorch for CUDA 13, whose libraries are used (or LD_LIBRARY_PATH)
+needs: an NVIDIA driver for CUDA 13, and Python 3 with PyTorch for CUDA 13, whose libraries the program loads (or set LD_LIBRARY_PATH)
 ABOUT
-# Both programs hold the same kernels: the dictionary spans both.
+# Both programs contain the same kernels, so the dictionary spans both.
 XZ_OPT=--lzma2=preset=6,dict=256MiB tar -cJf "$out" -C "$folder" rlvr-gpu-check
 bytes=$(stat -c %s "$out")
 du -b "$packed"/*

@@ -1,9 +1,10 @@
-"""Confirms the kernels on a GPU: an entry of src/kernels/confirmation.rs, when every check of correctness has passed on a real card.
+"""Writes an entry that confirms the kernels on a GPU (src/kernels/confirmation.rs) if every correctness check passed on a real card.
 
     python3 scripts/gpu_confirm.py OUT COMMIT PART...
 
-OUT is a folder of scripts/gpu-check.sh, and PART what must have passed. No other part may have failed. The entry goes into OUT/confirmed.toml and into
-the user's own file, where `--kernels auto` finds it. Without, what is missing is said, and nothing is written. Never fails.
+OUT is a folder that scripts/gpu-check.sh filled. Every PART must have passed, and no other may have failed. The entry goes into
+OUT/confirmed.toml and into the user's own file, where `--kernels auto` finds it. Otherwise the script prints what is missing and writes
+nothing. It exits with 0 either way.
 """
 
 import datetime
@@ -16,23 +17,23 @@ FIELDS = ("card", "capability", "driver", "kernels_digest")
 
 
 def obstacle(machine, outcomes, required):
-    """Why there is nothing to confirm, or none."""
+    """Why the kernels are not confirmed; None if they are."""
     if failed := [part for part, outcome in outcomes.items() if outcome == "failed"]:
         return f"failed: {', '.join(failed)}"
     if missing := [part for part in required if outcomes.get(part) != "passed"]:
         return f"did not run: {', '.join(missing)}"
     if lacking := [field for field in FIELDS if not machine.get(field)]:
-        return f"the program does not say its {', '.join(lacking)}"
+        return f"the program did not report its {', '.join(lacking)}"
     if machine["card"] == "emulated GPU":
-        return "the card is an emulated one"
+        return "the card is emulated"
     return None
 
 
 def entry(machine, commit):
-    """The text of an entry."""
+    """The entry as TOML."""
     values = {"card": machine["card"], "capability": machine["capability"], "driver": machine["driver"], "commit": commit}
     values |= {"date": datetime.date.today().isoformat(), "kernels": machine["kernels_digest"]}
-    # A JSON string is a TOML string.
+    # A JSON string is a valid TOML string.
     return "[[confirmed]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
 
 
@@ -63,7 +64,7 @@ def main():
         new.write_text(known + text)
         new.rename(own)
     print(f"The kernels are confirmed on the {machine['card']}: `--kernels auto` uses them here ({own}).")
-    print(f"To confirm this card for everybody, append {folder / 'confirmed.toml'} to src/kernels/confirmed.toml and commit it.")
+    print(f"To confirm this card for everyone, append {folder / 'confirmed.toml'} to src/kernels/confirmed.toml and commit it.")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Time by kernel, from the file that src/kernels/cuda/activity.cpp writes: how long each kernel ran, and how long the GPU idled before it.
+"""Times of each kernel, from the file that src/kernels/cuda/activity.cpp writes: how long it ran, and how long the GPU idled before it.
 
     python3 scripts/gpu_kernels.py TIMES.tsv [BENCH.json]      a table of tab-separated fields on stdout
 
-With what `rlvr bench --json` wrote, one part for each of its measurements: what ran between its `began_unix_ns` and `ended_unix_ns`. Without, one
-part with everything. In a part the GPU is busy while at least one kernel, copy or fill runs; it idles in between, and each idle time is counted
-for the kernel that ends it. The recording makes short kernels a little slower to launch.
+With a report of `rlvr bench --json`, there is one part per measurement: what ran between `began_unix_ns` and `ended_unix_ns`. Without it, one
+part holds everything. The GPU is busy while at least one kernel, copy or fill runs, and idle otherwise. Each idle time is attributed
+to the kernel that ends it. Recording makes launches of short kernels slightly slower.
 """
 
 import json
@@ -12,13 +12,13 @@ import pathlib
 import sys
 from dataclasses import dataclass, field
 
-# Idle times are counted by length: up to 2 us is what a launch costs when the next kernel waits in the queue already, more means that the host was late.
+# Idle times are counted by length. Up to 2 us is the cost of a launch whose kernel was already queued; more means that the host was late.
 BOUNDS_US = (2, 5, 20)
 
 
 @dataclass
 class Kernel:
-    """One name in one part; times in microseconds."""
+    """One kernel in one part; times in microseconds."""
 
     name: str
     calls: int = 0
@@ -50,7 +50,7 @@ class Part:
 
 
 def read(path):
-    """Records in the order in which they started, as (start, end, name, fields), on the system's clock in nanoseconds; and how many were lost."""
+    """Records by start time, as (start, end, name, fields) in nanoseconds of the system's clock, and the number of lost records."""
     names, records, offset, lost = {}, [], 0, 0
     for line in path.read_text(errors="replace").splitlines():
         kind, *fields = line.split("\t")
@@ -65,13 +65,13 @@ def read(path):
                 start, end = int(fields[1]), int(fields[2])
                 records.append((start + offset, end + offset, names[fields[0]], fields[3:] if kind == "kernel" else []))
         except (IndexError, KeyError, ValueError):
-            lost += 1  # the last line of a program that was killed
+            lost += 1  # a killed program may leave a partial last line
     records.sort(key=lambda record: record[:2])
     return records, lost
 
 
 def windows(bench):
-    """The measurements of a report: names, beginnings and ends."""
+    """Name, start and end of each measurement in a report."""
     found = []
     for case in bench["cases"]:
         for line in case["measurements"]:
@@ -81,7 +81,7 @@ def windows(bench):
 
 
 def summarise(name, records):
-    """The part that some records make up; none where nothing ran."""
+    """Totals of the records of one part; None if nothing ran."""
     if not records:
         return None
     kernels, busy_ns, busy_until = {}, 0, records[0][0]
@@ -103,7 +103,7 @@ def summarise(name, records):
 
 
 def parts(times, bench=None):
-    """The parts of a recording, and how many records were lost."""
+    """The parts of a recording, and the number of lost records."""
     records, lost = read(times)
     if bench is None:
         return [part for part in [summarise("all", records)] if part], lost

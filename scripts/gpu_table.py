@@ -1,9 +1,9 @@
-"""The report of scripts/gpu-check.sh, from the files in its folder: table.md for a reader who has half a minute, summary.json for programs.
+"""The report of scripts/gpu-check.sh, from the files in its folder: a short table.md for people and summary.json for programs.
 
     python3 scripts/gpu_table.py OUT
 
-What is wrong comes first, then what did not run, then speed beside the targets and beside the peer, then where the time goes. Files that are missing,
-cut or empty leave their part of the report out. Rates are response tokens per second.
+Failures come first, then parts that did not run, then speed against the targets and against PyTorch, then time by kernel. A section whose file is
+missing, truncated or empty is left out. Rates are response tokens per second.
 """
 
 import json
@@ -16,13 +16,14 @@ from collections import defaultdict
 
 import gpu_kernels
 
-# What one card should reach with the shape of Qwen2.5-Math-1.5B, from ceilings measured on these cards (a copy of 3.0 TB/s on the H100 and 4.3 TB/s
-# on the H200, bf16 products of 770 to 800 TFLOP/s) and the work's own count of operations and bytes. `first` is the least that will do, `goal` what
-# a good implementation reaches, `expected` the sum of each operation's least time for this program, to a quarter; where none is given, none is known.
-# The first bars and goals for rollouts were set for 1,024 new tokens, where later tokens cost more than in the 800 that are measured.
+# Targets for one card with the shape of Qwen2.5-Math-1.5B. They follow from ceilings measured on these cards (copies at 3.0 TB/s on the H100 and
+# 4.3 TB/s on the H200, bf16 products at 770 to 800 TFLOP/s) and from the operations and bytes that each workload needs. `first` is the minimum,
+# `goal` is what a good implementation reaches, and `expected` is the sum of each operation's least time in this program, to within a quarter;
+# None means unknown. The first bars and goals for rollouts were set for 1,024 new tokens, where later tokens cost more than in the 800 that are
+# measured.
 TARGET_SHAPE = "qwen2.5-math-1.5b"
 TARGETS = [
-    # case, work, value, unit, whether more is better, {card: (first, goal, expected)}
+    # case, workload, value, unit, whether higher is better, {card: (first, goal, expected)}
     ("full", "rollout", "tokens_per_s", "tokens/s", True, {"H100": (None, None, 72_000), "H200": (35_000, 65_000, 81_000)}),
     ("full", "update", "utilisation", "of the product ceiling", True, {"H100": (0.35, 0.50, None), "H200": (0.35, 0.50, None)}),
     ("full", "update", "median_s", "s", False, {"H100": (None, None, 27), "H200": (None, None, 22)}),
@@ -30,15 +31,15 @@ TARGETS = [
     ("full", "step", "peak_gb", "GB", False, {"H100": (80, 60, None), "H200": (80, 60, None)}),
     ("lognormal", "rollout", "median_s", "s", False, {"H100": (None, None, 16.8), "H200": (None, None, 14.6)}),
     ("lognormal", "step", "median_s", "s", False, {"H100": (None, None, 44), "H200": (None, None, 37)}),
-    ("decode-1024", "decode", "pass_ms", "ms a pass", False, {"H100": (None, None, 14.1), "H200": (None, None, 12.7)}),
-    ("decode-32", "decode", "pass_ms", "ms a pass", False, {"H100": (3.3, 1.75, None), "H200": (3.3, 1.75, None)}),
-    ("invariant", "rollout", "cost", "times the rollout without", False, {"H100": (1.3, 1.0, None), "H200": (1.3, 1.0, None)}),
+    ("decode-1024", "decode", "pass_ms", "ms per pass", False, {"H100": (None, None, 14.1), "H200": (None, None, 12.7)}),
+    ("decode-32", "decode", "pass_ms", "ms per pass", False, {"H100": (3.3, 1.75, None), "H200": (3.3, 1.75, None)}),
+    ("invariant", "rollout", "cost", "times the ordinary rollout", False, {"H100": (1.3, 1.0, None), "H200": (1.3, 1.0, None)}),
 ]
 TOP_KERNELS = 15
 
 
 def read_json(path):
-    """None where the file is missing or cut."""
+    """The parsed file; None if it is missing or truncated."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -46,18 +47,18 @@ def read_json(path):
 
 
 def rows_of(path):
-    """Fields of the lines of a tab-separated file."""
+    """The rows of a tab-separated file."""
     return [line.split("\t") for line in path.read_text(errors="replace").splitlines()] if path.exists() else []
 
 
 def json_lines(path):
-    """The peer's measurements by work."""
+    """The peer's measurements by workload."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {line["work"]: line for line in (json.loads(text) for text in lines if text.startswith("{") and text.endswith("}"))}
 
 
 def number(text):
-    """None where there is no finite number, such as for an algorithm that was refused."""
+    """The number; None if the text is not a finite number, as for a refused algorithm."""
     try:
         return float(text) if math.isfinite(float(text)) else None
     except ValueError:
@@ -65,7 +66,7 @@ def number(text):
 
 
 def rounded(number):
-    """Three digits that count."""
+    """Formats a number to three significant digits."""
     if number is None:
         return ""
     if number == 0 or not math.isfinite(number):
@@ -91,7 +92,7 @@ class Table:
 
 
 def machine(folder, bench):
-    """The card and what else is known of the machine and the build."""
+    """The card, and what else is known about the machine and the build."""
     text = (folder / "machine.txt").read_text(errors="replace") if (folder / "machine.txt").exists() else ""
     found = dict((bench or {}).get("machine") or {})
     smi = re.search(r"^name,.*\n(.*)$", text, re.MULTILINE)
@@ -105,7 +106,7 @@ def machine(folder, bench):
 
 
 def measurements(report):
-    """Measurements by case and work; the passes of `decode:20` are one work, with the time of one."""
+    """Measurements by case and workload. `decode:20` counts as `decode`, with the time of one pass."""
     found = {}
     for case in (report or {}).get("cases", []):
         for line in case["measurements"]:
@@ -122,7 +123,7 @@ def measurements(report):
 
 
 def compare(card, found):
-    """Measured values beside the targets of the card."""
+    """Compares measured values with the card's targets."""
     compared = []
     for case, work, value, unit, more_is_better, cards in TARGETS:
         line = found.get((case, work))
@@ -143,7 +144,7 @@ def compare(card, found):
 
 
 def outcomes(folder, parts):
-    """Outcomes of all operations: those that are wrong, and by operation and dtype the count and the worst."""
+    """The wrong outcomes of all operations, and the count and the worst error by operation and dtype."""
     wrong, by_operation = [], defaultdict(lambda: {"count": 0, "worst": 0.0, "stock_worst": None})
     for part in parts:
         for row in rows_of(folder / f"{part}.tsv"):
@@ -164,7 +165,7 @@ def outcomes(folder, parts):
 def show_wrong(table, wrong, parts, bench):
     failed = [part for part in parts if part[1] == "failed"]
     if failed:
-        table.head("Wrong")
+        table.head("Failed")
         table.rows(("part", "why"), [(part[0], part[4]) for part in failed])
     if wrong:
         table.say("")
@@ -174,7 +175,7 @@ def show_wrong(table, wrong, parts, bench):
             table.say(f"and {len(wrong) - 40} more in the parts' files.")
     for case in (bench or {}).get("cases", []):
         if case.get("error"):
-            table.say("", f"The case `{case['name']}` of the benchmark ended with: {case['error']}")
+            table.say("", f"Benchmark case `{case['name']}` failed: {case['error']}")
 
 
 def show_missing(table, parts, bench):
@@ -188,10 +189,10 @@ def show_missing(table, parts, bench):
 def show_targets(table, card, known, compared):
     table.head("Targets")
     if not known:
-        table.say(f"There are none for this card ({card}) and these sizes.")
+        table.say(f"There are no targets for this card ({card}) and these sizes.")
         return
     if not compared:
-        table.say("No work that has one was measured.")
+        table.say("No workload with a target was measured.")
         return
     titles = ("work", "measured", "first bar", "goal", "expected", "")
     rows = [(c["what"], f"{rounded(c['measured'])} {c['unit']}", *(rounded(c[key]) for key in ("first", "goal", "expected")), c["verdict"]) for c in compared]
@@ -199,7 +200,7 @@ def show_targets(table, card, known, compared):
 
 
 def show_peer(table, found, peer):
-    """Ours beside PyTorch and transformers; what was compared."""
+    """Compares our rates with those of PyTorch and transformers; returns the comparisons."""
     compared = []
     for work in ("rollout", "update", "step"):
         line, other = found.get(("full", work)), peer.get(work, {})
@@ -207,12 +208,13 @@ def show_peer(table, found, peer):
             compared.append({"work": work, "ours": line["tokens_per_s"], "peer": other["tokens_per_s"], "complete": other["complete"]})
     if not compared and not peer:
         return compared
-    table.head("Beside PyTorch and transformers")
+    table.head("Comparison with PyTorch and transformers")
     titles = ("work", "ours, tokens/s", "peer, tokens/s", "ratio")
     star = lambda row: "" if row["complete"] else "*"
     table.rows(titles, [(c["work"], rounded(c["ours"]), rounded(c["peer"]) + star(c), f"{c['ours'] / c['peer']:.2f}") for c in compared])
     if not all(c["complete"] for c in compared):
-        table.say("", "\\* cut by its time limit: the rate of what it had done, which favours the peer in rollouts, where late tokens cost more.")
+        note = "The rate covers the tokens it computed, which favours the peer in rollouts, where later tokens cost more."
+        table.say("", f"\\* cut by its time limit. {note}")
     for work, line in peer.items():
         if "error" in line:
             table.say("", f"The peer's {work} failed: {line['error']}")
@@ -229,20 +231,20 @@ def show_measurements(table, folder, bench, found):
     for (case, work), line in found.items():
         rate, memory = rounded(line["tokens_per_s"]), rounded(line["peak_gb"])
         rows.append((case, work, rounded(line["median_s"]), rate, percent(line.get("utilisation")), percent(line.get("share_of_least")), memory))
-    table.rows(("case", "work", "s", "tokens/s", "utilisation", "share of ceiling", "peak GB"), rows)
+    table.rows(("case", "work", "s", "tokens/s", "utilisation", "least time / measured", "peak GB"), rows)
     if ceilings := (bench or {}).get("ceilings"):
         copy, square, widest = ceilings["copy_bytes_per_s"] / 1e12, ceilings["square_flops"] / 1e12, ceilings["widest_flops"] / 1e12
-        table.say("", f"Ceilings of this machine: {copy:.3g} TB/s copied, {square:.3g} TFLOP/s in a square product, {widest:.3g} in the model's widest.")
+        table.say("", f"Ceilings of this machine: {copy:.3g} TB/s for copies, {square:.3g} TFLOP/s for a square product, {widest:.3g} for the model's widest.")
     sampled = [int(row[0]) for row in rows_of(folder / "bench.memory") if row[0].isdigit()]
     if sampled:
-        table.say("", f"nvidia-smi saw {max(sampled) / 1024:.1f} GiB in use at most.")
+        table.say("", f"Peak memory according to nvidia-smi: {max(sampled) / 1024:.1f} GiB.")
     costs = [f"the {work} takes {line['cost']:.2f} times as long" for (case, work), line in found.items() if line.get("cost")]
     if costs:
         table.say("", f"With batch-invariant products {', '.join(costs)}.")
 
 
 def show_kernels(table, folder, profile):
-    """Where the time goes in each part of the profile; the same for the summary."""
+    """Shows the time by kernel in each part of the profile; returns the same for the summary."""
     times, shown = folder / "profile-activity.tsv", {}
     if not times.exists() or not profile:
         return shown
@@ -253,7 +255,7 @@ def show_kernels(table, folder, profile):
         shown[part.name]["kernels"] = [{"kernel": k.name, "calls": k.calls, "us": k.busy_us, "idle_before_us": k.idle_us} for k in part.kernels[:TOP_KERNELS]]
         table.head(f"Time by kernel: {part.name}")
         idle_us = part.idle_us()
-        table.say(f"{part.span_us / 1e3:.2f} ms in {part.calls()} launches and copies; the GPU is busy for {busy:.0%}, and idles {idle_us / 1e3:.2f} ms.", "")
+        table.say(f"{part.span_us / 1e3:.2f} ms, {part.calls()} launches and copies; busy {busy:.0%} of the time, idle for {idle_us / 1e3:.2f} ms.", "")
         rows = []
         for kernel in part.kernels[:TOP_KERNELS]:
             late = sum(kernel.idles[1:])
@@ -266,7 +268,7 @@ def show_kernels(table, folder, profile):
 
 
 def show_products(table, folder):
-    """What the library's first choice and batch invariance cost, for each product and number of rows."""
+    """Shows what the library's first choice and batch invariance cost for each product and number of rows."""
     times, is_same = defaultdict(dict), {}
     for row in rows_of(folder / "algorithms.tsv"):
         if len(row) < 16 or row[1] == "product":
@@ -289,23 +291,23 @@ def show_products(table, folder):
         return shown
     table.head("Algorithms of products")
     if shown:
-        table.say("`1` is the library's first choice; `batch-invariant` must give the first rows the same bits at every number of rows.", "")
+        table.say("`1` is the library's first choice; `batch-invariant` must give the first rows the same bits for every number of rows.", "")
         ratio = lambda us, entry: f"{us / entry['best_us']:.2f}" if us else ""
         cells = [(e["product"], e["rows"], e["weight"], f"{e['best_us']:.0f}", e["best"], ratio(e["first_us"], e), ratio(e["invariant_us"], e), e["has_the_same_bits"]) for e in shown]
         table.rows(("product", "rows", "weight", "best, us", "which", "first / best", "invariant / best", "same bits"), cells)
     elif different := [shape for shape, same in is_same.items() if same != "yes"]:
-        table.say(f"Batch-invariant products depend on the number of rows: {different}.")
+        table.say(f"The results of batch-invariant products depend on the number of rows: {different}.")
     else:
-        table.say(f"No times; {len(is_same)} batch-invariant products have the same bits at every number of rows.")
+        table.say(f"No times were measured. {len(is_same)} batch-invariant products give the same bits for every number of rows.")
     return shown
 
 
 def show_outcomes(table, by_operation):
     if not by_operation:
         return
-    table.head("Errors by operation, as shares of a row")
+    table.head("Errors by operation, relative to the norm of a row")
     rows = [(name, e["count"], f"{e['worst']:.1e}", "" if e["stock_worst"] is None else f"{e['stock_worst']:.1e}") for name, e in sorted(by_operation.items())]
-    table.rows(("operation", "outcomes", "worst", "stock operations' worst"), rows)
+    table.rows(("operation", "outcomes", "worst", "worst of stock operations"), rows)
 
 
 def main():
@@ -322,17 +324,17 @@ def main():
     compared = compare(card, found) if known else []
 
     table = Table()
-    table.say(f"# {name}{'' if os.environ.get('IS_REAL') else ' (no real GPU: a trial)'}", "")
+    table.say(f"# {name}{'' if os.environ.get('IS_REAL') else ' (trial without a real GPU)'}", "")
     result = f"**{failed} parts failed, {len(wrong)} outcomes are wrong.**" if failed or wrong else "Nothing failed."
     count = sum(entry["count"] for entry in by_operation.values())
     table.say(f"{result} {len(parts)} parts, {count} outcomes of operations, {missing} parts did not run.")
     table.say(" ".join(f"{key.capitalize()} {about[key]}." for key in ("driver", "commit") if about.get(key)))
     def section(show, *arguments):
-        # The machine is gone when somebody reads this: what one section cannot make of its files must not cost the others.
+        # The machine is gone when somebody reads the report, so an error in one section must not cost the others.
         try:
             return show(table, *arguments)
         except Exception as error:
-            table.say("", f"No more of this: {show.__name__} failed with {type(error).__name__}: {error}")
+            table.say("", f"This section is incomplete: {show.__name__} failed with {type(error).__name__}: {error}")
             return None
 
     section(show_wrong, wrong, parts, bench)

@@ -38,7 +38,7 @@ pub enum Purpose {
     Redrawn = 12,
     /// A critic's head as it begins.
     ValueHead = 13,
-    /// Lengths of responses that a measurement takes.
+    /// Response lengths of a benchmark.
     Lengths = 14,
 }
 

@@ -69,7 +69,7 @@ impl<'a> Responses<'a> {
         (self.config.computed_parameters() * self.element_bytes) as f64
     }
 
-    /// Bytes of a token's keys and values.
+    /// Bytes of one token's keys and values.
     fn cached_token_bytes(&self) -> f64 {
         (2 * self.config.layers * self.config.heads.key_value * self.config.heads.width * self.element_bytes) as f64
     }
@@ -102,16 +102,16 @@ impl<'a> Responses<'a> {
         }
     }
 
-    /// Reference pass and gradient without the optimizer: the weights are read three times.
+    /// The reference pass and the gradient, without the optimizer: the weights are read three times.
     pub fn gradient(&self, with_reference: bool) -> Counts {
         Counts { bytes: 3.0 * self.weight_bytes(), ..self.update(with_reference) }
     }
 
-    /// Passes of one token for each sequence, which has its length behind it.
+    /// `passes` decode passes of one token per sequence, after a context of the prompt and each sequence's length.
     pub fn decode(&self, passes: usize) -> Counts {
         let (sequences, passes) = (self.lengths.len() as f64, passes as f64);
         let behind = self.tokens() + sequences * self.prompt as f64;
-        // Pass p sees p tokens of its own.
+        // In pass p, each sequence has p tokens of its own.
         let pairs = passes * behind + sequences * passes * (passes + 1.0) / 2.0;
         let bytes = passes * self.weight_bytes() + pairs * self.cached_token_bytes();
         Counts { useful_flop: self.forward_flop(sequences * passes, pairs), bytes, ..Counts::default() }
@@ -119,7 +119,7 @@ impl<'a> Responses<'a> {
 }
 
 impl Bench<'_> {
-    /// Response tokens that a work computes.
+    /// Response tokens that a workload computes.
     pub(super) fn tokens(&self, work: Work) -> usize {
         match work {
             Work::Decode(passes) => passes * self.lengths.len(),
@@ -128,13 +128,13 @@ impl Bench<'_> {
         }
     }
 
-    /// Operations of the parameters alone.
+    /// Floating-point operations of the parameters alone, without attention.
     pub(super) fn parameter_flops(&self, work: Work, tokens: f64) -> f64 {
         let parameters = self.decoder.config.computed_parameters() as f64;
-        // Forward 2, backward 4, the reference's forward 2.
+        // Forward pass 2, backward pass 4, the reference's forward pass 2.
         let update = parameters * tokens * if self.settings.loss.kl != 0.0 { 8.0 } else { 6.0 };
         match work {
-            // Scoring computes the prompt for every response, a rollout once for all.
+            // Scoring computes the prompt once per response; a rollout computes it once for all.
             Work::Score => 2.0 * parameters * (tokens + (self.lengths.len() * self.prompt.ids.len()) as f64),
             Work::Rollout | Work::Decode(_) => 2.0 * parameters * tokens,
             Work::Update | Work::MicroBatch => update,
@@ -184,7 +184,7 @@ mod tests {
         let (gradient, decode) = (responses.gradient(true), responses.decode(20));
         assert_eq!((gradient.useful_flop, gradient.reference_flop), (update.useful_flop, update.reference_flop));
         check(gradient.bytes, 3.0 * 3.087e9);
-        // 20,480 tokens that see 950 others and 10.5 more on average.
+        // 20,480 tokens, each of which attends to 950 earlier ones and on average to 10.5 more.
         check(decode.useful_flop, 20_480.0 * (2.0 * 1.5437e9 + 4.0 * 28.0 * 1536.0 * 960.5));
         check(decode.bytes, 20.0 * 3.087e9 + 20_480.0 * 960.5 * 28_672.0);
     }

@@ -1,5 +1,5 @@
-//! Decoding by itself: passes of one token for every sequence, from the embedding to the chosen token, against a cache that is full to a given
-//! context. What runs is what the engine runs between two admissions; no prompt is computed and no request ends.
+//! The decode benchmark: passes of one token per sequence, from the embedding to the sampled token, against a cache filled to a given context
+//! length. It runs what the engine runs between two admissions; no prompt is computed and no request ends.
 
 use anyhow::Result;
 
@@ -9,18 +9,18 @@ use crate::model::Decoder;
 use crate::model::decoder::Cache;
 use crate::train::rollouts::sampling;
 
-/// Rows of logits that tokens are chosen from at once: as many as the engine takes on a GPU.
+/// Rows of logits per sampling call: as many as the engine takes on a GPU.
 const LOGIT_ROWS: usize = 1024;
 
-/// Sequences in a cache. Its keys and values are zeros, which costs the time of any others.
+/// Sequences in a cache. Its keys and values are zeros; the values do not affect the time.
 pub(super) struct Decoding {
     cache: Cache,
-    /// The blocks of each sequence: those that the prompt fills are shared.
+    /// The blocks of each sequence. The blocks that the prompt fills are shared.
     tables: Vec<Vec<u32>>,
 }
 
 impl Bench<'_> {
-    /// A cache with room for the prompt, each sequence's length and `passes` tokens more.
+    /// A cache with room for the prompt, each sequence's length and `passes` more tokens.
     pub(super) fn decoding(&self, passes: usize) -> Result<Decoding> {
         let shared = (self.prompt.ids.len() / BLOCK) as u32;
         let mut free = shared..;
@@ -32,7 +32,7 @@ impl Bench<'_> {
         Ok(Decoding { cache: self.decoder.cache(free.start as usize)?, tables })
     }
 
-    /// The passes. A pass starts before the host has read the tokens of the one before, as in the engine.
+    /// Runs the passes. As in the engine, a pass starts before the host has read the tokens of the previous one.
     pub(super) fn decode(&self, decoder: &Decoder, decoding: &Decoding, passes: usize) -> Result<()> {
         let (kernels, sampling, rows) = (decoder.kernels(), sampling(self.settings), self.lengths.len());
         let tables: Vec<&[u32]> = decoding.tables.iter().map(Vec::as_slice).collect();
@@ -67,7 +67,7 @@ impl Bench<'_> {
     }
 }
 
-/// The tokens that were chosen.
+/// Reads the sampled tokens.
 fn read(chosen: Vec<Chosen>) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
     for chosen in chosen {

@@ -1,13 +1,13 @@
-//! Response lengths as real responses have them: log-normal, cut at the longest that is allowed.
+//! Response lengths as they occur in practice: log-normal, cut at a maximum length.
 //!
-//! A length is `X = min(exp(N(mu, sigma^2)), L)`. With Phi the standard normal distribution and z its 97% quantile, 3% of all are cut where
-//! `ln L = mu + z sigma`, and the mean after the cut is then
+//! A length is `X = min(exp(N(mu, sigma^2)), L)`. Let Phi be the standard normal distribution function and z its 97% quantile. Then 3% of all
+//! lengths are cut if `ln L = mu + z sigma`, and the mean after the cut is
 //!
 //! ```text
 //! E[X] = exp(mu + sigma^2 / 2) Phi(z - sigma) + 0.03 L = L (exp(sigma^2 / 2 - z sigma) Phi(z - sigma) + 0.03)
 //! ```
 //!
-//! It falls from L at sigma = 0 towards 0.03 L, so that every mean between has one sigma, which bisection finds.
+//! The mean falls from L at sigma = 0 towards 0.03 L. Each mean in between therefore has exactly one sigma, which bisection finds.
 
 use std::f64::consts::SQRT_2;
 use std::str::FromStr;
@@ -22,10 +22,10 @@ const CUT: f64 = 0.03;
 const QUANTILE: f64 = 1.880_793_608_151_250_8;
 /// The seed of all lengths.
 const SEED: u64 = 0;
-/// The standard deviation of the logarithm is sought below this; the mean is then the cut lengths' share of it, to 15 digits.
+/// Upper limit of the search for sigma. Here the mean is the share of the cut lengths alone, to 15 digits.
 const MOST_SIGMA: f64 = 64.0;
 
-/// A distribution of lengths, written `MEAN:LONGEST`.
+/// A log-normal distribution of lengths, written `MEAN:LONGEST`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogNormal {
     /// Mean of the logarithm.
@@ -36,15 +36,15 @@ pub struct LogNormal {
 }
 
 impl LogNormal {
-    /// Lengths whose mean is `mean` after the cut at `longest`, which cuts 3% of them.
+    /// The distribution whose mean is `mean` after the cut at `longest`, which cuts 3% of the lengths.
     ///
     /// # Errors
-    /// When no such distribution exists, in a sentence.
+    /// If no such distribution exists; the error is one sentence.
     pub fn new(mean: f64, longest: u32) -> Result<Self, String> {
         let top = f64::from(longest);
         if !(mean > CUT * top && mean < top) {
             return Err(format!(
-                "no log-normal lengths of which 3% are cut at {longest} have a mean of {mean}: it must be above {} and below {longest}, as in lognormal:760:3072",
+                "log-normal lengths with 3% cut at {longest} cannot have a mean of {mean}: choose a mean above {} and below {longest}, as in lognormal:760:3072",
                 CUT * top
             ));
         }
@@ -56,7 +56,7 @@ impl LogNormal {
         Ok(Self { mu: top.ln() - QUANTILE * low, sigma: low, longest: longest as usize })
     }
 
-    /// So many lengths in whole tokens, at least 1: always the same ones, of which fewer are the first.
+    /// Draws `count` lengths in whole tokens, at least 1 each. The sequence is fixed: a smaller count gives a prefix of it.
     pub fn draw(&self, count: usize) -> Vec<usize> {
         let mut stream = Stream::new(SEED, Purpose::Lengths, 0);
         let length = |_| (self.mu + self.sigma * f64::from(stream.normal())).exp().round() as usize;
@@ -104,7 +104,7 @@ mod tests {
         }
     }
 
-    /// What measurements are compared by does not change.
+    /// The lengths must not change, because published measurements depend on them.
     #[test]
     fn the_published_lengths_stay() {
         let lengths = "760:3072".parse::<LogNormal>().unwrap();
@@ -121,11 +121,11 @@ mod tests {
             let error = text.parse::<LogNormal>().unwrap_err();
             assert!(error.contains(expected) && error.contains("as in lognormal:760:3072"), "{text}: {error}");
         };
-        refused("3072:760", "have a mean of 3072: it must be above 22.8 and below 760");
-        refused("760:760", "it must be above 22.8 and below 760");
-        refused("20:3072", "it must be above 92.16 and below 3072");
+        refused("3072:760", "have a mean of 3072: choose a mean above 22.8 and below 760");
+        refused("760:760", "choose a mean above 22.8 and below 760");
+        refused("20:3072", "choose a mean above 92.16 and below 3072");
         refused("0:3072", "have a mean of 0");
-        refused("760:0", "have a mean of 760: it must be above 0 and below 0");
+        refused("760:0", "have a mean of 760: choose a mean above 0 and below 0");
         for text in ["", "760", "760:", "a:b", "760:3072:1", "760:-1", "760:1.5"] {
             refused(text, "is not MEAN:LONGEST");
         }

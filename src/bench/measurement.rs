@@ -24,15 +24,15 @@ pub struct Measurement {
     pub repeats: usize,
     /// Whether a run before them was left out; the first run of a long work is its measurement.
     pub warmed_up: bool,
-    /// When the measured repeats began, in nanoseconds since 1970; a warm-up comes before.
+    /// Start of the measured repeats, which follow the warm-up, in nanoseconds since 1970.
     pub began_unix_ns: u64,
-    /// When they had ended.
+    /// End of the measured repeats, likewise.
     pub ended_unix_ns: u64,
     /// Response tokens per second at the median.
     pub tokens_per_s: f64,
     /// Floating-point operations per second at the median, counted as 2 per computed parameter and token forward and 6 with the backward pass.
     pub flops: f64,
-    /// As a share of what the machine's products reach at the model's own widths; this and the other shares where the ceilings were measured.
+    /// FLOP/s as a share of the measured rate of products at the model's widest shape. All shares are none if the ceilings were not measured.
     pub share_of_ceiling: Option<f64>,
     /// Operations of use, those of attention included, as [`counts`](super::counts) has them; the reference pass left out.
     pub useful_flop: f64,
@@ -50,8 +50,8 @@ pub struct Measurement {
     pub peak_bytes: Option<u64>,
     /// Whose memory that is: the process's, its peak since the work began, or the device's, the most that tensors have taken so far.
     pub peak_of: &'static str,
-    /// Time by operation, from one extra repeat in which the device was waited for after each, longest first. On a GPU the wait takes longer than
-    /// most operations: these times are for a CPU, and a profiler's are for a GPU.
+    /// Time by operation, longest first, from one extra repeat that waits for the device after each operation. On a GPU the wait takes longer
+    /// than most operations: use these times for a CPU, and a profiler for a GPU.
     pub breakdown: Vec<OperationTime>,
 }
 
@@ -95,11 +95,11 @@ pub struct Machine {
     pub cores: usize,
     /// Lanes.
     pub lanes: usize,
-    /// The GPU's name; none on the CPU. This and what follows is what a confirmation of the kernels says (`kernels::confirmation`).
+    /// The GPU's name; none on the CPU. A confirmation of the kernels (`kernels::confirmation`) records this field and the ones below.
     pub card: Option<String>,
     /// Its compute capability, such as 9.0.
     pub capability: Option<String>,
-    /// Its driver's release.
+    /// The release of its driver.
     pub driver: Option<String>,
     /// The digest of the kernels' sources.
     pub kernels_digest: &'static str,

@@ -69,7 +69,7 @@ pub struct Repeats {
     pub breakdown: bool,
 }
 
-/// What a work goes on with: the state that updates are measured with, the latest rollouts, and a cache to decode against.
+/// State that workloads share: the trainer for updates, the latest rollouts, and a cache to decode against.
 #[derive(Default)]
 pub struct State {
     trainer: Option<Trainer>,
@@ -103,7 +103,7 @@ impl Bench<'_> {
         Ok(completions.into_iter().map(|completion| completion.ids.len()).collect())
     }
 
-    /// Measures a work; its shares are those of the ceilings, where they are known.
+    /// Measures a workload, with its shares of the ceilings where they are known.
     pub fn measure(&self, work: Work, ceilings: Option<&Ceilings>, state: &mut State) -> Result<Measurement> {
         self.prepare(work, state)?;
         measurement::forget_process_peak();
@@ -206,14 +206,14 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Tokens in the given lengths.
+    /// Arbitrary tokens in the given lengths.
     fn arbitrary_responses(&self) -> Vec<Vec<u32>> {
         let vocabulary = self.vocabulary as u32;
         let response = |(row, length): (usize, &usize)| (0..*length as u32).map(|t| (t * 7919 + row as u32 * 31) % vocabulary).collect();
         self.lengths.iter().enumerate().map(response).collect()
     }
 
-    /// The numbers of the responses in the first micro-batch of each lane.
+    /// The indices of the responses in the first micro-batch of each lane.
     fn first_micro_batches(&self) -> Vec<usize> {
         let interrupt = Interrupt::default();
         let responses = self.arbitrary_responses();
@@ -231,14 +231,14 @@ impl Bench<'_> {
         Packing { lanes: self.lanes, micro_batch_tokens: chosen.micro_batch_tokens, recompute: chosen.recompute, interrupt }
     }
 
-    /// As `packing`, for the responses of one micro-batch on each lane, which may exceed the budget by the unevenness of their lengths.
+    /// As `packing`, but all responses of a lane form one micro-batch. It may exceed the token budget because lengths vary.
     fn packing_of_one<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
         let packing = self.packing(interrupt);
         let tokens = self.tokens(Work::MicroBatch).div_ceil(self.lanes.count());
         Packing { micro_batch_tokens: packing.micro_batch_tokens.max(tokens), ..packing }
     }
 
-    /// Makes what a work needs besides the model; rollouts and scores do without.
+    /// Prepares the state that a workload needs besides the model. Rollouts and scores need none.
     fn prepare(&self, work: Work, state: &mut State) -> Result<()> {
         if let Work::Decode(passes) = work {
             state.decoding = Some(self.decoding(passes)?);
@@ -248,7 +248,7 @@ impl Bench<'_> {
         }
         let completions = match state.completions.take() {
             Some(completions) => completions,
-            // A profiler has nothing else to look at.
+            // Arbitrary tokens replace rollouts, so that a profile shows the micro-batch alone.
             None if work == Work::MicroBatch => {
                 let completion =
                     |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Length, truncated: None };
@@ -265,7 +265,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// One update by `policy`, or its first micro-batches without the optimizer, with `reference` in the place of the trainer's where it is given.
+    /// One update of `policy`; or, without the optimizer, the gradient of its first micro-batches. `reference` replaces the trainer's own if
+    /// given.
     fn update(
         &self,
         work: Work,

@@ -1,9 +1,9 @@
-//! What can be measured, by name.
+//! The workloads of the benchmark and their names.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A work.
+/// A workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Log-probabilities of all responses, each after its own copy of the prompt.
@@ -12,31 +12,31 @@ pub enum Work {
     Rollout,
     /// Reference pass, gradient and optimizer step over all responses.
     Update,
-    /// Rollouts, then an update on them.
+    /// A rollout, then an update on its responses.
     Step,
-    /// Reference pass and gradient of the update's first micro-batch on each lane, of arbitrary tokens: small enough for a profiler.
+    /// Reference pass and gradient of the first micro-batch on each lane, with arbitrary tokens: short enough for a profiler.
     MicroBatch,
-    /// So many passes of one token for every sequence, after a context of the prompt and as many tokens as its response has.
+    /// This many passes of one token per sequence, after a context of the prompt and a response.
     Decode(usize),
 }
 
-/// Passes where no number is given.
+/// Decode passes by default.
 const PASSES: usize = 20;
-/// The most passes.
+/// Largest number of decode passes.
 const MOST_PASSES: usize = 10_000;
-/// The names, for people.
+/// The names, for messages and help.
 pub const WORKS: &str = "score, rollout, update, step, micro-batch, decode[:PASSES]";
 
 impl Work {
-    /// Works with commas between.
+    /// Parses workloads separated by commas.
     ///
     /// # Errors
-    /// When one is not known.
+    /// If a name is unknown.
     pub fn list(text: &str) -> Result<Vec<Self>, String> {
         text.split(',').map(|name| name.trim().parse()).collect()
     }
 
-    /// Whether it needs a trainer's state: gradients and an optimizer.
+    /// Whether it needs a trainer, with gradients and an optimizer.
     pub fn trains(self) -> bool {
         matches!(self, Self::Update | Self::Step | Self::MicroBatch)
     }
@@ -55,9 +55,9 @@ impl FromStr for Work {
             None if text == "decode" => Self::Decode(PASSES),
             Some(("decode", passes)) => match passes.parse() {
                 Ok(passes @ 1..=MOST_PASSES) => Self::Decode(passes),
-                _ => return Err(format!("decode:{passes}: the number of passes must be a whole number from 1 to {MOST_PASSES}")),
+                _ => return Err(format!("decode:{passes}: write a whole number of passes from 1 to {MOST_PASSES}")),
             },
-            _ => return Err(format!("unknown work \"{text}\"; known are {WORKS}")),
+            _ => return Err(format!("unknown workload \"{text}\"; expected {WORKS}")),
         })
     }
 }
@@ -86,10 +86,10 @@ mod tests {
         assert_eq!(names, ["score", "rollout", "update", "step", "micro-batch", "decode:7"]);
         assert_eq!(Work::list("decode").unwrap(), [Work::Decode(20)]);
         let refused = |text: &str, expected: &str| assert!(Work::list(text).unwrap_err().contains(expected), "{text}");
-        refused("rollout,sleep", "unknown work \"sleep\"; known are score, rollout");
-        refused("", "unknown work \"\"");
-        refused("decode:0", "a whole number from 1 to 10000");
-        refused("decode:many", "a whole number from 1 to 10000");
-        refused("rollout:3", "unknown work \"rollout:3\"");
+        refused("rollout,sleep", "unknown workload \"sleep\"; expected score, rollout");
+        refused("", "unknown workload \"\"");
+        refused("decode:0", "a whole number of passes from 1 to 10000");
+        refused("decode:many", "a whole number of passes from 1 to 10000");
+        refused("rollout:3", "unknown workload \"rollout:3\"");
     }
 }

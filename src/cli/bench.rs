@@ -38,20 +38,21 @@ pub struct BenchArgs {
         help = format!("Random weights of a known shape instead: {}", crate::model::shapes::names())
     )]
     shape: Option<String>,
-    #[arg(long, default_value = "rollout,update,step", help = format!("What to measure, with commas between: {WORKS}"))]
+    #[arg(long, default_value = "rollout,update,step", help = format!("Workloads to measure, separated by commas: {WORKS}"))]
     work: String,
-    /// Several measurements in one process: words such as "name=long work=rollout sequences=64 lengths=lognormal:760:3072 batch-invariant=true"
+    /// Measure several cases in one process; each is a list such as "name=long work=rollout sequences=64 lengths=lognormal:760:3072
+    /// batch-invariant=true"
     #[arg(long = "case", value_name = "WORDS", conflicts_with_all = ["profile", "write_lengths"])]
     cases: Vec<String>,
     #[arg(
         long,
         allow_negative_numbers = true,
         value_parser = setting::<usize>("rollout.group_size"),
-        help = format!("Responses to the one prompt (default: {})", case::SEQUENCES)
+        help = format!("Number of responses to the one prompt (default: {})", case::SEQUENCES)
     )]
     sequences: Option<usize>,
-    /// Response lengths: a file with one a line, or log-normal ones whose mean is MEAN after the cut at LONGEST, which cuts 3% (default: what the
-    /// model itself produces)
+    /// Response lengths: a file with one length per line, or lognormal:MEAN:LONGEST, whose mean is MEAN after 3% of the lengths are cut at
+    /// LONGEST (default: what the model itself produces)
     #[arg(long, value_name = "FILE|lognormal:MEAN:LONGEST")]
     lengths: Option<String>,
     /// All responses of one length
@@ -78,13 +79,13 @@ pub struct BenchArgs {
     /// A work whose first run takes longer is measured by that run
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     once_from: Option<f64>,
-    /// Leave out the extra repeat that times every operation by itself; its times say little on a GPU, which is waited for after each operation
+    /// Skip the extra repeat that times each operation. It waits for the device after each one, so its times say little on a GPU
     #[arg(long)]
     no_breakdown: bool,
-    /// Leave out the machine's ceilings, and the shares of them
+    /// Skip the measurement of the machine's ceilings, and the shares of them
     #[arg(long)]
     no_ceilings: bool,
-    /// Begin no work after this time, counted from the start of the program
+    /// Start no workload later than this, counted from the start of the program
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     limit: Option<f64>,
     /// A setting of the run, as in rlvr train: --set rollout.engine.max_running=1024
@@ -123,7 +124,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let began = Instant::now();
     let cases = usage(Case::all(&args))?;
     let settings = usage(settings(&args))?;
-    // Before anything is measured: on a machine that has no such kernels.
+    // Opened before anything is measured, so that a machine without such kernels fails early.
     let is_other = |case: &Case| case.batch_invariant != args.compute.batch_invariant;
     let other = cases.iter().any(is_other).then(|| args.open(!args.compute.batch_invariant)).transpose()?;
     let subject = subject(&args)?;
@@ -160,7 +161,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     Ok(())
 }
 
-/// A case on its way.
+/// A case while it is measured.
 struct Measured<'a> {
     args: &'a BenchArgs,
     case: &'a Case,
@@ -182,13 +183,13 @@ impl<'a> Measured<'a> {
         Bench { decoder, vocabulary, lanes: self.lanes, settings: self.settings, prompt, lengths: Vec::new(), repeats }
     }
 
-    /// Measures the works in their order. What was measured is written after each: it stays, whatever comes after.
+    /// Measures the workloads in order. The report is written after each, so that a later failure loses nothing.
     fn run(&self, mut bench: Bench, report: &mut Report, number: usize) -> Result<()> {
         let name = self.case.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
         let is_late = |report: &Report| {
             let is_late = self.args.limit.is_some_and(|limit| self.began.elapsed().as_secs_f64() > limit);
             if is_late {
-                tell!("{name}no time is left for {}", report.cases[number].not_run.join(", "));
+                tell!("{name}no time was left for {}", report.cases[number].not_run.join(", "));
             }
             is_late
         };
@@ -203,7 +204,7 @@ impl<'a> Measured<'a> {
         report.cases[number].began(&bench.lengths);
         let (responses, tokens) = (bench.lengths.len(), bench.lengths.iter().sum::<usize>());
         tell!(
-            "{name}{responses} responses of {tokens} tokens together to a prompt of {}, {} lanes",
+            "{name}{responses} responses with {tokens} tokens in total to a prompt of {}, {} lanes",
             bench.prompt.ids.len(),
             self.lanes.count()
         );
@@ -230,7 +231,7 @@ impl<'a> Measured<'a> {
     }
 }
 
-/// All that is written to `--json`.
+/// Everything that is written to `--json`.
 struct Report {
     machine: Machine,
     ceilings: Option<Ceilings>,
@@ -239,7 +240,7 @@ struct Report {
 }
 
 impl Report {
-    /// One case stands at the top, several in a list.
+    /// Writes the file. A single case is at the top level, several are in a list.
     fn write(&self, args: &BenchArgs, settings: &RunSettings) -> Result<()> {
         let Some(path) = &args.json else { return Ok(()) };
         let mut all = json!({
@@ -262,7 +263,7 @@ impl Report {
 }
 
 impl BenchArgs {
-    /// What computes.
+    /// Opens the kernels.
     fn open(&self, batch_invariant: bool) -> Result<Arc<dyn Kernels>> {
         let ComputeArgs { device, kernels, dtype, .. } = self.compute;
         ComputeArgs { device, kernels, dtype, batch_invariant }.open(self.shape.as_deref().unwrap_or(&self.model))

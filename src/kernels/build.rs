@@ -1,5 +1,5 @@
-//! Compiles the kernels for GPUs, with the feature `cuda`: one file for all cards, embedded in the program. And makes the digest by which
-//! confirmations name the kernels.
+//! Compiles the kernels for GPUs if the feature `cuda` is on: one file for all cards, embedded in the program. Also computes the digest by which
+//! confirmations identify the kernels.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,7 +29,7 @@ fn main() {
     if let Some(last) = capabilities.last() {
         command.arg(format!("-gencode=arch=compute_{last},code=compute_{last}"));
     }
-    // The code that launches kernels changes more often than they do.
+    // Compiles again only if the kernels' own sources changed; the code that launches them changes more often.
     let (stamp, made_from) = (out.with_extension("made-from"), format!("{:016x} {command:?}", digest(&["src/kernels/cuda"])));
     if out.exists() && std::fs::read_to_string(&stamp).is_ok_and(|before| before == made_from) {
         return;
@@ -47,7 +47,8 @@ fn main() {
     }
 }
 
-/// FNV-1a over the names and contents of what computes on a GPU: the kernels and the code that launches them, without their emulators.
+/// FNV-1a over the names and contents of everything that computes on a GPU: the kernels and the code that launches them, without their
+/// emulators.
 fn digest(folders: &[&str]) -> u64 {
     let mut files = Vec::new();
     for folder in folders {

@@ -132,7 +132,7 @@ impl ComputeSettings {
             Place::Cuda(number) => Some(usable(number).map(|()| number)?),
             Place::Auto => match usable(0) {
                 Ok(()) => Some(0),
-                // A card that is there is meant to be used.
+                // A GPU that exists is meant to be used, so a problem with it is worth a warning.
                 Err(reason) if card(0).is_some() => {
                     tracing::warn!("computing on the CPU: {reason}");
                     None
@@ -177,13 +177,13 @@ impl ComputeSettings {
         Ok(Compute { gpu, stock, dtype, batch_invariant: self.batch_invariant })
     }
 
-    /// What to tell a user whose GPU computes with stock operations because nobody has confirmed the kernels on such a card.
+    /// What to tell a user whose GPU runs stock operations because the kernels are not confirmed on it.
     pub fn advice(&self, compute: &Compute) -> Option<String> {
         let number = compute.gpu.filter(|_| self.kernels == Version::Auto && compute.stock)?;
         let name = name(number).unwrap_or_else(|| format!("GPU {number}"));
         Some(format!(
-            "this program's kernels are not confirmed on the {name}, so slower stock operations compute: scripts/gpu-check.sh confirms them in \
-             ten minutes, and --kernels fused takes them unconfirmed"
+            "this program's kernels are not confirmed on the {name}, so it uses slower stock operations: run scripts/gpu-check.sh (ten \
+             minutes) to confirm them, or pass --kernels fused to use them unconfirmed"
         ))
     }
 }
@@ -227,18 +227,18 @@ impl Compute {
 pub struct Target {
     /// Whether a GPU computes.
     pub is_gpu: bool,
-    /// Whether candle's stock operations do, which hold more at once than is counted.
+    /// Whether candle's stock operations compute. They hold more memory at once than is counted.
     pub is_stock: bool,
     /// Bytes of a weight, and of most activations.
     pub element_bytes: usize,
     /// Bytes of the device's own memory that may still be taken; none where it is the machine's.
     pub free: Option<u64>,
-    /// All bytes of it.
+    /// Total memory in bytes.
     pub total: Option<u64>,
 }
 
 impl Compute {
-    /// What memory depends on, on a device that has so many bytes of its own, all of them free.
+    /// What memory depends on, for a device with `total` bytes of its own, all of them free.
     pub fn target(&self, total: Option<u64>) -> Target {
         let (is_gpu, element_bytes) = (self.gpu.is_some(), self.dtype.size_in_bytes());
         Target { is_gpu, is_stock: self.stock, element_bytes, free: total, total }

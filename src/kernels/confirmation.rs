@@ -1,6 +1,6 @@
-//! On which GPUs this program's kernels have been confirmed: `confirmed.toml` beside this file, which is part of the program, and the user's own
-//! file of the same form, `rlvr/confirmed.toml` in `$XDG_CACHE_HOME` or `~/.cache`. `scripts/gpu-check.sh` writes an entry when all its checks of
-//! correctness have passed, from the `machine` block of `rlvr bench --json`:
+//! The GPUs on which this program's kernels have been confirmed. Entries come from `confirmed.toml` beside this file, which is built into the
+//! program, and from the user's own file in the same format, `rlvr/confirmed.toml` in `$XDG_CACHE_HOME` or `~/.cache`. `scripts/gpu-check.sh`
+//! writes an entry from the `machine` block of `rlvr bench --json` if all its correctness checks passed:
 //!
 //! ```toml
 //! [[confirmed]]
@@ -12,41 +12,41 @@
 //! kernels = "0123456789abcdef"      # digest of the kernels' sources
 //! ```
 //!
-//! An entry counts for cards of that name, and only as long as the kernels are those that were checked.
+//! An entry applies to cards with that name and compute capability, and only while the kernels are the ones that were checked.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// What the program brings.
+/// The entries built into the program.
 const OURS: &str = include_str!("confirmed.toml");
-/// The digest of the sources of kernels and launches that this program was built from, made by `build.rs`.
+/// Digest of the sources of the kernels and of the code that launches them, computed by `build.rs`.
 pub const KERNELS: &str = env!("RLVR_KERNELS_DIGEST");
 
-/// What a GPU is.
+/// What identifies a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
-    /// As its driver calls it.
+    /// The name that its driver reports.
     pub name: String,
-    /// Its generation, such as (9, 0).
+    /// Its compute capability, such as (9, 0).
     pub capability: (i32, i32),
-    /// The driver's release, where the system says it, else the CUDA version that it supports.
+    /// The release of its driver if the system reports it, else the CUDA version that the driver supports.
     pub driver: String,
 }
 
-/// One GPU on which the checks have passed.
+/// A GPU on which the checks have passed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// As its driver calls it.
+    /// The name that its driver reports.
     pub card: String,
-    /// Its generation, such as 9.0.
+    /// Its compute capability, such as 9.0.
     pub capability: String,
-    /// The driver's release.
+    /// The release of its driver.
     pub driver: String,
-    /// The program's commit.
+    /// The commit of the program that was checked.
     pub commit: String,
-    /// The day of the check, year first.
+    /// The date of the check, as YYYY-MM-DD.
     pub date: String,
     /// [`KERNELS`] of the program that was checked.
     pub kernels: String,
@@ -68,32 +68,32 @@ impl Confirmed {
     }
 }
 
-/// Whether the kernels were confirmed on such a card.
+/// Whether the kernels are confirmed on this card.
 pub fn is_confirmed(card: &Card) -> bool {
     let ours: Confirmed = toml::from_str(OURS).expect("confirmed.toml is read by a test");
     ours.has(card) || own_file().is_some_and(|path| read(&path).has(card))
 }
 
-/// Where the user's entries are.
+/// The path of the user's entries.
 fn own_file() -> Option<PathBuf> {
     let folder = |variable: &str| std::env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("rlvr/confirmed.toml"))
 }
 
-/// The entries of a file; none where it is not there, or cannot be read, which is said.
+/// The entries of a file. A missing file has none; neither has one that cannot be read, which gives a warning.
 fn read(path: &Path) -> Confirmed {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Confirmed::default(),
         Err(error) => {
-            tracing::warn!("cannot read {} ({error}): it confirms no GPU", path.display());
+            tracing::warn!("cannot read {} ({error}): its confirmations are ignored", path.display());
             return Confirmed::default();
         }
     };
     toml::from_str(&text).unwrap_or_else(|error| {
         let error = error.message().trim_end();
-        tracing::warn!("{} is not a file of confirmations ({error}): delete it and run scripts/gpu-check.sh again", path.display());
+        tracing::warn!("{} is not a valid file of confirmations ({error}): delete it and run scripts/gpu-check.sh again", path.display());
         Confirmed::default()
     })
 }

@@ -1,18 +1,18 @@
-//! Copies, conversions and multiples from candle's stock operations: the part of [`Cpu`](super::Cpu) and of [`Stock`](super::Stock) around a model's
-//! own operations. And the one way in which a tensor comes to the host.
+//! Copies, conversions and multiples made of candle's stock operations: the operations of [`Cpu`](super::Cpu) and [`Stock`](super::Stock)
+//! outside the model itself. Also the only way to bring a tensor to the host.
 
 use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// A tensor in the host's memory, all of it there: a device may still be writing when a copy to the host returns, and is waited for.
+/// Copies a tensor to the host's memory and waits for the device, which may still be writing when candle's copy returns.
 pub fn on_host(tensor: &Tensor) -> Result<Tensor> {
     let host = tensor.to_device(&Device::Cpu)?;
     wait_for(tensor.device())?;
     Ok(host)
 }
 
-/// Waits until a device has done what was started. As candle's own, with an error that tells whether the device was lost.
+/// Waits until a device has finished all started work. Unlike candle's own function, its error tells whether the device was lost.
 pub fn wait_for(device: &Device) -> Result<()> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(cuda) = device {

@@ -1,5 +1,5 @@
-//! What can go wrong with a device itself, as errors of their own types: its memory is used up, by which callers know to go on with less, or it no
-//! longer works at all. And how much memory there is.
+//! Failures of the device itself, as typed errors: it ran out of memory, after which callers retry with less, or it stopped working. Also the
+//! amounts of memory.
 
 use std::fmt;
 
@@ -14,20 +14,20 @@ pub struct DeviceMemory {
     pub total: u64,
     /// The most that tensors of this program have taken together.
     pub peak: u64,
-    /// What others have taken: other processes, and what the driver needs for itself.
+    /// Memory that is otherwise taken: by other processes, and by the driver.
     pub others: u64,
 }
 
-/// More than a driver needs for itself beside one program.
+/// More than a driver takes for itself beside one program.
 const DRIVERS_BYTES: u64 = 1 << 30;
 
 impl DeviceMemory {
-    /// What other processes hold, in words, where it is more than nothing to speak of.
+    /// A sentence about the memory that other processes hold, if it is more than the driver's share.
     pub fn held_by_others(&self) -> Option<String> {
         let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         (self.others > DRIVERS_BYTES).then(|| {
             format!(
-                "other processes hold {} of the GPU's {}: nvidia-smi lists them; end them, or take another GPU with --device cuda:N",
+                "other processes hold {} of the GPU's {}: run nvidia-smi to list them, then end them or choose another GPU with --device cuda:N",
                 gigabytes(self.others),
                 gigabytes(self.total)
             )
@@ -61,7 +61,7 @@ impl From<OutOfMemory> for Error {
     }
 }
 
-/// A device stopped working: whatever it held is lost, and nothing can be computed on it in this process.
+/// The device stopped working. Everything in its memory is lost, and this process can no longer use it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceLost(String);
 
@@ -79,7 +79,7 @@ impl From<DeviceLost> for Error {
     }
 }
 
-/// Whether an error is a device that stopped working: one of ours, or one that candle has from the driver.
+/// Whether an error means that a device stopped working: our own error, or the driver's as held by candle.
 pub fn is_lost(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<DeviceLost>() || cause.downcast_ref().is_some_and(candle_is_lost))
 }
@@ -119,7 +119,7 @@ fn is_drivers_loss(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool 
 #[cfg(feature = "cuda")]
 use driver::{is_lost as is_drivers_loss, is_out_of_memory as is_drivers};
 
-/// Errors of the driver and its libraries, of which these two things are kept.
+/// The two driver and library errors that callers react to.
 #[cfg(feature = "cuda")]
 pub mod driver {
     use std::error::Error as StdError;
@@ -137,7 +137,7 @@ pub mod driver {
         /// Whether it is the device's memory being used up.
         fn is_out_of_memory(&self) -> bool;
 
-        /// Whether the device stopped working. The libraries do not say; the next call of the driver does.
+        /// Whether the device stopped working. The libraries do not report it; the next call of the driver does.
         fn is_lost(&self) -> bool {
             false
         }
@@ -148,7 +148,7 @@ pub mod driver {
             self.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY
         }
 
-        /// Faults after which the driver refuses every call of this process: of the card, of its connection, or of a kernel.
+        /// Faults after which the driver refuses every call of this process: faults of the card, of its connection, or of a kernel.
         fn is_lost(&self) -> bool {
             matches!(
                 self.0,
@@ -190,7 +190,7 @@ pub mod driver {
         }
     }
 
-    /// Whether an error that candle holds is a device that stopped working.
+    /// Whether an error held by candle means that a device stopped working.
     pub fn is_lost(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
         match error.downcast_ref() {
             Some(CudaError::Cuda(fault) | CudaError::Load { cuda: fault, .. }) => fault.is_lost(),
@@ -246,7 +246,7 @@ mod tests {
     fn what_other_processes_hold_is_said_where_it_matters() {
         let memory = |others: u64| DeviceMemory { free: 0, total: 24 << 30, peak: 0, others };
         assert_eq!(memory(600 << 20).held_by_others(), None);
-        assert!(memory(20 << 30).held_by_others().unwrap().contains("other processes hold 21.5 GB of the GPU's 25.8 GB: nvidia-smi"));
+        assert!(memory(20 << 30).held_by_others().unwrap().contains("other processes hold 21.5 GB of the GPU's 25.8 GB: run nvidia-smi"));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Must never know what a model, a prompt or a reward is.
 //! [`cpu`] is the plain version, whose results the others are held to; [`stock`] is made of candle's stock operations alone and runs
-//! wherever candle does; [`fused`] launches the kernels in `cuda/`. What operations take and give is in [`shape`], [`logits`] and
-//! [`optimizer`], the same for all versions; [`compute`] chooses a version by what [`card`] finds and where [`confirmation`] has it confirmed, and
-//! [`watched`] stands around any of them.
+//! wherever candle does; [`fused`] launches the kernels in `cuda/`. All versions share the arguments and
+//! results in [`shape`], [`logits`] and [`optimizer`]. [`compute`] chooses a version from what [`card`] finds and [`confirmation`] confirms;
+//! [`watched`] wraps any of them.
 //! Weights and activations have the kernels' own dtype; gradients of weights, logits and row statistics are f32, and so are moments unless
 //! they are coded in 8 bits.
 //! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width,
@@ -51,8 +51,8 @@ watched::operations! {
     /// One way of computing, on one device in one dtype.
     ///
     /// Tensors are handles to storage, so that an operation can write through `&Tensor`. Those that write to an argument say so: their names
-    /// end in `_into` (they add to their first arguments) or in `_in_place`, or they are verbs that do nothing else: `store`, `copy_blocks`,
-    /// `set`, `set_columns` and `clear`.
+    /// end in `_into` (they add to their first arguments) or in `_in_place`, or they are verbs that can only mean a write: `store`,
+    /// `copy_blocks`, `set`, `set_columns` and `clear`.
     pub trait Kernels: Debug + Send + Sync {
         /// What `--kernels` calls this version of the operations.
         fn version(&self) -> &'static str;
@@ -74,7 +74,7 @@ watched::operations! {
         /// Makes the blocks and token counts of cached sequences known to the device.
         fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>>;
 
-        /// `table [n, w]` at `rows` to `[rows, w]`, in the table's dtype: the kernels' own or, where they compute on a device, u32.
+        /// Rows of `table [n, w]` at indices `rows`, `[rows, w]`, in the table's dtype: the kernels' own or, on a device, u32.
         fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor>;
 
         /// `target[rows[i]] += values[i]`; a row may come up many times. The numbers are the host's own: it groups them.
@@ -91,7 +91,7 @@ watched::operations! {
         /// or a weight's gradient in f32 from `x.t()` and `dy`, which are in the kernels' dtype or in f32.
         fn add_product_into(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()>;
 
-        /// `base [m, n] + x [m, k] weight [k, n]` in the kernels' dtype: what `add_product_into` leaves in a copy of `base`, to the bit.
+        /// `base [m, n] + x [m, k] weight [k, n]` in the kernels' dtype; bit-identical to `add_product_into` on a copy of `base`.
         fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor>;
 
         /// RMSNorm: `x [t, w]`, `weight [w]` to `(y [t, w], inverse_rms [t])`; the second, in f32, is what the backward pass needs.
@@ -108,11 +108,11 @@ watched::operations! {
             inverse_rms: &Tensor,
         ) -> Result<()>;
 
-        /// Turns the queries and keys of each row of `qkv [t, (q + 2 kv) d]`; by rotary position embedding.
+        /// Applies rotary position embedding to the queries and keys of each row of `qkv [t, (q + 2 kv) d]`.
         fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, rotation: &Rotation) -> Result<()>;
 
-        /// The gradient of `rotate_in_place`: turns the rows of `d_qkv [t, (q + 2 kv) d]` back. Adds the column sums of the result to
-        /// `bias_gradient [(q + 2 kv) d]`, in f32, where `qkv` had a bias added before it was turned.
+        /// The gradient of `rotate_in_place`: rotates the rows of `d_qkv [t, (q + 2 kv) d]` back. If a bias was added to `qkv` before the
+        /// rotation, adds the column sums of the result to `bias_gradient [(q + 2 kv) d]`, in f32.
         fn rotate_back_in_place(
             &self,
             d_qkv: &Tensor,
@@ -148,7 +148,8 @@ watched::operations! {
         /// Attention of one new token per sequence, `qkv [n, (q + 2 kv) d]`, already stored in the cache: `[n, q d]`.
         fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor>;
 
-        /// `rotate_in_place` and `store` in one: turns the queries and keys of each row, and writes its keys, turned, and its values to the cache.
+        /// `rotate_in_place` and `store` in one: rotates the queries and keys of each row, and writes the rotated keys and the values to the
+        /// cache.
         fn rotate_and_store_in_place(
             &self,
             qkv: &Tensor,
@@ -210,33 +211,33 @@ watched::operations! {
         /// Sets every element to 0.
         fn clear(&self, target: &Tensor) -> Result<()>;
 
-        /// `x`, from any device, on this one and in another dtype (f32 or bf16); `x` itself where it is that already.
+        /// `x`, from any device, on this device and in `dtype` (f32 or bf16); `x` itself if it is already there in that dtype.
         fn cast(&self, x: &Tensor, dtype: DType) -> Result<Tensor>;
 
-        /// `target = source`, which may be on another device and in another dtype: it is rounded to the target's.
+        /// `target = source`, which may be on another device and in another dtype; values are rounded to the target's dtype.
         fn set(&self, target: &Tensor, source: &Tensor) -> Result<()>;
 
         /// A copy of some columns of `matrix [m, n]`, in f32.
         fn columns(&self, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor>;
 
-        /// Writes `source [m, n]` to the columns of `target` from `first` on, rounded to its dtype.
+        /// Writes `source [m, n]` to the columns of `target` that begin at `first`, rounded to its dtype.
         fn set_columns(&self, target: &Tensor, first: usize, source: &Tensor) -> Result<()>;
 
-        /// A copy of tensors that differ in their first axis at most, one after the other along it.
+        /// Concatenates tensors along their first axis, in a copy; all other axes match.
         fn stack(&self, parts: &[&Tensor]) -> Result<Tensor>;
 
-        /// `factor x`, f32, of a matrix or a transposed view of one: a factor of a product.
+        /// `factor x` in f32, for a matrix or a transposed view of one, as a factor of a product.
         fn scaled(&self, x: &Tensor, factor: f64) -> Result<Tensor>;
 
-        /// `average = decay average + (1 - decay) x`, in f32; x in the kernels' dtype or in f32.
+        /// `average = decay average + (1 - decay) x`, in f32; x is in the kernels' dtype or in f32.
         fn mix_in_place(&self, average: &Tensor, x: &Tensor, decay: f64) -> Result<()>;
 
-        /// The values of an f32 tensor, row after row, once the device has them.
+        /// The values of an f32 tensor, row by row. Waits until the device has computed them.
         fn read(&self, x: &Tensor) -> Result<Vec<f32>>;
 
         passes:
 
-        /// A whole pass over cached sequences, `[n, w]`. Who watches sees each operation of it.
+        /// A whole pass over cached sequences, `[n, w]`. A watch sees each of its operations.
         fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor>;
     }
 }

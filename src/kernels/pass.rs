@@ -1,7 +1,7 @@
-//! A pass over cached sequences, one new token of each: the same operations again and again, with other numbers each time.
+//! A pass over cached sequences, with one new token for each: the same operations every time, on different numbers.
 //!
-//! Owns what such a pass is given ([`Step`]) and how it is made layer by layer ([`Pass`]), so that kernels may keep its memory from one to the
-//! next, or record it and start it again as a whole. Must never know what a layer computes.
+//! Owns the input of such a pass ([`Step`]) and its computation layer by layer ([`Pass`]), so that kernels can keep its memory from one pass to
+//! the next, or record it and replay it as a whole. Must never know what a layer computes.
 
 use candle_core::{Result, Tensor, TensorId};
 
@@ -12,11 +12,11 @@ use super::{Indices, Kernels, Tables};
 pub struct Step<'a> {
     /// The tokens `[n]`.
     pub tokens: &'a Indices<'a>,
-    /// Where each token's keys and values go, `[n]`: block number * 16 + offset in the block.
+    /// Slot of each token's keys and values, `[n]`: block number * 16 + offset in the block.
     pub slots: &'a [u32],
-    /// The blocks that hold each sequence.
+    /// The blocks of each sequence.
     pub blocks: &'a [&'a [u32]],
-    /// Tokens of each sequence, the new one included; its position is one less.
+    /// Number of tokens in each sequence, including the new one; the token's position is one less.
     pub counts: &'a [usize],
 }
 
@@ -27,7 +27,7 @@ impl Step<'_> {
     }
 }
 
-/// The same numbers where the operations read them.
+/// The same numbers as tensors on the device.
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
     /// The tokens.
@@ -36,27 +36,27 @@ pub struct Rows<'a> {
     pub positions: Indices<'a>,
     /// Their slots.
     pub slots: Indices<'a>,
-    /// Blocks and token counts of their sequences.
+    /// Blocks and token counts of the sequences.
     pub tables: Tables<'a>,
 }
 
-/// What a pass computes, on the kernels that it is given.
+/// The computation of a pass, on given kernels.
 pub trait Pass {
-    /// How many layers there are.
+    /// The number of layers.
     fn layers(&self) -> usize;
 
-    /// What the first layer begins with: a row for each sequence.
+    /// The input of the first layer: a row for each sequence.
     fn begin(&self, kernels: &dyn Kernels, rows: &Rows) -> Result<Tensor>;
 
-    /// A layer over these rows, in place. No tensor that it makes is used after it.
+    /// Applies a layer to these rows, in place. Its intermediate tensors are not used after it returns.
     fn layer(&self, layer: usize, x: &Tensor, kernels: &dyn Kernels, rows: &Rows) -> Result<()>;
 
-    /// All tensors that the pass reads or writes and does not make: weights, tables, and the cache. Passes over the same ones, of as many
-    /// sequences, are the same operations at the same addresses.
+    /// All tensors that the pass reads or writes but does not create: weights, tables and the cache. Passes over the same tensors with the same
+    /// number of sequences are the same operations at the same addresses.
     fn tensors(&self) -> Vec<TensorId>;
 }
 
-/// Makes a pass operation by operation.
+/// Runs a pass operation by operation.
 pub fn plainly(kernels: &dyn Kernels, step: &Step, pass: &dyn Pass) -> Result<Tensor> {
     let positions = step.positions();
     let rows = Rows {

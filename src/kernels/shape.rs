@@ -103,12 +103,12 @@ impl<'a> Indices<'a> {
     }
 }
 
-/// By which angles rotary position embedding turns rows: the tables of all positions, and where each row stands.
+/// The angles of rotary position embedding: the tables for all positions, and the position of each row.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation<'a> {
     /// cos(position * frequency), `[p, d/2]` in f32.
     pub cos: &'a Tensor,
-    /// The sines, laid out alike.
+    /// sin(position * frequency), with the same shape.
     pub sin: &'a Tensor,
     /// Each row's position, `[t]`.
     pub positions: &'a Indices<'a>,

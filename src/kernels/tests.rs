@@ -27,7 +27,7 @@ mod stock_errors;
 #[cfg(feature = "cuda")]
 pub(crate) use on_a_gpu::{gpu, launched_by_candle};
 
-/// Runs operations, judges what they gave, and tells it at once.
+/// Runs operations, and judges and reports each result at once.
 struct Bench<'a> {
     kernels: &'a dyn Kernels,
     part: &'static str,
@@ -56,7 +56,7 @@ impl Bench<'_> {
         self.put(&random(shape, seed), DType::F32)
     }
 
-    /// What an operation gave, beside the exact values, in rows of `width`. A result that cannot be read is an outcome, too.
+    /// Compares an operation's result with the exact values, in rows of `width`. A result that cannot be read is an outcome, too.
     fn outcome(&mut self, name: &str, width: usize, exact: Vec<f64>, found: &Tensor) -> Result<()> {
         let read = || super::on_host(found)?.to_dtype(DType::F64)?.contiguous()?.flatten_all()?.to_vec1();
         match read() {
@@ -88,21 +88,21 @@ impl Bench<'_> {
         self.outcomes.push(outcome);
     }
 
-    /// Runs operations that record their outcomes. An error of theirs is one, too, and so is an assertion; the part goes on. Gives whether there
-    /// was neither.
+    /// Runs operations that record their outcomes. An error or a failed assertion is also recorded as an outcome, and the part continues.
+    /// Returns whether neither occurred.
     fn attempt(&mut self, name: &str, operations: impl FnOnce(&mut Self) -> Result<()>) -> bool {
         match catch_unwind(AssertUnwindSafe(|| operations(self))) {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => self.told(name, Verdict::Error, &error.to_string()),
             Err(panic) => {
                 let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-                self.told(name, Verdict::Wrong, words.unwrap_or("a panic without words"));
+                self.told(name, Verdict::Wrong, words.unwrap_or("a panic without a message"));
             }
         }
         false
     }
 
-    /// Runs a check that is made of assertions: one outcome.
+    /// Runs a check made of assertions, as one outcome.
     fn claim(&mut self, name: &str, check: impl FnOnce(&mut Self) -> Result<()>) {
         if self.attempt(name, check) {
             self.told(name, Verdict::Ok, "");
@@ -115,19 +115,19 @@ fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
     values.sum::<f64>() / count
 }
 
-/// Some of the operations, over awkward shapes: what they are called, and what runs them.
+/// A group of operations over awkward shapes: its name and the function that runs it.
 type Part = (&'static str, fn(&mut Bench) -> Result<()>);
 
 const ROWS: Part = ("rows", rows_and_products);
 const ATTENTION: Part = ("attention", attention);
 const HEAD: Part = ("head", head_and_optimizer);
 const PARTS: [Part; 3] = [ROWS, ATTENTION, HEAD];
-/// Too much for an emulated GPU.
+/// Too slow for an emulated GPU.
 const LONG: Part = ("long", long);
 const CODES: Part = ("codes", optimizer::codes);
 const CHOICES: Part = ("choices", head::choices);
 const SCORES: Part = ("choices", head::scores_of_choices);
-/// All operations once, for `compute-sanitizer`; not judged.
+/// Every operation once, for `compute-sanitizer`; not judged.
 const ONCE: Part = ("once", once);
 
 fn rows_and_products(bench: &mut Bench) -> Result<()> {
@@ -137,7 +137,7 @@ fn rows_and_products(bench: &mut Bench) -> Result<()> {
     for (m, k, n) in [(1, 64, 48), (3, 16, 64), (65, 128, 80)] {
         bench.attempt(&format!("products of {m} x {k} x {n}"), |bench| bench.products(m, k, n));
     }
-    // The last has pairs that fill no vector, and rows of more than one chunk.
+    // The last has a number of pairs that no vector width divides, and rows in more than one chunk.
     for (t, heads) in [(5, heads(2, 1, 64)), (1, heads(6, 2, 128)), (37, heads(2, 1, 12))] {
         bench.attempt(&format!("rotation of {t} x {heads:?}"), |bench| bench.rotation(t, heads));
     }
@@ -164,7 +164,7 @@ fn attention(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// A sequence of thousands of tokens, a thousand sequences that share their prompt, and a real vocabulary.
+/// A sequence of thousands of tokens, a thousand sequences that share their prompt, and a realistic vocabulary.
 fn long(bench: &mut Bench) -> Result<()> {
     bench.packed(&alone(&[4097]), heads(2, 1, 64));
     bench.cached(&[4097, 1, 4096], heads(2, 1, 128));
@@ -192,7 +192,7 @@ fn head_and_optimizer(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Every kernel, at shapes that have more than one tile and tails, but little work: a sanitizer makes each launch a hundred times slower.
+/// Every kernel, at shapes with several tiles and a partial one but little work: a sanitizer makes each launch a hundred times slower.
 fn once(bench: &mut Bench) -> Result<()> {
     bench.attempt("rows of 65 x 136", |bench| bench.rows(65, 136));
     bench.attempt("products of 3 x 16 x 64", |bench| bench.products(3, 16, 64));
@@ -201,7 +201,7 @@ fn once(bench: &mut Bench) -> Result<()> {
         bench.packed(&shared(37, &[1, 30, 66]), heads);
         bench.cached(&[70, 17], heads);
     }
-    // So many queries that the work on a prefix's keys is split.
+    // Enough queries that the work on a prefix's keys is split.
     bench.packed(&shared(20, &[30; 36]), heads(1, 1, 64));
     bench.attempt("head of 3 x 259", |bench| bench.head(3, 259, 0.6));
     bench.attempt("kept head of 257", |bench| bench.head_of_kept(257, 0.6));
@@ -214,19 +214,19 @@ fn once(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Runs a part to its end, whatever its operations come to.
+/// Runs a part to its end, whatever its outcomes are.
 fn run(kernels: &dyn Kernels, (name, operations): Part, bounds: Bounds) -> Vec<Outcome> {
     let mut bench = Bench { kernels, part: name, bounds, outcomes: Vec::new() };
     bench.attempt(name, operations);
     bench.outcomes
 }
 
-/// Runs a part, then fails if an outcome of it is not as it must be.
+/// Runs a part, then fails if any of its outcomes is wrong.
 fn check(kernels: &dyn Kernels, part: Part, bounds: Bounds) -> Result<()> {
     let outcomes = run(kernels, part, bounds);
     assert!(!outcomes.is_empty(), "{} has no operations", part.0);
     let wrong: Vec<String> = outcomes.iter().filter(|outcome| outcome.verdict != Verdict::Ok).map(Outcome::line).collect();
-    assert!(wrong.is_empty(), "{} of {} outcomes are not as they must be:\n{}", wrong.len(), outcomes.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {} outcomes are wrong:\n{}", wrong.len(), outcomes.len(), wrong.join("\n"));
     Ok(())
 }
 
@@ -275,15 +275,15 @@ fn stock_operations_leave_the_same_codes() -> Result<()> {
     check(&stock_in_f32(), CODES, Bounds::Usual)
 }
 
-/// A part goes on after an error and after an assertion, and fails at its end with all that was found.
+/// A part continues after an error and after a failed assertion, and fails at its end with all outcomes.
 #[test]
 fn a_part_ends_with_every_outcome() {
     fn part(bench: &mut Bench) -> Result<()> {
-        bench.attempt("an error of 2 x 2", |_| candle_core::bail!("no kernel is called so"));
+        bench.attempt("an error of 2 x 2", |_| candle_core::bail!("no kernel has this name"));
         bench.claim("an assertion of 3", |_| panic!("2 and 3 differ"));
         bench.claim("a check of 4", |_| Ok(()));
         bench.listed("an operation of 5", vec![1.0], &[1.5]);
-        candle_core::bail!("the part breaks off")
+        candle_core::bail!("the part stops here")
     }
     let outcomes = run(&super::Cpu, ("failing", part), Bounds::Usual);
     let found: Vec<(&str, Verdict)> = outcomes.iter().map(|outcome| (outcome.operation(), outcome.verdict)).collect();
@@ -297,7 +297,7 @@ fn a_part_ends_with_every_outcome() {
     assert_eq!(found, expected);
     let failed = catch_unwind(|| check(&super::Cpu, ("failing", part), Bounds::Usual)).unwrap_err();
     let words = failed.downcast_ref::<String>().unwrap();
-    assert!(words.starts_with("4 of 5 outcomes") && words.contains("2 and 3 differ") && words.contains("called so"), "{words}");
+    assert!(words.starts_with("4 of 5 outcomes") && words.contains("2 and 3 differ") && words.contains("has this name"), "{words}");
 }
 
 /// The kernels for GPUs, thread by thread on the CPU.
@@ -369,7 +369,7 @@ mod emulated {
         check_emulated(SCORES, DType::F32)
     }
 
-    /// What a sanitizer runs on a GPU leaves out no kernel.
+    /// The run for a sanitizer launches every kernel.
     #[test]
     fn every_kernel_is_launched_once() -> Result<()> {
         let Some(emulator) = Emulator::new().map(Arc::new) else { return Ok(()) };

@@ -46,8 +46,8 @@ impl Watched {
     }
 }
 
-/// Declares the trait that it is given, and writes its implementation for [`Watched`]: what stands before `operations:` is asked of the
-/// kernels within, what follows is watched by name, and what stands after `passes:` is made of operations, which are watched.
+/// Declares the given trait and implements it for [`Watched`]. Methods before `operations:` are forwarded, those after it are watched by name,
+/// and those after `passes:` consist of operations that are watched.
 macro_rules! operations {
     (
         $(#[$about:meta])*

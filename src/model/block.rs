@@ -31,8 +31,8 @@ pub struct Kept {
     mlp: KeptMlp,
 }
 
-/// Those of them that products and attention have given; norms and SwiGLU are cheap to compute again from these (selective activation
-/// recomputation, Korthikanti et al. 2022).
+/// The outputs of products and attention. Norms and SwiGLU are cheap to recompute from these (selective activation recomputation, Korthikanti et
+/// al. 2022).
 pub struct Selected {
     input: Tensor,
     qkv: Tensor,
@@ -60,20 +60,20 @@ struct KeptMlp {
 }
 
 impl Kept {
-    /// What cannot be computed again without a product or attention.
+    /// Keeps only what cannot be recomputed without a product or attention.
     pub fn select(self) -> Selected {
         let Self { input, attention: KeptAttention { qkv, log_sum_exp, output, .. }, middle, mlp: KeptMlp { gate_up, .. } } = self;
         Selected { input, qkv, log_sum_exp, attention: output, middle, gate_up }
     }
 }
 
-/// Bytes of a block's `Selected` for each token; the log-sum-exp is f32.
+/// Bytes per token of a block's `Selected`; the log-sum-exp is in f32.
 pub fn selected_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = config.heads.row() + config.heads.query * config.heads.width;
     (2 * config.hidden + attention + 2 * config.feed_forward) * target.element_bytes + config.heads.query * size_of::<f32>()
 }
 
-/// Bytes of what `Kept` has beyond that: two norms with their statistics, which are f32, and SwiGLU.
+/// Bytes per token that `Kept` has beyond `Selected`: two norms with their f32 statistics, and SwiGLU.
 pub fn cheap_bytes(config: &ModelConfig, target: &Target) -> usize {
     (2 * config.hidden + config.feed_forward) * target.element_bytes + 2 * size_of::<f32>()
 }
@@ -85,8 +85,8 @@ pub fn pass_bytes(config: &ModelConfig, target: &Target) -> usize {
     (2 * config.hidden + attention + 3 * config.feed_forward) * target.element_bytes + (1 + config.heads.query) * size_of::<f32>()
 }
 
-/// Bytes for each token that the backward pass of one block holds besides its `Kept`, in the half that holds more: the gradients of the
-/// feed-forward half and of its input, or those of attention's output, of queries to values (in shares, and together) and of their input.
+/// Bytes per token that the backward pass of one block holds besides its `Kept`, in whichever half needs more: the gradients of the feed-forward
+/// half and of its input; or the gradients of attention's output, of queries, keys and values (separate and combined), and of their input.
 pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = 2 * config.heads.row() + config.heads.query * config.heads.width;
     ((3 * config.feed_forward).max(attention) + config.hidden) * target.element_bytes
@@ -97,20 +97,21 @@ impl BlockContext<'_> {
         Rotation { cos: &self.rotary.cos, sin: &self.rotary.sin, positions: &self.positions }
     }
 
-    /// Turns the queries and keys of a packed batch, in place, and has its rows attend to one another: their attention, and its `log_sum_exp`.
+    /// Rotates the queries and keys of a packed batch in place and applies attention. Returns the output and its `log_sum_exp`.
     pub fn attend_packed(&self, qkv: &Tensor) -> Result<(Tensor, Tensor)> {
         self.kernels.rotate_in_place(qkv, self.heads, &self.rotation())?;
         self.kernels.attend_packed(qkv, self.segments, self.heads)
     }
 
-    /// Turns queries and keys, in place, and writes keys and values to the cache at `slots [t]`: attention over it, or over the rows, comes next.
+    /// Rotates queries and keys in place, and writes keys and values to the cache at `slots [t]`. Attention over the cache or the rows comes
+    /// next.
     pub fn rotate_and_store(&self, qkv: &Tensor, cache: &LayerCache, slots: &Indices) -> Result<()> {
         self.kernels.rotate_and_store_in_place(qkv, self.heads, &self.rotation(), cache, slots)
     }
 }
 
 impl BlockWeights {
-    /// The block over the residual stream `x [t, w]`, in place; `attend` makes attention `[t, q d]` of queries and keys, which it rotates, and values.
+    /// Applies the block to the residual stream `x [t, w]`, in place. `attend` rotates the queries and keys and computes attention `[t, q d]`.
     pub fn pass<S>(&self, x: &Tensor, context: &BlockContext, attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>) -> Result<()> {
         let attention = self.attention(x, context, attend)?;
         context.kernels.add_product_into(x, &attention.output, &self.output)?;
@@ -135,7 +136,7 @@ impl BlockWeights {
         Ok(Kept { input: x.clone(), attention, middle, mlp })
     }
 
-    /// What the backward pass reads, from what was selected of it.
+    /// Recomputes the rest of what the backward pass reads from the selected activations.
     pub fn complete(&self, selected: Selected, context: &BlockContext) -> Result<Kept> {
         let Selected { input, qkv, log_sum_exp, attention, middle, gate_up } = selected;
         let norm = |x: &Tensor, weight: &Tensor| context.kernels.rms_norm(x, weight, context.norm_eps);
@@ -146,7 +147,7 @@ impl BlockWeights {
         Ok(Kept { input, attention, middle, mlp: KeptMlp { inverse_rms, input: mlp_input, gate_up, activated } })
     }
 
-    /// The attention half of `x [t, w]`, up to its last projection.
+    /// The attention half for `x [t, w]`, up to its last projection.
     fn attention<S>(
         &self,
         x: &Tensor,
@@ -186,7 +187,7 @@ impl BlockWeights {
         kernels.rms_norm_backward_into(dy, &gradients.mlp_norm, &d_mlp_input, middle, &self.mlp_norm, &mlp.inverse_rms)
     }
 
-    /// Turns the gradient of the attention half's result into that of its input, in place.
+    /// Turns the gradient of the attention half's output into that of its input, in place.
     fn attention_backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
         let BlockContext { kernels, heads, .. } = context;
         let KeptAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output } = &kept.attention;
@@ -219,7 +220,7 @@ mod tests {
         vec![input, middle, first, attention_input, qkv, log_sum_exp, output, second, mlp_input, gate_up, activated]
     }
 
-    /// The plan's numbers are counted by hand, and what is selected is enough for the rest.
+    /// The plan's byte counts match the tensors, and the selected activations suffice to recompute the rest.
     #[test]
     fn activation_bytes_are_those_of_what_is_kept() -> anyhow::Result<()> {
         for family in &FAMILIES {

@@ -27,7 +27,7 @@ pub enum Recompute {
     Auto,
     /// Keep each block's input only and run the block again: 8 instead of 6 FLOP per parameter and token.
     All,
-    /// Keep what products and attention give, and compute norms and SwiGLU again.
+    /// Keep the outputs of products and attention, and recompute norms and SwiGLU.
     Selective,
     /// Keep everything.
     None,
@@ -62,7 +62,7 @@ pub struct Cache {
     blocks: usize,
 }
 
-/// Bytes for each token of the activations that a forward pass keeps, with those of one block that are computed again at a time.
+/// Bytes per token of the activations that a forward pass keeps, including those that one block recomputes at a time.
 pub fn kept_bytes(config: &ModelConfig, target: &Target, recompute: Recompute) -> usize {
     let (selected, cheap) = (selected_bytes(config, target), cheap_bytes(config, target));
     match recompute {
@@ -164,7 +164,7 @@ impl Decoder {
         Ok(streams)
     }
 
-    /// As `hidden`, keeping what `backward` needs; everything, where the caller has not decided.
+    /// As `hidden`, but keeps what `backward` needs; `Auto` keeps everything.
     pub fn forward(&self, packed: &Packed, recompute: Recompute) -> Result<(Tensor, Trace)> {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;

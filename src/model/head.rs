@@ -12,10 +12,10 @@ use crate::kernels::{RowScores, Target};
 
 /// Logits held at once on the CPU, in elements: 8 MiB, a share of the processor's cache at small vocabularies and at least 64 rows at large ones.
 const CHUNK_ELEMENTS: usize = 1 << 21;
-/// Rows of logits held at once on a GPU, where a tenth of its memory has room for them: products reach their rate, the gradient of the output
-/// embedding is read and written seldom, and so is the host asked.
+/// Rows of logits held at once on a GPU, if they fit into a tenth of its memory. With this many, products reach full speed, and the gradient of
+/// the output embedding is read and written rarely, with few host round trips.
 const GPU_CHUNK_ROWS: usize = 8192;
-/// The same on any GPU, and always with stock operations, which hold several copies of a chunk.
+/// Fewest rows on any GPU. Stock operations always use this number, because they hold several copies of a chunk.
 const LEAST_GPU_CHUNK_ROWS: usize = 2048;
 
 /// Scores of response tokens, in the order of `Packed::targets`.
@@ -35,8 +35,8 @@ pub struct TokenGradients {
     pub d_entropies: Vec<f32>,
 }
 
-/// Response tokens whose logits are held at once. A GPU's whole memory decides, not what is free of it: sums run over chunks, and a run that
-/// goes on has to sum in the same order.
+/// Response tokens whose logits are held at once. It depends on a GPU's total memory, not on its free memory: sums run over chunks, and a
+/// resumed run must sum in the same order.
 fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
     if !target.is_gpu {
         return (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512);
@@ -49,14 +49,14 @@ fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
     rows
 }
 
-/// Bytes for each token of a chunk: its logits, with their gradient beside them where that has another dtype, its row of the stream, the
-/// normalised one, and their gradients.
+/// Bytes per token of a chunk: its logits, their gradient if it has another dtype, its row of the stream, the normalised row, and the gradients
+/// of both rows.
 fn row_bytes(config: &ModelConfig, target: &Target) -> usize {
     let gradient = if target.element_bytes == size_of::<f32>() { 0 } else { target.element_bytes };
     config.vocabulary * (size_of::<f32>() + gradient) + 4 * config.hidden * target.element_bytes
 }
 
-/// Bytes that the sweep over the head holds at once.
+/// Bytes that the pass over the head holds at once.
 pub fn sweep_bytes(config: &ModelConfig, target: &Target) -> usize {
     chunk_rows(config, target) * row_bytes(config, target)
 }
@@ -161,7 +161,7 @@ mod tests {
             let compute = ComputeSettings { kernels, ..ComputeSettings::default() }.on(Some(0)).unwrap();
             let target = Target { free: Some(0), ..compute.target(Some(gib << 30)) };
             assert_eq!(chunk_rows(&config, &target), expected, "{gib} GiB");
-            // Logits in f32 and their gradient in bf16, and four rows of the stream.
+            // Logits in f32, their gradient in bf16, and four rows of the stream.
             assert_eq!(sweep_bytes(&config, &target), expected * (151_936 * 6 + 4 * 1536 * 2));
         };
         check(Version::Fused, 139, 8192);

@@ -40,7 +40,7 @@ impl Reference {
         Ok(Some(Self { decoder, average }))
     }
 
-    /// The weights in f32, where they lie.
+    /// The weights in f32, on their own device.
     fn in_f32(decoder: &Decoder) -> Result<Weights> {
         let is_here = decoder.weights.norm.device().same_device(decoder.kernels().device());
         let wide = |tensor: &Tensor| if is_here { decoder.kernels().cast(tensor, DType::F32) } else { tensor.to_dtype(DType::F32) };

@@ -85,7 +85,7 @@ pub enum Outcome {
 pub struct Run<'a> {
     /// The settings that the run began with; a step has its own, which `course` makes of these.
     settings: RunSettings,
-    /// Tokens of a micro-batch, fewer once memory was used up, and which activations are computed again.
+    /// Tokens of a micro-batch, which are reduced after an out-of-memory error, and which activations are recomputed.
     activations: Activations,
     course: Course,
     folder: RunFolder,

@@ -170,9 +170,9 @@ pub struct TrainSettings {
     /// After each step the reference becomes `decay * reference + (1 - decay) * policy`; 0 leaves it.
     #[serde(default)]
     pub reference_decay: f32,
-    /// Most tokens that one packed micro-batch computes; the gradient does not depend on it.
+    /// Most tokens in one packed micro-batch; the gradient does not depend on it.
     pub micro_batch_tokens: usize,
-    /// Which activations are computed again in the backward pass.
+    /// Which activations the backward pass recomputes.
     pub recompute: Recompute,
     /// Whether the reference's weights stay in the host's memory and pass through the GPU's block by block at each step: saves the GPU their size.
     #[serde(default)]

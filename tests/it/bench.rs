@@ -1,4 +1,4 @@
-//! `rlvr bench` through the program: cases, limits, and lengths.
+//! Tests of `rlvr bench` through the program: cases, limits and lengths.
 
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ fn cases_are_measured_one_by_one_and_a_failure_ends_only_its_own() {
     let drawn = format!("name=drawn work=rollout sequences=5 lengths=lognormal:4:9 write-lengths={lengths}");
     let cases = [
         "name=small work=rollout,update,step sequences=4",
-        // More than the model's window.
+        // Longer than the model's window.
         "name=long work=rollout,update sequences=1 response-tokens=100000",
         &drawn,
         "name=profile work=micro-batch,decode:2,score sequences=3 batch-invariant=true",
@@ -77,7 +77,7 @@ fn one_measurement_stands_at_the_top_and_none_begins_after_the_limit() {
     let late = fixture::json(&json);
     assert_eq!((names(&late, "measurements").len(), names(&late, "not_run")), (0, vec!["rollout".to_owned()]));
     let output = succeed(&quick(&["--limit", "0", "--case", "name=a", "--json", path]));
-    assert!(told(&output).contains("a: no time is left for rollout, update, step"), "{}", told(&output));
+    assert!(told(&output).contains("a: no time was left for rollout, update, step"), "{}", told(&output));
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn wrong_lengths_and_cases_are_usage() {
         let error = fail(&[&["bench", "--no-ceilings"], words].concat(), 2);
         assert!(error.contains(expected), "{words:?}: {error}");
     };
-    refused(&["--lengths", "lognormal:3072:760"], "it must be above 22.8 and below 760, as in lognormal:760:3072");
+    refused(&["--lengths", "lognormal:3072:760"], "choose a mean above 22.8 and below 760, as in lognormal:760:3072");
     refused(&["--lengths", "lognormal:a:b"], "write the mean and the longest length in tokens");
     refused(&["--lengths", "/nonexistent"], "cannot read /nonexistent");
-    refused(&["--case", "work=rollout"], "a case needs a name: name=NAME");
-    refused(&["--work", "sleep"], "unknown work \"sleep\"; known are score");
+    refused(&["--case", "work=rollout"], "the case has no name: add name=NAME");
+    refused(&["--work", "sleep"], "unknown workload \"sleep\"; expected score");
 }

@@ -37,9 +37,9 @@ fn a_plan_names_memory_disk_tokens_and_time() {
     let on_a_card = |gib: &str, expected: &[&str]| {
         check(&["plan", "--model", "qwen2.5-math-1.5b", "--gpu-memory", gib, "--set", "compute.kernels=fused"], 0, expected);
     };
-    on_a_card("78", &["activations are kept, norms and SwiGLU are computed again"]);
+    on_a_card("78", &["activations are kept, and the backward pass recomputes norms and SwiGLU"]);
     on_a_card("60", &["activations are kept", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be kept"]);
-    on_a_card("44", &["each block is computed again in the backward pass"]);
+    on_a_card("44", &["the backward pass recomputes each block"]);
     check(&["plan", "--model", "nope"], 2, &["no model is called \"nope\""]);
     check(&["train", "--model", "qwen2.5-math-1.5b"], 2, &["is a shape without weights", "rlvr init --like qwen2.5-math-1.5b"]);
     check(

@@ -1,4 +1,4 @@
-//! What is measured in one go: works at some lengths, from the flags, or from the words of a `--case`.
+//! A case: some workloads at some lengths, from the flags or from the words of a `--case`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,57 +13,57 @@ use crate::cli::numbers::setting;
 use crate::input::{Line, Lines};
 use crate::usage::usage;
 
-/// Works at some lengths.
+/// Workloads at some lengths.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// What a `--case` calls it; none where the flags say all.
+    /// The name in `--case`; none if the flags describe the only case.
     pub name: Option<String>,
-    /// In this order.
+    /// In the order in which they are measured.
     pub works: Vec<Work>,
     /// Response lengths.
     pub lengths: Lengths,
-    /// Whether the products have one order of sums.
+    /// Whether products are batch-invariant.
     pub batch_invariant: bool,
-    /// Where the lengths are written to.
+    /// File that the lengths are written to.
     pub write_lengths: Option<PathBuf>,
 }
 
-/// Response lengths, as they were asked for.
+/// Response lengths, as requested.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lengths {
-    /// What the model itself produces, so many times.
+    /// This many responses of whatever length the model produces.
     Own(usize),
-    /// So many of one length.
+    /// This many responses of one length.
     Equal(usize, usize),
-    /// So many of a distribution.
+    /// This many lengths drawn from a distribution.
     LogNormal(usize, LogNormal),
-    /// One a line.
+    /// A file with one length per line.
     File(PathBuf),
 }
 
-/// What a case came to.
+/// The result of a case.
 #[derive(Debug, Serialize)]
 pub struct CaseReport {
-    /// Its name; none where there is only one.
+    /// Its name; none if it is the only case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Whether its products had one order of sums.
+    /// Whether its products were batch-invariant.
     pub batch_invariant: bool,
-    /// Responses; none before it began.
+    /// Number of responses; none before it began.
     pub sequences: Option<usize>,
-    /// Their tokens together.
+    /// Their tokens in total.
     pub response_tokens: Option<usize>,
     /// Their lengths.
     pub lengths: Option<Spread>,
-    /// What was measured.
+    /// The measurements.
     pub measurements: Vec<Measurement>,
-    /// Works that have not begun.
+    /// Workloads that were not started.
     pub not_run: Vec<String>,
-    /// What it failed with.
+    /// The error that ended it.
     pub error: Option<String>,
 }
 
-/// Lengths in three numbers.
+/// Three numbers that summarise lengths.
 #[derive(Debug, Serialize)]
 pub struct Spread {
     least: usize,
@@ -71,18 +71,18 @@ pub struct Spread {
     longest: usize,
 }
 
-/// Responses where no number is given.
+/// Responses by default.
 pub const SEQUENCES: usize = 128;
-/// How log-normal lengths are written.
+/// Prefix of log-normal lengths.
 const LOG_NORMAL: &str = "lognormal:";
-/// What a case may say.
+/// Keys of a `--case`.
 const KEYS: &str = "name, work, sequences, response-tokens, lengths, write-lengths, batch-invariant";
 
 impl Case {
-    /// All that is asked for.
+    /// All cases that the flags ask for.
     ///
     /// # Errors
-    /// When a flag or a word cannot be followed.
+    /// If a flag or a word is invalid.
     pub fn all(args: &BenchArgs) -> Result<Vec<Self>> {
         if args.cases.is_empty() {
             return Ok(vec![Self::of(args)?]);
@@ -93,7 +93,7 @@ impl Case {
             let first = cases.iter().position(|other| other.name == case.name);
             ensure!(
                 first == Some(number),
-                "two cases are called {}: give each a name of its own",
+                "two cases are named {}: give each case a different name",
                 case.name.as_deref().unwrap_or_default()
             );
         }
@@ -110,12 +110,13 @@ impl Case {
         })
     }
 
-    /// The flags, with what the words say in their place.
+    /// The case that the flags describe, changed by the words.
     fn parse(args: &BenchArgs, words: &str) -> Result<Self> {
         let (mut name, mut work, mut batch_invariant, mut write_lengths) = (None, &*args.work, args.compute.batch_invariant, None);
         let (mut text, mut tokens, mut sequences) = (None, None, None);
         for word in words.split_whitespace() {
-            let (key, value) = word.split_once('=').with_context(|| format!("\"{word}\" is not KEY=VALUE; the keys are {KEYS}"))?;
+            let (key, value) =
+                word.split_once('=').with_context(|| format!("\"{word}\" is not KEY=VALUE; expected one of the keys {KEYS}"))?;
             match key {
                 "name" => name = Some(value.to_owned()),
                 "work" => work = value,
@@ -124,17 +125,17 @@ impl Case {
                 "lengths" => text = Some(value),
                 "write-lengths" => write_lengths = Some(PathBuf::from(value)),
                 "batch-invariant" => {
-                    batch_invariant = value.parse().ok().with_context(|| format!("batch-invariant={value}: it must be true or false"))?;
+                    batch_invariant = value.parse().ok().with_context(|| format!("batch-invariant={value}: write true or false"))?;
                 }
-                _ => anyhow::bail!("unknown key \"{key}\"; the keys are {KEYS}"),
+                _ => anyhow::bail!("unknown key \"{key}\"; expected one of {KEYS}"),
             }
         }
-        ensure!(text.is_none() || tokens.is_none(), "lengths and response-tokens exclude each other: leave one of them out");
+        ensure!(text.is_none() || tokens.is_none(), "lengths and response-tokens exclude each other: remove one of them");
         let says_lengths = text.is_some() || tokens.is_some();
         let text = text.or(args.lengths.as_deref().filter(|_| !says_lengths));
         let tokens = tokens.or(args.response_tokens.filter(|_| !says_lengths));
         Ok(Self {
-            name: Some(name.context("a case needs a name: name=NAME")?),
+            name: Some(name.context("the case has no name: add name=NAME")?),
             works: Work::list(work).map_err(anyhow::Error::msg)?,
             lengths: lengths(text, tokens, sequences.or(args.sequences.filter(|_| !text.is_some_and(is_file))))?,
             batch_invariant,
@@ -142,7 +143,7 @@ impl Case {
         })
     }
 
-    /// The case before it has begun.
+    /// The report of a case that has not begun.
     pub fn report(&self) -> CaseReport {
         CaseReport {
             name: self.name.clone(),
@@ -158,7 +159,7 @@ impl Case {
 }
 
 impl CaseReport {
-    /// Notes the lengths that a case is measured with.
+    /// Records the lengths that the case is measured with.
     pub fn began(&mut self, lengths: &[usize]) {
         self.sequences = Some(lengths.len());
         self.response_tokens = Some(lengths.iter().sum());
@@ -170,7 +171,7 @@ fn is_file(lengths: &str) -> bool {
     !lengths.starts_with(LOG_NORMAL)
 }
 
-/// A number in the range of a setting.
+/// Parses a number within the range of a setting.
 fn number<T: FromStr>(key: &str, value: &str, path: &'static str) -> Result<T> {
     setting(path)(value).map_err(|range| anyhow::anyhow!("{key}={value}: {range}"))
 }
@@ -181,7 +182,7 @@ fn lengths(text: Option<&str>, tokens: Option<u32>, sequences: Option<usize>) ->
         (Some(text), _) if is_file(text) => {
             ensure!(
                 sequences.is_none(),
-                "a file of lengths has one for each sequence: leave out --sequences, or write lognormal:MEAN:LONGEST"
+                "a file of lengths has one line for each sequence: remove --sequences, or write lognormal:MEAN:LONGEST"
             );
             Ok(Lengths::File(text.into()))
         }
@@ -195,7 +196,7 @@ fn lengths(text: Option<&str>, tokens: Option<u32>, sequences: Option<usize>) ->
 }
 
 impl Lengths {
-    /// The numbers.
+    /// The lengths as numbers.
     pub fn numbers(&self, bench: &Bench, end_tokens: &[u32]) -> Result<Vec<usize>> {
         match self {
             Self::Own(count) => bench.own_lengths(*count, end_tokens),
@@ -213,16 +214,16 @@ fn read(path: &std::path::Path) -> Result<Vec<usize>> {
             .text
             .parse()
             .ok()
-            .with_context(|| format!("{}: expected a length, a whole number from 1, not \"{}\"", line.place, line.text))?;
+            .with_context(|| format!("{}: expected a length (a whole number from 1), found \"{}\"", line.place, line.text))?;
         Ok(length.get())
     };
     let lengths: Vec<usize> = Lines::open(path)?.map(length).collect::<Result<_>>()?;
-    ensure!(!lengths.is_empty(), "{} has no lengths: write one a line", path.display());
+    ensure!(!lengths.is_empty(), "{} has no lengths: write one per line", path.display());
     Ok(lengths)
 }
 
 impl Spread {
-    /// Of lengths, of which there is at least one.
+    /// Summarises at least one length.
     pub fn of(lengths: &[usize]) -> Self {
         let mean = lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
         Self { least: lengths.iter().min().copied().unwrap_or(0), mean, longest: lengths.iter().max().copied().unwrap_or(0) }
@@ -269,17 +270,17 @@ mod tests {
             let error = format!("{:#}", cases(words).unwrap_err());
             assert!(error.contains(expected), "{words:?}: {error}");
         };
-        refused(&["--case", "work=step"], "--case \"work=step\": a case needs a name: name=NAME");
-        refused(&["--case", "name=a step"], "\"step\" is not KEY=VALUE; the keys are name, work, sequences");
-        refused(&["--case", "name=a steps=3"], "unknown key \"steps\"; the keys are name");
+        refused(&["--case", "work=step"], "--case \"work=step\": the case has no name: add name=NAME");
+        refused(&["--case", "name=a step"], "\"step\" is not KEY=VALUE; expected one of the keys name, work, sequences");
+        refused(&["--case", "name=a steps=3"], "unknown key \"steps\"; expected one of name");
         refused(&["--case", "name=a sequences=0"], "sequences=0: it must be a whole number from 1");
-        refused(&["--case", "name=a batch-invariant=yes"], "batch-invariant=yes: it must be true or false");
-        refused(&["--case", "name=a work=sleep"], "unknown work \"sleep\"");
+        refused(&["--case", "name=a batch-invariant=yes"], "batch-invariant=yes: write true or false");
+        refused(&["--case", "name=a work=sleep"], "unknown workload \"sleep\"");
         refused(&["--case", "name=a lengths=b response-tokens=3"], "lengths and response-tokens exclude each other");
-        refused(&["--case", "name=a", "--case", "name=a"], "two cases are called a: give each a name of its own");
-        refused(&["--work", "sleep"], "unknown work \"sleep\"; known are score");
-        refused(&["--sequences", "3", "--lengths", "file"], "leave out --sequences, or write lognormal:MEAN:LONGEST");
-        refused(&["--lengths", "lognormal:3072:760"], "--lengths lognormal:3072:760: no log-normal lengths of which 3% are cut at 760");
+        refused(&["--case", "name=a", "--case", "name=a"], "two cases are named a: give each case a different name");
+        refused(&["--work", "sleep"], "unknown workload \"sleep\"; expected score");
+        refused(&["--sequences", "3", "--lengths", "file"], "remove --sequences, or write lognormal:MEAN:LONGEST");
+        refused(&["--lengths", "lognormal:3072:760"], "--lengths lognormal:3072:760: log-normal lengths with 3% cut at 760 cannot have");
         refused(&["--lengths", "lognormal:760"], "write the mean and the longest length in tokens, as in lognormal:760:3072");
         refused(&["--lengths", "a", "--response-tokens", "3"], "cannot be used with");
         refused(&["--case", "name=a", "--profile", "b"], "cannot be used with");
@@ -294,7 +295,7 @@ mod tests {
             read(&path).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(of("3\n\n 5\n").unwrap(), [3, 5]);
-        assert!(of("3\n0\n").unwrap_err().contains("line 2: expected a length, a whole number from 1, not \"0\""));
-        assert!(of("\n").unwrap_err().contains("has no lengths: write one a line"));
+        assert!(of("3\n0\n").unwrap_err().contains("line 2: expected a length (a whole number from 1), found \"0\""));
+        assert!(of("\n").unwrap_err().contains("has no lengths: write one per line"));
     }
 }

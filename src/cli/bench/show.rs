@@ -1,13 +1,13 @@
-//! What was measured, in tables for people.
+//! Prints measurements as tables.
 
 use super::case::CaseReport;
 use crate::bench::{Ceilings, Machine, Measurement};
 use crate::metrics::table;
 
-/// Operations in the table, for each measurement.
+/// Operations shown for each measurement.
 const SHOWN_OPERATIONS: usize = 12;
 
-/// The machine, and its ceilings where they were measured.
+/// Prints the machine, and its ceilings if they were measured.
 pub fn machine(machine: &Machine, ceilings: Option<&Ceilings>) {
     let Some(ceilings) = ceilings else {
         return tell!("{}, {} kernels in {}", machine.device, machine.kernels, machine.dtype);
@@ -15,7 +15,7 @@ pub fn machine(machine: &Machine, ceilings: Option<&Ceilings>) {
     let [rows, k, n] = ceilings.widest;
     let giga = |rate: f64| format!("{:.1}", rate / 1e9);
     tell!(
-        "{}, {} kernels in {}: {} GB/s copied; {} GFLOP/s in products of {side} x {side} x {side}, {} in {rows} x {k} x {n}",
+        "{}, {} kernels in {}: {} GB/s for copies; {} GFLOP/s for products of {side} x {side} x {side}, {} for {rows} x {k} x {n}",
         machine.device,
         machine.kernels,
         machine.dtype,
@@ -26,7 +26,7 @@ pub fn machine(machine: &Machine, ceilings: Option<&Ceilings>) {
     );
 }
 
-/// All measurements in one table, and their times by operation in another.
+/// Prints all measurements in one table, and their times by operation in another.
 pub fn measurements(cases: &[CaseReport]) {
     let all = || cases.iter().flat_map(|case| case.measurements.iter().map(move |measurement| (case, measurement)));
     if all().next().is_none() {
@@ -51,18 +51,8 @@ pub fn measurements(cases: &[CaseReport]) {
             measurement.peak_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.2}", bytes as f64 / 1e9)),
         ]
     };
-    let header = [
-        "work",
-        "median ms",
-        "min",
-        "max",
-        "tokens/s",
-        "GFLOP/s",
-        "of the products' ceiling",
-        "utilisation",
-        "of the least time",
-        "peak GB",
-    ];
+    let header =
+        ["work", "median ms", "min", "max", "tokens/s", "GFLOP/s", "of product ceiling", "utilisation", "least / median", "peak GB"];
     tell!("{}", table(&header, &all().map(row).collect::<Vec<_>>()));
     let operations = all().flat_map(|(case, measurement)| {
         let total: f64 = measurement.breakdown.iter().map(|time| time.seconds).sum();

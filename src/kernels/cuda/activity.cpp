@@ -1,15 +1,15 @@
-// Records when each kernel, copy and fill ran on the GPU, in any program: the driver loads this library when CUDA_INJECTION64_PATH names it, and
-// calls InitializeInjection. It knows CUPTI only, nothing of this program (scripts/cuda-activity.sh builds it, scripts/gpu_kernels.py reads its
-// file).
+// Records when each kernel, copy and fill ran on the GPU, in any program. The driver loads this library if CUDA_INJECTION64_PATH names it, and
+// calls InitializeInjection. The library depends on CUPTI alone, and on nothing in this program. scripts/cuda-activity.sh builds it;
+// scripts/gpu_kernels.py reads its file.
 //
-// RLVR_ACTIVITY names the file. Rows of fields separated by tabs, times in nanoseconds of CUPTI's clock:
+// RLVR_ACTIVITY names the file. Its rows have fields separated by tabs; times are nanoseconds of CUPTI's clock:
 //   clock   TIME UNIX_TIME                                                     the same moment on the system's clock
 //   name    ID NAME                                                            before the first row that has this ID
-//   kernel  ID START END STREAM GRAPH BLOCKS THREADS REGISTERS SHARED_BYTES    GRAPH is 0 for what no CUDA graph launched
+//   kernel  ID START END STREAM GRAPH BLOCKS THREADS REGISTERS SHARED_BYTES    GRAPH is 0 outside CUDA graphs
 //   copy    ID START END STREAM GRAPH BYTES
 //   fill    ID START END STREAM GRAPH BYTES
 //   lost    COUNT                records that CUPTI dropped, and rows above the limit
-// Rows are written once a second and at the end, so that a program that is killed leaves almost all of them.
+// Rows are written once a second and at the end, so that a killed program loses almost none.
 #include <cupti.h>
 #include <cxxabi.h>
 #include <dlfcn.h>
@@ -26,7 +26,7 @@ namespace {
 constexpr size_t buffer_bytes = 1 << 20;
 constexpr size_t most_rows = 200'000;
 
-// CUPTI's functions, found when the library is loaded: without CUPTI the program runs all the same.
+// CUPTI's functions, looked up at run time: without CUPTI the program still runs.
 struct Cupti {
     decltype(&cuptiActivityRegisterCallbacks) register_callbacks;
     decltype(&cuptiActivityEnable) enable;
@@ -47,11 +47,11 @@ bool has_succeeded(CUptiResult result, const char* call) {
     if (result == CUPTI_SUCCESS) return true;
     const char* words = "unknown error";
     cupti.words(result, &words);
-    fprintf(stderr, "no times of kernels: %s failed with %s\n", call, words);
+    fprintf(stderr, "kernel times are not recorded: %s failed with %s\n", call, words);
     return false;
 }
 
-// Whether another row may be written; one that may not is counted.
+// Whether another row may be written; counts the rows that may not.
 bool has_room() {
     if (rows++ < most_rows) return true;
     lost++;
@@ -112,7 +112,7 @@ void write(const CUpti_Activity* record) {
 void CUPTIAPI give_buffer(uint8_t** buffer, size_t* bytes, size_t* most_records) {
     *buffer = static_cast<uint8_t*>(aligned_alloc(ACTIVITY_RECORD_ALIGNMENT, buffer_bytes));
     *bytes = *buffer ? buffer_bytes : 0;
-    *most_records = 0;  // as many as have room
+    *most_records = 0;  // as many as fit
 }
 void CUPTIAPI take_buffer(CUcontext context, uint32_t stream, uint8_t* buffer, size_t, size_t used_bytes) {
     std::lock_guard<std::mutex> lock(writing);
@@ -137,7 +137,7 @@ void finish() {
 bool load() {
     void* library = dlopen("libcupti.so.13", RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-        fprintf(stderr, "no times of kernels: libcupti.so.13 is not found; point LD_LIBRARY_PATH at the folder that has it (%s)\n", dlerror());
+        fprintf(stderr, "kernel times are not recorded: libcupti.so.13 cannot be loaded: add its folder to LD_LIBRARY_PATH (%s)\n", dlerror());
         return false;
     }
     const char* missing = nullptr;
@@ -153,7 +153,7 @@ bool load() {
     find(cupti.dropped_records, "cuptiActivityGetNumDroppedRecords");
     find(cupti.timestamp, "cuptiGetTimestamp");
     find(cupti.words, "cuptiGetResultString");
-    if (missing) fprintf(stderr, "no times of kernels: libcupti.so.13 has no %s\n", missing);
+    if (missing) fprintf(stderr, "kernel times are not recorded: libcupti.so.13 has no %s\n", missing);
     return !missing;
 }
 
@@ -172,13 +172,13 @@ bool start() {
 
 }  // namespace
 
-// What the driver calls, once, in its cuInit; 1 as in CUPTI's own examples. Whatever fails is said, and the program goes on without.
+// The driver calls this once, in its cuInit. Returns 1, as CUPTI's own examples do. On failure it prints why, and the program continues.
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
     const char* path = getenv("RLVR_ACTIVITY");
     if (!path || !load()) return 1;
     file = fopen(path, "w");
     if (!file) {
-        fprintf(stderr, "no times of kernels: %s cannot be written\n", path);
+        fprintf(stderr, "kernel times are not recorded: cannot write %s\n", path);
         return 1;
     }
     if (start()) {

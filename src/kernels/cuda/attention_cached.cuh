@@ -136,9 +136,9 @@ extern "C" __global__ void cache_store_f32(float* keys, float* values, const flo
 }
 EXPORT(cache_store_f32)
 
-// rotate (rows.cuh) and cache_store in one: turns the queries and keys of each row of `qkv [t, (q + 2 kv) d]` in place, d = 2 half, by its
-// `positions [t]`, and writes the keys, turned, and the values to `slots [t]`; a negative slot skips the writing.
-// Grid (t); a thread has VECTOR<T> pairs of a head at a time.
+// rotate (rows.cuh) and cache_store in one kernel: rotates the queries and keys of each row of `qkv [t, (q + 2 kv) d]` in place, d = 2 half, by
+// the row's `positions [t]`, and writes the rotated keys and the values to `slots [t]`. A negative slot skips the write. Grid (t); a thread
+// takes VECTOR<T> pairs of a head at a time.
 KERNEL(rotate_and_store,
        (T* qkv, T* keys, T* values, const float* cos, const float* sin, const int* positions, const int* slots, int q_heads, int kv_heads, int half),
        (qkv, keys, values, cos, sin, positions, slots, q_heads, kv_heads, half)) {

@@ -1,10 +1,10 @@
-// Copies between tensors of one type or of two, zeros, multiples, and moving averages: what everything around the model's own operations needs, here
-// because candle's kernels are compiled for one generation of cards and these for all.
+// Copies within one dtype or between two, zeros, multiples, and moving averages: what is needed around the model's own operations. They are here
+// because candle's kernels are compiled for one generation of cards, and these for all.
 #pragma once
 #include "block.cuh"
 
-// Rows of `columns` elements from `from`, which lie from_row apart, to `to`, where they lie to_row apart; `convert` gives an element of the target.
-// Grid (any, any): x strides over columns, y over rows.
+// Copies rows of `columns` elements, which begin from_row elements apart in `from` and to_row apart in `to`; `convert` makes an element of the
+// target. Grid (any, any): x strides over columns, y over rows.
 template <class S, class T, class F>
 __device__ __forceinline__ void copy_rows(T* to, const S* from, long long to_first, long long from_first, long long rows, long long columns,
                                           long long to_row, long long from_row, F convert) {
@@ -44,7 +44,7 @@ struct Widen {
         copy_rows(to, from, to_first, from_first, rows, columns, to_row, from_row, convert());                                                   \
     }                                                                                                                                            \
     EXPORT(name)
-// Bits, whatever they mean.
+// Copies bits without interpreting them.
 COPY(copy_u8, unsigned char, unsigned char, Same)
 COPY(copy_u16, unsigned short, unsigned short, Same)
 COPY(copy_u32, unsigned, unsigned, Same)

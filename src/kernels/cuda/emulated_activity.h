@@ -1,4 +1,4 @@
-// Between the emulated driver and the emulated CUPTI: what ran, and who wants to know.
+// The interface between the emulated driver and the emulated CUPTI: what ran, and who observes it.
 #pragma once
 #include <dlfcn.h>
 
@@ -13,16 +13,16 @@
 
 namespace emulated {
 
-// What ran: a kernel by its name, or bytes that were moved.
+// What ran: a kernel with its name, or a copy or fill with its bytes.
 struct Activity {
     enum Kind { kernel, fill, copy_to_device, copy_to_host, copy_on_device } kind;
     const char* name = "";
     size_t bytes = 0;
     unsigned blocks = 1, threads = 1;
 };
-// Called after each activity, with its times.
+// Called after each activity, with its start and end.
 using Observer = void (*)(const Activity&, uint64_t start_ns, uint64_t end_ns);
-// A name that stays, for records outlive the modules of their kernels, and are read when the program's own objects are gone.
+// Interns a name for ever: records outlive the modules of their kernels, and are read after the program's own objects are destroyed.
 inline const char* kept(const std::string& name) {
     static auto& names = *new std::set<std::string>;
     return names.insert(name).first->c_str();
@@ -35,7 +35,7 @@ extern "C" __attribute__((visibility("default"))) emulated::Observer emulated_ob
 
 namespace emulated {
 
-// Work that tells the observer, where there is one.
+// Wraps work so that it notifies the observer, if there is one.
 inline std::function<void()> observed(Activity activity, std::function<void()> work) {
     if (!emulated_observer) return work;
     return [activity, work = std::move(work)] {
@@ -45,7 +45,7 @@ inline std::function<void()> observed(Activity activity, std::function<void()> w
     };
 }
 
-// Loads the library that the user wants to have in the program, once, as the driver does.
+// Loads the injection library once, as the driver does.
 inline void inject() {
     [[maybe_unused]] static const bool injected = [] {
         const char* path = getenv("CUDA_INJECTION64_PATH");

@@ -24,17 +24,17 @@ struct Matrix {
             static_cast<__nv_bfloat16*>(const_cast<void*>(at))[i] = __float2bfloat16(value);
     }
 };
-// An algorithm as the program stores it. `parts` are sums side by side, through the workspace.
+// An algorithm as the program stores it. `parts` is the number of partial sums, which are computed in parallel and go through the workspace.
 struct Algorithm {
     uint64_t id, tile, stages, parts, scheme, alignment, unused[2];
 };
-// 11 adds two parts in f32, in order. 12 adds them in the order of their arrival, which is another each time. 21 takes numbers of rows and of terms
-// that are multiples of 8; 22 cannot leave what is added as it was; 23 takes everything.
+// 11 adds two partial sums in f32, in order. 12 adds them in the order in which they arrive, which differs from run to run. 21 takes only rows
+// and terms in multiples of 8; 22 overwrites its addend; 23 takes everything.
 constexpr uint64_t split = 11, in_place = 12, eights = 21, to_itself = 22, any = 23;
 
 size_t workspace_of(const Algorithm& algorithm, uint64_t m, uint64_t n) { return algorithm.parts > 1 ? algorithm.parts * m * n * sizeof(float) : 0; }
 
-// Moves the clock of events, if EMULATED_GPU_CLOCK names the fastest algorithm; else it stands still.
+// Advances the clock of events if EMULATED_GPU_CLOCK names the fastest algorithm; otherwise the clock stands still.
 void pass(const Algorithm& algorithm) {
     const char* fastest = getenv("EMULATED_GPU_CLOCK");
     if (fastest && *fastest) milliseconds += algorithm.id == strtoull(fastest, nullptr, 10) ? 1 : 2;
@@ -66,7 +66,7 @@ int multiply(Matrix a, Matrix b, Matrix c, Matrix d, const void* bias, long long
                     float* parts = workspace + 2 * (j * m + i);
                     parts[reversed] = part(0, k / 2), parts[!reversed] = part(k / 2, k);
                     sum = parts[0] + parts[1];
-                    // In the result's type on the way.
+                    // The partial sum is rounded to the result's dtype.
                     if (algorithm.id == in_place && reversed) sum = wide(__float2bfloat16(sum));
                 } else {
                     sum = part(0, k);
@@ -103,7 +103,7 @@ struct Found {
     int reserved[4];
 };
 
-// A product's sizes, when its layouts fit together.
+// A product's sizes, if its layouts match.
 struct Sizes {
     uint64_t m, n, k;
     bool meet;
@@ -126,7 +126,7 @@ bool takes(const Algorithm& algorithm, const Sizes& sizes) {
     }
 }
 bool is_aligned(const void* address, uint64_t bytes) { return reinterpret_cast<Address>(address) % bytes == 0; }
-// Whether an allocation has so many bytes from that address on.
+// Whether the allocation has at least this many bytes from this address on.
 bool has_room(const void* address, size_t bytes) {
     auto after = allocated.upper_bound(reinterpret_cast<Address>(address));
     if (after == allocated.begin()) return false;
@@ -148,7 +148,7 @@ DRIVER cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint
 }
 DRIVER cublasLtMatrixLayoutDestroy(Layout* layout) { return delete layout, 0; }
 DRIVER cublasLtMatmulDescCreate(Description** description, int compute, int scale) {
-    // Sums in f32, with factors in f32.
+    // Only sums in f32 with factors in f32 are supported.
     return *description = new Description, compute == 68 && scale == 0 ? 0 : 15;
 }
 DRIVER cublasLtMatmulDescDestroy(Description* description) { return delete description, 0; }
@@ -178,7 +178,7 @@ DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a
     *count = 0;
     Sizes sizes = Sizes::of(description, a, b, c, d);
     if (!sizes.meet || asked < 1) return 7;
-    // With a bias the library wants to know where it is.
+    // With a bias, cuBLASLt's heuristic needs its address.
     if (description->epilogue == 4 && !description->bias) return 7;
     uint64_t alignment = *std::min_element(preference->alignment, preference->alignment + 4);
     auto add = [&](Algorithm algorithm, int state) {
@@ -189,7 +189,7 @@ DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a
     if ((preference->schemes & 2) && sizes.k >= 32) add({split, 20, 3, 2, 2}, 0);
     if ((preference->schemes & 1) && sizes.k >= 32) add({in_place, 20, 3, 2, 1}, 0);
     add({eights, 23, 4, 1, 0}, 0);
-    add({any, 20, 4, 1, 0}, 15);  // not for use: its state says so
+    add({any, 20, 4, 1, 0}, 15);  // reported with an error state, so it must not be used
     add({to_itself, 18, 4, 1, 0}, 0);
     add({any, 20, 5, 1, 0}, 0);
     return *count ? 0 : 15;
@@ -221,7 +221,7 @@ DRIVER cublasLtMatmul(void*, Description* description, const float* alpha, const
                       const float* beta, const void* c, Layout* c_layout, void* d, Layout* d_layout, const Algorithm* algorithm, void* workspace,
                       size_t workspace_bytes, Stream* stream) {
     ONE_AT_A_TIME;
-    if (enter(stream) || !are_here({a, b, c, d})) return 13;  // the execution failed
+    if (enter(stream) || !are_here({a, b, c, d})) return 13;  // CUBLAS_STATUS_EXECUTION_FAILED
     Sizes sizes = Sizes::of(description, a_layout, b_layout, c_layout, d_layout);
     if (!sizes.meet || !algorithm) return 7;
     bool adds_elsewhere = *beta != 0 && c != d;

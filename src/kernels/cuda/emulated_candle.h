@@ -1,5 +1,5 @@
-// The part of emulated_driver.cpp, which includes it, that stands in for candle's own kernels: those that stock operations of the program's setting
-// up, or of a check against candle, still launch.
+// Included by emulated_driver.cpp. Stands in for those of candle's own kernels that are still launched: by stock operations while the program
+// sets up, and by tests that compare with candle.
 #pragma once
 
 namespace {

@@ -1,4 +1,5 @@
-// A stand-in for libcupti.so.13 on the emulated GPU, with CUPTI's own headers and its protocol of buffers: what activity.cpp calls, and no more.
+// A stand-in for libcupti.so.13 on the emulated GPU. It uses CUPTI's own headers and buffer protocol, and has only the functions that
+// activity.cpp calls.
 #include "emulated_activity.h"
 
 #include <cupti.h>

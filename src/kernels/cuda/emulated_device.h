@@ -1,4 +1,4 @@
-// The part of emulated_driver.cpp, which includes it, that holds a device's state: contexts, streams, memory, and the queue of what was started.
+// Included by emulated_driver.cpp. Holds a device's state: contexts, streams, memory, and the queue of started work.
 #pragma once
 #include <algorithm>
 #include <deque>
@@ -22,13 +22,13 @@ uint64_t setting(const char* name, uint64_t usual) {
     const char* value = getenv(name);
     return value ? strtoull(value, nullptr, 10) : usual;
 }
-// What a GPU would not report, and what ends in memory that somebody else has by then.
+// Ends the program on an error that a GPU would not report, but that corrupts memory which may by then belong to something else.
 [[noreturn]] void violated(const char* what) {
     fprintf(stderr, "emulated GPU: %s\n", what);
     abort();
 }
 
-// One context for each device, and which one a thread works in.
+// One context per device, and the context that each thread currently uses.
 struct Context {
     int held = 0;
     uint64_t used = 0, most = 0;
@@ -41,13 +41,13 @@ uint64_t devices() { return std::min<uint64_t>(setting("EMULATED_GPUS", 1), 8); 
 #include "emulated_graph.h"
 std::set<Stream*> streams;
 
-// From some launch on the card may be lost: every call fails then, as the driver's do.
+// After EMULATED_GPU_LOST_AFTER launches the card is lost: every call fails from then on, as the driver's do.
 int lost() {
     static const uint64_t after = setting("EMULATED_GPU_LOST_AFTER", UINT64_MAX), code = setting("EMULATED_GPU_LOST_CODE", 719);
     return counts.launches < after ? 0 : int(code);
 }
 
-// Whether a thread may do something now, in a stream where it is given: its context must be alive, and the stream's own.
+// Whether a thread may make a call now, in `stream` if there is one. The context must be alive, and must be the stream's own.
 int enter(Stream* stream = nullptr) {
     here = stream;
     if (int fault = lost()) return fault;
@@ -56,10 +56,10 @@ int enter(Stream* stream = nullptr) {
     return stream && stream->context != current ? Fault::no_context : 0;
 }
 
-// What was started and has not run, in order.
+// Work that was started and has not run yet, in order.
 std::deque<std::function<void()>> queue;
 uint64_t started = 0, done = 0;
-// Host memory of transfers that were started, by their numbers in that order.
+// Host memory of started transfers, by their numbers in the queue.
 std::map<uint64_t, std::pair<Address, size_t>> transfers;
 
 void start(std::function<void()> work) {
@@ -67,7 +67,7 @@ void start(std::function<void()> work) {
     queue.push_back(std::move(work));
     started++;
 }
-// Runs what was started up to a number.
+// Runs the queued work up to a number.
 void finish(uint64_t number) {
     while (done < number) {
         auto work = std::move(queue.front());
@@ -85,7 +85,7 @@ struct Memory {
 };
 std::map<Address, Memory> allocated, pinned;
 uint64_t total() { return setting("EMULATED_GPU_MIB", 4096) << 20; }
-// What other processes hold.
+// Memory that other processes hold.
 uint64_t others() { return setting("EMULATED_GPU_OTHERS_MIB", 0) << 20; }
 
 int allocate(Address* to, size_t bytes) {
@@ -111,16 +111,16 @@ int release(Address address) {
     });
     return 0;
 }
-// The memory that an address is in, or none.
+// The allocation that contains an address; null if there is none.
 const Memory* memory_of(const std::map<Address, Memory>& all, const void* at) {
     auto after = all.upper_bound(reinterpret_cast<Address>(at));
     if (after == all.begin()) return nullptr;
     auto found = std::prev(after);
     return reinterpret_cast<Address>(at) < found->first + std::max<size_t>(found->second.bytes, 1) ? &found->second : nullptr;
 }
-// A library's handle ends in the context that it began in.
+// A library's handle must be destroyed in the context in which it was created.
 void end_handle() {
-    if (!current || !current->held) violated("a library's handle ends without a context");
+    if (!current || !current->held) violated("a library's handle is destroyed without a context");
 }
 // Whether these addresses lie on the device of the thread's context.
 bool are_here(std::initializer_list<const void*> addresses) {

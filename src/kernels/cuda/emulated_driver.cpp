@@ -1,10 +1,9 @@
-// A stand-in for an NVIDIA GPU's driver and for cuBLAS, with the emulator behind it: the program that was built for GPUs runs where there is none,
-// from its first call of the driver to its last, and its tests with it. Compiled with kernels.cu into a library by the names that the program
-// asks for (scripts/cuda-emulated.sh).
+// A stand-in for the driver of an NVIDIA GPU and for cuBLAS, based on the emulator. A program that was built for GPUs, and its tests, run on it
+// unchanged on a machine without one. scripts/cuda-emulated.sh compiles it with kernels.cu into a library with the name that the program loads.
 //
-// What a GPU does later is done later here too: launches, copies and frees wait in a queue until somebody waits for them, and memory that is new
-// or free is poisoned, so that a host that reads too soon or overwrites too early is found out. What a driver would refuse is refused, and what it
-// would not notice (memory that is freed while a transfer uses it, a context that ends before what belongs to it) ends the program.
+// What a GPU does asynchronously is deferred here too: launches, copies and frees wait in a queue until somebody waits for them. New and freed
+// memory is poisoned, which exposes a host that reads too early or overwrites too early. What a driver would refuse is refused. What a driver
+// would not notice (memory freed while a transfer uses it, a context released before what belongs to it) ends the program.
 #include "emulator.h"
 #include "emulated_activity.h"
 #include "emulated_device.h"
@@ -14,7 +13,7 @@ emulated::Observer emulated_observer = nullptr;
 
 namespace {
 
-// A loaded file of kernels: this program's, or candle's PTX, which is made for one generation of cards.
+// A loaded file of kernels: this program's, or candle's PTX, which is compiled for one generation of cards.
 struct Module {
     Context* context;
     bool is_candles;
@@ -27,7 +26,7 @@ struct Function {
     size_t shared = 48 << 10;
 };
 
-// A line for each launch in the file that EMULATED_GPU_LOG names: who made the kernel (rlvr or candle), a tab, and the kernel's name.
+// Appends a line for each launch to the file that EMULATED_GPU_LOG names: the kernel's owner (rlvr or candle), a tab, and its name.
 void log_launch(const char* maker, const std::string& name) {
     static FILE* log = [] {
         const char* path = getenv("EMULATED_GPU_LOG");
@@ -41,7 +40,7 @@ struct Event {
     float milliseconds = 0;
 };
 
-// The clock of events. Only products take time, and only where EMULATED_GPU_CLOCK is set (emulated_blas.h).
+// The clock of events. Only products take time, and only if EMULATED_GPU_CLOCK is set (emulated_blas.h).
 float milliseconds = 0;
 
 char some;  // what handles point to
@@ -78,7 +77,7 @@ DRIVER cuDeviceGetCount(int* count) { return *count = int(devices()), 0; }
 DRIVER cuDeviceGet(int* device, int number) { return *device = number, number < int(devices()) ? 0 : Fault::no_device; }
 DRIVER cuDeviceGetName(char* name, int length, int) { return snprintf(name, length, "emulated GPU"), 0; }
 DRIVER cuDeviceGetAttribute(int* value, int attribute, int) {
-    // A compute capability; whatever else is asked, the device has one of.
+    // The compute capability; every other attribute is 1.
     const char* capability = getenv("EMULATED_GPU_CAPABILITY");
     int major = 9, minor = 0;
     if (capability) sscanf(capability, "%d.%d", &major, &minor);
@@ -95,10 +94,10 @@ DRIVER cuDevicePrimaryCtxRelease_v2(int device) {
     Context* context = &contexts[device];
     if (--context->held) return 0;
     for (Stream* stream : streams)
-        if (stream->context == context) violated("a context ends before one of its streams");
+        if (stream->context == context) violated("a context is released before one of its streams");
     for (auto* all : {&allocated, &pinned})
         for (auto& [address, memory] : *all)
-            if (memory.context == context) violated("a context ends before memory that belongs to it is freed");
+            if (memory.context == context) violated("a context is released before its memory is freed");
     return 0;
 }
 DRIVER cuCtxGetCurrent(Context** context) { return *context = current, 0; }
@@ -160,10 +159,10 @@ DRIVER cuMemAlloc_v2(Address* to, size_t bytes) {
 }
 DRIVER cuMemFreeAsync(Address address, Stream* stream) {
     ONE_AT_A_TIME;
-    if (stream && !streams.count(stream)) violated("memory is freed in a stream that was destroyed");
+    if (stream && !streams.count(stream)) violated("memory is freed in a destroyed stream");
     here = stream;
     if (int fault = not_while_recording(stream)) return fault;
-    // A tensor may go while its thread works on another device; with no context at all it stays for ever.
+    // A tensor may be dropped while its thread uses another device. Without any context its memory is never freed.
     int fault = current && current->held ? lost() : Fault::no_context;
     if (fault) return allocated.erase(address), fault;
     return release(address);
@@ -179,8 +178,8 @@ DRIVER cuMemHostAlloc(void** to, size_t bytes, unsigned) {
 DRIVER cuMemFreeHost(void* memory) {
     ONE_AT_A_TIME;
     auto found = pinned.find(reinterpret_cast<Address>(memory));
-    if (found == pinned.end()) violated("host memory is freed that was not allocated");
-    if (!found->second.context->held) violated("host memory is freed after its context has ended");
+    if (found == pinned.end()) violated("host memory is freed that was never allocated");
+    if (!found->second.context->held) violated("host memory is freed after its context was released");
     for (auto& [number, place] : transfers)
         if (memory_of(pinned, reinterpret_cast<void*>(place.first)) == &found->second && !lost()) violated("host memory is freed before a transfer has used it");
     pinned.erase(found);
@@ -192,7 +191,7 @@ DRIVER cuMemGetInfo_v2(size_t* free_bytes, size_t* total_bytes) {
     *total_bytes = total();
     return *free_bytes = total() - std::min(total(), others() + current->used), 0;
 }
-// A pool is its device's context.
+// A pool is represented by its device's context.
 DRIVER cuDeviceGetDefaultMemPool(Context** pool, int device) { return *pool = &contexts[device], 0; }
 DRIVER cuMemPoolSetAttribute(void*, int, void*) { return 0; }
 DRIVER cuMemPoolTrimTo(void*, size_t) { return lost(); }
@@ -211,7 +210,8 @@ DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Stream* 
     }
     return 0;
 }
-// The driver may return before the bytes are there, also where the host's memory is pageable; here it always does. Who reads too soon finds NaN.
+// The driver may return before the bytes have arrived, even into pageable host memory; here it always does. A host that reads too early finds
+// NaN.
 DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
     if (int fault = enter(stream)) return fault;
@@ -236,14 +236,14 @@ DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t bytes, Stream* st
 DRIVER cuModuleLoadData(Module** module, const unsigned* image) {
     ONE_AT_A_TIME;
     if (int fault = enter()) return fault;
-    // How a file of several cards' code begins; PTX is text.
+    // A file with code for several cards begins with this; PTX is text.
     constexpr unsigned fatbin = 0xba55ed50;
     return *module = new Module{current, *image != fatbin, {}}, 0;
 }
 DRIVER cuModuleLoad(Module**, const char*) { return Fault::not_found; }
 DRIVER cuModuleUnload(Module* module) {
     ONE_AT_A_TIME;
-    if (!module->context->held) violated("kernels are unloaded after their context has ended");
+    if (!module->context->held) violated("kernels are unloaded after their context was released");
     return delete module, 0;
 }
 DRIVER cuModuleGetFunction(Function** function, Module* module, const char* name) {
@@ -302,13 +302,13 @@ DRIVER cuGraphLaunch(Graph* executable, Stream* stream) {
     if (int fault = enter(stream)) return fault;
     if (int fault = not_while_recording(stream)) return fault;
     counts.graphs++;
-    // By its address, as a GPU has it: a graph that is destroyed too early is found out.
+    // By address, as on a GPU: this detects a graph that is destroyed too early.
     start([=] {
         for (auto& work : executable->operations) work();
     });
     return 0;
 }
-// Launches, products, allocations and graphs that were started so far, for tests.
+// Numbers of launches, products, allocations and graphs so far, for tests.
 DRIVER emulated_gpu_counts(uint64_t* four) {
     ONE_AT_A_TIME;
     four[0] = counts.launches, four[1] = counts.products, four[2] = counts.allocations, four[3] = counts.graphs;

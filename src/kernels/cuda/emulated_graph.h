@@ -1,26 +1,26 @@
-// The part of emulated_device.h, which includes it, that stands in for CUDA graphs: while a stream records, what is started in it is kept and not
-// run. Included within its namespace.
+// Included by emulated_device.h, within its namespace. Stands in for CUDA graphs: while a stream records, work started in it is stored and not
+// run.
 #pragma once
 
-// What was recorded.
+// The recorded work.
 struct Graph {
     std::vector<std::function<void()>> operations;
 };
 struct Stream {
     Context* context;
-    // What it records, while it does.
+    // The recording in progress, if any.
     struct Recording {
         Graph graph;
         bool is_spoiled = false;
     };
     std::unique_ptr<Recording> recording;
 };
-// The stream that the call at hand is for; none where it is for none or for the default one.
+// The stream of the current call; null for the default stream or for calls without one.
 Stream* here = nullptr;
-// The stream that records for this thread, which must not wait for the device meanwhile.
+// The stream that records for this thread. The thread must not wait for the device meanwhile.
 thread_local Stream* own = nullptr;
 
-// What was started, and what memory was asked for, outside of recordings.
+// Work that was started and memory that was requested, outside of recordings.
 struct Counts {
     uint64_t launches = 0, products = 0, allocations = 0, graphs = 0;
 
@@ -36,14 +36,14 @@ struct Counts {
 } counts;
 
 bool is_recording() { return here && here->recording; }
-// Keeps work instead of starting it, where the stream of the call records.
+// Stores work instead of starting it if the call's stream records.
 bool is_recorded(const std::function<void()>& work) {
     if (!is_recording()) return false;
     here->recording->graph.operations.push_back(work);
     return true;
 }
-// Refuses what cannot be recorded in a stream or, without one, what a thread must not do while one records for it; the recording is lost then. A
-// driver would give memory that belongs to the recording: this program must not ask for any.
+// Refuses a call that cannot be recorded in its stream, or a call without a stream that a thread must not make while it records. The recording
+// is then invalid. A real driver would return memory that belongs to the recording; this program must not ask for any.
 int not_while_recording(Stream* stream) {
     if (!stream || !stream->recording) return 0;
     stream->recording->is_spoiled = true;
@@ -52,7 +52,7 @@ int not_while_recording(Stream* stream) {
 int not_while_recording() { return not_while_recording(own); }
 
 int begin(Stream* stream, int mode) {
-    // Only streams of one's own record, and only for their thread (mode 1) here.
+    // Supported are only streams other than the default one, which record for their own thread (mode 1).
     if (!stream || stream->recording || mode != 1) return Fault::invalid;
     stream->recording = std::make_unique<Stream::Recording>();
     return own = stream, 0;

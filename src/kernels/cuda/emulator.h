@@ -277,7 +277,7 @@ inline unsigned atomicMax(unsigned* to, unsigned value) {
     return old;
 }
 
-// Rounded, each of them, whatever the compiler contracts elsewhere.
+// Each operation is rounded, even where the compiler contracts others.
 inline float rounded(float x) {
     volatile float kept = x;
     return kept;
@@ -323,7 +323,7 @@ extern "C" __attribute__((weak)) int emulate(const char* name, const unsigned* g
     return 0;
 }
 
-// The names of the kernels, in turn; null after the last.
+// The kernels' names by number; null after the last.
 extern "C" __attribute__((weak)) const char* emulated_kernel(size_t number) {
     if (number >= emulator::kernels().size()) return nullptr;
     return std::next(emulator::kernels().begin(), number)->first.c_str();

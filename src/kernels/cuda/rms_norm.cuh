@@ -27,9 +27,9 @@ KERNEL(rms_norm_forward, (T* y, float* inverse_rms, const T* x, const T* weight,
     }
 }
 
-// dx [rows, width] += the gradient of x: with r the inverse, n = x r and g = dy weight, it is r (g - n mean(g n)). The weight's gradient, the sum
-// over the rows of dy n, comes as partials [chunks, width] that add_partials adds up. One pass over dy and x serves both: the second look at a row
-// finds it in the cache. Grid: chunks. Shared memory: a sum for each column, which only the column's own thread touches.
+// dx [rows, width] += the gradient of x. With r the inverse RMS, n = x r and g = dy weight, it is r (g - n mean(g n)). The weight's gradient,
+// the sum of dy n over the rows, is written as partials [chunks, width], which add_partials sums. One pass over dy and x computes both
+// gradients; the second read of a row hits the cache. Grid: chunks. Shared memory: one sum per column, accessed only by the column's own thread.
 KERNEL(rms_norm_backward,
        (T* dx, float* partials, const T* dy, const T* x, const T* weight, const float* inverse_rms, int rows, int width, int rows_per_chunk),
        (dx, partials, dy, x, weight, inverse_rms, rows, width, rows_per_chunk)) {

@@ -51,8 +51,8 @@ EXPORT(scatter_add_rows_bf16_to_f32)
 
 // Rotary position embedding (Su et al. 2021) in the half-split form: element i of a head turns with element i + half.
 //
-// Turns N pairs. Each product is rounded before the sum, as on the CPU: two kernels do this, and a compiler that contracts one of them to fused
-// multiply-adds and the other differently would part the sampler's bits from the trainer's.
+// Rotates N pairs. Each product is rounded before the sum, as on the CPU. Two kernels call this; if the compiler contracted only one of them to
+// fused multiply-adds, the sampler and the trainer would differ in their last bits.
 template <int N>
 __device__ __forceinline__ void turn(float (&x)[N], float (&y)[N], const float (&c)[N], const float (&s)[N], float sign) {
 #pragma unroll
@@ -88,12 +88,12 @@ KERNEL(rotate, (T* qkv, const float* cos, const float* sin, const int* positions
     }
 }
 
-// Sums over rows come without atomics: each chunk of rows has its own partial sums, and these are added in order, so that a gradient is the same to
-// the last bit each time.
+// Sums over rows do not use atomics: each chunk of rows has its own partial sums, which are then added in order. A gradient is therefore
+// bit-identical each time.
 
-// The gradient of `rotate` and of the bias before it: turns the first `turned` of the `heads` heads of every row of d_qkv [rows, heads 2 half] back
-// in place, and gives the sums of the rows as partials [chunks, heads 2 half] that add_partials adds up. Grid (any, chunks); a thread has 4 pairs
-// of a head at a time: with more it runs out of registers.
+// The gradient of `rotate` and of the bias before it. Rotates the first `turned` of the `heads` heads of every row of d_qkv [rows, heads 2 half]
+// back in place, and writes the sums over rows as partials [chunks, heads 2 half], which add_partials sums. Grid (any, chunks); a thread takes 4
+// pairs of a head at a time, because more would exceed its registers.
 KERNEL(rotate_back,
        (T* d_qkv, float* partials, const float* cos, const float* sin, const int* positions, int rows, int turned, int heads, int half,
         int rows_per_chunk),
@@ -153,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(1024) add_partials(float* gradient,
 }
 EXPORT(add_partials)
 
-// target [n] += source [n], the sum in f32 whatever the two types. Grid: any.
+// target [n] += source [n], summed in f32 for any combination of dtypes. Grid: any.
 template <class S, class T>
 __device__ __forceinline__ void add_to(S* target, const T* source, long long n) {
     constexpr int N = VECTOR<T>;

@@ -90,7 +90,7 @@ pub fn store(fused: &Fused, cache: &LayerCache, qkv: &Tensor, slots: &Tensor, he
     fused.launch("cache_store", Grid::of(qkv.dim(0)?, ATTENTION_THREADS), &arguments)
 }
 
-/// Turns queries and keys `[t, (q + 2 kv) d]` by the tables `[p, d/2]` at their positions, and writes keys and values to their slots.
+/// Rotates queries and keys `[t, (q + 2 kv) d]` by the tables `[p, d/2]` at their positions, and writes keys and values to their slots.
 pub fn rotate_and_store(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Rotation, cache: &LayerCache, slots: &Tensor) -> Result<()> {
     let half = heads.width / 2;
     let Rotation { cos, sin, positions } = rotation;

@@ -1,4 +1,4 @@
-//! Copies between tensors of one dtype or of two, zeros, multiples and moving averages, as launches.
+//! Launches copies within one dtype or between two, zeros, multiples and moving averages.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::launch::Grid;
 use super::{Fused, MAX_BLOCKS, MAX_THREADS, VECTOR_BYTES};
 use crate::kernels::copies;
 
-/// Rows of a contiguous tensor: the element that the first begins with, and elements from one row to the next.
+/// Rows of a contiguous tensor: the index of the first element, and the number of elements from one row to the next.
 struct Rows<'a> {
     tensor: &'a Tensor,
     first: usize,
@@ -17,13 +17,13 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// All elements, as one row.
+    /// All elements as one row.
     fn whole(tensor: &Tensor) -> Rows<'_> {
         Rows { tensor, first: 0, stride: tensor.elem_count() }
     }
 }
 
-/// Copies `rows` rows of `columns` elements, rounded where the target is narrower.
+/// Copies `rows` rows of `columns` elements; values are rounded if the target's dtype is narrower.
 fn copy(fused: &Fused, to: &Rows, from: &Rows, rows: usize, columns: usize) -> Result<()> {
     let kernel = match (from.tensor.dtype(), to.tensor.dtype()) {
         (DType::F32, DType::BF16) => "copy_f32_to_bf16",
@@ -42,7 +42,7 @@ fn copy(fused: &Fused, to: &Rows, from: &Rows, rows: usize, columns: usize) -> R
     fused.launch_exactly(kernel, grid, &[&[At(to.tensor), At(from.tensor)], &sizes[..]].concat())
 }
 
-/// `x` where the kernels compute, in `dtype`.
+/// `x` in `dtype`, on the device of the kernels.
 pub fn cast(fused: &Fused, x: &Tensor, dtype: DType) -> Result<Tensor> {
     let there = x.to_device(fused.machine.device())?;
     if there.dtype() == dtype {
@@ -65,11 +65,11 @@ pub fn set(fused: &Fused, target: &Tensor, source: &Tensor) -> Result<()> {
     copy(fused, &Rows::whole(target), &Rows::whole(&source), 1, target.elem_count())
 }
 
-/// Some columns of `matrix [m, n]` in f32.
+/// Some columns of `matrix [m, n]`, in f32.
 pub fn columns(fused: &Fused, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor> {
     let (rows, width) = matrix.dims2()?;
     if columns.end > width {
-        bail!("columns {columns:?} of a matrix that has {width}");
+        bail!("columns {columns:?} are out of range for a matrix with {width} columns");
     }
     let out = fused.empty_f32((rows, columns.len()))?;
     let from = Rows { tensor: matrix, first: columns.start, stride: width };
@@ -77,7 +77,7 @@ pub fn columns(fused: &Fused, matrix: &Tensor, columns: Range<usize>) -> Result<
     Ok(out)
 }
 
-/// Writes `source [m, n]` to the columns of `target` from `first` on.
+/// Writes `source [m, n]` to the columns of `target` that begin at `first`.
 pub fn set_columns(fused: &Fused, target: &Tensor, first: usize, source: &Tensor) -> Result<()> {
     let ((rows, width), (source_rows, count)) = (target.dims2()?, source.dims2()?);
     if rows != source_rows || first + count > width {
@@ -87,12 +87,12 @@ pub fn set_columns(fused: &Fused, target: &Tensor, first: usize, source: &Tensor
     copy(fused, &to, &Rows { tensor: source, first: 0, stride: count }, rows, count)
 }
 
-/// Tensors that differ in their first axis at most, one after the other along it.
+/// Concatenates tensors along their first axis; all other axes must match.
 pub fn stack(fused: &Fused, parts: &[&Tensor]) -> Result<Tensor> {
-    let Some((first, others)) = parts.split_first() else { bail!("there is nothing to stack") };
+    let Some((first, others)) = parts.split_first() else { bail!("cannot stack an empty list of tensors") };
     let same = |part: &&&Tensor| part.dtype() == first.dtype() && part.dims()[1..] == first.dims()[1..];
     if first.rank() == 0 || !others.iter().all(|part| part.rank() == first.rank() && same(&part)) {
-        bail!("tensors of different rows cannot be stacked");
+        bail!("cannot stack tensors whose rows differ in shape");
     }
     let mut dims = first.dims().to_vec();
     dims[0] = parts.iter().map(|part| part.dims()[0]).sum();
@@ -105,14 +105,14 @@ pub fn stack(fused: &Fused, parts: &[&Tensor]) -> Result<Tensor> {
     Ok(out)
 }
 
-/// `factor x`, where x is contiguous or the transpose of a contiguous matrix; so is the result.
+/// `factor x` for an x that is contiguous or the transpose of a contiguous matrix; the result has the same layout.
 pub fn scaled(fused: &Fused, x: &Tensor, factor: f64) -> Result<Tensor> {
     if !x.is_contiguous() {
         return scaled(fused, &x.t()?, factor)?.t();
     }
     let (out, count) = (fused.empty_f32(x.shape().clone())?, x.elem_count());
     if x.dtype() != DType::F32 {
-        bail!("multiples are made of f32, not of {:?}", x.dtype());
+        bail!("cannot scale a tensor of {:?}: expected F32", x.dtype());
     }
     fused.launch_exactly("scale_f32", fused.stride(count), &[At(&out), At(x), Long(count), Float(factor as f32)])?;
     Ok(out)
@@ -120,13 +120,18 @@ pub fn scaled(fused: &Fused, x: &Tensor, factor: f64) -> Result<Tensor> {
 
 /// `average = decay average + (1 - decay) x`.
 pub fn mix_in_place(fused: &Fused, average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
-    // A reference that is streamed has its average in the host's memory.
+    // The moving average of a streamed reference is in the host's memory.
     if !average.device().same_device(fused.machine.device()) {
         return copies::mix_in_place(average, &copies::on_host(x)?, decay);
     }
     let count = average.elem_count();
     if average.dtype() != DType::F32 || x.elem_count() != count {
-        bail!("an average is of f32 and has the size of what it follows: {:?} of {:?}, {:?}", average.shape(), average.dtype(), x.shape());
+        bail!(
+            "a moving average must be F32 and have the shape of its source: found {:?} in {:?}, source {:?}",
+            average.shape(),
+            average.dtype(),
+            x.shape()
+        );
     }
     let arguments = [At(average), At(x), Long(count), Float(decay as f32), Float((1.0 - decay) as f32)];
     fused.launch_exactly(&format!("mix_{}", super::suffix(x.dtype())), fused.stride(count), &arguments)

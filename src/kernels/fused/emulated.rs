@@ -37,7 +37,7 @@ impl Emulator {
     /// The names of all kernels.
     pub fn kernels(&self) -> BTreeSet<String> {
         type Name = unsafe extern "C" fn(usize) -> *const c_char;
-        // SAFETY: the emulator gives the names in turn, and null after the last.
+        // SAFETY: the emulator returns the names one by one, and null after the last.
         #[allow(unsafe_code)]
         let name = |number: usize| unsafe {
             let name: Symbol<Name> = self.library.get(b"emulated_kernel\0").expect("the emulator lists its kernels");

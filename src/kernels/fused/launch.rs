@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use crate::kernels::DeviceMemory;
 use crate::kernels::shape::{Factor, product_sizes};
 
-/// Words of 4 bytes on their way from the device; there when it returns.
+/// Words of 4 bytes on their way from the device; the call waits for them.
 pub type Pending = Box<dyn FnOnce() -> Result<Vec<u32>> + Send>;
 
 /// A machine that kernels are launched on.
@@ -40,7 +40,7 @@ pub trait Launch: Debug + Send + Sync {
         Tensor::new(values, self.device())
     }
 
-    /// Numbers from the host to the beginning of a flat tensor; what was started before still finds the old ones there.
+    /// Writes numbers from the host to the beginning of a flat tensor. Work that was started earlier still sees the old numbers.
     fn write(&self, target: &Tensor, numbers: &[u32]) -> Result<()> {
         target.slice_set(&Tensor::new(numbers, self.device())?, 0, 0)
     }
@@ -50,7 +50,7 @@ pub trait Launch: Debug + Send + Sync {
         target.slice_set(source, 0, 0)
     }
 
-    /// Starts bringing a contiguous tensor `[n]` of u32, f32 or f64 to the host, as words of 4 bytes, the lower half of an f64 first.
+    /// Starts copying a contiguous tensor `[n]` of u32, f32 or f64 to the host, as words of 4 bytes, the lower half of an f64 first.
     fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
         let numbers = numbers.clone();
         Ok(Box::new(move || match numbers.dtype() {
@@ -67,24 +67,24 @@ pub trait Launch: Debug + Send + Sync {
         None
     }
 
-    /// A machine with the same memory that can record what is started on it; none where there is no such thing.
+    /// A machine with the same memory that records what is started on it; none if recording is not supported.
     fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
         Ok(None)
     }
 }
 
-/// A machine that launches and products are started on to be recorded, and not to run. It allocates nothing and brings nothing from the host.
+/// A machine that records launches and products instead of running them. It neither allocates nor copies from the host.
 pub trait Recorder: Launch {
     /// Records what `run` starts on this machine.
     ///
     /// # Errors
-    /// Those of `run`, and when something cannot be recorded. Nothing was started then.
+    /// Those of `run`, and if something cannot be recorded. Nothing has been started then.
     fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>>;
 }
 
-/// What was recorded: operations with their addresses and sizes.
+/// Recorded operations with their addresses and sizes.
 pub trait Recording: Debug + Send {
-    /// Starts all of it, after what the recorder's original was given before.
+    /// Starts all of them, after everything that was started on the original machine before.
     fn replay(&self) -> Result<()>;
 }
 
@@ -123,7 +123,7 @@ pub enum Argument<'a> {
     Floats(&'a [f32]),
 }
 
-/// `out [m, n] = a b + bias + addend`: factors of one dtype, and all else in that dtype or in f32. Sums are f32 and are rounded once.
+/// `out [m, n] = a b + bias + addend`. The factors have one dtype; everything else has that dtype or f32. Sums are in f32 and rounded once.
 #[derive(Clone, Debug)]
 pub struct Product<'a> {
     /// `[m, k]`
@@ -132,7 +132,7 @@ pub struct Product<'a> {
     pub b: Factor,
     /// `[n]`, added to each row.
     pub bias: Option<&'a Tensor>,
-    /// `[m, n]`, contiguous; `out` itself where the product is added to it.
+    /// `[m, n]`, contiguous; `out` itself if the product is added to it.
     pub addend: Option<&'a Tensor>,
     /// `[m, n]`, contiguous.
     pub out: &'a Tensor,
@@ -144,7 +144,7 @@ impl Product<'_> {
     /// m, k and n.
     ///
     /// # Errors
-    /// When shapes or dtypes do not meet.
+    /// If shapes or dtypes do not match.
     pub fn sizes(&self) -> Result<(usize, usize, usize)> {
         let (m, k, n) = product_sizes(&self.a, &self.b)?;
         let dtype = self.out.dtype();

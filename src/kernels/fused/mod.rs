@@ -28,7 +28,7 @@ pub struct Fused {
     dtype: DType,
     /// What codes of first and second moments stand for.
     maps: [Tensor; 2],
-    /// Passes of few sequences that were made, with their memory.
+    /// Recorded passes of few sequences, with their memory.
     passes: Arc<Mutex<repeated::Passes>>,
 }
 
@@ -40,7 +40,8 @@ const MAX_THREADS: usize = 256;
 const MAX_BLOCKS: usize = 2048;
 /// Fewest rows whose partial sums a block makes.
 const ROWS_PER_CHUNK: usize = 16;
-/// Most partial sums for each column: enough blocks that a GPU of 132 multiprocessors has several on each, so that some load while others wait.
+/// Largest number of partial sums per column: enough that a GPU with 132 multiprocessors has several blocks on each, so that some load while
+/// others wait.
 const MAX_CHUNKS: usize = 1024;
 
 /// How kernels for a dtype end.
@@ -86,7 +87,7 @@ impl Fused {
         self.machine.empty(shape.into(), DType::F32)
     }
 
-    /// `out = a b + bias + addend`. A transposed factor is a gradient's: rows keep their bits among any others only in the forward pass.
+    /// `out = a b + bias + addend`. A transposed factor marks a gradient: only products of the forward pass are batch-invariant.
     fn multiply(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, addend: Option<&Tensor>, out: &Tensor) -> Result<()> {
         let (a, b) = (Factor::of(a)?, Factor::of(b)?);
         let forward = !a.is_transposed && !b.is_transposed;
@@ -116,7 +117,7 @@ impl Fused {
         Grid { blocks: [vectors.div_ceil(threads), rows.min(MAX_BLOCKS * 8), 1], threads, shared_bytes: 0 }
     }
 
-    /// Adds the sums over rows that `fill(partials [chunks, n], chunks, rows_per_chunk)` makes chunk by chunk to `gradient [n]`.
+    /// Adds to `gradient [n]` the sums over rows that `fill(partials [chunks, n], chunks, rows_per_chunk)` computes chunk by chunk.
     fn add_row_sums(&self, gradient: &Tensor, rows: usize, fill: impl FnOnce(&Tensor, usize, usize) -> Result<()>) -> Result<()> {
         let n = gradient.elem_count();
         let per_chunk = rows.div_ceil(MAX_CHUNKS).max(ROWS_PER_CHUNK);
@@ -124,7 +125,7 @@ impl Fused {
         let partials = self.empty_f32((chunks, n))?;
         fill(&partials, chunks, per_chunk)?;
         let arguments = [Argument::Tensor(gradient), Argument::Tensor(&partials), Argument::Int(chunks), Argument::Int(n)];
-        // A warp adds about four chunks, or up to a thirty-second of them.
+        // A warp adds about four chunks, or up to a thirty-second of all of them.
         let threads = (chunks.div_ceil(4) * 32).clamp(32, 1024);
         self.launch_exactly("add_partials", Grid::of(n.div_ceil(32), threads), &arguments)
     }

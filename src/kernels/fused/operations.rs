@@ -12,7 +12,7 @@ use crate::kernels::optimizer::CODED;
 use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Rotation, Segment, Tables, check_rows};
 use crate::kernels::{Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
 
-/// Pairs of a head that a thread turns back at a time.
+/// Pairs of a head that a thread rotates back at a time.
 const PAIRS: usize = 4;
 /// Elements whose squares a block sums.
 const SQUARES: usize = 1 << 16;
@@ -33,7 +33,7 @@ fn grouped(places: &[u32]) -> [Vec<u32>; 3] {
     [targets, offsets, order]
 }
 
-/// Refuses positions that the rotary tables `[p, d/2]` do not have.
+/// Checks that the rotary tables `[p, d/2]` contain all positions.
 fn check_positions(rotation: &Rotation) -> Result<()> {
     let limit = rotation.cos.dim(0)?;
     if let Some(position) = rotation.positions.on_host()?.iter().find(|position| **position as usize >= limit) {
@@ -42,7 +42,7 @@ fn check_positions(rotation: &Rotation) -> Result<()> {
     Ok(())
 }
 
-/// Turns queries and keys by their positions' angles; sign -1 turns them back.
+/// Rotates queries and keys by the angles of their positions; sign -1 rotates them back.
 fn rotate(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Rotation, sign: f32) -> Result<()> {
     let Rotation { cos, sin, positions } = rotation;
     let (turned, half) = (heads.query + heads.key_value, heads.width / 2);
@@ -85,7 +85,7 @@ impl Kernels for Fused {
         let (_, width) = table.dims2()?;
         let out = self.machine.empty((rows.len(), width).into(), table.dtype())?;
         let arguments = [At(&out), At(table), At(rows.on_device()?), Int(width)];
-        // Tokens are moved as floats of the same bits.
+        // Tokens are copied as floats with the same bits.
         self.launch_exactly(&format!("gather_rows_{}", suffix(table.dtype())), Grid::of(rows.len(), self.threads(width)), &arguments)?;
         Ok(out)
     }
@@ -270,7 +270,7 @@ impl Kernels for Fused {
         let arguments = [At(&partials), At(gradient), Long(count), Long(SQUARES)];
         self.launch_exactly("sum_of_squares", Grid::of(chunks, MAX_THREADS), &arguments)?;
         self.launch_exactly("sum_doubles", Grid::of(1, MAX_THREADS), &[At(&total), At(&partials), Int(chunks)])?;
-        let [low, high] = self.machine.fetch(&total)?()?[..] else { bail!("a sum is one number") };
+        let [low, high] = self.machine.fetch(&total)?()?[..] else { bail!("the device returned a sum that is not one number") };
         Ok(f64::from_bits(u64::from(high) << 32 | u64::from(low)))
     }
 

@@ -1,8 +1,8 @@
-//! Passes of few sequences: made in memory that stays, and from the second time on recorded and started as a whole.
+//! Passes of few sequences. They run in fixed memory, and from the second time on they are recorded and started with one call.
 //!
-//! With few sequences a GPU is done with an operation sooner than the host has started the next. So a pass allocates nothing but its result: its
-//! numbers are written to the place where the last pass had its own, and one layer's tensors serve all layers. As addresses and sizes are then
-//! those of the pass before, its operations can be recorded, and the host starts them all at once.
+//! With few sequences, a GPU finishes an operation before the host has started the next. A pass therefore allocates nothing but its result: its
+//! numbers overwrite those of the previous pass, and all layers share one layer's tensors. Addresses and sizes then equal those of the previous
+//! pass, so its operations can be recorded and started all at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,36 +14,37 @@ use super::launch::{Argument, Grid, Launch, Pending, Product, Recorder, Recordin
 use crate::kernels::pass::{Pass, Rows, Step};
 use crate::kernels::shape::{Indices, Tables};
 
-/// Most sequences of such a pass. The weights' products have one tile of rows up to here, so that a pass takes as long as reading the weights,
-/// which is less than the host needs for its launches; and as sequences end one by one, each number of them is recorded anew.
+/// Largest number of sequences of such a pass. Up to this number, the products with the weights have one tile of rows. A pass then takes as long
+/// as reading the weights, which is less than the host needs for its launches. Each number of sequences needs its own recording as sequences end
+/// one by one.
 pub const FEW: usize = 64;
-/// Fewest blocks that a sequence's row of the table has room for; above, a power of two. A recording is good for as long as the stride is.
+/// Fewest blocks per sequence in a row of the block table; larger strides are powers of two. A recording is valid for one stride.
 const LEAST_STRIDE: usize = 16;
 
-/// What is kept from pass to pass.
+/// State that is kept from pass to pass.
 #[derive(Debug, Default)]
 pub struct Passes {
-    /// Tensors that recordings have the addresses of, besides those below. A number is never given to a second tensor.
+    /// Tensors whose addresses recordings contain, besides those below. A tensor's id is never reused.
     tensors: Vec<TensorId>,
     /// Tokens, slots, positions, counts and blocks.
     numbers: Option<Tensor>,
     memory: Arc<Mutex<Memory>>,
     recorder: Option<Arc<dyn Recorder>>,
-    /// How far passes have come, by the number of sequences and the stride of the table.
+    /// The state of passes, by the number of sequences and the stride of the block table.
     known: HashMap<[usize; 2], Known>,
 }
 
 #[derive(Debug)]
 enum Known {
-    /// Made once: all that it needs is there, and the next one is recorded.
+    /// Computed once: all its memory exists, and the next pass is recorded.
     Made,
-    /// The recording, and where it leaves its result.
+    /// The recording, and its result.
     Recorded(Box<dyn Recording>, Tensor),
     /// It cannot be recorded.
     Plain,
 }
 
-/// A pass of at most [`FEW`] sequences.
+/// Runs a pass of at most [`FEW`] sequences.
 pub fn run(fused: &Fused, step: &Step, pass: &dyn Pass) -> Result<Tensor> {
     let Ok(mut passes) = fused.passes.lock() else { bail!("another pass panicked") };
     passes.run(fused, step, pass)
@@ -72,13 +73,13 @@ impl Passes {
                 x
             }
         };
-        // The caller may hold the result for as long as it likes: the next pass overwrites its own.
+        // Copied, because the caller may keep the result for any time and the next pass overwrites it.
         let result = fused.machine.empty(x.shape().clone(), x.dtype())?;
         fused.machine.copy(&result, &x)?;
         Ok(result)
     }
 
-    /// Brings the step's numbers to where they always are, and gives the stride of the table of blocks.
+    /// Writes the step's numbers to their fixed place, and returns the stride of the block table.
     fn place<'a>(&mut self, fused: &Fused, step: &Step<'a>, positions: &'a [u32]) -> Result<(Rows<'a>, usize)> {
         let n = step.counts.len();
         let longest = step.blocks.iter().map(|blocks| blocks.len()).max().unwrap_or(0);
@@ -117,7 +118,7 @@ impl Passes {
         Ok((rows, stride))
     }
 
-    /// Starts the pass on `machine`, with its tensors in the memory that stays.
+    /// Starts the pass on `machine`, with its tensors in the fixed memory.
     fn compute(&mut self, fused: &Fused, machine: &Arc<dyn Launch>, pass: &dyn Pass, rows: &Rows) -> Result<Tensor> {
         let in_place = Arc::new(InPlace { machine: machine.clone(), memory: self.memory.clone() });
         let kernels = Fused { machine: in_place.clone(), ..fused.clone() };
@@ -134,7 +135,7 @@ impl Passes {
         Ok(x)
     }
 
-    /// Records the pass and starts it, or starts it without where it cannot be recorded.
+    /// Records the pass and starts it; starts it unrecorded if it cannot be recorded.
     fn record(&mut self, fused: &Fused, pass: &dyn Pass, rows: &Rows, key: [usize; 2]) -> Result<Tensor> {
         match self.recorded(fused, pass, rows) {
             Ok(Some((recording, x))) => {
@@ -144,7 +145,7 @@ impl Passes {
             }
             not_recorded => {
                 if let Err(error) = not_recorded {
-                    tracing::debug!(sequences = key[0], %error, "a pass cannot be recorded and is made operation by operation");
+                    tracing::debug!(sequences = key[0], %error, "cannot record a pass; it runs operation by operation");
                 }
                 self.known.insert(key, Known::Plain);
                 self.compute(fused, &fused.machine, pass, rows)
@@ -166,18 +167,18 @@ impl Passes {
     }
 }
 
-/// Tensors in the order in which a pass asks for them.
+/// Tensors in the order in which a pass requests them.
 #[derive(Debug, Default)]
 struct Memory {
     tensors: Vec<Tensor>,
-    /// How many of them the pass has by now.
+    /// Number of tensors that the current pass has requested so far.
     used: usize,
-    /// Whether one was too small and lies elsewhere since.
+    /// Whether a tensor was too small and has been reallocated.
     has_moved: bool,
 }
 
-/// Another machine, whose new tensors lie where they did in the pass before. Those that a pass has are views of larger ones, which have room for
-/// most sequences that there were.
+/// A machine that places new tensors where the previous pass had them. They are views of larger tensors, which have room for the largest number
+/// of sequences so far.
 #[derive(Debug)]
 struct InPlace {
     machine: Arc<dyn Launch>,
@@ -223,15 +224,15 @@ impl Launch for InPlace {
     }
 
     fn put(&self, _: &[u32]) -> Result<Tensor> {
-        bail!("a pass is given all its numbers before it begins")
+        bail!("cannot copy from the host during a pass: all its numbers are written before it begins")
     }
 
     fn put_floats(&self, _: &[f32]) -> Result<Tensor> {
-        bail!("a pass is given all its numbers before it begins")
+        bail!("cannot copy from the host during a pass: all its numbers are written before it begins")
     }
 
     fn fetch(&self, _: &Tensor) -> Result<Pending> {
-        bail!("the host reads nothing in the middle of a pass")
+        bail!("cannot copy to the host during a pass")
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Stock {
 const SQUARES: usize = 1 << 24;
 
 impl Stock {
-    /// What `--kernels` calls them.
+    /// The name of these operations in `--kernels`.
     pub const VERSION: &str = "reference";
 
     /// Operations on `device`; weights and activations in `dtype`, f32 or bf16.
@@ -172,7 +172,7 @@ impl Kernels for Stock {
         qkv.slice_set(&x.to_dtype(qkv.dtype())?, 1, 0)
     }
 
-    /// Turning by the opposite angle.
+    /// Rotates by the opposite angle.
     fn rotate_back_in_place(&self, d_qkv: &Tensor, heads: Heads, rotation: &Rotation, bias_gradient: Option<&Tensor>) -> Result<()> {
         self.rotate_in_place(d_qkv, heads, &Rotation { sin: &rotation.sin.neg()?, ..*rotation })?;
         bias_gradient.map_or(Ok(()), |gradient| add_to(gradient, &wide(d_qkv)?.sum(0)?))

@@ -8,9 +8,9 @@ use super::Bench;
 use super::exact::{attend, attend_backward};
 use crate::kernels::{BLOCK, Heads, Segment};
 
-/// Tokens up to which all rows are compared.
+/// Up to this number of tokens, all rows are compared.
 const ALL_TOKENS: usize = 2048;
-/// Rows that are compared of more tokens.
+/// Number of rows that are compared beyond it.
 const SAMPLED_ROWS: usize = 64;
 
 impl Bench<'_> {
@@ -78,7 +78,7 @@ fn numbers(rows: &[usize]) -> Result<Tensor> {
     Tensor::from_iter(rows.iter().map(|row| *row as u32), &Device::Cpu)
 }
 
-/// All rows, or of a long batch some: both ends of the first and of the last sequence, the borders of tiles, and others evenly between.
+/// All rows, or a sample of a long batch: both ends of the first and of the last sequence, the borders of tiles, and others evenly in between.
 fn compared_rows(segments: &[Segment]) -> Vec<usize> {
     let tokens = segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
     if tokens <= ALL_TOKENS {

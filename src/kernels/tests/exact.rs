@@ -1,10 +1,10 @@
-//! Attention in f64 with plain loops, for the rows that are asked for: what every version is held to.
+//! Attention in f64 with plain loops, for selected rows: the reference that every version is compared with.
 
 use rayon::prelude::*;
 
 use crate::kernels::{Heads, Segment};
 
-/// What attention gives for `rows`, `[rows, q d]`.
+/// The output of attention for `rows`, `[rows, q d]`.
 pub fn attend(qkv: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -> Vec<f64> {
     let (row, d) = (heads.row(), heads.width);
     let one = |token: &usize| {
@@ -22,12 +22,12 @@ pub fn attend(qkv: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -
 
 /// The gradient of `qkv` at `rows`, `[rows, (q + 2 kv) d]`.
 ///
-/// The gradient of a key and of its value sums over all queries that see it, so that each query's softmax is needed, whatever the rows are: of
-/// each query two numbers.
+/// The gradient of a key and its value sums over all queries that attend to it. Each query's softmax is therefore needed whatever the rows are,
+/// as two numbers per query.
 pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -> Vec<f64> {
     let (row, d, scale) = (heads.row(), heads.width, (heads.width as f64).powf(-0.5));
     let queries = queries(qkv, d_out, segments, heads);
-    // The weight that a query gives to a key, and the derivative by their score.
+    // The attention weight of a query for a key, and the derivative by their score.
     let pair = |token: usize, head: usize, j: usize| {
         let (key, value) = key_and_value(heads, head);
         let [log_sum_exp, delta] = queries[token * heads.query + head];
@@ -57,7 +57,7 @@ pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: 
     rows.par_iter().flat_map_iter(one).collect()
 }
 
-/// Of every query, `[t, q]`: the log-sum-exp of its scores, and the product of its output with the output's gradient.
+/// For every query, `[t, q]`: the log-sum-exp of its scores, and the dot product of its output with the output's gradient.
 fn queries(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads) -> Vec<[f64; 2]> {
     let (row, d) = (heads.row(), heads.width);
     let tokens: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
@@ -74,7 +74,7 @@ fn queries(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads) -> Ve
     (0..tokens).into_par_iter().flat_map_iter(one).collect()
 }
 
-/// The weights that a query gives to the rows that it sees, and the log-sum-exp of its scores.
+/// The attention weights of a query for the rows that it attends to, and the log-sum-exp of its scores.
 fn softmax(qkv: &[f64], heads: Heads, head: usize, token: usize, seen: &[usize]) -> (Vec<f64>, f64) {
     let (row, d, scale) = (heads.row(), heads.width, (heads.width as f64).powf(-0.5));
     let (key, _) = key_and_value(heads, head);
@@ -85,22 +85,22 @@ fn softmax(qkv: &[f64], heads: Heads, head: usize, token: usize, seen: &[usize])
     (scores.into_iter().map(|score| (score - log_sum_exp).exp()).collect(), log_sum_exp)
 }
 
-/// Where the key and the value of a query head begin in a row.
+/// The offsets of a query head's key and value in a row.
 fn key_and_value(heads: Heads, head: usize) -> (usize, usize) {
     (heads.key_offset(head / heads.group()), heads.value_offset(head / heads.group()))
 }
 
-/// Segments stand in the order of their rows.
+/// The segment of a token. Segments are in the order of their rows.
 fn segment_of(segments: &[Segment], token: usize) -> &Segment {
     &segments[segments.partition_point(|segment| segment.tokens.end <= token)]
 }
 
-/// The rows that a query sees.
+/// The rows that a query attends to.
 fn seen(segment: &Segment, token: usize) -> impl Iterator<Item = usize> {
     segment.prefix.clone().chain(segment.tokens.start..token + 1)
 }
 
-/// Sums side by side, which the compiler puts into vectors: most of the oracle's time is here.
+/// Independent partial sums, which the compiler vectorises: most of the oracle's time is spent here.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -113,7 +113,7 @@ fn add(target: &mut [f64], factor: f64, row: &[f64]) {
     target.iter_mut().zip(row).for_each(|(target, value)| *target += factor * value);
 }
 
-/// An oracle needs an opinion of its own: finite differences of the attention's definition.
+/// Checks the oracle itself by finite differences of the definition of attention.
 #[test]
 fn the_oracles_gradient_is_that_of_finite_differences() {
     let heads = Heads { query: 2, key_value: 1, width: 4 };
@@ -133,7 +133,7 @@ fn the_oracles_gradient_is_that_of_finite_differences() {
         let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
         assert!((found - expected).abs() < 1e-8, "element {i}: {found}, by differences {expected}");
     }
-    // Some rows are those of all.
+    // The gradient of some rows equals those rows of the full gradient.
     let some = attend_backward(&qkv, &d_out, &segments, heads, &[1, 5]);
     assert_eq!(some, [&gradient[heads.row()..][..heads.row()], &gradient[5 * heads.row()..][..heads.row()]].concat());
     assert_eq!(attend(&qkv, &segments, heads, &[4]), attend(&qkv, &segments, heads, &rows)[4 * 8..][..8]);

@@ -1,5 +1,5 @@
-//! What goes wrong around a GPU: transfers that outlive it, threads that worked on another one, cards that are too old, in use, or lost. Emulated
-//! cards that differ from the usual one are tried in processes of their own, because the environment says what they are.
+//! Faults around a GPU: transfers that outlive it, threads that have used another one, and cards that are too old, in use, or lost. Each
+//! emulated card is configured through the environment, so these tests run in their own processes.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::kernels::fused::cuda::Gpu;
 use crate::kernels::fused::launch::Launch;
 use crate::kernels::{Cpu, Fused, is_lost, on_host};
 
-/// Runs a test that stands for a program on another card; none where no GPU is emulated.
+/// Runs a test in a process of its own, on an emulated card with these variables; none if the GPU is not emulated.
 fn on_another_card(test: &str, variables: &[(&str, &str)]) -> Option<Output> {
     gpu().filter(|_| is_emulated())?;
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--ignored", "--nocapture", "--exact", &format!("kernels::tests::gpu_faults::{test}")]);
-    Some(command.envs(variables.iter().copied()).output().expect("it can be started"))
+    Some(command.envs(variables.iter().copied()).output().expect("the test program starts"))
 }
 
 fn text(output: &Output) -> String {
@@ -24,7 +24,7 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-#[ignore = "stands for a program; the test below runs it"]
+#[ignore = "runs in its own process, started by the test below"]
 fn says_what_computes() {
     let settings = ComputeSettings { device: Place::Cuda(0), kernels: Version::Fused, ..ComputeSettings::default() };
     match settings.resolve() {
@@ -42,26 +42,26 @@ fn a_card_that_is_too_old_or_in_use_is_said_in_a_sentence() {
         assert!(text(&output).contains(expected), "{variables:?}: {}", text(&output));
     };
     check(&[], "computes on emulated GPU, bf16, fused kernels");
-    check(&[("EMULATED_GPU_CAPABILITY", "7.5")], "does not compute: the emulated GPU has compute capability 7.5, the kernels need 8.0");
+    check(&[("EMULATED_GPU_CAPABILITY", "7.5")], "does not compute: the emulated GPU has compute capability 7.5, but the kernels need 8.0");
     check(&[("EMULATED_GPU_CAPABILITY", "8.0")], "computes on emulated GPU");
     check(
         &[("EMULATED_GPU_DRIVER", "12080")],
-        "does not compute: the NVIDIA driver supports CUDA 12.8, this program needs 13.0: install driver 580 or newer",
+        "does not compute: the NVIDIA driver supports CUDA 12.8, but this program needs 13.0: install driver 580 or newer",
     );
-    check(&[("EMULATED_GPU_OTHERS_MIB", "3000")], "other processes hold 3.1 GB of the GPU's 4.3 GB: nvidia-smi lists them");
+    check(&[("EMULATED_GPU_OTHERS_MIB", "3000")], "other processes hold 3.1 GB of the GPU's 4.3 GB: run nvidia-smi to list them");
 }
 
 #[test]
-#[ignore = "stands for a program; the test below runs it"]
+#[ignore = "runs in its own process, started by the test below"]
 fn works_until_the_card_is_lost() {
     let kernels = Fused::new(Arc::new(Gpu::new(0, false).expect("a GPU")), DType::F32).expect("kernels");
     let x = random((3, 64), 1).to_device(kernels.device()).expect("memory");
     let work = || kernels.swiglu(&x).and_then(|y| kernels.sum_of_squares(&y));
     let error = (0..100).find_map(|_| work().err()).expect("the card is lost");
     assert!(is_lost(&error.into()));
-    let read = on_host(&x).expect_err("nothing comes from a lost card");
+    let read = on_host(&x).expect_err("nothing can be read from a lost card");
     assert!(is_lost(&read.into()));
-    println!("and so it ends");
+    println!("the program ends normally");
 }
 
 #[test]
@@ -72,13 +72,13 @@ fn a_card_that_is_lost_is_known_by_type_and_lets_the_program_end() {
         else {
             return;
         };
-        assert!(output.status.success() && text(&output).contains("and so it ends"), "{}", text(&output));
+        assert!(output.status.success() && text(&output).contains("the program ends normally"), "{}", text(&output));
     }
 }
 
 /// Products, transfers and kernels on two GPUs in turn, on one thread and on a new one.
 #[test]
-#[ignore = "stands for a program; the test below runs it"]
+#[ignore = "runs in its own process, started by the test below"]
 fn works_on_two_gpus() -> Result<()> {
     let gpus = [0, 1].map(|number| Arc::new(Gpu::new(number, true).expect("a GPU")));
     let kernels = gpus.map(|gpu| Fused::new(gpu, DType::F32).expect("kernels"));
@@ -101,7 +101,7 @@ fn works_on_two_gpus() -> Result<()> {
     for number in [0, 1, 0, 0, 1] {
         check(number)?;
     }
-    // One operation each, so that every one of them follows one of the other GPU.
+    // One operation each, so that every one of them follows one on the other GPU.
     let begun = kernels.iter().zip(&inputs).map(|(kernels, (x, weight))| kernels.product(x, weight, None)).collect::<Result<Vec<_>>>()?;
     for _ in 0..2 {
         for ((kernels, (x, weight)), sum) in kernels.iter().zip(&inputs).zip(&begun) {
@@ -113,16 +113,16 @@ fn works_on_two_gpus() -> Result<()> {
     let [first, second] = kernels;
     drop((begun, inputs));
     std::thread::spawn(move || drop(first)).join().expect("no panic");
-    second.indices(&[1, 2, 3]).map(|_| println!("and so it ends"))
+    second.indices(&[1, 2, 3]).map(|_| println!("the program ends normally"))
 }
 
 #[test]
 fn two_gpus_are_worked_on_in_turn_and_from_any_thread() {
     let Some(output) = on_another_card("works_on_two_gpus", &[("EMULATED_GPUS", "2")]) else { return };
-    assert!(output.status.success() && text(&output).contains("and so it ends"), "{}", text(&output));
+    assert!(output.status.success() && text(&output).contains("the program ends normally"), "{}", text(&output));
 }
 
-/// Host memory and stream stay until a transfer has used them, whoever goes first. The emulated driver ends the program where they do not.
+/// Host memory and stream stay until a transfer has finished, whichever is dropped first. Otherwise the emulated driver ends the program.
 #[test]
 fn transfers_outlive_their_gpu() -> Result<()> {
     if gpu().is_none() {
@@ -142,7 +142,7 @@ fn transfers_outlive_their_gpu() -> Result<()> {
     Ok(())
 }
 
-/// The driver may return from a copy to the host before the numbers are there: whoever reads them waits.
+/// The driver may return from a copy to the host before the numbers have arrived, so every reader waits.
 #[test]
 fn numbers_are_read_from_a_gpu_when_they_are_there() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };

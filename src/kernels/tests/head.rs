@@ -67,7 +67,7 @@ pub fn choices(bench: &mut Bench) -> Result<()> {
     for (temperature, filter) in [0.0, 0.6, 1.0].into_iter().flat_map(|t| filters.map(|filter| (t, filter))) {
         bench.claim(&format!("choose of 64 x 300 at {temperature}, {filter:?}"), |bench| check_choice(bench.kernels, temperature, filter));
     }
-    bench.claim("choose_kept of 64 x 300 where nothing is left out", |bench| check_whole(bench.kernels));
+    bench.claim("choose_kept of 64 x 300 without filters", |bench| check_whole(bench.kernels));
     Ok(())
 }
 
@@ -78,7 +78,7 @@ pub fn choices_once(bench: &mut Bench) {
     bench.claim("choose_kept of 64 x 300 once", |bench| check_whole(bench.kernels));
 }
 
-/// Rows of logits that tokens are chosen from, and a number in [0, 1) for each.
+/// Rows of logits to choose tokens from, and a number in [0, 1) for each.
 fn rows_to_choose_from() -> Result<(Tensor, Vec<f32>)> {
     let (rows, vocabulary) = (64, 300);
     let uniforms = random(rows, 6).to_vec1::<f32>()?.iter().map(|u| (u + 1.0) / 2.0).collect();
@@ -97,12 +97,16 @@ fn check_choice(kernels: &dyn Kernels, temperature: f32, filter: Filter) -> Resu
     }
     let expected = Cpu.choose_kept(logits.copy()?, limit, &choice)?.read()?;
     let with_kept = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
-    assert_eq!((&with_kept.tokens, &with_kept.logprobs), (&found.tokens, &found.logprobs), "recording changes nothing, {choice:?}");
+    assert_eq!(
+        (&with_kept.tokens, &with_kept.logprobs),
+        (&found.tokens, &found.logprobs),
+        "recording must not change the choice, {choice:?}"
+    );
     check_near(&with_kept, &expected, &choice);
     check_kept(&expected, &logits, limit, &choice)
 }
 
-/// Where nothing is left out, nothing is recorded.
+/// If no token is filtered out, nothing is recorded.
 fn check_whole(kernels: &dyn Kernels) -> Result<()> {
     let (logits, uniforms) = rows_to_choose_from()?;
     let all = Choice { temperature: 0.6, filter: Filter::default(), uniforms: &uniforms };

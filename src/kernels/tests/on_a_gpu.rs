@@ -15,10 +15,10 @@ pub(super) fn is_emulated() -> bool {
     crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
 }
 
-/// Candle's kernels that `work` launches, by the log of an emulated GPU; a real one keeps none, and the work is done all the same.
+/// The kernels of candle that `work` launches, from the log of an emulated GPU. A real GPU keeps no log; the work still runs.
 pub(crate) fn launched_by_candle(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
     let Some(log) = std::env::var_os("EMULATED_GPU_LOG") else {
-        assert!(!is_emulated(), "an emulated GPU logs its launches (scripts/cuda-emulated.sh)");
+        assert!(!is_emulated(), "scripts/cuda-emulated.sh sets EMULATED_GPU_LOG");
         return work().map(|()| Vec::new());
     };
     let lines = || std::fs::read_to_string(&log).map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
@@ -32,8 +32,8 @@ pub(crate) fn launched_by_candle(work: impl FnOnce() -> anyhow::Result<()>) -> a
     Ok(launched)
 }
 
-/// Runs a part in one dtype. `scripts/gpu-check.sh` runs each of the tests below as a process of its own: one fault of a kernel makes all that
-/// follows in its process fail.
+/// Runs a part in one dtype. `scripts/gpu-check.sh` runs each of the tests below in its own process, because one faulting kernel makes
+/// everything after it in the same process fail.
 fn check_on_a_gpu(part: Part, dtype: DType, bounds: Bounds) -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     check(&Fused::new(gpu, dtype)?, part, bounds)
@@ -97,13 +97,13 @@ fn codes_and_choices() -> Result<()> {
     check_on_a_gpu(("choices", all), DType::F32, Bounds::Usual)
 }
 
-/// For `compute-sanitizer`: every kernel at short shapes. The results are told and not judged; the other tests do that.
+/// For `compute-sanitizer`: every kernel at small shapes. Results are reported but not judged; the other tests judge them.
 #[test]
 fn every_kernel_once() -> Result<()> {
     [DType::F32, DType::BF16].into_iter().try_for_each(|dtype| check_on_a_gpu(ONCE, dtype, Bounds::None))
 }
 
-/// Memory that no kernel has written to is NaN in the tests' kernels.
+/// In the kernels of tests, memory that no kernel has written to is NaN.
 #[test]
 fn what_is_not_written_is_seen() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! Outcomes of operations: how far off each was, whether that is near enough, and a row of each in a file as soon as it is known.
+//! Outcomes of operations: the error of each, whether it is small enough, and a row in a file as soon as it is known.
 
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
@@ -8,18 +8,18 @@ use candle_core::DType;
 
 use super::stock_errors::StockErrors;
 
-/// What an operation came to.
+/// Verdict on an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Near enough.
+    /// The error is small enough.
     Ok,
-    /// Too far off, or not as it must be.
+    /// The error is too large, or an assertion failed.
     Wrong,
-    /// It gave an error.
+    /// The operation returned an error.
     Error,
 }
 
-/// One operation at one shape.
+/// The outcome of one operation at one shape.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The part of the tests.
@@ -28,27 +28,27 @@ pub struct Outcome {
     pub name: String,
     /// The dtype of weights and activations.
     pub dtype: DType,
-    /// The error of the worst row, and the mean over rows, as shares of the row.
+    /// The error of the worst row, and the mean over rows, relative to the norm of each row.
     pub errors: Option<[f64; 2]>,
-    /// The same for stock operations: the worst of the operation in any shape of the part, the mean of this shape.
+    /// The same for stock operations: the worst error of the operation in any shape of the part, and the mean for this shape.
     pub stock: Option<[f64; 2]>,
-    /// What it came to.
+    /// The verdict.
     pub verdict: Verdict,
-    /// Why, in words.
+    /// The reason, in words.
     pub note: String,
 }
 
-/// What rows are held to.
+/// The bounds on errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounds {
-    /// In f32 to the exact values, in bf16 to the errors of stock operations.
+    /// In f32 by the exact values, in bf16 by the errors of stock operations.
     Usual,
-    /// To nothing: the errors themselves are wanted, or only that the operations run.
+    /// None: only the errors themselves matter, or that the operations run.
     None,
 }
 
 impl Outcome {
-    /// An operation that left rows with these errors.
+    /// The outcome of an operation whose rows have these errors.
     pub fn of_errors(part: &'static str, name: &str, dtype: DType, bounds: Bounds, errors: &[f64]) -> Self {
         let worst = errors.iter().copied().fold(0.0, f64::max);
         let mean = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
@@ -57,23 +57,23 @@ impl Outcome {
         match (bounds, dtype) {
             (Bounds::None, _) => {}
             // Every row is within 2e-5 of the exact one; nearly all are far closer.
-            (Bounds::Usual, DType::F32) => outcome.hold(worst < 2e-5, "in f32 no row may be off by 2e-5 of itself"),
+            (Bounds::Usual, DType::F32) => outcome.hold(worst < 2e-5, "in f32 the relative error of every row must be below 2e-5"),
             (Bounds::Usual, _) => match StockErrors::carried().of(part, name) {
-                None => outcome.hold(false, "stock_errors.tsv has no row for it: RLVR_WRITE_STOCK_ERRORS=1 writes it again"),
-                // No row is further off than twice the worst that stock operations give for the operation in any shape (where much cancels, a
-                // row's error is luck), and in each shape rows are no further off on average than half as much again. Where stock operations
-                // happen to be exact, a fortieth of a rounding.
+                None => outcome.hold(false, "stock_errors.tsv has no row for it: run the test stock_errors with RLVR_WRITE_STOCK_ERRORS=1"),
+                // The worst row's error may be at most twice that of stock operations for the same operation in any shape, because under
+                // cancellation a single row's error is a matter of chance. The mean over rows may be at most 1.5 times that of stock operations
+                // for the same shape. Where stock operations happen to be exact, the bound is a fortieth of a rounding error.
                 Some(stock) => {
                     outcome.stock = Some(stock);
                     let is_near = worst <= 2.0 * stock[0] + 1e-4 && mean <= 1.5 * stock[1] + 1e-4;
-                    outcome.hold(is_near, "rows may be off by twice stock's worst, and by half more than stock's on average");
+                    outcome.hold(is_near, "the worst error must be within twice that of stock operations, and the mean within 1.5 times");
                 }
             },
         }
         outcome
     }
 
-    /// One that is told in words.
+    /// An outcome described in words.
     pub fn told(part: &'static str, name: &str, dtype: DType, verdict: Verdict, note: &str) -> Self {
         Self { part, name: name.to_owned(), dtype, errors: None, stock: None, verdict, note: note.to_owned() }
     }
@@ -106,7 +106,7 @@ impl Outcome {
         line + &format!("\t{}\t{note}", self.verdict)
     }
 
-    /// Appends the line to the file that `RLVR_OUTCOMES` names, else prints it: what was found is there, whatever comes after.
+    /// Appends the line to the file that `RLVR_OUTCOMES` names, or prints it. Done at once, so that it survives a crash of a later operation.
     pub fn tell(&self) {
         let line = self.line() + "\n";
         match std::env::var_os("RLVR_OUTCOMES") {
@@ -129,13 +129,13 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// What stands before the shape in a name.
+/// The part of a name before the shape.
 pub fn operation(name: &str) -> &str {
     name.split(" of ").next().unwrap_or_default()
 }
 
-/// The distance of each row of `width` from the exact one, as a share of the exact row's norm, or of a tenth of the usual row's where that is
-/// more: the gradient of a query that sees one key is 0, and is what is left of a difference.
+/// The distance of each row of `width` from the exact row, relative to the exact row's norm or to a tenth of the typical row's norm, whichever
+/// is larger. The gradient of a query that attends to only one key is exactly 0, so what is computed is only rounding error.
 pub fn errors(width: usize, exact: &[f64], found: &[f64]) -> Vec<f64> {
     let squares = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
     let rows = exact.len().div_ceil(width).max(1);
@@ -143,7 +143,7 @@ pub fn errors(width: usize, exact: &[f64], found: &[f64]) -> Vec<f64> {
     let error = |(exact, found): (&[f64], &[f64])| {
         let distance: f64 = exact.iter().zip(found).map(|(e, f)| (e - f) * (e - f)).sum();
         let norm = squares(exact).sqrt().max(0.1 * usual);
-        // A NaN must not pass as small.
+        // A NaN must not count as a small error.
         if distance.is_nan() { f64::INFINITY } else { distance.sqrt() / if norm == 0.0 { 1.0 } else { norm } }
     };
     exact.chunks(width).zip(found.chunks(width)).map(error).collect()
@@ -154,7 +154,9 @@ fn an_outcome_is_judged_and_told_in_one_line() {
     let judged = |errors: &[f64]| Outcome::of_errors("rows", "clear of 3 x 4", DType::F32, Bounds::Usual, errors);
     assert_eq!(judged(&[1e-6, 3e-6]).line(), "rows\tclear\t3 x 4\tf32\t3.000e-6\t2.000e-6\t\t\tok\t");
     let wrong = judged(&[0.0, f64::INFINITY]);
-    assert!(wrong.verdict == Verdict::Wrong && wrong.line().ends_with("\twrong\tin f32 no row may be off by 2e-5 of itself"));
+    assert!(
+        wrong.verdict == Verdict::Wrong && wrong.line().ends_with("\twrong\tin f32 the relative error of every row must be below 2e-5")
+    );
     let unknown = Outcome::of_errors("rows", "nothing of 3 x 4", DType::BF16, Bounds::Usual, &[0.0]);
     assert!(unknown.verdict == Verdict::Wrong && unknown.note.contains("RLVR_WRITE_STOCK_ERRORS=1"), "{}", unknown.note);
     let failed = Outcome::told("rows", "clear of 3", DType::BF16, Verdict::Error, "no\tsuch\nkernel");

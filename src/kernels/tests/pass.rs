@@ -1,14 +1,14 @@
-//! What passes over cached sequences are made of beside the operations on their own.
+//! Tests of the operations that only passes over cached sequences use.
 
 use candle_core::{DType, Result, Tensor};
 
 use crate::kernels::cpu::testing::random;
 use crate::kernels::{Heads, Kernels, Rotation, on_host};
 
-/// Rotating and storing at once leaves the bits that the two operations leave, in the rows and in the cache.
+/// Rotating and storing in one operation gives the same bits as the two operations, in the rows and in the cache.
 pub fn check_rotating_and_storing(kernels: &dyn Kernels) -> Result<()> {
     let bits = |tensor: &Tensor| on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
-    // `store` has rows of whole pieces of 16 bytes.
+    // `store` requires rows in multiples of 16 bytes.
     let narrow = if kernels.dtype() == DType::F32 { 12 } else { 8 };
     for (query, key_value, width) in [(2, 1, 64), (6, 2, 128), (3, 3, 16), (2, 1, narrow)] {
         let heads = Heads { query, key_value, width };

@@ -96,7 +96,7 @@ impl Bench<'_> {
         self.outcome(&name("add_product's base"), n, target.exact.clone(), &target.tensor)?;
         kernels.add_product_into(&target.tensor, &x.tensor, &weight.tensor)?;
         let bits = |tensor: &Tensor| crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.to_vec2::<f32>();
-        assert_eq!(bits(&added)?, bits(&target.tensor)?, "add_product and add_product_into give the same bits");
+        assert_eq!(bits(&added)?, bits(&target.tensor)?, "add_product and add_product_into must give the same bits");
         self.outcome(&name("add_product_into"), n, exact, &target.tensor)?;
         let exact = all(&|i, j| gradient.exact[i * n + j] + sum(&|t| x.exact[t * k + i] * dy.exact[t * n + j], m), k, n);
         kernels.add_product_into(&gradient.tensor, &x.tensor.t()?, &dy.tensor)?;
@@ -129,7 +129,7 @@ impl Bench<'_> {
         let rotation = Rotation { cos: &cos.tensor, sin: &sin.tensor, positions: &at };
         kernels.rotate_in_place(&qkv.tensor, heads, &rotation)?;
         self.outcome(&name("rotate_in_place"), d, turned(&qkv.exact, 1.0), &qkv.tensor)?;
-        // Without a bias and with one, whose gradient is added to.
+        // First without a bias, then with one, to whose gradient the sums are added.
         let d_qkv = self.random((t, heads.row()), 2)?;
         kernels.rotate_back_in_place(&d_qkv.tensor, heads, &rotation, None)?;
         self.outcome(&name("rotate_back_in_place"), d, turned(&d_qkv.exact, -1.0), &d_qkv.tensor)?;

@@ -1,5 +1,6 @@
-//! How far off stock operations in bf16 are, which fused kernels are held to: measured on a CPU, where they are slow, and carried in a table.
-//! `RLVR_WRITE_STOCK_ERRORS=1 cargo test --lib stock_errors` writes `stock_errors.tsv` again, after an operation or a shape is added.
+//! Errors of stock operations in bf16, which bound those of the fused kernels. They are measured on a CPU, where stock operations are slow, and
+//! stored in a table. After adding an operation or a shape, run `RLVR_WRITE_STOCK_ERRORS=1 cargo test --lib stock_errors` to write
+//! `stock_errors.tsv` again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,21 +18,21 @@ use crate::kernels::Stock;
 pub struct StockErrors(BTreeMap<(String, String), [f64; 2]>);
 
 impl StockErrors {
-    /// The table that the tests carry.
+    /// The stored table.
     pub fn carried() -> &'static Self {
         static CARRIED: OnceLock<StockErrors> = OnceLock::new();
         CARRIED.get_or_init(|| {
             let row = |line: &str| {
                 let columns: Vec<&str> = line.split('\t').collect();
-                let [part, name, worst, mean] = columns[..] else { panic!("stock_errors.tsv: four columns, not {line:?}") };
-                let number = |text: &str| text.parse().expect("stock_errors.tsv: a number");
+                let [part, name, worst, mean] = columns[..] else { panic!("stock_errors.tsv: expected four columns, found {line:?}") };
+                let number = |text: &str| text.parse().expect("stock_errors.tsv: columns three and four must be numbers");
                 ((part.to_owned(), name.to_owned()), [number(worst), number(mean)])
             };
             Self(include_str!("stock_errors.tsv").lines().map(row).collect())
         })
     }
 
-    /// The worst of the operation in any shape of the part, and the mean of this shape.
+    /// The worst error of the operation in any shape of the part, and the mean for this shape.
     pub fn of(&self, part: &str, name: &str) -> Option<[f64; 2]> {
         let [_, mean] = self.0.get(&(part.to_owned(), name.to_owned()))?;
         let same = self.0.iter().filter(|((other, named), _)| other == part && operation(named) == operation(name));
@@ -44,7 +45,7 @@ impl StockErrors {
         for outcome in parts.iter().flat_map(|part| run(&kernels, *part, Bounds::None)) {
             let errors = outcome.errors.unwrap_or_else(|| panic!("{}: {}", outcome.name, outcome.note));
             let before = table.0.insert((outcome.part.to_owned(), outcome.name.clone()), errors);
-            assert_eq!(before, None, "{} comes twice", outcome.name);
+            assert_eq!(before, None, "{} occurs twice", outcome.name);
         }
         Ok(table)
     }
@@ -57,15 +58,15 @@ impl StockErrors {
     }
 }
 
-/// Rounding to 8 bits of mantissa gives errors of 1 in 500, and a few times as much where sums cancel; a wrong formula gives far more.
-/// The table holds for any machine: sums in another order differ by a few roundings.
+/// Rounding to 8 bits of mantissa gives errors of 1 in 500, and a few times as much under cancellation; a wrong formula gives far more. The
+/// table holds for any machine: other orders of summation differ by a few roundings.
 #[test]
 fn stock_operations_are_near_in_bf16_and_the_table_is_current() -> Result<()> {
     let is_written = std::env::var("RLVR_WRITE_STOCK_ERRORS").is_ok_and(|value| value == "1");
     let parts = if is_written { [&PARTS[..], &[LONG]].concat() } else { PARTS.to_vec() };
     let measured = StockErrors::measured(&parts)?;
     for ((_, name), [_, mean]) in &measured.0 {
-        assert!(*mean < 1e-2, "{name}: rows are off by {mean:.1e} of themselves on average");
+        assert!(*mean < 1e-2, "{name}: the mean relative error of its rows is {mean:.1e}");
     }
     if is_written {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels/tests/stock_errors.tsv");
@@ -77,11 +78,14 @@ fn stock_operations_are_near_in_bf16_and_the_table_is_current() -> Result<()> {
     assert_eq!(
         names(short.map(|(name, _)| name).collect()),
         names(measured.0.keys().collect()),
-        "stock_errors.tsv is not of these shapes: RLVR_WRITE_STOCK_ERRORS=1 writes it again"
+        "stock_errors.tsv has other operations or shapes: run this test with RLVR_WRITE_STOCK_ERRORS=1 to write it again"
     );
     for (name, found) in &measured.0 {
         for (found, carried) in found.iter().zip(carried.0[name]) {
-            assert!((found - carried).abs() <= 0.25 * carried + 1e-4, "{name:?}: {found:.3e}, in stock_errors.tsv {carried:.3e}");
+            assert!(
+                (found - carried).abs() <= 0.25 * carried + 1e-4,
+                "{name:?}: found {found:.3e}, but stock_errors.tsv has {carried:.3e}"
+            );
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! One new token of each cached sequence, layer by layer.
+//! Computes one new token of each cached sequence, layer by layer.
 
 use candle_core::{Result, Tensor, TensorId};
 
@@ -70,7 +70,7 @@ mod tests {
         Decoder::new(config.clone(), initial::random(&config, 1, 0.3)?)
     }
 
-    /// What the emulated GPU is asked for in a pass of few sequences: operation by operation, in memory that stays, and recorded.
+    /// What a pass of few sequences requests of the emulated GPU: operation by operation, in fixed memory, and recorded.
     #[test]
     fn passes_on_a_gpu_are_few_launches_and_one_allocation() -> anyhow::Result<()> {
         if crate::kernels::tests::gpu().is_none() || emulated_counts().is_none() {

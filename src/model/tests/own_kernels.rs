@@ -1,4 +1,4 @@
-//! That a run on a GPU launches kernels of this program alone: candle's are compiled for one generation of cards, and ours for all.
+//! Tests that a run on a GPU launches only this program's kernels: candle's are compiled for one generation of cards, ours for all.
 
 use super::*;
 use crate::draw::Purpose;
@@ -77,7 +77,7 @@ fn update(policy: &Decoder, states: States) -> Result<()> {
     let (_, _, gradients) = scores_and_gradient(policy, &packed())?;
     optimizer.step(kernels, &weights, &gradients.entries(), 1e-3)?;
     gradients.clear(kernels)?;
-    // As a checkpoint does, and what goes on from it.
+    // As a checkpoint and a resumed run do.
     let saved = policy.weights.on_host(&policy.config)?;
     policy.weights.set(&saved, kernels)?;
     optimizer.set_masters(kernels, &saved.entries())

@@ -277,8 +277,8 @@ fn responses_on_a_gpu_depend_on_their_addresses_alone() {
     }
 }
 
-/// Passes that are recorded and started as a whole give the tokens and the bits of those made operation by operation, as a watch makes them:
-/// while sequences end and others go on without them, are preempted and come back, and in a second generation with another cache.
+/// Recorded passes give the same tokens and bits as passes computed operation by operation, which a watch enforces. This holds while sequences
+/// end, while others are preempted and resumed, and in a second generation with another cache.
 #[cfg(feature = "cuda")]
 #[test]
 fn recorded_passes_on_a_gpu_change_no_bit() {
@@ -305,10 +305,10 @@ fn recorded_passes_on_a_gpu_change_no_bit() {
             };
             let none = graphs();
             let expected = all(&plain);
-            assert_eq!(graphs(), none, "a watch sees every operation");
+            assert_eq!(graphs(), none, "a watch must see every operation");
             assert!(expected.iter().any(|c| c.finish == Finish::Stop) && expected.iter().any(|c| c.finish == Finish::Length));
             assert_eq!(all(&recorded), expected, "{dtype:?}, batch-invariant {invariant}");
-            assert!(graphs() > none.map(|none| none + 20), "most passes were recorded");
+            assert!(graphs() > none.map(|none| none + 20), "most passes must be recorded");
         }
     }
 }

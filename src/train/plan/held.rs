@@ -8,21 +8,21 @@ use crate::model::{ModelConfig, Weights, lora, value};
 use crate::optim::{OptimSettings, States};
 use crate::train::settings::RunSettings;
 
-/// What CUDA, its libraries and the kernels take of a GPU's memory, about.
+/// Approximate GPU memory of CUDA, its libraries and the kernels.
 const CUDA_BYTES: u64 = 1_000_000_000;
-/// The program itself, its libraries, threads and what their heaps keep: what a run of the embedded model takes besides its tensors (measured).
+/// Memory of the program itself: its libraries, threads and heap overhead, measured as what a run of the embedded model takes besides tensors.
 const PROGRAM_BYTES: u64 = 80_000_000;
-/// A token of a tokenizer while it is read: 100 MB for the 151,665 of Qwen's (measured).
+/// Memory per token of a tokenizer while it is read: 100 MB for the 151,665 tokens of Qwen's (measured).
 const VOCABULARY_BYTES: usize = 660;
 
-/// All of it, in bytes; the tokenizer knows `vocabulary` tokens.
+/// Everything, in bytes; the tokenizer knows `vocabulary` tokens.
 pub fn held(config: &ModelConfig, settings: &RunSettings, vocabulary: usize, target: &Target) -> Vec<(String, u64)> {
     let (lanes, rank) = (lanes(config, settings, target), settings.lora.rank);
     let mut held = held_weights(config, settings, target);
-    // The model without adapters is the policy as it starts.
+    // The model without adapters is the policy at its start.
     let is_base = settings.lora.is_on() && settings.reference.is_empty() && !settings.reference_moves();
     if settings.has_reference() && !is_base {
-        // A streamed one leaves its ends on the device.
+        // A streamed reference keeps only its first and last layers on the device.
         let streamed = target.is_gpu && settings.train.stream_reference;
         let ends = elements(config, |role| matches!(role, Role::Embedding | Role::Head));
         let bytes = if streamed { ends } else { config.parameters() } * target.element_bytes;
@@ -48,7 +48,7 @@ pub fn held(config: &ModelConfig, settings: &RunSettings, vocabulary: usize, tar
     held
 }
 
-/// What no other setting lowers: weights, one set of gradients, and moments of 8 bits.
+/// Memory that no other setting lowers: weights, one set of gradients, and 8-bit moments.
 pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
     let weights: u64 = held_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
     let optim = OptimSettings { states: States::Coded, ..settings.optim.clone() };
@@ -57,7 +57,7 @@ pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target
     weights + gradients + optim.moment_bytes(&settings.lora.trained(config)) + critic
 }
 
-/// The policy's weights, in each form that they are held in.
+/// The policy's weights, in each form in which they are held.
 fn held_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -> Vec<(String, u64)> {
     let (computed, rank) = ((config.parameters() * target.element_bytes) as u64 + Rotary::bytes(config), settings.lora.rank);
     let is_wide = target.element_bytes == size_of::<f32>();
@@ -73,7 +73,7 @@ fn held_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -
     }
 }
 
-/// What the critic holds, if there is one: all its weights are trained, whether or not the policy's are.
+/// What the critic holds, if there is one. All its weights are trained, whether or not the policy's are.
 fn held_critic(config: &ModelConfig, settings: &RunSettings, optim: &OptimSettings, target: &Target, lanes: usize) -> Vec<(String, u64)> {
     if !settings.has_critic() {
         return Vec::new();

@@ -50,8 +50,8 @@ impl Plan<'_> {
             free_memory.map_or_else(|| "what is available is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
         row(&format!("= at most, in {}", self.memory.worst().name), self.memory.peak(), &format!("  {available}"))?;
         let activations = match self.memory.activations.recompute {
-            Recompute::All => "each block is computed again in the backward pass",
-            Recompute::Selective => "activations are kept, norms and SwiGLU are computed again in the backward pass",
+            Recompute::All => "the backward pass recomputes each block",
+            Recompute::Selective => "activations are kept, and the backward pass recomputes norms and SwiGLU",
             Recompute::Auto | Recompute::None => "activations are kept",
         };
         writeln!(out, "  micro-batches of up to {} rows; {activations}", grouped(self.memory.micro_batch_rows as u64))?;
@@ -61,7 +61,7 @@ impl Plan<'_> {
             writeln!(
                 out,
                 "  micro-batches have {chosen} tokens instead of {most}, so that activations can be kept: products are as fast, and no block\n  \
-                 is computed again"
+                 is recomputed"
             )?;
         }
 

@@ -52,7 +52,7 @@ fn the_published_run_is_counted_as_by_hand() {
     assert!((times.run - 2000.0 * (times.rollouts + times.update) - 101.0 * times.evaluation).abs() < 1e-3);
 }
 
-/// A GPU keeps activations as long as micro-batches still fill it. All of its memory decides, however much of that is free.
+/// A GPU keeps activations while micro-batches still use it fully. Its total memory decides, not its free memory.
 #[test]
 fn a_gpu_takes_smaller_micro_batches_before_it_computes_blocks_again() {
     let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
@@ -66,15 +66,15 @@ fn a_gpu_takes_smaller_micro_batches_before_it_computes_blocks_again() {
         Memory::of(&config, &settings, &work(), &target).unwrap()
     };
     let memory = check(Version::Fused, 78, 16384, Recompute::Selective);
-    // In bf16: two rows of the stream, queries to values, attention, gate and up, with the log-sum-exp of 12 heads; two norms and SwiGLU of one
-    // block; the stream and its gradient.
+    // In bf16: two rows of the stream, queries, keys and values, attention, gate and up, and the log-sum-exp of 12 heads; two norms and SwiGLU
+    // of one block; the stream and its gradient.
     let block = 2 * (2 * 1536 + 2048 + 1536 + 2 * 8960) + 4 * 12;
     let cheap = 2 * (2 * 1536 + 8960) + 2 * 4;
     assert_eq!((memory.micro_batch_rows, block), (18610, 49_200));
     assert_eq!(memory.phases[1].parts[0].1, 18610 * (28 * block + cheap + 2 * 2 * 1536));
     check(Version::Fused, 60, 8192, Recompute::Selective);
     check(Version::Fused, 44, 16384, Recompute::All);
-    // Half as much room for stock operations.
+    // Half the room for stock operations.
     check(Version::Stock, 78, 8192, Recompute::Selective);
 }
 

@@ -77,7 +77,7 @@ impl Prepared<'_> {
         tell(&plan.short(memory, disk));
         let held = kernels.memory().and_then(|memory| memory.held_by_others());
         let refusal = plan.check(memory, disk).err().map(|error| match held {
-            Some(held) if memory < Some(plan.memory.peak()) => anyhow!("{error:#}. And {held}"),
+            Some(held) if memory < Some(plan.memory.peak()) => anyhow!("{error:#}. Also, {held}"),
             _ => error,
         });
         Ok(Fit { kernels, computed_on, refusal })

@@ -42,7 +42,7 @@ pub(super) enum Standing {
 /// What is left of a run that failed.
 struct Remains {
     standing: Standing,
-    /// Whether the device stopped working, and the policy with it.
+    /// Whether the device stopped working, which also loses the policy.
     is_lost: bool,
     /// Steps done.
     step: u64,
@@ -71,7 +71,7 @@ impl Run<'_> {
     pub(super) fn failed(&mut self, error: Error) -> Error {
         self.console.finish();
         let device = self.inputs.model.decoder.kernels().device();
-        // A library on the driver does not say that the device was lost; the driver does, when it is asked next.
+        // A library on top of the driver does not report that the device was lost; the next call of the driver does.
         let is_lost = is_lost(&error) || wait_for(device).is_err_and(|error| is_lost(&error.into()));
         let has_trained = self.step > 0 || self.batch.is_some();
         if has_trained && !is_lost && error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<BrokenModel>()) {
@@ -153,7 +153,7 @@ impl Remains {
                 None => "no checkpoint was written yet".to_owned(),
             };
             return format!(
-                "the GPU stopped working and took the policy with it; {saved}. Once it works again (see nvidia-smi), {from}. What it said"
+                "the GPU stopped working and the policy in its memory is lost; {saved}. When it works again (check with nvidia-smi), {from}. Cause"
             );
         }
         match (standing, &self.unsaved) {

@@ -37,7 +37,7 @@ pub struct Packing<'a> {
     pub lanes: &'a Lanes,
     /// Most tokens in a micro-batch; a response that exceeds it with its prompt is alone.
     pub micro_batch_tokens: usize,
-    /// Which activations a gradient's pass computes again; a pass without a gradient keeps none.
+    /// Which activations a gradient's pass recomputes; a pass without a gradient keeps none.
     pub recompute: Recompute,
     /// Looked at before every micro-batch.
     pub interrupt: &'a Interrupt,

@@ -1,8 +1,8 @@
-//! What an emulated GPU (`scripts/cuda-emulated.sh`) was asked for, for tests.
+//! What the program requested from an emulated GPU (`scripts/cuda-emulated.sh`), for tests.
 
 use std::ops::Sub;
 
-/// Counts since the program began. What was recorded counts as one graph each time that it is started.
+/// Counts since the program began. Each start of a recording counts as one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counts {
@@ -12,7 +12,7 @@ pub struct Counts {
     pub products: u64,
     /// Allocations.
     pub allocations: u64,
-    /// Recorded passes that were started.
+    /// Starts of recorded passes.
     pub graphs: u64,
 }
 
@@ -33,7 +33,7 @@ impl Sub for Counts {
 pub fn emulated_counts() -> Option<Counts> {
     type Count = unsafe extern "C" fn(*mut Counts) -> i32;
     let mut counts = Counts { launches: 0, products: 0, allocations: 0, graphs: 0 };
-    // SAFETY: the emulated driver, if it is loaded, has a function of that name, which writes four numbers.
+    // SAFETY: if the emulated driver is loaded, it exports a function of this name, which writes four numbers.
     #[allow(unsafe_code)]
     unsafe {
         let loaded = libloading::os::unix::Library::this();

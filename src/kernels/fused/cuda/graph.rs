@@ -1,7 +1,7 @@
-//! Operations recorded as a CUDA graph, which the GPU is given as a whole.
+//! Operations recorded as a CUDA graph, which the host starts with one call.
 //!
-//! They are recorded in a stream of its own, so that what other threads start in the GPU's stream meanwhile runs as ever. What it recorded is
-//! replayed in the GPU's stream, in the order of the program.
+//! They are recorded in a separate stream, so that work that other threads start in the GPU's stream meanwhile runs as usual. The recording is
+//! replayed in the GPU's stream, in program order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::Gpu;
 use crate::kernels::fused::launch::{Argument, Grid, Launch, Pending, Product, Recorder, Recording};
 use crate::kernels::memory::driver::told;
 
-/// Records what is started on it, for a GPU.
+/// Records the operations that are started on it, for a GPU.
 pub struct StreamRecorder {
     stream: Arc<CudaStream>,
     gpu: Arc<Gpu>,
@@ -29,7 +29,7 @@ impl fmt::Debug for StreamRecorder {
 }
 
 impl StreamRecorder {
-    /// A recorder with a stream of its own.
+    /// A recorder with its own stream.
     pub fn new(gpu: Arc<Gpu>) -> Result<Self> {
         gpu.bind()?;
         let stream = gpu.cuda.cuda_stream().context().new_stream().w()?;
@@ -39,12 +39,12 @@ impl StreamRecorder {
 
 impl Recorder for StreamRecorder {
     fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>> {
-        let wrong = |error| told(&error, format!("a pass cannot be recorded: {error}"));
+        let wrong = |error| told(&error, format!("cannot record a pass: {error}"));
         self.gpu.bind()?;
-        // What this thread must not do meanwhile, such as waiting for the GPU, is refused; other threads may.
+        // The driver refuses calls that this thread must not make meanwhile, such as waiting for the GPU. Other threads may make them.
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(wrong)?;
         let done = run();
-        // Ended whatever has happened, so that the stream can record again.
+        // Always ended, even after an error, so that the stream can record again.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
         done?;
         match graph.map_err(wrong)? {
@@ -72,29 +72,29 @@ impl Launch for StreamRecorder {
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
-        bail!("no memory is allocated while operations are recorded: {shape:?} of {dtype:?}")
+        bail!("cannot allocate {shape:?} in {dtype:?} while operations are recorded")
     }
 
     fn put(&self, _: &[u32]) -> Result<Tensor> {
-        bail!("nothing is brought from the host while operations are recorded")
+        bail!("cannot copy from the host while operations are recorded")
     }
 
     fn put_floats(&self, _: &[f32]) -> Result<Tensor> {
-        bail!("nothing is brought from the host while operations are recorded")
+        bail!("cannot copy from the host while operations are recorded")
     }
 
     fn fetch(&self, _: &Tensor) -> Result<Pending> {
-        bail!("nothing is brought to the host while operations are recorded")
+        bail!("cannot copy to the host while operations are recorded")
     }
 }
 
-/// What was recorded.
+/// A recorded graph.
 struct Graph {
     graph: CudaGraph,
     gpu: Arc<Gpu>,
 }
 
-// SAFETY: a graph may be used by any thread, one at a time, and it is not `Sync`.
+// SAFETY: any thread may use a graph, but only one at a time; `Graph` is not `Sync`.
 #[allow(unsafe_code)]
 unsafe impl Send for Graph {}
 
@@ -108,7 +108,7 @@ impl Recording for Graph {
     fn replay(&self) -> Result<()> {
         self.gpu.bind()?;
         let stream = self.gpu.cuda.cuda_stream();
-        // SAFETY: the graph is there, and whoever replays it has the tensors whose addresses are in it.
+        // SAFETY: the graph exists, and whoever replays it keeps the tensors whose addresses it contains.
         #[allow(unsafe_code)]
         unsafe { launch(self.graph.cu_graph_exec(), stream.cu_stream()) }
             .map_err(|error| told(&error, format!("cannot start a recorded pass: {error}")))
@@ -117,7 +117,7 @@ impl Recording for Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // It may be running still. An error could not be told; the next operation has it too.
+        // The graph may still be running. An error here cannot be returned; the next operation reports it.
         let _ = self.gpu.cuda.cuda_stream().synchronize();
     }
 }
@@ -127,7 +127,7 @@ mod tests {
     use super::*;
     use crate::kernels::fused::launch::Argument::{Long, Tensor as At};
 
-    /// A recording that fails ends, whatever fails: the recorder records again, and memory and results are those of what was started.
+    /// A recording that fails is ended whatever failed: the recorder can record again, and memory and results are unaffected.
     #[test]
     fn a_recording_on_a_gpu_ends_also_where_it_fails() -> Result<()> {
         let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };
@@ -140,7 +140,7 @@ mod tests {
         let mut failing: [Box<dyn FnMut() -> Result<()>>; 3] = [
             Box::new(|| add(&recorder).and_then(|()| bail!("somewhere in the middle"))),
             Box::new(|| recorder.empty(1.into(), DType::F32).map(drop)),
-            // What a thread must not do while it records: the driver refuses it, and what was recorded is lost.
+            // The driver refuses calls that a thread must not make while it records, and the recording is lost.
             Box::new(|| {
                 add(&recorder).map(|()| {
                     let _ = recorder.stream.synchronize();
@@ -151,9 +151,9 @@ mod tests {
             assert!(recorder.record(fail).is_err());
         }
         drop(failing);
-        assert_eq!(read()?, [1.0, 11.0], "nothing of it ran");
+        assert_eq!(read()?, [1.0, 11.0], "no part of it ran");
         let recording = recorder.record(&mut || add(&recorder))?;
-        assert_eq!(read()?, [1.0, 11.0], "what is recorded does not run");
+        assert_eq!(read()?, [1.0, 11.0], "recorded operations do not run");
         recording.replay()?;
         add(&*gpu)?;
         recording.replay()?;

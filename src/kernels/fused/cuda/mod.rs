@@ -35,7 +35,7 @@ const MAX_FLOATS: usize = 16;
 
 /// An NVIDIA GPU.
 ///
-/// Fields go in this order: first what works in the stream, at last the device with the stream and its context.
+/// Fields are dropped in this order: first what works in the stream, last the device with the stream and its context.
 pub struct Gpu {
     transfers: Transfers,
     products: Products,
@@ -46,10 +46,10 @@ pub struct Gpu {
     device: Device,
 }
 
-/// The CUDA version that the driver supports: 13000 is 13.0.
+/// The CUDA version that the driver supports: 13000 means 13.0.
 ///
 /// # Errors
-/// When the driver does not say.
+/// If the driver does not report it.
 pub fn driver_version() -> Result<i32> {
     let mut version = 0;
     // SAFETY: the driver writes one number.
@@ -58,7 +58,7 @@ pub fn driver_version() -> Result<i32> {
     Ok(version)
 }
 
-/// The release of the driver as the kernel's module has it, such as 580.95.05.
+/// The driver's release as reported by its kernel module, such as 580.95.05.
 fn driver_release() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     let is_release =
@@ -92,8 +92,8 @@ impl fmt::Debug for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // The kernels and the host memory that transfers go through stay until the stream is done with them. Waiting binds the context, which
-        // the libraries' handles need to end. An error could not be told.
+        // The kernels, and the host memory of transfers, must stay until the stream has finished with them. Waiting also binds the context,
+        // which the libraries need to destroy their handles. An error cannot be returned here.
         let _ = self.cuda.cuda_stream().synchronize();
     }
 }
@@ -118,7 +118,7 @@ enum Value {
 }
 
 impl Gpu {
-    /// The GPU with that number; the products of a forward pass are batch-invariant where that is asked for.
+    /// The GPU with this number; `batch_invariant` makes the products of a forward pass batch-invariant.
     ///
     /// # Errors
     /// When there is none, or the kernels were not compiled for it.
@@ -141,11 +141,11 @@ impl Gpu {
         Ok(Self { transfers, products, functions: Mutex::default(), module, cuda, device })
     }
 
-    /// Makes the GPU's context the calling thread's. Most calls of the driver and its libraries work in that one, whatever they are given, and the
-    /// thread may be new or have worked on another GPU.
+    /// Makes the GPU's context current in the calling thread. Most calls of the driver and its libraries use the current context, whatever their
+    /// arguments, and the thread may be new or may have used another GPU.
     fn bind(&self) -> Result<()> {
         let bound = self.cuda.cuda_stream().context().bind_to_thread();
-        bound.map_err(|error| told(&error, format!("cannot work on GPU {}: {error}", self.cuda.cuda_stream().context().ordinal())))
+        bound.map_err(|error| told(&error, format!("cannot use GPU {}: {error}", self.cuda.cuda_stream().context().ordinal())))
     }
 
     /// A kernel by name, allowed the shared memory that it is launched with.
@@ -164,7 +164,7 @@ impl Gpu {
         Ok(function.clone())
     }
 
-    /// Starts a kernel in a stream.
+    /// Launches a kernel in a stream.
     fn launch_in(&self, stream: &CudaStream, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
         self.bind()?;
         let function = self.function(kernel, grid.shared_bytes)?;
@@ -200,14 +200,14 @@ impl Gpu {
             block_dim: (grid.threads as u32, 1, 1),
             shared_mem_bytes: grid.shared_bytes as u32,
         };
-        // SAFETY: the arguments are those of the kernel's declaration, which the emulator's tests launch with the same host code; tensors
-        // are freed in the stream, after the kernel. What is recorded instead is replayed only while its tensors are there (`repeated`).
+        // SAFETY: the arguments match the kernel's declaration; the emulator's tests launch it with the same host code. Tensors are freed in
+        // stream order, after the kernel. A recorded launch is replayed only while its tensors exist (`repeated`).
         #[allow(unsafe_code)]
         unsafe { launch.launch(config) }.map_err(|error| told(&error, format!("cannot launch {kernel}: {error}")))?;
         Ok(())
     }
 
-    /// Fills memory with bytes that are NaN in every float, so that tests see what a kernel does not write.
+    /// Fills memory with bytes that are NaN in every float dtype, so that tests detect elements that a kernel does not write.
     #[cfg(test)]
     fn poison(&self, tensor: &Tensor) -> Result<()> {
         use candle_core::cuda_backend::cudarc::driver::result::memset_d8_async;
@@ -215,7 +215,7 @@ impl Gpu {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the tensor has so many bytes, and nothing has been written to them.
+        // SAFETY: the tensor has this many bytes, and nothing has been written to them yet.
         #[allow(unsafe_code)]
         unsafe { memset_d8_async(address(tensor, &stream)?, 0xff, bytes, stream.cu_stream()) }.w()
     }
@@ -327,7 +327,7 @@ impl Launch for Gpu {
 
     fn write(&self, target: &Tensor, numbers: &[u32]) -> Result<()> {
         if target.dtype() != DType::U32 || target.elem_count() < numbers.len() {
-            bail!("there is no room for {} numbers in {:?} of {:?}", numbers.len(), target.shape(), target.dtype());
+            bail!("cannot write {} numbers to a tensor of {:?} in {:?}", numbers.len(), target.shape(), target.dtype());
         }
         self.bind()?;
         self.transfers.upload(numbers, address(target, &self.cuda.cuda_stream())?)
@@ -340,7 +340,7 @@ impl Launch for Gpu {
         self.bind()?;
         let stream = self.cuda.cuda_stream();
         let bytes = source.elem_count() * source.dtype().size_in_bytes();
-        // SAFETY: both have so many bytes, and nothing else is started before this copy in the stream.
+        // SAFETY: both tensors have this many bytes, and nothing else starts in the stream before this copy.
         #[allow(unsafe_code)]
         unsafe { memcpy_dtod_async(address(target, &stream)?, address(source, &stream)?, bytes, stream.cu_stream()) }.w()
     }
@@ -351,7 +351,7 @@ impl Launch for Gpu {
         let words = match numbers.dtype() {
             DType::U32 | DType::F32 => numbers.elem_count(),
             DType::F64 => 2 * numbers.elem_count(),
-            dtype => bail!("numbers of {dtype:?} are not brought to the host in words of 4 bytes"),
+            dtype => bail!("cannot read numbers of {dtype:?} as words of 4 bytes"),
         };
         Ok(Box::new(self.transfers.fetch(source, words)?))
     }
@@ -366,7 +366,7 @@ impl Launch for Gpu {
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
         self.bind()?;
-        // SAFETY: every kernel writes the whole of what it is given to write; tests poison it and see.
+        // SAFETY: every kernel writes its whole output; tests poison the memory to check it.
         #[allow(unsafe_code)]
         let allocate = || unsafe { Tensor::empty(&shape, dtype, &self.device) };
         let tensor = match allocate() {
@@ -383,8 +383,8 @@ impl Launch for Gpu {
 mod tests {
     use super::*;
 
-    /// A file of several cards' code: a header of 16 bytes, then for each part what it is (1 for PTX, 2 for machine code), the sizes of its header
-    /// and of its body, and for which generation.
+    /// A file with code for several cards: a header of 16 bytes, then for each part its kind (1 for PTX, 2 for machine code), the sizes of its
+    /// header and of its body, and its compute capability.
     #[test]
     fn every_gpu_from_ampere_on_finds_its_code() {
         let number = |at: usize| u32::from_le_bytes(KERNELS[at..at + 4].try_into().expect("four bytes"));
@@ -396,7 +396,7 @@ mod tests {
         }
         let newest = parts.iter().map(|(_, generation)| *generation).max().expect("a part");
         for wanted in [(2, 80), (2, 90), (1, newest)] {
-            assert!(parts.contains(&wanted), "{wanted:?} is not among {parts:?}");
+            assert!(parts.contains(&wanted), "{wanted:?} is missing from {parts:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use candle_core::{Result, bail};
 /// Numbers in one of the two halves that uploads go through.
 const HALF: usize = 2 << 20;
 
-/// Transfers in one stream. It stays until all host memory that it reads or writes is free: that goes before it, in the order of the fields.
+/// Transfers in one stream. The stream must outlive all host memory that it reads or writes, so that memory is dropped first (field order).
 pub struct Transfers {
     uploads: Mutex<Uploads>,
     /// Host memory that results were read from, to be used again.
@@ -19,7 +19,7 @@ pub struct Transfers {
     stream: Arc<CudaStream>,
 }
 
-/// Numbers on their way to host memory, which is used again, or freed, only when they are there. May outlive the GPU's other parts.
+/// Numbers on their way to host memory, which is reused or freed only after they have arrived. May outlive the rest of the GPU.
 struct Arrival {
     place: Option<PinnedHostSlice<u32>>,
     count: usize,
@@ -95,7 +95,7 @@ impl Transfers {
 
 impl Drop for Transfers {
     fn drop(&mut self) {
-        // Uploads may be under way still. An error could not be told.
+        // Uploads may still be in progress. An error cannot be returned here.
         let _ = self.stream.synchronize();
     }
 }

@@ -1,4 +1,4 @@
-//! Operations recorded for the emulator, with the values of their arguments and the memory of their tensors.
+//! Records operations for the emulator, with the values of their arguments and the memory of their tensors.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use crate::kernels::fused::launch::{Argument, Grid, Launch, Product, Recorder, R
 
 type Operation = Box<dyn Fn(&Emulator) -> Result<()> + Send>;
 
-/// Records what is started on it.
+/// Records the operations that are started on it.
 pub struct EmulatedRecorder {
     emulator: Arc<Emulator>,
     operations: Mutex<Vec<Operation>>,
@@ -86,7 +86,7 @@ impl Launch for EmulatedRecorder {
                 Argument::Long(value) => Owned::Value(Argument::Long(value)),
                 Argument::Unsigned(value) => Owned::Value(Argument::Unsigned(value)),
                 Argument::Float(value) => Owned::Value(Argument::Float(value)),
-                Argument::Floats(_) => bail!("{kernel} is no operation of a pass"),
+                Argument::Floats(_) => bail!("cannot record {kernel}: it is not an operation of a pass"),
             })
         };
         let (kernel, arguments) = (kernel.to_owned(), arguments.iter().map(own).collect::<Result<Vec<_>>>()?);
@@ -103,6 +103,6 @@ impl Launch for EmulatedRecorder {
     }
 
     fn empty(&self, shape: Shape, _: DType) -> Result<Tensor> {
-        bail!("no memory is allocated while operations are recorded: {shape:?}")
+        bail!("cannot allocate {shape:?} while operations are recorded")
     }
 }

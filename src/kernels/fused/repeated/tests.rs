@@ -1,11 +1,11 @@
-//! Passes in memory that stays, recorded and replayed, beside passes made operation by operation.
+//! Compares passes in fixed memory, recorded and replayed, with passes computed operation by operation.
 
 use super::*;
 use crate::kernels::cpu::testing::random;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Kernels, pass};
 
-/// Rows of a table by the tokens, and layers that each add a product with the normalised rows.
+/// A table's rows for the tokens, and layers that each add a product with the normalised rows.
 struct Toy {
     table: Tensor,
     norm: Tensor,
@@ -67,7 +67,7 @@ impl Launch for Plain {
     }
 }
 
-/// A pass with sequences of `blocks` blocks each, checked against one made operation by operation.
+/// A pass with sequences of `blocks` blocks each, compared with one computed operation by operation.
 fn check(fused: &Fused, toy: &Toy, tokens: &[u32], blocks: usize) -> Result<Tensor> {
     let (table, slots, counts) = (vec![0; blocks], vec![0; tokens.len()], vec![blocks * 16; tokens.len()]);
     let (tables, tokens) = (vec![table.as_slice(); tokens.len()], fused.indices(tokens)?);
@@ -77,7 +77,7 @@ fn check(fused: &Fused, toy: &Toy, tokens: &[u32], blocks: usize) -> Result<Tens
     Ok(found)
 }
 
-/// How far passes have come, by the number of sequences and the stride: 0 made, 1 recorded, 2 not to be recorded.
+/// The state of passes, by the number of sequences and the stride: 0 computed, 1 recorded, 2 cannot be recorded.
 fn known(fused: &Fused) -> Vec<([usize; 2], u8)> {
     let passes = fused.passes.lock().expect("no pass panicked");
     let step = |known: &Known| match known {
@@ -100,13 +100,13 @@ fn the_second_pass_is_recorded_and_the_next_ones_replay_it() -> Result<()> {
     check(&fused, &toy, &[2, 7, 1], 2)?;
     check(&fused, &toy, &[8, 2, 8], 16)?;
     assert_eq!(known(&fused), [([3, 16], 1)]);
-    assert_eq!(first.to_vec2::<f32>()?, bits, "a result stays as it is");
-    // Longer sequences have a wider table, and fewer sequences another recording.
+    assert_eq!(first.to_vec2::<f32>()?, bits, "a result does not change later");
+    // Longer sequences need a wider table, and fewer sequences another recording.
     check(&fused, &toy, &[1, 2], 2)?;
     check(&fused, &toy, &[5, 6], 2)?;
     assert_eq!(known(&fused), [([2, 16], 1), ([3, 16], 1)]);
     check(&fused, &toy, &[5, 6], 17)?;
-    // The table has no room where it lies, and nothing is known about the new place but this pass.
+    // The table has grown and moved, so only this pass is known at its new address.
     assert_eq!(known(&fused), [([2, 32], 0)]);
     Ok(())
 }
@@ -123,7 +123,7 @@ fn recordings_end_with_what_they_have_the_addresses_of() -> Result<()> {
     assert_eq!(known(&fused), [([5, 16], 1)]);
     twice(&toy, &[6, 2])?;
     assert_eq!(known(&fused), [([2, 16], 1), ([5, 16], 1)]);
-    // Other weights; the same ones changed in place are the same.
+    // Other weights end recordings; the same weights changed in place do not.
     let other = Toy::new(10);
     check(&fused, &other, &[6, 2], 1)?;
     assert_eq!(known(&fused), [([2, 16], 0)]);
@@ -145,7 +145,7 @@ fn a_pass_that_cannot_be_recorded_is_made_operation_by_operation() -> Result<()>
     Ok(())
 }
 
-/// Many sequences take no memory that stays, and none take nothing.
+/// Many sequences use no fixed memory, and an empty pass does nothing.
 #[test]
 fn only_few_sequences_are_repeated() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };

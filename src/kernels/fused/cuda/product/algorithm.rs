@@ -1,13 +1,13 @@
-//! An algorithm of cuBLASLt: what it is, and what it can do.
+//! An algorithm of cuBLASLt and its properties.
 
 use candle_core::cuda_backend::cudarc::cublaslt::sys;
 use serde::{Deserialize, Serialize};
 
-/// A way of computing a product, opaque; it may be stored and used again with the same version of cuBLASLt.
+/// An opaque way of computing a product. It may be stored and used again with the same version of cuBLASLt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Algorithm(pub [u64; 8]);
 
-/// An algorithm for one shape, with the bytes of workspace that it needs there.
+/// An algorithm for one shape, with the bytes of workspace that it needs for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
     pub algorithm: Algorithm,
@@ -15,11 +15,11 @@ pub struct Candidate {
 }
 
 impl Algorithm {
-    /// A setting of the algorithm, where it has it.
+    /// A setting of the algorithm, if it has this setting.
     pub fn setting(&self, setting: sys::cublasLtMatmulAlgoConfigAttributes_t) -> Option<i32> {
         let algorithm = sys::cublasLtMatmulAlgo_t { data: self.0 };
         let (mut value, mut written) = (0i32, 0);
-        // SAFETY: all settings that are asked for are numbers of 4 bytes, and the library checks the size.
+        // SAFETY: every setting asked for is a number of 4 bytes, and the library checks the size.
         #[allow(unsafe_code)]
         let status = unsafe {
             sys::cublasLtMatmulAlgoConfigGetAttribute(
@@ -33,19 +33,19 @@ impl Algorithm {
         status.result().ok().map(|()| value)
     }
 
-    /// Whether a sum is computed in one sequence. Where the library does not say, the limits that it was given hold.
+    /// Whether each sum is computed in one sequence. If the library does not say, the limits it was given guarantee it.
     pub fn is_whole(&self) -> bool {
         use sys::cublasLtMatmulAlgoConfigAttributes_t::{CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, CUBLASLT_ALGO_CONFIG_SPLITK_NUM};
         self.setting(CUBLASLT_ALGO_CONFIG_SPLITK_NUM).is_none_or(|parts| parts <= 1)
             && self.setting(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME).is_none_or(|scheme| scheme == 0)
     }
 
-    /// Whether the result may be elsewhere than the matrix that is added.
+    /// Whether the result may be written elsewhere than over the addend.
     pub fn writes_elsewhere(&self) -> bool {
         let algorithm = sys::cublasLtMatmulAlgo_t { data: self.0 };
         let (mut value, mut written) = (0i32, 0);
         let ability = sys::cublasLtMatmulAlgoCapAttributes_t::CUBLASLT_ALGO_CAP_OUT_OF_PLACE_RESULT_SUPPORT;
-        // SAFETY: the ability is a number of 4 bytes, and the library checks the size.
+        // SAFETY: the capability is a number of 4 bytes, and the library checks the size.
         #[allow(unsafe_code)]
         let status = unsafe {
             sys::cublasLtMatmulAlgoCapGetAttribute(

@@ -1,7 +1,7 @@
-//! Algorithms that were chosen by time, kept in a file of the user: a product has the same algorithm, and so the same bits, in every process on
-//! this machine, and a run that resumes goes on with those that it began with.
+//! Algorithms chosen by timing, cached in a file in the user's folder. A product thus has the same algorithm, and so the same bits, in every
+//! process on this machine, and a resumed run uses the algorithms that it began with.
 //!
-//! The first process that times a shape decides: whoever comes later, also at the same time, takes what stands in the file.
+//! The first process that times a shape decides. Every later or concurrent process uses the choice in the file.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,10 +17,10 @@ use super::shape::Shape;
 /// The version of the file's format.
 const FORMAT: u32 = 1;
 
-/// What algorithms belong to: another card has others, and another cuBLASLt reads them differently.
+/// What choices are valid for: another card has other algorithms, and another version of cuBLASLt reads them differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The card, as its driver calls it.
+    /// The name that the card's driver reports.
     pub card: String,
     /// Its compute capability, such as "9.0".
     pub capability: String,
@@ -28,7 +28,7 @@ pub struct Machine {
     pub cublaslt: usize,
 }
 
-/// The algorithm of a shape, and the time it took when it was chosen.
+/// The algorithm of a shape, and its time when it was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
     pub algorithm: Algorithm,
@@ -43,7 +43,7 @@ pub struct Choices {
     known: BTreeMap<String, Choice>,
 }
 
-/// The file: what it belongs to, what was chosen, and the checksum of both.
+/// The file: the machine, the choices, and a checksum of both.
 #[derive(Serialize, Deserialize)]
 struct Kept {
     format: u32,
@@ -53,7 +53,7 @@ struct Kept {
     checksum: String,
 }
 
-/// The folder that the user's choices are kept in, if there is a home for it.
+/// The folder for the user's choices; none without a home folder.
 pub fn users_folder() -> Option<PathBuf> {
     let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache"))).map(|cache| cache.join("rlvr"))
@@ -66,13 +66,13 @@ impl fmt::Display for Machine {
 }
 
 impl Choices {
-    /// Those that were kept in the folder for this machine. A file that cannot be used is not, with a warning; products are then timed again.
+    /// Reads this machine's choices from the folder. A file that cannot be used is ignored with a warning, and products are timed again.
     pub fn open(folder: Option<&Path>, machine: Machine) -> Self {
         let words = machine.card.to_lowercase().replace(|char: char| !char.is_ascii_alphanumeric(), "-");
         let file = folder.map(|folder| folder.join(format!("products-{words}-cublaslt-{}.json", machine.cublaslt)));
         let known = file.as_deref().map_or(Ok(BTreeMap::new()), |file| read(file, &machine));
         let known = known.unwrap_or_else(|reason| {
-            tracing::warn!("{reason}: it is not used, and products are timed again, which may change the last bits of a run that resumes");
+            tracing::warn!("{reason}: it is ignored and products are timed again, so a resumed run may differ in its last bits");
             BTreeMap::new()
         });
         Self { machine, file, known }
@@ -83,13 +83,13 @@ impl Choices {
         self.known.get(&shape.to_string()).copied()
     }
 
-    /// Keeps a choice, and gives the one that holds: another process may have been faster.
+    /// Stores a choice and returns the one that holds: another process may have been first.
     pub fn keep(&mut self, shape: &Shape, choice: Choice) -> Choice {
         if self.known.is_empty() {
             let file = self.file.as_ref().map(|file| file.display().to_string());
             tracing::info!(
                 file,
-                "no products were timed on this machine: they are now, and a run keeps its bits as long as the file is there"
+                "products are timed on this machine for the first time; keep the file so that resumed runs are bit-identical"
             );
         }
         let key = shape.to_string();
@@ -99,10 +99,10 @@ impl Choices {
                 Ok(known) => self.known = known,
                 Err(error) => {
                     tracing::warn!(
-                        "cannot keep the choice of products in {} ({error}): a run that resumes may choose others, and differ in its last bits",
+                        "cannot store the algorithms of products in {} ({error}): a resumed run may choose others and differ in its last bits",
                         file.display()
                     );
-                    // Said once.
+                    // Warn only once.
                     self.file = None;
                 }
             }
@@ -111,16 +111,16 @@ impl Choices {
     }
 }
 
-/// The sum over all that a file says.
+/// A checksum over the contents of a file.
 fn checksum(machine: &Machine, choices: &BTreeMap<String, Choice>) -> String {
     let text = serde_json::to_string(&(FORMAT, machine, choices)).unwrap_or_default();
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// The choices in a file; none where there is no file.
+/// The choices in a file; none if there is no file.
 ///
 /// # Errors
-/// A sentence without its end, when the file is damaged, or belongs to another machine.
+/// A clause without a full stop, if the file is damaged or belongs to another machine.
 fn read(file: &Path, machine: &Machine) -> Result<BTreeMap<String, Choice>, String> {
     #[derive(Deserialize)]
     struct Header {
@@ -137,24 +137,24 @@ fn read(file: &Path, machine: &Machine) -> Result<BTreeMap<String, Choice>, Stri
     };
     let header: Header = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
     if header.format != FORMAT {
-        return Err(format!("{path} has format {}, and this program reads format {FORMAT}", header.format));
+        return Err(format!("{path} has format {}, but this program reads format {FORMAT}", header.format));
     }
     if header.machine != *machine {
-        return Err(format!("{path} holds the choices for the {}, and this is the {machine}", header.machine));
+        return Err(format!("{path} is for the {}, but this machine is the {machine}", header.machine));
     }
     let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
     match checksum(machine, &kept.choices) == kept.checksum {
         true => Ok(kept.choices),
-        false => Err(damaged(&"its checksum is another")),
+        false => Err(damaged(&"its checksum does not match")),
     }
 }
 
-/// Brings `known` and the file together, of which the file's choice for `key` holds where it has one. Other processes wait meanwhile.
+/// Merges `known` with the file. If the file has a choice for `key`, that choice wins. Other processes wait meanwhile.
 fn exchange(file: &Path, machine: &Machine, known: &BTreeMap<String, Choice>, key: &str) -> io::Result<BTreeMap<String, Choice>> {
     fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
     let lock = File::create(file.with_added_extension("lock"))?;
     lock.lock()?;
-    // A file that cannot be used was warned of, and is replaced.
+    // A file that cannot be used has already caused a warning; it is replaced.
     let kept = read(file, machine).unwrap_or_default();
     let mut all = known.clone();
     for (shape, choice) in kept {
@@ -204,13 +204,13 @@ mod tests {
         let (mut first, mut second) = (open(), open());
         assert_eq!(first.get(&shape(16)), None);
         assert_eq!(first.keep(&shape(16), choice(1)), choice(1));
-        // The second has not seen the file, and has timed the same shape with another outcome.
+        // The second process has not read the file, and has timed the same shape with another result.
         assert_eq!(second.keep(&shape(16), choice(2)), choice(1));
         assert_eq!(second.keep(&shape(32), choice(3)), choice(3));
         assert_eq!(first.keep(&shape(64), choice(4)), choice(4));
         let read = open();
         assert_eq!([16, 32, 64].map(|m| read.get(&shape(m))), [1, 3, 4].map(|number| Some(choice(number))));
-        // A file that is lost while a run goes on is written again with what the run has.
+        // A file that is deleted during a run is written again with the run's choices.
         fs::remove_file(read.file.as_ref().unwrap()).unwrap();
         first.keep(&shape(128), choice(5));
         assert_eq!([16, 32, 64, 128].map(|m| open().get(&shape(m))), [1, 3, 4, 5].map(|number| Some(choice(number))));
@@ -225,14 +225,13 @@ mod tests {
         assert!(file.ends_with("products-nvidia-h200-cublaslt-130100.json"), "{}", file.display());
         let refused = |machine: &Machine| read(&file, machine).unwrap_err();
         let other = refused(&machine("NVIDIA H100"));
-        let expected =
-            "holds the choices for the NVIDIA H200 with compute capability 9.0 and cuBLASLt 130100, and this is the NVIDIA H100 with";
+        let expected = "is for the NVIDIA H200 with compute capability 9.0 and cuBLASLt 130100, but this machine is the NVIDIA H100 with";
         assert!(other.contains(expected), "{other}");
         assert!(refused(&Machine { cublaslt: 130_200, ..machine("NVIDIA H200") }).contains("cuBLASLt 130200"));
         let text = fs::read_to_string(&file).unwrap();
         for (from, to, expected) in [
-            ("\"format\": 1", "\"format\": 2", "has format 2, and this program reads format 1"),
-            ("18446744073709551615", "18446744073709551614", "is damaged (its checksum is another)"),
+            ("\"format\": 1", "\"format\": 2", "has format 2, but this program reads format 1"),
+            ("18446744073709551615", "18446744073709551614", "is damaged (its checksum does not match)"),
             ("\"choices\"", "\"chances\"", "is damaged (missing field `choices`"),
             ("}", "", "is damaged ("),
         ] {
@@ -240,7 +239,7 @@ mod tests {
             fs::write(&file, text.replace(from, to)).unwrap();
             let refused = refused(&machine("NVIDIA H200"));
             assert!(refused.contains(expected), "{refused}");
-            // It is not used, and replaced by the next choice.
+            // The file is ignored, and the next choice replaces it.
             let mut choices = Choices::open(Some(folder.path()), machine("NVIDIA H200"));
             assert_eq!(choices.get(&shape(16)), None);
             choices.keep(&shape(32), choice(2));

@@ -1,7 +1,7 @@
-//! A product in cuBLASLt's words, and what its algorithms are searched by.
+//! Describes a product to cuBLASLt, and the search for its algorithms.
 //!
-//! cuBLASLt has matrices by columns. A row-major matrix is the transpose of its column-major reading, so that `out^T = b^T a^T` is asked for, and
-//! a bias `[n]` runs along the rows of `out^T`, as cuBLASLt wants it.
+//! cuBLASLt stores matrices by columns. A row-major matrix read by columns is its transpose, so the call computes `out^T = b^T a^T`. A bias
+//! `[n]` then runs along the rows of `out^T`, as cuBLASLt expects.
 
 use std::ffi::c_void;
 
@@ -11,30 +11,30 @@ use candle_core::{DType, Error, Result};
 use super::shape::Shape;
 use crate::kernels::memory::driver::told;
 
-/// What an algorithm may do.
+/// What an algorithm may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Bytes of workspace.
     pub workspace: usize,
-    /// Whether parts of a sum may be computed side by side. They are added in f32 and in a fixed order: schemes that add in the result's place,
-    /// or in its dtype, are never allowed.
+    /// Whether partial sums may be computed in parallel. They are added in f32 and in a fixed order: schemes that add in place or in the
+    /// result's dtype are never allowed.
     pub split: bool,
 }
 
-/// A product as cuBLASLt has it: its operations, and the layouts of b, a and out.
+/// A product as cuBLASLt sees it: its operations, and the layouts of b, a and out.
 pub struct Description {
     pub product: sys::cublasLtMatmulDesc_t,
     pub layouts: [sys::cublasLtMatrixLayout_t; 3],
     pub shape: Shape,
 }
 
-// SAFETY: descriptions are plain data, which only their owner changes.
+// SAFETY: descriptions are plain data that only their owner changes.
 #[allow(unsafe_code)]
 unsafe impl Send for Description {}
 
 impl Drop for Description {
     fn drop(&mut self) {
-        // SAFETY: all were created by `Description::new` and are used by nobody else. An error could not be told.
+        // SAFETY: all were created by `Description::new` and have no other user. An error cannot be returned here.
         #[allow(unsafe_code)]
         unsafe {
             for layout in self.layouts {
@@ -45,18 +45,18 @@ impl Drop for Description {
     }
 }
 
-/// An error of the library in words of ours.
+/// Converts an error of the library.
 pub fn wrong(error: CublasError) -> Error {
     told(&error, format!("cuBLASLt: {error:?}"))
 }
 
 impl Description {
-    /// The product of that shape with the bias at that address, which the heuristic wants to know.
+    /// Describes a product of this shape with the bias at this address, which the heuristic needs.
     pub fn new(shape: &Shape, bias: Option<u64>) -> Result<Self> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let data = |dtype: DType| if dtype == DType::BF16 { sys::cudaDataType::CUDA_R_16BF } else { sys::cudaDataType::CUDA_R_32F };
         let Shape { m, k, n, a_transposed, b_transposed, factors, result, .. } = *shape;
-        // Rows and columns by columns are those by rows swapped; a transposed factor is stored the other way round.
+        // Swapping rows and columns turns row-major into column-major; a transposed factor is stored the other way round.
         let layout = |dtype: DType, rows: usize, columns: usize, transposed: bool| {
             let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
             lt::create_matrix_layout(data(dtype), columns as u64, rows as u64, columns as i64).map_err(wrong)
@@ -73,24 +73,24 @@ impl Description {
         Ok(description)
     }
 
-    /// The bias of the next product.
+    /// Sets the bias of the next product.
     pub fn set_bias(&mut self, bias: u64) -> Result<()> {
         self.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)
     }
 
     fn set<T>(&mut self, attribute: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<()> {
-        // SAFETY: the library copies the value, and checks its size.
+        // SAFETY: the library copies the value and checks its size.
         #[allow(unsafe_code)]
         unsafe { lt::set_matmul_desc_attribute(self.product, attribute, std::ptr::from_ref(value).cast(), size_of::<T>()) }.map_err(wrong)
     }
 }
 
-/// What algorithms are searched by; destroyed when it goes.
+/// Criteria of the search for algorithms; destroyed on drop.
 pub struct Preference(pub sys::cublasLtMatmulPreference_t);
 
 impl Drop for Preference {
     fn drop(&mut self) {
-        // SAFETY: created by `Preference::new`, and used by nobody else.
+        // SAFETY: created by `Preference::new`, with no other user.
         #[allow(unsafe_code)]
         unsafe {
             let _ = lt::destroy_matmul_pref(self.0);
@@ -99,7 +99,7 @@ impl Drop for Preference {
 }
 
 impl Preference {
-    /// Algorithms for that shape within the limits.
+    /// Criteria for algorithms of this shape within the limits.
     pub fn new(shape: &Shape, limits: Limits) -> Result<Self> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         use sys::cublasLtReductionScheme_t::{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, CUBLASLT_REDUCTION_SCHEME_NONE};
@@ -115,7 +115,7 @@ impl Preference {
             (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
         ];
         for (attribute, value, size) in wanted {
-            // SAFETY: each value has the size that is given, and the library copies it.
+            // SAFETY: each value has the given size, and the library copies it.
             #[allow(unsafe_code)]
             unsafe { lt::set_matmul_pref_attribute(preference.0, attribute, value, size) }.map_err(wrong)?;
         }

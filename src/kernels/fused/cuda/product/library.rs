@@ -1,4 +1,4 @@
-//! cuBLASLt: the algorithms that it offers for a product, whether one takes a product, and the product itself.
+//! cuBLASLt: the algorithms that it offers for a product, whether an algorithm supports a product, and the product itself.
 
 use std::ffi::c_void;
 
@@ -9,10 +9,10 @@ use super::algorithm::{Algorithm, Candidate};
 use super::description::{Description, Limits, Preference, wrong};
 use crate::kernels::memory::driver::told;
 
-/// Most algorithms that are asked for.
+/// Largest number of algorithms to ask for.
 const MOST_ALGORITHMS: usize = 8;
 
-/// Addresses of what a product reads and writes. `addend` is `out` where nothing is added: it is not read then.
+/// Addresses of a product's operands. `addend` is `out` if nothing is added; it is then not read.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands {
     pub a: u64,
@@ -41,7 +41,7 @@ unsafe impl Send for Library {}
 #[allow(unsafe_code)]
 unsafe impl Sync for Library {}
 
-/// Whether an error says that an algorithm does not take a product, and not that something is broken.
+/// Whether an error means that an algorithm does not support a product, rather than that something is broken.
 fn is_refusal(error: CublasError) -> bool {
     use sys::cublasStatus_t::{CUBLAS_STATUS_ARCH_MISMATCH, CUBLAS_STATUS_INVALID_VALUE, CUBLAS_STATUS_NOT_SUPPORTED};
     matches!(error.0, CUBLAS_STATUS_NOT_SUPPORTED | CUBLAS_STATUS_INVALID_VALUE | CUBLAS_STATUS_ARCH_MISMATCH)
@@ -49,7 +49,7 @@ fn is_refusal(error: CublasError) -> bool {
 
 /// The version of the library, such as 130100.
 pub fn version() -> usize {
-    // SAFETY: it reads a number.
+    // SAFETY: the call only returns a number.
     #[allow(unsafe_code)]
     unsafe {
         sys::cublasLtGetVersion()
@@ -60,15 +60,15 @@ impl Library {
     /// The library on the current GPU.
     ///
     /// # Errors
-    /// When it cannot be set up.
+    /// If it cannot be set up.
     pub fn new() -> Result<Self> {
         Ok(Self { handle: lt::create_handle().map_err(wrong)? })
     }
 
-    /// Algorithms within the limits, in the library's order: the one that it expects to be fastest comes first. Empty where there is none.
+    /// Algorithms within the limits, in the library's order, which puts the one it expects to be fastest first. Empty if there are none.
     ///
     /// # Errors
-    /// When the library cannot say.
+    /// If the search fails.
     pub fn candidates(&self, description: &Description, limits: Limits) -> Result<Vec<Candidate>> {
         let preference = Preference::new(&description.shape, limits)?;
         let [b, a, out] = description.layouts;
@@ -80,7 +80,7 @@ impl Library {
             reserved: [0; 4],
         };
         let (mut found, mut count) = ([nothing; MOST_ALGORITHMS], 0);
-        // SAFETY: everything described lives to the end of the call, and there is room for as many results as are asked for.
+        // SAFETY: everything described outlives the call, and there is room for as many results as are requested.
         #[allow(unsafe_code)]
         let status = unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(
@@ -108,17 +108,17 @@ impl Library {
         if !limits.split {
             usable.retain(|candidate| candidate.algorithm.is_whole());
         }
-        // Those that say so go first; a library that says it of none is taken at its word when the product runs.
+        // Algorithms that declare the ability come first. If none declares it, whether they support the product shows when it runs.
         if description.shape.addend {
             usable.sort_by_key(|candidate| !candidate.algorithm.writes_elsewhere());
         }
         Ok(usable)
     }
 
-    /// The workspace that the algorithm needs for this product; none where it does not take it.
+    /// The workspace that the algorithm needs for this product; none if it does not support it.
     ///
     /// # Errors
-    /// When the library cannot say.
+    /// If the check fails.
     pub fn check(&self, description: &Description, algorithm: &Algorithm) -> Result<Option<usize>> {
         let [b, a, out] = description.layouts;
         let algorithm = sys::cublasLtMatmulAlgo_t { data: algorithm.0 };
@@ -129,7 +129,7 @@ impl Library {
             wavesCount: 0.0,
             reserved: [0; 4],
         };
-        // SAFETY: everything described lives to the end of the call.
+        // SAFETY: everything described outlives the call.
         #[allow(unsafe_code)]
         let status = unsafe {
             sys::cublasLtMatmulAlgoCheck(self.handle, description.product, b, a, out, out, &raw const algorithm, &raw mut result)
@@ -144,7 +144,7 @@ impl Library {
     /// Starts the product in a stream.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn run(
         &self,
         description: &mut Description,
@@ -159,8 +159,8 @@ impl Library {
         let [b, a, out] = description.layouts;
         let (alpha, beta) = (1.0f32, if description.shape.addend { 1.0f32 } else { 0.0 });
         let algorithm = sys::cublasLtMatmulAlgo_t { data: algorithm.0 };
-        // SAFETY: `Product::sizes` holds the shapes together, rows are contiguous, the workspace has its bytes, and tensors live in the stream's
-        // memory, where they are freed after the product.
+        // SAFETY: `Product::sizes` checks that the shapes match, rows are contiguous, the workspace has its bytes, and tensors are in the
+        // stream's memory, where they are freed after the product.
         #[allow(unsafe_code)]
         unsafe {
             lt::matmul(
@@ -188,7 +188,7 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: created by `new`, and used by nobody else. An error could not be told.
+        // SAFETY: created by `new`, with no other user. An error cannot be returned here.
         #[allow(unsafe_code)]
         unsafe {
             let _ = lt::destroy_handle(self.handle);

@@ -1,11 +1,11 @@
-//! Matrix products by cuBLASLt, each shape with one algorithm for good: a product has the same bits each time.
+//! Matrix products by cuBLASLt. Each shape always uses the same algorithm, so a product has the same bits each time.
 //!
-//! An ordinary product's algorithm is the fastest of those that cuBLASLt proposes, timed when a product of its shape first comes and kept for all
-//! runs to come. A batch-invariant product's is chosen without a clock, from those that compute each sum in one sequence, so that a row has the
-//! same bits among any others.
+//! For an ordinary product, the algorithm is the fastest of those that cuBLASLt proposes. It is timed at the first product of the shape and kept
+//! for all later runs. For a batch-invariant product it is chosen without timing, from the algorithms that compute each sum in one sequence, so
+//! that a row's bits do not depend on the other rows.
 //!
-//! After the first product of a shape nothing here allocates or waits, and the workspace stays where it is: a CUDA graph may capture products
-//! that have run before.
+//! After the first product of a shape, nothing here allocates or waits, and the workspace does not move. A CUDA graph may therefore capture
+//! products whose shapes have run before.
 
 mod algorithm;
 mod choices;
@@ -35,21 +35,22 @@ use description::{Description, Limits};
 use library::{Library, Operands, Workspace};
 use shape::Shape;
 
-/// Bytes of the workspace: what NVIDIA recommends for Hopper, and the most that algorithms ask for there.
+/// Bytes of workspace: NVIDIA's recommendation for Hopper, and the most that algorithms ask for there.
 const WORKSPACE: usize = 32 << 20;
-/// Rows for which the algorithm of batch-invariant products is chosen: small tiles keep all processors busy when few sequences are left.
+/// Number of rows for which the algorithm of batch-invariant products is chosen. Small tiles keep all multiprocessors busy when few sequences
+/// are left.
 const CHOSEN_FOR_ROWS: usize = 512;
-/// Shapes whose descriptions are kept; when there are more, all are made anew.
+/// Number of shapes whose descriptions are kept. Beyond it, all are discarded and built again.
 const MOST_PLANS: usize = 8192;
 
 /// What ordinary products may use.
 const ORDINARY: Limits = Limits { workspace: WORKSPACE, split: true };
-/// What batch-invariant products may use: the partial sums of a workspace would depend on how many rows there are.
+/// What batch-invariant products may use: how a sum is split over a workspace would depend on the number of rows.
 const BATCH_INVARIANT: Limits = Limits { workspace: 0, split: false };
 
 /// Products in one stream of a GPU.
 pub struct Products {
-    // Fields go in this order: descriptions, the library, its workspace, and the stream that frees it.
+    // Drop order: descriptions, the library, its workspace, and the stream that frees the workspace.
     state: Mutex<State>,
     library: Library,
     workspace: CudaSlice<u8>,
@@ -60,15 +61,15 @@ pub struct Products {
 struct State {
     /// By shape, and whether the product is batch-invariant.
     plans: HashMap<(Shape, bool), Plan>,
-    /// By bucket of tokens.
+    /// By shape, with the tokens rounded up to a bucket.
     choices: Choices,
-    /// Buckets that could not be timed in this process. They are not timed later either: their bits would change while a run goes on.
+    /// Buckets that could not be timed in this process. They are not timed later either, because their bits would change during a run.
     untimed: HashSet<Shape>,
     /// Algorithms of batch-invariant products, by shape with [`CHOSEN_FOR_ROWS`] rows.
     batch_invariant: HashMap<Shape, Option<Algorithm>>,
 }
 
-/// How the products of a shape are computed.
+/// How products of a shape are computed.
 struct Plan {
     description: Description,
     algorithm: Algorithm,
@@ -76,10 +77,10 @@ struct Plan {
 }
 
 impl Products {
-    /// Products in `stream`; `batch_invariant` is for those of a forward pass. What is timed is kept in a file in `folder`.
+    /// Products in `stream`; `batch_invariant` applies to the products of a forward pass. Timed choices are stored in a file in `folder`.
     ///
     /// # Errors
-    /// When the GPU has no memory for the workspace.
+    /// If the GPU has no memory for the workspace.
     pub fn new(stream: Arc<CudaStream>, batch_invariant: bool, folder: Option<&Path>) -> Result<Self> {
         let context = stream.context();
         context.bind_to_thread().w()?;
@@ -91,7 +92,7 @@ impl Products {
         let workspace = unsafe { stream.alloc(WORKSPACE) };
         let no_room = |error| {
             let mib = WORKSPACE >> 20;
-            let advice = "nvidia-smi lists what holds its memory; end it, or take another GPU with --device cuda:N";
+            let advice = "run nvidia-smi to list what holds its memory, then end that, or take another GPU with --device cuda:N";
             told(&error, format!("the GPU has no room for the {mib} MiB that products need ({error}): {advice}"))
         };
         let workspace = workspace.map_err(no_room)?;
@@ -109,10 +110,10 @@ impl Products {
         self.batch_invariant
     }
 
-    /// Starts a product in `stream`: the GPU's own, or one that records what is started later in the GPU's own.
+    /// Starts a product in `stream`: the GPU's own stream, or one that records work that is later started in the GPU's own.
     ///
     /// # Errors
-    /// When its sizes do not fit together, or cuBLASLt has no algorithm for it.
+    /// If the sizes do not match, or cuBLASLt has no algorithm for the product.
     pub fn multiply(&self, stream: &CudaStream, product: &Product) -> Result<()> {
         let shape = Shape::of(product)?;
         let operands = self.operands(product, &shape)?;
@@ -140,22 +141,22 @@ impl Products {
         let addend = product.addend.map_or(Ok(out), at)?;
         let alignment = shape.alignment() as u64;
         if let Some(address) = [a, b, addend, out].iter().find(|address| **address % alignment != 0) {
-            bail!("cannot multiply {shape}: a matrix begins at {address:#x}, which is not a multiple of {alignment}");
+            bail!("cannot multiply {shape}: a matrix begins at address {address:#x}, which is not a multiple of {alignment}");
         }
         Ok(Operands { a, b, bias: product.bias.map(at).transpose()?, addend, out })
     }
 
-    /// So many bytes of the workspace.
+    /// The first `bytes` bytes of the workspace.
     fn part(&self, bytes: usize) -> Workspace {
         match bytes {
             0 => Workspace { address: 0, bytes: 0 },
-            // All work is in one stream, in order: nothing has to be waited for when the guard goes.
+            // All work is in one stream, in order, so the guard's drop has nothing to wait for.
             bytes => Workspace { address: self.workspace.device_ptr(&self.stream).0, bytes },
         }
     }
 
-    /// How products of that shape are computed: by the algorithm that was chosen for its bucket or for [`CHOSEN_FOR_ROWS`] rows, and where that
-    /// does not take this number of rows, by the first of cuBLASLt's that does. Both follow from the shape alone.
+    /// Plans the products of a shape. It uses the algorithm chosen for the shape's bucket or for [`CHOSEN_FOR_ROWS`] rows, or, if that does not
+    /// support this number of rows, the first of cuBLASLt's algorithms that does. Both follow from the shape alone.
     fn plan(&self, state: &mut State, shape: &Shape, batch_invariant: bool, operands: &Operands) -> Result<Plan> {
         let mut description = Description::new(shape, operands.bias)?;
         let (chosen, limits) = match batch_invariant {
@@ -170,7 +171,7 @@ impl Products {
         }
         match self.library.candidates(&description, limits)?.first() {
             Some(first) => {
-                tracing::debug!(%shape, batch_invariant, chosen = chosen.is_some(), "a product by cuBLASLt's own choice");
+                tracing::debug!(%shape, batch_invariant, chosen = chosen.is_some(), "using cuBLASLt's own choice of algorithm");
                 Ok(Plan { description, algorithm: first.algorithm, workspace: first.workspace })
             }
             None if batch_invariant => bail!("cuBLASLt has no algorithm for {shape} that computes each sum in one sequence"),
@@ -178,7 +179,7 @@ impl Products {
         }
     }
 
-    /// The algorithm of batch-invariant products, whatever the number of rows.
+    /// The algorithm of batch-invariant products, for any number of rows.
     fn chosen_for_all_rows(&self, state: &mut State, shape: &Shape, operands: &Operands) -> Result<Option<Algorithm>> {
         let shape = shape.of_tokens(CHOSEN_FOR_ROWS);
         if let Some(chosen) = state.batch_invariant.get(&shape) {
@@ -190,7 +191,7 @@ impl Products {
         Ok(chosen)
     }
 
-    /// The fastest algorithm for the shape's bucket, timed if it has not been; none where nothing can be timed.
+    /// The fastest algorithm for the shape's bucket, which is timed if necessary; none if nothing can be timed.
     fn timed(&self, state: &mut State, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<Algorithm>> {
         let bucket = shape.bucket();
         if let Some(choice) = state.choices.get(&bucket) {
@@ -200,7 +201,7 @@ impl Products {
             return Ok(None);
         }
         if self.stream.capture_status().w()? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
-            bail!("{shape} must be computed once before a graph captures it: nothing can be timed meanwhile");
+            bail!("cannot capture {shape} in a graph before it has run once: products cannot be timed during capture");
         }
         if let Some(choice) = self.time(shape, description, operands)? {
             return Ok(Some(state.choices.keep(&bucket, choice).algorithm));
@@ -212,16 +213,16 @@ impl Products {
     /// Times cuBLASLt's algorithms on these operands.
     fn time(&self, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<Choice>> {
         let candidates = self.library.candidates(description, ORDINARY)?;
-        // What is added to must stay as it is.
+        // The addend must not change.
         let bytes = shape.m * shape.n * shape.result.size_in_bytes();
-        // SAFETY: nothing reads it.
+        // SAFETY: nothing reads this memory.
         #[allow(unsafe_code)]
         let elsewhere = (shape.addend && operands.addend == operands.out).then(|| unsafe { self.stream.alloc::<u8>(bytes) });
         let out = match &elsewhere {
             None => operands.out,
             Some(Ok(elsewhere)) => elsewhere.device_ptr(&self.stream).0,
             Some(Err(error)) => {
-                tracing::warn!(%shape, "there is no memory to time a product ({error}): this run takes cuBLASLt's own choice");
+                tracing::warn!(%shape, "not enough memory to time a product ({error}): this run uses cuBLASLt's own choice of algorithm");
                 return Ok(None);
             }
         };
@@ -232,14 +233,14 @@ impl Products {
         };
         let Some(times) = timing::measure(&self.stream, candidates.len(), || self.overwrite_workspace(), run)? else { return Ok(None) };
         let Some(index) = timing::fastest(&times) else { return Ok(None) };
-        tracing::debug!(%shape, index, algorithms = candidates.len(), milliseconds = times[index], first = times[0], "a product was timed");
+        tracing::debug!(%shape, index, algorithms = candidates.len(), milliseconds = times[index], first = times[0], "timed a product");
         Ok(Some(Choice { algorithm: candidates[index].algorithm, microseconds: times[index] * 1e3 }))
     }
 
-    /// Fills the device's cache with something else.
+    /// Overwrites the workspace, to displace the operands from the device's cache.
     fn overwrite_workspace(&self) -> Result<()> {
         let Workspace { address, bytes } = self.part(WORKSPACE);
-        // SAFETY: the workspace has so many bytes, and holds nothing between products.
+        // SAFETY: the workspace has this many bytes, and holds nothing between products.
         #[allow(unsafe_code)]
         unsafe { memset_d8_async(address, 0, bytes, self.stream.cu_stream()) }.w()
     }
@@ -247,20 +248,21 @@ impl Products {
 
 impl Drop for Products {
     fn drop(&mut self) {
-        // The library and the workspace stay until the stream is done with them; the context is bound to this thread. An error could not be told.
+        // The library and the workspace must stay until the stream has finished with them. Waiting also binds the context to this thread. An
+        // error cannot be returned here.
         let _ = self.stream.synchronize();
     }
 }
 
-/// Has cuBLAS, by which candle's stock operations multiply, sum in f32 throughout: left as it is, it may round the parts of a product that it
-/// splits to the dtype of the result.
+/// Makes cuBLAS, which candle's stock operations use for products, sum in f32 throughout. By default it may round the partial sums of a split
+/// product to the result's dtype.
 pub fn sum_in_f32(cuda: &CudaDevice) -> Result<()> {
     let mode = cublas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
     let blas = cuda.cublas_handle();
-    // SAFETY: the handle lives as long as the device, and no product is under way.
+    // SAFETY: the handle lives as long as the device, and no product is in progress.
     #[allow(unsafe_code)]
     let status = unsafe { cublas::cublasSetMathMode(*blas.handle(), mode) };
-    status.result().map_err(|error| told(&error, format!("cuBLAS cannot sum in f32: {error:?}")))
+    status.result().map_err(|error| told(&error, format!("cannot make cuBLAS sum in f32: {error:?}")))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What decides which algorithm computes a product: its sizes, how its factors lie in memory, their dtypes, and what is added.
+//! What determines the algorithm of a product: its sizes, how its factors are stored, their dtypes, and what is added.
 //!
-//! One size is the number of tokens; it changes from call to call, and all others belong to the model. Tokens are the rows of the first factor
-//! as it is stored: m of `x [t, k] weight`, and k of a weight's gradient, `x^T [m, t] dy`.
+//! One size is the number of tokens. It changes from call to call; all others belong to the model. Tokens are the rows of the first factor as
+//! stored: m of `x [t, k] weight`, and k of a weight's gradient, `x^T [m, t] dy`.
 
 use std::fmt;
 
@@ -18,17 +18,17 @@ pub struct Shape {
     pub k: usize,
     /// Columns of the result.
     pub n: usize,
-    /// Whether the first factor is the transpose of what is stored.
+    /// Whether the first factor is stored transposed.
     pub a_transposed: bool,
-    /// The same of the second.
+    /// Whether the second factor is stored transposed.
     pub b_transposed: bool,
     /// Dtype of both factors.
     pub factors: DType,
-    /// Dtype of the result, and of what is added.
+    /// Dtype of the result and of the bias and addend.
     pub result: DType,
     /// Whether a bias is added to each row.
     pub bias: bool,
-    /// Whether a matrix is added. The result may be in its place or elsewhere: the algorithm, and so the bits, are the same.
+    /// Whether a matrix is added. The result may overwrite it or be elsewhere; the algorithm, and so the bits, are the same.
     pub addend: bool,
 }
 
@@ -36,20 +36,20 @@ pub struct Shape {
 const ALIGNMENT: usize = 16;
 /// Fewest tokens in a bucket: the fewest rows of a tile.
 const LEAST_BUCKET: usize = 16;
-/// Buckets double up to this many tokens; above it there are four to each power of two.
+/// Buckets double up to this number of tokens; above it there are four per power of two.
 const DOUBLING: usize = 128;
 
 impl Shape {
     /// The shape of a product.
     ///
     /// # Errors
-    /// When the sizes do not fit together, or there are no products of its dtypes.
+    /// If the sizes do not match, or products of these dtypes are not supported.
     pub fn of(product: &Product) -> Result<Self> {
         let (m, k, n) = product.sizes()?;
         let (factors, other, result) = (product.a.stored.dtype(), product.b.stored.dtype(), product.out.dtype());
         let is_known = matches!((factors, result), (DType::F32, DType::F32) | (DType::BF16, DType::BF16 | DType::F32));
         if factors != other || !is_known {
-            bail!("there are no products of {factors:?} and {other:?} into {result:?}");
+            bail!("products of {factors:?} and {other:?} into {result:?} are not supported");
         }
         Ok(Self {
             m,
@@ -69,24 +69,24 @@ impl Shape {
         if self.a_transposed { self.k } else { self.m }
     }
 
-    /// The same with another number of tokens.
+    /// The same shape with another number of tokens.
     pub fn of_tokens(self, tokens: usize) -> Self {
         if self.a_transposed { Self { k: tokens, ..self } } else { Self { m: tokens, ..self } }
     }
 
-    /// What an algorithm is timed for: this shape with its tokens rounded up.
+    /// The shape that an algorithm is timed for: this shape with its tokens rounded up.
     ///
-    /// While tokens are few, the rows of a tile decide, which are powers of two; from 128 tokens on it is how many tiles keep how many
-    /// processors busy, which changes with each few tiles. A bucket has at most a quarter more tokens than any in it.
-    /// An exact number would be timed anew with each micro-batch, whose tokens hardly ever come up twice.
+    /// Up to 128 tokens the rows of a tile matter, which are powers of two. Above, the time depends on how many tiles keep how many
+    /// multiprocessors busy, which changes with every few tiles. Above 128, a bucket exceeds its smallest member by at most a quarter. Exact
+    /// numbers would be timed again for almost every micro-batch, because they hardly ever repeat.
     pub fn bucket(self) -> Self {
         let tokens = self.tokens();
         let doubled = tokens.next_power_of_two().max(LEAST_BUCKET);
         self.of_tokens(if doubled <= DOUBLING { doubled } else { tokens.next_multiple_of(doubled / 8) })
     }
 
-    /// Bytes that the addresses of all matrices are multiples of. Rows that follow each other lie where the lengths of rows say, whatever the
-    /// number of tokens: sampler and trainer have the same alignment.
+    /// Alignment of the addresses of all matrices, in bytes. It follows from the lengths of rows, whatever the number of tokens, so that sampler
+    /// and trainer have the same alignment.
     pub fn alignment(&self) -> usize {
         let a_row = if self.a_transposed { self.m } else { self.k };
         let b_row = if self.b_transposed { self.k } else { self.n };

@@ -1,4 +1,4 @@
-//! Products on a GPU, an emulated one too: what is added and how it is rounded, the same bits each time, and which algorithm computes.
+//! Tests of products on a GPU, real or emulated: how bias and addend are rounded, equal bits each time, and which algorithm computes.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ use crate::kernels::{Fused, Kernels, tests::gpu};
 
 mod sweep;
 
-/// Whether the GPU is one that `scripts/cuda-emulated.sh` stands in for.
+/// Whether the GPU is emulated by `scripts/cuda-emulated.sh`.
 fn is_emulated() -> bool {
     describe(0).is_ok_and(|card| card.name == "emulated GPU")
 }
@@ -26,7 +26,7 @@ fn read(tensor: &Tensor) -> Result<Vec<f32>> {
     crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
-/// A sum of 257, which bf16 has not, becomes 256 when it is rounded; with something added first it does not.
+/// A sum of 257 is not representable in bf16 and is rounded to 256. With something added first, it must not be rounded before the addition.
 #[test]
 fn bias_and_addend_are_rounded_with_the_sum_on_a_gpu() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
@@ -51,7 +51,7 @@ fn bias_and_addend_are_rounded_with_the_sum_on_a_gpu() -> Result<()> {
             check(Some(&bias), None, &out, 258.0)?;
             check(Some(&bias), Some(&addend), &out, 260.0)?;
             check(None, Some(&of(1.0, &[m, n])?), &out, 258.0)?;
-            assert_eq!(read(&addend)?, vec![2.0; m * n], "what is added stays as it is");
+            assert_eq!(read(&addend)?, vec![2.0; m * n], "the addend does not change");
             check(Some(&bias), Some(&addend), &addend, 260.0)?;
         }
     }
@@ -73,10 +73,10 @@ fn what_does_not_fit_a_product_is_refused_on_a_gpu() -> Result<()> {
     check(Some(&of(&[47], DType::F32)?), None, &out, "cannot add the bias [47] in F32 to a product of 3 x 48")?;
     check(Some(&of(&[48], DType::BF16)?), None, &out, "cannot add the bias [48] in BF16")?;
     check(None, Some(&of(&[2, 48], DType::F32)?), &out, "cannot add [2, 48] in F32 to a product of 3 x 48")?;
-    check(None, None, &of(&[3, 48], DType::BF16)?, "there are no products of F32 and F32 into BF16")
+    check(None, None, &of(&[3, 48], DType::BF16)?, "products of F32 and F32 into BF16 are not supported")
 }
 
-/// Gradients and forward products of awkward sizes, twice: partial sums are added in one order.
+/// Gradients and forward products of awkward sizes, computed twice: partial sums are added in a fixed order.
 #[test]
 fn a_product_has_the_same_bits_each_time_on_a_gpu() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
@@ -107,7 +107,7 @@ fn a_product_has_the_same_bits_each_time_on_a_gpu() -> Result<()> {
     Ok(())
 }
 
-/// The algorithm's number at cuBLASLt, by which a product of `x [m, 64]` and a weight of 64 x 48 was computed.
+/// The number of the cuBLASLt algorithm that computed a product of `x [m, 64]` and a weight of 64 x 48.
 fn number(products: &Products, m: usize) -> Option<i32> {
     let (factors, result) = (DType::F32, DType::F32);
     let shape = Shape { m, k: 64, n: 48, a_transposed: false, b_transposed: false, factors, result, bias: false, addend: false };
@@ -127,7 +127,7 @@ fn multiply(products: &Products, gpu: &Gpu, rows: &[usize]) -> Result<Vec<Option
     rows.iter().map(multiply).collect()
 }
 
-/// An algorithm that does not take a number of rows gives way to one that does: emulated algorithm 21 takes multiples of 8 alone.
+/// An algorithm that does not support a number of rows is replaced by one that does: emulated algorithm 21 supports only multiples of 8.
 #[test]
 fn an_algorithm_that_refuses_rows_gives_way_on_a_gpu() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
@@ -138,7 +138,7 @@ fn an_algorithm_that_refuses_rows_gives_way_on_a_gpu() -> Result<()> {
 }
 
 #[test]
-#[ignore = "a process of its own, started by the test below"]
+#[ignore = "runs in its own process, started by the test below"]
 fn choices_in_a_folder() -> Result<()> {
     let gpu = Gpu::new(0, false)?;
     let folder = std::env::var_os("PRODUCTS_FOLDER").map(std::path::PathBuf::from);
@@ -148,7 +148,7 @@ fn choices_in_a_folder() -> Result<()> {
     Ok(())
 }
 
-/// What one process has timed holds for all that follow, whatever their clocks say.
+/// The choices of the first process hold for all later ones, whatever their clocks show.
 #[test]
 fn choices_hold_from_process_to_process_on_a_gpu() {
     if gpu().is_none() {
@@ -168,17 +168,17 @@ fn choices_hold_from_process_to_process_on_a_gpu() {
         names.filter(|name| name.ends_with(".json")).collect()
     };
     if is_emulated() {
-        // Without a clock it is cuBLASLt's own choice, and no file says so.
+        // Without a clock, cuBLASLt's own choice is used and nothing is stored.
         assert_eq!(numbers("", folder.path()), "[Some(11), Some(11), Some(11), Some(11), Some(11)]");
         assert_eq!(files(folder.path()), Vec::<String>::new());
-        // 7 rows are in the bucket of 16, whose algorithm does not take them.
+        // 7 rows are in the bucket of 16, whose algorithm does not support 7.
         assert_eq!(numbers("21", folder.path()), "[Some(21), Some(21), Some(11), Some(21), Some(21)]");
     }
     let first = numbers("21", folder.path());
     assert_eq!(files(folder.path()).len(), 1);
     assert_eq!(numbers("23", folder.path()), first);
     if is_emulated() {
-        // Another folder, as after a loss.
+        // Another folder, as if the file had been deleted.
         let other = tempfile::tempdir().unwrap();
         assert_eq!(numbers("23", other.path()), "[Some(23), Some(23), Some(23), Some(23), Some(23)]");
     }

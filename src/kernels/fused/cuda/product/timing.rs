@@ -1,4 +1,4 @@
-//! Algorithms timed against each other on the operands of the product that asks first.
+//! Times algorithms against each other on the operands of the first product that asks.
 
 use std::sync::Arc;
 
@@ -7,23 +7,24 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream};
 
-/// Times that each is run; the least counts.
+/// Runs of each algorithm; the shortest counts.
 const ROUNDS: usize = 5;
-/// How much longer than the fastest an algorithm may take to be as fast: noise must not decide.
+/// Algorithms within this factor of the fastest count as equally fast, so that noise does not decide.
 const TIE: f32 = 1.02;
 
-/// The milliseconds that each of `count` algorithms takes, started by `run(index)`; infinite for one that does not run. None where the device's
-/// clock stands still, as an emulated one's does. `evict` comes before each: in a pass a weight comes from the device's memory, not from its cache.
+/// Times each of `count` algorithms, which `run(index)` starts, in milliseconds; infinite if an algorithm does not run. None if the device's
+/// clock stands still, as an emulated one's does. `evict` runs before each: in a pass, a weight comes from the device's memory and not from its
+/// cache.
 ///
 /// # Errors
-/// When the device cannot be asked.
+/// If the device reports an error.
 pub fn measure(
     stream: &Arc<CudaStream>,
     count: usize,
     mut evict: impl FnMut() -> Result<()>,
     mut run: impl FnMut(usize) -> Result<()>,
 ) -> Result<Option<Vec<f32>>> {
-    // The first run of an algorithm loads its kernel.
+    // The first run of an algorithm also loads its kernel.
     let runs: Vec<bool> = (0..count).map(|index| run(index).is_ok()).collect();
     let mut least = vec![f32::INFINITY; count];
     for _ in 0..ROUNDS {
@@ -42,7 +43,7 @@ pub fn measure(
     Ok(Some(least))
 }
 
-/// The first algorithm of those that are about as fast as the fastest; none where none runs.
+/// The first algorithm that is about as fast as the fastest; none if none runs.
 pub fn fastest(times: &[f32]) -> Option<usize> {
     let least = times.iter().copied().fold(f32::INFINITY, f32::min);
     times.iter().position(|time| time.is_finite() && *time <= least * TIE)

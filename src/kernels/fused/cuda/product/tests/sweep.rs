@@ -1,7 +1,7 @@
-//! cuBLASLt's algorithms for the products of a model of 1.5B parameters, timed: one row of a table each. Nothing is asserted of their speed.
-//! `batch-invariant` is the algorithm of such products at that number of rows; the others have their place among those that cuBLASLt offers. The
-//! last two columns have a checksum of the first 32 rows, and whether they are those of a batch-invariant product of 32 rows.
-//! The rows go to stdout (`--nocapture` shows them) and to the file that `RLVR_PRODUCTS_TSV` names.
+//! Times cuBLASLt's algorithms for the products of a model of 1.5B parameters and writes one row for each. No speed is asserted.
+//! `batch-invariant` is the algorithm of batch-invariant products at that number of rows; the others are numbered in cuBLASLt's order. The last
+//! two columns are a checksum of the first 32 rows, and whether these rows equal those of a batch-invariant product of 32 rows. The rows go to
+//! stdout (`--nocapture` shows them) and to the file that `RLVR_PRODUCTS_TSV` names.
 
 use std::io::Write;
 
@@ -13,7 +13,7 @@ use super::*;
 
 /// Rows whose bits are compared.
 const COMPARED: usize = 32;
-/// Random values that a matrix repeats.
+/// Number of random values, which a matrix repeats.
 const RANDOM: usize = 1 << 20;
 
 /// A product of the model.
@@ -23,7 +23,7 @@ struct Case {
     n: usize,
     bias: bool,
     addend: bool,
-    /// The product with a table's transpose, into f32.
+    /// Whether it is the head's product: by the transposed embedding table, into f32.
     head: bool,
 }
 
@@ -35,7 +35,7 @@ impl Case {
     }
 }
 
-/// The products, and the numbers of rows. Qwen2.5-Math-1.5B's; an emulated GPU has small ones.
+/// The products and numbers of rows of Qwen2.5-Math-1.5B; small ones on an emulated GPU.
 fn cases() -> (Vec<Case>, [usize; 3]) {
     let case = |name, k, n| Case { name, k, n, bias: name == "qkv", addend: name == "output" || name == "down", head: name == "head" };
     if is_emulated() {
@@ -48,7 +48,7 @@ fn cases() -> (Vec<Case>, [usize; 3]) {
     (cases.into_iter().chain([case("head", 1536, 151_936)]).collect(), [32, 1024, 16_384])
 }
 
-/// A matrix of random values that repeat, the same first rows whatever the number of rows.
+/// A matrix of repeating random values. Its first rows are the same for any number of rows.
 fn matrix(gpu: &Gpu, rows: usize, columns: usize, seed: u64) -> Result<Tensor> {
     let block = put(gpu, &random(((RANDOM / columns).max(COMPARED), columns), seed), DType::BF16)?;
     let matrix = gpu.empty((rows, columns).into(), DType::BF16)?;
@@ -57,19 +57,19 @@ fn matrix(gpu: &Gpu, rows: usize, columns: usize, seed: u64) -> Result<Tensor> {
     let row_bytes = columns * DType::BF16.size_in_bytes();
     for row in (0..rows).step_by(block.dim(0)?) {
         let bytes = block.dim(0)?.min(rows - row) * row_bytes;
-        // SAFETY: both matrices have so many bytes from there on.
+        // SAFETY: both matrices have this many bytes from here on.
         #[allow(unsafe_code)]
         unsafe { memcpy_dtod_async(to + (row * row_bytes) as u64, from, bytes, stream.cu_stream()) }.w()?;
     }
     Ok(matrix)
 }
 
-/// A sum over the bits of the first rows.
+/// A checksum of the bits of the first rows.
 fn first_rows(gpu: &Gpu, out: &Tensor) -> Result<String> {
     let (rows, columns) = (COMPARED.min(out.dim(0)?), out.dim(1)?);
     let some = gpu.empty((rows, columns).into(), out.dtype())?;
     let stream = gpu.cuda.cuda_stream();
-    // SAFETY: both have so many rows.
+    // SAFETY: both have at least this many rows.
     #[allow(unsafe_code)]
     unsafe {
         memcpy_dtod_async(
@@ -111,13 +111,13 @@ impl Work {
     }
 }
 
-/// Runs an algorithm: its milliseconds, infinite where it does not run and none without a clock, and the sum over the first rows.
+/// Runs an algorithm. Returns its milliseconds (infinite if it does not run, none without a clock) and the checksum of the first rows.
 fn run(gpu: &Gpu, products: &Products, work: &Work, shape: &Shape, candidate: &Candidate) -> Result<(Option<f32>, String)> {
     let operands = products.operands(&work.product()?, shape)?;
     let mut description = Description::new(shape, operands.bias)?;
     let stream = &products.stream;
-    // What is not written is seen: these bits are no numbers.
-    // SAFETY: the result has so many bytes.
+    // Fills the result with NaN, so that unwritten elements are detected.
+    // SAFETY: the result has this many bytes.
     #[allow(unsafe_code)]
     unsafe { memset_d8_async(operands.out, 0xff, shape.m * shape.n * shape.result.size_in_bytes(), stream.cu_stream()) }.w()?;
     let start = |_| {
@@ -166,7 +166,7 @@ fn on_a_gpu() -> Result<()> {
     )?;
     let (cases, rows) = cases();
     for case in &cases {
-        // The first rows as batch-invariant products have them.
+        // The first rows of a batch-invariant product.
         let mut expected = None;
         for m in rows.into_iter().filter(|m| !case.head || *m <= 1024) {
             let (work, shape) = (Work::new(&gpu, case, m)?, case.shape(m));
