@@ -2,7 +2,9 @@
 
 #[cfg(test)]
 pub mod counts;
+mod driver;
 mod graph;
+mod pool;
 mod product;
 mod transfer;
 
@@ -10,10 +12,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use candle_core::cuda_backend::cudarc::driver::result::{device, mem_pool, memcpy_dtod_async};
-use candle_core::cuda_backend::cudarc::driver::sys::{CUfunction_attribute, CUmemPool_attribute, CUmemoryPool, cuDriverGetVersion};
+use candle_core::cuda_backend::cudarc::driver::result::{mem_pool, memcpy_dtod_async};
+use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError, LaunchConfig, PushKernelArg,
+    CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
@@ -21,8 +23,10 @@ use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
 use super::launch::{Argument, Grid, Launch, Pending, Product, Recorder};
 use crate::kernels::DeviceMemory;
-use crate::kernels::confirmation::Card;
 use crate::kernels::memory::{candle_is_out_of_memory, driver::told};
+pub use driver::{describe, driver_version};
+pub use pool::memory;
+use pool::{keep_memory, pool};
 use product::Products;
 use transfer::Transfers;
 
@@ -44,44 +48,6 @@ pub struct Gpu {
     module: Arc<CudaModule>,
     cuda: CudaDevice,
     device: Device,
-}
-
-/// The CUDA version that the driver supports: 13000 means 13.0.
-///
-/// # Errors
-/// If the driver does not report it.
-pub fn driver_version() -> Result<i32> {
-    let mut version = 0;
-    // SAFETY: the driver writes one number.
-    #[allow(unsafe_code)]
-    unsafe { cuDriverGetVersion(&raw mut version) }.result().w()?;
-    Ok(version)
-}
-
-/// The driver's release as reported by its kernel module, such as 580.95.05.
-fn driver_release() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
-    let is_release =
-        |word: &&str| word.contains('.') && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()));
-    text.lines().next()?.split_whitespace().find(is_release).map(str::to_owned)
-}
-
-/// The GPU of that number.
-///
-/// # Errors
-/// When there is none, in one sentence.
-pub fn describe(ordinal: usize) -> Result<Card> {
-    let words = |error: DriverError| error.error_string().map_or_else(|_| error.to_string(), |words| words.to_string_lossy().into_owned());
-    let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", words(error)));
-    let count = CudaContext::device_count().map_err(none)?;
-    if ordinal >= count as usize {
-        return Err(Error::Msg(format!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu")));
-    }
-    let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", words(error)));
-    let context = CudaContext::new(ordinal).map_err(unusable)?;
-    let version = driver_version()?;
-    let driver = driver_release().unwrap_or_else(|| format!("CUDA {}.{}", version / 1000, version % 1000 / 10));
-    Ok(Card { name: context.name().w()?, capability: context.compute_capability().w()?, driver })
 }
 
 impl fmt::Debug for Gpu {
@@ -252,45 +218,6 @@ fn address(tensor: &Tensor, stream: &CudaStream) -> Result<u64> {
 
 fn number(value: usize) -> Result<i32> {
     i32::try_from(value).map_err(Error::wrap)
-}
-
-/// The memory pool that tensors come from.
-fn pool(context: &CudaContext) -> Result<CUmemoryPool> {
-    // SAFETY: the context has a device.
-    #[allow(unsafe_code)]
-    unsafe { device::get_default_mem_pool(context.cu_device()) }.w()
-}
-
-/// Keeps freed memory in the pool; as it is set up it goes back to the driver each time the host waits.
-fn keep_memory(context: &CudaContext) -> Result<()> {
-    let mut threshold = u64::MAX;
-    // SAFETY: the attribute is a number of 8 bytes.
-    #[allow(unsafe_code)]
-    unsafe { mem_pool::set_attribute(pool(context)?, CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut threshold).cast()) }
-        .w()
-}
-
-/// The memory of a GPU: what the driver has, and what the pool holds without a tensor in it.
-pub fn memory(cuda: &CudaDevice) -> Result<DeviceMemory> {
-    let stream = cuda.cuda_stream();
-    let context = stream.context();
-    let pool = pool(context)?;
-    let attribute = |attribute| {
-        let mut value = 0u64;
-        // SAFETY: the attribute is a number of 8 bytes.
-        #[allow(unsafe_code)]
-        unsafe { mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.w().map(|()| value)
-    };
-    // What was freed is free when the stream has come so far.
-    context.synchronize().w()?;
-    let (free, total) = context.mem_get_info().w()?;
-    let (reserved, used) = (
-        attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT)?,
-        attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_CURRENT)?,
-    );
-    let peak = attribute(CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?;
-    let (free, total) = (free as u64, total as u64);
-    Ok(DeviceMemory { free: free + reserved.saturating_sub(used), total, peak, others: total.saturating_sub(free + reserved) })
 }
 
 impl Launch for Gpu {

@@ -1,0 +1,46 @@
+//! What the NVIDIA driver says of itself and of its GPUs.
+
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::driver::sys::cuDriverGetVersion;
+use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError};
+use candle_core::{Error, Result};
+
+use crate::kernels::confirmation::Card;
+
+/// The CUDA version that the driver supports: 13000 means 13.0.
+///
+/// # Errors
+/// If the driver does not report it.
+pub fn driver_version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: the driver writes one number.
+    #[allow(unsafe_code)]
+    unsafe { cuDriverGetVersion(&raw mut version) }.result().w()?;
+    Ok(version)
+}
+
+/// The driver's release as reported by its kernel module, such as 580.95.05.
+fn driver_release() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
+    let is_release =
+        |word: &&str| word.contains('.') && word.split('.').all(|part| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit()));
+    text.lines().next()?.split_whitespace().find(is_release).map(str::to_owned)
+}
+
+/// The GPU of that number.
+///
+/// # Errors
+/// When there is none, in one sentence.
+pub fn describe(ordinal: usize) -> Result<Card> {
+    let words = |error: DriverError| error.error_string().map_or_else(|_| error.to_string(), |words| words.to_string_lossy().into_owned());
+    let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", words(error)));
+    let count = CudaContext::device_count().map_err(none)?;
+    if ordinal >= count as usize {
+        return Err(Error::Msg(format!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu")));
+    }
+    let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", words(error)));
+    let context = CudaContext::new(ordinal).map_err(unusable)?;
+    let version = driver_version()?;
+    let driver = driver_release().unwrap_or_else(|| format!("CUDA {}.{}", version / 1000, version % 1000 / 10));
+    Ok(Card { name: context.name().w()?, capability: context.compute_capability().w()?, driver })
+}
