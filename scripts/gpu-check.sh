@@ -191,13 +191,17 @@ gpu_test() { test_part parallel "${2##*::}" "$1" 60 --exact "$2"; }
 echo "== machine, after $SECONDS s"
 until_second 20
 {
-  nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,power.limit,clocks.max.sm,compute_mode --format=csv ||
-    echo "nvidia-smi failed: the driver is unknown"
+  timeout --kill-after=1 10 nvidia-smi --query-gpu=name,driver_version,memory.total,memory.used,power.limit,clocks.max.sm,compute_mode --format=csv ||
+    echo "nvidia-smi failed or did not answer: the driver is unknown"
   nproc
   "${ours[@]}" ldd "$rlvr" | grep -E 'cuda|cublas|curand|nvrtc|not found'
   cat "$here/ABOUT" 2>/dev/null
 } >"$out/machine.txt" 2>&1
 cat "$out/machine.txt"
+if grep -q '=> not found' "$out/machine.txt"; then
+  echo "libraries are missing (above): set PYTHON to a Python that has PyTorch for CUDA 13, or LD_LIBRARY_PATH to the libraries" >&2
+  exit 2
+fi
 if grep -qi exclusive "$out/machine.txt"; then PARALLEL=1; fi
 # shellcheck disable=SC2206 # words on purpose
 bench=("$rlvr" bench --device "$DEVICE" ${KERNELS:+--kernels "$KERNELS"} --repeats 1 --seconds 0 --no-breakdown)
@@ -219,17 +223,22 @@ others=("$on_a_gpu::memory_that_is_not_there_is_an_error_by_type" model::tests::
   rollout::engine::tests::responses_on_a_gpu_depend_on_their_addresses_alone)
 for name in "${operations[@]}"; do gpu_test operations "$name"; done
 for name in "${others[@]}"; do gpu_test test "$name"; done
-known=("${operations[@]}" "${others[@]}" "$on_a_gpu::every_kernel_once")
+known=("${operations[@]}" "${others[@]}" "$on_a_gpu::every_kernel_once" "$on_a_gpu::stock_operations_are_exact_in_f32")
 # The parts that must pass to confirm the kernels.
-required=("${known[@]##*::}")
+required=()
+for name in "${known[@]}"; do
+  # Stock operations are candle's, and --batch-invariant is a choice of its own.
+  case $name in *stock_operations* | *rows_of_pinned_products*) ;; *) required+=("${name##*::}") ;; esac
+done
 # All other tests that need a GPU.
-"${ours[@]}" "$tests" gpu --list 2>/dev/null | sed -n 's/: test$//p' >"$out/gpu-tests.txt"
+timeout --kill-after=1 10 "${ours[@]}" "$tests" gpu --list 2>/dev/null | sed -n 's/: test$//p' >"$out/gpu-tests.txt"
 mapfile -t rest < <(grep -vxF -f <(printf '%s\n' "${known[@]}") "$out/gpu-tests.txt" |
   grep -vE "sweep${SKIP_TESTS:+|$SKIP_TESTS}")
 if [ ${#rest[@]} -gt 0 ]; then
   test_part parallel other_tests test 60 --exact "${rest[@]}"
   required+=(other_tests)
 fi
+[ -z "$is_real" ] || test_part parallel stock_operations help 60 --exact "$on_a_gpu::stock_operations_are_exact_in_f32"
 test_part parallel every_kernel_once operations 30 --exact "$on_a_gpu::every_kernel_once"
 wait
 
@@ -259,10 +268,10 @@ fi
 # No workload begins in the last 25 seconds of this part.
 bench_s=$((until_s - SECONDS))
 part bench measure 240 "${ours[@]}" "${bench[@]}" --once-from 5 --limit $((bench_s > 60 ? bench_s - 25 : bench_s)) --json "$out/bench.json" \
-  --case "name=full work=rollout,update,step sequences=$SEQUENCES response-tokens=$RESPONSE_TOKENS" \
   --case "name=small work=rollout,update sequences=$SEQUENCES response-tokens=$SMALL_TOKENS" \
-  --case "name=lognormal work=rollout,step sequences=$SEQUENCES lengths=$LENGTHS" \
-  --case "name=invariant work=rollout,update sequences=$SEQUENCES response-tokens=$SMALL_TOKENS batch-invariant=true" &
+  --case "name=invariant work=rollout,update sequences=$SEQUENCES response-tokens=$SMALL_TOKENS batch-invariant=true" \
+  --case "name=full work=rollout,micro-batch,update,step sequences=$SEQUENCES response-tokens=$RESPONSE_TOKENS" \
+  --case "name=lognormal work=rollout,step sequences=$SEQUENCES lengths=$LENGTHS" &
 wait $!
 if [ -n "$sampler" ]; then kill "$sampler" 2>/dev/null; fi
 
@@ -276,7 +285,7 @@ serial profile times 60 "${ours[@]}" $(activity profile) "${bench[@]}" "${no_cei
   --case "name=decode-$FEW_SEQUENCES work=decode:$PASSES sequences=$FEW_SEQUENCES response-tokens=$CACHED_TOKENS" \
   --case "name=micro-batch work=micro-batch sequences=$SEQUENCES response-tokens=$RESPONSE_TOKENS"
 if [ -s "$out/profile-activity.tsv" ] && [ -s "$out/profile.json" ]; then
-  "$PYTHON" "$here/gpu_kernels.py" "$out/profile-activity.tsv" "$out/profile.json" >"$out/kernels.tsv"
+  timeout 10 "$PYTHON" "$here/gpu_kernels.py" "$out/profile-activity.tsv" "$out/profile.json" >"$out/kernels.tsv"
 fi
 
 echo "== algorithms of products, after $SECONDS s"
@@ -299,12 +308,12 @@ fi
 
 echo "== report, after $SECONDS s"
 rm -f "$out/found.tar.xz"
-IS_REAL=$is_real "$PYTHON" "$here/gpu_table.py" "$out"
+IS_REAL=$is_real timeout 15 "$PYTHON" "$here/gpu_table.py" "$out"
 if [ -n "$is_real" ]; then
   commit=$(grep -soP '^commit: \K.*' "$here/ABOUT" || git -C "$here" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
   "$PYTHON" "$here/gpu_confirm.py" "$out" "$commit" "${required[@]}" | tee -a "$out/table.md"
 fi
-tar -cJf "$out/../.found.$$" -C "$out" . && mv "$out/../.found.$$" "$out/found.tar.xz"
+timeout 30 tar -cJf "$out/.found" --exclude=./.found -C "$out" . && mv "$out/.found" "$out/found.tar.xz"
 failed=$(awk -F'\t' '$2 == "failed"' "$out/parts.tsv" | wc -l)
 missing=$(awk -F'\t' '$2 == "not run"' "$out/parts.tsv" | wc -l)
 echo "finished in $((SECONDS)) s: the report is $out/table.md, and $out/found.tar.xz has all files"

@@ -230,8 +230,11 @@ def show_measurements(table, folder, bench, found):
     rows = []
     for (case, work), line in found.items():
         rate, memory = rounded(line["tokens_per_s"]), rounded(line["peak_gb"])
-        rows.append((case, work, rounded(line["median_s"]), rate, percent(line.get("utilisation")), percent(line.get("share_of_least")), memory))
+        first = "" if line.get("warmed_up") else "*"
+        rows.append((case, work, rounded(line["median_s"]) + first, rate, percent(line.get("utilisation")), percent(line.get("share_of_least")), memory))
     table.rows(("case", "work", "s", "tokens/s", "utilisation", "least time / measured", "peak GB"), rows)
+    if any(not line.get("warmed_up") for line in found.values()):
+        table.say("", "* The first run of a long workload, without a warm-up before it.")
     if ceilings := (bench or {}).get("ceilings"):
         copy, square, widest = ceilings["copy_bytes_per_s"] / 1e12, ceilings["square_flops"] / 1e12, ceilings["widest_flops"] / 1e12
         table.say("", f"Ceilings of this machine: {copy:.3g} TB/s for copies, {square:.3g} TFLOP/s for a square product, {widest:.3g} for the model's widest.")

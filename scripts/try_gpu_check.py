@@ -69,7 +69,7 @@ def check(folder, tests, benchmark_s):
     program(folder / "nvidia-smi", "exit 1")
     python = program(folder / "python", '[ "$1" = -c ] && exit 1', f'exec {sys.executable} "$@"')
     out = folder / "out"
-    environment = os.environ | {"TOTAL": "60", "PARALLEL": "16", "PYTHON": str(python), "PATH": f"{folder}:{os.environ['PATH']}", "OUT": str(out)}
+    environment = os.environ | {"TOTAL": "90", "PARALLEL": "16", "PYTHON": str(python), "PATH": f"{folder}:{os.environ['PATH']}", "OUT": str(out)}
     environment |= {"XDG_CACHE_HOME": str(folder / "cache")}
     environment.pop("EMULATED_GPU", None)
     command = [HERE / "gpu-check.sh", rlvr, folder / "rlvr-tests", out]

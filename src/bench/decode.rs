@@ -46,7 +46,7 @@ impl Bench<'_> {
             let on_device = chosen.iter().map(Chosen::on_device).collect::<Option<Vec<_>>>().filter(|tokens| !tokens.is_empty());
             let tokens = match on_device.as_deref() {
                 Some([tokens]) => Indices::Device((*tokens).clone()),
-                Some(several) => Indices::Device(candle_core::Tensor::cat(several, 0)?),
+                Some(several) => Indices::Device(kernels.stack(several)?),
                 None => kernels.indices(&newest)?,
             };
             let hidden = decoder.decode(&tokens, &counts, &tables, &slots, &decoding.cache)?;

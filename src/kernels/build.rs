@@ -7,9 +7,20 @@ use std::process::Command;
 /// Cards that code is made for, beside the one that CUDA_COMPUTE_CAP names; newer cards compile the last one's PTX when the program starts.
 const CAPABILITIES: [&str; 2] = ["80", "90"];
 
+/// What decides the results of the kernels: their sources, the code that launches them, and what that is given.
+const COMPUTING: [&str; 7] = [
+    "src/kernels/build.rs",
+    "src/kernels/cuda",
+    "src/kernels/fused",
+    "src/kernels/logits.rs",
+    "src/kernels/optimizer.rs",
+    "src/kernels/pass.rs",
+    "src/kernels/shape.rs",
+];
+
 fn main() {
     println!("cargo:rerun-if-changed=src/kernels/build.rs");
-    println!("cargo:rustc-env=RLVR_KERNELS_DIGEST={:016x}", digest(&["src/kernels/cuda", "src/kernels/fused"]));
+    println!("cargo:rustc-env=RLVR_KERNELS_DIGEST={:016x}", digest(&COMPUTING));
     if std::env::var_os("CARGO_FEATURE_CUDA").is_none() {
         return;
     }
@@ -64,12 +75,19 @@ fn digest(folders: &[&str]) -> u64 {
 }
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    if folder.is_file() {
+        return files.push(folder.to_owned());
+    }
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_source = path.extension().is_some_and(|extension| ["cu", "cuh", "rs"].iter().any(|known| extension == *known));
+        // What tests alone use computes nothing for a user.
+        if path.file_stem().is_some_and(|name| ["emulated", "tests", "counts"].iter().any(|tests| name == *tests)) {
+            continue;
+        }
         if path.is_dir() {
             collect(&path, files);
-        } else if is_source && path.file_stem().is_some_and(|name| name != "emulated") {
+        } else if is_source {
             files.push(path);
         }
     }

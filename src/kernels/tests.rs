@@ -195,7 +195,7 @@ fn head_and_optimizer(bench: &mut Bench) -> Result<()> {
 /// Every kernel, at shapes with several tiles and a partial one but little work: a sanitizer makes each launch a hundred times slower.
 fn once(bench: &mut Bench) -> Result<()> {
     bench.attempt("rows of 65 x 136", |bench| bench.rows(65, 136));
-    bench.attempt("products of 3 x 16 x 64", |bench| bench.products(3, 16, 64));
+    // No products: cuBLASLt's kernels are not ours to check.
     for heads in [heads(2, 1, 64), heads(2, 1, 128)] {
         bench.attempt(&format!("rotation of 5 x {heads:?}"), |bench| bench.rotation(5, heads));
         bench.packed(&shared(37, &[1, 30, 66]), heads);

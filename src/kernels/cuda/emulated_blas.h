@@ -180,6 +180,10 @@ DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a
     if (!sizes.meet || asked < 1) return 7;
     // With a bias, cuBLASLt's heuristic needs its address.
     if (description->epilogue == 4 && !description->bias) return 7;
+    // A matrix that is aligned to less than an element has no algorithm.
+    const Layout* layouts[] = {a, b, c, d};
+    for (int i = 0; i < 4; i++)
+        if (preference->alignment[i] < (layouts[i]->type == 0 ? 4 : 2)) return 15;
     uint64_t alignment = *std::min_element(preference->alignment, preference->alignment + 4);
     auto add = [&](Algorithm algorithm, int state) {
         algorithm.alignment = std::min<uint64_t>(alignment, 16);

@@ -123,16 +123,21 @@ impl Passes {
         let in_place = Arc::new(InPlace { machine: machine.clone(), memory: self.memory.clone() });
         let kernels = Fused { machine: in_place.clone(), ..fused.clone() };
         in_place.memory()?.used = 0;
-        let x = pass.begin(&kernels, rows)?;
-        let first = in_place.memory()?.used;
-        for layer in 0..pass.layers() {
-            in_place.memory()?.used = first;
-            pass.layer(layer, &x, &kernels, rows)?;
-        }
+        let compute = || {
+            let x = pass.begin(&kernels, rows)?;
+            let first = in_place.memory()?.used;
+            for layer in 0..pass.layers() {
+                in_place.memory()?.used = first;
+                pass.layer(layer, &x, &kernels, rows)?;
+            }
+            Ok(x)
+        };
+        let computed = compute();
+        // After a failure too: recordings hold the old address of whatever has moved by then.
         if std::mem::take(&mut in_place.memory()?.has_moved) {
             self.known.clear();
         }
-        Ok(x)
+        computed
     }
 
     /// Records the pass and starts it; starts it unrecorded if it cannot be recorded.

@@ -66,7 +66,7 @@ impl Bench<'_> {
         let mut blocks: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
         let copied = [&[0], &tables[0][1..]].concat();
         blocks[0] = &copied;
-        let asking = qkv.tensor.index_select(&Tensor::new(last.as_slice(), kernels.device())?, 0)?;
+        let asking = kernels.gather(&qkv.tensor, &kernels.indices(&last)?)?;
         let found = kernels.attend_cached(&asking, &cache, &kernels.tables(&blocks, lengths)?, heads)?;
         let rows: Vec<usize> = last.iter().map(|row| *row as usize).collect();
         let exact = attend(&qkv.exact, &segments, heads, &rows);

@@ -1,7 +1,8 @@
 //! What the NVIDIA driver says of itself and of its GPUs.
 
 use candle_core::cuda_backend::WrapErr;
-use candle_core::cuda_backend::cudarc::driver::sys::cuDriverGetVersion;
+use candle_core::cuda_backend::cudarc::driver::result::device;
+use candle_core::cuda_backend::cudarc::driver::sys::{CUdevice_attribute, cuDriverGetVersion};
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, DriverError};
 use candle_core::{Error, Result};
 
@@ -39,8 +40,16 @@ pub fn describe(ordinal: usize) -> Result<Card> {
         return Err(Error::Msg(format!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu")));
     }
     let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", words(error)));
-    let context = CudaContext::new(ordinal).map_err(unusable)?;
+    // Asked without a context: to create one takes a part of a second.
+    let device = device::get(ordinal as i32).map_err(unusable)?;
+    // SAFETY: the device is one that the driver has given.
+    #[allow(unsafe_code)]
+    let attribute = |attribute| unsafe { device::get_attribute(device, attribute) }.map_err(unusable);
+    use CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+    };
+    let (name, capability) = (device::get_name(device).map_err(unusable)?, (attribute(MAJOR)?, attribute(MINOR)?));
     let version = driver_version()?;
     let driver = driver_release().unwrap_or_else(|| format!("CUDA {}.{}", version / 1000, version % 1000 / 10));
-    Ok(Card { name: context.name().w()?, capability: context.compute_capability().w()?, driver })
+    Ok(Card { name, capability, driver })
 }

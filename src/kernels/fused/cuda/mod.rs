@@ -32,8 +32,8 @@ use transfer::Transfers;
 
 /// All kernels, compiled by `build.rs`.
 static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
-/// Shared memory that a block may use without having asked for more.
-const USUAL_SHARED_BYTES: usize = 48 << 10;
+/// Dynamic shared memory that a block may use without having asked for more: 48 KiB less what kernels declare themselves.
+const USUAL_SHARED_BYTES: usize = 40 << 10;
 /// Most floats of a struct that is an argument.
 const MAX_FLOATS: usize = 16;
 

@@ -1,6 +1,9 @@
 //! Compares passes in fixed memory, recorded and replayed, with passes computed operation by operation.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
+use crate::kernels::OutOfMemory;
 use crate::kernels::cpu::testing::random;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Kernels, pass};
@@ -64,6 +67,39 @@ impl Launch for Plain {
 
     fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
         bail!("no stream is left")
+    }
+}
+
+/// A machine with memory for a few more tensors.
+#[derive(Debug)]
+struct Short {
+    emulator: Arc<Emulator>,
+    left: AtomicUsize,
+}
+
+impl Launch for Short {
+    fn device(&self) -> &Device {
+        self.emulator.device()
+    }
+
+    fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        self.emulator.launch(kernel, grid, arguments)
+    }
+
+    fn product(&self, product: &Product) -> Result<()> {
+        self.emulator.product(product)
+    }
+
+    fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
+        let one_less = |left: usize| left.checked_sub(1);
+        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err() {
+            return Err(OutOfMemory::new("no memory is left").into());
+        }
+        self.emulator.empty(shape, dtype)
+    }
+
+    fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
+        self.emulator.clone().recorder()
     }
 }
 
@@ -143,6 +179,23 @@ fn a_pass_that_cannot_be_recorded_is_made_operation_by_operation() -> Result<()>
     }
     assert_eq!(known(&fused), [([2, 16], 2)]);
     Ok(())
+}
+
+/// A pass that runs out of memory half-way has given up memory that recordings have the address of.
+#[test]
+fn recordings_end_with_a_pass_that_fails() -> Result<()> {
+    let Some(emulator) = Emulator::new() else { return Ok(()) };
+    let short = Arc::new(Short { emulator: Arc::new(emulator), left: AtomicUsize::new(usize::MAX) });
+    let (fused, toy) = (Fused::new(short.clone(), DType::F32)?, Toy::new(1));
+    check(&fused, &toy, &[3, 1], 1)?;
+    check(&fused, &toy, &[3, 1], 1)?;
+    assert_eq!(known(&fused), [([2, 16], 1)]);
+    // The numbers of three sequences have room; their first tensor moves, and there is no memory for the second.
+    short.left.store(1, Ordering::Relaxed);
+    assert!(check(&fused, &toy, &[3, 1, 4], 1).is_err());
+    assert_eq!(known(&fused), []);
+    short.left.store(usize::MAX, Ordering::Relaxed);
+    check(&fused, &toy, &[3, 1], 1).map(|_| ())
 }
 
 /// Many sequences use no fixed memory, and an empty pass does nothing.

@@ -104,15 +104,15 @@ impl Preference {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         use sys::cublasLtReductionScheme_t::{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, CUBLASLT_REDUCTION_SCHEME_NONE};
         let preference = Self(lt::create_matmul_pref().map_err(wrong)?);
-        let (workspace, alignment) = (limits.workspace as u64, shape.alignment() as u32);
+        let (workspace, alignment, result) = (limits.workspace as u64, shape.alignment() as u32, shape.result_alignment() as u32);
         let schemes = if limits.split { CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE } else { CUBLASLT_REDUCTION_SCHEME_NONE } as u32;
         let wanted = [
             (Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, (&raw const workspace).cast::<c_void>(), size_of::<u64>()),
             (Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, (&raw const schemes).cast(), size_of::<u32>()),
             (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
             (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
-            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, (&raw const alignment).cast(), size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, (&raw const result).cast(), size_of::<u32>()),
+            (Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, (&raw const result).cast(), size_of::<u32>()),
         ];
         for (attribute, value, size) in wanted {
             // SAFETY: each value has the given size, and the library copies it.

@@ -40,6 +40,9 @@ const WORKSPACE: usize = 32 << 20;
 /// Number of rows for which the algorithm of batch-invariant products is chosen. Small tiles keep all multiprocessors busy when few sequences
 /// are left.
 const CHOSEN_FOR_ROWS: usize = 512;
+/// Most bytes of a result that is added to in place and can be timed, which needs as much memory again. A larger one uses cuBLASLt's own choice:
+/// the memory that happens to be free must not decide, because a resumed run may find less.
+const MOST_ELSEWHERE: usize = 256 << 20;
 /// Number of shapes whose descriptions are kept. Beyond it, all are discarded and built again.
 const MOST_PLANS: usize = 8192;
 
@@ -124,7 +127,7 @@ impl Products {
         let Ok(mut state) = self.state.lock() else { bail!("another product panicked") };
         let key = (shape, self.batch_invariant && product.forward);
         if !state.plans.contains_key(&key) {
-            let plan = self.plan(&mut state, &shape, key.1, &operands)?;
+            let plan = self.plan(&mut state, stream, &shape, key.1, &operands)?;
             if state.plans.len() >= MOST_PLANS {
                 state.plans.clear();
             }
@@ -139,8 +142,9 @@ impl Products {
         let at = |tensor| address(tensor, &self.stream);
         let (a, b, out) = (at(&product.a.stored)?, at(&product.b.stored)?, at(product.out)?);
         let addend = product.addend.map_or(Ok(out), at)?;
-        let alignment = shape.alignment() as u64;
-        if let Some(address) = [a, b, addend, out].iter().find(|address| **address % alignment != 0) {
+        let (factors, results) = (shape.alignment() as u64, shape.result_alignment() as u64);
+        let begins = [(a, factors), (b, factors), (addend, results), (out, results)];
+        if let Some((address, alignment)) = begins.iter().find(|(address, alignment)| address % alignment != 0) {
             bail!("cannot multiply {shape}: a matrix begins at address {address:#x}, which is not a multiple of {alignment}");
         }
         Ok(Operands { a, b, bias: product.bias.map(at).transpose()?, addend, out })
@@ -157,11 +161,11 @@ impl Products {
 
     /// Plans the products of a shape. It uses the algorithm chosen for the shape's bucket or for [`CHOSEN_FOR_ROWS`] rows, or, if that does not
     /// support this number of rows, the first of cuBLASLt's algorithms that does. Both follow from the shape alone.
-    fn plan(&self, state: &mut State, shape: &Shape, batch_invariant: bool, operands: &Operands) -> Result<Plan> {
+    fn plan(&self, state: &mut State, stream: &CudaStream, shape: &Shape, batch_invariant: bool, operands: &Operands) -> Result<Plan> {
         let mut description = Description::new(shape, operands.bias)?;
         let (chosen, limits) = match batch_invariant {
             true => (self.chosen_for_all_rows(state, shape, operands)?, BATCH_INVARIANT),
-            false => (self.timed(state, shape, &mut description, operands)?, ORDINARY),
+            false => (self.timed(state, stream, shape, &mut description, operands)?, ORDINARY),
         };
         if let Some(algorithm) = chosen
             && let Some(workspace) = self.library.check(&description, &algorithm)?
@@ -191,8 +195,16 @@ impl Products {
         Ok(chosen)
     }
 
-    /// The fastest algorithm for the shape's bucket, which is timed if necessary; none if nothing can be timed.
-    fn timed(&self, state: &mut State, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<Algorithm>> {
+    /// The fastest algorithm for the shape's bucket, which is timed if necessary; none if nothing can be timed. `stream` is where the product
+    /// is to start.
+    fn timed(
+        &self,
+        state: &mut State,
+        stream: &CudaStream,
+        shape: &Shape,
+        description: &mut Description,
+        operands: &Operands,
+    ) -> Result<Option<Algorithm>> {
         let bucket = shape.bucket();
         if let Some(choice) = state.choices.get(&bucket) {
             return Ok(Some(choice.algorithm));
@@ -200,7 +212,7 @@ impl Products {
         if state.untimed.contains(&bucket) {
             return Ok(None);
         }
-        if self.stream.capture_status().w()? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
+        if stream.capture_status().w()? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
             bail!("cannot capture {shape} in a graph before it has run once: products cannot be timed during capture");
         }
         if let Some(choice) = self.time(shape, description, operands)? {
@@ -215,9 +227,13 @@ impl Products {
         let candidates = self.library.candidates(description, ORDINARY)?;
         // The addend must not change.
         let bytes = shape.m * shape.n * shape.result.size_in_bytes();
+        let in_place = shape.addend && operands.addend == operands.out;
+        if in_place && bytes > MOST_ELSEWHERE {
+            return Ok(None);
+        }
         // SAFETY: nothing reads this memory.
         #[allow(unsafe_code)]
-        let elsewhere = (shape.addend && operands.addend == operands.out).then(|| unsafe { self.stream.alloc::<u8>(bytes) });
+        let elsewhere = in_place.then(|| unsafe { self.stream.alloc::<u8>(bytes) });
         let out = match &elsewhere {
             None => operands.out,
             Some(Ok(elsewhere)) => elsewhere.device_ptr(&self.stream).0,
@@ -242,7 +258,7 @@ impl Products {
         let Workspace { address, bytes } = self.part(WORKSPACE);
         // SAFETY: the workspace has this many bytes, and holds nothing between products.
         #[allow(unsafe_code)]
-        unsafe { memset_d8_async(address, 0, bytes, self.stream.cu_stream()) }.w()
+        (0..2).try_for_each(|value| unsafe { memset_d8_async(address, value, bytes, self.stream.cu_stream()) }.w())
     }
 }
 

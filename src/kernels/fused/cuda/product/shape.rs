@@ -85,7 +85,7 @@ impl Shape {
         self.of_tokens(if doubled <= DOUBLING { doubled } else { tokens.next_multiple_of(doubled / 8) })
     }
 
-    /// Alignment of the addresses of all matrices, in bytes. It follows from the lengths of rows, whatever the number of tokens, so that sampler
+    /// Alignment of the addresses of the factors, in bytes. It follows from the lengths of rows, whatever the number of tokens, so that sampler
     /// and trainer have the same alignment.
     pub fn alignment(&self) -> usize {
         let a_row = if self.a_transposed { self.m } else { self.k };
@@ -93,6 +93,11 @@ impl Shape {
         let (factor, result) = (self.factors.size_in_bytes(), self.result.size_in_bytes());
         let rows = [a_row * factor, b_row * factor, self.n * result];
         if rows.iter().all(|bytes| bytes % ALIGNMENT == 0) { ALIGNMENT } else { factor }
+    }
+
+    /// Alignment of the result and of what is added, in bytes: an element of theirs may be wider than one of a factor.
+    pub fn result_alignment(&self) -> usize {
+        self.alignment().max(self.result.size_in_bytes())
     }
 
     /// Floating-point operations.
@@ -142,7 +147,8 @@ mod tests {
     #[test]
     fn alignment_follows_the_lengths_of_rows_alone() {
         assert_eq!([shape(1, 64, 48), shape(7, 64, 48), shape(7, 64, 52), shape(7, 63, 48)].map(|shape| shape.alignment()), [16, 16, 2, 2]);
-        assert_eq!(Shape { result: DType::F32, ..shape(7, 64, 52) }.alignment(), 2, "104 bytes of b");
+        let wide = Shape { result: DType::F32, ..shape(7, 64, 52) };
+        assert_eq!((wide.alignment(), wide.result_alignment()), (2, 4), "104 bytes of b");
         assert_eq!(Shape { result: DType::F32, b_transposed: true, ..shape(7, 64, 52) }.alignment(), 16);
     }
 }

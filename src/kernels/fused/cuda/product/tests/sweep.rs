@@ -171,7 +171,8 @@ fn on_a_gpu() -> Result<()> {
         for m in rows.into_iter().filter(|m| !case.head || *m <= 1024) {
             let (work, shape) = (Work::new(&gpu, case, m)?, case.shape(m));
             let operands = products.operands(&work.product()?, &shape)?;
-            let plan = products.plan(&mut products.state.lock().expect("no product panicked"), &shape, true, &operands)?;
+            let plan =
+                products.plan(&mut products.state.lock().expect("no product panicked"), &products.stream, &shape, true, &operands)?;
             let invariant = Candidate { algorithm: plan.algorithm, workspace: plan.workspace };
             let offered = products.library.candidates(&Description::new(&shape, operands.bias)?, ORDINARY)?;
             let names = std::iter::once("batch-invariant".to_owned()).chain((1..).map(|place: usize| place.to_string()));
