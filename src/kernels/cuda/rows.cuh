@@ -153,10 +153,9 @@ extern "C" __global__ void __launch_bounds__(1024) add_partials(float* gradient,
 }
 EXPORT(add_partials)
 
-// target [n] += source [n], summed in f32 for any combination of dtypes. Grid: any.
-template <class S, class T>
-__device__ __forceinline__ void add_to(S* target, const T* source, long long n) {
-    constexpr int N = VECTOR<T>;
+// target [n] += source [n]. Grid: any.
+extern "C" __global__ void __launch_bounds__(1024) add_f32(float* target, const float* source, long long n) {
+    constexpr int N = VECTOR<float>;
     bool vectors = aligned(target, source);
     for (long long i = ((long long)blockIdx.x * blockDim.x + threadIdx.x) * N; i < n; i += (long long)gridDim.x * blockDim.x * N) {
         float values[N], totals[N];
@@ -167,9 +166,4 @@ __device__ __forceinline__ void add_to(S* target, const T* source, long long n) 
         store(target + i, values, n - i, vectors);
     }
 }
-// target [n] += source [n].
-KERNEL(add, (T* target, const T* source, long long n), (target, source, n)) { add_to(target, source, n); }
-extern "C" __global__ void __launch_bounds__(1024) add_f32_from_bf16(float* target, const bf16* source, long long n) {
-    add_to(target, source, n);
-}
-EXPORT(add_f32_from_bf16)
+EXPORT(add_f32)
