@@ -65,8 +65,6 @@ fails in-use EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=1900 -- "${train[@]}"
 says in-use "other processes hold 2.0 GB of the GPU's 2.1 GB: run nvidia-smi to list them"
 fails full EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=2040 -- "${train[@]}" --out full
 says full "run nvidia-smi to list what holds its memory"
-passes advised -- plan --device cuda --set eval.benchmarks= --example pi1 --model tiny
-says advised "kernels are not confirmed on the emulated GPU, so it uses slower stock operations: run scripts/gpu-check.sh"
 
 passes whole -- "${train[@]}" --out whole
 fails lost EMULATED_GPU_LOST_AFTER=$(($(wc -l <whole.tsv) * 4 / 5)) -- "${train[@]}" --out lost
