@@ -313,7 +313,7 @@ if [ -n "$is_real" ]; then
   commit=$(grep -soP '^commit: \K.*' "$here/ABOUT" || git -C "$here" rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
   "$PYTHON" "$here/gpu_confirm.py" "$out" "$commit" "${required[@]}" | tee -a "$out/table.md"
 fi
-timeout 30 tar -cJf "$out/.found" --exclude=./.found -C "$out" . && mv "$out/.found" "$out/found.tar.xz"
+packed=$(mktemp) && timeout 30 tar -cJf "$packed" -C "$out" . && mv "$packed" "$out/found.tar.xz"
 failed=$(awk -F'\t' '$2 == "failed"' "$out/parts.tsv" | wc -l)
 missing=$(awk -F'\t' '$2 == "not run"' "$out/parts.tsv" | wc -l)
 echo "finished in $((SECONDS)) s: the report is $out/table.md, and $out/found.tar.xz has all files"
