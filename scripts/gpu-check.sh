@@ -62,6 +62,7 @@ if [ "$DEVICE" != cpu ] && [ -z "${EMULATED_GPU:-}" ]; then is_real=1; fi
 # Candle's stock operations need a real GPU.
 if [ -n "${EMULATED_GPU:-}" ]; then : "${SKIP_TESTS=stock_operations}"; fi
 if [ "$DEVICE" != cpu ]; then export RLVR_REQUIRE_GPU=1; fi
+if [ -n "$is_real" ]; then export RLVR_REQUIRE_REAL_GPU=1; fi
 
 rm -rf "$out"/*.{out,log,tsv,json,md,memory,missing,toml} "$out"/cache{,-of-tests}
 : >"$out/parts.tsv"

@@ -25,7 +25,7 @@ mod rows;
 mod stock_errors;
 
 #[cfg(feature = "cuda")]
-pub(crate) use on_a_gpu::{gpu, launched_by_candle};
+pub(crate) use on_a_gpu::{emulated_gpu, gpu, launched_by_candle};
 
 /// Runs operations, and judges and reports each result at once.
 struct Bench<'a> {

@@ -50,7 +50,7 @@ pub struct Request {
     pub sample: u32,
 }
 
-/// What happened to a request, told as it happens, from any lane.
+/// A change in the state of a request. Lanes report it at once.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// A token was sampled.

@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use super::on_a_gpu::{gpu, is_emulated};
+use super::on_a_gpu::{emulated_gpu, gpu};
 use super::*;
 use crate::kernels::compute::{ComputeSettings, Place, Version};
 use crate::kernels::fused::cuda::Gpu;
@@ -13,7 +13,7 @@ use crate::kernels::{Cpu, Fused, is_lost, on_host};
 
 /// Runs a test in a process of its own, on an emulated card with these variables; none if the GPU is not emulated.
 fn on_another_card(test: &str, variables: &[(&str, &str)]) -> Option<Output> {
-    gpu().filter(|_| is_emulated())?;
+    emulated_gpu()?;
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--ignored", "--nocapture", "--exact", &format!("kernels::tests::gpu_faults::{test}")]);
     Some(command.envs(variables.iter().copied()).output().expect("the test program starts"))

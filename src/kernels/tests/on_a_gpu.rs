@@ -11,8 +11,15 @@ pub(crate) fn gpu() -> Option<std::sync::Arc<crate::kernels::fused::cuda::Gpu>> 
 }
 
 /// Whether the GPU is one that `scripts/cuda-emulated.sh` stands in for: too slow for much.
-pub(super) fn is_emulated() -> bool {
+fn is_emulated() -> bool {
     crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
+}
+
+/// Whether the GPU is the emulated one, which counts what it does and simulates faults; `RLVR_REQUIRE_EMULATED_GPU=1` requires it.
+pub(crate) fn emulated_gpu() -> Option<()> {
+    gpu()?;
+    let emulated = is_emulated().then_some(()).ok_or("the GPU is a real one: scripts/cuda-emulated.sh emulates one".to_owned());
+    crate::testing::available(emulated, "RLVR_REQUIRE_EMULATED_GPU")
 }
 
 /// The kernels of candle that `work` launches, from the log of an emulated GPU. A real GPU keeps no log; the work still runs.
@@ -40,7 +47,11 @@ fn check_on_a_gpu(part: Part, dtype: DType, bounds: Bounds) -> Result<()> {
 }
 
 fn check_long(dtype: DType) -> Result<()> {
-    if is_emulated() { Ok(()) } else { check_on_a_gpu(LONG, dtype, Bounds::Usual) }
+    let real = gpu().map(|_| (!is_emulated()).then_some(()).ok_or("an emulated GPU is too slow for it".to_owned()));
+    match real.and_then(|real| crate::testing::available(real, "RLVR_REQUIRE_REAL_GPU")) {
+        Some(()) => check_on_a_gpu(LONG, dtype, Bounds::Usual),
+        None => Ok(()),
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ pub fn operation(name: &str) -> &str {
 }
 
 /// The distance of each row of `width` from the exact row, relative to the exact row's norm or to a tenth of the typical row's norm, whichever
-/// is larger. The gradient of a query that attends to only one key is exactly 0, so what is computed is only rounding error.
+/// is larger. The gradient of a query that attends to one key alone is exactly 0, and only rounding error is left.
 pub fn errors(width: usize, exact: &[f64], found: &[f64]) -> Vec<f64> {
     let squares = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
     let rows = exact.len().div_ceil(width).max(1);

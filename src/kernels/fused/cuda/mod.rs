@@ -189,7 +189,7 @@ impl Gpu {
     /// Gives the driver what the pool holds without a tensor in it: after an update it may lie in pieces, too small for a cache.
     fn give_back_memory(&self) -> Result<()> {
         let stream = self.cuda.cuda_stream();
-        // What was freed is free when the stream has come so far.
+        // The pool can give back memory only once the stream has reached its release.
         stream.synchronize().w()?;
         // SAFETY: the pool is the device's own.
         #[allow(unsafe_code)]

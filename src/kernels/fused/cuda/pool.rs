@@ -35,7 +35,7 @@ pub fn memory(cuda: &CudaDevice) -> Result<DeviceMemory> {
         #[allow(unsafe_code)]
         unsafe { mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.w().map(|()| value)
     };
-    // What was freed is free when the stream has come so far.
+    // Freed memory counts as free only once the stream has reached the release.
     context.synchronize().w()?;
     let (free, total) = context.mem_get_info().w()?;
     let (reserved, used) = (
