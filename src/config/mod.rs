@@ -7,6 +7,7 @@
 pub mod document;
 mod nearest;
 pub mod range;
+mod renamed;
 
 use std::path::Path;
 
@@ -20,11 +21,17 @@ pub use nearest::nearest;
 use nearest::nearest_settings;
 use range::shown;
 pub use range::{Range, Row};
+pub use renamed::Renamed;
 
 /// A tree of settings with the table that says what each may be.
 pub trait Settings: Serialize + DeserializeOwned {
     /// A row for every setting, in the order of the documentation.
     fn rows() -> Vec<Row>;
+
+    /// Settings and values that had another name before.
+    fn renamed() -> &'static [Renamed] {
+        &[]
+    }
 
     /// Refuses values outside their ranges, by name.
     ///
@@ -65,6 +72,15 @@ pub fn layers(file: Option<&Path>, assignments: &[String]) -> Result<Vec<Table>>
     file.map(read).into_iter().chain(assignments.iter().map(|one| assignment(one))).collect()
 }
 
+/// A layer with the old names of settings replaced by the new ones, which prints a note for each.
+///
+/// # Errors
+/// If the layer has a setting under both its names.
+pub fn with_new_names<T: Settings>(mut layer: Table) -> Result<Table> {
+    renamed::update(&mut layer, T::renamed())?;
+    Ok(layer)
+}
+
 /// Settings of one group as a layer.
 pub fn group<const N: usize>(name: &str, values: [(&str, Value); N]) -> Table {
     let values = values.map(|(key, value)| (key.to_owned(), value));
@@ -79,7 +95,7 @@ pub fn resolve<T: Settings>(defaults: &T, layers: &[Table]) -> Result<T> {
     let mut table = Table::try_from(defaults).context("the defaults cannot be written as TOML")?;
     let known = Known { rows: T::rows(), paths: leaves(&table).into_iter().map(|(path, _)| path).collect() };
     for layer in layers {
-        known.lay(layer, &mut table, "")?;
+        known.lay(&with_new_names::<T>(layer.clone())?, &mut table, "")?;
     }
     read_from(&table)
 }
@@ -90,7 +106,8 @@ pub fn resolve<T: Settings>(defaults: &T, layers: &[Table]) -> Result<T> {
 /// When the file cannot be read, or a setting is unknown, missing, or outside its range.
 pub fn read_complete<T: Settings>(path: &Path) -> Result<T> {
     let (table, rows) = (read(path)?, T::rows());
-    let settings = check(&rows, &table).and_then(|()| {
+    let settings = with_new_names::<T>(table).and_then(|table| {
+        check(&rows, &table)?;
         let is_unknown = |(path, _): &(String, &Value)| !rows.iter().any(|row| row.is_of(path));
         let known = Known { paths: rows.iter().map(|row| row.path.to_owned()).collect(), rows: Vec::new() };
         let unknown = || leaves(&table).into_iter().find(is_unknown).map(|(path, _)| known.unknown(&path));

@@ -26,7 +26,8 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use crate::config::range::{Range, Row, row};
-use crate::config::{self, nearest};
+use crate::config::{self, nearest, with_new_names};
+use crate::train::RunSettings;
 
 /// A study, ready to be run.
 #[derive(Clone, Debug, PartialEq)]
@@ -171,7 +172,7 @@ impl Study {
         let distinct: BTreeSet<&u64> = file.seeds.iter().collect();
         ensure!(distinct.len() == file.seeds.len(), "seeds names a seed twice; each is one run");
         let beside = |config: Option<PathBuf>| config.map(|config| folder.join(config));
-        let (config, base) = (beside(file.config), assignments(&file.base, ""));
+        let (config, base) = (beside(file.config), assignments(&with_new_names::<RunSettings>(file.base)?, ""));
         let alternatives = match (file.axes.is_empty(), file.arms.is_empty()) {
             (false, false) => bail!("it has axes and arms; write either [[axis]] or [[arm]]"),
             (true, true) => bail!("it has nothing to run; write [[axis]] or [[arm]], each with a label and what it sets"),
@@ -180,6 +181,7 @@ impl Study {
         };
         let mut arms: Vec<Arm> = Vec::with_capacity(alternatives.len());
         for Alternative { label, config: own, set } in alternatives {
+            let set = with_new_names::<RunSettings>(set)?;
             let folder = slug(&label);
             ensure!(!folder.is_empty(), "{label:?} is no label: its folder would have no name; give it a letter or a digit");
             if let Some(other) = arms.iter().find(|arm| arm.folder == folder) {

@@ -2,6 +2,7 @@
 
 pub mod algorithm;
 mod critic;
+mod renamed;
 pub mod table;
 mod truncation;
 mod validity;

@@ -4,9 +4,10 @@
 //! `RLVR_WRITE_DOCS=1 cargo test --lib settings_page` or `cargo run -- train --help-settings > docs/settings.md`. What depends on two settings
 //! at once is in `validity`.
 
+use super::renamed::RENAMED;
 use super::{RunSettings, algorithm};
-use crate::config;
 use crate::config::range::{Range, Row, above, above_to, at_least, between, finite, from_below, joined, row, whole};
+use crate::config::{self, Renamed};
 use crate::data::benchmark::Decoding;
 use crate::kernels::Place;
 use crate::objective::Aggregation;
@@ -32,6 +33,10 @@ const KL_ESTIMATOR: Range = Range::OneOf(&["k1", "k2", "k3"]);
 impl config::Settings for RunSettings {
     fn rows() -> Vec<Row> {
         ROWS.to_vec()
+    }
+
+    fn renamed() -> &'static [Renamed] {
+        RENAMED
     }
 }
 
