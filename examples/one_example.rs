@@ -1,6 +1,6 @@
-//! A whole training from the library: the embedded base learns from one example, and its metrics are read back.
+//! A complete training from the library: trains the embedded model on one example and reads the metrics back.
 //!
-//! Run with `cargo run --release --example one_example`, or with a folder for the run behind `--`.
+//! Run it with `cargo run --release --example one_example`; append `-- FOLDER` to choose the run folder.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,18 @@ use rlvr::metrics::jsonl;
 use rlvr::train::{self, Request};
 use serde_json::Value;
 
-/// Trains in a new folder. Gives the run's metrics, one line a step.
+/// Trains in a new folder. Returns the run's metrics, one line per step.
+///
+/// # Errors
+/// If the folder exists already, or the run cannot be prepared, run or read back.
 pub fn train(root: &Path) -> Result<Vec<Value>> {
-    // Settings over the defaults, as `--set` has them. The first two are the defaults.
-    let asked = ["model=tiny", "example=tiny/addition/334+556", "train.steps=10", "eval.benchmarks="].map(String::from);
-    let layers = config::layers(None, &asked)?;
-    // Checks all that can be checked without weights: settings, example, folder.
+    // Settings in the form of `--set`, on top of the defaults. The first two equal the defaults.
+    let overrides = ["model=tiny", "example=tiny/addition/334+556", "train.steps=10", "eval.benchmarks="].map(String::from);
+    let layers = config::layers(None, &overrides)?;
+    // Checks everything that can be checked without weights: settings, example, folder.
     let prepared = train::prepare(Request::new(layers, Some(root.to_owned())))?;
     println!("{}", prepared.headline());
-    // Reads the model, makes the folder, and trains. Another thread could ask `interrupt` to stop the run.
+    // Loads the model, creates the folder, and trains. Another thread could use `interrupt` to stop the run.
     let interrupt = Interrupt::default();
     prepared.load(&interrupt)?.start()?.run()?;
     jsonl::read(&root.join("metrics.jsonl"))
@@ -28,9 +31,9 @@ pub fn train(root: &Path) -> Result<Vec<Value>> {
 fn main() -> Result<()> {
     let root = std::env::args_os().nth(1).map_or_else(|| PathBuf::from("runs/one_example"), PathBuf::from);
     for line in train(&root)? {
-        // The share of right responses, and how sure the policy is of its tokens.
+        // The mean reward, here the share of right responses, and the policy's uncertainty per token.
         let [step, reward, entropy] = ["step", "critic/score/mean", "actor/entropy"].map(|name| &line[name]);
-        println!("step {step}: reward {reward}, entropy {entropy} nats a token");
+        println!("step {step}: reward {reward}, entropy {entropy} nats per token");
     }
     Ok(())
 }

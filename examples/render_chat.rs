@@ -1,13 +1,13 @@
-//! What a model reads: conversations as chat templates render them, one JSON object a line in and out.
+//! Prints what a model reads: renders conversations with chat templates. Reads and writes one JSON object per line.
 //!
 //! ```text
 //! echo '{"template": "chat_template.jinja", "messages": [{"role": "user", "content": "1+1?"}], "add_generation_prompt": true}' |
 //!     cargo run --release --example render_chat
 //! ```
 //!
-//! A line has `messages`, or `example` (such as pi1; with `"training": true` its published instruction follows the question), and `model` (a
-//! folder; the answer then has `ids` beside `text`) or `template` (a file) with its `tokens` (`{"bos_token": ...}`). `date` is what templates
-//! print as today's. What cannot be rendered is `{"error"}`.
+//! An input line has `messages` or `example` (such as pi1; with `"training": true` the published instruction follows the question), and either
+//! `model` (a folder; the output then has `ids` in addition to `text`) or `template` (a file) with its `tokens` (`{"bos_token": ...}`).
+//! `date` is the date that templates print as today's. A line that cannot be rendered produces `{"error"}`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -58,7 +58,7 @@ fn render(line: Line, models: &mut BTreeMap<PathBuf, Text>) -> Result<Value> {
     let date = line.date.as_deref();
     match (line.model, &line.template) {
         (Some(folder), None) => {
-            // A real tokenizer takes a while to read.
+            // Loading a real tokenizer takes a while, so each is loaded once.
             let text = match models.entry(folder) {
                 Entry::Occupied(found) => found.into_mut(),
                 Entry::Vacant(place) => {

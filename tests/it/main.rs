@@ -1,7 +1,7 @@
-//! The program and the library from outside. All integration tests are one binary, so that they are linked once: a subject is a module, and what
-//! the modules share stands in `fixture`. They run as threads of one process: a test changes no environment variable, no working folder and no
-//! signal handler of its own process; it starts the program with them.
-#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+//! Tests of the program and the library from outside. All integration tests are modules of one binary, so that it is linked only once; shared code
+//! is in `fixture`. Tests run as threads of one process, so a test must not change the environment, working directory or signal handlers of
+//! its process; it passes them to the programs that it starts.
+#![allow(clippy::unwrap_used)] // an unexpected `None` or `Err` fails the test
 
 #[path = "../../src/testing.rs"]
 mod testing;

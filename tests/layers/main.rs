@@ -1,6 +1,6 @@
-//! The order that `src/lib.rs` draws, held against the sources: imports go down the layers, and no modules of one module import each other in
-//! a circle.
-#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+//! Checks the sources against the layers listed in `src/lib.rs`: imports go down the layers, and the children of a module do not import each other
+//! in a cycle.
+#![allow(clippy::unwrap_used)] // an unexpected `None` or `Err` fails the test
 
 mod sources;
 
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use sources::{Module, Sources, Use};
 
-/// Rooms from the bottom up; rooms of one layer do not know each other.
+/// Top-level modules from the bottom layer up. Modules in the same layer do not import each other.
 const LAYERS: [&[&str]; 14] = [
     &["input", "interrupt", "output", "usage"],
     &["draw", "flow", "lanes", "config"],
@@ -27,61 +27,61 @@ const LAYERS: [&[&str]; 14] = [
     &["testing"],
 ];
 
-fn program() -> Sources {
+fn crate_sources() -> Sources {
     let sources = Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     assert!(sources.count() > 200, "{} files", sources.count());
     sources
 }
 
 #[test]
-fn imports_go_down() {
-    let sources = program();
+fn imports_go_down_the_layers() {
+    let sources = crate_sources();
     let layer: BTreeMap<&str, usize> =
-        LAYERS.iter().enumerate().flat_map(|(height, rooms)| rooms.iter().map(move |room| (*room, height))).collect();
+        LAYERS.iter().enumerate().flat_map(|(height, modules)| modules.iter().map(move |module| (*module, height))).collect();
     let height = |module: &Module| {
         module
             .first()
-            .map(|room| *layer.get(room.as_str()).unwrap_or_else(|| panic!("{room} has no layer: add it to LAYERS and to src/lib.rs")))
+            .map(|name| *layer.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no layer: add it to LAYERS and to src/lib.rs")))
     };
     let uses = sources.uses();
     let goes_up = |used: &&Use| used.from[0] != used.to[0] && height(&used.to) >= height(&used.from);
     let within = |used: &&Use| !used.from.is_empty() && !used.to.is_empty();
-    let wrong: Vec<String> = uses.iter().filter(within).filter(goes_up).map(|used| told(&sources, used)).collect();
+    let wrong: Vec<String> = uses.iter().filter(within).filter(goes_up).map(|used| describe(&sources, used)).collect();
     assert!(wrong.is_empty(), "imports that do not go down:\n{}", wrong.join("\n"));
 }
 
-/// Modules whose files call each other because what they read or compare is recursive: a term holds commands, whose arguments are terms; a list is
-/// compared by comparing its items.
+/// Modules whose files call each other because their data is recursive: a term contains commands with terms as arguments; comparing two lists
+/// compares their items.
 const RECURSIVE: [&str; 3] = ["verify::compare", "verify::read", "verify::value"];
 
 #[test]
-fn no_modules_import_each_other_in_a_circle() {
-    let sources = program();
-    let parent = |circle: &Vec<Use>| RECURSIVE.into_iter().find(|parent| circle[0].from.join("::").starts_with(&format!("{parent}::")));
-    let circles = circles(&sources.uses());
-    let recursive: BTreeSet<&str> = circles.iter().filter_map(parent).collect();
-    assert_eq!(recursive, RECURSIVE.into(), "RECURSIVE names a module without circles");
-    let circle = |circle: &Vec<Use>| circle.iter().map(|used| told(&sources, used)).collect::<Vec<_>>().join("\n");
-    let wrong: Vec<String> = circles.iter().filter(|circle| parent(circle).is_none()).map(circle).collect();
-    assert!(wrong.is_empty(), "circles:\n{}", wrong.join("\n\n"));
+fn modules_do_not_import_each_other_in_cycles() {
+    let sources = crate_sources();
+    let parent = |cycle: &Vec<Use>| RECURSIVE.into_iter().find(|parent| cycle[0].from.join("::").starts_with(&format!("{parent}::")));
+    let cycles = cycles(&sources.uses());
+    let recursive: BTreeSet<&str> = cycles.iter().filter_map(parent).collect();
+    assert_eq!(recursive, RECURSIVE.into(), "RECURSIVE lists a module without cycles");
+    let show = |cycle: &Vec<Use>| cycle.iter().map(|used| describe(&sources, used)).collect::<Vec<_>>().join("\n");
+    let wrong: Vec<String> = cycles.iter().filter(|cycle| parent(cycle).is_none()).map(show).collect();
+    assert!(wrong.is_empty(), "import cycles:\n{}", wrong.join("\n\n"));
 }
 
-/// Exactly one room may hold unsafe code.
+/// Only the kernels may contain unsafe code.
 #[test]
-fn unsafe_code_lives_in_the_kernels() {
-    let sources = program();
-    let rooms: BTreeSet<&String> = sources.unsafe_modules().map(|module| &module[0]).collect();
-    assert_eq!(rooms, BTreeSet::from([&"kernels".to_owned()]));
+fn unsafe_code_is_only_in_kernels() {
+    let sources = crate_sources();
+    let found: BTreeSet<&String> = sources.unsafe_modules().map(|module| &module[0]).collect();
+    assert_eq!(found, BTreeSet::from([&"kernels".to_owned()]));
 }
 
-fn told(sources: &Sources, used: &Use) -> String {
+fn describe(sources: &Sources, used: &Use) -> String {
     format!("  {} uses {}", sources.path(&used.from).display(), sources.path(&used.to).display())
 }
 
-/// Circles among the children of each module, a child standing for all below it. A module and its own children are one subject: their uses of
-/// each other make no circle.
-fn circles(uses: &BTreeSet<Use>) -> BTreeSet<Vec<Use>> {
-    // By parent: which child uses which, with one use that shows it.
+/// Finds import cycles among the children of each module; a child includes everything below it. A module and its own children are one subject,
+/// so imports between them form no cycle.
+fn cycles(uses: &BTreeSet<Use>) -> BTreeSet<Vec<Use>> {
+    // By parent: which child uses which, with one such use as evidence.
     let mut families: BTreeMap<Module, Family> = BTreeMap::new();
     for used in uses {
         let shared = used.from.iter().zip(&used.to).take_while(|(from, to)| from == to).count();
@@ -90,37 +90,37 @@ fn circles(uses: &BTreeSet<Use>) -> BTreeSet<Vec<Use>> {
             family.entry(from.clone()).or_default().entry(to.clone()).or_insert_with(|| used.clone());
         }
     }
-    families.values().flat_map(|family| family.keys().filter_map(|child| way_back(family, child))).collect()
+    families.values().flat_map(|family| family.keys().filter_map(|child| shortest_cycle(family, child))).collect()
 }
 
-/// Which of a module's children use which.
+/// The uses among a module's children: user, then used child, with one such use.
 type Family = BTreeMap<String, BTreeMap<String, Use>>;
 
-/// The shortest way from a child back to itself, as a ring that begins with its least use.
-fn way_back(family: &Family, start: &String) -> Option<Vec<Use>> {
-    let (mut ways, mut seen) = (vec![(start, Vec::new())], BTreeSet::new());
-    while !ways.is_empty() {
+/// Returns the shortest cycle from a child back to itself, rotated to start with its smallest use, or `None` if there is none.
+fn shortest_cycle(family: &Family, start: &String) -> Option<Vec<Use>> {
+    let (mut paths, mut seen) = (vec![(start, Vec::new())], BTreeSet::new());
+    while !paths.is_empty() {
         let mut longer = Vec::new();
-        for (child, way) in ways {
+        for (child, path) in paths {
             for (next, used) in family.get(child).into_iter().flatten() {
-                let mut way: Vec<Use> = way.iter().chain([used]).cloned().collect();
+                let mut path: Vec<Use> = path.iter().chain([used]).cloned().collect();
                 if next == start {
-                    let least = (0..way.len()).min_by_key(|index| &way[*index])?;
-                    way.rotate_left(least);
-                    return Some(way);
+                    let least = (0..path.len()).min_by_key(|index| &path[*index])?;
+                    path.rotate_left(least);
+                    return Some(path);
                 }
                 if seen.insert(next) {
-                    longer.push((next, way));
+                    longer.push((next, path));
                 }
             }
         }
-        ways = longer;
+        paths = longer;
     }
     None
 }
 
 #[test]
-fn uses_are_found_in_every_spelling() {
+fn uses_finds_every_spelling() {
     let sources = Sources::of(&[
         ("", "pub mod cli; pub mod eval; pub mod model; pub mod train;"),
         (
@@ -145,7 +145,7 @@ fn uses_are_found_in_every_spelling() {
     let name = |module: Module| module.join("::");
     let found: Vec<(String, String)> = sources.uses().into_iter().map(|used| (name(used.from), name(used.to))).collect();
     let expected = [
-        // A name that `train` only passes on is its definer's.
+        // A name that `train` re-exports belongs to the module that defines it.
         ("eval", "model"),
         ("eval::run", "eval::score"),
         ("eval::score", "model"),
@@ -159,11 +159,11 @@ fn uses_are_found_in_every_spelling() {
 }
 
 #[test]
-fn circles_are_found_among_siblings_at_any_height() {
+fn cycles_finds_them_among_siblings_at_any_depth() {
     let check = |uses: &[(&str, &str)], expected: usize| {
         let module = |name: &str| name.split("::").map(String::from).collect::<Module>();
         let uses = uses.iter().map(|(from, to)| Use { from: module(from), to: module(to) }).collect();
-        assert_eq!(circles(&uses).len(), expected, "{uses:?}");
+        assert_eq!(cycles(&uses).len(), expected, "{uses:?}");
     };
     check(&[("a", "b"), ("b", "c")], 0);
     check(&[("a", "b"), ("b", "c"), ("c", "a")], 1);

@@ -1,5 +1,5 @@
-//! The program's modules and what each of them uses, as the parser of Rust sees them: `use` items with their whole trees, paths in code, and
-//! paths inside macros. Code under `#[cfg(test)]` is left out. It knows nothing of layers.
+//! The crate's modules and their uses of each other, found by parsing Rust: complete `use` trees, paths in code, and paths inside macros.
+//! Ignores code under `#[cfg(test)]`. Knows nothing about layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, UseTree};
 
-/// A module's name from the crate's root: `["train", "run"]`; the root itself is empty.
+/// A module's path from the crate root, such as `["train", "run"]`; the root itself is empty.
 pub type Module = Vec<String>;
 
 /// The modules of a crate.
@@ -20,9 +20,9 @@ pub struct Sources {
 /// One file of the crate.
 struct SourceFile {
     path: PathBuf,
-    /// Names that the file brings into its scope, with the full path of each; for code, and, where they are public, for others.
+    /// Names that the file imports or re-exports, with the full path of each.
     names: BTreeMap<String, Vec<String>>,
-    /// Paths in `use` items and in code, from the crate's root where they say so.
+    /// Paths in private `use` items and in code, from the crate root; paths to other crates are left out.
     paths: Vec<Vec<String>>,
     has_unsafe: bool,
 }
@@ -35,14 +35,14 @@ pub struct Use {
 }
 
 impl Sources {
-    /// Reads the crate whose root is `lib.rs` in `folder`, and every module that is not for tests.
+    /// Reads `lib.rs` in `folder` and every module below it that is not for tests.
     pub fn read(folder: &Path) -> Self {
         let mut sources = Self::default();
         sources.add(Vec::new(), &folder.join("lib.rs"), folder);
         sources
     }
 
-    /// Sources given as text, for tests of this file: modules with their contents.
+    /// Builds sources from text, for tests of this file: `(module, content)`.
     pub fn of(texts: &[(&str, &str)]) -> Self {
         let mut sources = Self::default();
         for (name, text) in texts {
@@ -64,22 +64,22 @@ impl Sources {
         }
     }
 
-    /// How many files were read.
+    /// The number of files.
     pub fn count(&self) -> usize {
         self.files.len()
     }
 
-    /// The file of a module, for messages.
+    /// Returns the path of a module's file, for messages.
     pub fn path(&self, module: &Module) -> &Path {
         &self.files[module].path
     }
 
-    /// Modules with `unsafe` blocks, functions or implementations.
+    /// Returns the modules with `unsafe` blocks, functions or implementations.
     pub fn unsafe_modules(&self) -> impl Iterator<Item = &Module> {
         self.files.iter().filter(|(_, file)| file.has_unsafe).map(|(module, _)| module)
     }
 
-    /// Which modules use which. A name that a module passes on (`pub use`) counts as a use of the module that defines it.
+    /// Returns every use of one module by another. Using a re-exported name (`pub use`) counts as using the module that defines it.
     pub fn uses(&self) -> BTreeSet<Use> {
         let mut uses = BTreeSet::new();
         for (module, file) in &self.files {
@@ -92,15 +92,15 @@ impl Sources {
         uses
     }
 
-    /// The module that defines what a full path names.
+    /// Returns the module that defines the item at a full path.
     fn definer(&self, path: &[String]) -> Option<Module> {
         let mut path = path.to_vec();
-        // As many steps as there are files: names that pass each other on in a ring end there.
+        // At most one step per file, so that circular re-exports end the search.
         for _ in 0..self.files.len() {
             let depth = (0..=path.len()).rev().find(|depth| self.files.contains_key(&path[..*depth]))?;
             let (module, rest) = path.split_at(depth);
-            let passed_on = rest.first().and_then(|name| self.files[module].names.get(name));
-            match passed_on {
+            let reexport = rest.first().and_then(|name| self.files[module].names.get(name));
+            match reexport {
                 Some(full) if full != &path => path = full.iter().chain(&rest[1..]).cloned().collect(),
                 _ => return Some(module.to_vec()),
             }
@@ -110,7 +110,7 @@ impl Sources {
 }
 
 impl SourceFile {
-    /// The file, and the modules that it declares.
+    /// Parses a file. Returns it with the names of the modules that it declares.
     fn parse(module: &Module, path: &Path, text: &str) -> (Self, Vec<String>) {
         let parsed = syn::parse_file(text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let mut collector = Collector::default();
@@ -137,7 +137,7 @@ fn joined(module: &Module, name: &str) -> Module {
     module.iter().cloned().chain([name.to_owned()]).collect()
 }
 
-/// A path that begins with `crate`, `self` or `super`, from the crate's root.
+/// Returns a path that starts with `crate`, `self` or `super`, from the crate root; `None` for any other path.
 fn absolute(module: &Module, path: &[String]) -> Option<Vec<String>> {
     let ups = path.iter().take_while(|part| *part == "super").count();
     match path[0].as_str() {
@@ -148,10 +148,10 @@ fn absolute(module: &Module, path: &[String]) -> Option<Vec<String>> {
     }
 }
 
-/// Walks a file's syntax.
+/// Walks the syntax of a file.
 #[derive(Default)]
 struct Collector {
-    /// Names brought into scope, each with its path as written.
+    /// Imported and re-exported names, each with its path as written.
     uses: Vec<(String, Vec<String>)>,
     paths: Vec<Vec<String>>,
     declared: Vec<String>,
@@ -159,28 +159,28 @@ struct Collector {
 }
 
 impl Collector {
-    /// Every name of a `use` item, below the path `before`.
-    fn tree(&mut self, before: &[String], tree: &UseTree, passed_on: bool) {
+    /// Records every name of a `use` tree below the path `before`.
+    fn tree(&mut self, before: &[String], tree: &UseTree, is_reexport: bool) {
         let with = |name: String| before.iter().cloned().chain([name]).collect::<Vec<_>>();
         match tree {
-            UseTree::Path(path) => self.tree(&with(path.ident.to_string()), &path.tree, passed_on),
-            UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(before, item, passed_on)),
-            UseTree::Name(name) if name.ident == "self" => self.named(before[before.len() - 1].clone(), before.to_vec(), passed_on),
-            UseTree::Name(name) => self.named(name.ident.to_string(), with(name.ident.to_string()), passed_on),
-            UseTree::Rename(rename) => self.named(rename.rename.to_string(), with(rename.ident.to_string()), passed_on),
-            UseTree::Glob(_) => self.named("*".to_owned(), before.to_vec(), passed_on),
+            UseTree::Path(path) => self.tree(&with(path.ident.to_string()), &path.tree, is_reexport),
+            UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(before, item, is_reexport)),
+            UseTree::Name(name) if name.ident == "self" => self.named(before[before.len() - 1].clone(), before.to_vec(), is_reexport),
+            UseTree::Name(name) => self.named(name.ident.to_string(), with(name.ident.to_string()), is_reexport),
+            UseTree::Rename(rename) => self.named(rename.rename.to_string(), with(rename.ident.to_string()), is_reexport),
+            UseTree::Glob(_) => self.named("*".to_owned(), before.to_vec(), is_reexport),
         }
     }
 
-    /// A name that a `use` item brings into scope. One that is only passed on to others is no use of what it names.
-    fn named(&mut self, name: String, path: Vec<String>, passed_on: bool) {
-        if !passed_on {
+    /// Records a name from a `use` item. A re-export alone does not count as a use.
+    fn named(&mut self, name: String, path: Vec<String>, is_reexport: bool) {
+        if !is_reexport {
             self.paths.push(path.clone());
         }
         self.uses.push((name, path));
     }
 
-    /// Every `a::b::c` in the tokens of a macro.
+    /// Records every path `a::b::c` in the tokens of a macro.
     fn tokens(&mut self, tokens: TokenStream) {
         let (mut path, mut colons) = (Vec::new(), 0);
         for token in tokens {
@@ -188,13 +188,13 @@ impl Collector {
                 TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
                 TokenTree::Ident(ident) => {
                     if colons != 2 {
-                        self.ended(&mut path);
+                        self.end_path(&mut path);
                     }
                     path.push(ident.to_string());
                     colons = 0;
                 }
                 other => {
-                    self.ended(&mut path);
+                    self.end_path(&mut path);
                     colons = 0;
                     if let TokenTree::Group(group) = other {
                         self.tokens(group.stream());
@@ -202,10 +202,10 @@ impl Collector {
                 }
             }
         }
-        self.ended(&mut path);
+        self.end_path(&mut path);
     }
 
-    fn ended(&mut self, path: &mut Vec<String>) {
+    fn end_path(&mut self, path: &mut Vec<String>) {
         if path.len() > 1 {
             self.paths.push(std::mem::take(path));
         }
@@ -240,8 +240,8 @@ impl<'ast> Visit<'ast> for Collector {
         }
         match item {
             Item::Use(item) => {
-                let passed_on = !matches!(item.vis, syn::Visibility::Inherited);
-                self.tree(&[], &item.tree, passed_on);
+                let is_reexport = !matches!(item.vis, syn::Visibility::Inherited);
+                self.tree(&[], &item.tree, is_reexport);
             }
             Item::Mod(item) if item.content.is_none() => self.declared.push(item.ident.to_string()),
             _ => visit::visit_item(self, item),
