@@ -37,7 +37,7 @@ const NONSENSE: [(&str, &str, &str); 24] = [
     ("train", "lanes = 5000", "train.lanes is 5000; it must be a whole number from 0 to 1024"),
     ("eval", "seed = -1", "eval.seed is -1; it must be a whole number from 0 to 9223372036854775807"),
     ("checkpoint", "keep_last = 0", "checkpoint.keep_last is 0; it must be a whole number from 1"),
-    ("compute", "device = \"gpu\"", "compute.device: unknown device \"gpu\"; known are auto, cpu and cuda[:N]"),
+    ("compute", "device = \"gpu\"", "compute.device: unknown device \"gpu\": expected auto, cpu, cuda or cuda:N"),
 ];
 
 #[test]

@@ -1,6 +1,6 @@
-//! One AdamW step over moments of 8 bits (Dettmers et al. 2021): each element has a code, which names one of 256 values between -1 and 1,
-//! times the scale of its block of 256 elements. `cuda/adamw.cuh` says how the values are chosen and why second moments are rounded by
-//! chance; this is the same arithmetic in the same order.
+//! One AdamW step with moments quantized to 8 bits (Dettmers et al. 2021). An element is a code, which stands for one of 256 values between
+//! -1 and 1, times the scale of its block of 256 elements. `cuda/adamw.cuh` explains how the values are chosen and why second moments are
+//! rounded stochastically; this is the same arithmetic in the same order.
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
@@ -11,14 +11,14 @@ use crate::draw::philox;
 use crate::kernels::on_host;
 use crate::kernels::optimizer::{CODED, Coded, MAPS, Map, Step};
 
-/// Fewest blocks that are worth a thread.
+/// Minimum number of blocks per thread.
 const BLOCKS_AT_ONCE: usize = 64;
-/// Elements whose chances one draw gives, 16 bits each.
+/// Elements per random draw, which provides 16 bits for each.
 const PER_DRAW: usize = 8;
-/// The key of those draws.
+/// The key of these draws.
 const KEY: [u32; 2] = [0x8b175, 0xada];
 
-/// A moment in memory that loops can change.
+/// A moment in host memory, where loops can change it.
 struct Host {
     codes: Vec<u8>,
     scales: Vec<f32>,
@@ -42,8 +42,11 @@ impl Host {
     }
 }
 
-/// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, wherever they are, in place. Blocks are independent:
-/// threads change no bit.
+/// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, on any device, in place. Blocks are independent, so the
+/// number of threads does not change any bit.
+///
+/// # Errors
+/// If `parameter` or `gradient` is not a contiguous f32 tensor on the CPU, or a device fails.
 pub fn step_in_place(parameter: &Tensor, first: &Coded, second: &Coded, gradient: &Tensor, step: &Step) -> Result<()> {
     let (mut first_on_host, mut second_on_host) = (Host::of(first)?, Host::of(second)?);
     update(parameter, [gradient], |parameter, [gradient]| {
@@ -85,7 +88,7 @@ fn step_block(
     }
 }
 
-/// The code of the largest value that is at most `x`, or 0.
+/// Returns the code of the largest value that is at most `x`, or 0 if there is none.
 fn code_below(map: &Map, x: f32) -> usize {
     let (mut code, mut half) = (0, CODED / 2);
     while half > 0 {
@@ -101,7 +104,8 @@ fn nearest_code(map: &Map, x: f32) -> usize {
     code + usize::from(is_above)
 }
 
-/// One of the codes on either side of `x`, the likelier the nearer, so that `x` is right on average; `chance` is uniform. Only 0 is code 0.
+/// Rounds `x` stochastically to one of the neighbouring codes, the nearer one with higher probability, so that the expected value is `x`;
+/// `chance` is uniform. Only 0 becomes code 0.
 fn either_code(map: &Map, x: f32, chance: u16) -> usize {
     let code = code_below(map, x);
     if code + 1 == CODED || x <= 0.0 {
@@ -116,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_ascend_and_every_value_has_its_own_code() {
+    fn maps_ascend_and_encode_each_value_as_itself() {
         for map in MAPS.iter() {
             assert!(map.windows(2).all(|pair| pair[0] < pair[1]));
             assert!((0..CODED).all(|code| nearest_code(map, map[code]) == code && either_code(map, map[code], 0) == code));
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_code_is_nearest() {
+    fn nearest_code_is_the_nearest() {
         let map = &MAPS[0];
         for i in -1000..=1000 {
             let x = i as f32 / 1000.0;
@@ -137,14 +141,14 @@ mod tests {
     }
 
     #[test]
-    fn second_moments_are_right_on_average_and_never_become_zero() {
+    fn either_code_is_unbiased_and_never_zero() {
         let map = &MAPS[1];
         for x in [1e-9f32, 4e-7, 0.001_234, 0.25, 0.9999] {
             let codes = (0..=u16::MAX).map(|chance| either_code(map, x, chance));
             let mean = codes.clone().map(|code| f64::from(map[code])).sum::<f64>() / 65536.0;
             assert!(codes.clone().all(|code| code > 0 && (x < map[1] || map[code - 1] <= x)));
             let expected = f64::from(x.max(map[1]));
-            assert!((mean - expected).abs() < 2e-5 * expected, "{x}: {mean} on average");
+            assert!((mean - expected).abs() < 2e-5 * expected, "{x}: the mean is {mean}");
         }
         assert_eq!(either_code(map, 0.0, 0), 0);
     }

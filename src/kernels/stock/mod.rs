@@ -1,6 +1,6 @@
-//! Every operation from candle's stock operations alone, on whatever device candle has, in f32 or bf16: what the fused kernels are compared
-//! with on a GPU, and what runs there until they are confirmed. Products, those of attention among them, are rounded to the dtype; norms,
-//! rotations, softmax and the head compute in f32 in between, as transformers does.
+//! All operations built from candle's stock operations, on any device that candle supports, in f32 or bf16. On a GPU the fused kernels are
+//! compared with them, and they run in place of the fused kernels until those are confirmed. Products, including those of attention, are
+//! rounded to the dtype; norms, rotations, softmax and the head compute in f32 internally, as transformers does.
 
 use std::ops::Range;
 
@@ -15,26 +15,26 @@ use crate::kernels::{BLOCK, Choice, Chosen, Cpu, DeviceMemory, Kernels, MASKED, 
 
 mod attention;
 
-/// Stock operations on one device in one dtype.
+/// Stock operations on one device, in one dtype.
 #[derive(Clone, Debug)]
 pub struct Stock {
     device: Device,
     dtype: DType,
 }
 
-/// Elements whose squares are summed at once, in f64.
+/// Number of elements whose squares are summed at once, in f64.
 const SQUARES: usize = 1 << 24;
 
 impl Stock {
     /// The name of these operations in `--kernels`.
     pub const VERSION: &str = "reference";
 
-    /// Operations on `device`; weights and activations in `dtype`, f32 or bf16.
+    /// Creates operations on `device`, with weights and activations in `dtype`, f32 or bf16.
     pub fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
     }
 
-    /// A matrix product in its factors' dtype; candle has none in bf16 on the CPU, where the same is computed in f32 and rounded.
+    /// A matrix product in the factors' dtype. Candle has no bf16 product on the CPU, so there it is computed in f32 and rounded.
     fn multiply(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         if a.dtype() == DType::BF16 && self.device.is_cpu() {
             return wide(a)?.matmul(&wide(b)?)?.to_dtype(DType::BF16);
@@ -51,14 +51,14 @@ impl Stock {
     }
 }
 
-/// In f32.
+/// Converts to f32.
 fn wide(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)
 }
 
 /// `target += change`, in place, rounded to the target's dtype.
 fn add_to(target: &Tensor, change: &Tensor) -> Result<()> {
-    // candle gives an empty tensor back as it is, and refuses to copy a tensor to itself.
+    // For an empty tensor, candle's conversions return the same storage, and it refuses to copy a tensor to itself.
     if target.elem_count() == 0 {
         return Ok(());
     }
@@ -66,7 +66,7 @@ fn add_to(target: &Tensor, change: &Tensor) -> Result<()> {
     target.slice_set(&sum.to_dtype(target.dtype())?.contiguous()?, 0, 0)
 }
 
-/// A step over moments in f32.
+/// One AdamW step with moments in f32.
 fn step_in_place(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Tensor, step: &Step) -> Result<()> {
     let gradient = (gradient * f64::from(step.gradient_scale))?;
     first.slice_set(&((first * step.beta1)? + (&gradient * (1.0 - step.beta1))?)?, 0, 0)?;
@@ -316,7 +316,7 @@ impl Kernels for Stock {
         let master = master.unwrap_or(weight);
         match moments {
             Moments::Full { first, second } => step_in_place(master, first, second, gradient, step)?,
-            // Stock operations have no search in a table: the plain version does it on the host, and the result is copied back.
+            // Stock operations have no table search, so the plain loops run on the host and the result is copied back.
             Moments::Coded { first, second } => {
                 let on_host = copies::on_host(master)?.copy()?;
                 adamw_8bit::step_in_place(&on_host, first, second, &copies::on_host(gradient)?, step)?;
