@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn advice_is_given_only_for_automatic_stock_operations_on_a_gpu() {
+    fn advice_is_given_only_for_automatic_stock_operations() {
         let check = |kernels: Version, is_confirmed: bool, gpu: Option<usize>, expected: bool| {
             let settings = ComputeSettings { kernels, ..ComputeSettings::default() };
             let advice = settings.advice(&settings.on_card(gpu, is_confirmed).unwrap());

@@ -13,7 +13,7 @@ use crate::kernels::shape::{Heads, LayerCache};
 /// Allocates a cache of `blocks` blocks, filled with zeros.
 ///
 /// # Errors
-/// Never, as long as memory can be allocated.
+/// Never: the sizes always match.
 pub fn cache(blocks: usize, heads: Heads) -> Result<LayerCache> {
     let zeros = |shape| tensor(vec![0.0; blocks * heads.key_value * heads.width * BLOCK], shape);
     Ok(LayerCache {
@@ -55,7 +55,7 @@ pub fn store(cache: &LayerCache, qkv: &Tensor, slots: &[u32], heads: Heads) -> R
 /// Copies whole blocks, `(from, to)`, before two sequences that share a block continue it differently.
 ///
 /// # Errors
-/// If the cache is not on the CPU.
+/// If the cache was not created by [`cache`].
 ///
 /// # Panics
 /// If a block is beyond the cache.

@@ -39,8 +39,8 @@ pub fn read<const N: usize, R>(tensors: [&Tensor; N], compute: impl FnOnce([&[f3
     Ok(compute(slices))
 }
 
-/// Runs `compute` on the values of `target`, which it may change in place, and of `sources`. All are contiguous f32 tensors on the CPU.
-/// `target` must not share storage with a source, which would deadlock.
+/// Runs `compute` on the values of `target`, which it may change in place, and of `sources`. All are contiguous f32 tensors on the CPU, and
+/// `target` shares no storage with a source.
 ///
 /// # Errors
 /// If a tensor is on another device, is not contiguous, or is not f32.

@@ -1,4 +1,4 @@
-//! Operations on rows one by one, and products, against f64.
+//! Compares operations on single rows, and products, with f64.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -34,7 +34,7 @@ impl Bench<'_> {
         self.outcome(&name("rms_norm_backward_into"), width, d_exact, &dx.tensor)?;
         self.outcome(&name("rms_norm_backward_into's weight"), width, w_exact, &weight_gradient.tensor)?;
 
-        // An index that comes up often, one that comes up once, and some that never do.
+        // One index occurs often, others once, and some never.
         let rows: Vec<u32> = (0..t + 2).map(|i| if i % 3 == 0 { 0 } else { (i * 7 % t) as u32 }).collect();
         let indices = kernels.indices(&rows)?;
         let gathered = kernels.gather(&x.tensor, &indices)?;
@@ -49,7 +49,7 @@ impl Bench<'_> {
             }
             kernels.scatter_add_into(&target.tensor, &rows, &values.tensor)?;
             self.outcome(&format!("{} {what}", name("scatter_add_into")), width, exact, &target.tensor)?;
-            assert!(kernels.scatter_add_into(&target.tensor, &[], &values.tensor).is_err(), "rows without numbers are refused");
+            assert!(kernels.scatter_add_into(&target.tensor, &[], &values.tensor).is_err(), "values without row numbers must be rejected");
         }
 
         let gate_up = self.put(&(random((t, 2 * width), 10) * 4.0)?, kernels.dtype())?;
@@ -129,7 +129,7 @@ impl Bench<'_> {
         let rotation = Rotation { cos: &cos.tensor, sin: &sin.tensor, positions: &at };
         kernels.rotate_in_place(&qkv.tensor, heads, &rotation)?;
         self.outcome(&name("rotate_in_place"), d, turned(&qkv.exact, 1.0), &qkv.tensor)?;
-        // First without a bias, then with one, to whose gradient the sums are added.
+        // First without a bias, then with one, to whose gradient the column sums are added.
         let d_qkv = self.random((t, heads.row()), 2)?;
         kernels.rotate_back_in_place(&d_qkv.tensor, heads, &rotation, None)?;
         self.outcome(&name("rotate_back_in_place"), d, turned(&d_qkv.exact, -1.0), &d_qkv.tensor)?;
