@@ -1,8 +1,8 @@
 //! Measures the time of a verdict on typical pairs. Prints median, 99th percentile, maximum and mean in microseconds as one line of JSON,
 //! then criterion's measurement of one pass over all pairs.
 //!
-//! `cargo bench --bench verify` reads `verifier/speed500.jsonl` in the shared folder (`RLVR_SHARED_DIR`, or `../shared`). `cargo bench
-//! --bench verify -- FILE` reads another JSONL file.
+//! `cargo bench --bench verify` reads `verifier/speed500.jsonl` in the shared folder (`RLVR_SHARED_DIR`, or `../shared`).
+//! `cargo bench --bench verify -- FILE` reads another JSONL file.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};

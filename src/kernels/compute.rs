@@ -18,7 +18,7 @@ use super::{Cpu, Kernels, Stock};
 pub struct ComputeSettings {
     /// `auto` (a GPU if there is a usable one), `cpu`, `cuda`, or `cuda:N`.
     pub device: Place,
-    /// The implementation of the operations.
+    /// The implementation of the operations; `auto` selects one by device.
     pub kernels: Version,
     /// The dtype of weights and activations.
     pub dtype: Precision,
@@ -201,7 +201,7 @@ impl Compute {
     /// Creates the kernels.
     ///
     /// # Errors
-    /// If the GPU does not exist or cannot be initialized.
+    /// If the GPU does not exist or cannot be initialised.
     pub fn open(&self) -> Result<Arc<dyn Kernels>> {
         Ok(match (self.gpu, self.stock) {
             (None, false) => Arc::new(Cpu),

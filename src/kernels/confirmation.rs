@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 /// The entries built into the program.
-const OURS: &str = include_str!("confirmed.toml");
+const BUILT_IN: &str = include_str!("confirmed.toml");
 /// A digest of the sources of the kernels and of the code that launches them, computed by `build.rs`: 16 hexadecimal digits.
 pub const KERNELS: &str = env!("RLVR_KERNELS_DIGEST");
 
@@ -70,12 +70,12 @@ impl Confirmed {
 
 /// Returns true if the kernels are confirmed on this GPU.
 pub fn is_confirmed(card: &Card) -> bool {
-    let ours: Confirmed = toml::from_str(OURS).expect("confirmed.toml is read by a test");
-    ours.has(card) || own_file().is_some_and(|path| read(&path).has(card))
+    let built_in: Confirmed = toml::from_str(BUILT_IN).expect("confirmed.toml is read by a test");
+    built_in.has(card) || user_file().is_some_and(|path| read(&path).has(card))
 }
 
 /// The path of the user's own file; `None` if neither variable is set.
-fn own_file() -> Option<PathBuf> {
+fn user_file() -> Option<PathBuf> {
     let folder = |variable: &str| std::env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("rlvr/confirmed.toml"))
@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn built_in_entries_are_complete() {
-        let ours: Confirmed = toml::from_str(OURS).unwrap();
-        for entry in ours.confirmed {
+        let built_in: Confirmed = toml::from_str(BUILT_IN).unwrap();
+        for entry in built_in.confirmed {
             assert!(![entry.card, entry.driver, entry.commit, entry.date, entry.kernels].iter().any(String::is_empty));
         }
         assert_eq!(KERNELS.len(), 16);

@@ -22,7 +22,8 @@ pub struct DeviceMemory {
 const DRIVERS_BYTES: u64 = 1 << 30;
 
 impl DeviceMemory {
-    /// A sentence about the memory that other processes use; `None` if it is no more than the driver's own.
+    /// A sentence about the memory that other processes use and what to do about it; `None` if it is at most 1 GiB, which may be the
+    /// driver's own.
     pub fn held_by_others(&self) -> Option<String> {
         let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         (self.others > DRIVERS_BYTES).then(|| {
@@ -86,7 +87,7 @@ pub fn is_lost(error: &anyhow::Error) -> bool {
 
 fn candle_is_lost(error: &Error) -> bool {
     match error {
-        Error::Cuda(cause) => cause.is::<DeviceLost>() || is_drivers_loss(&**cause),
+        Error::Cuda(cause) => cause.is::<DeviceLost>() || is_driver_lost(&**cause),
         Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => candle_is_lost(inner),
         _ => false,
     }
@@ -100,24 +101,24 @@ pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
 /// The same for a candle error.
 pub(super) fn candle_is_out_of_memory(error: &Error) -> bool {
     match error {
-        Error::Cuda(cause) => cause.is::<OutOfMemory>() || is_drivers(&**cause),
+        Error::Cuda(cause) => cause.is::<OutOfMemory>() || is_driver_out_of_memory(&**cause),
         Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => candle_is_out_of_memory(inner),
         _ => false,
     }
 }
 
 #[cfg(not(feature = "cuda"))]
-fn is_drivers(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+fn is_driver_out_of_memory(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     false
 }
 
 #[cfg(not(feature = "cuda"))]
-fn is_drivers_loss(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+fn is_driver_lost(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     false
 }
 
 #[cfg(feature = "cuda")]
-use driver::{is_lost as is_drivers_loss, is_out_of_memory as is_drivers};
+use driver::{is_lost as is_driver_lost, is_out_of_memory as is_driver_out_of_memory};
 
 /// Recognises the two kinds of driver and library errors that callers react to.
 #[cfg(feature = "cuda")]

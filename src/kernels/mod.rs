@@ -11,7 +11,7 @@
 //! moments, unless they are quantized to 8 bits.
 //!
 //! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width, f =
-//! feed-forward width.
+//! feed-forward width, m/k/n = rows, inner size and columns of a product.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -109,8 +109,8 @@ watched::operations! {
 
         /// `x [m, k]` times `weight [k, n]`, plus `bias [n]` if given: `[m, n]`. Either factor may be a transposed view (`weight.t()`).
         ///
-        /// If the implementation is batch-invariant, the bits of a row do not depend on the other rows. Transposed factors are exempt on a
-        /// GPU, because they occur only in gradients.
+        /// If the implementation is batch-invariant (the plain loops always, the fused kernels on request), the bits of a row do not depend
+        /// on the other rows. Products with transposed factors are exempt: they occur only in gradients.
         ///
         /// # Errors
         /// If the shapes do not match, a factor is neither contiguous nor the transpose of a contiguous matrix, or the device fails.
@@ -281,7 +281,7 @@ watched::operations! {
         /// If `logits` is not a matrix, or the device fails. [`Chosen::read`] reports failures that happen later.
         fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
 
-        /// Like `choose`, and also records each row's sampling mask and the token's log-probability among the masked tokens. That
+        /// Like `choose`, and also records each row's sampling mask and the token's log-probability among the tokens in the mask. That
         /// log-probability is the one that `keep` followed by `head_scores_in_place` returns.
         ///
         /// # Errors
@@ -329,7 +329,7 @@ watched::operations! {
         /// `target = source`. The two may be on different devices and have different dtypes; values are rounded to the target's dtype.
         ///
         /// # Errors
-        /// If the shapes differ, the dtypes cannot be converted, or a device fails.
+        /// If the shapes do not match, the dtypes cannot be converted, or a device fails.
         fn set(&self, target: &Tensor, source: &Tensor) -> Result<()>;
 
         /// Returns a copy of some columns of `matrix [m, n]`, in f32: `[m, columns]`.

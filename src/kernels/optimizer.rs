@@ -25,7 +25,7 @@ pub struct Step {
     pub count: u64,
 }
 
-/// The precomputed factors of a step, which every implementation uses.
+/// The precomputed factors of a step, as the plain loops and the fused kernels use them.
 #[derive(Clone, Copy, Debug)]
 pub struct Factors {
     /// Multiplies the parameter: 1 minus the weight decay.

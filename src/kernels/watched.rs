@@ -13,7 +13,7 @@ pub trait Watch: Debug + Send + Sync {
     /// Called before an operation starts.
     ///
     /// # Errors
-    /// An error takes the place of the operation, which is not started.
+    /// If the operation must not start. Its caller gets this error.
     fn before(&self, _operation: &'static str) -> Result<()> {
         Ok(())
     }
@@ -21,7 +21,7 @@ pub trait Watch: Debug + Send + Sync {
     /// Called after an operation was started at `begin`; the device may not have finished it.
     ///
     /// # Errors
-    /// An error replaces the operation's result.
+    /// If the operation counts as failed. Its caller gets this error instead of the result.
     fn after(&self, _operation: &'static str, _begin: Instant, _kernels: &dyn Kernels) -> Result<()> {
         Ok(())
     }

@@ -27,16 +27,16 @@ impl Aggregation {
     /// sequences' numbers of tokens. Empty sequences have no effect.
     pub fn sequence_weights(self, lengths: &[usize]) -> Vec<f32> {
         let sequences = lengths.len() as f64;
-        let share = |denominator: f64| if denominator > 0.0 { (1.0 / denominator) as f32 } else { 0.0 };
+        let reciprocal = |denominator: f64| if denominator > 0.0 { (1.0 / denominator) as f32 } else { 0.0 };
         match self {
-            Self::TokenMean => vec![share(lengths.iter().sum::<usize>() as f64); lengths.len()],
-            Self::SeqMeanTokenMean => lengths.iter().map(|length| share(sequences * *length as f64)).collect(),
-            Self::SeqMeanTokenSum => vec![share(sequences); lengths.len()],
-            Self::SeqMeanTokenSumNorm(norm) => vec![share(sequences * norm as f64); lengths.len()],
+            Self::TokenMean => vec![reciprocal(lengths.iter().sum::<usize>() as f64); lengths.len()],
+            Self::SeqMeanTokenMean => lengths.iter().map(|length| reciprocal(sequences * *length as f64)).collect(),
+            Self::SeqMeanTokenSum => vec![reciprocal(sequences); lengths.len()],
+            Self::SeqMeanTokenSumNorm(norm) => vec![reciprocal(sequences * norm as f64); lengths.len()],
             Self::MicrobatchTokenMean(size) => {
                 let micro_batch = |chunk: &[usize]| {
                     let tokens: usize = chunk.iter().sum();
-                    vec![share(tokens as f64 * sequences / chunk.len() as f64); chunk.len()]
+                    vec![reciprocal(tokens as f64 * sequences / chunk.len() as f64); chunk.len()]
                 };
                 lengths.chunks(size).flat_map(micro_batch).collect()
             }

@@ -77,15 +77,15 @@ impl ValueTerms {
     }
 }
 
-/// PPO's clipped value loss (from the code of Schulman et al. 2017, and verl's `compute_value_loss`): per token `weight * 0.5 * max((V -
-/// R)^2, (clip(V, old - c, old + c) - R)^2)`. `target` holds the old values and the returns R. A clip of 0 turns clipping off. Returns the
-/// sums, and appends dL/dV of each token to `d_values`.
+/// PPO's clipped value loss (from the code of Schulman et al. 2017, and verl's `compute_value_loss`). The loss of a token is
+/// `weight * 0.5 * max((V - R)^2, (clip(V, old - c, old + c) - R)^2)`. `target` holds the old values and the returns R. A clip of 0 turns
+/// clipping off. Returns the sums, and appends dL/dV of each token to `d_values`.
 pub fn value_loss(values: &[f32], target: &Estimate, clip: f32, weight: f32, d_values: &mut Vec<f32>) -> ValueTerms {
     let mut terms = ValueTerms::default();
     for ((value, old), goal) in values.iter().zip(&target.values).zip(&target.returns) {
         // Not `clamp`, which panics on NaN bounds, as a diverged critic may produce.
-        let held = if clip > 0.0 { value.max(old - clip).min(old + clip) } else { *value };
-        let (free, bounded) = (f64::from(value - goal).powi(2), f64::from(held - goal).powi(2));
+        let clipped = if clip > 0.0 { value.max(old - clip).min(old + clip) } else { *value };
+        let (free, bounded) = (f64::from(value - goal).powi(2), f64::from(clipped - goal).powi(2));
         let is_clipped = bounded > free;
         d_values.push(if is_clipped { 0.0 } else { weight * (value - goal) });
         terms.add(&ValueTerms {

@@ -191,8 +191,8 @@ fn clipped_policy(log_ratio: f32, advantage: f32, settings: &LossSettings) -> (f
     // Beyond +-20 the ratio would overflow sums; clipping has taken effect long before.
     let ratio = log_ratio.clamp(-20.0, 20.0).exp();
     let bounded = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high);
-    let (free, held) = (-advantage * ratio, -advantage * bounded);
-    if held > free { (held, 0.0, true) } else { (free, if log_ratio.abs() > 20.0 { 0.0 } else { free }, false) }
+    let (unclipped, clipped) = (-advantage * ratio, -advantage * bounded);
+    if clipped > unclipped { (clipped, 0.0, true) } else { (unclipped, if log_ratio.abs() > 20.0 { 0.0 } else { unclipped }, false) }
 }
 
 /// CISPO's surrogate. Returns its value, its derivative by the log-probability, and whether the weight was clipped.

@@ -75,15 +75,15 @@ fn step_block(
     elements(parameter, first, second, gradient, step);
     let largest = |values: &[f32]| values.iter().fold(0.0f32, |top, x| top.max(x.abs()));
     (*first_scale, *second_scale) = (largest(first), largest(second));
-    let share = |x: f32, scale: f32| if scale > 0.0 { x / scale } else { 0.0 };
+    let fraction = |x: f32, scale: f32| if scale > 0.0 { x / scale } else { 0.0 };
     for (m, code) in first.iter().zip(first_codes) {
-        *code = nearest_code(first_map, share(*m, *first_scale)) as u8;
+        *code = nearest_code(first_map, fraction(*m, *first_scale)) as u8;
     }
     for (index, (values, codes)) in second.chunks(PER_DRAW).zip(second_codes.chunks_mut(PER_DRAW)).enumerate() {
         let at = (block * CODED + index * PER_DRAW) as u64;
         let words = philox([at as u32, (at >> 32) as u32, step.count as u32, 0], KEY);
         for (j, (v, code)) in values.iter().zip(codes).enumerate() {
-            *code = either_code(second_map, share(*v, *second_scale), (words[j / 2] >> (16 * (j % 2))) as u16) as u8;
+            *code = stochastic_code(second_map, fraction(*v, *second_scale), (words[j / 2] >> (16 * (j % 2))) as u16) as u8;
         }
     }
 }
@@ -106,7 +106,7 @@ fn nearest_code(map: &Map, x: f32) -> usize {
 
 /// Rounds `x` stochastically to one of the neighbouring codes, the nearer one with higher probability, so that the expected value is `x`;
 /// `chance` is uniform. Only 0 becomes code 0.
-fn either_code(map: &Map, x: f32, chance: u16) -> usize {
+fn stochastic_code(map: &Map, x: f32, chance: u16) -> usize {
     let code = code_below(map, x);
     if code + 1 == CODED || x <= 0.0 {
         return code;
@@ -123,7 +123,7 @@ mod tests {
     fn maps_ascend_and_encode_each_value_as_itself() {
         for map in MAPS.iter() {
             assert!(map.windows(2).all(|pair| pair[0] < pair[1]));
-            assert!((0..CODED).all(|code| nearest_code(map, map[code]) == code && either_code(map, map[code], 0) == code));
+            assert!((0..CODED).all(|code| nearest_code(map, map[code]) == code && stochastic_code(map, map[code], 0) == code));
         }
         let [first, second] = &*MAPS;
         assert_eq!((first[0], first[127], first[255]), (-0.992_968_75, 0.0, 1.0));
@@ -141,15 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn either_code_is_unbiased_and_never_zero() {
+    fn stochastic_code_is_unbiased_and_never_zero() {
         let map = &MAPS[1];
         for x in [1e-9f32, 4e-7, 0.001_234, 0.25, 0.9999] {
-            let codes = (0..=u16::MAX).map(|chance| either_code(map, x, chance));
+            let codes = (0..=u16::MAX).map(|chance| stochastic_code(map, x, chance));
             let mean = codes.clone().map(|code| f64::from(map[code])).sum::<f64>() / 65536.0;
             assert!(codes.clone().all(|code| code > 0 && (x < map[1] || map[code - 1] <= x)));
             let expected = f64::from(x.max(map[1]));
             assert!((mean - expected).abs() < 2e-5 * expected, "{x}: the mean is {mean}");
         }
-        assert_eq!(either_code(map, 0.0, 0), 0);
+        assert_eq!(stochastic_code(map, 0.0, 0), 0);
     }
 }

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_prefix_keeps_bits_and_sums_gradients() -> Result<()> {
+    fn forward_with_a_shared_prefix_keeps_bits_and_backward_sums_gradients() -> Result<()> {
         let heads = SHAPES[0];
         let (prefix, own) = (19, [3, 14, 1]);
         let shared = random((prefix + 18, heads.row()), 3);

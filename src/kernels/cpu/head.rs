@@ -1,7 +1,7 @@
 //! The output of the model: log-probability and entropy from a row of logits, and the gradient of both, in place.
 //!
-//! For z = logits / T, p = softmax(z), and a loss L that depends on log p(token) and the entropy H, `dL/dlogits = (1/T) [a (onehot - p) - b
-//! p (log p + H)]` with a = dL/dlogp and b = dL/dH.
+//! For z = logits / T, p = softmax(z), and a loss L that depends on log p(token) and the entropy H,
+//! `dL/dlogits = (1/T) [a (onehot - p) - b p (log p + H)]` with a = dL/dlogp and b = dL/dH.
 
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;

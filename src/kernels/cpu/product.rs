@@ -1,5 +1,6 @@
-//! Matrix products with the `gemm` crate. It offers two things that candle's own products lack on the CPU: accumulation into the result (`C
-//! += A B`), and a number of threads that follows the current rayon pool, so that a worker with one thread computes on that thread alone.
+//! Matrix products with the `gemm` crate. It offers two things that candle's own products lack on the CPU: accumulation into the result
+//! (`C += A B`), and a number of threads that follows the current rayon pool, so that a worker with one thread computes on that thread
+//! alone.
 
 use candle_core::{Result, Tensor, bail};
 use gemm::Parallelism;

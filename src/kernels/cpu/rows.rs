@@ -45,13 +45,13 @@ pub fn scatter_add_into(target: &Tensor, indices: &[u32], rows: &Tensor) -> Resu
     })
 }
 
-/// Rotates the first `heads` heads (queries and keys) of each row of `qkv [t, (heads + value heads) d]` in place. The tables `cos` and `sin
-/// [p, d/2]` are read at `positions[t]`.
+/// Rotates the first `heads` heads (queries and keys) of each row of `qkv [t, (heads + value heads) d]` in place. The tables `cos` and
+/// `sin [p, d/2]` are read at `positions[t]`.
 ///
 /// # Errors
 /// If a position is beyond the tables, only the device has the positions, or a tensor is not a contiguous f32 tensor on the CPU.
 pub fn rotate_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation) -> Result<()> {
-    turn_in_place(qkv, heads, rotation, 1.0)
+    rotate_by_in_place(qkv, heads, rotation, 1.0)
 }
 
 /// Rotates them back, which is the backward pass.
@@ -59,10 +59,10 @@ pub fn rotate_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation) -> Resul
 /// # Errors
 /// As for [`rotate_in_place`].
 pub fn rotate_back_in_place(d_qkv: &Tensor, heads: usize, rotation: &Rotation) -> Result<()> {
-    turn_in_place(d_qkv, heads, rotation, -1.0)
+    rotate_by_in_place(d_qkv, heads, rotation, -1.0)
 }
 
-fn turn_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation, sign: f32) -> Result<()> {
+fn rotate_by_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation, sign: f32) -> Result<()> {
     let Rotation { cos, sin, positions } = rotation;
     let positions = positions.on_host()?;
     let (_, width) = qkv.dims2()?;

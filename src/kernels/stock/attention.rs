@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{Stock, wide};
+use super::{Stock, to_f32};
 use crate::kernels::BLOCK;
 use crate::kernels::shape::{Heads, LayerCache, Segment};
 
@@ -45,7 +45,7 @@ pub fn packed_backward(
     // The query heads of a group share their keys and values.
     let per_key_head = |x: Tensor| {
         let (_, t, _) = x.dims3()?;
-        by_token(&wide(&x)?.reshape((heads.key_value, heads.group(), t, d))?.sum(1)?)
+        by_token(&to_f32(&x)?.reshape((heads.key_value, heads.group(), t, d))?.sum(1)?)
     };
     let add_rows = |rows: &Tensor, start: usize| {
         let sum = (d_qkv.narrow(0, start, rows.dim(0)?)? + rows)?;
@@ -58,11 +58,11 @@ pub fn packed_backward(
         let lse = log_sum_exp.narrow(0, start, own)?.t()?.unsqueeze(2)?;
         let scores = masked_scores(stock, &queries, &keys, segment.prefix.len(), heads.scale())?;
         let weights = scores.broadcast_sub(&lse)?.exp()?;
-        let delta = (wide(&d_out)? * wide(&out)?)?.sum_keepdim(2)?;
-        let d_weights = wide(&multiply_transposed(stock, &d_out, &values)?)?;
+        let delta = (to_f32(&d_out)? * to_f32(&out)?)?.sum_keepdim(2)?;
+        let d_weights = to_f32(&multiply_transposed(stock, &d_out, &values)?)?;
         let d_scores = ((&weights * d_weights.broadcast_sub(&delta)?)? * scale)?.to_dtype(stock.dtype)?;
         let transposed = |x: Tensor| x.transpose(1, 2)?.contiguous();
-        let d_queries = wide(&by_token(&stock.multiply(&d_scores, &keys)?)?)?;
+        let d_queries = to_f32(&by_token(&stock.multiply(&d_scores, &keys)?)?)?;
         let d_keys = per_key_head(stock.multiply(&transposed(d_scores)?, &queries)?)?;
         let d_values = per_key_head(stock.multiply(&transposed(weights.to_dtype(stock.dtype)?)?, &d_out)?)?;
         let before = segment.prefix.len();
@@ -101,7 +101,7 @@ fn masked_scores(stock: &Stock, queries: &Tensor, keys: &Tensor, prefix: usize, 
     let (_, seen, _) = keys.dims3()?;
     let mask = (0..own * seen).map(|i| if i % seen > prefix + i / seen { f32::NEG_INFINITY } else { 0.0 });
     let mask = Tensor::from_vec(mask.collect(), (own, seen), queries.device())?;
-    (wide(&multiply_transposed(stock, queries, keys)?)? * f64::from(scale))?.broadcast_add(&mask)
+    (to_f32(&multiply_transposed(stock, queries, keys)?)? * f64::from(scale))?.broadcast_add(&mask)
 }
 
 /// A product for each head, with the second factor transposed.
