@@ -12,7 +12,7 @@ use crate::kernels::fused::launch::Launch;
 use crate::kernels::{Cpu, Fused, is_lost, on_host};
 
 /// Runs a test in its own process, on an emulated GPU with these variables; `None` if the GPU is not emulated.
-fn on_another_card(test: &str, variables: &[(&str, &str)]) -> Option<Output> {
+fn on_another_gpu(test: &str, variables: &[(&str, &str)]) -> Option<Output> {
     emulated_gpu()?;
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--ignored", "--nocapture", "--exact", &format!("kernels::tests::gpu_faults::{test}")]);
@@ -38,7 +38,7 @@ fn prints_what_computes() {
 #[test]
 fn resolve_reports_gpus_that_are_too_old_or_in_use() {
     let check = |variables: &[(&str, &str)], expected: &str| {
-        let Some(output) = on_another_card("prints_what_computes", variables) else { return };
+        let Some(output) = on_another_gpu("prints_what_computes", variables) else { return };
         assert!(text(&output).contains(expected), "{variables:?}: {}", text(&output));
     };
     check(&[], "computes on emulated GPU, bf16, fused kernels");
@@ -68,7 +68,7 @@ fn works_until_the_gpu_is_lost() {
 fn is_lost_recognises_a_lost_gpu_and_the_program_still_ends() {
     for code in ["719", "214", "46"] {
         let Some(output) =
-            on_another_card("works_until_the_gpu_is_lost", &[("EMULATED_GPU_LOST_AFTER", "7"), ("EMULATED_GPU_LOST_CODE", code)])
+            on_another_gpu("works_until_the_gpu_is_lost", &[("EMULATED_GPU_LOST_AFTER", "7"), ("EMULATED_GPU_LOST_CODE", code)])
         else {
             return;
         };
@@ -118,7 +118,7 @@ fn works_on_two_gpus() -> Result<()> {
 
 #[test]
 fn operations_alternate_between_gpus_and_threads() {
-    let Some(output) = on_another_card("works_on_two_gpus", &[("EMULATED_GPUS", "2")]) else { return };
+    let Some(output) = on_another_gpu("works_on_two_gpus", &[("EMULATED_GPUS", "2")]) else { return };
     assert!(output.status.success() && text(&output).contains("the program ends normally"), "{}", text(&output));
 }
 
