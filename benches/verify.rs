@@ -1,5 +1,8 @@
-//! Time of a verdict on typical pairs: median, 99th percentile and mean in microseconds, as one line of JSON, then criterion's measurement of
-//! one pass over all of them. `cargo bench --bench verify` reads `verifier/speed500.jsonl` of the shared folder (`RLVR_SHARED_DIR`, or `../shared`), or the JSONL file that it is given.
+//! Measures the time of a verdict on typical pairs. Prints median, 99th percentile, maximum and mean in microseconds as one line of JSON,
+//! then criterion's measurement of one pass over all pairs.
+//!
+//! `cargo bench --bench verify` reads `verifier/speed500.jsonl` in the shared folder (`RLVR_SHARED_DIR`, or `../shared`).
+//! `cargo bench --bench verify -- FILE` reads another JSONL file.
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
@@ -9,7 +12,7 @@ use criterion::{Criterion, Throughput};
 use rlvr::verify::{Settings, Verifier};
 use serde_json::Value;
 
-/// Verdicts of a pair; the fastest counts, as whatever is slower was another program's doing.
+/// Verdicts per pair. Only the fastest counts: slower ones were disturbed by other programs.
 const REPEATS: usize = 20;
 
 fn main() {
@@ -20,7 +23,7 @@ fn main() {
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) => {
-            println!("did not run: {}: {error}; give a JSONL file of {{\"gold\",\"response\"}}", path.display());
+            println!("did not run: cannot read {}: {error}; pass a JSONL file with the keys \"gold\" and \"response\"", path.display());
             return;
         }
     };

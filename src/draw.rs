@@ -1,6 +1,6 @@
-//! Randomness by address: every draw is a pure function of a seed, a purpose and a place, so that batch order, scheduling, restarts and threads
-//! change no draw. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), written out here
-//! and given to `rand`'s distributions by [`TryRng`]. This module knows nothing of what is drawn.
+//! Counter-based random numbers: every draw is a pure function of a seed, a purpose and an address, so batch order, scheduling, restarts
+//! and threads do not change any draw. The generator is Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
+//! 2011), implemented here and offered to `rand`'s distributions through [`TryRng`]. Knows nothing about what the numbers are used for.
 
 use std::convert::Infallible;
 
@@ -8,7 +8,7 @@ use rand::distr::slice::Choose;
 use rand::distr::{Distribution, Uniform};
 use rand::{Rng, RngExt, TryRng, rand_core};
 
-/// What a draw is for. Draws of two purposes never share a key, so equal addresses under them are unrelated.
+/// The purpose of a draw. Purposes never share a key, so draws at the same address under different purposes are unrelated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Purpose {
@@ -20,41 +20,41 @@ pub enum Purpose {
     Initial = 3,
     /// Documents of the pre-training corpus.
     Corpus = 4,
-    /// Problems of the embedded model's sets.
+    /// Problems of the embedded model's data sets.
     Problems = 5,
     /// The order in which examples or documents are visited.
     Order = 6,
-    /// Rewards that are random on purpose (the control experiments).
+    /// Intentionally random rewards, for control experiments.
     Control = 7,
-    /// Resampling in statistics (bootstrap intervals).
+    /// Bootstrap resampling for confidence intervals.
     Statistics = 8,
-    /// Adapters as they begin.
+    /// Initial weights of adapters.
     Adapters = 9,
     /// Seeds of requests to servers.
     Requests = 10,
-    /// Labels that are wrong on purpose.
+    /// Intentionally wrong labels.
     Labels = 11,
-    /// Examples of groups that are drawn again.
+    /// Examples for groups replaced by dynamic sampling.
     Redrawn = 12,
-    /// A critic's head as it begins.
+    /// Initial weights of a critic's head.
     ValueHead = 13,
     /// Response lengths of a benchmark.
     Lengths = 14,
 }
 
-/// Draws by address: one token's draw depends on its step, prompt, sample and position, and on nothing else.
+/// Draws by address: a token's draw depends only on its step, prompt, sample and position.
 pub struct Draw;
 
 impl Draw {
-    /// A number in [0, 1) on a grid of 2^-24, exact in `f32`.
+    /// Returns a uniform number in [0, 1) on a grid of 2^-24, exact in `f32`.
     pub fn uniform(seed: u64, purpose: Purpose, step: u32, prompt: u32, sample: u32, position: u32) -> f32 {
         unit(philox([step, prompt, sample, position], key(seed, purpose))[0])
     }
 }
 
-/// An addressed sequence of draws, for consumers that take an unknown number of them: a document, a matrix, a permutation.
+/// An addressed sequence of draws, for consumers that need a number of draws not known in advance: a document, a matrix, a permutation.
 ///
-/// Streams with different indices are unrelated. A purpose is read either by [`Draw`] or by streams, not by both.
+/// Streams with different indices are unrelated. A purpose uses either [`Draw`] or streams, not both.
 #[derive(Clone, Debug)]
 pub struct Stream {
     key: [u32; 2],
@@ -62,17 +62,17 @@ pub struct Stream {
     /// The number of the next block of four words.
     block: u64,
     words: [u32; 4],
-    /// How many of `words` were given out.
+    /// How many of `words` have been used.
     used: usize,
 }
 
 impl Stream {
-    /// The stream number `index` of a purpose, at its beginning.
+    /// Creates stream number `index` of a purpose, at its start.
     pub fn new(seed: u64, purpose: Purpose, index: u64) -> Self {
         Self { key: key(seed, purpose), index, block: 0, words: [0; 4], used: 4 }
     }
 
-    /// The same stream, `words` words (of 32 bits) from its beginning: any part of it can be drawn on its own.
+    /// Moves to `words` words (of 32 bits) from the start of the stream, so that any part of it can be generated separately.
     pub fn at(self, words: u64) -> Self {
         let mut stream = Self { block: words / 4, used: self.words.len(), ..self };
         (0..words % 4).for_each(|_| _ = stream.next_u32());
@@ -80,7 +80,7 @@ impl Stream {
     }
 }
 
-/// A generator for every distribution of `rand`; 64 bits are two words, the lower one first.
+/// Makes a stream a generator for all of `rand`'s distributions. A 64-bit number uses two words, the lower one first.
 impl TryRng for Stream {
     type Error = Infallible;
 
@@ -105,47 +105,56 @@ impl TryRng for Stream {
     }
 }
 
-/// The distributions that records depend on: a later release of `rand` that draws otherwise fails `recorded_draws_stay`.
+/// The distributions that existing records depend on. If a later release of `rand` draws differently, the test `recorded_draws_stay` fails.
 ///
-/// `below`, `between`, `pick` and `uniform` are `rand`'s. `chance`, `normal` and `shuffle` are our own, because `rand` spends other words on them
-/// and would change recorded draws: its `Bernoulli` takes 64 bits instead of 24, its normal numbers (`rand_distr`) come from a ziggurat instead of
-/// Box and Muller, and its shuffle swaps from the front and draws several indices at once. `random_range` and `choose` are left alone for the same
-/// reason: they round by Canon's method where [`Uniform`] rejects by Lemire's.
+/// `below`, `between`, `pick` and `uniform` use `rand`. `chance`, `normal` and `shuffle` are implemented here, because `rand` consumes
+/// different words for them and would change recorded draws: its `Bernoulli` uses 64 bits instead of 24, its normal distribution
+/// (`rand_distr`) uses the ziggurat method instead of Box-Muller, and its shuffle swaps from the front and draws several indices at once.
+/// `random_range` and `choose` are avoided for the same reason: they round by Canon's method, while [`Uniform`] rejects by Lemire's.
 impl Stream {
-    /// A number in `0..n`, each equally likely. Panics when `n` is 0: there is nothing to draw from.
+    /// Returns a uniform number in `0..n`.
+    ///
+    /// # Panics
+    /// If `n` is 0.
     pub fn below(&mut self, n: u32) -> u32 {
-        Uniform::new(0, n).expect("below(0): nothing to draw from").sample(self)
+        Uniform::new(0, n).expect("below(n): n must not be 0").sample(self)
     }
 
-    /// A number in `low..=high`, each equally likely. Panics when `high` is less than `low`.
+    /// Returns a uniform number in `low..=high`.
+    ///
+    /// # Panics
+    /// If `high` is less than `low`.
     pub fn between(&mut self, low: u32, high: u32) -> u32 {
-        Uniform::new_inclusive(low, high).expect("between(low, high): low is at most high").sample(self)
+        Uniform::new_inclusive(low, high).expect("between(low, high): high must not be less than low").sample(self)
     }
 
-    /// One of `items`, each equally likely. Panics when there are none.
+    /// Returns one of `items`, each with equal probability.
+    ///
+    /// # Panics
+    /// If `items` is empty.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
-        Choose::new(items).expect("pick: nothing to draw from").sample(self)
+        Choose::new(items).expect("pick(items): items must not be empty").sample(self)
     }
 
-    /// A number in [0, 1) on a grid of 2^-24, exact in `f32`.
+    /// Returns a uniform number in [0, 1) on a grid of 2^-24, exact in `f32`.
     pub fn uniform(&mut self) -> f32 {
         self.random()
     }
 
-    /// True with probability `share`.
+    /// Returns true with probability `share`.
     pub fn chance(&mut self, share: f64) -> bool {
         f64::from(self.uniform()) < share
     }
 
-    /// A standard normal number (Box and Muller, in `f64`; one of the pair is dropped, so that a draw is always two words).
+    /// Returns a standard normal number (Box-Muller, in `f64`). The second of each pair is dropped, so that a draw always uses two words.
     pub fn normal(&mut self) -> f32 {
-        // The radius takes (0, 1], for its logarithm.
+        // The radius uses (0, 1], because of its logarithm.
         let radius = (f64::from(self.next_u32()) + 1.0) * 2f64.powi(-32);
         let turn = f64::from(self.next_u32()) * 2f64.powi(-32);
         ((-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * turn).cos()) as f32
     }
 
-    /// Puts `items` in a random order, each equally likely (Fisher and Yates, from the back).
+    /// Shuffles `items`; all permutations are equally likely (Fisher-Yates, from the back).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last as u32 + 1) as usize);
@@ -153,18 +162,18 @@ impl Stream {
     }
 }
 
-/// The upper 24 bits as a number in [0, 1).
+/// Converts the upper 24 bits to a number in [0, 1).
 fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * 2f32.powi(-24)
 }
 
-/// One key for each seed and purpose: for a given purpose the map from seeds to keys is one-to-one.
+/// Returns the key of a seed and a purpose. For a given purpose, the map from seeds to keys is one-to-one.
 fn key(seed: u64, purpose: Purpose) -> [u32; 2] {
     let mixed = mix(mix(seed) ^ u64::from(purpose as u32));
     [mixed as u32, (mixed >> 32) as u32]
 }
 
-/// The finalizer of SplitMix64: a bijection in which each bit of the input moves half of the output's.
+/// The finalizer of SplitMix64: a bijection in which each input bit affects half of the output bits on average.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -172,8 +181,8 @@ fn mix(value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// Philox4x32 with ten rounds: a bijection of the counter, chosen by the key. For kernels, whose keys are no purpose's; all else draws by
-/// [`Draw`] or [`Stream`].
+/// Philox4x32 with ten rounds: a bijection of the counter, selected by the key. Only for kernels, whose keys belong to no purpose; all
+/// other code uses [`Draw`] or [`Stream`].
 pub fn philox(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
     const MULTIPLIERS: [u32; 2] = [0xd251_1f53, 0xcd9e_8d57];
     const WEYL: [u32; 2] = [0x9e37_79b9, 0xbb67_ae85];
@@ -192,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn philox_gives_the_published_vectors() {
+    fn philox_equals_published_vectors() {
         let check = |counter, key, expected| assert_eq!(philox(counter, key), expected);
         check([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]);
         check([u32::MAX; 4], [u32::MAX; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]);
@@ -204,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_an_address_matters() {
+    fn uniform_depends_on_each_part_of_the_address() {
         let base = Draw::uniform(1, Purpose::Sampling, 2, 3, 4, 5);
         assert_eq!(base, Draw::uniform(1, Purpose::Sampling, 2, 3, 4, 5));
         let others = [
@@ -220,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_repeat_and_do_not_overlap() {
+    fn stream_repeats_and_does_not_overlap_others() {
         let words = |seed, index| {
             let mut stream = Stream::new(seed, Purpose::Corpus, index);
             (0..9).map(|_| stream.next_u32()).collect::<Vec<_>>()
@@ -230,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_can_be_entered_anywhere() {
+    fn stream_at_starts_anywhere() {
         let mut whole = Stream::new(7, Purpose::Initial, 3);
         let words: Vec<u32> = (0..23).map(|_| whole.next_u32()).collect();
         for start in [0, 1, 3, 4, 5, 8, 17] {
@@ -239,7 +248,7 @@ mod tests {
         }
     }
 
-    /// The draws that corpora, sets of problems, labels and weights were made with, written out over words.
+    /// The draws that corpora, problem sets, labels and weights were made with, computed word by word.
     #[test]
     fn recorded_draws_stay() {
         let stream = || Stream::new(11, Purpose::Problems, 5);
@@ -251,7 +260,7 @@ mod tests {
                 return (product >> 32) as u32;
             }
         };
-        // The larger ones reject up to half of all words.
+        // The larger values reject up to half of all words.
         for n in [1, 2, 3, 7, 10, 900, 1 << 16, 65_537, 3 << 30, (1 << 31) + 1, u32::MAX].repeat(200) {
             assert_eq!(drawn.below(n), below(n), "{n}");
             let high = 99_999 + n / 2;
@@ -266,17 +275,17 @@ mod tests {
     }
 
     #[test]
-    fn below_is_even_and_in_range() {
+    fn below_is_uniform_and_in_range() {
         let mut stream = Stream::new(3, Purpose::Order, 0);
         let mut counts = [0u32; 7];
         (0..70_000).for_each(|_| counts[stream.below(7) as usize] += 1);
-        // Standard deviation of a count: about 93.
+        // The standard deviation of a count is about 93.
         assert!(counts.iter().all(|&count| count.abs_diff(10_000) < 500), "{counts:?}");
         assert_eq!(stream.below(1), 0);
     }
 
     #[test]
-    fn normal_has_its_moments() {
+    fn normal_has_the_moments_of_a_normal_distribution() {
         let mut stream = Stream::new(5, Purpose::Initial, 0);
         let values: Vec<f64> = (0..100_000).map(|_| f64::from(stream.normal())).collect();
         let moment = |power: i32| values.iter().map(|value| value.powi(power)).sum::<f64>() / values.len() as f64;

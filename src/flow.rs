@@ -1,6 +1,6 @@
-//! The records that flow through the program: plain data, no tensors, no I/O, so that each stage can be tested, stored, replayed and shown by
-//! itself. A training step makes a [`Prompt`] of a [`Problem`], [`Completion`]s with their text ([`Rollout`]), and rewards for them ([`Scored`]). What
-//! it measures of these is a line of metrics, a plain map from names to numbers.
+//! The records that the stages of the program exchange: plain data without tensors or I/O, so that each stage can be tested, stored,
+//! replayed and inspected separately. A training step turns a [`Problem`] into a [`Prompt`], samples [`Completion`]s, decodes their text
+//! ([`Rollout`]), and assigns rewards ([`Scored`]). The measurements of a step are metrics: a plain map from names to numbers.
 
 mod kept;
 
@@ -11,34 +11,34 @@ use serde::{Deserialize, Serialize};
 
 pub use kept::Kept;
 
-/// A question with its reference answer.
+/// A question with its gold answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Problem {
-    /// Unique within its set; names the problem in every record, and is stable across runs.
+    /// Identifies the problem in every record: unique within its data set and stable across runs.
     pub id: String,
-    /// The question as a person would ask it: no template, no instruction.
+    /// The question as a person would ask it, without template or instruction.
     pub question: String,
-    /// What comes before the question: a system turn, earlier questions with their answers.
+    /// The conversation before the question: a system turn, or earlier questions and answers. May be empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub context: Vec<Message>,
-    /// How the assistant's answer begins; the model goes on from there. Empty where it begins itself.
+    /// The start of the assistant's answer, which the model continues. Empty if the model writes the whole answer.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefill: String,
-    /// The reference answer ("label"), as the set gives it.
+    /// The gold answer ("label"), as in the data set.
     pub answer: String,
-    /// Other reference answers, any of which is right too.
+    /// Other gold answers; each of them is correct, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<String>,
-    /// What the answer is measured in, as LaTeX that can follow it; empty where the set names nothing.
+    /// The unit of the answer, as LaTeX that can follow it; empty if the data set gives none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub unit: String,
-    /// How far a right answer may lie from the reference, where the set says so.
+    /// Largest difference between a correct answer and the gold answer; `None` if the data set gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tolerance: Option<f64>,
-    /// What the set calls its subjects; empty where it has none.
+    /// The subject, as named by the data set; empty if it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
-    /// Difficulty as the set gives it (MATH: "1" to "5"); empty where it has none.
+    /// The difficulty, as in the data set (MATH: "1" to "5"); empty if it has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub level: String,
 }
@@ -48,23 +48,23 @@ pub struct Problem {
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,
-    /// What is said.
+    /// The text of the turn.
     pub content: String,
 }
 
 impl Message {
-    /// A turn of the given role.
+    /// Creates a turn.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
     }
 }
 
-/// A problem as the model reads it.
+/// A problem as the model sees it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prompt {
-    /// What was asked.
+    /// The problem.
     pub problem: Arc<Problem>,
-    /// The rendered chat template, with any instruction appended to the question.
+    /// The text of the rendered chat template, including any instruction appended to the question.
     pub text: String,
     /// The token ids of `text`.
     pub ids: Arc<[u32]>,
@@ -74,67 +74,68 @@ pub struct Prompt {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finish {
-    /// The model gave an end token (which is part of the completion).
+    /// The model sampled an end token, which is part of the completion.
     Stop,
-    /// The token limit cut it off.
+    /// The limit on new tokens was reached.
     Length,
 }
 
-/// What the sampler produced for one prompt.
+/// The sampled tokens of one response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion {
-    /// Token ids, the end token included.
+    /// Token ids, including the end token.
     pub ids: Vec<u32>,
-    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` under logits / temperature, before top-k and top-p.
+    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` under logits / temperature, before top-k, top-p and min-p.
     pub logprobs: Vec<f32>,
-    /// Why it ended.
+    /// Why the response ended.
     pub finish: Finish,
-    /// What the sampler could have drawn, where that is recorded: under `rollout.truncated = "renormalise"`.
+    /// The sampling masks; `None` unless they are recorded, as under `rollout.truncated = "renormalise"`.
     pub truncated: Option<Truncated>,
 }
 
-/// What is recorded of a response that was drawn from part of the vocabulary.
+/// Sampling masks and log-probabilities of a response that was sampled from part of the vocabulary.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Truncated {
-    /// The tokens that could have been drawn at each position.
+    /// The tokens that could have been sampled at each position.
     pub kept: Kept,
-    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` among those tokens alone, whose probabilities add up to 1.
+    /// `logprobs[i]` is the log-probability (nats) of `ids[i]` among those tokens alone, renormalised so that their probabilities sum to 1.
     pub logprobs: Vec<f32>,
 }
 
 impl Completion {
-    /// The log-probabilities that training compares with: among the kept tokens where these are recorded, else over the whole vocabulary.
+    /// Returns the log-probabilities that training compares with: those among the tokens of the sampling masks if recorded, otherwise those
+    /// over the whole vocabulary.
     pub fn sampled_logprobs(&self) -> &[f32] {
         self.truncated.as_ref().map_or(&self.logprobs, |truncated| &truncated.logprobs)
     }
 }
 
-/// A completion with its place in the run and its text.
+/// A completion with its text and its position in the batch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
-    /// Which group (row of the batch) it belongs to.
+    /// Index of its group in the batch.
     pub group: usize,
-    /// Its number within the group.
+    /// Index within the group.
     pub sample: usize,
-    /// What was asked.
+    /// The prompt that was answered.
     pub prompt: Prompt,
-    /// What the model answered, in tokens.
+    /// The sampled tokens.
     pub completion: Completion,
-    /// What the model answered, in text, without the end token; with the beginning that the problem gave, where it gave one.
+    /// The answer as text: the problem's prefill, if any, and the completion without the end token.
     pub text: String,
 }
 
 /// A rollout with its reward.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
-    /// What was scored.
+    /// The rollout that was graded.
     pub rollout: Rollout,
     /// The weighted sum of the configured rewards.
     pub reward: f32,
-    /// Each of these rewards by name, without its weight; empty where they are not known.
+    /// Each of these rewards by name, unweighted; empty if they are not known.
     pub rewards: BTreeMap<String, f32>,
-    /// Whether the verifier took the answer for right, whatever the reward is made of.
+    /// True if the verifier accepted the answer, whatever the reward consists of.
     pub correct: bool,
-    /// Whether a complete `\boxed{}` was found.
+    /// True if the response has a complete `\boxed{}`.
     pub boxed: bool,
 }

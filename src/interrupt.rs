@@ -1,23 +1,23 @@
-//! A request to stop, as the parts of a run that can stop read it. Owns how urgent the request is and what is being finished; it must never know
-//! where requests come from (signals: `cli::signals`).
+//! Stop requests, as seen by the parts of a run that can stop. Owns the urgency of a request and the description of the work in progress.
+//! Knows nothing about the origin of requests (signals: `cli::signals`).
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Set beside a signal's number where the stop is not to wait for the step in progress.
+/// Flag added to a signal's number if the stop must not wait for the step in progress.
 const NOW: usize = 1 << 8;
 
-/// Whether, and how soon, a run is to stop. Shared by reference with everything that takes long.
+/// A stop request and its urgency. Shared by reference with everything that takes long.
 #[derive(Debug, Default)]
 pub struct Interrupt {
-    /// 0, or the signal's number, with `NOW` or without.
-    asked: AtomicUsize,
-    /// What would be finished first, for people.
+    /// 0, or the signal's number, with or without `NOW`.
+    requested: AtomicUsize,
+    /// The work in progress, for messages.
     doing: Mutex<String>,
 }
 
-/// The work ended early because a stop was asked for. What it had begun is dropped.
+/// The work stopped early on request. Its partial results are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interrupted {
     /// The signal's number.
@@ -25,36 +25,36 @@ pub struct Interrupted {
 }
 
 impl Interrupt {
-    /// Asks for a stop after the step in progress. A more urgent request stays as it is.
+    /// Requests a stop after the step in progress. Does not weaken a more urgent request.
     pub fn ask_after_step(&self, signal: usize) {
-        // Nothing is lost where one was asked for before.
-        let _ = self.asked.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
+        // If a stop was already requested, that request stands.
+        let _ = self.requested.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
     }
 
-    /// Asks for a stop as soon as possible.
+    /// Requests a stop as soon as possible.
     pub fn ask_now(&self, signal: usize) {
-        self.asked.store(signal | NOW, Ordering::SeqCst);
+        self.requested.store(signal | NOW, Ordering::SeqCst);
     }
 
-    /// Whether to stop after the step in progress, or earlier.
+    /// Returns true if a stop was requested, after the step in progress or earlier.
     pub fn stop_after_step(&self) -> bool {
-        self.asked.load(Ordering::SeqCst) != 0
+        self.requested.load(Ordering::SeqCst) != 0
     }
 
-    /// Whether to stop at the next token or micro-batch.
+    /// Returns true if the work must stop at the next token or micro-batch.
     pub fn stop_now(&self) -> bool {
-        self.asked.load(Ordering::SeqCst) & NOW != 0
+        self.requested.load(Ordering::SeqCst) & NOW != 0
     }
 
-    /// The number of the signal that asked last; none while nothing was asked.
+    /// Returns the number of the signal behind the current request; `None` if there is none.
     pub fn signal(&self) -> Option<usize> {
-        Some(self.asked.load(Ordering::SeqCst) & !NOW).filter(|signal| *signal != 0)
+        Some(self.requested.load(Ordering::SeqCst) & !NOW).filter(|signal| *signal != 0)
     }
 
-    /// Ends work that can be dropped: an error once a stop as soon as possible was asked for.
+    /// Returns an error once a stop as soon as possible was requested, to end work that can be dropped.
     ///
     /// # Errors
-    /// [`Interrupted`]; callers that can save what was finished before look for it by type.
+    /// Returns [`Interrupted`] if such a stop was requested. Callers that can save finished work look for it by type.
     pub fn check(&self) -> Result<(), Interrupted> {
         match self.signal() {
             Some(signal) if self.stop_now() => Err(Interrupted { signal }),
@@ -62,12 +62,12 @@ impl Interrupt {
         }
     }
 
-    /// Notes what is in progress ("step 12"), to be told when a stop has to wait for it.
+    /// Sets the description of the work in progress ("step 12"), shown while a stop waits for it.
     pub fn begin(&self, what: impl Into<String>) {
         *self.doing.lock().unwrap_or_else(PoisonError::into_inner) = what.into();
     }
 
-    /// What is in progress.
+    /// Returns the description of the work in progress; empty before the first one.
     pub fn doing(&self) -> String {
         self.doing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_only_become_more_urgent() {
+    fn interrupt_requests_only_become_more_urgent() {
         let interrupt = Interrupt::default();
         assert!(!interrupt.stop_after_step() && interrupt.signal().is_none() && interrupt.check().is_ok());
         interrupt.ask_after_step(2);

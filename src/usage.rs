@@ -1,16 +1,16 @@
-//! Wrong requests, told apart from failures. An error that is marked here says that what was asked cannot be done as it was asked: a setting
-//! outside its range, an unknown name, a folder that is taken. The program then ends with exit code 2, and with 1 after any other error.
+//! Usage errors, as distinct from failures. A marked error means that the request itself is wrong: a setting out of range, an unknown name,
+//! a folder that already exists. The program then exits with code 2, and with 1 after any other error.
 
 use std::fmt;
 
 use anyhow::Result;
 
-/// An error in what was asked, not in doing it.
+/// An error in the request, not in carrying it out.
 #[derive(Debug)]
 pub struct Usage(anyhow::Error);
 
 impl fmt::Display for Usage {
-    /// The whole chain of causes in one line.
+    /// Writes the whole chain of causes in one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#}", self.0)
     }
@@ -18,10 +18,10 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Marks an error as one of usage.
+/// Marks an error as a usage error.
 ///
 /// # Errors
-/// The error of `result` as a [`Usage`]; whoever adds context to it can still find it by type.
+/// Returns the error of `result` as a [`Usage`]. Callers can still find it by type after context was added.
 pub fn usage<T>(result: Result<T>) -> Result<T> {
     result.map_err(|error| Usage(error).into())
 }
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn usage_keeps_its_mark_and_its_causes_under_context() {
+    fn usage_keeps_its_type_and_causes_under_context() {
         let wrong: Result<()> = usage(Err(anyhow!("no such example")).context("pi0")).context("train");
         let error = wrong.unwrap_err();
         assert!(error.is::<Usage>());

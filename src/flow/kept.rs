@@ -1,44 +1,47 @@
-//! Which tokens a truncated sampler could have drawn, position by position. Plain data: how a filter chooses them is `kernels`' business.
+//! Sampling masks: the tokens that a truncated sampler could have sampled at each position. Plain data; `kernels` decides which tokens a
+//! filter keeps.
 
 use std::ops::Range;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One set of token ids for each position of a response, or for each row of logits. A position that keeps the whole vocabulary holds no ids.
+/// The sampling mask of top-k, top-p or min-p: one set of token ids for each position of a response, or for each row of logits. A position
+/// that keeps the whole vocabulary stores no ids.
 ///
-/// On disk a position is `null` (the whole vocabulary) or a list of ids, in which `[first, last]` stands for all ids from `first` to `last`:
-/// `[null, [5, [7, 20]], [3]]`.
+/// Serialised, a position is `null` (the whole vocabulary) or a list of ids, in which `[first, last]` stands for all ids from `first` to
+/// `last`: `[null, [5, [7, 20]], [3]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kept {
-    /// Runs of consecutive ids, `[begin, end)`, of all positions one after the other; ascending within a position.
+    /// Runs of consecutive ids `[begin, end)` for all positions, concatenated; ascending within a position.
     runs: Vec<[u32; 2]>,
-    /// Where each position's runs end.
+    /// End of each position's runs.
     ends: Vec<usize>,
 }
 
 impl Kept {
-    /// Number of positions.
+    /// The number of positions.
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is no position.
+    /// Returns true if there are no positions.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// Whether every position keeps the whole vocabulary.
+    /// Returns true if every position keeps the whole vocabulary.
     pub fn is_whole(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Adds a position that keeps the whole vocabulary.
+    /// Appends a position that keeps the whole vocabulary.
     pub fn push_whole(&mut self) {
         self.ends.push(self.runs.len());
     }
 
-    /// Adds a position that keeps `ids`, which ascend. No ids at all would be read as the whole vocabulary, so that is the caller's to decide.
+    /// Appends a position that keeps `ids`, which must be ascending. An empty list would mean the whole vocabulary, so callers must handle
+    /// that case themselves.
     pub fn push(&mut self, ids: impl IntoIterator<Item = u32>) {
         let begin = self.runs.len();
         for id in ids {
@@ -50,38 +53,47 @@ impl Kept {
         self.ends.push(self.runs.len());
     }
 
-    /// Adds a position that keeps the ids of `runs`, each `[begin, end)`; none keep the whole vocabulary.
+    /// Appends a position that keeps the ids in `runs`, each `[begin, end)`, ascending. No runs mean the whole vocabulary.
     pub fn push_runs(&mut self, runs: &[[u32; 2]]) {
         self.runs.extend_from_slice(runs);
         self.ends.push(self.runs.len());
     }
 
-    /// Adds all positions of another list.
+    /// Appends all positions of another list.
     pub fn append(&mut self, other: &Self) {
         let before = self.runs.len();
         self.runs.extend_from_slice(&other.runs);
         self.ends.extend(other.ends.iter().map(|end| before + end));
     }
 
-    /// What a position keeps, as ascending runs `[begin, end)`; none stand for the whole vocabulary.
+    /// Returns the ids that a position keeps, as ascending runs `[begin, end)`. No runs mean the whole vocabulary.
+    ///
+    /// # Panics
+    /// If the position is out of range.
     pub fn runs(&self, position: usize) -> &[[u32; 2]] {
         &self.runs[self.begin(position)..self.ends[position]]
     }
 
-    /// Some of the positions.
+    /// Returns a copy of some positions.
+    ///
+    /// # Panics
+    /// If a position is out of range.
     pub fn part(&self, positions: Range<usize>) -> Self {
         let begin = self.begin(positions.start);
         let ends: Vec<usize> = self.ends[positions].iter().map(|end| end - begin).collect();
         Self { runs: self.runs[begin..begin + ends.last().copied().unwrap_or(0)].to_vec(), ends }
     }
 
-    /// Whether a position keeps a token.
+    /// Returns true if a position keeps the token.
+    ///
+    /// # Panics
+    /// If the position is out of range.
     pub fn contains(&self, position: usize, token: u32) -> bool {
         let runs = self.runs(position);
         runs.is_empty() || runs.iter().any(|[begin, end]| (*begin..*end).contains(&token))
     }
 
-    /// One more than the largest id of all that are listed; 0 where every position keeps the whole vocabulary.
+    /// Returns one more than the largest id in any list; 0 if every position keeps the whole vocabulary.
     pub fn vocabulary(&self) -> usize {
         self.runs.iter().map(|[_, end]| *end as usize).max().unwrap_or(0)
     }
@@ -91,7 +103,7 @@ impl Kept {
     }
 }
 
-/// Ids as they stand in a file.
+/// Ids in serialised form.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Ids {
@@ -118,7 +130,7 @@ impl<'de> Deserialize<'de> for Kept {
                 continue;
             };
             if ids.is_empty() {
-                return Err(D::Error::custom(format!("kept: position {position} keeps no token; null stands for the whole vocabulary")));
+                return Err(D::Error::custom(format!("kept: position {position} keeps no token; write null for the whole vocabulary")));
             }
             let mut runs = Vec::<[u32; 2]>::new();
             for ids in ids {
@@ -128,7 +140,8 @@ impl<'de> Deserialize<'de> for Kept {
                 };
                 let after = runs.last().map_or(0, |[_, end]| *end);
                 if first < after || last < first || last == u32::MAX {
-                    let text = format!("kept: position {position} has {first} to {last} after {after} ids; token ids must ascend");
+                    let text =
+                        format!("kept: position {position} has ids {first} to {last}, expected ids from {after} on: token ids must ascend");
                     return Err(D::Error::custom(text));
                 }
                 match runs.last_mut() {
@@ -157,29 +170,29 @@ mod tests {
     }
 
     #[test]
-    fn kept_sets_are_written_compactly_and_read_back() {
+    fn kept_serialises_compactly_and_reads_back() {
         let kept = sample();
         let text = serde_json::to_string(&kept).unwrap();
         assert_eq!(text, "[null,[5,[7,9],20],[3],null,[[0,289]]]");
         assert_eq!(serde_json::from_str::<Kept>(&text).unwrap(), kept);
-        assert_eq!(serde_json::from_str::<Kept>("[[1,2,[3,4]]]").unwrap().runs(0), [[1, 5]], "neighbours are one run");
+        assert_eq!(serde_json::from_str::<Kept>("[[1,2,[3,4]]]").unwrap().runs(0), [[1, 5]], "adjacent ids must form one run");
         assert_eq!((kept.len(), kept.vocabulary(), kept.is_whole()), (5, 290, false));
     }
 
     #[test]
-    fn kept_sets_that_are_none_are_refused() {
+    fn kept_rejects_empty_and_unordered_lists() {
         let check = |text: &str, expected: &str| {
             let message = serde_json::from_str::<Kept>(text).unwrap_err().to_string();
             assert!(message.contains(expected), "{message}");
         };
-        check("[null, []]", "position 1 keeps no token; null stands for the whole vocabulary");
-        check("[[4, 4]]", "position 0 has 4 to 4 after 5 ids; token ids must ascend");
+        check("[null, []]", "position 1 keeps no token; write null for the whole vocabulary");
+        check("[[4, 4]]", "position 0 has ids 4 to 4, expected ids from 5 on: token ids must ascend");
         check("[[[9, 7]]]", "9 to 7");
         check("[[-1]]", "did not match");
     }
 
     #[test]
-    fn parts_and_sums_of_kept_sets_keep_their_positions() {
+    fn part_and_append_preserve_positions() {
         let kept = sample();
         let mut again = kept.part(0..2);
         again.append(&kept.part(2..2));

@@ -1,13 +1,14 @@
-//! Compiles the kernels for GPUs if the feature `cuda` is on: one file for all cards, embedded in the program. Also computes the digest by which
-//! confirmations identify the kernels.
+//! Compiles the GPU kernels if the feature `cuda` is on: into one file for all GPUs, embedded in the program. Also computes the digest by
+//! which confirmations identify the kernels.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Cards that code is made for, beside the one that CUDA_COMPUTE_CAP names; newer cards compile the last one's PTX when the program starts.
+/// Compute capabilities to compile for, in addition to CUDA_COMPUTE_CAP. Newer GPUs compile the PTX of the last one when the program
+/// starts.
 const CAPABILITIES: [&str; 2] = ["80", "90"];
 
-/// What decides the results of the kernels: their sources, the code that launches them, and what that is given.
+/// The files that determine the kernels' results: their sources, the code that launches them, and their argument types.
 const COMPUTING: [&str; 7] = [
     "src/kernels/build.rs",
     "src/kernels/cuda",
@@ -40,7 +41,7 @@ fn main() {
     if let Some(last) = capabilities.last() {
         command.arg(format!("-gencode=arch=compute_{last},code=compute_{last}"));
     }
-    // Compiles again only if the kernels' own sources changed; the code that launches them changes more often.
+    // Recompiles only if the kernels' own sources changed; the code that launches them changes more often.
     let (stamp, made_from) = (out.with_extension("made-from"), format!("{:016x} {command:?}", digest(&["src/kernels/cuda"])));
     if out.exists() && std::fs::read_to_string(&stamp).is_ok_and(|before| before == made_from) {
         return;
@@ -49,7 +50,7 @@ fn main() {
         Ok(status) if status.success() => {
             std::fs::write(&stamp, made_from).unwrap_or_else(|error| panic!("cannot write {}: {error}", stamp.display()))
         }
-        Ok(status) => panic!("nvcc ended with {status}: {command:?}"),
+        Ok(status) => panic!("nvcc failed with {status}: {command:?}"),
         Err(error) => panic!(
             "cannot run {:?}: {error}. The feature cuda needs the CUDA toolkit: put nvcc on PATH or set CUDA_HOME; without a toolkit, \
              scripts/cuda-build.sh builds with one from Python packages",
@@ -58,7 +59,7 @@ fn main() {
     }
 }
 
-/// FNV-1a over the names and contents of everything that computes on a GPU: the kernels and the code that launches them, without their
+/// FNV-1a over the names and contents of everything that computes on a GPU: the kernels and the code that launches them, without the
 /// emulators.
 fn digest(folders: &[&str]) -> u64 {
     let mut files = Vec::new();
@@ -81,7 +82,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
     for path in entries.flatten().map(|entry| entry.path()) {
         let is_source = path.extension().is_some_and(|extension| ["cu", "cuh", "rs"].iter().any(|known| extension == *known));
-        // What tests alone use computes nothing for a user.
+        // Test-only files do not affect users' results.
         if path.file_stem().is_some_and(|name| ["emulated", "tests", "counts"].iter().any(|tests| name == *tests)) {
             continue;
         }

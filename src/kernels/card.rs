@@ -1,4 +1,4 @@
-//! Finds GPUs, and decides whether this program can use them.
+//! Finds GPUs and decides whether this program can use them.
 
 use anyhow::{Result, bail};
 use candle_core::{Device, DeviceLocation};
@@ -12,19 +12,19 @@ const LEAST_CAPABILITY: (i32, i32) = (8, 0);
 #[cfg(feature = "cuda")]
 const LEAST_DRIVER: (i32, &str) = (13_000, "580");
 
-/// Checks that this program can use a GPU.
+/// Checks that this program can use GPU number `number`.
 ///
 /// # Errors
-/// One sentence, if the GPU does not exist, or it or its driver is too old.
+/// If the GPU does not exist, or if it or its driver is too old. The message is one sentence.
 #[cfg(not(feature = "cuda"))]
 pub fn usable(_: usize) -> Result<()> {
     bail!("this build has no CUDA support: build it with cargo build --release --features cuda, or use --device cpu")
 }
 
-/// Checks that this program can use a GPU.
+/// Checks that this program can use GPU number `number`.
 ///
 /// # Errors
-/// One sentence, if the GPU does not exist, or it or its driver is too old.
+/// If the GPU does not exist, or if it or its driver is too old. The message is one sentence.
 #[cfg(feature = "cuda")]
 pub fn usable(number: usize) -> Result<()> {
     use super::fused::cuda;
@@ -49,24 +49,24 @@ pub fn usable(number: usize) -> Result<()> {
     Ok(())
 }
 
-/// The GPU with this number; none if there is no such GPU.
+/// Returns the GPU with this number; `None` if there is no such GPU.
 #[cfg(not(feature = "cuda"))]
 pub fn card(_: usize) -> Option<Card> {
     None
 }
 
-/// The GPU with this number; none if there is no such GPU.
+/// Returns the GPU with this number; `None` if there is no such GPU.
 #[cfg(feature = "cuda")]
 pub fn card(number: usize) -> Option<Card> {
     super::fused::cuda::describe(number).ok()
 }
 
-/// The GPU's name.
+/// Returns the GPU's name; `None` if there is no such GPU.
 pub fn name(number: usize) -> Option<String> {
     card(number).map(|card| card.name)
 }
 
-/// The device's name in scores: cpu, or the name of the GPU.
+/// Returns the device's name as written to score files: `cpu`, or the name of the GPU.
 pub fn device_name(device: &Device) -> String {
     match device.location() {
         DeviceLocation::Cuda { gpu_id } => name(gpu_id).unwrap_or_else(|| format!("cuda:{gpu_id}")),
@@ -74,7 +74,7 @@ pub fn device_name(device: &Device) -> String {
     }
 }
 
-/// The GPU behind a device; none for the CPU.
+/// Returns the GPU behind a device; `None` for the CPU.
 pub fn card_of(device: &Device) -> Option<Card> {
     match device.location() {
         DeviceLocation::Cuda { gpu_id } => card(gpu_id),

@@ -1,4 +1,4 @@
-//! Which machine computes, with which version of the operations, in which dtype: the settings, and what they come to where the program is.
+//! Selects the device, the implementation of the operations, and the dtype: the settings, and how they resolve on a given machine.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,51 +12,52 @@ use super::card::{card, name, usable};
 use super::confirmation;
 use super::{Cpu, Kernels, Stock};
 
-/// Where and how models are computed.
+/// The settings that select where and how models are computed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ComputeSettings {
-    /// auto (a GPU where there is one), cpu, cuda, or cuda:N.
+    /// `auto` (a GPU if there is a usable one), `cpu`, `cuda`, or `cuda:N`.
     pub device: Place,
-    /// The version of the operations.
+    /// The implementation of the operations; `auto` selects one by device.
     pub kernels: Version,
     /// The dtype of weights and activations.
     pub dtype: Precision,
-    /// Products in one order of sums whatever the number of rows, so that sampler and trainer agree to the bit; on the CPU they always do.
+    /// Makes products sum in the same order for any number of rows, so that sampler and trainer agree to the bit. On the CPU they always
+    /// do.
     pub batch_invariant: bool,
 }
 
-/// A device by name.
+/// A device, as named in settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Place {
-    /// The first GPU where there is one that can be used, else the CPU.
+    /// The first GPU if it is usable, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The NVIDIA GPU of this number.
+    /// The NVIDIA GPU with this number.
     Cuda(usize),
 }
 
-/// A version of the operations by name.
+/// An implementation of the operations, as named in settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Version {
-    /// Plain on the CPU; fused on a GPU that has confirmed them, else stock.
+    /// Plain on the CPU; fused on confirmed GPUs, stock on others.
     #[default]
     Auto,
     /// Candle's stock operations, on any device.
     #[serde(rename = "reference")]
     #[value(name = "reference")]
     Stock,
-    /// This program's loops on the CPU.
+    /// This program's loops, on the CPU only.
     Plain,
-    /// This program's kernels on a GPU; on the CPU the plain loops, which had this name before they had their own.
+    /// This program's kernels on a GPU. On the CPU the plain loops, which went by this name before they got their own.
     Fused,
 }
 
-/// A dtype by name.
+/// A dtype, as named in settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -65,7 +66,7 @@ pub enum Precision {
     Auto,
     /// 4 bytes.
     F32,
-    /// 2 bytes; masters and optimizer states stay in f32.
+    /// 2 bytes; master weights and optimizer states stay in f32.
     Bf16,
 }
 
@@ -77,8 +78,10 @@ impl FromStr for Place {
             None if text == "auto" => Ok(Self::Auto),
             None if text == "cpu" => Ok(Self::Cpu),
             None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", number)) => number.parse().map(Self::Cuda).map_err(|_| format!("\"{number}\" is not the number of a GPU")),
-            _ => Err(format!("unknown device \"{text}\"; known are auto, cpu and cuda[:N]")),
+            Some(("cuda", number)) => {
+                number.parse().map(Self::Cuda).map_err(|_| format!("\"{number}\" is not a GPU number: write cuda:N, such as cuda:0"))
+            }
+            _ => Err(format!("unknown device \"{text}\": expected auto, cpu, cuda or cuda:N")),
         }
     }
 }
@@ -108,31 +111,32 @@ impl fmt::Display for Place {
     }
 }
 
-/// What the settings come to: nothing is left to be decided.
+/// Resolved settings: nothing is left to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compute {
-    /// The GPU's number; none is the CPU.
+    /// The GPU's number; `None` for the CPU.
     pub gpu: Option<usize>,
-    /// Candle's stock operations instead of this program's own: plain loops on the CPU, fused kernels on a GPU.
+    /// True for candle's stock operations; false for this program's own, which are plain loops on the CPU and fused kernels on a GPU.
     pub stock: bool,
     /// f32 or bf16.
     pub dtype: DType,
-    /// As the setting.
+    /// The setting of the same name.
     pub batch_invariant: bool,
 }
 
 impl ComputeSettings {
-    /// What computes on this machine.
+    /// Resolves the settings for this machine.
     ///
     /// # Errors
-    /// When the device that is named is not there or cannot be used, in one sentence that says why.
+    /// If the requested device does not exist or cannot be used, or the settings contradict each other. The message is one sentence that
+    /// gives the reason.
     pub fn resolve(&self) -> Result<Compute> {
         let gpu = match self.device {
             Place::Cpu => None,
             Place::Cuda(number) => Some(usable(number).map(|()| number)?),
             Place::Auto => match usable(0) {
                 Ok(()) => Some(0),
-                // A GPU that exists is meant to be used, so a problem with it is worth a warning.
+                // The user of a machine with a GPU expects it to be used, so a problem with it is worth a warning.
                 Err(reason) if card(0).is_some() => {
                     tracing::warn!("computing on the CPU: {reason}");
                     None
@@ -146,10 +150,10 @@ impl ComputeSettings {
         self.on(gpu)
     }
 
-    /// What would compute on a machine that has that GPU, or none.
+    /// Resolves the settings for a machine with this GPU, or, for `None`, without one.
     ///
     /// # Errors
-    /// When the device has no such kernels.
+    /// If the settings contradict each other, or the device has no such implementation.
     pub fn on(&self, gpu: Option<usize>) -> Result<Compute> {
         self.on_card(gpu, gpu.and_then(card).is_some_and(|card| confirmation::is_confirmed(&card)))
     }
@@ -161,7 +165,7 @@ impl ComputeSettings {
             Version::Plain | Version::Fused => false,
         };
         if self.kernels == Version::Plain && gpu.is_some() {
-            bail!("the plain operations compute on the CPU alone: use --device cpu, or --kernels fused on a GPU");
+            bail!("--kernels plain works only on the CPU: use --device cpu, or --kernels fused on a GPU");
         }
         let dtype = match self.dtype {
             Precision::Auto if gpu.is_none() => DType::F32,
@@ -169,15 +173,15 @@ impl ComputeSettings {
             Precision::F32 => DType::F32,
         };
         if gpu.is_none() && !stock && dtype != DType::F32 {
-            bail!("this program's operations compute in f32 on the CPU; bf16 there needs --kernels reference");
+            bail!("bf16 on the CPU needs --kernels reference: this program's own operations compute in f32 there");
         }
         if self.batch_invariant && stock {
-            bail!("batch-invariant products need --kernels fused: stock operations choose theirs by the number of rows");
+            bail!("batch-invariant products need --kernels fused: stock operations select algorithms by the number of rows");
         }
         Ok(Compute { gpu, stock, dtype, batch_invariant: self.batch_invariant })
     }
 
-    /// What to tell a user whose GPU runs stock operations because the kernels are not confirmed on it.
+    /// Advice for a user whose GPU runs stock operations because the kernels are not confirmed on it; `None` in all other cases.
     pub fn advice(&self, compute: &Compute) -> Option<String> {
         let number = compute.gpu.filter(|_| self.kernels == Version::Auto && compute.stock)?;
         let name = name(number).unwrap_or_else(|| format!("GPU {number}"));
@@ -189,15 +193,15 @@ impl ComputeSettings {
 }
 
 impl Compute {
-    /// The plain operations on the CPU.
+    /// The plain operations on the CPU, in f32.
     pub fn cpu() -> Self {
         Self { gpu: None, stock: false, dtype: DType::F32, batch_invariant: false }
     }
 
-    /// The operations.
+    /// Creates the kernels.
     ///
     /// # Errors
-    /// When the GPU is not there.
+    /// If the GPU does not exist or cannot be initialised.
     pub fn open(&self) -> Result<Arc<dyn Kernels>> {
         Ok(match (self.gpu, self.stock) {
             (None, false) => Arc::new(Cpu),
@@ -206,9 +210,9 @@ impl Compute {
         })
     }
 
-    /// In words, for people.
+    /// A description for people, such as `the CPU, f32, plain kernels`.
     pub fn describe(&self) -> String {
-        let place = match self.gpu {
+        let device = match self.gpu {
             None => "the CPU".to_owned(),
             Some(number) => name(number).unwrap_or_else(|| format!("GPU {number}")),
         };
@@ -218,27 +222,27 @@ impl Compute {
             (Some(_), false) => "fused",
         };
         let dtype = if self.dtype == DType::BF16 { "bf16" } else { "f32" };
-        format!("{place}, {dtype}, {version} kernels{}", if self.batch_invariant { ", batch-invariant" } else { "" })
+        format!("{device}, {dtype}, {version} kernels{}", if self.batch_invariant { ", batch-invariant" } else { "" })
     }
 }
 
-/// What the memory of a computation depends on besides the model.
+/// What memory use depends on, besides the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Whether a GPU computes.
+    /// True on a GPU.
     pub is_gpu: bool,
-    /// Whether candle's stock operations compute. They hold more memory at once than is counted.
+    /// True for candle's stock operations. They use more memory at once than is counted.
     pub is_stock: bool,
-    /// Bytes of a weight, and of most activations.
+    /// Bytes per weight, and per element of most activations.
     pub element_bytes: usize,
-    /// Bytes of the device's own memory that may still be taken; none where it is the machine's.
+    /// Free bytes of the device's own memory; `None` if it uses the machine's main memory.
     pub free: Option<u64>,
-    /// Total memory in bytes.
+    /// Total bytes of the device's own memory; `None` as for `free`.
     pub total: Option<u64>,
 }
 
 impl Compute {
-    /// What memory depends on, for a device with `total` bytes of its own, all of them free.
+    /// The target for a device with `total` bytes of memory of its own, all of them free.
     pub fn target(&self, total: Option<u64>) -> Target {
         let (is_gpu, element_bytes) = (self.gpu.is_some(), self.dtype.size_in_bytes());
         Target { is_gpu, is_stock: self.stock, element_bytes, free: total, total }
@@ -246,7 +250,7 @@ impl Compute {
 }
 
 impl Target {
-    /// Where these operations compute, as it is now.
+    /// The target of existing kernels, with the memory that is free now.
     pub fn of(kernels: &dyn Kernels) -> Self {
         let memory = kernels.memory();
         Self {
@@ -286,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_have_names() {
+    fn place_parses_device_names() {
         let check = |text: &str, place: Place| assert_eq!(text.parse(), Ok(place), "{text}");
         check("auto", Place::Auto);
         check("cpu", Place::Cpu);
@@ -299,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn advice_is_for_who_did_not_choose_kernels_that_nobody_confirmed() {
+    fn advice_is_given_only_for_automatic_stock_operations() {
         let check = |kernels: Version, is_confirmed: bool, gpu: Option<usize>, expected: bool| {
             let settings = ComputeSettings { kernels, ..ComputeSettings::default() };
             let advice = settings.advice(&settings.on_card(gpu, is_confirmed).unwrap());
@@ -313,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn each_machine_has_its_dtype_and_its_kernels() {
+    fn on_resolves_dtype_and_kernels_by_device() {
         let settings = ComputeSettings::default();
         assert_eq!(settings.on(None).unwrap(), Compute::cpu());
         assert_eq!(settings.on(Some(0)).unwrap().dtype, DType::BF16);
@@ -335,9 +339,9 @@ mod tests {
         assert!(plain.on(Some(0)).unwrap_err().to_string().contains("--device cpu"));
     }
 
-    /// Every name that a setting or a flag has had is still read.
+    /// Settings and flags still accept every name that a version has had.
     #[test]
-    fn versions_keep_their_names() {
+    fn version_names_stay_valid() {
         for (name, version) in
             [("auto", Version::Auto), ("reference", Version::Stock), ("plain", Version::Plain), ("fused", Version::Fused)]
         {
@@ -349,7 +353,7 @@ mod tests {
 
     #[cfg(not(feature = "cuda"))]
     #[test]
-    fn a_build_without_cuda_says_so() {
+    fn resolve_reports_a_build_without_cuda() {
         let settings = ComputeSettings { device: Place::Cuda(0), ..ComputeSettings::default() };
         assert!(settings.resolve().unwrap_err().to_string().contains("no CUDA support"));
         assert_eq!(ComputeSettings::default().resolve().unwrap(), Compute::cpu());

@@ -1,6 +1,6 @@
-//! The GPUs on which this program's kernels have been confirmed. Entries come from `confirmed.toml` beside this file, which is built into the
-//! program, and from the user's own file in the same format, `rlvr/confirmed.toml` in `$XDG_CACHE_HOME` or `~/.cache`. `scripts/gpu-check.sh`
-//! writes an entry from the `machine` block of `rlvr bench --json` if all its correctness checks passed:
+//! The GPUs on which this program's kernels have been confirmed. Entries come from two files of the same format: `confirmed.toml` next to
+//! this file, which is built into the program, and the user's own `rlvr/confirmed.toml` in `$XDG_CACHE_HOME` or `~/.cache`.
+//! `scripts/gpu-check.sh` adds an entry, taken from the `machine` block of `rlvr bench --json`, if all its correctness checks pass:
 //!
 //! ```toml
 //! [[confirmed]]
@@ -12,37 +12,37 @@
 //! kernels = "0123456789abcdef"      # digest of the kernels' sources
 //! ```
 //!
-//! An entry applies to cards with that name and compute capability, and only while the kernels are the ones that were checked.
+//! An entry applies to GPUs with that name and compute capability, and only as long as the kernels' sources stay unchanged.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 /// The entries built into the program.
-const OURS: &str = include_str!("confirmed.toml");
-/// Digest of the sources of the kernels and of the code that launches them, computed by `build.rs`.
+const BUILT_IN: &str = include_str!("confirmed.toml");
+/// A digest of the sources of the kernels and of the code that launches them, computed by `build.rs`: 16 hexadecimal digits.
 pub const KERNELS: &str = env!("RLVR_KERNELS_DIGEST");
 
-/// What identifies a GPU.
+/// Identifies a GPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
-    /// The name that its driver reports.
+    /// The name that the driver reports.
     pub name: String,
-    /// Its compute capability, such as (9, 0).
+    /// The compute capability, such as (9, 0).
     pub capability: (i32, i32),
-    /// The release of its driver if the system reports it, else the CUDA version that the driver supports.
+    /// The driver's release if the system reports it, otherwise the CUDA version that the driver supports.
     pub driver: String,
 }
 
-/// A GPU on which the checks have passed.
+/// One confirmed GPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// The name that its driver reports.
+    /// The name that the driver reports.
     pub card: String,
-    /// Its compute capability, such as 9.0.
+    /// The compute capability, such as 9.0.
     pub capability: String,
-    /// The release of its driver.
+    /// The driver's release.
     pub driver: String,
     /// The commit of the program that was checked.
     pub commit: String,
@@ -56,7 +56,7 @@ pub struct Entry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Confirmed {
-    /// In the order in which they were written.
+    /// The entries, oldest first.
     #[serde(default)]
     pub confirmed: Vec<Entry>,
 }
@@ -68,20 +68,20 @@ impl Confirmed {
     }
 }
 
-/// Whether the kernels are confirmed on this card.
+/// Returns true if the kernels are confirmed on this GPU.
 pub fn is_confirmed(card: &Card) -> bool {
-    let ours: Confirmed = toml::from_str(OURS).expect("confirmed.toml is read by a test");
-    ours.has(card) || own_file().is_some_and(|path| read(&path).has(card))
+    let built_in: Confirmed = toml::from_str(BUILT_IN).expect("confirmed.toml is read by a test");
+    built_in.has(card) || user_file().is_some_and(|path| read(&path).has(card))
 }
 
-/// The path of the user's entries.
-fn own_file() -> Option<PathBuf> {
+/// The path of the user's own file; `None` if neither variable is set.
+fn user_file() -> Option<PathBuf> {
     let folder = |variable: &str| std::env::var_os(variable).filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let cache = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("rlvr/confirmed.toml"))
 }
 
-/// The entries of a file. A missing file has none; neither has one that cannot be read, which gives a warning.
+/// Reads the entries of a file. A missing file has none. So does an unreadable one, which logs a warning.
 fn read(path: &Path) -> Confirmed {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -93,7 +93,7 @@ fn read(path: &Path) -> Confirmed {
     };
     toml::from_str(&text).unwrap_or_else(|error| {
         let error = error.message().trim_end();
-        tracing::warn!("{} is not a valid file of confirmations ({error}): delete it and run scripts/gpu-check.sh again", path.display());
+        tracing::warn!("{} is not a valid list of confirmed GPUs ({error}): delete it and run scripts/gpu-check.sh again", path.display());
         Confirmed::default()
     })
 }
@@ -106,7 +106,7 @@ mod tests {
         Card { name: name.to_owned(), capability: (9, 0), driver: "580.95.05".to_owned() }
     }
 
-    /// An entry as `scripts/gpu-check.sh` writes it.
+    /// An entry in the format that `scripts/gpu-check.sh` writes.
     fn entry(kernels: &str) -> String {
         format!(
             "[[confirmed]]\ncard = \"NVIDIA H200\"\ncapability = \"9.0\"\ndriver = \"580.95.05\"\ncommit = \"0123456789ab\"\n\
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_counts_for_its_card_and_its_kernels() {
+    fn has_requires_the_same_card_and_kernels() {
         let check = |text: &str, name: &str, expected: bool| {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("confirmed.toml");
@@ -135,9 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_own_entries_are_whole() {
-        let ours: Confirmed = toml::from_str(OURS).unwrap();
-        for entry in ours.confirmed {
+    fn built_in_entries_are_complete() {
+        let built_in: Confirmed = toml::from_str(BUILT_IN).unwrap();
+        for entry in built_in.confirmed {
             assert!(![entry.card, entry.driver, entry.commit, entry.date, entry.kernels].iter().any(String::is_empty));
         }
         assert_eq!(KERNELS.len(), 16);

@@ -1,18 +1,25 @@
-//! Copies, conversions and multiples made of candle's stock operations: the operations of [`Cpu`](super::Cpu) and [`Stock`](super::Stock)
-//! outside the model itself. Also the only way to bring a tensor to the host.
+//! Copies, conversions and scaling with candle's stock operations. [`Cpu`](super::Cpu) and [`Stock`](super::Stock) share them. Also the
+//! only code that brings a tensor to the host.
 
 use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Copies a tensor to the host's memory and waits for the device, which may still be writing when candle's copy returns.
+/// Copies a tensor to host memory. Waits for the device, which may still be writing when candle's own copy returns.
+///
+/// # Errors
+/// If the device fails.
 pub fn on_host(tensor: &Tensor) -> Result<Tensor> {
     let host = tensor.to_device(&Device::Cpu)?;
     wait_for(tensor.device())?;
     Ok(host)
 }
 
-/// Waits until a device has finished all started work. Unlike candle's own function, its error tells whether the device was lost.
+/// Waits until a device has finished all work that was started on it. Unlike candle's own function, returns an error that shows whether the
+/// device was lost.
+///
+/// # Errors
+/// If the device fails, or an earlier operation on it failed.
 pub fn wait_for(device: &Device) -> Result<()> {
     #[cfg(feature = "cuda")]
     if let Device::Cuda(cuda) = device {

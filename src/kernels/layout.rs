@@ -1,30 +1,32 @@
-//! Moving a matrix between the layout of a file, `[out, in]`, and ours, `[in, out]`, where it may fill some columns of a wider one.
+//! Converts matrices between the layout of weight files, `[out, in]`, and this program's, `[in, out]`, in which a matrix may fill some
+//! columns of a wider one.
 
-/// Elements of a square tile: 16 f32 are a cache line, so a tile reads and writes whole lines.
+/// Rows and columns of a tile. A cache line is 16 f32, so a tile reads and writes whole lines.
 const TILE: usize = 16;
 
-/// The columns `start..start + count` of a row-major matrix of `width` columns.
+/// Where a matrix starts within a wider row-major matrix.
 #[derive(Clone, Copy, Debug)]
 pub struct Columns {
-    /// Columns of the whole matrix.
+    /// Number of columns of the wider matrix.
     pub width: usize,
-    /// The first column.
+    /// The first column that the matrix fills.
     pub start: usize,
 }
 
-/// Writes `source`, rows of `columns` values, as columns of `target`: `target[c][start + r] = source[r][c]`.
+/// Writes `source`, a row-major matrix of `columns` columns, to columns of `target`: `target[c][start + r] = source[r][c]`.
 pub fn put_transposed(source: &[f32], columns: usize, target: &mut [f32], at: Columns) {
     let rows = source.len() / columns;
     for_tiles(rows, columns, |r, c| target[c * at.width + at.start + r] = source[r * columns + c]);
 }
 
-/// The reverse: `target[r][c] = source[c][start + r]`, rows of `columns` values.
+/// Reads it back, the inverse of [`put_transposed`]: `target[r][c] = source[c][start + r]`, with `columns` columns.
 pub fn take_transposed(source: &[f32], at: Columns, target: &mut [f32], columns: usize) {
     let rows = target.len() / columns;
     for_tiles(rows, columns, |r, c| target[r * columns + c] = source[c * at.width + at.start + r]);
 }
 
-/// Calls `visit(row, column)` tile by tile; within a tile the column of the file is the slow one, because ours is written (or read) by rows.
+/// Calls `visit(row, column)` tile by tile. The inner loop runs over the file's rows, so that memory in our layout is accessed
+/// contiguously.
 fn for_tiles(rows: usize, columns: usize, mut visit: impl FnMut(usize, usize)) {
     for first_row in (0..rows).step_by(TILE) {
         for first_column in (0..columns).step_by(TILE) {
@@ -42,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_matrix_comes_back_from_the_columns_that_it_filled() {
+    fn take_transposed_inverts_put_transposed() {
         for (rows, columns) in [(1, 1), (3, 40), (16, 16), (33, 17), (64, 5)] {
             let source: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
             let at = Columns { width: rows + 7, start: 4 };

@@ -1,32 +1,33 @@
-//! What is asked of rows of logits, and what they say: scores of given tokens, tokens that are chosen, and the sets that truncated samplers keep.
+//! Types for operations on rows of logits: scores of given tokens, sampled tokens, and the sampling masks of top-k, top-p and min-p.
 
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{Kept, Truncated};
 
-/// The logit of a token that is not kept. Its probability is 0 in f32, and, unlike minus infinity, it times 0 is 0.
+/// The logit of a token outside the sampling mask. Its probability is 0 in f32, and, unlike minus infinity, it stays finite when multiplied
+/// by 0.
 pub const MASKED: f32 = -1e30;
 
-/// What a row of logits says of its chosen token.
+/// The scores of one token per row of logits, in row order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowScores {
-    /// Log-probability of the chosen token, nats.
+    /// Log-probabilities of the given tokens, nats.
     pub logprobs: Vec<f32>,
-    /// Entropy of the distribution, nats.
+    /// Entropies of the rows' distributions, nats.
     pub entropies: Vec<f32>,
-    /// Log-sum-exp of the scaled logits.
+    /// Log-sum-exp of each row's logits, divided by the temperature.
     pub log_sum_exp: Vec<f32>,
 }
 
-/// Which tokens may be drawn. The defaults allow all.
+/// The tokens that may be sampled. The defaults allow all. The filters apply in the order min-p, top-k, top-p.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Filter {
-    /// Only the k likeliest; 0 is off.
+    /// Keeps only the k most likely tokens; 0 turns the filter off.
     pub top_k: usize,
-    /// Only the likeliest that together reach this probability; 1 is off.
+    /// Keeps the most likely tokens whose probabilities together reach this value, at least one; 1 turns the filter off.
     pub top_p: f32,
-    /// Only those at least this share of the likeliest one's probability; 0 is off.
+    /// Keeps tokens with at least this fraction of the most likely token's probability; 0 turns the filter off.
     pub min_p: f32,
 }
 
@@ -37,66 +38,70 @@ impl Default for Filter {
 }
 
 impl Filter {
-    /// Whether all tokens may be drawn.
+    /// Returns true if all tokens may be sampled.
     pub fn is_off(&self) -> bool {
         self.top_k == 0 && self.top_p >= 1.0 && self.min_p <= 0.0
     }
 }
 
-/// How tokens are chosen from rows of logits.
+/// How to sample tokens from rows of logits.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
-    /// Logits are divided by it; 0 takes the likeliest token, the first of equals, and scores it at temperature 1.
+    /// Divides the logits. At 0 the most likely token is chosen (the first, in a tie) and scored at temperature 1.
     pub temperature: f32,
-    /// Which tokens may be drawn.
+    /// The tokens that may be sampled.
     pub filter: Filter,
-    /// A number in [0, 1) for each row; none are read at temperature 0.
+    /// A uniform number in [0, 1) for each row; not read at temperature 0.
     pub uniforms: &'a [f32],
 }
 
-/// Tokens that were chosen: here, or on their way from the device.
+/// Sampled tokens, either on the host or still on their way from the device.
 pub struct Chosen {
     tokens: Option<Tensor>,
     read: Box<ReadChosen>,
 }
 
-/// One token for each row of logits.
+/// One sampled token for each row of logits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Drawn {
     /// Token ids.
     pub tokens: Vec<u32>,
-    /// Their log-probabilities over the whole vocabulary.
+    /// Their log-probabilities over the whole vocabulary, nats.
     pub logprobs: Vec<f32>,
-    /// The tokens that could have been drawn, and the log-probabilities among them; from `choose_kept` only.
+    /// The sampling masks, and the log-probabilities among the tokens in them; `None` unless sampled by `choose_kept`.
     pub truncated: Option<Truncated>,
 }
 
-/// Waits for tokens.
+/// Waits for the tokens and returns them.
 type ReadChosen = dyn FnOnce() -> Result<Drawn> + Send;
 
 impl Chosen {
-    /// Tokens that the host has.
+    /// Wraps tokens that are already on the host.
     pub fn here(drawn: Drawn) -> Self {
         Self { tokens: None, read: Box::new(|| Ok(drawn)) }
     }
 
-    /// Tokens `[n]` that the device has first; `read` waits for them.
+    /// Wraps tokens `[n]` that are on the device; `read` waits for them and copies them to the host.
     pub fn later(tokens: Tensor, read: impl FnOnce() -> Result<Drawn> + Send + 'static) -> Self {
         Self { tokens: Some(tokens), read: Box::new(read) }
     }
 
-    /// The tokens, where the device has them before the host does: the next pass can begin with them.
+    /// The tokens `[n]` on the device, with which the next pass can start before the host has read them; `None` if they are only on the
+    /// host.
     pub fn on_device(&self) -> Option<&Tensor> {
         self.tokens.as_ref()
     }
 
-    /// The tokens with what was recorded of them.
+    /// Waits for the tokens and returns them with their log-probabilities.
+    ///
+    /// # Errors
+    /// If the device fails, even in work that was started earlier.
     pub fn read(self) -> Result<Drawn> {
         (self.read)()
     }
 }
 
-/// For each of `rows` rows of `width` logits, the tokens below `limit`.
+/// Returns the sampling mask of the tokens below `limit`, for each of `rows` rows of `width` logits.
 pub fn all_below(limit: usize, (rows, width): (usize, usize)) -> Kept {
     let mut kept = Kept::default();
     let runs: &[[u32; 2]] = if limit < width { &[[0, limit as u32]] } else { &[] };
@@ -104,13 +109,16 @@ pub fn all_below(limit: usize, (rows, width): (usize, usize)) -> Kept {
     kept
 }
 
-/// Refuses sets that do not go with logits `[t, v]`.
+/// Checks that sampling masks fit logits `[t, v]`.
+///
+/// # Errors
+/// If the number of masks differs from the number of rows, or a mask has a token beyond the vocabulary.
 pub fn check_kept(kept: &Kept, (rows, width): (usize, usize)) -> Result<()> {
     if kept.len() != rows {
-        bail!("{} sets of kept tokens for {rows} rows of logits", kept.len());
+        bail!("found {} sampling masks for {rows} rows of logits", kept.len());
     }
     if kept.vocabulary() > width {
-        bail!("token {} is kept, which is beyond the model's vocabulary of {width}", kept.vocabulary() - 1);
+        bail!("a sampling mask has token {}, which is beyond the model's vocabulary of {width}", kept.vocabulary() - 1);
     }
     Ok(())
 }
@@ -120,10 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_that_do_not_go_with_the_logits_are_refused() {
+    fn check_kept_rejects_masks_that_do_not_fit_the_logits() {
         let refused = |kept: &Kept, expected: &str| assert!(check_kept(kept, (2, 5)).unwrap_err().to_string().contains(expected));
-        refused(&all_below(3, (1, 5)), "1 sets of kept tokens for 2 rows of logits");
-        refused(&all_below(6, (2, 7)), "token 5 is kept, which is beyond the model's vocabulary of 5");
+        refused(&all_below(3, (1, 5)), "found 1 sampling masks for 2 rows of logits");
+        refused(&all_below(6, (2, 7)), "a sampling mask has token 5, which is beyond the model's vocabulary of 5");
         assert!(check_kept(&all_below(5, (2, 5)), (2, 5)).is_ok());
     }
 }

@@ -1,5 +1,5 @@
-//! Failures of the device itself, as typed errors: it ran out of memory, after which callers retry with less, or it stopped working. Also the
-//! amounts of memory.
+//! Typed errors for failures of the device itself: it ran out of memory, and callers retry with less, or it stopped working. Also reports
+//! how much memory a device has.
 
 use std::fmt;
 
@@ -8,26 +8,27 @@ use candle_core::Error;
 /// A device's memory, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceMemory {
-    /// What this program may still take.
+    /// Memory that this program can still allocate.
     pub free: u64,
-    /// All of it.
+    /// Total memory.
     pub total: u64,
-    /// The most that tensors of this program have taken together.
+    /// Peak memory of this program's tensors.
     pub peak: u64,
-    /// Memory that is otherwise taken: by other processes, and by the driver.
+    /// Memory that others use: other processes, and the driver.
     pub others: u64,
 }
 
-/// More than a driver takes for itself beside one program.
+/// Upper bound on what a driver itself uses for one program.
 const DRIVERS_BYTES: u64 = 1 << 30;
 
 impl DeviceMemory {
-    /// A sentence about the memory that other processes hold, if it is more than the driver's share.
+    /// A sentence about the memory that other processes use and what to do about it; `None` if it is at most 1 GiB, which may be the
+    /// driver's own.
     pub fn held_by_others(&self) -> Option<String> {
         let gigabytes = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
         (self.others > DRIVERS_BYTES).then(|| {
             format!(
-                "other processes hold {} of the GPU's {}: run nvidia-smi to list them, then end them or choose another GPU with --device cuda:N",
+                "other processes hold {} of the GPU's {}: run nvidia-smi to list them, then stop them or select another GPU with --device cuda:N",
                 gigabytes(self.others),
                 gigabytes(self.total)
             )
@@ -35,12 +36,12 @@ impl DeviceMemory {
     }
 }
 
-/// A device had no memory for what an operation asked.
+/// The device is out of memory. Callers can retry with less work at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutOfMemory(String);
 
 impl OutOfMemory {
-    /// The error, in words that say what was asked.
+    /// Creates the error; `words` says what was requested.
     pub fn new(words: impl Into<String>) -> Self {
         Self(words.into())
     }
@@ -55,7 +56,7 @@ impl fmt::Display for OutOfMemory {
 impl std::error::Error for OutOfMemory {}
 
 impl From<OutOfMemory> for Error {
-    /// `Error::Cuda` is the one variant that keeps an error as it is; others keep words.
+    /// `Error::Cuda` is the only variant that keeps the typed error; others keep its text.
     fn from(error: OutOfMemory) -> Self {
         Self::Cuda(Box::new(error)).bt()
     }
@@ -79,47 +80,47 @@ impl From<DeviceLost> for Error {
     }
 }
 
-/// Whether an error means that a device stopped working: our own error, or the driver's as held by candle.
+/// Returns true if an error means that a device stopped working: a [`DeviceLost`], or candle's error from the driver.
 pub fn is_lost(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<DeviceLost>() || cause.downcast_ref().is_some_and(candle_is_lost))
 }
 
 fn candle_is_lost(error: &Error) -> bool {
     match error {
-        Error::Cuda(cause) => cause.is::<DeviceLost>() || is_drivers_loss(&**cause),
+        Error::Cuda(cause) => cause.is::<DeviceLost>() || is_driver_lost(&**cause),
         Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => candle_is_lost(inner),
         _ => false,
     }
 }
 
-/// Whether an error is a device's memory being used up: one of ours, or one that candle has from the driver or from cuBLAS.
+/// Returns true if an error means that a device is out of memory: an [`OutOfMemory`], or candle's error from the driver or cuBLAS.
 pub fn is_out_of_memory(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| cause.is::<OutOfMemory>() || cause.downcast_ref().is_some_and(candle_is_out_of_memory))
 }
 
-/// The same of an error of candle's.
+/// The same for a candle error.
 pub(super) fn candle_is_out_of_memory(error: &Error) -> bool {
     match error {
-        Error::Cuda(cause) => cause.is::<OutOfMemory>() || is_drivers(&**cause),
+        Error::Cuda(cause) => cause.is::<OutOfMemory>() || is_driver_out_of_memory(&**cause),
         Error::Context { inner, .. } | Error::WithPath { inner, .. } | Error::WithBacktrace { inner, .. } => candle_is_out_of_memory(inner),
         _ => false,
     }
 }
 
 #[cfg(not(feature = "cuda"))]
-fn is_drivers(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+fn is_driver_out_of_memory(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     false
 }
 
 #[cfg(not(feature = "cuda"))]
-fn is_drivers_loss(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+fn is_driver_lost(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     false
 }
 
 #[cfg(feature = "cuda")]
-use driver::{is_lost as is_drivers_loss, is_out_of_memory as is_drivers};
+use driver::{is_lost as is_driver_lost, is_out_of_memory as is_driver_out_of_memory};
 
-/// The two driver and library errors that callers react to.
+/// Recognises the two kinds of driver and library errors that callers react to.
 #[cfg(feature = "cuda")]
 pub mod driver {
     use std::error::Error as StdError;
@@ -132,12 +133,12 @@ pub mod driver {
 
     use super::{DeviceLost, OutOfMemory};
 
-    /// An error of the driver, or of a library on it.
+    /// An error from the driver or one of its libraries.
     pub trait Fault {
-        /// Whether it is the device's memory being used up.
+        /// Returns true if the device is out of memory.
         fn is_out_of_memory(&self) -> bool;
 
-        /// Whether the device stopped working. The libraries do not report it; the next call of the driver does.
+        /// Returns true if the device stopped working. Libraries do not report it; the next driver call does.
         fn is_lost(&self) -> bool {
             false
         }
@@ -148,7 +149,7 @@ pub mod driver {
             self.0 == CUresult::CUDA_ERROR_OUT_OF_MEMORY
         }
 
-        /// Faults after which the driver refuses every call of this process: faults of the card, of its connection, or of a kernel.
+        /// The faults after which the driver refuses every call of this process: faults of the GPU, its connection, or a kernel.
         fn is_lost(&self) -> bool {
             matches!(
                 self.0,
@@ -181,7 +182,7 @@ pub mod driver {
         }
     }
 
-    /// The error in words of ours.
+    /// Converts the fault to a typed error if a caller can react to it, and to a plain message otherwise. `words` is the message.
     pub fn told(fault: &impl Fault, words: String) -> Error {
         match (fault.is_out_of_memory(), fault.is_lost()) {
             (true, _) => OutOfMemory::new(words).into(),
@@ -190,7 +191,7 @@ pub mod driver {
         }
     }
 
-    /// Whether an error held by candle means that a device stopped working.
+    /// Returns true if candle's inner error means that a device stopped working.
     pub fn is_lost(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
         match error.downcast_ref() {
             Some(CudaError::Cuda(fault) | CudaError::Load { cuda: fault, .. }) => fault.is_lost(),
@@ -198,7 +199,7 @@ pub mod driver {
         }
     }
 
-    /// Whether an error that candle holds is the device's memory being used up.
+    /// Returns true if candle's inner error means that a device is out of memory.
     pub fn is_out_of_memory(error: &(dyn StdError + Send + Sync + 'static)) -> bool {
         match error.downcast_ref() {
             Some(CudaError::Cuda(fault) | CudaError::Load { cuda: fault, .. }) => fault.is_out_of_memory(),
@@ -214,7 +215,7 @@ pub mod driver {
         use super::*;
 
         #[test]
-        fn a_gpu_that_stopped_working_is_known_by_the_codes_of_the_driver() {
+        fn is_lost_recognises_gpu_driver_codes() {
             let check = |error: Error, expected| assert_eq!(super::super::is_lost(&error.into()), expected);
             let (lost, other) = (DriverError(CUresult::CUDA_ERROR_LAUNCH_FAILED), DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
             check(Err::<(), _>(lost).w().unwrap_err(), true);
@@ -224,7 +225,7 @@ pub mod driver {
         }
 
         #[test]
-        fn a_gpus_used_up_memory_is_known_by_the_codes_of_driver_and_libraries() {
+        fn is_out_of_memory_recognises_gpu_driver_and_library_codes() {
             let check = |error: Error, expected| assert_eq!(super::super::is_out_of_memory(&error.into()), expected);
             let (full, other) = (DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY), DriverError(CUresult::CUDA_ERROR_INVALID_VALUE));
             check(Err::<(), _>(full).w().unwrap_err(), true);
@@ -243,21 +244,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_other_processes_hold_is_said_where_it_matters() {
+    fn held_by_others_reports_only_memory_beyond_the_drivers() {
         let memory = |others: u64| DeviceMemory { free: 0, total: 24 << 30, peak: 0, others };
         assert_eq!(memory(600 << 20).held_by_others(), None);
         assert!(memory(20 << 30).held_by_others().unwrap().contains("other processes hold 21.5 GB of the GPU's 25.8 GB: run nvidia-smi"));
     }
 
     #[test]
-    fn memory_that_is_used_up_is_recognised_by_its_type() {
+    fn is_out_of_memory_looks_at_types_not_at_messages() {
         let error = || Error::from(OutOfMemory::new("no memory for 12 bytes"));
         let check = |error: anyhow::Error, expected| assert_eq!(is_out_of_memory(&error), expected, "{error:?}");
         check(error().into(), true);
         check(anyhow::Error::new(error()).context("update failed"), true);
         check(error().context("a cache of 7 blocks").into(), true);
         check(OutOfMemory::new("no memory for 12 bytes").into(), true);
-        check(anyhow::Error::msg("a server said CUDA_ERROR_OUT_OF_MEMORY: out of memory"), false);
+        check(anyhow::Error::msg("a server replied CUDA_ERROR_OUT_OF_MEMORY: out of memory"), false);
         check(Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".to_owned()).into(), false);
         check(Error::Cuda("another fault".into()).into(), false);
         // Candle may append a backtrace.

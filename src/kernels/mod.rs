@@ -1,14 +1,17 @@
-//! The operations that everything else computes with, on contiguous tensors: one list, [`Kernels`], and a version for each kind of machine.
+//! The operations that models, rollouts and the optimizer compute with, on contiguous tensors: one trait, [`Kernels`], and one
+//! implementation for each kind of machine.
 //!
-//! Owns every `unsafe` block of the program and every loop over tensor elements. Must never know what a model, a prompt or a reward is.
-//! [`cpu`] is the plain version, whose results the others are held to; [`stock`] is made of candle's stock operations alone and runs
-//! wherever candle does; [`fused`] launches the kernels in `cuda/`. All versions share the arguments and
-//! results in [`shape`], [`logits`] and [`optimizer`]. [`compute`] chooses a version from what [`card`] finds and [`confirmation`] confirms;
-//! [`watched`] wraps any of them.
-//! Weights and activations have the kernels' own dtype; gradients of weights, logits and row statistics are f32, and so are moments unless
-//! they are coded in 8 bits.
-//! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width,
-//! f = feed-forward width.
+//! Owns every `unsafe` block of the program and every loop over tensor elements. Knows nothing about models, prompts or rewards. [`cpu`]
+//! has the plain loops that all other implementations are compared with. [`stock`] uses only candle's stock operations and runs wherever
+//! candle does. [`fused`] launches the kernels in `cuda/`. All of them share the argument and result types in [`shape`], [`logits`] and
+//! [`optimizer`]. [`compute`] selects an implementation from the GPU that [`card`] finds and the entries in [`confirmation`]; [`watched`]
+//! wraps any implementation in hooks.
+//!
+//! Dtypes: weights and activations have the kernels' own dtype. Weight gradients, logits and row statistics are f32; so are optimizer
+//! moments, unless they are quantized to 8 bits.
+//!
+//! Axis legend: t = token, n = sequence, h = head, d = head width, q/kv = query and key/value heads, v = vocabulary, w = model width, f =
+//! feed-forward width, m/k/n = rows, inner size and columns of a product.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -48,56 +51,96 @@ pub use timed::Timed;
 pub use watched::{Watch, Watched};
 
 watched::operations! {
-    /// One way of computing, on one device in one dtype.
+    /// One implementation of all operations, for one device and one dtype.
     ///
-    /// Tensors are handles to storage, so that an operation can write through `&Tensor`. Those that write to an argument say so: their names
-    /// end in `_into` (they add to their first arguments) or in `_in_place`, or they are verbs that can only mean a write: `store`,
-    /// `copy_blocks`, `set`, `set_columns` and `clear`.
+    /// Tensors are handles to storage, so an operation can write through `&Tensor`. Names show which operations do: those ending in `_into`
+    /// add to their first arguments, those ending in `_in_place` overwrite them, and the verbs `store`, `copy_blocks`, `set`, `set_columns`
+    /// and `clear` can only mean a write.
+    ///
+    /// Tensors are contiguous, on [`device`](Self::device), and in [`dtype`](Self::dtype), unless an operation says otherwise.
+    /// Implementations check ranks, dtypes and layouts only where they depend on them; the caller must pass shapes that agree.
+    ///
+    /// Below, "the device fails" means that it is out of memory ([`OutOfMemory`]), has stopped working ([`DeviceLost`]), or rejects the
+    /// operation. A device may report a failure late, in a later operation.
     pub trait Kernels: Debug + Send + Sync {
-        /// What `--kernels` calls this version of the operations.
+        /// The name of this implementation, as in `--kernels`: `plain`, `reference` or `fused`; a fused one also says whether it is
+        /// batch-invariant.
         fn version(&self) -> &'static str;
 
-        /// Where tensors lie.
+        /// The device that holds the tensors.
         fn device(&self) -> &Device;
 
         /// The dtype of weights and activations.
         fn dtype(&self) -> DType;
 
-        /// The device's own memory; none where it is the machine's.
+        /// The device's own memory; `None` if it uses the machine's main memory or cannot report it.
         fn memory(&self) -> Option<DeviceMemory>;
 
         operations:
 
-        /// Makes row numbers known to the device.
-        fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>>;
-
-        /// Makes the blocks and token counts of cached sequences known to the device.
-        fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>>;
-
-        /// Rows of `table [n, w]` at indices `rows`, `[rows, w]`, in the table's dtype: the kernels' own or, on a device, u32.
-        fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor>;
-
-        /// `target[rows[i]] += values[i]`; a row may come up many times. The numbers are the host's own: it groups them.
+        /// Copies row numbers to wherever this implementation reads them.
         ///
         /// # Errors
-        /// When there is not one row of values for each number.
+        /// If the device fails.
+        fn indices<'a>(&self, rows: &'a [u32]) -> Result<Indices<'a>>;
+
+        /// Copies the block tables and token counts of cached sequences to wherever this implementation reads them.
+        ///
+        /// `blocks[i]` lists the cache blocks of sequence i in order; `counts[i]` is its number of tokens, including the new one.
+        ///
+        /// # Errors
+        /// If the device fails.
+        fn tables<'a>(&self, blocks: &'a [&'a [u32]], counts: &'a [usize]) -> Result<Tables<'a>>;
+
+        /// Returns the rows of `table [n, w]` at `rows`, in that order: `[rows, w]`, in the table's dtype, which is the kernels' own or, on
+        /// a device, u32.
+        ///
+        /// # Errors
+        /// If the row numbers are not where this implementation reads them, a row number is out of range (checked on the CPU), or the
+        /// device fails.
+        fn gather(&self, table: &Tensor, rows: &Indices) -> Result<Tensor>;
+
+        /// `target[rows[i]] += values[i]`: adds each row of `values [rows, w]` to a row of `target [n, w]`, which is in the kernels' dtype
+        /// or in f32. A row number may occur many times. The row numbers stay on the host, which groups them.
+        ///
+        /// # Errors
+        /// If `rows` and `values` differ in length, or the device fails.
         fn scatter_add_into(&self, target: &Tensor, rows: &[u32], values: &Tensor) -> Result<()>;
 
-        /// `x [m, k]` times `weight [k, n]`, plus `bias [n]` where given. A factor may be a transposed view (`weight.t()`). The bits of a
-        /// row do not depend on the other rows where the version promises that; a transposed factor is a gradient's, and need not keep it.
+        /// `x [m, k]` times `weight [k, n]`, plus `bias [n]` if given: `[m, n]`. Either factor may be a transposed view (`weight.t()`).
+        ///
+        /// If the implementation is batch-invariant (the plain loops always, the fused kernels on request), the bits of a row do not depend
+        /// on the other rows. Products with transposed factors are exempt: they occur only in gradients.
+        ///
+        /// # Errors
+        /// If the shapes do not match, a factor is neither contiguous nor the transpose of a contiguous matrix, or the device fails.
         fn product(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
 
-        /// `target [m, n] += x [m, k] weight [k, n]`, as `product` multiplies: a residual stream (all in the kernels' dtype, or all in f32),
-        /// or a weight's gradient in f32 from `x.t()` and `dy`, which are in the kernels' dtype or in f32.
+        /// `target [m, n] += x [m, k] weight [k, n]`, multiplied as in `product`. The target is either a residual stream (all three in the
+        /// kernels' dtype, or all in f32), or a weight's gradient in f32, computed from `x.t()` and `dy` in the kernels' dtype or in f32.
+        ///
+        /// # Errors
+        /// As for `product`.
         fn add_product_into(&self, target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()>;
 
-        /// `base [m, n] + x [m, k] weight [k, n]` in the kernels' dtype; bit-identical to `add_product_into` on a copy of `base`.
+        /// Returns `base [m, n] + x [m, k] weight [k, n]` in the kernels' dtype. Bit-identical to `add_product_into` on a copy of `base`.
+        ///
+        /// # Errors
+        /// As for `product`.
         fn add_product(&self, base: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor>;
 
-        /// RMSNorm: `x [t, w]`, `weight [w]` to `(y [t, w], inverse_rms [t])`; the second, in f32, is what the backward pass needs.
+        /// RMSNorm of each row of `x [t, w]`, scaled by `weight [w]`. Returns `(y [t, w], inverse_rms [t])`; the backward pass needs
+        /// `inverse_rms`, which is f32.
+        ///
+        /// # Errors
+        /// If `x` is not a matrix, or the device fails.
         fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)>;
 
-        /// Adds the gradient of x to `dx [t, w]` and that of the weight to `weight_gradient [w]`.
+        /// The backward pass of `rms_norm`: adds the gradient of `x` to `dx [t, w]`, and that of the weight to `weight_gradient [w]`, which
+        /// is f32.
+        ///
+        /// # Errors
+        /// If a tensor has an unsupported dtype or layout, or the device fails.
         fn rms_norm_backward_into(
             &self,
             dx: &Tensor,
@@ -108,11 +151,18 @@ watched::operations! {
             inverse_rms: &Tensor,
         ) -> Result<()>;
 
-        /// Applies rotary position embedding to the queries and keys of each row of `qkv [t, (q + 2 kv) d]`.
+        /// Applies rotary position embedding to the queries and keys in each row of `qkv [t, (q + 2 kv) d]`. Row i has position
+        /// `rotation.positions[i]`.
+        ///
+        /// # Errors
+        /// If a position is beyond the context length that the rotary tables cover, or the device fails.
         fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, rotation: &Rotation) -> Result<()>;
 
-        /// The gradient of `rotate_in_place`: rotates the rows of `d_qkv [t, (q + 2 kv) d]` back. If a bias was added to `qkv` before the
-        /// rotation, adds the column sums of the result to `bias_gradient [(q + 2 kv) d]`, in f32.
+        /// The backward pass of `rotate_in_place`: rotates the rows of `d_qkv [t, (q + 2 kv) d]` back. If a bias was added to `qkv` before
+        /// the rotation, also adds the column sums of the result to `bias_gradient [(q + 2 kv) d]`, in f32.
+        ///
+        /// # Errors
+        /// As for `rotate_in_place`.
         fn rotate_back_in_place(
             &self,
             d_qkv: &Tensor,
@@ -121,11 +171,18 @@ watched::operations! {
             bias_gradient: Option<&Tensor>,
         ) -> Result<()>;
 
-        /// Causal attention over sequences laid end to end: `qkv [t, (q + 2 kv) d]`, rotated, to `output [t, q d]` and the log-sum-exp of the
-        /// scores in f32, laid out as `attend_packed_backward` of the same kernels wants it.
+        /// Causal attention over packed sequences. Takes the rotated `qkv [t, (q + 2 kv) d]` and returns `output [t, q d]` and the
+        /// log-sum-exp of the scores in f32, in the layout that this implementation's `attend_packed_backward` expects.
+        ///
+        /// # Errors
+        /// If `qkv` is not a matrix, the kernels do not support heads of this width, or the device fails.
         fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)>;
 
-        /// The gradient of `qkv` from `d_out [t, q d]`; keys and values of a shared prefix collect the gradients of all that continue it.
+        /// The backward pass of `attend_packed`: returns the gradient of `qkv [t, (q + 2 kv) d]` from `d_out [t, q d]`. The keys and values
+        /// of a shared prefix sum the gradients from all segments that continue it.
+        ///
+        /// # Errors
+        /// As for `attend_packed`.
         fn attend_packed_backward(
             &self,
             d_out: &Tensor,
@@ -136,20 +193,37 @@ watched::operations! {
             heads: Heads,
         ) -> Result<Tensor>;
 
-        /// Room for `blocks` blocks of keys and values.
+        /// Allocates a layer's key/value cache of `blocks` blocks with [`BLOCK`] positions each, filled with zeros.
+        ///
+        /// # Errors
+        /// If the device fails.
         fn cache(&self, blocks: usize, heads: Heads) -> Result<LayerCache>;
 
-        /// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to `slots [t]` (block number * 16 + offset in the block).
+        /// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to the cache at `slots [t]`, each a block number times [`BLOCK`] plus the
+        /// offset in the block.
+        ///
+        /// # Errors
+        /// If the slots are not where this implementation reads them, or the device fails.
         fn store(&self, cache: &LayerCache, qkv: &Tensor, slots: &Indices, heads: Heads) -> Result<()>;
 
-        /// Copies whole blocks, `(from, to)`: a shared block that two sequences are about to continue differently.
+        /// Copies whole blocks, `(from, to)`. Used before two sequences that share a block continue it differently.
+        ///
+        /// # Errors
+        /// If the device fails.
         fn copy_blocks(&self, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()>;
 
-        /// Attention of one new token per sequence, `qkv [n, (q + 2 kv) d]`, already stored in the cache: `[n, q d]`.
+        /// Attention of one new token per sequence over its cached tokens. The keys and values of `qkv [n, (q + 2 kv) d]` must already be
+        /// in the cache. Returns `[n, q d]`.
+        ///
+        /// # Errors
+        /// If the tables are not where this implementation reads them, the kernels do not support heads of this width, or the device fails.
         fn attend_cached(&self, qkv: &Tensor, cache: &LayerCache, tables: &Tables, heads: Heads) -> Result<Tensor>;
 
-        /// `rotate_in_place` and `store` in one: rotates the queries and keys of each row, and writes the rotated keys and the values to the
-        /// cache.
+        /// `rotate_in_place` and `store` in one operation: rotates the queries and keys of each row in place, and writes the rotated keys
+        /// and the values to the cache at `slots [t]`.
+        ///
+        /// # Errors
+        /// As for `rotate_in_place` and `store`.
         fn rotate_and_store_in_place(
             &self,
             qkv: &Tensor,
@@ -159,21 +233,37 @@ watched::operations! {
             slots: &Indices,
         ) -> Result<()>;
 
-        /// `silu(gate) * up`: `gate_up [t, 2 f]` to `[t, f]`.
+        /// `silu(gate) * up`. Takes `gate_up [t, 2 f]`, with the gates first in each row, and returns `[t, f]`.
+        ///
+        /// # Errors
+        /// If `gate_up` is not a matrix, or the device fails.
         fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor>;
 
-        /// The gradient of `gate_up [t, 2 f]` from that of the output, `dy [t, f]`.
+        /// The backward pass of `swiglu`: returns the gradient of `gate_up [t, 2 f]` from the gradient of the output, `dy [t, f]`.
+        ///
+        /// # Errors
+        /// As for `swiglu`.
         fn swiglu_backward(&self, dy: &Tensor, gate_up: &Tensor) -> Result<Tensor>;
 
-        /// Logits `[t, v]` in f32: `x [t, w]` times the transpose of `table [v, w]`. The one product whose result is wider than its factors;
-        /// a forward pass ends with it, so that it keeps the promise about rows.
+        /// Returns the logits `[t, v]` in f32: `x [t, w]` times the transpose of `table [v, w]`. This is the only product whose result has
+        /// a wider dtype than its factors. It ends the forward pass, so it is batch-invariant whenever `product` is.
+        ///
+        /// # Errors
+        /// As for `product`.
         fn logits(&self, x: &Tensor, table: &Tensor) -> Result<Tensor>;
 
-        /// Scores of `logits [t, v]` divided by the temperature, for the chosen tokens `targets [t]`. A version may scale the logits in place:
-        /// only `head_backward` may read them afterwards.
+        /// Returns the log-probability of each token in `targets [t]`, with the row's entropy and log-sum-exp, under `logits [t, v]` (f32)
+        /// divided by the temperature. An implementation may scale the logits in place: afterwards only `head_backward` may read them.
+        ///
+        /// # Errors
+        /// If a target is beyond the vocabulary, or the device fails.
         fn head_scores_in_place(&self, logits: &Tensor, targets: &[u32], temperature: f32) -> Result<RowScores>;
 
-        /// The gradient of the logits, `[t, v]`, from the derivatives by each row's log-probability and entropy; the logits are used up.
+        /// The backward pass of `head_scores_in_place`: returns the gradient of the logits, `[t, v]` in the kernels' dtype, from the
+        /// derivatives by each row's log-probability and entropy, `[t]` each. Consumes the logits, which may hold the result.
+        ///
+        /// # Errors
+        /// If `logits` is not a matrix, or the device fails.
         fn head_backward(
             &self,
             logits: Tensor,
@@ -184,60 +274,107 @@ watched::operations! {
             d_entropy: &[f32],
         ) -> Result<Tensor>;
 
-        /// Chooses a token from each row of `logits [n, v]`, of which only the first `limit` may be drawn, and gives its log-probability at the
-        /// choice's temperature, over all tokens. The logits are used up.
-        fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
-
-        /// As `choose`, and records for each row which tokens could have been drawn, with the chosen token's log-probability among those alone: the
-        /// one that `keep` and `head_scores_in_place` give.
-        fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
-
-        /// Sets the `logits [t, v]` of all tokens that a row does not keep to [`MASKED`], so that softmax, entropy and gradients are those of the
-        /// kept tokens. The logits are used up.
+        /// Samples a token from each row of `logits [n, v]` (f32), among the first `limit` tokens of the vocabulary. Returns the tokens
+        /// with their log-probabilities (nats) at the sampling temperature, over the whole vocabulary. Consumes the logits.
         ///
         /// # Errors
-        /// When there is not one set for each row, or a set has a token beyond the vocabulary.
+        /// If `logits` is not a matrix, or the device fails. [`Chosen::read`] reports failures that happen later.
+        fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
+
+        /// Like `choose`, and also records each row's sampling mask and the token's log-probability among the tokens in the mask. That
+        /// log-probability is the one that `keep` followed by `head_scores_in_place` returns.
+        ///
+        /// # Errors
+        /// As for `choose`.
+        fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
+
+        /// Sets the logits outside each row's sampling mask to [`MASKED`], so that softmax, entropy and gradients are those of the tokens
+        /// in the mask. Returns the masked `logits [t, v]`, in f32, in the same storage if possible.
+        ///
+        /// # Errors
+        /// If the number of masks differs from the number of rows, a mask has a token beyond the vocabulary, or the device fails.
         fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor>;
 
-        /// The sum of squares of an f32 tensor, in f64.
+        /// Returns the sum of the squares of an f32 tensor, in f64. Waits for the device.
+        ///
+        /// # Errors
+        /// If the device fails.
         fn sum_of_squares(&self, gradient: &Tensor) -> Result<f64>;
 
-        /// One AdamW step over a parameter: its weight, its master and its moments change.
+        /// Applies one AdamW step to a parameter: updates its weight, master weight and moments.
+        ///
+        /// # Errors
+        /// If a tensor has an unsupported dtype or layout, or the device fails.
         fn adamw_in_place(&self, parameter: &Parameter, step: &Step) -> Result<()>;
 
-        /// `target += source`, f32.
+        /// `target += source`; both f32, with the same number of elements.
+        ///
+        /// # Errors
+        /// If the device fails.
         fn add_into(&self, target: &Tensor, source: &Tensor) -> Result<()>;
 
         /// Sets every element to 0.
+        ///
+        /// # Errors
+        /// If the device fails.
         fn clear(&self, target: &Tensor) -> Result<()>;
 
-        /// `x`, from any device, on this device and in `dtype` (f32 or bf16); `x` itself if it is already there in that dtype.
+        /// Returns `x` on this device in `dtype` (f32 or bf16). The source may be on any device. Returns `x` itself if nothing has to
+        /// change.
+        ///
+        /// # Errors
+        /// If the dtypes cannot be converted, or a device fails.
         fn cast(&self, x: &Tensor, dtype: DType) -> Result<Tensor>;
 
-        /// `target = source`, which may be on another device and in another dtype; values are rounded to the target's dtype.
+        /// `target = source`. The two may be on different devices and have different dtypes; values are rounded to the target's dtype.
+        ///
+        /// # Errors
+        /// If the shapes do not match, the dtypes cannot be converted, or a device fails.
         fn set(&self, target: &Tensor, source: &Tensor) -> Result<()>;
 
-        /// A copy of some columns of `matrix [m, n]`, in f32.
+        /// Returns a copy of some columns of `matrix [m, n]`, in f32: `[m, columns]`.
+        ///
+        /// # Errors
+        /// If the columns are out of range, or the device fails.
         fn columns(&self, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor>;
 
-        /// Writes `source [m, n]` to the columns of `target` that begin at `first`, rounded to its dtype.
+        /// Writes `source [m, n]` to the columns of `target` starting at `first`, rounded to the target's dtype.
+        ///
+        /// # Errors
+        /// If the rows differ in number, the columns are out of range, or the device fails.
         fn set_columns(&self, target: &Tensor, first: usize, source: &Tensor) -> Result<()>;
 
-        /// Concatenates tensors along their first axis, in a copy; all other axes match.
+        /// Returns a new tensor that concatenates `parts` along their first axis, in order. All other axes must match.
+        ///
+        /// # Errors
+        /// If `parts` is empty, their shapes or dtypes do not match, or the device fails.
         fn stack(&self, parts: &[&Tensor]) -> Result<Tensor>;
 
-        /// `factor x` in f32, for a matrix or a transposed view of one, as a factor of a product.
+        /// Returns `factor * x` in f32, for a matrix in f32 or a transposed view of one. The result can be a factor of a product.
+        ///
+        /// # Errors
+        /// If `x` is not f32 (on a GPU), or the device fails.
         fn scaled(&self, x: &Tensor, factor: f64) -> Result<Tensor>;
 
-        /// `average = decay average + (1 - decay) x`, in f32; x is in the kernels' dtype or in f32.
+        /// `average = decay * average + (1 - decay) * x`, in f32; `x` is in the kernels' dtype or in f32.
+        ///
+        /// # Errors
+        /// If the shapes differ, `average` is not f32, or a device fails.
         fn mix_in_place(&self, average: &Tensor, x: &Tensor, decay: f64) -> Result<()>;
 
-        /// The values of an f32 tensor, row by row. Waits until the device has computed them.
+        /// Returns the values of an f32 tensor in row-major order. Waits for the device.
+        ///
+        /// # Errors
+        /// If `x` is not f32 (on the CPU), or the device fails.
         fn read(&self, x: &Tensor) -> Result<Vec<f32>>;
 
         passes:
 
-        /// A whole pass over cached sequences, `[n, w]`. A watch sees each of its operations.
+        /// Runs a whole pass over cached sequences, one new token each, and returns the rows after the last layer, `[n, w]`. Hooks see each
+        /// of its operations.
+        ///
+        /// # Errors
+        /// If one of its operations fails.
         fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor>;
     }
 }

@@ -1,51 +1,51 @@
-//! The arguments of an optimizer step: its hyperparameters, and the parameter that it changes with its moments, in f32 or in 8 bits.
+//! The arguments of an optimizer step: its hyperparameters, and the parameter to update with its moments, in f32 or quantized to 8 bits.
 
 use std::sync::LazyLock;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Elements that share a scale, and values that a code can name.
+/// Size of a quantization block, whose elements share a scale; also the number of values that an 8-bit code can represent.
 pub const CODED: usize = 256;
-/// The numbers of one step, the same for every parameter.
+/// The hyperparameters of one step, the same for all parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Learning rate of this step.
     pub lr: f32,
-    /// Decay of the first moment. In f64: 1 - 0.999 in f32 is off by 5e-5 of itself.
+    /// Decay of the first moment. In f64, because 1 - 0.999 in f32 has a relative error of 5e-5.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay of the second moment, in f64 for the same reason.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f32,
-    /// Decoupled weight decay: a share `lr * weight_decay` of the parameter is removed.
+    /// Decoupled weight decay: the step removes the fraction `lr * weight_decay` of the parameter.
     pub weight_decay: f32,
-    /// What each gradient is multiplied with first: the clip of the global norm.
+    /// Multiplies each gradient before anything else: clips the global norm.
     pub gradient_scale: f32,
-    /// Which step this is, from 1: corrects the moments' bias.
+    /// Number of this step, from 1. Corrects the bias of the moments.
     pub count: u64,
 }
 
-/// A step's numbers as they multiply: what every version of the step computes with.
+/// The precomputed factors of a step, as the plain loops and the fused kernels use them.
 #[derive(Clone, Copy, Debug)]
 pub struct Factors {
-    /// What weight decay leaves of the parameter.
+    /// Multiplies the parameter: 1 minus the weight decay.
     pub keep: f32,
-    /// Learning rate over the first moment's correction.
+    /// Learning rate divided by the first moment's bias correction.
     pub rate: f32,
-    /// What the first moment keeps.
+    /// Multiplies the first moment.
     pub keep_first: f32,
-    /// What it takes of the gradient.
+    /// Multiplies the gradient, before it is added to the first moment.
     pub take_first: f32,
-    /// What the second moment keeps.
+    /// Multiplies the second moment.
     pub keep_second: f32,
-    /// What it takes of the gradient's square.
+    /// Multiplies the squared gradient, before it is added to the second moment.
     pub take_second: f32,
-    /// The root of the second moment is divided by it.
+    /// Divides the square root of the second moment: its bias correction.
     pub second_correction: f32,
 }
 
 impl Step {
-    /// The numbers that elements are multiplied with.
+    /// Computes the factors of this step.
     pub fn factors(&self) -> Factors {
         let corrections = [self.beta1, self.beta2].map(|beta| 1.0 - beta.powf(self.count as f64));
         Factors {
@@ -63,28 +63,28 @@ impl Step {
 /// The two moments of a parameter.
 #[derive(Clone, Debug)]
 pub enum Moments {
-    /// In f32, shaped as the parameter.
+    /// In f32, with the parameter's shape.
     Full {
-        /// The mean gradient.
+        /// The moving average of the gradient.
         first: Tensor,
-        /// The mean of its square.
+        /// The moving average of the squared gradient.
         second: Tensor,
     },
-    /// In 8 bits.
+    /// Quantized to 8 bits.
     Coded {
-        /// The mean gradient.
+        /// The moving average of the gradient.
         first: Coded,
-        /// The mean of its square.
+        /// The moving average of the squared gradient.
         second: Coded,
     },
 }
 
-/// What an optimizer step changes, and the gradient that it reads. All of one number of elements.
+/// The tensors of an optimizer step: those it updates, and the gradient that it reads. All have the same number of elements.
 #[derive(Clone, Copy, Debug)]
 pub struct Parameter<'a> {
-    /// What the model computes with, in the kernels' dtype or in f32.
+    /// The weight that the model computes with, in the kernels' dtype or in f32.
     pub weight: &'a Tensor,
-    /// The same in f32, where that dtype is another: what is updated, and then rounded to `weight`.
+    /// The master weight in f32; `None` if `weight` is f32 itself. The step updates the master and rounds it to `weight`.
     pub master: Option<&'a Tensor>,
     /// The moments.
     pub moments: &'a Moments,
@@ -92,17 +92,20 @@ pub struct Parameter<'a> {
     pub gradient: &'a Tensor,
 }
 
-/// One moment of a parameter of n elements in 8 bits, on any device.
+/// One moment of a parameter with n elements, quantized to 8 bits by block (Dettmers et al. 2021), on any device.
 #[derive(Clone, Debug)]
 pub struct Coded {
-    /// `[n]`, u8.
+    /// Codes `[n]`, u8: indices into the moment's map in [`MAPS`].
     pub codes: Tensor,
-    /// `[ceil(n / 256)]`, f32: the largest size in each block.
+    /// Scales `[ceil(n / 256)]`, f32: the largest magnitude in each block.
     pub scales: Tensor,
 }
 
 impl Coded {
-    /// Zeros.
+    /// Allocates a moment of `count` elements. All codes and scales are 0, so all values are 0.
+    ///
+    /// # Errors
+    /// If the device fails.
     pub fn zeros(count: usize, device: &Device) -> Result<Self> {
         let scales = Tensor::zeros(count.div_ceil(CODED), DType::F32, device)?;
         Ok(Self { codes: Tensor::zeros(count, DType::U8, device)?, scales })
@@ -113,15 +116,15 @@ impl Coded {
         (count + count.div_ceil(CODED) * size_of::<f32>()) as u64
     }
 
-    /// Takes over another's codes and scales, in place, on whatever device this one is.
+    /// Copies the codes and scales of `other` to this moment, in place. The two may be on different devices.
     ///
     /// # Errors
-    /// When it has another size.
+    /// If the sizes or dtypes differ, or a device fails.
     pub fn set(&self, other: &Coded) -> Result<()> {
         for (target, source) in [(&self.codes, &other.codes), (&self.scales, &other.scales)] {
             if target.dims() != source.dims() || target.dtype() != source.dtype() {
                 candle_core::bail!(
-                    "found {:?} of {:?}, expected {:?} of {:?}",
+                    "found a tensor of {:?} in {:?}, expected {:?} in {:?}",
                     source.dims(),
                     source.dtype(),
                     target.dims(),
@@ -134,13 +137,14 @@ impl Coded {
     }
 }
 
-/// The values of codes 0 to 255, ascending, as shares of a block's scale.
+/// The values of codes 0 to 255, ascending, as fractions of a block's scale.
 pub type Map = [f32; CODED];
 
-/// The map of first moments, and that of second ones.
+/// The maps of first (signed) and second (unsigned) moments, in this order.
 pub static MAPS: LazyLock<[Map; 2]> = LazyLock::new(|| [map(true), map(false)]);
 
-/// Each decade below 1 has half as many values as the one above, in the middles of equal parts; 0 and 1 are added.
+/// Divides each decade below 1 into equal parts and uses their midpoints: each decade has half as many values as the one above. 0 and 1 are
+/// added.
 fn map(is_signed: bool) -> Map {
     let mut values = vec![0.0, 1.0];
     for decade in 0..7 {

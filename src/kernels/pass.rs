@@ -1,62 +1,71 @@
-//! A pass over cached sequences, with one new token for each: the same operations every time, on different numbers.
+//! A decoding pass: one new token for each of several cached sequences. Every pass runs the same operations on different numbers.
 //!
-//! Owns the input of such a pass ([`Step`]) and its computation layer by layer ([`Pass`]), so that kernels can keep its memory from one pass to
-//! the next, or record it and replay it as a whole. Must never know what a layer computes.
+//! Owns the input of a pass ([`Step`]) and its computation layer by layer ([`Pass`]), so that kernels can reuse memory from one pass to the
+//! next, or record a pass and replay it as a whole. Knows nothing about the contents of a layer.
 
 use candle_core::{Result, Tensor, TensorId};
 
 use super::{Indices, Kernels, Tables};
 
-/// One new token of each of n cached sequences.
+/// The input of a pass: one new token for each of n cached sequences.
 #[derive(Clone, Copy, Debug)]
 pub struct Step<'a> {
     /// The tokens `[n]`.
     pub tokens: &'a Indices<'a>,
-    /// Slot of each token's keys and values, `[n]`: block number * 16 + offset in the block.
+    /// Cache slot for each token's keys and values, `[n]`: block number times 16 plus the offset in the block.
     pub slots: &'a [u32],
-    /// The blocks of each sequence.
+    /// Cache blocks of each sequence, in order.
     pub blocks: &'a [&'a [u32]],
     /// Number of tokens in each sequence, including the new one; the token's position is one less.
     pub counts: &'a [usize],
 }
 
 impl Step<'_> {
-    /// The position of each token in its sequence.
+    /// The position of each new token in its sequence, `[n]`.
     pub fn positions(&self) -> Vec<u32> {
         self.counts.iter().map(|count| *count as u32 - 1).collect()
     }
 }
 
-/// The same numbers as tensors on the device.
+/// The same numbers, as the operations read them.
 #[derive(Clone, Debug)]
 pub struct Rows<'a> {
-    /// The tokens.
+    /// The new tokens `[n]`.
     pub tokens: Indices<'a>,
-    /// Their positions.
+    /// Their positions `[n]`.
     pub positions: Indices<'a>,
-    /// Their slots.
+    /// Their cache slots `[n]`.
     pub slots: Indices<'a>,
-    /// Blocks and token counts of the sequences.
+    /// Block tables and token counts of the sequences.
     pub tables: Tables<'a>,
 }
 
-/// The computation of a pass, on given kernels.
+/// The computation of a pass, on kernels that the caller provides.
 pub trait Pass {
     /// The number of layers.
     fn layers(&self) -> usize;
 
-    /// The input of the first layer: a row for each sequence.
+    /// Returns the input of the first layer, `[n, w]`: one row for each sequence.
+    ///
+    /// # Errors
+    /// If an operation fails.
     fn begin(&self, kernels: &dyn Kernels, rows: &Rows) -> Result<Tensor>;
 
-    /// Applies a layer to these rows, in place. Its intermediate tensors are not used after it returns.
+    /// Applies a layer to the rows `x [n, w]`, in place. Its intermediate tensors are not used after it returns.
+    ///
+    /// # Errors
+    /// If an operation fails.
     fn layer(&self, layer: usize, x: &Tensor, kernels: &dyn Kernels, rows: &Rows) -> Result<()>;
 
-    /// All tensors that the pass reads or writes but does not create: weights, tables and the cache. Passes over the same tensors with the same
-    /// number of sequences are the same operations at the same addresses.
+    /// Returns the ids of all tensors that the pass reads or writes but does not create: weights, tables and the cache. Two passes over the
+    /// same tensors and number of sequences run the same operations at the same addresses.
     fn tensors(&self) -> Vec<TensorId>;
 }
 
-/// Runs a pass operation by operation.
+/// Runs a pass operation by operation, without recording. Returns the rows after the last layer, `[n, w]`.
+///
+/// # Errors
+/// If an operation fails.
 pub fn plainly(kernels: &dyn Kernels, step: &Step, pass: &dyn Pass) -> Result<Tensor> {
     let positions = step.positions();
     let rows = Rows {

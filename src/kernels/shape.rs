@@ -1,25 +1,26 @@
-//! What operations are told besides their tensors: head counts, which rows see which, row numbers, and how a factor lies in memory.
+//! Arguments of operations besides plain tensors: head counts, segments of packed sequences, row numbers, block tables, and factors of
+//! products with their memory layout.
 
 use std::ops::Range;
 
 use candle_core::{Result, Tensor, bail};
 
-/// Positions in a block of keys, in the packed scratch and in the paged cache alike.
+/// Positions per block of keys, both in the scratch memory of packed attention and in the paged cache.
 pub const BLOCK: usize = 16;
 
-/// The sizes of one attention layer.
+/// The sizes of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub query: usize,
-    /// Key/value heads; each serves `query / key_value` query heads.
+    /// Number of key/value heads; each serves `query / key_value` query heads.
     pub key_value: usize,
     /// Width of a head, d.
     pub width: usize,
 }
 
 impl Heads {
-    /// Values in a row of the fused query/key/value projection.
+    /// Elements in a row of the fused query/key/value projection: `(q + 2 kv) d`.
     pub fn row(&self) -> usize {
         (self.query + 2 * self.key_value) * self.width
     }
@@ -34,40 +35,40 @@ impl Heads {
         1.0 / (self.width as f32).sqrt()
     }
 
-    /// Where key (or value) head `g` begins in a row.
+    /// Offset of key head `g` in such a row.
     pub fn key_offset(&self, g: usize) -> usize {
         (self.query + g) * self.width
     }
 
-    /// Where value head `g` begins in a row.
+    /// Offset of value head `g` in such a row.
     pub fn value_offset(&self, g: usize) -> usize {
         (self.query + self.key_value + g) * self.width
     }
 }
 
-/// A sequence's own tokens, and those of another segment that it continues (empty where it starts by itself). A prefix must stand before
-/// the tokens that use it and must itself have no prefix.
+/// The rows of a packed batch that form one sequence: its own tokens, and optionally a shared prefix that precedes them. A prefix must come
+/// before the tokens that use it and must have no prefix itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Rows of the packed batch that this segment computes.
+    /// Rows that this segment computes.
     pub tokens: Range<usize>,
-    /// Rows of the packed batch that come before them in the sequence.
+    /// Rows that precede them in the sequence; empty without a shared prefix.
     pub prefix: Range<usize>,
 }
 
-/// Row numbers, where an operation can read them. [`Kernels::indices`](super::Kernels::indices) brings them there.
+/// Row numbers on the host, on the device, or on both. [`Kernels::indices`](super::Kernels::indices) puts them where operations read them.
 #[derive(Clone, Debug)]
 pub enum Indices<'a> {
-    /// On the host alone, which computes.
+    /// On the host only: the CPU computes.
     Host(&'a [u32]),
-    /// On the host, and the same `[rows]` on the device.
+    /// On the host, with a copy `[rows]` on the device.
     Both(&'a [u32], Tensor),
-    /// On the device alone, `[rows]`: tokens that the host has not read yet.
+    /// On the device only, `[rows]`: tokens that the host has not read yet.
     Device(Tensor),
 }
 
 impl<'a> Indices<'a> {
-    /// How many there are.
+    /// The number of row numbers.
     pub fn len(&self) -> usize {
         match self {
             Self::Host(rows) | Self::Both(rows, _) => rows.len(),
@@ -75,15 +76,15 @@ impl<'a> Indices<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The numbers, for an operation that reads them on the host.
+    /// Returns the numbers on the host.
     ///
     /// # Errors
-    /// When only the device has them.
+    /// If only the device has them.
     pub fn on_host(&self) -> Result<&'a [u32]> {
         match self {
             Self::Host(rows) | Self::Both(rows, _) => Ok(rows),
@@ -91,10 +92,10 @@ impl<'a> Indices<'a> {
         }
     }
 
-    /// The numbers `[rows]`, for an operation that reads them on the device.
+    /// Returns the numbers `[rows]` on the device.
     ///
     /// # Errors
-    /// When only the host has them.
+    /// If only the host has them.
     pub fn on_device(&self) -> Result<&Tensor> {
         match self {
             Self::Both(_, rows) | Self::Device(rows) => Ok(rows),
@@ -103,7 +104,7 @@ impl<'a> Indices<'a> {
     }
 }
 
-/// The angles of rotary position embedding: the tables for all positions, and the position of each row.
+/// Rotary position embedding (Su et al. 2021): tables of angles for all p positions, and the position of each row.
 #[derive(Clone, Copy, Debug)]
 pub struct Rotation<'a> {
     /// cos(position * frequency), `[p, d/2]` in f32.
@@ -114,29 +115,32 @@ pub struct Rotation<'a> {
     pub positions: &'a Indices<'a>,
 }
 
-/// Refuses rows that are not one for each number.
+/// Checks that `rows` has one row for each number.
+///
+/// # Errors
+/// If the two numbers differ.
 pub fn check_rows(numbers: &[u32], rows: &Tensor) -> Result<()> {
     if rows.dim(0)? != numbers.len() {
-        bail!("{} row numbers for {} rows of values", numbers.len(), rows.dim(0)?);
+        bail!("found {} row numbers for {} rows of values", numbers.len(), rows.dim(0)?);
     }
     Ok(())
 }
 
-/// One new token for each of several cached sequences: where their tokens lie.
+/// Where the tokens of n cached sequences are, for a pass with one new token each.
 #[derive(Clone, Debug)]
 pub enum Tables<'a> {
-    /// Lists that the host reads.
+    /// Lists on the host.
     Host {
-        /// The blocks that hold each sequence.
+        /// The cache blocks of each sequence, in order.
         blocks: &'a [&'a [u32]],
-        /// Tokens of each sequence, the new one included.
+        /// Number of tokens in each sequence, including the new one.
         counts: &'a [usize],
     },
-    /// The same where a kernel reads it.
+    /// The same as tensors on the device.
     Device {
-        /// The blocks, `[n, longest]`.
+        /// The blocks, `[n, longest]`, u32.
         blocks: Tensor,
-        /// The tokens, `[n]`.
+        /// The numbers of tokens, `[n]`, u32.
         counts: Tensor,
     },
 }
@@ -145,10 +149,10 @@ pub enum Tables<'a> {
 type Lists<'a> = (&'a [&'a [u32]], &'a [usize]);
 
 impl<'a> Tables<'a> {
-    /// The lists, for an operation that reads them on the host.
+    /// Returns the lists on the host.
     ///
     /// # Errors
-    /// When only the device has them.
+    /// If only the device has them.
     pub fn on_host(&self) -> Result<Lists<'a>> {
         match self {
             Self::Host { blocks, counts } => Ok((blocks, counts)),
@@ -156,10 +160,10 @@ impl<'a> Tables<'a> {
         }
     }
 
-    /// Blocks and tokens, for an operation that reads them on the device.
+    /// Returns the blocks and numbers of tokens on the device.
     ///
     /// # Errors
-    /// When only the host has them.
+    /// If only the host has them.
     pub fn on_device(&self) -> Result<(&Tensor, &Tensor)> {
         match self {
             Self::Device { blocks, counts } => Ok((blocks, counts)),
@@ -168,48 +172,49 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// The key and value blocks of one layer.
+/// The key/value cache of one layer.
 #[derive(Clone, Debug)]
 pub struct LayerCache {
-    /// As the kernels that made it lay it out, a block number first.
+    /// Blocks of keys, in the layout of the kernels that created the cache. The first axis is the block number, or, for stock operations,
+    /// the slot.
     pub keys: Tensor,
-    /// The same for values.
+    /// Blocks of values, likewise.
     pub values: Tensor,
 }
 
-/// A factor of a product as it lies in memory: a row-major matrix, or the transpose of one.
+/// A factor of a product with its memory layout: a row-major matrix, or the transpose of one.
 #[derive(Clone, Debug)]
 pub struct Factor {
-    /// The row-major matrix.
+    /// The row-major matrix in memory.
     pub stored: Tensor,
-    /// Whether the factor is its transpose.
+    /// True if the factor is the transpose of `stored`.
     pub is_transposed: bool,
     /// The factor's rows and columns.
     pub size: (usize, usize),
 }
 
 impl Factor {
-    /// A matrix, or a transposed view of one.
+    /// Recognises a contiguous matrix or a transposed view of one.
     ///
     /// # Errors
-    /// When it is neither.
+    /// If `matrix` has another rank or is neither.
     pub fn of(matrix: &Tensor) -> Result<Self> {
         let (rows, columns) = matrix.dims2()?;
         let lies = |row, column| matrix.stride() == [row, column];
-        // A single row or column can be read as either; what it was made as decides.
+        // A matrix with one row or one column fits both layouts; its strides decide.
         let is_transposed = !lies(columns, 1) && lies(1, rows);
         let stored = if is_transposed { matrix.t()? } else { matrix.clone() };
         if !stored.is_contiguous() {
-            bail!("a factor of a product is neither a contiguous matrix nor the transpose of one: {:?}", matrix.layout());
+            bail!("a factor of a product must be a contiguous matrix or the transpose of one, found {:?}", matrix.layout());
         }
         Ok(Self { stored, is_transposed, size: (rows, columns) })
     }
 }
 
-/// The sizes m, k and n of the product of `a [m, k]` and `b [k, n]`.
+/// Returns the sizes m, k and n of the product of `a [m, k]` and `b [k, n]`.
 ///
 /// # Errors
-/// When the factors do not meet.
+/// If the inner sizes differ.
 pub fn product_sizes(a: &Factor, b: &Factor) -> Result<(usize, usize, usize)> {
     let ((m, k), (rows, n)) = (a.size, b.size);
     if k != rows {
@@ -225,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_where_they_are_and_nowhere_else() -> Result<()> {
+    fn indices_are_read_only_where_they_are() -> Result<()> {
         let there = || Tensor::new(&[4u32, 2], &Device::Cpu);
         let (host, both, device) = (Indices::Host(&[4, 2]), Indices::Both(&[4, 2], there()?), Indices::Device(there()?));
         assert_eq!([host.len(), both.len(), device.len()], [2; 3]);
@@ -236,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_factor_is_a_matrix_or_the_transpose_of_one() -> Result<()> {
+    fn factor_recognises_a_matrix_and_its_transpose() -> Result<()> {
         for (rows, columns) in [(1, 1), (1, 5), (5, 1), (3, 4), (0, 4)] {
             let matrix = Tensor::zeros((rows, columns), DType::F32, &Device::Cpu)?;
             let (plain, turned) = (Factor::of(&matrix)?, Factor::of(&matrix.t()?)?);
@@ -246,7 +251,9 @@ mod tests {
         }
         let matrix = Tensor::zeros((3, 8), DType::F32, &Device::Cpu)?;
         assert!(Factor::of(&matrix.narrow(0, 1, 2)?).is_ok());
-        assert!(Factor::of(&matrix.narrow(1, 1, 2)?).unwrap_err().to_string().contains("neither a contiguous matrix nor"));
+        assert!(
+            Factor::of(&matrix.narrow(1, 1, 2)?).unwrap_err().to_string().contains("must be a contiguous matrix or the transpose of one")
+        );
         Ok(())
     }
 }

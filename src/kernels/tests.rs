@@ -1,4 +1,5 @@
-//! Every operation of every version against the same computed in f64 with plain loops, row by row: one test body for all devices.
+//! Compares every operation of every implementation with the same computation in f64 and plain loops, row by row: one test body for all
+//! devices.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -27,7 +28,7 @@ mod stock_errors;
 #[cfg(feature = "cuda")]
 pub(crate) use on_a_gpu::{emulated_gpu, gpu, launched_by_candle};
 
-/// Runs operations, and judges and reports each result at once.
+/// Runs operations, and checks and reports each result at once.
 struct Bench<'a> {
     kernels: &'a dyn Kernels,
     part: &'static str,
@@ -35,7 +36,7 @@ struct Bench<'a> {
     outcomes: Vec<Outcome>,
 }
 
-/// A tensor as the kernels have it, and its exact values.
+/// A tensor on the kernels' device, and its exact values.
 struct Input {
     tensor: Tensor,
     exact: Vec<f64>,
@@ -56,12 +57,12 @@ impl Bench<'_> {
         self.put(&random(shape, seed), DType::F32)
     }
 
-    /// Compares an operation's result with the exact values, in rows of `width`. A result that cannot be read is an outcome, too.
+    /// Compares an operation's result with the exact values, in rows of `width`. An unreadable result is also an outcome.
     fn outcome(&mut self, name: &str, width: usize, exact: Vec<f64>, found: &Tensor) -> Result<()> {
         let read = || super::on_host(found)?.to_dtype(DType::F64)?.contiguous()?.flatten_all()?.to_vec1();
         match read() {
             Ok(found) => self.compare(name, width, &exact, &found),
-            Err(error) => self.told(name, Verdict::Error, &error.to_string()),
+            Err(error) => self.report(name, Verdict::Error, &error.to_string()),
         }
         Ok(())
     }
@@ -73,39 +74,39 @@ impl Bench<'_> {
 
     fn compare(&mut self, name: &str, width: usize, exact: &[f64], found: &[f64]) {
         if exact.len() != found.len() {
-            return self.told(name, Verdict::Wrong, &format!("{} values, expected {}", found.len(), exact.len()));
+            return self.report(name, Verdict::Wrong, &format!("{} values, expected {}", found.len(), exact.len()));
         }
         let errors = outcome::errors(width, exact, found);
         self.push(Outcome::of_errors(self.part, name, self.kernels.dtype(), self.bounds, &errors));
     }
 
-    fn told(&mut self, name: &str, verdict: Verdict, note: &str) {
-        self.push(Outcome::told(self.part, name, self.kernels.dtype(), verdict, note));
+    fn report(&mut self, name: &str, verdict: Verdict, note: &str) {
+        self.push(Outcome::with_note(self.part, name, self.kernels.dtype(), verdict, note));
     }
 
     fn push(&mut self, outcome: Outcome) {
-        outcome.tell();
+        outcome.write();
         self.outcomes.push(outcome);
     }
 
-    /// Runs operations that record their outcomes. An error or a failed assertion is also recorded as an outcome, and the part continues.
-    /// Returns whether neither occurred.
+    /// Runs operations that record their outcomes. An error or a failed assertion is recorded as another outcome, and the part continues.
+    /// Returns true if neither occurred.
     fn attempt(&mut self, name: &str, operations: impl FnOnce(&mut Self) -> Result<()>) -> bool {
         match catch_unwind(AssertUnwindSafe(|| operations(self))) {
             Ok(Ok(())) => return true,
-            Ok(Err(error)) => self.told(name, Verdict::Error, &error.to_string()),
+            Ok(Err(error)) => self.report(name, Verdict::Error, &error.to_string()),
             Err(panic) => {
                 let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-                self.told(name, Verdict::Wrong, words.unwrap_or("a panic without a message"));
+                self.report(name, Verdict::Wrong, words.unwrap_or("a panic without a message"));
             }
         }
         false
     }
 
-    /// Runs a check made of assertions, as one outcome.
+    /// Runs a check that consists of assertions, as one outcome.
     fn claim(&mut self, name: &str, check: impl FnOnce(&mut Self) -> Result<()>) {
         if self.attempt(name, check) {
-            self.told(name, Verdict::Ok, "");
+            self.report(name, Verdict::Ok, "");
         }
     }
 }
@@ -127,7 +128,7 @@ const LONG: Part = ("long", long);
 const CODES: Part = ("codes", optimizer::codes);
 const CHOICES: Part = ("choices", head::choices);
 const SCORES: Part = ("choices", head::scores_of_choices);
-/// Every operation once, for `compute-sanitizer`; not judged.
+/// Every operation once, for `compute-sanitizer`. Errors are not checked.
 const ONCE: Part = ("once", once);
 
 fn rows_and_products(bench: &mut Bench) -> Result<()> {
@@ -137,7 +138,7 @@ fn rows_and_products(bench: &mut Bench) -> Result<()> {
     for (m, k, n) in [(1, 64, 48), (3, 16, 64), (65, 128, 80)] {
         bench.attempt(&format!("products of {m} x {k} x {n}"), |bench| bench.products(m, k, n));
     }
-    // The last has a number of pairs that no vector width divides, and rows in more than one chunk.
+    // The last one has a number of pairs that is not a multiple of any vector width, and rows in more than one chunk.
     for (t, heads) in [(5, heads(2, 1, 64)), (1, heads(6, 2, 128)), (37, heads(2, 1, 12))] {
         bench.attempt(&format!("rotation of {t} x {heads:?}"), |bench| bench.rotation(t, heads));
     }
@@ -157,14 +158,14 @@ fn attention(bench: &mut Bench) -> Result<()> {
     }
     bench.packed(&alone(&[64, 130]), heads(1, 1, 64));
     bench.cached(&[300, 257], heads(12, 2, 128));
-    // More query heads than rows of a tile.
+    // More query heads than a tile has rows.
     bench.cached(&[20, 65], heads(20, 1, 64));
-    // So many queries that the work on a prefix's keys is split.
+    // Enough queries to split the work on a prefix's keys.
     bench.packed(&shared(70, &[30; 40]), heads(1, 1, 64));
     Ok(())
 }
 
-/// A sequence of thousands of tokens, a thousand sequences that share their prompt, and a realistic vocabulary.
+/// A sequence of thousands of tokens, a thousand sequences with a shared prompt, and a realistic vocabulary.
 fn long(bench: &mut Bench) -> Result<()> {
     bench.packed(&alone(&[4097]), heads(2, 1, 64));
     bench.cached(&[4097, 1, 4096], heads(2, 1, 128));
@@ -192,16 +193,16 @@ fn head_and_optimizer(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Every kernel, at shapes with several tiles and a partial one but little work: a sanitizer makes each launch a hundred times slower.
+/// Every kernel at shapes with several tiles, one of them partial, but little work: a sanitizer slows each launch down a hundredfold.
 fn once(bench: &mut Bench) -> Result<()> {
     bench.attempt("rows of 65 x 136", |bench| bench.rows(65, 136));
-    // No products: cuBLASLt's kernels are not ours to check.
+    // No products: cuBLASLt's kernels are not this program's.
     for heads in [heads(2, 1, 64), heads(2, 1, 128)] {
         bench.attempt(&format!("rotation of 5 x {heads:?}"), |bench| bench.rotation(5, heads));
         bench.packed(&shared(37, &[1, 30, 66]), heads);
         bench.cached(&[70, 17], heads);
     }
-    // Enough queries that the work on a prefix's keys is split.
+    // Enough queries to split the work on a prefix's keys.
     bench.packed(&shared(20, &[30; 36]), heads(1, 1, 64));
     bench.attempt("head of 3 x 259", |bench| bench.head(3, 259, 0.6));
     bench.attempt("kept head of 257", |bench| bench.head_of_kept(257, 0.6));
@@ -214,7 +215,7 @@ fn once(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// Runs a part to its end, whatever its outcomes are.
+/// Runs a part to its end, even if outcomes are wrong.
 fn run(kernels: &dyn Kernels, (name, operations): Part, bounds: Bounds) -> Vec<Outcome> {
     let mut bench = Bench { kernels, part: name, bounds, outcomes: Vec::new() };
     bench.attempt(name, operations);
@@ -235,7 +236,7 @@ fn stock_in_f32() -> Stock {
 }
 
 #[test]
-fn the_plain_versions_are_exact() -> Result<()> {
+fn cpu_operations_are_exact() -> Result<()> {
     PARTS.into_iter().chain([LONG]).try_for_each(|part| check(&super::Cpu, part, Bounds::Usual))
 }
 
@@ -245,13 +246,13 @@ fn stock_operations_are_exact_in_f32() -> Result<()> {
 }
 
 #[test]
-fn the_sampler_scores_as_the_trainer_does() -> Result<()> {
+fn cpu_choose_scores_as_the_trainer_does() -> Result<()> {
     check(&super::Cpu, SCORES, Bounds::Usual)
 }
 
-/// A lane may have no sequence at all.
+/// A worker may have no sequences.
 #[test]
-fn no_rows_are_added_to_none() -> Result<()> {
+fn add_product_into_accepts_no_rows() -> Result<()> {
     for kernels in [&super::Cpu as &dyn Kernels, &stock_in_f32()] {
         let zeros = |rows: usize, width: usize| Tensor::zeros((rows, width), DType::F32, &Device::Cpu);
         kernels.add_product_into(&zeros(0, 16)?, &zeros(0, 8)?, &zeros(8, 16)?)?;
@@ -260,24 +261,24 @@ fn no_rows_are_added_to_none() -> Result<()> {
 }
 
 #[test]
-fn copies_are_those_of_candle() -> Result<()> {
+fn copies_equal_candles() -> Result<()> {
     check_copies(&super::Cpu)?;
     check_copies(&Stock::new(Device::Cpu, DType::BF16))
 }
 
 #[test]
-fn stock_operations_choose_the_same_tokens() -> Result<()> {
+fn stock_choose_samples_the_same_tokens() -> Result<()> {
     check(&stock_in_f32(), CHOICES, Bounds::Usual)
 }
 
 #[test]
-fn stock_operations_leave_the_same_codes() -> Result<()> {
+fn stock_adamw_writes_the_same_codes() -> Result<()> {
     check(&stock_in_f32(), CODES, Bounds::Usual)
 }
 
-/// A part continues after an error and after a failed assertion, and fails at its end with all outcomes.
+/// A part continues after an error or a failed assertion, and fails at its end with all outcomes.
 #[test]
-fn a_part_ends_with_every_outcome() {
+fn check_fails_with_every_outcome_of_a_part() {
     fn part(bench: &mut Bench) -> Result<()> {
         bench.attempt("an error of 2 x 2", |_| candle_core::bail!("no kernel has this name"));
         bench.claim("an assertion of 3", |_| panic!("2 and 3 differ"));
@@ -300,7 +301,7 @@ fn a_part_ends_with_every_outcome() {
     assert!(words.starts_with("4 of 5 outcomes") && words.contains("2 and 3 differ") && words.contains("has this name"), "{words}");
 }
 
-/// The kernels for GPUs, thread by thread on the CPU.
+/// The GPU kernels, emulated thread by thread on the CPU.
 mod emulated {
     use std::sync::Arc;
 
@@ -314,37 +315,37 @@ mod emulated {
     }
 
     #[test]
-    fn rows_and_products_are_exact_in_f32() -> Result<()> {
+    fn fused_rows_and_products_are_exact_in_f32() -> Result<()> {
         check_emulated(ROWS, DType::F32)
     }
 
     #[test]
-    fn rows_and_products_are_near_in_bf16() -> Result<()> {
+    fn fused_rows_and_products_are_near_in_bf16() -> Result<()> {
         check_emulated(ROWS, DType::BF16)
     }
 
     #[test]
-    fn attention_is_exact_in_f32() -> Result<()> {
+    fn fused_attention_is_exact_in_f32() -> Result<()> {
         check_emulated(ATTENTION, DType::F32)
     }
 
     #[test]
-    fn attention_is_near_in_bf16() -> Result<()> {
+    fn fused_attention_is_near_in_bf16() -> Result<()> {
         check_emulated(ATTENTION, DType::BF16)
     }
 
     #[test]
-    fn head_and_optimizer_are_exact_in_f32() -> Result<()> {
+    fn fused_head_and_optimizer_are_exact_in_f32() -> Result<()> {
         check_emulated(HEAD, DType::F32)
     }
 
     #[test]
-    fn head_and_optimizer_are_near_in_bf16() -> Result<()> {
+    fn fused_head_and_optimizer_are_near_in_bf16() -> Result<()> {
         check_emulated(HEAD, DType::BF16)
     }
 
     #[test]
-    fn the_fused_kernels_copy_as_candle_does() -> Result<()> {
+    fn fused_copies_equal_candles() -> Result<()> {
         for dtype in [DType::F32, DType::BF16] {
             let Some(emulator) = Emulator::new() else { return Ok(()) };
             let kernels = Fused::new(Arc::new(emulator), dtype)?;
@@ -355,23 +356,23 @@ mod emulated {
     }
 
     #[test]
-    fn the_fused_kernels_leave_the_same_codes() -> Result<()> {
+    fn fused_adamw_writes_the_same_codes() -> Result<()> {
         check_emulated(CODES, DType::F32)
     }
 
     #[test]
-    fn the_fused_kernels_choose_the_same_tokens() -> Result<()> {
+    fn fused_choose_samples_the_same_tokens() -> Result<()> {
         check_emulated(CHOICES, DType::F32)
     }
 
     #[test]
-    fn the_fused_sampler_scores_as_the_trainer_does() -> Result<()> {
+    fn fused_choose_scores_as_the_trainer_does() -> Result<()> {
         check_emulated(SCORES, DType::F32)
     }
 
-    /// The run for a sanitizer launches every kernel.
+    /// The part for sanitizers launches every kernel.
     #[test]
-    fn every_kernel_is_launched_once() -> Result<()> {
+    fn once_launches_every_kernel() -> Result<()> {
         let Some(emulator) = Emulator::new().map(Arc::new) else { return Ok(()) };
         for dtype in [DType::F32, DType::BF16] {
             check(&Fused::new(emulator.clone(), dtype)?, ONCE, Bounds::None)?;

@@ -1,5 +1,5 @@
-//! A watch that notes how long each operation takes. The device is waited for after each operation, so the whole takes
-//! longer than without: for breakdowns and traces, never for a measurement itself.
+//! Hooks that record how long each operation takes. They wait for the device after each operation, which slows the whole down: use them for
+//! breakdowns and traces, never to measure speed.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
@@ -9,22 +9,22 @@ use candle_core::Result;
 
 use super::{DeviceMemory, Kernels, Watch, Watched};
 
-/// One operation, as it ran.
+/// One timed operation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Span {
-    /// The method of [`Kernels`].
+    /// Name of the method of [`Kernels`].
     pub operation: &'static str,
-    /// The part of the work that it was for, as the caller has named it.
+    /// The part of the work that it belongs to, as named by the caller.
     pub part: &'static str,
-    /// The thread that called it, numbered from 0 in the order of first calls.
+    /// The calling thread, numbered from 0 in order of first calls.
     pub thread: usize,
-    /// Seconds since the recorder was made.
+    /// Start, in seconds since the recorder was created.
     pub begin_s: f64,
-    /// The same for its end.
+    /// End, likewise.
     pub end_s: f64,
 }
 
-/// Where spans are collected, from all threads.
+/// Collects spans from all threads.
 #[derive(Debug)]
 pub struct Recorder {
     began: Instant,
@@ -39,27 +39,27 @@ struct Notes {
     used_bytes: Option<u64>,
 }
 
-/// What was recorded.
+/// The recorded spans and memory use.
 #[derive(Clone, Debug, Default)]
 pub struct Record {
-    /// Operations, in the order of their ends.
+    /// Operations, in the order in which they ended.
     pub spans: Vec<Span>,
-    /// Most bytes that tensors have taken of the device's memory, where the kernels say.
+    /// Peak bytes of tensors in the device's own memory; `None` if the kernels do not report it.
     pub used_bytes: Option<u64>,
 }
 
 impl Recorder {
-    /// An empty one, whose clock starts now.
+    /// Creates an empty recorder and starts its clock.
     pub fn new() -> Arc<Self> {
         Arc::new(Self { began: Instant::now(), notes: Mutex::default() })
     }
 
-    /// Names the part of the work that follows.
+    /// Names the part of the work that the following operations belong to.
     pub fn enter(&self, part: &'static str) {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).part = part;
     }
 
-    /// All that has been recorded since the last time.
+    /// Returns everything recorded since the last call, and empties the recorder.
     pub fn take(&self) -> Record {
         let mut notes = self.notes.lock().unwrap_or_else(PoisonError::into_inner);
         Record { spans: std::mem::take(&mut notes.spans), used_bytes: notes.used_bytes.take() }
@@ -80,7 +80,7 @@ impl Recorder {
     }
 }
 
-/// A watch that times into a recorder.
+/// Hooks that record times in a recorder.
 #[derive(Debug)]
 pub struct Timed {
     recorder: Arc<Recorder>,
@@ -88,7 +88,7 @@ pub struct Timed {
 }
 
 impl Timed {
-    /// Times `kernels`. Where `part` is given, all that they do is for that part, whatever the recorder was told.
+    /// Wraps `kernels` with hooks that record times. If `part` is given, it overrides the part that [`Recorder::enter`] has set.
     pub fn around(kernels: Arc<dyn Kernels>, recorder: Arc<Recorder>, part: Option<&'static str>) -> Watched {
         Watched::new(kernels, Arc::new(Self { recorder, part }))
     }
@@ -109,7 +109,7 @@ mod tests {
     use crate::kernels::{Cpu, Kernels};
 
     #[test]
-    fn operations_give_the_same_and_leave_a_span_each() -> Result<()> {
+    fn timed_operations_return_the_same_and_record_one_span_each() -> Result<()> {
         let recorder = Recorder::new();
         let timed = Timed::around(Arc::new(Cpu), recorder.clone(), None);
         let (x, weight) = (random((3, 8), 1), random((8, 5), 2));

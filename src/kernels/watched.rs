@@ -1,4 +1,4 @@
-//! Kernels with somebody who watches every operation, around any others.
+//! Wraps any [`Kernels`] with hooks before and after each operation.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,23 +8,26 @@ use candle_core::Result;
 
 use super::Kernels;
 
-/// Who watches; operations go by the names of the methods of [`Kernels`].
+/// Hooks around operations, which are identified by the method names of [`Kernels`].
 pub trait Watch: Debug + Send + Sync {
-    /// An operation is about to start.
+    /// Called before an operation starts.
     ///
     /// # Errors
-    /// In the operation's place: it is not started then.
+    /// If the operation must not start. Its caller gets this error.
     fn before(&self, _operation: &'static str) -> Result<()> {
         Ok(())
     }
 
-    /// An operation was started at `begin`; a device may still be at it.
+    /// Called after an operation was started at `begin`; the device may not have finished it.
+    ///
+    /// # Errors
+    /// If the operation counts as failed. Its caller gets this error instead of the result.
     fn after(&self, _operation: &'static str, _begin: Instant, _kernels: &dyn Kernels) -> Result<()> {
         Ok(())
     }
 }
 
-/// Other kernels, watched.
+/// Kernels with hooks.
 #[derive(Clone, Debug)]
 pub struct Watched {
     pub(super) kernels: Arc<dyn Kernels>,
@@ -32,7 +35,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Has `watch` see all that `kernels` do.
+    /// Wraps `kernels` with the hooks of `watch`.
     pub fn new(kernels: Arc<dyn Kernels>, watch: Arc<dyn Watch>) -> Self {
         Self { kernels, watch }
     }
@@ -46,8 +49,8 @@ impl Watched {
     }
 }
 
-/// Declares the given trait and implements it for [`Watched`]. Methods before `operations:` are forwarded, those after it are watched by name,
-/// and those after `passes:` consist of operations that are watched.
+/// Declares the given trait and implements it for [`Watched`]. Methods before `operations:` are forwarded, those after it call the hooks,
+/// and the pass after `passes:` is run operation by operation, each with its hooks.
 macro_rules! operations {
     (
         $(#[$about:meta])*

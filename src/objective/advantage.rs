@@ -1,4 +1,5 @@
-//! Advantages of tokens from the rewards of a step: what is subtracted (a baseline) and what divides (a scale) are chosen one by one.
+//! Computes the advantages of tokens from the rewards of a step. The baseline (subtracted) and the scale (divided by) are chosen
+//! independently.
 //!
 //! | | baseline | scale |
 //! |---|---|---|
@@ -7,44 +8,45 @@
 //! | RLOO (Ahmadian et al. 2024) | leave-one-out | none |
 //! | REINFORCE++ (Hu 2025) | none | batch |
 //!
-//! Rewards that differ by rounding alone count as equal ([`has_signal`]): a division by their standard deviation would blow that up to +-1.
+//! Rewards that differ only by rounding count as equal ([`has_signal`]): dividing by their standard deviation would blow the difference up
+//! to +-1.
 
 use serde::{Deserialize, Serialize};
 
 use super::gae::Estimate;
 
-/// How advantages come of rewards.
+/// How to compute advantages from rewards.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdvantageSettings {
-    /// What is subtracted from a reward.
+    /// The baseline: subtracted from each reward.
     pub baseline: Baseline,
-    /// The standard deviation that divides.
+    /// The scale: the standard deviation that divides advantages.
     pub scale: Scale,
-    /// What a reward is worth one token earlier; used without a baseline and with a critic.
+    /// Discount per token, used without a baseline and with a critic.
     pub gamma: f32,
-    /// Generalised advantage estimation's lambda; used with a critic.
+    /// Lambda of generalised advantage estimation, used with a critic.
     pub lambda: f32,
 }
 
 impl Default for AdvantageSettings {
-    /// The published run's.
+    /// The settings of the published run.
     fn default() -> Self {
         Self { baseline: Baseline::Group, scale: Scale::Group, gamma: 1.0, lambda: 1.0 }
     }
 }
 
-/// What is subtracted from a reward.
+/// The baseline that is subtracted from each reward.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Baseline {
-    /// The mean of the response's group.
+    /// The mean reward of the response's group.
     Group,
-    /// The mean of the other responses of its group.
+    /// The mean reward of the other responses in the group.
     LeaveOneOut,
-    /// A critic's value of each token.
+    /// A critic's value for each token.
     Critic,
-    /// Nothing: a token's advantage is the sum of what is rewarded from it on.
+    /// Nothing: a token's advantage is the discounted sum of the rewards from that token on.
     None,
 }
 
@@ -52,25 +54,25 @@ pub enum Baseline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scale {
-    /// That of the response's group.
+    /// That of the rewards in the response's group.
     Group,
-    /// That of all tokens of the step, whose mean is subtracted too.
+    /// That of the advantages of all tokens of the step; their mean is subtracted, too.
     Batch,
-    /// None.
+    /// No scaling.
     None,
 }
 
 /// The rewards of one response.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseRewards<'a> {
-    /// The reward of the response as a whole, given to its last token.
+    /// The reward of the whole response, assigned to its last token.
     pub outcome: f32,
-    /// What each of its tokens is rewarded besides (a KL penalty).
+    /// An additional reward for each token (a KL penalty).
     pub tokens: &'a [f32],
 }
 
 impl ResponseRewards<'_> {
-    /// The reward of each token: the response's own comes with its last one.
+    /// Returns the reward of each token; the last token's includes the outcome.
     pub fn by_token(&self) -> Vec<f32> {
         let mut rewards = self.tokens.to_vec();
         rewards.last_mut().into_iter().for_each(|last| *last += self.outcome);
@@ -82,7 +84,7 @@ impl ResponseRewards<'_> {
         (f64::from(self.outcome) + tokens) as f32
     }
 
-    /// What is rewarded from each token on, a token later being worth `gamma`.
+    /// Returns, for each token, the sum of the rewards from that token on, discounted by `gamma` per token.
     fn returns(&self, gamma: f32) -> Vec<f32> {
         let mut ahead = f64::from(self.outcome);
         let mut returns = vec![0.0; self.tokens.len()];
@@ -95,10 +97,10 @@ impl ResponseRewards<'_> {
     }
 }
 
-/// The advantage of every token of every response, from the rewards of a step; responses of a group follow one another. `estimates` are what a
-/// critic's values say of each response; none where there is no critic.
+/// Returns the advantage of every token of every response, from the rewards of a step, in the order of `responses`. The responses of a
+/// group are consecutive. `estimates` come from a critic, one per response; `None` without a critic.
 ///
-/// With a group baseline all tokens of a response have one advantage: what a KL penalty takes from its tokens is part of its reward.
+/// With a group baseline, all tokens of a response have the same advantage, and a KL penalty on its tokens is part of its reward.
 pub fn advantages(
     settings: &AdvantageSettings,
     group_size: usize,
@@ -125,13 +127,13 @@ fn group_by_group(settings: &AdvantageSettings, group_size: usize, responses: &[
     responses.iter().zip(advantages).map(|(response, advantage)| vec![advantage; response.tokens.len()]).collect()
 }
 
-/// Values count as equal when they all lie within this share of the largest magnitude: about 8 rounding steps of f32. Sums of the same
-/// numbers in another order differ by that much.
+/// Values count as equal if they differ by at most this fraction of the largest magnitude, about 8 rounding steps of f32. Summing the same
+/// numbers in another order changes the result by that much.
 pub const EQUAL_WITHIN: f64 = 1e-6;
 
-/// Whether values differ by more than rounding ([`EQUAL_WITHIN`]). A group of rewards that do not gives every response the advantage 0; the
-/// same answer counts groups with signal and decides which ones dynamic sampling draws again. Values that are not finite have signal, so that
-/// the loss shows them.
+/// Returns true if values differ by more than rounding ([`EQUAL_WITHIN`]). If the rewards of a group have no signal, all its responses have
+/// advantage 0. The same test counts the groups with signal and decides which groups dynamic sampling replaces. Values that are not finite
+/// have signal, so that they show up in the loss.
 pub fn has_signal(values: impl IntoIterator<Item = f32>) -> bool {
     let (mut least, mut most, mut finite) = (f64::INFINITY, f64::NEG_INFINITY, true);
     for value in values {
@@ -141,8 +143,8 @@ pub fn has_signal(values: impl IntoIterator<Item = f32>) -> bool {
     !finite || most - least > EQUAL_WITHIN * least.abs().max(most.abs())
 }
 
-/// The advantages of a group: `(r - mean) / (std + 1e-6)`, std with n - 1, as in GRPO; without the division where `by_std` is false. The
-/// mean is that of the others with `LeaveOneOut`. All 0 where the rewards have no signal.
+/// Returns the advantages of a group: `(r - mean) / (std + 1e-6)`, with n - 1 in the denominator of the variance, as in GRPO. Does not
+/// divide if `by_std` is false. With `LeaveOneOut`, the mean is that of the other responses. All are 0 if the rewards have no signal.
 fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f32> {
     let n = rewards.len() as f64;
     let mean = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / n;
@@ -156,8 +158,8 @@ fn group_advantages(rewards: &[f32], baseline: Baseline, by_std: bool) -> Vec<f3
     rewards.iter().map(|r| ((f64::from(*r) - mean) * scale) as f32).collect()
 }
 
-/// Subtracts the mean over all tokens of the step and divides by their standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, variance
-/// with n - 1, as in verl. All 0 where they have no signal.
+/// Subtracts the mean over all tokens of the step and divides by their standard deviation: `(a - mean) / sqrt(variance + 1e-8)`, with n - 1
+/// in the denominator of the variance, as in verl. All become 0 if they have no signal.
 fn whiten(advantages: &mut [Vec<f32>]) {
     let count = advantages.iter().map(Vec::len).sum::<usize>() as f64;
     let all = || advantages.iter().flatten().map(|advantage| f64::from(*advantage));
@@ -184,11 +186,11 @@ mod tests {
     }
 
     #[test]
-    fn advantages_equal_hand_worked_cases() {
+    fn group_advantages_by_hand() {
         // mean 1/4, variance (3 * 1/16 + 9/16) / 3 = 1/4, std 1/2
         check(&[1.0, 0.0, 0.0, 0.0], Baseline::Group, true, &[1.5, -0.5, -0.5, -0.5]);
         check(&[1.0, 0.0, 0.0, 0.0], Baseline::Group, false, &[0.75, -0.25, -0.25, -0.25]);
-        // Others' means 0 and 1/3.
+        // The means of the others are 0 and 1/3.
         check(&[1.0, 0.0, 0.0, 0.0], Baseline::LeaveOneOut, false, &[1.0, -1.0 / 3.0, -1.0 / 3.0, -1.0 / 3.0]);
         check(&[3.0, 1.0], Baseline::LeaveOneOut, false, &[2.0, -2.0]);
         for baseline in [Baseline::Group, Baseline::LeaveOneOut] {
@@ -198,9 +200,9 @@ mod tests {
         }
     }
 
-    /// 100.1 summed from parts in two orders: neighbours in f32.
+    /// 100.1 summed in two orders gives neighbouring f32 values.
     #[test]
-    fn rewards_one_rounding_step_apart_are_equal() {
+    fn has_signal_ignores_one_rounding_step() {
         let (sum, other) = (100.1f32, f32::from_bits(100.1f32.to_bits() + 1));
         assert_ne!(sum, other);
         for rewards in [[sum, other, sum, sum], [-sum, -other, -other, -sum], [sum * 1e-20, other * 1e-20, sum * 1e-20, sum * 1e-20]] {
@@ -213,7 +215,7 @@ mod tests {
             whiten(&mut tokens);
             assert_eq!(tokens.concat(), [0.0; 12]);
         }
-        // Differences that somebody meant have signal, however small the rewards are.
+        // Intended differences have signal, however small the rewards are.
         for rewards in [[0.0, 1e-9], [1.0, 1.0 + 1e-5], [100.1, 100.11], [0.0, f32::NAN], [f32::INFINITY, f32::INFINITY]] {
             assert!(has_signal(rewards), "{rewards:?}");
         }
@@ -221,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn token_rewards_count_in_the_sum_or_from_their_token_on() {
+    fn advantages_include_token_rewards() {
         let responses = [ResponseRewards { outcome: 1.0, tokens: &[-0.1, -0.2, -0.3] }, ResponseRewards { outcome: 0.0, tokens: &[-0.4] }];
         let of = |baseline, scale, gamma| advantages(&AdvantageSettings { baseline, scale, gamma, lambda: 1.0 }, 2, &responses, None);
         // Sums 0.4 and -0.4.
@@ -237,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reward_comes_with_the_last_token() {
+    fn by_token_adds_the_outcome_to_the_last_token() {
         let by_token = |outcome, tokens: &[f32]| ResponseRewards { outcome, tokens }.by_token();
         assert_eq!(by_token(1.0, &[0.0; 4]), [0.0, 0.0, 0.0, 1.0]);
         assert_eq!(by_token(1.0, &[-0.25; 3]), [-0.25, -0.25, 0.75]);
@@ -245,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_critics_estimates_are_whitened_where_the_settings_say_so() {
+    fn advantages_of_a_critic_are_whitened_with_batch_scale() {
         let of = |advantages: &[f32]| Estimate { advantages: advantages.to_vec(), ..Estimate::default() };
         let estimates = [of(&[1.0, 3.0]), of(&[5.0])];
         let responses = [ResponseRewards { outcome: 1.0, tokens: &[0.0; 2] }, ResponseRewards { outcome: 0.0, tokens: &[0.0] }];
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn whitened_advantages_have_mean_0_and_deviation_1_over_all_tokens() {
+    fn whiten_gives_mean_0_and_deviation_1_over_all_tokens() {
         // Tokens 1, 1, 4: mean 2, variance (1 + 1 + 4) / 2 = 3.
         let mut advantages = vec![vec![1.0, 1.0], vec![4.0], vec![]];
         whiten(&mut advantages);

@@ -1,41 +1,42 @@
-//! How per-token losses become one number: a weight for each token, with the denominator known before any loss is.
+//! Aggregates per-token losses into one number: assigns each token a weight, whose denominator is known before any loss is computed.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The mean that is taken over a mini-batch of sequences.
+/// The mean over the tokens and sequences of a mini-batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Aggregation {
-    /// Over all tokens of the mini-batch.
+    /// The mean over all tokens of the mini-batch.
     TokenMean,
-    /// Over sequences, of the mean over each one's tokens.
+    /// The mean over sequences of the mean over each sequence's tokens.
     SeqMeanTokenMean,
-    /// Over sequences, of the sum over each one's tokens.
+    /// The mean over sequences of the sum over each sequence's tokens.
     SeqMeanTokenSum,
-    /// As the sum, divided by a constant length.
+    /// Like [`Self::SeqMeanTokenSum`], divided by a constant length.
     SeqMeanTokenSumNorm(usize),
-    /// The published code's: token mean within each logical micro-batch of N sequences, weighted by its share of the sequences. Independent
-    /// of how tokens are really packed.
+    /// The aggregation of the published code: the token mean of each logical micro-batch of N sequences, weighted by the micro-batch's
+    /// fraction of the sequences. Independent of how tokens are actually packed.
     MicrobatchTokenMean(usize),
 }
 
 impl Aggregation {
-    /// One weight per sequence, given to each of its tokens, so that the loss is `sum of weight * token loss`. Empty sequences weigh nothing.
+    /// Returns one weight per sequence, for each of its tokens, such that the loss is `sum of weight * token loss`. `lengths` are the
+    /// sequences' numbers of tokens. Empty sequences have no effect.
     pub fn sequence_weights(self, lengths: &[usize]) -> Vec<f32> {
         let sequences = lengths.len() as f64;
-        let share = |denominator: f64| if denominator > 0.0 { (1.0 / denominator) as f32 } else { 0.0 };
+        let reciprocal = |denominator: f64| if denominator > 0.0 { (1.0 / denominator) as f32 } else { 0.0 };
         match self {
-            Self::TokenMean => vec![share(lengths.iter().sum::<usize>() as f64); lengths.len()],
-            Self::SeqMeanTokenMean => lengths.iter().map(|length| share(sequences * *length as f64)).collect(),
-            Self::SeqMeanTokenSum => vec![share(sequences); lengths.len()],
-            Self::SeqMeanTokenSumNorm(norm) => vec![share(sequences * norm as f64); lengths.len()],
+            Self::TokenMean => vec![reciprocal(lengths.iter().sum::<usize>() as f64); lengths.len()],
+            Self::SeqMeanTokenMean => lengths.iter().map(|length| reciprocal(sequences * *length as f64)).collect(),
+            Self::SeqMeanTokenSum => vec![reciprocal(sequences); lengths.len()],
+            Self::SeqMeanTokenSumNorm(norm) => vec![reciprocal(sequences * norm as f64); lengths.len()],
             Self::MicrobatchTokenMean(size) => {
                 let micro_batch = |chunk: &[usize]| {
                     let tokens: usize = chunk.iter().sum();
-                    vec![share(tokens as f64 * sequences / chunk.len() as f64); chunk.len()]
+                    vec![reciprocal(tokens as f64 * sequences / chunk.len() as f64); chunk.len()]
                 };
                 lengths.chunks(size).flat_map(micro_batch).collect()
             }
@@ -61,7 +62,7 @@ impl FromStr for Aggregation {
     fn from_str(text: &str) -> Result<Self, String> {
         let unknown = || {
             let known = "token-mean, seq-mean-token-mean, seq-mean-token-sum, seq-mean-token-sum-norm(N), microbatch-token-mean(N)";
-            format!("unknown aggregation \"{text}\"; known are {known}")
+            format!("unknown aggregation \"{text}\": expected one of {known}")
         };
         let (name, argument) = match text.strip_suffix(')').and_then(|text| text.split_once('(')) {
             Some((name, argument)) => (name, Some(argument.trim().parse::<usize>().ok().filter(|n| *n > 0).ok_or_else(unknown)?)),
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_equal_hand_worked_cases() {
+    fn sequence_weights_by_hand() {
         check("token-mean", &[1.0 / 8.0; 3]);
         check("seq-mean-token-mean", &[1.0 / 3.0, 1.0 / 9.0, 1.0 / 12.0]);
         check("seq-mean-token-sum", &[1.0 / 3.0; 3]);
@@ -113,9 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_list_the_known_ones() {
+    fn from_str_lists_the_valid_names() {
         for bad in ["mean", "token-mean(3)", "microbatch-token-mean", "microbatch-token-mean(0)"] {
-            assert!(bad.parse::<Aggregation>().unwrap_err().contains("known are token-mean"), "{bad}");
+            assert!(bad.parse::<Aggregation>().unwrap_err().contains("expected one of token-mean"), "{bad}");
         }
     }
 }

@@ -1,21 +1,25 @@
-//! What a critic makes of rewards: advantages and returns by generalised advantage estimation, and the loss that values are
-//! learned by. Sums run in f64; tokens of responses only, one slice a response.
+//! Advantages and returns from a critic's values by generalised advantage estimation, and the loss that trains the values. Sums are in f64.
+//! Slices contain the tokens of one response only.
 
-/// What a critic's values say of one response. All of its length.
+/// Advantages and returns of one response. All lists have the length of the response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Estimate {
-    /// Each token's value, from before the critic learned of this response.
+    /// The value of each token, from before the critic learned from this response.
     pub values: Vec<f32>,
-    /// How much better it went from each token on than its value had it.
+    /// The advantage of each token: how much better the response turned out from there on than its value predicted.
     pub advantages: Vec<f32>,
-    /// What each value is to become: advantage plus value.
+    /// The training target of each value: advantage plus value.
     pub returns: Vec<f32>,
 }
 
-/// Generalised advantage estimation (Schulman et al., arXiv 1506.02438, equations 11 to 16): with `delta_t = r_t + gamma V_(t+1) - V_t` the
-/// advantage is `A_t = delta_t + gamma lambda A_(t+1)`. Nothing follows the last token, whether the response ended there or was cut off (so has
-/// verl it): its `V_(t+1)` is 0. `values[t]` is that of the state in which token `t` is chosen. With gamma and lambda 1 every return is the
-/// sum of the rewards from there on.
+/// Generalised advantage estimation (Schulman et al., arXiv 1506.02438, equations 11 to 16). With `delta_t = r_t + gamma V_(t+1) - V_t`,
+/// the advantage is `A_t = delta_t + gamma lambda A_(t+1)`.
+///
+/// `values[t]` is the value of the state in which token `t` is sampled. `V_(t+1)` of the last token is 0, whether the response ended there
+/// or was cut off, as in verl. If gamma and lambda are 1, every return is the sum of the rewards from there on.
+///
+/// # Panics
+/// If `rewards` is shorter than `values`.
 pub fn gae(rewards: &[f32], values: &[f32], gamma: f32, lambda: f32) -> Estimate {
     let (gamma, lambda) = (f64::from(gamma), f64::from(lambda));
     let mut advantages = vec![0.0; values.len()];
@@ -30,7 +34,7 @@ pub fn gae(rewards: &[f32], values: &[f32], gamma: f32, lambda: f32) -> Estimate
     Estimate { values: values.to_vec(), advantages: advantages.into_iter().map(|advantage| advantage as f32).collect(), returns }
 }
 
-/// Mean and variance (with n - 1); 0 where there is too little to have one.
+/// Returns the mean and the variance (denominator n - 1). The mean of no values and the variance of fewer than two are 0.
 pub fn moments(values: impl Iterator<Item = f32> + Clone) -> (f64, f64) {
     let (sum, count) = values.clone().fold((0.0, 0.0), |(sum, count), value| (sum + f64::from(value), count + 1.0));
     let mean = if count > 0.0 { sum / count } else { 0.0 };
@@ -38,23 +42,23 @@ pub fn moments(values: impl Iterator<Item = f32> + Clone) -> (f64, f64) {
     (mean, if count > 1.0 { squares / (count - 1.0) } else { 0.0 })
 }
 
-/// The share of the returns' variance that values from before explain: `1 - var(R - V) / (var(R) + 1e-5)`, as verl has it.
+/// Returns the fraction of the returns' variance that the earlier values explain: `1 - var(R - V) / (var(R) + 1e-5)`, as in verl.
 pub fn explained_variance(estimates: &[Estimate]) -> f64 {
     let (_, total) = moments(estimates.iter().flat_map(|one| one.returns.iter().copied()));
     let left = estimates.iter().flat_map(|one| one.returns.iter().zip(&one.values).map(|(ret, value)| ret - value));
     1.0 - moments(left).1 / (total + 1e-5)
 }
 
-/// Sums over tokens of the value loss; `loss` is weighted, the rest is not.
+/// Sums of the value loss and its statistics over tokens. `loss` is weighted; the others are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ValueTerms {
-    /// The loss.
+    /// The weighted loss.
     pub loss: f64,
-    /// Tokens whose clipped error was the larger one, so that their gradient is 0.
+    /// Number of tokens whose clipped error was the larger one, so that their gradient is 0.
     pub clipped: f64,
-    /// Values, summed.
+    /// Sum of the values.
     pub values: f64,
-    /// Tokens.
+    /// Number of tokens.
     pub tokens: f64,
 }
 
@@ -67,21 +71,21 @@ impl ValueTerms {
         self.tokens += other.tokens;
     }
 
-    /// A sum over tokens as their mean; 0 without tokens.
+    /// Divides a sum over tokens by the number of tokens; 0 if there are none.
     pub fn per_token(&self, sum: f64) -> f64 {
         if self.tokens > 0.0 { sum / self.tokens } else { 0.0 }
     }
 }
 
-/// PPO's clipped value loss (Schulman et al. 2017's code, and verl's `compute_value_loss`): of each token
-/// `weight * 0.5 * max((V - R)^2, (clip(V, old - c, old + c) - R)^2)`, where `target` has the old values and the returns R. A clip of 0 turns clipping
-/// off. Gives the sums, and adds dL/dV of each token to the end of `d_values`.
+/// PPO's clipped value loss (from the code of Schulman et al. 2017, and verl's `compute_value_loss`). The loss of a token is
+/// `weight * 0.5 * max((V - R)^2, (clip(V, old - c, old + c) - R)^2)`. `target` holds the old values and the returns R. A clip of 0 turns
+/// clipping off. Returns the sums, and appends dL/dV of each token to `d_values`.
 pub fn value_loss(values: &[f32], target: &Estimate, clip: f32, weight: f32, d_values: &mut Vec<f32>) -> ValueTerms {
     let mut terms = ValueTerms::default();
     for ((value, old), goal) in values.iter().zip(&target.values).zip(&target.returns) {
-        // Not `clamp`, which panics where a critic that has diverged gives no number.
-        let held = if clip > 0.0 { value.max(old - clip).min(old + clip) } else { *value };
-        let (free, bounded) = (f64::from(value - goal).powi(2), f64::from(held - goal).powi(2));
+        // Not `clamp`, which panics on NaN bounds, as a diverged critic may produce.
+        let clipped = if clip > 0.0 { value.max(old - clip).min(old + clip) } else { *value };
+        let (free, bounded) = (f64::from(value - goal).powi(2), f64::from(clipped - goal).powi(2));
         let is_clipped = bounded > free;
         d_values.push(if is_clipped { 0.0 } else { weight * (value - goal) });
         terms.add(&ValueTerms {
@@ -106,9 +110,9 @@ mod tests {
     }
 
     #[test]
-    fn estimates_equal_hand_worked_cases() {
+    fn gae_by_hand() {
         let values = [0.5, 0.25, 0.75];
-        // Gamma and lambda 1: the return is the reward to come, whatever the values.
+        // Gamma and lambda 1: the return is the future reward, whatever the values are.
         check(&[0.0, 0.0, 1.0], &values, [1.0, 1.0], &[0.5, 0.75, 0.25], &[1.0, 1.0, 1.0]);
         check(&[2.0, -1.0, 1.0], &values, [1.0, 1.0], &[1.5, -0.25, 0.25], &[2.0, 0.0, 1.0]);
         // Lambda 0: one step ahead. Deltas 0.25 - 0.5, 0.75 - 0.25, 1 - 0.75.
@@ -120,16 +124,16 @@ mod tests {
     }
 
     #[test]
-    fn explained_variance_is_1_for_right_values_and_0_for_constant_ones() {
+    fn explained_variance_is_1_for_correct_values_and_0_for_constant_ones() {
         let estimate = |values: [f32; 2]| Estimate { values: values.to_vec(), advantages: vec![0.0; 2], returns: vec![0.0, 1000.0] };
         assert!((explained_variance(&[estimate([0.0, 1000.0])]) - 1.0).abs() < 1e-9);
         assert!(explained_variance(&[estimate([7.0, 7.0])]).abs() < 1e-6);
         assert!((explained_variance(&[estimate([1000.0, 0.0])]) + 3.0).abs() < 1e-6);
     }
 
-    /// Within the clip, beyond it on the side where the clipped error is larger, and beyond it on the other.
+    /// Values within the clip, and beyond it on either side.
     #[test]
-    fn the_value_loss_and_its_derivative_equal_hand_worked_cases_and_finite_differences() {
+    fn value_loss_by_hand_and_its_derivative_by_finite_differences() {
         let values = [0.3, 0.9, 0.9, -0.2, -0.2, 0.4];
         let target = Estimate { values: vec![0.2; 6], advantages: vec![0.0; 6], returns: vec![1.0, 1.0, 0.0, -1.0, 1.0, 0.4] };
         let (clip, weight) = (0.25, 0.5);
@@ -147,7 +151,7 @@ mod tests {
                 value_loss(&moved, &target, clip, weight, &mut Vec::new()).loss
             };
             let numeric = (at(1e-3) - at(-1e-3)) / 2e-3;
-            assert!((numeric - f64::from(d_values[i])).abs() < 1e-3, "token {i}: {numeric} against {}", d_values[i]);
+            assert!((numeric - f64::from(d_values[i])).abs() < 1e-3, "token {i}: {}, by differences {numeric}", d_values[i]);
         }
         let mut free = Vec::new();
         assert_eq!(value_loss(&values, &target, 0.0, weight, &mut free).clipped, 0.0);

@@ -1,28 +1,28 @@
-//! Estimators of the KL divergence from a reference, token by token (Schulman 2020, "Approximating KL divergence"), of
-//! d = policy - reference log-probability of a token that the policy sampled.
+//! Per-token estimators of the KL divergence from the reference (Schulman 2020, "Approximating KL divergence"). They are functions of d,
+//! the policy's minus the reference's log-probability of a token that the policy sampled.
 
 use serde::{Deserialize, Serialize};
 
-/// Largest distance of log-probabilities that is exponentiated.
+/// Bound on differences of log-probabilities before `exp`.
 const MAX_DISTANCE: f32 = 20.0;
-/// Largest k3 of a token, as in the published code.
+/// Largest k3 per token, as in the published code.
 const MAX_K3: f32 = 10.0;
 
-/// An estimator.
+/// An estimator of the KL divergence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KlEstimator {
-    /// d: unbiased as a value, and what belongs into a reward. In a loss its expected gradient is 0, because its derivative does not depend
-    /// on d.
+    /// d. Unbiased as a value, and the right choice for a reward. In a loss its expected gradient is 0, because its derivative does not
+    /// depend on d.
     K1,
-    /// d^2 / 2: biased as a value; in a loss its gradient is that of the divergence (on policy).
+    /// d^2 / 2. Biased as a value, but in a loss its on-policy gradient is that of the divergence.
     K2,
-    /// e^-d + d - 1: unbiased and never negative; at most 10 a token.
+    /// e^-d + d - 1. Unbiased and never negative; limited to 10 per token.
     K3,
 }
 
 impl KlEstimator {
-    /// The estimate in nats, and its derivative by the policy's log-probability. Clamped values have the derivative 0.
+    /// Returns the estimate in nats and its derivative by the policy's log-probability. The derivative of a clamped value is 0.
     pub fn value_and_derivative(self, policy: f32, reference: f32) -> (f32, f32) {
         let away = reference - policy;
         match self {
@@ -36,12 +36,12 @@ impl KlEstimator {
         }
     }
 
-    /// The estimate of each token.
+    /// Returns the estimate for each token, in nats, from log-probabilities under policy and reference.
     pub fn values(self, policy: &[f32], reference: &[f32]) -> Vec<f32> {
         policy.iter().zip(reference).map(|(policy, reference)| self.value_and_derivative(*policy, *reference).0).collect()
     }
 
-    /// What KL in the reward takes from each token of each response: `-coefficient` times the estimate.
+    /// Returns the KL penalty in the reward of each token of each response: `-coefficient` times the estimate.
     pub fn penalties(self, coefficient: f32, policy: &[Vec<f32>], reference: &[Vec<f32>]) -> Vec<Vec<f32>> {
         let of_response = |(policy, reference): (&Vec<f32>, &Vec<f32>)| {
             self.values(policy, reference).into_iter().map(|estimate| -coefficient * estimate).collect()
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn estimates_equal_hand_worked_cases_and_their_derivatives_differences() {
+    fn value_by_hand_and_derivative_by_finite_differences() {
         // d = 0.5 and -0.5; e^-0.5 = 0.60653066, e^0.5 = 1.6487213.
         check(KlEstimator::K1, -1.0, -1.5, 0.5);
         check(KlEstimator::K1, -1.5, -1.0, -0.5);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn the_third_is_bounded() {
+    fn k3_is_bounded() {
         assert_eq!(KlEstimator::K3.value_and_derivative(-50.0, -0.1), (10.0, 0.0));
         assert_eq!(KlEstimator::K3.values(&[-1.0, -0.1], &[-1.0, -60.0]), [0.0, 10.0]);
     }

@@ -1,66 +1,66 @@
-//! The per-token loss of GRPO, PPO and their relatives, and its derivatives by log-probability and entropy.
+//! The per-token loss of GRPO, PPO and related algorithms, and its derivatives by log-probability and entropy.
 
 use serde::{Deserialize, Serialize};
 
 use super::aggregation::Aggregation;
 use super::kl::KlEstimator;
 
-/// The terms of the loss; a coefficient of 0 turns a term off.
+/// The terms of the loss. A coefficient of 0 turns a term off.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LossSettings {
-    /// Coefficient of the policy loss; 0 learns from no reward.
+    /// Coefficient of the policy loss; 0 ignores rewards.
     pub policy: f32,
-    /// What the ratio to the policy that sampled is of.
+    /// The unit of the probability ratio between the policy and the policy that sampled: a token or a whole response.
     pub ratio: Ratio,
-    /// What is made of ratio and advantage.
+    /// How ratio and advantage form the surrogate objective.
     pub surrogate: Surrogate,
-    /// The ratio is clipped below at 1 - clip_low.
+    /// The lower bound of the clipped ratio is 1 - clip_low.
     pub clip_low: f32,
-    /// The ratio is clipped above at 1 + clip_high.
+    /// The upper bound of the clipped ratio is 1 + clip_high.
     pub clip_high: f32,
     /// Coefficient of the KL divergence from the reference.
     pub kl: f32,
-    /// Its estimator.
+    /// The estimator of the KL divergence.
     pub kl_estimator: KlEstimator,
-    /// Coefficient of the entropy bonus; at first, where it has a course.
+    /// Coefficient of the entropy bonus; the initial one, if it has a schedule.
     pub entropy: f32,
-    /// The coefficient that a linear course ends at.
+    /// The final coefficient of its linear schedule.
     pub entropy_to: f32,
-    /// Steps of that course; 0 keeps the coefficient.
+    /// Number of steps of that schedule; 0 keeps the coefficient constant.
     pub entropy_steps: u64,
-    /// Entropy in nats a token that the coefficient is steered to hold; 0 is off.
+    /// Target entropy in nats per token, which the coefficient is adapted to maintain; 0 turns this off.
     pub entropy_target: f32,
-    /// How far steering moves the coefficient at each step.
+    /// Change of the adapted coefficient per step.
     pub entropy_step: f32,
     /// The mean over tokens and sequences.
     pub aggregation: Aggregation,
 }
 
-/// What a ratio of probabilities is of.
+/// The unit that a probability ratio refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ratio {
     /// Each token, as in PPO.
     Token,
-    /// The whole response, to the power of 1 / its length (GSPO, Zheng et al. 2025). Where advantages differ within a response, each token
-    /// has its own with the common ratio (their GSPO-token).
+    /// The whole response, to the power of 1 / its length (GSPO, Zheng et al. 2025). If advantages differ within a response, each token
+    /// uses its own advantage with the common ratio (GSPO-token in that paper).
     Sequence,
 }
 
-/// What is made of ratio and advantage.
+/// The surrogate objective, as a function of ratio and advantage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Surrogate {
-    /// PPO's: the smaller of `ratio A` and `clip(ratio) A`.
+    /// PPO: the smaller of `ratio A` and `clip(ratio) A`.
     Clip,
-    /// CISPO's (MiniMax-M1, 2025): `clip(ratio) A log-probability`, the clipped ratio being a constant, so that every token keeps its
+    /// CISPO (MiniMax-M1, 2025): `clip(ratio) A log-probability`, in which the clipped ratio is a constant, so that every token keeps its
     /// gradient.
     Cispo,
 }
 
 impl Default for LossSettings {
-    /// The published run's.
+    /// The settings of the published run.
     fn default() -> Self {
         Self {
             policy: 1.0,
@@ -80,26 +80,27 @@ impl Default for LossSettings {
     }
 }
 
-/// Response tokens, all slices of one length.
+/// Response tokens. All slices have the same length.
 #[derive(Clone, Copy, Debug)]
 pub struct Tokens<'a> {
-    /// Log-probabilities under the policy, which the loss is differentiated by.
+    /// Log-probabilities (nats) under the policy. The loss is differentiated by them.
     pub logprobs: &'a [f32],
-    /// Entropies of the policy, likewise.
+    /// Entropies (nats) of the policy. The loss is differentiated by them, too.
     pub entropies: &'a [f32],
-    /// Log-probabilities under the policy that sampled; none means the same policy, so that every ratio is 1.
+    /// Log-probabilities under the policy that sampled; `None` if it is the same policy, so that every ratio is 1.
     pub old: Option<&'a [f32]>,
-    /// For each token the log of its whole response's ratio (`sequence_log_ratio`), where that takes the place of its own.
+    /// For each token the log of its whole response's ratio ([`sequence_log_ratio`]), used in place of the token's own; `None` for token
+    /// ratios.
     pub log_ratios: Option<&'a [f32]>,
-    /// Log-probabilities under the reference; needed where the KL coefficient is not 0.
+    /// Log-probabilities under the reference; needed unless the KL coefficient is 0.
     pub reference: Option<&'a [f32]>,
-    /// Each token's advantage.
+    /// Advantages.
     pub advantages: &'a [f32],
-    /// Each token's weight in the mean (see `Aggregation`).
+    /// Weights in the mean (see [`Aggregation`]).
     pub weights: &'a [f32],
 }
 
-/// Sums over tokens: the loss and what it is made of, weighted by the aggregation; and what is told of tokens, unweighted.
+/// Sums over tokens. The loss terms are weighted by the aggregation; the statistics are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Terms {
     /// Policy loss, before its coefficient.
@@ -108,20 +109,20 @@ pub struct Terms {
     pub kl: f64,
     /// Entropy, before its coefficient.
     pub entropy: f64,
-    /// Tokens whose ratio was clipped; with PPO's surrogate those whose gradient is 0 for it.
+    /// Number of tokens whose ratio was clipped; with PPO's surrogate, only those that have no gradient because of it.
     pub clipped: f64,
-    /// Old minus new log-probability, summed: the k1 divergence from the sampling policy.
+    /// Sum of old minus new log-probabilities: the k1 divergence from the sampling policy.
     pub old_kl: f64,
-    /// Entropy, summed.
+    /// Sum of the entropies, nats.
     pub token_entropy: f64,
-    /// Tokens.
+    /// Number of tokens.
     pub tokens: f64,
 }
 
-/// The loss of a range of tokens.
+/// The loss of a range of tokens, with its derivatives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TokenLoss {
-    /// The terms, summed.
+    /// Sums of the terms.
     pub terms: Terms,
     /// dL/dlogp of each token.
     pub d_logprobs: Vec<f32>,
@@ -130,7 +131,7 @@ pub struct TokenLoss {
 }
 
 impl Terms {
-    /// The loss that is minimised.
+    /// Returns the loss to minimise.
     pub fn loss(&self, settings: &LossSettings) -> f64 {
         f64::from(settings.policy) * self.policy + f64::from(settings.kl) * self.kl - f64::from(settings.entropy) * self.entropy
     }
@@ -146,13 +147,16 @@ impl Terms {
         self.tokens += other.tokens;
     }
 
-    /// A sum over tokens as their mean; 0 without tokens.
+    /// Divides a sum over tokens by the number of tokens; 0 if there are none.
     pub fn per_token(&self, sum: f64) -> f64 {
         if self.tokens > 0.0 { sum / self.tokens } else { 0.0 }
     }
 }
 
-/// `sum over tokens of weight * (policy * -surrogate(ratio, A) + kl * KL - entropy * H)` with its derivatives.
+/// Computes `sum over tokens of weight * (policy * -surrogate(ratio, A) + kl * KL - entropy * H)` and its derivatives.
+///
+/// # Panics
+/// If a slice is shorter than the log-probabilities.
 pub fn token_loss(settings: &LossSettings, tokens: Tokens) -> TokenLoss {
     let mut loss = TokenLoss { d_logprobs: Vec::with_capacity(tokens.logprobs.len()), ..TokenLoss::default() };
     loss.d_entropies = tokens.weights.iter().map(|weight| -settings.entropy * weight).collect();
@@ -181,23 +185,24 @@ pub fn token_loss(settings: &LossSettings, tokens: Tokens) -> TokenLoss {
     loss
 }
 
-/// PPO's clipped surrogate (Schulman et al. 2017): value, derivative by the log-probability, and whether the clip took the gradient away.
+/// PPO's clipped surrogate (Schulman et al. 2017). Returns its value, its derivative by the log-probability, and whether clipping removed
+/// the gradient.
 fn clipped_policy(log_ratio: f32, advantage: f32, settings: &LossSettings) -> (f32, f32, bool) {
-    // Beyond +-20 the ratio overflows sums; the clip has acted long before.
+    // Beyond +-20 the ratio would overflow sums; clipping has taken effect long before.
     let ratio = log_ratio.clamp(-20.0, 20.0).exp();
     let bounded = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high);
-    let (free, held) = (-advantage * ratio, -advantage * bounded);
-    if held > free { (held, 0.0, true) } else { (free, if log_ratio.abs() > 20.0 { 0.0 } else { free }, false) }
+    let (unclipped, clipped) = (-advantage * ratio, -advantage * bounded);
+    if clipped > unclipped { (clipped, 0.0, true) } else { (unclipped, if log_ratio.abs() > 20.0 { 0.0 } else { unclipped }, false) }
 }
 
-/// CISPO's surrogate: value, derivative, and whether the weight was clipped.
+/// CISPO's surrogate. Returns its value, its derivative by the log-probability, and whether the weight was clipped.
 fn weighted_logprob(logprob: f32, log_ratio: f32, advantage: f32, settings: &LossSettings) -> (f32, f32, bool) {
     let ratio = log_ratio.clamp(-20.0, 20.0).exp();
     let weight = ratio.clamp(1.0 - settings.clip_low, 1.0 + settings.clip_high);
     (-advantage * weight * logprob, -advantage * weight, weight != ratio)
 }
 
-/// The log of GSPO's ratio of a response: the mean over its tokens of new minus old log-probability; 0 for an empty one.
+/// Returns the log of GSPO's ratio for a response: the mean over its tokens of new minus old log-probability; 0 for an empty response.
 pub fn sequence_log_ratio(new: &[f32], old: &[f32]) -> f32 {
     let sum: f64 = new.iter().zip(old).map(|(new, old)| f64::from(*new) - f64::from(*old)).sum();
     (sum / new.len().max(1) as f64) as f32
@@ -214,9 +219,9 @@ mod tests {
     const NOTHING: Tokens =
         Tokens { logprobs: &[], entropies: &[], old: None, log_ratios: None, reference: None, advantages: &[], weights: &[] };
 
-    /// Ratios inside and outside the clip on both sides, with advantages of both signs.
+    /// Ratios within and beyond the clip range on both sides, with advantages of both signs.
     #[test]
-    fn derivatives_equal_finite_differences() {
+    fn token_loss_derivatives_equal_finite_differences() {
         let logprobs = [-0.5f32, -0.9, -1.5, -0.5, -1.0, -2.0, -0.3, -0.35];
         let old = [-0.5f32, -0.5, -1.0, -1.2, -1.8, -2.1, -0.25, -0.3];
         let reference = [-0.6f32, -0.4, -1.5, -0.9, -3.0, -1.0, -0.2, -0.31];
@@ -248,13 +253,14 @@ mod tests {
             let at = |h: f32| value(&logprobs, &moved(&entropies, h)).terms.loss(&settings());
             assert!(((at(1e-3) - at(-1e-3)) / 2e-3 - f64::from(loss.d_entropies[i])).abs() < 1e-5);
         }
-        // Tokens 1 (ratio 0.67, A < 0) and 3 (ratio 2.0, A > 0) are clipped; 2 and 4 lie outside on the side where the gradient stays.
+        // Tokens 1 (ratio 0.67, A < 0) and 3 (ratio 2.0, A > 0) are clipped; 2 and 4 are beyond the range on the side that keeps the
+        // gradient.
         assert_eq!(loss.terms.clipped, 2.0);
         assert_eq!(loss.terms.per_token(loss.terms.clipped), 0.25);
     }
 
     #[test]
-    fn every_kl_estimator_equals_finite_differences() {
+    fn token_loss_with_each_kl_estimator_equals_finite_differences() {
         for kl_estimator in [KlEstimator::K1, KlEstimator::K2, KlEstimator::K3] {
             let settings = LossSettings { policy: 0.0, kl: 0.5, kl_estimator, ..settings() };
             let value = |logprob: f32| {
@@ -267,9 +273,10 @@ mod tests {
         }
     }
 
-    /// Three responses of one advantage each: inside the clip, outside where the gradient goes, outside where it stays.
+    /// Three responses with one advantage each: within the range, beyond it where the gradient vanishes, and beyond it where the gradient
+    /// stays.
     #[test]
-    fn the_ratio_of_a_sequence_equals_finite_differences() {
+    fn token_loss_with_sequence_ratios_equals_finite_differences() {
         let settings = LossSettings { ratio: Ratio::Sequence, kl: 0.0, entropy: 0.0, ..settings() };
         let lengths = [3, 2, 2];
         let logprobs = [-0.5f32, -0.9, -1.5, -0.2, -0.3, -0.4, -0.2];
@@ -301,9 +308,9 @@ mod tests {
         assert_eq!(loss.terms.clipped, 2.0, "both tokens of the second response");
     }
 
-    /// The weight is a constant: the differences are taken with old log-probabilities that move along.
+    /// The weight is a constant, so the differences shift the old log-probabilities, too.
     #[test]
-    fn a_clipped_weight_keeps_every_tokens_gradient() {
+    fn cispo_keeps_the_gradient_of_every_token() {
         let settings = LossSettings { surrogate: Surrogate::Cispo, clip_low: 1.0, kl: 0.0, entropy: 0.0, ..settings() };
         let (logprobs, old, advantages) = ([-0.5f32, -0.9, -1.5, -2.0], [-0.5f32, -0.1, -2.5, -2.1], [1.0f32, -1.0, 0.5, 0.0]);
         let value = |h: f32| {
@@ -321,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn on_policy_the_gradient_is_the_advantage() {
+    fn token_loss_gradient_on_policy_is_the_advantage() {
         let tokens = Tokens {
             logprobs: &[-1.0, -2.0],
             entropies: &[0.0; 2],
@@ -337,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn extreme_ratios_stay_finite() {
+    fn token_loss_stays_finite_for_extreme_ratios() {
         for (logprob, old) in [(0.0, -500.0), (-500.0, 0.0)] {
             let tokens = Tokens {
                 logprobs: &[logprob],

@@ -1,5 +1,5 @@
-//! The mathematics of policy optimisation as pure functions on slices: advantages, token weights, per-token losses with their derivatives.
-//! Knows no tensor, no model and no file.
+//! The mathematics of policy optimisation as pure functions on slices: advantages, token weights, and per-token losses with their
+//! derivatives. Knows nothing about tensors, models or files.
 
 pub mod advantage;
 pub mod aggregation;

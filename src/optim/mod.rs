@@ -1,5 +1,5 @@
-//! AdamW over f32 masters, the clip of the global gradient norm, and learning-rate schedules. Knows named tensors and their gradients, and
-//! nothing of the model that they belong to.
+//! AdamW with f32 master weights, clipping of the global gradient norm, and learning-rate schedules. Works on named tensors and their
+//! gradients, and knows nothing about the model that they belong to.
 
 use std::collections::HashMap;
 
@@ -16,30 +16,30 @@ use crate::kernels::{Coded, Kernels, Moments, Parameter, Step};
 pub struct OptimSettings {
     /// Learning rate after warm-up.
     pub lr: f64,
-    /// Updates over which the learning rate rises linearly from 0.
+    /// Number of updates over which the learning rate rises linearly from 0.
     pub warmup_steps: u64,
-    /// What it does after that.
+    /// The learning-rate schedule after warm-up.
     pub schedule: Schedule,
-    /// Updates at the end over which the schedule falls, after a constant rate; 0 lets it fall from the end of warm-up on.
+    /// Number of updates over which the schedule falls at the end, after a constant rate; 0 makes it fall from the end of warm-up on.
     pub decay_steps: u64,
     /// Decay of the first moment.
     pub beta1: f64,
     /// Decay of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
     /// Largest global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
-    /// In what the two moments are held.
+    /// The format of the two moments.
     pub states: States,
-    /// Parameters that stay as they are: names or beginnings of names, such as "layers.0.qkv".
+    /// Parameters that are not trained: names, or leading parts of names, such as "layers.0.qkv".
     pub freeze: Vec<String>,
 }
 
 impl Default for OptimSettings {
-    /// The published run's.
+    /// The settings of the published run.
     fn default() -> Self {
         Self {
             lr: 1e-6,
@@ -57,7 +57,7 @@ impl Default for OptimSettings {
     }
 }
 
-/// What each of these settings may be, under `optim` in the settings of whoever trains.
+/// The valid range and help text of each setting, by its full name in the training settings.
 #[rustfmt::skip] // a row is a line
 pub const ROWS: [Row; 11] = [
     row("optim.lr", at_least(0.0), "Learning rate after warm-up."),
@@ -73,11 +73,11 @@ pub const ROWS: [Row; 11] = [
     row("optim.freeze", Range::Texts, "Parameters that stay as they are: names, or beginnings such as `layers.0.qkv`."),
 ];
 
-/// The course of the learning rate after warm-up.
+/// The learning-rate schedule after warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Schedule {
-    /// Stays.
+    /// Stays constant.
     Constant,
     /// Falls linearly, to 0 just after the last update.
     Linear,
@@ -85,22 +85,23 @@ pub enum Schedule {
     Cosine,
 }
 
-/// In what the moments are held.
+/// The format of the two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum States {
-    /// 8 bytes for a parameter's two moments.
+    /// f32: 8 bytes per parameter for both moments.
     #[serde(rename = "f32")]
     F32,
-    /// About 2 bytes: codes of 8 bits, with a scale for every 256 of them (Dettmers et al. 2021). Tensors of fewer than 4096 elements
-    /// (norms, biases) stay in f32, as published practice has it: they are small, and what they scale is large. Embeddings are coded with
-    /// the rest, where published practice leaves them in f32 for training from scratch: their blocks lie within a row as soon as the
-    /// model's width is a multiple of 256, so that rare tokens do not share a scale with frequent ones; and in f32 they would take back a
-    /// seventh of what is saved.
+    /// 8 bits: about 2 bytes per parameter for both moments, with a scale for every 256 elements (Dettmers et al. 2021).
+    ///
+    /// Tensors of fewer than 4096 elements (norms, biases) stay in f32, as is common practice: they are small but scale large activations.
+    /// Embeddings are quantized like everything else, although common practice leaves them in f32 when training from scratch. If the
+    /// model's width is a multiple of 256, each of their blocks is within one row, so rare tokens do not share a scale with frequent ones;
+    /// in f32 they would cost a seventh of the savings.
     #[serde(rename = "8bit")]
     Coded,
 }
 
-/// Fewest elements of a tensor whose moments are coded.
+/// Minimum number of elements of a tensor whose moments are quantized.
 const CODED_ELEMENTS: usize = 4096;
 
 impl States {
@@ -117,14 +118,14 @@ impl States {
         })
     }
 
-    /// Bytes of the two moments of a parameter.
+    /// Bytes of the two moments of a parameter with `elements` elements.
     pub fn bytes(self, elements: usize) -> u64 {
         2 * if self.codes(elements) { Coded::bytes(elements) } else { (elements * size_of::<f32>()) as u64 }
     }
 }
 
 impl OptimSettings {
-    /// The learning rate of update `step` (from 1) of `total`.
+    /// Returns the learning rate of update `step` (from 1) of `total`.
     pub fn learning_rate(&self, step: u64, total: u64) -> f64 {
         if step <= self.warmup_steps {
             return self.lr * step as f64 / self.warmup_steps as f64;
@@ -139,69 +140,72 @@ impl OptimSettings {
         }
     }
 
-    /// Whether a parameter stays as it is.
+    /// Returns true if a parameter is frozen, that is, not trained.
     pub fn is_frozen(&self, name: &str) -> bool {
         self.freeze.iter().any(|pattern| matches(name, pattern))
     }
 
-    /// Bytes of the two moments of all trained parameters.
+    /// Bytes of the two moments of all trained parameters, from the names and shapes of all parameters.
     pub fn moment_bytes(&self, parameters: &[(String, Shape)]) -> u64 {
         let trained = parameters.iter().filter(|(name, _)| !self.is_frozen(name));
         trained.map(|(_, shape)| self.states.bytes(shape.elem_count())).sum()
     }
 }
 
-/// Whether `pattern` is a parameter's name, or a beginning of it that ends where a part of the name does.
+/// Returns true if `pattern` is a parameter's name or consists of its leading dot-separated parts.
 fn matches(name: &str, pattern: &str) -> bool {
     name.strip_prefix(pattern).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// An update that was not made, because its gradient or its loss is not finite.
+/// An update was skipped, because its gradient or its loss is not finite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotFinite {
-    /// What is not finite, as in "the gradient of layers.0.qkv".
+    /// The quantity that is not finite, such as "the gradient of layers.0.qkv".
     pub what: String,
 }
 
 impl std::fmt::Display for NotFinite {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(out, "{} is not finite; the weights were left as they were", self.what)
+        write!(out, "{} is not finite; the weights are unchanged", self.what)
     }
 }
 
 impl std::error::Error for NotFinite {}
 
-/// AdamW over a list of named tensors.
+/// AdamW (Loshchilov and Hutter 2019) for a list of named tensors.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     /// The settings.
     pub settings: OptimSettings,
-    /// What is held of each trained parameter, in the order of the list; nothing is held of frozen ones.
+    /// The state of each trained parameter, in the order of the parameters. Frozen parameters have none.
     pub states: Vec<ParameterState>,
-    /// Steps taken.
+    /// Number of steps so far.
     pub count: u64,
 }
 
-/// What AdamW holds of one parameter.
+/// The optimizer state of one parameter.
 #[derive(Clone, Debug)]
 pub struct ParameterState {
-    /// Its name.
+    /// The parameter's name.
     pub name: String,
-    /// Its values in f32, where the model computes in another dtype: what is updated, and rounded to the model's.
+    /// The master weight in f32, which each step updates and rounds to the model's dtype; `None` if the model computes in f32.
     pub master: Option<Tensor>,
-    /// Its moments.
+    /// The two moments.
     pub moments: Moments,
 }
 
 impl AdamW {
-    /// Zero moments for `parameters`, which the kernels compute with.
+    /// Creates an optimizer for `parameters`, which the kernels compute with. All moments start at 0.
     ///
     /// # Errors
-    /// When a name in `freeze` matches no parameter.
+    /// If a name in `freeze` matches no parameter, or the device fails.
     pub fn new(settings: OptimSettings, kernels: &dyn Kernels, parameters: &[(String, &Tensor)]) -> Result<Self> {
         let names = || parameters.iter().map(|(name, _)| name.as_str());
         if let Some(pattern) = settings.freeze.iter().find(|pattern| !names().any(|name| matches(name, pattern))) {
-            bail!("optim.freeze: no parameter is called \"{pattern}\"; known are {}", names().collect::<Vec<_>>().join(", "));
+            bail!(
+                "optim.freeze: no parameter is named \"{pattern}\": expected one of {}, or leading parts of a name",
+                names().collect::<Vec<_>>().join(", ")
+            );
         }
         let state = |(name, tensor): &(String, &Tensor)| {
             let is_wide = tensor.dtype() == DType::F32;
@@ -215,29 +219,30 @@ impl AdamW {
         Ok(Self { settings, states, count: 0 })
     }
 
-    /// What is held of a parameter; none of a frozen one.
+    /// Returns the state of a parameter; `None` if it is frozen or unknown.
     pub fn state(&self, name: &str) -> Option<&ParameterState> {
         self.states.iter().find(|state| state.name == name)
     }
 
-    /// Takes over values for the masters that there are, in place.
+    /// Copies `values` to the master weights in place, by name. Parameters without a master are skipped.
     ///
     /// # Errors
-    /// When one has no value, or one of another shape.
+    /// If a master has no value or its value has another shape, or a device fails.
     pub fn set_masters(&self, kernels: &dyn Kernels, values: &[(String, &Tensor)]) -> Result<()> {
         let values = by_name(values);
         self.states.iter().filter_map(|state| Some((&state.name, state.master.as_ref()?))).try_for_each(|(name, master)| {
             let value = find(&values, name, "value")?;
-            ensure!(master.dims() == value.dims(), "{name} has the shape {:?}, expected {:?}", value.dims(), master.dims());
+            ensure!(master.dims() == value.dims(), "{name} has shape {:?}, expected {:?}", value.dims(), master.dims());
             Ok(kernels.set(master, value)?)
         })
     }
 
-    /// One update of `parameters` in place, from `gradients` in f32, with learning rate `lr`. Both lists are looked up by name. Gives the
-    /// gradient's global norm before clipping, frozen parameters left out.
+    /// Updates `parameters` in place from `gradients` (f32), with learning rate `lr`. Both lists are looked up by name. Returns the global
+    /// norm of the gradient before clipping, without frozen parameters.
     ///
     /// # Errors
-    /// When that norm is not finite ([`NotFinite`]), or a tensor is missing; nothing is changed then.
+    /// If a gradient is not finite ([`NotFinite`]), or a weight or gradient is missing: in these cases nothing has changed. Also if the
+    /// device fails.
     pub fn step(
         &mut self,
         kernels: &dyn Kernels,

@@ -3,7 +3,7 @@ use crate::kernels::Cpu;
 use crate::kernels::cpu::testing::random;
 
 #[test]
-fn schedules_start_and_end_where_they_say() {
+fn learning_rate_follows_warmup_and_schedule() {
     let settings = |schedule| OptimSettings { lr: 2.0, warmup_steps: 4, schedule, ..OptimSettings::default() };
     assert_eq!(settings(Schedule::Constant).learning_rate(1, 10), 0.5);
     assert_eq!(settings(Schedule::Constant).learning_rate(10, 10), 2.0);
@@ -23,17 +23,17 @@ fn named<'a>(tensors: &[(&str, &'a Tensor)]) -> Vec<(String, &'a Tensor)> {
     tensors.iter().map(|(name, tensor)| ((*name).to_owned(), *tensor)).collect()
 }
 
-/// Two steps by hand. A first step moves each element by the learning rate whatever its gradient's size, so only a second one, with a
-/// gradient of another norm, shows what was clipped.
+/// Two steps, computed by hand. The first step moves each element by the learning rate, whatever the size of its gradient. Only a second
+/// step, with a gradient of another norm, shows whether the first was clipped.
 #[test]
-fn steps_clip_what_they_train_and_leave_what_is_frozen() -> Result<()> {
+fn step_clips_trained_parameters_and_skips_frozen_ones() -> Result<()> {
     let (weight, frozen) = (row(&[1.0, -2.0])?, row(&[5.0, 6.0])?);
     let parameters = named(&[("layers.1", &weight), ("layers.1_frozen", &frozen)]);
     let settings = OptimSettings { weight_decay: 0.1, clip_norm: 2.0, freeze: vec!["layers.1_frozen".into()], ..OptimSettings::default() };
     let mut optimizer = AdamW::new(settings, &Cpu, &parameters)?;
     assert!(optimizer.state("layers.1").is_some() && optimizer.state("layers.1_frozen").is_none());
     let (mut p, mut m, mut v) = ([1.0f64, -2.0], [0.0f64; 2], [0.0f64; 2]);
-    // Norms of 5, clipped to 2, and of 0.5, left as it is; the frozen tensor's gradient would be most of both.
+    // The norms are 5, clipped to 2, and 0.5, not clipped. The gradient of the frozen tensor would dominate both.
     for (count, gradient, clipped) in [(1, [3.0, 4.0], 0.4), (2, [-0.3, 0.4], 1.0)] {
         let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         let (tensor, other) = (row(&gradient.map(|g| g as f32))?, row(&[100.0, 100.0])?);
@@ -54,7 +54,7 @@ fn steps_clip_what_they_train_and_leave_what_is_frozen() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_stepped_changes_nothing() -> Result<()> {
+fn step_changes_nothing_on_error() -> Result<()> {
     let weight = row(&[1.0, -2.0])?;
     let parameters = named(&[("norm", &weight)]);
     let mut optimizer = AdamW::new(OptimSettings::default(), &Cpu, &parameters)?;
@@ -68,12 +68,12 @@ fn what_cannot_be_stepped_changes_nothing() -> Result<()> {
     check(&[("other", &row(&[1.0, 1.0])?)], "norm has no gradient")?;
     let settings = OptimSettings { freeze: vec!["nor".into()], ..OptimSettings::default() };
     let message = AdamW::new(settings, &Cpu, &parameters).map_or_else(|error| error.to_string(), |_| String::new());
-    assert_eq!(message, "optim.freeze: no parameter is called \"nor\"; known are norm");
+    assert_eq!(message, "optim.freeze: no parameter is named \"nor\": expected one of norm, or leading parts of a name");
     Ok(())
 }
 
 #[test]
-fn bytes_are_those_of_what_is_held() -> Result<()> {
+fn moment_bytes_equal_allocated_bytes() -> Result<()> {
     let (matrix, norm) = (Tensor::zeros((48, 100), DType::F32, &Device::Cpu)?, Tensor::zeros(4095, DType::F32, &Device::Cpu)?);
     let parameters = named(&[("matrix", &matrix), ("norm", &norm), ("frozen", &matrix)]);
     let shapes: Vec<_> = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shape().clone())).collect();
@@ -90,8 +90,8 @@ fn bytes_are_those_of_what_is_held() -> Result<()> {
     Ok(())
 }
 
-/// How far ten steps of noisy gradients lead from those with f32 states, as a share of the way, where gradients within a block span so many
-/// decades.
+/// Runs ten steps with noisy gradients, once with f32 states and once with 8-bit states. Returns the distance between the results, relative
+/// to the distance travelled with f32. Gradients within a block span this many decades.
 fn distance_after_ten_steps(decades: f64) -> Result<f64> {
     let shape = (64, 256);
     let run = |states| -> Result<Vec<f32>> {
@@ -99,7 +99,7 @@ fn distance_after_ten_steps(decades: f64) -> Result<f64> {
         let parameters = named(&[("weight", &weight)]);
         let mut optimizer = AdamW::new(OptimSettings { states, clip_norm: 0.0, ..OptimSettings::default() }, &Cpu, &parameters)?;
         let sizes = (random(shape, 1) * (decades / 2.0 * std::f64::consts::LN_10))?.exp()?;
-        // Blocks lie apart by as much again: each has its own scale.
+        // The blocks differ in size by as much again; each has its own scale.
         let sizes = sizes.broadcast_mul(&(random((64, 1), 3) * 4.6)?.exp()?)?;
         let mean = random(shape, 2);
         for step in 0..10 {
@@ -113,14 +113,14 @@ fn distance_after_ten_steps(decades: f64) -> Result<f64> {
     Ok(norm(&mut exact.iter().zip(&found).map(|(e, f)| e - f)) / norm(&mut exact.iter().copied()))
 }
 
-/// Codes near a block's largest lie 1 to 14 in a hundred apart and each decade below twice as far, while a step has one size whatever its
-/// gradient's: where the gradients of a block are alike the way is the same within a few in a hundred, where they span four decades it is
-/// off by about a quarter.
+/// Neighbouring codes near the block's maximum are 1% to 14% apart, and twice as far in each decade below, while all steps have the same
+/// size whatever the gradient's. If the gradients of a block are of similar size, the results agree to within a few percent; if they span
+/// four decades, they differ by about a quarter.
 #[test]
-fn ten_steps_with_states_of_8_bits_are_near_those_with_f32() -> Result<()> {
+fn step_with_8_bit_states_stays_near_f32() -> Result<()> {
     for (decades, nearest, farthest) in [(0.0, 0.0, 0.06), (4.0, 0.1, 0.35)] {
         let distance = distance_after_ten_steps(decades)?;
-        assert!((nearest..farthest).contains(&distance), "{decades} decades: off by {distance:.3} of the way");
+        assert!((nearest..farthest).contains(&distance), "{decades} decades: relative distance {distance:.3}");
     }
     Ok(())
 }

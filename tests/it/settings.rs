@@ -30,14 +30,14 @@ const NONSENSE: [(&str, &str, &str); 24] = [
     ("loss", "kl = -1", "loss.kl is -1; it must be a number of at least 0"),
     ("loss", "clip_high = inf", "loss.clip_high is inf; it must be a number above 0"),
     ("loss", "entropy = nan", "loss.entropy is NaN; it must be a finite number"),
-    ("loss", "aggregation = \"mean\"", "loss.aggregation: unknown aggregation \"mean\"; known are token-mean"),
+    ("loss", "aggregation = \"mean\"", "loss.aggregation: unknown aggregation \"mean\": expected one of token-mean"),
     ("advantage", "baseline = \"gruop\"", "it must be group, leave-one-out, critic, none (did you mean group?)"),
     ("critic", "clip_norm = -1", "critic.clip_norm is -1; it must be a number of at least 0"),
     ("reward", "command_timeout_s = inf", "reward.command_timeout_s is inf; it must be a number above 0 and at most 1000000"),
     ("train", "lanes = 5000", "train.lanes is 5000; it must be a whole number from 0 to 1024"),
     ("eval", "seed = -1", "eval.seed is -1; it must be a whole number from 0 to 9223372036854775807"),
     ("checkpoint", "keep_last = 0", "checkpoint.keep_last is 0; it must be a whole number from 1"),
-    ("compute", "device = \"gpu\"", "compute.device: unknown device \"gpu\"; known are auto, cpu and cuda[:N]"),
+    ("compute", "device = \"gpu\"", "compute.device: unknown device \"gpu\": expected auto, cpu, cuda or cuda:N"),
 ];
 
 #[test]

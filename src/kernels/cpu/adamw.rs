@@ -1,4 +1,4 @@
-//! One AdamW step (Loshchilov and Hutter 2019) over a parameter and its two moments, all f32.
+//! One AdamW step (Loshchilov and Hutter 2019) for a parameter and its two moments, all in f32.
 
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
@@ -8,10 +8,13 @@ use super::{read, update};
 use crate::kernels::Step;
 use crate::kernels::optimizer::Factors;
 
-/// Elements that a thread takes at a time; fixed, because it decides in which order squares are summed.
+/// Elements per unit of work. Fixed, because it determines the order in which squares are summed.
 const CHUNK: usize = 1 << 14;
 
-/// Updates `parameter`, `first` and `second` in place from `gradient`: one pass over all four.
+/// Updates `parameter`, `first` and `second` in place from `gradient`, in one pass over all four. All have the same number of elements.
+///
+/// # Errors
+/// If a tensor is not a contiguous f32 tensor on the CPU.
 pub fn step_in_place(parameter: &Tensor, first: &Tensor, second: &Tensor, gradient: &Tensor, step: &Step) -> Result<()> {
     let mut inner = Ok(());
     update(parameter, [gradient], |p, [g]| {
@@ -31,7 +34,10 @@ pub fn step_in_place(parameter: &Tensor, first: &Tensor, second: &Tensor, gradie
     inner
 }
 
-/// The sum of squares, in f64: 16 sums side by side in each chunk, then chunk after chunk.
+/// Returns the sum of squares in f64: each chunk has 16 partial sums, and the chunks are added in order.
+///
+/// # Errors
+/// If `gradient` is not a contiguous f32 tensor on the CPU.
 pub fn sum_of_squares(gradient: &Tensor) -> Result<f64> {
     read([gradient], |[gradient]| {
         if rayon::current_num_threads() == 1 {
@@ -44,16 +50,16 @@ pub fn sum_of_squares(gradient: &Tensor) -> Result<f64> {
 
 #[multiversion(targets = "simd")]
 fn chunk_of_squares(values: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 16];
+    let mut sums = [0.0f64; 16];
     for chunk in values.chunks(16) {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(*value) * f64::from(*value);
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum += f64::from(*value) * f64::from(*value);
         }
     }
-    lanes.iter().sum()
+    sums.iter().sum()
 }
 
-/// The step, element by element.
+/// Applies the step element by element.
 #[multiversion(targets = "simd")]
 pub(super) fn elements(parameter: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &[f32], step: &Step) {
     let Factors { keep, rate, keep_first, take_first, keep_second, take_second, second_correction } = step.factors();

@@ -1,6 +1,6 @@
-//! One AdamW step over moments of 8 bits (Dettmers et al. 2021): each element has a code, which names one of 256 values between -1 and 1,
-//! times the scale of its block of 256 elements. `cuda/adamw.cuh` says how the values are chosen and why second moments are rounded by
-//! chance; this is the same arithmetic in the same order.
+//! One AdamW step with moments quantized to 8 bits (Dettmers et al. 2021). An element is a code, which stands for one of 256 values between
+//! -1 and 1, times the scale of its block of 256 elements. `cuda/adamw.cuh` explains how the values are chosen and why second moments are
+//! rounded stochastically; this is the same arithmetic in the same order.
 
 use candle_core::{Device, Result, Tensor};
 use rayon::prelude::*;
@@ -11,14 +11,14 @@ use crate::draw::philox;
 use crate::kernels::on_host;
 use crate::kernels::optimizer::{CODED, Coded, MAPS, Map, Step};
 
-/// Fewest blocks that are worth a thread.
+/// Minimum number of blocks per thread.
 const BLOCKS_AT_ONCE: usize = 64;
-/// Elements whose chances one draw gives, 16 bits each.
+/// Elements per random draw, which provides 16 bits for each.
 const PER_DRAW: usize = 8;
-/// The key of those draws.
+/// The key of these draws.
 const KEY: [u32; 2] = [0x8b175, 0xada];
 
-/// A moment in memory that loops can change.
+/// A moment in host memory, where loops can change it.
 struct Host {
     codes: Vec<u8>,
     scales: Vec<f32>,
@@ -42,8 +42,11 @@ impl Host {
     }
 }
 
-/// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, wherever they are, in place. Blocks are independent:
-/// threads change no bit.
+/// Updates `parameter` from `gradient`, both f32 on the CPU, and its two moments, on any device, in place. Blocks are independent, so the
+/// number of threads does not change any bit.
+///
+/// # Errors
+/// If `parameter` or `gradient` is not a contiguous f32 tensor on the CPU, or a device fails.
 pub fn step_in_place(parameter: &Tensor, first: &Coded, second: &Coded, gradient: &Tensor, step: &Step) -> Result<()> {
     let (mut first_on_host, mut second_on_host) = (Host::of(first)?, Host::of(second)?);
     update(parameter, [gradient], |parameter, [gradient]| {
@@ -72,20 +75,20 @@ fn step_block(
     elements(parameter, first, second, gradient, step);
     let largest = |values: &[f32]| values.iter().fold(0.0f32, |top, x| top.max(x.abs()));
     (*first_scale, *second_scale) = (largest(first), largest(second));
-    let share = |x: f32, scale: f32| if scale > 0.0 { x / scale } else { 0.0 };
+    let fraction = |x: f32, scale: f32| if scale > 0.0 { x / scale } else { 0.0 };
     for (m, code) in first.iter().zip(first_codes) {
-        *code = nearest_code(first_map, share(*m, *first_scale)) as u8;
+        *code = nearest_code(first_map, fraction(*m, *first_scale)) as u8;
     }
     for (index, (values, codes)) in second.chunks(PER_DRAW).zip(second_codes.chunks_mut(PER_DRAW)).enumerate() {
         let at = (block * CODED + index * PER_DRAW) as u64;
         let words = philox([at as u32, (at >> 32) as u32, step.count as u32, 0], KEY);
         for (j, (v, code)) in values.iter().zip(codes).enumerate() {
-            *code = either_code(second_map, share(*v, *second_scale), (words[j / 2] >> (16 * (j % 2))) as u16) as u8;
+            *code = stochastic_code(second_map, fraction(*v, *second_scale), (words[j / 2] >> (16 * (j % 2))) as u16) as u8;
         }
     }
 }
 
-/// The code of the largest value that is at most `x`, or 0.
+/// Returns the code of the largest value that is at most `x`, or 0 if there is none.
 fn code_below(map: &Map, x: f32) -> usize {
     let (mut code, mut half) = (0, CODED / 2);
     while half > 0 {
@@ -101,8 +104,9 @@ fn nearest_code(map: &Map, x: f32) -> usize {
     code + usize::from(is_above)
 }
 
-/// One of the codes on either side of `x`, the likelier the nearer, so that `x` is right on average; `chance` is uniform. Only 0 is code 0.
-fn either_code(map: &Map, x: f32, chance: u16) -> usize {
+/// Rounds `x` stochastically to one of the neighbouring codes, the nearer one with higher probability, so that the expected value is `x`;
+/// `chance` is uniform. Only 0 becomes code 0. The same as `either_code` in `cuda/adamw.cuh`.
+fn stochastic_code(map: &Map, x: f32, chance: u16) -> usize {
     let code = code_below(map, x);
     if code + 1 == CODED || x <= 0.0 {
         return code;
@@ -116,10 +120,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn maps_ascend_and_every_value_has_its_own_code() {
+    fn maps_ascend_and_encode_each_value_as_itself() {
         for map in MAPS.iter() {
             assert!(map.windows(2).all(|pair| pair[0] < pair[1]));
-            assert!((0..CODED).all(|code| nearest_code(map, map[code]) == code && either_code(map, map[code], 0) == code));
+            assert!((0..CODED).all(|code| nearest_code(map, map[code]) == code && stochastic_code(map, map[code], 0) == code));
         }
         let [first, second] = &*MAPS;
         assert_eq!((first[0], first[127], first[255]), (-0.992_968_75, 0.0, 1.0));
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_code_is_nearest() {
+    fn nearest_code_is_the_nearest() {
         let map = &MAPS[0];
         for i in -1000..=1000 {
             let x = i as f32 / 1000.0;
@@ -137,15 +141,15 @@ mod tests {
     }
 
     #[test]
-    fn second_moments_are_right_on_average_and_never_become_zero() {
+    fn stochastic_code_is_unbiased_and_never_zero() {
         let map = &MAPS[1];
         for x in [1e-9f32, 4e-7, 0.001_234, 0.25, 0.9999] {
-            let codes = (0..=u16::MAX).map(|chance| either_code(map, x, chance));
+            let codes = (0..=u16::MAX).map(|chance| stochastic_code(map, x, chance));
             let mean = codes.clone().map(|code| f64::from(map[code])).sum::<f64>() / 65536.0;
             assert!(codes.clone().all(|code| code > 0 && (x < map[1] || map[code - 1] <= x)));
             let expected = f64::from(x.max(map[1]));
-            assert!((mean - expected).abs() < 2e-5 * expected, "{x}: {mean} on average");
+            assert!((mean - expected).abs() < 2e-5 * expected, "{x}: the mean is {mean}");
         }
-        assert_eq!(either_code(map, 0.0, 0), 0);
+        assert_eq!(stochastic_code(map, 0.0, 0), 0);
     }
 }

@@ -1,14 +1,14 @@
-//! Attention of one query row over its keys: the arithmetic that prefill, decode and training share, so that all three agree to the bit.
+//! Attention of one query row over its keys. Prefill, decoding and training share this arithmetic, so all three agree to the bit.
 //!
-//! Keys lie transposed in blocks of 16 positions, `[d, 16]`, values as rows, `[16, d]`; blocks count from the sequence's first token, so the
-//! order of every sum is a function of absolute positions alone.
+//! Keys are stored transposed in blocks of 16 positions, `[d, 16]`, and values as rows, `[16, d]`. Blocks count from the sequence's first
+//! token, so absolute positions alone determine the order of every sum.
 
 use super::vector::{self, LANES};
 pub use crate::kernels::shape::BLOCK;
 
-const _: () = assert!(BLOCK == LANES, "a block of keys is what one vector holds");
+const _: () = assert!(BLOCK == LANES, "a block of keys must fill one vector");
 
-/// The products of `x [d]` with a block's 16 transposed rows `[d, 16]`: four chains, added pairwise.
+/// Returns the dot products of `x [d]` with the 16 columns of a block `[d, 16]`: four chains of sums, added pairwise.
 #[inline(always)]
 pub fn block_products(x: &[f32], block: &[f32]) -> [f32; LANES] {
     let mut chains = [[0.0f32; LANES]; 4];
@@ -34,7 +34,7 @@ pub fn block_products(x: &[f32], block: &[f32]) -> [f32; LANES] {
     sums
 }
 
-/// Scores of `q [d]` against the first `count` keys, block by block into `scores` (padded to whole blocks with minus infinity).
+/// Writes the scores of `q [d]` against the first `count` keys to `scores`, block by block. The last block is padded with minus infinity.
 #[inline(always)]
 pub fn scores<'a>(q: &[f32], count: usize, scale: f32, keys: impl Fn(usize) -> &'a [f32], scores: &mut [f32]) {
     for (index, scores) in scores[..count.next_multiple_of(BLOCK)].chunks_exact_mut(BLOCK).enumerate() {
@@ -46,8 +46,8 @@ pub fn scores<'a>(q: &[f32], count: usize, scale: f32, keys: impl Fn(usize) -> &
     }
 }
 
-/// Attention of `q [d]` over the first `count >= 1` positions: writes `out [d]` and returns the log-sum-exp of the scores.
-/// `weights` is scratch for at least `count` rounded up to whole blocks.
+/// Attention of `q [d]` over the first `count >= 1` positions: writes `out [d]` and returns the log-sum-exp of the scores. `weights` is
+/// scratch memory for at least `count` elements, rounded up to whole blocks.
 #[inline(always)]
 pub fn attend_row<'a>(
     q: &[f32],
@@ -80,7 +80,7 @@ pub fn attend_row<'a>(
     max + total.ln()
 }
 
-/// `out [d] = sum over j < count of weights[j] rows[j]`, rows in blocks `[16, d]`.
+/// `out [d] = sum over j < count of weights[j] rows[j]`, with the rows in blocks `[16, d]`.
 #[inline(always)]
 fn weighted_rows<'a>(weights: &[f32], count: usize, width: usize, rows: impl Fn(usize) -> &'a [f32], out: &mut [f32]) {
     let whole = width - width % LANES;

@@ -1,7 +1,7 @@
-//! Attention of one new token per sequence over the paged key/value cache: used to decode.
+//! Attention of one new token per sequence over the paged key/value cache, for decoding.
 //!
-//! The cache of a layer is two tensors, keys `[blocks, kv, d, 16]` (transposed, as `attention` wants them) and values `[blocks, kv, 16, d]`.
-//! Which blocks belong to whom is decided elsewhere; here a sequence is a list of block numbers.
+//! The cache of a layer has two tensors: keys `[blocks, kv, d, 16]`, transposed as `attention` requires, and values `[blocks, kv, 16, d]`.
+//! Which sequence owns a block is decided elsewhere; here a sequence is a list of block numbers.
 
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
@@ -10,7 +10,10 @@ use super::attention::{self, BLOCK};
 use super::{for_rows_of, read, tensor, update};
 use crate::kernels::shape::{Heads, LayerCache};
 
-/// Room for `blocks` blocks.
+/// Allocates a cache of `blocks` blocks, filled with zeros.
+///
+/// # Errors
+/// Never: the sizes always match.
 pub fn cache(blocks: usize, heads: Heads) -> Result<LayerCache> {
     let zeros = |shape| tensor(vec![0.0; blocks * heads.key_value * heads.width * BLOCK], shape);
     Ok(LayerCache {
@@ -19,7 +22,13 @@ pub fn cache(blocks: usize, heads: Heads) -> Result<LayerCache> {
     })
 }
 
-/// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to `slots[t]` (block number * 16 + offset in the block).
+/// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to the cache at `slots[t]` (block number * 16 + offset in the block).
+///
+/// # Errors
+/// If a tensor is not a contiguous f32 tensor on the CPU.
+///
+/// # Panics
+/// If a slot is beyond the cache.
 pub fn store(cache: &LayerCache, qkv: &Tensor, slots: &[u32], heads: Heads) -> Result<()> {
     let d = heads.width;
     let place = |slot: u32, g: usize| ((slot as usize / BLOCK * heads.key_value + g) * d * BLOCK, slot as usize % BLOCK);
@@ -43,7 +52,13 @@ pub fn store(cache: &LayerCache, qkv: &Tensor, slots: &[u32], heads: Heads) -> R
     })
 }
 
-/// Copies whole blocks, `(from, to)`: a shared block that two sequences are about to continue differently.
+/// Copies whole blocks, `(from, to)`, before two sequences that share a block continue it differently.
+///
+/// # Errors
+/// If the cache was not created by [`cache`].
+///
+/// # Panics
+/// If a block is beyond the cache.
 pub fn copy_blocks(cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
     let size = heads.key_value * heads.width * BLOCK;
     for tensor in [&cache.keys, &cache.values] {
@@ -56,13 +71,19 @@ pub fn copy_blocks(cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Re
     Ok(())
 }
 
-/// `qkv [n, (q + 2 kv) d]`, one row per sequence, already stored in the cache; `tables[n]` lists each sequence's blocks and `counts[n]` its
-/// tokens, the new one included. Gives `[n, q d]`.
+/// Attention for `qkv [n, (q + 2 kv) d]`, one row per sequence, whose keys and values must already be in the cache. `tables[n]` lists each
+/// sequence's blocks, and `counts[n]` its number of tokens, including the new one. Returns `[n, q d]`.
+///
+/// # Errors
+/// If a tensor is not a contiguous f32 tensor on the CPU.
+///
+/// # Panics
+/// If a table has too few blocks for its count, or names a block beyond the cache.
 pub fn forward(qkv: &Tensor, cache: &LayerCache, tables: &[&[u32]], counts: &[usize], heads: Heads) -> Result<Tensor> {
     let (unit, longest) = (heads.group() * heads.width, counts.iter().copied().max().unwrap_or(0));
     let values = read([qkv, &cache.keys, &cache.values], |[qkv, keys, values]| {
         let mut out = vec![0.0; tables.len() * heads.query * heads.width];
-        // A unit is a sequence and a key/value head: its keys are read once for all query heads that share them.
+        // A unit is a sequence and a key/value head, whose keys are read once for all query heads that share them.
         for_rows_of(&mut out, unit, unit * longest, |first, out| forward_units(qkv, keys, values, tables, counts, heads, first, out));
         out
     })?;
@@ -108,9 +129,9 @@ mod tests {
     use crate::kernels::cpu::testing::random;
     use crate::kernels::shape::Segment;
 
-    /// Decoding token by token from scattered blocks gives the very bits of one packed pass.
+    /// Decoding token by token from scattered blocks is bit-identical to one packed pass.
     #[test]
-    fn cached_equals_packed_to_the_bit() -> Result<()> {
+    fn forward_is_bit_identical_to_packed_attention() -> Result<()> {
         for heads in [Heads { query: 4, key_value: 2, width: 16 }, Heads { query: 3, key_value: 1, width: 12 }] {
             let length = 40;
             let qkv = random((length, heads.row()), 1);

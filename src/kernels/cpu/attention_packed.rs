@@ -1,6 +1,6 @@
-//! Causal attention over sequences laid end to end, with an optional shared prefix: used to train, score and prefill.
+//! Causal attention over packed sequences, optionally with a shared prefix. Used for training, scoring and prefill.
 //!
-//! Nothing of size `[t, t]` is kept: the backward pass recomputes each row's weights from the stored log-sum-exp (Dao et al. 2022).
+//! Nothing of size `[t, t]` is stored: the backward pass recomputes each row's weights from the stored log-sum-exp (Dao et al. 2022).
 
 use std::ops::Range;
 
@@ -12,7 +12,10 @@ use super::attention::{self, BLOCK};
 use super::{read, tensor, vector};
 use crate::kernels::shape::{Heads, Segment};
 
-/// `qkv [t, (q + 2 kv) d]`, rotated, to `(output [t, q d], log_sum_exp [kv, t, q / kv])`.
+/// Takes the rotated `qkv [t, (q + 2 kv) d]` and returns `(output [t, q d], log_sum_exp [kv, t, q / kv])`.
+///
+/// # Errors
+/// If `qkv` is not a contiguous f32 matrix on the CPU.
 pub fn forward(qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
     let (tokens, _) = qkv.dims2()?;
     let (d, group) = (heads.width, heads.group());
@@ -37,7 +40,11 @@ pub fn forward(qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tens
     Ok((tensor(out, (tokens, heads.query * d))?, tensor(log_sum_exp, (heads.key_value, tokens, group))?))
 }
 
-/// The gradient of `qkv` from `d_out [t, q d]`; keys and values of a shared prefix collect the gradients of all that continue it.
+/// Returns the gradient of `qkv [t, (q + 2 kv) d]` from `d_out [t, q d]`. The keys and values of a shared prefix sum the gradients from all
+/// segments that continue it.
+///
+/// # Errors
+/// If a tensor is not a contiguous f32 tensor on the CPU, or `qkv` is not a matrix.
 pub fn backward(d_out: &Tensor, out: &Tensor, log_sum_exp: &Tensor, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<Tensor> {
     let (tokens, row) = qkv.dims2()?;
     let (d, queries) = (heads.width, heads.group() * heads.width);
@@ -54,7 +61,7 @@ pub fn backward(d_out: &Tensor, out: &Tensor, log_sum_exp: &Tensor, qkv: &Tensor
             for (token, own) in share.tokens().zip(gradient.queries.chunks_exact(queries)) {
                 dqkv[token * row + share.head * queries..][..queries].copy_from_slice(own);
             }
-            // Segment after segment, whoever computed them: the order of the sums over a shared prefix.
+            // Added segment by segment, whichever thread computed them: this fixes the order of the sums over a shared prefix.
             let (keys, values) = (heads.key_offset(share.head), heads.value_offset(share.head));
             for ((index, d_key), d_value) in
                 share.segments.iter().flat_map(rows_of).zip(gradient.keys.chunks_exact(d)).zip(gradient.values.chunks_exact(d))
@@ -69,7 +76,7 @@ pub fn backward(d_out: &Tensor, out: &Tensor, log_sum_exp: &Tensor, qkv: &Tensor
     tensor(values, (tokens, row))
 }
 
-/// What one thread computes at a time: some segments, one key/value head, some of the query heads that it serves.
+/// A unit of work for one thread: some segments, one key/value head, and some of the query heads that it serves.
 struct Share<'a> {
     segments: &'a [Segment],
     head: usize,
@@ -86,8 +93,8 @@ impl Share<'_> {
     }
 }
 
-/// One share a head on a single thread; else one a segment and head, and a query head of its own where `split_queries`. The split changes no
-/// bit: every row is computed alone, and sums over segments run in their order.
+/// Splits the work. On a single thread, one share per key/value head; otherwise one per segment and head, split further by query head if
+/// `split_queries`. The split does not change any bit, because each row is computed alone and sums over segments run in their order.
 fn shares(segments: &[Segment], heads: Heads, split_queries: bool) -> Vec<Share<'_>> {
     let all = 0..heads.group();
     if rayon::current_num_threads() == 1 {
@@ -113,7 +120,8 @@ fn compute<T: Send>(shares: &[Share], compute: impl Fn(&Share) -> T + Send + Syn
     shares.par_iter().map(compute).collect()
 }
 
-/// Rows as the share's tokens have them (queries), and as its segments' prefixes and tokens (keys, values).
+/// The gradients that a share computes: of its tokens' queries, and of the keys and values of its segments' prefixes and tokens, in that
+/// order.
 struct ShareGradient {
     queries: Vec<f32>,
     keys: Vec<f32>,
@@ -128,7 +136,7 @@ impl ShareGradient {
     }
 }
 
-/// One head's rows of a sequence (prefix, then own), transposed in blocks `[d, 16]`; missing positions are zero.
+/// Collects one head's rows of a sequence (prefix, then own), transposed in blocks `[d, 16]`. Missing positions are zero.
 #[inline(always)]
 fn transpose(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl Iterator<Item = usize>, blocks: &mut Vec<f32>) {
     blocks.clear();
@@ -143,7 +151,7 @@ fn transpose(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl It
     }
 }
 
-/// The same rows as they are, padded to whole blocks.
+/// Collects the same rows untransposed, padded to whole blocks.
 #[inline(always)]
 fn collect(qkv: &[f32], row: usize, offset: usize, width: usize, rows: impl Iterator<Item = usize>, out: &mut Vec<f32>) {
     out.clear();
@@ -233,7 +241,7 @@ mod tests {
     use crate::kernels::cpu::testing::{check_gradient, random, total};
     use candle_core::{D, Device};
 
-    /// Plain attention of one whole sequence with candle's stock operations.
+    /// Attention of one whole sequence with candle's stock operations.
     fn stock(qkv: &Tensor, heads: Heads) -> Result<Tensor> {
         let (t, d) = (qkv.dim(0)?, heads.width);
         let part = |start: usize, count: usize| qkv.narrow(1, start * d, count * d)?.reshape((t, count, d))?.transpose(0, 1)?.contiguous();
@@ -258,7 +266,7 @@ mod tests {
     ];
 
     #[test]
-    fn each_sequence_equals_stock_attention() -> Result<()> {
+    fn forward_equals_stock_attention() -> Result<()> {
         for heads in SHAPES {
             let lengths = [1, 15, 16, 17, 64, 65];
             let tokens: usize = lengths.iter().sum();
@@ -280,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_prefix_changes_no_bit_and_sums_its_gradients() -> Result<()> {
+    fn forward_with_a_shared_prefix_keeps_bits_and_backward_sums_gradients() -> Result<()> {
         let heads = SHAPES[0];
         let (prefix, own) = (19, [3, 14, 1]);
         let shared = random((prefix + 18, heads.row()), 3);
@@ -298,7 +306,7 @@ mod tests {
         let expected_rows = crate::kernels::cpu::rows::gather(&out, &rows)?;
         assert_eq!(expected.flatten_all()?.to_vec1::<f32>()?, expected_rows.flatten_all()?.to_vec1::<f32>()?);
 
-        // Gradients reach the shared rows once a copy; the prefix's own outputs count in each copy.
+        // Each shared row receives the gradients of all its copies; the prefix's own outputs count in each copy.
         let d_rows = random((rows.len(), heads.query * heads.width), 4);
         let d_shared = out.zeros_like()?;
         crate::kernels::cpu::rows::scatter_add_into(&d_shared, &rows, &d_rows)?;
@@ -311,15 +319,15 @@ mod tests {
         Ok(())
     }
 
-    /// The shares differ with the number of threads, the bits do not.
+    /// The split depends on the number of threads; the bits do not.
     #[test]
-    fn threads_change_no_bit() -> Result<()> {
+    fn forward_and_backward_are_bit_identical_with_any_number_of_threads() -> Result<()> {
         let heads = Heads { query: 6, key_value: 2, width: 16 };
         let segments =
             [Segment { tokens: 0..21, prefix: 0..0 }, Segment { tokens: 21..40, prefix: 0..21 }, Segment { tokens: 40..77, prefix: 0..21 }];
         let (qkv, d_out) = (random((77, heads.row()), 5), random((77, heads.query * heads.width), 6));
         let on = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a pool");
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
             pool.install(|| -> Result<Vec<Vec<f32>>> {
                 let (out, lse) = forward(&qkv, &segments, heads)?;
                 let gradient = backward(&d_out, &out, &lse, &qkv, &segments, heads)?;
@@ -331,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn gradients_equal_finite_differences() -> Result<()> {
+    fn backward_equals_finite_differences() -> Result<()> {
         for heads in SHAPES {
             let segments =
                 [Segment { tokens: 0..5, prefix: 0..0 }, Segment { tokens: 5..7, prefix: 0..5 }, Segment { tokens: 7..24, prefix: 0..0 }];

@@ -1,6 +1,6 @@
-//! The end of the model: log-probability and entropy of a row of logits, and the gradient of both, in place.
+//! The output of the model: log-probability and entropy from a row of logits, and the gradient of both, in place.
 //!
-//! Source of the gradient: for z = logits / T, p = softmax(z), L a function of log p(chosen) and of the entropy H,
+//! For z = logits / T, p = softmax(z), and a loss L that depends on log p(token) and the entropy H,
 //! `dL/dlogits = (1/T) [a (onehot - p) - b p (log p + H)]` with a = dL/dlogp and b = dL/dH.
 
 use candle_core::{Result, Tensor};
@@ -10,6 +10,9 @@ use super::{for_rows, for_rows_of, read, update, vector};
 use crate::kernels::RowScores;
 
 /// Multiplies `logits [t, v]` by `1 / temperature`, in place.
+///
+/// # Errors
+/// If `logits` is not a contiguous f32 tensor on the CPU.
 pub fn scale_in_place(logits: &Tensor, temperature: f32) -> Result<()> {
     if temperature == 1.0 {
         return Ok(());
@@ -18,7 +21,10 @@ pub fn scale_in_place(logits: &Tensor, temperature: f32) -> Result<()> {
     update(logits, [], |logits, []| for_rows(logits, 1, |_, logits| logits.iter_mut().for_each(|z| *z *= inverse)))
 }
 
-/// Scores of scaled logits `[t, v]` for the chosen tokens `targets[t]`.
+/// Returns the scores of the tokens `targets[t]` under scaled logits `[t, v]`.
+///
+/// # Errors
+/// If a target is beyond the vocabulary, or `logits` is not a contiguous f32 matrix on the CPU.
 pub fn forward(logits: &Tensor, targets: &[u32]) -> Result<RowScores> {
     let (rows, width) = logits.dims2()?;
     if let Some(target) = targets.iter().find(|target| **target as usize >= width) {
@@ -32,7 +38,10 @@ pub fn forward(logits: &Tensor, targets: &[u32]) -> Result<RowScores> {
     })
 }
 
-/// Turns scaled logits `[t, v]` into their gradient, in place; `d_logprob` and `d_entropy` are a and b of the module's formula.
+/// Replaces scaled logits `[t, v]` by their gradient; `d_logprob` and `d_entropy` are a and b of the module's formula.
+///
+/// # Errors
+/// If `logits` is not a contiguous f32 matrix on the CPU.
 pub fn backward_in_place(
     logits: &Tensor,
     temperature: f32,
@@ -56,7 +65,7 @@ fn forward_rows(logits: &[f32], width: usize, targets: &[u32], scores: &mut [f32
     }
 }
 
-/// The sums of e and of e (z - max) over the row, with e = exp(z - max): one pass, 16 lanes each.
+/// Returns the sums of e and of e (z - max) over the row, with e = exp(z - max), in one pass with 16 partial sums each.
 #[inline(always)]
 fn sums(row: &[f32], max: f32) -> (f32, f32) {
     let (mut total, mut weighted) = ([0.0; vector::LANES], [0.0; vector::LANES]);
@@ -79,7 +88,7 @@ fn sums(row: &[f32], max: f32) -> (f32, f32) {
     (vector::sum_lanes(total), vector::sum_lanes(weighted))
 }
 
-/// The largest value of a row; NaN values are passed over (the sums find them).
+/// Returns the largest value of a row. Skips NaN values, which show up in the sums.
 #[inline(always)]
 pub fn largest(row: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; vector::LANES];
@@ -96,7 +105,7 @@ pub fn largest(row: &[f32]) -> f32 {
     vector::max_lanes(lanes)
 }
 
-/// What the gradient of every row needs besides its logits.
+/// The inputs of the gradient besides the logits, shared by all rows.
 struct Backward<'a> {
     width: usize,
     inverse: f32,
@@ -106,7 +115,7 @@ struct Backward<'a> {
     d_entropy: &'a [f32],
 }
 
-/// The rows from number `first` on.
+/// Processes the rows starting at number `first`.
 #[multiversion(targets = "simd")]
 fn backward_rows(logits: &mut [f32], first: usize, rows: &Backward) {
     for (row, i) in logits.chunks_exact_mut(rows.width).zip(first..) {
@@ -128,7 +137,7 @@ mod tests {
     use crate::kernels::cpu::testing::{check_gradient, random};
 
     #[test]
-    fn the_gradient_equals_finite_differences() -> Result<()> {
+    fn backward_equals_finite_differences() -> Result<()> {
         for (rows, width, temperature) in [(1, 2, 1.0), (3, 17, 0.6), (2, 469, 1.3)] {
             let (logits, targets) = (random((rows, width), 1), vec![1; rows]);
             let (a, b) = (vec![0.7; rows], vec![-0.4; rows]);
@@ -148,9 +157,9 @@ mod tests {
         Ok(())
     }
 
-    /// What is not kept has no gradient; one token alone is certain, and nothing moves it.
+    /// Tokens outside the sampling mask have no gradient. A token that is alone in its mask is certain, so its row has none at all.
     #[test]
-    fn the_gradient_among_kept_tokens_equals_finite_differences() -> Result<()> {
+    fn backward_with_sampling_masks_equals_finite_differences() -> Result<()> {
         let (width, temperature, targets) = (19, 0.7, [4, 0, 18, 5]);
         let mut kept = Kept::default();
         kept.push([2, 3, 4, 9, 17]);
@@ -182,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn uniform_logits_have_the_entropy_of_their_count() -> Result<()> {
+    fn forward_of_uniform_logits_is_the_log_of_their_number() -> Result<()> {
         let scores = forward(&crate::kernels::cpu::tensor(vec![3.0; 40], (2, 20))?, &[0, 19])?;
         assert!((scores.entropies[1] - 20f32.ln()).abs() < 1e-6 && (scores.logprobs[0] + 20f32.ln()).abs() < 1e-6);
         Ok(())

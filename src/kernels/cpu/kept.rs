@@ -1,4 +1,4 @@
-//! Rows of logits of which only some tokens count: those that a truncated sampler could have drawn.
+//! Sampling masks on rows of logits: the tokens that a truncated sampler could have sampled.
 
 use candle_core::{Result, Tensor};
 
@@ -7,7 +7,10 @@ use crate::flow::{Kept, Truncated};
 use crate::kernels::logits::check_kept;
 use crate::kernels::{Chosen, Drawn, MASKED};
 
-/// Sets what is not kept of `logits [t, v]` to [`MASKED`], in place.
+/// Sets the `logits [t, v]` outside each row's sampling mask to [`MASKED`], in place.
+///
+/// # Errors
+/// If the masks do not fit the logits ([`check_kept`]), or `logits` is not a contiguous f32 matrix on the CPU.
 pub fn mask_in_place(logits: &Tensor, kept: &Kept) -> Result<()> {
     let (rows, width) = logits.dims2()?;
     check_kept(kept, (rows, width))?;
@@ -21,7 +24,11 @@ pub fn mask_in_place(logits: &Tensor, kept: &Kept) -> Result<()> {
     })
 }
 
-/// Scores `tokens` of scaled logits among what is kept; `logprobs` are those over the whole vocabulary. The logits are used up.
+/// Scores `tokens` under scaled logits, among the tokens of each row's sampling mask; `logprobs` are those over the whole vocabulary.
+/// Overwrites the logits.
+///
+/// # Errors
+/// If the masks do not fit the logits, a token is beyond the vocabulary, or `logits` is not a contiguous f32 matrix on the CPU.
 pub fn score(logits: &Tensor, tokens: Vec<u32>, logprobs: Vec<f32>, kept: Kept) -> Result<Chosen> {
     let among_kept = if kept.is_whole() {
         logprobs.clone()
@@ -50,7 +57,7 @@ mod tests {
     use crate::kernels::cpu::tensor;
 
     #[test]
-    fn only_kept_logits_stay() -> Result<()> {
+    fn mask_in_place_leaves_kept_logits() -> Result<()> {
         let mut kept = Kept::default();
         kept.push([1, 2, 4]);
         kept.push_whole();

@@ -1,7 +1,8 @@
-//! The plain CPU versions, f32: every operation with its gradient beside it. All other versions are held to them, and they run where there is no GPU.
+//! Plain loops on the CPU in f32: each operation next to its gradient. All other implementations are compared with these, and machines
+//! without a GPU run them.
 //!
-//! Arithmetic here is *batch-invariant*: the bits of a row depend on that row alone, not on how many rows are computed with it nor on which
-//! path (prefill, decode, training) asks.
+//! The arithmetic is *batch-invariant*: the bits of a row depend on that row alone, not on how many rows are computed together or on
+//! whether prefill, decoding or training computes it.
 
 use std::cell::Cell;
 
@@ -24,18 +25,25 @@ pub mod vector;
 
 pub use operations::Cpu;
 
-/// Runs `compute` on the f32 values of contiguous CPU tensors.
+/// Runs `compute` on the values of contiguous f32 tensors on the CPU.
+///
+/// # Errors
+/// If a tensor is on another device, is not contiguous, or is not f32.
 pub fn read<const N: usize, R>(tensors: [&Tensor; N], compute: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
     let guards = tensors.map(|tensor| tensor.storage_and_layout());
     let mut slices: [&[f32]; N] = [&[]; N];
     for (slice, (storage, layout)) in slices.iter_mut().zip(&guards) {
-        let Storage::Cpu(storage) = &**storage else { bail!("this operation has a CPU version only, and the tensor is on another device") };
+        let Storage::Cpu(storage) = &**storage else { bail!("this operation runs only on the CPU, but the tensor is on another device") };
         *slice = contiguous(storage, layout)?;
     }
     Ok(compute(slices))
 }
 
-/// Runs `compute` on the values of `target`, to be changed in place, and of `sources`. All contiguous, f32, on the CPU, and distinct.
+/// Runs `compute` on the values of `target`, which it may change in place, and of `sources`. All are contiguous f32 tensors on the CPU, and
+/// `target` shares no storage with a source.
+///
+/// # Errors
+/// If a tensor is on another device, is not contiguous, or is not f32.
 pub fn update<const N: usize>(target: &Tensor, sources: [&Tensor; N], compute: impl FnOnce(&mut [f32], [&[f32]; N])) -> Result<()> {
     read(sources, |sources| target.inplace_op1(&Update(Cell::new(Some(|target: &mut [f32]| compute(target, sources))))))?
 }
@@ -49,7 +57,7 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Update<F> {
 
     fn cpu_fwd(&self, target: &mut CpuStorage, layout: &Layout) -> Result<()> {
         let Some((start, end)) = layout.contiguous_offsets() else { bail!("an in-place update needs a contiguous tensor") };
-        let CpuStorage::F32(values) = target else { bail!("an in-place update needs an f32 tensor") };
+        let CpuStorage::F32(values) = target else { bail!("an in-place update needs an f32 tensor, found another dtype") };
         if let Some(compute) = self.0.take() {
             compute(&mut values[start..end]);
         }
@@ -59,25 +67,28 @@ impl<F: FnOnce(&mut [f32])> InplaceOp1 for Update<F> {
 
 fn contiguous<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let Some((start, end)) = layout.contiguous_offsets() else { bail!("this operation needs a contiguous tensor, found {layout:?}") };
-    let CpuStorage::F32(values) = storage else { bail!("this operation needs an f32 tensor") };
+    let CpuStorage::F32(values) = storage else { bail!("this operation needs an f32 tensor, found another dtype") };
     Ok(&values[start..end])
 }
 
-/// A new CPU tensor from its values.
+/// Creates a CPU tensor from its values in row-major order.
+///
+/// # Errors
+/// If the number of values does not fit the shape.
 pub fn tensor(values: Vec<f32>, shape: impl Into<candle_core::Shape>) -> Result<Tensor> {
     Tensor::from_vec(values, shape.into(), &Device::Cpu)
 }
 
-/// Elements below which one thread is faster than several.
+/// Number of elements below which one thread is faster than several.
 const SERIAL_ELEMENTS: usize = 1 << 16;
 
-/// Calls `run(first_row, rows)` over chunks of `values` (rows of `width`), on the threads of the current pool where there is enough to do.
-/// Rows are independent, so the split changes no bit.
+/// Calls `run(first_row, rows)` on chunks of `values`, whose rows have `width` elements. Uses the threads of the current pool if there is
+/// enough work. Rows are independent, so the split does not change any bit.
 pub fn for_rows(values: &mut [f32], width: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
     for_rows_of(values, width, width, run);
 }
 
-/// As `for_rows`, for rows that each take the work of `cost` elements.
+/// Like [`for_rows`], for rows that each cost as much work as `cost` elements.
 pub fn for_rows_of(values: &mut [f32], width: usize, cost: usize, run: impl Fn(usize, &mut [f32]) + Sync) {
     use rayon::prelude::*;
     let threads = rayon::current_num_threads();
@@ -93,7 +104,7 @@ pub fn for_rows_of(values: &mut [f32], width: usize, cost: usize, run: impl Fn(u
 pub(crate) mod testing {
     use super::*;
 
-    /// Uniform values in [-1, 1), a function of the seed.
+    /// Uniform values in [-1, 1), determined by the seed.
     pub fn random(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
         let shape = shape.into();
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -103,7 +114,7 @@ pub(crate) mod testing {
             state ^= state << 17;
             (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
         });
-        tensor(values.collect(), shape).expect("a shape that fits")
+        tensor(values.collect(), shape).expect("the values fit the shape")
     }
 
     /// The sum of all elements, in f64.
@@ -111,7 +122,7 @@ pub(crate) mod testing {
         Ok(x.flatten_all()?.to_vec1::<f32>()?.into_iter().map(f64::from).sum())
     }
 
-    /// Compares `gradient` with central differences of `f` at `x`, at up to 40 elements.
+    /// Compares `gradient` with central differences of `f` at `x`, for about 40 elements.
     pub fn check_gradient(x: &Tensor, gradient: &Tensor, f: impl Fn(&Tensor) -> Result<f64>) -> Result<()> {
         let (values, gradient) = (x.flatten_all()?.to_vec1::<f32>()?, gradient.flatten_all()?.to_vec1::<f32>()?);
         let scale = gradient.iter().fold(0.0f32, |a, g| a.max(g.abs()));

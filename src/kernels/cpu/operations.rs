@@ -1,4 +1,4 @@
-//! The plain CPU versions as [`Kernels`].
+//! The plain loops on the CPU as [`Kernels`].
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::kernels::logits::all_below;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Rotation, Segment, Tables};
 use crate::kernels::{Choice, Chosen, DeviceMemory, Drawn, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
 
-/// The plain versions, f32.
+/// The plain loops, in f32.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu;
 
@@ -188,7 +188,7 @@ impl Kernels for Cpu {
         let (mut tokens, mut kept) = (Vec::with_capacity(rows.len()), Kept::default());
         for (token, ids) in rows {
             tokens.push(token);
-            // Logits that are not numbers keep no token; their log-probability, which is none either, is what stops the run.
+            // NaN logits keep no token. Their log-probability is NaN, too, which stops the run.
             if ids.is_empty() || ids.len() == width { kept.push_whole() } else { kept.push(ids) }
         }
         let scores = head::forward(&logits, &tokens)?;
@@ -259,7 +259,7 @@ impl Kernels for Cpu {
     }
 }
 
-/// Scales the logits and gives what `choose(row number, row)` gives for each row.
+/// Scales the logits and returns the results of `choose(row number, row)` in row order.
 fn choose_rows<T: Send>(logits: &Tensor, choice: &Choice, choose: impl Fn(usize, &[f32]) -> T + Sync) -> Result<Vec<T>> {
     if choice.temperature != 0.0 {
         head::scale_in_place(logits, choice.temperature)?;

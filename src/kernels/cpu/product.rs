@@ -1,5 +1,6 @@
-//! Matrix products through the `gemm` crate, with the two things that candle's own do not offer on the CPU: accumulation into the result
-//! (`C += A B`), and a thread count that follows the current rayon pool, so that a lane of one thread computes on that thread alone.
+//! Matrix products with the `gemm` crate. It offers two things that candle's own products lack on the CPU: accumulation into the result
+//! (`C += A B`), and a number of threads that follows the current rayon pool, so that a worker with one thread computes on that thread
+//! alone.
 
 use candle_core::{Result, Tensor, bail};
 use gemm::Parallelism;
@@ -7,13 +8,14 @@ use gemm::Parallelism;
 use super::{read, tensor, update};
 use crate::kernels::shape::{Factor, product_sizes};
 
-/// Fewest rows that are multiplied at once: below this `gemm` picks other kernels, whose sums run in another order (see `rows_are_invariant`).
+/// Minimum number of rows of a product. With fewer, `gemm` selects other kernels, which sum in another order (see the test
+/// `product_rows_are_batch_invariant`).
 pub const MIN_ROWS: usize = 8;
-/// Results of at most so many elements go through another kernel of `gemm` too.
+/// `gemm` also uses another kernel for results with at most this many elements.
 const SMALL_RESULT: usize = 256;
-/// With at most so many columns `gemm` splits long sums by the number of rows, ...
+/// With at most this many columns, `gemm` splits long sums depending on the number of rows, ...
 const NARROW: usize = 64;
-/// ... unless they are no longer than this.
+/// ... unless the sums have at most this many terms.
 const DEPTH: usize = 512;
 
 /// A matrix in memory: row and column strides in elements.
@@ -37,17 +39,17 @@ impl<'a> View<'a> {
         Self { values, rows, columns, row_stride: columns, column_stride: 1 }
     }
 
-    /// `count` of its columns.
+    /// The view of `count` columns starting at `start`.
     fn columns_from(self, start: usize, count: usize) -> Self {
         Self { values: &self.values[start * self.column_stride..], columns: count, ..self }
     }
 
-    /// `count` of its rows.
+    /// The view of `count` rows starting at `start`.
     fn rows_from(self, start: usize, count: usize) -> Self {
         Self { values: &self.values[start * self.row_stride..], rows: count, ..self }
     }
 
-    /// Whether every element lies within the values.
+    /// Returns true if every element is within the values.
     fn is_sound(&self) -> bool {
         let last = (self.rows.max(1) - 1) * self.row_stride + (self.columns.max(1) - 1) * self.column_stride;
         self.rows * self.columns == 0 || last < self.values.len()
@@ -58,7 +60,13 @@ impl<'a> View<'a> {
     }
 }
 
-/// `x [m, k]` times `weight [k, n]`, plus `bias [n]` where given; a factor may be a transposed view.
+/// `x [m, k]` times `weight [k, n]`, plus `bias [n]` if given. Either factor may be a transposed view.
+///
+/// # Errors
+/// If the shapes do not match, or a tensor is not in f32 on the CPU, or neither contiguous nor the transpose of a contiguous matrix.
+///
+/// # Panics
+/// If `bias` has another length than n.
 pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (a, b) = (Factor::of(x)?, Factor::of(weight)?);
     let (m, _, n) = product_sizes(&a, &b)?;
@@ -78,8 +86,11 @@ pub fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     tensor(values, (m, n))
 }
 
-/// `target [m, n] += x [m, k] weight [k, n]`, in the product itself: a residual stream, or a weight's gradient, summed in f32 over tokens and
-/// over calls.
+/// `target [m, n] += x [m, k] weight [k, n]`, accumulated within the product. For a residual stream, or a weight's gradient, which is
+/// summed in f32 over tokens and calls.
+///
+/// # Errors
+/// As for [`product`], or if `target` has another shape.
 pub fn add_product_into(target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<()> {
     let (a, b) = (Factor::of(x)?, Factor::of(weight)?);
     let (m, _, n) = product_sizes(&a, &b)?;
@@ -91,7 +102,10 @@ pub fn add_product_into(target: &Tensor, x: &Tensor, weight: &Tensor) -> Result<
     })
 }
 
-/// `gradient [n] += ` the column sums of `dy [t, n]`: a bias's gradient.
+/// Adds the column sums of `dy [t, n]` to `gradient [n]`: the gradient of a bias.
+///
+/// # Errors
+/// If a tensor is not a contiguous f32 tensor on the CPU, or `dy` is not a matrix.
 pub fn add_column_sums_into(gradient: &Tensor, dy: &Tensor) -> Result<()> {
     let (_, n) = dy.dims2()?;
     update(gradient, [dy], |gradient, [dy]| {
@@ -101,13 +115,14 @@ pub fn add_column_sums_into(gradient: &Tensor, dy: &Tensor) -> Result<()> {
     })
 }
 
-/// `out = a b`, or `out += a b`, for factors with their values. A transposed `a` has tokens for columns: its rows need no promise.
+/// `out = a b`, or `out += a b`, for factors and their values. The rows of a transposed `a` are not tokens, so they need not be
+/// batch-invariant.
 fn multiply_factors(out: &mut [f32], (a, a_values): (&Factor, &[f32]), (b, b_values): (&Factor, &[f32]), accumulate: bool) {
     let multiply = if a.is_transposed { multiply } else { multiply_rows };
     multiply(out, View::of(a, a_values), View::of(b, b_values), accumulate);
 }
 
-/// `out = a b`, or `out += a b`, for `a` whose rows are tokens: each row's sum runs in the same order however many rows there are.
+/// `out = a b`, or `out += a b`, for `a` whose rows are tokens. Each row is summed in the same order for any number of rows.
 fn multiply_rows(out: &mut [f32], a: View, b: View, accumulate: bool) {
     if b.columns > NARROW || a.columns <= DEPTH {
         return multiply(out, a, b, accumulate);
@@ -118,11 +133,11 @@ fn multiply_rows(out: &mut [f32], a: View, b: View, accumulate: bool) {
     }
 }
 
-/// `out = a b`, or `out += a b`; too few rows are padded with zeros.
+/// `out = a b`, or `out += a b`. Pads with zeros if there are too few rows.
 fn multiply(out: &mut [f32], a: View, b: View, accumulate: bool) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert!(out.len() == m * n && b.rows == k, "product of {m} x {k} and {} x {n} into {} values", b.rows, out.len());
-    assert!(a.is_sound() && b.is_sound(), "a view beyond its values");
+    assert!(a.is_sound() && b.is_sound(), "a view extends beyond its values");
     if m == 0 || n == 0 {
         return;
     }
@@ -139,7 +154,8 @@ fn multiply(out: &mut [f32], a: View, b: View, accumulate: bool) {
     }
     let threads = rayon::current_num_threads();
     let parallelism = if threads > 1 { Parallelism::Rayon(threads) } else { Parallelism::None };
-    // SAFETY: the asserts above hold every element that the strides reach within its slice, `out` at m x n, and the sizes together; the borrow of `out` is exclusive, so it overlaps neither source.
+    // SAFETY: the asserts above guarantee that all elements reached by the strides are within their slices, that `out` has m x n elements,
+    // and that the sizes match. `out` is borrowed exclusively, so it overlaps neither source.
     #[allow(unsafe_code)]
     unsafe {
         gemm::gemm(
@@ -172,7 +188,7 @@ mod tests {
     use crate::kernels::cpu::testing::random;
 
     #[test]
-    fn products_equal_candles() -> Result<()> {
+    fn product_and_add_product_into_equal_candles() -> Result<()> {
         for (m, k, n) in [(1, 5, 3), (7, 48, 144), (8, 64, 469), (65, 33, 17)] {
             let (x, weight, bias) = (random((m, k), 1), random((k, n), 2), random(n, 3));
             let expected = x.matmul(&weight)?.broadcast_add(&bias)?;
@@ -190,9 +206,9 @@ mod tests {
         Ok(())
     }
 
-    /// The sampler's and the trainer's log-probabilities are equal to the bit only if a row's product does not depend on its neighbours.
+    /// The log-probabilities of sampler and trainer are bit-identical only if a row of a product does not depend on its neighbours.
     #[test]
-    fn rows_are_invariant() -> Result<()> {
+    fn product_rows_are_batch_invariant() -> Result<()> {
         for (k, n) in [
             (48, 96),
             (48, 48),

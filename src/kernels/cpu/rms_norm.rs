@@ -5,7 +5,11 @@ use multiversion::multiversion;
 
 use super::{for_rows, for_rows_of, read, tensor, update, vector};
 
-/// `x [t, n]`, `weight [n]` to `(y [t, n], inverse_rms [t])`; the second is what the backward pass needs.
+/// Normalises each row of `x [t, n]` and scales it by `weight [n]`. Returns `(y [t, n], inverse_rms [t])`; the backward pass needs
+/// `inverse_rms`.
+///
+/// # Errors
+/// If a tensor is not a contiguous f32 tensor on the CPU, or `x` is not a matrix.
 pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
     let (rows, width) = x.dims2()?;
     let (y, inverse_rms) = read([x, weight], |[x, weight]| {
@@ -17,7 +21,10 @@ pub fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)
     Ok((tensor(y, (rows, width))?, tensor(inverse_rms, rows)?))
 }
 
-/// Adds the gradient of x to `dx [t, n]` and that of the weight to `weight_gradient [n]`.
+/// Adds the gradient of `x` to `dx [t, n]`, and that of the weight to `weight_gradient [n]`.
+///
+/// # Errors
+/// If a tensor is not a contiguous f32 tensor on the CPU.
 pub fn backward_into(dx: &Tensor, weight_gradient: &Tensor, dy: &Tensor, x: &Tensor, weight: &Tensor, inverse_rms: &Tensor) -> Result<()> {
     update(weight_gradient, [dy, x, inverse_rms], |gradient, [dy, x, inverse_rms]| weight_rows(gradient, dy, x, inverse_rms))?;
     update(dx, [dy, x, weight, inverse_rms], |dx, [dy, x, weight, inverse_rms]| {
@@ -72,7 +79,7 @@ mod tests {
     use crate::kernels::cpu::testing::{check_gradient, random, total};
 
     #[test]
-    fn gradients_equal_finite_differences() -> Result<()> {
+    fn backward_into_equals_finite_differences() -> Result<()> {
         for (rows, width) in [(1, 1), (3, 16), (2, 65)] {
             let (x, weight, dy) = (random((rows, width), 1), random(width, 2), random((rows, width), 3));
             let (_, inverse_rms) = forward(&x, &weight, 1e-5)?;

@@ -1,6 +1,6 @@
-//! Rows by number: the embedding's look-up, the choice of rows that reach the head, their gradients, summed in f32, and rotary position
-//! embedding (Su et al. 2021), which turns a row by its position. The latter in Hugging Face's half-split form: element i of a head turns
-//! with element i + d/2.
+//! Operations on rows: gather for the embedding and for rows that reach the head; scatter-add for their gradients, summed in f32; and
+//! rotary position embedding (Su et al. 2021), which rotates a row by its position. The rotation uses Hugging Face's half-split layout:
+//! element i of a head is paired with element i + d/2.
 
 use candle_core::{Result, Tensor, bail};
 use multiversion::multiversion;
@@ -8,11 +8,14 @@ use multiversion::multiversion;
 use super::{for_rows, read, tensor, update};
 use crate::kernels::shape::{Rotation, check_rows};
 
-/// `table [n, w]` at `indices` to `[indices, w]`.
+/// Returns the rows of `table [n, w]` at `indices`, in that order: `[indices, w]`.
+///
+/// # Errors
+/// If an index is out of range, or `table` is not a contiguous f32 matrix on the CPU.
 pub fn gather(table: &Tensor, indices: &[u32]) -> Result<Tensor> {
     let (rows, width) = table.dims2()?;
     if let Some(index) = indices.iter().find(|index| **index as usize >= rows) {
-        bail!("row {index} asked of a table of {rows} rows");
+        bail!("row {index} is out of range for a table with {rows} rows");
     }
     let values = read([table], |[table]| {
         let mut out = Vec::with_capacity(indices.len() * width);
@@ -24,7 +27,13 @@ pub fn gather(table: &Tensor, indices: &[u32]) -> Result<Tensor> {
     tensor(values, (indices.len(), width))
 }
 
-/// `target[indices[i]] += rows[i]`: an index may come up many times.
+/// `target[indices[i]] += rows[i]`, for `target [n, w]` and `rows [indices, w]`. An index may occur many times.
+///
+/// # Errors
+/// If `indices` and `rows` differ in length, or a tensor is not a contiguous f32 tensor on the CPU.
+///
+/// # Panics
+/// If an index is out of range.
 pub fn scatter_add_into(target: &Tensor, indices: &[u32], rows: &Tensor) -> Result<()> {
     let (_, width) = target.dims2()?;
     check_rows(indices, rows)?;
@@ -36,24 +45,30 @@ pub fn scatter_add_into(target: &Tensor, indices: &[u32], rows: &Tensor) -> Resu
     })
 }
 
-/// Turns the first `heads` heads (queries and keys) of each row of `qkv [t, (heads + value heads) d]` in place; `cos`, `sin [p, d/2]` are
-/// looked up at `positions[t]`.
+/// Rotates the first `heads` heads (queries and keys) of each row of `qkv [t, (heads + value heads) d]` in place. The tables `cos` and
+/// `sin [p, d/2]` are read at `positions[t]`.
+///
+/// # Errors
+/// If a position is beyond the tables, only the device has the positions, or a tensor is not a contiguous f32 tensor on the CPU.
 pub fn rotate_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation) -> Result<()> {
-    turn_in_place(qkv, heads, rotation, 1.0)
+    rotate_by_in_place(qkv, heads, rotation, 1.0)
 }
 
-/// Turns them back, which is the gradient.
+/// Rotates them back, which is the backward pass.
+///
+/// # Errors
+/// As for [`rotate_in_place`].
 pub fn rotate_back_in_place(d_qkv: &Tensor, heads: usize, rotation: &Rotation) -> Result<()> {
-    turn_in_place(d_qkv, heads, rotation, -1.0)
+    rotate_by_in_place(d_qkv, heads, rotation, -1.0)
 }
 
-fn turn_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation, sign: f32) -> Result<()> {
+fn rotate_by_in_place(qkv: &Tensor, heads: usize, rotation: &Rotation, sign: f32) -> Result<()> {
     let Rotation { cos, sin, positions } = rotation;
     let positions = positions.on_host()?;
     let (_, width) = qkv.dims2()?;
     let (limit, half) = cos.dims2()?;
     if let Some(position) = positions.iter().find(|position| **position as usize >= limit) {
-        bail!("position {position} is beyond the model's window of {limit} tokens");
+        bail!("position {position} is beyond the model's context length of {limit} tokens");
     }
     update(qkv, [cos, sin], |qkv, [cos, sin]| {
         for_rows(qkv, width, |first, rows| rotate_rows(rows, width, heads, half, cos, sin, &positions[first..], sign));

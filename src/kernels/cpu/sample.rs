@@ -1,17 +1,17 @@
-//! The choice of a token from a row of scaled logits by one uniform number: inverse of the cumulative distribution, in token order.
+//! Samples a token from a row of scaled logits with one uniform number: inverts the cumulative distribution in token order.
 
 use multiversion::multiversion;
 
 use super::{head, vector};
 use crate::kernels::Filter;
 
-/// The likeliest token, the first of equals.
+/// Returns the most likely token, the first in a tie.
 pub fn greedy(row: &[f32]) -> u32 {
     let max = head::largest(row);
     row.iter().position(|z| *z == max).unwrap_or(0) as u32
 }
 
-/// Draws from softmax(row) by `uniform` in [0, 1), after the filter.
+/// Samples from softmax(row) after the filter, with `uniform` in [0, 1).
 pub fn draw(row: &[f32], filter: &Filter, uniform: f32) -> u32 {
     let mut weights = vec![0.0; row.len()];
     exponentials(row, &mut weights);
@@ -21,7 +21,7 @@ pub fn draw(row: &[f32], filter: &Filter, uniform: f32) -> u32 {
     pick(&weights, uniform)
 }
 
-/// As `draw`, with the tokens that the filter keeps, ascending.
+/// Like [`draw`], and also returns the tokens that the filter keeps, ascending.
 pub fn draw_kept(row: &[f32], filter: &Filter, uniform: f32) -> (u32, Vec<u32>) {
     let mut weights = vec![0.0; row.len()];
     exponentials(row, &mut weights);
@@ -29,14 +29,14 @@ pub fn draw_kept(row: &[f32], filter: &Filter, uniform: f32) -> (u32, Vec<u32>) 
     (pick(&weights, uniform), kept)
 }
 
-/// The likeliest token, the first of equals, with the tokens that the filter keeps, ascending.
+/// Like [`greedy`], and also returns the tokens that the filter keeps, ascending.
 pub fn greedy_kept(row: &[f32], filter: &Filter) -> (u32, Vec<u32>) {
     (greedy(row), draw_kept(row, filter, 0.0).1)
 }
 
-/// The token at which the running sum of weights exceeds the share `uniform` of their total.
+/// Returns the token at which the running sum of weights exceeds the fraction `uniform` of their total.
 fn pick(weights: &[f32], uniform: f32) -> u32 {
-    // Block sums first, so that the walk is short; totals in f64, so that no token's share is lost.
+    // Block sums come first, so that the walk is short. Totals are in f64, so that no token's weight is lost.
     let sums: Vec<f64> = weights.chunks(64).map(|block| block.iter().map(|w| f64::from(*w)).sum()).collect();
     let mut left = f64::from(uniform) * sums.iter().sum::<f64>();
     let mut last = 0;
@@ -54,7 +54,7 @@ fn pick(weights: &[f32], uniform: f32) -> u32 {
         }
         return last as u32;
     }
-    // Rounding used up the whole range: the last token that may be drawn.
+    // Rounding left a remainder beyond the last sum: return the last token that may be sampled.
     weights.iter().rposition(|w| *w > 0.0).unwrap_or(last) as u32
 }
 
@@ -66,11 +66,11 @@ fn exponentials(row: &[f32], weights: &mut [f32]) {
     }
 }
 
-/// Sets the weight of every token that the filter refuses to 0 and gives the others, ascending. Ties are broken towards the lower token id. The vocabulary is not sorted: what
-/// is surely out is left out first, and only a beginning is put in order.
+/// Sets the weight of each token that the filter rejects to 0, and returns the other tokens, ascending. A tie goes to the lower token id.
+/// Does not sort the vocabulary: tokens that cannot qualify are dropped first, and only the start of the rest is sorted.
 fn apply(weights: &mut [f32], filter: &Filter) -> Vec<u32> {
     let likelier = |a: &u32, b: &u32| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b));
-    // The likeliest token's weight is exp(0), and it always stays.
+    // The most likely token has weight exp(0) = 1 and always stays.
     let floor = filter.min_p;
     let mut kept: Vec<u32> = (0..weights.len() as u32).filter(|i| weights[*i as usize] >= floor.min(1.0)).collect();
     if filter.top_k > 0 && filter.top_k < kept.len() {
@@ -89,7 +89,7 @@ fn apply(weights: &mut [f32], filter: &Filter) -> Vec<u32> {
     kept
 }
 
-/// How many of the likeliest tokens, put in order at the front of `kept`, reach `target` together: at least one.
+/// Sorts the most likely tokens to the front of `kept` and returns how many of them together reach `target`: at least one.
 fn nucleus(kept: &mut [u32], target: f64, weights: &[f32], likelier: impl Fn(&u32, &u32) -> std::cmp::Ordering) -> usize {
     let (mut sorted, mut reached) = (0, 0.0);
     while sorted < kept.len() {
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn filters_keep_what_they_say() {
+    fn draw_samples_only_tokens_that_pass_the_filter() {
         let off = Filter::default();
         check(off, &[0, 1, 2, 3, 4]);
         check(Filter { top_k: 2, ..off }, &[1, 3]);
@@ -132,9 +132,9 @@ mod tests {
         check(Filter { top_p: 0.0, ..off }, &[1]);
     }
 
-    /// Many tokens, many of them equal: the same as sorting all of them.
+    /// Many tokens, many of them tied, must give the same result as sorting them all.
     #[test]
-    fn large_vocabularies_are_filtered_as_if_sorted() {
+    fn apply_equals_full_sort_on_large_vocabularies() {
         let row: Vec<f32> = (0..3000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as f32 / 40.0).collect();
         let mut weights = vec![0.0; row.len()];
         exponentials(&row, &mut weights);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn frequencies_follow_the_distribution() {
+    fn draw_frequencies_follow_the_distribution() {
         let row: Vec<f32> = (0..200).map(|i| (i % 7) as f32 * 0.5).collect();
         let total: f32 = row.iter().map(|z| z.exp()).sum();
         let mut counts = vec![0u32; row.len()];
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn greedy_takes_the_first_of_equals() {
+    fn greedy_returns_the_first_in_a_tie() {
         assert_eq!(greedy(&[0.0, 2.0, 2.0, 1.0]), 1);
     }
 }

@@ -1,11 +1,14 @@
-//! The gated unit of the feed-forward layer: `silu(gate) * up`, where one product gave `[gate | up]` side by side.
+//! The gated unit of the feed-forward layer, `silu(gate) * up`. One product computes `[gate | up]` side by side.
 
 use candle_core::{Result, Tensor};
 use multiversion::multiversion;
 
 use super::{for_rows, read, tensor, vector};
 
-/// `gate_up [t, 2 f]` to `[t, f]`.
+/// Takes `gate_up [t, 2 f]` and returns `[t, f]`.
+///
+/// # Errors
+/// If `gate_up` is not a contiguous f32 matrix on the CPU.
 pub fn forward(gate_up: &Tensor) -> Result<Tensor> {
     let (rows, width) = gate_up.dims2()?;
     let values = read([gate_up], |[gate_up]| {
@@ -16,7 +19,10 @@ pub fn forward(gate_up: &Tensor) -> Result<Tensor> {
     tensor(values, (rows, width / 2))
 }
 
-/// The gradient of `gate_up [t, 2 f]` from that of the output, `dy [t, f]`.
+/// Returns the gradient of `gate_up [t, 2 f]` from the gradient of the output, `dy [t, f]`.
+///
+/// # Errors
+/// If a tensor is not a contiguous f32 tensor on the CPU, or `gate_up` is not a matrix.
 pub fn backward(dy: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
     let (rows, width) = gate_up.dims2()?;
     let values = read([dy, gate_up], |[dy, gate_up]| {
@@ -56,7 +62,7 @@ mod tests {
     use crate::kernels::cpu::testing::{check_gradient, random, total};
 
     #[test]
-    fn the_gradient_equals_finite_differences() -> Result<()> {
+    fn backward_equals_finite_differences() -> Result<()> {
         for (rows, width) in [(1, 1), (3, 17)] {
             let (x, dy) = (random((rows, 2 * width), 1), random((rows, width), 2));
             check_gradient(&x, &backward(&dy, &x)?, |x| total(&(forward(x)? * &dy)?))?;

@@ -1,19 +1,19 @@
-//! The arithmetic that every kernel shares: an `exp` that the compiler vectorises, and sums in one fixed order.
+//! Arithmetic shared by all loops: an `exp` that the compiler vectorises, and sums in a fixed order.
 //!
-//! Functions are `inline(always)` so that each caller's `#[multiversion]` clone compiles them for its own instruction set. A fused
-//! multiply-add rounds once everywhere, so results are the same on every instruction set.
+//! Functions are `inline(always)`, so that each caller's `#[multiversion]` clone compiles them for its own instruction set. A fused
+//! multiply-add rounds once everywhere, so all instruction sets give the same results.
 
-/// Partial sums kept side by side: the width of one AVX-512 register, and the block of keys that attention handles at once.
+/// Number of parallel partial sums: the elements of an AVX-512 register, and the keys in a block of attention.
 pub const LANES: usize = 16;
 
-/// e^x to about 1 ulp; 0 below -87.3, infinity above 88.7, NaN stays NaN.
+/// e^x to about 1 ulp. 0 below -87.3, infinity above 88.7, NaN for NaN.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low mantissa bits
     let clamped = x.clamp(-87.3, 88.7);
     let shifted = clamped.mul_add(std::f32::consts::LOG2_E, MAGIC);
     let n = shifted - MAGIC;
-    // ln 2 in two parts, so that the remainder keeps all its bits.
+    // ln 2 is split in two, so that the remainder keeps all its bits.
     let r = n.mul_add(-1.428_606_8e-6, n.mul_add(-0.693_145_75, clamped));
     let p = 1.987_569_1e-4f32;
     let p = p.mul_add(r, 1.398_199_9e-3);
@@ -22,7 +22,7 @@ pub fn exp(x: f32) -> f32 {
     let p = p.mul_add(r, 1.666_666_5e-1);
     let p = p.mul_add(r, 0.5);
     let y = p.mul_add(r * r, r) + 1.0;
-    // 2^n in two factors: n reaches 128, which one exponent field cannot hold.
+    // 2^n is split into two factors, because n reaches 128, which one exponent field cannot represent.
     let bits = (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32);
     let half = bits >> 1;
     let scale = |e: i32| f32::from_bits((e.wrapping_add(127) << 23) as u32);
@@ -42,7 +42,7 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The sum of the lanes, pairwise.
+/// Returns the sum of the lanes, added pairwise.
 #[inline(always)]
 pub fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
@@ -55,7 +55,7 @@ pub fn sum_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The largest of the lanes.
+/// Returns the largest of the lanes.
 #[inline(always)]
 pub fn max_lanes(mut lanes: [f32; LANES]) -> f32 {
     let mut half = LANES / 2;
@@ -68,7 +68,7 @@ pub fn max_lanes(mut lanes: [f32; LANES]) -> f32 {
     lanes[0]
 }
 
-/// The sum of `term(i)` for i in 0..len: lane i % 16, then the lanes pairwise.
+/// Returns the sum of `term(i)` for i in 0..len: term i goes to lane i % 16, and the lanes are added pairwise.
 #[inline(always)]
 pub fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     let mut lanes = [0.0; LANES];
@@ -84,7 +84,7 @@ pub fn sum(len: usize, term: impl Fn(usize) -> f32) -> f32 {
     sum_lanes(lanes)
 }
 
-/// The dot product of two slices of one length.
+/// Returns the dot product of two slices of equal length.
 #[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     let b = &b[..a.len()];
@@ -102,7 +102,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum_lanes(lanes)
 }
 
-/// `y += scale * x`.
+/// `y += scale * x`, element by element.
 #[inline(always)]
 pub fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exp_is_within_two_ulp_of_the_true_value_over_its_whole_range() {
+    fn exp_is_within_two_ulp_over_its_whole_range() {
         for i in -870_000..=886_000 {
             let x = i as f32 * 1e-4;
             let (found, expected) = (exp(x), f64::from(x).exp() as f32);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_keeps_the_special_values() {
+    fn exp_handles_special_values() {
         assert_eq!(exp(0.0), 1.0);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(f32::INFINITY), f32::INFINITY);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_cover_every_length() {
+    fn sum_and_dot_cover_every_length() {
         for len in [0, 1, 15, 16, 17, 100] {
             let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
             assert_eq!(sum(len, |i| values[i]), (len * len.max(1) - len) as f32 / 2.0);

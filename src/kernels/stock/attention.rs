@@ -1,12 +1,16 @@
-//! Attention from stock operations: a segment's scores are whole matrices, one for each head.
+//! Attention from stock operations. The scores of a segment are whole matrices, one for each head.
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{Stock, wide};
+use super::{Stock, to_f32};
 use crate::kernels::BLOCK;
 use crate::kernels::shape::{Heads, LayerCache, Segment};
 
-/// As [`Kernels::attend_packed`](crate::kernels::Kernels::attend_packed), with all scores of a segment in memory.
+/// [`Kernels::attend_packed`](crate::kernels::Kernels::attend_packed), with all scores of a segment in memory. The log-sum-exp has shape
+/// `[t, q]`.
+///
+/// # Errors
+/// If a stock operation fails.
 pub fn packed(stock: &Stock, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
     let (t, _) = qkv.dims2()?;
     let out = Tensor::zeros((t, heads.query * heads.width), stock.dtype, &stock.device)?;
@@ -22,7 +26,11 @@ pub fn packed(stock: &Stock, qkv: &Tensor, segments: &[Segment], heads: Heads) -
     Ok((out, log_sum_exp))
 }
 
-/// With p = softmax(scores) and D = d_out . out: d_score = p (d_out . v - D) (Dao et al. 2022, section B.4).
+/// [`Kernels::attend_packed_backward`](crate::kernels::Kernels::attend_packed_backward). With p = softmax(scores) and D = d_out . out:
+/// d_score = p (d_out . v - D) (Dao et al. 2022, section B.4).
+///
+/// # Errors
+/// If a stock operation fails.
 pub fn packed_backward(
     stock: &Stock,
     d_out: &Tensor,
@@ -34,10 +42,10 @@ pub fn packed_backward(
 ) -> Result<Tensor> {
     let (d, scale) = (heads.width, f64::from(heads.scale()));
     let d_qkv = Tensor::zeros(qkv.shape(), DType::F32, &stock.device)?;
-    // The heads of a group have their keys and values in common.
+    // The query heads of a group share their keys and values.
     let per_key_head = |x: Tensor| {
         let (_, t, _) = x.dims3()?;
-        by_token(&wide(&x)?.reshape((heads.key_value, heads.group(), t, d))?.sum(1)?)
+        by_token(&to_f32(&x)?.reshape((heads.key_value, heads.group(), t, d))?.sum(1)?)
     };
     let add_rows = |rows: &Tensor, start: usize| {
         let sum = (d_qkv.narrow(0, start, rows.dim(0)?)? + rows)?;
@@ -50,11 +58,11 @@ pub fn packed_backward(
         let lse = log_sum_exp.narrow(0, start, own)?.t()?.unsqueeze(2)?;
         let scores = masked_scores(stock, &queries, &keys, segment.prefix.len(), heads.scale())?;
         let weights = scores.broadcast_sub(&lse)?.exp()?;
-        let delta = (wide(&d_out)? * wide(&out)?)?.sum_keepdim(2)?;
-        let d_weights = wide(&multiply_transposed(stock, &d_out, &values)?)?;
+        let delta = (to_f32(&d_out)? * to_f32(&out)?)?.sum_keepdim(2)?;
+        let d_weights = to_f32(&multiply_transposed(stock, &d_out, &values)?)?;
         let d_scores = ((&weights * d_weights.broadcast_sub(&delta)?)? * scale)?.to_dtype(stock.dtype)?;
         let transposed = |x: Tensor| x.transpose(1, 2)?.contiguous();
-        let d_queries = wide(&by_token(&stock.multiply(&d_scores, &keys)?)?)?;
+        let d_queries = to_f32(&by_token(&stock.multiply(&d_scores, &keys)?)?)?;
         let d_keys = per_key_head(stock.multiply(&transposed(d_scores)?, &queries)?)?;
         let d_values = per_key_head(stock.multiply(&transposed(weights.to_dtype(stock.dtype)?)?, &d_out)?)?;
         let before = segment.prefix.len();
@@ -69,7 +77,11 @@ pub fn packed_backward(
     d_qkv.to_dtype(stock.dtype)
 }
 
-/// One new token for each sequence, whose blocks and numbers of tokens are given.
+/// [`Kernels::attend_cached`](crate::kernels::Kernels::attend_cached): one new token for each sequence, given each sequence's blocks and
+/// its number of tokens.
+///
+/// # Errors
+/// If a stock operation fails.
 pub fn cached(stock: &Stock, qkv: &Tensor, cache: &LayerCache, (blocks, counts): (&[&[u32]], &[usize]), heads: Heads) -> Result<Tensor> {
     let rows = blocks.iter().zip(counts).enumerate().map(|(n, (blocks, count))| {
         let slots: Vec<u32> = (0..*count).map(|t| blocks[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32).collect();
@@ -83,21 +95,21 @@ pub fn cached(stock: &Stock, qkv: &Tensor, cache: &LayerCache, (blocks, counts):
     Tensor::cat(&rows.collect::<Result<Vec<_>>>()?, 0)
 }
 
-/// Scaled scores `[q, own, seen]` in f32, with minus infinity where a query may not look.
+/// Returns scaled scores `[q, own, seen]` in f32, with minus infinity where the causal mask hides a key from a query.
 fn masked_scores(stock: &Stock, queries: &Tensor, keys: &Tensor, prefix: usize, scale: f32) -> Result<Tensor> {
     let (_, own, _) = queries.dims3()?;
     let (_, seen, _) = keys.dims3()?;
     let mask = (0..own * seen).map(|i| if i % seen > prefix + i / seen { f32::NEG_INFINITY } else { 0.0 });
     let mask = Tensor::from_vec(mask.collect(), (own, seen), queries.device())?;
-    (wide(&multiply_transposed(stock, queries, keys)?)? * f64::from(scale))?.broadcast_add(&mask)
+    (to_f32(&multiply_transposed(stock, queries, keys)?)? * f64::from(scale))?.broadcast_add(&mask)
 }
 
-/// A product for each head, with its second factor transposed.
+/// A product for each head, with the second factor transposed.
 fn multiply_transposed(stock: &Stock, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     stock.multiply(a, &b.transpose(1, 2)?.contiguous()?)
 }
 
-/// `part [t, h d]` as `[h, t, d]`, each head `times` times.
+/// Rearranges `part [t, h d]` to `[h * times, t, d]`, repeating each head `times` times.
 fn by_head(part: &Tensor, width: usize, times: usize) -> Result<Tensor> {
     let (t, columns) = part.dims2()?;
     let heads = columns / width;
@@ -105,13 +117,13 @@ fn by_head(part: &Tensor, width: usize, times: usize) -> Result<Tensor> {
     part.unsqueeze(1)?.broadcast_as((heads, times, t, width))?.contiguous()?.reshape((heads * times, t, width))
 }
 
-/// `[h, t, d]` as `[t, h d]`.
+/// Rearranges `[h, t, d]` to `[t, h d]`.
 fn by_token(x: &Tensor) -> Result<Tensor> {
     let (heads, t, width) = x.dims3()?;
     x.transpose(0, 1)?.contiguous()?.reshape((t, heads * width))
 }
 
-/// Rows of `x` that a segment sees: its prefix's, then its own.
+/// The rows of `x` that a segment attends to: first its prefix, then its own rows.
 fn seen(x: &Tensor, segment: &Segment) -> Result<Tensor> {
     let own = x.narrow(0, segment.tokens.start, segment.tokens.len())?;
     match segment.prefix.is_empty() {
@@ -120,7 +132,7 @@ fn seen(x: &Tensor, segment: &Segment) -> Result<Tensor> {
     }
 }
 
-/// Queries, keys and values of a segment, `[q, own, d]` and twice `[q, seen, d]`.
+/// Queries `[q, own, d]`, keys and values `[q, seen, d]` of a segment.
 fn parts(qkv: &Tensor, segment: &Segment, heads: Heads) -> Result<[Tensor; 3]> {
     let (d, seen) = (heads.width, seen(qkv, segment)?);
     let queries = qkv.narrow(0, segment.tokens.start, segment.tokens.len())?.narrow(1, 0, heads.query * d)?;

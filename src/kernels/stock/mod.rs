@@ -1,6 +1,6 @@
-//! Every operation from candle's stock operations alone, on whatever device candle has, in f32 or bf16: what the fused kernels are compared
-//! with on a GPU, and what runs there until they are confirmed. Products, those of attention among them, are rounded to the dtype; norms,
-//! rotations, softmax and the head compute in f32 in between, as transformers does.
+//! All operations built from candle's stock operations, on any device that candle supports, in f32 or bf16. On a GPU the fused kernels are
+//! compared with them, and they run in place of the fused kernels until those are confirmed. Products, including those of attention, are
+//! rounded to the dtype; norms, rotations, softmax and the head compute in f32 internally, as transformers does.
 
 use std::ops::Range;
 
@@ -15,29 +15,29 @@ use crate::kernels::{BLOCK, Choice, Chosen, Cpu, DeviceMemory, Kernels, MASKED, 
 
 mod attention;
 
-/// Stock operations on one device in one dtype.
+/// Stock operations on one device, in one dtype.
 #[derive(Clone, Debug)]
 pub struct Stock {
     device: Device,
     dtype: DType,
 }
 
-/// Elements whose squares are summed at once, in f64.
+/// Number of elements whose squares are summed at once, in f64.
 const SQUARES: usize = 1 << 24;
 
 impl Stock {
     /// The name of these operations in `--kernels`.
     pub const VERSION: &str = "reference";
 
-    /// Operations on `device`; weights and activations in `dtype`, f32 or bf16.
+    /// Creates operations on `device`, with weights and activations in `dtype`, f32 or bf16.
     pub fn new(device: Device, dtype: DType) -> Self {
         Self { device, dtype }
     }
 
-    /// A matrix product in its factors' dtype; candle has none in bf16 on the CPU, where the same is computed in f32 and rounded.
+    /// A matrix product in the factors' dtype. Candle has no bf16 product on the CPU, so there it is computed in f32 and rounded.
     fn multiply(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         if a.dtype() == DType::BF16 && self.device.is_cpu() {
-            return wide(a)?.matmul(&wide(b)?)?.to_dtype(DType::BF16);
+            return to_f32(a)?.matmul(&to_f32(b)?)?.to_dtype(DType::BF16);
         }
         a.matmul(b)
     }
@@ -51,22 +51,22 @@ impl Stock {
     }
 }
 
-/// In f32.
-fn wide(x: &Tensor) -> Result<Tensor> {
+/// Converts to f32.
+fn to_f32(x: &Tensor) -> Result<Tensor> {
     x.to_dtype(DType::F32)
 }
 
 /// `target += change`, in place, rounded to the target's dtype.
 fn add_to(target: &Tensor, change: &Tensor) -> Result<()> {
-    // candle gives an empty tensor back as it is, and refuses to copy a tensor to itself.
+    // On an empty tensor, candle's operations return the tensor itself, and candle refuses to copy a tensor to itself.
     if target.elem_count() == 0 {
         return Ok(());
     }
-    let sum = (wide(target)? + wide(change)?)?;
+    let sum = (to_f32(target)? + to_f32(change)?)?;
     target.slice_set(&sum.to_dtype(target.dtype())?.contiguous()?, 0, 0)
 }
 
-/// A step over moments in f32.
+/// One AdamW step with moments in f32.
 fn step_in_place(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Tensor, step: &Step) -> Result<()> {
     let gradient = (gradient * f64::from(step.gradient_scale))?;
     first.slice_set(&((first * step.beta1)? + (&gradient * (1.0 - step.beta1))?)?, 0, 0)?;
@@ -112,7 +112,7 @@ impl Kernels for Stock {
     }
 
     fn scatter_add_into(&self, target: &Tensor, rows: &[u32], values: &Tensor) -> Result<()> {
-        let sum = wide(target)?.index_add(&self.numbers(rows)?, &wide(values)?, 0)?;
+        let sum = to_f32(target)?.index_add(&self.numbers(rows)?, &to_f32(values)?, 0)?;
         target.slice_set(&sum.to_dtype(target.dtype())?, 0, 0)
     }
 
@@ -135,9 +135,9 @@ impl Kernels for Stock {
     }
 
     fn rms_norm(&self, x: &Tensor, weight: &Tensor, eps: f32) -> Result<(Tensor, Tensor)> {
-        let x = wide(x)?;
+        let x = to_f32(x)?;
         let inverse_rms = (x.sqr()?.mean_keepdim(1)? + f64::from(eps))?.sqrt()?.recip()?;
-        let y = x.broadcast_mul(&inverse_rms)?.broadcast_mul(&wide(weight)?)?;
+        let y = x.broadcast_mul(&inverse_rms)?.broadcast_mul(&to_f32(weight)?)?;
         Ok((y.to_dtype(self.dtype)?, inverse_rms.squeeze(1)?))
     }
 
@@ -151,31 +151,31 @@ impl Kernels for Stock {
         weight: &Tensor,
         inverse_rms: &Tensor,
     ) -> Result<()> {
-        let (dy, r) = (wide(dy)?, inverse_rms.unsqueeze(1)?);
-        let n = wide(x)?.broadcast_mul(&r)?;
+        let (dy, r) = (to_f32(dy)?, inverse_rms.unsqueeze(1)?);
+        let n = to_f32(x)?.broadcast_mul(&r)?;
         add_to(weight_gradient, &(&dy * &n)?.sum(0)?)?;
-        let g = dy.broadcast_mul(&wide(weight)?)?;
+        let g = dy.broadcast_mul(&to_f32(weight)?)?;
         let mean = (&g * &n)?.mean_keepdim(1)?;
         add_to(dx, &(g - n.broadcast_mul(&mean)?)?.broadcast_mul(&r)?)
     }
 
     fn rotate_in_place(&self, qkv: &Tensor, heads: Heads, rotation: &Rotation) -> Result<()> {
-        let (turned, half, t) = (heads.query + heads.key_value, heads.width / 2, rotation.positions.len());
+        let (rotated, half, t) = (heads.query + heads.key_value, heads.width / 2, rotation.positions.len());
         let at = rotation.positions.on_device()?;
         let Rotation { cos, sin, .. } = rotation;
         let (cos, sin) = (cos.index_select(at, 0)?.unsqueeze(1)?, sin.index_select(at, 0)?.unsqueeze(1)?);
-        let x = wide(&qkv.narrow(1, 0, turned * heads.width)?.contiguous()?)?.reshape((t, turned, 2, half))?;
+        let x = to_f32(&qkv.narrow(1, 0, rotated * heads.width)?.contiguous()?)?.reshape((t, rotated, 2, half))?;
         let (first, second) = (x.narrow(2, 0, 1)?.squeeze(2)?, x.narrow(2, 1, 1)?.squeeze(2)?);
         let new_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
         let new_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
-        let x = Tensor::stack(&[new_first, new_second], 2)?.reshape((t, turned * heads.width))?;
+        let x = Tensor::stack(&[new_first, new_second], 2)?.reshape((t, rotated * heads.width))?;
         qkv.slice_set(&x.to_dtype(qkv.dtype())?, 1, 0)
     }
 
     /// Rotates by the opposite angle.
     fn rotate_back_in_place(&self, d_qkv: &Tensor, heads: Heads, rotation: &Rotation, bias_gradient: Option<&Tensor>) -> Result<()> {
         self.rotate_in_place(d_qkv, heads, &Rotation { sin: &rotation.sin.neg()?, ..*rotation })?;
-        bias_gradient.map_or(Ok(()), |gradient| add_to(gradient, &wide(d_qkv)?.sum(0)?))
+        bias_gradient.map_or(Ok(()), |gradient| add_to(gradient, &to_f32(d_qkv)?.sum(0)?))
     }
 
     fn attend_packed(&self, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
@@ -234,12 +234,12 @@ impl Kernels for Stock {
     }
 
     fn swiglu(&self, gate_up: &Tensor) -> Result<Tensor> {
-        let parts = wide(gate_up)?.chunk(2, 1)?;
+        let parts = to_f32(gate_up)?.chunk(2, 1)?;
         (parts[0].silu()? * &parts[1])?.to_dtype(self.dtype)
     }
 
     fn swiglu_backward(&self, dy: &Tensor, gate_up: &Tensor) -> Result<Tensor> {
-        let (dy, parts) = (wide(dy)?, wide(gate_up)?.chunk(2, 1)?);
+        let (dy, parts) = (to_f32(dy)?, to_f32(gate_up)?.chunk(2, 1)?);
         let sigmoid = (parts[0].neg()?.exp()? + 1.0)?.recip()?;
         let silu = (&parts[0] * &sigmoid)?;
         let slope = (&sigmoid + (&silu * (1.0 - &sigmoid)?)?)?;
@@ -247,7 +247,7 @@ impl Kernels for Stock {
     }
 
     fn logits(&self, x: &Tensor, table: &Tensor) -> Result<Tensor> {
-        wide(&self.multiply(x, &table.t()?)?)
+        to_f32(&self.multiply(x, &table.t()?)?)
     }
 
     fn head_scores_in_place(&self, logits: &Tensor, targets: &[u32], temperature: f32) -> Result<RowScores> {
@@ -316,7 +316,7 @@ impl Kernels for Stock {
         let master = master.unwrap_or(weight);
         match moments {
             Moments::Full { first, second } => step_in_place(master, first, second, gradient, step)?,
-            // Stock operations have no search in a table: the plain version does it on the host, and the result is copied back.
+            // Stock operations have no table search, so the plain loops run on the host and the result is copied back.
             Moments::Coded { first, second } => {
                 let on_host = copies::on_host(master)?.copy()?;
                 adamw_8bit::step_in_place(&on_host, first, second, &copies::on_host(gradient)?, step)?;

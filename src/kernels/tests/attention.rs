@@ -1,4 +1,4 @@
-//! Attention of packed sequences, with its gradient, and against the cache, against f64.
+//! Compares packed attention, its gradient, and attention over the cache with f64.
 
 use std::collections::BTreeSet;
 
@@ -10,18 +10,18 @@ use crate::kernels::{BLOCK, Heads, Segment};
 
 /// Up to this number of tokens, all rows are compared.
 const ALL_TOKENS: usize = 2048;
-/// Number of rows that are compared beyond it.
+/// Number of rows compared beyond it.
 const SAMPLED_ROWS: usize = 64;
 
 impl Bench<'_> {
-    /// `packed_attention`; an error is an outcome.
+    /// Runs `packed_attention`; an error is an outcome.
     pub fn packed(&mut self, segments: &[Segment], heads: Heads) {
         self.attempt(&format!("packed attention of {} sequences, {heads:?}", segments.len()), |bench| {
             bench.packed_attention(segments, heads)
         });
     }
 
-    /// `cached_attention`; an error is an outcome.
+    /// Runs `cached_attention`; an error is an outcome.
     pub fn cached(&mut self, lengths: &[usize], heads: Heads) {
         self.attempt(&format!("cached attention of {} sequences, {heads:?}", lengths.len()), |bench| {
             bench.cached_attention(lengths, heads)
@@ -42,14 +42,14 @@ impl Bench<'_> {
         self.outcome(&name("attend_packed_backward"), d, exact, &of_rows(found)?)
     }
 
-    /// Sequences of these lengths, their tokens scattered over the blocks of a cache; the last token of each asks.
+    /// Sequences of these lengths, with their tokens scattered over the blocks of a cache. The last token of each is the query.
     fn cached_attention(&mut self, lengths: &[usize], heads: Heads) -> Result<()> {
         let (kernels, d) = (self.kernels, heads.width);
         let total: usize = lengths.iter().sum();
         let blocks_of = |length: &usize| length.div_ceil(BLOCK);
         let count = lengths.iter().map(blocks_of).sum::<usize>();
         let qkv = self.random((total, heads.row()), 1)?;
-        // Every third block from the end, so that no sequence has neighbours.
+        // Every third block, from the end, so that no sequence uses adjacent blocks.
         let mut numbers = (0..count as u32).map(|i| i * 3 + 1).rev();
         let tables: Vec<Vec<u32>> = lengths.iter().map(|length| numbers.by_ref().take(blocks_of(length)).collect()).collect();
         let cache = kernels.cache(count * 3 + 1, heads)?;
@@ -61,13 +61,13 @@ impl Bench<'_> {
             last.push((start + length - 1) as u32);
         }
         kernels.store(&cache, &qkv.tensor, &kernels.indices(&slots)?, heads)?;
-        // Block 0 gets a copy of the first sequence's first block, which the sequence then uses.
+        // Block 0 becomes a copy of the first sequence's first block, and the sequence then uses it.
         kernels.copy_blocks(&cache, &[(tables[0][0], 0)], heads)?;
         let mut blocks: Vec<&[u32]> = tables.iter().map(Vec::as_slice).collect();
         let copied = [&[0], &tables[0][1..]].concat();
         blocks[0] = &copied;
-        let asking = kernels.gather(&qkv.tensor, &kernels.indices(&last)?)?;
-        let found = kernels.attend_cached(&asking, &cache, &kernels.tables(&blocks, lengths)?, heads)?;
+        let last_rows = kernels.gather(&qkv.tensor, &kernels.indices(&last)?)?;
+        let found = kernels.attend_cached(&last_rows, &cache, &kernels.tables(&blocks, lengths)?, heads)?;
         let rows: Vec<usize> = last.iter().map(|row| *row as usize).collect();
         let exact = attend(&qkv.exact, &segments, heads, &rows);
         self.outcome(&format!("attend_cached of {} sequences, {total} tokens, {heads:?}", lengths.len()), d, exact, &found)
@@ -78,7 +78,8 @@ fn numbers(rows: &[usize]) -> Result<Tensor> {
     Tensor::from_iter(rows.iter().map(|row| *row as u32), &Device::Cpu)
 }
 
-/// All rows, or a sample of a long batch: both ends of the first and of the last sequence, the borders of tiles, and others evenly in between.
+/// All rows, or a sample of a long batch: both ends of the first two and of the last sequence, the boundaries of tiles, and others evenly
+/// spaced.
 fn compared_rows(segments: &[Segment]) -> Vec<usize> {
     let tokens = segments.iter().map(|segment| segment.tokens.len()).sum::<usize>();
     if tokens <= ALL_TOKENS {
@@ -92,7 +93,7 @@ fn compared_rows(segments: &[Segment]) -> Vec<usize> {
     rows.into_iter().collect()
 }
 
-/// Sequences without a prefix, laid end to end.
+/// Packed sequences without a prefix.
 pub fn alone(lengths: &[usize]) -> Vec<Segment> {
     let mut start = 0;
     let segment = |length: &usize| {
@@ -102,7 +103,7 @@ pub fn alone(lengths: &[usize]) -> Vec<Segment> {
     lengths.iter().map(segment).collect()
 }
 
-/// A prefix, and sequences that continue it.
+/// A prefix and the sequences that continue it.
 pub fn shared(prefix: usize, lengths: &[usize]) -> Vec<Segment> {
     let mut segments = alone(&[&[prefix], lengths].concat());
     segments[1..].iter_mut().for_each(|segment| segment.prefix = 0..prefix);

@@ -16,7 +16,7 @@ fn check_same(what: &str, found: &Tensor, expected: &Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Every copy, in shapes that vector widths do not divide and that need several rows of blocks.
+/// Runs every copy at shapes that are not multiples of vector widths and that need several rows of blocks.
 pub fn check_copies(kernels: &dyn Kernels) -> Result<()> {
     let there = |tensor: &Tensor| tensor.to_device(kernels.device());
     for (rows, columns) in [(1, 1), (3, 5), (7, 64), (65, 48), (2, 5000)] {
@@ -39,14 +39,14 @@ pub fn check_copies(kernels: &dyn Kernels) -> Result<()> {
                 check_same("set_columns", &written.narrow(1, first, count)?.force_contiguous()?, &values.to_dtype(to.dtype())?)?;
                 let others: f64 =
                     self::values(&written)?.iter().sum::<f64>() - self::values(&values.to_dtype(to.dtype())?)?.iter().sum::<f64>();
-                assert!(others.abs() < 1e-9, "set_columns writes outside its columns");
+                assert!(others.abs() < 1e-9, "set_columns must not write outside its columns");
             }
             let parts = [there(from)?.narrow(0, rows / 2, rows - rows / 2)?, there(from)?, there(from)?.narrow(0, 0, 1)?];
             let expected = Tensor::cat(&[&from.narrow(0, rows / 2, rows - rows / 2)?, from, &from.narrow(0, 0, 1)?], 0)?;
             check_same("stack", &kernels.stack(&parts.iter().collect::<Vec<_>>())?, &expected)?;
             check_same("stack of one", &kernels.stack(&[&parts[0]])?, &from.narrow(0, rows / 2, rows - rows / 2)?)?;
 
-            // Cleared tensors are gradients in f32, or in the kernels' own dtype.
+            // Only gradients in f32 and tensors in the kernels' own dtype are ever cleared.
             if [DType::F32, kernels.dtype()].contains(&from.dtype()) {
                 let cleared = there(&from.copy()?)?;
                 kernels.clear(&cleared)?;
@@ -71,7 +71,7 @@ pub fn check_copies(kernels: &dyn Kernels) -> Result<()> {
     check_same("set", &target, &codes)
 }
 
-/// Rows of token ids on the device are gathered with their bits unchanged, whatever floats the bits would be.
+/// Rows of token ids on the device are gathered with unchanged bits, even where the bits would be a NaN.
 pub fn check_numbers(kernels: &dyn Kernels) -> Result<()> {
     let numbers = [0u32, 7, 151_935, u32::MAX, 0x7fa0_0001];
     let table = Tensor::new(&numbers, &Device::Cpu)?.to_device(kernels.device())?.reshape((5, 1))?;

@@ -1,10 +1,10 @@
-//! Attention in f64 with plain loops, for selected rows: the reference that every version is compared with.
+//! Attention in f64 with plain loops, for selected rows. Every implementation is compared with it.
 
 use rayon::prelude::*;
 
 use crate::kernels::{Heads, Segment};
 
-/// The output of attention for `rows`, `[rows, q d]`.
+/// Returns the output of attention for `rows`, `[rows, q d]`.
 pub fn attend(qkv: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -> Vec<f64> {
     let (row, d) = (heads.row(), heads.width);
     let one = |token: &usize| {
@@ -20,10 +20,10 @@ pub fn attend(qkv: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -
     rows.par_iter().flat_map_iter(one).collect()
 }
 
-/// The gradient of `qkv` at `rows`, `[rows, (q + 2 kv) d]`.
+/// Returns the gradient of `qkv` at `rows`, `[rows, (q + 2 kv) d]`.
 ///
-/// The gradient of a key and its value sums over all queries that attend to it. Each query's softmax is therefore needed whatever the rows are,
-/// as two numbers per query.
+/// The gradient of a key and its value sums over all queries that attend to it. Each query's softmax is therefore needed whatever the rows
+/// are, as two numbers per query.
 pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads, rows: &[usize]) -> Vec<f64> {
     let (row, d, scale) = (heads.row(), heads.width, (heads.width as f64).powf(-0.5));
     let queries = queries(qkv, d_out, segments, heads);
@@ -35,19 +35,19 @@ pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: 
         let d_weight = dot(&d_out[(token * heads.query + head) * d..][..d], &qkv[j * row + value..][..d]);
         (weight, weight * (d_weight - delta) * scale)
     };
-    let one = |asked: &usize| {
+    let one = |own_row: &usize| {
         let mut gradient = vec![0.0; row];
-        let own = segment_of(segments, *asked);
-        let continued = segments.iter().filter(|segment| segment.prefix.contains(asked)).flat_map(|segment| segment.tokens.clone());
-        let seeing: Vec<usize> = (*asked..own.tokens.end).chain(continued).collect();
+        let own = segment_of(segments, *own_row);
+        let continued = segments.iter().filter(|segment| segment.prefix.contains(own_row)).flat_map(|segment| segment.tokens.clone());
+        let seeing: Vec<usize> = (*own_row..own.tokens.end).chain(continued).collect();
         for head in 0..heads.query {
             let (key, value) = key_and_value(heads, head);
-            for j in seen(own, *asked) {
-                let (_, d_score) = pair(*asked, head, j);
+            for j in seen(own, *own_row) {
+                let (_, d_score) = pair(*own_row, head, j);
                 add(&mut gradient[head * d..][..d], d_score, &qkv[j * row + key..][..d]);
             }
             for token in &seeing {
-                let (weight, d_score) = pair(*token, head, *asked);
+                let (weight, d_score) = pair(*token, head, *own_row);
                 add(&mut gradient[key..][..d], d_score, &qkv[token * row + head * d..][..d]);
                 add(&mut gradient[value..][..d], weight, &d_out[(token * heads.query + head) * d..][..d]);
             }
@@ -57,7 +57,7 @@ pub fn attend_backward(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: 
     rows.par_iter().flat_map_iter(one).collect()
 }
 
-/// For every query, `[t, q]`: the log-sum-exp of its scores, and the dot product of its output with the output's gradient.
+/// Returns, for every query, `[t, q]`, the log-sum-exp of its scores, and the dot product of its output with the output's gradient.
 fn queries(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads) -> Vec<[f64; 2]> {
     let (row, d) = (heads.row(), heads.width);
     let tokens: usize = segments.iter().map(|segment| segment.tokens.len()).sum();
@@ -74,7 +74,7 @@ fn queries(qkv: &[f64], d_out: &[f64], segments: &[Segment], heads: Heads) -> Ve
     (0..tokens).into_par_iter().flat_map_iter(one).collect()
 }
 
-/// The attention weights of a query for the rows that it attends to, and the log-sum-exp of its scores.
+/// Returns the attention weights of a query for the rows that it attends to, and the log-sum-exp of its scores.
 fn softmax(qkv: &[f64], heads: Heads, head: usize, token: usize, seen: &[usize]) -> (Vec<f64>, f64) {
     let (row, d, scale) = (heads.row(), heads.width, (heads.width as f64).powf(-0.5));
     let (key, _) = key_and_value(heads, head);
@@ -85,22 +85,22 @@ fn softmax(qkv: &[f64], heads: Heads, head: usize, token: usize, seen: &[usize])
     (scores.into_iter().map(|score| (score - log_sum_exp).exp()).collect(), log_sum_exp)
 }
 
-/// The offsets of a query head's key and value in a row.
+/// Returns the offsets of a query head's key and value in a row.
 fn key_and_value(heads: Heads, head: usize) -> (usize, usize) {
     (heads.key_offset(head / heads.group()), heads.value_offset(head / heads.group()))
 }
 
-/// The segment of a token. Segments are in the order of their rows.
+/// Returns the segment of a token. Segments are in the order of their rows.
 fn segment_of(segments: &[Segment], token: usize) -> &Segment {
     &segments[segments.partition_point(|segment| segment.tokens.end <= token)]
 }
 
-/// The rows that a query attends to.
+/// Returns the rows that a query attends to.
 fn seen(segment: &Segment, token: usize) -> impl Iterator<Item = usize> {
     segment.prefix.clone().chain(segment.tokens.start..token + 1)
 }
 
-/// Independent partial sums, which the compiler vectorises: most of the oracle's time is spent here.
+/// Keeps independent partial sums, which the compiler vectorises: most of the tests' time is spent here.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
@@ -113,9 +113,9 @@ fn add(target: &mut [f64], factor: f64, row: &[f64]) {
     target.iter_mut().zip(row).for_each(|(target, value)| *target += factor * value);
 }
 
-/// Checks the oracle itself by finite differences of the definition of attention.
+/// Checks this file's gradient by finite differences of its own forward pass.
 #[test]
-fn the_oracles_gradient_is_that_of_finite_differences() {
+fn attend_backward_equals_finite_differences() {
     let heads = Heads { query: 2, key_value: 1, width: 4 };
     let segments = [
         Segment { tokens: 0..3, prefix: 0..0 },
@@ -133,7 +133,7 @@ fn the_oracles_gradient_is_that_of_finite_differences() {
         let expected = (moved(1e-5) - moved(-1e-5)) / 2e-5;
         assert!((found - expected).abs() < 1e-8, "element {i}: {found}, by differences {expected}");
     }
-    // The gradient of some rows equals those rows of the full gradient.
+    // Some rows of the gradient equal the same rows of the full gradient.
     let some = attend_backward(&qkv, &d_out, &segments, heads, &[1, 5]);
     assert_eq!(some, [&gradient[heads.row()..][..heads.row()], &gradient[5 * heads.row()..][..heads.row()]].concat());
     assert_eq!(attend(&qkv, &segments, heads, &[4]), attend(&qkv, &segments, heads, &rows)[4 * 8..][..8]);

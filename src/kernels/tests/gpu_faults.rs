@@ -1,5 +1,5 @@
-//! Faults around a GPU: transfers that outlive it, threads that have used another one, and cards that are too old, in use, or lost. Each
-//! emulated card is configured through the environment, so these tests run in their own processes.
+//! Faults around a GPU: transfers that outlive it, threads that used another one, and GPUs that are too old, in use, or lost. The emulated
+//! GPU is configured through environment variables, so these tests run in their own processes.
 
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::kernels::fused::cuda::Gpu;
 use crate::kernels::fused::launch::Launch;
 use crate::kernels::{Cpu, Fused, is_lost, on_host};
 
-/// Runs a test in a process of its own, on an emulated card with these variables; none if the GPU is not emulated.
-fn on_another_card(test: &str, variables: &[(&str, &str)]) -> Option<Output> {
+/// Runs a test in its own process, on an emulated GPU with these variables; `None` if the GPU is not emulated.
+fn on_another_gpu(test: &str, variables: &[(&str, &str)]) -> Option<Output> {
     emulated_gpu()?;
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--ignored", "--nocapture", "--exact", &format!("kernels::tests::gpu_faults::{test}")]);
@@ -25,7 +25,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 #[ignore = "runs in its own process, started by the test below"]
-fn says_what_computes() {
+fn prints_what_computes() {
     let settings = ComputeSettings { device: Place::Cuda(0), kernels: Version::Fused, ..ComputeSettings::default() };
     match settings.resolve() {
         Ok(compute) => println!("computes on {}", compute.describe()),
@@ -36,9 +36,9 @@ fn says_what_computes() {
 }
 
 #[test]
-fn a_card_that_is_too_old_or_in_use_is_said_in_a_sentence() {
+fn resolve_reports_gpus_that_are_too_old_or_in_use() {
     let check = |variables: &[(&str, &str)], expected: &str| {
-        let Some(output) = on_another_card("says_what_computes", variables) else { return };
+        let Some(output) = on_another_gpu("prints_what_computes", variables) else { return };
         assert!(text(&output).contains(expected), "{variables:?}: {}", text(&output));
     };
     check(&[], "computes on emulated GPU, bf16, fused kernels");
@@ -53,22 +53,22 @@ fn a_card_that_is_too_old_or_in_use_is_said_in_a_sentence() {
 
 #[test]
 #[ignore = "runs in its own process, started by the test below"]
-fn works_until_the_card_is_lost() {
+fn works_until_the_gpu_is_lost() {
     let kernels = Fused::new(Arc::new(Gpu::new(0, false).expect("a GPU")), DType::F32).expect("kernels");
     let x = random((3, 64), 1).to_device(kernels.device()).expect("memory");
     let work = || kernels.swiglu(&x).and_then(|y| kernels.sum_of_squares(&y));
-    let error = (0..100).find_map(|_| work().err()).expect("the card is lost");
+    let error = (0..100).find_map(|_| work().err()).expect("the GPU must be lost");
     assert!(is_lost(&error.into()));
-    let read = on_host(&x).expect_err("nothing can be read from a lost card");
+    let read = on_host(&x).expect_err("nothing can be read from a lost GPU");
     assert!(is_lost(&read.into()));
     println!("the program ends normally");
 }
 
 #[test]
-fn a_card_that_is_lost_is_known_by_type_and_lets_the_program_end() {
+fn is_lost_recognises_a_lost_gpu_and_the_program_still_ends() {
     for code in ["719", "214", "46"] {
         let Some(output) =
-            on_another_card("works_until_the_card_is_lost", &[("EMULATED_GPU_LOST_AFTER", "7"), ("EMULATED_GPU_LOST_CODE", code)])
+            on_another_gpu("works_until_the_gpu_is_lost", &[("EMULATED_GPU_LOST_AFTER", "7"), ("EMULATED_GPU_LOST_CODE", code)])
         else {
             return;
         };
@@ -76,7 +76,7 @@ fn a_card_that_is_lost_is_known_by_type_and_lets_the_program_end() {
     }
 }
 
-/// Products, transfers and kernels on two GPUs in turn, on one thread and on a new one.
+/// Runs products, transfers and kernels on two GPUs in turn, on one thread and on a new one.
 #[test]
 #[ignore = "runs in its own process, started by the test below"]
 fn works_on_two_gpus() -> Result<()> {
@@ -101,7 +101,7 @@ fn works_on_two_gpus() -> Result<()> {
     for number in [0, 1, 0, 0, 1] {
         check(number)?;
     }
-    // One operation each, so that every one of them follows one on the other GPU.
+    // One operation each, so that every one follows an operation on the other GPU.
     let begun = kernels.iter().zip(&inputs).map(|(kernels, (x, weight))| kernels.product(x, weight, None)).collect::<Result<Vec<_>>>()?;
     for _ in 0..2 {
         for ((kernels, (x, weight)), sum) in kernels.iter().zip(&inputs).zip(&begun) {
@@ -117,12 +117,13 @@ fn works_on_two_gpus() -> Result<()> {
 }
 
 #[test]
-fn two_gpus_are_worked_on_in_turn_and_from_any_thread() {
-    let Some(output) = on_another_card("works_on_two_gpus", &[("EMULATED_GPUS", "2")]) else { return };
+fn operations_alternate_between_gpus_and_threads() {
+    let Some(output) = on_another_gpu("works_on_two_gpus", &[("EMULATED_GPUS", "2")]) else { return };
     assert!(output.status.success() && text(&output).contains("the program ends normally"), "{}", text(&output));
 }
 
-/// Host memory and stream stay until a transfer has finished, whichever is dropped first. Otherwise the emulated driver ends the program.
+/// Host memory and stream must exist until a transfer has finished, whichever is dropped first. Otherwise the emulated driver aborts the
+/// program.
 #[test]
 fn transfers_outlive_their_gpu() -> Result<()> {
     if gpu().is_none() {
@@ -142,9 +143,9 @@ fn transfers_outlive_their_gpu() -> Result<()> {
     Ok(())
 }
 
-/// The driver may return from a copy to the host before the numbers have arrived, so every reader waits.
+/// The driver may return from a copy to the host before the data has arrived, so every reader must wait.
 #[test]
-fn numbers_are_read_from_a_gpu_when_they_are_there() -> Result<()> {
+fn reads_wait_for_the_gpu() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let kernels = Fused::new(gpu, DType::F32)?;
     let (x, there) = (random((5, 17), 1), random((5, 17), 1).to_device(kernels.device())?);

@@ -1,4 +1,5 @@
-//! Scores of rows of logits and their gradient, among all tokens and among those that are kept, against f64; and tokens chosen from them.
+//! Compares scores of rows of logits and their gradient with f64, over the whole vocabulary and within sampling masks, and checks sampled
+//! tokens.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -15,7 +16,7 @@ impl Bench<'_> {
         self.head_of("", &targets, vocabulary, temperature, &whole)
     }
 
-    /// Rows that keep one token, the whole vocabulary, its beginning, its end, every third token, and a few that lie apart.
+    /// Rows whose masks keep one token, the whole vocabulary, its start, its end, every third token, and a few scattered ones.
     pub fn head_of_kept(&mut self, vocabulary: usize, temperature: f32) -> Result<()> {
         let (v, mut kept) = (vocabulary as u32, Kept::default());
         let targets = vec![v - 1, v / 2, 0, v - 1, v / 3 * 3 - 3, v / 2];
@@ -60,7 +61,7 @@ impl Bench<'_> {
     }
 }
 
-/// The same logits, draws and filters choose the same tokens on every version.
+/// Every implementation samples the same tokens from the same logits, uniform numbers and filters.
 pub fn choices(bench: &mut Bench) -> Result<()> {
     let filter = |top_k, top_p, min_p| Filter { top_k, top_p, min_p };
     let filters = [filter(0, 1.0, 0.0), filter(5, 1.0, 0.0), filter(0, 0.8, 0.0), filter(0, 1.0, 0.1), filter(20, 0.9, 0.01)];
@@ -71,14 +72,14 @@ pub fn choices(bench: &mut Bench) -> Result<()> {
     Ok(())
 }
 
-/// With all filters at once, and with none.
+/// Samples with all filters at once, and with none.
 pub fn choices_once(bench: &mut Bench) {
     let filter = Filter { top_k: 20, top_p: 0.9, min_p: 0.01 };
     bench.claim("choose of 64 x 300 once", |bench| check_choice(bench.kernels, 0.6, filter));
     bench.claim("choose_kept of 64 x 300 once", |bench| check_whole(bench.kernels));
 }
 
-/// Rows of logits to choose tokens from, and a number in [0, 1) for each.
+/// Rows of logits to sample from, and a number in [0, 1) for each.
 fn rows_to_choose_from() -> Result<(Tensor, Vec<f32>)> {
     let (rows, vocabulary) = (64, 300);
     let uniforms = random(rows, 6).to_vec1::<f32>()?.iter().map(|u| (u + 1.0) / 2.0).collect();
@@ -100,13 +101,13 @@ fn check_choice(kernels: &dyn Kernels, temperature: f32, filter: Filter) -> Resu
     assert_eq!(
         (&with_kept.tokens, &with_kept.logprobs),
         (&found.tokens, &found.logprobs),
-        "recording must not change the choice, {choice:?}"
+        "recording masks must not change the tokens, {choice:?}"
     );
     check_near(&with_kept, &expected, &choice);
     check_kept(&expected, &logits, limit, &choice)
 }
 
-/// If no token is filtered out, nothing is recorded.
+/// If no token is filtered out, no ids are recorded.
 fn check_whole(kernels: &dyn Kernels) -> Result<()> {
     let (logits, uniforms) = rows_to_choose_from()?;
     let all = Choice { temperature: 0.6, filter: Filter::default(), uniforms: &uniforms };
@@ -115,7 +116,7 @@ fn check_whole(kernels: &dyn Kernels) -> Result<()> {
     Ok(())
 }
 
-/// The same tokens from the same sets, and log-probabilities as near as sums in another order are.
+/// Checks that tokens and masks are equal, and that log-probabilities differ only by the order of summation.
 fn check_near(found: &Drawn, expected: &Drawn, choice: &Choice) {
     let sets = |drawn: &Drawn| drawn.truncated.as_ref().map(|truncated| truncated.kept.clone());
     assert_eq!((&found.tokens, sets(found)), (&expected.tokens, sets(expected)), "{choice:?}");
@@ -128,9 +129,9 @@ fn check_near(found: &Drawn, expected: &Drawn, choice: &Choice) {
     assert!(distance < 1e-5, "log-probabilities differ by {distance}, {choice:?}");
 }
 
-/// The kept sets against their definition, with everything sorted and in f64, and the log-probabilities among them.
+/// Checks the masks against their definition, with a full sort in f64, and the log-probabilities within them.
 fn check_kept(drawn: &Drawn, logits: &Tensor, limit: usize, choice: &Choice) -> Result<()> {
-    let truncated = drawn.truncated.as_ref().expect("choose_kept records");
+    let truncated = drawn.truncated.as_ref().expect("choose_kept records masks");
     let temperature = if choice.temperature == 0.0 { 1.0 } else { f64::from(choice.temperature) };
     for (row, z) in logits.to_vec2::<f32>()?.iter().enumerate() {
         let weights: Vec<f64> = z[..limit].iter().map(|z| (f64::from(*z) / temperature).exp()).collect();
@@ -152,12 +153,16 @@ fn check_kept(drawn: &Drawn, logits: &Tensor, limit: usize, choice: &Choice) -> 
         let kept: Vec<usize> = (0..z.len()).filter(|token| truncated.kept.contains(row, *token as u32)).collect();
         assert_eq!(kept, order, "row {row}, {choice:?}");
         let exact = (weights[drawn.tokens[row] as usize] / total).ln();
-        assert!((f64::from(truncated.logprobs[row]) - exact).abs() < 1e-5, "row {row}: {} and {exact}", truncated.logprobs[row]);
+        assert!(
+            (f64::from(truncated.logprobs[row]) - exact).abs() < 1e-5,
+            "row {row}: found {}, expected {exact}",
+            truncated.logprobs[row]
+        );
     }
     Ok(())
 }
 
-/// A chosen token's log-probability is the one that the trainer will give it, to the bit.
+/// The log-probability of a sampled token is bit-identical to the one that the trainer will compute.
 pub fn scores_of_choices(bench: &mut Bench) -> Result<()> {
     bench.claim("head_scores_in_place of 9 x 301 chosen tokens", |bench| check_scores_of_choices(bench.kernels));
     Ok(())
@@ -172,7 +177,7 @@ fn check_scores_of_choices(kernels: &dyn Kernels) -> Result<()> {
         let Drawn { tokens, logprobs, .. } = kernels.choose(logits.copy()?, 290, &choice)?.read()?;
         assert_eq!(kernels.head_scores_in_place(&logits.copy()?, &tokens, temperature)?.logprobs, logprobs);
         let Drawn { tokens, truncated, .. } = kernels.choose_kept(logits.copy()?, 290, &choice)?.read()?;
-        let truncated = truncated.expect("choose_kept records");
+        let truncated = truncated.expect("choose_kept records masks");
         let kept = kernels.keep(logits.copy()?, &truncated.kept)?;
         assert_eq!(kernels.head_scores_in_place(&kept, &tokens, temperature)?.logprobs, truncated.logprobs);
     }

@@ -1,28 +1,28 @@
-//! The same bodies on a GPU, with those that are too long for an emulated one, and what only a GPU's products can get wrong.
+//! The same test bodies on a GPU, including those that are too slow for an emulated one, and checks that need a GPU's own matrix products.
 
 use super::*;
 use crate::kernels::{Fused, fused::launch::Launch};
 
-/// The GPU that tests run on, if there is one; `RLVR_REQUIRE_GPU=1` requires it.
+/// Returns the GPU that tests run on, if there is one; `RLVR_REQUIRE_GPU=1` requires it.
 pub(crate) fn gpu() -> Option<std::sync::Arc<crate::kernels::fused::cuda::Gpu>> {
     let gpu = crate::kernels::fused::cuda::Gpu::new(0, false);
     let gpu = gpu.map(std::sync::Arc::new).map_err(|error| format!("there is no GPU ({error})"));
     crate::testing::available(gpu, "RLVR_REQUIRE_GPU")
 }
 
-/// Whether the GPU is one that `scripts/cuda-emulated.sh` stands in for: too slow for much.
+/// Returns true if `scripts/cuda-emulated.sh` emulates the GPU, which is too slow for some tests.
 fn is_emulated() -> bool {
     crate::kernels::fused::cuda::describe(0).is_ok_and(|card| card.name == "emulated GPU")
 }
 
-/// Whether the GPU is the emulated one, which counts what it does and simulates faults; `RLVR_REQUIRE_EMULATED_GPU=1` requires it.
+/// Returns `Some` if the GPU is emulated: it then counts its work and simulates faults. `RLVR_REQUIRE_EMULATED_GPU=1` requires it.
 pub(crate) fn emulated_gpu() -> Option<()> {
     gpu()?;
     let emulated = is_emulated().then_some(()).ok_or("the GPU is a real one: scripts/cuda-emulated.sh emulates one".to_owned());
     crate::testing::available(emulated, "RLVR_REQUIRE_EMULATED_GPU")
 }
 
-/// The kernels of candle that `work` launches, from the log of an emulated GPU. A real GPU keeps no log; the work still runs.
+/// Returns the candle kernels that `work` launches, from the log of an emulated GPU. A real GPU keeps no log, but still runs the work.
 pub(crate) fn launched_by_candle(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Vec<String>> {
     let Some(log) = std::env::var_os("EMULATED_GPU_LOG") else {
         assert!(!is_emulated(), "scripts/cuda-emulated.sh sets EMULATED_GPU_LOG");
@@ -39,8 +39,8 @@ pub(crate) fn launched_by_candle(work: impl FnOnce() -> anyhow::Result<()>) -> a
     Ok(launched)
 }
 
-/// Runs a part in one dtype. `scripts/gpu-check.sh` runs each of the tests below in its own process, because one faulting kernel makes
-/// everything after it in the same process fail.
+/// Runs a part in one dtype. `scripts/gpu-check.sh` runs each of the tests below in its own process, because after one kernel faults,
+/// everything else in that process fails, too.
 fn check_on_a_gpu(part: Part, dtype: DType, bounds: Bounds) -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     check(&Fused::new(gpu, dtype)?, part, bounds)
@@ -108,15 +108,15 @@ fn codes_and_choices() -> Result<()> {
     check_on_a_gpu(("choices", all), DType::F32, Bounds::Usual)
 }
 
-/// For `compute-sanitizer`: every kernel at small shapes. Results are reported but not judged; the other tests judge them.
+/// For `compute-sanitizer`: runs every kernel at small shapes. Results are reported but not checked; the other tests check them.
 #[test]
 fn every_kernel_once() -> Result<()> {
     [DType::F32, DType::BF16].into_iter().try_for_each(|dtype| check_on_a_gpu(ONCE, dtype, Bounds::None))
 }
 
-/// In the kernels of tests, memory that no kernel has written to is NaN.
+/// In test builds of the kernels, memory that no kernel has written is NaN.
 #[test]
-fn what_is_not_written_is_seen() -> Result<()> {
+fn empty_memory_is_nan() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     for dtype in [DType::F32, DType::BF16] {
         let values: Vec<f32> = crate::kernels::on_host(&gpu.empty(1000.into(), dtype)?)?.to_dtype(DType::F32)?.to_vec1()?;
@@ -126,7 +126,7 @@ fn what_is_not_written_is_seen() -> Result<()> {
 }
 
 #[test]
-fn fused_kernels_copy_as_candle_does() -> Result<()> {
+fn fused_copies_equal_candles() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     for dtype in [DType::F32, DType::BF16] {
         let kernels = Fused::new(gpu.clone(), dtype)?;
@@ -136,7 +136,7 @@ fn fused_kernels_copy_as_candle_does() -> Result<()> {
     Ok(())
 }
 
-/// A row of a batch-invariant product has the same bits whatever stands beside it, in each of the products of a forward pass.
+/// A row of a batch-invariant product has the same bits whatever rows surround it, in each product of a forward pass.
 #[test]
 fn rows_of_pinned_products_do_not_depend_on_their_number() -> Result<()> {
     fn products(bench: &mut Bench) -> Result<()> {
@@ -164,7 +164,7 @@ fn check_pinned(kernels: &dyn Kernels, k: usize, n: usize) -> Result<()> {
         kernels.add_product_into(&sum, &x, &weight)?;
         let read = |tensor: &Tensor| crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.to_vec2();
         let [sum, elsewhere] = [read(&sum)?, read(&elsewhere)?];
-        assert!(sum == elsewhere, "{rows} rows added in place differ from those added elsewhere");
+        assert!(sum == elsewhere, "add_product and add_product_into differ for {rows} rows");
         let products = [kernels.product(&x, &weight, None)?, kernels.product(&x, &weight, Some(&bias))?, kernels.logits(&x, &turned)?];
         let [plain, biased, logits] = products;
         Ok([read(&plain)?, read(&biased)?, sum, elsewhere, read(&logits)?])
@@ -172,15 +172,15 @@ fn check_pinned(kernels: &dyn Kernels, k: usize, n: usize) -> Result<()> {
     let expected = all(1031)?;
     for rows in [1, 2, 7, 63, 64, 65, 129, 512, 1000] {
         for (found, expected) in all(rows)?.iter().zip(&expected) {
-            assert!(found[..] == expected[..rows], "{rows} rows differ from the same among 1031");
+            assert!(found[..] == expected[..rows], "{rows} rows differ from the same rows among 1031");
         }
     }
     Ok(())
 }
 
-/// What does not fit is refused with an error of its own type, and leaves room for what does.
+/// An allocation that does not fit returns a typed error, and leaves memory for one that does.
 #[test]
-fn memory_that_is_not_there_is_an_error_by_type() -> Result<()> {
+fn gpu_out_of_memory_is_a_typed_error() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let total = gpu.memory().expect("a GPU has memory of its own").total as usize;
     let error = gpu.empty((total / 2).into(), DType::F32).expect_err("twice the memory");

@@ -1,4 +1,4 @@
-//! The optimizer's step over moments in f32 and in 8 bits against f64, and every version's codes against the plain one's.
+//! Compares optimizer steps with f32 and 8-bit moments with f64, and every implementation's codes with those of the plain loops.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -34,7 +34,7 @@ impl Bench<'_> {
         self.outcome(&format!("clear of {count}"), count, vec![0.0; count], &other.tensor)
     }
 
-    /// A step over coded moments: what is left in f32 is exact, and so are the moments up to the distance of two codes.
+    /// One step with quantized moments: weights and scales must be exact, and moments within the distance between two codes.
     pub fn coded_optimizer(&mut self, count: usize) -> Result<()> {
         let kernels = self.kernels;
         let (gradient, start) = (self.put(&spread(count, 1)?, DType::F32)?, self.random_f32(count, 2)?);
@@ -58,17 +58,17 @@ impl Bench<'_> {
                 let above = map.iter().position(|value| f64::from(*value) * scale > *exact).unwrap_or(CODED - 1).max(1);
                 let gap = f64::from(map[above] - map[above - 1]) * scale;
                 let distance = (found - exact).abs();
-                assert!(distance <= (apart + 1e-3) * gap, "element {i} of {count}: the {name} moment is {found}, exactly {exact}");
+                assert!(distance <= (apart + 1e-3) * gap, "element {i} of {count}: the {name} moment is {found}, expected {exact}");
             }
         }
         Ok(())
     }
 }
 
-/// The numbers of the steps that are tested.
+/// The hyperparameters of the tested steps.
 const STEP: Step = Step { lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.1, gradient_scale: 0.5, count: 3 };
 
-/// `STEP` in f64.
+/// Applies `STEP` in f64.
 fn exact_step(parameter: &mut [f64], first: &mut [f64], second: &mut [f64], gradient: &[f64]) {
     for (((p, m), v), g) in parameter.iter_mut().zip(first).zip(second).zip(gradient) {
         let g = g * 0.5;
@@ -79,8 +79,8 @@ fn exact_step(parameter: &mut [f64], first: &mut [f64], second: &mut [f64], grad
     }
 }
 
-/// The codes that every version leaves from the same state, ten steps long: those of the plain version, but for elements that lie on a
-/// border of two codes. There a last bit decides, and the code is the neighbour's: of one element in a thousand at most.
+/// Every implementation writes the same codes as the plain loops, from the same state, over ten steps. Exempt are elements on the boundary
+/// between two codes, where the last bit decides: at most one in a thousand may have the neighbouring code.
 pub fn codes(bench: &mut Bench) -> Result<()> {
     bench.claim("8-bit adamw's codes of 4999", |bench| check_codes(bench.kernels, 4999));
     Ok(())
@@ -106,18 +106,18 @@ fn check_codes(kernels: &dyn Kernels, count: usize) -> Result<()> {
             assert!(far(expected.scales.to_vec1()?, on_host(&found.scales)?.to_vec1()?) < 1e-6, "scales after step {number}");
             let codes = expected.codes.to_vec1::<u8>()?.into_iter().zip(on_host(&found.codes)?.to_vec1::<u8>()?);
             let others: Vec<u8> = codes.map(|(a, b)| a.abs_diff(b)).filter(|apart| *apart > 0).collect();
-            assert!(others.len() <= count / 1000 && others.iter().all(|apart| *apart == 1), "step {number}: codes apart by {others:?}");
+            assert!(others.len() <= count / 1000 && others.iter().all(|apart| *apart == 1), "step {number}: codes differ by {others:?}");
         }
     }
     Ok(())
 }
 
-/// Values of either sign whose sizes span four decades.
+/// Values of both signs whose magnitudes span four decades.
 fn spread(count: usize, seed: u64) -> Result<Tensor> {
     random(count, seed) * (random(count, seed + 100) * 4.6)?.exp()?
 }
 
-/// Any codes, with scales between 0 and 2.
+/// Random codes, with scales between 0 and 2.
 fn coded(count: usize, seed: u64, device: &Device) -> Result<Coded> {
     let codes = ((random(count, seed) + 1.0)? * 128.0)?.to_dtype(DType::U8)?;
     Ok(Coded { codes: codes.to_device(device)?, scales: (random(count.div_ceil(CODED), seed + 1) + 1.0)?.to_device(device)? })

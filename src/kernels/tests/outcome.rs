@@ -1,4 +1,4 @@
-//! Outcomes of operations: the error of each, whether it is small enough, and a row in a file as soon as it is known.
+//! Outcomes of operations: their errors, whether those are small enough, and a row in a file as soon as an outcome is known.
 
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
@@ -34,63 +34,67 @@ pub struct Outcome {
     pub stock: Option<[f64; 2]>,
     /// The verdict.
     pub verdict: Verdict,
-    /// The reason, in words.
+    /// The reason for the verdict; empty if the operation passed.
     pub note: String,
 }
 
 /// The bounds on errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bounds {
-    /// In f32 by the exact values, in bf16 by the errors of stock operations.
+    /// In f32 relative to the exact values; in bf16 relative to the errors of stock operations.
     Usual,
-    /// None: only the errors themselves matter, or that the operations run.
+    /// No bounds: only the errors themselves matter, or that the operations run.
     None,
 }
 
 impl Outcome {
-    /// The outcome of an operation whose rows have these errors.
+    /// Creates the outcome of an operation from the errors of its rows.
     pub fn of_errors(part: &'static str, name: &str, dtype: DType, bounds: Bounds, errors: &[f64]) -> Self {
         let worst = errors.iter().copied().fold(0.0, f64::max);
         let mean = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
-        let mut outcome = Self::told(part, name, dtype, Verdict::Ok, "");
+        let mut outcome = Self::with_note(part, name, dtype, Verdict::Ok, "");
         outcome.errors = Some([worst, mean]);
         match (bounds, dtype) {
             (Bounds::None, _) => {}
             // Every row is within 2e-5 of the exact one; nearly all are far closer.
-            (Bounds::Usual, DType::F32) => outcome.hold(worst < 2e-5, "in f32 the relative error of every row must be below 2e-5"),
-            (Bounds::Usual, _) => match StockErrors::carried().of(part, name) {
-                None => outcome.hold(false, "stock_errors.tsv has no row for it: run the test stock_errors with RLVR_WRITE_STOCK_ERRORS=1"),
-                // The worst row's error may be at most twice that of stock operations for the same operation in any shape, because under
-                // cancellation a single row's error is a matter of chance. The mean over rows may be at most 1.5 times that of stock operations
-                // for the same shape. Where stock operations happen to be exact, the bound is a fortieth of a rounding error.
+            (Bounds::Usual, DType::F32) => outcome.require(worst < 2e-5, "in f32 the relative error of every row must be below 2e-5"),
+            (Bounds::Usual, _) => match StockErrors::stored().of(part, name) {
+                None => {
+                    outcome.require(false, "stock_errors.tsv has no row for it: run the test stock_errors with RLVR_WRITE_STOCK_ERRORS=1")
+                }
+                // The worst row's error may be at most twice that of stock operations, for the same operation at any shape, because under
+                // cancellation a single row's error is a matter of chance. The mean over rows may be at most 1.5 times that of stock
+                // operations at the same shape. If stock operations happen to be exact, the bound is a fortieth of a rounding error.
                 Some(stock) => {
                     outcome.stock = Some(stock);
                     let is_near = worst <= 2.0 * stock[0] + 1e-4 && mean <= 1.5 * stock[1] + 1e-4;
-                    outcome.hold(is_near, "the worst error must be within twice that of stock operations, and the mean within 1.5 times");
+                    outcome
+                        .require(is_near, "the worst error must be within twice that of stock operations, and the mean within 1.5 times");
                 }
             },
         }
         outcome
     }
 
-    /// An outcome described in words.
-    pub fn told(part: &'static str, name: &str, dtype: DType, verdict: Verdict, note: &str) -> Self {
+    /// Creates an outcome without errors, with a note.
+    pub fn with_note(part: &'static str, name: &str, dtype: DType, verdict: Verdict, note: &str) -> Self {
         Self { part, name: name.to_owned(), dtype, errors: None, stock: None, verdict, note: note.to_owned() }
     }
 
-    fn hold(&mut self, holds: bool, otherwise: &str) {
-        if !holds {
+    fn require(&mut self, condition: bool, otherwise: &str) {
+        if !condition {
             self.verdict = Verdict::Wrong;
             self.note = otherwise.to_owned();
         }
     }
 
-    /// The operation, without the shape.
+    /// Returns the operation, without the shape.
     pub fn operation(&self) -> &str {
         operation(&self.name)
     }
 
-    /// Tab-separated: part, operation, shape, dtype, worst and mean error, those of stock operations, verdict, and a note.
+    /// Formats the outcome as a tab-separated line: part, operation, shape, dtype, worst and mean error, those of stock operations,
+    /// verdict, and note.
     pub fn line(&self) -> String {
         let shape = self.name.split_once(" of ").map_or("", |(_, shape)| shape);
         let dtype = if self.dtype == DType::BF16 { "bf16" } else { "f32" };
@@ -106,14 +110,14 @@ impl Outcome {
         line + &format!("\t{}\t{note}", self.verdict)
     }
 
-    /// Appends the line to the file that `RLVR_OUTCOMES` names, or prints it. Done at once, so that it survives a crash of a later operation.
-    pub fn tell(&self) {
+    /// Appends the line to the file in `RLVR_OUTCOMES`, or prints it. Called at once, so that it survives a crash of a later operation.
+    pub fn write(&self) {
         let line = self.line() + "\n";
         match std::env::var_os("RLVR_OUTCOMES") {
             None => print!("{line}"),
             Some(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(path);
-                file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the file that RLVR_OUTCOMES names can be written");
+                file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the file in RLVR_OUTCOMES can be written");
             }
         }
     }
@@ -129,13 +133,13 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// The part of a name before the shape.
+/// Returns the part of a name before the shape.
 pub fn operation(name: &str) -> &str {
     name.split(" of ").next().unwrap_or_default()
 }
 
-/// The distance of each row of `width` from the exact row, relative to the exact row's norm or to a tenth of the typical row's norm, whichever
-/// is larger. The gradient of a query that attends to one key alone is exactly 0, and only rounding error is left.
+/// Returns the distance of each row of `width` from the exact row, relative to the exact row's norm, or to a tenth of the typical norm if
+/// that is larger. The gradient of a query that attends to a single key is exactly 0, so only rounding error is left.
 pub fn errors(width: usize, exact: &[f64], found: &[f64]) -> Vec<f64> {
     let squares = |row: &[f64]| row.iter().map(|x| x * x).sum::<f64>();
     let rows = exact.len().div_ceil(width).max(1);
@@ -150,7 +154,7 @@ pub fn errors(width: usize, exact: &[f64], found: &[f64]) -> Vec<f64> {
 }
 
 #[test]
-fn an_outcome_is_judged_and_told_in_one_line() {
+fn outcome_checks_errors_and_formats_one_line() {
     let judged = |errors: &[f64]| Outcome::of_errors("rows", "clear of 3 x 4", DType::F32, Bounds::Usual, errors);
     assert_eq!(judged(&[1e-6, 3e-6]).line(), "rows\tclear\t3 x 4\tf32\t3.000e-6\t2.000e-6\t\t\tok\t");
     let wrong = judged(&[0.0, f64::INFINITY]);
@@ -159,7 +163,7 @@ fn an_outcome_is_judged_and_told_in_one_line() {
     );
     let unknown = Outcome::of_errors("rows", "nothing of 3 x 4", DType::BF16, Bounds::Usual, &[0.0]);
     assert!(unknown.verdict == Verdict::Wrong && unknown.note.contains("RLVR_WRITE_STOCK_ERRORS=1"), "{}", unknown.note);
-    let failed = Outcome::told("rows", "clear of 3", DType::BF16, Verdict::Error, "no\tsuch\nkernel");
+    let failed = Outcome::with_note("rows", "clear of 3", DType::BF16, Verdict::Error, "no\tsuch\nkernel");
     assert_eq!(failed.line(), "rows\tclear\t3\tbf16\t\t\t\t\terror\tno such kernel");
     assert_eq!(errors(2, &[3.0, 4.0, 0.0, 0.0], &[3.0, 4.5, f64::NAN, 0.0]), [0.1, f64::INFINITY]);
 }

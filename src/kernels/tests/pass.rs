@@ -1,11 +1,11 @@
-//! Tests of the operations that only passes over cached sequences use.
+//! Tests of operations that only decoding passes use.
 
 use candle_core::{DType, Result, Tensor};
 
 use crate::kernels::cpu::testing::random;
 use crate::kernels::{Heads, Kernels, Rotation, on_host};
 
-/// Rotating and storing in one operation gives the same bits as the two operations, in the rows and in the cache.
+/// Rotating and storing in one operation is bit-identical to the two operations, in the rows and in the cache.
 pub fn check_rotating_and_storing(kernels: &dyn Kernels) -> Result<()> {
     let bits = |tensor: &Tensor| on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>();
     // `store` requires rows in multiples of 16 bytes.
@@ -31,7 +31,7 @@ pub fn check_rotating_and_storing(kernels: &dyn Kernels) -> Result<()> {
 }
 
 #[test]
-fn rotating_and_storing_at_once_leaves_the_same_bits() -> Result<()> {
+fn rotate_and_store_in_place_equals_both_operations() -> Result<()> {
     use std::sync::Arc;
 
     use crate::kernels::fused::emulated::Emulator;
@@ -49,7 +49,7 @@ fn rotating_and_storing_at_once_leaves_the_same_bits() -> Result<()> {
 
 #[cfg(feature = "cuda")]
 #[test]
-fn rotating_and_storing_at_once_on_a_gpu_leaves_the_same_bits() -> Result<()> {
+fn rotate_and_store_in_place_on_a_gpu_equals_both_operations() -> Result<()> {
     let Some(gpu) = super::gpu() else { return Ok(()) };
     [DType::F32, DType::BF16].into_iter().try_for_each(|dtype| check_rotating_and_storing(&crate::kernels::Fused::new(gpu.clone(), dtype)?))
 }

@@ -1,4 +1,4 @@
-//! Operations on rows one by one, and products, against f64.
+//! Compares operations on single rows, and products, with f64.
 
 use candle_core::{DType, Device, Result, Tensor};
 
@@ -34,7 +34,7 @@ impl Bench<'_> {
         self.outcome(&name("rms_norm_backward_into"), width, d_exact, &dx.tensor)?;
         self.outcome(&name("rms_norm_backward_into's weight"), width, w_exact, &weight_gradient.tensor)?;
 
-        // An index that comes up often, one that comes up once, and some that never do.
+        // One index occurs often, others once, and some never.
         let rows: Vec<u32> = (0..t + 2).map(|i| if i % 3 == 0 { 0 } else { (i * 7 % t) as u32 }).collect();
         let indices = kernels.indices(&rows)?;
         let gathered = kernels.gather(&x.tensor, &indices)?;
@@ -49,7 +49,7 @@ impl Bench<'_> {
             }
             kernels.scatter_add_into(&target.tensor, &rows, &values.tensor)?;
             self.outcome(&format!("{} {what}", name("scatter_add_into")), width, exact, &target.tensor)?;
-            assert!(kernels.scatter_add_into(&target.tensor, &[], &values.tensor).is_err(), "rows without numbers are refused");
+            assert!(kernels.scatter_add_into(&target.tensor, &[], &values.tensor).is_err(), "values without row numbers must be rejected");
         }
 
         let gate_up = self.put(&(random((t, 2 * width), 10) * 4.0)?, kernels.dtype())?;
@@ -80,16 +80,16 @@ impl Bench<'_> {
             (0..rows * columns).map(|i| f(i / columns, i % columns)).collect::<Vec<f64>>()
         };
         let plain = |i: usize, j: usize| sum(&|l| x.exact[i * k + l] * weight.exact[l * n + j], k);
-        let turned = |i: usize, j: usize| sum(&|l| x.exact[i * k + l] * transposed.exact[j * k + l], k);
+        let by_transpose = |i: usize, j: usize| sum(&|l| x.exact[i * k + l] * transposed.exact[j * k + l], k);
         let found = kernels.product(&x.tensor, &weight.tensor, None)?;
         self.outcome(&name("product"), n, all(&plain, m, n), &found)?;
         let found = kernels.product(&x.tensor, &weight.tensor, Some(&bias.tensor))?;
         self.outcome(&name("product with bias"), n, all(&|i, j| plain(i, j) + bias.exact[j], m, n), &found)?;
         let found = kernels.product(&x.tensor, &transposed.tensor.t()?, None)?;
-        self.outcome(&name("product with a transpose"), n, all(&turned, m, n), &found)?;
+        self.outcome(&name("product with a transpose"), n, all(&by_transpose, m, n), &found)?;
         let found = kernels.logits(&x.tensor, &transposed.tensor)?;
         assert_eq!(found.dtype(), DType::F32);
-        self.outcome(&name("logits"), n, all(&turned, m, n), &found)?;
+        self.outcome(&name("logits"), n, all(&by_transpose, m, n), &found)?;
         let exact = all(&|i, j| target.exact[i * n + j] + plain(i, j), m, n);
         let added = kernels.add_product(&target.tensor, &x.tensor, &weight.tensor)?;
         self.outcome(&name("add_product"), n, exact.clone(), &added)?;
@@ -111,7 +111,7 @@ impl Bench<'_> {
         };
         let (cos, sin) = (self.put(&table(f64::cos)?, DType::F32)?, self.put(&table(f64::sin)?, DType::F32)?);
         let positions: Vec<u32> = (0..t as u32).rev().collect();
-        let turned = |values: &[f64], sign: f64| {
+        let rotated = |values: &[f64], sign: f64| {
             let mut exact = values.to_vec();
             for (row, position) in exact.chunks_mut(heads.row()).zip(&positions) {
                 for head in row.chunks_mut(d).take(heads.query + heads.key_value) {
@@ -128,13 +128,13 @@ impl Bench<'_> {
         let qkv = self.random((t, heads.row()), 1)?;
         let rotation = Rotation { cos: &cos.tensor, sin: &sin.tensor, positions: &at };
         kernels.rotate_in_place(&qkv.tensor, heads, &rotation)?;
-        self.outcome(&name("rotate_in_place"), d, turned(&qkv.exact, 1.0), &qkv.tensor)?;
-        // First without a bias, then with one, to whose gradient the sums are added.
+        self.outcome(&name("rotate_in_place"), d, rotated(&qkv.exact, 1.0), &qkv.tensor)?;
+        // First without a bias, then with one, to whose gradient the column sums are added.
         let d_qkv = self.random((t, heads.row()), 2)?;
         kernels.rotate_back_in_place(&d_qkv.tensor, heads, &rotation, None)?;
-        self.outcome(&name("rotate_back_in_place"), d, turned(&d_qkv.exact, -1.0), &d_qkv.tensor)?;
+        self.outcome(&name("rotate_back_in_place"), d, rotated(&d_qkv.exact, -1.0), &d_qkv.tensor)?;
         let (d_qkv, sums) = (self.random((t, heads.row()), 2)?, self.random_f32(heads.row(), 3)?);
-        let back = turned(&d_qkv.exact, -1.0);
+        let back = rotated(&d_qkv.exact, -1.0);
         let sum = |(column, before): (usize, &f64)| before + back.iter().skip(column).step_by(heads.row()).sum::<f64>();
         let exact = sums.exact.iter().enumerate().map(sum).collect();
         kernels.rotate_back_in_place(&d_qkv.tensor, heads, &rotation, Some(&sums.tensor))?;

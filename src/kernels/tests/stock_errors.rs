@@ -1,6 +1,6 @@
-//! Errors of stock operations in bf16, which bound those of the fused kernels. They are measured on a CPU, where stock operations are slow, and
-//! stored in a table. After adding an operation or a shape, run `RLVR_WRITE_STOCK_ERRORS=1 cargo test --lib stock_errors` to write
-//! `stock_errors.tsv` again.
+//! Errors of stock operations in bf16, which bound the errors of the fused kernels. They are measured on a CPU, where stock operations are
+//! slow, and stored in a table. After adding an operation or a shape, run `RLVR_WRITE_STOCK_ERRORS=1 cargo test --lib stock_errors` to
+//! rewrite `stock_errors.tsv`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -13,15 +13,15 @@ use super::outcome::{Bounds, operation};
 use super::{LONG, PARTS, Part, run};
 use crate::kernels::Stock;
 
-/// The errors of stock operations: the worst row's and the mean, by part and name.
+/// The errors of stock operations, by part and name: the worst row's error and the mean.
 #[derive(Debug, Default, PartialEq)]
 pub struct StockErrors(BTreeMap<(String, String), [f64; 2]>);
 
 impl StockErrors {
     /// The stored table.
-    pub fn carried() -> &'static Self {
-        static CARRIED: OnceLock<StockErrors> = OnceLock::new();
-        CARRIED.get_or_init(|| {
+    pub fn stored() -> &'static Self {
+        static STORED: OnceLock<StockErrors> = OnceLock::new();
+        STORED.get_or_init(|| {
             let row = |line: &str| {
                 let columns: Vec<&str> = line.split('\t').collect();
                 let [part, name, worst, mean] = columns[..] else { panic!("stock_errors.tsv: expected four columns, found {line:?}") };
@@ -32,7 +32,7 @@ impl StockErrors {
         })
     }
 
-    /// The worst error of the operation in any shape of the part, and the mean for this shape.
+    /// Returns the worst error of the operation at any shape of the part, and the mean for this shape.
     pub fn of(&self, part: &str, name: &str) -> Option<[f64; 2]> {
         let [_, mean] = self.0.get(&(part.to_owned(), name.to_owned()))?;
         let same = self.0.iter().filter(|((other, named), _)| other == part && operation(named) == operation(name));
@@ -58,10 +58,10 @@ impl StockErrors {
     }
 }
 
-/// Rounding to 8 bits of mantissa gives errors of 1 in 500, and a few times as much under cancellation; a wrong formula gives far more. The
-/// table holds for any machine: other orders of summation differ by a few roundings.
+/// Rounding to 8 bits of mantissa gives errors of 1 in 500, and a few times that under cancellation; a wrong formula gives far more. The
+/// table is valid on any machine: other orders of summation change it by a few roundings.
 #[test]
-fn stock_operations_are_near_in_bf16_and_the_table_is_current() -> Result<()> {
+fn stock_errors_are_small_in_bf16_and_the_table_is_current() -> Result<()> {
     let is_written = std::env::var("RLVR_WRITE_STOCK_ERRORS").is_ok_and(|value| value == "1");
     let parts = if is_written { [&PARTS[..], &[LONG]].concat() } else { PARTS.to_vec() };
     let measured = StockErrors::measured(&parts)?;
@@ -72,20 +72,17 @@ fn stock_operations_are_near_in_bf16_and_the_table_is_current() -> Result<()> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels/tests/stock_errors.tsv");
         return Ok(std::fs::write(path, measured.text())?);
     }
-    let carried = StockErrors::carried();
-    let short = carried.0.iter().filter(|((part, _), _)| PARTS.iter().any(|(name, _)| name == part));
+    let stored = StockErrors::stored();
+    let short = stored.0.iter().filter(|((part, _), _)| PARTS.iter().any(|(name, _)| name == part));
     let names = |rows: Vec<&(String, String)>| rows.into_iter().cloned().collect::<Vec<_>>();
     assert_eq!(
         names(short.map(|(name, _)| name).collect()),
         names(measured.0.keys().collect()),
-        "stock_errors.tsv has other operations or shapes: run this test with RLVR_WRITE_STOCK_ERRORS=1 to write it again"
+        "stock_errors.tsv has other operations or shapes: run this test with RLVR_WRITE_STOCK_ERRORS=1 to rewrite it"
     );
     for (name, found) in &measured.0 {
-        for (found, carried) in found.iter().zip(carried.0[name]) {
-            assert!(
-                (found - carried).abs() <= 0.25 * carried + 1e-4,
-                "{name:?}: found {found:.3e}, but stock_errors.tsv has {carried:.3e}"
-            );
+        for (found, stored) in found.iter().zip(stored.0[name]) {
+            assert!((found - stored).abs() <= 0.25 * stored + 1e-4, "{name:?}: found {found:.3e}, but stock_errors.tsv has {stored:.3e}");
         }
     }
     Ok(())
