@@ -166,9 +166,9 @@ impl Fields<'_> {
             format!("{} or {last}", others.join(", "))
         };
         let name = self.0.get("model_type").and_then(Value::as_str);
-        let name = name.with_context(|| format!("config.json has no model_type, expected {}", known()))?;
+        let name = name.with_context(|| format!("config.json has no model_type; expected {}", known()))?;
         let family = FAMILIES.iter().find(|family| family.model_type == name);
-        family.with_context(|| format!("model_type \"{name}\" is not supported, expected {}", known()))
+        family.with_context(|| format!("model_type \"{name}\" is not supported; expected {}", known()))
     }
 
     /// Rejects features that the decoder does not compute. `pretraining_tp`, dropout and `use_cache` do not affect the numbers.
@@ -178,7 +178,7 @@ impl Fields<'_> {
             let is_known = names.iter().any(|name| name.as_str().is_some_and(|name| known.contains(&name)));
             ensure!(
                 is_known,
-                "architectures {} in config.json are not supported, expected {}",
+                "architectures {} in config.json are not supported; expected {}",
                 Value::from(names.clone()),
                 known.join(" or ")
             );
@@ -188,7 +188,7 @@ impl Fields<'_> {
             bail!("quantization_config in config.json (quant_method \"{method}\") is not supported; expected weights in f32, bf16 or f16");
         }
         if let Some(activation) = self.get("hidden_act") {
-            ensure!(activation == "silu", "hidden_act {activation} in config.json is not supported, expected \"silu\"");
+            ensure!(activation == "silu", "hidden_act {activation} in config.json is not supported; expected \"silu\"");
         }
         ensure!(!self.flag("mlp_bias")?, "mlp_bias true in config.json is not supported");
         let has_other_bias = !family.qkv_bias && self.flag("attention_bias")?;
@@ -213,7 +213,7 @@ impl Fields<'_> {
                     kinds.len()
                 );
                 if let Some(other) = kinds.iter().find(|kind| *kind != "full_attention" && *kind != "sliding_attention") {
-                    bail!("layer_types in config.json has {other}, which is not supported, expected \"full_attention\"");
+                    bail!("layer_types in config.json has {other}, which is not supported; expected \"full_attention\"");
                 }
                 kinds.iter().any(|kind| kind == "sliding_attention")
             }

@@ -75,7 +75,7 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) 
     )?;
     ensure!((1.0..=1e12).contains(&theta), "rope_theta in config.json is {theta}, expected 1 to 1e12");
     if let Some(share) = get("partial_rotary_factor") {
-        ensure!(share.as_f64() == Some(1.0), "partial_rotary_factor {share} in config.json is not supported, expected 1.0");
+        ensure!(share.as_f64() == Some(1.0), "partial_rotary_factor {share} in config.json is not supported; expected 1.0");
     }
     let kind = match object.get("rope_type").or_else(|| object.get("type")) {
         None => {
@@ -117,7 +117,7 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) 
             ensure!((1.0..=f64::from(1 << 24)).contains(&original), "{ORIGINAL} in config.json is {original}, expected 1 to {}", 1 << 24);
             RopeScaling::Llama3 { factor: factor()?, low, high, original }
         }
-        other => bail!("rope scaling \"{other}\" in config.json is not supported, expected default, linear or llama3"),
+        other => bail!("rope scaling \"{other}\" in config.json is not supported; expected default, linear or llama3"),
     };
     Ok((theta, scaling))
 }

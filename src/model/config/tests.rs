@@ -68,7 +68,7 @@ fn rope_read_accepts_both_forms_and_rejects_unknown_types() {
     rope(r#""rope_theta": 0"#, Err("expected a positive number"));
     rope(
         r#""rope_scaling": {"type": "yarn", "factor": 4}"#,
-        Err("\"yarn\" in config.json is not supported, expected default, linear or llama3"),
+        Err("\"yarn\" in config.json is not supported; expected default, linear or llama3"),
     );
     rope(r#""rope_parameters": {"rope_type": "dynamic", "factor": 4}"#, Err("\"dynamic\" in config.json is not supported"));
     rope(r#""rope_scaling": {"rope_type": null}"#, Err("rope_type in config.json is null"));
@@ -125,14 +125,14 @@ fn reject_sliding_window_accepts_windows_without_effect() {
 
 #[test]
 fn reject_unsupported_names_the_field_and_its_value() {
-    rejected(r#""model_type": "mamba""#, "\"mamba\" is not supported, expected qwen2 or llama");
-    rejected(r#""!model_type": 0"#, "config.json has no model_type, expected qwen2 or llama");
+    rejected(r#""model_type": "mamba""#, "\"mamba\" is not supported; expected qwen2 or llama");
+    rejected(r#""!model_type": 0"#, "config.json has no model_type; expected qwen2 or llama");
     rejected(
         r#""architectures": ["Qwen2ForSequenceClassification"]"#,
-        r#"["Qwen2ForSequenceClassification"] in config.json are not supported, expected Qwen2ForCausalLM or LlamaForCausalLM"#,
+        r#"["Qwen2ForSequenceClassification"] in config.json are not supported; expected Qwen2ForCausalLM or LlamaForCausalLM"#,
     );
     rejected(r#""quantization_config": {"quant_method": "awq", "bits": 4}"#, "quantization_config in config.json (quant_method \"awq\")");
-    rejected(r#""hidden_act": "gelu""#, "hidden_act \"gelu\" in config.json is not supported, expected \"silu\"");
+    rejected(r#""hidden_act": "gelu""#, "hidden_act \"gelu\" in config.json is not supported; expected \"silu\"");
     rejected(r#""hidden_act": 3"#, "hidden_act 3 in config.json");
     rejected(r#""mlp_bias": true"#, "mlp_bias true");
     rejected(r#""model_type": "llama", "attention_bias": true"#, "attention_bias true in config.json is not supported for llama");
