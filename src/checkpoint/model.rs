@@ -110,7 +110,7 @@ impl Model {
     }
 }
 
-/// A checkpoint without its weights: what it takes to read and write text.
+/// A checkpoint without its weights: tokenizer, chat template, end tokens and context length.
 pub struct ModelText {
     /// Tokenizer and chat template.
     pub text: Text,

@@ -23,7 +23,7 @@ pub struct Progress {
     pub updates: u64,
     /// Time that the steps took, in seconds.
     pub elapsed_s: f64,
-    /// The state contains the exact parameters, because the export rounds them. `None` in states of older versions.
+    /// True if the state contains the exact parameters, because the export rounds them. `None` in states of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_weights: Option<bool>,
 }

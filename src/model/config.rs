@@ -19,9 +19,9 @@ pub struct Family {
     pub model_type: &'static str,
     /// The name of its language model in `architectures` of `config.json`.
     pub architecture: &'static str,
-    /// Query, key and value have a bias, whatever `attention_bias` says. A family without it is rejected if `attention_bias` is true.
+    /// True if query, key and value have a bias, whatever `attention_bias` says. A family without it is rejected if `attention_bias` is true.
     pub qkv_bias: bool,
-    /// Layers may use sliding-window attention (`use_sliding_window`, `layer_types`).
+    /// True if layers may use sliding-window attention (`use_sliding_window`, `layer_types`).
     pub slides: bool,
 }
 
@@ -54,9 +54,9 @@ pub struct ModelConfig {
     pub rope_theta: f64,
     /// Scaling of the rotary frequencies.
     pub rope_scaling: RopeScaling,
-    /// The output head shares the weights of the embedding (`tie_word_embeddings`).
+    /// True if the output head shares the weights of the embedding (`tie_word_embeddings`).
     pub tied: bool,
-    /// Query, key and value have a bias.
+    /// True if query, key and value have a bias.
     pub qkv_bias: bool,
     /// Ids of the tokens that end a response, from `config.json`. Those in `generation_config.json`, if any, take precedence.
     pub end_tokens: Vec<u32>,

@@ -112,9 +112,9 @@ struct Store {
 }
 
 impl Store {
-    fn add(&mut self, place: FileSource) -> Result<()> {
-        let name = place.name();
-        let mut source = place.open()?;
+    fn add(&mut self, file_source: FileSource) -> Result<()> {
+        let name = file_source.name();
+        let mut source = file_source.open()?;
         let size = source.seek(SeekFrom::End(0))?;
         source.rewind()?;
         let mut length = [0; 8];
@@ -142,7 +142,7 @@ impl Store {
                 bail!("tensor {tensor} is in both {} and {name}, expected in one file", self.files[other.file].name());
             }
         }
-        self.files.push(place);
+        self.files.push(file_source);
         Ok(())
     }
 

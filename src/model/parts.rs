@@ -13,7 +13,7 @@ pub struct Part {
     pub shape: Vec<usize>,
     /// The columns of our tensor that it occupies.
     pub columns: Range<usize>,
-    /// Our tensor has its transpose.
+    /// True if our tensor has its transpose.
     pub transposed: bool,
 }
 

@@ -1,5 +1,5 @@
 //! The critic's model: a decoder with a scalar head, which computes a value for each response token instead of logits. Owns its weights and
-//! its backward pass. Independent of what values are trained on. Only the embedding has the vocabulary's width.
+//! its backward pass. Independent of how values are learned. Only the embedding has the vocabulary's width.
 
 use anyhow::Result;
 use candle_core::{DType, Shape, Tensor};

@@ -1,4 +1,4 @@
-//! The tensors of a model in the layout that computes fastest: projections with the same input are fused and stored as `[in, out]`. The
+//! The tensors of a model in the layout used for computing: projections with the same input are fused and stored as `[in, out]`. The
 //! table of `parameters` defines the tensors and their shapes.
 
 use std::collections::HashMap;

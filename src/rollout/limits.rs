@@ -23,7 +23,9 @@ pub struct EngineSettings {
 /// The limits of one worker, with defaults resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
+    /// Maximum number of sequences that run at once.
     pub running: usize,
+    /// Maximum number of prompt tokens in one pass.
     pub prefill_tokens: usize,
     /// Maximum number of rows of logits at once.
     pub logit_rows: usize,

@@ -15,7 +15,7 @@ pub struct SamplingSettings {
     pub temperature: f32,
     /// Truncation of the distribution: top-k, top-p and min-p.
     pub filter: Filter,
-    /// Record the sampling mask of each token, with log-probabilities renormalised over it.
+    /// True to record the sampling mask of each token, with log-probabilities renormalised over it.
     pub records_kept: bool,
     /// The seed of all random numbers.
     pub seed: u64,
