@@ -95,9 +95,9 @@ impl Decoder {
         Ok(scores)
     }
 
-    /// Scores all response tokens and computes the head's gradients in one pass. For each chunk, calls `objective(index of the first token,
-    /// scores)` to get the derivatives of the loss. Adds the gradients of the head and the final norm to `gradients`; `None` if they are
-    /// frozen. Returns the scores and the gradient of `hidden [t, w]`.
+    /// Scores all response tokens and computes the head's gradients in one pass. Gets the derivatives of the loss for each chunk from
+    /// `objective(first, scores)`, where `first` is the index of the chunk's first token. Adds the gradients of the head and the final norm
+    /// to `gradients`; `None` if they are frozen. Returns the scores and the gradient of `hidden [t, w]`.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.

@@ -66,7 +66,8 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Creates adapters for a policy. The base gets a copy of the policy's projections, which hold merged weights from now on.
+    /// Creates adapters for a policy. The base gets a copy of the policy's projections; the policy's own hold merged weights from now
+    /// on.
     ///
     /// # Errors
     /// If the device has no memory for the adapters or the copy.

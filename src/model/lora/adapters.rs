@@ -69,8 +69,8 @@ impl Adapters {
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// Creates adapters whose product is zero. `a` is uniform within 1 / sqrt(in), which is PEFT's Kaiming-uniform initialisation with a =
-    /// sqrt(5) (`LoraLayer.reset_lora_parameters`); `b` is zero. Each `a` uses its own random stream.
+    /// Creates adapters whose product is zero. `a` is uniform between -1 / sqrt(in) and 1 / sqrt(in), which is PEFT's Kaiming-uniform
+    /// initialisation with a = sqrt(5) (`LoraLayer.reset_lora_parameters`); `b` is zero. Each `a` uses its own random stream.
     ///
     /// # Errors
     /// If the device has no memory for a tensor.
