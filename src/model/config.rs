@@ -19,7 +19,7 @@ pub struct Family {
     pub model_type: &'static str,
     /// The name of its language model in `architectures` of `config.json`.
     pub architecture: &'static str,
-    /// True if query, key and value have a bias, whatever `attention_bias` says. Families without it are rejected if `attention_bias` is true.
+    /// True if query, key and value have a bias, whatever `attention_bias` says. Other families are rejected if `attention_bias` is true.
     pub qkv_bias: bool,
     /// True if layers may use sliding-window attention (`use_sliding_window`, `layer_types`).
     pub slides: bool,
