@@ -220,7 +220,7 @@ for name in long_bf16 long_f32 attention_bf16 attention_f32 head_bf16 head_f32 r
   rows_of_pinned_products_do_not_depend_on_their_number; do
   operations+=("$on_a_gpu::$name")
 done
-others=("$on_a_gpu::gpu_out_of_memory_is_a_typed_error" model::tests::fused_kernels_on_a_gpu
+others=("$on_a_gpu::gpu_out_of_memory_is_a_typed_error" model::tests::decoder_on_fused_kernels_on_a_gpu_matches_the_cpu
   rollout::engine::tests::responses_on_a_gpu_depend_on_their_addresses_alone)
 for name in "${operations[@]}"; do gpu_test operations "$name"; done
 for name in "${others[@]}"; do gpu_test test "$name"; done

@@ -1,5 +1,5 @@
-//! A critic's state beside the policy's: weights to the bit, moments and the number of updates. It is no model that other programs load, so its
-//! tensors have our names and our layout.
+//! The state of a critic, next to the policy's: exact weights, moments and the number of updates. No other program loads it, so its tensors
+//! have our names and our layout.
 
 use std::path::Path;
 
@@ -17,11 +17,14 @@ const PROGRESS: &str = "progress.json";
 
 #[derive(Serialize, Deserialize)]
 struct Progress {
-    /// Optimizer steps done.
+    /// Completed optimizer steps.
     updates: u64,
 }
 
-/// Writes the state into a new folder: f32, from the masters where there are any.
+/// Writes the state into a new folder. Weights are written in f32: the master weights if there are any, otherwise the parameters.
+///
+/// # Errors
+/// If the folder exists, or a file cannot be written.
 pub fn save(folder: &Path, optimizer: &AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
     std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let exact = parameters.iter().map(|(name, tensor)| {
@@ -33,23 +36,23 @@ pub fn save(folder: &Path, optimizer: &AdamW, parameters: &[(String, &Tensor)]) 
     write_file(&folder.join(PROGRESS), serde_json::to_string_pretty(&Progress { updates: optimizer.count })?.as_bytes())
 }
 
-/// Restores optimizer and parameters in place.
+/// Restores the optimizer and the parameters, in place.
 ///
 /// # Errors
-/// When the state is not there, or does not belong to this critic; the file and the tensor are named.
+/// If a file is missing or corrupt, or the state belongs to another critic. The message names the file and the tensor.
 pub fn load(folder: &Path, kernels: &dyn Kernels, optimizer: &mut AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
     let path = folder.join(PROGRESS);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}: was the checkpoint saved without a critic (advantage.baseline)?", path.display()))?;
-    let progress: Progress = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+    let progress: Progress = serde_json::from_str(&text).with_context(|| format!("{} is corrupt", path.display()))?;
     moments::load(&folder.join(MOMENTS), kernels, optimizer)?;
     let path = folder.join(WEIGHTS);
     let restore = || {
         let found = candle_core::safetensors::load(&path, &Device::Cpu)?;
         let value = |(name, target): &(String, &Tensor)| {
-            let value = found.get(name).with_context(|| format!("there is no {name}"))?;
-            ensure!(value.dims() == target.dims(), "{name} has the shape {:?}, expected {:?}", value.dims(), target.dims());
-            ensure!(value.dtype() == DType::F32, "{name} is {:?}, expected F32", value.dtype());
+            let value = found.get(name).with_context(|| format!("tensor {name} is missing"))?;
+            ensure!(value.dims() == target.dims(), "tensor {name} has shape {:?}, expected {:?}", value.dims(), target.dims());
+            ensure!(value.dtype() == DType::F32, "tensor {name} has dtype {:?}, expected F32", value.dtype());
             kernels.set(target, value)?;
             Ok((name.clone(), value))
         };

@@ -1,10 +1,10 @@
-//! Room on disk, asked before anything large is written.
+//! Checks for free disk space before anything large is written.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-/// Bytes that may still be written below `path`, which need not exist yet; `None` where the system does not say.
+/// Returns the bytes that may be written below `path`, which need not exist yet. `None` if the system does not report this.
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let absolute = std::path::absolute(path).ok()?;
     let there = absolute.ancestors().find(|path| path.exists())?;
@@ -22,15 +22,15 @@ fn available(_: &Path) -> Option<u64> {
     None
 }
 
-/// Refuses to begin what does not fit.
+/// Checks that `bytes` bytes fit on the disk.
 ///
 /// # Errors
-/// When fewer than `bytes` are free where `path` is to be.
+/// If fewer bytes are free where `path` will be.
 pub fn ensure_room(path: &Path, bytes: u64) -> Result<()> {
     let Some(free) = free_bytes(path) else { return Ok(()) };
     ensure!(
         bytes <= free,
-        "{} would take {}, the disk has {} free: free some space, or choose a folder on another disk",
+        "{} needs {}, but the disk has only {} free: free some space, or choose a folder on another disk",
         path.display(),
         gigabytes(bytes),
         gigabytes(free)
@@ -38,7 +38,7 @@ pub fn ensure_room(path: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// A size as people read it.
+/// Formats a size for people, in MB or GB (powers of 1000).
 pub fn gigabytes(bytes: u64) -> String {
     match bytes {
         0..10_000_000 => format!("{:.2} MB", bytes as f64 / 1e6),
@@ -52,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn room_is_that_of_the_nearest_folder_that_exists() {
+    fn ensure_room_checks_the_disk_of_the_nearest_existing_folder() {
         let root = tempfile::tempdir().unwrap();
         let deep = root.path().join("not/yet/there");
         ensure_room(&deep, 1).unwrap();
         if free_bytes(&deep).is_some() {
             let message = ensure_room(&deep, u64::MAX).unwrap_err().to_string();
-            assert!(message.contains("not/yet/there would take") && message.contains("free some space"), "{message}");
+            assert!(message.contains("not/yet/there needs") && message.contains("free some space"), "{message}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! One writer a folder: a lock that its process holds and that the operating system releases when the process dies, however it dies. The file
-//! `lock` says who holds it; a file that a dead process left says nothing.
+//! One writer per folder: a process holds a lock, and the operating system releases it when the process dies for whatever reason. The file
+//! `lock` names the holder; a file left by a dead process has no effect.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -10,56 +10,56 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// The file's name in the folder that it guards.
+/// The name of the lock file in the folder that it protects.
 pub const FILE: &str = "lock";
 
-/// The right to write in a folder, until it is dropped. The file is opened so that programs which this process starts do not inherit it.
+/// The exclusive right to write in a folder, until dropped. Child processes do not inherit the open file.
 #[derive(Debug)]
 pub struct FolderLock {
     path: PathBuf,
-    /// None where the file system has no locks.
+    /// `None` if the file system has no locks.
     file: Option<File>,
 }
 
-/// Who writes in a folder.
+/// The process that writes in a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process.
+    /// The process id.
     pub pid: u32,
-    /// Where it runs.
+    /// The name of the machine.
     pub host: String,
-    /// When it took the folder, in UTC: `2026-01-31T12:00:00Z`.
+    /// When it locked the folder, in UTC: `2026-01-31T12:00:00Z`.
     pub since: String,
 }
 
-/// Another process writes in the folder.
+/// The error when another process writes in the folder.
 #[derive(Debug)]
 pub struct Held {
-    /// The folder.
+    /// The locked folder.
     pub folder: PathBuf,
-    /// Who; none where it has not said so yet.
+    /// The process that holds the lock; `None` if it is unknown.
     pub holder: Option<Holder>,
 }
 
 impl FolderLock {
-    /// Takes a folder that exists.
+    /// Locks an existing folder. If the file system has no locks, warns and continues without one.
     ///
     /// # Errors
-    /// [`Held`] where another process has it; others as files cannot be written.
+    /// [`Held`] if another process holds the lock; another error if the lock file cannot be written.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         loop {
             let mut file = open(&path)?;
             match file.try_lock() {
-                Ok(()) if !is_same(&file, &path) => {} // Its holder has removed it in between: another file has the name now, or none.
+                Ok(()) if !is_same(&file, &path) => {} // The last holder has removed this file: try again with the current one, if any.
                 Ok(()) => {
-                    sign(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
+                    write_holder(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
                     return Ok(Self { path, file: Some(file) });
                 }
-                Err(TryLockError::WouldBlock) => return Err(Held { folder: folder.to_owned(), holder: signed(&mut file) }.into()),
+                Err(TryLockError::WouldBlock) => return Err(Held { folder: folder.to_owned(), holder: read_holder(&mut file) }.into()),
                 Err(TryLockError::Error(error)) if is_unsupported(&error) => {
                     tell!(
-                        "{} cannot be locked ({error}): nothing keeps a second process from writing there, so do not start one",
+                        "{} cannot be locked ({error}): do not start a second process that writes there, because nothing would stop it",
                         folder.display()
                     );
                     return Ok(Self { path, file: None });
@@ -69,17 +69,17 @@ impl FolderLock {
         }
     }
 
-    /// Who writes in a folder at this moment; none where nobody does, or where that cannot be known.
+    /// Returns the process that writes in a folder now. `None` if there is none, or if this cannot be determined.
     pub fn holder(folder: &Path) -> Option<Held> {
         let mut file = File::open(folder.join(FILE)).ok()?;
-        // A shared lock: two who ask do not take each other for a writer.
+        // A shared lock, so that two processes that check do not mistake each other for a writer.
         let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        is_held.then(|| Held { folder: folder.to_owned(), holder: signed(&mut file) })
+        is_held.then(|| Held { folder: folder.to_owned(), holder: read_holder(&mut file) })
     }
 }
 
 impl Drop for FolderLock {
-    /// Removes the file while it is still locked: who has opened it meanwhile sees that it has lost its name.
+    /// Removes the file while it is still locked, so that a process that has opened it meanwhile can tell that it was removed.
     fn drop(&mut self) {
         if self.file.is_none() || cfg!(unix) {
             let _ = std::fs::remove_file(&self.path);
@@ -92,7 +92,7 @@ fn open(path: &Path) -> Result<File> {
     file.with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Whether the file still has its name.
+/// Returns true if the path still leads to this open file.
 #[cfg(unix)]
 fn is_same(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -100,27 +100,27 @@ fn is_same(file: &File, path: &Path) -> bool {
     file.metadata().map(id).ok() == std::fs::metadata(path).map(id).ok()
 }
 
-/// Files that are open keep their names elsewhere.
+/// An open file keeps its name on other systems.
 #[cfg(not(unix))]
 fn is_same(_: &File, _: &Path) -> bool {
     true
 }
 
 fn is_unsupported(error: &std::io::Error) -> bool {
-    /// No locks available: a network file system without its lock service.
+    /// "No locks available": a network file system without its lock service.
     const ENOLCK: i32 = 37;
     error.kind() == ErrorKind::Unsupported || (cfg!(target_os = "linux") && error.raw_os_error() == Some(ENOLCK))
 }
 
-fn sign(file: &mut File) -> Result<()> {
+fn write_holder(file: &mut File) -> Result<()> {
     let holder = Holder { pid: std::process::id(), host: host(), since: utc(SystemTime::now()) };
     file.set_len(0)?;
     file.write_all(serde_json::to_string(&holder)?.as_bytes())?;
     Ok(())
 }
 
-/// What the holder wrote. It may be about to: it is given a moment.
-fn signed(file: &mut File) -> Option<Holder> {
+/// Reads the holder from the lock file. Retries for 0.2 seconds, in case the holder is still writing it.
+fn read_holder(file: &mut File) -> Option<Holder> {
     for _ in 0..20 {
         let mut text = String::new();
         file.seek(SeekFrom::Start(0)).ok()?;
@@ -144,7 +144,8 @@ fn host() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_default()
 }
 
-/// `2026-01-31T12:00:00Z`, after the days-from-civil algorithm (years begin in March there, so that a leap day is the last of its year).
+/// Formats a time as `2026-01-31T12:00:00Z`, with the days-from-civil algorithm. Its years start in March, so that a leap day is the last
+/// day of a year.
 fn utc(time: SystemTime) -> String {
     let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
@@ -164,7 +165,7 @@ impl fmt::Display for Held {
         if let Some(Holder { pid, host, since }) = &self.holder {
             write!(f, ": process {pid} on {host}, since {since}")?;
         }
-        write!(f, "; wait for its end or stop it, or choose another folder")
+        write!(f, "; wait until it ends, stop it, or choose another folder")
     }
 }
 
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_has_one_writer() {
+    fn take_allows_one_writer_per_folder() {
         let folder = tempfile::tempdir().unwrap();
         let first = FolderLock::take(folder.path()).unwrap();
         let error = FolderLock::take(folder.path()).unwrap_err();
@@ -186,8 +187,8 @@ mod tests {
         assert!(FolderLock::holder(folder.path()).is_some());
         drop(first);
         assert!(FolderLock::holder(folder.path()).is_none());
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a writer that ends takes its file along");
-        // What a dead process leaves is no obstacle.
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a writer removes its file when it ends");
+        // A file left by a dead process has no effect.
         std::fs::write(folder.path().join(FILE), "{\"pid\": 1, \"host\": \"gone\", \"since\": \"2020-01-01T00:00:00Z\"}").unwrap();
         assert!(FolderLock::holder(folder.path()).is_none());
         let again = FolderLock::take(folder.path()).unwrap();
@@ -195,9 +196,9 @@ mod tests {
         drop(again);
     }
 
-    /// Writers come and go: whoever has the lock is alone, although each removes the file at its end.
+    /// Threads lock the folder repeatedly. Each is alone while it holds the lock, although each removes the file at the end.
     #[test]
-    fn writers_that_take_turns_never_meet() {
+    fn take_excludes_other_writers_while_files_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let inside = std::sync::atomic::AtomicUsize::new(0);
         let turns = std::sync::atomic::AtomicUsize::new(0);
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_dates() {
+    fn utc_formats_dates() {
         let check = |seconds: u64, expected: &str| assert_eq!(utc(UNIX_EPOCH + Duration::from_secs(seconds)), expected);
         check(0, "1970-01-01T00:00:00Z");
         check(951_825_600, "2000-02-29T12:00:00Z");

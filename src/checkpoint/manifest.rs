@@ -1,8 +1,8 @@
-//! `manifest.json`: the size and the blake3 hash of every file in a folder that was written as a whole. It owns writing and checking it; it must
-//! never know what the files mean.
+//! `manifest.json`: the size and the blake3 hash of every file in a folder that was written as a whole. Owns writing and checking it.
+//! Independent of the files' contents.
 //!
-//! A subfolder with a manifest of its own is left to that one: a checkpoint's `state/` is pruned while the model beside it stays. Files that the
-//! manifest does not list are ignored, and so is a `manifest.json` of another program.
+//! A subfolder with its own manifest is excluded: a checkpoint's `state/` is pruned while the model stays. Files that are not listed are
+//! ignored, and so is a `manifest.json` from another program.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,22 +15,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{lock, write_file};
 
-/// The file's name.
+/// The name of the manifest file.
 pub const FILE: &str = "manifest.json";
-/// What its `hash` says.
+/// The value of its field `hash`.
 const HASH: &str = "blake3";
-/// Bytes that are read and hashed at once.
+/// Bytes that are read and hashed at a time.
 const BUFFER_BYTES: usize = 1 << 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
     hash: String,
-    /// By path below the folder, with `/` between its parts.
+    /// By path relative to the folder, with `/` as separator.
     files: BTreeMap<String, Entry>,
 }
 
-/// What a file was when it was written.
+/// The size and the hash of a file when it was written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
@@ -38,10 +38,11 @@ struct Entry {
     blake3: String,
 }
 
-/// Lists every file below a folder, and has each of them, and the folders, on disk before it returns.
+/// Writes a manifest of every file below a folder. Syncs these files to disk first, but not the folders (see
+/// [`write_folder`](super::write_folder)).
 ///
 /// # Errors
-/// When a file cannot be read, or the manifest not written.
+/// If a file cannot be read or synced, or the manifest cannot be written.
 pub fn write(folder: &Path) -> Result<()> {
     let names = files(folder)?;
     let entries = names.into_par_iter().map(|name| {
@@ -54,67 +55,70 @@ pub fn write(folder: &Path) -> Result<()> {
     write_file(&folder.join(FILE), serde_json::to_string_pretty(&manifest)?.as_bytes())
 }
 
-/// Takes the manifest away from a folder that is about to change.
+/// Removes the manifest of a folder whose files are about to change, if there is one.
+///
+/// # Errors
+/// If the manifest cannot be removed.
 pub fn remove(folder: &Path) -> Result<()> {
     let path = folder.join(FILE);
     let removed = if path.exists() { std::fs::remove_file(&path) } else { Ok(()) };
     removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// What is wrong with a folder by its manifest: the first file that is missing or not what was written, or the manifest itself. `None` where
-/// all is as it was, and where there is no manifest, because an older version or another program wrote the folder.
+/// Compares a folder with its manifest. Describes the first file that is missing or has changed, or a corrupt manifest. Returns `None` if
+/// nothing has changed, and also without a manifest, because an older version or another program wrote the folder.
 ///
 /// # Errors
-/// When a file that is there cannot be read.
+/// If a file exists but cannot be read.
 pub fn fault(folder: &Path) -> Result<Option<String>> {
     fault_among(folder, |_| true)
 }
 
-/// As [`fault`], looking only at some of the files, by name.
+/// As [`fault`], for only those files whose name satisfies `is_included`.
 ///
 /// # Errors
 /// As [`fault`].
-pub fn fault_among(folder: &Path, is_asked: impl Fn(&str) -> bool) -> Result<Option<String>> {
+pub fn fault_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<Option<String>> {
     let path = folder.join(FILE);
     if !path.exists() {
         return Ok(None);
     }
     let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(&text) else {
-        return Ok(Some(format!("{} is broken: it is not JSON", path.display())));
+        return Ok(Some(format!("{} is corrupt: it is not JSON", path.display())));
     };
     if value.get("hash").is_none_or(|hash| hash != HASH) {
         return Ok(None);
     }
     let manifest: Manifest = match serde_json::from_value(value) {
         Ok(manifest) => manifest,
-        Err(error) => return Ok(Some(format!("{} is broken: {error}", path.display()))),
+        Err(error) => return Ok(Some(format!("{} is corrupt: {error}", path.display()))),
     };
-    let asked: Vec<(&String, &Entry)> = manifest.files.iter().filter(|(name, _)| is_asked(name)).collect();
-    let faults = asked.into_par_iter().map(|(name, expected)| fault_of(&folder.join(name), expected));
+    let included: Vec<(&String, &Entry)> = manifest.files.iter().filter(|(name, _)| is_included(name)).collect();
+    let faults = included.into_par_iter().map(|(name, expected)| fault_of(&folder.join(name), expected));
     Ok(faults.collect::<Result<Vec<_>>>()?.into_iter().flatten().next())
 }
 
-/// Refuses a folder that is not what its manifest says.
+/// Checks a folder against its manifest.
 ///
 /// # Errors
-/// Names the file, what was expected, what was found, and what to do.
+/// If a file is missing or has changed. The message names it, says what was expected and found, and what to do.
 pub fn check(folder: &Path) -> Result<()> {
     refuse(folder, fault(folder)?)
 }
 
-/// As [`check`], looking only at some of the files, by name.
+/// As [`check`], for only those files whose name satisfies `is_included`.
 ///
 /// # Errors
 /// As [`check`].
-pub fn check_among(folder: &Path, is_asked: impl Fn(&str) -> bool) -> Result<()> {
-    refuse(folder, fault_among(folder, is_asked)?)
+pub fn check_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<()> {
+    refuse(folder, fault_among(folder, is_included)?)
 }
 
 fn refuse(folder: &Path, fault: Option<String>) -> Result<()> {
     let Some(fault) = fault else { return Ok(()) };
     bail!(
-        "{fault}. Take a copy, or an older checkpoint; if it was changed on purpose, remove {} to use the folder as it is",
+        "{fault}. Use a backup or an older checkpoint; if the change was intended, remove {} to use the folder as it is",
         folder.join(FILE).display()
     )
 }
@@ -123,7 +127,7 @@ fn fault_of(path: &Path, expected: &Entry) -> Result<Option<String>> {
     let place = path.display();
     let Ok(metadata) = std::fs::metadata(path) else { return Ok(Some(format!("{place} is missing"))) };
     if metadata.len() != expected.bytes {
-        return Ok(Some(format!("{place} has {} bytes, and {} were written", metadata.len(), expected.bytes)));
+        return Ok(Some(format!("{place} has {} bytes, but {} were written", metadata.len(), expected.bytes)));
     }
     let found = entry(path)?;
     let differs = found != *expected;
@@ -145,7 +149,7 @@ fn entry(path: &Path) -> Result<Entry> {
     Ok(Entry { bytes, blake3: hasher.finalize().to_hex().to_string() })
 }
 
-/// The files below a folder, without those of subfolders that have a manifest.
+/// The files below a folder, sorted, without those in subfolders that have a manifest.
 fn files(folder: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
     collect(folder, "", &mut found)?;
@@ -194,24 +198,24 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_names_the_file_and_what_was_written() {
+    fn fault_names_the_file_and_the_difference() {
         let put = |name: &'static str, text: &'static str| move |folder: &Path| std::fs::write(folder.join(name), text).unwrap();
         check_fault(|_| (), None);
         check_fault(put("a", "alphA"), Some("a has changed since it was written: its blake3 is "));
-        check_fault(put("a", "alph"), Some("a has 4 bytes, and 5 were written"));
-        check_fault(put("adapter/b", ""), Some("adapter/b has 0 bytes, and 4 were written"));
+        check_fault(put("a", "alph"), Some("a has 4 bytes, but 5 were written"));
+        check_fault(put("adapter/b", ""), Some("adapter/b has 0 bytes, but 4 were written"));
         check_fault(|folder| std::fs::remove_file(folder.join("adapter/b")).unwrap(), Some("adapter/b is missing"));
-        check_fault(put("manifest.json", ""), Some("manifest.json is broken: it is not JSON"));
-        check_fault(put("manifest.json", r#"{"hash": "blake3", "files": {"a": 5}}"#), Some("manifest.json is broken: invalid type"));
+        check_fault(put("manifest.json", ""), Some("manifest.json is corrupt: it is not JSON"));
+        check_fault(put("manifest.json", r#"{"hash": "blake3", "files": {"a": 5}}"#), Some("manifest.json is corrupt: invalid type"));
     }
 
     #[test]
-    fn other_files_and_other_manifests_are_left_alone() {
+    fn fault_ignores_unlisted_files_and_foreign_manifests() {
         let put = |name: &'static str, text: &'static str| move |folder: &Path| std::fs::write(folder.join(name), text).unwrap();
         check_fault(put("notes.txt", "mine"), None);
         check_fault(put("manifest.json", r#"{"name": "an app"}"#), None);
         check_fault(|folder| std::fs::remove_file(folder.join(FILE)).unwrap(), None);
-        // The state has its own manifest, and goes without a trace.
+        // The state has its own manifest, and may be removed.
         check_fault(put("state/c", "delta"), None);
         check_fault(|folder| std::fs::remove_dir_all(folder.join("state")).unwrap(), None);
         let folder = folder();
@@ -223,9 +227,9 @@ mod tests {
         assert!(message.contains("a has changed") && message.contains("manifest.json to use the folder as it is"), "{message}");
     }
 
-    /// Every bit of a manifest and of what it lists.
+    /// Flips every bit of a manifest and of a file that it lists.
     #[test]
-    fn no_flipped_bit_goes_unseen() {
+    fn fault_finds_every_flipped_bit() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a"), "alpha").unwrap();
         write(folder.path()).unwrap();
@@ -237,7 +241,7 @@ mod tests {
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 std::fs::write(&path, &flipped).unwrap();
                 let found = fault(folder.path()).unwrap();
-                // A manifest that does not say blake3 any more is another program's.
+                // A manifest whose `hash` is not blake3 belongs to another program.
                 let is_others = !is_ours && serde_json::from_slice::<serde_json::Value>(&flipped).is_ok_and(|value| value["hash"] != HASH);
                 assert_eq!(found.is_some(), !is_others, "{name}, bit {bit}");
             }

@@ -1,6 +1,7 @@
-//! Models and runs on disk: folders in Hugging Face layout that other programs load as they are, and the state that a run resumes from.
-//! Everything is written beside its place, made durable, and renamed, so that a folder that is there is whole; its `manifest.json` shows later
-//! damage.
+//! Models and runs on disk: folders in Hugging Face layout, which other programs load unchanged, and the state that a run resumes from.
+//!
+//! Everything is written next to its destination, synced to disk, and renamed, so that a folder is complete if it exists. Its
+//! `manifest.json` reveals later corruption.
 
 pub mod critic;
 pub mod disk;
@@ -17,10 +18,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// Refuses a folder that is there: nothing of the user's is ever overwritten.
+/// Checks that a folder does not exist yet, because existing files are never overwritten.
 ///
 /// # Errors
-/// When it exists; the message says how to go on with it where it is a run's folder.
+/// If it exists. For a run folder, the message says how to resume the run.
 pub fn ensure_free(folder: &Path) -> Result<()> {
     let is_run = folder.join("config.toml").exists();
     let resume = if is_run { format!(", or continue that run with --resume {}", folder.display()) } else { String::new() };
@@ -28,20 +29,23 @@ pub fn ensure_free(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fills a new folder beside `folder` by `write`, then puts it in its place. An existing folder of that name is replaced; when something goes
-/// wrong it stays as it was, and nothing is left beside it.
+/// Calls `write` to fill a new folder next to `folder`, then renames it to `folder`, replacing an existing one. If anything fails before
+/// that, the existing folder stays unchanged and the new one is removed.
+///
+/// # Errors
+/// If `write` fails, or a folder cannot be created, synced, renamed or removed.
 pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let beside = folder.with_added_extension("partial");
-    if beside.exists() {
-        std::fs::remove_dir_all(&beside).with_context(|| format!("cannot remove {}", beside.display()))?;
+    let partial = folder.with_added_extension("partial");
+    if partial.exists() {
+        std::fs::remove_dir_all(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
     }
-    std::fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
-    if let Err(error) = write(&beside).and_then(|()| sync_folders(&beside)) {
-        // The error that is told is the first one.
-        let _ = std::fs::remove_dir_all(&beside);
+    std::fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+    if let Err(error) = write(&partial).and_then(|()| sync_folders(&partial)) {
+        // Report the first error rather than one from the cleanup.
+        let _ = std::fs::remove_dir_all(&partial);
         return Err(error.context(format!("{} was not written", folder.display())));
     }
-    // The old one goes only when the new one has its name.
+    // Remove the old folder only after the new one has its name.
     let old = folder.with_added_extension("old");
     if old.exists() {
         std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
@@ -49,7 +53,7 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     if folder.exists() {
         std::fs::rename(folder, &old).with_context(|| format!("cannot replace {}", folder.display()))?;
     }
-    std::fs::rename(&beside, folder).with_context(|| format!("cannot name {}", folder.display()))?;
+    std::fs::rename(&partial, folder).with_context(|| format!("cannot rename {} to {}", partial.display(), folder.display()))?;
     sync_parent(folder)?;
     if old.exists() {
         std::fs::remove_dir_all(&old).with_context(|| format!("cannot remove {}", old.display()))?;
@@ -57,7 +61,10 @@ pub fn write_folder(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> R
     Ok(())
 }
 
-/// As [`write_folder`], with a [`manifest`] of what was written.
+/// As [`write_folder`], with a [`manifest`] of the files written.
+///
+/// # Errors
+/// As [`write_folder`] and [`manifest::write`].
 pub fn write_folder_with_manifest(folder: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     write_folder(folder, |path| {
         write(path)?;
@@ -65,18 +72,22 @@ pub fn write_folder_with_manifest(folder: &Path, write: impl FnOnce(&Path) -> Re
     })
 }
 
-/// Has the names in a folder on disk: a file that was created or renamed there is found again after the machine has lost its power.
+/// Syncs the file names in a folder to disk, so that files created or renamed there survive a power failure. Does nothing on systems other
+/// than Unix.
+///
+/// # Errors
+/// If the folder cannot be opened or synced.
 pub fn sync_folder(folder: &Path) -> Result<()> {
     #[cfg(unix)]
     std::fs::File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .with_context(|| format!("cannot make {} durable", folder.display()))?;
+        .with_context(|| format!("cannot sync {} to disk", folder.display()))?;
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())
 }
 
-/// [`sync_folder`] for a folder and all below it.
+/// Calls [`sync_folder`] for a folder and all folders below it.
 fn sync_folders(folder: &Path) -> Result<()> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
@@ -87,28 +98,34 @@ fn sync_folders(folder: &Path) -> Result<()> {
     sync_folder(folder)
 }
 
-/// [`sync_folder`] for the folder that a path is in.
+/// Calls [`sync_folder`] for the folder that contains a path.
 fn sync_parent(path: &Path) -> Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
-/// Writes a file beside its place, flushes it, and renames it.
+/// Writes a file next to its destination, syncs it to disk, and renames it, replacing an existing file.
+///
+/// # Errors
+/// As [`stream_file`].
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     stream_file(path, |out| Ok(out.write_all(bytes)?))
 }
 
-/// As `write_file`, piece by piece. A file that could not be written whole is not left behind.
+/// As [`write_file`], with the contents that `write` writes.
+///
+/// # Errors
+/// If `write` fails or the file cannot be written, for example because the disk is full. No partial file remains.
 pub fn stream_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
-    let beside = path.with_added_extension("partial");
+    let partial = path.with_added_extension("partial");
     let whole = || -> Result<()> {
-        let mut out = BufWriter::new(std::fs::File::create(&beside)?);
+        let mut out = BufWriter::new(std::fs::File::create(&partial)?);
         write(&mut out)?;
         out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(std::fs::rename(&beside, path)?)
+        Ok(std::fs::rename(&partial, path)?)
     };
     whole().map_err(|error| {
-        let _ = std::fs::remove_file(&beside);
+        let _ = std::fs::remove_file(&partial);
         let full = error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::StorageFull);
         let advice = if full { "; free some space, or choose a folder on another disk" } else { "" };
         error.context(format!("cannot write {}{advice}", path.display()))
@@ -120,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fails_leaves_nothing_behind_and_the_old_in_place() {
+    fn write_folder_and_stream_file_leave_nothing_behind_when_they_fail() {
         let root = tempfile::tempdir().unwrap();
         let (folder, file) = (root.path().join("checkpoint"), root.path().join("file"));
         write_folder(&folder, |path| write_file(&path.join("a"), b"old")).unwrap();

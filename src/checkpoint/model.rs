@@ -1,4 +1,4 @@
-//! A checkpoint: configuration, weights, tokenizer and end tokens, from a folder or from bytes, and out again.
+//! A checkpoint: configuration, weights, tokenizer and end tokens, read from a folder or from memory, and written to a folder.
 
 use std::path::Path;
 
@@ -15,38 +15,47 @@ use crate::text::{ChatSettings, FILE_NAMES, Message, Text, TextFiles};
 
 /// A loaded checkpoint.
 pub struct Model {
-    /// What the user called it.
+    /// The name that the user gave.
     pub name: String,
-    /// Shape and weights.
+    /// Configuration, weights and kernels.
     pub decoder: Decoder,
     /// Tokenizer and chat template.
     pub text: Text,
-    /// Tokens that end a response.
+    /// Ids of the tokens that end a response.
     pub end_tokens: Vec<u32>,
-    /// The files beside the weights, as they were: an export takes them along.
+    /// The files next to the weights, `(name, contents)`. An export includes them.
     companions: Vec<(String, Vec<u8>)>,
 }
 
 impl Model {
-    /// Reads a folder in Hugging Face layout.
+    /// Reads a folder in Hugging Face layout, with default chat settings.
+    ///
+    /// # Errors
+    /// As [`Model::from_folder_with`].
     pub fn from_folder(name: &str, path: &Path) -> Result<Self> {
         Self::from_folder_with(name, path, &ChatSettings::default())
     }
 
-    /// Reads a folder, with what the user asks of its chat template. Where it has a manifest, its files must be those that were written.
+    /// Reads a folder in Hugging Face layout, with the user's chat settings. Checks the manifest first, if there is one.
+    ///
+    /// # Errors
+    /// If a file is missing or invalid, has changed since the manifest was written, or does not belong to the others.
     pub fn from_folder_with(name: &str, path: &Path, chat: &ChatSettings) -> Result<Self> {
         layout::check(path)?;
         manifest::check(path)?;
         let config = read_config(path)?;
         let mut companions = companions(path)?;
         let text = Text::from_folder(path)?.with_chat(chat).with_context(|| format!("cannot use the tokenizer in {}", path.display()))?;
-        take_template(&mut companions, chat);
+        replace_template(&mut companions, chat);
         check_vocabulary(&text, &config)?;
         let weights = import::load(path, &config)?;
         Self::assemble(name, Decoder::new(config, weights)?, text, companions)
     }
 
-    /// Builds a checkpoint from its files' contents, by name, with what the user asks of its chat template.
+    /// Builds a checkpoint from files, `(name, contents)`, with the user's chat settings.
+    ///
+    /// # Errors
+    /// If a file is missing or invalid, or does not belong to the others.
     pub fn from_files_with(name: &str, files: &[(&str, &'static [u8])], chat: &ChatSettings) -> Result<Self> {
         let find = |name: &str| files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes);
         let config = ModelConfig::parse(input::text("config.json", find("config.json").context("no config.json")?)?)?;
@@ -60,56 +69,62 @@ impl Model {
         let weights = import::from_bytes(find("model.safetensors").context("no model.safetensors")?, &config)?;
         let companions = files.iter().filter(|(file, _)| !matches!(*file, "config.json" | "model.safetensors"));
         let mut companions = companions.map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec())).collect();
-        take_template(&mut companions, chat);
+        replace_template(&mut companions, chat);
         Self::assemble(name, Decoder::new(config, weights)?, text, companions)
     }
 
-    /// A checkpoint made here: a decoder with the files that stand beside its weights.
+    /// Builds a checkpoint from a decoder and the files next to its weights, `(name, contents)`.
+    ///
+    /// # Errors
+    /// If the tokenizer is missing or invalid, or there is no end token.
     pub fn from_parts(name: &str, decoder: Decoder, companions: Vec<(String, Vec<u8>)>) -> Result<Self> {
         let text = read_text(&companions)?;
         Self::assemble(name, decoder, text, companions)
     }
 
     fn assemble(name: &str, decoder: Decoder, text: Text, companions: Vec<(String, Vec<u8>)>) -> Result<Self> {
-        let end_tokens = ends(&decoder.config, &text, &companions)?;
+        let end_tokens = find_end_tokens(&decoder.config, &text, &companions)?;
         Ok(Self { name: name.to_owned(), decoder, text, end_tokens, companions })
     }
 
-    /// Refuses a token that the embedding has no row for.
+    /// Checks that the embedding has a row for every token.
     ///
     /// # Errors
-    /// Names the token and says what to do.
+    /// If a token has no row. The message names the token and says what to do.
     pub fn check_tokens<'a>(&self, ids: impl IntoIterator<Item = &'a u32>) -> Result<()> {
         let rows = self.decoder.config.vocabulary;
         let Some(id) = ids.into_iter().find(|id| **id as usize >= rows) else { return Ok(()) };
         let token = self.text.token(*id).map_or_else(String::new, |token| {
-            format!(" ({token:?}): tokenizer.json has it, the weights do not; leave it out, or add its row to the model (in transformers, resize_token_embeddings)")
+            format!(" ({token:?}): it is in tokenizer.json but not in the weights; remove it from the text, or add its row to the model (in transformers, resize_token_embeddings)")
         });
         bail!("token {id} is beyond the model's vocabulary of {rows}{token}")
     }
 
     /// Writes the checkpoint into an existing folder.
+    ///
+    /// # Errors
+    /// If a file cannot be written, or a weight is too large for the dtype.
     pub fn write(&self, folder: &Path, format: Format) -> Result<()> {
         let weights = self.decoder.weights.on_host(&self.decoder.config)?;
         write_parts(folder, &self.decoder.config, &self.companions, format, &export::values_of(&weights))
     }
 }
 
-/// A checkpoint without its weights: what it reads, and where its responses end.
+/// A checkpoint without its weights: tokenizer, chat template, end tokens and context length.
 pub struct ModelText {
     /// Tokenizer and chat template.
     pub text: Text,
-    /// Tokens that end a response.
+    /// Ids of the tokens that end a response.
     pub end_tokens: Vec<u32>,
-    /// Most tokens of prompt and response together.
+    /// Context length: the maximum number of tokens in prompt and response together.
     pub window: usize,
 }
 
 impl ModelText {
-    /// Reads a folder in Hugging Face layout, with what the user asks of its chat template; weights need not be there.
+    /// Reads a folder in Hugging Face layout, with the user's chat settings. The weights need not exist.
     ///
     /// # Errors
-    /// When a file is missing or not what its name says, or the files do not belong together.
+    /// If a file is missing or invalid, has changed since the manifest was written, or does not belong to the others.
     pub fn from_folder_with(path: &Path, chat: &ChatSettings) -> Result<Self> {
         layout::check_config(path)?;
         manifest::check_among(path, |name| !name.ends_with(".safetensors"))?;
@@ -119,21 +134,22 @@ impl ModelText {
         Self::from_files_with(&files, chat).with_context(|| format!("cannot use the checkpoint in {}", path.display()))
     }
 
-    /// Reads files' contents, by name.
+    /// Reads files, `(name, contents)`, with the user's chat settings.
     ///
     /// # Errors
-    /// As [`ModelText::from_folder_with`].
+    /// If a file is missing or invalid, or does not belong to the others.
     pub fn from_files_with(files: &[(String, Vec<u8>)], chat: &ChatSettings) -> Result<Self> {
         let config = files.iter().find(|(file, _)| file == "config.json").context("no config.json")?;
         let config = ModelConfig::parse(input::text("config.json", &config.1)?)?;
         let text = read_text(files)?.with_chat(chat)?;
         check_vocabulary(&text, &config)?;
-        Ok(Self { end_tokens: ends(&config, &text, files)?, window: config.window, text })
+        Ok(Self { end_tokens: find_end_tokens(&config, &text, files)?, window: config.window, text })
     }
 }
 
-/// Tokens that end a response.
-fn ends(config: &ModelConfig, text: &Text, companions: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
+/// The ids of all tokens that end a response: those of `generation_config.json`, otherwise of `config.json`, and the one that ends a turn
+/// in the chat template.
+fn find_end_tokens(config: &ModelConfig, text: &Text, companions: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
     let generation = companions.iter().find(|(file, _)| file == "generation_config.json");
     const GENERATION: &str = "generation_config.json";
     let parse = |(_, bytes): &(String, Vec<u8>)| {
@@ -147,14 +163,17 @@ fn ends(config: &ModelConfig, text: &Text, companions: &[(String, Vec<u8>)]) -> 
     let rows = config.vocabulary;
     ensure!(
         ends.is_empty() || ends.iter().any(|id| (*id as usize) < rows),
-        "eos_token_id {ends:?} in generation_config.json or config.json is beyond the vocabulary of {rows}: no response would end"
+        "eos_token_id {ends:?} in generation_config.json or config.json is outside the vocabulary of {rows}, so no response would end"
     );
     ends.extend(turn_end(text)?.filter(|id| !ends.contains(id)));
-    ensure!(!ends.is_empty(), "no end token: give eos_token_id in generation_config.json or config.json");
+    ensure!(!ends.is_empty(), "no end token: set eos_token_id in generation_config.json or config.json");
     Ok(ends)
 }
 
-/// The files beside the weights that a folder has, as they are.
+/// Reads the files next to the weights of a folder, unchanged, as `(name, contents)`. Files that do not exist are left out.
+///
+/// # Errors
+/// If a file exists but cannot be read or is too large.
 pub fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in FILE_NAMES.into_iter().chain(["generation_config.json"]) {
@@ -170,10 +189,10 @@ fn read_config(folder: &Path) -> Result<ModelConfig> {
     ModelConfig::parse(&text).with_context(|| format!("cannot use {}", path.display()))
 }
 
-/// Checks a folder in Hugging Face layout as far as can be without the values of its weights.
+/// Checks a folder in Hugging Face layout without reading the values of its weights.
 ///
 /// # Errors
-/// As [`Model::from_folder_with`].
+/// As [`Model::from_folder_with`], except for the manifest and the values.
 pub fn check_folder(folder: &Path) -> Result<()> {
     layout::check(folder)?;
     let config = read_config(folder)?;
@@ -181,11 +200,14 @@ pub fn check_folder(folder: &Path) -> Result<()> {
     import::check(folder, &config)
 }
 
-/// Checks that a configuration and the files beside it make a model, before there are weights.
+/// Checks that a configuration and the files next to the weights, `(name, contents)`, make a model, before there are weights.
+///
+/// # Errors
+/// If the tokenizer is missing or invalid, does not belong to the configuration, or there is no end token.
 pub fn check(config: &ModelConfig, companions: &[(String, Vec<u8>)]) -> Result<()> {
     let text = read_text(companions)?;
     check_vocabulary(&text, config)?;
-    ends(config, &text, companions).map(|_| ())
+    find_end_tokens(config, &text, companions).map(|_| ())
 }
 
 fn read_text(companions: &[(String, Vec<u8>)]) -> Result<Text> {
@@ -197,7 +219,10 @@ fn read_text(companions: &[(String, Vec<u8>)]) -> Result<Text> {
     })
 }
 
-/// Writes a checkpoint into an existing folder, its weights from wherever `values` has them.
+/// Writes a checkpoint into an existing folder, with the weights that `values` supplies.
+///
+/// # Errors
+/// If a file cannot be written, or `values` fails.
 pub fn write_parts(folder: &Path, config: &ModelConfig, companions: &[(String, Vec<u8>)], format: Format, values: &Values) -> Result<()> {
     write_file(&folder.join("config.json"), serde_json::to_string_pretty(&exported_config(config, format))?.as_bytes())?;
     for (name, bytes) in companions {
@@ -211,8 +236,11 @@ pub fn write_parts(folder: &Path, config: &ModelConfig, companions: &[(String, V
     export::index(&files)?.map_or(Ok(()), |index| write_file(&folder.join("model.safetensors.index.json"), &index))
 }
 
-/// Makes a folder that PEFT loads beside the base model: `adapter_config.json`, and `adapter_model.safetensors` in f32; `base` is where the base
-/// model is found.
+/// Creates a folder that PEFT loads with the base model: `adapter_config.json`, and `adapter_model.safetensors` in f32. `base` is the path
+/// or hub name of the base model.
+///
+/// # Errors
+/// If the folder exists, or a file cannot be written.
 pub fn write_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<()> {
     std::fs::create_dir(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write_file(&folder.join("adapter_config.json"), serde_json::to_string_pretty(&peft::config(lora, base))?.as_bytes())?;
@@ -220,11 +248,12 @@ pub fn write_adapter(folder: &Path, lora: &Lora, base: &str) -> Result<()> {
     stream_file(&folder.join("adapter_model.safetensors"), |out| peft::to_writer(out, &lora.adapters, tensors))
 }
 
-/// The configuration as it was read, so that transformers 4 and 5 read the same numbers from it.
+/// The configuration as it was read, with additions so that transformers 4 and 5 read the same numbers from it.
 ///
-/// transformers 5 writes `dtype` and `rope_parameters` and takes the older `torch_dtype`, `rope_theta` and `rope_scaling` as well, alone or
-/// beside them; transformers 4 (4.57) passes over `rope_parameters` and computes with its default theta and without scaling, silently, and
-/// before 4.56 it passes over `dtype`. So the older spelling goes beside the newer one, and stays alone where the source had it alone.
+/// transformers 5 writes `dtype` and `rope_parameters`, and also accepts the older `torch_dtype`, `rope_theta` and `rope_scaling`, alone or
+/// together with the newer fields. transformers 4 (4.57) silently ignores `rope_parameters` and computes with its default theta and without
+/// scaling; before 4.56 it also ignores `dtype`. Therefore the older fields are added to the newer ones, but not the newer ones to the
+/// older.
 fn exported_config(config: &ModelConfig, format: Format) -> Map<String, Value> {
     let mut fields = config.source.clone();
     let dtype = Value::from(format.dtype.torch_name());
@@ -242,9 +271,9 @@ fn exported_config(config: &ModelConfig, format: Format) -> Map<String, Value> {
     fields
 }
 
-/// `tokenizer_config.json` in the words that transformers 4 and 5 share, where the source has others: transformers 5 saves a tokenizer that is
-/// nothing but its `tokenizer.json` as `TokenizersBackend`, with a list of `extra_special_tokens`; transformers 4 knows neither, and
-/// transformers 5 takes the older names as well.
+/// `tokenizer_config.json` in terms that both transformers 4 and 5 understand, or `None` if it needs no change. transformers 5 saves a
+/// tokenizer that consists of its `tokenizer.json` alone as `TokenizersBackend`, with a list of `extra_special_tokens`. transformers 4
+/// knows neither; transformers 5 also accepts the older names.
 fn exported_tokenizer_config(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut fields: Map<String, Value> = serde_json::from_str(&input::json_text("tokenizer_config.json", bytes).ok()?).ok()?;
     let newer_class = fields.get("tokenizer_class").is_some_and(|class| class == "TokenizersBackend");
@@ -258,8 +287,8 @@ fn exported_tokenizer_config(bytes: &[u8]) -> Option<Vec<u8>> {
     if newer_class || newer_list { serde_json::to_vec_pretty(&fields).ok() } else { None }
 }
 
-/// The special token that the chat template puts after an assistant's turn: a model that was taught turns ends with it, whatever its
-/// `eos_token_id` says (Qwen2.5-Math: `<|im_end|>` beside `<|endoftext|>`).
+/// The special token that the chat template puts after an assistant's turn. A model that was trained on turns ends its responses with it,
+/// whatever its `eos_token_id` says (Qwen2.5-Math: `<|im_end|>` in addition to `<|endoftext|>`).
 fn turn_end(text: &Text) -> Result<Option<u32>> {
     if !text.has_template() {
         return Ok(None);
@@ -268,12 +297,12 @@ fn turn_end(text: &Text) -> Result<Option<u32>> {
     let Ok(rendered) = text.render(&turns, false) else { return Ok(None) };
     let Some((_, after)) = rendered.rsplit_once("response") else { return Ok(None) };
     let first = text.encode(after)?.first().copied();
-    // A special token is one that decoding passes over.
+    // Decoding skips special tokens.
     Ok(first.filter(|id| text.decode(&[*id]).is_ok_and(|text| text.is_empty())))
 }
 
-/// The user's template goes where the model goes.
-fn take_template(companions: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
+/// Replaces the chat template among the files with the user's, if there is one, so that exports include it.
+fn replace_template(companions: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
     const NAME: &str = "chat_template.jinja";
     if let Some(template) = &chat.template {
         companions.retain(|(file, _)| file != NAME);
@@ -281,8 +310,9 @@ fn take_template(companions: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
     }
 }
 
-/// Tokens beyond the embedding's rows are passed over where they were added to the vocabulary, as a `[PAD]` for batches is: they are never
-/// drawn, and a prompt that uses one is an error. Others say that tokenizer and configuration are not of one model.
+/// Checks that tokenizer and configuration belong together. Tokens beyond the embedding's rows are allowed if they were added to the
+/// vocabulary, such as a `[PAD]` for batches: they are never sampled, and a prompt that contains one is an error. Other tokens beyond the
+/// rows mean that the files belong to different models.
 fn check_vocabulary(text: &Text, config: &ModelConfig) -> Result<()> {
     let rows = config.vocabulary;
     if text.vocabulary() <= rows {
@@ -291,7 +321,7 @@ fn check_vocabulary(text: &Text, config: &ModelConfig) -> Result<()> {
     let others = text.tokens_from(rows).into_iter().any(|(_, _, is_added)| !is_added);
     ensure!(
         !others,
-        "tokenizer.json has tokens up to {}, vocab_size in config.json is {rows}, expected at least {}: they do not belong together",
+        "tokenizer.json has tokens up to {}, but vocab_size in config.json is {rows}, expected at least {}: they do not belong together",
         text.vocabulary() - 1,
         text.vocabulary()
     );

@@ -1,6 +1,6 @@
-//! The optimizer's moments as a file of their own kind, by the optimizer's own names and in its own layout: blocks of codes follow our
-//! tensors, and would not survive the division into a checkpoint's. For tensor T it holds `T.first` and `T.second` in f32, or of each
-//! `T.first.codes` (U8) and `T.first.scales` (F32).
+//! The optimizer's moments as a file in our own format, under the optimizer's names and in its layout: quantized blocks follow our tensors,
+//! which cannot be divided into the checkpoint's. Tensor T has `T.first` and `T.second` in f32, or for each of the two `T.first.codes` (U8)
+//! and `T.first.scales` (F32).
 
 use std::io::Write;
 use std::path::Path;
@@ -13,7 +13,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use crate::kernels::{Kernels, Moments, on_host};
 use crate::optim::{AdamW, ParameterState};
 
-/// The tensors of a parameter's moments.
+/// The tensors that hold the moments of one parameter, with their names.
 fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
     let name = |suffix: &str| format!("{}.{suffix}", state.name);
     match &state.moments {
@@ -27,14 +27,20 @@ fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
     }
 }
 
-/// Writes the moments, tensor by tensor.
+/// Writes all moments as one safetensors file, tensor by tensor.
+///
+/// # Errors
+/// As [`tensors_to_writer`].
 pub fn to_writer(out: &mut dyn Write, optimizer: &AdamW) -> Result<()> {
     tensors_to_writer(out, optimizer.states.iter().flat_map(tensors).collect())
 }
 
-/// Writes named tensors, of f32 or of bytes, one by one.
+/// Writes named tensors, each in f32 or U8, as one safetensors file.
+///
+/// # Errors
+/// If `out` cannot be written, or a tensor cannot be copied to the host.
 pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)>) -> Result<()> {
-    // Those of 4 bytes first, so that each begins at a multiple of its size.
+    // Tensors with 4-byte elements come first, so that every tensor starts at a multiple of its element size.
     tensors.sort_by_key(|(_, tensor)| tensor.dtype() == DType::U8);
     let mut end = 0;
     let info = |(name, tensor): &(String, &Tensor)| {
@@ -57,11 +63,11 @@ pub fn tensors_to_writer(out: &mut dyn Write, mut tensors: Vec<(String, &Tensor)
     Ok(())
 }
 
-/// Reads the moments into the optimizer, in place. Those of a parameter that is frozen now are not read; a parameter that was frozen then
-/// keeps the zeros that it begins with.
+/// Restores the optimizer's moments, in place. Skips the moments of parameters that are frozen now. Parameters that were frozen when the
+/// file was written keep their initial zeros.
 ///
 /// # Errors
-/// When a parameter's moments are of another kind or size, or one is not finite.
+/// If the file cannot be read, or the moments have another kind or shape or are not finite. The message names the file and the tensor.
 pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW) -> Result<()> {
     let restore = || {
         let found = candle_core::safetensors::load(path, &Device::Cpu)?;
@@ -73,12 +79,12 @@ pub fn load(path: &Path, kernels: &dyn Kernels, optimizer: &AdamW) -> Result<()>
 }
 
 fn set(kernels: &dyn Kernels, name: &str, target: &Tensor, found: Option<&Tensor>) -> Result<()> {
-    let Some(found) = found else { bail!("there is no {name}: was the state saved with another optim.states?") };
+    let Some(found) = found else { bail!("tensor {name} is missing: was the state saved with another optim.states?") };
     let kind = |tensor: &Tensor| format!("{:?} of {:?}", tensor.dims(), tensor.dtype());
-    ensure!(kind(found) == kind(target), "{name} is {}, expected {}", kind(found), kind(target));
+    ensure!(kind(found) == kind(target), "tensor {name} is {}, expected {}", kind(found), kind(target));
     if found.dtype() == DType::F32 {
         let values = found.flatten_all()?.to_vec1::<f32>()?;
-        ensure!(values.iter().all(|value| value.is_finite()), "{name} has a value that is not finite");
+        ensure!(values.iter().all(|value| value.is_finite()), "tensor {name} has a value that is not finite");
     }
     Ok(kernels.set(target, found)?)
 }

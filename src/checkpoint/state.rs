@@ -1,4 +1,5 @@
-//! What a run needs to go on as if it had not stopped: the optimizer's moments and step, and the parameters where the export rounds them.
+//! The state from which a run resumes as if it had not stopped: the optimizer's moments and step count, and the exact parameters if the
+//! export rounds them.
 
 use std::path::Path;
 
@@ -13,52 +14,55 @@ use crate::model::lora::{Adapters, peft};
 use crate::model::{ModelConfig, export, import};
 use crate::optim::{AdamW, States};
 
-/// Where the run was.
+/// The progress of a run when its state was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Steps done.
+    /// Completed training steps.
     pub step: u64,
-    /// Optimizer steps done.
+    /// Completed optimizer steps.
     pub updates: u64,
-    /// Seconds that the steps took.
+    /// Time that the steps took, in seconds.
     pub elapsed_s: f64,
-    /// Whether the state holds the parameters themselves, because the export rounds them; older versions do not say.
+    /// True if the state contains the exact parameters, because the export rounds them. `None` in states of older versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_weights: Option<bool>,
 }
 
 impl Progress {
-    /// Reads a state's progress.
+    /// Reads the progress from the folder of a state.
     ///
     /// # Errors
-    /// When the file is not there or broken.
+    /// If the file is missing or corrupt.
     pub fn read(state: &Path) -> Result<Self> {
         let path = state.join(PROGRESS_FILE);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))
+        serde_json::from_str(&text).with_context(|| format!("{} is corrupt", path.display()))
     }
 }
 
-/// Where the run was.
+/// The file with [`Progress`].
 const PROGRESS_FILE: &str = "progress.json";
 
-/// Moments in f32, under Hugging Face's names.
+/// Files of first and second moments in f32, in the layout and under the names of a Hugging Face checkpoint.
 const FULL: [&str; 2] = ["first_moments.safetensors", "second_moments.safetensors"];
-/// Moments in 8 bits, as `moments` has them.
+/// The file of quantized moments, in the format of `moments`.
 const CODED: &str = "moments_8bit.safetensors";
-/// Parameters to the bit.
+/// The file of exact parameters.
 pub const WEIGHTS: &str = "weights.safetensors";
 
-/// What is trained, and with that the names and the layout of its tensors in a file.
+/// The trained parameters. They determine the names and the layout of tensors in a file.
 pub enum Trained<'a> {
-    /// All weights of a model of this shape.
+    /// All weights of a model with this configuration.
     Weights(&'a ModelConfig),
-    /// Adapters.
+    /// LoRA adapters.
     Adapters(&'a Adapters),
 }
 
 impl Trained<'_> {
-    /// Writes tensors that belong to the parameters, in their order, f32; zeros where there is none.
+    /// Writes one tensor per parameter, in the order of the parameters, in f32. `None` writes zeros.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write(&self, path: &Path, tensors: &[Option<&Tensor>]) -> Result<()> {
         stream_file(path, |out| match self {
             Self::Weights(config) => export::tensors_to_writer(out, tensors, config, WeightDtype::F32),
@@ -73,7 +77,7 @@ impl Trained<'_> {
         })
     }
 
-    /// Reads what was written, checked for names and shapes.
+    /// Reads a file that `write` wrote, and checks names and shapes.
     fn read(&self, path: &Path) -> Result<Vec<Tensor>> {
         match self {
             Self::Weights(config) => Ok(import::load_file(path, config)?.entries().into_iter().map(|(_, tensor)| tensor.clone()).collect()),
@@ -82,8 +86,11 @@ impl Trained<'_> {
     }
 }
 
-/// Writes the state into an existing folder; with `exact`, the parameters in f32 too, because the export beside it does not hold them to the bit.
-/// Moments of frozen parameters are written as zeros where a file has Hugging Face's layout, and not at all in 8 bits.
+/// Writes the state into an existing folder. Includes the parameters in f32 if `exact` is true, because the export rounds them, or if the
+/// optimizer has master weights. Moments of frozen parameters are written as zeros in f32, and are left out of quantized moments.
+///
+/// # Errors
+/// If a file cannot be written.
 pub fn save(
     folder: &Path,
     progress: &Progress,
@@ -119,11 +126,12 @@ fn has_masters(optimizer: &AdamW) -> bool {
     optimizer.states.iter().any(|state| state.master.is_some())
 }
 
-/// Restores optimizer and parameters in place. What the state has of a parameter that is frozen now is left alone; one that was frozen then has
-/// zero moments. `exact` says whether the parameters must be in the state, where the state itself does not say.
+/// Restores the optimizer and the parameters, in place. Skips the moments of parameters that are frozen now. Parameters that were frozen
+/// when the state was saved have zero moments. `exact` says whether an older state, which does not record this, must contain the
+/// parameters.
 ///
 /// # Errors
-/// When the state was saved with another `optim.states`, a file is broken, or the parameters are missing.
+/// If the state was saved with another `optim.states`, or a file is missing or corrupt.
 pub fn load(
     folder: &Path,
     kernels: &dyn Kernels,
@@ -137,7 +145,7 @@ pub fn load(
     let needs_weights = progress.exact_weights.unwrap_or(exact || has_masters(optimizer));
     ensure!(
         !needs_weights || weights.exists(),
-        "{} is missing, and the model beside the state is rounded: the run would not go on from its own weights",
+        "{} is missing, and the exported model is rounded: the run cannot continue from its exact weights",
         weights.display()
     );
     let (expected, other, name) = match optimizer.settings.states {
@@ -146,7 +154,7 @@ pub fn load(
     };
     if !folder.join(expected).exists() && folder.join(other).exists() {
         bail!(
-            "{} was saved with optim.states = \"{name}\", the settings say otherwise: set it so in the run's config.toml",
+            "{} was saved with optim.states = \"{name}\", but the settings differ: set optim.states = \"{name}\" in the run's config.toml",
             folder.display()
         );
     }

@@ -1,4 +1,6 @@
-//! One transformer block: attention and gated feed-forward, each after RMSNorm and added to the residual stream.
+//! One transformer block: attention and a gated feed-forward network, each applied after RMSNorm and added to the residual stream.
+//!
+//! Axis legend: t = token, w = hidden width, f = feed-forward width, q = query heads, kv = key/value heads, d = head dimension.
 
 use candle_core::{Result, Tensor};
 
@@ -7,32 +9,32 @@ use super::rotary::Rotary;
 use super::weights::BlockWeights;
 use crate::kernels::{Heads, Indices, Kernels, LayerCache, Rotation, Segment, Target};
 
-/// What a block needs besides its weights.
+/// The inputs of a block other than its weights and the residual stream.
 pub struct BlockContext<'a> {
-    /// What computes.
+    /// The operations that compute the block.
     pub kernels: &'a dyn Kernels,
-    /// Which rows see which; none where every row is a sequence of its own in the cache.
+    /// Which rows attend to which. Empty when every row is a separate sequence in the cache.
     pub segments: &'a [Segment],
-    /// Where each row stands in its sequence.
+    /// The position of each row in its sequence, `[t]`.
     pub positions: Indices<'a>,
-    /// Head counts and width.
+    /// Number of query heads, number of key/value heads, and head dimension.
     pub heads: Heads,
-    /// RMSNorm's epsilon.
+    /// Epsilon of RMSNorm.
     pub norm_eps: f32,
-    /// Cosines and sines.
+    /// Rotary cosines and sines of at least the positions above.
     pub rotary: Rotary,
 }
 
-/// The activations that the backward pass reads.
+/// The saved activations of a block: everything that its backward pass reads.
 pub struct Kept {
     input: Tensor,
-    attention: KeptAttention<Tensor>,
+    attention: SavedAttention<Tensor>,
     middle: Tensor,
-    mlp: KeptMlp,
+    mlp: SavedMlp,
 }
 
-/// The outputs of products and attention. Norms and SwiGLU are cheap to recompute from these (selective activation recomputation, Korthikanti et
-/// al. 2022).
+/// The saved activations that are expensive to recompute: outputs of matrix products and of attention. Norms and SwiGLU are cheap to
+/// recompute from these (selective activation recomputation, Korthikanti et al. 2022; also known as selective activation checkpointing).
 pub struct Selected {
     input: Tensor,
     qkv: Tensor,
@@ -42,8 +44,9 @@ pub struct Selected {
     gate_up: Tensor,
 }
 
-/// Those of the attention half; `S` is what attention itself leaves: `log_sum_exp [t, q]` of packed rows, nothing of cached ones.
-struct KeptAttention<S> {
+/// Saved activations of the attention half. `S` is the extra output of attention: `log_sum_exp [t, q]` for packed rows, `()` for cached
+/// ones.
+struct SavedAttention<S> {
     inverse_rms: Tensor,
     input: Tensor,
     qkv: Tensor,
@@ -51,8 +54,8 @@ struct KeptAttention<S> {
     output: Tensor,
 }
 
-/// Those of the feed-forward half.
-struct KeptMlp {
+/// Saved activations of the feed-forward half.
+struct SavedMlp {
     inverse_rms: Tensor,
     input: Tensor,
     gate_up: Tensor,
@@ -60,33 +63,34 @@ struct KeptMlp {
 }
 
 impl Kept {
-    /// Keeps only what cannot be recomputed without a product or attention.
+    /// Drops the activations that can be recomputed without a matrix product or attention.
     pub fn select(self) -> Selected {
-        let Self { input, attention: KeptAttention { qkv, log_sum_exp, output, .. }, middle, mlp: KeptMlp { gate_up, .. } } = self;
+        let Self { input, attention: SavedAttention { qkv, log_sum_exp, output, .. }, middle, mlp: SavedMlp { gate_up, .. } } = self;
         Selected { input, qkv, log_sum_exp, attention: output, middle, gate_up }
     }
 }
 
-/// Bytes per token of a block's `Selected`; the log-sum-exp is in f32.
+/// Bytes per token of a block's `Selected`. The log-sum-exp is in f32.
 pub fn selected_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = config.heads.row() + config.heads.query * config.heads.width;
     (2 * config.hidden + attention + 2 * config.feed_forward) * target.element_bytes + config.heads.query * size_of::<f32>()
 }
 
-/// Bytes per token that `Kept` has beyond `Selected`: two norms with their f32 statistics, and SwiGLU.
+/// Bytes per token that `Kept` has in addition to `Selected`: two norms with their f32 statistics, and the output of SwiGLU.
 pub fn cheap_bytes(config: &ModelConfig, target: &Target) -> usize {
     (2 * config.hidden + config.feed_forward) * target.element_bytes + 2 * size_of::<f32>()
 }
 
-/// Bytes for each token that a pass over one block holds while nothing is kept (`Decoder::hidden`): the stream, queries to values, attention,
-/// and the feed-forward half with its input.
+/// Peak bytes per token of one block in a forward pass that saves no activations (`Decoder::hidden`): the residual stream, the combined
+/// queries, keys and values, the output of attention, and the feed-forward half with its input.
 pub fn pass_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = config.heads.row() + config.heads.query * config.heads.width;
     (2 * config.hidden + attention + 3 * config.feed_forward) * target.element_bytes + (1 + config.heads.query) * size_of::<f32>()
 }
 
-/// Bytes per token that the backward pass of one block holds besides its `Kept`, in whichever half needs more: the gradients of the feed-forward
-/// half and of its input; or the gradients of attention's output, of queries, keys and values (separate and combined), and of their input.
+/// Bytes per token of gradients that the backward pass of one block holds in addition to its `Kept`: the larger of its two halves. The
+/// feed-forward half holds its own gradients and that of its input. The attention half holds the gradients of attention's output, of
+/// queries, keys and values (separate and combined), and of their input.
 pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = 2 * config.heads.row() + config.heads.query * config.heads.width;
     ((3 * config.feed_forward).max(attention) + config.hidden) * target.element_bytes
@@ -97,38 +101,55 @@ impl BlockContext<'_> {
         Rotation { cos: &self.rotary.cos, sin: &self.rotary.sin, positions: &self.positions }
     }
 
-    /// Rotates the queries and keys of a packed batch in place and applies attention. Returns the output and its `log_sum_exp`.
+    /// Applies the rotary embedding to queries and keys in `qkv [t, (q + 2 kv) d]`, in place, then computes attention over a packed batch.
+    /// Returns the output `[t, q d]` and `log_sum_exp [t, q]`.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn attend_packed(&self, qkv: &Tensor) -> Result<(Tensor, Tensor)> {
         self.kernels.rotate_in_place(qkv, self.heads, &self.rotation())?;
         self.kernels.attend_packed(qkv, self.segments, self.heads)
     }
 
-    /// Rotates queries and keys in place, and writes keys and values to the cache at `slots [t]`. Attention over the cache or the rows comes
-    /// next.
+    /// Applies the rotary embedding to queries and keys in `qkv [t, (q + 2 kv) d]`, in place, and writes keys and values to the cache at
+    /// `slots [t]`. The caller then computes attention, over the cache or over the rows.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn rotate_and_store(&self, qkv: &Tensor, cache: &LayerCache, slots: &Indices) -> Result<()> {
         self.kernels.rotate_and_store_in_place(qkv, self.heads, &self.rotation(), cache, slots)
     }
 }
 
 impl BlockWeights {
-    /// Applies the block to the residual stream `x [t, w]`, in place. `attend` rotates the queries and keys and computes attention `[t, q d]`.
+    /// Applies the block to the residual stream `x [t, w]`, in place, and saves no activations. `attend` rotates queries and keys and
+    /// returns the output of attention `[t, q d]`, with any extra output.
+    ///
+    /// # Errors
+    /// If `attend` or a kernel fails.
     pub fn pass<S>(&self, x: &Tensor, context: &BlockContext, attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>) -> Result<()> {
         let attention = self.attention(x, context, attend)?;
         context.kernels.add_product_into(x, &attention.output, &self.output)?;
-        // What attention leaves is freed before the feed-forward half begins.
+        // Free the memory of attention before the feed-forward half allocates its own.
         drop(attention);
         let mlp = self.mlp(x, context)?;
         context.kernels.add_product_into(x, &mlp.activated, &self.down)
     }
 
-    /// `x [t, w]` to `(y [t, w], kept)`, over packed rows.
+    /// Applies the block to the residual stream `x [t, w]` of a packed batch. Returns its output `y [t, w]` and the saved activations.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, Kept)> {
-        let kept = self.keep(x, context)?;
-        let y = context.kernels.add_product(&kept.middle, &kept.mlp.activated, &self.down)?;
-        Ok((y, kept))
+        let saved = self.keep(x, context)?;
+        let y = context.kernels.add_product(&saved.middle, &saved.mlp.activated, &self.down)?;
+        Ok((y, saved))
     }
 
-    /// What the backward pass reads, without the block's own result.
+    /// Computes the saved activations from the block's input `x [t, w]` without the block's output.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn keep(&self, x: &Tensor, context: &BlockContext) -> Result<Kept> {
         let attention = self.attention(x, context, |qkv| context.attend_packed(qkv))?;
         let middle = context.kernels.add_product(x, &attention.output, &self.output)?;
@@ -136,49 +157,56 @@ impl BlockWeights {
         Ok(Kept { input: x.clone(), attention, middle, mlp })
     }
 
-    /// Recomputes the rest of what the backward pass reads from the selected activations.
+    /// Recomputes the activations that `select` dropped.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn complete(&self, selected: Selected, context: &BlockContext) -> Result<Kept> {
         let Selected { input, qkv, log_sum_exp, attention, middle, gate_up } = selected;
         let norm = |x: &Tensor, weight: &Tensor| context.kernels.rms_norm(x, weight, context.norm_eps);
         let (attention_input, inverse_rms) = norm(&input, &self.attention_norm)?;
-        let attention = KeptAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output: attention };
+        let attention = SavedAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output: attention };
         let (mlp_input, inverse_rms) = norm(&middle, &self.mlp_norm)?;
         let activated = context.kernels.swiglu(&gate_up)?;
-        Ok(Kept { input, attention, middle, mlp: KeptMlp { inverse_rms, input: mlp_input, gate_up, activated } })
+        Ok(Kept { input, attention, middle, mlp: SavedMlp { inverse_rms, input: mlp_input, gate_up, activated } })
     }
 
-    /// The attention half for `x [t, w]`, up to its last projection.
+    /// Computes the attention half of `x [t, w]`, except for the output projection.
     fn attention<S>(
         &self,
         x: &Tensor,
         context: &BlockContext,
         attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>,
-    ) -> Result<KeptAttention<S>> {
+    ) -> Result<SavedAttention<S>> {
         let kernels = context.kernels;
         let (input, inverse_rms) = kernels.rms_norm(x, &self.attention_norm, context.norm_eps)?;
         let qkv = kernels.product(&input, &self.qkv, self.qkv_bias.as_ref())?;
         let (output, log_sum_exp) = attend(&qkv)?;
-        Ok(KeptAttention { inverse_rms, input, qkv, log_sum_exp, output })
+        Ok(SavedAttention { inverse_rms, input, qkv, log_sum_exp, output })
     }
 
-    /// The feed-forward half of `x [t, w]`, up to its last projection.
-    fn mlp(&self, x: &Tensor, context: &BlockContext) -> Result<KeptMlp> {
+    /// Computes the feed-forward half of `x [t, w]`, except for the down projection.
+    fn mlp(&self, x: &Tensor, context: &BlockContext) -> Result<SavedMlp> {
         let kernels = context.kernels;
         let (input, inverse_rms) = kernels.rms_norm(x, &self.mlp_norm, context.norm_eps)?;
         let gate_up = kernels.product(&input, &self.gate_up, None)?;
         let activated = kernels.swiglu(&gate_up)?;
-        Ok(KeptMlp { inverse_rms, input, gate_up, activated })
+        Ok(SavedMlp { inverse_rms, input, gate_up, activated })
     }
 
-    /// Turns `dy [t, w]` into the gradient of the block's input, in place, and adds to the weights' gradients.
-    pub fn backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
-        self.mlp_backward(dy, kept, context.kernels, gradients)?;
-        self.attention_backward(dy, kept, context, gradients)
+    /// Turns `dy [t, w]`, the gradient of the block's output, into the gradient of its input, in place. Adds the gradients of the weights
+    /// to `gradients`.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
+    pub fn backward(&self, dy: &Tensor, saved: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
+        self.mlp_backward(dy, saved, context.kernels, gradients)?;
+        self.attention_backward(dy, saved, context, gradients)
     }
 
-    /// Turns `dy [t, w]` into the gradient of the feed-forward half's input, in place.
-    fn mlp_backward(&self, dy: &Tensor, kept: &Kept, kernels: &dyn Kernels, gradients: &BlockWeights) -> Result<()> {
-        let Kept { middle, mlp, .. } = kept;
+    /// Turns `dy [t, w]`, the gradient of the feed-forward half's output, into the gradient of its input, in place.
+    fn mlp_backward(&self, dy: &Tensor, saved: &Kept, kernels: &dyn Kernels, gradients: &BlockWeights) -> Result<()> {
+        let Kept { middle, mlp, .. } = saved;
         kernels.add_product_into(&gradients.down, &mlp.activated.t()?, dy)?;
         let d_activated = kernels.product(dy, &self.down.t()?, None)?;
         let d_gate_up = kernels.swiglu_backward(&d_activated, &mlp.gate_up)?;
@@ -187,17 +215,17 @@ impl BlockWeights {
         kernels.rms_norm_backward_into(dy, &gradients.mlp_norm, &d_mlp_input, middle, &self.mlp_norm, &mlp.inverse_rms)
     }
 
-    /// Turns the gradient of the attention half's output into that of its input, in place.
-    fn attention_backward(&self, dy: &Tensor, kept: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
+    /// Turns `dy [t, w]`, the gradient of the attention half's output, into the gradient of its input, in place.
+    fn attention_backward(&self, dy: &Tensor, saved: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
         let BlockContext { kernels, heads, .. } = context;
-        let KeptAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output } = &kept.attention;
+        let SavedAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output } = &saved.attention;
         kernels.add_product_into(&gradients.output, &output.t()?, dy)?;
         let d_output = kernels.product(dy, &self.output.t()?, None)?;
         let d_qkv = kernels.attend_packed_backward(&d_output, output, log_sum_exp, qkv, context.segments, *heads)?;
         kernels.rotate_back_in_place(&d_qkv, *heads, &context.rotation(), gradients.qkv_bias.as_ref())?;
         kernels.add_product_into(&gradients.qkv, &attention_input.t()?, &d_qkv)?;
         let d_attention_input = kernels.product(&d_qkv, &self.qkv.t()?, None)?;
-        kernels.rms_norm_backward_into(dy, &gradients.attention_norm, &d_attention_input, &kept.input, &self.attention_norm, inverse_rms)
+        kernels.rms_norm_backward_into(dy, &gradients.attention_norm, &d_attention_input, &saved.input, &self.attention_norm, inverse_rms)
     }
 }
 
@@ -213,16 +241,16 @@ mod tests {
         tensors.iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
     }
 
-    fn of_kept(kept: &Kept) -> Vec<&Tensor> {
-        let Kept { input, attention, middle, mlp } = kept;
-        let KeptAttention { inverse_rms: first, input: attention_input, qkv, log_sum_exp, output } = attention;
-        let KeptMlp { inverse_rms: second, input: mlp_input, gate_up, activated } = mlp;
+    fn saved_tensors(saved: &Kept) -> Vec<&Tensor> {
+        let Kept { input, attention, middle, mlp } = saved;
+        let SavedAttention { inverse_rms: first, input: attention_input, qkv, log_sum_exp, output } = attention;
+        let SavedMlp { inverse_rms: second, input: mlp_input, gate_up, activated } = mlp;
         vec![input, middle, first, attention_input, qkv, log_sum_exp, output, second, mlp_input, gate_up, activated]
     }
 
-    /// The plan's byte counts match the tensors, and the selected activations suffice to recompute the rest.
+    /// The byte counts match the tensors, and the selected activations suffice to recompute the rest.
     #[test]
-    fn activation_bytes_are_those_of_what_is_kept() -> anyhow::Result<()> {
+    fn selected_bytes_and_cheap_bytes_match_the_saved_tensors() -> anyhow::Result<()> {
         for family in &FAMILIES {
             let config = ModelConfig::parse(&format!(
                 r#"{{"model_type": "{}", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 4,
@@ -242,16 +270,16 @@ mod tests {
             };
             let x = Cpu.gather(&weights.embedding, &Cpu.indices(&packed.tokens)?)?;
             let (block, target, rows) = (&weights.blocks[0], Target::cpu(), packed.len());
-            let kept = block.keep(&x, &context)?;
-            let all = bytes(&of_kept(&kept));
-            let before: Vec<Tensor> = of_kept(&kept).into_iter().cloned().collect();
-            let selected = kept.select();
+            let saved = block.keep(&x, &context)?;
+            let all = bytes(&saved_tensors(&saved));
+            let before: Vec<Tensor> = saved_tensors(&saved).into_iter().cloned().collect();
+            let selected = saved.select();
             let Selected { input, qkv, log_sum_exp, attention, middle, gate_up } = &selected;
             let least = bytes(&[input, qkv, log_sum_exp, attention, middle, gate_up]);
             assert_eq!(least, rows * selected_bytes(&config, &target), "{}", family.model_type);
             assert_eq!(all - least, rows * cheap_bytes(&config, &target), "{}", family.model_type);
             let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-            for (again, before) in of_kept(&block.complete(selected, &context)?).into_iter().zip(&before) {
+            for (again, before) in saved_tensors(&block.complete(selected, &context)?).into_iter().zip(&before) {
                 assert_eq!(values(again)?, values(before)?, "{}", family.model_type);
             }
         }

@@ -1,5 +1,5 @@
-//! What `config.json` says of a model. Everything that changes a number is read from it, by the rules of transformers 5.23; what cannot be
-//! honoured is an error, never ignored, and what changes no number loads.
+//! Reads `config.json`, by the rules of transformers 5.23. Every field that affects the numbers is used or, if unsupported, rejected with
+//! an error. Fields that do not affect the numbers are ignored.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
@@ -12,69 +12,73 @@ mod rope;
 
 pub use rope::RopeScaling;
 
-/// A family of models that the decoder computes. Families differ only in data: here, and in the table of `parameters`.
+/// A model family that the decoder supports. Families differ only in data: in this struct and in the table of `parameters`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// What `architectures` calls its language model.
+    /// The name of its language model in `architectures` of `config.json`.
     pub architecture: &'static str,
-    /// Bias on query, key and value, whatever `attention_bias` says; a family without it is refused where `attention_bias` is true.
+    /// True if query, key and value have a bias, whatever `attention_bias` says. Other families are rejected if `attention_bias` is true.
     pub qkv_bias: bool,
-    /// Whether some layers may look back a limited number of tokens (`use_sliding_window`, `layer_types`).
+    /// True if layers may use sliding-window attention (`use_sliding_window`, `layer_types`).
     pub slides: bool,
 }
 
-/// All that are known: Qwen2 and Qwen2.5; Llama 2, 3 and their like.
+/// The supported families: Qwen2 and Qwen2.5; Llama 2, Llama 3 and models of the same architecture.
 pub static FAMILIES: [Family; 2] = [
     Family { model_type: "qwen2", architecture: "Qwen2ForCausalLM", qkv_bias: true, slides: true },
     Family { model_type: "llama", architecture: "LlamaForCausalLM", qkv_bias: false, slides: false },
 ];
 
-/// The shape of a model, from its `config.json`.
+/// The shape and constants of a model, from its `config.json`.
 #[derive(Clone, Debug)]
 pub struct ModelConfig {
-    /// Family, by `model_type`.
+    /// The family, by `model_type`.
     pub family: &'static Family,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the gated unit.
+    /// Width of the gated feed-forward layer (`intermediate_size`).
     pub feed_forward: usize,
-    /// Number of blocks.
+    /// Number of blocks (transformer layers).
     pub layers: usize,
-    /// Query heads, key/value heads and their width.
+    /// Number of query heads, number of key/value heads, and head dimension.
     pub heads: Heads,
-    /// Rows of the embedding.
+    /// Number of rows of the embedding. It may exceed the number of tokens in the tokenizer.
     pub vocabulary: usize,
-    /// Longest sequence, in tokens.
+    /// Context length: the maximum number of tokens in a sequence (`max_position_embeddings`).
     pub window: usize,
-    /// RMSNorm's epsilon.
+    /// Epsilon of RMSNorm.
     pub norm_eps: f32,
     /// Base of the rotary frequencies.
     pub rope_theta: f64,
-    /// Stretching of positions.
+    /// Scaling of the rotary frequencies.
     pub rope_scaling: RopeScaling,
-    /// Whether the head is the embedding.
+    /// True if the output head shares the weights of the embedding (`tie_word_embeddings`).
     pub tied: bool,
-    /// Bias on query, key and value.
+    /// True if query, key and value have a bias.
     pub qkv_bias: bool,
-    /// Tokens that end a response, from `config.json` (`generation_config.json` wins where it is there).
+    /// Ids of the tokens that end a response, from `config.json`. Those in `generation_config.json`, if any, take precedence.
     pub end_tokens: Vec<u32>,
-    /// The file as it was read, for export.
+    /// All fields of the file, for export.
     pub source: Map<String, Value>,
 }
 
 impl ModelConfig {
     /// Parses the text of a `config.json`.
+    ///
+    /// # Errors
+    /// If the text is not a JSON object; if a field is missing, has the wrong type or exceeds its limit; or if the model has a feature that
+    /// the decoder does not support. The message names the field.
     pub fn parse(text: &str) -> Result<Self> {
         let source: Map<String, Value> = serde_json::from_str(&json(text)).context("config.json is not a JSON object")?;
         let fields = Fields(&source);
         let family = fields.family()?;
-        fields.refuse_what_changes_numbers(family)?;
+        fields.reject_unsupported(family)?;
         let layers = fields.size("num_hidden_layers")?;
         let window = fields.size("max_position_embeddings")?;
         if family.slides {
-            fields.full_attention(layers, window)?;
+            fields.reject_sliding_window(layers, window)?;
         }
         let hidden = fields.size("hidden_size")?;
         let heads = fields.heads(hidden)?;
@@ -102,11 +106,14 @@ impl ModelConfig {
     }
 }
 
-/// `eos_token_id` of a file: one number, a list, or nothing.
+/// Reads the value of `eos_token_id`: a token id, a list of ids, or nothing, which is an empty list. Errors name `file`.
+///
+/// # Errors
+/// If the value is not a token id or a list of them.
 pub fn end_tokens(file: &str, value: Option<&Value>) -> Result<Vec<u32>> {
     let one = |value: &Value| {
         let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.with_context(|| format!("eos_token_id in {file} is {}, expected a token id or a list of them", shown(value)))
+        id.with_context(|| format!("eos_token_id in {file} is {}, expected a token id or a list of them", excerpt(value)))
     };
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -115,8 +122,8 @@ pub fn end_tokens(file: &str, value: Option<&Value>) -> Result<Vec<u32>> {
     }
 }
 
-/// A value as messages show it: of a long one its beginning.
-fn shown(value: &Value) -> String {
+/// Formats a value for a message, cut after 80 characters.
+fn excerpt(value: &Value) -> String {
     const CHARACTERS: usize = 80;
     let text = value.to_string();
     match text.char_indices().nth(CHARACTERS) {
@@ -128,8 +135,8 @@ fn shown(value: &Value) -> String {
 struct Fields<'a>(&'a Map<String, Value>);
 
 impl Fields<'_> {
-    /// A field that is there and not null.
-    fn given(&self, name: &str) -> Option<&Value> {
+    /// Returns a field unless it is absent or null.
+    fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
@@ -138,50 +145,50 @@ impl Fields<'_> {
         let size = value
             .as_u64()
             .filter(|size| *size > 0)
-            .with_context(|| format!("{name} in config.json is {}, expected a positive integer", shown(value)))?;
+            .with_context(|| format!("{name} in config.json is {}, expected a positive integer", excerpt(value)))?;
         limits::check_size(name, size)
     }
 
     fn number(&self, name: &str) -> Result<f64> {
         let value = self.0.get(name).with_context(|| format!("config.json has no {name}"))?;
-        value.as_f64().with_context(|| format!("{name} in config.json is {}, expected a number", shown(value)))
+        value.as_f64().with_context(|| format!("{name} in config.json is {}, expected a number", excerpt(value)))
     }
 
-    /// False where it is not given: the default of every flag that is asked for.
+    /// Reads an optional flag. The default of every flag read here is false.
     fn flag(&self, name: &str) -> Result<bool> {
-        let Some(value) = self.given(name) else { return Ok(false) };
-        value.as_bool().with_context(|| format!("{name} in config.json is {}, expected true or false", shown(value)))
+        let Some(value) = self.get(name) else { return Ok(false) };
+        value.as_bool().with_context(|| format!("{name} in config.json is {}, expected true or false", excerpt(value)))
     }
 
     fn family(&self) -> Result<&'static Family> {
         let known = || {
             let [others @ .., last] = FAMILIES.each_ref().map(|family| family.model_type);
-            format!("{} and {last}", others.join(", "))
+            format!("{} or {last}", others.join(", "))
         };
         let name = self.0.get("model_type").and_then(Value::as_str);
-        let name = name.with_context(|| format!("config.json has no model_type; known are {}", known()))?;
+        let name = name.with_context(|| format!("config.json has no model_type; expected {}", known()))?;
         let family = FAMILIES.iter().find(|family| family.model_type == name);
-        family.with_context(|| format!("model_type \"{name}\" is not supported; known are {}", known()))
+        family.with_context(|| format!("model_type \"{name}\" is not supported; expected {}", known()))
     }
 
-    /// What the decoder does not compute. `pretraining_tp`, dropout and `use_cache` change no number.
-    fn refuse_what_changes_numbers(&self, family: &Family) -> Result<()> {
-        if let Some(names) = self.given("architectures").and_then(Value::as_array).filter(|names| !names.is_empty()) {
+    /// Rejects features that the decoder does not compute. `pretraining_tp`, dropout and `use_cache` do not affect the numbers.
+    fn reject_unsupported(&self, family: &Family) -> Result<()> {
+        if let Some(names) = self.get("architectures").and_then(Value::as_array).filter(|names| !names.is_empty()) {
             let known = FAMILIES.each_ref().map(|family| family.architecture);
             let is_known = names.iter().any(|name| name.as_str().is_some_and(|name| known.contains(&name)));
             ensure!(
                 is_known,
-                "architectures {} in config.json are not supported; known are {}",
+                "architectures {} in config.json are not supported; expected {}",
                 Value::from(names.clone()),
-                known.join(", ")
+                known.join(" or ")
             );
         }
-        if let Some(quantization) = self.given("quantization_config") {
+        if let Some(quantization) = self.get("quantization_config") {
             let method = quantization.get("quant_method").and_then(Value::as_str).unwrap_or("unnamed");
             bail!("quantization_config in config.json (quant_method \"{method}\") is not supported; expected weights in f32, bf16 or f16");
         }
-        if let Some(activation) = self.given("hidden_act") {
-            ensure!(activation == "silu", "hidden_act {activation} in config.json is not supported; known is \"silu\"");
+        if let Some(activation) = self.get("hidden_act") {
+            ensure!(activation == "silu", "hidden_act {activation} in config.json is not supported; expected \"silu\"");
         }
         ensure!(!self.flag("mlp_bias")?, "mlp_bias true in config.json is not supported");
         let has_other_bias = !family.qkv_bias && self.flag("attention_bias")?;
@@ -189,15 +196,16 @@ impl Fields<'_> {
         Ok(())
     }
 
-    /// Qwen2's layers from `max_window_layers` on look back `sliding_window` tokens only, if `use_sliding_window` says so; `layer_types`, where
-    /// it is given, says for each layer what it does. A window as long as the model's own changes nothing.
-    fn full_attention(&self, layers: usize, window: usize) -> Result<()> {
+    /// Rejects sliding-window attention. In Qwen2, layers from `max_window_layers` on attend to the last `sliding_window` tokens if
+    /// `use_sliding_window` is true. `layer_types`, if present, decides for each layer instead. A sliding window as long as the context has
+    /// no effect.
+    fn reject_sliding_window(&self, layers: usize, window: usize) -> Result<()> {
         let sliding = match (self.flag("use_sliding_window")?, self.0.get("sliding_window")) {
             (false, _) | (true, Some(Value::Null)) => None,
             (true, None) => Some(4096),
             (true, Some(_)) => Some(self.size("sliding_window")?),
         };
-        let slides = match self.given("layer_types").and_then(Value::as_array) {
+        let slides = match self.get("layer_types").and_then(Value::as_array) {
             Some(kinds) => {
                 ensure!(
                     kinds.len() == layers,
@@ -205,39 +213,43 @@ impl Fields<'_> {
                     kinds.len()
                 );
                 if let Some(other) = kinds.iter().find(|kind| *kind != "full_attention" && *kind != "sliding_attention") {
-                    bail!("layer_types in config.json has {other}, which is not supported; known is \"full_attention\"");
+                    bail!("layer_types in config.json has {other}, which is not supported; expected \"full_attention\"");
                 }
                 kinds.iter().any(|kind| kind == "sliding_attention")
             }
             None => {
-                let first = if self.given("max_window_layers").is_some() { self.number("max_window_layers")? } else { 28.0 };
+                let first = if self.get("max_window_layers").is_some() { self.number("max_window_layers")? } else { 28.0 };
                 sliding.is_some() && first < layers as f64
             }
         };
         let shown = sliding.map_or_else(|| "null".to_owned(), |tokens| tokens.to_string());
         ensure!(
             !slides || sliding.is_some_and(|tokens| tokens >= window),
-            "sliding-window attention is not supported: config.json has layers that look back {shown} of {window} tokens \
-             (use_sliding_window, sliding_window, max_window_layers and layer_types say so)"
+            "sliding-window attention is not supported: layers attend to the last {shown} of {window} tokens \
+             (see use_sliding_window, sliding_window, max_window_layers and layer_types in config.json)"
         );
         Ok(())
     }
 
     fn heads(&self, hidden: usize) -> Result<Heads> {
         let query = self.size("num_attention_heads")?;
-        let key_value = if self.given("num_key_value_heads").is_some() { self.size("num_key_value_heads")? } else { query };
-        let given = self.given("head_dim").map(|_| self.size("head_dim")).transpose()?;
-        // With a head width of its own a model needs no such multiple. transformers 4 computes it; transformers 5 refuses llamas, not Qwen2.
+        let key_value = if self.get("num_key_value_heads").is_some() { self.size("num_key_value_heads")? } else { query };
+        let head_dim = self.get("head_dim").map(|_| self.size("head_dim")).transpose()?;
+        // A model that sets head_dim needs no such multiple. transformers 4 accepts it; transformers 5 rejects such Llama models, but not
+        // Qwen2.
         ensure!(
-            hidden.is_multiple_of(query) || given.is_some(),
-            "hidden_size {hidden} in config.json is not a multiple of num_attention_heads {query}, and there is no head_dim"
+            hidden.is_multiple_of(query) || head_dim.is_some(),
+            "hidden_size {hidden} in config.json is not a multiple of num_attention_heads {query}, and head_dim is not set"
         );
-        let width = given.unwrap_or(hidden / query);
+        let width = head_dim.unwrap_or(hidden / query);
         ensure!(
             key_value <= query && query % key_value == 0,
             "{query} query heads cannot share {key_value} key/value heads evenly (num_attention_heads and num_key_value_heads in config.json)"
         );
-        ensure!(width % 2 == 0, "a head width of {width} in config.json cannot be rotated in halves");
+        ensure!(
+            width % 2 == 0,
+            "the head dimension {width} (head_dim, or hidden_size / num_attention_heads, in config.json) is odd, expected an even number"
+        );
         Ok(Heads { query, key_value, width })
     }
 }

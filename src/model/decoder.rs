@@ -1,4 +1,7 @@
-//! The decoder: packed passes to train, score and prefill, and single-token passes against the cache.
+//! The decoder: packed forward and backward passes for training, scoring and prefill, and single-token forward passes over the key/value
+//! cache.
+//!
+//! Axis legend: t = token, n = sequence, w = hidden width.
 
 use std::sync::Arc;
 
@@ -19,50 +22,51 @@ mod decoding;
 
 use decoding::Decoding;
 
-/// Which activations the forward pass keeps for the backward pass.
+/// Which activations the forward pass saves for the backward pass (activation checkpointing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Recompute {
-    /// Decide by memory.
+    /// Chosen by the available memory. [`Decoder::forward`] treats it as `None`.
     Auto,
-    /// Keep each block's input only and run the block again: 8 instead of 6 FLOP per parameter and token.
+    /// Saves only the input of each block and runs the block again in the backward pass (full activation checkpointing): 8 instead of 6
+    /// FLOP per parameter and token.
     All,
-    /// Keep the outputs of products and attention, and recompute norms and SwiGLU.
+    /// Saves the outputs of matrix products and attention, and recomputes norms and SwiGLU (selective activation checkpointing).
     Selective,
-    /// Keep everything.
+    /// Saves all activations; recomputes nothing.
     None,
 }
 
-/// A model: its shape, its rotary tables, its weights, and what computes with them.
+/// A model: its configuration, its weights, its rotary tables, and the kernels that compute it.
 #[derive(Clone, Debug)]
 pub struct Decoder {
-    /// The shape.
+    /// The model's shape and constants.
     pub config: ModelConfig,
-    /// The weights; clones share them.
+    /// The weights. Clones of the decoder share them.
     pub weights: Weights,
     kernels: Arc<dyn Kernels>,
     rotary: RotaryTables,
 }
 
-/// The activations of one packed forward pass.
+/// The saved activations of one packed forward pass, block by block.
 pub struct Trace {
-    blocks: Vec<Stored>,
+    blocks: Vec<SavedBlock>,
 }
 
-enum Stored {
-    Everything(Box<Kept>),
+enum SavedBlock {
+    All(Box<Kept>),
     Selected(Box<Selected>),
     Input(Tensor),
 }
 
-/// The key/value cache of every layer.
+/// The key/value cache of all layers.
 #[derive(Clone, Debug)]
 pub struct Cache {
     layers: Vec<LayerCache>,
     blocks: usize,
 }
 
-/// Bytes per token of the activations that a forward pass keeps, including those that one block recomputes at a time.
+/// Bytes per token of the activations that a forward pass saves, plus those that the backward pass recomputes, one block at a time.
 pub fn kept_bytes(config: &ModelConfig, target: &Target, recompute: Recompute) -> usize {
     let (selected, cheap) = (selected_bytes(config, target), cheap_bytes(config, target));
     match recompute {
@@ -73,47 +77,59 @@ pub fn kept_bytes(config: &ModelConfig, target: &Target, recompute: Recompute) -
 }
 
 impl Cache {
-    /// Bytes of one block in all layers.
+    /// Bytes of one cache block, in all layers.
     pub fn block_bytes(config: &ModelConfig, target: &Target) -> usize {
         config.layers * 2 * config.heads.key_value * config.heads.width * BLOCK * target.element_bytes
     }
 }
 
 impl Decoder {
-    /// A decoder on the CPU, from a shape and its weights.
+    /// Creates a decoder on the CPU from a configuration and its weights.
+    ///
+    /// # Errors
+    /// If the rotary tables cannot be created.
     pub fn new(config: ModelConfig, weights: Weights) -> Result<Self> {
         let rotary = RotaryTables::new(&config, Cpu.device())?;
         Ok(Self { config, weights, kernels: Arc::new(Cpu), rotary })
     }
 
-    /// The same model computed by other kernels, on their device and in their dtype.
+    /// Returns the same model on other kernels, with its weights on their device and in their dtype.
+    ///
+    /// # Errors
+    /// If a tensor cannot be copied or converted, for example because the device is out of memory.
     pub fn on(&self, kernels: Arc<dyn Kernels>) -> Result<Self> {
         let weights = self.weights.map(&self.config, |tensor| Ok(kernels.cast(tensor, kernels.dtype())?))?;
         let rotary = RotaryTables::new(&self.config, kernels.device())?;
         Ok(Self { config: self.config.clone(), weights, kernels, rotary })
     }
 
-    /// What computes.
+    /// The operations that compute the model.
     pub fn kernels(&self) -> &dyn Kernels {
         &*self.kernels
     }
 
-    /// The same, for who wraps it.
+    /// The same operations as [`Decoder::kernels`], shared, for a wrapper to own.
     pub fn shared_kernels(&self) -> Arc<dyn Kernels> {
         self.kernels.clone()
     }
 
-    /// A decoder with its own copy of the weights.
+    /// Returns a decoder with its own copy of the weights.
+    ///
+    /// # Errors
+    /// If the device has no memory for the copy.
     pub fn deep_copy(&self) -> Result<Self> {
         Ok(self.with(self.weights.map(&self.config, |tensor| Ok(tensor.copy()?))?))
     }
 
-    /// The same with other weights.
+    /// Returns the same model with other weights.
     pub(super) fn with(&self, weights: Weights) -> Self {
         Self { weights, ..self.clone() }
     }
 
-    /// The same model with projections of its own, sharing all else.
+    /// Returns the same model with its own copy of the projections. It shares all other weights.
+    ///
+    /// # Errors
+    /// If the device has no memory for the copy.
     pub fn with_own_projections(&self) -> Result<Self> {
         let own = |row: &Parameter, tensor: &Tensor| if row.role == Role::Projection { Ok(tensor.copy()?) } else { Ok(tensor.clone()) };
         Ok(self.with(self.weights.map_rows(&self.config, own)?))
@@ -126,22 +142,25 @@ impl Decoder {
         Ok(BlockContext { kernels: &*self.kernels, segments, positions, heads: self.config.heads, norm_eps: self.config.norm_eps, rotary })
     }
 
-    /// The rows of the embedding that a pass begins with.
+    /// Looks up token embeddings `[t, w]`, the input of the first block.
     fn embed(&self, tokens: &[u32]) -> Result<Tensor> {
         Ok(self.kernels.gather(&self.weights.embedding, &self.kernels.indices(tokens)?)?)
     }
 
-    /// What memory depends on, where the model is now.
+    /// The properties of the device and dtype that memory use depends on, with the memory that is free now.
     pub fn target(&self) -> Target {
         Target::of(self.kernels())
     }
 
-    /// Workers side by side that suit the model where it is: a GPU works for one at a time.
+    /// The default number of workers: 1 on a GPU; on the CPU, a number that suits the model's size.
     pub fn usual_lanes(&self) -> usize {
         if self.kernels.device().is_cpu() { Lanes::usual(self.config.parameters()) } else { 1 }
     }
 
-    /// The residual stream after the last block, `[t, w]`; nothing is kept.
+    /// Computes the residual stream after the last block, `[t, w]`, and saves no activations.
+    ///
+    /// # Errors
+    /// If a token is outside the vocabulary, a sequence exceeds the context length, or a kernel fails.
     pub fn hidden(&self, packed: &Packed) -> Result<Tensor> {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;
@@ -150,8 +169,8 @@ impl Decoder {
         Ok(x)
     }
 
-    /// The residual streams after the last block where the weights lie in the host's memory: each block's come to the device once for all
-    /// batches. `self` has the weights at both ends on the device, `blocks` are those between.
+    /// Computes the residual stream after the last block for each batch, `[t, w]`, with blocks offloaded to host memory: each is copied to
+    /// the device once for all batches. `self` has the embedding, final norm and head on the device.
     pub(super) fn hidden_streamed(&self, blocks: &[BlockWeights], batches: &[Packed]) -> Result<Vec<Tensor>> {
         let streams = batches.iter().map(|batch| self.check(batch).and_then(|()| self.embed(&batch.tokens))).collect::<Result<Vec<_>>>()?;
         for block in blocks {
@@ -164,32 +183,43 @@ impl Decoder {
         Ok(streams)
     }
 
-    /// As `hidden`, but keeps what `backward` needs; `Auto` keeps everything.
+    /// Computes the same as [`Decoder::hidden`] and saves the activations that `backward` needs. `Recompute::Auto` saves all.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`].
     pub fn forward(&self, packed: &Packed, recompute: Recompute) -> Result<(Tensor, Trace)> {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;
         let mut x = self.embed(&packed.tokens)?;
         let mut blocks = Vec::with_capacity(self.weights.blocks.len());
         for block in &self.weights.blocks {
-            let (y, kept) = block.forward(&x, &context)?;
+            let (y, saved) = block.forward(&x, &context)?;
             blocks.push(match recompute {
-                Recompute::All => Stored::Input(x),
-                Recompute::Selective => Stored::Selected(Box::new(kept.select())),
-                Recompute::Auto | Recompute::None => Stored::Everything(Box::new(kept)),
+                Recompute::All => SavedBlock::Input(x),
+                Recompute::Selective => SavedBlock::Selected(Box::new(saved.select())),
+                Recompute::Auto | Recompute::None => SavedBlock::All(Box::new(saved)),
             });
             x = y;
         }
         Ok((x, Trace { blocks }))
     }
 
-    /// Adds the gradients of all weights below the head to `gradients`, given `d_hidden [t, w]` (overwritten).
+    /// Adds the gradients of all weights below the head to `gradients`. `d_hidden [t, w]` is the gradient of the residual stream after the
+    /// last block; it is overwritten.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn backward(&self, packed: &Packed, trace: Trace, d_hidden: Tensor, gradients: &Weights) -> Result<()> {
         self.backward_blocks(packed, trace, &d_hidden, &gradients.blocks, |_| Ok(()))?;
         Ok(self.kernels.scatter_add_into(&gradients.embedding, &packed.tokens, &d_hidden)?)
     }
 
-    /// The same between embedding and head, from the last block to the first: `d_hidden [t, w]` becomes the gradient of the blocks' input.
-    /// Where `done(layer)` takes a block's gradients and clears them, one block's tensors serve all of `gradients`.
+    /// The part of [`Decoder::backward`] that covers the blocks, from the last to the first. Turns `d_hidden [t, w]` into the gradient of
+    /// the first block's input, in place, and calls `done(layer)` after each block. If `done` uses and clears the gradients of its block,
+    /// all of `gradients` may share the tensors of one block.
+    ///
+    /// # Errors
+    /// If a kernel or `done` fails.
     pub fn backward_blocks(
         &self,
         packed: &Packed,
@@ -201,24 +231,30 @@ impl Decoder {
         let context = self.context(&packed.segments, &packed.positions)?;
         let layers = self.weights.blocks.iter().zip(trace.blocks).zip(gradients).enumerate();
         for (layer, ((block, stored), gradients)) in layers.rev() {
-            let kept = match stored {
-                Stored::Everything(kept) => kept,
-                Stored::Selected(selected) => Box::new(block.complete(*selected, &context)?),
-                Stored::Input(input) => Box::new(block.keep(&input, &context)?),
+            let saved = match stored {
+                SavedBlock::All(saved) => saved,
+                SavedBlock::Selected(selected) => Box::new(block.complete(*selected, &context)?),
+                SavedBlock::Input(input) => Box::new(block.keep(&input, &context)?),
             };
-            block.backward(d_hidden, &kept, &context, gradients)?;
+            block.backward(d_hidden, &saved, &context, gradients)?;
             done(layer)?;
         }
         Ok(())
     }
 
-    /// A cache of `blocks` blocks of 16 tokens.
+    /// Allocates a cache of `blocks` blocks of 16 tokens.
+    ///
+    /// # Errors
+    /// If the device has no memory for it ([`OutOfMemory`](crate::kernels::OutOfMemory)).
     pub fn cache(&self, blocks: usize) -> Result<Cache> {
         let layers = (0..self.config.layers).map(|_| self.kernels.cache(blocks, self.config.heads));
         Ok(Cache { layers: layers.collect::<candle_core::Result<_>>()?, blocks })
     }
 
-    /// As `hidden`, writing the keys and values of every row to the cache at `slots`.
+    /// Computes the same as [`Decoder::hidden`] and writes the keys and values of each row to the cache at `slots [t]`.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`].
     pub fn prefill(&self, packed: &Packed, cache: &Cache, slots: &[u32]) -> Result<Tensor> {
         self.check(packed)?;
         let (context, slots) = (self.context(&packed.segments, &packed.positions)?, self.kernels.indices(slots)?);
@@ -232,8 +268,11 @@ impl Decoder {
         Ok(x)
     }
 
-    /// One new token per sequence: `tokens[n]` goes to position `counts[n] - 1`, cached at `slots[n]`; `tables[n]` lists the blocks that
-    /// hold the sequence. Gives the residual stream after the last block, `[n, w]`.
+    /// Computes one new token per sequence. For sequence `i`, `tokens[i]` is at position `counts[i] - 1`, its keys and values are cached at
+    /// `slots[i]`, and `tables[i]` lists the cache blocks of the sequence. Returns the residual stream after the last block, `[n, w]`.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn decode(&self, tokens: &Indices, counts: &[usize], tables: &[&[u32]], slots: &[u32], cache: &Cache) -> Result<Tensor> {
         let longest = counts.iter().copied().max().unwrap_or(0);
         let pass = Decoding { decoder: self, cache, rotary: self.rotary.covering(&self.config, longest)? };
@@ -243,7 +282,7 @@ impl Decoder {
     fn check(&self, packed: &Packed) -> Result<()> {
         let (window, vocabulary) = (self.config.window, self.config.vocabulary);
         if let Some(position) = packed.positions.iter().max() {
-            ensure!((*position as usize) < window, "a sequence of {} tokens does not fit the model's window of {window}", position + 1);
+            ensure!((*position as usize) < window, "a sequence of {} tokens exceeds the model's context length of {window}", position + 1);
         }
         if let Some(token) = packed.tokens.iter().find(|token| **token as usize >= vocabulary) {
             anyhow::bail!("token {token} is beyond the model's vocabulary of {vocabulary}");
@@ -253,12 +292,15 @@ impl Decoder {
 }
 
 impl Cache {
-    /// Number of blocks.
+    /// The number of blocks.
     pub fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// Copies whole blocks, `(from, to)`, in every layer.
+    /// Copies whole blocks in every layer. `pairs` are block numbers, `(from, to)`.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn copy_blocks(&self, pairs: &[(u32, u32)], decoder: &Decoder) -> Result<()> {
         self.layers.iter().try_for_each(|layer| Ok(decoder.kernels.copy_blocks(layer, pairs, decoder.config.heads)?))
     }

@@ -1,5 +1,5 @@
-//! Weights out, as safetensors files in Hugging Face's layout: the header first, from shapes alone, then one piece of a tensor after the other,
-//! so that a model of any size is written with a few MiB beside it. Knows writers, not files: `crate::checkpoint` puts them in their place.
+//! Writes weights as safetensors files in Hugging Face layout: the header first, from shapes alone, then the tensors piece by piece, so
+//! that a model of any size needs only a few MiB of buffers. Knows writers, not files: `crate::checkpoint` owns the folders.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -19,54 +19,56 @@ use super::parts::Part;
 use super::weights::Weights;
 use crate::kernels::{cpu, on_host};
 
-/// Largest file of weights where nothing else is asked for: 5 GB, as transformers 4 has it.
+/// The default maximum size of a weights file: 5 GB, as in transformers 4.
 pub const MAX_SHARD_BYTES: u64 = 5_000_000_000;
 
-/// Elements that one thread fills and encodes at once: they stay in the processor's cache.
+/// Elements that one thread fills and encodes at a time. They stay in the CPU cache.
 const CHUNK_ELEMENTS: usize = 1 << 18;
-/// Rows of a chunk are a multiple of this: a projection's rows are columns of ours, and a cache line holds 16.
+/// The rows of a chunk are a multiple of this: rows of a checkpoint's projection are columns of our tensor, and a cache line holds 16 of
+/// them.
 const CHUNK_ROWS: usize = 16;
-/// Chunks that are encoded side by side before they are written.
+/// Chunks that are encoded in parallel before they are written.
 const CHUNKS_AT_ONCE: usize = 16;
 
-/// The dtypes that weights are written in.
+/// The dtype of exported weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
     /// 4 bytes.
     F32,
-    /// 2 bytes, the range of f32.
+    /// 2 bytes, with the range of f32.
     Bf16,
-    /// 2 bytes, the precision of 11 bits.
+    /// 2 bytes, with 11 bits of precision.
     F16,
 }
 
-/// How weights are written.
+/// The dtype of exported weights and their division into files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Format {
     /// The dtype of every tensor.
     pub dtype: WeightDtype,
-    /// Most bytes of tensors in one file; a single larger tensor has a file of its own.
+    /// Maximum bytes of tensors in one file. A larger tensor has a file to itself.
     pub max_shard_bytes: u64,
 }
 
-/// Bytes that are encoded before they are written, with the values that they come from.
+/// Bytes of the buffers that [`WeightFile::write`] allocates: encoded chunks, and the f32 values that they are encoded from.
 pub fn buffer_bytes(dtype: WeightDtype) -> u64 {
     (CHUNKS_AT_ONCE * CHUNK_ELEMENTS * dtype.size() + rayon::current_num_threads() * CHUNK_ELEMENTS * size_of::<f32>()) as u64
 }
 
 impl Format {
-    /// A dtype, in files of the usual size.
+    /// Files of the default maximum size in the given dtype.
     pub fn of(dtype: WeightDtype) -> Self {
         Self { dtype, max_shard_bytes: MAX_SHARD_BYTES }
     }
 }
 
-/// Where values come from: fills `target` with whole rows of a tensor as the checkpoint has it, from row `first` on. It is told which of our
-/// tensors the part belongs to (its number in `parameters`), and asked from several threads at once.
+/// Supplies the values to export. `values(number, part, first, target)` fills `target` with whole rows of `part`, in the checkpoint's
+/// layout, from row `first` on. `number` is the index in `parameters` of our tensor that the part belongs to. Several threads call it at
+/// once.
 pub type Values<'a> = dyn Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + 'a;
 
-/// The values of weights in memory: in f32, on the CPU.
+/// Supplies the values of weights in memory. They must be in f32 on the CPU.
 pub fn values_of(weights: &Weights) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + '_ {
     let tensors: Vec<&Tensor> = weights.entries().into_iter().map(|(_, tensor)| tensor).collect();
     move |number, part, first, target| take(tensors[number], part, first, target)
@@ -77,18 +79,21 @@ fn take(tensor: &Tensor, part: &Part, first: usize, target: &mut [f32]) -> Resul
     Ok(cpu::read([tensor], |[ours]| part.take(first, ours, width, target))?)
 }
 
-/// One file of weights: its name, and what it is to hold.
+/// One file of weights: its name and the tensors in it.
 #[derive(Clone, Debug)]
 pub struct WeightFile {
-    /// `model.safetensors`, or the shard's name.
+    /// `model.safetensors`, or the name of a shard.
     pub name: String,
     dtype: WeightDtype,
-    /// In the order of the file, each with the number of our tensor that it belongs to.
+    /// In file order, each with the index in `parameters` of our tensor that it belongs to.
     tensors: Vec<(usize, Part)>,
 }
 
-/// The files that hold a model's weights, tied weights once. Tensors are dealt out as transformers does: in the model's order, to a new file
-/// when the next one would exceed the limit.
+/// Divides a model's weights into files, with tied weights written once. Like transformers, assigns tensors in the model's order and starts
+/// a new file when the next tensor would exceed the limit.
+///
+/// # Errors
+/// Never, at present.
 pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
     let table = parameters(config).into_iter().enumerate();
     let tensors = table.flat_map(|(number, row)| row.parts.into_iter().map(move |part| (number, part)));
@@ -106,7 +111,7 @@ pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
     }
     let count = shards.len();
     let file = |(index, mut tensors): (usize, Vec<(usize, Part)>)| {
-        // The order of the safetensors crate: by alignment, which one dtype shares, then by name.
+        // The safetensors crate sorts by alignment, which is the same for all tensors here, then by name.
         tensors.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
         let name = if count == 1 { "model.safetensors".to_owned() } else { format!("model-{:05}-of-{count:05}.safetensors", index + 1) };
         WeightFile { name, dtype: format.dtype, tensors }
@@ -114,7 +119,10 @@ pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
     Ok(shards.into_iter().enumerate().map(file).collect())
 }
 
-/// The bytes of `model.safetensors.index.json`, where there are several files.
+/// Returns the bytes of `model.safetensors.index.json`, or `None` if there is a single file.
+///
+/// # Errors
+/// If the index cannot be serialized.
 pub fn index(files: &[WeightFile]) -> Result<Option<Vec<u8>>> {
     if files.len() < 2 {
         return Ok(None);
@@ -127,12 +135,18 @@ pub fn index(files: &[WeightFile]) -> Result<Option<Vec<u8>>> {
 }
 
 /// Writes weights as one safetensors file, whatever its size.
+///
+/// # Errors
+/// As [`WeightFile::write`].
 pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
     let tensors: Vec<_> = weights.entries().into_iter().map(|(_, tensor)| Some(tensor)).collect();
     tensors_to_writer(out, &tensors, config, dtype)
 }
 
-/// As `to_writer`, for tensors shaped as the weights, in their order (that of `parameters`); zeros where there is none.
+/// Writes tensors as one safetensors file. They have the shapes and the order of `parameters`; `None` writes zeros.
+///
+/// # Errors
+/// As [`WeightFile::write`], or if a tensor cannot be copied to the host.
 pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
     let in_f32 = |tensor: &Tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?);
     let tensors = tensors.iter().map(|tensor| tensor.map(in_f32).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
@@ -148,12 +162,15 @@ pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], confi
 }
 
 impl WeightFile {
-    /// Bytes of its tensors; the header comes on top.
+    /// Total bytes of the tensors, without the header.
     pub fn tensor_bytes(&self) -> u64 {
         self.tensors.iter().map(|(_, part)| self.dtype.bytes(part)).sum()
     }
 
-    /// Writes the whole file: its header, then every tensor in pieces.
+    /// Writes the whole file: the header, then every tensor in pieces.
+    ///
+    /// # Errors
+    /// If `out` cannot be written, `values` fails, or a value is too large for the dtype. The message names the tensor.
     pub fn write(&self, out: &mut dyn Write, values: &Values) -> Result<()> {
         let header = self.header()?;
         out.write_all(&(header.len() as u64).to_le_bytes())?;
@@ -175,7 +192,7 @@ impl WeightFile {
         Ok(())
     }
 
-    /// The header as the safetensors crate writes it, padded so that tensors begin at a multiple of 8.
+    /// The header as the safetensors crate writes it, padded so that tensors start at a multiple of 8 bytes.
     fn header(&self) -> Result<Vec<u8>> {
         let mut end = 0;
         let info = |(_, part): &(usize, Part)| {
@@ -192,7 +209,7 @@ impl WeightFile {
 }
 
 impl WeightDtype {
-    /// The name that `config.json` uses.
+    /// The name of the dtype in `config.json`.
     pub fn torch_name(self) -> &'static str {
         match self {
             Self::F32 => "float32",
@@ -201,7 +218,7 @@ impl WeightDtype {
         }
     }
 
-    /// Bytes of one value.
+    /// Bytes per value.
     pub fn size(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -221,7 +238,8 @@ impl WeightDtype {
         }
     }
 
-    /// Little-endian bytes, rounded to the nearest, ties to even. A number that the dtype cannot hold is an error, not an infinity.
+    /// Encodes values as little-endian bytes, rounded to nearest, ties to even. A value too large for the dtype is an error, not an
+    /// infinity.
     fn encode(self, values: &[f32], bytes: &mut [u8]) -> Result<()> {
         let halves = match self {
             Self::F32 => {
@@ -243,7 +261,7 @@ impl WeightDtype {
         if halves.iter().fold(false, |found, half| found | (half & 0x7fff == infinity)) {
             let overflow = values.iter().zip(&halves).find(|(value, half)| value.is_finite() && *half & 0x7fff == infinity);
             if let Some((value, _)) = overflow {
-                bail!("the value {value} is too large for {}; export in bf16 or f32", self.torch_name());
+                bail!("the value {value} is too large for {}; export as bf16 or f32", self.torch_name());
             }
         }
         bytes.chunks_exact_mut(2).zip(&halves).for_each(|(bytes, half)| bytes.copy_from_slice(&half.to_le_bytes()));
@@ -274,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_streamed_file_is_the_one_that_the_safetensors_crate_writes() {
+    fn write_matches_the_safetensors_crate() {
         for tied in [true, false] {
             let config = config(tied);
             let weights = initial::random(&config, 1, 0.5).unwrap();
@@ -292,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_filled_to_the_limit_and_indexed() {
+    fn files_fills_shards_to_the_limit_and_index_lists_them() {
         let (config, weights) = (config(false), Weights::zeros(&config(false), &crate::kernels::Cpu).unwrap());
         let format = Format { dtype: WeightDtype::F32, max_shard_bytes: 20_000 };
         let files = files(&config, format).unwrap();
@@ -315,13 +333,13 @@ mod tests {
     }
 
     #[test]
-    fn halves_are_rounded_to_even_and_never_overflow() {
+    fn encode_rounds_ties_to_even_and_rejects_overflow() {
         let check = |dtype: WeightDtype, value: f32, expected: u16| {
             let mut bytes = [0; 2];
             dtype.encode(&[value], &mut bytes).unwrap();
             assert_eq!(u16::from_le_bytes(bytes), expected, "{value} in {dtype:?}");
         };
-        // Half way between two neighbours of bf16 (8 bits) and of f16 (11 bits): to the even one.
+        // Halfway between two adjacent values of bf16 (8 bits) or f16 (11 bits): rounds to the even one.
         check(WeightDtype::Bf16, f32::from_bits(0x3f80_8000), 0x3f80);
         check(WeightDtype::Bf16, f32::from_bits(0x3f81_8000), 0x3f82);
         check(WeightDtype::Bf16, f32::from_bits(0x3f80_8001), 0x3f81);

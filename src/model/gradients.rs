@@ -1,4 +1,4 @@
-//! Where backward passes leave their gradients: those of all weights, or those of adapters.
+//! Gradient buffers of backward passes: for all weights, or for LoRA adapters only.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -9,21 +9,24 @@ use super::packed::Packed;
 use super::weights::Weights;
 use crate::kernels::Kernels;
 
-/// What is trained, by name: the adapters where there are any, else all weights.
+/// The trained parameters with their names: the adapters of a LoRA run, otherwise all weights.
 pub fn parameters<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> Vec<(String, &'a Tensor)> {
     lora.map_or_else(|| policy.weights.entries(), |lora| lora.adapters.entries())
 }
 
-/// The sums of one worker.
+/// The gradient sums of one worker, in f32.
 pub enum Gradients {
-    /// Of all weights.
+    /// Gradients of all weights.
     Weights(Weights),
-    /// Of adapters.
+    /// Gradients of LoRA adapters.
     Adapters(AdapterGradients),
 }
 
 impl Gradients {
-    /// Zeros for what `parameters` gives.
+    /// Allocates zero gradients for the tensors that [`parameters`] returns.
+    ///
+    /// # Errors
+    /// If the device has no memory for them.
     pub fn zeros(policy: &Decoder, lora: Option<&Lora>) -> Result<Self> {
         match lora {
             Some(lora) => Ok(Self::Adapters(lora.gradients()?)),
@@ -31,7 +34,7 @@ impl Gradients {
         }
     }
 
-    /// Every gradient with its parameter's name, in the order of `parameters`.
+    /// All gradients with the names of their parameters, in the order of [`parameters`].
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         match self {
             Self::Weights(weights) => weights.entries(),
@@ -39,7 +42,7 @@ impl Gradients {
         }
     }
 
-    /// Where `Decoder::head_sweep` adds the gradients of the head, if it is trained.
+    /// The gradients to which `Decoder::head_sweep` adds those of the head. `None` if the head is not trained.
     pub fn of_head(&self) -> Option<&Weights> {
         match self {
             Self::Weights(weights) => Some(weights),
@@ -47,7 +50,10 @@ impl Gradients {
         }
     }
 
-    /// Adds the gradients of everything below the head, given `d_hidden [t, w]`, which is used up.
+    /// Adds the gradients of everything below the head. `d_hidden [t, w]` is the gradient of the residual stream after the last block.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Trace, d_hidden: Tensor) -> Result<()> {
         match self {
             Self::Weights(weights) => decoder.backward(packed, trace, d_hidden, weights),
@@ -55,12 +61,18 @@ impl Gradients {
         }
     }
 
-    /// Adds another worker's sums, in place.
+    /// Adds the sums of another worker, in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn add(&self, other: &Self, kernels: &dyn Kernels) -> Result<()> {
         self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
     }
 
-    /// Sets every element to 0, in place.
+    /// Sets all gradients to 0, in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn clear(&self, kernels: &dyn Kernels) -> Result<()> {
         self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
     }

@@ -1,5 +1,5 @@
-//! The end of the model: log-probability, entropy and their gradients in one sweep over chunks of response tokens, so that nothing ever holds
-//! `[tokens, vocabulary]`.
+//! The output head: log-probabilities, entropies and their gradients in one pass over chunks of response tokens, so that no tensor has the
+//! shape `[tokens, vocabulary]`.
 
 use anyhow::Result;
 use candle_core::{DType, Tensor};
@@ -10,33 +10,33 @@ use super::packed::Packed;
 use super::weights::Weights;
 use crate::kernels::{RowScores, Target};
 
-/// Logits held at once on the CPU, in elements: 8 MiB, a share of the processor's cache at small vocabularies and at least 64 rows at large ones.
+/// Elements of logits in a chunk on the CPU: 8 MiB, to stay in the CPU cache. A chunk has 64 to 512 rows whatever the vocabulary.
 const CHUNK_ELEMENTS: usize = 1 << 21;
-/// Rows of logits held at once on a GPU, if they fit into a tenth of its memory. With this many, products reach full speed, and the gradient of
-/// the output embedding is read and written rarely, with few host round trips.
+/// Maximum rows of a chunk on a GPU, if they fit in a tenth of its memory. At this size products reach full speed, and the gradient of the
+/// output embedding is read and written rarely, with few host round trips.
 const GPU_CHUNK_ROWS: usize = 8192;
-/// Fewest rows on any GPU. Stock operations always use this number, because they hold several copies of a chunk.
+/// Minimum rows of a chunk on a GPU. Stock operations always use this number because they hold several copies of a chunk.
 const LEAST_GPU_CHUNK_ROWS: usize = 2048;
 
 /// Scores of response tokens, in the order of `Packed::targets`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scores {
-    /// `logprobs[j]` scores `targets[j]`, in nats, at the given temperature.
+    /// `logprobs[j]` is the log-probability of `targets[j]`, in nats, at the requested temperature.
     pub logprobs: Vec<f32>,
-    /// The entropy of the distribution that `targets[j]` was drawn from, in nats.
+    /// `entropies[j]` is the entropy of the distribution that predicts `targets[j]`, in nats, at the same temperature.
     pub entropies: Vec<f32>,
 }
 
-/// What the objective answers for a range of response tokens: the loss's derivatives by each log-probability and each entropy.
+/// Derivatives of the loss with respect to the log-probability and the entropy of each token in a range of response tokens.
 pub struct TokenGradients {
-    /// dL/dlogp
+    /// dL/dlogp, per token.
     pub d_logprobs: Vec<f32>,
-    /// dL/dH
+    /// dL/dH, per token.
     pub d_entropies: Vec<f32>,
 }
 
-/// Response tokens whose logits are held at once. It depends on a GPU's total memory, not on its free memory: sums run over chunks, and a
-/// resumed run must sum in the same order.
+/// Rows of logits in a chunk. On a GPU this depends on total memory, not on free memory: sums run over chunks, and a resumed run must sum
+/// in the same order.
 fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
     if !target.is_gpu {
         return (CHUNK_ELEMENTS / config.vocabulary).clamp(64, 512);
@@ -49,20 +49,23 @@ fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
     rows
 }
 
-/// Bytes per token of a chunk: its logits, their gradient if it has another dtype, its row of the stream, the normalised row, and the gradients
-/// of both rows.
+/// Bytes per row of a chunk: its logits, their gradient if it has another dtype, its row of the residual stream, the normalised row, and
+/// the gradients of both rows.
 fn row_bytes(config: &ModelConfig, target: &Target) -> usize {
     let gradient = if target.element_bytes == size_of::<f32>() { 0 } else { target.element_bytes };
     config.vocabulary * (size_of::<f32>() + gradient) + 4 * config.hidden * target.element_bytes
 }
 
-/// Bytes that the pass over the head holds at once.
+/// Peak bytes of one pass over the head.
 pub fn sweep_bytes(config: &ModelConfig, target: &Target) -> usize {
     chunk_rows(config, target) * row_bytes(config, target)
 }
 
 impl Decoder {
-    /// Logits `[rows, v]`, in f32, of rows of the residual stream.
+    /// Computes logits `[rows, v]`, in f32, from rows of the residual stream `hidden [t, w]`.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn logits(&self, hidden: &Tensor, rows: &[u32]) -> Result<Tensor> {
         let kernels = self.kernels();
         let x = kernels.gather(hidden, &kernels.indices(rows)?)?;
@@ -70,24 +73,34 @@ impl Decoder {
         Ok(kernels.logits(&normed, self.weights.output_embedding())?)
     }
 
-    /// Scores of all response tokens of a packed batch.
+    /// Scores all response tokens of a packed batch.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`].
     pub fn score(&self, packed: &Packed, temperature: f32) -> Result<Scores> {
         self.score_hidden(&self.hidden(packed)?, packed, temperature)
     }
 
-    /// Scores of all response tokens of a packed batch, from its residual stream after the last block.
+    /// Scores all response tokens of a packed batch, given its residual stream after the last block, `hidden [t, w]`.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn score_hidden(&self, hidden: &Tensor, packed: &Packed, temperature: f32) -> Result<Scores> {
         let mut scores = Scores::default();
         for (rows, targets) in self.chunks(packed) {
-            let logits = self.only_kept(self.logits(hidden, rows)?, packed, scores.logprobs.len())?;
+            let logits = self.apply_sampling_mask(self.logits(hidden, rows)?, packed, scores.logprobs.len())?;
             let chunk = self.kernels().head_scores_in_place(&logits, targets, temperature)?;
             scores.append(&chunk);
         }
         Ok(scores)
     }
 
-    /// One sweep over the head: scores every response token, asks `objective(first token, logprobs, entropies)` for the derivatives, and adds
-    /// the gradients of head and final norm to `gradients`; none where they stay as they are. Gives the scores and the gradient of `hidden [t, w]`.
+    /// Scores all response tokens and computes the head's gradients in one pass. Gets the derivatives of the loss for each chunk from
+    /// `objective(first, scores)`, where `first` is the index of the chunk's first token. Adds the gradients of the head and the final norm
+    /// to `gradients`; `None` if they are frozen. Returns the scores and the gradient of `hidden [t, w]`.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn head_sweep(
         &self,
         hidden: &Tensor,
@@ -107,7 +120,7 @@ impl Decoder {
             let x = kernels.gather(hidden, &kernels.indices(rows)?)?;
             let (normed, inverse_rms) = kernels.rms_norm(&x, &self.weights.norm, self.config.norm_eps)?;
             let logits = kernels.logits(&normed, self.weights.output_embedding())?;
-            let logits = self.only_kept(logits, packed, scores.logprobs.len())?;
+            let logits = self.apply_sampling_mask(logits, packed, scores.logprobs.len())?;
             let chunk = kernels.head_scores_in_place(&logits, targets, temperature)?;
             let TokenGradients { d_logprobs, d_entropies } = objective(scores.logprobs.len(), &chunk);
             let d_logits = kernels.head_backward(logits, targets, temperature, &chunk, &d_logprobs, &d_entropies)?;
@@ -124,9 +137,9 @@ impl Decoder {
         Ok((scores, d_hidden))
     }
 
-    /// The logits of `packed.targets[first..]`, without the tokens that the batch does not keep: scores and gradients are of the renormalised
-    /// distribution then.
-    fn only_kept(&self, logits: Tensor, packed: &Packed, first: usize) -> Result<Tensor> {
+    /// Applies the sampling masks of the batch to the logits of `packed.targets[first..]`. Scores and gradients are then those of the
+    /// renormalised distribution.
+    fn apply_sampling_mask(&self, logits: Tensor, packed: &Packed, first: usize) -> Result<Tensor> {
         if packed.kept.is_whole() {
             return Ok(logits);
         }
@@ -134,7 +147,7 @@ impl Decoder {
         Ok(self.kernels().keep(logits, &kept)?)
     }
 
-    /// Response rows with their targets, so many at a time as the head takes.
+    /// Chunks of the rows that predict response tokens, with their targets.
     pub(super) fn chunks<'a>(&self, packed: &'a Packed) -> impl Iterator<Item = (&'a [u32], &'a [u32])> + use<'a> {
         let size = chunk_rows(&self.config, &self.target());
         packed.rows.chunks(size).zip(packed.targets.chunks(size))
@@ -155,13 +168,13 @@ mod tests {
     use crate::model::shapes;
 
     #[test]
-    fn a_chunk_grows_with_the_gpus_whole_memory() {
+    fn chunk_rows_grows_with_total_gpu_memory() {
         let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
         let check = |kernels: Version, gib: u64, expected: usize| {
             let compute = ComputeSettings { kernels, ..ComputeSettings::default() }.on(Some(0)).unwrap();
             let target = Target { free: Some(0), ..compute.target(Some(gib << 30)) };
             assert_eq!(chunk_rows(&config, &target), expected, "{gib} GiB");
-            // Logits in f32, their gradient in bf16, and four rows of the stream.
+            // Logits in f32, their gradient in bf16, and four rows of the residual stream.
             assert_eq!(sweep_bytes(&config, &target), expected * (151_936 * 6 + 4 * 1536 * 2));
         };
         check(Version::Fused, 139, 8192);

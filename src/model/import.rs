@@ -1,5 +1,5 @@
-//! Weights in, from safetensors files in Hugging Face's layout: read tensor by tensor, checked against the configuration, converted to f32.
-//! `super::export` is the way out.
+//! Reads weights from safetensors files in Hugging Face layout: tensor by tensor, checked against the configuration, converted to f32. The
+//! counterpart of `super::export`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -22,55 +22,65 @@ use super::weights::Weights;
 use crate::kernels::cpu;
 
 /// Reads the weights of a folder: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
+///
+/// # Errors
+/// If a file is missing, truncated or corrupt, or if a tensor is missing, unexpected, not finite, or has another shape than `config` says.
+/// The message names the file and the tensor.
 pub fn load(folder: &Path, config: &ModelConfig) -> Result<Weights> {
     from_paths(&weight_files(folder)?, config)
 }
 
 /// Reads the weights of one safetensors file.
+///
+/// # Errors
+/// As [`load`].
 pub fn load_file(path: &Path, config: &ModelConfig) -> Result<Weights> {
     from_paths(&[path.to_owned()], config)
 }
 
 fn from_paths(paths: &[PathBuf], config: &ModelConfig) -> Result<Weights> {
     let mut store = Store::default();
-    paths.iter().try_for_each(|path| store.add(Place::File(path.clone())))?;
+    paths.iter().try_for_each(|path| store.add(FileSource::File(path.clone())))?;
     store.weights(config)
 }
 
-/// Reads the weights of one safetensors file that is already in memory.
-pub fn from_bytes(bytes: &'static [u8], config: &ModelConfig) -> Result<Weights> {
-    let mut store = Store::default();
-    store.add(Place::Memory(bytes))?;
-    store.weights(config)
-}
-
-/// Checks that a folder's weights are those that the configuration asks for, by their headers: names, shapes and dtypes, no values.
+/// Reads the weights of one safetensors file in memory.
 ///
 /// # Errors
-/// As [`load`], as far as headers tell.
+/// As [`load`].
+pub fn from_bytes(bytes: &'static [u8], config: &ModelConfig) -> Result<Weights> {
+    let mut store = Store::default();
+    store.add(FileSource::Memory(bytes))?;
+    store.weights(config)
+}
+
+/// Checks the weights of a folder against the configuration by their headers: names, shapes and dtypes, but not values.
+///
+/// # Errors
+/// As [`load`], except for values.
 pub fn check(folder: &Path, config: &ModelConfig) -> Result<()> {
     let mut store = Store::default();
-    weight_files(folder)?.into_iter().try_for_each(|path| store.add(Place::File(path)))?;
+    weight_files(folder)?.into_iter().try_for_each(|path| store.add(FileSource::File(path)))?;
     store.check(config)
 }
 
-/// Most bytes of a header, as in the safetensors library.
+/// Maximum bytes of a header, as in the safetensors library.
 const HEADER_BYTES: u64 = 100_000_000;
-/// Elements of a tensor that are read and converted at once: they stay in the processor's cache.
+/// Elements of a tensor that are read and converted at a time. They stay in the CPU cache.
 const CHUNK_ELEMENTS: usize = 1 << 18;
-/// Fewest rows of a chunk: they become neighbours in a row of ours, and a cache line holds 16.
+/// Minimum rows of a chunk: they become adjacent elements in a row of our tensor, and a cache line holds 16.
 const TRANSPOSED_ROWS: usize = 16;
 
-/// Where a file's bytes are.
-enum Place {
+/// Where the bytes of a file are.
+enum FileSource {
     File(PathBuf),
     Memory(&'static [u8]),
 }
 
-trait Source: Read + Seek {}
-impl<T: Read + Seek> Source for T {}
+trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
 
-impl Place {
+impl FileSource {
     fn name(&self) -> String {
         match self {
             Self::File(path) => path.display().to_string(),
@@ -78,7 +88,7 @@ impl Place {
         }
     }
 
-    fn open(&self) -> Result<Box<dyn Source>> {
+    fn open(&self) -> Result<Box<dyn ReadSeek>> {
         Ok(match self {
             Self::File(path) => Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?),
             Self::Memory(bytes) => Box::new(Cursor::new(*bytes)),
@@ -86,25 +96,25 @@ impl Place {
     }
 }
 
-/// Where a tensor's bytes are.
+/// The file, type and position of a tensor.
 struct Entry {
     file: usize,
     info: TensorInfo,
-    /// Of its first byte in the file.
+    /// Offset of its first byte in the file.
     offset: u64,
 }
 
 /// All tensors of one or more files, by name.
 #[derive(Default)]
 struct Store {
-    files: Vec<Place>,
+    files: Vec<FileSource>,
     tensors: BTreeMap<String, Entry>,
 }
 
 impl Store {
-    fn add(&mut self, place: Place) -> Result<()> {
-        let name = place.name();
-        let mut source = place.open()?;
+    fn add(&mut self, file_source: FileSource) -> Result<()> {
+        let name = file_source.name();
+        let mut source = file_source.open()?;
         let size = source.seek(SeekFrom::End(0))?;
         source.rewind()?;
         let mut length = [0; 8];
@@ -114,49 +124,49 @@ impl Store {
         let header = u64::from_le_bytes(length);
         ensure!(
             header <= size.saturating_sub(8),
-            "{name} is truncated or no safetensors file: its header would be {header} of {size} bytes"
+            "{name} is truncated or not a safetensors file: its header claims {header} of {size} bytes"
         );
         ensure!(
             header <= HEADER_BYTES,
-            "{name} is no safetensors file: its header would have {header} bytes, expected at most {HEADER_BYTES}"
+            "{name} is not a safetensors file: its header claims {header} bytes, expected at most {HEADER_BYTES}"
         );
         let mut buffer = vec![0; header as usize];
         source.read_exact(&mut buffer)?;
-        let metadata: Metadata = serde_json::from_slice(&buffer).with_context(|| format!("{name} has a broken safetensors header"))?;
+        let metadata: Metadata = serde_json::from_slice(&buffer).with_context(|| format!("{name} has a corrupt safetensors header"))?;
         let start = 8 + header;
         let expected = start + metadata.tensors().values().map(|info| info.data_offsets.1 as u64).max().unwrap_or(0);
-        ensure!(expected <= size, "{name} is truncated: {size} bytes, its header promises {expected}");
+        ensure!(expected <= size, "{name} is truncated: it has {size} bytes, expected {expected} according to its header");
         for (tensor, info) in metadata.tensors() {
             let entry = Entry { file: self.files.len(), info: info.clone(), offset: start + info.data_offsets.0 as u64 };
             if let Some(other) = self.tensors.insert(tensor.clone(), entry) {
-                bail!("tensor {tensor} is in {} and in {name}; expected it once", self.files[other.file].name());
+                bail!("tensor {tensor} is in both {} and {name}, expected in one file", self.files[other.file].name());
             }
         }
-        self.files.push(place);
+        self.files.push(file_source);
         Ok(())
     }
 
-    /// Every tensor that the configuration asks for, and no other: names, shapes and dtypes.
+    /// Checks that the files have every tensor of the configuration, with its shape and a supported dtype, and no other tensor.
     fn check(&self, config: &ModelConfig) -> Result<()> {
         let table = parameters(config);
         for (row, part) in table.iter().flat_map(|row| row.parts.iter().map(move |part| (row, part))) {
             ensure!(
                 row.role != Role::Head || self.tensors.contains_key(&part.name),
-                "{}, because tie_word_embeddings is not true there: where the model's head is its embedding, set it to true",
+                "{}; tie_word_embeddings in config.json is not true: set it to true if the model's head is its embedding",
                 self.missing(part)
             );
             self.find(part)?;
         }
-        // A tied checkpoint may still carry its head; old exports carry rotary tables.
+        // A tied checkpoint may still have a head tensor, and old exports have rotary tables.
         let head = parameters::head(config);
         let names: BTreeSet<&str> = table.iter().chain([&head]).flat_map(|row| &row.parts).map(|part| part.name.as_str()).collect();
         let is_extra = |name: &&String| !names.contains(name.as_str()) && !name.ends_with("rotary_emb.inv_freq");
         let extra: Vec<&str> = self.tensors.keys().filter(is_extra).map(String::as_str).take(3).collect();
-        ensure!(extra.is_empty(), "{} has tensors that config.json does not ask for: {} ...", self.names(), extra.join(", "));
+        ensure!(extra.is_empty(), "{} has tensors that config.json does not call for: {} ...", self.names(), extra.join(", "));
         Ok(())
     }
 
-    /// Every tensor, several at once: names and shapes first, then the values.
+    /// Checks all names and shapes, then reads the tensors in parallel.
     fn weights(&self, config: &ModelConfig) -> Result<Weights> {
         self.check(config)?;
         if config.tied {
@@ -167,7 +177,7 @@ impl Store {
         Weights::build(config, |row| loaded.next().with_context(|| format!("no tensor {}", row.name())))
     }
 
-    /// A tied checkpoint may carry its head as well, but only as the embedding's copy.
+    /// A tied checkpoint may have a head tensor only if it equals the embedding.
     fn check_tied(&self, config: &ModelConfig) -> Result<()> {
         let only = |row: Parameter| row.parts.into_iter().next().context("a tensor without parts");
         let (embedding, head) = (only(parameters::embedding(config))?, only(parameters::head(config))?);
@@ -183,7 +193,7 @@ impl Store {
             self.read(&head, start, count, self.files[head_entry.file].open()?.as_mut(), &mut other)?;
             ensure!(
                 one == other,
-                "config.json ties {} to {}, but {} has two different ones: set tie_word_embeddings to false",
+                "config.json ties {} to {}, but the two differ in {}: set tie_word_embeddings to false",
                 head.name,
                 embedding.name,
                 self.names()
@@ -193,22 +203,27 @@ impl Store {
     }
 
     fn names(&self) -> String {
-        self.files.iter().map(Place::name).collect::<Vec<_>>().join(", ")
+        self.files.iter().map(FileSource::name).collect::<Vec<_>>().join(", ")
     }
 
     fn missing(&self, part: &Part) -> String {
-        format!("tensor {} is missing from {}; config.json asks for it with shape {:?}", part.name, self.names(), part.shape)
+        format!("tensor {} is missing from {}, expected with shape {:?} according to config.json", part.name, self.names(), part.shape)
     }
 
     fn find(&self, part: &Part) -> Result<&Entry> {
         let entry = self.tensors.get(&part.name).with_context(|| self.missing(part))?;
         let (name, found) = (self.files[entry.file].name(), &entry.info.shape);
-        ensure!(*found == part.shape, "tensor {} in {name} has shape {found:?}, config.json says {:?}", part.name, part.shape);
-        // As large as the configuration says, which has limits.
+        ensure!(
+            *found == part.shape,
+            "tensor {} in {name} has shape {found:?}, expected {:?} according to config.json",
+            part.name,
+            part.shape
+        );
+        // The product does not overflow: the shape equals the configured one, and the configuration has limits.
         let (dtype, elements) = (entry.info.dtype, found.iter().product::<usize>());
         ensure!(
             matches!(dtype, Dtype::F32 | Dtype::BF16 | Dtype::F16),
-            "tensor {} in {name} is {dtype:?}; known are F32, BF16 and F16",
+            "tensor {} in {name} has dtype {dtype:?}, expected F32, BF16 or F16",
             part.name
         );
         let bytes = entry.info.data_offsets.1 - entry.info.data_offsets.0;
@@ -220,7 +235,7 @@ impl Store {
         Ok(entry)
     }
 
-    /// One of our tensors, from its parts.
+    /// Reads one of our tensors from the checkpoint tensors that make it up.
     fn load(&self, row: &Parameter) -> Result<Tensor> {
         let width = row.width();
         let mut ours = vec![0.0; row.shape.elem_count()];
@@ -235,7 +250,7 @@ impl Store {
                     part.place(first, &values, &mut ours, width);
                 }
             } else {
-                // Row for row as in the file: a large table is read by all threads.
+                // The rows are in file order, so all threads can read parts of a large table.
                 ours.par_chunks_mut(rows * 16 * columns).enumerate().try_for_each(|(chunk, ours)| {
                     let mut source = self.files[self.find(part)?.file].open()?;
                     let mut values = Vec::new();
@@ -251,7 +266,7 @@ impl Store {
     }
 
     /// Reads `count` values of a tensor, from element `first` on, as f32.
-    fn read(&self, part: &Part, first: usize, count: usize, source: &mut dyn Source, values: &mut Vec<f32>) -> Result<()> {
+    fn read(&self, part: &Part, first: usize, count: usize, source: &mut dyn ReadSeek, values: &mut Vec<f32>) -> Result<()> {
         let entry = self.find(part)?;
         let name = || format!("tensor {} of {}", part.name, self.files[entry.file].name());
         let size = entry.info.dtype.bitsize() / 8;
@@ -267,9 +282,9 @@ impl Store {
                 values.resize(count, 0.0);
                 halves.convert_to_f32_slice(values);
             }
-            other => bail!("{} is {other:?}; known are F32, BF16 and F16", name()),
+            other => bail!("{} has dtype {other:?}, expected F32, BF16 or F16", name()),
         }
-        // Without a short cut the test vectorises; the place is looked for only where there is one.
+        // Without an early exit the test vectorises. The position is needed only for the message.
         if values.iter().fold(false, |broken, value| broken | !value.is_finite()) {
             let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
             let file = self.files[entry.file].name();

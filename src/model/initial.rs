@@ -1,5 +1,5 @@
-//! Weights to start from: random, as the published architectures are initialised. An element is a function of the seed and of its place, so a
-//! model can be made in memory, or straight into a file, piece by piece and on all cores, and is the same.
+//! Random initial weights, distributed as in the published architectures. Each element is a function of the seed and its position only, so
+//! a model generated in memory is identical to one written to a file piece by piece, on any number of cores.
 
 use anyhow::Result;
 use rayon::prelude::*;
@@ -11,10 +11,14 @@ use super::weights::Weights;
 use crate::draw::{Purpose, Stream};
 use crate::kernels::cpu;
 
-/// Elements that one thread draws at once.
+/// Elements that one thread generates at a time.
 const CHUNK_ELEMENTS: usize = 1 << 16;
 
-/// Normal weights of standard deviation `scale`, norms 1, biases 0; each tensor is an addressed stream of its own.
+/// Generates weights: normal with standard deviation `scale` for matrices, 1 for norms, 0 for biases. Each tensor uses its own random
+/// stream.
+///
+/// # Errors
+/// If a tensor cannot be created.
 pub fn random(config: &ModelConfig, seed: u64, scale: f32) -> Result<Weights> {
     let mut number = 0;
     Weights::build(config, |row| {
@@ -27,7 +31,8 @@ pub fn random(config: &ModelConfig, seed: u64, scale: f32) -> Result<Weights> {
     })
 }
 
-/// The same weights for `export`, which never holds them.
+/// Generates the same weights as [`random`] piecewise, so that export never holds them all. Returns a function with the arguments of
+/// [`export::Values`](super::export::Values).
 pub fn values(config: &ModelConfig, seed: u64, scale: f32) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + use<> {
     let tensor = |(number, row): (usize, &Parameter)| (Initial { role: row.role, seed, number: number as u64, scale }, row.width());
     let tensors: Vec<(Initial, usize)> = parameters(config).iter().enumerate().map(tensor).collect();
@@ -37,7 +42,7 @@ pub fn values(config: &ModelConfig, seed: u64, scale: f32) -> impl Fn(usize, &Pa
             tensor.fill(first * columns, target);
             return Ok(());
         }
-        // A piece of a fused or transposed tensor: the columns of ours that it takes, row for row.
+        // A piece of a fused or transposed tensor: generate the matching columns of our tensor, row by row, then copy them out.
         let (rows, start) = (target.len() / columns, part.columns.start);
         let (our_rows, our_columns, start) = if part.transposed { (columns, rows, start + first) } else { (rows, columns, start) };
         let mut ours = vec![0.0; target.len()];
@@ -48,23 +53,23 @@ pub fn values(config: &ModelConfig, seed: u64, scale: f32) -> impl Fn(usize, &Pa
     }
 }
 
-/// How one of our tensors begins.
+/// How to initialise one of our tensors.
 struct Initial {
     role: Role,
     seed: u64,
-    /// Its number among the model's tensors.
+    /// The tensor's index in the table of `parameters`, which selects its random stream.
     number: u64,
     scale: f32,
 }
 
 impl Initial {
-    /// Elements `first..`, of the tensor laid out row by row.
+    /// Fills `values` with the elements from `first` on, in row-major order.
     fn fill(&self, first: usize, values: &mut [f32]) {
         match self.role {
             Role::Norm => values.fill(1.0),
             Role::Bias => values.fill(0.0),
             Role::Embedding | Role::Projection | Role::Head => {
-                // A normal number takes two words.
+                // A normal number consumes two words of the stream.
                 let mut stream = Stream::new(self.seed, Purpose::Initial, self.number).at(2 * first as u64);
                 values.iter_mut().for_each(|value| *value = stream.normal() * self.scale);
             }
@@ -78,7 +83,7 @@ mod tests {
     use crate::model::export::{Format, WeightDtype, files, values_of};
 
     #[test]
-    fn a_model_made_into_a_file_is_the_one_made_in_memory() {
+    fn values_written_to_a_file_equal_random_weights_in_memory() {
         for (family, tied) in [("qwen2", true), ("llama", false)] {
             let config = ModelConfig::parse(&format!(
                 r#"{{"model_type": "{family}", "hidden_size": 36, "intermediate_size": 50, "num_hidden_layers": 2, "num_attention_heads": 4,

@@ -1,5 +1,5 @@
-//! What a folder that is given as a model is: one in Hugging Face layout, or one of the other things that people have, each with what to do. It
-//! looks at names and first bytes; it must never read weights.
+//! Recognises a model folder: Hugging Face layout, or another common format together with advice on how to get a supported one. Looks at
+//! file names and first bytes only; never reads weights.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ const CONFIG: &str = "config.json";
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Weights in other formats: the beginning and the end of their files' names, what they are, and how to get ours.
+/// Unsupported weight formats: start and end of the file name, name of the format, and how to get a supported one.
 const OTHER_FORMATS: [(&str, &str, &str, &str); 9] = [
     ("pytorch_model", ".bin", "PyTorch's pickle format", BY_TRANSFORMERS),
     ("pytorch_model", ".bin.index.json", "PyTorch's pickle format", BY_TRANSFORMERS),
@@ -24,23 +24,23 @@ const OTHER_FORMATS: [(&str, &str, &str, &str); 9] = [
     ("flax_model", ".msgpack", "Flax's format", BY_TRANSFORMERS),
     ("", ".onnx", "ONNX, a format for inference", OTHER_RELEASE),
 ];
-const BY_TRANSFORMERS: &str = "transformers converts it: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and the \
-     same with AutoTokenizer; then give the new folder";
-const OTHER_RELEASE: &str = "get the release of the model in Hugging Face layout, with config.json and model.safetensors";
+const BY_TRANSFORMERS: &str = "convert it with transformers: AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), and the \
+     same with AutoTokenizer; then use NEW_FOLDER";
+const OTHER_RELEASE: &str = "download the model in Hugging Face layout, with config.json and model.safetensors";
 
-/// Checks that a folder has the files of a model, the weights included.
+/// Checks that a folder has all files of a model, including its weights.
 ///
 /// # Errors
-/// Says what the folder is instead, or what it lacks, and what to do.
+/// If the folder lacks a file or is something else. The message says what it is and what to do.
 pub fn check(folder: &Path) -> Result<()> {
     check_config(folder)?;
     weight_files(folder).map(|_| ())
 }
 
-/// Checks that a folder has a model's configuration.
+/// Checks that a folder has the configuration of a model.
 ///
 /// # Errors
-/// As [`check`].
+/// As [`check`], except for weights.
 pub fn check_config(folder: &Path) -> Result<()> {
     let place = folder.display();
     if folder.is_file() {
@@ -59,21 +59,21 @@ pub fn check_config(folder: &Path) -> Result<()> {
         bail!("{}", run(folder));
     }
     if let Some((format, todo)) = other_format(names(folder).into_iter()) {
-        bail!("{place} has no config.json, and weights in {format}, which is not read; {todo}");
+        bail!("{place} has no config.json, and its weights are in {format}, which is not supported; {todo}");
     }
     let inside = |name: &String| folder.join(name).join(CONFIG).exists();
     let hint = names(folder).into_iter().find(inside).map(|name| format!("; {} has one", folder.join(name).display()));
     bail!("cannot read {}: no such file{}", folder.join(CONFIG).display(), hint.unwrap_or_default());
 }
 
-/// The files of a folder's weights: `model.safetensors`, or the shards that `model.safetensors.index.json` lists; all of them are there.
+/// Returns the paths of a folder's weights, which all exist: `model.safetensors`, or the shards that `model.safetensors.index.json` lists.
 ///
 /// # Errors
-/// As [`check`].
+/// If a weights file is missing or is a Git LFS pointer, or the index is invalid.
 pub(super) fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let single = folder.join(SINGLE);
     let files = if single.exists() { vec![single] } else { shards(folder)? };
-    files.iter().try_for_each(|file| input::refuse_lfs_pointer(file, &beginning(file)?))?;
+    files.iter().try_for_each(|file| input::refuse_lfs_pointer(file, &first_bytes(file)?))?;
     Ok(files)
 }
 
@@ -82,7 +82,7 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
     let place = index.display();
     let Some(bytes) = input::read_if_there(&index, input::TEXT_BYTES)? else {
         let format = other_format(names(folder).into_iter());
-        let what = format.map(|(format, todo)| format!("; it has weights in {format}, which is not read: {todo}"));
+        let what = format.map(|(format, todo)| format!("; its weights are in {format}, which is not supported: {todo}"));
         bail!("{} has neither {SINGLE} nor {INDEX}{}", folder.display(), what.unwrap_or_default());
     };
     let index: Value =
@@ -92,28 +92,29 @@ fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
     names.sort_unstable();
     names.dedup();
     if let Some(name) = names.iter().find(|name| name.contains(['/', '\\'])) {
-        bail!("{place} names \"{name}\", expected files beside it such as model-00001-of-00002.safetensors");
+        bail!("{place} lists \"{name}\", expected the name of a file in the same folder, such as model-00001-of-00002.safetensors");
     }
-    ensure!(!names.is_empty(), "{place} names no files");
+    ensure!(!names.is_empty(), "{place} lists no files");
     let missing: Vec<&str> = names.iter().copied().filter(|name| !folder.join(name).exists()).collect();
     ensure!(
         missing.is_empty(),
-        "{place} names {} files, of which {} are missing: {}. An incomplete download? Download the model again, or copy them beside it",
+        "{place} lists {} files, of which {} are missing: {}. The download may be incomplete: download the model again, or copy the \
+         missing files into the folder",
         names.len(),
         missing.len(),
-        listed(&missing)
+        joined(&missing)
     );
     Ok(names.into_iter().map(|name| folder.join(name)).collect())
 }
 
-/// Names for a message: all of a few hundred, and the number of the rest.
-fn listed(names: &[&str]) -> String {
+/// Joins names for a message: at most 200, then the number of the rest.
+fn joined(names: &[&str]) -> String {
     const SHOWN: usize = 200;
     let rest = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };
     names[..names.len().min(SHOWN)].join(", ") + &rest
 }
 
-fn beginning(file: &Path) -> Result<Vec<u8>> {
+fn first_bytes(file: &Path) -> Result<Vec<u8>> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let opened = std::fs::File::open(file).with_context(|| format!("cannot open {}", file.display()))?;
@@ -121,22 +122,22 @@ fn beginning(file: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What to say of a folder with an adapter alone.
+/// The message for a folder that has only an adapter.
 fn adapter(folder: &Path) -> String {
     let config = input::read_text(&folder.join("adapter_config.json"), input::TEXT_BYTES).unwrap_or_default();
     let config: Value = serde_json::from_str(&input::json(&config)).unwrap_or_default();
-    let base = config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("a model that it does not name");
+    let base = config.get("base_model_name_or_path").and_then(Value::as_str).unwrap_or("an unnamed base model");
     let merged = folder.parent().filter(|parent| parent.join(CONFIG).exists());
     let todo = match merged {
-        Some(merged) => format!("the model with the adapter in it is {}", merged.display()),
-        None => "merge it into its base first, for example by PEFT: PeftModel.from_pretrained(BASE, FOLDER).merge_and_unload()\
-             .save_pretrained(NEW_FOLDER); then give the new folder"
+        Some(merged) => format!("the merged model is {}", merged.display()),
+        None => "merge it into its base model first, for example with PEFT: PeftModel.from_pretrained(BASE, FOLDER).merge_and_unload()\
+             .save_pretrained(NEW_FOLDER); then use NEW_FOLDER"
             .to_owned(),
     };
     format!("{} is an adapter of {base}, not a model: {todo}", folder.display())
 }
 
-/// What to say of a run's folder.
+/// The message for a run folder.
 fn run(folder: &Path) -> String {
     let checkpoints = folder.join("checkpoints");
     let mut steps: Vec<String> = names(&checkpoints);
@@ -145,18 +146,18 @@ fn run(folder: &Path) -> String {
     let newest = steps.iter().rfind(|name| name.bytes().all(|byte| byte.is_ascii_digit()));
     let newest = newest.map(|name| format!("{} (the newest)", checkpoints.join(name).display()));
     let models: Vec<String> = best.into_iter().chain(newest).collect();
-    let what = if models.is_empty() { "it has no checkpoint yet".to_owned() } else { format!("give {}", models.join(" or ")) };
-    format!("{} is a run's folder, not a model: {what}", folder.display())
+    let what = if models.is_empty() { "it has no checkpoint yet".to_owned() } else { format!("use {}", models.join(" or ")) };
+    format!("{} is a run folder, not a model: {what}", folder.display())
 }
 
-/// The first weights in another format, and how to get ours.
+/// Finds weights in an unsupported format. Returns its name and how to get a supported one.
 fn other_format(names: impl Iterator<Item = String>) -> Option<(&'static str, &'static str)> {
     let names: Vec<String> = names.map(|name| name.to_ascii_lowercase()).collect();
-    let is_there = |beginning: &str, end: &str| names.iter().any(|name| name.starts_with(beginning) && name.ends_with(end));
-    OTHER_FORMATS.iter().find(|(beginning, end, ..)| is_there(beginning, end)).map(|(_, _, format, todo)| (*format, *todo))
+    let exists = |prefix: &str, suffix: &str| names.iter().any(|name| name.starts_with(prefix) && name.ends_with(suffix));
+    OTHER_FORMATS.iter().find(|(prefix, suffix, ..)| exists(prefix, suffix)).map(|(_, _, format, todo)| (*format, *todo))
 }
 
-/// The names in a folder, in order; none where it cannot be read.
+/// The names in a folder, sorted. Empty if the folder cannot be read.
 fn names(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();

@@ -1,6 +1,6 @@
-//! LoRA (Hu et al., arXiv 2106.09685) by merged weights: a projection is `base + scale * a b`, written out after each update, so that sampling and
-//! training compute with one set of weights and know nothing of adapters. Owns the adapters, the base that they are added to, and their
-//! gradients; must never know how they are updated.
+//! LoRA (Hu et al., arXiv 2106.09685) with merged weights: a projection is `base + scale * a b`, written out after each update, so that
+//! sampling and training use one set of weights and know nothing about adapters. Owns the adapters, their frozen base, and their gradients.
+//! Independent of how adapters are updated.
 
 use anyhow::{Result, ensure};
 use candle_core::{DType, Shape, Tensor};
@@ -18,63 +18,73 @@ pub mod peft;
 
 pub use adapters::{Adapter, Adapters};
 
-/// Whether adapters are trained, and which.
+/// Settings of LoRA: whether adapters are trained, with which rank and scale.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoraSettings {
-    /// Rank of an adapter beside every projection, all other weights staying as they are; 0 trains all weights.
+    /// Rank of the adapters, one for every projection; all other weights are frozen. 0 trains all weights instead.
     pub rank: usize,
-    /// An adapter's product is scaled by alpha / rank; 0 is twice the rank, the usual choice. PEFT's own default is 8, verl's 16.
+    /// The product of an adapter is scaled by `alpha / rank`. 0 means twice the rank, the usual choice. PEFT's default is 8, verl's 16.
     pub alpha: f64,
 }
 
 impl LoraSettings {
-    /// Whether adapters are trained.
+    /// Returns true if adapters are trained.
     pub fn is_on(&self) -> bool {
         self.rank > 0
     }
 
-    /// Alpha as it is used.
+    /// Alpha with its default resolved.
     pub fn effective_alpha(&self) -> f64 {
         if self.alpha == 0.0 { 2.0 * self.rank as f64 } else { self.alpha }
     }
 
-    /// The name and shape of every parameter that is trained: adapters, or all weights.
+    /// Names and shapes of all trained parameters: adapters, or all weights.
     pub fn trained(&self, config: &ModelConfig) -> Vec<(String, Shape)> {
         if self.is_on() { Adapters::shapes(config, self.rank) } else { parameters::shapes(config) }
     }
 
-    /// Refuses a scale of no adapters.
+    /// Checks that alpha is set only if adapters are trained.
+    ///
+    /// # Errors
+    /// If `alpha` is set and `rank` is 0.
     pub fn validate(&self) -> Result<()> {
-        ensure!(self.is_on() || self.alpha == 0.0, "lora.alpha is {} and lora.rank 0: give a rank with --lora", self.alpha);
+        ensure!(self.is_on() || self.alpha == 0.0, "lora.alpha is {} but lora.rank is 0: set a rank with --lora", self.alpha);
         Ok(())
     }
 }
 
-/// What a LoRA run trains, and what it leaves as it is.
+/// The adapters of a LoRA run and their frozen base model.
 #[derive(Clone, Debug)]
 pub struct Lora {
-    /// What is trained.
+    /// The trained adapters.
     pub adapters: Adapters,
-    /// The settings.
+    /// Rank and alpha.
     pub settings: LoraSettings,
-    /// The model without adapters; it shares all but the projections with the policy.
+    /// The model without adapters. It shares all weights except the projections with the policy.
     pub base: Decoder,
 }
 
 impl Lora {
-    /// Adapters for a policy, which from now on computes with merged projections; its present ones are kept as the base.
+    /// Creates adapters for a policy. The base gets a copy of the policy's projections; the policy's own hold merged weights from now
+    /// on.
+    ///
+    /// # Errors
+    /// If the device has no memory for the adapters or the copy.
     pub fn new(settings: LoraSettings, policy: &Decoder, seed: u64) -> Result<Self> {
         let adapters = Adapters::initial(&policy.config, settings.rank, seed, policy.kernels())?;
         Ok(Self { adapters, settings, base: policy.with_own_projections()? })
     }
 
-    /// The factor of every adapter's product.
+    /// The scale of each adapter's product: alpha / rank.
     pub fn scale(&self) -> f64 {
         self.settings.effective_alpha() / self.settings.rank as f64
     }
 
-    /// Writes base and adapters together into the policy's projections, in place.
+    /// Writes `base + scale * a b` to the policy's projections, in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn merge(&self, policy: &Decoder) -> Result<()> {
         let blocks = self.base.weights.blocks.iter().zip(&policy.weights.blocks);
         for (adapters, (base, merged)) in self.adapters.layers.iter().zip(blocks) {
@@ -85,7 +95,10 @@ impl Lora {
         Ok(())
     }
 
-    /// Room for the gradients of one worker.
+    /// Allocates zero gradients for one worker.
+    ///
+    /// # Errors
+    /// If the device has no memory for them.
     pub fn gradients(&self) -> Result<AdapterGradients> {
         let (config, kernels) = (&self.base.config, self.base.kernels());
         let scratch = BlockWeights::build(config, |row| Ok(Tensor::zeros(&row.shape, DType::F32, kernels.device())?))?;
@@ -98,35 +111,39 @@ impl Lora {
     }
 }
 
-/// Bytes of all adapters, or of their gradients, or of one of their moments.
+/// Bytes of all adapters in f32; also of their gradients, and of one of their moments.
 pub fn bytes(config: &ModelConfig, rank: usize) -> u64 {
     (Adapters::parameters(config, rank) * size_of::<f32>()) as u64
 }
 
-/// Bytes of the base's own projections.
+/// Bytes of the base's copy of the projections.
 pub fn base_bytes(config: &ModelConfig, target: &Target) -> u64 {
     (parameters::elements(config, |role| role == Role::Projection) * target.element_bytes) as u64
 }
 
-/// Bytes of one worker's gradients: those of adapters, and a block's.
+/// Bytes of the gradients of one worker: those of all adapters, and those of one block.
 pub fn gradient_bytes(config: &ModelConfig, rank: usize) -> u64 {
     let block: usize = parameters::block(config, 0).iter().map(|row| row.shape.elem_count()).sum();
     bytes(config, rank) + (block * size_of::<f32>()) as u64
 }
 
-/// The gradients of adapters, with the gradient of one block at a time that they are projections of.
+/// The gradients of adapters. They are projections of weight gradients, which exist for one block at a time.
 pub struct AdapterGradients {
-    /// The gradients.
+    /// The gradient sums.
     pub sums: Adapters,
-    /// What they are the gradients of.
+    /// The adapters that the gradients belong to.
     adapters: Adapters,
     scale: f64,
-    /// One block's tensors, shared by all layers; zero between blocks.
+    /// Weight gradients: the tensors of one block, which all layers share. Zero between blocks.
     scratch: Vec<BlockWeights>,
 }
 
 impl AdapterGradients {
-    /// Adds the gradients of all adapters, given `d_hidden [t, w]` (overwritten); embedding, head, norms and biases get none.
+    /// Adds the gradients of all adapters. `d_hidden [t, w]` is the gradient of the residual stream after the last block; it is
+    /// overwritten. Embedding, head, norms and biases are frozen.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Trace, d_hidden: &Tensor) -> Result<()> {
         let kernels = decoder.kernels();
         decoder.backward_blocks(packed, trace, d_hidden, &self.scratch, |layer| {

@@ -1,7 +1,10 @@
-//! One decoder for all families, on packed tokens, with explicit backward passes.
+//! One decoder for all model families, on packed tokens, with explicit backward passes.
 //!
-//! Owns the arithmetic of a transformer and its weights; must never know what a reward, a step or a file of problems is. Families differ by
-//! data (`config::ModelConfig`, `parameters`), not by code. Axis legend: t = token, w = hidden width, f = feed-forward width, v = vocabulary.
+//! Owns the arithmetic of a transformer and its weights. Knows nothing about rewards, training steps or problems. Families differ in data
+//! (`config::ModelConfig`, `parameters`), not in code.
+//!
+//! Axis legend: t = token, w = hidden width, f = feed-forward width, v = vocabulary, q = query heads, kv = key/value heads, d = head
+//! dimension, r = LoRA rank.
 
 pub mod block;
 pub mod config;

@@ -1,35 +1,35 @@
-//! A packed batch: the tokens of many sequences laid end to end, and which rows reach the head.
+//! A packed batch: the tokens of many sequences concatenated without padding, and the rows that reach the head.
 
 use crate::flow::Kept;
 use crate::kernels::Segment;
 
-/// Tokens without padding. Row `i` is token `tokens[i]` at `positions[i]` of its sequence.
+/// A packed batch. Row `i` is token `tokens[i]`, at `positions[i]` of its sequence.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Packed {
-    /// Token ids.
+    /// The token id of each row.
     pub tokens: Vec<u32>,
-    /// Places in their sequences, from 0.
+    /// The position of each row in its sequence, from 0.
     pub positions: Vec<u32>,
-    /// Which rows see which.
+    /// Which rows attend to which.
     pub segments: Vec<Segment>,
-    /// `rows[j]` is the row whose output predicts `targets[j]`; a shared prompt's last row comes up once for each of its responses.
+    /// `rows[j]` is the row whose output predicts `targets[j]`. The last row of a shared prompt appears once for each of its responses.
     pub rows: Vec<u32>,
-    /// The response tokens, sequence after sequence.
+    /// The response tokens, response by response.
     pub targets: Vec<u32>,
-    /// The tokens that count in the distribution of each target; no position at all where the whole vocabulary counts for all of them.
+    /// The sampling mask of each target. Empty if every target was sampled from the whole vocabulary.
     pub kept: Kept,
     /// Response `s` is `targets[offsets[s]..offsets[s + 1]]`.
     pub offsets: Vec<usize>,
 }
 
 impl Packed {
-    /// An empty batch.
+    /// Creates an empty batch.
     pub fn new() -> Self {
         Self { offsets: vec![0], ..Self::default() }
     }
 
-    /// Packs prompts with their responses, `(prompt, responses)`: the prompt once, before all of its responses. Only response tokens are
-    /// scored; the last token of each is a target, not an input.
+    /// Packs groups, `(prompt, responses)`. Each prompt is packed once, before its responses. Only response tokens are scored; the last
+    /// token of a response is a target, but not an input. Prompts must not be empty.
     pub fn of_responses<'a>(groups: impl IntoIterator<Item = (&'a [u32], Vec<&'a [u32]>)>) -> Self {
         let mut packed = Self::new();
         for (prompt, responses) in groups {
@@ -41,7 +41,7 @@ impl Packed {
         packed
     }
 
-    /// Appends tokens that start at `position` of their sequence and continue `prefix`; returns their rows.
+    /// Appends a segment: `tokens` that start at `position` of their sequence and continue the rows `prefix`. Returns the new rows.
     pub fn push_segment(&mut self, tokens: &[u32], position: usize, prefix: std::ops::Range<usize>) -> std::ops::Range<usize> {
         let rows = self.tokens.len()..self.tokens.len() + tokens.len();
         self.tokens.extend_from_slice(tokens);
@@ -64,12 +64,12 @@ impl Packed {
         self.offsets.push(self.targets.len());
     }
 
-    /// Number of rows that the decoder computes.
+    /// The number of rows that the decoder computes.
     pub fn len(&self) -> usize {
         self.tokens.len()
     }
 
-    /// Whether there is nothing to compute.
+    /// Returns true if there are no rows.
     pub fn is_empty(&self) -> bool {
         self.tokens.is_empty()
     }
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prompt_is_packed_once_and_predicts_every_first_token() {
+    fn of_responses_packs_a_prompt_once_for_all_its_responses() {
         let packed = Packed::of_responses([(&[7u32, 8, 9][..], vec![&[1u32, 2, 3][..], &[4], &[5, 6]])]);
         assert_eq!(packed.tokens, [7, 8, 9, 1, 2, 5]);
         assert_eq!(packed.positions, [0, 1, 2, 3, 4, 3]);

@@ -1,6 +1,6 @@
-//! The table of a model's parameters: name, shape, role, and the tensors of a Hugging Face checkpoint that make up each. Loading, export, random
-//! weights, gradients, optimizer states, adapters and the plan all read it. A new parameter is a row here, a field of `weights::BlockWeights`,
-//! and its use in `block`.
+//! The table of a model's parameters: name, shape, role, and the tensors of a Hugging Face checkpoint that make up each. Loading, export,
+//! random weights, gradients, optimizer states, adapters and the plan all read it. A new parameter needs a row here, a field in
+//! `weights::BlockWeights`, and its use in `block`.
 
 use std::ops::Range;
 
@@ -9,48 +9,48 @@ use candle_core::Shape;
 use super::config::ModelConfig;
 use super::parts::Part;
 
-/// What a parameter is for.
+/// The role of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Tokens look their row up in it; it makes the logits too where there is no head.
+    /// The embedding of tokens. Without a head, it also produces the logits.
     Embedding,
-    /// The weight of an RMSNorm; it starts at 1.
+    /// The weight of an RMSNorm. Initially 1.
     Norm,
-    /// Added to what projections give; it starts at 0.
+    /// The bias of projections. Initially 0.
     Bias,
-    /// A block's matrix; LoRA puts adapters beside it.
+    /// A matrix of a block. LoRA adapts these.
     Projection,
-    /// Makes the logits; a tied model has none.
+    /// Produces the logits. A tied model has none.
     Head,
 }
 
-/// One of our tensors: a row of the table.
+/// A row of the table: one of our tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameter {
-    /// Its block; none for those before and after the blocks.
+    /// The index of its block; `None` for embedding, final norm and head.
     pub layer: Option<usize>,
-    /// Its field in `BlockWeights`, or in `Weights` where there is no layer.
+    /// Its field in `BlockWeights`, or in `Weights` if `layer` is `None`.
     pub field: &'static str,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
-    /// Its shape: `[in, out]` for projections.
+    /// Its shape; `[in, out]` for projections.
     pub shape: Shape,
-    /// The tensors of the checkpoint that make it up, side by side.
+    /// The tensors of the checkpoint that make it up, side by side, in column order.
     pub parts: Vec<Part>,
 }
 
-/// Every parameter of a model. Weights, gradients, optimizer states and the streams of random weights share this order.
+/// All parameters of a model. Weights, gradients, optimizer states and random streams share this order.
 pub fn parameters(config: &ModelConfig) -> Vec<Parameter> {
     let mut all = vec![embedding(config)];
     all.extend((0..config.layers).flat_map(|layer| block(config, layer)));
-    all.push(Place::end().norm("norm", ("model.norm", config.hidden)));
+    all.push(Scope::end().norm("norm", ("model.norm", config.hidden)));
     all.extend((!config.tied).then(|| head(config)));
     all
 }
 
-/// The parameters of one block, in their order.
+/// The parameters of one block, in table order.
 pub fn block(config: &ModelConfig, layer: usize) -> Vec<Parameter> {
-    let (w, f, heads, at) = (config.hidden, config.feed_forward, config.heads, Place::block(layer));
+    let (w, f, heads, at) = (config.hidden, config.feed_forward, config.heads, Scope::block(layer));
     let (queries, keys) = (heads.query * heads.width, heads.key_value * heads.width);
     let qkv = [("self_attn.q_proj", queries), ("self_attn.k_proj", keys), ("self_attn.v_proj", keys)];
     let rows = [
@@ -65,33 +65,33 @@ pub fn block(config: &ModelConfig, layer: usize) -> Vec<Parameter> {
     rows.into_iter().flatten().collect()
 }
 
-/// The embedding's row.
+/// The row of the embedding.
 pub fn embedding(config: &ModelConfig) -> Parameter {
-    Place::end().vocabulary("embedding", Role::Embedding, "model.embed_tokens", config)
+    Scope::end().vocabulary("embedding", Role::Embedding, "model.embed_tokens", config)
 }
 
-/// The head's row; a tied model has no such parameter, but its checkpoint may carry the tensor.
+/// The row of the head. A tied model has no such parameter, but its checkpoint may have the tensor.
 pub fn head(config: &ModelConfig) -> Parameter {
-    Place::end().vocabulary("head", Role::Head, "lm_head", config)
+    Scope::end().vocabulary("head", Role::Head, "lm_head", config)
 }
 
-/// The name and shape of every parameter, in their order.
+/// Names and shapes of all parameters, in table order.
 pub fn shapes(config: &ModelConfig) -> Vec<(String, Shape)> {
     parameters(config).into_iter().map(|parameter| (parameter.name(), parameter.shape)).collect()
 }
 
-/// Numbers in all parameters of the roles that `counts` says.
+/// The number of elements in all parameters whose role satisfies `counts`.
 pub fn elements(config: &ModelConfig, counts: impl Fn(Role) -> bool) -> usize {
     parameters(config).iter().filter(|row| counts(row.role)).map(|row| row.shape.elem_count()).sum()
 }
 
 impl ModelConfig {
-    /// Parameters, counted once where they are tied.
+    /// The number of parameters. Tied weights count once.
     pub fn parameters(&self) -> usize {
         elements(self, |_| true)
     }
 
-    /// Parameters that a token is multiplied with: all but an embedding that is only looked up. A forward pass is 2 operations for each.
+    /// The number of parameters except an embedding that is only looked up. A forward pass takes 2 FLOP for each of them and each token.
     pub fn computed_parameters(&self) -> usize {
         elements(self, |role| self.tied || role != Role::Embedding)
     }
@@ -103,19 +103,19 @@ impl Parameter {
         self.layer.map_or_else(|| self.field.to_owned(), |layer| format!("layers.{layer}.{}", self.field))
     }
 
-    /// Elements of a row of ours.
+    /// The number of columns: the last dimension of the shape.
     pub fn width(&self) -> usize {
         self.shape.dims()[self.shape.rank() - 1]
     }
 }
 
-/// Where rows stand: their layer, and how the checkpoint's names begin there.
-struct Place {
+/// The layer of some rows, and the prefix of their names in the checkpoint.
+struct Scope {
     layer: Option<usize>,
     prefix: String,
 }
 
-impl Place {
+impl Scope {
     fn end() -> Self {
         Self { layer: None, prefix: String::new() }
     }
@@ -132,7 +132,7 @@ impl Place {
         self.vectors(field, Role::Bias, "bias", modules)
     }
 
-    /// Vectors end to end: modules with their widths.
+    /// A row of concatenated vectors, given modules with their lengths.
     fn vectors(&self, field: &'static str, role: Role, suffix: &str, modules: &[(&str, usize)]) -> Parameter {
         let part = |(module, columns): (&str, Range<usize>)| Part {
             name: format!("{}{module}.{suffix}", self.prefix),
@@ -144,7 +144,7 @@ impl Place {
         Parameter { layer: self.layer, field, role, shape: width(modules).into(), parts }
     }
 
-    /// Projections of the same input side by side: modules with their outputs.
+    /// A row of projections with the same input, side by side, given modules with their output widths.
     fn projection(&self, field: &'static str, inputs: usize, modules: &[(&str, usize)]) -> Parameter {
         let part = |(module, columns): (&str, Range<usize>)| Part {
             name: format!("{}{module}.weight", self.prefix),
@@ -156,7 +156,7 @@ impl Place {
         Parameter { layer: self.layer, field, role: Role::Projection, shape: (inputs, width(modules)).into(), parts }
     }
 
-    /// A row for each token, as the checkpoint has them.
+    /// A row of one vector per token, in the checkpoint's layout.
     fn vocabulary(&self, field: &'static str, role: Role, module: &str, config: &ModelConfig) -> Parameter {
         let (v, w) = (config.vocabulary, config.hidden);
         let part = Part { name: format!("{}{module}.weight", self.prefix), shape: vec![v, w], columns: 0..w, transposed: false };
@@ -168,7 +168,7 @@ fn width(modules: &[(&str, usize)]) -> usize {
     modules.iter().map(|(_, width)| width).sum()
 }
 
-/// Each module with the columns that it fills.
+/// Each module with its columns.
 fn side_by_side<'a>(modules: &'a [(&'a str, usize)]) -> impl Iterator<Item = (&'a str, Range<usize>)> {
     modules.iter().scan(0, |end, (module, width)| {
         let start = *end;
@@ -190,9 +190,9 @@ mod tests {
         ModelConfig::parse(&text).unwrap()
     }
 
-    /// Optimizer states, gradient dumps and the streams of random weights depend on this order.
+    /// Optimizer states, gradient dumps and random streams depend on this order.
     #[test]
-    fn parameters_have_one_order() {
+    fn parameters_have_a_fixed_order() {
         let table = parameters(&config("qwen2", false));
         let row = |row: &Parameter| format!("{} {:?} {:?}", row.name(), row.role, row.shape.dims());
         let rows: Vec<String> = table.iter().filter(|row| row.layer != Some(0)).map(row).collect();
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_fill_their_parameter() {
+    fn parameters_are_filled_by_their_parts() {
         for row in parameters(&config("qwen2", false)) {
             let mut end = 0;
             for part in &row.parts {

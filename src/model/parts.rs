@@ -1,24 +1,25 @@
-//! The tensors of a checkpoint as parts of ours, and the copies between the two.
+//! Maps tensors of a checkpoint to columns of our tensors, and copies values between the two.
 
 use std::ops::Range;
 
 use crate::kernels::layout::{self, Columns};
 
-/// One tensor of a checkpoint and its place in ours.
+/// One tensor of a checkpoint and its place in one of our tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Part {
-    /// Its name in the checkpoint.
+    /// The name in the checkpoint.
     pub name: String,
-    /// Its shape in the checkpoint: `[out, in]` for projections.
+    /// The shape in the checkpoint: `[out, in]` for projections.
     pub shape: Vec<usize>,
-    /// The columns of our tensor that it fills.
+    /// The columns of our tensor that it occupies.
     pub columns: Range<usize>,
-    /// Whether ours is its transpose.
+    /// True if our tensor has its transpose.
     pub transposed: bool,
 }
 
 impl Part {
-    /// Copies rows of the checkpoint's tensor, from row `first` on, into our tensor of `width` columns.
+    /// Copies rows of the checkpoint's tensor into `ours`, our tensor of `width` columns. `values` are whole rows in the checkpoint's
+    /// layout, from row `first` on.
     pub fn place(&self, first: usize, values: &[f32], ours: &mut [f32], width: usize) {
         let (_, columns) = self.rows_and_columns();
         let start = self.columns.start;
@@ -30,7 +31,7 @@ impl Part {
         }
     }
 
-    /// Fills `target` with rows of the checkpoint's tensor, from row `first` on, out of our tensor of `width` columns.
+    /// Fills `target` with whole rows of the checkpoint's tensor, from row `first` on. `ours` is our tensor of `width` columns.
     pub fn take(&self, first: usize, ours: &[f32], width: usize, target: &mut [f32]) {
         let (_, columns) = self.rows_and_columns();
         let start = self.columns.start;
@@ -42,7 +43,7 @@ impl Part {
         }
     }
 
-    /// The checkpoint's tensor as a matrix; a vector is one row.
+    /// Rows and columns of the checkpoint's tensor; a vector is one row.
     pub fn rows_and_columns(&self) -> (usize, usize) {
         let columns = self.shape[self.shape.len() - 1];
         (self.shape.iter().product::<usize>() / columns, columns)

@@ -1,4 +1,4 @@
-//! The rotary tables: cosines and sines of every position, in f32 whatever the weights are (in bf16, position 257 would become 256).
+//! Rotary tables: cosines and sines for every position, always in f32 (bf16 would round position 257 to 256).
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use super::config::{ModelConfig, RopeScaling};
 use crate::kernels::cpu;
 
-/// Cosine and sine tables, `[positions, d/2]`.
+/// Cosine and sine tables, `[positions, d/2]`, in f32.
 #[derive(Clone, Debug)]
 pub struct Rotary {
     /// cos(position * frequency)
@@ -18,19 +18,19 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Bytes of the tables for the whole window, the most that they can take.
+    /// Bytes of the tables for the whole context length, which is their maximum size.
     pub fn bytes(config: &ModelConfig) -> u64 {
         (config.window * config.heads.width * size_of::<f32>()) as u64
     }
 
-    /// Tables for the positions below `positions`.
+    /// Computes the tables for positions `0..positions`.
     fn new(config: &ModelConfig, positions: usize) -> Result<Self> {
         let half = config.heads.width / 2;
         let frequencies = frequencies(config);
         let (mut cos, mut sin) = (Vec::with_capacity(positions * half), Vec::with_capacity(positions * half));
         for position in 0..positions {
             for frequency in &frequencies {
-                // The angle is rounded to f32 as transformers does; its cosine then in f64.
+                // Like transformers, round the angle to f32. Its cosine and sine are computed in f64.
                 let angle = f64::from(position as f32 * frequency);
                 cos.push(angle.cos() as f32);
                 sin.push(angle.sin() as f32);
@@ -49,25 +49,31 @@ impl Rotary {
     }
 }
 
-/// Positions that the tables have from the beginning, where the window has so many.
+/// Number of positions in the first tables, unless the context is shorter.
 const FIRST_POSITIONS: usize = 4096;
 
-/// The tables of a model on a device. They grow with the sequences that come: a window of millions of tokens costs nothing before it is used.
+/// The tables of a model on a device. They grow with the sequences seen: a context length of millions costs nothing until it is used.
 #[derive(Clone, Debug)]
 pub struct RotaryTables {
     device: Device,
-    /// Shared by clones.
+    /// Clones share the tables.
     current: Arc<Mutex<Rotary>>,
 }
 
 impl RotaryTables {
-    /// Tables for the first positions.
+    /// Computes the tables for the first 4096 positions.
+    ///
+    /// # Errors
+    /// If the device has no memory for them.
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self> {
         let first = Rotary::new(config, config.window.min(FIRST_POSITIONS))?.on(device)?;
         Ok(Self { device: device.clone(), current: Arc::new(Mutex::new(first)) })
     }
 
-    /// Tables that have at least so many positions (and at most the window's).
+    /// Returns tables with at least `positions` positions, or as many as the context length.
+    ///
+    /// # Errors
+    /// If the device has no memory for larger tables.
     pub fn covering(&self, config: &ModelConfig, positions: usize) -> Result<Rotary> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let needed = positions.min(config.window);
@@ -78,8 +84,8 @@ impl RotaryTables {
     }
 }
 
-/// The angle by which each pair of a head turns per position. Every operation rounds to f32 as transformers' do: a frequency that is off by
-/// one bit is an angle that is off by 1e-4 at position 2,000.
+/// The rotation angle per position for each pair of a head's elements. Every operation rounds to f32 as in transformers: an error of one
+/// bit in a frequency is an error of 1e-4 in the angle at position 2,000.
 fn frequencies(config: &ModelConfig) -> Vec<f32> {
     let width = config.heads.width;
     let exponent = |i: usize| (2 * i) as f32 / width as f32;
@@ -111,7 +117,7 @@ mod tests {
     use crate::model::shapes;
 
     #[test]
-    fn tables_grow_to_what_is_needed_and_keep_their_values() {
+    fn covering_grows_the_tables_and_keeps_their_values() {
         let mut config = shapes::by_name("llama-3.2-3b-instruct").unwrap().read().unwrap();
         config.window = 1 << 24;
         let tables = RotaryTables::new(&config, &Device::Cpu).unwrap();

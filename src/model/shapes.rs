@@ -1,37 +1,39 @@
-//! Published models whose shapes are known by name, so that speed and memory can be measured without their weights. Facts, as their
-//! `config.json` files have them.
+//! Shapes of published models by name, to measure speed and memory without their weights. The data is from their `config.json` files.
 
 use super::config::ModelConfig;
 
-/// A published model's shape.
+/// The shape of a published model.
 pub struct Shape {
-    /// What commands call it.
+    /// Its name in commands.
     pub name: &'static str,
-    /// Its name on the hub.
+    /// Its name on the Hugging Face hub: `organisation/model`.
     pub hub_name: &'static str,
-    /// Its `config.json`.
+    /// The text of its `config.json`.
     pub config: &'static str,
 }
 
-/// The shape of that name, or of the model that the hub has under it (with or without a revision).
+/// Finds a shape by its name, or by its name on the hub with or without a revision. `None` if it is unknown.
 pub fn by_name(name: &str) -> Option<&'static Shape> {
     let hub_name = name.split('@').next().unwrap_or(name);
     SHAPES.iter().find(|shape| shape.name == name || shape.hub_name == hub_name)
 }
 
-/// The names, for messages.
+/// All names, separated by commas, for messages.
 pub fn names() -> String {
     SHAPES.map(|shape| shape.name).join(", ")
 }
 
 impl Shape {
-    /// The shape, read.
+    /// Parses the configuration.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::parse`]. Never for the entries of [`SHAPES`].
     pub fn read(&self) -> anyhow::Result<ModelConfig> {
         ModelConfig::parse(self.config)
     }
 }
 
-/// All that are known.
+/// All known shapes.
 pub const SHAPES: [Shape; 4] = [
     Shape {
         name: "qwen2.5-math-1.5b",
@@ -164,7 +166,7 @@ mod tests {
     use crate::testing::shared;
 
     #[test]
-    fn known_shapes_have_their_published_size() {
+    fn shapes_have_their_published_parameter_counts() {
         let billions = SHAPES.each_ref().map(|shape| (shape.read().unwrap().parameters() as f64 / 1e7).round() / 100.0);
         assert_eq!(billions, [1.54, 7.62, 3.21, 1.78]);
         assert_eq!(by_name("Qwen/Qwen2.5-Math-7B@main").map(|shape| shape.name), Some("qwen2.5-math-7b"));
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn known_shapes_are_the_published_ones() {
+    fn shapes_equal_the_published_configurations() {
         for shape in &SHAPES {
             let Some(path) = shared(&format!("models/{}/config.json", shape.name)) else { continue };
             let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();

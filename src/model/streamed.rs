@@ -1,4 +1,5 @@
-//! A model whose weights stay in the host's memory and pass through the device's, block after block: a reference that a card has no room for.
+//! Scoring with weights offloaded to host memory: blocks are copied to the device one after the other. For a KL reference model that does
+//! not fit in the device's memory.
 
 use anyhow::Result;
 use candle_core::Tensor;
@@ -9,16 +10,22 @@ use super::packed::Packed;
 use super::weights::Weights;
 use crate::kernels::on_host;
 
-/// Rows whose residual streams are held at once, so that each block comes once for many.
+/// Maximum number of rows whose residual streams are on the device at once. Each block is copied once for all of them.
 const ROWS_AT_ONCE: usize = 1 << 18;
 
 impl Decoder {
-    /// The same model with its weights in the host's memory; only `score_all` computes with it.
+    /// Returns the same model with its weights offloaded to host memory. Only [`Decoder::score_all`] can compute with it.
+    ///
+    /// # Errors
+    /// If a tensor cannot be copied.
     pub fn in_host_memory(&self) -> Result<Self> {
         Ok(self.with(self.weights.map(&self.config, |tensor| Ok(on_host(tensor)?))?))
     }
 
-    /// As `score`, for several packed batches; weights that lie elsewhere than what computes are streamed.
+    /// Scores several packed batches, as [`Decoder::score`] does. Weights in host memory are copied to the device block by block.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`].
     pub fn score_all(&self, batches: &[Packed], temperature: f32) -> Result<Vec<Scores>> {
         if self.weights.norm.device().same_device(self.kernels().device()) {
             return batches.iter().map(|batch| self.score(batch, temperature)).collect();
@@ -54,7 +61,7 @@ mod tests {
     use crate::model::{ModelConfig, initial};
 
     #[test]
-    fn a_streamed_model_scores_as_a_resident_one() -> Result<()> {
+    fn score_streamed_equals_scoring_with_resident_weights() -> Result<()> {
         let config = ModelConfig::parse(
             r#"{"model_type": "qwen2", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
             "vocab_size": 20, "max_position_embeddings": 32, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#,

@@ -1,4 +1,4 @@
-//! The whole decoder on other kernels than the plain ones: scores, gradients, decoding and optimizer steps against the CPU.
+//! Compares the whole decoder on stock operations and fused kernels with the CPU: scores, gradients, decoding and optimizer steps.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::optim::{AdamW, OptimSettings};
 #[cfg(feature = "cuda")]
 mod own_kernels;
 
-/// Heads as wide as the tensor-core kernels want them.
+/// The head dimension is one that the tensor-core kernels support.
 const SHAPE: &str = r#"{"model_type": "qwen2", "hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "vocab_size": 83, "max_position_embeddings": 96, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
     "tie_word_embeddings": true}"#;
@@ -24,19 +24,19 @@ const TEMPERATURE: f32 = 0.6;
 fn decoder() -> Result<Decoder> {
     let config = ModelConfig::parse(SHAPE)?;
     let weights = initial::random(&config, 3, 0.08)?;
-    // Values that bf16 has: the kernels are compared, not the rounding of the checkpoint.
+    // Values that bf16 can represent: the tests compare kernels, not the rounding of a checkpoint.
     let weights = weights.map(&config, |tensor| Ok(tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?))?;
     Decoder::new(config, weights)
 }
 
-/// A prompt with three responses, and one alone.
+/// One prompt with three responses, and one with a single response.
 fn packed() -> Packed {
     let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 31 + seed * 17 + i * i) % 83) as u32).collect::<Vec<u32>>();
     let (prompt, responses, other) = (tokens(13, 1), [tokens(9, 2), tokens(1, 3), tokens(30, 4)], tokens(21, 5));
     Packed::of_responses([(prompt.as_slice(), responses.iter().map(Vec::as_slice).collect()), (&other[..4], vec![&other[4..]])])
 }
 
-/// Log-probabilities and entropies, and the gradient of a loss of both.
+/// Log-probabilities, entropies, and the gradient of a loss of both.
 fn scores_and_gradient(decoder: &Decoder, packed: &Packed) -> Result<(Vec<f32>, Vec<f32>, Weights)> {
     let gradients = Weights::zeros(&decoder.config, decoder.kernels())?;
     let (hidden, trace) = decoder.forward(packed, Recompute::Selective)?;
@@ -54,19 +54,20 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
-/// The distance as a share of the expected values' norm.
+/// The distance relative to the norm of the expected values.
 fn distance(found: &[f32], expected: &[f32]) -> f64 {
     let sum = |f: &dyn Fn(usize) -> f32| (0..expected.len()).map(|i| f64::from(f(i)).powi(2)).sum::<f64>();
     (sum(&|i| found[i] - expected[i]) / sum(&|i| expected[i]).max(1e-30)).sqrt()
 }
 
-/// Whether a distance is luck in bf16: a key's bias moves all scores of a query alike, so that its gradient is 0 but for rounding, and Adam makes
-/// steps of full size of it.
-fn is_luck(name: &str) -> bool {
+/// Returns true if a distance in bf16 is noise. The bias of a key shifts all scores of a query equally, so its gradient is 0 except for
+/// rounding errors, which Adam turns into steps of full size.
+fn is_rounding_noise(name: &str) -> bool {
     name.starts_with("ten steps") && name.ends_with("qkv_bias")
 }
 
-/// How far `kernels` are from the CPU, by name: scores in nats, gradients and the ways of ten optimizer steps as shares of each tensor's norm.
+/// Distances of `kernels` from the CPU, by name: of scores in nats; of gradients, and of changes in ten optimizer steps, relative to the
+/// norm.
 fn distances(kernels: Arc<dyn Kernels>) -> Result<Vec<(String, f64)>> {
     let (cpu, packed) = (decoder()?, packed());
     let other = cpu.on(kernels)?;
@@ -85,7 +86,8 @@ fn distances(kernels: Arc<dyn Kernels>) -> Result<Vec<(String, f64)>> {
     Ok(distances)
 }
 
-/// Adam divides each element of a gradient by its size: where that is small, rounding counts in full, and steps differ by more than gradients.
+/// Tests in f32. Adam divides each element of a gradient by its size, so rounding errors of small elements count in full, and steps differ
+/// by more than gradients.
 fn check_f32(kernels: Arc<dyn Kernels>) -> Result<()> {
     for (name, distance) in distances(kernels)? {
         let allowed = if name.starts_with("ten steps") { 1e-3 } else { 1e-5 };
@@ -94,7 +96,7 @@ fn check_f32(kernels: Arc<dyn Kernels>) -> Result<()> {
     Ok(())
 }
 
-/// Decoding token by token gives the log-probabilities that scoring gives, on the same kernels.
+/// Decoding token by token and scoring give the same log-probabilities on the same kernels.
 fn check_decoding(decoder: &Decoder) -> Result<()> {
     let tokens: Vec<u32> = (0..40u32).map(|i| (i * 7 + 3) % 83).collect();
     let (prompt, rest) = tokens.split_at(9);
@@ -121,7 +123,7 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
     Ok(())
 }
 
-/// What ten optimizer steps add to every tensor.
+/// The change of every tensor in ten optimizer steps.
 fn ten_steps(decoder: &Decoder, packed: &Packed) -> Result<Vec<(String, Vec<f32>)>> {
     let decoder = decoder.deep_copy()?;
     let settings = OptimSettings { lr: 1e-3, weight_decay: 0.1, ..OptimSettings::default() };
@@ -143,20 +145,20 @@ fn ten_steps(decoder: &Decoder, packed: &Packed) -> Result<Vec<(String, Vec<f32>
 }
 
 #[test]
-fn stock_operations_equal_the_plain_ones_in_f32() -> Result<()> {
+fn decoder_on_stock_operations_matches_the_cpu_in_f32() -> Result<()> {
     check_f32(Arc::new(Stock::new(Device::Cpu, DType::F32)))
 }
 
 #[test]
-fn fused_kernels_equal_the_plain_ones_in_f32() -> Result<()> {
+fn decoder_on_fused_kernels_matches_the_cpu_in_f32() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
     check_f32(Arc::new(Fused::new(Arc::new(emulator), DType::F32)?))
 }
 
 #[test]
-fn fused_kernels_are_as_near_as_stock_operations_in_bf16() -> Result<()> {
+fn decoder_on_fused_kernels_is_as_accurate_as_on_stock_operations_in_bf16() -> Result<()> {
     let stock = distances(Arc::new(Stock::new(Device::Cpu, DType::BF16)))?;
-    for (name, distance) in stock.iter().filter(|(name, _)| !is_luck(name)) {
+    for (name, distance) in stock.iter().filter(|(name, _)| !is_rounding_noise(name)) {
         let allowed = if name.starts_with("ten steps") { 0.2 } else { 0.05 };
         assert!(*distance < allowed, "{name}: stock operations are off by {distance:.1e}");
     }
@@ -164,9 +166,9 @@ fn fused_kernels_are_as_near_as_stock_operations_in_bf16() -> Result<()> {
     check_bf16(Arc::new(Fused::new(Arc::new(emulator), DType::BF16)?), &stock)
 }
 
-/// At most twice as far from the CPU in f32 as stock operations in bf16 are; mostly nearer.
+/// The distance from the CPU in f32 is at most twice that of stock operations in bf16, and usually smaller.
 fn check_bf16(kernels: Arc<dyn Kernels>, stock: &[(String, f64)]) -> Result<()> {
-    for ((name, distance), (_, stock)) in distances(kernels)?.iter().zip(stock).filter(|((name, _), _)| !is_luck(name)) {
+    for ((name, distance), (_, stock)) in distances(kernels)?.iter().zip(stock).filter(|((name, _), _)| !is_rounding_noise(name)) {
         assert!(*distance < 2.0 * stock, "{name}: off by {distance:.1e}, stock operations by {stock:.1e}");
     }
     Ok(())
@@ -174,7 +176,7 @@ fn check_bf16(kernels: Arc<dyn Kernels>, stock: &[(String, f64)]) -> Result<()> 
 
 #[cfg(feature = "cuda")]
 #[test]
-fn fused_kernels_on_a_gpu() -> Result<()> {
+fn decoder_on_fused_kernels_on_a_gpu_matches_the_cpu() -> Result<()> {
     let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };
     check_f32(Arc::new(Fused::new(gpu.clone(), DType::F32)?))?;
     let stock = distances(Arc::new(Stock::new(Device::Cpu, DType::BF16)))?;

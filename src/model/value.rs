@@ -1,5 +1,5 @@
-//! The critic's model: a decoder whose end is one number for each response token, its value, in place of logits. Owns its weights and its
-//! backward pass; must never know what a value is learned from. Nothing here has the vocabulary's width but the embedding.
+//! The critic's model: a decoder with a scalar head, which computes a value for each response token instead of logits. Owns its weights and
+//! its backward pass. Independent of how values are learned. Only the embedding has the vocabulary's width.
 
 use anyhow::Result;
 use candle_core::{DType, Shape, Tensor};
@@ -15,47 +15,50 @@ use crate::kernels::{Kernels, cpu};
 /// Names of the head's tensors.
 const HEAD: [&str; 2] = ["value.weight", "value.bias"];
 
-/// A decoder with a scalar head: `value = weight . norm(x) + bias`, x the residual stream after the last block.
+/// A decoder with a scalar head: `value = weight . norm(x) + bias`, where `x` is the residual stream after the last block.
 #[derive(Clone, Debug)]
 pub struct ValueModel {
-    /// Embedding, blocks and final norm; it has no head for logits of its own.
+    /// Embedding, blocks and final norm, without a head for logits.
     pub body: Decoder,
-    /// `[1, w]`, in the kernels' dtype.
+    /// The head's weight, `[1, w]`, in the kernels' dtype.
     pub weight: Tensor,
-    /// `[1]`, in f32.
+    /// The head's bias, `[1]`, in f32.
     pub bias: Tensor,
 }
 
-/// The gradients of a value model, all in f32.
+/// The gradients of a value model, in f32.
 pub struct ValueGradients {
-    /// Of embedding, blocks and final norm.
+    /// Gradients of embedding, blocks and final norm.
     pub body: Weights,
-    /// `[1, w]`
+    /// Gradient of the head's weight, `[1, w]`.
     pub weight: Tensor,
-    /// `[1]`
+    /// Gradient of the head's bias, `[1]`.
     pub bias: Tensor,
 }
 
-/// The body's shape: the policy's without a head of its own.
+/// The configuration of the body: the policy's, without a head for logits.
 fn body(config: &ModelConfig) -> ModelConfig {
     ModelConfig { tied: true, ..config.clone() }
 }
 
-/// The name and shape of every tensor of the value model that goes with a policy of this shape, in the order of `ValueModel::entries`.
+/// Names and shapes of all tensors in the value model for a policy of this shape, in the order of [`ValueModel::entries`].
 pub fn shapes(config: &ModelConfig) -> Vec<(String, Shape)> {
     let mut shapes = parameters::shapes(&body(config));
     shapes.extend(HEAD.map(str::to_owned).into_iter().zip([(1, config.hidden).into(), 1.into()]));
     shapes
 }
 
-/// Parameters of the value model that goes with a policy of this shape.
+/// The number of parameters in the value model for a policy of this shape.
 pub fn parameters(config: &ModelConfig) -> usize {
     shapes(config).iter().map(|(_, shape)| shape.elem_count()).sum()
 }
 
 impl ValueModel {
-    /// A copy of a policy's weights under a new head: normal weights of standard deviation `scale`, bias 0. With 0 all values begin at 0, and
-    /// the first update reaches the head alone.
+    /// Copies the weights of a policy and adds a new head: normal weights with standard deviation `scale`, bias 0. With scale 0 all initial
+    /// values are 0, and the first update changes only the head.
+    ///
+    /// # Errors
+    /// If the device has no memory for the copy.
     pub fn new(policy: &Decoder, seed: u64, scale: f32) -> Result<Self> {
         let (config, kernels) = (body(&policy.config), policy.kernels());
         let mut stream = Stream::new(seed, Purpose::ValueHead, 0);
@@ -67,24 +70,34 @@ impl ValueModel {
         Ok(Self { body, weight, bias })
     }
 
-    /// Every tensor with its name, in one fixed order.
+    /// All tensors with their names: the body's in their order, then the head's weight and bias.
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         entries(&self.body.weights, &self.weight, &self.bias)
     }
 
-    /// Room for the gradients of one worker, zeros.
+    /// Allocates zero gradients for one worker.
+    ///
+    /// # Errors
+    /// If the device has no memory for them.
     pub fn gradients(&self) -> Result<ValueGradients> {
         let body = Weights::zeros(&self.body.config, self.body.kernels())?;
         let zeros = |tensor: &Tensor| Tensor::zeros(tensor.shape(), DType::F32, tensor.device());
         Ok(ValueGradients { body, weight: zeros(&self.weight)?, bias: zeros(&self.bias)? })
     }
 
-    /// The value of every response token of a packed batch, in the order of `Packed::targets`: that of the row which predicts it.
+    /// Computes the value of every response token of a packed batch, in the order of `Packed::targets`. The value of a token comes from the
+    /// row that predicts it.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`].
     pub fn values(&self, packed: &Packed) -> Result<Vec<f32>> {
         self.values_of(&self.body.hidden(packed)?, packed)
     }
 
-    /// The same from the residual stream after the last block, `hidden [t, w]`.
+    /// Computes the same values from the residual stream after the last block, `hidden [t, w]`.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn values_of(&self, hidden: &Tensor, packed: &Packed) -> Result<Vec<f32>> {
         let kernels = self.body.kernels();
         let bias = kernels.read(&self.bias)?[0];
@@ -98,8 +111,11 @@ impl ValueModel {
         Ok(values)
     }
 
-    /// Adds the gradients of all weights to `gradients`, given what `Decoder::forward` of the body gave and the loss's derivative by each
-    /// value, in the order of `Packed::targets`.
+    /// Adds the gradients of all weights to `gradients`. `hidden` and `trace` are the results of [`Decoder::forward`] on the body;
+    /// `d_values` are the derivatives of the loss with respect to the values, in the order of `Packed::targets`.
+    ///
+    /// # Errors
+    /// If a kernel fails, for example because the device is out of memory.
     pub fn backward(&self, hidden: &Tensor, packed: &Packed, trace: Trace, d_values: &[f32], gradients: &ValueGradients) -> Result<()> {
         let (kernels, norm) = (self.body.kernels(), &self.body.weights.norm);
         let d_hidden = hidden.zeros_like()?;
@@ -123,17 +139,23 @@ impl ValueModel {
 }
 
 impl ValueGradients {
-    /// Every gradient with its parameter's name, in the order of `ValueModel::entries`.
+    /// All gradients with the names of their parameters, in the order of [`ValueModel::entries`].
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         entries(&self.body, &self.weight, &self.bias)
     }
 
-    /// Adds another worker's sums, in place.
+    /// Adds the sums of another worker, in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn add(&self, other: &Self, kernels: &dyn Kernels) -> Result<()> {
         self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
     }
 
-    /// Sets every element to 0, in place.
+    /// Sets all gradients to 0, in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn clear(&self, kernels: &dyn Kernels) -> Result<()> {
         self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
     }

@@ -1,5 +1,5 @@
-//! The tensors of a model, laid out for computing: projections that share their input are fused, and stored `[in, out]`. Which there are, and
-//! their shapes, is what `parameters` says.
+//! The tensors of a model in the layout used for computing: projections with the same input are fused and stored as `[in, out]`. The
+//! table of `parameters` defines the tensors and their shapes.
 
 use std::collections::HashMap;
 
@@ -10,26 +10,26 @@ use super::config::ModelConfig;
 use super::parameters::{Parameter, block, parameters};
 use crate::kernels::{Kernels, on_host};
 
-/// All parameters of a decoder; the same structure holds their gradients.
+/// All parameters of a decoder. Their gradients have the same structure.
 #[derive(Clone, Debug)]
 pub struct Weights {
-    /// `[v, w]`
+    /// The token embedding, `[v, w]`.
     pub embedding: Tensor,
-    /// One per layer.
+    /// The blocks' parameters, one entry per layer.
     pub blocks: Vec<BlockWeights>,
-    /// `[w]`
+    /// The weight of the final RMSNorm, `[w]`.
     pub norm: Tensor,
-    /// `[v, w]`; none where the embedding serves as head.
+    /// The head, `[v, w]`; `None` if the embedding serves as head.
     pub head: Option<Tensor>,
 }
 
-/// A field of a structure of tensors: a tensor, or one that only some families have.
+/// A field of a struct of tensors: a tensor, or an optional one that only some families have.
 trait Field: Sized {
     fn take(field: &'static str, tensors: &mut Tensors, layer: Option<usize>) -> Result<Self>;
     fn tensor(&self) -> Option<&Tensor>;
 }
 
-/// Tensors by their layer and field.
+/// Tensors by layer and field.
 type Tensors = HashMap<(Option<usize>, &'static str), Tensor>;
 
 impl Field for Tensor {
@@ -52,7 +52,7 @@ impl Field for Option<Tensor> {
     }
 }
 
-/// Declares a structure of tensors whose fields are rows of `parameters::block`, in the table's order.
+/// Declares a struct of tensors whose fields are rows of `parameters::block`, in table order.
 macro_rules! tensors {
     ($(#[$about:meta])* pub struct $name:ident { $($(#[$doc:meta])* pub $field:ident: $kind:ty,)* }) => {
         $(#[$about])*
@@ -63,7 +63,7 @@ macro_rules! tensors {
                 Ok(Self { $($field: Field::take(stringify!($field), tensors, layer)?,)* })
             }
 
-            /// Every tensor with its field's name, in one fixed order.
+            /// All tensors with the names of their fields, in table order.
             pub fn entries(&self) -> Vec<(&'static str, &Tensor)> {
                 let fields = [$((stringify!($field), self.$field.tensor()),)*];
                 fields.into_iter().filter_map(|(field, tensor)| Some((field, tensor?))).collect()
@@ -76,19 +76,19 @@ tensors! {
     /// The parameters of one block.
     #[derive(Clone, Debug)]
     pub struct BlockWeights {
-        /// `[w]`
+        /// The weight of the RMSNorm before attention, `[w]`.
         pub attention_norm: Tensor,
-        /// `[w, (q + 2 kv) d]`: queries, keys, values side by side.
+        /// The projections of queries, keys and values side by side, `[w, (q + 2 kv) d]`.
         pub qkv: Tensor,
-        /// `[(q + 2 kv) d]`
+        /// The bias of queries, keys and values, `[(q + 2 kv) d]`; `None` for families without one.
         pub qkv_bias: Option<Tensor>,
-        /// `[q d, w]`
+        /// The output projection of attention, `[q d, w]`.
         pub output: Tensor,
-        /// `[w]`
+        /// The weight of the RMSNorm before the feed-forward layer, `[w]`.
         pub mlp_norm: Tensor,
-        /// `[w, 2 f]`: gate and up side by side.
+        /// The gate and up projections side by side, `[w, 2 f]`.
         pub gate_up: Tensor,
-        /// `[f, w]`
+        /// The down projection, `[f, w]`.
         pub down: Tensor,
     }
 }
@@ -98,15 +98,18 @@ fn made(table: &[Parameter], mut make: impl FnMut(&Parameter) -> Result<Tensor>)
     table.iter().map(|row| Ok(((row.layer, row.field), make(row)?))).collect()
 }
 
-/// Refuses a row of the table that no field has taken.
+/// Rejects a row of the table that has no field.
 fn ensure_all_taken(rest: &Tensors) -> Result<()> {
     let untaken = rest.keys().map(|(_, field)| *field).next();
-    ensure!(untaken.is_none(), "the table of parameters has {}, the weights have no such field", untaken.unwrap_or_default());
+    ensure!(untaken.is_none(), "the table of parameters has {}, but the weights have no such field", untaken.unwrap_or_default());
     Ok(())
 }
 
 impl BlockWeights {
-    /// Builds a block by asking `make` for each tensor, in the order of `entries`.
+    /// Builds a block, calling `make` for each tensor in the order of `entries`.
+    ///
+    /// # Errors
+    /// If `make` fails, or the table does not match the fields.
     pub fn build(config: &ModelConfig, make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Self> {
         const ANY: usize = 0;
         let mut tensors = made(&block(config, ANY), make)?;
@@ -115,17 +118,20 @@ impl BlockWeights {
         Ok(built)
     }
 
-    /// The same structure with `change` of every tensor.
+    /// Applies `change` to every tensor.
+    ///
+    /// # Errors
+    /// If `change` fails.
     pub fn map(&self, change: impl Fn(&Tensor) -> candle_core::Result<Tensor>) -> Result<Self> {
         let entries = self.entries().into_iter();
         let mut tensors = entries.map(|(field, tensor)| Ok(((None, field), change(tensor)?))).collect::<Result<_>>()?;
         Self::take(&mut tensors, None)
     }
 
-    /// The tensor of that field.
+    /// Returns the tensor of a field.
     ///
     /// # Errors
-    /// When the block has none.
+    /// If the block has no such tensor.
     pub fn get(&self, field: &str) -> Result<&Tensor> {
         let found = self.entries().into_iter().find(|(name, _)| *name == field);
         found.map(|(_, tensor)| tensor).with_context(|| format!("a block has no {field}"))
@@ -133,7 +139,10 @@ impl BlockWeights {
 }
 
 impl Weights {
-    /// Builds the structure by asking `make` for each tensor, in the order of `parameters`, which is that of `entries`.
+    /// Builds the weights, calling `make` for each tensor in the order of `parameters`, which is also the order of `entries`.
+    ///
+    /// # Errors
+    /// If `make` fails, or the table does not match the fields.
     pub fn build(config: &ModelConfig, make: impl FnMut(&Parameter) -> Result<Tensor>) -> Result<Self> {
         let mut tensors = made(&parameters(config), make)?;
         let blocks = (0..config.layers).map(|layer| BlockWeights::take(&mut tensors, Some(layer))).collect::<Result<_>>()?;
@@ -147,17 +156,20 @@ impl Weights {
         Ok(built)
     }
 
-    /// All zeros, in f32: gradients.
+    /// Allocates zeros in f32, to hold gradients.
+    ///
+    /// # Errors
+    /// If the device has no memory for them.
     pub fn zeros(config: &ModelConfig, kernels: &dyn Kernels) -> Result<Self> {
         Self::build(config, |row| Ok(Tensor::zeros(&row.shape, DType::F32, kernels.device())?))
     }
 
-    /// Bytes of one set in f32, be it parameters, gradients or moments.
+    /// Bytes of one set of tensors in f32: parameters, gradients, or one of the moments.
     pub fn bytes(config: &ModelConfig) -> u64 {
         (config.parameters() * size_of::<f32>()) as u64
     }
 
-    /// Every tensor with its name, in one fixed order.
+    /// All tensors with their names, in the order of `parameters`.
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         let mut entries = vec![("embedding".to_owned(), &self.embedding)];
         for (layer, block) in self.blocks.iter().enumerate() {
@@ -168,49 +180,64 @@ impl Weights {
         entries
     }
 
-    /// The matrix that makes logits, `[v, w]`.
+    /// The matrix that produces the logits, `[v, w]`: the head, or the embedding of a tied model.
     pub fn output_embedding(&self) -> &Tensor {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// The same structure with `change` of every tensor.
+    /// Applies `change` to every tensor.
+    ///
+    /// # Errors
+    /// If `change` fails.
     pub fn map(&self, config: &ModelConfig, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         self.map_rows(config, |_, tensor| change(tensor))
     }
 
-    /// The same, where `change` depends on the tensor's row of the table.
+    /// Applies `change` to every tensor and its row of the table.
+    ///
+    /// # Errors
+    /// If `change` fails, or the tensors are not those of the table.
     pub fn map_rows(&self, config: &ModelConfig, change: impl Fn(&Parameter, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let mut entries = self.entries().into_iter();
         Self::build(config, |row| {
             let (found, tensor) = entries.next().with_context(|| format!("no tensor {}", row.name()))?;
-            ensure!(found == row.name(), "{found} stands where the table of parameters has {}", row.name());
+            ensure!(found == row.name(), "found {found} where the table of parameters has {}", row.name());
             change(row, tensor)
         })
     }
 
-    /// The same weights in f32 on the CPU; shared, not copied, where they are that already.
+    /// Returns the weights in f32 on the CPU. Tensors that already are in f32 on the CPU are shared, not copied.
+    ///
+    /// # Errors
+    /// If a tensor cannot be copied.
     pub fn on_host(&self, config: &ModelConfig) -> Result<Self> {
         self.map(config, |tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?))
     }
 
-    /// Takes over the values of another set, in place, on whatever device and in whatever dtype this one is.
+    /// Copies the values of another set, in place. This set keeps its device and dtype.
     ///
     /// # Errors
-    /// When a tensor has another shape; its name and both shapes are said.
+    /// If a tensor has another shape (the message names it and both shapes), or a kernel fails.
     pub fn set(&self, values: &Weights, kernels: &dyn Kernels) -> Result<()> {
         for ((name, target), (_, source)) in self.entries().into_iter().zip(values.entries()) {
-            ensure!(target.dims() == source.dims(), "{name} has the shape {:?}, expected {:?}", source.dims(), target.dims());
+            ensure!(target.dims() == source.dims(), "{name} has shape {:?}, expected {:?}", source.dims(), target.dims());
             kernels.set(target, source)?;
         }
         Ok(())
     }
 
-    /// Sets every element to 0, in place.
+    /// Sets all elements to 0, in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn clear(&self, kernels: &dyn Kernels) -> Result<()> {
         self.entries().into_iter().try_for_each(|(_, tensor)| Ok(kernels.clear(tensor)?))
     }
 
-    /// Adds another set of the same shapes, f32, in place.
+    /// Adds another set of the same shapes, in f32, in place.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn add(&self, other: &Weights, kernels: &dyn Kernels) -> Result<()> {
         self.entries().into_iter().zip(other.entries()).try_for_each(|((_, target), (_, source))| Ok(kernels.add_into(target, source)?))
     }

@@ -1,4 +1,4 @@
-//! The engine: each lane schedules, computes and samples its share of the requests until all have ended.
+//! The engine: each worker schedules, computes and samples its share of the requests until all responses are complete.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,72 +16,73 @@ use crate::lanes::Lanes;
 use crate::model::decoder::Cache;
 use crate::model::{Decoder, Packed};
 
-/// A model whose logits are not finite cannot be sampled from.
+/// The error when the model's logits are not finite, so that nothing can be sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BrokenModel;
 
 impl std::fmt::Display for BrokenModel {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
-        out.write_str("the model's logits are not finite; the weights are broken or training has diverged")
+        out.write_str("the model's logits are not finite; the weights are corrupt or training has diverged")
     }
 }
 
 impl std::error::Error for BrokenModel {}
 
-/// Samples responses with a decoder.
+/// Samples responses with a decoder, on several workers.
 pub struct Engine<'a> {
     /// The model.
     pub decoder: &'a Decoder,
-    /// Where sequences are dealt to.
+    /// The workers that the requests are divided among.
     pub lanes: &'a Lanes,
-    /// The limits.
+    /// Limits of batch size and memory.
     pub settings: &'a EngineSettings,
-    /// Tokens that end a response.
+    /// Ids of the tokens that end a response.
     pub end_tokens: &'a [u32],
-    /// Token ids from here on have no text and are never sampled.
+    /// Ids from here on have no text and are never sampled.
     pub vocabulary: usize,
-    /// Looked at before every token.
+    /// Checked before every token.
     pub interrupt: &'a Interrupt,
 }
 
 impl Engine<'_> {
-    /// Samples one completion per request, in the order of the requests.
+    /// Samples one completion per request, in the order of the requests. Workers call `observe` with every event.
     ///
     /// # Errors
-    /// When a request does not fit the model, the computation fails, or a stop was asked for ([`Interrupted`](crate::interrupt::Interrupted)).
+    /// If a request is empty or exceeds the context length, a kernel fails, the logits are not finite ([`BrokenModel`]), or a stop was
+    /// requested ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn generate(&self, requests: &[Request], sampling: &SamplingSettings, observe: &(dyn Fn(Event) + Sync)) -> Result<Vec<Completion>> {
         let window = self.decoder.config.window;
         for request in requests {
             let length = request.ids.len();
-            ensure!(length > 0, "a prompt without tokens cannot be continued");
-            ensure!(request.max_new > 0, "a response of at most 0 tokens was asked for; max_new must be at least 1");
+            ensure!(length > 0, "a prompt has no tokens, expected at least one");
+            ensure!(request.max_new > 0, "a response of at most 0 tokens was requested; max_new must be at least 1");
             ensure!(
                 length + request.max_new <= window,
-                "a prompt of {length} tokens and up to {} new ones do not fit the model's window of {window}; lower max_new",
+                "a prompt of {length} tokens and up to {} new ones exceed the model's context length of {window}; lower max_new",
                 request.max_new
             );
         }
         let lanes = self.lanes.count();
-        let dealt = self.lanes.run(|lane| {
-            let own: Vec<usize> = (lane..requests.len()).step_by(lanes).collect();
-            let mut lane = Lane::new(self, requests, &own, sampling, observe)?;
-            lane.run()?;
-            Ok(lane.completions)
+        let dealt = self.lanes.run(|worker| {
+            let indices: Vec<usize> = (worker..requests.len()).step_by(lanes).collect();
+            let mut worker = Worker::new(self, requests, &indices, sampling, observe)?;
+            worker.run()?;
+            Ok(worker.completions)
         })?;
         let mut completions: Vec<Option<Completion>> = vec![None; requests.len()];
-        for (lane, done) in dealt.into_iter().enumerate() {
-            done.into_iter().enumerate().for_each(|(i, completion)| completions[lane + i * lanes] = Some(completion));
+        for (worker, done) in dealt.into_iter().enumerate() {
+            done.into_iter().enumerate().for_each(|(i, completion)| completions[worker + i * lanes] = Some(completion));
         }
         completions.into_iter().map(|completion| completion.ok_or_else(|| anyhow::anyhow!("a request was not answered"))).collect()
     }
 }
 
-/// One lane's share of a call.
-struct Lane<'a> {
+/// The state of one worker in a call. Requests and prompts are numbered within the worker.
+struct Worker<'a> {
     engine: &'a Engine<'a>,
     requests: &'a [Request],
-    /// Numbers of the lane's requests in `requests`.
-    own: &'a [usize],
+    /// The index in `requests` of each of the worker's requests.
+    indices: &'a [usize],
     sampling: &'a SamplingSettings,
     observe: &'a (dyn Fn(Event) + Sync),
     limits: Limits,
@@ -94,45 +95,45 @@ struct Lane<'a> {
     ended: Vec<bool>,
 }
 
-/// Tokens that were chosen and that the host has not read yet: of which requests, in rows of at most so many at once.
-struct Flight {
+/// Sampled tokens that the host has not read yet: one for each of `requests`, in chunks.
+struct Pending {
     requests: Vec<usize>,
     chosen: Vec<Chosen>,
 }
 
-impl Flight {
-    /// The tokens `[n]` where the device has them first.
+impl Pending {
+    /// The tokens `[n]` of each chunk, if the device has them before the host does.
     fn on_device(&self) -> Option<Vec<&Tensor>> {
         self.chosen.iter().map(Chosen::on_device).collect()
     }
 
-    /// The tokens of the requests that go on, which come in the same order.
-    fn tokens(&self, going: &[usize], kernels: &dyn Kernels) -> Result<Tensor> {
+    /// The pending tokens `[n]` of the requests `continuing`, which must be in the order of `self.requests`.
+    fn tokens(&self, continuing: &[usize], kernels: &dyn Kernels) -> Result<Tensor> {
         let tokens = match self.on_device().unwrap_or_default().as_slice() {
             [tokens] => (*tokens).clone(),
             several => kernels.stack(several)?,
         };
-        if going == self.requests {
+        if continuing == self.requests {
             return Ok(tokens);
         }
         let mut rows = self.requests.iter().enumerate();
-        let rows = going.iter().map(|request| rows.find(|(_, own)| *own == request).map(|(row, _)| row as u32));
-        let rows: Vec<u32> = rows.collect::<Option<_>>().context("a sequence goes on that was not sampled")?;
+        let rows = continuing.iter().map(|request| rows.find(|(_, pending)| *pending == request).map(|(row, _)| row as u32));
+        let rows: Vec<u32> = rows.collect::<Option<_>>().context("a running sequence has no pending token")?;
         let count = tokens.elem_count();
         Ok(kernels.gather(&tokens.reshape((count, 1))?, &kernels.indices(&rows)?)?.flatten_all()?)
     }
 }
 
-impl<'a> Lane<'a> {
+impl<'a> Worker<'a> {
     fn new(
         engine: &'a Engine<'a>,
         requests: &'a [Request],
-        own: &'a [usize],
+        indices: &'a [usize],
         sampling: &'a SamplingSettings,
         observe: &'a (dyn Fn(Event) + Sync),
     ) -> Result<Self> {
         let (mut prompts, mut numbers, mut of_request) = (Vec::<Arc<[u32]>>::new(), HashMap::<&[u32], usize>::new(), Vec::new());
-        for request in own.iter().map(|r| &requests[*r]) {
+        for request in indices.iter().map(|r| &requests[*r]) {
             of_request.push(*numbers.entry(&request.ids).or_insert_with(|| {
                 prompts.push(request.ids.clone());
                 prompts.len() - 1
@@ -140,8 +141,8 @@ impl<'a> Lane<'a> {
         }
         let load = Load {
             prompts: prompts.iter().map(|prompt| prompt.len()).collect(),
-            requests: own.len(),
-            max_new: own.iter().map(|r| requests[*r].max_new).max().unwrap_or(0),
+            requests: indices.len(),
+            max_new: indices.iter().map(|r| requests[*r].max_new).max().unwrap_or(0),
         };
         let (settings, target, lanes, config) = (engine.settings, engine.decoder.target(), engine.lanes.count(), &engine.decoder.config);
         let limits = settings.limits(&target, lanes);
@@ -152,7 +153,7 @@ impl<'a> Lane<'a> {
         Ok(Self {
             engine,
             requests,
-            own,
+            indices,
             sampling,
             observe,
             limits,
@@ -160,8 +161,8 @@ impl<'a> Lane<'a> {
             cache,
             prompts,
             prompt_logits: HashMap::new(),
-            completions: vec![empty; own.len()],
-            ended: vec![false; own.len()],
+            completions: vec![empty; indices.len()],
+            ended: vec![false; indices.len()],
         })
     }
 
@@ -169,48 +170,48 @@ impl<'a> Lane<'a> {
         self.engine.decoder.kernels()
     }
 
-    /// Where the device has chosen tokens before the host, the next pass is started before they are read: a sequence that has ended is noticed one
-    /// token late, and that token is dropped.
+    /// Runs until all requests are complete. If the device samples tokens before the host reads them, the next pass starts before they are
+    /// read: the end of a sequence is then noticed one token late, and the extra token is dropped.
     fn run(&mut self) -> Result<()> {
-        let mut flight = None;
+        let mut pending = None;
         while !self.scheduler.is_done() {
             self.engine.interrupt.check()?;
-            if let Err(error) = self.round(&mut flight) {
+            if let Err(error) = self.step(&mut pending) {
                 let running = self.scheduler.running.len();
                 if !is_out_of_memory(&error) || running < 2 {
                     return Err(error);
                 }
-                self.land(flight.take())?;
+                self.commit(pending.take())?;
                 self.prompt_logits.clear();
                 self.scheduler.retreat();
                 self.limits.prefill_tokens /= 2;
-                tracing::warn!(running, half = running / 2, "the device's memory is used up: fewer responses are sampled at once");
+                tracing::warn!(running, half = running / 2, "the device is out of memory: fewer responses are sampled at once");
             }
         }
-        tracing::debug!(requests = self.own.len(), preemptions = self.scheduler.preemptions, "lane done");
+        tracing::debug!(requests = self.indices.len(), preemptions = self.scheduler.preemptions, "worker done");
         Ok(())
     }
 
-    /// Admits, computes and samples one token of every running sequence.
-    fn round(&mut self, flight: &mut Option<Flight>) -> Result<()> {
+    /// Admits sequences, then computes and samples one token of every running sequence.
+    fn step(&mut self, pending: &mut Option<Pending>) -> Result<()> {
         if self.scheduler.can_admit() || !self.scheduler.has_room() {
-            self.land(flight.take())?;
+            self.commit(pending.take())?;
         }
-        if flight.is_none() {
+        if pending.is_none() {
             let admission = self.scheduler.admit();
             self.start(&admission)?;
         }
         self.scheduler.make_room();
-        let next = self.advance(flight.as_ref())?;
-        self.land(flight.take())?;
+        let next = self.advance(pending.as_ref())?;
+        self.commit(pending.take())?;
         match next {
-            Some(next) if next.on_device().is_some() => *flight = Some(next),
-            next => self.land(next)?,
+            Some(next) if next.on_device().is_some() => *pending = Some(next),
+            next => self.commit(next)?,
         }
         Ok(())
     }
 
-    /// Computes new prompts, restores preempted sequences, and samples the next token of every admitted sequence.
+    /// Computes new prompts, recomputes preempted sequences, and samples the next token of every admitted sequence.
     fn start(&mut self, admission: &Admission) -> Result<()> {
         for group in by_tokens(&admission.prefill, self.limits.prefill_tokens, |(prompt, _)| self.prompts[*prompt].len()) {
             let sequences: Vec<(&[u32], &[u32])> =
@@ -223,7 +224,7 @@ impl<'a> Lane<'a> {
         self.cache.copy_blocks(&admission.copies, self.engine.decoder)?;
         for sequences in admission.fresh.chunks(self.limits.logit_rows) {
             let rows = sequences.iter().map(|sequence| &self.prompt_logits[&sequence.prompt]).collect::<Vec<_>>();
-            // A copy even of a single row: choosing uses it up, and the prompt may be asked again.
+            // Copy even a single row: sampling overwrites the logits, and other sequences may need those of the same prompt.
             let logits = self.kernels().stack(&rows)?;
             self.sample_now(sequences, logits)?;
         }
@@ -237,7 +238,7 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// Computes whole sequences into their blocks; logits after each one's last token.
+    /// Computes whole sequences and fills their cache blocks. Returns the logits after the last token of each, `[n, v]`.
     fn prefill(&self, sequences: &[(&[u32], &[u32])]) -> Result<Tensor> {
         let (mut packed, mut slots, mut last) = (Packed::new(), Vec::new(), Vec::new());
         for (tokens, table) in sequences {
@@ -248,42 +249,42 @@ impl<'a> Lane<'a> {
         self.engine.decoder.logits(&hidden, &last)
     }
 
-    /// Computes the newest token of every running sequence that goes on, and chooses the next; the newest tokens may be on their way still.
-    fn advance(&mut self, flight: Option<&Flight>) -> Result<Option<Flight>> {
-        let goes_on = |sequence: &&Sequence| sequence.generated < self.requests[self.own[sequence.request]].max_new;
-        let going: Vec<&Sequence> = self.scheduler.running.iter().filter(goes_on).collect();
-        if going.is_empty() {
+    /// Computes the newest token of every running sequence that continues, and samples the next one. The newest tokens may be pending.
+    fn advance(&mut self, pending: Option<&Pending>) -> Result<Option<Pending>> {
+        let continues = |sequence: &&Sequence| sequence.generated < self.requests[self.indices[sequence.request]].max_new;
+        let continuing: Vec<&Sequence> = self.scheduler.running.iter().filter(continues).collect();
+        if continuing.is_empty() {
             return Ok(None);
         }
-        let requests: Vec<usize> = going.iter().map(|sequence| sequence.request).collect();
-        let counts: Vec<usize> = going.iter().map(|sequence| self.prompts[sequence.prompt].len() + sequence.generated).collect();
-        let tables: Vec<&[u32]> = going.iter().map(|sequence| sequence.table.as_slice()).collect();
+        let requests: Vec<usize> = continuing.iter().map(|sequence| sequence.request).collect();
+        let counts: Vec<usize> = continuing.iter().map(|sequence| self.prompts[sequence.prompt].len() + sequence.generated).collect();
+        let tables: Vec<&[u32]> = continuing.iter().map(|sequence| sequence.table.as_slice()).collect();
         let slots: Vec<u32> = tables.iter().zip(&counts).map(|(table, count)| slot(table, count - 1)).collect();
         let newest: Vec<u32>;
-        let tokens = match flight {
-            Some(flight) => Indices::Device(flight.tokens(&requests, self.kernels())?),
+        let tokens = match pending {
+            Some(pending) => Indices::Device(pending.tokens(&requests, self.kernels())?),
             None => {
-                newest = going.iter().map(|sequence| self.completions[sequence.request].ids[sequence.generated - 1]).collect();
+                newest = continuing.iter().map(|sequence| self.completions[sequence.request].ids[sequence.generated - 1]).collect();
                 self.kernels().indices(&newest)?
             }
         };
         let hidden = self.engine.decoder.decode(&tokens, &counts, &tables, &slots, &self.cache)?;
         let mut chosen = Vec::new();
-        for (index, sequences) in going.chunks(self.limits.logit_rows).enumerate() {
+        for (index, sequences) in continuing.chunks(self.limits.logit_rows).enumerate() {
             let first = (index * self.limits.logit_rows) as u32;
             let rows: Vec<u32> = (first..first + sequences.len() as u32).collect();
             let logits = self.engine.decoder.logits(&hidden, &rows)?;
             chosen.push(self.choose(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?);
         }
         self.sampled(&requests);
-        Ok(Some(Flight { requests, chosen }))
+        Ok(Some(Pending { requests, chosen }))
     }
 
-    /// Starts choosing the next token of each `(request, tokens so far)` from its row of logits.
+    /// Starts to sample the next token of each `(request, number of generated tokens)` from its row of logits.
     fn choose(&self, sequences: impl Iterator<Item = (usize, usize)>, logits: Tensor) -> Result<Chosen> {
         let limit = self.engine.vocabulary.min(logits.dim(1)?);
         let uniforms: Vec<f32> =
-            sequences.map(|(request, generated)| self.sampling.uniform(&self.requests[self.own[request]], generated)).collect();
+            sequences.map(|(request, generated)| self.sampling.uniform(&self.requests[self.indices[request]], generated)).collect();
         let choice = Choice { temperature: self.sampling.temperature, filter: self.sampling.filter, uniforms: &uniforms };
         match self.sampling.records_kept {
             true => Ok(self.kernels().choose_kept(logits, limit, &choice)?),
@@ -291,7 +292,7 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Counts a token that was chosen for each request, which come in the order of what runs.
+    /// Counts one more token for each of `requests`, which must be in the order of the running sequences.
     fn sampled(&mut self, requests: &[usize]) {
         let mut requests = requests.iter().peekable();
         for sequence in &mut self.scheduler.running {
@@ -301,17 +302,17 @@ impl<'a> Lane<'a> {
         }
     }
 
-    /// Chooses and records the first tokens of sequences that were just admitted.
+    /// Samples and commits the first tokens of newly admitted sequences.
     fn sample_now(&mut self, sequences: &[Sequence], logits: Tensor) -> Result<()> {
         let chosen = self.choose(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?;
         let requests: Vec<usize> = sequences.iter().map(|sequence| sequence.request).collect();
         self.sampled(&requests);
-        self.land(Some(Flight { requests, chosen: vec![chosen] }))
+        self.commit(Some(Pending { requests, chosen: vec![chosen] }))
     }
 
-    /// Reads chosen tokens, records them, and ends what is complete.
-    fn land(&mut self, flight: Option<Flight>) -> Result<()> {
-        let Some(Flight { requests, chosen }) = flight else { return Ok(()) };
+    /// Reads pending tokens, records them, and finishes complete sequences.
+    fn commit(&mut self, pending: Option<Pending>) -> Result<()> {
+        let Some(Pending { requests, chosen }) = pending else { return Ok(()) };
         let mut requests = requests.into_iter();
         for chosen in chosen {
             let drawn = chosen.read()?;
@@ -337,36 +338,36 @@ impl<'a> Lane<'a> {
             record.kept.push_runs(truncated.kept.runs(row));
             record.logprobs.push(truncated.logprobs[row]);
         }
-        (self.observe)(Event::Token { request: self.own[request], token });
+        (self.observe)(Event::Token { request: self.indices[request], token });
         let stopped = self.engine.end_tokens.contains(&token);
         if stopped {
             completion.finish = Finish::Stop;
         }
-        if stopped || completion.ids.len() >= self.requests[self.own[request]].max_new {
+        if stopped || completion.ids.len() >= self.requests[self.indices[request]].max_new {
             self.ended[request] = true;
             self.scheduler.finish(request);
-            (self.observe)(Event::Finished { request: self.own[request], completion });
+            (self.observe)(Event::Finished { request: self.indices[request], completion });
         }
     }
 }
 
-/// A cache of so many blocks, or of fewer, down to the least, where the device has no memory for them.
+/// Allocates a cache of `blocks` blocks. While the device is out of memory, retries with half as many, but not fewer than `least`.
 fn allocate(decoder: &Decoder, blocks: usize, least: usize) -> Result<Cache> {
     match decoder.cache(blocks) {
         Err(error) if is_out_of_memory(&error) && blocks > least => {
-            tracing::warn!(blocks, "the device has no memory for this key/value cache: half of it is tried");
+            tracing::warn!(blocks, "the device has no memory for this key/value cache: retrying with half the size");
             allocate(decoder, (blocks / 2).max(least), least)
         }
         cache => cache,
     }
 }
 
-/// Where token number `t` of a sequence lies in the cache.
+/// The cache slot of token number `t` of a sequence.
 fn slot(table: &[u32], t: usize) -> u32 {
     table[t / BLOCK] * BLOCK as u32 + (t % BLOCK) as u32
 }
 
-/// Consecutive items whose sizes add up to at most `budget` (one item at least).
+/// Groups consecutive items whose sizes add up to at most `budget`. Each group has at least one item.
 fn by_tokens<T>(items: &[T], budget: usize, size: impl Fn(&T) -> usize) -> Vec<&[T]> {
     let (mut groups, mut start, mut total) = (Vec::new(), 0, 0);
     for (index, item) in items.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What a call of the engine may hold: the limits that settings and device give, and the bytes that come of them. Only sizes; the engine allocates.
+//! The limits of a call of the engine, from settings and device, and the memory that they imply. Only computes sizes; the engine allocates.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -8,63 +8,65 @@ use crate::kernels::Target;
 use crate::model::decoder::Cache;
 use crate::model::{ModelConfig, block};
 
-/// The engine's limits; 0 lets the device decide.
+/// The limits of the engine. 0 means the device's default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EngineSettings {
-    /// Most sequences that run at once, over all lanes: 256 on the CPU, 1024 on a GPU.
+    /// Maximum number of sequences that run at once, over all workers. Default: 256 on the CPU, 1024 on a GPU.
     pub max_running: usize,
-    /// Most memory for the key/value cache, over all lanes, in MiB: 4096 on the CPU, what is free on a GPU.
+    /// Maximum size of the key/value cache, over all workers, in MiB. Default: 4096 on the CPU, the free memory on a GPU.
     pub kv_cache_mib: usize,
-    /// Most prompt tokens computed in one pass: 2048 on the CPU, 16384 on a GPU.
+    /// Maximum number of prompt tokens computed in one pass. Default: 2048 on the CPU, 16384 on a GPU.
     pub prefill_tokens: usize,
 }
 
-/// The limits on one device.
+/// The limits of one worker, with defaults resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
+    /// Maximum number of sequences that run at once.
     pub running: usize,
+    /// Maximum number of prompt tokens in one pass.
     pub prefill_tokens: usize,
-    /// Rows of logits held at once.
+    /// Maximum number of rows of logits at once.
     pub logit_rows: usize,
 }
 
-/// The key/value cache on the CPU where nothing else is asked for, MiB.
+/// Default size of the key/value cache on the CPU, in MiB.
 const DEFAULT_CACHE_MIB: usize = 4096;
-/// One part in so many of a device's free memory that the cache leaves alone.
+/// The cache leaves this fraction of a GPU's free memory unused: 1 / 16.
 const SPARE_SHARE: usize = 16;
 
-/// The requests of one call as numbers: what its memory depends on.
+/// The sizes of the requests in a call, which determine its memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {
-    /// Lengths of the distinct prompts.
+    /// Lengths of the distinct prompts, in tokens.
     pub prompts: Vec<usize>,
-    /// Requests.
+    /// The number of requests.
     pub requests: usize,
-    /// Most tokens of a response.
+    /// Maximum number of tokens in a response.
     pub max_new: usize,
 }
 
-/// What a call of the engine holds at most, in bytes, over all lanes.
+/// Peak memory of a call, in bytes, over all workers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EngineBytes {
-    /// The key/value cache; it fills as responses grow.
+    /// The key/value cache. It fills up as responses grow.
     pub cache: usize,
-    /// One pass over the running sequences, or over prompts.
+    /// One forward pass over the running sequences, or over prompts.
     pub pass: usize,
     /// Logits.
     pub logits: usize,
 }
 
 impl Load {
-    /// Blocks that the longest sequence needs.
+    /// The number of cache blocks that the longest sequence needs.
     pub(super) fn least_blocks(&self) -> usize {
         Pages::blocks_for(self.prompts.iter().max().copied().unwrap_or(0) + self.max_new) + 1
     }
 }
 
 impl EngineSettings {
-    /// The same with the device's choices filled in; a GPU's cache takes what is free, which is not a number yet.
+    /// Resolves the defaults for a device. On a GPU the default cache size stays 0, because it is the memory that is free later.
     pub fn resolved(&self, target: &Target) -> Self {
         let or = |chosen: usize, cpu: usize, gpu: usize| match chosen {
             0 if target.is_gpu => gpu,
@@ -84,7 +86,8 @@ impl EngineSettings {
         Limits { running: max_running.div_ceil(lanes).max(1), prefill_tokens, logit_rows }
     }
 
-    /// Blocks of a lane's cache: what its sequences can use at most, within the memory allowed, and at least what the longest one needs.
+    /// The number of cache blocks for one worker: as many as its sequences can use and the memory limit allows, but enough for the longest
+    /// sequence.
     pub(super) fn blocks(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> Result<usize> {
         let running = self.limits(target, lanes).running.min(load.requests);
         let least = load.least_blocks();
@@ -92,16 +95,16 @@ impl EngineSettings {
         let block_bytes = Cache::block_bytes(config, target);
         let allowed = match (self.resolved(target).kv_cache_mib, target.free) {
             (0, free) => {
-                let (beside, free) = (self.beside_cache(config, target, lanes, load), free.unwrap_or(0) as usize);
-                free.saturating_sub(beside.pass + beside.logits + free / SPARE_SHARE) / lanes
+                let (other, free) = (self.other_bytes(config, target, lanes, load), free.unwrap_or(0) as usize);
+                free.saturating_sub(other.pass + other.logits + free / SPARE_SHARE) / lanes
             }
             (mib, _) => (mib << 20) / lanes,
         };
-        // Where a GPU's memory is to be taken as it is, its own refusal is the clearest.
+        // With the default size on a GPU, the failed allocation is the clearest error.
         let is_set = self.resolved(target).kv_cache_mib > 0;
         ensure!(
             !is_set || least * block_bytes <= allowed,
-            "one sequence of {} tokens needs {} MiB of key/value cache, allowed are {} a lane; raise rollout.engine.kv_cache_mib or lower max_new",
+            "a sequence of {} tokens needs {} MiB of key/value cache, but each worker may use {} MiB; raise rollout.engine.kv_cache_mib or lower max_new",
             load.prompts.iter().max().copied().unwrap_or(0) + load.max_new,
             (least * block_bytes).div_ceil(1 << 20),
             allowed >> 20
@@ -109,15 +112,15 @@ impl EngineSettings {
         Ok(wanted.min(allowed / block_bytes).max(least))
     }
 
-    /// What a call holds besides its cache.
-    fn beside_cache(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> EngineBytes {
-        let own = load.requests.div_ceil(lanes);
-        let prompts = &load.prompts[..load.prompts.len().min(own)];
+    /// The memory of a call, except for the cache.
+    fn other_bytes(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> EngineBytes {
+        let per_worker = load.requests.div_ceil(lanes);
+        let prompts = &load.prompts[..load.prompts.len().min(per_worker)];
         let limits = self.limits(target, lanes);
-        let running = limits.running.min(own);
+        let running = limits.running.min(per_worker);
         let (longest, together) = (prompts.iter().max().copied().unwrap_or(0), prompts.iter().sum::<usize>());
         let rows = running.max(together.min(limits.prefill_tokens)).max(longest);
-        // Prompts that are admitted together each leave a row, and the first tokens are drawn from a copy.
+        // Each newly admitted prompt keeps a row of logits, and the first tokens are sampled from a copy.
         let logit_rows = running.min(limits.logit_rows) + prompts.len().min(running);
         EngineBytes {
             cache: 0,
@@ -126,11 +129,15 @@ impl EngineSettings {
         }
     }
 
-    /// The memory of a call, from the sizes that it allocates.
+    /// The peak memory of a call, from the sizes that it allocates.
+    ///
+    /// # Errors
+    /// If the configured cache is too small for the longest sequence.
     pub fn bytes(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> Result<EngineBytes> {
-        let own = load.requests.div_ceil(lanes);
-        let lane = Load { prompts: load.prompts[..load.prompts.len().min(own)].to_vec(), requests: own, max_new: load.max_new };
-        let cache = lanes * self.blocks(config, target, lanes, &lane)? * Cache::block_bytes(config, target);
-        Ok(EngineBytes { cache, ..self.beside_cache(config, target, lanes, load) })
+        let per_worker = load.requests.div_ceil(lanes);
+        let worker =
+            Load { prompts: load.prompts[..load.prompts.len().min(per_worker)].to_vec(), requests: per_worker, max_new: load.max_new };
+        let cache = lanes * self.blocks(config, target, lanes, &worker)? * Cache::block_bytes(config, target);
+        Ok(EngineBytes { cache, ..self.other_bytes(config, target, lanes, load) })
     }
 }

@@ -1,7 +1,8 @@
-//! Responses from prompts: continuous batching over a paged cache.
+//! Samples responses to prompts, with continuous batching over a paged key/value cache.
 //!
-//! `scheduler` decides on plain data who runs, `engine` computes and samples, `limits` says what it may hold, `request` what is asked and what
-//! happens to it. A response is a function of the weights and of its address (seed, step, prompt, sample), never of what else is in the batch.
+//! `scheduler` decides on plain data which sequences run, `engine` computes and samples, `limits` bounds its memory, and `request` defines
+//! its input and events. A response is a function of the weights and its address (seed, step, prompt, sample), and does not depend on the
+//! rest of the batch.
 
 pub mod engine;
 pub mod limits;

@@ -1,4 +1,4 @@
-//! What is asked of the engine, and what it says while it answers.
+//! The input of the engine, and the events that it reports.
 
 use std::sync::Arc;
 
@@ -8,63 +8,63 @@ use crate::draw::{Draw, Purpose};
 use crate::flow::Completion;
 use crate::kernels::Filter;
 
-/// How tokens are chosen.
+/// How tokens are sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplingSettings {
-    /// Logits are divided by this; 0 takes the likeliest token.
+    /// The temperature: logits are divided by it. 0 selects the likeliest token.
     pub temperature: f32,
-    /// Which tokens may be drawn.
+    /// Truncation of the distribution: top-k, top-p and min-p.
     pub filter: Filter,
-    /// Whether responses record which tokens could have been drawn, with log-probabilities among them.
+    /// True to record the sampling mask of each token, with log-probabilities renormalised over it.
     pub records_kept: bool,
-    /// Seed of every draw.
+    /// The seed of all random numbers.
     pub seed: u64,
 }
 
 impl SamplingSettings {
-    /// The likeliest token each time.
+    /// Greedy sampling: always selects the likeliest token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, filter: Filter::default(), records_kept: false, seed: 0 }
     }
 
-    /// The draw for a request's next position.
+    /// The random number in [0, 1) that selects the token at `position` of a request's response.
     pub fn uniform(&self, request: &Request, position: usize) -> f32 {
         Draw::uniform(self.seed, request.purpose, request.step, request.prompt, request.sample, position as u32)
     }
 }
 
-/// One response to be sampled. `purpose`, `step`, `prompt` and `sample` address its randomness.
+/// A request for one response. `purpose`, `step`, `prompt` and `sample` are the address of its random numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
-    /// The prompt's tokens; equal prompts are computed once.
+    /// Token ids of the prompt. Equal prompts are computed once.
     pub ids: Arc<[u32]>,
-    /// Most tokens in the response.
+    /// Maximum number of tokens in the response (max_new_tokens).
     pub max_new: usize,
     /// Training or evaluation.
     pub purpose: Purpose,
-    /// The training step, or 0.
+    /// The training step, or 0 if there is none.
     pub step: u32,
-    /// Which prompt (or group) of the step.
+    /// The index of the prompt (or group) in the step.
     pub prompt: u32,
-    /// Which response to it.
+    /// The index of the response among those to the prompt.
     pub sample: u32,
 }
 
-/// A change in the state of a request. Lanes report it at once.
+/// Progress of a request, reported as soon as it happens.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// A token was sampled.
     Token {
-        /// The request's number.
+        /// The index of the request.
         request: usize,
-        /// The token.
+        /// The id of the token.
         token: u32,
     },
     /// The response is complete.
     Finished {
-        /// The request's number.
+        /// The index of the request.
         request: usize,
-        /// All of it.
+        /// The complete response.
         completion: &'a Completion,
     },
 }

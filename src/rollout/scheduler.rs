@@ -1,7 +1,8 @@
-//! Who runs next: pure decisions on plain data. Knows block numbers and token counts, no tensor and no token's meaning.
+//! Decides which sequences run. Pure decisions on plain data: knows block numbers and token counts, but no tensors and no token ids.
 //!
-//! Sequences are admitted in order while there is room. All sequences of one prompt share its full blocks; the last, partial one is copied for
-//! each. When a running sequence needs a block and none is free, the one admitted last gives up its blocks and waits to be computed again.
+//! Sequences are admitted in order while there is room. All sequences of a prompt share its full blocks; the last, partial block is copied
+//! for each. When a running sequence needs a block and none is free, the most recently admitted sequence is preempted: it gives up its
+//! blocks and is recomputed later.
 
 use std::collections::VecDeque;
 
@@ -9,20 +10,20 @@ use crate::kernels::BLOCK;
 
 use super::pages::Pages;
 
-/// A sequence on its way to a response.
+/// A running sequence.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sequence {
-    /// Which request it answers.
+    /// The index of its request.
     pub request: usize,
-    /// Which distinct prompt it continues.
+    /// The index of the distinct prompt that it continues.
     pub prompt: usize,
-    /// Its blocks, the shared ones first.
+    /// Its cache blocks in order, shared ones first.
     pub table: Vec<u32>,
-    /// Tokens generated so far, those that are on their way included.
+    /// The number of generated tokens, including a pending one.
     pub generated: usize,
 }
 
-/// What must be computed before the admitted sequences can go on.
+/// Newly admitted sequences, and what must be computed before they can continue.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Admission {
     /// Prompts to compute, `(prompt, blocks)`.
@@ -31,11 +32,11 @@ pub struct Admission {
     pub copies: Vec<(u32, u32)>,
     /// Admitted sequences that start after their prompt.
     pub fresh: Vec<Sequence>,
-    /// Admitted sequences that were preempted: prompt and generated tokens are to be computed again.
+    /// Admitted sequences that were preempted. Prompt and generated tokens must be recomputed.
     pub restored: Vec<Sequence>,
 }
 
-/// The state of all requests of one lane.
+/// The scheduling state of all requests of one worker.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
     pages: Pages,
@@ -43,23 +44,24 @@ pub struct Scheduler {
     prompts: Vec<PromptState>,
     /// `(request, prompt, tokens generated before a preemption)`
     waiting: VecDeque<(usize, usize, usize)>,
-    /// What runs, in the order of admission.
+    /// The running sequences, in the order of admission.
     pub running: Vec<Sequence>,
-    /// How often a sequence was preempted.
+    /// The number of preemptions.
     pub preemptions: usize,
 }
 
 #[derive(Clone, Debug)]
 struct PromptState {
     length: usize,
-    /// Its blocks while it is resident.
+    /// Its blocks; `None` if it is not resident.
     blocks: Option<Vec<u32>>,
-    /// Sequences that wait for it.
+    /// The number of waiting sequences of this prompt.
     waiting: usize,
 }
 
 impl Scheduler {
-    /// `prompts[p]` is a prompt's length in tokens, `requests[r]` the prompt that request r continues.
+    /// Creates a scheduler for a cache of `blocks` blocks. `prompts[p]` is the length of prompt p in tokens; `requests[r]` is the index of
+    /// request r's prompt.
     pub fn new(blocks: usize, max_running: usize, prompts: &[usize], requests: &[usize]) -> Self {
         let state = |(p, length): (usize, &usize)| PromptState {
             length: *length,
@@ -76,32 +78,32 @@ impl Scheduler {
         }
     }
 
-    /// Whether the next waiting sequence would be admitted now.
+    /// Returns true if the next waiting sequence can be admitted now.
     pub fn can_admit(&self) -> bool {
         let Some((_, prompt, generated)) = self.waiting.front().copied() else { return false };
-        let room = self.running.is_empty() || self.needed(prompt, generated) <= self.pages.available();
+        let room = self.running.is_empty() || self.blocks_needed(prompt, generated) <= self.pages.available();
         self.running.len() < self.max_running && room
     }
 
-    /// Whether every running sequence has a place for its newest token, or can have one without a preemption.
+    /// Returns true if every running sequence can have a block for its newest token without a preemption.
     pub fn has_room(&self) -> bool {
         self.running.iter().filter(|sequence| self.lacks_block(sequence)).count() <= self.pages.available()
     }
 
-    /// All running sequences wait again, and half as many run from now on; resident prompts are forgotten.
+    /// Preempts all running sequences and evicts all resident prompts. From now on, at most half as many sequences run.
     pub fn retreat(&mut self) {
         self.max_running = (self.running.len() / 2).max(1);
-        while self.forget_any() {}
+        while self.evict_any() {}
         while !self.running.is_empty() {
             self.preempt();
         }
     }
 
-    /// Blocks that admitting a sequence takes.
-    fn needed(&self, prompt: usize, generated: usize) -> usize {
+    /// The number of blocks that admitting a sequence takes.
+    fn blocks_needed(&self, prompt: usize, generated: usize) -> usize {
         let PromptState { length, blocks, .. } = &self.prompts[prompt];
         match generated {
-            // A block to write the first new token to, and the prompt's own where it is not resident.
+            // One block for the first new token, and the prompt's own blocks unless it is resident.
             0 if blocks.is_some() => 1,
             0 => 1 + Pages::blocks_for(*length),
             _ => Pages::blocks_for(length + generated),
@@ -112,16 +114,16 @@ impl Scheduler {
         Pages::blocks_for(self.prompts[sequence.prompt].length + sequence.generated) > sequence.table.len()
     }
 
-    /// Whether nothing runs or waits.
+    /// Returns true if no sequence runs or waits.
     pub fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Admits waiting sequences while there is room; they count as running from now on.
+    /// Admits waiting sequences while there is room. They count as running from now on.
     pub fn admit(&mut self) -> Admission {
         let mut admission = Admission::default();
-        // Blocks freed in this round must not be given out in it: the copies from them are still to be made.
-        let mut unwanted = Vec::new();
+        // Do not reuse blocks freed in this call: the copies from them have not been made yet.
+        let mut unneeded = Vec::new();
         while self.running.len() < self.max_running {
             let Some((request, prompt, generated)) = self.waiting.front().copied() else { break };
             let admitted = if generated == 0 {
@@ -129,8 +131,8 @@ impl Scheduler {
             } else {
                 self.admit_restored(request, prompt, generated, &mut admission)
             };
-            if !admitted && self.running.is_empty() && self.forget_any() {
-                continue; // nobody runs who could make room, so prompts kept for later do
+            if !admitted && self.running.is_empty() && self.evict_any() {
+                continue; // no running sequence can make room, so evicting a prompt must
             }
             if !admitted {
                 break;
@@ -138,16 +140,16 @@ impl Scheduler {
             self.waiting.pop_front();
             self.prompts[prompt].waiting -= 1;
             if self.prompts[prompt].waiting == 0 {
-                unwanted.push(prompt);
+                unneeded.push(prompt);
             }
         }
-        unwanted.into_iter().for_each(|prompt| self.forget(prompt));
+        unneeded.into_iter().for_each(|prompt| self.evict(prompt));
         admission
     }
 
     fn admit_fresh(&mut self, request: usize, prompt: usize, admission: &mut Admission) -> bool {
         let length = self.prompts[prompt].length;
-        if self.pages.available() < self.needed(prompt, 0) {
+        if self.pages.available() < self.blocks_needed(prompt, 0) {
             return false;
         }
         if self.prompts[prompt].blocks.is_none() {
@@ -178,7 +180,7 @@ impl Scheduler {
         true
     }
 
-    /// Gives every running sequence a place for its newest token, preempting the youngest where blocks run out.
+    /// Gives every running sequence a block for its newest token. When blocks run out, preempts the most recently admitted sequences.
     pub fn make_room(&mut self) {
         let mut index = 0;
         while index < self.running.len() {
@@ -194,8 +196,8 @@ impl Scheduler {
     }
 
     fn preempt(&mut self) {
-        // A resident prompt that only waiting sequences want goes first: it is cheap to compute again.
-        if self.forget_any() {
+        // Evict a prompt that only waiting sequences need first: it is cheap to recompute.
+        if self.evict_any() {
             return;
         }
         if let Some(sequence) = self.running.pop() {
@@ -206,7 +208,7 @@ impl Scheduler {
         }
     }
 
-    /// Ends a sequence and frees its blocks.
+    /// Removes a complete sequence and frees its blocks.
     pub fn finish(&mut self, request: usize) {
         if let Some(index) = self.running.iter().position(|sequence| sequence.request == request) {
             let sequence = self.running.remove(index);
@@ -214,25 +216,25 @@ impl Scheduler {
         }
     }
 
-    /// Frees the blocks of one resident prompt, if there is any.
-    fn forget_any(&mut self) -> bool {
+    /// Evicts one resident prompt and frees its blocks. Returns false if there is none.
+    fn evict_any(&mut self) -> bool {
         let resident = (0..self.prompts.len()).find(|prompt| self.is_resident(*prompt));
-        resident.into_iter().for_each(|prompt| self.forget(prompt));
+        resident.into_iter().for_each(|prompt| self.evict(prompt));
         resident.is_some()
     }
 
-    fn forget(&mut self, prompt: usize) {
+    fn evict(&mut self, prompt: usize) {
         if let Some(blocks) = self.prompts[prompt].blocks.take() {
             self.pages.release(&blocks);
         }
     }
 
-    /// Whether the prompt's blocks are held for sequences yet to come.
+    /// Returns true if the prompt's blocks are kept for waiting sequences.
     pub fn is_resident(&self, prompt: usize) -> bool {
         self.prompts[prompt].blocks.is_some()
     }
 
-    /// Free blocks.
+    /// The number of free blocks.
     pub fn available(&self) -> usize {
         self.pages.available()
     }
@@ -243,30 +245,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prompt_is_computed_once_and_its_full_blocks_are_shared() {
+    fn admit_computes_a_prompt_once_and_shares_its_full_blocks() {
         let mut scheduler = Scheduler::new(20, 8, &[35], &[0, 0, 0]);
         let admission = scheduler.admit();
         assert_eq!(admission.prefill, [(0, vec![0, 1, 2])]);
         assert_eq!(admission.copies, [(2, 3), (2, 4), (2, 5)]);
         let tables: Vec<_> = admission.fresh.iter().map(|sequence| sequence.table.clone()).collect();
         assert_eq!(tables, [[0, 1, 3], [0, 1, 4], [0, 1, 5]]);
-        // Nobody waits for the prompt any more, so its partial block is free again; the full ones live with their users.
+        // No sequence waits for the prompt, so its partial block is free again. The full blocks belong to the running sequences.
         assert_eq!(scheduler.available(), 20 - 5);
         (0..3).for_each(|request| scheduler.finish(request));
         assert!(scheduler.is_done() && scheduler.available() == 20);
     }
 
     #[test]
-    fn a_prompt_of_whole_blocks_needs_no_copy() {
+    fn admit_copies_nothing_for_a_prompt_of_whole_blocks() {
         let mut scheduler = Scheduler::new(10, 8, &[32], &[0, 0]);
         let admission = scheduler.admit();
         assert!(admission.copies.is_empty());
         assert_eq!(admission.fresh[1].table.len(), 3);
     }
 
-    /// A prompt's partial block is copied after all prefills of the round: until then nobody else may write to it.
+    /// A prompt's partial block is copied after all prefills of the call. Until then no other sequence may write to it.
     #[test]
-    fn a_block_to_be_copied_is_not_given_away_in_the_same_round() {
+    fn admit_does_not_reuse_a_block_that_is_yet_to_be_copied() {
         let mut scheduler = Scheduler::new(12, 8, &[5, 5, 5], &[0, 1, 2]);
         let admission = scheduler.admit();
         let prefilled: Vec<u32> = admission.prefill.iter().flat_map(|(_, blocks)| blocks.clone()).collect();
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn running_is_bounded_and_goes_on_when_one_ends() {
+    fn admit_respects_max_running_and_continues_after_finish() {
         let mut scheduler = Scheduler::new(100, 2, &[4, 4], &[0, 1, 1]);
         assert_eq!(scheduler.admit().fresh.len(), 2);
         assert!(scheduler.admit().fresh.is_empty());
@@ -286,9 +288,9 @@ mod tests {
         assert!(admission.prefill.is_empty(), "prompt 1 is still resident");
     }
 
-    /// Every request ends, whatever little room there is, and no block is lost.
+    /// Every request finishes, however few blocks there are, and no block is lost.
     #[test]
-    fn all_requests_end_under_every_shortage() {
+    fn scheduler_finishes_all_requests_with_few_blocks() {
         for blocks in 4..20 {
             for max_running in [1, 3, 8] {
                 let requests: Vec<usize> = (0..9).map(|r| r % 3).collect();

@@ -1,4 +1,4 @@
-//! Checkpoints that are broken in one place, each made from a good one by a small edit: found at load, in one sentence that names the file, the
+//! Checkpoints with one defect, each made from a good one by a small edit. The error at load is one sentence that names the file, the
 //! tensor or field, what was found and what was expected.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{rlvr, succeed, told};
 
-/// A fresh copy of the embedded base, edited.
+/// Creates a copy of the embedded base and edits it.
 fn edited(folder: &Path, edit: impl FnOnce(&Path)) -> PathBuf {
     let model = folder.join("tiny");
     succeed(&["init", "--like", "tiny", "--out", model.to_str().unwrap()]);
@@ -18,7 +18,7 @@ fn edited(folder: &Path, edit: impl FnOnce(&Path)) -> PathBuf {
     model
 }
 
-/// Edits a fresh copy of the embedded base, and holds the message of `rlvr score` against all that it must say.
+/// Edits a copy of the embedded base and checks that the error of `rlvr score` contains every part of `expected`.
 fn check(edit: impl FnOnce(&Path), expected: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), edit);
@@ -33,7 +33,7 @@ fn check(edit: impl FnOnce(&Path), expected: &[&str]) {
     }
 }
 
-/// As `check`, for what `rlvr train --dry-run` finds as well.
+/// As `check`, and also for the error of `rlvr train --dry-run`.
 fn check_dry(edit: impl Fn(&Path), expected: &[&str]) {
     check(&edit, expected);
     let folder = tempfile::tempdir().unwrap();
@@ -47,7 +47,7 @@ fn check_dry(edit: impl Fn(&Path), expected: &[&str]) {
     }
 }
 
-/// An edited copy that loads: what `rlvr score` gives for a pair of texts.
+/// Edits a copy of the embedded base and returns what `rlvr score` prints for a prompt and a completion.
 fn scored(edit: impl FnOnce(&Path), prompt: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), edit);
@@ -58,7 +58,7 @@ fn scored(edit: impl FnOnce(&Path), prompt: &str) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// The JSON of a file, changed.
+/// Changes a JSON file.
 fn changed(file: &'static str, change: impl Fn(&mut Value)) -> impl Fn(&Path) {
     move |model| {
         let path = model.join(file);
@@ -68,7 +68,7 @@ fn changed(file: &'static str, change: impl Fn(&mut Value)) -> impl Fn(&Path) {
     }
 }
 
-/// One field of a JSON file set, or removed.
+/// Sets a field of a JSON file, or removes it if `value` is null.
 fn field(file: &'static str, name: &'static str, value: Value) -> impl FnOnce(&Path) {
     move |model| {
         let path = model.join(file);
@@ -83,7 +83,7 @@ fn field(file: &'static str, name: &'static str, value: Value) -> impl FnOnce(&P
 
 type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-/// The tensors of a folder's weights, changed.
+/// Changes the tensors in a folder's weights.
 fn tensors(change: impl Fn(&mut Tensors)) -> impl Fn(&Path) {
     move |model| {
         let path = model.join("model.safetensors");
@@ -105,12 +105,12 @@ fn weights(model: &Path) -> PathBuf {
 const NORM: &str = "model.layers.1.input_layernorm.weight";
 
 #[test]
-fn a_weights_file_that_is_no_weights_file() {
+fn load_rejects_invalid_weights_files() {
     check(|model| std::fs::remove_file(weights(model)).unwrap(), &["tiny has neither model.safetensors nor model.safetensors.index.json"]);
     check(|model| std::fs::write(weights(model), b"").unwrap(), &["model.safetensors", "too short to be a safetensors file", "0 bytes"]);
     check(
         |model| std::fs::write(weights(model), [255; 64]).unwrap(),
-        &["model.safetensors is truncated or no safetensors file", "64 bytes"],
+        &["model.safetensors is truncated or not a safetensors file", "64 bytes"],
     );
     let cut = |bytes: usize| {
         move |model: &Path| {
@@ -118,55 +118,55 @@ fn a_weights_file_that_is_no_weights_file() {
             std::fs::write(weights(model), &whole[..bytes]).unwrap();
         }
     };
-    check(cut(300_000), &["model.safetensors is truncated: 300000 bytes, its header promises 4"]);
-    check(cut(100), &["model.safetensors is truncated or no safetensors file"]);
+    check(cut(300_000), &["model.safetensors is truncated: it has 300000 bytes, expected 4"]);
+    check(cut(100), &["model.safetensors is truncated or not a safetensors file"]);
     let scribble = |model: &Path| {
         let mut whole = std::fs::read(weights(model)).unwrap();
         whole[8..40].fill(b'x');
         std::fs::write(weights(model), whole).unwrap();
     };
-    check(scribble, &["model.safetensors has a broken safetensors header"]);
+    check(scribble, &["model.safetensors has a corrupt safetensors header"]);
     check(
         |model| std::fs::write(weights(model), b"<!DOCTYPE html><html>Not found</html>").unwrap(),
-        &["model.safetensors", "no safetensors file"],
+        &["model.safetensors", "not a safetensors file"],
     );
 }
 
 #[test]
-fn tensors_that_do_not_fit_the_configuration() {
+fn load_rejects_tensors_that_do_not_match_the_configuration() {
     check(tensors(|all| drop(all.remove(NORM))), &[NORM, "is missing from", "model.safetensors", "with shape [64]"]);
     check(
         tensors(|all| {
             let norm = all[NORM].clone();
             all.insert("model.layers.9.input_layernorm.weight".to_owned(), norm);
         }),
-        &["model.safetensors", "tensors that config.json does not ask for", "model.layers.9.input_layernorm.weight"],
+        &["model.safetensors", "tensors that config.json does not call for", "model.layers.9.input_layernorm.weight"],
     );
     check(
         tensors(|all| {
             let norm = all.get_mut(NORM).unwrap();
             norm.1 = vec![32, 2];
         }),
-        &[NORM, "model.safetensors has shape [32, 2]", "config.json says [64]"],
+        &[NORM, "model.safetensors has shape [32, 2]", "expected [64] according to config.json"],
     );
-    check(field("config.json", "hidden_size", json!(128)), &["model.safetensors has shape [", "64]", "config.json says [", "128]"]);
+    check(field("config.json", "hidden_size", json!(128)), &["model.safetensors has shape [", "64]", "expected [", "128]"]);
     check(field("config.json", "num_hidden_layers", json!(1000)), &["model.layers.", "is missing from", "model.safetensors"]);
     let integers = |all: &mut Tensors| {
         let norm = all.get_mut(NORM).unwrap();
         (norm.0, norm.2) = (Dtype::I64, vec![0; 64 * 8]);
     };
-    check(tensors(integers), &[NORM, "model.safetensors is I64", "known are F32, BF16 and F16"]);
-    // The embedded base is tied; a head of its own would otherwise be passed over.
+    check(tensors(integers), &[NORM, "model.safetensors has dtype I64", "expected F32, BF16 or F16"]);
+    // The embedded base is tied, so a different head is an error and not ignored.
     let other_head = |all: &mut Tensors| {
         let mut head = all["model.embed_tokens.weight"].clone();
         head.2[0] ^= 1;
         all.insert("lm_head.weight".to_owned(), head);
     };
-    check(tensors(other_head), &["ties lm_head.weight to model.embed_tokens.weight", "two different ones", "tie_word_embeddings"]);
+    check(tensors(other_head), &["ties lm_head.weight to model.embed_tokens.weight", "the two differ", "tie_word_embeddings"]);
 }
 
 #[test]
-fn weights_that_are_no_numbers() {
+fn load_rejects_weights_that_are_not_finite() {
     for (number, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf")] {
         let spoil = move |all: &mut Tensors| {
             let norm = all.get_mut(NORM).unwrap();
@@ -178,17 +178,17 @@ fn weights_that_are_no_numbers() {
 }
 
 #[test]
-fn a_configuration_that_is_none() {
+fn from_folder_rejects_invalid_configurations() {
     check(|model| std::fs::remove_file(model.join("config.json")).unwrap(), &["cannot read", "config.json"]);
     check(|model| std::fs::write(model.join("config.json"), "{\"a\": ").unwrap(), &["cannot use", "config.json is not a JSON object"]);
-    check(field("config.json", "model_type", json!("mamba")), &["config.json", "\"mamba\" is not supported; known are qwen2 and llama"]);
+    check(field("config.json", "model_type", json!("mamba")), &["config.json", "\"mamba\" is not supported; expected qwen2 or llama"]);
     check(field("config.json", "hidden_size", json!("48")), &["hidden_size in config.json is \"48\", expected a positive integer"]);
     check(field("config.json", "vocab_size", Value::Null), &["config.json has no vocab_size"]);
     check(field("config.json", "rms_norm_eps", json!(true)), &["rms_norm_eps in config.json is true, expected a number"]);
 }
 
 #[test]
-fn a_tokenizer_that_does_not_belong() {
+fn from_folder_rejects_tokenizers_that_do_not_belong() {
     check(
         field("config.json", "vocab_size", json!(64)),
         &["tokenizer.json has tokens up to", "vocab_size in config.json is 64, expected at least"],
@@ -202,7 +202,7 @@ fn a_tokenizer_that_does_not_belong() {
 }
 
 #[test]
-fn an_index_that_names_what_is_not_there() {
+fn weight_files_rejects_invalid_indexes() {
     let index = |content: &'static str| {
         move |model: &Path| {
             std::fs::remove_file(weights(model)).unwrap();
@@ -213,23 +213,23 @@ fn an_index_that_names_what_is_not_there() {
     check(index("{}"), &["model.safetensors.index.json has no weight_map"]);
     check(
         index("{\"weight_map\": {\"model.norm.weight\": \"model-1.safetensors\"}}"),
-        &["names 1 files, of which 1 are missing: model-1.safetensors. An incomplete download?"],
+        &["lists 1 files, of which 1 are missing: model-1.safetensors. The download may be incomplete"],
     );
     check(
         index("{\"weight_map\": {\"model.norm.weight\": \"../model.safetensors\"}}"),
-        &["model.safetensors.index.json names \"../model.safetensors\""],
+        &["model.safetensors.index.json lists \"../model.safetensors\""],
     );
 }
 
 #[test]
-fn a_header_larger_than_any() {
+fn from_folder_rejects_headers_and_files_that_are_too_large() {
     // A sparse file of 5 GB whose header claims 4 GB of it.
     let claims = |model: &Path| {
         let file = std::fs::File::create(weights(model)).unwrap();
         std::io::Write::write_all(&mut &file, &4_000_000_000_u64.to_le_bytes()).unwrap();
         file.set_len(5_000_000_000).unwrap();
     };
-    check_dry(claims, &["model.safetensors is no safetensors file: its header would have 4000000000 bytes, expected at most 100000000"]);
+    check_dry(claims, &["model.safetensors is not a safetensors file: its header claims 4000000000 bytes, expected at most 100000000"]);
     let large = |model: &Path| {
         let file = std::fs::OpenOptions::new().write(true).open(model.join("tokenizer_config.json")).unwrap();
         file.set_len(5_000_000_000).unwrap();
@@ -238,7 +238,7 @@ fn a_header_larger_than_any() {
 }
 
 #[test]
-fn numbers_of_a_configuration_have_limits() {
+fn limits_reject_sizes_of_a_configuration() {
     for (name, value) in [
         ("num_hidden_layers", json!(100_000_000)),
         ("num_hidden_layers", json!(9_223_372_036_854_775_808_u64)),
@@ -253,13 +253,13 @@ fn numbers_of_a_configuration_have_limits() {
             &["config.json", &format!("{name} in config.json is {value}, expected at most")],
         );
     }
-    // The largest window costs nothing before it is used.
+    // The largest context length costs nothing until it is used.
     let wide = scored(changed("config.json", |config| config["max_position_embeddings"] = json!(1 << 24)), "1+1");
     assert_eq!(wide, scored(|_| {}, "1+1"));
 }
 
 #[test]
-fn what_is_no_model_is_named_with_what_to_do() {
+fn layout_check_says_what_a_folder_is_and_what_to_do() {
     let with = |name: &'static str, content: &'static str| {
         move |model: &Path| {
             std::fs::remove_file(weights(model)).unwrap();
@@ -276,7 +276,10 @@ fn what_is_no_model_is_named_with_what_to_do() {
             "model.safetensors.index.json",
             r#"{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors", "c": "model-3.safetensors", "d": "model-1.safetensors"}}"#,
         ),
-        &["names 3 files, of which 3 are missing: model-1.safetensors, model-2.safetensors, model-3.safetensors", "incomplete download"],
+        &[
+            "lists 3 files, of which 3 are missing: model-1.safetensors, model-2.safetensors, model-3.safetensors",
+            "download may be incomplete",
+        ],
     );
     let adapter = |model: &Path| {
         std::fs::remove_file(model.join("config.json")).unwrap();
@@ -287,7 +290,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
         std::fs::remove_file(model.join("config.json")).unwrap();
         std::fs::write(model.join("Tiny.Q4_0.GGUF"), "").unwrap();
     };
-    check_dry(only_gguf, &["tiny has no config.json, and weights in GGUF, llama.cpp's format, which is not read"]);
+    check_dry(only_gguf, &["tiny has no config.json, and its weights are in GGUF, llama.cpp's format, which is not supported"]);
     let run = |model: &Path| {
         let empty = |path: PathBuf| {
             std::fs::create_dir_all(&path).unwrap();
@@ -297,20 +300,20 @@ fn what_is_no_model_is_named_with_what_to_do() {
         std::fs::write(model.join("config.toml"), "").unwrap();
         ["00010", "00020", "best"].into_iter().for_each(|name| empty(model.join("checkpoints").join(name)));
     };
-    check_dry(run, &["tiny is a run's folder, not a model: give ", "tiny/checkpoints/best or ", "tiny/checkpoints/00020 (the newest)"]);
+    check_dry(run, &["tiny is a run folder, not a model: use ", "tiny/checkpoints/best or ", "tiny/checkpoints/00020 (the newest)"]);
     let below = |model: &Path| {
         std::fs::create_dir(model.join("inside")).unwrap();
         std::fs::rename(model.join("config.json"), model.join("inside/config.json")).unwrap();
     };
     check_dry(below, &["cannot read ", "tiny/config.json: no such file; ", "tiny/inside has one"]);
-    // The adapter that a run writes lies in the model that it is merged into.
+    // A run writes its adapter into the folder of the merged model.
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), |model| {
         std::fs::create_dir(model.join("adapter")).unwrap();
         std::fs::write(model.join("adapter/adapter_config.json"), r#"{"base_model_name_or_path": "tiny"}"#).unwrap();
     });
     for (path, expected) in [
-        (model.join("adapter"), format!("is an adapter of tiny, not a model: the model with the adapter in it is {}", model.display())),
+        (model.join("adapter"), format!("is an adapter of tiny, not a model: the merged model is {}", model.display())),
         (weights(&model), "model.safetensors is a file; expected a folder in Hugging Face layout".to_owned()),
     ] {
         let output = rlvr(&["sample", "--model", path.to_str().unwrap(), "--prompt", "1+1"]);
@@ -320,7 +323,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
 }
 
 #[test]
-fn a_pointer_of_git_lfs_in_a_files_place() {
+fn from_folder_rejects_pointers_of_git_lfs() {
     const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n";
     for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         check_dry(|model| std::fs::write(model.join(name), POINTER).unwrap(), &[name, "is a pointer of Git LFS", "git lfs pull"]);
@@ -328,7 +331,7 @@ fn a_pointer_of_git_lfs_in_a_files_place() {
 }
 
 #[test]
-fn a_head_that_is_missing_and_a_scaling_without_a_type() {
+fn load_rejects_a_missing_head_and_a_scaling_without_a_type() {
     for value in [json!(false), Value::Null] {
         let untied = move |model: &Path| {
             changed("config.json", |config| {
@@ -339,7 +342,7 @@ fn a_head_that_is_missing_and_a_scaling_without_a_type() {
             })(model);
             tensors(|all| drop(all.remove("lm_head.weight")))(model);
         };
-        check_dry(untied, &["lm_head.weight is missing", "tie_word_embeddings is not true there", "set it to true"]);
+        check_dry(untied, &["lm_head.weight is missing", "tie_word_embeddings in config.json is not true", "set it to true"]);
     }
     check_dry(changed("config.json", |config| config["rope_scaling"] = json!({"factor": 2.0})), &["has factor but no rope_type"]);
     let slides = changed("config.json", |config| {
@@ -347,10 +350,10 @@ fn a_head_that_is_missing_and_a_scaling_without_a_type() {
         config["sliding_window"] = json!(16);
         config["max_window_layers"] = json!(0);
     });
-    check_dry(slides, &["layers that look back 16 of 8192 tokens", "use_sliding_window"]);
+    check_dry(slides, &["attend to the last 16 of 8192 tokens", "use_sliding_window"]);
 }
 
-/// Adds a token to the tokenizer of the embedded base, whose 464 rows end with it.
+/// Adds a token to the tokenizer of the embedded base, whose embedding has 464 rows.
 fn added(content: &'static str, id: u32, special: bool) -> impl Fn(&Path) {
     changed("tokenizer.json", move |tokenizer| {
         let token = json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": special});
@@ -359,7 +362,7 @@ fn added(content: &'static str, id: u32, special: bool) -> impl Fn(&Path) {
 }
 
 #[test]
-fn an_added_token_beyond_the_embedding_is_never_drawn() {
+fn sample_never_draws_an_added_token_beyond_the_embedding() {
     assert_eq!(scored(added("[PAD]", 464, true), "1+1"), scored(|_| {}, "1+1"));
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), added("[PAD]", 464, true));
@@ -381,9 +384,9 @@ fn an_added_token_beyond_the_embedding_is_never_drawn() {
 }
 
 #[test]
-fn text_without_a_template_begins_as_the_tokenizer_says() {
+fn score_and_sample_raw_add_the_tokenizers_first_token() {
     let begins = |model: &Path| {
-        // `<bos>` takes the row of a token that there is: a tokenizer may have two names for one id.
+        // `<bos>` uses the row of an existing token: a tokenizer may have two names for one id.
         changed("tokenizer.json", |tokenizer| {
             tokenizer["post_processor"] = json!({"type": "TemplateProcessing",
                 "single": [{"SpecialToken": {"id": "<bos>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "<bos>", "type_id": 0}}],
@@ -411,7 +414,7 @@ fn text_without_a_template_begins_as_the_tokenizer_says() {
     let text = json!({"prompt": "1+1", "completion": "=2"});
     assert_eq!(score(model, text.clone()), score(model, with));
     assert_eq!(score("tiny", text), score("tiny", without));
-    // Through `sample --raw` as well, and not through the chat template.
+    // `sample --raw` adds it too, but not the chat template.
     let sampled = |arguments: &[&str]| {
         let output = rlvr(&[["sample", "--model", model, "--temperature", "0", "--max-new", "4", "--json"].as_slice(), arguments].concat());
         assert!(output.status.success(), "{}", told(&output));
@@ -428,7 +431,7 @@ fn text_without_a_template_begins_as_the_tokenizer_says() {
 }
 
 #[test]
-fn byte_order_marks_and_line_separators_are_passed_over() {
+fn from_folder_ignores_byte_order_marks_and_line_separators() {
     let expected = scored(|_| {}, "1+1");
     for name in ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
         let marked = |model: &Path| {
@@ -448,7 +451,7 @@ fn byte_order_marks_and_line_separators_are_passed_over() {
 }
 
 #[test]
-fn a_tokenizer_that_grows_or_breaks() {
+fn from_folder_rejects_tokenizers_that_grow_or_panic() {
     let doubled = vec![json!({"type": "Replace", "pattern": {"String": "1"}, "content": "11"}); 60];
     check_dry(
         changed("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": doubled})),
@@ -459,12 +462,12 @@ fn a_tokenizer_that_grows_or_breaks() {
         changed("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": many})),
         &["normalizer of tokenizer.json has a list of 1000 entries, expected at most 64"],
     );
-    // tokenizers' Strip takes more from the end of a token than the token has.
+    // This Strip of the tokenizers library removes more from the end of a token than the token has.
     let strips =
         changed("tokenizer.json", |tokenizer| tokenizer["decoder"] = json!({"type": "Strip", "content": "0", "start": 0, "stop": 90}));
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), strips);
-    // Hot enough that the token `0` is drawn.
+    // Hot enough to sample the token `0`.
     let hot = ["--max-new", "64", "--temperature", "50", "-n", "64"];
     let output = rlvr(&[["sample", "--model", model.to_str().unwrap(), "--prompt", "0"].as_slice(), &hot].concat());
     let text = told(&output);
@@ -481,7 +484,7 @@ fn a_tokenizer_that_grows_or_breaks() {
 }
 
 #[test]
-fn a_template_that_does_not_end() {
+fn sample_rejects_a_chat_template_that_does_not_end() {
     let template = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}";
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), |model| std::fs::write(model.join("chat_template.jinja"), template).unwrap());

@@ -23,7 +23,7 @@ fn cases_are_measured_one_by_one_and_a_failure_ends_only_its_own() {
     let drawn = format!("name=drawn work=rollout sequences=5 lengths=lognormal:4:9 write-lengths={lengths}");
     let cases = [
         "name=small work=rollout,update,step sequences=4",
-        // Longer than the model's window.
+        // Longer than the model's context length.
         "name=long work=rollout,update sequences=1 response-tokens=100000",
         &drawn,
         "name=profile work=micro-batch,decode:2,score sequences=3 batch-invariant=true",
@@ -48,7 +48,7 @@ fn cases_are_measured_one_by_one_and_a_failure_ends_only_its_own() {
         ("profile", of(&["micro-batch", "decode:2", "score"]), vec![]),
     ];
     assert_eq!(found, expected);
-    assert!(all["cases"][1]["error"].as_str().unwrap().contains("do not fit the model's window"), "{}", all["cases"][1]);
+    assert!(all["cases"][1]["error"].as_str().unwrap().contains("exceed the model's context length"), "{}", all["cases"][1]);
     assert_eq!(all["cases"][3]["batch_invariant"], true);
     for measurement in all["cases"][0]["measurements"].as_array().unwrap() {
         assert!(measurement["tokens_per_s"].as_f64().unwrap() > 0.0 && measurement["utilisation"].is_null(), "{measurement}");

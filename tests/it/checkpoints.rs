@@ -1,4 +1,4 @@
-//! Checkpoint folders as users make them: written, read and written again they are the same files; what cannot be written leaves nothing.
+//! Checkpoint folders: a folder that is read and written again is unchanged, and a failed write leaves nothing behind.
 
 use rlvr::checkpoint::Model;
 use rlvr::model::export::{Format, WeightDtype};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{bytes, command_under, files, json, rlvr, succeed, told};
 
-/// Fields that make a known shape small.
+/// Arguments that make a known shape small.
 const SMALL: [&str; 10] = [
     "--set",
     "hidden_size=64",
@@ -21,7 +21,7 @@ const SMALL: [&str; 10] = [
 ];
 
 #[test]
-fn what_was_written_and_read_is_written_again_byte_for_byte() {
+fn model_from_folder_and_write_round_trip_byte_for_byte() {
     let root = tempfile::tempdir().unwrap();
     for (like, tied) in
         [("qwen2.5-math-1.5b", true), ("qwen2.5-math-7b", false), ("llama-3.2-3b-instruct", true), ("llama-3.2-3b-instruct", false)]
@@ -48,7 +48,7 @@ fn what_was_written_and_read_is_written_again_byte_for_byte() {
 }
 
 #[test]
-fn an_export_says_its_dtype_and_rope_in_the_words_of_transformers_4_and_5() {
+fn write_exports_dtype_and_rope_for_transformers_4_and_5() {
     let root = tempfile::tempdir().unwrap();
     let (source, export) = (root.path().join("source"), root.path().join("export"));
     succeed(&["init", "--like", "tiny", "--out", source.to_str().unwrap()]);
@@ -60,11 +60,11 @@ fn an_export_says_its_dtype_and_rope_in_the_words_of_transformers_4_and_5() {
         Model::from_folder("test", &source).unwrap().write(&export, Format::of(WeightDtype::F32)).unwrap();
         (config, json(&export.join("config.json")))
     };
-    // The older words stay alone, everything else as it was.
+    // The older fields stay alone, and everything else is unchanged.
     let (mut older, found) = exported(&|_| ());
     older["torch_dtype"] = "float32".into();
     assert_eq!(found, older);
-    // Beside the newer ones go the older.
+    // Newer fields get the older ones in addition.
     let llama3 = json!({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64, "rope_theta": 5e5});
     let (_, found) = exported(&|config| {
@@ -79,7 +79,7 @@ fn an_export_says_its_dtype_and_rope_in_the_words_of_transformers_4_and_5() {
     assert_eq!((&found["rope_scaling"]["factor"], found["rope_scaling"].get("rope_theta")), (&json!(8.0), None));
     let (_, found) = exported(&|config| config["rope_parameters"] = json!({"rope_type": "default", "rope_theta": 1e4}));
     assert_eq!((&found["rope_theta"], &found["rope_scaling"]), (&json!(1e4), &Value::Null));
-    // A tokenizer that transformers 5 saved.
+    // A tokenizer saved by transformers 5.
     std::fs::write(
         source.join("tokenizer_config.json"),
         r#"{"tokenizer_class": "TokenizersBackend", "extra_special_tokens": ["<|endoftext|>"]}"#,
@@ -91,7 +91,7 @@ fn an_export_says_its_dtype_and_rope_in_the_words_of_transformers_4_and_5() {
 }
 
 #[test]
-fn init_knows_shapes_and_tokenizers_and_says_what_it_took() {
+fn init_lists_known_shapes_and_reports_the_tokenizer() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name).display().to_string();
     let message = told(&rlvr(&["init", "--like", "gpt2", "--out", &path("a")]));
@@ -99,7 +99,7 @@ fn init_knows_shapes_and_tokenizers_and_says_what_it_took() {
     let message = told(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "vocab_size=100"]));
     assert!(message.contains("they do not belong together"), "{message}");
     let message = told(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "num_hidden_layers=10000"]));
-    assert!(message.contains("would take") && message.contains("free some space"), "{message}");
+    assert!(message.contains(" needs ") && message.contains("free some space"), "{message}");
 
     let shrunk = [&SMALL[..], &["--set", "vocab_size=1000"]].concat();
     let sharded = ["init", "--like", "deepseek-r1-distill-qwen-1.5b", "--out", &path("b"), "--max-shard-bytes", "200000"];
@@ -112,13 +112,13 @@ fn init_knows_shapes_and_tokenizers_and_says_what_it_took() {
     succeed(&["sample", "--model", &path("b"), "--prompt", "1+1=", "--max-new", "4"]);
 }
 
-/// A file that the system refuses to let grow stands for a full disk.
+/// A limit on the size of files stands in for a full disk.
 #[cfg(unix)]
 #[test]
-fn a_checkpoint_that_cannot_be_written_leaves_nothing_and_says_why() {
+fn init_that_cannot_write_leaves_nothing_behind_and_says_why() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("model");
-    // In blocks of 512 or 1024 bytes, as the shell has them; the signal ignored, the write fails instead.
+    // The limit is in blocks of 512 or 1024 bytes, depending on the shell. With the signal ignored, the write fails instead.
     let limited = r#"trap '' XFSZ; ulimit -f 1000; exec "$0" "$@""#;
     let arguments =
         ["init", "--like", "qwen2.5-math-1.5b", "--out", out.to_str().unwrap(), "--set", "num_hidden_layers=1", "--set", "vocab_size=1000"];
@@ -130,7 +130,7 @@ fn a_checkpoint_that_cannot_be_written_leaves_nothing_and_says_why() {
 }
 
 #[test]
-fn a_run_that_exports_bf16_resumes_from_its_exact_weights() {
+fn resume_after_a_bf16_export_continues_from_exact_weights() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name).display().to_string();
     let settings = [
@@ -142,7 +142,7 @@ fn a_run_that_exports_bf16_resumes_from_its_exact_weights() {
         "eval.benchmarks=",
         "--set",
         "checkpoint.max_shard_bytes=200000",
-        // A falling learning rate depends on the number of steps, which the resumed run changes.
+        // The default learning-rate schedule depends on the number of steps, which the resumed run changes.
         "--set",
         "optim.schedule=constant",
     ];
@@ -153,7 +153,7 @@ fn a_run_that_exports_bf16_resumes_from_its_exact_weights() {
     assert_eq!(json(&checkpoint("whole").join("config.json"))["torch_dtype"], "bfloat16");
     assert!(checkpoint("whole").join("model-00001-of-00003.safetensors").exists());
     let weights = |run: &str| bytes(&checkpoint(run).join("state/weights.safetensors"));
-    assert!(weights("whole") == weights("parts"), "the resumed run ended in other weights");
+    assert!(weights("whole") == weights("parts"), "the resumed run has different weights");
     std::fs::remove_dir_all(checkpoint("whole").join("state")).unwrap();
     std::fs::remove_dir_all(checkpoint("parts").join("state")).unwrap();
     assert!(files(&checkpoint("whole")) == files(&checkpoint("parts")));

@@ -1,5 +1,5 @@
-//! The decoder against independent opinions: candle-transformers' Qwen2 and Llama on the same weights, and finite differences through the
-//! whole model.
+//! Compares the decoder with independent implementations: candle-transformers' Qwen2 and Llama on the same weights, and finite differences
+//! through the whole model.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ fn config(family: &str, tied: bool, rope: &str) -> String {
     )
 }
 
-/// Random weights large enough that every term matters, biases and norms included.
+/// Random weights, including biases and norms, large enough for every term to matter.
 fn decoder(text: &str) -> Result<Decoder> {
     let config = ModelConfig::parse(text)?;
     let weights = initial::random(&config, 3, 0.2)?;
@@ -72,7 +72,7 @@ fn compare(ours: &[f32], theirs: &Tensor) -> Result<()> {
 }
 
 #[test]
-fn qwen2_gives_candle_transformers_logits() -> Result<()> {
+fn decoder_matches_candle_transformers_qwen2() -> Result<()> {
     for tied in [true, false] {
         let text = config("qwen2", tied, r#""rope_theta": 10000.0"#);
         let decoder = decoder(&text)?;
@@ -84,7 +84,7 @@ fn qwen2_gives_candle_transformers_logits() -> Result<()> {
 }
 
 #[test]
-fn llama_gives_candle_transformers_logits() -> Result<()> {
+fn decoder_matches_candle_transformers_llama() -> Result<()> {
     use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
     for (tied, rope) in [(true, LLAMA3), (false, r#""rope_theta": 10000.0"#)] {
         let text = config("llama", tied, rope);
@@ -98,7 +98,7 @@ fn llama_gives_candle_transformers_logits() -> Result<()> {
     Ok(())
 }
 
-/// A loss that pulls on log-probabilities and entropies with weights that differ from token to token.
+/// Derivatives of `loss`, a weighted sum of log-probabilities and entropies with different weights for different tokens.
 fn derivatives(first: usize, scores: &RowScores) -> TokenGradients {
     let each = |f: fn(usize) -> f32| (first..first + scores.logprobs.len()).map(f).collect();
     TokenGradients { d_logprobs: each(|j| 0.3 - (j % 5) as f32 * 0.2), d_entropies: each(|j| 0.1 * (j % 3) as f32) }
@@ -116,7 +116,7 @@ fn gradients(decoder: &Decoder, packed: &Packed, recompute: Recompute) -> Result
     let gradients = Weights::zeros(&decoder.config, &Cpu)?;
     let (hidden, trace) = decoder.forward(packed, recompute)?;
     let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, 0.7, Some(&gradients), derivatives)?;
-    assert_eq!(scores, decoder.score(packed, 0.7)?, "the sweep scores as scoring does");
+    assert_eq!(scores, decoder.score(packed, 0.7)?, "head_sweep and score agree");
     decoder.backward(packed, trace, d_hidden, &gradients)?;
     Ok(gradients)
 }
@@ -130,8 +130,8 @@ fn batch() -> Packed {
     Packed::of_responses([(prompts[0], vec![&[1, 2, 3][..], &[7], &[8; 20]]), (prompts[1], vec![&[4, 5][..], &[6; 5]])])
 }
 
-/// The batch with tokens that a sampler has left out: every third position keeps all, the others so many ids around the target.
-fn only_kept(batch: Packed) -> Packed {
+/// The batch with sampling masks: every third position keeps the whole vocabulary, the others only some ids around the target.
+fn with_sampling_masks(batch: Packed) -> Packed {
     let mut kept = Kept::default();
     for (position, target) in batch.targets.iter().enumerate() {
         match position as u32 % 3 {
@@ -143,9 +143,9 @@ fn only_kept(batch: Packed) -> Packed {
 }
 
 #[test]
-fn gradients_equal_finite_differences_through_the_whole_model() -> Result<()> {
+fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
     let plain = r#""rope_theta": 10000.0"#;
-    let runs = [("qwen2", true, plain, batch()), ("llama", false, LLAMA3, batch()), ("llama", false, LLAMA3, only_kept(batch()))];
+    let runs = [("qwen2", true, plain, batch()), ("llama", false, LLAMA3, batch()), ("llama", false, LLAMA3, with_sampling_masks(batch()))];
     for (family, tied, rope, packed) in runs {
         let decoder = decoder(&config(family, tied, rope))?;
         let gradients = gradients(&decoder, &packed, Recompute::None)?;
@@ -153,7 +153,7 @@ fn gradients_equal_finite_differences_through_the_whole_model() -> Result<()> {
             let gradient = values(gradient);
             let largest = gradient.iter().fold(0.0f32, |a, g| a.max(g.abs()));
             assert!(largest > 0.0 && gradient.iter().all(|g| g.is_finite()), "{name} must get a finite, non-zero gradient");
-            // The element with the largest gradient and a few fixed others.
+            // The element with the largest gradient, and a few fixed ones.
             let steepest = gradient.iter().position(|g| g.abs() == largest).unwrap();
             for i in [steepest, 0, gradient.len() / 2, gradient.len() - 1] {
                 let at = |h: f32| -> Result<f64> {
@@ -177,7 +177,7 @@ fn gradients_equal_finite_differences_through_the_whole_model() -> Result<()> {
 }
 
 #[test]
-fn recomputation_changes_no_bit() -> Result<()> {
+fn activation_checkpointing_changes_no_bit() -> Result<()> {
     let decoder = decoder(&config("qwen2", true, r#""rope_theta": 10000.0"#))?;
     let kept = gradients(&decoder, &batch(), Recompute::None)?;
     for recompute in [Recompute::Selective, Recompute::All] {
@@ -190,12 +190,12 @@ fn recomputation_changes_no_bit() -> Result<()> {
 }
 
 #[test]
-fn a_shared_prompt_gives_the_gradients_of_separate_ones() -> Result<()> {
+fn packed_shared_prompt_gives_the_gradients_of_separate_prompts() -> Result<()> {
     let decoder = decoder(&config("qwen2", true, r#""rope_theta": 10000.0"#))?;
     let (prompt, responses): (&[u32], [&[u32]; 3]) = (&[5, 17, 3, 60, 0], [&[1, 2, 3], &[7], &[8; 20]]);
     let shared = Packed::of_responses([(prompt, responses.to_vec())]);
     let separate = Packed::of_responses(responses.map(|response| (prompt, vec![response])));
-    assert_eq!(decoder.score(&shared, 0.7)?, decoder.score(&separate, 0.7)?, "scores are equal to the bit");
+    assert_eq!(decoder.score(&shared, 0.7)?, decoder.score(&separate, 0.7)?, "scores are bit-identical");
     let (a, b) = (gradients(&decoder, &shared, Recompute::None)?, gradients(&decoder, &separate, Recompute::None)?);
     for ((name, a), (_, b)) in a.entries().into_iter().zip(b.entries()) {
         let (a, b) = (values(a), values(b));
@@ -206,7 +206,7 @@ fn a_shared_prompt_gives_the_gradients_of_separate_ones() -> Result<()> {
 }
 
 #[test]
-fn decoding_from_the_cache_gives_the_packed_bits() -> Result<()> {
+fn decode_from_the_cache_matches_packed_logits_bit_for_bit() -> Result<()> {
     let decoder = decoder(&config("qwen2", false, r#""rope_theta": 10000.0"#))?;
     let mut packed = Packed::new();
     packed.push_segment(&TOKENS, 0, 0..0);
@@ -225,7 +225,7 @@ fn decoding_from_the_cache_gives_the_packed_bits() -> Result<()> {
 }
 
 #[test]
-fn weights_written_and_read_again_are_the_same() -> Result<()> {
+fn import_load_reads_what_export_wrote() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let decoder = decoder(&config("qwen2", false, r#""rope_theta": 10000.0"#))?;
     let bytes = self::bytes(&decoder.weights, &decoder.config)?;

@@ -1,5 +1,5 @@
-//! The same numbers as PyTorch: log-probabilities, gradients of the whole objective and ten optimizer steps on small random checkpoints that
-//! transformers made (`scripts/golden/make.py` writes `tests/golden` and says with which versions).
+//! Compares training with PyTorch: log-probabilities, gradients of the whole objective, and ten optimizer steps, on small random
+//! checkpoints made by transformers (`scripts/golden/make.py` writes `tests/golden` and records the versions).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use crate::fixture::{bytes, json, json_lines, printed_json, repository, succeed};
 
-/// The checkpoints that are trained; `qwen2-linear` is only scored.
+/// The checkpoints that are trained. `qwen2-linear` is only scored.
 const TRAINED: [&str; 3] = ["qwen2-tied", "qwen2-untied", "llama"];
-/// Rollouts in the first recorded step.
+/// The number of rollouts in the first recorded step.
 const FIRST_STEP: usize = 8;
 
 fn golden(path: &str) -> PathBuf {
@@ -38,7 +38,7 @@ fn replay(name: &str, out: &Path, settings: &Value, more: &[&str]) {
     succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
 }
 
-/// Every tensor of `expected`, no other, each within `tolerance` of its norm, and none zero.
+/// Checks that `found` has exactly the tensors of `expected`, each within `tolerance` relative to its norm, and that none is zero.
 fn close(what: &str, found: &BTreeMap<String, Vec<f32>>, expected: &BTreeMap<String, Vec<f32>>, tolerance: f64) {
     assert!(found.keys().eq(expected.keys()), "{what}: tensors {:?}", found.keys());
     let norm = |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
@@ -55,7 +55,7 @@ fn close(what: &str, found: &BTreeMap<String, Vec<f32>>, expected: &BTreeMap<Str
 }
 
 #[test]
-fn scores_equal_pytorchs() {
+fn scores_match_pytorch() {
     for name in TRAINED.into_iter().chain(["qwen2-linear"]) {
         let folder = tempfile::tempdir().unwrap();
         let input = folder.path().join("pairs.jsonl");
@@ -84,7 +84,7 @@ fn scores_equal_pytorchs() {
 }
 
 #[test]
-fn gradients_of_the_objective_equal_pytorchs() {
+fn gradients_of_the_objective_match_pytorch() {
     let cases = json(&golden("cases.json"));
     for name in TRAINED {
         for (case, settings) in cases["gradients"].as_object().unwrap() {
@@ -98,7 +98,7 @@ fn gradients_of_the_objective_equal_pytorchs() {
 }
 
 #[test]
-fn ten_optimizer_steps_equal_pytorchs() {
+fn ten_optimizer_steps_match_pytorch() {
     let settings = &json(&golden("cases.json"))["ten-steps"];
     for name in TRAINED {
         let folder = tempfile::tempdir().unwrap();

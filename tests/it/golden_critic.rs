@@ -1,5 +1,5 @@
-//! The critic's numbers as PyTorch has them: values, advantages, returns, the clipped value loss, and the gradients of critic and policy on
-//! recorded rollouts (`scripts/golden/make_critic.py` writes `tests/golden-critic` and says with which versions).
+//! Compares the critic with PyTorch: values, advantages, returns, the clipped value loss, and the gradients of critic and policy, on
+//! recorded rollouts (`scripts/golden/make_critic.py` writes `tests/golden-critic` and records the versions).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::fixture::{json, repository};
 
-/// Of each tensor's norm.
+/// The largest distance, relative to each tensor's norm.
 const TOLERANCE: f64 = 1e-4;
 
 fn path(part: &str) -> PathBuf {
@@ -44,7 +44,7 @@ fn close(what: &str, found: &[f32], expected: &[f32]) {
     assert!(distance <= TOLERANCE, "{what} is off by {distance:.1e} of its norm");
 }
 
-/// Gradients under the names of the checkpoint, against the file's.
+/// Compares gradients with those expected, under the names of the checkpoint's tensors.
 fn close_gradients(what: &str, weights: &Weights, config: &ModelConfig, mut expected: BTreeMap<String, Tensor>) -> Result<()> {
     let mut bytes = Vec::new();
     export::to_writer(&mut bytes, weights, config, WeightDtype::F32)?;
@@ -56,7 +56,7 @@ fn close_gradients(what: &str, weights: &Weights, config: &ModelConfig, mut expe
     Ok(())
 }
 
-/// Numbers that lie end to end, response by response.
+/// Splits a flat per-token slice by response.
 fn split(flat: &[f32], scored: &[Scored]) -> Vec<Vec<f32>> {
     let mut rest = flat;
     let mut take = |length| {
@@ -77,13 +77,13 @@ fn decoder(name: &str, part: &str) -> Result<Decoder> {
 fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
     let (policy, reference) = (decoder(name, "policy")?, decoder(name, "reference")?);
     let config = policy.config.clone();
-    // The preset, with other numbers.
+    // The PPO preset with other numbers.
     let mut settings = algorithm::resolve(&RunSettings::published(), &[config::assignment("algo=ppo")?])?;
     let number = |key: &str| numbers_of[key].as_f64().unwrap() as f32;
     (settings.advantage.gamma, settings.advantage.lambda) = (number("gamma"), number("lambda"));
     (settings.reward.kl, settings.loss.entropy, settings.critic.clip) = (number("kl"), number("entropy"), clip);
     settings.rollout.temperature = 1.0;
-    // Several micro-batches, and two lanes.
+    // Several micro-batches, and two workers.
     settings.train.micro_batch_tokens = 64;
     settings.validate()?;
 
@@ -134,7 +134,7 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
 }
 
 #[test]
-fn critic_and_policy_learn_as_in_pytorch() {
+fn critic_and_policy_gradients_match_pytorch() {
     let cases: Value = json(&path("golden-critic/cases.json"));
     for name in ["qwen2-tied", "qwen2-untied", "llama"] {
         for (case, settings) in cases["cases"].as_object().unwrap() {

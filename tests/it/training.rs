@@ -276,7 +276,7 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
         (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read the configuration nowhere.toml"),
         (&["train", "--algo", "alchemy", "--out", &new], 2, "algo is \"alchemy\"; it must be grpo"),
         (&["train", "--set", "reward.name=gold", "--out", &new], 2, "unknown reward \"gold\"; known are outcome, format"),
-        (&["train", "--set", "lora.alpha=16", "--out", &new], 2, "lora.alpha is 16 and lora.rank 0: give a rank with --lora"),
+        (&["train", "--set", "lora.alpha=16", "--out", &new], 2, "lora.alpha is 16 but lora.rank is 0: set a rank with --lora"),
         (&["train", "--lora", "8", "--set", "lora.alpha=-1", "--out", &new], 2, "lora.alpha is -1"),
         (&["train", "--set", "rollout.group_size=1", "--out", &new], 2, "rollout.group_size is 1"),
         (&["train", "--set", "loss.aggregation=mean", "--out", &new], 2, "unknown aggregation \"mean\": expected one of token-mean"),

@@ -10,7 +10,7 @@ use crate::optim::OptimSettings;
 
 const PROGRESS: Progress = Progress { step: 3, updates: 3, elapsed_s: 1.5, exact_weights: None };
 
-/// Matrices that are coded, vectors that are not.
+/// A model with matrices, whose moments are quantized, and vectors, whose moments are not.
 fn decoder() -> Decoder {
     let text = r#"{"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "vocab_size": 83, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
@@ -40,7 +40,7 @@ fn bits(tensor: &Tensor) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
 }
 
-/// Everything that the next step depends on.
+/// The bits of everything that the next step depends on.
 fn all_bits(decoder: &Decoder, optimizer: &AdamW) -> Vec<Vec<u32>> {
     let weights = decoder.weights.entries().into_iter().map(|(_, tensor)| bits(tensor));
     let coded = |coded: &Coded| [bits(&coded.codes), bits(&coded.scales)].concat();
@@ -59,7 +59,7 @@ fn files(folder: &Path) -> Vec<String> {
 }
 
 #[test]
-fn resuming_equals_not_having_stopped_to_the_bit() {
+fn load_resumes_bit_identically() {
     let check = |kernels: Arc<dyn Kernels>, states, freeze: &[&str], rounds, expected: &[&str]| {
         let whole = decoder().on(kernels.clone()).unwrap();
         let mut never_stopped = optimizer(&whole, states, freeze);
@@ -90,9 +90,9 @@ fn resuming_equals_not_having_stopped_to_the_bit() {
     }
 }
 
-/// The files that other programs read: a whole model's moments under its checkpoint's names, whether or not some are frozen.
+/// These are the files that other programs read: moments of a whole model under the checkpoint's names, even if some parameters are frozen.
 #[test]
-fn full_moments_are_files_in_the_layout_of_a_checkpoint() {
+fn save_writes_full_moments_in_the_layout_of_a_checkpoint() {
     for freeze in [&[][..], &["layers.1"]] {
         let decoder = decoder();
         let mut optimizer = optimizer(&decoder, States::F32, freeze);
@@ -111,9 +111,9 @@ fn full_moments_are_files_in_the_layout_of_a_checkpoint() {
     }
 }
 
-/// What was frozen when the state was saved begins with zero moments; what is frozen now keeps none.
+/// A parameter that was frozen when the state was saved starts with zero moments; one that is frozen now has none.
 #[test]
-fn parameters_may_be_frozen_and_thawed_between_runs() {
+fn load_accepts_parameters_frozen_or_unfrozen_since_save() {
     for states in [States::F32, States::Coded] {
         let decoder = decoder();
         let mut before = optimizer(&decoder, states, &["layers.0"]);
@@ -136,7 +136,7 @@ fn parameters_may_be_frozen_and_thawed_between_runs() {
 }
 
 #[test]
-fn a_state_of_another_kind_or_a_broken_one_is_refused() {
+fn load_rejects_other_kinds_of_state_and_corrupt_files() {
     let decoder = decoder();
     for (states, other, expected) in [(States::F32, States::Coded, "= \"f32\""), (States::Coded, States::F32, "= \"8bit\"")] {
         let folder = tempfile::tempdir().unwrap();
@@ -169,9 +169,9 @@ fn a_state_of_another_kind_or_a_broken_one_is_refused() {
     }
 }
 
-/// The export beside the state is rounded, so the run would silently become another one.
+/// The export is rounded, so without its exact weights the run would silently become another run.
 #[test]
-fn a_state_that_lost_its_exact_weights_is_refused() {
+fn load_rejects_a_state_without_its_exact_weights() {
     let decoder = decoder();
     let (config, parameters) = (Trained::Weights(&decoder.config), decoder.weights.entries());
     for says in [true, false] {
@@ -179,12 +179,12 @@ fn a_state_that_lost_its_exact_weights_is_refused() {
         save(folder.path(), &PROGRESS, &optimizer(&decoder, States::F32, &[]), &config, &parameters, true).unwrap();
         std::fs::remove_file(folder.path().join(WEIGHTS)).unwrap();
         if !says {
-            // As an older version wrote it.
+            // As an older version would have written it.
             std::fs::write(folder.path().join(PROGRESS_FILE), serde_json::to_string(&PROGRESS).unwrap()).unwrap();
         }
         let mut resumed = optimizer(&decoder, States::F32, &[]);
         let message = load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, true).unwrap_err().to_string();
-        assert!(message.contains("weights.safetensors is missing, and the model beside the state is rounded"), "{message}");
+        assert!(message.contains("weights.safetensors is missing, and the exported model is rounded"), "{message}");
         if !says {
             load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, false).unwrap();
         }

@@ -1,10 +1,11 @@
-//! The largest numbers that a `config.json` may have: far above every published model, far below what overflows or cannot be allocated.
+//! Upper limits for the sizes in a `config.json`: far above every published model, and far below sizes that overflow or cannot be
+//! allocated.
 
 use anyhow::{Result, ensure};
 
 use super::ModelConfig;
 
-/// The largest value of each size.
+/// The maximum of each size.
 const LARGEST: [(&str, u64); 9] = [
     ("hidden_size", 1 << 20),
     ("intermediate_size", 1 << 24),
@@ -13,22 +14,22 @@ const LARGEST: [(&str, u64); 9] = [
     ("num_key_value_heads", 1 << 14),
     ("head_dim", 1 << 12),
     ("vocab_size", 1 << 26),
-    // The rotary angles multiply positions in f32, as transformers does; from 2^24 on neighbours would share one.
+    // Rotary angles are products in f32, as in transformers. From 2^24 on, adjacent positions would have the same angle.
     ("max_position_embeddings", 1 << 24),
     ("sliding_window", u32::MAX as u64),
 ];
 
-/// The most parameters of a model.
+/// The maximum number of parameters.
 const PARAMETERS: usize = 10_000_000_000_000;
 
-/// Refuses a size beyond its limit.
+/// Rejects a size above its limit.
 pub(super) fn check_size(name: &str, size: u64) -> Result<usize> {
     let largest = LARGEST.iter().find(|(known, _)| *known == name).map_or(u64::from(u32::MAX), |(_, largest)| *largest);
     ensure!(size <= largest, "{name} in config.json is {size}, expected at most {largest}");
     Ok(usize::try_from(size)?)
 }
 
-/// Refuses sizes whose products no machine can hold. Below the limits of each size their sum has 62 bits at most.
+/// Rejects models that no machine can hold. With every size below its limit, the number of parameters fits in 62 bits.
 pub(super) fn check_parameters(config: &ModelConfig) -> Result<()> {
     let parameters = config.parameters();
     let ModelConfig { hidden, feed_forward, layers, vocabulary, .. } = config;

@@ -1,43 +1,44 @@
-//! Rotary positions in either spelling of `config.json`: `rope_theta` with `rope_scaling`, or transformers 5's `rope_parameters`.
+//! Reads the rotary settings of `config.json` in either form: `rope_theta` with `rope_scaling`, or transformers 5's `rope_parameters`.
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use super::{Fields, shown};
+use super::{Fields, excerpt};
 
-/// How positions are stretched beyond the trained window.
+/// How rotary frequencies are scaled, to extend the context length beyond that of pre-training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RopeScaling {
-    /// Positions as they are.
+    /// No scaling.
     None,
-    /// All positions divided by a factor.
+    /// Divides all positions by a factor.
     Linear {
         /// The divisor.
         factor: f64,
     },
-    /// Llama 3: low frequencies divided by a factor, high ones kept, a smooth passage between.
+    /// Llama 3: divides low frequencies by a factor, keeps high frequencies, and interpolates between them.
     Llama3 {
         /// The divisor of low frequencies.
         factor: f64,
-        /// Wavelengths above `original / low` are low frequencies.
+        /// Frequencies with wavelengths above `original / low` positions are low.
         low: f64,
-        /// Wavelengths below `original / high` are high frequencies.
+        /// Frequencies with wavelengths below `original / high` positions are high.
         high: f64,
-        /// The window that the model was first trained with.
+        /// The context length of pre-training, in tokens.
         original: f64,
     },
 }
 
-/// What only a scaling has; without a type it would be passed over, as transformers does.
+/// Fields that only a scaling has. transformers ignores them if the type is missing; here they are an error.
 const SCALING: [&str; 8] =
     ["factor", "low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow", "short_factor", "long_factor"];
 
-/// Theta and scaling. Neither has a default: a model with other frequencies than it was trained with still speaks, and worse.
+/// Reads theta and the scaling. Theta has no default, and an incomplete scaling is an error: a model with the wrong frequencies still
+/// produces text, only worse.
 pub(super) fn read(source: &Map<String, Value>, window: usize) -> Result<(f64, RopeScaling)> {
     let spelling = |name: &str| match source.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(fields)) => Ok(Some(fields).filter(|fields| !fields.is_empty())),
-        Some(other) => bail!("{name} in config.json is {}, expected null or an object", shown(other)),
+        Some(other) => bail!("{name} in config.json is {}, expected null or an object", excerpt(other)),
     };
     let (scaling, parameters) = (spelling("rope_scaling")?, spelling("rope_parameters")?);
     match (scaling, parameters) {
@@ -45,7 +46,7 @@ pub(super) fn read(source: &Map<String, Value>, window: usize) -> Result<(f64, R
             let (old, new) = (one(source, scaling, window)?, one(source, parameters, window)?);
             ensure!(
                 old == new,
-                "rope_scaling and rope_parameters in config.json contradict each other (theta {} with {:?}, theta {} with {:?}): take one out",
+                "rope_scaling and rope_parameters in config.json contradict each other (theta {} with {:?}, theta {} with {:?}): remove one",
                 old.0,
                 old.1,
                 new.0,
@@ -58,42 +59,42 @@ pub(super) fn read(source: &Map<String, Value>, window: usize) -> Result<(f64, R
     }
 }
 
-/// One spelling; what the object lacks may stand beside it.
+/// Reads one form. A field missing from `object` may be at the top level of `source`.
 fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) -> Result<(f64, RopeScaling)> {
     if let Some((kind, _)) = object.iter().find(|(_, value)| value.is_object()) {
-        bail!("rope_parameters in config.json differ between kinds of layers ({kind}), which is not supported");
+        bail!("rope_parameters in config.json differ between layer types ({kind}), which is not supported");
     }
-    let given = |name: &str| object.get(name).or_else(|| source.get(name)).filter(|value| !value.is_null());
-    let theta = given("rope_theta")
-        .context("config.json has neither rope_theta nor rope_parameters.rope_theta; one of them must be given")
-        .and_then(|theta| {
+    let get = |name: &str| object.get(name).or_else(|| source.get(name)).filter(|value| !value.is_null());
+    let theta = get("rope_theta").context("config.json has neither rope_theta nor rope_parameters.rope_theta; set one of them").and_then(
+        |theta| {
             theta
                 .as_f64()
                 .filter(|theta| *theta > 0.0)
-                .with_context(|| format!("rope_theta in config.json is {}, expected a positive number", shown(theta)))
-        })?;
+                .with_context(|| format!("rope_theta in config.json is {}, expected a positive number", excerpt(theta)))
+        },
+    )?;
     ensure!((1.0..=1e12).contains(&theta), "rope_theta in config.json is {theta}, expected 1 to 1e12");
-    if let Some(share) = given("partial_rotary_factor") {
-        ensure!(share.as_f64() == Some(1.0), "partial_rotary_factor {share} in config.json is not supported; known is 1.0");
+    if let Some(share) = get("partial_rotary_factor") {
+        ensure!(share.as_f64() == Some(1.0), "partial_rotary_factor {share} in config.json is not supported; expected 1.0");
     }
     let kind = match object.get("rope_type").or_else(|| object.get("type")) {
         None => {
             let scales = SCALING.into_iter().find(|name| object.get(*name).is_some_and(|value| !value.is_null()));
             if let Some(name) = scales {
                 bail!(
-                    "the rope scaling in config.json has {name} but no rope_type, so it would do nothing: give \"rope_type\" (known are default, \
-                     linear and llama3), or take {name} out"
+                    "the rope scaling in config.json has {name} but no rope_type, so it would have no effect: add \"rope_type\" (default, \
+                     linear or llama3), or remove {name}"
                 );
             }
             "default"
         }
-        Some(kind) => kind.as_str().with_context(|| format!("rope_type in config.json is {kind}, expected text"))?,
+        Some(kind) => kind.as_str().with_context(|| format!("rope_type in config.json is {kind}, expected a string"))?,
     };
     let fields = Fields(object);
     let factor = || {
         let factor = fields.number("factor")?;
-        ensure!(factor >= 1.0, "rope scaling's factor in config.json is {factor}, expected at least 1");
-        ensure!(factor <= 1e6, "rope scaling's factor in config.json is {factor}, expected at most 1e6");
+        ensure!(factor >= 1.0, "factor of the rope scaling in config.json is {factor}, expected at least 1");
+        ensure!(factor <= 1e6, "factor of the rope scaling in config.json is {factor}, expected at most 1e6");
         Ok(factor)
     };
     let scaling = match kind {
@@ -105,10 +106,10 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) 
                 ensure!((1e-3..=1e6).contains(&factor), "{name} in config.json is {factor}, expected 0.001 to 1e6");
             }
             ensure!(high > low, "high_freq_factor {high} in config.json must be above low_freq_factor {low}");
-            // transformers takes the outer one first, and the model's window where there is neither.
+            // Like transformers: the top-level field takes precedence, and the default is the model's context length.
             const ORIGINAL: &str = "original_max_position_embeddings";
             let outer = Fields(source);
-            let original = match (outer.given(ORIGINAL), fields.given(ORIGINAL)) {
+            let original = match (outer.get(ORIGINAL), fields.get(ORIGINAL)) {
                 (Some(_), _) => outer.number(ORIGINAL)?,
                 (None, Some(_)) => fields.number(ORIGINAL)?,
                 (None, None) => window as f64,
@@ -116,7 +117,7 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) 
             ensure!((1.0..=f64::from(1 << 24)).contains(&original), "{ORIGINAL} in config.json is {original}, expected 1 to {}", 1 << 24);
             RopeScaling::Llama3 { factor: factor()?, low, high, original }
         }
-        other => bail!("rope scaling \"{other}\" in config.json is not supported; known are default, linear and llama3"),
+        other => bail!("rope scaling \"{other}\" in config.json is not supported; expected default, linear or llama3"),
     };
     Ok((theta, scaling))
 }

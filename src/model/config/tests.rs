@@ -1,7 +1,7 @@
 use super::*;
 use crate::testing::shared;
 
-/// A configuration that loads; a case replaces some of its fields, and removes those that it gives as null with a `!` before the name.
+/// A configuration that loads. A test case replaces some of its fields; `!` before a name removes the field.
 fn base() -> Map<String, Value> {
     let fields = serde_json::json!({
         "model_type": "qwen2", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -22,7 +22,7 @@ fn parsed(changes: &str) -> Result<ModelConfig> {
     ModelConfig::parse(&Value::Object(fields).to_string())
 }
 
-/// What a change of the configuration makes of it: the value of a field, or what the error says.
+/// Changes the configuration and checks the value of a field, or part of the error message.
 fn check<T: PartialEq + std::fmt::Debug>(changes: &str, field: impl Fn(&ModelConfig) -> T, expected: Result<T, &str>) {
     match (parsed(changes), expected) {
         (Ok(config), Ok(expected)) => assert_eq!(field(&config), expected, "{changes}"),
@@ -32,20 +32,20 @@ fn check<T: PartialEq + std::fmt::Debug>(changes: &str, field: impl Fn(&ModelCon
     }
 }
 
-fn loads(changes: &str) {
+fn accepted(changes: &str) {
     check(changes, |_| (), Ok(()));
 }
 
-fn refused(changes: &str, message: &str) {
+fn rejected(changes: &str, message: &str) {
     check(changes, |_| (), Err(message));
 }
 
-/// The scaling of Llama 3.2.
+/// The scaling of Llama 3.2, with a smaller original context length.
 const LLAMA3: &str =
     r#"{"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}"#;
 
 #[test]
-fn both_rope_spellings_are_read_and_unknown_kinds_refused() {
+fn rope_read_accepts_both_forms_and_rejects_unknown_types() {
     let rope = |changes: &str, expected| check(changes, |config| (config.rope_theta, config.rope_scaling), expected);
     let llama3 = |original| RopeScaling::Llama3 { factor: 32.0, low: 1.0, high: 4.0, original };
     rope("", Ok((1e4, RopeScaling::None)));
@@ -68,7 +68,7 @@ fn both_rope_spellings_are_read_and_unknown_kinds_refused() {
     rope(r#""rope_theta": 0"#, Err("expected a positive number"));
     rope(
         r#""rope_scaling": {"type": "yarn", "factor": 4}"#,
-        Err("\"yarn\" in config.json is not supported; known are default, linear and llama3"),
+        Err("\"yarn\" in config.json is not supported; expected default, linear or llama3"),
     );
     rope(r#""rope_parameters": {"rope_type": "dynamic", "factor": 4}"#, Err("\"dynamic\" in config.json is not supported"));
     rope(r#""rope_scaling": {"rope_type": null}"#, Err("rope_type in config.json is null"));
@@ -77,14 +77,14 @@ fn both_rope_spellings_are_read_and_unknown_kinds_refused() {
     rope(r#""rope_scaling": {"type": "linear", "factor": 0.5}"#, Err("expected at least 1"));
     rope(&format!(r#""rope_scaling": {LLAMA3}, "rope_parameters": {{"rope_theta": 1e4}}"#), Err("contradict each other"));
     rope(&format!(r#""rope_scaling": {}"#, LLAMA3.replace("4.0", "1.0")), Err("must be above low_freq_factor"));
-    rope(r#""rope_parameters": {"full_attention": {"rope_theta": 1e4}}"#, Err("differ between kinds of layers (full_attention)"));
+    rope(r#""rope_parameters": {"full_attention": {"rope_theta": 1e4}}"#, Err("differ between layer types (full_attention)"));
     rope(r#""partial_rotary_factor": 0.5"#, Err("partial_rotary_factor 0.5 in config.json is not supported"));
     rope(r#""rope_parameters": {"rope_theta": 1e4, "partial_rotary_factor": 0.25}"#, Err("partial_rotary_factor 0.25"));
     rope(r#""partial_rotary_factor": 1.0"#, Ok((1e4, RopeScaling::None)));
 }
 
 #[test]
-fn heads_are_given_or_derived() {
+fn heads_reads_or_derives_head_counts_and_head_dim() {
     let heads =
         |changes: &str, expected| check(changes, |config| (config.heads.query, config.heads.key_value, config.heads.width), expected);
     heads("", Ok((4, 2, 16)));
@@ -95,59 +95,59 @@ fn heads_are_given_or_derived() {
     heads(r#""hidden_size": 66, "head_dim": 32"#, Ok((4, 2, 32)));
     heads(r#""hidden_size": 66"#, Err("hidden_size 66 in config.json is not a multiple of num_attention_heads 4"));
     heads(r#""hidden_size": 66, "head_dim": 32, "model_type": "llama""#, Ok((4, 2, 32)));
-    heads(r#""hidden_size": 66, "model_type": "llama""#, Err("is not a multiple of num_attention_heads 4, and there is no head_dim"));
+    heads(r#""hidden_size": 66, "model_type": "llama""#, Err("is not a multiple of num_attention_heads 4, and head_dim is not set"));
     heads(r#""num_key_value_heads": 3"#, Err("4 query heads cannot share 3 key/value heads evenly"));
     heads(r#""num_key_value_heads": 8"#, Err("4 query heads cannot share 8"));
-    heads(r#""head_dim": 15"#, Err("a head width of 15"));
+    heads(r#""head_dim": 15"#, Err("the head dimension 15"));
     heads(r#""head_dim": 0"#, Err("head_dim in config.json is 0, expected a positive integer"));
 }
 
 #[test]
-fn sliding_windows_that_change_nothing_load_and_others_do_not() {
-    loads(r#""use_sliding_window": false, "sliding_window": 16, "max_window_layers": 0"#);
-    loads(r#""use_sliding_window": true, "sliding_window": 16, "max_window_layers": 2"#);
-    loads(r#""use_sliding_window": true, "sliding_window": 128, "max_window_layers": 0"#);
-    loads(r#""use_sliding_window": true, "sliding_window": null, "max_window_layers": 0"#);
-    loads(r#""use_sliding_window": true, "max_window_layers": 0"#);
-    loads(r#""use_sliding_window": true, "sliding_window": 16"#);
-    loads(r#""layer_types": ["full_attention", "full_attention"]"#);
-    loads(r#""model_type": "llama", "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 0"#);
-    refused(r#""use_sliding_window": true, "sliding_window": 16, "max_window_layers": 1"#, "layers that look back 16 of 128 tokens");
-    refused(r#""use_sliding_window": true, "max_window_layers": 0, "max_position_embeddings": 8192"#, "look back 4096 of 8192 tokens");
-    refused(
+fn reject_sliding_window_accepts_windows_without_effect() {
+    accepted(r#""use_sliding_window": false, "sliding_window": 16, "max_window_layers": 0"#);
+    accepted(r#""use_sliding_window": true, "sliding_window": 16, "max_window_layers": 2"#);
+    accepted(r#""use_sliding_window": true, "sliding_window": 128, "max_window_layers": 0"#);
+    accepted(r#""use_sliding_window": true, "sliding_window": null, "max_window_layers": 0"#);
+    accepted(r#""use_sliding_window": true, "max_window_layers": 0"#);
+    accepted(r#""use_sliding_window": true, "sliding_window": 16"#);
+    accepted(r#""layer_types": ["full_attention", "full_attention"]"#);
+    accepted(r#""model_type": "llama", "use_sliding_window": true, "sliding_window": 16, "max_window_layers": 0"#);
+    rejected(r#""use_sliding_window": true, "sliding_window": 16, "max_window_layers": 1"#, "attend to the last 16 of 128 tokens");
+    rejected(r#""use_sliding_window": true, "max_window_layers": 0, "max_position_embeddings": 8192"#, "the last 4096 of 8192 tokens");
+    rejected(
         r#""use_sliding_window": true, "sliding_window": 16, "layer_types": ["full_attention", "sliding_attention"]"#,
-        "look back 16 of 128",
+        "the last 16 of 128",
     );
-    refused(r#""layer_types": ["full_attention", "sliding_attention"]"#, "look back null of 128");
-    refused(r#""layer_types": ["full_attention", "linear_attention"]"#, "layer_types in config.json has \"linear_attention\"");
-    refused(r#""layer_types": ["full_attention"]"#, "layer_types in config.json has 1 entries, expected one for each of 2 layers");
+    rejected(r#""layer_types": ["full_attention", "sliding_attention"]"#, "the last null of 128");
+    rejected(r#""layer_types": ["full_attention", "linear_attention"]"#, "layer_types in config.json has \"linear_attention\"");
+    rejected(r#""layer_types": ["full_attention"]"#, "layer_types in config.json has 1 entries, expected one for each of 2 layers");
 }
 
 #[test]
-fn what_changes_numbers_and_is_not_computed_is_refused() {
-    refused(r#""model_type": "mamba""#, "\"mamba\" is not supported; known are qwen2 and llama");
-    refused(r#""!model_type": 0"#, "config.json has no model_type; known are qwen2 and llama");
-    refused(
+fn reject_unsupported_names_the_field_and_its_value() {
+    rejected(r#""model_type": "mamba""#, "\"mamba\" is not supported; expected qwen2 or llama");
+    rejected(r#""!model_type": 0"#, "config.json has no model_type; expected qwen2 or llama");
+    rejected(
         r#""architectures": ["Qwen2ForSequenceClassification"]"#,
-        r#"["Qwen2ForSequenceClassification"] in config.json are not supported; known are Qwen2ForCausalLM"#,
+        r#"["Qwen2ForSequenceClassification"] in config.json are not supported; expected Qwen2ForCausalLM or LlamaForCausalLM"#,
     );
-    refused(r#""quantization_config": {"quant_method": "awq", "bits": 4}"#, "quantization_config in config.json (quant_method \"awq\")");
-    refused(r#""hidden_act": "gelu""#, "hidden_act \"gelu\" in config.json is not supported; known is \"silu\"");
-    refused(r#""hidden_act": 3"#, "hidden_act 3 in config.json");
-    refused(r#""mlp_bias": true"#, "mlp_bias true");
-    refused(r#""model_type": "llama", "attention_bias": true"#, "attention_bias true in config.json is not supported for llama");
-    refused(r#""tie_word_embeddings": "true""#, "tie_word_embeddings in config.json is \"true\", expected true or false");
-    refused(r#""rms_norm_eps": "1e-6""#, "rms_norm_eps in config.json is \"1e-6\", expected a number");
-    refused(r#""rms_norm_eps": -1"#, "rms_norm_eps in config.json is -1");
-    refused(r#""!vocab_size": 0"#, "config.json has no vocab_size");
-    loads(
+    rejected(r#""quantization_config": {"quant_method": "awq", "bits": 4}"#, "quantization_config in config.json (quant_method \"awq\")");
+    rejected(r#""hidden_act": "gelu""#, "hidden_act \"gelu\" in config.json is not supported; expected \"silu\"");
+    rejected(r#""hidden_act": 3"#, "hidden_act 3 in config.json");
+    rejected(r#""mlp_bias": true"#, "mlp_bias true");
+    rejected(r#""model_type": "llama", "attention_bias": true"#, "attention_bias true in config.json is not supported for llama");
+    rejected(r#""tie_word_embeddings": "true""#, "tie_word_embeddings in config.json is \"true\", expected true or false");
+    rejected(r#""rms_norm_eps": "1e-6""#, "rms_norm_eps in config.json is \"1e-6\", expected a number");
+    rejected(r#""rms_norm_eps": -1"#, "rms_norm_eps in config.json is -1");
+    rejected(r#""!vocab_size": 0"#, "config.json has no vocab_size");
+    accepted(
         r#""architectures": ["Qwen2ForCausalLM"], "quantization_config": null, "hidden_act": null, "mlp_bias": false, "pretraining_tp": 2"#,
     );
-    loads(r#""torch_dtype": "bfloat16", "dtype": "float32", "attention_dropout": 0.1, "use_cache": false, "auto_map": {}"#);
+    accepted(r#""torch_dtype": "bfloat16", "dtype": "float32", "attention_dropout": 0.1, "use_cache": false, "auto_map": {}"#);
 }
 
 #[test]
-fn numbers_beyond_every_model_are_refused_by_name_and_value() {
+fn limits_reject_sizes_by_name_and_value() {
     for (field, value, largest) in [
         ("hidden_size", "1000000000000", "1048576"),
         ("intermediate_size", "18446744073709551615", "16777216"),
@@ -160,38 +160,38 @@ fn numbers_beyond_every_model_are_refused_by_name_and_value() {
         ("max_position_embeddings", "1000000000000", "16777216"),
         ("max_position_embeddings", "4294967296", "16777216"),
     ] {
-        refused(&format!(r#""{field}": {value}"#), &format!("{field} in config.json is {value}, expected at most {largest}"));
+        rejected(&format!(r#""{field}": {value}"#), &format!("{field} in config.json is {value}, expected at most {largest}"));
     }
     for value in ["1e12", "-1", "1.5", "null", "[1]", "18446744073709551616"] {
-        refused(&format!(r#""num_hidden_layers": {value}"#), "num_hidden_layers in config.json is ");
+        rejected(&format!(r#""num_hidden_layers": {value}"#), "num_hidden_layers in config.json is ");
     }
     let long = format!(r#""hidden_size": "{}""#, "9".repeat(1000));
-    refused(&long, "999..., expected a positive integer");
-    refused(r#""vocab_size": 67108864, "hidden_size": 1048576"#, "config.json describes a model of 147335775518720 parameters");
-    refused(r#""num_hidden_layers": 10000, "intermediate_size": 16777216, "hidden_size": 1048576"#, "expected at most 10000000000000 (");
-    loads(r#""max_position_embeddings": 16777216"#);
-    refused(r#""rope_theta": 1e-300"#, "rope_theta in config.json is 0.000");
-    refused(r#""rope_theta": 1e300"#, "expected 1 to 1e12");
-    refused(r#""rope_scaling": {"type": "linear", "factor": 1e300}"#, "expected at most 1e6");
-    refused(&format!(r#""rope_scaling": {}"#, LLAMA3.replace("1.0", "0.0")), "low_freq_factor in config.json is 0, expected 0.001 to 1e6");
+    rejected(&long, "999..., expected a positive integer");
+    rejected(r#""vocab_size": 67108864, "hidden_size": 1048576"#, "config.json describes a model of 147335775518720 parameters");
+    rejected(r#""num_hidden_layers": 10000, "intermediate_size": 16777216, "hidden_size": 1048576"#, "expected at most 10000000000000 (");
+    accepted(r#""max_position_embeddings": 16777216"#);
+    rejected(r#""rope_theta": 1e-300"#, "rope_theta in config.json is 0.000");
+    rejected(r#""rope_theta": 1e300"#, "expected 1 to 1e12");
+    rejected(r#""rope_scaling": {"type": "linear", "factor": 1e300}"#, "expected at most 1e6");
+    rejected(&format!(r#""rope_scaling": {}"#, LLAMA3.replace("1.0", "0.0")), "low_freq_factor in config.json is 0, expected 0.001 to 1e6");
 }
 
 #[test]
-fn a_scaling_without_its_type_is_not_passed_over() {
-    refused(r#""rope_scaling": {"factor": 2}"#, "has factor but no rope_type");
-    refused(r#""rope_parameters": {"rope_theta": 1e4, "low_freq_factor": 1.0}"#, "has low_freq_factor but no rope_type");
-    loads(r#""rope_scaling": {"factor": null}"#);
-    loads(r#""rope_scaling": {"rope_type": "default", "factor": 2}"#);
+fn rope_read_rejects_a_scaling_without_type() {
+    rejected(r#""rope_scaling": {"factor": 2}"#, "has factor but no rope_type");
+    rejected(r#""rope_parameters": {"rope_theta": 1e4, "low_freq_factor": 1.0}"#, "has low_freq_factor but no rope_type");
+    accepted(r#""rope_scaling": {"factor": null}"#);
+    accepted(r#""rope_scaling": {"rope_type": "default", "factor": 2}"#);
 }
 
 #[test]
-fn spaces_of_other_kinds_are_passed_over() {
+fn parse_ignores_byte_order_marks_and_line_separators() {
     let text = Value::Object(base()).to_string();
     assert!(ModelConfig::parse(&format!("\u{FEFF}{}\u{2028}", text.replace(',', ",\u{2028}"))).is_ok());
 }
 
 #[test]
-fn bias_and_end_tokens_are_read() {
+fn parse_reads_bias_and_end_tokens() {
     let biased = |changes: &str, expected| check(changes, |config| config.qkv_bias, Ok(expected));
     biased("", true);
     biased(r#""attention_bias": false"#, true);
@@ -206,15 +206,15 @@ fn bias_and_end_tokens_are_read() {
 }
 
 #[test]
-fn parameters_are_counted() {
+fn parameters_counts_tied_weights_once() {
     let block = 64 * 128 + 128 + 64 * 64 + 3 * 64 * 192 + 128;
     check(r#""tie_word_embeddings": true"#, ModelConfig::parameters, Ok(100 * 64 + 2 * block + 64));
     check("", ModelConfig::parameters, Ok(2 * 100 * 64 + 2 * block + 64));
 }
 
-/// Parameter counts as the models' cards have them.
+/// The expected parameter counts are those of the model cards.
 #[test]
-fn published_configurations_load() {
+fn parse_accepts_published_configurations() {
     let Some(folder) = shared("models") else { return };
     let check = |name: &str, millions: usize, theta: f64, tied: bool| {
         let text = std::fs::read_to_string(folder.join(name).join("config.json")).unwrap();

@@ -1,4 +1,4 @@
-//! Computes one new token of each cached sequence, layer by layer.
+//! Computes one new token for each cached sequence, layer by layer.
 
 use candle_core::{Result, Tensor, TensorId};
 
@@ -8,10 +8,13 @@ use crate::kernels::pass::{Pass, Rows};
 use crate::model::block::BlockContext;
 use crate::model::rotary::Rotary;
 
-/// A decoder's pass over a cache.
+/// A single-token forward pass of a decoder over cached sequences.
 pub struct Decoding<'a> {
+    /// The model.
     pub decoder: &'a Decoder,
+    /// The key/value cache, updated in place.
     pub cache: &'a Cache,
+    /// Rotary tables that cover every position of the pass.
     pub rotary: Rotary,
 }
 
@@ -70,9 +73,10 @@ mod tests {
         Decoder::new(config.clone(), initial::random(&config, 1, 0.3)?)
     }
 
-    /// What a pass of few sequences requests of the emulated GPU: operation by operation, in fixed memory, and recorded.
+    /// Counts the requests of a pass over a few sequences to the emulated GPU: operation by operation, with reused memory, and recorded as
+    /// a graph.
     #[test]
-    fn passes_on_a_gpu_are_few_launches_and_one_allocation() -> anyhow::Result<()> {
+    fn decode_on_a_gpu_makes_few_launches_and_one_allocation() -> anyhow::Result<()> {
         if crate::kernels::tests::emulated_gpu().is_none() {
             return Ok(());
         }
@@ -89,9 +93,9 @@ mod tests {
             Ok((end - begin, crate::kernels::on_host(&x)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?))
         };
         let made = Counts { launches: 1 + 5 * LAYERS, products: 4 * LAYERS, allocations: 0, graphs: 0 };
-        // The stream, the tensors of each layer, and four lists of numbers.
+        // The residual stream, the tensors of each layer, and four index lists.
         let plain = Counts { allocations: 1 + 8 * LAYERS + 4, ..made };
-        // The numbers, the stream, one layer's tensors, and the result.
+        // The index lists, the residual stream, the tensors of one layer, and the result.
         let first = Counts { allocations: 1 + 1 + 8 + 1, ..made };
         let recorded = Counts { launches: 0, products: 0, allocations: 1, graphs: 1 };
         for (count, expected) in [(1, first), (2, recorded), (3, recorded)] {

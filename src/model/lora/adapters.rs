@@ -1,5 +1,5 @@
-//! Adapters: two factors beside each of the checkpoint's projections, how they begin, how they are added to a base, and how a projection's
-//! gradient becomes theirs.
+//! LoRA adapters: two factors for each projection of the checkpoint, their initialisation, their merge into the base, and the projection of
+//! weight gradients onto them.
 
 use std::ops::Range;
 
@@ -12,31 +12,31 @@ use crate::model::config::ModelConfig;
 use crate::model::parameters::{self, Parameter, Role};
 use crate::model::parts::Part;
 
-/// Two factors beside one of the checkpoint's projections.
+/// The two low-rank factors of one projection of the checkpoint.
 #[derive(Clone, Debug)]
 pub struct Adapter {
-    /// The projection after the name of our tensor that holds it: `layers.0.qkv.q_proj`.
+    /// The name of our tensor that contains the projection, then of the projection: `layers.0.qkv.q_proj`.
     pub name: String,
-    /// The projection in the checkpoint, without `.weight`: `model.layers.0.self_attn.q_proj`.
+    /// The projection's module in the checkpoint: `model.layers.0.self_attn.q_proj`.
     pub module: String,
-    /// The field of `BlockWeights` with our tensor.
+    /// The field of `BlockWeights` that contains the projection.
     pub(super) field: &'static str,
-    /// The columns of our tensor that the projection fills.
+    /// The columns of our tensor that belong to the projection.
     columns: Range<usize>,
-    /// `[in, r]`, f32: PEFT's `lora_A`, transposed.
+    /// `[in, r]`, f32: the transpose of PEFT's `lora_A`.
     pub a: Tensor,
-    /// `[r, out]`, f32: PEFT's `lora_B`, transposed.
+    /// `[r, out]`, f32: the transpose of PEFT's `lora_B`.
     pub b: Tensor,
 }
 
-/// An adapter for every projection of the checkpoint; the same structure holds their gradients.
+/// One adapter for each projection of the checkpoint. Their gradients have the same structure.
 #[derive(Clone, Debug)]
 pub struct Adapters {
     pub(super) layers: Vec<Vec<Adapter>>,
 }
 
-/// What an adapter stands beside.
-struct Beside {
+/// A projection of the checkpoint: its names, its place in our tensors, and its size.
+struct Projection {
     name: String,
     module: String,
     field: &'static str,
@@ -45,23 +45,23 @@ struct Beside {
     outputs: usize,
 }
 
-/// Every projection of the checkpoint in one layer, in the table's order.
-fn projections(config: &ModelConfig, layer: usize) -> Vec<Beside> {
-    let beside = |row: &Parameter, part: &Part| {
+/// The projections of one layer, in table order.
+fn projections(config: &ModelConfig, layer: usize) -> Vec<Projection> {
+    let projection = |row: &Parameter, part: &Part| {
         let (outputs, inputs) = part.rows_and_columns();
         let module = part.name.trim_end_matches(".weight").to_owned();
         let name = format!("{}.{}", row.name(), module.rsplit('.').next().unwrap_or_default());
-        Beside { name, module, field: row.field, columns: part.columns.clone(), inputs, outputs }
+        Projection { name, module, field: row.field, columns: part.columns.clone(), inputs, outputs }
     };
     let mut rows = parameters::block(config, layer);
     rows.retain(|row| row.role == Role::Projection);
-    rows.iter().flat_map(|row| row.parts.iter().map(|part| beside(row, part))).collect()
+    rows.iter().flat_map(|row| row.parts.iter().map(|part| projection(row, part))).collect()
 }
 
 impl Adapters {
-    /// Builds the structure by asking `make(shape)` for each tensor, in the order of `entries`.
+    /// Builds the adapters, calling `make(shape)` for each tensor in the order of `entries`.
     fn build(config: &ModelConfig, rank: usize, mut make: impl FnMut(Shape) -> Result<Tensor>) -> Result<Self> {
-        let mut adapter = |Beside { name, module, field, columns, inputs, outputs }: Beside| {
+        let mut adapter = |Projection { name, module, field, columns, inputs, outputs }: Projection| {
             let (a, b) = (make((inputs, rank).into())?, make((rank, outputs).into())?);
             Ok(Adapter { name, module, field, columns, a, b })
         };
@@ -69,8 +69,11 @@ impl Adapters {
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// Adapters that change nothing yet: `a` uniform within 1 / sqrt(in), as PEFT's Kaiming-uniform initialisation with a = sqrt(5) comes out
-    /// (`LoraLayer.reset_lora_parameters`), `b` zero. Each `a` is an addressed stream of its own.
+    /// Creates adapters whose product is zero. `a` is uniform between -1 / sqrt(in) and 1 / sqrt(in), which is PEFT's Kaiming-uniform
+    /// initialisation with a = sqrt(5) (`LoraLayer.reset_lora_parameters`); `b` is zero. Each `a` uses its own random stream.
+    ///
+    /// # Errors
+    /// If the device has no memory for a tensor.
     pub fn initial(config: &ModelConfig, rank: usize, seed: u64, kernels: &dyn Kernels) -> Result<Self> {
         let mut number = 0;
         Self::build(config, rank, |shape| {
@@ -86,31 +89,34 @@ impl Adapters {
         })
     }
 
-    /// All zeros: gradients.
+    /// Creates adapters of zeros, to hold gradients.
+    ///
+    /// # Errors
+    /// If the device has no memory for a tensor.
     pub fn zeros(config: &ModelConfig, rank: usize, kernels: &dyn Kernels) -> Result<Self> {
         Self::build(config, rank, |shape| Ok(Tensor::zeros(shape, DType::F32, kernels.device())?))
     }
 
-    /// The name and shape of every tensor, in the order of `entries`.
+    /// Names and shapes of all tensors, in the order of `entries`.
     pub fn shapes(config: &ModelConfig, rank: usize) -> Vec<(String, Shape)> {
-        let factors = |beside: Beside| {
-            let shapes = [(beside.inputs, rank).into(), (rank, beside.outputs).into()];
-            factor_names(&beside.name).into_iter().zip(shapes)
+        let factors = |projection: Projection| {
+            let shapes = [(projection.inputs, rank).into(), (rank, projection.outputs).into()];
+            factor_names(&projection.name).into_iter().zip(shapes)
         };
         (0..config.layers).flat_map(|layer| projections(config, layer)).flat_map(factors).collect()
     }
 
-    /// Numbers in all adapters.
+    /// The number of parameters in all adapters.
     pub fn parameters(config: &ModelConfig, rank: usize) -> usize {
         Self::shapes(config, rank).iter().map(|(_, shape)| shape.elem_count()).sum()
     }
 
-    /// All adapters, in one fixed order.
+    /// All adapters, by layer, then in table order.
     pub fn iter(&self) -> impl Iterator<Item = &Adapter> {
         self.layers.iter().flatten()
     }
 
-    /// Every tensor with its name, in one fixed order.
+    /// All tensors with their names: for each adapter, in the order of `iter`, `a` then `b`.
     pub fn entries(&self) -> Vec<(String, &Tensor)> {
         self.iter().flat_map(|adapter| factor_names(&adapter.name).into_iter().zip([&adapter.a, &adapter.b])).collect()
     }
@@ -122,14 +128,15 @@ fn factor_names(adapter: &str) -> [String; 2] {
 }
 
 impl Adapter {
-    /// Writes `base + scale * a b`, summed in f32 and rounded once, to the adapter's columns of `merged`.
+    /// Writes `base + scale * a b` to the adapter's columns of `merged`, summed in f32 and rounded once.
     pub(super) fn merge(&self, base: &Tensor, merged: &Tensor, scale: f64, kernels: &dyn Kernels) -> Result<()> {
         let sum = kernels.columns(base, self.columns.clone())?;
         kernels.add_product_into(&sum, &kernels.scaled(&self.a, scale)?, &self.b)?;
         Ok(kernels.set_columns(merged, self.columns.start, &sum)?)
     }
 
-    /// Adds this adapter's gradients to `sums`, given that of our whole tensor: `scale dw b^T` to a's, `scale a^T dw` to b's.
+    /// Adds this adapter's gradients to `sums`: `scale dw b^T` for `a`, `scale a^T dw` for `b`. `gradient` is that of our whole tensor;
+    /// `dw` is its part for this projection.
     pub(super) fn project(&self, gradient: &Tensor, sums: &Adapter, scale: f64, kernels: &dyn Kernels) -> Result<()> {
         let is_whole = self.columns.len() == gradient.dim(1)?;
         let dw = if is_whole { gradient.clone() } else { kernels.columns(gradient, self.columns.clone())? };

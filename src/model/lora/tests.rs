@@ -14,7 +14,7 @@ use crate::optim::{AdamW, OptimSettings};
 
 const TEMPERATURE: f32 = 0.7;
 
-/// Heads as wide as the tensor-core kernels want them.
+/// The head dimension is one that the tensor-core kernels support.
 fn decoder(tied: bool) -> Result<Decoder> {
     let config = ModelConfig::parse(&format!(
         r#"{{"model_type": "qwen2", "hidden_size": 128, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -22,7 +22,7 @@ fn decoder(tied: bool) -> Result<Decoder> {
         "tie_word_embeddings": {tied}}}"#
     ))?;
     let weights = initial::random(&config, 3, 0.1)?;
-    // Values that bf16 has: kernels are compared, not the rounding of a checkpoint.
+    // Values that bf16 can represent: the tests compare kernels, not the rounding of a checkpoint.
     let weights = weights.map(&config, |tensor| Ok(tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?))?;
     Decoder::new(config, weights)
 }
@@ -31,7 +31,7 @@ fn projections(config: &ModelConfig) -> Vec<&'static str> {
     block(config, 0).iter().filter(|row| row.role == Role::Projection).map(|row| row.field).collect()
 }
 
-/// Adapters that change what the decoder computes.
+/// Adapters that change the decoder's results.
 fn active(decoder: &Decoder, rank: usize) -> Result<Lora> {
     let lora = Lora::new(LoraSettings { rank, alpha: 0.0 }, decoder, 5)?;
     for (index, adapter) in lora.adapters.iter().enumerate() {
@@ -42,14 +42,14 @@ fn active(decoder: &Decoder, rank: usize) -> Result<Lora> {
     Ok(lora)
 }
 
-/// A prompt with three responses, and one alone.
+/// One prompt with three responses, and one with a single response.
 fn packed() -> Packed {
     let tokens = |count: usize, seed: usize| (0..count).map(|i| ((i * 31 + seed * 17 + i * i) % 61) as u32).collect::<Vec<u32>>();
     let (prompt, responses, other) = (tokens(13, 1), [tokens(9, 2), tokens(1, 3), tokens(30, 4)], tokens(21, 5));
     Packed::of_responses([(prompt.as_slice(), responses.iter().map(Vec::as_slice).collect()), (&other[..4], vec![&other[4..]])])
 }
 
-/// A loss that pulls on log-probabilities and entropies with weights that differ from token to token.
+/// Derivatives of `loss`, a weighted sum of log-probabilities and entropies with different weights for different tokens.
 fn derivatives(first: usize, scores: &RowScores) -> TokenGradients {
     let each = |f: fn(usize) -> f32| (first..first + scores.logprobs.len()).map(f).collect();
     TokenGradients { d_logprobs: each(|j| 0.3 - (j % 5) as f32 * 0.2), d_entropies: each(|j| 0.1 * (j % 3) as f32) }
@@ -63,7 +63,7 @@ fn loss(decoder: &Decoder, packed: &Packed) -> Result<f64> {
     Ok(terms.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum())
 }
 
-/// The gradient of `loss`, with activations kept or computed again.
+/// The gradient of `loss`, with or without activation checkpointing.
 fn gradients(decoder: &Decoder, lora: Option<&Lora>, recompute: Recompute) -> Result<Gradients> {
     let (gradients, packed) = (Gradients::zeros(decoder, lora)?, packed());
     let (hidden, trace) = decoder.forward(&packed, recompute)?;
@@ -76,7 +76,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
     Ok(crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
 }
 
-/// The distance as a share of the expected values' norm.
+/// The distance relative to the norm of the expected values.
 fn distance(found: &Tensor, expected: &Tensor) -> Result<f64> {
     let (found, expected) = (values(found)?, values(expected)?);
     let sum = |f: &dyn Fn(usize) -> f32| (0..expected.len()).map(|i| f64::from(f(i)).powi(2)).sum::<f64>();
@@ -84,7 +84,7 @@ fn distance(found: &Tensor, expected: &Tensor) -> Result<f64> {
 }
 
 #[test]
-fn gradients_equal_finite_differences_through_the_whole_model() -> Result<()> {
+fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
     for (tied, recompute) in [(true, Recompute::None), (false, Recompute::All)] {
         let decoder = decoder(tied)?;
         let (lora, packed) = (active(&decoder, 4)?, packed());
@@ -113,7 +113,7 @@ fn gradients_equal_finite_differences_through_the_whole_model() -> Result<()> {
 }
 
 #[test]
-fn adapters_begin_as_peft_begins_them_and_change_nothing() -> Result<()> {
+fn initial_adapters_match_peft_and_change_nothing() -> Result<()> {
     let decoder = decoder(true)?;
     let before = decoder.deep_copy()?;
     let lora = Lora::new(LoraSettings { rank: 8, alpha: 0.0 }, &decoder, 1)?;
@@ -124,7 +124,7 @@ fn adapters_begin_as_peft_begins_them_and_change_nothing() -> Result<()> {
     assert_eq!(lora.scale(), 2.0);
     for adapter in lora.adapters.iter() {
         let (a, inputs) = (values(&adapter.a)?, adapter.a.dim(0)? as f64);
-        // Uniform within the bound: its variance is a third of the bound's square.
+        // The variance of a uniform distribution is a third of the bound's square.
         let variance = a.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / a.len() as f64;
         assert!(a.iter().all(|value| f64::from(value.abs()) <= inputs.powf(-0.5)), "{}", adapter.name);
         assert!((variance * 3.0 * inputs - 1.0).abs() < 0.2, "{}: variance {variance}", adapter.name);
@@ -139,9 +139,9 @@ fn adapters_begin_as_peft_begins_them_and_change_nothing() -> Result<()> {
     Ok(())
 }
 
-/// With `a` the identity, b's gradient is the whole gradient of the projection, and a step along it is the step of the full update.
+/// With `a` the identity, the gradient of `b` is the gradient of the whole projection, so a step along it equals a full update.
 #[test]
-fn at_full_rank_a_step_is_the_full_update() -> Result<()> {
+fn backward_at_full_rank_gives_the_full_update() -> Result<()> {
     let decoder = decoder(true)?;
     let full = gradients(&decoder, None, Recompute::None)?;
     let Gradients::Weights(full) = full else { anyhow::bail!("gradients of all weights") };
@@ -155,7 +155,7 @@ fn at_full_rank_a_step_is_the_full_update() -> Result<()> {
     let Gradients::Adapters(found) = gradients(&decoder, Some(&lora), Recompute::None)? else { anyhow::bail!("gradients of adapters") };
     for (adapter, sums) in lora.adapters.iter().zip(found.sums.iter()) {
         adapter.b.slice_set(&(&sums.b * -0.1)?, 0, 0)?;
-        assert!(values(&sums.a)?.iter().all(|value| *value == 0.0), "b is zero, so a has no gradient yet");
+        assert!(values(&sums.a)?.iter().all(|value| *value == 0.0), "a has no gradient while b is zero");
     }
     lora.merge(&decoder)?;
     for (layer, ((merged, base), full)) in decoder.weights.blocks.iter().zip(&lora.base.weights.blocks).zip(&full.blocks).enumerate() {
@@ -169,7 +169,7 @@ fn at_full_rank_a_step_is_the_full_update() -> Result<()> {
 }
 
 #[test]
-fn merged_weights_are_base_and_adapters_and_nothing_else_moves() -> Result<()> {
+fn merge_adds_adapters_to_the_base_and_changes_nothing_else() -> Result<()> {
     let decoder = decoder(false)?;
     let before = decoder.deep_copy()?;
     let lora = active(&decoder, 4)?;
@@ -190,7 +190,7 @@ fn merged_weights_are_base_and_adapters_and_nothing_else_moves() -> Result<()> {
 }
 
 #[test]
-fn a_file_comes_back_as_it_was() -> Result<()> {
+fn peft_load_reads_what_to_writer_wrote() -> Result<()> {
     let decoder = decoder(true)?;
     let (lora, folder) = (active(&decoder, 3)?, tempfile::tempdir()?);
     let path = folder.path().join("adapter_model.safetensors");
@@ -209,7 +209,7 @@ fn a_file_comes_back_as_it_was() -> Result<()> {
     Ok(())
 }
 
-/// Gradients and three steps on other kernels end where the CPU's do.
+/// Gradients and three optimizer steps on other kernels match the CPU's.
 fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
     let trained = |decoder: Decoder| {
         let lora = active(&decoder, 4)?;
@@ -238,7 +238,7 @@ fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
 }
 
 #[test]
-fn other_kernels_train_adapters_as_the_plain_ones_do() -> Result<()> {
+fn lora_training_on_other_kernels_matches_the_cpu() -> Result<()> {
     check_kernels(Arc::new(Stock::new(Device::Cpu, DType::F32)), 1e-4)?;
     check_kernels(Arc::new(Stock::new(Device::Cpu, DType::BF16)), 0.05)?;
     let Some(emulator) = Emulator::new().map(Arc::new) else { return Ok(()) };

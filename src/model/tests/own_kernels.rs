@@ -1,4 +1,4 @@
-//! Tests that a run on a GPU launches only this program's kernels: candle's are compiled for one generation of cards, ours for all.
+//! A run on a GPU launches only this program's kernels: candle's are compiled for one generation of GPUs, ours for all.
 
 use super::*;
 use crate::draw::Purpose;
@@ -13,7 +13,7 @@ use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Request, SamplingSettings};
 
 #[test]
-fn a_training_step_on_a_gpu_launches_none_of_candles_kernels() -> Result<()> {
+fn training_on_a_gpu_launches_no_candle_kernels() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     for dtype in [DType::F32, DType::BF16] {
         let kernels: Arc<dyn Kernels> = Arc::new(Fused::new(gpu.clone(), dtype)?);
@@ -77,7 +77,7 @@ fn update(policy: &Decoder, states: States) -> Result<()> {
     let (_, _, gradients) = scores_and_gradient(policy, &packed())?;
     optimizer.step(kernels, &weights, &gradients.entries(), 1e-3)?;
     gradients.clear(kernels)?;
-    // As a checkpoint and a resumed run do.
+    // Save and restore, as a checkpoint and a resumed run do.
     let saved = policy.weights.on_host(&policy.config)?;
     policy.weights.set(&saved, kernels)?;
     optimizer.set_masters(kernels, &saved.entries())

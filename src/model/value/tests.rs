@@ -24,7 +24,7 @@ fn policy(family: &str, tied: bool, bf16: bool) -> Result<Decoder> {
     Decoder::new(config, weights)
 }
 
-/// A value model whose head, too, has values that bf16 has.
+/// A value model whose head also has values that bf16 can represent.
 fn model(policy: &Decoder) -> Result<ValueModel> {
     let mut model = ValueModel::new(policy, 5, 0.3)?;
     model.weight = model.weight.to_dtype(DType::BF16)?.to_dtype(DType::F32)?;
@@ -32,7 +32,7 @@ fn model(policy: &Decoder) -> Result<ValueModel> {
     Ok(model)
 }
 
-/// The same on other kernels.
+/// The same model on other kernels.
 fn on(model: &ValueModel, kernels: Arc<dyn Kernels>) -> Result<ValueModel> {
     let weight = model.weight.to_device(kernels.device())?.to_dtype(kernels.dtype())?;
     Ok(ValueModel { weight, bias: model.bias.to_device(kernels.device())?, body: model.body.on(kernels)? })
@@ -43,22 +43,22 @@ fn batch() -> Packed {
     Packed::of_responses([(prompts[0], vec![&[1, 2, 3][..], &[7], &[8; 20]]), (prompts[1], vec![&[4, 5][..], &[6; 5]])])
 }
 
-/// Pulls on values that differ from token to token.
-fn pull(count: usize) -> Vec<f32> {
+/// Derivatives of `loss` with respect to the values, different from token to token.
+fn derivatives(count: usize) -> Vec<f32> {
     (0..count).map(|j| 0.3 - (j % 5) as f32 * 0.2).collect()
 }
 
 fn loss(model: &ValueModel, packed: &Packed) -> Result<f64> {
     let values = model.values(packed)?;
-    Ok(values.iter().zip(pull(values.len())).map(|(value, pull)| f64::from(*value) * f64::from(pull)).sum())
+    Ok(values.iter().zip(derivatives(values.len())).map(|(value, derivatives)| f64::from(*value) * f64::from(derivatives)).sum())
 }
 
 fn gradients(model: &ValueModel, packed: &Packed, recompute: Recompute) -> Result<ValueGradients> {
     let gradients = model.gradients()?;
     let (hidden, trace) = model.body.forward(packed, recompute)?;
     let values = model.values_of(&hidden, packed)?;
-    assert_eq!(values, model.values(packed)?, "both passes give one value");
-    model.backward(&hidden, packed, trace, &pull(values.len()), &gradients)?;
+    assert_eq!(values, model.values(packed)?, "both forward passes compute the same values");
+    model.backward(&hidden, packed, trace, &derivatives(values.len()), &gradients)?;
     Ok(gradients)
 }
 
@@ -67,7 +67,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 #[test]
-fn gradients_of_every_tensor_equal_finite_differences() -> Result<()> {
+fn backward_matches_finite_differences_for_every_tensor() -> Result<()> {
     for (family, tied) in [("qwen2", true), ("llama", false)] {
         let (model, packed) = (model(&policy(family, tied, false)?)?, batch());
         let gradients = gradients(&model, &packed, Recompute::None)?;
@@ -96,13 +96,13 @@ fn gradients_of_every_tensor_equal_finite_differences() -> Result<()> {
 }
 
 #[test]
-fn the_critic_begins_as_the_policy_and_shares_no_weight_with_it() -> Result<()> {
+fn value_model_starts_from_the_policy_and_shares_no_weights_with_it() -> Result<()> {
     let policy = policy("llama", false, false)?;
     let fresh = ValueModel::new(&policy, 5, 0.02)?;
     assert_eq!(parameters(&policy.config), fresh.entries().iter().map(|(_, tensor)| tensor.elem_count()).sum::<usize>());
     assert!(fresh.body.weights.head.is_none(), "no head for logits");
     cpu::update(&fresh.body.weights.embedding, [], |t, []| t.fill(0.0))?;
-    assert!(values(&policy.weights.embedding)?.iter().any(|x| *x != 0.0), "the policy's weights are its own");
+    assert!(values(&policy.weights.embedding)?.iter().any(|x| *x != 0.0), "the policy has its own weights");
     let spread = values(&fresh.weight)?.iter().map(|x| x * x).sum::<f32>() / 128.0;
     assert!((spread.sqrt() - 0.02).abs() < 0.005 && values(&fresh.bias)? == [0.0]);
     assert_eq!(values(&fresh.weight)?, values(&ValueModel::new(&policy, 5, 0.02)?.weight)?);
@@ -111,12 +111,12 @@ fn the_critic_begins_as_the_policy_and_shares_no_weight_with_it() -> Result<()> 
 }
 
 #[test]
-fn packing_and_recomputation_change_no_value_and_no_gradient() -> Result<()> {
+fn values_and_gradients_do_not_depend_on_packing_or_activation_checkpointing() -> Result<()> {
     let model = model(&policy("qwen2", true, false)?)?;
     let (prompt, responses): (&[u32], [&[u32]; 3]) = (&[5, 17, 3, 60, 0], [&[1, 2, 3], &[7], &[8; 20]]);
     let shared = Packed::of_responses([(prompt, responses.to_vec())]);
     let separate = Packed::of_responses(responses.map(|response| (prompt, vec![response])));
-    assert_eq!(model.values(&shared)?, model.values(&separate)?, "values are equal to the bit");
+    assert_eq!(model.values(&shared)?, model.values(&separate)?, "values are bit-identical");
     let (kept, again) = (gradients(&model, &shared, Recompute::None)?, gradients(&model, &shared, Recompute::All)?);
     let apart = gradients(&model, &separate, Recompute::None)?;
     for (((name, kept), (_, again)), (_, apart)) in kept.entries().into_iter().zip(again.entries()).zip(apart.entries()) {
@@ -128,7 +128,7 @@ fn packing_and_recomputation_change_no_value_and_no_gradient() -> Result<()> {
     Ok(())
 }
 
-/// Every tensor's gradient, and the values, as near to the CPU's as `allowed` shares of their norms.
+/// Compares values and gradients with the CPU's. `allowed` is the largest distance, relative to the norm.
 fn check(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
     let (cpu, packed) = (model(&policy("qwen2", true, true)?)?, batch());
     let other = on(&cpu, kernels)?;
@@ -146,13 +146,13 @@ fn check(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
 }
 
 #[test]
-fn stock_operations_give_the_plain_values_and_gradients() -> Result<()> {
+fn value_model_on_stock_operations_matches_the_cpu() -> Result<()> {
     check(Arc::new(Stock::new(Device::Cpu, DType::F32)), 1e-5)?;
     check(Arc::new(Stock::new(Device::Cpu, DType::BF16)), 0.05)
 }
 
 #[test]
-fn fused_kernels_give_the_plain_values_and_gradients() -> Result<()> {
+fn value_model_on_fused_kernels_matches_the_cpu() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
     check(Arc::new(Fused::new(Arc::new(emulator), DType::F32)?), 1e-5)?;
     let Some(emulator) = Emulator::new() else { return Ok(()) };
@@ -161,7 +161,7 @@ fn fused_kernels_give_the_plain_values_and_gradients() -> Result<()> {
 
 #[cfg(feature = "cuda")]
 #[test]
-fn fused_kernels_on_a_gpu_give_the_plain_values_and_gradients() -> Result<()> {
+fn value_model_on_fused_kernels_on_a_gpu_matches_the_cpu() -> Result<()> {
     let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };
     check(Arc::new(Fused::new(gpu.clone(), DType::F32)?), 1e-5)?;
     check(Arc::new(Fused::new(gpu, DType::BF16)?), 0.05)

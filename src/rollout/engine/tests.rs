@@ -1,5 +1,5 @@
-//! A response is a function of its address: batch, lanes, shortage of cache and neighbours change no bit.
-#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+//! A response depends only on its address: batch size, workers, a small cache and other sequences change no bit.
+#![allow(clippy::unwrap_used)] // a test that cannot continue has failed
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -40,7 +40,7 @@ fn requests() -> Vec<Request> {
     (0..24).map(request).collect()
 }
 
-/// As many as are emulated in a few seconds.
+/// A number of requests that can be emulated in a few seconds.
 fn few() -> Vec<Request> {
     requests().into_iter().take(6).map(|request| Request { max_new: 20, ..request }).collect()
 }
@@ -53,7 +53,7 @@ fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: Eng
     engine.generate(requests, &sampling, &|_| ()).unwrap()
 }
 
-/// The same model computed by the fused kernels, which choose tokens before the host has read the last ones; none where they cannot be emulated.
+/// The same model on emulated fused kernels, which sample tokens before the host has read the previous ones. `None` without an emulator.
 fn emulated() -> Option<Decoder> {
     on_emulator(&decoder(), DType::F32)
 }
@@ -64,9 +64,9 @@ fn on_emulator(decoder: &Decoder, dtype: DType) -> Option<Decoder> {
     Some(decoder.on(Arc::new(kernels)).unwrap())
 }
 
-/// Batch size, lanes, a cache so small that sequences are preempted, order: none changes a token or a bit of a log-probability.
+/// Batch size, workers, order, and a cache so small that sequences are preempted change no token and no bit of a log-probability.
 #[test]
-fn a_response_depends_on_its_address_alone() {
+fn generate_depends_on_addresses_only() {
     let decoder = decoder();
     check_addresses(&decoder, &requests());
     if let Some(emulated) = emulated() {
@@ -75,20 +75,20 @@ fn a_response_depends_on_its_address_alone() {
         let ids = |decoder| -> Vec<Vec<u32>> {
             generate(decoder, requests, 1, EngineSettings::default(), 0.8).into_iter().map(|completion| completion.ids).collect()
         };
-        assert_eq!(ids(&emulated), ids(&decoder), "tokens that are read late are the same tokens");
+        assert_eq!(ids(&emulated), ids(&decoder), "tokens that are read late are the same");
     }
 }
 
 fn check_addresses(decoder: &Decoder, requests: &[Request]) {
     let expected = generate(decoder, requests, 1, EngineSettings::default(), 0.8);
     assert!(expected.iter().any(|c| c.finish == Finish::Stop) && expected.iter().any(|c| c.finish == Finish::Length));
-    assert!(expected.iter().all(|c| c.ids.iter().all(|id| *id < 60)), "rows without a token are never sampled");
+    assert!(expected.iter().all(|c| c.ids.iter().all(|id| *id < 60)), "ids without text are never sampled");
     let (one, tight) = (
         EngineSettings { max_running: 1, ..Default::default() },
         EngineSettings { prefill_tokens: 1, max_running: 7, ..Default::default() },
     );
     for (lanes, settings) in [(1, one), (3, tight), (2, EngineSettings::default())] {
-        assert_eq!(generate(decoder, requests, lanes, settings.clone(), 0.8), expected, "{lanes} lanes, {settings:?}");
+        assert_eq!(generate(decoder, requests, lanes, settings.clone(), 0.8), expected, "{lanes} workers, {settings:?}");
     }
     let mut reversed = requests.to_vec();
     reversed.reverse();
@@ -110,25 +110,25 @@ fn check_preemption(decoder: &Decoder, requests: &[Request]) {
     assert_eq!(preempted(decoder, requests), expected);
 }
 
-/// The same with a cache so small that sequences are preempted.
+/// Generates with a cache so small that sequences are preempted.
 fn preempted(decoder: &Decoder, requests: &[Request]) -> Vec<Completion> {
     let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), records_kept: false, seed: 3 };
     let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
     let engine =
         Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
-    let own: Vec<usize> = (0..requests.len()).collect();
-    let mut lane = Lane::new(&engine, requests, &own, &sampling, &|_| ()).unwrap();
-    let lengths: Vec<usize> = lane.prompts.iter().map(|prompt| prompt.len()).collect();
+    let indices: Vec<usize> = (0..requests.len()).collect();
+    let mut worker = Worker::new(&engine, requests, &indices, &sampling, &|_| ()).unwrap();
+    let lengths: Vec<usize> = worker.prompts.iter().map(|prompt| prompt.len()).collect();
     let of_request: Vec<usize> = (0..requests.len()).map(|r| r % 3).collect();
-    lane.scheduler = Scheduler::new(9, 16, &lengths, &of_request);
-    lane.run().unwrap();
-    assert!(lane.scheduler.preemptions > 0, "the cache was small enough to preempt");
-    lane.completions
+    worker.scheduler = Scheduler::new(9, 16, &lengths, &of_request);
+    worker.run().unwrap();
+    assert!(worker.scheduler.preemptions > 0, "the cache was small enough to preempt");
+    worker.completions
 }
 
-/// Many different prompts in one round: each response is what its prompt alone gives.
+/// Many different prompts in one batch: each response is the same as for its prompt alone.
 #[test]
-fn different_prompts_do_not_disturb_each_other() {
+fn generate_keeps_different_prompts_apart() {
     let decoder = decoder();
     let request = |r: u32| {
         let ids: Vec<u32> = (0..3 + r % 30).map(|i| (i * 7 + r * 3) % 60).collect();
@@ -143,7 +143,7 @@ fn different_prompts_do_not_disturb_each_other() {
 
 /// The smoke alarm of RL training: with the same weights, sampler and trainer agree to the bit.
 #[test]
-fn the_trainer_scores_what_the_sampler_recorded() {
+fn score_equals_the_logprobs_that_generate_recorded() {
     check_scores(&decoder(), &requests());
     if let Some(emulated) = emulated() {
         check_scores(&emulated, &few());
@@ -161,9 +161,9 @@ fn check_scores(decoder: &Decoder, requests: &[Request]) {
     assert_eq!(scores.logprobs, recorded);
 }
 
-/// The same where the sampler draws from part of the vocabulary, filter by filter and all together: the trainer is given what was kept.
+/// The same with top-k, top-p and min-p, alone and together: the trainer gets the sampling masks.
 #[test]
-fn the_trainer_scores_what_a_truncated_sampler_recorded() {
+fn score_equals_the_logprobs_that_a_truncated_sampler_recorded() {
     let off = Filter::default();
     let filters = [
         off,
@@ -194,11 +194,11 @@ fn check_kept(decoder: &Decoder, requests: &[Request], filter: Filter, temperatu
         assert_eq!((&completion.ids, &completion.logprobs), (&plain.ids, &plain.logprobs), "recording changes nothing");
         let truncated = completion.truncated.as_ref().unwrap();
         assert!(completion.ids.iter().enumerate().all(|(at, id)| truncated.kept.contains(at, *id)));
-        assert!((0..completion.ids.len()).all(|at| !truncated.kept.contains(at, 60)), "a row without a token is never kept");
+        assert!((0..completion.ids.len()).all(|at| !truncated.kept.contains(at, 60)), "ids without text are never in a mask");
         kept.append(&truncated.kept);
         sampled.extend_from_slice(completion.sampled_logprobs());
     }
-    assert!(filter.top_k != 1 || sampled.iter().all(|logprob| *logprob == 0.0), "one token alone is certain");
+    assert!(filter.top_k != 1 || sampled.iter().all(|logprob| *logprob == 0.0), "a single candidate has probability 1");
     let groups = requests.iter().zip(&completions).map(|(request, completion)| (&*request.ids, vec![completion.ids.as_slice()]));
     let whole = Packed::of_responses(groups);
     let scores = decoder.score(&Packed { kept, ..whole.clone() }, temperature).unwrap();
@@ -206,16 +206,16 @@ fn check_kept(decoder: &Decoder, requests: &[Request], filter: Filter, temperatu
     let of_all = decoder.score(&whole, temperature).unwrap();
     assert!(
         scores.logprobs.iter().zip(&of_all.logprobs).all(|(among_kept, of_all)| *among_kept > of_all - 1e-5),
-        "a part has no less than its share"
+        "renormalising lowers no probability"
     );
     assert_ne!(scores.logprobs, of_all.logprobs);
 }
 
 #[test]
-fn greedy_ignores_the_seed_and_equals_the_likeliest() {
+fn greedy_ignores_the_seed_and_takes_the_likeliest_token() {
     let (decoder, requests) = (decoder(), requests());
     let completions = generate(&decoder, &requests, 2, EngineSettings::default(), 0.0);
-    assert_eq!(completions[0], completions[3], "same prompt, another sample");
+    assert_eq!(completions[0], completions[3], "same prompt, different sample");
     let hidden = {
         let mut packed = Packed::new();
         packed.push_segment(&requests[0].ids, 0, 0..0);
@@ -226,16 +226,16 @@ fn greedy_ignores_the_seed_and_equals_the_likeliest() {
     assert_eq!(completions[0].ids[0], best as u32);
 }
 
-/// A device whose memory is used up at some operations, each of them once.
+/// A device that is out of memory in some calls of one operation.
 #[derive(Debug)]
-struct Short {
+struct OutOfMemoryAt {
     operation: &'static str,
-    /// Calls of the operation that fail, counted from 0.
+    /// Indices of the calls that fail, from 0.
     failing: Vec<usize>,
     calls: AtomicUsize,
 }
 
-impl Watch for Short {
+impl Watch for OutOfMemoryAt {
     fn before(&self, operation: &'static str) -> candle_core::Result<()> {
         if operation == self.operation && self.failing.contains(&self.calls.fetch_add(1, Ordering::Relaxed)) {
             return Err(OutOfMemory::new("no memory").into());
@@ -244,13 +244,13 @@ impl Watch for Short {
     }
 }
 
-/// Memory that is used up, in a pass, while tokens are chosen or when the cache is made, shrinks what runs at once and changes no token.
+/// Running out of memory in a forward pass, in sampling or while the cache is allocated reduces the batch and changes no token.
 #[test]
-fn memory_that_is_used_up_changes_no_token() {
+fn generate_out_of_memory_changes_no_token() {
     let (decoder, requests) = (decoder(), requests());
     let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
     let check = |decoder: &Decoder, operation: &'static str, failing: &[usize]| {
-        let short = Short { operation, failing: failing.to_vec(), calls: AtomicUsize::new(0) };
+        let short = OutOfMemoryAt { operation, failing: failing.to_vec(), calls: AtomicUsize::new(0) };
         let kernels = Watched::new(decoder.shared_kernels(), Arc::new(short));
         generate(&decoder.on(Arc::new(kernels)).unwrap(), &requests[..], 1, EngineSettings::default(), 0.8)
     };
@@ -277,8 +277,8 @@ fn responses_on_a_gpu_depend_on_their_addresses_alone() {
     }
 }
 
-/// Recorded passes give the same tokens and bits as passes computed operation by operation, which a watch enforces. This holds while sequences
-/// end, while others are preempted and resumed, and in a second generation with another cache.
+/// Recorded passes give the same tokens and bits as passes computed operation by operation, which a watch enforces. This includes sequences
+/// that end, sequences that are preempted and resumed, and a second call with another cache.
 #[cfg(feature = "cuda")]
 #[test]
 fn recorded_passes_on_a_gpu_change_no_bit() {
