@@ -21,9 +21,6 @@ pub const BY_MEAN: &str = "mean";
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
     /// The step that it follows; 0 is the base model.
-    /// - #1 /// After which step. The step that it follows; 0 is the base model.
-    /// - #1 /// The plain mean over sets Returns the unweighted mean over sets; `None` unless there are several with one pass each.
-    /// - #1 /// The plain mean over sets Returns the unweighted mean over sets; `None` unless there are several with one pass each.
     pub step: u64,
     /// Scores by pass.
     pub scores: BTreeMap<String, Score>,
@@ -90,7 +87,7 @@ pub struct Summary {
 /// One evaluation in `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EvaluationSummary {
-    /// After which step.
+    /// The step that it follows; 0 is the base model.
     pub step: u64,
     /// Mean accuracy over the sets decoded greedily.
     pub greedy: Option<f64>,
@@ -103,7 +100,7 @@ pub struct EvaluationSummary {
 }
 
 impl EvaluationSummary {
-    /// The plain mean over sets, where there are several with one pass each.
+    /// Returns the unweighted mean over sets; `None` unless there are several with one pass each.
     pub fn mean(&self) -> Option<Mean> {
         Mean::over(self.passes.iter().map(|(name, score)| (set_of(name), score)))
     }
@@ -139,7 +136,7 @@ impl Evaluation {
         self.scores.iter().filter(move |(name, _)| is_greedy(name) == greedy)
     }
 
-    /// The plain mean over sets, where there are several with one pass each.
+    /// Returns the unweighted mean over sets; `None` unless there are several with one pass each.
     pub fn mean(&self) -> Option<Mean> {
         Mean::over(self.scores.iter().map(|(name, score)| (set_of(name), score)))
     }

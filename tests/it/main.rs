@@ -1,7 +1,7 @@
-//! The program and the library from outside. All integration tests are one binary, so that they are linked once: a subject is a module, and what
-//! the modules share stands in `fixture`. They run as threads of one process: a test changes no environment variable, no working folder and no
-//! signal handler of its own process; it starts the program with them.
-#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+//! The program and the library from outside. All integration tests are in one binary, so that linking happens once: each subject is a
+//! module, and `fixture` has what they share. Tests run as threads of one process, so no test changes environment variables, the working
+//! folder or signal handlers of its own process; it sets them for the program it starts.
+#![allow(clippy::unwrap_used)] // a test that cannot continue has failed
 
 #[path = "../../src/testing.rs"]
 mod testing;

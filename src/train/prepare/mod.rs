@@ -60,9 +60,8 @@ pub enum Start {
         out: Option<PathBuf>,
     },
     /// At a checkpoint of an existing run.
-    /// - #1 /// The run's folder. The run folder.
     Resume {
-        /// The run's folder.
+        /// The run folder.
         root: PathBuf,
         /// The step to resume after; `None` uses the newest intact checkpoint.
         at: Option<u64>,
@@ -100,9 +99,8 @@ pub struct Prepared<'a> {
     /// The sets to evaluate.
     pub sets: Vec<EvalSet>,
     /// The settings of the chat template.
-    /// - #1 /// The run's folder. The run folder.
     pub chat: ChatSettings,
-    /// The run's folder.
+    /// The run folder.
     pub root: PathBuf,
     launch: Launch,
     request: Request<'a>,

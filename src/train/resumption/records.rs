@@ -22,7 +22,6 @@ pub struct Records {
     /// Steps with a recorded evaluation.
     pub evaluations: Vec<u64>,
     /// Records that were already missing when the run was resumed without them.
-    /// - #2 /// The first lines of `metrics.jsonl`. The first lines of `metrics.jsonl`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
