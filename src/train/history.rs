@@ -89,9 +89,9 @@ pub struct Summary {
 pub struct EvaluationSummary {
     /// The step that it follows; 0 is the base model.
     pub step: u64,
-    /// Mean accuracy over the sets decoded greedily.
+    /// Mean accuracy over the sets decoded greedily; only boxed answers count.
     pub greedy: Option<f64>,
-    /// Mean accuracy over the sets decoded by sampling.
+    /// Mean accuracy over the sets decoded by sampling; only boxed answers count.
     pub sampled: Option<f64>,
     /// Greedy accuracy by subject; empty if the sets have no subjects.
     pub by_subject: BTreeMap<String, f64>,
@@ -305,7 +305,7 @@ mod tests {
         }
     }
 
-    /// A run that saturates at step 12 by the mean of 3.
+    /// A run that saturates at step 12 by the mean over 3 steps.
     fn history() -> History {
         let settings = EvalSettings { saturation_window: 3, best_by: "aime24".into(), ..EvalSettings::default() };
         let scores = [(0, 1, 0), (10, 4, 3), (20, 6, 2), (30, 9, 1)];

@@ -1,4 +1,5 @@
-//! How a run was started, besides its settings, so that `--resume` need not be given it again. Owns `launch.json` in the run folder.
+//! How a run was started, besides its settings, so that `--resume` works without repeating these arguments. Owns `launch.json` in the run
+//! folder.
 
 use std::path::{Path, PathBuf};
 

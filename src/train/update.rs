@@ -22,7 +22,7 @@ pub use report::UpdateReport;
 use report::WorkerSums;
 pub use scoring::{PolicyScorer, logprobs};
 
-/// A response with the inputs of the loss: one number per response token each.
+/// A response and the inputs of its loss, which have one number per response token.
 #[derive(Clone, Debug)]
 pub struct Sample<'a> {
     /// The prompt and the response tokens.

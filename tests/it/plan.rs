@@ -33,7 +33,7 @@ fn plan_prints_memory_disk_tokens_and_time() {
     // Without the paper's data, which the default example needs, the plan uses a typical question.
     check(&["plan", "--model", "qwen2.5-math-1.5b"], 0, &["planned with a question of 480 characters", "1,543,714,304 parameters"]);
     check(&["plan", "--model", "qwen2.5-math-1.5b", "--example", "pi1"], 2, &["dsr_sub.parquet"]);
-    // GPUs that save activations, save them with smaller micro-batches, or have no memory for them.
+    // GPUs that save activations, that save them with smaller micro-batches, and that have no memory for them.
     let on_a_card = |gib: &str, expected: &[&str]| {
         check(&["plan", "--model", "qwen2.5-math-1.5b", "--gpu-memory", gib, "--set", "compute.kernels=fused"], 0, expected);
     };

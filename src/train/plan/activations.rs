@@ -48,7 +48,7 @@ pub fn step_load(settings: &RunSettings, mut prompts: Vec<usize>, max_new: usize
     Load { prompts, requests: settings.rollout.groups * settings.rollout.group_size, max_new }
 }
 
-/// Returns the bytes that the allocator retains from smaller phases and a largest phase of `bytes` cannot use.
+/// Returns the bytes that the allocator retains from smaller phases, out of reach of the largest, which uses `bytes`.
 pub fn kept_by_allocator(bytes: u64) -> u64 {
     bytes / KEPT_BY_ALLOCATOR
 }

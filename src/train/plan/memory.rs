@@ -89,7 +89,7 @@ impl Memory {
         self.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.worst().bytes() + self.kept_by_allocator()
     }
 
-    /// Returns the bytes that the allocator retains from other phases and the largest phase cannot use.
+    /// Returns the bytes that the allocator retains from other phases and that the largest phase cannot use.
     pub fn kept_by_allocator(&self) -> u64 {
         kept_by_allocator(self.worst().bytes())
     }

@@ -31,11 +31,8 @@ pub struct Loaded<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Reads the model, possibly after a download, and makes the checks that need it. `interrupt` requests the run to stop; it has no
-    /// effect before the run starts.
-    ///
-    /// # Errors
-    /// If the run does not fit on this machine, the model cannot be read, or the prompts, the recording or the reference do not suit it.
+    /// Reads the model, possibly after a download, and makes the checks that need it. The run checks `interrupt` for requests to stop once
+    /// it has started, not before.
     pub fn load(self, interrupt: &'a Interrupt) -> Result<Loaded<'a>> {
         ensure!(self.request.need == Need::Run, "a run prepared for {:?} cannot be run", self.request.need);
         let Fit { kernels, computed_on, refusal } = self.fit()?;

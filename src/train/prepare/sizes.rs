@@ -119,7 +119,7 @@ impl Sizes {
     /// Makes the plan for a device.
     ///
     /// # Errors
-    /// As [`Plan::of`].
+    /// If [`Plan::of`] fails; the error is marked as usage.
     pub fn plan(&self, target: Target) -> Result<Plan<'_>> {
         usage(Plan::of(&self.config, &self.settings, &self.work, target))
     }

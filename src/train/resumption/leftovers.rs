@@ -13,11 +13,8 @@ use crate::train::folder::RunFolder;
 /// The file's name in a checkpoint state.
 const LINE: &str = "line.json";
 
-/// Deletes partial files, and renames a folder that was about to be replaced back if it has no successor. Returns a message that lists
-/// both; `None` if there was nothing to do.
-///
-/// # Errors
-/// If a file or folder cannot be read, renamed or deleted.
+/// Deletes partial files, and restores the name of a folder that was about to be replaced if it has no successor. Returns a message that
+/// lists both; `None` if there was nothing to do.
 pub fn tidy(folder: &RunFolder) -> Result<Option<String>> {
     let parts = ["", "checkpoints", "eval", "rollouts"].map(|part| folder.root().join(part));
     let (mut deleted, mut restored) = (Vec::new(), Vec::new());

@@ -149,7 +149,7 @@ impl DivergenceReport {
 impl FailureReport {
     fn message(&self) -> String {
         let Self { policy_state, step, root, .. } = self;
-        let fix = format!("fix the cause below (settings are in {root}/config.toml)");
+        let fix = format!("fix the error that follows (settings are in {root}/config.toml)");
         let from = self.continue_advice();
         if self.is_lost {
             let saved = match self.resumable.last() {
@@ -162,7 +162,7 @@ impl FailureReport {
         }
         match (policy_state, &self.unsaved) {
             (PolicyState::Recorded, None) if *step == self.steps => {
-                format!("all {step} steps are done and saved in {root}; the error below occurred afterwards")
+                format!("all {step} steps are done and saved in {root}; the error that follows occurred afterwards")
             }
             (PolicyState::Recorded, None) => format!("the run up to step {step} is saved: {fix}, then continue with --resume {root}"),
             (PolicyState::Recorded, Some(unsaved)) => {
@@ -216,7 +216,12 @@ mod tests {
 
     #[test]
     fn failure_report_message_says_what_is_saved_and_how_to_continue() {
-        check(PolicyState::Recorded, None, &[7], &["the run up to step 7 is saved: fix the cause below", "continue with --resume runs/a"]);
+        check(
+            PolicyState::Recorded,
+            None,
+            &[7],
+            &["the run up to step 7 is saved: fix the error that follows", "continue with --resume runs/a"],
+        );
         let full = Some("no room on the disk");
         check(PolicyState::Recorded, full, &[5], &["up to step 7 could not be saved (no room on the disk)", "the checkpoint of step 5"]);
         check(PolicyState::Saving, None, &[5], &["its checkpoint could not be written", "the checkpoint of step 5"]);

@@ -66,7 +66,7 @@ impl Run<'_> {
         Ok(line)
     }
 
-    /// Adds the elapsed time and the seconds spent in each phase since the previous line to a metrics line.
+    /// Adds to a metrics line the elapsed time and the seconds spent in each phase since the previous line.
     pub(super) fn record_times(&mut self, line: &mut Map<String, Value>) -> Result<()> {
         self.stopwatch.lap(Phase::Save);
         self.stopwatch.record(line);

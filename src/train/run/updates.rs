@@ -79,7 +79,7 @@ impl Run<'_> {
     }
 
     /// Applies the gradient that was just computed to the policy. If its loss or gradient is not finite, skips the update, stores the
-    /// skip_reason in `skipped` and reports a gradient norm of NaN.
+    /// reason in `skipped` and reports a gradient norm of NaN.
     fn apply(&mut self, settings: &RunSettings, report: UpdateReport, skipped: &mut Option<String>) -> Result<UpdateReport> {
         let before = std::mem::replace(&mut self.policy_state, PolicyState::Updating);
         let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
@@ -156,7 +156,7 @@ impl Run<'_> {
             if let Some(critic) = &mut self.critic
                 && let Err(error) = critic.apply(&terms, &mut report)
             {
-                skipped.get_or_insert(format!("the critic's: {}", skip_reason(error)?));
+                skipped.get_or_insert(format!("in the critic, {}", skip_reason(error)?));
                 self.policy_state = before;
                 critic.clear()?;
             }

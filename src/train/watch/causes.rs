@@ -8,7 +8,7 @@ pub struct Cause {
     pub key: &'static str,
     /// True if a step is bad.
     pub(super) is_bad: fn(&Watch, &Shown) -> bool,
-    /// The number of consecutive bad steps before it warns.
+    /// The number of consecutive bad steps after which it warns.
     pub(super) patience: fn(&Watch) -> usize,
     /// Describes what was found.
     pub(super) found: fn(&Watch, &Shown) -> String,
@@ -18,17 +18,17 @@ pub struct Cause {
 
 /// Entropy has collapsed if it is at most this fraction of the first steps' and at most this many nats.
 const COLLAPSED: (f64, f64) = (0.02, 0.02);
-/// Entropy has exploded from this fraction of the uniform distribution's.
+/// Entropy has exploded at or above this fraction of the uniform distribution's.
 const EXPLODED: f64 = 0.5;
-/// The gradient has exploded from this multiple of the largest norm of the first steps.
+/// The gradient has exploded at or above this multiple of the largest norm of the first steps.
 const GRADIENT_FACTOR: f64 = 30.0;
 /// Reward has collapsed if it lost this fraction of its gain and this fraction of the range of rewards.
 const REWARD_LOST: (f64, f64) = (0.5, 0.2);
-/// Responses are short up to this fraction of their initial length.
+/// Responses are short at or below this fraction of their initial length.
 const SHORT: f64 = 0.1;
-/// All responses count as truncated from this fraction on.
+/// All responses count as truncated if at least this fraction is.
 const TRUNCATED: f64 = 0.95;
-/// A fraction of garbled responses from here on is no accident.
+/// At or above this fraction, garbled responses are no accident.
 const GARBLED: f64 = 0.3;
 /// A run learns nothing after this many consecutive steps without any boxed answer, or without any signal.
 const NOTHING_LEARNED: usize = 20;

@@ -57,7 +57,7 @@ fn observe_warns_of_every_cause_once_after_its_patience() {
     check(10, 9, |shown| shown.boxed = 0.0, &[(13, "no_box")]);
     check(0, 30, |shown| shown.boxed = 0.0, &[(20, "no_box")]);
     check(0, 30, |shown| shown.without_signal = 1.0, &[(20, "no_signal")]);
-    // A single bad step does not exceed the patience.
+    // A single bad step stays below the patience.
     check(10, 1, |shown| (shown.entropy, shown.grad_norm, shown.truncated) = (Some(5.0), Some(99.0), 1.0), &[]);
 }
 
