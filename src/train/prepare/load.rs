@@ -33,6 +33,9 @@ pub struct Loaded<'a> {
 impl<'a> Prepared<'a> {
     /// Reads the model, possibly after a download, and makes the checks that need it. The run checks `interrupt` for requests to stop once
     /// it has started, not before.
+    ///
+    /// # Errors
+    /// If the run does not fit on this machine, the model cannot be read, or the prompts, the recording or the reference do not suit it.
     pub fn load(self, interrupt: &'a Interrupt) -> Result<Loaded<'a>> {
         ensure!(self.request.need == Need::Run, "a run prepared for {:?} cannot be run", self.request.need);
         let Fit { kernels, computed_on, refusal } = self.fit()?;

@@ -15,6 +15,9 @@ const LINE: &str = "line.json";
 
 /// Deletes partial files, and restores the name of a folder that was about to be replaced if it has no successor. Returns a message that
 /// lists both; `None` if there was nothing to do.
+///
+/// # Errors
+/// If a file or folder cannot be read, renamed or deleted.
 pub fn tidy(folder: &RunFolder) -> Result<Option<String>> {
     let parts = ["", "checkpoints", "eval", "rollouts"].map(|part| folder.root().join(part));
     let (mut deleted, mut restored) = (Vec::new(), Vec::new());
