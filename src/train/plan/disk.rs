@@ -74,8 +74,7 @@ impl Disk {
             return None;
         }
         let every = settings.train.steps.div_ceil(fitting);
-        let smaller =
-            if settings.checkpoint.dtype == ExportDtype::Auto { ", or fewer of half the size with --export-dtype bf16" } else { "" };
+        let smaller = if settings.checkpoint.dtype == ExportDtype::Auto { "; --export-dtype bf16 halves their size" } else { "" };
         Some(format!("--set checkpoint.every={every} writes at most {fitting} checkpoints{smaller}"))
     }
 }
