@@ -1,5 +1,5 @@
-//! What changes from step to step by plan: the temperature, the entropy coefficient. Owns the settings of a step and the one coefficient
-//! that depends on what earlier steps have shown; must never know how a step is computed.
+//! Settings that change from step to step: scheduled temperature, scheduled or adaptive entropy coefficient. Owns the settings of a step
+//! and the coefficient that depends on earlier steps. Knows nothing about how a step is computed.
 
 use std::path::Path;
 
@@ -10,23 +10,23 @@ use super::settings::RunSettings;
 use crate::checkpoint::write_file;
 use crate::objective::LossSettings;
 
-/// What earlier steps leave to later ones.
+/// The schedules' state, which earlier steps pass on to later ones.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Course {
-    /// The entropy coefficient as it is steered towards `loss.entropy_target`; without a target the one that the run began with.
+    /// The entropy coefficient: adapted towards `loss.entropy_target`, or `loss.entropy` if there is no target.
     pub entropy: f32,
 }
 
-/// A file of the state that a run resumes from.
+/// The file's name in a checkpoint state.
 const FILE: &str = "course.json";
 
 impl Course {
-    /// As a run begins.
+    /// Returns the state at the start of a run.
     pub fn new(settings: &RunSettings) -> Self {
         Self { entropy: settings.loss.entropy }
     }
 
-    /// The settings of a step (from 1): those of the run, with the temperature and the entropy coefficient that it has then.
+    /// Returns the settings of a step (from 1), with its scheduled temperature and entropy coefficient.
     pub fn at_step(&self, settings: &RunSettings, step: u64) -> RunSettings {
         let mut now = settings.clone();
         let (rollout, loss) = (&settings.rollout, &settings.loss);
@@ -38,8 +38,8 @@ impl Course {
         now
     }
 
-    /// Moves the coefficient after a step of mean token entropy `entropy` (nats): up below the target, down above it, and never below 0, so
-    /// that it stays a bonus (after the adaptive control of Skywork Open Reasoner 1, He et al. 2025).
+    /// Adapts the entropy coefficient after a step with mean token entropy `entropy` (nats per token): raises it below the target, lowers
+    /// it above, and never below 0, so that it stays a bonus (after the adaptive control of Skywork Open Reasoner 1, He et al. 2025).
     pub fn steer(&mut self, loss: &LossSettings, entropy: f64) {
         let target = f64::from(loss.entropy_target);
         if target > 0.0 && entropy != target {
@@ -48,27 +48,33 @@ impl Course {
         }
     }
 
-    /// Writes it into a state's folder, where there is something that steps have changed.
+    /// Writes the coefficient to a state folder if it is adaptive.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn save(&self, state: &Path, loss: &LossSettings) -> Result<()> {
-        let is_steered = loss.entropy_target > 0.0;
-        if is_steered { write_file(&state.join(FILE), serde_json::to_string(self)?.as_bytes()) } else { Ok(()) }
+        let is_adaptive = loss.entropy_target > 0.0;
+        if is_adaptive { write_file(&state.join(FILE), serde_json::to_string(self)?.as_bytes()) } else { Ok(()) }
     }
 
-    /// Reads what `save` wrote.
+    /// Reads the coefficient that `save` wrote, if it is adaptive.
+    ///
+    /// # Errors
+    /// If the coefficient is adaptive and the file is missing or cannot be parsed.
     pub fn load(&mut self, state: &Path, loss: &LossSettings) -> Result<()> {
         if loss.entropy_target > 0.0 {
             let path = state.join(FILE);
             let text = std::fs::read_to_string(&path).with_context(|| {
                 let path = path.display();
-                format!("cannot read {path}, where the coefficient that loss.entropy_target steers is kept; was it set when the run began?")
+                format!("cannot read {path}, which stores the coefficient adapted by loss.entropy_target; was loss.entropy_target set when the run started?")
             })?;
-            *self = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+            *self = serde_json::from_str(&text).with_context(|| format!("cannot parse {}", path.display()))?;
         }
         Ok(())
     }
 }
 
-/// From `from` at step 1 in equal parts to `to` at step `steps` + 1 and after; 0 steps stay at `from`.
+/// Interpolates linearly from `from` at step 1 to `to` at step `steps` + 1 and stays there; returns `from` if `steps` is 0.
 fn linear(from: f32, to: f32, steps: u64, step: u64) -> f32 {
     match step.saturating_sub(1) {
         _ if steps == 0 => from,
@@ -82,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn courses_begin_and_end_where_they_say() {
+    fn at_step_interpolates_temperature_and_entropy_coefficient() {
         let found = [1, 2, 3, 5, 6].map(|step| linear(0.5, 1.0, 4, step));
         assert_eq!(found, [0.5, 0.625, 0.75, 1.0, 1.0]);
         assert_eq!(linear(0.6, 1.0, 0, 7), 0.6);
@@ -95,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_coefficient_seeks_its_target_and_is_kept_to_the_bit() -> Result<()> {
+    fn steer_approaches_the_target_and_load_restores_it_exactly() -> Result<()> {
         let mut settings = RunSettings::demonstration();
         (settings.loss.entropy, settings.loss.entropy_target, settings.loss.entropy_step) = (0.001, 0.5, 0.0007);
         let mut course = Course::new(&settings);

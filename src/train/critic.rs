@@ -1,8 +1,8 @@
-//! PPO's critic: a copy of the policy as it starts, with a scalar head, that learns how much reward is still to come at each token of a
-//! response. Owns its model, its optimizer and its share of a step; what it estimates takes the place of a group's mean as baseline.
+//! PPO's critic: a copy of the initial policy with a scalar head, which predicts the remaining reward at each token of a response. Owns its
+//! model, its optimizer and its part of a step. Its estimates replace the group mean as the baseline.
 //!
-//! Conventions are verl's (`compute_gae_advantage_return`, `compute_value_loss`), which the published runs were made with: values are from
-//! before the step's updates, the loss is a mean over the mini-batch's tokens, and the critic learns before the policy does.
+//! Conventions are verl's (`compute_gae_advantage_return`, `compute_value_loss`), which the published runs used: values are computed before
+//! the step's updates, the loss is a mean over the tokens of the mini-batch, and the critic learns before the policy.
 
 use anyhow::{Context, Result};
 
@@ -17,15 +17,15 @@ use crate::optim::AdamW;
 
 /// The critic of a run.
 pub struct Critic {
-    /// What values are computed by.
+    /// The value model.
     pub model: ValueModel,
-    /// Its own optimizer.
+    /// The critic's optimizer.
     pub optimizer: AdamW,
-    /// One set for each lane, all zero between updates.
+    /// One set of gradients per worker, all zero between updates.
     gradients: Vec<ValueGradients>,
 }
 
-/// What a step measured of the critic, under verl's names.
+/// The measurements of the critic in a step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CriticReport {
     /// Sums over the tokens of all its updates; the loss is summed over updates.
@@ -40,7 +40,7 @@ pub struct CriticReport {
     advantages: Spread,
 }
 
-/// Mean, largest and smallest of some numbers.
+/// The mean, maximum and minimum of some numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Spread {
     mean: f64,
@@ -48,16 +48,19 @@ struct Spread {
     min: f64,
 }
 
-/// What a lane adds up: the terms of the loss, and the estimates of its sequences by their numbers.
-type LaneSums = (ValueTerms, Vec<(usize, Estimate)>);
+/// The sums of one worker: loss terms, and the estimates of its sequences with their indices.
+type WorkerSums = (ValueTerms, Vec<(usize, Estimate)>);
 
-/// What the values of responses say of them, given the reward of each token.
+/// Computes estimates (GAE) from the rewards and values of each response token.
 pub fn estimates(settings: &AdvantageSettings, rewards: &[Vec<f32>], values: &[Vec<f32>]) -> Vec<Estimate> {
     rewards.iter().zip(values).map(|(rewards, values)| gae(rewards, values, settings.gamma, settings.lambda)).collect()
 }
 
 impl Critic {
-    /// A critic that begins as the policy is now, with gradients for so many lanes.
+    /// Creates a critic from the current policy, with one set of gradients per worker.
+    ///
+    /// # Errors
+    /// If the model's tensors cannot be copied or allocated.
     pub fn new(settings: &RunSettings, policy: &Decoder, lanes: usize) -> Result<Self> {
         let model = ValueModel::new(policy, settings.seed, settings.critic.head_init)?;
         let optimizer = AdamW::new(settings.critic.optim(&settings.optim), policy.kernels(), &model.entries())?;
@@ -65,7 +68,10 @@ impl Critic {
         Ok(Self { model, optimizer, gradients })
     }
 
-    /// The values of every response, as the critic is now.
+    /// Computes the current values of every response, one per response token.
+    ///
+    /// # Errors
+    /// If a kernel fails, or the run is interrupted.
     pub fn values(&self, packing: &Packing, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
         let lanes = packing.on_lanes(sequences, |values: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
             values.push((numbers.to_vec(), self.model.values(&packed)?));
@@ -74,9 +80,14 @@ impl Critic {
         Ok(by_sequence(sequences, lanes.into_iter().flatten()))
     }
 
-    /// The gradient of the value loss over a mini-batch, summed over micro-batches into the critic's own sums. `rewards` are those of each token.
-    /// `known` has the estimates of these responses from before the step's first update; without them the values of this very pass are those,
-    /// and one pass does for both. Gives the terms and the estimates.
+    /// Computes the gradient of the value loss over a mini-batch, summed into the critic's own gradients. Returns the loss terms and the
+    /// estimates.
+    ///
+    /// `rewards` has one reward per response token. `known` has the estimates of these responses from before the step's first update;
+    /// without it, the values of this pass are used, so that one pass does both.
+    ///
+    /// # Errors
+    /// If a kernel fails, or the run is interrupted.
     pub fn gradient(
         &self,
         packing: &Packing,
@@ -88,7 +99,7 @@ impl Critic {
         let body = &self.model.body;
         let tokens: usize = rewards.iter().map(Vec::len).sum();
         let weight = 1.0 / tokens.max(1) as f32;
-        let lanes = packing.on_lanes(sequences, |(terms, estimates): &mut LaneSums, lane, numbers, packed| {
+        let lanes = packing.on_lanes(sequences, |(terms, estimates): &mut WorkerSums, lane, numbers, packed| {
             let (hidden, trace) = body.forward(&packed, packing.recompute)?;
             let flat = self.model.values_of(&hidden, &packed)?;
             let mut d_values = Vec::with_capacity(flat.len());
@@ -111,41 +122,53 @@ impl Critic {
         Ok((terms, estimates))
     }
 
-    /// The gradients that `gradient` left, by name.
+    /// Returns the gradient that [`gradient`](Self::gradient) computed.
     pub fn gradients(&self) -> &ValueGradients {
         &self.gradients[0]
     }
 
-    /// Forgets a gradient that is incomplete.
+    /// Discards an incomplete gradient.
+    ///
+    /// # Errors
+    /// If a kernel fails.
     pub fn clear(&self) -> Result<()> {
         self.gradients.iter().try_for_each(|gradients| gradients.clear(self.model.body.kernels()))
     }
 
-    /// The step that follows a gradient: clip and AdamW. The gradients are zero again afterwards. Adds the update to the report.
+    /// Applies a gradient: clips it, takes an AdamW step, sets the gradients back to zero, and adds the update to the report.
+    ///
+    /// # Errors
+    /// [`NotFinite`](crate::optim::NotFinite) if the gradient is not finite, before anything changes; other errors if a kernel fails.
     pub fn apply(&mut self, terms: &ValueTerms, report: &mut CriticReport) -> Result<()> {
         let kernels = self.model.body.kernels();
         let lr = self.optimizer.settings.lr;
         let step = self.optimizer.step(kernels, &self.model.entries(), &self.gradients[0].entries(), lr);
-        report.grad_norm += step.context("the critic did not learn")?;
+        report.grad_norm += step.context("cannot update the critic")?;
         report.terms.add(terms);
         report.updates += 1.0;
         report.lr = lr;
         self.clear()
     }
 
-    /// Writes what it needs to go on into `state/critic` of a checkpoint.
+    /// Writes weights and moments to `critic/` in a checkpoint state.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
     pub fn save(&self, folder: &std::path::Path) -> Result<()> {
         state::save(&folder.join("critic"), &self.optimizer, &self.model.entries())
     }
 
-    /// Goes on from there.
+    /// Restores weights and moments from `critic/` in a checkpoint state.
+    ///
+    /// # Errors
+    /// If a file is missing, or does not match the model.
     pub fn load(&mut self, folder: &std::path::Path) -> Result<()> {
         state::load(&folder.join("critic"), self.model.body.kernels(), &mut self.optimizer, &self.model.entries())
     }
 }
 
 impl CriticReport {
-    /// What the step's estimates were, with the advantages that were made of them.
+    /// Records the step's estimates and the advantages computed from them.
     pub fn observe(&mut self, estimates: &[Estimate], advantages: &[Vec<f32>]) {
         self.explained_variance = explained_variance(estimates);
         self.values = Spread::of(estimates.iter().flat_map(|estimate| &estimate.values));
@@ -153,7 +176,7 @@ impl CriticReport {
         self.advantages = Spread::of(advantages.iter().flatten());
     }
 
-    /// The step's metrics under verl's names.
+    /// Returns the step's metrics under verl's names.
     pub fn metrics(&self) -> [(&'static str, f64); 15] {
         let updates = self.updates.max(1.0);
         let Self { values, returns, advantages, terms, .. } = self;

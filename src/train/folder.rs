@@ -1,4 +1,4 @@
-//! The run's folder: where each record lies, and that nothing in it is ever overwritten by accident.
+//! The folder of a run: the paths of its records, and protection against overwriting them by accident.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -13,22 +13,22 @@ use crate::checkpoint::{sync_folder, write_file};
 use crate::config;
 use crate::data::example;
 
-/// Its subfolders.
+/// Subfolders of a run folder.
 const PARTS: [&str; 3] = ["rollouts", "eval", "checkpoints"];
 
-/// The ending of a checkpoint that was found broken.
+/// The extension added to a corrupt folder that is kept aside.
 const SET_ASIDE: &str = "broken";
 
 /// The folder of one run.
 #[derive(Clone, Debug)]
 pub struct RunFolder {
     root: PathBuf,
-    /// Held by whoever writes, as long as any copy of this lives.
+    /// The writer's lock, held until the last clone is dropped; `None` for readers.
     lock: Option<Arc<FolderLock>>,
 }
 
 impl RunFolder {
-    /// A folder that is not there yet: `runs/MODEL-EXAMPLE`, numbered where that is taken.
+    /// Returns an unused path: `runs/MODEL-EXAMPLE`, with a number appended if it exists.
     pub fn free(settings: &RunSettings) -> PathBuf {
         let model =
             Path::new(&settings.model).file_name().map_or_else(|| settings.model.clone(), |name| name.to_string_lossy().into_owned());
@@ -40,12 +40,15 @@ impl RunFolder {
         std::iter::once(Path::new("runs").join(&name)).chain(numbered).find(|path| !path.exists()).unwrap_or_default()
     }
 
-    /// Makes a new folder and records the settings in it. A folder that is there is an error.
+    /// Creates a new run folder, locks it and records the settings in it.
+    ///
+    /// # Errors
+    /// [`Held`] if the folder exists; other errors if it cannot be created or written.
     pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
         let cannot = || format!("cannot create {}", root.display());
         std::fs::create_dir_all(root.parent().unwrap_or(Path::new(""))).with_context(cannot)?;
         match std::fs::create_dir(root) {
-            // Of two who begin at once, the one who makes the folder has it.
+            // If two runs start at once, the one that creates the folder gets it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(FolderLock::holder(root).unwrap_or_else(|| Held { folder: root.to_owned(), holder: None }).into());
             }
@@ -62,87 +65,93 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// Records the settings, complete.
+    /// Writes all settings to `config.toml`.
+    ///
+    /// # Errors
+    /// If the settings cannot be serialized or the file cannot be written.
     pub fn record(&self, settings: &RunSettings) -> Result<()> {
         write_file(&self.config(), toml::to_string(settings)?.as_bytes())
     }
 
-    /// Becomes the only writer, until the last copy of this is dropped.
+    /// Locks the folder for writing until the last clone is dropped.
     ///
     /// # Errors
-    /// [`Held`] where another process writes there.
+    /// [`Held`] if another process writes there; other errors if the lock file cannot be opened.
     pub fn lock(&mut self) -> Result<()> {
         self.lock = Some(Arc::new(FolderLock::take(&self.root)?));
         Ok(())
     }
 
-    /// Opens the folder of a run that was stopped, with its settings, to read it.
+    /// Opens an existing run folder for reading and returns its settings.
+    ///
+    /// # Errors
+    /// If the folder or its `config.toml` is missing, or the settings cannot be parsed.
     pub fn open(root: &Path) -> Result<(Self, RunSettings)> {
         let folder = Self { root: root.to_owned(), lock: None };
-        let place = root.display();
-        ensure!(root.exists(), "{place} is no run's folder: there is no such folder");
+        let path = root.display();
+        ensure!(root.exists(), "{path} is not a run folder: there is no such folder");
         ensure!(
             folder.config().exists() || !folder.is_begun(),
-            "{place} is no run's folder yet: the run was killed before it had written config.toml, so nothing is lost. Remove the folder, and \
-             start the run again with its arguments"
+            "{path} is not a run folder yet: the run was killed before it had written config.toml, so nothing is lost. Delete the folder and \
+             start the run again with the same arguments"
         );
-        ensure!(folder.config().exists(), "{place} is no run's folder: it has no config.toml");
+        ensure!(folder.config().exists(), "{path} is not a run folder: it has no config.toml");
         let settings = config::read_complete(&folder.config())?;
         Ok((folder, settings))
     }
 
-    /// Whether a run's subfolders are there, and nothing in them.
+    /// True if all subfolders exist and are empty.
     fn is_begun(&self) -> bool {
         PARTS.iter().all(|part| std::fs::read_dir(self.root.join(part)).is_ok_and(|mut entries| entries.next().is_none()))
     }
 
-    /// The run that a checkpoint belongs to, if it lies in the folder of one.
+    /// Opens the run folder that contains a checkpoint; `None` if the checkpoint is not in one.
     pub fn of_checkpoint(checkpoint: &Path) -> Option<(Self, RunSettings)> {
         let checkpoints = checkpoint.parent().filter(|folder| folder.file_name().is_some_and(|name| name == "checkpoints"))?;
         Self::open(checkpoints.parent()?).ok()
     }
 
-    /// The folder itself.
+    /// The path of the folder.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The complete settings.
+    /// `config.toml`: all settings.
     pub fn config(&self) -> PathBuf {
         self.root.join("config.toml")
     }
 
-    /// One line a step.
+    /// `metrics.jsonl`: one line per step.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
     }
 
-    /// The labels that are not the examples' own, a line each; missing where there are none.
+    /// `labels.jsonl`: the labels that replace an example's own answer, one per line; missing if there are none.
     pub fn labels(&self) -> PathBuf {
         self.root.join("labels.jsonl")
     }
 
-    /// The result in numbers.
+    /// `summary.json`: the result in numbers.
     pub fn summary(&self) -> PathBuf {
         self.root.join("summary.json")
     }
 
-    /// The result as a picture.
+    /// `curves.svg`: the result as a picture.
     pub fn picture(&self) -> PathBuf {
         self.root.join("curves.svg")
     }
 
-    /// The responses of a step, compressed JSON lines.
+    /// The responses of a step, as gzipped JSON lines.
     pub fn rollouts(&self, step: u64) -> PathBuf {
         self.root.join("rollouts").join(format!("{step:05}.jsonl.gz"))
     }
 
-    /// The responses of the step whose update ended the run, compressed JSON lines that can be replayed.
+    /// The responses of the step whose update ended the run, as gzipped JSON lines that `--replay` reads.
     pub fn diverged(&self, step: u64) -> PathBuf {
         self.root.join("diverged").join(format!("{step:05}.jsonl.gz"))
     }
 
-    /// The evaluation after a step: one file of graded responses a pass, and `scores.json`.
+    /// The evaluation after a step: a file of graded responses per pass, and `scores.json`.
     pub fn eval(&self, step: u64) -> PathBuf {
         self.root.join("eval").join(format!("{step:05}"))
     }
@@ -152,13 +161,16 @@ impl RunFolder {
         self.root.join("checkpoints").join(format!("{step:05}"))
     }
 
-    /// The best checkpoint so far.
+    /// The best checkpoint.
     pub fn best(&self) -> PathBuf {
         self.root.join("checkpoints").join("best")
     }
 
-    /// Removes what was recorded after `step`: those steps will be made again, perhaps under other settings. A best checkpoint of a later step
-    /// goes too; it comes again when its step does. Checkpoints go first: one that is there must have its records.
+    /// Deletes the records of steps after `step`, which will run again, possibly with other settings. Also deletes the best checkpoint if
+    /// its step is later. Checkpoints go first, because an existing checkpoint must have its records.
+    ///
+    /// # Errors
+    /// If a file or folder cannot be read or deleted.
     pub fn forget_after(&self, step: u64) -> Result<()> {
         let best = std::fs::read_to_string(self.best().join("step")).ok().and_then(|text| text.trim().parse::<u64>().ok());
         let mut later: Vec<PathBuf> = best.filter(|best| *best > step).map(|_| self.best()).into_iter().collect();
@@ -178,7 +190,10 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Takes a broken folder out of the way without losing it: it is renamed, and goes when its step has been made again.
+    /// Renames a corrupt folder to keep it until its step has run again.
+    ///
+    /// # Errors
+    /// If the folder cannot be renamed, or an older copy cannot be deleted.
     pub fn set_aside(&self, folder: &Path) -> Result<()> {
         let aside = folder.with_added_extension(SET_ASIDE);
         if aside.exists() {
@@ -187,14 +202,20 @@ impl RunFolder {
         std::fs::rename(folder, &aside).with_context(|| format!("cannot rename {}", folder.display()))
     }
 
-    /// Removes what [`RunFolder::set_aside`] has kept of a folder.
+    /// Deletes the copy of a folder that [`RunFolder::set_aside`] kept, if any.
+    ///
+    /// # Errors
+    /// If the copy cannot be deleted.
     pub fn replaced(&self, folder: &Path) -> Result<()> {
         let aside = folder.with_added_extension(SET_ASIDE);
         let removed = if aside.exists() { std::fs::remove_dir_all(&aside) } else { Ok(()) };
         removed.with_context(|| format!("cannot remove {}", aside.display()))
     }
 
-    /// Files of responses, in the order of their steps.
+    /// Returns the rollout files in order of their steps.
+    ///
+    /// # Errors
+    /// If the folder `rollouts` cannot be read.
     pub fn recorded(&self) -> Result<Vec<PathBuf>> {
         let folder = self.root.join("rollouts");
         let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -205,30 +226,46 @@ impl RunFolder {
         Ok(recorded.into_iter().map(|(_, path)| path).collect())
     }
 
-    /// Steps that have a complete evaluation, in order.
+    /// Returns the steps with a complete evaluation, in order.
+    ///
+    /// # Errors
+    /// If the folder `eval` cannot be read.
     pub fn evaluated_steps(&self) -> Result<Vec<u64>> {
         steps_in(&self.root.join("eval"), "scores.json")
     }
 
-    /// Steps whose checkpoint can be resumed, in order.
+    /// Returns the steps with a resumable checkpoint, in order.
+    ///
+    /// # Errors
+    /// If the folder `checkpoints` cannot be read.
     pub fn resumable_steps(&self) -> Result<Vec<u64>> {
         steps_in(&self.root.join("checkpoints"), "state/progress.json")
     }
 
-    /// Steps whose checkpoint has a state, whole or not, in order.
+    /// Returns the steps with a checkpoint state, intact or not, in order.
+    ///
+    /// # Errors
+    /// If the folder `checkpoints` cannot be read.
     pub fn steps_with_state(&self) -> Result<Vec<u64>> {
         steps_in(&self.root.join("checkpoints"), "state")
     }
 
-    /// Steps whose model is there, in order.
+    /// Returns the steps with an exported model, in order.
+    ///
+    /// # Errors
+    /// If the folder `checkpoints` cannot be read.
     pub fn exported_steps(&self) -> Result<Vec<u64>> {
         steps_in(&self.root.join("checkpoints"), "")
     }
 
-    /// Has on disk what checkpoints depend on: metrics, and the names of rollouts and evaluations, which were written durably one by one.
+    /// Syncs to disk what checkpoints depend on: the metrics, and the directory entries of rollouts and evaluations, whose contents are
+    /// already synced.
+    ///
+    /// # Errors
+    /// If a file or folder cannot be synced.
     pub fn sync_records(&self) -> Result<()> {
         for path in [self.metrics(), self.labels()].iter().filter(|path| path.exists()) {
-            File::open(path).and_then(|file| file.sync_all()).with_context(|| format!("cannot make {} durable", path.display()))?;
+            File::open(path).and_then(|file| file.sync_all()).with_context(|| format!("cannot sync {} to disk", path.display()))?;
         }
         ["rollouts", "eval", "checkpoints", ""].iter().try_for_each(|part| sync_folder(&self.root.join(part)))
     }
@@ -245,7 +282,10 @@ fn steps_in(folder: &Path, marker: &str) -> Result<Vec<u64>> {
     Ok(steps)
 }
 
-/// Writes JSON lines, compressed with gzip, as one whole file.
+/// Atomically writes JSON lines as one gzipped file.
+///
+/// # Errors
+/// If a line cannot be serialized or the file cannot be written.
 pub fn write_gzip_lines(path: &Path, lines: impl IntoIterator<Item = serde_json::Value>) -> Result<()> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for line in lines {

@@ -1,4 +1,4 @@
-//! What a run has shown so far: train accuracy by step, evaluations, saturation, the best step; and `summary.json` made of it.
+//! The results of a run: train accuracy by step, evaluations, saturation and the best step, from which `summary.json` is made.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,72 +14,72 @@ use crate::eval::store::write_conditions;
 use crate::eval::{Answer, EvalSettings, Pass, Score};
 use crate::metrics::jsonl;
 
-/// What `eval.best_by` calls the mean over sets.
+/// The value of `eval.best_by` that selects the mean over sets.
 pub const BY_MEAN: &str = "mean";
 
-/// One evaluation: the scores of its passes, by name, and each problem's score in them.
+/// One evaluation: the scores of its passes, by name, and each problem's score.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// After which step.
+    /// The step that it follows; 0 is the base model.
     pub step: u64,
     /// Scores by pass.
     pub scores: BTreeMap<String, Score>,
-    /// Score of every problem, in order, by pass.
+    /// The score of every problem, in order, by pass.
     pub problems: BTreeMap<String, Vec<f64>>,
 }
 
-/// The run so far.
+/// The results of a run up to its last step.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    /// `(step, share of right responses)`
+    /// `(step, fraction of correct responses)`, in order of steps.
     pub train_accuracy: Vec<(u32, f32)>,
-    /// In order of steps, the base first.
+    /// Evaluations in order of steps, the base model's first.
     pub evaluations: Vec<Evaluation>,
-    /// Steps over which the train accuracy is averaged before it counts as saturated.
+    /// The number of steps over which train accuracy is averaged to detect saturation.
     pub saturation_window: usize,
-    /// The set or pass that the best step is chosen by; empty takes the mean of all greedy passes.
+    /// The set or pass that the best step is chosen by; empty uses the mean of all greedy passes.
     pub best_by: String,
-    /// Records that are lost, in words: the run went on without them.
+    /// Descriptions of lost records that the run continued without.
     pub missing: Vec<String>,
 }
 
-/// What a pass gained between two evaluations.
+/// The gain of each pass between two evaluations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
-    /// The step of the first.
+    /// The step of the first evaluation.
     pub from: u64,
-    /// The step of the second.
+    /// The step of the second evaluation.
     pub to: u64,
-    /// The second against the first, problem by problem, by pass.
+    /// The second evaluation compared with the first, problem by problem, by pass.
     pub by_pass: BTreeMap<String, Comparison>,
 }
 
-/// `summary.json`.
+/// The contents of `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Summary {
-    /// Before training.
+    /// The evaluation before training.
     pub base: Option<EvaluationSummary>,
-    /// After the last step.
+    /// The last evaluation.
     pub last: Option<EvaluationSummary>,
-    /// The best by the chosen benchmark, or by greedy accuracy (sampled where there is no greedy pass).
+    /// The best evaluation by the chosen benchmark, or by greedy accuracy (sampled if there is no greedy pass).
     pub best: Option<EvaluationSummary>,
-    /// First step at which the mean of train accuracy over the window reaches 99%.
+    /// The first step at which the mean train accuracy over the window reaches 99%.
     pub saturation_step: Option<u32>,
-    /// From the base to the first evaluation after the example is saturated.
+    /// The gain from the base model to the first evaluation at or after saturation.
     #[serde(default)]
     pub gain_before_saturation: Option<Gain>,
-    /// From there to the last evaluation.
+    /// The gain from that evaluation to the last one.
     #[serde(default)]
     pub gain_after_saturation: Option<Gain>,
-    /// Sampled accuracy: last third of the evaluations after saturation minus the first two after it.
+    /// Sampled accuracy: mean of the last third of the evaluations after saturation minus the mean of the first two after it.
     pub post_saturation_gain: Option<Estimate>,
     /// The same for greedy accuracy.
     pub post_saturation_gain_greedy: Option<Estimate>,
-    /// Steps done.
+    /// The number of completed steps.
     pub steps: u64,
-    /// Seconds since the run started.
+    /// Seconds since the run started, without the time between interruption and resumption.
     pub elapsed_s: f64,
-    /// Records that are lost, in words: the figures are without them.
+    /// Descriptions of lost records, which the figures leave out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
@@ -87,62 +87,62 @@ pub struct Summary {
 /// One evaluation in `summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EvaluationSummary {
-    /// After which step.
+    /// The step that it follows; 0 is the base model.
     pub step: u64,
-    /// Mean greedy accuracy in the box over the sets decoded greedily.
+    /// Mean accuracy over the sets decoded greedily; only boxed answers count.
     pub greedy: Option<f64>,
-    /// Mean sampled accuracy in the box over the sets decoded by sampling.
+    /// Mean accuracy over the sets decoded by sampling; only boxed answers count.
     pub sampled: Option<f64>,
-    /// Greedy accuracy by subject, where the sets have subjects.
+    /// Greedy accuracy by subject; empty if the sets have no subjects.
     pub by_subject: BTreeMap<String, f64>,
-    /// Everything, by pass.
+    /// All scores, by pass.
     pub passes: BTreeMap<String, Score>,
 }
 
 impl EvaluationSummary {
-    /// The plain mean over sets, where there are several with one pass each.
+    /// Returns the unweighted mean over sets; `None` unless there are several with one pass each.
     pub fn mean(&self) -> Option<Mean> {
         Mean::over(self.passes.iter().map(|(name, score)| (set_of(name), score)))
     }
 }
 
 impl Evaluation {
-    /// From the passes of an evaluation.
+    /// Collects the scores of an evaluation's passes.
     pub fn of(step: u64, passes: &[Pass]) -> Self {
         let scores = passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect();
         let each = |pass: &Pass| per_problem(&pass.answers, pass.conditions.samples, |answer| answer.correct);
         Self { step, scores, problems: passes.iter().map(|pass| (pass.name.clone(), each(pass))).collect() }
     }
 
-    /// Score of every problem of the passes that are (or are not) greedy, pass after pass by name.
+    /// Returns the scores of all problems of the greedy (or sampled) passes, pass after pass by name.
     pub fn each_problem(&self, greedy: bool) -> Vec<f64> {
         self.problems.iter().filter(|(name, _)| is_greedy(name) == greedy).flat_map(|(_, scores)| scores).copied().collect()
     }
 
-    /// Mean accuracy over the passes that are (or are not) greedy.
+    /// Returns the mean accuracy over the greedy (or sampled) passes; `None` if there are none.
     pub fn accuracy(&self, greedy: bool) -> Option<f64> {
         let means: Vec<f64> = self.passes(greedy).map(|(_, score)| score.mean()).collect();
         (!means.is_empty()).then(|| means.iter().sum::<f64>() / means.len() as f64)
     }
 
-    /// The mean of the passes' accuracies, with its interval.
+    /// Returns the mean accuracy of those passes with its 95% interval.
     pub fn estimate(&self, greedy: bool) -> Option<Estimate> {
         let estimates: Vec<Estimate> = self.passes(greedy).filter_map(|(_, score)| score.accuracy).collect();
         statistics::mean_of(&estimates)
     }
 
-    /// The passes that are (or are not) greedy, by name.
+    /// Returns the greedy (or sampled) passes, by name.
     pub fn passes(&self, greedy: bool) -> impl Iterator<Item = (&String, &Score)> {
         self.scores.iter().filter(move |(name, _)| is_greedy(name) == greedy)
     }
 
-    /// The plain mean over sets, where there are several with one pass each.
+    /// Returns the unweighted mean over sets; `None` unless there are several with one pass each.
     pub fn mean(&self) -> Option<Mean> {
         Mean::over(self.scores.iter().map(|(name, score)| (set_of(name), score)))
     }
 
-    /// What the best step is chosen by: the accuracy of a pass, or of the passes of a set; greedy ones where there are any. Empty is every set.
-    /// `mean` is the plain mean over sets, unboxed answers counted, as the paper chooses.
+    /// Returns the score that the best step is chosen by: the accuracy of a pass or a set's passes, greedy ones if there are any. Empty
+    /// selects every set. `mean` is the unweighted mean over sets with unboxed answers counted, as the paper chooses.
     pub fn merit(&self, best_by: &str) -> f64 {
         if let (Some(mean), BY_MEAN) = (self.mean(), best_by) {
             return mean.accuracy_with_fallback.mean;
@@ -156,7 +156,7 @@ impl Evaluation {
     }
 
     fn summary(&self) -> EvaluationSummary {
-        // Two sets may have a subject of the same name.
+        // Two sets may have subjects of the same name.
         let several = self.passes(true).nth(1).is_some();
         let place = |pass: &str, subject: String| if several { format!("{pass}/{subject}") } else { subject };
         let subjects = |(pass, score): (&String, &Score)| {
@@ -173,7 +173,10 @@ impl Evaluation {
         }
     }
 
-    /// Writes the graded responses, what they were measured under, and the scores.
+    /// Writes the graded responses, the conditions they were measured under, and the scores.
+    ///
+    /// # Errors
+    /// If the folder or a file cannot be written.
     pub fn record(&self, folder: &RunFolder, passes: &[Pass]) -> Result<()> {
         write_folder_with_manifest(&folder.eval(self.step), |path| {
             for pass in passes {
@@ -185,11 +188,14 @@ impl Evaluation {
         })
     }
 
-    /// Reads what `record` wrote.
+    /// Reads an evaluation that `record` wrote.
+    ///
+    /// # Errors
+    /// If a file is missing or cannot be parsed.
     pub fn read(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join("scores.json");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let scores: BTreeMap<String, Score> = serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display()))?;
+        let scores: BTreeMap<String, Score> = serde_json::from_str(&text).with_context(|| format!("cannot parse {}", path.display()))?;
         let mut problems = BTreeMap::new();
         for (name, score) in &scores {
             let answers: Vec<Answer> = jsonl::read(&folder.join(format!("{name}.jsonl")))?;
@@ -203,29 +209,29 @@ fn is_greedy(pass: &str) -> bool {
     pass.ends_with("-greedy")
 }
 
-/// The set of a pass: "aime24" of "aime24-t0.6x8".
+/// Returns the set of a pass: "aime24" for "aime24-t0.6x8".
 pub fn set_of(pass: &str) -> &str {
     pass.rsplit_once('-').map_or(pass, |(set, _)| set)
 }
 
 impl History {
-    /// A run at its beginning.
+    /// Creates the history of a new run.
     pub fn new(settings: &EvalSettings) -> Self {
         Self { saturation_window: settings.saturation_window, best_by: settings.best_by.clone(), ..Self::default() }
     }
 
-    /// First step at which the train accuracy is saturated.
+    /// Returns the first step at which the train accuracy is saturated.
     pub fn saturation_step(&self) -> Option<u32> {
         statistics::saturation_step(&self.train_accuracy, self.saturation_window, SATURATION_LEVEL)
     }
 
-    /// The mean train accuracy of the last steps, as many as saturation is judged by; none before the first step.
+    /// Returns the mean train accuracy over the last `saturation_window` steps; `None` before the first step.
     pub fn recent_train_accuracy(&self) -> Option<f64> {
         let last = &self.train_accuracy[self.train_accuracy.len().saturating_sub(self.saturation_window)..];
         (!last.is_empty()).then(|| last.iter().map(|(_, accuracy)| f64::from(*accuracy)).sum::<f64>() / last.len() as f64)
     }
 
-    /// The evaluation with the greatest merit, the first of equals.
+    /// Returns the evaluation with the highest [`merit`](Evaluation::merit), the first of equals.
     pub fn best(&self) -> Option<&Evaluation> {
         let merit = |evaluation: &Evaluation| evaluation.merit(&self.best_by);
         self.evaluations.iter().fold(None, |best: Option<&Evaluation>, one| match best {
@@ -234,17 +240,18 @@ impl History {
         })
     }
 
-    /// What the run gained until the example was saturated, and after it. The first evaluation from the saturation step on parts the two, so that
-    /// what was learned between them counts as before; none without two evaluations on that side.
+    /// Returns the gains before and after saturation. The first evaluation at or after the saturation step separates them, so what was
+    /// learned in between counts as before. A gain is `None` without two evaluations on its side.
     pub fn gains(&self) -> (Option<Gain>, Option<Gain>) {
         let saturation = self.saturation_step().map(u64::from);
-        let parting = saturation.and_then(|step| self.evaluations.iter().find(|evaluation| evaluation.step >= step));
-        let until = |parting| Gain::between(self.evaluations.first()?, parting);
-        let from = |parting| Gain::between(parting, self.evaluations.last()?);
-        (parting.and_then(until), parting.and_then(from))
+        let boundary = saturation.and_then(|step| self.evaluations.iter().find(|evaluation| evaluation.step >= step));
+        let until = |boundary| Gain::between(self.evaluations.first()?, boundary);
+        let from = |boundary| Gain::between(boundary, self.evaluations.last()?);
+        (boundary.and_then(until), boundary.and_then(from))
     }
 
-    /// The gain after saturation, by the measure fixed beforehand; none before there are enough evaluations.
+    /// Returns the gain after saturation by the measure fixed beforehand ([`Summary::post_saturation_gain`]); `None` before there are
+    /// enough evaluations.
     pub fn post_saturation_gain(&self, greedy: bool) -> Option<Estimate> {
         let saturation = u64::from(self.saturation_step()?);
         let after = self.evaluations.iter().filter(|evaluation| evaluation.step > saturation);
@@ -252,7 +259,7 @@ impl History {
         statistics::post_saturation_gain(&scores)
     }
 
-    /// The result so far.
+    /// Returns the contents of `summary.json`.
     pub fn summary(&self, steps: u64, elapsed_s: f64) -> Summary {
         let (gain_before_saturation, gain_after_saturation) = self.gains();
         Summary {
@@ -272,7 +279,7 @@ impl History {
 }
 
 impl Gain {
-    /// None where both are the same evaluation, or have no pass of the same problems.
+    /// Returns `None` if both are the same evaluation or share no pass with the same problems.
     fn between(first: &Evaluation, second: &Evaluation) -> Option<Self> {
         let compared = second.problems.iter().filter_map(|(name, after)| {
             let before = first.problems.get(name)?;
@@ -298,7 +305,7 @@ mod tests {
         }
     }
 
-    /// A run that saturates at step 12 by the mean of 3.
+    /// A run that saturates at step 12 by the mean over 3 steps.
     fn history() -> History {
         let settings = EvalSettings { saturation_window: 3, best_by: "aime24".into(), ..EvalSettings::default() };
         let scores = [(0, 1, 0), (10, 4, 3), (20, 6, 2), (30, 9, 1)];
@@ -308,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn gains_are_parted_at_saturation() {
+    fn gains_are_split_at_saturation() {
         let mut history = history();
         assert_eq!(history.saturation_step(), Some(12));
         let (before, after) = history.gains();
@@ -319,13 +326,13 @@ mod tests {
         assert_eq!((after.by_pass["aime24-t0.6x8"].won, after.by_pass["aime24-t0.6x8"].lost), (0, 1));
         assert_eq!(history.recent_train_accuracy(), Some(1.0));
         history.evaluations.truncate(3);
-        assert!(history.gains().1.is_none(), "nothing was evaluated after it");
+        assert!(history.gains().1.is_none(), "there is no later evaluation");
         history.train_accuracy.truncate(11);
         assert_eq!(history.gains(), (None, None));
     }
 
     #[test]
-    fn the_best_step_is_chosen_by_a_benchmark() {
+    fn best_is_chosen_by_a_benchmark() {
         let best = |best_by: &str| History { best_by: best_by.into(), ..history() }.best().map(|evaluation| evaluation.step);
         assert_eq!(best(""), Some(30));
         assert_eq!(best("math500"), Some(30));

@@ -1,4 +1,5 @@
-//! How a run was started, besides its settings: what `--resume` would otherwise have to be told again. Owns `launch.json` in the run's folder.
+//! How a run was started, besides its settings, so that `--resume` works without repeating these arguments. Owns `launch.json` in the run
+//! folder.
 
 use std::path::{Path, PathBuf};
 
@@ -15,14 +16,17 @@ const FILE: &str = "launch.json";
 pub struct Launch {
     /// The folder that relative paths in the settings start from.
     pub directory: PathBuf,
-    /// `--data-dir`; none where data comes from the cache.
+    /// The absolute path of `--data-dir`; `None` if data comes from the cache.
     pub data_dir: Option<PathBuf>,
-    /// Where and with what it was computed, in words.
+    /// A description of the machine and the kernels.
     pub computed_on: String,
 }
 
 impl Launch {
-    /// That of a run that starts here and now.
+    /// Returns the launch of a run that starts in the current folder.
+    ///
+    /// # Errors
+    /// If the current folder cannot be read.
     pub fn here(data_dir: Option<&Path>) -> Result<Self> {
         let reading = "the current folder cannot be read";
         let directory = std::env::current_dir().context(reading)?;
@@ -30,21 +34,26 @@ impl Launch {
         Ok(Self { directory, data_dir, computed_on: String::new() })
     }
 
-    /// Records it in a run's folder.
+    /// Writes `launch.json` to a run folder.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn write(&self, root: &Path) -> Result<()> {
         write_file(&root.join(FILE), serde_json::to_string_pretty(self)?.as_bytes())
     }
 
-    /// What was recorded; none in the folder of an older version.
+    /// Reads `launch.json` from a run folder; `None` if an older version wrote the folder.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read or parsed.
     pub fn read(root: &Path) -> Result<Option<Self>> {
         let path = root.join(FILE);
         if !path.exists() {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).map(Some).with_context(|| format!("{} is broken; remove it and give --data-dir again", path.display()))
+        serde_json::from_str(&text)
+            .map(Some)
+            .with_context(|| format!("cannot parse {}; delete it and give --data-dir again", path.display()))
     }
 }

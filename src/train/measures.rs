@@ -1,4 +1,4 @@
-//! What a step measured, and the names under which it is recorded; among it whether a response is readable text.
+//! The measurements of a step and their metric names, including whether a response is readable text.
 
 use super::critic::CriticReport;
 use super::resample;
@@ -7,29 +7,29 @@ use super::update::UpdateReport;
 use crate::flow::{Finish, Scored};
 use crate::metrics::{Phase, PhaseTimes};
 
-/// What one step measured.
+/// The measurements of one step.
 pub struct Measures {
-    /// Batches sampled to replace groups without signal.
+    /// The number of extra batches sampled to replace groups without signal.
     pub further_batches: usize,
-    /// How long its phases took up to the last update.
+    /// The time spent in each phase up to the last update.
     pub times: PhaseTimes,
-    /// What the updates were.
+    /// The results of its updates.
     pub updated: Updated,
 }
 
-/// What a step's updates were.
+/// The results of a step's updates.
 pub struct Updated {
-    /// The policy's; without tokens while a critic warms up.
+    /// The policy's report; its token count is 0 while a critic warms up.
     pub report: UpdateReport,
-    /// The critic's, where there is one.
+    /// The critic's report; `None` without a critic.
     pub critic: Option<CriticReport>,
-    /// What KL in the reward took from a response on average.
+    /// The mean KL penalty of a response, as added to its reward.
     pub penalty: f64,
-    /// Why an update was skipped, if one was: its loss or gradient was not finite.
+    /// Why an update was skipped (its loss or gradient was not finite); `None` if none was.
     pub skipped: Option<String>,
 }
 
-/// The step's metrics under verl's names, with ours beside them.
+/// Returns the step's metrics: verl's names where verl has them, and our own.
 pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -> Vec<(&'static str, f64)> {
     let Updated { report, critic, penalty, skipped } = &measures.updated;
     let lengths = || scored.iter().map(|scored| scored.rollout.completion.ids.len() as f64);
@@ -74,7 +74,7 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
         ("perf/throughput", tokens / step_s),
     ];
     if report.terms.tokens == 0.0 {
-        // The critic's warm-up: the policy was not asked.
+        // The policy computes nothing while the critic warms up.
         metrics.retain(|(name, _)| !name.starts_with("actor/") && !name.starts_with("rollout/logprob_gap"));
     }
     if let Some(report) = critic {
@@ -84,16 +84,16 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
     metrics
 }
 
-/// The mean of a value over responses.
+/// Returns the mean of a value over responses.
 pub fn mean(scored: &[Scored], value: impl Fn(&Scored) -> f32) -> f64 {
     scored.iter().map(|scored| f64::from(value(scored))).sum::<f64>() / scored.len().max(1) as f64
 }
 
-/// One token again and again, so often, is no writing; fewer can be a row of zeros or a line of dashes.
+/// A token repeated this often counts as garbled; fewer can be a row of zeros or a line of dashes.
 const REPEATED: usize = 16;
 
-/// Whether a response has broken characters inside, or one token fills at least half of it without interruption. A character that the limit
-/// of tokens cut in two at the very end does not count.
+/// True if a response contains broken characters, or if one token repeated without interruption fills at least half of it. A character cut
+/// in two at the very end by the token limit does not count.
 pub fn is_garbled(text: &str, ids: &[u32]) -> bool {
     let whole = text.strip_suffix(char::REPLACEMENT_CHARACTER).unwrap_or(text);
     let is_broken = |c: char| c == char::REPLACEMENT_CHARACTER || (c.is_control() && !c.is_whitespace());
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_garbled_tells_writing_from_noise() {
+    fn is_garbled_distinguishes_text_from_noise() {
         let check = |text: &str, ids: &[u32], expected: bool| assert_eq!(is_garbled(text, ids), expected, "{text:?} {ids:?}");
         let words: Vec<u32> = (0..60).collect();
         check("Step by step, 4+6=10.\n\tSo \\boxed{10}. 東京 naïve 🙂", &words, false);
@@ -119,7 +119,7 @@ mod tests {
         check("\u{FFFD}\u{FFFD}", &words, true);
         check("bell \u{7}", &words, true);
         check("", &[], false);
-        // Twenty zeros in a number are writing, twenty of thirty tokens are not; a short response cannot repeat enough.
+        // Twenty zeros in a number are fine, twenty of thirty tokens are not; a short response cannot repeat often enough.
         check("1000", &[&words[..], &[7; 20]].concat(), false);
         check("aaaa", &[&words[..10], &[7; 20]].concat(), true);
         check("aaaa", &[7; 12], false);

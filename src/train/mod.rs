@@ -1,14 +1,16 @@
-//! The loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update -> record.
+//! The training loop: problem -> prompt -> group of rollouts -> rewards -> advantages -> per-token objective -> gradients -> update ->
+//! record.
 //!
-//! `run` reads as that line. The parts beside it each do one arrow: `rollouts` samples and grades (`replay` takes recorded responses instead),
-//! `critic` estimates what each token was worth where advantages need that, `update` scores sequences and computes and applies the gradient,
-//! `measures` names what a step measured, `history` remembers what the run has shown so far, `selection` how each example fared, `folder` knows
-//! where records lie, `resumption` says from which checkpoint a run can go on, `launch` how it was started.
-//! `prepare` is the way into a run: from what is asked, in settings and names, to a [`Run`].
+//! `run` implements that line, and the other modules each do one arrow. `rollouts` samples and grades (`replay` supplies recorded responses
+//! instead). `critic` estimates the value of each token if advantages need it. `update` scores sequences, computes the gradient and applies
+//! it. `measures` names the metrics of a step, `history` collects the results of the run, and `selection` reports how each example fared.
+//! `folder` knows the paths of all records, `resumption` chooses the checkpoint to resume from, and `launch` records how the run was
+//! started. `prepare` turns settings and names into a [`Run`].
 //!
-//! `settings` are all that a run can be told, among them `algorithm`, which names sets of them. `course` says what they are at each step,
-//! `reference` is what a KL term holds to, `resample` draws groups again that taught nothing. `watch` warns of a run that goes wrong or cannot learn,
-//! and `prompt_format` tells which format a prompt asks its answer in. `plan` says before a run what it needs, and `story` after it what it showed.
+//! `settings` declares every setting, including `algorithm`, which names presets. `course` computes the scheduled settings of each step,
+//! `reference` owns the model that the KL term compares with, and `resample` replaces groups that carry no signal. `watch` warns when a run
+//! diverges or cannot learn, and `prompt_format` detects the answer format that a prompt asks for. `plan` estimates memory, disk and time
+//! before a run, and `story` prints the results after it.
 
 pub mod course;
 pub mod critic;

@@ -1,21 +1,21 @@
-//! Which format a prompt asks its answer in, by its words. Owns the phrases that ask for one; must never know which reward reads it.
+//! Detects the answer format that a prompt asks for, by its words. Owns these phrases. Knows nothing about which reward reads the answer.
 
-/// How a prompt wants its answer written.
+/// The format that a prompt asks its answer in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswerFormat {
-    /// In `\boxed{}`, which is what rewards read.
+    /// In `\boxed{}`, the format that rewards read.
     Boxed,
-    /// After `####`, as GSM8K has it.
+    /// After `####`, as in GSM8K.
     Hashes,
     /// In `<answer></answer>`.
     Tag,
-    /// On a line that begins with `Answer:`.
+    /// On a line that starts with `Answer:`.
     Line,
     /// In a JSON object with the key `answer`.
     Json,
 }
 
-/// What stands for each format, in lower case.
+/// The marks of each format, in lower case.
 const MARKS: [(AnswerFormat, &[&str]); 5] = [
     (AnswerFormat::Boxed, &["\\boxed", "\\fbox", "boxed{"]),
     (AnswerFormat::Hashes, &["####"]),
@@ -24,16 +24,16 @@ const MARKS: [(AnswerFormat, &[&str]); 5] = [
     (AnswerFormat::Json, &["\"answer\":"]),
 ];
 
-/// Words of which one stands near a mark that is meant as an instruction, and not as part of the problem.
+/// A mark is part of an instruction, rather than of the problem, if one of these words is near it.
 const ASKING: [&str; 22] = [
     "put", "write", "give", "output", "respond", "reply", "return", "provide", "present", "state", "place", "enclose", "enclosed", "wrap",
     "end", "format", "form", "line", "within", "inside", "after", "final",
 ];
-/// How far before or after a mark such a word may stand, in characters: about two sentences.
+/// The maximum distance of such a word from a mark, in characters: about two sentences.
 const NEAR: usize = 160;
 
 impl AnswerFormat {
-    /// As people write it.
+    /// Returns the format as written in messages.
     pub fn written(self) -> &'static str {
         match self {
             Self::Boxed => "\\boxed{}",
@@ -45,15 +45,15 @@ impl AnswerFormat {
     }
 }
 
-/// Every format that a text asks for, in the order of the list above. An `Answer:` that ends the text is the beginning of the response, not an
-/// instruction.
+/// Returns the formats that a text asks for, in the order of [`AnswerFormat`]. `Answer:` at the end of the text is a cue for the response,
+/// not an instruction.
 pub fn asked(text: &str) -> Vec<AnswerFormat> {
     let text = text.trim_end().to_lowercase();
     let is_asked = |marks: &[&str]| marks.iter().any(|mark| text.match_indices(mark).any(|(at, _)| is_instruction(&text, at, mark.len())));
     MARKS.iter().filter(|(_, marks)| is_asked(marks)).map(|(format, _)| *format).collect()
 }
 
-/// Whether a mark belongs to a request: text or at least a quotation mark follows, and an asking word stands near.
+/// True if a mark belongs to an instruction: some text, if only a quotation mark, follows it, and an asking word is near.
 fn is_instruction(text: &str, at: usize, length: usize) -> bool {
     let (before, after) = (&text[..at], &text[at + length..]);
     let start = before.char_indices().rev().nth(NEAR - 1).map_or(0, |(start, _)| start);
@@ -65,27 +65,25 @@ fn asks(text: &str) -> bool {
     text.split(|c: char| !c.is_alphanumeric()).any(|word| ASKING.contains(&word))
 }
 
-/// A prompt and what it asks for.
+/// A prompt with the formats it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asking {
-    /// The example's name.
+    /// The name of the example.
     pub id: String,
-    /// Whether `prompt.instruction` is left out, because the question has an instruction of its own.
+    /// True if `prompt.instruction` is left out because the question has its own instruction.
     pub is_left_out: bool,
-    /// The formats that are asked for.
+    /// The formats that the prompt asks for.
     pub formats: Vec<AnswerFormat>,
 }
 
-/// What is told about a run's prompts, in lines for people: which have an instruction of their own, and which ask for an answer that a reward
-/// of boxes never finds.
+/// Returns messages about a run's prompts: which have their own instruction, and which ask for an answer format that a reward that reads
+/// boxes never finds.
 pub fn lines(prompts: &[Asking], reads_boxes: bool) -> Vec<String> {
     let mut lines = Vec::new();
     let left_out: Vec<&Asking> = prompts.iter().filter(|prompt| prompt.is_left_out).collect();
     if !left_out.is_empty() {
         let which = counted(&left_out, prompts.len());
-        lines.push(format!(
-            "prompt.instruction is left out of {which}, which ask for a format themselves (prompt.append=always appends it)"
-        ));
+        lines.push(format!("prompt.instruction is left out of {which}, which already ask for a format (prompt.append=always appends it)"));
     }
     let is_unread = |prompt: &&Asking| reads_boxes && !prompt.formats.is_empty() && !prompt.formats.contains(&AnswerFormat::Boxed);
     let unread: Vec<&Asking> = prompts.iter().filter(is_unread).collect();
@@ -93,16 +91,16 @@ pub fn lines(prompts: &[Asking], reads_boxes: bool) -> Vec<String> {
         let which = counted(&unread, prompts.len());
         let formats: Vec<&str> = first.formats.iter().map(|format| format.written()).collect();
         lines.push(format!(
-            "warning: {which} ask for the answer as {}, but the reward reads \\boxed{{}} only, so a response that obeys earns nothing. Ask for \
-             \\boxed{{}} in the question, or take the instruction out of it (then prompt.instruction is appended), or reward by a program of \
-             yours (reward.name=command)",
+            "warning: {which} ask for the answer as {}, but the reward reads \\boxed{{}} only, so responses that follow the prompt earn nothing. Ask for \
+             \\boxed{{}} in the question, or remove the instruction from it (prompt.instruction is then appended), or use your own reward \
+             program (reward.name=command)",
             formats.join(" or ")
         ));
     }
     lines
 }
 
-/// `1 of 3 prompts (a)`, with the first names.
+/// Formats `1 of 3 prompts (a)`, with the names of the first few.
 fn counted(some: &[&Asking], all: usize) -> String {
     let names: Vec<&str> = some.iter().take(3).map(|prompt| prompt.id.as_str()).collect();
     format!("{} of {all} prompts ({}{})", some.len(), names.join(", "), if some.len() > 3 { ", ..." } else { "" })
@@ -114,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asked_finds_every_way_of_asking_for_an_answer() {
+    fn asked_finds_every_answer_format() {
         let check = |text: &str, expected: &[AnswerFormat]| assert_eq!(asked(text), expected, "{text:?}");
         check("What is 2+2? Let's think step by step and output the final answer within \\boxed{}.", &[Boxed]);
         check("Please reason step by step, and put your final answer within \\boxed{{}}.", &[Boxed]);
@@ -135,17 +133,17 @@ mod tests {
     }
 
     #[test]
-    fn lines_name_prompts_whose_answers_no_reward_reads() {
+    fn lines_name_prompts_with_formats_that_no_reward_reads() {
         let asking =
             |id: &str, is_left_out: bool, formats: &[AnswerFormat]| Asking { id: id.into(), is_left_out, formats: formats.to_vec() };
         let prompts = [asking("a", false, &[Boxed]), asking("b", true, &[Line]), asking("c", true, &[Boxed, Tag]), asking("d", false, &[])];
-        let told = lines(&prompts, true);
-        assert!(told[0].starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{told:?}");
+        let messages = lines(&prompts, true);
+        assert!(messages[0].starts_with("prompt.instruction is left out of 2 of 4 prompts (b, c)"), "{messages:?}");
         assert!(
-            told[1].starts_with("warning: 1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
-            "{told:?}"
+            messages[1].starts_with("warning: 1 of 4 prompts (b) ask for the answer as \"Answer:\", but the reward reads \\boxed{} only"),
+            "{messages:?}"
         );
-        assert_eq!((told.len(), lines(&prompts, false).len()), (2, 1));
+        assert_eq!((messages.len(), lines(&prompts, false).len()), (2, 1));
         assert!(lines(&prompts[..1], true).is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! The model that a KL term holds to, and how it follows the policy: not at all, by being set to it every so many steps, or as a moving
-//! average of it. Owns its weights; must never know what is computed with them.
+//! The reference of the KL term, and how it is synchronized with the policy: never, by copying every few steps, or as a moving average.
+//! Owns the reference's weights. Knows nothing about how they are used.
 
 use std::path::Path;
 
@@ -10,20 +10,24 @@ use super::settings::RunSettings;
 use crate::checkpoint::state::Trained;
 use crate::model::{Decoder, Lora, Weights, import};
 
-/// A file of the state that a run resumes from, in f32.
+/// The file's name in a checkpoint state; its weights are f32.
 const FILE: &str = "reference.safetensors";
 
-/// The reference.
+/// The reference of the KL term.
 pub struct Reference {
-    /// What scores; its weights lie in the host's memory where the run streams them.
+    /// The model; its weights are in host memory if the run streams them.
     pub decoder: Decoder,
-    /// A moving average in f32, where the decoder's dtype would round its small moves away.
+    /// The moving average in f32; `None` if the decoder's weights are f32 or there is no moving average. The decoder's dtype would round
+    /// its small changes away.
     average: Option<Weights>,
 }
 
 impl Reference {
-    /// The reference of a run that has one: the given model, else the policy as it starts. Under adapters that is their base, which is
-    /// there in any case, as long as the reference stays as it is.
+    /// Creates the reference of a run: the given model, or else the initial policy. With adapters, a fixed reference is their base, which
+    /// exists anyway. Returns `None` if no KL term is on.
+    ///
+    /// # Errors
+    /// If the weights cannot be copied.
     pub fn new(settings: &RunSettings, given: Option<Decoder>, policy: &Decoder, lora: Option<&Lora>) -> Result<Option<Self>> {
         if !settings.has_reference() {
             return Ok(None);
@@ -40,14 +44,17 @@ impl Reference {
         Ok(Some(Self { decoder, average }))
     }
 
-    /// The weights in f32, on their own device.
+    /// Converts the weights to f32 on their current device.
     fn in_f32(decoder: &Decoder) -> Result<Weights> {
         let is_here = decoder.weights.norm.device().same_device(decoder.kernels().device());
         let wide = |tensor: &Tensor| if is_here { decoder.kernels().cast(tensor, DType::F32) } else { tensor.to_dtype(DType::F32) };
         decoder.weights.map(&decoder.config, |tensor| Ok(wide(tensor)?))
     }
 
-    /// Follows the policy after a step (from 1), as the settings say.
+    /// Synchronizes the reference with the policy after a step (from 1), as the settings say.
+    ///
+    /// # Errors
+    /// If a kernel or a copy fails.
     pub fn follow(&self, settings: &RunSettings, step: u64, policy: &Decoder) -> Result<()> {
         let (every, decay) = (settings.train.reference_every, f64::from(settings.train.reference_decay));
         if every > 0 && step.is_multiple_of(every) {
@@ -64,17 +71,23 @@ impl Reference {
         Ok(())
     }
 
-    /// Writes its weights into a state's folder.
+    /// Writes the weights to a checkpoint state.
+    ///
+    /// # Errors
+    /// If the weights cannot be copied or the file cannot be written.
     pub fn save(&self, state: &Path) -> Result<()> {
         let weights = self.average.as_ref().unwrap_or(&self.decoder.weights).on_host(&self.decoder.config)?;
         let tensors: Vec<_> = weights.entries().into_iter().map(|(_, tensor)| Some(tensor)).collect();
         Trained::Weights(&self.decoder.config).write(&state.join(FILE), &tensors)
     }
 
-    /// Reads what `save` wrote.
+    /// Restores the weights that `save` wrote.
+    ///
+    /// # Errors
+    /// If the file is missing or does not match the model.
     pub fn load(&self, state: &Path) -> Result<()> {
         let weights = import::load_file(&state.join(FILE), &self.decoder.config).context(
-            "the reference that moves is not there; were train.reference_every or train.reference_decay set when the run began?",
+            "cannot load the synchronized reference; was train.reference_every or train.reference_decay set when the run started?",
         )?;
         self.average.as_ref().map_or(Ok(()), |average| average.set(&weights, self.decoder.kernels()))?;
         self.decoder.weights.set(&weights, self.decoder.kernels())
@@ -104,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_held_only_where_a_coefficient_asks_for_it() -> Result<()> {
+    fn new_returns_a_reference_only_if_a_kl_coefficient_is_set() -> Result<()> {
         let start = policy(1)?;
         let mut settings = RunSettings::demonstration();
         assert!(Reference::new(&settings, None, &start, None)?.is_some());
@@ -116,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_set_to_the_policy_or_moves_towards_it_and_comes_back_from_disk() -> Result<()> {
+    fn follow_copies_or_averages_the_policy_and_load_restores_it() -> Result<()> {
         let (start, later) = (policy(1)?, policy(2)?);
         let mut settings = RunSettings::demonstration();
         settings.train.reference_every = 3;

@@ -1,5 +1,5 @@
-//! Recorded rollouts in place of sampled ones: the lines that a run writes to `rollouts/`, read back into the records of a step. It owns what a
-//! recording must have to be trained on; it must never sample or grade. `replay/fit` holds it against the policy.
+//! Replays recorded rollouts instead of sampling: reads the lines that a run writes to `rollouts/` back into the records of a step. Owns
+//! the requirements on a recording. Neither samples nor grades. `replay/fit` compares a recording with the policy.
 
 mod fit;
 
@@ -15,20 +15,20 @@ use crate::flow::{Completion, Finish, Kept, Problem, Prompt, Rollout, Scored, Tr
 use crate::metrics::jsonl;
 pub use fit::Gap;
 
-/// The rollouts of one or more steps.
+/// The recorded rollouts of one or more steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replay {
-    /// Each step's responses, group after group.
+    /// The responses of each step, group after group.
     steps: Vec<Vec<Scored>>,
-    /// Groups in each step.
+    /// The number of groups in each step.
     pub groups: usize,
-    /// Responses in each group.
+    /// The number of responses in each group.
     pub group_size: usize,
-    /// The temperature that each step's log-probabilities are of, where the recording says it.
+    /// The sampling temperature of each step's log-probabilities; `None` if the recording does not state it.
     temperatures: Vec<Option<f32>>,
 }
 
-/// A line of a recording. `correct` and `boxed` only feed the metrics; a recording without them counts a positive reward as correct.
+/// A line of a recording. Only metrics use `correct` and `boxed`; without `correct`, a positive reward counts as correct.
 #[derive(Deserialize)]
 struct Line {
     step: u64,
@@ -54,12 +54,13 @@ struct Line {
 }
 
 impl Replay {
-    /// Reads a recording: JSON lines in any order, `.gz` or plain.
+    /// Reads a recording: JSON lines in any order, gzipped (`.gz`) or plain.
     ///
     /// # Errors
-    /// When a line lacks tokens or log-probabilities, or the steps and groups are not all of one size; file, line, step and group are named.
+    /// If the file cannot be read, a line lacks tokens or log-probabilities or has an invalid value, or the steps and groups differ in
+    /// size. The message names the file and line, or the step and group.
     pub fn read(path: &Path) -> Result<Self> {
-        let place = path.display();
+        let file = path.display();
         let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), Scored>> = BTreeMap::new();
         let mut temperatures: BTreeMap<u64, Option<f32>> = BTreeMap::new();
         let lines = jsonl::read_input::<Line>(path)?;
@@ -71,7 +72,7 @@ impl Replay {
             }
             let known = temperatures.entry(step).or_default();
             *known = known.or(line.temperature);
-            ensure!(*known == line.temperature || line.temperature.is_none(), "{at_line}: step {step} has responses of two temperatures");
+            ensure!(*known == line.temperature || line.temperature.is_none(), "{at_line}: step {step} has responses at two temperatures");
             let scored = scored(line).with_context(|| at_line.clone())?;
             let before = steps.entry(step).or_default().insert(at, scored);
             ensure!(before.is_none(), "{at_line}: step {step} has sample {} of group {} twice", at.1, at.0);
@@ -81,13 +82,13 @@ impl Replay {
                 let groups = first.keys().map(|(group, _)| group + 1).max().unwrap_or(0);
                 (groups, first.len() / groups)
             }
-            None => anyhow::bail!("{place} has no rollouts"),
+            None => anyhow::bail!("{file} has no rollouts"),
         };
         for (step, rollouts) in &steps {
             let expected = (0..groups).flat_map(|group| (0..group_size).map(move |sample| (group, sample)));
             ensure!(
                 rollouts.keys().copied().eq(expected),
-                "{place}: step {step} has {} rollouts, expected {groups} groups of {group_size}, both numbered from 0, in every step",
+                "{file}: step {step} has {} rollouts, expected {groups} groups of {group_size}, both numbered from 0, in every step",
                 rollouts.len()
             );
         }
@@ -99,16 +100,16 @@ impl Replay {
         })
     }
 
-    /// Whether any response was drawn from part of the vocabulary, which is recorded.
+    /// True if any response was sampled from a recorded part of the vocabulary.
     pub fn records_kept(&self) -> bool {
         let mut truncated = self.steps.iter().flatten().filter_map(|scored| scored.rollout.completion.truncated.as_ref());
         truncated.any(|truncated| !truncated.kept.is_whole())
     }
 
-    /// The recording as `rollout.truncated` has it: with the kept tokens, or without.
+    /// Applies `rollout.truncated` to the recording: keeps or removes its sampling masks.
     ///
     /// # Errors
-    /// When these are wanted and not recorded, or recorded and not wanted.
+    /// If the setting requires sampling masks that were not recorded, or refuses those that were.
     pub fn under(mut self, truncated: Truncation) -> Result<Self> {
         let lacks_kept = |scored: &&Scored| scored.rollout.completion.truncated.is_none();
         match truncated {
@@ -116,14 +117,14 @@ impl Replay {
                 if let Some(Scored { rollout, .. }) = self.steps.iter().flatten().find(lacks_kept) {
                     let (sample, group) = (rollout.sample, rollout.group);
                     anyhow::bail!(
-                        "rollout.truncated is renormalise, and the recorded sample {sample} of group {group} has no kept and logprobs_sampled: record \
+                        "rollout.truncated is renormalise, but the recorded sample {sample} of group {group} has no kept and logprobs_sampled: record \
                          the run with rollout.truncated=renormalise, or set rollout.truncated=mismatch to train on the distribution over the whole vocabulary"
                     );
                 }
             }
             Truncation::Refuse => ensure!(
                 !self.records_kept(),
-                "the recording was drawn from part of the vocabulary (it has kept), and rollout.truncated is refuse: set it to renormalise, as it was recorded"
+                "the recording was sampled from part of the vocabulary (it has kept), but rollout.truncated is refuse: set it to renormalise, as in the recorded run"
             ),
             Truncation::Mismatch => {
                 self.steps.iter_mut().flatten().for_each(|scored| scored.rollout.completion.truncated = None);
@@ -132,7 +133,7 @@ impl Replay {
         Ok(self)
     }
 
-    /// Lengths of the distinct prompts of a step, and of the longest response of all.
+    /// Returns the lengths in tokens of the first step's distinct prompts, and of the longest response of all steps.
     pub fn lengths(&self) -> (Vec<usize>, usize) {
         let first = self.steps.first().map_or(&[][..], Vec::as_slice);
         let prompts: std::collections::BTreeSet<&[u32]> = first.iter().map(|scored| &*scored.rollout.prompt.ids).collect();
@@ -140,52 +141,58 @@ impl Replay {
         (prompts.into_iter().map(<[u32]>::len).collect(), responses.max().unwrap_or(0))
     }
 
-    /// Number of recorded steps.
+    /// Returns the number of recorded steps.
     pub fn len(&self) -> usize {
         self.steps.len()
     }
 
-    /// Whether nothing is recorded.
+    /// True if no steps are recorded.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// The rollouts of `step`, from 1; after the last recorded step the first one comes again.
+    /// Returns the rollouts of `step` (from 1); after the last recorded step, the recording repeats from the first.
+    ///
+    /// # Panics
+    /// If the recording is empty; [`Replay::read`] never returns an empty one.
     pub fn step(&self, step: u64) -> &[Scored] {
         &self.steps[(step.max(1) - 1) as usize % self.steps.len()]
     }
 
-    /// The temperature of those rollouts.
+    /// Returns the sampling temperature of those rollouts; `None` if the recording does not state it.
+    ///
+    /// # Panics
+    /// If the recording is empty.
     pub fn temperature(&self, step: u64) -> Option<f32> {
         self.temperatures[(step.max(1) - 1) as usize % self.temperatures.len()]
     }
 
-    /// Refuses tokens and lengths that the model does not have.
+    /// Checks that the model has the recorded tokens and that the sequences fit its context length.
     ///
     /// # Errors
-    /// Names step, group and sample.
+    /// If a token id is not below `vocabulary`, or a sequence is longer than `window` + 1 tokens. The message names group and sample.
     pub fn check(&self, vocabulary: usize, window: usize) -> Result<()> {
         for Scored { rollout, .. } in self.steps.iter().flatten() {
             let (prompt, completion) = (&rollout.prompt.ids, &rollout.completion.ids);
             let place = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
             let tokens = prompt.len() + completion.len();
-            ensure!(tokens <= window + 1, "{}: {tokens} tokens do not fit the model's window of {window}", place());
-            let kept = completion_kept(&rollout.completion);
-            ensure!(kept <= vocabulary, "{}: token {} is kept, which is beyond the model's vocabulary of {vocabulary}", place(), kept - 1);
+            ensure!(tokens <= window + 1, "{}: {tokens} tokens exceed the model's context length of {window}", place());
+            let kept = kept_vocabulary(&rollout.completion);
+            ensure!(kept <= vocabulary, "{}: kept token {} is outside the model's vocabulary of {vocabulary}", place(), kept - 1);
             if let Some(token) = prompt.iter().chain(completion).find(|token| **token as usize >= vocabulary) {
-                anyhow::bail!("{}: token {token} is beyond the model's vocabulary of {vocabulary}", place());
+                anyhow::bail!("{}: token {token} is outside the model's vocabulary of {vocabulary}", place());
             }
         }
         Ok(())
     }
 }
 
-/// One more than the largest token that is listed as kept.
-fn completion_kept(completion: &Completion) -> usize {
+/// Returns one more than the largest token id in the sampling mask; 0 without one.
+fn kept_vocabulary(completion: &Completion) -> usize {
     completion.truncated.as_ref().map_or(0, |truncated| truncated.kept.vocabulary())
 }
 
-/// What a line says of the distribution that its tokens were drawn from.
+/// Reads the sampling mask of a line; `None` if the line has none.
 fn truncated(ids: &[u32], kept: Option<Kept>, logprobs: Option<Vec<f32>>) -> Result<Option<Truncated>> {
     let (kept, logprobs) = match (kept, logprobs) {
         (None, None) => return Ok(None),
@@ -198,7 +205,7 @@ fn truncated(ids: &[u32], kept: Option<Kept>, logprobs: Option<Vec<f32>>) -> Res
     ensure!(logprobs.iter().all(|logprob| logprob.is_finite()), "logprobs_sampled must be finite numbers");
     if let Some(position) = (0..ids.len()).find(|position| !kept.contains(*position, ids[*position])) {
         anyhow::bail!(
-            "token {} at position {position} of completion_ids is not among the kept ones, so it cannot have been drawn",
+            "token {} at position {position} of completion_ids is not in its kept set, so it cannot have been sampled",
             ids[position]
         );
     }
@@ -206,14 +213,15 @@ fn truncated(ids: &[u32], kept: Option<Kept>, logprobs: Option<Vec<f32>>) -> Res
 }
 
 fn scored(line: Line) -> Result<Scored> {
-    let missing = "a run records token ids and log-probabilities at its evaluation steps only (eval.every)";
+    let missing = "a run records token ids and log-probabilities only at its evaluation steps (eval.every)";
     let prompt_ids = line.prompt_ids.with_context(|| format!("no prompt_ids; {missing}"))?;
     let ids = line.completion_ids.with_context(|| format!("no completion_ids; {missing}"))?;
     let logprobs = line.logprobs.with_context(|| format!("no logprobs; {missing}"))?;
-    ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; the first response token is scored after at least one");
+    ensure!(!prompt_ids.is_empty(), "prompt_ids is empty; scoring the first response token needs at least one prompt token");
     ensure!(logprobs.len() == ids.len(), "{} logprobs for {} completion_ids", logprobs.len(), ids.len());
     ensure!(!ids.is_empty(), "completion_ids is empty; there is nothing to train on");
-    // One above 0 is taken: recordings made for tests move them past the clip on both sides. Their gap from the policy's is what decides.
+    // Log-probabilities above 0 are accepted: recordings made for tests shift them past the clip on both sides. The gap from the policy's
+    // decides.
     for (place, logprob) in logprobs.iter().enumerate() {
         ensure!(logprob.is_finite(), "`logprobs[{place}]` is {logprob}, expected a finite number");
     }
@@ -256,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_come_in_order_and_begin_again() {
+    fn step_returns_steps_in_order_and_repeats() {
         let replay = read(&[line(40, 0, 1), line(20, 0, 0), line(40, 0, 0), line(20, 0, 1)]).unwrap();
         assert_eq!((replay.len(), replay.groups, replay.group_size), (2, 1, 2));
         assert!(replay.step(1)[0].rewards.is_empty());
@@ -266,12 +274,12 @@ mod tests {
         let first = |step| replay.step(step)[0].rollout.completion.ids[0];
         assert_eq!([first(1), first(2), first(3)], [200, 400, 200]);
         assert!(replay.check(402, 3).is_ok());
-        assert!(replay.check(401, 3).unwrap_err().to_string().contains("sample 1 of group 0: token 401 is beyond"));
-        assert!(replay.check(402, 1).unwrap_err().to_string().contains("3 tokens do not fit"));
+        assert!(replay.check(401, 3).unwrap_err().to_string().contains("sample 1 of group 0: token 401 is outside"));
+        assert!(replay.check(402, 1).unwrap_err().to_string().contains("3 tokens exceed"));
     }
 
     #[test]
-    fn what_cannot_be_trained_on_is_named() {
+    fn read_rejects_lines_that_cannot_be_trained_on() {
         let check = |lines: &[String], expected: &str| {
             let message = format!("{:#}", read(lines).unwrap_err());
             assert!(message.contains(expected), "{message}");
@@ -303,13 +311,13 @@ mod tests {
         check(&[with("\"kept\": [[10]], ", "\"logprobs_sampled\": [0, 0], ")], "1 kept and 2 logprobs_sampled for 1 completion_ids");
         check(
             &[with("\"kept\": [[9, 11]], ", "\"logprobs_sampled\": [0], ")],
-            "token 10 at position 0 of completion_ids is not among the kept",
+            "token 10 at position 0 of completion_ids is not in its kept set",
         );
         check(&[with("\"kept\": [[]], ", "\"logprobs_sampled\": [0], ")], "position 0 keeps no token");
     }
 
     #[test]
-    fn kept_tokens_go_with_the_setting() {
+    fn under_keeps_or_removes_sampling_masks() {
         let kept = line(1, 0, 0).replace("\"reward\"", "\"kept\": [[3, [10, 12]]], \"logprobs_sampled\": [-0.25], \"reward\"");
         let (with, without) = (read(&[kept]).unwrap(), read(&[line(1, 0, 0)]).unwrap());
         let sampled = |replay: Result<Replay>| replay.unwrap().step(1)[0].rollout.completion.sampled_logprobs().to_vec();
@@ -322,6 +330,6 @@ mod tests {
         };
         check(without, Truncation::Renormalise, "sample 0 of group 0 has no kept and logprobs_sampled: record the run with");
         check(with.clone(), Truncation::Refuse, "rollout.truncated is refuse: set it to renormalise");
-        assert!(with.check(12, 9).unwrap_err().to_string().contains("token 12 is kept, which is beyond the model's vocabulary of 12"));
+        assert!(with.check(12, 9).unwrap_err().to_string().contains("kept token 12 is outside the model's vocabulary of 12"));
     }
 }

@@ -1,5 +1,5 @@
-//! Dynamic sampling (DAPO, Yu et al. 2025): a group whose rewards are all equal teaches the policy nothing, and is drawn again, at most so
-//! many times. Decides which groups and which examples; must never sample itself.
+//! Dynamic sampling (DAPO, Yu et al. 2025): a group whose rewards are all equal teaches the policy nothing, so it is replaced by a new
+//! sample, up to a number of attempts. Decides which groups to replace and which examples to use. Does not sample.
 
 use anyhow::Result;
 
@@ -10,14 +10,18 @@ use crate::flow::{Prompt, Scored};
 use crate::objective::has_signal;
 use crate::rollout::Request;
 
-/// Numbers of the groups whose rewards are all equal, rounding aside.
+/// Returns the indices of the groups whose rewards are all equal up to rounding.
 pub fn without_signal(scored: &[Scored], group_size: usize) -> Vec<usize> {
     let groups = scored.chunks(group_size).enumerate();
     groups.filter(|(_, group)| !has_signal(group.iter().map(|one| one.reward))).map(|(number, _)| number).collect()
 }
 
-/// Replaces groups without signal by what `draw(attempt, groups)` gives for them, group after group, for up to `rollout.resample` attempts
-/// (from 1). Gives the step's responses and the attempts that were made; what has no signal after the last stays.
+/// Replaces groups without signal by the responses that `draw(attempt, groups)` returns for them, group after group, in up to
+/// `rollout.resample` attempts (from 1). Returns the step's responses and the number of attempts; groups still without signal after the
+/// last attempt stay.
+///
+/// # Errors
+/// If `draw` fails.
 pub fn fill(
     settings: &RunSettings,
     mut scored: Vec<Scored>,
@@ -38,13 +42,13 @@ pub fn fill(
     Ok((scored, settings.rollout.resample))
 }
 
-/// The examples that replaced groups answer, any of all.
+/// Returns the examples of replaced groups, each chosen uniformly from all `count`.
 pub fn examples(settings: &RunSettings, count: usize, step: u64, attempt: usize, groups: &[usize]) -> Vec<usize> {
     let draw = |group: &usize| Draw::uniform(settings.seed, Purpose::Redrawn, step as u32, *group as u32, attempt as u32, 0);
     groups.iter().map(|group| (f64::from(draw(group)) * count as f64) as usize).collect()
 }
 
-/// The requests of replaced groups; no other group of the step has their draws.
+/// Returns the requests of replaced groups, whose random numbers no other group of the step shares.
 pub fn requests(
     settings: &RunSettings,
     prompts: &[Prompt],
@@ -87,22 +91,22 @@ mod tests {
     }
 
     #[test]
-    fn only_groups_without_signal_are_drawn_again() -> Result<()> {
+    fn fill_replaces_only_groups_without_signal() -> Result<()> {
         let first = || [scored(0, &[1.0, 1.0]), scored(1, &[0.0, 1.0]), scored(2, &[0.0, 0.0])].concat();
         assert_eq!(without_signal(&first(), 2), [0, 2]);
         let rounded = [scored(0, &[100.1, f32::from_bits(100.1f32.to_bits() + 1)]), scored(1, &[100.1, 100.2])].concat();
         assert_eq!(without_signal(&rounded, 2), [0]);
         // The first attempt fills group 0, the second group 2.
-        let mut asked = Vec::new();
+        let mut calls = Vec::new();
         let draw = |attempt: usize, groups: &[usize]| {
-            asked.push((attempt, groups.to_vec()));
+            calls.push((attempt, groups.to_vec()));
             Ok(if attempt == 1 { [scored(0, &[0.0, 1.0]), scored(1, &[1.0, 1.0])].concat() } else { scored(0, &[1.0, 0.0]) })
         };
         let (filled, attempts) = fill(&settings(5), first(), draw)?;
-        assert_eq!((attempts, asked), (2, vec![(1, vec![0, 2]), (2, vec![2])]));
+        assert_eq!((attempts, calls), (2, vec![(1, vec![0, 2]), (2, vec![2])]));
         assert_eq!(filled.iter().map(|one| one.reward).collect::<Vec<_>>(), [0.0, 1.0, 0.0, 1.0, 1.0, 0.0]);
         assert_eq!(filled.iter().map(|one| one.rollout.group).collect::<Vec<_>>(), [0, 0, 1, 1, 2, 2]);
-        // Off, nothing is drawn; with one attempt, what is left stays.
+        // With 0 attempts nothing is sampled; after one attempt, the remaining groups stay.
         assert_eq!(fill(&settings(0), first(), |_, _| unreachable!())?.1, 0);
         let (_, attempts) = fill(&settings(1), first(), |_, groups| Ok(groups.iter().flat_map(|_| scored(0, &[0.5, 0.5])).collect()))?;
         assert_eq!(attempts, 1);
@@ -110,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn replaced_groups_have_draws_of_their_own() {
+    fn requests_of_replaced_groups_share_no_random_numbers() {
         let prompt = Prompt { problem: Arc::new(Problem::default()), text: String::new(), ids: vec![1].into() };
         let numbers = |attempt: usize| -> Vec<u32> {
             let requests = requests(&settings(9), std::slice::from_ref(&prompt), &[0, 0], 4, attempt, &[0, 2]);

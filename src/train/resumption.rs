@@ -1,5 +1,5 @@
-//! Where a run goes on: the newest checkpoint that is whole, with all records that it depends on. Owns the choice and its reasons; changes
-//! nothing in the folder but what a killed process left half done.
+//! Chooses where to resume a run: the newest checkpoint that is intact together with all records it depends on. Owns the choice and its
+//! reasons. Deletes or renames only what a killed process left half done.
 
 pub mod leftovers;
 pub mod records;
@@ -15,49 +15,53 @@ use crate::checkpoint::manifest;
 use crate::checkpoint::state::{Progress, WEIGHTS};
 use records::{Found, Gaps};
 
-/// Where a run goes on, and why there.
+/// Where to resume a run, and why there.
 #[derive(Clone, Debug)]
 pub struct Resumption {
-    /// The run's folder.
+    /// The run folder.
     pub folder: RunFolder,
-    /// After which step; 0 is the model that the run began with.
+    /// The step to resume after; 0 is the initial model.
     pub from: u64,
-    /// Newer checkpoints that are not used, with what is wrong with each; the newest first.
+    /// Newer checkpoints that are skipped, each with its fault; the newest first.
     pub passed_over: Vec<(u64, String)>,
-    /// Evaluations that are lost and can be made again, with what is wrong with each.
+    /// Lost or corrupt evaluations that can be repeated, each with its fault.
     pub rebuild: Vec<(u64, String)>,
-    /// Records that are lost for good: the run goes on without them, and its summary says so.
+    /// Records that cannot be recovered; the run continues without them, and `summary.json` lists them.
     pub missing: Vec<String>,
-    /// Whether the user named the step.
+    /// True if the user chose the step with `--at`.
     pub is_named: bool,
 }
 
 impl Resumption {
-    /// The newest checkpoint, unchecked: enough for a plan.
+    /// Chooses the newest checkpoint without checking it, which is enough for a plan.
+    ///
+    /// # Errors
+    /// If the folder `checkpoints` cannot be read.
     pub fn unchecked(folder: RunFolder) -> Result<Self> {
         let from = folder.resumable_steps()?.last().copied().unwrap_or(0);
         Ok(Self { folder, from, passed_over: Vec::new(), rebuild: Vec::new(), missing: Vec::new(), is_named: false })
     }
 
-    /// The newest checkpoint that is whole, or the beginning where there is none yet.
+    /// Chooses the newest intact checkpoint, or step 0 if there is no checkpoint yet.
     ///
     /// # Errors
-    /// When there are checkpoints and none is whole; each is named with what is wrong.
+    /// If there are checkpoints but none is intact (the message lists each with its fault), if checkpoints were deleted, or if a file
+    /// cannot be read.
     pub fn newest(folder: RunFolder, settings: &RunSettings) -> Result<Self> {
         let mut found = Found::open(&folder)?;
         let (mut broken, mut chosen) = (Vec::new(), None);
         for step in folder.steps_with_state()?.into_iter().rev() {
-            let fault = own_fault(&folder, settings, step)?;
+            let fault = checkpoint_fault(&folder, settings, step)?;
             let gaps = if fault.is_none() { found.gaps(step)? } else { Gaps::default() };
             let (rebuild, lost) = repairable(&folder, &gaps)?;
             if fault.is_none() && lost.is_empty() {
                 chosen = Some((step, rebuild, gaps.accepted));
                 break;
             }
-            broken.push(Broken { step, is_whole: fault.is_none(), what: fault.into_iter().chain(lost).collect::<Vec<_>>().join("; ") });
+            broken.push(Broken { step, is_intact: fault.is_none(), what: fault.into_iter().chain(lost).collect::<Vec<_>>().join("; ") });
         }
         if let Some((from, rebuild, missing)) = chosen {
-            // Only checkpoints older than the newest few lose their state.
+            // Only checkpoints older than `checkpoint.keep_last` lose their state.
             let is_stateless = |step: &u64| *step > from && broken.iter().all(|one| one.step != *step);
             let stateless: Vec<u64> = folder.exported_steps()?.into_iter().filter(is_stateless).collect();
             let stateless =
@@ -66,21 +70,21 @@ impl Resumption {
             passed_over.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
             return Ok(Self { passed_over, folder, from, rebuild, missing, is_named: false });
         }
-        refuse(&folder, &broken)?;
+        ensure_usable(&folder, &broken)?;
         let (every, steps) = (settings.checkpoint.every, found.steps());
         ensure!(
             folder.exported_steps()?.is_empty() && (every == 0 || steps <= every),
-            "{root} has records of {steps} steps and no checkpoint with a state: somebody has removed it. Put it back from a copy, or start \
-             again from the model that the run began with: --resume {root} --at 0",
+            "{root} has records of {steps} steps but no checkpoint with a state: it was deleted. Restore it from a backup, or start over from \
+             the initial model with --resume {root} --at 0",
             root = folder.root().display()
         );
         Ok(Self { passed_over: Vec::new(), folder, from: 0, rebuild: Vec::new(), missing: Vec::new(), is_named: false })
     }
 
-    /// The checkpoint of the step that the user names; 0 is the beginning. Records that are lost are no obstacle then.
+    /// Chooses the checkpoint of a given step; 0 is the initial model. Lost records do not prevent this.
     ///
     /// # Errors
-    /// When that step has no state, or its own files are not whole; the steps that have one are listed.
+    /// If that step has no state, or its own files are corrupt (the message lists the steps with a state), or if a file cannot be read.
     pub fn at(folder: RunFolder, settings: &RunSettings, at: u64) -> Result<Self> {
         let begin = Self { folder, from: at, passed_over: Vec::new(), rebuild: Vec::new(), missing: Vec::new(), is_named: true };
         if at == 0 {
@@ -88,16 +92,16 @@ impl Resumption {
         }
         let mut states = Vec::new();
         for step in begin.folder.steps_with_state()? {
-            states.push((step, own_fault(&begin.folder, settings, step)?));
+            states.push((step, checkpoint_fault(&begin.folder, settings, step)?));
         }
         if !states.contains(&(at, None)) {
-            let listed = states.iter().map(|(step, fault)| format!("{step} ({})", fault.as_deref().unwrap_or("whole")));
+            let listed = states.iter().map(|(step, fault)| format!("{step} ({})", fault.as_deref().unwrap_or("intact")));
             let listed = listed.collect::<Vec<_>>().join(", ");
             let is_broken = states.iter().any(|(step, _)| *step == at);
             bail!(
-                "the state of step {at} in {} {}; expected one of: {}0 (the model that the run began with)",
+                "the state of step {at} in {} {}; expected one of: {}0 (the initial model)",
                 begin.folder.root().display(),
-                if is_broken { "is not whole" } else { "is not there" },
+                if is_broken { "is corrupt" } else { "does not exist" },
                 if listed.is_empty() { listed } else { listed + ", " }
             );
         }
@@ -107,31 +111,34 @@ impl Resumption {
         Ok(Self { rebuild, missing, ..begin })
     }
 
-    /// Whether the run has all its steps, records and results, so that there is nothing to go on with.
+    /// True if the run has all its steps, records and results, so that nothing is left to do.
     pub fn is_done(&self, settings: &RunSettings) -> bool {
         let summary = std::fs::read(self.folder.summary()).ok().and_then(|text| serde_json::from_slice::<Summary>(&text).ok());
-        let is_told = summary.is_some_and(|summary| summary.steps == self.from && summary.missing == self.missing);
+        let is_summarized = summary.is_some_and(|summary| summary.steps == self.from && summary.missing == self.missing);
         let is_evaluated = !leftovers::has_line(&self.folder.checkpoint(self.from).join("state"));
-        self.from >= settings.train.steps && is_told && is_evaluated && self.passed_over.is_empty() && self.rebuild.is_empty()
+        self.from >= settings.train.steps && is_summarized && is_evaluated && self.passed_over.is_empty() && self.rebuild.is_empty()
     }
 
-    /// What the user should know of the choice, a line each.
+    /// Returns messages about the choice for the user, one line each.
+    ///
+    /// # Errors
+    /// If the run's records cannot be read.
     pub fn told(&self) -> Result<Vec<String>> {
         let root = self.folder.root().display();
         let mut lines: Vec<String> =
-            self.passed_over.iter().map(|(step, what)| format!("passed over the checkpoint of step {step}: {what}")).collect();
-        lines.extend(self.rebuild.iter().map(|(step, what)| format!("{what}: the evaluation of {} is made again", model_of(*step))));
-        lines.extend(self.missing.iter().map(|what| format!("the run goes on without a record, and summary.json says so: {what}")));
+            self.passed_over.iter().map(|(step, what)| format!("skipped the checkpoint of step {step}: {what}")).collect();
+        lines.extend(self.rebuild.iter().map(|(step, what)| format!("{what}: the evaluation of {} is repeated", model_of(*step))));
+        lines.extend(self.missing.iter().map(|what| format!("the run continues without a lost record, which summary.json lists: {what}")));
         if self.is_named {
-            lines.extend(self.dropped()?);
+            lines.extend(self.deleted()?);
         } else if self.from == 0 {
-            lines.push(format!("{root} has no checkpoint yet: the run starts again at step 0, with its recorded settings"));
+            lines.push(format!("{root} has no checkpoint yet: the run starts over at step 0 with its recorded settings"));
         }
         Ok(lines)
     }
 
-    /// What is lost by going back to a step that the user named.
-    fn dropped(&self) -> Result<Option<String>> {
+    /// Describes what going back to this step deletes; `None` if nothing.
+    fn deleted(&self) -> Result<Option<String>> {
         let later = |steps: Vec<u64>| steps.into_iter().filter(|step| *step > self.from).map(|step| step.to_string()).collect::<Vec<_>>();
         let (evaluations, checkpoints) = (later(self.folder.evaluated_steps()?), later(self.folder.exported_steps()?));
         let steps = Found::open(&self.folder)?.steps();
@@ -139,15 +146,15 @@ impl Resumption {
         words.extend((steps > self.from).then(|| format!("metrics and rollouts of steps {} to {steps}", self.from + 1)));
         words.extend((!evaluations.is_empty()).then(|| format!("evaluations of {}", evaluations.join(", "))));
         words.extend((!checkpoints.is_empty()).then(|| format!("checkpoints of {}", checkpoints.join(", "))));
-        Ok((!words.is_empty()).then(|| format!("going back to step {} drops {}", self.from, words.join("; "))))
+        Ok((!words.is_empty()).then(|| format!("going back to step {} deletes {}", self.from, words.join("; "))))
     }
 }
 
-/// A checkpoint that a run cannot go on from by itself.
+/// A checkpoint that a run cannot resume from automatically.
 struct Broken {
     step: u64,
-    /// Whether only records outside its folder are missing.
-    is_whole: bool,
+    /// True if only records outside its folder are missing.
+    is_intact: bool,
     what: String,
 }
 
@@ -155,30 +162,30 @@ fn model_of(step: u64) -> String {
     if step == 0 { "the base model".to_owned() } else { format!("step {step}") }
 }
 
-/// An error where there are checkpoints and all are broken.
-fn refuse(folder: &RunFolder, broken: &[Broken]) -> Result<()> {
+/// Fails if there are checkpoints but all are corrupt.
+fn ensure_usable(folder: &RunFolder, broken: &[Broken]) -> Result<()> {
     if broken.is_empty() {
         return Ok(());
     }
     let root = folder.root().display();
-    let mut text = format!("no checkpoint of {root} is whole with its records:");
+    let mut text = format!("no checkpoint of {root} is intact with all its records:");
     broken.iter().for_each(|one| {
         let _ = write!(text, "\n  step {}: {}", one.step, one.what);
     });
-    text += "\nNothing was changed. Put the named files back from a copy";
-    if let Some(usable) = broken.iter().find(|one| one.is_whole) {
+    text += "\nNothing was changed. Restore the listed files from a backup";
+    if let Some(usable) = broken.iter().find(|one| one.is_intact) {
         let _ = write!(
             text,
-            "; or go on from step {0} without those records, which summary.json will say: --resume {root} --at {0}",
+            "; or continue from step {0} without those records, which summary.json will list: --resume {root} --at {0}",
             usable.step
         );
     }
-    let _ = write!(text, "; or start again from the model that the run began with: --resume {root} --at 0");
+    let _ = write!(text, "; or start over from the initial model: --resume {root} --at 0");
     bail!(text)
 }
 
-/// What is wrong with a checkpoint's own files.
-fn own_fault(folder: &RunFolder, settings: &RunSettings, step: u64) -> Result<Option<String>> {
+/// Returns the fault of a checkpoint's own files; `None` if they are intact.
+fn checkpoint_fault(folder: &RunFolder, settings: &RunSettings, step: u64) -> Result<Option<String>> {
     let checkpoint = folder.checkpoint(step);
     let state = checkpoint.join("state");
     let progress = match Progress::read(&state) {
@@ -194,7 +201,7 @@ fn own_fault(folder: &RunFolder, settings: &RunSettings, step: u64) -> Result<Op
     let weights = state.join(WEIGHTS);
     let is_exact = || Ok::<_, anyhow::Error>(settings.lora.is_on() || exported_dtype(&checkpoint).is_some_and(|dtype| dtype != "float32"));
     if !weights.exists() && progress.exact_weights.map_or_else(is_exact, Ok)? {
-        return Ok(Some(format!("{} is missing, and the model beside it is rounded", weights.display())));
+        return Ok(Some(format!("{} is missing, and the model next to it is rounded", weights.display())));
     }
     match manifest::fault(&state)? {
         None => manifest::fault(&checkpoint),
@@ -202,16 +209,16 @@ fn own_fault(folder: &RunFolder, settings: &RunSettings, step: u64) -> Result<Op
     }
 }
 
-/// The dtype of an exported model, where its configuration says it.
+/// Returns the dtype of an exported model; `None` if its configuration does not state one.
 fn exported_dtype(model: &std::path::Path) -> Option<String> {
     let config: serde_json::Value = serde_json::from_slice(&std::fs::read(model.join("config.json")).ok()?).ok()?;
     Some(config.get("torch_dtype")?.as_str()?.to_owned())
 }
 
-/// Evaluations to make again: the step, and what is wrong with the one that is there.
+/// Evaluations to repeat: the step, and the fault of the existing one.
 type Rebuild = Vec<(u64, String)>;
 
-/// Evaluations that can be made again to the same bits, because their model is there, and gaps that cannot be closed.
+/// Splits gaps into evaluations that can be repeated bit for bit, because their model exists, and faults that cannot be repaired.
 fn repairable(folder: &RunFolder, gaps: &Gaps) -> Result<(Rebuild, Vec<String>)> {
     let (mut rebuild, mut lost) = (Vec::new(), gaps.metrics.iter().cloned().collect::<Vec<_>>());
     for (step, what) in &gaps.evaluations {
@@ -226,10 +233,10 @@ fn repairable(folder: &RunFolder, gaps: &Gaps) -> Result<(Rebuild, Vec<String>)>
     Ok((rebuild, lost))
 }
 
-/// What is wrong with the records of a run that has done all its steps; its results are then not to be trusted.
+/// Returns the faults in the records of a finished run, whose results cannot be trusted then; `None` if the records are intact.
 ///
 /// # Errors
-/// When something that is there cannot be read.
+/// If an existing file cannot be read.
 pub fn fault_of_records(folder: &RunFolder, step: u64) -> Result<Option<String>> {
     let words = Found::open(folder)?.gaps(step)?.words();
     Ok((!words.is_empty()).then(|| words.join("; ")))

@@ -1,4 +1,4 @@
-//! A step's batch: which example each group answers, the responses, and their rewards.
+//! A step's batch: the example of each group, its requests, the responses, and their rewards.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,8 +16,10 @@ use crate::reward::{self, Batch, Graded, Rewarded, Rewards, Scorer};
 use crate::rollout::{Request, SamplingSettings};
 use crate::verify::Verdict;
 
-/// Which example each group of a step answers, by number: every example once in a random order, then again in another one, and so on through
-/// the run. A batch may end in the middle of an order; the next one goes on there.
+/// Returns the index of the example that each group of a step answers.
+///
+/// Every example comes once in a random order, then once more in another order, and so on through the run. A batch may end in the middle of
+/// an order; the next batch continues there. `count` is the number of examples; `step` counts from 1.
 pub fn examples(settings: &RunSettings, count: usize, step: u64) -> Vec<usize> {
     let groups = settings.rollout.groups as u64;
     let first = step.saturating_sub(1) * groups;
@@ -33,7 +35,7 @@ pub fn examples(settings: &RunSettings, count: usize, step: u64) -> Vec<usize> {
     (first..first + groups).map(example).collect()
 }
 
-/// The requests of a step, group after group; `examples` says which prompt each group has.
+/// Returns the requests of a step, group after group; group `i` has the prompt of example `examples[i]`.
 pub fn requests(settings: &RunSettings, prompts: &[Prompt], examples: &[usize], step: u64) -> Vec<Request> {
     let group = |(group, example): (usize, &usize)| {
         let ids = &prompts[*example].ids;
@@ -49,7 +51,7 @@ pub fn requests(settings: &RunSettings, prompts: &[Prompt], examples: &[usize], 
     examples.iter().enumerate().flat_map(group).collect()
 }
 
-/// How tokens are chosen in training.
+/// Returns the sampling settings of training.
 pub fn sampling(settings: &RunSettings) -> SamplingSettings {
     let rollout = &settings.rollout;
     let filter = Filter { top_k: rollout.top_k, top_p: rollout.top_p, min_p: rollout.min_p };
@@ -57,8 +59,13 @@ pub fn sampling(settings: &RunSettings) -> SamplingSettings {
     SamplingSettings { temperature: rollout.temperature, filter, records_kept, seed: settings.seed }
 }
 
-/// Puts text to each completion. Requests come group after group, and `examples` says which prompt each group has; a response has the numbers
-/// of its request, which no other of the step has.
+/// Decodes completions into rollouts.
+///
+/// Requests are ordered group after group, and `examples` gives the prompt of each group. A rollout takes group and sample number from its
+/// request; the pair is unique within a step.
+///
+/// # Errors
+/// If a completion's token ids cannot be decoded.
 pub fn decode(
     model: &Model,
     prompts: &[Prompt],
@@ -75,20 +82,23 @@ pub fn decode(
     rollouts.collect()
 }
 
-/// What was found of a response, and what it was given.
+/// The grade and the reward of a response.
 pub type Judged = (Verdict, Rewarded);
 
-/// What rewards may ask besides the responses.
+/// What rewards may need besides the responses.
 pub struct Sources<'a> {
-    /// The policy that gave the responses.
+    /// Scores text with the policy that sampled the responses.
     pub scorer: &'a dyn Scorer,
-    /// Ends the wait for a program.
+    /// Stops waiting for a reward program.
     pub interrupt: &'a Interrupt,
     /// See [`Batch::guard`].
     pub guard: Option<&'a Path>,
 }
 
-/// Grades and rewards the responses of a step.
+/// Grades and rewards the responses of a step, in order.
+///
+/// # Errors
+/// If a reward program fails, is too slow or prints something other than a number, if scoring fails, or if the run is interrupted.
 pub fn judge(settings: &RunSettings, rewards: &Rewards, from: &Sources, step: u64, rollouts: &[Rollout]) -> Result<Vec<Judged>> {
     let verdict = |rollout: &Rollout| reward::grade(&settings.reward, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
@@ -99,9 +109,9 @@ pub fn judge(settings: &RunSettings, rewards: &Rewards, from: &Sources, step: u6
     Ok(responses.into_iter().map(|graded| graded.verdict).zip(rewarded).collect())
 }
 
-/// Responses with what was found of them.
-pub fn scored(rollouts: Vec<Rollout>, judged: Vec<Judged>) -> Vec<Scored> {
-    let scored = rollouts.into_iter().zip(judged).map(|(rollout, (verdict, rewarded))| Scored {
+/// Combines rollouts with their grades and rewards.
+pub fn scored(rollouts: Vec<Rollout>, graded: Vec<Judged>) -> Vec<Scored> {
+    let scored = rollouts.into_iter().zip(graded).map(|(rollout, (verdict, rewarded))| Scored {
         rollout,
         reward: rewarded.total,
         rewards: rewarded.parts,
@@ -111,14 +121,15 @@ pub fn scored(rollouts: Vec<Rollout>, judged: Vec<Judged>) -> Vec<Scored> {
     scored.collect()
 }
 
-/// The mean of each reward over a step's responses, as metrics, `reward/NAME/mean`: none where a recording does not have them.
+/// Returns the mean of each reward over a step's responses as metrics `reward/NAME/mean`. Empty if the responses come from a recording
+/// without separate rewards.
 pub fn reward_means(scored: &[Scored]) -> Vec<(String, f64)> {
     let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
     scored.iter().flat_map(|scored| &scored.rewards).for_each(|(name, reward)| *sums.entry(name).or_default() += f64::from(*reward));
     sums.into_iter().map(|(name, sum)| (format!("reward/{name}/mean"), sum / scored.len() as f64)).collect()
 }
 
-/// A rollout's line on disk; token ids and log-probabilities only where `with_tokens`.
+/// Returns the JSON line of a rollout; `with_tokens` adds token ids and log-probabilities.
 pub fn line(settings: &RunSettings, step: u64, scored: &Scored, with_tokens: bool) -> Value {
     let Rollout { group, sample, prompt, completion, text } = &scored.rollout;
     let mut line = json!({
@@ -159,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_example_comes_once_before_any_comes_again() {
+    fn examples_visits_every_example_once_before_repeating_any() {
         assert_eq!(check(4, 1, 2), [[0; 4]; 2]);
         let steps = check(8, 20, 5);
         let all = steps.concat();
@@ -169,7 +180,7 @@ mod tests {
             assert_eq!(seen, (0..20).collect::<Vec<_>>());
         }
         assert_ne!(all[..20], all[20..], "another order each time");
-        // Two examples have equal shares of a batch.
+        // Two examples share a batch equally.
         assert_eq!(check(8, 2, 1)[0].iter().sum::<usize>(), 4);
     }
 }

@@ -1,5 +1,5 @@
-//! The run itself: its parts put together, and the line of a step. `run/updates` has a step's updates, `run/records` what is left on disk,
-//! `run/resume` how a run goes on, `run/failure` what happens when any of it fails, `run/finite` which weights no run can go on with.
+//! The run: assembles its parts and runs its steps. `run/updates` performs the updates of a step, `run/records` writes to disk,
+//! `run/resume` resumes a run, `run/failure` handles every failure, and `run/finite` rejects weights that have diverged.
 
 mod failure;
 mod finite;
@@ -42,37 +42,38 @@ use crate::optim::AdamW;
 use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
 use crate::rollout::{Engine, Request};
-use failure::{Batch, Standing};
-use records::keep_labels;
+use failure::{Batch, PolicyState};
+use records::record_labels;
 
-/// What a run is made of besides its settings.
+/// The inputs of a run besides its settings.
 pub struct RunInputs<'a> {
-    /// The policy, as it starts.
+    /// The initial policy.
     pub model: Model,
-    /// What the KL term holds to; none is the policy as it starts.
+    /// The reference of the KL term; `None` uses the initial policy.
     pub reference: Option<Decoder>,
-    /// The training examples as prompts, with the labels that responses are held to.
+    /// The training examples as prompts, with the labels that responses are graded against.
     pub prompts: Vec<Prompt>,
-    /// Which labels are not the examples' own.
+    /// The labels that replace an example's own answer.
     pub labels: Vec<Relabelled>,
-    /// Recorded rollouts that take the place of sampling.
+    /// Recorded rollouts that replace sampling.
     pub replay: Option<Replay>,
-    /// Where the gradient of the next update is written, unclipped.
+    /// The file to write the next update's gradient to, before clipping; `None` writes nothing.
     pub dump_gradients: Option<PathBuf>,
-    /// What is evaluated.
+    /// The sets to evaluate.
     pub sets: Vec<EvalSet>,
-    /// Which weights `model` starts from.
+    /// The revision of the weights that `model` starts from.
     pub revision: String,
-    /// Says when the run is to stop, and how soon.
+    /// Requests to stop the run, and how soon.
     pub interrupt: &'a Interrupt,
-    /// This program, where it can stand before a program that rewards ([`reward::guard`](crate::reward::guard)).
+    /// The path of the `rlvr` program, which starts reward programs so that none outlives the run
+    /// ([`reward::guard`](crate::reward::guard)). `None` starts them directly.
     pub guard: Option<&'a Path>,
 }
 
-/// How a run ended.
+/// How a run ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All steps were done.
+    /// All steps are done.
     Done,
     /// A signal stopped it; everything is saved.
     Interrupted {
@@ -83,9 +84,9 @@ pub enum Outcome {
 
 /// A run in progress.
 pub struct Run<'a> {
-    /// The settings that the run began with; a step has its own, which `course` makes of these.
+    /// The settings of the run; `course` derives each step's settings from them.
     settings: RunSettings,
-    /// Tokens of a micro-batch, which are reduced after an out-of-memory error, and which activations are recomputed.
+    /// Micro-batch size in tokens, which is halved on out-of-memory, and activation checkpointing.
     activations: Activations,
     course: Course,
     folder: RunFolder,
@@ -101,31 +102,34 @@ pub struct Run<'a> {
     metrics: JsonLines,
     events: EventFile,
     console: Console,
-    /// The last step's line of metrics, while its evaluation is still to be made.
+    /// The last step's metrics line while its evaluation is pending.
     unfinished: Option<Map<String, Value>>,
-    /// Asks for nothing: what must be finished heeds this one.
-    unheard: Interrupt,
-    /// Steps done.
+    /// Never requests a stop; used by work that must finish.
+    no_interrupt: Interrupt,
+    /// The number of completed steps.
     step: u64,
-    /// How the policy stands to the records of that step.
-    standing: Standing,
-    /// What warns of a run that goes wrong.
+    /// Whether the policy matches the records of that step.
+    policy_state: PolicyState,
+    /// Warns when the run diverges or cannot learn.
     watch: Watch,
-    /// The responses that were last trained on.
+    /// The responses of the last update.
     batch: Option<Batch>,
     started: Instant,
     stopwatch: Stopwatch,
-    /// Seconds that earlier parts of the run took.
+    /// Seconds spent before the run was resumed.
     earlier_s: f64,
-    /// Where they went, as far as it is recorded.
+    /// The recorded phases of those seconds.
     earlier_times: PhaseTimes,
 }
 
 impl<'a> Run<'a> {
-    /// A new run in a new folder.
+    /// Starts a new run in a new folder.
+    ///
+    /// # Errors
+    /// If the folder exists or cannot be written, the model's tensors cannot be allocated, or the settings do not suit the model.
     pub fn start(settings: RunSettings, root: &Path, inputs: RunInputs<'a>) -> Result<Self> {
         let folder = RunFolder::create(root, &settings)?;
-        keep_labels(&folder, &inputs.labels)?;
+        record_labels(&folder, &inputs.labels)?;
         let metrics = JsonLines::create(&folder.metrics())?;
         let events = EventFile::create(folder.root())?;
         Self::assemble(settings, folder, inputs, metrics, events, 0)
@@ -155,10 +159,10 @@ impl<'a> Run<'a> {
         let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
         let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, lanes.count())).transpose()?;
         let rewards = Rewards::new(&settings.reward, settings.rollout.max_new)?;
-        let tells_times = tracing::enabled!(tracing::Level::INFO);
-        let console = Console::new(settings.train.steps as u32, step as u32, tells_times);
+        let shows_times = tracing::enabled!(tracing::Level::INFO);
+        let console = Console::new(settings.train.steps as u32, step as u32, shows_times);
         let history = History::new(&settings.eval);
-        let watch = Watch::new(records::subject(&settings, &rewards, &inputs));
+        let watch = Watch::new(records::run_traits(&settings, &rewards, &inputs));
         Ok(Self {
             activations,
             course: Course::new(&settings),
@@ -177,9 +181,9 @@ impl<'a> Run<'a> {
             events,
             console,
             unfinished: None,
-            unheard: Interrupt::default(),
+            no_interrupt: Interrupt::default(),
             step,
-            standing: Standing::Recorded,
+            policy_state: PolicyState::Recorded,
             watch,
             batch: None,
             started: Instant::now(),
@@ -189,23 +193,23 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Steps to the end, or to a signal.
+    /// Runs the remaining steps, or stops at a signal.
     ///
     /// # Errors
-    /// Whatever fails, the error says up to which step the run is saved and how to go on.
+    /// If a step, an evaluation or a write fails. The message says up to which step the run is saved and how to continue.
     pub fn run(mut self) -> Result<Outcome> {
-        self.steps().or_else(|error| self.interrupted(error)).map_err(|error| self.failed(error))
+        self.run_steps().or_else(|error| self.interrupted(error)).map_err(|error| self.failed(error))
     }
 
-    fn steps(&mut self) -> Result<Outcome> {
+    fn run_steps(&mut self) -> Result<Outcome> {
         self.stopwatch.skip();
         if self.step == 0 && self.history.evaluations.is_empty() {
             self.inputs.interrupt.begin("the evaluation of the base model");
             self.evaluate()?;
         }
         if let Some(line) = self.unfinished.clone() {
-            // Its state says that the evaluation is to come: it is written again without that.
-            self.complete(line, true)?;
+            // Save again: the existing state still lists the evaluation as pending.
+            self.finish_step(line, true)?;
             self.checkpoint()?;
         }
         while self.step < self.settings.train.steps {
@@ -213,25 +217,25 @@ impl<'a> Run<'a> {
                 return self.stop(signal);
             }
             self.inputs.interrupt.begin(format!("step {}", self.step + 1));
-            let line = self.advance()?;
+            let line = self.run_step()?;
             let (step, last) = (self.step, self.step == self.settings.train.steps);
             let due = |every: u64| last || (every > 0 && step.is_multiple_of(every));
-            self.complete(line, due(self.settings.eval.every))?;
+            self.finish_step(line, due(self.settings.eval.every))?;
             self.ensure_updates()?;
             if due(self.settings.checkpoint.every) {
                 self.checkpoint()?;
             }
         }
         self.console.finish();
-        self.summarise()?;
+        self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
         let times = self.earlier_times.plus(&self.stopwatch.total()).table(self.elapsed_s());
         story::tell(&self.settings, &self.folder, &self.history, &times)?;
         Ok(Outcome::Done)
     }
 
-    /// What completes a step: its evaluation, where one is due, and its line of metrics.
-    fn complete(&mut self, mut line: Map<String, Value>, evaluates: bool) -> Result<()> {
+    /// Finishes a step: evaluates it if `evaluates`, and writes its metrics line.
+    fn finish_step(&mut self, mut line: Map<String, Value>, evaluates: bool) -> Result<()> {
         if evaluates {
             self.inputs.interrupt.begin(format!("the evaluation after step {}", self.step));
             self.unfinished = Some(line.clone());
@@ -240,20 +244,20 @@ impl<'a> Run<'a> {
         self.record_times(&mut line)?;
         self.metrics.write(&line)?;
         self.unfinished = None;
-        self.standing = Standing::Recorded;
+        self.policy_state = PolicyState::Recorded;
         self.stopwatch.lap(Phase::Save);
         Ok(())
     }
 
     fn checkpoint(&mut self) -> Result<()> {
-        self.standing = Standing::Saving;
+        self.policy_state = PolicyState::Saving;
         self.save()?;
-        self.standing = Standing::Recorded;
+        self.policy_state = PolicyState::Recorded;
         self.stopwatch.lap(Phase::Save);
         Ok(())
     }
 
-    /// The settings of a step (from 1), which keeps them to its end.
+    /// Returns the settings of a step (from 1).
     fn settings_at(&self, step: u64) -> RunSettings {
         let mut settings = self.course.at_step(&self.settings, step);
         if let Some(temperature) = self.inputs.replay.as_ref().and_then(|replay| replay.temperature(step)) {
@@ -262,8 +266,8 @@ impl<'a> Run<'a> {
         settings
     }
 
-    /// One step: sample, score, update, record. Gives its line of metrics.
-    fn advance(&mut self) -> Result<Map<String, Value>> {
+    /// Runs one step (sample, score, update, record) and returns its metrics line.
+    fn run_step(&mut self) -> Result<Map<String, Value>> {
         let step = self.step + 1;
         let _span = tracing::info_span!("step", step).entered();
         let settings = Arc::new(self.settings_at(step));
@@ -272,23 +276,23 @@ impl<'a> Run<'a> {
         let scored = Arc::new(scored);
         self.batch = Some(Batch { step, settings: Arc::clone(&settings), scored: Arc::clone(&scored) });
         let updated = self.update(&settings, &scored)?;
-        self.standing = Standing::Changing;
+        self.policy_state = PolicyState::Updating;
         self.reference.as_ref().map_or(Ok(()), |reference| reference.follow(&settings, step, &self.inputs.model.decoder))?;
         self.stopwatch.lap(Phase::Reference);
-        // While a critic warms up, the policy is not asked.
+        // The policy computes nothing while a critic warms up.
         let terms = &updated.report.terms;
         if terms.tokens > 0.0 && terms.token_entropy.is_finite() {
             self.course.steer(&settings.loss, terms.per_token(terms.token_entropy));
         }
         let measures = Measures { further_batches, times: self.stopwatch.total().since(&before), updated };
         self.step = step;
-        self.standing = Standing::Unrecorded;
+        self.policy_state = PolicyState::Unrecorded;
         let line = self.record(&settings, &scored, &measures)?;
         self.stopwatch.lap(Phase::Save);
         Ok(line)
     }
 
-    /// The step's scored responses, and how many further batches replaced groups without signal.
+    /// Returns the scored responses of a step and the number of extra batches that replaced groups without signal.
     fn sample(&mut self, settings: &RunSettings, step: u64) -> Result<(Vec<Scored>, usize)> {
         let _span = tracing::info_span!("rollouts").entered();
         if let Some(replay) = &self.inputs.replay {
@@ -299,16 +303,16 @@ impl<'a> Run<'a> {
         let count = self.inputs.prompts.len();
         let examples = rollouts::examples(settings, count, step);
         let requests = rollouts::requests(settings, &self.inputs.prompts, &examples, step);
-        let scored = self.respond(settings, step, &requests, &examples)?;
+        let scored = self.sample_and_grade(settings, step, &requests, &examples)?;
         resample::fill(settings, scored, |attempt, groups| {
             let examples = resample::examples(settings, count, step, attempt, groups);
             let requests = resample::requests(settings, &self.inputs.prompts, &examples, step, attempt, groups);
-            self.respond(settings, step, &requests, &examples)
+            self.sample_and_grade(settings, step, &requests, &examples)
         })
     }
 
-    /// Responses to requests, with their rewards.
-    fn respond(&mut self, settings: &RunSettings, step: u64, requests: &[Request], examples: &[usize]) -> Result<Vec<Scored>> {
+    /// Samples the requests, then grades and rewards the responses.
+    fn sample_and_grade(&mut self, settings: &RunSettings, step: u64, requests: &[Request], examples: &[usize]) -> Result<Vec<Scored>> {
         let model = &self.inputs.model;
         let engine = Engine {
             decoder: &model.decoder,
@@ -316,22 +320,22 @@ impl<'a> Run<'a> {
             settings: &settings.rollout.engine,
             end_tokens: &model.end_tokens,
             vocabulary: model.text.vocabulary(),
-            interrupt: self.heeded(),
+            interrupt: self.active_interrupt(),
         };
         let completions = engine.generate(requests, &rollouts::sampling(settings), &|_| ())?;
         let rollouts = rollouts::decode(model, &self.inputs.prompts, examples, requests, completions)?;
         self.stopwatch.lap(Phase::Sample);
-        let judged = self.within_memory(|run| {
+        let graded = self.retry_on_out_of_memory(|run| {
             let scorer = PolicyScorer { updater: run.updater(settings), text: &run.inputs.model.text };
-            let sources = Sources { scorer: &scorer, interrupt: run.heeded(), guard: run.inputs.guard };
+            let sources = Sources { scorer: &scorer, interrupt: run.active_interrupt(), guard: run.inputs.guard };
             rollouts::judge(settings, &run.rewards, &sources, step, &rollouts)
         })?;
         self.stopwatch.lap(Phase::Reward);
-        Ok(rollouts::scored(rollouts, judged))
+        Ok(rollouts::scored(rollouts, graded))
     }
 }
 
-/// What the optimizer's tensors belong to.
+/// Returns the set of parameters that the optimizer trains: all weights, or the adapters.
 fn trained<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> Trained<'a> {
     lora.map_or(Trained::Weights(&policy.config), |lora| Trained::Adapters(&lora.adapters))
 }

@@ -1,5 +1,5 @@
-//! How each example of a run fared while the model was trained on all of them: what the next run's example is chosen by. It reads recorded
-//! rollouts; it must never know how histories are ranked.
+//! The training history of each example of a run, by which the next run's example is chosen. Reads recorded rollouts. Knows nothing about
+//! how histories are ranked.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::folder::RunFolder;
 use super::resumption::records::Found;
 use crate::metrics::jsonl;
 
-/// What counts of a rollout's line.
+/// The fields of a rollout's line that are used.
 #[derive(Deserialize)]
 struct Line {
     example: String,
@@ -19,11 +19,11 @@ struct Line {
     correct: Option<bool>,
 }
 
-/// The accuracy of every example at each step that asked it, over all responses to it in that step; examples in the order in which they were
-/// first asked. In a run on more examples than groups that is once an epoch.
+/// Returns the accuracy of every example at each step that sampled it, over all its responses in that step. Examples are in the order in
+/// which they were first sampled. With more examples than groups, each has one accuracy per epoch.
 ///
 /// # Errors
-/// When the folder is no run's, or a recording is missing or broken; file and line are named.
+/// If the folder is not a run folder, or a recording is missing or corrupt. The message names the file and line.
 pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
     let (folder, _) = RunFolder::open(root)?;
     let mut history: Vec<(String, Vec<f64>)> = Vec::new();
@@ -33,7 +33,7 @@ pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
     for path in recorded {
         let mut step: BTreeMap<usize, (usize, usize)> = BTreeMap::new(); // place: (right, all)
         for (at_line, line) in jsonl::read_input::<Line>(&path)? {
-            ensure!(!line.example.is_empty(), "{at_line}: no example is named");
+            ensure!(!line.example.is_empty(), "{at_line}: the example is missing");
             let place = *places.entry(line.example).or_insert_with_key(|example| {
                 history.push((example.clone(), Vec::new()));
                 history.len() - 1
@@ -50,7 +50,7 @@ pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
     Ok(history)
 }
 
-/// Without the responses of some steps the examples would be ranked by the others, and nobody would notice.
+/// Fails if a step's rollouts are missing, because the examples would silently be ranked by the other steps.
 fn ensure_whole(folder: &RunFolder, recorded: &[PathBuf]) -> Result<()> {
     let newest = recorded.last().and_then(|path| path.file_name()?.to_str()?.split('.').next()?.parse().ok());
     let saved = folder.resumable_steps()?.last().copied();
@@ -58,7 +58,7 @@ fn ensure_whole(folder: &RunFolder, recorded: &[PathBuf]) -> Result<()> {
     match (1..=last).map(|step| folder.rollouts(step)).find(|path| !path.exists()) {
         Some(missing) if !recorded.is_empty() => {
             bail!(
-                "{} is missing, and the run has recorded {last} steps: put it back from a copy, or make it again (train --resume DIR --at STEP)",
+                "{} is missing, but the run has recorded {last} steps: restore it from a backup, or repeat the step with train --resume DIR --at STEP",
                 missing.display()
             )
         }
@@ -75,10 +75,10 @@ mod tests {
     use crate::train::folder::write_gzip_lines;
 
     #[test]
-    fn histories_are_accuracies_by_step() {
+    fn history_returns_accuracies_by_step() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("run");
-        assert!(history(&root).unwrap_err().to_string().contains("is no run's folder"));
+        assert!(history(&root).unwrap_err().to_string().contains("is not a run folder"));
         let run = RunFolder::create(&root, &RunSettings::demonstration()).unwrap();
         assert!(history(&root).unwrap_err().to_string().contains("no recorded rollouts"));
         let line = |example: &str, correct: bool| json!({"example": example, "reward": 0.0, "correct": correct, "text": ""});
@@ -87,9 +87,9 @@ mod tests {
         write_gzip_lines(&run.rollouts(3), [json!({"example": "c", "reward": 1.0})]).unwrap();
         let expected = [("a", vec![0.0, 0.5]), ("b", vec![0.0, 1.0]), ("c", vec![1.0])];
         assert_eq!(history(&root).unwrap(), expected.map(|(example, accuracies)| (example.to_owned(), accuracies)));
-        // Without a step the ranking would be of the others.
+        // A missing step would distort the ranking.
         std::fs::remove_file(run.rollouts(2)).unwrap();
         let message = history(&root).unwrap_err().to_string();
-        assert!(message.contains("00002.jsonl.gz is missing, and the run has recorded 3 steps"), "{message}");
+        assert!(message.contains("00002.jsonl.gz is missing, but the run has recorded 3 steps"), "{message}");
     }
 }

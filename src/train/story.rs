@@ -1,4 +1,4 @@
-//! What a run tells people: a line for each evaluation, the last table, and the picture.
+//! Prints a run's results: a line per evaluation, the final tables, and the picture.
 
 use anyhow::Result;
 
@@ -12,31 +12,32 @@ use crate::eval::statistics::{Comparison, Estimate};
 use crate::metrics::table;
 use crate::report::curve::{Curve, Point, svg};
 
-/// The last evaluation in one line, with the train accuracy at that step.
+/// Returns the last evaluation in one line, with the train accuracy at that step; empty before the first evaluation.
 pub fn evaluation_line(history: &History) -> String {
     let Some(evaluation) = history.evaluations.last() else { return String::new() };
     let what = if evaluation.step == 0 { "base model".to_owned() } else { format!("step {}", evaluation.step) };
     let passes = evaluation.scores.iter().map(|(name, score)| {
-        // Our grader's figure, where another one decides and finds another.
+        // Show our strict grader's accuracy if another grader decides and they differ.
         let ours = score.accuracy_strict.filter(|ours| ours.mean != score.mean());
         let ours = ours.map_or_else(String::new, |ours| format!("strict {}, ", percent(ours.mean)));
         format!("{name} {} ({ours}boxed {})", percent(score.mean()), percent(score.boxed))
     });
-    let ways = if evaluation.step == 0 { ways(evaluation) } else { String::new() };
+    let styles = if evaluation.step == 0 { answer_styles(evaluation) } else { String::new() };
     let train = history.recent_train_accuracy().map_or_else(String::new, |accuracy| format!("; train {}", percent(accuracy)));
-    format!("{what}: {}{train}{ways}", passes.collect::<Vec<_>>().join(", "))
+    format!("{what}: {}{train}{styles}", passes.collect::<Vec<_>>().join(", "))
 }
 
-/// "; ways of answering: guess 55%, sketch 27%, careful 15%" of the samples, the commonest first, where ways of answering are told apart.
-fn ways(evaluation: &Evaluation) -> String {
+/// Returns "; answer styles: guess 55%, sketch 27%, careful 15%" of the samples, the most common first; empty if the set has no classifier
+/// of answer styles.
+fn answer_styles(evaluation: &Evaluation) -> String {
     let Some((_, score)) = evaluation.passes(false).next() else { return String::new() };
-    let mut ways: Vec<(&String, &f64)> = score.ways.iter().collect();
-    ways.sort_by(|one, other| other.1.total_cmp(one.1));
-    let ways: Vec<String> = ways.into_iter().map(|(way, share)| format!("{way} {:.0}%", share * 100.0)).collect();
-    if ways.is_empty() { String::new() } else { format!("; ways of answering: {}", ways.join(", ")) }
+    let mut styles: Vec<(&String, &f64)> = score.ways.iter().collect();
+    styles.sort_by(|one, other| other.1.total_cmp(one.1));
+    let styles: Vec<String> = styles.into_iter().map(|(style, share)| format!("{style} {:.0}%", share * 100.0)).collect();
+    if styles.is_empty() { String::new() } else { format!("; answer styles: {}", styles.join(", ")) }
 }
 
-/// The picture of the run so far.
+/// Returns the SVG picture of the run.
 pub fn picture(settings: &RunSettings, history: &History) -> String {
     let points = |greedy: bool| {
         let point = |evaluation: &Evaluation| Some(Point::new(evaluation.step as u32, evaluation.estimate(greedy)?));
@@ -67,18 +68,21 @@ fn caption(history: &History) -> String {
         Some(step) => format!("train accuracy saturates at step {step}"),
         None => "train accuracy has not saturated".to_owned(),
     });
-    parts.extend(history.post_saturation_gain(false).map(|gain| format!("after it sampled {}", points_of(&gain))));
+    parts.extend(history.post_saturation_gain(false).map(|gain| format!("sampled accuracy after saturation {}", points_of(&gain))));
     let mut text = parts.join("; ");
     text[..1].make_ascii_uppercase();
     text + "."
 }
 
-/// Prints the last tables, of which `times` is one, and writes the picture.
+/// Prints the final tables, including `times`, and writes the picture.
+///
+/// # Errors
+/// If the picture cannot be written.
 pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History, times: &str) -> Result<()> {
     write_file(&folder.picture(), picture(settings, history).as_bytes())?;
     if let (Some(base), Some(last), Some(best)) = (history.evaluations.first(), history.evaluations.last(), history.best()) {
         tell!("\n{}", result_table(base, last, best));
-        for (title, rows) in [("by subject (greedy)", by_subject(base, last)), ("way of answering", by_way(base, last))] {
+        for (title, rows) in [("by subject (greedy)", by_subject(base, last)), ("answer style", by_answer_style(base, last))] {
             if !rows.is_empty() {
                 tell!("{}", table(&[title, "base", &format!("step {}", last.step)], &rows));
             }
@@ -89,19 +93,19 @@ pub fn tell(settings: &RunSettings, folder: &RunFolder, history: &History, times
         tell!("{line}");
     }
     if let Some(gain) = history.post_saturation_gain(true) {
-        tell!("By the last third of the evaluations after saturation against the first two: greedy {}.", points_of(&gain));
+        tell!("Greedy accuracy in the last third of the evaluations after saturation, compared with the first two: {}.", points_of(&gain));
     }
     for what in &history.missing {
-        tell!("These figures are without a record that is lost: {what}.");
+        tell!("These figures leave out a lost record: {what}.");
     }
-    tell!("Everything is in {}; the picture is {}", folder.root().display(), folder.picture().display());
+    tell!("All results are in {}; the picture is {}", folder.root().display(), folder.picture().display());
     Ok(())
 }
 
-/// What was gained before saturation and after it, pass by pass.
+/// Returns a line for the gains before saturation and one for those after it, pass by pass.
 fn gain_lines(history: &History) -> Vec<String> {
     let line = |when: &str, gain: &Gain| {
-        let from = if gain.from == 0 { "the base".to_owned() } else { format!("step {}", gain.from) };
+        let from = if gain.from == 0 { "the base model".to_owned() } else { format!("step {}", gain.from) };
         let pass = |(name, compared): (&String, &Comparison)| {
             format!("{name} {} ({} problems won, {} lost)", points_of(&compared.difference), compared.won, compared.lost)
         };
@@ -148,10 +152,12 @@ fn by_subject(base: &Evaluation, last: &Evaluation) -> Vec<Vec<String>> {
     base.by_subject.iter().map(|(subject, part)| row(subject, part.mean(), last.by_subject.get(subject).map(Part::mean))).collect()
 }
 
-fn by_way(base: &Evaluation, last: &Evaluation) -> Vec<Vec<String>> {
+fn by_answer_style(base: &Evaluation, last: &Evaluation) -> Vec<Vec<String>> {
     let Some(((_, base), (_, last))) = base.passes(false).next().zip(last.passes(false).next()) else { return Vec::new() };
-    let ways = base.ways.keys().chain(last.ways.keys().filter(|way| !base.ways.contains_key(*way)));
-    ways.map(|way| row(&format!("{way} (sampled)"), base.ways.get(way).copied().unwrap_or(0.0), last.ways.get(way).copied())).collect()
+    let styles = base.ways.keys().chain(last.ways.keys().filter(|style| !base.ways.contains_key(*style)));
+    styles
+        .map(|style| row(&format!("{style} (sampled)"), base.ways.get(style).copied().unwrap_or(0.0), last.ways.get(style).copied()))
+        .collect()
 }
 
 fn row(name: &str, base: f64, last: Option<f64>) -> Vec<String> {
@@ -166,7 +172,7 @@ fn tenth(share: f64) -> String {
     format!("{:.1}", share * 100.0)
 }
 
-/// "+4.5 points [3.1, 5.9]"
+/// Formats an estimate as "+4.5 points [+3.1, +5.9]".
 fn points_of(gain: &Estimate) -> String {
     format!("{:+.1} points [{:+.1}, {:+.1}]", gain.mean * 100.0, gain.low * 100.0, gain.high * 100.0)
 }

@@ -1,5 +1,6 @@
-//! One optimizer update from responses with advantages: one sweep of loss and gradient over packed micro-batches, then AdamW. `packing` divides
-//! sequences into micro-batches, `scoring` gives log-probabilities without a gradient, `report` adds up what an update measured.
+//! An optimizer update from responses with advantages: loss and gradient in one sweep over packed micro-batches, then AdamW. `packing`
+//! divides sequences into micro-batches, `scoring` computes log-probabilities without a gradient, and `report` sums the measurements of an
+//! update.
 
 mod packing;
 mod report;
@@ -17,63 +18,67 @@ use crate::objective::loss::{sequence_log_ratio, token_loss};
 use crate::objective::{Ratio, Tokens};
 use crate::optim::AdamW;
 pub use packing::{Packing, Sequence, by_sequence, deal, micro_batch_count};
-use report::LaneSums;
 pub use report::UpdateReport;
+use report::WorkerSums;
 pub use scoring::{PolicyScorer, logprobs};
 
-/// A response with what the loss needs of it: a number for each of its tokens.
+/// A response and the inputs of its loss, which have one number per response token.
 #[derive(Clone, Debug)]
 pub struct Sample<'a> {
-    /// Its tokens.
+    /// The prompt and the response tokens.
     pub sequence: Sequence<'a>,
-    /// Log-probabilities that the sampler recorded.
+    /// The log-probabilities that the sampler recorded, per response token.
     pub sampled: &'a [f32],
-    /// Advantages.
+    /// Advantages, per response token; empty until they are computed.
     pub advantages: Vec<f32>,
-    /// Log-probabilities under the policy that the ratio is taken to; none for a ratio of 1.
+    /// Log-probabilities under the old policy in the ratio's denominator, per response token; `None` for a ratio of 1.
     pub old: Option<Vec<f32>>,
 }
 
 impl<'a> Sample<'a> {
-    /// A sampled response, without advantages and without an old policy.
+    /// Creates a sample without advantages and old log-probabilities.
     pub fn of(prompt: &'a [u32], completion: &'a Completion) -> Self {
         let sequence = Sequence::of(prompt, completion);
         Self { sequence, sampled: completion.sampled_logprobs(), advantages: Vec::new(), old: None }
     }
 }
 
-/// Computes with the policy: log-probabilities, and the gradient of the loss.
+/// Computes the policy's log-probabilities and the gradient of the loss.
 #[derive(Clone, Copy)]
 pub struct Updater<'a> {
     /// The settings of the step.
     pub settings: &'a RunSettings,
-    /// How sequences become micro-batches.
+    /// How sequences are packed into micro-batches.
     pub packing: Packing<'a>,
     /// The policy.
     pub policy: &'a Decoder,
-    /// The policy that a KL term holds to; none where there is no such term.
+    /// The reference of a KL term; `None` without one.
     pub reference: Option<&'a Decoder>,
 }
 
 impl Updater<'_> {
-    /// The gradient of the loss over a mini-batch, summed over micro-batches into `gradients` (one per lane, all zero before; the sum ends in
-    /// the first), and its terms. `reference` are the reference's log-probabilities of each sample's tokens, as
-    /// [`loss_reference`](Self::loss_reference) gives them.
+    /// Computes the gradient of the loss over a mini-batch and returns its loss terms.
+    ///
+    /// Sums over micro-batches into `gradients`, one per worker, which must be zero before; the total ends up in the first. `reference` has
+    /// the reference's log-probabilities of each sample's tokens, from [`loss_reference`](Self::loss_reference).
+    ///
+    /// # Errors
+    /// If a kernel fails, or the run is interrupted.
     pub fn gradient(&self, samples: &[Sample], reference: Option<&[Vec<f32>]>, gradients: &[Gradients]) -> Result<UpdateReport> {
         let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.response.len()).collect();
         let weights = self.settings.loss.aggregation.sequence_weights(&lengths);
-        let sums = self.packing.on_lanes(&sequences, |sums: &mut LaneSums, lane, numbers, packed| {
-            let tokens = Flat::of(samples, reference, numbers, &weights);
+        let sums = self.packing.on_lanes(&sequences, |sums: &mut WorkerSums, lane, numbers, packed| {
+            let tokens = PackedTokens::of(samples, reference, numbers, &weights);
             self.micro_batch(&packed, &tokens, &gradients[lane], sums)
         })?;
         gradients[1..].iter().try_for_each(|other| gradients[0].add(other, self.policy.kernels()))?;
-        Ok(UpdateReport::of_lanes(&sums, lengths.iter().sum()))
+        Ok(UpdateReport::of_workers(&sums, lengths.iter().sum()))
     }
 
-    fn micro_batch(&self, packed: &Packed, tokens: &Flat, gradients: &Gradients, sums: &mut LaneSums) -> Result<()> {
+    fn micro_batch(&self, packed: &Packed, tokens: &PackedTokens, gradients: &Gradients, sums: &mut WorkerSums) -> Result<()> {
         let (hidden, trace) = self.policy.forward(packed, self.packing.recompute)?;
-        // A response's ratio needs all its log-probabilities before the loss of any token is known: the head is swept twice.
+        // A sequence ratio needs all log-probabilities of a response before the loss of any token, so the head is swept twice.
         let log_ratios = match &tokens.old {
             Some(old) if self.settings.loss.ratio == Ratio::Sequence => {
                 let scores = self.policy.score_hidden(&hidden, packed, self.temperature())?;
@@ -107,8 +112,11 @@ impl Updater<'_> {
     }
 }
 
-/// The step that follows a gradient: clip and AdamW; adapters are then merged. The gradients are zero again afterwards. Completes the gradient's
-/// report.
+/// Applies a gradient: clips it, takes an AdamW step, merges adapters into the base, and sets the gradients back to zero. Returns the
+/// report with the gradient norm and the learning rate.
+///
+/// # Errors
+/// [`NotFinite`](crate::optim::NotFinite) if the gradient is not finite, before anything changes; other errors if a kernel fails.
 pub fn apply(
     settings: &RunSettings,
     policy: &Decoder,
@@ -126,7 +134,7 @@ pub fn apply(
     Ok(report)
 }
 
-/// For each token of a micro-batch the log of its whole response's ratio; response `s` has the tokens `offsets[s]..offsets[s + 1]`.
+/// Returns the log of the whole response's ratio for each token of a micro-batch; response `s` has the tokens `offsets[s]..offsets[s + 1]`.
 fn sequence_log_ratios(offsets: &[usize], new: &[f32], old: &[f32]) -> Vec<f32> {
     let mut ratios = Vec::with_capacity(new.len());
     for ends in offsets.windows(2) {
@@ -136,8 +144,8 @@ fn sequence_log_ratios(offsets: &[usize], new: &[f32], old: &[f32]) -> Vec<f32> 
     ratios
 }
 
-/// The numbers of a micro-batch's response tokens laid end to end, as [`Packed::targets`] has them.
-struct Flat {
+/// The inputs of the loss for all response tokens of a micro-batch, concatenated in the order of [`Packed::targets`].
+struct PackedTokens {
     sampled: Vec<f32>,
     old: Option<Vec<f32>>,
     reference: Option<Vec<f32>>,
@@ -145,13 +153,13 @@ struct Flat {
     weights: Vec<f32>,
 }
 
-impl Flat {
+impl PackedTokens {
     fn of(samples: &[Sample], reference: Option<&[Vec<f32>]>, numbers: &[usize], weights: &[f32]) -> Self {
         let numbered = || numbers.iter().map(|number| &samples[*number]);
         let weight = |number: &usize| std::iter::repeat_n(weights[*number], samples[*number].sequence.response.len());
         Self {
             sampled: numbered().flat_map(|sample| sample.sampled).copied().collect(),
-            // A mini-batch has them of all its samples or of none.
+            // Either all samples of a mini-batch have old log-probabilities, or none.
             old: numbered().map(|sample| sample.old.as_deref()).collect::<Option<Vec<_>>>().map(|old| old.concat()),
             reference: reference.map(|reference| numbers.iter().flat_map(|number| &reference[*number]).copied().collect()),
             advantages: numbered().flat_map(|sample| &sample.advantages).copied().collect(),

@@ -1,9 +1,10 @@
-//! Watches for a run that goes wrong or cannot learn. Owns the causes that are warned about and the thresholds of each; works on the plain
-//! numbers of a step's line of metrics, so that a resumed run that reads its lines again stands where it stood. It must never know a model.
+//! Warns when a run diverges or cannot learn. Owns the causes of warnings and their thresholds. Works only on the numbers of a step's
+//! metrics line, so that a resumed run restores its state by reading the lines again. Knows nothing about models.
 //!
-//! A cause is *bad* at a step by its own rule, *warned about* once it was bad for as many steps in a row as its patience, and *clear* again
-//! after `CALM` steps that were not bad. It is told once each time. A run that has learned its example looks much like a broken one
-//! (no entropy, no gradient, no group with signal), so most rules hold only while rewards are not near their best ([`Watch::is_satisfied`]).
+//! Each cause has a rule that marks a step as *bad*. The cause is *active* once as many consecutive steps as its patience were bad, and
+//! clear again after `CLEAR_AFTER` steps that were not. It warns once each time it becomes active. A run that has learned its example looks
+//! much like a broken one (no entropy, no gradient, no group with signal), so most rules apply only while rewards are not near their best
+//! ([`Watch::is_satisfied`]).
 
 mod causes;
 
@@ -13,39 +14,39 @@ use serde_json::{Map, Value};
 
 pub use causes::CAUSES;
 
-/// Steps without a cause after which it is clear.
-const CALM: usize = 5;
-/// Steps that means are taken over, at the beginning and now.
+/// A cause is clear after this many steps that were not bad.
+const CLEAR_AFTER: usize = 5;
+/// The number of steps that means and initial values are taken over.
 const WINDOW: usize = 5;
-/// A reward is near its best from this share of the way between the lowest and the highest that any response had.
-const SATISFIED: f64 = 0.9;
+/// A reward is near its best above this fraction of the range between the lowest and highest reward of any response.
+const NEAR_BEST: f64 = 0.9;
 
-/// A step with so many boxes makes a few steps without any no chance: three of them then have a probability below 1e-15.
-const BOXES: f64 = 16.0;
+/// After a step with this many boxed answers, three steps without any are no accident: their probability is below 1e-15.
+const MANY_BOXES: f64 = 16.0;
 
-/// What a run is, as far as watches need it.
+/// The facts about a run that the rules depend on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Subject {
-    /// The entropy of a uniform choice of token, nats.
+    /// The entropy of the uniform distribution over the vocabulary, in nats.
     pub most_entropy: f64,
-    /// Most tokens in a response.
+    /// The maximum number of tokens in a response.
     pub max_new: usize,
-    /// Responses in a step that are drawn independently: all of one example, or one for each group of several examples.
+    /// The number of independent samples in a step: all responses with one example, one per group with several.
     pub independent: usize,
-    /// Whether a reward looks into boxes.
+    /// True if a reward reads `\boxed{}`.
     pub reads_boxes: bool,
-    /// Whether the policy loss is on.
+    /// True if the policy loss is on.
     pub learns_from_reward: bool,
-    /// Whether the loss has an entropy term.
+    /// True if the loss has an entropy term.
     pub has_entropy_term: bool,
 }
 
-/// The numbers of one step.
+/// The metrics of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Shown {
-    /// Mean entropy, nats a token; none where the policy was not asked (a critic's warm-up).
+    /// Mean entropy in nats per token; `None` if the policy was not trained (critic warm-up).
     pub entropy: Option<f64>,
-    /// Norm of the gradient before clipping, NaN where it is not finite; none as above.
+    /// Gradient norm before clipping, NaN if not finite; `None` if the policy was not trained.
     pub grad_norm: Option<f64>,
     /// Mean reward.
     pub reward: f64,
@@ -53,63 +54,63 @@ pub struct Shown {
     pub reward_min: f64,
     /// Highest reward of a response.
     pub reward_max: f64,
-    /// Share of right responses.
+    /// Fraction of correct responses.
     pub accuracy: f64,
     /// Mean response length in tokens.
     pub length: f64,
-    /// Share of responses that reached the limit of tokens.
+    /// Fraction of responses that reached the token limit.
     pub truncated: f64,
-    /// Share of responses with a complete box.
+    /// Fraction of responses with a complete `\boxed{}`.
     pub boxed: f64,
-    /// Share of responses that are not readable text.
+    /// Fraction of responses that are not readable text.
     pub garbled: f64,
-    /// Share of groups whose rewards are all equal.
+    /// Fraction of groups whose rewards are all equal.
     pub without_signal: f64,
-    /// Whether an update was skipped because its loss or gradient was not finite.
+    /// True if an update was skipped because its loss or gradient was not finite.
     pub skipped: bool,
 }
 
-/// What is told about a cause.
+/// A warning to print.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// The cause, as `watch/KEY` in the metrics.
+    /// The cause; its metric is `watch/KEY`.
     pub key: &'static str,
     /// What was found, and what to try.
     pub text: String,
 }
 
-/// How one cause stands.
+/// The state of one cause.
 #[derive(Clone, Copy, Debug, Default)]
-struct Standing {
-    /// Bad steps in a row.
+struct CauseState {
+    /// The number of consecutive bad steps.
     bad: usize,
-    /// Steps in a row that were not bad.
-    calm: usize,
-    /// Told, and not clear yet.
+    /// The number of consecutive steps that were not bad.
+    clear: usize,
+    /// True while the cause is active: its warning was printed, and it is not clear yet.
     warned: bool,
 }
 
-/// All watches of a run.
+/// All checks of a run.
 #[derive(Clone, Debug)]
 pub struct Watch {
     subject: Subject,
-    /// The first steps: what later ones are compared with.
+    /// The first steps, which later ones are compared with.
     first: Vec<Shown>,
     recent: VecDeque<Shown>,
-    /// Lowest and highest reward that any response had.
+    /// The lowest and highest reward of any response.
     range: Option<(f64, f64)>,
-    /// The best mean reward of a whole window.
+    /// The best mean reward over a full window.
     best_reward: Option<f64>,
-    /// Whether a step had so many boxes that a few steps without one are no chance.
+    /// True if a step had so many boxed answers that a few steps without any are no accident.
     had_boxes: bool,
     skipped_in_a_row: usize,
-    causes: [Standing; CAUSES.len()],
-    /// Steps at which something was warned about, in order.
+    causes: [CauseState; CAUSES.len()],
+    /// Steps with an active cause or a skipped update, in order.
     warned: Vec<u64>,
 }
 
 impl Watch {
-    /// The watches of a run at its beginning.
+    /// Creates the checks of a new run.
     pub fn new(subject: Subject) -> Self {
         Self {
             subject,
@@ -119,25 +120,25 @@ impl Watch {
             best_reward: None,
             had_boxes: false,
             skipped_in_a_row: 0,
-            causes: [Standing::default(); CAUSES.len()],
+            causes: [CauseState::default(); CAUSES.len()],
             warned: Vec::new(),
         }
     }
 
-    /// Takes in a step's numbers. Gives what is warned about from this step on.
+    /// Records a step's metrics and returns the warnings that start at this step.
     pub fn observe(&mut self, step: u64, shown: Shown) -> Vec<Warning> {
-        self.take(shown);
+        self.record(shown);
         let bad = CAUSES.map(|cause| (cause.is_bad)(self, &shown));
         let mut warnings = Vec::new();
         for ((cause, is_bad), number) in CAUSES.iter().zip(bad).zip(0..) {
             let patience = (cause.patience)(self);
-            let standing = &mut self.causes[number];
-            (standing.bad, standing.calm) = if is_bad { (standing.bad + 1, 0) } else { (0, standing.calm + 1) };
-            if standing.calm >= CALM {
-                standing.warned = false;
+            let state = &mut self.causes[number];
+            (state.bad, state.clear) = if is_bad { (state.bad + 1, 0) } else { (0, state.clear + 1) };
+            if state.clear >= CLEAR_AFTER {
+                state.warned = false;
             }
-            if standing.bad >= patience && !standing.warned {
-                standing.warned = true;
+            if state.bad >= patience && !state.warned {
+                state.warned = true;
                 warnings.push(Warning { key: cause.key, text: format!("{}. {}", (cause.found)(self, &shown), cause.remedy) });
             }
         }
@@ -147,22 +148,22 @@ impl Watch {
         warnings
     }
 
-    /// The causes that are warned about now.
+    /// Returns the keys of the active causes.
     pub fn active(&self) -> impl Iterator<Item = &'static str> {
-        CAUSES.iter().zip(self.causes).filter(|(_, standing)| standing.warned).map(|(cause, _)| cause.key)
+        CAUSES.iter().zip(self.causes).filter(|(_, state)| state.warned).map(|(cause, _)| cause.key)
     }
 
-    /// Whether nothing was warned about at a step. What was saved then is a state to go back to.
+    /// True if no cause was active and no update was skipped at a step, so that its state is safe to go back to.
     pub fn was_calm_at(&self, step: u64) -> bool {
         self.warned.binary_search(&step).is_err()
     }
 
-    /// Steps in a row up to now with a skipped update.
+    /// Returns the number of consecutive steps, up to the last, with a skipped update.
     pub fn skipped_in_a_row(&self) -> usize {
         self.skipped_in_a_row
     }
 
-    fn take(&mut self, shown: Shown) {
+    fn record(&mut self, shown: Shown) {
         if self.first.len() < WINDOW {
             self.first.push(shown);
         }
@@ -173,39 +174,40 @@ impl Watch {
         let (low, high) = self.range.unwrap_or((shown.reward_min, shown.reward_max));
         self.range = Some((low.min(shown.reward_min), high.max(shown.reward_max)));
         if self.recent.len() == WINDOW {
-            self.best_reward = Some(self.now(|shown| shown.reward).max(self.best_reward.unwrap_or(f64::NEG_INFINITY)));
+            self.best_reward = Some(self.recent_mean(|shown| shown.reward).max(self.best_reward.unwrap_or(f64::NEG_INFINITY)));
         }
-        self.had_boxes |= shown.boxed * self.subject.independent as f64 >= BOXES;
+        self.had_boxes |= shown.boxed * self.subject.independent as f64 >= MANY_BOXES;
         self.skipped_in_a_row = if shown.skipped { self.skipped_in_a_row + 1 } else { 0 };
     }
 
-    /// The mean over the last steps.
-    fn now(&self, value: impl Fn(&Shown) -> f64) -> f64 {
+    /// Returns the mean over the last steps.
+    fn recent_mean(&self, value: impl Fn(&Shown) -> f64) -> f64 {
         self.recent.iter().map(value).sum::<f64>() / self.recent.len().max(1) as f64
     }
 
-    /// The largest of the first steps, so that a run which breaks among them is compared with what it was; none where none has the value.
-    fn at_first(&self, value: impl Fn(&Shown) -> Option<f64>) -> Option<f64> {
+    /// Returns the largest finite value of the first steps; `None` if they have none. Taking the largest lets a run that breaks among its
+    /// first steps be compared with its state before.
+    fn initial_max(&self, value: impl Fn(&Shown) -> Option<f64>) -> Option<f64> {
         self.first.iter().filter_map(value).filter(|value| value.is_finite()).reduce(f64::max)
     }
 
-    /// The width of the range of rewards so far.
+    /// Returns the difference between the highest and lowest reward.
     fn reward_width(&self) -> f64 {
         self.range.map_or(0.0, |(low, high)| high - low)
     }
 
-    /// Whether rewards are near their best: nine in ten responses are right, or the mean reward stands at 90% of the way from the lowest to the
-    /// highest that any response has had. In the last step or over the last five.
+    /// True if rewards are near their best, in the last step or over the last five: 90% of the responses are correct, or the mean reward is
+    /// at 90% of the range between the lowest and highest reward of any response.
     pub fn is_satisfied(&self) -> bool {
         let (low, width) = (self.range.map_or(0.0, |(low, _)| low), self.reward_width());
-        let is_best = |accuracy: f64, reward: f64| accuracy >= SATISFIED || (width > 0.0 && reward - low >= SATISFIED * width);
+        let is_best = |accuracy: f64, reward: f64| accuracy >= NEAR_BEST || (width > 0.0 && reward - low >= NEAR_BEST * width);
         let last = self.recent.back().is_some_and(|last| is_best(last.accuracy, last.reward));
-        last || is_best(self.now(|shown| shown.accuracy), self.now(|shown| shown.reward))
+        last || is_best(self.recent_mean(|shown| shown.accuracy), self.recent_mean(|shown| shown.reward))
     }
 }
 
 impl Shown {
-    /// The numbers of a step's line of metrics, as `measures` names them; a line of an older version lacks some, which then say nothing.
+    /// Reads the numbers of a step's metrics line. Keys missing from lines of older versions get neutral values.
     pub fn of_line(line: &Map<String, Value>) -> Self {
         // JSON has null for a number that is not finite.
         let read = |key: &str| line.get(key).map(|value| value.as_f64().unwrap_or(f64::NAN));

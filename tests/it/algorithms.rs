@@ -1,11 +1,11 @@
-//! Algorithms as users run them: presets are told and learn, courses go on after an interruption, steps without signal are recorded, and
-//! contradictions are refused before weights load.
+//! Algorithms as users run them: presets are printed and learn, schedules resume after an interruption, steps without signal are recorded,
+//! and contradictions are refused before weights load.
 
 use std::path::Path;
 
 use crate::fixture::{bytes, fail, metrics, repository, succeed, told};
 
-/// Trains the embedded model without evaluation; `sets` are settings. Gives what was told.
+/// Trains the embedded model without evaluation, with `sets` as settings. Returns the printed messages.
 fn train(out: &Path, steps: u64, sets: &[&str]) -> String {
     let (steps, out) = (steps.to_string(), out.to_str().unwrap());
     let mut arguments = vec!["train", "--steps", &steps, "--out", out, "--set", "eval.benchmarks="];
@@ -18,7 +18,7 @@ fn column(out: &Path, name: &str) -> Vec<f64> {
 }
 
 #[test]
-fn every_preset_is_told_and_moves_the_policy() {
+fn algo_presets_are_printed_and_change_the_policy() {
     let folder = tempfile::tempdir().unwrap();
     for (algo, part) in [
         ("grpo", "advantage.scale=group loss.ratio=token"),
@@ -30,23 +30,23 @@ fn every_preset_is_told_and_moves_the_policy() {
         ("cispo", "loss.surrogate=cispo"),
     ] {
         let out = folder.path().join(algo);
-        let told = train(&out, 3, &[&format!("algo={algo}"), "train.updates_per_rollout=4", "train.epochs=2"]);
-        assert!(told.contains(&format!("{algo} (")) && told.contains(part), "{told}");
-        assert!(told.contains(" groups"), "{told}");
+        let messages = train(&out, 3, &[&format!("algo={algo}"), "train.updates_per_rollout=4", "train.epochs=2"]);
+        assert!(messages.contains(&format!("{algo} (")) && messages.contains(part), "{messages}");
+        assert!(messages.contains(" groups"), "{messages}");
         let norms = column(&out, "actor/grad_norm");
         assert!(norms.len() == 3 && norms.iter().all(|norm| norm.is_finite() && *norm > 0.0), "{algo}: {norms:?}");
-        assert!(column(&out, "actor/ppo_kl").iter().any(|kl| *kl != 0.0), "{algo}: no update but the first has a ratio of 1");
+        assert!(column(&out, "actor/ppo_kl").iter().any(|kl| *kl != 0.0), "{algo}: only the first update has a ratio of 1");
         assert_eq!(column(&out, "rollout/logprob_gap_max"), [0.0; 3], "{algo}");
     }
 }
 
 #[test]
-fn courses_and_references_go_on_after_an_interruption_to_the_bit() {
+fn resume_restores_schedules_and_references_bit_identically() {
     let folder = tempfile::tempdir().unwrap();
-    let course = ["rollout.temperature_to=1.0", "rollout.temperature_steps=4", "loss.entropy_target=0.5", "loss.entropy_step=0.0007"];
+    let schedules = ["rollout.temperature_to=1.0", "rollout.temperature_steps=4", "loss.entropy_target=0.5", "loss.entropy_step=0.0007"];
     let common = ["checkpoint.every=3", "optim.schedule=constant", "rollout.groups=4", "loss.kl=0.1"];
     for (name, reference) in [("reset", "train.reference_every=2"), ("average", "train.reference_decay=0.7")] {
-        let sets = [&course[..], &common, &[reference]].concat();
+        let sets = [&schedules[..], &common, &[reference]].concat();
         let (whole, parts) = (folder.path().join(format!("{name}-whole")), folder.path().join(format!("{name}-parts")));
         train(&whole, 6, &sets);
         train(&parts, 3, &sets);
@@ -58,45 +58,45 @@ fn courses_and_references_go_on_after_an_interruption_to_the_bit() {
         let temperatures = column(&parts, "rollout/temperature");
         assert!(temperatures.iter().zip([0.6, 0.7, 0.8, 0.9, 1.0, 1.0]).all(|(f, e)| (f - e).abs() < 1e-6), "{temperatures:?}");
         let coefficients = column(&parts, "actor/entropy_coeff");
-        assert!(coefficients.windows(2).all(|pair| (pair[1] - pair[0]).abs() > 1e-4), "each step moves it: {coefficients:?}");
+        assert!(coefficients.windows(2).all(|pair| (pair[1] - pair[0]).abs() > 1e-4), "each step changes it: {coefficients:?}");
         let kl = column(&parts, "actor/kl_loss");
-        let still = ["checkpoint.every=3", "optim.schedule=constant", "rollout.groups=4", "loss.kl=0.1"];
+        let fixed_reference = ["checkpoint.every=3", "optim.schedule=constant", "rollout.groups=4", "loss.kl=0.1"];
         let fixed = folder.path().join(format!("{name}-fixed"));
-        train(&fixed, 6, &[&course[..], &still].concat());
+        train(&fixed, 6, &[&schedules[..], &fixed_reference].concat());
         assert_ne!(column(&fixed, "actor/kl_loss"), kl, "the reference does not move");
     }
 }
 
 #[test]
-fn steps_without_signal_are_recorded_and_their_other_terms_act() {
+fn steps_without_signal_are_recorded_and_apply_other_terms() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    // A single token is no answer: every reward is 0.
-    let told = train(&out, 2, &["rollout.max_new=1", "loss.entropy=0.05"]);
-    assert!(told.contains("signal in 0 of 8 groups"), "{told}");
+    // One token is not an answer, so every reward is 0.
+    let messages = train(&out, 2, &["rollout.max_new=1", "loss.entropy=0.05"]);
+    assert!(messages.contains("signal in 0 of 8 groups"), "{messages}");
     assert_eq!(column(&out, "reward/zero_std_groups"), [1.0, 1.0]);
     assert_eq!(column(&out, "actor/pg_loss"), [0.0, 0.0]);
     assert!(column(&out, "actor/grad_norm").iter().all(|norm| *norm > 0.0));
     assert!(column(&out, "actor/kl_loss")[1] > 0.0);
-    // Groups without signal are drawn again as often as is allowed, and then kept.
+    // Groups without signal are replaced up to the limit and then kept.
     let out = folder.path().join("resampled");
     train(&out, 1, &["rollout.max_new=1", "rollout.resample=2"]);
     assert_eq!(column(&out, "rollout/further_batches"), [2.0]);
 }
 
 #[test]
-fn groups_are_drawn_again_until_they_teach_something() {
+fn resample_replaces_groups_until_they_have_signal() {
     let folder = tempfile::tempdir().unwrap();
-    let [once, often] = [0, 20].map(|most| {
-        let out = folder.path().join(most.to_string());
-        train(&out, 2, &[&format!("rollout.resample={most}")]);
+    let [without, with] = [0, 20].map(|limit| {
+        let out = folder.path().join(limit.to_string());
+        train(&out, 2, &[&format!("rollout.resample={limit}")]);
         column(&out, "reward/zero_std_groups")
     });
-    assert!(often.iter().zip(&once).all(|(often, once)| often <= once) && often[0] < 0.5, "{once:?} and {often:?}");
+    assert!(with.iter().zip(&without).all(|(with, without)| with <= without) && with[0] < 0.5, "{without:?} and {with:?}");
 }
 
 #[test]
-fn entropy_alone_trains_whatever_is_rewarded() {
+fn entropy_loss_alone_changes_entropy_without_rewards() {
     let folder = tempfile::tempdir().unwrap();
     let golden = repository("tests/golden/llama");
     let [model, rollouts] = ["policy", "rollouts.jsonl"].map(|part| golden.join(part).to_str().unwrap().to_owned());
@@ -107,7 +107,7 @@ fn entropy_alone_trains_whatever_is_rewarded() {
         let sets: Vec<&str> = sets.iter().chain(&named).map(String::as_str).collect();
         train(&out, 11, &sets);
         let entropy = column(&out, "actor/entropy");
-        // The recording has ten steps: the eleventh is the first again, token for token.
+        // The recording has ten steps, so the eleventh repeats the first, token for token.
         entropy[10] - entropy[0]
     };
     let (up, down) = (run("0.1"), run("-0.1"));
@@ -115,7 +115,7 @@ fn entropy_alone_trains_whatever_is_rewarded() {
 }
 
 #[test]
-fn kl_in_the_reward_is_recorded_and_pulls_back() {
+fn reward_kl_is_recorded_and_reduces_rewards() {
     let folder = tempfile::tempdir().unwrap();
     let run = |coefficient: &str| {
         let out = folder.path().join(coefficient);
@@ -125,19 +125,19 @@ fn kl_in_the_reward_is_recorded_and_pulls_back() {
         scores.iter().zip(rewards).map(|(score, reward)| score - reward).collect::<Vec<f64>>()
     };
     assert_eq!(run("0"), [0.0; 4]);
-    let taken = run("0.5");
-    assert!(taken[0].abs() < 1e-6 && taken[1..].iter().any(|taken| taken.abs() > 1e-3), "{taken:?}");
+    let penalties = run("0.5");
+    assert!(penalties[0].abs() < 1e-6 && penalties[1..].iter().any(|penalty| penalty.abs() > 1e-3), "{penalties:?}");
 }
 
 #[test]
-fn contradictions_are_refused_before_anything_begins() {
+fn settings_that_contradict_are_refused_before_the_run_starts() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("never");
     let check = |sets: &[&str], expected: &str| {
         let mut arguments = vec!["train", "--model", "no/such-model", "--out", out.to_str().unwrap()];
         arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
-        let told = fail(&arguments, 2);
-        assert!(told.contains(expected), "{sets:?}: {told}");
+        let messages = fail(&arguments, 2);
+        assert!(messages.contains(expected), "{sets:?}: {messages}");
         assert!(!out.exists());
     };
     check(&["algo=pro"], "algo is \"pro\"; it must be grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo");

@@ -91,7 +91,7 @@ fn a_run_ranks_its_own_examples() {
     let output = rlvr(&["train", "--example", first, "--dry-run"], folder.path());
     assert!(output.status.success(), "{first}: {}", told(&output).1);
     let none = rlvr(&["select", "--run", "none"], folder.path());
-    assert!(none.status.code() == Some(2) && told(&none).1.contains("none is no run's folder"), "{}", told(&none).1);
+    assert!(none.status.code() == Some(2) && told(&none).1.contains("none is not a run folder"), "{}", told(&none).1);
 }
 
 #[test]
@@ -128,8 +128,8 @@ fn how_examples_fill_a_batch_is_said_in_words() {
     checked("pi1", "1 example x 128 rows x 8 = 1024 rollouts a step, 128 groups of 8 (pi1: \"The pressure");
     checked("pi1,pi13", "2 examples x 64 rows x 8 = 1024 rollouts a step, 128 groups of 8");
     checked("pi1..pi16", "16 examples x 8 rows x 8 = 1024 rollouts a step, 128 groups of 8");
-    checked("pi1,pi2,pi13", "3 examples in turns on 128 rows x 8 = 1024 rollouts a step, 128 groups of 8");
-    checked("dsr-sub", "1208 examples in turns on 128 rows x 8 = 1024 rollouts a step");
+    checked("pi1,pi2,pi13", "3 examples in turn on 128 rows x 8 = 1024 rollouts a step, 128 groups of 8");
+    checked("dsr-sub", "1208 examples in turn on 128 rows x 8 = 1024 rollouts a step");
     checked("dsr-sub/124", "1 example x 128 rows");
     let parquet = folder.join("train/merge_pi1_pi13_r128.parquet");
     checked(parquet.to_str().unwrap(), "2 examples x 64 rows x 8 = 1024 rollouts a step, 128 groups of 8");

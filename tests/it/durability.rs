@@ -1,5 +1,5 @@
-//! A run's folder after a crash, or after something in it was damaged, removed or shortened: what resuming says, and that it ends in the same
-//! bits. Every case is one change to a copy of one small run.
+//! Resuming a run folder after a crash, or after a file in it was corrupted, deleted or truncated: what is printed, and that the result is
+//! bit-identical. Every case is one change to a copy of one small run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::fixture::{self, files, json, rlvr, succeed, told};
 
-/// Four steps, each with an evaluation and a checkpoint, the last three of which have a state.
+/// Four steps, each with an evaluation and a checkpoint; the last three checkpoints have a state.
 const SMALL: [&str; 14] = [
     "--steps",
     "4",
@@ -35,7 +35,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What two runs of the same settings share to the bit: all but times.
+/// Returns what two runs with the same settings have in common bit for bit: everything except times.
 fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let is_timed = |name: &str| name.starts_with("perf/") || name == "elapsed_s";
     let without_times = |text: &[u8]| {
@@ -48,7 +48,7 @@ fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
         let bytes = match name {
             "metrics.jsonl" => bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).flat_map(without_times).collect(),
             "summary.json" | "progress.json" => without_times(&bytes),
-            // Hashes of what has times in it, the path of the test's folder, and a file for each time the run was started.
+            // Hashes of files with times, the path of the test's folder, and files for each start of the run.
             "records.json" | "launch.json" | "lock" => return None,
             "manifest.json" if folder.ends_with("state") => return None,
             name if name.starts_with("events.out.tfevents") => return None,
@@ -59,7 +59,7 @@ fn result(run: &Path) -> BTreeMap<String, Vec<u8>> {
     all.collect()
 }
 
-/// A small run that was never stopped, and copies of it.
+/// A small uninterrupted run, and copies of it.
 struct Case {
     root: tempfile::TempDir,
     expected: BTreeMap<String, Vec<u8>>,
@@ -74,7 +74,7 @@ impl Case {
         Self { root, expected }
     }
 
-    /// Changes a copy of the run and resumes it. Gives the copy, the exit code, and what was told.
+    /// Changes a copy of the run and resumes it. Returns the copy, the exit code and the messages.
     fn resume(&self, change: impl Fn(&Path), more: &[&str]) -> (PathBuf, Option<i32>, String) {
         let run = self.root.path().join("run");
         let _ = std::fs::remove_dir_all(&run);
@@ -84,28 +84,28 @@ impl Case {
         (run, output.status.code(), told(&output))
     }
 
-    /// The run says these things and ends as the one that was never stopped.
-    fn mends(&self, what: &str, change: impl Fn(&Path), more: &[&str], expected: &[&str]) {
-        let (run, code, told) = self.resume(change, more);
-        assert_eq!(code, Some(0), "{what}: {told}");
-        expected.iter().for_each(|part| assert!(told.contains(part), "{what}: expected \"{part}\" in {told}"));
+    /// Checks that the changed run prints `expected` and ends like the uninterrupted one.
+    fn recovers(&self, what: &str, change: impl Fn(&Path), more: &[&str], expected: &[&str]) {
+        let (run, code, messages) = self.resume(change, more);
+        assert_eq!(code, Some(0), "{what}: {messages}");
+        expected.iter().for_each(|part| assert!(messages.contains(part), "{what}: expected \"{part}\" in {messages}"));
         let found = result(&run);
         assert!(found.keys().eq(self.expected.keys()), "{what}: {:?} and {:?}", found.keys(), self.expected.keys());
         for (name, bytes) in &self.expected {
-            assert!(found[name] == *bytes, "{what}: {name} is another");
+            assert!(found[name] == *bytes, "{what}: {name} differs");
         }
     }
 
-    /// The run refuses to go on and changes nothing.
+    /// Checks that the changed run refuses to resume and changes nothing.
     fn refuses(&self, change: impl Fn(&Path), more: &[&str], code: i32, expected: &[&str]) {
         let changed = self.root.path().join("changed");
         let _ = std::fs::remove_dir_all(&changed);
         copy(&self.root.path().join("whole"), &changed);
         change(&changed);
-        let (run, found, told) = self.resume(change, more);
-        assert_eq!(found, Some(code), "{told}");
-        expected.iter().for_each(|part| assert!(told.contains(part), "expected \"{part}\" in {told}"));
-        assert!(files(&run) == files(&changed), "a refused run has changed: {told}");
+        let (run, found, messages) = self.resume(change, more);
+        assert_eq!(found, Some(code), "{messages}");
+        expected.iter().for_each(|part| assert!(messages.contains(part), "expected \"{part}\" in {messages}"));
+        assert!(files(&run) == files(&changed), "a refused run has changed: {messages}");
     }
 }
 
@@ -131,7 +131,7 @@ fn shorten(path: &Path, lines: usize) {
     std::fs::write(path, text.split_inclusive('\n').take(lines).collect::<String>()).unwrap();
 }
 
-/// Takes away what older versions did not write.
+/// Deletes files that older versions did not write.
 fn age(run: &Path) {
     for path in files(run).into_keys() {
         if ["manifest.json", "records.json", "launch.json"].iter().any(|name| path.ends_with(name)) {
@@ -140,43 +140,43 @@ fn age(run: &Path) {
     }
 }
 
-const NEWEST: &str = "passed over the checkpoint of step 4: ";
+const NEWEST: &str = "skipped the checkpoint of step 4: ";
 
 #[test]
-fn a_damaged_newest_checkpoint_is_passed_over_and_made_again() {
+fn resume_skips_and_replaces_a_corrupt_newest_checkpoint() {
     let case = Case::new(&[]);
     let newest = case.root.path().join("whole/checkpoints/00004");
     let names: Vec<String> = files(&newest).into_keys().collect();
     assert!(names.len() > 9, "{names:?}");
     for name in &names {
-        let damage = |what: fn(&Path)| move |run: &Path| what(&run.join("checkpoints/00004").join(name));
-        // A manifest with another bit blames the file whose hash it has changed.
+        let corrupt = |what: fn(&Path)| move |run: &Path| what(&run.join("checkpoints/00004").join(name));
+        // A flipped bit in the manifest is reported for the file whose hash it changed.
         let named = if name.ends_with("manifest.json") { "checkpoints/00004/" } else { name };
-        case.mends(&format!("{name}, one bit"), damage(flip), &[], &[NEWEST, named, "resumed after step 3"]);
+        case.recovers(&format!("{name}, one bit"), corrupt(flip), &[], &[NEWEST, named, "resumed after step 3"]);
         if ["model.safetensors", "state/first_moments.safetensors", "state/progress.json", "state/manifest.json"].contains(&name.as_str()) {
-            case.mends(&format!("{name}, cut"), damage(cut), &[], &[NEWEST, name, "resumed after step 3"]);
+            case.recovers(&format!("{name}, cut"), corrupt(cut), &[], &[NEWEST, name, "resumed after step 3"]);
         }
         if !name.ends_with("manifest.json") {
-            case.mends(&format!("{name}, removed"), damage(remove), &[], &[NEWEST, name, "resumed after step 3"]);
+            case.recovers(&format!("{name}, removed"), corrupt(remove), &[], &[NEWEST, name, "resumed after step 3"]);
         }
     }
     let state = "checkpoints/00004/state";
-    case.mends("the state, removed", |run| remove(&run.join(state)), &[], &[NEWEST, "state is missing"]);
+    case.recovers("the state, removed", |run| remove(&run.join(state)), &[], &[NEWEST, "state is missing"]);
     let two = |run: &Path| ["00003", "00004"].iter().for_each(|step| cut(&run.join("checkpoints").join(step).join("model.safetensors")));
-    case.mends("two checkpoints", two, &[], &[NEWEST, "passed over the checkpoint of step 3: ", "resumed after step 2"]);
-    // The progress of another step, with no manifest that would show it.
+    case.recovers("two checkpoints", two, &[], &[NEWEST, "skipped the checkpoint of step 3: ", "resumed after step 2"]);
+    // The progress of another step, without a manifest that would reveal it.
     let other = |run: &Path| {
         std::fs::copy(run.join("checkpoints/00003/state/progress.json"), run.join(state).join("progress.json")).unwrap();
         remove(&run.join(state).join("manifest.json"));
     };
-    case.mends("progress of another step", other, &[], &[NEWEST, "progress.json is of step 3, expected 4"]);
+    case.recovers("progress of another step", other, &[], &[NEWEST, "progress.json is of step 3, expected 4"]);
 }
 
 #[test]
-fn lost_records_are_made_again_or_the_checkpoint_is_passed_over() {
+fn resume_repeats_lost_evaluations_or_skips_the_checkpoint() {
     let case = Case::new(&[]);
     let shortened = |run: &Path| shorten(&run.join("metrics.jsonl"), 3);
-    case.mends("metrics, three lines", shortened, &[], &[NEWEST, "metrics.jsonl ends after step 3, and 4 were recorded"]);
+    case.recovers("metrics, three lines", shortened, &[], &[NEWEST, "metrics.jsonl ends after step 3, expected 4 steps"]);
     let flipped = |run: &Path| {
         let path = run.join("metrics.jsonl");
         let text = std::fs::read_to_string(&path).unwrap();
@@ -185,35 +185,35 @@ fn lost_records_are_made_again_or_the_checkpoint_is_passed_over() {
         bytes[last] ^= 1;
         std::fs::write(&path, bytes).unwrap();
     };
-    case.mends("metrics, one bit", flipped, &[], &[NEWEST, "metrics.jsonl has changed in the lines up to step 4"]);
-    let again = "the evaluation of the base model is made again";
-    case.mends("base, removed", |run| remove(&run.join("eval/00000")), &[], &["eval/00000 is missing", again]);
-    case.mends("base, one bit", |run| flip(&run.join("eval/00000/tiny-greedy.jsonl")), &[], &["has changed since", again]);
+    case.recovers("metrics, one bit", flipped, &[], &[NEWEST, "metrics.jsonl up to step 4 have changed"]);
+    let again = "the evaluation of the base model is repeated";
+    case.recovers("base, removed", |run| remove(&run.join("eval/00000")), &[], &["eval/00000 is missing", again]);
+    case.recovers("base, one bit", |run| flip(&run.join("eval/00000/tiny-greedy.jsonl")), &[], &["has changed since", again]);
     let emptied = |run: &Path| {
         let folder = run.join("eval/00002");
         files(&folder).into_keys().for_each(|name| remove(&folder.join(name)));
     };
-    case.mends("an evaluation, emptied", emptied, &[], &["eval/00002 is missing", "the evaluation of step 2 is made again"]);
+    case.recovers("an evaluation, emptied", emptied, &[], &["eval/00002 is missing", "the evaluation of step 2 is repeated"]);
     let fewer = |run: &Path| shorten(&run.join("eval/00004/tiny-greedy.jsonl"), 2);
-    case.mends("an evaluation, fewer lines", fewer, &[], &["tiny-greedy.jsonl has ", "the evaluation of step 4 is made again"]);
+    case.recovers("an evaluation, fewer lines", fewer, &[], &["tiny-greedy.jsonl has ", "the evaluation of step 4 is repeated"]);
     let with_its_model = |run: &Path| ["eval/00003", "checkpoints/00003"].iter().for_each(|part| remove(&run.join(part)));
-    case.mends("an evaluation and its model", with_its_model, &[], &[NEWEST, "eval/00003 is missing", "resumed after step 2"]);
+    case.recovers("an evaluation and its model", with_its_model, &[], &[NEWEST, "eval/00003 is missing", "resumed after step 2"]);
 
-    // Nothing is whole: nothing is touched.
+    // If no checkpoint is intact, nothing is changed.
     let one_line = |run: &Path| shorten(&run.join("metrics.jsonl"), 1);
     let listed = ["no checkpoint of ", "step 4: ", "step 2: ", "Nothing was changed", "--at 4", "--at 0"];
     case.refuses(one_line, &[], 1, &listed);
-    let (run, code, told) = case.resume(one_line, &["--at", "4"]);
-    assert_eq!(code, Some(0), "{told}");
+    let (run, code, messages) = case.resume(one_line, &["--at", "4"]);
+    assert_eq!(code, Some(0), "{messages}");
     let summary: Value = json(&run.join("summary.json"));
     let missing = summary["missing"][0].as_str().unwrap();
-    assert!(missing.ends_with("metrics.jsonl ends after step 1, and 4 were recorded"), "{summary}");
-    assert!(told.contains("without a record that is lost"), "{told}");
-    case.mends("from the beginning", one_line, &["--at", "0"], &["going back to step 0 drops", "resumed after step 0"]);
+    assert!(missing.ends_with("metrics.jsonl ends after step 1, expected 4 steps"), "{summary}");
+    assert!(messages.contains("leave out a lost record"), "{messages}");
+    case.recovers("from step 0", one_line, &["--at", "0"], &["going back to step 0 deletes", "resumed after step 0"]);
 }
 
 #[test]
-fn a_folder_of_an_older_version_is_checked_by_its_records() {
+fn resume_checks_folders_of_older_versions_by_their_records() {
     let case = Case::new(&[]);
     let old = |change: fn(&Path)| {
         move |run: &Path| {
@@ -221,28 +221,28 @@ fn a_folder_of_an_older_version_is_checked_by_its_records() {
             change(run);
         }
     };
-    let (_, code, told) = case.resume(old(|_| ()), &[]);
-    assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("has done 4 of 4 steps; --steps extends it"), "{told}");
-    // Without manifests what was written before stays as it is, and only what is made again gets one.
+    let (_, code, messages) = case.resume(old(|_| ()), &[]);
+    assert_eq!(code, Some(2), "{messages}");
+    assert!(messages.contains("has done 4 of 4 steps; --steps extends it"), "{messages}");
+    // Without manifests, existing files stay as they are, and only new ones get a manifest.
     let check = |change: fn(&Path), expected: &[&str]| {
-        let (run, code, told) = case.resume(old(change), &[]);
-        assert_eq!(code, Some(0), "{told}");
-        expected.iter().for_each(|part| assert!(told.contains(part), "expected \"{part}\" in {told}"));
+        let (run, code, messages) = case.resume(old(change), &[]);
+        assert_eq!(code, Some(0), "{messages}");
+        expected.iter().for_each(|part| assert!(messages.contains(part), "expected \"{part}\" in {messages}"));
         let found = result(&run);
         assert!(["checkpoints/00004/model.safetensors", "summary.json"].iter().all(|name| found[*name] == case.expected[*name]));
     };
     check(|run| shorten(&run.join("metrics.jsonl"), 3), &[NEWEST, "metrics.jsonl ends after step 3"]);
-    check(|run| remove(&run.join("eval/00000")), &["the evaluation of the base model is made again"]);
+    check(|run| remove(&run.join("eval/00000")), &["the evaluation of the base model is repeated"]);
     check(
         |run| shorten(&run.join("eval/00002/tiny-greedy.jsonl"), 3),
-        &["has 3 lines, expected 4", "the evaluation of step 2 is made again"],
+        &["has 3 lines, expected 4", "the evaluation of step 2 is repeated"],
     );
     check(|run| remove(&run.join("checkpoints/00004/state/progress.json")), &[NEWEST, "cannot read", "progress.json"]);
 }
 
 #[test]
-fn a_run_resumes_before_its_first_checkpoint_and_after_its_last() {
+fn resume_works_before_the_first_checkpoint_and_after_the_last() {
     let case = Case::new(&[]);
     let killed_early = |run: &Path| {
         ["00001", "00002", "00003", "00004"].iter().for_each(|step| {
@@ -254,61 +254,66 @@ fn a_run_resumes_before_its_first_checkpoint_and_after_its_last() {
         std::fs::create_dir(run.join("checkpoints/00001.partial")).unwrap();
         std::fs::write(run.join("checkpoints/00001.partial/config.json"), "{").unwrap();
     };
-    let lines = ["removed checkpoints/00001.partial", "has no checkpoint yet: the run starts again at step 0"];
-    case.mends("killed before the first checkpoint", killed_early, &[], &lines);
+    let lines = ["deleted checkpoints/00001.partial", "has no checkpoint yet: the run starts over at step 0"];
+    case.recovers("killed before the first checkpoint", killed_early, &[], &lines);
     let in_base = |run: &Path| {
         killed_early(run);
         remove(&run.join("eval/00000"));
         remove(&run.join("metrics.jsonl"));
     };
-    case.mends("killed in the first evaluation", in_base, &[], &lines);
-    case.mends("killed before the summary", |run| remove(&run.join("summary.json")), &[], &["resumed after step 4"]);
+    case.recovers("killed in the first evaluation", in_base, &[], &lines);
+    case.recovers("killed before the summary", |run| remove(&run.join("summary.json")), &[], &["resumed after step 4"]);
     case.refuses(|_| (), &[], 2, &["has done 4 of 4 steps; --steps extends it"]);
     let between_names = |run: &Path| std::fs::rename(run.join("checkpoints/00004"), run.join("checkpoints/00004.old")).unwrap();
     let (run, _, text) = case.resume(between_names, &[]);
-    assert!(text.contains("put back checkpoints/00004") && run.join("checkpoints/00004/state").exists(), "{text}");
-    // All checkpoints are gone, though there were some.
+    assert!(text.contains("restored checkpoints/00004") && run.join("checkpoints/00004/state").exists(), "{text}");
+    // All checkpoints were deleted.
     case.refuses(
         |run| remove(&run.join("checkpoints/00004")),
         &["--at", "4"],
         2,
-        &["the state of step 4", "expected one of: 2 (whole), 3 (whole), 0"],
+        &["the state of step 4", "expected one of: 2 (intact), 3 (intact), 0"],
     );
     let gone = |run: &Path| ["00001", "00002", "00003", "00004"].iter().for_each(|step| remove(&run.join("checkpoints").join(step)));
-    case.refuses(gone, &[], 1, &["has records of 4 steps and no checkpoint with a state", "--at 0"]);
+    case.refuses(gone, &[], 1, &["has records of 4 steps but no checkpoint with a state", "--at 0"]);
 
     let begun = case.root.path().join("begun");
     ["rollouts", "eval", "checkpoints"].iter().for_each(|part| std::fs::create_dir_all(begun.join(part)).unwrap());
     let output = rlvr(&["train", "--resume", begun.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(told_of(&output, "killed before it had written config.toml, so nothing is lost"), "{}", told(&output));
+    assert!(prints(&output, "killed before it had written config.toml, so nothing is lost"), "{}", told(&output));
 }
 
-fn told_of(output: &Output, part: &str) -> bool {
+fn prints(output: &Output, part: &str) -> bool {
     told(output).contains(part)
 }
 
 #[test]
-fn at_goes_back_to_a_step_and_says_what_it_drops() {
+fn resume_at_goes_back_to_a_step_and_prints_what_it_deletes() {
     let case = Case::new(&[]);
-    let dropped = "going back to step 2 drops metrics and rollouts of steps 3 to 4; evaluations of 3, 4; checkpoints of 3, 4";
-    case.mends("--at 2", |_| (), &["--at", "2"], &[dropped, "resumed after step 2"]);
-    case.refuses(|_| (), &["--at", "1"], 2, &["the state of step 1", "is not there; expected one of: 2 (whole), 3 (whole), 4 (whole), 0"]);
+    let deleted = "going back to step 2 deletes metrics and rollouts of steps 3 to 4; evaluations of 3, 4; checkpoints of 3, 4";
+    case.recovers("--at 2", |_| (), &["--at", "2"], &[deleted, "resumed after step 2"]);
+    case.refuses(
+        |_| (),
+        &["--at", "1"],
+        2,
+        &["the state of step 1", "does not exist; expected one of: 2 (intact), 3 (intact), 4 (intact), 0"],
+    );
     let broken = |run: &Path| flip(&run.join("checkpoints/00003/state/second_moments.safetensors"));
-    case.refuses(broken, &["--at", "3"], 2, &["the state of step 3", "is not whole", "has changed since it was written", "4 (whole)"]);
+    case.refuses(broken, &["--at", "3"], 2, &["the state of step 3", "is corrupt", "has changed since it was written", "4 (intact)"]);
     let output = rlvr(&["train", "--at", "2"]);
-    assert!(output.status.code() == Some(2) && told_of(&output, "--resume"), "{}", told(&output));
+    assert!(output.status.code() == Some(2) && prints(&output, "--resume"), "{}", told(&output));
 }
 
 #[test]
-fn a_rounded_export_is_not_gone_on_from() {
+fn resume_does_not_use_a_rounded_export() {
     let case = Case::new(&["--export-dtype", "bf16"]);
     let lost = |run: &Path| {
         let state = run.join("checkpoints/00004/state");
         remove(&state.join("weights.safetensors"));
         remove(&state.join("manifest.json"));
     };
-    case.mends("exact weights, removed", lost, &[], &[NEWEST, "weights.safetensors is missing, and the model beside it is rounded"]);
+    case.recovers("exact weights, removed", lost, &[], &[NEWEST, "weights.safetensors is missing, and the model next to it is rounded"]);
     let old = |run: &Path| {
         age(run);
         let progress = run.join("checkpoints/00004/state/progress.json");
@@ -317,8 +322,8 @@ fn a_rounded_export_is_not_gone_on_from() {
         std::fs::write(&progress, value.to_string()).unwrap();
         remove(&run.join("checkpoints/00004/state/weights.safetensors"));
     };
-    let (_, code, told) = case.resume(old, &[]);
-    assert!(code == Some(0) && told.contains("weights.safetensors is missing, and the model beside it is rounded"), "{told}");
+    let (_, code, messages) = case.resume(old, &[]);
+    assert!(code == Some(0) && messages.contains("weights.safetensors is missing, and the model next to it is rounded"), "{messages}");
     let zeroed = |run: &Path| {
         let path = run.join("checkpoints/00004/state/weights.safetensors");
         let mut bytes = std::fs::read(&path).unwrap();
@@ -326,11 +331,11 @@ fn a_rounded_export_is_not_gone_on_from() {
         bytes[half..].fill(0);
         std::fs::write(&path, bytes).unwrap();
     };
-    case.mends("exact weights, half of them zero", zeroed, &[], &[NEWEST, "weights.safetensors has changed since it was written"]);
+    case.recovers("exact weights, half of them zero", zeroed, &[], &[NEWEST, "weights.safetensors has changed since it was written"]);
 }
 
 #[test]
-fn a_damaged_model_or_evaluation_is_not_used() {
+fn corrupt_models_and_evaluations_are_refused() {
     let case = Case::new(&[]);
     let run = case.root.path().join("whole");
     let (model, out) = (run.join("checkpoints/00001"), case.root.path().join("scores"));
@@ -344,7 +349,7 @@ fn a_damaged_model_or_evaluation_is_not_used() {
     for arguments in [&again[..], &["compare", out, out]] {
         let output = rlvr(arguments);
         assert!(
-            output.status.code() != Some(0) && told_of(&output, "tiny-greedy.jsonl has changed since it was written"),
+            output.status.code() != Some(0) && prints(&output, "tiny-greedy.jsonl has changed since it was written"),
             "{}",
             told(&output)
         );
@@ -358,13 +363,13 @@ fn a_damaged_model_or_evaluation_is_not_used() {
     for arguments in commands {
         let output = rlvr(arguments);
         assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-        assert!(told_of(&output, "model.safetensors has changed since it was written: its blake3 is "), "{}", told(&output));
-        assert!(told_of(&output, "remove ") && told_of(&output, "manifest.json to use the folder as it is"), "{}", told(&output));
+        assert!(prints(&output, "model.safetensors has changed since it was written: its blake3 is "), "{}", told(&output));
+        assert!(prints(&output, "remove ") && prints(&output, "manifest.json to use the folder as it is"), "{}", told(&output));
     }
 }
 
 #[test]
-fn resuming_remembers_the_data_folder_and_the_device() {
+fn resume_remembers_the_data_folder_and_the_device() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name).display().to_string();
     std::fs::create_dir(path("data")).unwrap();
@@ -378,19 +383,19 @@ fn resuming_remembers_the_data_folder_and_the_device() {
     let recorded = || json(Path::new(&path("run/launch.json")));
     assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
 
-    // From another folder, where the relative path of the example leads nowhere.
+    // From another folder, where the example's relative path does not exist.
     let output = rlvr(&["train", "--resume", &path("run"), "--steps", "2"]);
-    assert!(output.status.success() && told_of(&output, "mine.jsonl is taken from "), "{}", told(&output));
+    assert!(output.status.success() && prints(&output, "mine.jsonl is read from "), "{}", told(&output));
     assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
     let output = command(&["train", "--resume", "run", "--steps", "3", "--data-dir", "other", "--device", "auto"]);
     assert!(output.status.success(), "{}", told(&output));
     assert!(
-        told_of(&output, "other; the run began with ") && told_of(&output, "compute.device is auto now; the run began with cpu"),
+        prints(&output, "other; the run started with ") && prints(&output, "compute.device is now auto; the run started with cpu"),
         "{}",
         told(&output)
     );
-    // The recorded folder is used, and not only kept: without it the run says so.
+    // The recorded folder is really used: if it is missing, the run says so.
     std::fs::remove_dir(path("other")).unwrap();
     let output = command(&["train", "--resume", "run", "--steps", "4"]);
-    assert!(output.status.code() == Some(2) && told_of(&output, "the data folder"), "{}", told(&output));
+    assert!(output.status.code() == Some(2) && prints(&output, "the data folder"), "{}", told(&output));
 }

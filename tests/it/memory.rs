@@ -1,4 +1,4 @@
-//! A device's memory that is used up in an update makes micro-batches smaller; the run goes on with the same gradients.
+//! Out-of-memory during updates: the run continues with smaller micro-batches and the same gradients.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rlvr::model::import;
 use rlvr::tiny::embedded;
 use rlvr::train::{self, Outcome, Request};
 
-/// Has no memory for the first backward passes of attention.
+/// Reports out-of-memory for the first `failing` backward passes of attention.
 #[derive(Debug)]
 struct Short {
     failing: usize,
@@ -39,7 +39,7 @@ fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
 }
 
 #[test]
-fn a_run_outlives_updates_that_do_not_fit() {
+fn run_retries_updates_that_run_out_of_memory() {
     let root = tempfile::tempdir().unwrap();
     let weights = |name: &str, failing| {
         let folder = root.path().join(name);
@@ -50,7 +50,7 @@ fn a_run_outlives_updates_that_do_not_fit() {
     let (expected, found) = (weights("whole", 0), weights("short", 3));
     for ((name, expected), (_, found)) in expected.entries().into_iter().zip(found.entries()) {
         let far = (expected - found).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
-        // Two steps of Adam move an element by 2e-4; sums in another order change some of the smallest gradients.
+        // Two steps of Adam move an element by up to 2e-4; sums in another order change some of the smallest gradients.
         assert!(far < 5e-5, "{name}: {far:.1e}");
     }
     let error = format!("{:#}", run(&root.path().join("never"), 1000).unwrap_err());

@@ -1,4 +1,4 @@
-//! `rlvr plan`, and the refusal of what cannot fit, as users meet them.
+//! `rlvr plan`, and the refusal of runs that cannot fit, as users see them.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,13 +9,13 @@ use crate::fixture::{printed, rlvr, told};
 
 fn check(arguments: &[&str], code: i32, expected: &[&str]) {
     let output = rlvr(arguments);
-    let told = printed(&output) + &told(&output);
-    assert_eq!(output.status.code(), Some(code), "rlvr {}: {told}", arguments.join(" "));
-    expected.iter().for_each(|part| assert!(told.contains(part), "rlvr {}: no {part:?} in {told}", arguments.join(" ")));
+    let messages = printed(&output) + &told(&output);
+    assert_eq!(output.status.code(), Some(code), "rlvr {}: {messages}", arguments.join(" "));
+    expected.iter().for_each(|part| assert!(messages.contains(part), "rlvr {}: no {part:?} in {messages}", arguments.join(" ")));
 }
 
 #[test]
-fn a_plan_names_memory_disk_tokens_and_time() {
+fn plan_prints_memory_disk_tokens_and_time() {
     let parts = [
         "227,392 parameters",
         "optimizer: two moments",
@@ -30,15 +30,15 @@ fn a_plan_names_memory_disk_tokens_and_time() {
     check(&seven, 0, &["7,615,616,512 parameters", "reference (loss.kl is 0.001)", "prompts: about", "= 3,145,728", "no evaluation"]);
     let unknown = ["plan", "--model", "nobody/nothing", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
     check(&unknown, 2, &["is not known before it is downloaded", "qwen2.5-math-7b"]);
-    // Without the paper's data, which the default names, the plan stands on what it can.
+    // Without the paper's data, which the default example needs, the plan uses a typical question.
     check(&["plan", "--model", "qwen2.5-math-1.5b"], 0, &["planned with a question of 480 characters", "1,543,714,304 parameters"]);
     check(&["plan", "--model", "qwen2.5-math-1.5b", "--example", "pi1"], 2, &["dsr_sub.parquet"]);
-    // A card that keeps activations with smaller micro-batches, and one that has no room for them.
+    // GPUs that save activations, that save them with smaller micro-batches, and that have no memory for them.
     let on_a_card = |gib: &str, expected: &[&str]| {
         check(&["plan", "--model", "qwen2.5-math-1.5b", "--gpu-memory", gib, "--set", "compute.kernels=fused"], 0, expected);
     };
-    on_a_card("78", &["activations are kept, and the backward pass recomputes norms and SwiGLU"]);
-    on_a_card("60", &["activations are kept", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be kept"]);
+    on_a_card("78", &["activations are saved, and the backward pass recomputes norms and SwiGLU"]);
+    on_a_card("60", &["activations are saved", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be saved"]);
     on_a_card("44", &["the backward pass recomputes each block"]);
     check(&["plan", "--model", "nope"], 2, &["no model is called \"nope\""]);
     check(&["train", "--model", "qwen2.5-math-1.5b"], 2, &["is a shape without weights", "rlvr init --like qwen2.5-math-1.5b"]);
@@ -50,11 +50,11 @@ fn a_plan_names_memory_disk_tokens_and_time() {
 }
 
 #[test]
-fn training_says_what_it_needs_and_refuses_what_cannot_fit() {
+fn train_prints_what_it_needs_and_refuses_what_cannot_fit() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("run").display().to_string();
     check(&["train", "--dry-run", "--out", &out], 0, &["227,392 parameters: up to", "on disk"]);
-    // The published run of the largest known shape, on no machine that tests run on.
+    // A model too large for any machine that runs tests.
     let large = root.path().join("large");
     rlvr(&["init", "--like", "tiny", "--out", large.to_str().unwrap()]);
     let config = r#"{"model_type": "qwen2", "hidden_size": 16384, "intermediate_size": 65536, "num_hidden_layers": 80, "num_attention_heads": 128,
@@ -63,14 +63,14 @@ fn training_says_what_it_needs_and_refuses_what_cannot_fit() {
     write_hollow_weights(&large.join("model.safetensors"));
     let large = large.display().to_string();
     let arguments = ["train", "--model", &large, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", &out];
-    let expected = if cfg!(target_os = "linux") { "no setting makes it fit" } else { "would leave" };
+    let expected = if cfg!(target_os = "linux") { "no setting makes it fit" } else { "the run writes" };
     check(&arguments, 2, &[expected]);
-    // Its settings are sound all the same.
+    // Its settings are valid nevertheless.
     check(&[&arguments[..], &["--dry-run"]].concat(), 0, &["here it would be refused: ", expected]);
     assert!(!root.path().join("run").exists());
 }
 
-/// The weights of that shape in a file without blocks on disk: its header is whole, its values are one large hole.
+/// Writes a sparse weights file of that shape: a complete header, and values that take no disk blocks.
 fn write_hollow_weights(path: &Path) {
     let (hidden, feed_forward, narrow, vocabulary) = (16384, 65536, 1024, 152_064);
     let mut tensors = vec![

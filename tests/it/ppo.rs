@@ -1,5 +1,5 @@
-//! PPO as its users run it: a critic as baseline lifts problems that were never trained on, resumes to the bit, warms up, and is told its
-//! mistakes.
+//! PPO as users run it: with a critic as the baseline, training improves untrained problems, resumes bit-identically and warms up, and
+//! mistakes are reported.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::fixture::{self, command, json, metrics, rlvr, steps_of, succeed, told, wait_for};
 
-/// What makes a run PPO.
+/// The arguments that select PPO.
 const PPO: [&str; 2] = ["--algo", "ppo"];
 
 fn train(out: &Path, settings: &[&str]) {
@@ -19,7 +19,7 @@ fn bytes(out: &Path, part: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_critic_as_baseline_lifts_problems_that_were_never_trained_on() {
+fn ppo_improves_untrained_problems() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     train(&out, &["--steps", "40", "--set", "eval.limit=200", "--set", "eval.every=20"]);
@@ -32,23 +32,23 @@ fn a_critic_as_baseline_lifts_problems_that_were_never_trained_on() {
             assert!(line[name].as_f64().is_some_and(f64::is_finite), "{name} in {line}");
         }
         assert!(line["critic/advantages/mean"].as_f64().unwrap().abs() < 1e-5, "whitened: {line}");
-        // One update a step: values are as they were, so nothing is clipped.
+        // With one update per step, values do not change before the update, so nothing is clipped.
         assert_eq!((&line["critic/vf_clipfrac"], &line["critic/lr"]), (&Value::from(0.0), &Value::from(1e-3)), "{line}");
         let (of_step, of_tokens) = (line["critic/score/mean"].as_f64().unwrap(), line["critic/returns/max"].as_f64().unwrap());
-        // KL in the reward, 0.001 times some nats, is part of the returns.
+        // Returns include KL in the reward: 0.001 times some nats.
         assert!((0.0..=1.0).contains(&of_step) && (-0.01..=1.01).contains(&of_tokens), "{line}");
     }
     let explained =
         |part: &[Value]| part.iter().map(|line| line["critic/vf_explained_var"].as_f64().unwrap()).sum::<f64>() / part.len() as f64;
-    assert!(explained(&metrics[30..]) > 0.15, "values tell good answers from bad ones: {}", explained(&metrics[30..]));
+    assert!(explained(&metrics[30..]) > 0.15, "values distinguish good answers from bad ones: {}", explained(&metrics[30..]));
 }
 
 #[test]
-fn a_killed_run_ends_in_the_same_weights_of_policy_and_critic() {
+fn ppo_resume_restores_policy_and_critic_bit_identically() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
     let settings = ["--steps", "14", "--set", "eval.every=0", "--set", "eval.benchmarks=", "--set", "checkpoint.every=4"];
-    // Several updates a step: values from before them are held to.
+    // Several updates per step: the critic is clipped around values from before them.
     let settings = [&settings[..], &["--set", "train.updates_per_rollout=2", "--set", "optim.schedule=constant"]].concat();
     train(&whole, &settings);
     let arguments = [&["train", "--out", killed.to_str().unwrap()][..], &PPO, &settings].concat();
@@ -69,18 +69,18 @@ fn a_killed_run_ends_in_the_same_weights_of_policy_and_critic() {
 
     std::fs::remove_dir_all(killed.join("checkpoints/00014/state/critic")).unwrap();
     let output = rlvr(&["train", "--resume", killed.to_str().unwrap(), "--steps", "15"]);
-    let told = told(&output);
-    assert!(output.status.success() && told.contains("passed over the checkpoint of step 14"), "{told}");
-    assert!(told.contains("state/critic/moments.safetensors is missing") && told.contains("resumed after step 12"), "{told}");
+    let messages = told(&output);
+    assert!(output.status.success() && messages.contains("skipped the checkpoint of step 14"), "{messages}");
+    assert!(messages.contains("state/critic/moments.safetensors is missing") && messages.contains("resumed after step 12"), "{messages}");
 }
 
 #[test]
-fn the_policy_waits_while_the_critic_warms_up() {
+fn critic_warmup_leaves_the_policy_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let settings = ["--steps", "4", "--set", "critic.warmup_steps=2", "--set", "eval.benchmarks=", "--set", "checkpoint.every=1"];
     train(&out, &[&settings[..], &["--set", "checkpoint.keep_last=4"]].concat());
-    assert_eq!(bytes(&out, "00001/model.safetensors"), bytes(&out, "00002/model.safetensors"), "the policy is as it was");
+    assert_eq!(bytes(&out, "00001/model.safetensors"), bytes(&out, "00002/model.safetensors"), "the policy is unchanged");
     assert_ne!(bytes(&out, "00002/model.safetensors"), bytes(&out, "00003/model.safetensors"));
     let critic = |step: &str| bytes(&out, &format!("{step}/state/critic/weights.safetensors"));
     assert_ne!(critic("00001"), critic("00002"));
@@ -92,18 +92,18 @@ fn the_policy_waits_while_the_critic_warms_up() {
 }
 
 #[test]
-fn a_critic_goes_with_adapters() {
+fn ppo_trains_a_full_critic_with_adapters() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     train(&out, &["--steps", "2", "--lora", "4", "--set", "eval.benchmarks=", "--set", "optim.states=8bit"]);
     assert!(metrics(&out).iter().all(|line| line["critic/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0)));
-    // All the critic's weights: an embedding among them.
+    // All weights of the critic are saved, including its embedding.
     let weights = candle_core::safetensors::load(out.join("checkpoints/00002/state/critic/weights.safetensors"), &candle_core::Device::Cpu);
     assert!(weights.unwrap().contains_key("embedding"));
 }
 
 #[test]
-fn contradictions_are_told_before_weights_load() {
+fn ppo_settings_that_contradict_are_reported_before_weights_load() {
     for (settings, expected) in [
         (["advantage.baseline=critic", "advantage.scale=batch"], "critic.lr is 0: set it to the critic's learning rate"),
         (
@@ -113,7 +113,7 @@ fn contradictions_are_told_before_weights_load() {
         (["critic.lr=1e-5", "advantage.scale=group"], "no critic is used: set advantage.baseline=critic"),
     ] {
         let output = rlvr(&["train", "--dry-run", "--set", settings[0], "--set", settings[1]]);
-        let told = told(&output);
-        assert!(output.status.code() == Some(2) && told.contains(expected), "{told}");
+        let messages = told(&output);
+        assert!(output.status.code() == Some(2) && messages.contains(expected), "{messages}");
     }
 }

@@ -1,10 +1,10 @@
-//! Recorded rollouts instead of sampled ones: a run's own recording repeats it to the bit, and mistakes say what to do.
+//! Replay as users run it: a run's own recording reproduces it bit for bit, and mistakes say what to do.
 
 use std::path::Path;
 
 use crate::fixture::{bytes, fail, gzipped_json_lines, repository, succeed, told};
 
-/// Two steps of training, recorded with their tokens.
+/// Trains two steps that are recorded with their tokens.
 fn recorded(folder: &Path) -> std::path::PathBuf {
     let out = folder.join("recorded");
     succeed(&[
@@ -24,21 +24,21 @@ fn recorded(folder: &Path) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_runs_own_recording_repeats_it_to_the_bit() {
+fn replay_of_a_runs_own_recording_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let run = recorded(folder.path());
-    // Both steps in one file, packed members one after the other.
+    // Both steps in one file, as concatenated gzip members.
     let recording = folder.path().join("rollouts.jsonl.gz");
     let steps = ["rollouts/00002.jsonl.gz", "rollouts/00001.jsonl.gz"].map(|step| bytes(&run.join(step)));
     std::fs::write(&recording, steps.concat()).unwrap();
     let (out, dump) = (folder.path().join("replayed"), folder.path().join("gradients.safetensors"));
     let paths = [&recording, &out, &dump].map(|path| path.to_str().unwrap());
-    let told = told(&succeed(&["train", "--replay", paths[0], "--out", paths[1], "--dump-gradients", paths[2]]));
-    assert!(told.contains("2 recorded steps of") && told.contains("2 groups of 8"), "{told}");
+    let messages = told(&succeed(&["train", "--replay", paths[0], "--out", paths[1], "--dump-gradients", paths[2]]));
+    assert!(messages.contains("2 recorded steps of") && messages.contains("2 groups of 8"), "{messages}");
     let weights = "checkpoints/00002/model.safetensors";
     assert!(bytes(&run.join(weights)) == bytes(&out.join(weights)), "the weights differ");
     assert!(bytes(&dump).len() > 900_000, "a gradient in f32 for each of 227,392 parameters");
-    // The settings that it recorded replay it again.
+    // The recorded settings replay it again.
     let again = folder.path().join("again");
     let config = out.join("config.toml");
     succeed(&["train", "--config", config.to_str().unwrap(), "--out", again.to_str().unwrap()]);
@@ -46,29 +46,29 @@ fn a_runs_own_recording_repeats_it_to_the_bit() {
 }
 
 #[test]
-fn what_cannot_be_replayed_says_why() {
+fn replay_errors_say_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let run = recorded(folder.path());
     let recording = run.join("rollouts/00001.jsonl.gz");
     let recording = recording.to_str().unwrap();
     let check = |arguments: &[&str], expected: &str| {
         let out = folder.path().join("never");
-        let told = fail(&[&["train", "--out", out.to_str().unwrap()], arguments].concat(), 2);
-        assert!(told.contains(expected), "{told}");
+        let messages = fail(&[&["train", "--out", out.to_str().unwrap()], arguments].concat(), 2);
+        assert!(messages.contains(expected), "{messages}");
         assert!(!out.exists());
     };
     check(&["--replay", "nowhere.jsonl"], "cannot read nowhere.jsonl");
-    check(&["--replay", recording, "--set", "rollout.groups=3"], "the recording has 2 groups of 8: leave them out");
+    check(&["--replay", recording, "--set", "rollout.groups=3"], "the recording has 2 groups of 8: leave both settings out");
     check(&["--replay", recording, "--example", "pi1"], "cannot be used with");
     let golden = repository("tests/golden/llama/policy");
-    check(&["--replay", recording, "--model", golden.to_str().unwrap()], "is beyond the model's vocabulary of 50");
-    check(&["--replay", recording, "--reference", golden.to_str().unwrap()], "50 rows of vocabulary, the policy 464: they do not compare");
+    check(&["--replay", recording, "--model", golden.to_str().unwrap()], "is outside the model's vocabulary of 50");
+    check(&["--replay", recording, "--reference", golden.to_str().unwrap()], "has a vocabulary of 50 tokens, but the policy's has 464");
     let cut = folder.path().join("cut.jsonl");
     std::fs::write(&cut, "{\"step\": 1, \"group\": 0, \"sample\": 0, \"reward\": 1, \"text\": \"x\"}\n").unwrap();
     check(&["--replay", cut.to_str().unwrap()], "cut.jsonl, line 1: no prompt_ids; a run records");
 }
 
-/// A recording's lines, changed one by one.
+/// Writes a copy of a recording with every line changed, and returns its path.
 fn changed(recording: &Path, to: &Path, change: impl Fn(&mut serde_json::Map<String, serde_json::Value>)) -> String {
     let line = |mut line: serde_json::Value| {
         change(line.as_object_mut().unwrap());
@@ -80,12 +80,12 @@ fn changed(recording: &Path, to: &Path, change: impl Fn(&mut serde_json::Map<Str
 }
 
 #[test]
-fn padding_after_the_end_token_is_cut_and_said() {
+fn replay_cuts_padding_after_the_end_token_and_reports_it() {
     let folder = tempfile::tempdir().unwrap();
     let run = recorded(folder.path());
     let recording = run.join("rollouts/00001.jsonl.gz");
     let longest = 600;
-    // The embedded model ends with token 0, which other trainers pad with as well.
+    // The embedded model's end token is 0, which other trainers also use as padding.
     let padded = changed(&recording, &folder.path().join("padded.jsonl"), |line| {
         for (key, padding) in [("completion_ids", serde_json::json!(0)), ("logprobs", serde_json::json!(-1.0))] {
             let list = line[key].as_array_mut().unwrap();
@@ -94,24 +94,24 @@ fn padding_after_the_end_token_is_cut_and_said() {
     });
     let weights = |replay: &str, name: &str| {
         let out = folder.path().join(name);
-        let told = told(&succeed(&["train", "--replay", replay, "--steps", "1", "--out", out.to_str().unwrap()]));
-        (told, bytes(&out.join("checkpoints/00001/model.safetensors")))
+        let messages = told(&succeed(&["train", "--replay", replay, "--steps", "1", "--out", out.to_str().unwrap()]));
+        (messages, bytes(&out.join("checkpoints/00001/model.safetensors")))
     };
-    let (told, from_padded) = weights(&padded, "padded");
-    assert!(told.contains("16 responses are padded after their first end token and were cut there"), "{told}");
-    let (told, as_recorded) = weights(recording.to_str().unwrap(), "as-recorded");
-    assert!(!told.contains("padded") && from_padded == as_recorded, "{told}");
-    let goes_on = changed(&recording, &folder.path().join("on.jsonl"), |line| {
+    let (messages, from_padded) = weights(&padded, "padded");
+    assert!(messages.contains("16 responses were padded after their first end token and were cut there"), "{messages}");
+    let (messages, as_recorded) = weights(recording.to_str().unwrap(), "as-recorded");
+    assert!(!messages.contains("padded") && from_padded == as_recorded, "{messages}");
+    let continued = changed(&recording, &folder.path().join("on.jsonl"), |line| {
         for (key, more) in [("completion_ids", serde_json::json!([5, 6])), ("logprobs", serde_json::json!([-1.0, -1.0]))] {
             line[key].as_array_mut().unwrap().extend(more.as_array().unwrap().clone());
         }
     });
-    let told = fail(&["train", "--replay", &goes_on, "--out", folder.path().join("never").to_str().unwrap()], 2);
-    assert!(told.contains("goes on after its end token 0"), "{told}");
+    let messages = fail(&["train", "--replay", &continued, "--out", folder.path().join("never").to_str().unwrap()], 2);
+    assert!(messages.contains("continues after its end token 0"), "{messages}");
 }
 
 #[test]
-fn log_probabilities_of_another_temperature_are_said_or_refused() {
+fn replay_reports_or_refuses_logprobs_at_another_temperature() {
     let folder = tempfile::tempdir().unwrap();
     let run = recorded(folder.path());
     let recording = run.join("rollouts/00001.jsonl.gz");
@@ -122,15 +122,15 @@ fn log_probabilities_of_another_temperature_are_said_or_refused() {
             *first = serde_json::json!(first.as_f64().unwrap() - gap);
         })
     };
-    let out = folder.path().join("told");
-    let told = told(&succeed(&["train", "--replay", &by(0.5), "--out", out.to_str().unwrap()]));
-    assert!(told.contains("differ from the policy's by up to 0.50 nats"), "{told}");
-    assert!(told.contains("the recording does not say its temperature, and 0.6 was taken (rollout.temperature)"), "{told}");
+    let out = folder.path().join("reported");
+    let messages = told(&succeed(&["train", "--replay", &by(0.5), "--out", out.to_str().unwrap()]));
+    assert!(messages.contains("differ from the policy's by up to 0.50 nats"), "{messages}");
+    assert!(messages.contains("the recording does not state its temperature, and 0.6 was assumed (rollout.temperature)"), "{messages}");
     let never = folder.path().join("never");
-    let told = fail(&["train", "--replay", &by(13.0), "--out", never.to_str().unwrap()], 2);
-    assert!(told.contains("by up to 13.00 nats") && told.contains("more than 12 is refused"), "{told}");
+    let messages = fail(&["train", "--replay", &by(13.0), "--out", never.to_str().unwrap()], 2);
+    assert!(messages.contains("by up to 13.00 nats") && messages.contains("the limit is 12"), "{messages}");
     assert!(!never.exists());
     let group = changed(&recording, &folder.path().join("group.jsonl"), |line| line["group"] = serde_json::json!(u64::MAX));
-    let told = fail(&["train", "--replay", &group, "--out", never.to_str().unwrap()], 2);
-    assert!(told.contains("group.jsonl, line 1: `group` is 18446744073709551615, expected"), "{told}");
+    let messages = fail(&["train", "--replay", &group, "--out", never.to_str().unwrap()], 2);
+    assert!(messages.contains("group.jsonl, line 1: `group` is 18446744073709551615, expected"), "{messages}");
 }

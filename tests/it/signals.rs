@@ -1,5 +1,5 @@
-//! Runs that are stopped by real signals, lose their readers, meet a second writer, or are killed: what they leave, and that a resumed run ends as one
-//! that was never stopped.
+//! Runs that are stopped by signals, lose their readers, meet a second writer or are killed: what they leave, and that a resumed run equals
+//! an uninterrupted one.
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read};
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::fixture::{self, wait_for};
 
 fn rlvr(arguments: &[&str]) -> Command {
-    // The tests themselves may run where hangups are ignored, as under nohup.
+    // The tests themselves may run with SIGHUP ignored, as under nohup.
     let mut command = match cfg!(target_os = "linux") {
         true => fixture::command_under(&["env", "--default-signal=HUP"], arguments),
         false => fixture::command(arguments),
@@ -20,40 +20,40 @@ fn rlvr(arguments: &[&str]) -> Command {
     command
 }
 
-/// A program at work, with what it has told so far.
+/// A running program, with the messages read from it.
 struct Running {
     child: Child,
-    told: String,
+    messages: String,
 }
 
 impl Running {
     fn start(mut command: Command) -> Self {
-        Self { child: command.spawn().unwrap(), told: String::new() }
+        Self { child: command.spawn().unwrap(), messages: String::new() }
     }
 
     fn signal(&self, name: &str) {
         fixture::signal(&self.child, name);
     }
 
-    /// Reads stderr to a line with `text`.
-    fn tells(&mut self, text: &str) {
+    /// Reads stderr up to a line that contains `text`.
+    fn wait_for_message(&mut self, text: &str) {
         let mut lines = BufReader::new(self.child.stderr.take().unwrap());
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "never said {text:?}: {}", self.told);
-            self.told += &line;
+            assert!(lines.read_line(&mut line).unwrap() > 0, "never printed {text:?}: {}", self.messages);
+            self.messages += &line;
         }
-        // What the reader has in its buffer belongs to the text, too.
-        self.told += &String::from_utf8_lossy(lines.buffer());
+        // The reader's buffer belongs to the text, too.
+        self.messages += &String::from_utf8_lossy(lines.buffer());
         self.child.stderr = Some(lines.into_inner());
     }
 
     fn end(mut self) -> (ExitStatus, String) {
         if let Some(mut stderr) = self.child.stderr.take() {
-            stderr.read_to_string(&mut self.told).unwrap();
+            stderr.read_to_string(&mut self.messages).unwrap();
         }
-        (self.child.wait().unwrap(), self.told)
+        (self.child.wait().unwrap(), self.messages)
     }
 }
 
@@ -62,9 +62,9 @@ fn finish(command: Command) -> (ExitStatus, String) {
 }
 
 fn succeed(command: Command) -> String {
-    let (status, told) = finish(command);
-    assert!(status.success(), "{status}: {told}");
-    told
+    let (status, messages) = finish(command);
+    assert!(status.success(), "{status}: {messages}");
+    messages
 }
 
 fn lines(path: &Path) -> Vec<Value> {
@@ -83,7 +83,7 @@ fn resume(out: &Path) -> Command {
     rlvr(&["train", "--resume", out.to_str().unwrap()])
 }
 
-/// What a run ends in, without times: the last weights, every line's numbers, every evaluation.
+/// Returns a run's results without times: the last weights, all metrics lines, all evaluations.
 fn results(out: &Path) -> (Vec<u8>, Vec<Value>, Vec<Vec<u8>>) {
     let weights = fixture::weights(out, 12);
     let mut metrics = lines(&out.join("metrics.jsonl"));
@@ -96,7 +96,7 @@ fn results(out: &Path) -> (Vec<u8>, Vec<Value>, Vec<Vec<u8>>) {
 }
 
 #[test]
-fn a_run_that_is_stopped_anywhere_ends_as_one_that_was_not() {
+fn resume_after_a_signal_equals_an_uninterrupted_run() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     succeed(train(&path("whole")));
@@ -104,26 +104,30 @@ fn a_run_that_is_stopped_anywhere_ends_as_one_that_was_not() {
     let steps_done = |out: &PathBuf, count: usize| lines(&out.join("metrics.jsonl")).len() >= count;
     let rolled_out = |out: &PathBuf, step: u64| out.join(format!("rollouts/{step:05}.jsonl.gz")).exists();
     for (name, signal, code) in [("term", "TERM", 143), ("hup", "HUP", 129), ("int", "INT", 130)] {
-        // In the middle of a step, and in the evaluation after step 4: its rollouts are there, its line is not.
+        // Stop during a step, and during the evaluation after step 4, whose rollouts exist and whose line does not.
         for in_evaluation in [false, true] {
             let out = path(&format!("{name}-{in_evaluation}"));
             let run = Running::start(train(&out));
             wait_for("the moment", || if in_evaluation { rolled_out(&out, 4) } else { steps_done(&out, 2) });
             run.signal(signal);
-            let (status, told) = run.end();
-            assert_eq!(status.code(), Some(code), "{name}: {told}");
-            assert!(told.contains("--resume"), "{name}: {told}");
-            assert_eq!(told.contains("finishing ") && told.contains("press Ctrl-C again to stop now"), signal == "INT", "{told}");
-            assert!(!out.join("lock").exists(), "{name}: the lock goes with the run");
+            let (status, messages) = run.end();
+            assert_eq!(status.code(), Some(code), "{name}: {messages}");
+            assert!(messages.contains("--resume"), "{name}: {messages}");
+            assert_eq!(
+                messages.contains("finishing ") && messages.contains("press Ctrl-C again to stop now"),
+                signal == "INT",
+                "{messages}"
+            );
+            assert!(!out.join("lock").exists(), "{name}: the run removes its lock");
             succeed(resume(&out));
-            assert!(results(&out) == whole, "{name}, in the evaluation: {in_evaluation}: the resumed run is another");
+            assert!(results(&out) == whole, "{name}, in the evaluation: {in_evaluation}: the resumed run differs");
             assert!(!out.join("checkpoints/00004/state/line.json").exists());
         }
     }
 }
 
 #[test]
-fn a_second_ctrl_c_stops_now() {
+fn second_sigint_stops_immediately() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     // An evaluation that would take minutes.
@@ -131,15 +135,15 @@ fn a_second_ctrl_c_stops_now() {
     let mut run = Running::start(rlvr(&[&["train", "--out", out.to_str().unwrap()][..], &settings].concat()));
     wait_for("the run", || out.join("metrics.jsonl").exists());
     run.signal("INT");
-    run.tells("finishing the evaluation of the base model");
+    run.wait_for_message("finishing the evaluation of the base model");
     run.signal("INT");
-    let (status, told) = run.end();
-    assert_eq!(status.code(), Some(130), "{told}");
-    assert!(told.contains("stopping now") && told.contains("starts over at step 0"), "{told}");
+    let (status, messages) = run.end();
+    assert_eq!(status.code(), Some(130), "{messages}");
+    assert!(messages.contains("stopping now") && messages.contains("starts over at step 0"), "{messages}");
 }
 
 #[test]
-fn a_hangup_that_was_ignored_stays_ignored() {
+fn sighup_ignored_at_the_start_stays_ignored() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let train = [&["train", "--steps", STEPS, "--out", out.to_str().unwrap()][..], &SETTINGS].concat();
@@ -148,19 +152,19 @@ fn a_hangup_that_was_ignored_stays_ignored() {
     let run = Running::start(command);
     wait_for("a step", || !lines(&out.join("metrics.jsonl")).is_empty());
     run.signal("HUP");
-    let (status, told) = run.end();
-    assert!(status.success(), "{told}");
+    let (status, messages) = run.end();
+    assert!(status.success(), "{messages}");
     assert_eq!(lines(&out.join("metrics.jsonl")).len(), 12);
 }
 
 #[test]
-fn a_run_outlives_its_readers() {
+fn train_continues_when_its_output_is_closed() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let mut arguments = vec!["train", "-v", "--steps", "4", "--out", out.to_str().unwrap()];
     arguments.extend(SETTINGS);
     let mut child = rlvr(&arguments).stdout(Stdio::piped()).spawn().unwrap();
-    // The pipes' readers are gone before the first line.
+    // Close the pipes before the first line.
     drop((child.stderr.take(), child.stdout.take()));
     assert!(child.wait().unwrap().success());
     assert_eq!(lines(&out.join("metrics.jsonl")).len(), 4);
@@ -168,24 +172,24 @@ fn a_run_outlives_its_readers() {
 }
 
 #[test]
-fn a_folder_has_one_writer() {
+fn run_folder_lock_admits_one_writer() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let first = Running::start(train(&out));
     wait_for("the lock", || out.join("config.toml").exists());
     let pid = first.child.id();
-    let (status, told) = finish(resume(&out));
-    assert_eq!(status.code(), Some(2), "{told}");
-    assert!(told.contains("another process writes in") && told.contains(&format!("process {pid} on ")), "{told}");
-    let (status, told) = finish(train(&out));
-    assert_eq!(status.code(), Some(2), "{told}");
-    // A dead process holds nothing.
+    let (status, messages) = finish(resume(&out));
+    assert_eq!(status.code(), Some(2), "{messages}");
+    assert!(messages.contains("another process writes in") && messages.contains(&format!("process {pid} on ")), "{messages}");
+    let (status, messages) = finish(train(&out));
+    assert_eq!(status.code(), Some(2), "{messages}");
+    // A dead process holds no lock.
     wait_for("steps", || lines(&out.join("metrics.jsonl")).len() >= 6);
     first.signal("KILL");
-    let (status, told) = first.end();
-    assert_eq!(status.code(), None, "{told}");
+    let (status, messages) = first.end();
+    assert_eq!(status.code(), None, "{messages}");
     assert!(out.join("lock").exists());
-    // Of several who resume at once, one does; the others are refused.
+    // Of several concurrent resumes, one succeeds and the others are refused.
     let runs: Vec<Running> = (0..3).map(|_| Running::start(resume(&out))).collect();
     let ends: Vec<(ExitStatus, String)> = runs.into_iter().map(Running::end).collect();
     let codes: Vec<Option<i32>> = ends.iter().map(|(status, _)| status.code()).collect();
@@ -194,17 +198,17 @@ fn a_folder_has_one_writer() {
     let steps: Vec<u64> = lines(&out.join("metrics.jsonl")).iter().map(|line| line["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, (1..=12).collect::<Vec<_>>());
 
-    // Of several who begin at once, one does.
+    // Of several concurrent starts, one succeeds.
     let new = folder.path().join("new");
-    let begin = || Running::start(rlvr(&["train", "--steps", "1", "--set", "eval.benchmarks=", "--out", new.to_str().unwrap()]));
-    let runs: Vec<Running> = (0..3).map(|_| begin()).collect();
+    let start = || Running::start(rlvr(&["train", "--steps", "1", "--set", "eval.benchmarks=", "--out", new.to_str().unwrap()]));
+    let runs: Vec<Running> = (0..3).map(|_| start()).collect();
     let mut codes: Vec<Option<i32>> = runs.into_iter().map(|run| run.end().0.code()).collect();
     codes.sort_unstable();
     assert_eq!(codes, [Some(0), Some(2), Some(2)]);
 }
 
 #[test]
-fn an_evaluation_stops_at_the_next_token_and_goes_on() {
+fn eval_stops_at_the_next_token_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let eval = |out: &Path, more: &[&str]| {
         let arguments = ["eval", "--model", "tiny", "--benchmarks", "tiny", "--decoding", "t0.6x4", "--out", out.to_str().unwrap()];
@@ -215,36 +219,36 @@ fn an_evaluation_stops_at_the_next_token_and_goes_on() {
     let run = Running::start(eval(&stopped, &[]));
     let kept = || lines(&stopped.join("tiny-t0.6x4.jsonl.unfinished")).len();
     wait_for("answers", || kept() > 10);
-    let (status, told) = finish(eval(&stopped, &["--resume"]));
-    assert!(status.code() == Some(2) && told.contains("another process writes in"), "{told}");
+    let (status, messages) = finish(eval(&stopped, &["--resume"]));
+    assert!(status.code() == Some(2) && messages.contains("another process writes in"), "{messages}");
     run.signal("TERM");
-    let (status, told) = run.end();
-    assert_eq!(status.code(), Some(143), "{told}");
-    assert!(told.contains("keeps what was answered: the same command with --resume asks for the rest"), "{told}");
+    let (status, messages) = run.end();
+    assert_eq!(status.code(), Some(143), "{messages}");
+    assert!(messages.contains("keeps what was answered: the same command with --resume asks for the rest"), "{messages}");
     let before = kept();
     succeed(eval(&stopped, &["--resume"]));
     let pass = |out: &Path| std::fs::read(out.join("tiny-t0.6x4.jsonl")).unwrap();
     assert!(before > 10 && pass(&stopped) == pass(&whole));
 
     let run = Running::start(rlvr(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--decoding", "t0.6x64", "-v"]));
-    // Nothing says when the first token comes; before the signal is heard, it ends the program as usual.
+    // Nothing is printed at the first token. A signal that arrives before the handler is installed ends the program the default way.
     wait_for("handlers", || catches(run.child.id(), 15));
     run.signal("TERM");
-    let (status, told) = run.end();
-    assert!(status.code() == Some(143) && told.contains("nothing of this is kept without --out"), "{status}: {told}");
+    let (status, messages) = run.end();
+    assert!(status.code() == Some(143) && messages.contains("nothing of this is kept without --out"), "{status}: {messages}");
 }
 
-/// Whether a process has a handler for the signal.
+/// True if a process has a handler for the signal.
 fn catches(pid: u32, signal: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).map(str::trim).unwrap_or_default();
     u64::from_str_radix(mask, 16).unwrap_or(0) & (1 << (signal - 1)) != 0
 }
 
-/// The program of a reward ends with a run that is killed, also when it does not read its input.
+/// A reward program ends when its run is killed, even if it does not read its input.
 #[cfg(target_os = "linux")]
 #[test]
-fn the_program_of_a_reward_does_not_outlive_its_run() {
+fn reward_program_does_not_outlive_its_run() {
     let folder = tempfile::tempdir().unwrap();
     let (out, pid) = (folder.path().join("run"), folder.path().join("pid"));
     let script = folder.path().join("grade.sh");
@@ -264,12 +268,12 @@ fn the_program_of_a_reward_does_not_outlive_its_run() {
     run.signal("KILL");
     run.end();
     wait_for("the program's end", || !is_alive());
-    // A signal is heard while the program is waited for.
+    // A signal is handled while the run waits for the program.
     std::fs::remove_file(&pid).unwrap();
     std::fs::remove_dir_all(&out).unwrap();
     let run = start();
     wait_for("the program", || pid.exists());
     run.signal("TERM");
-    let (status, told) = run.end();
-    assert!(status.code() == Some(143) && told.contains("interrupted after step 0; everything is saved"), "{status}: {told}");
+    let (status, messages) = run.end();
+    assert!(status.code() == Some(143) && messages.contains("interrupted after step 0; everything is saved"), "{status}: {messages}");
 }

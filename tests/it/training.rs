@@ -1,4 +1,4 @@
-//! The program as its users run it: the demonstration in small, its records, interruption and resumption, the paper's example on a real
+//! Training as users run it: the demonstration in small, its records, interruption and resumption, the paper's example with a real
 //! tokenizer, and mistakes.
 
 use std::path::Path;
@@ -11,18 +11,18 @@ use crate::fixture::{
     self, command, json, json_lines, metrics, printed_json, repository, rlvr, shared, steps_of, succeed, text, told, wait_for, weights,
 };
 
-/// The settings of a run of seconds.
+/// The settings of a run that takes seconds.
 const SMALL: [&str; 8] = ["--set", "eval.limit=200", "--set", "eval.every=20", "--set", "checkpoint.every=20", "--set", "loss.kl=0.001"];
 
 #[test]
-fn one_example_lifts_problems_that_were_never_trained_on() {
+fn train_on_one_example_improves_untrained_problems() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let output = succeed(&[&["train", "--steps", "40", "--out", out.to_str().unwrap()][..], &SMALL].concat());
-    let told = told(&output);
+    let messages = told(&output);
     assert!(
-        told.contains("1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
-        "{told}"
+        messages.contains("1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
+        "{messages}"
     );
 
     let summary = json(&out.join("summary.json"));
@@ -40,11 +40,11 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
         for name in ["actor/pg_loss", "actor/entropy", "actor/kl_loss", "actor/grad_norm", "critic/score/mean", "response_length/mean"] {
             assert!(line[name].as_f64().is_some_and(f64::is_finite), "{name} in {line}");
         }
-        // Test accuracy stands beside train accuracy where there was an evaluation.
+        // Lines of evaluated steps have test accuracy next to train accuracy.
         assert_eq!(line["val/tiny-greedy"].is_f64(), line["step"].as_u64().unwrap().is_multiple_of(20), "{line}");
     }
     assert_eq!(metrics[39]["val/tiny-greedy"], summary["last"]["greedy"]);
-    assert!(told.contains("step 20: tiny-greedy ") && told.contains("; train "), "{told}");
+    assert!(messages.contains("step 20: tiny-greedy ") && messages.contains("; train "), "{messages}");
     let conditions = json(&out.join("eval/00040/conditions.json"))["tiny-greedy"].clone();
     let revision = conditions["revision"].as_str().unwrap();
     assert!(revision.starts_with("sha256:") && revision.ends_with(", step 40"), "{conditions}");
@@ -52,7 +52,7 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
     assert!(std::fs::read_dir(&out).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with("events.out.tfevents")));
     assert_eq!(json_lines(&out.join("eval/00040/tiny-greedy.jsonl")).len(), 200);
 
-    // The last checkpoint gives again what the run printed, response by response.
+    // Evaluating the last checkpoint reproduces the run's evaluation, response by response.
     let again = folder.path().join("again");
     let checkpoint = out.join("checkpoints/00040");
     succeed(&["eval", "--model", checkpoint.to_str().unwrap(), "--benchmarks", "tiny", "--limit", "200", "--out", again.to_str().unwrap()]);
@@ -60,15 +60,15 @@ fn one_example_lifts_problems_that_were_never_trained_on() {
         assert_eq!(text(&again.join(pass)), text(&out.join("eval/00040").join(pass)), "{pass}");
     }
 
-    // Its own configuration repeats the run, to the bit.
+    // Its own configuration repeats the run bit for bit.
     let repeated = folder.path().join("repeated");
     let config = out.join("config.toml");
     succeed(&["train", "--config", config.to_str().unwrap(), "--out", repeated.to_str().unwrap()]);
-    assert!(weights(&out, 40) == weights(&repeated, 40), "the same settings gave other weights");
+    assert!(weights(&out, 40) == weights(&repeated, 40), "the same settings produced other weights");
 }
 
 #[test]
-fn the_librarys_example_trains() {
+fn one_example_of_the_library_trains() {
     let folder = tempfile::tempdir().unwrap();
     let metrics = one_example::train(&folder.path().join("run")).unwrap();
     assert_eq!(metrics.len(), 10);
@@ -77,7 +77,7 @@ fn the_librarys_example_trains() {
 }
 
 #[test]
-fn a_run_with_states_of_8_bits_learns_as_well() {
+fn train_with_8_bit_optimizer_states_learns() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let coded = ["train", "--steps", "40", "--out", out.to_str().unwrap(), "--set", "optim.states=8bit"];
@@ -92,7 +92,7 @@ fn a_run_with_states_of_8_bits_learns_as_well() {
 }
 
 #[test]
-fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
+fn resume_of_a_killed_or_interrupted_run_ends_with_the_same_weights() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let settings = ["--steps", "30", "--set", "eval.limit=20", "--set", "eval.every=10", "--set", "checkpoint.every=5"];
@@ -105,7 +105,7 @@ fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
         let status = child.wait().unwrap();
         assert_eq!(status.code(), code, "{name}");
         succeed(&["train", "--resume", out.to_str().unwrap()]);
-        assert!(weights(&out, 30) == weights(&path("whole"), 30), "{name}: the resumed run ended in other weights");
+        assert!(weights(&out, 30) == weights(&path("whole"), 30), "{name}: the resumed run ended with other weights");
         let steps: Vec<u64> = metrics(&out).iter().map(|line| line["step"].as_u64().unwrap()).collect();
         assert_eq!(steps, (1..=30).collect::<Vec<_>>(), "{name}: each step is recorded once");
         let summaries = [&out, &path("whole")].map(|run| json(&run.join("summary.json"))["last"].clone());
@@ -113,29 +113,29 @@ fn a_run_that_is_killed_or_interrupted_ends_in_the_same_weights() {
     }
     let whole = path("whole");
     let whole = whole.to_str().unwrap();
-    let told = told(&rlvr(&["train", "--resume", whole]));
-    assert!(told.contains("has done 30 of 30 steps; --steps extends it"), "{told}");
+    let messages = told(&rlvr(&["train", "--resume", whole]));
+    assert!(messages.contains("has done 30 of 30 steps; --steps extends it"), "{messages}");
     succeed(&["train", "--resume", whole, "--steps", "31"]);
     assert_eq!(json(&path("whole").join("summary.json"))["steps"], 31);
     let states =
         std::fs::read_dir(path("whole").join("checkpoints")).unwrap().filter(|entry| entry.as_ref().unwrap().path().join("state").exists());
-    assert_eq!(states.count(), 2, "only the last two checkpoints can be resumed");
+    assert_eq!(states.count(), 2, "only the last two checkpoints are resumable");
 }
 
-/// The seconds of a line of metrics, by phase.
+/// Returns the seconds of a metrics line, by phase.
 fn phases(line: &serde_json::Value) -> std::collections::BTreeMap<&str, f64> {
     let all = line.as_object().unwrap().iter();
     all.filter_map(|(key, value)| Some((key.strip_prefix("perf/phase/")?.strip_suffix("_s")?, value.as_f64()?))).collect()
 }
 
 #[test]
-fn every_line_says_where_its_time_went() {
+fn metrics_lines_have_phase_times_that_add_up() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let small = ["--set", "eval.limit=20", "--set", "eval.every=0", "--set", "checkpoint.every=1"];
     let output = succeed(&[&["train", "--steps", "3", "--out", out.to_str().unwrap()][..], &small].concat());
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("where the time went") && !told.contains("s: sample"), "{told}");
+    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(messages.contains("where the time went") && !messages.contains("s: sample"), "{messages}");
     let lines = metrics(&out);
     let names = ["critic", "evaluate", "optimizer", "reference", "reward", "sample", "save", "update"];
     let mut before = 0.0;
@@ -148,33 +148,33 @@ fn every_line_says_where_its_time_went() {
         // The base is evaluated before step 1, the policy after the last step.
         assert_eq!((phases["evaluate"] > 0.0, phases["critic"]), (line["step"] != 2, 0.0), "{phases:?}");
         let (elapsed, sum) = (line["perf/elapsed_s"].as_f64().unwrap(), phases.values().sum::<f64>());
-        // No second counts twice; on an idle machine the phases are nearly all of it.
+        // No second counts twice; on an idle machine, the phases are nearly all of it.
         assert!((0.5..1.001).contains(&(sum / (elapsed - before))), "{sum} of {} s: {phases:?}", elapsed - before);
         before = elapsed;
     }
-    // A run that goes on counts what the earlier lines say, and tells of a step what is asked for.
+    // A resumed run adds the times of earlier lines, and `-v` prints a step's phases.
     let output = succeed(&["-v", "train", "--resume", out.to_str().unwrap(), "--steps", "4"]);
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    let step = told.lines().find(|line| line.starts_with("step 4/4")).unwrap_or_else(|| panic!("{told}"));
+    let messages = String::from_utf8_lossy(&output.stderr).into_owned();
+    let step = messages.lines().find(|line| line.starts_with("step 4/4")).unwrap_or_else(|| panic!("{messages}"));
     assert!(step.contains(" s: sample "), "{step}");
     let sampled: f64 = lines.iter().map(|line| phases(line)["sample"]).sum();
-    let row = told.lines().find(|line| line.starts_with("sample ")).unwrap_or_else(|| panic!("{told}"));
+    let row = messages.lines().find(|line| line.starts_with("sample ")).unwrap_or_else(|| panic!("{messages}"));
     assert!(row.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() + 0.05 >= sampled, "{row}, {sampled} s before");
 }
 
 #[test]
-fn adapters_train_alone_and_resume_in_the_same_bits() {
+fn lora_trains_only_adapters_and_resumes_bit_identically() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let run = out.to_str().unwrap();
     let settings = ["--lora", "4", "--steps", "6", "--set", "optim.lr=0.001", "--set", "loss.kl=0.001", "--set", "checkpoint.every=3"];
     let evaluation = ["--set", "eval.limit=40", "--set", "eval.every=6", "--set", "checkpoint.dtype=bf16"];
-    let told = succeed(&[&["train", "--out", run][..], &settings, &evaluation].concat());
-    assert!(fixture::told(&told).contains("grpo with tiny and LoRA (rank 4, alpha 8): 1 example"));
+    let output = succeed(&[&["train", "--out", run][..], &settings, &evaluation].concat());
+    assert!(told(&output).contains("grpo with tiny and LoRA (rank 4, alpha 8): 1 example"));
     for line in metrics(&out) {
-        assert_eq!(line["rollout/logprob_gap_max"], 0.0, "sampler and trainer have the same merged weights");
+        assert_eq!(line["rollout/logprob_gap_max"], 0.0, "sampler and trainer use the same merged weights");
         assert!(line["actor/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
-        // The base is the reference: no distance before the first update, some after it.
+        // The base is the reference: the KL is 0 before the first update and positive after it.
         assert_eq!(line["actor/kl_loss"] == 0.0, line["step"] == 1, "{line}");
     }
     let files = ["model.safetensors", "adapter/adapter_model.safetensors", "state/weights.safetensors", "state/second_moments.safetensors"];
@@ -183,13 +183,13 @@ fn adapters_train_alone_and_resume_in_the_same_bits() {
     std::fs::remove_dir_all(out.join("checkpoints/00006")).unwrap();
     succeed(&["train", "--resume", run]);
     for ((file, resumed), whole) in files.iter().zip(bytes()).zip(&whole) {
-        assert!(resumed == *whole, "{file} of the resumed run is another");
+        assert!(resumed == *whole, "{file} of the resumed run differs");
     }
     let config = json(&out.join("checkpoints/00006/adapter/adapter_config.json"));
     assert_eq!((config["r"].as_u64(), config["lora_alpha"].as_u64()), (Some(4), Some(8)));
     assert_eq!(config["target_modules"].as_array().map(Vec::len), Some(7));
 
-    // How the batch is dealt to lanes and micro-batches changes no gradient beyond rounding.
+    // Distributing the batch to workers and micro-batches changes no gradient beyond rounding.
     let norm = |name: &str, more: &[&str]| {
         let out = folder.path().join(name);
         let one = ["train", "--lora", "4", "--steps", "1", "--set", "eval.benchmarks=", "--out", out.to_str().unwrap()];
@@ -207,9 +207,9 @@ fn adapters_train_alone_and_resume_in_the_same_bits() {
     assert!(gradients.names().iter().all(|name| name.starts_with("base_model.model.model.layers.") && name.contains(".lora_")));
 }
 
-/// How a mini-batch is packed changes no gradient beyond rounding.
+/// Packing changes no gradient beyond rounding.
 #[test]
-fn the_gradient_does_not_depend_on_packing() {
+fn train_gradient_does_not_depend_on_packing() {
     let folder = tempfile::tempdir().unwrap();
     let norm = |name: &str, settings: &[&str]| {
         let out = folder.path().join(name);
@@ -228,7 +228,7 @@ fn the_gradient_does_not_depend_on_packing() {
 }
 
 #[test]
-fn pi1_trains_with_the_real_tokenizer_and_template() {
+fn train_on_pi1_uses_the_real_tokenizer_and_template() {
     let (Some(model), Some(data)) = (shared("models/qwen2.5-math-1.5b"), shared("data")) else { return };
     let folder = tempfile::tempdir().unwrap();
     let (small_model, out) = (folder.path().join("model").display().to_string(), folder.path().join("run").display().to_string());
@@ -254,7 +254,7 @@ fn pi1_trains_with_the_real_tokenizer_and_template() {
 }
 
 #[test]
-fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
+fn usage_mistakes_print_one_error_and_write_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let write = |name: &str, text: &str| {
@@ -299,7 +299,7 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
         (
             &["train", "--set", "rollout.max_new=8190", "--out", &new],
             1,
-            "it exceeds the model's window of 8192: set rollout.max_new to at most",
+            "it exceeds the model's context length of 8192: set rollout.max_new to at most",
         ),
         (&["eval", "--model", &broken, "--benchmarks", "tiny"], 1, "is truncated"),
         (&["eval", "--model", &empty_model, "--benchmarks", "tiny"], 1, "config.json"),
@@ -307,18 +307,18 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
     ];
     for (arguments, code, expected) in cases {
         let output = rlvr(arguments);
-        let told = told(&output);
-        assert!(told.contains(expected), "rlvr {}: expected \"{expected}\", found: {told}", arguments.join(" "));
-        assert_eq!(output.status.code(), Some(code), "rlvr {}: {told}", arguments.join(" "));
-        assert_eq!(told.lines().filter(|line| line.starts_with("error:")).count(), 1, "{told}");
+        let messages = told(&output);
+        assert!(messages.contains(expected), "rlvr {}: expected \"{expected}\", found: {messages}", arguments.join(" "));
+        assert_eq!(output.status.code(), Some(code), "rlvr {}: {messages}", arguments.join(" "));
+        assert_eq!(messages.lines().filter(|line| line.starts_with("error:")).count(), 1, "{messages}");
         assert!(!Path::new(&new).exists(), "rlvr {} left a folder behind", arguments.join(" "));
     }
     assert_eq!(std::fs::read_dir(folder.path().join("taken")).unwrap().count(), 0);
 }
 
-/// Pre-training again gives the losses that the shipped base was made with.
+/// Pre-training reproduces the recorded losses of the shipped base.
 #[test]
-fn the_first_steps_of_pretraining_repeat_the_shipped_base() -> anyhow::Result<()> {
+fn pretraining_reproduces_the_first_losses_of_the_shipped_base() -> anyhow::Result<()> {
     let recorded = json(&repository("src/tiny/base/pretrain.json"));
     let settings = toml::from_str(&text(&repository("src/tiny/base/pretrain.toml")))?;
     let mut pretraining = rlvr::tiny::pretrain::Pretraining::new(settings)?;

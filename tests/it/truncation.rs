@@ -1,4 +1,5 @@
-//! A sampler that leaves out tokens: refused unless one distribution, or knowingly two, is asked for; one is the same on both sides to the bit.
+//! Truncated sampling (top-k, top-p, min-p): refused unless `rollout.truncated` allows it; renormalised, sampler and trainer agree bit for
+//! bit.
 
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -9,7 +10,7 @@ use crate::fixture::{command, error_of, metrics, rlvr, rollouts, told, weights};
 
 const RENORMALISE: &str = "rollout.truncated=renormalise";
 
-/// Runs of `steps` steps on two groups, which record their tokens at every step.
+/// Trains `steps` steps on two groups, recording tokens at every step.
 fn train(out: &Path, steps: u64, sets: &[&str]) -> Output {
     let mut command = command(&["train", "--steps", &steps.to_string(), "--out", out.to_str().unwrap()]);
     for set in [&["eval.every=1", "eval.limit=1", "rollout.groups=2", "rollout.max_new=40"], sets].concat() {
@@ -18,7 +19,7 @@ fn train(out: &Path, steps: u64, sets: &[&str]) -> Output {
     command.output().unwrap()
 }
 
-/// What a run told that must have succeeded.
+/// Returns the messages of a run, which must have succeeded.
 fn succeed(output: &Output) -> String {
     error_of(output, 0)
 }
@@ -35,16 +36,16 @@ fn numbers(line: &Value, key: &str) -> Vec<f64> {
     line[key].as_array().unwrap().iter().map(|number| number.as_f64().unwrap()).collect()
 }
 
-/// How many ids a position keeps; none where it keeps the whole vocabulary.
+/// Returns the number of token ids a position keeps; `None` for the whole vocabulary.
 fn size(kept: &Value) -> Option<u64> {
     let of_ids = |ids: &Value| ids.as_array().map_or(1, |run| run[1].as_u64().unwrap() - run[0].as_u64().unwrap() + 1);
     kept.as_array().map(|ids| ids.iter().map(of_ids).sum())
 }
 
-/// What a replay of `recorded` is told.
+/// The settings of a replay of `recorded`.
 const REPLAYED: [&str; 4] = ["--set", "rollout.temperature=1.1", "--set", "train.updates_per_rollout=2"];
 
-/// One recording of two steps with all filters, two updates from each.
+/// Records two steps with all filters and two updates each. Returns the run folder and the recording.
 fn recorded(folder: &Path) -> (PathBuf, PathBuf) {
     let run = folder.join("recorded");
     let filters = ["rollout.top_p=0.9", "rollout.top_k=5", "rollout.min_p=0.05", "rollout.temperature=1.1"];
@@ -56,7 +57,7 @@ fn recorded(folder: &Path) -> (PathBuf, PathBuf) {
 }
 
 #[test]
-fn a_renormalised_sampler_and_the_trainer_agree_to_the_bit() {
+fn renormalised_sampler_and_trainer_agree_bit_for_bit() {
     let folder = tempfile::tempdir().unwrap();
     let filters: [&[&str]; 4] = [
         &["rollout.top_p=0.9", "rollout.temperature=1.0"],
@@ -66,8 +67,8 @@ fn a_renormalised_sampler_and_the_trainer_agree_to_the_bit() {
     ];
     for (number, filter) in filters.into_iter().enumerate() {
         let run = folder.path().join(number.to_string());
-        let told = succeed(&train(&run, 2, &[filter, &[RENORMALISE]].concat()));
-        assert!(!told.contains("warning"), "{told}");
+        let messages = succeed(&train(&run, 2, &[filter, &[RENORMALISE]].concat()));
+        assert!(!messages.contains("warning"), "{messages}");
         assert_eq!(gaps(&run), [0.0; 2], "{filter:?}");
         let mut truncated = 0;
         for line in rollouts(&run, 2) {
@@ -77,36 +78,36 @@ fn a_renormalised_sampler_and_the_trainer_agree_to_the_bit() {
             for ((kept, logprob), sampled) in kept.iter().zip(logprobs).zip(sampled) {
                 let size = size(kept).unwrap();
                 assert!(size >= 1 && (size <= 5 || !filter.contains(&"rollout.top_k=5")), "{kept}");
-                assert!(size != 1 || sampled == 0.0, "one token alone is certain: {sampled}");
+                assert!(size != 1 || sampled == 0.0, "a single kept token has probability 1: {sampled}");
                 assert!(sampled > logprob - 1e-5 && sampled <= 0.0);
                 truncated += usize::from(sampled > logprob);
             }
         }
-        assert!(truncated > 10, "{filter:?} left out something at {truncated} positions");
+        assert!(truncated > 10, "{filter:?} removed tokens at {truncated} positions");
     }
 }
 
 #[test]
-fn a_renormalised_recording_repeats_its_run_to_the_bit() {
+fn replay_of_a_renormalised_recording_is_bit_identical() {
     let folder = tempfile::tempdir().unwrap();
     let (run, recording) = recorded(folder.path());
-    assert_eq!(gaps(&run), [0.0; 2], "of the first update of each step");
+    assert_eq!(gaps(&run), [0.0; 2], "gaps of the first update of each step");
     let again = folder.path().join("again");
     succeed(&replay(&recording, &again, &REPLAYED));
     assert_eq!(gaps(&again), [0.0; 2]);
     assert!(weights(&run, 2) == weights(&again, 2), "the weights differ");
-    // Over the whole vocabulary the same tokens give another gradient.
+    // Over the whole vocabulary, the same tokens have another gradient.
     let whole = folder.path().join("whole");
     succeed(&replay(&recording, &whole, &[&REPLAYED[..], &["--set", "rollout.truncated=mismatch"]].concat()));
-    assert!(weights(&run, 2) != weights(&whole, 2), "the kept tokens change nothing");
-    let told = |truncated: &str, recording: &Path, expected: &str| {
+    assert!(weights(&run, 2) != weights(&whole, 2), "the sampling masks change nothing");
+    let check = |truncated: &str, recording: &Path, expected: &str| {
         let truncated = format!("rollout.truncated={truncated}");
         let output = replay(recording, &folder.path().join("never"), &[&REPLAYED[..], &["--set", &truncated]].concat());
-        let told = told(&output);
-        assert_eq!(output.status.code(), Some(2), "{told}");
-        assert!(told.contains(expected), "{told}");
+        let messages = told(&output);
+        assert_eq!(output.status.code(), Some(2), "{messages}");
+        assert!(messages.contains(expected), "{messages}");
     };
-    told("refuse", &recording, "rollout.truncated is refuse: set it to renormalise");
+    check("refuse", &recording, "rollout.truncated is refuse: set it to renormalise");
     let bare = folder.path().join("bare.jsonl");
     let without = rollouts(&run, 1).into_iter().map(|mut line| {
         let fields = line.as_object_mut().unwrap();
@@ -114,24 +115,27 @@ fn a_renormalised_recording_repeats_its_run_to_the_bit() {
         format!("{line}\n")
     });
     std::fs::write(&bare, without.collect::<String>()).unwrap();
-    told("renormalise", &bare, "has no kept and logprobs_sampled: record the run with rollout.truncated=renormalise");
+    check("renormalise", &bare, "has no kept and logprobs_sampled: record the run with rollout.truncated=renormalise");
 }
 
 #[test]
-fn filters_are_refused_unless_asked_for() {
+fn filters_are_refused_unless_truncation_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     for filter in ["rollout.top_p=0.9", "rollout.top_k=5", "rollout.min_p=0.05"] {
         let output = train(&out, 1, &[filter]);
-        let told = told(&output);
-        assert_eq!(output.status.code(), Some(2), "{told}");
+        let messages = told(&output);
+        assert_eq!(output.status.code(), Some(2), "{messages}");
         let name = filter.split('=').next().unwrap();
-        assert!(told.contains(&format!("{name} is ")), "{told}");
-        assert!(told.contains("rollout.truncated=renormalise") && told.contains("rollout.truncated=mismatch"), "{told}");
+        assert!(messages.contains(&format!("{name} is ")), "{messages}");
+        assert!(messages.contains("rollout.truncated=renormalise") && messages.contains("rollout.truncated=mismatch"), "{messages}");
         assert!(!out.exists());
     }
-    let told = succeed(&train(&out, 1, &["rollout.top_p=0.7", "rollout.truncated=mismatch", "rollout.temperature=1.0"]));
-    assert!(told.contains("warning: rollout.truncated is mismatch and rollout.top_p is 0.7: responses are drawn from part"), "{told}");
-    assert_eq!(gaps(&out), [0.0], "both are of the whole vocabulary");
+    let messages = succeed(&train(&out, 1, &["rollout.top_p=0.7", "rollout.truncated=mismatch", "rollout.temperature=1.0"]));
+    assert!(
+        messages.contains("warning: rollout.truncated is mismatch and rollout.top_p is 0.7: responses are drawn from part"),
+        "{messages}"
+    );
+    assert_eq!(gaps(&out), [0.0], "both use the whole vocabulary");
     assert!(rollouts(&out, 1).iter().all(|line| line.get("kept").is_none() && line.get("logprobs_sampled").is_none()));
 }

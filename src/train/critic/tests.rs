@@ -33,7 +33,7 @@ fn policy() -> Result<Decoder> {
 /// Terms, estimates and gradients by name.
 type Pass = (ValueTerms, Vec<Estimate>, Vec<(String, Vec<f32>)>);
 
-/// Values and gradients of a fresh critic, where micro-batches have so many tokens and are dealt to so many lanes.
+/// Computes values and gradients of a new critic with `tokens` tokens per micro-batch and `lanes` workers.
 fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass> {
     let settings = settings();
     let policy = policy()?;
@@ -41,7 +41,7 @@ fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass>
     let critic = Critic::new(&settings, &policy, lanes.count())?;
     let packing = Packing { lanes: &lanes, micro_batch_tokens: tokens, recompute: settings.train.recompute, interrupt: &interrupt };
     let sequences: Vec<Sequence> = responses.iter().map(|(prompt, response)| Sequence { prompt, response, kept: None }).collect();
-    // Every second response has a reward, which comes with its last token.
+    // Every second response has a reward, at its last token.
     let reward = |(number, sequence): (usize, &Sequence)| {
         let mut rewards = vec![0.0; sequence.response.len()];
         rewards[sequence.response.len() - 1] = (number % 2) as f32;
@@ -51,7 +51,7 @@ fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass>
     let (terms, found) = critic.gradient(&packing, &settings, &sequences, &rewards, known)?;
     let values: Vec<Vec<f32>> = found.iter().map(|estimate| estimate.values.clone()).collect();
     if known.is_none() {
-        assert_eq!(critic.values(&packing, &sequences)?, values, "the pass that learns gives the values of the one that does not");
+        assert_eq!(critic.values(&packing, &sequences)?, values, "training and scoring passes compute the same values");
         assert_eq!(estimates(&settings.advantage, &rewards, &values), found);
     }
     let gradients = critic.gradients().entries().into_iter().map(|(name, tensor)| Ok((name, tensor.flatten_all()?.to_vec1()?)));
@@ -59,7 +59,7 @@ fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass>
 }
 
 #[test]
-fn packing_changes_no_value_and_gradients_by_rounding_only() -> Result<()> {
+fn gradient_does_not_depend_on_packing_beyond_rounding() -> Result<()> {
     let (terms, estimates, whole) = pass(100_000, 1, None)?;
     assert_eq!(terms.tokens, 50.0);
     for (tokens, lanes) in [(1, 1), (20, 2), (100_000, 3)] {
@@ -75,7 +75,7 @@ fn packing_changes_no_value_and_gradients_by_rounding_only() -> Result<()> {
 }
 
 #[test]
-fn known_estimates_stand_and_clip_what_has_moved_away() -> Result<()> {
+fn gradient_keeps_known_estimates_and_clips_distant_values() -> Result<()> {
     let (_, fresh, _) = pass(4096, 2, None)?;
     // Old values far below, returns far above: each clipped value is farther from its return than the value itself.
     let moved = |estimate: &Estimate| {

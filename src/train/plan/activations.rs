@@ -1,6 +1,6 @@
-//! How an update passes over its responses: the tokens of a micro-batch, and which activations are kept for the backward pass. Both depend on
-//! settings, shapes and the device's total memory, never on its free memory, so that a resumed run uses the same micro-batches and sums in the
-//! same order.
+//! Activation checkpointing and micro-batch size of an update: how many tokens a micro-batch has, and which activations are saved for the
+//! backward pass. Both depend on settings, shapes and the device's total memory, never on its free memory, so that a resumed run uses the
+//! same micro-batches and sums in the same order.
 
 use super::held::held;
 use super::lanes;
@@ -11,52 +11,51 @@ use crate::rollout::limits::Load;
 use crate::train::settings::RunSettings;
 use crate::train::update::micro_batch_count;
 
-/// A GPU's micro-batches are not shrunk below this number of tokens to keep activations. At this size, the narrowest product of a small model
+/// Micro-batches on a GPU are not shrunk below this many tokens to save activations. At this size, the narrowest product of a small model
 /// (1,536 columns in tiles of 128 by 128) still has 768 tiles, several per multiprocessor, and launches take a small part of a step's time.
 const FULL_RATE_TOKENS: usize = 8192;
-/// Most memory for kept activations with `recompute = "auto"` on the CPU, or on a GPU that does not report its memory: 4 GiB, which a laptop can
-/// spare.
+/// The maximum memory for saved activations with `recompute = "auto"` on the CPU, or on a GPU that does not report its memory: 4 GiB, which
+/// a laptop can spare.
 const KEPT_BYTES: u64 = 4 << 30;
-/// This fraction of a GPU's memory (one part in 32) is left to the driver and to other programs.
+/// One part in this many of a GPU's memory is left to the driver and to other programs.
 const SPARE_SHARE: u64 = 32;
-/// Memory that the allocator retains from smaller phases, as a fraction of the largest phase: one part in 16 (measured at 25 and 100 million
-/// parameters).
+/// The allocator retains one part in this many of the largest phase from smaller phases (measured at 25 and 100 million parameters).
 const KEPT_BY_ALLOCATOR: u64 = 16;
 
-/// The decision.
+/// Micro-batch size and activation checkpointing of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Activations {
-    /// Most tokens of a micro-batch: `train.micro_batch_tokens`, or fewer so that activations can be kept.
+    /// The maximum number of tokens in a micro-batch: `train.micro_batch_tokens`, or fewer so that activations can be saved.
     pub micro_batch_tokens: usize,
-    /// Which activations are recomputed; never `Auto`.
+    /// The activations to recompute; never `Auto`.
     pub recompute: Recompute,
 }
 
-/// Memory of an update besides weights, moments and gradients.
+/// Memory of an update in bytes, besides weights, moments and gradients.
 pub struct UpdateBytes {
-    /// Rows of the largest micro-batch.
+    /// The number of rows (tokens) in the largest micro-batch.
     pub rows: usize,
-    /// Activations kept for the backward pass, and the residual stream with its gradient.
+    /// Activations saved for the backward pass, and the residual stream with its gradient.
     pub kept: u64,
     /// A block's backward pass or the head's chunk, whichever is larger.
     pub scratch: u64,
 }
 
-/// The requests of a step whose prompts have these lengths.
+/// Returns the load of a step with prompts of these lengths in tokens.
 pub fn step_load(settings: &RunSettings, mut prompts: Vec<usize>, max_new: usize) -> Load {
     prompts.sort_unstable_by(|a, b| b.cmp(a));
     prompts.truncate(settings.rollout.groups);
     Load { prompts, requests: settings.rollout.groups * settings.rollout.group_size, max_new }
 }
 
-/// Memory that the allocator retains from smaller phases, if the largest takes `bytes`, and that the largest cannot use.
+/// Returns the bytes that the allocator retains from smaller phases, out of reach of the largest, which uses `bytes`.
 pub fn kept_by_allocator(bytes: u64) -> u64 {
     bytes / KEPT_BY_ALLOCATOR
 }
 
 impl Activations {
-    /// Decides for the responses of a step. If `train.recompute` is `auto`, a GPU keeps activations (all but norms and SwiGLU, which are cheap
-    /// to recompute), with smaller micro-batches if necessary, before it recomputes whole blocks.
+    /// Chooses for the responses of a step. If `train.recompute` is `auto`, a GPU saves activations (all but norms and SwiGLU, which are
+    /// cheap to recompute), with smaller micro-batches if necessary, before it recomputes whole blocks.
     pub fn of(config: &ModelConfig, settings: &RunSettings, load: &Load, target: &Target) -> Self {
         let most = settings.train.micro_batch_tokens;
         let with = |micro_batch_tokens, recompute| Self { micro_batch_tokens, recompute };
@@ -78,34 +77,34 @@ impl Activations {
         }
     }
 
-    /// Memory of the update if every response has the maximum length.
+    /// Returns the memory of the update if every response has the maximum length.
     pub fn bytes(&self, config: &ModelConfig, settings: &RunSettings, load: &Load, target: &Target) -> UpdateBytes {
         let lanes = lanes(config, settings, target);
         let responses = load.requests / settings.train.updates_per_rollout;
         let count = micro_batch_count(self.micro_batch_tokens, lanes, responses, responses * load.max_new);
         let in_one = responses.div_ceil(count);
-        // Responses to one prompt are dealt out in turn, with the prompt once per micro-batch. Responses to several prompts are split within the
-        // token budget, which only a single response may exceed.
+        // Responses to one prompt are distributed round-robin, with the prompt once per micro-batch. Responses to several prompts are split
+        // within the token budget, which only a single response may exceed.
         let longest = load.prompts.iter().max().copied().unwrap_or(0);
-        let dealt = in_one * load.max_new.saturating_sub(1) + longest;
+        let round_robin = in_one * load.max_new.saturating_sub(1) + longest;
         let alone = longest + load.max_new.saturating_sub(1);
-        let rows = if load.prompts.len() > 1 { self.micro_batch_tokens.max(alone) } else { dealt };
+        let rows = if load.prompts.len() > 1 { self.micro_batch_tokens.max(alone) } else { round_robin };
         let stream = 2 * config.hidden * target.element_bytes;
         let scratch = (rows * block::backward_bytes(config, target)).max(head::sweep_bytes(config, target));
         let all = |bytes: usize| (lanes.min(count) * bytes) as u64;
         let kept = all(rows * (kept_bytes(config, target, self.recompute) + stream));
-        // The pass of the reference and the one for old log-probabilities come earlier and keep nothing.
+        // The passes for the reference and for old log-probabilities come earlier and save nothing.
         let before = all(rows * block::pass_bytes(config, target) + head::sweep_bytes(config, target));
         UpdateBytes { rows, kept, scratch: all(scratch).max(before.saturating_sub(kept)) }
     }
 }
 
-/// GPU memory that an update may use besides what is held throughout the run.
+/// Returns the GPU memory in bytes that an update may use besides what is held throughout the run.
 fn room(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
     let Some(total) = target.total else { return KEPT_BYTES };
     // The tokenizer's vocabulary is in the host's memory.
     let held: u64 = held(config, settings, 0, target).iter().map(|(_, bytes)| bytes).sum();
     let room = (total - total / SPARE_SHARE).saturating_sub(held);
-    // Stock operations hold more at once than is counted.
+    // Stock operations use more memory at once than is counted here.
     if target.is_stock { room / 2 } else { room }
 }

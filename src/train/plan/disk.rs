@@ -1,4 +1,4 @@
-//! Disk: what a run leaves in its folder.
+//! Disk: what a run writes to its folder.
 
 use super::Work;
 use crate::kernels::Target;
@@ -6,35 +6,35 @@ use crate::model::{ModelConfig, Weights, lora, value};
 use crate::optim::{OptimSettings, States};
 use crate::train::settings::{ExportDtype, RunSettings};
 
-/// A response token in a recorded step, compressed: its text, and in evaluated steps its id and log-probability.
+/// Compressed bytes per recorded response token: its text, and in evaluated steps its id and log-probability.
 const TEXT_BYTES: f64 = 1.5;
 const TOKEN_BYTES: f64 = 11.0;
 
-/// Bytes in the run's folder.
+/// The disk space of a run, in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Disk {
-    /// Checkpoints, all of which keep their weights.
+    /// The number of checkpoints, all of which keep their weights.
     pub checkpoints: u64,
-    /// Weights of one.
+    /// The weights of one checkpoint.
     pub weights: u64,
-    /// State of one that can be resumed.
+    /// The state of one resumable checkpoint.
     pub state: u64,
-    /// States that there are at once: one more than are kept, while the newest is written.
+    /// The number of states at once: one more than are kept, while the newest is written.
     pub states: u64,
-    /// The best checkpoint, with its successor while that is written.
+    /// The best checkpoint, and its successor while that is written.
     pub best: u64,
-    /// Recorded responses, about, when all are as long as they may be.
+    /// The approximate size of recorded responses if all have the maximum length.
     pub rollouts: u64,
 }
 
 impl Disk {
-    /// Adds it up.
+    /// Adds up the disk space of a run.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Self {
         let checkpoint = &settings.checkpoint;
         let (set, adapters) = (Weights::bytes(config), lora::bytes(config, settings.lora.rank));
         let weights = (config.parameters() * checkpoint.format(target).dtype.size()) as u64 + adapters;
         let (parameters, is_exact) = if settings.lora.is_on() { (adapters, false) } else { (set, !checkpoint.rounds(target)) };
-        // In f32 the files hold zeros for frozen parameters.
+        // In f32, the files contain zeros for frozen parameters.
         let moments = match settings.optim.states {
             States::F32 => 2 * parameters,
             States::Coded => settings.optim.moment_bytes(&settings.lora.trained(config)),
@@ -61,12 +61,12 @@ impl Disk {
         }
     }
 
-    /// The most that there is at once.
+    /// Returns the maximum disk space used at once, in bytes.
     pub fn total(&self) -> u64 {
         self.checkpoints * self.weights + self.states * self.state + self.best + self.rollouts
     }
 
-    /// What to set so that checkpoints fit into `free` bytes, if that can be.
+    /// Suggests settings that make the checkpoints fit into `free` bytes; `None` if none do.
     pub fn advice(&self, settings: &RunSettings, free: u64) -> Option<String> {
         let rest = self.total() - self.checkpoints * self.weights;
         let fitting = free.checked_sub(rest)? / self.weights.max(1);
@@ -74,8 +74,7 @@ impl Disk {
             return None;
         }
         let every = settings.train.steps.div_ceil(fitting);
-        let smaller =
-            if settings.checkpoint.dtype == ExportDtype::Auto { ", or fewer of half the size with --export-dtype bf16" } else { "" };
-        Some(format!("--set checkpoint.every={every} leaves {fitting} checkpoints at most{smaller}"))
+        let smaller = if settings.checkpoint.dtype == ExportDtype::Auto { "; --export-dtype bf16 halves their size" } else { "" };
+        Some(format!("--set checkpoint.every={every} writes at most {fitting} checkpoints{smaller}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What a run holds from its first update to its end, by name: weights in each form, reference, moments, gradients, critic.
+//! Memory held from the first update to the end of a run, by name: all forms of the weights, reference, moments, gradients and critic.
 
 use super::lanes;
 use crate::kernels::Target;
@@ -10,16 +10,17 @@ use crate::train::settings::RunSettings;
 
 /// Approximate GPU memory of CUDA, its libraries and the kernels.
 const CUDA_BYTES: u64 = 1_000_000_000;
-/// Memory of the program itself: its libraries, threads and heap overhead, measured as what a run of the embedded model takes besides tensors.
+/// Memory of the program itself: its libraries, threads and heap overhead, measured as the memory of an embedded-model run minus its
+/// tensors.
 const PROGRAM_BYTES: u64 = 80_000_000;
-/// Memory per token of a tokenizer while it is read: 100 MB for the 151,665 tokens of Qwen's (measured).
+/// Memory per vocabulary token while a tokenizer is read: 100 MB for the 151,665 tokens of Qwen's (measured).
 const VOCABULARY_BYTES: usize = 660;
 
-/// Everything, in bytes; the tokenizer knows `vocabulary` tokens.
+/// Returns names and sizes in bytes of everything held; `vocabulary` is the size of the tokenizer's vocabulary.
 pub fn held(config: &ModelConfig, settings: &RunSettings, vocabulary: usize, target: &Target) -> Vec<(String, u64)> {
     let (lanes, rank) = (lanes(config, settings, target), settings.lora.rank);
     let mut held = held_weights(config, settings, target);
-    // The model without adapters is the policy at its start.
+    // The base without adapters is the initial policy, so it serves as the reference.
     let is_base = settings.lora.is_on() && settings.reference.is_empty() && !settings.reference_moves();
     if settings.has_reference() && !is_base {
         // A streamed reference keeps only its first and last layers on the device.
@@ -32,11 +33,11 @@ pub fn held(config: &ModelConfig, settings: &RunSettings, vocabulary: usize, tar
             held.push(("reference: its moving average, in f32".to_owned(), Weights::bytes(config)));
         }
     }
-    let kind = if settings.optim.states == States::Coded { " of 8 bits" } else { "" };
+    let kind = if settings.optim.states == States::Coded { ", 8-bit" } else { "" };
     held.push((format!("optimizer: two moments{kind}"), settings.optim.moment_bytes(&settings.lora.trained(config))));
     let gradients = if settings.lora.is_on() { lora::gradient_bytes(config, rank) } else { Weights::bytes(config) };
     held.push((
-        if lanes == 1 { "gradients".to_owned() } else { format!("gradients: a set for each of {lanes} lanes") },
+        if lanes == 1 { "gradients".to_owned() } else { format!("gradients: one set for each of {lanes} workers") },
         lanes as u64 * gradients,
     ));
     held.extend(held_critic(config, settings, &settings.optim, target, lanes));
@@ -48,7 +49,7 @@ pub fn held(config: &ModelConfig, settings: &RunSettings, vocabulary: usize, tar
     held
 }
 
-/// Memory that no other setting lowers: weights, one set of gradients, and 8-bit moments.
+/// Returns the bytes that no setting can lower: weights, one set of gradients, and 8-bit moments.
 pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
     let weights: u64 = held_weights(config, settings, target).iter().map(|(_, bytes)| bytes).sum();
     let optim = OptimSettings { states: States::Coded, ..settings.optim.clone() };
@@ -57,7 +58,7 @@ pub fn least_bytes(config: &ModelConfig, settings: &RunSettings, target: &Target
     weights + gradients + optim.moment_bytes(&settings.lora.trained(config)) + critic
 }
 
-/// The policy's weights, in each form in which they are held.
+/// Returns names and sizes of the policy's weights in all forms that are held.
 fn held_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -> Vec<(String, u64)> {
     let (computed, rank) = ((config.parameters() * target.element_bytes) as u64 + Rotary::bytes(config), settings.lora.rank);
     let is_wide = target.element_bytes == size_of::<f32>();
@@ -73,7 +74,8 @@ fn held_weights(config: &ModelConfig, settings: &RunSettings, target: &Target) -
     }
 }
 
-/// What the critic holds, if there is one. All its weights are trained, whether or not the policy's are.
+/// Returns names and sizes of what the critic holds; empty without a critic. All its weights are trained, even if the policy has frozen
+/// weights or adapters.
 fn held_critic(config: &ModelConfig, settings: &RunSettings, optim: &OptimSettings, target: &Target, lanes: usize) -> Vec<(String, u64)> {
     if !settings.has_critic() {
         return Vec::new();

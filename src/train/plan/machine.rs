@@ -1,4 +1,4 @@
-//! What this machine has: memory that may still be used, and operations a second.
+//! What this machine has: available memory and operations per second.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -10,38 +10,38 @@ use crate::kernels::{Kernels, Target};
 use crate::lanes::Lanes;
 use crate::model::ModelConfig;
 
-/// Bytes of memory that a program may still take: what the system calls available, or less where a control group or `ulimit -v` limits it.
-/// `None` where the system does not say.
+/// Returns the bytes of memory that a program may still use: the system's available memory, or less if a control group or `ulimit -v`
+/// limits it. `None` if the system does not report it.
 pub fn available_bytes() -> Option<u64> {
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
     let available = meminfo_field(&meminfo, "MemAvailable:")? * 1024;
     let limited = std::fs::read_to_string("/proc/self/cgroup").ok().and_then(|groups| {
-        let left = groups.lines().flat_map(folders_of).filter_map(|folder| left_in(&folder));
+        let left = groups.lines().flat_map(group_folders).filter_map(|folder| left_in_group(&folder));
         left.min()
     });
-    Some(available.min(limited.unwrap_or(u64::MAX)).min(left_of_addresses().unwrap_or(u64::MAX)))
+    Some(available.min(limited.unwrap_or(u64::MAX)).min(address_space_left().unwrap_or(u64::MAX)))
 }
 
-/// Where a run would compute, and the bytes that it may take there: of the GPU's own memory, or of the machine's.
+/// Returns the device that `kernels` compute on and the bytes available there: of the GPU's own memory, or of the machine's.
 pub fn room(kernels: &dyn Kernels) -> (Target, Option<u64>) {
     let target = Target::of(kernels);
     (target, target.free.or_else(available_bytes))
 }
 
-/// What the limit on this process's address space (`ulimit -v`) leaves; `None` where there is none.
+/// Returns the bytes left by the limit on this process's address space (`ulimit -v`); `None` without a limit.
 #[cfg(unix)]
-fn left_of_addresses() -> Option<u64> {
+fn address_space_left() -> Option<u64> {
     let limit = rustix::process::getrlimit(rustix::process::Resource::As).current?;
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    left_of_limit(limit, &status)
+    left_below_limit(limit, &status)
 }
 
 #[cfg(not(unix))]
-fn left_of_addresses() -> Option<u64> {
+fn address_space_left() -> Option<u64> {
     None
 }
 
-fn left_of_limit(limit: u64, status: &str) -> Option<u64> {
+fn left_below_limit(limit: u64, status: &str) -> Option<u64> {
     Some(limit.saturating_sub(meminfo_field(status, "VmSize:")? * 1024))
 }
 
@@ -49,8 +49,9 @@ fn meminfo_field(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()?.parse().ok()
 }
 
-/// A control group's folder and those above it, from a line of /proc/self/cgroup: `0::/a/b` (version 2) or `4:memory:/a/b` (version 1).
-fn folders_of(line: &str) -> Vec<PathBuf> {
+/// Returns a control group's folder and its ancestors, from a line of /proc/self/cgroup: `0::/a/b` (version 2) or `4:memory:/a/b` (version
+/// 1).
+fn group_folders(line: &str) -> Vec<PathBuf> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (Some(controllers), Some(path)) = (fields.next(), fields.next()) else { return Vec::new() };
     let root = match controllers {
@@ -63,8 +64,8 @@ fn folders_of(line: &str) -> Vec<PathBuf> {
     inside.ancestors().take_while(|folder| folder.starts_with(root)).map(Path::to_owned).collect()
 }
 
-/// What a group's limit leaves, pages of files that can be dropped counted as free; `None` where there is no limit.
-fn left_in(folder: &Path) -> Option<u64> {
+/// Returns the bytes left by a control group's limit, counting droppable file pages as free; `None` without a limit.
+fn left_in_group(folder: &Path) -> Option<u64> {
     let number = |name: &str| std::fs::read_to_string(folder.join(name)).ok()?.trim().parse::<u64>().ok();
     let limit = number("memory.max").or_else(|| number("memory.limit_in_bytes"))?;
     let used = number("memory.current").or_else(|| number("memory.usage_in_bytes"))?;
@@ -74,14 +75,18 @@ fn left_in(folder: &Path) -> Option<u64> {
     Some(limit.saturating_sub(used.saturating_sub(files)))
 }
 
-/// Operations per second, on all lanes at once, of a product of `rows` rows with a matrix of the model's width, measured for about `seconds`.
+/// Measures the operations per second, summed over all workers, of a product of `rows` rows with a matrix of the model's width, for about
+/// `seconds`.
+///
+/// # Errors
+/// If a kernel fails.
 pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, lanes: &Lanes, rows: usize, seconds: f64) -> Result<f64> {
-    // Wider than the caches, as a model's matrices are, and never more than 64 MiB.
+    // Larger than the caches, like a model's matrices, but at most 64 MiB.
     let (k, n) = (config.hidden, (2 * config.feed_forward).min((16 << 20) / config.hidden).max(1));
     let rates = lanes.run(|_| {
         let full = |value: f32, shape| kernels.cast(&Tensor::full(value, shape, &Device::Cpu)?, kernels.dtype());
         let (x, weight) = (full(0.5, (rows, k))?, full(0.25, (k, n))?);
-        // A GPU is waited for seldom.
+        // Synchronize with a GPU only once per 16 products.
         let at_once = if kernels.device().is_cpu() { 1 } else { 16 };
         let products = |count: usize| {
             (0..count).try_for_each(|_| kernels.product(&x, &weight, None).map(|_| ()))?;
@@ -98,7 +103,10 @@ pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, lanes: &Lanes,
     Ok(rates.into_iter().sum())
 }
 
-/// Bytes per second that a sum over f32 numbers reads, beyond all caches, measured for about `seconds`.
+/// Measures the bytes per second that a sum over f32 numbers larger than all caches reads, for about `seconds`.
+///
+/// # Errors
+/// If a kernel fails.
 pub fn measured_reading(kernels: &dyn Kernels, seconds: f64) -> Result<f64> {
     let numbers = if kernels.device().is_cpu() { 16 << 20 } else { 256 << 20 };
     let part = kernels.cast(&Tensor::ones(1 << 20, DType::F32, &Device::Cpu)?, DType::F32)?;
@@ -117,9 +125,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_are_found_in_both_versions() {
+    fn group_folders_reads_both_cgroup_versions() {
         let check = |line: &str, expected: &[&str]| {
-            assert_eq!(folders_of(line), expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{line}");
+            assert_eq!(group_folders(line), expected.iter().map(PathBuf::from).collect::<Vec<_>>(), "{line}");
         };
         check("0::/a/b", &["/sys/fs/cgroup/a/b", "/sys/fs/cgroup/a", "/sys/fs/cgroup"]);
         check("4:cpu,memory:/a", &["/sys/fs/cgroup/memory/a", "/sys/fs/cgroup/memory"]);
@@ -128,18 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_leaves_what_is_not_used_and_files_can_go() {
+    fn left_in_group_counts_file_pages_as_free() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
-        assert_eq!(left_in(folder.path()), None);
+        assert_eq!(left_in_group(folder.path()), None);
         write("memory.max", "1000\n");
         write("memory.current", "700\n");
         write("memory.stat", "anon 300\nactive_file 150\ninactive_file 250\n");
-        assert_eq!(left_in(folder.path()), Some(700));
+        assert_eq!(left_in_group(folder.path()), Some(700));
         write("memory.max", "max\n");
-        assert_eq!(left_in(folder.path()), None);
-        assert_eq!(left_of_limit(10_000, "VmPeak:  9 kB\nVmSize:\t 4 kB\n"), Some(10_000 - 4096));
-        assert_eq!(left_of_limit(1000, "VmSize: 4 kB\n"), Some(0));
+        assert_eq!(left_in_group(folder.path()), None);
+        assert_eq!(left_below_limit(10_000, "VmPeak:  9 kB\nVmSize:\t 4 kB\n"), Some(10_000 - 4096));
+        assert_eq!(left_below_limit(1000, "VmSize: 4 kB\n"), Some(0));
         assert_eq!(meminfo_field("MemTotal: 5 kB\nMemAvailable:   16 kB\n", "MemAvailable:"), Some(16));
     }
 }

@@ -1,4 +1,4 @@
-//! Memory: what a run holds from its first update to its end, and what each phase takes on top.
+//! Memory: what a run holds throughout, and what each phase needs on top.
 
 use anyhow::{Context, Result};
 
@@ -10,46 +10,49 @@ use crate::model::{ModelConfig, export, lora};
 use crate::rollout::limits::{EngineSettings, Load};
 use crate::train::settings::RunSettings;
 
-/// A recorded response token: its id, its log-probability, its text and their copies on the way to the record.
+/// Bytes per recorded response token: its id, its log-probability, its text, and their copies on the way to the record.
 const RESPONSE_TOKEN_BYTES: usize = 24;
 
-/// Bytes by kind.
+/// The memory of a run, in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Memory {
-    /// What is there throughout, named.
+    /// Names and sizes of what is held from the first update to the end.
     pub held: Vec<(String, u64)>,
-    /// What each phase takes on top; they follow one another.
+    /// What each phase needs on top. Phases follow one another, so only the largest counts.
     pub phases: Vec<Phase>,
-    /// How the update passes over its responses.
+    /// Micro-batch size and activation checkpointing of the update.
     pub activations: Activations,
-    /// Rows of the largest micro-batch.
+    /// The number of rows (tokens) in the largest micro-batch.
     pub micro_batch_rows: usize,
 }
 
-/// One phase.
+/// The memory of one phase of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
-    /// Its name.
+    /// The phase's name.
     pub name: &'static str,
-    /// What it is made of.
+    /// Names and sizes of its parts.
     pub parts: Vec<(&'static str, u64)>,
 }
 
 impl Phase {
-    /// All its parts.
+    /// Returns the sum of its parts, in bytes.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes).sum()
     }
 }
 
 impl Memory {
-    /// Adds it up.
+    /// Adds up the memory of a run.
+    ///
+    /// # Errors
+    /// If one sequence of a rollout or an evaluation does not fit the allowed key/value cache.
     pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Result<Self> {
         let (lanes, rank) = (lanes(config, settings, target), settings.lora.rank);
         let held = held(config, settings, work.vocabulary, target);
         let load = rollout_load(settings, work);
         let activations = Activations::of(config, settings, &load, target);
-        // A GPU's phases take what is left of it.
+        // On a GPU, phases use the memory that is left.
         let left = |free: u64| free.saturating_sub(held.iter().map(|(_, bytes)| bytes).sum());
         let target = &Target { free: target.free.map(left), ..*target };
 
@@ -62,7 +65,7 @@ impl Memory {
             phases.push(rollout.context("rollouts do not fit")?.with(&samples));
         }
         let update = activations.bytes(config, settings, &load, target);
-        let parts = vec![("kept activations", update.kept), ("a block's backward pass, or the head's chunk", update.scratch)];
+        let parts = vec![("saved activations", update.kept), ("a block's backward pass, or the head's chunk", update.scratch)];
         phases.push(Phase { name: "update", parts }.with(&samples));
         let passes = work.evaluations.iter().map(|load| engine("evaluation", config, target, &settings.rollout.engine, lanes, load));
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
@@ -75,18 +78,18 @@ impl Memory {
         Ok(Self { held, phases, activations, micro_batch_rows: update.rows })
     }
 
-    /// The phase that needs most.
+    /// Returns the phase that needs the most memory.
     pub fn worst(&self) -> &Phase {
         let worst = self.phases.iter().max_by_key(|phase| phase.bytes());
         worst.unwrap_or(&self.phases[0])
     }
 
-    /// What is held, with the worst phase and what the allocator keeps.
+    /// Returns the peak in bytes: what is held, plus the largest phase and what the allocator retains.
     pub fn peak(&self) -> u64 {
         self.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.worst().bytes() + self.kept_by_allocator()
     }
 
-    /// Memory that was freed in one phase and could not be used in another.
+    /// Returns the bytes that the allocator retains from other phases and that the largest phase cannot use.
     pub fn kept_by_allocator(&self) -> u64 {
         kept_by_allocator(self.worst().bytes())
     }
@@ -99,7 +102,7 @@ impl Phase {
     }
 }
 
-/// A step's requests.
+/// Returns the load of a step's rollouts.
 pub fn rollout_load(settings: &RunSettings, work: &Work) -> Load {
     step_load(settings, work.prompts.clone(), settings.rollout.max_new)
 }

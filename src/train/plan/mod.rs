@@ -1,5 +1,5 @@
-//! What a run will need, before any weight is read: memory by kind and phase, disk, tokens, and an estimate of the time. Sizes come from the
-//! functions beside the code that allocates; here they are only added up and held against what the machine has.
+//! Estimates what a run needs before any weight is read: memory by kind and phase, disk, tokens and time. Adds up sizes from functions next
+//! to the code that allocates, and compares the sums with what the machine has.
 
 mod activations;
 mod disk;
@@ -24,40 +24,40 @@ use crate::model::ModelConfig;
 use crate::optim::States;
 use crate::rollout::limits::Load;
 
-/// What a run works on, in numbers.
+/// The workload of a run, in numbers.
 #[derive(Clone, Debug, Default)]
 pub struct Work {
-    /// Tokens of each training prompt.
+    /// The length of each training prompt, in tokens.
     pub prompts: Vec<usize>,
-    /// Each evaluation's passes.
+    /// The load of each pass of an evaluation.
     pub evaluations: Vec<Load>,
-    /// Tokens that the tokenizer knows.
+    /// The size of the tokenizer's vocabulary.
     pub vocabulary: usize,
-    /// Whether prompts were counted by the model's tokenizer, or guessed from their characters.
+    /// True if the model's tokenizer counted the prompts; false if lengths are estimated from characters.
     pub exact: bool,
-    /// Steps that are done already.
+    /// The number of completed steps.
     pub done: u64,
 }
 
-/// A run before it starts.
+/// The plan of a run.
 pub struct Plan<'a> {
     /// The model's shape.
     pub config: &'a ModelConfig,
     /// The run's settings.
     pub settings: &'a RunSettings,
-    /// What it works on.
+    /// The run's workload.
     pub work: &'a Work,
-    /// Where it computes.
+    /// The device it computes on.
     pub target: Target,
-    /// Workers side by side.
+    /// The number of workers.
     pub lanes: usize,
-    /// Bytes of memory.
+    /// Its memory, in bytes.
     pub memory: Memory,
-    /// Bytes on disk.
+    /// Its disk space, in bytes.
     pub disk: Disk,
 }
 
-/// How many lanes a run has.
+/// Returns the number of workers of a run: 1 on a GPU.
 pub fn lanes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> usize {
     match settings.train.lanes {
         _ if target.is_gpu => 1,
@@ -67,10 +67,10 @@ pub fn lanes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u
 }
 
 impl<'a> Plan<'a> {
-    /// Adds it up for a device; `target.free` is all that the run may take of its own memory.
+    /// Plans a run for a device. `target.free` is the amount of the device's memory that the run may use.
     ///
     /// # Errors
-    /// When one sequence does not fit the key/value cache that is allowed.
+    /// If the settings do not suit the model, or one sequence does not fit the allowed key/value cache.
     pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a Work, target: Target) -> Result<Self> {
         settings.validate_for(config)?;
         let lanes = lanes(config, settings, &target);
@@ -78,7 +78,10 @@ impl<'a> Plan<'a> {
         Ok(Self { config, settings, work, target, lanes, memory, disk })
     }
 
-    /// Refuses what cannot fit, naming the settings that would make it fit. What the machine does not tell is not held against a run.
+    /// Checks that the run fits the given bytes of memory and disk; `None` means unknown and passes.
+    ///
+    /// # Errors
+    /// If the run does not fit. The message names settings that would make it fit.
     pub fn check(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> Result<()> {
         if let Some(free) = free_memory.filter(|free| *free < self.memory.peak()) {
             let (peak, free_text) = (gigabytes(self.memory.peak()), gigabytes(free));
@@ -88,17 +91,17 @@ impl<'a> Plan<'a> {
                     format!("it would fit with {}", changes.iter().map(|set| format!("--set {set}")).collect::<Vec<_>>().join(" "))
                 }
                 None => format!(
-                    "no setting makes it fit: weights, gradients and moments of 8 bits alone are {}; take a smaller model or a larger machine{}",
+                    "no setting makes it fit: weights, gradients and 8-bit moments alone are {}; use a smaller model or a larger machine{}",
                     gigabytes(held::least_bytes(self.config, self.settings, &self.target)),
                     if self.settings.lora.is_on() { "" } else { ", or train adapters (--lora 16)" }
                 ),
             };
-            bail!("the run would need {peak} of memory ({}), {free_text} are available: {advice}", phase.name);
+            bail!("the run needs {peak} of memory ({}), but {free_text} are available: {advice}", phase.name);
         }
         if let Some(free) = free_disk.filter(|free| *free < self.disk.total()) {
             let advice = self.disk.advice(self.settings, free).context("free some space, or choose an --out on another disk");
             bail!(
-                "the run would leave {} on disk, {} are free: {}",
+                "the run writes {} to disk, but {} are free: {}",
                 gigabytes(self.disk.total()),
                 gigabytes(free),
                 advice.unwrap_or_else(|other| other.to_string())
@@ -107,7 +110,7 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Some of the usual changes, the least harmful that do, that bring the peak below `free` bytes.
+    /// Returns the least harmful changes of settings that lower the peak to `free` bytes; `None` if no changes do.
     fn fitting(&self, free: u64) -> Option<Vec<String>> {
         let sizes = |settings: &RunSettings| {
             let memory = Memory::of(self.config, settings, self.work, &self.target).ok()?;
@@ -117,7 +120,7 @@ impl<'a> Plan<'a> {
         let (mut settings, mut changes) = (self.settings.clone(), Vec::<Change>::new());
         settings.rollout.engine = settings.rollout.engine.resolved(&self.target);
         for change in CHANGES {
-            // A change may lower a phase that is not the worst one yet.
+            // A change may lower a phase that is not yet the largest.
             while !fits(&settings)
                 && let Some(next) = (change.apply)(&settings)
                 && let (Some((_, before)), Some((_, after))) = (sizes(&settings), sizes(&next))
@@ -141,19 +144,19 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// One setting that lowers the peak.
+/// A setting that lowers the peak.
 #[derive(Clone, Copy)]
 struct Change {
     name: &'static str,
-    /// The next lower choice, if there is one.
+    /// Returns the settings with the next lower value; `None` at the lowest.
     apply: fn(&RunSettings) -> Option<RunSettings>,
-    /// The setting as text.
+    /// Formats the setting's value.
     value: fn(&RunSettings) -> String,
-    /// Takes it from other settings.
+    /// Copies the setting from one set of settings to another.
     copy: fn(&RunSettings, &mut RunSettings),
 }
 
-/// A setting by its place: halved down to a least value, or set to one.
+/// A `Change` of the setting at this path: halved down to a minimum, or set to a value.
 macro_rules! change {
     ($($field:ident).+, halved down to $least:expr) => {
         change!($($field).+, |s| s.$($field).+ > $least, |s| s.$($field).+ / 2)
@@ -175,7 +178,7 @@ macro_rules! change {
     };
 }
 
-/// The least harmful first.
+/// All changes, the least harmful first.
 const CHANGES: [Change; 9] = [
     change!(train.recompute, crate::model::decoder::Recompute::All),
     change!(train.stream_reference, true),

@@ -1,4 +1,4 @@
-//! The plan in words.
+//! Formats a plan as text.
 
 use std::fmt::Write;
 
@@ -8,11 +8,11 @@ use crate::checkpoint::disk::gigabytes;
 use crate::model::decoder::Recompute;
 
 impl Plan<'_> {
-    /// One line, as `rlvr train` begins with.
+    /// Returns one line, which `rlvr train` prints first.
     pub fn short(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> String {
         let of = |free: Option<u64>| free.map_or_else(|| "unknown".to_owned(), gigabytes);
         format!(
-            "{} parameters: up to {} of memory ({} available) in {}, {} on disk ({} free); rlvr plan tells more",
+            "{} parameters: up to {} of memory ({} available) in {}, {} on disk ({} free); rlvr plan shows details",
             grouped(self.config.parameters() as u64),
             gigabytes(self.memory.peak()),
             of(free_memory),
@@ -22,7 +22,7 @@ impl Plan<'_> {
         )
     }
 
-    /// Everything, on several lines; times where the machine was measured.
+    /// Returns the complete plan on several lines, with estimated times if `rates` were measured.
     pub fn long(&self, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> String {
         let mut text = String::new();
         self.write(&mut text, free_memory, free_disk, rates).map_or_else(|error| error.to_string(), |()| text)
@@ -31,11 +31,11 @@ impl Plan<'_> {
     fn write(&self, out: &mut String, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> std::fmt::Result {
         let (settings, lanes) = (self.settings, self.lanes);
         let plural = if lanes == 1 { "" } else { "s" };
-        let place = if self.target.is_gpu { "a GPU" } else { "the CPU" };
+        let device = if self.target.is_gpu { "a GPU" } else { "the CPU" };
         let dtype = if self.target.element_bytes == size_of::<f32>() { "f32" } else { "bf16" };
         let parameters = grouped(self.config.parameters() as u64);
-        writeln!(out, "{}: {parameters} parameters, {dtype} on {place}, {lanes} lane{plural}", settings.model)?;
-        writeln!(out, "\nmemory, where every response is as long as it may be")?;
+        writeln!(out, "{}: {parameters} parameters, {dtype} on {device}, {lanes} worker{plural}", settings.model)?;
+        writeln!(out, "\nmemory, if every response has the maximum length")?;
         let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
         for (name, bytes) in &self.memory.held {
             row(name, *bytes, "")?;
@@ -45,14 +45,14 @@ impl Plan<'_> {
             let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", gigabytes(*bytes))).collect();
             row(&format!("+ {}", phase.name), phase.bytes(), &format!("  {}", parts.join(", ")))?;
         }
-        row("+ kept by the allocator, about", self.memory.kept_by_allocator(), "")?;
+        row("+ retained by the allocator, about", self.memory.kept_by_allocator(), "")?;
         let available =
-            free_memory.map_or_else(|| "what is available is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
+            free_memory.map_or_else(|| "available memory is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
         row(&format!("= at most, in {}", self.memory.worst().name), self.memory.peak(), &format!("  {available}"))?;
         let activations = match self.memory.activations.recompute {
             Recompute::All => "the backward pass recomputes each block",
-            Recompute::Selective => "activations are kept, and the backward pass recomputes norms and SwiGLU",
-            Recompute::Auto | Recompute::None => "activations are kept",
+            Recompute::Selective => "activations are saved, and the backward pass recomputes norms and SwiGLU",
+            Recompute::Auto | Recompute::None => "activations are saved",
         };
         writeln!(out, "  micro-batches of up to {} rows; {activations}", grouped(self.memory.micro_batch_rows as u64))?;
         let (chosen, most) = (self.memory.activations.micro_batch_tokens, settings.train.micro_batch_tokens);
@@ -60,7 +60,7 @@ impl Plan<'_> {
             let (chosen, most) = (grouped(chosen as u64), grouped(most as u64));
             writeln!(
                 out,
-                "  micro-batches have {chosen} tokens instead of {most}, so that activations can be kept: products are as fast, and no block\n  \
+                "  micro-batches have {chosen} tokens instead of {most}, so that activations can be saved: products are as fast, and no block\n  \
                  is recomputed"
             )?;
         }
@@ -69,21 +69,21 @@ impl Plan<'_> {
         let disk = &self.disk;
         let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
         let each = |what: &str, count: u64, bytes: u64| format!("{what}: {count}, {} each", gigabytes(bytes));
-        row(&each("checkpoints, their weights", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, "")?;
+        row(&each("weights of checkpoints", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, "")?;
         row(&each("states to resume from", disk.states, disk.state), disk.states * disk.state, "")?;
         if disk.best > 0 {
             row("best checkpoint, and its successor", disk.best, "")?;
         }
         row("recorded responses, about", disk.rollouts, "")?;
-        let free = free_disk.map_or_else(|| "what is free is unknown here".to_owned(), |free| format!("{} free", gigabytes(free)));
+        let free = free_disk.map_or_else(|| "free space is unknown here".to_owned(), |free| format!("{} free", gigabytes(free)));
         row("= at most", disk.total(), &format!("  {free}"))?;
 
         let load = rollout_load(settings, self.work);
         let about = if self.work.exact { "" } else { "about " };
-        writeln!(out, "\ntokens a step")?;
+        writeln!(out, "\ntokens per step")?;
         writeln!(
             out,
-            "  prompts: {about}{} in {} distinct, each computed once a lane",
+            "  prompts: {about}{} in {} distinct, each computed once per worker",
             load.prompts.iter().sum::<usize>(),
             load.prompts.len()
         )?;
@@ -110,9 +110,9 @@ impl Plan<'_> {
         }
         writeln!(
             out,
-            "  counted as 2 operations for each of {} computed parameters and each token in rollouts and {recomputed:.0} in the update, over the\n  \
-             {:.0} and {:.0} GFLOP/s that products of this model's width reached here just now. Attention, sampling and the optimizer's own\n  \
-             pass come on top; {} steps and {} evaluations",
+            "  assumes 2 operations per token for each of {} computed parameters in rollouts and {recomputed:.0} in the update, at the\n  \
+             {:.0} and {:.0} GFLOP/s just measured here for products of this model's width. Attention, sampling and the optimizer's\n  \
+             own pass come on top; {} steps and {} evaluations",
             grouped(self.config.computed_parameters() as u64),
             rates.decoding / 1e9,
             rates.training / 1e9,
@@ -121,13 +121,13 @@ impl Plan<'_> {
         )
     }
 
-    /// Lengths that are likelier than the longest.
+    /// Returns mean response lengths that are more likely than the maximum.
     fn means(&self) -> Vec<usize> {
         [2, 4].map(|part| self.settings.rollout.max_new / part).into_iter().filter(|mean| *mean > 0).collect()
     }
 }
 
-/// 1234567 as 1,234,567.
+/// Formats 1234567 as 1,234,567.
 fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();

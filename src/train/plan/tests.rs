@@ -20,7 +20,7 @@ fn held(memory: &Memory, name: &str) -> u64 {
 }
 
 #[test]
-fn the_published_run_is_counted_as_by_hand() {
+fn plan_of_the_published_run_matches_hand_counts() {
     let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let (settings, work) = (settings(|_| ()), work());
     let plan = Plan::of(&config, &settings, &work, Target::cpu()).unwrap();
@@ -29,7 +29,7 @@ fn the_published_run_is_counted_as_by_hand() {
     assert_eq!(plan.lanes, 1);
     assert_eq!((held(&plan.memory, "weights"), held(&plan.memory, "reference")), (set + rotary, set));
     assert_eq!((held(&plan.memory, "optimizer"), held(&plan.memory, "gradients")), (2 * set, set));
-    // 28 layers of 2 key/value heads of 128: 57,344 bytes a token in f32; 4 GiB hold 4,681 blocks of 16 tokens.
+    // 28 layers of 2 key/value heads of 128: 57,344 bytes per token in f32; 4 GiB fit 4,681 blocks of 16 tokens.
     let cache = plan.memory.phases[0].parts[0];
     assert_eq!(cache, ("key/value cache", 4681 * 16 * 57_344));
     // 1024 responses of 3072 tokens in 192 micro-batches: 6 in the largest, and the prompt once.
@@ -52,9 +52,9 @@ fn the_published_run_is_counted_as_by_hand() {
     assert!((times.run - 2000.0 * (times.rollouts + times.update) - 101.0 * times.evaluation).abs() < 1e-3);
 }
 
-/// A GPU keeps activations while micro-batches still use it fully. Its total memory decides, not its free memory.
+/// A GPU saves activations as long as micro-batches use it fully. The choice depends on its total memory, not its free memory.
 #[test]
-fn a_gpu_takes_smaller_micro_batches_before_it_computes_blocks_again() {
+fn activations_of_a_gpu_prefer_smaller_micro_batches_to_recomputation() {
     let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let check = |kernels: Version, gib: u64, micro_batch_tokens: usize, recompute: Recompute| {
         let settings = settings(|s| s.compute.kernels = kernels);
@@ -74,12 +74,12 @@ fn a_gpu_takes_smaller_micro_batches_before_it_computes_blocks_again() {
     assert_eq!(memory.phases[1].parts[0].1, 18610 * (28 * block + cheap + 2 * 2 * 1536));
     check(Version::Fused, 60, 8192, Recompute::Selective);
     check(Version::Fused, 44, 16384, Recompute::All);
-    // Half the room for stock operations.
+    // Stock operations get half the memory.
     check(Version::Stock, 78, 8192, Recompute::Selective);
 }
 
 #[test]
-fn what_settings_leave_out_is_not_counted() {
+fn memory_counts_only_what_settings_use() {
     let config = shapes::by_name("qwen2.5-math-7b").unwrap().read().unwrap();
     let whole = Memory::of(&config, &settings(|_| ()), &work(), &Target::cpu()).unwrap();
     let check = |change: fn(&mut RunSettings), less: u64| {
@@ -92,7 +92,7 @@ fn what_settings_leave_out_is_not_counted() {
     check(|s| s.loss.kl = 0.0, set);
     let shapes = parameters::shapes(&config);
     let (small, large): (Vec<u64>, Vec<u64>) = shapes.iter().map(|(_, shape)| shape.elem_count() as u64).partition(|count| *count < 4096);
-    // 8 bytes become 2, with a scale for every 256: 5.97 of 8 are saved.
+    // 8 bytes become 2, with a scale for every 256: 5.97 of 8 bytes are saved.
     let coded: u64 = large.iter().map(|count| 2 * (count + 4 * count.div_ceil(256))).sum();
     assert_eq!(
         held(&Memory::of(&config, &settings(|s| s.optim.states = States::Coded), &work(), &Target::cpu()).unwrap(), "optimizer"),
@@ -106,17 +106,18 @@ fn what_settings_leave_out_is_not_counted() {
     assert!(smaller.phases[1].bytes() < whole.phases[1].bytes() / 2 && smaller.phases[0] == whole.phases[0]);
     let rounded = settings(|s| s.checkpoint.dtype = crate::train::settings::ExportDtype::Bf16);
     let disk = Disk::of(&config, &rounded, &work(), &Target::cpu());
-    assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export keeps its masters in the state");
+    assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export stores the masters in the state");
     let disk = Disk::of(&config, &settings(|s| s.optim.states = States::Coded), &work(), &Target::cpu());
     assert_eq!(disk.state, coded + 8 * small.iter().sum::<u64>());
 }
 
 #[test]
-fn adapters_need_moments_and_gradients_of_their_own_size() {
+fn memory_of_adapters_counts_their_own_moments_and_gradients() {
     let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let lora = settings(|s| s.lora.rank = 8);
     let memory = Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap();
-    // A projection of `in` to `out` has rank (in + out) numbers: queries and output 1536 to 1536, keys and values to 256, three of 1536 and 8960.
+    // The adapter of an `in` x `out` projection has rank (in + out) numbers: queries and output are 1536 x 1536, keys and values 1536 x
+    // 256, and three are 1536 x 8960.
     let adapters = 4 * 28 * 8 * (2 * 3072 + 2 * 1792 + 3 * 10496);
     let projections = 4 * (2 * 1536 * 1536 + 2 * 1536 * 256 + 3 * 1536 * 8960);
     let block = projections + 4 * (2 * 1536 + 2048);
@@ -128,9 +129,10 @@ fn adapters_need_moments_and_gradients_of_their_own_size() {
     assert_eq!(Disk::of(&config, &lora, &work(), &Target::cpu()).state, 3 * adapters);
 }
 
-/// The critic: the policy's parameters without a head for logits, and a head of one column with its bias; weights, two moments and gradients.
+/// The critic has the policy's parameters without a head for logits, plus a head of one column with its bias; it holds weights, two moments
+/// and gradients.
 #[test]
-fn a_critic_is_counted_as_another_model_that_is_trained() {
+fn plan_counts_the_critic_as_a_second_trained_model() {
     for (name, head) in [("qwen2.5-math-1.5b", 0), ("qwen2.5-math-7b", 152_064 * 3584)] {
         let config = shapes::by_name(name).unwrap().read().unwrap();
         let ppo = |settings: &mut RunSettings| {
@@ -148,7 +150,7 @@ fn a_critic_is_counted_as_another_model_that_is_trained() {
         let gpu = Target { is_gpu: true, element_bytes: 2, ..Target::cpu() };
         let memory = Memory::of(&config, &critic, &work(), &gpu).unwrap();
         assert_eq!((held(&memory, "critic: weights"), held(&memory, "critic: masters")), (set / 2, set));
-        // Adapters save memory for the policy alone.
+        // Adapters save memory only for the policy.
         let lora = settings(|s| {
             ppo(s);
             s.lora.rank = 8;
@@ -158,7 +160,7 @@ fn a_critic_is_counted_as_another_model_that_is_trained() {
         assert_eq!(disk(&critic) - disk(&settings(|_| ())), 3 * set);
         let (frozen, mut small) = (settings(|s| s.optim.freeze = vec!["layers".into()]), critic.clone());
         small.optim = frozen.optim.clone();
-        assert_eq!(disk(&small) - disk(&frozen), 3 * set, "what the policy freezes the critic trains");
+        assert_eq!(disk(&small) - disk(&frozen), 3 * set, "the critic trains parameters that the policy freezes");
         let work = work();
         let passes = |settings: &RunSettings| Plan::of(&config, settings, &work, Target::cpu()).unwrap().passes();
         assert_eq!((passes(&settings(|_| ())), passes(&critic)), (5.0, 9.0));
@@ -166,7 +168,7 @@ fn a_critic_is_counted_as_another_model_that_is_trained() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_with_what_would() {
+fn check_suggests_settings_that_would_fit() {
     let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let (settings, work) = (settings(|s| s.checkpoint.every = 500), work());
     let plan = Plan::of(&config, &settings, &work, Target::cpu()).unwrap();
@@ -179,7 +181,7 @@ fn what_does_not_fit_is_refused_with_what_would() {
     check(26, 2000, &["--set optim.states=8bit"]);
     check(20, 2000, &["--set optim.states=8bit", "--set loss.kl=0"]);
     check(14, 2000, &["no setting makes it fit"]);
-    check(200, 80, &["the run would leave", "--set checkpoint.every="]);
+    check(200, 80, &["the run writes", "--set checkpoint.every="]);
     check(200, 20, &["free some space"]);
     plan.check(None, None).unwrap();
 }

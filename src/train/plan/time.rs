@@ -1,5 +1,6 @@
-//! Time, estimated: operations counted by parameters and tokens, over what this machine's products reach, and the cache that decoding reads, over
-//! what its memory gives. Sampling, the optimizer's pass and the verifier come on top, so a run takes longer.
+//! Estimates time: operations counted from parameters and tokens, at the measured rate of this machine's products, plus the key/value cache
+//! that decoding reads, at the measured memory bandwidth. Sampling, the optimizer's pass and the verifier come on top, so a run takes
+//! longer.
 
 use anyhow::Result;
 
@@ -9,34 +10,37 @@ use crate::lanes::Lanes;
 use crate::model::decoder::{Cache, Recompute};
 use crate::train::update::micro_batch_count;
 
-/// Measured operations per second.
+/// Measured rates of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rates {
-    /// In products of as many rows as sequences run at once.
+    /// Operations per second in products with one row per running sequence.
     pub decoding: f64,
-    /// In products of many rows.
+    /// Operations per second in products with many rows.
     pub training: f64,
     /// Bytes of memory read per second.
     pub reading: f64,
 }
 
-/// Seconds, where all responses have one length.
+/// Estimated seconds if all responses have one length.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Times {
-    /// Tokens of a response.
+    /// Tokens in a response.
     pub mean_tokens: usize,
-    /// Of one step's rollouts.
+    /// Seconds for the rollouts of one step.
     pub rollouts: f64,
-    /// Of one step's update.
+    /// Seconds for the update of one step.
     pub update: f64,
-    /// Of one evaluation.
+    /// Seconds for one evaluation.
     pub evaluation: f64,
-    /// Of the whole run.
+    /// Seconds for the remaining steps and evaluations.
     pub run: f64,
 }
 
 impl Plan<'_> {
     /// Measures this machine for about half a second.
+    ///
+    /// # Errors
+    /// If a kernel fails, or the workers cannot be started.
     pub fn rates(&self, kernels: &dyn Kernels) -> Result<Rates> {
         let lanes = Lanes::new(self.lanes)?;
         let responses = self.settings.rollout.groups * self.settings.rollout.group_size;
@@ -49,7 +53,7 @@ impl Plan<'_> {
         })
     }
 
-    /// Evaluations that are still to come: the base's, those between, and the last.
+    /// Returns the number of remaining evaluations: the base model's, those between, and the last.
     pub fn evaluations(&self) -> u64 {
         let (settings, done) = (self.settings, self.work.done);
         if self.work.evaluations.is_empty() {
@@ -61,7 +65,7 @@ impl Plan<'_> {
         u64::from(done == 0) + at(every, steps) - at(every, done) + last
     }
 
-    /// The estimate for responses of `mean_tokens`.
+    /// Estimates the times for responses of `mean_tokens` tokens.
     pub fn times(&self, rates: Rates, mean_tokens: usize) -> Times {
         let settings = self.settings;
         let forward = 2.0 * self.config.computed_parameters() as f64;
@@ -69,7 +73,7 @@ impl Plan<'_> {
         let prompts: usize = self.work.prompts.iter().take(settings.rollout.groups).sum();
         let longest = self.work.prompts.iter().max().copied().unwrap_or(0);
         let sampled = (responses * mean_tokens + prompts * self.lanes) as f64;
-        // Each new token reads the keys and values of all before it: half of the response, and the prompt.
+        // Each new token reads the keys and values of all earlier ones: the prompt and, on average, half of the response.
         let token_bytes = (Cache::block_bytes(self.config, &self.target) / BLOCK) as f64;
         let cached = |tokens: usize, before: f64| tokens as f64 * (before + mean_tokens as f64 / 2.0) * token_bytes / rates.reading;
         let rollouts = forward * sampled / rates.decoding + cached(responses * mean_tokens, longest as f64);
@@ -86,9 +90,9 @@ impl Plan<'_> {
         Times { mean_tokens, rollouts, update, evaluation, run }
     }
 
-    /// Forward passes that a step's updates are worth: 3 an epoch, one more where activations are computed again; as many again for a critic; one
-    /// an epoch for a reference in the loss; once, one for a reference in the reward, and one a model for log-probabilities and values from before
-    /// several updates.
+    /// Returns the cost of a step's updates in forward passes: 3 per epoch, one more if whole blocks are recomputed, and the same again for
+    /// a critic; one per epoch for a reference in the loss; one per step for a reference in the reward; and, with several updates, one per
+    /// model for log-probabilities and values from before them.
     pub fn passes(&self) -> f64 {
         let (loss, reward, train) = (&self.settings.loss, &self.settings.reward, &self.settings.train);
         let count = |condition: bool| f64::from(u8::from(condition));

@@ -1,4 +1,4 @@
-//! What a run is trained on and evaluated on: its examples and its sets, by the names that the settings have for them.
+//! Resolves the names in the settings to the training examples and evaluation sets of a run.
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -12,61 +12,68 @@ use crate::train::RunSettings;
 use crate::train::history::BY_MEAN;
 use crate::usage::usage;
 
-/// Characters of the question that a plan takes in place of an example that is not here.
-const USUAL_QUESTION: usize = 480;
+/// The length in characters of the question that stands in for an unavailable example in a plan.
+const TYPICAL_QUESTION: usize = 480;
 
-/// The examples; for a plan, a question of the usual length where nobody named one and the default cannot be had.
+/// Returns the training examples. For a plan, a question of typical length replaces an unavailable default example.
 pub(super) fn problems(settings: &RunSettings, library: &Library, need: Need, tell: &dyn Fn(&str)) -> Result<Vec<Problem>> {
     let is_default = settings.example == RunSettings::defaults_for(&settings.model).example;
     match examples(settings, library, tell) {
         Err(error) if is_default && need == (Need::Sizes { stand_in: true }) => {
-            tell(&format!("{error:#}\nplanned with a question of {USUAL_QUESTION} characters in its place"));
+            tell(&format!("{error:#}\nplanned with a question of {TYPICAL_QUESTION} characters instead"));
             let id = settings.example.clone();
-            Ok(vec![Problem { id, question: "?".repeat(USUAL_QUESTION), answer: "?".into(), ..Problem::default() }])
+            Ok(vec![Problem { id, question: "?".repeat(TYPICAL_QUESTION), answer: "?".into(), ..Problem::default() }])
         }
         examples => usage(examples),
     }
 }
 
-/// The training examples; those of the embedded model by their ids, or so many of its training problems.
+/// Returns the training examples: problems of the embedded model by id or by number, or named examples.
 pub(super) fn examples(settings: &RunSettings, library: &Library, tell: &dyn Fn(&str)) -> Result<Vec<Problem>> {
     let is_rewarded_by_label = Rewards::new(&settings.reward, settings.rollout.max_new)?.needs_label();
     let needs_label = is_rewarded_by_label && settings.reward.label.is_empty();
-    let mut problems = match of_tiny(settings)? {
+    let mut problems = match tiny_problems(settings)? {
         Some(problems) => problems,
         None if needs_label => example::resolve(&settings.example, library)?,
         None => example::resolve_questions(&settings.example, library)?,
     };
     let all = problems.len();
-    // Without a policy loss there is nothing to be right about.
+    // Without a policy loss, answers are not needed.
     if needs_label && settings.loss.policy != 0.0 {
         problems.retain(|problem| !problem.answer.trim().is_empty());
     }
-    ensure!(!problems.is_empty(), "{} has no answer to learn from; give one with --label, or a reward that needs none", settings.example);
+    ensure!(
+        !problems.is_empty(),
+        "{} has no answer to learn from; set one with --label, or choose a reward that needs none",
+        settings.example
+    );
     if problems.len() < all {
         tell(&format!("{} of {all} examples have no answer and are left out", all - problems.len()));
     }
     Ok(problems)
 }
 
-/// Problems of the embedded model; none where the name is not of one.
-fn of_tiny(settings: &RunSettings) -> Result<Option<Vec<Problem>>> {
+/// Returns problems of the embedded model; `None` if the name is not one of its names.
+fn tiny_problems(settings: &RunSettings) -> Result<Option<Vec<Problem>>> {
     let name = &settings.example;
     if let Some(count) = name.strip_prefix("tiny/train/") {
         let count = count.parse().ok().filter(|count| *count > 0);
-        let count = count.with_context(|| format!("{name} names no number of problems; 256 are tiny/train/256"))?;
+        let count =
+            count.with_context(|| format!("{name} does not end with a number of problems; for 256 problems write tiny/train/256"))?;
         return Ok(Some(tiny::problems(tiny::Split::Train, count, settings.seed)?));
     }
-    // Ids such as tiny/maximum/38,91,70 have commas of their own.
+    // Ids such as tiny/maximum/38,91,70 contain commas.
     let problems: Option<Vec<Problem>> = name.replace(",tiny/", "\ntiny/").lines().map(|id| Some(tiny::by_id(id)?.problem())).collect();
     if problems.is_none() && name.starts_with("tiny/") {
         let subjects = tiny::SUBJECTS.iter().map(|subject| subject.name).collect::<Vec<_>>().join(", ");
-        bail!("{name} is no problem of the embedded model; one is tiny/addition/334+556, 256 are tiny/train/256; subjects are {subjects}")
+        bail!(
+            "{name} is not a problem of the embedded model; write tiny/addition/334+556 for one problem or tiny/train/256 for 256; subjects are {subjects}"
+        )
     }
     Ok(problems)
 }
 
-/// What is evaluated; for a plan, nothing where the default cannot be had.
+/// Returns the sets to evaluate. For a plan, unavailable default sets are left out.
 pub(super) fn evaluated(settings: &RunSettings, library: &Library, need: Need, tell: &dyn Fn(&str)) -> Result<Vec<EvalSet>> {
     let is_default = settings.eval.benchmarks == RunSettings::defaults_for(&settings.model).eval.benchmarks;
     let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, library, ways::name_of) {
@@ -80,7 +87,10 @@ pub(super) fn evaluated(settings: &RunSettings, library: &Library, need: Need, t
     Ok(sets)
 }
 
-/// Has the sets decoded as the settings say, and refuses a best checkpoint by a pass that there is not.
+/// Sets the decoding of each set as the settings say.
+///
+/// # Errors
+/// If the decoding is invalid, or `eval.best_by` names a set or pass that is not evaluated.
 pub(super) fn decoded(settings: &RunSettings, sets: &mut [EvalSet]) -> Result<()> {
     sets::decode(sets, &settings.eval.decoding)?;
     let chosen = &settings.eval.best_by;

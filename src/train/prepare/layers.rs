@@ -1,4 +1,4 @@
-//! Settings in layers: the defaults that fit the model and the example, the algorithm's preset, then what was asked.
+//! Resolves layers of settings: the defaults for the model and the example, the preset of the algorithm, then the user's layers.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use crate::tiny::embedded;
 use crate::train::{Replay, RunSettings, algorithm};
 use crate::verify::Grader;
 
-/// The settings that layers come to, the last one on top; and the recording, where they name one, whose numbers are defaults too.
+/// Resolves layers of settings, the last on top. If they name a recording, also returns the recording, whose sizes become defaults.
 ///
 /// # Errors
-/// When a layer has an unknown setting or a value outside its range, or says something else than the recording.
+/// If a layer has an unknown setting or an invalid value, contradicts the recording, or the recording cannot be read.
 pub(super) fn resolve(layers: &[Table]) -> Result<(RunSettings, Option<Replay>)> {
     let chosen = |key: &str| layers.iter().rev().find_map(|layer| layer.get(key)?.as_str());
     let model = match (chosen("model"), chosen("example")) {
@@ -26,21 +26,21 @@ pub(super) fn resolve(layers: &[Table]) -> Result<(RunSettings, Option<Replay>)>
     let Some(replay) = recording(path)? else {
         return Ok((algorithm::resolve(&defaults, layers)?, None));
     };
-    let settings = algorithm::resolve(&defaults, &[&recorded(&replay)[..], layers].concat())?;
+    let settings = algorithm::resolve(&defaults, &[&replay_defaults(&replay)[..], layers].concat())?;
     let (groups, size) = (settings.rollout.groups, settings.rollout.group_size);
     ensure!(
         (groups, size) == (replay.groups, replay.group_size),
-        "rollout.groups and rollout.group_size are {groups} and {size}; the recording has {} groups of {}: leave them out",
+        "rollout.groups and rollout.group_size are {groups} and {size}, but the recording has {} groups of {}: leave both settings out",
         replay.groups,
         replay.group_size
     );
     let (ours, theirs) = (settings.rollout.temperature, replay.temperature(1).unwrap_or(settings.rollout.temperature));
-    ensure!(ours == theirs, "rollout.temperature is {ours}; the recorded log-probabilities are of {theirs}: set it to that");
+    ensure!(ours == theirs, "rollout.temperature is {ours}, but the recorded log-probabilities are at {theirs}: set it to {theirs}");
     Ok((settings, Some(replay)))
 }
 
-/// The defaults that fit the model and the example. One of the paper's examples is graded as the published run was, so that its figures can be
-/// compared; any other example by our own grader, which rejects fewer right answers.
+/// Returns the defaults for a model and an example. The paper's examples are graded as in the published run, so that results are
+/// comparable; all others are graded by our own grader, which rejects fewer correct answers.
 fn defaults(model: &str, example: Option<&str>) -> RunSettings {
     let mut defaults = RunSettings::defaults_for(model);
     if !is_published(example.unwrap_or(&defaults.example)) {
@@ -49,15 +49,15 @@ fn defaults(model: &str, example: Option<&str>) -> RunSettings {
     defaults
 }
 
-/// A recording, where its path is not empty.
+/// Reads the recording at `path`; `None` if `path` is empty.
 pub(super) fn recording(path: &str) -> Result<Option<Replay>> {
     (!path.is_empty()).then(|| Replay::read(Path::new(path))).transpose()
 }
 
-/// The defaults of a replay: as many steps and groups as were recorded, and no evaluation.
-fn recorded(replay: &Replay) -> [Table; 5] {
+/// Returns the defaults of a replay: the recorded numbers of steps and groups, and no evaluation.
+fn replay_defaults(replay: &Replay) -> [Table; 5] {
     let count = |count: usize| Value::Integer(count as i64);
-    // A recording with kept tokens is trained on as it was drawn.
+    // A recording with sampling masks is trained on under them, as it was sampled.
     let truncated = replay.records_kept().then(|| config::group("rollout", [("truncated", Value::String("renormalise".to_owned()))]));
     [
         truncated.unwrap_or_default(),
@@ -68,7 +68,7 @@ fn recorded(replay: &Replay) -> [Table; 5] {
     ]
 }
 
-/// Whether a name is one of the paper's examples, which its model goes with.
+/// True if a name is one of the paper's examples, which default to the paper's model.
 fn is_published(example: &str) -> bool {
     let is_pi = |name: &str| name.strip_prefix("pi").is_some_and(|rank| rank.parse::<u32>().is_ok());
     example.split(',').all(|name| name == "dsr-sub" || name.starts_with("dsr-sub/") || name.split("..").all(is_pi))
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_papers_examples_are_graded_as_published() {
+    fn defaults_grade_only_the_papers_examples_as_published() {
         let check = |model: &str, example: Option<&str>, expected: (Grader, Grader)| {
             let defaults = defaults(model, example);
             assert_eq!((defaults.reward.grader, defaults.eval.grader), expected, "{model} {example:?}");

@@ -1,4 +1,4 @@
-//! The last part of the preparation, with weights: the policy, its prompts, the recording held against it, and the reference.
+//! Loads the weights of a prepared run: reads the policy, builds its prompts, validates a recording against it, and reads the reference.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,26 +18,26 @@ use crate::text::ChatSettings;
 use crate::train::{Launch, Replay, Resumption, Run, RunInputs, RunSettings};
 use crate::usage::usage;
 
-/// A run whose model is read: everything that it needs is in memory, and nothing is written yet.
+/// A run with its inputs in memory. Nothing has been written yet.
 pub struct Loaded<'a> {
     /// The settings, complete.
     pub settings: RunSettings,
-    /// What the run is made of besides them.
+    /// The inputs of the run besides its settings.
     pub inputs: RunInputs<'a>,
-    /// The run's folder.
+    /// The run folder.
     pub root: PathBuf,
     resumed: Option<Resumption>,
     launch: Launch,
 }
 
 impl<'a> Prepared<'a> {
-    /// Reads the model, and refuses what only it can tell. A download may come first. `interrupt` says when the run is to stop; nothing listens
-    /// to it before the run starts.
+    /// Reads the model, possibly after a download, and makes the checks that need it. The run checks `interrupt` for requests to stop once
+    /// it has started, not before.
     ///
     /// # Errors
-    /// When the run does not fit on this machine, the model cannot be read, or prompts, recording or reference do not suit it.
+    /// If the run does not fit on this machine, the model cannot be read, or the prompts, the recording or the reference do not suit it.
     pub fn load(self, interrupt: &'a Interrupt) -> Result<Loaded<'a>> {
-        ensure!(self.request.need == Need::Run, "what was prepared for {:?} cannot be run", self.request.need);
+        ensure!(self.request.need == Need::Run, "a run prepared for {:?} cannot be run", self.request.need);
         let Fit { kernels, computed_on, refusal } = self.fit()?;
         usage(refusal.map_or(Ok(()), Err))?;
         let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, launch, request } = self;
@@ -47,7 +47,7 @@ impl<'a> Prepared<'a> {
             settings.prompt.date = chat.date.unwrap_or_default();
         }
         let prompts = prompts(&settings, &model, problems)?;
-        let replay = replay.map(|replay| fitting(replay, &settings, &model, resumed.is_none(), request.tell));
+        let replay = replay.map(|replay| validated(replay, &settings, &model, resumed.is_none(), request.tell));
         let replay = usage(replay.transpose()).with_context(|| settings.rollout.replay.clone())?;
         usage(sets::room_to_answer(settings.eval.max_new, model.decoder.config.window, &sets))?;
         let reference = usage(reference(&settings, &model, &kernels, request.tell, &request.on_transfer))?;
@@ -60,11 +60,12 @@ impl<'a> Prepared<'a> {
 }
 
 impl<'a> Loaded<'a> {
-    /// Makes the run's folder, or takes up the run that lies there.
+    /// Creates the run folder, or resumes the run in it.
     ///
     /// # Errors
-    /// [`Held`](crate::checkpoint::lock::Held) where another process has taken the folder, [`Interrupted`](crate::interrupt::Interrupted) where a
-    /// signal came while lost evaluations were made again; the folder is then as it was.
+    /// [`Held`](crate::checkpoint::lock::Held) if another process has locked the folder. [`Interrupted`](crate::interrupt::Interrupted) if
+    /// a signal arrived while lost evaluations were repeated; the folder is then unchanged. Other errors if the checkpoint cannot be loaded
+    /// or a file cannot be written.
     pub fn start(self) -> Result<Run<'a>> {
         let run = match &self.resumed {
             Some(resumption) => Run::resume(self.settings, resumption, self.inputs)?,
@@ -75,18 +76,18 @@ impl<'a> Loaded<'a> {
     }
 }
 
-/// The examples as the model reads them.
+/// Builds the prompts of the examples.
 fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Result<Vec<Prompt>> {
     let window = model.decoder.config.window;
     let prompt = |problem: Problem| {
         let instruction = settings.prompt.instruction_for(&problem.question).to_owned();
         let prompt = model.text.prompt(Arc::new(problem), &instruction)?;
         let (tokens, max_new) = (prompt.ids.len(), settings.rollout.max_new);
-        ensure!(tokens > 0, "{} is an empty prompt", prompt.problem.id);
+        ensure!(tokens > 0, "the prompt of {} is empty", prompt.problem.id);
         model.check_tokens(prompt.ids.iter()).with_context(|| format!("the prompt of {}", prompt.problem.id))?;
         ensure!(
             tokens + max_new <= window,
-            "{} is a prompt of {tokens} tokens; with rollout.max_new = {max_new} it exceeds the model's window of {window}: set rollout.max_new to at most {}",
+            "the prompt of {} has {tokens} tokens; with rollout.max_new = {max_new} it exceeds the model's context length of {window}: set rollout.max_new to at most {}",
             prompt.problem.id,
             window.saturating_sub(tokens)
         );
@@ -95,23 +96,23 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
     problems.into_iter().map(prompt).collect()
 }
 
-/// A recording as the policy can learn from it: its padding cut, and, before the first step, its log-probabilities held against the policy's.
-fn fitting(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, tell: &dyn Fn(&str)) -> Result<Replay> {
+/// Cuts a recording's padding and checks it against the policy, including its log-probabilities if the run is new.
+fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, tell: &dyn Fn(&str)) -> Result<Replay> {
     let path = &settings.rollout.replay;
     let cut = replay.cut_padding(&policy.end_tokens)?;
     if cut > 0 {
-        tell(&format!("{path}: {cut} responses are padded after their first end token and were cut there"));
+        tell(&format!("{path}: {cut} responses were padded after their first end token and were cut there"));
     }
     replay.check(policy.decoder.config.vocabulary, policy.decoder.config.window)?;
     if is_new {
         let temperature = replay.temperature(1).unwrap_or(settings.rollout.temperature);
         let gap = replay.gap(&policy.decoder, temperature, settings.train.micro_batch_tokens)?;
-        replay.judge(gap, settings.rollout.replay_gap, temperature)?.iter().for_each(|told| tell(&format!("{path}: {told}")));
+        replay.judge(gap, settings.rollout.replay_gap, temperature)?.iter().for_each(|message| tell(&format!("{path}: {message}")));
     }
     Ok(replay)
 }
 
-/// The model that the KL term holds to, where it is not the policy itself.
+/// Reads the reference of the KL term; `None` if it is the initial policy or no KL term is on.
 fn reference(
     settings: &RunSettings,
     policy: &Model,
@@ -130,18 +131,18 @@ fn reference(
     let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
     ensure!(
         found == expected,
-        "the reference {} has {found} rows of vocabulary, the policy {expected}: they do not compare",
+        "the reference {} has a vocabulary of {found} tokens, but the policy's has {expected}: choose a reference with the policy's vocabulary",
         settings.reference
     );
     let (window, needed) = (reference.config.window, policy.decoder.config.window);
     ensure!(
         window >= needed,
-        "the reference {} has a window of {window} tokens, the policy one of {needed}: it cannot score all",
+        "the reference {} has a context length of {window} tokens, but the policy's is {needed}: choose a reference that can score all sequences",
         settings.reference
     );
     ensure!(
         !settings.reference_moves() || parameters::shapes(&reference.config) == parameters::shapes(&policy.decoder.config),
-        "the reference {} has another shape than the policy, so it cannot follow it: set train.reference_every and reference_decay to 0",
+        "the reference {} differs in shape from the policy, so it cannot be synchronized with it: set train.reference_every and train.reference_decay to 0",
         settings.reference
     );
     Ok(Some(reference))

@@ -1,8 +1,8 @@
-//! One way into a run. [`prepare`] checks all that can be checked without weights, [`Prepared::load`] reads them, and [`Loaded::start`] makes the
-//! run's folder or goes on in it. Trainings, plans and studies come through here, and so does code that trains from the library.
+//! Prepares a run. [`prepare`] checks everything that can be checked without weights, [`Prepared::load`] reads the weights, and
+//! [`Loaded::start`] creates the run folder or resumes the run in it. Training, plans, studies and library users all start here.
 //!
-//! Owns the order of these checks and their messages, which name settings, or flags of `rlvr train` where these say it better; must never read a
-//! command line. Errors in what was asked are marked as [`Usage`](crate::usage::Usage).
+//! Owns the order of these checks and their messages, which name settings, or flags of `rlvr train` where these are clearer. Reads no
+//! command line. Errors in the request are marked as [`Usage`](crate::usage::Usage).
 
 mod examples;
 mod layers;
@@ -31,17 +31,18 @@ use crate::usage::usage;
 pub use load::Loaded;
 pub use sizes::{Fit, Sizes};
 
-/// What is asked of a run.
+/// A request to prepare a run.
 pub struct Request<'a> {
-    /// A new run, or one that goes on.
+    /// Whether to start a new run or to resume one.
     pub start: Start,
-    /// What it is prepared for.
+    /// What the run is prepared for.
     pub need: Need,
-    /// A folder with the published files, in place of downloads.
+    /// A folder with the published files, which replaces downloads; `None` uses the recorded folder of a resumed run, or the cache.
     pub data_dir: Option<PathBuf>,
-    /// Where the gradient of the first update is written, unclipped.
+    /// The file to write the first update's gradient to, before clipping; `None` writes nothing.
     pub dump_gradients: Option<PathBuf>,
-    /// The program `rlvr`, where it can stand before a program that rewards ([`reward::guard`]).
+    /// The path of the `rlvr` program, which starts reward programs so that none outlives the run ([`reward::guard`]). `None` starts them
+    /// directly.
     pub guard: Option<&'a Path>,
     /// Receives messages for the user, one line at a time.
     pub tell: &'a dyn Fn(&str),
@@ -49,22 +50,22 @@ pub struct Request<'a> {
     pub on_transfer: OnTransfer,
 }
 
-/// Where a run begins.
+/// Where a run starts.
 pub enum Start {
-    /// At its first step.
+    /// At its first step, as a new run.
     New {
-        /// Settings over the defaults that fit the model and the example; the last layer is on top.
+        /// Layers of settings over the defaults for the model and the example; later layers override earlier ones.
         layers: Vec<Table>,
-        /// The run's folder, which must not exist; none takes a new one under `runs/`.
+        /// The run folder, which must not exist; `None` creates a new one in `runs/`.
         out: Option<PathBuf>,
     },
-    /// Where an earlier part of it stopped.
+    /// At a checkpoint of an existing run.
     Resume {
-        /// The run's folder.
+        /// The run folder.
         root: PathBuf,
-        /// After which step; none takes the newest checkpoint that is whole.
+        /// The step to resume after; `None` uses the newest intact checkpoint.
         at: Option<u64>,
-        /// What changes: `train.steps` and the settings of `compute` may.
+        /// Settings to change; only `train.steps` and `compute.*` may.
         changes: Table,
     },
 }
@@ -72,41 +73,41 @@ pub enum Start {
 /// What a run is prepared for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// To be run: all of it must be there, and the folder of a run that goes on is taken.
+    /// To run. All inputs must exist, and the folder of a resumed run is locked.
     Run,
-    /// To know whether it can be run: a model's files are looked at instead of read, and nothing in a run's folder changes.
+    /// To check whether it can run. Model files are inspected but not read, and run folders stay unchanged.
     Trial,
-    /// To know its sizes: a shape that is known by name will do for a model, and default sets that cannot be had are left out.
+    /// To compute its memory, disk and time. A known model shape suffices, and unavailable default sets are left out.
     Sizes {
-        /// Whether a question of the usual length takes the place of a default example that cannot be had.
+        /// True if a question of typical length replaces an unavailable default example.
         stand_in: bool,
     },
 }
 
-/// A run that was checked as far as it can be without weights.
+/// A run that has passed all checks that need no weights.
 pub struct Prepared<'a> {
-    /// The settings, complete but for the date of prompts.
+    /// The settings, complete except for the date of prompts.
     pub settings: RunSettings,
-    /// Recorded rollouts that take the place of sampling.
+    /// Recorded rollouts that replace sampling.
     pub replay: Option<Replay>,
-    /// Where a run goes on; none for a new one.
+    /// Where to resume the run; `None` for a new run.
     pub resumed: Option<Resumption>,
-    /// The training examples, with the labels that responses are held to; none with a recording.
+    /// The training examples, with the labels that responses are graded against; empty with a recording.
     pub problems: Vec<Problem>,
-    /// Which labels are not the examples' own.
+    /// The labels that replace an example's own answer.
     pub labels: Vec<Relabelled>,
-    /// What is evaluated.
+    /// The sets to evaluate.
     pub sets: Vec<EvalSet>,
-    /// What is asked of the model's chat template.
+    /// The settings of the chat template.
     pub chat: ChatSettings,
-    /// The run's folder.
+    /// The run folder.
     pub root: PathBuf,
     launch: Launch,
     request: Request<'a>,
 }
 
 impl Request<'_> {
-    /// A new run of settings in layers, of which nothing is told.
+    /// Requests a new run with the given layers of settings. Messages and progress are discarded.
     pub fn new(layers: Vec<Table>, out: Option<PathBuf>) -> Self {
         Self {
             start: Start::New { layers, out },
@@ -120,14 +121,15 @@ impl Request<'_> {
     }
 }
 
-/// Resolves settings, examples, sets and folder, and checks all of it without weights. Nothing is written, but in the folder of a run that goes
-/// on: there, what a killed process left half done is put in order.
+/// Resolves settings, examples, sets and the run folder, and checks all of them without weights.
+///
+/// Writes nothing, except that it cleans up the folder of a resumed run after a killed process.
 ///
 /// # Errors
-/// The first thing that is wrong; what the user can mend by asking otherwise is marked as usage.
+/// The first problem found. Errors that the user can fix by changing the request are marked as usage.
 pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     let (need, tell, data_dir) = (request.need, request.tell, request.data_dir.as_deref());
-    let (settings, replay, launch, begun) = match &request.start {
+    let (settings, replay, launch, existing) = match &request.start {
         Start::New { layers, .. } => {
             let (settings, replay) = usage(layers::resolve(layers))?;
             (settings, replay, Launch::here(data_dir)?, None)
@@ -139,7 +141,7 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
         }
     };
     let library = usage(Library::open(launch.data_dir.as_deref()))?.on_transfer(request.on_transfer.clone());
-    let resumed = begun.map(|(folder, at)| recorded::choose(folder, &settings, at, need, tell)).transpose()?;
+    let resumed = existing.map(|(folder, at)| recorded::choose(folder, &settings, at, need, tell)).transpose()?;
     usage(settings.validate())?;
     let replay = usage(replay.map(|replay| replay.under(settings.rollout.truncated)).transpose())?;
     usage(ensure_parts(&settings, need))?;
@@ -158,7 +160,7 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
     Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root, launch, request })
 }
 
-/// The program behind a reward and the models, looked at without weights.
+/// Checks the reward program and the model files without reading weights.
 fn ensure_parts(settings: &RunSettings, need: Need) -> Result<()> {
     let only_sizes = matches!(need, Need::Sizes { .. });
     if !only_sizes {
@@ -170,11 +172,10 @@ fn ensure_parts(settings: &RunSettings, need: Need) -> Result<()> {
     if only_sizes && shapes::by_name(&settings.model).is_some() { Ok(()) } else { source::recognise(&settings.model) }
 }
 
-/// Checks settings and every name in them, without a download and without a run's folder. Gives the settings, and the sets without their
-/// problems.
+/// Checks settings and all names in them without a download or a run folder. Returns the settings, and the sets without their problems.
 ///
 /// # Errors
-/// The first setting that is wrong, the first name that nothing has.
+/// The first invalid setting or unknown name.
 pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<EvalSet>)> {
     let (settings, replay) = layers::resolve(layers)?;
     settings.validate()?;
@@ -188,7 +189,10 @@ pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<Ev
         example if example.starts_with("tiny/") => examples::examples(&settings, library, &|_| ())?.len(),
         example => example::check(example, needs_answers)?,
     };
-    ensure!(examples == 1 || settings.reward.label.is_empty(), "reward.label is the answer of one example, and there are {examples}");
+    ensure!(
+        examples == 1 || settings.reward.label.is_empty(),
+        "reward.label is the answer of one example, but there are {examples} examples"
+    );
     reward::ensure_program(&settings.reward)?;
     let mut sets = sets::check(&settings.eval.benchmarks, library)?;
     examples::decoded(&settings, &mut sets)?;
@@ -196,7 +200,8 @@ pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<Ev
     Ok((settings, sets))
 }
 
-/// The day on which a run begins is its day, however often it is resumed. Recorded rollouts need no template, unless sets are evaluated.
+/// Returns the chat settings. A run keeps the date on which it started, even if it is resumed later. Recorded rollouts need no template
+/// unless sets are evaluated.
 fn chat(prompt: &PromptSettings, renders: bool) -> Result<ChatSettings> {
     let template = Some(Path::new(&prompt.chat_template)).filter(|path| !path.as_os_str().is_empty());
     let date = if prompt.date.is_empty() { text::today() } else { prompt.date.clone() };

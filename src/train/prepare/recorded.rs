@@ -12,48 +12,48 @@ use crate::train::resumption::leftovers;
 use crate::train::{Launch, Resumption, RunFolder, RunSettings};
 use crate::usage::usage;
 
-/// What a run's folder says, with the changes over it.
+/// The recorded settings of a run, with the changes applied.
 pub(super) struct Recorded {
     pub folder: RunFolder,
     pub settings: RunSettings,
     pub launch: Launch,
 }
 
-/// Reads a run's folder, and tells what the changes mean.
+/// Reads a run folder, applies the changes and reports their effects.
 ///
 /// # Errors
-/// When the folder is no run's, or `changes` has another setting than `train.steps` and those of `compute`.
+/// If the folder is not a run folder, or `changes` has a setting other than `train.steps` and `compute.*`.
 pub(super) fn read(root: &Path, changes: &Table, data_dir: Option<&Path>, tell: &dyn Fn(&str)) -> Result<Recorded> {
     let (folder, before) = RunFolder::open(root)?;
     for (path, _) in config::leaves(changes) {
         ensure!(
             path == "train.steps" || path.starts_with("compute."),
-            "{path} stays as {} has recorded it: only train.steps and where the run is computed can change",
+            "{path} stays as recorded in {}: only train.steps and compute.* can change when a run resumes",
             root.display()
         );
     }
     let mut settings = config::resolve(&before, std::slice::from_ref(changes))?;
-    tell_changes(&before, &settings, tell);
+    report_changes(&before, &settings, tell);
     let mut launch = Launch::here(data_dir)?;
     if let Some(before) = Launch::read(root)? {
         match (&launch.data_dir, &before.data_dir) {
             (Some(now), Some(before)) if now != before => {
-                tell(&format!("data is read from {}; the run began with {}", now.display(), before.display()));
+                tell(&format!("data is read from {}; the run started with {}", now.display(), before.display()));
             }
-            (Some(now), None) => tell(&format!("data is read from {}; the run began without --data-dir", now.display())),
+            (Some(now), None) => tell(&format!("data is read from {}; the run started without --data-dir", now.display())),
             (None, Some(before)) => launch.data_dir = Some(before.clone()),
             _ => {}
         }
-        find_again(&mut settings, &before.directory, tell);
+        resolve_paths(&mut settings, &before.directory, tell);
         launch = Launch { directory: before.directory, computed_on: before.computed_on, ..launch };
     }
     Ok(Recorded { folder, settings, launch })
 }
 
-fn tell_changes(before: &RunSettings, now: &RunSettings, tell: &dyn Fn(&str)) {
+fn report_changes(before: &RunSettings, now: &RunSettings, tell: &dyn Fn(&str)) {
     let steps = (before.train.steps, now.train.steps);
     if steps.0 != steps.1 && before.optim.schedule != Schedule::Constant {
-        tell(&format!("{} steps instead of {} move the end towards which the learning rate falls", steps.1, steps.0));
+        tell(&format!("with {} steps instead of {}, the learning-rate schedule ends at another step", steps.1, steps.0));
     }
     let (before, now) = (&before.compute, &now.compute);
     for (name, before, now) in [
@@ -63,27 +63,27 @@ fn tell_changes(before: &RunSettings, now: &RunSettings, tell: &dyn Fn(&str)) {
         ("batch_invariant", before.batch_invariant.to_string(), now.batch_invariant.to_string()),
     ] {
         if before != now {
-            tell(&format!("compute.{name} is {now} now; the run began with {before}"));
+            tell(&format!("compute.{name} is now {now}; the run started with {before}"));
         }
     }
 }
 
-/// A relative path that leads nowhere from here is taken from the folder where the run was started.
-fn find_again(settings: &mut RunSettings, directory: &Path, tell: &dyn Fn(&str)) {
+/// Resolves relative paths that do not exist here from the folder in which the run was started.
+fn resolve_paths(settings: &mut RunSettings, directory: &Path, tell: &dyn Fn(&str)) {
     let prompt = &mut settings.prompt;
     let paths =
         [&mut settings.model, &mut settings.reference, &mut settings.example, &mut prompt.chat_template, &mut settings.rollout.replay];
     for path in paths.into_iter().filter(|path| !path.is_empty() && !Path::new(path.as_str()).exists()) {
         let there = directory.join(path.as_str());
         if Path::new(path.as_str()).is_relative() && there.exists() {
-            tell(&format!("{path} is taken from {}, where the run was started", directory.display()));
+            tell(&format!("{path} is read from {}, where the run was started", directory.display()));
             *path = there.display().to_string();
         }
     }
 }
 
-/// Where the run goes on: at the step that was named, else at the newest checkpoint. A run that has done all its steps is not silently done
-/// again. A trial changes nothing in the folder; a plan does not look whether the checkpoint is whole.
+/// Chooses the checkpoint to resume from: the given step, or the newest intact one. Refuses a run that has done all its steps. Cleans up
+/// and locks the folder only for [`Need::Run`]; a plan does not check the checkpoint.
 pub(super) fn choose(
     mut folder: RunFolder,
     settings: &RunSettings,
@@ -96,7 +96,7 @@ pub(super) fn choose(
     }
     if need == Need::Run {
         folder.lock()?;
-        leftovers::tidy(&folder)?.iter().for_each(|told| tell(told));
+        leftovers::tidy(&folder)?.iter().for_each(|message| tell(message));
     }
     let resumption = match at {
         Some(at) => usage(Resumption::at(folder, settings, at))?,
@@ -110,6 +110,6 @@ pub(super) fn choose(
 fn ensure_steps_left(resumption: &Resumption, settings: &RunSettings) -> Result<()> {
     let (done, steps, root) = (resumption.from, settings.train.steps, resumption.folder.root().display());
     ensure!(!resumption.is_done(settings), "{root} has done {done} of {steps} steps; --steps extends it");
-    ensure!(done <= steps, "{root} has done {done} steps, which is more than --steps {steps}; --at goes back to an earlier one");
+    ensure!(done <= steps, "{root} has done {done} steps, more than --steps {steps}; --at goes back to an earlier step");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a prepared run will need, and whether this machine has it.
+//! Computes what a prepared run needs, and checks whether this machine has it.
 
 use std::sync::Arc;
 
@@ -16,34 +16,34 @@ use crate::train::RunSettings;
 use crate::train::plan::{Plan, Work, machine};
 use crate::usage::usage;
 
-/// Characters of English and mathematics in a token, about: where no tokenizer is at hand.
+/// The approximate number of characters per token in English and mathematics, used if no tokenizer is available.
 const CHARACTERS_PER_TOKEN: usize = 3;
 
-/// A run in numbers, before any weight is read.
+/// The inputs of a plan, known before any weight is read.
 pub struct Sizes {
     /// The model's shape.
     pub config: ModelConfig,
-    /// The settings that are planned with: recorded responses are as long as they are.
+    /// The settings to plan with; `rollout.max_new` is the length of the longest recorded response if there is a recording.
     pub settings: RunSettings,
-    /// What the run works on.
+    /// The run's workload.
     pub work: Work,
 }
 
 /// Where a run computes, and whether it fits there.
 pub struct Fit {
-    /// The operations.
+    /// The kernels that compute the run.
     pub kernels: Arc<dyn Kernels>,
-    /// Machine and operations in words.
+    /// A description of the machine and the kernels.
     pub computed_on: String,
-    /// Why it does not fit; none where it does, or where the model's shape is not known before a download.
+    /// Why the run does not fit; `None` if it fits, or if the model's shape is unknown before a download.
     pub refusal: Option<Error>,
 }
 
 impl Prepared<'_> {
-    /// The run in numbers; none where the model's shape is not known before a download.
+    /// Returns the inputs of a plan; `None` if the model's shape is unknown before a download.
     ///
     /// # Errors
-    /// When the model's files cannot be used, or its template cannot render a problem.
+    /// If the model's files cannot be used, or its template cannot render a problem.
     pub fn sizes(&self) -> Result<Option<Sizes>> {
         let shape = source::shape(&self.settings.model, &self.chat)?;
         shape.map(|shape| self.sizes_of(shape)).transpose()
@@ -56,17 +56,18 @@ impl Prepared<'_> {
         Ok(Sizes { config: shape.config, settings, work })
     }
 
-    /// Holds the run against this machine, and tells in a line what it will need.
+    /// Checks whether the run fits this machine, and prints one line about what it needs.
     ///
     /// # Errors
-    /// When this machine has not what `compute` names, or the model's files cannot be used.
+    /// If this machine lacks what `compute` requests, or the model's files cannot be used. A run that does not fit is reported in
+    /// [`Fit::refusal`].
     pub fn fit(&self) -> Result<Fit> {
         let (settings, tell) = (&self.settings, self.request.tell);
         let kernels = source::open(&settings.compute, &settings.model)?;
         let computed_on = source::compute(&settings.compute, &settings.model)?.describe();
         let before = &self.launch.computed_on;
         if !before.is_empty() && *before != computed_on {
-            tell(&format!("the run was computed on {before} and goes on with {computed_on}: from here on it is not the same to the bit"));
+            tell(&format!("the run was computed on {before} and continues on {computed_on}: from here on it is not bit-identical"));
         }
         let shape = source::shape(&settings.model, &self.chat)?;
         words::formats(self, shape.as_ref().and_then(|shape| shape.text.as_ref()))?.iter().for_each(|line| tell(line));
@@ -86,7 +87,7 @@ impl Prepared<'_> {
     fn work(&self, shape: &Shape) -> Result<Work> {
         let settings = &self.settings;
         let tokens = |problem: &Problem, instruction: &str| match &shape.text {
-            Some(text) => exact(text, problem, instruction),
+            Some(text) => prompt_tokens(text, problem, instruction),
             None => Ok((problem.question.len() + instruction.len()).div_ceil(CHARACTERS_PER_TOKEN) + 20),
         };
         let asked = |problem: &Problem| tokens(problem, settings.prompt.instruction_for(&problem.question));
@@ -97,9 +98,9 @@ impl Prepared<'_> {
         let mut evaluations = Vec::new();
         for set in &self.sets {
             let prompts = set.problems.iter().map(|problem| tokens(problem, "")).collect::<Result<Vec<_>>>()?;
-            // What does not fit the window is not answered.
-            let room = shape.config.window.saturating_sub(settings.eval.max_new);
-            let prompts: Vec<usize> = prompts.into_iter().filter(|tokens| *tokens <= room).collect();
+            // Prompts that leave too little context for an answer are not evaluated.
+            let longest = shape.config.window.saturating_sub(settings.eval.max_new);
+            let prompts: Vec<usize> = prompts.into_iter().filter(|tokens| *tokens <= longest).collect();
             let load =
                 |samples: usize| Load { requests: prompts.len() * samples, prompts: prompts.clone(), max_new: settings.eval.max_new };
             evaluations.extend(set.decodings.iter().map(|decoding| load(decoding.samples)).filter(|load| load.requests > 0));
@@ -110,15 +111,15 @@ impl Prepared<'_> {
     }
 }
 
-fn exact(text: &Text, problem: &Problem, instruction: &str) -> Result<usize> {
+fn prompt_tokens(text: &Text, problem: &Problem, instruction: &str) -> Result<usize> {
     Ok(text.prompt(Arc::new(problem.clone()), instruction)?.ids.len())
 }
 
 impl Sizes {
-    /// The plan for a device.
+    /// Makes the plan for a device.
     ///
     /// # Errors
-    /// As [`Plan::of`].
+    /// If [`Plan::of`] fails; the error is marked as usage.
     pub fn plan(&self, target: Target) -> Result<Plan<'_>> {
         usage(Plan::of(&self.config, &self.settings, &self.work, target))
     }

@@ -1,4 +1,4 @@
-//! The way into a run, asked from the library: what is refused, as what, and what a run is made of.
+//! Preparation as library users see it: which requests are refused, and what a prepared run contains.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ fn layers(settings: &[&str]) -> Vec<Table> {
     settings.iter().map(|one| config::assignment(one).unwrap()).collect()
 }
 
-/// A run of the embedded model of seconds.
+/// A run of the embedded model that takes seconds.
 fn small(out: &Path) -> Request<'static> {
     Request::new(layers(&["train.steps=2", "rollout.groups=2", "rollout.group_size=4", "eval.benchmarks="]), Some(out.to_owned()))
 }
@@ -24,7 +24,7 @@ fn refused(request: Request<'_>) -> String {
 }
 
 #[test]
-fn prepare_marks_what_was_asked_wrongly_as_usage() {
+fn prepare_marks_mistakes_in_the_request_as_usage() {
     let folder = tempfile::tempdir().unwrap();
     let new = |settings: &[&str]| Request::new(layers(settings), Some(folder.path().join("run")));
     let check = |request: Request<'_>, expected: &str| {
@@ -48,7 +48,7 @@ fn prepare_marks_what_was_asked_wrongly_as_usage() {
 }
 
 #[test]
-fn what_is_prepared_for_a_trial_or_a_plan_is_not_run() {
+fn load_refuses_a_trial_or_a_plan() {
     let folder = tempfile::tempdir().unwrap();
     let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
     for need in [Need::Trial, Need::Sizes { stand_in: false }] {
@@ -58,23 +58,23 @@ fn what_is_prepared_for_a_trial_or_a_plan_is_not_run() {
     assert!(!out.exists());
 }
 
-/// A run goes on through the same call, with more steps.
+/// The same call resumes a run with more steps.
 #[test]
-fn a_prepared_run_runs_and_goes_on() {
+fn prepare_starts_and_resumes_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
     let prepared = prepare(small(&out)).unwrap();
     assert!(prepared.headline().starts_with("grpo with tiny: 1 example x 2 rows x 4 = 8 rollouts a step"), "{}", prepared.headline());
     assert_eq!((prepared.problems.len(), prepared.sets.len(), prepared.root.clone()), (1, 0, out.clone()));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
-    let told = std::sync::Mutex::new(Vec::new());
-    let tell = |line: &str| told.lock().unwrap().push(line.to_owned());
+    let messages = std::sync::Mutex::new(Vec::new());
+    let tell = |line: &str| messages.lock().unwrap().push(line.to_owned());
     let start = || Start::Resume { root: out.clone(), at: None, changes: config::assignment("train.steps=3").unwrap() };
     let prepared = prepare(Request { start: start(), tell: &tell, ..small(&out) }).unwrap();
     assert_eq!((prepared.resumed.as_ref().map(|resumed| resumed.from), prepared.settings.train.steps), (Some(2), 3));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
-    let told = told.into_inner().unwrap();
-    assert!(told[0].starts_with("3 steps instead of 2 move the end towards which the learning rate falls"), "{told:?}");
+    let messages = messages.into_inner().unwrap();
+    assert!(messages[0].starts_with("with 3 steps instead of 2, the learning-rate schedule ends at another step"), "{messages:?}");
     let (folder, settings) = RunFolder::open(&out).unwrap();
     assert_eq!((folder.resumable_steps().unwrap(), settings.train.steps), (vec![2, 3], 3));
 }

@@ -1,4 +1,4 @@
-//! A prepared run in words, before anything is computed.
+//! Describes a prepared run before anything is computed.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use crate::train::{RunSettings, algorithm};
 use crate::verify::Grader;
 
 impl Prepared<'_> {
-    /// What is about to happen, in words and in every unit that people count in.
+    /// Returns a one-line description of the run: examples, rollouts per step, steps, updates and evaluation.
     pub fn headline(&self) -> String {
         let Self { settings, replay, sets, .. } = self;
         let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
         let rollouts = format!(" = {} rollouts a step, {rows} groups of {size}", rows * size);
         let examples = match (&self.problems[..], replay) {
             (_, Some(replay)) => {
-                format!("{} of {} on {rows} rows x {size}{rollouts}", counted(replay.len(), "recorded step"), settings.rollout.replay)
+                format!("{} of {} on {rows} rows x {size}{rollouts}", pluralized(replay.len(), "recorded step"), settings.rollout.replay)
             }
             ([problem], _) => {
-                let text = format!("{}: \"{}\", {}", problem.id, shortened(&problem.question), answer(settings, problem));
+                let text = format!("{}: \"{}\", {}", problem.id, excerpt(&problem.question), answer(settings, problem));
                 format!("1 example x {rows} rows x {size}{rollouts} ({text})")
             }
             (several, _) if rows % several.len() == 0 => {
                 let count = several.len();
-                format!("{count} examples x {} x {size}{rollouts}", counted(rows / count, "row"))
+                format!("{count} examples x {} x {size}{rollouts}", pluralized(rows / count, "row"))
             }
-            (several, _) => format!("{} examples in turns on {rows} rows x {size}{rollouts}", several.len()),
+            (several, _) => format!("{} examples in turn on {rows} rows x {size}{rollouts}", several.len()),
         };
         let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
         let evaluation = match (evaluated.is_empty(), settings.eval.every) {
@@ -45,29 +45,33 @@ impl Prepared<'_> {
             "{} with {}{adapters}: {examples}; {}, {} each; {evaluation}",
             settings.algo,
             settings.model,
-            counted(settings.train.steps as usize, "step"),
-            counted(settings.train.updates_per_rollout, "update"),
+            pluralized(settings.train.steps as usize, "step"),
+            pluralized(settings.train.updates_per_rollout, "update"),
         )
     }
 
-    /// The headline, what the algorithm's name stands for, and what somebody might not expect of these settings, a line each.
+    /// Returns messages for the user, one line each: the headline, the settings that the algorithm's name stands for, notes on surprising
+    /// settings, and changed labels.
+    ///
+    /// # Errors
+    /// If `algo` is not a known algorithm or its settings cannot be listed.
     pub fn told(&self) -> Result<Vec<String>> {
         let expansion = algorithm::by_name(&self.settings.algo)?.expansion(&self.settings)?;
         Ok([self.headline(), expansion].into_iter().chain(notes(&self.settings)).chain(labels(self)).collect())
     }
 }
 
-/// What somebody might not expect of these settings: whose graders judge, where they are not ours, and what `RunSettings::warnings` has.
+/// Returns notes on surprising settings: published graders, if they are used, and `RunSettings::warnings`.
 fn notes(settings: &RunSettings) -> Vec<String> {
     let is_graded_as_published = (settings.reward.grader, settings.eval.grader) == (Grader::Deepscaler, Grader::Qwen);
-    let graders = "graded as the published run was, so that figures compare: rewards by deepscaler, evaluations by qwen; \
-                   --set reward.grader=strict --set eval.grader=strict takes ours (docs/graders.md)"
+    let graders = "graded as the published run was, so that results are comparable: rewards by deepscaler, evaluations by qwen; \
+                   --set reward.grader=strict --set eval.grader=strict uses our grader (docs/graders.md)"
         .to_owned();
     let warnings = settings.warnings().into_iter().map(|warning| format!("warning: {warning}"));
     is_graded_as_published.then_some(graders).into_iter().chain(warnings).collect()
 }
 
-/// What the example's answer is taken to be.
+/// Returns the answers that count as correct.
 fn answer(settings: &RunSettings, problem: &Problem) -> String {
     let any = std::iter::once(&problem.answer).chain(&problem.alternatives).map(String::as_str).collect::<Vec<_>>().join(" or ");
     match any.as_str() {
@@ -77,7 +81,7 @@ fn answer(settings: &RunSettings, problem: &Problem) -> String {
     }
 }
 
-/// The labels that are not the examples' own, the first of them by name; none where all are.
+/// Lists the first labels that replace an example's own answer; `None` if there are none.
 fn labels(prepared: &Prepared) -> Option<String> {
     let (reward, labels) = (&prepared.settings.reward, &prepared.labels);
     let first: Vec<String> = labels.iter().take(5).map(|one| format!("{} {} instead of {}", one.example, one.label, one.answer)).collect();
@@ -87,7 +91,7 @@ fn labels(prepared: &Prepared) -> Option<String> {
         format!(
             "{} of {} changed ({}): {}{more}; all are in {}",
             labels.len(),
-            counted(prepared.problems.len(), "label"),
+            pluralized(prepared.problems.len(), "label"),
             if reward.label.is_empty() { noise.as_str() } else { "reward.label" },
             first.join(", "),
             prepared.root.join("labels.jsonl").display()
@@ -95,7 +99,8 @@ fn labels(prepared: &Prepared) -> Option<String> {
     })
 }
 
-/// Which questions ask for their answer in a format of their own, and what that means: as the model reads them where its template is at hand.
+/// Returns messages about questions that ask for an answer format themselves. Checks the rendered prompt if the model's template is
+/// available, and otherwise the plain question.
 pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<String>> {
     let settings = &prepared.settings;
     if prepared.replay.is_some() {
@@ -106,7 +111,7 @@ pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<St
     for problem in &prepared.problems {
         let instruction = settings.prompt.instruction_for(&problem.question);
         let plain = || format!("{}{instruction}", problem.question);
-        // A template may refuse the question; that error is reported where the prompts are made.
+        // A template may reject the question; that error is reported when the prompts are built.
         let rendered = text.and_then(|text| text.prompt(Arc::new(problem.clone()), instruction).ok());
         prompts.push(Asking {
             id: problem.id.clone(),
@@ -117,14 +122,14 @@ pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<St
     Ok(prompt_format::lines(&prompts, reads_boxes))
 }
 
-/// The beginning of a text, in one line.
-fn shortened(text: &str) -> String {
+/// Returns the start of a text in one line of at most 60 characters.
+fn excerpt(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= 60 { line } else { line.chars().take(57).chain("...".chars()).collect() }
 }
 
 /// `1 step`, `2 steps`.
-fn counted(count: usize, what: &str) -> String {
+fn pluralized(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -134,7 +139,7 @@ mod tests {
     use crate::objective::KlEstimator;
 
     #[test]
-    fn notes_tell_published_graders_and_k1_in_the_loss() {
+    fn notes_mention_published_graders_and_k1_in_the_loss() {
         let published = notes(&RunSettings::published());
         assert!(published.len() == 1 && published[0].starts_with("graded as the published run was"), "{published:?}");
         let mut settings = RunSettings::demonstration();
@@ -142,7 +147,7 @@ mod tests {
         settings.loss.kl_estimator = KlEstimator::K1;
         let warned = notes(&settings);
         assert!(warned.len() == 1 && warned[0].starts_with("warning: loss.kl_estimator is k1"), "{warned:?}");
-        // Without the term there is nothing to warn about.
+        // Without the KL term, its estimator does not matter.
         settings.loss.kl = 0.0;
         assert!(notes(&settings).is_empty());
     }

@@ -1,5 +1,5 @@
-//! Whether a recording fits the policy that is to learn from it: where its responses end, and how far its log-probabilities are from the
-//! policy's own.
+//! Checks that a recording fits the policy that will learn from it: where its responses end, and how far its log-probabilities are from the
+//! policy's.
 
 use anyhow::{Result, bail, ensure};
 
@@ -14,21 +14,21 @@ use crate::train::update::{Packing, Sequence, logprobs};
 /// More end tokens than this at the start of a prompt are padding; templates write one or two.
 const END_TOKENS_FIRST: usize = 2;
 
-/// How far recorded log-probabilities are from the policy's, in nats.
+/// The absolute difference between recorded log-probabilities and the policy's, in nats.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Gap {
     /// The mean over all response tokens of the step.
     pub mean: f64,
-    /// The largest one.
+    /// The largest difference.
     pub max: f32,
 }
 
 impl Replay {
-    /// Cuts responses after their first end token, where other programs pad to one length, and says how many were cut. What is left keeps its
-    /// log-probabilities: no token depends on what follows it.
+    /// Cuts padding, which other programs add after the first end token, and returns the number of responses that were cut. The remaining
+    /// log-probabilities stay valid, because no token depends on later ones.
     ///
     /// # Errors
-    /// When something else than padding follows an end token, or a prompt begins with padding; step, group and sample are named.
+    /// If something other than padding follows an end token, or a prompt starts with padding. The message names step, group and sample.
     pub fn cut_padding(&mut self, end_tokens: &[u32]) -> Result<usize> {
         let mut count = 0;
         for (number, scored) in
@@ -39,7 +39,7 @@ impl Replay {
             let padding = rollout.prompt.ids.iter().take_while(|id| end_tokens.contains(id)).count();
             ensure!(
                 padding <= END_TOKENS_FIRST,
-                "{place}: `prompt_ids` begins with {padding} end tokens ({}), which is padding: record prompts without it",
+                "{place}: `prompt_ids` starts with {padding} end tokens ({}), which is padding: record prompts without padding",
                 rollout.prompt.ids[0]
             );
             let completion = &mut rollout.completion;
@@ -48,13 +48,13 @@ impl Replay {
             let Some(first) = rest.first() else { continue };
             if let Some(other) = rest.iter().find(|id| *id != first) {
                 bail!(
-                    "{place}: `completion_ids` goes on after its end token {} (number {end}) with {first} and {other}, which is no padding: cut it there",
+                    "{place}: `completion_ids` continues after its end token {} (at index {end}) with {first} and {other}, which is not padding: end it there",
                     ended[end]
                 );
             }
-            // A response that its length limit cut off has no end token of its own: the first one is padding already.
+            // A response cut off by its length limit has no end token of its own, so its first end token is already padding.
             let kept = if completion.finish == Finish::Length { end } else { end + 1 };
-            ensure!(kept > 0, "{place}: `completion_ids` is nothing but padding with {first}");
+            ensure!(kept > 0, "{place}: `completion_ids` contains only padding ({first})");
             completion.ids.truncate(kept);
             completion.logprobs.truncate(kept);
             if let Some(truncated) = &mut completion.truncated {
@@ -66,11 +66,11 @@ impl Replay {
         Ok(count)
     }
 
-    /// The gap between the first step's recorded log-probabilities and those of `policy` at `temperature`, in micro-batches of
+    /// Computes the gap between the first step's recorded log-probabilities and those of `policy` at `temperature`, in micro-batches of
     /// `batch_tokens` tokens.
     ///
     /// # Errors
-    /// When the model cannot compute.
+    /// If the model's computation fails.
     pub fn gap(&self, policy: &Decoder, temperature: f32, batch_tokens: usize) -> Result<Gap> {
         let (lanes, interrupt) = (Lanes::new(policy.usual_lanes())?, Interrupt::default());
         let packing = Packing { lanes: &lanes, micro_batch_tokens: batch_tokens, recompute: Recompute::None, interrupt: &interrupt };
@@ -86,28 +86,28 @@ impl Replay {
         })
     }
 
-    /// What a gap means, in words; none where sampler and policy agree but for rounding.
+    /// Describes a gap; `None` if sampler and policy agree up to rounding.
     ///
     /// # Errors
-    /// Above `limit` (`rollout.replay_gap`) a recording is not of this policy, or of another temperature: says what the cause may be.
+    /// If the gap exceeds `limit` (`rollout.replay_gap`): the recording is of another policy or temperature. The message suggests the
+    /// cause.
     pub fn judge(&self, gap: Gap, limit: f32, temperature: f32) -> Result<Option<String>> {
         let Gap { mean, max } = gap;
         let cause = match self.temperature(1) {
             None => format!(
-                "the recording does not say its temperature, and {temperature} was taken (rollout.temperature): set the one that it was sampled at, or write \"temperature\" into its lines"
+                "the recording does not state its temperature, and {temperature} was assumed (rollout.temperature): set the temperature it was sampled at, or add \"temperature\" to its lines"
             ),
             Some(_) => {
-                "is --model the policy that was recorded, and are the log-probabilities those of its softmax before top-k and top-p?"
-                    .to_owned()
+                "is --model the recorded policy, and are the log-probabilities those of its softmax before top-k and top-p?".to_owned()
             }
         };
         let gap = format!("the recorded log-probabilities differ from the policy's by up to {max:.2} nats, {mean:.4} on average");
-        ensure!(max <= limit, "{gap}; more than {limit} is refused (rollout.replay_gap): {cause}");
+        ensure!(max <= limit, "{gap}; the limit is {limit} (rollout.replay_gap): {cause}");
         Ok((max > ROUGHLY_EQUAL).then(|| if self.temperature(1).is_none() { format!("{gap}; {cause}") } else { gap }))
     }
 }
 
-/// What other kernels and dtypes make of the same weights stays below this.
+/// Other kernels and dtypes differ by less than this for the same weights.
 const ROUGHLY_EQUAL: f32 = 0.01;
 
 #[cfg(test)]
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_after_the_first_end_token_is_cut() {
+    fn cut_padding_cuts_after_the_first_end_token() {
         let check = |ids: &str, count: usize, expected: &[u32]| {
             let mut replay = replay("9", ids).unwrap();
             assert_eq!(replay.cut_padding(&[0, 1]).unwrap(), count, "{ids}");
@@ -149,32 +149,32 @@ mod tests {
         check("5, 6", 0, &[5, 6]);
         let mut cut_off = finished("9", "5, 6, 0, 0", "length").unwrap();
         assert_eq!((cut_off.cut_padding(&[0]).unwrap(), &cut_off.step(1)[0].rollout.completion.ids[..]), (2, &[5, 6][..]));
-        assert!(finished("9", "0, 0", "length").unwrap().cut_padding(&[0]).unwrap_err().to_string().contains("nothing but padding"));
+        assert!(finished("9", "0, 0", "length").unwrap().cut_padding(&[0]).unwrap_err().to_string().contains("only padding"));
     }
 
     #[test]
-    fn what_is_no_padding_is_refused() {
+    fn cut_padding_refuses_other_tokens() {
         let error = |prompt: &str, ids: &str| replay(prompt, ids).unwrap().cut_padding(&[0]).unwrap_err().to_string();
         let found = error("9", "5, 0, 6, 7, 0");
         assert!(
-            found.contains("sample 0 of group 0") && found.contains("goes on after its end token 0 (number 1) with 6 and 7"),
+            found.contains("sample 0 of group 0") && found.contains("continues after its end token 0 (at index 1) with 6 and 7"),
             "{found}"
         );
         let found = error("0, 0, 0, 9", "5");
-        assert!(found.contains("`prompt_ids` begins with 3 end tokens (0), which is padding"), "{found}");
+        assert!(found.contains("`prompt_ids` starts with 3 end tokens (0), which is padding"), "{found}");
         assert_eq!(replay("0, 0, 9", "5").unwrap().cut_padding(&[0]).unwrap(), 0);
     }
 
     #[test]
-    fn a_gap_is_told_or_refused() {
+    fn judge_describes_or_refuses_a_gap() {
         let replay = replay("9", "5").unwrap();
         assert_eq!(replay.judge(Gap { mean: 0.0, max: 1e-5 }, 12.0, 1.0).unwrap(), None);
-        let told = replay.judge(Gap { mean: 0.05, max: 0.98 }, 12.0, 1.0).unwrap().unwrap();
+        let message = replay.judge(Gap { mean: 0.05, max: 0.98 }, 12.0, 1.0).unwrap().unwrap();
         assert!(
-            told.contains("by up to 0.98 nats, 0.0500 on average; the recording does not say its temperature, and 1 was taken"),
-            "{told}"
+            message.contains("by up to 0.98 nats, 0.0500 on average; the recording does not state its temperature, and 1 was assumed"),
+            "{message}"
         );
         let error = replay.judge(Gap { mean: 0.4, max: 13.0 }, 12.0, 1.0).unwrap_err().to_string();
-        assert!(error.contains("by up to 13.00 nats") && error.contains("more than 12 is refused"), "{error}");
+        assert!(error.contains("by up to 13.00 nats") && error.contains("the limit is 12"), "{error}");
     }
 }

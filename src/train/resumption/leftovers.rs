@@ -1,6 +1,6 @@
-//! What a process that was stopped leaves in a run's folder. One that was killed: a file or folder half written (`*.partial`), or about to be
-//! replaced (`*.old`). One that a signal stopped in an evaluation: the line of metrics of a step whose updates are done, in the state of that step,
-//! until the evaluation is made and the line is written.
+//! Cleans up what a stopped process left in a run folder. A killed process leaves partial files or folders (`*.partial`) and folders about
+//! to be replaced (`*.old`). A process stopped by a signal during an evaluation leaves the step's metrics line in its checkpoint state;
+//! resuming repeats the evaluation and then writes the line.
 
 use std::path::{Path, PathBuf};
 
@@ -10,55 +10,61 @@ use serde_json::{Map, Value};
 use crate::checkpoint::write_file;
 use crate::train::folder::RunFolder;
 
-/// A file of the state that a run resumes from.
+/// The file's name in a checkpoint state.
 const LINE: &str = "line.json";
 
-/// Removes what was half written, and gives what was about to be replaced its name again where nothing took its place. Gives a line that says
-/// so, or none where there was nothing.
+/// Deletes partial files, and restores the name of a folder that was about to be replaced if it has no successor. Returns a message that
+/// lists both; `None` if there was nothing to do.
 ///
 /// # Errors
-/// When something cannot be read, renamed or removed.
+/// If a file or folder cannot be read, renamed or deleted.
 pub fn tidy(folder: &RunFolder) -> Result<Option<String>> {
     let parts = ["", "checkpoints", "eval", "rollouts"].map(|part| folder.root().join(part));
-    let (mut removed, mut put_back) = (Vec::new(), Vec::new());
+    let (mut deleted, mut restored) = (Vec::new(), Vec::new());
     for path in parts.iter().filter(|part| part.is_dir()).map(|part| entries(part)).collect::<Result<Vec<_>>>()?.concat() {
         let ending = path.extension().and_then(|ending| ending.to_str());
         let is_inner = path.is_dir() && path.parent() != Some(folder.root());
         match ending {
             Some("old") if is_inner && !path.with_extension("").exists() => {
                 std::fs::rename(&path, path.with_extension("")).with_context(|| format!("cannot rename {}", path.display()))?;
-                put_back.push(shown(folder, &path.with_extension("")));
+                restored.push(relative(folder, &path.with_extension("")));
             }
             _ if ending == Some("partial") || (is_inner && (ending == Some("old") || entries(&path)?.is_empty())) => {
                 remove(&path)?;
-                removed.push(shown(folder, &path));
+                deleted.push(relative(folder, &path));
             }
             _ => {}
         }
     }
-    let told = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
-    let told = [told("removed", &removed), told("put back", &put_back)].into_iter().flatten().collect::<Vec<_>>();
-    Ok((!told.is_empty()).then(|| format!("left by a run that was killed: {}", told.join("; "))))
+    let part = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let parts = [part("deleted", &deleted), part("restored", &restored)].into_iter().flatten().collect::<Vec<_>>();
+    Ok((!parts.is_empty()).then(|| format!("cleaned up after a killed run: {}", parts.join("; "))))
 }
 
-/// Writes the line of an unfinished step into a state's folder.
+/// Writes the metrics line of an unfinished step to a checkpoint state.
+///
+/// # Errors
+/// If the file cannot be written.
 pub fn save_line(state: &Path, line: &Map<String, Value>) -> Result<()> {
     write_file(&state.join(LINE), serde_json::to_string(line)?.as_bytes())
 }
 
-/// Whether a state has the line of an unfinished step.
+/// True if a checkpoint state has the metrics line of an unfinished step.
 pub fn has_line(state: &Path) -> bool {
     state.join(LINE).exists()
 }
 
-/// Reads what [`save_line`] wrote; none where the step of this state is complete.
+/// Reads the line that [`save_line`] wrote; `None` if the step of this state is complete.
+///
+/// # Errors
+/// If the file cannot be read or parsed.
 pub fn read_line(state: &Path) -> Result<Option<Map<String, Value>>> {
     let path = state.join(LINE);
     if !path.exists() {
         return Ok(None);
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).map(Some).with_context(|| format!("{} is broken", path.display()))
+    serde_json::from_str(&text).map(Some).with_context(|| format!("cannot parse {}", path.display()))
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -76,7 +82,7 @@ fn remove(path: &Path) -> Result<()> {
     removed.with_context(|| format!("cannot remove {}", path.display()))
 }
 
-fn shown(folder: &RunFolder, path: &Path) -> String {
+fn relative(folder: &RunFolder, path: &Path) -> String {
     path.strip_prefix(folder.root()).unwrap_or(path).display().to_string()
 }
 
@@ -86,7 +92,7 @@ mod tests {
     use crate::train::RunSettings;
 
     #[test]
-    fn tidy_removes_what_is_half_written_and_puts_back_what_has_no_successor() {
+    fn tidy_deletes_partial_files_and_restores_folders_without_successor() {
         let root = tempfile::tempdir().unwrap();
         let run = RunFolder::create(&root.path().join("run"), &RunSettings::demonstration()).unwrap();
         assert_eq!(tidy(&run).unwrap(), None);
@@ -100,11 +106,11 @@ mod tests {
             .chain(&["config.toml.partial", "rollouts/00003.jsonl.gz.partial", "rollouts/00002.jsonl.gz"])
             .for_each(|name| file(name));
         std::fs::create_dir(run.root().join("eval/00003")).unwrap();
-        let told = tidy(&run).unwrap().unwrap();
+        let message = tidy(&run).unwrap().unwrap();
         assert_eq!(
-            told,
-            "left by a run that was killed: removed config.toml.partial, checkpoints/00004.partial, eval/00002.old, eval/00003, \
-             rollouts/00003.jsonl.gz.partial; put back checkpoints/best"
+            message,
+            "cleaned up after a killed run: deleted config.toml.partial, checkpoints/00004.partial, eval/00002.old, eval/00003, \
+             rollouts/00003.jsonl.gz.partial; restored checkpoints/best"
         );
         assert!(run.best().join("step").exists() && run.eval(2).join("scores.json").exists() && run.rollouts(2).exists());
         assert_eq!(tidy(&run).unwrap(), None);

@@ -1,5 +1,5 @@
-//! The records that a checkpoint depends on, outside its own folder: a run that goes on from it computes its headline from them, so they must
-//! be all there. `state/records.json` says which they are; for a checkpoint of an older version the metrics themselves say it.
+//! The records outside its own folder that a checkpoint depends on. A resumed run computes its results from them, so all must be present.
+//! `state/records.json` lists them; for checkpoints of older versions, the metrics themselves do.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,14 +14,14 @@ use crate::train::history::Evaluation;
 
 const FILE: &str = "records.json";
 
-/// What a checkpoint depends on.
+/// The records that a checkpoint depends on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Records {
-    /// The first lines of `metrics.jsonl`; none before the first step.
+    /// The first lines of `metrics.jsonl`; `None` before the first step.
     pub metrics: Option<Lines>,
-    /// Steps whose evaluation is recorded.
+    /// Steps with a recorded evaluation.
     pub evaluations: Vec<u64>,
-    /// What was missing already when the run was made to go on without it.
+    /// Records that were already missing when the run was resumed without them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<String>,
 }
@@ -29,16 +29,19 @@ pub struct Records {
 /// The first lines of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lines {
-    /// The step of the last of them.
+    /// The step of the last line.
     pub through: u64,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// The hash of those.
+    /// Their blake3 hash, in hexadecimal.
     pub blake3: String,
 }
 
 impl Records {
-    /// Those of a run as they are now: all of `metrics.jsonl`, and these evaluations.
+    /// Describes the current records of a run: all of `metrics.jsonl`, and the given evaluations. `through` is the last recorded step.
+    ///
+    /// # Errors
+    /// If `metrics.jsonl` cannot be read.
     pub fn of(folder: &RunFolder, through: u64, evaluations: Vec<u64>, missing: Vec<String>) -> Result<Self> {
         let path = folder.metrics();
         let text = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -46,65 +49,77 @@ impl Records {
         Ok(Self { metrics, evaluations, missing })
     }
 
-    /// Writes them into a state's folder.
+    /// Writes `records.json` to a checkpoint state.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
     pub fn save(&self, state: &Path) -> Result<()> {
         write_file(&state.join(FILE), serde_json::to_string_pretty(self)?.as_bytes())
     }
 
-    /// Reads what `save` wrote; none where an older version wrote the state.
+    /// Reads `records.json` from a checkpoint state; `None` if an older version wrote the state.
+    ///
+    /// # Errors
+    /// If the file cannot be read or parsed.
     pub fn read(state: &Path) -> Result<Option<Self>> {
         let path = state.join(FILE);
         if !path.exists() {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        serde_json::from_str(&text).map(Some).with_context(|| format!("{} is broken", path.display()))
+        serde_json::from_str(&text).map(Some).with_context(|| format!("cannot parse {}", path.display()))
     }
 }
 
-/// The records of a run as they are found.
+/// The records found in a run folder.
 pub struct Found<'a> {
     folder: &'a RunFolder,
     metrics: Metrics,
-    /// What is wrong with an evaluation, by step, as far as anyone has asked.
+    /// The faults of evaluations that were checked, by step.
     evaluations: BTreeMap<u64, Option<String>>,
 }
 
-/// What is missing of the records that a checkpoint depends on.
+/// The records that a checkpoint depends on and that are missing or corrupt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gaps {
-    /// What is wrong with the metrics.
+    /// The fault of the metrics.
     pub metrics: Option<String>,
-    /// What is wrong with evaluations, by step.
+    /// The faults of evaluations, by step.
     pub evaluations: BTreeMap<u64, String>,
-    /// What the checkpoint itself did without.
+    /// Records that were already missing when the checkpoint was written.
     pub accepted: Vec<String>,
 }
 
 impl Gaps {
-    /// Each gap in words.
+    /// Returns a description of each fault.
     pub fn words(&self) -> Vec<String> {
         self.metrics.iter().chain(self.evaluations.values()).cloned().collect()
     }
 }
 
 impl<'a> Found<'a> {
-    /// Looks at a run's metrics.
+    /// Reads the metrics of a run.
+    ///
+    /// # Errors
+    /// If `metrics.jsonl` exists but cannot be read.
     pub fn open(folder: &'a RunFolder) -> Result<Self> {
         Ok(Self { folder, metrics: Metrics::read(folder)?, evaluations: BTreeMap::new() })
     }
 
-    /// Steps that `metrics.jsonl` has from the first on, without a gap.
+    /// Returns the number of steps that `metrics.jsonl` has from step 1 on without a gap.
     pub fn steps(&self) -> u64 {
         self.metrics.ends.len() as u64
     }
 
-    /// What a checkpoint depends on and is not there.
+    /// Returns the missing or corrupt records of the checkpoint of `step`.
+    ///
+    /// # Errors
+    /// If an existing file cannot be read.
     pub fn gaps(&mut self, step: u64) -> Result<Gaps> {
         let recorded = Records::read(&self.folder.checkpoint(step).join("state"))?;
         let (metrics, evaluations) = match &recorded {
-            Some(records) => (records.metrics.as_ref().and_then(|lines| self.metrics.differ(lines)), records.evaluations.clone()),
-            None => (self.metrics.lack(step), self.metrics.evaluations_until(step)),
+            Some(records) => (records.metrics.as_ref().and_then(|lines| self.metrics.changed_fault(lines)), records.evaluations.clone()),
+            None => (self.metrics.missing_fault(step), self.metrics.evaluations_until(step)),
         };
         let mut gaps = Gaps { metrics, accepted: recorded.map(|records| records.missing).unwrap_or_default(), ..Gaps::default() };
         for evaluated in evaluations {
@@ -123,7 +138,7 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What is wrong with an evaluation's folder: by its manifest, or, where an older version wrote it, by its number of lines.
+/// Returns the fault of an evaluation's folder, found by its manifest, or by its number of lines if an older version wrote it.
 fn evaluation_fault(folder: &Path, step: u64) -> Result<Option<String>> {
     if !folder.exists() {
         return Ok(Some(format!("{} is missing", folder.display())));
@@ -149,15 +164,15 @@ fn evaluation_fault(folder: &Path, step: u64) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// `metrics.jsonl` as far as it has steps 1, 2, 3, ... once and in order.
+/// The lines of `metrics.jsonl` up to the first that breaks the sequence of steps 1, 2, 3, ...
 struct Metrics {
-    place: String,
+    path: String,
     text: Vec<u8>,
-    /// Where the line of each step ends, from step 1 on.
+    /// The byte offset of the end of each step's line, from step 1 on.
     ends: Vec<usize>,
-    /// Steps whose line has an evaluation's figures.
+    /// Steps whose line has evaluation scores.
     evaluated: Vec<u64>,
-    /// Why no more steps were read, where the file does not simply end.
+    /// Why reading stopped; `None` at the end of the file.
     stopped: Option<String>,
 }
 
@@ -165,12 +180,12 @@ impl Metrics {
     fn read(folder: &RunFolder) -> Result<Self> {
         let path = folder.metrics();
         let mut metrics =
-            Self { place: path.display().to_string(), text: Vec::new(), ends: Vec::new(), evaluated: Vec::new(), stopped: None };
+            Self { path: path.display().to_string(), text: Vec::new(), ends: Vec::new(), evaluated: Vec::new(), stopped: None };
         if !path.exists() {
-            metrics.stopped = Some(format!("{} is missing", metrics.place));
+            metrics.stopped = Some(format!("{} is missing", metrics.path));
             return Ok(metrics);
         }
-        metrics.text = std::fs::read(&path).with_context(|| format!("cannot read {}", metrics.place))?;
+        metrics.text = std::fs::read(&path).with_context(|| format!("cannot read {}", metrics.path))?;
         let mut end = 0;
         for line in metrics.text.split_inclusive(|byte| *byte == b'\n') {
             end += line.len();
@@ -180,11 +195,11 @@ impl Metrics {
                 Some(Some(found)) if found == step => metrics.ends.push(end),
                 Some(found) => {
                     let found = found.map_or_else(|| "no step".to_owned(), |step| format!("step {step}"));
-                    metrics.stopped = Some(format!("{}, line {step}, has {found}, expected step {step}", metrics.place));
+                    metrics.stopped = Some(format!("{}, line {step}, has {found}, expected step {step}", metrics.path));
                     break;
                 }
                 None => {
-                    metrics.stopped = Some(format!("{}, line {step}, is broken", metrics.place));
+                    metrics.stopped = Some(format!("{}, line {step}, is not valid JSON", metrics.path));
                     break;
                 }
             }
@@ -194,24 +209,24 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// What is wrong where steps 1 to `step` are expected.
-    fn lack(&self, step: u64) -> Option<String> {
+    /// Returns the fault if steps 1 to `step` are expected.
+    fn missing_fault(&self, step: u64) -> Option<String> {
         let has = self.ends.len() as u64;
-        let ends = || format!("{} ends after step {has}, and {step} were recorded", self.place);
+        let ends = || format!("{} ends after step {has}, expected {step} steps", self.path);
         (has < step).then(|| self.stopped.clone().unwrap_or_else(ends))
     }
 
-    /// What is wrong where these lines are expected.
-    fn differ(&self, lines: &Lines) -> Option<String> {
+    /// Returns the fault if these lines are expected.
+    fn changed_fault(&self, lines: &Lines) -> Option<String> {
         let found = hash(&self.text[..self.text.len().min(lines.bytes as usize)]);
         let changed = || {
-            let (place, through, expected) = (&self.place, lines.through, &lines.blake3);
-            format!("{place} has changed in the lines up to step {through}: their blake3 is {found}, expected {expected}")
+            let (path, through, expected) = (&self.path, lines.through, &lines.blake3);
+            format!("the lines of {path} up to step {through} have changed: their blake3 is {found}, expected {expected}")
         };
-        (found != lines.blake3).then(|| self.lack(lines.through).unwrap_or_else(changed))
+        (found != lines.blake3).then(|| self.missing_fault(lines.through).unwrap_or_else(changed))
     }
 
-    /// Steps up to `step` that were evaluated: by their lines, and the base where any was.
+    /// Returns the steps up to `step` whose lines have evaluation scores, and 0 for the base model if any step was evaluated.
     fn evaluations_until(&self, step: u64) -> Vec<u64> {
         let steps = self.evaluated.iter().copied().filter(|evaluated| *evaluated <= step);
         let base = (!self.evaluated.is_empty()).then_some(0);

@@ -1,4 +1,4 @@
-//! Whether weights and moments are numbers that a computation can go on with: asked after every update, and before anything is written.
+//! Checks that weights and moments are finite and small enough to compute with, after every update and before every write.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::kernels::{Kernels, Moments};
 use crate::model::gradients::parameters;
 use crate::optim::AdamW;
 
-/// A run that cannot go on: its policy is destroyed, or its updates fail again and again. What is on disk is left as it is.
+/// The error of a run that cannot continue: its policy is destroyed, or its updates keep failing. Files on disk are left unchanged.
 #[derive(Debug)]
 pub(super) struct Diverged(pub(super) String);
 
@@ -23,7 +23,7 @@ impl fmt::Display for Diverged {
 impl std::error::Error for Diverged {}
 
 impl Run<'_> {
-    /// Refuses weights that an update has destroyed, of policy and critic.
+    /// Fails if an update has destroyed weights of the policy or the critic.
     pub(super) fn ensure_weights(&self) -> Result<()> {
         let decoder = &self.inputs.model.decoder;
         ensure_parameters("the weights", decoder.kernels(), &self.optimizer, &parameters(decoder, self.lora.as_ref()))?;
@@ -31,24 +31,24 @@ impl Run<'_> {
         ensure_parameters("the critic's weights", decoder.kernels(), &critic.optimizer, &critic.model.entries())
     }
 
-    /// Refuses all that a checkpoint holds, where any of it is destroyed.
+    /// Fails if any tensor that a checkpoint stores is destroyed.
     pub(super) fn ensure_state(&self) -> Result<()> {
         self.ensure_weights()?;
         let decoder = &self.inputs.model.decoder;
         if self.lora.is_some() {
-            // The export holds adapters and base merged.
+            // The export has adapters merged into the base.
             let merged = decoder.weights.entries();
-            merged.iter().try_for_each(|(name, tensor)| ensure_usable(decoder.kernels(), "the merged weights", name, tensor))?;
+            merged.iter().try_for_each(|(name, tensor)| ensure_finite_norm(decoder.kernels(), "the merged weights", name, tensor))?;
         }
         ensure_moments("the moments of", decoder.kernels(), &self.optimizer)?;
         self.critic.as_ref().map_or(Ok(()), |critic| ensure_moments("the critic's moments of", decoder.kernels(), &critic.optimizer))
     }
 }
 
-/// Masters where there are any: the others are these, rounded. Frozen parameters stay as they were loaded.
+/// Checks the masters, if any, because the weights are their rounded copies. Skips frozen parameters, which stay as loaded.
 fn ensure_parameters(what: &str, kernels: &dyn Kernels, optimizer: &AdamW, parameters: &[(String, &Tensor)]) -> Result<()> {
     parameters.iter().try_for_each(|(name, tensor)| match optimizer.state(name) {
-        Some(state) => ensure_usable(kernels, what, name, state.master.as_ref().unwrap_or(tensor)),
+        Some(state) => ensure_finite_norm(kernels, what, name, state.master.as_ref().unwrap_or(tensor)),
         None => Ok(()),
     })
 }
@@ -59,14 +59,14 @@ fn ensure_moments(what: &str, kernels: &dyn Kernels, optimizer: &AdamW) -> Resul
             Moments::Full { first, second } => [first, second],
             Moments::Coded { first, second } => [&first.scales, &second.scales],
         };
-        tensors.iter().try_for_each(|tensor| ensure_usable(kernels, what, &state.name, tensor))?;
+        tensors.iter().try_for_each(|tensor| ensure_finite_norm(kernels, what, &state.name, tensor))?;
     }
     Ok(())
 }
 
-/// A tensor is usable when the sum of its squares is a finite number of f32. Larger weights can be finite themselves (a learning rate of 1e38
-/// makes such), but the first norm that they enter is not.
-fn ensure_usable(kernels: &dyn Kernels, what: &str, name: &str, tensor: &Tensor) -> Result<()> {
+/// Fails unless the sum of the tensor's squares is a finite f32. Larger weights may be finite themselves (a learning rate of 1e38 produces
+/// some), but any norm computed from them is not.
+fn ensure_finite_norm(kernels: &dyn Kernels, what: &str, name: &str, tensor: &Tensor) -> Result<()> {
     let wide = kernels.cast(tensor, DType::F32)?;
     let squares = kernels.sum_of_squares(&wide)?;
     if squares <= f64::from(f32::MAX) {
@@ -84,10 +84,10 @@ mod tests {
     use crate::kernels::Cpu;
 
     #[test]
-    fn ensure_usable_refuses_what_no_norm_survives() {
+    fn ensure_finite_norm_rejects_nan_infinity_and_overflowing_norms() {
         let check = |values: &[f32], expected: Option<&str>| {
             let tensor = Tensor::new(values, &Device::Cpu).unwrap();
-            let found = ensure_usable(&Cpu, "the weights", "layers.0.qkv", &tensor).err().map(|error| error.to_string());
+            let found = ensure_finite_norm(&Cpu, "the weights", "layers.0.qkv", &tensor).err().map(|error| error.to_string());
             assert_eq!(found.as_deref(), expected);
         };
         check(&[0.5, -3.0, 0.0], None);

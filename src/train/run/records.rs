@@ -1,4 +1,4 @@
-//! What a run leaves on disk: a step's record, evaluations, checkpoints, the summary.
+//! Writes the files of a run: step records, evaluations, checkpoints and the summary.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ use crate::train::watch::{Shown, Subject};
 use crate::train::{resample, rollouts, story};
 
 impl Run<'_> {
-    /// Records a step's responses, and shows the step. Gives its line of metrics, which its evaluation and the times are still to be added to.
+    /// Writes a step's rollouts and prints the step. Returns its metrics line, still without evaluation and times.
     pub(super) fn record(&mut self, settings: &RunSettings, scored: &[Scored], measures: &Measures) -> Result<Map<String, Value>> {
         let metrics = measures::metrics(settings, scored, measures);
         let terms = &measures.updated.report.terms;
@@ -36,9 +36,9 @@ impl Run<'_> {
         line.extend(metrics.iter().map(|(name, value)| ((*name).to_owned(), json!(value))));
         let rewards = rollouts::reward_means(scored);
         line.extend(rewards.iter().map(|(name, value)| (name.clone(), json!(value))));
-        let watched = self.watched(&line, measures.updated.skipped.as_deref());
-        line.extend(watched.iter().map(|(name, value)| (name.clone(), json!(value))));
-        let added = rewards.iter().chain(&watched).map(|(name, value)| (name.as_str(), *value));
+        let warnings = self.report_warnings(&line, measures.updated.skipped.as_deref());
+        line.extend(warnings.iter().map(|(name, value)| (name.clone(), json!(value))));
+        let added = rewards.iter().chain(&warnings).map(|(name, value)| (name.as_str(), *value));
         self.events.write(self.step, metrics.iter().copied().chain(added).map(|(name, value)| (name, value as f32)))?;
         let with_tokens = settings.eval.every > 0 && self.step.is_multiple_of(settings.eval.every);
         write_gzip_lines(
@@ -66,7 +66,7 @@ impl Run<'_> {
         Ok(line)
     }
 
-    /// Adds to a line of metrics where the time went since the line before it, and when it was written.
+    /// Adds to a metrics line the elapsed time and the seconds spent in each phase since the previous line.
     pub(super) fn record_times(&mut self, line: &mut Map<String, Value>) -> Result<()> {
         self.stopwatch.lap(Phase::Save);
         self.stopwatch.record(line);
@@ -76,7 +76,8 @@ impl Run<'_> {
         self.events.write(self.step, metrics.map(|(name, value)| (name, value as f32)))
     }
 
-    /// Evaluates the policy as it is, records it, and keeps it if it is the best. Gives the accuracies as metrics, by name.
+    /// Evaluates the current policy, records the result, and saves the policy if it is the best. Returns the accuracies as metrics, by
+    /// name.
     pub(super) fn evaluate(&mut self) -> Result<Map<String, Value>> {
         if self.inputs.sets.is_empty() {
             return Ok(Map::new());
@@ -97,12 +98,12 @@ impl Run<'_> {
             })?;
             self.folder.replaced(&self.folder.best())?;
         }
-        self.summarise()?;
+        self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
         Ok(accuracies.into_iter().map(|(name, value)| (name, json!(value))).collect())
     }
 
-    /// Has the sets answered by the policy as it is, and records the answers.
+    /// Samples answers to all sets with the current policy and records them.
     pub(super) fn measure(&self) -> Result<Evaluation> {
         let answerer = LocalModel {
             model: &self.inputs.model,
@@ -119,8 +120,8 @@ impl Run<'_> {
         Ok(evaluation)
     }
 
-    /// Tells what the watches warn of at this step. Gives it as metrics: how many causes, and each of them.
-    fn watched(&mut self, line: &Map<String, Value>, skipped: Option<&str>) -> Vec<(String, f64)> {
+    /// Prints the warnings of this step. Returns them as metrics: the number of active causes, and each cause.
+    fn report_warnings(&mut self, line: &Map<String, Value>, skipped: Option<&str>) -> Vec<(String, f64)> {
         let step = self.step;
         let warnings = self.watch.observe(step, Shown::of_line(line));
         if let Some(reason) = skipped {
@@ -128,7 +129,10 @@ impl Run<'_> {
         }
         for warning in &warnings {
             let back = self.good_state(step).map_or_else(String::new, |good| {
-                format!(" The last state from before any warning is of step {good}: --resume {} --at {good}.", self.folder.root().display())
+                format!(
+                    " The last state saved before any warning is that of step {good}: --resume {} --at {good}.",
+                    self.folder.root().display()
+                )
             });
             self.console.note(&format!("warning, step {step}: {}.{back}", warning.text));
             tracing::info!(step, cause = warning.key, "warned");
@@ -138,8 +142,8 @@ impl Run<'_> {
         std::iter::once(count).chain(active.into_iter().map(|key| (format!("watch/{key}"), 1.0))).collect()
     }
 
-    /// The newest state to go back to, of a run that has sampled up to step `sampled`: nothing was warned about when it was saved, nor in the
-    /// step after it, which is the first to show what the state is worth.
+    /// Returns the step of the newest good state of a run that has sampled up to step `sampled`. A state is good if there was no warning at
+    /// its step or the next one, which is the first to sample from it.
     pub(super) fn good_state(&self, sampled: u64) -> Option<u64> {
         let is_good = |step: &u64| *step < sampled && self.watch.was_calm_at(*step) && self.watch.was_calm_at(step + 1);
         self.folder.resumable_steps().ok()?.into_iter().rfind(is_good)
@@ -151,7 +155,7 @@ impl Run<'_> {
         let (decoder, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
         let parameters = parameters(decoder, lora);
         let exact = self.saves_exact_weights();
-        // What a checkpoint depends on is on disk before the checkpoint is.
+        // Sync the records that the checkpoint depends on before writing it.
         self.folder.sync_records()?;
         let evaluated = self.history.evaluations.iter().map(|evaluation| evaluation.step).collect();
         let records = Records::of(&self.folder, self.step, evaluated, self.history.missing.clone())?;
@@ -179,21 +183,21 @@ impl Run<'_> {
             let path = self.folder.checkpoint(*old).join("state");
             std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         }
-        self.summarise()
+        self.write_summary()
     }
 
-    /// Whether a state holds the parameters themselves, because the exported model does not.
+    /// True if the state must store the exact parameters because the exported model does not.
     pub(super) fn saves_exact_weights(&self) -> bool {
         self.lora.is_some() || self.settings.checkpoint.rounds(&self.inputs.model.decoder.target())
     }
 
-    /// Writes the policy as a model of its own, and the adapters that made it beside.
+    /// Writes the policy as a complete model, with its adapters, if any, in `adapter/`.
     pub(super) fn export(&self, folder: &Path) -> Result<()> {
         self.inputs.model.write(folder, self.settings.checkpoint.format(&self.inputs.model.decoder.target()))?;
         self.lora.as_ref().map_or(Ok(()), |lora| write_adapter(&folder.join("adapter"), lora, &self.inputs.model.name))
     }
 
-    pub(super) fn summarise(&self) -> Result<()> {
+    pub(super) fn write_summary(&self) -> Result<()> {
         let summary = self.history.summary(self.step, self.elapsed_s());
         write_file(&self.folder.summary(), serde_json::to_string_pretty(&summary)?.as_bytes())?;
         write_file(&self.folder.picture(), story::picture(&self.settings, &self.history).as_bytes())
@@ -204,8 +208,8 @@ impl Run<'_> {
     }
 }
 
-/// What the run's watches need to know of it.
-pub(super) fn subject(settings: &RunSettings, rewards: &Rewards, inputs: &RunInputs) -> Subject {
+/// Returns the facts about the run that the checks depend on.
+pub(super) fn run_traits(settings: &RunSettings, rewards: &Rewards, inputs: &RunInputs) -> Subject {
     let loss = &settings.loss;
     Subject {
         most_entropy: (inputs.model.text.vocabulary() as f64).ln(),
@@ -217,12 +221,16 @@ pub(super) fn subject(settings: &RunSettings, rewards: &Rewards, inputs: &RunInp
     }
 }
 
-/// Records the labels that are not the examples' own; those of a run that goes on must be the recorded ones.
-pub(super) fn keep_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<()> {
+/// Records the labels that replace an example's own answer. Fails if a resumed run has other labels than recorded.
+pub(super) fn record_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<()> {
     let path = folder.labels();
     if path.exists() {
         let recorded: Vec<Relabelled> = jsonl::read(&path)?;
-        ensure!(recorded == labels, "{}: the examples give other labels now; they have changed since the run began", path.display());
+        ensure!(
+            recorded == labels,
+            "{}: the recorded labels differ from the examples' current labels; restore the example file that the run started with",
+            path.display()
+        );
     } else if !labels.is_empty() {
         stream_file(&path, |out| {
             labels.iter().try_for_each(|label| {

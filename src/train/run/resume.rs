@@ -1,11 +1,11 @@
-//! A run that goes on: lost evaluations made again, the chosen checkpoint read, and only then everything later forgotten.
+//! Resumes a run: rebuilds lost evaluations, loads the chosen checkpoint, and only then deletes later records.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::records::keep_labels;
+use super::records::record_labels;
 use super::{Run, RunInputs, trained};
 use crate::checkpoint::{manifest, state, write_file, write_folder_with_manifest};
 use crate::metrics::jsonl::{self, JsonLines};
@@ -17,41 +17,47 @@ use crate::train::settings::RunSettings;
 use crate::train::watch::Shown;
 
 impl<'a> Run<'a> {
-    /// A run that goes on where `resumption` says. `inputs.model` is the model that the run started from.
+    /// Resumes a run at the step that `resumption` names. `inputs.model` is the model that the run started from.
+    ///
+    /// Deletes the records of later steps once the checkpoint is loaded.
+    ///
+    /// # Errors
+    /// If the folder's labels differ from `inputs.labels`, a lost evaluation cannot be rebuilt, the checkpoint cannot be loaded, or a file
+    /// cannot be read or written.
     pub fn resume(settings: RunSettings, resumption: &Resumption, inputs: RunInputs<'a>) -> Result<Self> {
         let (folder, step) = (resumption.folder.clone(), resumption.from);
-        keep_labels(&folder, &inputs.labels)?;
+        record_labels(&folder, &inputs.labels)?;
         let path = folder.metrics();
         let metrics = if path.exists() { JsonLines::append(&path)? } else { JsonLines::create(&path)? };
         let events = EventFile::resume(folder.root(), step + 1)?;
         let mut run = Self::assemble(settings, folder, inputs, metrics, events, step)?;
-        run.evaluate_again(resumption)?;
+        run.rebuild_evaluations(resumption)?;
         if step > 0 {
             run.load(step).with_context(|| {
                 let root = run.folder.root().display();
-                format!("the checkpoint of step {step} cannot be used; --resume {root} --at STEP takes another one")
+                format!("cannot load the checkpoint of step {step}; choose another one with --resume {root} --at STEP")
             })?;
         }
-        // Nothing was dropped until here: what failed can be tried again.
+        // Nothing is deleted before this point, so a failed resume can be retried.
         for (broken, _) in &resumption.passed_over {
             run.folder.set_aside(&run.folder.checkpoint(*broken))?;
         }
         run.folder.forget_after(step)?;
         run.metrics = JsonLines::resume(&run.folder.metrics(), run.recorded_steps())?;
         run.folder.record(&run.settings)?;
-        run.recall(resumption)?;
-        run.mend_best()?;
+        run.restore_history(resumption)?;
+        run.repair_best()?;
         run.console.note(&format!("resumed after step {step}"));
         Ok(run)
     }
 
-    /// The last step whose records are complete.
+    /// Returns the last step with complete records.
     fn recorded_steps(&self) -> u64 {
         self.step - u64::from(self.unfinished.is_some())
     }
 
-    /// Evaluates models whose evaluations are lost.
-    fn evaluate_again(&mut self, resumption: &Resumption) -> Result<()> {
+    /// Repeats the evaluations that are lost.
+    fn rebuild_evaluations(&mut self, resumption: &Resumption) -> Result<()> {
         for (step, _) in &resumption.rebuild {
             let decoder = &self.inputs.model.decoder;
             if *step > 0 {
@@ -65,7 +71,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Policy, optimizer and all else that a state holds, as they were after `step`.
+    /// Loads the policy, the optimizer and all other state saved after `step`.
     fn load(&mut self, step: u64) -> Result<()> {
         let checkpoint = self.folder.checkpoint(step);
         let state = checkpoint.join("state");
@@ -89,21 +95,21 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// What the run has shown so far, from its records.
-    fn recall(&mut self, resumption: &Resumption) -> Result<()> {
+    /// Restores the history from the run's records.
+    fn restore_history(&mut self, resumption: &Resumption) -> Result<()> {
         let unfinished = self.unfinished.clone().map(Value::Object);
         for line in jsonl::read::<Value>(&self.folder.metrics())?.into_iter().chain(unfinished) {
             let read = |key: &str| line.get(key).and_then(Value::as_f64);
             if let (Some(step), Some(accuracy)) = (read("step"), read("train/accuracy")) {
                 self.history.train_accuracy.push((step as u32, accuracy as f32));
             }
-            // The watches stand where they stood; what they said then was told then.
+            // Replay the steps to restore the checks; their warnings were already printed.
             if let (Some(step), Some(line)) = (read("step"), line.as_object()) {
                 self.watch.observe(step as u64, Shown::of_line(line));
                 self.earlier_times = self.earlier_times.plus(&PhaseTimes::of_line(line));
             }
         }
-        // The base is evaluated before any step: only later evaluations can be unfinished.
+        // The base is evaluated before any step, so only later evaluations can be unfinished.
         let last = self.recorded_steps();
         for step in self.folder.evaluated_steps()?.into_iter().filter(|step| *step <= last) {
             let folder = self.folder.eval(step);
@@ -115,8 +121,8 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// The best checkpoint, where it is broken or lost, is made again from the checkpoint of its step.
-    fn mend_best(&self) -> Result<()> {
+    /// Rebuilds a corrupt or missing best checkpoint from the checkpoint of its step.
+    fn repair_best(&self) -> Result<()> {
         let path = self.folder.best();
         let Some(best) = self.history.best().map(|evaluation| evaluation.step).filter(|step| *step > 0) else { return Ok(()) };
         let fault = if path.exists() { manifest::fault(&path)? } else { Some(format!("{} is missing", path.display())) };
@@ -127,16 +133,16 @@ impl<'a> Run<'a> {
                 copy_model(&source, to)?;
                 write_file(&to.join("step"), best.to_string().as_bytes())
             })?;
-            self.console.note(&format!("{fault}: it is made again from {}", source.display()));
+            self.console.note(&format!("{fault}: rebuilt from {}", source.display()));
         } else if path.exists() {
             self.folder.set_aside(&path)?;
-            self.console.note(&format!("{fault}: it is kept as best.broken until there is a better one"));
+            self.console.note(&format!("{fault}: kept as best.broken until there is a better one"));
         }
         Ok(())
     }
 }
 
-/// Copies a model's folder, its adapters included, without the state that a run resumes from.
+/// Copies a model's folder, including adapters but without the state for resuming.
 fn copy_model(from: &Path, to: &Path) -> Result<()> {
     for entry in std::fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;

@@ -1,9 +1,9 @@
-//! A step's updates: what the critic says, then the policy's mini-batches, each again with less at once where memory is used up.
+//! Performs a step's updates: first the critic, then the policy's mini-batches. On out-of-memory, retries with smaller micro-batches.
 
 use anyhow::{Context, Error, Result};
 use candle_core::Tensor;
 
-use super::failure::Standing;
+use super::failure::PolicyState;
 use super::{Run, trained};
 use crate::flow::Scored;
 use crate::kernels::is_out_of_memory;
@@ -16,11 +16,11 @@ use crate::train::plan::Activations;
 use crate::train::settings::RunSettings;
 use crate::train::update::{Packing, Sample, Sequence, UpdateReport, Updater, apply};
 
-/// Micro-batches are not made smaller than this when memory is used up.
-const LEAST_MICRO_BATCH: usize = 256;
+/// Out-of-memory retries do not shrink micro-batches below this many tokens.
+const MIN_MICRO_BATCH_TOKENS: usize = 256;
 
 impl Run<'_> {
-    /// The step's updates of critic and policy.
+    /// Performs the step's updates of critic and policy.
     pub(super) fn update(&mut self, settings: &RunSettings, scored: &[Scored]) -> Result<Updated> {
         let _span = tracing::info_span!("update").entered();
         let rollouts = || scored.iter().map(|scored| &scored.rollout);
@@ -29,17 +29,17 @@ impl Run<'_> {
         if self.inputs.replay.is_some() {
             samples.iter_mut().for_each(|sample| sample.old = Some(sample.sampled.to_vec()));
         } else if self.needs_old_logprobs(settings) {
-            let old = self.within_memory(|run| run.updater(settings).logprobs(&sequences))?;
+            let old = self.retry_on_out_of_memory(|run| run.updater(settings).logprobs(&sequences))?;
             samples.iter_mut().zip(old).for_each(|(sample, old)| sample.old = Some(old));
         }
         self.stopwatch.lap(Phase::Update);
-        let penalties = self.penalties(settings, &samples, &sequences)?;
+        let penalties = self.kl_penalties(settings, &samples, &sequences)?;
         let penalty = penalties.iter().flatten().map(|penalty| f64::from(*penalty)).sum::<f64>() / scored.len().max(1) as f64;
         self.stopwatch.lap(Phase::Reference);
         let rewards: Vec<ResponseRewards> =
             scored.iter().zip(&penalties).map(|(scored, tokens)| ResponseRewards { outcome: scored.reward, tokens }).collect();
         let mut skipped = None;
-        let mut learned = self.learn_values(settings, &sequences, &rewards, &mut skipped)?;
+        let mut learned = self.update_critic(settings, &sequences, &rewards, &mut skipped)?;
         let estimates = learned.as_ref().map(|(estimates, _)| estimates.as_slice());
         let advantages = advantages(&settings.advantage, settings.rollout.group_size, &rewards, estimates);
         if let Some((estimates, report)) = &mut learned {
@@ -53,18 +53,19 @@ impl Run<'_> {
             return Ok(Updated { report: UpdateReport::default(), critic, penalty, skipped });
         }
         samples.iter_mut().zip(advantages).for_each(|(sample, advantages)| sample.advantages = advantages);
-        let report = self.learn(settings, &samples, &mut skipped)?;
+        let report = self.update_policy(settings, &samples, &mut skipped)?;
         Ok(Updated { report, critic, penalty, skipped })
     }
 
-    /// The policy's updates on all mini-batches, epoch after epoch. Gives their mean.
-    fn learn(&mut self, settings: &RunSettings, samples: &[Sample], skipped: &mut Option<String>) -> Result<UpdateReport> {
+    /// Updates the policy on all mini-batches of every epoch. Returns the mean of their reports.
+    fn update_policy(&mut self, settings: &RunSettings, samples: &[Sample], skipped: &mut Option<String>) -> Result<UpdateReport> {
         let mut reports = Vec::new();
         let size = samples.len() / settings.updates_per_epoch();
         for mini_batch in (0..settings.train.epochs).flat_map(|_| samples.chunks(size)) {
-            let reference = self.within_memory(|run| run.updater(settings).loss_reference(mini_batch))?;
+            let reference = self.retry_on_out_of_memory(|run| run.updater(settings).loss_reference(mini_batch))?;
             self.stopwatch.lap(Phase::Reference);
-            let report = self.within_memory(|run| run.updater(settings).gradient(mini_batch, reference.as_deref(), &run.gradients))?;
+            let report =
+                self.retry_on_out_of_memory(|run| run.updater(settings).gradient(mini_batch, reference.as_deref(), &run.gradients))?;
             if let Some(path) = self.inputs.dump_gradients.take() {
                 let gradients = self.gradients[0].entries();
                 let gradients: Vec<Option<&Tensor>> = gradients.into_iter().map(|(_, tensor)| Some(tensor)).collect();
@@ -77,10 +78,10 @@ impl Run<'_> {
         Ok(UpdateReport::mean(&reports))
     }
 
-    /// The policy's update by the gradient that was just computed. One whose loss or gradient is not finite is skipped, and `skipped` says why;
-    /// its norm is NaN then.
+    /// Applies the gradient that was just computed to the policy. If its loss or gradient is not finite, skips the update, stores the
+    /// reason in `skipped` and reports a gradient norm of NaN.
     fn apply(&mut self, settings: &RunSettings, report: UpdateReport, skipped: &mut Option<String>) -> Result<UpdateReport> {
-        let before = std::mem::replace(&mut self.standing, Standing::Changing);
+        let before = std::mem::replace(&mut self.policy_state, PolicyState::Updating);
         let (policy, lora) = (&self.inputs.model.decoder, self.lora.as_ref());
         let applied = if report.terms.loss(&settings.loss).is_finite() {
             apply(settings, policy, lora, report, &self.gradients, &mut self.optimizer)
@@ -90,8 +91,8 @@ impl Run<'_> {
         let report = match applied {
             Ok(report) => report,
             Err(error) => {
-                skipped.get_or_insert(reason(error)?);
-                self.standing = before;
+                skipped.get_or_insert(skip_reason(error)?);
+                self.policy_state = before;
                 self.gradients.iter().try_for_each(|gradients| gradients.clear(policy.kernels()))?;
                 return Ok(UpdateReport { grad_norm: f64::NAN, ..report });
             }
@@ -100,29 +101,30 @@ impl Run<'_> {
         Ok(report)
     }
 
-    /// Whether a pass before the first update is worth its time. For ratios: where the policy learns by several updates. For KL in the reward: on
-    /// a GPU, where the sampler's log-probabilities are off the trainer's by rounding, which whitening would make large.
+    /// True if log-probabilities must be computed before the first update. Ratios need them if the policy takes several updates. KL in the
+    /// reward needs them on a GPU, where the sampler's log-probabilities differ from the trainer's by rounding, which whitening would
+    /// amplify.
     fn needs_old_logprobs(&self, settings: &RunSettings) -> bool {
         let warms_up = self.step < settings.critic.warmup_steps;
         let for_ratios = settings.train.updates_per_rollout > 1 && settings.loss.policy != 0.0 && !warms_up;
         for_ratios || (settings.reward.kl != 0.0 && !self.inputs.model.decoder.kernels().device().is_cpu())
     }
 
-    /// What KL in the reward takes from each token. The policy's log-probabilities are the old ones where there is a pass for them, else the
-    /// sampler's, which on the CPU are the same to the bit.
-    fn penalties(&mut self, settings: &RunSettings, samples: &[Sample], sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
+    /// Returns the KL penalty of each response token. Uses the old log-probabilities of the policy if they were computed, and otherwise the
+    /// sampler's, which are bit-identical on the CPU.
+    fn kl_penalties(&mut self, settings: &RunSettings, samples: &[Sample], sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
         if settings.reward.kl == 0.0 {
             return Ok(sequences.iter().map(|sequence| vec![0.0; sequence.response.len()]).collect());
         }
-        let reference = self.within_memory(|run| run.updater(settings).reference_logprobs(sequences))?;
+        let reference = self.retry_on_out_of_memory(|run| run.updater(settings).reference_logprobs(sequences))?;
         let policy = |sample: &Sample| sample.old.clone().unwrap_or_else(|| sample.sampled.to_vec());
         let policy: Vec<Vec<f32>> = samples.iter().map(policy).collect();
         Ok(settings.reward.kl_estimator.penalties(settings.reward.kl, &policy, &reference))
     }
 
-    /// What the critic's values say of each response, if there is a critic. It learns then: with one update in the very pass that gives the
-    /// values, with several against the values from before them, mini-batch by mini-batch.
-    fn learn_values(
+    /// Updates the critic and returns the estimates for each response; `None` without a critic. With one update, the training pass also
+    /// computes the values. With several, the critic learns against values computed beforehand, mini-batch by mini-batch.
+    fn update_critic(
         &mut self,
         settings: &RunSettings,
         sequences: &[Sequence],
@@ -137,7 +139,7 @@ impl Run<'_> {
         let mut report = CriticReport::default();
         let mut known = None;
         if settings.train.updates_per_rollout > 1 {
-            let values = self.within_memory(|run| run.critic()?.values(&run.packing(), sequences))?;
+            let values = self.retry_on_out_of_memory(|run| run.critic()?.values(&run.packing(), sequences))?;
             known = Some(critic::estimates(&settings.advantage, &rewards, &values));
         }
         let mut estimates = known.clone().unwrap_or_default();
@@ -146,16 +148,16 @@ impl Run<'_> {
             let range = number * size..number * size + sequences.len();
             let (rewards, of_known) = (&rewards[range.clone()], known.as_ref().map(|known| &known[range.clone()]));
             let (terms, of_these) =
-                self.within_memory(|run| run.critic()?.gradient(&run.packing(), settings, sequences, rewards, of_known))?;
+                self.retry_on_out_of_memory(|run| run.critic()?.gradient(&run.packing(), settings, sequences, rewards, of_known))?;
             if known.is_none() {
                 estimates.extend(of_these);
             }
-            let before = std::mem::replace(&mut self.standing, Standing::Changing);
+            let before = std::mem::replace(&mut self.policy_state, PolicyState::Updating);
             if let Some(critic) = &mut self.critic
                 && let Err(error) = critic.apply(&terms, &mut report)
             {
-                skipped.get_or_insert(format!("the critic's: {}", reason(error)?));
-                self.standing = before;
+                skipped.get_or_insert(format!("in the critic, {}", skip_reason(error)?));
+                self.policy_state = before;
                 critic.clear()?;
             }
         }
@@ -168,7 +170,7 @@ impl Run<'_> {
 
     fn packing(&self) -> Packing<'_> {
         let Activations { micro_batch_tokens, recompute } = self.activations;
-        Packing { lanes: &self.lanes, micro_batch_tokens, recompute, interrupt: self.heeded() }
+        Packing { lanes: &self.lanes, micro_batch_tokens, recompute, interrupt: self.active_interrupt() }
     }
 
     pub(super) fn updater<'s>(&'s self, settings: &'s RunSettings) -> Updater<'s> {
@@ -176,19 +178,19 @@ impl Run<'_> {
         Updater { settings, packing: self.packing(), policy: &self.inputs.model.decoder, reference }
     }
 
-    /// Does the work again with micro-batches of half the size where a device's memory is used up: the gradient does not depend on it. Later
-    /// steps begin with that size.
-    pub(super) fn within_memory<T>(&mut self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
+    /// Runs `work`; on out-of-memory, retries with micro-batches of half the size, which does not change the gradient. Later steps start
+    /// with the smaller size.
+    pub(super) fn retry_on_out_of_memory<T>(&mut self, work: impl Fn(&Self) -> Result<T>) -> Result<T> {
         loop {
             let tokens = self.activations.micro_batch_tokens;
             match work(self) {
-                Err(error) if is_out_of_memory(&error) && tokens > LEAST_MICRO_BATCH => {
+                Err(error) if is_out_of_memory(&error) && tokens > MIN_MICRO_BATCH_TOKENS => {
                     let kernels = self.inputs.model.decoder.kernels();
                     self.gradients.iter().try_for_each(|gradients| gradients.clear(kernels))?;
                     self.critic.as_ref().map_or(Ok(()), Critic::clear)?;
                     self.activations.micro_batch_tokens = tokens / 2;
                     self.console.note(&format!(
-                        "the device's memory is used up: from this step on, micro-batches have {} tokens instead of {tokens}",
+                        "the device is out of memory: from this step on, micro-batches have {} tokens instead of {tokens}",
                         tokens / 2
                     ));
                 }
@@ -198,7 +200,7 @@ impl Run<'_> {
     }
 }
 
-/// Why an update was skipped; other errors are errors.
-fn reason(error: Error) -> Result<String> {
+/// Returns why an update was skipped, or the error if it is of another kind.
+fn skip_reason(error: Error) -> Result<String> {
     error.downcast_ref::<NotFinite>().map(ToString::to_string).ok_or(error)
 }

@@ -1,5 +1,5 @@
-//! Sequences in packed micro-batches: which stand together, which lane computes them, and which share of the results is each one's. Owns that
-//! division; must never know what is computed.
+//! Packs sequences into micro-batches: which sequences share one, which worker computes it, and which results belong to which sequence.
+//! Independent of what is computed.
 
 use std::collections::HashMap;
 
@@ -11,44 +11,44 @@ use crate::lanes::Lanes;
 use crate::model::Packed;
 use crate::model::decoder::Recompute;
 
-/// A prompt with a response to it, in tokens; the response's are scored.
+/// A prompt and a response to it, as tokens; only the response is scored.
 #[derive(Clone, Copy, Debug)]
 pub struct Sequence<'a> {
-    /// Comes first. At least one token.
+    /// The prompt; at least one token.
     pub prompt: &'a [u32],
-    /// Follows it.
+    /// The response.
     pub response: &'a [u32],
-    /// The tokens that count in the distribution of each response token; none where the whole vocabulary does.
+    /// The sampling mask of each response token; `None` for the whole vocabulary.
     pub kept: Option<&'a Kept>,
 }
 
 impl<'a> Sequence<'a> {
-    /// A prompt with what was sampled after it.
+    /// Creates the sequence of a prompt and a sampled completion.
     pub fn of(prompt: &'a [u32], completion: &'a Completion) -> Self {
         Self { prompt, response: &completion.ids, kept: completion.truncated.as_ref().map(|truncated| &truncated.kept) }
     }
 }
 
-/// How sequences are computed: in micro-batches of some tokens, which lanes take in turn. No result depends on the division but by rounding in
-/// sums over micro-batches.
+/// How sequences are computed: in micro-batches, which workers take in turn. The division changes results only by the rounding of sums over
+/// micro-batches.
 #[derive(Clone, Copy)]
 pub struct Packing<'a> {
-    /// Compute side by side.
+    /// The workers.
     pub lanes: &'a Lanes,
-    /// Most tokens in a micro-batch; a response that exceeds it with its prompt is alone.
+    /// The maximum number of tokens in a micro-batch; a response that exceeds it with its prompt has its own.
     pub micro_batch_tokens: usize,
-    /// Which activations a gradient's pass recomputes; a pass without a gradient keeps none.
+    /// The activations that a training pass recomputes (activation checkpointing); a pass without a gradient saves none.
     pub recompute: Recompute,
-    /// Looked at before every micro-batch.
+    /// Checked before every micro-batch.
     pub interrupt: &'a Interrupt,
 }
 
 impl Packing<'_> {
-    /// Does `work(state, lane, numbers, packed)` for every micro-batch, with the numbers of its sequences. A lane has one state, which its
-    /// micro-batches change one after the other. Gives the lanes' states.
+    /// Runs `work(state, lane, numbers, packed)` for every micro-batch, where `numbers` are the indices of its sequences. Each worker
+    /// (`lane`) has one state, which its micro-batches update in turn. Returns the states in worker order.
     ///
     /// # Errors
-    /// What `work` fails with, and [`Interrupted`](crate::interrupt::Interrupted).
+    /// If `work` fails, or [`Interrupted`](crate::interrupt::Interrupted) if a stop is requested.
     pub fn on_lanes<S: Default + Send>(
         &self,
         sequences: &[Sequence],
@@ -65,10 +65,10 @@ impl Packing<'_> {
         })
     }
 
-    /// The numbers of the sequences in each micro-batch.
+    /// Returns the indices of the sequences in each micro-batch.
     ///
-    /// Responses to one prompt are dealt to micro-batches in turn: enough of them that none exceeds the token budget by more than the prompt and
-    /// the unevenness of lengths, and at least one a lane. Responses to several prompts are cut prompt after prompt.
+    /// Responses to one prompt are distributed round-robin over enough micro-batches that none exceeds the token budget by more than the
+    /// prompt and the unevenness of lengths, and at least one per worker. Responses to several prompts are split prompt after prompt.
     pub fn micro_batches(&self, sequences: &[Sequence]) -> Vec<Vec<usize>> {
         let (mut prompts, mut numbers) = (Vec::<PromptRows>::new(), HashMap::<&[u32], usize>::new());
         for (index, sequence) in sequences.iter().enumerate() {
@@ -79,7 +79,7 @@ impl Packing<'_> {
             prompts[number].responses.push((index, sequence.response.len()));
         }
         if prompts.len() > 1 {
-            return cut(&prompts, self.micro_batch_tokens, self.lanes.count());
+            return split_within_budget(&prompts, self.micro_batch_tokens, self.lanes.count());
         }
         let tokens: usize = sequences.iter().map(|sequence| sequence.response.len()).sum();
         let count = micro_batch_count(self.micro_batch_tokens, self.lanes.count(), sequences.len(), tokens);
@@ -87,20 +87,21 @@ impl Packing<'_> {
     }
 }
 
-/// Micro-batches of `budget` tokens for so many responses of `tokens` tokens together: at least one a lane.
+/// Returns the number of micro-batches of `budget` tokens for `responses` responses of `tokens` tokens in total: at least one per worker,
+/// at most one per response.
 pub fn micro_batch_count(budget: usize, lanes: usize, responses: usize, tokens: usize) -> usize {
     tokens.div_ceil(budget).max(lanes).clamp(1, responses.max(1))
 }
 
-/// A prompt with its responses, `(number, tokens)`.
+/// A prompt's length in rows (tokens), and its responses as `(index, tokens)`.
 struct PromptRows {
     rows: usize,
     responses: Vec<(usize, usize)>,
 }
 
-/// Micro-batches of at most `budget` rows, each prompt counted once in each that has responses to it; a response that exceeds it with its prompt
-/// is alone. Smaller ones where a lane would have nothing to do.
-fn cut(prompts: &[PromptRows], budget: usize, lanes: usize) -> Vec<Vec<usize>> {
+/// Splits responses into micro-batches of at most `budget` rows, counting each prompt once per micro-batch. A response that exceeds the
+/// budget with its prompt has its own micro-batch. Lowers the budget if a worker would have nothing to do.
+fn split_within_budget(prompts: &[PromptRows], budget: usize, lanes: usize) -> Vec<Vec<usize>> {
     let all = |prompt: &PromptRows| prompt.rows + prompt.responses.iter().map(|(_, tokens)| tokens).sum::<usize>();
     let budget = budget.min(prompts.iter().map(all).sum::<usize>().div_ceil(lanes));
     let (mut batches, mut rows) = (vec![Vec::new()], 0);
@@ -121,7 +122,7 @@ fn cut(prompts: &[PromptRows], budget: usize, lanes: usize) -> Vec<Vec<usize>> {
     batches
 }
 
-/// Packs the numbered sequences, each distinct run of equal prompts once.
+/// Packs the sequences with the given indices; consecutive sequences with equal prompts share one copy of the prompt.
 pub fn pack(sequences: &[Sequence], numbers: &[usize]) -> Packed {
     let mut groups: Vec<(&[u32], Vec<&[u32]>)> = Vec::new();
     for number in numbers {
@@ -134,7 +135,7 @@ pub fn pack(sequences: &[Sequence], numbers: &[usize]) -> Packed {
     Packed { kept: kept(sequences, numbers), ..Packed::of_responses(groups) }
 }
 
-/// The tokens that count at each response token of a micro-batch; none at all where the whole vocabulary counts everywhere.
+/// Returns the sampling masks of a micro-batch's response tokens; empty if every token has the whole vocabulary.
 fn kept(sequences: &[Sequence], numbers: &[usize]) -> Kept {
     let packed = || numbers.iter().map(|number| sequences[*number]);
     let mut kept = Kept::default();
@@ -150,7 +151,10 @@ fn kept(sequences: &[Sequence], numbers: &[usize]) -> Kept {
     kept
 }
 
-/// Splits the numbers of a micro-batch's response tokens, which lie end to end, and gives each sequence its own by its number.
+/// Splits a flat per-token slice by response and calls `take` with each sequence's index and part.
+///
+/// # Panics
+/// If `flat` has fewer numbers than the responses have tokens.
 pub fn deal(flat: &[f32], sequences: &[Sequence], numbers: &[usize], mut take: impl FnMut(usize, &[f32])) {
     let mut rest = flat;
     for number in numbers {
@@ -160,7 +164,7 @@ pub fn deal(flat: &[f32], sequences: &[Sequence], numbers: &[usize], mut take: i
     }
 }
 
-/// A number for each response token, sequence by sequence, from those of micro-batches.
+/// Reorders per-token numbers of micro-batches, given with the indices of their sequences, into one list per sequence.
 pub fn by_sequence(sequences: &[Sequence], micro_batches: impl IntoIterator<Item = (Vec<usize>, Vec<f32>)>) -> Vec<Vec<f32>> {
     let mut all = vec![Vec::new(); sequences.len()];
     for (numbers, flat) in micro_batches {
@@ -174,12 +178,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn responses_to_several_prompts_are_cut_within_the_budget() {
+    fn split_within_budget_keeps_prompts_together() {
         let prompt = |rows, responses: &[(usize, usize)]| PromptRows { rows, responses: responses.to_vec() };
-        // Prompts that take turns in the batch stand together in their micro-batches.
+        // Responses to prompts that alternate in the batch are grouped by prompt in the micro-batches.
         let prompts = [prompt(10, &[(0, 5), (2, 5), (4, 5)]), prompt(20, &[(1, 5), (3, 90), (5, 5)])];
-        assert_eq!(cut(&prompts, 50, 1), [vec![0, 2, 4, 1], vec![3], vec![5]]);
-        assert_eq!(cut(&prompts, 1000, 1), [[0, 2, 4, 1, 3, 5]]);
-        assert_eq!(cut(&prompts[..1], 1000, 2), [[0], [2], [4]]);
+        assert_eq!(split_within_budget(&prompts, 50, 1), [vec![0, 2, 4, 1], vec![3], vec![5]]);
+        assert_eq!(split_within_budget(&prompts, 1000, 1), [[0, 2, 4, 1, 3, 5]]);
+        assert_eq!(split_within_budget(&prompts[..1], 1000, 2), [[0], [2], [4]]);
     }
 }

@@ -1,24 +1,25 @@
-//! What updates report: the terms of the loss, the gradient's norm, and how far the trainer's log-probabilities are from the sampler's.
+//! Measurements of updates: the terms of the loss, the gradient norm, and the gap between the trainer's and the sampler's
+//! log-probabilities.
 
 use crate::objective::Terms;
 
-/// What an update reports.
+/// The measurements of an update.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct UpdateReport {
     /// The terms of the loss.
     pub terms: Terms,
-    /// The gradient's global norm before clipping.
+    /// The gradient's global norm before clipping; NaN if the update was skipped.
     pub grad_norm: f64,
     /// The learning rate.
     pub lr: f64,
-    /// Largest distance between the trainer's log-probability of a token and the sampler's.
+    /// The largest absolute difference between the trainer's and the sampler's log-probability of a token, in nats.
     pub gap_max: f64,
-    /// Mean distance over all response tokens.
+    /// The mean absolute difference over all response tokens, in nats.
     pub gap_mean: f64,
 }
 
 impl UpdateReport {
-    /// The mean over the updates of one rollout batch; the gap is the first one's.
+    /// Averages the updates of one rollout batch; the gap is the first update's.
     pub fn mean(reports: &[Self]) -> Self {
         let n = reports.len().max(1) as f64;
         let mut mean = Self::default();
@@ -29,15 +30,15 @@ impl UpdateReport {
         }
         let terms = &mut mean.terms;
         [&mut terms.policy, &mut terms.kl, &mut terms.entropy].into_iter().for_each(|term| *term /= n);
-        // After the first update the policy is not the one that sampled.
+        // After the first update, the policy differs from the one that sampled.
         if let Some(first) = reports.first() {
             (mean.gap_max, mean.gap_mean) = (first.gap_max, first.gap_mean);
         }
         mean
     }
 
-    /// The report of a gradient from the sums of each lane, over `tokens` response tokens; norm and learning rate are still to come.
-    pub(super) fn of_lanes(lanes: &[LaneSums], tokens: usize) -> Self {
+    /// Combines the sums of all workers, over `tokens` response tokens; gradient norm and learning rate are still to be set.
+    pub(super) fn of_workers(lanes: &[WorkerSums], tokens: usize) -> Self {
         let mut report = Self::default();
         let mut gap_sum = 0.0;
         for sums in lanes {
@@ -50,16 +51,16 @@ impl UpdateReport {
     }
 }
 
-/// What one lane adds up over its micro-batches.
+/// The sums of one worker over its micro-batches.
 #[derive(Default)]
-pub(super) struct LaneSums {
+pub(super) struct WorkerSums {
     terms: Terms,
     gap_max: f64,
     gap_sum: f64,
 }
 
-impl LaneSums {
-    /// Takes in some tokens: their terms of the loss, and their log-probabilities from the trainer and from the sampler.
+impl WorkerSums {
+    /// Adds tokens: their loss terms, and their log-probabilities from the trainer and from the sampler.
     pub(super) fn add(&mut self, terms: &Terms, trained: &[f32], sampled: &[f32]) {
         self.terms.add(terms);
         for (trained, sampled) in trained.iter().zip(sampled) {
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_gap_is_that_of_the_first_update() {
+    fn mean_takes_the_gap_of_the_first_update() {
         let report = |grad_norm: f64, gap_max: f64| UpdateReport { grad_norm, gap_max, gap_mean: gap_max / 2.0, ..Default::default() };
         let mean = UpdateReport::mean(&[report(1.0, 0.25), report(3.0, 8.0)]);
         assert_eq!((mean.grad_norm, mean.gap_max, mean.gap_mean), (2.0, 0.25, 0.125));
@@ -83,11 +84,11 @@ mod tests {
     }
 
     #[test]
-    fn gaps_are_means_over_all_lanes() {
-        let (mut one, mut other) = (LaneSums::default(), LaneSums::default());
+    fn of_workers_averages_gaps_over_all_tokens() {
+        let (mut one, mut other) = (WorkerSums::default(), WorkerSums::default());
         one.add(&Terms::default(), &[-1.0, -2.0], &[-1.5, -2.0]);
         other.add(&Terms::default(), &[-1.0], &[-0.0]);
-        let report = UpdateReport::of_lanes(&[one, other], 3);
+        let report = UpdateReport::of_workers(&[one, other], 3);
         assert_eq!((report.gap_max, report.gap_mean), (1.0, 0.5));
     }
 }

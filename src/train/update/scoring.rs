@@ -1,4 +1,4 @@
-//! Log-probabilities of given tokens, under the policy and under the reference, and the policy as rewards may ask it.
+//! Log-probabilities of given tokens under the policy and the reference, and the policy as a scorer for rewards.
 
 use anyhow::Result;
 
@@ -10,25 +10,34 @@ use crate::reward::Scorer;
 use crate::text::Text;
 
 impl Updater<'_> {
-    /// The log-probabilities of every response under the policy as it is now.
+    /// Computes the log-probabilities of every response under the current policy, one per response token.
+    ///
+    /// # Errors
+    /// If a kernel fails, or the run is interrupted.
     pub fn logprobs(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
         logprobs(&self.packing, self.policy, self.temperature(), sequences)
     }
 
-    /// The log-probabilities of every response under the reference; no response's without one.
+    /// Computes the log-probabilities of every response under the reference; empty without one.
+    ///
+    /// # Errors
+    /// If a kernel fails, or the run is interrupted.
     pub fn reference_logprobs(&self, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
         let Some(reference) = self.reference else { return Ok(Vec::new()) };
         if !self.settings.train.stream_reference {
             return logprobs(&self.packing, reference, self.temperature(), sequences);
         }
-        // Its weights come from the host's memory block by block, once for all micro-batches.
+        // The weights are streamed from host memory block by block, once for all micro-batches.
         let micro_batches = self.packing.micro_batches(sequences);
         let packed: Vec<Packed> = micro_batches.iter().map(|numbers| pack(sequences, numbers)).collect();
         let scores = reference.score_all(&packed, self.temperature())?;
         Ok(by_sequence(sequences, micro_batches.into_iter().zip(scores.into_iter().map(|scores| scores.logprobs))))
     }
 
-    /// The reference's log-probabilities of every sample, where the loss has a KL term.
+    /// Computes the reference's log-probabilities of every sample; `None` if the loss has no KL term.
+    ///
+    /// # Errors
+    /// If a kernel fails, or the run is interrupted.
     pub fn loss_reference(&self, samples: &[Sample]) -> Result<Option<Vec<Vec<f32>>>> {
         if self.settings.loss.kl == 0.0 || self.reference.is_none() {
             return Ok(None);
@@ -38,7 +47,10 @@ impl Updater<'_> {
     }
 }
 
-/// The log-probabilities of every response under a model.
+/// Computes the log-probabilities of every response under a model at `temperature`, one per response token.
+///
+/// # Errors
+/// If a kernel fails, or the run is interrupted.
 pub fn logprobs(packing: &Packing, model: &Decoder, temperature: f32, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
     let lanes = packing.on_lanes(sequences, |scored: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
         scored.push((numbers.to_vec(), model.score(&packed, temperature)?.logprobs));
@@ -47,9 +59,9 @@ pub fn logprobs(packing: &Packing, model: &Decoder, temperature: f32, sequences:
     Ok(by_sequence(sequences, lanes.into_iter().flatten()))
 }
 
-/// The policy as it is now, for rewards: its probabilities are those that the trainer computes.
+/// The current policy as a scorer for rewards, with the probabilities that the trainer computes.
 pub struct PolicyScorer<'a> {
-    /// Scores at the temperature of training.
+    /// Scores at the training temperature.
     pub updater: Updater<'a>,
     /// The policy's tokenizer.
     pub text: &'a Text,

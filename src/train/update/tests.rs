@@ -1,4 +1,4 @@
-//! The gradient of every algorithm's loss is the same however a mini-batch is packed: by token budget and by lanes.
+//! The gradient of every algorithm's loss does not depend on packing, neither on the token budget nor on the number of workers.
 
 use anyhow::Result;
 
@@ -57,21 +57,21 @@ fn gradient(settings: &RunSettings, lanes: usize, prompts: usize) -> Result<Vec<
     gradients[0].entries().into_iter().map(|(name, tensor)| Ok((name, tensor.flatten_all()?.to_vec1()?))).collect()
 }
 
-/// The distance as a share of the expected values' norm.
+/// Returns the norm of the difference relative to the norm of the expected values.
 fn distance(found: &[f32], expected: &[f32]) -> f64 {
     let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     norm(&mut found.iter().zip(expected).map(|(f, e)| f - e)) / norm(&mut expected.iter().copied())
 }
 
 #[test]
-fn no_algorithms_gradient_depends_on_packing() -> Result<()> {
+fn gradient_of_every_algorithm_does_not_depend_on_packing() -> Result<()> {
     for algorithm in ALGORITHMS {
         let set = config::assignment(&format!("algo={}", algorithm.name))?;
         let mut settings = algorithm::resolve(&RunSettings::demonstration(), &[set])?;
         for prompts in [1, 3] {
             settings.train.micro_batch_tokens = 1 << 20;
             let whole = gradient(&settings, 1, prompts)?;
-            // A budget of 20 tokens cuts 12 responses into several micro-batches, one of 1 lets each stand alone.
+            // A budget of 20 tokens splits 12 responses into several micro-batches; a budget of 1 gives each its own.
             for (budget, lanes) in [(20, 1), (1, 1), (20, 2)] {
                 settings.train.micro_batch_tokens = budget;
                 for ((name, expected), (_, found)) in whole.iter().zip(gradient(&settings, lanes, prompts)?) {

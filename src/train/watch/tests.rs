@@ -11,7 +11,7 @@ fn subject() -> Subject {
     }
 }
 
-/// An ordinary step of the demonstration, with a share of right answers.
+/// An ordinary step of the demonstration with the given accuracy.
 fn step(accuracy: f64) -> Shown {
     Shown {
         entropy: Some(0.37),
@@ -29,14 +29,14 @@ fn step(accuracy: f64) -> Shown {
     }
 }
 
-/// Feeds steps from 1 on. Gives the step and the cause of each warning.
+/// Observes steps from 1 on. Returns the step and the key of each warning.
 fn warned(subject: Subject, steps: &[Shown]) -> Vec<(u64, &'static str)> {
     let mut watch = Watch::new(subject);
     let steps = (1..).zip(steps);
     steps.flat_map(|(step, shown)| watch.observe(step, *shown).into_iter().map(move |warning| (step, warning.key))).collect()
 }
 
-/// `steps` ordinary ones at a low reward, then `times` of what `change` makes of one.
+/// Checks the warnings for `steps` ordinary steps at a low reward, followed by `times` steps modified by `change`.
 fn check(steps: usize, times: usize, change: fn(&mut Shown), expected: &[(u64, &'static str)]) {
     let mut changed = step(0.1);
     change(&mut changed);
@@ -45,7 +45,7 @@ fn check(steps: usize, times: usize, change: fn(&mut Shown), expected: &[(u64, &
 }
 
 #[test]
-fn every_cause_is_told_once_after_its_patience() {
+fn observe_warns_of_every_cause_once_after_its_patience() {
     check(10, 9, |shown| shown.entropy = Some(5.0), &[(12, "entropy_explosion")]);
     check(10, 9, |shown| shown.entropy = Some(f64::NAN), &[(12, "entropy_explosion")]);
     check(10, 9, |shown| shown.entropy = Some(0.001), &[(13, "entropy_collapse")]);
@@ -57,63 +57,63 @@ fn every_cause_is_told_once_after_its_patience() {
     check(10, 9, |shown| shown.boxed = 0.0, &[(13, "no_box")]);
     check(0, 30, |shown| shown.boxed = 0.0, &[(20, "no_box")]);
     check(0, 30, |shown| shown.without_signal = 1.0, &[(20, "no_signal")]);
-    // One step of any of the patient ones is an accident.
+    // A single bad step stays below the patience.
     check(10, 1, |shown| (shown.entropy, shown.grad_norm, shown.truncated) = (Some(5.0), Some(99.0), 1.0), &[]);
 }
 
 #[test]
-fn a_reward_that_was_higher_is_missed() {
+fn observe_warns_when_the_reward_collapses() {
     let rise: Vec<Shown> = (0..20).map(|number| step(f64::from(number) / 20.0)).collect();
     let fall: Vec<Shown> = (0..10).map(|_| step(0.05)).collect();
     assert_eq!(warned(subject(), &[rise.clone(), fall.clone()].concat()), [(23, "reward_collapse")]);
-    // So few independent responses differ that much by chance.
+    // With few independent responses, such a difference may be chance.
     let few = Subject { independent: 2, ..subject() };
     assert_eq!(warned(few, &[rise, fall].concat()), []);
-    // Noise about a low reward is no collapse.
+    // Noise around a low reward is not a collapse.
     let noise: Vec<Shown> = (0..200).map(|number| step(if number % 7 < 5 { 0.02 } else { 0.15 })).collect();
     assert_eq!(warned(subject(), &noise), []);
 }
 
 #[test]
-fn a_saturated_run_is_not_warned_about() {
+fn observe_does_not_warn_of_a_saturated_run() {
     let mut solved = step(1.0);
     (solved.without_signal, solved.entropy, solved.grad_norm, solved.reward_min) = (1.0, Some(0.0005), Some(0.0), 1.0);
     let all = [vec![step(0.1); 5], vec![step(0.5); 5], vec![solved; 300]].concat();
     assert_eq!(warned(subject(), &all), []);
-    // A reward other than the outcome is near its best as well, a penalty near its least.
+    // Rewards other than the outcome can be near their best too, and a penalty near its minimum.
     let poor = Shown { reward: -0.5, reward_min: -1.0, ..step(0.0) };
     let shaped = Shown { reward: -0.02, without_signal: 1.0, entropy: Some(0.0005), boxed: 0.0, ..poor };
     assert_eq!(warned(subject(), &[vec![poor; 5], vec![shaped; 100]].concat()), []);
-    // Where it is poor, the same numbers are warned about.
+    // At a low reward, the same numbers cause warnings.
     let ruined = Shown { reward: -0.6, ..shaped };
     assert_eq!(warned(subject(), &[vec![poor; 5], vec![ruined; 9]].concat()), [(8, "entropy_collapse"), (8, "no_box")]);
 }
 
 #[test]
-fn what_is_off_is_not_missed() {
+fn observe_ignores_losses_and_rewards_that_are_off() {
     let silent = Shown { without_signal: 1.0, boxed: 0.0, grad_norm: Some(0.0), ..step(0.0) };
     let off = Subject { learns_from_reward: false, reads_boxes: false, has_entropy_term: false, ..subject() };
     assert_eq!(warned(off, &[silent; 60]), []);
-    // A critic's warm-up asks the policy nothing.
+    // During a critic's warm-up, the policy has no metrics.
     let warm_up = Shown { entropy: None, grad_norm: None, ..step(0.1) };
     assert_eq!(warned(subject(), &[warm_up; 30]), []);
 }
 
 #[test]
-fn a_warning_comes_again_only_after_it_was_clear() {
+fn observe_repeats_a_warning_only_after_it_was_clear() {
     let garbled = Shown { garbled: 0.9, ..step(0.1) };
     let steps = |calm: usize| [vec![garbled; 2], vec![step(0.1); calm], vec![garbled; 2]].concat();
-    assert_eq!(warned(subject(), &steps(CALM - 1)), [(1, "garbled")]);
-    assert_eq!(warned(subject(), &steps(CALM)), [(1, "garbled"), (8, "garbled")]);
+    assert_eq!(warned(subject(), &steps(CLEAR_AFTER - 1)), [(1, "garbled")]);
+    assert_eq!(warned(subject(), &steps(CLEAR_AFTER)), [(1, "garbled"), (8, "garbled")]);
     let mut watch = Watch::new(subject());
-    (1..).zip(steps(CALM)).for_each(|(step, shown)| drop(watch.observe(step, shown)));
-    // Warned about until it is clear.
+    (1..).zip(steps(CLEAR_AFTER)).for_each(|(step, shown)| drop(watch.observe(step, shown)));
+    // The cause stays active until it is clear.
     let calm: Vec<u64> = (1..=9).filter(|step| watch.was_calm_at(*step)).collect();
     assert_eq!(calm, [7]);
 }
 
 #[test]
-fn skipped_updates_are_counted_in_a_row() {
+fn skipped_in_a_row_counts_consecutive_skips() {
     let skipped = Shown { skipped: true, grad_norm: Some(f64::NAN), ..step(0.1) };
     let mut watch = Watch::new(subject());
     let count = |watch: &mut Watch, number: u64, shown: Shown| {
@@ -127,12 +127,12 @@ fn skipped_updates_are_counted_in_a_row() {
 }
 
 #[test]
-fn of_line_reads_what_a_run_records() {
+fn of_line_reads_recorded_metrics() {
     let line =
         serde_json::json!({"step": 3, "actor/entropy": 0.4, "actor/grad_norm": null, "critic/score/mean": 0.25, "watch/skipped": 1.0});
     let shown = Shown::of_line(line.as_object().unwrap());
     assert_eq!((shown.entropy, shown.reward, shown.reward_max, shown.skipped), (Some(0.4), 0.25, 0.25, true));
     assert!(shown.grad_norm.is_some_and(f64::is_nan));
-    // The lines of an older version say less, and nothing is made of it.
+    // Lines of older versions have fewer keys, and missing keys raise no warning.
     assert_eq!(Shown::of_line(&Map::new()), Shown::default());
 }
