@@ -29,7 +29,7 @@ fn published_files_are_listed_fetched_and_checked() {
     };
     check(&["data", "list"], 0, &["math500", "675", "avg@8 at 0.6", "not here", "arc_easy", "ypwang61/One-Shot-RLVR", "21ed529"]);
     check(&["data", "pull", "math500"], 1, &["test/math500/test.jsonl is not in the cache", "--data-dir DIR or RLVR_DATA_DIR"]);
-    check(&["data", "pull", "maths"], 2, &["no file is called \"maths\": known are dsr-sub, history, math500"]);
+    check(&["data", "pull", "maths"], 2, &["unknown data file \"maths\"; known files are dsr-sub, history, math500"]);
     check(&["data", "check", "aime24"], 1, &["aime24: is not here; fetch it with rlvr data pull aime24", "0 of 1 files"]);
     let spoiled = cache.path().join("data/test/aime24/test.jsonl");
     std::fs::create_dir_all(spoiled.parent().unwrap()).unwrap();

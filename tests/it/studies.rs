@@ -144,7 +144,7 @@ config = "absent.toml"
         "bad key: unknown setting loss.entropie; known in [loss] are",
         "bad value: rollout.temperature is 0",
         "bad example: pi1210 is not in the ranking",
-        "bad benchmark: no benchmark is called \"maths\"",
+        "bad benchmark: unknown benchmark \"maths\"",
         "bad model: no model is called \"nobody\"",
         "bad file: cannot read the configuration",
     ];

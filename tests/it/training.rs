@@ -285,7 +285,7 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
         (&["train", "--example", &empty, "--model", "tiny", "--out", &new], 2, "empty.jsonl"),
         (&["train", "--example", &unlabelled, "--model", "tiny", "--out", &new], 2, "unlabelled.jsonl, line 1"),
         (&["train", "--out", &taken], 2, "exists already and is left as it is"),
-        (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "no benchmark is called \"maths\": known are math500"),
+        (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "unknown benchmark \"maths\"; known benchmarks are math500"),
         (
             &["train", "--set", "eval.best_by=math500", "--out", &new],
             2,
