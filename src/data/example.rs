@@ -24,8 +24,8 @@ const ROW_PREFIXES: [&str; 2] = ["dsr-sub/", "dsr_sub/"];
 const INLINE: &str = "inline";
 /// File extensions that can hold examples.
 const EXTENSIONS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
-const KNOWN_NAMES: &str = "give pi1 to pi1209, a range such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row with that index), or a file \
-                     that ends in .jsonl, .json, .toml or .parquet; separate several with commas";
+const KNOWN_NAMES: &str = "give pi1 to pi1209, a range such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row with that index), or a \
+                           file that ends in .jsonl, .json, .toml or .parquet; separate several with commas";
 
 /// Returns the specification of an inline problem, `{"question": "...", "answer": "..."}`, accepted wherever a name is. The answer may be
 /// `None` if no reward needs it.
@@ -155,7 +155,7 @@ fn from_rows_with(labels: Labels, rows: Vec<Row>, path: &Path) -> Result<Vec<Pro
         }
         problems.push(problem);
     }
-    tally.sentences().iter().for_each(|sentence| tell!("{}: {sentence}", path.display()));
+    tally.messages().iter().for_each(|message| tell!("{}: {message}", path.display()));
     Ok(problems)
 }
 

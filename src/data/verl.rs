@@ -48,7 +48,7 @@ pub(super) fn read(path: &Path, needs_answers: bool) -> Result<Contents> {
             tally.count(&gold, &row.place);
             Ok(gold)
         })?;
-        tally.sentences().iter().for_each(|sentence| tell!("{}: {sentence}", path.display()));
+        tally.messages().iter().for_each(|message| tell!("{}: {message}", path.display()));
         return Ok(Contents::Problems(problems.into_iter().map(|(_, problem)| problem).collect()));
     }
     if QUESTION.iter().any(|name| columns.contains(name)) {

@@ -222,7 +222,7 @@ fn verify_reads_golds_of_every_kind() {
     check("[\"8\", 7]", "7", "\"correct\":true");
     check("\"['70']\"", "70", "\"correct\":true");
     check("true", "1", "line 1: `gold` is true (true or false); expected text, a number, or a list");
-    check("null", "1", "line 1: `gold` is null, without an answer in it");
+    check("null", "1", "line 1: `gold` is null, which has no answer in it");
     check("{\"a\": 1}", "1", "line 1: `gold` is an object with the fields a; expected");
 }
 
@@ -239,13 +239,13 @@ fn answers_that_were_converted_are_said() {
     check(
         &[r#"{"question": "Natalia?", "answer": "48+24 = <<48+24=72>>72.\n#### 72"}"#],
         &[
-            "a.jsonl: 1 of 1 rows have a worked solution as their answer: what stands after #### or in its last box is taken",
+            "a.jsonl: 1 of 1 rows have a worked solution as their answer; the text after #### or in the last box is used",
             "\"Natalia?\", 72)",
         ],
     );
     check(
         &[r#"{"question": "q", "answer": "['70', '71']"}"#],
-        &["1 of 1 rows have several answers, any of which counts", "\"q\", 70 or 71)"],
+        &["1 of 1 rows have several answers, any of which is correct", "\"q\", 70 or 71)"],
     );
     check(&[r#"{"question": "q", "answer": 12345678901234567890123}"#], &["\"q\", 12345678901234567890123)"]);
 }

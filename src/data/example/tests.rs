@@ -126,8 +126,8 @@ fn resolve_names_the_place_of_bad_input() {
     );
     check("j.json", "[]", "no problems in it");
     check("k.toml", "question = \"q\n", "not TOML");
-    check("l.parquet", "PAR1 but no more", "not a Parquet file");
-    check("m.parquet", "", "not a Parquet file");
+    check("l.parquet", "PAR1 but no more", "as Parquet");
+    check("m.parquet", "", "as Parquet");
     fs::write(folder.path().join("n.jsonl"), [b'a', 0xFF]).unwrap();
     let error = from_file(&folder.path().join("n.jsonl")).unwrap_err().to_string();
     assert!(error.contains("not UTF-8"), "{error}");
