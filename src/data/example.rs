@@ -250,7 +250,7 @@ impl Subset<'_> {
     }
 
     fn ranked(&mut self, rank: usize) -> Result<Problem> {
-        let index = match ranking::published(rank) {
+        let index = match ranking::published_index(rank) {
             Some(index) => index,
             None => self.ranking()?.get(rank - 1).copied().with_context(|| format!("the ranking has no pi{rank}"))?,
         };

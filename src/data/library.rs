@@ -143,7 +143,7 @@ fn cache_folder() -> PathBuf {
     caches.join("rlvr")
 }
 
-/// Returns the value of an environment env_var, `None` if it is unset or empty.
+/// Returns the value of an environment variable, `None` if it is unset or empty.
 fn env_var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

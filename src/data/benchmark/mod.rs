@@ -218,7 +218,7 @@ impl Benchmark {
         let path = library.path(file)?;
         let problems: Vec<Problem> = rows::read_jsonl(&path)?
             .iter()
-            .map(|row| row.checked(self.problem(row, fields)?))
+            .map(|row| row.ensure_complete(self.problem(row, fields)?))
             .collect::<Result<_>>()
             .with_context(|| format!("cannot read benchmark {}", self.name))?;
         if problems.len() != expected {

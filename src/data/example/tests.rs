@@ -116,7 +116,7 @@ fn resolve_names_the_place_of_bad_input() {
         "line 1: `answer` is an object with the fields target; expected text",
     );
     check("hb.jsonl", "{\"question\": \"q\", \"answer\": true}", "line 1: `answer` is true (true or false)");
-    check("hc.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}", "line 1: `answer` is \"None\", which is no answer");
+    check("hc.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}", "line 1: `answer` is \"None\", which is not an answer");
     check("hd.jsonl", "{\"question\": \"q\", \"answer\": []}", "line 1: `answer` has no answer in it");
     check("he.jsonl", "{\"question\": \"q\", \"answer\": 1, \"answer\": 2}", "line 1: not JSON: the field `answer` is there twice");
     check(
