@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use half::f16;
 
 use super::rows::Row;
-use super::value::{Value, number};
+use super::value::{Value, usual_notation};
 use crate::input::shield;
 
 /// An open Parquet file.
@@ -100,7 +100,7 @@ fn value(field: Field) -> Value {
         Field::ULong(number) => Value::Number(number.to_string()),
         Field::Float16(float) => Value::float(f32::from(float), shortest(float)),
         Field::Float(float) => Value::float(float, format!("{float:?}")),
-        Field::Double(float) => Value::float(float, number(&format!("{float:e}"))),
+        Field::Double(float) => Value::float(float, usual_notation(&format!("{float:e}"))),
         Field::Str(text) => Value::Text(text),
         Field::Bytes(bytes) => match String::from_utf8(bytes.data().to_vec()) {
             Ok(text) => Value::Text(text),
@@ -119,7 +119,7 @@ fn value(field: Field) -> Value {
 fn shortest(float: f16) -> String {
     let value = f32::from(float);
     let fewest = (0..5).map(|decimals| format!("{value:.decimals$e}")).find(|text| text.parse().map(f16::from_f32) == Ok(float));
-    fewest.map_or_else(|| value.to_string(), |text| number(&text))
+    fewest.map_or_else(|| value.to_string(), |text| usual_notation(&text))
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
         check(Field::Double(0.1), "0.1");
         check(Field::Double(1e20), "1e+20");
         check(Field::ULong(u64::MAX), "18446744073709551615");
-        assert_eq!(value(Field::Double(f64::NAN)).kind(), "NaN, which is no number");
+        assert_eq!(value(Field::Double(f64::NAN)).kind(), "NaN, which is not a number");
         assert_eq!(value(Field::Bytes(vec![0xFF, b'8'].into())).kind(), "bytes that are not UTF-8 text");
     }
 }

@@ -118,7 +118,7 @@ fn resolve_names_the_place_of_bad_input() {
     check("hb.jsonl", "{\"question\": \"q\", \"answer\": true}", "line 1: `answer` is true (true or false)");
     check("hc.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}", "line 1: `answer` is \"None\", which is not an answer");
     check("hd.jsonl", "{\"question\": \"q\", \"answer\": []}", "line 1: `answer` has no answer in it");
-    check("he.jsonl", "{\"question\": \"q\", \"answer\": 1, \"answer\": 2}", "line 1: not JSON: the field `answer` is there twice");
+    check("he.jsonl", "{\"question\": \"q\", \"answer\": 1, \"answer\": 2}", "line 1: not JSON: duplicate field `answer`");
     check(
         "i.jsonl",
         "{\"id\": 1, \"question\": \"q\", \"answer\": 1}\n{\"id\": 1, \"question\": \"r\", \"answer\": 1}",
