@@ -323,7 +323,7 @@ fn what_is_no_model_is_named_with_what_to_do() {
 fn a_pointer_of_git_lfs_in_a_files_place() {
     const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n";
     for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-        check_dry(|model| std::fs::write(model.join(name), POINTER).unwrap(), &[name, "is a pointer of Git LFS", "git lfs pull"]);
+        check_dry(|model| std::fs::write(model.join(name), POINTER).unwrap(), &[name, "is a Git LFS pointer", "git lfs pull"]);
     }
 }
 
@@ -469,7 +469,7 @@ fn a_tokenizer_that_grows_or_breaks() {
     let output = rlvr(&[["sample", "--model", model.to_str().unwrap(), "--prompt", "0"].as_slice(), &hot].concat());
     let text = told(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("tiny/tokenizer.json is broken") && !text.contains("panicked"), "{text}");
+    assert!(text.contains("tiny/tokenizer.json is corrupt") && !text.contains("panicked"), "{text}");
     let flipped = |model: &Path| {
         let path = model.join("tokenizer.json");
         let mut bytes = std::fs::read(&path).unwrap();

@@ -145,7 +145,7 @@ config = "absent.toml"
         "bad value: rollout.temperature is 0",
         "bad example: pi1210 is not in the ranking",
         "bad benchmark: unknown benchmark \"maths\"",
-        "bad model: no model is called \"nobody\"",
+        "bad model: unknown model \"nobody\"",
         "bad file: cannot read the configuration",
     ];
     assert_eq!(out.lines().count(), expected.len(), "{out}");

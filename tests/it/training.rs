@@ -303,7 +303,7 @@ fn mistakes_are_one_clear_sentence_and_overwrite_nothing() {
         ),
         (&["eval", "--model", &broken, "--benchmarks", "tiny"], 1, "is truncated"),
         (&["eval", "--model", &empty_model, "--benchmarks", "tiny"], 1, "config.json"),
-        (&["eval", "--model", "no-such-model", "--benchmarks", "tiny"], 1, "no model is called \"no-such-model\""),
+        (&["eval", "--model", "no-such-model", "--benchmarks", "tiny"], 1, "unknown model \"no-such-model\""),
     ];
     for (arguments, code, expected) in cases {
         let output = rlvr(arguments);
