@@ -477,7 +477,7 @@ fn a_tokenizer_that_grows_or_breaks() {
         bytes[middle] = 0xC3;
         std::fs::write(path, bytes).unwrap();
     };
-    check_dry(flipped, &["tokenizer.json is not UTF-8 text (byte "]);
+    check_dry(flipped, &["tokenizer.json is not UTF-8 text (invalid byte at offset "]);
 }
 
 #[test]
