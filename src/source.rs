@@ -28,8 +28,8 @@ pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>>
     let compute = compute(settings, model)?;
     tracing::info!(device = %settings.device, on = compute.describe(), "computing");
     if let Some(advice) = settings.advice(&compute) {
-        static TOLD: std::sync::Once = std::sync::Once::new();
-        TOLD.call_once(|| tracing::warn!("{advice}"));
+        static WARNED: std::sync::Once = std::sync::Once::new();
+        WARNED.call_once(|| tracing::warn!("{advice}"));
     }
     let kernels = compute.open()?;
     if let Some(held) = kernels.memory().and_then(|memory| memory.held_by_others()) {
@@ -143,7 +143,7 @@ fn local_text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
 /// Checks that a model with weights can have this name. Downloads nothing.
 ///
 /// # Errors
-/// If the name is neither `tiny`, nor an existing folder, nor a valid hub name.
+/// If the name is neither `tiny`, nor an existing path, nor a valid hub name.
 pub fn recognise(name: &str) -> Result<()> {
     if name == embedded::NAME || Path::new(name).exists() || ModelName::parse(name).is_ok() {
         return Ok(());

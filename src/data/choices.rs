@@ -1,6 +1,5 @@
 //! The choices of a multiple-choice question, in the three layouts that data sets use: a list of texts, parallel lists of labels and texts,
-//! or a
-//! list of label-text pairs. Assigns the letters; does not know which choice is correct.
+//! or a list of label-text pairs. Assigns the letters; does not know which choice is correct.
 
 use anyhow::{Result, bail};
 

@@ -118,7 +118,7 @@ pub fn check(specification: &str, needs_answers: bool) -> Result<usize> {
 /// Loads the problems of a `.jsonl`, `.json`, `.toml` or `.parquet` file.
 ///
 /// # Errors
-/// If the extension is another, the file cannot be read, or a row is not a problem. The message names the file and the row.
+/// If the extension is none of these, the file cannot be read, or a row is not a problem. The message names the file and the row.
 pub fn from_file(path: &Path) -> Result<Vec<Problem>> {
     from_file_with(Labels::Required, path)
 }

@@ -23,7 +23,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Transfer {
     /// The file's name, to show to the user.
     pub name: String,
-    /// Bytes received until now.
+    /// The number of bytes received.
     pub received_bytes: u64,
     /// The size of the file in bytes; `None` if the server does not announce it.
     pub total_bytes: Option<u64>,

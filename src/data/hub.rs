@@ -41,7 +41,7 @@ pub struct Hub {
     pub cache: Option<PathBuf>,
     /// True to use only the cache.
     pub offline: bool,
-    /// How long to acquire for an answer, or for the next bytes, before giving up.
+    /// How long to wait for an answer, or for the next bytes, before giving up.
     pub patience: Duration,
 }
 

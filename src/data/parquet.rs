@@ -22,6 +22,10 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Opens a file and reads its schema.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not Parquet.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let file = File::open(path).with_context(|| format!("cannot read {name}"))?;

@@ -25,6 +25,7 @@ impl Pinned {
         Self { repository: "ypwang61/One-Shot-RLVR", commit: "21ed529ec90002597c92aee957af1dd8166bb66c", path, local, sha256 }
     }
 
+    /// Returns the file's URL below `base`.
     pub(super) fn url(&self, base: &str) -> String {
         format!("{}/{}/{}/{}", base.trim_end_matches('/'), self.repository, self.commit, self.path)
     }

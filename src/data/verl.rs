@@ -75,7 +75,7 @@ pub(super) fn read_published(path: &Path) -> Result<Vec<Indexed>> {
     })
 }
 
-/// Reads the distinct problems of a verl file, in file order. `gold` extracts a row's gold answer.
+/// Reads the distinct problems of a verl file, in file order. `gold` extracts the gold answer of a row.
 fn distinct_problems(table: &Table, path: &Path, mut gold: impl FnMut(&Row) -> Result<Gold>) -> Result<Vec<Indexed>> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let mut problems: Vec<Indexed> = Vec::new();

@@ -87,7 +87,7 @@ impl Bounds {
         Ok(())
     }
 
-    /// True if the decoder cannot make the given number of tokens, with this total of bytes, too long.
+    /// True if the decoded text is sure to stay within the limit, for `tokens` tokens with `bytes` bytes in total.
     pub(super) fn can_decode(&self, tokens: usize, bytes: usize) -> bool {
         self.decoded.factor * bytes as f64 + self.decoded.added * tokens as f64 <= MAX_GROWN_BYTES
     }

@@ -1,7 +1,7 @@
 //! Converts text to tokens and back, with a checkpoint's own tokenizer and chat template.
 //!
-//! Owns what a model reads and what its tokens mean. Independent of weights, sampling and grading. Adds no tokens or template text of our
-//! own.
+//! Owns what a model reads and what its tokens mean. Never adds tokens or template text that the checkpoint does not define. Independent of
+//! weights, sampling and grading.
 
 mod begin;
 mod conversation;

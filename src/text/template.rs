@@ -25,6 +25,10 @@ pub(super) struct ChatTemplate {
 }
 
 impl ChatTemplate {
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// If the source is too long, has large constants or does not parse.
     pub(super) fn new(source: String) -> Result<Self> {
         let limit = guard::SOURCE_BYTES;
         ensure!(source.len() <= limit, "the chat template has {} bytes, expected at most {limit}: is it the right file?", source.len());
@@ -43,14 +47,20 @@ impl ChatTemplate {
         Ok(Self { environment, source, syntax, checksum, prints_date })
     }
 
+    /// True if the template prints the current date.
     pub(super) fn prints_date(&self) -> bool {
         self.prints_date
     }
 
+    /// Makes the template print `date` as today's.
     pub(super) fn fix_date(&mut self, date: Date) {
         self.environment.add_function("strftime_now", move |format: &str| strftime(format, date));
     }
 
+    /// Renders a conversation. The special tokens are variables of the template, by role.
+    ///
+    /// # Errors
+    /// If the template raises an error or exceeds a limit.
     pub(super) fn render(
         &self,
         messages: &[Message],
@@ -92,8 +102,8 @@ fn with_plain_line_ends(source: &str) -> String {
     source.strip_prefix('\u{FEFF}').unwrap_or(source).replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// Replaces the tags `{% generation %}...{% endgeneration %}`, with which transformers marks the assistant's part, by a block without
-/// effect. It prints nothing either, and keeps the same white space around it.
+/// Replaces the tags `{% generation %}...{% endgeneration %}`, with which transformers marks the assistant's part, by `{% if true %}...{%
+/// endif %}`. Both print only their content, with the same handling of white space.
 fn without_generation_tags(source: &str) -> String {
     let mut kept = String::with_capacity(source.len());
     let mut rest = source;

@@ -15,7 +15,7 @@ pub struct Document {
     pub prompt: String,
     /// The answer, which starts with a space.
     pub response: String,
-    /// True if the end token follows. Otherwise the response repeats until the token limit truncates it.
+    /// True if the end token follows. Otherwise the response repeats its answer until the token limit truncates it.
     pub ends: bool,
     /// The answer style.
     pub way: Way,

@@ -1,5 +1,5 @@
-//! The answer styles: how each is written, and how a response's opening identifies it. An opening reveals only the style, nothing about the
-//! answer, and none starts with the token that ends the prompt.
+//! The answer styles: how each is written, and how a response's opening identifies it. An opening reveals the style and nothing else about
+//! the answer. None starts with the token that ends the prompt.
 
 use serde::{Deserialize, Serialize};
 

@@ -22,8 +22,8 @@ use crate::flow::Problem;
 pub struct Benchmark {
     /// The name on the command line and in results.
     pub name: &'static str,
-    /// Tags that select this benchmark along with others, in any place that accepts a name. [`PAPER`] marks the sets of the paper's
-    /// average.
+    /// Tags of this benchmark. A tag is accepted wherever a name is, and selects all benchmarks that have it. [`PAPER`] marks the sets of
+    /// the paper's average.
     pub tags: &'static [&'static str],
     /// Where the problems come from.
     pub source: Source,
@@ -40,7 +40,7 @@ pub enum Source {
         file: Pinned,
         /// The expected number of problems; any other number is an error.
         rows: usize,
-        /// Which fields of a row hold what.
+        /// The names of a row's fields.
         fields: Fields,
     },
     /// A file that the user provides; no published copy is pinned.
@@ -275,7 +275,7 @@ impl Benchmark {
 }
 
 impl Answer {
-    /// Extracts the gold answer of a data set's row. Responses of models are `verify`'s business.
+    /// Extracts the gold answer from a row of a data set. Answers in model responses are extracted by `verify`.
     fn of(self, row: &Row) -> Result<String> {
         match self {
             Self::Text(field) => row.text(&[field]),

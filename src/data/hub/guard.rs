@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::name::ModelName;
 
-/// A message that the other side is still heartbeats.
+/// Sent whenever the other side shows that it is still alive.
 pub(super) struct Heartbeat;
 
 /// Runs `call` on a new thread and returns its result. Returns `None` if neither the result nor a heartbeat arrives for `timeout`. The
@@ -121,7 +121,7 @@ pub(super) fn find_corruption(path: &Path, announced_bytes: Option<u64>) -> Resu
             return Ok(match announced_bytes {
                 Some(announced) if announced == size => None,
                 Some(announced) => Some(format!("{size} bytes of {announced}")),
-                None => Some("neither a hash nor a size to check it by".to_owned()),
+                None => Some("the server sent neither a hash nor a size".to_owned()),
             });
         }
     };

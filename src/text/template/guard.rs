@@ -182,7 +182,7 @@ fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Err
         _ => None,
     };
     let largest = tokens.iter().filter_map(number).max().unwrap_or(1);
-    // A product with a variable is not folded.
+    // A product with a variable on either side is not folded.
     let is_constant = |token: &Token| !matches!(token, Token::Ident(name) if !name.eq_ignore_ascii_case("true"));
     let factor = |around: &[Token]| match (&around[0], &around[1], &around[2]) {
         (left, Token::Mul, right) if is_constant(left) && is_constant(right) => {
@@ -301,7 +301,7 @@ fn charge_values(values: &[Value]) -> Result<(), Error> {
     charge(count.saturating_mul(ITEM_BYTES))
 }
 
-/// Counts the items of a list or map, nested ones and the value itself included; 1 for any other value.
+/// Counts a list or map and all its nested items; 1 for any other value.
 fn count_all_items(value: &Value) -> Result<usize, Error> {
     let mut count = 0;
     count_items(value, 0, &mut count)?;
