@@ -66,7 +66,7 @@ pub(super) fn read(path: &Path, needs_answers: bool) -> Result<Contents> {
     )
 }
 
-/// Reads the published subset unchanged. One of its rows has an empty label, which no answer can match.
+/// Reads the published subset. Keeps its one row with an empty label, which no answer can match.
 pub(super) fn read_published(path: &Path) -> Result<Vec<Indexed>> {
     distinct_problems(&Table::open(path)?, path, |row| {
         let answer = ground_truth(row)?.and_then(Value::as_text);

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 use tokenizers::{Encoding, Token, Tokenizer};
 
-/// The maximum number of added tokens; real tokenizers add one or two.
-const MAX_ADDED: usize = 64;
+/// More tokens than any tokenizer adds around a text; real ones add one or two.
+const TOO_MANY: usize = 64;
 
 /// The tokens that the post-processor of `tokenizer.json` adds around a text. If it adds none, `add_bos_token` of `tokenizer_config.json`
 /// decides, as in transformers 5.
@@ -20,8 +20,8 @@ impl AddedTokens {
     /// Runs the post-processor on a text of one token to find what it adds.
     ///
     /// # Errors
-    /// If the post-processor fails, does not return the text exactly once, or adds more than [`MAX_ADDED`] tokens, or if `bos_token` is not
-    /// in the vocabulary.
+    /// If the post-processor fails, does not return the text exactly once, or adds [`TOO_MANY`] tokens, or if `bos_token` is not in the
+    /// vocabulary.
     pub(super) fn of(tokenizer: &Tokenizer, config: &Value, bos_token: Option<&str>) -> Result<Self> {
         const MARK: u32 = u32::MAX;
         let text = Encoding::from_tokens(vec![Token::new(MARK, "a".to_owned(), (0, 1))], 0);
@@ -31,8 +31,8 @@ impl AddedTokens {
         let count = ids.iter().filter(|id| **id == MARK).count();
         ensure!(count == 1, "the post_processor of tokenizer.json returns a text {count} times, expected once");
         ensure!(
-            ids.len() <= MAX_ADDED,
-            "the post_processor of tokenizer.json adds {} tokens, expected fewer than {MAX_ADDED}",
+            ids.len() <= TOO_MANY,
+            "the post_processor of tokenizer.json adds {} tokens, expected fewer than {TOO_MANY}",
             ids.len() - 1
         );
         let mut before: Vec<u32> = ids.iter().copied().take_while(|id| *id != MARK).collect();

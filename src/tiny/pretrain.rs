@@ -230,7 +230,7 @@ pub fn config_json(shape: &Shape, tokenizer: &Tokenizer) -> Result<String> {
     let end = tokenizer.token_to_id(tokenizer::END_TOKEN).context("the tokenizer has no end token")?;
     ensure!(
         shape.heads > 0 && shape.hidden.is_multiple_of(shape.heads),
-        "shape.hidden is {}, expected a multiple of shape.heads, {}",
+        "shape.hidden is {}, expected a multiple of shape.heads ({})",
         shape.hidden,
         shape.heads
     );

@@ -172,7 +172,7 @@ fn replace_growing(instructions: &mut Instructions) -> usize {
     longest
 }
 
-/// Refuses large products of constant texts or lists with numbers: minijinja folds constants while parsing, before any limit applies.
+/// Refuses large products of constant texts or lists with numbers: minijinja folds constants before it renders, when no limit applies yet.
 fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
     let tokens: Vec<Token> =
         tokenize(source, false, syntax.clone()).map(|token| token.map(|(token, _)| token)).collect::<Result<_, Error>>()?;
