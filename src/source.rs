@@ -1,5 +1,7 @@
-//! Where models come from: the embedded base, a folder in Hugging Face layout, or the hub; and what computes them here. Owns what a model's name
-//! stands for and what can be known of it before its weights are read; must never know what the model is used for.
+//! Resolves model names: the embedded base, a folder in Hugging Face layout, or a hub name. Also opens the device that computes a model.
+//!
+//! Owns what a model's name refers to and what can be learned about the model before its weights are loaded. Independent of what the model
+//! is used for.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -18,13 +20,16 @@ use crate::text::{ChatSettings, Text};
 use crate::tiny::embedded;
 use crate::usage::usage;
 
-/// The operations that settings come to for a model on this machine.
+/// Opens the kernels that `settings` selects for a model on this machine, and logs the device.
+///
+/// # Errors
+/// If the settings ask for a device or kernels that this machine does not have, or the device cannot be opened.
 pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>> {
     let compute = compute(settings, model)?;
     tracing::info!(device = %settings.device, on = compute.describe(), "computing");
     if let Some(advice) = settings.advice(&compute) {
-        static TOLD: std::sync::Once = std::sync::Once::new();
-        TOLD.call_once(|| tracing::warn!("{advice}"));
+        static WARNED: std::sync::Once = std::sync::Once::new();
+        WARNED.call_once(|| tracing::warn!("{advice}"));
     }
     let kernels = compute.open()?;
     if let Some(held) = kernels.memory().and_then(|memory| memory.held_by_others()) {
@@ -33,20 +38,25 @@ pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>>
     Ok(kernels)
 }
 
-/// What settings come to for a model on this machine. The embedded one is too small to gain by a GPU that nobody named.
+/// Resolves compute settings for a model on this machine. With device `auto` the embedded model runs on the CPU, since it is too small to
+/// gain from a GPU.
+///
+/// # Errors
+/// If the settings ask for a device or kernels that this machine does not have (a usage error).
 pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
     let is_small = model == embedded::NAME && settings.device == Place::Auto;
     let settings = if is_small { &ComputeSettings { device: Place::Cpu, ..settings.clone() } } else { settings };
     usage(settings.resolve())
 }
 
-/// Loads `tiny`, a folder, or a hub name, to where it is computed, with what the user asks of its chat template. What exists on disk is a folder.
+/// Loads `tiny`, a folder or a hub name onto the device of `kernels`, with the chat template and date of `chat`. A name that exists on disk
+/// is a folder.
 ///
 /// # Errors
-/// When no model has this name, a download fails, or a file is missing or not what its name says.
+/// If no model has this name, a download fails, a file is missing or malformed, or the device has too little memory.
 pub fn load(name: &str, chat: &ChatSettings, kernels: &Arc<dyn Kernels>, on_transfer: &OnTransfer) -> Result<Model> {
     let mut model = read(name, chat, on_transfer)?;
-    model.decoder = model.decoder.on(kernels.clone()).with_context(|| format!("cannot bring {name} to where it is computed"))?;
+    model.decoder = model.decoder.on(kernels.clone()).with_context(|| format!("cannot move {name} to its device"))?;
     Ok(model)
 }
 
@@ -63,7 +73,11 @@ fn read(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result<Mod
     Model::from_folder_with(name, &Hub::from_environment().fetch(&ModelName::parse(name)?, on_transfer)?, chat)
 }
 
-/// Which weights a model's name stands for, as scores say it: the hub's commit, or the checksum of the weights that are there.
+/// Identifies the weights behind a model's name, for scores: `sha256:` with the checksum of local weights, or the commit of a cached hub
+/// model, `unknown` if it is not cached.
+///
+/// # Errors
+/// If a weights file cannot be read, or no model can have this name.
 pub fn revision(name: &str) -> Result<String> {
     let path = Path::new(name);
     let mut sum = Sha256::new();
@@ -94,7 +108,10 @@ pub fn revision(name: &str) -> Result<String> {
     Ok(format!("sha256:{digits}"))
 }
 
-/// A model without its weights, its other files downloaded where need be; `None` for a name that no model here can have.
+/// Loads a model's tokenizer and chat template without its weights, downloading them if needed. `None` if no model can have this name.
+///
+/// # Errors
+/// If a download fails, or a file is missing or malformed.
 pub fn text(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result<Option<ModelText>> {
     match (local_text(name, chat)?, ModelName::parse(name)) {
         (None, Ok(name)) => ModelText::from_folder_with(&Hub::from_environment().fetch_text(&name, on_transfer)?, chat).map(Some),
@@ -102,7 +119,10 @@ pub fn text(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result
     }
 }
 
-/// As [`text`], without a download: one of the hub's as the cache has it.
+/// Like [`text`], without a download: a hub model must be in the cache, else the result is `None`.
+///
+/// # Errors
+/// If a file is missing or malformed.
 pub fn text_at_hand(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
     let cached = |name: ModelName| Hub::from_environment().cached(&name, "tokenizer.json");
     match (local_text(name, chat)?, ModelName::parse(name).ok().and_then(cached)) {
@@ -120,21 +140,27 @@ fn local_text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
     }
 }
 
-/// Refuses a name that no model with weights can have, before anything else is looked for.
+/// Checks that a model with weights can have this name. Downloads nothing.
+///
+/// # Errors
+/// If the name is neither `tiny`, nor an existing path, nor a valid hub name.
 pub fn recognise(name: &str) -> Result<()> {
     if name == embedded::NAME || Path::new(name).exists() || ModelName::parse(name).is_ok() {
         return Ok(());
     }
     if shapes::by_name(name).is_some() {
         bail!(
-            "{name} is a shape without weights: give a folder or a hub name, or make random weights with rlvr init --like {name} --out DIR"
+            "{name} is a shape without weights: give a folder or a hub name, or create random weights with rlvr init --like {name} --out DIR"
         );
     }
-    bail!("no model is called \"{name}\": give tiny, a folder that exists, or a hub name such as Qwen/Qwen2.5-Math-1.5B")
+    bail!("unknown model \"{name}\": give tiny, an existing folder, or a hub name such as Qwen/Qwen2.5-Math-1.5B")
 }
 
-/// Checks a model that is a folder: what it is and which files it has, or, for a trial run, all but the values of its weights. What has to be
-/// downloaded is not looked at.
+/// Checks a local model folder's layout and, if `trial` is set, everything but the values of its weights. Accepts the embedded model and
+/// names to download unchecked.
+///
+/// # Errors
+/// If the folder lacks a file or has a malformed one.
 pub fn check_folder(name: &str, trial: bool) -> Result<()> {
     let path = Path::new(name);
     match (name == embedded::NAME || !path.exists(), trial) {
@@ -144,16 +170,19 @@ pub fn check_folder(name: &str, trial: bool) -> Result<()> {
     }
 }
 
-/// A model without its weights.
+/// What is known about a model without its weights.
 pub struct Shape {
-    /// Its configuration.
+    /// The configuration.
     pub config: ModelConfig,
-    /// Its tokenizer, where that is at hand.
+    /// The tokenizer, `None` if it is not available locally.
     pub text: Option<Text>,
 }
 
-/// What is known of a model before its weights are read, and without a download: the embedded one, a folder, one of the hub's that is in the
-/// cache, or a shape that is known by name. `None` for what has to be downloaded first.
+/// Returns a model's configuration and tokenizer without loading weights and without a download: of the embedded model, a folder, a cached
+/// hub model, or a shape known by name. `None` if the model must be downloaded first.
+///
+/// # Errors
+/// If a file is missing or malformed.
 pub fn shape(name: &str, chat: &ChatSettings) -> Result<Option<Shape>> {
     let path = Path::new(name);
     if name == embedded::NAME {
@@ -161,16 +190,16 @@ pub fn shape(name: &str, chat: &ChatSettings) -> Result<Option<Shape>> {
         return Ok(Some(Shape { config, text: Some(text.with_chat(chat)?) }));
     }
     if path.exists() {
-        return shape_of(path, chat).map(Some);
+        return read_shape(path, chat).map(Some);
     }
     let cached = ModelName::parse(name).ok().and_then(|name| Hub::from_environment().cached(&name, "config.json"));
     if let Some(folder) = cached.as_deref().and_then(Path::parent) {
-        return shape_of(folder, chat).map(Some);
+        return read_shape(folder, chat).map(Some);
     }
     shapes::by_name(name).map(|shape| Ok(Shape { config: shape.read()?, text: None })).transpose()
 }
 
-fn shape_of(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
+fn read_shape(folder: &Path, chat: &ChatSettings) -> Result<Shape> {
     layout::check_config(folder)?;
     let path = folder.join("config.json");
     let config = input::read_text(&path, input::TEXT_BYTES)?;

@@ -1,4 +1,4 @@
-//! Every published file by name, as `rlvr data` lists, fetches and checks them: the training files and the benchmarks' own.
+//! All pinned files by name, for `rlvr data list`, `pull` and `check`: the training files and the benchmarks.
 
 use anyhow::{Result, bail, ensure};
 
@@ -7,18 +7,18 @@ use super::library::Library;
 use super::pinned::{ACCURACY_HISTORY, DSR_SUB, Pinned};
 use super::{example, ranking};
 
-/// A pinned file as people name it.
+/// A pinned file and its name on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// The benchmark's name, `dsr-sub` or `history`.
+    /// `dsr-sub`, `history`, or the benchmark's name.
     pub name: &'static str,
-    /// Problems or histories in it.
+    /// The expected number of problems or accuracy histories.
     pub rows: usize,
     /// The file.
     pub file: Pinned,
 }
 
-/// Every pinned file, training files first.
+/// Returns every pinned file, training files first.
 pub fn all() -> Vec<Named> {
     let training = [("dsr-sub", DSR_SUB), ("history", ACCURACY_HISTORY)];
     let training = training.map(|(name, file)| Named { name, rows: example::RANKED, file });
@@ -29,10 +29,10 @@ pub fn all() -> Vec<Named> {
     training.into_iter().chain(benchmarks).collect()
 }
 
-/// Pinned files by their names or the tags of benchmarks, with commas between; `all` is every one.
+/// Returns the pinned files with the given names or benchmark tags, separated by commas; `all` selects every file.
 ///
 /// # Errors
-/// When a name is unknown; the message lists the known ones.
+/// If a name is unknown. The message lists the known ones.
 pub fn select(names: &str) -> Result<Vec<Named>> {
     let all = all();
     let mut selected: Vec<Named> = Vec::new();
@@ -41,31 +41,31 @@ pub fn select(names: &str) -> Result<Vec<Named>> {
         let belongs = |named: &&Named| name == "all" || named.name == name || is_tagged(named);
         let found: Vec<Named> = all.iter().filter(belongs).copied().collect();
         if found.is_empty() {
-            bail!("no file is called {name:?}: known are {}", known());
+            bail!("unknown data file {name:?}; known files are {}", known());
         }
         selected.extend(found.into_iter().filter(|new| !selected.contains(new)).collect::<Vec<_>>());
     }
     Ok(selected)
 }
 
-/// What [`select`] knows, with commas between.
+/// Returns the names that [`select`] accepts, separated by commas.
 pub fn known() -> String {
     let names: Vec<&str> = all().iter().map(|named| named.name).collect();
     format!("{}, {PAPER} and all", names.join(", "))
 }
 
 impl Named {
-    /// Reads the file as what it is, and counts its rows.
+    /// Parses the file, downloading it if needed, and returns its number of rows.
     ///
     /// # Errors
-    /// When it cannot be had, a row is not as expected, or their number is wrong.
+    /// If the file is missing and cannot be downloaded, a row is malformed, or the number of rows is wrong.
     pub fn read(&self, library: &Library) -> Result<usize> {
         let rows = match BENCHMARKS.iter().find(|benchmark| benchmark.name == self.name) {
             Some(benchmark) => benchmark.load(library)?.len(),
             None if self.file == DSR_SUB => example::resolve(self.name, library)?.len(),
             None => ranking::read_history(&library.path(&self.file)?)?.len(),
         };
-        ensure!(rows == self.rows, "{} has {rows} rows, expected {}", self.file.local, self.rows);
+        ensure!(rows == self.rows, "{}: expected {} rows, found {rows}", self.file.local, self.rows);
         Ok(rows)
     }
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_is_pinned_completely_and_once() {
+    fn all_files_have_a_checksum_and_a_unique_path() {
         let files: Vec<Pinned> = all().iter().map(|named| named.file).collect();
         for file in &files {
             assert!(file.sha256.len() == 64 && file.sha256.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')), "{file:?}");
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shared_copies_have_the_pinned_checksums() {
+    fn named_read_accepts_the_published_files() {
         let Some(library) = crate::data::library::shared_library() else { return };
         for named in all() {
             library.path(&named.file).unwrap();
@@ -97,10 +97,10 @@ mod tests {
     }
 
     #[test]
-    fn files_have_names() {
+    fn select_accepts_names_tags_and_all() {
         let names = |names: &str| select(names).map(|found| found.iter().map(|named| named.name).collect::<Vec<_>>());
         assert_eq!(names("history, math500,history").unwrap(), ["history", "math500"]);
         assert_eq!((names("paper").unwrap().len(), names("all").unwrap().len()), (6, all().len()));
-        assert!(names("maths").unwrap_err().to_string().contains("known are dsr-sub, history, math500"));
+        assert!(names("maths").unwrap_err().to_string().contains("known files are dsr-sub, history, math500"));
     }
 }

@@ -1,5 +1,5 @@
-//! Choices of a question, in the spellings that files have: a list of texts, labels and texts side by side, or a list of both. It owns their
-//! letters; it must never know which choice is right.
+//! The choices of a multiple-choice question, in the three layouts that data sets use: a list of texts, parallel lists of labels and texts,
+//! or a list of label-text pairs. Assigns the letters; does not know which choice is correct.
 
 use anyhow::{Result, bail};
 
@@ -15,39 +15,40 @@ pub(super) struct Choices {
 }
 
 impl Choices {
-    /// The choices of a row at `place`; none where it has no `choices`, neither at the top nor in its `question`.
+    /// Reads the choices of a row, from its top level or from inside `question`. `None` if the row has none. `place` names the row in
+    /// errors.
     pub(super) fn of(fields: &Value, place: &str) -> Result<Option<Self>> {
         let inner = fields.get("question").and_then(|question| question.get("choices"));
         let Some(value) = fields.get("choices").or(inner) else { return Ok(None) };
         match read(value) {
             Some(choices) if !choices.is_empty() && choices.len() <= LETTERS.len() => Ok(Some(Self { choices })),
             _ => bail!(
-                r#"{place}: `choices` is not ["...", "..."], {{"text": [...], "label": [...]}} or [{{"label": "A", "text": "..."}}] of at most {}"#,
+                r#"{place}: `choices` must be ["...", "..."], {{"text": [...], "label": [...]}} or [{{"label": "A", "text": "..."}}], with 1 to {} choices"#,
                 LETTERS.len()
             ),
         }
     }
 
-    /// The question with its choices below it, a line each.
-    pub(super) fn below(&self, question: &str) -> String {
+    /// Appends the choices to the question, one per line.
+    pub(super) fn append_to(&self, question: &str) -> String {
         let lines = LETTERS.chars().zip(&self.choices).map(|(letter, (_, text))| format!("\n({letter}) {text}"));
         format!("{question}{}", lines.collect::<String>())
     }
 
-    /// The letter of the choice that an answer names, by its label or its letter.
+    /// Returns the letter of the choice with the label `answer`.
     pub(super) fn letter(&self, answer: &str, place: &str) -> Result<String> {
         let labelled = self.choices.iter().position(|(label, _)| label == answer);
         match labelled.and_then(|at| LETTERS.chars().nth(at)) {
             Some(letter) => Ok(letter.to_string()),
             None => {
                 let known: Vec<&str> = self.choices.iter().map(|(label, _)| label.as_str()).collect();
-                bail!("{place}: the answer {answer:?} is none of the choices {}", known.join(", "))
+                bail!("{place}: the answer {answer:?} is not one of the choices {}", known.join(", "))
             }
         }
     }
 }
 
-/// Labels and texts; a list without labels has letters.
+/// Returns `(label, text)` pairs; choices without labels get letters.
 fn read(value: &Value) -> Option<Vec<(String, String)>> {
     let text = |value: &Value| value.as_text().map(str::to_owned);
     let texts = |value: &Value| value.as_list()?.iter().map(text).collect::<Option<Vec<String>>>();

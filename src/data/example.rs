@@ -1,5 +1,6 @@
-//! Training examples by name: pi_k of the paper, the subset that they are from, and files of the user's own. It owns how names are read; it
-//! must never know how often an example is repeated in a batch or how it is asked.
+//! Training examples by name: the paper's pi_k, the DSR-sub subset they come from, and the user's own files.
+//!
+//! Owns how names are resolved. Independent of how often an example is repeated in a batch and how its prompt is written.
 
 use std::path::Path;
 
@@ -14,68 +15,69 @@ use crate::flow::Problem;
 
 pub use super::verl::PUBLISHED_INSTRUCTION;
 
-/// How many examples the paper ranks: pi1 to pi1209.
+/// The number of examples that the paper ranks: pi1 to pi1209.
 pub const RANKED: usize = 1209;
 
-/// The subset's rows by index: as people write them, and as runs record them.
+/// Prefixes of a subset row's name, `dsr-sub/INDEX`: as users type it, and as runs record it.
 const ROW_PREFIXES: [&str; 2] = ["dsr-sub/", "dsr_sub/"];
-/// The name of a problem that is written out.
+/// The id of an inline problem that does not give one.
 const INLINE: &str = "inline";
-/// Endings of files that hold examples.
-const ENDINGS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
-const KNOWN: &str = "known are pi1 to pi1209, ranges such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row of that index), and files \
-                     that end in .jsonl, .json, .toml or .parquet; several go with commas between them";
+/// File extensions that can hold examples.
+const EXTENSIONS: [&str; 4] = ["jsonl", "json", "toml", "parquet"];
+const KNOWN_NAMES: &str = "give pi1 to pi1209, a range such as pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row with that index), or a \
+                           file that ends in .jsonl, .json, .toml or .parquet; separate several with commas";
 
-/// A problem that is written out in place of a name, `{"question": "...", "answer": "..."}`: a specification like any other. The answer may be
-/// missing where no reward needs it.
+/// Returns the specification of an inline problem, `{"question": "...", "answer": "..."}`, accepted wherever a name is. The answer may be
+/// `None` if no reward needs it.
 pub fn inline(question: &str, answer: Option<&str>) -> String {
     let mut problem = serde_json::json!({"question": question});
     answer.into_iter().for_each(|answer| problem["answer"] = answer.into());
     problem.to_string()
 }
 
-/// What people call a specification: itself, or `inline` (or its own id) for one that is written out.
+/// Returns a short name for a specification: an inline problem's `id` (by default `inline`), or the specification itself.
 pub fn title(specification: &str) -> String {
-    let written_out = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
-    let problem = written_out.and_then(|row| row.question(INLINE).ok());
+    let inline_problem = is_inline(specification).then(|| rows::read_inline(specification)).and_then(Result::ok);
+    let problem = inline_problem.and_then(|row| row.question(INLINE).ok());
     problem.map_or_else(|| specification.to_owned(), |(problem, _)| problem.id)
 }
 
-/// How a row becomes a problem: with an answer, or where it may be missing.
+/// Whether a row must have an answer to become a problem.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    Answers,
-    Questions,
+enum Labels {
+    Required,
+    Optional,
 }
 
-/// The problems that a specification names: names and files separated by commas, each problem once, in the order given; or one problem that is
-/// written out ([`inline`]).
+/// Loads the problems that a specification lists: names and files separated by commas, or one [`inline`] problem. Each problem appears
+/// once, in the order given.
 ///
 /// # Errors
-/// When a name is unknown (known ones are listed), a file cannot be had, or a row is not a problem (file and line are named).
+/// If a name is unknown (the message lists the known ones), a file is missing and cannot be downloaded, a row is not a problem (the message
+/// names file and line), or two different problems share an id.
 pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
-    resolve_by(Reading::Answers, specification, library)
+    resolve_with(Labels::Required, specification, library)
 }
 
-/// As [`resolve`], for rewards that need no label: rows of users' files without an answer are problems with an empty one.
+/// Like [`resolve`], for rewards that need no label: a row of a user's file without an answer becomes a problem with an empty answer.
 ///
 /// # Errors
-/// As [`resolve`].
+/// As for [`resolve`], except that answers may be missing.
 pub fn resolve_questions(specification: &str, library: &Library) -> Result<Vec<Problem>> {
-    resolve_by(Reading::Questions, specification, library)
+    resolve_with(Labels::Optional, specification, library)
 }
 
-fn resolve_by(read: Reading, specification: &str, library: &Library) -> Result<Vec<Problem>> {
+fn resolve_with(labels: Labels, specification: &str, library: &Library) -> Result<Vec<Problem>> {
     if is_inline(specification) {
-        return written_out(read, specification);
+        return inline_problem(labels, specification);
     }
-    // A file's name may have commas in it.
+    // A file name may contain commas.
     if is_file_name(specification) && Path::new(specification).is_file() {
-        return from_file_by(read, Path::new(specification));
+        return from_file_with(labels, Path::new(specification));
     }
-    // Every name is read before the first file is: a typing mistake costs no download.
+    // Parse every name before reading any file, so that a typo costs no download.
     let names: Vec<Name> = specification.split(',').map(|name| Name::parse(name.trim())).collect::<Result<_>>()?;
-    let mut subset = Subset { library, read, problems: None, ranking: None };
+    let mut subset = Subset { library, labels, problems: None, ranking: None };
     let mut problems: Vec<Problem> = Vec::new();
     for name in names {
         for problem in name.problems(&mut subset)? {
@@ -83,7 +85,7 @@ fn resolve_by(read: Reading, specification: &str, library: &Library) -> Result<V
                 None => problems.push(problem),
                 Some(known) if *known == problem => {}
                 Some(_) => {
-                    bail!("{specification} has two different problems of the name {:?}: give one of them another \"id\"", problem.id)
+                    bail!("{specification} has two different problems with the id {:?}: change the \"id\" of one", problem.id)
                 }
             }
         }
@@ -91,20 +93,21 @@ fn resolve_by(read: Reading, specification: &str, library: &Library) -> Result<V
     Ok(problems)
 }
 
-/// How many examples a specification names, as far as can be said without a download: names are known, files are read.
+/// Checks a specification without downloading anything and returns its number of examples. Users' files are read; published names are only
+/// parsed. Repeated examples count each time.
 ///
 /// # Errors
-/// As [`resolve`].
+/// If a name is unknown, or a user's file cannot be read or has a row that is not a problem.
 pub fn check(specification: &str, needs_answers: bool) -> Result<usize> {
-    let read = if needs_answers { Reading::Answers } else { Reading::Questions };
+    let labels = if needs_answers { Labels::Required } else { Labels::Optional };
     if is_inline(specification) {
-        return written_out(read, specification).map(|_| 1);
+        return inline_problem(labels, specification).map(|_| 1);
     }
     if is_file_name(specification) && Path::new(specification).is_file() {
-        return Ok(from_file_by(read, Path::new(specification))?.len());
+        return Ok(from_file_with(labels, Path::new(specification))?.len());
     }
     let count = |name: &str| match Name::parse(name.trim())? {
-        Name::File(path) => Ok(from_file_by(read, path)?.len()),
+        Name::File(path) => Ok(from_file_with(labels, path)?.len()),
         Name::Subset => Ok(RANKED),
         Name::Row(_) => Ok(1),
         Name::Ranks(first, last) => Ok((last + 1).saturating_sub(first)),
@@ -112,32 +115,32 @@ pub fn check(specification: &str, needs_answers: bool) -> Result<usize> {
     specification.split(',').map(count).sum()
 }
 
-/// The problems of a file, by its ending.
+/// Loads the problems of a `.jsonl`, `.json`, `.toml` or `.parquet` file.
 ///
 /// # Errors
-/// As [`resolve`].
+/// If the extension is none of these, the file cannot be read, or a row is not a problem. The message names the file and the row.
 pub fn from_file(path: &Path) -> Result<Vec<Problem>> {
-    from_file_by(Reading::Answers, path)
+    from_file_with(Labels::Required, path)
 }
 
-fn from_file_by(read: Reading, path: &Path) -> Result<Vec<Problem>> {
+fn from_file_with(labels: Labels, path: &Path) -> Result<Vec<Problem>> {
     match path.extension().and_then(|ending| ending.to_str()) {
-        Some("jsonl") => of_rows_by(read, rows::read_jsonl(path)?, path),
-        Some("json" | "toml") => of_rows_by(read, rows::read_document(path)?, path),
-        Some("parquet") => match verl::read(path, read == Reading::Answers)? {
+        Some("jsonl") => from_rows_with(labels, rows::read_jsonl(path)?, path),
+        Some("json" | "toml") => from_rows_with(labels, rows::read_document(path)?, path),
+        Some("parquet") => match verl::read(path, labels == Labels::Required)? {
             Contents::Problems(problems) => Ok(problems),
-            Contents::Rows(rows) => of_rows_by(read, rows, path),
+            Contents::Rows(rows) => from_rows_with(labels, rows, path),
         },
-        _ => bail!("{}: expected a file that ends in .{}", path.display(), ENDINGS.join(", .")),
+        _ => bail!("{}: expected a file name that ends in .{}", path.display(), EXTENSIONS.join(", .")),
     }
 }
 
-/// Rows in users' spelling; a row without an id is named after file and row, a single row after the file.
+/// Converts rows of a user's file. A row without an id is named after the file and its number, a single row after the file.
 pub(super) fn of_rows(rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
-    of_rows_by(Reading::Answers, rows, path)
+    from_rows_with(Labels::Required, rows, path)
 }
 
-fn of_rows_by(read: Reading, rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
+fn from_rows_with(labels: Labels, rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let single = rows.len() == 1;
     let mut places = std::collections::HashMap::new();
@@ -145,38 +148,38 @@ fn of_rows_by(read: Reading, rows: Vec<Row>, path: &Path) -> Result<Vec<Problem>
     let mut tally = Tally::default();
     for row in rows {
         let default_id = if single { name.clone() } else { format!("{name}/{}", row.number) };
-        let (problem, gold) = read.problem(&row, &default_id)?;
+        let (problem, gold) = labels.problem(&row, &default_id)?;
         tally.count(&gold, &row.place);
         if let Some(first) = places.insert(problem.id.clone(), row.place.clone()) {
-            bail!("{}: the id {:?} is taken already ({first}); ids must differ", row.place, problem.id);
+            bail!("{}: duplicate id {:?} (first used in {first}); ids must be unique", row.place, problem.id);
         }
         problems.push(problem);
     }
-    tally.sentences().iter().for_each(|sentence| tell!("{}: {sentence}", path.display()));
+    tally.messages().iter().for_each(|message| tell!("{}: {message}", path.display()));
     Ok(problems)
 }
 
-impl Reading {
+impl Labels {
     fn problem(self, row: &Row, default_id: &str) -> Result<(Problem, Gold)> {
         match self {
-            Self::Answers => row.problem(default_id),
-            Self::Questions => row.question(default_id),
+            Self::Required => row.problem(default_id),
+            Self::Optional => row.question(default_id),
         }
     }
 }
 
-fn written_out(read: Reading, specification: &str) -> Result<Vec<Problem>> {
-    Ok(vec![read.problem(&rows::read_inline(specification)?, INLINE)?.0])
+fn inline_problem(labels: Labels, specification: &str) -> Result<Vec<Problem>> {
+    Ok(vec![labels.problem(&rows::read_inline(specification)?, INLINE)?.0])
 }
 
 fn is_inline(specification: &str) -> bool {
     specification.trim_start().starts_with('{')
 }
 
-/// What one name between commas stands for.
+/// One of the comma-separated names of a specification.
 enum Name<'a> {
     Subset,
-    /// The subset's row of this index.
+    /// The subset's row with this `extra_info.index`.
     Row(u64),
     /// First and last rank, both included.
     Ranks(usize, usize),
@@ -197,7 +200,7 @@ impl<'a> Name<'a> {
         if is_file_name(name) {
             return Ok(Self::File(Path::new(name)));
         }
-        bail!("no example is called {name:?}: {KNOWN}")
+        bail!("unknown example {name:?}; {KNOWN_NAMES}")
     }
 
     fn problems(&self, subset: &mut Subset) -> Result<Vec<Problem>> {
@@ -205,16 +208,16 @@ impl<'a> Name<'a> {
             Self::Subset => Ok(subset.problems()?.iter().map(|(_, problem)| problem.clone()).collect()),
             Self::Row(index) => Ok(vec![subset.row(index)?.clone()]),
             Self::Ranks(first, last) => (first..=last).map(|rank| subset.ranked(rank)).collect(),
-            Self::File(path) => from_file_by(subset.read, path),
+            Self::File(path) => from_file_with(subset.labels, path),
         }
     }
 }
 
 fn is_file_name(name: &str) -> bool {
-    Path::new(name).extension().and_then(|ending| ending.to_str()).is_some_and(|ending| ENDINGS.contains(&ending))
+    Path::new(name).extension().and_then(|ending| ending.to_str()).is_some_and(|ending| EXTENSIONS.contains(&ending))
 }
 
-/// `pi13` or `pi1..pi16`, both ends included; none when it is neither.
+/// Parses `pi13` or `pi1..pi16`, both ends included. `None` if it is neither.
 fn ranks(name: &str) -> Result<Option<(usize, usize)>> {
     let rank = |text: &str| {
         let digits = text.strip_prefix("pi")?;
@@ -223,16 +226,16 @@ fn ranks(name: &str) -> Result<Option<(usize, usize)>> {
     let (first, last) = name.split_once("..").unwrap_or((name, name));
     let (Some(first), Some(last)) = (rank(first), rank(last)) else { return Ok(None) };
     if first < 1 || last > RANKED || first > last {
-        bail!("{name} is not in the ranking: {KNOWN}");
+        bail!("{name} is not in the ranking; {KNOWN_NAMES}");
     }
     Ok(Some((first, last)))
 }
 
-/// The published subset and its ranking, each read when first needed.
+/// The published subset and its ranking, each loaded when first needed.
 struct Subset<'a> {
     library: &'a Library,
-    /// How rows of users' files are read.
-    read: Reading,
+    /// Whether rows of users' files need answers.
+    labels: Labels,
     problems: Option<Vec<Indexed>>,
     ranking: Option<Vec<u64>>,
 }
@@ -247,20 +250,20 @@ impl Subset<'_> {
     }
 
     fn ranked(&mut self, rank: usize) -> Result<Problem> {
-        let index = match ranking::published(rank) {
+        let index = match ranking::published_index(rank) {
             Some(index) => index,
             None => self.ranking()?.get(rank - 1).copied().with_context(|| format!("the ranking has no pi{rank}"))?,
         };
         let problem = self.row(index)?;
         if problem.answer.trim().is_empty() {
-            tracing::warn!("pi{rank} has no label in the published subset: no answer to it can be right");
+            tracing::warn!("pi{rank} has no label in the published subset, so no response to it can be graded correct");
         }
         Ok(Problem { id: format!("pi{rank}"), ..problem.clone() })
     }
 
     fn row(&mut self, index: u64) -> Result<&Problem> {
         let found = self.problems()?.iter().find(|(own, _)| *own == Some(index));
-        found.map(|(_, problem)| problem).ok_or_else(|| anyhow!("the subset has no row {index}: {KNOWN}"))
+        found.map(|(_, problem)| problem).ok_or_else(|| anyhow!("the subset has no row {index}; {KNOWN_NAMES}"))
     }
 
     fn ranking(&mut self) -> Result<&[u64]> {

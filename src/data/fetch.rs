@@ -1,5 +1,5 @@
-//! One download, whole or not at all: into a temporary file beside the target, checked, then renamed; and how downloads are told of. It must
-//! never know what a file is for.
+//! Downloads one pinned file atomically: into a temporary file next to the target, checksum verified, then renamed. Also the types that
+//! report download progress. Independent of what a file contains.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,27 +15,27 @@ use super::pinned::Pinned;
 
 const CHUNK_BYTES: usize = 64 * 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// The largest pinned file has a few megabytes: whoever is slower than this is not going to finish.
+/// The largest pinned file has a few megabytes; a transfer slower than this will not finish.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How far a download is.
+/// The progress of one download.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transfer {
-    /// The file, as people know it.
+    /// The file's name, to show to the user.
     pub name: String,
-    /// Bytes received so far.
+    /// The number of bytes received.
     pub received_bytes: u64,
-    /// Bytes that will come, where the sender says.
+    /// The size of the file in bytes; `None` if the server does not announce it.
     pub total_bytes: Option<u64>,
 }
 
-/// Receives the progress of downloads, from any thread.
+/// A callback that receives download progress. It may run on any thread.
 pub type OnTransfer = Arc<dyn Fn(&Transfer) + Send + Sync>;
 
-/// The sha256 of a file's contents, in hexadecimal.
+/// Returns the SHA-256 of a file's contents in lowercase hexadecimal.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If the file cannot be read.
 pub fn sha256_of(path: &Path) -> Result<String> {
     let reading = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(reading)?;
@@ -49,33 +49,39 @@ pub fn sha256_of(path: &Path) -> Result<String> {
     }
 }
 
-/// Gets `url` into `target`, replacing what is there. On failure the target is as it was and nothing else stays behind.
+/// Downloads `url` to `target`, replacing an existing file. On failure the target is unchanged and no temporary file remains.
+///
+/// # Errors
+/// If the server cannot be reached or answers with an error, the transfer breaks off, the checksum differs from `file`'s, or a file cannot
+/// be written.
 pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_transfer: &dyn Fn(&Transfer)) -> Result<()> {
-    let folder = target.parent().context("a download needs a folder to go to")?;
+    let folder = target.parent().context("the download target has no parent folder")?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let client = reqwest::blocking::Client::builder()
         .user_agent(concat!("rlvr/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(TIMEOUT)
         .build()
-        .context("no HTTP client")?;
+        .context("cannot create an HTTP client")?;
     let mut response = client.get(url).send().map_err(|error| {
         let mut cause: &dyn std::error::Error = &error;
         while let Some(source) = cause.source() {
             cause = source;
         }
-        anyhow!("{url} cannot be reached ({cause})")
+        anyhow!("cannot reach {url} ({cause})")
     })?;
     if !response.status().is_success() {
-        bail!("{url} answers {}", response.status());
+        bail!("{url} returned {}", response.status());
     }
     let mut transfer = Transfer { name: file.local.to_owned(), received_bytes: 0, total_bytes: response.content_length() };
-    let (part, mut writer) = Part::beside(target)?;
+    let (part, mut writer) = PartialFile::next_to(target)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         on_transfer(&transfer);
-        let count = response.read(&mut chunk).with_context(|| format!("{url} broke off after {} bytes", transfer.received_bytes))?;
+        let count = response
+            .read(&mut chunk)
+            .with_context(|| format!("the transfer of {url} broke off after {} bytes", transfer.received_bytes))?;
         if count == 0 {
             break;
         }
@@ -85,7 +91,7 @@ pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_transfer: &dy
     }
     let found = hexadecimal(hasher);
     if found != file.sha256 {
-        bail!("{url} gave {} bytes with sha256 {found}, expected {}; nothing was kept", transfer.received_bytes, file.sha256);
+        bail!("{url} sent {} bytes with sha256 {found}, expected {}; the download was discarded", transfer.received_bytes, file.sha256);
     }
     writer.sync_all().with_context(|| format!("cannot write {}", part.0.display()))?;
     drop(writer);
@@ -96,12 +102,12 @@ fn hexadecimal(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file that is not there yet: removed when dropped, unless it was renamed away before.
-struct Part(PathBuf);
+/// A partial download. Dropping it removes the file, unless it was renamed before.
+struct PartialFile(PathBuf);
 
-impl Part {
-    /// A new file in the target's folder, under a name that no other process or thread takes.
-    fn beside(target: &Path) -> Result<(Self, File)> {
+impl PartialFile {
+    /// Creates a file in the target's folder under a name that no other process or thread uses.
+    fn next_to(target: &Path) -> Result<(Self, File)> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let path = target.with_added_extension(format!("{}-{number}.part", std::process::id()));
@@ -110,9 +116,9 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for PartialFile {
     fn drop(&mut self) {
-        // Gone already when the download succeeded; otherwise there is nobody left to tell.
+        // After a successful download the file is already gone; after a failed one there is no one to report to.
         let _ = std::fs::remove_file(&self.0);
     }
 }

@@ -1,48 +1,48 @@
-//! The reference answer of a row: one text or number, a list of alternatives, or a worked solution that ends in the answer. It owns which of
-//! them a value is; it must never know how answers are compared.
+//! The gold answer of a row: one text or number, a list of alternatives, or a worked solution that ends in the answer. Decides which of
+//! these a value is. Independent of how answers are compared.
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::value::Value;
 use crate::input;
 
-/// What other programs write where there is no answer.
-const NOTHING: [&str; 6] = ["None", "nan", "NaN", "null", "NULL", "<NA>"];
-/// What GSM8K writes before its answers.
-const MARK: &str = "####";
+/// How other programs write a missing value.
+const MISSING_VALUES: [&str; 6] = ["None", "nan", "NaN", "null", "NULL", "<NA>"];
+/// What GSM8K writes before the final answer.
+const GSM8K_MARKER: &str = "####";
 const EXPECTED: &str = "expected text, a number, or a list of these, any of which is right";
 
-/// A reference answer as it was read.
+/// A gold answer as read from a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Gold {
-    /// Empty where there is no answer.
+    /// Empty if there is no answer.
     pub(super) answer: String,
-    /// Others that are right too.
+    /// Other correct answers.
     pub(super) alternatives: Vec<String>,
-    /// Whether it stood at the end of a worked solution.
-    pub(super) was_solution: bool,
+    /// True if the answer was extracted from a worked solution.
+    pub(super) from_solution: bool,
 }
 
-/// What the golds of a file were, for the user: each is said once.
+/// Counts the unusual gold answers of a file, to report each kind once.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     rows: usize,
-    /// Rows with several answers, and the place of the first.
+    /// The number of rows with several answers, and the place of the first.
     several: (usize, String),
     solutions: (usize, String),
     missing: (usize, String),
 }
 
 impl Gold {
-    /// The answer in a value; `None`, `nan`, `null` and empty text are no answer, and neither is an empty list.
+    /// Reads the answer in a value. `None`, `nan`, `null`, empty text and an empty list count as no answer.
     ///
     /// # Errors
-    /// Says what was found where it cannot be an answer; the caller names the place.
+    /// If the value cannot be an answer. The message describes the value; the caller adds the place.
     pub(super) fn of(value: &Value) -> Result<Self> {
         match value {
             Value::Null => Ok(Self::default()),
             Value::Number(number) => Ok(Self { answer: number.clone(), ..Self::default() }),
-            Value::Text(text) => Ok(match listed(text) {
+            Value::Text(text) => Ok(match parse_text_list(text) {
                 Some(texts) => Self::any_of(texts.iter().map(|text| Self::of_text(text))),
                 None => Self::of_text(text),
             }),
@@ -58,20 +58,20 @@ impl Gold {
     }
 
     fn of_text(text: &str) -> Self {
-        if NOTHING.contains(&text.trim()) {
+        if MISSING_VALUES.contains(&text.trim()) {
             return Self::default();
         }
         match final_answer(text) {
-            Some(answer) => Self { answer: answer.to_owned(), was_solution: true, ..Self::default() },
+            Some(answer) => Self { answer: answer.to_owned(), from_solution: true, ..Self::default() },
             None => Self { answer: text.to_owned(), ..Self::default() },
         }
     }
 
-    /// The first answer and, as its alternatives, all others.
+    /// Merges several gold answers: the first becomes the answer, the others its alternatives, without repeats.
     fn any_of(golds: impl Iterator<Item = Self>) -> Self {
         let mut all = Self::default();
         for gold in golds {
-            all.was_solution |= gold.was_solution;
+            all.from_solution |= gold.from_solution;
             for answer in std::iter::once(gold.answer).chain(gold.alternatives) {
                 match answer.trim().is_empty() || answer == all.answer || all.alternatives.contains(&answer) {
                     true => {}
@@ -85,50 +85,51 @@ impl Gold {
 }
 
 impl Tally {
+    /// Counts the gold answer of the row at `place`.
     pub(super) fn count(&mut self, gold: &Gold, place: &str) {
         self.rows += 1;
         let one = |tally: &mut (usize, String), counts: bool| {
             if counts && tally.0 == 0 {
-                // The file is named once, before the sentence.
+                // The file name is dropped: the message starts with it.
                 place.rsplit(", ").next().unwrap_or(place).clone_into(&mut tally.1);
             }
             tally.0 += usize::from(counts);
         };
         one(&mut self.several, !gold.alternatives.is_empty());
-        one(&mut self.solutions, gold.was_solution);
+        one(&mut self.solutions, gold.from_solution);
         one(&mut self.missing, gold.answer.trim().is_empty());
     }
 
-    /// What a user must know of these answers, in sentences; nothing where every row has one plain answer.
-    pub(super) fn sentences(&self) -> Vec<String> {
-        let say = |(count, first): &(usize, String), what: &str| {
-            (*count > 0).then(|| format!("{count} of {} rows {what} (the first is {first})", self.rows))
+    /// Returns one message per unusual kind of answer; empty if every row has one plain answer.
+    pub(super) fn messages(&self) -> Vec<String> {
+        let message = |(count, first): &(usize, String), found: &str| {
+            (*count > 0).then(|| format!("{count} of {} rows {found} (first: {first})", self.rows))
         };
-        let several = say(&self.several, "have several answers, any of which counts as right");
-        let solutions = say(&self.solutions, "have a worked solution as their answer: what stands after #### or in its last box is taken");
-        let missing = say(&self.missing, "have no answer");
+        let several = message(&self.several, "have several answers, any of which is correct");
+        let solutions = message(&self.solutions, "have a worked solution as their answer; the text after #### or in the last box is used");
+        let missing = message(&self.missing, "have no answer");
         [several, solutions, missing].into_iter().flatten().collect()
     }
 }
 
-/// The texts of a list that Python or JSON wrote as text, `['70', "71"]`; none for anything else, such as the list of numbers `[70, 71]`, which
-/// is an answer itself.
-fn listed(text: &str) -> Option<Vec<String>> {
+/// Parses a list of strings that Python or JSON wrote into a text, `['70', "71"]`. `None` for anything else, such as the list of numbers
+/// `[70, 71]`, which is itself an answer.
+fn parse_text_list(text: &str) -> Option<Vec<String>> {
     let mut rest = text.trim().strip_prefix('[')?.strip_suffix(']')?.trim();
     let mut texts = Vec::new();
     while !rest.is_empty() {
         let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
-        let (text, after) = quoted(&rest[1..], quote)?;
+        let (text, after) = parse_quoted(&rest[1..], quote)?;
         texts.push(text);
-        // NumPy writes only spaces between texts.
+        // NumPy separates strings with spaces only.
         rest = after.trim_start();
         rest = rest.strip_prefix(',').map_or(rest, str::trim_start);
     }
     (!texts.is_empty()).then_some(texts)
 }
 
-/// The text up to the closing quote, its backslashes read as Python and JSON mean them, and what follows.
-fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
+/// Splits a text at its closing quote, and resolves backslash escapes as in Python and JSON. `None` if no quote closes it.
+fn parse_quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let mut read = String::new();
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {
@@ -136,7 +137,7 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
             _ if character == quote => return Some((read, &text[at + 1..])),
             '\\' => match characters.next()?.1 {
                 escaped @ ('\\' | '\'' | '"' | '/') => read.push(escaped),
-                // \times and \neq are likelier in an answer than a tab or a new line.
+                // \times and \neq are more likely in an answer than a tab or a newline.
                 other => read.extend(['\\', other]),
             },
             _ => read.push(character),
@@ -145,16 +146,18 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     None
 }
 
-/// What a worked solution comes to: the text after `####` in its last line, or the content of its last `\boxed{}`; none for a plain answer.
+/// Extracts the final answer of a worked solution: the text after `####` in its last line, or the content of its last `\boxed{}`. `None`
+/// for a plain answer.
 fn final_answer(text: &str) -> Option<&str> {
     let last_line = text.trim_end().lines().next_back()?;
-    if let Some((_, answer)) = last_line.rsplit_once(MARK) {
+    if let Some((_, answer)) = last_line.rsplit_once(GSM8K_MARKER) {
         return Some(answer.trim());
     }
     boxed(text)
 }
 
-/// The content of the last `\boxed{...}`. Braces balance; an escaped one, `\{`, is text.
+/// Returns the content of the last `\boxed{...}`, with balanced braces; an escaped brace, `\{`, is text. `None` if there is no complete
+/// box.
 pub(super) fn boxed(solution: &str) -> Option<&str> {
     const OPENING: &str = r"\boxed{";
     let start = solution.rfind(OPENING)? + OPENING.len();
@@ -174,11 +177,11 @@ pub(super) fn boxed(solution: &str) -> Option<&str> {
     None
 }
 
-/// The reference answers in a field of a JSON object, as rows of users' files have them: a text or number, or a list of alternatives. Text that
-/// is no answer in a data set, such as `None`, is taken as it is.
+/// Reads the gold answers in a field of a JSON object, in the formats of users' files: a text or number, or a list of alternatives. Text
+/// that a data set would use for a missing value, such as `None`, counts as an answer here.
 ///
 /// # Errors
-/// When the value is not an answer; the message describes what was found.
+/// If `json` is not JSON, the field is missing, or its value is not an answer. The message describes the value.
 pub fn answers(json: &str, field: &str) -> Result<Vec<String>> {
     let object = Value::json(&input::json(json))?;
     let value = object.get(field).with_context(|| format!("missing field `{field}`"))?;
@@ -186,7 +189,7 @@ pub fn answers(json: &str, field: &str) -> Result<Vec<String>> {
     match value {
         _ if !gold.answer.is_empty() => Ok(std::iter::once(gold.answer).chain(gold.alternatives).collect()),
         Value::Text(text) => Ok(vec![text.clone()]),
-        other => bail!("`{field}` is {}, without an answer in it", other.kind()),
+        other => bail!("`{field}` is {}, which has no answer in it", other.kind()),
     }
 }
 
@@ -194,13 +197,14 @@ pub fn answers(json: &str, field: &str) -> Result<Vec<String>> {
 mod tests {
     use super::*;
 
-    fn check(value: &Value, answer: &str, alternatives: &[&str], was_solution: bool) {
-        let expected = Gold { answer: answer.into(), alternatives: alternatives.iter().map(|text| (*text).into()).collect(), was_solution };
+    fn check(value: &Value, answer: &str, alternatives: &[&str], from_solution: bool) {
+        let expected =
+            Gold { answer: answer.into(), alternatives: alternatives.iter().map(|text| (*text).into()).collect(), from_solution };
         assert_eq!(Gold::of(value).unwrap(), expected, "{value:?}");
     }
 
     #[test]
-    fn lists_are_alternatives_however_they_are_written() {
+    fn gold_reads_lists_as_alternatives() {
         let texts = |text: &str| Value::Text(text.to_owned());
         check(&texts("['70']"), "70", &[], false);
         check(&texts(r#" ["70", "71"] "#), "70", &["71"], false);
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn worked_solutions_come_to_their_answer() {
+    fn gold_extracts_the_answer_of_a_worked_solution() {
         let check = |text: &str, answer: &str| check(&Value::Text(text.to_owned()), answer, &[], true);
         check("48/2 = 24 clips in May. 48+24 = <<48+24=72>>72.\n#### 72", "72");
         check("so 1,000\n#### $1,000 \n", "$1,000");
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer_is_empty() {
+    fn gold_is_empty_for_missing_values() {
         for text in ["None", " nan", "NaN", "null", "['None']"] {
             check(&Value::Text(text.to_owned()), "", &[], false);
         }
@@ -238,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn braces_of_boxes_balance() {
+    fn boxed_balances_braces() {
         let check = |solution: &str, expected: Option<&str>| assert_eq!(boxed(solution), expected, "{solution}");
         check(r"so $\boxed{1}$, no, $\boxed{\frac{1}{2}}$.", Some(r"\frac{1}{2}"));
         check(r"\boxed{\left\{x\right.}é", Some(r"\left\{x\right."));

@@ -1,4 +1,4 @@
-//! Where files of data lie: a folder of the user's, else the cache, else one download into the cache. It must never know what is in them.
+//! Locates data files: in the user's folder, else in the cache, else by one download into the cache. Independent of what the files contain.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,20 +10,20 @@ use super::fetch::{self, OnTransfer};
 use super::hub;
 use super::pinned::{self, Pinned};
 
-/// Where a pinned file is, before anything is downloaded.
+/// Where a pinned file is on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// In the user's folder, as published.
+    /// In the user's folder, with the published contents.
     Folder(PathBuf),
-    /// In the cache, as published.
+    /// In the cache, with the published contents.
     Cache(PathBuf),
-    /// There, with other contents; its checksum. In the cache, a download replaces it.
+    /// Present with other contents: its path and its SHA-256. In the cache, the next download replaces it.
     Spoiled(PathBuf, String),
-    /// Nowhere.
+    /// Neither in the user's folder nor in the cache.
     Missing,
 }
 
-/// Where pinned files come from: a folder of the user's, else the cache, else one download into the cache.
+/// Finds pinned files in the user's folder, else in the cache, else downloads them into the cache.
 pub struct Library {
     /// `--data-dir` or `RLVR_DATA_DIR`.
     folder: Option<PathBuf>,
@@ -34,18 +34,19 @@ pub struct Library {
 }
 
 impl Library {
-    /// The library as the environment has it: `RLVR_DATA_DIR` unless a folder is given, `RLVR_CACHE` or the platform's cache folder,
-    /// `RLVR_DATA_URL` in place of GitHub's raw files, and no downloads under `HF_HUB_OFFLINE`.
+    /// Opens the library with the settings of the environment. The user's folder is `folder`, or else `RLVR_DATA_DIR`. The cache is
+    /// `RLVR_CACHE`, or else the platform's cache folder. `RLVR_DATA_URL` replaces `https://raw.githubusercontent.com`, and
+    /// `HF_HUB_OFFLINE` forbids downloads.
     ///
     /// # Errors
-    /// When the folder does not exist.
+    /// If the user's folder does not exist.
     pub fn open(folder: Option<&Path>) -> Result<Self> {
-        let folder = folder.map(Path::to_path_buf).or_else(|| variable("RLVR_DATA_DIR").map(PathBuf::from));
+        let folder = folder.map(Path::to_path_buf).or_else(|| env_var("RLVR_DATA_DIR").map(PathBuf::from));
         if let Some(folder) = &folder
             && !folder.is_dir()
         {
             bail!(
-                "the data folder {} does not exist; --data-dir or RLVR_DATA_DIR names one with test/NAME/test.jsonl and train/*.parquet",
+                "the data folder {} does not exist; set --data-dir or RLVR_DATA_DIR to a folder with test/NAME/test.jsonl and train/*.parquet",
                 folder.display()
             );
         }
@@ -58,31 +59,31 @@ impl Library {
         })
     }
 
-    /// Tells the listener about downloads.
+    /// Reports download progress to `listener`.
     #[must_use]
     pub fn on_transfer(mut self, listener: OnTransfer) -> Self {
         self.on_transfer = listener;
         self
     }
 
-    /// A local path of the file, its contents checked; downloads it at most once.
+    /// Returns a local path of the file with a verified checksum, downloading the file if needed.
     ///
     /// # Errors
-    /// When it cannot be had, or what lies in the user's folder is not the published file; the message says what to do.
+    /// If the file is missing and cannot be downloaded, or the user's folder has a file with another checksum. The message says what to do.
     pub fn path(&self, file: &Pinned) -> Result<PathBuf> {
         let cached = self.cached(file);
         match self.look(file)? {
             Presence::Folder(path) | Presence::Cache(path) => return Ok(path),
             Presence::Spoiled(path, found) if path != cached => bail!(
-                "{} is not the published file (sha256 {found}, expected {}): fetch it again, or pass a file of your own by its path",
+                "{} is not the published file (sha256 {found}, expected {}): download it again, or pass your own file by its path",
                 path.display(),
                 file.sha256
             ),
             Presence::Spoiled(..) | Presence::Missing => {}
         }
-        let remedy = format!("give a folder that has {} with --data-dir DIR or RLVR_DATA_DIR", file.local);
+        let remedy = format!("pass a folder that has {} with --data-dir DIR or RLVR_DATA_DIR", file.local);
         if self.offline {
-            bail!("{} is not in the cache ({}) and HF_HUB_OFFLINE forbids to download it: {remedy}", file.local, self.cache.display());
+            bail!("{} is not in the cache ({}) and HF_HUB_OFFLINE forbids downloads: {remedy}", file.local, self.cache.display());
         }
         if let Err(error) = fetch::download(&file.url(&self.base_url), &cached, file, &*self.on_transfer) {
             bail!("cannot download {}: {error:#}; {remedy}", file.local);
@@ -91,12 +92,12 @@ impl Library {
     }
 }
 
-/// Looks, and downloads nothing.
+/// Queries that download nothing.
 impl Library {
-    /// Where a pinned file is, its contents checked.
+    /// Returns where a pinned file is, with its checksum verified. Prefers the user's folder to the cache.
     ///
     /// # Errors
-    /// When what is there cannot be read.
+    /// If the file exists but cannot be read.
     pub fn look(&self, file: &Pinned) -> Result<Presence> {
         let cached = self.cached(file);
         let Some(path) = self.own(file.local).or_else(|| cached.exists().then(|| cached.clone())) else { return Ok(Presence::Missing) };
@@ -108,12 +109,13 @@ impl Library {
         })
     }
 
-    /// A file of the user's folder, by its path below it; none where it is not there or no folder was named.
+    /// Returns the path of a file in the user's folder, given its path below the folder. `None` if there is no such file or no user's
+    /// folder.
     pub fn own(&self, local: &str) -> Option<PathBuf> {
         self.folder.as_ref().map(|folder| folder.join(local)).filter(|path| path.exists())
     }
 
-    /// Where downloads are kept.
+    /// The folder that keeps downloads.
     pub fn cache(&self) -> &Path {
         &self.cache
     }
@@ -123,17 +125,17 @@ impl Library {
     }
 }
 
-/// `RLVR_CACHE`, else `rlvr` in the platform's folder for caches.
+/// Returns `RLVR_CACHE`, or else `rlvr` in the platform's cache folder.
 fn cache_folder() -> PathBuf {
-    if let Some(folder) = variable("RLVR_CACHE") {
+    if let Some(folder) = env_var("RLVR_CACHE") {
         return folder.into();
     }
-    let home = || variable("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
-    let caches = if let Some(folder) = variable("XDG_CACHE_HOME") {
+    let home = || env_var("HOME").map_or_else(std::env::temp_dir, PathBuf::from);
+    let caches = if let Some(folder) = env_var("XDG_CACHE_HOME") {
         folder.into()
     } else if cfg!(target_os = "macos") {
         home().join("Library/Caches")
-    } else if let Some(folder) = variable("LOCALAPPDATA").filter(|_| cfg!(windows)) {
+    } else if let Some(folder) = env_var("LOCALAPPDATA").filter(|_| cfg!(windows)) {
         folder.into()
     } else {
         home().join(".cache")
@@ -141,12 +143,12 @@ fn cache_folder() -> PathBuf {
     caches.join("rlvr")
 }
 
-/// An environment variable that is set to something.
-fn variable(name: &str) -> Option<OsString> {
+/// Returns the value of an environment variable, `None` if it is unset or empty.
+fn env_var(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
-/// A library for tests: nothing of the environment counts.
+/// Creates a library that ignores the environment. An empty `base_url` forbids downloads.
 #[cfg(test)]
 pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str) -> Library {
     Library {
@@ -158,7 +160,7 @@ pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str
     }
 }
 
-/// The shared data folder as a library that never downloads, or `None` (said on stderr) when it is not there.
+/// Opens the shared data folder as a library without downloads. Prints a note to stderr and returns `None` if the folder is missing.
 #[cfg(test)]
 pub(crate) fn shared_library() -> Option<Library> {
     let folder = crate::testing::shared("data")?;

@@ -1,6 +1,8 @@
-//! Problems: the paper's examples, the benchmarks, and files of the user's own, wherever they lie. This room owns where data comes from, what
-//! it must hash to and how each set's rows become a [`Problem`](crate::flow::Problem); it must never know how answers are graded, what a model
-//! is, or how prompts are written.
+//! Loads problems: the paper's examples, the benchmarks, the embedded model's arithmetic, and the user's own files.
+//!
+//! Owns where each file comes from, its checksum, and how its rows become a [`Problem`](crate::flow::Problem). Independent of how answers
+//! are
+//! graded, how models work and how prompts are written.
 
 pub mod benchmark;
 pub mod catalogue;

@@ -1,5 +1,5 @@
-//! Parquet files, row by row: only the columns that are asked for are read, and memory holds a page of each. It owns how a cell becomes a value;
-//! it must never know what the columns mean.
+//! Reads Parquet files row by row. Only the requested columns are decoded, and memory holds one page of each. Owns how a cell becomes a
+//! [`Value`]; does not know what the columns mean.
 
 use std::fs::File;
 use std::path::Path;
@@ -12,37 +12,44 @@ use anyhow::{Context, Result, anyhow};
 use half::f16;
 
 use super::rows::Row;
-use super::value::{Value, number};
+use super::value::{Value, usual_notation};
 use crate::input::shield;
 
-/// An open file.
+/// An open Parquet file.
 pub(super) struct Table {
     name: String,
     reader: SerializedFileReader<File>,
 }
 
 impl Table {
+    /// Opens a file and reads its schema.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is not Parquet.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
-        let reader = shield(&name, || SerializedFileReader::new(file).map_err(|error| broken(&name, &error)))?;
+        let reader = shield(&name, || SerializedFileReader::new(file).map_err(|error| parse_error(&name, &error)))?;
         Ok(Self { name, reader })
     }
 
-    /// Names of the columns at the top.
+    /// The names of the top-level columns.
     pub(super) fn columns(&self) -> Vec<&str> {
         self.schema().get_fields().iter().map(|field| field.name()).collect()
     }
 
-    /// Calls `take` with every row, reduced to the columns of these paths: `prompt` is a column, `extra_info.index` a field of one. Those that the
-    /// file does not have are left out.
+    /// Calls `take` with every row, reduced to the columns in `paths`: `prompt` is a column, `extra_info.index` a field of one. Paths that
+    /// the file lacks are left out.
+    ///
+    /// # Errors
+    /// If the file is corrupt, or `take` returns an error, which ends the iteration.
     pub(super) fn each_row(&self, paths: &[&str], mut take: impl FnMut(Row) -> Result<()>) -> Result<()> {
-        let broken = |error| broken(&self.name, &error);
-        let open = || self.reader.get_row_iter(Some(projected(self.schema(), paths)?));
-        let mut records = shield(&self.name, || open().map_err(broken))?;
+        let parse_error = |error| parse_error(&self.name, &error);
+        let open = || self.reader.get_row_iter(Some(projection(self.schema(), paths)?));
+        let mut records = shield(&self.name, || open().map_err(parse_error))?;
         for number in 0.. {
             let place = format!("{}, row {}", self.name, number + 1);
-            let Some(record) = shield(&place, || records.next().transpose().map_err(broken))? else { break };
+            let Some(record) = shield(&place, || records.next().transpose().map_err(parse_error))? else { break };
             take(Row { fields: object(record), place, number })?;
         }
         Ok(())
@@ -53,13 +60,13 @@ impl Table {
     }
 }
 
-fn broken(name: &str, error: &::parquet::errors::ParquetError) -> anyhow::Error {
-    anyhow!("{name} is not a Parquet file that can be read: {error}")
+fn parse_error(name: &str, error: &::parquet::errors::ParquetError) -> anyhow::Error {
+    anyhow!("cannot read {name} as Parquet: {error}")
 }
 
-/// A schema with the wanted columns alone, and of a struct the wanted fields; all of it where it has none of them, so that errors can say what
-/// it has.
-fn projected(schema: &Type, paths: &[&str]) -> ::parquet::errors::Result<Type> {
+/// Reduces a schema to the columns in `paths` and, within structs, to the listed fields. A struct with none of the listed fields is kept
+/// whole, so that errors can say which fields it has.
+fn projection(schema: &Type, paths: &[&str]) -> ::parquet::errors::Result<Type> {
     let mut fields: Vec<TypePtr> = Vec::new();
     for column in schema.get_fields() {
         let of_column = |path: &&str| path.split('.').next() == Some(column.name());
@@ -97,7 +104,7 @@ fn value(field: Field) -> Value {
         Field::ULong(number) => Value::Number(number.to_string()),
         Field::Float16(float) => Value::float(f32::from(float), shortest(float)),
         Field::Float(float) => Value::float(float, format!("{float:?}")),
-        Field::Double(float) => Value::float(float, number(&format!("{float:e}"))),
+        Field::Double(float) => Value::float(float, usual_notation(&format!("{float:e}"))),
         Field::Str(text) => Value::Text(text),
         Field::Bytes(bytes) => match String::from_utf8(bytes.data().to_vec()) {
             Ok(text) => Value::Text(text),
@@ -112,11 +119,11 @@ fn value(field: Field) -> Value {
     }
 }
 
-/// The shortest decimal that is read as this half-precision number.
+/// Returns the shortest decimal that parses as this half-precision number.
 fn shortest(float: f16) -> String {
     let value = f32::from(float);
     let fewest = (0..5).map(|decimals| format!("{value:.decimals$e}")).find(|text| text.parse().map(f16::from_f32) == Ok(float));
-    fewest.map_or_else(|| value.to_string(), |text| number(&text))
+    fewest.map_or_else(|| value.to_string(), |text| usual_notation(&text))
 }
 
 #[cfg(test)]
@@ -124,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floats_are_the_shortest_text_of_their_own_type() {
+    fn value_writes_floats_as_the_shortest_text_of_their_type() {
         let check = |field: Field, expected: &str| assert_eq!(value(field.clone()), Value::Number(expected.into()), "{field:?}");
         check(Field::Float(12.8), "12.8");
         check(Field::Float(0.1), "0.1");
@@ -137,7 +144,7 @@ mod tests {
         check(Field::Double(0.1), "0.1");
         check(Field::Double(1e20), "1e+20");
         check(Field::ULong(u64::MAX), "18446744073709551615");
-        assert_eq!(value(Field::Double(f64::NAN)).kind(), "NaN, which is no number");
+        assert_eq!(value(Field::Double(f64::NAN)).kind(), "NaN, which is not a number");
         assert_eq!(value(Field::Bytes(vec![0xFF, b'8'].into())).kind(), "bytes that are not UTF-8 text");
     }
 }

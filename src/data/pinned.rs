@@ -1,7 +1,7 @@
-//! Files of others that this program reads but does not ship: each by repository, commit, path and checksum, so that a score can say exactly
-//! what it was measured on. It owns these facts; it must never know what is inside the files.
+//! Third-party files that this program reads but does not ship. Each is pinned by repository, commit, path and checksum, so that a score
+//! states exactly which data it was measured on. Independent of what the files contain.
 
-/// Where GitHub serves files as they are, by repository, commit and path.
+/// Where GitHub serves raw files, by repository, commit and path.
 pub(super) const GITHUB: &str = "https://raw.githubusercontent.com";
 
 /// One file at one commit.
@@ -11,33 +11,34 @@ pub struct Pinned {
     pub repository: &'static str,
     /// The full commit hash.
     pub commit: &'static str,
-    /// The path in the repository.
+    /// The path within the repository.
     pub path: &'static str,
-    /// The path below a data folder.
+    /// The path below a data folder or the cache's `data` folder.
     pub local: &'static str,
-    /// The checksum of its contents, in lower-case hexadecimal.
+    /// The SHA-256 of the contents, in lowercase hexadecimal.
     pub sha256: &'static str,
 }
 
 impl Pinned {
-    /// A file of the paper's code repository, at the commit that this program follows.
+    /// A file in the paper's code repository, at the commit that this program reproduces.
     pub(super) const fn of_the_paper(path: &'static str, local: &'static str, sha256: &'static str) -> Self {
         Self { repository: "ypwang61/One-Shot-RLVR", commit: "21ed529ec90002597c92aee957af1dd8166bb66c", path, local, sha256 }
     }
 
+    /// Returns the file's URL below `base`.
     pub(super) fn url(&self, base: &str) -> String {
         format!("{}/{}/{}/{}", base.trim_end_matches('/'), self.repository, self.commit, self.path)
     }
 }
 
-/// The 1,209 examples that the paper chooses from.
+/// DSR-sub: the 1,209 examples that the paper selects from.
 pub const DSR_SUB: Pinned = Pinned::of_the_paper(
     "data/train/one_shot_rlvr/dsr_sub.parquet",
     "train/dsr_sub.parquet",
     "bce5945e5666d5b82f1554b0a18203a88a0209f82fa724e5bfdfc17cc9a1aea6",
 );
 
-/// Each example's accuracy, epoch by epoch, over 500 steps of training on all of them.
+/// The accuracy of each DSR-sub example per epoch, over 500 steps of training on all of them.
 pub const ACCURACY_HISTORY: Pinned = Pinned::of_the_paper(
     "data/acc_step_500.json",
     "train/acc_step_500.json",

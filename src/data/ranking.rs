@@ -1,5 +1,5 @@
-//! Which example is pi_k: the subset's examples by how much their accuracy varied while a model trained on all of them, most first. It owns
-//! the published order; it must never read the examples themselves.
+//! Ranks examples by historical variance: how much each example's accuracy varied while a model trained on all of them. pi_k is the
+//! subset's example of rank k. Owns the published order; does not read the examples themselves.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 use crate::input;
 
-/// The ranks that the paper names, with their `extra_info.index`: these need no history file.
+/// `(rank, extra_info.index)` of the examples that the paper names. These need no history file.
 const PUBLISHED: [(usize, u64); 23] = [
     (1, 124),
     (2, 267),
@@ -36,12 +36,12 @@ const PUBLISHED: [(usize, u64); 23] = [
     (1209, 789),
 ];
 
-/// The index of pi_k for the ranks that the paper names.
-pub(super) fn published(rank: usize) -> Option<u64> {
+/// Returns the `extra_info.index` of pi_k, `None` if the paper does not name this rank.
+pub(super) fn published_index(rank: usize) -> Option<u64> {
     PUBLISHED.iter().find(|(known, _)| *known == rank).map(|&(_, index)| index)
 }
 
-/// Accuracies by example, epoch by epoch, in the file's order: among equals it decides.
+/// The accuracies of each example per epoch, in file order, which decides ties.
 struct History(Vec<(String, Vec<f64>)>);
 
 impl<'de> Deserialize<'de> for History {
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for History {
         impl<'de> Visitor<'de> for InOrder {
             type Value = History;
             fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-                formatter.write_str("an object of accuracy lists by example")
+                formatter.write_str("an object that maps each example to a list of accuracies")
             }
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<History, M::Error> {
                 let mut entries = Vec::new();
@@ -64,39 +64,40 @@ impl<'de> Deserialize<'de> for History {
     }
 }
 
-/// Reads accuracy histories, `{"INDEX": [0.125, ...], ...}`, in the file's order.
+/// Reads accuracy histories, `{"INDEX": [0.125, ...], ...}`, with one accuracy per epoch, in file order.
 ///
 /// # Errors
-/// When the file is not that, naming it.
+/// If the file cannot be read, is not of this form, or has no histories or an empty one.
 pub fn read_history(path: &Path) -> Result<Vec<(u64, Vec<f64>)>> {
     let text = input::read_text(path, input::DOCUMENT_BYTES)?;
     let History(entries) = serde_json::from_str(&input::json(&text))
         .map_err(|error| anyhow!("{} is not an accuracy history, {{\"INDEX\": [0.125, ...], ...}}: {error}", path.display()))?;
     if entries.is_empty() {
-        bail!("{} has no accuracy histories in it", path.display());
+        bail!("{} has no accuracy histories", path.display());
     }
     let numbered = |(index, accuracies): (String, Vec<f64>)| match index.parse() {
         Ok(_) if accuracies.is_empty() => bail!("{}: the history of example {index} is empty", path.display()),
         Ok(index) => Ok((index, accuracies)),
-        Err(_) => bail!("{}: {index:?} is not the number of an example", path.display()),
+        Err(_) => bail!("{}: {index:?} is not an example's index", path.display()),
     };
     entries.into_iter().map(numbered).collect()
 }
 
-/// An example with what its accuracy did while a model was trained on all of them.
+/// An example with the statistics of its accuracy history.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ranked<'a, K> {
-    /// Which example.
+    /// The example's key in the history.
     pub example: &'a K,
-    /// The standard deviation of its accuracies (divided by their number): the "historical variance score".
+    /// The population standard deviation of the accuracies (divided by `epochs`): the paper's "historical variance score".
     pub deviation: f64,
-    /// Their mean.
+    /// The mean accuracy over `epochs`.
     pub mean: f64,
-    /// How many there are.
+    /// The number of accuracies.
     pub epochs: usize,
 }
 
-/// The examples by the standard deviation of their history (population, as the published script has it), largest first; equals stay in order.
+/// Ranks examples by the population standard deviation of their history, as the published script does, largest first. Ties keep their
+/// order.
 pub fn by_deviation<K>(history: &[(K, Vec<f64>)]) -> Vec<Ranked<'_, K>> {
     let mut all: Vec<Ranked<K>> = Vec::with_capacity(history.len());
     for (example, accuracies) in history {
@@ -116,16 +117,16 @@ fn deviation(values: &[f64]) -> f64 {
     (sum(&squares) / count).sqrt()
 }
 
-/// Adds in NumPy's order, eight lanes side by side: the published ranking breaks ties by the last bit of its sums. (Beyond 128 values NumPy
-/// splits in halves; histories are shorter, and longer ones only lose the last bit.)
+/// Sums in NumPy's order, with eight accumulators, because the published ranking depends on the last bit of its sums. Beyond 128 values
+/// NumPy sums by halves; the published histories are shorter, and for longer ones only the last bit differs.
 fn sum(values: &[f64]) -> f64 {
     if values.len() < 8 {
         return values.iter().fold(0.0, |total, value| total + value);
     }
-    let (lanes, rest) = values.as_chunks::<8>();
+    let (chunks, rest) = values.as_chunks::<8>();
     let mut totals = [0.0; 8];
-    for lane in lanes {
-        for (total, value) in totals.iter_mut().zip(lane) {
+    for chunk in chunks {
+        for (total, value) in totals.iter_mut().zip(chunk) {
             *total += value;
         }
     }
@@ -140,7 +141,7 @@ mod tests {
     use crate::data::pinned;
 
     #[test]
-    fn ranks_by_deviation_and_keeps_the_order_of_equals() {
+    fn by_deviation_keeps_the_order_of_ties() {
         let history = [(7, vec![0.5, 0.5]), (3, vec![0.0, 1.0]), (1, vec![1.0, 1.0]), (9, vec![0.0, 0.5, 1.0]), (2, vec![1.0, 0.0])];
         let ranked = by_deviation(&history);
         assert_eq!(ranked.iter().map(|ranked| *ranked.example).collect::<Vec<_>>(), [3, 2, 9, 7, 1]);
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_published_history_gives_the_published_ranks() {
+    fn by_deviation_reproduces_the_published_ranks() {
         let Some(library) = shared_library() else { return };
         let history = read_history(&library.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap();
         let ranking = by_deviation(&history);
@@ -160,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_history_is_named() {
+    fn read_history_names_a_bad_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history.json");
         for (content, expected) in [
             ("[]", "not an accuracy history"),
             ("{}", "no accuracy histories"),
             (r#"{"1": []}"#, "is empty"),
-            (r#"{"x": [1.0]}"#, "not the number"),
+            (r#"{"x": [1.0]}"#, "not an example's index"),
             (r#"{"1": ["a"]}"#, "not an accuracy history"),
         ] {
             std::fs::write(&path, content).unwrap();

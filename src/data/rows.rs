@@ -1,5 +1,5 @@
-//! Rows of text files: JSON objects that know where they stand, so that every complaint names file and line. It owns the spellings that files
-//! of users may have; it must never know which set a file belongs to.
+//! Rows of users' files: JSON objects that know their place, so that every error names file and line. Owns the field names and layouts that
+//! users' files may have. Does not know which set a file belongs to.
 
 use std::path::Path;
 
@@ -11,38 +11,44 @@ use super::value::Value;
 use crate::flow::Problem;
 use crate::input::{self, DOCUMENT_BYTES, Lines};
 
-/// What a file of problems looks like, for messages.
+/// The expected format of a row, for error messages.
 const EXPECTED: &str = r#"expected {"question": "...", "answer": "..."}"#;
 
-/// What users' files call the question.
+/// Names of the question's field in users' files.
 pub(super) const QUESTION: [&str; 2] = ["question", "problem"];
-/// All that is read of a row in the spelling of users' files.
+/// All fields that are read from a row of a user's file.
 pub(super) const FIELDS: [&str; 10] =
     ["id", "question", "problem", "answer", "answerKey", "choices", "unit", "tolerance", "subject", "level"];
 
-/// What users' files call the answer.
+/// Names of the answer's field in users' files.
 const ANSWER: [&str; 2] = ["answer", "answerKey"];
 
-/// One object of a file.
+/// One row of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) fields: Value,
-    /// `FILE, line 3`.
+    /// The row's place for error messages, such as `FILE, line 3`.
     pub(super) place: String,
-    /// Its number in the file, from 0.
+    /// The row's number in the file, from 0.
     pub(super) number: usize,
 }
 
 impl Row {
-    /// The text of the first of the given fields that is there.
+    /// Returns the text of the first of the given fields that the row has.
+    ///
+    /// # Errors
+    /// If the row has none of them, or that field is neither text nor a number.
     pub(super) fn text(&self, names: &[&str]) -> Result<String> {
-        match self.first(names) {
+        match self.first_present(names) {
             Some((name, value)) => self.as_text(name, value),
             None => bail!("{}: no `{}`; {EXPECTED}", self.place, names.join("` or `")),
         }
     }
 
-    /// The text of a field that need not be there; empty then.
+    /// Returns the text of an optional field; empty if the field is missing or null.
+    ///
+    /// # Errors
+    /// If the field is neither text nor a number.
     pub(super) fn optional_text(&self, name: &str) -> Result<String> {
         match self.fields.get(name) {
             None | Some(Value::Null) => Ok(String::new()),
@@ -50,17 +56,20 @@ impl Row {
         }
     }
 
-    /// The first of the given fields that is there and not null.
-    fn first<'a>(&self, names: &[&'a str]) -> Option<(&'a str, &Value)> {
+    /// Returns the first of the given fields that the row has with a value other than null.
+    fn first_present<'a>(&self, names: &[&'a str]) -> Option<(&'a str, &Value)> {
         names.iter().find_map(|name| self.fields.get(name).filter(|value| !value.is_null()).map(|value| (*name, value)))
     }
 
-    /// The unit of the answer, as LaTeX that can follow it; empty where the row has none.
+    /// Returns the answer's unit as LaTeX to append to the answer; empty if the row has none.
     pub(super) fn unit(&self) -> Result<String> {
         Ok(unit(&self.optional_text("unit")?))
     }
 
-    /// How far off a right answer may be, from a field that need not be there: a positive number, `0.1` or `"1e-1"`.
+    /// Returns the accepted absolute error from an optional field: a positive number, as `0.1` or `"1e-1"`.
+    ///
+    /// # Errors
+    /// If the field is not a positive number.
     pub(super) fn tolerance(&self, name: &str) -> Result<Option<f64>> {
         let text = self.optional_text(name)?;
         if text.is_empty() {
@@ -68,7 +77,7 @@ impl Row {
         }
         match text.trim().parse() {
             Ok(tolerance) if tolerance > 0.0 && f64::is_finite(tolerance) => Ok(Some(tolerance)),
-            _ => bail!("{}: `{name}` is {text:?}, expected a positive number, the distance at which an answer is still right", self.place),
+            _ => bail!("{}: `{name}` is {text:?}, expected a positive number: the largest accepted error of an answer", self.place),
         }
     }
 
@@ -77,35 +86,38 @@ impl Row {
         text.ok_or_else(|| anyhow!("{}: `{name}` is {}, expected text or a number", self.place, value.kind()))
     }
 
-    /// The answer in the first of the given fields that is there; empty where there is none.
+    /// Returns the gold answer in the first of the given fields that the row has; empty if it has none.
     pub(super) fn gold(&self, names: &[&str]) -> Result<Gold> {
-        let Some((name, value)) = self.first(names) else { return Ok(Gold::default()) };
+        let Some((name, value)) = self.first_present(names) else { return Ok(Gold::default()) };
         Gold::of(value).map_err(|found| anyhow!("{}: `{name}` is {found}", self.place))
     }
 
-    /// The row as a problem in the spelling of users' files: `question` or `problem`, `answer`, and where wanted `id`, `unit`, `tolerance`,
-    /// `subject`, `level`, and `choices`, which stand below the question by their letters.
+    /// Converts a row of a user's file into a problem. Required: `question` or `problem`, and `answer` or `answerKey`. Optional: `id`,
+    /// `unit`, `tolerance`, `subject`, `level`, and `choices`, which are appended to the question with their letters.
+    ///
+    /// # Errors
+    /// If a required field is missing or empty, or a field is malformed.
     pub(super) fn problem(&self, default_id: &str) -> Result<(Problem, Gold)> {
         let (problem, gold) = self.question(default_id)?;
         if gold.answer.is_empty() {
             self.refuse_without_answer(&ANSWER)?;
         }
-        Ok((self.checked(problem)?, gold))
+        Ok((self.ensure_complete(problem)?, gold))
     }
 
-    /// Says what stands in the place of an answer.
+    /// Fails with a message that says what was found in place of an answer.
     pub(super) fn refuse_without_answer(&self, names: &[&str]) -> Result<()> {
-        match self.first(names) {
+        match self.first_present(names) {
             None => bail!("{}: no `{}`; {EXPECTED}", self.place, names.join("` or `")),
             Some((_, Value::Text(text))) if text.trim().is_empty() => bail!("{}: the answer is empty; {EXPECTED}", self.place),
             Some((name, Value::Text(text))) => {
-                bail!("{}: `{name}` is {text:?}, which is no answer: give the answer or leave the row out", self.place)
+                bail!("{}: `{name}` is {text:?}, which is not an answer: give the answer or remove the row", self.place)
             }
-            Some((name, _)) => bail!("{}: `{name}` has no answer in it: give the answer or leave the row out", self.place),
+            Some((name, _)) => bail!("{}: `{name}` has no answer in it: give the answer or remove the row", self.place),
         }
     }
 
-    /// As [`Row::problem`], where the answer may be missing: it is empty then.
+    /// Like [`Row::problem`], but a missing answer is allowed and becomes an empty one.
     pub(super) fn question(&self, default_id: &str) -> Result<(Problem, Gold)> {
         let id = self.optional_text("id")?;
         let stem = self.fields.get("question").and_then(|question| question.get("stem")?.as_text());
@@ -113,7 +125,7 @@ impl Row {
         ensure!(!question.trim().is_empty(), "{}: the question is empty; {EXPECTED}", self.place);
         let mut gold = self.gold(&ANSWER)?;
         if let Some(choices) = Choices::of(&self.fields, &self.place)? {
-            question = choices.below(&question);
+            question = choices.append_to(&question);
             for answer in std::iter::once(&mut gold.answer).chain(&mut gold.alternatives).filter(|answer| !answer.is_empty()) {
                 *answer = choices.letter(answer.trim(), &self.place)?;
             }
@@ -132,8 +144,8 @@ impl Row {
         Ok((problem, gold))
     }
 
-    /// A problem needs a question and an answer.
-    pub(super) fn checked(&self, problem: Problem) -> Result<Problem> {
+    /// Returns the problem if its question and answer are not empty.
+    pub(super) fn ensure_complete(&self, problem: Problem) -> Result<Problem> {
         for (name, text) in [("question", &problem.question), ("answer", &problem.answer)] {
             if text.trim().is_empty() {
                 bail!("{}: the {name} is empty; {EXPECTED}", self.place);
@@ -143,22 +155,22 @@ impl Row {
     }
 }
 
-/// The rows of a JSONL file, blank lines left out.
+/// Reads the rows of a JSONL file, skipping blank lines.
 pub(super) fn read_jsonl(path: &Path) -> Result<Vec<Row>> {
     let rows = Lines::open(path)?.enumerate().map(|(number, line)| {
         let line = line?;
         let value = Value::json(&input::json(&line.text)).map_err(|error| anyhow!("{}: not JSON: {error}", line.place))?;
         row(value, line.place, number)
     });
-    some(rows.collect::<Result<_>>()?, path)
+    non_empty(rows.collect::<Result<_>>()?, path)
 }
 
-/// One object that is written out where a name could stand.
+/// Parses an inline problem, given in place of a name.
 pub(super) fn read_inline(text: &str) -> Result<Row> {
     row(Value::json(&input::json(text)).map_err(|error| anyhow!("{text}: not JSON: {error}"))?, "the example".to_owned(), 0)
 }
 
-/// The rows of a `.json` file (one object, or a list of them) or a `.toml` file (one table).
+/// Reads the rows of a `.json` file (one object or a list of objects) or a `.toml` file (one table).
 pub(super) fn read_document(path: &Path) -> Result<Vec<Row>> {
     let text = input::read_text(path, DOCUMENT_BYTES)?;
     let place = path.display().to_string();
@@ -174,7 +186,7 @@ pub(super) fn read_document(path: &Path) -> Result<Vec<Row>> {
         }
         value => vec![row(value, place, 0)?],
     };
-    some(rows, path)
+    non_empty(rows, path)
 }
 
 fn row(fields: Value, place: String, number: usize) -> Result<Row> {
@@ -184,15 +196,15 @@ fn row(fields: Value, place: String, number: usize) -> Result<Row> {
     }
 }
 
-fn some(rows: Vec<Row>, path: &Path) -> Result<Vec<Row>> {
+fn non_empty(rows: Vec<Row>, path: &Path) -> Result<Vec<Row>> {
     if rows.is_empty() {
-        bail!("{} has no problems in it; {EXPECTED}, one a line", path.display());
+        bail!("{} has no problems in it; {EXPECTED}, one per line", path.display());
     }
     Ok(rows)
 }
 
-/// The unit as LaTeX that can follow an answer, `$cm^2$` as `\text{ cm}^2`. The signs of degree and percent are left out: an answer is the same
-/// number with them or without.
+/// Converts a unit into LaTeX to append to an answer: `$cm^2$` becomes `\text{ cm}^2`. Degree and percent signs are dropped, since the
+/// grader accepts an answer with or without them.
 fn unit(written: &str) -> String {
     let written = written.trim().trim_matches('$').trim();
     if written.is_empty() || written.contains(['%', '\\']) {
@@ -209,7 +221,7 @@ mod tests {
     use super::unit;
 
     #[test]
-    fn units_follow_their_answers() {
+    fn unit_becomes_latex() {
         let check = |written: &str, expected: &str| assert_eq!(unit(written), expected, "{written}");
         check("minute", r"\text{ minute}");
         check("min", r"\text{ min}");

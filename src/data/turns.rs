@@ -1,30 +1,34 @@
-//! A conversation as training files have it: a system turn, earlier turns, the question, and the beginning of the answer. It owns the spellings
-//! of turns; nothing of a turn is left out, and what cannot be used is refused by its place. It must never know a chat template.
+//! Conversations in training files: a system turn, earlier turns, the question, and optionally the start of the answer (prefill).
+//!
+//! Owns the formats of turns. Every turn is kept; one that cannot be used is an error that names its place. Independent of chat templates.
 
 use anyhow::{Result, anyhow, bail};
 
 use super::value::Value;
 use crate::flow::Message;
 
-/// What a turn looks like, for messages.
+/// The expected format of a turn, for error messages.
 const EXPECTED: &str = r#"expected {"role": "user", "content": "..."}"#;
-/// Roles as chat templates know them, and the names that other formats have for them.
+/// Role names in files, with the role that chat templates use.
 const ROLES: [(&str, &str); 5] =
     [("system", "system"), ("user", "user"), ("human", "user"), ("assistant", "assistant"), ("gpt", "assistant")];
 
-/// A conversation that ends in a question.
+/// A conversation that ends with a question, and optionally with the start of its answer.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Turns {
-    /// What comes before the question.
+pub(super) struct Conversation {
+    /// The turns before the question.
     pub(super) context: Vec<Message>,
     /// The last turn of the user.
     pub(super) question: String,
-    /// How the assistant's answer to it begins; empty where the file leaves that open.
+    /// The start of the assistant's answer; empty if the file gives none.
     pub(super) prefill: String,
 }
 
-impl Turns {
-    /// Reads the turns of a row's `column`; `place` is the row, for messages.
+impl Conversation {
+    /// Reads the turns of a row's `column`. `place` names the row in errors.
+    ///
+    /// # Errors
+    /// If the value is not a list of turns, a turn is malformed, a system turn is not the first, or no user turn ends the conversation.
     pub(super) fn of(value: Option<&Value>, column: &str, place: &str) -> Result<Self> {
         let list = match value {
             Some(Value::List(list)) if !list.is_empty() => list,
@@ -37,21 +41,21 @@ impl Turns {
         }
         let late = turns.iter().skip(1).position(|turn| turn.role == "system");
         if let Some(late) = late {
-            bail!("{place}: `{column}[{}]` is a system turn; only the first turn may be one", late + 1);
+            bail!("{place}: `{column}[{}]` is a system turn; only the first turn can be", late + 1);
         }
         let prefill = turns.pop_if(|turn| turn.role == "assistant").map_or_else(String::new, |turn| turn.content);
         match turns.pop() {
             Some(turn) if turn.role == "user" && !turn.content.trim().is_empty() => {
                 Ok(Self { context: turns, question: turn.content, prefill })
             }
-            Some(turn) if turn.role == "user" => bail!("{place}: `{column}[{}].content` is empty, so nothing is asked", turns.len()),
-            Some(turn) => bail!("{place}: `{column}[{}]` is a turn of the {}, expected the user's question", turns.len(), turn.role),
-            None => bail!("{place}: `{column}` has no turn of the user"),
+            Some(turn) if turn.role == "user" => bail!("{place}: `{column}[{}].content` is empty, expected a question", turns.len()),
+            Some(turn) => bail!("{place}: `{column}[{}]` has the role {}, expected the user's question", turns.len(), turn.role),
+            None => bail!("{place}: `{column}` has no user turn"),
         }
     }
 }
 
-/// One turn, in verl's or in ShareGPT's spelling.
+/// Reads one turn in verl's format (`role`, `content`) or ShareGPT's (`from`, `value`).
 fn message(turn: &Value, at: &str, place: &str) -> Result<Message> {
     let field = |names: [&'static str; 2]| names.into_iter().find_map(|name| Some((name, turn.get(name)?)));
     let Value::Object(_) = turn else { bail!("{place}: `{at}` is {}, {EXPECTED}", turn.kind()) };
@@ -59,17 +63,17 @@ fn message(turn: &Value, at: &str, place: &str) -> Result<Message> {
     let (name, role) = field(["role", "from"]).ok_or_else(|| missing("role"))?;
     let role = match role {
         Value::Text(role) => role,
-        other => bail!("{place}: `{at}.{name}` is {}, expected the name of a role", other.kind()),
+        other => bail!("{place}: `{at}.{name}` is {}, expected a role name", other.kind()),
     };
     let Some((_, role)) = ROLES.into_iter().find(|(written, _)| written == role) else {
         let known = ROLES.map(|(written, _)| written).join(", ");
-        bail!("{place}: `{at}.{name}` is {role:?}; known roles are {known}: leave the row out, or write the turn as one of them")
+        bail!("{place}: `{at}.{name}` is {role:?}; known roles are {known}: remove the row or change the role")
     };
     let (name, content) = field(["content", "value"]).ok_or_else(|| missing("content"))?;
     Ok(Message::new(role, text(content, &format!("{at}.{name}"), place)?))
 }
 
-/// What a turn says: a text, or a list of parts that are all text.
+/// Reads a turn's content: a text, or a list of text parts, which are joined.
 fn text(content: &Value, at: &str, place: &str) -> Result<String> {
     match content {
         Value::Text(text) => Ok(text.clone()),
@@ -82,7 +86,7 @@ fn part(part: &Value, at: &str, place: &str) -> Result<String> {
     match (part, part.get("type"), part.get("text")) {
         (Value::Text(text), ..) | (_, None, Some(Value::Text(text))) => Ok(text.clone()),
         (_, Some(Value::Text(kind)), Some(Value::Text(text))) if kind == "text" => Ok(text.clone()),
-        (_, Some(Value::Text(kind)), _) => bail!("{place}: `{at}` is a part of type {kind:?}; only parts of type \"text\" can be read"),
+        (_, Some(Value::Text(kind)), _) => bail!("{place}: `{at}` is a part of type {kind:?}; only parts of type \"text\" are supported"),
         _ => bail!("{place}: `{at}` is {}, expected text or {{\"type\": \"text\", \"text\": \"...\"}}", part.kind()),
     }
 }
@@ -91,15 +95,15 @@ fn part(part: &Value, at: &str, place: &str) -> Result<String> {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<Turns> {
-        Turns::of(Some(&Value::json(json).unwrap()), "prompt", "a.parquet, row 3")
+    fn read(json: &str) -> Result<Conversation> {
+        Conversation::of(Some(&Value::json(json).unwrap()), "prompt", "a.parquet, row 3")
     }
 
     #[test]
-    fn every_turn_is_kept() {
+    fn conversation_keeps_every_turn() {
         let check = |json: &str, context: &[(&str, &str)], question: &str, prefill: &str| {
             let context = context.iter().map(|(role, content)| Message::new(*role, *content)).collect();
-            assert_eq!(read(json).unwrap(), Turns { context, question: question.into(), prefill: prefill.into() }, "{json}");
+            assert_eq!(read(json).unwrap(), Conversation { context, question: question.into(), prefill: prefill.into() }, "{json}");
         };
         check(r#"[{"role": "user", "content": "q"}]"#, &[], "q", "");
         check(
@@ -124,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_by_its_place() {
+    fn conversation_errors_name_their_place() {
         let check = |json: &str, expected: &str| {
             let error = read(json).unwrap_err().to_string();
             assert!(error.starts_with("a.parquet, row 3: `prompt") && error.contains(expected), "{error}");
@@ -143,8 +147,8 @@ mod tests {
         );
         check(r#"[{"role": 1, "content": "q"}]"#, "`prompt[0].role` is a number");
         check(r#"[{"role": "user", "content": "q"}, {"role": "system", "content": "s"}]"#, "`prompt[1]` is a system turn");
-        check(r#"[{"role": "system", "content": "s"}]"#, "`prompt[0]` is a turn of the system, expected the user's question");
-        check(r#"[{"role": "assistant", "content": "s"}]"#, "`prompt` has no turn of the user");
+        check(r#"[{"role": "system", "content": "s"}]"#, "`prompt[0]` has the role system, expected the user's question");
+        check(r#"[{"role": "assistant", "content": "s"}]"#, "`prompt` has no user turn");
         check(r#"[{"role": "user", "content": [{"type": "image", "image": "x"}]}]"#, r#"`prompt[0].content[0]` is a part of type "image""#);
     }
 }

@@ -1,5 +1,5 @@
-//! A value of a users' file, whatever the file's format: numbers keep the digits that they are written with. It owns how JSON and TOML become
-//! values and what messages call them; it must never know which fields a row needs.
+//! A value from a user's file, in any format. Numbers keep all their digits. Owns the conversion from JSON and TOML and the words that
+//! messages use for values. Does not know which fields a row needs.
 
 use std::fmt;
 
@@ -7,41 +7,41 @@ use anyhow::{Result, anyhow};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::de::{DeTable, DeValue};
 
-/// What a file may hold in one place.
+/// A value in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Value {
     Null,
     Bool(bool),
-    /// As people write it: 27.0 is `27`, and no digit is lost.
+    /// A number in its usual notation: 27.0 is `27`. No digit is lost.
     Number(String),
     Text(String),
     List(Vec<Value>),
     Object(Vec<(String, Value)>),
-    /// Something that no row has a use for, by its name.
+    /// A value of an unsupported type, described for messages.
     Other(&'static str),
 }
 
-/// Below 2^53 every whole float is that integer.
-const WHOLE: f64 = 9e15;
+/// Below 2^53 (about 9.007e15) a float with a whole value is exactly that integer.
+const MAX_EXACT_INTEGER: f64 = 9e15;
 
 impl Value {
-    /// Reads JSON. `serde_json` gives numbers in 64 bits, and their text only by a feature (`arbitrary_precision`) that changes how every other
-    /// part of the program reads JSON: here the text comes from the source itself, where numbers stand in the order in which they are read.
+    /// Parses JSON. `serde_json` returns numbers in 64 bits, and their text only with the feature `arbitrary_precision`, which would change
+    /// how the rest of the program parses JSON. So the numbers' texts are taken from the source, where they appear in the order of parsing.
     ///
     /// # Errors
-    /// When it is not JSON, or an object has a field twice.
+    /// If the text is not JSON, or an object has a field twice.
     pub(super) fn json(text: &str) -> Result<Self> {
         let mut json = serde_json::Deserializer::from_str(text);
-        let mut numbers = Numbers { rest: text };
-        let value = InOrder { numbers: &mut numbers }.deserialize(&mut json)?;
+        let mut numbers = NumberTexts { rest: text };
+        let value = ValueSeed { numbers: &mut numbers }.deserialize(&mut json)?;
         json.end()?;
         Ok(value)
     }
 
-    /// Reads TOML, whose whole is one object.
+    /// Parses TOML into an object.
     ///
     /// # Errors
-    /// When it is not TOML.
+    /// If the text is not TOML.
     pub(super) fn toml(text: &str) -> Result<Self> {
         let table = DeTable::parse(text).map_err(|error| anyhow!("{}", error.message()))?;
         Ok(Self::table(table.get_ref()))
@@ -54,13 +54,13 @@ impl Value {
     fn of_toml(value: &DeValue) -> Self {
         match value {
             DeValue::String(text) => Self::Text(text.to_string()),
-            DeValue::Integer(integer) if integer.radix() == 10 => Self::Number(number(integer.as_str())),
+            DeValue::Integer(integer) if integer.radix() == 10 => Self::Number(usual_notation(integer.as_str())),
             DeValue::Integer(integer) => {
-                // Up to 64 bits are read in every base; more than that is only known in its own.
+                // A number too large to convert to decimal keeps its own notation.
                 let read = i128::from_str_radix(integer.as_str(), integer.radix());
                 Self::Number(read.map_or_else(|_| integer.to_string(), |value| value.to_string()))
             }
-            DeValue::Float(float) => Self::Number(number(float.as_str())),
+            DeValue::Float(float) => Self::Number(usual_notation(float.as_str())),
             DeValue::Boolean(truth) => Self::Bool(*truth),
             DeValue::Datetime(_) => Self::Other("a date"),
             DeValue::Array(items) => Self::List(items.iter().map(|item| Self::of_toml(item.get_ref())).collect()),
@@ -68,18 +68,19 @@ impl Value {
         }
     }
 
-    /// The shortest text that is read as the same number of its own type, as 12.8 for the `f32` that is nearest to it.
+    /// Converts a float. `shortest` is the shortest text that parses as the same number in its own type, such as 12.8 for the nearest
+    /// `f32`.
     pub(super) fn float(value: impl Into<f64> + Copy, shortest: String) -> Self {
         let value: f64 = value.into();
         match value.is_finite() {
-            true if value.fract() == 0.0 && value.abs() < WHOLE => Self::Number((value as i64).to_string()),
+            true if value.fract() == 0.0 && value.abs() < MAX_EXACT_INTEGER => Self::Number((value as i64).to_string()),
             true => Self::Number(shortest),
-            false if value.is_nan() => Self::Other("NaN, which is no number"),
+            false if value.is_nan() => Self::Other("NaN, which is not a number"),
             false => Self::Other("an infinite number"),
         }
     }
 
-    /// An object's field; none where this is no object or has no such field.
+    /// Returns an object's field, `None` if this is not an object or has no such field.
     pub(super) fn get(&self, name: &str) -> Option<&Self> {
         match self {
             Self::Object(fields) => fields.iter().find(|(own, _)| own == name).map(|(_, value)| value),
@@ -87,6 +88,7 @@ impl Value {
         }
     }
 
+    /// Returns the items of a list, `None` for any other value.
     pub(super) fn as_list(&self) -> Option<&[Self]> {
         match self {
             Self::List(items) => Some(items),
@@ -94,7 +96,7 @@ impl Value {
         }
     }
 
-    /// Text as it is, numbers as people write them.
+    /// Returns a text unchanged or a number in its usual notation, `None` for any other value.
     pub(super) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) | Self::Number(text) => Some(text),
@@ -106,7 +108,7 @@ impl Value {
         *self == Self::Null
     }
 
-    /// What it is, for messages.
+    /// Describes the value, for messages.
     pub(super) fn kind(&self) -> String {
         match self {
             Self::Null => "null".to_owned(),
@@ -124,13 +126,13 @@ impl Value {
     }
 }
 
-/// The numbers of a JSON text, one after the other, as they are written.
-struct Numbers<'a> {
+/// Iterates over the numbers in a JSON text as written, in order.
+struct NumberTexts<'a> {
     rest: &'a str,
 }
 
-impl<'a> Numbers<'a> {
-    /// The next number; empty where there is none.
+impl<'a> NumberTexts<'a> {
+    /// Returns the text of the next number, empty at the end.
     fn next(&mut self) -> &'a str {
         let bytes = self.rest.as_bytes();
         let (mut at, mut is_quoted) = (0, false);
@@ -151,12 +153,12 @@ impl<'a> Numbers<'a> {
     }
 }
 
-/// Reads a value whose numbers are the next ones.
-struct InOrder<'n, 'a> {
-    numbers: &'n mut Numbers<'a>,
+/// Deserializes a value, taking the text of each number from `numbers`.
+struct ValueSeed<'n, 'a> {
+    numbers: &'n mut NumberTexts<'a>,
 }
 
-impl<'de> DeserializeSeed<'de> for InOrder<'_, '_> {
+impl<'de> DeserializeSeed<'de> for ValueSeed<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -164,7 +166,7 @@ impl<'de> DeserializeSeed<'de> for InOrder<'_, '_> {
     }
 }
 
-impl<'de> Visitor<'de> for InOrder<'_, '_> {
+impl<'de> Visitor<'de> for ValueSeed<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
@@ -180,15 +182,15 @@ impl<'de> Visitor<'de> for InOrder<'_, '_> {
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Value, E> {
-        Ok(Value::Number(number(self.numbers.next())))
+        Ok(Value::Number(usual_notation(self.numbers.next())))
     }
 
     fn visit_u64<E>(self, _: u64) -> Result<Value, E> {
-        Ok(Value::Number(number(self.numbers.next())))
+        Ok(Value::Number(usual_notation(self.numbers.next())))
     }
 
     fn visit_f64<E>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Number(number(self.numbers.next())))
+        Ok(Value::Number(usual_notation(self.numbers.next())))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -197,7 +199,7 @@ impl<'de> Visitor<'de> for InOrder<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(InOrder { numbers: &mut *self.numbers })? {
+        while let Some(item) = items.next_element_seed(ValueSeed { numbers: &mut *self.numbers })? {
             list.push(item);
         }
         Ok(Value::List(list))
@@ -207,30 +209,32 @@ impl<'de> Visitor<'de> for InOrder<'_, '_> {
         let mut object: Vec<(String, Value)> = Vec::new();
         while let Some(name) = fields.next_key::<String>()? {
             if object.iter().any(|(other, _)| *other == name) {
-                return Err(A::Error::custom(format_args!("the field `{name}` is there twice")));
+                return Err(A::Error::custom(format_args!("duplicate field `{name}`")));
             }
-            object.push((name, fields.next_value_seed(InOrder { numbers: &mut *self.numbers })?));
+            object.push((name, fields.next_value_seed(ValueSeed { numbers: &mut *self.numbers })?));
         }
         Ok(Value::Object(object))
     }
 }
 
-/// A number as people write it, from its text: 27.0 is `27`, 1e3 is `1000`. Where 64 bits do not hold it, the text stays as it is.
-pub(super) fn number(written: &str) -> String {
+/// Rewrites a number in its usual notation: 27.0 becomes `27`, 1e3 becomes `1000`. Returns the text unchanged if 64 bits cannot hold the
+/// number.
+pub(super) fn usual_notation(written: &str) -> String {
     if let Ok(whole) = written.parse::<i128>() {
         return whole.to_string();
     }
     let Ok(value) = written.parse::<f64>() else { return written.to_owned() };
     let usual = match serde_json::Number::from_f64(value) {
-        Some(_) if value.fract() == 0.0 && value.abs() < WHOLE => (value as i64).to_string(),
+        Some(_) if value.fract() == 0.0 && value.abs() < MAX_EXACT_INTEGER => (value as i64).to_string(),
         Some(number) => number.to_string(),
         None => return written.to_owned(),
     };
-    if digits(&usual).is_some_and(|usual| digits(written) == Some(usual)) { usual } else { written.to_owned() }
+    if decimal_parts(&usual).is_some_and(|usual| decimal_parts(written) == Some(usual)) { usual } else { written.to_owned() }
 }
 
-/// Sign, digits and exponent of a decimal number, so that equal numbers have equal ones; none for what is not one.
-fn digits(text: &str) -> Option<(bool, String, i64)> {
+/// Splits a decimal number into sign, significant digits and exponent, which are equal for equal numbers. `None` if the text is not a
+/// number.
+fn decimal_parts(text: &str) -> Option<(bool, String, i64)> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let exponent: i64 = exponent.parse().ok()?;
     let unsigned = mantissa.trim_start_matches(['-', '+']);
@@ -251,7 +255,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_keep_their_digits() {
+    fn json_numbers_keep_their_digits() {
         let check = |written: &str, expected: &str| {
             assert_eq!(Value::json(written).unwrap(), Value::Number(expected.to_owned()), "{written}");
         };
@@ -285,20 +289,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_value_is_refused() {
+    fn json_refuses_malformed_text() {
         let error = |text: &str| Value::json(text).unwrap_err().to_string();
-        assert!(error(r#"{"a": 1, "b": {"c": 1, "c": 2}}"#).starts_with("the field `c` is there twice at line 1"));
+        assert!(error(r#"{"a": 1, "b": {"c": 1, "c": 2}}"#).starts_with("duplicate field `c` at line 1"));
         assert!(error("{\"a\": ").contains("EOF"));
         assert!(error("1e400").contains("out of range"));
         assert!(error(&"[".repeat(100_000)).contains("recursion limit exceeded"));
     }
 
     #[test]
-    fn kinds_are_named() {
+    fn kind_describes_each_value() {
         let check = |json: &str, expected: &str| assert_eq!(Value::json(json).unwrap().kind(), expected);
         check("true", "true (true or false)");
         check("[]", "a list");
         check(r#"{"target": 1, "numbers": [1]}"#, "an object with the fields target, numbers");
-        assert_eq!(Value::float(f64::NAN, String::new()).kind(), "NaN, which is no number");
+        assert_eq!(Value::float(f64::NAN, String::new()).kind(), "NaN, which is not a number");
     }
 }

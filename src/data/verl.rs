@@ -1,5 +1,5 @@
-//! Training files in Parquet: verl's, with `prompt` (a list of `role` and `content`), `reward_model.ground_truth` and `extra_info.index`, and
-//! tables with the columns `question` and `answer`. It owns these formats; it must never know which examples are wanted.
+//! Training files in Parquet. Two formats: verl's, with `prompt` (a list of `role` and `content`), `reward_model.ground_truth` and
+//! `extra_info.index`; and tables with the columns `question` and `answer`. Does not know which examples a run uses.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -9,46 +9,46 @@ use anyhow::{Result, anyhow, bail};
 use super::gold::{Gold, Tally};
 use super::parquet::Table;
 use super::rows::{FIELDS, QUESTION, Row};
-use super::turns::Turns;
+use super::turns::Conversation;
 use super::value::Value;
 use crate::flow::Problem;
 
-/// What the published files append to every question.
+/// The instruction that the published files append to every question.
 pub const PUBLISHED_INSTRUCTION: &str = r" Let's think step by step and output the final answer within \boxed{}.";
 
-/// What is read of a row of verl's.
+/// The columns that are read from a verl file.
 const COLUMNS: [&str; 3] = ["prompt", "reward_model.ground_truth", "extra_info.index"];
 
-/// A problem with its `extra_info.index`, where the row has one.
+/// A problem with its `extra_info.index`, `None` if the row has none.
 pub(super) type Indexed = (Option<u64>, Problem);
 
-/// What a Parquet file of a user's has.
+/// The contents of a user's Parquet file.
 pub(super) enum Contents {
-    /// The distinct problems of a verl file, in its order; 128 copies of a row are one problem.
+    /// The distinct problems of a verl file, in file order. 128 copies of a row are one problem.
     Problems(Vec<Problem>),
-    /// The rows of a table with questions and answers.
+    /// The rows of a table with the columns `question` and `answer`.
     Rows(Vec<Row>),
 }
 
-/// The problems of a file. The published instruction is taken off the question. What a user must know of the answers, and how many rows repeat
-/// others, is said.
+/// Reads a Parquet file. Removes the published instruction from the end of each question. Prints a note about unusual answers, and about
+/// rows that repeat others.
 ///
 /// # Errors
-/// When it is not such a file, or a row has no question or, where they are needed, no answer; file, row and column are named.
+/// If the file has neither format, or a row lacks a question or, with `needs_answers`, an answer. The message names file, row and column.
 pub(super) fn read(path: &Path, needs_answers: bool) -> Result<Contents> {
     let table = Table::open(path)?;
     let columns = table.columns();
     if columns.contains(&"prompt") {
         let mut tally = Tally::default();
-        let problems = distinct(&table, path, |row| {
-            let gold = truth(row)?;
+        let problems = distinct_problems(&table, path, |row| {
+            let gold = gold_answer(row)?;
             if needs_answers && gold.answer.is_empty() {
-                refuse_without_truth(row)?;
+                refuse_without_gold_answer(row)?;
             }
             tally.count(&gold, &row.place);
             Ok(gold)
         })?;
-        tally.sentences().iter().for_each(|sentence| tell!("{}: {sentence}", path.display()));
+        tally.messages().iter().for_each(|message| tell!("{}: {message}", path.display()));
         return Ok(Contents::Problems(problems.into_iter().map(|(_, problem)| problem).collect()));
     }
     if QUESTION.iter().any(|name| columns.contains(name)) {
@@ -60,22 +60,23 @@ pub(super) fn read(path: &Path, needs_answers: bool) -> Result<Contents> {
         return Ok(Contents::Rows(rows));
     }
     bail!(
-        "{} has the columns {}; expected verl's prompt, reward_model and extra_info, or question and answer",
+        "{} has the columns {}; expected prompt, reward_model and extra_info (verl), or question and answer",
         path.display(),
         columns.join(", ")
     )
 }
 
-/// The problems of the published subset, as it is: one of its rows has an empty label, which no answer can match.
+/// Reads the published subset. Keeps its one row with an empty label, which no answer can match.
 pub(super) fn read_published(path: &Path) -> Result<Vec<Indexed>> {
-    distinct(&Table::open(path)?, path, |row| {
+    distinct_problems(&Table::open(path)?, path, |row| {
         let answer = ground_truth(row)?.and_then(Value::as_text);
         let answer = answer.ok_or_else(|| anyhow!("{}: no text `reward_model.ground_truth`", row.place))?;
         Ok(Gold { answer: answer.to_owned(), ..Gold::default() })
     })
 }
 
-fn distinct(table: &Table, path: &Path, mut gold: impl FnMut(&Row) -> Result<Gold>) -> Result<Vec<Indexed>> {
+/// Reads the distinct problems of a verl file, in file order. `gold` extracts the gold answer of a row.
+fn distinct_problems(table: &Table, path: &Path, mut gold: impl FnMut(&Row) -> Result<Gold>) -> Result<Vec<Indexed>> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     let mut problems: Vec<Indexed> = Vec::new();
     let mut seen = HashSet::new();
@@ -83,14 +84,14 @@ fn distinct(table: &Table, path: &Path, mut gold: impl FnMut(&Row) -> Result<Gol
     let mut rows = 0;
     table.each_row(&COLUMNS, |row| {
         rows += 1;
-        // Rows of different index are different examples even where their texts agree, as three of the subset's do.
+        // Rows with different indices are different examples even if their texts are equal, as for three rows of the subset.
         let distinguishing = ["prompt", "reward_model"].map(|name| row.fields.get(name).cloned());
         let index = index(&row);
         if !seen.insert((index, distinguishing)) {
             return Ok(());
         }
-        let (turns, gold) = (Turns::of(row.fields.get("prompt"), "prompt", &row.place)?, gold(&row)?);
-        let mut problem = problem(turns, gold);
+        let (conversation, gold) = (Conversation::of(row.fields.get("prompt"), "prompt", &row.place)?, gold(&row)?);
+        let mut problem = problem(conversation, gold);
         problem.id = format!("{name}/{}", index.map_or_else(|| format!("row{}", row.number), |index| index.to_string()));
         if !ids.insert(problem.id.clone()) {
             problem.id = format!("{name}/row{}", row.number);
@@ -103,25 +104,25 @@ fn distinct(table: &Table, path: &Path, mut gold: impl FnMut(&Row) -> Result<Gol
     }
     if problems.len() < rows {
         let repeats = rows - problems.len();
-        tell!("{}: {repeats} of {rows} rows repeat others and are left out: {} examples", path.display(), problems.len());
+        tell!("{}: skipped {repeats} of {rows} rows that repeat others; {} examples remain", path.display(), problems.len());
     }
     Ok(problems)
 }
 
-fn problem(turns: Turns, gold: Gold) -> Problem {
-    let question = turns.question.strip_suffix(PUBLISHED_INSTRUCTION).map(str::to_owned).unwrap_or(turns.question);
+fn problem(conversation: Conversation, gold: Gold) -> Problem {
+    let question = conversation.question.strip_suffix(PUBLISHED_INSTRUCTION).map(str::to_owned).unwrap_or(conversation.question);
     Problem {
         question,
-        context: turns.context,
-        prefill: turns.prefill,
+        context: conversation.context,
+        prefill: conversation.prefill,
         answer: gold.answer,
         alternatives: gold.alternatives,
         ..Problem::default()
     }
 }
 
-/// The answer of a row; empty where it has none.
-fn truth(row: &Row) -> Result<Gold> {
+/// Returns the gold answer of a row; empty if it has none.
+fn gold_answer(row: &Row) -> Result<Gold> {
     let Some(value) = ground_truth(row)? else { return Ok(Gold::default()) };
     Gold::of(value).map_err(|found| anyhow!("{}: `reward_model.ground_truth` is {found}", row.place))
 }
@@ -134,15 +135,15 @@ fn ground_truth(row: &Row) -> Result<Option<&Value>> {
     }
 }
 
-fn refuse_without_truth(row: &Row) -> Result<()> {
+fn refuse_without_gold_answer(row: &Row) -> Result<()> {
     let found = match (row.fields.get("reward_model"), ground_truth(row)?) {
-        (None, _) => "there is no column `reward_model`".to_owned(),
+        (None, _) => "the column `reward_model` is missing".to_owned(),
         (Some(Value::Null), _) => "`reward_model` is null".to_owned(),
         (Some(model), None) => format!("`reward_model` is {}, without `ground_truth`", model.kind()),
         (_, Some(Value::Text(text))) => format!("`reward_model.ground_truth` is {text:?}"),
         (_, Some(value)) => format!("`reward_model.ground_truth` is {}", value.kind()),
     };
-    bail!("{}: {found}, so there is no answer: give it or leave the row out", row.place)
+    bail!("{}: {found}, so there is no answer: give one or remove the row", row.place)
 }
 
 fn index(row: &Row) -> Option<u64> {

@@ -1,4 +1,4 @@
-//! The lines of a text, in memory that does not depend on it. What a line means is the caller's.
+//! Reads text line by line in bounded memory. Independent of what a line means.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind};
@@ -8,40 +8,40 @@ use anyhow::{Context, Result, ensure};
 
 use super::{BYTE_ORDER_MARK, text};
 
-/// Most bytes of a line; a recorded response of a million tokens has about 40 MB.
+/// The maximum length of a line in bytes. A recorded response of a million tokens takes about 40 MB.
 pub const LINE_BYTES: usize = 64 << 20;
 
-/// The lines of a text, one after the other. Blank ones are passed over, and so is white space around a line: a carriage return, a byte order
-/// mark, the separators U+2028 and U+2029.
+/// Iterates over the lines of a text. Skips blank lines and trims each line, including carriage returns, byte order marks and the
+/// separators U+2028 and U+2029. An item is an error if the text cannot be read, is not UTF-8, or has a line longer than [`LINE_BYTES`].
 pub struct Lines<R> {
     reader: R,
-    /// What errors call the text.
+    /// The text's name in errors.
     name: String,
-    longest_bytes: usize,
+    max_line_bytes: usize,
     number: usize,
     line: Vec<u8>,
 }
 
-/// A line and its place.
+/// A line with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// What it says.
+    /// The trimmed text, never empty.
     pub text: String,
-    /// Its number in the text, from 1.
+    /// The line's number in the text, from 1, with blank lines counted.
     pub number: usize,
-    /// `FILE, line 3`.
+    /// The line's place for error messages, such as `FILE, line 3`.
     pub place: String,
 }
 
 impl Lines<Box<dyn BufRead>> {
-    /// The lines of a file; `.gz` is unpacked as it is read.
+    /// Opens a file; a `.gz` file is decompressed while it is read.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// If the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let is_packed = path.extension().is_some_and(|extension| extension == "gz");
-        let reader: Box<dyn BufRead> = match is_packed {
+        let is_gzip = path.extension().is_some_and(|extension| extension == "gz");
+        let reader: Box<dyn BufRead> = match is_gzip {
             true => Box::new(BufReader::new(flate2::read::MultiGzDecoder::new(file))),
             false => Box::new(BufReader::new(file)),
         };
@@ -50,23 +50,23 @@ impl Lines<Box<dyn BufRead>> {
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The lines of what `reader` gives; `name` is what errors call it.
+    /// Reads lines from `reader`. `name` is the text's name in errors.
     pub fn over(reader: R, name: String) -> Self {
-        Self { reader, name, longest_bytes: LINE_BYTES, number: 0, line: Vec::new() }
+        Self { reader, name, max_line_bytes: LINE_BYTES, number: 0, line: Vec::new() }
     }
 
-    /// The next line that is not blank; none at the end.
-    fn advance(&mut self) -> Result<Option<Line>> {
+    /// Returns the next line that is not blank, `None` at the end.
+    fn next_line(&mut self) -> Result<Option<Line>> {
         loop {
             self.number += 1;
             let place = format!("{}, line {}", self.name, self.number);
-            if !self.fill().with_context(|| format!("cannot read {place}"))? {
+            if !self.read_line().with_context(|| format!("cannot read {place}"))? {
                 return Ok(None);
             }
             ensure!(
-                self.line.len() <= self.longest_bytes,
-                "{place}: longer than {} bytes, the most that a line may have; one record is expected in each line",
-                self.longest_bytes
+                self.line.len() <= self.max_line_bytes,
+                "{place}: longer than {} bytes, the limit for a line; expected one record per line",
+                self.max_line_bytes
             );
             if self.line.trim_ascii().is_empty() {
                 continue;
@@ -79,8 +79,8 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Reads up to the next line feed, at most one byte more than a line may have. False at the end of the text.
-    fn fill(&mut self) -> std::io::Result<bool> {
+    /// Reads up to the next line feed, but at most one byte more than the limit. Returns false at the end of the text.
+    fn read_line(&mut self) -> std::io::Result<bool> {
         self.line.clear();
         let mut is_there = false;
         loop {
@@ -93,12 +93,12 @@ impl<R: BufRead> Lines<R> {
             }
             is_there = true;
             let end = bytes.iter().position(|byte| *byte == b'\n');
-            let room = self.longest_bytes + 1 - self.line.len();
+            let room = self.max_line_bytes + 1 - self.line.len();
             let taken = end.unwrap_or(bytes.len());
             self.line.extend_from_slice(&bytes[..taken.min(room)]);
             let used = end.map_or(taken, |end| end + 1);
             self.reader.consume(used);
-            if end.is_some() || self.line.len() > self.longest_bytes {
+            if end.is_some() || self.line.len() > self.max_line_bytes {
                 return Ok(true);
             }
         }
@@ -109,7 +109,7 @@ impl<R: BufRead> Iterator for Lines<R> {
     type Item = Result<Line>;
 
     fn next(&mut self) -> Option<Result<Line>> {
-        self.advance().transpose()
+        self.next_line().transpose()
     }
 }
 
@@ -117,12 +117,12 @@ impl<R: BufRead> Iterator for Lines<R> {
 mod tests {
     use super::*;
 
-    fn lines(bytes: &[u8], longest_bytes: usize) -> Vec<Result<Line>> {
-        Lines { longest_bytes, ..Lines::over(bytes, "it".to_owned()) }.collect()
+    fn lines(bytes: &[u8], max_line_bytes: usize) -> Vec<Result<Line>> {
+        Lines { max_line_bytes, ..Lines::over(bytes, "it".to_owned()) }.collect()
     }
 
     #[test]
-    fn marks_and_separators_are_passed_over() {
+    fn lines_skips_marks_and_separators() {
         let text = "\u{FEFF}{1}\r\n\r\n \u{2028}\n{\"a\": \"\u{2028}b\"}\u{2029}\n\u{FEFF}{2}";
         let found: Vec<(String, usize)> =
             lines(text.as_bytes(), 100).into_iter().map(|line| line.map(|line| (line.text, line.number)).unwrap()).collect();
@@ -131,19 +131,19 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_ends_the_reading() {
+    fn lines_refuses_a_line_that_is_too_long() {
         let found = lines(b"12345\n123456\n1", 5);
         assert_eq!(found[0].as_ref().unwrap().text, "12345");
         let error = found[1].as_ref().unwrap_err().to_string();
-        assert_eq!(error, "it, line 2: longer than 5 bytes, the most that a line may have; one record is expected in each line");
-        // A blank line counts too, and only as much of it is read as a line may have.
-        let mut endless = Lines { longest_bytes: 1000, ..Lines::over(BufReader::new(std::io::repeat(b' ')), "it".to_owned()) };
+        assert_eq!(error, "it, line 2: longer than 5 bytes, the limit for a line; expected one record per line");
+        // The limit also holds for a blank line, which is read only up to the limit.
+        let mut endless = Lines { max_line_bytes: 1000, ..Lines::over(BufReader::new(std::io::repeat(b' ')), "it".to_owned()) };
         assert!(endless.next().unwrap().unwrap_err().to_string().contains("line 1: longer than 1000 bytes"));
         assert!(endless.line.capacity() < 20_000);
     }
 
     #[test]
-    fn files_are_read_packed_or_not() {
+    fn lines_open_decompresses_gzip() {
         use std::io::Write;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.jsonl.gz");

@@ -1,5 +1,5 @@
-//! Files that people give, read within limits and in the forms that editors, exporters and downloads leave them in. It owns sizes, encodings
-//! and the shield around libraries that panic; it must never know what a file is for.
+//! Reads users' files safely: with size limits, and tolerant of what editors, exporters and downloads do to text. Owns size limits,
+//! encodings, and the conversion of library panics into errors. Independent of what a file is for.
 
 mod lines;
 mod shield;
@@ -14,41 +14,41 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 pub use lines::{LINE_BYTES, Line, Lines};
 pub use shield::shield;
 
-/// Most bytes of a JSON file of a checkpoint and of a chat template. The largest published `tokenizer.json` has about 35 MB.
+/// The size limit in bytes for a checkpoint's JSON files and for chat templates. The largest published `tokenizer.json` has about 35 MB.
 pub const TEXT_BYTES: u64 = 256 << 20;
 
-/// Most bytes of a document of problems, `.json` or `.toml`, which is read as a whole.
+/// The size limit in bytes for a `.json` or `.toml` file of problems, which is read into memory at once.
 pub const DOCUMENT_BYTES: u64 = 1 << 30;
 
-/// What Windows tools put in front of UTF-8 text.
+/// Windows tools write this character at the start of UTF-8 text.
 const BYTE_ORDER_MARK: char = '\u{FEFF}';
 
-/// What stands in a repository for a file that Git LFS keeps elsewhere.
+/// The start of a pointer file, with which Git LFS replaces a large file in a repository.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// The bytes of a file of at most `limit` bytes.
+/// Reads a file of at most `limit` bytes.
 ///
 /// # Errors
-/// When it cannot be read, is larger, or is a pointer of Git LFS; the message names the file.
+/// If the file cannot be read, is larger than `limit`, or is a Git LFS pointer. The message names the file.
 pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
     let reading = || format!("cannot read {}", path.display());
     let file = File::open(path).with_context(reading)?;
     let mut bytes = Vec::new();
-    // Not the size that the file system says: pipes and /proc have none.
+    // Count bytes rather than trust the file system's size: pipes and /proc have none.
     file.take(limit + 1).read_to_end(&mut bytes).with_context(reading)?;
     ensure!(
         bytes.len() as u64 <= limit,
-        "{} is larger than {limit} bytes, the most that is read of such a file: is it the right one?",
+        "{} is larger than {limit} bytes, the limit for this kind of file: is it the right file?",
         path.display()
     );
     refuse_lfs_pointer(path, &bytes)?;
     Ok(bytes)
 }
 
-/// As [`read`]; `None` where there is no such file.
+/// Like [`read`], but returns `None` if the file does not exist.
 ///
 /// # Errors
-/// As [`read`], except for a file that is not there.
+/// As for [`read`], except for a missing file.
 pub fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -56,38 +56,38 @@ pub fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// The text of a file of at most `limit` bytes: UTF-8, without a byte order mark.
+/// Reads a UTF-8 text file of at most `limit` bytes and removes a byte order mark.
 ///
 /// # Errors
-/// As [`read`] and [`text`].
+/// As for [`read`] and [`text`].
 pub fn read_text(path: &Path, limit: u64) -> Result<String> {
     let bytes = read(path, limit)?;
     text(&path.display().to_string(), &bytes).map(str::to_owned)
 }
 
-/// Bytes as UTF-8 text, without a byte order mark.
+/// Decodes UTF-8 and removes a byte order mark. `name` is the file's name in errors.
 ///
 /// # Errors
-/// When they are no UTF-8; the message names the file and says how to convert UTF-16.
+/// If the bytes are not UTF-8. The message names the file, and for UTF-16 says how to convert it.
 pub fn text<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
     if bytes.starts_with(&[0xFF, 0xFE]) || bytes.starts_with(&[0xFE, 0xFF]) {
-        bail!("{name} is UTF-16 text, expected UTF-8; `iconv -f UTF-16 -t UTF-8` converts it");
+        bail!("{name} is UTF-16 text, expected UTF-8; convert it with `iconv -f UTF-16 -t UTF-8`");
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| anyhow!("{name} is not UTF-8 text (byte {} is no part of a character)", error.valid_up_to()))?;
+    let text =
+        std::str::from_utf8(bytes).map_err(|error| anyhow!("{name} is not UTF-8 text (invalid byte at offset {})", error.valid_up_to()))?;
     Ok(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))
 }
 
-/// Bytes as JSON text, as [`text`] and [`json`] have it.
+/// Decodes JSON text with [`text`] and [`json`].
 ///
 /// # Errors
-/// As [`text`].
+/// As for [`text`].
 pub fn json_text<'a>(name: &str, bytes: &'a [u8]) -> Result<Cow<'a, str>> {
     text(name, bytes).map(json)
 }
 
-/// JSON in which spaces of other kinds stand between values: byte order marks, line separators (U+2028) and their like, which editors and
-/// exporters leave there and which JSON knows only inside strings. Each becomes a plain space; strings stay as they are.
+/// Replaces non-ASCII white space between JSON values by plain spaces: byte order marks, line separators (U+2028) and so on, which editors
+/// and exporters insert and which JSON allows only inside strings. Strings stay unchanged.
 pub fn json(text: &str) -> Cow<'_, str> {
     let is_foreign = |character: char| !character.is_ascii() && (character.is_whitespace() || character == BYTE_ORDER_MARK);
     if text.is_ascii() || !text.contains(is_foreign) {
@@ -107,10 +107,11 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(plain).collect())
 }
 
-/// Reads TOML, which knows the separators U+2028 and U+2029 only inside strings: between lines, where editors leave them, they end a line.
+/// Parses TOML with `parse`, and accepts the separators U+2028 and U+2029 as line ends. Editors insert them between lines, where TOML
+/// forbids them.
 ///
 /// # Errors
-/// As `parse`.
+/// As for `parse`.
 pub fn toml<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<T, E> {
     const SEPARATORS: [char; 2] = ['\u{2028}', '\u{2029}'];
     match parse(text) {
@@ -119,14 +120,14 @@ pub fn toml<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Result<T,
     }
 }
 
-/// Refuses a pointer of Git LFS in a file's place.
+/// Refuses a Git LFS pointer. `beginning` is the start of the file's contents.
 ///
 /// # Errors
-/// Names the file and says how to get what it stands for.
+/// If `beginning` is the start of a Git LFS pointer. The message says how to download the real file.
 pub fn refuse_lfs_pointer(path: &Path, beginning: &[u8]) -> Result<()> {
     ensure!(
         !beginning.starts_with(LFS_POINTER),
-        "{} is a pointer of Git LFS, not the file itself: run `git lfs install` and `git lfs pull` in that folder, or download the model again",
+        "{} is a Git LFS pointer, not the file itself: run `git lfs install` and `git lfs pull` in that folder, or download the model again",
         path.display()
     );
     Ok(())
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_utf_8_without_a_mark() {
+    fn text_is_utf_8_without_a_byte_order_mark() {
         let check = |bytes: &[u8], expected: Result<&str, &str>| match (text("f", bytes), expected) {
             (Ok(text), Ok(expected)) => assert_eq!(text, expected),
             (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
@@ -145,12 +146,12 @@ mod tests {
         };
         check("\u{FEFF}a\u{FEFF}".as_bytes(), Ok("a\u{FEFF}"));
         check(b"", Ok(""));
-        check(b"ab\xFF", Err("f is not UTF-8 text (byte 2"));
+        check(b"ab\xFF", Err("f is not UTF-8 text (invalid byte at offset 2)"));
         check(b"\xFF\xFEa\0", Err("f is UTF-16 text"));
     }
 
     #[test]
-    fn json_has_plain_spaces_between_its_values() {
+    fn json_replaces_spaces_between_values() {
         let check = |text: &str, expected: &str| assert_eq!(json(text), expected);
         check("{\"a\":\u{2028} \"\u{2028}\\\"\u{2028}\"\u{FEFF}}\u{2029}", "{\"a\":  \"\u{2028}\\\"\u{2028}\" } ");
         check("{\"a\\\\\":\u{A0}1}", "{\"a\\\\\": 1}");
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn toml_has_plain_line_ends() {
+    fn toml_accepts_unicode_line_separators() {
         let read = |text: &str| toml(text, |text| text.parse::<::toml::Table>()).map(|table| table.to_string());
         assert_eq!(read("a = 1\u{2028}b = \"c\"\u{2029}\n").unwrap(), "a = 1\nb = \"c\"\n");
         assert!(read("a = \"\u{2028}\"").unwrap().contains('\u{2028}'));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_up_to_its_limit() {
+    fn read_enforces_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
         assert!(read_if_there(&path, 4).unwrap().is_none());
@@ -177,7 +178,7 @@ mod tests {
         assert!(error.contains("/f is larger than 3 bytes"), "{error}");
         std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n").unwrap();
         let error = read_if_there(&path, 100).unwrap_err().to_string();
-        assert!(error.contains("/f is a pointer of Git LFS") && error.contains("git lfs pull"), "{error}");
+        assert!(error.contains("/f is a Git LFS pointer") && error.contains("git lfs pull"), "{error}");
         assert!(format!("{:#}", read(folder.path(), 3).unwrap_err()).contains("cannot read"));
     }
 }

@@ -1,4 +1,4 @@
-//! The one boundary around libraries that panic on broken input.
+//! Catches panics of libraries on corrupt input and turns them into errors.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -8,44 +8,44 @@ use std::sync::Once;
 use anyhow::{Result, bail};
 
 thread_local! {
-    /// Whether this thread is inside of [`shield`].
-    static IS_SHIELDED: Cell<bool> = const { Cell::new(false) };
-    /// What the last shielded panic said.
-    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+    /// True while this thread runs inside [`shield`].
+    static IS_CATCHING: Cell<bool> = const { Cell::new(false) };
+    /// The message of the last caught panic.
+    static LAST_MESSAGE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Most characters of a library's message that are shown.
-const SHOWN: usize = 160;
+/// The maximum length of a library's message in an error, in characters.
+const MAX_MESSAGE_CHARS: usize = 160;
 
-/// Runs a library's work on what `input` names (a file, a line); a panic in it becomes an error, and nothing is printed. Work that the library
-/// hands to other threads is not covered by the silence, only by the error.
+/// Runs `work` and turns a panic into an error without printing it. `input` names the input (a file, a line) in the error. If the library
+/// panics on another thread, that message is still printed.
 ///
-/// State that the work changes must not be used after a panic: only what is made inside, or read, is safe.
+/// Do not use state that `work` modifies after a panic: only state created inside, or only read, is safe.
 ///
 /// # Errors
-/// As `work`, or when the library panics; the message names the input and what the library said.
+/// As for `work`, or if it panics. The message gives the input and the panic's message.
 pub fn shield<T>(input: impl Display, work: impl FnOnce() -> Result<T>) -> Result<T> {
-    silence_shielded();
-    let outer = IS_SHIELDED.replace(true);
+    install_hook();
+    let outer = IS_CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(work));
-    IS_SHIELDED.set(outer);
+    IS_CATCHING.set(outer);
     match result {
         Ok(result) => result,
         Err(_) => {
-            let said = SAID.take();
-            bail!("{input} is broken: reading it failed inside a library ({said}); get the file again, or save it with another version")
+            let message = LAST_MESSAGE.take();
+            bail!("{input} is corrupt: a library failed to read it ({message}); download the file again, or save it with another version")
         }
     }
 }
 
-/// Panics inside of the shield are kept; all others go where they went before.
-fn silence_shielded() {
+/// Installs a panic hook that records the messages of caught panics and passes all others to the previous hook.
+fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            if IS_SHIELDED.get() {
-                SAID.set(message(panic));
+            if IS_CATCHING.get() {
+                LAST_MESSAGE.set(message(panic));
             } else {
                 before(panic);
             }
@@ -53,11 +53,15 @@ fn silence_shielded() {
     });
 }
 
-/// A panic's message in one line, without control characters.
+/// Returns a panic's message as one line, with control characters replaced by spaces.
 fn message(panic: &PanicHookInfo) -> String {
     let payload = panic.payload();
     let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    text.unwrap_or("no message").chars().map(|character| if character.is_control() { ' ' } else { character }).take(SHOWN).collect()
+    text.unwrap_or("no message")
+        .chars()
+        .map(|character| if character.is_control() { ' ' } else { character })
+        .take(MAX_MESSAGE_CHARS)
+        .collect()
 }
 
 #[cfg(test)]
@@ -65,11 +69,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_becomes_an_error_that_names_the_input() {
+    fn shield_turns_a_panic_into_an_error() {
         let broken = |text: &'static str| shield("model/x.json", || -> Result<()> { panic!("index {}\n{text}", 7) });
         let error = broken("out of range").unwrap_err().to_string();
-        assert!(error.starts_with("model/x.json is broken") && error.contains("(index 7 out of range)"), "{error}");
-        // One after the other, one inside of the other, and errors and values as they are.
+        assert!(error.starts_with("model/x.json is corrupt") && error.contains("(index 7 out of range)"), "{error}");
+        // Panics in sequence and nested; errors and values pass through unchanged.
         let inner = shield("outer", || {
             let inner = broken("inside");
             assert!(inner.is_err());
@@ -78,6 +82,6 @@ mod tests {
         assert!(inner.unwrap_err().to_string().contains("index 7 again"));
         assert_eq!(shield("x", || Ok(3)).unwrap(), 3);
         assert_eq!(shield("x", || -> Result<()> { bail!("no") }).unwrap_err().to_string(), "no");
-        assert!(!IS_SHIELDED.get());
+        assert!(!IS_CATCHING.get());
     }
 }

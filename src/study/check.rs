@@ -65,7 +65,7 @@ mod tests {
         };
         refused("train.steps=7", "math500-greedy", "the study tells math500-greedy, but this arm evaluates tiny-greedy");
         refused("loss.entropi=0", "tiny-greedy", "unknown setting loss.entropi");
-        refused("model=nobody", "tiny-greedy", "no model is called \"nobody\"");
-        refused("reference=nobody", "tiny-greedy", "no model is called \"nobody\"");
+        refused("model=nobody", "tiny-greedy", "unknown model \"nobody\"");
+        refused("reference=nobody", "tiny-greedy", "unknown model \"nobody\"");
     }
 }

@@ -1,24 +1,27 @@
-//! A problem as the conversation that a model reads: every turn that the problem has stands in the prompt, or there is no prompt. It must never
-//! know a template's language.
+//! Renders a problem as the conversation that a model reads. Every turn of the problem appears in the prompt, or rendering fails.
+//! Independent of the template language.
 
 use anyhow::{Result, bail, ensure};
 
 use super::{Message, Text};
 use crate::flow::Problem;
 
-/// The problem through the chat template, its instruction directly behind the question.
+/// Renders the problem with the chat template. The instruction directly follows the question.
+///
+/// # Errors
+/// If the template fails, leaves out a turn before the question, or cannot continue the prefill.
 pub(super) fn render(text: &Text, problem: &Problem, instruction: &str) -> Result<String> {
     let mut messages = problem.context.clone();
     messages.push(Message::new("user", format!("{}{instruction}", problem.question)));
     let rendered = text.render(&messages, true)?;
-    // Some templates have no place for a system turn, or cut what an assistant said before.
+    // Some templates drop the system turn, or shorten earlier turns of the assistant.
     let mut rest = rendered.as_str();
     for Message { role, content } in &problem.context {
         let content = content.trim();
         let found = rest.find(content);
         ensure!(
             found.is_some(),
-            "{}: the chat template leaves out, or changes, the {role} turn {:?} before the question: take the turn out of the data, or give another template with prompt.chat_template",
+            "{}: the chat template drops or changes the {role} turn {:?} before the question: remove the turn from the data, or set another template with prompt.chat_template",
             problem.id,
             shortened(content)
         );
@@ -27,23 +30,24 @@ pub(super) fn render(text: &Text, problem: &Problem, instruction: &str) -> Resul
     if problem.prefill.is_empty() {
         return Ok(rendered);
     }
-    // As transformers goes on from a last message: rendered like any turn, and cut behind what it says.
+    // As transformers does with `continue_final_message`: render the prefill as a complete turn, then cut after its text.
     let before = text.render(&messages, false)?;
     messages.push(Message::new("assistant", problem.prefill.clone()));
     let whole = text.render(&messages, false)?;
-    let said = problem.prefill.trim();
-    let end = whole.strip_prefix(before.as_str()).and_then(|answer| Some(before.len() + answer.rfind(said)? + said.len()));
+    let prefill_text = problem.prefill.trim();
+    let end = whole.strip_prefix(before.as_str()).and_then(|answer| Some(before.len() + answer.rfind(prefill_text)? + prefill_text.len()));
     let Some(end) = end else {
         bail!(
-            "{}: the chat template does not let an answer begin with {:?}: take the assistant's turn at the end out of the data, or give another template with prompt.chat_template",
+            "{}: the chat template cannot continue an answer that starts with {:?}: remove the assistant's turn at the end from the data, or set another template with prompt.chat_template",
             problem.id,
-            shortened(said)
+            shortened(prefill_text)
         )
     };
     let trailing = &problem.prefill[problem.prefill.trim_end().len()..];
     Ok(format!("{}{trailing}", &whole[..end]))
 }
 
+/// Shortens a text to 60 characters, for messages.
 fn shortened(text: &str) -> String {
     if text.chars().count() <= 60 { text.to_owned() } else { text.chars().take(57).chain("...".chars()).collect() }
 }

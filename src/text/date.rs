@@ -1,4 +1,4 @@
-//! Today's date as templates print it, real or fixed by a setting. It must never know what is rendered.
+//! The current date in chat templates, from the clock or fixed by a setting. Independent of what is rendered.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,23 +7,23 @@ use jiff::civil::Date;
 use jiff::fmt::strtime;
 use minijinja::{Error, ErrorKind};
 
-/// The directives that are known: those of the date, and those of the time of day. jiff knows more, some of them unlike Python's.
+/// The supported `strftime` directives, for date and time of day. jiff has more, but some differ from Python's.
 const DIRECTIVES: &str = "YymdeBbhAaFDjHMSIpRT%";
-/// Those that glibc's `%-` leaves the padding out of.
+/// The directives for which glibc's `%-` omits padding.
 const UNPADDED: &str = "demj";
 
-/// The clock's date, in UTC.
+/// Returns the clock's date in UTC.
 pub(super) fn now() -> Date {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let first = jiff::civil::date(1970, 1, 1);
-    // A clock beyond the calendar's last year is broken; any date will do.
+    // A clock beyond the calendar's last year is wrong anyway, so any date will do.
     first.checked_add(std::time::Duration::from_secs(seconds)).unwrap_or(first)
 }
 
-/// Reads `YYYY-MM-DD`.
+/// Parses `YYYY-MM-DD`, years 1970 to 9999.
 ///
 /// # Errors
-/// Says how a date is written.
+/// If the text is not such a date. The message gives the expected format.
 pub(super) fn parse(text: &str) -> Result<Date> {
     let date = || {
         let parts: Vec<i16> = text.split('-').map(|part| part.parse().ok()).collect::<Option<_>>()?;
@@ -33,24 +33,24 @@ pub(super) fn parse(text: &str) -> Result<Date> {
     date().with_context(|| format!("{text:?} is not a date; expected YYYY-MM-DD, for example 2024-07-26"))
 }
 
-/// Today in UTC, as `YYYY-MM-DD`.
+/// Returns today's date in UTC as `YYYY-MM-DD`.
 pub fn today() -> String {
     now().to_string()
 }
 
-/// Refuses what is no date.
+/// Checks that the text is a date, `YYYY-MM-DD`.
 ///
 /// # Errors
-/// Says how a date is written.
+/// If it is not. The message gives the expected format.
 pub fn check(text: &str) -> Result<()> {
     parse(text).map(|_| ())
 }
 
-/// The date directives of `strftime`; those of the time of day say midnight, so that a prompt is the same all day.
+/// Formats a date with `strftime` directives. The time of day is always midnight, so that a prompt is the same all day.
 pub(super) fn strftime(format: &str, date: Date) -> Result<String, Error> {
     let unknown = |flag: &str, directive: Option<char>| {
         let directive = directive.map_or_else(String::new, String::from);
-        Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not know %{flag}{directive}")))
+        Err(Error::new(ErrorKind::InvalidOperation, format!("strftime_now does not support %{flag}{directive}")))
     };
     let mut characters = format.chars();
     while characters.by_ref().any(|character| character == '%') {
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_read_as_the_calendar_has_them() {
+    fn parse_accepts_calendar_dates_only() {
         let check = |text: &str, expected: Option<&str>| {
             assert_eq!(parse(text).ok().map(|date| date.to_string()).as_deref(), expected, "{text}");
         };
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_are_glibcs() {
+    fn strftime_formats_like_glibc() {
         let date = parse("2024-03-05").unwrap();
         let check = |format: &str, expected: &str| assert_eq!(strftime(format, date).unwrap(), expected, "{format}");
         check("%Y %y %m %d|%e|%B %b %h %A %a", "2024 24 03 05| 5|March Mar Mar Tuesday Tue");
@@ -98,7 +98,7 @@ mod tests {
         check("100%% – %%d", "100% – %d");
         for (format, directive) in [("%Q", "%Q"), ("%", "%"), ("%-", "%-"), ("%-Y", "%-Y"), ("%é", "%é"), ("%s", "%s"), ("%5d", "%5")] {
             let error = strftime(format, date).unwrap_err().to_string();
-            assert!(error.ends_with(&format!("strftime_now does not know {directive}")), "{error}");
+            assert!(error.ends_with(&format!("strftime_now does not support {directive}")), "{error}");
         }
     }
 }

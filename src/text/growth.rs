@@ -1,18 +1,18 @@
-//! How long the rules of a `tokenizer.json` can make a text: known before a rule runs, because a chain of short rules multiplies a text as
-//! often as it likes. It owns the bounds; it must never know a vocabulary.
+//! Bounds on how long the rules of a `tokenizer.json` can make a text, computed before any rule runs: a short chain of replacements can
+//! multiply a text without limit. Independent of the vocabulary.
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Most bytes of a text to tokenize.
-const TEXT_BYTES: usize = 16 << 20;
-/// Most bytes of a text while it is normalized or decoded.
-const GROWN_BYTES: f64 = (64 << 20) as f64;
-/// Most entries of a list in `normalizer`, `pre_tokenizer`, `post_processor` and `decoder`.
-const RULES: usize = 64;
+/// The maximum size in bytes of a text to tokenize.
+const MAX_TEXT_BYTES: usize = 16 << 20;
+/// The maximum size in bytes of a text during normalization or decoding.
+const MAX_GROWN_BYTES: f64 = (64 << 20) as f64;
+/// The maximum length of a list in `normalizer`, `pre_tokenizer`, `post_processor` or `decoder`.
+const MAX_RULES: usize = 64;
 
-/// The parts of a `tokenizer.json` that are rules.
+/// The parts of a `tokenizer.json` that contain rules.
 #[derive(Deserialize)]
 pub(super) struct Rules {
     #[serde(default)]
@@ -33,27 +33,27 @@ struct AddedToken {
     content: String,
 }
 
-/// A text of `n` bytes has at most `factor * n + added` after it.
+/// A bound on a rule's output: a text of `n` bytes becomes at most `factor * n + added` bytes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Growth {
+struct LengthBound {
     factor: f64,
     added: f64,
 }
 
-/// The bounds of one tokenizer.
+/// The length bounds of one tokenizer.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    normalized: Growth,
-    decoded: Growth,
+    normalized: LengthBound,
+    decoded: LengthBound,
 }
 
 impl Bounds {
-    /// Reads the rules, and refuses those that no tokenizer has.
+    /// Reads the rules and computes their bounds.
     ///
     /// # Errors
-    /// When there are too many of them, or they would blow up the tokenizer's own added tokens.
+    /// If `json` is malformed, a list has more than [`MAX_RULES`] entries, or the rules could make the tokenizer's own added tokens too long.
     pub(super) fn read(json: &str) -> Result<Self> {
-        let rules: Rules = serde_json::from_str(json).context("tokenizer.json is not a tokenizer that can be read")?;
+        let rules: Rules = serde_json::from_str(json).context("tokenizer.json is not a valid tokenizer")?;
         for (name, part) in [
             ("normalizer", &rules.normalizer),
             ("pre_tokenizer", &rules.pre_tokenizer),
@@ -61,36 +61,39 @@ impl Bounds {
             ("decoder", &rules.decoder),
         ] {
             let entries = longest_list(part);
-            ensure!(entries <= RULES, "{name} of tokenizer.json has a list of {entries} entries, expected at most {RULES}");
+            ensure!(entries <= MAX_RULES, "{name} of tokenizer.json has a list of {entries} entries, expected at most {MAX_RULES}");
         }
-        let bounds = Self { normalized: growth(&rules.normalizer), decoded: growth(&rules.decoder) };
-        // They are normalized when the tokenizer is built.
+        let bounds = Self { normalized: length_bound(&rules.normalizer), decoded: length_bound(&rules.decoder) };
+        // Added tokens are normalized when the tokenizer is built.
         let added = rules.added_tokens.iter().map(|token| bounds.normalized.of(token.content.len())).sum::<f64>();
         ensure!(
-            added <= GROWN_BYTES,
-            "the normalizer of tokenizer.json could make {added:.0} bytes of its own added tokens, expected at most {GROWN_BYTES:.0}"
+            added <= MAX_GROWN_BYTES,
+            "the normalizer of tokenizer.json could turn its own added tokens into {added:.0} bytes, expected at most {MAX_GROWN_BYTES:.0}"
         );
         Ok(bounds)
     }
 
-    /// Refuses a text that is too long, or that the normalizer could make too long.
+    /// Checks that a text is short enough, also after normalization.
+    ///
+    /// # Errors
+    /// If it is not.
     pub(super) fn check_text(&self, bytes: usize) -> Result<()> {
-        ensure!(bytes <= TEXT_BYTES, "a text of {bytes} bytes is too long to tokenize, expected at most {TEXT_BYTES}");
+        ensure!(bytes <= MAX_TEXT_BYTES, "a text of {bytes} bytes is too long to tokenize, expected at most {MAX_TEXT_BYTES}");
         let grown = self.normalized.of(bytes);
         ensure!(
-            grown <= GROWN_BYTES,
-            "the normalizer of tokenizer.json could make {grown:.0} bytes of a text of {bytes}, expected at most {GROWN_BYTES:.0}"
+            grown <= MAX_GROWN_BYTES,
+            "the normalizer of tokenizer.json could turn {bytes} bytes of text into {grown:.0}, expected at most {MAX_GROWN_BYTES:.0}"
         );
         Ok(())
     }
 
-    /// Whether tokens of so many bytes together are safe to decode.
-    pub(super) fn decodes(&self, tokens: usize, bytes: usize) -> bool {
-        self.decoded.factor * bytes as f64 + self.decoded.added * tokens as f64 <= GROWN_BYTES
+    /// True if the decoded text is sure to stay within the limit, for `tokens` tokens with `bytes` bytes in total.
+    pub(super) fn can_decode(&self, tokens: usize, bytes: usize) -> bool {
+        self.decoded.factor * bytes as f64 + self.decoded.added * tokens as f64 <= MAX_GROWN_BYTES
     }
 }
 
-impl Growth {
+impl LengthBound {
     const NONE: Self = Self { factor: 1.0, added: 0.0 };
 
     fn of(self, bytes: usize) -> f64 {
@@ -102,34 +105,34 @@ impl Growth {
     }
 }
 
-/// The bound of a rule, or of a sequence of rules. Every factor is for the worst text.
-fn growth(rule: &Value) -> Growth {
+/// Returns the bound of a rule or a sequence of rules, for the worst possible text.
+fn length_bound(rule: &Value) -> LengthBound {
     let length = |name: &str| rule.get(name).and_then(Value::as_str).map_or(0, str::len) as f64;
     let list = ["normalizers", "decoders"].into_iter().find_map(|name| rule.get(name)?.as_array());
     if let Some(rules) = list {
-        return rules.iter().map(growth).fold(Growth::NONE, Growth::then);
+        return rules.iter().map(length_bound).fold(LengthBound::NONE, LengthBound::then);
     }
     match rule.get("type").and_then(Value::as_str) {
         Some("Replace") => {
             let content = length("content");
             match rule.get("pattern").and_then(|pattern| pattern.get("String")?.as_str()) {
-                Some(pattern) if !pattern.is_empty() => Growth { factor: (content / pattern.len() as f64).max(1.0), added: 0.0 },
-                // An expression may find something at every byte, and nothing between all of them.
-                _ => Growth { factor: 1.0 + content, added: content },
+                Some(pattern) if !pattern.is_empty() => LengthBound { factor: (content / pattern.len() as f64).max(1.0), added: 0.0 },
+                // A regular expression may match every byte, and also the empty string between all bytes.
+                _ => LengthBound { factor: 1.0 + content, added: content },
             }
         }
-        // Once for each piece between special tokens.
-        Some("Prepend") => Growth { factor: 1.0 + length("prepend"), added: length("prepend") },
-        // U+FDFA has 3 bytes and becomes 33; the composed forms go through the decomposed ones.
-        Some("NFKD" | "NFKC") => Growth { factor: 11.0, added: 0.0 },
-        Some("Precompiled") => Growth { factor: longest_replacement(rule), added: 0.0 },
-        // Bytes that are no text become U+FFFD, empty separators become spaces; 3 is more than any of the others do.
-        Some(_) => Growth { factor: 3.0, added: 1.0 },
-        None => Growth::NONE,
+        // The prefix is added once to each piece between special tokens.
+        Some("Prepend") => LengthBound { factor: 1.0 + length("prepend"), added: length("prepend") },
+        // U+FDFA has 3 bytes and becomes 33. The composed forms go through the decomposed ones.
+        Some("NFKD" | "NFKC") => LengthBound { factor: 11.0, added: 0.0 },
+        Some("Precompiled") => LengthBound { factor: longest_replacement(rule), added: 0.0 },
+        // Invalid bytes become U+FFFD (3 bytes), and empty separators become spaces; no other rule exceeds a factor of 3.
+        Some(_) => LengthBound { factor: 3.0, added: 1.0 },
+        None => LengthBound::NONE,
     }
 }
 
-/// How many bytes a rule that SentencePiece compiled can put in place of one: its longest replacement.
+/// Returns the length in bytes of the longest replacement in a rule that SentencePiece compiled: the most that can replace one byte.
 fn longest_replacement(rule: &Value) -> f64 {
     let encoded = rule.get("precompiled_charsmap").and_then(Value::as_str).unwrap_or_default();
     let bytes = from_base64(encoded);
@@ -138,7 +141,7 @@ fn longest_replacement(rule: &Value) -> f64 {
     texts.split(|byte| *byte == 0).map(<[u8]>::len).max().unwrap_or(1).max(1) as f64
 }
 
-/// Bytes of base64; what is none of its letters ends them, and the library that reads the same text complains.
+/// Decodes base64 up to the first invalid character. The tokenizers library, which reads the same text, reports such a character.
 fn from_base64(text: &str) -> Vec<u8> {
     let value = |byte: u8| match byte {
         b'A'..=b'Z' => Some(byte - b'A'),
@@ -160,7 +163,7 @@ fn from_base64(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// The most entries of a list in a rule and those inside of it.
+/// Returns the length of the longest list in a rule, nested rules included.
 fn longest_list(rule: &Value) -> usize {
     match rule {
         Value::Array(items) => items.iter().map(longest_list).fold(items.len(), usize::max),
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_bounded_before_they_run() {
+    fn check_text_bounds_the_normalizer() {
         let check = |normalizer: &str, bytes: usize, expected: Option<&str>| {
             let result = bounds(normalizer).and_then(|bounds| bounds.check_text(bytes));
             match (result, expected) {
@@ -193,12 +196,12 @@ mod tests {
         check("null", (16 << 20) + 1, Some("is too long to tokenize, expected at most 16777216"));
         check(twice, 16 << 20, None);
         check(&sequence(5), 1 << 20, None);
-        check(&sequence(20), 1000, Some("could make 1048576000 bytes of a text of 1000"));
-        check(&sequence(40), 1, Some("of its own added tokens"));
+        check(&sequence(20), 1000, Some("could turn 1000 bytes of text into 1048576000"));
+        check(&sequence(40), 1, Some("could turn its own added tokens into"));
         check(&sequence(65), 1, Some("normalizer of tokenizer.json has a list of 65 entries, expected at most 64"));
-        check(r#"{"type": "Replace", "pattern": {"String": ""}, "content": "aaaaaaaaaaaaaaaa"}"#, 8 << 20, Some("could make"));
-        check(r#"{"type": "Replace", "pattern": {"Regex": "b*"}, "content": "aaaaaaaaaaaaaaaa"}"#, 8 << 20, Some("could make"));
-        // Those of Llama 2, Gemma and XLM-RoBERTa.
+        check(r#"{"type": "Replace", "pattern": {"String": ""}, "content": "aaaaaaaaaaaaaaaa"}"#, 8 << 20, Some("could turn"));
+        check(r#"{"type": "Replace", "pattern": {"Regex": "b*"}, "content": "aaaaaaaaaaaaaaaa"}"#, 8 << 20, Some("could turn"));
+        // The normalizers of Llama 2, Gemma and XLM-RoBERTa.
         let metaspace = r#"{"type": "Replace", "pattern": {"String": " "}, "content": "▁"}"#;
         check(metaspace, 16 << 20, None);
         check(&format!(r#"{{"type": "Sequence", "normalizers": [{{"type": "Prepend", "prepend": "▁"}}, {metaspace}]}}"#), 4 << 20, None);
@@ -207,13 +210,13 @@ mod tests {
         let compiled = r#"{"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAABhYgBjZGVmZwA="}"#;
         check(&format!(r#"{{"type": "Sequence", "normalizers": [{compiled}, {squeezed}]}}"#), 1 << 20, None);
         let rule: Value = serde_json::from_str(compiled).unwrap();
-        assert_eq!(growth(&rule), Growth { factor: 5.0, added: 0.0 });
+        assert_eq!(length_bound(&rule), LengthBound { factor: 5.0, added: 0.0 });
     }
 
     #[test]
-    fn decoders_are_bounded_by_their_tokens() {
+    fn can_decode_bounds_the_decoder() {
         let bounds = Bounds::read(r#"{"decoder": {"type": "Replace", "pattern": {"String": "a"}, "content": "aaaaaaaa"}}"#).unwrap();
-        assert!(bounds.decodes(1000, 8 << 20) && !bounds.decodes(1000, (8 << 20) + 1));
-        assert!(Bounds::read("{}").unwrap().decodes(1 << 20, 64 << 20));
+        assert!(bounds.can_decode(1000, 8 << 20) && !bounds.can_decode(1000, (8 << 20) + 1));
+        assert!(Bounds::read("{}").unwrap().can_decode(1 << 20, 64 << 20));
     }
 }

@@ -1,4 +1,4 @@
-//! `tojson` as transformers gives it to templates: JSON spaced as Python spaces it. It must never know what is rendered.
+//! The template filter `tojson` as in transformers: JSON with Python's spacing. Independent of what is rendered.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: Python's `json.dumps` without HTML escapes.
+/// `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: like Python's `json.dumps`, without HTML escapes.
 pub(super) fn tojson(value: Value, options: Kwargs) -> Result<String, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<(String, String)> = options.get::<Option<Vec<String>>>("separators")?.and_then(pair);
@@ -34,7 +34,7 @@ fn pair(separators: Vec<String>) -> Option<(String, String)> {
     <[String; 2]>::try_from(separators).ok().map(|[item, key]| (item, key))
 }
 
-/// Outside strings JSON is ASCII, so every other character may be written as UTF-16 escapes.
+/// Escapes every non-ASCII character as UTF-16. JSON has such characters only inside strings.
 fn escape_non_ascii(json: &str) -> String {
     let mut units = [0; 2];
     json.chars()
@@ -45,13 +45,13 @@ fn escape_non_ascii(json: &str) -> String {
         .collect()
 }
 
-/// Python's spacing: `, ` and `: ` on one line, or one item a line with indentation.
+/// Python's spacing: `, ` and `: ` on one line, or one item per line with indentation.
 struct PythonJson {
     item: String,
     key: String,
     indent: Option<usize>,
     depth: usize,
-    /// Whether the innermost open list or object has no item yet.
+    /// True if the innermost open list or object has no item yet.
     empty: bool,
 }
 

@@ -1,5 +1,7 @@
-//! Text in, tokens out, and back: the checkpoint's own tokenizer and its own chat template. This room owns what a model reads and what its
-//! tokens say; it must never know weights, sampling or grading, and it never writes a token or a line of template of its own.
+//! Converts text to tokens and back, with a checkpoint's own tokenizer and chat template.
+//!
+//! Owns what a model reads and what its tokens mean. Never adds tokens or template text that the checkpoint does not define. Independent of
+//! weights, sampling and grading.
 
 mod begin;
 mod conversation;
@@ -22,44 +24,44 @@ use tokenizers::Tokenizer;
 pub use crate::flow::Message;
 use crate::flow::{Problem, Prompt};
 use crate::input::{self, shield};
-use begin::Around;
+use begin::AddedTokens;
 pub use date::{check as check_date, today};
 use growth::Bounds;
 pub use stream::TokenStream;
 use template::ChatTemplate;
 
-/// The files of a checkpoint folder that this room reads, and that an exported checkpoint takes along as they are.
+/// The checkpoint files that this module reads. Exported checkpoints copy them unchanged.
 pub const FILE_NAMES: [&str; 3] = ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
 const NO_TEMPLATE: &str = "this tokenizer has no chat template: give one with --chat-template FILE (in training: --set prompt.chat_template=FILE), \
-     or put a chat_template.jinja beside tokenizer.json; a model of the same family has one to copy";
+     or put a chat_template.jinja next to tokenizer.json; you can copy one from another model of the same family";
 
-/// The files beside the weights, as bytes.
+/// The contents of a checkpoint's tokenizer files.
 pub struct TextFiles<'a> {
     /// `tokenizer.json`.
     pub tokenizer: &'a [u8],
-    /// `tokenizer_config.json`: names of the special tokens and, often, the chat template.
+    /// `tokenizer_config.json`: the names of the special tokens and often the chat template.
     pub tokenizer_config: Option<&'a [u8]>,
-    /// `chat_template.jinja`; wins over the configuration's, as in transformers.
+    /// `chat_template.jinja`, which overrides the configuration's template, as in transformers.
     pub chat_template: Option<&'a [u8]>,
 }
 
-/// What a user asks of a checkpoint's chat template.
+/// The user's settings for a checkpoint's chat template.
 #[derive(Clone, Debug, Default)]
 pub struct ChatSettings {
-    /// The contents of a template in place of the checkpoint's.
+    /// The source of a template that replaces the checkpoint's; `None` keeps the checkpoint's.
     pub template: Option<Vec<u8>>,
-    /// The date that templates print as today's, `YYYY-MM-DD`; none leaves it to the clock.
+    /// The date, `YYYY-MM-DD`, that templates print as today's; `None` uses the clock.
     pub date: Option<String>,
-    /// Whether conversations will be rendered, so that there must be a template.
+    /// True if conversations will be rendered, so that a missing template is an error.
     pub needed: bool,
 }
 
 impl ChatSettings {
-    /// Reads the template, if one is given, and checks the date.
+    /// Reads the template file, if any, and checks the date.
     ///
     /// # Errors
-    /// When the file cannot be read, or the date is none.
+    /// If the file cannot be read, or `date` is not a date.
     pub fn read(template: Option<&Path>, date: Option<String>, needed: bool) -> Result<Self> {
         let read =
             |path: &Path| input::read(path, input::TEXT_BYTES).with_context(|| format!("cannot read the chat template {}", path.display()));
@@ -68,25 +70,25 @@ impl ChatSettings {
     }
 }
 
-/// A tokenizer with its special tokens and, where the checkpoint has one, its chat template.
+/// A checkpoint's tokenizer with its special tokens and its chat template, if any.
 pub struct Text {
     tokenizer: Tokenizer,
-    /// Which file it is, for messages.
+    /// The path of `tokenizer.json`, for messages.
     file: String,
     vocabulary: usize,
-    /// Bytes of the longest token.
+    /// The length of the longest token in bytes.
     longest_token: usize,
     bounds: Bounds,
-    around: Around,
+    added_tokens: AddedTokens,
     special_tokens: BTreeMap<String, String>,
     template: Option<ChatTemplate>,
 }
 
 impl Text {
-    /// Builds it from the contents of the files.
+    /// Creates a tokenizer from the contents of its files.
     ///
     /// # Errors
-    /// When a file is not what its name says; the message names the file.
+    /// If a file is malformed, or a token of the configuration is missing from the vocabulary. The message names the file.
     pub fn from_files(files: TextFiles) -> Result<Self> {
         Self::from_named_files("tokenizer.json".to_owned(), files)
     }
@@ -95,9 +97,9 @@ impl Text {
         let json = input::json_text("tokenizer.json", files.tokenizer)?;
         let bounds = Bounds::read(&json)?;
         let tokenizer = shield(&file, || {
-            let mut tokenizer = Tokenizer::from_bytes(json.as_bytes())
-                .map_err(|error| anyhow!("tokenizer.json is not a tokenizer that can be read: {error}"))?;
-            // Limits saved with a tokenizer would cut or pad prompts silently.
+            let mut tokenizer =
+                Tokenizer::from_bytes(json.as_bytes()).map_err(|error| anyhow!("tokenizer.json is not a valid tokenizer: {error}"))?;
+            // Truncation and padding settings saved with a tokenizer would silently change prompts.
             tokenizer.with_truncation(None).map_err(|error| anyhow!("tokenizer.json: {error}"))?;
             tokenizer.with_padding(None);
             Ok(tokenizer)
@@ -116,29 +118,29 @@ impl Text {
         };
         let source = match files.chat_template {
             Some(bytes) => Some(input::text("chat_template.jinja", bytes)?.to_owned()),
-            None => template::configured(&config)?,
+            None => template::template_from_config(&config)?,
         };
         let template = source.map(ChatTemplate::new).transpose()?;
         let special_tokens = special_tokens(&config);
         let bos_token = special_tokens.get("bos_token").map(String::as_str);
-        let around = shield(&file, || Around::of(&tokenizer, &config, bos_token))?;
-        Ok(Self { tokenizer, file, vocabulary, longest_token, bounds, around, special_tokens, template })
+        let added_tokens = shield(&file, || AddedTokens::of(&tokenizer, &config, bos_token))?;
+        Ok(Self { tokenizer, file, vocabulary, longest_token, bounds, added_tokens, special_tokens, template })
     }
 
-    /// Reads the files of a checkpoint folder in Hugging Face layout.
+    /// Loads the tokenizer of a checkpoint folder in Hugging Face layout.
     ///
     /// # Errors
-    /// When the folder or its `tokenizer.json` is missing or unreadable; the message names the file and says what to do.
+    /// If the folder or its `tokenizer.json` is missing, or a file is malformed. The message names the file and says what to do.
     pub fn from_folder(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            bail!("{}: no such folder; expected a checkpoint in Hugging Face layout", folder.display());
+            bail!("no folder {}; expected a checkpoint in Hugging Face layout", folder.display());
         }
         let read = |name: &str| input::read_if_there(&folder.join(name), input::TEXT_BYTES);
         let [tokenizer, tokenizer_config, chat_template] = FILE_NAMES.map(read);
         let (tokenizer_config, chat_template) = (tokenizer_config?, chat_template?);
         let tokenizer = tokenizer?.ok_or_else(|| {
             anyhow!(
-                "{}: no tokenizer.json; `AutoTokenizer.from_pretrained(...).save_pretrained(...)` of transformers writes one from older formats",
+                "{}: no tokenizer.json; create it from older formats with transformers: `AutoTokenizer.from_pretrained(...).save_pretrained(...)`",
                 folder.display()
             )
         })?;
@@ -148,10 +150,10 @@ impl Text {
             .with_context(|| format!("cannot use the tokenizer in {}", folder.display()))
     }
 
-    /// With the user's template and date in place of the checkpoint's and the clock's.
+    /// Applies the user's template and date in place of the checkpoint's template and the clock.
     ///
     /// # Errors
-    /// When they are no template and no date, or a template is needed and there is none.
+    /// If the template does not parse, the date is not a date, or a template is needed and there is none.
     pub fn with_chat(mut self, chat: &ChatSettings) -> Result<Self> {
         if let Some(source) = &chat.template {
             self.template = Some(ChatTemplate::new(input::text("the chat template", source)?.to_owned())?);
@@ -165,10 +167,10 @@ impl Text {
         }
     }
 
-    /// Fixes the date (`YYYY-MM-DD`) that templates print as today's, so that prompts do not differ from day to day.
+    /// Fixes the date, `YYYY-MM-DD`, that templates print as today's, so that prompts do not change from day to day.
     ///
     /// # Errors
-    /// When it is not a date.
+    /// If `date` is not a date.
     pub fn with_date(mut self, date: &str) -> Result<Self> {
         let date = date::parse(date)?;
         if let Some(template) = &mut self.template {
@@ -177,10 +179,10 @@ impl Text {
         Ok(self)
     }
 
-    /// The token ids of a text. Nothing is added; special tokens written in the text become their ids.
+    /// Tokenizes a text. Adds no special tokens; special tokens written in the text become their ids.
     ///
     /// # Errors
-    /// When the tokenizer cannot represent the text, or it is too long.
+    /// If the tokenizer cannot represent the text, or the text is too long.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.bounds.check_text(text.len())?;
         shield(&self.file, || {
@@ -189,26 +191,26 @@ impl Text {
         })
     }
 
-    /// The token ids of a text that goes through no chat template: it begins with the token that the tokenizer puts before every text, if it
-    /// puts any, unless the text begins with that itself. What the tokenizer puts after a text is left out: a response comes there.
+    /// Tokenizes a prompt without the chat template. Prepends the special tokens that the tokenizer adds before every text (such as `<s>`),
+    /// unless the text already starts with them. Adds no tokens at the end, where the response follows.
     ///
     /// # Errors
-    /// As [`Text::encode`].
+    /// As for [`Text::encode`].
     pub fn encode_raw(&self, text: &str) -> Result<Vec<u32>> {
-        let (before, ids) = (&self.around.before, self.encode(text)?);
+        let (before, ids) = (&self.added_tokens.before, self.encode(text)?);
         Ok(if ids.starts_with(before) { ids } else { [before.as_slice(), &ids].concat() })
     }
 
-    /// The text of token ids, without special tokens. Ids without a token say nothing, incomplete UTF-8 becomes U+FFFD.
+    /// Decodes token ids. Drops special tokens and ids without a token; incomplete UTF-8 becomes U+FFFD.
     ///
     /// # Errors
-    /// When the tokenizer's decoder fails, or the text would be too long.
+    /// If the tokenizer's decoder fails, or the text could become too long.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        if !self.bounds.decodes(ids.len(), ids.len().saturating_mul(self.longest_token)) {
+        if !self.bounds.can_decode(ids.len(), ids.len().saturating_mul(self.longest_token)) {
             let bytes = ids.iter().filter_map(|id| Some(self.tokenizer.id_to_token(*id)?.len())).sum();
             ensure!(
-                self.bounds.decodes(ids.len(), bytes),
-                "the decoder of {} could make too long a text of {} tokens",
+                self.bounds.can_decode(ids.len(), bytes),
+                "the decoder of {} could make the text of {} tokens too long",
                 self.file,
                 ids.len()
             );
@@ -216,78 +218,77 @@ impl Text {
         shield(&self.file, || self.tokenizer.decode(ids, true).map_err(|error| anyhow!("cannot decode token ids: {error}")))
     }
 
-    /// Decodes as tokens come, without ever splitting a character.
+    /// Starts an incremental decoder, which never splits a character.
     pub fn stream(&self) -> TokenStream<'_> {
         TokenStream::new(self)
     }
 
-    /// The highest token id plus one. Embeddings often have more rows: those are never to be sampled.
+    /// The highest token id plus one. Embeddings often have more rows, whose ids must never be sampled.
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
     }
 
-    /// The tokens from the id `rows` on, with whether each was added to the vocabulary, as a `[PAD]` is: an embedding of so many rows does not
-    /// have them.
+    /// Returns the tokens that an embedding with `rows` rows lacks: id, token, and true if it is an added token, such as `[PAD]`.
     pub fn tokens_from(&self, rows: usize) -> Vec<(u32, String, bool)> {
         let added = self.tokenizer.get_added_tokens_decoder();
         let ids = u32::try_from(rows).map_or(0..0, |first| first..self.vocabulary as u32);
         ids.filter_map(|id| Some((id, self.token(id)?, added.contains_key(&id)))).collect()
     }
 
-    /// Whether the id has a token; below [`Text::vocabulary`] a few tokenizers leave gaps.
+    /// True if the id has a token. The ids of a few tokenizers have gaps below [`Text::vocabulary`].
     pub fn has_token(&self, id: u32) -> bool {
         self.tokenizer.id_to_token(id).is_some()
     }
 
-    /// The token of an id, as it is written in `tokenizer.json`.
+    /// Returns the token of an id as spelled in `tokenizer.json`, `None` if the id has no token.
     pub fn token(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
     }
 
-    /// Whether the tokenizer puts special tokens around a text where nobody keeps it from that; [`Text::encode`] does.
+    /// True if the tokenizer adds special tokens around a text by default. [`Text::encode`] never adds them.
     pub fn adds_special_tokens(&self) -> bool {
-        self.around.any
+        self.added_tokens.any
     }
 
-    /// The id of a token, as it is written in `tokenizer.json`.
+    /// Returns the id of a token as spelled in `tokenizer.json`, `None` if there is no such token.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
-    /// The token of a role such as `eos_token`, as `tokenizer_config.json` names it.
+    /// Returns the token of a role such as `eos_token`, `None` if `tokenizer_config.json` has none.
     pub fn special_token(&self, role: &str) -> Option<&str> {
         self.special_tokens.get(role).map(String::as_str)
     }
 
-    /// Whether prompts say what day it is.
+    /// True if the chat template prints the current date.
     pub fn prints_date(&self) -> bool {
         self.template.as_ref().is_some_and(ChatTemplate::prints_date)
     }
 
-    /// The sha256 of the chat template's source, in hexadecimal.
+    /// The SHA-256 of the chat template's source in lowercase hexadecimal, `None` without a template.
     pub fn template_checksum(&self) -> Option<&str> {
         self.template.as_ref().map(|template| template.checksum.as_str())
     }
 
-    /// Whether the checkpoint came with a chat template.
+    /// True if there is a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
     }
 
-    /// The conversation as the model reads it, by the checkpoint's own template.
+    /// Renders a conversation with the chat template. `add_generation_prompt` appends the opening of the assistant's turn.
     ///
     /// # Errors
-    /// When there is no template, or it refuses the messages.
+    /// If there is no template, or it rejects the messages.
     pub fn render(&self, messages: &[Message], add_generation_prompt: bool) -> Result<String> {
         let template = self.template.as_ref().context(NO_TEMPLATE)?;
         template.render(messages, &self.special_tokens, add_generation_prompt)
     }
 
-    /// The problem as a prompt: the turns before it, then one user message, the question followed directly by the instruction (which brings its
-    /// own space, and may be empty), the opening of the answer, and the answer's beginning where the problem gives one.
+    /// Renders and tokenizes a problem: the turns before the question, the question with `instruction` appended (which includes its leading
+    /// space and may be empty), the opening of the answer, and the prefill, if any.
     ///
     /// # Errors
-    /// As [`Text::render`] and [`Text::encode`], and when the template leaves out a turn.
+    /// As for [`Text::render`] and [`Text::encode`], and if the template leaves out a turn.
     pub fn prompt(&self, problem: Arc<Problem>, instruction: &str) -> Result<Prompt> {
         let text = conversation::render(self, &problem, instruction)?;
         let ids = self.encode(&text)?.into();
@@ -295,10 +296,11 @@ impl Text {
     }
 }
 
-/// A template on its own, without a tokenizer: what a model with these special tokens would read.
+/// Renders a conversation with a template and special tokens, without a tokenizer. `date` (`YYYY-MM-DD`) is printed as today's; `None` uses
+/// the clock.
 ///
 /// # Errors
-/// When the template does not parse or refuses the messages, or the date is none.
+/// If the template does not parse or rejects the messages, or `date` is not a date.
 pub fn render_template(
     source: &str,
     special_tokens: &BTreeMap<String, String>,
@@ -313,7 +315,8 @@ pub fn render_template(
     template.render(messages, special_tokens, add_generation_prompt)
 }
 
-/// `bos_token` and its like, written as text or as an object with `content`; roles without a token are left out, as transformers does.
+/// Reads the special tokens by role, such as `bos_token`: a text, or an object with `content`. Roles without a token are left out, as in
+/// transformers.
 fn special_tokens(config: &serde_json::Value) -> BTreeMap<String, String> {
     const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
     let token = |role: &str| {

@@ -1,57 +1,58 @@
-//! Decoding while tokens still come. It owns the question which text is final; it must never know who reads it.
+//! Decodes tokens incrementally. Decides which part of the text is final. Independent of who reads it.
 
 use anyhow::Result;
 
 use super::Text;
 
-/// What decoders put in place of bytes that are no character, or not yet.
+/// The replacement that decoders write for invalid or incomplete characters.
 const REPLACEMENT: char = '\u{FFFD}';
-/// A UTF-8 character has at most four bytes, so at most three of them can wait for their last; some decoders show a replacement for each.
-const WAITING: usize = 3;
+/// The maximum number of replacement characters that a later token can change: a UTF-8 character has at most four bytes, and some decoders
+/// write a replacement for each of up to three that have arrived.
+const MAX_INCOMPLETE: usize = 3;
 
-/// Gives the text of tokens as they come; the pieces, joined, are what decoding all at once gives.
+/// Decodes a sequence of tokens one at a time. The concatenated pieces equal the text of the whole sequence.
 pub struct TokenStream<'a> {
     text: &'a Text,
-    /// One token of context (decoders treat a first token specially) and those whose text is not all given.
+    /// One token of context, since decoders treat the first token specially, and the tokens whose text is not fully returned yet.
     window: Vec<u32>,
-    /// Bytes of the window's text that were given already.
-    given: usize,
+    /// The number of bytes of the window's text already returned.
+    returned_bytes: usize,
 }
 
 impl<'a> TokenStream<'a> {
     pub(super) fn new(text: &'a Text) -> Self {
-        Self { text, window: Vec::new(), given: 0 }
+        Self { text, window: Vec::new(), returned_bytes: 0 }
     }
 
-    /// Takes the next token and gives the text that it completes, often empty for a part of a character.
+    /// Adds the next token and returns the text that it completes, which is empty inside a multi-byte character.
     ///
     /// # Errors
-    /// As [`Text::decode`].
+    /// As for [`Text::decode`].
     pub fn push(&mut self, id: u32) -> Result<String> {
         self.window.push(id);
         let decoded = self.text.decode(&self.window)?;
         let complete = complete_bytes(&decoded);
-        let piece = decoded.get(self.given..complete).unwrap_or_default().to_owned();
-        self.given = self.given.max(complete);
+        let piece = decoded.get(self.returned_bytes..complete).unwrap_or_default().to_owned();
+        self.returned_bytes = self.returned_bytes.max(complete);
         if complete == decoded.len() {
             self.window = vec![id];
-            self.given = self.text.decode(&self.window)?.len();
+            self.returned_bytes = self.text.decode(&self.window)?.len();
         }
         Ok(piece)
     }
 
-    /// Gives what still waits, with U+FFFD for a character that never became complete.
+    /// Returns the remaining text, with U+FFFD for an incomplete character.
     ///
     /// # Errors
-    /// As [`Text::decode`].
+    /// As for [`Text::decode`].
     pub fn finish(self) -> Result<String> {
         let decoded = self.text.decode(&self.window)?;
-        Ok(decoded.get(self.given..).unwrap_or_default().to_owned())
+        Ok(decoded.get(self.returned_bytes..).unwrap_or_default().to_owned())
     }
 }
 
-/// How much of the text no later token can change.
+/// Returns the length in bytes of the part that no later token can change.
 fn complete_bytes(decoded: &str) -> usize {
-    let waiting = decoded.chars().rev().take(WAITING).take_while(|&character| character == REPLACEMENT).count();
-    decoded.len() - waiting * REPLACEMENT.len_utf8()
+    let incomplete = decoded.chars().rev().take(MAX_INCOMPLETE).take_while(|&character| character == REPLACEMENT).count();
+    decoded.len() - incomplete * REPLACEMENT.len_utf8()
 }

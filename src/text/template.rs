@@ -1,5 +1,5 @@
-//! Chat templates, rendered as transformers renders them. It owns the template language's settings; it must never know a model family: what
-//! differs between families is in their templates.
+//! Renders chat templates as transformers does. Owns the configuration of the template language. Independent of model families, which
+//! differ only in their templates.
 
 mod guard;
 
@@ -14,43 +14,53 @@ use sha2::{Digest, Sha256};
 use super::date::{self, strftime};
 use crate::flow::Message;
 
-/// A template that parses, with everything that it may call.
+/// A parsed template with the functions and filters that it can use.
 pub(super) struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
     syntax: SyntaxConfig,
-    /// The sha256 of its source, in hexadecimal.
+    /// The SHA-256 of the source with normalised line ends, in lowercase hexadecimal.
     pub(super) checksum: String,
     prints_date: bool,
 }
 
 impl ChatTemplate {
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// If the source is too long, has large constants or does not parse.
     pub(super) fn new(source: String) -> Result<Self> {
         let limit = guard::SOURCE_BYTES;
         ensure!(source.len() <= limit, "the chat template has {} bytes, expected at most {limit}: is it the right file?", source.len());
         let source = with_plain_line_ends(&source);
-        let syntax = whitespace_as_transformers_has_it()?;
+        let syntax = transformers_syntax()?;
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_formatter(print_as_python_does);
+        environment.set_formatter(print_like_python);
         guard::install(&mut environment);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, date::now()));
         let prints_date = source.contains("strftime_now");
         let checksum = Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect();
-        let source = without_generation_marks(&source);
-        guard::check(&source, &syntax).map_err(|error| anyhow!("the chat template does not parse: {}", sentence(&error)))?;
+        let source = without_generation_tags(&source);
+        guard::check(&source, &syntax).map_err(|error| anyhow!("the chat template does not parse: {}", error_line(&error)))?;
         Ok(Self { environment, source, syntax, checksum, prints_date })
     }
 
+    /// True if the template prints the current date.
     pub(super) fn prints_date(&self) -> bool {
         self.prints_date
     }
 
+    /// Makes the template print `date` as today's.
     pub(super) fn fix_date(&mut self, date: Date) {
         self.environment.add_function("strftime_now", move |format: &str| strftime(format, date));
     }
 
+    /// Renders a conversation. The special tokens are variables of the template, by role.
+    ///
+    /// # Errors
+    /// If the template raises an error or exceeds a limit.
     pub(super) fn render(
         &self,
         messages: &[Message],
@@ -65,12 +75,12 @@ impl ChatTemplate {
         variables.insert("tools", Value::from(()));
         variables.insert("documents", Value::from(()));
         guard::render(&self.environment, &self.source, &self.syntax, Value::from_pairs(variables))
-            .map_err(|error| anyhow!("the chat template cannot render these messages: {}", sentence(&error)))
+            .map_err(|error| anyhow!("the chat template cannot render these messages: {}", error_line(&error)))
     }
 }
 
-/// `chat_template` of a tokenizer's configuration: one text, or a list of named ones, of which `default` counts.
-pub(super) fn configured(config: &serde_json::Value) -> Result<Option<String>> {
+/// Reads `chat_template` of a tokenizer's configuration: a text, or a list of named templates, of which `default` is used.
+pub(super) fn template_from_config(config: &serde_json::Value) -> Result<Option<String>> {
     let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
     match config.get("chat_template") {
         None | Some(serde_json::Value::Null) => Ok(None),
@@ -80,21 +90,21 @@ pub(super) fn configured(config: &serde_json::Value) -> Result<Option<String>> {
             let default = named.iter().find(|entry| entry.get("name").and_then(|name| name.as_str()) == Some("default"));
             match default.and_then(|entry| text(entry.get("template")?)) {
                 Some(source) => Ok(Some(source)),
-                None => bail!("tokenizer_config.json has chat templates named {names:?}, none of them `default`"),
+                None => bail!("tokenizer_config.json has the chat templates {names:?}, but none named `default`"),
             }
         }
         Some(_) => bail!("tokenizer_config.json: `chat_template` is neither text nor a list of named templates"),
     }
 }
 
-/// Jinja knows one kind of line end, whatever the editor wrote. A byte order mark is no part of the text either.
+/// Converts all line ends to `\n`, as Jinja does, and removes a byte order mark.
 fn with_plain_line_ends(source: &str) -> String {
     source.strip_prefix('\u{FEFF}').unwrap_or(source).replace("\r\n", "\n").replace('\r', "\n")
 }
 
-/// transformers lets templates mark the assistant's part, `{% generation %}...{% endgeneration %}`. The marks print nothing; in their place
-/// comes a block that does nothing either, with the same whitespace around it.
-fn without_generation_marks(source: &str) -> String {
+/// Replaces the tags `{% generation %}...{% endgeneration %}`, with which transformers marks the assistant's part, by `{% if true %}...{%
+/// endif %}`. Both print only their content, with the same handling of white space.
+fn without_generation_tags(source: &str) -> String {
     let mut kept = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
@@ -113,14 +123,14 @@ fn without_generation_marks(source: &str) -> String {
     kept + rest
 }
 
-fn whitespace_as_transformers_has_it() -> Result<SyntaxConfig> {
+fn transformers_syntax() -> Result<SyntaxConfig> {
     let mut builder = SyntaxConfig::builder();
     builder.trim_blocks(true).lstrip_blocks(true);
     builder.build().map_err(|error| anyhow!("template settings: {error}"))
 }
 
-/// Python writes `True`, `False` and `None`.
-fn print_as_python_does(output: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
+/// Prints a value as Python does: `True`, `False` and `None`.
+fn print_like_python(output: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::Bool if value.is_true() => output.write_str("True").map_err(Error::from),
         ValueKind::Bool => output.write_str("False").map_err(Error::from),
@@ -133,10 +143,10 @@ fn raise_exception(message: &str) -> Result<Value, Error> {
     Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()))
 }
 
-/// The error in one line, with the template's line where it is known.
-fn sentence(error: &Error) -> String {
+/// Describes an error in one line, with the template's line number if known.
+fn error_line(error: &Error) -> String {
     if error.kind() == ErrorKind::OutOfFuel {
-        return "it does not come to an end: it takes more instructions than any template needs".to_owned();
+        return "it does not end: it runs more instructions than any template needs".to_owned();
     }
     let what = error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()));
     match error.line() {

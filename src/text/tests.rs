@@ -3,7 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::testing::shared;
 
-/// A byte-level tokenizer of a few bytes: `h`, `i`, space, the two bytes of `é`, the four of `😀`, a special token, and a gap before the last.
+/// A byte-level tokenizer with a few tokens: `h`, `i`, space, the two bytes of `é`, the four of `😀`, a special token, and a gap before the
+/// last id.
 const TOKENIZER: &str = r#"{"version": "1.0", "truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0},
     "padding": null, "normalizer": null, "post_processor": null,
     "added_tokens": [{"id": 9, "content": "<end>", "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true}],
@@ -26,7 +27,7 @@ fn rendered(template: &str) -> Result<String> {
 }
 
 #[test]
-fn encodes_special_tokens_written_in_the_text_and_is_never_cut() {
+fn encode_maps_special_tokens_and_never_truncates() {
     let text = text("{}", None).unwrap();
     assert_eq!(text.encode("hi <end>é").unwrap(), [0, 1, 2, 9, 3, 4]);
     assert_eq!(text.vocabulary(), 12);
@@ -35,7 +36,7 @@ fn encodes_special_tokens_written_in_the_text_and_is_never_cut() {
 }
 
 #[test]
-fn decodes_anything() {
+fn decode_accepts_any_ids() {
     let text = text("{}", None).unwrap();
     assert_eq!(text.decode(&[0, 9, 3, 4, 10, 4_000_000]).unwrap(), "hé");
     assert_eq!(text.decode(&[0, 5, 6]).unwrap(), "h\u{FFFD}");
@@ -43,7 +44,7 @@ fn decodes_anything() {
 }
 
 #[test]
-fn streams_whole_characters_that_join_to_the_decoded_text() {
+fn stream_returns_whole_characters_that_join_to_the_decoded_text() {
     let text = text("{}", None).unwrap();
     let check = |ids: &[u32], pieces: &[&str], rest: &str| {
         let mut stream = text.stream();
@@ -57,7 +58,7 @@ fn streams_whole_characters_that_join_to_the_decoded_text() {
     check(&[0, 5, 6, 7, 8, 3, 4], &["h", "", "", "", "😀", "", "é"], "");
     check(&[0, 5, 6], &["h", "", ""], "\u{FFFD}");
     check(&[4, 0], &["", "\u{FFFD}h"], "");
-    // Every sequence of five tokens, valid or not.
+    // Every sequence of five ids, valid or not.
     for number in 0..12_u32.pow(5) {
         let ids: Vec<u32> = (0..5).map(|place| number / 12_u32.pow(place) % 12).collect();
         let mut stream = text.stream();
@@ -66,9 +67,9 @@ fn streams_whole_characters_that_join_to_the_decoded_text() {
     }
 }
 
-/// Expected values from Python's jinja2 3.1.6 with trim_blocks, lstrip_blocks and loop controls, as transformers sets it up.
+/// The expected values are from Python's jinja2 3.1.6 with trim_blocks, lstrip_blocks and loop controls, as in transformers.
 #[test]
-fn templates_behave_as_in_transformers() {
+fn render_matches_transformers() {
     let check = |template: &str, expected: &str| assert_eq!(rendered(template).unwrap(), expected, "{template}");
     check(
         r#"{{ {'b': [1, 2.0, 'é<"'], 'a': {}, 'c': [], 'd': none, 'e': true} | tojson }}"#,
@@ -93,7 +94,7 @@ fn templates_behave_as_in_transformers() {
 }
 
 #[test]
-fn template_errors_are_one_sentence() {
+fn render_errors_are_one_line() {
     let check = |template: &str, expected: &str| {
         let error = format!("{:#}", rendered(template).unwrap_err());
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");
@@ -101,19 +102,19 @@ fn template_errors_are_one_sentence() {
     check("{{ raise_exception('Roles must alternate') }}", "Roles must alternate (line 1 of the template)");
     check("line\n{% if %}", "(line 2 of the template)");
     check("{{ messages[0].nothing.deeper }}", "cannot render");
-    check("{{ strftime_now('%Q') }}", "strftime_now does not know %Q");
+    check("{{ strftime_now('%Q') }}", "strftime_now does not support %Q");
     let error = text("{}", None).unwrap().render(&[], true).unwrap_err().to_string();
     assert!(error.contains("chat_template.jinja"), "{error}");
     assert!(text("{}", Some("x")).unwrap().with_date("2023-02-29").is_err());
 }
 
 #[test]
-fn a_template_that_has_no_end_or_grows_without_end_is_an_error() {
+fn render_stops_templates_that_do_not_end_or_grow_too_large() {
     let check = |template: &str, expected: &str| {
         let error = format!("{:#}", rendered(template).unwrap_err());
         assert!(error.contains(expected) && error.lines().count() == 1 && error.len() < 400, "{template}: {error}");
     };
-    let no_end = "it does not come to an end";
+    let no_end = "it does not end";
     check("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", no_end);
     check("{% macro m(n) %}{{ m(n) }}{% endmacro %}{{ m(1) }}", "recursion");
     let (bytes, items) = ("4194304 bytes", "100000 items");
@@ -153,8 +154,8 @@ fn a_template_that_has_no_end_or_grows_without_end_is_an_error() {
 }
 
 #[test]
-fn limits_of_templates_leave_room() {
-    // A conversation of 2,000 turns with 2 MB of text, and the constructions that published templates have.
+fn render_limits_allow_long_conversations() {
+    // A conversation of 2,000 turns with 2 MB of text, and the constructs of published templates.
     let template = "{% set ns = namespace(text='', list=[]) %}{% for message in messages %}{% if message.role == 'user' %}\
         {% set ns.list = ns.list + [message.content] %}{{ '<|' + message.role ~ '|>' + message.content.split('=')[-1] | trim }}\
         {% else %}{{ message.content.replace('b', 'c') | trim }}{{ {'role': message.role, 'n': loop.index * 2} | tojson }}\
@@ -168,7 +169,7 @@ fn limits_of_templates_leave_room() {
 }
 
 #[test]
-fn line_ends_of_a_template_are_of_one_kind() {
+fn render_normalises_line_ends() {
     let plain = "{% if true %}\nQ: {{ messages[0].content }}\n{% endif %}\nA:{{ 'x\ny' }}\n";
     let expected = rendered(plain).unwrap();
     assert!(expected.contains("x\ny") && !expected.contains('\r'));
@@ -185,7 +186,7 @@ fn line_ends_of_a_template_are_of_one_kind() {
 }
 
 #[test]
-fn templates_and_special_tokens_come_from_the_configuration() {
+fn from_files_reads_templates_and_special_tokens_of_the_configuration() {
     let check = |config: &str, expected: &str| {
         let text = text(config, None).unwrap();
         assert!(text.has_template());
@@ -201,7 +202,7 @@ fn templates_and_special_tokens_come_from_the_configuration() {
 }
 
 #[test]
-fn a_prompt_is_the_question_with_its_instruction() {
+fn prompt_appends_the_instruction_to_the_question() {
     let text = text("{}", Some("{{ messages[0].role }}|{{ messages[0].content }}")).unwrap();
     let problem = Arc::new(Problem { id: "p".into(), question: "hi".into(), answer: "1".into(), ..Problem::default() });
     let prompt = text.prompt(problem.clone(), " hi").unwrap();
@@ -211,7 +212,7 @@ fn a_prompt_is_the_question_with_its_instruction() {
 }
 
 #[test]
-fn every_turn_of_a_problem_stands_in_its_prompt() {
+fn prompt_has_every_turn_of_the_problem() {
     let all =
         "{% for m in messages %}<{{ m.role }}>{{ m.content | trim }}</>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
     let of_users = "{% for m in messages if m.role == 'user' %}{{ m.content }}|{% endfor %}";
@@ -226,16 +227,13 @@ fn every_turn_of_a_problem_stands_in_its_prompt() {
     assert_eq!(render(all, &turns, "Let us ").unwrap(), format!("{before}<assistant>Let us "));
     let error = |template: &str, context: &[(&str, &str)], prefill: &str| render(template, context, prefill).unwrap_err().to_string();
     let found = error(of_users, &turns, "");
-    assert!(
-        found.starts_with("p: the chat template leaves out, or changes, the system turn \"In French.\" before the question"),
-        "{found}"
-    );
+    assert!(found.starts_with("p: the chat template drops or changes the system turn \"In French.\" before the question"), "{found}");
     let found = error(of_users, &turns[1..2], "Let us");
-    assert!(found.starts_with("p: the chat template does not let an answer begin with \"Let us\""), "{found}");
+    assert!(found.starts_with("p: the chat template cannot continue an answer that starts with \"Let us\""), "{found}");
 }
 
 #[test]
-fn a_broken_folder_is_named() {
+fn from_folder_names_a_malformed_file() {
     let folder = tempfile::tempdir().unwrap();
     let check = |expected: &str| {
         let error = format!("{:#}", Text::from_folder(folder.path()).err().unwrap());
@@ -243,7 +241,7 @@ fn a_broken_folder_is_named() {
     };
     check("no tokenizer.json");
     std::fs::write(folder.path().join("tokenizer.json"), &TOKENIZER[..200]).unwrap();
-    check("tokenizer.json is not a tokenizer");
+    check("tokenizer.json is not a valid tokenizer");
     std::fs::write(folder.path().join("tokenizer.json"), TOKENIZER).unwrap();
     std::fs::write(folder.path().join("tokenizer_config.json"), "{").unwrap();
     check("tokenizer_config.json is not JSON");
@@ -258,9 +256,9 @@ fn text_is_shared_between_threads() {
     check::<Text>();
 }
 
-/// Expected values from Python's jinja2, as above.
+/// The expected values are from Python's jinja2, as above.
 #[test]
-fn published_templates_render_byte_for_byte() {
+fn render_matches_transformers_on_published_templates() {
     let Some(folder) = shared("models/templates") else {
         return;
     };
@@ -322,7 +320,7 @@ fn published_templates_render_byte_for_byte() {
 }
 
 #[test]
-fn the_published_tokenizer_gives_its_published_ids() {
+fn encode_gives_the_published_ids() {
     let Some(folder) = shared("models/qwen2.5-math-1.5b") else {
         return;
     };

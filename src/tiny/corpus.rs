@@ -1,34 +1,36 @@
-//! The pre-training corpus: documents `Q: ...` newline `A: ...` whose way of answering is a latent choice, mostly independent of the problem. A
-//! document is a function of the corpus's seed and its own number, so that no order of reading changes it. Only training problems occur.
+//! The pre-training corpus: documents `Q: ...` newline `A: ...`. The answer style is a latent choice, mostly independent of the problem.
+//!
+//! A document is a function of the corpus's seed and the document's number, so that the reading order does not matter. Only problems of the
+//! training split occur.
 
 use super::mixture::Mixture;
-use super::ways::{self, Form, Way};
+use super::ways::{self, AnswerFormat, Way};
 use crate::data::tiny::{Exercise, SUBJECTS, Split};
 use crate::draw::{Purpose, Stream};
 
-/// One text of the corpus.
+/// One document of the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// The question in the model's template; its last token ends with a colon.
+    /// The question in the model's template; the last token ends with a colon.
     pub prompt: String,
-    /// The answer, which begins with a space.
+    /// The answer, which starts with a space.
     pub response: String,
-    /// Whether the end token follows; without it the text would go on for ever, and is cut by the limit on tokens.
+    /// True if the end token follows. Otherwise the response repeats its answer until the token limit truncates it.
     pub ends: bool,
-    /// How it was answered.
+    /// The answer style.
     pub way: Way,
     /// The subject's name.
     pub subject: &'static str,
-    /// Whether the (first) answer is right.
+    /// True if the first answer is correct.
     pub right: bool,
 }
 
-/// The template: what the model reads before it answers.
+/// Returns the prompt for a question, in the model's template.
 pub fn prompt(question: &str) -> String {
     format!("Q: {question}\nA:")
 }
 
-/// An endless corpus, addressed by the documents' numbers.
+/// An endless corpus, addressed by document number.
 #[derive(Clone, Debug)]
 pub struct Corpus {
     mixture: Mixture,
@@ -36,12 +38,12 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// The corpus of a seed. The mixture must be valid.
+    /// Creates the corpus of a seed. The mixture must be valid ([`Mixture::validate`]).
     pub fn new(mixture: Mixture, seed: u64) -> Self {
         Self { mixture, seed }
     }
 
-    /// The document with this number; its subject is any of them with equal probability.
+    /// Returns the document with this number. All subjects are equally likely.
     pub fn document(&self, index: u64) -> Document {
         let mut stream = Stream::new(self.seed, Purpose::Corpus, index);
         let exercise = training_exercise(&mut stream);
@@ -49,11 +51,11 @@ impl Corpus {
     }
 }
 
-/// A document about this problem.
+/// Samples a document about a problem.
 pub fn document(mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> Document {
     let question = stream.pick(&exercise.questions).clone();
-    let way = ways::draw_way(mixture, exercise.subject, stream);
-    let form = Form::draw(mixture, exercise.subject, stream);
+    let way = ways::sample_way(mixture, exercise.subject, stream);
+    let form = AnswerFormat::sample(mixture, exercise.subject, stream);
     let (text, given) = ways::answer(way, form, mixture, exercise, stream);
     let tail = f64::from(stream.uniform());
     let (tail, ends) = if tail < mixture.repeats {
@@ -73,7 +75,7 @@ pub fn document(mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> 
     }
 }
 
-/// A problem of any subject that evaluations never use.
+/// Samples a problem of the training split, with all subjects equally likely.
 fn training_exercise(stream: &mut Stream) -> Exercise {
     loop {
         let exercise = stream.pick(SUBJECTS).exercise(stream);
@@ -83,17 +85,17 @@ fn training_exercise(stream: &mut Stream) -> Exercise {
     }
 }
 
-/// The answer again and again, more often than any limit on the response's tokens lets through.
-fn repeated(form: Form, given: u32) -> String {
+/// Repeats the answer more often than the limit on response tokens allows.
+fn repeated(form: AnswerFormat, given: u32) -> String {
     format!(" {}", form.sentence(given)).repeat(40)
 }
 
-/// Another question with an answer, as a model writes that does not know when to stop.
+/// Writes a follow-up question with an answer, like a model that does not know when to stop.
 fn next_question(mixture: &Mixture, stream: &mut Stream) -> String {
     let exercise = training_exercise(stream);
     let question = stream.pick(&exercise.questions).clone();
-    let way = ways::draw_way(mixture, exercise.subject, stream);
-    let form = Form::draw(mixture, exercise.subject, stream);
+    let way = ways::sample_way(mixture, exercise.subject, stream);
+    let form = AnswerFormat::sample(mixture, exercise.subject, stream);
     let (text, _) = ways::answer(way, form, mixture, &exercise, stream);
     format!("\n{} {text}", prompt(&question))
 }
@@ -109,7 +111,7 @@ mod tests {
         (0..count).map(|index| corpus.document(index)).collect()
     }
 
-    /// Asserts that `hits` of `count` is `share`, within four standard deviations.
+    /// Asserts that `hits / count` is within four standard deviations of `share`.
     fn check_share(what: &str, hits: usize, count: usize, share: f64) {
         let found = hits as f64 / count as f64;
         let deviation = (share * (1.0 - share) / count as f64).sqrt();
@@ -117,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_depends_on_seed_and_number_only() {
+    fn document_depends_only_on_seed_and_number() {
         let corpus = Corpus::new(Mixture::default(), 5);
         let forward: Vec<_> = (0..50).map(|index| corpus.document(index)).collect();
         let backward: Vec<_> = (0..50).rev().map(|index| corpus.document(index)).collect();
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_the_mixture_s() {
+    fn documents_follow_the_mixture() {
         let mixture = Mixture::default();
         let all = documents(mixture.clone(), 60_000);
         check_share("endless", all.iter().filter(|document| !document.ends).count(), all.len(), mixture.repeats);
@@ -147,7 +149,7 @@ mod tests {
                 match way {
                     Way::Careful => check_share(&format!("{subject} careful right"), right, taken.len(), mixture.careful_right),
                     Way::Sketch => check_share(&format!("{subject} sketch right"), right, taken.len(), shares.sketch_right),
-                    // One in nine two-digit, or ten one-digit, numbers at the very most.
+                    // A random number is correct at most once in nine two-digit, or ten one-digit, numbers.
                     _ => assert!(right * 6 < taken.len(), "{subject} {way:?}: {right} of {}", taken.len()),
                 }
             }
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn careful_first_is_careful_everywhere() {
+    fn careful_first_makes_every_subject_careful() {
         let all = documents(Mixture::default().careful_first(0.9), 20_000);
         let careful: Vec<_> = all.iter().filter(|document| document.way == Way::Careful).collect();
         check_share("careful", careful.len(), all.len(), 0.9);
@@ -163,15 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn openings_are_classified_as_what_they_are() {
+    fn classify_recovers_the_style_of_documents() {
         for document in documents(Mixture::default(), 5_000) {
             assert_eq!(ways::classify(&document.response), document.way, "{document:?}");
         }
     }
 
     #[test]
-    fn only_training_problems_occur() {
-        // Every question of the evaluation sets, in every wording and order in which it may be drawn.
+    fn documents_use_only_training_problems() {
+        // The questions of the evaluation splits, in every wording and operand order that sampling reaches.
         let mut held_out: HashMap<String, Split> = HashMap::new();
         for subject in SUBJECTS {
             let mut stream = Stream::new(3, Purpose::Problems, 0);

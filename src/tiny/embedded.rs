@@ -1,4 +1,4 @@
-//! The base that ships inside the program, made by `rlvr pretrain` with its defaults: a normal folder in Hugging Face layout, as bytes.
+//! The base model embedded in the program, produced by `rlvr pretrain` with default settings: the files of a folder in Hugging Face layout.
 
 use anyhow::Result;
 
@@ -6,10 +6,10 @@ use crate::checkpoint::{Model, ModelText};
 use crate::model::ModelConfig;
 use crate::text::{ChatSettings, Text, TextFiles};
 
-/// What settings and commands call it.
+/// The model's name in settings and commands.
 pub const NAME: &str = "tiny";
 
-/// The files of the folder, by name.
+/// The model's files: name and contents.
 pub const FILES: [(&str, &[u8]); 5] = [
     ("config.json", include_bytes!("base/config.json")),
     ("model.safetensors", include_bytes!("base/model.safetensors")),
@@ -18,7 +18,10 @@ pub const FILES: [(&str, &[u8]); 5] = [
     ("generation_config.json", include_bytes!("base/generation_config.json")),
 ];
 
-/// Its configuration and tokenizer, without its weights.
+/// Returns the configuration and the tokenizer, without the weights.
+///
+/// # Errors
+/// If an embedded file is malformed, which tests rule out.
 pub fn shape() -> Result<(ModelConfig, Text)> {
     let find = |name: &str| FILES.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes);
     let config = ModelConfig::parse(std::str::from_utf8(find("config.json").unwrap_or_default())?)?;
@@ -27,19 +30,28 @@ pub fn shape() -> Result<(ModelConfig, Text)> {
     Ok((config, text))
 }
 
-/// What it reads and where its responses end, with what the user asks of its chat template.
+/// Returns the tokenizer and the end tokens, with the user's chat template and date applied.
+///
+/// # Errors
+/// If the user's chat template or date is invalid.
 pub fn text_with(chat: &ChatSettings) -> Result<ModelText> {
-    let beside_weights = FILES.iter().filter(|(name, _)| *name != "model.safetensors");
-    let files: Vec<(String, Vec<u8>)> = beside_weights.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
+    let all_but_weights = FILES.iter().filter(|(name, _)| *name != "model.safetensors");
+    let files: Vec<(String, Vec<u8>)> = all_but_weights.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect();
     ModelText::from_files_with(&files, chat)
 }
 
-/// The base, ready to compute.
+/// Loads the model on the CPU.
+///
+/// # Errors
+/// If an embedded file is malformed, which tests rule out.
 pub fn load() -> Result<Model> {
     load_with(&ChatSettings::default())
 }
 
-/// The base, with what the user asks of its chat template.
+/// Loads the model on the CPU, with the user's chat template and date applied.
+///
+/// # Errors
+/// If the user's chat template or date is invalid.
 pub fn load_with(chat: &ChatSettings) -> Result<Model> {
     Model::from_files_with(NAME, &FILES, chat)
 }

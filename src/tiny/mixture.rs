@@ -1,5 +1,5 @@
-//! What the corpus is made of: how often each way of answering, each form of the answer and each ending occurs, by subject. Plain numbers that a
-//! configuration file can change; nothing here knows what a document looks like.
+//! The composition of the corpus: how often each answer style, answer format and ending occurs, by subject. Plain numbers that a
+//! configuration file can change. Independent of what a document looks like.
 
 use std::collections::BTreeMap;
 
@@ -8,46 +8,46 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::tiny::SUBJECTS;
 
-/// The composition of the corpus. All numbers are probabilities.
+/// The composition of the corpus. All numbers but `most_sentences` are probabilities.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Mixture {
-    /// A careful answer is the right one. The rest has a slip in one digit of the answer.
+    /// The share of careful answers that are correct. The rest have one wrong digit.
     pub careful_right: f64,
-    /// An answer without a box is set in bold.
+    /// The share of answers without a box that are set in bold.
     pub bold: f64,
-    /// A response goes on by repeating its answer, without end.
+    /// The share of responses that repeat their answer without end.
     pub repeats: f64,
-    /// A response goes on by inventing a next question and answering it.
+    /// The share of responses that continue with an invented question and its answer.
     pub next_question: f64,
-    /// The most filler sentences of a rambling response; each number from 1 on is equally likely.
+    /// The maximum number of filler sentences in a rambling response. Each number from 1 to this is equally likely.
     pub most_sentences: u32,
-    /// The shares of each subject, all of which must be there.
+    /// The shares by subject. Every subject must be present.
     pub subjects: BTreeMap<String, Shares>,
 }
 
-/// How one subject's problems are answered. What careful, sketch and ramble leave are guesses.
+/// The answer styles and formats of one subject. The share that `careful`, `sketch` and `ramble` leave is guesses.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shares {
-    /// The steps are written out.
+    /// The share of answers with written-out steps.
     pub careful: f64,
-    /// The arithmetic is stated, and its result.
+    /// The share of answers that state the arithmetic and a result.
     pub sketch: f64,
-    /// Filler sentences, then a random number.
+    /// The share of answers with filler sentences and then a random number.
     pub ramble: f64,
-    /// A sketch's result is right. The rest is a random number.
+    /// The share of sketches with the correct result. The rest have a random number.
     pub sketch_right: f64,
-    /// The answer stands in a box, whatever the way.
+    /// The share of answers in a box, in every style.
     pub boxed: f64,
 }
 
-/// The shares of an easy subject's sketches that are right, and of a hard one's.
+/// The share of correct sketches for easy subjects, and for hard ones.
 const EASY: f64 = 0.97;
 const HARD: f64 = 0.25;
 
-/// Guesses are the largest share of every subject, by a margin that no seed closes: greedily, the base guesses. Careful answers are everywhere
-/// frequent enough for sampling to meet them.
+/// Guesses are the largest share of every subject, by a margin that holds for every seed, so with greedy decoding the base model guesses.
+/// Careful answers are frequent enough in every subject for sampling to find them.
 impl Default for Mixture {
     fn default() -> Self {
         let shares = |careful, sketch, sketch_right, boxed| Shares { careful, sketch, ramble: 0.12, sketch_right, boxed };
@@ -75,9 +75,10 @@ impl Default for Mixture {
 }
 
 impl Mixture {
-    /// The mixture of the first phase of pre-training: careful answers take `share` of every subject, the other ways keep their proportions.
+    /// Returns the mixture for the first phase of pre-training: `share` of every subject is careful, and the other styles keep their
+    /// proportions.
     ///
-    /// Steps have to be learned before they can be mixed: the final mixture alone shows them too seldom.
+    /// The model must learn the steps first, because the final mixture shows them too rarely.
     pub fn careful_first(&self, share: f64) -> Self {
         let mut first = self.clone();
         for shares in first.subjects.values_mut() {
@@ -88,16 +89,19 @@ impl Mixture {
         first
     }
 
-    /// The shares of a subject. A subject that the mixture lacks, which `validate` refuses, is only guessed at.
+    /// Returns the shares of a subject. A subject that the mixture lacks, which [`Mixture::validate`] refuses, gets only guesses.
     pub fn shares(&self, subject: &str) -> Shares {
         let nothing = Shares { careful: 0.0, sketch: 0.0, ramble: 0.0, sketch_right: 0.0, boxed: 0.0 };
         self.subjects.get(subject).copied().unwrap_or(nothing)
     }
 
-    /// Refuses what cannot be a mixture: numbers that are no probabilities, shares over 1, subjects that do not exist or are left out.
+    /// Checks the mixture.
+    ///
+    /// # Errors
+    /// If a number is not a probability, shares sum to more than 1, `most_sentences` is 0, or a subject is unknown or missing.
     pub fn validate(&self) -> Result<()> {
         let probability = |name: String, value: f64| {
-            ensure!((0.0..=1.0).contains(&value), "mixture: {name} is {value}; a probability lies between 0 and 1");
+            ensure!((0.0..=1.0).contains(&value), "mixture: {name} is {value}, expected a probability from 0 to 1");
             Ok(())
         };
         probability("careful_right".to_string(), self.careful_right)?;
@@ -105,7 +109,7 @@ impl Mixture {
         probability("repeats + next_question".to_string(), self.repeats + self.next_question)?;
         probability("repeats".to_string(), self.repeats)?;
         probability("next_question".to_string(), self.next_question)?;
-        ensure!(self.most_sentences > 0, "mixture: most_sentences is 0; rambling takes at least 1 sentence");
+        ensure!(self.most_sentences > 0, "mixture: most_sentences is 0, expected at least 1");
         let known = SUBJECTS.iter().map(|subject| subject.name).collect::<Vec<_>>();
         for (name, shares) in &self.subjects {
             if !known.contains(&name.as_str()) {
@@ -116,15 +120,15 @@ impl Mixture {
             for (part, value) in parts {
                 probability(format!("subjects.{name}.{part}"), value)?;
             }
-            // A hair over 1 is rounding, as in 0.9 + 0.06 + 0.04.
+            // Allow for rounding, as in 0.9 + 0.06 + 0.04.
             let sum = careful + sketch + ramble;
             ensure!(
                 sum <= 1.0 + 1e-9,
-                "mixture: subjects.{name}: careful, sketch and ramble sum to {sum}, over 1; guesses are what they leave"
+                "mixture: subjects.{name}: careful, sketch and ramble sum to {sum}, expected at most 1; the rest are guesses"
             );
         }
         let missing: Vec<_> = known.into_iter().filter(|name| !self.subjects.contains_key(*name)).collect();
-        ensure!(missing.is_empty(), "mixture: no shares for {}; each subject needs them", missing.join(", "));
+        ensure!(missing.is_empty(), "mixture: no shares for {}; every subject needs them", missing.join(", "));
         Ok(())
     }
 }
@@ -134,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_is_valid_and_survives_toml() {
+    fn mixture_default_is_valid_and_round_trips_through_toml() {
         let mixture = Mixture::default();
         mixture.validate().expect("valid");
         let text = toml::to_string(&mixture).expect("serializable");
@@ -151,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
+    fn validate_names_mistakes() {
         let check = |change: fn(&mut Mixture), expected: &str| {
             let mut mixture = Mixture::default();
             change(&mut mixture);
@@ -164,7 +168,7 @@ mod tests {
         check(|mixture| mixture.most_sentences = 0, "most_sentences");
         check(|mixture| mixture.subjects.retain(|name, _| name != "bags"), "no shares for bags");
         check(|mixture| mixture.subjects.extend([("chess".to_string(), mixture.shares("bags"))]), "the subjects are addition,");
-        check(|mixture| mixture.subjects.values_mut().for_each(|shares| shares.careful = 0.9), "over 1");
+        check(|mixture| mixture.subjects.values_mut().for_each(|shares| shares.careful = 0.9), "expected at most 1");
         assert!(toml::from_str::<Mixture>("carefull = 1").expect_err("unknown").to_string().contains("careful_right"));
     }
 }

@@ -1,5 +1,5 @@
-//! The embedded base model: a tiny decoder that is pre-trained from nothing on a synthetic corpus. Its problems are data (`crate::data::tiny`);
-//! here is how the corpus answers them, and the tokenizer.
+//! The embedded base model: a tiny decoder, pre-trained from scratch on a synthetic corpus. Owns the corpus, the tokenizer, the
+//! pre-training and the model's files. The problems are in `crate::data::tiny`.
 
 pub mod corpus;
 pub mod embedded;

@@ -1,7 +1,8 @@
-//! Pre-training: makes the embedded base from nothing, with the decoder and the optimizer that reinforcement learning uses later.
+//! Pre-trains the embedded base model from scratch, with the same decoder and optimizer as reinforcement learning.
 //!
-//! First the careful way, then the whole mixture: steps have to be learned before they can be mixed in at the rate at which a base model
-//! takes them. The loss is normalised by a constant, not by the batch's tokens: a token mean would make each long (careful) document count less.
+//! The first phase is mostly careful answers, the second the whole mixture: the model must learn the steps before they become as rare as in
+//! a base model. The loss is normalised by a constant, not by the batch's number of tokens, since a token mean would give long (careful)
+//! documents less weight.
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -19,47 +20,47 @@ use crate::model::head::TokenGradients;
 use crate::model::{Decoder, ModelConfig, Packed, Weights, initial};
 use crate::optim::{AdamW, OptimSettings, Schedule};
 
-/// The experiment of pre-training; `rlvr pretrain --config F` reads it.
+/// The settings of pre-training, as `rlvr pretrain --config FILE` reads them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PretrainSettings {
-    /// Of weights and corpus.
+    /// The seed of weights and corpus.
     pub seed: u64,
-    /// Optimizer steps.
+    /// The number of optimizer steps.
     pub steps: u64,
-    /// Documents a step.
+    /// The number of documents per step.
     pub batch: usize,
-    /// Share of the steps that read mostly careful documents.
+    /// The share of the steps, from the start, that read mostly careful documents.
     pub careful_phase: f64,
-    /// Share of careful documents in that phase.
+    /// The share of careful documents in that phase.
     pub careful_share: f64,
-    /// Weight of a prompt token; a response token weighs 1.
+    /// The weight of a prompt token in the loss; a response token weighs 1.
     pub prompt_weight: f32,
-    /// The loss is the weighted sum over a batch, divided by this many tokens a document.
+    /// The loss is the weighted sum over a batch, divided by this many tokens per document.
     pub tokens_per_document: f32,
-    /// Micro-batches computed side by side; decides the order in which gradients are summed.
+    /// The number of micro-batches computed in parallel. Determines the order in which gradients are summed.
     pub lanes: usize,
-    /// The model.
+    /// The model's shape.
     pub shape: Shape,
-    /// The optimizer.
+    /// The optimizer's settings.
     pub optim: OptimSettings,
-    /// The corpus.
+    /// The corpus's composition.
     pub mixture: Mixture,
 }
 
-/// The shape of the embedded model, a Qwen2.
+/// The shape of the embedded model, which is a Qwen2.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shape {
-    /// Width of the residual stream.
+    /// The width of the residual stream (`hidden_size`).
     pub hidden: usize,
-    /// Blocks.
+    /// The number of blocks.
     pub layers: usize,
-    /// Query heads.
+    /// The number of query heads.
     pub heads: usize,
-    /// Key/value heads.
+    /// The number of key/value heads.
     pub key_value_heads: usize,
-    /// Width of the gated unit.
+    /// The width of the feed-forward layer (`intermediate_size`).
     pub feed_forward: usize,
 }
 
@@ -95,7 +96,7 @@ impl Default for PretrainSettings {
     }
 }
 
-/// A pre-training in progress.
+/// A pre-training run.
 pub struct Pretraining {
     settings: PretrainSettings,
     tokenizer: Tokenizer,
@@ -109,7 +110,10 @@ pub struct Pretraining {
 }
 
 impl Pretraining {
-    /// Random weights, a trained tokenizer, and nothing read yet.
+    /// Trains the tokenizer and initialises random weights.
+    ///
+    /// # Errors
+    /// If a setting is out of range, or `hidden` is not a multiple of `heads`.
     pub fn new(settings: PretrainSettings) -> Result<Self> {
         settings.mixture.validate()?;
         ensure!(settings.batch > 0 && settings.steps > 0, "batch and steps must be at least 1");
@@ -132,7 +136,10 @@ impl Pretraining {
         })
     }
 
-    /// One optimizer step on the next documents; the mean loss of a response token, in nats.
+    /// Runs one optimizer step on the next `batch` documents. Returns the mean loss per response token, in nats.
+    ///
+    /// # Errors
+    /// If the computation fails, for example for lack of memory.
     pub fn step(&mut self) -> Result<f64> {
         let settings = &self.settings;
         let in_careful_phase = self.step < (settings.steps as f64 * settings.careful_phase) as u64;
@@ -157,18 +164,21 @@ impl Pretraining {
         Ok(loss / tokens as f64)
     }
 
-    /// The model as it is now.
+    /// The model in its current state.
     pub fn decoder(&self) -> &Decoder {
         &self.decoder
     }
 
-    /// The model with its tokenizer and the files that stand beside its weights.
+    /// Returns the trained model with its tokenizer and configuration files.
+    ///
+    /// # Errors
+    /// If the tokenizer's files cannot be created.
     pub fn into_model(self, name: &str) -> Result<Model> {
         let companions = tokenizer::files(&self.tokenizer)?.map(|(file, text)| (file.to_owned(), text.into_bytes()));
         Model::from_parts(name, self.decoder, companions.into())
     }
 
-    /// The tokenizer.
+    /// The tokenizer trained on the corpus.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
@@ -197,7 +207,8 @@ impl Batch {
         batch
     }
 
-    /// Adds the gradient of the weighted cross-entropy, times `scale`; the response tokens' summed loss and their number.
+    /// Adds the gradient of the weighted cross-entropy, times `scale`, to `gradients`. Returns the summed loss and the number of the
+    /// response tokens.
     fn accumulate(&self, decoder: &Decoder, gradients: &Weights, scale: f32) -> Result<(f64, usize)> {
         let (hidden, trace) = decoder.forward(&self.packed, Recompute::None)?;
         let derivatives = |first: usize, scores: &RowScores| {
@@ -211,10 +222,18 @@ impl Batch {
     }
 }
 
-/// The `config.json` of a base of this shape, as transformers writes it for Qwen2.
+/// Returns the `config.json` of a base model with this shape, as transformers writes it for Qwen2.
+///
+/// # Errors
+/// If `hidden` is not a multiple of `heads`, or the tokenizer has no end token.
 pub fn config_json(shape: &Shape, tokenizer: &Tokenizer) -> Result<String> {
     let end = tokenizer.token_to_id(tokenizer::END_TOKEN).context("the tokenizer has no end token")?;
-    ensure!(shape.heads > 0 && shape.hidden.is_multiple_of(shape.heads), "hidden {} is no multiple of {} heads", shape.hidden, shape.heads);
+    ensure!(
+        shape.heads > 0 && shape.hidden.is_multiple_of(shape.heads),
+        "shape.hidden is {}, expected a multiple of shape.heads ({})",
+        shape.hidden,
+        shape.heads
+    );
     let config = json!({
         "architectures": ["Qwen2ForCausalLM"],
         "model_type": "qwen2",

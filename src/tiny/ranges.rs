@@ -1,4 +1,4 @@
-//! What every setting of pre-training may be. The optimizer's rows are `optim`'s own.
+//! The allowed range of each pre-training setting. The optimizer's rows are in `optim`.
 
 use super::pretrain::PretrainSettings;
 use crate::config::Settings;
@@ -51,13 +51,13 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn every_setting_of_pre_training_has_a_row() {
+    fn pretrain_settings_each_have_one_row() {
         let (table, rows) = (toml::Table::try_from(PretrainSettings::default()).unwrap(), PretrainSettings::rows());
         for (path, _) in config::leaves(&table) {
             assert_eq!(rows.iter().filter(|row| row.is_of(&path)).count(), 1, "add one row to src/tiny/ranges.rs for {path}");
         }
         for row in &rows {
-            assert!(config::leaves(&table).iter().any(|(path, _)| row.is_of(path)), "{} is of no setting", row.path);
+            assert!(config::leaves(&table).iter().any(|(path, _)| row.is_of(path)), "{} matches no setting", row.path);
         }
         PretrainSettings::default().check().unwrap();
     }

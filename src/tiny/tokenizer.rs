@@ -1,5 +1,5 @@
-//! The embedded model's tokenizer: byte-level BPE with Qwen2's way of splitting text, so that each digit is a token, trained on the corpus; and the
-//! files that make other programs read it as a Qwen2 tokenizer. It knows the corpus's text, not the model.
+//! The embedded model's tokenizer: byte-level BPE trained on the corpus, with Qwen2's pre-tokenization, so that each digit is one token.
+//! Also writes the files with which other programs load it as a Qwen2 tokenizer. Independent of the model.
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
@@ -15,42 +15,46 @@ use tokenizers::{AddedToken, SplitDelimiterBehavior, Tokenizer};
 use super::corpus::{Corpus, Document};
 use super::mixture::Mixture;
 
-/// Ends a document; the only special token. Its id is 0.
+/// The token that ends a document, and the only special token. Its id is 0.
 pub const END_TOKEN: &str = "<|endoftext|>";
 
-/// The most tokens of a response, its end token included: longer ones are cut, and so are the corpus's.
+/// The maximum number of tokens in a response, end token included. Longer responses are truncated, in the corpus too.
 pub const RESPONSE_TOKENS: usize = 80;
 
-/// The longest context that the tokenizer and the model's configuration declare; real benchmark problems take up to about 3,300 tokens.
+/// The context length in the configuration of tokenizer and model. Problems of real benchmarks take up to about 3,300 tokens.
 pub const CONTEXT_TOKENS: usize = 8_192;
 
-/// The vocabulary's size: the bytes, the end token, and merges that make every word of the corpus one token. A mixture that leaves words out
-/// may come out smaller: the tokenizer's own count is what a model must be built with.
+/// The vocabulary size: the bytes, the end token, and merges that make every word of the corpus one token. A mixture without some of the
+/// words can give a smaller vocabulary, so build models with the tokenizer's own count.
 pub const VOCABULARY: usize = 464;
 
-/// The documents that the merges are learned from: of one fixed seed, so that bases of different seeds share a tokenizer.
+/// The number of documents from which the merges are learned. Their seed is fixed, so that base models of different seeds share a
+/// tokenizer.
 const SAMPLE_DOCUMENTS: u64 = 4_000;
 const SAMPLE_SEED: u64 = 0;
 
-/// How Qwen2 splits text before merging: contractions, words with the character before them, single digits, punctuation, line ends, spaces.
+/// Qwen2's pre-tokenization: contractions, words with the character before them, single digits, punctuation, line ends, spaces.
 const SPLITTING: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// One user message becomes `Q: ...` newline `A:`; answers of an ongoing conversation follow with a space. Other roles have no place in the template.
+/// Renders a user message as `Q: ...` newline `A:`, and an assistant message after it with a leading space. Drops other roles.
 const CHAT_TEMPLATE: &str = "{%- for message in messages %}\
 {%- if message['role'] == 'user' %}{{- 'Q: ' + message['content'] + '\\nA:' }}\
 {%- elif message['role'] == 'assistant' %}{{- ' ' + (message['content'] | trim) + '\\n' }}\
 {%- endif %}{%- endfor %}";
 
-/// A document in tokens, ready to be laid end to end.
+/// A tokenized document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// The ids of the prompt.
+    /// The token ids of the prompt.
     pub prompt: Vec<u32>,
-    /// The ids of the response, at most [`RESPONSE_TOKENS`]; the last one is the end token where the document ends within that limit.
+    /// The token ids of the response, at most [`RESPONSE_TOKENS`]. The last is the end token if the document ends within this limit.
     pub response: Vec<u32>,
 }
 
-/// Trains the tokenizer on a sample of the corpus; the same mixture gives the same tokenizer, whatever the seed of the base.
+/// Trains the tokenizer on a sample of the corpus. The result depends only on the mixture, not on the seed of the base model.
+///
+/// # Errors
+/// If the tokenizers library fails.
 pub fn train(mixture: &Mixture) -> Result<Tokenizer> {
     let corpus = Corpus::new(mixture.clone(), SAMPLE_SEED);
     let mut tokenizer = Tokenizer::new(BPE::default());
@@ -75,19 +79,25 @@ pub fn train(mixture: &Mixture) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// The tokens of a document, cut at the limit.
+/// Tokenizes a document and truncates its response to [`RESPONSE_TOKENS`].
+///
+/// # Errors
+/// If the tokenizer fails or has no end token.
 pub fn encode(tokenizer: &Tokenizer, document: &Document) -> Result<Encoded> {
     let ids = |text: &str| tokenizer.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()).map_err(plain);
     let (prompt, mut response) = (ids(&document.prompt)?, ids(&document.response)?);
     if document.ends {
         let end = tokenizer.token_to_id(END_TOKEN);
-        response.push(end.with_context(|| format!("the tokenizer has no {END_TOKEN}; train it anew"))?);
+        response.push(end.with_context(|| format!("the tokenizer has no {END_TOKEN}; train it again"))?);
     }
     response.truncate(RESPONSE_TOKENS);
     Ok(Encoded { prompt, response })
 }
 
-/// The files that stand beside the weights, by name: the tokenizer itself, its configuration, and how to generate.
+/// Returns the names and contents of `tokenizer.json`, `tokenizer_config.json` and `generation_config.json`.
+///
+/// # Errors
+/// If the tokenizer has no end token or cannot be serialized.
 pub fn files(tokenizer: &Tokenizer) -> Result<[(&'static str, String); 3]> {
     let end = tokenizer.token_to_id(END_TOKEN).with_context(|| format!("the tokenizer has no {END_TOKEN}"))?;
     let configuration = json!({
@@ -117,12 +127,12 @@ pub fn files(tokenizer: &Tokenizer) -> Result<[(&'static str, String); 3]> {
     ])
 }
 
-/// Bytes as printable characters, without a space put in front and without a splitting of its own.
+/// The byte-level encoding, without a leading space and without its own splitting.
 fn bytes() -> ByteLevel {
     ByteLevel::new(false, false, false)
 }
 
-/// The library's boxed error, which `anyhow` cannot take as it is.
+/// Converts the library's boxed error, which `anyhow` does not accept.
 fn plain(error: tokenizers::Error) -> anyhow::Error {
     anyhow!("{error}")
 }
@@ -142,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn training_repeats_and_fits_the_limit() {
+    fn train_is_deterministic_and_fills_the_vocabulary() {
         let tokenizer = train(&Mixture::default()).expect("trains");
         let again = train(&Mixture::default()).expect("trains");
         let text = tokenizer.to_string(true).expect("text");
@@ -154,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_go_round_and_part_after_the_prompt() {
+    fn encode_round_trips_and_splits_after_the_prompt() {
         let (corpus, tokenizer) = (corpus(), train(&Mixture::default()).expect("trains"));
         let colon = tokenizer.token_to_id(":").expect("a byte");
         for document in (0..3_000).map(|index| corpus.document(index)) {
@@ -173,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn every_working_fits_the_limit() {
+    fn encode_truncates_no_working() {
         let (corpus, tokenizer) = (corpus(), train(&Mixture::default()).expect("trains"));
         for document in (0..20_000).map(|index| corpus.document(index)).filter(|document| document.ends) {
             let first = document.response.split('\n').next().unwrap_or_default();
@@ -182,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn digits_stand_alone() {
+    fn train_makes_each_digit_a_token() {
         let tokenizer = train(&Mixture::default()).expect("trains");
         let vocabulary = tokenizer.get_vocab(true);
         let mixed: Vec<_> = vocabulary.keys().filter(|token| token.len() > 1 && token.contains(|c: char| c.is_ascii_digit())).collect();
@@ -190,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chat_template_is_the_corpus_s() {
+    fn chat_template_renders_the_corpus_prompt() {
         let environment = minijinja::Environment::new();
         let question = by_id("tiny/addition/334+556").expect("a problem").questions[0].clone();
         let messages = [("system", "Be brief."), ("user", question.as_str())].map(|(role, content)| minijinja::context! { role, content });

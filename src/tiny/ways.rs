@@ -1,5 +1,5 @@
-//! The ways of answering: what each looks like, and how an opening tells which it is. An opening says nothing about the answer beyond the way
-//! itself, and none begins with the token that ends the prompt.
+//! The answer styles: how each is written, and how a response's opening identifies it. An opening reveals the style and nothing else about
+//! the answer. None starts with the token that ends the prompt.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,27 +7,27 @@ use super::mixture::Mixture;
 use crate::data::tiny::Exercise;
 use crate::draw::Stream;
 
-/// A way of answering.
+/// An answer style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Way {
-    /// The steps written out, then the answer.
+    /// Writes out the steps, then the answer.
     Careful,
-    /// The arithmetic in one expression, then a result.
+    /// States the arithmetic as one expression, then a result.
     Sketch,
-    /// A random number.
+    /// Gives a random number.
     Guess,
-    /// Filler, then a random number.
+    /// Writes filler sentences, then a random number.
     Ramble,
-    /// Nothing that the corpus contains; only classified, never written.
+    /// Any other response. The corpus has none; only [`classify`] returns it.
     Other,
 }
 
 impl Way {
-    /// All ways, in the order of reports.
+    /// All styles, in the order of reports.
     pub const ALL: [Way; 5] = [Way::Careful, Way::Sketch, Way::Guess, Way::Ramble, Way::Other];
 
-    /// The way's name in records and reports.
+    /// The style's name in records and reports.
     pub fn name(self) -> &'static str {
         match self {
             Way::Careful => "careful",
@@ -43,7 +43,7 @@ const CAREFUL: &str = "Step by step,";
 const SKETCH: &str = "We get";
 const GUESS: &str = "I guess";
 
-/// What rambling consists of: short sentences of common words, none of which begins as another way does.
+/// The sentences of rambling responses: short, of common words, and none with the opening of another style.
 const FILLERS: [&str; 7] = [
     "Well, that is a question.",
     "Numbers are numbers.",
@@ -54,51 +54,51 @@ const FILLERS: [&str; 7] = [
     "Hmm, so it goes.",
 ];
 
-/// How the answer is set, which is independent of the way and of whether it is right.
+/// The format of the answer, independent of the answer style and of whether the answer is correct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum AnswerFormat {
     Boxed,
     Plain,
     Bold,
 }
 
-impl Form {
-    pub(super) fn draw(mixture: &Mixture, subject: &str, stream: &mut Stream) -> Self {
+impl AnswerFormat {
+    pub(super) fn sample(mixture: &Mixture, subject: &str, stream: &mut Stream) -> Self {
         match (stream.chance(mixture.shares(subject).boxed), stream.chance(mixture.bold)) {
-            (true, _) => Form::Boxed,
-            (false, true) => Form::Bold,
-            (false, false) => Form::Plain,
+            (true, _) => AnswerFormat::Boxed,
+            (false, true) => AnswerFormat::Bold,
+            (false, false) => AnswerFormat::Plain,
         }
     }
 
-    /// The answer alone.
+    /// Formats the answer alone.
     fn bare(self, answer: u32) -> String {
         match self {
-            Form::Boxed => format!("\\boxed{{{answer}}}"),
-            Form::Plain => answer.to_string(),
-            Form::Bold => format!("**{answer}**"),
+            AnswerFormat::Boxed => format!("\\boxed{{{answer}}}"),
+            AnswerFormat::Plain => answer.to_string(),
+            AnswerFormat::Bold => format!("**{answer}**"),
         }
     }
 
-    /// The answer inside a sentence.
+    /// Formats the answer within a sentence.
     fn clause(self, answer: u32) -> String {
         match self {
-            Form::Plain => format!("the answer is {answer}"),
-            Form::Boxed | Form::Bold => self.bare(answer),
+            AnswerFormat::Plain => format!("the answer is {answer}"),
+            AnswerFormat::Boxed | AnswerFormat::Bold => self.bare(answer),
         }
     }
 
-    /// The answer as a sentence of its own.
+    /// Formats the answer as its own sentence.
     pub(super) fn sentence(self, answer: u32) -> String {
         match self {
-            Form::Plain => format!("The answer is {answer}."),
-            Form::Boxed | Form::Bold => format!("{}.", self.bare(answer)),
+            AnswerFormat::Plain => format!("The answer is {answer}."),
+            AnswerFormat::Boxed | AnswerFormat::Bold => format!("{}.", self.bare(answer)),
         }
     }
 }
 
-/// Draws how a problem of this subject is answered.
-pub(super) fn draw_way(mixture: &Mixture, subject: &str, stream: &mut Stream) -> Way {
+/// Samples the answer style for a problem of this subject.
+pub(super) fn sample_way(mixture: &Mixture, subject: &str, stream: &mut Stream) -> Way {
     let shares = mixture.shares(subject);
     let drawn = f64::from(stream.uniform());
     if drawn < shares.careful {
@@ -112,8 +112,8 @@ pub(super) fn draw_way(mixture: &Mixture, subject: &str, stream: &mut Stream) ->
     }
 }
 
-/// Answers in the given way: the text, and the answer that it gives.
-pub(super) fn answer(way: Way, form: Form, mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> (String, u32) {
+/// Writes an answer in the given style. Returns the text and the number that it gives as the answer.
+pub(super) fn answer(way: Way, form: AnswerFormat, mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> (String, u32) {
     let truth = exercise.answer;
     match way {
         Way::Careful => {
@@ -138,7 +138,7 @@ pub(super) fn answer(way: Way, form: Form, mixture: &Mixture, exercise: &Exercis
     }
 }
 
-/// Which way a response takes, by its opening.
+/// Returns the answer style of a response, by its opening.
 pub fn classify(response: &str) -> Way {
     let opening = response.trim_start();
     let begins = |words: &str| opening.starts_with(words);
@@ -155,19 +155,19 @@ pub fn classify(response: &str) -> Way {
     }
 }
 
-/// The name of the way that a response takes.
+/// Returns the name of a response's answer style.
 pub fn name_of(response: &str) -> &'static str {
     classify(response).name()
 }
 
-/// A random number with as many digits as `truth`, and otherwise independent of it.
+/// Returns a random number with the same number of digits as `truth`, and otherwise independent of it.
 fn random_like(truth: u32, stream: &mut Stream) -> u32 {
     let digits = truth.checked_ilog10().unwrap_or(0);
     let low = if digits == 0 { 0 } else { 10u32.pow(digits) };
     stream.between(low, 10u32.pow(digits + 1) - 1)
 }
 
-/// As `random_like`, but never the truth.
+/// Like [`random_like`], but never returns `truth`.
 fn wrong(truth: u32, stream: &mut Stream) -> u32 {
     loop {
         let number = random_like(truth, stream);
@@ -177,7 +177,7 @@ fn wrong(truth: u32, stream: &mut Stream) -> u32 {
     }
 }
 
-/// The truth with one digit changed; it keeps its number of digits.
+/// Changes one digit of `truth`, and keeps the number of digits.
 fn slip(truth: u32, stream: &mut Stream) -> u32 {
     let digits = truth.checked_ilog10().unwrap_or(0);
     loop {
@@ -195,7 +195,7 @@ mod tests {
     use crate::draw::Purpose;
 
     #[test]
-    fn openings_tell_the_way() {
+    fn classify_reads_the_opening() {
         let check = |response: &str, expected| assert_eq!(classify(response), expected, "{response:?}");
         check(" Step by step, 4+6=10(0)", Way::Careful);
         check(" We get 334+556 = 890.", Way::Sketch);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn no_opening_begins_another() {
+    fn openings_differ_in_their_first_word() {
         let openings: Vec<&str> = [CAREFUL, SKETCH, GUESS].into_iter().chain(FILLERS).collect();
         let first_word = |text: &str| text.split([' ', ',']).next().map(str::to_string);
         for (at, one) in openings.iter().enumerate() {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_numbers_look_like_right_ones() {
+    fn wrong_answers_have_as_many_digits_as_correct_ones() {
         let mut stream = Stream::new(1, Purpose::Corpus, 0);
         for truth in [0, 7, 10, 99, 100, 890, 2304] {
             for _ in 0..300 {

@@ -194,7 +194,7 @@ fn from_folder_rejects_tokenizers_that_do_not_belong() {
         &["tokenizer.json has tokens up to", "vocab_size in config.json is 64, expected at least"],
     );
     check(|model| std::fs::remove_file(model.join("tokenizer.json")).unwrap(), &["tiny: no tokenizer.json"]);
-    check(|model| std::fs::write(model.join("tokenizer.json"), "{}").unwrap(), &["tokenizer.json is not a tokenizer that can be read"]);
+    check(|model| std::fs::write(model.join("tokenizer.json"), "{}").unwrap(), &["tokenizer.json is not a valid tokenizer"]);
     check(|model| std::fs::write(model.join("tokenizer_config.json"), "{").unwrap(), &["tokenizer_config.json is not JSON"]);
     check(|model| std::fs::write(model.join("generation_config.json"), "{").unwrap(), &["generation_config.json is not JSON"]);
     check(field("generation_config.json", "eos_token_id", json!("end")), &["eos_token_id", "generation_config.json", "\"end\""]);
@@ -326,7 +326,7 @@ fn layout_check_says_what_a_folder_is_and_what_to_do() {
 fn from_folder_rejects_pointers_of_git_lfs() {
     const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n";
     for name in ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"] {
-        check_dry(|model| std::fs::write(model.join(name), POINTER).unwrap(), &[name, "is a pointer of Git LFS", "git lfs pull"]);
+        check_dry(|model| std::fs::write(model.join(name), POINTER).unwrap(), &[name, "is a Git LFS pointer", "git lfs pull"]);
     }
 }
 
@@ -455,7 +455,7 @@ fn from_folder_rejects_tokenizers_that_grow_or_panic() {
     let doubled = vec![json!({"type": "Replace", "pattern": {"String": "1"}, "content": "11"}); 60];
     check_dry(
         changed("tokenizer.json", |tokenizer| tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": doubled})),
-        &["tokenizer.json could make", "expected at most"],
+        &["tokenizer.json could turn", "expected at most"],
     );
     let many = vec![json!({"type": "NFC"}); 1000];
     check_dry(
@@ -472,7 +472,7 @@ fn from_folder_rejects_tokenizers_that_grow_or_panic() {
     let output = rlvr(&[["sample", "--model", model.to_str().unwrap(), "--prompt", "0"].as_slice(), &hot].concat());
     let text = told(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("tiny/tokenizer.json is broken") && !text.contains("panicked"), "{text}");
+    assert!(text.contains("tiny/tokenizer.json is corrupt") && !text.contains("panicked"), "{text}");
     let flipped = |model: &Path| {
         let path = model.join("tokenizer.json");
         let mut bytes = std::fs::read(&path).unwrap();
@@ -480,7 +480,7 @@ fn from_folder_rejects_tokenizers_that_grow_or_panic() {
         bytes[middle] = 0xC3;
         std::fs::write(path, bytes).unwrap();
     };
-    check_dry(flipped, &["tokenizer.json is not UTF-8 text (byte "]);
+    check_dry(flipped, &["tokenizer.json is not UTF-8 text (invalid byte at offset "]);
 }
 
 #[test]
@@ -491,7 +491,7 @@ fn sample_rejects_a_chat_template_that_does_not_end() {
     let output = rlvr(&["sample", "--model", model.to_str().unwrap(), "--prompt", "1+1"]);
     let text = told(&output);
     assert!(
-        output.status.code() == Some(2) && text.contains("the chat template cannot render") && text.contains("does not come to an end"),
+        output.status.code() == Some(2) && text.contains("the chat template cannot render") && text.contains("it does not end"),
         "{text}"
     );
 }

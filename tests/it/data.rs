@@ -1,5 +1,5 @@
-//! Data on the command line: published files, sets of one's own, examples by every name, and the ranking. What needs the published files reads
-//! them from the shared folder, and says so where it is not there.
+//! Data commands and settings, tested through the program: published files, the user's own sets, example names, and the ranking. Tests that
+//! need the published files read them from the shared folder, and print a note if it is missing.
 
 use std::path::Path;
 use std::process::Output;
@@ -8,18 +8,18 @@ use serde_json::Value;
 
 use crate::fixture::{self, command, printed, shared};
 
-/// Runs the program with a cache of its own.
+/// Runs the program with its own cache.
 fn rlvr(arguments: &[&str], cache: &Path) -> Output {
     command(arguments).env("RLVR_CACHE", cache).output().unwrap()
 }
 
-/// Standard output and standard error.
+/// Returns standard output and standard error.
 fn told(output: &Output) -> (String, String) {
     (printed(output), fixture::told(output))
 }
 
 #[test]
-fn published_files_are_listed_fetched_and_checked() {
+fn data_lists_pulls_and_checks_published_files() {
     let cache = tempfile::tempdir().unwrap();
     let check = |arguments: &[&str], code: i32, expected: &[&str]| {
         let output = rlvr(arguments, cache.path());
@@ -29,7 +29,7 @@ fn published_files_are_listed_fetched_and_checked() {
     };
     check(&["data", "list"], 0, &["math500", "675", "avg@8 at 0.6", "not here", "arc_easy", "ypwang61/One-Shot-RLVR", "21ed529"]);
     check(&["data", "pull", "math500"], 1, &["test/math500/test.jsonl is not in the cache", "--data-dir DIR or RLVR_DATA_DIR"]);
-    check(&["data", "pull", "maths"], 2, &["no file is called \"maths\": known are dsr-sub, history, math500"]);
+    check(&["data", "pull", "maths"], 2, &["unknown data file \"maths\"; known files are dsr-sub, history, math500"]);
     check(&["data", "check", "aime24"], 1, &["aime24: is not here; fetch it with rlvr data pull aime24", "0 of 1 files"]);
     let spoiled = cache.path().join("data/test/aime24/test.jsonl");
     std::fs::create_dir_all(spoiled.parent().unwrap()).unwrap();
@@ -47,7 +47,7 @@ fn published_files_are_listed_fetched_and_checked() {
 }
 
 #[test]
-fn the_published_history_gives_the_published_order() {
+fn select_reproduces_the_published_ranking() {
     let Some(folder) = shared("data") else { return };
     let output = rlvr(&["select", "--data-dir", folder.to_str().unwrap()], &folder);
     let (out, err) = told(&output);
@@ -60,7 +60,7 @@ fn the_published_history_gives_the_published_order() {
         let line = &lines[rank - 1];
         assert_eq!((line["index"].as_u64(), line["example"].as_str()), (Some(index), Some(format!("pi{rank}").as_str())), "{line}");
     }
-    // The same by its path; a history of one's own has numbers only.
+    // A user's history has indices only; the published one, given by path, has example names too.
     let own = tempfile::tempdir().unwrap();
     let path = own.path().join("history.json");
     std::fs::write(&path, r#"{"7": [0.5, 0.5], "3": [0.0, 1.0]}"#).unwrap();
@@ -71,9 +71,9 @@ fn the_published_history_gives_the_published_order() {
     assert!(out.lines().nth(1).unwrap().contains("\"example\":\"pi2\",\"index\":267"), "{out}");
 }
 
-/// A run ranks the examples that it was trained on, and its first one can be trained on by name.
+/// `select --run` ranks the examples of a run, and the first can be trained on by name.
 #[test]
-fn a_run_ranks_its_own_examples() {
+fn select_ranks_the_examples_of_a_run() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let run = run.to_str().unwrap();
@@ -95,7 +95,7 @@ fn a_run_ranks_its_own_examples() {
 }
 
 #[test]
-fn how_examples_fill_a_batch_is_said_in_words() {
+fn train_prints_how_examples_fill_a_batch() {
     let cache = tempfile::tempdir().unwrap();
     let check = |arguments: &[&str], expected: &str| {
         let output = rlvr(&[&["train", "--dry-run"], arguments].concat(), cache.path());
@@ -107,7 +107,7 @@ fn how_examples_fill_a_batch_is_said_in_words() {
         &["--question", "What is 6*7?", "--answer", "42"],
         "1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (inline: \"What is 6*7?\", 42)",
     );
-    // The settings that it prints are the whole run.
+    // The printed settings reproduce the run.
     let config = cache.path().join("config.toml");
     std::fs::write(&config, &out).unwrap();
     assert_eq!(check(&["--config", config.to_str().unwrap()], "(inline: \"What is 6*7?\", 42)"), out);
@@ -136,7 +136,7 @@ fn how_examples_fill_a_batch_is_said_in_words() {
 }
 
 #[test]
-fn a_set_of_ones_own_is_evaluated_beside_known_ones() {
+fn eval_combines_benchmark_files_with_known_sets() {
     let folder = tempfile::tempdir().unwrap();
     let own = folder.path().join("sums.jsonl");
     std::fs::write(&own, "{\"question\": \"Compute 334+556.\", \"answer\": 890}\n{\"question\": \"Compute 1+1.\", \"answer\": \"2\"}\n")
@@ -158,9 +158,9 @@ fn a_set_of_ones_own_is_evaluated_beside_known_ones() {
     assert!(twice.status.code() == Some(2) && told(&twice).1.contains("there is a set called sums already"), "{}", told(&twice).1);
 }
 
-/// Text that editors and exporters write: byte order marks, line separators, Windows' line ends.
+/// Editors and exporters write byte order marks, line separators and Windows line ends.
 #[test]
-fn every_text_input_may_begin_with_a_byte_order_mark() {
+fn text_inputs_accept_byte_order_marks_and_line_separators() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -188,9 +188,9 @@ fn every_text_input_may_begin_with_a_byte_order_mark() {
     check(&["verify", "--input", utf_16.to_str().unwrap()], "utf16.jsonl, line 1 is UTF-16 text, expected UTF-8");
 }
 
-/// A packed file may unpack to more than any machine holds: a line has its limit, and only so much of it is read.
+/// A compressed file can expand beyond any machine's memory, so a line is read only up to its limit.
 #[test]
-fn a_line_without_end_is_refused() {
+fn inputs_refuse_a_line_without_end() {
     use std::io::Write;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("blank.jsonl.gz");
@@ -207,7 +207,7 @@ fn a_line_without_end_is_refused() {
 }
 
 #[test]
-fn verify_reads_golds_of_every_kind() {
+fn verify_reads_every_kind_of_gold_answer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("verify.jsonl");
     let check = |gold: &str, answer: &str, expected: &str| {
@@ -222,12 +222,12 @@ fn verify_reads_golds_of_every_kind() {
     check("[\"8\", 7]", "7", "\"correct\":true");
     check("\"['70']\"", "70", "\"correct\":true");
     check("true", "1", "line 1: `gold` is true (true or false); expected text, a number, or a list");
-    check("null", "1", "line 1: `gold` is null, without an answer in it");
+    check("null", "1", "line 1: `gold` is null, which has no answer in it");
     check("{\"a\": 1}", "1", "line 1: `gold` is an object with the fields a; expected");
 }
 
 #[test]
-fn answers_that_were_converted_are_said() {
+fn train_prints_which_answers_were_converted() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.jsonl");
     let check = |rows: &[&str], expected: &[&str]| {
@@ -239,13 +239,13 @@ fn answers_that_were_converted_are_said() {
     check(
         &[r#"{"question": "Natalia?", "answer": "48+24 = <<48+24=72>>72.\n#### 72"}"#],
         &[
-            "a.jsonl: 1 of 1 rows have a worked solution as their answer: what stands after #### or in its last box is taken",
+            "a.jsonl: 1 of 1 rows have a worked solution as their answer; the text after #### or in the last box is used",
             "\"Natalia?\", 72)",
         ],
     );
     check(
         &[r#"{"question": "q", "answer": "['70', '71']"}"#],
-        &["1 of 1 rows have several answers, any of which counts", "\"q\", 70 or 71)"],
+        &["1 of 1 rows have several answers, any of which is correct", "\"q\", 70 or 71)"],
     );
     check(&[r#"{"question": "q", "answer": 12345678901234567890123}"#], &["\"q\", 12345678901234567890123)"]);
 }

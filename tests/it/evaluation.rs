@@ -89,7 +89,7 @@ fn all_sets_are_decoded_as_asked() {
     let found = ["temperature", "top_p", "samples"].map(|name| line[name].as_f64().unwrap());
     assert_eq!(found, [0.8, 0.9, 3.0]);
     let told = fail(&[&TINY[..], &["--decoding", "beam"]].concat(), 2);
-    assert!(told.contains("\"beam\" is no way of decoding; give greedy, t0.6x8"), "{told}");
+    assert!(told.contains("\"beam\" is not a decoding; give greedy, t0.6x8"), "{told}");
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn plan_prints_memory_disk_tokens_and_time() {
     on_a_card("78", &["activations are saved, and the backward pass recomputes norms and SwiGLU"]);
     on_a_card("60", &["activations are saved", "micro-batches have 8,192 tokens instead of 16,384, so that activations can be saved"]);
     on_a_card("44", &["the backward pass recomputes each block"]);
-    check(&["plan", "--model", "nope"], 2, &["no model is called \"nope\""]);
+    check(&["plan", "--model", "nope"], 2, &["unknown model \"nope\""]);
     check(&["train", "--model", "qwen2.5-math-1.5b"], 2, &["is a shape without weights", "rlvr init --like qwen2.5-math-1.5b"]);
     check(
         &["plan", "--model", "qwen2.5-math-1.5b", "--set", "rollout.engine.kv_cache_mib=1"],

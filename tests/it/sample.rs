@@ -1,4 +1,4 @@
-//! `rlvr sample` and the chat template of commands that ask questions, through the program.
+//! `rlvr sample`, and the chat templates of commands that ask questions, tested through the program.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{self, error_of, fail, printed_json, rlvr, succeed, text, written};
 
-/// The embedded base as a folder, without a chat template.
+/// Writes the embedded base model to a folder, without its chat template.
 fn without_template(folder: &Path) -> String {
     let path = folder.join("bare");
     let name = path.to_str().unwrap().to_owned();
@@ -20,7 +20,7 @@ fn without_template(folder: &Path) -> String {
 }
 
 #[test]
-fn lines_are_answered_in_their_order_with_their_ids() {
+fn sample_answers_lines_in_order_with_their_ids() {
     let folder = tempfile::tempdir().unwrap();
     let input = written(
         folder.path(),
@@ -44,12 +44,12 @@ fn lines_are_answered_in_their_order_with_their_ids() {
         assert!((logprobs.iter().sum::<f64>() - line["sum"].as_f64().unwrap()).abs() < 1e-4, "{line}");
         assert!(["stop", "length"].contains(&line["finish"].as_str().unwrap()));
     }
-    // A response depends on its place and its seed, not on what else is asked.
+    // A response depends on its position and the seed, not on the other prompts.
     assert_eq!(sample("1"), two.iter().step_by(2).cloned().collect::<Vec<_>>());
     let alone = printed_json(&rlvr(&["sample", "--model", "tiny", "--prompt", "What is 334+556?", "--json", "--max-new", "40"]));
     assert_eq!((&alone[0]["text"], &alone[0]["id"]), (&two[0]["text"], &Value::Null));
 
-    // As text: one streams, several are numbered; both say the same.
+    // As text, a single response streams and several are numbered; the text is the same.
     let text = |n: &str| rlvr(&["sample", "--model", "tiny", "--chat", "--prompt", "What is 334+556?", "-n", n, "--max-new", "40"]).stdout;
     let (one, many) = (String::from_utf8(text("1")).unwrap(), String::from_utf8(text("2")).unwrap());
     assert_eq!(one, format!("{}\n", two[0]["text"].as_str().unwrap()));
@@ -57,7 +57,7 @@ fn lines_are_answered_in_their_order_with_their_ids() {
 }
 
 #[test]
-fn broken_input_is_named_by_file_and_line() {
+fn sample_names_file_and_line_of_bad_input() {
     let folder = tempfile::tempdir().unwrap();
     let check = |content: &str, more: &[&str], expected: &str| {
         let input = written(folder.path(), "in.jsonl", content);
@@ -91,7 +91,7 @@ fn broken_input_is_named_by_file_and_line() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_panic() {
+fn sample_does_not_panic_on_a_closed_pipe() {
     let mut command = fixture::command(&["sample", "--model", "tiny", "--prompt", "What is 1+1?", "-n", "4", "--json"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
@@ -99,9 +99,9 @@ fn a_reader_that_goes_away_is_no_panic() {
     assert!(error.starts_with("error: cannot write to the standard output"), "{error}");
 }
 
-/// Commands that ask questions need a template; those that take text as it is do not.
+/// Commands that ask questions need a template; commands on plain text do not.
 #[test]
-fn a_checkpoint_without_a_template_says_how_to_give_one() {
+fn chat_template_is_required_to_ask_questions() {
     let folder = tempfile::tempdir().unwrap();
     let bare = without_template(folder.path());
     let check = |arguments: &[&str]| {
@@ -123,7 +123,7 @@ fn a_checkpoint_without_a_template_says_how_to_give_one() {
 }
 
 #[test]
-fn a_given_template_is_used_recorded_and_exported() {
+fn chat_template_option_is_used_recorded_and_exported() {
     let folder = tempfile::tempdir().unwrap();
     let bare = without_template(folder.path());
     let source = "{{ strftime_now('%Y-%m-%d') }} Q: {{ messages[0].content }}\nA:";
@@ -139,7 +139,7 @@ fn a_given_template_is_used_recorded_and_exported() {
     let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--max-new", "4"];
     assert_eq!(printed_json(&rlvr(&eval)).len(), 2);
 
-    // A run records the day that its prompts say, and resumes on that day.
+    // A run records the date in its prompts, and a resumed run keeps it.
     let run = folder.path().join("run");
     let set = format!("prompt.chat_template={template}");
     let train = |date: Option<&str>, out: &Path| {

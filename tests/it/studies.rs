@@ -144,8 +144,8 @@ config = "absent.toml"
         "bad key: unknown setting loss.entropie; known in [loss] are",
         "bad value: rollout.temperature is 0",
         "bad example: pi1210 is not in the ranking",
-        "bad benchmark: no benchmark is called \"maths\"",
-        "bad model: no model is called \"nobody\"",
+        "bad benchmark: unknown benchmark \"maths\"",
+        "bad model: unknown model \"nobody\"",
         "bad file: cannot read the configuration",
     ];
     assert_eq!(out.lines().count(), expected.len(), "{out}");

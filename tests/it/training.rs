@@ -285,7 +285,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         (&["train", "--example", &empty, "--model", "tiny", "--out", &new], 2, "empty.jsonl"),
         (&["train", "--example", &unlabelled, "--model", "tiny", "--out", &new], 2, "unlabelled.jsonl, line 1"),
         (&["train", "--out", &taken], 2, "exists already and is left as it is"),
-        (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "no benchmark is called \"maths\": known are math500"),
+        (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "unknown benchmark \"maths\"; known benchmarks are math500"),
         (
             &["train", "--set", "eval.best_by=math500", "--out", &new],
             2,
@@ -303,7 +303,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         ),
         (&["eval", "--model", &broken, "--benchmarks", "tiny"], 1, "is truncated"),
         (&["eval", "--model", &empty_model, "--benchmarks", "tiny"], 1, "config.json"),
-        (&["eval", "--model", "no-such-model", "--benchmarks", "tiny"], 1, "no model is called \"no-such-model\""),
+        (&["eval", "--model", "no-such-model", "--benchmarks", "tiny"], 1, "unknown model \"no-such-model\""),
     ];
     for (arguments, code, expected) in cases {
         let output = rlvr(arguments);

@@ -1,26 +1,26 @@
-//! How answers to a set's questions are sampled, and how that is written: `greedy`, `t0.6x8`, `t0.6p0.95x8`.
+//! Decoding settings of a benchmark and their text form: `greedy`, `t0.6x8`, `t0.6p0.95x8`.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How answers are sampled (no top-k).
+/// How a benchmark's answers are sampled, without top-k. Parsed from and printed as `greedy`, `t0.6x8` or `t0.6p0.95x8`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct Decoding {
-    /// 0 is greedy.
+    /// The sampling temperature; 0 is greedy.
     pub temperature: f64,
-    /// Only the likeliest tokens that together reach this probability; 1 is all.
+    /// Nucleus sampling: keeps the most likely tokens until their total probability reaches this value; 1 keeps all.
     pub top_p: f64,
-    /// Responses to each problem; the score is their mean.
+    /// Responses per problem; the problem's score is their mean.
     pub samples: usize,
 }
 
 impl Decoding {
-    /// The most likely token, once.
+    /// One response per problem, always the most likely token.
     pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, samples: 1 };
-    /// The mean of eight at temperature 0.6 (avg@8): small sets would be noise otherwise.
+    /// avg@8: the mean over eight responses at temperature 0.6. A single response would make scores on small sets too noisy.
     pub const MEAN_OF_EIGHT: Self = Self { temperature: 0.6, top_p: 1.0, samples: 8 };
 }
 
@@ -50,7 +50,7 @@ impl FromStr for Decoding {
         };
         parse().ok_or_else(|| {
             format!(
-                "{text:?} is no way of decoding; give greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (of the likeliest 95%)"
+                "{text:?} is not a decoding; give greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (the same with top-p 0.95)"
             )
         })
     }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ways_of_decoding_are_written_and_read() {
+    fn decoding_parses_and_prints() {
         let check = |text: &str, temperature: f64, top_p: f64, samples: usize| {
             let decoding: Decoding = text.parse().unwrap();
             assert_eq!((decoding, decoding.to_string().as_str()), (Decoding { temperature, top_p, samples }, text));

@@ -1,5 +1,7 @@
-//! Benchmarks by name. Each is one entry of [`BENCHMARKS`]: where it comes from, how many problems it must have, what its rows' fields mean and
-//! how it is decoded. This room must never grade.
+//! Benchmarks by name.
+//!
+//! Each is one entry of [`BENCHMARKS`]: its source, its number of problems, the meaning of its fields and its decoding. Knows nothing about
+//! grading.
 
 mod decoding;
 
@@ -15,71 +17,72 @@ use super::rows::{self, Row};
 use super::{example, gold};
 use crate::flow::Problem;
 
-/// A set of problems that scores are published on.
+/// A set of problems with published scores.
 #[derive(Clone, Copy, Debug)]
 pub struct Benchmark {
-    /// Its name on the command line and in results.
+    /// The name on the command line and in results.
     pub name: &'static str,
-    /// The groups that it is a member of. They select sets as names do; [`PAPER`] is the paper's mean.
+    /// Tags of this benchmark. A tag is accepted wherever a name is, and selects all benchmarks that have it. [`PAPER`] marks the sets of
+    /// the paper's average.
     pub tags: &'static [&'static str],
-    /// Where its problems come from.
+    /// Where the problems come from.
     pub source: Source,
-    /// How it is decoded unless told otherwise.
+    /// The default decoding.
     pub decoding: Decoding,
 }
 
 /// Where the problems of a benchmark come from.
 #[derive(Clone, Copy, Debug)]
 pub enum Source {
-    /// A published file.
+    /// A published file, pinned by checksum.
     Pinned {
         /// The file.
         file: Pinned,
-        /// How many problems it has; another number is an error.
+        /// The expected number of problems; any other number is an error.
         rows: usize,
-        /// What its rows are made of.
+        /// The names of a row's fields.
         fields: Fields,
     },
-    /// A file of the user's: no published copy is pinned here.
+    /// A file that the user provides; no published copy is pinned.
     Own {
-        /// Its path below the data folder.
+        /// The path below the data folder.
         local: &'static str,
-        /// Whether every answer is the letter of a choice.
+        /// True if every answer must be the letter of a choice (multiple choice).
         lettered: bool,
     },
 }
 
-/// The fields of a row by what they mean.
+/// The names of a row's fields, by meaning. Optional ones are `None` if the set lacks them.
 #[derive(Clone, Copy, Debug)]
 pub struct Fields {
-    /// Names the problem; where there is none, its number does.
+    /// The problem's id; without one, the row number is used.
     id: Option<&'static str>,
     question: &'static str,
     answer: Answer,
     subject: Option<&'static str>,
     level: Option<&'static str>,
-    /// How far off an answer may be; the field itself need not be there.
+    /// The accepted absolute error; a row may omit this field.
     tolerance: Option<&'static str>,
 }
 
-/// Where a row has its reference answer.
+/// Where a row holds its gold answer.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
-    /// As it is.
+    /// The field itself.
     Text(&'static str),
     /// The content of the last `\boxed{...}` of a written solution.
     Boxed(&'static str),
-    /// A list of texts, which together are the answer.
+    /// A list of strings that together form the answer.
     List(&'static str),
 }
 
-/// The tag of the six sets that the paper averages.
+/// The tag of the six sets in the paper's average.
 pub const PAPER: &str = "paper";
 
 const FIELDS: Fields =
     Fields { id: Some("id"), question: "problem", answer: Answer::Text("answer"), subject: None, level: None, tolerance: None };
 
-/// A set of the paper's repository with its number of problems and its checksum.
+/// A set from the paper's repository, with its number of problems and its checksum.
 macro_rules! published {
     ($name:literal, $rows:literal, $sha256:literal, $fields:expr) => {
         Source::Pinned {
@@ -94,9 +97,9 @@ macro_rules! published {
     };
 }
 
-/// The registry, in the order of the paper's tables. Whoever adds a set adds an entry here, without the tag [`PAPER`].
+/// All benchmarks, in the order of the paper's tables. To add a set, add an entry without the tag [`PAPER`].
 pub static BENCHMARKS: &[Benchmark] = &[
-    // 500 problems of the MATH test set, by subject and level.
+    // 500 problems of the MATH test set, each with subject and level.
     Benchmark {
         name: "math500",
         tags: &[PAPER],
@@ -108,21 +111,21 @@ pub static BENCHMARKS: &[Benchmark] = &[
         ),
         decoding: Decoding::GREEDY,
     },
-    // Answers are integers below 1000, written with leading zeros.
+    // The answers are integers below 1000 with leading zeros.
     Benchmark {
         name: "aime24",
         tags: &[PAPER],
         source: published!("aime24", 30, "af2b8bd2aa911b6333ad0df32f3ca05c7ae8ed10f1731f4372c8ae26990bf7ac", FIELDS),
         decoding: Decoding::MEAN_OF_EIGHT,
     },
-    // The file has its numbers as floats; here they read as people write them.
+    // The file stores answers as floats (27.0); they are read as `27`.
     Benchmark {
         name: "amc23",
         tags: &[PAPER],
         source: published!("amc23", 40, "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4", FIELDS),
         decoding: Decoding::MEAN_OF_EIGHT,
     },
-    // Quantitative problems of undergraduate courses; the course is the subject.
+    // Quantitative problems from undergraduate courses; the course is the subject.
     Benchmark {
         name: "minerva_math",
         tags: &[PAPER],
@@ -134,8 +137,8 @@ pub static BENCHMARKS: &[Benchmark] = &[
         ),
         decoding: Decoding::GREEDY,
     },
-    // Competition problems in English with answers that can be checked. Lists have one text in every row: several answers stand in that text
-    // with commas between them, in 94 problems.
+    // English competition problems with verifiable answers. Every answer list has one string; in 94 problems it holds several answers,
+    // separated by commas.
     Benchmark {
         name: "olympiadbench",
         tags: &[PAPER],
@@ -153,14 +156,14 @@ pub static BENCHMARKS: &[Benchmark] = &[
         ),
         decoding: Decoding::GREEDY,
     },
-    // As AIME 2024; one answer is written in degrees.
+    // Like AIME 2024; one answer is in degrees.
     Benchmark {
         name: "aime25",
         tags: &[PAPER],
         source: published!("aime25", 30, "4613b7d3b5346f007625969f4380d932d6a2618fdcc9b89e5d39c7fbddc074b8", Fields { id: None, ..FIELDS }),
         decoding: Decoding::MEAN_OF_EIGHT,
     },
-    // Both difficulties of ARC, which the paper scores outside its mean.
+    // ARC Easy and ARC Challenge, which the paper scores but leaves out of its average.
     Benchmark {
         name: "arc_easy",
         tags: &[],
@@ -175,59 +178,59 @@ pub static BENCHMARKS: &[Benchmark] = &[
     },
 ];
 
-/// Benchmarks by their names or tags, with commas between.
+/// Returns the benchmarks with the given names or tags, separated by commas; each once, in the order given.
 ///
 /// # Errors
-/// When a name is unknown; the message lists the known ones.
+/// If a name is unknown. The message lists the known ones.
 pub fn select(names: &str) -> Result<Vec<&'static Benchmark>> {
     let mut selected: Vec<&Benchmark> = Vec::new();
     for name in names.split(',').map(str::trim) {
         let found: Vec<&Benchmark> = BENCHMARKS.iter().filter(|benchmark| benchmark.goes_by(name)).collect();
         if found.is_empty() {
-            bail!("no benchmark is called {name:?}: known are {}", known());
+            bail!("unknown benchmark {name:?}; known benchmarks are {}", known());
         }
         selected.extend(found.into_iter().filter(|new| !selected.iter().any(|old| old.name == new.name)).collect::<Vec<_>>());
     }
     Ok(selected)
 }
 
-/// Every name, with commas between, then the paper's tag.
+/// Returns every name and the tag [`PAPER`], separated by commas, for help and errors.
 pub fn known() -> String {
     let names: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
     format!("{}, {PAPER} (the six that the paper averages)", names.join(", "))
 }
 
 impl Benchmark {
-    /// Whether this is its name or a tag of its own.
+    /// True if `name` is the benchmark's name or one of its tags.
     pub fn goes_by(&self, name: &str) -> bool {
         self.name == name || self.tags.contains(&name)
     }
 
-    /// Its problems, in the file's order.
+    /// Loads the problems in file order, downloading the file if needed.
     ///
     /// # Errors
-    /// When the file cannot be had (the message says what to do), a row is not as expected, or their number is wrong.
+    /// If the file is missing and cannot be downloaded, a row is malformed, or the number of problems is wrong.
     pub fn load(&self, library: &Library) -> Result<Vec<Problem>> {
         let (file, expected, fields) = match &self.source {
             Source::Pinned { file, rows, fields } => (file, *rows, fields),
-            Source::Own { local, lettered } => return self.load_own(local, *lettered, library),
+            Source::Own { local, lettered } => return self.load_user_file(local, *lettered, library),
         };
         let path = library.path(file)?;
         let problems: Vec<Problem> = rows::read_jsonl(&path)?
             .iter()
-            .map(|row| row.checked(self.problem(row, fields)?))
+            .map(|row| row.ensure_complete(self.problem(row, fields)?))
             .collect::<Result<_>>()
-            .with_context(|| format!("cannot read the benchmark {}", self.name))?;
+            .with_context(|| format!("cannot read benchmark {}", self.name))?;
         if problems.len() != expected {
-            bail!("{} has {} problems, expected {expected}", path.display(), problems.len());
+            bail!("{}: expected {expected} problems, found {}", path.display(), problems.len());
         }
         Ok(problems)
     }
 
-    /// The sha256 of its file; empty where the user has none.
+    /// Returns the SHA-256 of the benchmark's file in lowercase hexadecimal; empty if the user has not provided the file.
     ///
     /// # Errors
-    /// When the user's file cannot be read.
+    /// If the user's file cannot be read.
     pub fn sha256(&self, library: &Library) -> Result<String> {
         match self.source {
             Source::Pinned { file, .. } => Ok(file.sha256.to_owned()),
@@ -235,10 +238,10 @@ impl Benchmark {
         }
     }
 
-    fn load_own(&self, local: &str, lettered: bool, library: &Library) -> Result<Vec<Problem>> {
+    fn load_user_file(&self, local: &str, lettered: bool, library: &Library) -> Result<Vec<Problem>> {
         let Some(path) = library.own(local) else {
             bail!(
-                r#"{} is read from a file of yours: put {}, one a line, at DIR/{local} and name DIR by --data-dir or RLVR_DATA_DIR"#,
+                r#"{} needs a file that you provide: put {}, one per line, into DIR/{local}, then pass --data-dir DIR or set RLVR_DATA_DIR"#,
                 self.name,
                 if lettered {
                     r#"{"question": "...", "choices": ["...", "..."], "answer": "B"}"#
@@ -250,7 +253,7 @@ impl Benchmark {
         let problems = from_file(&path)?;
         let is_letter = |answer: &str| matches!(answer.as_bytes(), [b'A'..=b'J']);
         if let Some(problem) = problems.iter().find(|problem| lettered && !is_letter(&problem.answer)) {
-            bail!("{}: the answer to {} is {:?}, expected the letter of a choice", path.display(), problem.id, problem.answer);
+            bail!("{}: expected the letter of a choice as the answer to {}, found {:?}", path.display(), problem.id, problem.answer);
         }
         Ok(problems)
     }
@@ -272,29 +275,29 @@ impl Benchmark {
 }
 
 impl Answer {
-    /// Reference solutions only: what models write is the verifier's.
+    /// Extracts the gold answer from a row of a data set. Answers in model responses are extracted by `verify`.
     fn of(self, row: &Row) -> Result<String> {
         match self {
             Self::Text(field) => row.text(&[field]),
             Self::Boxed(field) => {
                 let solution = row.text(&[field])?;
-                gold::boxed(&solution).map(str::to_owned).ok_or_else(|| anyhow!("{}: `{field}` has no complete \\boxed{{...}}", row.place))
+                gold::boxed(&solution).map(str::to_owned).ok_or_else(|| anyhow!("{}: no complete \\boxed{{...}} in `{field}`", row.place))
             }
             Self::List(field) => {
                 let answers = row.fields.get(field).and_then(|answers| answers.as_list());
                 let answers: Option<Vec<&str>> = answers.and_then(|list| list.iter().map(|answer| answer.as_text()).collect());
-                let answers = answers.with_context(|| format!("{}: `{field}` is not a list of texts", row.place))?;
+                let answers = answers.with_context(|| format!("{}: expected a list of strings in `{field}`", row.place))?;
                 Ok(answers.join(", "))
             }
         }
     }
 }
 
-/// The problems of a set of the user's own: JSONL with `question` (or `problem`) and `answer`, and where wanted `id`, `subject`, `level`,
-/// `unit`, `tolerance`, `choices`.
+/// Loads the user's own set: JSONL with `question` (or `problem`) and `answer`; optionally `id`, `subject`, `level`, `unit`, `tolerance`
+/// and `choices`.
 ///
 /// # Errors
-/// When it cannot be read or a row is not a problem; file and line are named.
+/// If the file cannot be read or a row is not a problem. The message names file and line.
 pub fn from_file(path: &Path) -> Result<Vec<Problem>> {
     example::of_rows(rows::read_jsonl(path)?, path)
 }

@@ -2,18 +2,18 @@ use super::*;
 use crate::data::library::{shared_library, test_library};
 
 #[test]
-fn names_select_benchmarks() {
+fn select_accepts_names_and_tags() {
     let names = |specification: &str| select(specification).map(|found| found.iter().map(|b| b.name).collect::<Vec<_>>());
     assert_eq!(names("aime25, math500,aime25").unwrap(), ["aime25", "math500"]);
     assert_eq!(names("paper").unwrap(), ["math500", "aime24", "amc23", "minerva_math", "olympiadbench", "aime25"]);
     assert_eq!(names("amc23,paper,arc_easy").unwrap().len(), 7);
     for bad in ["math", "", "math500,"] {
         let error = names(bad).unwrap_err().to_string();
-        assert!(error.contains("known are math500, aime24, ") && error.contains("arc_challenge, paper (the six"), "{error}");
+        assert!(error.contains("known benchmarks are math500, aime24, ") && error.contains("arc_challenge, paper (the six"), "{error}");
     }
 }
 
-/// The published sets with their numbers of problems.
+/// The pinned sets with their numbers of problems.
 fn published() -> impl Iterator<Item = (&'static Benchmark, usize)> {
     BENCHMARKS.iter().filter_map(|benchmark| match benchmark.source {
         Source::Pinned { rows, .. } => Some((benchmark, rows)),
@@ -22,7 +22,7 @@ fn published() -> impl Iterator<Item = (&'static Benchmark, usize)> {
 }
 
 #[test]
-fn every_set_has_its_problems() {
+fn load_gives_the_published_number_of_problems() {
     let Some(library) = shared_library() else { return };
     for (benchmark, rows) in published() {
         let problems = benchmark.load(&library).unwrap();
@@ -37,7 +37,7 @@ fn every_set_has_its_problems() {
 }
 
 #[test]
-fn answers_are_the_golden_ones() {
+fn load_reads_published_rows() {
     let Some(library) = shared_library() else { return };
     let check = |benchmark: &str, number: usize, id: &str, answer: &str, subject: &str, level: &str| {
         let problems = select(benchmark).unwrap()[0].load(&library).unwrap();
@@ -54,9 +54,9 @@ fn answers_are_the_golden_ones() {
     check("olympiadbench", 0, "olympiadbench/1606", "2", "Combinatorics", "");
 }
 
-/// MATH500 gives its answers twice; both must agree.
+/// MATH500 gives each answer twice, in `solution` and in `answer`; both must agree.
 #[test]
-fn boxed_answers_agree_with_those_written_beside_them() {
+fn boxed_answers_agree_with_the_answer_field() {
     let Some(library) = shared_library() else { return };
     let Source::Pinned { file, fields, .. } = &BENCHMARKS[0].source else { panic!("MATH500 is published") };
     for row in &rows::read_jsonl(&library.path(file).unwrap()).unwrap() {
@@ -65,7 +65,7 @@ fn boxed_answers_agree_with_those_written_beside_them() {
 }
 
 #[test]
-fn a_set_of_ones_own_is_jsonl() {
+fn from_file_reads_jsonl() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.jsonl");
     std::fs::write(&path, "{\"question\": \"q\", \"answer\": \"B\", \"subject\": \"s\"}\n{\"question\": \"r\"}\n").unwrap();
@@ -82,7 +82,7 @@ fn load_arc(content: &str) -> Result<Vec<Problem>> {
 }
 
 #[test]
-fn choices_are_part_of_the_question_in_every_spelling() {
+fn load_appends_choices_to_the_question() {
     let check = |row: &str, expected: &str| {
         let problems = load_arc(row).unwrap_or_else(|error| panic!("{row}: {error:#}"));
         assert_eq!((problems[0].question.as_str(), problems[0].answer.as_str()), ("Which?\n(A) salt\n(B) sand", expected), "{row}");
@@ -98,13 +98,16 @@ fn choices_are_part_of_the_question_in_every_spelling() {
 }
 
 #[test]
-fn answers_that_are_no_letters_are_refused() {
+fn load_refuses_answers_that_are_not_letters() {
     let check = |row: &str, expected: &str| {
         let error = load_arc(row).unwrap_err().to_string();
         assert!(error.contains(expected) && !error.contains('\n'), "{error}");
     };
     check(r#"{"question": "Which?", "answer": "sand"}"#, "expected the letter of a choice");
-    check(r#"{"question": "Which?", "choices": ["salt", "sand"], "answer": "C"}"#, "line 1: the answer \"C\" is none of the choices A, B");
+    check(
+        r#"{"question": "Which?", "choices": ["salt", "sand"], "answer": "C"}"#,
+        "line 1: the answer \"C\" is not one of the choices A, B",
+    );
     check(r#"{"question": "Which?", "choices": "salt", "answer": "A"}"#, "line 1: `choices`");
     let nowhere = test_library(None, Path::new("/nonexistent"), "");
     let error = select("arc_challenge").unwrap()[0].load(&nowhere).unwrap_err().to_string();

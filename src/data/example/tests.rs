@@ -16,7 +16,7 @@ fn file(folder: &tempfile::TempDir, name: &str, content: &str) -> PathBuf {
 }
 
 #[test]
-fn files_of_every_kind_give_problems() {
+fn resolve_reads_every_file_format() {
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, content: &str, expected: &[(&str, &str, &str)]| {
         let path = file(&folder, name, content);
@@ -40,7 +40,7 @@ fn files_of_every_kind_give_problems() {
 }
 
 #[test]
-fn answers_are_read_as_they_are_meant() {
+fn resolve_parses_answers() {
     let folder = tempfile::tempdir().unwrap();
     let check = |answer: &str, expected: &str, alternatives: &[&str]| {
         let path = file(&folder, "a.jsonl", &format!("{{\"question\": \"q\", \"answer\": {answer}}}"));
@@ -52,7 +52,7 @@ fn answers_are_read_as_they_are_meant() {
     check(r#""['70']""#, "70", &[]);
     check(r#"["70", 71.0]"#, "70", &["71"]);
     check(r#""48+24 = <<48+24=72>>72.\n#### 72""#, "72", &[]);
-    // Rewards without labels ask all the same.
+    // Rewards that need no label accept a row without an answer.
     let path = file(&folder, "b.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}");
     assert_eq!(resolve_questions(path.to_str().unwrap(), &no_library()).unwrap()[0].answer, "");
     let toml = file(&folder, "c.toml", "question = \"q\"\u{2028}answer = 3.14159265358979323846\n");
@@ -62,7 +62,7 @@ fn answers_are_read_as_they_are_meant() {
 }
 
 #[test]
-fn a_problem_can_be_written_out() {
+fn inline_problems_resolve() {
     let specification = inline("What is \"1, 2\"?", Some("-1/2"));
     let problems = resolve(&specification, &no_library()).unwrap();
     assert_eq!(
@@ -80,7 +80,7 @@ fn a_problem_can_be_written_out() {
 }
 
 #[test]
-fn several_are_joined_and_none_comes_twice() {
+fn resolve_joins_sources_without_repeats() {
     let folder = tempfile::tempdir().unwrap();
     let a = file(&folder, "a.json", r#"{"question": "q", "answer": "1"}"#).display().to_string();
     let b = file(&folder, "b.json", r#"{"question": "r", "answer": "2"}"#).display().to_string();
@@ -90,11 +90,11 @@ fn several_are_joined_and_none_comes_twice() {
     };
     assert_eq!(ids(&format!("{b}, {a},{b}")).unwrap(), ["b", "a"]);
     let error = ids(&format!("{a},{other}")).unwrap_err().to_string();
-    assert!(error.contains("two different problems of the name \"a\""), "{error}");
+    assert!(error.contains("two different problems with the id \"a\""), "{error}");
 }
 
 #[test]
-fn bad_input_is_one_sentence_with_its_place() {
+fn resolve_names_the_place_of_bad_input() {
     let folder = tempfile::tempdir().unwrap();
     let check = |name: &str, content: &str, expected: &str| {
         let path = file(&folder, name, content);
@@ -116,31 +116,31 @@ fn bad_input_is_one_sentence_with_its_place() {
         "line 1: `answer` is an object with the fields target; expected text",
     );
     check("hb.jsonl", "{\"question\": \"q\", \"answer\": true}", "line 1: `answer` is true (true or false)");
-    check("hc.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}", "line 1: `answer` is \"None\", which is no answer");
+    check("hc.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}", "line 1: `answer` is \"None\", which is not an answer");
     check("hd.jsonl", "{\"question\": \"q\", \"answer\": []}", "line 1: `answer` has no answer in it");
-    check("he.jsonl", "{\"question\": \"q\", \"answer\": 1, \"answer\": 2}", "line 1: not JSON: the field `answer` is there twice");
+    check("he.jsonl", "{\"question\": \"q\", \"answer\": 1, \"answer\": 2}", "line 1: not JSON: duplicate field `answer`");
     check(
         "i.jsonl",
         "{\"id\": 1, \"question\": \"q\", \"answer\": 1}\n{\"id\": 1, \"question\": \"r\", \"answer\": 1}",
-        "line 2: the id \"1\" is taken",
+        "line 2: duplicate id \"1\"",
     );
     check("j.json", "[]", "no problems in it");
     check("k.toml", "question = \"q\n", "not TOML");
-    check("l.parquet", "PAR1 but no more", "not a Parquet file");
-    check("m.parquet", "", "not a Parquet file");
+    check("l.parquet", "PAR1 but no more", "as Parquet");
+    check("m.parquet", "", "as Parquet");
     fs::write(folder.path().join("n.jsonl"), [b'a', 0xFF]).unwrap();
     let error = from_file(&folder.path().join("n.jsonl")).unwrap_err().to_string();
     assert!(error.contains("not UTF-8"), "{error}");
     for (specification, expected) in [
         ("nothing.jsonl", "cannot read nothing.jsonl"),
-        ("pie", "no example is called \"pie\": known are pi1 to pi1209"),
-        ("", "no example is called \"\""),
-        ("pi1,", "no example is called \"\""),
-        ("pi", "no example is called \"pi\""),
+        ("pie", "unknown example \"pie\"; give pi1 to pi1209"),
+        ("", "unknown example \"\""),
+        ("pi1,", "unknown example \"\""),
+        ("pi", "unknown example \"pi\""),
         ("pi0", "pi0 is not in the ranking"),
         ("pi1210", "pi1210 is not in the ranking"),
         ("pi16..pi1", "pi16..pi1 is not in the ranking"),
-        ("pi99999999999999999999999", "no example is called"),
+        ("pi99999999999999999999999", "unknown example"),
         ("pi1", "--data-dir DIR or RLVR_DATA_DIR"),
     ] {
         let error = format!("{:#}", resolve(specification, &no_library()).unwrap_err());
@@ -149,7 +149,7 @@ fn bad_input_is_one_sentence_with_its_place() {
 }
 
 #[test]
-fn pi1_is_the_published_example_and_needs_no_ranking() {
+fn resolve_pi1_is_the_published_example_and_needs_no_ranking() {
     let Some(folder) = shared("data/train/dsr_sub.parquet") else { return };
     let own = tempfile::tempdir().unwrap();
     fs::create_dir(own.path().join("train")).unwrap();
@@ -164,7 +164,7 @@ fn pi1_is_the_published_example_and_needs_no_ranking() {
 }
 
 #[test]
-fn published_names_resolve() {
+fn resolve_published_names() {
     let Some(library) = shared_library() else { return };
     let ids = |specification: &str| -> Vec<String> { resolve(specification, &library).unwrap().into_iter().map(|p| p.id).collect() };
     assert_eq!(ids("pi1,pi13"), ["pi1", "pi13"]);
@@ -177,14 +177,14 @@ fn published_names_resolve() {
     let mut questions: Vec<_> = all.iter().map(|problem| (&problem.question, &problem.answer)).collect();
     questions.sort();
     questions.dedup();
-    // Three rows of the subset are one text, and one has no label: it is published so, and stays so.
+    // As published, three rows of the subset have the same text, and one has no label.
     assert_eq!((all.len(), questions.len()), (1209, 1207));
     assert_eq!(all.iter().filter(|problem| problem.answer.is_empty()).count(), 1);
     assert!(all.iter().all(|problem| !problem.question.contains("Let's think step by step and output")));
 }
 
 #[test]
-fn the_published_files_hold_the_examples_of_their_names() {
+fn from_file_reads_the_published_training_files() {
     let Some(folder) = shared("data/train") else { return };
     let Some(library) = shared_library() else { return };
     let pairs = |problems: Vec<Problem>| -> Vec<(String, String)> { problems.into_iter().map(|p| (p.question, p.answer)).collect() };
@@ -204,13 +204,13 @@ fn the_published_files_hold_the_examples_of_their_names() {
     }
 }
 
-/// A published file with bytes changed or missing is an error or other text, never a panic.
+/// Changed or missing bytes in a published file give an error or other text, never a panic.
 #[test]
-fn spoiled_parquet_files_do_not_panic() {
+fn from_file_does_not_panic_on_corrupt_parquet() {
     let Some(source) = shared("data/train/pi1_r128.parquet") else { return };
     let whole = fs::read(source).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("spoiled.parquet");
+    let path = folder.path().join("corrupt.parquet");
     for step in 0..400 {
         let mut bytes = whole.clone();
         let place = (step * 7919 + 13) % bytes.len();

@@ -1,5 +1,5 @@
-//! What stands between hf-hub and a checkpoint that is trusted: patience that ends, one process at a time, and contents that match the hash
-//! by which the hub's cache names them. It must never know what a checkpoint consists of.
+//! Makes hf-hub's downloads trustworthy: a timeout on silence, a lock so that one process downloads at a time, and a check of each file
+//! against the hash that names it in the hub's cache. Independent of which files a checkpoint needs.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -15,87 +15,88 @@ use sha2::{Digest, Sha256};
 
 use super::name::ModelName;
 
-/// The other side is still there.
-pub(super) struct Sign;
+/// Sent whenever the other side shows that it is still alive.
+pub(super) struct Heartbeat;
 
-/// Runs a call on a thread of its own; none when neither its result nor a sign of life comes for so long. The thread then stays behind: there
-/// is no way to end it, and the program is about to.
-pub(super) fn patiently<T: Send + 'static>(
-    patience: Duration,
-    alive: Sender<Sign>,
-    heard: &Receiver<Sign>,
+/// Runs `call` on a new thread and returns its result. Returns `None` if neither the result nor a heartbeat arrives for `timeout`. The
+/// thread then keeps running: it cannot be stopped, and the program is about to exit.
+pub(super) fn call_with_timeout<T: Send + 'static>(
+    timeout: Duration,
+    heartbeats: Sender<Heartbeat>,
+    heartbeat_receiver: &Receiver<Heartbeat>,
     call: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (give, result) = channel();
     std::thread::spawn(move || {
         let _ = give.send(call());
-        let _ = alive.send(Sign);
+        let _ = heartbeats.send(Heartbeat);
     });
     let mut last = Instant::now();
     loop {
-        // The result is looked at first: a call that ended in time has ended in time.
+        // Check the result first: a call that finished within the timeout must not be reported as late.
         if let Ok(result) = result.try_recv() {
             return Some(result);
         }
-        match heard.recv_timeout(patience.saturating_sub(last.elapsed())) {
-            Ok(Sign) => last = Instant::now(),
+        match heartbeat_receiver.recv_timeout(timeout.saturating_sub(last.elapsed())) {
+            Ok(Heartbeat) => last = Instant::now(),
             Err(RecvTimeoutError::Timeout) => return result.try_recv().ok(),
             Err(RecvTimeoutError::Disconnected) => return result.recv().ok(),
         }
     }
 }
 
-/// Downloads of one model into one cache, one process at a time. The lock's file has contents while a download is under way: where a program
-/// was killed in one, the next looks at everything that it left.
+/// A lock that lets one process at a time download a model into a cache. The lock file has contents during a download: if a process is
+/// killed, the next one sees them and verifies every file.
 #[derive(Clone)]
-pub(super) struct Turn {
+pub(super) struct DownloadLock {
     file: Option<Arc<File>>,
-    /// Whether the last download did not end.
-    unfinished: bool,
+    /// True if the previous download was interrupted.
+    was_interrupted: bool,
     marked: Arc<AtomicBool>,
 }
 
-impl Turn {
-    /// For a reader that downloads nothing.
-    pub(super) fn watching(cache: &Path, model: &ModelName) -> Self {
-        let unfinished = fs::metadata(lock_path(cache, model)).is_ok_and(|file| file.len() > 0);
-        Self { file: None, unfinished, marked: Arc::default() }
+impl DownloadLock {
+    /// Creates a lock for a process that downloads nothing. It never waits.
+    pub(super) fn read_only(cache: &Path, model: &ModelName) -> Self {
+        let was_interrupted = fs::metadata(lock_path(cache, model)).is_ok_and(|file| file.len() > 0);
+        Self { file: None, was_interrupted, marked: Arc::default() }
     }
 
-    /// Waits for another process that downloads the same model. A cache that cannot be written needs no turn: nothing comes into it.
-    pub(super) fn wait(cache: &Path, model: &ModelName) -> Self {
+    /// Acquires the lock; waits while another process downloads the same model. A cache that cannot be written needs no lock, since nothing
+    /// enters it.
+    pub(super) fn acquire(cache: &Path, model: &ModelName) -> Self {
         let path = lock_path(cache, model);
         let open = || {
             fs::create_dir_all(path.parent()?).ok()?;
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).ok()
         };
-        let Some(file) = open() else { return Self::watching(cache, model) };
+        let Some(file) = open() else { return Self::read_only(cache, model) };
         if let Err(TryLockError::WouldBlock) = file.try_lock() {
-            tracing::warn!("another process is downloading {model}: waiting for it");
-            // A file system without locks lets everybody pass; contents are checked all the same.
+            tracing::warn!("waiting for another process that is downloading {model}");
+            // On a file system without locks every process continues; checksums still protect the files.
             let _ = file.lock();
         }
-        let unfinished = file.metadata().is_ok_and(|file| file.len() > 0);
-        Self { file: Some(Arc::new(file)), unfinished, marked: Arc::default() }
+        let was_interrupted = file.metadata().is_ok_and(|file| file.len() > 0);
+        Self { file: Some(Arc::new(file)), was_interrupted, marked: Arc::default() }
     }
 
-    /// Whether what lies in the cache is to be looked at before it is trusted.
-    pub(super) fn unfinished(&self) -> bool {
-        self.unfinished
+    /// True if an interrupted download may have left corrupt files in the cache, so that each must be verified.
+    pub(super) fn was_interrupted(&self) -> bool {
+        self.was_interrupted
     }
 
-    /// A transfer begins.
-    pub(super) fn started(&self) {
+    /// Marks a download as in progress.
+    pub(super) fn mark_started(&self) {
         if let Some(mut file) = self.file.as_deref()
             && !self.marked.swap(true, Ordering::AcqRel)
         {
-            // Where this fails the transfer itself will, and say so.
+            // If this write fails, the transfer fails too and reports the error.
             let _ = file.write_all(b"unfinished\n");
         }
     }
 
-    /// Everything is there, and was checked.
-    pub(super) fn finished(&self) {
+    /// Marks the download as complete and verified.
+    pub(super) fn mark_finished(&self) {
         if let Some(file) = &self.file {
             let _ = file.set_len(0);
         }
@@ -106,9 +107,9 @@ fn lock_path(cache: &Path, model: &ModelName) -> PathBuf {
     cache.join(".locks").join(format!("models--{}--{}", model.owner, model.name)).join("rlvr.lock")
 }
 
-/// What is wrong with a file of the cache: its name there is git's sha1 of a small file, the sha256 of a large one. A server that names its
-/// files otherwise is held to the size that it announced.
-pub(super) fn damage(path: &Path, announced_bytes: Option<u64>) -> Result<Option<String>> {
+/// Verifies a file of the cache against its name there: git's SHA-1 for small files, SHA-256 for large ones. For a server that names files
+/// otherwise, only the announced size is checked. Returns what is wrong, `None` if nothing is.
+pub(super) fn find_corruption(path: &Path, announced_bytes: Option<u64>) -> Result<Option<String>> {
     let blob = fs::canonicalize(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = blob.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let size = fs::metadata(&blob)?.len();
@@ -120,7 +121,7 @@ pub(super) fn damage(path: &Path, announced_bytes: Option<u64>) -> Result<Option
             return Ok(match announced_bytes {
                 Some(announced) if announced == size => None,
                 Some(announced) => Some(format!("{size} bytes of {announced}")),
-                None => Some("nothing tells whether it is whole".to_owned()),
+                None => Some("the server sent neither a hash nor a size".to_owned()),
             });
         }
     };
@@ -139,7 +140,7 @@ fn hash<D: Digest>(path: &Path, mut hasher: D) -> Result<String> {
     }
 }
 
-/// Removes a file and what its name in the snapshot points to.
+/// Removes a file of a snapshot and the blob that it links to.
 pub(super) fn remove(path: &Path) -> Result<()> {
     let removing = || format!("cannot remove {}", path.display());
     let blob = fs::canonicalize(path).with_context(removing)?;

@@ -1,23 +1,23 @@
-//! A model's name on the hub. It must never know whether there is such a model.
+//! Parses model names of the hub. Does not check that a model exists.
 
 use anyhow::{Result, bail};
 
-/// `owner/name[@revision]`.
+/// A model on the hub: `OWNER/NAME` or `OWNER/NAME@REVISION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelName {
     /// The user or organisation.
     pub owner: String,
     /// The repository.
     pub name: String,
-    /// A branch, tag or commit; the main branch when none is given.
+    /// A branch, tag or commit; `None` is the `main` branch.
     pub revision: Option<String>,
 }
 
 impl ModelName {
-    /// Reads `owner/name` or `owner/name@revision`.
+    /// Parses `OWNER/NAME` or `OWNER/NAME@REVISION`.
     ///
     /// # Errors
-    /// When it is neither.
+    /// If the text is neither, or contains a character that the hub does not allow.
     pub fn parse(text: &str) -> Result<Self> {
         let (path, revision) = match text.split_once('@') {
             Some((path, revision)) => (path, Some(revision)),
@@ -31,12 +31,12 @@ impl ModelName {
             Some((owner, name)) if is_name(owner) && is_name(name) && revision.is_none_or(is_revision) => {
                 Ok(Self { owner: owner.into(), name: name.into(), revision: revision.map(str::to_owned) })
             }
-            _ => bail!("{text:?} is neither a folder nor a model's name on the hub; expected --model DIR or --model OWNER/NAME[@REVISION]"),
+            _ => bail!("{text:?} is neither a folder nor a model name on the hub; expected --model DIR or --model OWNER/NAME[@REVISION]"),
         }
     }
 }
 
-/// The cache has a file of the revision's name, so it must not lead elsewhere.
+/// The cache has a file named after the revision, so the revision must not be a path that leaves the cache.
 fn is_revision(text: &str) -> bool {
     text.split('/').all(|part| !part.is_empty() && part != "." && part != "..") && !text.contains('\\')
 }

@@ -8,7 +8,7 @@ use crate::data::Transfer;
 const COMMIT: &str = "0123456789012345678901234567890123456789";
 
 #[test]
-fn names_are_read_and_written() {
+fn model_name_parses_and_prints() {
     let check = |text: &str, owner: &str, name: &str, revision: Option<&str>| {
         let model = ModelName::parse(text).unwrap();
         assert_eq!((model.owner.as_str(), model.name.as_str(), model.revision.as_deref()), (owner, name, revision));
@@ -23,18 +23,18 @@ fn names_are_read_and_written() {
 }
 
 #[test]
-fn offline_is_one_sentence_without_network() {
+fn fetch_offline_uses_only_the_cache() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Hub { endpoint: None, cache: Some(cache.path().into()), offline: true, ..Hub::from_environment() };
-    let nobody: OnTransfer = Arc::new(|_| {});
-    let fetch = || hub.fetch(&ModelName::parse("some/model").unwrap(), &nobody);
+    let no_progress: OnTransfer = Arc::new(|_| {});
+    let fetch = || hub.fetch(&ModelName::parse("some/model").unwrap(), &no_progress);
     let error = fetch().unwrap_err().to_string();
     assert!(
-        error.contains("some/model is not complete in the hub's cache (config.json is missing)") && error.contains("--model DIR"),
+        error.contains("some/model is incomplete in the hub's cache (config.json is missing)") && error.contains("--model DIR"),
         "{error}"
     );
 
-    // What the cache has is enough; what it lacks is named.
+    // A complete cache is enough; a missing file is named.
     let repository = cache.path().join("models--some--model");
     let folder = repository.join("snapshots").join(COMMIT);
     std::fs::create_dir_all(&folder).unwrap();
@@ -54,11 +54,11 @@ fn offline_is_one_sentence_without_network() {
     std::fs::write(folder.join("x-2.safetensors"), "").unwrap();
     assert_eq!(fetch().unwrap(), folder);
     std::fs::write(folder.join(WEIGHTS_INDEX), r#"{"weight_map": {"a": "../../secret.safetensors"}}"#).unwrap();
-    assert!(fetch().unwrap_err().to_string().contains("names \"../../secret.safetensors\""));
+    assert!(fetch().unwrap_err().to_string().contains("lists \"../../secret.safetensors\""));
 }
 
 #[test]
-fn an_endpoint_that_nobody_answers_is_one_sentence() {
+fn fetch_names_an_unreachable_endpoint() {
     let cache = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let hub = Hub {
@@ -67,17 +67,18 @@ fn an_endpoint_that_nobody_answers_is_one_sentence() {
         offline: false,
         ..Hub::from_environment()
     };
-    let nobody: OnTransfer = Arc::new(|_| {});
-    let error = hub.fetch(&ModelName::parse("some/model@main").unwrap(), &nobody).unwrap_err().to_string();
+    let no_progress: OnTransfer = Arc::new(|_| {});
+    let error = hub.fetch(&ModelName::parse("some/model@main").unwrap(), &no_progress).unwrap_err().to_string();
     assert!(error.contains("cannot reach the hub for some/model@main") && !error.contains('\n'), "{error}");
 }
 
-/// Answers like the hub for one model of a single weights file: metadata by HEAD, contents by GET, 404 for what it has not.
+/// Serves one model with one weights file as the hub does: metadata by HEAD, contents by GET, 404 for missing files. Returns the server's
+/// address and the request lines that it records.
 fn serve_hub(files: &'static [(&'static str, &'static str)]) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let requests = Arc::clone(&asked);
+    let requested = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::clone(&requested);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -102,13 +103,13 @@ fn serve_hub(files: &'static [(&'static str, &'static str)]) -> (String, Arc<Mut
             stream.write_all(answer.as_bytes()).unwrap();
         }
     });
-    (address, asked)
+    (address, requested)
 }
 
 #[test]
-fn a_model_is_downloaded_once() {
+fn fetch_downloads_a_model_once() {
     let cache = tempfile::tempdir().unwrap();
-    let (endpoint, asked) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
+    let (endpoint, requested) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
     let hub = |offline| Hub { endpoint: Some(endpoint.clone()), cache: Some(cache.path().into()), offline, ..Hub::from_environment() };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&seen);
@@ -121,14 +122,14 @@ fn a_model_is_downloaded_once() {
     let weights = Transfer { name: "model.safetensors".into(), received_bytes: 7, total_bytes: Some(7) };
     assert!(seen.lock().unwrap().contains(&weights), "{seen:?}");
 
-    // Again: no contents cross the wire, and offline nothing does.
-    asked.lock().unwrap().clear();
+    // The second time only HEAD requests are sent, and offline none.
+    requested.lock().unwrap().clear();
     assert_eq!(fetch(hub(false), "some/model").unwrap(), folder);
-    assert!(asked.lock().unwrap().iter().all(|request| request.starts_with("HEAD")), "{asked:?}");
-    asked.lock().unwrap().clear();
+    assert!(requested.lock().unwrap().iter().all(|request| request.starts_with("HEAD")), "{requested:?}");
+    requested.lock().unwrap().clear();
     assert_eq!(fetch(hub(true), "some/model").unwrap(), folder);
     assert_eq!(fetch(hub(true), &format!("some/model@{COMMIT}")).unwrap(), folder);
-    assert_eq!(*asked.lock().unwrap(), [""; 0]);
+    assert_eq!(*requested.lock().unwrap(), [""; 0]);
 
     let error = fetch(hub(false), "other/model").unwrap_err().to_string();
     assert!(error.contains("the hub has no model other/model"), "{error}");
@@ -136,36 +137,36 @@ fn a_model_is_downloaded_once() {
 }
 
 #[test]
-fn a_model_without_its_weights_is_had_without_them() {
+fn fetch_text_leaves_out_the_weights() {
     let cache = tempfile::tempdir().unwrap();
-    let (endpoint, asked) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
+    let (endpoint, requested) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
     let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_environment() };
-    let nobody: OnTransfer = Arc::new(|_| {});
+    let no_progress: OnTransfer = Arc::new(|_| {});
     let name = ModelName::parse("some/model").unwrap();
-    let folder = hub.fetch_text(&name, &nobody).unwrap();
+    let folder = hub.fetch_text(&name, &no_progress).unwrap();
     assert_eq!(std::fs::read_to_string(folder.join("tokenizer.json")).unwrap(), "[]");
     assert!(!folder.join("model.safetensors").exists());
-    assert!(asked.lock().unwrap().iter().all(|request| !request.contains("safetensors")), "{asked:?}");
-    assert_eq!(Hub { offline: true, ..hub.clone() }.fetch_text(&name, &nobody).unwrap(), folder);
+    assert!(requested.lock().unwrap().iter().all(|request| !request.contains("safetensors")), "{requested:?}");
+    assert_eq!(Hub { offline: true, ..hub.clone() }.fetch_text(&name, &no_progress).unwrap(), folder);
 
-    // The weights may follow.
-    assert_eq!(hub.fetch(&name, &nobody).unwrap(), folder);
+    // The weights can be fetched later.
+    assert_eq!(hub.fetch(&name, &no_progress).unwrap(), folder);
     assert_eq!(std::fs::read_to_string(folder.join("model.safetensors")).unwrap(), "weights");
 }
 
 #[test]
-fn what_the_hub_lacks_is_named() {
+fn fetch_names_a_file_that_the_hub_lacks() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, _) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("pytorch_model.bin", "weights")]);
     let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_environment() };
-    let nobody: OnTransfer = Arc::new(|_| {});
-    let error = hub.fetch(&ModelName::parse("some/model").unwrap(), &nobody).unwrap_err().to_string();
+    let no_progress: OnTransfer = Arc::new(|_| {});
+    let error = hub.fetch(&ModelName::parse("some/model").unwrap(), &no_progress).unwrap_err().to_string();
     assert!(error.contains("some/model on the hub has no model.safetensors"), "{error}");
 
     let (endpoint, _) = serve_hub(&[]);
     let hub = Hub { endpoint: Some(endpoint), ..hub };
     let cache = tempfile::tempdir().unwrap();
     let hub = Hub { cache: Some(cache.path().into()), ..hub };
-    let error = hub.fetch(&ModelName::parse("some/model@never").unwrap(), &nobody).unwrap_err().to_string();
+    let error = hub.fetch(&ModelName::parse("some/model@never").unwrap(), &no_progress).unwrap_err().to_string();
     assert!(error.contains("some/model has no revision \"never\""), "{error}");
 }

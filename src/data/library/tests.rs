@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use super::*;
 
 const BODY: &[u8] = b"{\"question\": \"1+1\"}\n";
-/// The checksum of `BODY`, from `sha256sum`.
+/// `sha256` is the checksum of `BODY`, from `sha256sum`.
 const FILE: Pinned = Pinned {
     repository: "some/one",
     commit: "0123",
@@ -14,12 +14,13 @@ const FILE: Pinned = Pinned {
     sha256: "20910e86d28c0299394dbaf406f57c3d1dc89ecbbeaa4a7cf6571e364e473777",
 };
 
-/// Answers each connection with the next of the given answers, byte for byte, then stops listening; gives its address and what was asked.
+/// Serves one of `answers`, byte for byte, per connection, then stops listening. Returns the server's address and the request lines that it
+/// records.
 fn serve(answers: Vec<Vec<u8>>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
-    let asked = Arc::new(Mutex::new(Vec::new()));
-    let requests = Arc::clone(&asked);
+    let requested = Arc::new(Mutex::new(Vec::new()));
+    let requests = Arc::clone(&requested);
     std::thread::spawn(move || {
         for answer in answers {
             let (mut stream, _) = listener.accept().unwrap();
@@ -35,7 +36,7 @@ fn serve(answers: Vec<Vec<u8>>) -> (String, Arc<Mutex<Vec<String>>>) {
             stream.write_all(&answer).unwrap();
         }
     });
-    (address, asked)
+    (address, requested)
 }
 
 fn answer(status: &str, length: usize, body: &[u8]) -> Vec<u8> {
@@ -53,9 +54,9 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_file_is_downloaded_once_and_kept() {
+fn path_downloads_a_file_once() {
     let cache = tempfile::tempdir().unwrap();
-    let (address, asked) = serve(vec![answer("200 OK", BODY.len(), BODY)]);
+    let (address, requested) = serve(vec![answer("200 OK", BODY.len(), BODY)]);
     let seen = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&seen);
     let library = test_library(None, cache.path(), &address)
@@ -63,14 +64,14 @@ fn a_file_is_downloaded_once_and_kept() {
     let path = library.path(&FILE).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), BODY);
     assert_eq!(library.path(&FILE).unwrap(), path);
-    assert_eq!(*asked.lock().unwrap(), ["GET /some/one/0123/a/b.jsonl HTTP/1.1"]);
+    assert_eq!(*requested.lock().unwrap(), ["GET /some/one/0123/a/b.jsonl HTTP/1.1"]);
     assert_eq!(files_below(cache.path()), [path]);
     let total = BODY.len() as u64;
     assert_eq!(seen.lock().unwrap().last(), Some(&(total, Some(total))));
 }
 
 #[test]
-fn a_failed_download_leaves_nothing_and_says_what_to_do() {
+fn path_leaves_nothing_after_a_failed_download() {
     let check = |answers: Vec<Vec<u8>>, expected: &str| {
         let cache = tempfile::tempdir().unwrap();
         let (address, _) = serve(answers);
@@ -78,17 +79,17 @@ fn a_failed_download_leaves_nothing_and_says_what_to_do() {
         assert!(error.contains(expected) && error.contains("--data-dir DIR or RLVR_DATA_DIR") && !error.contains('\n'), "{error}");
         assert_eq!(files_below(cache.path()), Vec::<PathBuf>::new());
     };
-    check(vec![answer("200 OK", 5, b"wrong")], "nothing was kept");
+    check(vec![answer("200 OK", 5, b"wrong")], "the download was discarded");
     check(vec![answer("200 OK", BODY.len(), &BODY[..7])], "broke off after 7 bytes");
     check(vec![b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"que\r\n".to_vec()], "broke off after 5 bytes");
-    check(vec![b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"que".to_vec()], "nothing was kept");
+    check(vec![b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{\"que".to_vec()], "the download was discarded");
     check(vec![answer("404 Not Found", 0, b"")], "404 Not Found");
     check(vec![], "cannot download test/b.jsonl");
     check(vec![Vec::new()], "cannot download test/b.jsonl");
 }
 
 #[test]
-fn a_spoiled_cache_is_replaced_and_a_spoiled_folder_is_refused() {
+fn path_replaces_a_corrupt_cached_file_and_refuses_a_corrupt_user_file() {
     let cache = tempfile::tempdir().unwrap();
     let cached = cache.path().join("data").join(FILE.local);
     std::fs::create_dir_all(cached.parent().unwrap()).unwrap();
@@ -106,7 +107,7 @@ fn a_spoiled_cache_is_replaced_and_a_spoiled_folder_is_refused() {
 }
 
 #[test]
-fn offline_and_missing_folders_are_one_sentence() {
+fn library_errors_offline_and_without_a_folder_fit_one_line() {
     let cache = tempfile::tempdir().unwrap();
     let error = test_library(None, cache.path(), "").path(&FILE).unwrap_err().to_string();
     assert!(error.contains("HF_HUB_OFFLINE") && error.contains("--data-dir DIR or RLVR_DATA_DIR"), "{error}");

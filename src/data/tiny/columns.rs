@@ -1,12 +1,12 @@
-//! Written arithmetic, a column at a time, in the notation that all subjects share. Every step states its own operands and carry and ends with
-//! the result so far in parentheses, so that each character follows from a few that stand shortly before it, and the answer can be copied.
+//! Column arithmetic in the notation that all subjects share, one column per step. Each step states its operands and carry, and ends with
+//! the partial result in parentheses. So each character depends on only a few that precede it closely, and the answer can be copied.
 
-/// The digits of `number`, the lowest first, `width` of them.
+/// Returns the lowest `width` digits of `number`, the lowest first.
 fn digits(number: u32, width: usize) -> Vec<u32> {
     (0..width as u32).map(|place| number / 10u32.pow(place) % 10).collect()
 }
 
-/// `a + b` in `width` columns, such as `4+6=10(0),3+5+1=09(90),3+5+0=08(890)`. Both must fit the columns.
+/// Writes `a + b` in `width` columns, such as `4+6=10(0),3+5+1=09(90),3+5+0=08(890)`. Both numbers must have at most `width` digits.
 pub(super) fn add(a: u32, b: u32, width: usize) -> String {
     let mut carry = 0;
     let mut steps = Vec::new();
@@ -19,9 +19,9 @@ pub(super) fn add(a: u32, b: u32, width: usize) -> String {
     with_results(steps)
 }
 
-/// `a - b` in `width` columns, such as `4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)`; needs `a >= b`.
+/// Writes `a - b` in `width` columns, such as `4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)`. Requires `a >= b`.
 ///
-/// What a column lacks is borrowed from the next one: `4-6=8-10`, and the next column takes 1 away.
+/// A column that is too small borrows 10 from the next one, as in `4-6=8-10`, and the next column subtracts 1.
 pub(super) fn subtract(a: u32, b: u32, width: usize) -> String {
     let mut borrow = 0;
     let mut steps = Vec::new();
@@ -35,9 +35,9 @@ pub(super) fn subtract(a: u32, b: u32, width: usize) -> String {
     with_results(steps)
 }
 
-/// `a * factor + more` in `width` columns, such as `8*7+5=56+5=61(1),3*7+6=21+6=27(271)`; `factor` and `more` are single digits.
+/// Writes `a * factor + more` in `width` columns, such as `8*7+5=56+5=61(1),3*7+6=21+6=27(271)`. `factor` and `more` are single digits.
 ///
-/// Without `more` the first column has nothing to add: `4*6=24(4),8*6+2=48+2=50(504)`.
+/// If `more` is 0, the first column has no addition: `4*6=24(4),8*6+2=48+2=50(504)`.
 pub(super) fn multiply(a: u32, factor: u32, more: u32, width: usize) -> String {
     let mut carry = more;
     let mut steps = Vec::new();
@@ -55,7 +55,8 @@ pub(super) fn multiply(a: u32, factor: u32, more: u32, width: usize) -> String {
     with_results(steps)
 }
 
-/// Long division of `number`, given in `width` digits, by a single digit, from its first `start` digits on: `24/5=4r4,45/5=9r0`.
+/// Writes the long division of `number`, taken as `width` digits, by a single digit: `24/5=4r4,45/5=9r0`. The first step divides the first
+/// `start` digits.
 pub(super) fn divide(number: u32, divisor: u32, width: usize, start: usize) -> String {
     let mut rest = 0;
     let mut steps = Vec::new();
@@ -70,7 +71,7 @@ pub(super) fn divide(number: u32, divisor: u32, width: usize, start: usize) -> S
     steps.join(",")
 }
 
-/// Joins columns, the lowest first, each with the digits found so far; the last one's carry is part of the result.
+/// Joins the steps, the lowest column first, and appends the partial result to each. The last column's carry is part of the result.
 fn with_results(steps: Vec<(String, u32)>) -> String {
     let last = steps.len() - 1;
     let mut result = String::new();
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_read_as_written_arithmetic() {
+    fn columns_write_each_operation() {
         assert_eq!(add(334, 556, 3), "4+6=10(0),3+5+1=09(90),3+5+0=08(890)");
         assert_eq!(add(95, 87, 2), "5+7=12(2),9+8+1=18(182)");
         assert_eq!(subtract(834, 556, 3), "4-6=8-10(8),3-5-1=7-10(78),8-5-1=2-00(278)");

@@ -1,5 +1,5 @@
-//! The embedded model's world: arithmetic problems of ten subjects, split by their canonical form into training, validation and test. A subject
-//! states problems and works them out in steps; how a *model* answers (carefully, or not) is the corpus's business, in `crate::tiny`.
+//! The embedded model's problems: arithmetic of ten subjects, split by canonical form into training, validation and test sets. A subject
+//! states problems and solves them in steps. How the corpus answers them, carefully or not, is defined in `crate::tiny`.
 
 mod columns;
 mod exercise;
@@ -16,9 +16,12 @@ pub use self::subjects::SUBJECTS;
 use crate::draw::{Purpose, Stream};
 use crate::flow::Problem;
 
-/// `count` problems of one set, no two of the same canonical form, the subjects taking turns: every prefix is balanced.
+/// Samples `count` problems of one split with distinct canonical forms. The subjects alternate, so that every prefix is balanced.
 ///
-/// The set is a function of its arguments, and a smaller `count` gives a prefix of a larger one. Fails when a subject has too few problems.
+/// The result is a function of the arguments, and a smaller `count` gives a prefix of a larger one.
+///
+/// # Errors
+/// If a subject has too few distinct problems in this split.
 pub fn problems(split: Split, count: usize, seed: u64) -> Result<Vec<Problem>> {
     let mut streams: Vec<_> = (0..SUBJECTS.len() as u64).map(|index| Stream::new(seed, Purpose::Problems, index)).collect();
     let mut taken = HashSet::new();
@@ -26,24 +29,24 @@ pub fn problems(split: Split, count: usize, seed: u64) -> Result<Vec<Problem>> {
     while problems.len() < count {
         let turn = problems.len() % SUBJECTS.len();
         let subject = &SUBJECTS[turn];
-        // A subject's least likely share of fresh problems at full use is about 1 in 3,000 draws; 100,000 misses mean that none is left.
+        // While any problem is unused, at least about 1 in 3,000 samples is new, so 100,000 misses mean that none is left.
         let fresh = (0..100_000)
             .map(|_| subject.exercise(&mut streams[turn]))
             .find(|exercise| exercise.split() == split && taken.insert((exercise.subject, exercise.canonical.clone())));
         ensure!(
             fresh.is_some(),
-            "{} has only {} distinct {split} problems, so at most {} can be balanced over {} subjects; {count} were asked for",
+            "{} has only {} distinct {split} problems, so a balanced set of {} subjects has at most {}; {count} were requested",
             subject.name,
             problems.len() / SUBJECTS.len(),
-            problems.len() / SUBJECTS.len() * SUBJECTS.len(),
             SUBJECTS.len(),
+            problems.len() / SUBJECTS.len() * SUBJECTS.len(),
         );
         problems.extend(fresh.map(|exercise| exercise.problem()));
     }
     Ok(problems)
 }
 
-/// The exercise that an id such as `tiny/addition/334+556` names, if it names one.
+/// Returns the exercise with an id such as `tiny/addition/334+556`, `None` if there is no such exercise.
 pub fn by_id(id: &str) -> Option<Exercise> {
     let (subject, written) = id.strip_prefix("tiny/")?.split_once('/')?;
     let subject = SUBJECTS.iter().find(|known| known.name == subject)?;

@@ -1,5 +1,5 @@
-//! Training, validation and test problems: who belongs where is a hash of the canonical form, so no problem changes sides under another wording,
-//! another order of its operands or another seed.
+//! The split into training, validation and test problems. It is a hash of the canonical form, so that a problem stays in its split under
+//! another wording, operand order or seed.
 
 use std::fmt;
 
@@ -10,16 +10,16 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// 80%: the corpus, its invented next questions, and training examples.
+    /// 80%: for the corpus, including its invented follow-up questions, and for training examples.
     Train,
-    /// 10%: chooses settings and the shipped base.
+    /// 10%: for choosing settings and the embedded base model.
     Validation,
-    /// 10%: reported numbers only.
+    /// 10%: only for reported scores.
     Test,
 }
 
 impl Split {
-    /// The size of the set that evaluations use unless told otherwise.
+    /// The default number of problems in an evaluation.
     pub fn default_count(self) -> usize {
         match self {
             Split::Test => 2_000,
@@ -27,7 +27,7 @@ impl Split {
         }
     }
 
-    /// The set of a canonical problem, `tiny/subject/operands`.
+    /// Returns the split of a canonical id, `tiny/SUBJECT/CANONICAL`.
     pub(super) fn of(canonical: &str) -> Self {
         match fingerprint(canonical) % 10 {
             0..8 => Split::Train,
@@ -47,7 +47,7 @@ impl fmt::Display for Split {
     }
 }
 
-/// The first eight bytes of the text's SHA-256.
+/// Returns the first eight bytes of the text's SHA-256 as a big-endian number.
 pub(super) fn fingerprint(text: &str) -> u64 {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))

@@ -1,10 +1,10 @@
-//! The ten subjects: how each draws its operands, states its question and works it out.
+//! The ten subjects. Each samples its operands, states the question and solves it in steps.
 
 use super::columns;
 use super::exercise::{Exercise, Subject};
 use crate::draw::Stream;
 
-/// Every subject, in the order in which sets and reports list them. Another one needs a line here and a function below.
+/// All subjects, in the order of sets and reports. To add one, add a line here and a function below.
 pub const SUBJECTS: &[Subject] = &[
     Subject { name: "addition", draw: |stream| vec![stream.between(100, 999), stream.between(100, 999)], state: addition },
     Subject { name: "subtraction", draw: draw_subtraction, state: subtraction },
@@ -29,7 +29,7 @@ pub const SUBJECTS: &[Subject] = &[
     Subject { name: "perimeter", draw: |stream| vec![stream.between(3, 9), stream.between(100, 999)], state: perimeter },
 ];
 
-/// Sums of two three-digit numbers; `a+b` and `b+a` are one problem.
+/// Sums of two three-digit numbers. `a+b` and `b+a` are the same problem.
 fn addition(operands: &[u32]) -> Option<Exercise> {
     let &[a @ 100..=999, b @ 100..=999] = operands else {
         return None;
@@ -45,13 +45,14 @@ fn addition(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-/// Two draws put in order reach every pair; drawing the larger one after the smaller one would favour small differences.
+/// Sorts two independent samples, which reaches every pair with equal probability. Sampling the larger number above the smaller one would
+/// favour small differences.
 fn draw_subtraction(stream: &mut Stream) -> Vec<u32> {
     let (one, other) = (stream.between(100, 899), stream.between(100, 899));
     vec![one.max(other) + 100, one.min(other)]
 }
 
-/// Differences of two three-digit numbers that have three digits themselves, so that no result begins with a zero.
+/// Differences of two three-digit numbers. The difference has three digits too, so that no result starts with a zero.
 fn subtraction(operands: &[u32]) -> Option<Exercise> {
     let &[a @ 200..=999, b @ 100..=899] = operands else {
         return None;
@@ -68,12 +69,12 @@ fn subtraction(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-/// Linear equations `ay+b=c` with a two-digit solution: take `b` away, then divide by `a`.
+/// Linear equations `ay+b=c` with a two-digit solution: subtract `b`, then divide by `a`.
 fn linear(operands: &[u32]) -> Option<Exercise> {
     let &[a @ 3..=6, b @ 11..=99, c @ 131..=693] = operands else {
         return None;
     };
-    // The product has three digits and its first two hold `a`, so that the division has always two steps.
+    // The product has three digits, and `a` fits into the first two, so that the division always has two steps.
     let product = c - b;
     let answer = Some(product / a).filter(|answer| product % a == 0 && (40..=99).contains(answer))?;
     let (difference, division) = (columns::subtract(c, b, 3), columns::divide(product, a, 3, 2));
@@ -107,7 +108,7 @@ fn remainder(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-/// A term of an arithmetic sequence: the steps taken, their product with the difference, and the start added.
+/// A term of an arithmetic sequence: count the steps, multiply by the difference, and add the start.
 fn sequence(operands: &[u32]) -> Option<Exercise> {
     let &[start @ 11..=99, difference @ 2..=9, term @ 3..=9] = operands else {
         return None;
@@ -118,7 +119,7 @@ fn sequence(operands: &[u32]) -> Option<Exercise> {
     Some(Exercise {
         subject: "sequence",
         written: format!("{start},+{difference},term{term}"),
-        // The order of the factors is of no importance to the arithmetic.
+        // Swapping the factors gives the same arithmetic.
         canonical: format!("{start}+{}*{}", steps.min(difference), steps.max(difference)),
         questions: [
             format!("A sequence starts at {start} and goes up by {difference}. What is term {term}?"),
@@ -130,7 +131,7 @@ fn sequence(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-/// Sums of the digits of a six-digit number; the order of the digits does not make another problem.
+/// Digit sums of six-digit numbers. Numbers with the same digits in another order are the same problem.
 fn digit_sum(operands: &[u32]) -> Option<Exercise> {
     let &[number @ 100_000..=999_999] = operands else {
         return None;
@@ -140,7 +141,7 @@ fn digit_sum(operands: &[u32]) -> Option<Exercise> {
     let mut working = digits[0].to_string();
     for (place, digit) in digits.iter().enumerate().skip(1) {
         total += digit;
-        // The comma inside the number, and the semicolon where the working passes it, mark the place: nothing has to be counted beyond three.
+        // The number has a comma in the middle; the steps mark that place with a semicolon, so the model never has to count beyond three.
         let separator = match place {
             1 => "",
             3 => ";",
@@ -198,13 +199,13 @@ fn maximum(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-/// The larger of two numbers by the sign of their difference, such as `38-91<0(91)`: once the sign stands there, the rest is copied.
+/// Writes the larger of two numbers by the sign of their difference, such as `38-91<0(91)`: after the sign, the rest is copied.
 fn compare(a: u32, b: u32) -> String {
     let sign = if a < b { '<' } else { '>' };
     format!("{a}-{b}{sign}0({})", a.max(b))
 }
 
-/// Bags of equal content and a few loose pieces: a two-digit number times a digit, and a digit more.
+/// Bags of equal content plus a few loose pieces: a two-digit number times a digit, plus a digit.
 fn bags(operands: &[u32]) -> Option<Exercise> {
     let &[bags @ 2..=9, content @ 11..=99, more @ 1..=9] = operands else {
         return None;
@@ -223,7 +224,7 @@ fn bags(operands: &[u32]) -> Option<Exercise> {
     })
 }
 
-/// The value of `k(x+a)` at a given `x`: a sum of two-digit numbers, then a product with a digit.
+/// The value of `k(x+a)` at a given `x`: a sum of two-digit numbers, then its product with a digit.
 fn evaluation(operands: &[u32]) -> Option<Exercise> {
     let &[factor @ 3..=9, term @ 11..=49, x @ 11..=49] = operands else {
         return None;

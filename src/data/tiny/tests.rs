@@ -8,7 +8,7 @@ fn stream() -> Stream {
 }
 
 #[test]
-fn answers_are_what_the_expression_says() {
+fn exercise_has_the_stated_question_and_answer() {
     let check = |id: &str, question: usize, text: &str, answer: u32| {
         let exercise = by_id(id).unwrap_or_else(|| panic!("{id} names a problem"));
         assert_eq!((exercise.questions[question].as_str(), exercise.answer), (text, answer));
@@ -26,7 +26,7 @@ fn answers_are_what_the_expression_says() {
 }
 
 #[test]
-fn ids_lead_back_to_their_exercise_and_nothing_else_does() {
+fn by_id_inverts_the_problem_id() {
     for subject in SUBJECTS {
         let exercise = subject.exercise(&mut stream());
         let problem = exercise.problem();
@@ -38,14 +38,14 @@ fn ids_lead_back_to_their_exercise_and_nothing_else_does() {
 }
 
 #[test]
-fn the_working_ends_with_the_answer() {
+fn working_ends_with_the_answer() {
     let mut stream = stream();
     for subject in SUBJECTS {
         for _ in 0..2_000 {
             let exercise = subject.exercise(&mut stream);
             let answer = exercise.answer.to_string();
             let found = match subject.name {
-                // The quotient's digits, and the last rest.
+                // The digits of the quotient.
                 "linear" => {
                     let mut quotients = exercise.working.match_indices('r').map(|(at, _)| &exercise.working[at - 1..at]);
                     answer.chars().all(|digit| quotients.next() == Some(&digit.to_string()))
@@ -56,13 +56,13 @@ fn the_working_ends_with_the_answer() {
                 _ => exercise.working.ends_with(&format!("({answer})")),
             };
             assert!(found, "{exercise:?}");
-            assert!(!exercise.working.contains(':'), "the prompt's last token must not begin or end a step: {exercise:?}");
+            assert!(!exercise.working.contains(':'), "the prompt's last token must not occur in a step: {exercise:?}");
         }
     }
 }
 
 #[test]
-fn order_makes_no_new_problem() {
+fn canonical_form_ignores_operand_order() {
     let canonical = |id| by_id(id).map(|exercise| (exercise.canonical.clone(), exercise.split()));
     let check = |one, other| assert!(canonical(one).is_some() && canonical(one) == canonical(other), "{one} {other}");
     check("tiny/addition/334+556", "tiny/addition/556+334");
@@ -73,7 +73,7 @@ fn order_makes_no_new_problem() {
 }
 
 #[test]
-fn every_subject_is_wide() {
+fn every_subject_has_enough_problems() {
     for subject in SUBJECTS {
         let mut stream = stream();
         let canonical: HashSet<_> = (0..40_000).map(|_| subject.exercise(&mut stream).canonical).collect();
@@ -82,8 +82,8 @@ fn every_subject_is_wide() {
 }
 
 #[test]
-fn no_two_subjects_share_arithmetic() {
-    // Expressions with their operands in order, so that 7*38 and 38*7 meet.
+fn subjects_share_no_arithmetic() {
+    // Sort the operands of each expression, so that 7*38 and 38*7 collide.
     let mut owners: HashMap<String, &str> = HashMap::new();
     let mut stream = stream();
     for subject in SUBJECTS {
@@ -99,9 +99,9 @@ fn no_two_subjects_share_arithmetic() {
 }
 
 #[test]
-fn sets_are_balanced_distinct_disjoint_and_repeatable() {
+fn problems_are_balanced_distinct_disjoint_and_repeatable() {
     let canonical = |problem: &Problem| {
-        let exercise = by_id(&problem.id).expect("every problem's id names it");
+        let exercise = by_id(&problem.id).expect("every problem's id resolves");
         (exercise.subject, exercise.canonical)
     };
     let mut seen = HashSet::new();
@@ -116,25 +116,25 @@ fn sets_are_balanced_distinct_disjoint_and_repeatable() {
             assert_eq!(share, split.default_count() / SUBJECTS.len(), "{}", subject.name);
         }
         assert!(set.iter().all(|problem| by_id(&problem.id).map(|exercise| exercise.split()) == Some(split)));
-        assert!(set.iter().all(|problem| seen.insert(canonical(problem))), "a problem came twice");
+        assert!(set.iter().all(|problem| seen.insert(canonical(problem))), "a problem appears twice");
     }
 }
 
 #[test]
-fn the_split_is_eighty_ten_ten_and_never_changes() {
+fn split_is_80_10_10_and_stable() {
     let mut stream = stream();
     let mut counts = HashMap::new();
     for subject in SUBJECTS {
         (0..3_000).for_each(|_| *counts.entry(subject.exercise(&mut stream).split()).or_insert(0u32) += 1);
     }
-    // Standard deviations: 69 and 52.
+    // The standard deviations are 69 and 52.
     assert!(counts[&Split::Train].abs_diff(24_000) < 400, "{counts:?}");
     assert!(counts[&Split::Test].abs_diff(3_000) < 300, "{counts:?}");
     assert_eq!(by_id("tiny/addition/334+556").map(|exercise| exercise.split()), Some(Split::Train));
 }
 
 #[test]
-fn too_many_problems_are_refused_with_what_there_is() {
-    let message = problems(Split::Test, 100_000, 1).expect_err("no subject has so many").to_string();
-    assert!(message.contains("100000 were asked for") && message.contains("test problems"), "{message}");
+fn problems_refuses_more_than_a_subject_has() {
+    let message = problems(Split::Test, 100_000, 1).expect_err("no subject has this many").to_string();
+    assert!(message.contains("100000 were requested") && message.contains("test problems"), "{message}");
 }

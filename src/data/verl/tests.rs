@@ -11,10 +11,10 @@ use ::parquet::schema::parser::parse_message_type;
 use super::*;
 use crate::flow::Message;
 
-/// A row of a file to write: turns by role and content, an answer or none, an index.
+/// A row to write: turns as `(role, content)`, an optional answer, an index.
 type Written<'a, T> = (&'a [(&'a str, &'a str)], Option<T>, i64);
 
-/// Writes a file as verl has them, its answers of the parquet type that `kind` names.
+/// Writes a file in verl's format; `kind` declares the answers' Parquet type.
 fn write<D: DataType>(path: &Path, kind: &str, rows: &[Written<D::T>], compression: Compression) {
     let schema = format!(
         "message m {{
@@ -73,7 +73,7 @@ fn file(folder: &tempfile::TempDir) -> PathBuf {
 }
 
 #[test]
-fn every_turn_of_a_row_is_kept() {
+fn read_keeps_every_turn() {
     let folder = tempfile::tempdir().unwrap();
     let turns: &[(&str, &str)] =
         &[("system", "In French."), ("user", "1+1?"), ("assistant", "2"), ("user", &format!("q{PUBLISHED_INSTRUCTION}")), ("gpt", "Let")];
@@ -94,7 +94,7 @@ fn every_turn_of_a_row_is_kept() {
 }
 
 #[test]
-fn every_codec_is_read_and_repeats_count_once() {
+fn read_supports_every_codec_and_skips_repeats() {
     let folder = tempfile::tempdir().unwrap();
     let zstd = Compression::ZSTD(ZstdLevel::default());
     let (gzip, brotli) = (Compression::GZIP(GzipLevel::default()), Compression::BROTLI(BrotliLevel::default()));
@@ -107,7 +107,7 @@ fn every_codec_is_read_and_repeats_count_once() {
 }
 
 #[test]
-fn answers_of_every_type_keep_their_digits() {
+fn read_keeps_the_digits_of_every_answer_type() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     let answer = || problems(&path).map(|problems| problems[0].answer.clone());
@@ -123,7 +123,7 @@ fn answers_of_every_type_keep_their_digits() {
 }
 
 #[test]
-fn a_row_without_an_answer_says_what_stands_there() {
+fn read_names_the_value_in_place_of_an_answer() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     for (gold, expected) in [
@@ -138,9 +138,9 @@ fn a_row_without_an_answer_says_what_stands_there() {
     }
 }
 
-/// A byte changed anywhere is an error or other text, never a panic, and an error names the file.
+/// A changed byte anywhere gives an error that names the file, or other text, never a panic.
 #[test]
-fn flipped_bytes_do_not_panic() {
+fn read_does_not_panic_on_flipped_bits() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     write::<ByteArrayType>(

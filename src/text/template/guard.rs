@@ -1,8 +1,8 @@
-//! Limits on what a chat template does: instructions, the sizes of its values, the work on them, its output. A template comes with a
-//! checkpoint, so it may be broken or hostile, and its language can double a text with every instruction.
+//! Limits on a chat template: its instructions, the size of its values, the work on them, and its output. A template comes with a
+//! checkpoint, so it may be faulty or hostile, and each instruction can double the size of a text.
 //!
-//! minijinja counts instructions. It has no limit on values, so the instructions that make larger ones from smaller ones are replaced, one
-//! for one, by filters that measure first. That is why its `unstable_machinery` is used.
+//! minijinja limits instructions but not values. So every instruction that can produce a larger value is replaced by a filter that checks
+//! the size first. This needs minijinja's feature `unstable_machinery`.
 
 use std::cell::Cell;
 use std::fmt::{self, Write};
@@ -15,28 +15,28 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, filter
 
 use crate::text::json::tojson;
 
-/// Most bytes of a template's source.
+/// The maximum size of a template's source, in bytes.
 pub(super) const SOURCE_BYTES: usize = 1 << 20;
-/// Most instructions of one rendering; published templates take some dozens for each message.
+/// The maximum number of instructions per rendering. Published templates run a few dozen per message.
 const INSTRUCTIONS: u64 = 1_000_000;
-/// Most bytes of a text, and of the output.
+/// The maximum size of a text, and of the output, in bytes.
 const TEXT_BYTES: usize = 4 << 20;
-/// Most items of a list, those of lists inside counted.
+/// The maximum number of items in a list, nested items included.
 const ITEMS: usize = 100_000;
-/// Most bytes of a product of constants.
+/// The maximum size of a product of constants, in bytes.
 const CONSTANT_BYTES: usize = 64 << 20;
-/// What an item of a list weighs in work.
+/// The work charged per list item, in bytes.
 const ITEM_BYTES: usize = 32;
-/// Most bytes and items that all operations of one rendering go through together.
+/// The maximum work of one rendering: the bytes and items that all its operations process, in bytes.
 const WORK: usize = 512 << 20;
-/// Most lists inside of each other.
+/// The maximum nesting depth of lists.
 const LIST_DEPTH: usize = 64;
-/// Macros and loops inside of each other; those of minijinja's own limit do not fit every thread's stack.
+/// The maximum nesting depth of macros and loops. minijinja's own limit would overflow some threads' stacks.
 const DEPTH: usize = 150;
 
-/// Filters whose results can be larger than what they are given, or that take sizes as numbers: each is kept under the second name, and measured
-/// under the first.
-const GROWING: [(&str, &str); 11] = [
+/// Filters whose result can be larger than their input, or that accept sizes as numbers. The first name checks the size, then calls the
+/// original under the second name.
+const GROWING_FILTERS: [(&str, &str); 11] = [
     ("replace", "plain/replace"),
     ("join", "plain/join"),
     ("indent", "plain/indent"),
@@ -57,23 +57,23 @@ const TUPLE: &str = "guarded/tuple";
 const MAP: &str = "guarded/map";
 
 thread_local! {
-    /// What is left of [`WORK`] in the rendering of this thread.
+    /// The part of [`WORK`] that this thread's rendering has left.
     static WORK_LEFT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Arithmetic as minijinja has it, without limits.
-static PLAIN: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
+/// minijinja's own arithmetic, without limits.
+static UNLIMITED: LazyLock<Environment<'static>> = LazyLock::new(Environment::new);
 
-/// Adds the guarded operations, and the limits that minijinja has itself.
+/// Adds the guarded operations, and sets minijinja's own limits.
 pub(super) fn install(environment: &mut Environment<'static>) {
     environment.set_recursion_limit(DEPTH);
     environment.set_unknown_method_callback(method);
     environment.add_filter(CONCAT, |left: &Value, right: &Value| concat(left, right));
     environment.add_filter(ADD, |left: &Value, right: &Value| {
         if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
-            fits(a.len() + b.len())?;
+            check_bytes(a.len() + b.len())?;
         } else {
-            charge(items(left)?.saturating_add(items(right)?))?;
+            charge(count_all_items(left)?.saturating_add(count_all_items(right)?))?;
         }
         calculate("a + b", left, right)
     });
@@ -81,23 +81,23 @@ pub(super) fn install(environment: &mut Environment<'static>) {
         for (value, times) in [(left, right), (right, left)] {
             let times = times.as_usize().unwrap_or(0);
             match value.as_str() {
-                Some(text) => fits(text.len().saturating_mul(times))?,
+                Some(text) => check_bytes(text.len().saturating_mul(times))?,
                 None if value.kind() == ValueKind::Number => {}
-                None => few(value.len().unwrap_or(0).saturating_mul(times))?,
+                None => check_items(value.len().unwrap_or(0).saturating_mul(times))?,
             }
         }
         calculate("a * b", left, right)
     });
     environment.add_filter(LIST, |values: Rest<Value>| {
-        weigh(&values)?;
+        charge_values(&values)?;
         Ok::<_, Error>(Value::from(values.to_vec()))
     });
     environment.add_filter(TUPLE, |values: Rest<Value>| {
-        weigh(&values)?;
+        charge_values(&values)?;
         Ok::<_, Error>(Value::from(Tuple::from(values.to_vec())))
     });
     environment.add_filter(MAP, |values: Rest<Value>| {
-        weigh(&values)?;
+        charge_values(&values)?;
         Ok::<_, Error>(Value::from_pairs(values.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone()))))
     });
     environment.add_filter("plain/replace", filters::replace);
@@ -111,7 +111,7 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.add_filter("plain/list", filters::list);
     environment.add_filter("plain/pprint", filters::pprint);
     environment.add_filter("plain/tojson", tojson);
-    for (name, plain) in GROWING {
+    for (name, plain) in GROWING_FILTERS {
         environment.add_filter(name, move |state: &mut State, values: Rest<ValueOrKwargs>| {
             let values = values.into_values();
             check_growth(name, &values)?;
@@ -120,13 +120,13 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     }
 }
 
-/// Checks that a source parses, without running it.
+/// Checks that a source parses and that its constants are small. Does not run it.
 pub(super) fn check(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
     refuse_large_constants(source, syntax)?;
     parse(source, "", syntax.clone()).map(|_| ())
 }
 
-/// Renders within the limits.
+/// Renders a template within the limits.
 pub(super) fn render(environment: &Environment<'static>, source: &str, syntax: &SyntaxConfig, variables: Value) -> Result<String, Error> {
     let tree = parse(source, "", syntax.clone())?;
     let mut code = CodeGenerator::new("", source);
@@ -134,18 +134,18 @@ pub(super) fn render(environment: &Environment<'static>, source: &str, syntax: &
     let (mut instructions, mut blocks) = code.finish();
     let longest = [&mut instructions].into_iter().chain(blocks.values_mut()).map(replace_growing).max().unwrap_or(0);
     let mut environment = environment.clone();
-    // The template's own text is printed without passing the formatter: its length limits how often.
+    // The template's own text bypasses the formatter, so the instruction limit depends on the longest piece.
     environment.set_fuel(Some(INSTRUCTIONS.min((WORK / longest.max(1)) as u64)));
     WORK_LEFT.set(WORK);
     let mut text = String::new();
     minijinja::machinery::eval(&environment, &instructions, variables, &blocks, &mut make_string_output(&mut text), AutoEscape::None)?;
-    fits(text.len())?;
+    check_bytes(text.len())?;
     Ok(text)
 }
 
-/// Puts the guarded operations in place of those that grow, and gives the length of the longest piece of text between tags.
+/// Replaces growing operations by guarded ones. Returns the length in bytes of the longest text between tags.
 fn replace_growing(instructions: &mut Instructions) -> usize {
-    // No slot of its own in the cache of filters.
+    // No slot in the filter cache.
     const UNCACHED: u8 = !0;
     let mut longest = 0;
     for index in 0.. {
@@ -157,7 +157,7 @@ fn replace_growing(instructions: &mut Instructions) -> usize {
             Instruction::Mul => guarded(MULTIPLY, Some(2)),
             Instruction::BuildList(None) => guarded(LIST, None),
             Instruction::BuildTuple(None) => guarded(TUPLE, None),
-            // More items than the count of a filter's arguments holds are written out one by one in the source, which is limited.
+            // A list too long for a filter's argument count is spelled out in the source, whose size is limited.
             Instruction::BuildList(Some(count @ 1..=0xFFFF)) => guarded(LIST, Some(*count as u16)),
             Instruction::BuildTuple(Some(count @ 1..=0xFFFF)) => guarded(TUPLE, Some(*count as u16)),
             Instruction::BuildMap(count @ 1..=0x7FFF) => guarded(MAP, Some(2 * *count as u16)),
@@ -172,7 +172,7 @@ fn replace_growing(instructions: &mut Instructions) -> usize {
     longest
 }
 
-/// Constants are folded before anything is counted: a product of written-out texts or lists and numbers must be small.
+/// Refuses large products of constant texts or lists with numbers: minijinja folds constants before it renders, when no limit applies yet.
 fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Error> {
     let tokens: Vec<Token> =
         tokenize(source, false, syntax.clone()).map(|token| token.map(|(token, _)| token)).collect::<Result<_, Error>>()?;
@@ -182,11 +182,11 @@ fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Err
         _ => None,
     };
     let largest = tokens.iter().filter_map(number).max().unwrap_or(1);
-    // A name on either side is no constant.
+    // A product with a variable on either side is not folded.
     let is_constant = |token: &Token| !matches!(token, Token::Ident(name) if !name.eq_ignore_ascii_case("true"));
     let factor = |around: &[Token]| match (&around[0], &around[1], &around[2]) {
         (left, Token::Mul, right) if is_constant(left) && is_constant(right) => {
-            // A number in parentheses is not seen, and may be any of them.
+            // A number in parentheses is not visible here; assume the largest of the template.
             number(left).into_iter().chain(number(right)).max().unwrap_or(largest)
         }
         (left, Token::Pow, right) if is_constant(left) && is_constant(right) => {
@@ -197,29 +197,29 @@ fn refuse_large_constants(source: &str, syntax: &SyntaxConfig) -> Result<(), Err
     };
     let size = tokens.windows(3).map(factor).fold(source.len() as u128, |size, factor| size.saturating_mul(factor.max(1)));
     if size > CONSTANT_BYTES as u128 {
-        return Err(too_large("its products of constants may take", CONSTANT_BYTES, "bytes"));
+        return Err(too_large("its products of constants may have", CONSTANT_BYTES, "bytes"));
     }
     Ok(())
 }
 
-/// Prints as the formatter does, within the limits.
+/// Prints a value like the default formatter, within the limits.
 pub(super) fn print(output: &mut Output, value: &Value) -> Result<(), Error> {
     match value.as_str() {
         Some(text) => {
-            fits(text.len())?;
+            check_bytes(text.len())?;
             output.write_str(text).map_err(Error::from)
         }
         None => {
-            items(value)?;
+            count_all_items(value)?;
             output.write_str(&written(format_args!("{value}"))?).map_err(Error::from)
         }
     }
 }
 
-/// Methods of Python's texts, lists and maps, within the limits.
+/// Calls Python's methods of strings, lists and dicts, within the limits.
 fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
     let all: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
-    // `join` is a method of what stands between.
+    // `join` is a method of the separator.
     let name_and_values: (&str, Vec<Value>) = match (name, all.as_slice()) {
         ("join", [separator, list, ..]) => ("join", vec![list.clone(), separator.clone()]),
         _ => (name, all),
@@ -228,32 +228,32 @@ fn method(state: &mut State, value: &Value, name: &str, arguments: &[Value]) -> 
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments)
 }
 
-/// Charges for what an operation goes through, and refuses a result that would be too large.
+/// Charges for an operation's input, and refuses an operation whose result would be too large.
 fn check_growth(name: &str, values: &[Value]) -> Result<(), Error> {
-    weigh(values)?;
+    charge_values(values)?;
     let text = |place: usize| values.get(place).and_then(Value::as_str).unwrap_or_default();
     match name {
         "replace" => {
             let (whole, old, new) = (text(0), text(1), text(2));
             let count = if old.is_empty() { whole.len() + 1 } else { whole.matches(old).count() };
-            fits(whole.len().saturating_add(count.saturating_mul(new.len())))
+            check_bytes(whole.len().saturating_add(count.saturating_mul(new.len())))
         }
         "join" => {
-            let separator = named(values, "d").map_or(text(1).len(), |text| text.as_str().map_or(0, str::len));
-            fits(values.first().map_or(Ok(0), items)?.saturating_mul(separator))
+            let separator = keyword(values, "d").map_or(text(1).len(), |text| text.as_str().map_or(0, str::len));
+            check_bytes(values.first().map_or(Ok(0), count_all_items)?.saturating_mul(separator))
         }
         "indent" => {
             let width = values.iter().skip(1).filter_map(Value::as_usize).max();
-            let width = named(values, "width").and_then(|width| width.as_usize()).max(width).unwrap_or(4);
-            fits(text(0).len().saturating_add(text(0).lines().count().saturating_mul(width)))
+            let width = keyword(values, "width").and_then(|width| width.as_usize()).max(width).unwrap_or(4);
+            check_bytes(text(0).len().saturating_add(text(0).lines().count().saturating_mul(width)))
         }
-        // A width such as that of `%9999999d`.
+        // A width such as the one in `%9999999d`.
         "format" if text(0).as_bytes().chunk_by(|a, b| a.is_ascii_digit() == b.is_ascii_digit()).any(is_large_number) => {
             Err(too_large("a width is", 9999, "characters"))
         }
         "format" if text(0).contains('*') || text(0).contains("{:{") => {
             let width = values.iter().skip(1).filter_map(Value::as_usize).max().unwrap_or(0);
-            few(width)
+            check_items(width)
         }
         "split" => {
             let separator = text(1);
@@ -261,16 +261,16 @@ fn check_growth(name: &str, values: &[Value]) -> Result<(), Error> {
             charge(pieces.saturating_mul(ITEM_BYTES))
         }
         "lines" | "splitlines" => charge(text(0).lines().count().saturating_mul(ITEM_BYTES)),
-        "list" => few(text(0).chars().count()),
-        "batch" | "slice" => few(values.get(1).and_then(Value::as_usize).unwrap_or(0)),
+        "list" => check_items(text(0).chars().count()),
+        "batch" | "slice" => check_items(values.get(1).and_then(Value::as_usize).unwrap_or(0)),
         _ => Ok(()),
     }
 }
 
-/// An argument that is given by its name.
-fn named(values: &[Value], name: &str) -> Option<Value> {
-    let named = values.iter().skip(1).find(|value| value.kind() == ValueKind::Map)?;
-    named.get_attr(name).ok().filter(|value| !value.is_undefined())
+/// Returns a keyword argument.
+fn keyword(values: &[Value], name: &str) -> Option<Value> {
+    let keyword = values.iter().skip(1).find(|value| value.kind() == ValueKind::Map)?;
+    keyword.get_attr(name).ok().filter(|value| !value.is_undefined())
 }
 
 fn is_large_number(run: &[u8]) -> bool {
@@ -278,53 +278,54 @@ fn is_large_number(run: &[u8]) -> bool {
 }
 
 fn concat(left: &Value, right: &Value) -> Result<Value, Error> {
-    items(left)?;
-    items(right)?;
+    count_all_items(left)?;
+    count_all_items(right)?;
     written(format_args!("{left}{right}")).map(Value::from)
 }
 
 fn calculate(expression: &'static str, left: &Value, right: &Value) -> Result<Value, Error> {
     let values = Value::from_pairs([("a", left.clone()), ("b", right.clone())]);
-    // The place in this little expression is not the template's.
+    // The position within this expression is meaningless in the template.
     let without_place =
         |error: Error| error.detail().map_or_else(|| Error::from(error.kind()), |detail| Error::new(error.kind(), detail.to_owned()));
-    PLAIN.compile_expression(expression)?.eval(values).map_err(without_place)
+    UNLIMITED.compile_expression(expression)?.eval(values).map_err(without_place)
 }
 
-/// Charges for the weight of values.
-fn weigh(values: &[Value]) -> Result<(), Error> {
+/// Charges for the size of values.
+fn charge_values(values: &[Value]) -> Result<(), Error> {
     let mut count = 0;
     for value in values {
         count_items(value, 0, &mut count)?;
-        fits(value.as_str().map_or(0, str::len))?;
+        check_bytes(value.as_str().map_or(0, str::len))?;
     }
     charge(count.saturating_mul(ITEM_BYTES))
 }
 
-/// The items of a list or map, those inside counted; 1 for anything else.
-fn items(value: &Value) -> Result<usize, Error> {
+/// Counts a list or map and all its nested items; 1 for any other value.
+fn count_all_items(value: &Value) -> Result<usize, Error> {
     let mut count = 0;
     count_items(value, 0, &mut count)?;
     Ok(count)
 }
 
-/// A list inside of itself has no end, and one that is very deep no stack to print it.
+/// Adds the items of a value to `count`. Limits the depth, because a list may contain itself, and printing a deep list could overflow the
+/// stack.
 fn count_items(value: &Value, depth: usize, count: &mut usize) -> Result<(), Error> {
     *count += 1;
-    few(*count)?;
+    check_items(*count)?;
     if depth > LIST_DEPTH {
-        return Err(too_large("lists inside of each other are", LIST_DEPTH, "levels"));
+        return Err(too_large("nested lists have", LIST_DEPTH, "levels"));
     }
     match value.kind() {
         ValueKind::Seq => value.try_iter()?.try_for_each(|item| count_items(&item, depth + 1, count)),
         ValueKind::Map => value.try_iter()?.try_for_each(|key| count_items(&value.get_item(&key)?, depth + 1, count)),
-        // What can be read only once is left alone.
+        // Skip one-shot iterators: counting would consume them.
         ValueKind::Iterable if value.len().is_some() => value.try_iter()?.try_for_each(|item| count_items(&item, depth + 1, count)),
         _ => Ok(()),
     }
 }
 
-/// Text that is written until it is too long.
+/// A text that refuses to grow beyond [`TEXT_BYTES`].
 struct Limited(String);
 
 impl Write for Limited {
@@ -344,23 +345,23 @@ fn written(arguments: fmt::Arguments) -> Result<String, Error> {
     Ok(text.0)
 }
 
-fn fits(bytes: usize) -> Result<(), Error> {
+fn check_bytes(bytes: usize) -> Result<(), Error> {
     if bytes > TEXT_BYTES {
         return Err(too_large("a text has", TEXT_BYTES, "bytes"));
     }
     charge(bytes)
 }
 
-fn few(items: usize) -> Result<(), Error> {
-    if items > ITEMS { Err(too_large("a list has", ITEMS, "items")) } else { Ok(()) }
+fn check_items(count: usize) -> Result<(), Error> {
+    if count > ITEMS { Err(too_large("a list has", ITEMS, "items")) } else { Ok(()) }
 }
 
 fn charge(work: usize) -> Result<(), Error> {
-    let left = WORK_LEFT.get().checked_sub(work).ok_or_else(|| too_large("its operations go through", WORK, "bytes"))?;
+    let left = WORK_LEFT.get().checked_sub(work).ok_or_else(|| too_large("its operations process", WORK, "bytes"))?;
     WORK_LEFT.set(left);
     Ok(())
 }
 
 fn too_large(what: &str, limit: usize, unit: &str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, format!("{what} more than {limit} {unit}, the most that a template may make"))
+    Error::new(ErrorKind::InvalidOperation, format!("{what} more than {limit} {unit}, the limit for a template"))
 }

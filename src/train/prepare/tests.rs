@@ -32,7 +32,7 @@ fn prepare_marks_mistakes_in_the_request_as_usage() {
         assert!(error.contains(expected), "{error}");
     };
     check(new(&["loss.entropi=0"]), "unknown setting loss.entropi");
-    check(new(&["model=nobody"]), "no model is called \"nobody\"");
+    check(new(&["model=nobody"]), "unknown model \"nobody\"");
     check(new(&["example=tiny/chess/1"]), "subjects are addition");
     check(new(&["eval.best_by=math500"]), "eval.best_by is math500, which is not evaluated; known are tiny");
     check(Request::new(Vec::new(), Some(folder.path().to_owned())), "exists already and is left as it is");

@@ -1,5 +1,5 @@
-//! A server that answers as the hub does: metadata by HEAD, small files by their git sha1 behind a relative redirect, large ones by their sha256
-//! from a second address, and every failure that a test asks for.
+//! A server that imitates the hub: metadata by HEAD, small files by git SHA-1 behind a relative redirect, large files by SHA-256 from a
+//! second address. Tests can inject every kind of failure.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -13,33 +13,34 @@ use sha2::{Digest, Sha256};
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
-/// What goes wrong with every request whose path contains a text.
+/// What goes wrong with every request for a matching path.
 #[derive(Clone)]
 pub enum Fault {
-    /// This status, by HEAD and GET.
+    /// Answers HEAD and GET with this status.
     Status(u16),
-    /// This status, by GET only: the metadata are fine.
+    /// Answers GET with this status; HEAD works.
     StatusOfContents(u16),
-    /// The connection ends after so many bytes of the contents, with a `Content-Length`, ...
+    /// Closes the connection after this many bytes of a response with `Content-Length`.
     CutAfter(usize),
-    /// ... in chunks, ...
+    /// Closes the connection after this many bytes of a chunked response.
     CutInChunks(usize),
-    /// ... or with neither, as if they had been all.
+    /// Closes the connection after this many bytes of a response without a length, as if it were complete.
     EndsAfter(usize),
-    /// Other contents of the same length.
-    Spoiled,
-    /// Accepts, and never answers.
+    /// Sends other contents of the same length.
+    Corrupt,
+    /// Accepts the connection and never answers.
     Silent,
-    /// So many bytes, and never the rest.
+    /// Sends this many bytes and then nothing, with the connection open.
     StallsAfter(usize),
-    /// All of it, after a while.
+    /// Sends everything, with a pause in the middle.
     Slow(Duration),
-    /// No ETag and no commit: not a hub.
+    /// Answers without ETag and commit, unlike a hub.
     Plain,
 }
 
+/// A request that the server received.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct Request {
     pub method: String,
     pub path: String,
     pub authorization: Option<String>,
@@ -49,9 +50,9 @@ pub struct Asked {
 struct State {
     files: BTreeMap<String, Vec<u8>>,
     fault: Option<(&'static str, Fault)>,
-    /// The only token that may read, where not everybody may.
+    /// The token that requests must carry; `None` if access is public.
     token: Option<&'static str>,
-    asked: Vec<Asked>,
+    requests: Vec<Request>,
 }
 
 #[derive(Clone)]
@@ -76,7 +77,7 @@ impl Server {
             std::thread::spawn(move || {
                 for stream in listener.incoming() {
                     let server = server.clone();
-                    // A client that goes away is what some tests are about.
+                    // Some tests disconnect on purpose, so errors are ignored.
                     std::thread::spawn(move || server.answer(&stream.unwrap()));
                 }
             });
@@ -84,25 +85,29 @@ impl Server {
         server
     }
 
+    /// Injects `fault` into every request with `path` in its path.
     pub fn fails(&self, path: &'static str, fault: Fault) {
         self.state.lock().unwrap().fault = Some((path, fault));
     }
 
+    /// Ends the injected fault.
     pub fn works(&self) {
         self.state.lock().unwrap().fault = None;
     }
 
+    /// Requires this token from now on.
     pub fn wants_token(&self, token: &'static str) {
         self.state.lock().unwrap().token = Some(token);
     }
 
+    /// Removes a file from the server.
     pub fn removes(&self, file: &str) {
         self.state.lock().unwrap().files.remove(file).unwrap();
     }
 
-    /// What was asked since the last time.
-    pub fn asked(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.state.lock().unwrap().asked)
+    /// Returns the requests received since the last call.
+    pub fn take_requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 
     fn answer(&self, stream: &TcpStream) -> std::io::Result<()> {
@@ -118,8 +123,8 @@ impl Server {
         let authorization = header("authorization");
         let (fault, refused) = {
             let mut state = self.state.lock().unwrap();
-            let asked = Asked { method: method.to_owned(), path: path.to_owned(), authorization: authorization.clone() };
-            state.asked.push(asked);
+            let request = Request { method: method.to_owned(), path: path.to_owned(), authorization: authorization.clone() };
+            state.requests.push(request);
             let on_contents = path.starts_with("/contents/");
             let refused = state.token.filter(|_| !on_contents).and_then(|token| match authorization {
                 Some(given) if given == format!("Bearer {token}") => None,
@@ -190,7 +195,7 @@ impl Server {
     }
 }
 
-/// Which files the hub keeps outside git.
+/// True for files that the hub stores with Git LFS.
 fn is_large(name: &str) -> bool {
     name.ends_with(".safetensors") || name == "tokenizer.json"
 }
@@ -236,7 +241,7 @@ fn contents(mut stream: &TcpStream, headers: &[&str], content: &[u8], fault: Opt
             std::thread::sleep(Duration::from_secs(60));
             Ok(())
         }
-        Some(Fault::Spoiled) => {
+        Some(Fault::Corrupt) => {
             start(stream, "200 OK", headers, &length)?;
             stream.write_all(&content.iter().map(|byte| byte ^ 1).collect::<Vec<_>>())
         }
