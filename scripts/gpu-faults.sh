@@ -64,7 +64,7 @@ says old-card "has compute capability 7.5, but the kernels need 8.0"
 fails in-use EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=1900 -- "${train[@]}" --out in-use
 says in-use "other processes hold 2.0 GB of the GPU's 2.1 GB: run nvidia-smi to list them"
 fails full EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=2040 -- "${train[@]}" --out full
-says full "run nvidia-smi to list what holds its memory"
+says full "run nvidia-smi to list the processes that use its memory"
 
 passes whole -- "${train[@]}" --out whole
 fails lost EMULATED_GPU_LOST_AFTER=$(($(wc -l <whole.tsv) * 4 / 5)) -- "${train[@]}" --out lost
