@@ -87,7 +87,7 @@ pub fn breakdown(spans: &[Span]) -> Vec<OperationTime> {
 pub struct Machine {
     /// The device, such as `cpu`.
     pub device: String,
-    /// The version of the kernels: plain, stock or fused.
+    /// The implementation of the kernels: `cpu`, `stock` or `fused`.
     pub kernels: String,
     /// The dtype of weights and activations.
     pub dtype: &'static str,
