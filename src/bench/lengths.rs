@@ -23,7 +23,7 @@ const QUANTILE: f64 = 1.880_793_608_151_250_8;
 /// The seed of all lengths.
 const SEED: u64 = 0;
 /// Upper limit of the search for sigma. There, the cut lengths alone determine the mean, to 15 digits.
-const MOST_SIGMA: f64 = 64.0;
+const MAX_SIGMA: f64 = 64.0;
 
 /// A log-normal distribution of lengths in tokens, written `MEAN:LONGEST`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,7 +49,7 @@ impl LogNormal {
                 CUT * top
             ));
         }
-        let (mut low, mut high) = (0.0, MOST_SIGMA);
+        let (mut low, mut high) = (0.0, MAX_SIGMA);
         for _ in 0..200 {
             let middle = (low + high) / 2.0;
             *(if cut_mean(middle) * top > mean { &mut low } else { &mut high }) = middle;

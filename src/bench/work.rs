@@ -23,7 +23,7 @@ pub enum Work {
 /// Default number of decode passes.
 const PASSES: usize = 20;
 /// Largest number of decode passes.
-const MOST_PASSES: usize = 10_000;
+const MAX_PASSES: usize = 10_000;
 /// Names of the workloads, for messages and help.
 pub const WORKS: &str = "score, rollout, update, step, micro-batch, decode[:PASSES]";
 
@@ -54,8 +54,8 @@ impl FromStr for Work {
             None if text == "micro-batch" => Self::MicroBatch,
             None if text == "decode" => Self::Decode(PASSES),
             Some(("decode", passes)) => match passes.parse() {
-                Ok(passes @ 1..=MOST_PASSES) => Self::Decode(passes),
-                _ => return Err(format!("decode:{passes}: expected a whole number of passes from 1 to {MOST_PASSES}")),
+                Ok(passes @ 1..=MAX_PASSES) => Self::Decode(passes),
+                _ => return Err(format!("decode:{passes}: expected a whole number of passes from 1 to {MAX_PASSES}")),
             },
             _ => return Err(format!("unknown workload \"{text}\"; expected {WORKS}")),
         })

@@ -19,7 +19,7 @@ use crate::kernels::shape::{Indices, Tables};
 /// recording because sequences end one by one.
 pub const FEW: usize = 64;
 /// Smallest number of blocks per row of the block table; larger strides are powers of two. A recording is valid for one stride.
-const LEAST_STRIDE: usize = 16;
+const MIN_STRIDE: usize = 16;
 
 /// State kept from pass to pass.
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ impl Passes {
     fn place<'a>(&mut self, fused: &Fused, step: &Step<'a>, positions: &'a [u32]) -> Result<(Rows<'a>, usize)> {
         let n = step.counts.len();
         let longest = step.blocks.iter().map(|blocks| blocks.len()).max().unwrap_or(0);
-        let stride = longest.next_power_of_two().max(LEAST_STRIDE);
+        let stride = longest.next_power_of_two().max(MIN_STRIDE);
         let on_host = step.tokens.on_host().ok();
         let mut numbers = on_host.map_or_else(|| vec![0; n], <[u32]>::to_vec);
         numbers.extend_from_slice(step.slots);

@@ -33,7 +33,7 @@ use transfer::Transfers;
 /// All kernels, compiled by `build.rs` for several GPU generations.
 static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
 /// Dynamic shared memory that a block may use by default: 48 KiB minus what the kernels declare statically.
-const USUAL_SHARED_BYTES: usize = 40 << 10;
+const DEFAULT_SHARED_BYTES: usize = 40 << 10;
 /// Largest number of floats in a struct argument.
 const MAX_FLOATS: usize = 16;
 
@@ -120,7 +120,7 @@ impl Gpu {
         if !functions.contains_key(name) {
             let function =
                 self.module.load_function(name).map_err(|error| Error::Msg(format!("there is no kernel named {name}: {error}")))?;
-            functions.insert(name.to_owned(), (function, USUAL_SHARED_BYTES));
+            functions.insert(name.to_owned(), (function, DEFAULT_SHARED_BYTES));
         }
         let Some((function, allowed)) = functions.get_mut(name) else { bail!("there is no kernel named {name}") };
         if shared_bytes > *allowed {

@@ -10,7 +10,7 @@ use super::description::{Description, Limits, Preference, wrong};
 use crate::kernels::memory::driver::told;
 
 /// Largest number of algorithms per search.
-const MOST_ALGORITHMS: usize = 8;
+const MAX_ALGORITHMS: usize = 8;
 
 /// Addresses of a product's operands. `addend` equals `out` if nothing is added; it is not read then.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +86,7 @@ impl Library {
             wavesCount: 0.0,
             reserved: [0; 4],
         };
-        let (mut found, mut count) = ([nothing; MOST_ALGORITHMS], 0);
+        let (mut found, mut count) = ([nothing; MAX_ALGORITHMS], 0);
         // SAFETY: all arguments outlive the call, and there is room for the requested number of results.
         #[allow(unsafe_code)]
         let status = unsafe {
@@ -98,7 +98,7 @@ impl Library {
                 out,
                 out,
                 preference.0,
-                MOST_ALGORITHMS as i32,
+                MAX_ALGORITHMS as i32,
                 found.as_mut_ptr(),
                 &raw mut count,
             )

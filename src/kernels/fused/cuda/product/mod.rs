@@ -42,9 +42,9 @@ const WORKSPACE: usize = 32 << 20;
 const CHOSEN_FOR_ROWS: usize = 512;
 /// Largest result in bytes that is timed if the product adds to it in place, because timing needs as much memory again. A larger one uses
 /// cuBLASLt's first choice. The free memory must not decide, because a resumed run may find less.
-const MOST_ELSEWHERE: usize = 256 << 20;
+const MAX_TIMED_IN_PLACE: usize = 256 << 20;
 /// Largest number of plans in the cache. Above it, all are discarded and built again.
-const MOST_PLANS: usize = 8192;
+const MAX_PLANS: usize = 8192;
 
 /// Limits for ordinary products.
 const ORDINARY: Limits = Limits { workspace: WORKSPACE, split: true };
@@ -130,7 +130,7 @@ impl Products {
         let key = (shape, self.batch_invariant && product.forward);
         if !state.plans.contains_key(&key) {
             let plan = self.plan(&mut state, stream, &shape, key.1, &operands)?;
-            if state.plans.len() >= MOST_PLANS {
+            if state.plans.len() >= MAX_PLANS {
                 state.plans.clear();
             }
             state.plans.insert(key, plan);
@@ -166,7 +166,7 @@ impl Products {
     fn plan(&self, state: &mut State, stream: &CudaStream, shape: &Shape, batch_invariant: bool, operands: &Operands) -> Result<Plan> {
         let mut description = Description::new(shape, operands.bias)?;
         let (chosen, limits) = match batch_invariant {
-            true => (self.chosen_for_all_rows(state, shape, operands)?, BATCH_INVARIANT),
+            true => (self.batch_invariant_algorithm(state, shape, operands)?, BATCH_INVARIANT),
             false => (self.timed(state, stream, shape, &mut description, operands)?, ORDINARY),
         };
         if let Some(algorithm) = chosen
@@ -186,7 +186,7 @@ impl Products {
     }
 
     /// The algorithm of batch-invariant products, for any number of rows.
-    fn chosen_for_all_rows(&self, state: &mut State, shape: &Shape, operands: &Operands) -> Result<Option<Algorithm>> {
+    fn batch_invariant_algorithm(&self, state: &mut State, shape: &Shape, operands: &Operands) -> Result<Option<Algorithm>> {
         let shape = shape.of_tokens(CHOSEN_FOR_ROWS);
         if let Some(chosen) = state.batch_invariant.get(&shape) {
             return Ok(*chosen);
@@ -230,7 +230,7 @@ impl Products {
         // Timing must not change the addend.
         let bytes = shape.m * shape.n * shape.result.size_in_bytes();
         let in_place = shape.addend && operands.addend == operands.out;
-        if in_place && bytes > MOST_ELSEWHERE {
+        if in_place && bytes > MAX_TIMED_IN_PLACE {
             return Ok(None);
         }
         // SAFETY: nothing reads this memory.

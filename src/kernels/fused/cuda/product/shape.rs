@@ -35,7 +35,7 @@ pub struct Shape {
 /// Alignment that cuBLASLt's fast algorithms need, in bytes.
 const ALIGNMENT: usize = 16;
 /// Smallest bucket, in tokens: the smallest tile has this many rows.
-const LEAST_BUCKET: usize = 16;
+const MIN_BUCKET: usize = 16;
 /// Up to this number of tokens, buckets double. Above it there are four per power of two.
 const DOUBLING: usize = 128;
 
@@ -81,7 +81,7 @@ impl Shape {
     /// Exact numbers of tokens hardly ever repeat, so almost every micro-batch would be timed again.
     pub fn bucket(self) -> Self {
         let tokens = self.tokens();
-        let doubled = tokens.next_power_of_two().max(LEAST_BUCKET);
+        let doubled = tokens.next_power_of_two().max(MIN_BUCKET);
         self.of_tokens(if doubled <= DOUBLING { doubled } else { tokens.next_multiple_of(doubled / 8) })
     }
 
