@@ -42,7 +42,7 @@ for shards in whole:5000000000 sharded:150000; do
   init llama3 --like llama-3.2-3b-instruct --set head_dim=32 --set "rope_scaling={$scaling}"
   init newer-words --like llama-3.2-3b-instruct --set head_dim=16 --set tie_word_embeddings=false --set dtype=float16 --dtype f16 \
     --set rope_theta=null --set rope_scaling=null --set "rope_parameters={\"rope_theta\": 300000.0, $scaling}"
-done 2>"$folder/told" || { cat "$folder/told" >&2; exit 1; }
+done 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
 
 ids=$(seq -s, 1 200)
 cat >"$folder/pairs.jsonl" <<LINES
@@ -62,11 +62,11 @@ check=("$venv/bin/python" scripts/check_transformers.py --input "$folder/pairs.j
 "${check[@]}" --expect 5.
 PYTHONPATH=$older "${check[@]}" --expect 4.
 
-"$rlvr" init --like tiny --out "$folder/base-tiny" 2>"$folder/told" || { cat "$folder/told" >&2; exit 1; }
+"$rlvr" init --like tiny --out "$folder/base-tiny" 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
 for base in "$folder/base-tiny" "$folder/llama3-whole"; do
   run=$folder/lora-$(basename "$base")
   "$rlvr" train --model "$base" --example tiny/addition/334+556 --lora 4 --steps 2 --out "$run" --set eval.benchmarks= --set optim.lr=0.01 \
-    --set rollout.groups=2 --set rollout.max_new=24 2>"$folder/told" || { cat "$folder/told" >&2; exit 1; }
+    --set rollout.groups=2 --set rollout.max_new=24 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
   "$rlvr" score --model "$run/checkpoints/00002" --input "$folder/pairs.jsonl" >"$run/checkpoints/00002/scores.jsonl"
   "$venv/bin/python" scripts/check_peft.py --base "$base" --checkpoint "$run/checkpoints/00002" --input "$folder/pairs.jsonl"
 done
