@@ -276,11 +276,11 @@ def gradients_of(model) -> dict:
 
 
 def make(out: Path) -> None:
-    told = {name: DEFAULT | changes for name, changes in CASES.items()}
-    told |= {name: {"rollout.temperature": 1.0} | changes for name, changes in PRESET_CASES.items()}
-    cases = {name: PRESETS.get(case.get("algo"), {}) | case for name, case in told.items()}
+    requested = {name: DEFAULT | changes for name, changes in CASES.items()}
+    requested |= {name: {"rollout.temperature": 1.0} | changes for name, changes in PRESET_CASES.items()}
+    cases = {name: PRESETS.get(case.get("algo"), {}) | case for name, case in requested.items()}
     out.mkdir(parents=True)
-    (out / "cases.json").write_text(json.dumps({"gradients": told, "ten-steps": DEFAULT | OPTIMIZER}, indent=2) + "\n")
+    (out / "cases.json").write_text(json.dumps({"gradients": requested, "ten-steps": DEFAULT | OPTIMIZER}, indent=2) + "\n")
     for number, (name, config) in enumerate((CONFIGS | SCORED).items()):
         folder = out / name
         policy = random_model(config, number)
