@@ -63,8 +63,8 @@ class Shape:
     @staticmethod
     def read(folder: Path) -> "Shape":
         config = json.loads((folder / "config.json").read_text())
+        if config["model_type"] != "qwen2":
             sys.exit(f"{folder}: model_type is {config['model_type']}, but this script supports only qwen2")
-            sys.exit(f"{folder}: model_type is {config['model_type']}, this script knows qwen2 only")
         heads = config["num_attention_heads"]
         rope = config.get("rope_parameters") or config  # transformers 5 nests rope_theta
         return Shape(
