@@ -28,7 +28,7 @@ done
 mkdir -p "$out"
 out=$(realpath "$out")
 # Finds a file that is next to this script in the archive but elsewhere in the repository.
-beside() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$here/../$1"; fi; }
+locate() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$here/../$1"; fi; }
 
 # Settings. PARTS lists the parts to run, separated by commas (default: all). A trial uses the smallest sizes.
 : "${TOTAL=480}" "${DEVICE=cuda}" "${PYTHON=python3}" "${PARALLEL=4}"
@@ -39,7 +39,7 @@ if [ -n "${TRIAL:-}" ]; then
 fi
 : "${SHAPE_ARGUMENTS=--shape qwen2.5-math-1.5b}" "${PEER_SHAPE=qwen2.5-math-1.5b}" "${SEQUENCES=1024}" "${FEW_SEQUENCES=32}"
 : "${PROMPT_TOKENS=150}" "${RESPONSE_TOKENS=800}" "${SMALL_TOKENS=128}" "${LENGTHS=lognormal:760:3072}" "${CACHED_TOKENS=400}" "${PASSES=20}"
-: "${MICRO_BATCH=16}" "${PEER_LIMIT=12}" "${ACTIVITY=$(beside target/librlvr_activity.so)}"
+: "${MICRO_BATCH=16}" "${PEER_LIMIT=12}" "${ACTIVITY=$(locate target/librlvr_activity.so)}"
 
 # The CUDA libraries that PyTorch installs, for this program only.
 if [ -n "${EMULATED_GPU:-}" ]; then
@@ -301,7 +301,7 @@ peer=("$PYTHON")
 # The emulated GPU's libraries must not replace PyTorch's.
 [ -z "${EMULATED_GPU:-}" ] || peer=(env -u LD_LIBRARY_PATH "$PYTHON")
 if "${peer[@]}" -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(name) is None for name in ("torch", "transformers")))'; then
-  serial peer help 95 "${peer[@]}" "$(beside benches/peer_torch_gpu.py)" --shape "$PEER_SHAPE" --device "$peer_device" --work rollout,update,step \
+  serial peer help 95 "${peer[@]}" "$(locate benches/peer_torch_gpu.py)" --shape "$PEER_SHAPE" --device "$peer_device" --work rollout,update,step \
     --sequences "$SEQUENCES" --prompt-tokens "$PROMPT_TOKENS" --response-tokens "$RESPONSE_TOKENS" --micro-batch "$MICRO_BATCH" --limit "$PEER_LIMIT"
 else
   row peer "not run" 0 0 "$PYTHON cannot import torch and transformers"

@@ -343,7 +343,7 @@ def main():
     section(show_wrong, wrong, parts, bench)
     section(show_missing, parts, bench)
     section(show_targets, name, known, compared)
-    beside = section(show_peer, found, json_lines(folder / "peer.out"))
+    peer_rates = section(show_peer, found, json_lines(folder / "peer.out"))
     section(show_measurements, folder, bench, found)
     kernels = section(show_kernels, folder, profile)
     products = section(show_products, folder)
@@ -356,7 +356,7 @@ def main():
 
     summary = {"machine": about, "is_real": bool(os.environ.get("IS_REAL")), "failed": failed, "not_run": missing, "wrong": wrong}
     summary["parts"] = [dict(zip(("part", "outcome", "seconds", "limit_s", "why"), part)) for part in parts]
-    summary |= {"targets": compared, "beside_peer": beside, "measurements": [dict(line, case=case) for (case, _), line in found.items()]}
+    summary |= {"targets": compared, "beside_peer": peer_rates, "measurements": [dict(line, case=case) for (case, _), line in found.items()]}
     summary |= {"kernels": kernels, "products": products, "outcomes": by_operation}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 

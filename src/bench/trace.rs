@@ -33,7 +33,7 @@ fn phases(spans: &[&Span]) -> Vec<(&'static str, f64, f64)> {
     let (mut gradient, mut last) = ("forward", "");
     for span in spans {
         let phase = if span.part == GRADIENT && span.operation == "add_into" {
-            "sum over lanes"
+            "sum over workers"
         } else if span.part == GRADIENT {
             gradient = match (gradient, last, span.operation) {
                 ("forward", _, "logits") => "head",
@@ -98,7 +98,7 @@ mod tests {
             ("backward", 11.0),
             ("forward", 14.0),
             ("head", 15.0),
-            ("sum over lanes", 16.0),
+            ("sum over workers", 16.0),
             ("optimizer", 17.0),
         ];
         assert_eq!(found, expected);

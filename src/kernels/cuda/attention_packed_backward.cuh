@@ -6,18 +6,18 @@
 // tile of keys that its work is split, it writes partial sums, which attend_packed_reduce_prefix adds up. Rows outside all segments are not
 // written.
 //
-// All work lists of the third step are int. A tile of keys is up to 64 own tokens of one segment. `sights` lists ranges of query
-// rows that see a tile:
+// All work lists of the third step are int. A tile of keys is up to 64 own tokens of one segment. `sights` lists ranges of query rows that
+// see a tile:
 //   sights [s, 3] = {first query row, number of query rows (at least 1), lag}: query i of the range sees key j of the tile if j <= i + lag.
 //   items [m, 5]  = {first key row, number of keys, first query range, end of its query ranges, slot}: one block of threads per key/value head.
 //   sums [r, 4]   = {first key row, number of keys, first slot, number of slots}.
-// For each segment and each tile of its own tokens, with k the first of them, the host lists these query ranges: the segment's own tokens from k
-// on, {first own row + k, own tokens - k, 0}; and for each segment whose prefix contains the tile, {first own row, own tokens, 64}. A tile
-// may be shorter than 64, and must be entirely inside or outside of each prefix. An item may have any number of query rows. A tile with
-// more than, say, 1,024 query rows is best split into several items of similar size: a range {row, n, lag} is cut at c into {row, c, lag}
-// and {row + c, n - c, lag + c}. A tile with one item has slot -1 there. A tile with several items has consecutive slots for them, counted
-// from 0 over all tiles, and a row of `sums`. `partial` is [slots, 2 (keys, values), 64, kv d] in f32 and need not be cleared. Items may
-// have any order; longest first is fastest.
+// For each segment and each tile of its own tokens, with k the first of them, the host lists these query ranges: the segment's own tokens
+// from k on, {first own row + k, own tokens - k, 0}; and for each segment whose prefix contains the tile, {first own row, own tokens, 64}.
+// A tile may be shorter than 64, and must be entirely inside or outside of each prefix. An item may have any number of query rows. A tile
+// with more than, say, 1,024 query rows is best split into several items of similar size: a range {row, n, lag} is cut at c into {row, c,
+// lag} and {row + c, n - c, lag + c}. A tile with one item has slot -1 there. A tile with several items has consecutive slots for them,
+// counted from 0 over all tiles, and a row of `sums`. `partial` is [slots, 2 (keys, values), 64, kv d] in f32 and need not be cleared.
+// Items may have any order; longest first is fastest.
 #pragma once
 #include "attention_packed.cuh"
 

@@ -10,7 +10,7 @@ use crate::kernels::fused::launch::{Argument, Grid, Launch, Product, Recorder, R
 
 type Operation = Box<dyn Fn(&Emulator) -> Result<()> + Send>;
 
-/// Records instead of running what is started on it.
+/// Records the operations that are started on it, instead of running them.
 pub struct EmulatedRecorder {
     emulator: Arc<Emulator>,
     operations: Mutex<Vec<Operation>>,
