@@ -78,7 +78,7 @@ impl Shape {
     ///
     /// Up to 128 tokens, the time depends on the number of rows per tile, which is a power of two. Above, it depends on how evenly the
     /// tiles fill the multiprocessors, which changes with every few tiles; a bucket then exceeds its smallest member by at most a quarter.
-    /// Exact numbers of tokens hardly ever repeat, so almost every micro-batch would be timed again.
+    /// Without buckets, almost every micro-batch would be timed again, because exact numbers of tokens hardly ever repeat.
     pub fn bucket(self) -> Self {
         let tokens = self.tokens();
         let doubled = tokens.next_power_of_two().max(MIN_BUCKET);
