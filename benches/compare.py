@@ -1,13 +1,14 @@
-"""Rollouts, updates and whole steps of the embedded model: `rlvr bench` against PyTorch eager and TRL, in one run, as ratios.
+"""Compare rollouts, updates and whole steps of the embedded model in one run: `rlvr bench` against PyTorch eager and TRL.
 
-The same exported base, the same prompt, the same response lengths (those that the base itself produces, 128 responses; TRL draws its own 64 at
-learning rate 0, and is set against 64 of ours), the same number of threads. The peers' scripts beside this one say what they compute; `step_best`
-is PyTorch with finished sequences dropped at no cost and micro-batches of like lengths, a bound that no program reaches.
+All use the same exported base model, prompt and number of threads. `rlvr bench` and PyTorch use the same response lengths, sampled from the base
+model (128 responses). TRL samples its own 64 responses at learning rate 0 and is compared with 64 of ours. The docstrings of peer_torch.py and
+peer_trl.py say what they compute. `step_best` is PyTorch with finished sequences dropped at no cost and micro-batches of similar lengths, a bound
+that no program reaches.
 
     cargo build --release
     python benches/compare.py --rlvr target/release/rlvr          # Python with scripts/requirements-peers.txt
 
-Prints a Markdown table. Run it on an idle machine: with two shared cores PyTorch suffers most.
+Prints a Markdown table with ratios. Run it on an idle machine: with two shared cores, PyTorch suffers most.
 """
 
 import argparse
@@ -21,7 +22,7 @@ HERE = pathlib.Path(__file__).parent
 
 
 def json_lines(command):
-    """The JSON lines that a command prints."""
+    """Runs a command and returns the JSON lines that it prints."""
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(map(str, command))}\n{done.stderr}")
@@ -32,7 +33,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rlvr", default="target/release/rlvr")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=5, help="time for each work of each program")
+    parser.add_argument("--seconds", type=float, default=5, help="time for each workload of each program")
     parser.add_argument("--trl-steps", type=int, default=15)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -47,7 +48,7 @@ def main():
         trl = [sys.executable, HERE / "peer_trl.py", "--model", model, "--threads", arguments.threads, "--steps", arguments.trl_steps]
         (trl,) = json_lines([*trl, "--lr", 0])
     some = next(iter(peers.values()))
-    print(f"{some['sequences']} responses, {some['response_tokens']} tokens together, a prompt of {some['prompt_tokens']};", end=" ")
+    print(f"{some['sequences']} responses, {some['response_tokens']} tokens in total, a prompt of {some['prompt_tokens']};", end=" ")
     print(f"torch {some['torch']}, transformers {trl['transformers']}, TRL {trl['trl']}, {arguments.threads} threads\n")
     print("| work | rlvr | peer | ratio |\n|---|---|---|---|")
     rows = [("rollout", "rollout"), ("rollout", "rollout_compacted"), ("update", "update"), ("update", "update_sorted"), ("step", "step"), ("step", "step_best")]

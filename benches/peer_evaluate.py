@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The answers of an evaluation as transformers' users get them: greedy `generate` in padded batches, which wait for their longest response.
+"""Answer an evaluation as users of transformers do: greedy `generate` in padded batches, each as slow as its longest response.
 
   python benches/peer_evaluate.py --model DIR --data-dir DATA --benchmarks math500,minerva_math --max-new 64 --batch 32 [--sorted]
 
-The prompts are the checkpoint's chat template around each question, as `rlvr eval` asks it. `--sorted` puts questions of like lengths together,
-which saves padding and most users do not do. Nothing is graded. Prints one JSON line: problems, seconds from text to text (loading left out),
-and the tokens of all responses up to their end token.
+Prompts are the questions in the checkpoint's chat template, as in `rlvr eval`. `--sorted` groups questions of similar lengths, which saves padding;
+most users do not do that. Nothing is graded. Prints one JSON line: problems, seconds from text to text (without loading), and the tokens of all
+responses up to their end token.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def questions(folder, benchmarks, limit):
-    """The questions of published files, at most `limit` of each (0: all)."""
+    """Reads the questions of published files, at most `limit` per file (0: all)."""
     found = []
     for name in benchmarks.split(","):
         lines = (pathlib.Path(folder) / "test" / name / "test.jsonl").read_text(encoding="utf-8").splitlines()
@@ -32,7 +32,7 @@ def questions(folder, benchmarks, limit):
 
 
 def answer(model, tokenizer, ends, prompts, max_new):
-    """The texts of one batch, and how many tokens they have together."""
+    """Returns the texts of one batch and their total number of tokens."""
     batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
     found = model.generate(**batch, max_new_tokens=max_new, do_sample=False, pad_token_id=tokenizer.pad_token_id)
     responses = found[:, batch["input_ids"].shape[1] :].tolist()
@@ -63,12 +63,12 @@ def main():
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
     ends = model.generation_config.eos_token_id
     ends = set(ends if isinstance(ends, list) else [ends])
-    asked = questions(args.data_dir, args.benchmarks, args.limit)
+    texts = questions(args.data_dir, args.benchmarks, args.limit)
     template = lambda question: tokenizer.apply_chat_template([{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True)
     with torch.inference_mode():
-        answer(model, tokenizer, ends, [template(question) for question in asked[: args.batch]], 4)
+        answer(model, tokenizer, ends, [template(question) for question in texts[: args.batch]], 4)
         began = time.perf_counter()
-        prompts = [template(question) for question in asked]
+        prompts = [template(question) for question in texts]
         if args.sorted:
             prompts.sort(key=len)
         tokens = 0

@@ -1,35 +1,35 @@
 #!/usr/bin/env python3
-"""What `rlvr bench` measures, done by hand-written PyTorch: the peer to compare with.
+"""Measure the workloads of `rlvr bench` with hand-written PyTorch, for comparison.
 
 Rollouts, update and step of a small Qwen2-architecture model, in eager f32 on the CPU, written as
 an expert would write them without a compiler or a custom kernel: fused query/key/value and gate/up
-products, `scaled_dot_product_attention` with grouped heads, a preallocated KV cache, the prompt
+products, `scaled_dot_product_attention` with grouped heads, a preallocated KV cache, a prompt that is
 prefilled once, inverse-CDF sampling (`torch.multinomial` draws a number per vocabulary entry), the head on
 response tokens only, fused AdamW.
 
-  rollout            N sequences of one prompt, each batch row computed until the longest is done
+  rollout            N sequences of one prompt; each batch row is computed until the longest is finished
   rollout_compacted  the same, but finished rows leave the batch. Lengths are known beforehand here,
                      so rows are sorted and leaving costs nothing: a bound on what eager code can reach
-  update             reference forward, policy forward, GRPO loss (clipped ratio, k3 KL, entropy
+  update             reference model, policy forward, GRPO loss (clipped ratio, k3 KL, entropy
                      bonus, token mean), backward, gradient clipping, AdamW, on one batch, each row
                      padded on the right to the longest
-  update_sorted      the same update, its gradient summed over micro-batches of rows of like length
+  update_sorted      the same update, its gradient summed over micro-batches of rows of similar length
                      (`--micro-batch`): less padding, and activations that fit the processor's cache
-  step               rollout, then update on the tokens it gave
+  step               rollout, then update on the sampled tokens
   step_best          rollout_compacted, then update_sorted
 
-Response lengths are forced, so that every program does the same work: `--lengths FILE` holds a JSON
-list, or one number a line, or recorded rollouts (lines with `completion_ids`). Without it they are
-drawn from a gamma distribution with mean 28, at most 80, from a fixed seed.
+Response lengths are forced, so that every program does the same work. `--lengths FILE` is a JSON
+list, one number per line, or recorded rollouts (lines with `completion_ids`). Without it, lengths are
+sampled from a gamma distribution with mean 28, at most 80, with a fixed seed.
 
-Run (one JSON line a work on stdout; `tokens_per_s` counts response tokens, padding excluded):
+Run (prints one JSON line per workload; `tokens_per_s` counts response tokens without padding):
 
   rlvr init --like tiny --out tiny-hf
   python benches/peer_torch.py --model tiny-hf --threads 2 --lengths lengths.txt
-  python benches/peer_torch.py --model tiny-hf --check     # own forward against transformers'
+  python benches/peer_torch.py --model tiny-hf --check     # compares the forward pass with transformers'
 
 Axes in names: b = sequence, t = token, h = query head, k = key/value head, d = head width,
-e = model width, v = vocabulary, n = response tokens of a batch laid end to end.
+e = model width, v = vocabulary, n = response tokens of a packed batch.
 """
 
 import argparse
@@ -64,7 +64,7 @@ class Shape:
     def read(folder: Path) -> "Shape":
         config = json.loads((folder / "config.json").read_text())
         if config["model_type"] != "qwen2":
-            sys.exit(f"{folder}: model_type is {config['model_type']}, this script knows qwen2 only")
+            sys.exit(f"{folder}: model_type is {config['model_type']}, but this script supports only qwen2")
         heads = config["num_attention_heads"]
         rope = config.get("rope_parameters") or config  # transformers 5 nests rope_theta
         return Shape(
@@ -86,7 +86,7 @@ class Cache:
         self.buffer = torch.empty(size)
 
     def extend(self, layer: int, start: int, keys_bktd, values_bktd):
-        """Store new tokens at `start` and return views of all tokens so far, of the first b rows."""
+        """Stores new tokens at `start`; returns views of all tokens up to there, for the first b rows."""
         rows, end = keys_bktd.shape[0], start + keys_bktd.shape[2]
         keys, values = self.buffer[layer, :, :rows, :, :end].unbind(0)
         keys[:, :, start:] = keys_bktd
@@ -95,7 +95,7 @@ class Cache:
 
 
 class Qwen2:
-    """A Qwen2 decoder in plain tensor operations. Weights `[out, in]`, f32."""
+    """A Qwen2 decoder in plain tensor operations. Weights are `[out, in]` in f32."""
 
     def __init__(self, shape: Shape, tensors: dict, longest: int):
         self.shape = shape
@@ -150,7 +150,7 @@ class Qwen2:
             values = values.transpose(1, 2)
             if cache is not None:
                 keys, values = cache.extend(i, start, keys, values)
-            # Rows hold tokens at equal positions and padding only on the right: no mask beside causality.
+            # All rows have tokens at equal positions and padding only on the right, so causality is the only mask.
             mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=tokens > 1, enable_gqa=True)
             x = x + F.linear(mixed.transpose(1, 2).reshape(rows, tokens, h * d), layer["o"])
             normed = F.rms_norm(x, x.shape[-1:], layer["mlp_norm"], shape.norm_eps)
@@ -164,7 +164,7 @@ class Qwen2:
 
 @torch.inference_mode()
 def rollout(model: Qwen2, prompt_ids: list, lengths: list, temperature: float, compact: bool):
-    """Sample responses of exactly `lengths` (longest first) tokens; ids `[b, longest]`."""
+    """Samples responses of exactly `lengths` (longest first) tokens; returns ids `[b, longest]`."""
     rows, prompt_tokens, longest = len(lengths), len(prompt_ids), lengths[0]
     cache = Cache(model.shape, rows, prompt_tokens + longest)
     prompt_cache = Cache(model.shape, 1, prompt_tokens)
@@ -207,7 +207,7 @@ class Update:
         self.optimizer = torch.optim.AdamW(self.parameters, lr=self.learning_rate, weight_decay=0.0, fused=True)
 
     def __call__(self, prompt_ids: list, response_bt, lengths: list, advantages_b, micro_batch: int) -> float:
-        tokens = sum(lengths)  # the token mean's denominator: every response token of the batch
+        tokens = sum(lengths)  # denominator of the token mean: every response token of the batch
         total = 0.0
         for first in range(0, len(lengths), micro_batch):
             chunk = slice(first, first + micro_batch)
@@ -248,7 +248,7 @@ class Update:
 
 
 def read_lengths(file: Path | None, count: int, longest: int) -> list:
-    """`count` response lengths, longest first."""
+    """Reads or samples `count` response lengths; longest first."""
     if file is None:
         draw = random.Random(17)
         lengths = [min(longest, max(1, round(draw.gammavariate(4.0, 7.0)))) for _ in range(count)]
@@ -258,15 +258,15 @@ def read_lengths(file: Path | None, count: int, longest: int) -> list:
         values = json.loads(text) if whole else [json.loads(line) for line in text.split("\n") if line.strip()]
         lengths = [len(value["completion_ids"]) if isinstance(value, dict) else int(value) for value in values]
         if len(lengths) < count:
-            sys.exit(f"{file} has {len(lengths)} lengths, --sequences asks for {count}")
+            sys.exit(f"{file} has {len(lengths)} lengths, but --sequences requires {count}")
         lengths = lengths[:count]
         if min(lengths) < 1:
-            sys.exit(f"{file} has a length of {min(lengths)}; every response has at least one token")
+            sys.exit(f"{file} has a length of {min(lengths)}, but every response has at least one token")
     return sorted(lengths, reverse=True)
 
 
 def measure(work, seconds: float, repeats: int) -> list:
-    """Seconds of each run, after two that do not count: at least `repeats` runs and `seconds`."""
+    """Seconds of each run, after two warm-up runs: at least `repeats` runs and `seconds` in total."""
     for _ in range(2):
         work()
     times = []
@@ -279,7 +279,7 @@ def measure(work, seconds: float, repeats: int) -> list:
 
 @torch.inference_mode()
 def check(folder: Path, model: Qwen2, prompt_ids: list, lengths: list, temperature: float) -> bool:
-    """Compare the cached forward, the whole forward and transformers' on the same sampled tokens."""
+    """Compares the cached forward pass, the uncached one and transformers' on the same sampled tokens."""
     from transformers import AutoModelForCausalLM
 
     response_bt = rollout(model, prompt_ids, lengths, temperature, compact=False)
@@ -302,24 +302,24 @@ def main() -> int:
     works = ["rollout", "rollout_compacted", "update", "update_sorted", "step", "step_best"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a Qwen2 folder in Hugging Face layout")
-    parser.add_argument("--work", default=",".join(works), help="which to measure, separated by commas (default: all)")
-    parser.add_argument("--sequences", type=int, default=128, help="responses a batch (default: 128)")
-    parser.add_argument("--prompt", default="Q: What is 334+556?\nA:", help="the prompt's text, tokenised as it stands")
+    parser.add_argument("--work", default=",".join(works), help="workloads to measure, separated by commas (default: all)")
+    parser.add_argument("--sequences", type=int, default=128, help="responses per batch (default: 128)")
+    parser.add_argument("--prompt", default="Q: What is 334+556?\nA:", help="the prompt's text, tokenised without a template")
     parser.add_argument("--lengths", type=Path, help="response lengths (see above)")
-    parser.add_argument("--longest", type=int, default=80, help="bound of drawn lengths (default: 80)")
+    parser.add_argument("--longest", type=int, default=80, help="upper limit of sampled lengths (default: 80)")
     parser.add_argument("--temperature", type=float, default=0.6)
-    parser.add_argument("--micro-batch", type=int, default=16, help="rows a backward pass in update_sorted (default: 16)")
-    parser.add_argument("--lr", type=float, default=1e-6, help="kept small so that repeats do the same work")
+    parser.add_argument("--micro-batch", type=int, default=16, help="rows per backward pass in update_sorted (default: 16)")
+    parser.add_argument("--lr", type=float, default=1e-6, help="small by default, so that repeats do the same work")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=5.0, help="least time spent on each work (default: 5)")
-    parser.add_argument("--repeats", type=int, default=5, help="fewest runs of each work (default: 5)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="minimum time per workload (default: 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="minimum number of runs per workload (default: 5)")
     parser.add_argument("--check", action="store_true", help="compare with transformers instead of measuring")
     args = parser.parse_args()
     chosen = args.work.split(",")
     if unknown := set(chosen) - set(works):
-        parser.error(f"unknown work {', '.join(sorted(unknown))}; known: {', '.join(works)}")
+        parser.error(f"unknown workload {', '.join(sorted(unknown))}; expected {', '.join(works)}")
     if args.sequences < 2 or args.micro_batch < 1:
-        parser.error("--sequences must be at least 2, for advantages to differ, and --micro-batch at least 1")
+        parser.error("--sequences must be at least 2, so that advantages differ, and --micro-batch at least 1")
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not (args.model / name).exists():
             parser.error(f"{args.model / name} does not exist; `rlvr init --like tiny --out DIR` writes such a folder")
@@ -328,8 +328,8 @@ def main() -> int:
     torch.manual_seed(0)
     lengths = read_lengths(args.lengths, args.sequences, args.longest)
     prompt_ids = Tokenizer.from_file(str(args.model / "tokenizer.json")).encode(args.prompt, add_special_tokens=False).ids
-    window = len(prompt_ids) + lengths[0]
-    policy, reference = Qwen2.load(args.model, window), Qwen2.load(args.model, window)
+    context = len(prompt_ids) + lengths[0]
+    policy, reference = Qwen2.load(args.model, context), Qwen2.load(args.model, context)
     if args.check:
         return 0 if check(args.model, policy, prompt_ids, lengths, args.temperature) else 1
 

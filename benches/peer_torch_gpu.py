@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""What `rlvr bench --shape` measures, as a user of PyTorch and transformers would run it on a GPU: the peer to compare with.
+"""Measure the workloads of `rlvr bench --shape` as a user of PyTorch and transformers would run them on a GPU, for comparison.
 
-Random weights in transformers' own classes, built from the numbers below: speed needs no checkpoint. All responses have one length.
+Uses random weights in transformers' own classes, with the sizes below: speed needs no checkpoint. All responses have the same length.
 
   rollout    `generate` of transformers: static cache, SDPA, temperature sampling, forced lengths; torch.compile only with `--compile`, because
              compiling takes a minute
   reference  log-probabilities of the responses under a frozen copy
-  update     reference, policy forward, GRPO loss (clipped ratio, k3 KL, entropy bonus, token mean), backward with gradient checkpointing,
+  update     reference model, policy forward, GRPO loss (clipped ratio, k3 KL, entropy bonus, token mean), backward with gradient checkpointing,
              clipping, AdamW: bf16 weights, f32 masters and gradients, micro-batches of `--micro-batch` rows
-  step       rollout and update one after the other: the sum of their times for each token, not a run of its own
+  step       rollout, then update: the sum of their times per token, not a separate run
 
-The head's logits are made in chunks and made again in the backward pass, so that nothing holds `[tokens, vocabulary]`. A short run warms each
-work up. A workload that would exceed `--limit` seconds is cut to fewer tokens per response or fewer sequences; the line
-says how many were `measured_tokens` of `tokens`, and `complete` is false. Cut rollouts favour the peer: late tokens see more and cost more.
+The head's logits are computed in chunks and recomputed in the backward pass, so that nothing stores `[tokens, vocabulary]`. A short run warms up each
+workload. A workload that would exceed `--limit` seconds is cut to fewer tokens per response or fewer sequences; its line then has `measured_tokens`
+below `tokens`, and `complete` is false. Cut rollouts favour PyTorch, because later tokens attend to more and cost more.
 
   python benches/peer_torch_gpu.py --shape qwen2.5-math-1.5b --device cuda --sequences 512 --prompt-tokens 150 --response-tokens 800
   python benches/peer_torch_gpu.py --shape tiny --device cpu --sequences 8 --prompt-tokens 10 --response-tokens 12
 
-One JSON line a work on stdout. Axes in names: b = sequence, t = token, n = response tokens laid end to end, e = model width, v = vocabulary.
+Prints one JSON line per workload. Axes in names: b = sequence, t = token, n = response tokens of a packed batch, e = model width, v = vocabulary.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def qwen2(hidden, feed_forward, layers, heads, kv_heads, vocabulary, tied):
 
 
 def llama(hidden, feed_forward, layers, heads, kv_heads, vocabulary):
-    """A Llama 3 shape without stretched positions, which cost nothing."""
+    """A Llama 3 shape without RoPE scaling, which costs no time."""
     sizes = {"hidden_size": hidden, "intermediate_size": feed_forward, "num_hidden_layers": layers, "vocab_size": vocabulary}
     sizes |= {"num_attention_heads": heads, "num_key_value_heads": kv_heads, "max_position_embeddings": 8192}
     return LlamaConfig(**sizes, rms_norm_eps=1e-5, rope_theta=500000.0, tie_word_embeddings=True)
@@ -60,7 +60,7 @@ SHAPES = {
 
 
 class Clock:
-    """Time on the device, and a limit."""
+    """Time on the device, with a limit."""
 
     def __init__(self, device: torch.device, limit_s: float):
         self.device = device
@@ -80,7 +80,7 @@ class Clock:
 
 
 class Stop(StoppingCriteria):
-    """Ends all sequences when the time is over, or after so many tokens."""
+    """Ends all sequences when the time is over or they have `longest` tokens."""
 
     def __init__(self, clock: Clock, longest: int):
         self.clock, self.longest = clock, longest
@@ -91,7 +91,7 @@ class Stop(StoppingCriteria):
 
 
 class Rollouts:
-    """Sampling by `generate`, in batches as large as memory allows."""
+    """Samples with `generate`, in batches as large as memory allows."""
 
     def __init__(self, model, prompt_ids, args):
         self.model, self.prompt_ids, self.args = model, prompt_ids, args
@@ -101,7 +101,7 @@ class Rollouts:
         self.compile = args.device.type == "cuda" and args.compile
 
     def generate(self, rows: int, clock: Clock, new_tokens: int) -> int:
-        """Samples `rows` sequences into a cache for whole responses; response tokens of each."""
+        """Samples `rows` sequences into a cache for whole responses; returns the response tokens of each."""
         prompt_bt = self.prompt_ids.expand(rows, -1)
         settings = {"max_new_tokens": self.args.response_tokens, "do_sample": True, "temperature": self.args.temperature, "top_k": 0, "top_p": 1.0}
         settings |= {"cache_implementation": "static", "disable_compile": not self.compile, "eos_token_id": None, "pad_token_id": 0}
@@ -111,7 +111,7 @@ class Rollouts:
         return ids_bt.shape[1] - self.prompt_ids.shape[1]
 
     def warm_up(self):
-        """Finds a batch that fits, and whether compiling works."""
+        """Finds a batch size that fits, and whether compiling works."""
         while True:
             try:
                 self.generate(self.batch, Clock(self.args.device, float("inf")), min(8, self.args.response_tokens))
@@ -124,13 +124,13 @@ class Rollouts:
             except Exception as error:
                 if not self.compile:
                     raise
-                self.failures.append(f"without torch.compile, which failed: {type(error).__name__}: {str(error)[:200]}")
+                self.failures.append(f"ran without torch.compile, which failed: {type(error).__name__}: {str(error)[:200]}")
                 self.compile = False
             if self.args.device.type == "cuda":
                 torch.cuda.empty_cache()
 
     def run(self, clock: Clock) -> int:
-        """All sequences, batch after batch; sampled tokens."""
+        """Samples all sequences, batch by batch; returns the number of sampled tokens."""
         tokens = 0
         for first in range(0, self.args.sequences, self.batch):
             rows = min(self.batch, self.args.sequences - first)
@@ -141,14 +141,14 @@ class Rollouts:
 
 
 def scored_chunk(head_ve, hidden_ne, targets_n, temperature: float):
-    """Log-probabilities and entropies of some response tokens, in f32."""
+    """Log-probabilities and entropies of a chunk of response tokens, in f32."""
     logprobs_nv = F.log_softmax(F.linear(hidden_ne, head_ve).float() / temperature, dim=-1)
     chosen_n = logprobs_nv.gather(1, targets_n[:, None]).squeeze(1)
     return chosen_n, -(logprobs_nv.exp() * logprobs_nv).sum(dim=-1)
 
 
 class Training:
-    """GRPO updates: a policy in its dtype, f32 masters and gradients, a frozen reference."""
+    """GRPO updates: a policy in its dtype, f32 masters and gradients, a frozen reference model."""
 
     def __init__(self, model, prompt_ids, args):
         self.policy, self.args, self.prompt_tokens = model, args, prompt_ids.shape[1]
@@ -170,7 +170,7 @@ class Training:
 
     @staticmethod
     def collect(master):
-        """Adds a gradient to the master's as soon as it is there, in f32."""
+        """Returns a hook that adds each new gradient to the master's, in f32."""
 
         def hook(weight):
             master.grad.add_(weight.grad)
@@ -179,7 +179,7 @@ class Training:
         return hook
 
     def scores(self, model, ids_bt):
-        """Log-probabilities and entropies of the responses, laid end to end."""
+        """Log-probabilities and entropies of the responses, as a packed batch."""
         # The token before a response token predicts it.
         hidden_bte = model.model(ids_bt[:, :-1], use_cache=False).last_hidden_state[:, self.prompt_tokens - 1 :]
         hidden_ne, targets_n = hidden_bte.flatten(0, 1), ids_bt[:, self.prompt_tokens :].flatten()
@@ -194,7 +194,7 @@ class Training:
         return torch.cat(chosen), torch.cat(entropies)
 
     def micro_batches(self, clock: Clock):
-        """Rows of the batch, until the time is over."""
+        """Slices of the batch, until the time is over."""
         for first in range(0, self.args.sequences, self.args.micro_batch):
             yield slice(first, min(first + self.args.micro_batch, self.args.sequences))
             if clock.is_over():
@@ -208,7 +208,7 @@ class Training:
         return tokens
 
     def update(self, clock: Clock) -> int:
-        """Gradient of as many micro-batches as the time allows, and an optimizer step; trained tokens."""
+        """Computes the gradient of as many micro-batches as time allows, and an optimizer step; returns the number of trained tokens."""
         tokens, all_tokens = 0, self.args.sequences * self.args.response_tokens
         for rows in self.micro_batches(clock):
             ids_bt = self.ids_bt[rows]
@@ -239,7 +239,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def measure(work: str, run, args, **fields) -> dict:
-    """One run of a warmed-up work, as a line."""
+    """Runs a warmed-up workload once; returns its line."""
     if args.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(args.device)
     clock = Clock(args.device, args.limit)
@@ -254,7 +254,7 @@ def failed(work: str, error: Exception) -> dict:
 
 
 def lines(model, prompt_ids, works, args):
-    """A line for each work, as soon as it is there; one that fails says so and the next goes on."""
+    """Yields a line per workload, as soon as it is finished. After a failed workload, the next one runs."""
     done = {}
     if {"rollout", "step"} & set(works):
         try:
@@ -271,7 +271,7 @@ def lines(model, prompt_ids, works, args):
     if {"reference", "update", "step"} & set(works):
         try:
             training = Training(model, prompt_ids, args)
-            # A clock that is over at once lets one micro-batch through.
+            # A clock whose time is over still lets one micro-batch through.
             training.update(Clock(args.device, 0.0))
             used = {"micro_batch": args.micro_batch, "head_rows": args.head_rows, "attention": "sdpa"}
             for work, run in (("reference", training.score_reference), ("update", training.update)):
@@ -293,25 +293,25 @@ def lines(model, prompt_ids, works, args):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", default="qwen2.5-math-1.5b", choices=sorted(SHAPES))
-    parser.add_argument("--work", default=",".join(WORKS), help="which to measure, separated by commas (default: all)")
+    parser.add_argument("--work", default=",".join(WORKS), help="workloads to measure, separated by commas (default: all)")
     parser.add_argument("--device", default="cuda", type=torch.device)
     parser.add_argument("--sequences", type=int, default=512)
     parser.add_argument("--prompt-tokens", type=int, default=150)
     parser.add_argument("--response-tokens", type=int, default=800)
-    parser.add_argument("--micro-batch", type=int, default=16, help="rows in a backward pass (default: 16)")
-    parser.add_argument("--head-rows", type=int, default=2048, help="rows of logits held at once (default: 2048)")
+    parser.add_argument("--micro-batch", type=int, default=16, help="rows per backward pass (default: 16)")
+    parser.add_argument("--head-rows", type=int, default=2048, help="rows of logits in memory at once (default: 2048)")
     parser.add_argument("--temperature", type=float, default=0.6)
-    parser.add_argument("--limit", type=float, default=12.0, metavar="SECONDS", help="time limit for one measurement (default: 12)")
+    parser.add_argument("--limit", type=float, default=12.0, metavar="SECONDS", help="time limit per measurement (default: 12)")
     parser.add_argument("--compile", action="store_true", help="run rollouts with torch.compile; compiling takes a minute")
-    parser.add_argument("--threads", type=int, help="threads on the CPU")
+    parser.add_argument("--threads", type=int, help="number of CPU threads")
     args = parser.parse_args()
     works = args.work.split(",")
     if unknown := set(works) - set(WORKS):
-        parser.error(f"unknown work {', '.join(sorted(unknown))}; known: {', '.join(WORKS)}")
+        parser.error(f"unknown workload {', '.join(sorted(unknown))}; expected {', '.join(WORKS)}")
     if args.sequences < 2 or min(args.prompt_tokens, args.response_tokens, args.micro_batch, args.head_rows) < 1:
-        parser.error("--sequences must be at least 2, for advantages to differ; lengths and --micro-batch at least 1")
+        parser.error("--sequences must be at least 2, so that advantages differ; lengths, --micro-batch and --head-rows at least 1")
     if args.device.type == "cuda" and not torch.cuda.is_available():
-        parser.error("torch finds no GPU; --device cpu computes on the CPU, in f32")
+        parser.error("torch finds no GPU: use --device cpu, which computes in f32")
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.manual_seed(0)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What `rlvr score` and `rlvr sample` do, done by transformers as its users would: the peer to compare with.
+"""Measure the workloads of `rlvr score` and `rlvr sample` as users of transformers would run them, for comparison.
 
-  score     one batch of equally long rows through the model's body in f32, then log-probability and entropy of each response token,
-            the head row by row (all logits of a 1.5B model at once would be 1.2 GB for each 2,048 tokens)
+  score     one batch of rows of equal length through the model's body in f32, then log-probability and entropy of each response token,
+            with the head row by row (all logits of a 1.5B model at once would be 1.2 GB per 2,048 tokens)
   generate  `model.generate`, sampling at temperature 1 from one prompt, every response of full length
 
   python benches/peer_transformers.py --model DIR --work score --prompt-tokens 128 --sequences 4 --length 384
 
-Prints one JSON line: median, fastest and slowest time, and the process's peak memory.
+Prints one JSON line: median, minimum and maximum time, load time, and the process's peak memory.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def score(model, ids_bt, prompt_tokens):
 
 
 def generate(model, ids_bt, length):
-    """Every response of `length` tokens."""
+    """Samples responses of exactly `length` tokens."""
     found = model.generate(
         ids_bt,
         attention_mask=torch.ones_like(ids_bt),

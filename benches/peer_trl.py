@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The same training step by TRL's GRPOTrainer: the peer that a user would run instead.
+"""Measure the same training step with TRL's GRPOTrainer, which a user would run instead.
 
-One example, 8 groups of 8 rollouts a step, one update a step, f32 on the CPU, the last `\\boxed{}` as
+One example, 8 groups of 8 rollouts per step, one update per step, f32 on the CPU, the last `\\boxed{}` as
 reward, group advantages with standard deviation, token mean (`dapo`), KL to the initial model,
-entropy bonus. What costs time for nothing here is off: gradient checkpointing, bf16, progress bars,
+entropy bonus. Options that only cost time here are off: gradient checkpointing, bf16, progress bars,
 logging, saving, workers, dropout. Generation is transformers' `generate` with a KV cache.
 
 Run:
@@ -11,11 +11,11 @@ Run:
   rlvr init --like tiny --out tiny-hf
   python benches/peer_trl.py --model tiny-hf --threads 2 --steps 20
 
-Prints one JSON line: seconds a step (median, from the end of one step to the end of the next, the
-first `--warm-up` steps not counted), of them in `generate` and in the rest (reward, reference,
-loss, backward, optimizer), and what was generated. TRL generates until the end token, so a
-comparison holds only between runs of about the same `mean_completion_tokens`; `--lr 0` keeps the
-model, and so the lengths, where they started.
+Prints one JSON line: seconds per step (median, from the end of one step to the end of the next, without
+the first `--warm-up` steps), the seconds of `generate` and of the rest (reward, reference model,
+loss, backward, optimizer), and statistics of the responses. TRL generates until the end token, so only
+runs with about the same `mean_completion_tokens` are comparable. `--lr 0` keeps the model, and
+so the lengths, unchanged.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from pathlib import Path
 
 
 def boxed(response: str) -> str | None:
-    """The content of the last `\\boxed{...}`; None when there is none or it is not closed."""
+    """The content of the last `\\boxed{...}`; None if there is none or it is not closed."""
     start = response.rfind("\\boxed{")
     if start < 0:
         return None
@@ -44,7 +44,7 @@ def boxed(response: str) -> str | None:
 
 
 def box_reward(completions, answer, **_):
-    """1 when the box holds the answer. TRL passes the dataset's columns by name."""
+    """1 if the box contains the gold answer. TRL passes the dataset's columns by name."""
     texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
     return [float(boxed(text) == gold) for text, gold in zip(texts, answer, strict=True)]
 
@@ -52,8 +52,8 @@ def box_reward(completions, answer, **_):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a folder in Hugging Face layout")
-    parser.add_argument("--prompt", default="Q: What is 334+556?\nA:", help="the prompt's text, or the user's with --chat")
-    parser.add_argument("--chat", action="store_true", help="send the prompt through the folder's chat template")
+    parser.add_argument("--prompt", default="Q: What is 334+556?\nA:", help="the prompt's text, or the user's message with --chat")
+    parser.add_argument("--chat", action="store_true", help="apply the folder's chat template to the prompt")
     parser.add_argument("--answer", default="890")
     parser.add_argument("--groups", type=int, default=8)
     parser.add_argument("--group-size", type=int, default=8)
@@ -62,17 +62,17 @@ def main() -> int:
     parser.add_argument("--kl", type=float, default=0.001)
     parser.add_argument("--entropy", type=float, default=0.001)
     parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--steps", type=int, default=10, help="steps that count (default: 10)")
-    parser.add_argument("--warm-up", type=int, default=2, help="steps before them (default: 2)")
+    parser.add_argument("--steps", type=int, default=10, help="measured steps (default: 10)")
+    parser.add_argument("--warm-up", type=int, default=2, help="unmeasured steps before them (default: 2)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     if not (args.model / "config.json").exists():
-        parser.error(f"{args.model} is no model folder; `rlvr init --like tiny --out DIR` writes one")
+        parser.error(f"{args.model} is not a model folder; `rlvr init --like tiny --out DIR` writes one")
     if args.warm_up < 1:
-        parser.error("--warm-up must be at least 1: the first step has no step before it to be timed from")
+        parser.error("--warm-up must be at least 1: a step is timed from the end of the step before it")
 
-    # Read once, when the libraries are imported: no network, no thread pools beside torch's own.
+    # Read when the libraries are imported: no network access, and no thread pools besides torch's.
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -96,7 +96,7 @@ def main() -> int:
             fp16=False,
             activation_checkpointing=False,  # TRL's default is True
             max_steps=args.warm_up + args.steps,
-            per_device_train_batch_size=rollouts,  # in completions, not prompts: one batch a step
+            per_device_train_batch_size=rollouts,  # in completions, not prompts: one batch per step
             steps_per_generation=1,
             gradient_accumulation_steps=1,
             num_iterations=1,
@@ -123,7 +123,7 @@ def main() -> int:
         model = transformers.AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32)
         tokenizer = transformers.AutoTokenizer.from_pretrained(args.model, padding_side="left")
         prompt = [{"role": "user", "content": args.prompt}] if args.chat else args.prompt
-        # One row a group: each repeat of the example is its own group.
+        # One row per group: each repeat of the example is a separate group.
         data = Dataset.from_list([{"prompt": prompt, "answer": args.answer}] * args.groups)
 
         ends, generating, lengths, rewards = [], [0.0], [], []

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# What is compared with transformers and PyTorch: the golden files made again; chat templates; and checkpoint folders as the program writes them,
-# loaded in transformers 5 and in transformers 4: log-probabilities and entropies must be those of `rlvr score`. A run's checkpoints, and random
-# models of every kind that is exported, in one file and in shards. And a LoRA run's adapter, loaded by PEFT beside its base, against its merged
-# export.
-# Installs the pinned peers outside the checkout, once; transformers 4 lies over the same torch. Usage: scripts/check-peers.sh
+# Compares with PyTorch and transformers:
+# - golden files, by making them again;
+# - chat templates;
+# - checkpoint folders, which transformers 5 and 4 load: log-probabilities and entropies must equal those of `rlvr score`. The folders are a
+#   run's checkpoints and random models of every kind that the program exports, in one file and in shards;
+# - a LoRA run's adapter, which PEFT loads onto its base model, with the merged export.
+# The first run installs the pinned packages outside the checkout; transformers 4 shares their torch. Usage: scripts/check-peers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr
@@ -23,7 +25,7 @@ cargo build --release --locked --quiet
 rlvr=${CARGO_TARGET_DIR:-target}/release/rlvr
 small=(--set hidden_size=64 --set intermediate_size=160 --set num_hidden_layers=3 --set num_attention_heads=4 --set num_key_value_heads=2
   --set vocab_size=600 --set max_position_embeddings=1024 --set initializer_range=0.2)
-# A window so short that scaling moves the positions of the pairs below.
+# The context length is short, so that scaling affects the positions of the pairs below.
 scaling='"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 32, "rope_type": "llama3"'
 models=()
 for shards in whole:5000000000 sharded:150000; do
@@ -40,7 +42,7 @@ for shards in whole:5000000000 sharded:150000; do
   init llama3 --like llama-3.2-3b-instruct --set head_dim=32 --set "rope_scaling={$scaling}"
   init newer-words --like llama-3.2-3b-instruct --set head_dim=16 --set tie_word_embeddings=false --set dtype=float16 --dtype f16 \
     --set rope_theta=null --set rope_scaling=null --set "rope_parameters={\"rope_theta\": 300000.0, $scaling}"
-done 2>"$folder/told" || { cat "$folder/told" >&2; exit 1; }
+done 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
 
 ids=$(seq -s, 1 200)
 cat >"$folder/pairs.jsonl" <<LINES
@@ -60,11 +62,11 @@ check=("$venv/bin/python" scripts/check_transformers.py --input "$folder/pairs.j
 "${check[@]}" --expect 5.
 PYTHONPATH=$older "${check[@]}" --expect 4.
 
-"$rlvr" init --like tiny --out "$folder/base-tiny" 2>"$folder/told" || { cat "$folder/told" >&2; exit 1; }
+"$rlvr" init --like tiny --out "$folder/base-tiny" 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
 for base in "$folder/base-tiny" "$folder/llama3-whole"; do
   run=$folder/lora-$(basename "$base")
   "$rlvr" train --model "$base" --example tiny/addition/334+556 --lora 4 --steps 2 --out "$run" --set eval.benchmarks= --set optim.lr=0.01 \
-    --set rollout.groups=2 --set rollout.max_new=24 2>"$folder/told" || { cat "$folder/told" >&2; exit 1; }
+    --set rollout.groups=2 --set rollout.max_new=24 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
   "$rlvr" score --model "$run/checkpoints/00002" --input "$folder/pairs.jsonl" >"$run/checkpoints/00002/scores.jsonl"
   "$venv/bin/python" scripts/check_peft.py --base "$base" --checkpoint "$run/checkpoints/00002" --input "$folder/pairs.jsonl"
 done

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Compare a checkpoint of a LoRA run with PEFT: base model and adapter, loaded by `peft`, against the merged
-export, in f32 on the CPU.
+"""Compare a checkpoint of a LoRA run with PEFT, in f32 on the CPU: base model and adapter loaded by `peft`, against
+the merged export.
 
-The log-probabilities and entropies that base and adapter give must be those that `rlvr score` gave for the export:
+Log-probabilities and entropies of base and adapter must equal those of `rlvr score` for the export:
 
   rlvr score --model CHECKPOINT --input pairs.jsonl > CHECKPOINT/scores.jsonl
   python scripts/check_peft.py --base DIR --checkpoint CHECKPOINT --input pairs.jsonl
 
-PEFT's own merge must give the export's tensors to rounding, and the adapter must change what the base says.
+The export's tensors must equal those that PEFT merges, up to rounding, and the adapter must change the base's scores.
 
 Prints one JSON line. Exit code 0: all within the tolerance; 1: a larger difference, a tensor that differs, or an
-adapter that changes nothing; 2: wrong usage.
+adapter without effect; 2: wrong usage.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import json
 import sys
 from pathlib import Path
 
-# Goes first: it turns look-ups on the network off.
+# Imported first, because it disables access to the Hugging Face hub.
 from check_transformers import read_lines, score, token_ids
 
 import peft
@@ -26,21 +26,21 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-# Sums of base and product in another order, in f32.
+# Base and product may be summed in another order, in f32.
 WEIGHT_TOLERANCE = 1e-6
 
 
 def logprobs_and_entropies(model, tokenizer, pairs: dict) -> torch.Tensor:
-    """All of them, pair after pair, in one row each."""
+    """Log-probabilities and entropies of all pairs: one row each, pair after pair."""
     scores = [score(model, *token_ids(pair, tokenizer)) for pair in pairs.values()]
     return torch.tensor([sum((part[which] for part in scores), []) for which in (0, 1)], dtype=torch.float64)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--base", type=Path, required=True, help="the folder of the model that the run started from")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a run's checkpoint, with what `rlvr score` wrote in scores.jsonl")
-    parser.add_argument("--input", type=Path, required=True, help="what `rlvr score` read")
+    parser.add_argument("--base", type=Path, required=True, help="folder of the base model that the run started from")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a run's checkpoint, with the output of `rlvr score` in scores.jsonl")
+    parser.add_argument("--input", type=Path, required=True, help="the input file of `rlvr score`")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, in nats (default: 1e-4)")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

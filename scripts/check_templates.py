@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compare the rendering of chat templates, and the tokens of prompts, with transformers, byte for byte.
+"""Compare rendered chat templates and prompt tokens with transformers, byte for byte.
 
-Every template meets every conversation, with and without the opening of an answer: the templates below,
-which use what transformers gives to templates, and the published ones in `SHARED/models/templates` where
-that folder is there. With `SHARED/models/qwen2.5-math-1.5b` (a real tokenizer) the token ids are compared
-too, and with `SHARED/data` the prompts of pi1, for training and for evaluation.
+Renders every template with every conversation, with and without the generation prompt: the templates below,
+which use what transformers provides to templates, and, if the folder exists, the published ones in
+`SHARED/models/templates`. With `SHARED/models/qwen2.5-math-1.5b` (a real tokenizer), also compares token ids,
+and with `SHARED/data` the prompts of pi1 for training and for evaluation.
 
   cargo build --release --example render_chat
   python scripts/check_templates.py --renderer target/release/examples/render_chat [--shared ../shared]
@@ -21,7 +21,7 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-# Before transformers is imported: nothing is looked up on the network, stderr stays readable.
+# Set before transformers is imported: no network access, readable stderr.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -34,7 +34,7 @@ TOKENS = {"bos_token": "<｜begin▁of▁sentence｜>", "eos_token": "<|eot_id|>
 
 
 class FixedClock:
-    """What `strftime_now` asks for the time."""
+    """Returns a fixed date to `strftime_now`."""
 
     @staticmethod
     def now() -> datetime:
@@ -42,7 +42,7 @@ class FixedClock:
 
 
 def turns(*contents: str, system: str | None = None) -> list[dict]:
-    """A conversation: user and assistant by turns, after an optional system message."""
+    """Makes a conversation: user and assistant in turn, after an optional system message."""
     roles = ["user", "assistant"]
     messages = [{"role": "system", "content": system}] if system is not None else []
     return messages + [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents)]
@@ -88,25 +88,25 @@ TEMPLATES = {
 
 
 def theirs(template: str, messages: list[dict], generate: bool) -> str | None:
-    """The text by transformers; none where the template refuses."""
+    """Renders with transformers; None if the template raises an error."""
     try:
         rendered, _ = chat_template_utils.render_jinja_template(
             conversations=[messages], chat_template=template, add_generation_prompt=generate, **TOKENS
         )
         return rendered[0]
-    except Exception:  # whatever a template can raise
+    except Exception:  # a template can raise anything
         return None
 
 
 def ours(renderer: Path, lines: list[dict], environment: dict) -> list[dict]:
-    """The answers of `render_chat`."""
+    """Renders with `render_chat`: one answer per line."""
     text = "".join(json.dumps(line) + "\n" for line in lines)
     done = subprocess.run([renderer], input=text, capture_output=True, text=True, encoding="utf-8", env=environment, check=True)
     return [json.loads(line) for line in done.stdout.split("\n") if line]
 
 
 def compare_templates(renderer: Path, templates: dict[str, str], problems: list[str]) -> int:
-    """Every template with every conversation."""
+    """Compares every template with every conversation; returns the number of comparisons."""
     with tempfile.TemporaryDirectory() as folder:
         lines, expected, names = [], [], []
         for number, (name, source) in enumerate(templates.items()):
@@ -124,7 +124,7 @@ def compare_templates(renderer: Path, templates: dict[str, str], problems: list[
 
 
 def compare_tokens(renderer: Path, model: Path, data: Path, problems: list[str]) -> int:
-    """Ids of every conversation, and of pi1 as it is trained and evaluated on."""
+    """Compares token ids of every conversation, and of pi1 for training and evaluation; returns the number of prompts."""
     tokenizer = AutoTokenizer.from_pretrained(model)
     common = {"model": str(model), "add_generation_prompt": True, "date": DATE}
     lines = [{**common, "messages": messages} for messages in CONVERSATIONS]
@@ -146,17 +146,17 @@ def compare_tokens(renderer: Path, model: Path, data: Path, problems: list[str])
 
 
 def published_prompt(data: Path, lines: list[dict], renderer: Path) -> list[str]:
-    """The training prompt is the one in the published Parquet file."""
+    """Checks that pi1's training prompt equals the published Parquet file; returns the problems."""
     import pyarrow.parquet
 
     published = pyarrow.parquet.read_table(data / "train/pi1_r128.parquet").column("prompt")[0].as_py()
     got = ours(renderer, lines[-2:-1], {**os.environ, "RLVR_DATA_DIR": str(data)})[0]["messages"]
-    return [] if got == published else [f"pi1 is published as {published!r}, rlvr asks {got!r}"]
+    return [] if got == published else [f"pi1 is published as {published!r}, but rlvr's prompt is {got!r}"]
 
 
 def did_not_run(what: str, missing: Path) -> None:
-    """The rule of src/testing.rs: an error where the shared folder is required, elsewhere a line here and in the file of such lines."""
-    line = f"check_templates: {what}\t{missing} is not there (set RLVR_SHARED_DIR to the folder that has it)"
+    """Reports a skipped comparison as src/testing.rs does: an error if the shared folder is required, else a line on stderr and in a file."""
+    line = f"check_templates: {what}\t{missing} does not exist (set RLVR_SHARED_DIR to the folder that contains it)"
     if os.environ.get("RLVR_REQUIRE_SHARED") == "1":
         sys.exit(f"{line}, and RLVR_REQUIRE_SHARED=1 requires it")
     print(f"DID NOT RUN: {line}", file=sys.stderr)

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 """Compare `rlvr score` with transformers (4 or 5), token by token, in f32 on the CPU.
 
-Loads exported folders with `AutoModelForCausalLM` and `AutoTokenizer`, computes each completion
-token's log-probability and the entropy at its position (nats, temperature 1), one unpadded sequence
-at a time, and compares with what `rlvr score` wrote for the same lines:
+Loads exported folders with `AutoModelForCausalLM` and `AutoTokenizer`, computes each completion token's
+log-probability and the entropy at its position (nats, temperature 1), one unpadded sequence at a time, and
+compares them with the output of `rlvr score` for the same lines:
 
   rlvr score --model DIR --input pairs.jsonl > DIR/scores.jsonl
   python scripts/check_transformers.py --models DIR... --input pairs.jsonl
 
-A line of the input is `{"id", "prompt_ids", "completion_ids"}` or `{"id", "prompt", "completion"}`;
-text is tokenised without special tokens, prompt and completion apart. A line of the scores is
+A line of the input is `{"id", "prompt_ids", "completion_ids"}` or `{"id", "prompt", "completion"}`. Prompt and
+completion texts are tokenised separately, without special tokens. A line of the scores is
 `{"id", "logprobs", "entropies", "sum"}`.
 
-Prints one JSON line a folder with the largest differences and where the worst one is. Exit code 0: all within
-the tolerance; 1: a larger difference, or a line that is missing, of another length, or not finite,
-or another version of transformers than was expected; 2: wrong usage.
+Prints one JSON line per folder with the largest differences and the position of the worst one. Exit code 0: all
+within the tolerance; 1: a larger difference, a line that is missing, not finite or of another length, or an
+unexpected version of transformers; 2: wrong usage.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import os
 import sys
 from pathlib import Path
 
-# Before transformers is imported: nothing is looked up on the network, stderr stays readable.
+# Set before transformers is imported: no network access, readable stderr.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
@@ -34,7 +34,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def read_lines(file: Path) -> dict:
-    """The file's JSON lines by their `id`, in order."""
+    """Reads JSON lines by their `id`, in order."""
     records = {}
     for number, text in enumerate(file.read_text(encoding="utf-8").split("\n"), start=1):
         if not text.strip():
@@ -51,7 +51,7 @@ def read_lines(file: Path) -> dict:
 
 
 def token_ids(record: dict, tokenizer) -> tuple[list, list]:
-    """Prompt and completion of an input line as ids."""
+    """Token ids of prompt and completion of an input line."""
     if "prompt_ids" in record:
         return record["prompt_ids"], record["completion_ids"]
     return tuple(tokenizer(record[part], add_special_tokens=False)["input_ids"] for part in ("prompt", "completion"))
@@ -59,9 +59,9 @@ def token_ids(record: dict, tokenizer) -> tuple[list, list]:
 
 @torch.inference_mode()
 def score(model, prompt_ids: list, completion_ids: list) -> tuple[list, list]:
-    """Log-probability of each completion token, and the entropy of the distribution it came from."""
+    """Log-probability of each completion token, and the entropy of its distribution."""
     ids = torch.tensor([prompt_ids + completion_ids])
-    # Position i predicts token i + 1. The softmax in f64 adds no error of its own.
+    # Position i predicts token i + 1. The softmax in f64 adds no error.
     logits_tv = model(ids).logits[0, len(prompt_ids) - 1 : -1].double()
     logprobs_tv = torch.log_softmax(logits_tv, dim=-1)
     chosen_t = logprobs_tv.gather(1, ids[0, len(prompt_ids) :, None]).squeeze(1)
@@ -70,7 +70,7 @@ def score(model, prompt_ids: list, completion_ids: list) -> tuple[list, list]:
 
 
 def check(folder: Path, pairs: dict, tolerance: float) -> dict:
-    """What is to be said of one folder, which has the `scores.jsonl` of these pairs."""
+    """Compares one folder's `scores.jsonl` with these pairs; returns the line to print."""
     scores = read_lines(folder / "scores.jsonl")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -105,7 +105,7 @@ def check(folder: Path, pairs: dict, tolerance: float) -> dict:
 
     for problem in problems:
         print(f"{folder}: {problem}", file=sys.stderr)
-    # A sum gathers the error of each of its tokens, so it is shown and not held to the tolerance.
+    # A sum accumulates the errors of its tokens, so it is reported but not compared with the tolerance.
     within = tokens > 0 and max(worst["logprobs"], worst["entropies"]) <= tolerance
     return {
         "ok": within and not problems,
@@ -125,10 +125,10 @@ def check(folder: Path, pairs: dict, tolerance: float) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", type=Path, nargs="+", required=True, help="exported folders, each with what `rlvr score` wrote in scores.jsonl")
-    parser.add_argument("--input", type=Path, required=True, help="what `rlvr score` read")
+    parser.add_argument("--models", type=Path, nargs="+", required=True, help="exported folders, each with the output of `rlvr score` in scores.jsonl")
+    parser.add_argument("--input", type=Path, required=True, help="the input file of `rlvr score`")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference allowed, in nats (default: 1e-4)")
-    parser.add_argument("--expect", default="", help="how the version of transformers must begin")
+    parser.add_argument("--expect", default="", help="required beginning of transformers' version")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     for path in (*(folder / "scores.jsonl" for folder in args.models), args.input):

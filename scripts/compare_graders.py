@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How often the graders differ, and how often each is wrong, on pairs whose truth is known.
+"""Count how often the graders disagree, and how often each is wrong, on pairs with a known truth.
 
 Usage: compare_graders.py PAIRS.jsonl [RLVR]
-PAIRS has a line {"gold", "response", "truth"} a pair; a truth of null counts for the differences only. RLVR is the program, `rlvr` unless given.
-Prints Markdown: for each pair of graders on how many pairs they agree and differ, and for each grader its false positives (accepted, but wrong)
+PAIRS has one line {"gold", "response", "truth"} per pair. A pair with the truth null counts only for disagreement. RLVR is the program (default: `rlvr`).
+Prints Markdown: for each pair of graders, on how many pairs they agree and disagree; for each grader, its false positives (accepted, but wrong)
 and false negatives (rejected, but right).
 """
 import itertools
@@ -15,7 +15,7 @@ GRADERS = ["strict", "deepscaler", "qwen"]
 
 
 def verdicts(program, grader, rows):
-    """Whether each response is right, by one grader."""
+    """Returns whether each response is right, according to one grader."""
     lines = "".join(
         json.dumps({"id": index, "gold": row["gold"], "response": row["response"]}) + "\n" for index, row in enumerate(rows)
     )
@@ -42,9 +42,9 @@ def main():
         print(f"| `{first}`, `{second}` | {len(rows) - sum(only)} | {sum(only)} | {only[0]} | {only[1]} |")
     print("\n| grader | accepts wrong answers | rejects right answers |\n|---|---|---|")
     for grader in GRADERS:
-        judged = list(zip(found[grader], truths))
-        false_positives = sum(verdict and truth is False for verdict, truth in judged)
-        false_negatives = sum(not verdict and truth is True for verdict, truth in judged)
+        graded = list(zip(found[grader], truths))
+        false_positives = sum(verdict and truth is False for verdict, truth in graded)
+        false_negatives = sum(not verdict and truth is True for verdict, truth in graded)
         print(f"| `{grader}` | {false_positives} | {false_negatives} |")
 
 

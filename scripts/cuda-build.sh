@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds with the feature `cuda` on a machine that has neither a GPU nor the CUDA toolkit: the compiler comes from Python packages, and empty
-# libraries stand in for the driver's at link time. What it builds runs where the driver and the CUDA 13 libraries are (PyTorch's installation
-# carries them: LD_LIBRARY_PATH=.../site-packages/nvidia/cu13/lib). Where the toolkit is, `cargo build --release --features cuda` does by itself.
-#   scripts/cuda-build.sh build --release        any cargo command: check, clippy, build, test --no-run
-# The toolkit (350 MB) is kept in $XDG_CACHE_HOME/rlvr/cuda, and what cargo builds in $CARGO_TARGET_DIR or $XDG_CACHE_HOME/rlvr/target-cuda.
+# Builds with the feature `cuda` on a machine without a GPU and without the CUDA toolkit. The compiler comes from Python packages, and empty
+# libraries replace the driver's at link time. The result runs on machines with the driver and the CUDA 13 libraries. PyTorch installs
+# these: LD_LIBRARY_PATH=.../site-packages/nvidia/cu13/lib. With the toolkit installed, `cargo build --release --features cuda` is enough.
+#   scripts/cuda-build.sh build --release        or another cargo command: check, clippy, test --no-run
+# The toolkit (350 MB) is stored in $XDG_CACHE_HOME/rlvr/cuda, and cargo's output in $CARGO_TARGET_DIR or $XDG_CACHE_HOME/rlvr/target-cuda.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/rlvr
@@ -18,7 +18,7 @@ fi
 toolkit=$(echo "$venv"/lib/python3*/site-packages/nvidia/cu13)
 [ -e "$toolkit/lib64" ] || ln -s lib "$toolkit/lib64"
 
-# Empty libraries under the names that the real ones have.
+# Empty libraries with the names of the real ones.
 stubs=$venv/stubs
 mkdir -p "$stubs"
 link=(-L "native=$stubs" -C link-arg=-Wl,--no-as-needed)

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""The table of the embedded demonstration: three bases, three sampling seeds each, and the arms beside it.
+"""Make the table of the embedded demonstration: three base models with three sampling seeds each, and further arms.
 
   rlvr pretrain --seed 0 --out b0; rlvr pretrain --seed 1 --out b1; rlvr pretrain --seed 2 --out b2
   python3 scripts/demonstration.py --rlvr target/release/rlvr --bases b0 b1 b2 --out demonstration
 
-Every run is `rlvr train --model BASE` with the demonstration's own settings but for what its row says, evaluated on the 2,000 test problems (or,
-with --validation, on the 1,000 validation problems, which is where settings are chosen). Runs that are there already are not repeated, so the
-script can be stopped and started again. Prints Markdown.
+Every run is `rlvr train --model BASE` with the demonstration's settings and the changes that its row names. It is evaluated on the 2,000 test
+problems or, with --validation, on the 1,000 validation problems, which serve to choose settings. Finished runs are not repeated, so the script can be
+stopped and restarted. Prints Markdown.
 
 The post-saturation gain is the mean over the last third of the evaluations after saturation minus the mean over the first two after it. Its
-interval over runs and problems: t over runs, with the variance over problems added (the runs share their problems). Needs Python alone.
+interval over runs and problems is Student's t over runs, with the variance over problems added (the runs share their problems). Needs only Python.
 """
 
 import argparse
@@ -22,13 +22,13 @@ import sys
 from pathlib import Path
 
 SEEDS = [0, 1, 2]
-# Student's t, 97.5%, by degrees of freedom.
+# 97.5% quantile of Student's t, by degrees of freedom.
 T = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306}
 EXAMPLE = "tiny/addition/334+556"
 DEMO = Path(__file__).resolve().parents[1] / "configs" / "demo.toml"
-# A way of answering and the words that it begins with.
+# The answer styles and the words with which they start.
 OPENINGS = {"careful": "Step by step,", "sketch": "We get", "guess": "I guess", "ramble": "Well, that is a question."}
-# On the first base, one seed each. The label 93127 has five digits: no way of answering ever gives one.
+# Arms on the first base model, with one seed each. The label 93127 has five digits, which no answer style ever produces.
 ARMS = {
     "256 examples": ["--example", "tiny/train/256"],
     "entropy coefficient 0": ["--set", "loss.entropy=0"],
@@ -46,7 +46,7 @@ ARMS = {
 
 
 def run(rlvr, base, seed, out, more, benchmarks):
-    """One run, unless it is there: its summary and its folder."""
+    """Runs or resumes one run unless it is finished; returns its summary and its folder."""
     summary = out / "summary.json"
     if not summary.exists() or json.loads(summary.read_text())["steps"] < 300:
         defaults = ["--config", str(DEMO)]
@@ -59,7 +59,7 @@ def run(rlvr, base, seed, out, more, benchmarks):
 
 
 def problems_right(folder, kind):
-    """`{step: [right or not, problem by problem]}` of a run's greedy or sampled pass."""
+    """`{step: [1.0 if right, else 0.0, for each problem]}` of a run's greedy or sampled pass."""
     found = {}
     for path in sorted(folder.glob(f"eval/*/*-{kind}.jsonl")):
         found[int(path.parent.name)] = [float(json.loads(line)["correct"]) for line in path.open()]
@@ -67,7 +67,7 @@ def problems_right(folder, kind):
 
 
 def gains(summary, folder, kind):
-    """The post-saturation gain of every problem; none where there is no saturation."""
+    """The post-saturation gain of every problem; None without saturation or with too few evaluations after it."""
     if summary["saturation_step"] is None:
         return None
     after = [right for step, right in sorted(problems_right(folder, kind).items()) if step > summary["saturation_step"]]
@@ -79,7 +79,7 @@ def gains(summary, folder, kind):
 
 
 def interval(per_run):
-    """Mean over runs and half the width of its 95% interval over runs and problems."""
+    """Mean over runs, and half the width of its 95% interval over runs and problems."""
     means = [statistics.fmean(problems) for problems in per_run]
     over_problems = [statistics.fmean(problem) for problem in zip(*per_run, strict=True)]
     variance = statistics.variance(means) / len(means) + statistics.variance(over_problems) / len(over_problems)
@@ -87,7 +87,7 @@ def interval(per_run):
 
 
 def untrained(evaluation, example):
-    """Greedy accuracy on the subjects that the example is not of."""
+    """Mean greedy accuracy on the subjects other than the example's."""
     subjects = {name: share for name, share in evaluation["by_subject"].items() if name != example.split("/")[1]}
     return statistics.fmean(subjects.values())
 
@@ -102,15 +102,15 @@ def points(summary, kind):
 
 
 def probe(rlvr, base, example):
-    """How often each way of answering, forced by its opening, gives the example's answer: 500 samples each at temperature 0.6."""
+    """Table row: how often each answer style, forced by its first words, gives the example's answer (500 samples each at temperature 0.6)."""
     dry = [rlvr, "train", "--config", str(DEMO), "--model", str(base), "--example", example, "--out", "never", "--dry-run"]
-    told = subprocess.run(dry, capture_output=True, text=True, check=True).stderr
-    question, answer = re.search(r'1 example \(\S+: "(.*)", (\d+)\)', told).groups()
+    printed = subprocess.run(dry, capture_output=True, text=True, check=True).stderr
+    question, answer = re.search(r'1 example \(\S+: "(.*)", (\d+)\)', printed).groups()
     cells = []
     for opening in OPENINGS.values():
         command = [rlvr, "sample", "--model", str(base), "--raw", "--prompt", f"Q: {question}\nA: {opening}", "-n", "500", "--temperature", "0.6"]
         lines = subprocess.run([*command, "--max-new", "80", "--json"], capture_output=True, text=True, check=True).stdout.splitlines()
-        # The last number of the first line: what follows is an invented next question.
+        # The last number of the first line. Later lines are an invented next question.
         numbers = [re.findall(r"\d+", json.loads(line)["text"].split("\n")[0]) for line in lines]
         cells.append(percent(statistics.fmean(bool(found) and found[-1] == answer for found in numbers)))
     return f"| {question} | " + " | ".join(cells) + " |"
@@ -133,7 +133,7 @@ HEADER = """| run | greedy before | last | best | untrained subjects before | la
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rlvr", default="target/release/rlvr")
-    parser.add_argument("--bases", nargs="+", required=True, help="folders of `rlvr pretrain`; the first one has the arms too")
+    parser.add_argument("--bases", nargs="+", required=True, help="folders of `rlvr pretrain`; the arms use the first one")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--validation", action="store_true")
     parser.add_argument("--no-arms", action="store_true")
@@ -154,7 +154,7 @@ def main():
         print(f"\nPost-saturation gain, {name}: {mean * 100:+.1f} points, 95% interval {(mean - half) * 100:+.1f} to {(mean + half) * 100:+.1f},", end=" ")
         print(f"{sum(statistics.fmean(gain) > 0 for gain in per_run)} of {len(runs)} runs above 0.")
     decline = max(summary["best"]["greedy"] - summary["last"]["greedy"] for summary, _ in runs)
-    print(f"Largest distance of the last greedy accuracy from the best: {decline * 100:.1f} points.")
+    print(f"Largest drop of the greedy accuracy from the best to the last evaluation: {decline * 100:.1f} points.")
     if args.no_arms:
         return
     print(f"\n{HEADER}")
@@ -162,7 +162,7 @@ def main():
         example = more[1] if more[0] == "--example" else EXAMPLE
         summary, _ = run(args.rlvr, args.bases[0], 0, args.out / f"arm{number}", more, benchmarks)
         print(row(name, summary, example), flush=True)
-    print("\nRight answers of the first base, by the way of answering that is forced, in percent:\n")
+    print("\nRight answers of the first base model by forced answer style, in percent:\n")
     print("| example | " + " | ".join(OPENINGS) + " |\n|---|" + "---|" * len(OPENINGS))
     for example in dict.fromkeys([EXAMPLE, *(more[1] for more in ARMS.values() if more[0] == "--example" and "train" not in more[1])]):
         print(probe(args.rlvr, args.bases[0], example), flush=True)

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Tests and benchmarks this program on a machine with an NVIDIA GPU in eight minutes, without Rust or the CUDA toolkit.
+# Tests and benchmarks this program in eight minutes on a machine with an NVIDIA GPU. Needs neither Rust nor the CUDA toolkit.
 #   gpu-check.sh OUT                  from an archive of scripts/gpu-pack.sh, which contains everything it needs
 #   gpu-check.sh RLVR TESTS OUT       with a program and a test program built by scripts/cuda-build.sh
-# OUT is the folder for the results: table.md (a short report), summary.json, parts.tsv (outcome and time of each part), the files of each part,
-# and found.tar.xz with all of them. Each part is a separate process with a time limit; the whole check takes at most TOTAL seconds. The exit
-# status reports correctness: it is 1 if a result was wrong or a part crashed. A part that ran out of time or lacks a dependency is reported as
-# `not run`, which is not a failure.
+# OUT is the folder for the results: table.md (a short report), summary.json, parts.tsv (outcome and time of each part), the files of each
+# part, and found.tar.xz with all of them. Each part is a separate process with a time limit, and the whole check takes at most TOTAL
+# seconds. The exit status reports correctness: it is 1 if a result was wrong or a part crashed. A part that ran out of time or lacks a
+# dependency is reported as `not run`, which is not a failure.
 # A small trial on the emulated GPU or on the CPU:
 #   TRIAL=1 scripts/cuda-emulated.sh scripts/gpu-check.sh RLVR TESTS OUT
 #   TRIAL=1 DEVICE=cpu scripts/gpu-check.sh RLVR TESTS OUT
@@ -27,10 +27,10 @@ for program in "$rlvr" "$tests"; do
 done
 mkdir -p "$out"
 out=$(realpath "$out")
-# A file that lies next to this script in the archive but elsewhere in the repository.
-beside() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$here/../$1"; fi; }
+# Finds a file that is next to this script in the archive but elsewhere in the repository.
+locate() { if [ -e "$here/${1##*/}" ]; then echo "$here/${1##*/}"; else echo "$here/../$1"; fi; }
 
-# Each of these can be set. PARTS selects parts, separated by commas (default: all). A trial uses the smallest sizes.
+# Settings. PARTS lists the parts to run, separated by commas (default: all). A trial uses the smallest sizes.
 : "${TOTAL=480}" "${DEVICE=cuda}" "${PYTHON=python3}" "${PARALLEL=4}"
 if [ "$DEVICE" != cpu ]; then : "${KERNELS=fused}"; fi
 if [ -n "${TRIAL:-}" ]; then
@@ -39,9 +39,9 @@ if [ -n "${TRIAL:-}" ]; then
 fi
 : "${SHAPE_ARGUMENTS=--shape qwen2.5-math-1.5b}" "${PEER_SHAPE=qwen2.5-math-1.5b}" "${SEQUENCES=1024}" "${FEW_SEQUENCES=32}"
 : "${PROMPT_TOKENS=150}" "${RESPONSE_TOKENS=800}" "${SMALL_TOKENS=128}" "${LENGTHS=lognormal:760:3072}" "${CACHED_TOKENS=400}" "${PASSES=20}"
-: "${MICRO_BATCH=16}" "${PEER_LIMIT=12}" "${ACTIVITY=$(beside target/librlvr_activity.so)}"
+: "${MICRO_BATCH=16}" "${PEER_LIMIT=12}" "${ACTIVITY=$(locate target/librlvr_activity.so)}"
 
-# The CUDA libraries that PyTorch installs, for our programs only.
+# The CUDA libraries that PyTorch installs, for this program only.
 if [ -n "${EMULATED_GPU:-}" ]; then
   libraries=$EMULATED_GPU
 else
@@ -54,7 +54,7 @@ print(":".join(found + glob.glob("/usr/local/cuda/extras/CUPTI/lib64")))
 PYTHON
   ) || libraries=
 fi
-# Matrix products are tuned on first use, and the chosen algorithms are cached in the user's cache folder. Here that folder is in OUT. Only the
+# Matrix products are tuned on first use, and the chosen algorithms are cached in the user's cache folder, which is in OUT here. Only the
 # benchmark and the profile share it: tests that run in parallel would disturb the timing.
 ours=(env "LD_LIBRARY_PATH=$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "XDG_CACHE_HOME=$out/cache")
 is_real=
@@ -70,7 +70,7 @@ reserve_s=$((TOTAL / 24)) # for the table
 until_s=0
 stopped=
 trap 'stopped=1; kill $(jobs -p) 2>/dev/null' INT TERM
-# until_second SECOND: deadline of the parts that follow, in seconds from the start of a 480-second check.
+# until_second SECOND: sets the deadline of the parts that follow, in seconds from the start of a 480-second check.
 until_second() { until_s=$(($1 * TOTAL / 480)); }
 
 is_wanted() { [[ -z "${PARTS:-}" || ",$PARTS," == *",$1,"* ]]; }
@@ -82,7 +82,7 @@ row() {
 }
 milliseconds() { echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
 
-# part NAME KIND LIMIT COMMAND...: runs one part. LIMIT is in seconds of a 480-second check, too. Standard output goes to NAME.out, errors to
+# part NAME KIND LIMIT COMMAND...: runs one part. LIMIT is in seconds of a 480-second check. Standard output goes to NAME.out and errors to
 # NAME.log; judge_KIND sets the outcome.
 part() {
   local name=$1 kind=$2 limit_s=$3 status=0 began spent_s left_s child outcome why
@@ -99,7 +99,7 @@ part() {
   trap 'stopped=1; kill "$child" 2>/dev/null' INT TERM
   wait "$child"
   status=$?
-  # `wait` returns early on a signal, before the child has ended.
+  # A signal makes `wait` return before the child has ended.
   while kill -0 "$child" 2>/dev/null; do wait "$child"; done
   spent_s=$(($(milliseconds) - began))
   spent_s=$((spent_s / 1000)).$((spent_s % 1000 / 100))
@@ -111,7 +111,7 @@ part() {
   fi
   row "$name" "$outcome" "$spent_s" "$limit_s" "$why"
 }
-# Runs one part at a time, or up to PARALLEL parts at once.
+# Run one part at a time, or up to PARALLEL parts at once.
 serial() { part "$@" & wait $! || wait; }
 parallel() {
   while [ "$(jobs -rp | wc -l)" -ge "$PARALLEL" ]; do wait -n; done
@@ -139,7 +139,7 @@ judge_test() {
     [ "$missing" -lt $((ran)) ] || outcome="not run"
   fi
 }
-# A test of operations that reported no outcomes tested nothing (the emulated GPU is too slow for some).
+# A test of operations that reports no outcome has tested nothing (the emulated GPU is too slow for some).
 judge_operations() {
   judge_test "$@"
   if [ "$outcome" = passed ] && [ ! -s "$out/$1.tsv" ]; then
@@ -155,10 +155,10 @@ judge_sanitizer() {
     outcome="not run" why="the sanitizer exited with status $2: $(grep -hiE 'not supported|error|failed' "$out/$1.out" "$out/$1.log" | head -n 1)"
   fi
 }
-# A measurement that crashes has found an error; one that needs more time has not.
+# A measurement that crashes is a failure; one that needs more time is not.
 judge_measure() {
   if is_over "$2" "$3" "$4"; then
-    outcome="not run" why="it timed out; the table has what it measured until then"
+    outcome="not run" why="it timed out; the table has the results up to then"
   elif [ "$2" -ne 0 ]; then
     outcome=failed why="exited with status $2: $(last_words "$1")"
   elif tr -d ' \n' 2>/dev/null <"$out/$1.json" | grep -q '"not_run":\["'; then
@@ -168,7 +168,7 @@ judge_measure() {
 # Optional parts, which may be missing.
 judge_help() {
   if is_over "$2" "$3" "$4"; then
-    outcome="not run" why="it timed out; the table has what it measured until then"
+    outcome="not run" why="it timed out; the table has the results up to then"
   elif [ "$2" -ne 0 ]; then
     outcome="not run" why="exited with status $2: $(last_words "$1")"
   fi
@@ -204,7 +204,7 @@ if grep -q '=> not found' "$out/machine.txt"; then
   exit 2
 fi
 if grep -qi exclusive "$out/machine.txt"; then PARALLEL=1; fi
-# shellcheck disable=SC2206 # words on purpose
+# shellcheck disable=SC2206 # deliberate word splitting
 bench=("$rlvr" bench --device "$DEVICE" ${KERNELS:+--kernels "$KERNELS"} --repeats 1 --seconds 0 --no-breakdown)
 activity() { echo "CUDA_INJECTION64_PATH=$ACTIVITY" "RLVR_ACTIVITY=$out/$1-activity.tsv"; }
 # shellcheck disable=SC2046 # two words
@@ -228,7 +228,7 @@ known=("${operations[@]}" "${others[@]}" "$on_a_gpu::every_kernel_once" "$on_a_g
 # The parts that must pass to confirm the kernels.
 required=()
 for name in "${known[@]}"; do
-  # Stock operations are candle's, and --batch-invariant is a choice of its own.
+  # The stock operations are candle's, and --batch-invariant is optional.
   case $name in *stock_operations* | *rows_of_pinned_products*) ;; *) required+=("${name##*::}") ;; esac
 done
 # All other tests that need a GPU.
@@ -259,14 +259,14 @@ done
 
 echo "== benchmarks, after $SECONDS s"
 until_second 295
-# shellcheck disable=SC2206 # words on purpose
+# shellcheck disable=SC2206 # deliberate word splitting
 bench+=($SHAPE_ARGUMENTS --prompt-tokens "$PROMPT_TOKENS")
 sampler=
 if [ -n "$is_real" ]; then
   nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop-ms=500 >"$out/bench.memory" 2>/dev/null &
   sampler=$!
 fi
-# No workload begins in the last 25 seconds of this part.
+# No workload starts in the last 25 seconds of this part.
 bench_s=$((until_s - SECONDS))
 part bench measure 240 "${ours[@]}" "${bench[@]}" --once-from 5 --limit $((bench_s > 60 ? bench_s - 25 : bench_s)) --json "$out/bench.json" \
   --case "name=small work=rollout,update sequences=$SEQUENCES response-tokens=$SMALL_TOKENS" \
@@ -298,10 +298,10 @@ until_second 460
 peer_device=$DEVICE
 [ -n "$is_real" ] || peer_device=cpu
 peer=("$PYTHON")
-# The libraries of the emulated GPU must not replace PyTorch's.
+# The emulated GPU's libraries must not replace PyTorch's.
 [ -z "${EMULATED_GPU:-}" ] || peer=(env -u LD_LIBRARY_PATH "$PYTHON")
 if "${peer[@]}" -c 'import importlib.util as u, sys; sys.exit(any(u.find_spec(name) is None for name in ("torch", "transformers")))'; then
-  serial peer help 95 "${peer[@]}" "$(beside benches/peer_torch_gpu.py)" --shape "$PEER_SHAPE" --device "$peer_device" --work rollout,update,step \
+  serial peer help 95 "${peer[@]}" "$(locate benches/peer_torch_gpu.py)" --shape "$PEER_SHAPE" --device "$peer_device" --work rollout,update,step \
     --sequences "$SEQUENCES" --prompt-tokens "$PROMPT_TOKENS" --response-tokens "$RESPONSE_TOKENS" --micro-batch "$MICRO_BATCH" --limit "$PEER_LIMIT"
 else
   row peer "not run" 0 0 "$PYTHON cannot import torch and transformers"
@@ -317,7 +317,7 @@ fi
 packed=$(mktemp) && timeout 30 tar -cJf "$packed" -C "$out" . && mv "$packed" "$out/found.tar.xz"
 failed=$(awk -F'\t' '$2 == "failed"' "$out/parts.tsv" | wc -l)
 missing=$(awk -F'\t' '$2 == "not run"' "$out/parts.tsv" | wc -l)
-echo "finished in $((SECONDS)) s: the report is $out/table.md, and $out/found.tar.xz has all files"
+echo "finished in $((SECONDS)) s: the report is $out/table.md; $out/found.tar.xz contains all files"
 if [ "$failed" -eq 0 ]; then echo "nothing failed"; else echo "$failed parts failed"; fi
 echo "$missing parts did not run"
 [ "$failed" -eq 0 ]

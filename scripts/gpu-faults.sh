@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts the program on emulated GPUs as a user would. It checks that training launches only this program's kernels, and that each fault of a
+# Runs the program on emulated GPUs as a user would. Checks that training launches only this program's kernels, and that every fault of a
 # card is reported in one sentence.
-#   scripts/gpu-faults.sh RLVR       a program built by scripts/cuda-build.sh; takes two minutes
+#   scripts/gpu-faults.sh RLVR       RLVR is a program built by scripts/cuda-build.sh; takes two minutes
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 rlvr=$(realpath "$1")
@@ -11,7 +11,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 
-# run NAME [VARIABLE=VALUE]... -- ARGUMENT...: writes the output to NAME.txt and the launches to NAME.tsv; returns the program's exit status.
+# run NAME [VARIABLE=VALUE]... -- ARGUMENT...: writes the output to NAME.txt and the launches to NAME.tsv. Returns the program's exit
+# status.
 run() {
   local name=$1 variables=()
   shift
@@ -50,7 +51,7 @@ passes ppo -- train "${small[@]}" --steps 1 --algo ppo --set rollout.top_k=20 --
 for name in grpo lora ppo; do
   grep -q '^rlvr' "$name.tsv"
   if grep '^candle' "$name.tsv" | sort | uniq -c; then
-    echo "$name launches candle's kernels"
+    echo "$name launched candle's kernels"
     exit 1
   fi
   echo "$name: $(wc -l <"$name.tsv") launches, all of this program's kernels"
@@ -64,7 +65,7 @@ says old-card "has compute capability 7.5, but the kernels need 8.0"
 fails in-use EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=1900 -- "${train[@]}" --out in-use
 says in-use "other processes hold 2.0 GB of the GPU's 2.1 GB: run nvidia-smi to list them"
 fails full EMULATED_GPU_MIB=2048 EMULATED_GPU_OTHERS_MIB=2040 -- "${train[@]}" --out full
-says full "run nvidia-smi to list what holds its memory"
+says full "run nvidia-smi to list the processes that use its memory"
 
 passes whole -- "${train[@]}" --out whole
 fails lost EMULATED_GPU_LOST_AFTER=$(($(wc -l <whole.tsv) * 4 / 5)) -- "${train[@]}" --out lost
@@ -72,4 +73,4 @@ says lost "the GPU stopped working and the policy in its memory is lost; everyth
 says lost "continue from the checkpoint of step 1 with --resume lost"
 passes resumed -- train --resume lost
 cmp whole/checkpoints/00002/model.safetensors lost/checkpoints/00002/model.safetensors
-echo "lost, busy and old cards are reported, and a run that lost its card resumes to the same weights"
+echo "lost, busy and old cards are reported, and a run that lost its card resumes to bit-identical weights"

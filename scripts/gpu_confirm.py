@@ -2,9 +2,9 @@
 
     python3 scripts/gpu_confirm.py OUT COMMIT PART...
 
-OUT is a folder that scripts/gpu-check.sh filled. Every PART must have passed, and no other may have failed. The entry goes into
-OUT/confirmed.toml and into the user's own file, where `--kernels auto` finds it. Otherwise the script prints what is missing and writes
-nothing. It exits with 0 either way.
+OUT is the results folder of scripts/gpu-check.sh. Every PART must have passed, and no other part may have failed. The entry is written to
+OUT/confirmed.toml and added to the user's file, where `--kernels auto` finds it. Otherwise the script prints the reason and writes nothing. The
+exit status is 0 in both cases.
 """
 
 import datetime
@@ -17,7 +17,7 @@ FIELDS = ("card", "capability", "driver", "kernels_digest")
 
 
 def obstacle(machine, outcomes, required):
-    """Why the kernels are not confirmed; None if they are."""
+    """Returns why the kernels are not confirmed; None if they are."""
     if failed := [part for part, outcome in outcomes.items() if outcome == "failed"]:
         return f"failed: {', '.join(failed)}"
     if missing := [part for part in required if outcomes.get(part) != "passed"]:
@@ -30,7 +30,7 @@ def obstacle(machine, outcomes, required):
 
 
 def entry(machine, commit):
-    """The entry as TOML."""
+    """Returns the entry as TOML."""
     values = {"card": machine["card"], "capability": machine["capability"], "driver": machine["driver"], "commit": commit}
     values |= {"date": datetime.date.today().isoformat(), "kernels": machine["kernels_digest"]}
     # A JSON string is a valid TOML string.

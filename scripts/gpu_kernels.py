@@ -1,9 +1,9 @@
-"""Times of each kernel, from the file that src/kernels/cuda/activity.cpp writes: how long it ran, and how long the GPU idled before it.
+"""Computes for each kernel how long it ran and how long the GPU idled before it, from a file that src/kernels/cuda/activity.cpp wrote.
 
-    python3 scripts/gpu_kernels.py TIMES.tsv [BENCH.json]      a table of tab-separated fields on stdout
+    python3 scripts/gpu_kernels.py TIMES.tsv [BENCH.json]      prints a tab-separated table
 
-With a report of `rlvr bench --json`, there is one part per measurement: what ran between `began_unix_ns` and `ended_unix_ns`. Without it, one
-part holds everything. The GPU is busy while at least one kernel, copy or fill runs, and idle otherwise. Each idle time is attributed
+With a report of `rlvr bench --json`, there is one part per measurement: everything that ran between `began_unix_ns` and `ended_unix_ns`. Without
+it, one part contains everything. The GPU is busy while at least one kernel, copy or fill runs, and idle otherwise. Each idle time is attributed
 to the kernel that ends it. Recording makes launches of short kernels slightly slower.
 """
 
@@ -12,13 +12,13 @@ import pathlib
 import sys
 from dataclasses import dataclass, field
 
-# Idle times are counted by length. Up to 2 us is the cost of a launch whose kernel was already queued; more means that the host was late.
+# Idle times are counted by length. Up to 2 us is the cost of a launch whose kernel was already queued; if it is longer, the host was late.
 BOUNDS_US = (2, 5, 20)
 
 
 @dataclass
 class Kernel:
-    """One kernel in one part; times in microseconds."""
+    """One kernel in one part; times are in microseconds."""
 
     name: str
     calls: int = 0
@@ -35,7 +35,7 @@ class Kernel:
 
 @dataclass
 class Part:
-    """What ran in one measurement."""
+    """Everything that ran in one measurement."""
 
     name: str
     span_us: float
@@ -50,7 +50,7 @@ class Part:
 
 
 def read(path):
-    """Records by start time, as (start, end, name, fields) in nanoseconds of the system's clock, and the number of lost records."""
+    """Reads records as (start, end, name, fields), sorted by start, in nanoseconds of the system's clock; also returns the number of lost records."""
     names, records, offset, lost = {}, [], 0, 0
     for line in path.read_text(errors="replace").splitlines():
         kind, *fields = line.split("\t")
@@ -65,7 +65,7 @@ def read(path):
                 start, end = int(fields[1]), int(fields[2])
                 records.append((start + offset, end + offset, names[fields[0]], fields[3:] if kind == "kernel" else []))
         except (IndexError, KeyError, ValueError):
-            lost += 1  # a killed program may leave a partial last line
+            lost += 1  # the last line of a killed program may be incomplete
     records.sort(key=lambda record: record[:2])
     return records, lost
 
@@ -81,7 +81,7 @@ def windows(bench):
 
 
 def summarise(name, records):
-    """Totals of the records of one part; None if nothing ran."""
+    """Sums up the records of one part; None if nothing ran."""
     if not records:
         return None
     kernels, busy_ns, busy_until = {}, 0, records[0][0]

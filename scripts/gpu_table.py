@@ -1,9 +1,9 @@
-"""The report of scripts/gpu-check.sh, from the files in its folder: a short table.md for people and summary.json for programs.
+"""Writes the report of scripts/gpu-check.sh from the files in its folder: a short table.md for people and summary.json for programs.
 
     python3 scripts/gpu_table.py OUT
 
-Failures come first, then parts that did not run, then speed against the targets and against PyTorch, then time by kernel. A section whose file is
-missing, truncated or empty is left out. Rates are response tokens per second.
+Failures come first, then parts that did not run, then speed compared with the targets and with PyTorch, then time by kernel. A section is left out
+if its file is missing, truncated or empty. Rates are response tokens per second.
 """
 
 import json
@@ -16,11 +16,11 @@ from collections import defaultdict
 
 import gpu_kernels
 
-# Targets for one card with the shape of Qwen2.5-Math-1.5B. They follow from ceilings measured on these cards (copies at 3.0 TB/s on the H100 and
-# 4.3 TB/s on the H200, bf16 products at 770 to 800 TFLOP/s) and from the operations and bytes that each workload needs. `first` is the minimum,
-# `goal` is what a good implementation reaches, and `expected` is the sum of each operation's least time in this program, to within a quarter;
-# None means unknown. The first bars and goals for rollouts were set for 1,024 new tokens, where later tokens cost more than in the 800 that are
-# measured.
+# Targets for one card with the shape of Qwen2.5-Math-1.5B. They follow from ceilings measured on these cards (copies at 3.0 TB/s on the
+# H100 and 4.3 TB/s on the H200, bf16 products at 770 to 800 TFLOP/s) and from the operations and bytes of each workload. `first` is the
+# minimum, `goal` is what a good implementation reaches, and `expected` is the sum of each operation's least time in this program, to within
+# a quarter; None means unknown. `first` and `goal` of rollouts were set for 1,024 new tokens, whose later tokens cost more than those of
+# the measured 800.
 TARGET_SHAPE = "qwen2.5-math-1.5b"
 TARGETS = [
     # case, workload, value, unit, whether higher is better, {card: (first, goal, expected)}
@@ -47,18 +47,18 @@ def read_json(path):
 
 
 def rows_of(path):
-    """The rows of a tab-separated file."""
+    """The rows of a tab-separated file; empty if it is missing."""
     return [line.split("\t") for line in path.read_text(errors="replace").splitlines()] if path.exists() else []
 
 
 def json_lines(path):
-    """The peer's measurements by workload."""
+    """PyTorch's measurements, by workload."""
     lines = path.read_text().splitlines() if path.exists() else []
     return {line["work"]: line for line in (json.loads(text) for text in lines if text.startswith("{") and text.endswith("}"))}
 
 
 def number(text):
-    """The number; None if the text is not a finite number, as for a refused algorithm."""
+    """Parses a finite number; None if the text is not one, as for a refused algorithm."""
     try:
         return float(text) if math.isfinite(float(text)) else None
     except ValueError:
@@ -92,7 +92,7 @@ class Table:
 
 
 def machine(folder, bench):
-    """The card, and what else is known about the machine and the build."""
+    """Describes the card, the machine and the build."""
     text = (folder / "machine.txt").read_text(errors="replace") if (folder / "machine.txt").exists() else ""
     found = dict((bench or {}).get("machine") or {})
     smi = re.search(r"^name,.*\n(.*)$", text, re.MULTILINE)
@@ -144,7 +144,7 @@ def compare(card, found):
 
 
 def outcomes(folder, parts):
-    """The wrong outcomes of all operations, and the count and the worst error by operation and dtype."""
+    """The wrong outcomes of all operations, and the number of outcomes and the worst error by operation and dtype."""
     wrong, by_operation = [], defaultdict(lambda: {"count": 0, "worst": 0.0, "stock_worst": None})
     for part in parts:
         for row in rows_of(folder / f"{part}.tsv"):
@@ -213,8 +213,8 @@ def show_peer(table, found, peer):
     star = lambda row: "" if row["complete"] else "*"
     table.rows(titles, [(c["work"], rounded(c["ours"]), rounded(c["peer"]) + star(c), f"{c['ours'] / c['peer']:.2f}") for c in compared])
     if not all(c["complete"] for c in compared):
-        note = "The rate covers the tokens it computed, which favours the peer in rollouts, where later tokens cost more."
-        table.say("", f"\\* cut by its time limit. {note}")
+        note = "The rate covers only the computed tokens. This favours PyTorch in rollouts, where later tokens cost more."
+        table.say("", f"\\* stopped by its time limit. {note}")
     for work, line in peer.items():
         if "error" in line:
             table.say("", f"The peer's {work} failed: {line['error']}")
@@ -247,7 +247,7 @@ def show_measurements(table, folder, bench, found):
 
 
 def show_kernels(table, folder, profile):
-    """Shows the time by kernel in each part of the profile; returns the same for the summary."""
+    """Shows the time by kernel in each part of the profile; returns the same data for the summary."""
     times, shown = folder / "profile-activity.tsv", {}
     if not times.exists() or not profile:
         return shown
@@ -271,7 +271,7 @@ def show_kernels(table, folder, profile):
 
 
 def show_products(table, folder):
-    """Shows what the library's first choice and batch invariance cost for each product and number of rows."""
+    """Shows the cost of the library's first choice and of batch invariance, for each product and number of rows."""
     times, is_same = defaultdict(dict), {}
     for row in rows_of(folder / "algorithms.tsv"):
         if len(row) < 16 or row[1] == "product":
@@ -333,7 +333,7 @@ def main():
     table.say(f"{result} {len(parts)} parts, {count} outcomes of operations, {missing} parts did not run.")
     table.say(" ".join(f"{key.capitalize()} {about[key]}." for key in ("driver", "commit") if about.get(key)))
     def section(show, *arguments):
-        # The machine is gone when somebody reads the report, so an error in one section must not cost the others.
+        # The machine may be gone when the report is read, so an error in one section must not lose the others.
         try:
             return show(table, *arguments)
         except Exception as error:
@@ -343,7 +343,7 @@ def main():
     section(show_wrong, wrong, parts, bench)
     section(show_missing, parts, bench)
     section(show_targets, name, known, compared)
-    beside = section(show_peer, found, json_lines(folder / "peer.out"))
+    peer_rates = section(show_peer, found, json_lines(folder / "peer.out"))
     section(show_measurements, folder, bench, found)
     kernels = section(show_kernels, folder, profile)
     products = section(show_products, folder)
@@ -356,7 +356,7 @@ def main():
 
     summary = {"machine": about, "is_real": bool(os.environ.get("IS_REAL")), "failed": failed, "not_run": missing, "wrong": wrong}
     summary["parts"] = [dict(zip(("part", "outcome", "seconds", "limit_s", "why"), part)) for part in parts]
-    summary |= {"targets": compared, "beside_peer": beside, "measurements": [dict(line, case=case) for (case, _), line in found.items()]}
+    summary |= {"targets": compared, "beside_peer": peer_rates, "measurements": [dict(line, case=case) for (case, _), line in found.items()]}
     summary |= {"kernels": kernels, "products": products, "outcomes": by_operation}
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 

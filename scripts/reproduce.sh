@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs the README's first command and fails where what the README says of it does not hold:
-#   held-out greedy accuracy at the last step at least 30 points above the base's, and every subject but the trained one higher too;
-#   `rlvr eval` of the last checkpoint gives the run's own figures again.
-# Prints the post-saturation gain whatever its sign. Usage: scripts/reproduce.sh [FOLDER]  (default: a temporary one)
+# Runs the README's first command, and fails if one of the README's claims about it does not hold:
+# - held-out greedy accuracy at the last step is at least 30 points above the base model's, and higher for every subject but the trained
+#   one;
+# - `rlvr eval` of the last checkpoint returns the run's scores.
+# Prints the post-saturation gain whatever its sign. Usage: scripts/reproduce.sh [FOLDER]  (default: a temporary folder)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${1:-$(mktemp -d)}
@@ -25,15 +26,15 @@ again = json.load(open(f"{folder}/again/scores.json"))
 base, last = summary["base"], summary["last"]
 failures = []
 
-def check(what, holds):
-    print(("holds: " if holds else "FAILS: ") + what)
-    failures.extend([] if holds else [what])
+def check(claim, holds):
+    print(("holds: " if holds else "FAILS: ") + claim)
+    failures.extend([] if holds else [claim])
 
-check(f"greedy {base['greedy']:.3f} to {last['greedy']:.3f}: at least 30 points more", last["greedy"] >= base["greedy"] + 0.30)
+check(f"greedy accuracy rises by at least 30 points, from {base['greedy']:.3f} to {last['greedy']:.3f}", last["greedy"] >= base["greedy"] + 0.30)
 others = [s for s in base["by_subject"] if s != "addition"]
-check("every subject that was not trained on is answered better", all(last["by_subject"][s] > base["by_subject"][s] for s in others))
-check("the train accuracy saturates before half of the run", summary["saturation_step"] is not None and summary["saturation_step"] <= summary["steps"] / 2)
-check("rlvr eval of the last checkpoint gives the same scores", again == last["passes"])
+check("greedy accuracy rises for every subject that was not trained on", all(last["by_subject"][s] > base["by_subject"][s] for s in others))
+check("train accuracy saturates in the first half of the run", summary["saturation_step"] is not None and summary["saturation_step"] <= summary["steps"] / 2)
+check("rlvr eval of the last checkpoint returns the same scores", again == last["passes"])
 gain = summary["post_saturation_gain"]
 print("post-saturation gain, sampled:", gain and "{:+.1f} points [{:+.1f}, {:+.1f}]".format(*(100 * gain[k] for k in ("mean", "low", "high"))))
 sys.exit(1 if failures else 0)

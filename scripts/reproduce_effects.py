@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Trains the arms of configs/tiny/effects.toml and fails where an effect that must be there is not.
+"""Trains the arms of configs/tiny/effects.toml, and fails if a required effect is missing.
 
 Usage: scripts/reproduce_effects.py [--rlvr PROGRAM] [--out FOLDER] [--jobs 2] [--break ARM] [--judge study.json]
 
---break ARM gives that arm a reward that nobody earns: the script must then fail, which shows that it can. --judge judges a table that is
-there. Only the standard library is used.
+--break ARM gives that arm a reward that no answer earns. The script must then fail, which shows that it can. --judge checks the table of an
+earlier run. Uses only the standard library.
 
-Each threshold is at most half of the smallest effect among seeds 0 to 3, measured on 500 validation problems after 100 steps; the script judges
-by test problems (percent, a figure a seed; the base has 0.4 greedy, 9.2 sampled, 47.4 sampled in a box):
+Each threshold is at most half of the smallest effect among seeds 0 to 3, measured on 500 validation problems after 100 steps. The script checks
+test problems. Percentages, one per seed (the base model has 0.4 greedy, 9.2 sampled, 47.4 sampled in a box):
 
                          greedy                 sampled                sampled in a box
     one example          67.4 67.0 67.6 66.6    51.0 50.6 51.0 51.4    83.6 84.0 84.2 83.8
@@ -16,10 +16,10 @@ by test problems (percent, a figure a seed; the base has 0.4 greedy, 9.2 sampled
     format (256)          1.2  2.4  2.6  1.2    12.2 14.2 13.2 17.0    92.2 93.0 93.0 93.4
     unguessable label    18.2 17.6 17.2 18.4     8.8  8.8  9.0  8.6    38.0 37.6 37.4 37.8
 
-"Outcome above format above unguessable label" holds here of answers that are sampled, boxed and right, and is judged by that; for format
-against the unguessable label the share of boxed answers is judged too. It does not hold of greedy answers, nor where unboxed answers count
-(sampled 13.4 15.2 14.2 18.2 against 22.0 22.0 21.8 22.0): entropy and KL alone make this base work step by step more often, a reward for
-boxes makes it guess in boxes. The paper itself has 65.0 against 64.4 on MATH500. The reversal is printed among what is told.
+"Outcome above format above unguessable label" holds for sampled answers that are boxed and right, so these are checked. The share of boxed answers
+is checked as well, for format against the unguessable label. The order does not hold for greedy answers, nor if unboxed answers count (sampled
+13.4 15.2 14.2 18.2 against 22.0 22.0 21.8 22.0): entropy and KL alone make this base model work step by step more often, while a reward for boxes
+makes it guess in boxes. The paper itself has 65.0 against 64.4 on MATH500. The script prints this reversal among the further effects.
 """
 import argparse
 import json
@@ -38,8 +38,8 @@ def arms(table):
     return {arm["label"]: arm["passes"] for arm in table["arms"]}
 
 
-def gating(arm):
-    """What must hold: (claim, figures, whether it does). Shares between 0 and 1, means over the study's seeds."""
+def required_effects(arm):
+    """The required effects: (claim, figures, whether it holds). Accuracies are between 0 and 1, and means over the study's seeds."""
     def at(label, name, what="last"):
         return arm[label][name][what]["mean"]
 
@@ -62,51 +62,51 @@ def gating(arm):
     return claims
 
 
-# What else the paper finds: (effect, the arm that has more there, the arm that has less, the paper's MATH500 figures, table).
-TOLD = [
+# Further effects in the paper: (effect, arm with the higher accuracy there, arm with the lower, the paper's MATH500 figures, table).
+FURTHER = [
     ("greedy, format is above an unguessable label", "format", "unguessable label", "65.0 against 64.4", "T14, T5"),
     ("entropy alone lifts accuracy", "entropy alone", "KL alone", "63.4 against 39.0", "T5"),
     ("the entropy term adds to all others", "one example", "no entropy", "74.8 against 70.8", "T5"),
-    ("the policy loss alone does most of it", "policy loss alone", "entropy alone", "71.8 against 63.4", "T5"),
+    ("the policy loss alone achieves most of the gain", "policy loss alone", "entropy alone", "71.8 against 63.4", "T5"),
     ("the policy loss alone is below all terms", "one example", "policy loss alone", "74.8 against 71.8", "T5"),
-    ("entropy beside KL, without anything to learn from, lifts accuracy", "unguessable label", "KL alone", "64.4 against 39.0", "T5"),
+    ("entropy with KL lifts accuracy without anything to learn from", "unguessable label", "KL alone", "64.4 against 39.0", "T5"),
     (
-        "a wrong label that can be guessed is worse than one that cannot",
+        "a guessable wrong label is worse than an unguessable one",
         "remainder, unguessable label",
         "remainder, guessable label",
         "64.4 against 57.0",
         "T5",
     ),
     ("a higher temperature helps a little", "temperature 1.0", "one example", "about +0.8 in the mean of six", "text"),
-    ("a random reward lifts accuracy", "random reward", "KL alone", "no row; reported of Qwen2.5-Math by others", "none"),
+    ("a random reward lifts accuracy", "random reward", "KL alone", "no row; reported for Qwen2.5-Math by others", "none"),
 ]
-# Differences below this share, on 500 problems, are noise.
+# Smaller differences, as a share of 500 problems, are noise.
 NOISE = 0.03
 
 
-def told(arm):
-    for effect, more, less, paper, table in TOLD:
+def further_effects(arm):
+    for effect, more, less, paper, table in FURTHER:
         if not {more, less} <= arm.keys():
             raise SystemExit(f"the study has no arm {more!r} or {less!r}")
         ours = [arm[label][GREEDY]["last"]["mean"] for label in (more, less)]
         difference = ours[0] - ours[1]
-        verdict = "shown" if difference > NOISE else "the other way round" if difference < -NOISE else "not shown"
+        verdict = "shown" if difference > NOISE else "reversed" if difference < -NOISE else "not shown"
         yield f"{verdict} here: {effect}: {more} {100 * ours[0]:.1f}, {less} {100 * ours[1]:.1f} (paper: {paper}, {table})"
 
 
-def judge(table):
-    """Prints every effect; whether those that must be there are."""
+def check_effects(table):
+    """Prints every effect; returns whether all required effects are present."""
     arm = arms(table)
-    claims = gating(arm)
+    claims = required_effects(arm)
     for claim, figures, holds in claims:
         print(f"{'holds' if holds else 'FAILS'}: {claim}: {figures}")
-    for line in told(arm):
+    for line in further_effects(arm):
         print(line)
     return all(holds for _, _, holds in claims)
 
 
-def check_the_judge():
-    """A table with every effect passes; one in which any effect is missing must not."""
+def test_check_effects():
+    """Checks that a table with every effect passes, and that one without any of them fails."""
     def arm(greedy, sampled, boxed):
         spread = lambda share: {"mean": share}
         return {
@@ -121,14 +121,14 @@ def check_the_judge():
         "one example": arm(0.2, 0.5, 0.8), "many examples": arm(0.4, 0.7, 0.8), "ppo": arm(0.01, 0.5, 0.8),
         "format": arm(0.01, 0.4, 0.9), "unguessable label": arm(0.2, 0.13, 0.4),
     }
-    assert all(holds for _, _, holds in gating(good)), gating(good)
+    assert all(holds for _, _, holds in required_effects(good)), required_effects(good)
     for label, figures in spoiled.items():
-        assert not all(holds for _, _, holds in gating(good | {label: figures})), f"the judge does not miss {label}"
-    assert not all(holds for _, _, holds in gating(good | {"format": arm(0.01, 0.13, 0.5)})), "the judge does not miss boxes"
+        assert not all(holds for _, _, holds in required_effects(good | {label: figures})), f"the check does not notice that {label} has no effect"
+    assert not all(holds for _, _, holds in required_effects(good | {"format": arm(0.01, 0.13, 0.5)})), "the check does not notice missing boxes"
 
 
 def broken(label):
-    """The study with one arm that learns from nothing: its reward is for an answer that nobody gives."""
+    """The study with one arm that has nothing to learn from: its reward is for an answer that is never given."""
     head = f'label = "{label}"\n'
     text = STUDY.read_text()
     if head not in text:
@@ -147,16 +147,16 @@ def main():
     parser.add_argument("--break", dest="broken")
     parser.add_argument("--judge", type=pathlib.Path)
     arguments = parser.parse_args()
-    check_the_judge()
+    test_check_effects()
     if arguments.judge:
-        return 0 if judge(json.loads(arguments.judge.read_text())) else 1
+        return 0 if check_effects(json.loads(arguments.judge.read_text())) else 1
     with tempfile.TemporaryDirectory() as scratch:
         study, out = STUDY, arguments.out or pathlib.Path(scratch) / "effects"
         if arguments.broken:
             study = pathlib.Path(scratch) / "broken.toml"
             study.write_text(broken(arguments.broken))
         subprocess.run([arguments.rlvr, "study", str(study), "--out", str(out), "--jobs", arguments.jobs], check=True)
-        return 0 if judge(json.loads((out / "study.json").read_text())) else 1
+        return 0 if check_effects(json.loads((out / "study.json").read_text())) else 1
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
-"""Tries to break runs of the embedded model, and counts what came of it.
+"""Injects faults into runs of the embedded model, and counts the outcomes.
 
 Usage: scripts/trials.py [--rlvr PROGRAM] [--count N] [--seed N] [--only kills,writers,...] [--keep]
 
-Every trial ends in one of two ways that are right: the run's records are those of a run that nobody disturbed (weights and responses to the
-byte, metrics but for `perf/`), or the program refuses, with an exit code that is not 0 and a message that names the file or process at fault.
-Anything else counts as a failure, and the script then exits with 1.
+Every trial must end in one of two ways: the run's records equal those of an undisturbed run (weights and responses byte for byte, metrics except
+`perf/`), or the program refuses with a nonzero exit code and a message that names the file or process at fault. Anything else is a failure,
+and the script then exits with 1.
 
-    kills        SIGKILL at a random moment, several times a run, then --resume to the end
-    writers      two --resume of one folder at once: one works, the other is refused
-    corruptions  one file of a stopped run damaged (a bit flipped, cut, emptied, removed), then --resume, and eval of the checkpoint
-    signals      SIGTERM, SIGHUP and SIGINT at a random moment: exit code, seconds until the process has ended, then --resume
-    streams      standard error or output whose reader has gone
-    divergence   a learning rate of 1e38: the last good state is still there and trains on
+    kills        SIGKILL at random moments, several times per run, then --resume to the end
+    writers      two --resume of one folder at the same time: one continues, the other is refused
+    corruptions  one corrupt file in a stopped run (a bit flipped, truncated, emptied, removed), then --resume, and eval of the checkpoint
+    signals      SIGTERM, SIGHUP or SIGINT at a random moment: exit code, seconds until the process has ended, then --resume
+    streams      a closed pipe as standard error or output
+    divergence   a learning rate of 1e38: the last good state still exists and training continues from it
 
---count is the number of trials of each kind (corruptions: of damaged files). Only the standard library is used.
+--count is the number of trials of each kind (of corrupt files for corruptions). Uses only the standard library.
 """
 import argparse
 import gzip
@@ -37,7 +37,7 @@ SETTINGS = [
     "--set", "rollout.groups=4", "--set", "rollout.group_size=4",
 ]  # fmt: skip
 LIMIT_S = 300
-# The embedded model must have saved itself in this time after SIGTERM or SIGHUP.
+# After SIGTERM or SIGHUP, the embedded model must have saved itself within this time.
 SAVED_WITHIN_S = 5.0
 
 
@@ -52,17 +52,17 @@ class Trials:
         self.seconds = time.monotonic() - began
 
     def rlvr(self, *arguments):
-        """Runs the program; gives its exit code and what it wrote to stderr."""
+        """Runs the program; returns its exit code and its stderr."""
         done = subprocess.run([self.program, *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT_S, errors="replace")
         return done.returncode, done.stderr
 
     def must(self, *arguments):
-        code, told = self.rlvr(*arguments)
+        code, stderr = self.rlvr(*arguments)
         if code != 0:
-            sys.exit(f"rlvr {' '.join(map(str, arguments))} ended with {code}:\n{told}")
+            sys.exit(f"rlvr {' '.join(map(str, arguments))} exited with {code}:\n{stderr}")
 
     def start(self, *arguments, **streams):
-        """Starts the program in a process group of its own, without output unless streams say otherwise."""
+        """Starts the program in its own process group, without output unless `streams` says otherwise."""
         streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | streams
         return subprocess.Popen([self.program, *map(str, arguments)], start_new_session=True, **streams)
 
@@ -71,7 +71,7 @@ class Trials:
         self.counts[trial][outcome] += 1
 
     def check(self, trial, outcome, problem):
-        """Counts a trial by its outcome, or as a failure where there is a problem."""
+        """Counts a trial by its outcome, or as a failure if there is a problem."""
         self.count_as(trial, "FAILED" if problem else outcome)
         if problem:
             problem = " ".join(problem.split())
@@ -85,7 +85,7 @@ class Trials:
         return target
 
     def differs(self, run):
-        """What of a run's records is not as in the run that nobody disturbed; empty where all is."""
+        """Returns how a run's records differ from the undisturbed run; empty if they do not."""
         names = [f"checkpoints/{STEPS:05}/model.safetensors"]
         names += [str(path.relative_to(self.whole)) for path in sorted(self.whole.glob("eval/*/*.jsonl"))]
         for name in names:
@@ -113,7 +113,7 @@ class Trials:
             while True:
                 has_settings = (run / "config.toml").exists()
                 if not has_settings:
-                    # Killed before its settings were written: there is nothing to resume.
+                    # Killed before its settings were written, so there is nothing to resume.
                     shutil.rmtree(run, ignore_errors=True)
                 arguments = ["train", "--resume", run] if has_settings else ["train", "--out", run, *SETTINGS]
                 child = self.start(*arguments, stderr=subprocess.PIPE, text=True)
@@ -121,12 +121,12 @@ class Trials:
                     time.sleep(self.draw.uniform(0, self.seconds * 0.6))
                     child.kill()
                     kills += 1
-                _, told = child.communicate(timeout=LIMIT_S)
+                _, stderr = child.communicate(timeout=LIMIT_S)
                 if child.returncode == -signal.SIGKILL:
                     continue
-                # A run that was done before it could be killed says so.
-                done = child.returncode == 0 or "steps; --steps extends it" in told
-                self.check("kills", "resumed to the same bits", self.differs(run) if done else f"kill {number}: {told.strip()}")
+                # A run that was finished before it could be killed says so.
+                done = child.returncode == 0 or "steps; --steps extends it" in stderr
+                self.check("kills", "resumed to the same bits", self.differs(run) if done else f"kill {number}: {stderr.strip()}")
                 break
             self.count_as("kills", "(SIGKILLs)")
             self.counts["kills"]["(SIGKILLs)"] += kills - 1
@@ -139,33 +139,33 @@ class Trials:
             for _ in range(2):
                 children.append(self.start("train", "--resume", run, stderr=subprocess.PIPE, text=True))
                 time.sleep(self.draw.uniform(0, 0.2))
-            told = [child.communicate(timeout=LIMIT_S)[1] for child in children]
+            stderr = [child.communicate(timeout=LIMIT_S)[1] for child in children]
             codes = sorted(child.returncode for child in children)
-            problem = self.differs(run) if codes == [0, 2] else f"exit codes {codes}: {told}"
-            refused = told[0] if children[0].returncode == 2 else told[1]
+            problem = self.differs(run) if codes == [0, 2] else f"exit codes {codes}: {stderr}"
+            refused = stderr[0] if children[0].returncode == 2 else stderr[1]
             if not problem and not re.search(r"\b\d{2,}\b", refused):
                 problem = f"the refusal names no process: {refused}"
-            self.check("writers", "one worked, one was refused", problem)
+            self.check("writers", "one continued, one was refused", problem)
 
     def corruptions(self):
         stopped = self.stopped()
         newest = sorted(path.parent for path in stopped.glob("checkpoints/*/state"))[-1]
         files = [path.relative_to(stopped) for folder in (newest, stopped / "eval") for path in sorted(folder.rglob("*")) if path.is_file()]
         files += [pathlib.Path("metrics.jsonl")]
-        damages = [(path, how) for path in files for how in ("flip", "cut", "empty", "remove")]
-        self.draw.shuffle(damages)
-        for path, how in damages[: self.count]:
+        cases = [(path, how) for path in files for how in ("flip", "cut", "empty", "remove")]
+        self.draw.shuffle(cases)
+        for path, how in cases[: self.count]:
             run = self.copy(stopped, "corrupt")
-            damage(run / path, how, self.draw)
+            corrupt(run / path, how, self.draw)
             if is_part_of_model(path, newest.relative_to(stopped)):
-                code, told = self.rlvr("eval", "--model", run / newest.relative_to(stopped), "--benchmarks", "tiny", "--limit", "4")
-                problem = "" if code != 0 and path.name in told else f"{how} {path}: eval ended with {code}: {told.strip()[-300:]}"
+                code, stderr = self.rlvr("eval", "--model", run / newest.relative_to(stopped), "--benchmarks", "tiny", "--limit", "4")
+                problem = "" if code != 0 and path.name in stderr else f"{how} {path}: eval exited with {code}: {stderr.strip()[-300:]}"
                 self.check("corruptions, eval", "refused by name", problem)
-            code, told = self.rlvr("train", "--resume", run)
+            code, stderr = self.rlvr("train", "--resume", run)
             if code == 0:
                 self.check("corruptions, resume", "resumed to the same bits", (differs := self.differs(run)) and f"{how} {path}: {differs}")
             else:
-                problem = "" if path.name in told or str(path.parent) in told else f"{how} {path}: {told.strip()[-300:]}"
+                problem = "" if path.name in stderr or str(path.parent) in stderr else f"{how} {path}: {stderr.strip()[-300:]}"
                 self.check("corruptions, resume", "refused by name", problem)
 
     def signals(self):
@@ -191,14 +191,14 @@ class Trials:
                 self.count_as("signals", "(done before the signal)")
                 continue
             if child.returncode != codes[which]:
-                # A signal before the handlers are there ends the process; nothing was begun.
-                problem = "" if child.returncode == -which and not metrics(run) else f"{which.name} ended with {child.returncode}"
+                # A signal before the handlers are installed ends the process; nothing was started.
+                problem = "" if child.returncode == -which and not metrics(run) else f"{which.name} made it exit with {child.returncode}"
             elif which != signal.SIGINT:
                 slowest = max(slowest, took)
                 problem = "" if took <= SAVED_WITHIN_S else f"{which.name} took {took:.1f} s"
             if not problem:
-                code, told = self.rlvr("train", "--resume", run)
-                problem = self.differs(run) if code == 0 else f"after {which.name}, --resume: {told.strip()[-300:]}"
+                code, stderr = self.rlvr("train", "--resume", run)
+                problem = self.differs(run) if code == 0 else f"after {which.name}, --resume: {stderr.strip()[-300:]}"
             self.check("signals", f"{which.name}: resumed to the same bits", problem)
         print(f"  slowest stop after SIGTERM or SIGHUP: {slowest:.2f} s")
 
@@ -220,16 +220,16 @@ class Trials:
         config = run / "config.toml"
         settings = config.read_text()
         config.write_text(re.sub(r"(^\[optim\]\n(?:[^\[].*\n)*?lr = ).*", r"\g<1>1e38", settings, count=1, flags=re.MULTILINE))
-        code, told = self.rlvr("train", "--resume", run, "--steps", str(STEPS))
-        named = re.search(r"--at (\d+)", told)
-        self.check("divergence", "stopped, naming where to go back to", "" if code == 1 and named else f"exit code {code}: {told[-400:]}")
+        code, stderr = self.rlvr("train", "--resume", run, "--steps", str(STEPS))
+        named = re.search(r"--at (\d+)", stderr)
+        self.check("divergence", "stopped and named the step to return to", "" if code == 1 and named else f"exit code {code}: {stderr[-400:]}")
         config.write_text(settings)
         step = named.group(1) if named else "4"
-        code, told = self.rlvr("train", "--resume", run, "--at", step, "--steps", str(STEPS))
-        self.check("divergence", "trained on from the last good state", "" if code == 0 else told[-400:])
+        code, stderr = self.rlvr("train", "--resume", run, "--at", step, "--steps", str(STEPS))
+        self.check("divergence", "continued from the last good state", "" if code == 0 else stderr[-400:])
 
     def stopped(self):
-        """A run that was interrupted in its middle."""
+        """A run that was interrupted halfway."""
         run = self.folder / "stopped"
         if not run.exists():
             child = self.start("train", "--out", run, *SETTINGS)
@@ -241,7 +241,7 @@ class Trials:
 
 
 def metrics(run):
-    """The lines of a run without what was timed; a line that is being written is left out."""
+    """The metrics of a run without timings; a line that is being written is left out."""
     path = run / "metrics.jsonl"
     text = path.read_text() if path.exists() else ""
     lines = [json.loads(line) for line in text.split("\n")[:-1]]
@@ -255,11 +255,11 @@ def summary(run):
 
 
 def is_part_of_model(path, checkpoint):
-    """Whether `rlvr eval` of the checkpoint reads the file."""
+    """Returns whether `rlvr eval` of the checkpoint reads the file."""
     return path.parent == checkpoint and path.name != "manifest.json" and path.suffix in (".json", ".safetensors", ".jinja")
 
 
-def damage(path, how, draw):
+def corrupt(path, how, draw):
     if how == "remove":
         path.unlink()
         return
@@ -281,12 +281,12 @@ def main():
     parser.add_argument("--count", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(kinds))
-    parser.add_argument("--keep", action="store_true", help="leave the folder of the trials")
+    parser.add_argument("--keep", action="store_true", help="keep the folder of the trials")
     arguments = parser.parse_args()
     chosen = arguments.only.split(",")
     unknown = [kind for kind in chosen if kind not in kinds]
     if unknown:
-        parser.error(f"unknown trials {', '.join(unknown)}; known are {', '.join(kinds)}")
+        parser.error(f"unknown trials {', '.join(unknown)}; expected {', '.join(kinds)}")
     folder = pathlib.Path(tempfile.mkdtemp())
     try:
         trials = Trials(str(pathlib.Path(arguments.rlvr).resolve()), folder, arguments.count, arguments.seed)
@@ -297,7 +297,7 @@ def main():
             print(f"{trial}: " + ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
     finally:
         if arguments.keep:
-            print(f"left in {folder}")
+            print(f"the trials' folder is {folder}")
         else:
             shutil.rmtree(folder, ignore_errors=True)
     sys.exit(1 if trials.failures else 0)

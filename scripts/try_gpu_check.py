@@ -1,4 +1,4 @@
-"""Tests scripts/gpu-check.sh with stand-ins for our programs: what counts as passed, failed and not run, the exit status, and the report.
+"""Tests scripts/gpu-check.sh with stand-ins for our programs: which parts count as passed, failed or not run, the exit status, and the report.
 
     python3 scripts/try_gpu_check.py
 """
@@ -15,7 +15,7 @@ PASSED = 'echo "test result: ok. 1 passed; 0 failed; 0 ignored"'
 OUTCOME = "printf 'rows\\tadd\\t3x4\\tbf16\\t%s\\t1e-3\\t3e-3\\t1e-3\\t%s\\tas said\\n' {} >>\"$RLVR_OUTCOMES\""
 OK, WRONG = OUTCOME.format("2e-3 ok"), OUTCOME.format("5e-1 wrong")
 
-# What each stand-in test does, and the outcome that the check must report. All other tests pass.
+# The shell commands of each stand-in test, and the outcome that the check must report. All other tests pass.
 TESTS = {
     "rows_bf16": (f"{OK}; {PASSED}", "passed"),
     "rows_f32": (f"{WRONG}; echo 'test result: FAILED. 0 passed; 1 failed'; exit 101", "failed"),
@@ -27,7 +27,7 @@ TESTS = {
     "codes_and_choices": ('echo "test result: ok. 0 passed; 0 failed"', "not run"),
     "responses_on_a_gpu_depend_on_their_addresses_alone": (f'printf "responses\\tthere is no GPU\\n" >>"$RLVR_DID_NOT_RUN"; {PASSED}', "not run"),
 }
-# The sweep of algorithms: three have a time, one was refused.
+# The sweep of algorithms: three have a time, and one was refused.
 ALGORITHM = "products\\tqkv\\t32\\t64\\t96\\t%s\\t%s\\t1\\t0\\t1\\t1\\t1\\t1\\t0\\tabc\\tyes\\n"
 SWEEP = f"printf '{ALGORITHM}' product microseconds 1 9.5 2 8.0 3 refused batch-invariant 12.0 >\"$RLVR_PRODUCTS_TSV\"; {PASSED}"
 SANITIZER = {"racecheck": ("echo '========= RACECHECK SUMMARY: 0 hazards displayed'", "passed"),
@@ -84,7 +84,7 @@ def main():
         run, outcomes, summary, out = check(folder / "broken", TESTS, 60)
         expected = {name: outcome for name, (_, outcome) in (TESTS | SANITIZER).items()}
         expected["decoder_on_fused_kernels_on_a_gpu_matches_the_cpu"] = expected["other_tests"] = expected["products"] = "passed"
-        # The rest: the benchmark ran out of time, no kernel times were recorded, and PyTorch is missing.
+        # The other parts: the benchmark ran out of time, no kernel times were recorded, and PyTorch is missing.
         expected |= {"start": "passed", "bench": "not run", "profile": "not run", "peer": "not run"}
         wrong = {name: (outcomes.get(name), outcome) for name, outcome in expected.items() if outcomes.get(name) != outcome}
         assert not wrong, f"found, expected: {wrong}\n{run.stdout}{run.stderr}"
@@ -101,13 +101,13 @@ def main():
         assert not (out / "confirmed.toml").exists() and "not confirmed: failed" in table, table
         assert (out / "found.tar.xz").stat().st_size > 0
 
-        # If nothing failed, the exit status is 0 whatever did not run, and the kernels are confirmed.
+        # If nothing failed, the exit status is 0 regardless of parts that did not run, and the kernels are confirmed.
         run, outcomes, _, out = check(folder / "whole", {"sweep": ("sleep 60", "not run")}, 0)
         assert run.returncode == 0 and outcomes["products"] == "not run", run.stdout + run.stderr
         confirmed = (out / "confirmed.toml").read_text() if (out / "confirmed.toml").exists() else run.stdout
         assert 'card = "NVIDIA H200"' in confirmed, confirmed
         assert (folder / "whole" / "cache" / "rlvr" / "confirmed.toml").exists()
-    print("the check judges its parts correctly")
+    print("the check reports the expected outcomes")
 
 
 if __name__ == "__main__":

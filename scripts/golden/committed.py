@@ -1,4 +1,4 @@
-"""What scripts that make golden files have in common: they write them, or make them again elsewhere and compare with the committed ones."""
+"""Shared by scripts that make golden files: writes them, or makes them again in another folder and compares them with the committed ones."""
 
 import argparse
 import json
@@ -11,13 +11,13 @@ from safetensors.torch import load_file
 
 
 def differences(made: Path, committed: Path) -> list:
-    """What is not the same: every file of either side; tensors within 1e-5 of their norm, other files to the byte."""
+    """Lists the differences between two folders. Tensors may differ by 1e-5 of their norm; other files must be identical."""
     found = []
     files = {path.relative_to(root) for root in (made, committed) for path in root.rglob("*") if path.is_file()}
     for file in sorted(files):
         ours, theirs = made / file, committed / file
         if not ours.exists() or not theirs.exists():
-            found.append(f"{file} is only {'committed' if theirs.exists() else 'made'}")
+            found.append(f"{file} exists only {'among the committed files' if theirs.exists() else 'among the new files'}")
         elif file.suffix == ".safetensors":
             a, b = load_file(ours), load_file(theirs)
             if a.keys() != b.keys():
@@ -40,7 +40,7 @@ def differences(made: Path, committed: Path) -> list:
 
 
 def run(description: str, make, committed: Path) -> int:
-    """The command line of a script whose `make(folder)` writes all files of `committed`; gives the exit code."""
+    """Runs the command line of a script whose `make(folder)` writes all files of `committed`; returns the exit code."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="compare with the committed files instead of writing them")
     args = parser.parse_args()
@@ -50,7 +50,7 @@ def run(description: str, make, committed: Path) -> int:
         make(made)
         if args.check:
             found = differences(made, committed)
-            print("\n".join(found) or f"all golden files are made again by torch {torch.__version__}")
+            print("\n".join(found) or f"torch {torch.__version__} makes the same golden files")
             return 1 if found else 0
         shutil.rmtree(committed, ignore_errors=True)
         shutil.copytree(made, committed)

@@ -1,4 +1,4 @@
-//! What the machine itself can do, measured through the kernels that compute: bytes copied and products a second.
+//! Measures the machine's ceilings with the kernels that compute the model: copy bandwidth and matrix-product throughput.
 
 use std::time::Instant;
 
@@ -12,27 +12,30 @@ use crate::kernels::cpu::tensor;
 use crate::lanes::Lanes;
 use crate::model::Decoder;
 
-/// Seconds that each ceiling is measured for, and the fewest repeats.
+/// Minimum time per ceiling, in seconds, and minimum number of repeats.
 const SECONDS: f64 = 0.5;
 const REPEATS: usize = 3;
 
-/// The machine's limits.
+/// The machine's measured limits.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ceilings {
-    /// Bytes read and written per second by the faster of a copy and an addition in place of large f32 tensors.
+    /// Bytes read and written per second, for the faster of a copy and an in-place addition of large f32 tensors.
     pub copy_bytes_per_s: f64,
-    /// Operations per second of a large square product, in the kernels' dtype.
+    /// FLOP/s of a large square product in the kernels' dtype.
     pub square_flops: f64,
-    /// Its side.
+    /// Side of the square product.
     pub square_side: usize,
-    /// Operations per second of the model's widest product, on all lanes at once.
+    /// FLOP/s of the model's widest product, on all workers at once.
     pub widest_flops: f64,
-    /// Rows, inner width and columns of that one.
+    /// Rows, inner width and columns of the widest product.
     pub widest: [usize; 3],
 }
 
 impl Ceilings {
-    /// Measures them on the decoder's device.
+    /// Measures the ceilings on the decoder's device.
+    ///
+    /// # Errors
+    /// If the model has no blocks, or an operation fails.
     pub fn measure(decoder: &Decoder, lanes: &Lanes) -> Result<Self> {
         let kernels = decoder.kernels();
         let sizes = Sizes::of(kernels.device());
@@ -46,23 +49,23 @@ impl Ceilings {
         Ok(Self { copy_bytes_per_s, square_flops, square_side: side, widest_flops, widest: [sizes.rows, k, n] })
     }
 
-    /// The faster of the two products: what utilisation is a share of.
+    /// FLOP/s of the faster of the two products. Utilisation is relative to it.
     pub fn product_flops(&self) -> f64 {
         self.square_flops.max(self.widest_flops)
     }
 }
 
-/// How large the tensors are.
+/// Sizes of the measured tensors.
 struct Sizes {
     copy_elements: usize,
     square_side: usize,
     rows: usize,
-    /// Operations of all products between two looks at the clock.
+    /// Floating-point operations between two readings of the clock.
     operations: usize,
 }
 
 impl Sizes {
-    /// Larger than any cache, and for a GPU enough to fill it.
+    /// Sizes that exceed any cache and fill a GPU.
     fn of(device: &Device) -> Self {
         if device.is_cpu() {
             Self { copy_elements: 32 << 20, square_side: 2048, rows: 512, operations: 20_000_000_000 }
@@ -72,7 +75,7 @@ impl Sizes {
     }
 }
 
-/// Bytes a second: a copy reads and writes each element, an addition in place reads two and writes one.
+/// Bytes per second. A copy reads and writes each element; an in-place addition reads two elements and writes one.
 fn copy(kernels: &dyn Kernels, elements: usize) -> Result<f64> {
     let (source, target) = (Tensor::zeros(elements, DType::F32, kernels.device())?, Tensor::zeros(elements, DType::F32, kernels.device())?);
     let bytes = (elements * size_of::<f32>()) as f64;
@@ -81,7 +84,7 @@ fn copy(kernels: &dyn Kernels, elements: usize) -> Result<f64> {
     Ok((2.0 * bytes / copy_s).max(3.0 * bytes / add_s))
 }
 
-/// Operations a second of `[rows, k]` times `weight [k, n]`, on all lanes at once.
+/// FLOP/s of `[rows, k]` times `weight [k, n]`, on all workers at once.
 fn products(kernels: &dyn Kernels, lanes: &Lanes, rows: usize, weight: &Tensor, operations: usize) -> Result<f64> {
     let (k, n) = weight.dims2()?;
     let count = (operations / (2 * rows * k * n)).clamp(1, 50);
@@ -92,16 +95,16 @@ fn products(kernels: &dyn Kernels, lanes: &Lanes, rows: usize, weight: &Tensor, 
     Ok((count * lanes.count()) as f64 * 2.0 * (rows * k * n) as f64 / seconds)
 }
 
-/// Values as a model has them: a GPU multiplies zeros faster, because it draws less power.
+/// Random values of a model's magnitude. A GPU multiplies zeros faster, because it draws less power.
 fn varied(kernels: &dyn Kernels, rows: usize, columns: usize) -> Result<Tensor> {
     let mut stream = Stream::new(0, Purpose::Initial, 0);
-    // A prime, so that rows of powers of two differ.
+    // The number of values is prime, so that rows whose length is a power of two differ.
     let some: Vec<f32> = (0..65_521).map(|_| stream.normal() * 0.02).collect();
     let values = some.iter().cycle().take(rows * columns).copied().collect();
     Ok(tensor(values, (rows, columns))?.to_dtype(kernels.dtype())?.to_device(kernels.device())?)
 }
 
-/// The median time, in seconds, of some repeats, warmed up once.
+/// Median time of repeated runs in seconds, after one warm-up run.
 fn median(device: &Device, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
     work()?;
     device.synchronize()?;

@@ -1,8 +1,9 @@
-//! What a work has to do, counted from shapes: operations that are of use, and bytes that must move.
+//! Counts the useful floating-point operations and the minimum memory traffic of each workload from its shapes.
 //!
-//! With N parameters that a token is multiplied with, a token costs 2 N operations forward and 6 N with the backward pass. Attention adds, for
-//! each pair of a token and one that it sees, 4 h d operations a layer forward (scores, then values, 2 each) and 12 h d with the backward pass.
-//! Activations that are computed again count nothing, and the prompt, which is computed once for all responses, counts in `score` only.
+//! Let N be the parameters that a token is multiplied with. A token then costs 2 N operations in the forward pass and 6 N with the backward
+//! pass. For each pair of a token and a token that it attends to, attention adds 4 h d operations per layer in the forward pass (2 each for
+//! scores and values) and 12 h d with the backward pass. Activations that are recomputed (activation checkpointing) count nothing. The
+//! prompt is computed once for all responses, so it counts in `score` only.
 
 use std::ops::Add;
 
@@ -10,12 +11,12 @@ use super::{Bench, Work};
 use crate::kernels::Kernels;
 use crate::model::ModelConfig;
 
-/// The least that a work does.
+/// The minimum cost of a workload.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// Operations of the policy.
+    /// Floating-point operations of the policy.
     pub useful_flop: f64,
-    /// Operations of the reference pass.
+    /// Floating-point operations of the reference model.
     pub reference_flop: f64,
     /// Bytes read and written.
     pub bytes: f64,
@@ -35,18 +36,18 @@ impl Add for Counts {
 
 /// Responses of given lengths to one prompt, and the model that computes them.
 pub struct Responses<'a> {
-    /// The shape.
+    /// The model's shape.
     pub config: &'a ModelConfig,
-    /// Bytes of a weight and of a cached key or value.
+    /// Bytes per weight and per cached key or value.
     pub element_bytes: usize,
-    /// Tokens of the prompt.
+    /// Prompt length in tokens.
     pub prompt: usize,
-    /// Tokens of each response.
+    /// Response lengths in tokens.
     pub lengths: &'a [usize],
 }
 
 impl<'a> Responses<'a> {
-    /// As the kernels compute them.
+    /// Counts with the element size of the kernels' dtype.
     pub fn new(config: &'a ModelConfig, kernels: &dyn Kernels, prompt: usize, lengths: &'a [usize]) -> Self {
         Self { config, element_bytes: kernels.dtype().size_in_bytes(), prompt, lengths }
     }
@@ -60,7 +61,7 @@ impl<'a> Responses<'a> {
         2.0 * self.config.computed_parameters() as f64 * tokens + (4 * self.config.layers * heads.query * heads.width) as f64 * pairs
     }
 
-    /// Pairs of a response token and a token that it sees: the prompt, those before it, and itself.
+    /// The number of pairs of a response token and a token that it attends to: the prompt, earlier tokens, and itself.
     fn pairs(&self) -> f64 {
         self.lengths.iter().map(|length| (length * self.prompt + length * (length + 1) / 2) as f64).sum()
     }
@@ -69,12 +70,12 @@ impl<'a> Responses<'a> {
         (self.config.computed_parameters() * self.element_bytes) as f64
     }
 
-    /// Bytes of one token's keys and values.
+    /// Bytes of one token's keys and values in all layers.
     fn cached_token_bytes(&self) -> f64 {
         (2 * self.config.layers * self.config.heads.key_value * self.config.heads.width * self.element_bytes) as f64
     }
 
-    /// Log-probabilities of all responses, each with a prompt of its own.
+    /// Cost of the log-probabilities of all responses, each after its own copy of the prompt.
     pub fn score(&self) -> Counts {
         let responses = self.lengths.len();
         let tokens = self.tokens() + (responses * self.prompt) as f64;
@@ -82,7 +83,8 @@ impl<'a> Responses<'a> {
         Counts { useful_flop: self.forward_flop(tokens, pairs), bytes: self.weight_bytes(), ..Counts::default() }
     }
 
-    /// Sampling, at most `running` sequences at once: every pass reads the weights, and the keys and values of all that runs.
+    /// Cost of sampling with at most `running` sequences at once. Every pass reads the weights, and the keys and values of all running
+    /// sequences.
     pub fn rollout(&self, running: usize) -> Counts {
         let passes = self.lengths.iter().max().copied().unwrap_or(0) as f64;
         let passes = passes.max((self.tokens() / running as f64).ceil());
@@ -90,8 +92,8 @@ impl<'a> Responses<'a> {
         Counts { useful_flop: self.forward_flop(self.tokens(), self.pairs()), bytes, ..Counts::default() }
     }
 
-    /// Gradient and optimizer step: AdamW reads and writes weights and two moments in f32, reads the gradient, and writes the weights once more
-    /// where they are rounded.
+    /// Cost of gradient and optimizer step. AdamW reads and writes the weights and both moments in f32 and reads the gradient. It also
+    /// writes the rounded weights if the model's dtype is narrower.
     pub fn update(&self, with_reference: bool) -> Counts {
         let forward = self.forward_flop(self.tokens(), self.pairs());
         let rounded = if self.element_bytes < size_of::<f32>() { self.element_bytes } else { 0 };
@@ -102,16 +104,16 @@ impl<'a> Responses<'a> {
         }
     }
 
-    /// The reference pass and the gradient, without the optimizer: the weights are read three times.
+    /// Cost of the reference model and the gradient, without the optimizer. The weights are read three times.
     pub fn gradient(&self, with_reference: bool) -> Counts {
         Counts { bytes: 3.0 * self.weight_bytes(), ..self.update(with_reference) }
     }
 
-    /// `passes` decode passes of one token per sequence, after a context of the prompt and each sequence's length.
+    /// Cost of `passes` decode passes of one token per sequence, after a context of the prompt and each sequence's length.
     pub fn decode(&self, passes: usize) -> Counts {
         let (sequences, passes) = (self.lengths.len() as f64, passes as f64);
         let behind = self.tokens() + sequences * self.prompt as f64;
-        // In pass p, each sequence has p tokens of its own.
+        // In pass p, each sequence has p tokens after the context.
         let pairs = passes * behind + sequences * passes * (passes + 1.0) / 2.0;
         let bytes = passes * self.weight_bytes() + pairs * self.cached_token_bytes();
         Counts { useful_flop: self.forward_flop(sequences * passes, pairs), bytes, ..Counts::default() }
@@ -119,7 +121,7 @@ impl<'a> Responses<'a> {
 }
 
 impl Bench<'_> {
-    /// Response tokens that a workload computes.
+    /// The number of response tokens that a workload computes.
     pub(super) fn tokens(&self, work: Work) -> usize {
         match work {
             Work::Decode(passes) => passes * self.lengths.len(),
@@ -131,10 +133,10 @@ impl Bench<'_> {
     /// Floating-point operations of the parameters alone, without attention.
     pub(super) fn parameter_flops(&self, work: Work, tokens: f64) -> f64 {
         let parameters = self.decoder.config.computed_parameters() as f64;
-        // Forward pass 2, backward pass 4, the reference's forward pass 2.
+        // Per parameter and token: 2 for the forward pass, 4 for the backward pass, 2 for the reference model.
         let update = parameters * tokens * if self.settings.loss.kl != 0.0 { 8.0 } else { 6.0 };
         match work {
-            // Scoring computes the prompt once per response; a rollout computes it once for all.
+            // Scoring computes the prompt once per response; a rollout computes it once for all responses.
             Work::Score => 2.0 * parameters * (tokens + (self.lengths.len() * self.prompt.ids.len()) as f64),
             Work::Rollout | Work::Decode(_) => 2.0 * parameters * tokens,
             Work::Update | Work::MicroBatch => update,
@@ -142,6 +144,7 @@ impl Bench<'_> {
         }
     }
 
+    /// The minimum cost of a workload.
     pub(super) fn counts(&self, work: Work) -> Counts {
         let lengths = match work {
             Work::MicroBatch => self.first_micro_batches().into_iter().map(|number| self.lengths[number]).collect(),
@@ -167,12 +170,12 @@ mod tests {
     use crate::model::shapes;
 
     #[test]
-    fn a_step_of_the_published_shape_counts_as_by_hand() {
+    fn responses_cost_of_the_published_step_by_hand() {
         let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
         let responses = Responses { config: &config, element_bytes: 2, prompt: 150, lengths: &[800; 1024] };
         let check = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 0.01, "{found:.4e}, expected {expected:.4e}");
         let rollout = responses.rollout(1024);
-        // 819,200 tokens of 3.09 GFLOP, and 550 others seen by each on average.
+        // 819,200 tokens of 3.09 GFLOP, each of which attends to 550 others on average.
         check(rollout.useful_flop, 819_200.0 * (2.0 * 1.5437e9 + 4.0 * 28.0 * 1536.0 * 550.5));
         check(rollout.bytes, 800.0 * 3.087e9 + 819_200.0 * 550.5 * 28_672.0);
         check(responses.rollout(512).bytes, 1600.0 * 3.087e9 + 819_200.0 * 550.5 * 28_672.0);

@@ -1,5 +1,5 @@
-//! The decode benchmark: passes of one token per sequence, from the embedding to the sampled token, against a cache filled to a given context
-//! length. It runs what the engine runs between two admissions; no prompt is computed and no request ends.
+//! The decode benchmark: passes of one token per sequence, from the embedding to the sampled token, against a cache filled to a given
+//! context length. It runs what the engine runs between two admissions: no prompt is computed, and no request ends.
 
 use anyhow::Result;
 
@@ -9,18 +9,18 @@ use crate::model::Decoder;
 use crate::model::decoder::Cache;
 use crate::train::rollouts::sampling;
 
-/// Rows of logits per sampling call: as many as the engine takes on a GPU.
+/// Rows of logits per sampling call, as in the engine on a GPU.
 const LOGIT_ROWS: usize = 1024;
 
-/// Sequences in a cache. Its keys and values are zeros; the values do not affect the time.
+/// Sequences in a cache. Its keys and values are zeros, which does not affect the time.
 pub(super) struct Decoding {
     cache: Cache,
-    /// The blocks of each sequence. The blocks that the prompt fills are shared.
+    /// The blocks of each sequence. Blocks that the prompt fills are shared.
     tables: Vec<Vec<u32>>,
 }
 
 impl Bench<'_> {
-    /// A cache with room for the prompt, each sequence's length and `passes` more tokens.
+    /// Allocates a cache for the prompt, each sequence's length and `passes` more tokens.
     pub(super) fn decoding(&self, passes: usize) -> Result<Decoding> {
         let shared = (self.prompt.ids.len() / BLOCK) as u32;
         let mut free = shared..;

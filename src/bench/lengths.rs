@@ -1,7 +1,7 @@
-//! Response lengths as they occur in practice: log-normal, cut at a maximum length.
+//! Realistic response lengths: log-normal, cut at a maximum length.
 //!
-//! A length is `X = min(exp(N(mu, sigma^2)), L)`. Let Phi be the standard normal distribution function and z its 97% quantile. Then 3% of all
-//! lengths are cut if `ln L = mu + z sigma`, and the mean after the cut is
+//! A length is `X = min(exp(N(mu, sigma^2)), L)`. Let Phi be the standard normal distribution function and z its 97% quantile. If `ln L =
+//! mu + z sigma`, then 3% of all lengths are cut, and the mean after the cut is
 //!
 //! ```text
 //! E[X] = exp(mu + sigma^2 / 2) Phi(z - sigma) + 0.03 L = L (exp(sigma^2 / 2 - z sigma) Phi(z - sigma) + 0.03)
@@ -16,30 +16,31 @@ use candle_core::cpu::erf::erf_f64;
 
 use crate::draw::{Purpose, Stream};
 
-/// The share of lengths that are cut.
+/// The fraction of lengths that are cut.
 const CUT: f64 = 0.03;
 /// The 97% quantile of the standard normal distribution.
 const QUANTILE: f64 = 1.880_793_608_151_250_8;
 /// The seed of all lengths.
 const SEED: u64 = 0;
-/// Upper limit of the search for sigma. Here the mean is the share of the cut lengths alone, to 15 digits.
-const MOST_SIGMA: f64 = 64.0;
+/// Upper limit of the search for sigma. There, the cut lengths alone determine the mean, to 15 digits.
+const MAX_SIGMA: f64 = 64.0;
 
-/// A log-normal distribution of lengths, written `MEAN:LONGEST`.
+/// A log-normal distribution of lengths in tokens, written `MEAN:LONGEST`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LogNormal {
     /// Mean of the logarithm.
     mu: f64,
     /// Standard deviation of the logarithm.
     sigma: f64,
+    /// Maximum length in tokens.
     longest: usize,
 }
 
 impl LogNormal {
-    /// The distribution whose mean is `mean` after the cut at `longest`, which cuts 3% of the lengths.
+    /// The distribution with mean `mean` after the cut at `longest` tokens, which cuts 3% of the lengths.
     ///
     /// # Errors
-    /// If no such distribution exists; the error is one sentence.
+    /// If no such distribution exists. The error is one sentence.
     pub fn new(mean: f64, longest: u32) -> Result<Self, String> {
         let top = f64::from(longest);
         if !(mean > CUT * top && mean < top) {
@@ -48,7 +49,7 @@ impl LogNormal {
                 CUT * top
             ));
         }
-        let (mut low, mut high) = (0.0, MOST_SIGMA);
+        let (mut low, mut high) = (0.0, MAX_SIGMA);
         for _ in 0..200 {
             let middle = (low + high) / 2.0;
             *(if cut_mean(middle) * top > mean { &mut low } else { &mut high }) = middle;
@@ -56,7 +57,7 @@ impl LogNormal {
         Ok(Self { mu: top.ln() - QUANTILE * low, sigma: low, longest: longest as usize })
     }
 
-    /// Draws `count` lengths in whole tokens, at least 1 each. The sequence is fixed: a smaller count gives a prefix of it.
+    /// Samples `count` lengths in whole tokens, at least 1 each. The sequence is fixed, so a smaller count returns a prefix of it.
     pub fn draw(&self, count: usize) -> Vec<usize> {
         let mut stream = Stream::new(SEED, Purpose::Lengths, 0);
         let length = |_| (self.mu + self.sigma * f64::from(stream.normal())).exp().round() as usize;
@@ -64,7 +65,7 @@ impl LogNormal {
     }
 }
 
-/// The mean after the cut, as a share of the longest length.
+/// The mean after the cut, as a fraction of the longest length.
 fn cut_mean(sigma: f64) -> f64 {
     let below = |x: f64| (1.0 + erf_f64(x / SQRT_2)) / 2.0;
     (sigma * sigma / 2.0 - QUANTILE * sigma).exp() * below(QUANTILE - sigma) + CUT
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_lengths_have_their_mean_and_their_cut() {
+    fn log_normal_draw_has_the_requested_mean_and_cut() {
         for text in ["760:3072", "3000:3072", "200:3072", "1100.5:8192"] {
             check(text);
         }
@@ -106,7 +107,7 @@ mod tests {
 
     /// The lengths must not change, because published measurements depend on them.
     #[test]
-    fn the_published_lengths_stay() {
+    fn log_normal_draw_returns_the_published_lengths() {
         let lengths = "760:3072".parse::<LogNormal>().unwrap();
         let drawn = lengths.draw(1024);
         assert_eq!(drawn[..8], lengths.draw(8));
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_such_lengths_is_refused_in_a_sentence() {
+    fn log_normal_refuses_impossible_means_in_a_sentence() {
         let refused = |text: &str, expected: &str| {
             let error = text.parse::<LogNormal>().unwrap_err();
             assert!(error.contains(expected) && error.contains("as in lognormal:760:3072"), "{text}: {error}");

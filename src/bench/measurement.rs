@@ -1,4 +1,4 @@
-//! What is reported: a measurement of each work, and the machine beside it.
+//! The report's data: a measurement per workload, and the machine.
 
 use std::collections::HashMap;
 
@@ -9,60 +9,62 @@ use crate::kernels::{card, confirmation};
 use crate::lanes::Lanes;
 use crate::model::Decoder;
 
-/// One measurement.
+/// The measurement of one workload.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
-    /// What was measured.
+    /// The workload.
     pub work: String,
-    /// Median of the repeats, seconds.
+    /// Median time of the repeats, in seconds.
     pub median_s: f64,
-    /// Fastest.
+    /// Shortest time, in seconds.
     pub min_s: f64,
-    /// Slowest.
+    /// Longest time, in seconds.
     pub max_s: f64,
-    /// Repeats.
+    /// Number of measured repeats.
     pub repeats: usize,
-    /// Whether a run before them was left out; the first run of a long work is its measurement.
+    /// True if a warm-up run came first. A long workload is not warmed up: its first run is the measurement.
     pub warmed_up: bool,
-    /// Start of the measured repeats, which follow the warm-up, in nanoseconds since 1970.
+    /// Start of the measured repeats, after the warm-up, in nanoseconds since 1970.
     pub began_unix_ns: u64,
-    /// End of the measured repeats, likewise.
+    /// End of the measured repeats, in nanoseconds since 1970.
     pub ended_unix_ns: u64,
     /// Response tokens per second at the median.
     pub tokens_per_s: f64,
-    /// Floating-point operations per second at the median, counted as 2 per computed parameter and token forward and 6 with the backward pass.
+    /// Floating-point operations per second at the median: 2 per computed parameter and token in the forward pass, 6 with the backward
+    /// pass.
     pub flops: f64,
-    /// FLOP/s as a share of the measured rate of products at the model's widest shape. All shares are none if the ceilings were not measured.
+    /// `flops` as a fraction of the measured rate of the model's widest product. This and all other fractions are `None` if the ceilings
+    /// were not measured.
     pub share_of_ceiling: Option<f64>,
-    /// Operations of use, those of attention included, as [`counts`](super::counts) has them; the reference pass left out.
+    /// Useful floating-point operations with attention, as in [`counts`](super::counts), without the reference model.
     pub useful_flop: f64,
-    /// Operations of the reference pass.
+    /// Floating-point operations of the reference model.
     pub reference_flop: f64,
-    /// Model FLOP utilisation: useful operations per second at the median, as a share of the machine's fastest product.
+    /// Model FLOP utilisation (MFU): useful operations per second at the median, as a fraction of the machine's fastest product.
     pub utilisation: Option<f64>,
-    /// The same with the reference pass counted as useful.
+    /// The same with the reference model counted as useful.
     pub utilisation_with_reference: Option<f64>,
-    /// Seconds that the machine needs at least: all operations at the rate of its fastest product, and then all bytes at its copy bandwidth.
+    /// Minimum time in seconds: all operations at the rate of the fastest product, then all bytes at the copy bandwidth.
     pub least_s: Option<f64>,
-    /// `least_s` as a share of the median.
+    /// `least_s` as a fraction of the median.
     pub share_of_least: Option<f64>,
-    /// Most memory in use, in bytes, where the system says.
+    /// Peak memory in bytes; `None` if the system does not report it.
     pub peak_bytes: Option<u64>,
-    /// Whose memory that is: the process's, its peak since the work began, or the device's, the most that tensors have taken so far.
+    /// Which peak that is: "process" for the process's since the workload started, "device" for the tensors' since the program started.
     pub peak_of: &'static str,
-    /// Time by operation, longest first, from one extra repeat that waits for the device after each operation. On a GPU the wait takes longer
-    /// than most operations: use these times for a CPU, and a profiler for a GPU.
+    /// Time by operation, longest first, from one extra repeat that waits for the device after each operation. Empty if it was not
+    /// requested. On a GPU the wait takes longer than most operations: use these times for a CPU, and a profiler for a GPU.
     pub breakdown: Vec<OperationTime>,
 }
 
-/// What one kind of operation took.
+/// Total time of one kind of operation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OperationTime {
     /// The method of [`Kernels`](crate::kernels::Kernels).
     pub operation: &'static str,
-    /// Calls.
+    /// Number of calls.
     pub count: usize,
-    /// Seconds of all calls together, over all lanes.
+    /// Seconds of all calls together, summed over all workers.
     pub seconds: f64,
 }
 
@@ -80,35 +82,35 @@ pub fn breakdown(spans: &[Span]) -> Vec<OperationTime> {
     times
 }
 
-/// What was measured on.
+/// The machine and the program that were measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Machine {
-    /// The device that computes.
+    /// The device, such as `cpu`.
     pub device: String,
-    /// The version of the operations.
+    /// The implementation of the kernels: `cpu`, `stock` or `fused`.
     pub kernels: String,
     /// The dtype of weights and activations.
     pub dtype: &'static str,
-    /// The device's memory; none where it is the host's.
+    /// The device's memory in bytes; `None` if it shares the host's.
     pub memory_bytes: Option<u64>,
-    /// Cores of the host.
+    /// Number of the host's cores.
     pub cores: usize,
-    /// Lanes.
+    /// Number of workers.
     pub lanes: usize,
-    /// The GPU's name; none on the CPU. A confirmation of the kernels (`kernels::confirmation`) records this field and the ones below.
+    /// The GPU's name; `None` on the CPU. A confirmation of the kernels (`kernels::confirmation`) records this field and those below.
     pub card: Option<String>,
-    /// Its compute capability, such as 9.0.
+    /// The GPU's compute capability, such as 9.0.
     pub capability: Option<String>,
-    /// The release of its driver.
+    /// The release of the GPU's driver.
     pub driver: Option<String>,
-    /// The digest of the kernels' sources.
+    /// Digest of the kernels' sources.
     pub kernels_digest: &'static str,
     /// The program's version.
     pub program: &'static str,
 }
 
 impl Machine {
-    /// The one that a decoder computes on.
+    /// Describes the machine that runs this decoder.
     pub fn of(decoder: &Decoder, lanes: &Lanes) -> Self {
         let kernels = decoder.kernels();
         let gpu = card::card_of(kernels.device());
@@ -128,14 +130,15 @@ impl Machine {
     }
 }
 
-/// The process's peak of resident memory in bytes, since `forget_process_peak` where the system allows that.
+/// The process's peak resident memory in bytes, since `forget_process_peak` if the system supports that; `None` if the system does not
+/// report it.
 pub fn process_peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let kibibytes: u64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()?;
     Some(kibibytes * 1024)
 }
 
-/// Lets the process's peak begin anew; where the system does not, the peak of the whole process is reported.
+/// Resets the process's peak memory. Where the system does not support that, the peak covers the whole process.
 pub fn forget_process_peak() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
@@ -145,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_summed_by_operation() {
+    fn breakdown_sums_spans_by_operation() {
         let span = |operation, begin_s, end_s| Span { operation, part: "", thread: 0, begin_s, end_s };
         let spans = [span("add", 0.0, 1.0), span("product", 1.0, 4.0), span("add", 4.0, 5.5)];
         let found: Vec<_> = breakdown(&spans).into_iter().map(|time| (time.operation, time.count, time.seconds)).collect();

@@ -1,5 +1,5 @@
-//! Measurements of the program on the machine that it is on: rollouts, updates and whole steps of a model at given lengths, beside the ceilings
-//! that are measured there. Each work is warmed up, repeated, and reported by its median.
+//! Measures rollouts, updates and whole steps of a model at given response lengths, next to the machine's measured ceilings. Each workload
+//! is warmed up, repeated, and reported by its median.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -35,41 +35,41 @@ pub use lengths::LogNormal;
 pub use measurement::{Machine, Measurement};
 pub use work::{WORKS, Work};
 
-/// Tokens that are scored at once, as `rlvr score` does by itself.
+/// Number of tokens scored at once, the default of `rlvr score`.
 const SCORE_TOKENS: usize = 4096;
 
-/// The work: one prompt and the lengths of its responses.
+/// A benchmark: a model, one prompt, and the lengths of its responses.
 pub struct Bench<'a> {
     /// The model.
     pub decoder: &'a Decoder,
-    /// Token ids from here on have no text.
+    /// Number of token ids that have text. Larger ids have none.
     pub vocabulary: usize,
-    /// Where work is dealt to.
+    /// The workers.
     pub lanes: &'a Lanes,
-    /// Sampling, loss and optimizer.
+    /// Settings of sampling, loss and optimizer.
     pub settings: &'a RunSettings,
     /// The prompt of all responses.
     pub prompt: Prompt,
     /// Response lengths in tokens.
     pub lengths: Vec<usize>,
-    /// How often and how long.
+    /// How often to repeat a workload.
     pub repeats: Repeats,
 }
 
-/// How often a work is repeated.
+/// How often a workload is repeated.
 #[derive(Clone, Copy, Debug)]
 pub struct Repeats {
-    /// Times at least.
+    /// Minimum number of repeats.
     pub least: usize,
-    /// For about so many seconds.
+    /// Minimum total time of the repeats, in seconds.
     pub seconds: f64,
-    /// A work whose first run takes longer, in seconds, is not repeated.
+    /// A workload whose first run takes longer than this, in seconds, is not repeated.
     pub once_from_s: f64,
-    /// Once more for a breakdown by operation.
+    /// Whether to run it once more for a breakdown by operation.
     pub breakdown: bool,
 }
 
-/// State that workloads share: the trainer for updates, the latest rollouts, and a cache to decode against.
+/// State that workloads share: the trainer for updates, the latest rollouts, and a cache for decoding.
 #[derive(Default)]
 pub struct State {
     trainer: Option<Trainer>,
@@ -84,7 +84,7 @@ struct Trainer {
     optimizer: AdamW,
 }
 
-/// Sorted times in seconds.
+/// Sorted times of the repeats, in seconds.
 struct Times {
     sorted_s: Vec<f64>,
     warmed_up: bool,
@@ -97,13 +97,19 @@ fn unix_ns() -> u64 {
 }
 
 impl Bench<'_> {
-    /// Lengths that the model itself produces.
+    /// Samples `count` responses and returns their lengths in tokens.
+    ///
+    /// # Errors
+    /// If sampling fails.
     pub fn own_lengths(&self, count: usize, end_tokens: &[u32]) -> Result<Vec<usize>> {
         let completions = self.generate(self.decoder, &vec![self.settings.rollout.max_new; count], end_tokens)?;
         Ok(completions.into_iter().map(|completion| completion.ids.len()).collect())
     }
 
-    /// Measures a workload, with its shares of the ceilings where they are known.
+    /// Measures a workload, relative to the ceilings if they are given.
+    ///
+    /// # Errors
+    /// If the workload fails, for example because it does not fit the device's memory.
     pub fn measure(&self, work: Work, ceilings: Option<&Ceilings>, state: &mut State) -> Result<Measurement> {
         self.prepare(work, state)?;
         measurement::forget_process_peak();
@@ -145,7 +151,10 @@ impl Bench<'_> {
         })
     }
 
-    /// Runs a work once with every operation timed.
+    /// Runs a workload once and times every operation.
+    ///
+    /// # Errors
+    /// If the workload fails.
     pub fn record(&self, work: Work, state: &mut State) -> Result<Record> {
         self.prepare(work, state)?;
         let recorder = Recorder::new();
@@ -153,7 +162,7 @@ impl Bench<'_> {
         Ok(recorder.take())
     }
 
-    /// Runs a work once.
+    /// Runs a workload once.
     fn run(&self, work: Work, state: &mut State, recorder: Option<&Arc<Recorder>>) -> Result<()> {
         let wrapped = recorder.map(|recorder| timed(self.decoder, recorder, None)).transpose()?;
         let policy = wrapped.as_ref().unwrap_or(self.decoder);
@@ -187,7 +196,7 @@ impl Bench<'_> {
         self.decoder.kernels().memory().map(|memory| memory.peak)
     }
 
-    /// Scores responses of the given lengths, each after its own copy of the prompt; which tokens they are does not matter to the time.
+    /// Scores responses of the given lengths, each after its own copy of the prompt. The time does not depend on the tokens.
     fn score(&self, decoder: &Decoder) -> Result<()> {
         let responses = self.arbitrary_responses();
         let lanes = self.lanes.count();
@@ -206,14 +215,14 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Arbitrary tokens in the given lengths.
+    /// Responses of the given lengths with arbitrary tokens.
     fn arbitrary_responses(&self) -> Vec<Vec<u32>> {
         let vocabulary = self.vocabulary as u32;
         let response = |(row, length): (usize, &usize)| (0..*length as u32).map(|t| (t * 7919 + row as u32 * 31) % vocabulary).collect();
         self.lengths.iter().enumerate().map(response).collect()
     }
 
-    /// The indices of the responses in the first micro-batch of each lane.
+    /// Indices of the responses in the first micro-batch of each worker.
     fn first_micro_batches(&self) -> Vec<usize> {
         let interrupt = Interrupt::default();
         let responses = self.arbitrary_responses();
@@ -231,14 +240,14 @@ impl Bench<'_> {
         Packing { lanes: self.lanes, micro_batch_tokens: chosen.micro_batch_tokens, recompute: chosen.recompute, interrupt }
     }
 
-    /// As `packing`, but all responses of a lane form one micro-batch. It may exceed the token budget because lengths vary.
+    /// Like `packing`, but all responses of a worker form one micro-batch. It may exceed the token budget because lengths vary.
     fn packing_of_one<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
         let packing = self.packing(interrupt);
         let tokens = self.tokens(Work::MicroBatch).div_ceil(self.lanes.count());
         Packing { micro_batch_tokens: packing.micro_batch_tokens.max(tokens), ..packing }
     }
 
-    /// Prepares the state that a workload needs besides the model. Rollouts and scores need none.
+    /// Prepares the state that a workload needs. Rollouts and scores need none.
     fn prepare(&self, work: Work, state: &mut State) -> Result<()> {
         if let Work::Decode(passes) = work {
             state.decoding = Some(self.decoding(passes)?);
@@ -265,8 +274,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// One update of `policy`; or, without the optimizer, the gradient of its first micro-batches. `reference` replaces the trainer's own if
-    /// given.
+    /// Runs one update of `policy` or, for `MicroBatch`, only the gradient of its first micro-batches. `reference` replaces the trainer's
+    /// reference model if given.
     fn update(
         &self,
         work: Work,
@@ -295,7 +304,7 @@ impl Bench<'_> {
         apply(self.settings, policy, None, report, &trainer.gradients, &mut trainer.optimizer).map(|_| ())
     }
 
-    /// Times of a work, warmed up once; those of a long one are that first one.
+    /// Times a workload after one warm-up run. If that run is long, it is the measurement.
     fn repeat(&self, mut work: impl FnMut() -> Result<()>) -> Result<Times> {
         let mut once = || -> Result<f64> {
             let start = Instant::now();
@@ -322,7 +331,7 @@ impl Bench<'_> {
             lanes: self.lanes,
             settings: &self.settings.rollout.engine,
             end_tokens,
-            // Every row, as the peers draw.
+            // Samples among all rows of the embedding, like the programs we compare with.
             vocabulary: decoder.config.vocabulary,
             interrupt: &Interrupt::default(),
         };
@@ -339,7 +348,7 @@ impl Bench<'_> {
     }
 }
 
-/// The same decoder, its weights shared, with every operation recorded.
+/// The same decoder with shared weights, recording every operation.
 fn timed(decoder: &Decoder, recorder: &Arc<Recorder>, part: Option<&'static str>) -> Result<Decoder> {
     decoder.on(Arc::new(Timed::around(decoder.shared_kernels(), recorder.clone(), part)))
 }

@@ -1,13 +1,14 @@
-//! A recorded step as a Chrome trace: one row of operations for each thread, and one of the phases that they make.
+//! Converts a recorded step to a Chrome trace. Each thread has one row of operations and one of phases.
 
 use serde_json::{Value, json};
 
 use crate::kernels::timed::Span;
 
-/// The part of a step whose phases are told by its operations; all others are phases themselves.
+/// The part of a step whose phases are inferred from its operations. Every other part is one phase.
 pub const GRADIENT: &str = "gradient";
 
-/// Complete events, in microseconds. Row 2 i has the operations of thread i, row 2 i + 1 its phases.
+/// Returns complete events of the Chrome trace format, with times in microseconds. Row 2 i has the operations of thread i, row 2 i + 1 its
+/// phases.
 pub fn events(spans: &[Span]) -> Vec<Value> {
     let threads = spans.iter().map(|span| span.thread + 1).max().unwrap_or(0);
     let mut events = Vec::new();
@@ -23,16 +24,16 @@ fn event(name: &str, category: &str, row: usize, begin_s: f64, end_s: f64) -> Va
     json!({"name": name, "cat": category, "ph": "X", "ts": begin_s * 1e6, "dur": (end_s - begin_s) * 1e6, "pid": 0, "tid": row})
 }
 
-/// Runs of operations that are for one phase: name, begin and end in seconds.
+/// Consecutive operations of the same phase: name, start and end in seconds.
 ///
-/// A micro-batch's gradient is a forward pass, from its first logits on the head, and from the first operation after a chunk of the head that does
-/// not begin another chunk the backward pass, which ends with the gradient of the embedding.
+/// The gradient of a micro-batch starts with the forward pass. The head starts at the first logits. The backward pass starts at the first
+/// operation after a chunk of the head that does not start another chunk, and ends with the gradient of the embedding.
 fn phases(spans: &[&Span]) -> Vec<(&'static str, f64, f64)> {
     let mut phases: Vec<(&'static str, f64, f64)> = Vec::new();
     let (mut gradient, mut last) = ("forward", "");
     for span in spans {
         let phase = if span.part == GRADIENT && span.operation == "add_into" {
-            "sum over lanes"
+            "sum over workers"
         } else if span.part == GRADIENT {
             gradient = match (gradient, last, span.operation) {
                 ("forward", _, "logits") => "head",
@@ -40,7 +41,7 @@ fn phases(spans: &[&Span]) -> Vec<(&'static str, f64, f64)> {
                 ("backward", "scatter_add_into", _) => "forward",
                 (same, ..) => same,
             };
-            // Row numbers stand between the end of a chunk or of a micro-batch and what tells the next one.
+            // `indices` may come between the end of a chunk or micro-batch and the operation that identifies the next phase.
             if span.operation != "indices" {
                 last = span.operation;
             }
@@ -62,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_are_told_by_their_operations() {
+    fn phases_follow_from_operations() {
         let operations = [
             ("rollouts", "gather"),
             ("rollouts", "choose"),
@@ -97,7 +98,7 @@ mod tests {
             ("backward", 11.0),
             ("forward", 14.0),
             ("head", 15.0),
-            ("sum over lanes", 16.0),
+            ("sum over workers", 16.0),
             ("optimizer", 17.0),
         ];
         assert_eq!(found, expected);

@@ -8,35 +8,35 @@ use std::str::FromStr;
 pub enum Work {
     /// Log-probabilities of all responses, each after its own copy of the prompt.
     Score,
-    /// Sampling all responses.
+    /// Samples all responses.
     Rollout,
-    /// Reference pass, gradient and optimizer step over all responses.
+    /// Reference model, gradient and optimizer step for all responses.
     Update,
     /// A rollout, then an update on its responses.
     Step,
-    /// Reference pass and gradient of the first micro-batch on each lane, with arbitrary tokens: short enough for a profiler.
+    /// Reference model and gradient of each worker's first micro-batch, with arbitrary tokens. Short enough for a profiler.
     MicroBatch,
-    /// This many passes of one token per sequence, after a context of the prompt and a response.
+    /// This many decode passes of one token per sequence, after a context of the prompt and a response.
     Decode(usize),
 }
 
-/// Decode passes by default.
+/// Default number of decode passes.
 const PASSES: usize = 20;
 /// Largest number of decode passes.
-const MOST_PASSES: usize = 10_000;
-/// The names, for messages and help.
+const MAX_PASSES: usize = 10_000;
+/// Names of the workloads, for messages and help.
 pub const WORKS: &str = "score, rollout, update, step, micro-batch, decode[:PASSES]";
 
 impl Work {
-    /// Parses workloads separated by commas.
+    /// Parses workloads separated by commas, such as `rollout,decode:20`.
     ///
     /// # Errors
-    /// If a name is unknown.
+    /// If a name is unknown, or a number of passes is out of range.
     pub fn list(text: &str) -> Result<Vec<Self>, String> {
         text.split(',').map(|name| name.trim().parse()).collect()
     }
 
-    /// Whether it needs a trainer, with gradients and an optimizer.
+    /// Returns true if the workload needs a trainer, with gradients and an optimizer.
     pub fn trains(self) -> bool {
         matches!(self, Self::Update | Self::Step | Self::MicroBatch)
     }
@@ -54,8 +54,8 @@ impl FromStr for Work {
             None if text == "micro-batch" => Self::MicroBatch,
             None if text == "decode" => Self::Decode(PASSES),
             Some(("decode", passes)) => match passes.parse() {
-                Ok(passes @ 1..=MOST_PASSES) => Self::Decode(passes),
-                _ => return Err(format!("decode:{passes}: write a whole number of passes from 1 to {MOST_PASSES}")),
+                Ok(passes @ 1..=MAX_PASSES) => Self::Decode(passes),
+                _ => return Err(format!("decode:{passes}: expected a whole number of passes from 1 to {MAX_PASSES}")),
             },
             _ => return Err(format!("unknown workload \"{text}\"; expected {WORKS}")),
         })
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn works_are_known_by_name() {
+    fn work_list_parses_names_and_refuses_unknown_ones() {
         let works = Work::list("score, rollout,update,step,micro-batch,decode:7").unwrap();
         let names: Vec<String> = works.iter().map(Work::to_string).collect();
         assert_eq!(names, ["score", "rollout", "update", "step", "micro-batch", "decode:7"]);

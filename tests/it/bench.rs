@@ -1,10 +1,10 @@
-//! Tests of `rlvr bench` through the program: cases, limits and lengths.
+//! Tests `rlvr bench` as a program: cases, limits and lengths.
 
 use serde_json::Value;
 
 use crate::fixture::{self, error_of, fail, printed, printed_json, rlvr, succeed, text, told};
 
-/// Quick measurements of the embedded model.
+/// Arguments for quick measurements of the embedded model.
 const QUICK: [&str; 9] = ["bench", "--seconds", "0", "--repeats", "1", "--no-breakdown", "--no-ceilings", "--response-tokens", "3"];
 
 fn quick<'a>(more: &[&'a str]) -> Vec<&'a str> {
@@ -17,7 +17,7 @@ fn names(case: &Value, key: &str) -> Vec<String> {
 }
 
 #[test]
-fn cases_are_measured_one_by_one_and_a_failure_ends_only_its_own() {
+fn bench_measures_cases_independently_and_reports_failures() {
     let folder = tempfile::tempdir().unwrap();
     let [json, lengths] = ["all.json", "lengths"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
     let drawn = format!("name=drawn work=rollout sequences=5 lengths=lognormal:4:9 write-lengths={lengths}");
@@ -61,7 +61,7 @@ fn cases_are_measured_one_by_one_and_a_failure_ends_only_its_own() {
 }
 
 #[test]
-fn one_measurement_stands_at_the_top_and_none_begins_after_the_limit() {
+fn bench_starts_no_measurement_after_the_limit() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("one.json");
     let path = json.to_str().unwrap();
@@ -80,7 +80,7 @@ fn one_measurement_stands_at_the_top_and_none_begins_after_the_limit() {
 }
 
 #[test]
-fn wrong_lengths_and_cases_are_usage() {
+fn bench_refuses_wrong_lengths_and_cases_as_usage_errors() {
     let refused = |words: &[&str], expected: &str| {
         let error = fail(&[&["bench", "--no-ceilings"], words].concat(), 2);
         assert!(error.contains(expected), "{words:?}: {error}");

@@ -1,8 +1,8 @@
-// Records when each kernel, copy and fill ran on the GPU, in any program. The driver loads this library if CUDA_INJECTION64_PATH names it, and
+// Records when each kernel, copy and fill of a program ran on the GPU. The driver loads this library if CUDA_INJECTION64_PATH names it, and
 // calls InitializeInjection. The library depends on CUPTI alone, and on nothing in this program. scripts/cuda-activity.sh builds it;
 // scripts/gpu_kernels.py reads its file.
 //
-// RLVR_ACTIVITY names the file. Its rows have fields separated by tabs; times are nanoseconds of CUPTI's clock:
+// RLVR_ACTIVITY names the file. Its rows have fields separated by tabs. Times are nanoseconds of CUPTI's clock:
 //   clock   TIME UNIX_TIME                                                     the same moment on the system's clock
 //   name    ID NAME                                                            before the first row that has this ID
 //   kernel  ID START END STREAM GRAPH BLOCKS THREADS REGISTERS SHARED_BYTES    GRAPH is 0 outside CUDA graphs
@@ -26,7 +26,7 @@ namespace {
 constexpr size_t buffer_bytes = 1 << 20;
 constexpr size_t most_rows = 200'000;
 
-// CUPTI's functions, looked up at run time: without CUPTI the program still runs.
+// CUPTI's functions, looked up at run time. The program also runs without CUPTI.
 struct Cupti {
     decltype(&cuptiActivityRegisterCallbacks) register_callbacks;
     decltype(&cuptiActivityEnable) enable;
@@ -51,7 +51,7 @@ bool has_succeeded(CUptiResult result, const char* call) {
     return false;
 }
 
-// Whether another row may be written; counts the rows that may not.
+// Returns whether another row may be written. Counts the rows that may not.
 bool has_room() {
     if (rows++ < most_rows) return true;
     lost++;
@@ -112,7 +112,7 @@ void write(const CUpti_Activity* record) {
 void CUPTIAPI give_buffer(uint8_t** buffer, size_t* bytes, size_t* most_records) {
     *buffer = static_cast<uint8_t*>(aligned_alloc(ACTIVITY_RECORD_ALIGNMENT, buffer_bytes));
     *bytes = *buffer ? buffer_bytes : 0;
-    *most_records = 0;  // as many as fit
+    *most_records = 0;  // no limit
 }
 void CUPTIAPI take_buffer(CUcontext context, uint32_t stream, uint8_t* buffer, size_t, size_t used_bytes) {
     std::lock_guard<std::mutex> lock(writing);
@@ -137,7 +137,7 @@ void finish() {
 bool load() {
     void* library = dlopen("libcupti.so.13", RTLD_NOW | RTLD_LOCAL);
     if (!library) {
-        fprintf(stderr, "kernel times are not recorded: libcupti.so.13 cannot be loaded: add its folder to LD_LIBRARY_PATH (%s)\n", dlerror());
+        fprintf(stderr, "kernel times are not recorded: cannot load libcupti.so.13 (%s): add its folder to LD_LIBRARY_PATH\n", dlerror());
         return false;
     }
     const char* missing = nullptr;
@@ -172,7 +172,7 @@ bool start() {
 
 }  // namespace
 
-// The driver calls this once, in its cuInit. Returns 1, as CUPTI's own examples do. On failure it prints why, and the program continues.
+// The driver calls this once, in its cuInit. Returns 1, as CUPTI's examples do. A failure is reported on stderr, and the program continues.
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
     const char* path = getenv("RLVR_ACTIVITY");
     if (!path || !load()) return 1;

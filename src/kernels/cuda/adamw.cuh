@@ -1,9 +1,10 @@
-// One AdamW step (Loshchilov and Hutter 2019) over f32 moments, or over moments of 8 bits (Dettmers et al. 2021), and the sum of squares that the
-// clip of the gradients needs.
+// One AdamW step (Loshchilov and Hutter 2019) with moments in f32 or in 8 bits (Dettmers et al. 2021), and the sum of squares for gradient
+// clipping.
 #pragma once
 #include "block.cuh"
 
-// Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): numbers by address, as src/draw.rs has it.
+// Philox4x32 with ten rounds (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011): random numbers by address, as in
+// src/draw.rs.
 __device__ __forceinline__ uint4 philox(uint4 counter, unsigned key0, unsigned key1) {
 #pragma unroll
     for (int round = 0; round < 10; round++) {
@@ -15,7 +16,7 @@ __device__ __forceinline__ uint4 philox(uint4 counter, unsigned key0, unsigned k
     return counter;
 }
 
-// The numbers of one step, the same for every element. Of learning rate lr, decays beta1 and beta2 and step number count:
+// The factors of one step, the same for every element. With learning rate lr, decays beta1 and beta2, and step number count:
 struct AdamwStep {
     float keep;               // 1 - lr weight_decay
     float rate;               // lr / (1 - beta1^count)
@@ -35,8 +36,8 @@ struct AdamwStep {
     }
 };
 
-// Updates master, first and second [n] from gradient [n], and weight [n], the master rounded to T; for f32 weight may be master itself, which is
-// then written once. Grid: any.
+// Updates master, first and second [n] from gradient [n], and sets weight [n] to the master rounded to T. In f32, weight may be master
+// itself, which is then written once. Grid: any.
 KERNEL(adamw, (T* weight, float* master, float* first, float* second, const float* gradient, long long n, AdamwStep step),
        (weight, master, first, second, gradient, n, step)) {
     constexpr int N = 4;
@@ -56,7 +57,7 @@ KERNEL(adamw, (T* weight, float* master, float* first, float* second, const floa
     }
 }
 
-// partials [chunks]: sums of squares, in f64, of per_chunk elements of gradient [n] each. Grid: chunks.
+// partials [chunks]: in f64, the sum of squares of each chunk of per_chunk elements of gradient [n]. Grid: chunks.
 extern "C" __global__ void __launch_bounds__(1024) sum_of_squares(double* partials, const float* gradient, long long n, long long per_chunk) {
     constexpr int N = 4;
     long long first = blockIdx.x * per_chunk, end = first + per_chunk < n ? first + per_chunk : n;
@@ -82,10 +83,10 @@ extern "C" __global__ void __launch_bounds__(1024) sum_doubles(double* out, cons
 }
 EXPORT(sum_doubles)
 
-// Elements that share a scale: one warp's.
+// Number of elements that share a scale. One warp processes them.
 constexpr int CODED = 256;
 
-// The code of the largest value of map [256] (ascending) that is at most x, or 0.
+// The code of the largest value of map [256] (ascending) that is at most x; 0 if there is none.
 __device__ __forceinline__ int code_below(const float* map, float x) {
     int code = 0;
 #pragma unroll
@@ -93,13 +94,13 @@ __device__ __forceinline__ int code_below(const float* map, float x) {
         if (map[code + half] <= x) code += half;
     return code;
 }
-// The code nearest to x.
+// The code of the value nearest to x.
 __device__ __forceinline__ int nearest_code(const float* map, float x) {
     int code = code_below(map, x);
     return code + 1 < CODED && map[code + 1] - x < x - map[code] ? code + 1 : code;
 }
-// One of the codes on either side of x >= 0, the upper one the likelier the nearer x is to it, so that x is right on average (`chance` is uniform
-// in [0, 65536)). Only 0 is code 0.
+// Rounds x >= 0 stochastically to the code below or above. The probability of the upper one grows linearly with x, so the mean is x.
+// `chance` is uniform in [0, 65536). Only x = 0 has code 0.
 __device__ __forceinline__ int either_code(const float* map, float x, unsigned chance) {
     int code = code_below(map, x);
     if (code + 1 == CODED || x <= 0) return code;
@@ -107,11 +108,11 @@ __device__ __forceinline__ int either_code(const float* map, float x, unsigned c
     return code + (float(chance) < (x - map[code]) / (map[code + 1] - map[code]) * 65536.0f);
 }
 
-// The same with moments of 8 bits: first and second [n] are codes of first_map and second_map [256], times the scale of their 256 elements,
-// first_scale and second_scale [ceil(n / 256)]; all zeros is where training begins. Grid: any; a warp has 256 elements at a time.
+// AdamW with moments of 8 bits. first and second [n] are codes of first_map and second_map [256], scaled by first_scale and second_scale
+// [ceil(n / 256)], one scale per 256 elements. All zeros is the initial state. Grid: any; a warp processes 256 elements at a time.
 //
-// The maps are ascending. Each decade 10^-e [0.1, 1] has 2^(6 - e) codes of either sign in the first and 2^(7 - e) in the second, e from 0 to 6, in
-// the middles of equal parts; 0 and 1 are added: 256 each.
+// The maps are ascending. For e from 0 to 6, the decade 10^-e [0.1, 1] has 2^(6 - e) codes of either sign in the first map and 2^(7 - e) in
+// the second, at the centres of equal parts. With 0 and 1, each map has 256 values.
 //   std::vector<float> map = {0, 1};
 //   for (int e = 0; e < 7; e++) {
 //       int parts = 1 << ((is_signed ? 6 : 7) - e);
@@ -123,9 +124,10 @@ __device__ __forceinline__ int either_code(const float* map, float x, unsigned c
 //   }
 //   std::sort(map.begin(), map.end());
 //
-// A second moment moves by thousandths of itself, and codes are hundredths apart and more: rounded to the nearest, it would neither decay nor grow
-// but where gradients jump. It is rounded up or down by chance instead, right on average; the chance is a function of the element and of `count`,
-// the step's number, so that a run repeats. One that is not 0 never becomes 0, which would let its element leap by first / eps.
+// A second moment changes by thousandths of its value, but neighbouring codes differ by hundredths or more. Rounded to the nearest code, it
+// would neither decay nor grow except where gradients jump. It is rounded stochastically instead, which is right on average. The chance is
+// a function of the element and of `count`, the step's number, so that a run is reproducible. A nonzero moment never becomes 0, because its
+// element would then jump by first / eps.
 KERNEL(adamw_8bit,
        (T* weight, float* master, uint8_t* first, float* first_scale, uint8_t* second, float* second_scale, const float* gradient,
         const float* first_map, const float* second_map, long long n, AdamwStep step, unsigned count),

@@ -1,10 +1,12 @@
-// Attention of query rows over their keys: the arithmetic that training, prefill and decode share, so that all give a row the same bits.
+// Attention of query rows over their keys: the arithmetic that training, prefill and decode share, so that all compute a row with the same
+// bits.
 //
-// A warp takes 16 query rows as the rows of its products, and goes over the keys in tiles of 64 that begin at positions 0, 64, 128, ... of the
-// sequence, a tile in four chunks of 16. Softmax is online (Milakov and Gimelshein 2018; Dao et al. 2022): each row keeps the largest score so
-// far, the sum of its weights, one sum per chunk of the tile so that four warps can split a tile, and the weighted sum of its values. Every
-// element of a product is one chain of products over d, or over the keys in order; a key that a row does not see weighs exactly zero, and a tile
-// of which it sees nothing scales its sums by exactly one. So the bits of a row follow from its query and its own keys and values alone.
+// A warp holds 16 query rows as the rows of its products. It visits the keys in tiles of 64, which start at positions 0, 64, 128, ... of
+// the sequence, and each tile in four chunks of 16. Softmax is online (Milakov and Gimelshein 2018; Dao et al. 2022): each row keeps its
+// running maximum score, the sum of its weights (one sum per chunk of the tile, so that four warps can split a tile), and the weighted sum
+// of its values. Every element of a product is one chain of products over d, or over the keys in order. A key that a row does not see has
+// weight exactly zero, and a tile without any visible key scales the row's sums by exactly one. The bits of a row therefore depend only on
+// its query and its own keys and values.
 //
 // The f32 kernels are plain: a warp per row, tiles of 32 keys, a key per lane. They are for comparison, not for speed.
 #pragma once
@@ -12,14 +14,14 @@
 
 namespace attention {
 
-constexpr int TILE = 64;    // keys (or queries) that are in shared memory together
-constexpr int CHUNK = 16;   // of them, what one step of a product takes
+constexpr int TILE = 64;    // keys (or queries) in shared memory at a time
+constexpr int CHUNK = 16;   // keys in one step of a product
 constexpr int CHUNKS = TILE / CHUNK;
-constexpr int THREADS = 128;  // of every block here
+constexpr int THREADS = 128;  // in every block here
 constexpr int WARPS = THREADS / WARP_SIZE;
 constexpr float LOG2_E = 1.4426950408889634f, LN_2 = 0.6931471805599453f;
 
-// 2^x: one instruction; exact for 0 and minus infinity.
+// 2^x in one instruction; exact for 0 and minus infinity.
 __device__ __forceinline__ float power_of_two(float x) {
 #ifdef EMULATED
     return exp2f(x);
@@ -31,7 +33,7 @@ __device__ __forceinline__ float power_of_two(float x) {
 }
 __device__ __forceinline__ float minus_infinity() { return __uint_as_float(0xff800000u); }
 
-// Over the four lanes that hold a row of a product.
+// The maximum over the four lanes that hold a row of a product.
 __device__ __forceinline__ float row_max(float x) {
     x = fmaxf(x, __shfl_xor_sync(ALL, x, 1));
     return fmaxf(x, __shfl_xor_sync(ALL, x, 2));
@@ -41,15 +43,15 @@ __device__ __forceinline__ float row_sum(float x) {
     return x + __shfl_xor_sync(ALL, x, 2);
 }
 
-// Where 16-byte piece `piece` of row `row` lies in a tile [64, D] of shared memory: pieces are permuted within a row so that the eight rows of a
-// matrix lie in different banks.
+// Address of the 16-byte piece `piece` of row `row` in a tile [64, D] of shared memory. Pieces are permuted within a row, so that the eight
+// rows of a matrix are in different banks.
 template <int D>
 __device__ __forceinline__ int place(int row, int piece) {
     return row * D + (piece ^ (row & 7)) * 8;
 }
 
-// Starts the copies of a tile [64, D] by all threads; `row(i)` is where row i lies, null where there is none: zeros then, since a weight of zero
-// does not hide a NaN. `some` is any address that may be named.
+// Starts the copies of a tile [64, D] by all threads. `row(i)` is the address of row i, or null if there is none: such a row is filled with
+// zeros, since a weight of zero does not hide a NaN. `some` is any valid address.
 template <int D, class Row>
 __device__ __forceinline__ void copy_tile(bf16* tile, const bf16* some, Row row) {
     constexpr int PIECES = D / 8, STEP = THREADS / PIECES;
@@ -61,7 +63,7 @@ __device__ __forceinline__ void copy_tile(bf16* tile, const bf16* some, Row row)
     }
 }
 
-// Rows of a left factor straight from memory: this lane's are lane / 4 (`low`) and lane / 4 + 8 (`high`); zeros for null.
+// Loads the rows of a left factor from memory. This lane's rows are lane / 4 (`low`) and lane / 4 + 8 (`high`); null gives zeros.
 template <int D>
 __device__ __forceinline__ void load_rows(uint32_t (&a)[D / 16][4], const bf16* low, const bf16* high) {
     int t = threadIdx.x % 4;
@@ -74,7 +76,7 @@ __device__ __forceinline__ void load_rows(uint32_t (&a)[D / 16][4], const bf16* 
     }
 }
 
-// Writes a warp's [16, 8 N] times a factor per row to rows `low` and `high`, this lane's, from their column `column` on; nothing for null.
+// Writes a warp's [16, 8 N], times a factor per row, to this lane's rows `low` and `high` from column `column` on. Null rows are skipped.
 template <int N>
 __device__ __forceinline__ void store_rows(const float (&x)[N][4], float low_factor, float high_factor, bf16* low, bf16* high, int column) {
     int t = threadIdx.x % 4;
@@ -85,7 +87,7 @@ __device__ __forceinline__ void store_rows(const float (&x)[N][4], float low_fac
     }
 }
 
-// scores [16, 16] = a [16, D] times rows of chunk `chunk` of the tile, transposed.
+// scores [16, 16] = a [16, D] times the transposed rows of chunk `chunk` of the tile.
 template <int D>
 __device__ __forceinline__ void score_chunk(float (&scores)[2][4], const uint32_t (&a)[D / 16][4], const bf16* tile, int chunk) {
     int lane = threadIdx.x % WARP_SIZE, row = chunk * CHUNK + lane % 8 + lane / 16 * 8;
@@ -99,7 +101,7 @@ __device__ __forceinline__ void score_chunk(float (&scores)[2][4], const uint32_
     }
 }
 
-// out [16, 8 N] += weights [16, 16] times rows of chunk `chunk` of the tile, columns from `column` on.
+// out [16, 8 N] += weights [16, 16] times the rows of chunk `chunk` of the tile, from column `column` on.
 template <int D, int N>
 __device__ __forceinline__ void add_chunk(float (&out)[N][4], const uint32_t (&weights)[4], const bf16* tile, int chunk, int column) {
     int lane = threadIdx.x % WARP_SIZE, row = chunk * CHUNK + lane % 16;
@@ -112,7 +114,7 @@ __device__ __forceinline__ void add_chunk(float (&out)[N][4], const uint32_t (&w
     }
 }
 
-// A chunk of weights as a left factor.
+// Converts a chunk of weights to a left factor.
 __device__ __forceinline__ void to_factor(uint32_t (&a)[4], const float (&x)[2][4]) {
     a[0] = pack(x[0][0], x[0][1]);
     a[1] = pack(x[0][2], x[0][3]);
@@ -120,7 +122,8 @@ __device__ __forceinline__ void to_factor(uint32_t (&a)[4], const float (&x)[2][
     a[3] = pack(x[1][2], x[1][3]);
 }
 
-// Minus infinity for the keys from position `counts` of this lane's two rows on; the chunk begins at position `first`.
+// Sets the scores of keys from position `counts` on to minus infinity, for each of this lane's two rows. The chunk starts at position
+// `first`.
 __device__ __forceinline__ void mask_chunk(float (&scores)[2][4], int first, const int (&counts)[2]) {
     UNROLL for (int n = 0; n < 2; n++)
         UNROLL for (int i = 0; i < 4; i++)
@@ -133,15 +136,15 @@ __device__ __forceinline__ void max_chunk(float (&largest)[2], const float (&sco
         largest[r] = fmaxf(largest[r], fmaxf(fmaxf(scores[0][2 * r], scores[0][2 * r + 1]), fmaxf(scores[1][2 * r], scores[1][2 * r + 1])));
 }
 
-// Moves a row's running maximum on to `largest`, which it is at least; gives the factor for its sums so far. Every row sees position 0, so that
-// only the maximum before the first tile is minus infinity.
+// Raises a row's running maximum to `largest`, which is at least as large. Returns the factor for the row's sums. Every row sees position
+// 0, so only the maximum before the first tile is minus infinity.
 __device__ __forceinline__ float advance(float& running, float largest, float scale) {
     float factor = power_of_two((running - largest) * scale);
     running = largest;
     return factor;
 }
 
-// Scores of a chunk to weights 2^(scale (score - maximum)), and on with the chunk's sums of weights. `scale` includes log2 e.
+// Converts the scores of a chunk to weights 2^(scale (score - maximum)) and updates the chunk's sums of weights. `scale` includes log2 e.
 __device__ __forceinline__ void weigh_chunk(float (&scores)[2][4], const float (&maxima)[2], const float (&factors)[2], float scale,
                                             float (&sums)[2]) {
     UNROLL for (int r = 0; r < 2; r++) {
@@ -155,7 +158,7 @@ __device__ __forceinline__ void weigh_chunk(float (&scores)[2][4], const float (
     }
 }
 
-// The four sums of a row, in the one order.
+// The four sums of a row, always added in the same order.
 __device__ __forceinline__ float total(float a, float b, float c, float d) { return (a + b) + (c + d); }
 
 template <int N>
@@ -164,7 +167,7 @@ __device__ __forceinline__ void scale_rows(float (&x)[N][4], const float (&facto
         UNROLL for (int i = 0; i < 4; i++) x[n][i] *= factors[i / 2];
 }
 
-// The plain f32 kernels: a row's d <= 128 columns lie on the lanes, column lane + 32 i in element i.
+// The plain f32 kernels. The d <= 128 columns of a row are distributed over the lanes: element i of a lane is column lane + 32 i.
 constexpr int PARTS = 4;
 
 __device__ __forceinline__ float dot(const float* a, const float* b, int width) {
@@ -191,14 +194,15 @@ __device__ __forceinline__ void store_row(float* row, const float (&sums)[PARTS]
         if (lane + 32 * i < width) row[lane + 32 * i] = sums[i] * factor;
 }
 
-// One warp: a row of attention over positions 0 to `count` - 1 at `key(position)` and `value(position)`. Writes `out`; gives the log-sum-exp.
+// Computes, with one warp, a row of attention over positions 0 to `count` - 1 at `key(position)` and `value(position)`. Writes `out` and
+// returns the log-sum-exp.
 template <class Key, class Value>
 __device__ __forceinline__ float attend_row(float* out, const float* query, int count, int width, float scale, Key key, Value value) {
     int lane = threadIdx.x % WARP_SIZE;
     float running = minus_infinity(), sum = 0, sums[PARTS] = {};
     for (int first = 0; first < count; first += WARP_SIZE) {
         int position = first + lane;
-        // A rounded product, lest the compiler fuse it with what follows in one kernel and not in another.
+        // Rounds the product, so that the compiler cannot fuse it with the next operation in one kernel but not in another.
         float score = position < count ? fmaf(dot(query, key(position), width), scale, 0.0f) : minus_infinity();
         float largest = fmaxf(running, warp_max(score));
         float factor = expf(running - largest), weight = expf(score - largest);

@@ -1,18 +1,18 @@
-// Causal attention over sequences laid end to end, some of which continue a shared prefix: forward. See attention.cuh for the arithmetic.
+// Causal attention over a packed batch, in which sequences may share a prefix: forward pass. See attention.cuh for the arithmetic.
 //
-// `segments [n, 4]` has, for each sequence, {first row of its own tokens, number of own tokens, first row of its prefix, number of prefix rows}.
-// Own token i is at position `prefix rows + i` of its sequence and sees all prefix rows and own tokens 0 to i. Prefix rows are own tokens of segments
-// without a prefix. `tiles [m, 2]` has {segment, first own token}, one for each 64 own tokens of every segment; longest first is fastest. A row of
-// qkv is (q + 2 kv) d wide: query heads, keys, values.
+// `segments [n, 4]` has for each sequence {first row of its own tokens, number of own tokens, first row of its prefix, number of prefix
+// rows}. Own token i has position `prefix rows + i` in its sequence and sees all prefix rows and own tokens 0 to i. Prefix rows are own
+// tokens of segments without a prefix. `tiles [m, 2]` has {segment, first own token} for each 64 own tokens of every segment; longest first
+// is fastest. A row of qkv has (q + 2 kv) d columns: query heads, keys, values.
 #pragma once
 #include "attention.cuh"
 
 namespace attention {
 
-// A tile of query rows and the sequence that it is of.
+// A tile of query rows and its sequence.
 struct QueryTile {
-    int first_row, own, prefix_row, prefix;  // the segment
-    int first;                               // own token that the tile begins with
+    int first_row, own, prefix_row, prefix;  // of the segment
+    int first;                               // first own token of the tile
     __device__ QueryTile(const int* segments, const int* tile) {
         const int* segment = segments + 4 * tile[0];
         first_row = segment[0];
@@ -21,13 +21,14 @@ struct QueryTile {
         prefix = segment[3];
         first = tile[1];
     }
-    // Row of the batch at a position.
+    // The row of the batch at a position of the sequence.
     __device__ int row(int position) const { return position < prefix ? prefix_row + position : first_row + position - prefix; }
-    // Positions that the tile's last row sees.
+    // Number of positions that the tile's last row sees.
     __device__ int count() const { return prefix + min(first + TILE, own); }
 };
 
-// Starts the copies of the keys and the values of the tile at position `position`; `keys` is where key (and, `values` further, value) 0 lies.
+// Starts the copies of the keys and values of the tile at position `position`. `keys` is the address of key 0, and value 0 is `values`
+// elements further.
 template <int D>
 __device__ __forceinline__ void copy_keys(bf16* to, const bf16* keys, const QueryTile& tile, int position, int stride, int values) {
     int count = tile.count();
@@ -49,7 +50,7 @@ __device__ __forceinline__ void packed_forward(bf16* out, float* lse, const bf16
     int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
     int token = tile.first + warp * 16 + lane / 4;  // this lane's rows are own tokens `token` and `token` + 8
     int counts[2] = {tile.prefix + token + 1, tile.prefix + token + 9};
-    // The warp's counts; it has nothing to do where it has no rows.
+    // The smallest and largest count of the warp's rows. A warp without rows has nothing to do.
     int least = tile.prefix + tile.first + warp * 16 + 1, most = tile.first + warp * 16 < tile.own ? least + 15 : 0;
     auto query = [&](int i) { return i < tile.own ? qkv + size_t(tile.first_row + i) * stride + head * D : nullptr; };
     uint32_t q[D / 16][4];
@@ -62,7 +63,7 @@ __device__ __forceinline__ void packed_forward(bf16* out, float* lse, const bf16
     copy_commit();
     for (int step = 0; step < steps; step++) {
         copy_wait<0>();
-        __syncthreads();  // all have this tile, and none still reads the one before it
+        __syncthreads();  // all have this tile, and none still reads the previous one
         if (step + 1 < steps) copy_keys<D>(shared + (step + 1) % 2 * 2 * TILE * D, keys, tile, (step + 1) * TILE, stride, values);
         copy_commit();
         int first = step * TILE;
@@ -95,7 +96,7 @@ __device__ __forceinline__ void packed_forward(bf16* out, float* lse, const bf16
 
 }  // namespace attention
 
-// Attention of every row. out [t, q d], lse [q, t] (the log-sum-exp of the scaled scores, f32), qkv [t, (q + 2 kv) d].
+// Attention of every row. out [t, q d], lse [q, t] (log-sum-exp of the scaled scores, f32), qkv [t, (q + 2 kv) d].
 // Grid (m, q), block 128 (a warp takes 16 rows of the tile), shared memory 512 d bytes: 32 KiB for d = 64, 64 KiB for d = 128.
 #define ATTEND_PACKED_FORWARD(D)                                                                                                                    \
     extern "C" __global__ void __launch_bounds__(128)                                                                                               \

@@ -1,20 +1,23 @@
-// Causal attention over sequences laid end to end: backward. Weights are computed again from the log-sum-exp (Dao et al. 2022, section B.4): with
-// p the softmax of the scores and delta = d_out . out, d_score = p (d_out . v - delta). Nothing is added atomically: every sum has one order.
+// Causal attention over a packed batch: backward pass. Weights are recomputed from the log-sum-exp (Dao et al. 2022, section B.4): with p
+// the softmax of the scores and delta = d_out . out, d_score = p (d_out . v - delta). No addition is atomic: every sum has a fixed order.
 //
-// Three steps: attend_packed_delta; attend_packed_backward_queries over the tiles of the forward pass, which writes the query part of d_qkv; and
-// attend_packed_backward_keys over its own list of work, which writes the key and value parts, or partial sums of them where a tile of keys is seen
-// by so many queries that the work is split: then attend_packed_reduce_prefix adds these up. Rows that no segment owns are not written.
+// There are three steps. attend_packed_delta computes delta. attend_packed_backward_queries visits the tiles of the forward pass and writes
+// the query part of d_qkv. attend_packed_backward_keys has its own work list and writes the key and value parts. If so many queries see a
+// tile of keys that its work is split, it writes partial sums, which attend_packed_reduce_prefix adds up. Rows outside all segments are not
+// written.
 //
-// The lists of the third step, all int. A tile of keys is up to 64 own tokens of one segment. A sight is a range of query rows that sees it:
-//   sights [s, 3] = {first query row, number of query rows (at least 1), lag}: query i of the range sees key j of the tile where j <= i + lag.
-//   items [m, 5]  = {first key row, number of keys, first sight, end of its sights, slot}: one block of threads per key/value head.
+// All work lists of the third step are int. A tile of keys is up to 64 own tokens of one segment. `sights` lists ranges of query rows that
+// see a tile:
+//   sights [s, 3] = {first query row, number of query rows (at least 1), lag}: query i of the range sees key j of the tile if j <= i + lag.
+//   items [m, 5]  = {first key row, number of keys, first query range, end of its query ranges, slot}: one block of threads per key/value head.
 //   sums [r, 4]   = {first key row, number of keys, first slot, number of slots}.
-// For each segment and each tile of its own tokens, with k the first of them, the host lists these sights: the segment's own tokens from k on,
-// {first own row + k, own tokens - k, 0}; and for each segment whose prefix holds the tile, {first own row, own tokens, 64}. A tile may be shorter
-// than 64 and must lie all inside or all outside of each prefix. An item may hold sights of any number of rows; a tile whose sights have more rows than, say,
-// 1,024 is best cut into several items of about as many: a sight {row, n, lag} is cut at c into {row, c, lag} and {row + c, n - c, lag + c}. A tile
-// with one item has slot -1 there; a tile with several has consecutive slots for them, counted up from 0 over all tiles, and a row of `sums`.
-// `partial` holds [slots, 2 (keys, values), 64, kv d] f32 and need not be cleared. The order of items is free, longest first is fastest.
+// For each segment and each tile of its own tokens, with k the first of them, the host lists these query ranges: the segment's own tokens
+// from k on, {first own row + k, own tokens - k, 0}; and for each segment whose prefix contains the tile, {first own row, own tokens, 64}.
+// A tile may be shorter than 64, and must be entirely inside or outside of each prefix. An item may have any number of query rows. A tile
+// with more than, say, 1,024 query rows is best split into several items of similar size: a range {row, n, lag} is cut at c into {row, c,
+// lag} and {row + c, n - c, lag + c}. A tile with one item has slot -1 there. A tile with several items has consecutive slots for them,
+// counted from 0 over all tiles, and a row of `sums`. `partial` is [slots, 2 (keys, values), 64, kv d] in f32 and need not be cleared.
+// Items may have any order; longest first is fastest.
 #pragma once
 #include "attention_packed.cuh"
 
@@ -30,7 +33,7 @@ __device__ __forceinline__ void packed_backward_queries(bf16* d_qkv, const bf16*
     int warp = threadIdx.x / WARP_SIZE, lane = threadIdx.x % WARP_SIZE;
     int token = tile.first + warp * 16 + lane / 4;  // this lane's rows are own tokens `token` and `token` + 8
     int counts[2] = {tile.prefix + token + 1, tile.prefix + token + 9};
-    // The warp's counts; it has nothing to do where it has no rows.
+    // The smallest and largest count of the warp's rows. A warp without rows has nothing to do.
     int least = tile.prefix + tile.first + warp * 16 + 1, most = tile.first + warp * 16 < tile.own ? least + 15 : 0;
     auto query = [&](int i) { return i < tile.own ? size_t(tile.first_row + i) * stride + head * D : 0; };
     auto output = [&](int i) { return (size_t(tile.first_row + i) * q_heads + head) * D; };
@@ -38,7 +41,7 @@ __device__ __forceinline__ void packed_backward_queries(bf16* d_qkv, const bf16*
     uint32_t q[D / 16][4], d_o[D / 16][4];
     load_rows<D>(q, has_low ? qkv + query(token) : nullptr, has_high ? qkv + query(token + 8) : nullptr);
     load_rows<D>(d_o, has_low ? d_out + output(token) : nullptr, has_high ? d_out + output(token + 8) : nullptr);
-    float row_lse[2], row_delta[2];  // rows that are not there weigh nothing
+    float row_lse[2], row_delta[2];  // missing rows have weight 0
     for (int r = 0; r < 2; r++) {
         bool has = r ? has_high : has_low;
         size_t at = size_t(head) * tokens + tile.first_row + token + 8 * r;
@@ -52,7 +55,7 @@ __device__ __forceinline__ void packed_backward_queries(bf16* d_qkv, const bf16*
     copy_commit();
     for (int step = 0; step < steps; step++) {
         copy_wait<0>();
-        __syncthreads();  // all have this tile, and none still reads the one before it
+        __syncthreads();  // all have this tile, and none still reads the previous one
         if (step + 1 < steps) copy_keys<D>(shared + (step + 1) % 2 * 2 * TILE * D, keys, tile, (step + 1) * TILE, stride, values);
         copy_commit();
         int first = step * TILE;
@@ -75,7 +78,7 @@ __device__ __forceinline__ void packed_backward_queries(bf16* d_qkv, const bf16*
     store_rows(d_q, scale, scale, has_low ? d_qkv + query(token) : nullptr, has_high ? d_qkv + query(token + 8) : nullptr, 0);
 }
 
-// An item of the list, and the tiles of queries that it visits: sight after sight, head after head of the group, 64 rows at a time.
+// An item of the list and the tiles of queries that it visits: each query range in turn, in it each head of the group, 64 rows at a time.
 struct KeyItem {
     int first_row, keys, sight, end, slot;
     __device__ explicit KeyItem(const int* item) : first_row(item[0]), keys(item[1]), sight(item[2]), end(item[3]), slot(item[4]) {}
@@ -100,7 +103,7 @@ struct Visit {
         look();
     }
 };
-// Where a partial sum's row for a key (`which` 0) or value (1) lies.
+// Offset of a partial sum's row for a key (`which` 0) or value (1).
 __device__ __forceinline__ size_t partial_row(int slot, int which, int key, int kv_width) {
     return ((size_t(slot) * 2 + which) * TILE + key) * kv_width;
 }
@@ -124,7 +127,7 @@ __device__ __forceinline__ void packed_backward_keys(bf16* d_qkv, float* partial
         load_rows<D>(v, low ? low + kv_heads * D : nullptr, high ? high + kv_heads * D : nullptr);
     }
 
-    float pending;  // a thread's value of `rows`, read a visit early
+    float pending;  // the thread's value of `rows` for the next visit
     auto start = [&](const Visit& visit, int stage) {
         int own_head = head * group + visit.head, first = visit.row + visit.first, left = visit.count - visit.first;
         bf16* to = shared + stage * 2 * TILE * D;
@@ -144,11 +147,11 @@ __device__ __forceinline__ void packed_backward_keys(bf16* d_qkv, float* partial
     for (int stage = 0; now.valid(); stage ^= 1) {
         rows[stage * 2 * TILE + threadIdx.x] = pending;
         copy_wait<0>();
-        __syncthreads();  // all have this visit's tiles, and none still reads the ones before them
+        __syncthreads();  // all have this visit's tiles, and none still reads the previous ones
         const bf16* queries = shared + stage * 2 * TILE * D;
         const float *tile_lse = rows + stage * 2 * TILE, *tile_delta = tile_lse + TILE;
         int lag = now.first + now.lag;
-        // Of the chunks of queries, those with rows that see any of the warp's keys.
+        // The chunks of queries with rows that see any of the warp's keys.
         int begin = max(0, (warp * 16 - lag) / CHUNK), end = warp * 16 < item.keys ? (min(now.count - now.first, TILE) + CHUNK - 1) / CHUNK : 0;
         now.advance(group);
         if (now.valid()) start(now, stage ^ 1);
@@ -214,7 +217,8 @@ __device__ __forceinline__ void packed_reduce(T* d_qkv, const float* partial, co
 
 }  // namespace attention
 
-// delta [q, t] (f32): the dot product of each head's rows of d_out and out, both [t, q d]; any width. Grid (t, q / 4 rounded up), block 128.
+// delta [q, t] (f32): the dot product of each head's rows of d_out and out, both [t, q d]; any width. Grid (t, q / 4 rounded up), block
+// 128.
 extern "C" __global__ void attend_packed_delta_bf16(float* delta, const bf16* d_out, const bf16* out, int tokens, int q_heads, int width) {
     attention::packed_delta(delta, d_out, out, tokens, q_heads, width);
 }
@@ -224,7 +228,7 @@ extern "C" __global__ void attend_packed_delta_f32(float* delta, const float* d_
 }
 EXPORT(attend_packed_delta_f32)
 
-// The query part of d_qkv [t, (q + 2 kv) d]; segments and tiles as in the forward pass.
+// The query part of d_qkv [t, (q + 2 kv) d]. Segments and tiles are those of the forward pass.
 // Grid (m tiles, q), block 128, shared memory 512 d bytes: 32 KiB for d = 64, 64 KiB for d = 128.
 #define ATTEND_PACKED_BACKWARD_QUERIES(D)                                                                                                          \
     extern "C" __global__ void __launch_bounds__(128) attend_packed_backward_queries_bf16_d##D(                                                    \
@@ -237,7 +241,7 @@ ATTEND_PACKED_BACKWARD_QUERIES(64)
 ATTEND_PACKED_BACKWARD_QUERIES(128)
 #undef ATTEND_PACKED_BACKWARD_QUERIES
 
-// The key and value parts of d_qkv, or partial sums, by the lists described above.
+// The key and value parts of d_qkv, or partial sums, from the lists described above.
 // Grid (m items, kv), block 128 (a warp takes 16 keys), shared memory 512 d + 1,024 bytes: 33,792 for d = 64, 66,560 for d = 128.
 #define ATTEND_PACKED_BACKWARD_KEYS(D)                                                                                                             \
     extern "C" __global__ void __launch_bounds__(128) attend_packed_backward_keys_bf16_d##D(                                                       \
@@ -250,7 +254,7 @@ ATTEND_PACKED_BACKWARD_KEYS(64)
 ATTEND_PACKED_BACKWARD_KEYS(128)
 #undef ATTEND_PACKED_BACKWARD_KEYS
 
-// Adds up the partial sums of the tiles of keys in `sums`, slot after slot, into the key and value parts of d_qkv. Grid (r, 64), block 128.
+// Adds the partial sums of the tiles in `sums`, slot by slot, and writes the key and value parts of d_qkv. Grid (r, 64), block 128.
 extern "C" __global__ void attend_packed_reduce_prefix_bf16(bf16* d_qkv, const float* partial, const int* sums, int q_heads, int kv_heads,
                                                             int width) {
     attention::packed_reduce(d_qkv, partial, sums, q_heads, kv_heads, width);

@@ -1,6 +1,7 @@
-// What all kernels share: the two element types, reductions, and the pieces that exist twice, once for the GPU and once for the emulator.
+// Shared by all kernels: the two element types, reductions, and the parts that differ between the GPU and the emulator.
 //
-// Kernels are templates over the element type T (float or bf16) and compute in f32. EXPORT gives one its C name, by which the host launches it.
+// Kernels are templates over the element type T (float or bf16) and compute in f32. EXPORT gives a kernel its C name, by which the host
+// launches it.
 #pragma once
 
 #ifdef EMULATED
@@ -12,7 +13,7 @@
 #include <cuda_bf16.h>
 #include <cstdint>
 #define UNROLL _Pragma("unroll")
-#define ONE_BY_ONE _Pragma("unroll 1")  // where registers are short
+#define ONE_BY_ONE _Pragma("unroll 1")  // saves registers
 #define EXPORT(name)
 #define DYNAMIC_SHARED(type, name)                       \
     extern __shared__ __align__(16) unsigned char raw[]; \
@@ -37,8 +38,8 @@ __device__ __forceinline__ bf16 from_float<bf16>(float x) {
     return __float2bfloat16(x);
 }
 
-// One kernel for both element types: the body that follows is a template over T, launched as name_f32 and name_bf16 with blocks of whole warps,
-// at most 1,024 threads. `arguments` repeats the parameters' names.
+// Defines a kernel for both element types. The body that follows is a template over T. It is launched as name_f32 and name_bf16 with blocks
+// of whole warps, at most 1,024 threads. `arguments` repeats the parameters' names.
 #define KERNEL_OF(name, suffix, type, parameters, arguments)                    \
     namespace of_##suffix {                                                     \
     using T = type;                                                             \
@@ -53,23 +54,23 @@ __device__ __forceinline__ bf16 from_float<bf16>(float x) {
     template <class T>                                       \
     __device__ __forceinline__ void name parameters
 
-// Elements of T in 16 bytes, the widest load.
+// Number of elements of T in 16 bytes, the widest load.
 template <class T>
 constexpr int VECTOR = 16 / sizeof(T);
 
-// N neighbours that are loaded and stored at once (16 bytes at a time).
+// N adjacent elements that are loaded and stored together, 16 bytes at a time.
 template <class T, int N>
 struct alignas(sizeof(T) * N < 16 ? sizeof(T) * N : 16) Pack {
     T values[N];
 };
 
-// Whether all these addresses allow vectors.
+// Returns whether all these addresses are aligned for vectors.
 template <class... P>
 __device__ __forceinline__ bool aligned(const P*... at) {
     return ((reinterpret_cast<uintptr_t>(at) | ...) & 15) == 0;
 }
 
-// N elements from `at`, of which `left` exist; the others are 0. Vectors only if `vectors` says that rows are aligned.
+// Loads N elements from `at`. Only `left` of them exist; the others are 0. Uses vector loads only if `vectors` says that rows are aligned.
 template <int N, class T>
 __device__ __forceinline__ void load(float (&x)[N], const T* at, long long left, bool vectors) {
     if (vectors && left >= N) {
@@ -119,8 +120,8 @@ __device__ __forceinline__ V warp_sum(V x) {
 }
 __device__ __forceinline__ float warp_max(float x) { return warp_reduce(x, Largest()); }
 
-// Combines a value of each thread over a block of whole warps (at most 1,024 threads): the same in every thread, always in the same order. Ends
-// with a barrier.
+// Combines a value of each thread over a block of whole warps (at most 1,024 threads). Every thread gets the same result, which is always
+// computed in the same order. Ends with a barrier.
 template <class V, class F>
 __device__ __forceinline__ V block_reduce(V x, F combine) {
     __shared__ V values[32];

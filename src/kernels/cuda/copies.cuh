@@ -1,10 +1,10 @@
-// Copies within one dtype or between two, zeros, multiples, and moving averages: what is needed around the model's own operations. They are here
-// because candle's kernels are compiled for one generation of cards, and these for all.
+// Copies with and without a conversion of the dtype, fills with zero, scaling, and moving averages. Candle also has these, but its kernels
+// are compiled for one GPU generation, and ours for all.
 #pragma once
 #include "block.cuh"
 
-// Copies rows of `columns` elements, which begin from_row elements apart in `from` and to_row apart in `to`; `convert` makes an element of the
-// target. Grid (any, any): x strides over columns, y over rows.
+// Copies rows of `columns` elements, which start from_row elements apart in `from` and to_row apart in `to`. `convert` converts an element
+// to the target's type. Grid (any, any): x strides over columns, y over rows.
 template <class S, class T, class F>
 __device__ __forceinline__ void copy_rows(T* to, const S* from, long long to_first, long long from_first, long long rows, long long columns,
                                           long long to_row, long long from_row, F convert) {

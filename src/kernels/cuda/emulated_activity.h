@@ -1,4 +1,4 @@
-// The interface between the emulated driver and the emulated CUPTI: what ran, and who observes it.
+// The interface between the emulated driver and the emulated CUPTI: activities and their observer.
 #pragma once
 #include <dlfcn.h>
 
@@ -13,7 +13,7 @@
 
 namespace emulated {
 
-// What ran: a kernel with its name, or a copy or fill with its bytes.
+// An activity: a kernel with its name, or a copy or fill with its bytes.
 struct Activity {
     enum Kind { kernel, fill, copy_to_device, copy_to_host, copy_on_device } kind;
     const char* name = "";
@@ -22,7 +22,7 @@ struct Activity {
 };
 // Called after each activity, with its start and end.
 using Observer = void (*)(const Activity&, uint64_t start_ns, uint64_t end_ns);
-// Interns a name for ever: records outlive the modules of their kernels, and are read after the program's own objects are destroyed.
+// Interns a name permanently. Records outlive the modules of their kernels, and are read after the program's own objects are destroyed.
 inline const char* kept(const std::string& name) {
     static auto& names = *new std::set<std::string>;
     return names.insert(name).first->c_str();
@@ -35,7 +35,7 @@ extern "C" __attribute__((visibility("default"))) emulated::Observer emulated_ob
 
 namespace emulated {
 
-// Wraps work so that it notifies the observer, if there is one.
+// Wraps work so that the observer, if any, is notified.
 inline std::function<void()> observed(Activity activity, std::function<void()> work) {
     if (!emulated_observer) return work;
     return [activity, work = std::move(work)] {

@@ -1,9 +1,9 @@
-// The part of emulated_driver.cpp, which includes it, that stands in for cuBLAS and cuBLASLt: products with plain loops, in the queue.
+// Included by emulated_driver.cpp. Stands in for cuBLAS and cuBLASLt: computes products with plain loops, in the queue.
 #pragma once
 
 namespace {
 
-// Matrices by columns, as cuBLAS has them.
+// A column-major matrix, as cuBLAS expects it.
 struct Matrix {
     const void* at;
     int type;
@@ -24,17 +24,18 @@ struct Matrix {
             static_cast<__nv_bfloat16*>(const_cast<void*>(at))[i] = __float2bfloat16(value);
     }
 };
-// An algorithm as the program stores it. `parts` is the number of partial sums, which are computed in parallel and go through the workspace.
+// An algorithm in the form that the program stores. `parts` is the number of partial sums, which are computed in parallel and go through
+// the workspace.
 struct Algorithm {
     uint64_t id, tile, stages, parts, scheme, alignment, unused[2];
 };
-// 11 adds two partial sums in f32, in order. 12 adds them in the order in which they arrive, which differs from run to run. 21 takes only rows
-// and terms in multiples of 8; 22 overwrites its addend; 23 takes everything.
+// 11 adds two partial sums in f32, in order. 12 adds them in the order of arrival, which differs from run to run. 21 supports only rows and
+// terms in multiples of 8. 22 supports only results that overwrite the addend. 23 supports everything.
 constexpr uint64_t split = 11, in_place = 12, eights = 21, to_itself = 22, any = 23;
 
 size_t workspace_of(const Algorithm& algorithm, uint64_t m, uint64_t n) { return algorithm.parts > 1 ? algorithm.parts * m * n * sizeof(float) : 0; }
 
-// Advances the clock of events if EMULATED_GPU_CLOCK names the fastest algorithm; otherwise the clock stands still.
+// Advances the clock of events if EMULATED_GPU_CLOCK names the fastest algorithm. Otherwise the clock does not move.
 void pass(const Algorithm& algorithm) {
     const char* fastest = getenv("EMULATED_GPU_CLOCK");
     if (fastest && *fastest) milliseconds += algorithm.id == strtoull(fastest, nullptr, 10) ? 1 : 2;
@@ -103,7 +104,7 @@ struct Found {
     int reserved[4];
 };
 
-// A product's sizes, if its layouts match.
+// A product's sizes. `meet` tells whether its layouts match.
 struct Sizes {
     uint64_t m, n, k;
     bool meet;
@@ -126,7 +127,7 @@ bool takes(const Algorithm& algorithm, const Sizes& sizes) {
     }
 }
 bool is_aligned(const void* address, uint64_t bytes) { return reinterpret_cast<Address>(address) % bytes == 0; }
-// Whether the allocation has at least this many bytes from this address on.
+// Returns whether the allocation has at least this many bytes from this address on.
 bool has_room(const void* address, size_t bytes) {
     auto after = allocated.upper_bound(reinterpret_cast<Address>(address));
     if (after == allocated.begin()) return false;
@@ -164,7 +165,7 @@ DRIVER cublasLtMatmulDescSetAttribute(Description* description, int attribute, c
 DRIVER cublasLtMatmulPreferenceCreate(Preference** preference) { return *preference = new Preference, 0; }
 DRIVER cublasLtMatmulPreferenceDestroy(Preference* preference) { return delete preference, 0; }
 DRIVER cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attribute, const void* value, size_t bytes) {
-    // The workspace has 8 bytes, all else that is asked for 4.
+    // The workspace limit has 8 bytes, every other attribute that the program sets has 4.
     if (bytes != (attribute == 1 ? 8 : 4)) return 7;
     switch (attribute) {
         case 1: return memcpy(&preference->workspace, value, bytes), 0;
@@ -180,7 +181,7 @@ DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a
     if (!sizes.meet || asked < 1) return 7;
     // With a bias, cuBLASLt's heuristic needs its address.
     if (description->epilogue == 4 && !description->bias) return 7;
-    // A matrix that is aligned to less than an element has no algorithm.
+    // No algorithm supports a matrix whose alignment is less than an element.
     const Layout* layouts[] = {a, b, c, d};
     for (int i = 0; i < 4; i++)
         if (preference->alignment[i] < (layouts[i]->type == 0 ? 4 : 2)) return 15;
@@ -193,7 +194,7 @@ DRIVER cublasLtMatmulAlgoGetHeuristic(void*, Description* description, Layout* a
     if ((preference->schemes & 2) && sizes.k >= 32) add({split, 20, 3, 2, 2}, 0);
     if ((preference->schemes & 1) && sizes.k >= 32) add({in_place, 20, 3, 2, 1}, 0);
     add({eights, 23, 4, 1, 0}, 0);
-    add({any, 20, 4, 1, 0}, 15);  // reported with an error state, so it must not be used
+    add({any, 20, 4, 1, 0}, 15);  // has an error state, so it must not be used
     add({to_itself, 18, 4, 1, 0}, 0);
     add({any, 20, 5, 1, 0}, 0);
     return *count ? 0 : 15;

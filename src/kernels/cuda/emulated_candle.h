@@ -1,5 +1,5 @@
-// Included by emulated_driver.cpp. Stands in for those of candle's own kernels that are still launched: by stock operations while the program
-// sets up, and by tests that compare with candle.
+// Included by emulated_driver.cpp. Stands in for candle's own kernels that are still launched: by stock operations while the program
+// starts, and by tests that compare with candle.
 #pragma once
 
 namespace {

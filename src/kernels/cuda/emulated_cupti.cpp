@@ -1,4 +1,4 @@
-// A stand-in for libcupti.so.13 on the emulated GPU. It uses CUPTI's own headers and buffer protocol, and has only the functions that
+// A stand-in for libcupti.so.13 on the emulated GPU. It uses CUPTI's headers and buffer protocol, and implements only the functions that
 // activity.cpp calls.
 #include "emulated_activity.h"
 

@@ -1,4 +1,4 @@
-// Included by emulated_driver.cpp. Holds a device's state: contexts, streams, memory, and the queue of started work.
+// Included by emulated_driver.cpp. The state of the devices: contexts, streams, memory, and the queue of started work.
 #pragma once
 #include <algorithm>
 #include <deque>
@@ -22,13 +22,13 @@ uint64_t setting(const char* name, uint64_t usual) {
     const char* value = getenv(name);
     return value ? strtoull(value, nullptr, 10) : usual;
 }
-// Ends the program on an error that a GPU would not report, but that corrupts memory which may by then belong to something else.
+// Ends the program on an error that a GPU would not report but that corrupts memory, which may by then have another owner.
 [[noreturn]] void violated(const char* what) {
     fprintf(stderr, "emulated GPU: %s\n", what);
     abort();
 }
 
-// One context per device, and the context that each thread currently uses.
+// One context per device, and the current context of each thread.
 struct Context {
     int held = 0;
     uint64_t used = 0, most = 0;
@@ -41,13 +41,13 @@ uint64_t devices() { return std::min<uint64_t>(setting("EMULATED_GPUS", 1), 8); 
 #include "emulated_graph.h"
 std::set<Stream*> streams;
 
-// After EMULATED_GPU_LOST_AFTER launches the card is lost: every call fails from then on, as the driver's do.
+// After EMULATED_GPU_LOST_AFTER launches the card is lost: every call fails, as with the real driver.
 int lost() {
     static const uint64_t after = setting("EMULATED_GPU_LOST_AFTER", UINT64_MAX), code = setting("EMULATED_GPU_LOST_CODE", 719);
     return counts.launches < after ? 0 : int(code);
 }
 
-// Whether a thread may make a call now, in `stream` if there is one. The context must be alive, and must be the stream's own.
+// Checks whether the thread may make a call now, in `stream` if given. The context must exist and must be the stream's.
 int enter(Stream* stream = nullptr) {
     here = stream;
     if (int fault = lost()) return fault;
@@ -56,10 +56,10 @@ int enter(Stream* stream = nullptr) {
     return stream && stream->context != current ? Fault::no_context : 0;
 }
 
-// Work that was started and has not run yet, in order.
+// Work that was started but has not run yet, in order.
 std::deque<std::function<void()>> queue;
 uint64_t started = 0, done = 0;
-// Host memory of started transfers, by their numbers in the queue.
+// Host memory of started transfers, by the transfer's number in the queue.
 std::map<uint64_t, std::pair<Address, size_t>> transfers;
 
 void start(std::function<void()> work) {
@@ -67,7 +67,7 @@ void start(std::function<void()> work) {
     queue.push_back(std::move(work));
     started++;
 }
-// Runs the queued work up to a number.
+// Runs the queued work up to this number.
 void finish(uint64_t number) {
     while (done < number) {
         auto work = std::move(queue.front());
@@ -78,14 +78,14 @@ void finish(uint64_t number) {
     }
 }
 
-// Memory by address: its size, and the context that it belongs to.
+// An allocation: its size and its context.
 struct Memory {
     size_t bytes;
     Context* context;
 };
 std::map<Address, Memory> allocated, pinned;
 uint64_t total() { return setting("EMULATED_GPU_MIB", 4096) << 20; }
-// Memory that other processes hold.
+// Memory that other processes use, in bytes.
 uint64_t others() { return setting("EMULATED_GPU_OTHERS_MIB", 0) << 20; }
 
 int allocate(Address* to, size_t bytes) {
@@ -122,7 +122,7 @@ const Memory* memory_of(const std::map<Address, Memory>& all, const void* at) {
 void end_handle() {
     if (!current || !current->held) violated("a library's handle is destroyed without a context");
 }
-// Whether these addresses lie on the device of the thread's context.
+// Returns whether all these addresses are on the device of the thread's context.
 bool are_here(std::initializer_list<const void*> addresses) {
     for (const void* at : addresses) {
         const Memory* memory = memory_of(allocated, at);

@@ -1,9 +1,10 @@
-// A stand-in for the driver of an NVIDIA GPU and for cuBLAS, based on the emulator. A program that was built for GPUs, and its tests, run on it
-// unchanged on a machine without one. scripts/cuda-emulated.sh compiles it with kernels.cu into a library with the name that the program loads.
+// A stand-in for the driver of an NVIDIA GPU and for cuBLAS, based on the emulator. A program built for GPUs, and its tests, run on it
+// unchanged on a machine without a GPU. scripts/cuda-emulated.sh compiles it with kernels.cu into a library with the driver's file name.
 //
-// What a GPU does asynchronously is deferred here too: launches, copies and frees wait in a queue until somebody waits for them. New and freed
-// memory is poisoned, which exposes a host that reads too early or overwrites too early. What a driver would refuse is refused. What a driver
-// would not notice (memory freed while a transfer uses it, a context released before what belongs to it) ends the program.
+// What a GPU does asynchronously is deferred here too: launches, copies and frees wait in a queue until the host waits for them. New and
+// freed memory is poisoned, which exposes a host that reads or overwrites it too early. The emulator refuses what a driver refuses. If a
+// driver would not notice an error (memory freed while a transfer uses it, a context released before its objects), the emulator ends the
+// program.
 #include "emulator.h"
 #include "emulated_activity.h"
 #include "emulated_device.h"
@@ -13,7 +14,7 @@ emulated::Observer emulated_observer = nullptr;
 
 namespace {
 
-// A loaded file of kernels: this program's, or candle's PTX, which is compiled for one generation of cards.
+// A loaded file of kernels: this program's, or candle's PTX, which is compiled for one GPU generation.
 struct Module {
     Context* context;
     bool is_candles;
@@ -26,7 +27,8 @@ struct Function {
     size_t shared = 48 << 10;
 };
 
-// Appends a line for each launch to the file that EMULATED_GPU_LOG names: the kernel's owner (rlvr or candle), a tab, and its name.
+// Appends a line for each launch to the file that EMULATED_GPU_LOG names: the kernel's owner (rlvr or candle), a tab, and the kernel's
+// name.
 void log_launch(const char* maker, const std::string& name) {
     static FILE* log = [] {
         const char* path = getenv("EMULATED_GPU_LOG");
@@ -40,10 +42,10 @@ struct Event {
     float milliseconds = 0;
 };
 
-// The clock of events. Only products take time, and only if EMULATED_GPU_CLOCK is set (emulated_blas.h).
+// The clock of events. Only products advance it, and only if EMULATED_GPU_CLOCK is set (emulated_blas.h).
 float milliseconds = 0;
 
-char some;  // what handles point to
+char some;  // handles point to it
 
 }  // namespace
 
@@ -162,7 +164,7 @@ DRIVER cuMemFreeAsync(Address address, Stream* stream) {
     if (stream && !streams.count(stream)) violated("memory is freed in a destroyed stream");
     here = stream;
     if (int fault = not_while_recording(stream)) return fault;
-    // A tensor may be dropped while its thread uses another device. Without any context its memory is never freed.
+    // A thread may drop a tensor while it uses another device. Without a current context the memory is never freed.
     int fault = current && current->held ? lost() : Fault::no_context;
     if (fault) return allocated.erase(address), fault;
     return release(address);
@@ -178,7 +180,7 @@ DRIVER cuMemHostAlloc(void** to, size_t bytes, unsigned) {
 DRIVER cuMemFreeHost(void* memory) {
     ONE_AT_A_TIME;
     auto found = pinned.find(reinterpret_cast<Address>(memory));
-    if (found == pinned.end()) violated("host memory is freed that was never allocated");
+    if (found == pinned.end()) violated("host memory is freed that was not allocated");
     if (!found->second.context->held) violated("host memory is freed after its context was released");
     for (auto& [number, place] : transfers)
         if (memory_of(pinned, reinterpret_cast<void*>(place.first)) == &found->second && !lost()) violated("host memory is freed before a transfer has used it");
@@ -210,8 +212,8 @@ DRIVER cuMemcpyHtoDAsync_v2(Address to, const void* from, size_t bytes, Stream* 
     }
     return 0;
 }
-// The driver may return before the bytes have arrived, even into pageable host memory; here it always does. A host that reads too early finds
-// NaN.
+// The driver may return before the bytes have arrived, even into pageable host memory. Here it always does, and a host that reads too early
+// finds NaN.
 DRIVER cuMemcpyDtoHAsync_v2(void* to, Address from, size_t bytes, Stream* stream) {
     ONE_AT_A_TIME;
     if (int fault = enter(stream)) return fault;
@@ -236,7 +238,7 @@ DRIVER cuMemsetD8Async(Address to, unsigned char value, size_t bytes, Stream* st
 DRIVER cuModuleLoadData(Module** module, const unsigned* image) {
     ONE_AT_A_TIME;
     if (int fault = enter()) return fault;
-    // A file with code for several cards begins with this; PTX is text.
+    // The magic number of a file with code for several GPU generations. PTX is text.
     constexpr unsigned fatbin = 0xba55ed50;
     return *module = new Module{current, *image != fatbin, {}}, 0;
 }
@@ -259,7 +261,7 @@ DRIVER cuModuleGetFunction(Function** function, Module* module, const char* name
 }
 DRIVER cuFuncSetAttribute(Function* function, int attribute, int value) {
     if (int fault = enter()) return fault;
-    // Most dynamic shared memory, of which a block of compute capability 9.0 has 227 KiB.
+    // Largest dynamic shared memory per block: 227 KiB for compute capability 9.0.
     if (attribute == 8 && value > 227 << 10) return Fault::invalid;
     if (attribute == 8) function->shared = value;
     return 0;
@@ -302,13 +304,13 @@ DRIVER cuGraphLaunch(Graph* executable, Stream* stream) {
     if (int fault = enter(stream)) return fault;
     if (int fault = not_while_recording(stream)) return fault;
     counts.graphs++;
-    // By address, as on a GPU: this detects a graph that is destroyed too early.
+    // By address, as on a GPU. This detects a graph that is destroyed too early.
     start([=] {
         for (auto& work : executable->operations) work();
     });
     return 0;
 }
-// Numbers of launches, products, allocations and graphs so far, for tests.
+// Returns the numbers of launches, products, allocations and graphs since the start, for tests.
 DRIVER emulated_gpu_counts(uint64_t* four) {
     ONE_AT_A_TIME;
     four[0] = counts.launches, four[1] = counts.products, four[2] = counts.allocations, four[3] = counts.graphs;
@@ -318,7 +320,7 @@ DRIVER emulated_gpu_counts(uint64_t* four) {
 #include "emulated_candle.h"
 #include "emulated_blas.h"
 
-// What the program links and these tests do not use.
+// Functions that the program links but the tests do not use.
 #define UNUSED(name) \
     DRIVER name() { return 0; }
 UNUSED(curandCreateGenerator)

@@ -1,5 +1,5 @@
-// Included by emulated_device.h, within its namespace. Stands in for CUDA graphs: while a stream records, work started in it is stored and not
-// run.
+// Included by emulated_device.h, within its namespace. Stands in for CUDA graphs: while a stream records, work started in it is stored
+// instead of run.
 #pragma once
 
 // The recorded work.
@@ -20,11 +20,11 @@ Stream* here = nullptr;
 // The stream that records for this thread. The thread must not wait for the device meanwhile.
 thread_local Stream* own = nullptr;
 
-// Work that was started and memory that was requested, outside of recordings.
+// Counts of started work and of allocations, outside of recordings.
 struct Counts {
     uint64_t launches = 0, products = 0, allocations = 0, graphs = 0;
 
-    // Written to the file that EMULATED_GPU_COUNTS names when the program ends.
+    // Writes the counts to the file that EMULATED_GPU_COUNTS names when the program ends.
     ~Counts() {
         const char* path = getenv("EMULATED_GPU_COUNTS");
         FILE* file = path ? fopen(path, "w") : nullptr;
@@ -36,14 +36,14 @@ struct Counts {
 } counts;
 
 bool is_recording() { return here && here->recording; }
-// Stores work instead of starting it if the call's stream records.
+// If the call's stream records, stores the work instead of starting it and returns true.
 bool is_recorded(const std::function<void()>& work) {
     if (!is_recording()) return false;
     here->recording->graph.operations.push_back(work);
     return true;
 }
-// Refuses a call that cannot be recorded in its stream, or a call without a stream that a thread must not make while it records. The recording
-// is then invalid. A real driver would return memory that belongs to the recording; this program must not ask for any.
+// Refuses a call that cannot be recorded in its stream, or a call without a stream that a recording thread must not make. The recording is
+// then invalid. A real driver would return memory that belongs to the recording; this program must not request any.
 int not_while_recording(Stream* stream) {
     if (!stream || !stream->recording) return 0;
     stream->recording->is_spoiled = true;
@@ -52,7 +52,7 @@ int not_while_recording(Stream* stream) {
 int not_while_recording() { return not_while_recording(own); }
 
 int begin(Stream* stream, int mode) {
-    // Supported are only streams other than the default one, which record for their own thread (mode 1).
+    // Supports only streams other than the default one that record for their own thread (mode 1).
     if (!stream || stream->recording || mode != 1) return Fault::invalid;
     stream->recording = std::make_unique<Stream::Recording>();
     return own = stream, 0;

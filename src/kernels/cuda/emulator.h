@@ -1,12 +1,12 @@
-// A block of CUDA threads on the CPU: enough of the language that this folder's kernels compile with a C++ compiler and run, thread by thread,
-// where there is no GPU. Tests launch the very kernels that nvcc compiles and compare them with the plain CPU versions.
+// Emulates a block of CUDA threads on the CPU. A C++ compiler can compile this folder's kernels with it and run them thread by thread,
+// without a GPU. Tests launch the same sources that nvcc compiles and compare them with the plain CPU versions.
 //
-// One operating-system thread runs a launch, block after block; the threads of a block are coroutines that give way at barriers and at warp
-// intrinsics. Shared memory is poisoned before each block, copies of cp.async land when they are waited for and not before, and an intrinsic
-// that not all 32 lanes of a warp reach is an error. Speed is no aim.
+// One operating-system thread runs a launch, block after block. The threads of a block are coroutines that yield at barriers and at warp
+// intrinsics. Shared memory is poisoned before each block. Copies of cp.async arrive only when they are waited for. An intrinsic that not
+// all 32 lanes of a warp reach is an error. Speed is not a goal.
 #pragma once
 #define EMULATED 1
-#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
+#undef _FORTIFY_SOURCE  // whose longjmp refuses to switch stacks
 
 #include <setjmp.h>
 #include <ucontext.h>
@@ -54,7 +54,7 @@ inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z,
 inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
-// Round to nearest, ties to even, as the processor does; NaN stays NaN.
+// Rounds to nearest, ties to even, as the processor does. NaN stays NaN.
 struct __nv_bfloat16 {
     uint16_t bits;
 };
@@ -76,16 +76,16 @@ namespace emulator {
 constexpr int WARP = 32;
 constexpr size_t STACK = 256 << 10;
 
-// The coroutines of one block.
+// A thread of the block, as a coroutine.
 struct Thread {
-    ucontext_t context;  // to begin with; afterwards `jump`, which makes no system call
+    ucontext_t context;  // for the first switch; later ones use `jump`, which makes no system call
     jmp_buf jump;
     std::unique_ptr<char[]> stack;
     dim3 index;
     bool begun = false, done = false;
-    // Which barrier of its block, and of its warp, the thread waits for; how many it has passed.
+    // Number of barriers of its block, and of its warp, that the thread has reached.
     uint64_t block_barrier = 0, warp_barrier = 0;
-    // Copies of cp.async: groups that were closed, and the open one.
+    // Copies by cp.async: the closed groups, and the open one.
     std::vector<std::vector<std::function<void()>>> groups;
     std::vector<std::function<void()>> open;
 };
@@ -96,7 +96,7 @@ struct Block {
     size_t current = 0;
     dim3 index, size, grid;
     std::vector<unsigned char> shared;
-    // What the lanes of each warp exchange: up to 64 bytes each.
+    // Values that the lanes of each warp exchange, up to 64 bytes each.
     std::vector<std::array<unsigned char, 64>> slots;
     std::function<void()> body;
 };
@@ -112,7 +112,7 @@ inline Thread& self() { return block->threads[block->current]; }
 inline void yield() {
     if (!_setjmp(self().jump)) _longjmp(block->scheduler, 1);
 }
-// Runs the current thread until it gives way.
+// Runs the current thread until it yields.
 __attribute__((noinline)) inline void resume() {
     if (_setjmp(block->scheduler)) return;
     if (self().begun) _longjmp(self().jump, 1);
@@ -140,14 +140,14 @@ inline size_t lane() { return linear() % WARP; }
 inline void warp_barrier() {
     size_t first = linear() / WARP * WARP;
     size_t last = first + WARP;
-    if (last > block->threads.size()) fail("a warp intrinsic in a warp that is not whole");
-    wait(first, last, &Thread::warp_barrier, "a warp intrinsic that not all lanes reached");
+    if (last > block->threads.size()) fail("a warp intrinsic runs in a warp of fewer than 32 threads");
+    wait(first, last, &Thread::warp_barrier, "not all lanes of a warp reached a warp intrinsic");
 }
 
-// Every lane gives a value and reads those of others; `read` gets a function from lanes to values.
+// Exchanges values between lanes: every lane passes one, and `read` gets a function from lane to value.
 template <class T, class F>
 auto exchange(const T& value, F read) {
-    static_assert(sizeof(T) <= 64, "lanes exchange up to 64 bytes");
+    static_assert(sizeof(T) <= 64, "lanes exchange at most 64 bytes");
     size_t first = linear() / WARP * WARP;
     memcpy(block->slots[linear()].data(), &value, sizeof(T));
     warp_barrier();
@@ -208,8 +208,8 @@ inline void run(dim3 grid, dim3 size, size_t shared, const std::function<void()>
     block = nullptr;
 }
 
-// Kernels by name. Given its arguments, pointers to values as cuLaunchKernel takes them, a kernel copies these and is ready for its launch, over
-// a grid of blocks of some size with dynamic shared memory.
+// Kernels by name. A kernel copies its arguments, passed as pointers to values as for cuLaunchKernel, and returns a launch over a grid, a
+// block size and bytes of dynamic shared memory.
 using Launch = std::function<void(dim3, dim3, size_t)>;
 using Kernel = std::function<Launch(void**)>;
 inline std::map<std::string, Kernel>& kernels() {
@@ -238,7 +238,7 @@ int add(const char* name, void (*kernel)(Args...)) {
 #define gridDim (emulator::block->grid)
 
 inline void __syncthreads() {
-    emulator::wait(0, emulator::block->threads.size(), &emulator::Thread::block_barrier, "a barrier that not all threads of the block reached");
+    emulator::wait(0, emulator::block->threads.size(), &emulator::Thread::block_barrier, "not all threads of the block reached a barrier");
 }
 inline void __syncwarp(unsigned = ~0u) { emulator::warp_barrier(); }
 template <class T>
@@ -277,7 +277,7 @@ inline unsigned atomicMax(unsigned* to, unsigned value) {
     return old;
 }
 
-// Each operation is rounded, even where the compiler contracts others.
+// Rounds the result, even if the compiler contracts other operations.
 inline float rounded(float x) {
     volatile float kept = x;
     return kept;
@@ -315,7 +315,7 @@ T max(T a, T b) {
     return a < b ? b : a;
 }
 
-// The launch: 0, or -1 for a name that is not there.
+// Launches a kernel. Returns 0, or -1 if no kernel has this name.
 extern "C" __attribute__((weak)) int emulate(const char* name, const unsigned* grid, const unsigned* size, size_t shared, void** args) {
     auto found = emulator::kernels().find(name);
     if (found == emulator::kernels().end()) return -1;
@@ -323,7 +323,7 @@ extern "C" __attribute__((weak)) int emulate(const char* name, const unsigned* g
     return 0;
 }
 
-// The kernels' names by number; null after the last.
+// Returns the kernels' names by number; null after the last.
 extern "C" __attribute__((weak)) const char* emulated_kernel(size_t number) {
     if (number >= emulator::kernels().size()) return nullptr;
     return std::next(emulator::kernels().begin(), number)->first.c_str();

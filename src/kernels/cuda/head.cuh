@@ -1,18 +1,18 @@
 // The end of the model: log-probability and entropy of rows of logits, and the gradient of both.
 //
-// For z = logits / temperature, p = softmax(z), L a function of log p(target) and of the entropy H,
+// With z = logits / temperature, p = softmax(z), and L a function of log p(target) and of the entropy H:
 // dL/dlogits = (1 / temperature) [a (onehot - p) - b p (log p + H)] with a = dL/dlogp and b = dL/dH.
 //
-// A logit of minus infinity is a token that is masked: its probability is 0 and it adds nothing to the entropy.
+// A logit of minus infinity marks a masked token: its probability is 0, and it adds nothing to the entropy.
 #pragma once
 #include "block.cuh"
 
-// Sums over some logits of a row, relative to the largest of them: of e = exp((z - max) inverse), and of e (z - max) inverse. Logits are
-// subtracted before they are scaled, so that large ones lose nothing.
+// Sums over some logits of a row, relative to the largest of them: of e = exp((z - max) inverse), and of e (z - max) inverse. The maximum
+// is subtracted before scaling, so that large logits lose no precision.
 struct RowSums {
     float max = -INFINITY, total = 0, weighted = 0;
 
-    // The sums relative to another maximum, at least as large.
+    // Converts the sums to another maximum, which is at least as large.
     __device__ __forceinline__ void raise(float to, float inverse) {
         if (max != -INFINITY) {
             float shift = (max - to) * inverse, scale = expf(shift);
@@ -37,8 +37,9 @@ struct RowSums {
     }
 };
 
-// scores [rows, 3] of logits [rows, width] for targets [rows]: the log-probability of the target, the entropy, and the log-sum-exp of the scaled
-// logits. One pass over a row: sums are raised when a larger logit comes (Milakov and Gimelshein 2018). Grid: rows.
+// scores [rows, 3] of logits [rows, width] for targets [rows]: the log-probability of the target, the entropy, and the log-sum-exp of the
+// scaled logits. One pass over a row, in which the sums are converted when a larger logit appears (Milakov and Gimelshein 2018). Grid:
+// rows.
 extern "C" __global__ void __launch_bounds__(1024)
     head_forward(float* scores, const float* logits, const int* targets, int width, float inverse_temperature) {
     logits += (long long)blockIdx.x * width;
@@ -65,8 +66,8 @@ extern "C" __global__ void __launch_bounds__(1024)
 }
 EXPORT(head_forward)
 
-// The gradient of logits [rows, width], which it may lie in if it is f32. scores are head_forward's, d_logprob and d_entropy [rows] are a and b.
-// Grid: rows.
+// The gradient of logits [rows, width], which may overwrite the logits in f32. scores are those of head_forward; d_logprob and d_entropy
+// [rows] are a and b. Grid: rows.
 KERNEL(head_backward,
        (T* gradient, const float* logits, const int* targets, const float* scores, const float* d_logprob, const float* d_entropy, int width,
         float inverse_temperature),
@@ -78,11 +79,11 @@ KERNEL(head_backward,
     int target = targets[blockIdx.x];
     scores += blockIdx.x * 3LL;
     float entropy = scores[1], a = d_logprob[blockIdx.x] * inverse_temperature, b = d_entropy[blockIdx.x] * inverse_temperature;
-    // log p is the distance to the target, whose log p is known, or to nothing and the log-sum-exp: by the smaller of the two, for it has the
-    // smaller error.
+    // log p follows from the distance to the target's logit and the target's log p, or from the log-sum-exp. Uses whichever of log p and
+    // log-sum-exp is smaller in magnitude, because its error is smaller.
     bool by_target = fabsf(scores[0]) < fabsf(scores[2]);
     float origin = by_target ? logits[target] : 0.0f, log_origin = by_target ? scores[0] : -scores[2];
-    __syncthreads();  // all have the target's logit, which one of them is about to overwrite
+    __syncthreads();  // all have read the target's logit, which one thread overwrites below
     for (int i = threadIdx.x * N; i < width; i += blockDim.x * N) {
         float z[N];
         load(z, logits + i, width - i, vectors);
@@ -96,15 +97,15 @@ KERNEL(head_backward,
     }
 }
 
-// Sets the logits [rows, width] of the tokens that a row does not keep to `masked`. Row r keeps the runs from offsets[r] to offsets[r + 1], each the
-// ids [begin, end) of runs [n, 2], ascending; a row without runs keeps all. Grid: rows.
+// Sets the logits [rows, width] of tokens outside each row's sampling mask to `masked`. Row r keeps the runs from offsets[r] to offsets[r +
+// 1]; each run of runs [n, 2] is a range of ids [begin, end), in ascending order. A row without runs keeps all tokens. Grid: rows.
 extern "C" __global__ void __launch_bounds__(1024) keep_tokens(float* logits, const int* offsets, const int* runs, int width, float masked) {
     logits += (long long)blockIdx.x * width;
     int first = offsets[blockIdx.x], count = offsets[blockIdx.x + 1] - first;
     if (count == 0) return;
     runs += 2LL * first;
     for (int token = threadIdx.x; token < width; token += blockDim.x) {
-        // The first run that ends beyond the token.
+        // The first run that ends after the token.
         int low = 0, high = count;
         while (low < high) {
             int middle = (low + high) / 2;

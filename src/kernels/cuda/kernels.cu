@@ -1,4 +1,4 @@
-// All kernels, one translation unit.
+// All kernels as one translation unit.
 #include "adamw.cuh"
 #include "attention_cached.cuh"
 #include "attention_packed_backward.cuh"

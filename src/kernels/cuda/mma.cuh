@@ -1,14 +1,14 @@
-// Tensor-core products of one warp, and what feeds them: m16n8k16 on bf16 with f32 sums, ldmatrix, and copies to shared memory that run behind.
-// Layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix".
+// Tensor-core products of one warp and the loads for them: m16n8k16 on bf16 with f32 sums, ldmatrix, and asynchronous copies to shared
+// memory. Layouts: PTX ISA, "Matrix fragments for mma.m16n8k16" and "ldmatrix".
 #pragma once
 #include "block.cuh"
 
-// The address of shared memory that PTX wants.
+// An address of shared memory in the form that PTX expects.
 #ifndef EMULATED
 __device__ __forceinline__ uint32_t shared_address(const void* at) { return static_cast<uint32_t>(__cvta_generic_to_shared(at)); }
 #endif
 
-// d [16, 8] += a [16, 16] b [16, 8]. With g = lane / 4 and t = lane % 4, each register two neighbours:
+// d [16, 8] += a [16, 16] b [16, 8]. With g = lane / 4 and t = lane % 4, each register holds two neighbours at these (row, column):
 //   a: (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), neighbours along k;  b: (2t, g), (2t + 8, g), neighbours along k;
 //   d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
 __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -38,8 +38,8 @@ __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const
 #endif
 }
 
-// Four 8 x 8 matrices of bf16: lane l names row l % 8 of matrix l / 8; register i of a lane gets elements (lane / 4, 2 (lane % 4)) and its right
-// neighbour of matrix i, or of its transpose.
+// Loads four 8 x 8 matrices of bf16. Lane l passes the address of row l % 8 of matrix l / 8. Register i of a lane gets element (lane / 4, 2
+// (lane % 4)) of matrix i, or of its transpose, and its right neighbour.
 template <bool TRANSPOSED = false>
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16* row) {
 #ifdef EMULATED
@@ -67,7 +67,7 @@ __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16* row)
 #endif
 }
 
-// Two neighbours in one register, the first in the low half.
+// Packs two neighbours into one register, the first in the low half.
 __device__ __forceinline__ uint32_t pack(float low, float high) {
 #ifdef EMULATED
     return __float2bfloat16(low).bits | uint32_t(__float2bfloat16(high).bits) << 16;
@@ -77,7 +77,8 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
 #endif
 }
 
-// 16 bytes to shared memory, behind the computation; zeros where `valid` is false (nothing is read then). Both addresses aligned to 16.
+// Starts an asynchronous copy of 16 bytes to shared memory. Writes zeros if `valid` is false, without reading. Both addresses are aligned
+// to 16.
 __device__ __forceinline__ void copy_async(void* to, const void* from, bool valid = true) {
 #ifdef EMULATED
     if ((uintptr_t(to) | (valid ? uintptr_t(from) : 0)) % 16) emulator::fail("copy_async of an address that is not aligned");
@@ -89,7 +90,7 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool vali
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared_address(to)), "l"(from), "r"(bytes));
 #endif
 }
-// Closes the group of the copies since the last one.
+// Closes the current group of copies.
 __device__ __forceinline__ void copy_commit() {
 #ifdef EMULATED
     emulator::Thread& self = emulator::self();
@@ -99,7 +100,7 @@ __device__ __forceinline__ void copy_commit() {
     asm volatile("cp.async.commit_group;\n");
 #endif
 }
-// Waits until at most N of this thread's groups are under way. A barrier must follow before other threads' copies are read.
+// Waits until at most N of this thread's groups are in progress. A barrier must follow before other threads' copies are read.
 template <int N>
 __device__ __forceinline__ void copy_wait() {
 #ifdef EMULATED

@@ -1,9 +1,9 @@
-// Rows by index (the embedding's look-up, the choice of rows that reach the head, and their gradients), rotary position embedding, sums over rows,
-// and plain sums.
+// Gathers and scatters rows by index (embedding look-up, rows for the head, and their gradients), rotary position embedding, row sums, and
+// plain sums.
 #pragma once
 #include "block.cuh"
 
-// out [rows, width] = table [_, width] at indices [rows]. Grid: rows.
+// out [rows, width] = rows `indices [rows]` of table [_, width]. Grid: rows.
 KERNEL(gather_rows, (T* out, const T* table, const int* indices, int width), (out, table, indices, width)) {
     constexpr int N = VECTOR<T>;
     out += (long long)blockIdx.x * width;
@@ -14,8 +14,8 @@ KERNEL(gather_rows, (T* out, const T* table, const int* indices, int width), (ou
     for (int i = whole + threadIdx.x; i < width; i += blockDim.x) out[i] = table[i];
 }
 
-// target[targets[i]] += the sum of rows[order[j]] for j from offsets[i] to offsets[i + 1], in that order and in f32. The targets differ, so that
-// no two blocks meet; who sorts decides the order. Grid: targets.
+// target[targets[i]] += the sum of rows[order[j]] for j from offsets[i] to offsets[i + 1], in that order and in f32. All targets differ, so
+// no two blocks write the same row; the host's sort determines the order. Grid: targets.
 template <class S, class T>
 __device__ __forceinline__ void scatter_add(S* target, const T* rows, const int* targets, const int* offsets, const int* order, int width) {
     constexpr int N = VECTOR<T>;
@@ -49,10 +49,10 @@ extern "C" __global__ void __launch_bounds__(1024)
 }
 EXPORT(scatter_add_rows_bf16_to_f32)
 
-// Rotary position embedding (Su et al. 2021) in the half-split form: element i of a head turns with element i + half.
+// Rotary position embedding (Su et al. 2021) in the half-split form: element i of a head is rotated with element i + half.
 //
-// Rotates N pairs. Each product is rounded before the sum, as on the CPU. Two kernels call this; if the compiler contracted only one of them to
-// fused multiply-adds, the sampler and the trainer would differ in their last bits.
+// Rotates N pairs. Each product is rounded before the sum, as on the CPU. Two kernels call this. If the compiler contracted only one of
+// them to fused multiply-adds, sampler and trainer would differ in their last bits.
 template <int N>
 __device__ __forceinline__ void turn(float (&x)[N], float (&y)[N], const float (&c)[N], const float (&s)[N], float sign) {
 #pragma unroll
@@ -63,8 +63,8 @@ __device__ __forceinline__ void turn(float (&x)[N], float (&y)[N], const float (
     }
 }
 
-// Turns the first `heads` heads, each of 2 half elements, of every row of qkv [t, row] in place; cos and sin [p, half] are looked up at
-// positions [t]. Sign -1 turns back, which is the gradient. Grid: t; a thread has VECTOR<T> pairs of a head at a time.
+// Rotates the first `heads` heads, each of 2 half elements, of every row of qkv [t, row] in place. cos and sin [p, half] are looked up at
+// positions [t]. A sign of -1 rotates back, which is the gradient. Grid: t; a thread processes VECTOR<T> pairs of a head at a time.
 KERNEL(rotate, (T* qkv, const float* cos, const float* sin, const int* positions, int row, int heads, int half, float sign),
        (qkv, cos, sin, positions, row, heads, half, sign)) {
     constexpr int N = VECTOR<T>;
@@ -88,12 +88,12 @@ KERNEL(rotate, (T* qkv, const float* cos, const float* sin, const int* positions
     }
 }
 
-// Sums over rows do not use atomics: each chunk of rows has its own partial sums, which are then added in order. A gradient is therefore
+// Row sums do not use atomics: each chunk of rows has its own partial sums, which are then added in order. A gradient is therefore
 // bit-identical each time.
 
-// The gradient of `rotate` and of the bias before it. Rotates the first `turned` of the `heads` heads of every row of d_qkv [rows, heads 2 half]
-// back in place, and writes the sums over rows as partials [chunks, heads 2 half], which add_partials sums. Grid (any, chunks); a thread takes 4
-// pairs of a head at a time, because more would exceed its registers.
+// The gradient of `rotate` and of the bias before it. Rotates the first `turned` of the `heads` heads of every row of d_qkv [rows, heads 2
+// half] back in place, and writes the row sums as partials [chunks, heads 2 half], which add_partials adds up. Grid (any, chunks); a thread
+// processes 4 pairs of a head at a time, because more would not fit its registers.
 KERNEL(rotate_back,
        (T* d_qkv, float* partials, const float* cos, const float* sin, const int* positions, int rows, int turned, int heads, int half,
         int rows_per_chunk),
@@ -134,8 +134,8 @@ KERNEL(rotate_back,
     }
 }
 
-// gradient [n] += the sum of partials [chunks, n] over the chunks. Grid ceil(n / 32); each warp of a block takes every so manieth chunk of the
-// block's 32 columns.
+// gradient [n] += the sum of partials [chunks, n] over the chunks. Grid ceil(n / 32). A block handles 32 columns, and its warps take the
+// chunks in turn.
 extern "C" __global__ void __launch_bounds__(1024) add_partials(float* gradient, const float* partials, int chunks, int n) {
     __shared__ float sums[32][32];
     int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;

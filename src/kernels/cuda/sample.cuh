@@ -1,19 +1,19 @@
-// The choice of a token from a row of logits by one uniform number: inverse of the cumulative distribution, in token order, after filters.
+// Samples a token from a row of logits with one uniform number: inverts the cumulative distribution, in token order, after the filters.
 //
-// Nothing is sorted. What filters keep is a least weight and, of the tokens that have just this weight, those up to some id; the weight is found by
-// bisection over its bits, which order non-negative floats. Weights are relative to the likeliest token's and are computed anew in each pass over
-// the row; their sums are in f64, so that no token's share is lost.
+// Nothing is sorted. The kept set is described by a threshold weight and a token id: all tokens above the threshold, and those at it up to
+// that id. The threshold is found by bisection over its bits, which order non-negative floats. Weights are relative to the likeliest
+// token's and are recomputed in each pass over the row. Their sums are in f64, so that even the smallest weight counts.
 #pragma once
 #include "head.cuh"
 
-// What a row's passes need: the logits of the tokens that may be drawn, `limit` of them.
+// The state of a row's passes: the logits of the tokens that may be sampled, `limit` of them.
 struct SampledRow {
     const float* logits;
     int limit;
     float max, inverse_temperature;
     bool vectors;
 
-    // The weights of four tokens from `token` on, of which those below `end` exist.
+    // The weights of four tokens from `token` on; only those below `end` are valid.
     __device__ __forceinline__ void weights(float (&w)[4], int token, int end) const {
         load(w, logits + token, end - token, vectors);
 #pragma unroll
@@ -21,7 +21,7 @@ struct SampledRow {
     }
 };
 
-// The tokens of more than the threshold's weight, and those of just this weight up to `last`.
+// The tokens above the threshold weight, and those at the threshold up to `last`.
 struct Kept {
     unsigned threshold = 0;
     int last = 0x7fffffff;
@@ -32,7 +32,7 @@ struct Kept {
     }
 };
 
-// The sum over tokens from `first` on, every `step`th four of them below `end`, of amount(token, weight).
+// The sum of amount(token, weight) over every `step`-th group of four tokens from `first` on and below `end`.
 template <class F>
 __device__ __forceinline__ double amounts(const SampledRow& row, int first, int step, int end, F amount) {
     double sum = 0;
@@ -46,8 +46,9 @@ __device__ __forceinline__ double amounts(const SampledRow& row, int first, int 
     return sum;
 }
 
-// The token at which the running sum of amounts (none negative) first exceeds target(total). Never one whose amount is 0, unless all are; the last
-// that has any if rounding used up the whole range. All threads get it; needs two warps or more, and every thread of the block.
+// The token at which the running sum of amounts (none negative) first exceeds target(total). Its amount is not 0 unless all are 0. If
+// rounding used up the whole range, it is the last token with an amount. All threads get it. Needs every thread of the block, and at least
+// two warps.
 template <class F, class G>
 __device__ __forceinline__ int find_token(const SampledRow& row, F amount, G target) {
     __shared__ double sums[32];
@@ -55,7 +56,7 @@ __device__ __forceinline__ int find_token(const SampledRow& row, F amount, G tar
     int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
     int begin = 0, end = row.limit;
     double left = 0;
-    // Each warp sums its share of the range, and the share that holds the target is the next range.
+    // Each warp sums its share of the range. The share that contains the target becomes the next range.
     for (bool first = true; first || end - begin > FEW; first = false) {
         int share = ((end - begin + warps - 1) / warps + FEW - 1) / FEW * FEW;
         int from = begin + warp * share, to = min(from + share, end);
@@ -80,7 +81,7 @@ __device__ __forceinline__ int find_token(const SampledRow& row, F amount, G tar
         end = min(begin + share, end);
         __syncthreads();
     }
-    // Every warp finds the same token: four to a lane, the lane by a running sum.
+    // Every warp finds the same token: four tokens per lane, and the lane by a running sum.
     int token = begin + 4 * lane;
     double sum = amounts(row, token, FEW, end, amount), reached = sum;
     for (int by = 1; by < WARP_SIZE; by *= 2) {
@@ -106,11 +107,12 @@ __device__ __forceinline__ int find_token(const SampledRow& row, F amount, G tar
     return __shfl_sync(ALL, found, holder);
 }
 
-// Of what is kept, only the likeliest that together reach `goal`, of equals the lower ids: counted, or in sums of their weights. At least one stays.
+// Of the kept tokens, keeps only the likeliest that together reach `goal`, as a count or a sum of weights. Of equally likely tokens, lower
+// ids come first. At least one token remains.
 template <bool COUNTED>
 __device__ __forceinline__ void keep_likeliest(const SampledRow& row, Kept& kept, double goal) {
     constexpr int WAYS = 8;
-    // The largest threshold at which the goal is reached lies from `low` on and below `high`; what is there from `high` on comes to `above`.
+    // The largest threshold that reaches the goal is at least `low` and less than `high`. The tokens from `high` on contribute `above`.
     unsigned low = kept.threshold, high = __float_as_uint(1.0f) + 1;
     double above = 0;
     while (high - low > 1) {
@@ -143,7 +145,7 @@ __device__ __forceinline__ void keep_likeliest(const SampledRow& row, Kept& kept
         }
         low = new_low, high = new_high, above = new_above;
     }
-    // How many of just this weight are needed; the last of them is found as a token is.
+    // The number of tokens needed at the threshold. The last of them is found like a sampled token.
     double weight = COUNTED ? 1 : __uint_as_float(low), equals = ceil((goal - above) / weight);
     Kept before = kept;
     auto equal = [=](int token, float w) { return double(__float_as_uint(w) == low && before(token, w)); };
@@ -151,7 +153,7 @@ __device__ __forceinline__ void keep_likeliest(const SampledRow& row, Kept& kept
     kept.threshold = low;
 }
 
-// What the filters keep: first min_p, then top_k, then top_p of what they left. top_k of 0, top_p of 1 and min_p of 0 are off.
+// Applies the filters: first min_p, then top_k, then top_p to the remaining tokens. top_k of 0, top_p of 1 and min_p of 0 are off.
 __device__ __forceinline__ Kept filtered(const SampledRow& row, int top_k, float top_p, float min_p) {
     Kept kept;
     if (min_p > 0) kept.threshold = __float_as_uint(fminf(min_p, 1.0f));
@@ -164,9 +166,9 @@ __device__ __forceinline__ Kept filtered(const SampledRow& row, int top_k, float
     return kept;
 }
 
-// Draws tokens [n] from logits [n, width] (not scaled) and writes their log-probabilities [n] at this temperature, before filters and over the
-// whole width. Tokens from `limit` on are never drawn. uniforms [n] are numbers in [0, 1). An inverse temperature of 0 or less takes the likeliest token, the first of equals, its log-probability at temperature 1. Grid: n; blocks
-// of two warps or more.
+// Samples tokens [n] from logits [n, width] (not scaled), and writes their log-probabilities [n] at this temperature, before filters and
+// over the whole width. Tokens from `limit` on are never sampled. uniforms [n] are numbers in [0, 1). An inverse temperature of 0 or less
+// selects the likeliest token, the first of equals, and its log-probability at temperature 1. Grid: n; blocks of at least two warps.
 extern "C" __global__ void __launch_bounds__(1024)
     sample_tokens(int* tokens, float* logprobs, const float* logits, const float* uniforms, int width, int limit, float inverse_temperature, int top_k, float top_p,
                   float min_p) {
@@ -174,7 +176,7 @@ extern "C" __global__ void __launch_bounds__(1024)
     bool greedy = !(inverse_temperature > 0);
     SampledRow row = {logits, min(limit, width), -INFINITY, greedy ? 1 : inverse_temperature, aligned(logits)};
 
-    // The log-probability is summed as head_forward sums it, by as many threads: the trainer's is the same to the bit.
+    // The log-probability is summed as in head_forward and by as many threads, so it is bit-identical to the trainer's.
     RowSums sums;
     int likeliest = 0x7fffffff;
     for (int i = threadIdx.x * 4; i < width; i += blockDim.x * 4) {
@@ -214,8 +216,8 @@ extern "C" __global__ void __launch_bounds__(1024)
 }
 EXPORT(sample_tokens)
 
-// What `sample_tokens` could have drawn with the same numbers: bit token % 32 of word token / 32 of `kept` [n, ceil(width / 32)] is set for each token
-// that the filters keep, and the logits [n, width] of all others become `masked`. Grid: n; blocks of two warps or more.
+// The tokens that `sample_tokens` could sample with the same settings: bit token % 32 of word token / 32 of `kept` [n, ceil(width / 32)] is
+// set for each token that the filters keep. The logits [n, width] of all others become `masked`. Grid: n; blocks of at least two warps.
 extern "C" __global__ void __launch_bounds__(1024)
     filter_tokens(unsigned* kept, float* logits, int width, int limit, float inverse_temperature, int top_k, float top_p, float min_p, float masked) {
     logits += (long long)blockIdx.x * width;
@@ -224,7 +226,7 @@ extern "C" __global__ void __launch_bounds__(1024)
     for (int token = threadIdx.x; token < row.limit; token += blockDim.x) row.max = fmaxf(row.max, logits[token]);
     row.max = block_max(row.max);
     Kept keeps = filtered(row, top_k, top_p, min_p);
-    __syncthreads();  // all have read the logits that some are about to overwrite
+    __syncthreads();  // all have read the logits, which some threads overwrite below
     int lane = threadIdx.x % WARP_SIZE, warp = threadIdx.x / WARP_SIZE, warps = blockDim.x / WARP_SIZE;
     for (int begin = warp * WARP_SIZE; begin < width; begin += warps * WARP_SIZE) {
         int token = begin + lane;

@@ -1,4 +1,6 @@
-//! Attention as launches: over sequences laid end to end, with its gradient, and of new tokens against the cache.
+//! Launches attention: over a packed batch, its gradient, and of new tokens against the key/value cache.
+//!
+//! Axes: t = token, q = query head, kv = key/value head, d = head width.
 
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -9,10 +11,13 @@ use super::{Fused, copies};
 use crate::kernels::BLOCK;
 use crate::kernels::shape::{Heads, LayerCache, Rotation, Segment};
 
-/// Threads of a block of attention.
+/// Threads per block of the attention kernels.
 const ATTENTION_THREADS: usize = 128;
 
-/// Attention over sequences laid end to end, with the log-sum-exp `[q, t]`.
+/// Attention over a packed batch. Returns the output `[t, q d]` and the log-sum-exp `[q, t]` of the scores.
+///
+/// # Errors
+/// If there is no kernel for this head width, or a launch fails.
 pub fn packed(fused: &Fused, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
     let (tokens, _) = qkv.dims2()?;
     let work = QueryWork::of(segments);
@@ -36,7 +41,11 @@ pub fn packed(fused: &Fused, qkv: &Tensor, segments: &[Segment], heads: Heads) -
     Ok((out, lse))
 }
 
-/// Its gradient: first that of the queries, then that of keys and values, whose shares of a prefix are summed at the end.
+/// The gradient of `qkv [t, (q + 2 kv) d]`: first of queries, then of keys and values. Partial gradients of a shared prefix are summed
+/// last.
+///
+/// # Errors
+/// If there is no kernel for this head width, or a launch fails.
 pub fn packed_backward(
     fused: &Fused,
     d_out: &Tensor,
@@ -76,21 +85,31 @@ pub fn packed_backward(
     Ok(d_qkv)
 }
 
-/// Room for blocks, `[blocks, kv, 16, d]`.
+/// Allocates a cleared cache of `[blocks, kv, 16, d]` for keys and another for values.
+///
+/// # Errors
+/// If the device is out of memory.
 pub fn cache(fused: &Fused, blocks: usize, heads: Heads) -> Result<LayerCache> {
     let zeros =
         || fused.empty((blocks, heads.key_value, BLOCK, heads.width)).and_then(|cache| copies::clear(fused, &cache).map(|()| cache));
     Ok(LayerCache { keys: zeros()?, values: zeros()? })
 }
 
-/// Writes keys and values to their slots `[t]`.
+/// Writes the keys and values of `qkv [t, (q + 2 kv) d]` to their slots `[t]`.
+///
+/// # Errors
+/// If the launch fails.
 pub fn store(fused: &Fused, cache: &LayerCache, qkv: &Tensor, slots: &Tensor, heads: Heads) -> Result<()> {
     let sizes = [Int(heads.query), Int(heads.key_value), Int(heads.width)];
     let arguments = [&[At(&cache.keys), At(&cache.values), At(qkv), At(slots)], &sizes[..]].concat();
     fused.launch("cache_store", Grid::of(qkv.dim(0)?, ATTENTION_THREADS), &arguments)
 }
 
-/// Rotates queries and keys `[t, (q + 2 kv) d]` by the tables `[p, d/2]` at their positions, and writes keys and values to their slots.
+/// Rotates the queries and keys of `qkv [t, (q + 2 kv) d]` in place by the tables `[p, d/2]` at their positions, and writes keys and values
+/// to their slots `[t]`.
+///
+/// # Errors
+/// If the launch fails.
 pub fn rotate_and_store(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Rotation, cache: &LayerCache, slots: &Tensor) -> Result<()> {
     let half = heads.width / 2;
     let Rotation { cos, sin, positions } = rotation;
@@ -100,7 +119,10 @@ pub fn rotate_and_store(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Ro
     fused.launch("rotate_and_store", grid, &[&tensors[..], &sizes].concat())
 }
 
-/// Copies whole blocks.
+/// Copies whole cache blocks, given as pairs (from, to).
+///
+/// # Errors
+/// If the launch fails.
 pub fn copy_blocks(fused: &Fused, cache: &LayerCache, pairs: &[(u32, u32)], heads: Heads) -> Result<()> {
     let flat: Vec<u32> = pairs.iter().flat_map(|(from, to)| [*from, *to]).collect();
     let flat = if flat.is_empty() { return Ok(()) } else { fused.numbers(&flat)? };
@@ -108,7 +130,10 @@ pub fn copy_blocks(fused: &Fused, cache: &LayerCache, pairs: &[(u32, u32)], head
     fused.launch("cache_copy_blocks", Grid::of(pairs.len(), 256), &arguments)
 }
 
-/// One new token for each sequence, with its blocks `[n, longest]` and numbers of tokens `[n]`.
+/// Attention of one new token per sequence, with each sequence's blocks `[n, longest]` and number of tokens `[n]`.
+///
+/// # Errors
+/// If there is no kernel for this head width, or the launch fails.
 pub fn cached(fused: &Fused, qkv: &Tensor, cache: &LayerCache, (blocks, counts): (&Tensor, &Tensor), heads: Heads) -> Result<Tensor> {
     let (n, stride) = blocks.dims2()?;
     let out = fused.empty((n, heads.query * heads.width))?;
@@ -120,18 +145,20 @@ pub fn cached(fused: &Fused, qkv: &Tensor, cache: &LayerCache, (blocks, counts):
     Ok(out)
 }
 
-/// Attention's kernels are written for some widths in bf16, and for all multiples of 4 in f32.
+/// The kernel for this dtype and head width. Attention kernels exist for widths 64 and 128 in bf16, and for multiples of 4 up to 128 in
+/// f32.
 fn kernel_name(fused: &Fused, kernel: &str, heads: Heads) -> Result<String> {
     match (fused.dtype, heads.width) {
         (DType::F32, width) if width % 4 == 0 && width <= 128 => Ok(format!("{kernel}_f32")),
         (DType::BF16, width @ (64 | 128)) => Ok(format!("{kernel}_bf16_d{width}")),
         (dtype, width) => {
-            bail!("there is no fused attention for heads of width {width} in {dtype:?}; use --kernels reference")
+            bail!("no fused attention kernel supports heads of width {width} in {dtype:?}: use --kernels reference")
         }
     }
 }
 
-/// The grid of attention over `items` and heads, with `rows` rows of shared memory of the heads' width where tensor cores are used.
+/// A grid over work items and heads. In bf16, which uses tensor cores, shared memory has `rows` rows of the head width and `more_bytes`
+/// bytes.
 fn attention_grid(fused: &Fused, items: usize, along: usize, heads: Heads, rows: usize, more_bytes: usize) -> Grid {
     let shared_bytes = if fused.dtype == DType::BF16 { rows * heads.width * 2 + more_bytes } else { 0 };
     Grid { blocks: [items, along, 1], threads: ATTENTION_THREADS, shared_bytes }

@@ -1,42 +1,45 @@
-//! Work lists of packed attention, built on the host from segments: what `cuda/attention_packed.cuh` and `attention_packed_backward.cuh` read.
+//! Builds the work lists of packed attention on the host, from segments. `cuda/attention_packed.cuh` and `attention_packed_backward.cuh`
+//! read them.
+//!
+//! Here a *query range* (`sights`) is a range of query rows that see a tile of keys, and a *slot* is the place of a partial sum.
 
 use std::collections::HashMap;
 
 use crate::kernels::shape::Segment;
 
-/// Rows of a tile of queries, and of a tile of keys.
+/// Rows in a tile of queries or of keys.
 pub const TILE: usize = 64;
-/// Query rows that one block of threads takes for a tile of keys, about: more are dealt to several.
+/// Approximate number of query rows per work item. A tile of keys with more query rows is split into several items.
 const ROWS_PER_ITEM: usize = 1024;
-/// What an item has for a slot that writes its tile by itself.
+/// Slot of an item that is its tile's only one and writes the result directly.
 const NO_SLOT: u32 = u32::MAX;
-/// A lag by which every query sees every key of a tile.
+/// A lag with which every query sees every key of a tile.
 const ALL: u32 = TILE as u32;
 
-/// What the forward pass and the gradient of queries read: flat, as the device has it.
+/// Work list of the forward pass and of the gradient of queries, in the flat layout that the device reads.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct QueryWork {
-    /// `[n, 4]`: own rows and prefix rows of each segment, first and number.
+    /// `[n, 4]` for each segment: first row and number of its own tokens, first row and number of its prefix.
     pub segments: Vec<u32>,
-    /// `[m, 2]`: segment and first own token, the longest sequences first.
+    /// `[m, 2]`: segment and first own token of each tile of queries, longest sequences first.
     pub tiles: Vec<u32>,
 }
 
-/// What the gradient of keys and values reads.
+/// Work list of the gradient of keys and values.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct KeyWork {
-    /// `[m, 5]`: keys, first and number, sights, first and end, and slot.
+    /// `[m, 5]`: first key, number of keys, first query range, end of its query ranges, and slot.
     pub items: Vec<u32>,
-    /// `[s, 3]`: query rows, first and number, and lag.
+    /// `[s, 3]` for each query range: first query row, number of rows, and lag. Query i sees key j of the tile if j <= i + lag.
     pub sights: Vec<u32>,
-    /// `[r, 4]`: keys, first and number, and slots, first and number.
+    /// `[r, 4]`: first key, number of keys, first slot, and number of slots.
     pub sums: Vec<u32>,
-    /// Slots of partial sums.
+    /// Number of slots for partial sums.
     pub slots: usize,
 }
 
 impl QueryWork {
-    /// Tiles of all segments.
+    /// Splits the own tokens of all segments into tiles of queries.
     pub fn of(segments: &[Segment]) -> Self {
         let row = |segment: &Segment| [segment.tokens.start, segment.tokens.len(), segment.prefix.start, segment.prefix.len()];
         let mut tiles: Vec<(usize, usize)> = segments
@@ -53,7 +56,7 @@ impl QueryWork {
 }
 
 impl KeyWork {
-    /// Tiles of keys with all that see them.
+    /// Splits the own tokens of all segments into tiles of keys, each with the query ranges that see it.
     pub fn of(segments: &[Segment]) -> Self {
         let mut continued: HashMap<usize, Vec<&Segment>> = HashMap::new();
         for segment in segments.iter().filter(|segment| !segment.prefix.is_empty()) {
@@ -89,7 +92,7 @@ impl KeyWork {
     }
 }
 
-/// Deals sights to as few shares of about `ROWS_PER_ITEM` rows as hold them; a long sight is cut.
+/// Splits query ranges into as few shares of about `ROWS_PER_ITEM` rows as possible. A long range is cut.
 fn share(sights: &[[u32; 3]]) -> Vec<Vec<[u32; 3]>> {
     let (mut shares, mut rows) = (vec![Vec::new()], 0);
     for [mut row, mut count, mut lag] in sights.iter().copied() {
@@ -98,7 +101,7 @@ fn share(sights: &[[u32; 3]]) -> Vec<Vec<[u32; 3]>> {
                 shares.push(Vec::new());
                 rows = 0;
             }
-            // A remainder that is not worth a share of its own stays.
+            // A short remainder stays in this share.
             let left = ROWS_PER_ITEM - rows;
             let taken = if (count as usize) < left + ROWS_PER_ITEM / 4 { count } else { left as u32 };
             if let Some(share) = shares.last_mut() {
@@ -116,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tiles_cover_every_row_once_and_long_sequences_come_first() {
+    fn query_work_tiles_cover_every_row_once_and_start_with_the_longest_sequences() {
         let segments =
             [Segment { tokens: 0..70, prefix: 0..0 }, Segment { tokens: 70..75, prefix: 0..70 }, Segment { tokens: 75..76, prefix: 0..0 }];
         let work = QueryWork::of(&segments);
@@ -125,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tile_that_many_see_is_split_and_summed_up() {
+    fn key_work_splits_a_tile_that_many_queries_see() {
         let few = [Segment { tokens: 0..3, prefix: 0..0 }, Segment { tokens: 3..10, prefix: 0..3 }];
         let work = KeyWork::of(&few);
         assert_eq!(work.items, [0, 3, 0, 2, NO_SLOT, 3, 7, 2, 3, NO_SLOT]);
@@ -145,11 +148,11 @@ mod tests {
         let work = KeyWork::of(&many);
         assert_eq!(work.sums, [0, 2, 0, 3]);
         let prefix_rows: u32 = work.sights.chunks(3).take(work.items[5 * 2 + 3] as usize).map(|sight| sight[1]).sum();
-        assert_eq!(prefix_rows, 2 + 29 * 100, "every query is seen once");
+        assert_eq!(prefix_rows, 2 + 29 * 100, "every query sees the prefix once");
     }
 
     #[test]
-    fn a_long_sight_is_cut_with_its_lag() {
+    fn share_cuts_a_long_query_range_and_adjusts_its_lag() {
         let shares = share(&[[10, 3000, 0]]);
         assert_eq!(shares, [vec![[10, 1024, 0]], vec![[1034, 1024, 1024]], vec![[2058, 952, 2048]]]);
     }

@@ -1,4 +1,4 @@
-//! Launches copies within one dtype or between two, zeros, multiples and moving averages.
+//! Launches copies with and without a conversion of the dtype, fills with zero, scaling and moving averages.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::launch::Grid;
 use super::{Fused, MAX_BLOCKS, MAX_THREADS, VECTOR_BYTES};
 use crate::kernels::copies;
 
-/// Rows of a contiguous tensor: the index of the first element, and the number of elements from one row to the next.
+/// Rows of a contiguous tensor: index of the first element, and distance in elements from one row to the next.
 struct Rows<'a> {
     tensor: &'a Tensor,
     first: usize,
@@ -17,13 +17,13 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// All elements as one row.
+    /// The whole tensor as one row.
     fn whole(tensor: &Tensor) -> Rows<'_> {
         Rows { tensor, first: 0, stride: tensor.elem_count() }
     }
 }
 
-/// Copies `rows` rows of `columns` elements; values are rounded if the target's dtype is narrower.
+/// Copies `rows` rows of `columns` elements. Values are rounded if the target's dtype is narrower.
 fn copy(fused: &Fused, to: &Rows, from: &Rows, rows: usize, columns: usize) -> Result<()> {
     let kernel = match (from.tensor.dtype(), to.tensor.dtype()) {
         (DType::F32, DType::BF16) => "copy_f32_to_bf16",
@@ -31,7 +31,7 @@ fn copy(fused: &Fused, to: &Rows, from: &Rows, rows: usize, columns: usize) -> R
         (from, to) if from == to && to.size_in_bytes() == 1 => "copy_u8",
         (from, to) if from == to && to.size_in_bytes() == 2 => "copy_u16",
         (from, to) if from == to && to.size_in_bytes() == 4 => "copy_u32",
-        (from, to) => bail!("no kernel copies {from:?} to {to:?}"),
+        (from, to) => bail!("no kernel copies a tensor of {from:?} to one of {to:?}"),
     };
     let widest = from.tensor.dtype().size_in_bytes().max(to.tensor.dtype().size_in_bytes());
     let vectors = columns.div_ceil(VECTOR_BYTES / widest);
@@ -42,7 +42,10 @@ fn copy(fused: &Fused, to: &Rows, from: &Rows, rows: usize, columns: usize) -> R
     fused.launch_exactly(kernel, grid, &[&[At(to.tensor), At(from.tensor)], &sizes[..]].concat())
 }
 
-/// `x` in `dtype`, on the device of the kernels.
+/// Returns `x` in `dtype` and on the kernels' device.
+///
+/// # Errors
+/// If no kernel converts between these dtypes, or the device is out of memory.
 pub fn cast(fused: &Fused, x: &Tensor, dtype: DType) -> Result<Tensor> {
     let there = x.to_device(fused.machine.device())?;
     if there.dtype() == dtype {
@@ -53,7 +56,10 @@ pub fn cast(fused: &Fused, x: &Tensor, dtype: DType) -> Result<Tensor> {
     Ok(out)
 }
 
-/// `target = source`.
+/// Sets `target = source`, converting the dtype if necessary.
+///
+/// # Errors
+/// If the shapes differ, or no kernel converts between these dtypes.
 pub fn set(fused: &Fused, target: &Tensor, source: &Tensor) -> Result<()> {
     if target.dims() != source.dims() {
         bail!("cannot set {:?} to {:?}", target.shape(), source.shape());
@@ -65,7 +71,10 @@ pub fn set(fused: &Fused, target: &Tensor, source: &Tensor) -> Result<()> {
     copy(fused, &Rows::whole(target), &Rows::whole(&source), 1, target.elem_count())
 }
 
-/// Some columns of `matrix [m, n]`, in f32.
+/// Copies some columns of `matrix [m, n]` to a new matrix in f32.
+///
+/// # Errors
+/// If the columns are out of range, or the device is out of memory.
 pub fn columns(fused: &Fused, matrix: &Tensor, columns: Range<usize>) -> Result<Tensor> {
     let (rows, width) = matrix.dims2()?;
     if columns.end > width {
@@ -77,17 +86,23 @@ pub fn columns(fused: &Fused, matrix: &Tensor, columns: Range<usize>) -> Result<
     Ok(out)
 }
 
-/// Writes `source [m, n]` to the columns of `target` that begin at `first`.
+/// Writes `source [m, n]` to the columns of `target` from `first` on.
+///
+/// # Errors
+/// If the rows differ or the columns are out of range.
 pub fn set_columns(fused: &Fused, target: &Tensor, first: usize, source: &Tensor) -> Result<()> {
     let ((rows, width), (source_rows, count)) = (target.dims2()?, source.dims2()?);
     if rows != source_rows || first + count > width {
-        bail!("cannot write {:?} to the columns of {:?} from {first} on", source.shape(), target.shape());
+        bail!("cannot write {:?} to the columns of {:?} from column {first} on", source.shape(), target.shape());
     }
     let to = Rows { tensor: target, first, stride: width };
     copy(fused, &to, &Rows { tensor: source, first: 0, stride: count }, rows, count)
 }
 
-/// Concatenates tensors along their first axis; all other axes must match.
+/// Concatenates tensors along their first axis. All other axes must match.
+///
+/// # Errors
+/// If there are no tensors, or their dtypes or other axes differ.
 pub fn stack(fused: &Fused, parts: &[&Tensor]) -> Result<Tensor> {
     let Some((first, others)) = parts.split_first() else { bail!("cannot stack an empty list of tensors") };
     let same = |part: &&&Tensor| part.dtype() == first.dtype() && part.dims()[1..] == first.dims()[1..];
@@ -105,7 +120,10 @@ pub fn stack(fused: &Fused, parts: &[&Tensor]) -> Result<Tensor> {
     Ok(out)
 }
 
-/// `factor x` for an x that is contiguous or the transpose of a contiguous matrix; the result has the same layout.
+/// Returns `factor x`. `x` is contiguous or the transpose of a contiguous matrix, and the result has the same layout.
+///
+/// # Errors
+/// If `x` is not f32 or has another layout, or the device is out of memory.
 pub fn scaled(fused: &Fused, x: &Tensor, factor: f64) -> Result<Tensor> {
     if !x.is_contiguous() {
         return scaled(fused, &x.t()?, factor)?.t();
@@ -118,9 +136,12 @@ pub fn scaled(fused: &Fused, x: &Tensor, factor: f64) -> Result<Tensor> {
     Ok(out)
 }
 
-/// `average = decay average + (1 - decay) x`.
+/// Sets `average = decay average + (1 - decay) x`.
+///
+/// # Errors
+/// If `average` is not f32, or the sizes differ.
 pub fn mix_in_place(fused: &Fused, average: &Tensor, x: &Tensor, decay: f64) -> Result<()> {
-    // The moving average of a streamed reference is in the host's memory.
+    // The moving average of a streamed reference model is in host memory.
     if !average.device().same_device(fused.machine.device()) {
         return copies::mix_in_place(average, &copies::on_host(x)?, decay);
     }
@@ -138,6 +159,9 @@ pub fn mix_in_place(fused: &Fused, average: &Tensor, x: &Tensor, decay: f64) -> 
 }
 
 /// Sets every element to 0.
+///
+/// # Errors
+/// If the launch fails.
 pub fn clear(fused: &Fused, target: &Tensor) -> Result<()> {
     let bytes = target.elem_count() * target.dtype().size_in_bytes();
     let blocks = bytes.div_ceil(VECTOR_BYTES * MAX_THREADS).min(MAX_BLOCKS);

@@ -1,5 +1,5 @@
-//! Kernels launched on the CPU, thread by thread, by `cuda/emulator.h`: the host code and the kernels of the fused path are tested where there is
-//! no GPU. Compiled by the system's C++ compiler when the first test asks.
+//! Runs kernels on the CPU, thread by thread, with `cuda/emulator.h`. The host code and the kernels of the fused path are thus tested
+//! without a GPU. The system's C++ compiler compiles them when the first test needs them.
 
 mod recording;
 
@@ -19,7 +19,7 @@ use crate::testing::available;
 
 type Emulate = unsafe extern "C" fn(*const c_char, *const c_uint, *const c_uint, usize, *const *mut c_void) -> c_int;
 
-/// The kernels as a library of this machine.
+/// The kernels, compiled to a shared library for this machine's CPU.
 #[derive(Debug)]
 pub struct Emulator {
     library: &'static Library,
@@ -27,7 +27,7 @@ pub struct Emulator {
 }
 
 impl Emulator {
-    /// The compiled kernels. None where there is no C++ compiler, which `RLVR_REQUIRE_CXX=1` requires.
+    /// Loads the compiled kernels; `None` without a C++ compiler, which is an error if `RLVR_REQUIRE_CXX=1`.
     pub fn new() -> Option<Self> {
         static LIBRARY: OnceLock<std::result::Result<Library, String>> = OnceLock::new();
         let library = LIBRARY.get_or_init(compile).as_ref().map_err(String::clone);
@@ -47,13 +47,13 @@ impl Emulator {
         (0..).map_while(name).collect()
     }
 
-    /// The names of those that were launched.
+    /// The names of the kernels that were launched.
     pub fn launched(&self) -> BTreeSet<String> {
         self.launched.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// The kernels' library, or what is missing to compile it.
+/// Compiles and loads the library. The error says what is missing.
 fn compile() -> std::result::Result<Library, String> {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/kernels/cuda");
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -71,15 +71,17 @@ fn compile() -> std::result::Result<Library, String> {
 
 fn address(tensor: &Tensor) -> Result<*mut c_void> {
     let (storage, layout) = tensor.storage_and_layout();
-    let Some((start, _)) = layout.contiguous_offsets() else { bail!("a kernel's argument is not contiguous: {layout:?}") };
-    let Storage::Cpu(storage) = &*storage else { bail!("an emulated kernel's argument is not on the CPU") };
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("a kernel's argument must be contiguous, but has the layout {layout:?}")
+    };
+    let Storage::Cpu(storage) = &*storage else { bail!("an argument of an emulated kernel must be on the CPU") };
     let first: *const c_void = match storage {
         CpuStorage::U8(values) => values[start..].as_ptr().cast(),
         CpuStorage::U32(values) => values[start..].as_ptr().cast(),
         CpuStorage::BF16(values) => values[start..].as_ptr().cast(),
         CpuStorage::F32(values) => values[start..].as_ptr().cast(),
         CpuStorage::F64(values) => values[start..].as_ptr().cast(),
-        _ => bail!("no kernel takes {:?}", tensor.dtype()),
+        _ => bail!("no kernel accepts a tensor of {:?}", tensor.dtype()),
     };
     Ok(first.cast_mut())
 }
@@ -91,7 +93,7 @@ impl Launch for Emulator {
 
     fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
         self.launched.lock().unwrap_or_else(PoisonError::into_inner).insert(kernel.to_owned());
-        // Each argument's bytes; the kernel is given their addresses.
+        // The bytes of each argument; the kernel gets their addresses.
         let bytes = arguments.iter().map(|argument| match argument {
             Argument::Tensor(tensor) => Ok((address(tensor)? as usize).to_ne_bytes().to_vec()),
             Argument::Int(value) => Ok(i32::try_from(*value).map_err(candle_core::Error::wrap)?.to_ne_bytes().to_vec()),
@@ -104,15 +106,15 @@ impl Launch for Emulator {
         let pointers: Vec<*mut c_void> = bytes.iter_mut().map(|bytes| bytes.as_mut_ptr().cast()).collect();
         let name = CString::new(kernel).map_err(candle_core::Error::wrap)?;
         let blocks = grid.blocks.map(|blocks| blocks as c_uint);
-        // SAFETY: the emulator reads as many arguments as the kernel of that name has; tests launch kernels with the arguments of their
-        // declarations, and tensors outlive the call. Allocations are aligned for all of them.
+        // SAFETY: the emulator reads the declared number of arguments, and callers pass arguments that match the declaration. Tensors
+        // outlive the call, and allocations are aligned for every argument type.
         #[allow(unsafe_code)]
         let found = unsafe {
             let emulate: Symbol<Emulate> = self.library.get(b"emulate\0").map_err(candle_core::Error::wrap)?;
             emulate(name.as_ptr(), blocks.as_ptr(), [grid.threads as c_uint, 1, 1].as_ptr(), grid.shared_bytes, pointers.as_ptr())
         };
         if found != 0 {
-            bail!("no kernel is called {kernel}");
+            bail!("there is no kernel named {kernel}");
         }
         Ok(())
     }
@@ -123,7 +125,7 @@ impl Launch for Emulator {
             let wide = factor.stored.to_dtype(DType::F32)?;
             if factor.is_transposed { wide.t()?.contiguous() } else { Ok(wide) }
         };
-        // The plain product's rows do not depend on their number, as those of a GPU's batch-invariant ones do not.
+        // As with batch-invariant products on a GPU, a row of a plain product does not depend on the number of rows.
         let result = Cpu.product(&factor(&product.a)?, &factor(&product.b)?, None)?;
         let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32);
         let result = product.addend.map_or(Ok(result.clone()), |addend| result + wide(addend)?)?;
@@ -136,7 +138,7 @@ impl Launch for Emulator {
     }
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
-        // Poisoned: what a kernel does not write is seen.
+        // Poisoned, so that tests detect elements that a kernel does not write.
         match dtype {
             DType::U32 | DType::U8 => Tensor::ones(shape, dtype, &Device::Cpu),
             _ => Tensor::full(f32::NAN, shape, &Device::Cpu)?.to_dtype(dtype)?.contiguous(),

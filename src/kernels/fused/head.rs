@@ -1,4 +1,4 @@
-//! What is done with rows of logits, as launches: scores and their gradient, the choice of tokens, and the sets that truncated samplers keep.
+//! Launches the operations on logits: scores and their gradient, sampling, and sampling masks.
 
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -9,10 +9,13 @@ use crate::flow::{Kept, Truncated};
 use crate::kernels::logits::{all_below, check_kept};
 use crate::kernels::{Choice, Chosen, Drawn, MASKED, RowScores};
 
-/// Threads that sum over a row of logits.
+/// Threads per row of logits.
 const HEAD_THREADS: usize = 512;
 
-/// Scores of given tokens.
+/// Scores the target token of each row of `logits [t, v]`: log-probability, entropy and log-sum-exp.
+///
+/// # Errors
+/// If a target is beyond the vocabulary, or a launch fails.
 pub fn scores(fused: &Fused, logits: &Tensor, targets: &[u32], temperature: f32) -> Result<RowScores> {
     let (rows, width) = logits.dims2()?;
     if let Some(target) = targets.iter().find(|target| **target as usize >= width) {
@@ -26,7 +29,10 @@ pub fn scores(fused: &Fused, logits: &Tensor, targets: &[u32], temperature: f32)
     Ok(RowScores { logprobs: column(0), entropies: column(1), log_sum_exp: column(2) })
 }
 
-/// The gradient of the logits: in their place in f32, else beside them in bf16.
+/// The gradient of `logits [t, v]`. In f32 it overwrites the logits; in bf16 it is a new tensor.
+///
+/// # Errors
+/// If the device is out of memory, or a launch fails.
 pub fn backward(
     fused: &Fused,
     logits: Tensor,
@@ -49,10 +55,13 @@ pub fn backward(
     Ok(gradient)
 }
 
-/// Starts the choice of a token from each row.
+/// Starts sampling a token from each row of `logits [n, v]`, among the tokens below `limit`.
+///
+/// # Errors
+/// If the device is out of memory, or a launch fails.
 pub fn choose(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
     let (rows, width) = logits.dims2()?;
-    // Tokens, and the bits of their log-probabilities.
+    // The tokens, then the bits of their log-probabilities.
     let chosen = fused.machine.empty((2 * rows).into(), DType::U32)?;
     let (tokens, logprobs) = (chosen.narrow(0, 0, rows)?, chosen.narrow(0, rows, rows)?);
     let uniforms = if choice.temperature == 0.0 { &vec![0.0; rows] } else { choice.uniforms };
@@ -70,13 +79,16 @@ pub fn choose(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice) -> 
     Ok(Chosen::later(tokens, read))
 }
 
-/// Chooses a token from each row, and records which tokens could have been chosen. Masks the logits of all others.
+/// Samples a token from each row of `logits [n, v]` and returns the sampling mask as well. Masks the logits of all other tokens in place.
+///
+/// # Errors
+/// If the device is out of memory, or a launch fails.
 pub fn choose_kept(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
     let (rows, width) = logits.dims2()?;
     let chosen = choose(fused, logits, limit, choice)?;
-    let Some(tokens) = chosen.on_device().cloned() else { bail!("the chosen tokens are not on the device") };
+    let Some(tokens) = chosen.on_device().cloned() else { bail!("the sampled tokens are not on the device") };
     let temperature = if choice.temperature == 0.0 { 1.0 } else { choice.temperature };
-    // The filters' work is done a second time: once for the draw, and here for what it was made from.
+    // The filters run twice: once to sample, and here to record the mask.
     let kept: Box<dyn FnOnce() -> Result<Kept> + Send> = if choice.filter.is_off() {
         let kept = all_below(limit, (rows, width));
         mask_in_place(fused, logits, &kept)?;
@@ -90,7 +102,7 @@ pub fn choose_kept(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice
         let bits = fused.machine.fetch(&bits.flatten_all()?)?;
         Box::new(move || Ok(of_bits(&bits()?, words, width)))
     };
-    // The bits of the log-probabilities among the kept tokens, as the trainer computes them.
+    // The same bits as the trainer's log-probabilities among the kept tokens.
     let scores = fused.machine.empty((rows * 3).into(), DType::U32)?;
     let arguments = [At(&scores), At(logits), At(&tokens), Int(width), Float(1.0 / temperature)];
     fused.launch_exactly("head_forward", Grid::of(rows, HEAD_THREADS), &arguments)?;
@@ -102,7 +114,10 @@ pub fn choose_kept(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice
     Ok(Chosen::later(tokens, read))
 }
 
-/// Sets what is not kept of `logits [t, v]` to [`MASKED`], in place.
+/// Sets the logits `[t, v]` of tokens outside the sampling mask to [`MASKED`], in place.
+///
+/// # Errors
+/// If the mask does not fit the logits, or the launch fails.
 pub fn mask_in_place(fused: &Fused, logits: &Tensor, kept: &Kept) -> Result<()> {
     let (rows, width) = logits.dims2()?;
     check_kept(kept, (rows, width))?;
@@ -118,8 +133,8 @@ pub fn mask_in_place(fused: &Fused, logits: &Tensor, kept: &Kept) -> Result<()> 
     fused.launch_exactly("keep_tokens", Grid::of(rows, HEAD_THREADS), &arguments)
 }
 
-/// The sets of which each row of `words` words has a bit for each token. A row of nothing but zeros comes from logits that are not numbers; a row of
-/// ones keeps the whole vocabulary.
+/// Converts a bit mask to token sets: each row has `words` words with one bit per token. A row of zeros comes from logits that are NaN. It
+/// keeps the whole vocabulary, as does a row of ones.
 fn of_bits(bits: &[u32], words: usize, width: usize) -> Kept {
     let mut kept = Kept::default();
     for row in bits.chunks_exact(words) {

@@ -1,4 +1,6 @@
-//! What the fused kernels need of a machine: launches by name, matrix products, and memory. A GPU gives them, and in tests the emulator.
+//! The interface between the fused kernels and the machine that runs them: launches by name, matrix products and memory.
+//!
+//! A GPU implements it, and in tests the emulator.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,49 +10,74 @@ use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 use crate::kernels::DeviceMemory;
 use crate::kernels::shape::{Factor, product_sizes};
 
-/// Words of 4 bytes on their way from the device; the call waits for them.
+/// A read of 4-byte words from the device in progress. The call waits until they have arrived.
 pub type Pending = Box<dyn FnOnce() -> Result<Vec<u32>> + Send>;
 
-/// A machine that kernels are launched on.
+/// A machine that runs kernels. Everything that is started runs in program order.
 pub trait Launch: Debug + Send + Sync {
-    /// Where its tensors lie.
+    /// The device of this machine's tensors.
     fn device(&self) -> &Device;
 
-    /// Starts a kernel; what it writes is there for all that is started later.
+    /// Starts a kernel. Everything that is started later sees what it writes.
+    ///
+    /// # Errors
+    /// If no kernel has this name, an argument is not contiguous or not on this device, or the launch fails.
     fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()>;
 
     /// Starts a matrix product.
+    ///
+    /// # Errors
+    /// If sizes or dtypes do not match or are not supported, or the product cannot be started.
     fn product(&self, product: &Product) -> Result<()>;
 
-    /// Whether a product's rows have the same bits whatever other rows there are, because the device was asked for that.
+    /// Returns true if the bits of a forward product's row do not depend on the other rows (`batch_invariant` was requested).
     fn is_batch_invariant(&self) -> bool {
         false
     }
 
-    /// Memory with anything in it.
+    /// Allocates a tensor with undefined contents.
+    ///
+    /// # Errors
+    /// If the device is out of memory.
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor>;
 
-    /// Numbers from the host; what is started later finds them.
+    /// Starts copying numbers from the host to a new tensor `[n]` of u32.
+    ///
+    /// # Errors
+    /// If the device is out of memory or the copy cannot be started.
     fn put(&self, numbers: &[u32]) -> Result<Tensor> {
         Tensor::new(numbers, self.device())
     }
 
-    /// The same for floats.
+    /// Starts copying floats from the host to a new tensor `[n]` of f32.
+    ///
+    /// # Errors
+    /// If the device is out of memory or the copy cannot be started.
     fn put_floats(&self, values: &[f32]) -> Result<Tensor> {
         Tensor::new(values, self.device())
     }
 
-    /// Writes numbers from the host to the beginning of a flat tensor. Work that was started earlier still sees the old numbers.
+    /// Overwrites the first elements of a flat u32 tensor with numbers from the host. Work that was started earlier still reads the old
+    /// numbers.
+    ///
+    /// # Errors
+    /// If the tensor is too short or not u32, or the copy cannot be started.
     fn write(&self, target: &Tensor, numbers: &[u32]) -> Result<()> {
         target.slice_set(&Tensor::new(numbers, self.device())?, 0, 0)
     }
 
     /// Starts copying `source` to a tensor of the same shape and dtype.
+    ///
+    /// # Errors
+    /// If shapes or dtypes differ, or the copy cannot be started.
     fn copy(&self, target: &Tensor, source: &Tensor) -> Result<()> {
         target.slice_set(source, 0, 0)
     }
 
-    /// Starts copying a contiguous tensor `[n]` of u32, f32 or f64 to the host, as words of 4 bytes, the lower half of an f64 first.
+    /// Starts copying a contiguous tensor `[n]` of u32, f32 or f64 to the host, as 4-byte words. The lower half of an f64 comes first.
+    ///
+    /// # Errors
+    /// If the tensor has another dtype, or the copy cannot be started. Errors of the copy itself are returned by the [`Pending`].
     fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
         let numbers = numbers.clone();
         Ok(Box::new(move || match numbers.dtype() {
@@ -62,54 +89,60 @@ pub trait Launch: Debug + Send + Sync {
         }))
     }
 
-    /// The device's own memory, where it has some.
+    /// The device's memory; `None` if it shares the host's.
     fn memory(&self) -> Option<DeviceMemory> {
         None
     }
 
-    /// A machine with the same memory that records what is started on it; none if recording is not supported.
+    /// A machine with the same memory that records what is started on it; `None` if recording is not supported.
+    ///
+    /// # Errors
+    /// If the recorder cannot be created.
     fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
         Ok(None)
     }
 }
 
-/// A machine that records launches and products instead of running them. It neither allocates nor copies from the host.
+/// A machine that records launches and products instead of running them. It cannot allocate, and it cannot copy from or to the host.
 pub trait Recorder: Launch {
-    /// Records what `run` starts on this machine.
+    /// Records everything that `run` starts on this machine.
     ///
     /// # Errors
-    /// Those of `run`, and if something cannot be recorded. Nothing has been started then.
+    /// If `run` fails or an operation cannot be recorded. Nothing has been started then.
     fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>>;
 }
 
-/// Recorded operations with their addresses and sizes.
+/// Recorded operations, with the addresses and sizes they had.
 pub trait Recording: Debug + Send {
-    /// Starts all of them, after everything that was started on the original machine before.
+    /// Starts all of them, after everything that was started before on the original machine.
+    ///
+    /// # Errors
+    /// If the device reports an error.
     fn replay(&self) -> Result<()>;
 }
 
-/// How many blocks of how many threads.
+/// The number of blocks and threads of a launch.
 #[derive(Clone, Copy, Debug)]
 pub struct Grid {
-    /// Blocks along each axis.
+    /// Blocks along x, y and z.
     pub blocks: [usize; 3],
-    /// Threads of a block.
+    /// Threads per block.
     pub threads: usize,
-    /// Dynamic shared memory of a block, bytes.
+    /// Dynamic shared memory per block, in bytes.
     pub shared_bytes: usize,
 }
 
 impl Grid {
-    /// Blocks in a row, without dynamic shared memory.
+    /// A row of blocks without dynamic shared memory.
     pub fn of(blocks: usize, threads: usize) -> Self {
         Self { blocks: [blocks, 1, 1], threads, shared_bytes: 0 }
     }
 }
 
-/// An argument of a kernel.
+/// An argument of a kernel, with its type in C.
 #[derive(Clone, Copy, Debug)]
 pub enum Argument<'a> {
-    /// The address of a contiguous tensor's first element.
+    /// A pointer to the first element of a contiguous tensor.
     Tensor(&'a Tensor),
     /// `int`
     Int(usize),
@@ -119,11 +152,11 @@ pub enum Argument<'a> {
     Unsigned(u32),
     /// `float`
     Float(f32),
-    /// A struct of floats.
+    /// A struct of floats, passed by value.
     Floats(&'a [f32]),
 }
 
-/// `out [m, n] = a b + bias + addend`. The factors have one dtype; everything else has that dtype or f32. Sums are in f32 and rounded once.
+/// `out [m, n] = a b + bias + addend`. Both factors have one dtype; all others have that dtype or f32. Sums are in f32 and rounded once.
 #[derive(Clone, Debug)]
 pub struct Product<'a> {
     /// `[m, k]`
@@ -132,19 +165,19 @@ pub struct Product<'a> {
     pub b: Factor,
     /// `[n]`, added to each row.
     pub bias: Option<&'a Tensor>,
-    /// `[m, n]`, contiguous; `out` itself if the product is added to it.
+    /// `[m, n]`, contiguous. It may be `out` itself, to which the product is then added.
     pub addend: Option<&'a Tensor>,
     /// `[m, n]`, contiguous.
     pub out: &'a Tensor,
-    /// Whether it is one of those that log-probabilities come from: sampler and trainer compute it with different numbers of rows.
+    /// True if log-probabilities depend on the product. Sampler and trainer then compute it with different numbers of rows.
     pub forward: bool,
 }
 
 impl Product<'_> {
-    /// m, k and n.
+    /// Returns m, k and n.
     ///
     /// # Errors
-    /// If shapes or dtypes do not match.
+    /// If the shapes of factors, result, bias and addend do not match, or bias or addend have another dtype than the result.
     pub fn sizes(&self) -> Result<(usize, usize, usize)> {
         let (m, k, n) = product_sizes(&self.a, &self.b)?;
         let dtype = self.out.dtype();

@@ -1,4 +1,7 @@
-//! The kernels of this program, `cuda/*.cuh`, as [`Kernels`](crate::kernels::Kernels): which is launched, over which grid, with which arguments.
+//! Implements [`Kernels`](crate::kernels::Kernels) with this program's own CUDA kernels (`cuda/*.cuh`): chooses the kernel, its grid and
+//! its arguments.
+//!
+//! Independent of the machine that runs them: a [`Launch`] is a GPU or, in tests, the emulator.
 
 mod attention;
 pub mod attention_work;
@@ -21,42 +24,41 @@ use crate::kernels::shape::Factor;
 pub use launch::Launch;
 use launch::{Argument, Grid, Product};
 
-/// This program's kernels on one machine in one dtype.
+/// This program's kernels on one machine and in one dtype.
 #[derive(Clone, Debug)]
 pub struct Fused {
     machine: Arc<dyn Launch>,
     dtype: DType,
-    /// What codes of first and second moments stand for.
+    /// The values that the codes of 8-bit first and second moments stand for.
     maps: [Tensor; 2],
-    /// Recorded passes of few sequences, with their memory.
+    /// Recordings of small decode passes, with their fixed memory.
     passes: Arc<Mutex<repeated::Passes>>,
 }
 
-/// Bytes that a thread loads at once.
+/// Bytes in the widest load of a thread.
 const VECTOR_BYTES: usize = 16;
-/// Most threads of a block that computes a row, or of one that strides over elements.
+/// Largest number of threads in a block that computes a row, or in one that strides over elements.
 const MAX_THREADS: usize = 256;
-/// Blocks of a kernel that strides over all elements.
+/// Largest number of blocks for a kernel that strides over all elements.
 const MAX_BLOCKS: usize = 2048;
-/// Fewest rows whose partial sums a block makes.
+/// Smallest number of rows that a block adds up to one partial sum per column.
 const ROWS_PER_CHUNK: usize = 16;
-/// Largest number of partial sums per column: enough that a GPU with 132 multiprocessors has several blocks on each, so that some load while
-/// others wait.
+/// Largest number of partial sums per column. It gives each of 132 multiprocessors several blocks, so that some load while others wait.
 const MAX_CHUNKS: usize = 1024;
 
-/// How kernels for a dtype end.
+/// The dtype suffix of a kernel's name.
 fn suffix(dtype: DType) -> &'static str {
     if dtype == DType::BF16 { "bf16" } else { "f32" }
 }
 
 impl Fused {
-    /// Kernels on `machine`; weights and activations in `dtype`, f32 or bf16.
+    /// Kernels on `machine`, with weights and activations in `dtype` (f32 or bf16).
     ///
     /// # Errors
-    /// For another dtype.
+    /// If `dtype` is neither f32 nor bf16, or the machine has no memory for the code maps.
     pub fn new(machine: Arc<dyn Launch>, dtype: DType) -> Result<Self> {
         if !matches!(dtype, DType::F32 | DType::BF16) {
-            bail!("the kernels compute in f32 and in bf16, not in {dtype:?}");
+            bail!("the fused kernels compute in f32 or bf16, not in {dtype:?}");
         }
         let [first, second] = &*MAPS;
         let maps = [Tensor::new(first, machine.device())?, Tensor::new(second, machine.device())?];
@@ -67,7 +69,7 @@ impl Fused {
         suffix(self.dtype)
     }
 
-    /// Launches the version of a kernel for the dtype.
+    /// Launches the kernel of this name for the dtype.
     fn launch(&self, kernel: &str, grid: Grid, arguments: &[Argument]) -> Result<()> {
         self.launch_exactly(&format!("{kernel}_{}", self.suffix()), grid, arguments)
     }
@@ -87,7 +89,8 @@ impl Fused {
         self.machine.empty(shape.into(), DType::F32)
     }
 
-    /// `out = a b + bias + addend`. A transposed factor marks a gradient: only products of the forward pass are batch-invariant.
+    /// Computes `out = a b + bias + addend`. A transposed factor means that the product is for a gradient; only forward products are
+    /// batch-invariant.
     fn multiply(&self, a: &Tensor, b: &Tensor, bias: Option<&Tensor>, addend: Option<&Tensor>, out: &Tensor) -> Result<()> {
         let (a, b) = (Factor::of(a)?, Factor::of(b)?);
         let forward = !a.is_transposed && !b.is_transposed;
@@ -104,20 +107,20 @@ impl Fused {
         vectors.next_multiple_of(32).min(MAX_THREADS)
     }
 
-    /// A grid that strides over `count` elements.
+    /// A grid that strides over `count` elements, a vector of 16 bytes per thread.
     fn stride(&self, count: usize) -> Grid {
         let vectors = count.div_ceil(VECTOR_BYTES / self.dtype.size_in_bytes());
         Grid::of(vectors.div_ceil(MAX_THREADS).clamp(1, MAX_BLOCKS), MAX_THREADS)
     }
 
-    /// A grid that strides over columns along x and rows along y.
+    /// A grid that strides over columns along x and over rows along y.
     fn plane(&self, rows: usize, columns: usize) -> Grid {
         let vectors = columns.div_ceil(VECTOR_BYTES / self.dtype.size_in_bytes());
         let threads = vectors.next_multiple_of(32).min(MAX_THREADS);
         Grid { blocks: [vectors.div_ceil(threads), rows.min(MAX_BLOCKS * 8), 1], threads, shared_bytes: 0 }
     }
 
-    /// Adds to `gradient [n]` the sums over rows that `fill(partials [chunks, n], chunks, rows_per_chunk)` computes chunk by chunk.
+    /// Adds row sums to `gradient [n]`. `fill(partials [chunks, n], chunks, rows_per_chunk)` computes one partial sum per chunk of rows.
     fn add_row_sums(&self, gradient: &Tensor, rows: usize, fill: impl FnOnce(&Tensor, usize, usize) -> Result<()>) -> Result<()> {
         let n = gradient.elem_count();
         let per_chunk = rows.div_ceil(MAX_CHUNKS).max(ROWS_PER_CHUNK);
@@ -125,7 +128,7 @@ impl Fused {
         let partials = self.empty_f32((chunks, n))?;
         fill(&partials, chunks, per_chunk)?;
         let arguments = [Argument::Tensor(gradient), Argument::Tensor(&partials), Argument::Int(chunks), Argument::Int(n)];
-        // A warp adds about four chunks, or up to a thirty-second of all of them.
+        // A warp adds about four chunks, or up to 1/32 of all chunks if there are many.
         let threads = (chunks.div_ceil(4) * 32).clamp(32, 1024);
         self.launch_exactly("add_partials", Grid::of(n.div_ceil(32), threads), &arguments)
     }

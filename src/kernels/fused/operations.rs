@@ -1,4 +1,4 @@
-//! Each operation of [`Kernels`] as launches.
+//! Implements each operation of [`Kernels`] by launches.
 
 use std::ops::Range;
 
@@ -12,12 +12,13 @@ use crate::kernels::optimizer::CODED;
 use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Rotation, Segment, Tables, check_rows};
 use crate::kernels::{Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
 
-/// Pairs of a head that a thread rotates back at a time.
+/// Number of pairs of a head that a thread rotates back at a time.
 const PAIRS: usize = 4;
-/// Elements whose squares a block sums.
+/// Number of elements whose squares one block sums.
 const SQUARES: usize = 1 << 16;
 
-/// Rows that go to the same place, together: distinct places, where each one's rows begin, and the rows, in their own order.
+/// Groups rows by target: the distinct targets, the offset of each target's first row, and the rows by target, otherwise in their original
+/// order.
 fn grouped(places: &[u32]) -> [Vec<u32>; 3] {
     let mut order: Vec<u32> = (0..places.len() as u32).collect();
     order.sort_by_key(|row| places[*row as usize]);
@@ -37,12 +38,12 @@ fn grouped(places: &[u32]) -> [Vec<u32>; 3] {
 fn check_positions(rotation: &Rotation) -> Result<()> {
     let limit = rotation.cos.dim(0)?;
     if let Some(position) = rotation.positions.on_host()?.iter().find(|position| **position as usize >= limit) {
-        bail!("position {position} is beyond the model's window of {limit} tokens");
+        bail!("position {position} is beyond the model's context length of {limit} tokens");
     }
     Ok(())
 }
 
-/// Rotates queries and keys by the angles of their positions; sign -1 rotates them back.
+/// Rotates queries and keys by the angles of their positions. A sign of -1 rotates them back.
 fn rotate(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Rotation, sign: f32) -> Result<()> {
     let Rotation { cos, sin, positions } = rotation;
     let (turned, half) = (heads.query + heads.key_value, heads.width / 2);
@@ -85,7 +86,7 @@ impl Kernels for Fused {
         let (_, width) = table.dims2()?;
         let out = self.machine.empty((rows.len(), width).into(), table.dtype())?;
         let arguments = [At(&out), At(table), At(rows.on_device()?), Int(width)];
-        // Tokens are copied as floats with the same bits.
+        // Token ids (u32) are copied as floats with the same bits.
         self.launch_exactly(&format!("gather_rows_{}", suffix(table.dtype())), Grid::of(rows.len(), self.threads(width)), &arguments)?;
         Ok(out)
     }
@@ -99,7 +100,7 @@ impl Kernels for Fused {
         let kernel = match (target.dtype(), self.dtype) {
             (to, from) if to == from => format!("scatter_add_rows_{}", self.suffix()),
             (DType::F32, DType::BF16) => "scatter_add_rows_bf16_to_f32".to_owned(),
-            (to, from) => bail!("rows of {from:?} cannot be added to {to:?}"),
+            (to, from) => bail!("cannot add rows of {from:?} to a tensor of {to:?}"),
         };
         let arguments = [At(target), At(values), At(&lists[0]), At(&lists[1]), At(&lists[2]), Int(width)];
         self.launch_exactly(&kernel, grid, &arguments)
@@ -270,7 +271,7 @@ impl Kernels for Fused {
         let arguments = [At(&partials), At(gradient), Long(count), Long(SQUARES)];
         self.launch_exactly("sum_of_squares", Grid::of(chunks, MAX_THREADS), &arguments)?;
         self.launch_exactly("sum_doubles", Grid::of(1, MAX_THREADS), &[At(&total), At(&partials), Int(chunks)])?;
-        let [low, high] = self.machine.fetch(&total)?()?[..] else { bail!("the device returned a sum that is not one number") };
+        let [low, high] = self.machine.fetch(&total)?()?[..] else { bail!("the device returned a sum that is not a single number") };
         Ok(f64::from_bits(u64::from(high) << 32 | u64::from(low)))
     }
 
@@ -290,7 +291,7 @@ impl Kernels for Fused {
             step.eps,
             step.gradient_scale,
         ];
-        // Adapters are f32 whatever the model computes in.
+        // LoRA adapters are f32 whatever the model's dtype.
         let dtype = suffix(weight.dtype());
         match moments {
             Moments::Full { first, second } => {
@@ -301,7 +302,7 @@ impl Kernels for Fused {
                 let [first_map, second_map] = &self.maps;
                 let coded = [At(&first.codes), At(&first.scales), At(&second.codes), At(&second.scales)];
                 let read = [At(gradient), At(first_map), At(second_map), Long(count), Floats(&numbers), Unsigned(step.count as u32)];
-                // A warp has a block of codes at a time.
+                // A warp processes one block of codes at a time.
                 let blocks = count.div_ceil(CODED * MAX_THREADS / 32).min(MAX_BLOCKS);
                 self.launch_exactly(
                     &format!("adamw_8bit_{dtype}"),

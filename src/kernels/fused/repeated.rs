@@ -1,8 +1,8 @@
-//! Passes of few sequences. They run in fixed memory, and from the second time on they are recorded and started with one call.
+//! Decode passes of few sequences: run in fixed memory, then recorded and replayed with one call (CUDA graphs).
 //!
-//! With few sequences, a GPU finishes an operation before the host has started the next. A pass therefore allocates nothing but its result: its
-//! numbers overwrite those of the previous pass, and all layers share one layer's tensors. Addresses and sizes then equal those of the previous
-//! pass, so its operations can be recorded and started all at once.
+//! With few sequences, a GPU finishes an operation before the host has started the next. A pass therefore allocates nothing but its result:
+//! its input numbers overwrite those of the previous pass, and all layers share the tensors of one layer. Addresses and sizes then equal
+//! those of the previous pass, so the whole pass can be recorded once and started with one call.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -14,37 +14,40 @@ use super::launch::{Argument, Grid, Launch, Pending, Product, Recorder, Recordin
 use crate::kernels::pass::{Pass, Rows, Step};
 use crate::kernels::shape::{Indices, Tables};
 
-/// Largest number of sequences of such a pass. Up to this number, the products with the weights have one tile of rows. A pass then takes as long
-/// as reading the weights, which is less than the host needs for its launches. Each number of sequences needs its own recording as sequences end
-/// one by one.
+/// Largest number of sequences in such a pass. Up to this number, each product with a weight has one tile of rows. The pass then takes
+/// about as long as reading the weights, which is less time than the host needs for the launches. Each number of sequences needs its own
+/// recording because sequences end one by one.
 pub const FEW: usize = 64;
-/// Fewest blocks per sequence in a row of the block table; larger strides are powers of two. A recording is valid for one stride.
-const LEAST_STRIDE: usize = 16;
+/// Smallest number of blocks per row of the block table; larger strides are powers of two. A recording is valid for one stride.
+const MIN_STRIDE: usize = 16;
 
-/// State that is kept from pass to pass.
+/// State kept from pass to pass.
 #[derive(Debug, Default)]
 pub struct Passes {
-    /// Tensors whose addresses recordings contain, besides those below. A tensor's id is never reused.
+    /// Further tensors whose addresses are in recordings. A tensor's id is never reused.
     tensors: Vec<TensorId>,
-    /// Tokens, slots, positions, counts and blocks.
+    /// Tokens, slots, positions, counts and blocks, as u32.
     numbers: Option<Tensor>,
     memory: Arc<Mutex<Memory>>,
     recorder: Option<Arc<dyn Recorder>>,
-    /// The state of passes, by the number of sequences and the stride of the block table.
-    known: HashMap<[usize; 2], Known>,
+    /// The state of each pass, by its number of sequences and the stride of its block table.
+    states: HashMap<[usize; 2], PassState>,
 }
 
 #[derive(Debug)]
-enum Known {
-    /// Computed once: all its memory exists, and the next pass is recorded.
-    Made,
-    /// The recording, and its result.
+enum PassState {
+    /// Has run once: its memory is allocated, and the next pass is recorded.
+    Ran,
+    /// A recording and its result.
     Recorded(Box<dyn Recording>, Tensor),
-    /// It cannot be recorded.
-    Plain,
+    /// Cannot be recorded.
+    Unrecordable,
 }
 
-/// Runs a pass of at most [`FEW`] sequences.
+/// Runs a pass of at most [`FEW`] sequences, and returns its final hidden states.
+///
+/// # Errors
+/// If an operation of the pass fails.
 pub fn run(fused: &Fused, step: &Step, pass: &dyn Pass) -> Result<Tensor> {
     let Ok(mut passes) = fused.passes.lock() else { bail!("another pass panicked") };
     passes.run(fused, step, pass)
@@ -54,36 +57,36 @@ impl Passes {
     fn run(&mut self, fused: &Fused, step: &Step, pass: &dyn Pass) -> Result<Tensor> {
         let tensors = pass.tensors();
         if tensors != self.tensors {
-            self.known.clear();
+            self.states.clear();
             self.tensors = tensors;
         }
         let positions = step.positions();
         let (rows, stride) = self.place(fused, step, &positions)?;
         let key = [step.counts.len(), stride];
-        let x = match self.known.get(&key) {
-            Some(Known::Recorded(recording, x)) => {
+        let x = match self.states.get(&key) {
+            Some(PassState::Recorded(recording, x)) => {
                 recording.replay()?;
                 x.clone()
             }
-            Some(Known::Made) => self.record(fused, pass, &rows, key)?,
-            Some(Known::Plain) => self.compute(fused, &fused.machine, pass, &rows)?,
+            Some(PassState::Ran) => self.record(fused, pass, &rows, key)?,
+            Some(PassState::Unrecordable) => self.compute(fused, &fused.machine, pass, &rows)?,
             None => {
                 let x = self.compute(fused, &fused.machine, pass, &rows)?;
-                self.known.insert(key, Known::Made);
+                self.states.insert(key, PassState::Ran);
                 x
             }
         };
-        // Copied, because the caller may keep the result for any time and the next pass overwrites it.
+        // The caller may keep the result, but the next pass overwrites `x`.
         let result = fused.machine.empty(x.shape().clone(), x.dtype())?;
         fused.machine.copy(&result, &x)?;
         Ok(result)
     }
 
-    /// Writes the step's numbers to their fixed place, and returns the stride of the block table.
+    /// Writes the step's numbers to their fixed memory, and returns the stride of the block table.
     fn place<'a>(&mut self, fused: &Fused, step: &Step<'a>, positions: &'a [u32]) -> Result<(Rows<'a>, usize)> {
         let n = step.counts.len();
         let longest = step.blocks.iter().map(|blocks| blocks.len()).max().unwrap_or(0);
-        let stride = longest.next_power_of_two().max(LEAST_STRIDE);
+        let stride = longest.next_power_of_two().max(MIN_STRIDE);
         let on_host = step.tokens.on_host().ok();
         let mut numbers = on_host.map_or_else(|| vec![0; n], <[u32]>::to_vec);
         numbers.extend_from_slice(step.slots);
@@ -96,7 +99,7 @@ impl Passes {
         let there = match self.numbers.take() {
             Some(there) if there.elem_count() >= numbers.len() => there,
             _ => {
-                self.known.clear();
+                self.states.clear();
                 fused.machine.empty(numbers.len().next_power_of_two().into(), DType::U32)?
             }
         };
@@ -118,7 +121,7 @@ impl Passes {
         Ok((rows, stride))
     }
 
-    /// Starts the pass on `machine`, with its tensors in the fixed memory.
+    /// Runs the pass on `machine`, with its tensors in the fixed memory.
     fn compute(&mut self, fused: &Fused, machine: &Arc<dyn Launch>, pass: &dyn Pass, rows: &Rows) -> Result<Tensor> {
         let in_place = Arc::new(InPlace { machine: machine.clone(), memory: self.memory.clone() });
         let kernels = Fused { machine: in_place.clone(), ..fused.clone() };
@@ -133,26 +136,26 @@ impl Passes {
             Ok(x)
         };
         let computed = compute();
-        // After a failure too: recordings hold the old address of whatever has moved by then.
+        // Also after a failure: recordings contain the old addresses of tensors that have moved.
         if std::mem::take(&mut in_place.memory()?.has_moved) {
-            self.known.clear();
+            self.states.clear();
         }
         computed
     }
 
-    /// Records the pass and starts it; starts it unrecorded if it cannot be recorded.
+    /// Records the pass and replays it. Runs it directly if it cannot be recorded.
     fn record(&mut self, fused: &Fused, pass: &dyn Pass, rows: &Rows, key: [usize; 2]) -> Result<Tensor> {
         match self.recorded(fused, pass, rows) {
             Ok(Some((recording, x))) => {
                 recording.replay()?;
-                self.known.insert(key, Known::Recorded(recording, x.clone()));
+                self.states.insert(key, PassState::Recorded(recording, x.clone()));
                 Ok(x)
             }
             not_recorded => {
                 if let Err(error) = not_recorded {
-                    tracing::debug!(sequences = key[0], %error, "cannot record a pass; it runs operation by operation");
+                    tracing::debug!(sequences = key[0], %error, "cannot record a pass: its operations are started one by one");
                 }
-                self.known.insert(key, Known::Plain);
+                self.states.insert(key, PassState::Unrecordable);
                 self.compute(fused, &fused.machine, pass, rows)
             }
         }
@@ -172,18 +175,18 @@ impl Passes {
     }
 }
 
-/// Tensors in the order in which a pass requests them.
+/// The tensors of a pass, in the order in which it requests them.
 #[derive(Debug, Default)]
 struct Memory {
     tensors: Vec<Tensor>,
-    /// Number of tensors that the current pass has requested so far.
+    /// Number of tensors that the current pass has requested.
     used: usize,
-    /// Whether a tensor was too small and has been reallocated.
+    /// True if a tensor was too small and has been reallocated.
     has_moved: bool,
 }
 
-/// A machine that places new tensors where the previous pass had them. They are views of larger tensors, which have room for the largest number
-/// of sequences so far.
+/// A machine that returns the tensors of the previous pass instead of allocating. They are views of larger tensors, which have room for the
+/// largest number of sequences up to now.
 #[derive(Debug)]
 struct InPlace {
     machine: Arc<dyn Launch>,
@@ -229,11 +232,11 @@ impl Launch for InPlace {
     }
 
     fn put(&self, _: &[u32]) -> Result<Tensor> {
-        bail!("cannot copy from the host during a pass: all its numbers are written before it begins")
+        bail!("cannot copy from the host during a pass: its numbers must be written before it starts")
     }
 
     fn put_floats(&self, _: &[f32]) -> Result<Tensor> {
-        bail!("cannot copy from the host during a pass: all its numbers are written before it begins")
+        bail!("cannot copy from the host during a pass: its numbers must be written before it starts")
     }
 
     fn fetch(&self, _: &Tensor) -> Result<Pending> {

@@ -1,8 +1,8 @@
-//! What the program requested from an emulated GPU (`scripts/cuda-emulated.sh`), for tests.
+//! Counts of requests to an emulated GPU (`scripts/cuda-emulated.sh`), for tests.
 
 use std::ops::Sub;
 
-/// Counts since the program began. Each start of a recording counts as one graph.
+/// Counts since the program started. Each replay of a recording counts as one graph.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counts {
@@ -12,7 +12,7 @@ pub struct Counts {
     pub products: u64,
     /// Allocations.
     pub allocations: u64,
-    /// Starts of recorded passes.
+    /// Replays of recorded passes.
     pub graphs: u64,
 }
 
@@ -29,7 +29,7 @@ impl Sub for Counts {
     }
 }
 
-/// The counts; none on a real GPU.
+/// Returns the counts; `None` on a real GPU.
 pub fn emulated_counts() -> Option<Counts> {
     type Count = unsafe extern "C" fn(*mut Counts) -> i32;
     let mut counts = Counts { launches: 0, products: 0, allocations: 0, graphs: 0 };

@@ -1,4 +1,4 @@
-//! What the NVIDIA driver says of itself and of its GPUs.
+//! Queries the NVIDIA driver for its version and its GPUs.
 
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::result::device;
@@ -8,7 +8,7 @@ use candle_core::{Error, Result};
 
 use crate::kernels::confirmation::Card;
 
-/// The CUDA version that the driver supports: 13000 means 13.0.
+/// Returns the CUDA version that the driver supports; 13000 means 13.0.
 ///
 /// # Errors
 /// If the driver does not report it.
@@ -20,7 +20,7 @@ pub fn driver_version() -> Result<i32> {
     Ok(version)
 }
 
-/// The driver's release as reported by its kernel module, such as 580.95.05.
+/// The release that the driver's kernel module reports, such as 580.95.05.
 fn driver_release() -> Option<String> {
     let text = std::fs::read_to_string("/proc/driver/nvidia/version").ok()?;
     let is_release =
@@ -28,10 +28,10 @@ fn driver_release() -> Option<String> {
     text.lines().next()?.split_whitespace().find(is_release).map(str::to_owned)
 }
 
-/// The GPU of that number.
+/// Describes the GPU with this number.
 ///
 /// # Errors
-/// When there is none, in one sentence.
+/// If there is no such GPU, or the driver cannot query it. The message is one sentence.
 pub fn describe(ordinal: usize) -> Result<Card> {
     let words = |error: DriverError| error.error_string().map_or_else(|_| error.to_string(), |words| words.to_string_lossy().into_owned());
     let none = |error| Error::Msg(format!("the NVIDIA driver finds no GPU ({}): use --device cpu", words(error)));
@@ -40,9 +40,9 @@ pub fn describe(ordinal: usize) -> Result<Card> {
         return Err(Error::Msg(format!("there is no GPU {ordinal}, only {count}: use --device cuda:N with N below that, or --device cpu")));
     }
     let unusable = |error| Error::Msg(format!("GPU {ordinal} cannot be used ({}): use --device cpu", words(error)));
-    // Asked without a context: to create one takes a part of a second.
+    // Queried without a context, because creating one takes a noticeable fraction of a second.
     let device = device::get(ordinal as i32).map_err(unusable)?;
-    // SAFETY: the device is one that the driver has given.
+    // SAFETY: the driver returned this device.
     #[allow(unsafe_code)]
     let attribute = |attribute| unsafe { device::get_attribute(device, attribute) }.map_err(unusable);
     use CUdevice_attribute::{

@@ -1,7 +1,7 @@
-//! Operations recorded as a CUDA graph, which the host starts with one call.
+//! Records operations as a CUDA graph, which the host starts with one call.
 //!
-//! They are recorded in a separate stream, so that work that other threads start in the GPU's stream meanwhile runs as usual. The recording is
-//! replayed in the GPU's stream, in program order.
+//! Recording uses a separate stream, so that work that other threads start in the GPU's stream runs as usual. A recording is replayed in
+//! the GPU's stream, in program order.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::Gpu;
 use crate::kernels::fused::launch::{Argument, Grid, Launch, Pending, Product, Recorder, Recording};
 use crate::kernels::memory::driver::told;
 
-/// Records the operations that are started on it, for a GPU.
+/// Records operations for a GPU instead of running them.
 pub struct StreamRecorder {
     stream: Arc<CudaStream>,
     gpu: Arc<Gpu>,
@@ -29,7 +29,10 @@ impl fmt::Debug for StreamRecorder {
 }
 
 impl StreamRecorder {
-    /// A recorder with its own stream.
+    /// Creates a recorder with its own stream.
+    ///
+    /// # Errors
+    /// If the context cannot be bound or the stream cannot be created.
     pub fn new(gpu: Arc<Gpu>) -> Result<Self> {
         gpu.bind()?;
         let stream = gpu.cuda.cuda_stream().context().new_stream().w()?;
@@ -41,15 +44,15 @@ impl Recorder for StreamRecorder {
     fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>> {
         let wrong = |error| told(&error, format!("cannot record a pass: {error}"));
         self.gpu.bind()?;
-        // The driver refuses calls that this thread must not make meanwhile, such as waiting for the GPU. Other threads may make them.
+        // During recording the driver refuses some calls by this thread, such as waiting for the GPU. Other threads may make them.
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(wrong)?;
         let done = run();
-        // Always ended, even after an error, so that the stream can record again.
+        // Always ends the capture, even after an error, so that the stream can record again.
         let graph = self.stream.end_capture(CUgraphInstantiate_flags(0));
         done?;
         match graph.map_err(wrong)? {
             Some(graph) => Ok(Box::new(Graph { graph, gpu: self.gpu.clone() })),
-            None => bail!("nothing was recorded"),
+            None => bail!("the recorded pass contains no operations"),
         }
     }
 }
@@ -108,7 +111,7 @@ impl Recording for Graph {
     fn replay(&self) -> Result<()> {
         self.gpu.bind()?;
         let stream = self.gpu.cuda.cuda_stream();
-        // SAFETY: the graph exists, and whoever replays it keeps the tensors whose addresses it contains.
+        // SAFETY: the graph exists, and the caller keeps the tensors whose addresses it contains.
         #[allow(unsafe_code)]
         unsafe { launch(self.graph.cu_graph_exec(), stream.cu_stream()) }
             .map_err(|error| told(&error, format!("cannot start a recorded pass: {error}")))
@@ -117,7 +120,7 @@ impl Recording for Graph {
 
 impl Drop for Graph {
     fn drop(&mut self) {
-        // The graph may still be running. An error here cannot be returned; the next operation reports it.
+        // The graph may still be running. An error cannot be returned here; the next operation reports it.
         let _ = self.gpu.cuda.cuda_stream().synchronize();
     }
 }
@@ -127,9 +130,9 @@ mod tests {
     use super::*;
     use crate::kernels::fused::launch::Argument::{Long, Tensor as At};
 
-    /// A recording that fails is ended whatever failed: the recorder can record again, and memory and results are unaffected.
+    /// A failed recording always ends: the recorder can record again, and memory and results are unaffected.
     #[test]
-    fn a_recording_on_a_gpu_ends_also_where_it_fails() -> Result<()> {
+    fn stream_recorder_on_a_gpu_can_record_again_after_a_failure() -> Result<()> {
         let Some(gpu) = crate::kernels::tests::gpu() else { return Ok(()) };
         let recorder = StreamRecorder::new(gpu.clone())?;
         let put = |values: &[f32]| gpu.put_floats(values);
@@ -138,9 +141,9 @@ mod tests {
         let read = || crate::kernels::on_host(&target)?.to_vec1::<f32>();
         add(&*gpu)?;
         let mut failing: [Box<dyn FnMut() -> Result<()>>; 3] = [
-            Box::new(|| add(&recorder).and_then(|()| bail!("somewhere in the middle"))),
+            Box::new(|| add(&recorder).and_then(|()| bail!("fails halfway"))),
             Box::new(|| recorder.empty(1.into(), DType::F32).map(drop)),
-            // The driver refuses calls that a thread must not make while it records, and the recording is lost.
+            // The driver refuses a call that a recording thread must not make, and invalidates the recording.
             Box::new(|| {
                 add(&recorder).map(|()| {
                     let _ = recorder.stream.synchronize();
@@ -151,9 +154,9 @@ mod tests {
             assert!(recorder.record(fail).is_err());
         }
         drop(failing);
-        assert_eq!(read()?, [1.0, 11.0], "no part of it ran");
+        assert_eq!(read()?, [1.0, 11.0], "no part of a failed recording ran");
         let recording = recorder.record(&mut || add(&recorder))?;
-        assert_eq!(read()?, [1.0, 11.0], "recorded operations do not run");
+        assert_eq!(read()?, [1.0, 11.0], "recording does not run operations");
         recording.replay()?;
         add(&*gpu)?;
         recording.replay()?;

@@ -1,4 +1,4 @@
-//! Kernels launched on an NVIDIA GPU, in the stream that candle's own operations use, so that both run in the order of the program.
+//! Runs the kernels on an NVIDIA GPU, in the stream of candle's own operations. All work therefore runs in program order.
 
 #[cfg(test)]
 pub mod counts;
@@ -30,20 +30,20 @@ use pool::{keep_memory, pool};
 use product::Products;
 use transfer::Transfers;
 
-/// All kernels, compiled by `build.rs`.
+/// All kernels, compiled by `build.rs` for several GPU generations.
 static KERNELS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin"));
-/// Dynamic shared memory that a block may use without having asked for more: 48 KiB less what kernels declare themselves.
-const USUAL_SHARED_BYTES: usize = 40 << 10;
-/// Most floats of a struct that is an argument.
+/// Dynamic shared memory that a block may use by default: 48 KiB minus what the kernels declare statically.
+const DEFAULT_SHARED_BYTES: usize = 40 << 10;
+/// Largest number of floats in a struct argument.
 const MAX_FLOATS: usize = 16;
 
 /// An NVIDIA GPU.
 ///
-/// Fields are dropped in this order: first what works in the stream, last the device with the stream and its context.
+/// Fields are dropped in this order: first those with work in the stream, last the device with the stream and its context.
 pub struct Gpu {
     transfers: Transfers,
     products: Products,
-    /// Kernels by name, with the shared memory that each may use.
+    /// Kernels by name, each with the dynamic shared memory in bytes that it may use.
     functions: Mutex<HashMap<String, (CudaFunction, usize)>>,
     module: Arc<CudaModule>,
     cuda: CudaDevice,
@@ -58,22 +58,22 @@ impl fmt::Debug for Gpu {
 
 impl Drop for Gpu {
     fn drop(&mut self) {
-        // The kernels, and the host memory of transfers, must stay until the stream has finished with them. Waiting also binds the context,
+        // The kernels and the host memory of transfers must exist until the stream has finished with them. Waiting also binds the context,
         // which the libraries need to destroy their handles. An error cannot be returned here.
         let _ = self.cuda.cuda_stream().synchronize();
     }
 }
 
-/// A struct of floats by value; a kernel reads as many as it declares.
+/// A struct of floats, passed by value. A kernel reads only the floats that it declares.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Floats([f32; MAX_FLOATS]);
 
-// SAFETY: an array of floats in C's layout is what a kernel expects of a struct of floats.
+// SAFETY: a struct of floats in a kernel has the layout of an array of floats in C.
 #[allow(unsafe_code)]
 unsafe impl DeviceRepr for Floats {}
 
-/// An argument's value, held until the launch.
+/// An argument's value, stored until the launch.
 enum Value {
     Address(u64),
     Int(i32),
@@ -84,15 +84,15 @@ enum Value {
 }
 
 impl Gpu {
-    /// The GPU with this number; `batch_invariant` makes the products of a forward pass batch-invariant.
+    /// Opens the GPU with this number. `batch_invariant` makes the products of the forward pass batch-invariant.
     ///
     /// # Errors
-    /// When there is none, or the kernels were not compiled for it.
+    /// If there is no such GPU, the kernels were not compiled for it, or it has no memory for the products' workspace.
     pub fn new(ordinal: usize, batch_invariant: bool) -> Result<Self> {
         let device = Device::new_cuda_with_stream(ordinal)?;
         let Device::Cuda(cuda) = &device else { bail!("GPU {ordinal} is not a CUDA device") };
         let cuda = cuda.clone();
-        // SAFETY: all work is in one stream, in order: no tensor needs events of its own.
+        // SAFETY: all work is in one stream, in order, so tensors need no events.
         #[allow(unsafe_code)]
         unsafe {
             cuda.disable_event_tracking();
@@ -107,21 +107,22 @@ impl Gpu {
         Ok(Self { transfers, products, functions: Mutex::default(), module, cuda, device })
     }
 
-    /// Makes the GPU's context current in the calling thread. Most calls of the driver and its libraries use the current context, whatever their
-    /// arguments, and the thread may be new or may have used another GPU.
+    /// Makes the GPU's context current in the calling thread. Most calls to the driver and its libraries use the current context, and the
+    /// thread may be new or may have used another GPU.
     fn bind(&self) -> Result<()> {
         let bound = self.cuda.cuda_stream().context().bind_to_thread();
         bound.map_err(|error| told(&error, format!("cannot use GPU {}: {error}", self.cuda.cuda_stream().context().ordinal())))
     }
 
-    /// A kernel by name, allowed the shared memory that it is launched with.
+    /// Looks a kernel up by name, and lets it use `shared_bytes` of dynamic shared memory.
     fn function(&self, name: &str, shared_bytes: usize) -> Result<CudaFunction> {
         let Ok(mut functions) = self.functions.lock() else { bail!("another launch panicked") };
         if !functions.contains_key(name) {
-            let function = self.module.load_function(name).map_err(|error| Error::Msg(format!("no kernel is called {name}: {error}")))?;
-            functions.insert(name.to_owned(), (function, USUAL_SHARED_BYTES));
+            let function =
+                self.module.load_function(name).map_err(|error| Error::Msg(format!("there is no kernel named {name}: {error}")))?;
+            functions.insert(name.to_owned(), (function, DEFAULT_SHARED_BYTES));
         }
-        let Some((function, allowed)) = functions.get_mut(name) else { bail!("no kernel is called {name}") };
+        let Some((function, allowed)) = functions.get_mut(name) else { bail!("there is no kernel named {name}") };
         if shared_bytes > *allowed {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared_bytes as i32).w()?;
@@ -166,8 +167,8 @@ impl Gpu {
             block_dim: (grid.threads as u32, 1, 1),
             shared_mem_bytes: grid.shared_bytes as u32,
         };
-        // SAFETY: the arguments match the kernel's declaration; the emulator's tests launch it with the same host code. Tensors are freed in
-        // stream order, after the kernel. A recorded launch is replayed only while its tensors exist (`repeated`).
+        // SAFETY: the arguments match the kernel's declaration; the emulator's tests launch it with the same host code. Tensors are freed
+        // in stream order, after the kernel. A recorded launch is replayed only while its tensors exist (see `repeated`).
         #[allow(unsafe_code)]
         unsafe { launch.launch(config) }.map_err(|error| told(&error, format!("cannot launch {kernel}: {error}")))?;
         Ok(())
@@ -181,17 +182,17 @@ impl Gpu {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the tensor has this many bytes, and nothing has been written to them yet.
+        // SAFETY: the tensor has this many bytes, and nothing has been written to it yet.
         #[allow(unsafe_code)]
         unsafe { memset_d8_async(address(tensor, &stream)?, 0xff, bytes, stream.cu_stream()) }.w()
     }
 
-    /// Gives the driver what the pool holds without a tensor in it: after an update it may lie in pieces, too small for a cache.
+    /// Returns the pool's unused memory to the driver. After an update it may be fragmented into pieces too small for a cache.
     fn give_back_memory(&self) -> Result<()> {
         let stream = self.cuda.cuda_stream();
-        // The pool can give back memory only once the stream has reached its release.
+        // The pool can release memory only after the stream has reached the free.
         stream.synchronize().w()?;
-        // SAFETY: the pool is the device's own.
+        // SAFETY: the pool belongs to the device.
         #[allow(unsafe_code)]
         unsafe { mem_pool::trim_to(pool(stream.context())?, 0) }.w()
     }
@@ -200,19 +201,21 @@ impl Gpu {
 /// The address of a contiguous tensor's first element on the GPU.
 fn address(tensor: &Tensor, stream: &CudaStream) -> Result<u64> {
     fn at<T>(slice: &CudaSlice<T>, start: usize, stream: &CudaStream) -> u64 {
-        // All work is in one stream, in order: nothing has to be waited for when the guard goes.
+        // All work is in one stream, in order, so dropping the guard has nothing to wait for.
         slice.device_ptr(stream).0 + (start * size_of::<T>()) as u64
     }
     let (storage, layout) = tensor.storage_and_layout();
-    let Some((start, _)) = layout.contiguous_offsets() else { bail!("a kernel's argument is not contiguous: {layout:?}") };
-    let Storage::Cuda(storage) = &*storage else { bail!("a kernel's argument is not on the GPU") };
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("a kernel's argument must be contiguous, but has the layout {layout:?}")
+    };
+    let Storage::Cuda(storage) = &*storage else { bail!("a kernel's argument must be on the GPU") };
     Ok(match &storage.slice {
         CudaStorageSlice::U8(slice) => at(slice, start, stream),
         CudaStorageSlice::U32(slice) => at(slice, start, stream),
         CudaStorageSlice::BF16(slice) => at(slice, start, stream),
         CudaStorageSlice::F32(slice) => at(slice, start, stream),
         CudaStorageSlice::F64(slice) => at(slice, start, stream),
-        _ => bail!("no kernel takes {:?}", tensor.dtype()),
+        _ => bail!("no kernel accepts a tensor of {:?}", tensor.dtype()),
     })
 }
 
@@ -254,7 +257,7 @@ impl Launch for Gpu {
 
     fn write(&self, target: &Tensor, numbers: &[u32]) -> Result<()> {
         if target.dtype() != DType::U32 || target.elem_count() < numbers.len() {
-            bail!("cannot write {} numbers to a tensor of {:?} in {:?}", numbers.len(), target.shape(), target.dtype());
+            bail!("cannot write {} numbers to a tensor of shape {:?} in {:?}", numbers.len(), target.shape(), target.dtype());
         }
         self.bind()?;
         self.transfers.upload(numbers, address(target, &self.cuda.cuda_stream())?)
@@ -262,12 +265,12 @@ impl Launch for Gpu {
 
     fn copy(&self, target: &Tensor, source: &Tensor) -> Result<()> {
         if (target.shape(), target.dtype()) != (source.shape(), source.dtype()) {
-            bail!("cannot copy {:?} to {:?}", source.shape(), target.shape());
+            bail!("cannot copy {:?} in {:?} to {:?} in {:?}", source.shape(), source.dtype(), target.shape(), target.dtype());
         }
         self.bind()?;
         let stream = self.cuda.cuda_stream();
         let bytes = source.elem_count() * source.dtype().size_in_bytes();
-        // SAFETY: both tensors have this many bytes, and nothing else starts in the stream before this copy.
+        // SAFETY: both tensors have this many bytes, and the copy runs in stream order.
         #[allow(unsafe_code)]
         unsafe { memcpy_dtod_async(address(target, &stream)?, address(source, &stream)?, bytes, stream.cu_stream()) }.w()
     }
@@ -278,7 +281,7 @@ impl Launch for Gpu {
         let words = match numbers.dtype() {
             DType::U32 | DType::F32 => numbers.elem_count(),
             DType::F64 => 2 * numbers.elem_count(),
-            dtype => bail!("cannot read numbers of {dtype:?} as words of 4 bytes"),
+            dtype => bail!("cannot read a tensor of {dtype:?} as words of 4 bytes: expected U32, F32 or F64"),
         };
         Ok(Box::new(self.transfers.fetch(source, words)?))
     }
@@ -293,7 +296,7 @@ impl Launch for Gpu {
 
     fn empty(&self, shape: Shape, dtype: DType) -> Result<Tensor> {
         self.bind()?;
-        // SAFETY: every kernel writes its whole output; tests poison the memory to check it.
+        // SAFETY: every kernel writes its whole output; tests poison the memory to verify this.
         #[allow(unsafe_code)]
         let allocate = || unsafe { Tensor::empty(&shape, dtype, &self.device) };
         let tensor = match allocate() {
@@ -310,10 +313,10 @@ impl Launch for Gpu {
 mod tests {
     use super::*;
 
-    /// A file with code for several cards: a header of 16 bytes, then for each part its kind (1 for PTX, 2 for machine code), the sizes of its
-    /// header and of its body, and its compute capability.
+    /// The file contains code for several GPU generations. After a header of 16 bytes, each part starts with its kind (1 for PTX, 2 for
+    /// machine code), the sizes of its header and body, and its compute capability.
     #[test]
-    fn every_gpu_from_ampere_on_finds_its_code() {
+    fn kernels_contain_code_for_every_gpu_since_ampere() {
         let number = |at: usize| u32::from_le_bytes(KERNELS[at..at + 4].try_into().expect("four bytes"));
         assert_eq!(number(0), 0xba55_ed50);
         let (mut at, mut parts) = (16, Vec::new());

@@ -1,4 +1,4 @@
-//! A GPU's memory, and the pool that tensors come from.
+//! A GPU's memory, and the driver's memory pool for tensors.
 
 use candle_core::Result;
 use candle_core::cuda_backend::cudarc::driver::CudaContext;
@@ -8,14 +8,20 @@ use candle_core::cuda_backend::{CudaDevice, WrapErr};
 
 use crate::kernels::DeviceMemory;
 
-/// The memory pool that tensors come from.
+/// The memory pool of the context's device.
+///
+/// # Errors
+/// If the driver does not return it.
 pub fn pool(context: &CudaContext) -> Result<CUmemoryPool> {
     // SAFETY: the context has a device.
     #[allow(unsafe_code)]
     unsafe { device::get_default_mem_pool(context.cu_device()) }.w()
 }
 
-/// Keeps freed memory in the pool; as it is set up it goes back to the driver each time the host waits.
+/// Keeps freed memory in the pool. By default the pool returns it to the driver each time the host waits.
+///
+/// # Errors
+/// If the driver refuses the setting.
 pub fn keep_memory(context: &CudaContext) -> Result<()> {
     let mut threshold = u64::MAX;
     // SAFETY: the attribute is a number of 8 bytes.
@@ -24,7 +30,10 @@ pub fn keep_memory(context: &CudaContext) -> Result<()> {
         .w()
 }
 
-/// The memory of a GPU: what the driver has, and what the pool holds without a tensor in it.
+/// Measures the memory of a GPU. Waits for started work, because freed memory counts as free only afterwards.
+///
+/// # Errors
+/// If the device or the driver reports an error.
 pub fn memory(cuda: &CudaDevice) -> Result<DeviceMemory> {
     let stream = cuda.cuda_stream();
     let context = stream.context();
@@ -35,7 +44,6 @@ pub fn memory(cuda: &CudaDevice) -> Result<DeviceMemory> {
         #[allow(unsafe_code)]
         unsafe { mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.w().map(|()| value)
     };
-    // Freed memory counts as free only once the stream has reached the release.
     context.synchronize().w()?;
     let (free, total) = context.mem_get_info().w()?;
     let (reserved, used) = (

@@ -1,4 +1,4 @@
-//! Numbers to and from the GPU without waiting for it: through host memory that it reads and writes by itself.
+//! Transfers numbers between host and GPU asynchronously, through page-locked host memory.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,18 +8,18 @@ use candle_core::cuda_backend::cudarc::driver::sys::CUdeviceptr;
 use candle_core::cuda_backend::cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice};
 use candle_core::{Result, bail};
 
-/// Numbers in one of the two halves that uploads go through.
+/// Numbers in each half of the upload buffer.
 const HALF: usize = 2 << 20;
 
-/// Transfers in one stream. The stream must outlive all host memory that it reads or writes, so that memory is dropped first (field order).
+/// Transfers in one stream. The stream must outlive the host memory that it reads and writes, so the memory is dropped first (field order).
 pub struct Transfers {
     uploads: Mutex<Uploads>,
-    /// Host memory that results were read from, to be used again.
+    /// Host memory of finished reads, for reuse.
     returned: Arc<Mutex<Vec<PinnedHostSlice<u32>>>>,
     stream: Arc<CudaStream>,
 }
 
-/// Numbers on their way to host memory, which is reused or freed only after they have arrived. May outlive the rest of the GPU.
+/// Numbers on their way to host memory. The memory is reused or freed only after they have arrived. May outlive the `Gpu`.
 struct Arrival {
     place: Option<PinnedHostSlice<u32>>,
     count: usize,
@@ -28,7 +28,7 @@ struct Arrival {
     _stream: Arc<CudaStream>,
 }
 
-/// Two halves of host memory, filled in turn: when one is full, what was uploaded from the other must have arrived.
+/// An upload buffer in two halves, filled in turn. Before a half is reused, its earlier uploads must have arrived.
 struct Uploads {
     halves: [Half; 2],
     current: usize,
@@ -37,24 +37,30 @@ struct Uploads {
 struct Half {
     numbers: PinnedHostSlice<u32>,
     used: usize,
-    /// Recorded when it was full.
+    /// Recorded when the half was full.
     arrived: Option<CudaEvent>,
 }
 
 impl Transfers {
-    /// Transfers in that stream.
+    /// Creates the upload buffer for transfers in this stream.
+    ///
+    /// # Errors
+    /// If the host has no page-locked memory left.
     pub fn new(stream: Arc<CudaStream>) -> Result<Self> {
         let half = || pinned(&stream, HALF).map(|numbers| Half { numbers, used: 0, arrived: None });
         let uploads = Mutex::new(Uploads { halves: [half()?, half()?], current: 0 });
         Ok(Self { uploads, returned: Arc::default(), stream })
     }
 
-    /// Starts copying numbers to device memory that has room for them.
+    /// Starts copying numbers to device memory. `target` must have room for them.
+    ///
+    /// # Errors
+    /// If the copy cannot be started, or the device reports an error while this waits for a half of the buffer.
     pub fn upload(&self, numbers: &[u32], target: CUdeviceptr) -> Result<()> {
         let Ok(mut uploads) = self.uploads.lock() else { bail!("another upload panicked") };
         let staged = match numbers.len() {
             0 => return Ok(()),
-            // Too many: the driver copies them before it returns.
+            // Too many for the buffer: the driver copies them before it returns.
             length if length > HALF => numbers,
             length => {
                 if uploads.halves[uploads.current].used + length > HALF {
@@ -69,12 +75,15 @@ impl Transfers {
                 place
             }
         };
-        // SAFETY: the target has room by contract, and the numbers stay as they are until they have arrived.
+        // SAFETY: the target has room by contract, and the staged numbers do not change until they have arrived.
         #[allow(unsafe_code)]
         unsafe { memcpy_htod_async(target, staged, self.stream.cu_stream()) }.w()
     }
 
-    /// Starts copying numbers from device memory; they are there when the closure returns.
+    /// Starts copying `count` numbers from device memory. The returned closure waits until they have arrived.
+    ///
+    /// # Errors
+    /// If there is no page-locked memory, or the copy cannot be started.
     pub fn fetch(&self, source: CUdeviceptr, count: usize) -> Result<impl FnOnce() -> Result<Vec<u32>> + Send + use<>> {
         let Ok(mut returned) = self.returned.lock() else { bail!("another transfer panicked") };
         let reused = returned.iter().position(|place| place.len() >= count).map(|place| returned.swap_remove(place));
@@ -84,7 +93,7 @@ impl Transfers {
             None => pinned(&self.stream, count.next_power_of_two())?,
         };
         let target = &mut place.as_mut_slice().w()?[..count];
-        // SAFETY: the tensor behind the address has so many numbers, and the place is not read before the event.
+        // SAFETY: the tensor at this address has `count` numbers, and the memory is not read before the event.
         #[allow(unsafe_code)]
         unsafe { memcpy_dtoh_async(target, source, self.stream.cu_stream()) }.w()?;
         let arrived = self.stream.record_event(None).w()?;
@@ -103,14 +112,14 @@ impl Drop for Transfers {
 impl Arrival {
     fn read(&self) -> Result<Vec<u32>> {
         self.arrived.synchronize().w()?;
-        let Some(place) = &self.place else { bail!("the numbers have no place") };
+        let Some(place) = &self.place else { bail!("the transfer has no host memory") };
         Ok(place.as_slice().w()?[..self.count].to_vec())
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        // Waited for also where nobody has read it. An error could not be told; the next operation has it too.
+        // Waits even if nobody has read the numbers. An error cannot be returned here; the next operation reports it.
         let arrived = self.arrived.synchronize().is_ok();
         if let (true, Some(place), Ok(mut returned)) = (arrived, self.place.take(), self.returned.lock()) {
             returned.push(place);
@@ -131,7 +140,7 @@ impl Uploads {
     }
 }
 
-/// Host memory that the GPU reads and writes by itself, cleared.
+/// Allocates page-locked host memory and fills it with zeros.
 fn pinned(stream: &CudaStream, numbers: usize) -> Result<PinnedHostSlice<u32>> {
     // SAFETY: every number is written before it is read.
     #[allow(unsafe_code)]

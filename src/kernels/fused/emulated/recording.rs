@@ -1,4 +1,4 @@
-//! Records operations for the emulator, with the values of their arguments and the memory of their tensors.
+//! Records operations for the emulator: the values of their arguments, and the tensors themselves.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use crate::kernels::fused::launch::{Argument, Grid, Launch, Product, Recorder, R
 
 type Operation = Box<dyn Fn(&Emulator) -> Result<()> + Send>;
 
-/// Records the operations that are started on it.
+/// Records the operations that are started on it, instead of running them.
 pub struct EmulatedRecorder {
     emulator: Arc<Emulator>,
     operations: Mutex<Vec<Operation>>,
@@ -86,7 +86,7 @@ impl Launch for EmulatedRecorder {
                 Argument::Long(value) => Owned::Value(Argument::Long(value)),
                 Argument::Unsigned(value) => Owned::Value(Argument::Unsigned(value)),
                 Argument::Float(value) => Owned::Value(Argument::Float(value)),
-                Argument::Floats(_) => bail!("cannot record {kernel}: it is not an operation of a pass"),
+                Argument::Floats(_) => bail!("cannot record {kernel}: it has a struct argument, which no operation of a pass has"),
             })
         };
         let (kernel, arguments) = (kernel.to_owned(), arguments.iter().map(own).collect::<Result<Vec<_>>>()?);

@@ -1,4 +1,4 @@
-//! Compares passes in fixed memory, recorded and replayed, with passes computed operation by operation.
+//! Compares passes in fixed memory, recorded and replayed, with passes whose operations are started one by one.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +8,7 @@ use crate::kernels::cpu::testing::random;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Kernels, pass};
 
-/// A table's rows for the tokens, and layers that each add a product with the normalised rows.
+/// A toy model: an embedding table, and layers that each add a product with the normalised rows.
 struct Toy {
     table: Tensor,
     norm: Tensor,
@@ -46,9 +46,9 @@ impl Pass for Toy {
 
 /// A machine that cannot record.
 #[derive(Debug)]
-struct Plain(Emulator);
+struct CannotRecord(Emulator);
 
-impl Launch for Plain {
+impl Launch for CannotRecord {
     fn device(&self) -> &Device {
         self.0.device()
     }
@@ -66,18 +66,18 @@ impl Launch for Plain {
     }
 
     fn recorder(self: Arc<Self>) -> Result<Option<Arc<dyn Recorder>>> {
-        bail!("no stream is left")
+        bail!("no stream is available")
     }
 }
 
-/// A machine with memory for a few more tensors.
+/// A machine with memory for a limited number of tensors.
 #[derive(Debug)]
-struct Short {
+struct Limited {
     emulator: Arc<Emulator>,
     left: AtomicUsize,
 }
 
-impl Launch for Short {
+impl Launch for Limited {
     fn device(&self) -> &Device {
         self.emulator.device()
     }
@@ -103,7 +103,7 @@ impl Launch for Short {
     }
 }
 
-/// A pass with sequences of `blocks` blocks each, compared with one computed operation by operation.
+/// Runs a pass in which each sequence has `blocks` blocks, and compares it with one whose operations are started one by one.
 fn check(fused: &Fused, toy: &Toy, tokens: &[u32], blocks: usize) -> Result<Tensor> {
     let (table, slots, counts) = (vec![0; blocks], vec![0; tokens.len()], vec![blocks * 16; tokens.len()]);
     let (tables, tokens) = (vec![table.as_slice(); tokens.len()], fused.indices(tokens)?);
@@ -113,99 +113,99 @@ fn check(fused: &Fused, toy: &Toy, tokens: &[u32], blocks: usize) -> Result<Tens
     Ok(found)
 }
 
-/// The state of passes, by the number of sequences and the stride: 0 computed, 1 recorded, 2 cannot be recorded.
-fn known(fused: &Fused) -> Vec<([usize; 2], u8)> {
+/// The state of each pass, by its number of sequences and stride: 0 has run, 1 is recorded, 2 cannot be recorded.
+fn states(fused: &Fused) -> Vec<([usize; 2], u8)> {
     let passes = fused.passes.lock().expect("no pass panicked");
-    let step = |known: &Known| match known {
-        Known::Made => 0,
-        Known::Recorded(..) => 1,
-        Known::Plain => 2,
+    let code = |state: &PassState| match state {
+        PassState::Ran => 0,
+        PassState::Recorded(..) => 1,
+        PassState::Unrecordable => 2,
     };
-    let mut known: Vec<_> = passes.known.iter().map(|(key, known)| (*key, step(known))).collect();
-    known.sort_unstable();
-    known
+    let mut states: Vec<_> = passes.states.iter().map(|(key, state)| (*key, code(state))).collect();
+    states.sort_unstable();
+    states
 }
 
 #[test]
-fn the_second_pass_is_recorded_and_the_next_ones_replay_it() -> Result<()> {
+fn run_records_the_second_pass_and_replays_it_afterwards() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
     let (fused, toy) = (Fused::new(Arc::new(emulator), DType::F32)?, Toy::new(1));
     let first = check(&fused, &toy, &[3, 1, 4], 2)?;
     let bits = first.to_vec2::<f32>()?;
-    assert_eq!(known(&fused), [([3, 16], 0)]);
+    assert_eq!(states(&fused), [([3, 16], 0)]);
     check(&fused, &toy, &[2, 7, 1], 2)?;
     check(&fused, &toy, &[8, 2, 8], 16)?;
-    assert_eq!(known(&fused), [([3, 16], 1)]);
+    assert_eq!(states(&fused), [([3, 16], 1)]);
     assert_eq!(first.to_vec2::<f32>()?, bits, "a result does not change later");
-    // Longer sequences need a wider table, and fewer sequences another recording.
+    // Longer sequences need a wider table, and a smaller number of sequences needs its own recording.
     check(&fused, &toy, &[1, 2], 2)?;
     check(&fused, &toy, &[5, 6], 2)?;
-    assert_eq!(known(&fused), [([2, 16], 1), ([3, 16], 1)]);
+    assert_eq!(states(&fused), [([2, 16], 1), ([3, 16], 1)]);
     check(&fused, &toy, &[5, 6], 17)?;
-    // The table has grown and moved, so only this pass is known at its new address.
-    assert_eq!(known(&fused), [([2, 32], 0)]);
+    // The table was reallocated, so earlier recordings are discarded.
+    assert_eq!(states(&fused), [([2, 32], 0)]);
     Ok(())
 }
 
 #[test]
-fn recordings_end_with_what_they_have_the_addresses_of() -> Result<()> {
+fn run_discards_recordings_when_tensors_move_or_weights_are_replaced() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
     let (fused, toy) = (Fused::new(Arc::new(emulator), DType::F32)?, Toy::new(1));
     let twice = |toy: &Toy, tokens: &[u32]| check(&fused, toy, tokens, 1).and_then(|_| check(&fused, toy, tokens, 1));
     twice(&toy, &[1, 2])?;
-    assert_eq!(known(&fused), [([2, 16], 1)]);
-    // More rows than the memory has room for.
+    assert_eq!(states(&fused), [([2, 16], 1)]);
+    // More rows than fit the memory.
     twice(&toy, &[1, 2, 3, 4, 5])?;
-    assert_eq!(known(&fused), [([5, 16], 1)]);
+    assert_eq!(states(&fused), [([5, 16], 1)]);
     twice(&toy, &[6, 2])?;
-    assert_eq!(known(&fused), [([2, 16], 1), ([5, 16], 1)]);
-    // Other weights end recordings; the same weights changed in place do not.
+    assert_eq!(states(&fused), [([2, 16], 1), ([5, 16], 1)]);
+    // Replacing the weights discards recordings; changing them in place does not.
     let other = Toy::new(10);
     check(&fused, &other, &[6, 2], 1)?;
-    assert_eq!(known(&fused), [([2, 16], 0)]);
+    assert_eq!(states(&fused), [([2, 16], 0)]);
     check(&fused, &other, &[6, 2], 1)?;
     fused.add_into(&other.weights[1], &toy.weights[1])?;
     check(&fused, &other, &[6, 2], 1)?;
-    assert_eq!(known(&fused), [([2, 16], 1)]);
+    assert_eq!(states(&fused), [([2, 16], 1)]);
     Ok(())
 }
 
 #[test]
-fn a_pass_that_cannot_be_recorded_is_made_operation_by_operation() -> Result<()> {
+fn run_starts_operations_one_by_one_if_recording_fails() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
-    let (fused, toy) = (Fused::new(Arc::new(Plain(emulator)), DType::F32)?, Toy::new(1));
+    let (fused, toy) = (Fused::new(Arc::new(CannotRecord(emulator)), DType::F32)?, Toy::new(1));
     for tokens in [[3, 1], [4, 1], [5, 8]] {
         check(&fused, &toy, &tokens, 1)?;
     }
-    assert_eq!(known(&fused), [([2, 16], 2)]);
+    assert_eq!(states(&fused), [([2, 16], 2)]);
     Ok(())
 }
 
-/// A pass that runs out of memory half-way has given up memory that recordings have the address of.
+/// A pass that runs out of memory halfway may already have moved tensors that recordings use.
 #[test]
-fn recordings_end_with_a_pass_that_fails() -> Result<()> {
+fn run_discards_recordings_after_a_pass_that_moved_tensors_fails() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
-    let short = Arc::new(Short { emulator: Arc::new(emulator), left: AtomicUsize::new(usize::MAX) });
-    let (fused, toy) = (Fused::new(short.clone(), DType::F32)?, Toy::new(1));
+    let limited = Arc::new(Limited { emulator: Arc::new(emulator), left: AtomicUsize::new(usize::MAX) });
+    let (fused, toy) = (Fused::new(limited.clone(), DType::F32)?, Toy::new(1));
     check(&fused, &toy, &[3, 1], 1)?;
     check(&fused, &toy, &[3, 1], 1)?;
-    assert_eq!(known(&fused), [([2, 16], 1)]);
-    // The numbers of three sequences have room; their first tensor moves, and there is no memory for the second.
-    short.left.store(1, Ordering::Relaxed);
+    assert_eq!(states(&fused), [([2, 16], 1)]);
+    // The numbers of three sequences fit; the first tensor moves, and there is no memory for the second.
+    limited.left.store(1, Ordering::Relaxed);
     assert!(check(&fused, &toy, &[3, 1, 4], 1).is_err());
-    assert_eq!(known(&fused), []);
-    short.left.store(usize::MAX, Ordering::Relaxed);
+    assert_eq!(states(&fused), []);
+    limited.left.store(usize::MAX, Ordering::Relaxed);
     check(&fused, &toy, &[3, 1], 1).map(|_| ())
 }
 
-/// Many sequences use no fixed memory, and an empty pass does nothing.
+/// A pass with more sequences uses no fixed memory.
 #[test]
-fn only_few_sequences_are_repeated() -> Result<()> {
+fn run_pass_records_up_to_few_sequences() -> Result<()> {
     let Some(emulator) = Emulator::new() else { return Ok(()) };
     let (fused, toy) = (Fused::new(Arc::new(emulator), DType::F32)?, Toy::new(1));
     check(&fused, &toy, &[1; FEW + 1], 1)?;
     assert!(fused.passes.lock().expect("no pass panicked").numbers.is_none());
     check(&fused, &toy, &[1; FEW], 1)?;
-    assert_eq!(known(&fused), [([FEW, 16], 0)]);
+    assert_eq!(states(&fused), [([FEW, 16], 0)]);
     Ok(())
 }

@@ -1,25 +1,27 @@
-//! An algorithm of cuBLASLt and its properties.
+//! The algorithms of cuBLASLt and their properties.
 
 use candle_core::cuda_backend::cudarc::cublaslt::sys;
 use serde::{Deserialize, Serialize};
 
-/// An opaque way of computing a product. It may be stored and used again with the same version of cuBLASLt.
+/// An opaque algorithm for matrix products. It may be stored and reused with the same version of cuBLASLt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Algorithm(pub [u64; 8]);
 
-/// An algorithm for one shape, with the bytes of workspace that it needs for it.
+/// An algorithm for one shape.
 #[derive(Clone, Copy, Debug)]
 pub struct Candidate {
+    /// The algorithm.
     pub algorithm: Algorithm,
+    /// Bytes of workspace that it needs for the shape.
     pub workspace: usize,
 }
 
 impl Algorithm {
-    /// A setting of the algorithm, if it has this setting.
+    /// Returns the value of a setting; `None` if the algorithm does not have it.
     pub fn setting(&self, setting: sys::cublasLtMatmulAlgoConfigAttributes_t) -> Option<i32> {
         let algorithm = sys::cublasLtMatmulAlgo_t { data: self.0 };
         let (mut value, mut written) = (0i32, 0);
-        // SAFETY: every setting asked for is a number of 4 bytes, and the library checks the size.
+        // SAFETY: every setting that callers request is a number of 4 bytes, and the library checks the size.
         #[allow(unsafe_code)]
         let status = unsafe {
             sys::cublasLtMatmulAlgoConfigGetAttribute(
@@ -33,14 +35,15 @@ impl Algorithm {
         status.result().ok().map(|()| value)
     }
 
-    /// Whether each sum is computed in one sequence. If the library does not say, the limits it was given guarantee it.
+    /// Returns true if the algorithm computes each sum in one sequence, without split-K. If the library reports neither setting, the search
+    /// has already excluded split sums.
     pub fn is_whole(&self) -> bool {
         use sys::cublasLtMatmulAlgoConfigAttributes_t::{CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, CUBLASLT_ALGO_CONFIG_SPLITK_NUM};
         self.setting(CUBLASLT_ALGO_CONFIG_SPLITK_NUM).is_none_or(|parts| parts <= 1)
             && self.setting(CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME).is_none_or(|scheme| scheme == 0)
     }
 
-    /// Whether the result may be written elsewhere than over the addend.
+    /// Returns true if the result may be written to other memory than the addend.
     pub fn writes_elsewhere(&self) -> bool {
         let algorithm = sys::cublasLtMatmulAlgo_t { data: self.0 };
         let (mut value, mut written) = (0i32, 0);

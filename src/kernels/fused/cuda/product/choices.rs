@@ -1,5 +1,5 @@
-//! Algorithms chosen by timing, cached in a file in the user's folder. A product thus has the same algorithm, and so the same bits, in every
-//! process on this machine, and a resumed run uses the algorithms that it began with.
+//! Caches the algorithms that timing chose in a file in the user's cache folder. A product then has the same algorithm, and so the same
+//! bits, in every process on this machine, and a resumed run keeps the algorithms it started with.
 //!
 //! The first process that times a shape decides. Every later or concurrent process uses the choice in the file.
 
@@ -17,25 +17,27 @@ use super::shape::Shape;
 /// The version of the file's format.
 const FORMAT: u32 = 1;
 
-/// What choices are valid for: another card has other algorithms, and another version of cuBLASLt reads them differently.
+/// The machine for which choices are valid. Another card has other algorithms, and another version of cuBLASLt may read them differently.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The name that the card's driver reports.
+    /// The card's name, as the driver reports it.
     pub card: String,
-    /// Its compute capability, such as "9.0".
+    /// The card's compute capability, such as "9.0".
     pub capability: String,
     /// The version of cuBLASLt.
     pub cublaslt: usize,
 }
 
-/// The algorithm of a shape, and its time when it was chosen.
+/// The algorithm chosen for a shape.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Choice {
+    /// The algorithm.
     pub algorithm: Algorithm,
+    /// Its time when it was chosen.
     pub microseconds: f32,
 }
 
-/// Algorithms by shape.
+/// The choices for this machine, by shape.
 #[derive(Debug)]
 pub struct Choices {
     machine: Machine,
@@ -43,9 +45,9 @@ pub struct Choices {
     known: BTreeMap<String, Choice>,
 }
 
-/// The file: the machine, the choices, and a checksum of both.
+/// The contents of the file: the machine, the choices, and a checksum of both.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredChoices {
     format: u32,
     #[serde(flatten)]
     machine: Machine,
@@ -53,7 +55,7 @@ struct Kept {
     checksum: String,
 }
 
-/// The folder for the user's choices; none without a home folder.
+/// The folder for the user's choices, `$XDG_CACHE_HOME/rlvr` or `~/.cache/rlvr`; `None` without a home folder.
 pub fn users_folder() -> Option<PathBuf> {
     let path = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     path("XDG_CACHE_HOME").or_else(|| Some(path("HOME")?.join(".cache"))).map(|cache| cache.join("rlvr"))
@@ -66,30 +68,30 @@ impl fmt::Display for Machine {
 }
 
 impl Choices {
-    /// Reads this machine's choices from the folder. A file that cannot be used is ignored with a warning, and products are timed again.
+    /// Reads this machine's choices from the folder. Ignores a file that it cannot use, with a warning, so that products are timed again.
     pub fn open(folder: Option<&Path>, machine: Machine) -> Self {
         let words = machine.card.to_lowercase().replace(|char: char| !char.is_ascii_alphanumeric(), "-");
         let file = folder.map(|folder| folder.join(format!("products-{words}-cublaslt-{}.json", machine.cublaslt)));
         let known = file.as_deref().map_or(Ok(BTreeMap::new()), |file| read(file, &machine));
         let known = known.unwrap_or_else(|reason| {
-            tracing::warn!("{reason}: it is ignored and products are timed again, so a resumed run may differ in its last bits");
+            tracing::warn!("{reason}: ignoring it and timing products again, so a resumed run may differ in its last bits");
             BTreeMap::new()
         });
         Self { machine, file, known }
     }
 
-    /// The choice for a shape, if there is one.
+    /// Returns the choice for a shape; `None` if it has not been timed.
     pub fn get(&self, shape: &Shape) -> Option<Choice> {
         self.known.get(&shape.to_string()).copied()
     }
 
-    /// Stores a choice and returns the one that holds: another process may have been first.
+    /// Stores a choice and returns the valid one, which is an earlier choice if another process was first.
     pub fn keep(&mut self, shape: &Shape, choice: Choice) -> Choice {
         if self.known.is_empty() {
             let file = self.file.as_ref().map(|file| file.display().to_string());
             tracing::info!(
                 file,
-                "products are timed on this machine for the first time; keep the file so that resumed runs are bit-identical"
+                "timing matrix products on this machine for the first time; keep the file so that resumed runs are bit-identical"
             );
         }
         let key = shape.to_string();
@@ -99,7 +101,7 @@ impl Choices {
                 Ok(known) => self.known = known,
                 Err(error) => {
                     tracing::warn!(
-                        "cannot store the algorithms of products in {} ({error}): a resumed run may choose others and differ in its last bits",
+                        "cannot store the algorithms of products in {} ({error}): a resumed run may use others and differ in its last bits",
                         file.display()
                     );
                     // Warn only once.
@@ -111,16 +113,16 @@ impl Choices {
     }
 }
 
-/// A checksum over the contents of a file.
+/// A checksum of the file's contents.
 fn checksum(machine: &Machine, choices: &BTreeMap<String, Choice>) -> String {
     let text = serde_json::to_string(&(FORMAT, machine, choices)).unwrap_or_default();
     blake3::hash(text.as_bytes()).to_hex().to_string()
 }
 
-/// The choices in a file; none if there is no file.
+/// Reads the choices in a file. Returns no choices if there is no file.
 ///
 /// # Errors
-/// A clause without a full stop, if the file is damaged or belongs to another machine.
+/// If the file cannot be read, is corrupt, or belongs to another machine. The error is a clause without a full stop.
 fn read(file: &Path, machine: &Machine) -> Result<BTreeMap<String, Choice>, String> {
     #[derive(Deserialize)]
     struct Header {
@@ -129,42 +131,42 @@ fn read(file: &Path, machine: &Machine) -> Result<BTreeMap<String, Choice>, Stri
         machine: Machine,
     }
     let path = file.display();
-    let damaged = |reason: &dyn fmt::Display| format!("{path} is damaged ({reason})");
+    let corrupt = |reason: &dyn fmt::Display| format!("{path} is corrupt ({reason})");
     let bytes = match fs::read(file) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(format!("{path} cannot be read ({error})")),
     };
-    let header: Header = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
+    let header: Header = serde_json::from_slice(&bytes).map_err(|error| corrupt(&error))?;
     if header.format != FORMAT {
         return Err(format!("{path} has format {}, but this program reads format {FORMAT}", header.format));
     }
     if header.machine != *machine {
         return Err(format!("{path} is for the {}, but this machine is the {machine}", header.machine));
     }
-    let kept: Kept = serde_json::from_slice(&bytes).map_err(|error| damaged(&error))?;
-    match checksum(machine, &kept.choices) == kept.checksum {
-        true => Ok(kept.choices),
-        false => Err(damaged(&"its checksum does not match")),
+    let stored: StoredChoices = serde_json::from_slice(&bytes).map_err(|error| corrupt(&error))?;
+    match checksum(machine, &stored.choices) == stored.checksum {
+        true => Ok(stored.choices),
+        false => Err(corrupt(&"its checksum does not match")),
     }
 }
 
-/// Merges `known` with the file. If the file has a choice for `key`, that choice wins. Other processes wait meanwhile.
+/// Merges `known` into the file and returns the result. An earlier choice for `key` in the file wins. A lock makes other processes wait.
 fn exchange(file: &Path, machine: &Machine, known: &BTreeMap<String, Choice>, key: &str) -> io::Result<BTreeMap<String, Choice>> {
     fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
     let lock = File::create(file.with_added_extension("lock"))?;
     lock.lock()?;
-    // A file that cannot be used has already caused a warning; it is replaced.
-    let kept = read(file, machine).unwrap_or_default();
+    // If the file is unusable, `open` has already warned; it is replaced.
+    let stored = read(file, machine).unwrap_or_default();
     let mut all = known.clone();
-    for (shape, choice) in kept {
+    for (shape, choice) in stored {
         if shape == key {
             all.insert(shape, choice);
         } else {
             all.entry(shape).or_insert(choice);
         }
     }
-    let text = serde_json::to_vec_pretty(&Kept {
+    let text = serde_json::to_vec_pretty(&StoredChoices {
         format: FORMAT,
         machine: machine.clone(),
         checksum: checksum(machine, &all),
@@ -198,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn gpu_choices_are_read_back_and_the_first_process_decides() {
+    fn choices_for_a_gpu_are_read_back_and_the_first_process_decides() {
         let folder = tempfile::tempdir().unwrap();
         let open = || Choices::open(Some(folder.path()), machine("NVIDIA H200"));
         let (mut first, mut second) = (open(), open());
@@ -210,14 +212,14 @@ mod tests {
         assert_eq!(first.keep(&shape(64), choice(4)), choice(4));
         let read = open();
         assert_eq!([16, 32, 64].map(|m| read.get(&shape(m))), [1, 3, 4].map(|number| Some(choice(number))));
-        // A file that is deleted during a run is written again with the run's choices.
+        // If the file is deleted during a run, it is written again with the run's choices.
         fs::remove_file(read.file.as_ref().unwrap()).unwrap();
         first.keep(&shape(128), choice(5));
         assert_eq!([16, 32, 64, 128].map(|m| open().get(&shape(m))), [1, 3, 4, 5].map(|number| Some(choice(number))));
     }
 
     #[test]
-    fn gpu_choices_of_another_card_or_format_and_damaged_ones_are_refused_in_a_sentence() {
+    fn read_refuses_gpu_choices_of_another_card_or_format_and_corrupt_files() {
         let folder = tempfile::tempdir().unwrap();
         let mut choices = Choices::open(Some(folder.path()), machine("NVIDIA H200"));
         choices.keep(&shape(16), choice(1));
@@ -231,9 +233,9 @@ mod tests {
         let text = fs::read_to_string(&file).unwrap();
         for (from, to, expected) in [
             ("\"format\": 1", "\"format\": 2", "has format 2, but this program reads format 1"),
-            ("18446744073709551615", "18446744073709551614", "is damaged (its checksum does not match)"),
-            ("\"choices\"", "\"chances\"", "is damaged (missing field `choices`"),
-            ("}", "", "is damaged ("),
+            ("18446744073709551615", "18446744073709551614", "is corrupt (its checksum does not match)"),
+            ("\"choices\"", "\"chances\"", "is corrupt (missing field `choices`"),
+            ("}", "", "is corrupt ("),
         ] {
             assert!(text.contains(from), "{text}");
             fs::write(&file, text.replace(from, to)).unwrap();
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn gpu_choices_that_cannot_be_kept_still_hold() {
+    fn choices_for_a_gpu_work_without_a_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a-file");
         fs::write(&file, "").unwrap();

@@ -1,7 +1,7 @@
-//! Describes a product to cuBLASLt, and the search for its algorithms.
+//! Describes a product to cuBLASLt, and the criteria for its algorithms.
 //!
-//! cuBLASLt stores matrices by columns. A row-major matrix read by columns is its transpose, so the call computes `out^T = b^T a^T`. A bias
-//! `[n]` then runs along the rows of `out^T`, as cuBLASLt expects.
+//! cuBLASLt stores matrices column by column. Read this way, a row-major matrix is its transpose, so the call computes `out^T = b^T a^T`. A
+//! bias `[n]` then runs along the rows of `out^T`, as cuBLASLt expects.
 
 use std::ffi::c_void;
 
@@ -11,30 +11,33 @@ use candle_core::{DType, Error, Result};
 use super::shape::Shape;
 use crate::kernels::memory::driver::told;
 
-/// What an algorithm may use.
+/// Limits for algorithms.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of workspace.
+    /// Largest workspace, in bytes.
     pub workspace: usize,
-    /// Whether partial sums may be computed in parallel. They are added in f32 and in a fixed order: schemes that add in place or in the
-    /// result's dtype are never allowed.
+    /// Whether a sum may be split into partial sums that are computed in parallel (split-K). They are added in f32 and in a fixed order;
+    /// schemes that add in place or in the result's dtype are never allowed.
     pub split: bool,
 }
 
-/// A product as cuBLASLt sees it: its operations, and the layouts of b, a and out.
+/// A product as cuBLASLt sees it. The descriptors are destroyed on drop.
 pub struct Description {
+    /// Compute type, transpositions, bias.
     pub product: sys::cublasLtMatmulDesc_t,
+    /// The layouts of b, a and out.
     pub layouts: [sys::cublasLtMatrixLayout_t; 3],
+    /// The shape described.
     pub shape: Shape,
 }
 
-// SAFETY: descriptions are plain data that only their owner changes.
+// SAFETY: a description is plain data that only its owner changes.
 #[allow(unsafe_code)]
 unsafe impl Send for Description {}
 
 impl Drop for Description {
     fn drop(&mut self) {
-        // SAFETY: all were created by `Description::new` and have no other user. An error cannot be returned here.
+        // SAFETY: `Description::new` created them, and nothing else uses them. An error cannot be returned here.
         #[allow(unsafe_code)]
         unsafe {
             for layout in self.layouts {
@@ -45,18 +48,22 @@ impl Drop for Description {
     }
 }
 
-/// Converts an error of the library.
+/// Converts an error of cuBLASLt.
 pub fn wrong(error: CublasError) -> Error {
     told(&error, format!("cuBLASLt: {error:?}"))
 }
 
 impl Description {
-    /// Describes a product of this shape with the bias at this address, which the heuristic needs.
+    /// Describes a product of this shape. The heuristic needs the address of the bias.
+    ///
+    /// # Errors
+    /// If cuBLASLt refuses a descriptor.
     pub fn new(shape: &Shape, bias: Option<u64>) -> Result<Self> {
         use sys::cublasLtMatmulDescAttributes_t as Attribute;
         let data = |dtype: DType| if dtype == DType::BF16 { sys::cudaDataType::CUDA_R_16BF } else { sys::cudaDataType::CUDA_R_32F };
         let Shape { m, k, n, a_transposed, b_transposed, factors, result, .. } = *shape;
-        // Swapping rows and columns turns row-major into column-major; a transposed factor is stored the other way round.
+        // Swapping rows and columns turns row-major into column-major. A transposed factor is stored with rows and columns swapped once
+        // more.
         let layout = |dtype: DType, rows: usize, columns: usize, transposed: bool| {
             let (rows, columns) = if transposed { (columns, rows) } else { (rows, columns) };
             lt::create_matrix_layout(data(dtype), columns as u64, rows as u64, columns as i64).map_err(wrong)
@@ -73,7 +80,10 @@ impl Description {
         Ok(description)
     }
 
-    /// Sets the bias of the next product.
+    /// Sets the address of the bias for the next product.
+    ///
+    /// # Errors
+    /// If cuBLASLt refuses it.
     pub fn set_bias(&mut self, bias: u64) -> Result<()> {
         self.set(sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias)
     }
@@ -85,12 +95,12 @@ impl Description {
     }
 }
 
-/// Criteria of the search for algorithms; destroyed on drop.
+/// Criteria for the algorithm search. Destroyed on drop.
 pub struct Preference(pub sys::cublasLtMatmulPreference_t);
 
 impl Drop for Preference {
     fn drop(&mut self) {
-        // SAFETY: created by `Preference::new`, with no other user.
+        // SAFETY: `Preference::new` created it, and nothing else uses it.
         #[allow(unsafe_code)]
         unsafe {
             let _ = lt::destroy_matmul_pref(self.0);
@@ -99,7 +109,10 @@ impl Drop for Preference {
 }
 
 impl Preference {
-    /// Criteria for algorithms of this shape within the limits.
+    /// Criteria for algorithms that compute this shape within the limits.
+    ///
+    /// # Errors
+    /// If cuBLASLt refuses a criterion.
     pub fn new(shape: &Shape, limits: Limits) -> Result<Self> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         use sys::cublasLtReductionScheme_t::{CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, CUBLASLT_REDUCTION_SCHEME_NONE};

@@ -1,4 +1,4 @@
-//! cuBLASLt: the algorithms that it offers for a product, whether an algorithm supports a product, and the product itself.
+//! Calls cuBLASLt: searches algorithms for a product, checks whether an algorithm supports a product, and computes products.
 
 use std::ffi::c_void;
 
@@ -9,45 +9,52 @@ use super::algorithm::{Algorithm, Candidate};
 use super::description::{Description, Limits, Preference, wrong};
 use crate::kernels::memory::driver::told;
 
-/// Largest number of algorithms to ask for.
-const MOST_ALGORITHMS: usize = 8;
+/// Largest number of algorithms per search.
+const MAX_ALGORITHMS: usize = 8;
 
-/// Addresses of a product's operands. `addend` is `out` if nothing is added; it is then not read.
+/// Addresses of a product's operands. `addend` equals `out` if nothing is added; it is not read then.
 #[derive(Clone, Copy, Debug)]
 pub struct Operands {
+    /// First factor.
     pub a: u64,
+    /// Second factor.
     pub b: u64,
+    /// Bias, if any.
     pub bias: Option<u64>,
+    /// Addend, or `out`.
     pub addend: u64,
+    /// Result.
     pub out: u64,
 }
 
-/// Memory for partial sums.
+/// Memory for the partial sums of an algorithm.
 #[derive(Clone, Copy, Debug)]
 pub struct Workspace {
+    /// First address; 0 if the workspace is empty.
     pub address: u64,
+    /// Size in bytes.
     pub bytes: usize,
 }
 
-/// cuBLASLt on the GPU whose context is current.
+/// cuBLASLt on the GPU whose context was current when it was created.
 pub struct Library {
     handle: sys::cublasLtHandle_t,
 }
 
-// SAFETY: cuBLASLt's handles may be used from several threads.
+// SAFETY: NVIDIA documents that several threads may use a cuBLASLt handle.
 #[allow(unsafe_code)]
 unsafe impl Send for Library {}
 // SAFETY: as above.
 #[allow(unsafe_code)]
 unsafe impl Sync for Library {}
 
-/// Whether an error means that an algorithm does not support a product, rather than that something is broken.
+/// Returns true if an error means that an algorithm does not support a product, rather than a fault.
 fn is_refusal(error: CublasError) -> bool {
     use sys::cublasStatus_t::{CUBLAS_STATUS_ARCH_MISMATCH, CUBLAS_STATUS_INVALID_VALUE, CUBLAS_STATUS_NOT_SUPPORTED};
     matches!(error.0, CUBLAS_STATUS_NOT_SUPPORTED | CUBLAS_STATUS_INVALID_VALUE | CUBLAS_STATUS_ARCH_MISMATCH)
 }
 
-/// The version of the library, such as 130100.
+/// Returns the version of the library, such as 130100.
 pub fn version() -> usize {
     // SAFETY: the call only returns a number.
     #[allow(unsafe_code)]
@@ -57,18 +64,18 @@ pub fn version() -> usize {
 }
 
 impl Library {
-    /// The library on the current GPU.
+    /// Opens the library on the current GPU.
     ///
     /// # Errors
-    /// If it cannot be set up.
+    /// If cuBLASLt cannot be initialised.
     pub fn new() -> Result<Self> {
         Ok(Self { handle: lt::create_handle().map_err(wrong)? })
     }
 
-    /// Algorithms within the limits, in the library's order, which puts the one it expects to be fastest first. Empty if there are none.
+    /// Returns the algorithms within the limits, in the library's order: the expected fastest first. Empty if there are none.
     ///
     /// # Errors
-    /// If the search fails.
+    /// If the search fails for another reason than an unsupported product.
     pub fn candidates(&self, description: &Description, limits: Limits) -> Result<Vec<Candidate>> {
         let preference = Preference::new(&description.shape, limits)?;
         let [b, a, out] = description.layouts;
@@ -79,8 +86,8 @@ impl Library {
             wavesCount: 0.0,
             reserved: [0; 4],
         };
-        let (mut found, mut count) = ([nothing; MOST_ALGORITHMS], 0);
-        // SAFETY: everything described outlives the call, and there is room for as many results as are requested.
+        let (mut found, mut count) = ([nothing; MAX_ALGORITHMS], 0);
+        // SAFETY: all arguments outlive the call, and there is room for the requested number of results.
         #[allow(unsafe_code)]
         let status = unsafe {
             sys::cublasLtMatmulAlgoGetHeuristic(
@@ -91,7 +98,7 @@ impl Library {
                 out,
                 out,
                 preference.0,
-                MOST_ALGORITHMS as i32,
+                MAX_ALGORITHMS as i32,
                 found.as_mut_ptr(),
                 &raw mut count,
             )
@@ -108,17 +115,18 @@ impl Library {
         if !limits.split {
             usable.retain(|candidate| candidate.algorithm.is_whole());
         }
-        // Algorithms that declare the ability come first. If none declares it, whether they support the product shows when it runs.
+        // Algorithms that declare the capability come first. If none declares it, running an algorithm shows whether it supports the
+        // product.
         if description.shape.addend {
             usable.sort_by_key(|candidate| !candidate.algorithm.writes_elsewhere());
         }
         Ok(usable)
     }
 
-    /// The workspace that the algorithm needs for this product; none if it does not support it.
+    /// Returns the bytes of workspace that the algorithm needs for this product; `None` if it does not support the product.
     ///
     /// # Errors
-    /// If the check fails.
+    /// If the check fails for another reason than an unsupported product.
     pub fn check(&self, description: &Description, algorithm: &Algorithm) -> Result<Option<usize>> {
         let [b, a, out] = description.layouts;
         let algorithm = sys::cublasLtMatmulAlgo_t { data: algorithm.0 };
@@ -129,7 +137,7 @@ impl Library {
             wavesCount: 0.0,
             reserved: [0; 4],
         };
-        // SAFETY: everything described outlives the call.
+        // SAFETY: all arguments outlive the call.
         #[allow(unsafe_code)]
         let status = unsafe {
             sys::cublasLtMatmulAlgoCheck(self.handle, description.product, b, a, out, out, &raw const algorithm, &raw mut result)
@@ -144,7 +152,7 @@ impl Library {
     /// Starts the product in a stream.
     ///
     /// # Errors
-    /// If it cannot be started.
+    /// If cuBLASLt or the device reports an error.
     pub fn run(
         &self,
         description: &mut Description,
@@ -159,8 +167,8 @@ impl Library {
         let [b, a, out] = description.layouts;
         let (alpha, beta) = (1.0f32, if description.shape.addend { 1.0f32 } else { 0.0 });
         let algorithm = sys::cublasLtMatmulAlgo_t { data: algorithm.0 };
-        // SAFETY: `Product::sizes` checks that the shapes match, rows are contiguous, the workspace has its bytes, and tensors are in the
-        // stream's memory, where they are freed after the product.
+        // SAFETY: `Product::sizes` checks that the shapes match. Rows are contiguous, the workspace has the given size, and all tensors are
+        // freed in stream order, after the product.
         #[allow(unsafe_code)]
         unsafe {
             lt::matmul(
@@ -188,7 +196,7 @@ impl Library {
 
 impl Drop for Library {
     fn drop(&mut self) {
-        // SAFETY: created by `new`, with no other user. An error cannot be returned here.
+        // SAFETY: `new` created it, and nothing else uses it. An error cannot be returned here.
         #[allow(unsafe_code)]
         unsafe {
             let _ = lt::destroy_handle(self.handle);

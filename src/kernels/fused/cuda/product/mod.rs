@@ -1,8 +1,8 @@
-//! Matrix products by cuBLASLt. Each shape always uses the same algorithm, so a product has the same bits each time.
+//! Matrix products by cuBLASLt. A shape always uses the same algorithm, so a product always has the same bits.
 //!
-//! For an ordinary product, the algorithm is the fastest of those that cuBLASLt proposes. It is timed at the first product of the shape and kept
-//! for all later runs. For a batch-invariant product it is chosen without timing, from the algorithms that compute each sum in one sequence, so
-//! that a row's bits do not depend on the other rows.
+//! An ordinary product uses the fastest of the algorithms that cuBLASLt proposes. They are timed at the first product of the shape, and the
+//! choice is stored for all later runs. A batch-invariant product uses an algorithm that computes each sum in one sequence and is chosen
+//! without timing, so that the bits of a row do not depend on the other rows.
 //!
 //! After the first product of a shape, nothing here allocates or waits, and the workspace does not move. A CUDA graph may therefore capture
 //! products whose shapes have run before.
@@ -35,23 +35,23 @@ use description::{Description, Limits};
 use library::{Library, Operands, Workspace};
 use shape::Shape;
 
-/// Bytes of workspace: NVIDIA's recommendation for Hopper, and the most that algorithms ask for there.
+/// Bytes of workspace: NVIDIA's recommendation for Hopper, and the most that algorithms request there.
 const WORKSPACE: usize = 32 << 20;
-/// Number of rows for which the algorithm of batch-invariant products is chosen. Small tiles keep all multiprocessors busy when few sequences
-/// are left.
+/// Number of rows for which the algorithm of batch-invariant products is chosen. Small tiles keep all multiprocessors busy even when few
+/// sequences are left.
 const CHOSEN_FOR_ROWS: usize = 512;
-/// Most bytes of a result that is added to in place and can be timed, which needs as much memory again. A larger one uses cuBLASLt's own choice:
-/// the memory that happens to be free must not decide, because a resumed run may find less.
-const MOST_ELSEWHERE: usize = 256 << 20;
-/// Number of shapes whose descriptions are kept. Beyond it, all are discarded and built again.
-const MOST_PLANS: usize = 8192;
+/// Largest result in bytes that is timed if the product adds to it in place, because timing needs as much memory again. A larger one uses
+/// cuBLASLt's first choice. The free memory must not decide, because a resumed run may find less.
+const MAX_TIMED_IN_PLACE: usize = 256 << 20;
+/// Largest number of plans in the cache. Above it, all are discarded and built again.
+const MAX_PLANS: usize = 8192;
 
-/// What ordinary products may use.
+/// Limits for ordinary products.
 const ORDINARY: Limits = Limits { workspace: WORKSPACE, split: true };
-/// What batch-invariant products may use: how a sum is split over a workspace would depend on the number of rows.
+/// Limits for batch-invariant products: no workspace, because the way in which a sum is split over it would depend on the number of rows.
 const BATCH_INVARIANT: Limits = Limits { workspace: 0, split: false };
 
-/// Products in one stream of a GPU.
+/// Matrix products in one stream of a GPU.
 pub struct Products {
     // Drop order: descriptions, the library, its workspace, and the stream that frees the workspace.
     state: Mutex<State>,
@@ -64,7 +64,7 @@ pub struct Products {
 struct State {
     /// By shape, and whether the product is batch-invariant.
     plans: HashMap<(Shape, bool), Plan>,
-    /// By shape, with the tokens rounded up to a bucket.
+    /// By shape, with the number of tokens rounded up to a bucket.
     choices: Choices,
     /// Buckets that could not be timed in this process. They are not timed later either, because their bits would change during a run.
     untimed: HashSet<Shape>,
@@ -72,7 +72,7 @@ struct State {
     batch_invariant: HashMap<Shape, Option<Algorithm>>,
 }
 
-/// How products of a shape are computed.
+/// How to compute the products of a shape.
 struct Plan {
     description: Description,
     algorithm: Algorithm,
@@ -80,10 +80,11 @@ struct Plan {
 }
 
 impl Products {
-    /// Products in `stream`; `batch_invariant` applies to the products of a forward pass. Timed choices are stored in a file in `folder`.
+    /// Creates the products of `stream`. `batch_invariant` applies to products of the forward pass. Timed choices are stored in a file in
+    /// `folder`.
     ///
     /// # Errors
-    /// If the GPU has no memory for the workspace.
+    /// If cuBLASLt cannot be initialised, or the GPU has no memory for the workspace.
     pub fn new(stream: Arc<CudaStream>, batch_invariant: bool, folder: Option<&Path>) -> Result<Self> {
         let context = stream.context();
         context.bind_to_thread().w()?;
@@ -95,8 +96,9 @@ impl Products {
         let workspace = unsafe { stream.alloc(WORKSPACE) };
         let no_room = |error| {
             let mib = WORKSPACE >> 20;
-            let advice = "run nvidia-smi to list what holds its memory, then end that, or take another GPU with --device cuda:N";
-            told(&error, format!("the GPU has no room for the {mib} MiB that products need ({error}): {advice}"))
+            let advice =
+                "run nvidia-smi to list the processes that use its memory, then stop one or choose another GPU with --device cuda:N";
+            told(&error, format!("the GPU has no room for the {mib} MiB that matrix products need ({error}): {advice}"))
         };
         let workspace = workspace.map_err(no_room)?;
         let state = State {
@@ -108,15 +110,15 @@ impl Products {
         Ok(Self { state: Mutex::new(state), library, workspace, stream, batch_invariant })
     }
 
-    /// Whether the products of a forward pass are batch-invariant.
+    /// Returns true if products of the forward pass are batch-invariant.
     pub fn is_batch_invariant(&self) -> bool {
         self.batch_invariant
     }
 
-    /// Starts a product in `stream`: the GPU's own stream, or one that records work that is later started in the GPU's own.
+    /// Starts a product in `stream`. This is the GPU's stream, or one that records work for later replay in the GPU's stream.
     ///
     /// # Errors
-    /// If the sizes do not match, or cuBLASLt has no algorithm for the product.
+    /// If sizes, dtypes or alignments do not match, cuBLASLt has no algorithm for the product, or the device reports an error.
     pub fn multiply(&self, stream: &CudaStream, product: &Product) -> Result<()> {
         let shape = Shape::of(product)?;
         let operands = self.operands(product, &shape)?;
@@ -128,7 +130,7 @@ impl Products {
         let key = (shape, self.batch_invariant && product.forward);
         if !state.plans.contains_key(&key) {
             let plan = self.plan(&mut state, stream, &shape, key.1, &operands)?;
-            if state.plans.len() >= MOST_PLANS {
+            if state.plans.len() >= MAX_PLANS {
                 state.plans.clear();
             }
             state.plans.insert(key, plan);
@@ -137,7 +139,7 @@ impl Products {
         self.library.run(description, algorithm, &operands, self.part(*workspace), stream.cu_stream().cast())
     }
 
-    /// Where the product's matrices lie.
+    /// The addresses of the product's matrices, checked for alignment.
     fn operands(&self, product: &Product, shape: &Shape) -> Result<Operands> {
         let at = |tensor| address(tensor, &self.stream);
         let (a, b, out) = (at(&product.a.stored)?, at(&product.b.stored)?, at(product.out)?);
@@ -145,7 +147,7 @@ impl Products {
         let (factors, results) = (shape.alignment() as u64, shape.result_alignment() as u64);
         let begins = [(a, factors), (b, factors), (addend, results), (out, results)];
         if let Some((address, alignment)) = begins.iter().find(|(address, alignment)| address % alignment != 0) {
-            bail!("cannot multiply {shape}: a matrix begins at address {address:#x}, which is not a multiple of {alignment}");
+            bail!("cannot multiply {shape}: a matrix starts at address {address:#x}, which is not a multiple of {alignment}");
         }
         Ok(Operands { a, b, bias: product.bias.map(at).transpose()?, addend, out })
     }
@@ -154,17 +156,17 @@ impl Products {
     fn part(&self, bytes: usize) -> Workspace {
         match bytes {
             0 => Workspace { address: 0, bytes: 0 },
-            // All work is in one stream, in order, so the guard's drop has nothing to wait for.
+            // All work is in one stream, in order, so dropping the guard has nothing to wait for.
             bytes => Workspace { address: self.workspace.device_ptr(&self.stream).0, bytes },
         }
     }
 
-    /// Plans the products of a shape. It uses the algorithm chosen for the shape's bucket or for [`CHOSEN_FOR_ROWS`] rows, or, if that does not
-    /// support this number of rows, the first of cuBLASLt's algorithms that does. Both follow from the shape alone.
+    /// Plans the products of a shape. Uses the algorithm chosen for the shape's bucket, or for [`CHOSEN_FOR_ROWS`] rows if batch-invariant.
+    /// If that one does not support this number of rows, uses cuBLASLt's first algorithm that does. Both depend on the shape alone.
     fn plan(&self, state: &mut State, stream: &CudaStream, shape: &Shape, batch_invariant: bool, operands: &Operands) -> Result<Plan> {
         let mut description = Description::new(shape, operands.bias)?;
         let (chosen, limits) = match batch_invariant {
-            true => (self.chosen_for_all_rows(state, shape, operands)?, BATCH_INVARIANT),
+            true => (self.batch_invariant_algorithm(state, shape, operands)?, BATCH_INVARIANT),
             false => (self.timed(state, stream, shape, &mut description, operands)?, ORDINARY),
         };
         if let Some(algorithm) = chosen
@@ -175,7 +177,7 @@ impl Products {
         }
         match self.library.candidates(&description, limits)?.first() {
             Some(first) => {
-                tracing::debug!(%shape, batch_invariant, chosen = chosen.is_some(), "using cuBLASLt's own choice of algorithm");
+                tracing::debug!(%shape, batch_invariant, chosen = chosen.is_some(), "using cuBLASLt's first choice of algorithm");
                 Ok(Plan { description, algorithm: first.algorithm, workspace: first.workspace })
             }
             None if batch_invariant => bail!("cuBLASLt has no algorithm for {shape} that computes each sum in one sequence"),
@@ -184,7 +186,7 @@ impl Products {
     }
 
     /// The algorithm of batch-invariant products, for any number of rows.
-    fn chosen_for_all_rows(&self, state: &mut State, shape: &Shape, operands: &Operands) -> Result<Option<Algorithm>> {
+    fn batch_invariant_algorithm(&self, state: &mut State, shape: &Shape, operands: &Operands) -> Result<Option<Algorithm>> {
         let shape = shape.of_tokens(CHOSEN_FOR_ROWS);
         if let Some(chosen) = state.batch_invariant.get(&shape) {
             return Ok(*chosen);
@@ -195,8 +197,8 @@ impl Products {
         Ok(chosen)
     }
 
-    /// The fastest algorithm for the shape's bucket, which is timed if necessary; none if nothing can be timed. `stream` is where the product
-    /// is to start.
+    /// Returns the fastest algorithm for the shape's bucket, after timing it if necessary; `None` if nothing can be timed. The product is
+    /// to start in `stream`.
     fn timed(
         &self,
         state: &mut State,
@@ -213,7 +215,7 @@ impl Products {
             return Ok(None);
         }
         if stream.capture_status().w()? != CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE {
-            bail!("cannot capture {shape} in a graph before it has run once: products cannot be timed during capture");
+            bail!("cannot capture {shape} in a CUDA graph before it has run once: products cannot be timed during capture");
         }
         if let Some(choice) = self.time(shape, description, operands)? {
             return Ok(Some(state.choices.keep(&bucket, choice).algorithm));
@@ -222,13 +224,13 @@ impl Products {
         Ok(None)
     }
 
-    /// Times cuBLASLt's algorithms on these operands.
+    /// Times cuBLASLt's algorithms on these operands; `None` if nothing can be timed.
     fn time(&self, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<Choice>> {
         let candidates = self.library.candidates(description, ORDINARY)?;
-        // The addend must not change.
+        // Timing must not change the addend.
         let bytes = shape.m * shape.n * shape.result.size_in_bytes();
         let in_place = shape.addend && operands.addend == operands.out;
-        if in_place && bytes > MOST_ELSEWHERE {
+        if in_place && bytes > MAX_TIMED_IN_PLACE {
             return Ok(None);
         }
         // SAFETY: nothing reads this memory.
@@ -238,7 +240,7 @@ impl Products {
             None => operands.out,
             Some(Ok(elsewhere)) => elsewhere.device_ptr(&self.stream).0,
             Some(Err(error)) => {
-                tracing::warn!(%shape, "not enough memory to time a product ({error}): this run uses cuBLASLt's own choice of algorithm");
+                tracing::warn!(%shape, "not enough memory to time a product ({error}): this run uses cuBLASLt's first choice of algorithm");
                 return Ok(None);
             }
         };
@@ -253,10 +255,10 @@ impl Products {
         Ok(Some(Choice { algorithm: candidates[index].algorithm, microseconds: times[index] * 1e3 }))
     }
 
-    /// Overwrites the workspace, to displace the operands from the device's cache.
+    /// Overwrites the workspace, which evicts the operands from the device's cache.
     fn overwrite_workspace(&self) -> Result<()> {
         let Workspace { address, bytes } = self.part(WORKSPACE);
-        // SAFETY: the workspace has this many bytes, and holds nothing between products.
+        // SAFETY: the workspace has this many bytes, and its contents do not matter between products.
         #[allow(unsafe_code)]
         (0..2).try_for_each(|value| unsafe { memset_d8_async(address, value, bytes, self.stream.cu_stream()) }.w())
     }
@@ -264,14 +266,17 @@ impl Products {
 
 impl Drop for Products {
     fn drop(&mut self) {
-        // The library and the workspace must stay until the stream has finished with them. Waiting also binds the context to this thread. An
-        // error cannot be returned here.
+        // The library and the workspace must exist until the stream has finished with them. Waiting also binds the context to this thread.
+        // An error cannot be returned here.
         let _ = self.stream.synchronize();
     }
 }
 
-/// Makes cuBLAS, which candle's stock operations use for products, sum in f32 throughout. By default it may round the partial sums of a split
+/// Makes cuBLAS, which candle's stock operations use, accumulate in f32 throughout. By default it may round the partial sums of a split
 /// product to the result's dtype.
+///
+/// # Errors
+/// If cuBLAS refuses the math mode.
 pub fn sum_in_f32(cuda: &CudaDevice) -> Result<()> {
     let mode = cublas::cublasMath_t::CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
     let blas = cuda.cublas_handle();

@@ -1,7 +1,7 @@
-//! What determines the algorithm of a product: its sizes, how its factors are stored, their dtypes, and what is added.
+//! The shape of a product, which determines its algorithm: sizes, storage of the factors, dtypes, and terms that are added.
 //!
-//! One size is the number of tokens. It changes from call to call; all others belong to the model. Tokens are the rows of the first factor as
-//! stored: m of `x [t, k] weight`, and k of a weight's gradient, `x^T [m, t] dy`.
+//! One size is the number of tokens, which changes from call to call; all others are fixed by the model. Tokens are the rows of the first
+//! factor as stored: m in `x [t, k] weight`, and k in a weight's gradient, `x^T [m, t] dy`.
 
 use std::fmt;
 
@@ -9,12 +9,12 @@ use candle_core::{DType, Result, bail};
 
 use crate::kernels::fused::launch::Product;
 
-/// The kind of a product.
+/// The shape of a product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// Rows of the result.
     pub m: usize,
-    /// Terms of each sum.
+    /// Terms per sum.
     pub k: usize,
     /// Columns of the result.
     pub n: usize,
@@ -24,31 +24,31 @@ pub struct Shape {
     pub b_transposed: bool,
     /// Dtype of both factors.
     pub factors: DType,
-    /// Dtype of the result and of the bias and addend.
+    /// Dtype of the result, bias and addend.
     pub result: DType,
     /// Whether a bias is added to each row.
     pub bias: bool,
-    /// Whether a matrix is added. The result may overwrite it or be elsewhere; the algorithm, and so the bits, are the same.
+    /// Whether a matrix is added. The algorithm and the bits do not depend on whether the result overwrites it.
     pub addend: bool,
 }
 
 /// Alignment that cuBLASLt's fast algorithms need, in bytes.
 const ALIGNMENT: usize = 16;
-/// Fewest tokens in a bucket: the fewest rows of a tile.
-const LEAST_BUCKET: usize = 16;
-/// Buckets double up to this number of tokens; above it there are four per power of two.
+/// Smallest bucket, in tokens: the smallest tile has this many rows.
+const MIN_BUCKET: usize = 16;
+/// Up to this number of tokens, buckets double. Above it there are four per power of two.
 const DOUBLING: usize = 128;
 
 impl Shape {
-    /// The shape of a product.
+    /// Returns the shape of a product.
     ///
     /// # Errors
     /// If the sizes do not match, or products of these dtypes are not supported.
     pub fn of(product: &Product) -> Result<Self> {
         let (m, k, n) = product.sizes()?;
         let (factors, other, result) = (product.a.stored.dtype(), product.b.stored.dtype(), product.out.dtype());
-        let is_known = matches!((factors, result), (DType::F32, DType::F32) | (DType::BF16, DType::BF16 | DType::F32));
-        if factors != other || !is_known {
+        let is_supported = matches!((factors, result), (DType::F32, DType::F32) | (DType::BF16, DType::BF16 | DType::F32));
+        if factors != other || !is_supported {
             bail!("products of {factors:?} and {other:?} into {result:?} are not supported");
         }
         Ok(Self {
@@ -64,28 +64,28 @@ impl Shape {
         })
     }
 
-    /// The number of tokens.
+    /// Returns the number of tokens.
     pub fn tokens(&self) -> usize {
         if self.a_transposed { self.k } else { self.m }
     }
 
-    /// The same shape with another number of tokens.
+    /// Returns the same shape with another number of tokens.
     pub fn of_tokens(self, tokens: usize) -> Self {
         if self.a_transposed { Self { k: tokens, ..self } } else { Self { m: tokens, ..self } }
     }
 
-    /// The shape that an algorithm is timed for: this shape with its tokens rounded up.
+    /// Returns the shape for which an algorithm is timed: this shape with its tokens rounded up.
     ///
-    /// Up to 128 tokens the rows of a tile matter, which are powers of two. Above, the time depends on how many tiles keep how many
-    /// multiprocessors busy, which changes with every few tiles. Above 128, a bucket exceeds its smallest member by at most a quarter. Exact
-    /// numbers would be timed again for almost every micro-batch, because they hardly ever repeat.
+    /// Up to 128 tokens, the time depends on the number of rows per tile, which is a power of two. Above, it depends on how evenly the
+    /// tiles fill the multiprocessors, which changes with every few tiles; a bucket then exceeds its smallest member by at most a quarter.
+    /// Without buckets, almost every micro-batch would be timed again, because exact numbers of tokens hardly ever repeat.
     pub fn bucket(self) -> Self {
         let tokens = self.tokens();
-        let doubled = tokens.next_power_of_two().max(LEAST_BUCKET);
+        let doubled = tokens.next_power_of_two().max(MIN_BUCKET);
         self.of_tokens(if doubled <= DOUBLING { doubled } else { tokens.next_multiple_of(doubled / 8) })
     }
 
-    /// Alignment of the addresses of the factors, in bytes. It follows from the lengths of rows, whatever the number of tokens, so that sampler
+    /// Returns the alignment of the factors' addresses, in bytes. It depends on the row lengths and not on the number of tokens, so sampler
     /// and trainer have the same alignment.
     pub fn alignment(&self) -> usize {
         let a_row = if self.a_transposed { self.m } else { self.k };
@@ -95,7 +95,7 @@ impl Shape {
         if rows.iter().all(|bytes| bytes % ALIGNMENT == 0) { ALIGNMENT } else { factor }
     }
 
-    /// Alignment of the result and of what is added, in bytes: an element of theirs may be wider than one of a factor.
+    /// Returns the alignment of the result, bias and addend, in bytes. Their elements may be wider than those of the factors.
     pub fn result_alignment(&self) -> usize {
         self.alignment().max(self.result.size_in_bytes())
     }
@@ -109,9 +109,9 @@ impl Shape {
 
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let turned = |transposed| if transposed { "^T" } else { "" };
+        let transposed = |transposed| if transposed { "^T" } else { "" };
         let (factors, result) = (self.factors.as_str(), self.result.as_str());
-        write!(f, "{}x{}{} {}x{}{}", self.m, self.k, turned(self.a_transposed), self.k, self.n, turned(self.b_transposed))?;
+        write!(f, "{}x{}{} {}x{}{}", self.m, self.k, transposed(self.a_transposed), self.k, self.n, transposed(self.b_transposed))?;
         write!(f, " {factors} to {result}")?;
         write!(f, "{}{}", if self.bias { " + bias" } else { "" }, if self.addend { " + addend" } else { "" })
     }
@@ -138,14 +138,14 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_the_terms_of_a_gradient_and_the_rows_of_all_else() {
+    fn tokens_are_k_of_a_weight_gradient_and_m_of_other_products() {
         let gradient = Shape { a_transposed: true, ..shape(1536, 700, 2048) };
         assert_eq!((gradient.tokens(), gradient.bucket().k, gradient.bucket().m), (700, 768, 1536));
         assert_eq!(gradient.to_string(), "1536x700^T 700x2048 bf16 to bf16 + bias");
     }
 
     #[test]
-    fn alignment_follows_the_lengths_of_rows_alone() {
+    fn alignment_depends_on_row_lengths_only() {
         assert_eq!([shape(1, 64, 48), shape(7, 64, 48), shape(7, 64, 52), shape(7, 63, 48)].map(|shape| shape.alignment()), [16, 16, 2, 2]);
         let wide = Shape { result: DType::F32, ..shape(7, 64, 52) };
         assert_eq!((wide.alignment(), wide.result_alignment()), (2, 4), "104 bytes of b");

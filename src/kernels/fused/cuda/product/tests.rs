@@ -1,4 +1,4 @@
-//! Tests of products on a GPU, real or emulated: how bias and addend are rounded, equal bits each time, and which algorithm computes.
+//! Tests products on a GPU, real or emulated: rounding of bias and addend, reproducible bits, and the choice of the algorithm.
 
 use std::process::Command;
 
@@ -26,9 +26,9 @@ fn read(tensor: &Tensor) -> Result<Vec<f32>> {
     crate::kernels::on_host(tensor)?.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
 }
 
-/// A sum of 257 is not representable in bf16 and is rounded to 256. With something added first, it must not be rounded before the addition.
+/// A sum of 257 is not representable in bf16 and is rounded to 256. Bias and addend must be added before the rounding.
 #[test]
-fn bias_and_addend_are_rounded_with_the_sum_on_a_gpu() -> Result<()> {
+fn multiply_on_a_gpu_rounds_once_after_bias_and_addend() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let (k, n) = (64, 48);
     let of = |value: f32, shape: &[usize]| put(&gpu, &Tensor::full(value, shape, &Device::Cpu)?, DType::BF16);
@@ -59,7 +59,7 @@ fn bias_and_addend_are_rounded_with_the_sum_on_a_gpu() -> Result<()> {
 }
 
 #[test]
-fn what_does_not_fit_a_product_is_refused_on_a_gpu() -> Result<()> {
+fn product_on_a_gpu_refuses_mismatched_shapes_and_dtypes() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let of = |shape: &[usize], dtype| put(&gpu, &Tensor::zeros(shape, DType::F32, &Device::Cpu)?, dtype);
     let (x, weight, out) = (of(&[3, 64], DType::F32)?, of(&[64, 48], DType::F32)?, of(&[3, 48], DType::F32)?);
@@ -76,9 +76,9 @@ fn what_does_not_fit_a_product_is_refused_on_a_gpu() -> Result<()> {
     check(None, None, &of(&[3, 48], DType::BF16)?, "products of F32 and F32 into BF16 are not supported")
 }
 
-/// Gradients and forward products of awkward sizes, computed twice: partial sums are added in a fixed order.
+/// Computes gradients and forward products of awkward sizes several times. Partial sums are added in a fixed order.
 #[test]
-fn a_product_has_the_same_bits_each_time_on_a_gpu() -> Result<()> {
+fn products_on_a_gpu_have_the_same_bits_each_time() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     for dtype in [DType::F32, DType::BF16] {
         let kernels = Fused::new(gpu.clone(), dtype)?;
@@ -107,7 +107,7 @@ fn a_product_has_the_same_bits_each_time_on_a_gpu() -> Result<()> {
     Ok(())
 }
 
-/// The number of the cuBLASLt algorithm that computed a product of `x [m, 64]` and a weight of 64 x 48.
+/// The number of the cuBLASLt algorithm for a product of `x [m, 64]` and a weight of 64 x 48.
 fn number(products: &Products, m: usize) -> Option<i32> {
     let (factors, result) = (DType::F32, DType::F32);
     let shape = Shape { m, k: 64, n: 48, a_transposed: false, b_transposed: false, factors, result, bias: false, addend: false };
@@ -127,9 +127,9 @@ fn multiply(products: &Products, gpu: &Gpu, rows: &[usize]) -> Result<Vec<Option
     rows.iter().map(multiply).collect()
 }
 
-/// An algorithm that does not support a number of rows is replaced by one that does: emulated algorithm 21 supports only multiples of 8.
+/// If an algorithm does not support a number of rows, another is used. Emulated algorithm 21 supports only multiples of 8.
 #[test]
-fn an_algorithm_that_refuses_rows_gives_way_on_a_gpu() -> Result<()> {
+fn plan_on_a_gpu_replaces_an_algorithm_that_does_not_support_the_rows() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let products = Products::new(gpu.cuda.cuda_stream(), true, None)?;
     let numbers = multiply(&products, &gpu, &[512, 65, 8, 1])?;
@@ -138,7 +138,7 @@ fn an_algorithm_that_refuses_rows_gives_way_on_a_gpu() -> Result<()> {
 }
 
 #[test]
-#[ignore = "runs in its own process, started by the test below"]
+#[ignore = "runs in its own process, which the test below starts"]
 fn choices_in_a_folder() -> Result<()> {
     let gpu = Gpu::new(0, false)?;
     let folder = std::env::var_os("PRODUCTS_FOLDER").map(std::path::PathBuf::from);
@@ -148,9 +148,9 @@ fn choices_in_a_folder() -> Result<()> {
     Ok(())
 }
 
-/// The choices of the first process hold for all later ones, whatever their clocks show.
+/// Later processes use the choices of the first process, whatever times they would measure.
 #[test]
-fn choices_hold_from_process_to_process_on_a_gpu() {
+fn choices_on_a_gpu_are_the_same_in_later_processes() {
     if gpu().is_none() {
         return;
     }
@@ -168,17 +168,17 @@ fn choices_hold_from_process_to_process_on_a_gpu() {
         names.filter(|name| name.ends_with(".json")).collect()
     };
     if is_emulated() {
-        // Without a clock, cuBLASLt's own choice is used and nothing is stored.
+        // Without a clock, cuBLASLt's first choice is used and nothing is stored.
         assert_eq!(numbers("", folder.path()), "[Some(11), Some(11), Some(11), Some(11), Some(11)]");
         assert_eq!(files(folder.path()), Vec::<String>::new());
-        // 7 rows are in the bucket of 16, whose algorithm does not support 7.
+        // 7 rows belong to the bucket of 16, whose algorithm does not support 7.
         assert_eq!(numbers("21", folder.path()), "[Some(21), Some(21), Some(11), Some(21), Some(21)]");
     }
     let first = numbers("21", folder.path());
     assert_eq!(files(folder.path()).len(), 1);
     assert_eq!(numbers("23", folder.path()), first);
     if is_emulated() {
-        // Another folder, as if the file had been deleted.
+        // A new folder, as if the file had been deleted.
         let other = tempfile::tempdir().unwrap();
         assert_eq!(numbers("23", other.path()), "[Some(23), Some(23), Some(23), Some(23), Some(23)]");
     }

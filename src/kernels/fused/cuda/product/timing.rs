@@ -1,4 +1,4 @@
-//! Times algorithms against each other on the operands of the first product that asks.
+//! Times algorithms against each other, on the operands of the first product of a shape.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::cuda_backend::cudarc::driver::sys::CUevent_flags;
 
-/// Runs of each algorithm; the shortest counts.
+/// Runs per algorithm; the shortest counts.
 const ROUNDS: usize = 5;
 /// Algorithms within this factor of the fastest count as equally fast, so that noise does not decide.
 const TIE: f32 = 1.02;
 
-/// Times each of `count` algorithms, which `run(index)` starts, in milliseconds; infinite if an algorithm does not run. None if the device's
-/// clock stands still, as an emulated one's does. `evict` runs before each: in a pass, a weight comes from the device's memory and not from its
-/// cache.
+/// Times `count` algorithms, which `run(index)` starts. Returns milliseconds, infinite for an algorithm that does not run; `None` if the
+/// device's clock does not advance, as on an emulated GPU. `evict` runs before each one because, in a real pass, weights come from memory
+/// and not from the cache.
 ///
 /// # Errors
 /// If the device reports an error.
@@ -46,7 +46,7 @@ pub fn measure(
     Ok(Some(least))
 }
 
-/// The first algorithm that is about as fast as the fastest; none if none runs.
+/// Returns the first algorithm that is about as fast as the fastest; `None` if none runs.
 pub fn fastest(times: &[f32]) -> Option<usize> {
     let least = times.iter().copied().fold(f32::INFINITY, f32::min);
     times.iter().position(|time| time.is_finite() && *time <= least * TIE)
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gpu_times_that_are_about_the_same_leave_the_librarys_order() {
+    fn fastest_on_a_gpu_prefers_the_librarys_order_among_similar_times() {
         let check = |times: &[f32], expected| assert_eq!(fastest(times), expected, "{times:?}");
         check(&[1.0, 0.99, 0.5], Some(2));
         check(&[1.01, 1.0, 1.0], Some(0));

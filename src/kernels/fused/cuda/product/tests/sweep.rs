@@ -1,7 +1,9 @@
-//! Times cuBLASLt's algorithms for the products of a model of 1.5B parameters and writes one row for each. No speed is asserted.
-//! `batch-invariant` is the algorithm of batch-invariant products at that number of rows; the others are numbered in cuBLASLt's order. The last
-//! two columns are a checksum of the first 32 rows, and whether these rows equal those of a batch-invariant product of 32 rows. The rows go to
-//! stdout (`--nocapture` shows them) and to the file that `RLVR_PRODUCTS_TSV` names.
+//! Times cuBLASLt's algorithms for the products of a model with 1.5B parameters, and writes one row for each. Asserts no speed. The rows go
+//! to stdout (use `--nocapture`) and to the file in `RLVR_PRODUCTS_TSV`.
+//!
+//! In the column `algorithm`, `batch-invariant` is the algorithm of batch-invariant products at that number of rows, and the others are
+//! numbered in cuBLASLt's order. The last two columns are a checksum of the first 32 rows, and whether these rows equal those of a
+//! batch-invariant product of 32 rows.
 
 use std::io::Write;
 
@@ -11,9 +13,9 @@ use candle_core::cuda_backend::cudarc::driver::result::memcpy_dtod_async;
 use super::super::algorithm::Candidate;
 use super::*;
 
-/// Rows whose bits are compared.
+/// Number of rows whose bits are compared.
 const COMPARED: usize = 32;
-/// Number of random values, which a matrix repeats.
+/// Number of random values before a matrix repeats them.
 const RANDOM: usize = 1 << 20;
 
 /// A product of the model.
@@ -23,7 +25,7 @@ struct Case {
     n: usize,
     bias: bool,
     addend: bool,
-    /// Whether it is the head's product: by the transposed embedding table, into f32.
+    /// Whether it is the product of the language-model head: by the transposed embedding table, into f32.
     head: bool,
 }
 
@@ -35,7 +37,7 @@ impl Case {
     }
 }
 
-/// The products and numbers of rows of Qwen2.5-Math-1.5B; small ones on an emulated GPU.
+/// The products of Qwen2.5-Math-1.5B and the numbers of rows; small ones on an emulated GPU.
 fn cases() -> (Vec<Case>, [usize; 3]) {
     let case = |name, k, n| Case { name, k, n, bias: name == "qkv", addend: name == "output" || name == "down", head: name == "head" };
     if is_emulated() {
@@ -69,7 +71,7 @@ fn first_rows(gpu: &Gpu, out: &Tensor) -> Result<String> {
     let (rows, columns) = (COMPARED.min(out.dim(0)?), out.dim(1)?);
     let some = gpu.empty((rows, columns).into(), out.dtype())?;
     let stream = gpu.cuda.cuda_stream();
-    // SAFETY: both have at least this many rows.
+    // SAFETY: both matrices have at least this many rows.
     #[allow(unsafe_code)]
     unsafe {
         memcpy_dtod_async(
@@ -111,7 +113,7 @@ impl Work {
     }
 }
 
-/// Runs an algorithm. Returns its milliseconds (infinite if it does not run, none without a clock) and the checksum of the first rows.
+/// Runs an algorithm. Returns its milliseconds (infinite if it does not run, `None` without a clock) and the checksum of the first rows.
 fn run(gpu: &Gpu, products: &Products, work: &Work, shape: &Shape, candidate: &Candidate) -> Result<(Option<f32>, String)> {
     let operands = products.operands(&work.product()?, shape)?;
     let mut description = Description::new(shape, operands.bias)?;
@@ -138,13 +140,13 @@ fn on_a_gpu() -> Result<()> {
     let Some(gpu) = gpu() else { return Ok(()) };
     let products = Products::new(gpu.cuda.cuda_stream(), true, None)?;
     let mut file = std::env::var_os("RLVR_PRODUCTS_TSV").map(std::fs::File::create).transpose()?;
-    let mut tell = |columns: &[String]| -> Result<()> {
+    let mut write_row = |columns: &[String]| -> Result<()> {
         let line = format!("products\t{}\n", columns.join("\t"));
         print!("{line}");
         file.as_mut().map_or(Ok(()), |file| file.write_all(line.as_bytes()))?;
         Ok(())
     };
-    tell(
+    write_row(
         &[
             "product",
             "rows",
@@ -166,7 +168,7 @@ fn on_a_gpu() -> Result<()> {
     )?;
     let (cases, rows) = cases();
     for case in &cases {
-        // The first rows of a batch-invariant product.
+        // The checksum of the first batch-invariant product.
         let mut expected = None;
         for m in rows.into_iter().filter(|m| !case.head || *m <= 1024) {
             let (work, shape) = (Work::new(&gpu, case, m)?, case.shape(m));
@@ -187,7 +189,7 @@ fn on_a_gpu() -> Result<()> {
                 let runs = time.is_none_or(f32::is_finite);
                 let setting = |setting| candidate.algorithm.setting(setting).map_or("-".to_owned(), |value| value.to_string());
                 let milliseconds = time.map(f64::from);
-                tell(&[
+                write_row(&[
                     case.name.to_owned(),
                     m.to_string(),
                     case.k.to_string(),
