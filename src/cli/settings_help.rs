@@ -1,4 +1,4 @@
-//! `rlvr train --help-settings`: every setting with its range, default and meaning. `docs/settings.md` is this text.
+//! `rlvr train --help-settings`: prints every setting with its range, default and meaning. `docs/settings.md` is its output.
 
 use anyhow::Result;
 use toml::Table;
@@ -38,7 +38,7 @@ const STUDY: &str = "
 The settings in `base` and in each `set` are those of a run, held to the same ranges.
 ";
 
-/// The whole page.
+/// Returns the whole page as Markdown.
 pub fn page() -> Result<String> {
     let [embedded, published] = [RunSettings::demonstration(), RunSettings::published()].map(Table::try_from);
     let run = document::markdown(&RunSettings::rows(), &[("embedded", embedded?), ("published", published?)]);
@@ -63,7 +63,7 @@ mod tests {
         let differs = page.lines().zip(found.lines()).find(|(expected, found)| expected != found);
         assert!(
             page == found,
-            "docs/settings.md is not what the table makes, for instance {differs:?}; write it again with RLVR_WRITE_DOCS=1"
+            "docs/settings.md differs from the tables of settings, first at {differs:?}: regenerate it with RLVR_WRITE_DOCS=1"
         );
     }
 }

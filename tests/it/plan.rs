@@ -66,7 +66,7 @@ fn training_says_what_it_needs_and_refuses_what_cannot_fit() {
     let expected = if cfg!(target_os = "linux") { "no setting makes it fit" } else { "would leave" };
     check(&arguments, 2, &[expected]);
     // Its settings are sound all the same.
-    check(&[&arguments[..], &["--dry-run"]].concat(), 0, &["here it would be refused: ", expected]);
+    check(&[&arguments[..], &["--dry-run"]].concat(), 0, &["this machine would refuse the run: ", expected]);
     assert!(!root.path().join("run").exists());
 }
 

@@ -220,7 +220,7 @@ fn an_evaluation_stops_at_the_next_token_and_goes_on() {
     run.signal("TERM");
     let (status, told) = run.end();
     assert_eq!(status.code(), Some(143), "{told}");
-    assert!(told.contains("keeps what was answered: the same command with --resume asks for the rest"), "{told}");
+    assert!(told.contains("keeps the responses so far. Run the same command with --resume to get the rest"), "{told}");
     let before = kept();
     succeed(eval(&stopped, &["--resume"]));
     let pass = |out: &Path| std::fs::read(out.join("tiny-t0.6x4.jsonl")).unwrap();
@@ -231,7 +231,7 @@ fn an_evaluation_stops_at_the_next_token_and_goes_on() {
     wait_for("handlers", || catches(run.child.id(), 15));
     run.signal("TERM");
     let (status, told) = run.end();
-    assert!(status.code() == Some(143) && told.contains("nothing of this is kept without --out"), "{status}: {told}");
+    assert!(status.code() == Some(143) && told.contains("nothing is kept without --out"), "{status}: {told}");
 }
 
 /// Whether a process has a handler for the signal.

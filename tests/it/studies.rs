@@ -105,7 +105,7 @@ fn a_run_that_fails_is_told_and_the_others_go_on() {
     let (table, notes) = said(&output);
     assert_eq!(output.status.code(), Some(1), "{notes}");
     assert!(notes.contains("format, seed 0 failed") && notes.contains("exceeds the model's window"), "{notes}");
-    assert!(notes.contains("1 of the study's runs failed; the same command goes on with what is left"), "{notes}");
+    assert!(notes.contains("1 of the study's runs failed; run the same command again to retry them"), "{notes}");
     assert!(table.contains("| outcome | 1 of 1 |") && table.contains("Not done: format seed 0."), "{table}");
 }
 

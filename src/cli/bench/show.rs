@@ -4,7 +4,7 @@ use super::case::CaseReport;
 use crate::bench::{Ceilings, Machine, Measurement};
 use crate::metrics::table;
 
-/// Operations shown for each measurement.
+/// Number of operations listed per measurement.
 const SHOWN_OPERATIONS: usize = 12;
 
 /// Prints the machine, and its ceilings if they were measured.
