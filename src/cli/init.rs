@@ -136,7 +136,7 @@ fn blank(args: &InitArgs) -> Result<Blank> {
         if !known.contains(field) {
             let near = nearest(field, known.iter().map(String::as_str)).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
             let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            bail!("--set {set}: config.json has no field {field}; known are {known}{near}");
+            bail!("--set {set}: config.json has no field {field}; it may have {known}{near}");
         }
         fields.insert(field.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())));
     }

@@ -76,18 +76,18 @@ impl Arm {
 /// What the keys of a study may be; the settings inside are those of a run, and its command checks them.
 #[rustfmt::skip] // a row is a line
 pub const ROWS: &[Row] = &[
-    row("title", Range::Text, "What the study is called."),
-    row("config", Range::Text, "A settings file that every arm begins with, beside this file."),
-    row("base", Range::Tables, "Settings of a run that all arms share."),
-    row("seeds", Range::Wholes, "The seeds that every arm is run with, each once; seed 0 if it is left out."),
-    row("passes", Range::Texts, "The evaluation passes in the study's table; all of them if it is left out."),
-    row("axis", Range::Tables, "What the arms differ in, a `[[axis]]` each; the grid is the product of all axes."),
-    row("arm", Range::Tables, "The arms one by one, an `[[arm]]` each, in place of axes."),
-    row("axis.name", Range::Text, "What the axis is called."),
-    row("axis.alternatives", Range::Tables, "Its alternatives, each with the keys of an arm."),
-    row("arm.label", Range::Text, "The name of the arm, and of its folder."),
-    row("arm.config", Range::Text, "A settings file that this arm begins with, beside the study."),
-    row("arm.set", Range::Tables, "What this arm sets."),
+    row("title", Range::Text, "The title of the study."),
+    row("config", Range::Text, "A settings file for all arms, relative to this file."),
+    row("base", Range::Tables, "Settings that all arms share."),
+    row("seeds", Range::Wholes, "The seeds to run each arm with; seed 0 by default."),
+    row("passes", Range::Texts, "The evaluation passes in the study's table; all passes by default."),
+    row("axis", Range::Tables, "The axes, one `[[axis]]` each. The arms are all combinations of their alternatives."),
+    row("arm", Range::Tables, "The arms, one `[[arm]]` each, as an alternative to axes."),
+    row("axis.name", Range::Text, "The name of the axis."),
+    row("axis.alternatives", Range::Tables, "The alternatives, each with the keys of an arm."),
+    row("arm.label", Range::Text, "The name of the arm; also names its folder."),
+    row("arm.config", Range::Text, "A settings file for this arm, relative to the study."),
+    row("arm.set", Range::Tables, "Settings of this arm."),
 ];
 
 /// Holds a part of the file to its rows: the file itself (`""`), an axis or an arm.

@@ -140,7 +140,7 @@ fn contradictions_are_refused_before_anything_begins() {
         assert!(told.contains(expected), "{sets:?}: {told}");
         assert!(!out.exists());
     };
-    check(&["algo=pro"], "algo is \"pro\"; it must be grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo");
+    check(&["algo=pro"], "algo is \"pro\"; it must be one of grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo");
     check(&["reward.kl=0.1"], "loss.kl is 0.001 and reward.kl 0.1: KL belongs in one place");
     check(&["rollout.group_size=1"], "rollout.group_size is 1; a group's mean as baseline needs at least 2");
     check(&["loss.clip_low=1"], "loss.clip_low is 1; it must be above 0 and below 1");

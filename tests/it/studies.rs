@@ -141,12 +141,12 @@ config = "absent.toml"
     let (out, err) = said(&output);
     let expected = [
         "ok  good: grpo with Qwen/Qwen2.5-Math-7B on pi1,pi13, 2000 steps of 128 x 8 responses, evaluated on paper, 1 seed",
-        "bad key: unknown setting loss.entropie; known in [loss] are",
+        "bad key: unknown setting loss.entropie; [loss] has",
         "bad value: rollout.temperature is 0",
         "bad example: pi1210 is not in the ranking",
         "bad benchmark: no benchmark is called \"maths\"",
         "bad model: no model is called \"nobody\"",
-        "bad file: cannot read the configuration",
+        "bad file: cannot read the settings file",
     ];
     assert_eq!(out.lines().count(), expected.len(), "{out}");
     for (line, expected) in out.lines().zip(expected) {

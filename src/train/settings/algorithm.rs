@@ -248,6 +248,6 @@ mod tests {
     fn an_unknown_name_lists_the_known_ones() {
         let message = resolved(&["algo=gpro"]).unwrap_err().to_string();
         let known = "grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo";
-        assert_eq!(message, format!("algo is \"gpro\"; it must be {known} (did you mean grpo?)"));
+        assert_eq!(message, format!("algo is \"gpro\"; it must be one of {known} (did you mean grpo?)"));
     }
 }
