@@ -131,7 +131,7 @@ fn filters_are_refused_unless_asked_for() {
         assert!(!out.exists());
     }
     let told = succeed(&train(&out, 1, &["rollout.top_p=0.7", "rollout.truncated=mismatch", "rollout.temperature=1.0"]));
-    assert!(told.contains("warning: rollout.truncated is mismatch and rollout.top_p is 0.7: responses are drawn from part"), "{told}");
+    assert!(told.contains("warning: rollout.truncated is mismatch and rollout.top_p is 0.7: responses are sampled from part"), "{told}");
     assert_eq!(gaps(&out), [0.0], "both are of the whole vocabulary");
     assert!(rollouts(&out, 1).iter().all(|line| line.get("kept").is_none() && line.get("logprobs_sampled").is_none()));
 }
