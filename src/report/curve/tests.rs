@@ -36,7 +36,7 @@ fn label_rows(picture: &str) -> Vec<f64> {
 
 #[test]
 fn svg_shows_a_typical_run() {
-    let picture = svg(&usual());
+    let picture = svg(&typical());
     for part in [
         ">One example<",
         ">tiny, GRPO<",
@@ -57,7 +57,7 @@ fn svg_shows_a_typical_run() {
 
 #[test]
 fn svg_contains_no_nan() {
-    let mut gaps = usual();
+    let mut gaps = typical();
     gaps.train[40].1 = f32::NAN;
     gaps.train[299].1 = f32::INFINITY;
     gaps.greedy[3].value = f64::NAN;
@@ -66,7 +66,7 @@ fn svg_contains_no_nan() {
     let short = Curve { train: vec![(1, 0.0), (2, 1.0)], greedy: vec![point(0, 0.1)], ..Curve::default() };
     let nothing_finite =
         Curve { train: vec![(1, f32::NAN); 6], greedy: vec![point(0, f64::NAN)], saturation_step: Some(0), ..Curve::default() };
-    let late = Curve { saturation_step: Some(300), ..usual() };
+    let late = Curve { saturation_step: Some(300), ..typical() };
     for curve in [gaps, short, nothing_finite.clone(), late, Curve::default()] {
         let picture = svg(&curve);
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
@@ -77,7 +77,7 @@ fn svg_contains_no_nan() {
 
 #[test]
 fn svg_labels_a_late_saturation_on_its_left() {
-    let picture = svg(&Curve { saturation_step: Some(290), ..usual() });
+    let picture = svg(&Curve { saturation_step: Some(290), ..typical() });
     let label = picture.lines().find(|line| line.contains("saturates at step 290"));
     assert!(label.unwrap().contains("text-anchor=\"end\""));
 }
