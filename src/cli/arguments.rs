@@ -66,7 +66,7 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
-    /// Opens the published files in `--data-dir`, or else as downloads.
+    /// Opens the published files: those in `--data-dir`, or downloads.
     pub fn library(&self) -> Result<Library> {
         Ok(Library::open(self.data_dir.as_deref())?.on_transfer(download_progress()))
     }

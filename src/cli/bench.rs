@@ -82,7 +82,7 @@ pub struct BenchArgs {
     /// Skip the extra repeat that times each operation; it synchronises after each one, so its times mean little on a GPU
     #[arg(long)]
     no_breakdown: bool,
-    /// Do not measure the machine's peak rates, nor report shares of them
+    /// Skip measuring the machine's peak rates (ceilings) and the shares of them
     #[arg(long)]
     no_ceilings: bool,
     /// Start no workload later than this after the program starts

@@ -37,7 +37,7 @@ use clap::{Parser, Subcommand};
 use crate::reward;
 
 /// Printed at the end of help texts.
-const TERMS: &str = "docs/glossary.md defines the terms: group, rollout, step, saturation, signal, pass and others.";
+const TERMS: &str = "See docs/glossary.md for the meaning of terms such as group, rollout, step, saturation and pass.";
 
 /// Reinforcement learning with verifiable rewards from one training example.
 ///

@@ -15,11 +15,11 @@ use crate::interrupt::Interrupt;
 pub enum CtrlC {
     /// Finishes the current step, and prints that it does.
     Finishes,
-    /// Stops as soon as possible, as nothing would be lost.
+    /// Stops as soon as possible, because nothing would be lost.
     Stops,
 }
 
-/// Starts to handle signals. Until then a signal ends the program as usual, so downloads and loading need no special care.
+/// Starts handling signals. Until then a signal ends the program as usual, so downloads and loading need no special care.
 pub fn listen(interrupt: &Arc<Interrupt>, ctrl_c: CtrlC) -> Result<()> {
     let interrupt = interrupt.clone();
     spawn_listener(move |signal| answer(&interrupt, signal, ctrl_c)).context("cannot install signal handlers")

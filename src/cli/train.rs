@@ -153,7 +153,7 @@ impl TrainArgs {
         self.example.is_some()
     }
 
-    /// Returns the layers of settings, later ones first in precedence: the file, each `--set`, then the named flags.
+    /// Returns the layers of settings in order of increasing precedence: the file, each `--set`, then the other flags.
     fn layers(&self) -> Result<Vec<Table>> {
         let mut layers = config::layers(self.config.as_deref(), &self.sets)?;
         layers.extend(self.replay.as_ref().map(|path| config::group("rollout", [("replay", Value::String(path.clone()))])));

@@ -58,7 +58,7 @@ impl<'a> Output<'a> {
         Self(Mutex::new(State { text, form, waiting: BTreeMap::new(), next: 0, different: BTreeSet::new(), failed: None }))
     }
 
-    /// Prints what an event makes printable. Keeps the first error for [`Output::finish`].
+    /// Prints the tokens or responses that an event completes. Keeps the first error for [`Output::finish`].
     pub fn on_event(&self, event: Event) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.failed.is_none() {
