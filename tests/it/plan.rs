@@ -29,7 +29,7 @@ fn a_plan_names_memory_disk_tokens_and_time() {
     let seven = ["plan", "--model", "qwen2.5-math-7b", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
     check(&seven, 0, &["7,615,616,512 parameters", "reference (loss.kl is 0.001)", "prompts: about", "= 3,145,728", "no evaluation"]);
     let unknown = ["plan", "--model", "nobody/nothing", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
-    check(&unknown, 2, &["is not known before it is downloaded", "qwen2.5-math-7b"]);
+    check(&unknown, 2, &["is unknown until it is downloaded", "qwen2.5-math-7b"]);
     // Without the paper's data, which the default names, the plan stands on what it can.
     check(&["plan", "--model", "qwen2.5-math-1.5b"], 0, &["planned with a question of 480 characters", "1,543,714,304 parameters"]);
     check(&["plan", "--model", "qwen2.5-math-1.5b", "--example", "pi1"], 2, &["dsr_sub.parquet"]);
