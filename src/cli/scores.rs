@@ -48,7 +48,7 @@ fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
 
 /// Prints the scores of all passes, with a column for the paper's if it has any of them.
 fn print_passes(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Option<Figure>)>) {
-    let mut header = vec!["pass", "problems", "accuracy [95%]", "unboxed counted"];
+    let mut header = vec!["pass", "problems", "accuracy [95%]", "incl. unboxed"];
     header.extend(["boxed", "cut off", "tokens", "too long", "reflects", "repeats", "not ASCII"]);
     let is_other = |pass: &Pass| pass.conditions.grader != Grader::Strict;
     let has_strict = passes.iter().any(is_other);
@@ -176,5 +176,5 @@ fn cell(figure: &Figure) -> String {
 
 /// Describes the conditions of the paper's figures.
 fn note() -> String {
-    format!("paper: {}, unboxed answers counted, at most 3072 new tokens unless its table says otherwise", published().source)
+    format!("paper: {}, including unboxed answers, at most 3072 new tokens unless its table says otherwise", published().source)
 }

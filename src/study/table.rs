@@ -199,8 +199,8 @@ const HEADER: [&str; 10] = [
     "best",
     "gain after saturation",
     "boxed, last",
-    "with unboxed, last",
-    "with unboxed, best",
+    "last incl. unboxed",
+    "best incl. unboxed",
     "paper: base to trained",
 ];
 
@@ -217,7 +217,7 @@ fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> St
         let _ = write!(text, "\n## {pass}\n\n{}", grid(&cells));
     }
     if tables.iter().flat_map(|(_, rows)| rows).any(|row| row.paper.1.is_some()) {
-        let _ = write!(text, "\nPaper: {}, with unboxed answers, at the best checkpoint if the table says so.\n", published().source);
+        let _ = write!(text, "\nPaper: {}, including unboxed answers; at the best checkpoint if its table says so.\n", published().source);
     }
     let missing: Vec<String> = arms
         .iter()
