@@ -1,4 +1,4 @@
-//! The `rlvr` program: parse, run, print the chain of errors, exit.
+//! The `rlvr` program: parses the command line, runs the command, prints any error with its causes, and exits.
 
 #![deny(clippy::print_stderr, clippy::print_stdout)]
 
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// glibc gives every large block back to the kernel, and each step would fault it in again.
+/// glibc returns every large block to the kernel, so each step would page-fault it in again.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! Arguments that several commands share: where to compute, where data lies, which chat template; and downloads as people see them.
+//! Arguments that several commands share (device and kernels, data folder, chat template), and the progress display of downloads.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -14,25 +14,26 @@ use crate::kernels::{ComputeSettings, Kernels, Place, Precision, Version};
 use crate::source;
 use crate::text::ChatSettings;
 
-/// Where and how to compute.
+/// The device, kernels and dtype to compute with.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Compute options")]
 pub struct ComputeArgs {
-    /// Where to compute: auto (a GPU where there is one), cpu, or cuda[:N]
+    /// Device to compute on: auto (a GPU if there is one), cpu, or cuda[:N]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<Place>,
-    /// The operations: reference (candle's stock ones), or this program's: plain on the CPU, fused on a GPU; auto takes what the device has confirmed
+    /// Kernels to compute with: this program's own (plain on the CPU, fused on a GPU) or candle's stock operations
     #[arg(long, value_enum, value_name = "VERSION")]
     pub kernels: Option<Version>,
-    /// What weights and activations are: f32 or bf16; auto takes f32 on the CPU and bf16 on a GPU
+    /// dtype of weights and activations; auto is f32 on the CPU and bf16 on a GPU
     #[arg(long, value_enum, value_name = "DTYPE")]
     pub dtype: Option<Precision>,
-    /// On a GPU, sums in one order whatever the batch, so that sampler and trainer agree to the bit (on the CPU they always do)
+    /// Make sums on a GPU independent of the batch, so that sampler and trainer agree bit for bit (always true on the CPU)
     #[arg(long)]
     pub batch_invariant: bool,
 }
 
 impl ComputeArgs {
-    /// The operations for a model on this machine.
+    /// Opens the kernels for a model on this machine.
     pub fn open(&self, model: &str) -> Result<Arc<dyn Kernels>> {
         let defaults = ComputeSettings::default();
         let settings = ComputeSettings {
@@ -44,7 +45,7 @@ impl ComputeArgs {
         source::open(&settings, model)
     }
 
-    /// The flags that were given, as a layer of settings.
+    /// Returns the given flags as a layer of settings.
     pub fn layer(&self) -> Result<Table> {
         let mut compute = Table::new();
         compute.extend(self.device.map(|device| ("device".to_owned(), Value::String(device.to_string()))));
@@ -56,49 +57,50 @@ impl ComputeArgs {
     }
 }
 
+/// The folder of the published files.
 #[derive(Debug, Args)]
 pub struct DataArgs {
-    /// A folder with test/NAME/test.jsonl and train/*.parquet, instead of downloads
+    /// Read published data from this folder (test/NAME/test.jsonl, train/*.parquet) instead of downloading it
     #[arg(long, env = "RLVR_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
 impl DataArgs {
-    /// The published files: in a folder, else downloaded.
+    /// Opens the published files: those in `--data-dir`, or downloads.
     pub fn library(&self) -> Result<Library> {
-        Ok(Library::open(self.data_dir.as_deref())?.on_transfer(transfers()))
+        Ok(Library::open(self.data_dir.as_deref())?.on_transfer(download_progress()))
     }
 }
 
-/// The chat template of commands that ask questions.
+/// The chat template that turns questions into prompts.
 #[derive(Debug, Args)]
 pub struct ChatArgs {
-    /// A chat template in place of the checkpoint's (Jinja)
+    /// Jinja chat template to use instead of the checkpoint's
     #[arg(long, value_name = "FILE")]
     pub chat_template: Option<PathBuf>,
-    /// The date that templates print as today's (default: today)
+    /// Date that chat templates show as today's (default: today)
     #[arg(long, value_name = "YYYY-MM-DD")]
     pub date: Option<String>,
 }
 
 impl ChatArgs {
-    /// The template's contents and the date, checked as far as can be without a tokenizer.
+    /// Reads the template and the date, and checks what can be checked without a tokenizer.
     pub fn settings(&self, needed: bool) -> Result<ChatSettings> {
         ChatSettings::read(self.chat_template.as_deref(), self.date.clone(), needed)
     }
 }
 
-/// From this size on a file is worth a line where there is no terminal for a bar.
+/// Without a terminal for a progress bar, downloads of at least this size get a line.
 const LARGE_BYTES: u64 = 10 << 20;
 
-/// Downloads, one file after the other: a bar that goes when the file is there, or, without a terminal, a line.
-pub fn transfers() -> OnTransfer {
+/// Shows downloads, one file at a time: a progress bar, or one line for a large file if stderr is no terminal.
+pub fn download_progress() -> OnTransfer {
     let current: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
     Arc::new(move |transfer: &Transfer| {
         let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (received, total) = (transfer.received_bytes, transfer.total_bytes.unwrap_or(0));
         if current.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
-            // A file that is there at once had been there before.
+            // A file that is complete at the first report was not downloaded now.
             if received > 0 && received == total {
                 return;
             }
@@ -125,7 +127,7 @@ mod tests {
     use crate::train::RunSettings;
 
     #[test]
-    fn a_layer_has_the_flags_that_were_given() {
+    fn compute_args_layer_has_only_given_flags() {
         let resolved = |args: &ComputeArgs| {
             let before = ComputeSettings { device: Place::Cuda(1), dtype: Precision::Bf16, ..ComputeSettings::default() };
             let defaults = RunSettings { compute: before, ..RunSettings::demonstration() };

@@ -1,4 +1,4 @@
-//! `rlvr bench`
+//! `rlvr bench`: measures speed on this machine.
 
 mod case;
 mod show;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::arguments::{ComputeArgs, transfers};
+use super::arguments::{ComputeArgs, download_progress};
 use super::numbers::{COUNT_FROM_1, setting, within};
 use crate::bench::{Bench, Ceilings, Machine, Repeats, State, WORKS, Work, trace};
 use crate::config;
@@ -28,94 +28,94 @@ use case::{Case, CaseReport};
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
-    /// tiny (embedded), a folder in Hugging Face layout, or a hub name
+    /// Model to measure: tiny (embedded), a folder in Hugging Face format, or a hub name
     #[arg(long, default_value = "tiny")]
     model: String,
     #[arg(
         long,
         value_name = "NAME",
         conflicts_with_all = ["model", "prompt"],
-        help = format!("Random weights of a known shape instead: {}", crate::model::shapes::names())
+        help = format!("Measure random weights of a known shape instead: {}", crate::model::shapes::names())
     )]
     shape: Option<String>,
     #[arg(long, default_value = "rollout,update,step", help = format!("Workloads to measure, separated by commas: {WORKS}"))]
     work: String,
-    /// Measure several cases in one process; each is a list such as "name=long work=rollout sequences=64 lengths=lognormal:760:3072
-    /// batch-invariant=true"
+    /// Measure several cases in one process (repeat the flag); each is a list such as "name=long work=rollout sequences=64
+    /// lengths=lognormal:760:3072 batch-invariant=true"
     #[arg(long = "case", value_name = "WORDS", conflicts_with_all = ["profile", "write_lengths"])]
     cases: Vec<String>,
     #[arg(
         long,
         allow_negative_numbers = true,
         value_parser = setting::<usize>("rollout.group_size"),
-        help = format!("Number of responses to the one prompt (default: {})", case::SEQUENCES)
+        help = format!("Number of responses to the prompt (default: {})", case::SEQUENCES)
     )]
     sequences: Option<usize>,
     /// Response lengths: a file with one length per line, or lognormal:MEAN:LONGEST, whose mean is MEAN after 3% of the lengths are cut at
-    /// LONGEST (default: what the model itself produces)
+    /// LONGEST (default: the lengths that the model produces)
     #[arg(long, value_name = "FILE|lognormal:MEAN:LONGEST")]
     lengths: Option<String>,
-    /// All responses of one length
+    /// Give all responses this length
     #[arg(long, value_name = "TOKENS", conflicts_with = "lengths", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new"))]
     response_tokens: Option<u32>,
-    /// Write the lengths that are used, for another program to do the same work
+    /// Write the response lengths to a file, so that another program can repeat the same work
     #[arg(long, value_name = "FILE")]
     write_lengths: Option<PathBuf>,
-    /// The question
+    /// Question to ask
     #[arg(long, default_value = "What is 334+556?")]
     prompt: String,
-    /// A prompt of so many arbitrary tokens instead (150 with --shape)
+    /// Use a prompt of this many arbitrary tokens instead (default with --shape: 150)
     #[arg(long, value_name = "TOKENS", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new"))]
     prompt_tokens: Option<u32>,
-    /// Most tokens in a response
+    /// Maximum number of tokens in a response
     #[arg(long, default_value_t = 80, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new"))]
     max_new: usize,
-    /// Repeat each work for about this long
+    /// Repeat each workload for about this long
     #[arg(long, default_value_t = 5.0, allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     seconds: f64,
-    /// Repeat each work at least so many times
+    /// Repeat each workload at least this many times
     #[arg(long, value_name = "TIMES", default_value_t = 3, allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1))]
     repeats: usize,
-    /// A work whose first run takes longer is measured by that run
+    /// Measure a workload only once if its first run takes longer than this
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     once_from: Option<f64>,
-    /// Skip the extra repeat that times each operation. It waits for the device after each one, so its times say little on a GPU
+    /// Skip the extra repeat that times each operation; it synchronises after each one, so its times mean little on a GPU
     #[arg(long)]
     no_breakdown: bool,
-    /// Skip the measurement of the machine's ceilings, and the shares of them
+    /// Skip measuring the machine's peak rates (ceilings) and the shares of them
     #[arg(long)]
     no_ceilings: bool,
-    /// Start no workload later than this, counted from the start of the program
+    /// Start no workload later than this after the program starts
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     limit: Option<f64>,
-    /// A setting of the run, as in rlvr train: --set rollout.engine.max_running=1024
+    /// Override a setting of the run, as in rlvr train: --set rollout.engine.max_running=1024
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
-    /// Write the machine, its ceilings, the settings and every measurement
+    /// Write the machine, its peak rates, the settings and every measurement to a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a Chrome trace of one more step, every operation waited for
+    /// Write a Chrome trace of one extra step, synchronised after each operation
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Lanes: 1 lets one product use all cores; 0 decides by the model's size
+    /// Worker threads; with 1, each matrix product uses all cores; 0 chooses by the model's size
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("train.lanes"))]
     lanes: usize,
     #[command(flatten)]
     compute: ComputeArgs,
 }
 
-/// What a measurement may be asked to take, in seconds.
+/// Range of the flags in seconds.
 const SECONDS: Range = between(0.0, 1e6);
 
-/// What is measured.
+/// The model to measure.
 struct Subject {
     decoder: Decoder,
-    /// None where only the shape is known.
+    /// `None` with `--shape`, which has no tokenizer.
     text: Option<Text>,
     end_tokens: Vec<u32>,
 }
 
-/// Tokens of the prompt where there is no tokenizer and nothing is said.
+/// Default prompt length in tokens without a tokenizer.
 const PROMPT_TOKENS: u32 = 150;
 /// Standard deviation of random weights.
 const WEIGHT_SCALE: f32 = 0.02;
@@ -124,7 +124,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let began = Instant::now();
     let cases = usage(Case::all(&args))?;
     let settings = usage(settings(&args))?;
-    // Opened before anything is measured, so that a machine without such kernels fails early.
+    // Opened before any measurement, so that a machine without these kernels fails early.
     let is_other = |case: &Case| case.batch_invariant != args.compute.batch_invariant;
     let other = cases.iter().any(is_other).then(|| args.open(!args.compute.batch_invariant)).transpose()?;
     let subject = subject(&args)?;
@@ -161,7 +161,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
     Ok(())
 }
 
-/// A case while it is measured.
+/// A case being measured.
 struct Measured<'a> {
     args: &'a BenchArgs,
     case: &'a Case,
@@ -189,7 +189,7 @@ impl<'a> Measured<'a> {
         let is_late = |report: &Report| {
             let is_late = self.args.limit.is_some_and(|limit| self.began.elapsed().as_secs_f64() > limit);
             if is_late {
-                tell!("{name}no time was left for {}", report.cases[number].not_run.join(", "));
+                tell!("{name}no time left for {}", report.cases[number].not_run.join(", "));
             }
             is_late
         };
@@ -201,10 +201,10 @@ impl<'a> Measured<'a> {
             let text: String = bench.lengths.iter().map(|length| format!("{length}\n")).collect();
             write(path, &text)?;
         }
-        report.cases[number].began(&bench.lengths);
+        report.cases[number].start(&bench.lengths);
         let (responses, tokens) = (bench.lengths.len(), bench.lengths.iter().sum::<usize>());
         tell!(
-            "{name}{responses} responses with {tokens} tokens in total to a prompt of {}, {} lanes",
+            "{name}{responses} responses with {tokens} tokens in total, a prompt of {} tokens, {} workers",
             bench.prompt.ids.len(),
             self.lanes.count()
         );
@@ -231,7 +231,7 @@ impl<'a> Measured<'a> {
     }
 }
 
-/// Everything that is written to `--json`.
+/// The content of the `--json` file.
 struct Report {
     machine: Machine,
     ceilings: Option<Ceilings>,
@@ -240,7 +240,7 @@ struct Report {
 }
 
 impl Report {
-    /// Writes the file. A single case is at the top level, several are in a list.
+    /// Writes the file, if requested. A single unnamed case is at the top level; several are in a list.
     fn write(&self, args: &BenchArgs, settings: &RunSettings) -> Result<()> {
         let Some(path) = &args.json else { return Ok(()) };
         let mut all = json!({
@@ -263,7 +263,7 @@ impl Report {
 }
 
 impl BenchArgs {
-    /// Opens the kernels.
+    /// Opens the kernels of the flags, with the given batch invariance.
     fn open(&self, batch_invariant: bool) -> Result<Arc<dyn Kernels>> {
         let ComputeArgs { device, kernels, dtype, .. } = self.compute;
         ComputeArgs { device, kernels, dtype, batch_invariant }.open(self.shape.as_deref().unwrap_or(&self.model))
@@ -276,7 +276,7 @@ impl Subject {
     }
 }
 
-/// The defaults that fit the model, then `--set`.
+/// Resolves the settings: the model's defaults, then `--set`.
 fn settings(args: &BenchArgs) -> Result<RunSettings> {
     let layers = config::layers(None, &args.sets)?;
     let mut settings = config::resolve(&RunSettings::defaults_for(args.shape.as_deref().unwrap_or(&args.model)), &layers)?;
@@ -284,20 +284,20 @@ fn settings(args: &BenchArgs) -> Result<RunSettings> {
     Ok(settings)
 }
 
-/// Loads the model, or makes one of the shape, with what computes it.
+/// Loads the model, or makes random weights of `--shape`.
 fn subject(args: &BenchArgs) -> Result<Subject> {
     let kernels = args.open(args.compute.batch_invariant)?;
     let Some(name) = &args.shape else {
-        let model = source::load(&args.model, &ChatSettings::default(), &kernels, &transfers())?;
+        let model = source::load(&args.model, &ChatSettings::default(), &kernels, &download_progress())?;
         return Ok(Subject { decoder: model.decoder, text: Some(model.text), end_tokens: model.end_tokens });
     };
-    let shape = shapes::by_name(name).with_context(|| format!("--shape {name}: no such shape; known are {}", shapes::names()));
+    let shape = shapes::by_name(name).with_context(|| format!("--shape {name}: no such shape; known shapes are {}", shapes::names()));
     let config = usage(shape)?.read()?;
     let weights = initial::random(&config, 0, WEIGHT_SCALE)?;
     Ok(Subject { end_tokens: config.end_tokens.clone(), decoder: Decoder::new(config, weights)?.on(kernels)?, text: None })
 }
 
-/// The question, or arbitrary tokens.
+/// Builds the prompt: the question, or arbitrary tokens.
 fn prompt(args: &BenchArgs, subject: &Subject) -> Result<Prompt> {
     let question = args.prompt.clone();
     let problem = Problem { question, ..Problem::default() };

@@ -1,4 +1,4 @@
-//! `rlvr compare`
+//! `rlvr compare`: compares two evaluations problem by problem.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// An evaluation: a folder of rlvr eval --out, eval/STEP of a run, or one .jsonl file of graded responses
+    /// First evaluation: a folder of rlvr eval --out, eval/STEP in a run folder, or a .jsonl file of graded responses
     #[arg(value_name = "A")]
     before: PathBuf,
-    /// Another one, which is compared with the first
+    /// Second evaluation, compared with the first
     #[arg(value_name = "B")]
     after: PathBuf,
-    /// Count unboxed answers too, as the published evaluation does
+    /// Also accept unboxed answers, as the published evaluation does
     #[arg(long)]
     fallback: bool,
 }
 
-/// A problem's mean over its samples, by its id, in order.
+/// `(problem id, mean over its samples)`, in file order.
 type Scores = Vec<(String, f64)>;
 
 pub fn run(args: CompareArgs) -> Result<()> {
@@ -53,12 +53,12 @@ pub fn run(args: CompareArgs) -> Result<()> {
     let header = ["pass", "problems", "B - A in points [95%]", "won by B", "lost by B", "sign test p", "unpaired"];
     tell!("{}", table(&header, &rows));
     for (name, different) in differences(&args.before, &args.after)? {
-        tell!("{name} was measured under other conditions: {}", different.join("; "));
+        tell!("{name} was measured under different conditions: {}", different.join("; "));
     }
     Ok(())
 }
 
-/// The files to compare, by pass: those of one name in two folders, or two files.
+/// Pairs the files to compare, by pass: files of the same name in two folders, or two single files.
 fn pairs(before: &Path, after: &Path) -> Result<BTreeMap<String, [PathBuf; 2]>> {
     for path in [before, after] {
         ensure!(path.exists(), "{} does not exist; give a folder of rlvr eval --out, or a .jsonl file of graded responses", path.display());
@@ -67,14 +67,19 @@ fn pairs(before: &Path, after: &Path) -> Result<BTreeMap<String, [PathBuf; 2]>> 
         let name = before.file_stem().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         return Ok(BTreeMap::from([(name, [before.to_owned(), after.to_owned()])]));
     }
-    ensure!(before.is_dir() && after.is_dir(), "give two folders or two files: one of {} and {} is not", before.display(), after.display());
+    ensure!(
+        before.is_dir() && after.is_dir(),
+        "give two folders or two files, not one of each: {} and {}",
+        before.display(),
+        after.display()
+    );
     let (of_before, mut of_after) = (passes(before)?, passes(after)?);
     let names = |passes: &BTreeMap<String, PathBuf>| passes.keys().cloned().collect::<Vec<_>>().join(", ");
     let (ours, theirs) = (names(&of_before), names(&of_after));
     let pairs: BTreeMap<String, [PathBuf; 2]> =
         of_before.into_iter().filter_map(|(name, path)| Some((name.clone(), [path, of_after.remove(&name)?]))).collect();
     if pairs.is_empty() {
-        bail!("{} has {}, {} has {}: no pass is in both", before.display(), or_none(&ours), after.display(), or_none(&theirs));
+        bail!("{} has {}, {} has {}: they have no pass in common", before.display(), or_none(&ours), after.display(), or_none(&theirs));
     }
     Ok(pairs)
 }
@@ -83,7 +88,7 @@ fn or_none(names: &str) -> &str {
     if names.is_empty() { "no complete pass" } else { names }
 }
 
-/// The complete passes of a folder.
+/// Lists the complete passes of a folder.
 fn passes(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     manifest::check(folder)?;
     let mut passes = BTreeMap::new();
@@ -100,22 +105,22 @@ fn scores(path: &Path, fallback: bool) -> Result<Scores> {
     let answers: Vec<Answer> = jsonl::read(path)?;
     let samples = answers.iter().map(|answer| answer.sample + 1).max().unwrap_or(1);
     let whole = answers.len().is_multiple_of(samples) && answers.iter().enumerate().all(|(place, answer)| answer.sample == place % samples);
-    ensure!(whole, "{} is not complete: not every problem has its {samples} samples", path.display());
+    ensure!(whole, "{} is incomplete: not every problem has {samples} samples", path.display());
     let means = per_problem(&answers, samples, |answer| if fallback { answer.correct_with_fallback } else { answer.correct });
     Ok(answers.iter().step_by(samples).map(|answer| answer.id.clone()).zip(means).collect())
 }
 
-/// The problems that both have, compared, and how many only one has.
+/// Compares the problems that both evaluations have. Also returns the number of problems that only one has.
 fn compared(before: &Scores, after: &Scores) -> Result<(Comparison, usize)> {
     let of_after: HashMap<&String, f64> = after.iter().map(|(id, score)| (id, *score)).collect();
     let (before_scores, after_scores): (Vec<f64>, Vec<f64>) =
         before.iter().filter_map(|(id, score)| Some((*score, *of_after.get(id)?))).unzip();
-    ensure!(!before_scores.is_empty(), "no problem is in both evaluations");
+    ensure!(!before_scores.is_empty(), "the evaluations have no problem in common");
     let unpaired = before.len() + after.len() - 2 * before_scores.len();
     Ok((statistics::compare(&before_scores, &after_scores)?, unpaired))
 }
 
-/// What else differs between two folders than the model: by pass.
+/// Lists the conditions that differ between two folders, by pass, except the model and its revision.
 fn differences(before: &Path, after: &Path) -> Result<Vec<(String, Vec<String>)>> {
     let of = |path: &Path| read_conditions(if path.is_dir() { path } else { path.parent().unwrap_or(path) });
     let (Some(before), Some(after)) = (of(before)?, of(after)?) else { return Ok(Vec::new()) };
@@ -133,12 +138,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn problems_are_paired_by_name() {
+    fn compared_pairs_problems_by_id() {
         let scores = |pairs: &[(&str, f64)]| pairs.iter().map(|(id, score)| ((*id).to_owned(), *score)).collect::<Scores>();
         let before = scores(&[("a", 0.0), ("b", 1.0), ("c", 1.0)]);
         let (found, unpaired) = compared(&before, &scores(&[("c", 1.0), ("a", 1.0), ("d", 0.0)])).unwrap();
         assert_eq!((found.problems, found.won, found.lost, unpaired), (2, 1, 0, 2));
         let error = compared(&before, &scores(&[("d", 0.0)])).unwrap_err().to_string();
-        assert!(error.contains("no problem is in both"), "{error}");
+        assert!(error.contains("no problem in common"), "{error}");
     }
 }

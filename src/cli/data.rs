@@ -1,4 +1,4 @@
-//! `rlvr data`
+//! `rlvr data`: lists, downloads and checks the published files.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -22,22 +22,22 @@ pub struct DataCommand {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Every known file: its rows, how it is decoded, where it lies, where it comes from
+    /// List every known file with its rows, decoding, state and source
     List {
-        /// JSON lines, with commits and checksums
+        /// Print JSON Lines, with commits and checksums
         #[arg(long)]
         json: bool,
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Download what is not there yet, check it, and print the paths
+    /// Download missing files, check them, and print their paths
     Pull {
         #[command(flatten)]
         which: Which,
         #[command(flatten)]
         data: DataArgs,
     },
-    /// Check what is there, by checksum and row by row; downloads nothing, and fails where a file is missing or spoiled
+    /// Check local files by checksum and row by row, without downloading; fails if a file is missing or corrupt
     Check {
         #[command(flatten)]
         which: Which,
@@ -48,7 +48,7 @@ enum Action {
 
 #[derive(Debug, Args)]
 struct Which {
-    #[arg(default_value = "all", value_delimiter = ',', help = format!("Files by name, with commas between: {}", catalogue::known()))]
+    #[arg(default_value = "all", value_delimiter = ',', help = format!("Comma-separated names of files: {}", catalogue::known()))]
     names: Vec<String>,
 }
 
@@ -97,7 +97,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
     let sources: BTreeSet<String> =
         catalogue::all().iter().map(|named| format!("{} at commit {}", named.file.repository, named.file.commit)).collect();
     let sources = sources.into_iter().collect::<Vec<_>>().join(", ");
-    tell!("from {sources}; downloads are kept in {}", library.cache().display());
+    tell!("source: {sources}; downloads are cached in {}", library.cache().display());
     Ok(())
 }
 
@@ -116,12 +116,12 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
                 named.read(library).map(|rows| format!("{rows} rows, sha256 as published, {}", path.display()))
             }
             Presence::Spoiled(path, found) => Err(anyhow::anyhow!(
-                "{} is not the published file: sha256 {found}, expected {}; remove it and fetch it again with rlvr data pull {}",
+                "{} is not the published file: sha256 {found}, expected {}; delete it and run rlvr data pull {}",
                 path.display(),
                 named.file.sha256,
                 named.name
             )),
-            Presence::Missing => Err(anyhow::anyhow!("is not here; fetch it with rlvr data pull {}", named.name)),
+            Presence::Missing => Err(anyhow::anyhow!("missing; download it with rlvr data pull {}", named.name)),
         };
         match verdict {
             Ok(text) => say!("{}: {text}", named.name),
@@ -131,7 +131,7 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
             }
         }
     }
-    tell!("{} of {} files are as published", files.len() - failed, files.len());
+    tell!("{} of {} files match the published checksums", files.len() - failed, files.len());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

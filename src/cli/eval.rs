@@ -1,4 +1,4 @@
-//! `rlvr eval`
+//! `rlvr eval`: evaluates a model on benchmarks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::arguments::{ChatArgs, ComputeArgs, DataArgs, transfers};
+use super::arguments::{ChatArgs, ComputeArgs, DataArgs, download_progress};
 use super::endpoint::EndpointArgs;
 use super::numbers::setting;
 use super::scores;
@@ -30,42 +30,42 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// tiny (embedded), a folder in Hugging Face layout, or a hub name; with --endpoint also any name that the server knows
+    /// Model to evaluate: tiny (embedded), a folder in Hugging Face format, or a hub name; with --endpoint, also any name that the server knows
     #[arg(long)]
     model: String,
-    #[arg(long, required_unless_present = "benchmark_file", help = format!("Sets, with commas between: {}", sets::known()))]
+    #[arg(long, required_unless_present = "benchmark_file", help = format!("Comma-separated benchmarks: {}", sets::known()))]
     benchmarks: Option<String>,
-    /// A set of your own, JSON lines {"question", "answer"}, and where wanted "id", "subject", "level", "unit", "tolerance", "choices"
+    /// Benchmark of your own: JSON Lines with "question" and "answer", and optionally "id", "subject", "level", "unit", "tolerance" or "choices"
     #[arg(long, value_name = "FILE")]
     benchmark_file: Vec<PathBuf>,
-    /// At most this many problems of each set
+    /// Evaluate at most this many problems of each benchmark; 0 evaluates all
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("eval.limit"))]
     limit: usize,
-    /// Most tokens in a response (default: 80 for the embedded model's sets, 3072 for others)
+    /// Maximum number of tokens in a response (default: 80 for the embedded model's benchmarks, 3072 for others)
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new"))]
     max_new: Option<usize>,
-    /// Responses to each problem, instead of the set's own number (sampled passes only)
+    /// Responses per problem in sampled passes (default: the benchmark's own number)
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     samples: Option<usize>,
-    /// One way of decoding for all sets instead of their own: greedy, t0.6x8 (8 samples at temperature 0.6), t0.6p0.95x8 (top-p 0.95)
+    /// Decoding for all benchmarks: greedy, t0.6x8 (8 samples at temperature 0.6) or t0.6p0.95x8 (with top-p 0.95) (default: as published for each)
     #[arg(long, value_name = "WAY")]
     decoding: Option<String>,
     /// Seed of sampled responses
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("eval.seed"))]
     seed: u64,
-    /// Whose notion of equality decides
+    /// Grader that decides whether an answer equals the gold answer
     #[arg(long, value_enum, default_value = "strict")]
     grader: GraderArg,
-    /// Words that are counted as self-reflection, with commas between
+    /// Comma-separated words that count as self-reflection
     #[arg(long, value_name = "WORDS")]
     reflection_words: Option<String>,
-    /// A new folder for graded responses and scores; responses are written as they come
+    /// Folder to create for graded responses and scores; each response is written as soon as it is complete
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with what --out holds, under the same conditions: only responses that are missing are sampled
+    /// Continue an interrupted evaluation in --out under the same conditions; samples only the missing responses
     #[arg(long, requires = "out")]
     resume: bool,
-    /// Most sequences that run at once (default: 256 on the CPU, 1024 on a GPU); changes no response
+    /// Maximum number of sequences in a batch (0: 256 on the CPU, 1024 on a GPU); does not change the responses
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.engine.max_running"))]
     max_running: usize,
     #[command(flatten)]
@@ -79,14 +79,14 @@ pub struct EvalArgs {
 }
 
 pub fn run(args: EvalArgs) -> Result<ExitCode> {
-    let sets = usage(asked(&args))?;
+    let sets = usage(requested_sets(&args))?;
     if let Some(out) = args.out.as_ref().filter(|_| !args.resume) {
         usage(Store::ensure_free(out))?;
     }
     let mut chat = usage(args.chat.settings(true))?;
     chat.date = Some(match chat.date {
         Some(date) => date,
-        None => begun(&args)?.unwrap_or_else(text::today),
+        None => recorded_date(&args)?.unwrap_or_else(text::today),
     });
     let settings = settings(&args, &sets);
     let interrupt = Arc::new(Interrupt::default());
@@ -95,7 +95,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
         signals::listen(&interrupt, CtrlC::Stops)?;
         return evaluate(&args, &sets, Evaluator { answerer: &endpoint, settings: &settings, store: None });
     }
-    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &transfers())?;
+    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &download_progress())?;
     usage(sets::room_to_answer(settings.max_new, model.decoder.config.window, &sets))?;
     signals::listen(&interrupt, CtrlC::Stops)?;
     let lanes = Lanes::new(model.decoder.usual_lanes())?;
@@ -107,7 +107,7 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     evaluate(&args, &sets, evaluator)
 }
 
-/// Has the sets answered, keeps what comes, and tells the scores. Whoever answers.
+/// Answers and grades the sets, stores the responses in `--out`, and prints the scores. Works for local models and endpoints.
 fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<ExitCode> {
     let conditions = evaluator.conditions(sets);
     let open = |out: &PathBuf| if args.resume { Store::resume(out, &conditions) } else { Store::create(out, &conditions) };
@@ -118,33 +118,35 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<E
     bar.finish_and_clear();
     if let Some(Interrupted { signal }) = passes.as_ref().err().and_then(|error| error.downcast_ref()) {
         match &args.out {
-            Some(out) => tell!("interrupted; {} keeps what was answered: the same command with --resume asks for the rest", out.display()),
-            None => tell!("interrupted; nothing of this is kept without --out"),
+            Some(out) => {
+                tell!("interrupted; {} keeps the responses so far. Run the same command with --resume to get the rest", out.display())
+            }
+            None => tell!("interrupted; nothing is kept without --out"),
         }
         return Ok(ExitCode::from(128 + *signal as u8));
     }
     let passes = passes.map_err(|error| match &args.out {
         Some(out) if error.is::<Lost>() => {
-            error.context(format!("{} keeps what was answered, and --resume asks for the rest", out.display()))
+            error.context(format!("{} keeps the responses so far; --resume asks for the rest", out.display()))
         }
-        None if error.is::<Lost>() => error.context("nothing of this is kept without --out"),
+        None if error.is::<Lost>() => error.context("nothing is kept without --out"),
         _ => error,
     })?;
     if let Some(store) = store {
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
     }
-    scores::tell(&passes, &scores::subject(&args.model));
-    args.out.iter().for_each(|out| tell!("Graded responses are in {}", out.display()));
+    scores::print(&passes, &scores::subject(&args.model));
+    args.out.iter().for_each(|out| tell!("graded responses are in {}", out.display()));
     Ok(ExitCode::SUCCESS)
 }
 
-/// The sets, with as many responses as are asked for.
-fn asked(args: &EvalArgs) -> Result<Vec<EvalSet>> {
+/// Loads the requested sets, with the requested decoding and number of samples.
+fn requested_sets(args: &EvalArgs) -> Result<Vec<EvalSet>> {
     let benchmarks = args.benchmarks.as_deref().unwrap_or_default();
     let mut sets = sets::by_name(benchmarks, args.limit, &args.data.library()?, ways::name_of)?;
     args.benchmark_file.iter().try_for_each(|path| sets::add_file(&mut sets, path, args.limit))?;
     if sets.is_empty() {
-        return Err(anyhow!("--benchmarks names no set"));
+        return Err(anyhow!("--benchmarks is empty; name at least one benchmark"));
     }
     sets::decode(&mut sets, args.decoding.as_deref().unwrap_or(PUBLISHED))?;
     if let Some(samples) = args.samples {
@@ -153,7 +155,9 @@ fn asked(args: &EvalArgs) -> Result<Vec<EvalSet>> {
         let greedy = sets.iter().filter(|set| set.decodings.contains(&Decoding::GREEDY)).map(|set| set.name.as_str());
         let greedy = greedy.collect::<Vec<_>>().join(", ");
         if samples > 1 && !greedy.is_empty() {
-            tell!("--samples is for sampled passes: {greedy} is answered greedily, once (--decoding t0.6x{samples} samples it)");
+            tell!(
+                "--samples applies to sampled passes only: {greedy} is decoded greedily, once (use --decoding t0.6x{samples} to sample it)"
+            );
         }
     }
     Ok(sets)
@@ -174,8 +178,8 @@ fn settings(args: &EvalArgs, sets: &[EvalSet]) -> EvalSettings {
     }
 }
 
-/// The date of an evaluation that goes on: prompts that print one keep it.
-fn begun(args: &EvalArgs) -> Result<Option<String>> {
+/// Returns the date that a resumed evaluation was started with, so that prompts that show it stay the same.
+fn recorded_date(args: &EvalArgs) -> Result<Option<String>> {
     let Some(out) = args.out.as_ref().filter(|_| args.resume) else { return Ok(None) };
     let conditions: BTreeMap<String, Conditions> = store::read_conditions(out)?.unwrap_or_default();
     Ok(conditions.into_values().map(|pass| pass.identity.date).find(|date| !date.is_empty()))

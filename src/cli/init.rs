@@ -1,4 +1,4 @@
-//! `rlvr init`
+//! `rlvr init`: writes a model folder.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -21,17 +21,17 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct InitArgs {
-    /// tiny: the embedded base as a folder. For random weights: qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct,
-    /// deepseek-r1-distill-qwen-1.5b, or a folder with a config.json
+    /// Model to write: tiny for the embedded base; for random weights a shape (qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct,
+    /// deepseek-r1-distill-qwen-1.5b) or a folder with a config.json
     #[arg(long, value_name = "NAME|DIR")]
     like: String,
-    /// The new folder
+    /// Folder to create
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Change a field of config.json, such as num_hidden_layers=2 (random weights only)
+    /// Override a field of config.json, as in --set num_hidden_layers=2 (random weights only)
     #[arg(long = "set", value_name = "FIELD=VALUE")]
     sets: Vec<String>,
-    /// The folder whose tokenizer the model is to have (default: that of --like, or the embedded one)
+    /// Folder to copy the tokenizer from (default: the folder of --like, or the embedded tokenizer)
     #[arg(long, value_name = "DIR")]
     tokenizer: Option<PathBuf>,
     /// Seed of the random weights
@@ -40,7 +40,7 @@ pub struct InitArgs {
     /// dtype of the random weights
     #[arg(long, value_enum, default_value = "bf16")]
     dtype: DtypeArg,
-    /// Most bytes of weights in one file
+    /// Maximum size of a weight file in bytes
     #[arg(long, value_name = "BYTES", default_value_t = MAX_SHARD_BYTES, allow_negative_numbers = true, value_parser = setting::<u64>("checkpoint.max_shard_bytes"))]
     max_shard_bytes: u64,
 }
@@ -52,7 +52,7 @@ enum DtypeArg {
     F16,
 }
 
-/// Fields that a config.json may have beside those of the one that is changed: what the decoder reads.
+/// Fields that the decoder reads. `--set` accepts them in addition to those of the given config.json.
 const FIELDS: [&str; 29] = [
     "attention_bias",
     "attention_dropout",
@@ -85,10 +85,10 @@ const FIELDS: [&str; 29] = [
     "vocab_size",
 ];
 
-/// A model to be: all but its weights.
+/// A model without weights.
 struct Blank {
     config: ModelConfig,
-    /// Tokenizer and end tokens.
+    /// Tokenizer files and the generation config, as (file name, content).
     companions: Vec<(String, Vec<u8>)>,
     /// Standard deviation of the weights.
     scale: f32,
@@ -98,7 +98,7 @@ pub fn run(args: InitArgs) -> Result<()> {
     usage(ensure_free(&args.out))?;
     if args.like == embedded::NAME {
         let plain = args.sets.is_empty() && args.tokenizer.is_none();
-        usage(plain.then_some(()).context("the embedded base is written as it is; --set and --tokenizer go with random weights"))?;
+        usage(plain.then_some(()).context("--set and --tokenizer apply to random weights only; remove them to write the embedded base"))?;
         write_folder(&args.out, |path| embedded::FILES.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes)))?;
         tell!("wrote {}", args.out.display());
         return Ok(());
@@ -125,18 +125,18 @@ fn blank(args: &InitArgs) -> Result<Blank> {
             input::read_text(&path, input::TEXT_BYTES)?
         }
         None => {
-            bail!("--like {}: no such shape; known are {}, {}, and folders with a config.json", args.like, embedded::NAME, shapes::names())
+            bail!("--like {}: no such shape; use {}, {}, or a folder with a config.json", args.like, embedded::NAME, shapes::names())
         }
     };
     let mut fields: Map<String, Value> =
         serde_json::from_str(&input::json(&text)).with_context(|| format!("config.json of {} is not JSON", args.like))?;
     let known: BTreeSet<String> = fields.keys().cloned().chain(FIELDS.map(str::to_owned)).collect();
     for set in &args.sets {
-        let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is no setting; write it as FIELD=VALUE"))?;
+        let (field, value) = set.split_once('=').with_context(|| format!("\"{set}\" is not an assignment; write FIELD=VALUE"))?;
         if !known.contains(field) {
             let near = nearest(field, known.iter().map(String::as_str)).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
             let known = known.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-            bail!("--set {set}: config.json has no field {field}; known are {known}{near}");
+            bail!("--set {set}: config.json has no field {field}; it may have {known}{near}");
         }
         fields.insert(field.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned())));
     }
@@ -147,8 +147,8 @@ fn blank(args: &InitArgs) -> Result<Blank> {
     Ok(Blank { config, companions, scale })
 }
 
-/// The files beside the weights. A known shape has none of its own: the embedded tokenizer, whose ids every model of at least its size has,
-/// lets `score` and `sample` run.
+/// Returns the files to write next to the weights. A known shape has none: it gets the embedded tokenizer, so that `score` and `sample` run.
+/// Its ids are valid in every model with at least as large a vocabulary.
 fn tokenizer_files(args: &InitArgs) -> Result<Vec<(String, Vec<u8>)>> {
     let has_tokenizer = |folder: &Path| folder.join("tokenizer.json").exists();
     if let Some(folder) = &args.tokenizer {
@@ -158,9 +158,9 @@ fn tokenizer_files(args: &InitArgs) -> Result<Vec<(String, Vec<u8>)>> {
     if has_tokenizer(Path::new(&args.like)) {
         return companions(Path::new(&args.like));
     }
-    tell!("{} comes without a tokenizer: the embedded model's goes along; --tokenizer DIR takes another", args.like);
-    let beside = embedded::FILES.iter().filter(|(name, _)| !matches!(*name, "config.json" | "model.safetensors"));
-    Ok(beside.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect())
+    tell!("{} has no tokenizer: the embedded model's is written; choose another with --tokenizer DIR", args.like);
+    let companions = embedded::FILES.iter().filter(|(name, _)| !matches!(*name, "config.json" | "model.safetensors"));
+    Ok(companions.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect())
 }
 
 fn dtype(arg: DtypeArg) -> WeightDtype {

@@ -1,4 +1,4 @@
-//! Structured logs on stderr: quiet unless asked, `RUST_LOG` understood.
+//! Structured logs on stderr: warnings only by default, more with `-v` or `RUST_LOG`.
 
 use std::io::IsTerminal;
 
@@ -8,12 +8,14 @@ use tracing_subscriber::EnvFilter;
 
 use crate::output::Stderr;
 
+/// How much is logged, and in which format.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Logging options")]
 pub struct LoggingArgs {
-    /// Say more on stderr: -v events, -vv details (RUST_LOG is understood too)
+    /// Log more to stderr: -v for events, -vv for details (or set RUST_LOG)
     #[arg(short, long, action = ArgAction::Count, global = true)]
     verbose: u8,
-    /// How log lines look
+    /// Format of log lines
     #[arg(long, value_enum, default_value = "text", global = true)]
     log_format: LogFormat,
 }
@@ -24,15 +26,16 @@ enum LogFormat {
     Json,
 }
 
+/// Starts logging to stderr.
 pub fn start(args: &LoggingArgs) -> Result<()> {
     let level = ["rlvr=warn", "rlvr=info", "rlvr=debug"][usize::from(args.verbose.min(2))];
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if args.verbose == 0 => EnvFilter::try_new(filter)?,
         _ => EnvFilter::try_new(level)?,
     };
-    // Spans close with their duration: that is what a slow step is looked for in.
+    // Spans log their duration when they close, which shows where a slow step spends its time.
     let close = tracing_subscriber::fmt::format::FmtSpan::CLOSE;
-    // A reader who has gone ends no run, and colours are for terminals; the library shows control characters in messages as escapes.
+    // Writing to a closed stderr does not end the run. Colours are for terminals only; tracing escapes control characters in messages.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr).with_ansi(std::io::stderr().is_terminal());
     let builder = builder.with_span_events(close);
     let started = match args.log_format {

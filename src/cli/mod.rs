@@ -1,6 +1,7 @@
-//! The command line: one file a command, each arguments in, one library call, output out. Results go to stdout, everything for people to stderr.
+//! The command line. Each command has one file, which parses arguments, makes one library call and prints the result. Results go to stdout;
+//! messages for people go to stderr.
 
-/// Writes a line of results to stdout. A reader who has gone, as `head` does, ends neither the command nor what it has still to save.
+/// Writes a line of results to stdout. Ignores a closed pipe, as after `head`, so that the command can finish saving.
 macro_rules! say {
     ($($text:tt)*) => {
         $crate::output::result(&format!($($text)*))
@@ -35,11 +36,14 @@ use clap::{Parser, Subcommand};
 
 use crate::reward;
 
+/// Printed at the end of help texts.
+const TERMS: &str = "See docs/glossary.md for the meaning of terms such as group, rollout, step, saturation and pass.";
+
 /// Reinforcement learning with verifiable rewards from one training example.
 ///
-/// `rlvr train` without arguments trains the embedded base model on one example and shows what happens to problems that it never saw.
+/// `rlvr train` without arguments trains the embedded base model on one example and shows how its accuracy on unseen problems changes.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(version, propagate_version = true, after_help = TERMS)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -49,44 +53,50 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Train a model on one example (or a few), evaluating as it goes
+    /// Train a model on one or a few examples, with evaluations along the way
+    #[command(after_help = TERMS)]
     Train(train::TrainArgs),
-    /// Run a grid of trainings into one folder, and tell them in one table
+    /// Run a grid of training runs and summarise them in one table
     Study(study::StudyArgs),
-    /// What a run will need: memory, disk, tokens and time, before any weight is read
+    /// Estimate the memory, disk, tokens and time of a run before loading any weights
     Plan(plan::PlanArgs),
     /// Evaluate a model on benchmarks
     Eval(eval::EvalArgs),
     /// Compare two evaluations problem by problem
     Compare(compare::CompareArgs),
-    /// The published files: what they are, fetching them, checking them
+    /// List, download and check the published data files
     Data(data::DataCommand),
     /// Rank examples by how much their accuracy varied in training
+    ///
+    /// Ranks by the standard deviation of the accuracy, largest first. Without arguments, ranks the published history: pi1, pi2, ..., pi1209.
     Select(select::SelectArgs),
     /// Sample responses to prompts
     Sample(sample::SampleArgs),
-    /// Log-probabilities and entropies of given completions
+    /// Compute log-probabilities and entropies of given completions
     Score(score::ScoreArgs),
-    /// Judge answers against reference answers
+    /// Grade responses against gold answers
     Verify(verify::VerifyArgs),
-    /// Make an embedded base model from nothing
+    /// Pre-train an embedded base model from scratch
     Pretrain(pretrain::PretrainArgs),
-    /// Write a model folder: the embedded base, or random weights in a known shape or that of another folder
+    /// Write a model folder: the embedded base model, or random weights in a given shape
     Init(init::InitArgs),
-    /// Measure rollouts, updates and whole steps on this machine
+    /// Measure the speed of rollouts, updates and training steps on this machine
     Bench(bench::BenchArgs),
-    /// Becomes a program that ends with its parent: how a run starts the program of its rewards
+    /// Run a program that ends when its parent ends; a run starts its reward command this way
     #[command(hide = true, name = reward::guard::SUBCOMMAND)]
     WithParent {
-        /// The parent
+        /// Process id of the parent
         pid: u32,
-        /// The program with its arguments
+        /// The program and its arguments
         #[arg(last = true, required = true)]
         program: Vec<String>,
     },
 }
 
-/// Runs the command.
+/// Runs the parsed command. Returns the exit code.
+///
+/// # Errors
+/// If logging cannot start, or the command fails. Wrong usage is a [`crate::usage::Usage`].
 pub fn run(cli: Cli) -> Result<ExitCode> {
     logging::start(&cli.logging)?;
     let done = |()| ExitCode::SUCCESS;

@@ -1,4 +1,4 @@
-//! Numbers on the command line, held to ranges as settings are: clap names the flag, and the range says what it may be.
+//! Value parsers for numeric flags, with the same ranges as settings. Errors name the flag (by clap) and its range.
 
 use std::str::FromStr;
 
@@ -7,10 +7,10 @@ use toml::Value;
 use crate::config::range::{Range, whole};
 use crate::train::settings::table::{MANY, ROWS};
 
-/// Counts that nothing else limits.
+/// Range of counts without a narrower limit.
 pub const COUNT_FROM_1: Range = whole(1, MANY);
 
-/// Reads a number inside a range.
+/// Returns a parser of numbers within a range.
 pub fn within<T: FromStr>(range: Range) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
     move |text| {
         let value = match (text.parse::<i64>(), text.parse::<f64>()) {
@@ -24,7 +24,7 @@ pub fn within<T: FromStr>(range: Range) -> impl Fn(&str) -> Result<T, String> + 
     }
 }
 
-/// Reads a number inside the range of a setting.
+/// Returns a parser of numbers within the range of a setting, given by its full name.
 pub fn setting<T: FromStr>(path: &'static str) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
     let row = ROWS.iter().find(|row| row.path == path);
     within(row.map_or(Range::Text, |row| row.range))
@@ -36,9 +36,8 @@ mod tests {
 
     use crate::cli::Cli;
 
-    /// Every flag that takes a number refuses what is none, names itself, and says what it may be.
     #[test]
-    fn flags_of_numbers_name_their_range() {
+    fn within_errors_name_flag_and_range() {
         let check = |words: &[&str], expected: &str| {
             let error = Cli::command().try_get_matches_from([&["rlvr"], words].concat()).unwrap_err().to_string();
             assert!(error.contains(expected), "{words:?}: {error}");
@@ -69,9 +68,9 @@ mod tests {
         );
     }
 
-    /// The ranges of settings that flags name are there.
+    /// Also checks that every setting named by a flag exists.
     #[test]
-    fn default_values_are_inside() {
+    fn setting_accepts_default_values() {
         for command in [
             "bench",
             "train --steps 3 --seed 0 --lora 8 --label-noise 0.5 --label-seed 7",

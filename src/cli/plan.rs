@@ -1,4 +1,4 @@
-//! `rlvr plan`
+//! `rlvr plan`: estimates what a run needs.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -15,7 +15,7 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Plan for a GPU with so much memory, instead of for this machine
+    /// Plan for a GPU with this much memory instead of this machine
     #[arg(long, value_name = "GIB", allow_negative_numbers = true, value_parser = within::<f64>(above_to(0.0, 1e6)))]
     gpu_memory: Option<f64>,
     #[command(flatten)]
@@ -31,9 +31,7 @@ pub fn run(args: PlanArgs) -> Result<()> {
     say!("{}\n", prepared.headline());
     let sizes = prepared.sizes()?.with_context(|| {
         let (model, known) = (&prepared.settings.model, shapes::names());
-        format!(
-            "the shape of {model} is not known before it is downloaded; known are tiny, {known}, folders, and what is in the hub's cache"
-        )
+        format!("the shape of {model} is unknown until it is downloaded; use tiny, {known}, a model folder, or a model in the hub's cache")
     });
     let (sizes, disk) = (usage(sizes)?, free_bytes(&prepared.root));
     if let Some(gib) = args.gpu_memory {

@@ -1,4 +1,4 @@
-//! `rlvr pretrain`
+//! `rlvr pretrain`: trains an embedded base model from scratch.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,19 +25,19 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct PretrainArgs {
-    /// Settings in TOML: model, optimizer, and the corpus (its subjects, ways of answering and their shares)
+    /// TOML file with settings: model shape, optimizer, and the corpus with its subjects and shares of answer styles
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One setting, over the file's: --set mixture.repeats=0
+    /// Override one setting, as in --set mixture.repeats=0; may be repeated
     #[arg(long = "set", value_name = "A.B=C")]
     sets: Vec<String>,
-    /// Seed of weights and corpus
+    /// Seed of the initial weights and the corpus
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: Option<u64>,
-    /// Optimizer steps
+    /// Number of optimizer steps
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("train.steps"))]
     steps: Option<u64>,
-    /// The new model folder
+    /// Model folder to create
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
 }
@@ -52,7 +52,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     let mut losses = Vec::new();
     for step in 1..=settings.steps {
         let loss = pretraining.step()?;
-        ensure!(loss.is_finite(), "the loss is not finite at step {step}; lower optim.lr");
+        ensure!(loss.is_finite(), "the loss is not finite at step {step}: lower optim.lr");
         losses.push(loss);
         bar.set_message(format!("loss {loss:.3}"));
         bar.inc(1);
@@ -66,8 +66,8 @@ pub fn run(args: PretrainArgs) -> Result<()> {
         let record = json!({"losses": losses, "elapsed_s": elapsed_s});
         write_file(&path.join("pretrain.json"), record.to_string().as_bytes())
     })?;
-    tell!("wrote {} after {elapsed_s:.0} s; on validation problems it", args.out.display());
-    // What was written, bf16, is what is measured.
+    tell!("wrote {} in {elapsed_s:.0} s. Its answers to validation problems:", args.out.display());
+    // Evaluates the weights as written, in bf16.
     let model = Model::from_folder("the new base", &args.out)?;
     report(&model)
 }
@@ -81,7 +81,7 @@ fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
     Ok(settings)
 }
 
-/// How often the base answers in each way, and how often it is right.
+/// Prints the share of each answer style of the base, and its accuracy.
 fn report(model: &Model) -> Result<()> {
     let lanes = Lanes::new(model.decoder.usual_lanes())?;
     let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, ways::name_of)?;
@@ -101,6 +101,6 @@ fn report(model: &Model) -> Result<()> {
             ways.join(", "),
         ]);
     }
-    tell!("{}", table(&["pass", "is right", "boxes", "answers by"], &rows));
+    tell!("{}", table(&["pass", "accuracy", "boxed", "answer styles"], &rows));
     Ok(())
 }

@@ -1,14 +1,14 @@
-//! `rlvr sample`
+//! `rlvr sample`: samples responses to prompts.
 
-mod ask;
 mod output;
+mod prompt;
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::arguments::{ChatArgs, ComputeArgs, transfers};
+use super::arguments::{ChatArgs, ComputeArgs, download_progress};
 use super::numbers::setting;
 use crate::draw::Purpose;
 use crate::interrupt::Interrupt;
@@ -19,51 +19,52 @@ use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Request, SamplingSettings};
 use crate::source;
 use crate::usage::usage;
-use ask::{Ask, Asked};
 use output::Output;
+use prompt::{EncodedPrompt, PromptInput};
 
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("asked").required(true).args(["prompt", "input"]))]
 pub struct SampleArgs {
-    /// tiny (embedded), a folder in Hugging Face layout, or a hub name
+    /// Model to sample from: tiny (embedded), a folder in Hugging Face format, or a hub name
     #[arg(long)]
     model: String,
-    /// The question (or, with --raw, the text to continue)
+    /// Question to answer (with --raw, text to continue)
     #[arg(long)]
     prompt: Option<String>,
-    /// JSON lines {"id", "prompt"}, {"id", "messages": [{"role", "content"}, ...]} or {"id", "prompt_ids"}; answers are JSON lines in their order
+    /// JSON Lines with prompts: {"id", "prompt"}, {"id", "messages": [{"role", "content"}, ...]} or {"id", "prompt_ids"}; responses are printed as JSON Lines
+    /// in the same order
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Responses to each prompt
+    /// Number of responses to each prompt
     #[arg(short, default_value_t = 1, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     n: usize,
-    /// Sampling temperature; 0 takes the likeliest token
+    /// Sampling temperature; 0 is greedy decoding
     #[arg(long, default_value_t = 0.6, allow_negative_numbers = true, value_parser = temperature)]
     temperature: f32,
-    /// Only the k likeliest tokens; 0 is off
+    /// Sample only from the k most likely tokens; 0 is off
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.top_k"))]
     top_k: usize,
-    /// Only the likeliest tokens that together reach this probability
+    /// Sample only from the most likely tokens that together reach this probability; 1 is off
     #[arg(long, default_value_t = 1.0, allow_negative_numbers = true, value_parser = setting::<f32>("rollout.top_p"))]
     top_p: f32,
-    /// Only tokens at least this share of the likeliest one's probability
+    /// Sample only tokens with at least this share of the most likely token's probability; 0 is off
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = setting::<f32>("rollout.min_p"))]
     min_p: f32,
-    /// Most tokens in a response (default: what the window leaves, at most 512)
+    /// Maximum number of tokens in a response (default: 512, or what the context length leaves)
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new"))]
     max_new: Option<usize>,
-    /// Seed
+    /// Seed of the sampling
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: u64,
-    /// Ask through the chat template (the default)
+    /// Apply the chat template to the prompt (the default)
     #[arg(long, conflicts_with = "raw")]
     chat: bool,
-    /// Continue the text as it is, without the chat template
+    /// Continue the text without applying the chat template
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
     chat_args: ChatArgs,
-    /// One JSON object a response, instead of text
+    /// Print one JSON object per response instead of text
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -72,20 +73,21 @@ pub struct SampleArgs {
 
 pub fn run(args: SampleArgs) -> Result<()> {
     let filter = Filter { top_k: args.top_k, top_p: args.top_p, min_p: args.min_p };
-    let asks = usage(asks(&args))?;
-    let chat = usage(args.chat_args.settings(asks.iter().any(|ask| ask.needs_template(args.raw))))?;
-    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &transfers())?;
-    let asked: Vec<Asked> = usage(asks.into_iter().map(|ask| ask.read(&model, args.raw, args.max_new)).collect())?;
+    let inputs = usage(inputs(&args))?;
+    let chat = usage(args.chat_args.settings(inputs.iter().any(|input| input.needs_template(args.raw))))?;
+    let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &download_progress())?;
+    let prompts: Vec<EncodedPrompt> = usage(inputs.into_iter().map(|input| input.encode(&model, args.raw, args.max_new)).collect())?;
 
     let request = |(prompt, sample): (usize, usize)| Request {
-        ids: asked[prompt].ids.clone(),
-        max_new: asked[prompt].max_new,
+        ids: prompts[prompt].ids.clone(),
+        max_new: prompts[prompt].max_new,
         purpose: Purpose::Sampling,
         step: 0,
         prompt: prompt as u32,
         sample: sample as u32,
     };
-    let requests: Vec<Request> = (0..asked.len()).flat_map(|prompt| (0..args.n).map(move |sample| (prompt, sample))).map(request).collect();
+    let requests: Vec<Request> =
+        (0..prompts.len()).flat_map(|prompt| (0..args.n).map(move |sample| (prompt, sample))).map(request).collect();
     let sampling = SamplingSettings { temperature: args.temperature, filter, records_kept: false, seed: args.seed };
     let lanes = Lanes::new(model.decoder.usual_lanes().min(requests.len().max(1)))?;
     let engine = Engine {
@@ -99,25 +101,25 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let output = match (&args.input, args.json, args.n) {
         (None, false, 1) => Output::stream(&model.text),
         (None, false, _) => Output::text(&model.text),
-        _ => Output::json(&model.text, asked.iter().map(|asked| asked.id.clone()).collect(), args.n),
+        _ => Output::json(&model.text, prompts.iter().map(|prompt| prompt.id.clone()).collect(), args.n),
     };
-    engine.generate(&requests, &sampling, &|event| output.hear(event))?;
-    output.end()
+    engine.generate(&requests, &sampling, &|event| output.on_event(event))?;
+    output.finish()
 }
 
-/// What is asked, checked as far as can be before a model is read.
-fn asks(args: &SampleArgs) -> Result<Vec<Ask>> {
+/// Reads the prompts, and checks what needs no model.
+fn inputs(args: &SampleArgs) -> Result<Vec<PromptInput>> {
     match (&args.prompt, &args.input) {
-        (Some(prompt), _) => Ok(vec![Ask::text(prompt)]),
+        (Some(prompt), _) => Ok(vec![PromptInput::text(prompt)]),
         (None, Some(path)) => {
-            let asks = jsonl::read_input(path)?.into_iter().map(|(place, line)| Ask::line(place, line, args.raw));
-            asks.collect()
+            let inputs = jsonl::read_input(path)?.into_iter().map(|(place, line)| PromptInput::line(place, line, args.raw));
+            inputs.collect()
         }
         (None, None) => Ok(Vec::new()),
     }
 }
 
-/// A temperature, where 0 takes the likeliest token.
+/// Parses a temperature; 0 is greedy decoding.
 fn temperature(text: &str) -> std::result::Result<f32, String> {
     let parsed = setting::<f32>("rollout.temperature")(text);
     if text.parse() == Ok(0.0f32) { Ok(0.0) } else { parsed.map_err(|error| error.replace("be a", "be 0, or a")) }

@@ -1,4 +1,4 @@
-//! `rlvr score`
+//! `rlvr score`: computes log-probabilities of given completions.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::arguments::{ComputeArgs, transfers};
+use super::arguments::{ComputeArgs, download_progress};
 use super::numbers::{COUNT_FROM_1, within};
 use crate::checkpoint::Model;
 use crate::lanes::Lanes;
@@ -21,13 +21,13 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
-    /// tiny (embedded), a folder in Hugging Face layout, or a hub name
+    /// Model to score with: tiny (embedded), a folder in Hugging Face format, or a hub name
     #[arg(long)]
     model: String,
-    /// JSON lines {"id", "prompt_ids", "completion_ids"} or {"id", "prompt", "completion"}
+    /// JSON Lines {"id", "prompt_ids", "completion_ids"} or {"id", "prompt", "completion"}
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
-    /// Most tokens computed at once
+    /// Maximum number of tokens per worker in a batch
     #[arg(long, default_value_t = 4096, allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1))]
     batch_tokens: usize,
     #[command(flatten)]
@@ -44,6 +44,7 @@ struct Line {
     completion: Option<String>,
 }
 
+/// A prompt and its completion, as token ids.
 struct Pair {
     id: Value,
     prompt: Vec<u32>,
@@ -52,7 +53,7 @@ struct Pair {
 
 pub fn run(args: ScoreArgs) -> Result<()> {
     let lines: Vec<(String, Line)> = usage(jsonl::read_input(&args.input))?;
-    let model = source::load(&args.model, &ChatSettings::default(), &args.compute.open(&args.model)?, &transfers())?;
+    let model = source::load(&args.model, &ChatSettings::default(), &args.compute.open(&args.model)?, &download_progress())?;
     let pairs = lines.into_iter().map(|(place, line)| pair(&model, line).context(place));
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();
@@ -61,7 +62,7 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     let mut rest = pairs.as_slice();
     while !rest.is_empty() {
         let (batch, after) = rest.split_at(batch_size(rest, args.batch_tokens * lanes.count()));
-        // Each lane scores its share of the batch; results come out in the order of the lines.
+        // Each worker scores its share of the batch; results are printed in the order of the input lines.
         let shares = lanes.run(|lane| {
             let share: Vec<&Pair> = batch.iter().skip(lane).step_by(lanes.count()).collect();
             let packed = Packed::of_responses(share.iter().map(|pair| (pair.prompt.as_slice(), vec![pair.completion.as_slice()])));
@@ -73,7 +74,7 @@ pub fn run(args: ScoreArgs) -> Result<()> {
             let logprobs = &scores.logprobs[range.clone()];
             ensure!(
                 logprobs.iter().all(|logprob| logprob.is_finite()),
-                "the log-probabilities of {} are not finite; the weights are broken",
+                "the log-probabilities of {} are not finite: the weights are corrupt",
                 pair.id
             );
             let sum: f64 = logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
@@ -100,14 +101,14 @@ fn pair(model: &Model, line: Line) -> Result<Pair> {
         (_, _, Some(prompt), Some(completion)) => (model.text.encode_raw(&prompt)?, model.text.encode(&completion)?),
         _ => bail!("expected prompt_ids and completion_ids, or prompt and completion"),
     };
-    ensure!(!prompt.is_empty(), "the prompt has no tokens; a completion's first token is scored after at least one");
+    ensure!(!prompt.is_empty(), "the prompt has no tokens: give at least one, so that the completion's first token can be scored");
     let (tokens, window) = (prompt.len() + completion.len(), model.decoder.config.window);
-    ensure!(prompt.len() <= window && tokens <= window + 1, "{tokens} tokens do not fit the model's window of {window}");
+    ensure!(prompt.len() <= window && tokens <= window + 1, "{tokens} tokens exceed the model's context length of {window}");
     model.check_tokens(prompt.iter().chain(&completion))?;
     Ok(Pair { id, prompt, completion })
 }
 
-/// How many pairs fit the budget, one at least.
+/// Returns how many of the next pairs fit the budget in tokens, at least one.
 fn batch_size(pairs: &[Pair], budget: usize) -> usize {
     let mut total = 0;
     let fitting = pairs.iter().take_while(|pair| {

@@ -1,4 +1,4 @@
-//! How the scores of an evaluation are told.
+//! Prints the scores of an evaluation.
 
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use crate::study::subject::trained;
 use crate::train::RunFolder;
 use crate::verify::Grader;
 
-/// What a model is to the paper: a checkpoint of a run is what its run trained, anything else a base.
+/// Returns the key to look up the paper's figures for a model: for a checkpoint of a run, what the run trained; otherwise a base model.
 pub fn subject(model: &str) -> Subject {
     match RunFolder::of_checkpoint(Path::new(model)) {
         Some((_, settings)) => trained(&settings),
@@ -22,21 +22,21 @@ pub fn subject(model: &str) -> Subject {
     }
 }
 
-/// Tells the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
-pub fn tell(passes: &[Pass], subject: &Subject) {
+/// Prints the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
+pub fn print(passes: &[Pass], subject: &Subject) {
     let figures: Vec<Option<Figure>> =
         passes.iter().map(|pass| accuracy_of(subject, &pass.conditions.set, pass.conditions.max_new)).collect();
     passes.iter().zip(&figures).for_each(|(pass, paper)| say!("{}", line(pass, paper.as_ref())));
     let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
     let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
     let papers_mean = passes.first().and_then(|pass| mean_of(subject, &sets, pass.conditions.max_new));
-    tell_all(passes, &figures, mean.map(|mean| (mean, papers_mean)));
-    tell_samples(passes);
-    tell_parts(passes);
-    tell_rest(passes);
+    print_passes(passes, &figures, mean.map(|mean| (mean, papers_mean)));
+    print_samples(passes);
+    print_parts(passes);
+    print_rest(passes);
 }
 
-/// A pass for programs: everything that moves a score stands beside it.
+/// Returns a pass as JSON: its score with all conditions that affect it.
 fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
     let mut line = json!(pass.conditions);
     line["pass"] = json!(pass.name);
@@ -46,13 +46,13 @@ fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
     line
 }
 
-/// The scores of all passes; the paper's stand beside them where it has any.
-fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Option<Figure>)>) {
-    let mut header = vec!["pass", "problems", "accuracy [95%]", "unboxed counted"];
+/// Prints the scores of all passes, with a column for the paper's if it has any of them.
+fn print_passes(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Option<Figure>)>) {
+    let mut header = vec!["pass", "problems", "accuracy [95%]", "incl. unboxed"];
     header.extend(["boxed", "cut off", "tokens", "too long", "reflects", "repeats", "not ASCII"]);
     let is_other = |pass: &Pass| pass.conditions.grader != Grader::Strict;
-    let has_ours = passes.iter().any(is_other);
-    header.extend(has_ours.then_some("strict grader"));
+    let has_strict = passes.iter().any(is_other);
+    header.extend(has_strict.then_some("strict grader"));
     let has_paper = figures.iter().any(Option::is_some);
     header.extend(has_paper.then_some("paper"));
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -71,7 +71,7 @@ fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Opt
             percent(score.repeated_tails),
             percent(score.foreign_letters),
         ];
-        row.extend(has_ours.then(|| score.accuracy_strict.map_or_else(String::new, |accuracy| percent(accuracy.mean))));
+        row.extend(has_strict.then(|| score.accuracy_strict.map_or_else(String::new, |accuracy| percent(accuracy.mean))));
         row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, cell)));
         rows.push(row);
     }
@@ -89,16 +89,16 @@ fn tell_all(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Opt
     }
 }
 
-/// What several samples tell.
-fn tell_samples(passes: &[Pass]) {
+/// Prints the metrics that need several samples: avg@k, pass@k and majority.
+fn print_samples(passes: &[Pass]) {
     let sampled: Vec<Vec<String>> = passes.iter().filter_map(several).collect();
     if !sampled.is_empty() {
         tell!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
     }
 }
 
-/// Accuracy by subject and by level.
-fn tell_parts(passes: &[Pass]) {
+/// Prints the accuracy by subject and by level.
+fn print_parts(passes: &[Pass]) {
     for pass in passes {
         for (title, parts) in [("subject", &pass.score.by_subject), ("level", &pass.score.by_level)] {
             let rows: Vec<Vec<String>> =
@@ -110,26 +110,26 @@ fn tell_parts(passes: &[Pass]) {
     }
 }
 
-/// What did not fit, what all was measured under, and what it took.
-fn tell_rest(passes: &[Pass]) {
+/// Prints the prompts that were too long, the common conditions, and the time.
+fn print_rest(passes: &[Pass]) {
     for pass in passes.iter().filter(|pass| pass.score.too_long > 0) {
         let (name, count) = (&pass.name, pass.score.too_long);
-        tell!("{name}: {count} of {} prompts do not fit the model's window and count as wrong", pass.score.problems);
+        tell!("{name}: {count} of {} prompts exceed the model's context length and count as wrong", pass.score.problems);
     }
     if let Some(pass) = passes.first() {
-        tell!("{}", under(&pass.conditions));
+        tell!("{}", conditions_line(&pass.conditions));
     }
     let sum = |what: fn(&Pass) -> f64| passes.iter().map(what).sum::<f64>();
     let (elapsed_s, grading_s) = (sum(|pass| pass.times.elapsed_s), sum(|pass| pass.times.grading_s));
     let answered = sum(|pass| pass.times.answered as f64);
     tell!(
-        "{answered} responses in {elapsed_s:.1} s, {:.1} a second; grading took {:.2}% of the time",
+        "{answered} responses in {elapsed_s:.1} s, {:.1} per second; grading took {:.2}% of the time",
         answered / elapsed_s.max(1e-9),
         grading_s / elapsed_s.max(1e-9) * 100.0
     );
 }
 
-/// A pass of several samples.
+/// The row of a pass with several samples; `None` for one sample.
 fn several(pass: &Pass) -> Option<Vec<String>> {
     let (score, k) = (&pass.score, pass.score.samples);
     (k > 1).then(|| {
@@ -138,8 +138,8 @@ fn several(pass: &Pass) -> Option<Vec<String>> {
     })
 }
 
-/// What all passes have in common.
-fn under(conditions: &Conditions) -> String {
+/// Describes the conditions that all passes share.
+fn conditions_line(conditions: &Conditions) -> String {
     let Conditions { identity, max_new, seed, grader, grader_version, rlvr, .. } = conditions;
     let short = |text: &str| text.trim_start_matches("sha256:").chars().take(12).collect::<String>();
     format!(
@@ -154,7 +154,7 @@ fn under(conditions: &Conditions) -> String {
     )
 }
 
-/// "12.5% [8.1, 17.0]"
+/// Formats an estimate with its interval: `12.5% [8.1, 17.0]`; empty for `None`.
 pub fn interval(estimate: Option<Estimate>) -> String {
     estimate.map_or_else(String::new, |a| format!("{:.1}% [{:.1}, {:.1}]", a.mean * 100.0, a.low * 100.0, a.high * 100.0))
 }
@@ -163,18 +163,18 @@ fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
-/// The figure in a line of results; accuracies between 0 and 1.
+/// Returns a figure of the paper as JSON, with the accuracy between 0 and 1.
 fn record(figure: &Figure) -> Value {
     let (table, row) = (figure.table, figure.row);
     json!({"accuracy": figure.value / 100.0, "table": table.id, "about": table.about, "example": row.on, "step": row.step, "source": published().source})
 }
 
-/// "36.0% (T8)"
+/// Formats a figure with its table: `36.0% (T8)`.
 fn cell(figure: &Figure) -> String {
     format!("{:.1}% ({})", figure.value, figure.table.id)
 }
 
-/// What the paper's figures are of.
+/// Describes the conditions of the paper's figures.
 fn note() -> String {
-    format!("paper: {}, unboxed answers counted, at most 3072 new tokens unless its table says otherwise", published().source)
+    format!("paper: {}, including unboxed answers, at most 3072 new tokens unless its table says otherwise", published().source)
 }

@@ -1,4 +1,4 @@
-//! `rlvr select`
+//! `rlvr select`: ranks training examples.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,21 +15,19 @@ use crate::metrics::table;
 use crate::train::selection;
 use crate::usage::usage;
 
-/// Rows of the table for people; all go to stdout.
+/// Rows of the table on stderr; stdout gets all examples.
 const SHOWN: usize = 20;
 
 /// Ranks examples by the standard deviation of their accuracy while a model was trained on all of them, largest first.
-///
-/// Without arguments: the published history, whose order is pi1, pi2, ... pi1209.
 #[derive(Debug, Args)]
 pub struct SelectArgs {
-    /// Accuracies by example, {"124": [0.0, 0.125, ...], ...}
+    /// JSON file with the accuracies of each example by epoch: {"124": [0.0, 0.125, ...], ...}
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
-    /// A run's folder: the accuracies of its recorded rollouts, one a step that asked the example
+    /// Run folder; ranks by the accuracies in its recorded rollouts, one for each step that sampled the example
     #[arg(long, value_name = "DIR", conflicts_with = "history")]
     run: Option<PathBuf>,
-    /// Only so many, the first ones
+    /// Print only the first N examples
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(COUNT_FROM_1))]
     top: Option<usize>,
     #[command(flatten)]
@@ -47,7 +45,7 @@ pub fn run(args: SelectArgs) -> Result<()> {
     };
     let history = usage(read_history(&path))?;
     let is_published = sha256_of(&path)? == ACCURACY_HISTORY.sha256;
-    // The paper's names are those of its own history alone.
+    // The names pi1, pi2, ... are ranks in the published history only.
     let names = |rank: usize, index: &u64| match is_published {
         true => json!({"example": format!("pi{rank}"), "index": index}),
         false => json!({"index": index}),
@@ -55,7 +53,7 @@ pub fn run(args: SelectArgs) -> Result<()> {
     show(&history, top, names)
 }
 
-/// A line for each example on stdout, the first ones as a table on stderr.
+/// Prints a line for each example to stdout, and a table of the first ones to stderr.
 fn show<K>(history: &[(K, Vec<f64>)], top: usize, names: impl Fn(usize, &K) -> Value) -> Result<()> {
     let ranking = by_deviation(history);
     let (mut rows, mut out) = (Vec::new(), std::io::stdout().lock());
@@ -74,6 +72,6 @@ fn show<K>(history: &[(K, Vec<f64>)], top: usize, names: impl Fn(usize, &K) -> V
         writeln!(out, "{line}")?;
     }
     tell!("{}", table(&["rank", "example", "deviation", "mean accuracy", "epochs"], &rows));
-    tell!("{} of {} examples, by the standard deviation of their accuracy", ranking.len().min(top), ranking.len());
+    tell!("{} of {} examples, ranked by the standard deviation of their accuracy", ranking.len().min(top), ranking.len());
     Ok(())
 }

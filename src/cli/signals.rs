@@ -1,5 +1,6 @@
-//! Signals as requests to stop. SIGTERM and SIGHUP ask for a stop as soon as possible, as schedulers and terminals that close do; so does a second
-//! SIGINT, while the first one lets the step in progress finish. A thread of its own hears them, so that people are answered at once.
+//! Turns signals into requests to stop. The first SIGINT lets the current step finish. A second SIGINT, a SIGTERM (sent by job schedulers) or a
+//! SIGHUP (sent by a closing terminal) requests a stop as soon as possible. A separate thread receives signals, so that users get an immediate
+//! answer.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -9,22 +10,22 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::interrupt::Interrupt;
 
-/// What the first SIGINT does.
+/// The effect of the first SIGINT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CtrlC {
-    /// Lets what is in progress finish, and says so.
+    /// Finishes the current step, and prints that it does.
     Finishes,
-    /// Stops as soon as possible: there is nothing that would be lost.
+    /// Stops as soon as possible, because nothing would be lost.
     Stops,
 }
 
-/// Listens from here on. Before, a signal ends the program as usual, so downloads and loading need no attention.
+/// Starts handling signals. Until then a signal ends the program as usual, so downloads and loading need no special care.
 pub fn listen(interrupt: &Arc<Interrupt>, ctrl_c: CtrlC) -> Result<()> {
     let interrupt = interrupt.clone();
-    hear(move |signal| answer(&interrupt, signal, ctrl_c)).context("cannot listen to signals")
+    spawn_listener(move |signal| answer(&interrupt, signal, ctrl_c)).context("cannot install signal handlers")
 }
 
-/// Notes a signal and says what comes of it. One that changes nothing is not answered: schedulers send the same one several times.
+/// Requests a stop and prints its effect. A signal that changes nothing prints nothing, as schedulers send the same one several times.
 fn answer(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
     if signal == SIGINT && ctrl_c == CtrlC::Finishes && !interrupt.stop_after_step() {
         interrupt.ask_after_step(signal as usize);
@@ -35,14 +36,14 @@ fn answer(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
     }
 }
 
-/// A terminal has just echoed `^C`, perhaps behind a bar.
+/// Prints a message, on a new line in a terminal, which has just echoed `^C`.
 fn say(text: &str) {
     let line_end = if std::io::stderr().is_terminal() { "\n" } else { "" };
     tell!("{line_end}{text}");
 }
 
 #[cfg(unix)]
-fn hear(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> {
+fn spawn_listener(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> {
     use signal_hook::consts::SIGHUP;
 
     let mut signals = vec![SIGINT, SIGTERM];
@@ -52,9 +53,9 @@ fn hear(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> 
     Ok(())
 }
 
-/// Elsewhere there is no stream of signals; which one came is looked at from time to time.
+/// Polls for signals, as there is no iterator over signals outside Unix.
 #[cfg(not(unix))]
-fn hear(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> {
+fn spawn_listener(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
@@ -62,7 +63,7 @@ fn hear(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> 
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register_usize(signal, last.clone(), signal as usize)?;
     }
-    let look = move || {
+    let poll = move || {
         loop {
             std::thread::sleep(Duration::from_millis(50));
             match last.swap(0, Ordering::SeqCst) {
@@ -71,18 +72,18 @@ fn hear(mut on_signal: impl FnMut(i32) + Send + 'static) -> std::io::Result<()> 
             }
         }
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(look)?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(poll)?;
     Ok(())
 }
 
-/// Whether the signal was ignored as the program began, as `nohup` has SIGHUP: then it stays ignored. Linux says so in `/proc`; where that
-/// cannot be read, SIGHUP is left as it is.
+/// True if the signal was ignored when the program started, as SIGHUP is under `nohup`; it then stays ignored. Linux lists ignored signals in
+/// `/proc`. If that cannot be read, returns true, so that SIGHUP keeps its disposition.
 #[cfg(unix)]
 fn is_ignored(signal: i32) -> bool {
     std::fs::read_to_string("/proc/self/status").map_or(true, |status| ignored(&status) & (1 << (signal - 1)) != 0)
 }
 
-/// The set of ignored signals, the first in the lowest bit.
+/// Parses the set of ignored signals; bit `n - 1` is signal `n`.
 #[cfg(unix)]
 fn ignored(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_ctrl_c_is_as_urgent_as_a_sigterm() {
+    fn answer_treats_a_second_ctrl_c_like_sigterm() {
         let check = |ctrl_c: CtrlC, signals: &[i32], expected: (bool, bool, Option<usize>)| {
             let interrupt = Interrupt::default();
             signals.iter().for_each(|signal| answer(&interrupt, *signal, ctrl_c));
@@ -111,7 +112,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn ignored_signals_are_read_from_the_status() {
+    fn ignored_parses_proc_status() {
         let status = "Name:\trlvr\nSigBlk:\t0000000000000000\nSigIgn:\t0000000000001001\nSigCgt:\t0000000180000000\n";
         assert_eq!(ignored(status), 0x1001);
         assert_eq!(ignored("Name:\trlvr\n"), 0);

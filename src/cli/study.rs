@@ -1,4 +1,4 @@
-//! `rlvr study`
+//! `rlvr study`: runs a grid of training runs.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,16 +19,16 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct StudyArgs {
-    /// The study in TOML: a title, what all arms share, what they differ in, seeds
+    /// Study file (TOML): title, shared settings, arms or axes, seeds
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Where its runs go, each into ARM/seed-N; what is there already is kept and gone on with (default: runs/ and the file's name)
+    /// Folder for the runs, each in ARM/seed-N; finished runs are kept and stopped runs resumed (default: runs/FILE without .toml)
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Runs at work at the same time
+    /// Number of runs in parallel
     #[arg(long, default_value_t = 1, allow_negative_numbers = true, value_parser = within::<u16>(whole(1, 65_535)))]
     jobs: u16,
-    /// Check every arm and stop: settings, names of models, examples and benchmarks; nothing is downloaded
+    /// Check the settings, models, examples and benchmarks of every arm without downloading anything, and exit
     #[arg(long)]
     dry_run: bool,
     #[command(flatten)]
@@ -40,14 +40,14 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
     let library = usage(args.data.library())?;
     let checked: Vec<Result<RunSettings>> = study.arms.iter().map(|arm| study.check(arm, &library)).collect();
     if args.dry_run {
-        return told(&study, &checked);
+        return print_checks(&study, &checked);
     }
     let label = |(arm, settings): (&Arm, Result<RunSettings>)| settings.with_context(|| format!("arm {}", arm.label));
     let settings: Vec<RunSettings> = usage(study.arms.iter().zip(checked).map(label).collect())?;
     let stem = args.file.file_stem().unwrap_or_default();
     let out = args.out.clone().unwrap_or_else(|| Path::new("runs").join(stem));
     let launcher = Launcher {
-        program: std::env::current_exe().context("cannot find this program again")?,
+        program: std::env::current_exe().context("cannot find the path of this program")?,
         data_dir: args.data.data_dir,
         jobs: args.jobs.into(),
         tell: &output::line,
@@ -62,16 +62,16 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
     tell!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
     match ending {
         Ending::Done => Ok(ExitCode::SUCCESS),
-        Ending::Failed(runs) => bail!("{runs} of the study's runs failed; the same command goes on with what is left"),
+        Ending::Failed(runs) => bail!("{runs} of the study's runs failed; run the same command again to retry them"),
         Ending::Interrupted(signal) => {
-            tell!("interrupted; every run is saved: the same command goes on");
+            tell!("interrupted; every run is saved. Run the same command again to continue");
             Ok(ExitCode::from(128 + signal as u8))
         }
     }
 }
 
-/// A line for each arm; an arm that cannot be run makes the study fail.
-fn told(study: &Study, checked: &[Result<RunSettings>]) -> Result<ExitCode> {
+/// Prints a line for each arm. An arm that cannot be run makes the study fail.
+fn print_checks(study: &Study, checked: &[Result<RunSettings>]) -> Result<ExitCode> {
     for (arm, settings) in study.arms.iter().zip(checked) {
         match settings {
             Ok(settings) => say!("ok  {}: {}", arm.label, study.describe(settings)),

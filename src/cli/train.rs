@@ -1,4 +1,4 @@
-//! `rlvr train`
+//! `rlvr train`: trains a model.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use toml::{Table, Value};
 
-use super::arguments::{ComputeArgs, DataArgs, transfers};
+use super::arguments::{ComputeArgs, DataArgs, download_progress};
 use super::numbers::setting;
 use super::signals::{self, CtrlC};
 use crate::config;
@@ -21,70 +21,70 @@ use crate::usage::usage;
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// Settings in TOML; what it leaves out keeps its default
+    /// TOML file with settings; settings that it omits keep their defaults
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One setting, over the file's: --set loss.entropy=0
+    /// Override one setting, as in --set loss.entropy=0; may be repeated
     #[arg(long = "set", value_name = "A.B=C")]
     sets: Vec<String>,
-    /// tiny (embedded), a folder in Hugging Face layout, or a hub name
+    /// Model to train: tiny (embedded), a folder in Hugging Face format, or a hub name
     #[arg(long)]
     model: Option<String>,
-    /// What to train on: pi1 (and any pi_k of the paper), pi1,pi13, pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (one row of it),
+    /// Training examples: pi1 (or any other pi_k of the paper), pi1,pi13, pi1..pi16, dsr-sub (all 1,209), dsr-sub/124 (its row 124),
     /// tiny/addition/334+556, tiny/train/256, or a .jsonl, .json, .toml or .parquet file
     #[arg(long)]
     example: Option<String>,
-    /// A problem of your own to train on, in place of --example; rewards without labels need no --answer
+    /// Train on this question instead of --example; rewards that use no labels need no --answer
     #[arg(long, value_name = "TEXT", conflicts_with_all = ["example", "replay"])]
     question: Option<String>,
-    /// Its answer
+    /// Gold answer to --question
     #[arg(long, value_name = "TEXT", requires = "question", allow_hyphen_values = true)]
     answer: Option<String>,
-    /// Reward this answer instead of the example's own, right or wrong
+    /// Reward this answer, right or wrong, instead of the example's gold answer
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true, conflicts_with_all = ["label_noise", "replay"])]
     label: Option<String>,
-    /// Give this share of the examples a wrong label: the answer of another example
+    /// Share of the examples to mislabel with the answer of another example
     #[arg(long, value_name = "SHARE", conflicts_with = "replay", allow_negative_numbers = true, value_parser = setting::<f64>("reward.label_noise"))]
     label_noise: Option<f64>,
-    /// Seed of the choice of these examples and their labels
+    /// Seed that chooses the mislabelled examples and their labels
     #[arg(long, value_name = "N", conflicts_with = "replay", allow_negative_numbers = true, value_parser = setting::<u64>("reward.label_seed"))]
     label_seed: Option<u64>,
-    #[arg(long, help = format!("The algorithm, a preset of settings: {}", crate::train::settings::algorithm::NAMES.join(", ")))]
+    #[arg(long, help = format!("Algorithm, a preset of settings: {}", crate::train::settings::algorithm::NAMES.join(", ")))]
     algo: Option<String>,
-    /// Steps (rollout batches); with --resume, extends the run to so many
+    /// Training steps (rollout batches); with --resume, the new total
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("train.steps"))]
     steps: Option<u64>,
-    /// Seed of every draw in training
+    /// Seed of all random draws in training
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: Option<u64>,
-    /// Train adapters of this rank beside all projections (LoRA) instead of all weights; they want a learning rate about ten times as high
+    /// Train LoRA adapters of this rank on all projections instead of all weights; they need about ten times the learning rate
     #[arg(long, value_name = "RANK", allow_negative_numbers = true, value_parser = setting::<usize>("lora.rank"))]
     lora: Option<usize>,
-    /// The model that the KL term holds to (default: the policy as it starts)
+    /// Reference model of the KL term (default: the initial policy)
     #[arg(long, value_name = "MODEL")]
     reference: Option<String>,
-    /// Train on recorded rollouts instead of sampling: JSON lines as a run records them
+    /// Train on recorded rollouts (JSON Lines, as a run writes them) instead of sampling
     #[arg(long, value_name = "FILE", conflicts_with = "example")]
     replay: Option<String>,
-    /// Write the gradient of the first update, unclipped, under Hugging Face's names
+    /// Write the unclipped gradient of the first update, with Hugging Face tensor names
     #[arg(long, value_name = "FILE.safetensors")]
     dump_gradients: Option<PathBuf>,
-    /// dtype of the exported weights: f32, bf16 or f16 (default: the one that the policy computes with)
+    /// dtype of exported weights: f32, bf16 or f16 (default: the dtype that the policy computes with)
     #[arg(long, value_name = "DTYPE")]
     export_dtype: Option<String>,
-    /// The run's folder; must not exist (default: a new one under runs/)
+    /// Run folder to create (default: a new folder under runs/)
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
-    /// Continue the run in this folder from its newest checkpoint that is whole; data folder and device are those it began with
+    /// Resume the run in this folder from its newest intact checkpoint; keeps its data folder and device unless you give others
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "sets", "model", "reference", "example", "question", "replay", "algo", "seed", "lora", "export_dtype", "label", "label_noise", "label_seed"])]
     resume: Option<PathBuf>,
-    /// With --resume: go back to this step, and drop what was recorded after it; 0 starts again from the model that the run began with
+    /// With --resume: go back to this step and discard all later records; 0 restarts from the initial model
     #[arg(long, value_name = "STEP", requires = "resume")]
     at: Option<u64>,
-    /// Check everything that can be checked without weights, print the settings, and stop
+    /// Check everything that needs no weights, print the settings, and exit
     #[arg(long)]
     dry_run: bool,
-    /// Print every setting with its range, its default and what it does, and stop
+    /// Print every setting with its range, default and meaning, and exit
     #[arg(long)]
     pub(super) help_settings: bool,
     #[command(flatten)]
@@ -101,8 +101,8 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let prepared = train::prepare(args.request(if args.dry_run { Need::Trial } else { Need::Run })?)?;
     prepared.told()?.iter().for_each(|line| output::line(line));
     if args.dry_run {
-        // The settings are sound; another machine may have the room.
-        prepared.fit()?.refusal.iter().for_each(|refusal| tell!("here it would be refused: {refusal:#}"));
+        // The settings are valid; another machine may have enough memory.
+        prepared.fit()?.refusal.iter().for_each(|refusal| tell!("this machine would refuse the run: {refusal:#}"));
         say!("{}", toml::to_string(&prepared.settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
@@ -113,7 +113,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let outcome = match loaded.start().map_err(|error| error.downcast::<Interrupted>()) {
         Ok(run) => run.run()?,
         Err(Ok(Interrupted { signal })) => {
-            tell!("interrupted before the run went on; {} is as it was", root.display());
+            tell!("interrupted before the run continued; {} is unchanged", root.display());
             Outcome::Interrupted { signal }
         }
         Err(Err(error)) => return Err(error),
@@ -125,7 +125,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
 }
 
 impl TrainArgs {
-    /// What the arguments ask for.
+    /// Converts the arguments to a request to `train::prepare`.
     pub(super) fn request(&self, need: Need) -> Result<Request<'static>> {
         let start = match &self.resume {
             Some(root) => {
@@ -144,16 +144,16 @@ impl TrainArgs {
             dump_gradients: self.dump_gradients.clone(),
             guard: guard::this_program(),
             tell: &output::line,
-            on_transfer: transfers(),
+            on_transfer: download_progress(),
         })
     }
 
-    /// Whether `--example` says what to train on.
+    /// True if `--example` is given.
     pub(super) fn names_example(&self) -> bool {
         self.example.is_some()
     }
 
-    /// The file, `--set`, then the flags that have names of their own.
+    /// Returns the layers of settings in order of increasing precedence: the file, each `--set`, then the other flags.
     fn layers(&self) -> Result<Vec<Table>> {
         let mut layers = config::layers(self.config.as_deref(), &self.sets)?;
         layers.extend(self.replay.as_ref().map(|path| config::group("rollout", [("replay", Value::String(path.clone()))])));

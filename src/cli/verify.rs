@@ -1,4 +1,4 @@
-//! `rlvr verify`
+//! `rlvr verify`: grades responses.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -15,25 +15,25 @@ use crate::verify::{Grader, Mode, Settings, Trace, Verifier};
 
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// reward: the last box or nothing; eval: the published fallback for unboxed answers too
+    /// How to find the answer: reward reads only the last box; eval falls back to unboxed answers, as the published evaluation does
     #[arg(long, value_enum, default_value = "reward")]
     mode: ModeArg,
-    /// Whose notion of equality decides
+    /// Grader that decides whether an answer equals the gold answer
     #[arg(long, value_enum, default_value = "strict")]
     grader: GraderArg,
-    /// Judge only what follows the last </think>; a response without one is wrong
+    /// Grade only the text after the last </think>; a response without one is wrong
     #[arg(long)]
     after_think: bool,
-    /// JSON lines {"id", "gold", "response"}; stdin by default. A gold is text, a number, or a list of these, any of which is right
+    /// JSON Lines {"id", "gold", "response"} (default: stdin); gold is a text, a number, or a list of acceptable ones
     #[arg(long, value_name = "FILE", conflicts_with_all = ["gold", "answer"])]
     input: Option<PathBuf>,
-    /// One reference answer, to be compared with --answer
+    /// Gold answer to compare with --answer
     #[arg(long, requires = "answer", allow_hyphen_values = true)]
     gold: Option<String>,
-    /// One answer, without a box
+    /// Answer to compare with --gold, without a box
     #[arg(long, requires = "gold", allow_hyphen_values = true)]
     answer: Option<String>,
-    /// Say on stderr what each side was read as, which stages were tried, why they gave no verdict, and which one did
+    /// Explain each verdict on stderr: how both answers were parsed, and which stages were tried and which one decided
     #[arg(long)]
     explain: bool,
 }
@@ -44,6 +44,7 @@ enum ModeArg {
     Eval,
 }
 
+/// `--grader`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum GraderArg {
     Strict,
@@ -94,19 +95,19 @@ pub fn run(args: VerifyArgs) -> Result<()> {
     let mut broken = 0;
     for line in lines {
         let line = line?;
-        let judged = judge(&verifier, &line.text, args.explain);
-        let judged = judged.unwrap_or_else(|error| {
+        let graded = grade(&verifier, &line.text, args.explain);
+        let graded = graded.unwrap_or_else(|error| {
             broken += 1;
             json!({"error": format!("line {}: {error:#}", line.number)})
         });
-        writeln!(out, "{judged}")?;
+        writeln!(out, "{graded}")?;
     }
-    ensure!(broken == 0, "{name}: {broken} lines were not {{\"id\", \"gold\", \"response\"}}; the others were judged");
+    ensure!(broken == 0, "{name}: {broken} lines were not {{\"id\", \"gold\", \"response\"}}; all others were graded");
     Ok(())
 }
 
-/// The verdict on a line; of several golds any one that is met counts.
-fn judge(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
+/// Grades a line. A response is correct if it matches any of several gold answers.
+fn grade(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
     let Line { id, response } = jsonl::record(line)?;
     let golds = data::answers(line, "gold")?;
     let check = |gold: &str| {
@@ -124,7 +125,7 @@ fn judge(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
     Ok(json!({"id": id, "correct": verdict.correct, "extracted": verdict.extracted, "extraction": extraction, "method": method}))
 }
 
-/// Tells people what led to a verdict: the reference, what it was compared with, then a line for each stage.
+/// Prints how a verdict came about: the gold answer, what it was compared with, then a line for each stage.
 fn show(gold: &str, name: &str, compared: &str, trace: &Trace) {
-    tell!("{name:<10}{compared}\nreference {gold}\n{trace}work      {} steps\n", trace.steps());
+    tell!("{name:<10}{compared}\ngold      {gold}\n{trace}work      {} steps\n", trace.steps());
 }

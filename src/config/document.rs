@@ -1,12 +1,12 @@
-//! The table of settings as a page: what `docs/settings.md` is made by.
+//! Formats tables of settings as Markdown, for `docs/settings.md`.
 
 use toml::{Table, Value};
 
 use super::range::shown;
 use super::{Range, Row, leaves};
 
-/// A section for people: a row for each setting, grouped as in the file. `defaults` are columns of values, each under its heading; a setting
-/// that a column lacks is left empty there.
+/// Formats settings as Markdown tables, one per group. `defaults` are extra columns of default values, as `(heading, values)`; a cell is empty if
+/// the column has no value for the setting.
 pub fn markdown(rows: &[Row], defaults: &[(&str, Table)]) -> String {
     let mut text = String::new();
     let mut group = None;
@@ -16,7 +16,7 @@ pub fn markdown(rows: &[Row], defaults: &[(&str, Table)]) -> String {
         if group != Some(own) {
             let (headings, rule) = (defaults.iter().map(|(name, _)| format!(" {name} |")), "---|".repeat(3 + defaults.len()));
             let title = if own.is_empty() { String::new() } else { format!("\n### `[{own}]`\n") };
-            text += &format!("{title}\n| setting | may be |{} what it does |\n|{rule}\n", headings.collect::<String>());
+            text += &format!("{title}\n| setting | values |{} meaning |\n|{rule}\n", headings.collect::<String>());
             group = Some(own);
         }
         let of = |values: &Vec<(String, &Value)>| {
@@ -29,7 +29,7 @@ pub fn markdown(rows: &[Row], defaults: &[(&str, Table)]) -> String {
     text
 }
 
-/// What a setting may be, for a cell.
+/// Formats a range for a cell.
 fn allowed(range: &Range) -> String {
     match range {
         Range::OneOf(names) => {
@@ -41,6 +41,7 @@ fn allowed(range: &Range) -> String {
     }
 }
 
+/// Formats a default value for a cell.
 fn cell(value: &Value) -> String {
     match shown(value).as_str() {
         "\"\"" => "empty".to_owned(),

@@ -1,8 +1,8 @@
-//! Settings: a complete set of defaults, a TOML file over it, `--set a.b=c` over that, and the whole held to a table of ranges.
+//! Settings in layers: complete defaults, then a TOML file, then `--set a.b=c`, all checked against a table of ranges.
 //!
-//! Knows tables and keys, not what they mean: each room declares its own settings beside the code that they steer, and [`Settings::rows`] says
-//! what each may be. Because the defaults are complete, they are the list of known keys, and what they do not have is an error that suggests
-//! the nearest one and lists the rest.
+//! This module only handles tables and keys, not their meaning. Each room declares its settings next to the code that uses them, and
+//! [`Settings::rows`] gives their ranges. The defaults are complete, so they also define the known keys; an unknown key is an error that suggests
+//! the nearest known one and lists the rest.
 
 pub mod document;
 mod nearest;
@@ -23,9 +23,9 @@ use range::shown;
 pub use range::{Range, Row};
 pub use renamed::Renamed;
 
-/// A tree of settings with the table that says what each may be.
+/// A tree of settings with a table of their ranges.
 pub trait Settings: Serialize + DeserializeOwned {
-    /// A row for every setting, in the order of the documentation.
+    /// Returns one row for every setting, in the order of the documentation.
     fn rows() -> Vec<Row>;
 
     /// Settings and values that had another name before.
@@ -33,41 +33,47 @@ pub trait Settings: Serialize + DeserializeOwned {
         &[]
     }
 
-    /// Refuses values outside their ranges, by name.
+    /// Checks all values against their ranges.
     ///
     /// # Errors
-    /// The first setting that is outside its range, with the range.
+    /// If a setting is outside its range; the message names the first one and its range.
     fn check(&self) -> Result<()> {
         check(&Self::rows(), &Table::try_from(self).context("a setting is too large to be written as TOML")?)
     }
 }
 
 /// Reads a settings file.
+///
+/// # Errors
+/// If the file cannot be read or is not valid TOML.
 pub fn read(path: &Path) -> Result<Table> {
-    let text = input::read_text(path, input::TEXT_BYTES).with_context(|| format!("cannot read the configuration {}", path.display()))?;
+    let text = input::read_text(path, input::TEXT_BYTES).with_context(|| format!("cannot read the settings file {}", path.display()))?;
     input::toml(&text, |text| text.parse::<Table>()).with_context(|| format!("{} is not valid TOML", path.display()))
 }
 
-/// One `a.b=c`: the value is TOML, or a plain string where it is not.
+/// Parses `a.b=c` to a layer. The value is parsed as TOML, or else taken as a plain string.
+///
+/// # Errors
+/// If the text has no `=`, or a part of the name is empty.
 pub fn assignment(text: &str) -> Result<Table> {
-    let Some((key, value)) = text.split_once('=') else { bail!("\"{text}\" is no setting; write it as a.b=c") };
+    let Some((key, value)) = text.split_once('=') else { bail!("\"{text}\" is not an assignment; write a.b=c") };
     let value = value.trim();
     let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
     let mut value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
     for part in key.trim().rsplit('.') {
-        ensure!(!part.is_empty(), "\"{text}\" is no setting; write it as a.b=c");
+        ensure!(!part.is_empty(), "\"{text}\" is not an assignment; write a.b=c");
         value = Value::Table(Table::from_iter([(part.to_owned(), value)]));
     }
     match value {
         Value::Table(table) => Ok(table),
-        _ => bail!("\"{text}\" is no setting; write it as a.b=c"),
+        _ => bail!("\"{text}\" is not an assignment; write a.b=c"),
     }
 }
 
-/// A settings file, where one is given, and single settings (`a.b=c`) over it, as layers.
+/// Returns a settings file (if given) and single settings (`a.b=c`) as layers, in that order.
 ///
 /// # Errors
-/// When the file cannot be read, or an assignment is none.
+/// If the file cannot be read, or an assignment cannot be parsed.
 pub fn layers(file: Option<&Path>, assignments: &[String]) -> Result<Vec<Table>> {
     file.map(read).into_iter().chain(assignments.iter().map(|one| assignment(one))).collect()
 }
@@ -81,29 +87,29 @@ pub fn with_new_names<T: Settings>(mut layer: Table) -> Result<Table> {
     Ok(layer)
 }
 
-/// Settings of one group as a layer.
+/// Returns settings of one group as a layer.
 pub fn group<const N: usize>(name: &str, values: [(&str, Value); N]) -> Table {
     let values = values.map(|(key, value)| (key.to_owned(), value));
     Table::from_iter([(name.to_owned(), Value::Table(Table::from_iter(values)))])
 }
 
-/// The defaults with `layers` laid over them, one after the other.
+/// Overrides the defaults with each of `layers`, in order.
 ///
 /// # Errors
-/// When a layer has an unknown setting, a value of another type, or one outside its range.
+/// If a layer has an unknown setting, a value of the wrong type, or a value outside its range.
 pub fn resolve<T: Settings>(defaults: &T, layers: &[Table]) -> Result<T> {
     let mut table = Table::try_from(defaults).context("the defaults cannot be written as TOML")?;
     let known = Known { rows: T::rows(), paths: leaves(&table).into_iter().map(|(path, _)| path).collect() };
     for layer in layers {
-        known.lay(&with_new_names::<T>(layer.clone())?, &mut table, "")?;
+        known.apply(&with_new_names::<T>(layer.clone())?, &mut table, "")?;
     }
     read_from(&table)
 }
 
-/// The settings of a complete file, such as a run's `config.toml`. A setting that the file lacks takes its default, where it has one.
+/// Reads a complete settings file, such as a run's `config.toml`. A missing setting gets its serde default, if it has one.
 ///
 /// # Errors
-/// When the file cannot be read, or a setting is unknown, missing, or outside its range.
+/// If the file cannot be read, or a setting is unknown, missing without a default, or outside its range.
 pub fn read_complete<T: Settings>(path: &Path) -> Result<T> {
     let (table, rows) = (read(path)?, T::rows());
     let settings = with_new_names::<T>(table).and_then(|table| {
@@ -116,10 +122,10 @@ pub fn read_complete<T: Settings>(path: &Path) -> Result<T> {
     settings.with_context(|| format!("{} cannot be used", path.display()))
 }
 
-/// Refuses values outside their ranges. A setting without a row is checked by its type alone.
+/// Checks the values of a table against their ranges. Settings without a row are not checked.
 ///
 /// # Errors
-/// The first setting that is outside its range, with the range.
+/// If a setting is outside its range; the message names the first one and its range.
 pub fn check(rows: &[Row], table: &Table) -> Result<()> {
     for (path, value) in leaves(table) {
         let row = rows.iter().find(|row| row.is_of(&path));
@@ -128,7 +134,7 @@ pub fn check(rows: &[Row], table: &Table) -> Result<()> {
     Ok(())
 }
 
-/// Every setting of a table by its full name, with its value.
+/// Flattens a table to `(full name, value)` pairs, in table order.
 pub fn leaves(table: &Table) -> Vec<(String, &Value)> {
     let mut found = Vec::new();
     for (key, value) in table {
@@ -142,24 +148,24 @@ pub fn leaves(table: &Table) -> Vec<(String, &Value)> {
 
 fn read_from<T: DeserializeOwned>(table: &Table) -> Result<T> {
     let text = toml::to_string(table)?;
-    toml::from_str(&text).map_err(|error| anyhow!("{}", error.message()).context("a setting has a value that it cannot have"))
+    toml::from_str(&text).map_err(|error| anyhow!("{}", error.message()).context("a setting has an invalid value"))
 }
 
-/// What a layer is held to.
+/// The known settings and their ranges.
 struct Known {
     rows: Vec<Row>,
-    /// All settings by their full names.
+    /// The full names of all settings.
     paths: Vec<String>,
 }
 
 impl Known {
-    /// Lays `layer` over `base`, both of the group called `group`; a value takes the type that it has there.
-    fn lay(&self, layer: &Table, base: &mut Table, group: &str) -> Result<()> {
+    /// Overrides values of `base` with those of `layer`; both are the table of `group`. Values are converted to the type in `base`.
+    fn apply(&self, layer: &Table, base: &mut Table, group: &str) -> Result<()> {
         for (key, value) in layer {
             let full = if group.is_empty() { key.clone() } else { format!("{group}.{key}") };
             let Some(slot) = base.get_mut(key) else { return Err(self.unknown(&first_leaf(full, value))) };
             match (slot, value) {
-                (Value::Table(slot), Value::Table(value)) => self.lay(value, slot, &full)?,
+                (Value::Table(slot), Value::Table(value)) => self.apply(value, slot, &full)?,
                 (Value::Table(slot), _) => {
                     bail!("{full} is a group of settings ({}); set one of them", slot.keys().cloned().collect::<Vec<_>>().join(", "))
                 }
@@ -176,30 +182,29 @@ impl Known {
         Ok(())
     }
 
-    /// `unknown setting optim.ler; known in [optim] are lr, eps (did you mean optim.lr?)`.
+    /// `unknown setting optim.ler; [optim] has lr, eps (did you mean optim.lr?)`.
     fn unknown(&self, path: &str) -> anyhow::Error {
         let group = path.rsplit_once('.').map_or("", |(group, _)| group);
         let inside = |one: &String, group: &str| {
             let rest = if group.is_empty() { one } else { one.strip_prefix(group)?.strip_prefix('.')? };
             rest.split('.').next().map(str::to_owned)
         };
-        let beside = |group: &str| {
-            let mut beside: Vec<String> = self.paths.iter().filter_map(|one| inside(one, group)).collect();
-            beside.dedup();
-            beside
+        let members = |group: &str| {
+            let mut members: Vec<String> = self.paths.iter().filter_map(|one| inside(one, group)).collect();
+            members.dedup();
+            members
         };
-        let (place, beside) = match beside(group) {
-            _ if group.is_empty() => ("at the top".to_owned(), beside("")),
-            empty if empty.is_empty() => ("at the top".to_owned(), beside("")),
-            beside => (format!("in [{group}]"), beside),
+        let (place, known) = match members(group) {
+            known if group.is_empty() || known.is_empty() => ("the top level".to_owned(), members("")),
+            known => (format!("[{group}]"), known),
         };
         let near = nearest_settings(path, &self.paths).join(" or ");
         let near = if near.is_empty() { near } else { format!(" (did you mean {near}?)") };
-        anyhow!("unknown setting {path}; known {place} are {}{near}", beside.join(", "))
+        anyhow!("unknown setting {path}; {place} has {}{near}", known.join(", "))
     }
 }
 
-/// The first setting that a value gives: of a table, the first in it.
+/// Returns the full name of the first setting in a value: in a table its first one, else `path` itself.
 fn first_leaf(path: String, value: &Value) -> String {
     match value.as_table().and_then(|table| leaves(table).into_iter().next()) {
         Some((inner, _)) => format!("{path}.{inner}"),
@@ -207,8 +212,8 @@ fn first_leaf(path: String, value: &Value) -> String {
     }
 }
 
-/// A value as the type of another one, where people would write it so: 1 for 1.0, a date or a label such as 890 for text. 0.50 as text would
-/// lose its spelling and has to be quoted.
+/// Converts a value to the type of `slot` if people would write it so: 1 for 1.0, or a date or a label such as 890 for a string. A float is not
+/// converted to a string, as 0.50 would become 0.5; it must be quoted.
 fn as_type_of(slot: &Value, value: &Value) -> Value {
     match (slot, value) {
         (Value::Float(_), Value::Integer(whole)) => Value::Float(*whole as f64),
@@ -250,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn later_layers_win_and_types_are_kept() -> Result<()> {
+    fn resolve_applies_layers_in_order_and_keeps_types() -> Result<()> {
         let found = resolved(&["inner.rate=1", "name=qwen", "inner.rate = 3e-4"])?;
         assert_eq!(found, Named { name: "qwen".into(), inner: Inner { rate: 3e-4, count: 2 } });
         assert_eq!(resolved(&["name=890"])?.name, "890");
@@ -259,15 +264,15 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_name_the_key_and_list_the_known_ones() {
+    fn resolve_errors_name_the_key_and_list_known_ones() {
         let check = |set: &str, expected: &str| {
             let message = format!("{:#}", resolved(&[set]).unwrap_err());
             assert!(message.contains(expected), "{set}: {message}");
         };
-        check("inner.ratte=1", "unknown setting inner.ratte; known in [inner] are count, rate (did you mean inner.rate?)");
-        check("iner.count=1", "unknown setting iner.count; known at the top are inner, name (did you mean inner.count?)");
-        check("count=1", "unknown setting count; known at the top are inner, name (did you mean inner.count?)");
-        check("loss=1", "unknown setting loss; known at the top are inner, name");
+        check("inner.ratte=1", "unknown setting inner.ratte; [inner] has count, rate (did you mean inner.rate?)");
+        check("iner.count=1", "unknown setting iner.count; the top level has inner, name (did you mean inner.count?)");
+        check("count=1", "unknown setting count; the top level has inner, name (did you mean inner.count?)");
+        check("loss=1", "unknown setting loss; the top level has inner, name");
         check("inner=1", "inner is a group of settings (count, rate)");
         check("inner.count=0.5", "inner.count is 0.5; it must be a whole number from 1 to 9");
         check("inner.count=-1", "inner.count is -1; it must be a whole number from 1 to 9");
@@ -275,11 +280,11 @@ mod tests {
         check("inner.count.a=1", "inner.count is { a = 1 }; it must be a whole number from 1 to 9");
         check("inner.rate=fast", "inner.rate is \"fast\"; it must be a number of at least 0");
         check("inner.rate=nan", "inner.rate is NaN; it must be a number of at least 0");
-        check("inner.count", "write it as a.b=c");
+        check("inner.count", "is not an assignment; write a.b=c");
     }
 
     #[test]
-    fn a_complete_file_is_held_to_the_same_ranges() {
+    fn read_complete_checks_the_same_ranges() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         let read = |text: &str| {
@@ -294,7 +299,7 @@ mod tests {
         check("name = \"a\"\n[inner]\nrate = -1\ncount = 2", "inner.rate is -1; it must be a number of at least 0");
         check(
             "name = \"a\"\n[inner]\nrate = 1\ncont = 2",
-            "unknown setting inner.cont; known in [inner] are rate, count (did you mean inner.count?)",
+            "unknown setting inner.cont; [inner] has rate, count (did you mean inner.count?)",
         );
         check("name = \"a\"\n[inner]\nrate = 1", "missing field `count`");
     }

@@ -1,25 +1,26 @@
-//! The known name that somebody meant.
+//! Finds the known name that is closest to a misspelt one.
 
-/// The nearest known name, where one is near: at most one slip, and one more for every four letters.
+/// Returns the known name with the smallest edit distance to `name`, ignoring case. `None` if all have a distance of more than one edit plus one
+/// for every four letters.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let (name, slips) = (name.to_lowercase(), 1 + name.chars().count() / 4);
+    let (name, max_edits) = (name.to_lowercase(), 1 + name.chars().count() / 4);
     let distances = known.into_iter().map(|one| (strsim::osa_distance(&name, &one.to_lowercase()), one));
-    distances.filter(|(distance, _)| *distance <= slips).min_by_key(|(distance, _)| *distance).map(|(_, one)| one)
+    distances.filter(|(distance, _)| *distance <= max_edits).min_by_key(|(distance, _)| *distance).map(|(_, one)| one)
 }
 
-/// The settings that somebody meant by a name that is none, of all by their full names: those with the same last part, or else the nearest.
+/// Returns the known settings closest to an unknown name: those with the same last part, or else the nearest one. All names are full names.
 pub(super) fn nearest_settings(name: &str, known: &[String]) -> Vec<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let namesakes: Vec<String> = known.iter().filter(|one| last(one) == last(name)).cloned().collect();
-    if !namesakes.is_empty() {
-        let near = nearest(name, namesakes.iter().map(String::as_str)).map(str::to_owned);
-        return near.map_or(namesakes, |near| vec![near]);
+    let same_last: Vec<String> = known.iter().filter(|one| last(one) == last(name)).cloned().collect();
+    if !same_last.is_empty() {
+        let near = nearest(name, same_last.iter().map(String::as_str)).map(str::to_owned);
+        return near.map_or(same_last, |near| vec![near]);
     }
-    // In the same group, only the last part may be wrong.
+    // First assume that the group is right and only the last part is wrong.
     let group = name.rsplit_once('.').map_or("", |(group, _)| group);
-    let beside = known.iter().filter(|one| one.rsplit_once('.').map_or("", |(group, _)| group) == group);
-    let own = nearest(&last(name), beside.clone().map(|one| one.rsplit('.').next().unwrap_or_default()));
-    let found = own.and_then(|own| beside.clone().find(|one| last(one) == own).cloned());
+    let siblings = known.iter().filter(|one| one.rsplit_once('.').map_or("", |(group, _)| group) == group);
+    let own = nearest(&last(name), siblings.clone().map(|one| one.rsplit('.').next().unwrap_or_default()));
+    let found = own.and_then(|own| siblings.clone().find(|one| last(one) == own).cloned());
     found.or_else(|| nearest(name, known.iter().map(String::as_str)).map(str::to_owned)).into_iter().collect()
 }
 
@@ -28,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn near_names_are_found_and_far_ones_are_not() {
+    fn nearest_finds_similar_names_only() {
         let known = ["grpo", "ppo", "dr_grpo", "gspo"];
         let check = |name: &str, expected: Option<&str>| assert_eq!(nearest(name, known), expected, "{name}");
         check("gpro", Some("grpo"));
@@ -39,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_found_by_their_last_part_too() {
+    fn nearest_settings_matches_last_parts_too() {
         let known = ["seed", "optim.lr", "optim.eps", "rollout.max_new", "eval.max_new", "rollout.groups"].map(String::from);
         let check = |name: &str, expected: &[&str]| assert_eq!(nearest_settings(name, &known), expected, "{name}");
         check("lr", &["optim.lr"]);

@@ -1,71 +1,71 @@
-//! What a setting may be, as one row: its path, its range, and a sentence. Checks, error messages and documentation all read these rows.
+//! Rows of the settings tables: a path, a range and a sentence each. Checks, error messages and documentation all use these rows.
 
 use toml::Value;
 
 use super::nearest;
 
-/// A setting.
+/// The row of a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// Its full name, `rollout.groups`; a part `*` stands for any name.
+    /// The setting's full name, such as `rollout.groups`; a part `*` matches any name.
     pub path: &'static str,
-    /// What it may be.
+    /// The allowed values.
     pub range: Range,
-    /// One plain sentence for people.
+    /// The meaning, in one or two sentences of Markdown.
     pub about: &'static str,
 }
 
-/// What a value may be.
+/// The allowed values of a setting.
 #[derive(Clone, Copy, Debug)]
 pub enum Range {
-    /// A whole number, both ends included.
+    /// A whole number.
     Whole {
-        /// The smallest.
+        /// The smallest allowed.
         least: i64,
-        /// The largest.
+        /// The largest allowed.
         most: i64,
     },
-    /// A finite number.
+    /// A finite number within bounds.
     Number(Bounds),
-    /// One of these texts.
+    /// One of these strings.
     OneOf(&'static [&'static str]),
-    /// A text with a grammar of its own.
+    /// A string with its own syntax.
     Form {
-        /// The grammar in a few words.
+        /// A description of the syntax.
         form: &'static str,
-        /// Parses the text; the error says what is wrong and lists the known values.
+        /// Parses the string. The error says what is wrong and lists the known values.
         read: fn(&str) -> Result<(), String>,
     },
-    /// Any text.
+    /// Any string.
     Text,
-    /// A list of texts.
+    /// A list of strings.
     Texts,
-    /// A list of whole numbers from 0 on.
+    /// A list of whole numbers of at least 0.
     Wholes,
     /// True or false.
     Switch,
-    /// A table, or a list of them.
+    /// A table, or a list of tables.
     Tables,
 }
 
-/// The ends of a range of numbers. A number has to lie inside as f32 too: that is what most of them are computed with.
+/// The bounds of a number. They also apply to the number rounded to f32, which most computations use.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     least: f64,
     most: f64,
-    /// Whether the ends themselves are allowed.
+    /// True if the lower and the upper bound themselves are allowed.
     closed: (bool, bool),
 }
 
-/// The largest number: f32's own.
+/// The largest allowed number: the largest f32.
 const MOST: f64 = f32::MAX as f64;
 
-/// A row, short enough for a table of them.
+/// Makes a row. Its short name keeps the tables readable.
 pub const fn row(path: &'static str, range: Range, about: &'static str) -> Row {
     Row { path, range, about }
 }
 
-/// Tables of rows as one, in their order; `N` is the number of all their rows.
+/// Concatenates tables of rows. `N` is their total number of rows.
 pub const fn joined<const N: usize>(parts: &[&[Row]]) -> [Row; N] {
     let mut rows = [parts[0][0]; N];
     let (mut part, mut inside, mut at) = (0, 0, 0);
@@ -80,7 +80,7 @@ pub const fn joined<const N: usize>(parts: &[&[Row]]) -> [Row; N] {
     rows
 }
 
-/// Whole numbers, both ends included.
+/// Whole numbers from `least` to `most`, both included.
 pub const fn whole(least: i64, most: i64) -> Range {
     Range::Whole { least, most }
 }
@@ -90,27 +90,27 @@ pub const fn finite() -> Range {
     Range::Number(Bounds { least: -MOST, most: MOST, closed: (true, true) })
 }
 
-/// `least` and more.
+/// Numbers of at least `least`.
 pub const fn at_least(least: f64) -> Range {
     between(least, MOST)
 }
 
-/// More than `least`.
+/// Numbers above `least`.
 pub const fn above(least: f64) -> Range {
     above_to(least, MOST)
 }
 
-/// Both ends included.
+/// Numbers from `least` to `most`, both included.
 pub const fn between(least: f64, most: f64) -> Range {
     Range::Number(Bounds { least, most, closed: (true, true) })
 }
 
-/// Only the upper end included.
+/// Numbers above `least` and at most `most`.
 pub const fn above_to(least: f64, most: f64) -> Range {
     Range::Number(Bounds { least, most, closed: (false, true) })
 }
 
-/// Only the lower end included.
+/// Numbers of at least `least` and below `most`.
 pub const fn from_below(least: f64, most: f64) -> Range {
     Range::Number(Bounds { least, most, closed: (true, false) })
 }
@@ -125,7 +125,7 @@ impl Bounds {
         inside(value) && inside(f64::from(value as f32))
     }
 
-    /// `from 0 to 1`, `above 0`.
+    /// Describes the bounds: `from 0 to 1`, `above 0`.
     fn describe(&self) -> String {
         let Self { least, most, .. } = self;
         match (*least == -MOST, *most == MOST, self.closed) {
@@ -133,7 +133,7 @@ impl Bounds {
             (_, true, (true, _)) => format!("at least {least}"),
             (_, true, (false, _)) => format!("above {least}"),
             (_, _, (true, true)) => format!("from {least} to {most}"),
-            (_, _, (true, false)) => format!("from {least} to below {most}"),
+            (_, _, (true, false)) => format!("at least {least} and below {most}"),
             (_, _, (false, true)) => format!("above {least} and at most {most}"),
             (_, _, (false, false)) => format!("above {least} and below {most}"),
         }
@@ -141,45 +141,49 @@ impl Bounds {
 }
 
 impl Range {
-    /// The type in words.
+    /// Names the type.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Whole { .. } => "whole number",
             Self::Number(_) => "number",
-            Self::OneOf(_) | Self::Form { .. } | Self::Text => "text",
-            Self::Texts => "list of texts",
+            Self::OneOf(_) | Self::Form { .. } | Self::Text => "string",
+            Self::Texts => "list of strings",
             Self::Wholes => "list of whole numbers",
             Self::Switch => "true or false",
             Self::Tables => "table",
         }
     }
 
-    /// The bounds or the allowed values in words; empty where the type says all.
+    /// Describes the bounds or the allowed values; empty if the type says enough.
     pub fn bounds(&self) -> String {
         match self {
             Self::Whole { least, most } => format!("from {least} to {most}"),
             Self::Number(bounds) => bounds.describe(),
             Self::OneOf(names) => names.join(", "),
             Self::Form { form, .. } => (*form).to_owned(),
-            Self::Wholes => format!("each from 0 to {}", i64::MAX),
+            Self::Wholes => format!("from 0 to {}", i64::MAX),
             Self::Text | Self::Texts | Self::Switch | Self::Tables => String::new(),
         }
     }
 
-    /// "a whole number from 1 to 8", to follow "it must be".
+    /// Describes the range so that it can follow "it must be": `a whole number from 1 to 8`.
     pub fn describe(&self) -> String {
         let bounds = self.bounds();
         match self {
             Self::Number(_) if bounds == "finite" => "a finite number".to_owned(),
             Self::Number(_) if bounds.starts_with("at least") => format!("a number of {bounds}"),
-            Self::OneOf(_) | Self::Form { .. } => bounds,
+            Self::OneOf(_) => format!("one of {bounds}"),
+            Self::Form { .. } => bounds,
             Self::Switch => self.kind().to_owned(),
-            Self::Text => "text, in quotes".to_owned(),
+            Self::Text => "a string in quotes".to_owned(),
             _ => format!("a {} {bounds}", self.kind()).trim_end().to_owned(),
         }
     }
 
-    /// Refuses a value that the setting called `name` cannot have: the error names both, what is allowed, and the nearest allowed name.
+    /// Checks the value of the setting `name`.
+    ///
+    /// # Errors
+    /// If the value is outside the range. The message names the setting, the value, the range, and the nearest allowed name if there is one.
     pub fn check(&self, name: &str, value: &Value) -> Result<(), String> {
         let refuse = || Err(format!("{name} is {}; it must be {}", shown(value), self.describe()));
         let is_whole = |value: &Value| value.as_integer().is_some_and(|number| number >= 0);
@@ -203,7 +207,7 @@ impl Range {
 }
 
 impl Row {
-    /// Whether the row is that of a setting.
+    /// True if the row belongs to the setting with this full name.
     pub fn is_of(&self, path: &str) -> bool {
         self.path == path || {
             let (mut own, mut other) = (self.path.split('.'), path.split('.'));
@@ -213,7 +217,7 @@ impl Row {
     }
 }
 
-/// A value as people write it: an f32 that TOML holds as f64 comes with the digits of f32.
+/// Formats a value for people. An f32 that TOML stores as f64 gets the digits of the f32.
 pub fn shown(value: &Value) -> String {
     match value {
         Value::Float(number) if f64::from(*number as f32) == *number => (*number as f32).to_string(),
@@ -239,34 +243,34 @@ mod tests {
     }
 
     #[test]
-    fn ranges_hold_at_their_ends() {
+    fn check_includes_and_excludes_bounds() {
         check(whole(1, 8), &["1", "8"], &["0", "9", "-1", "1.0", "true", "\"1\""], "a whole number from 1 to 8");
         check(at_least(0.0), &["0", "0.0", "1e30"], &["-1e-9", "nan", "-nan", "inf", "1e39", "\"0\""], "a number of at least 0");
         check(above(0.0), &["1e-30", "1"], &["0", "1e-60", "-1", "inf"], "a number above 0");
         check(between(0.0, 1.0), &["0", "1"], &["-0.1", "1.01", "nan"], "a number from 0 to 1");
-        check(from_below(0.0, 1.0), &["0", "0.999"], &["1", "0.999999999999"], "a number from 0 to below 1");
+        check(from_below(0.0, 1.0), &["0", "0.999"], &["1", "0.999999999999"], "a number of at least 0 and below 1");
         check(above_to(0.0, 1.0), &["1", "0.1"], &["0", "1.1"], "a number above 0 and at most 1");
         check(finite(), &["-3", "3e38"], &["nan", "-inf", "1e39"], "a finite number");
-        check(Range::OneOf(&["group", "none"]), &["\"none\""], &["\"gruop\"", "3", "[]"], "group, none");
+        check(Range::OneOf(&["group", "none"]), &["\"none\""], &["\"gruop\"", "3", "[]"], "one of group, none");
         check(Range::Switch, &["true"], &["1", "\"true\""], "true or false");
-        check(Range::Texts, &["[]", "[\"a\"]"], &["[1]", "\"a\""], "a list of texts");
-        check(Range::Wholes, &["[0, 7]"], &["[-1]", "[0.5]", "7"], &format!("a list of whole numbers each from 0 to {}", i64::MAX));
+        check(Range::Texts, &["[]", "[\"a\"]"], &["[1]", "\"a\""], "a list of strings");
+        check(Range::Wholes, &["[0, 7]"], &["[-1]", "[0.5]", "7"], &format!("a list of whole numbers from 0 to {}", i64::MAX));
     }
 
     #[test]
-    fn a_wrong_name_suggests_the_nearest() {
+    fn check_suggests_the_nearest_name() {
         let error = Range::OneOf(&["group", "none"]).check("a.b", &Value::String("gruop".into())).unwrap_err();
-        assert_eq!(error, "a.b is \"gruop\"; it must be group, none (did you mean group?)");
+        assert_eq!(error, "a.b is \"gruop\"; it must be one of group, none (did you mean group?)");
     }
 
     #[test]
-    fn a_star_stands_for_one_name() {
+    fn row_is_of_matches_star_to_one_part() {
         let row = row("a.*.c", Range::Switch, "");
         assert!(row.is_of("a.b.c") && !row.is_of("a.b") && !row.is_of("a.b.c.d") && !row.is_of("b.b.c"));
     }
 
     #[test]
-    fn numbers_are_shown_with_their_own_digits() {
+    fn shown_uses_the_digits_of_f32() {
         let shown = |number: f64| shown(&Value::Float(number));
         assert_eq!([shown(f64::from(0.6f32)), shown(0.6), shown(f64::NAN), shown(-1.0)], ["0.6", "0.6", "NaN", "-1"]);
     }

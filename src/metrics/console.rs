@@ -1,5 +1,5 @@
-//! What a person sees while a run goes on, all of it on stderr: a bar with the latest numbers and the time left in a terminal, and lines every
-//! tenth of the run where there is none (a log file, a job). Results are not this module's: they go to stdout.
+//! The progress display of a run, on stderr. In a terminal it is a bar with the latest numbers and the time left; elsewhere (log files, batch jobs)
+//! it prints a line after every tenth of the run. Results go to stdout and are printed elsewhere.
 
 use std::io::Write;
 use std::sync::{Mutex, PoisonError};
@@ -10,33 +10,33 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::phases::PhaseTimes;
 use crate::output::{Stderr, shown};
 
-/// The numbers of a step that are worth watching.
+/// The numbers of a step to display.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepLine {
-    /// Counted from 1; equal to the total at the end.
+    /// The step, from 1 to the total number of steps.
     pub step: u32,
-    /// Share of the step's responses that are right, 0 to 1.
+    /// Share of the step's responses that are correct, 0 to 1.
     pub train_accuracy: f32,
     /// Mean reward of the step's responses.
     pub reward: f32,
-    /// Mean entropy of the policy, nats a token.
+    /// Mean entropy of the policy in nats per token.
     pub entropy: f32,
     /// Mean response length in tokens.
     pub response_length: f32,
-    /// The loss that was minimised.
+    /// The loss that the step minimised.
     pub loss: f32,
-    /// Groups of the step.
+    /// Number of groups in the step.
     pub groups: usize,
-    /// Those among them whose rewards differ: the others teach the policy loss nothing. None where rewards are not compared within groups.
+    /// Number of groups whose rewards differ; the others give no policy gradient. `None` if rewards are not compared within groups.
     pub groups_with_signal: Option<usize>,
-    /// Where the time went since the display began.
+    /// Times by phase since the display started.
     pub times: PhaseTimes,
 }
 
-/// The display of one run. Shared by reference; any thread may note.
+/// The progress display of one run. Threads may share it by reference.
 pub struct Console {
     total_steps: u32,
-    /// Whether steps say where their time went.
+    /// True to print times by phase.
     tells_times: bool,
     screen: Screen,
     clock: Mutex<Clock>,
@@ -48,8 +48,8 @@ enum Screen {
 }
 
 impl Console {
-    /// A display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar when stderr is a terminal, lines otherwise. Each says
-    /// where the time went since the one before it if `tells_times`.
+    /// Makes a display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar if stderr is a terminal, else lines. With
+    /// `tells_times`, each line also has the times by phase since the previous one.
     pub fn new(total_steps: u32, start_step: u32, tells_times: bool) -> Self {
         let target = ProgressDrawTarget::stderr();
         if target.is_hidden() {
@@ -64,12 +64,12 @@ impl Console {
         Self::on(total_steps, start_step, tells_times, Screen::Bar(bar))
     }
 
-    /// A display of plain lines on any writer.
+    /// Makes a display that prints plain lines to `sink`.
     pub fn plain(total_steps: u32, start_step: u32, tells_times: bool, sink: Box<dyn Write + Send>) -> Self {
         Self::on(total_steps, start_step, tells_times, Screen::Lines(Mutex::new(sink)))
     }
 
-    /// Shows a finished step. Without a bar, every tenth of the run and the last step give a line.
+    /// Shows a finished step. Without a bar, prints a line after every tenth of the run only.
     pub fn step(&self, line: &StepLine) {
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         let left = clock.left_after(line.step, self.total_steps, Instant::now());
@@ -87,7 +87,7 @@ impl Console {
         drop(clock);
         match &self.screen {
             Screen::Bar(bar) => {
-                // The count is part of the message, or the bar would for a moment show the one with the other's step.
+                // The step count is part of the message, so that count and numbers always change together.
                 bar.set_position(u64::from(line.step));
                 bar.set_message(text);
             }
@@ -96,27 +96,27 @@ impl Console {
         }
     }
 
-    /// Says something that stays: an evaluation, a checkpoint, an event. In a terminal it is printed above the bar.
+    /// Prints a permanent message, such as an evaluation or a checkpoint. In a terminal it appears above the bar.
     pub fn note(&self, text: &str) {
         let text = &*shown(text);
         match &self.screen {
             Screen::Bar(bar) => bar.println(text),
             Screen::Lines(sink) => {
                 let mut sink = sink.lock().unwrap_or_else(PoisonError::into_inner);
-                // A closed stderr must not end a run that is recorded elsewhere.
+                // A closed stderr must not stop the run, which is recorded in files.
                 let _ = writeln!(sink, "{text}").and_then(|()| sink.flush());
             }
         }
     }
 
-    /// Takes the bar away, so that the last table stands alone.
+    /// Removes the bar, so that final tables can follow.
     pub fn finish(&self) {
         if let Screen::Bar(bar) = &self.screen {
             bar.finish_and_clear();
         }
     }
 
-    /// Runs `print` with the bar out of the way, for those who write to the terminal themselves (a log subscriber).
+    /// Hides the bar while `print` writes to the terminal, for example from a log subscriber. Returns its result.
     pub fn suspend<R>(&self, print: impl FnOnce() -> R) -> R {
         match &self.screen {
             Screen::Bar(bar) => bar.suspend(print),
@@ -130,23 +130,26 @@ impl Console {
     }
 }
 
-/// An unfinished bar is taken away on an error too: its message follows on a clean line.
+/// Removes an unfinished bar, also after an error, so that the error message starts on a clean line.
 impl Drop for Console {
     fn drop(&mut self) {
         self.finish();
     }
 }
 
-/// Knows how fast the run goes. It starts at the first finished step, because what comes before (the base model's evaluation) does not come again;
-/// evaluations between steps do, and count.
+/// Estimates the time left. Starts at the first finished step, because the base model's evaluation before it does not repeat. Evaluations between
+/// steps do repeat, and count.
 struct Clock {
+    /// The first finished step, and its time.
     first: Option<(u32, Instant)>,
+    /// The last step that was passed to the display.
     shown: u32,
-    /// The times of the last line that said where they went.
+    /// The times of the last line that printed them.
     times: PhaseTimes,
 }
 
 impl Clock {
+    /// Estimates the time left after a step; `None` for the first step and the last.
     fn left_after(&mut self, step: u32, total: u32, now: Instant) -> Option<Duration> {
         let (first_step, first_time) = *self.first.get_or_insert((step, now));
         let done = step.checked_sub(first_step).filter(|&done| done > 0)?;
@@ -156,12 +159,12 @@ impl Clock {
     }
 }
 
-/// Which tenth of the run a step completes.
+/// Returns the number of completed tenths of the run.
 fn tenth(step: u32, total: u32) -> u64 {
     u64::from(step) * 10 / u64::from(total.max(1))
 }
 
-/// `45s`, `1m 40s`, `2h 05m`: to the second as long as seconds matter.
+/// Formats a duration as `45s`, `1m 40s` or `2h 05m`.
 fn short(time: Duration) -> String {
     let seconds = time.as_secs_f64().round() as u64;
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -171,6 +174,7 @@ fn short(time: Duration) -> String {
     }
 }
 
+/// Formats the numbers of a step.
 fn numbers(line: &StepLine) -> String {
     let signal = line.groups_with_signal.map_or_else(String::new, |groups| format!("  signal in {groups} of {} groups", line.groups));
     format!(

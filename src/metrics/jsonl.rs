@@ -1,5 +1,5 @@
-//! JSON lines: one record a line, only ever appended, so that a run that is killed loses at most the line being written. Resuming cuts the
-//! file back to the step of the checkpoint, because the steps after it will be made, and written, again.
+//! JSON Lines: one record per line, append-only, so that a killed run loses at most the line being written. Resuming truncates the file to the step
+//! of the checkpoint, because the run repeats and records the later steps again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, BufWriter, ErrorKind, Write};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::input::{self, Lines};
 
-/// An open JSONL file to append to.
+/// An open JSON Lines file to append to.
 #[derive(Debug)]
 pub struct JsonLines {
     path: PathBuf,
@@ -20,31 +20,31 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
-    /// A new, empty file.
+    /// Creates an empty file.
     ///
     /// # Errors
-    /// When the file exists (a record is never overwritten) or cannot be made.
+    /// If the file exists (records are never overwritten) or cannot be created.
     pub fn create(path: &Path) -> Result<Self> {
         let file =
             OpenOptions::new().append(true).create_new(true).open(path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self::over(path, file))
     }
 
-    /// Goes on at the end of a file that is whole.
+    /// Opens an intact file to append to it.
     ///
     /// # Errors
-    /// When it is not there or cannot be opened.
+    /// If the file does not exist or cannot be opened.
     pub fn append(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
         Ok(Self::over(path, file))
     }
 
-    /// Goes on with a file after `last_step`: keeps the lines whose `step` is at most that, in their order and byte for byte, and drops the
-    /// rest and lines that are no records with a step. The kept lines are written beside the file, which is then replaced. A file that is
-    /// missing starts empty: the run was stopped before its first line. Whether a step is missing is for the caller to see beforehand.
+    /// Reopens the file of a run that resumes after `last_step`. Keeps lines whose `step` is at most `last_step`, in order and byte for byte, and
+    /// drops all others, including lines that are not records with a step. Writes the kept lines to a temporary file and then replaces the
+    /// original. A missing file starts empty, as the run was stopped before its first line. Callers must check for missing steps beforehand.
     ///
     /// # Errors
-    /// On failing I/O; the file is then as it was.
+    /// If a file cannot be read, written or replaced; the original is then unchanged.
     pub fn resume(path: &Path, last_step: u64) -> Result<Self> {
         let source = match File::open(path) {
             Ok(source) => source,
@@ -53,28 +53,28 @@ impl JsonLines {
                 return Err(error).with_context(|| format!("cannot open {}", path.display()));
             }
         };
-        let beside = path.with_added_extension("partial");
-        let kept = File::create(&beside)
-            .with_context(|| format!("cannot create {}", beside.display()))
+        let partial = path.with_added_extension("partial");
+        let replaced = File::create(&partial)
+            .with_context(|| format!("cannot create {}", partial.display()))
             .and_then(|target| copy_until(path, source, target, last_step))
-            .and_then(|()| fs::rename(&beside, path).with_context(|| format!("cannot replace {}", path.display())));
-        if let Err(error) = kept {
-            // The first error is the one to tell; a file left beside harms nobody.
-            let _ = fs::remove_file(&beside);
+            .and_then(|()| fs::rename(&partial, path).with_context(|| format!("cannot replace {}", path.display())));
+        if let Err(error) = replaced {
+            // Return the first error; a leftover temporary file does no harm.
+            let _ = fs::remove_file(&partial);
             return Err(error);
         }
         Self::append(path)
     }
 
-    /// Appends one record and hands it to the operating system. Numbers that are not finite become `null`; see [`null_as_nan`].
+    /// Appends one record and passes it to the operating system, without syncing. Numbers that are not finite become `null`; see [`null_as_nan`].
     ///
     /// # Errors
-    /// When the record is no JSON (a map with keys that are not text) or the file cannot be written.
+    /// If the record has no JSON form (such as a map with keys that are not strings), or the file cannot be written.
     pub fn write(&mut self, record: &impl Serialize) -> Result<()> {
         self.line.clear();
         serde_json::to_writer(&mut self.line, record).with_context(|| format!("cannot write a record to {}", self.path.display()))?;
         self.line.push(b'\n');
-        // One write a line: a reader, or a crash, sees whole lines or a torn last one, never a mixture.
+        // One write per line, so that after a crash at most the last line is torn, and readers never see mixed lines.
         self.file.write_all(&self.line).with_context(|| format!("cannot write to {}", self.path.display()))
     }
 
@@ -83,11 +83,11 @@ impl JsonLines {
     }
 }
 
-/// All records of a file. Empty lines are skipped. A last line without its end that does not parse is a record being written, and is left
-/// out: the file of a running, or killed, run can be read.
+/// Reads all records of a file, which may belong to a running or killed run: skips empty lines, and a last line that has no line end and does not
+/// parse.
 ///
 /// # Errors
-/// Names the file and the line that cannot be read as a `T`.
+/// If the file cannot be read, or a line does not parse as a `T`; the message names the file and the line.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut records = Vec::new();
@@ -98,11 +98,11 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
     Ok(records)
 }
 
-/// All records of a file that a user gives, each with where it stands, for messages; `.gz` is unpacked. Unlike a run's own records, whose last
-/// line may be half written, every line counts; empty ones are passed over.
+/// Reads all records of a user's file, each with its file and line for messages. Unpacks `.gz`, and skips empty lines. In contrast to [`read`], every
+/// other line must parse, also the last.
 ///
 /// # Errors
-/// Names the file, the line and the field that cannot be read as a `T`; a file without lines is one too.
+/// If the file cannot be read or has no records, or a line does not parse as a `T`; the message names the file, the line and the field.
 pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>> {
     let lines = Lines::open(path)?.map(|line| {
         let line = line?;
@@ -114,36 +114,36 @@ pub fn read_input<T: DeserializeOwned>(path: &Path) -> Result<Vec<(String, T)>> 
     Ok(records)
 }
 
-/// A record from the text of its line.
+/// Parses the record of a line.
 ///
 /// # Errors
-/// Names the field that cannot be read.
+/// If the line does not parse as a `T`; the message names the field.
 pub fn record<T: DeserializeOwned>(line: &str) -> Result<T> {
     let line = input::json(line);
     let mut json = serde_json::Deserializer::from_str(&line);
     let record = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (field, error) = (error.path().to_string(), without_line(error.inner()));
-        // The whole record, or a place before the first field: the error says it all.
+        // The error concerns the whole record or a position before the first field, so there is no field to name.
         if field == "." || field.contains('?') { anyhow!("{error}") } else { anyhow!("`{field}`: {error}") }
     })?;
     json.end().map_err(|error| anyhow!("{}", without_line(&error)))?;
     Ok(record)
 }
 
-/// serde_json counts lines too, and would call each one line 1.
+/// Formats an error without serde_json's line number, which is always 1 here.
 fn without_line(error: &serde_json::Error) -> String {
     error.to_string().replace(" at line 1 column", " at column")
 }
 
-/// For `#[serde(deserialize_with = "...")]`: reads `null`, which JSON has for a number that is not finite, as NaN.
+/// Deserializes `null`, which stands for a number that is not finite, as NaN. For `#[serde(deserialize_with = "...")]`.
 ///
 /// # Errors
-/// When the value is neither a number nor `null`.
+/// If the value is neither a number nor `null`.
 pub fn null_as_nan<'de, D: Deserializer<'de>>(value: D) -> Result<f64, D::Error> {
     Ok(Option::<f64>::deserialize(value)?.unwrap_or(f64::NAN))
 }
 
-/// Copies the lines up to and including `last_step`, and makes them durable before the caller renames.
+/// Copies the lines up to and including `last_step`, and syncs the copy before the caller renames it.
 fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result<()> {
     #[derive(Deserialize)]
     struct Stamp {
@@ -166,8 +166,7 @@ fn copy_until(path: &Path, source: File, target: File, last_step: u64) -> Result
     file.sync_all().with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Calls `take` with each record. A last line that has no end and does not parse is passed over; any
-/// other that does not parse is an error with file and line.
+/// Calls `take` with each record. Skips a last line that has no line end and does not parse; any other line that does not parse is an error.
 fn each_record<T: DeserializeOwned>(path: &Path, file: File, mut take: impl FnMut(T) -> Result<()>) -> Result<()> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();

@@ -1,5 +1,5 @@
-//! What a run records and shows: JSON lines (the truth), TensorBoard events, the console, and where the time went. This room writes numbers that
-//! it is given; it knows no model and no schedule, and nothing it does changes a run.
+//! Records and displays a run's numbers: JSON Lines (the authoritative record), TensorBoard events, the console display, and times by phase. Only
+//! writes numbers that callers pass in; does not depend on models or schedules, and does not affect a run.
 
 pub mod console;
 pub mod jsonl;

@@ -1,5 +1,5 @@
-//! Where a run's time goes: seconds by phase, measured where the loop passes from one phase to the next. Owns the phases with their names in
-//! records and tables; must never know what a phase computes.
+//! Times of a run by phase, in seconds, measured at the transitions between phases of the training loop. Owns the phases and their names in records
+//! and tables; independent of the work in a phase.
 
 use std::time::Instant;
 
@@ -7,23 +7,23 @@ use serde_json::{Map, Value, json};
 
 use super::table::table;
 
-/// What a run is doing. Every moment of its loop belongs to one phase.
+/// A phase of the training loop. Every moment of the loop belongs to one phase.
 ///
-/// On a GPU, work is queued and a phase ends where the host has read its results; nothing waits for the sake of the measurement. The backward
-/// pass of a step's last micro-batch therefore counts as `Optimizer`, which reads the gradient's norm.
+/// On a GPU, work is queued, and a phase ends when the host has read its results; the measurement adds no synchronisation. The backward pass of a
+/// step's last micro-batch therefore counts as `Optimizer`, which reads the gradient norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Sampling responses.
     Sample,
-    /// Grading responses and rewarding them.
+    /// Grading responses and computing rewards.
     Reward,
-    /// Scoring responses with the reference, and moving the reference after the policy.
+    /// Scoring responses with the reference model, and updating it.
     Reference,
-    /// The critic's values and its updates, its optimizer included.
+    /// The critic's values and its updates, including its optimizer.
     Critic,
-    /// The policy's passes: log-probabilities from before the updates, loss, gradient.
+    /// The policy's passes: old log-probabilities, loss and gradients.
     Update,
-    /// Clipping, AdamW, merging adapters, and checking the new weights.
+    /// Gradient clipping, AdamW, merging adapters, and checking the new weights.
     Optimizer,
     /// Answering and grading held-out problems.
     Evaluate,
@@ -43,7 +43,7 @@ const PHASES: [(Phase, &str, &str); 8] = [
     (Phase::Save, "save", "perf/phase/save_s"),
 ];
 
-/// Tables and lines leave out phases with less than this share of the time.
+/// Tables and lines omit phases with less than this share of the time.
 const LEAST_SHARE: f64 = 0.001;
 
 /// Seconds by phase.
@@ -53,96 +53,96 @@ pub struct PhaseTimes {
 }
 
 impl PhaseTimes {
-    /// The times in a line of metrics; 0 where the line has none, as those of older versions.
+    /// Reads the times in a line of metrics; 0 for missing ones, as in lines of older versions.
     pub fn of_line(line: &Map<String, Value>) -> Self {
         Self { seconds: PHASES.map(|(_, _, key)| line.get(key).and_then(Value::as_f64).unwrap_or(0.0)) }
     }
 
-    /// Seconds of one phase.
+    /// Returns the seconds of one phase.
     pub fn of(&self, phase: Phase) -> f64 {
         self.seconds[phase as usize]
     }
 
-    /// Seconds of some phases together.
+    /// Returns the total seconds of some phases.
     pub fn of_all(&self, phases: &[Phase]) -> f64 {
         phases.iter().map(|phase| self.of(*phase)).sum()
     }
 
-    /// Seconds of all phases together.
+    /// Returns the total seconds of all phases.
     pub fn sum(&self) -> f64 {
         self.seconds.iter().sum()
     }
 
-    /// These times and others, phase by phase.
+    /// Adds two sets of times phase by phase.
     pub fn plus(&self, other: &Self) -> Self {
         Self { seconds: std::array::from_fn(|phase| self.seconds[phase] + other.seconds[phase]) }
     }
 
-    /// What these times have grown by since they were `earlier`.
+    /// Subtracts `earlier` times phase by phase.
     pub fn since(&self, earlier: &Self) -> Self {
         Self { seconds: std::array::from_fn(|phase| self.seconds[phase] - earlier.seconds[phase]) }
     }
 
-    /// The times as metrics, `perf/phase/NAME_s`.
+    /// Returns the times as metrics `(perf/phase/NAME_s, seconds)`.
     pub fn metrics(&self) -> [(&'static str, f64); PHASES.len()] {
         PHASES.map(|(phase, _, key)| (key, self.of(phase)))
     }
 
-    /// `0.8 s: sample 0.61, reward 0.00, ...` for a line.
+    /// Formats the times for a line: `0.8 s: sample 0.61, reward 0.00, ...`.
     pub fn words(&self) -> String {
-        let phases: Vec<String> = self.told(self.sum()).map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
+        let phases: Vec<String> = self.significant(self.sum()).map(|(name, seconds)| format!("{name} {seconds:.2}")).collect();
         format!("{:.2} s: {}", self.sum(), phases.join(", "))
     }
 
-    /// A table of where `elapsed_s` seconds went. What no phase accounts for is `other`: loading a checkpoint, and steps that an older version
-    /// recorded.
+    /// Formats a table of where `elapsed_s` seconds went. `other` is the time outside all phases: loading a checkpoint, and steps recorded by older
+    /// versions.
     pub fn table(&self, elapsed_s: f64) -> String {
         let other = Some(("other", elapsed_s - self.sum())).filter(|(_, seconds)| *seconds >= LEAST_SHARE * elapsed_s);
         let row =
             |(name, seconds): (&str, f64)| vec![name.to_owned(), format!("{seconds:.1}"), format!("{:.1}%", 100.0 * seconds / elapsed_s)];
-        let rows: Vec<Vec<String>> = self.told(elapsed_s).chain(other).chain([("all", elapsed_s)]).map(row).collect();
+        let rows: Vec<Vec<String>> = self.significant(elapsed_s).chain(other).chain([("all", elapsed_s)]).map(row).collect();
         table(&["where the time went", "seconds", "share"], &rows)
     }
 
-    /// The phases that are worth a word among `all_s` seconds.
-    fn told(&self, all_s: f64) -> impl Iterator<Item = (&'static str, f64)> {
+    /// Returns `(name, seconds)` of the phases with a significant share of `all_s` seconds.
+    fn significant(&self, all_s: f64) -> impl Iterator<Item = (&'static str, f64)> {
         PHASES.iter().map(|(phase, name, _)| (*name, self.of(*phase))).filter(move |(_, seconds)| *seconds >= LEAST_SHARE * all_s)
     }
 }
 
-/// Adds up the time of a run by phase, as far as this process goes.
+/// Accumulates the times of a run by phase within this process.
 #[derive(Debug)]
 pub struct Stopwatch {
     last: Instant,
     total: PhaseTimes,
-    /// The total when a line of metrics was last made.
+    /// The total at the last call of [`Stopwatch::record`].
     recorded: PhaseTimes,
 }
 
 impl Stopwatch {
-    /// Starts now.
+    /// Starts the stopwatch.
     pub fn start() -> Self {
         Self { last: Instant::now(), total: PhaseTimes::default(), recorded: PhaseTimes::default() }
     }
 
-    /// Counts the time since the last call as one phase's.
+    /// Assigns the time since the last `lap` or `skip` to a phase.
     pub fn lap(&mut self, phase: Phase) {
         let now = Instant::now();
         self.total.seconds[phase as usize] += now.duration_since(self.last).as_secs_f64();
         self.last = now;
     }
 
-    /// Counts the time since the last call as no phase's.
+    /// Assigns the time since the last `lap` or `skip` to no phase.
     pub fn skip(&mut self) {
         self.last = Instant::now();
     }
 
-    /// All times so far.
+    /// Returns the accumulated times.
     pub fn total(&self) -> PhaseTimes {
         self.total
     }
 
-    /// Adds the times since the last call to those of a line of metrics.
+    /// Adds the times since the last call to the times in a line of metrics.
     pub fn record(&mut self, line: &mut Map<String, Value>) {
         let times = PhaseTimes::of_line(line).plus(&self.total.since(&self.recorded));
         self.recorded = self.total;
@@ -161,19 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn phases_stand_in_order() {
+    fn phases_are_in_order() {
         assert!(
             PHASES.iter().enumerate().all(|(index, (phase, name, key))| *phase as usize == index && *key == format!("perf/phase/{name}_s"))
         );
     }
 
     #[test]
-    fn a_line_has_all_time_since_the_line_before_it() {
+    fn stopwatch_record_adds_times_since_the_last_call() {
         let mut watch = Stopwatch::start();
         let mut line = Map::new();
         watch.total = times(&[(Phase::Sample, 2.0), (Phase::Update, 1.0)]);
         watch.record(&mut line);
-        // Its evaluation comes later, and is added.
+        // The step's evaluation comes later and is added to the same line.
         watch.total = watch.total.plus(&times(&[(Phase::Evaluate, 4.0)]));
         watch.record(&mut line);
         let expected = times(&[(Phase::Sample, 2.0), (Phase::Update, 1.0), (Phase::Evaluate, 4.0)]);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn laps_add_up_to_the_time_that_passed() {
+    fn stopwatch_laps_add_up_to_the_elapsed_time() {
         let began = Instant::now();
         let mut watch = Stopwatch { last: began, ..Stopwatch::start() };
         watch.lap(Phase::Sample);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_leave_out_what_took_no_time() {
+    fn phase_times_table_omits_short_phases() {
         let times = times(&[(Phase::Sample, 6.0), (Phase::Reward, 0.0004), (Phase::Optimizer, 2.0)]);
         assert_eq!(times.words(), "8.00 s: sample 6.00, optimizer 2.00");
         let expected = "

@@ -1,16 +1,16 @@
-//! Tables for people: columns of numbers stand under each other.
+//! Tables for people, with aligned columns.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-/// A table for a terminal: a rule under the header, columns of numbers to the right (so that equal decimals stand under each other), text to
-/// the left. Short rows are filled with empty cells.
+/// Formats a table for a terminal, with a rule below the header. Columns of numbers are right-aligned, so that decimal points line up; text columns
+/// are left-aligned. Short rows are padded with empty cells.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─'));
     let mut table = Table::new();
     table.load_style(STYLE);
     table.set_header(header);
     table.add_rows(rows);
-    // Columns beyond the header come to be with the rows.
+    // Rows may have more columns than the header.
     table.discover_columns();
     let last = table.column_count().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
@@ -18,13 +18,13 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         if cells.peek().is_some() && cells.all(|cell| is_number(cell)) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        // No indent, two blanks between columns, and a rule that ends with the last one.
+        // No indent, two spaces between columns, none after the last, so that the rule ends with it.
         column.set_padding((0, if index == last { 0 } else { 2 }));
     }
     table.trim_fmt()
 }
 
-/// A number as people write it (`-4.5`, `88.9%`, `1.2e-6`, `3/8`, `+4.5 [3.1, 5.9]`, `nan`) or a sign for its absence.
+/// True for a formatted number (`-4.5`, `88.9%`, `1.2e-6`, `3/8`, `+4.5 [3.1, 5.9]`, `nan`) or a placeholder for a missing one.
 fn is_number(cell: &str) -> bool {
     let cell = cell.trim();
     let starts = cell.trim_start_matches(['+', '-', '−', '±', '[', '<', '>', ' ']);
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_to_the_right() {
+    fn table_aligns_numbers_right() {
         let row = |cells: &[&str]| cells.iter().map(|&cell| cell.to_owned()).collect();
         let rows: Vec<Vec<String>> =
             vec![row(&["addition", "9.8%", "100.0%", "+4.5 [3.1, 5.9]"]), row(&["ages", "12.5%", "–", "-0.4 [-1.0, 0.2]"]), row(&["all"])];

@@ -1,7 +1,7 @@
-//! TensorBoard event files: the run's scalars, for those who have TensorBoard open anyway. The truth is in the JSON lines.
+//! TensorBoard event files with a run's scalars. The authoritative record is the JSON Lines file.
 //!
-//! A file is a sequence of TFRecords, `length u64 | masked crc of length u32 | data | masked crc of data u32`, little-endian. Each holds one
-//! `Event` message of `tensorboard/compat/proto/event.proto`. Four of its fields are all that scalars need, so they are encoded here.
+//! A file is a sequence of TFRecords, `length u64 | masked crc of length u32 | data | masked crc of data u32`, little-endian. Each contains one
+//! `Event` message of `tensorboard/compat/proto/event.proto`. Scalars need only four of its fields, so this module encodes them itself.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -18,11 +18,11 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// A new event file in a run's folder, named as TensorBoard looks for it: `events.out.tfevents.SECONDS.rlvr.NUMBER`. A folder may hold
+    /// Creates an event file in a run folder, with the name that TensorBoard expects: `events.out.tfevents.SECONDS.rlvr.NUMBER`. A folder may have
     /// several; TensorBoard reads them in the order of their names.
     ///
     /// # Errors
-    /// When the folder cannot be read or the file not made.
+    /// If the folder cannot be read, or the file cannot be created or written.
     pub fn create(folder: &Path) -> Result<Self> {
         let name = |entry: std::io::Result<fs::DirEntry>| Some(entry.ok()?.file_name());
         let before = fs::read_dir(folder)
@@ -31,7 +31,7 @@ impl EventFile {
             .filter(|name| name.to_string_lossy().contains("tfevents"))
             .count();
         let seconds = now_s() as u64;
-        // The number keeps the order of two files of one second.
+        // The number orders files created in the same second.
         let path = folder.join(format!("events.out.tfevents.{seconds:010}.rlvr.{before:04}"));
         let file =
             OpenOptions::new().append(true).create_new(true).open(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -43,11 +43,11 @@ impl EventFile {
         Ok(events)
     }
 
-    /// A new event file for a run that goes on at `next_step`. It opens with a session start, at which TensorBoard drops what
-    /// earlier files say of that step and later ones: they are made again.
+    /// Creates an event file for a run that continues at `next_step`. It starts with a session-start event, which makes TensorBoard drop values of that
+    /// step and later ones from earlier files, since the run repeats these steps.
     ///
     /// # Errors
-    /// As [`EventFile::create`].
+    /// As for [`EventFile::create`].
     pub fn resume(folder: &Path, next_step: u64) -> Result<Self> {
         let mut events = Self::create(folder)?;
         let mut session_log = Message::default();
@@ -60,10 +60,10 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Writes the scalars of a step as one event. A slash in a tag makes TensorBoard's groups: `actor/entropy`.
+    /// Writes the scalars of a step as one event. TensorBoard groups tags by the part before a slash, as in `actor/entropy`.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn write<'a>(&mut self, step: u64, scalars: impl IntoIterator<Item = (&'a str, f32)>) -> Result<()> {
         let mut summary = Message::default();
         for (tag, number) in scalars {
@@ -79,7 +79,7 @@ impl EventFile {
         self.append(&event)
     }
 
-    /// One record, in one write, so that TensorBoard meanwhile reads whole records or waits for the rest.
+    /// Appends one record with a single write, so that TensorBoard reads only whole records.
     fn append(&mut self, event: &Message) -> Result<()> {
         let length = (event.0.len() as u64).to_le_bytes();
         let mut record = Vec::with_capacity(event.0.len() + 16);
@@ -91,18 +91,18 @@ impl EventFile {
     }
 }
 
-/// The checksum of TFRecord files: CRC-32C, masked so that a checksum stored inside checked data does no harm, `((crc >> 15) | (crc << 17)) +
-/// 0xa282ead8` (`tensorflow/core/lib/hash/crc32c.h`).
+/// Computes the checksum of TFRecord files: CRC-32C, masked as `((crc >> 15) | (crc << 17)) + 0xa282ead8`, so that data which contains its own
+/// checksum is safe (`tensorflow/core/lib/hash/crc32c.h`).
 fn masked_crc32c(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// Seconds since 1970; 0 on a clock before it, which costs a label and not the run.
+/// Returns the seconds since 1970; 0 if the clock is earlier, which only affects labels.
 fn now_s() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// A protobuf message being encoded: each field is `number << 3 | wire type`, then its value.
+/// A protobuf message being encoded. Each field is `number << 3 | wire type`, followed by its value.
 #[derive(Default)]
 struct Message(Vec<u8>);
 
@@ -128,7 +128,7 @@ impl Message {
         self.0.extend(value.to_le_bytes());
     }
 
-    /// Seven bits a byte, lowest first, the high bit set on all but the last.
+    /// Seven bits per byte, lowest first, with the high bit set on all bytes but the last.
     fn raw_varint(&mut self, mut value: u64) {
         while value >= 0x80 {
             self.0.push(value as u8 | 0x80);

@@ -62,15 +62,15 @@ impl Default for OptimSettings {
 pub const ROWS: [Row; 11] = [
     row("optim.lr", at_least(0.0), "Learning rate after warm-up."),
     row("optim.warmup_steps", whole(0, 1_000_000_000), "Updates over which the learning rate rises linearly from 0."),
-    row("optim.schedule", Range::OneOf(&["constant", "linear", "cosine"]), "The course of the learning rate after warm-up."),
-    row("optim.decay_steps", whole(0, 1_000_000_000), "Updates at the end over which the schedule falls; 0 lets it fall from the end of warm-up on."),
-    row("optim.beta1", from_below(0.0, 1.0), "Decay of the first moment."),
-    row("optim.beta2", from_below(0.0, 1.0), "Decay of the second moment."),
-    row("optim.eps", above(0.0), "Added to the root of the second moment."),
+    row("optim.schedule", Range::OneOf(&["constant", "linear", "cosine"]), "Learning-rate schedule after warm-up."),
+    row("optim.decay_steps", whole(0, 1_000_000_000), "Number of final updates over which the schedule decays; 0 decays over all updates after warm-up."),
+    row("optim.beta1", from_below(0.0, 1.0), "Decay rate of the first moment."),
+    row("optim.beta2", from_below(0.0, 1.0), "Decay rate of the second moment."),
+    row("optim.eps", above(0.0), "Added to the square root of the second moment."),
     row("optim.weight_decay", at_least(0.0), "Decoupled weight decay."),
-    row("optim.clip_norm", at_least(0.0), "Largest global gradient norm; 0 turns clipping off."),
-    row("optim.states", Range::OneOf(&["f32", "8bit"]), "How the two moments are held."),
-    row("optim.freeze", Range::Texts, "Parameters that stay as they are: names, or beginnings such as `layers.0.qkv`."),
+    row("optim.clip_norm", at_least(0.0), "Maximum global gradient norm; 0 turns clipping off."),
+    row("optim.states", Range::OneOf(&["f32", "8bit"]), "Precision of the two moments: f32, or quantized to 8 bits."),
+    row("optim.freeze", Range::Texts, "Parameters to freeze, by full name or by prefix, such as `layers.0.qkv`."),
 ];
 
 /// The learning-rate schedule after warm-up.

@@ -1,8 +1,8 @@
-//! One picture of a run, as SVG: accuracy on the training example, accuracy on held-out problems, the step at which the first saturates, and what
-//! the second does after it.
+//! The learning curve of a run as an SVG picture: accuracy on the training example, accuracy on held-out problems, and the step at which the
+//! training accuracy saturates.
 //!
-//! Drawn by hand rather than with plotters: its backends take whole pixels, so that smooth curves become stairs in a vector picture, and it has
-//! neither labels at the ends of lines that keep clear of each other, nor gaps where a value is not a number, nor room for a caption.
+//! Does not use plotters, because its backends round to whole pixels, which turns smooth curves into stairs even in vector pictures. It also lacks
+//! end-of-line labels that avoid each other, gaps at NaN values, and captions.
 
 use super::frame::Frame;
 pub use super::series::Point;
@@ -10,24 +10,24 @@ use super::series::{EndLabel, Mark, Series, draw_labels, pieces};
 use super::svg::{Canvas, Stroke, Type};
 use super::text::{text_width, wrap};
 
-/// What the picture shows. Values that are not finite are gaps.
+/// The content of the picture. Values that are not finite are gaps.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Curve {
-    /// What was done, in a few words.
+    /// The title.
     pub title: String,
-    /// Model, algorithm, data: what one needs to know to read the numbers.
+    /// Model, algorithm and data, which a reader needs to interpret the numbers.
     pub subtitle: String,
-    /// One sentence that says what the picture shows.
+    /// One sentence that summarises the picture.
     pub caption: String,
-    /// Accuracy on the training example by step, in order of steps.
+    /// `(step, accuracy on the training example)`, in order of steps.
     pub train: Vec<(u32, f32)>,
     /// Held-out accuracy of greedy responses, in order of steps.
     pub greedy: Vec<Point>,
     /// Held-out accuracy of sampled responses, in order of steps.
     pub sampled: Vec<Point>,
-    /// Where the train accuracy saturates.
+    /// The step at which the training accuracy saturates, if it does.
     pub saturation_step: Option<u32>,
-    /// Steps over which the train accuracy is averaged.
+    /// Number of steps to average the training accuracy over.
     pub window: usize,
 }
 
@@ -43,14 +43,14 @@ const SHADE: &str = "#f6f3e8";
 const BASE_LINE: Stroke = Mark::Level.stroke();
 const PLAIN: Type = Type { size: 13.0, color: INK, anchor: "start", weight: 400 };
 
-/// Draws the picture, 900 x 520 pixels.
+/// Draws the picture as SVG, 900 x 520 pixels.
 pub fn svg(curve: &Curve) -> String {
     let mut canvas = Canvas::new(WIDTH, HEIGHT, &curve.title, &curve.caption);
     let top = draw_heading(&mut canvas, curve);
     let bottom = draw_caption(&mut canvas, curve);
     let frame = Frame { left: 78.0, right: WIDTH - 190.0, top: top + 34.0, bottom: bottom - 52.0, last_step: last_step(curve) };
     let smoothed = smoothed(&curve.train, curve.window.max(1));
-    // Drawn in this order: the headline, greedy, lies on top.
+    // Later series cover earlier ones; greedy accuracy, the headline, is on top.
     let series = [
         Series::train(&smoothed, &frame),
         Series::held_out(Mark::Diamond, &curve.sampled, &frame),
@@ -74,7 +74,7 @@ pub fn svg(curve: &Curve) -> String {
     canvas.finish()
 }
 
-/// The last step that anything is known of; at least 1, so that the plane has a width.
+/// Returns the last step with any value; at least 1, so that the plot has a width.
 fn last_step(curve: &Curve) -> u32 {
     let train = curve.train.iter().map(|&(step, _)| step);
     let held_out = curve.greedy.iter().chain(&curve.sampled).map(|point| point.step);
@@ -82,7 +82,7 @@ fn last_step(curve: &Curve) -> u32 {
     steps.max().unwrap_or(0).max(1)
 }
 
-/// The mean of the finite ones among the last `steps` accuracies, fewer at the start: what saturation is judged by. A gap stays a gap.
+/// Averages the finite values among the last `steps` accuracies (fewer at the start), as the test for saturation does. Gaps stay gaps.
 fn smoothed(train: &[(u32, f32)], steps: usize) -> Vec<(u32, f64)> {
     let mean_until = |index: usize| {
         let (step, accuracy) = train[index];
@@ -94,7 +94,7 @@ fn smoothed(train: &[(u32, f32)], steps: usize) -> Vec<(u32, f64)> {
     (0..train.len()).map(mean_until).collect()
 }
 
-/// The region after saturation, up into the strip where its name stands. It lies under the grid.
+/// Shades the region after saturation, including the strip with its label. Drawn below the grid.
 fn shade_after_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     if let Some(step) = curve.saturation_step {
         let (x, top) = (frame.x(step), frame.top - STRIP);
@@ -103,7 +103,7 @@ fn shade_after_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     }
 }
 
-/// The line at saturation and its label, which stands on the side that has room for it.
+/// Draws the line at saturation and its label, on the side that has room for it.
 fn mark_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     let Some(step) = curve.saturation_step else {
         return;
@@ -119,7 +119,7 @@ fn mark_saturation(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     canvas.text((x + side, top + 15.0), style, &label);
 }
 
-/// The base model's greedy accuracy as a level to compare with, and its label. A run of one evaluation is nothing but its base.
+/// Draws the base model's greedy accuracy as a horizontal line, and returns its label. `None` for a run whose only evaluation is the base.
 fn draw_base(canvas: &mut Canvas, curve: &Curve, frame: &Frame) -> Option<EndLabel> {
     let base = curve.greedy.first().filter(|base| base.step == 0 && base.value.is_finite())?;
     if curve.greedy.len() < 2 {
@@ -130,7 +130,7 @@ fn draw_base(canvas: &mut Canvas, curve: &Curve, frame: &Frame) -> Option<EndLab
     Some(EndLabel::new("base, greedy", base.value, Mark::Level, (frame.right, y)))
 }
 
-/// Every step's accuracy, faint, under its mean.
+/// Draws the accuracy of every step as a faint line below the mean.
 fn draw_raw_train(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     let place = |&(step, accuracy): &(u32, f32)| (frame.x(step), frame.y(f64::from(accuracy)));
     let points: Vec<_> = curve.train.iter().map(place).collect();
@@ -140,7 +140,7 @@ fn draw_raw_train(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     }
 }
 
-/// Title and subtitle; returns where they end.
+/// Draws title and subtitle; returns the y of their lower edge.
 fn draw_heading(canvas: &mut Canvas, curve: &Curve) -> f64 {
     let title = Type { size: 19.0, weight: 700, ..PLAIN };
     let subtitle = Type { color: QUIET, ..PLAIN };
@@ -155,7 +155,7 @@ fn draw_heading(canvas: &mut Canvas, curve: &Curve) -> f64 {
     y
 }
 
-/// The caption at the foot; returns where it begins.
+/// Draws the caption at the bottom; returns the y of its upper edge.
 fn draw_caption(canvas: &mut Canvas, curve: &Curve) -> f64 {
     let lines = wrap(&curve.caption, PLAIN.size, WIDTH - 2.0 * SIDE, 3);
     let top = HEIGHT - 12.0 - lines.len() as f64 * 18.0;
@@ -165,7 +165,7 @@ fn draw_caption(canvas: &mut Canvas, curve: &Curve) -> f64 {
     top
 }
 
-/// What the thin and the pale mean, in small print under the right end; and what to say when there is nothing to draw.
+/// Draws the legend for thin lines, bands and shading in small print at the lower right, and a note if there is no data.
 fn draw_notes(canvas: &mut Canvas, curve: &Curve, frame: &Frame) {
     let trained = curve.train.iter().any(|(_, accuracy)| accuracy.is_finite());
     let mut points = curve.greedy.iter().chain(&curve.sampled);

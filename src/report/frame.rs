@@ -1,8 +1,8 @@
-//! The plane of a picture: steps to the right, accuracy upwards, and the grid that makes them readable.
+//! The plot area of a picture: training steps on the x axis, accuracy on the y axis, and the grid.
 
 use super::svg::{Canvas, Stroke, Type};
 
-/// Where the plot lies, in pixels, and which steps it spans. Accuracy goes from 0 at the bottom to 1 at the top.
+/// The position of the plot in pixels, and the steps that it spans. Accuracy runs from 0 at the bottom to 1 at the top.
 pub(super) struct Frame {
     pub left: f64,
     pub right: f64,
@@ -16,12 +16,13 @@ const AXIS: &str = "#6b7480";
 const TICK: Type = Type { size: 12.0, color: "#4b535d", anchor: "middle", weight: 400 };
 
 impl Frame {
+    /// Returns the x of a step, in pixels.
     pub fn x(&self, step: u32) -> f64 {
         let share = f64::from(step) / f64::from(self.last_step.max(1));
         self.left + share.min(1.0) * (self.right - self.left)
     }
 
-    /// Values outside 0..=1 are drawn at the edge; what is not finite is NaN, a gap.
+    /// Returns the y of an accuracy, in pixels. Values outside 0 to 1 are clamped; values that are not finite become NaN, which is a gap.
     pub fn y(&self, accuracy: f64) -> f64 {
         if !accuracy.is_finite() {
             return f64::NAN;
@@ -29,7 +30,7 @@ impl Frame {
         self.bottom - accuracy.clamp(0.0, 1.0) * (self.bottom - self.top)
     }
 
-    /// Grid, ticks and the names of the axes.
+    /// Draws the grid, the ticks and the axis labels.
     pub fn draw(&self, canvas: &mut Canvas, x_name: &str, y_name: &str) {
         for percent in (0..=100).step_by(20) {
             let y = self.y(f64::from(percent) / 100.0);
@@ -51,7 +52,7 @@ impl Frame {
     }
 }
 
-/// Whole steps 1, 2 or 5 times a power of ten apart, at most nine of them.
+/// Returns at most nine ticks, spaced by 1, 2 or 5 times a power of ten.
 fn step_ticks(last_step: u32) -> impl Iterator<Item = u32> {
     let spacing = (0..10)
         .flat_map(|power| [1, 2, 5].map(|digit| digit * 10_u64.pow(power)))
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ticks_are_few_and_round() {
+    fn step_ticks_are_few_and_round() {
         let check = |last, expected: &[u32]| {
             assert_eq!(step_ticks(last).collect::<Vec<_>>(), expected, "{last}");
         };
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn the_plane_ends_at_its_edges() {
+    fn frame_clamps_values_to_its_edges() {
         let frame = Frame { left: 10.0, right: 110.0, top: 20.0, bottom: 220.0, last_step: 0 };
         assert_eq!((frame.x(0), frame.x(1), frame.x(9)), (10.0, 110.0, 110.0));
         assert_eq!((frame.y(0.0), frame.y(1.0)), (220.0, 20.0));

@@ -1,15 +1,15 @@
-//! Where the labels at the ends of lines go: as near to their ends as they can be without covering each other.
+//! Places the labels at the ends of lines as close to their lines as possible without overlap.
 
-/// Moves `wanted` positions apart to at least `gap`, inside `low..=high`, with the least sum of squared moves; their order stays. When the room is
-/// too small for all, they start at `low` and run over.
+/// Moves the `wanted` positions at least `gap` apart within `low..=high`, with the smallest sum of squared moves. Keeps their order. If the range
+/// is too small, they start at `low` and exceed `high`.
 ///
-/// With y sorted, `z_i = y_i - i gap` must not fall: that is isotonic regression, solved by merging neighbours that violate it into their
-/// mean (pool adjacent violators). Cutting z to the range keeps it so.
+/// With sorted y, `z_i = y_i - i gap` must not decrease. This is isotonic regression, solved by merging neighbours that violate it into their mean
+/// (pool adjacent violators). Clamping z to the range preserves the order.
 pub(super) fn spread(wanted: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|&a, &b| wanted[a].total_cmp(&wanted[b]));
 
-    // Blocks of (sum of z, how many), their means rising.
+    // Blocks of (sum of z, count) with increasing means.
     let mut blocks: Vec<(f64, usize)> = Vec::new();
     for (rank, &index) in order.iter().enumerate() {
         let mut block = (wanted[index] - rank as f64 * gap, 1);
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_keep_their_distance() {
+    fn spread_keeps_labels_apart() {
         check(&[], &[]);
         check(&[50.0], &[50.0]);
         check(&[20.0, 50.0], &[20.0, 50.0]);
@@ -52,11 +52,11 @@ mod tests {
     }
 
     #[test]
-    fn labels_stay_inside() {
+    fn spread_keeps_labels_inside() {
         check(&[0.0, 1.0], &[0.0, 10.0]);
         check(&[100.0, 99.0, 98.0], &[100.0, 90.0, 80.0]);
         check(&[-5.0], &[0.0]);
-        // No room: from the top, in order.
+        // The range is too small: labels start at the top, in order.
         assert_eq!(spread(&[3.0, 1.0, 2.0], 10.0, 0.0, 5.0), [20.0, 0.0, 10.0]);
     }
 }

@@ -1,5 +1,4 @@
-//! Pictures for people, made from what a run has recorded, and the published figures that stand beside it. Nothing here computes a score or
-//! touches a model.
+//! Draws a run's records as pictures, and holds the paper's published figures for comparison. Computes no scores and uses no model.
 
 pub mod curve;
 mod frame;

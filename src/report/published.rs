@@ -1,22 +1,22 @@
-//! The paper's tables as data (`published.toml`): what was trained on what by which algorithm, and how it scored. It owns these numbers and how
-//! they are found; it must never know how a score of ours comes about.
+//! The paper's tables as data (`published.toml`), and functions to look up their numbers by model, training example and algorithm. Independent of
+//! how this program computes scores.
 
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
 
-/// What "base" rows are of: the model as published.
+/// The `on` of rows for a model before training.
 pub const BASE: &str = "base";
 
-/// What tables call the mean over their other columns.
+/// The column with the mean over the other columns.
 const MEAN: &str = "mean";
 
 /// The paper's tables.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
-    /// Where the numbers are from.
+    /// The source of the numbers.
     pub source: String,
     /// The tables, in the file's order.
     #[serde(rename = "table")]
@@ -29,21 +29,21 @@ pub struct Published {
 pub struct Table {
     /// Its number in the paper, `T8`.
     pub id: String,
-    /// Which checkpoints, and what else holds for all rows.
+    /// How checkpoints were selected, and other conditions of all rows.
     pub about: String,
-    /// The model's name on the hub without its owner, in lower case.
+    /// The model's name on the hub, without its owner and in lower case.
     pub model: String,
-    /// The algorithm, as settings call it.
+    /// The algorithm's name in settings.
     pub algorithm: String,
-    /// Whether it is looked at before others.
+    /// True if lookups prefer this table.
     #[serde(default)]
     pub headline: bool,
-    /// What the values are, in percent or tokens.
+    /// What the values measure: `accuracy`, `boxed` and other shares in percent, `length` in tokens.
     #[serde(default = "accuracy")]
     pub measure: String,
-    /// Most tokens in a response, where it is not 3072.
+    /// Maximum number of tokens in a response; `None` for 3072.
     pub max_new: Option<usize>,
-    /// Benchmarks, `mean`, or a benchmark's subject (`math500/Algebra`).
+    /// The columns: benchmarks, `mean`, or a subject of a benchmark (`math500/Algebra`).
     pub columns: Vec<String>,
     /// The rows.
     pub rows: Vec<Row>,
@@ -53,14 +53,14 @@ pub struct Table {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
-    /// What was trained on, as `--example` has it, or [`BASE`].
+    /// The training examples, as given to `--example`, or [`BASE`].
     pub on: String,
-    /// What differs from the experiment of the headline; empty for nothing.
+    /// How the experiment differs from the headline experiment; empty if it does not.
     #[serde(default)]
     pub variant: String,
-    /// The step of the checkpoint, where the paper says it.
+    /// The step of the checkpoint, if the paper reports it.
     pub step: Option<u64>,
-    /// A value for each column.
+    /// One value per column.
     pub values: Vec<f64>,
 }
 
@@ -68,30 +68,30 @@ fn accuracy() -> String {
     "accuracy".to_owned()
 }
 
-/// What a figure is looked up by.
+/// The key to look up figures by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
-    /// The model, by its name on the hub or the name of its folder.
+    /// The model's name on the hub, or the path of its folder.
     pub model: String,
-    /// What it was trained on, or [`BASE`].
+    /// The training examples, or [`BASE`].
     pub example: String,
-    /// By which algorithm; nothing for the base.
+    /// The algorithm; empty for a base model.
     pub algorithm: String,
-    /// What differs from the headline's experiment; empty for nothing.
+    /// How the experiment differs from the headline experiment; empty if it does not.
     pub variant: String,
 }
 
 impl Subject {
-    /// A model as published.
+    /// The key of a model before training.
     pub fn base(model: &str) -> Self {
         Self { model: model.to_owned(), example: BASE.to_owned(), algorithm: String::new(), variant: String::new() }
     }
 }
 
-/// One number of the paper with its place.
+/// One number of the paper, with its table and row.
 #[derive(Clone, Copy, Debug)]
 pub struct Figure {
-    /// In percent or tokens, as the table's measure is.
+    /// The value in percent or tokens, depending on the table's measure.
     pub value: f64,
     /// The table.
     pub table: &'static Table,
@@ -99,13 +99,14 @@ pub struct Figure {
     pub row: &'static Row,
 }
 
-/// The tables.
+/// Returns the paper's tables, parsed on the first call.
 pub fn published() -> &'static Published {
     static TABLES: OnceLock<Published> = OnceLock::new();
-    TABLES.get_or_init(|| toml::from_str(include_str!("published.toml")).expect("the tables that are part of the program can be read"))
+    TABLES.get_or_init(|| toml::from_str(include_str!("published.toml")).expect("the embedded published.toml is valid"))
 }
 
-/// Every number of the paper for a subject on a benchmark, of any measure and variant; headline tables first, then in the file's order.
+/// Returns every number of the paper for a model and training examples on a benchmark, of any measure and variant. Headline tables come first, then
+/// the file's order.
 pub fn figures(subject: &Subject, benchmark: &str) -> Vec<Figure> {
     let (model, example) = (short_name(&subject.model), members(&subject.example));
     let is_base = subject.example == BASE;
@@ -122,7 +123,8 @@ pub fn figures(subject: &Subject, benchmark: &str) -> Vec<Figure> {
     found
 }
 
-/// The paper's accuracy (percent; unboxed answers counted) for a subject, of its very variant; a table of the same response length first.
+/// Returns the paper's accuracy, in percent and with unboxed answers, for exactly this variant. Prefers a table with the same maximum response
+/// length.
 pub fn accuracy_of(subject: &Subject, benchmark: &str, max_new: usize) -> Option<Figure> {
     let mut found = figures(subject, benchmark);
     found.retain(|figure| figure.table.measure == accuracy() && figure.row.variant == subject.variant);
@@ -130,20 +132,20 @@ pub fn accuracy_of(subject: &Subject, benchmark: &str, max_new: usize) -> Option
     found.into_iter().next()
 }
 
-/// The paper's mean for a subject, where its sets are the given ones.
+/// Returns the paper's mean accuracy, if it is over exactly the given sets.
 pub fn mean_of(subject: &Subject, sets: &BTreeSet<&str>, max_new: usize) -> Option<Figure> {
     let figure = accuracy_of(subject, MEAN, max_new)?;
     let of_paper: BTreeSet<&str> = figure.table.columns.iter().map(String::as_str).filter(|column| *column != MEAN).collect();
     (of_paper == *sets).then_some(figure)
 }
 
-/// `Qwen/Qwen2.5-Math-1.5B@main` and a folder of that name as the tables have it.
+/// Converts a hub name (`Qwen/Qwen2.5-Math-1.5B@main`) or a folder of that name to the name in the tables.
 fn short_name(model: &str) -> String {
     let name = model.trim_end_matches('/').rsplit('/').next().unwrap_or(model);
     name.split('@').next().unwrap_or(name).to_lowercase()
 }
 
-/// The names that a specification joins: their order does not count.
+/// Returns the comma-separated names of training examples as a set, since their order does not matter.
 fn members(example: &str) -> BTreeSet<&str> {
     example.split(',').map(str::trim).collect()
 }
@@ -162,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_found_by_model_example_algorithm_and_benchmark() {
+    fn accuracy_of_finds_figures() {
         check(&Subject::base("Qwen/Qwen2.5-Math-1.5B"), "math500", Some((36.0, "T8")));
         check(&Subject::base("models/Qwen2.5-Math-7B/"), "aime24", Some((12.1, "T4")));
         check(&Subject::base("tiny"), "math500", None);
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_of_responses_decides_between_tables() {
+    fn accuracy_of_prefers_the_same_response_length() {
         let distilled = subject("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "pi1", "grpo", "");
         let at = |max_new| accuracy_of(&distilled, "math500", max_new).map(|figure| figure.value);
         assert_eq!([at(8192), at(32768), at(3072)], [Some(80.5), Some(83.9), Some(80.5)]);
@@ -195,16 +197,16 @@ mod tests {
     }
 
     #[test]
-    fn the_papers_mean_stands_beside_its_own_sets_only() {
+    fn mean_of_requires_the_same_sets() {
         let base = Subject::base("Qwen2.5-Math-1.5B");
         let of_sets = |sets: &[&str]| mean_of(&base, &sets.iter().copied().collect(), 3072).map(|figure| figure.value);
         let six = ["aime24", "aime25", "amc23", "math500", "minerva_math", "olympiadbench"];
         assert_eq!((of_sets(&six), of_sets(&six[..5])), (Some(17.6), None));
     }
 
-    /// A slip of transcription would show: the paper's means are of the six beside them, rounded.
+    /// Catches transcription errors: the paper's means must match the other columns of their row, up to rounding.
     #[test]
-    fn rows_are_complete_and_means_are_means() {
+    fn published_rows_are_complete_and_means_match() {
         let each_its_own = "best checkpoint for each benchmark";
         for table in &published().tables {
             for row in &table.rows {
@@ -212,7 +214,7 @@ mod tests {
                 let (Some(mean), Some("mean")) = (row.values.last(), table.columns.last().map(String::as_str)) else { continue };
                 let others = &row.values[..row.values.len() - 1];
                 let found = others.iter().sum::<f64>() / others.len() as f64;
-                // Shares of boxed answers are whole percents, and their published means are of unrounded ones.
+                // Shares of boxed answers are rounded to whole percents, but their published means are not computed from the rounded values.
                 let rounding = if matches!(table.measure.as_str(), "boxed" | "length") { 1.6 } else { 0.11 };
                 assert!(table.about.starts_with(each_its_own) || (found - mean).abs() < rounding, "{} {row:?}: {found}", table.id);
             }

@@ -1,46 +1,47 @@
-//! The lines of the picture: how each looks, where it breaks, and the label at its end, which does a legend's work.
+//! The lines of the picture: their style, their gaps, and the labels at their ends, which replace a legend.
 
 use super::frame::Frame;
 use super::labels::spread;
 use super::svg::{Canvas, Stroke, Type};
 use crate::eval::statistics::Estimate;
 
-/// The accuracy at one evaluation, with its interval.
+/// The accuracy at one evaluation, with its 95% interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
     /// The training step evaluated; 0 is the base model.
     pub step: u32,
     /// Accuracy, 0 to 1.
     pub value: f64,
-    /// The lower end of its 95% interval.
+    /// Lower end of the interval.
     pub low: f64,
-    /// The upper end of its 95% interval.
+    /// Upper end of the interval.
     pub high: f64,
 }
 
 impl Point {
-    /// An estimate at a step.
+    /// Makes the point of an estimate at a step.
     pub fn new(step: u32, estimate: Estimate) -> Self {
         let Estimate { mean, low, high } = estimate;
         Self { step, value: mean, low, high }
     }
 }
 
-/// What a line stands for, and thereby how it is drawn. The colours are Okabe and Ito's vermilion, blue and bluish green, told apart with any
-/// common colour vision; where they are not printed, the markers still differ.
+/// The kind of a line, which determines its style. The colours are vermilion, blue and bluish green from the Okabe-Ito palette, which people with
+/// any common colour vision can distinguish. Without colours, the markers still differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mark {
-    /// The training example: a line without markers, a value every step.
+    /// The training example: a line without markers, with a value at every step.
     Line,
-    /// Held-out, greedy.
+    /// Held-out problems, greedy.
     Dot,
-    /// Held-out, sampled.
+    /// Held-out problems, sampled.
     Diamond,
-    /// A level to compare with.
+    /// A horizontal line for comparison.
     Level,
 }
 
 impl Mark {
+    /// The colour of the line.
     pub const fn color(self) -> &'static str {
         match self {
             Self::Line => "#d55e00",
@@ -50,7 +51,7 @@ impl Mark {
         }
     }
 
-    /// The same hue, dark enough to read as text on white.
+    /// The same hue, dark enough for text on white.
     const fn text_color(self) -> &'static str {
         match self {
             Self::Line => "#b04a00",
@@ -60,6 +61,7 @@ impl Mark {
         }
     }
 
+    /// The style of the line.
     pub const fn stroke(self) -> Stroke {
         let (width, dashes) = match self {
             Self::Line => (2.0, ""),
@@ -78,23 +80,23 @@ impl Mark {
     }
 }
 
-/// One line with its band, in pixels. A y that is not finite is a gap.
+/// One line with its band, in pixels. A y value that is not finite is a gap.
 pub(super) struct Series {
     mark: Mark,
     points: Vec<(f64, f64)>,
-    /// x, low, high.
+    /// `(x, y of the lower end, y of the upper end)`.
     band: Vec<(f64, f64, f64)>,
     label: Option<EndLabel>,
 }
 
 impl Series {
-    /// Accuracy on the training example.
+    /// The series of accuracy on the training example.
     pub fn train(accuracy: &[(u32, f64)], frame: &Frame) -> Self {
         let values = accuracy.iter().copied();
         Self::new("training example", Mark::Line, values, frame)
     }
 
-    /// Accuracy on held-out problems with its band.
+    /// The series of accuracy on held-out problems, with its band.
     pub fn held_out(mark: Mark, evaluations: &[Point], frame: &Frame) -> Self {
         let name = if mark == Mark::Dot { "held-out, greedy" } else { "held-out, sampled" };
         let values = evaluations.iter().map(|point| (point.step, point.value));
@@ -102,7 +104,7 @@ impl Series {
         series.band = evaluations
             .iter()
             .map(|point| {
-                // No value, no interval, whatever the ends say.
+                // Without a value there is no interval, even if its ends are finite.
                 let low = if point.value.is_finite() { point.low } else { f64::NAN };
                 (frame.x(point.step), frame.y(low), frame.y(point.high))
             })
@@ -121,15 +123,16 @@ impl Series {
         }
     }
 
+    /// The label at the end of the line; `None` without any finite value.
     pub fn label(&self) -> Option<EndLabel> {
         self.label
     }
 
-    /// The 95% band, for each stretch without gaps; at one evaluation alone, an error bar.
+    /// Draws the 95% band of each stretch without gaps. A single evaluation gets an error bar.
     pub fn draw_band(&self, canvas: &mut Canvas) {
-        let whole = |stretch: &&[(f64, f64, f64)]| !stretch.is_empty();
-        let gap = |&(_, low, high): &(f64, f64, f64)| !(low.is_finite() && high.is_finite());
-        for stretch in self.band.split(gap).filter(whole) {
+        let not_empty = |stretch: &&[(f64, f64, f64)]| !stretch.is_empty();
+        let is_gap = |&(_, low, high): &(f64, f64, f64)| !(low.is_finite() && high.is_finite());
+        for stretch in self.band.split(is_gap).filter(not_empty) {
             let upper = stretch.iter().map(|&(x, _, high)| (x, high));
             let lower = stretch.iter().map(|&(x, low, _)| (x, low));
             let outline: Vec<_> = upper.chain(lower.rev()).collect();
@@ -142,7 +145,7 @@ impl Series {
         }
     }
 
-    /// The line, with a marker at each evaluation unless they would touch.
+    /// Draws the line, with a marker at each evaluation unless the markers would touch.
     pub fn draw_line(&self, canvas: &mut Canvas) {
         for piece in pieces(&self.points) {
             canvas.path(piece, self.mark.stroke());
@@ -159,29 +162,30 @@ impl Series {
     }
 }
 
-/// The stretches of points without gaps.
+/// Splits points at gaps.
 pub(super) fn pieces(points: &[(f64, f64)]) -> impl Iterator<Item = &[(f64, f64)]> {
     points.split(|(_, y)| !y.is_finite()).filter(|piece| !piece.is_empty())
 }
 
-/// A line's last value and name, to stand right of the plot.
+/// A label right of the plot, with a line's last value and name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct EndLabel {
     name: &'static str,
     value: f64,
     mark: Mark,
-    /// Where the line ends.
+    /// The end of the line.
     end: (f64, f64),
 }
 
 impl EndLabel {
+    /// Makes the label of a line that ends at `end`.
     pub fn new(name: &'static str, value: f64, mark: Mark, end: (f64, f64)) -> Self {
         Self { name, value, mark, end }
     }
 }
 
-/// Sets the labels in a column, each as near to the end of its line as the others allow. A thin lead joins those that moved, unless the line ended
-/// long before; the marker before the text says whose it is.
+/// Draws the labels in a column, each as close to the end of its line as the others allow. A thin leader connects a moved label to its line, unless
+/// the line ends far from the column. A marker before the text identifies the line.
 pub(super) fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[EndLabel]) {
     let wanted: Vec<f64> = labels.iter().map(|label| label.end.1).collect();
     let placed = spread(&wanted, 19.0, frame.top, frame.bottom - 2.0);
@@ -204,7 +208,7 @@ pub(super) fn draw_labels(canvas: &mut Canvas, frame: &Frame, labels: &[EndLabel
     }
 }
 
-/// `88.9%`, and the ends of the scale without decimals.
+/// Formats a share as `88.9%`; 0% and 100% without decimals.
 fn percent(share: f64) -> String {
     let text = format!("{:.1}", 100.0 * share);
     format!("{}%", text.strip_suffix(".0").filter(|t| *t == "0" || *t == "100").unwrap_or(&text))

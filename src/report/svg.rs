@@ -1,44 +1,45 @@
-//! The few SVG elements that a picture needs, as text. Every style is an attribute and nothing has an id, so that several pictures can stand
-//! in one page without touching each other, and so that programs that know no CSS draw them too.
+//! Writes the few SVG elements that a picture needs. Styles are attributes and elements have no ids, so that several pictures can share a page and
+//! programs without CSS support can draw them.
 
 use std::fmt::Write;
 
-/// The typeface: what a system calls Helvetica, which papers use.
+/// Helvetica or its substitute on the system, as in papers.
 const FONT: &str = "Helvetica, Arial, 'Liberation Sans', sans-serif";
 
-/// A picture being drawn: later elements cover earlier ones.
+/// A picture being drawn. Later elements cover earlier ones.
 pub(super) struct Canvas {
     text: String,
 }
 
-/// How a line is drawn.
+/// The style of a line.
 #[derive(Clone, Copy)]
 pub(super) struct Stroke {
     pub color: &'static str,
     pub width: f64,
     pub opacity: f64,
-    /// As `stroke-dasharray`; empty for a solid line.
+    /// The `stroke-dasharray` attribute; empty for a solid line.
     pub dashes: &'static str,
 }
 
-/// How a text is set.
+/// The style of text.
 #[derive(Clone, Copy)]
 pub(super) struct Type {
     pub size: f64,
     pub color: &'static str,
-    /// Which end of the text stands at its position: `start`, `middle` or `end`.
+    /// The part of the text that is at its position: `start`, `middle` or `end`.
     pub anchor: &'static str,
     pub weight: u32,
 }
 
 impl Stroke {
+    /// A solid, opaque line.
     pub fn solid(color: &'static str, width: f64) -> Self {
         Self { color, width, opacity: 1.0, dashes: "" }
     }
 }
 
 impl Canvas {
-    /// A white picture of this size; title and description are for those who cannot see it.
+    /// Starts a white picture of this size. Screen readers read out the title and the description.
     pub fn new(width: f64, height: f64, title: &str, description: &str) -> Self {
         let (title, description) = (escape(title), escape(description));
         let text = format!(
@@ -51,18 +52,18 @@ impl Canvas {
         Self { text }
     }
 
-    /// The finished file.
+    /// Returns the finished SVG file.
     pub fn finish(mut self) -> String {
         self.text.push_str("</svg>\n");
         self.text
     }
 
-    /// A line of text; `position` is that of its baseline.
+    /// Draws a line of text; `position` is on its baseline.
     pub fn text(&mut self, position: (f64, f64), style: Type, content: &str) {
         self.spans(position, style, &[(style.weight, content)], 0.0);
     }
 
-    /// A line of text of several weights, turned by `degrees` around its position.
+    /// Draws a line of text as `(font weight, text)` spans, rotated by `degrees` around its position.
     pub fn spans(&mut self, (x, y): (f64, f64), style: Type, spans: &[(u32, &str)], degrees: f64) {
         let Type { size, color, anchor, .. } = style;
         let turn = if degrees == 0.0 { String::new() } else { format!(r#" transform="rotate({degrees} {x:.1} {y:.1})""#) };
@@ -73,7 +74,7 @@ impl Canvas {
         ));
     }
 
-    /// A line through points. One point alone is drawn as a dot, since a path of no length shows nothing.
+    /// Draws a line through points. A single point becomes a dot, since a path of zero length is invisible.
     pub fn path(&mut self, points: &[(f64, f64)], stroke: Stroke) {
         if let [point] = points {
             self.dot(*point, stroke.width.max(2.0), stroke.color, stroke.color);
@@ -93,18 +94,18 @@ impl Canvas {
         ));
     }
 
-    /// A filled polygon.
+    /// Draws a filled polygon.
     pub fn area(&mut self, points: &[(f64, f64)], color: &str, opacity: f64) {
         let d = path_data(points);
         self.line(format_args!(r#"<path d="{d}Z" fill="{color}" fill-opacity="{opacity}"/>"#));
     }
 
-    /// A circle with a rim.
+    /// Draws a circle with a rim.
     pub fn dot(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, rim: &str) {
         self.line(format_args!(r#"<circle cx="{x:.1}" cy="{y:.1}" r="{radius}" fill="{fill}" stroke="{rim}" stroke-width="1.3"/>"#));
     }
 
-    /// A square on its tip, about as large as a dot of this radius.
+    /// Draws a square rotated by 45 degrees, about as large as a dot of this radius.
     pub fn diamond(&mut self, (x, y): (f64, f64), radius: f64, fill: &str, rim: &str) {
         let r = radius * 1.3;
         let d = path_data(&[(x, y - r), (x + r, y), (x, y + r), (x - r, y)]);
@@ -117,7 +118,7 @@ impl Canvas {
     }
 }
 
-/// `M x,y L x,y ...` to a tenth of a pixel.
+/// Formats a path as `M x,y L x,y ...`, rounded to a tenth of a pixel.
 fn path_data(points: &[(f64, f64)]) -> String {
     let mut d = String::with_capacity(points.len() * 12);
     for (index, (x, y)) in points.iter().enumerate() {
@@ -126,7 +127,7 @@ fn path_data(points: &[(f64, f64)]) -> String {
     d
 }
 
-/// Text as XML has it; characters that XML forbids go.
+/// Escapes text for XML, and drops characters that XML forbids.
 fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
@@ -148,12 +149,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_safe_in_xml() {
+    fn escape_makes_text_safe_in_xml() {
         assert_eq!(escape("a<b & \"c\"\u{1b}[0m\n"), "a&lt;b &amp; &quot;c&quot;[0m ");
     }
 
     #[test]
-    fn one_point_is_a_dot() {
+    fn path_draws_one_point_as_a_dot() {
         let mut canvas = Canvas::new(10.0, 10.0, "t", "d");
         canvas.path(&[(1.0, 2.0)], Stroke::solid("#000000", 2.0));
         canvas.path(&[(1.0, 2.0), (3.0, 4.0)], Stroke::solid("#000000", 2.0));

@@ -1,6 +1,6 @@
-//! How wide text is, about, and where to break it: a picture's words are set without the typeface at hand.
+//! Estimates the width of text and wraps it, without access to the typeface.
 
-/// About how wide a text is, in pixels: Helvetica's widths by class of character, with a twelfth on top because other typefaces stand in for it.
+/// Estimates the width of a text in pixels, from Helvetica's widths by class of character. Adds a twelfth for wider substitute typefaces.
 pub(super) fn text_width(text: &str, size: f64) -> f64 {
     let em = |character: char| match character {
         'i' | 'j' | 'l' | '\'' | '|' => 0.22,
@@ -8,14 +8,14 @@ pub(super) fn text_width(text: &str, size: f64) -> f64 {
         'm' | 'M' | 'W' | '%' | '@' => 0.87,
         'w' | 'A'..='Z' => 0.70,
         '\0'..='\u{2ff}' => 0.56,
-        // Wide scripts fill the square.
+        // Characters of wide scripts are square.
         _ => 1.0,
     };
     text.chars().map(em).sum::<f64>() * size * 13.0 / 12.0
 }
 
-/// The words of a text on lines of at most `width` pixels, and at most `lines` of them: the rest is cut with an ellipsis. A word wider than a line
-/// is cut too.
+/// Wraps a text to at most `lines` lines of at most `width` pixels. An ellipsis replaces the rest of the text, and the rest of a word that is wider
+/// than a line.
 pub(super) fn wrap(text: &str, size: f64, width: f64, lines: usize) -> Vec<String> {
     let mut wrapped: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_fit() {
+    fn wrap_fits_lines_and_cuts_with_an_ellipsis() {
         let text = "held-out accuracy rises from 9.8% to 88.9% and the words go on";
         let lines = wrap(text, 12.0, 150.0, 9);
         assert!(lines.len() > 1);

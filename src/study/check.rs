@@ -1,4 +1,4 @@
-//! An arm before it is run: its settings, and everything in them that is looked for by name, without weights and downloads.
+//! Checks an arm before its runs start: its settings and every name in them, without weights or downloads.
 
 use anyhow::{Result, ensure};
 
@@ -8,20 +8,24 @@ use crate::train::history::BY_MEAN;
 use crate::train::{RunSettings, prepare};
 
 impl Study {
-    /// The settings of an arm with the first seed, as its run will have them.
+    /// Returns the complete settings of an arm's run with the first seed.
     ///
     /// # Errors
-    /// The first thing that its run would be refused for, as far as that can be known here; a pass of the study's table that the arm does not
-    /// evaluate.
+    /// If the run would be refused, as far as that can be known without the model, or the arm does not evaluate a pass of the study's table.
     pub fn check(&self, arm: &Arm, library: &Library) -> Result<RunSettings> {
         let (settings, sets) = prepare::check(&arm.layers(self.seeds[0])?, library)?;
         let passes: Vec<String> = sets.iter().flat_map(|set| set.decodings.iter().map(|decoding| set.pass_name(*decoding))).collect();
         let unknown = self.passes.iter().find(|pass| !passes.contains(pass) && *pass != BY_MEAN);
-        ensure!(unknown.is_none(), "the study tells {}, but this arm evaluates {}", unknown.map_or("", String::as_str), passes.join(", "));
+        ensure!(
+            unknown.is_none(),
+            "the study's table has the pass {}, but this arm evaluates {}",
+            unknown.map_or("", String::as_str),
+            passes.join(", ")
+        );
         Ok(settings)
     }
 
-    /// An arm that can be run, in a line.
+    /// Describes an arm in one line.
     pub fn describe(&self, settings: &RunSettings) -> String {
         let (rollout, seeds) = (&settings.rollout, self.seeds.len());
         format!(
@@ -43,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn check_names_what_an_arm_cannot_have() {
+    fn check_names_invalid_settings_and_passes() {
         let library = Library::open(None).unwrap();
         let study = |assignment: &str, pass: &str| {
             let assignments = vec![assignment.to_owned()];
@@ -63,7 +67,7 @@ mod tests {
             let error = format!("{:#}", study.check(&study.arms[0], &library).unwrap_err());
             assert!(error.contains(expected), "{error}");
         };
-        refused("train.steps=7", "math500-greedy", "the study tells math500-greedy, but this arm evaluates tiny-greedy");
+        refused("train.steps=7", "math500-greedy", "the study's table has the pass math500-greedy, but this arm evaluates tiny-greedy");
         refused("loss.entropi=0", "tiny-greedy", "unknown setting loss.entropi");
         refused("model=nobody", "tiny-greedy", "unknown model \"nobody\"");
         refused("reference=nobody", "tiny-greedy", "unknown model \"nobody\"");

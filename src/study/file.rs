@@ -1,21 +1,20 @@
-//! A study as people write it, and the runs that it stands for. Settings are tables here, whatever they mean: the run's own command reads
-//! them.
+//! Parses a study file to arms. Settings stay tables here; `rlvr train` interprets them.
 //!
 //! ```toml
 //! title = "Temperature and the entropy term"
-//! config = "../demo.toml"                # optional: a settings file that every arm begins with, beside this file
+//! config = "../demo.toml"                # optional: a settings file for all arms, relative to this file
 //! seeds = [0, 1, 2]
-//! passes = ["tiny-greedy"]               # optional: which passes the table has
+//! passes = ["tiny-greedy"]               # optional: the passes in the table
 //!
-//! [base]                                 # optional: over the file, for every arm
+//! [base]                                 # optional: overrides the file, for all arms
 //! train.steps = 100
 //!
-//! [[axis]]                               # the grid is the product of all axes
+//! [[axis]]                               # the arms are all combinations of the axes
 //! name = "temperature"
 //! alternatives = [{ label = "0.6" }, { label = "1.0", set = { rollout.temperature = 1.0 } }]
 //! ```
 //!
-//! In place of axes there may be a plain list of `[[arm]]`, each with a label, what it sets, and a `config` of its own if it wants one.
+//! Instead of axes, a study may list its arms as `[[arm]]`, each with a `label`, a `set` and optionally its own `config`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -29,44 +28,44 @@ use crate::config::range::{Range, Row, row};
 use crate::config::{self, nearest, with_new_names};
 use crate::train::RunSettings;
 
-/// A study, ready to be run.
+/// A parsed study.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Study {
-    /// What it is called.
+    /// Its title.
     pub title: String,
-    /// The arms in the order in which they are run and told; of axes, the last one changes fastest.
+    /// The arms, in the order of runs and table rows. With axes, the last axis changes fastest.
     pub arms: Vec<Arm>,
-    /// The seeds that every arm is run with.
+    /// The seeds to run each arm with; at least one, all distinct.
     pub seeds: Vec<u64>,
-    /// The passes that the table has; empty for all.
+    /// The evaluation passes in the table; empty for all.
     pub passes: Vec<String>,
 }
 
-/// One way of running.
+/// One arm: a variant of the settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arm {
-    /// What people call it.
+    /// Its name.
     pub label: String,
-    /// The name of its folder: the label in lower case, with hyphens.
+    /// The name of its folder: the label in lower case with hyphens.
     pub folder: String,
-    /// The settings file that it begins with.
+    /// Its settings file, if any.
     pub config: Option<PathBuf>,
-    /// What it sets over that, in the order of `--set`.
+    /// The settings that it overrides, each as `a.b=c`, in order.
     pub assignments: Vec<String>,
 }
 
 impl Arm {
-    /// The arm's settings with a seed, in layers over the defaults.
+    /// Returns the arm's settings with a seed, as layers over the defaults.
     ///
     /// # Errors
-    /// When its settings file cannot be read.
+    /// If its settings file cannot be read, or an assignment cannot be parsed.
     pub fn layers(&self, seed: u64) -> Result<Vec<Table>> {
         let mut layers = config::layers(self.config.as_deref(), &self.assignments)?;
         layers.push(Table::from_iter([("seed".to_owned(), Value::Integer(seed as i64))]));
         Ok(layers)
     }
 
-    /// The arguments of `rlvr train` that come to the same.
+    /// Returns the equivalent arguments of `rlvr train`.
     pub fn arguments(&self, seed: u64) -> Vec<OsString> {
         let config = self.config.iter().flat_map(|path| [OsString::from("--config"), path.into()]);
         let sets = self.assignments.iter().flat_map(|one| [OsString::from("--set"), one.into()]);
@@ -74,24 +73,24 @@ impl Arm {
     }
 }
 
-/// What the keys of a study may be; the settings inside are those of a run, and its command checks them.
+/// The keys of a study file. The settings inside are those of a run and are checked separately.
 #[rustfmt::skip] // a row is a line
 pub const ROWS: &[Row] = &[
-    row("title", Range::Text, "What the study is called."),
-    row("config", Range::Text, "A settings file that every arm begins with, beside this file."),
-    row("base", Range::Tables, "Settings of a run that all arms share."),
-    row("seeds", Range::Wholes, "The seeds that every arm is run with, each once; seed 0 if it is left out."),
-    row("passes", Range::Texts, "The evaluation passes in the study's table; all of them if it is left out."),
-    row("axis", Range::Tables, "What the arms differ in, a `[[axis]]` each; the grid is the product of all axes."),
-    row("arm", Range::Tables, "The arms one by one, an `[[arm]]` each, in place of axes."),
-    row("axis.name", Range::Text, "What the axis is called."),
-    row("axis.alternatives", Range::Tables, "Its alternatives, each with the keys of an arm."),
-    row("arm.label", Range::Text, "The name of the arm, and of its folder."),
-    row("arm.config", Range::Text, "A settings file that this arm begins with, beside the study."),
-    row("arm.set", Range::Tables, "What this arm sets."),
+    row("title", Range::Text, "The title of the study."),
+    row("config", Range::Text, "A settings file for all arms, relative to this file."),
+    row("base", Range::Tables, "Settings that all arms share."),
+    row("seeds", Range::Wholes, "The seeds to run each arm with; seed 0 by default."),
+    row("passes", Range::Texts, "The evaluation passes in the study's table; all passes by default."),
+    row("axis", Range::Tables, "The axes, one `[[axis]]` each. The arms are all combinations of their alternatives."),
+    row("arm", Range::Tables, "The arms, one `[[arm]]` each, as an alternative to axes."),
+    row("axis.name", Range::Text, "The name of the axis."),
+    row("axis.alternatives", Range::Tables, "The alternatives, each with the keys of an arm."),
+    row("arm.label", Range::Text, "The name of the arm; also names its folder."),
+    row("arm.config", Range::Text, "A settings file for this arm, relative to the study."),
+    row("arm.set", Range::Tables, "Settings of this arm."),
 ];
 
-/// Holds a part of the file to its rows: the file itself (`""`), an axis or an arm.
+/// Checks a part of the file against its rows: the file itself (`""`), an axis or an arm.
 fn check(part: &str, table: &Table) -> Result<()> {
     let name = |row: &Row| match row.path.split_once('.') {
         Some((group, name)) => (group == part).then_some(name),
@@ -103,7 +102,7 @@ fn check(part: &str, table: &Table) -> Result<()> {
             let names: Vec<&str> = known.iter().map(|(name, _)| *name).collect();
             let near = nearest(key, names.iter().copied()).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
             let place = if part.is_empty() { "a study".to_owned() } else { format!("[[{part}]]") };
-            bail!("unknown key {key} in {place}; known are {}{near}", names.join(", "));
+            bail!("unknown key {key} in {place}; expected one of {}{near}", names.join(", "));
         };
         row.range.check(row.path, value).map_err(anyhow::Error::msg)?;
         let inner = match row.path {
@@ -155,27 +154,27 @@ fn first_seed() -> Vec<u64> {
 }
 
 impl Study {
-    /// Reads a study; settings files that it names lie beside it.
+    /// Reads a study file. Paths of settings files in it are relative to its folder.
     ///
     /// # Errors
-    /// When the file cannot be read or is no study, arms have one name, axes set the same thing, or there is nothing to run.
+    /// If the file cannot be read or parsed, has no arms or no seeds, two arms have the same folder, or two axes set the same setting.
     pub fn read(path: &Path) -> Result<Self> {
         let table = config::read(path)?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        Self::parse(table, folder).with_context(|| format!("{} is no study", path.display()))
+        Self::parse(table, folder).with_context(|| format!("{} is not a valid study", path.display()))
     }
 
     fn parse(table: Table, folder: &Path) -> Result<Self> {
         check("", &table)?;
         let file: File = table.try_into().map_err(|error: toml::de::Error| anyhow::anyhow!("{}", error.message()))?;
-        ensure!(!file.seeds.is_empty(), "seeds is empty; leave it out for seed 0");
+        ensure!(!file.seeds.is_empty(), "seeds is empty: remove it to use seed 0");
         let distinct: BTreeSet<&u64> = file.seeds.iter().collect();
-        ensure!(distinct.len() == file.seeds.len(), "seeds names a seed twice; each is one run");
-        let beside = |config: Option<PathBuf>| config.map(|config| folder.join(config));
-        let (config, base) = (beside(file.config), assignments(&with_new_names::<RunSettings>(file.base)?, ""));
+        ensure!(distinct.len() == file.seeds.len(), "seeds lists a seed twice: list each seed once");
+        let relative = |config: Option<PathBuf>| config.map(|config| folder.join(config));
+        let (config, base) = (relative(file.config), assignments(&with_new_names::<RunSettings>(file.base)?, ""));
         let alternatives = match (file.axes.is_empty(), file.arms.is_empty()) {
-            (false, false) => bail!("it has axes and arms; write either [[axis]] or [[arm]]"),
-            (true, true) => bail!("it has nothing to run; write [[axis]] or [[arm]], each with a label and what it sets"),
+            (false, false) => bail!("it has both axes and arms: write either [[axis]] or [[arm]]"),
+            (true, true) => bail!("it has no arms: add [[axis]] or [[arm]]"),
             (true, false) => file.arms,
             (false, true) => grid(&file.axes)?,
         };
@@ -183,22 +182,22 @@ impl Study {
         for Alternative { label, config: own, set } in alternatives {
             let set = with_new_names::<RunSettings>(set)?;
             let folder = slug(&label);
-            ensure!(!folder.is_empty(), "{label:?} is no label: its folder would have no name; give it a letter or a digit");
+            ensure!(!folder.is_empty(), "the label {label:?} makes no folder name: give it at least one letter or digit");
             if let Some(other) = arms.iter().find(|arm| arm.folder == folder) {
-                bail!("{:?} and {label:?} would both be recorded in {folder}; give one of them another label", other.label);
+                bail!("{:?} and {label:?} would share the folder {folder}: give one of them another label", other.label);
             }
             let assignments: Vec<String> = base.iter().cloned().chain(assignments(&set, "")).collect();
             ensure!(
                 !assignments.iter().any(|one| one.starts_with("seed=")),
-                "{label} sets seed; write seeds = [...] at the top of the study"
+                "{label} sets seed: write seeds = [...] at the top of the study instead"
             );
-            arms.push(Arm { label, folder, config: beside(own).or_else(|| config.clone()), assignments });
+            arms.push(Arm { label, folder, config: relative(own).or_else(|| config.clone()), assignments });
         }
         Ok(Self { title: file.title, arms, seeds: file.seeds, passes: file.passes })
     }
 }
 
-/// The product of the axes, in the words of all.
+/// Returns all combinations of the axes' alternatives, with joined labels and settings.
 fn grid(axes: &[Axis]) -> Result<Vec<Alternative>> {
     let mut grid = vec![Alternative { label: String::new(), config: None, set: Table::new() }];
     let mut taken: Vec<(String, &str)> = Vec::new();
@@ -207,14 +206,14 @@ fn grid(axes: &[Axis]) -> Result<Vec<Alternative>> {
         let keys: BTreeSet<String> = axis.alternatives.iter().flat_map(|one| assignments(&one.set, "")).map(|one| key(&one)).collect();
         for key in keys {
             if let Some((_, other)) = taken.iter().find(|(taken, _)| *taken == key) {
-                bail!("axes {other} and {} both set {key}; one of them would never count", axis.name);
+                bail!("axes {other} and {} both set {key}: remove it from one of them", axis.name);
             }
             taken.push((key, &axis.name));
         }
         let with = |point: &Alternative, one: &Alternative| {
             let label = [point.label.as_str(), one.label.as_str()].into_iter().filter(|label| !label.is_empty()).collect::<Vec<_>>();
             let mut set = point.set.clone();
-            lay(&mut set, &one.set);
+            merge(&mut set, &one.set);
             Alternative { label: label.join(", "), config: one.config.clone().or_else(|| point.config.clone()), set }
         };
         grid = grid.iter().flat_map(|point| axis.alternatives.iter().map(move |one| with(point, one))).collect();
@@ -222,17 +221,17 @@ fn grid(axes: &[Axis]) -> Result<Vec<Alternative>> {
     Ok(grid)
 }
 
-/// One table over another, groups of settings joined.
-fn lay(under: &mut Table, over: &Table) {
+/// Overrides settings of `under` with those of `over`; merges groups.
+fn merge(under: &mut Table, over: &Table) {
     for (key, value) in over {
         match (under.get_mut(key), value) {
-            (Some(Value::Table(under)), Value::Table(over)) => lay(under, over),
+            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
             _ => drop(under.insert(key.clone(), value.clone())),
         }
     }
 }
 
-/// A table's settings, each as `a.b=c`.
+/// Flattens a table to assignments `a.b=c`.
 fn assignments(table: &Table, path: &str) -> Vec<String> {
     let one = |(key, value): (&String, &Value)| match value {
         Value::Table(inner) => assignments(inner, &format!("{path}{key}.")),
@@ -241,12 +240,12 @@ fn assignments(table: &Table, path: &str) -> Vec<String> {
     table.iter().flat_map(one).collect()
 }
 
-/// `a.b` of `a.b=c`.
+/// Returns the `a.b` of `a.b=c`.
 fn key(assignment: &str) -> String {
     assignment.split('=').next().unwrap_or_default().to_owned()
 }
 
-/// A label as the name of a folder.
+/// Converts a label to a folder name.
 fn slug(label: &str) -> String {
     let spelled: String = label.to_lowercase().chars().map(|c| if c.is_alphanumeric() || c == '.' { c } else { '-' }).collect();
     spelled.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-").trim_matches('.').to_owned()
@@ -261,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grid_is_the_product_of_its_axes() {
+    fn parse_combines_axes_to_a_grid() {
         let study = parse(
             r#"
             title = "two axes"
@@ -292,9 +291,9 @@ mod tests {
         assert_eq!((study.arms[0].config.as_deref(), study.seeds), (Some(Path::new("studies/demo.toml")), vec![0, 3]));
     }
 
-    /// What `--set` reads is what the file had, text with quotes and backslashes too.
+    /// Strings with quotes and backslashes survive too.
     #[test]
-    fn assignments_are_read_back_as_written() {
+    fn assignments_round_trip_through_config_assignment() {
         let table: Table = r#"
             reward = { label = "12.8", command = ["a b", "c=d"] }
             prompt = { instruction = ' in \boxed{}, "please".' }
@@ -303,27 +302,30 @@ mod tests {
         .parse()
         .unwrap();
         let mut read = Table::new();
-        assignments(&table, "").iter().for_each(|one| lay(&mut read, &config::assignment(one).unwrap()));
+        assignments(&table, "").iter().for_each(|one| merge(&mut read, &config::assignment(one).unwrap()));
         assert_eq!(read, table);
     }
 
     #[test]
-    fn mistakes_say_what_to_write() {
+    fn parse_errors_say_what_to_write() {
         let check = |text: &str, expected: &str| {
             let error = format!("{:#}", parse(&format!("title = \"t\"\n{text}")).unwrap_err());
             assert!(error.contains(expected), "{text}: {error}");
         };
-        check("", "it has nothing to run; write [[axis]] or [[arm]]");
+        check("", "it has no arms: add [[axis]] or [[arm]]");
         check("seeds = []\n[[arm]]\nlabel = \"a\"", "seeds is empty");
-        check("seeds = [1, 1]\n[[arm]]\nlabel = \"a\"", "names a seed twice");
-        check("[[arm]]\nlabel = \"a b\"\n[[arm]]\nlabel = \"A-b\"", "\"a b\" and \"A-b\" would both be recorded in a-b");
-        check("[[arm]]\nlabel = \"...\"", "is no label");
-        check("[[arm]]\nlabel = \"a\"\nset = { seed = 3 }", "a sets seed; write seeds = [...]");
+        check("seeds = [1, 1]\n[[arm]]\nlabel = \"a\"", "lists a seed twice");
+        check("[[arm]]\nlabel = \"a b\"\n[[arm]]\nlabel = \"A-b\"", "\"a b\" and \"A-b\" would share the folder a-b");
+        check("[[arm]]\nlabel = \"...\"", "makes no folder name");
+        check("[[arm]]\nlabel = \"a\"\nset = { seed = 3 }", "a sets seed: write seeds = [...]");
         check("[[arm]]\nlabel = \"a\"\n[[axis]]\nname = \"b\"\nalternatives = []", "either [[axis]] or [[arm]]");
-        check("[[arm]]\nlabel = \"a\"\nsets = {}", "unknown key sets in [[arm]]; known are label, config, set (did you mean set?)");
-        check("sedes = [1]", "unknown key sedes in a study; known are title, config, base, seeds, passes, axis, arm (did you mean seeds?)");
-        check("seeds = [-1]", "seeds is [-1]; it must be a list of whole numbers each from 0 to");
-        check("[[axis]]\nname = 3", "axis.name is 3; it must be text, in quotes");
+        check("[[arm]]\nlabel = \"a\"\nsets = {}", "unknown key sets in [[arm]]; expected one of label, config, set (did you mean set?)");
+        check(
+            "sedes = [1]",
+            "unknown key sedes in a study; expected one of title, config, base, seeds, passes, axis, arm (did you mean seeds?)",
+        );
+        check("seeds = [-1]", "seeds is [-1]; it must be a list of whole numbers from 0 to");
+        check("[[axis]]\nname = 3", "axis.name is 3; it must be a string in quotes");
         let axis =
             |name: &str| format!("[[axis]]\nname = \"{name}\"\nalternatives = [{{ label = \"{name}\", set = {{ loss.kl = 0 }} }}]\n");
         check(&(axis("b") + &axis("c")), "axes b and c both set loss.kl");

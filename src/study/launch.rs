@@ -1,4 +1,4 @@
-//! One run as a process of its own: started so that a stop reaches it once, and so that no two processes ever work in one folder.
+//! Starts one run as a separate process, so that a signal reaches it exactly once and no two processes use the same run folder.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -7,22 +7,26 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 
-/// Lines of a failed run's log that are told.
-const TOLD_LINES: usize = 5;
+/// Lines of a failed run's log to print.
+const LOG_TAIL_LINES: usize = 5;
 
-/// A run at work.
+/// A running process of a run.
 #[derive(Debug)]
 pub struct Launched {
     child: Child,
     log: PathBuf,
 }
 
-/// Takes a run's folder: nobody else works in it while the file is open. `None` where somebody does, such as a run that outlived its study.
+/// Locks a run folder for as long as the returned file stays open. `None` if another process holds the lock, such as a run that outlived its
+/// study.
+///
+/// # Errors
+/// If the lock file cannot be created or locked.
 pub fn lock(root: &Path) -> Result<Option<File>> {
-    let path = beside(root, "lock");
-    let in_folder = || format!("cannot write {}", path.display());
-    std::fs::create_dir_all(path.parent().unwrap_or(Path::new(""))).with_context(in_folder)?;
-    let file = OpenOptions::new().create(true).append(true).open(&path).with_context(in_folder)?;
+    let path = sibling(root, "lock");
+    let cannot_write = || format!("cannot write {}", path.display());
+    std::fs::create_dir_all(path.parent().unwrap_or(Path::new(""))).with_context(cannot_write)?;
+    let file = OpenOptions::new().create(true).append(true).open(&path).with_context(cannot_write)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -31,26 +35,33 @@ pub fn lock(root: &Path) -> Result<Option<File>> {
 }
 
 impl Launched {
-    /// Starts a command whose output goes into a log beside `root`. The run holds the lock as its standard input, for as long as it lives.
+    /// Starts a command whose output goes to a log next to `root`. The process inherits the lock as its standard input, so it holds the lock until
+    /// it ends.
+    ///
+    /// # Errors
+    /// If the log cannot be opened or the process cannot be started.
     pub fn start(program: &Path, arguments: &[OsString], root: &Path, lock: File) -> Result<Self> {
-        let log = beside(root, "log");
+        let log = sibling(root, "log");
         let open = || OpenOptions::new().create(true).append(true).open(&log).with_context(|| format!("cannot write {}", log.display()));
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::from(lock)).stdout(Stdio::from(open()?)).stderr(Stdio::from(open()?));
-        // The terminal signals every process of a group; a run would count that and the one passed on as two, and end at once.
+        // A terminal signals every process of the group. Without its own group, a run would also get the forwarded signal, and two of them stop it
+        // at once.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
         Ok(Self { child, log })
     }
 
-    /// How it ended, if it did.
+    /// Returns the exit status; `None` while the run is running.
+    ///
+    /// # Errors
+    /// If the status cannot be read.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
-        self.child.try_wait().context("cannot ask after a run")
+        self.child.try_wait().context("cannot read the status of a run")
     }
 
-    /// Passes a signal on: the run saves itself and ends, without finishing its step where that is urgent. One that has just ended does not
-    /// hear it.
+    /// Forwards a signal: the run saves and ends, after its current step unless `is_urgent`. Ignored if the run has just ended.
     pub fn signal(&mut self, signal: usize, is_urgent: bool) {
         #[cfg(unix)]
         {
@@ -60,7 +71,7 @@ impl Launched {
             let signal = match signal as i32 {
                 SIGINT if !is_urgent => Signal::INT,
                 SIGHUP => Signal::HUP,
-                // A second SIGINT has the same effect; two in a row may come as one.
+                // SIGTERM has the effect of a second SIGINT, which may merge with the first.
                 _ => Signal::TERM,
             };
             if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
@@ -73,20 +84,20 @@ impl Launched {
         }
     }
 
-    /// What it said last, for people.
+    /// Returns the path of the log and its last lines.
     pub fn last_words(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        let told = lines[lines.len().saturating_sub(TOLD_LINES)..].join("\n  ");
-        format!("{}:\n  {told}", self.log.display())
+        let tail = lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n  ");
+        format!("{}:\n  {tail}", self.log.display())
     }
 }
 
-/// `seed-0.log` beside `seed-0`.
-fn beside(root: &Path, ending: &str) -> PathBuf {
+/// Returns the path next to `root` with this extension: `seed-0.log` for `seed-0`.
+fn sibling(root: &Path, extension: &str) -> PathBuf {
     let name = root.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    root.with_file_name(format!("{name}.{ending}"))
+    root.with_file_name(format!("{name}.{extension}"))
 }
 
 #[cfg(test)]
@@ -94,12 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_worked_in_once() {
+    fn lock_is_held_until_the_process_ends() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("arm/seed-0");
         let first = lock(&root).unwrap().unwrap();
         assert!(lock(&root).unwrap().is_none());
-        // The process that has it as its input keeps it when everybody else has let go.
+        // The process keeps the lock through its standard input after this one drops it.
         let arguments = ["-c", "echo one; echo two >&2; exec sleep 60"].map(OsString::from);
         let mut run = Launched::start(Path::new("sh"), &arguments, &root, first).unwrap();
         assert!(lock(&root).unwrap().is_none() && run.ended().unwrap().is_none());

@@ -1,6 +1,6 @@
-//! Studies: a file that names what changes between runs ([`mod@file`]), its arms checked before any is run (`check`), where each run stands
-//! ([`mod@progress`]), their order ([`schedule`]), one run as a process ([`launch`]), and the table that they come to ([`table`]), with the paper's row
-//! beside it ([`subject`]). This room starts runs as processes and reads what they record; it must never know how a run computes.
+//! Studies: grids of runs. [`mod@file`] parses the study file, `check` checks its arms before any run starts, [`mod@progress`] finds out how far
+//! each run got, [`schedule`] runs them in order, [`launch`] starts one run as a process, and [`table`] summarises the results next to the paper's
+//! figures, which [`subject`] looks up. Runs are separate processes; this room only reads their records and does not depend on how they compute.
 
 mod check;
 pub mod file;

@@ -1,4 +1,4 @@
-//! Where a run of a study stands, and whether it is still the run that the study asks for.
+//! Determines how far a run of a study got, and whether its settings still match the study.
 
 use std::path::Path;
 
@@ -9,31 +9,31 @@ use crate::checkpoint::lock;
 use crate::train::resumption::fault_of_records;
 use crate::train::{RunFolder, RunSettings};
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// There is nothing yet.
+    /// Its folder does not exist.
     Nothing,
-    /// It stopped before its first checkpoint: nothing can be resumed.
+    /// It stopped before its first checkpoint, so it cannot be resumed.
     Begun,
-    /// It goes on after this step.
+    /// It can be resumed after this step.
     Stopped(u64),
     /// All its steps are done.
     Done,
 }
 
-/// Looks at a run's folder.
+/// Determines the state of the run in a folder.
 ///
 /// # Errors
-/// When a run of other settings lies there, naming them, or the folder is no run's.
+/// If the folder holds a run with other settings (the message lists the differences) or files of something else, or cannot be read.
 pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
     if !root.exists() {
         return Ok(Progress::Nothing);
     }
-    // A run writes its settings first; killed before that it has left folders without a file.
+    // A run writes its settings first. If it was killed before that, its folders contain no files.
     if !root.join("config.toml").exists() {
-        return if holds_files(root) {
-            bail!("{} is no run's folder; give the study another --out", root.display())
+        return if has_files(root) {
+            bail!("{} is not a run folder: give the study another --out", root.display())
         } else {
             Ok(Progress::Begun)
         };
@@ -42,25 +42,26 @@ pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
     let changes = differences(&found, expected)?;
     if !changes.is_empty() {
         let changes = changes.join("; ");
-        bail!("{} was run with other settings ({changes}): give the study another --out, or remove that folder", root.display());
+        bail!("{} has a run with different settings ({changes}): give the study another --out, or delete that folder", root.display());
     }
     Ok(match folder.resumable_steps()?.last() {
-        // A run whose records have suffered is resumed, which mends them or says what cannot be mended.
+        // A run with damaged records is resumed, which repairs them or reports what cannot be repaired.
         Some(step) if *step >= expected.train.steps && fault_of_records(&folder, *step)?.is_none() => Progress::Done,
         Some(step) => Progress::Stopped(*step),
         None => Progress::Begun,
     })
 }
 
-fn holds_files(folder: &Path) -> bool {
+/// True if the folder or a folder in it has a file other than the lock.
+fn has_files(folder: &Path) -> bool {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.path())
         .filter(|path| !path.ends_with(lock::FILE))
-        .any(|path| if path.is_dir() { holds_files(&path) } else { true })
+        .any(|path| if path.is_dir() { has_files(&path) } else { true })
 }
 
-/// Settings that differ, each in words. The day on which a run began is its own.
+/// Describes the settings that differ. Ignores the start date of a run, and the reward command.
 fn differences(found: &RunSettings, expected: &RunSettings) -> Result<Vec<String>> {
     let table = |settings: &RunSettings| {
         let mut table = Table::try_from(settings)?;
@@ -68,7 +69,7 @@ fn differences(found: &RunSettings, expected: &RunSettings) -> Result<Vec<String
             prompt.remove("date");
         }
         if let Some(Value::Table(reward)) = table.get_mut("reward") {
-            // A program that fails is mended, and the run goes on.
+            // Users may fix a failing reward program and then continue the run.
             ["command", "command_timeout_s"].iter().for_each(|key| drop(reward.remove(*key)));
         }
         anyhow::Ok(table)
@@ -76,7 +77,7 @@ fn differences(found: &RunSettings, expected: &RunSettings) -> Result<Vec<String
     let (found, expected) = (leaves(&table(found)?, ""), leaves(&table(expected)?, ""));
     let other = |(key, value): &(String, Value)| {
         let before = found.iter().find(|(name, _)| name == key).map(|(_, value)| value);
-        (before != Some(value)).then(|| format!("{key} was {} and is {value} now", before.map_or("unset".to_owned(), Value::to_string)))
+        (before != Some(value)).then(|| format!("{key} was {}, now {value}", before.map_or("unset".to_owned(), Value::to_string)))
     };
     Ok(expected.iter().filter_map(other).collect())
 }
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_stands_where_its_checkpoints_say() {
+    fn progress_follows_the_checkpoints() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("arm/seed-0");
         let mut settings = RunSettings::demonstration();
@@ -103,7 +104,7 @@ mod tests {
         std::fs::create_dir_all(root.join("rollouts")).unwrap();
         assert_eq!(progress(&root, &settings).unwrap(), Progress::Begun);
         std::fs::write(root.join("letter.txt"), "dear reader").unwrap();
-        assert!(progress(&root, &settings).unwrap_err().to_string().contains("is no run's folder"));
+        assert!(progress(&root, &settings).unwrap_err().to_string().contains("is not a run folder"));
         std::fs::remove_dir_all(&root).unwrap();
 
         let run = RunFolder::create(&root, &settings).unwrap();
@@ -119,24 +120,21 @@ mod tests {
             assert_eq!(progress(&root, &settings).unwrap(), expected);
         }
         metrics(3);
-        assert_eq!(progress(&root, &settings).unwrap(), Progress::Stopped(4), "a shortened record is no finished run");
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::Stopped(4), "a run with a shortened record is not done");
     }
 
     #[test]
-    fn a_changed_study_is_told() {
+    fn progress_rejects_different_settings() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("run");
         let mut settings = RunSettings::demonstration();
         settings.prompt.date = "2026-01-31".into();
         RunFolder::create(&root, &settings).unwrap();
         settings.prompt.date.clear();
-        assert_eq!(progress(&root, &settings).unwrap(), Progress::Begun, "another day makes no other run");
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::Begun, "another start date is the same run");
         settings.loss.kl = 0.5;
         settings.reward.name = "format".into();
         let error = progress(&root, &settings).unwrap_err().to_string();
-        assert!(
-            error.contains("loss.kl was 0.001") && error.contains("and is 0.5 now; reward.name was \"outcome\" and is \"format\" now"),
-            "{error}"
-        );
+        assert!(error.contains("loss.kl was 0.001") && error.contains(", now 0.5; reward.name was \"outcome\", now \"format\""), "{error}");
     }
 }

@@ -1,5 +1,5 @@
-//! The runs of a study, a few at a time, each a process of its own. Owns their order, what a signal does to them, and the lines and the table
-//! that show its progress. Finished runs are kept, and unfinished ones are resumed.
+//! Executes the runs of a study, several at a time, each in its own process. Owns their order, the handling of signals, and the progress lines
+//! and table. Keeps finished runs and resumes unfinished ones.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -16,37 +16,38 @@ use crate::train::history::Summary;
 use crate::train::{RunFolder, RunSettings};
 use crate::usage::usage;
 
-/// How often runs at work are looked after.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Interval for polling running processes.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How runs are started.
+/// How to start runs.
 pub struct Launcher<'a> {
-    /// The program `rlvr`.
+    /// Path of the `rlvr` program.
     pub program: PathBuf,
-    /// A folder with the published files, in place of downloads.
+    /// Folder with the published files; `None` downloads them.
     pub data_dir: Option<PathBuf>,
-    /// Runs at work at the same time.
+    /// Maximum number of parallel runs.
     pub jobs: usize,
-    /// Receives a line for each run that ends.
+    /// Receives progress lines.
     pub tell: &'a dyn Fn(&str),
 }
 
-/// The runs of a study in a folder that nobody else works in.
+/// The runs of a study, in a folder locked for this process.
 pub struct Schedule<'a> {
     study: &'a Study,
     settings: &'a [RunSettings],
     out: &'a Path,
     launcher: Launcher<'a>,
-    /// Runs that are not done, in the order in which they are made.
+    /// Unfinished runs, in the order of execution.
     pending: VecDeque<Work<'a>>,
+    /// Number of all runs.
     count: usize,
     finished: usize,
-    /// Whether the next run is another process's, as was told.
+    /// True after printing that the next run waits for another process.
     waits: bool,
     _lock: FolderLock,
 }
 
-/// A run that is to be made.
+/// A run to execute.
 struct Work<'a> {
     arm: &'a Arm,
     seed: u64,
@@ -54,63 +55,63 @@ struct Work<'a> {
     root: PathBuf,
 }
 
-/// How the work ended.
+/// How executing the runs ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// All runs are done.
     Done,
     /// This many runs failed.
     Failed(usize),
-    /// By a signal, of this number.
+    /// The signal with this number stopped the study; all runs are saved.
     Interrupted(usize),
 }
 
-/// What came of starting a run.
+/// The result of starting a run.
 enum Launch {
     Started(Launched),
-    /// A run that outlived its study is done by now.
+    /// Not needed: the run outlived an earlier study process and is done by now.
     Unneeded,
-    /// Another process is at it.
+    /// Another process is working on the run.
     Taken,
 }
 
 impl<'a> Schedule<'a> {
-    /// Takes the folder, made where it is not there, and looks where each run stands. `settings` are those of the arms, in their order.
+    /// Creates and locks the folder `out`, and determines the state of each run. `settings` has one entry per arm, in order.
     ///
     /// # Errors
-    /// When another process works in the folder, or a run in it cannot be resumed. Nothing has been computed then.
+    /// If the folder cannot be created, another process uses it, or a run in it has other settings. Nothing has been computed then.
     pub fn open(study: &'a Study, settings: &'a [RunSettings], out: &'a Path, launcher: Launcher<'a>) -> Result<Self> {
         std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
         let _lock = FolderLock::take(out)?;
         let works = works(study, settings, out);
         let count = works.len();
-        let stand: Vec<Progress> = usage(works.iter().map(|work| progress(&work.root, &work.settings)).collect())?;
+        let states: Vec<Progress> = usage(works.iter().map(|work| progress(&work.root, &work.settings)).collect())?;
         let pending: VecDeque<Work> =
-            works.into_iter().zip(stand).filter(|(_, stand)| *stand != Progress::Done).map(|(work, _)| work).collect();
+            works.into_iter().zip(states).filter(|(_, state)| *state != Progress::Done).map(|(work, _)| work).collect();
         let finished = count - pending.len();
         Ok(Self { study, settings, out, launcher, pending, count, finished, waits: false, _lock })
     }
 
-    /// What the study comes to, in a line.
+    /// Describes the size of the study in one line.
     pub fn headline(&self) -> String {
         let Self { study, count: runs, finished: done, .. } = self;
-        let kept = if *done > 0 { format!(", {done} of them done before") } else { String::new() };
+        let kept = if *done > 0 { format!(", {done} of them already done") } else { String::new() };
         let (title, arms, seeds) = (&study.title, study.arms.len(), study.seeds.len());
         format!("{title}: {arms} arms x {seeds} seeds = {runs} runs in {}{kept}", self.out.display())
     }
 
-    /// Makes every run that is not done. A failed run does not stop the others; a signal stops all, each saved.
+    /// Executes every unfinished run. A failed run does not stop the others. A signal stops all runs after they are saved.
     ///
     /// # Errors
-    /// When a process cannot be started or looked after, or the table cannot be written.
+    /// If a process cannot be started or polled, a run cannot be read, or the table cannot be written.
     pub fn run(&mut self, interrupt: &Interrupt) -> Result<Ending> {
         let mut running: Vec<(Work, Launched, Instant)> = Vec::new();
-        let (mut failed, mut passed_on) = (0, (None, false));
+        let (mut failed, mut forwarded) = (0, (None, false));
         loop {
             let (signal, is_urgent) = (interrupt.signal(), interrupt.stop_now());
-            if let Some(signal) = signal.filter(|_| passed_on != (signal, is_urgent)) {
+            if let Some(signal) = signal.filter(|_| forwarded != (signal, is_urgent)) {
                 running.iter_mut().for_each(|(_, run, _)| run.signal(signal, is_urgent));
-                passed_on = (Some(signal), is_urgent);
+                forwarded = (Some(signal), is_urgent);
             }
             if signal.is_none() {
                 self.fill(&mut running)?;
@@ -118,13 +119,13 @@ impl<'a> Schedule<'a> {
             if running.is_empty() && (self.pending.is_empty() || signal.is_some()) {
                 break;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(POLL_INTERVAL);
             for place in (0..running.len()).rev() {
                 let (work, run, began) = &mut running[place];
                 let Some(status) = run.ended()? else { continue };
                 if status.success() {
                     self.finished += 1;
-                    self.tell(work, began.elapsed())?;
+                    self.report(work, began.elapsed())?;
                 } else if !interrupt.stop_after_step() {
                     failed += 1;
                     let (label, seed) = (&work.arm.label, work.seed);
@@ -133,14 +134,14 @@ impl<'a> Schedule<'a> {
                 running.swap_remove(place);
             }
         }
-        Ok(match (passed_on.0, failed) {
+        Ok(match (forwarded.0, failed) {
             (None, 0) => Ending::Done,
             (None, failed) => Ending::Failed(failed),
             (Some(signal), _) => Ending::Interrupted(signal),
         })
     }
 
-    /// Starts runs until enough are at work. One that another process is at is waited for.
+    /// Starts runs up to the maximum. If another process is working on the next run, waits for it.
     fn fill(&mut self, running: &mut Vec<(Work<'a>, Launched, Instant)>) -> Result<()> {
         while running.len() < self.launcher.jobs {
             let Some(work) = self.pending.pop_front() else { break };
@@ -148,13 +149,13 @@ impl<'a> Schedule<'a> {
                 Launch::Started(run) => running.push((work, run, Instant::now())),
                 Launch::Unneeded => {
                     self.finished += 1;
-                    self.tell(&work, Duration::ZERO)?;
+                    self.report(&work, Duration::ZERO)?;
                 }
                 Launch::Taken => {
                     if !self.waits {
                         let root = work.root.display();
                         (self.launcher.tell)(&format!(
-                            "{root} is still worked on by another process, perhaps a run that outlived its study; waiting for it"
+                            "waiting for another process that is working on {root}, perhaps a run that outlived its study"
                         ));
                     }
                     self.waits = true;
@@ -167,10 +168,10 @@ impl<'a> Schedule<'a> {
         Ok(())
     }
 
-    /// Starts a run, or resumes one that was stopped.
+    /// Starts a run, or resumes a stopped one.
     fn launch(&self, work: &Work) -> Result<Launch> {
         let Some(lock) = lock(&work.root)? else { return Ok(Launch::Taken) };
-        // A run that was started by hand holds its folder, too.
+        // A run started by hand also locks its folder.
         if FolderLock::holder(&work.root).is_some() {
             return Ok(Launch::Taken);
         }
@@ -178,8 +179,8 @@ impl<'a> Schedule<'a> {
         match progress(&work.root, &work.settings)? {
             Progress::Done => return Ok(Launch::Unneeded),
             Progress::Stopped(_) => words.extend(["--resume".into(), work.root.clone().into()]),
-            stand => {
-                if stand == Progress::Begun {
+            state => {
+                if state == Progress::Begun {
                     std::fs::remove_dir_all(&work.root).with_context(|| format!("cannot remove {}", work.root.display()))?;
                 }
                 words.extend(work.arm.arguments(work.seed));
@@ -190,22 +191,25 @@ impl<'a> Schedule<'a> {
         Launched::start(&self.launcher.program, &words, &work.root, lock).map(Launch::Started)
     }
 
-    /// A line for a finished run, and the table so far.
-    fn tell(&self, work: &Work, elapsed: Duration) -> Result<()> {
+    /// Prints a line for a finished run, and writes the table so far.
+    fn report(&self, work: &Work, elapsed: Duration) -> Result<()> {
         let (label, seed, tell) = (&work.arm.label, work.seed, self.launcher.tell);
         let summary = recorded(&work.root, &work.settings)?;
-        for what in summary.iter().flat_map(|summary| &summary.missing) {
-            tell(&format!("{label}, seed {seed} is without a record that is lost: {what}"));
+        for record in summary.iter().flat_map(|summary| &summary.missing) {
+            tell(&format!("{label}, seed {seed} lost a record: {record}"));
         }
         let passes = summary.and_then(|summary| summary.last).map(|last| last.passes).unwrap_or_default();
-        let shown = |pass: &String| self.study.passes.is_empty() || self.study.passes.contains(pass);
-        let passes = passes.iter().filter(|(pass, _)| shown(pass)).map(|(pass, score)| format!("{pass} {:.1}%", score.mean() * 100.0));
+        let is_shown = |pass: &String| self.study.passes.is_empty() || self.study.passes.contains(pass);
+        let passes = passes.iter().filter(|(pass, _)| is_shown(pass)).map(|(pass, score)| format!("{pass} {:.1}%", score.mean() * 100.0));
         let passes = passes.collect::<Vec<_>>().join(", ");
         tell(&format!("[{}/{}] {label}, seed {seed}: {passes} ({:.0} s)", self.finished, self.count, elapsed.as_secs_f64()));
         self.table().map(drop)
     }
 
-    /// Makes the table of the finished runs, and writes it.
+    /// Makes the table of the finished runs, and writes it to the folder.
+    ///
+    /// # Errors
+    /// If the record of a run cannot be read, or the table cannot be written.
     pub fn table(&self) -> Result<Table> {
         let runs = |(arm, settings): (&Arm, &RunSettings)| {
             let run = |seed: &u64| anyhow::Ok((*seed, recorded(&folder(self.out, arm, *seed), settings)?));
@@ -220,7 +224,7 @@ impl<'a> Schedule<'a> {
     }
 }
 
-/// All runs: the first seed of every arm, then the second, so that a study that is stopped has told something of each.
+/// Lists all runs: the first seed of every arm, then the second, so that a stopped study has results for every arm.
 fn works<'a>(study: &'a Study, settings: &[RunSettings], out: &Path) -> Vec<Work<'a>> {
     let of_seed = |seed: u64| {
         let work = move |(arm, settings): (&'a Arm, &RunSettings)| Work {
@@ -238,7 +242,7 @@ fn folder(out: &Path, arm: &Arm, seed: u64) -> PathBuf {
     out.join(&arm.folder).join(format!("seed-{seed}"))
 }
 
-/// What a finished run recorded; none for one that is not finished, whose figures would be of some other step.
+/// Reads the summary of a finished run. `None` for an unfinished run, since its figures would be from an earlier step.
 fn recorded(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
     if !root.join("config.toml").exists() {
         return Ok(None);
@@ -249,5 +253,5 @@ fn recorded(root: &Path, settings: &RunSettings) -> Result<Option<Summary>> {
     }
     let path = folder.summary();
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is broken", path.display())).map(Some)
+    serde_json::from_str(&text).with_context(|| format!("{} is corrupt", path.display())).map(Some)
 }

@@ -1,13 +1,13 @@
-//! What a run is to the paper: which of its rows stands beside it.
+//! Finds the row of the paper's tables that matches a run.
 
 use crate::data::example;
 use crate::report::published::Subject;
 use crate::train::RunSettings;
 
-/// The id of the paper's simplified example, only the last step of pi1.
+/// The id of the paper's simplified example, which asks only the last step of pi1.
 pub const CUBE_ROOT: &str = "pi1-cube-root";
 
-/// What a run trains, in the words of the published tables.
+/// Returns the key of a run in the published tables.
 pub fn trained(settings: &RunSettings) -> Subject {
     let simplified = example::title(&settings.example) == CUBE_ROOT;
     Subject {
@@ -18,16 +18,17 @@ pub fn trained(settings: &RunSettings) -> Subject {
     }
 }
 
-/// What sets a run apart from the headline's experiment.
+/// Describes how a run differs from the headline experiment; empty if it does not.
 fn variant(settings: &RunSettings, simplified: bool) -> String {
     let example = if simplified { "only its cube root".to_owned() } else { String::new() };
     let parts = [example, reward(settings), terms(settings), temperature(settings)];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
+/// Describes a reward other than the outcome.
 fn reward(settings: &RunSettings) -> String {
     if settings.loss.policy == 0.0 {
-        return String::new(); // nothing is learned from it
+        return String::new(); // the reward has no effect
     }
     let (label, noise) = (&settings.reward.label, settings.reward.label_noise);
     match settings.reward.name.as_str() {
@@ -38,10 +39,11 @@ fn reward(settings: &RunSettings) -> String {
     }
 }
 
+/// Describes a combination of loss terms other than all four.
 fn terms(settings: &RunSettings) -> String {
     let (policy, decays) = (settings.loss.policy > 0.0, settings.optim.weight_decay > 0.0);
-    let (holds, explores) = (settings.has_reference(), settings.loss.entropy > 0.0);
-    let terms = match (policy, decays, holds, explores) {
+    let (has_kl, has_entropy) = (settings.has_reference(), settings.loss.entropy > 0.0);
+    let terms = match (policy, decays, has_kl, has_entropy) {
         (true, true, true, true) if settings.loss.entropy == 0.003 => "all terms, entropy 0.003",
         (true, true, true, true) => "",
         (true, true, true, false) => "no entropy",
@@ -75,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_looked_up_by_what_it_differs_in() {
+    fn trained_finds_published_variants() {
         check(|_| {}, Some(72.8));
         check(|settings| settings.loss.entropy = 0.0, Some(68.2));
         check(|settings| settings.loss.entropy = 0.003, Some(73.6));
@@ -88,9 +90,8 @@ mod tests {
         check(|settings| *settings = RunSettings::demonstration(), None);
     }
 
-    /// The entropy term alone: whatever reward is named has no part in it.
     #[test]
-    fn without_a_policy_loss_the_reward_does_not_count() {
+    fn trained_ignores_the_reward_without_a_policy_loss() {
         let mut settings = RunSettings::published();
         (settings.loss.policy, settings.loss.kl, settings.optim.weight_decay) = (0.0, 0.0, 0.0);
         for reward in ["outcome", "format"] {

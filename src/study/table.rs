@@ -1,5 +1,5 @@
-//! What a study's runs come to: arm by arm and pass by pass, means over seeds with their spread, and the paper's figures beside them. The
-//! same runs give the same table, however often the study was stopped: nothing of it is a time.
+//! Summarises the runs of a study in tables: for each pass and arm, means over seeds with their spread, next to the paper's figures. Tables contain
+//! no times, so the same runs give the same table however often the study was stopped.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,36 +18,36 @@ use crate::report::published::{Figure, Subject, accuracy_of, mean_of, published}
 use crate::train::RunSettings;
 use crate::train::history::{BY_MEAN, EvaluationSummary, Summary, set_of};
 
-/// The runs of an arm.
+/// The results of an arm.
 #[derive(Debug)]
 pub struct ArmRuns {
-    /// What people call the arm.
+    /// The arm's name.
     pub label: String,
-    /// Its folder's name.
+    /// The name of its folder.
     pub folder: String,
-    /// Its settings, complete; the seed is the first run's.
+    /// Its complete settings, with the seed of the first run.
     pub settings: RunSettings,
-    /// `(seed, what the run recorded)`, in the order of the seeds; none for a run that has recorded nothing.
+    /// `(seed, summary)` in the order of the seeds; the summary is `None` for an unfinished run.
     pub runs: Vec<(u64, Option<Summary>)>,
 }
 
-/// A mean over seeds. Shares, or differences of shares.
+/// A mean over seeds of accuracies or other shares (0 to 1), or of differences between shares.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
     /// The mean.
     pub mean: f64,
-    /// Over how many seeds.
+    /// Number of seeds.
     pub seeds: usize,
-    /// The standard deviation over seeds, with n - 1; none for one.
+    /// The sample standard deviation over seeds (n - 1 in the denominator); `None` for one seed.
     pub deviation: Option<f64>,
-    /// Student's 95% interval of the mean, lower end; none for one seed. It is over seeds alone: the problems are the same.
+    /// Lower end of Student's 95% interval of the mean; `None` for one seed. It covers the variation over seeds only, not over problems.
     pub low: Option<f64>,
-    /// The upper end.
+    /// Upper end of the interval; `None` for one seed.
     pub high: Option<f64>,
 }
 
 impl Spread {
-    /// None without values. The interval is cut to `floor..=1`.
+    /// Computes the mean and its interval, clamped to `floor..=1`. `None` if there are no values.
     fn of(values: &[f64], floor: f64) -> Option<Self> {
         let estimate = student_interval(values, floor, 1.0)?;
         let several = values.len() > 1;
@@ -61,7 +61,7 @@ impl Spread {
         })
     }
 
-    /// "67.4 ± 3.2 [59.4, 75.4]", in percent or points.
+    /// Formats as `67.4 ± 3.2 [59.4, 75.4]`, in percent or points.
     fn cell(&self) -> String {
         let mut cell = format!("{:.1}", self.mean * 100.0);
         if let (Some(deviation), Some(low), Some(high)) = (self.deviation, self.low, self.high) {
@@ -74,9 +74,9 @@ impl Spread {
 /// A finished table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
-    /// For people, in Markdown.
+    /// The tables in Markdown.
     pub markdown: String,
-    /// For programs.
+    /// The same numbers, and each run's scores, in JSON.
     pub json: Value,
 }
 
@@ -86,19 +86,19 @@ struct Row<'a> {
     base: Option<Spread>,
     last: Option<Spread>,
     best: Option<Spread>,
-    /// The same step, unboxed answers counted, as in the paper.
+    /// At the best step, with unboxed answers, as in the paper.
     best_with_fallback: Option<Spread>,
-    /// Accuracy that the last evaluation gained on the first one after saturation.
+    /// Accuracy of the last evaluation minus that of the first one after saturation.
     gain: Option<Spread>,
     boxed: Option<Spread>,
-    /// At the last step, unboxed answers counted, as in the paper.
+    /// At the last step, with unboxed answers, as in the paper.
     with_fallback: Option<Spread>,
-    /// The paper's accuracy before and after.
+    /// The paper's accuracy before and after training.
     paper: (Option<Figure>, Option<Figure>),
 }
 
 impl Table {
-    /// The table of `passes`, or of all that any run has where none are named.
+    /// Makes the tables of `passes`; if empty, of all passes that any run has.
     pub fn of(title: &str, passes: &[String], arms: &[ArmRuns]) -> Self {
         let known: BTreeSet<String> =
             arms.iter().flat_map(|arm| arm.runs.iter()).filter_map(|(_, run)| run.as_ref()).flat_map(names).collect();
@@ -110,10 +110,13 @@ impl Table {
         Self { markdown: markdown(title, &tables, arms), json: json!({"title": title, "arms": json_arms(&tables, arms)}) }
     }
 
-    /// Writes `study.md` and `study.json` into a folder.
+    /// Writes `study.md` and `study.json` to a folder.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<()> {
         write_file(&folder.join("study.md"), self.markdown.as_bytes())?;
-        let text = serde_json::to_string_pretty(&self.json).context("the table cannot be written as JSON")?;
+        let text = serde_json::to_string_pretty(&self.json).context("cannot convert the table to JSON")?;
         write_file(&folder.join("study.json"), (text + "\n").as_bytes())
     }
 }
@@ -195,15 +198,16 @@ const HEADER: [&str; 10] = [
     "last",
     "best",
     "gain after saturation",
-    "boxed at last",
-    "unboxed counted at last",
-    "unboxed counted at best",
+    "boxed, last",
+    "last incl. unboxed",
+    "best incl. unboxed",
     "paper: base to trained",
 ];
 
 fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> String {
     let mut text = format!("# {title}\n\n");
-    text += "Accuracy in percent, gain in points. Over several seeds: mean ± standard deviation over seeds [95% interval of the mean].\n";
+    text += "Accuracy in percent, gain in percentage points. With several seeds: mean ± standard deviation over seeds [95% interval of the mean].\n";
+    text += "The glossary of rlvr (docs/glossary.md) defines the terms.\n";
     for (pass, rows) in tables {
         let mut cells: Vec<Vec<String>> = vec![HEADER.map(str::to_owned).to_vec()];
         cells.extend(rows.iter().map(Row::cells));
@@ -213,24 +217,24 @@ fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> St
         let _ = write!(text, "\n## {pass}\n\n{}", grid(&cells));
     }
     if tables.iter().flat_map(|(_, rows)| rows).any(|row| row.paper.1.is_some()) {
-        let _ = write!(text, "\nPaper: {}, unboxed answers counted, at its best checkpoint where its table says so.\n", published().source);
+        let _ = write!(text, "\nPaper: {}, including unboxed answers; at the best checkpoint if its table says so.\n", published().source);
     }
     let missing: Vec<String> = arms
         .iter()
         .flat_map(|arm| arm.runs.iter().filter(|(_, run)| run.is_none()).map(|(seed, _)| format!("{} seed {seed}", arm.label)))
         .collect();
     if !missing.is_empty() {
-        let _ = write!(text, "\nNot done: {}.\n", missing.join("; "));
+        let _ = write!(text, "\nUnfinished runs: {}.\n", missing.join("; "));
     }
     for (arm, seed, run) in arms.iter().flat_map(|arm| arm.runs.iter().map(move |(seed, run)| (arm, seed, run))) {
-        for what in run.iter().flat_map(|run| &run.missing) {
-            let _ = write!(text, "\n{} seed {seed} is without a record that is lost: {what}.\n", arm.label);
+        for record in run.iter().flat_map(|run| &run.missing) {
+            let _ = write!(text, "\n{} seed {seed} lost a record: {record}.\n", arm.label);
         }
     }
     text
 }
 
-/// A table in Markdown whose columns line up.
+/// Formats a Markdown table with aligned columns. The first row is the header.
 fn grid(rows: &[Vec<String>]) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -297,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn means_over_seeds_stand_beside_the_paper() {
+    fn table_has_means_over_seeds_and_published_figures() {
         let arm = |label: &str, settings: RunSettings, runs| ArmRuns { label: label.into(), folder: label.into(), settings, runs };
         let mut without = RunSettings::published();
         without.loss.entropy = 0.0;
@@ -306,7 +310,7 @@ mod tests {
             arm("none", without, vec![(0, Some(summary(5))), (1, None)]),
         ];
         let table = Table::of("Terms", &[], &arms);
-        // Standard deviation of 0.6 and 0.8 is 0.1414, the standard error 0.1, and t(1) = 12.7 leaves the whole range.
+        // The standard deviation of 0.6 and 0.8 is 0.1414 and the standard error 0.1. With t(1) = 12.7 the interval covers the whole range.
         let row = |label: &str| table.markdown.lines().find(|line| line.starts_with(&format!("| {label} "))).unwrap().to_owned();
         let cells = |label: &str| row(label).split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
         assert_eq!(cells("all")[2..6], ["2 of 2", "10.0 ± 0.0 [10.0, 10.0]", "70.0 ± 14.1 [0.0, 100.0]", "90.0 ± 0.0 [90.0, 90.0]"]);
@@ -315,14 +319,14 @@ mod tests {
             (cells("none")[2].as_str(), cells("none")[4].as_str(), cells("none")[10].as_str()),
             ("1 of 2", "50.0", "36.0 to 68.2 (T14)")
         );
-        assert!(table.markdown.contains("Not done: none seed 1."));
+        assert!(table.markdown.contains("Unfinished runs: none seed 1."));
         let all = &table.json["arms"][0]["passes"]["math500-greedy"];
         assert_eq!((all["last"]["seeds"].as_u64(), all["published"]["trained"]["accuracy"].as_f64()), (Some(2), Some(0.728)));
-        assert!(!table.json.to_string().contains("elapsed"), "a time would make two tables of the same runs differ");
+        assert!(!table.json.to_string().contains("elapsed"), "with times, tables of the same runs would differ");
     }
 
     #[test]
-    fn a_table_without_published_rows_has_no_column_for_them() {
+    fn table_omits_the_column_of_missing_published_figures() {
         let arm = ArmRuns { label: "a".into(), folder: "a".into(), settings: RunSettings::demonstration(), runs: vec![(0, None)] };
         let table = Table::of("Tiny", &["tiny-greedy".to_owned()], &[arm]);
         assert!(!table.markdown.contains("paper") && table.markdown.contains("| a   | 0 of 1 | –"), "{}", table.markdown);

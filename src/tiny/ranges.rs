@@ -1,4 +1,4 @@
-//! The allowed range of each pre-training setting. The optimizer's rows are in `optim`.
+//! The table of pre-training settings: one row for each, with its range and a sentence. The optimizer's rows are in `optim`.
 
 use super::pretrain::PretrainSettings;
 use crate::config::Settings;
@@ -16,33 +16,33 @@ impl Settings for PretrainSettings {
 
 #[rustfmt::skip] // a row is a line
 const ROWS: &[Row] = &[
-    row("seed", whole(0, i64::MAX), "The seed of weights and corpus."),
-    row("steps", whole(1, 1_000_000_000), "Optimizer steps."),
-    row("batch", whole(1, 1_000_000), "Documents in a step."),
-    row("careful_phase", SHARE, "The share of the steps that read mostly careful documents."),
+    row("seed", whole(0, i64::MAX), "The seed of the initial weights and the corpus."),
+    row("steps", whole(1, 1_000_000_000), "Number of optimizer steps."),
+    row("batch", whole(1, 1_000_000), "Documents per step."),
+    row("careful_phase", SHARE, "The share of steps that read mostly careful documents."),
     row("careful_share", SHARE, "The share of careful documents in that phase."),
-    row("prompt_weight", SHARE, "The weight of a prompt token in the loss; a response token weighs 1."),
-    row("tokens_per_document", above(0.0), "The loss is the weighted sum over a batch, divided by this many tokens per document."),
-    row("lanes", whole(1, 1024), "Micro-batches computed side by side; it fixes the order of sums."),
+    row("prompt_weight", SHARE, "Loss weight of a prompt token; a response token has weight 1."),
+    row("tokens_per_document", above(0.0), "The loss is the weighted sum over a batch divided by this many tokens per document."),
+    row("lanes", whole(1, 1024), "Worker threads, each with its own micro-batch. The number fixes the order of sums."),
     row("shape.hidden", WIDTH, "Width of the residual stream."),
-    row("shape.layers", whole(1, 1024), "Blocks."),
-    row("shape.heads", WIDTH, "Query heads; they divide the width."),
-    row("shape.key_value_heads", WIDTH, "Key/value heads; they divide the query heads."),
-    row("shape.feed_forward", whole(1, 1_048_576), "Width of the gated unit."),
+    row("shape.layers", whole(1, 1024), "Number of transformer blocks."),
+    row("shape.heads", WIDTH, "Query heads; must divide the width."),
+    row("shape.key_value_heads", WIDTH, "Key/value heads; must divide the number of query heads."),
+    row("shape.feed_forward", whole(1, 1_048_576), "Width of the gated feed-forward layer."),
 ];
 
 #[rustfmt::skip] // a row is a line
 const MIXTURE: &[Row] = &[
-    row("mixture.careful_right", SHARE, "The share of careful answers that are right; the rest has a slip in one digit."),
-    row("mixture.bold", SHARE, "The share of answers without a box that are set in bold."),
-    row("mixture.repeats", SHARE, "The share of responses that repeat their answer without end."),
-    row("mixture.next_question", SHARE, "The share of responses that go on with a question of their own."),
-    row("mixture.most_sentences", whole(1, 1000), "The most filler sentences of a rambling response."),
-    row("mixture.subjects.*.careful", SHARE, "By subject: the share of answers whose steps are written out."),
-    row("mixture.subjects.*.sketch", SHARE, "By subject: the share of answers that state the arithmetic and its result."),
-    row("mixture.subjects.*.ramble", SHARE, "By subject: the share of answers that are filler and a random number. What these three leave are guesses."),
-    row("mixture.subjects.*.sketch_right", SHARE, "By subject: the share of sketches that are right."),
-    row("mixture.subjects.*.boxed", SHARE, "By subject: the share of answers that stand in a box."),
+    row("mixture.careful_right", SHARE, "The share of careful answers that are correct; the others have one wrong digit."),
+    row("mixture.bold", SHARE, "The share of unboxed answers set in bold."),
+    row("mixture.repeats", SHARE, "The share of responses that repeat their answer endlessly."),
+    row("mixture.next_question", SHARE, "The share of responses that continue with a question of their own."),
+    row("mixture.most_sentences", whole(1, 1000), "Maximum number of filler sentences in a rambling response."),
+    row("mixture.subjects.*.careful", SHARE, "By subject: the share of answers with all steps written out."),
+    row("mixture.subjects.*.sketch", SHARE, "By subject: the share of answers that state only the arithmetic and its result."),
+    row("mixture.subjects.*.ramble", SHARE, "By subject: the share of answers with filler text and a random number. The rest, after these three styles, are guesses."),
+    row("mixture.subjects.*.sketch_right", SHARE, "By subject: the share of sketches that are correct."),
+    row("mixture.subjects.*.boxed", SHARE, "By subject: the share of boxed answers."),
 ];
 
 #[cfg(test)]
@@ -57,7 +57,7 @@ mod tests {
             assert_eq!(rows.iter().filter(|row| row.is_of(&path)).count(), 1, "add one row to src/tiny/ranges.rs for {path}");
         }
         for row in &rows {
-            assert!(config::leaves(&table).iter().any(|(path, _)| row.is_of(path)), "{} matches no setting", row.path);
+            assert!(config::leaves(&table).iter().any(|(path, _)| row.is_of(path)), "{} belongs to no setting", row.path);
         }
         PretrainSettings::default().check().unwrap();
     }

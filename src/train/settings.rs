@@ -1,4 +1,4 @@
-//! Everything that a run can be told, in one typed tree: `config.toml` in its folder is this, complete.
+//! All settings of a run in one typed tree. `config.toml` in the run folder is its complete serialisation.
 
 pub mod algorithm;
 mod critic;
@@ -28,157 +28,160 @@ pub use truncation::Truncation;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunSettings {
-    /// `tiny`, a folder in Hugging Face layout, or a hub name.
+    /// The model to train: `tiny`, a folder in Hugging Face format, or a hub name.
     pub model: String,
-    /// The model that the KL term holds to, named as `model` is; empty for the policy as it starts.
+    /// The reference model of the KL term, given like `model`; empty for the initial policy.
     pub reference: String,
-    /// The training example: a name such as pi1, a problem of the embedded model, or a file.
+    /// The training examples: a name such as `pi1`, a problem of the embedded model, or a file.
     pub example: String,
-    /// The algorithm's name: a preset of the settings below (`algorithm`).
+    /// The name of the algorithm, a preset of the settings below ([`algorithm`]).
     pub algo: String,
-    /// Seed of every draw in training.
+    /// Seed of all random draws in training.
     pub seed: u64,
-    /// Where and how it is computed.
+    /// Device, kernels and dtype.
     #[serde(default)]
     pub compute: ComputeSettings,
-    /// How the example is asked.
+    /// How a question becomes a prompt.
     pub prompt: PromptSettings,
-    /// What is sampled at each step.
+    /// Sampling of rollouts at each step.
     pub rollout: RolloutSettings,
-    /// What a response is rewarded for.
+    /// Rewards and grading.
     pub reward: RewardSettings,
-    /// What is made of rewards.
+    /// How rewards become advantages.
     #[serde(default)]
     pub advantage: AdvantageSettings,
     /// The terms of the loss.
     pub loss: LossSettings,
-    /// The critic, where advantages need one.
+    /// The critic, used if `advantage.baseline` is `critic`.
     #[serde(default)]
     pub critic: CriticSettings,
     /// The optimizer.
     pub optim: OptimSettings,
-    /// Adapters that are trained in place of all weights.
+    /// LoRA adapters, trained instead of all weights.
     #[serde(default)]
     pub lora: LoraSettings,
-    /// The loop.
+    /// The training loop.
     pub train: TrainSettings,
     /// Evaluation during the run.
     pub eval: EvalSettings,
-    /// What is kept on disk.
+    /// Checkpoints and exported weights.
     pub checkpoint: CheckpointSettings,
 }
 
-/// How the example is asked.
+/// How a question becomes a prompt.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PromptSettings {
-    /// Appended to the question in training (evaluation asks the bare question).
+    /// Appended to the question in training. Evaluation uses the bare question.
     pub instruction: String,
-    /// To which questions it is appended.
+    /// The questions that the instruction is appended to.
     #[serde(default)]
     pub append: Append,
-    /// A chat template in place of the checkpoint's: a file, or empty.
+    /// A file with a chat template to use instead of the checkpoint's; empty for the checkpoint's.
     #[serde(default)]
     pub chat_template: String,
-    /// The date that templates print as today's, `YYYY-MM-DD`; a run whose prompts have one records the day it began.
+    /// The date that chat templates show as today's, `YYYY-MM-DD`; empty for today. If a template shows the date, the run records its start date
+    /// here.
     #[serde(default)]
     pub date: String,
 }
 
 impl PromptSettings {
-    /// The checkpoint's template and the clock's date.
+    /// The checkpoint's template and today's date, with this instruction.
     fn with_instruction(instruction: &str) -> Self {
         Self { instruction: instruction.to_owned(), append: Append::Unasked, chat_template: String::new(), date: String::new() }
     }
 
-    /// What is appended to a question.
+    /// Returns the text to append to a question; empty if it requests an answer format itself and `append` is [`Append::Unasked`].
     pub fn instruction_for(&self, question: &str) -> &str {
         let has_its_own = self.append == Append::Unasked && !prompt_format::asked(question).is_empty();
         if has_its_own { "" } else { &self.instruction }
     }
 }
 
-/// To which questions the instruction is appended.
+/// The questions that the instruction is appended to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Append {
-    /// To all, as in runs from before there was a choice.
+    /// All questions. The serde default, because runs recorded before this setting did so.
     #[default]
     Always,
-    /// To those that do not ask for a format of the answer themselves, which is the default of new runs: two instructions contradict each other.
+    /// Only questions that request no answer format themselves, since two instructions may contradict each other. The default of new runs.
     Unasked,
 }
 
-/// What is sampled at each step.
+/// Sampling of rollouts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RolloutSettings {
-    /// Groups a step; each is one row of the batch, and the examples take turns.
+    /// Groups per step. A group holds the responses to one prompt; several examples take turns.
     pub groups: usize,
-    /// Responses in a group.
+    /// Responses per group.
     pub group_size: usize,
-    /// Sampling temperature; at first, where it has a course.
+    /// Sampling temperature; with a schedule, its initial value.
     pub temperature: f32,
-    /// The temperature that a linear course ends at.
+    /// Final temperature of a linear schedule.
     #[serde(default)]
     pub temperature_to: f32,
-    /// Steps of that course; 0 keeps the temperature.
+    /// Length of the schedule in steps; 0 keeps the temperature constant.
     #[serde(default)]
     pub temperature_steps: u64,
-    /// Only the k likeliest tokens; 0 is off.
+    /// Sample only from the k most likely tokens; 0 is off.
     pub top_k: usize,
-    /// Only the likeliest tokens that together reach this probability; 1 is off.
+    /// Sample only from the most likely tokens that together reach this probability; 1 is off.
     pub top_p: f32,
-    /// Only tokens at least this share of the likeliest one's probability; 0 is off.
+    /// Sample only tokens with at least this share of the most likely token's probability; 0 is off.
     pub min_p: f32,
-    /// What training does where these leave out tokens: refuse, renormalise or mismatch.
+    /// How to train if these filters exclude tokens.
     #[serde(default = "Truncation::before_it_was_a_setting")]
     pub truncated: Truncation,
-    /// Most tokens in a response.
+    /// Maximum number of tokens in a response.
     pub max_new: usize,
-    /// At most so many further batches that replace groups whose rewards are all equal (dynamic sampling); 0 is off.
+    /// Dynamic sampling: the maximum number of extra batches per step that replace groups whose rewards are all equal; 0 is off.
     #[serde(default)]
     pub resample: usize,
-    /// Recorded rollouts, a file of JSON lines, that take the place of sampling; empty samples.
+    /// A file of recorded rollouts (JSON Lines) to train on instead of sampling; empty samples.
     pub replay: String,
-    /// The largest difference (nats) between a recorded log-probability and the policy's at the first step; a recording with a larger one is
-    /// refused.
+    /// The maximum difference, in nats, between a recorded log-probability and the policy's at the first step. A recording with a larger
+    /// difference is refused.
     #[serde(default = "replay_gap")]
     pub replay_gap: f32,
-    /// Limits of the engine.
+    /// Limits of the rollout engine.
     pub engine: EngineSettings,
 }
 
-/// 200 steps of training move the embedded model's log-probabilities by up to 6 nats; another temperature or model moves some by 13 and more.
+/// 200 training steps move log-probabilities of the embedded model by up to 6 nats. A different temperature or model moves some by 13 or more.
 fn replay_gap() -> f32 {
     12.0
 }
 
-/// The loop.
+/// The training loop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainSettings {
-    /// Steps: rollout batches.
+    /// Training steps; each samples one rollout batch.
     pub steps: u64,
-    /// Optimizer updates made from one rollout batch, in all its epochs. With 1, every ratio is 1.
+    /// Optimizer updates per rollout batch, over all epochs. With 1, every ratio is 1.
     pub updates_per_rollout: usize,
-    /// Passes over a rollout batch, each divided into updates on equal shares of its groups.
+    /// Passes over each rollout batch. Each pass splits the groups evenly among its updates.
     #[serde(default = "once")]
     pub epochs: usize,
-    /// Steps after which the reference is set to the policy, again and again; 0 never.
+    /// The reference model is reset to the policy every this many steps; 0 never.
     #[serde(default)]
     pub reference_every: u64,
-    /// After each step the reference becomes `decay * reference + (1 - decay) * policy`; 0 leaves it.
+    /// After each step the reference becomes `decay * reference + (1 - decay) * policy`; 0 keeps it fixed.
     #[serde(default)]
     pub reference_decay: f32,
-    /// Most tokens in one packed micro-batch; the gradient does not depend on it.
+    /// Maximum number of tokens in a packed micro-batch. Does not change the gradient.
     pub micro_batch_tokens: usize,
-    /// Which activations the backward pass recomputes.
+    /// Activation checkpointing: the activations that the backward pass recomputes.
     pub recompute: Recompute,
-    /// Whether the reference's weights stay in the host's memory and pass through the GPU's block by block at each step: saves the GPU their size.
+    /// True to keep the reference's weights in host memory and stream them through the GPU block by block at each step. Saves their size in GPU
+    /// memory.
     #[serde(default)]
     pub stream_reference: bool,
-    /// Micro-batches and sequences computed side by side; 0 decides by the model's size. Fixes the order of sums, so it is part of a run.
+    /// Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums, so a resumed
+    /// run must keep it.
     pub lanes: usize,
 }
 
@@ -186,17 +189,17 @@ fn once() -> usize {
     1
 }
 
-/// What is kept on disk.
+/// Checkpoints and exported weights.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckpointSettings {
-    /// Steps between checkpoints; 0 keeps the last one only.
+    /// Steps between checkpoints; 0 writes only the last one.
     pub every: u64,
-    /// Checkpoints that can be resumed; older ones keep their weights only.
+    /// Number of resumable checkpoints to keep; older ones keep only their weights.
     pub keep_last: usize,
-    /// The dtype of exported weights. Where it rounds, `state` keeps the weights as they are.
+    /// The dtype of exported weights. If it rounds them, `state` also keeps the exact weights.
     pub dtype: ExportDtype,
-    /// Most bytes of weights in one file; beyond, they are dealt to several.
+    /// Maximum size of a weight file in bytes; larger models are split into shards.
     pub max_shard_bytes: u64,
 }
 
@@ -204,18 +207,18 @@ pub struct CheckpointSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExportDtype {
-    /// The one that the policy computes with.
+    /// The dtype that the policy computes with.
     Auto,
-    /// 4 bytes.
+    /// 32 bits.
     F32,
-    /// 2 bytes, the range of f32.
+    /// bfloat16: 16 bits, with the range of f32.
     Bf16,
-    /// 2 bytes, the precision of 11 bits.
+    /// IEEE half precision: 16 bits, 11 of them significant.
     F16,
 }
 
 impl CheckpointSettings {
-    /// How exported weights are written.
+    /// Returns the format of exported weights for a target to compute on.
     pub fn format(&self, target: &Target) -> Format {
         let dtype = match self.dtype {
             ExportDtype::Auto if target.element_bytes == size_of::<f32>() => WeightDtype::F32,
@@ -227,15 +230,15 @@ impl CheckpointSettings {
         Format { dtype, max_shard_bytes: self.max_shard_bytes }
     }
 
-    /// Whether an export is not the f32 weights, which are the optimizer's masters, to the bit.
+    /// True if an export rounds the f32 master weights.
     pub fn rounds(&self, target: &Target) -> bool {
         self.format(target).dtype != WeightDtype::F32
     }
 }
 
 impl RunSettings {
-    /// The published experiment (arXiv 2504.20571), for real checkpoints: graded as it was, rewards by its training code and evaluations by
-    /// its evaluation code.
+    /// The published experiment (arXiv 2504.20571), for real checkpoints. Rewards and evaluations use the graders of its training and evaluation
+    /// code.
     pub fn published() -> Self {
         Self {
             model: "Qwen/Qwen2.5-Math-1.5B".into(),
@@ -283,7 +286,7 @@ impl RunSettings {
         }
     }
 
-    /// The embedded demonstration.
+    /// The demonstration with the embedded model.
     pub fn demonstration() -> Self {
         let published = Self::published();
         Self {
@@ -307,32 +310,32 @@ impl RunSettings {
         }
     }
 
-    /// The defaults that fit a model.
+    /// Returns the default settings for a model.
     pub fn defaults_for(model: &str) -> Self {
         if model == "tiny" { Self::demonstration() } else { Self { model: model.to_owned(), ..Self::published() } }
     }
 
-    /// Whether a critic is trained beside the policy.
+    /// True if a critic is trained alongside the policy.
     pub fn has_critic(&self) -> bool {
         self.advantage.baseline == Baseline::Critic
     }
 
-    /// Optimizer updates in one pass over a rollout batch.
+    /// Returns the number of optimizer updates in one pass over a rollout batch.
     pub fn updates_per_epoch(&self) -> usize {
         self.train.updates_per_rollout / self.train.epochs
     }
 
-    /// Whether a KL term holds the policy to a reference.
+    /// True if the loss or the reward has a KL term.
     pub fn has_reference(&self) -> bool {
         self.loss.kl != 0.0 || self.reward.kl != 0.0
     }
 
-    /// Whether the reference changes during the run.
+    /// True if the reference model changes during the run.
     pub fn reference_moves(&self) -> bool {
         self.has_reference() && (self.train.reference_every > 0 || self.train.reference_decay > 0.0)
     }
 
-    /// Whether rewards are compared within a group, so that one whose rewards are all equal teaches the policy nothing.
+    /// True if the baseline compares rewards within a group, so that a group with equal rewards gives no policy gradient.
     pub fn compares_in_groups(&self) -> bool {
         matches!(self.advantage.baseline, Baseline::Group | Baseline::LeaveOneOut)
     }

@@ -140,29 +140,32 @@ fn settings_that_contradict_are_refused_before_the_run_starts() {
         assert!(messages.contains(expected), "{sets:?}: {messages}");
         assert!(!out.exists());
     };
-    check(&["algo=pro"], "algo is \"pro\"; it must be grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo");
-    check(&["reward.kl=0.1"], "loss.kl is 0.001 and reward.kl 0.1: KL belongs in one place");
-    check(&["rollout.group_size=1"], "rollout.group_size is 1; a group's mean as baseline needs at least 2");
+    check(&["algo=pro"], "algo is \"pro\"; it must be one of grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo");
+    check(&["reward.kl=0.1"], "loss.kl is 0.001 and reward.kl is 0.1, but KL belongs in one of them");
+    check(&["rollout.group_size=1"], "rollout.group_size is 1, but a group's mean as the baseline needs at least 2");
     check(&["loss.clip_low=1"], "loss.clip_low is 1; it must be above 0 and below 1");
     check(&["algo=cispo", "loss.clip_low=1.5"], "loss.clip_low is 1.5; it must be a number above 0 and at most 1");
     check(&["algo=ppo", "critic.lr=0"], "critic.lr is 0: set it to the critic's learning rate");
     check(&["critic.lr=1e-5"], "no critic is used: set advantage.baseline=critic");
-    check(&["advantage.baseline=none"], "advantage.scale is group, which goes with");
+    check(&["advantage.baseline=none"], "advantage.scale is group, which needs the baseline group");
     let recording = format!("rollout.replay={}", repository("tests/golden/llama/rollouts.jsonl").display());
-    check(&["rollout.resample=3", &recording], "recorded rollouts are not drawn again");
-    check(&["rollout.temperature_steps=3", &recording], "recorded rollouts have the temperature that they have");
+    check(&["rollout.resample=3", &recording], "recorded rollouts cannot be resampled");
+    check(&["rollout.temperature_steps=3", &recording], "the temperature of recorded rollouts is fixed");
     check(&["algo=reinforce++", "rollout.resample=3"], "rollout.resample replaces groups whose rewards are all equal");
-    check(&["algo=ppo", "loss.policy=0"], "a critic serves the policy loss, whose coefficient is 0");
-    check(&["advantage.gamma=0.9"], "advantage.gamma is 0.9, which advantage.baseline group does not use");
-    check(&["advantage.lambda=0.9"], "advantage.lambda is 0.9, and only a critic uses it");
-    check(&["loss.entropy_to=0.01"], "loss.entropy_to is 0.01 and loss.entropy_steps 0");
-    check(&["rollout.temperature_to=0.9"], "rollout.temperature_to is 0.9 and rollout.temperature_steps 0");
-    check(&["loss.kl=0", "train.reference_every=5"], "move a reference, but loss.kl and reward.kl are 0");
-    check(&["train.reference_every=5", "train.reference_decay=0.5"], "two ways to move the reference");
-    check(&["loss.entropy_target=0.4"], "loss.entropy_target is 0.4 and loss.entropy_step 0");
+    check(&["algo=ppo", "loss.policy=0"], "advantage.baseline is critic, but the policy loss that would use it is off");
+    check(&["advantage.gamma=0.9"], "advantage.gamma is 0.9, but the baseline group does not use it");
+    check(&["advantage.lambda=0.9"], "advantage.lambda is 0.9, but only a critic uses it");
+    check(&["loss.entropy_to=0.01"], "loss.entropy_to is 0.01, but loss.entropy_steps is 0");
+    check(&["rollout.temperature_to=0.9"], "rollout.temperature_to is 0.9, but rollout.temperature_steps is 0");
+    check(&["loss.kl=0", "train.reference_every=5"], "update a reference model, but loss.kl and reward.kl are 0");
+    check(&["train.reference_every=5", "train.reference_decay=0.5"], "both update the reference model");
+    check(&["loss.entropy_target=0.4"], "loss.entropy_target is 0.4 and loss.entropy_step is 0");
     check(&["loss.entropy_target=0.4", "loss.entropy_step=0.1", "loss.entropy_steps=9"], "set loss.entropy_steps to 0");
     check(&["rollout.temperature_steps=9", "rollout.temperature_to=0"], "rollout.temperature_to is 0");
     check(&["train.updates_per_rollout=4", "train.epochs=3"], "must be a multiple of train.epochs (3)");
-    check(&["rollout.groups=8", "train.updates_per_rollout=6", "train.epochs=2"], "3 updates an epoch must divide rollout.groups (8)");
-    check(&["loss.policy=0", "loss.kl=0", "reward.kl=0.1"], "learns from no reward: use loss.kl");
+    check(
+        &["rollout.groups=8", "train.updates_per_rollout=6", "train.epochs=2"],
+        "3 updates per epoch; that number must divide rollout.groups (8)",
+    );
+    check(&["loss.policy=0", "loss.kl=0", "reward.kl=0.1"], "loss.policy is 0, which ignores rewards: use loss.kl");
 }

@@ -76,7 +76,7 @@ fn bench_starts_no_measurement_after_the_limit() {
     let late = fixture::json(&json);
     assert_eq!((names(&late, "measurements").len(), names(&late, "not_run")), (0, vec!["rollout".to_owned()]));
     let output = succeed(&quick(&["--limit", "0", "--case", "name=a", "--json", path]));
-    assert!(told(&output).contains("a: no time was left for rollout, update, step"), "{}", told(&output));
+    assert!(told(&output).contains("a: no time left for rollout, update, step"), "{}", told(&output));
 }
 
 #[test]

@@ -95,7 +95,7 @@ fn init_lists_known_shapes_and_reports_the_tokenizer() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name).display().to_string();
     let message = told(&rlvr(&["init", "--like", "gpt2", "--out", &path("a")]));
-    assert!(message.contains("known are tiny, qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct"), "{message}");
+    assert!(message.contains("use tiny, qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct"), "{message}");
     let message = told(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "vocab_size=100"]));
     assert!(message.contains("they do not belong together"), "{message}");
     let message = told(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "num_hidden_layers=10000"]));
@@ -104,7 +104,7 @@ fn init_lists_known_shapes_and_reports_the_tokenizer() {
     let shrunk = [&SMALL[..], &["--set", "vocab_size=1000"]].concat();
     let sharded = ["init", "--like", "deepseek-r1-distill-qwen-1.5b", "--out", &path("b"), "--max-shard-bytes", "200000"];
     let message = told(&succeed(&[&sharded[..], &shrunk].concat()));
-    assert!(message.contains("the embedded model's goes along") && message.contains("random parameters"), "{message}");
+    assert!(message.contains("the embedded model's is written") && message.contains("random parameters"), "{message}");
     assert!(root.path().join("b/model.safetensors.index.json").exists());
     let with_tokenizer = ["init", "--like", "llama-3.2-3b-instruct", "--out", &path("c"), "--tokenizer", &path("b")];
     let message = told(&succeed(&[&with_tokenizer[..], &shrunk].concat()));

@@ -1,4 +1,4 @@
-//! The configurations that ship are complete, valid, and what the program does by default.
+//! The shipped configurations are complete, valid, and equal to the program's defaults.
 
 use rlvr::config;
 use rlvr::model::shapes;
@@ -8,7 +8,7 @@ use rlvr::train::plan::{Plan, Work};
 
 use crate::fixture::repository;
 
-/// The settings of a file that leaves nothing out.
+/// Parses a settings file that must be complete.
 fn complete<T: serde::de::DeserializeOwned>(file: &str) -> T {
     let path = repository("configs").join(file);
     let table = config::read(&path).unwrap();
@@ -16,7 +16,7 @@ fn complete<T: serde::de::DeserializeOwned>(file: &str) -> T {
 }
 
 #[test]
-fn the_demonstration_and_the_published_run_are_the_defaults() {
+fn run_settings_defaults_equal_demo_toml_and_pi1_toml() {
     for (file, expected) in [("demo.toml", RunSettings::demonstration()), ("pi1.toml", RunSettings::published())] {
         let found: RunSettings = complete(file);
         found.validate().unwrap();
@@ -24,10 +24,10 @@ fn the_demonstration_and_the_published_run_are_the_defaults() {
     }
 }
 
-/// The configurations for smaller cards and larger models fit what they are named for.
+/// The configurations for smaller GPUs and larger models fit in the GPU memory that they are for.
 #[test]
-fn configurations_for_cards_fit_them() {
-    // What an RTX 4090 and an H200 have left when CUDA has started.
+fn plan_fits_the_configurations_for_gpus() {
+    // Free memory of an RTX 4090 and an H200 after CUDA has started.
     for (file, gib) in [("pi1-24gb.toml", 23.5), ("pi1-7b.toml", 139.0)] {
         let table = config::read(&repository("configs").join(file)).unwrap();
         let fits = |layers: &[toml::Table]| {
@@ -46,6 +46,6 @@ fn configurations_for_cards_fit_them() {
 }
 
 #[test]
-fn the_shipped_base_is_the_default_pre_training() {
+fn pretrain_settings_default_equals_pretrain_toml() {
     assert_eq!(complete::<PretrainSettings>("pretrain.toml"), PretrainSettings::default());
 }

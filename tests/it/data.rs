@@ -30,7 +30,7 @@ fn data_lists_pulls_and_checks_published_files() {
     check(&["data", "list"], 0, &["math500", "675", "avg@8 at 0.6", "not here", "arc_easy", "ypwang61/One-Shot-RLVR", "21ed529"]);
     check(&["data", "pull", "math500"], 1, &["test/math500/test.jsonl is not in the cache", "--data-dir DIR or RLVR_DATA_DIR"]);
     check(&["data", "pull", "maths"], 2, &["unknown data file \"maths\"; known files are dsr-sub, history, math500"]);
-    check(&["data", "check", "aime24"], 1, &["aime24: is not here; fetch it with rlvr data pull aime24", "0 of 1 files"]);
+    check(&["data", "check", "aime24"], 1, &["aime24: missing; download it with rlvr data pull aime24", "0 of 1 files"]);
     let spoiled = cache.path().join("data/test/aime24/test.jsonl");
     std::fs::create_dir_all(spoiled.parent().unwrap()).unwrap();
     std::fs::write(&spoiled, "{}").unwrap();
@@ -40,7 +40,7 @@ fn data_lists_pulls_and_checks_published_files() {
     let folder = folder.to_str().unwrap();
     let rows = ["math500: 500 rows", "aime24: 30", "aime25: 30", "amc23: 40", "minerva_math: 272", "olympiadbench: 675", "history: 1209"];
     let files = rlvr::data::catalogue::all().len();
-    let all = format!("{files} of {files} files are as published");
+    let all = format!("{files} of {files} files match the published checksums");
     check(&["data", "check", "--data-dir", folder], 0, &[&rows[..], &["dsr-sub: 1209 rows", &all]].concat());
     check(&["data", "list", "--json", "--data-dir", folder], 0, &[r#""name":"math500""#, "35dc41080a36", "in the folder"]);
     check(&["data", "pull", "paper", "--data-dir", folder], 0, &["olympiadbench/test.jsonl"]);

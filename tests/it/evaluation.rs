@@ -123,10 +123,10 @@ fn two_evaluations_compare_problem_by_problem() {
     assert_eq!((other["problems"].as_u64(), sampled["unpaired"].as_u64()), (Some(300), Some(0)));
     assert!(other["won"].as_u64() > Some(0) && other["lost"].as_u64() > Some(0), "{other}");
     let told = told(&output);
-    assert!(told.contains("tiny-t0.6x1 was measured under other conditions: seed: 0, here 1"), "{told}");
+    assert!(told.contains("tiny-t0.6x1 was measured under different conditions: seed: 0, here 1"), "{told}");
     let files = [path("a/tiny-greedy.jsonl"), path("b/tiny-t0.6x1.jsonl")];
     assert_eq!(printed_json(&succeed(&["compare", &files[0], &files[1], "--fallback"])).len(), 1);
     std::fs::create_dir(path("empty")).unwrap();
-    assert!(fail(&["compare", &path("a"), &path("empty")], 2).contains("no pass is in both"));
+    assert!(fail(&["compare", &path("a"), &path("empty")], 2).contains("they have no pass in common"));
     assert!(fail(&["compare", &path("a"), &path("nowhere")], 2).contains("does not exist"));
 }

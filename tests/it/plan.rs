@@ -29,7 +29,7 @@ fn plan_prints_memory_disk_tokens_and_time() {
     let seven = ["plan", "--model", "qwen2.5-math-7b", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
     check(&seven, 0, &["7,615,616,512 parameters", "reference (loss.kl is 0.001)", "prompts: about", "= 3,145,728", "no evaluation"]);
     let unknown = ["plan", "--model", "nobody/nothing", "--example", "tiny/addition/334+556", "--set", "eval.benchmarks="];
-    check(&unknown, 2, &["is not known before it is downloaded", "qwen2.5-math-7b"]);
+    check(&unknown, 2, &["is unknown until it is downloaded", "qwen2.5-math-7b"]);
     // Without the paper's data, which the default example needs, the plan uses a typical question.
     check(&["plan", "--model", "qwen2.5-math-1.5b"], 0, &["planned with a question of 480 characters", "1,543,714,304 parameters"]);
     check(&["plan", "--model", "qwen2.5-math-1.5b", "--example", "pi1"], 2, &["dsr_sub.parquet"]);
@@ -66,7 +66,7 @@ fn train_prints_what_it_needs_and_refuses_what_cannot_fit() {
     let expected = if cfg!(target_os = "linux") { "no setting makes it fit" } else { "the run writes" };
     check(&arguments, 2, &[expected]);
     // Its settings are valid nevertheless.
-    check(&[&arguments[..], &["--dry-run"]].concat(), 0, &["here it would be refused: ", expected]);
+    check(&[&arguments[..], &["--dry-run"]].concat(), 0, &["this machine would refuse the run: ", expected]);
     assert!(!root.path().join("run").exists());
 }
 

@@ -108,7 +108,7 @@ fn ppo_settings_that_contradict_are_reported_before_weights_load() {
         (["advantage.baseline=critic", "advantage.scale=batch"], "critic.lr is 0: set it to the critic's learning rate"),
         (
             ["advantage.baseline=critic", "critic.lr=1e-5"],
-            "advantage.scale is group, which goes with the baselines group and leave-one-out: set it to batch or none",
+            "advantage.scale is group, which needs the baseline group or leave-one-out: set it to batch or none",
         ),
         (["critic.lr=1e-5", "advantage.scale=group"], "no critic is used: set advantage.baseline=critic"),
     ] {

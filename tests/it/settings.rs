@@ -1,10 +1,10 @@
-//! Settings outside their range are refused by name, wherever they come from, before anything is written.
+//! Settings outside their range are rejected by name, from every source, before anything is written.
 
 use std::path::Path;
 
 use crate::fixture::{self, printed, repository, rlvr, succeed, text, told};
 
-/// The command is wrong usage, and says so in these words.
+/// Checks that the command exits with 2 (wrong usage) and this message.
 fn refused(arguments: &[&str], expected: &str) {
     let output = rlvr(arguments);
     let told = told(&output) + &printed(&output);
@@ -12,16 +12,16 @@ fn refused(arguments: &[&str], expected: &str) {
     assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
 }
 
-/// Values that were accepted before there was a table, and others of their kind, each with what is said.
-const NONSENSE: [(&str, &str, &str); 24] = [
+/// Out-of-range values as (group, assignment, expected message).
+const OUT_OF_RANGE: [(&str, &str, &str); 24] = [
     ("optim", "weight_decay = nan", "optim.weight_decay is NaN; it must be a number of at least 0"),
     ("optim", "weight_decay = -0.1", "optim.weight_decay is -0.1; it must be a number of at least 0"),
     ("optim", "eps = inf", "optim.eps is inf; it must be a number above 0"),
     ("optim", "eps = 0.0", "optim.eps is 0; it must be a number above 0"),
     ("optim", "clip_norm = -1", "optim.clip_norm is -1; it must be a number of at least 0"),
     ("optim", "lr = nan", "optim.lr is NaN; it must be a number of at least 0"),
-    ("optim", "beta2 = 1.0", "optim.beta2 is 1; it must be a number from 0 to below 1"),
-    ("optim", "schedule = \"cosin\"", "optim.schedule is \"cosin\"; it must be constant, linear, cosine (did you mean cosine?)"),
+    ("optim", "beta2 = 1.0", "optim.beta2 is 1; it must be a number of at least 0 and below 1"),
+    ("optim", "schedule = \"cosin\"", "optim.schedule is \"cosin\"; it must be one of constant, linear, cosine (did you mean cosine?)"),
     ("rollout", "temperature = inf", "rollout.temperature is inf; it must be a number from 0.001 to 1000"),
     ("rollout", "groups = -1", "rollout.groups is -1; it must be a whole number from 1 to 100000"),
     ("rollout", "groups = 0.5", "rollout.groups is 0.5; it must be a whole number from 1 to 100000"),
@@ -31,7 +31,7 @@ const NONSENSE: [(&str, &str, &str); 24] = [
     ("loss", "clip_high = inf", "loss.clip_high is inf; it must be a number above 0"),
     ("loss", "entropy = nan", "loss.entropy is NaN; it must be a finite number"),
     ("loss", "aggregation = \"mean\"", "loss.aggregation: unknown aggregation \"mean\": expected one of token-mean"),
-    ("advantage", "baseline = \"gruop\"", "it must be group, leave-one-out, critic, none (did you mean group?)"),
+    ("advantage", "baseline = \"gruop\"", "it must be one of group, leave-one-out, critic, none (did you mean group?)"),
     ("critic", "clip_norm = -1", "critic.clip_norm is -1; it must be a number of at least 0"),
     ("reward", "command_timeout_s = inf", "reward.command_timeout_s is inf; it must be a number above 0 and at most 1000000"),
     ("train", "lanes = 5000", "train.lanes is 5000; it must be a whole number from 0 to 1024"),
@@ -41,20 +41,20 @@ const NONSENSE: [(&str, &str, &str); 24] = [
 ];
 
 #[test]
-fn nonsense_is_refused_wherever_it_comes_from() {
+fn values_out_of_range_are_rejected_from_every_source() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (out, config, study, run) = (path("never"), path("config.toml"), path("study.toml"), path("run"));
     let complete = printed(&rlvr(&["train", "--dry-run"]));
     std::fs::create_dir(&run).unwrap();
-    for (group, line, expected) in NONSENSE {
+    for (group, line, expected) in OUT_OF_RANGE {
         let set = format!("{group}.{line}");
         refused(&["train", "--out", &out, "--set", &set], expected);
         std::fs::write(&config, format!("[{group}]\n{line}\n")).unwrap();
         refused(&["train", "--out", &out, "--config", &config], expected);
         std::fs::write(&study, format!("title = \"t\"\n[[arm]]\nlabel = \"a\"\nset = {{ {set} }}\n")).unwrap();
         refused(&["study", &study, "--dry-run"], expected);
-        // A run whose recorded settings were edited.
+        // A run with edited config.toml.
         let key = line.split(' ').next().unwrap();
         let (before, after) = complete.split_once(&format!("\n[{group}]\n")).unwrap();
         let old = after.lines().find(|other| other.starts_with(&format!("{key} = "))).unwrap();
@@ -65,18 +65,18 @@ fn nonsense_is_refused_wherever_it_comes_from() {
 }
 
 #[test]
-fn unknown_names_suggest_the_nearest() {
+fn unknown_settings_suggest_the_nearest() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("never").to_str().unwrap().to_owned();
     let check = |set: &str, expected: &str| refused(&["train", "--out", &out, "--set", set], expected);
-    check("lr=1", "unknown setting lr; known at the top are ");
+    check("lr=1", "unknown setting lr; the top level has ");
     check("lr=1", "(did you mean critic.lr or optim.lr?)");
     check("optim.lrr=1", "(did you mean optim.lr?)");
     check("rollouts.groups=1", "(did you mean rollout.groups?)");
     check("algo=gpro", "(did you mean grpo?)");
     check("reward.name=outcom", "(did you mean outcome?)");
     let init = |set: &str, expected: &str| refused(&["init", "--like", "qwen2.5-math-1.5b", "--out", &out, "--set", set], expected);
-    init("foo=1", "config.json has no field foo; known are ");
+    init("foo=1", "config.json has no field foo; it may have ");
     init("hidden_sise=64", "(did you mean hidden_size?)");
     refused(&["pretrain", "--out", &out, "--set", "mixture.bold=1.5"], "mixture.bold is 1.5; it must be a number from 0 to 1");
     refused(&["pretrain", "--out", &out, "--set", "lanes=0"], "lanes is 0; it must be a whole number from 1 to 1024");
@@ -84,7 +84,7 @@ fn unknown_names_suggest_the_nearest() {
 }
 
 #[test]
-fn a_rank_above_the_models_width_is_refused() {
+fn lora_rank_above_the_model_width_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("never").to_str().unwrap().to_owned();
     for rank in ["65", "10000"] {
@@ -97,9 +97,9 @@ fn a_rank_above_the_models_width_is_refused() {
     succeed(&["train", "--out", &out, "--dry-run", "--lora", "64"]);
 }
 
-/// The largest values that the table allows are planned without an overflow.
+/// Planning with the largest allowed values does not overflow.
 #[test]
-fn the_ends_of_ranges_are_planned() {
+fn plan_accepts_the_largest_allowed_values() {
     let sets =
         ["rollout.groups=100000", "rollout.group_size=100000", "rollout.max_new=10000000", "train.steps=1000000000", "eval.max_new=1"];
     let arguments: Vec<&str> = ["train", "--dry-run"].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
@@ -109,14 +109,14 @@ fn the_ends_of_ranges_are_planned() {
 }
 
 #[test]
-fn k1_in_the_loss_is_warned_about_before_anything_is_computed() {
+fn kl_estimator_k1_in_the_loss_prints_a_warning() {
     let output = rlvr(&["train", "--dry-run", "--set", "loss.kl_estimator=k1"]);
     let told = told(&output);
     assert!(output.status.success() && told.contains("warning: loss.kl_estimator is k1"), "{told}");
-    assert!(!fixture::told(&rlvr(&["train", "--dry-run"])).contains("warning"), "the default is warned about");
+    assert!(!fixture::told(&rlvr(&["train", "--dry-run"])).contains("warning"), "the default settings print a warning");
 }
 
 #[test]
-fn help_settings_is_the_page() {
+fn help_settings_prints_docs_settings_md() {
     assert_eq!(printed(&rlvr(&["train", "--help-settings"])), text(&repository("docs/settings.md")));
 }

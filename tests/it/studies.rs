@@ -1,5 +1,4 @@
-//! Studies as their users run them: whole, killed, interrupted and gone on with; and the studies that ship, checked without weights or
-//! downloads.
+//! Studies through the command line: complete, killed, interrupted and continued. The shipped studies are checked without weights or downloads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,20 +12,20 @@ use rlvr::train::{RunSettings, algorithm};
 
 use crate::fixture::{self, bytes, command, printed, repository, rlvr, text, told, wait_for};
 
-/// Standard output and standard error.
-fn said(output: &Output) -> (String, String) {
+/// Returns stdout and stderr.
+fn streams(output: &Output) -> (String, String) {
     (printed(output), told(output))
 }
 
 fn succeed(arguments: &[&str]) -> (String, String) {
-    said(&fixture::succeed(arguments))
+    streams(&fixture::succeed(arguments))
 }
 
 fn configs() -> PathBuf {
     repository("configs")
 }
 
-/// Two arms of runs of seconds.
+/// A study of two arms whose runs take seconds.
 const SMALL: &str = r#"
 title = "Two rewards"
 seeds = [0, 1]
@@ -54,17 +53,20 @@ fn tables(out: &Path) -> [String; 2] {
 }
 
 #[test]
-fn a_study_that_is_stopped_goes_on_and_ends_in_the_same_table() {
+fn study_continues_after_a_stop_with_the_same_table() {
     let folder = tempfile::tempdir().unwrap();
     let file = written(folder.path(), SMALL);
     let path = |name: &str| folder.path().join(name);
     let whole = path("whole");
     let (table, notes) = succeed(&["study", &file, "--out", whole.to_str().unwrap()]);
     assert_eq!(table, tables(&whole)[0]);
-    assert!(table.contains("| outcome | 2 of 2 |") && table.contains("| format  | 2 of 2 |") && !table.contains("Not done"), "{table}");
+    assert!(
+        table.contains("| outcome | 2 of 2 |") && table.contains("| format  | 2 of 2 |") && !table.contains("Unfinished runs"),
+        "{table}"
+    );
     assert!(notes.contains("[4/4] format, seed 1: tiny-greedy "), "{notes}");
 
-    // An arm's run is the very run that rlvr train makes.
+    // A run of the study is identical to one of rlvr train.
     let single = path("single");
     let settings = ["--set", "eval={every=1,limit=20}", "--set", "checkpoint.every=1", "--set", "reward.name=format"];
     succeed(&[&["train", "--steps", "2", "--seed", "1", "--out", single.to_str().unwrap()][..], &settings].concat());
@@ -82,35 +84,35 @@ fn a_study_that_is_stopped_goes_on_and_ends_in_the_same_table() {
         let first = out.join("outcome/seed-0/checkpoints/00002/model.safetensors");
         let made = std::fs::metadata(&first).unwrap().modified().unwrap();
         let (_, notes) = succeed(&["study", &file, "--out", out.to_str().unwrap()]);
-        assert!(notes.contains("1 of them done before") || notes.contains("2 of them done before"), "{name}: {notes}");
-        assert_eq!(std::fs::metadata(&first).unwrap().modified().unwrap(), made, "{name}: a finished run was made again");
+        assert!(notes.contains("1 of them already done") || notes.contains("2 of them already done"), "{name}: {notes}");
+        assert_eq!(std::fs::metadata(&first).unwrap().modified().unwrap(), made, "{name}: a finished run was repeated");
         assert_eq!(tables(&out), tables(&whole), "{name}");
     }
     let (again, notes) = succeed(&["study", &file, "--out", whole.to_str().unwrap(), "--jobs", "2"]);
-    assert!(again == table && notes.contains("4 of them done before"), "{notes}");
+    assert!(again == table && notes.contains("4 of them already done"), "{notes}");
 
     let changed = written(folder.path(), &SMALL.replace("limit = 20", "limit = 21"));
     let output = rlvr(&["study", &changed, "--out", whole.to_str().unwrap()]);
-    let (_, notes) = said(&output);
+    let (_, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(2));
-    assert!(notes.contains("was run with other settings (eval.limit was 20 and is 21 now): give the study another --out"), "{notes}");
+    assert!(notes.contains("has a run with different settings (eval.limit was 20, now 21): give the study another --out"), "{notes}");
 }
 
 #[test]
-fn a_run_that_fails_is_told_and_the_others_go_on() {
+fn study_reports_a_failed_run_and_finishes_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let study = SMALL.replace("reward.name = \"format\"", "rollout.max_new = 100000").replace("seeds = [0, 1]", "");
     let (file, out) = (written(folder.path(), &study), folder.path().join("out"));
     let output = rlvr(&["study", &file, "--out", out.to_str().unwrap(), "--jobs", "2"]);
-    let (table, notes) = said(&output);
+    let (table, notes) = streams(&output);
     assert_eq!(output.status.code(), Some(1), "{notes}");
     assert!(notes.contains("format, seed 0 failed") && notes.contains("exceeds the model's context length"), "{notes}");
-    assert!(notes.contains("1 of the study's runs failed; the same command goes on with what is left"), "{notes}");
-    assert!(table.contains("| outcome | 1 of 1 |") && table.contains("Not done: format seed 0."), "{table}");
+    assert!(notes.contains("1 of the study's runs failed; run the same command again to retry them"), "{notes}");
+    assert!(table.contains("| outcome | 1 of 1 |") && table.contains("Unfinished runs: format seed 0."), "{table}");
 }
 
 #[test]
-fn a_dry_run_checks_every_arm() {
+fn study_dry_run_checks_every_arm() {
     let folder = tempfile::tempdir().unwrap();
     let arms = r#"
 title = "Mistakes"
@@ -138,15 +140,15 @@ config = "absent.toml"
 "#;
     let file = written(folder.path(), arms);
     let output = rlvr(&["study", &file, "--dry-run"]);
-    let (out, err) = said(&output);
+    let (out, err) = streams(&output);
     let expected = [
         "ok  good: grpo with Qwen/Qwen2.5-Math-7B on pi1,pi13, 2000 steps of 128 x 8 responses, evaluated on paper, 1 seed",
-        "bad key: unknown setting loss.entropie; known in [loss] are",
+        "bad key: unknown setting loss.entropie; [loss] has",
         "bad value: rollout.temperature is 0",
         "bad example: pi1210 is not in the ranking",
         "bad benchmark: unknown benchmark \"maths\"",
         "bad model: unknown model \"nobody\"",
-        "bad file: cannot read the configuration",
+        "bad file: cannot read the settings file",
     ];
     assert_eq!(out.lines().count(), expected.len(), "{out}");
     for (line, expected) in out.lines().zip(expected) {
@@ -154,29 +156,29 @@ config = "absent.toml"
     }
     assert!(output.status.code() == Some(2) && err.contains("6 of 7 arms cannot be run"), "{err}");
     let file = written(folder.path(), &SMALL.replace("tiny-greedy", "math500-greedy"));
-    let (out, _) = said(&rlvr(&["study", &file, "--dry-run"]));
-    assert!(out.contains("the study tells math500-greedy, but this arm evaluates tiny"), "{out}");
+    let (out, _) = streams(&rlvr(&["study", &file, "--dry-run"]));
+    assert!(out.contains("the study's table has the pass math500-greedy, but this arm evaluates tiny"), "{out}");
 }
 
-/// Every arm of every study that ships: settings, examples and benchmarks, in one line.
+/// Checks the settings, examples and benchmarks of every arm of every shipped study.
 #[test]
-fn the_studies_that_ship_can_be_run() {
+fn study_dry_run_accepts_the_shipped_studies() {
     let mut studies: Vec<PathBuf> = std::fs::read_dir(configs().join("tiny")).unwrap().map(|entry| entry.unwrap().path()).collect();
     studies.push(configs().join("paper/all.toml"));
     for path in studies {
-        let (out, err) = said(&rlvr(&["study", path.to_str().unwrap(), "--dry-run"]));
+        let (out, err) = streams(&rlvr(&["study", path.to_str().unwrap(), "--dry-run"]));
         assert!(!out.is_empty(), "{}: {err}", path.display());
         assert!(out.lines().all(|line| line.starts_with("ok ")), "{}: {out}", path.display());
     }
 }
 
-/// What became of a row of the published tables.
+/// The configuration for a row of the published tables.
 enum Place {
-    /// A training that has a file.
+    /// A training run with this settings file.
     File(String),
-    /// The model as published.
+    /// None, because the row is the base model.
     Base,
-    /// Trained on data that this program has no name for.
+    /// None, because the training data is not one of the named examples.
     OwnData,
 }
 
@@ -188,13 +190,13 @@ fn place(table: &Table, row: &Row) -> Place {
     }
 }
 
-/// The variant of the run that a row is a checkpoint of.
+/// Returns the variant of the run that a row is a checkpoint of.
 fn run_of(row: &Row) -> String {
     let parts = row.variant.split(", ").filter(|part| *part != "highest" && !part.starts_with("step "));
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// MODEL-EXAMPLE[-ALGORITHM][-VARIANT].toml
+/// `MODEL-EXAMPLE[-ALGORITHM][-VARIANT].toml`.
 fn file_name(model: &str, on: &str, algorithm: &str, variant: &str) -> String {
     let slug = |text: &str| {
         let words: String = text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
@@ -205,7 +207,7 @@ fn file_name(model: &str, on: &str, algorithm: &str, variant: &str) -> String {
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-") + ".toml"
 }
 
-/// A shipped file's settings, or why it has none yet.
+/// Resolves and validates a shipped settings file.
 fn settings(path: &Path) -> Result<RunSettings, String> {
     let table = config::read(path).unwrap();
     let model = table.get("model").and_then(|model| model.as_str()).unwrap_or("Qwen/Qwen2.5-Math-1.5B");
@@ -215,15 +217,15 @@ fn settings(path: &Path) -> Result<RunSettings, String> {
     Ok(settings)
 }
 
-/// No row is forgotten, each file is the run that its row is of, and what the index says is so.
+/// Every row of a trained model has a file whose settings match the row, and `all.toml` lists every file.
 #[test]
-fn every_row_of_the_papers_tables_has_its_file() {
+fn published_rows_have_settings_files() {
     let folder = configs().join("paper");
     let listed: BTreeSet<String> = Study::read(&folder.join("all.toml")).unwrap().arms.into_iter().map(|arm| arm.label + ".toml").collect();
     let is_run = |name: &String| name.ends_with(".toml") && name != "all.toml";
-    let there: BTreeSet<String> =
+    let present: BTreeSet<String> =
         std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).filter(is_run).collect();
-    assert_eq!(listed, there, "all.toml has the folder's files");
+    assert_eq!(listed, present, "all.toml lists the files of the folder");
     let short = |subject: &Subject| {
         let model = subject.model.rsplit('/').next().unwrap_or_default().to_lowercase();
         (model, subject.example.clone(), subject.algorithm.clone(), subject.variant.clone())
@@ -242,21 +244,21 @@ fn every_row_of_the_papers_tables_has_its_file() {
             assert_eq!(settings.eval.decoding, if distilled { "t0.6p0.95x8" } else { "published" }, "{name}");
         }
     }
-    assert_eq!(needed, there, "rows and files");
+    assert_eq!(needed, present, "rows and files");
 }
 
-/// The index of configs/paper is made of the tables: `RLVR_WRITE_INDEX=1 cargo test index` writes it.
+/// The index in configs/paper/README.md matches the tables; `RLVR_WRITE_INDEX=1 cargo test index` writes it.
 #[test]
-fn the_index_of_the_papers_rows_is_current() {
+fn index_of_published_rows_is_current() {
     const BEGIN: &str = "<!-- index: written by tests/it/studies.rs -->\n";
     let path = configs().join("paper/README.md");
     let found = text(&path);
-    let (above, _) = found.split_once(BEGIN).expect("the README has a place for the index");
+    let (above, _) = found.split_once(BEGIN).expect("the README has a marker for the index");
     let expected = format!("{above}{BEGIN}{}", index());
     if std::env::var_os("RLVR_WRITE_INDEX").is_some() {
         std::fs::write(&path, &expected).unwrap();
     }
-    assert!(found == expected, "configs/paper/README.md is old: RLVR_WRITE_INDEX=1 cargo test --test it index");
+    assert!(found == expected, "configs/paper/README.md is out of date: run RLVR_WRITE_INDEX=1 cargo test --test it index");
 }
 
 fn index() -> String {

@@ -271,10 +271,10 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
     std::fs::write(&weights, &std::fs::read(&weights).unwrap()[..1000]).unwrap();
     let config = write("typo.toml", "[loss]\nentropi = 1\n");
     let cases: [(&[&str], i32, &str); 21] = [
-        (&["train", "--set", "loss.entropi=1", "--out", &new], 2, "unknown setting loss.entropi; known in [loss] are"),
+        (&["train", "--set", "loss.entropi=1", "--out", &new], 2, "unknown setting loss.entropi; [loss] has"),
         (&["train", "--config", &config, "--out", &new], 2, "unknown setting loss.entropi"),
-        (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read the configuration nowhere.toml"),
-        (&["train", "--algo", "alchemy", "--out", &new], 2, "algo is \"alchemy\"; it must be grpo"),
+        (&["train", "--config", "nowhere.toml", "--out", &new], 2, "cannot read the settings file nowhere.toml"),
+        (&["train", "--algo", "alchemy", "--out", &new], 2, "algo is \"alchemy\"; it must be one of grpo"),
         (&["train", "--set", "reward.name=gold", "--out", &new], 2, "unknown reward \"gold\"; known are outcome, format"),
         (&["train", "--set", "lora.alpha=16", "--out", &new], 2, "lora.alpha is 16 but lora.rank is 0: set a rank with --lora"),
         (&["train", "--lora", "8", "--set", "lora.alpha=-1", "--out", &new], 2, "lora.alpha is -1"),

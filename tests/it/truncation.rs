@@ -133,7 +133,7 @@ fn filters_are_refused_unless_truncation_is_allowed() {
     }
     let messages = succeed(&train(&out, 1, &["rollout.top_p=0.7", "rollout.truncated=mismatch", "rollout.temperature=1.0"]));
     assert!(
-        messages.contains("warning: rollout.truncated is mismatch and rollout.top_p is 0.7: responses are drawn from part"),
+        messages.contains("warning: rollout.truncated is mismatch and rollout.top_p is 0.7: responses are sampled from part"),
         "{messages}"
     );
     assert_eq!(gaps(&out), [0.0], "both use the whole vocabulary");

@@ -1,4 +1,4 @@
-//! A case: some workloads at some lengths, from the flags or from the words of a `--case`.
+//! A case: workloads and response lengths, parsed from the flags or from the words of a `--case`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -13,29 +13,29 @@ use crate::cli::numbers::setting;
 use crate::input::{Line, Lines};
 use crate::usage::usage;
 
-/// Workloads at some lengths.
+/// Workloads to measure at given response lengths.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Case {
-    /// The name in `--case`; none if the flags describe the only case.
+    /// The name in `--case`; `None` if the flags describe the only case.
     pub name: Option<String>,
-    /// In the order in which they are measured.
+    /// The workloads, in the order of measurement.
     pub works: Vec<Work>,
     /// Response lengths.
     pub lengths: Lengths,
-    /// Whether products are batch-invariant.
+    /// True if matrix products are batch-invariant.
     pub batch_invariant: bool,
-    /// File that the lengths are written to.
+    /// File to write the lengths to.
     pub write_lengths: Option<PathBuf>,
 }
 
 /// Response lengths, as requested.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Lengths {
-    /// This many responses of whatever length the model produces.
+    /// This many responses, with the lengths that the model produces.
     Own(usize),
-    /// This many responses of one length.
+    /// This many responses, each of this length in tokens.
     Equal(usize, usize),
-    /// This many lengths drawn from a distribution.
+    /// This many lengths sampled from a distribution.
     LogNormal(usize, LogNormal),
     /// A file with one length per line.
     File(PathBuf),
@@ -44,26 +44,26 @@ pub enum Lengths {
 /// The result of a case.
 #[derive(Debug, Serialize)]
 pub struct CaseReport {
-    /// Its name; none if it is the only case.
+    /// Its name; `None` if it is the only case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Whether its products were batch-invariant.
+    /// True if matrix products were batch-invariant.
     pub batch_invariant: bool,
-    /// Number of responses; none before it began.
+    /// Number of responses; `None` until the case starts.
     pub sequences: Option<usize>,
-    /// Their tokens in total.
+    /// Total tokens of the responses.
     pub response_tokens: Option<usize>,
-    /// Their lengths.
+    /// Summary of the response lengths.
     pub lengths: Option<Spread>,
     /// The measurements.
     pub measurements: Vec<Measurement>,
     /// Workloads that were not started.
     pub not_run: Vec<String>,
-    /// The error that ended it.
+    /// The error that ended the case, if any.
     pub error: Option<String>,
 }
 
-/// Three numbers that summarise lengths.
+/// Smallest, mean and largest length in tokens.
 #[derive(Debug, Serialize)]
 pub struct Spread {
     least: usize,
@@ -71,18 +71,18 @@ pub struct Spread {
     longest: usize,
 }
 
-/// Responses by default.
+/// Default number of responses.
 pub const SEQUENCES: usize = 128;
-/// Prefix of log-normal lengths.
+/// Prefix of a log-normal `--lengths`.
 const LOG_NORMAL: &str = "lognormal:";
 /// Keys of a `--case`.
 const KEYS: &str = "name, work, sequences, response-tokens, lengths, write-lengths, batch-invariant";
 
 impl Case {
-    /// All cases that the flags ask for.
+    /// Parses all cases from the flags.
     ///
     /// # Errors
-    /// If a flag or a word is invalid.
+    /// If a flag or a word is invalid, or two cases have the same name.
     pub fn all(args: &BenchArgs) -> Result<Vec<Self>> {
         if args.cases.is_empty() {
             return Ok(vec![Self::of(args)?]);
@@ -110,7 +110,7 @@ impl Case {
         })
     }
 
-    /// The case that the flags describe, changed by the words.
+    /// Parses a `--case`: the case of the flags, with the given words replaced.
     fn parse(args: &BenchArgs, words: &str) -> Result<Self> {
         let (mut name, mut work, mut batch_invariant, mut write_lengths) = (None, &*args.work, args.compute.batch_invariant, None);
         let (mut text, mut tokens, mut sequences) = (None, None, None);
@@ -143,7 +143,7 @@ impl Case {
         })
     }
 
-    /// The report of a case that has not begun.
+    /// Returns the report of a case that has not started.
     pub fn report(&self) -> CaseReport {
         CaseReport {
             name: self.name.clone(),
@@ -160,7 +160,7 @@ impl Case {
 
 impl CaseReport {
     /// Records the lengths that the case is measured with.
-    pub fn began(&mut self, lengths: &[usize]) {
+    pub fn start(&mut self, lengths: &[usize]) {
         self.sequences = Some(lengths.len());
         self.response_tokens = Some(lengths.iter().sum());
         self.lengths = Some(Spread::of(lengths));
@@ -196,7 +196,10 @@ fn lengths(text: Option<&str>, tokens: Option<u32>, sequences: Option<usize>) ->
 }
 
 impl Lengths {
-    /// The lengths as numbers.
+    /// Returns the lengths in tokens, one per response.
+    ///
+    /// # Errors
+    /// If sampling fails, or the file of lengths cannot be read or parsed.
     pub fn numbers(&self, bench: &Bench, end_tokens: &[u32]) -> Result<Vec<usize>> {
         match self {
             Self::Own(count) => bench.own_lengths(*count, end_tokens),
@@ -223,7 +226,7 @@ fn read(path: &std::path::Path) -> Result<Vec<usize>> {
 }
 
 impl Spread {
-    /// Summarises at least one length.
+    /// Summarises lengths; zeros if there are none.
     pub fn of(lengths: &[usize]) -> Self {
         let mean = lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
         Self { least: lengths.iter().min().copied().unwrap_or(0), mean, longest: lengths.iter().max().copied().unwrap_or(0) }
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_case_says_what_differs_from_the_flags() {
+    fn case_overrides_the_flags() {
         let flags = ["--work", "rollout", "--sequences", "7", "--response-tokens", "9"];
         let plain = cases(&flags).unwrap();
         let expected =
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_said() {
+    fn case_all_rejects_invalid_words() {
         let refused = |words: &[&str], expected: &str| {
             let error = format!("{:#}", cases(words).unwrap_err());
             assert!(error.contains(expected), "{words:?}: {error}");
@@ -287,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_a_length_a_line() {
+    fn read_parses_one_length_per_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lengths");
         let of = |text: &str| {

@@ -4,7 +4,7 @@ use super::case::CaseReport;
 use crate::bench::{Ceilings, Machine, Measurement};
 use crate::metrics::table;
 
-/// Operations shown for each measurement.
+/// Number of operations listed per measurement.
 const SHOWN_OPERATIONS: usize = 12;
 
 /// Prints the machine, and its ceilings if they were measured.
@@ -15,7 +15,7 @@ pub fn machine(machine: &Machine, ceilings: Option<&Ceilings>) {
     let [rows, k, n] = ceilings.widest;
     let giga = |rate: f64| format!("{:.1}", rate / 1e9);
     tell!(
-        "{}, {} kernels in {}: {} GB/s for copies; {} GFLOP/s for products of {side} x {side} x {side}, {} for {rows} x {k} x {n}",
+        "{}, {} kernels in {}: {} GB/s for copies; {} GFLOP/s for matrix products of {side} x {side} x {side}, {} for {rows} x {k} x {n}",
         machine.device,
         machine.kernels,
         machine.dtype,
@@ -51,8 +51,7 @@ pub fn measurements(cases: &[CaseReport]) {
             measurement.peak_bytes.map_or_else(|| "unknown".to_owned(), |bytes| format!("{:.2}", bytes as f64 / 1e9)),
         ]
     };
-    let header =
-        ["work", "median ms", "min", "max", "tokens/s", "GFLOP/s", "of product ceiling", "utilisation", "least / median", "peak GB"];
+    let header = ["workload", "median ms", "min", "max", "tokens/s", "GFLOP/s", "of matmul peak", "MFU", "of roofline", "peak GB"];
     tell!("{}", table(&header, &all().map(row).collect::<Vec<_>>()));
     let operations = all().flat_map(|(case, measurement)| {
         let total: f64 = measurement.breakdown.iter().map(|time| time.seconds).sum();
@@ -63,6 +62,6 @@ pub fn measurements(cases: &[CaseReport]) {
     });
     let operations: Vec<Vec<String>> = operations.collect();
     if !operations.is_empty() {
-        tell!("{}", table(&["work", "operation", "calls", "ms", "share"], &operations));
+        tell!("{}", table(&["workload", "operation", "calls", "ms", "share"], &operations));
     }
 }

@@ -1,4 +1,5 @@
-//! Responses as they come: one as its tokens do, several in the order of their prompts, each as soon as it and those before it are complete.
+//! Prints responses while they are sampled: a single one token by token; several in the order of their prompts, each as soon as it and all
+//! before it are complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{IsTerminal, Write};
@@ -12,38 +13,43 @@ use crate::output::for_stdout;
 use crate::rollout::Event;
 use crate::text::{Text, TokenStream};
 
-/// Hears of tokens and responses from all lanes, and prints.
+/// Receives tokens and responses from all workers, and prints them.
 pub struct Output<'a>(Mutex<State<'a>>);
 
 struct State<'a> {
     text: &'a Text,
     form: Form<'a>,
-    /// Complete responses that wait for one before them, by their requests.
+    /// Complete responses that wait for an earlier one, by the index of their request.
     waiting: BTreeMap<usize, Completion>,
+    /// Index of the request to print next.
     next: usize,
+    /// The distinct texts printed so far.
     different: BTreeSet<String>,
-    /// The first failure: there is nobody to tell before the end.
+    /// The first failure. [`Output::finish`] returns it.
     failed: Option<anyhow::Error>,
 }
 
 enum Form<'a> {
-    /// One response, token by token.
+    /// One response, token by token; `None` once it is finished.
     Stream(Option<TokenStream<'a>>),
-    /// One response a line.
+    /// One line per response.
     Text,
-    /// One object a line, with the prompts' ids; so many responses to each.
+    /// One JSON object per response, with the prompts' ids and the number of responses to each prompt.
     Json { ids: Vec<Value>, samples: usize },
 }
 
 impl<'a> Output<'a> {
+    /// Prints one response token by token.
     pub fn stream(text: &'a Text) -> Self {
         Self::new(text, Form::Stream(Some(text.stream())))
     }
 
+    /// Prints one line per response.
     pub fn text(text: &'a Text) -> Self {
         Self::new(text, Form::Text)
     }
 
+    /// Prints one JSON object per response; `ids` are those of the prompts, `samples` the responses to each.
     pub fn json(text: &'a Text, ids: Vec<Value>, samples: usize) -> Self {
         Self::new(text, Form::Json { ids, samples })
     }
@@ -52,28 +58,32 @@ impl<'a> Output<'a> {
         Self(Mutex::new(State { text, form, waiting: BTreeMap::new(), next: 0, different: BTreeSet::new(), failed: None }))
     }
 
-    pub fn hear(&self, event: Event) {
+    /// Prints the tokens or responses that an event completes. Keeps the first error for [`Output::finish`].
+    pub fn on_event(&self, event: Event) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.failed.is_none() {
-            state.failed = state.hear(event).err();
+            state.failed = state.on_event(event).err();
         }
     }
 
-    /// Says how the responses differ, or what went wrong in between.
-    pub fn end(self) -> Result<()> {
+    /// Prints how many responses differ, on a terminal.
+    ///
+    /// # Errors
+    /// If printing a response failed.
+    pub fn finish(self) -> Result<()> {
         let state = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = state.failed {
             return Err(error);
         }
         if matches!(state.form, Form::Text) && std::io::stderr().is_terminal() {
-            tell!("{} responses, {} different", state.next, state.different.len());
+            tell!("{} responses, {} distinct", state.next, state.different.len());
         }
         Ok(())
     }
 }
 
 impl State<'_> {
-    fn hear(&mut self, event: Event) -> Result<()> {
+    fn on_event(&mut self, event: Event) -> Result<()> {
         match (event, &mut self.form) {
             (Event::Token { token, .. }, Form::Stream(Some(stream))) => print(&stream.push(token)?),
             (Event::Finished { .. }, Form::Stream(stream)) => {
@@ -108,7 +118,7 @@ impl State<'_> {
     }
 }
 
-/// Unlike `print!`, a reader that went away is an error, not a panic; and a model's text does not steer a terminal.
+/// Like `print!`, but returns an error instead of panicking when stdout is closed, and escapes control characters on a terminal.
 fn print(text: &str) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(for_stdout(text).as_bytes()).and_then(|()| stdout.flush()).context("cannot write to the standard output")

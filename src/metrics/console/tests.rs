@@ -1,4 +1,4 @@
-//! The display without a terminal, and the clock on invented times.
+//! The display without a terminal, and the clock with given times.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use std::sync::Arc;
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 
 use super::*;
 
-/// A writer whose text can be read while the console holds it.
+/// A writer whose text can be read while the console owns a clone.
 #[derive(Clone, Default)]
-struct Paper(Arc<Mutex<Vec<u8>>>);
+struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Paper {
+impl Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -20,7 +20,7 @@ impl Write for Paper {
     }
 }
 
-impl Paper {
+impl Buffer {
     fn lines(&self) -> Vec<String> {
         let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
         text.lines().map(str::to_owned).collect()
@@ -42,16 +42,16 @@ fn at(step: u32) -> StepLine {
 }
 
 fn steps_shown(total: u32, start: u32) -> Vec<u32> {
-    let paper = Paper::default();
-    let console = Console::plain(total, start, false, Box::new(paper.clone()));
+    let buffer = Buffer::default();
+    let console = Console::plain(total, start, false, Box::new(buffer.clone()));
     (start + 1..=total).for_each(|step| console.step(&at(step)));
     console.finish();
     let number = |line: &String| line.split([' ', '/']).nth(1).unwrap().parse().unwrap();
-    paper.lines().iter().map(number).collect()
+    buffer.lines().iter().map(number).collect()
 }
 
 #[test]
-fn without_a_terminal_every_tenth_gives_a_line() {
+fn console_step_prints_every_tenth_without_a_terminal() {
     assert_eq!(steps_shown(300, 0), [30, 60, 90, 120, 150, 180, 210, 240, 270, 300]);
     assert_eq!(steps_shown(2, 0), [1, 2]);
     assert_eq!(steps_shown(100, 75), [80, 90, 100]);
@@ -60,36 +60,36 @@ fn without_a_terminal_every_tenth_gives_a_line() {
 }
 
 #[test]
-fn notes_are_lines_among_them() {
-    let paper = Paper::default();
-    let console = Console::plain(10, 0, false, Box::new(paper.clone()));
+fn console_note_prints_a_line_between_steps() {
+    let buffer = Buffer::default();
+    let console = Console::plain(10, 0, false, Box::new(buffer.clone()));
     console.note("base model: greedy 9.8%");
     console.step(&at(1));
     let step = "step 1/10  train 98.4%  reward 0.970  entropy 0.125  48 tokens  loss -0.0123  signal in 5 of 8 groups";
-    assert_eq!(paper.lines(), ["base model: greedy 9.8%", step]);
+    assert_eq!(buffer.lines(), ["base model: greedy 9.8%", step]);
     console.step(&at(2));
-    assert!(paper.lines()[2].ends_with("s left"), "{:?}", paper.lines());
+    assert!(buffer.lines()[2].ends_with("s left"), "{:?}", buffer.lines());
 }
 
 #[test]
-fn steps_tell_where_the_time_went_since_the_line_before() {
-    let paper = Paper::default();
-    let console = Console::plain(20, 0, true, Box::new(paper.clone()));
+fn console_step_prints_times_since_the_previous_line() {
+    let buffer = Buffer::default();
+    let console = Console::plain(20, 0, true, Box::new(buffer.clone()));
     for step in 1..=4 {
         let line = Map::from_iter([("perf/phase/sample_s".to_owned(), Value::from(f64::from(step) * 0.5))]);
         console.step(&StepLine { times: PhaseTimes::of_line(&line), ..at(step) });
     }
-    let lines = paper.lines();
+    let lines = buffer.lines();
     assert_eq!(lines.len(), 2);
     assert!(lines.iter().all(|line| line.ends_with("  1.00 s: sample 1.00")), "{lines:?}");
 }
 
 #[test]
-fn the_time_left_is_that_of_the_steps_to_come() {
+fn clock_left_after_estimates_the_remaining_time() {
     let mut clock = Clock { first: None, shown: 0, times: PhaseTimes::default() };
     let start = Instant::now();
     let after = |seconds| start + Duration::from_secs(seconds);
-    // The first step tells nothing: what preceded it is no step.
+    // There is no estimate after the first step, since the time before it was not a step's.
     assert_eq!(clock.left_after(10, 100, after(50)), None);
     let left = clock.left_after(15, 100, after(60));
     assert_eq!(left, Some(Duration::from_secs(2 * 85)));

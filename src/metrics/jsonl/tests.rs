@@ -1,4 +1,4 @@
-//! What a record survives: a kill in mid-line, a resume, numbers that are not finite, a file that is not what it should be.
+//! Records after a kill in mid-line, a resume, numbers that are not finite, and corrupt files.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use super::*;
@@ -23,7 +23,7 @@ fn file_with(content: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn read_returns_written_records() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
     let mut lines = JsonLines::create(&path).unwrap();
@@ -37,7 +37,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn what_is_not_finite_comes_back_as_nan() {
+fn null_as_nan_reads_numbers_that_are_not_finite() {
     let (_folder, path) = file_with("");
     let mut lines = JsonLines::resume(&path, 0).unwrap();
     for loss in [f64::NAN, f64::INFINITY] {
@@ -49,7 +49,7 @@ fn what_is_not_finite_comes_back_as_nan() {
 }
 
 #[test]
-fn resuming_keeps_the_steps_of_the_checkpoint() {
+fn resume_keeps_steps_up_to_the_checkpoint() {
     let check = |content: &str, last_step: u64, kept: &str| {
         let (folder, path) = file_with(content);
         let mut lines = JsonLines::resume(&path, last_step).unwrap();
@@ -64,16 +64,16 @@ fn resuming_keeps_the_steps_of_the_checkpoint() {
     check(three, 2, "{\"step\":1}\n{\"step\": 2, \"x\": 1.50}\n");
     check(three, 7, three);
     check("", 3, "");
-    // Torn in the middle of a value, of a key, and of a character ("é" is two bytes; lossy text stands for it).
+    // Torn in the middle of a value and of a key, and a complete record without a line end.
     check("{\"step\":1}\n{\"step\":2,\"lo", 7, "{\"step\":1}\n");
     check("{\"step\":1}\n{\"st", 7, "{\"step\":1}\n");
     check("{\"step\":1}\n{\"step\":2}", 7, "{\"step\":1}\n{\"step\":2}\n");
-    // Several lines a step, as rollouts have.
+    // Several lines per step, as in rollout files.
     check("{\"step\":1}\n{\"step\":1}\n{\"step\":2}\n", 1, "{\"step\":1}\n{\"step\":1}\n");
 }
 
 #[test]
-fn a_torn_character_is_dropped_too() {
+fn resume_drops_a_torn_character() {
     let (_folder, path) = file_with("");
     fs::write(&path, b"{\"step\":1}\n{\"step\":2,\"text\":\"\xc3").unwrap();
     JsonLines::resume(&path, 7).unwrap();
@@ -81,7 +81,7 @@ fn a_torn_character_is_dropped_too() {
 }
 
 #[test]
-fn a_missing_file_starts_empty() {
+fn resume_creates_a_missing_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("metrics.jsonl");
     JsonLines::resume(&path, 4).unwrap().write(&line(5)).unwrap();
@@ -89,7 +89,7 @@ fn a_missing_file_starts_empty() {
 }
 
 #[test]
-fn reading_names_a_broken_line_and_resuming_drops_it() {
+fn read_names_a_corrupt_line_and_resume_drops_it() {
     for (content, part) in [
         ("{\"step\":1,\"loss\":1}\nnonsense\n{\"step\":2,\"loss\":1}\n", "line 2: expected ident at column 2"),
         ("{\"step\":1,\"loss\":1}\n\n{\"loss\":1}\n", "line 3: missing field `step`"),
@@ -110,14 +110,14 @@ fn reading_names_a_broken_line_and_resuming_drops_it() {
 }
 
 #[test]
-fn a_running_file_can_be_read() {
+fn read_skips_a_line_being_written() {
     let (_folder, path) = file_with("{\"step\":1,\"loss\":1}\n{\"step\":2,\"lo");
     assert_eq!(read::<Line>(&path).unwrap().len(), 1);
 }
 
-/// What users give may begin with a byte order mark and end its lines as it likes; an error names line and field.
+/// Users' files may start with a byte order mark and have any line ends.
 #[test]
-fn input_is_read_as_people_write_it() {
+fn read_input_accepts_any_line_ends_and_names_bad_fields() {
     #[derive(Debug, PartialEq, Deserialize)]
     struct Inner {
         inner: Vec<u8>,

@@ -1,9 +1,9 @@
-//! Reads the bytes back with a decoder of its own, which knows the wire format and not the writer.
+//! Reads the files back with an independent decoder of the wire format.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use super::*;
 
-/// A field's number and its value.
+/// The value of a field, by wire type.
 #[derive(Debug, PartialEq)]
 enum Field {
     Varint(u64),
@@ -49,7 +49,7 @@ fn fields(mut bytes: &[u8]) -> Vec<(u64, Field)> {
     fields
 }
 
-/// The events of a file without their times, checksums checked.
+/// Returns the events of a file without their times, after checking the checksums.
 fn events(path: &Path) -> Vec<Vec<(u64, Field)>> {
     let content = fs::read(path).unwrap();
     let mut bytes = content.as_slice();
@@ -61,7 +61,7 @@ fn events(path: &Path) -> Vec<Vec<(u64, Field)>> {
         assert_eq!(take(&mut bytes, 4), masked_crc32c(data).to_le_bytes());
         let mut event = fields(data);
         let (number, Field::Fixed64(time)) = event.remove(0) else {
-            panic!("an event opens with its time");
+            panic!("an event starts with its time");
         };
         assert_eq!(number, 1);
         assert!(f64::from_le_bytes(time) > 1.7e9);
@@ -71,7 +71,7 @@ fn events(path: &Path) -> Vec<Vec<(u64, Field)>> {
 }
 
 #[test]
-fn the_bytes_read_back() {
+fn event_file_write_round_trips() {
     let folder = tempfile::tempdir().unwrap();
     let mut file = EventFile::create(folder.path()).unwrap();
     file.write(300, [("actor/entropy", 0.25), ("critic/score/mean", f32::NAN)]).unwrap();
@@ -95,7 +95,7 @@ fn the_bytes_read_back() {
 }
 
 #[test]
-fn a_resumed_run_says_from_where() {
+fn event_file_resume_starts_a_session_at_the_next_step() {
     let folder = tempfile::tempdir().unwrap();
     let first = EventFile::create(folder.path()).unwrap();
     let second = EventFile::resume(folder.path(), 21).unwrap();
@@ -106,13 +106,13 @@ fn a_resumed_run_says_from_where() {
 }
 
 #[test]
-fn a_missing_folder_is_named() {
+fn event_file_create_names_a_missing_folder() {
     let message = format!("{:#}", EventFile::create(Path::new("no/folder")).unwrap_err());
     assert!(message.contains("no/folder"), "{message}");
 }
 
 #[test]
-fn checksums_are_castagnolis() {
+fn crc32c_matches_rfc_3720() {
     // RFC 3720, B.4: 32 bytes of zeroes, of ones, and ascending.
     assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
     assert_eq!(crc32c::crc32c(&[0; 32]), 0x8a91_36aa);

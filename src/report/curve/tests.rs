@@ -1,4 +1,4 @@
-//! What the picture holds for usual and odd runs. How it looks is for eyes; that no label covers another is checked here.
+//! The content of the picture for typical and unusual runs. Also checks that no label covers another.
 #![allow(clippy::unwrap_used, reason = "a test may stop")]
 
 use super::*;
@@ -7,8 +7,8 @@ fn point(step: u32, value: f64) -> Point {
     Point { step, value, low: value - 0.02, high: value + 0.02 }
 }
 
-/// A run of 300 steps that saturates at 131.
-fn usual() -> Curve {
+/// A run of 300 steps that saturates at step 131.
+fn typical() -> Curve {
     let accuracy = |step: u32| (0.1 + step as f32 / 131.0).min(1.0);
     let rise = |top: f64| move |step: u32| point(step, 0.1 + (top - 0.1) * (f64::from(step) / 100.0).min(1.0));
     Curve {
@@ -23,7 +23,7 @@ fn usual() -> Curve {
     }
 }
 
-/// The vertical places of the labels right of the plot.
+/// Returns the y of each label right of the plot, sorted.
 fn label_rows(picture: &str) -> Vec<f64> {
     let mut rows: Vec<f64> = picture
         .lines()
@@ -35,8 +35,8 @@ fn label_rows(picture: &str) -> Vec<f64> {
 }
 
 #[test]
-fn a_usual_run() {
-    let picture = svg(&usual());
+fn svg_shows_a_typical_run() {
+    let picture = svg(&typical());
     for part in [
         ">One example<",
         ">tiny, GRPO<",
@@ -56,8 +56,8 @@ fn a_usual_run() {
 }
 
 #[test]
-fn no_picture_holds_what_is_not_a_number() {
-    let mut gaps = usual();
+fn svg_contains_no_nan() {
+    let mut gaps = typical();
     gaps.train[40].1 = f32::NAN;
     gaps.train[299].1 = f32::INFINITY;
     gaps.greedy[3].value = f64::NAN;
@@ -66,7 +66,7 @@ fn no_picture_holds_what_is_not_a_number() {
     let short = Curve { train: vec![(1, 0.0), (2, 1.0)], greedy: vec![point(0, 0.1)], ..Curve::default() };
     let nothing_finite =
         Curve { train: vec![(1, f32::NAN); 6], greedy: vec![point(0, f64::NAN)], saturation_step: Some(0), ..Curve::default() };
-    let late = Curve { saturation_step: Some(300), ..usual() };
+    let late = Curve { saturation_step: Some(300), ..typical() };
     for curve in [gaps, short, nothing_finite.clone(), late, Curve::default()] {
         let picture = svg(&curve);
         assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
@@ -76,14 +76,14 @@ fn no_picture_holds_what_is_not_a_number() {
 }
 
 #[test]
-fn a_late_saturation_is_named_to_its_left() {
-    let picture = svg(&Curve { saturation_step: Some(290), ..usual() });
+fn svg_labels_a_late_saturation_on_its_left() {
+    let picture = svg(&Curve { saturation_step: Some(290), ..typical() });
     let label = picture.lines().find(|line| line.contains("saturates at step 290"));
     assert!(label.unwrap().contains("text-anchor=\"end\""));
 }
 
 #[test]
-fn the_mean_is_of_finite_steps() {
+fn smoothed_averages_finite_steps() {
     let train = [1.0, 0.0, f32::NAN, 1.0, 1.0, 1.0, 1.0];
     let train: Vec<(u32, f32)> = (1..).zip(train).collect();
     let found: Vec<f64> = smoothed(&train, 5).iter().map(|&(_, mean)| mean).collect();

@@ -1,7 +1,7 @@
-//! Algorithms by name. Each is a preset: a layer of settings between the defaults and what the user says, so that every part of it can be
-//! changed on its own. Owns what each name means and where that is written; must never know how it is computed.
+//! Algorithms by name. Each is a preset: a layer of settings between the defaults and the user's, so that the user can change every part of it.
+//! Defines what each name means and cites its source. Independent of how losses and advantages are computed.
 //!
-//! Where a paper leaves something open, verl's convention is taken. An entropy bonus is where the published code has one, and nowhere else.
+//! Where a paper leaves a detail open, the preset follows verl. Presets have an entropy bonus only if the published code has one.
 
 use std::fmt::Write;
 
@@ -15,11 +15,11 @@ use crate::objective::{AdvantageSettings, Aggregation, Baseline, KlEstimator, Lo
 /// A preset.
 #[derive(Clone, Copy)]
 pub struct Algorithm {
-    /// What settings call it.
+    /// Its name in settings.
     pub name: &'static str,
-    /// Where it is written.
+    /// The paper that defines it.
     pub source: &'static str,
-    /// Lays it over defaults; the second number is `rollout.max_new` as the run will have it.
+    /// Changes defaults to the preset. The second argument is the run's maximum response length in tokens.
     apply: fn(&mut RunSettings, usize),
 }
 
@@ -35,7 +35,7 @@ pub const ALGORITHMS: &[Algorithm] = &[
     Algorithm { name: "cispo", source: "MiniMax-M1, 2025, arXiv 2506.13585", apply: cispo },
 ];
 
-/// Their names.
+/// The names of all algorithms.
 pub const NAMES: [&str; ALGORITHMS.len()] = {
     let mut names = [""; ALGORITHMS.len()];
     let mut number = 0;
@@ -46,8 +46,8 @@ pub const NAMES: [&str; ALGORITHMS.len()] = {
     names
 };
 
-/// What a preset is told by, whatever it changes.
-const ALWAYS: [&str; 10] = [
+/// Settings that the description of a preset always lists.
+const ALWAYS_SHOWN: [&str; 10] = [
     "advantage.baseline",
     "advantage.scale",
     "loss.ratio",
@@ -59,30 +59,30 @@ const ALWAYS: [&str; 10] = [
     "loss.aggregation",
     "train.updates_per_rollout",
 ];
-/// What else is told where it is not as in the published run.
-const WHERE_OTHER: [&str; 7] =
+/// Settings that are also listed if they differ from the published run.
+const SHOWN_IF_CHANGED: [&str; 7] =
     ["advantage.gamma", "advantage.lambda", "reward.kl", "reward.kl_estimator", "reward.overlong_buffer", "loss.kl_estimator", "critic.lr"];
 
-/// Finds an algorithm.
+/// Finds an algorithm by name.
 ///
 /// # Errors
-/// An unknown name lists the known ones.
+/// If the name is unknown; the message lists the known ones.
 pub fn by_name(name: &str) -> Result<Algorithm> {
     let found = ALGORITHMS.iter().find(|algorithm| algorithm.name == name).copied();
-    found.with_context(|| format!("unknown algorithm {name:?}; known are {}", NAMES.join(", ")))
+    found.with_context(|| format!("unknown algorithm {name:?}; choose one of {}", NAMES.join(", ")))
 }
 
-/// The defaults, the preset that the layers ask for by `algo`, then the layers.
+/// Resolves settings: the defaults, then the preset of the layers' `algo`, then the layers.
 ///
 /// # Errors
-/// When a layer has an unknown setting or a wrong type, or the algorithm is unknown.
+/// If a layer has an unknown setting, a value of the wrong type or out of range, or an unknown algorithm.
 pub fn resolve(defaults: &RunSettings, layers: &[Table]) -> Result<RunSettings> {
     let plain: RunSettings = config::resolve(defaults, layers)?;
     config::resolve(&by_name(&plain.algo)?.over(defaults, plain.rollout.max_new), layers)
 }
 
 impl Algorithm {
-    /// The defaults with the preset laid over them, for responses of up to `max_new` tokens.
+    /// Returns the defaults with the preset applied, for responses of up to `max_new` tokens.
     fn over(&self, defaults: &RunSettings, max_new: usize) -> RunSettings {
         let mut settings = defaults.clone();
         settings.algo = self.name.to_owned();
@@ -90,7 +90,10 @@ impl Algorithm {
         settings
     }
 
-    /// What the preset is made of, as settings; where a run departs from it, its own value is said beside.
+    /// Describes the preset in one line by its settings, with the run's value in parentheses where it differs.
+    ///
+    /// # Errors
+    /// If the settings cannot be serialised.
     pub fn expansion(&self, run: &RunSettings) -> Result<String> {
         let defaults = RunSettings::defaults_for(&run.model);
         let [published, preset, run] = [&defaults, &self.over(&defaults, run.rollout.max_new), run]
@@ -98,22 +101,22 @@ impl Algorithm {
             .map(|table| table.map_err(anyhow::Error::from));
         let (published, preset, run) = (published?, preset?, run?);
         let mut text = format!("{} ({}) is", self.name, self.source);
-        let is_told = |key: &&str| {
+        let is_shown = |key: &&str| {
             let differs = [&preset, &run].iter().any(|table| get(table, key) != get(&published, key));
-            // An estimator says something where there is KL.
-            let estimates = key.strip_suffix("_estimator").is_some_and(|kl| get(&run, kl).and_then(Value::as_float) != Some(0.0));
-            differs || estimates
+            // An estimator is relevant if there is a KL term.
+            let is_used = key.strip_suffix("_estimator").is_some_and(|kl| get(&run, kl).and_then(Value::as_float) != Some(0.0));
+            differs || is_used
         };
-        let others = WHERE_OTHER.into_iter().filter(is_told);
-        for key in ALWAYS.into_iter().chain(others) {
-            let (meant, found) = (get(&preset, key), get(&run, key));
-            write!(text, " {key}={}", shown(meant))?;
-            if meant != found {
-                write!(text, " (here {})", shown(found))?;
+        let others = SHOWN_IF_CHANGED.into_iter().filter(is_shown);
+        for key in ALWAYS_SHOWN.into_iter().chain(others) {
+            let (preset_value, value) = (get(&preset, key), get(&run, key));
+            write!(text, " {key}={}", shown(preset_value))?;
+            if preset_value != value {
+                write!(text, " (here {})", shown(value))?;
             }
         }
         if get(&run, "train.updates_per_rollout").and_then(Value::as_integer) == Some(1) {
-            text += "; with one update a rollout every ratio is 1: ratio, surrogate and clips have no effect";
+            text += "; with one update per rollout batch every ratio is 1, so ratio, surrogate and clips have no effect";
         }
         Ok(text)
     }
@@ -126,7 +129,7 @@ fn get<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
 
 fn shown(value: Option<&Value>) -> String {
     match value {
-        // Settings in f32 come with the digits of f64.
+        // TOML stores f32 settings as f64; print the digits of the f32.
         Some(Value::Float(number)) => (*number as f32).to_string(),
         Some(Value::String(text)) => text.clone(),
         Some(value) => value.to_string(),
@@ -134,25 +137,27 @@ fn shown(value: Option<&Value>) -> String {
     }
 }
 
+/// Advantages without discounting.
 fn estimator(baseline: Baseline, scale: Scale) -> AdvantageSettings {
     AdvantageSettings { baseline, scale, ..AdvantageSettings::default() }
 }
 
-/// PPO's surrogate without KL and entropy.
+/// PPO's surrogate without KL and entropy terms.
 fn bare_loss() -> LossSettings {
     LossSettings { kl: 0.0, entropy: 0.0, ..LossSettings::default() }
 }
 
-/// The published run: advantages within the group in units of its deviation, the mean over tokens, KL (k3) and an entropy bonus of 0.001 each.
+/// The published run: advantages within the group divided by its standard deviation, the mean over tokens, KL (k3) and entropy coefficients of
+/// 0.001.
 fn grpo(run: &mut RunSettings, _: usize) {
     run.advantage = estimator(Baseline::Group, Scale::Group);
     let loss = LossSettings { kl: 0.001, kl_estimator: KlEstimator::K3, entropy: 0.001, ..bare_loss() };
     run.loss = LossSettings { aggregation: Aggregation::TokenMean, ..loss };
 }
 
-/// A critic, GAE with gamma and lambda 1, whitened advantages, an entropy bonus of 0.001, and KL (k1, 0.001) in the reward: what the published
-/// code does unless told otherwise (the paper gives no script for PPO). The critic learns ten times as fast as the policy: at 1e-5 as there, the
-/// embedded model's at 1e-3, the lowest rate at which its values were seen to tell good answers from bad ones early.
+/// A critic, GAE with gamma and lambda 1, whitened advantages, an entropy bonus of 0.001, and KL (k1, 0.001) in the reward. These are the
+/// defaults of the published code; the paper gives no script for PPO. The critic's learning rate is ten times the policy's: 1e-5 as published,
+/// and 1e-3 for the embedded model, the lowest rate at which its values separated good from bad answers early.
 fn ppo(run: &mut RunSettings, _: usize) {
     run.advantage = estimator(Baseline::Critic, Scale::Batch);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
@@ -160,44 +165,45 @@ fn ppo(run: &mut RunSettings, _: usize) {
     run.critic.lr = if run.model == "tiny" { 1e-3 } else { 1e-5 };
 }
 
-/// No division by the group's deviation, and sums over tokens divided by one constant: neither difficulty nor length weighs. No KL.
+/// No division by the group's standard deviation, and sums over tokens divided by one constant, so that neither a problem's difficulty
+/// nor a response's length biases the gradient. No KL.
 fn dr_grpo(run: &mut RunSettings, max_new: usize) {
     run.advantage = estimator(Baseline::Group, Scale::None);
     run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSumNorm(max_new), ..bare_loss() };
 }
 
-/// REINFORCE on whole responses with the others' mean as baseline; KL (k1) in the reward, of verl's 0.001 (the paper has 0.03 and 0.1 for
-/// preferences). The clip is verl's and has no effect with one update a rollout.
+/// REINFORCE on whole responses, with the mean of the other responses as the baseline. KL (k1) in the reward with verl's 0.001; the paper uses
+/// 0.03 and 0.1 for preferences. The clip is verl's and has no effect with one update per rollout batch.
 fn rloo(run: &mut RunSettings, _: usize) {
     run.advantage = estimator(Baseline::LeaveOneOut, Scale::None);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
     run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSum, ..bare_loss() };
 }
 
-/// No group's baseline: rewards with KL (k1, 0.001) summed from each token on and whitened over the batch.
+/// No baseline: returns of rewards with KL (k1, 0.001), whitened over the batch.
 fn reinforce_plus_plus(run: &mut RunSettings, _: usize) {
     run.advantage = estimator(Baseline::None, Scale::Batch);
     (run.reward.kl, run.reward.kl_estimator) = (0.001, KlEstimator::K1);
     run.loss = LossSettings { aggregation: Aggregation::TokenMean, ..bare_loss() };
 }
 
-/// Clip-higher (0.2 and 0.28), the mean over tokens, no KL, and overlong shaping over the last fifth of the length (4,096 of 20,480 in the
-/// paper). Its dynamic sampling is `rollout.resample`, which is off unless asked.
+/// Clip-higher (0.2 and 0.28), the mean over tokens, no KL, and an overlong penalty over the last fifth of the length (4,096 of 20,480 tokens in
+/// the paper). Dynamic sampling is a separate setting, `rollout.resample`, and is off by default.
 fn dapo(run: &mut RunSettings, max_new: usize) {
     run.advantage = estimator(Baseline::Group, Scale::Group);
     run.loss = LossSettings { clip_high: 0.28, aggregation: Aggregation::TokenMean, ..bare_loss() };
     run.reward.overlong_buffer = max_new / 5;
 }
 
-/// The ratio of whole responses, in a clip of 3e-4 and 4e-4; the mean over responses of their tokens' mean; no KL.
+/// The ratio of whole responses, clipped at 3e-4 and 4e-4; the mean over responses of their token means; no KL.
 fn gspo(run: &mut RunSettings, _: usize) {
     run.advantage = estimator(Baseline::Group, Scale::Group);
     let clip = LossSettings { clip_low: 3e-4, clip_high: 4e-4, ..bare_loss() };
     run.loss = LossSettings { ratio: Ratio::Sequence, aggregation: Aggregation::SeqMeanTokenMean, ..clip };
 }
 
-/// The clipped ratio as a constant weight of the log-probability, without a lower bound (1 - 1 = 0), the upper one verl's 0.2 (the paper
-/// tunes it and does not say it); the mean over tokens; no KL.
+/// The clipped ratio as a constant weight of the log-probability, without a lower bound (1 - 1 = 0). The upper bound is verl's 0.2; the paper
+/// tunes it and does not report it. The mean over tokens; no KL.
 fn cispo(run: &mut RunSettings, _: usize) {
     run.advantage = estimator(Baseline::Group, Scale::Group);
     let clip = LossSettings { clip_low: 1.0, clip_high: 0.2, ..bare_loss() };
@@ -214,13 +220,13 @@ mod tests {
     }
 
     #[test]
-    fn every_preset_is_valid_and_tells_what_it_is() -> Result<()> {
+    fn expansion_describes_every_preset() -> Result<()> {
         for algorithm in ALGORITHMS {
             let run = resolved(&[&format!("algo={}", algorithm.name)])?;
             run.validate()?;
-            let told = algorithm.expansion(&run)?;
-            assert!(told.starts_with(algorithm.name) && !told.contains("(here"), "{told}");
-            assert!(!told.contains("=-"), "a key is unknown: {told}");
+            let text = algorithm.expansion(&run)?;
+            assert!(text.starts_with(algorithm.name) && !text.contains("(here"), "{text}");
+            assert!(!text.contains("=-"), "a key is unknown: {text}");
         }
         assert_eq!(resolved(&[])?, RunSettings::demonstration());
         Ok(())
@@ -228,12 +234,12 @@ mod tests {
 
     fn check(sets: &[&str], expected: &[&str]) {
         let run = resolved(sets).unwrap();
-        let told = by_name(&run.algo).unwrap().expansion(&run).unwrap();
-        assert!(expected.iter().all(|part| told.contains(part)), "{told}");
+        let text = by_name(&run.algo).unwrap().expansion(&run).unwrap();
+        assert!(expected.iter().all(|part| text.contains(part)), "{text}");
     }
 
     #[test]
-    fn presets_are_what_their_papers_say_and_give_way_to_the_user() {
+    fn resolve_applies_presets_below_user_settings() {
         check(&["algo=grpo"], &["baseline=group", "clip_high=0.2", "loss.kl=0.001", "aggregation=token-mean"]);
         check(&["algo=ppo"], &["baseline=critic", "scale=batch", "loss.kl=0 ", "reward.kl=0.001", "critic.lr=0.001"]);
         check(&["algo=dr_grpo", "rollout.max_new=70"], &["scale=none", "seq-mean-token-sum-norm(70)", "loss.kl=0 "]);
@@ -245,9 +251,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_name_lists_the_known_ones() {
+    fn resolve_lists_algorithms_for_an_unknown_name() {
         let message = resolved(&["algo=gpro"]).unwrap_err().to_string();
         let known = "grpo, ppo, dr_grpo, rloo, reinforce++, dapo, gspo, cispo";
-        assert_eq!(message, format!("algo is \"gpro\"; it must be {known} (did you mean grpo?)"));
+        assert_eq!(message, format!("algo is \"gpro\"; it must be one of {known} (did you mean grpo?)"));
     }
 }

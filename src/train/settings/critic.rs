@@ -1,4 +1,4 @@
-//! How a critic learns: the settings `critic.*`.
+//! The settings `critic.*`.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -7,32 +7,32 @@ use super::TrainSettings;
 use crate::objective::{AdvantageSettings, Baseline};
 use crate::optim::OptimSettings;
 
-/// How the critic learns. It trains all its weights, in a run with adapters too; its moments are held as `optim.states` says.
+/// How the critic learns. It trains all its weights, even in a run with LoRA adapters. `optim.states` also sets the precision of its moments.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CriticSettings {
-    /// Learning rate, constant; 0 where there is no critic.
+    /// Learning rate, constant; 0 without a critic.
     pub lr: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
-    /// A value counts as moved from its old one by at most so much; 0 turns clipping off.
+    /// Clip range of the value loss: how far a value may move from its old one; 0 turns clipping off.
     pub clip: f32,
-    /// Steps at the beginning in which the critic learns and the policy does not.
+    /// Initial steps that train only the critic, not the policy.
     pub warmup_steps: u64,
-    /// Standard deviation of the head's weights as they begin.
+    /// Standard deviation of the value head's initial weights.
     pub head_init: f32,
-    /// Decay of the first moment.
+    /// Decay rate of the first moment.
     pub beta1: f64,
-    /// Decay of the second moment.
+    /// Decay rate of the second moment.
     pub beta2: f64,
-    /// Added to the root of the second moment.
+    /// Added to the square root of the second moment.
     pub eps: f64,
-    /// Largest global gradient norm; 0 turns clipping off.
+    /// Maximum global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
 }
 
 impl Default for CriticSettings {
-    /// The published run's, but for the learning rate, which is 1e-5 there. The head begins as transformers makes one for a checkpoint's classes.
+    /// The published run's settings, except the learning rate (1e-5 there). The head is initialised like a classification head in transformers.
     fn default() -> Self {
         Self {
             lr: 0.0,
@@ -49,24 +49,27 @@ impl Default for CriticSettings {
 }
 
 impl CriticSettings {
-    /// Refuses what contradicts itself.
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// If critic settings are given without a critic, its learning rate is 0 with one, or its warm-up takes all steps.
     pub fn validate(&self, advantage: &AdvantageSettings, train: &TrainSettings) -> Result<()> {
         if advantage.baseline != Baseline::Critic {
             ensure!(self.lr == 0.0, "critic.lr is {}, but no critic is used: set advantage.baseline=critic, or critic.lr=0", self.lr);
             ensure!(self.warmup_steps == 0, "critic.warmup_steps is {}, but no critic is used: set it to 0", self.warmup_steps);
             return Ok(());
         }
-        ensure!(self.lr > 0.0, "advantage.baseline is critic, and critic.lr is 0: set it to the critic's learning rate, 1e-5 for instance");
+        ensure!(self.lr > 0.0, "advantage.baseline is critic, but critic.lr is 0: set it to the critic's learning rate, for example 1e-5");
         ensure!(
             self.warmup_steps < train.steps,
-            "critic.warmup_steps is {} of {} steps; the policy would never learn",
+            "critic.warmup_steps is {} of {} steps, so the policy would never learn: lower it",
             self.warmup_steps,
             train.steps
         );
         Ok(())
     }
 
-    /// The settings of its optimizer, which holds its moments as the policy's does.
+    /// Returns the settings of its optimizer; the precision of its moments is the policy's.
     pub fn optim(&self, policy: &OptimSettings) -> OptimSettings {
         let Self { lr, weight_decay, beta1, beta2, eps, clip_norm, .. } = *self;
         OptimSettings { lr, weight_decay, beta1, beta2, eps, clip_norm, states: policy.states, ..OptimSettings::default() }
@@ -80,7 +83,7 @@ mod tests {
     use crate::objective::Scale;
 
     #[test]
-    fn contradictions_are_refused_with_what_to_set() {
+    fn validate_rejects_contradictions() {
         let check = |change: fn(&mut RunSettings), expected: &str| {
             let mut settings = RunSettings::demonstration();
             settings.advantage = AdvantageSettings { baseline: Baseline::Critic, scale: Scale::Batch, gamma: 0.9, lambda: 0.8 };

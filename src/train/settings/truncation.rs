@@ -1,56 +1,59 @@
-//! What training does where the sampler draws from part of the vocabulary: the setting `rollout.truncated`, and what it refuses and warns about.
+//! The setting `rollout.truncated`: how to train if top-k, top-p or min-p exclude tokens from sampling.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::RolloutSettings;
 
-/// How a sampler that leaves out tokens goes with the trainer.
+/// How to train on samples from part of the vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Truncation {
-    /// It does not: top_k, top_p and min_p must be off.
+    /// Not at all: top_k, top_p and min_p must be off.
     Refuse,
-    /// The kept tokens are recorded, and sampler and trainer use the distribution among them.
+    /// Record the kept tokens, and use the distribution renormalised over them in sampler and trainer.
     Renormalise,
-    /// The trainer uses the distribution over the whole vocabulary, which is not the one that was sampled from.
+    /// Train on the distribution over the whole vocabulary, which differs from the sampled one. The gradient is biased.
     Mismatch,
 }
 
 impl Truncation {
-    /// What runs did that were recorded without this setting.
+    /// The behaviour of runs that were recorded before this setting existed.
     pub(super) fn before_it_was_a_setting() -> Self {
         Self::Mismatch
     }
 }
 
 impl RolloutSettings {
-    /// Refuses filters that nothing is said about.
+    /// Checks that no filter is on unless `rollout.truncated` allows it.
+    ///
+    /// # Errors
+    /// If a filter is on and `rollout.truncated` is `refuse`.
     pub(super) fn refuse_truncation(&self) -> Result<()> {
         let filters = self.filters();
         ensure!(
             self.truncated != Truncation::Refuse || filters.is_empty(),
-            "{}, so the sampler leaves out tokens, while training computes log-probabilities over the whole vocabulary: set rollout.truncated=renormalise \
-             to record the tokens that were kept and train on the distribution among them, or rollout.truncated=mismatch to train on the whole \
-             distribution all the same (biased, for studies), or turn the filters off (top_k=0, top_p=1, min_p=0)",
+            "{}, so the sampler excludes tokens, but training computes log-probabilities over the whole vocabulary: set rollout.truncated=renormalise to \
+             train on the distribution over the kept tokens, or rollout.truncated=mismatch to train on the full distribution anyway (biased, for \
+             studies), or turn the filters off (top_k=0, top_p=1, min_p=0)",
             filters.join(" and ")
         );
         Ok(())
     }
 
-    /// What a person should know before a run whose sampler and trainer use two distributions.
+    /// Returns a warning if sampler and trainer will use different distributions.
     pub fn truncation_warning(&self) -> Option<String> {
         let filters = self.filters();
         (self.truncated == Truncation::Mismatch && !filters.is_empty()).then(|| {
             format!(
-                "rollout.truncated is mismatch and {}: responses are drawn from part of the vocabulary, and log-probabilities, ratios, entropy \
-                 and KL are of all of it, so the gradient is biased. rollout.truncated=renormalise uses one distribution for both",
+                "rollout.truncated is mismatch and {}: responses are sampled from part of the vocabulary, but log-probabilities, ratios, entropy \
+                 and KL cover all of it, so the gradient is biased. rollout.truncated=renormalise uses one distribution for both",
                 filters.join(" and ")
             )
         })
     }
 
-    /// The filters that are on, in words.
+    /// Describes the filters that are on.
     fn filters(&self) -> Vec<String> {
         let filters = [
             (self.top_k > 0, format!("rollout.top_k is {}", self.top_k)),
@@ -73,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn truncation_is_refused_by_default_and_says_how_to_go_on() {
+    fn refuse_truncation_names_the_filters_and_remedies() {
         let check = |set: &dyn Fn(&mut RolloutSettings), expected: &str| {
             let mut rollout = with(set);
             let message = rollout.refuse_truncation().unwrap_err().to_string();
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sampler_that_keeps_all_needs_no_word() {
+    fn truncation_warning_is_none_without_filters() {
         for truncated in [Truncation::Refuse, Truncation::Renormalise, Truncation::Mismatch] {
             let rollout = with(|rollout| rollout.truncated = truncated);
             assert!(rollout.refuse_truncation().is_ok() && rollout.truncation_warning().is_none());
@@ -101,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_recorded_before_the_setting_goes_on_as_it_was() {
+    fn truncation_defaults_to_mismatch_in_old_runs() {
         let settings = with(|rollout| rollout.top_p = 0.9);
         let text = toml::to_string(&settings).unwrap().replace("truncated = \"refuse\"\n", "");
         assert_eq!(toml::from_str::<RolloutSettings>(&text).unwrap().truncated, Truncation::Mismatch);

@@ -160,7 +160,7 @@ fn keys_names_and_chats_go_where_they_belong() {
     assert_eq!((last().path.as_str(), last().authorization), ("/v1/chat/completions", None));
     assert!(last().body["stop_token_ids"].is_array() && last().prompt().ends_with(['?', '.']), "{}", last().body);
     let said = run("stranger", &["--model", "some-model"], ("OPENAI_API_KEY", ""));
-    assert!(said.contains("some-model is no folder and no name on the hub: the server writes the prompts"), "{said}");
+    assert!(said.contains("some-model is neither a folder nor a name on the hub: the server writes the prompts"), "{said}");
     assert_eq!((last().path.as_str(), &last().body["model"]), ("/v1/chat/completions", &json!("some-model")));
     assert!(last().body.get("stop_token_ids").is_none());
 }
@@ -173,7 +173,7 @@ fn wrong_usage_is_told_before_anything_is_sent() {
         let error = fail(eval(&server, &folder.path().join("none"), more), code);
         assert!(error.contains(expected), "{error}");
     };
-    check(&["--model", "tiny", "--endpoint-key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY holds no API key");
+    check(&["--model", "tiny", "--endpoint-key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY is not set");
     check(&["--model", "tiny", "--endpoint-concurrency", "0"], 2, "it must be a whole number from 1 to 10000");
     check(&["--model", "tiny", "--max-new", "100000"], 2, "leave no room for a prompt");
     check(&["--model", "tiny", "--device", "cpu"], 2, "cannot be used with");

@@ -1,4 +1,4 @@
-//! What `rlvr sample` is asked: a prompt in one of three forms, and where it came from, for messages.
+//! The prompts of `rlvr sample`: text, token ids or messages, with the file and line that they came from.
 
 use std::sync::Arc;
 
@@ -19,38 +19,46 @@ pub struct Line {
     messages: Option<Vec<Message>>,
 }
 
+/// The three forms of a prompt.
 enum Form {
     Text(String),
     Ids(Vec<u32>),
     Messages(Vec<Message>),
 }
 
-/// A prompt that no model has read yet.
-pub struct Ask {
-    /// File and line; none for the command line.
+/// A prompt before tokenization.
+pub struct PromptInput {
+    /// File and line; `None` for the command line.
     place: Option<String>,
     id: Value,
     form: Form,
 }
 
-/// A prompt in a model's tokens.
-pub struct Asked {
+/// A prompt as tokens of a model.
+pub struct EncodedPrompt {
+    /// The `id` of its line; null for the command line.
     pub id: Value,
+    /// Token ids, at least one.
     pub ids: Arc<[u32]>,
+    /// Maximum number of tokens in a response.
     pub max_new: usize,
 }
 
-impl Ask {
-    /// `--prompt`.
+impl PromptInput {
+    /// The prompt of `--prompt`.
     pub fn text(prompt: &str) -> Self {
         Self { place: None, id: Value::Null, form: Form::Text(prompt.to_owned()) }
     }
 
+    /// The prompt of a line of `--input`.
+    ///
+    /// # Errors
+    /// If the line has not exactly one form of prompt, or has messages that are empty or, with `--raw`, any.
     pub fn line(place: String, line: Line, raw: bool) -> Result<Self> {
         let form = match (line.prompt, line.prompt_ids, line.messages) {
             (Some(text), None, None) => Form::Text(text),
             (None, Some(ids), None) => Form::Ids(ids),
-            (None, None, Some(_)) if raw => bail!("{place}: messages need the chat template; leave --raw out, or give a prompt"),
+            (None, None, Some(_)) if raw => bail!("{place}: messages need the chat template: remove --raw, or give a prompt"),
             (None, None, Some(messages)) => {
                 ensure!(!messages.is_empty(), "{place}: messages is empty, expected at least one {{\"role\", \"content\"}}");
                 Form::Messages(messages)
@@ -60,7 +68,7 @@ impl Ask {
         Ok(Self { place: Some(place), id: line.id, form })
     }
 
-    /// Whether the prompt goes through the chat template.
+    /// True if the prompt needs a chat template.
     pub fn needs_template(&self, raw: bool) -> bool {
         match self.form {
             Form::Text(_) => !raw,
@@ -69,10 +77,13 @@ impl Ask {
         }
     }
 
-    /// The prompt's tokens, and how many more there may be: so many as are asked for, or what the window leaves, at most 512.
-    pub fn read(self, model: &Model, raw: bool, max_new: Option<usize>) -> Result<Asked> {
+    /// Tokenizes the prompt. `max_new` defaults to what the context length leaves, at most 512.
+    ///
+    /// # Errors
+    /// If the prompt has no tokens or a token beyond the vocabulary, or it and the response exceed the context length.
+    pub fn encode(self, model: &Model, raw: bool, max_new: Option<usize>) -> Result<EncodedPrompt> {
         let Self { place, id, form } = self;
-        let read = || {
+        let encode = || {
             let ids = match form {
                 Form::Text(text) if raw => model.text.encode_raw(&text)?,
                 Form::Text(text) => model.text.encode(&model.text.render(&[Message::new("user", text)], true)?)?,
@@ -80,20 +91,20 @@ impl Ask {
                 Form::Ids(ids) => ids,
             };
             let (tokens, config) = (ids.len(), &model.decoder.config);
-            ensure!(tokens > 0, "the prompt has no tokens; there is nothing to continue");
+            ensure!(tokens > 0, "the prompt has no tokens: give at least one");
             model.check_tokens(&ids)?;
             let left = config.window.saturating_sub(tokens);
             let max_new = max_new.unwrap_or(left.min(512));
             ensure!(
                 max_new > 0 && max_new <= left,
-                "a prompt of {tokens} tokens and up to {max_new} new ones do not fit the model's window of {}: lower --max-new or shorten the prompt",
+                "a prompt of {tokens} tokens and up to {max_new} new ones exceed the model's context length of {}: lower --max-new or shorten the prompt",
                 config.window
             );
-            Ok(Asked { id, ids: ids.into(), max_new })
+            Ok(EncodedPrompt { id, ids: ids.into(), max_new })
         };
         match place {
-            Some(place) => read().context(place),
-            None => read(),
+            Some(place) => encode().context(place),
+            None => encode(),
         }
     }
 }
