@@ -138,7 +138,7 @@ impl Trace {
 
     /// Counts the work of one budget.
     pub(super) fn count(&mut self, fuel: &Fuel) {
-        self.steps += fuel.asked();
+        self.steps += fuel.requested();
     }
 
     #[cold]
