@@ -1,4 +1,4 @@
-//! Requests to a server that answers, is slow, is busy, breaks off and fails for good: none is lost, and what cannot be had is named.
+//! Requests to a server that is slow, busy, drops connections or fails permanently: no request is lost, and failures are reported.
 
 mod program;
 mod server;
@@ -18,7 +18,7 @@ use server::{Act, Asked, Server, completion};
 const GREEDY: Asking = Asking { temperature: 0.0, top_p: 1.0, max_new: 20, seed: 5 };
 const SAMPLED: Asking = Asking { temperature: 0.6, ..GREEDY };
 
-/// Problems `p0`, `p1`, ... that ask for their own number, so many samples each.
+/// Problems `p0`, `p1`, ... that ask for their own number, with `samples` requests each.
 fn requests(problems: u32, samples: u32) -> Vec<EvalRequest> {
     let problem = |number: u32| Problem {
         id: format!("p{number}"),
@@ -33,7 +33,7 @@ fn requests(problems: u32, samples: u32) -> Vec<EvalRequest> {
     (0..problems).flat_map(of).collect()
 }
 
-/// The answer that a server gives which can add nothing.
+/// The answer of a server that can add.
 fn say(asked: &Asked) -> Act {
     let prompt = asked.prompt();
     Act::Say(format!("It is {}", prompt.split_once("Compute ").unwrap().1.split_once('+').unwrap().0))
@@ -55,14 +55,14 @@ fn rendered() -> Prompts {
     Prompts::Rendered(embedded::text_with(&ChatSettings::default()).unwrap())
 }
 
-/// What was told, by the number of the request, and the error if there was one.
+/// The responses by index of the request, and the error if any.
 struct Outcome {
     told: BTreeMap<usize, Answered>,
     error: Option<anyhow::Error>,
 }
 
 impl Outcome {
-    /// Everything was answered by the right text, once.
+    /// Asserts that every request got the right response, once.
     fn is_complete(&self, requests: &[EvalRequest]) {
         assert!(self.error.is_none(), "{:?}", self.error);
         assert_eq!(self.told.len(), requests.len());
@@ -81,14 +81,14 @@ fn ask(settings: EndpointSettings, prompts: Prompts, requests: &[EvalRequest], a
     let endpoint = Endpoint::new(settings, prompts).unwrap();
     let told = Mutex::new(BTreeMap::new());
     let error = endpoint.answer(requests, asking, &|number, answered| {
-        assert!(told.lock().unwrap().insert(number, answered).is_none(), "{number} was told twice");
+        assert!(told.lock().unwrap().insert(number, answered).is_none(), "{number} was answered twice");
         Ok(())
     });
     Outcome { told: told.into_inner().unwrap(), error: error.err() }
 }
 
 #[test]
-fn prompts_are_the_very_same_and_say_how_to_sample() {
+fn endpoint_sends_the_rendered_prompts_and_sampling_settings() {
     let server = Server::new(say);
     let requests = requests(3, 2);
     let key = Some("secret".to_owned());
@@ -104,7 +104,7 @@ fn prompts_are_the_very_same_and_say_how_to_sample() {
     let mut seeds: Vec<u64> = asked.iter().map(|asked| asked.body["seed"].as_u64().unwrap()).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    assert_eq!(seeds.len(), 6, "a seed of its own for each");
+    assert_eq!(seeds.len(), 6, "each request has a different seed");
     for asked in &asked {
         assert_eq!((asked.path.as_str(), asked.authorization.as_deref()), ("/v1/completions", Some("Bearer secret")));
         let body = &asked.body;
@@ -115,7 +115,7 @@ fn prompts_are_the_very_same_and_say_how_to_sample() {
         assert_eq!(body["stop_token_ids"], json!(text.end_tokens));
     }
 
-    // The same requests in another order and number are the same requests.
+    // The same requests in a different order and number have the same bodies.
     let again = Server::new(say);
     let part: Vec<EvalRequest> = requests.iter().rev().take(2).cloned().collect();
     ask(settings(&again), rendered(), &part, &SAMPLED).is_complete(&part);
@@ -124,7 +124,7 @@ fn prompts_are_the_very_same_and_say_how_to_sample() {
 }
 
 #[test]
-fn chats_are_rendered_by_the_server() {
+fn endpoint_lets_the_server_render_chats() {
     let server = Server::new(say);
     let requests = requests(2, 1);
     ask(EndpointSettings { standard: true, ..settings(&server) }, Prompts::Messages(None), &requests, &GREEDY).is_complete(&requests);
@@ -138,14 +138,14 @@ fn chats_are_rendered_by_the_server() {
 }
 
 #[test]
-fn a_response_that_was_cut_off_says_so() {
+fn endpoint_reports_responses_cut_off_by_length() {
     let server = Server::new(|asked| Act::Body(completion(asked, "It is", "length")));
     let outcome = ask(settings(&server), rendered(), &requests(1, 1), &GREEDY);
     assert_eq!(outcome.told[&0], Answered { text: "It is".into(), tokens: 2, finish: Some(Finish::Length) });
 }
 
 #[test]
-fn lengths_that_the_server_does_not_say_are_counted_here() {
+fn endpoint_counts_tokens_if_the_server_does_not() {
     let server = Server::new(|_| Act::Body(json!({"choices": [{"text": "It is 1", "finish_reason": "stop"}]})));
     let outcome = ask(settings(&server), rendered(), &requests(1, 1), &GREEDY);
     let text = embedded::text_with(&ChatSettings::default()).unwrap().text;
@@ -155,7 +155,7 @@ fn lengths_that_the_server_does_not_say_are_counted_here() {
 }
 
 #[test]
-fn a_prompt_without_room_is_told_and_not_sent() {
+fn endpoint_skips_prompts_longer_than_the_context() {
     let server = Server::new(say);
     let text = || embedded::text_with(&ChatSettings::default()).unwrap();
     let asking = Asking { max_new: text().window, ..GREEDY };
@@ -167,9 +167,9 @@ fn a_prompt_without_room_is_told_and_not_sent() {
     }
 }
 
-/// Whatever goes wrong with the first two attempts at the first problem, the third one mends.
+/// Two faulty attempts at the first problem; the third attempt succeeds.
 #[test]
-fn what_passes_is_outlived() {
+fn endpoint_retries_temporary_failures() {
     let check_within = |timeout: Duration, name: &str, fault: fn() -> Act| {
         let server = Server::new(move |asked| if asked.before < 2 && asked.prompt().contains(" 0+0") { fault() } else { say(asked) });
         let requests = requests(6, 1);
@@ -187,22 +187,22 @@ fn what_passes_is_outlived() {
     check("a connection that is closed in the middle", || Act::Cut);
     check("a connection that is closed in the middle of chunks", || Act::CutInChunks);
     check("a connection that is closed at once", || Act::Close);
-    // So long that a busy machine answers all others.
+    // So late that even a busy machine answers all others first.
     let late = || Act::Later(Duration::from_secs(60), Box::new(Act::Close));
     check_within(Duration::from_secs(3), "an answer that does not come in time", late);
 }
 
 #[test]
-fn slow_answers_are_waited_for() {
+fn endpoint_waits_for_slow_responses() {
     let server = Server::new(|asked| Act::Later(Duration::from_millis(700), Box::new(say(asked))));
     let requests = requests(4, 1);
     ask(settings(&server), rendered(), &requests, &GREEDY).is_complete(&requests);
     assert_eq!(server.asked().len(), 4);
 }
 
-/// What the server asks of one request holds for all that follow, and holds up none that was refused before.
+/// A wait requested by the server delays all later requests, but not those that were refused before.
 #[test]
-fn a_server_that_asks_to_wait_is_left_alone_so_long() {
+fn endpoint_respects_retry_after() {
     let server = Server::new(|asked| if asked.before == 0 && asked.prompt().contains(" 0+0") { busy() } else { say(asked) });
     let requests = requests(8, 1);
     let settings = EndpointSettings { concurrency: 1, ..settings(&server) };
@@ -210,7 +210,7 @@ fn a_server_that_asks_to_wait_is_left_alone_so_long() {
     let asked = server.asked();
     assert!(asked[1].at - asked[0].at >= Duration::from_secs(1), "{:?}", asked[1].at - asked[0].at);
 
-    // The first attempts come four at a time, and are refused together.
+    // The first four attempts arrive together and are refused together.
     let together = Barrier::new(4);
     let server = Server::new(move |asked| {
         if asked.before == 0 {
@@ -223,7 +223,7 @@ fn a_server_that_asks_to_wait_is_left_alone_so_long() {
     ask(self::settings(&server), rendered(), &requests, &GREEDY).is_complete(&requests);
     let asked = server.asked();
     assert!(asked[..4].iter().all(|asked| asked.before == 0) && asked.len() == 16, "{asked:?}");
-    assert!(asked[4].at - asked[3].at >= Duration::from_secs(1), "one for each that was under way, and then a pause");
+    assert!(asked[4].at - asked[3].at >= Duration::from_secs(1), "pending requests are refused once each, then all pause");
 }
 
 fn busy() -> Act {
@@ -231,7 +231,7 @@ fn busy() -> Act {
 }
 
 #[test]
-fn a_request_that_fails_for_good_is_named_and_all_others_are_answered() {
+fn endpoint_reports_permanent_failures_and_answers_all_others() {
     let refused = || Act::Status(400, "", "{\"error\": {\"message\": \"the prompt is too long\"}}");
     let server = Server::new(move |asked| match asked.prompt() {
         prompt if prompt.contains(" 3+0") => refused(),
@@ -244,7 +244,7 @@ fn a_request_that_fails_for_good_is_named_and_all_others_are_answered() {
     let told: Vec<u32> = outcome.told.keys().map(|number| requests[*number].number).collect();
     assert_eq!(told, [0, 0, 1, 1, 2, 2, 4, 4, 7, 7]);
     let refused = "400 Bad Request: the prompt is too long";
-    let withheld = "the response ended by \"content_filter\", expected stop or length";
+    let withheld = "the finish reason is \"content_filter\", expected stop or length";
     let lost = outcome.lost();
     let given_up: Vec<(&str, u32, &str)> = lost.given_up.iter().map(|(id, sample, why)| (id.as_str(), *sample, why.as_str())).collect();
     let failed = "500 Internal Server Error";
@@ -253,32 +253,32 @@ fn a_request_that_fails_for_good_is_named_and_all_others_are_answered() {
         [("p3", 0, refused), ("p3", 1, refused), ("p5", 0, failed), ("p5", 1, failed), ("p6", 0, withheld), ("p6", 1, withheld)]
     );
     let sentence =
-        "6 of 16 requests have no answer, all others have one; given up: p3, sample 0 (400 Bad Request: the prompt is too long); p3";
+        "6 of 16 requests have no response, all others are complete; failed: p3, sample 0 (400 Bad Request: the prompt is too long); p3";
     assert!(lost.to_string().starts_with(sentence), "{lost}");
-    // 400 and a filter are final at once, 500 only after all attempts.
+    // 400 and a content filter are final at once, 500 only after all attempts.
     assert_eq!(server.asked().len(), 10 + 2 + 2 + 2 * 4);
 }
 
 #[test]
-fn a_server_that_refuses_everything_is_asked_no_more() {
+fn endpoint_stops_if_the_server_rejects_everything() {
     let check = |status: u16, body: &'static str, expected: &str| {
         let server = Server::new(move |_| Act::Status(status, "", body));
         let outcome = ask(EndpointSettings { concurrency: 2, ..settings(&server) }, rendered(), &requests(50, 1), &GREEDY);
         assert!(outcome.told.is_empty() && server.asked().len() <= 4, "{}", server.asked().len());
         let lost = outcome.lost().to_string();
-        assert!(lost.starts_with(expected) && lost.contains("; 50 of 50 requests have no answer"), "{lost}");
+        assert!(lost.starts_with(expected) && lost.contains("; 50 of 50 requests have no response"), "{lost}");
     };
-    check(401, "{\"error\": \"Unauthorized\"}", "the server refuses: 401 Unauthorized: Unauthorized; ");
+    check(401, "{\"error\": \"Unauthorized\"}", "the server rejects all requests: 401 Unauthorized: Unauthorized; ");
     check(
         404,
         "{\"message\": \"The model `served` does not exist.\"}",
-        "the server refuses: 404 Not Found: The model `served` does not exist.; ",
+        "the server rejects all requests: 404 Not Found: The model `served` does not exist.; ",
     );
-    check(405, "", "the server refuses: 405 Method Not Allowed; ");
+    check(405, "", "the server rejects all requests: 405 Method Not Allowed; ");
 }
 
 #[test]
-fn a_server_that_is_away_or_out_of_order_is_given_up() {
+fn endpoint_stops_if_the_server_is_unreachable_or_out_of_order() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = Server::new(|_| Act::Status(502, "", "Bad Gateway"));
     let away = EndpointSettings { url: format!("http://{closed}"), ..settings(&server) };
@@ -286,14 +286,15 @@ fn a_server_that_is_away_or_out_of_order_is_given_up() {
     assert!(outcome.lost().to_string().starts_with("the server cannot be reached: "), "{}", outcome.lost());
 
     let outcome = ask(settings(&server), rendered(), &requests(50, 1), &GREEDY);
-    let expected = "16 requests in a row failed in every attempt, the last one so: 502 Bad Gateway: Bad Gateway; 50 of 50 requests have no";
+    let expected =
+        "16 requests in a row failed after all retries, the last one with: 502 Bad Gateway: Bad Gateway; 50 of 50 requests have no";
     assert!(outcome.lost().to_string().starts_with(expected), "{}", outcome.lost());
     assert!(server.asked().len() <= 19 * 4, "{}", server.asked().len());
 }
 
-/// The server answers only when so many requests wait for it together, and sees whether more come.
+/// The server answers only when `concurrency` requests wait together, and notices if more arrive.
 #[test]
-fn so_many_requests_are_under_way_as_were_wished_for() {
+fn endpoint_keeps_exactly_concurrency_requests_pending() {
     let check = |concurrency: usize, waves: u32| {
         let together = Barrier::new(concurrency);
         let server = Server::new(move |asked| {
@@ -310,7 +311,7 @@ fn so_many_requests_are_under_way_as_were_wished_for() {
 }
 
 #[test]
-fn an_error_of_the_caller_ends_the_asking() {
+fn endpoint_stops_on_an_error_of_the_caller() {
     let server = Server::new(say);
     let endpoint = Endpoint::new(EndpointSettings { concurrency: 2, ..settings(&server) }, rendered()).unwrap();
     let error = endpoint.answer(&requests(100, 1), &GREEDY, &|_, _| anyhow::bail!("the disk is full")).unwrap_err();
@@ -319,7 +320,7 @@ fn an_error_of_the_caller_ends_the_asking() {
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused() {
+fn endpoint_new_rejects_invalid_settings() {
     let server = Server::new(say);
     let check = |settings: EndpointSettings, expected: &str| {
         let error = format!("{:#}", Endpoint::new(settings, Prompts::Messages(None)).err().unwrap());
@@ -328,12 +329,12 @@ fn settings_that_cannot_work_are_refused() {
     check(EndpointSettings { url: "nowhere".into(), ..settings(&server) }, "expected one such as http://localhost:8000/v1");
     check(EndpointSettings { concurrency: 0, ..settings(&server) }, "give at least 1");
     check(EndpointSettings { timeout: Duration::ZERO, ..settings(&server) }, "give at least 1");
-    check(EndpointSettings { key: Some("secret\n".into()), ..settings(&server) }, "characters that no header can have");
+    check(EndpointSettings { key: Some("secret\n".into()), ..settings(&server) }, "characters that are not allowed in an HTTP header");
 }
 
-/// Neither the prompt nor the key goes anywhere else, and the new address is told.
+/// Neither the prompt nor the key is sent elsewhere, and the error gives the new address.
 #[test]
-fn redirects_are_told_and_not_followed() {
+fn endpoint_reports_redirects_without_following_them() {
     for status in [301, 302, 303, 307, 308] {
         let other = Server::new(say);
         let place = format!("Location: {}/v2/completions\r\n", other.address);
@@ -341,23 +342,25 @@ fn redirects_are_told_and_not_followed() {
         let key = Some("secret-key".to_owned());
         let outcome = ask(EndpointSettings { key, concurrency: 1, ..settings(&server) }, rendered(), &requests(5, 1), &GREEDY);
         let lost = outcome.lost().to_string();
-        let expected =
-            format!("it redirects to {}/v2/completions, and no request is sent on: give the right address with --endpoint", other.address);
+        let expected = format!(
+            "the server redirects to {}/v2/completions, which is not followed: give the right address with --endpoint",
+            other.address
+        );
         assert!(lost.contains(&expected), "{lost}");
         assert!(other.asked().is_empty() && server.asked().len() == 1, "{status}");
     }
 }
 
 #[test]
-fn an_answer_without_end_is_given_up() {
+fn endpoint_gives_up_on_an_endless_response() {
     let server = Server::new(|asked| if asked.prompt().contains(" 1+0") { Act::Endless } else { say(asked) });
     let outcome = ask(settings(&server), rendered(), &requests(3, 1), &GREEDY);
     assert_eq!(outcome.told.keys().copied().collect::<Vec<_>>(), [0, 2]);
-    assert!(outcome.lost().to_string().contains("p1, sample 0 (the answer is larger than 16 MiB"), "{}", outcome.lost());
+    assert!(outcome.lost().to_string().contains("p1, sample 0 (the response is larger than 16 MiB"), "{}", outcome.lost());
 }
 
 #[test]
-fn a_key_that_a_server_repeats_is_not_told() {
+fn endpoint_hides_a_key_that_the_server_repeats() {
     let server = Server::new(|asked| {
         let key = asked.authorization.clone().unwrap_or_default();
         Act::StatusFor(401, String::new(), format!("{{\"error\": \"Incorrect API key: {key}\"}}"))
@@ -369,7 +372,7 @@ fn a_key_that_a_server_repeats_is_not_told() {
 }
 
 #[test]
-fn a_stop_does_not_wait_for_answers() {
+fn endpoint_stops_without_waiting_for_responses() {
     let server =
         Server::new(
             |asked| if asked.prompt().contains(" 0+0") { say(asked) } else { Act::Later(Duration::from_secs(120), Box::new(Act::Close)) },

@@ -1,4 +1,4 @@
-//! `rlvr eval --endpoint` as its users run it.
+//! `rlvr eval --endpoint` as users run it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::server::{Act, Asked, Server};
 use crate::fixture::{self, command, error_of, files, told};
 
-/// An evaluation of thirty problems that asks a server of this machine.
+/// An evaluation of thirty problems against a local test server.
 fn eval(server: &Server, out: &Path, more: &[&str]) -> Command {
     let folder = out.to_str().unwrap();
     let mut command =
@@ -39,12 +39,12 @@ fn fail(mut command: Command, code: i32) -> String {
     error_of(&command.output().unwrap(), code)
 }
 
-/// The files of a folder, as text.
+/// Returns the files of a folder as text.
 fn contents(folder: &Path) -> BTreeMap<String, String> {
     files(folder).into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect()
 }
 
-/// The embedded model as a server has it: prompts in, responses out, with what a server counts.
+/// The embedded model behind a server: prompts in, responses and token counts out.
 struct Served {
     model: Model,
     lanes: Lanes,
@@ -80,7 +80,7 @@ impl Served {
 }
 
 #[test]
-fn a_server_gets_the_scores_that_its_model_gets_here() {
+fn eval_endpoint_gives_the_scores_of_the_local_model() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     let out = here.to_str().unwrap();
@@ -91,7 +91,7 @@ fn a_server_gets_the_scores_that_its_model_gets_here() {
     let (here, there) = (contents(&here), contents(&there));
     assert_eq!(there["tiny-greedy.jsonl"], here["tiny-greedy.jsonl"]);
     assert_eq!(there["tiny-t0.6x1.jsonl"].lines().count(), 30);
-    // What a score is made of and what it stands under are the same, but for who answered.
+    // The scores and their conditions are the same, apart from the generator.
     let conditions = |files: &BTreeMap<String, String>| serde_json::from_str::<Value>(&files["conditions.json"]).unwrap();
     let (here, there) = (&conditions(&here)["tiny-greedy"], &conditions(&there)["tiny-greedy"]);
     for name in ["template", "problems_sha256", "grader_version", "max_new", "seed"] {
@@ -99,16 +99,16 @@ fn a_server_gets_the_scores_that_its_model_gets_here() {
     }
     assert_eq!(there["device"], json!(format!("{}/v1/completions", server.address)));
     let said = told(&output);
-    assert!(!said.contains("another number of tokens"), "{said}");
+    assert!(!said.contains("a different number of tokens"), "{said}");
 }
 
 #[test]
-fn what_fails_is_named_and_asked_for_again() {
+fn eval_endpoint_reports_failures_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     let mends = Arc::new(AtomicBool::new(true));
     let (mended, poison) = (mends.clone(), Mutex::new(None));
-    // The first prompt that comes while nothing is mended is refused, whatever its seed.
+    // While the fault is on, the server refuses the first prompt that it ever received, whatever the seed.
     let server = Server::new(move |asked| {
         let is_mended = mended.load(Ordering::Relaxed);
         let poison = poison.lock().unwrap().get_or_insert_with(|| asked.prompt()).clone();
@@ -128,8 +128,8 @@ fn what_fails_is_named_and_asked_for_again() {
     let first: Value = serde_json::from_str(whole["tiny-greedy.jsonl"].lines().next().unwrap()).unwrap();
     let id = first["id"].as_str().unwrap();
     let expected = format!(
-        "--resume asks for the rest: 2 of 60 requests have no answer, all others have one; \
-         given up: {id}, sample 0 (400 Bad Request: cannot); {id}, sample 0 (400 Bad Request: cannot)\n"
+        "--resume asks for the rest: 2 of 60 requests have no response, all others are complete; \
+         failed: {id}, sample 0 (400 Bad Request: cannot); {id}, sample 0 (400 Bad Request: cannot)\n"
     );
     assert!(error.ends_with(&expected), "{error}");
     let kept: usize = contents(&broken).iter().filter(|(name, _)| name.contains("jsonl")).map(|(_, text)| text.lines().count()).sum();
@@ -142,7 +142,7 @@ fn what_fails_is_named_and_asked_for_again() {
 }
 
 #[test]
-fn keys_names_and_chats_go_where_they_belong() {
+fn eval_endpoint_sends_keys_names_and_chats() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::new(|_| Act::Say("\\boxed{12}".into()));
     let last = || server.asked().pop().unwrap();
@@ -166,7 +166,7 @@ fn keys_names_and_chats_go_where_they_belong() {
 }
 
 #[test]
-fn wrong_usage_is_told_before_anything_is_sent() {
+fn eval_endpoint_reports_wrong_usage_before_sending() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::new(|_| Act::Say(String::new()));
     let check = |more: &[&str], code: i32, expected: &str| {
@@ -186,19 +186,19 @@ fn wrong_usage_is_told_before_anything_is_sent() {
     assert!(server.asked().is_empty() && !folder.path().join("none").exists());
 }
 
-/// What a server says cannot steer the terminal, and what it repeats of a key is not shown, in errors and in warnings.
+/// A server's message cannot control the terminal, and a key in it is hidden, in errors and warnings alike.
 #[test]
-fn what_a_server_says_is_shown_without_control_characters() {
+fn eval_endpoint_strips_control_characters_from_server_messages() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::new(|asked| {
         let key = asked.authorization.clone().unwrap_or_default();
-        // The first attempts can be tried again, which a warning says.
+        // The first attempts can be retried, which logs a warning.
         let status = if asked.before == 0 { 500 } else { 401 };
         Act::StatusFor(status, String::new(), format!("{{\"error\": \"\\u001b[2J\\u001b]0;title\\u0007 {key}\"}}"))
     });
     let mut command = eval(&server, &folder.path().join("out"), &["--model", "tiny"]);
     command.env("OPENAI_API_KEY", "secret-key");
     let said = fail(command, 1);
-    assert!(said.contains("401 Unauthorized") && said.contains("is sent again") && said.contains("[the API key]"), "{said}");
+    assert!(said.contains("401 Unauthorized") && said.contains("a request failed, retrying") && said.contains("[the API key]"), "{said}");
     assert!(!said.contains('\u{1b}') && !said.contains('\u{7}') && !said.contains("secret-key"), "{said:?}");
 }

@@ -1,4 +1,4 @@
-//! A server that answers as OpenAI-compatible ones do, over connections that are kept, and fails as a test asks it to.
+//! A test server with OpenAI's API over persistent connections that fails on request.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,46 +8,46 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// A request, as it came.
+/// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub path: String,
     pub authorization: Option<String>,
     pub body: Value,
-    /// How often the same body came before.
+    /// Number of earlier requests with the same body.
     pub before: usize,
     pub at: Instant,
 }
 
 impl Asked {
-    /// The text that the prompt consists of, or the last message.
+    /// Returns the prompt, or the last message of a chat.
     pub fn prompt(&self) -> String {
         let said = self.body["prompt"].as_str().or_else(|| self.body["messages"].as_array()?.last()?["content"].as_str());
         said.unwrap_or_default().to_owned()
     }
 }
 
-/// What is done with a request.
+/// The reaction to a request.
 pub enum Act {
-    /// Answers with this text, ended by itself.
+    /// Responds with this text and finish reason `stop`.
     Say(String),
-    /// Answers with this body.
+    /// Responds with this body.
     Body(Value),
-    /// Answers with this status, these headers and this body.
+    /// Responds with this status, these headers and this body.
     Status(u16, &'static str, &'static str),
-    /// Answers with this status, these headers and this body, made for the request.
+    /// Responds with this status, these headers and this body, created for the request.
     StatusFor(u16, String, String),
-    /// Answers with a body that begins well and never ends.
+    /// Responds with a body that starts correctly and never ends.
     Endless,
-    /// Answers with what is no JSON.
+    /// Responds with invalid JSON.
     Garbage,
-    /// Sends half of an answer and closes the connection, with a `Content-Length` ...
+    /// Closes the connection in the middle of a response with a `Content-Length`.
     Cut,
-    /// ... or in chunks.
+    /// Closes the connection in the middle of a chunked response.
     CutInChunks,
-    /// Closes the connection without a word.
+    /// Closes the connection without a response.
     Close,
-    /// Does another thing after a while.
+    /// Reacts in another way after a delay.
     Later(Duration, Box<Act>),
 }
 
@@ -77,24 +77,24 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let server = serving.clone();
-                // A client that goes away is what some tests are about.
+                // Some tests are about clients that disconnect.
                 std::thread::spawn(move || while server.serve(stream.as_ref().unwrap()).unwrap_or(false) {});
             }
         });
         server
     }
 
-    /// Everything that was asked, in order.
+    /// Returns all requests in order of arrival.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.lock().unwrap().asked.clone()
     }
 
-    /// The most requests that were under way at once.
+    /// Returns the maximum number of concurrent requests.
     pub fn most_under_way(&self) -> usize {
         self.state.lock().unwrap().most_under_way
     }
 
-    /// One request; whether the connection goes on.
+    /// Handles one request. Returns whether the connection stays open.
     fn serve(&self, stream: &TcpStream) -> std::io::Result<bool> {
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
@@ -124,7 +124,7 @@ impl Server {
     }
 }
 
-/// What is done once everything was waited for.
+/// Waits out all delays, and returns the final reaction.
 fn finally(act: Act) -> Act {
     match act {
         Act::Later(wait, act) => {
@@ -144,7 +144,7 @@ fn perform(mut stream: &TcpStream, asked: &Asked, act: Act) -> std::io::Result<b
         Act::StatusFor(status, headers, body) => respond(stream, &format!("{status} Trouble"), &headers, body.as_bytes()),
         Act::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"choices\": \"")?;
-            // Until the client hangs up.
+            // Until the client disconnects.
             while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
             close(stream, b"")
         }
@@ -156,7 +156,7 @@ fn perform(mut stream: &TcpStream, asked: &Asked, act: Act) -> std::io::Result<b
     }
 }
 
-/// The body of an answer, in the form that the path has; tokens are words here.
+/// Returns a response body in the format of the path. Words count as tokens.
 pub fn completion(asked: &Asked, text: &str, finish: &str) -> Value {
     let choice = if asked.path.ends_with("/chat/completions") {
         json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish})
