@@ -52,13 +52,13 @@ pub struct Identity {
     pub revision: String,
     /// The dtype of weights and activations.
     pub dtype: String,
-    /// The device that computed the responses.
+    /// The device that computed the responses, or the URL of a server.
     pub device: String,
     /// The kernels that computed them, such as `plain` or `fused`.
     pub kernels: String,
     /// Checksum of the chat template.
     pub template: String,
-    /// The date that prompts give as today's; empty if they give none.
+    /// The date that the chat template inserts as today's; empty if it inserts none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub date: String,
 }
@@ -115,16 +115,16 @@ impl Lost {
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         /// A longer list would bury the first entries.
-        const MOST_SHOWN: usize = 20;
+        const MAX_SHOWN: usize = 20;
         if let Some(reason) = &self.ended {
             write!(f, "{reason}; ")?;
         }
         write!(f, "{} of {} requests have no response, all others are complete", self.wanted - self.answered, self.wanted)?;
         let list = self.given_up.iter().map(|(id, sample, reason)| format!("{id}, sample {sample} ({reason})"));
-        let list = list.take(MOST_SHOWN).collect::<Vec<_>>().join("; ");
+        let list = list.take(MAX_SHOWN).collect::<Vec<_>>().join("; ");
         match self.given_up.len() {
             0 => Ok(()),
-            given_up if given_up > MOST_SHOWN => write!(f, "; failed: {list}; and {} more", given_up - MOST_SHOWN),
+            given_up if given_up > MAX_SHOWN => write!(f, "; failed: {list}; and {} more", given_up - MAX_SHOWN),
             _ => write!(f, "; failed: {list}"),
         }
     }

@@ -22,7 +22,7 @@ pub struct LocalModel<'a> {
     pub model: &'a Model,
     /// The version of the weights: a commit, a checksum, or a step of a run.
     pub revision: String,
-    /// The date that prompts give as today's; empty if they give none.
+    /// The date that the chat template inserts as today's; empty if it inserts none.
     pub date: String,
     /// The worker threads that compute the sequences.
     pub lanes: &'a Lanes,

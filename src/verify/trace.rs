@@ -98,7 +98,7 @@ pub struct Trace {
     depth: usize,
     lines: Vec<Line>,
     /// Number of lines dropped beyond the maximum.
-    left_out: usize,
+    dropped: usize,
     steps: u64,
 }
 
@@ -145,7 +145,7 @@ impl Trace {
     fn push(&mut self, stage: Stage, text: String) {
         // The verdict is always kept, however long the trace is.
         if self.lines.len() >= MAX_LINES && stage != Stage::Verdict {
-            self.left_out += 1;
+            self.dropped += 1;
         } else {
             self.lines.push(Line { depth: self.depth, stage, text });
         }
@@ -155,8 +155,8 @@ impl Trace {
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
-            if line.stage == Stage::Verdict && self.left_out > 0 {
-                writeln!(f, "… and {} more lines", self.left_out)?;
+            if line.stage == Stage::Verdict && self.dropped > 0 {
+                writeln!(f, "… and {} more lines", self.dropped)?;
             }
             writeln!(f, "{:indent$}{:<10}{}", "", line.stage.name(), line.text, indent = 2 * line.depth)?;
         }

@@ -22,7 +22,7 @@ pub struct EndpointSettings {
     pub retries: u32,
     /// The wait before the first retry. It doubles with each further retry, up to a minute.
     pub first_wait: Duration,
-    /// The date that prompts give as today's; empty if they give none.
+    /// The date that the chat template inserts as today's; empty if it inserts none.
     pub date: String,
     /// Sends only fields of OpenAI's own API: no top-k, min-p or repetition penalty, and no ids of end tokens.
     pub standard: bool,

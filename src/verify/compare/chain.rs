@@ -1,4 +1,4 @@
-//! Chains of relations against each other and against values: assignments, computations, equations, inequalities.
+//! Compares chains of relations with each other and with values: assignments, computations, equations, inequalities.
 
 use crate::verify::compare::goal::{Goal, real_sets};
 use crate::verify::compare::label;

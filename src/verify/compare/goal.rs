@@ -4,7 +4,7 @@
 
 use crate::verify::compare::chain::{chain, chains};
 use crate::verify::compare::notation;
-use crate::verify::compare::quantity::{self, Wording};
+use crate::verify::compare::quantity::{self, WordRelation};
 use crate::verify::compare::reals::{self, Interval};
 use crate::verify::compare::rename;
 use crate::verify::compare::scalar;
@@ -134,19 +134,19 @@ fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal
         _ => (id, "", ""),
     };
     let ((gold, g_before, g_after), (answer, a_before, a_after)) = (parts(gold), parts(answer));
-    let wording = quantity::compare((g_before, g_after), (a_before, a_after));
+    let relation = quantity::compare((g_before, g_after), (a_before, a_after));
     let answer = if g_after.contains("integer") || a_after.contains("integer") {
         // The letter in "some integer n" is arbitrary.
         rename::arbitrary(tree, gold, answer, fuel).unwrap_or(answer)
     } else {
         answer
     };
-    match wording {
-        Wording::Different => Some(Goal::different(Stage::Words, "the words or units beside the two say different things")),
-        Wording::Compatible(ratio) if num_traits::One::is_one(&ratio) => {
+    match relation {
+        WordRelation::Different => Some(Goal::different(Stage::Words, "the words or units beside the two say different things")),
+        WordRelation::Compatible(ratio) if num_traits::One::is_one(&ratio) => {
             Some(Goal::all(Stage::Words, "the words or units beside the two are compatible", vec![(gold, answer)]))
         }
-        Wording::Compatible(ratio) => {
+        WordRelation::Compatible(ratio) => {
             let factor = tree.rational(ratio)?;
             let scaled = tree.push(Node::Multiply(answer, factor))?;
             Some(Goal::all(Stage::Words, "units of one kind; the answer is put into the unit of the reference", vec![(gold, scaled)]))

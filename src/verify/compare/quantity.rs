@@ -48,7 +48,7 @@ const MAX_WORDS: usize = 12;
 
 /// Relation between the words around two answers.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wording {
+pub enum WordRelation {
     /// The values can be compared after multiplying the answer by this ratio of unit sizes.
     Compatible(BigRational),
     /// The words have different meanings.
@@ -56,7 +56,7 @@ pub enum Wording {
 }
 
 /// Compares the words before and after two answers, given as `(before, after)`.
-pub fn compare(gold: (&str, &str), answer: (&str, &str)) -> Wording {
+pub fn compare(gold: (&str, &str), answer: (&str, &str)) -> WordRelation {
     let qualified = |words: &str| -> Vec<String> {
         let all = words.split(' ').filter(|word| QUALIFIERS.contains(word));
         all.map(str::to_owned).collect()
@@ -64,12 +64,12 @@ pub fn compare(gold: (&str, &str), answer: (&str, &str)) -> Wording {
     let qualifiers = |(before, after): (&str, &str)| [qualified(before), qualified(after)].concat();
     let long = |(before, after): (&str, &str)| before.split(' ').count() > MAX_WORDS || after.split(' ').count() > MAX_WORDS;
     if qualifiers(gold) != qualifiers(answer) || long(answer) || answer.1.ends_with(STATEMENT) && answer.1 != gold.1 {
-        return Wording::Different;
+        return WordRelation::Different;
     }
     match (unit(gold.1), unit(answer.1)) {
-        (Some(g), Some(a)) if g.dimension == a.dimension => Wording::Compatible(a.size / g.size),
-        (Some(g), Some(a)) if !g.is_neutral() && !a.is_neutral() => Wording::Different,
-        _ => Wording::Compatible(BigRational::one()),
+        (Some(g), Some(a)) if g.dimension == a.dimension => WordRelation::Compatible(a.size / g.size),
+        (Some(g), Some(a)) if !g.is_neutral() && !a.is_neutral() => WordRelation::Different,
+        _ => WordRelation::Compatible(BigRational::one()),
     }
 }
 

@@ -46,7 +46,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
 
 /// Returns the pairs of readings to try. A percent or degree sign on one side only may be decoration; on both sides it cancels.
 fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
-    let (g, a) = (marks(tree, gold), marks(tree, answer));
+    let (g, a) = (ambiguous_signs(tree, gold), ambiguous_signs(tree, answer));
     let mut all = vec![(Reading::PLAIN, Reading::PLAIN)];
     if g.percent != a.percent {
         let (in_gold, in_answer) = (g.percent, a.percent);
@@ -76,26 +76,26 @@ fn describe(gold: Reading, answer: Reading) -> &'static str {
 
 /// Signs and names with more than one reading that an expression contains.
 #[derive(Default)]
-struct Marks {
+struct AmbiguousSigns {
     percent: bool,
     degree: bool,
     logarithm: bool,
 }
 
-fn marks(tree: &Tree, root: Id) -> Marks {
-    let mut marks = Marks::default();
+fn ambiguous_signs(tree: &Tree, root: Id) -> AmbiguousSigns {
+    let mut signs = AmbiguousSigns::default();
     if matches!(tree.node(root), Node::Number(_)) {
-        return marks;
+        return signs;
     }
     for id in tree.reachable(root) {
         match tree.node(id) {
-            Node::Percent(_) => marks.percent = true,
-            Node::Degree(_) => marks.degree = true,
-            Node::Call(Function::Log, _) => marks.logarithm = true,
+            Node::Percent(_) => signs.percent = true,
+            Node::Degree(_) => signs.degree = true,
+            Node::Call(Function::Log, _) => signs.logarithm = true,
             _ => {}
         }
     }
-    marks
+    signs
 }
 
 /// Result of comparing two constants to hundreds of digits.

@@ -81,7 +81,7 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
         '_' => lexer.space(),
         '\\' if lexer.in_rows => row_end(lexer),
         '\\' => {
-            // A doubly escaped command of a JSON-mangled answer is still that command; a line break has no letter after it.
+            // `\\frac` is a command that was escaped twice, as in JSON. A line break is not followed by a command name.
             if mangled(lexer.rest()) {
                 lexer.space()
             } else {

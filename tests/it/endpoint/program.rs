@@ -17,7 +17,7 @@ use rlvr::rollout::{Engine, Request, SamplingSettings};
 use rlvr::tiny::embedded;
 use serde_json::{Value, json};
 
-use super::server::{Act, Asked, Server};
+use super::server::{Reaction, Received, Server};
 use crate::fixture::{self, command, error_of, files, told};
 
 /// An evaluation of thirty problems against a local test server.
@@ -55,9 +55,9 @@ impl Served {
         Self { model: embedded::load().unwrap(), lanes: Lanes::new(1).unwrap() }
     }
 
-    fn answer(&self, asked: &Asked) -> Act {
-        let (Model { decoder, text, end_tokens, .. }, body) = (&self.model, &asked.body);
-        let ids: Arc<[u32]> = text.encode(&asked.prompt()).unwrap().into();
+    fn answer(&self, received: &Received) -> Reaction {
+        let (Model { decoder, text, end_tokens, .. }, body) = (&self.model, &received.body);
+        let ids: Arc<[u32]> = text.encode(&received.prompt()).unwrap().into();
         let (prompt_tokens, seed) = (ids.len(), body["seed"].as_u64().unwrap());
         let max_new = body["max_tokens"].as_u64().unwrap() as usize;
         let request = Request { ids, max_new, purpose: Purpose::Evaluation, step: 0, prompt: 0, sample: 0 };
@@ -72,7 +72,7 @@ impl Served {
             Engine { decoder, lanes: &self.lanes, settings, end_tokens, vocabulary: text.vocabulary(), interrupt: &Interrupt::default() };
         let completion = engine.generate(&[request], &sampling, &|_| {}).unwrap().remove(0);
         let finish = if completion.finish == Finish::Stop { "stop" } else { "length" };
-        Act::Body(json!({
+        Reaction::Body(json!({
             "choices": [{"index": 0, "text": text.decode(&completion.ids).unwrap(), "finish_reason": finish}],
             "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion.ids.len()},
         }))
@@ -86,7 +86,7 @@ fn eval_endpoint_gives_the_scores_of_the_local_model() {
     let out = here.to_str().unwrap();
     fixture::succeed(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "30", "--max-new", "60", "--out", out]);
     let served = Served::new();
-    let server = Server::new(move |asked| served.answer(asked));
+    let server = Server::new(move |received| served.answer(received));
     let output = succeed(eval(&server, &there, &["--model", "tiny", "--max-new", "60"]));
     let (here, there) = (contents(&here), contents(&there));
     assert_eq!(there["tiny-greedy.jsonl"], here["tiny-greedy.jsonl"]);
@@ -109,18 +109,18 @@ fn eval_endpoint_reports_failures_and_resumes() {
     let mends = Arc::new(AtomicBool::new(true));
     let (mended, poison) = (mends.clone(), Mutex::new(None));
     // While the fault is on, the server refuses the first prompt that it ever received, whatever the seed.
-    let server = Server::new(move |asked| {
+    let server = Server::new(move |received| {
         let is_mended = mended.load(Ordering::Relaxed);
-        let poison = poison.lock().unwrap().get_or_insert_with(|| asked.prompt()).clone();
-        if !is_mended && asked.prompt() == poison {
-            Act::Status(400, "", "{\"message\": \"cannot\"}")
+        let poison = poison.lock().unwrap().get_or_insert_with(|| received.prompt()).clone();
+        if !is_mended && received.prompt() == poison {
+            Reaction::Status(400, "", "{\"message\": \"cannot\"}")
         } else {
-            Act::Say("\\boxed{12}".into())
+            Reaction::Text("\\boxed{12}".into())
         }
     });
     succeed(eval(&server, &whole, &["--model", "tiny", "--endpoint-concurrency", "1"]));
     let whole = contents(&whole);
-    let all = server.asked().len();
+    let all = server.received().len();
     assert_eq!(all, 60);
 
     mends.store(false, Ordering::Relaxed);
@@ -137,15 +137,15 @@ fn eval_endpoint_reports_failures_and_resumes() {
 
     mends.store(true, Ordering::Relaxed);
     succeed(eval(&server, &broken, &["--model", "tiny", "--resume"]));
-    assert_eq!(server.asked().len(), all + 60 + 2);
+    assert_eq!(server.received().len(), all + 60 + 2);
     assert_eq!(contents(&broken), whole);
 }
 
 #[test]
 fn eval_endpoint_sends_keys_names_and_chats() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::new(|_| Act::Say("\\boxed{12}".into()));
-    let last = || server.asked().pop().unwrap();
+    let server = Server::new(|_| Reaction::Text("\\boxed{12}".into()));
+    let last = || server.received().pop().unwrap();
     let run = |name: &str, more: &[&str], key: (&str, &str)| {
         let mut command = eval(&server, &folder.path().join(name), more);
         command.env(key.0, key.1);
@@ -168,7 +168,7 @@ fn eval_endpoint_sends_keys_names_and_chats() {
 #[test]
 fn eval_endpoint_reports_wrong_usage_before_sending() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::new(|_| Act::Say(String::new()));
+    let server = Server::new(|_| Reaction::Text(String::new()));
     let check = |more: &[&str], code: i32, expected: &str| {
         let error = fail(eval(&server, &folder.path().join("none"), more), code);
         assert!(error.contains(expected), "{error}");
@@ -183,18 +183,18 @@ fn eval_endpoint_reports_wrong_usage_before_sending() {
     check(&["--model", "tiny", "--endpoint-chat", "--chat-template", template.to_str().unwrap()], 2, "give it to the server");
     let error = fixture::fail(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--endpoint-chat"], 2);
     assert!(error.contains("--endpoint <URL>"), "{error}");
-    assert!(server.asked().is_empty() && !folder.path().join("none").exists());
+    assert!(server.received().is_empty() && !folder.path().join("none").exists());
 }
 
 /// A server's message cannot control the terminal, and a key in it is hidden, in errors and warnings alike.
 #[test]
 fn eval_endpoint_strips_control_characters_from_server_messages() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::new(|asked| {
-        let key = asked.authorization.clone().unwrap_or_default();
+    let server = Server::new(|received| {
+        let key = received.authorization.clone().unwrap_or_default();
         // The first attempts can be retried, which logs a warning.
-        let status = if asked.before == 0 { 500 } else { 401 };
-        Act::StatusFor(status, String::new(), format!("{{\"error\": \"\\u001b[2J\\u001b]0;title\\u0007 {key}\"}}"))
+        let status = if received.before == 0 { 500 } else { 401 };
+        Reaction::StatusFor(status, String::new(), format!("{{\"error\": \"\\u001b[2J\\u001b]0;title\\u0007 {key}\"}}"))
     });
     let mut command = eval(&server, &folder.path().join("out"), &["--model", "tiny"]);
     command.env("OPENAI_API_KEY", "secret-key");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct Received {
     pub path: String,
     pub authorization: Option<String>,
     pub body: Value,
@@ -19,7 +19,7 @@ pub struct Asked {
     pub at: Instant,
 }
 
-impl Asked {
+impl Received {
     /// Returns the prompt, or the last message of a chat.
     pub fn prompt(&self) -> String {
         let said = self.body["prompt"].as_str().or_else(|| self.body["messages"].as_array()?.last()?["content"].as_str());
@@ -28,9 +28,9 @@ impl Asked {
 }
 
 /// The reaction to a request.
-pub enum Act {
+pub enum Reaction {
     /// Responds with this text and finish reason `stop`.
-    Say(String),
+    Text(String),
     /// Responds with this body.
     Body(Value),
     /// Responds with this status, these headers and this body.
@@ -48,17 +48,17 @@ pub enum Act {
     /// Closes the connection without a response.
     Close,
     /// Reacts in another way after a delay.
-    Later(Duration, Box<Act>),
+    Later(Duration, Box<Reaction>),
 }
 
-type Behaviour = dyn Fn(&Asked) -> Act + Send + Sync;
+type Behaviour = dyn Fn(&Received) -> Reaction + Send + Sync;
 
 #[derive(Default)]
 struct State {
-    asked: Vec<Asked>,
+    received: Vec<Received>,
     seen: HashMap<String, usize>,
-    under_way: usize,
-    most_under_way: usize,
+    pending: usize,
+    max_pending: usize,
 }
 
 #[derive(Clone)]
@@ -69,7 +69,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(behaviour: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Self {
+    pub fn new(behaviour: impl Fn(&Received) -> Reaction + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = Self { address, state: Arc::default(), behaviour: Arc::new(behaviour) };
@@ -85,13 +85,13 @@ impl Server {
     }
 
     /// Returns all requests in order of arrival.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.state.lock().unwrap().asked.clone()
+    pub fn received(&self) -> Vec<Received> {
+        self.state.lock().unwrap().received.clone()
     }
 
     /// Returns the maximum number of concurrent requests.
-    pub fn most_under_way(&self) -> usize {
-        self.state.lock().unwrap().most_under_way
+    pub fn max_pending(&self) -> usize {
+        self.state.lock().unwrap().max_pending
     }
 
     /// Handles one request. Returns whether the connection stays open.
@@ -107,27 +107,27 @@ impl Server {
         let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
         reader.read_exact(&mut body)?;
         assert_eq!(header("content-type").unwrap(), "application/json");
-        let asked = {
+        let received = {
             let mut state = self.state.lock().unwrap();
-            state.under_way += 1;
-            state.most_under_way = state.most_under_way.max(state.under_way);
+            state.pending += 1;
+            state.max_pending = state.max_pending.max(state.pending);
             let times = state.seen.entry(String::from_utf8(body.clone()).unwrap()).or_default();
             let before = std::mem::replace(times, *times + 1);
             let (path, body) = (path.to_owned(), serde_json::from_slice(&body).unwrap());
-            let asked = Asked { path, authorization: header("authorization"), body, before, at: Instant::now() };
-            state.asked.push(asked.clone());
-            asked
+            let received = Received { path, authorization: header("authorization"), body, before, at: Instant::now() };
+            state.received.push(received.clone());
+            received
         };
-        let act = finally((self.behaviour)(&asked));
-        self.state.lock().unwrap().under_way -= 1;
-        perform(stream, &asked, act)
+        let act = finally((self.behaviour)(&received));
+        self.state.lock().unwrap().pending -= 1;
+        perform(stream, &received, act)
     }
 }
 
 /// Waits out all delays, and returns the final reaction.
-fn finally(act: Act) -> Act {
+fn finally(act: Reaction) -> Reaction {
     match act {
-        Act::Later(wait, act) => {
+        Reaction::Later(wait, act) => {
             std::thread::sleep(wait);
             finally(*act)
         }
@@ -135,30 +135,30 @@ fn finally(act: Act) -> Act {
     }
 }
 
-fn perform(mut stream: &TcpStream, asked: &Asked, act: Act) -> std::io::Result<bool> {
+fn perform(mut stream: &TcpStream, received: &Received, act: Reaction) -> std::io::Result<bool> {
     let ok = |body: &Value| respond(stream, "200 OK", "", body.to_string().as_bytes());
     match act {
-        Act::Say(text) => ok(&completion(asked, &text, "stop")),
-        Act::Body(body) => ok(&body),
-        Act::Status(status, headers, body) => respond(stream, &format!("{status} Trouble"), headers, body.as_bytes()),
-        Act::StatusFor(status, headers, body) => respond(stream, &format!("{status} Trouble"), &headers, body.as_bytes()),
-        Act::Endless => {
+        Reaction::Text(text) => ok(&completion(received, &text, "stop")),
+        Reaction::Body(body) => ok(&body),
+        Reaction::Status(status, headers, body) => respond(stream, &format!("{status} Trouble"), headers, body.as_bytes()),
+        Reaction::StatusFor(status, headers, body) => respond(stream, &format!("{status} Trouble"), &headers, body.as_bytes()),
+        Reaction::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"choices\": \"")?;
             // Until the client disconnects.
             while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
             close(stream, b"")
         }
-        Act::Garbage => respond(stream, "200 OK", "", b"{\"choices\": [{\"te"),
-        Act::Cut => close(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choices\": [{\"te"),
-        Act::CutInChunks => close(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cho\r\n"),
-        Act::Close => close(stream, b""),
-        Act::Later(..) => Ok(true),
+        Reaction::Garbage => respond(stream, "200 OK", "", b"{\"choices\": [{\"te"),
+        Reaction::Cut => close(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choices\": [{\"te"),
+        Reaction::CutInChunks => close(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cho\r\n"),
+        Reaction::Close => close(stream, b""),
+        Reaction::Later(..) => Ok(true),
     }
 }
 
 /// Returns a response body in the format of the path. Words count as tokens.
-pub fn completion(asked: &Asked, text: &str, finish: &str) -> Value {
-    let choice = if asked.path.ends_with("/chat/completions") {
+pub fn completion(received: &Received, text: &str, finish: &str) -> Value {
+    let choice = if received.path.ends_with("/chat/completions") {
         json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish})
     } else {
         json!({"index": 0, "text": text, "finish_reason": finish})
