@@ -1,4 +1,4 @@
-//! The measuring conditions of a score: everything that can change it.
+//! The measurement conditions of a score: everything that can change it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +23,7 @@ pub struct Conditions {
     /// sha256 of the file with the problems; empty if they are not from a file.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_sha256: String,
-    /// sha256 of the problems as asked and graded, one JSON line each.
+    /// sha256 of the problems as prompted and graded, one JSON line each.
     pub problems_sha256: String,
     /// Maximum number of tokens in a response.
     pub max_new: usize,

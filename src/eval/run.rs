@@ -25,7 +25,7 @@ use crate::verify::{self, Extraction, Grader, Mode};
 pub struct Pass {
     /// The name, such as "math500-greedy" or "aime24-t0.6x8".
     pub name: String,
-    /// The measuring conditions.
+    /// The measurement conditions.
     pub conditions: Conditions,
     /// The graded responses, with all samples of a problem together.
     pub answers: Vec<Answer>,

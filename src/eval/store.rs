@@ -1,7 +1,7 @@
 //! The folder of an evaluation. Graded responses are appended as they arrive, so an interrupted evaluation can resume. Complete passes are
 //! rewritten in the order of the problems, so the files do not depend on interruptions.
 //!
-//! `PASS.jsonl` is a complete pass, `PASS.jsonl.unfinished` a pass in progress, `conditions.json` has the measuring conditions of all
+//! `PASS.jsonl` is a complete pass, `PASS.jsonl.unfinished` a pass in progress, `conditions.json` has the measurement conditions of all
 //! passes, and `scores.json` their scores. A finished evaluation has a `manifest.json`.
 
 use std::collections::{BTreeMap, HashMap};

@@ -17,7 +17,7 @@ use super::{Batch, Graded, Reward, RewardSettings, guard};
 
 /// Time that a program gets to exit after its input is closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Polling interval of a wait for replies, to notice a requested stop.
+/// How often a wait for replies checks for a requested stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum number of unread replies. A program that prints more is blocked.
 const MAX_UNREAD_REPLIES: usize = 64;

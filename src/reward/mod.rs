@@ -181,7 +181,7 @@ impl Needs {
     const LABEL: Self = Self { label: true, ..Self::BOXES };
 }
 
-/// Makes a reward from its parameters, in the number that the table declares. Checks their values.
+/// Makes a reward from its parameters and checks their values. The caller has checked their number.
 type Make = fn(&[f64], &RewardSettings) -> Result<Box<dyn Reward>>;
 
 /// An entry of the table of rewards.

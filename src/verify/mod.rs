@@ -54,9 +54,9 @@
 //! answer.
 //!
 //! *Equations.* `x = 5` matches `5`, in both directions. A different left side is a different answer: `x = 5` is not `y = 5`,
-//! `\sin y = 3/7` is not `\tan y = 3/7`, and `AB = 5` is not `CD = 5`. A plain name can match a function (`y` and `f(x)`), a length or words. In
-//! computations such as `2 · 3 = 6`, every step of the answer must be right, and the last member is the value; anything after `≈` is
-//! ignored. Other equations are equal up to a constant factor, inequalities up to a positive one.
+//! `\sin y = 3/7` is not `\tan y = 3/7`, and `AB = 5` is not `CD = 5`. A plain name can match a function (`y` and `f(x)`), a length or
+//! words. In computations such as `2 · 3 = 6`, every step of the answer must be right, and the last member is the value; anything after `≈`
+//! is ignored. Other equations are equal up to a constant factor, inequalities up to a positive one.
 //!
 //! *Decimals.* A decimal matches an exact gold answer if it is that value rounded to at least four significant digits. A gold answer that
 //! is a decimal matches every value that rounds to it (to at least three digits), or that is cut off to it (from four digits on), but never
@@ -221,7 +221,7 @@ pub fn reads(answer: &str) -> bool {
     read::read(&text::clean(answer), read::Commas::Group, &mut tree, &mut fuel).is_some()
 }
 
-/// Bundles [`verify`] with its settings, for use as a library.
+/// A verifier with fixed settings, for use as a library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verifier {
     /// How responses are verified.

@@ -17,7 +17,7 @@ use super::settings::EndpointSettings;
 use crate::interrupt::Interrupt;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Polling interval of waits, to notice a requested stop.
+/// How often a wait checks for a requested stop.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Minimum length of a key to hide in messages. A shorter key is no secret, and replacing it would mangle words.
 const MIN_KEY_LENGTH: usize = 4;
@@ -161,7 +161,7 @@ impl Client {
         }
     }
 
-    /// Hides the key, which the server may repeat in an error message.
+    /// Hides the key in a message, because the server may repeat it in an error.
     fn without_key(&self, text: String) -> String {
         match &self.key {
             Some(key) if key.len() >= MIN_KEY_LENGTH => text.replace(key.as_str(), "[the API key]"),
@@ -174,7 +174,7 @@ impl Client {
 enum Outcome {
     Reply(Reply),
     Failure(Failure),
-    /// None: sending has stopped.
+    /// No result: sending has stopped.
     Stopped,
 }
 

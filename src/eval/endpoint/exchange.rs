@@ -44,7 +44,7 @@ pub(super) struct Failure {
     pub(super) scope: Scope,
     /// The reason, for the user.
     pub(super) reason: String,
-    /// Wait before the next attempt, as requested by the server.
+    /// Wait before the next attempt as requested by the server; `None` if it requested none.
     pub(super) retry_after: Option<Duration>,
     /// True if no connection was possible.
     pub(super) unreachable: bool,

@@ -9,7 +9,7 @@ use crate::verify::tree::{Bracket, Id, Node, Relation, Tree};
 /// The subject of an inequality.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Subject {
-    /// A variable, as an index of a name.
+    /// A variable, given by the index of its name.
     Variable(u32),
     /// The values of a function: the function's name and its argument.
     Function(u32, u32),

@@ -1,5 +1,5 @@
 //! Tokens to a tree: operator precedence with explicit stacks. This file owns the grammar of answers; `compare` interprets the parts. It
-//! reads the whole answer or nothing: a token that fits nowhere fails the reading and is never skipped.
+//! reads the whole answer or nothing: a token that fits nowhere is never skipped, but makes the answer unreadable.
 
 pub mod clock;
 mod command;
@@ -226,7 +226,7 @@ impl Reader<'_> {
         spaced && (after_power || self.peek().is_some_and(|next| next.kind == Kind::Caret))
     }
 
-    /// Prepares for an operand: one that directly follows another is multiplied by it.
+    /// Prepares for an operand. If it directly follows another one, the two are multiplied.
     pub fn start_operand(&mut self) -> Option<()> {
         if !self.frame()?.expects {
             self.infix(Operator::Juxtapose)?;

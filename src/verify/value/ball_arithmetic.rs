@@ -9,7 +9,7 @@ use crate::verify::value::ball::{Ball, Balls, aligned, negated};
 use crate::verify::value::evaluate::Arithmetic;
 use crate::verify::value::exact::Exact;
 
-/// Larger factorials are left to other arithmetics.
+/// Larger factorials are left to the other stages.
 const MAX_FACTORIAL: i64 = 200;
 
 impl Arithmetic for Balls {

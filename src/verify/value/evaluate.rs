@@ -1,5 +1,5 @@
 //! Evaluates an expression in any arithmetic: exact rationals, a prime field, floating point with error bounds, balls of high precision.
-//! Defines the order of evaluation and the readings of percent and degree signs; the arithmetics define the numbers.
+//! Defines the order of evaluation and the readings of percent and degree signs; each arithmetic defines its numbers.
 
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::{Constant, Function, Function2, Id, Literal, Node, Tree};
@@ -12,7 +12,7 @@ pub trait Arithmetic {
     fn number(&mut self, literal: &Literal) -> Option<Self::Value>;
     /// Returns a named constant.
     fn constant(&mut self, constant: Constant) -> Option<Self::Value>;
-    /// Returns the value of a variable, given as an index of a name.
+    /// Returns the value of a variable, given by the index of its name.
     fn symbol(&mut self, name: u32) -> Option<Self::Value>;
     /// Returns -a.
     fn negate(&mut self, a: &Self::Value) -> Option<Self::Value>;

@@ -8,7 +8,7 @@ use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 use crate::verify::tree::{Constant, Function, Function2, Literal};
 use crate::verify::value::evaluate::Arithmetic;
 
-/// Maximum size of a number in bits. Larger numbers are left to other arithmetics.
+/// Maximum size of a number in bits. Larger numbers are left to the other stages.
 const MAX_BITS: u64 = 6_000;
 
 /// Larger factorials exceed that size.

@@ -1,5 +1,5 @@
-//! The values of expressions: one evaluation (`evaluate`) in several arithmetics, from exact rationals to floating point with error bounds.
-//! Defines values; `compare` decides which values make two expressions equal.
+//! The values of expressions: one evaluation (`evaluate`) in several number systems, from exact rationals to floating point with error
+//! bounds. Defines values; `compare` decides which values make two expressions equal.
 
 pub mod approx;
 mod approx_function;
