@@ -115,7 +115,7 @@ impl Endpoint {
         message::body(&self.settings.model, input, &sampling, self.settings.standard).to_string().into_bytes()
     }
 
-    /// Returns the end tokens as text, if each is a special token. OpenAI's API accepts four.
+    /// Returns the end tokens that are special tokens, as text. At most four, the limit of OpenAI's API.
     fn end_texts(&self) -> Vec<String> {
         let Some(ModelText { text, end_tokens, .. }) = self.text() else { return Vec::new() };
         let special = end_tokens.iter().filter(|id| text.decode(&[**id]).is_ok_and(|text| text.is_empty()));

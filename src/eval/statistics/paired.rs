@@ -27,7 +27,7 @@ pub struct Comparison {
 /// Compares B with A. `a[i]` and `b[i]` are scores of the same problem.
 ///
 /// The difference is the mean of paired differences with Student's interval (Miller 2024, arXiv 2411.00640, section 4.2). If all
-/// differences are equal, they have no variance, and the interval is as wide as Wilson's for 0 successes among as many problems.
+/// differences are equal, they have no variance, and the interval extends on both sides by the upper end of Wilson's interval for 0 of n.
 ///
 /// # Errors
 /// If the two have different numbers of problems or none, or a score is not finite.
