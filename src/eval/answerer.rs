@@ -1,4 +1,4 @@
-//! Who answers: one small trait between what an evaluation asks and what computes the responses, be that a model in this program or a server.
+//! The interface between an evaluation and whatever generates the responses: a model in this program or a server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,64 +8,63 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::{Finish, Problem};
 
-/// One response that is wanted. `number` and `sample` address its randomness: with one seed they give one response, whatever else is asked.
+/// A requested response. `number` and `sample` address its randomness: the same seed gives the same response, whatever else is requested.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvalRequest {
-    /// What is asked.
+    /// The problem.
     pub problem: Arc<Problem>,
-    /// The problem's place in its set.
+    /// Index of the problem in its set.
     pub number: u32,
-    /// Which response to it.
+    /// Index of the response among those to the same problem.
     pub sample: u32,
 }
 
-/// How the requests of one pass are answered.
+/// Sampling parameters of one evaluation pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Asking {
-    /// 0 takes the likeliest token each time.
+    /// Sampling temperature; 0 is greedy decoding.
     pub temperature: f64,
-    /// Only the likeliest tokens that together reach this probability; 1 is all.
+    /// Nucleus sampling: keeps the most likely tokens that together reach this probability; 1 keeps all.
     pub top_p: f64,
-    /// Most tokens in a response.
+    /// Maximum number of tokens in a response.
     pub max_new: usize,
-    /// Seed of every draw.
+    /// Seed of every sampled token.
     pub seed: u64,
 }
 
-/// What came of a request.
+/// The response to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
-    /// The response, without the end token.
+    /// The text, without the end token.
     pub text: String,
-    /// Its length in tokens, the end token included.
+    /// Length in tokens, including the end token.
     pub tokens: usize,
-    /// Why it ended; none where the prompt does not fit the model's window, so that nothing was computed.
+    /// Why generation ended. `None` if the prompt does not fit the context length, so that nothing was generated.
     pub finish: Option<Finish>,
 }
 
-/// Who answered and with what: the part of a score's conditions that the evaluation itself cannot know.
+/// What generated the responses: the part of a score's conditions that only the generator knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// What the user called the model.
+    /// The model's name as given by the user.
     pub model: String,
-    /// Which weights these are: a commit of the hub, a checksum, a step of a run.
+    /// The version of the weights: a commit on the hub, a checksum, or a step of a run.
     pub revision: String,
     /// The dtype of weights and activations.
     pub dtype: String,
-    /// What computed.
+    /// The device that computed the responses, or the URL of a server.
     pub device: String,
-    /// The version of the operations.
+    /// The kernels that computed them, such as `plain` or `fused`.
     pub kernels: String,
     /// Checksum of the chat template.
     pub template: String,
-    /// The date that prompts print as today's; empty where they print none.
+    /// The date that the chat template inserts as today's; empty if it inserts none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub date: String,
 }
 
 impl Identity {
-    /// Replaces names that were recorded once and have changed since: the plain operations on the CPU were called `fused`, as those on a GPU
-    /// still are.
+    /// Updates names in old records: the plain kernels on the CPU used to be called `fused`, like those on a GPU.
     pub fn use_todays_names(&mut self) {
         if self.device == "cpu" && self.kernels == "fused" {
             "plain".clone_into(&mut self.kernels);
@@ -73,37 +72,38 @@ impl Identity {
     }
 }
 
-/// Is told each response as it is complete, with the number of its request; from any thread, in any order. An error ends the answering as soon
-/// as that can be done.
+/// Receives each response when it is complete, with the index of its request. Called from any thread and in any order. An error stops the
+/// generation as soon as possible.
 pub type OnAnswered<'a> = &'a (dyn Fn(usize, Answered) -> Result<()> + Sync);
 
-/// Answers requests.
+/// Generates responses to evaluation requests.
 pub trait Answerer: Sync {
-    /// Who this is.
+    /// Describes the model and the machine.
     fn identity(&self) -> Identity;
 
-    /// Answers every request and tells each once.
+    /// Generates all responses and passes each to `on_answered` exactly once.
     ///
     /// # Errors
-    /// [`Lost`] when a request cannot be answered for good; all others are answered and told before.
+    /// [`Lost`] if some requests failed permanently; the responses to all others have been passed on before. Also any error of
+    /// `on_answered`.
     fn answer(&self, requests: &[EvalRequest], asking: &Asking, on_answered: OnAnswered) -> Result<()>;
 }
 
-/// Requests that never got a response; all others were answered and told.
+/// Requests without a response. All others were answered and passed on.
 #[derive(Debug)]
 pub struct Lost {
-    /// Those that were given up: problem, sample, and why.
+    /// Failed requests: problem id, sample, and reason.
     pub given_up: Vec<(String, u32, String)>,
-    /// Why no more was asked, where that is so.
+    /// Why no further requests were sent; `None` if all were tried.
     pub ended: Option<String>,
-    /// How many have an answer.
+    /// Number of requests with a response.
     pub answered: usize,
-    /// How many were asked for.
+    /// Number of requests in total.
     pub wanted: usize,
 }
 
 impl Lost {
-    /// With what was lost after it.
+    /// Merges the failures of a later pass.
     #[must_use]
     pub fn and(mut self, later: Self) -> Self {
         self.given_up.extend(later.given_up);
@@ -114,18 +114,18 @@ impl Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// More would bury the first ones.
-        const MOST_SHOWN: usize = 20;
+        /// A longer list would bury the first entries.
+        const MAX_SHOWN: usize = 20;
         if let Some(reason) = &self.ended {
             write!(f, "{reason}; ")?;
         }
-        write!(f, "{} of {} requests have no answer, all others have one", self.wanted - self.answered, self.wanted)?;
+        write!(f, "{} of {} requests have no response, all others are complete", self.wanted - self.answered, self.wanted)?;
         let list = self.given_up.iter().map(|(id, sample, reason)| format!("{id}, sample {sample} ({reason})"));
-        let list = list.take(MOST_SHOWN).collect::<Vec<_>>().join("; ");
+        let list = list.take(MAX_SHOWN).collect::<Vec<_>>().join("; ");
         match self.given_up.len() {
             0 => Ok(()),
-            given_up if given_up > MOST_SHOWN => write!(f, "; given up: {list}; and {} more", given_up - MOST_SHOWN),
-            _ => write!(f, "; given up: {list}"),
+            given_up if given_up > MAX_SHOWN => write!(f, "; failed: {list}; and {} more", given_up - MAX_SHOWN),
+            _ => write!(f, "; failed: {list}"),
         }
     }
 }

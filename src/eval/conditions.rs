@@ -1,4 +1,4 @@
-//! What a score was measured under: everything that moves it, as it stands beside it.
+//! The measurement conditions of a score: everything that can change it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -13,34 +13,34 @@ use crate::verify::{self, Grader};
 /// The conditions of one pass over one set.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Conditions {
-    /// Who answered and with what.
+    /// The model, the machine and the version of the weights.
     #[serde(flatten)]
     pub identity: Identity,
     /// The set's name.
     pub set: String,
-    /// How many of its problems were asked.
+    /// Number of problems.
     pub problems: usize,
-    /// The sha256 of the file that the problems are from; empty for those that are from none.
+    /// sha256 of the file with the problems; empty if they are not from a file.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub data_sha256: String,
-    /// The sha256 of the problems as they were asked and graded: a JSON line each.
+    /// sha256 of the problems as prompted and graded, one JSON line each.
     pub problems_sha256: String,
-    /// Most tokens in a response.
+    /// Maximum number of tokens in a response.
     pub max_new: usize,
-    /// 0 is greedy.
+    /// Sampling temperature; 0 is greedy decoding.
     pub temperature: f64,
-    /// Only the likeliest tokens that together reach this probability; 1 is all.
+    /// Nucleus sampling: keeps the most likely tokens that together reach this probability; 1 keeps all.
     #[serde(default = "everything")]
     pub top_p: f64,
-    /// Responses to each problem.
+    /// Responses per problem.
     pub samples: usize,
-    /// Seed of the draws.
+    /// Seed of the sampled tokens.
     pub seed: u64,
-    /// Whose notion of equality decides.
+    /// The grader, whose notion of equality decides.
     pub grader: Grader,
-    /// Which verdicts that notion gives.
+    /// Version of the grader's verdicts ([`verify::VERSION`]).
     pub grader_version: u32,
-    /// The program's version.
+    /// Version of this program.
     pub rlvr: String,
 }
 
@@ -49,11 +49,11 @@ fn everything() -> f64 {
 }
 
 impl Conditions {
-    /// Of a pass that is about to be made.
+    /// Collects the conditions of a pass that is about to run.
     pub fn of(identity: &Identity, set: &EvalSet, decoding: Decoding, settings: &EvalSettings) -> Self {
         let mut problems = Sha256::new();
         for problem in &set.problems {
-            // A record of texts is always JSON.
+            // Serializing a record of texts never fails.
             problems.update(serde_json::to_vec(&**problem).unwrap_or_default());
             problems.update(b"\n");
         }
@@ -74,7 +74,7 @@ impl Conditions {
         }
     }
 
-    /// What differs from others, as `name: theirs, here ours`.
+    /// Lists the fields that differ from `others`, as `name: THEIRS, here OURS`.
     pub fn differences(&self, others: &Self) -> Vec<String> {
         let fields = |conditions: &Self| match serde_json::to_value(conditions) {
             Ok(Value::Object(fields)) => fields,

@@ -1,4 +1,4 @@
-//! A model in this program as the one who answers.
+//! A model in this program as the generator of responses.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,15 +20,15 @@ use crate::rollout::{Engine, Event, Request, SamplingSettings};
 pub struct LocalModel<'a> {
     /// The model.
     pub model: &'a Model,
-    /// Which weights these are.
+    /// The version of the weights: a commit, a checksum, or a step of a run.
     pub revision: String,
-    /// The date that its prompts print as today's; empty where they print none.
+    /// The date that the chat template inserts as today's; empty if it inserts none.
     pub date: String,
-    /// Where sequences are dealt to.
+    /// The worker threads that compute the sequences.
     pub lanes: &'a Lanes,
     /// Limits of the engine.
     pub engine: &'a EngineSettings,
-    /// Ends the answering at the next token; what is complete was told.
+    /// Stops generation at the next token when interrupted. Complete responses have been passed on by then.
     pub interrupt: &'a Interrupt,
 }
 
@@ -46,7 +46,7 @@ impl Answerer for LocalModel<'_> {
         }
     }
 
-    /// A prompt that leaves no room for a whole response in the model's window is not answered.
+    /// Skips a prompt that leaves no room for a whole response in the context length: its `finish` is `None`.
     fn answer(&self, wanted: &[EvalRequest], asking: &Asking, on_answered: OnAnswered) -> Result<()> {
         let room = self.model.decoder.config.window.saturating_sub(asking.max_new);
         let (mut requests, mut numbers) = (Vec::new(), Vec::new());

@@ -1,4 +1,4 @@
-//! Evaluation: held-out problems answered, graded and counted. Owns what a score is made of; must never know how the model is trained.
+//! Evaluation: generates responses to held-out problems, grades them and computes scores. Independent of training.
 
 pub mod answerer;
 pub mod conditions;

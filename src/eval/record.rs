@@ -1,40 +1,40 @@
-//! One graded response, as it stands in `eval/STEP/*.jsonl`.
+//! One graded response, as recorded in `eval/STEP/*.jsonl`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Finish;
 
-/// One line of an evaluation's record.
+/// One line of an evaluation's records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The problem's id.
     pub id: String,
-    /// Its subject; empty where the set has none.
+    /// The problem's subject; empty if the set has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub subject: String,
-    /// Its level; empty where the set has none.
+    /// The problem's level; empty if the set has none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub level: String,
-    /// Which of several responses to the problem.
+    /// Index of the response among those to the same problem.
     pub sample: usize,
-    /// The reference answer.
+    /// The gold answer.
     pub gold: String,
-    /// What the model said.
+    /// The model's response, including any given beginning.
     pub response: String,
-    /// The answer that was found in the box; none without one.
+    /// The answer from the box; `None` without a complete box.
     pub extracted: Option<String>,
-    /// Whether the boxed answer is right.
+    /// True if the boxed answer is right.
     pub correct: bool,
-    /// Whether the boxed answer is right by our own grader; missing where that one decides anyway.
+    /// True if the boxed answer is right according to our own grader; missing if that is the grader used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct_strict: Option<bool>,
-    /// Whether the answer is right when unboxed ones count too, as in the published evaluation.
+    /// True if the answer is right when unboxed answers count too, as in the published evaluation.
     pub correct_with_fallback: bool,
-    /// The response's length in tokens; 0 where the prompt did not fit the model's window.
+    /// Length of the response in tokens; 0 if the prompt did not fit the context length.
     pub tokens: usize,
-    /// Why it ended; none where the prompt did not fit.
+    /// Why generation ended; `None` if the prompt did not fit.
     pub finish: Option<Finish>,
-    /// The way of answering, where the set has a classifier of ways.
+    /// The answer style; `None` if the set has no classifier of styles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub way: Option<String>,
 }

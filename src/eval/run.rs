@@ -1,4 +1,4 @@
-//! An evaluation run: requests, responses, verdicts.
+//! An evaluation run: from requests through responses to graded records and scores.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,68 +20,69 @@ use crate::data::benchmark::Decoding;
 use crate::metrics::JsonLines;
 use crate::verify::{self, Extraction, Grader, Mode};
 
-/// One pass over one set.
+/// The result of one pass over one set.
 #[derive(Clone, Debug)]
 pub struct Pass {
-    /// "math500-greedy", "aime24-t0.6x8".
+    /// The name, such as "math500-greedy" or "aime24-t0.6x8".
     pub name: String,
-    /// What it was measured under.
+    /// The measurement conditions.
     pub conditions: Conditions,
-    /// The graded responses, all samples of a problem together.
+    /// The graded responses, with all samples of a problem together.
     pub answers: Vec<Answer>,
-    /// What they add up to.
+    /// The score.
     pub score: Score,
-    /// What it took.
+    /// The time used.
     pub times: Times,
 }
 
-/// What a pass took, in this process.
+/// The time of a pass, in this process only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Times {
-    /// Responses that were not there before.
+    /// Number of responses generated in this process, not taken from an earlier one.
     pub answered: usize,
-    /// Seconds from its beginning to its score.
+    /// Seconds from start to score.
     pub elapsed_s: f64,
-    /// Seconds of grading and counting, added up over threads.
+    /// Seconds of grading and scoring, summed over threads.
     pub grading_s: f64,
 }
 
 impl Pass {
-    /// Whether the likeliest tokens were taken.
+    /// True if the pass used greedy decoding.
     pub fn is_greedy(&self) -> bool {
         self.conditions.temperature == 0.0
     }
 }
 
-/// Has sets of problems answered, and grades.
+/// Evaluates sets of problems: generates responses and grades them.
 pub struct Evaluator<'a> {
-    /// Who answers.
+    /// Generates the responses.
     pub answerer: &'a dyn Answerer,
     /// The settings.
     pub settings: &'a EvalSettings,
-    /// Where graded responses are kept as they come, and looked for before they are asked for; none keeps them in memory only.
+    /// Stores graded responses as they arrive, and supplies those of an earlier process. `None` keeps them in memory only.
     pub store: Option<&'a Store>,
 }
 
 /// A pass in progress.
 struct Progress {
-    /// Responses by place: all samples of a problem together.
+    /// Graded responses by index; all samples of a problem are adjacent.
     answers: Vec<Option<Answer>>,
     journal: Option<JsonLines>,
 }
 
 impl Evaluator<'_> {
-    /// What each pass will be measured under, by its name.
+    /// Returns the conditions of each pass, by its name.
     pub fn conditions(&self, sets: &[EvalSet]) -> BTreeMap<String, Conditions> {
         let identity = self.answerer.identity();
         let passes = sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding)));
         passes.map(|(set, decoding)| (set.pass_name(decoding), Conditions::of(&identity, set, decoding, self.settings))).collect()
     }
 
-    /// All passes over all sets; `on_answer` is called for every response, those that were there before included.
+    /// Runs all passes over all sets. Calls `on_answer` for every response, including stored ones.
     ///
     /// # Errors
-    /// [`Lost`] when responses could not be had, after all passes that could be made; others as they arise.
+    /// [`Lost`] if some requests failed permanently, after all passes that could run. Also if the store or the generator fails, two
+    /// problems share an id, or responses are missing.
     pub fn evaluate(&self, sets: &[EvalSet], on_answer: &(dyn Fn() + Sync)) -> Result<Vec<Pass>> {
         let mut passes = Vec::new();
         let mut lost: Option<Lost> = None;
@@ -110,8 +111,8 @@ impl Evaluator<'_> {
         let known = known(set, decoding.samples, earlier)?;
         known.iter().flatten().for_each(|_| on_answer());
         let missing: Vec<usize> = (0..known.len()).filter(|place| known[*place].is_none()).collect();
-        let is_kept = missing.is_empty() && self.store.is_some_and(|store| store.is_complete(&name));
-        let store = self.store.filter(|_| !is_kept);
+        let is_complete = missing.is_empty() && self.store.is_some_and(|store| store.is_complete(&name));
+        let store = self.store.filter(|_| !is_complete);
         let journal = store.map(|store| store.journal(&name, known.iter().flatten())).transpose()?;
         let progress = Mutex::new(Progress { answers: known, journal });
         let grading_ns = AtomicU64::new(0);
@@ -131,13 +132,13 @@ impl Evaluator<'_> {
         }
         let answers: Vec<Answer> = progress.into_inner().unwrap_or_else(PoisonError::into_inner).answers.into_iter().flatten().collect();
         let expected = set.problems.len() * decoding.samples;
-        ensure!(answers.len() == expected, "{name}: {} of {expected} responses never came", expected - answers.len());
+        ensure!(answers.len() == expected, "{name}: {} of {expected} responses are missing", expected - answers.len());
         store.map_or(Ok(()), |store| store.finish(&name, &answers))?;
         let counting = Instant::now();
         let score = Score::of(&answers, decoding.samples, self.settings.grader, &wording::words(&self.settings.reflection_words));
         let grading = Duration::from_nanos(grading_ns.into_inner()) + counting.elapsed();
         if score.too_long > 0 {
-            tracing::warn!(set = set.name, problems = score.too_long, "prompts that do not fit the model's window count as wrong");
+            tracing::warn!(set = set.name, problems = score.too_long, "prompts longer than the context length allows count as wrong");
         }
         let conditions = Conditions::of(&self.answerer.identity(), set, decoding, self.settings);
         let times = Times { answered: requests.len(), elapsed_s: began.elapsed().as_secs_f64(), grading_s: grading.as_secs_f64() };
@@ -152,7 +153,7 @@ impl Evaluator<'_> {
         let (problem, response) = (&request.problem, format!("{}{}", request.problem.prefill, answered.text));
         let settings = verify::Settings { mode: Mode::Eval, grader: self.settings.grader, after_think: false };
         let verdict = verify::verify_problem(problem, &response, &settings);
-        // The fallback is taken only where there is no box, so one verdict holds both figures.
+        // The fallback applies only if there is no box, so one verdict gives both figures.
         let boxed = verdict.extraction == Extraction::Boxed;
         let correct_strict = (self.settings.grader != Grader::Strict).then(|| {
             let ours = verify::verify_problem(problem, &response, &verify::Settings { grader: Grader::Strict, ..settings });
@@ -176,17 +177,17 @@ impl Evaluator<'_> {
     }
 }
 
-/// The request for one place of a pass.
+/// Returns the request with this index in a pass.
 fn request(set: &EvalSet, samples: usize, place: usize) -> EvalRequest {
     let (number, sample) = (place / samples, place % samples);
     EvalRequest { problem: set.problems[number].clone(), number: number as u32, sample: sample as u32 }
 }
 
-/// What is known already, by place.
+/// Returns the stored answers by index in the pass.
 fn known(set: &EvalSet, samples: usize, mut earlier: Earlier) -> Result<Vec<Option<Answer>>> {
     let mut ids = HashSet::new();
     let again = set.problems.iter().find(|problem| !ids.insert(&problem.id));
-    ensure!(again.is_none(), "{}: two problems are called {}; ids must differ", set.name, again.map_or("", |problem| &problem.id));
+    ensure!(again.is_none(), "{}: two problems have the id {}; ids must be unique", set.name, again.map_or("", |problem| &problem.id));
     let places = set.problems.iter().flat_map(|problem| (0..samples).map(move |sample| (problem.id.clone(), sample)));
     Ok(places.map(|place| earlier.remove(&place)).collect())
 }
@@ -201,7 +202,7 @@ mod tests {
     use super::*;
     use crate::flow::{Finish, Problem};
 
-    /// Answers everything rightly, the last request first, but for one problem that it cannot have.
+    /// Answers every problem correctly, last request first, except one that it cannot answer.
     struct Oracle {
         broken: Option<u32>,
     }
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_answered_loses_nothing_else() {
+    fn evaluate_keeps_all_other_answers_when_one_fails() {
         let folder = tempfile::tempdir().unwrap();
         let (answerer, settings) = (Oracle { broken: None }, EvalSettings::default());
         let conditions = Evaluator { answerer: &answerer, settings: &settings, store: None }.conditions(&[set()]);
@@ -262,9 +263,9 @@ mod tests {
         assert_eq!(std::fs::read(expected).unwrap(), std::fs::read(found).unwrap(), "in the order of the problems");
     }
 
-    /// Older versions recorded the CPU kernels as `fused`. Their evaluations can be resumed: the conditions are the same.
+    /// Older versions recorded the CPU kernels as `fused`. Their evaluations can be resumed, because the conditions are the same.
     #[test]
-    fn an_evaluation_goes_on_under_names_that_have_changed() {
+    fn store_resumes_under_renamed_kernels() {
         let folder = tempfile::tempdir().unwrap();
         let conditions = |device: &str, kernels: &str| {
             let (answerer, settings) = (Oracle { broken: None }, EvalSettings::default());
@@ -285,9 +286,9 @@ mod tests {
         assert!(!resumes("gpu", "NVIDIA H200", ["fused", "reference"]));
     }
 
-    /// A sign for percent: the published evaluation drops it, for us it is a hundredth or none at all.
+    /// The Qwen grader accepts a relative difference of 1e-4; ours does not.
     #[test]
-    fn another_grader_decides_and_ours_stands_beside() {
+    fn grade_also_records_the_strict_verdict() {
         let settings = EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() };
         let evaluator = Evaluator { answerer: &Oracle { broken: None }, settings: &settings, store: None };
         let graded = |answer: &str, response: &str| {
@@ -302,9 +303,9 @@ mod tests {
     }
 
     #[test]
-    fn problems_of_one_name_are_refused() {
+    fn known_rejects_duplicate_ids() {
         let mut twice = set();
         twice.problems.push(twice.problems[2].clone());
-        assert!(known(&twice, 1, Earlier::new()).unwrap_err().to_string().contains("two problems are called p2"));
+        assert!(known(&twice, 1, Earlier::new()).unwrap_err().to_string().contains("two problems have the id p2"));
     }
 }

@@ -1,4 +1,4 @@
-//! What an evaluation's answers add up to.
+//! Aggregates the graded answers of an evaluation into scores.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,68 +10,68 @@ use super::wording;
 use crate::flow::Finish;
 use crate::verify::{self, Grader, Verifier, majority_vote};
 
-/// The score of one pass over one set. Shares lie between 0 and 1, and are of responses where nothing else is said; a prompt that did not fit the
-/// model's window counts as a response that is wrong, empty and without letters.
+/// The score of one pass over one set. Fractions are between 0 and 1, and refer to responses unless stated otherwise. A prompt that did not
+/// fit the context length counts as a wrong, empty response.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Score {
-    /// Problems.
+    /// Number of problems.
     pub problems: usize,
-    /// Responses to each.
+    /// Responses per problem.
     pub samples: usize,
-    /// Right in the box, with its 95% interval: avg@k where there are k samples.
+    /// Fraction with the right answer in the box, with its 95% interval: avg@k for k samples.
     pub accuracy: Option<Estimate>,
-    /// Right in the box by our own grader, whichever grader was chosen; none for records that do not say.
+    /// The same according to our own grader, whichever grader was used; `None` if the records do not have it.
     pub accuracy_strict: Option<Estimate>,
-    /// Right when unboxed answers count too, as in the published evaluation.
+    /// Fraction that is right when unboxed answers count too, as in the published evaluation.
     pub accuracy_with_fallback: Option<Estimate>,
-    /// Unbiased pass@k with its interval, item `k - 1` for every k up to the number of samples; empty for one sample.
+    /// Unbiased pass@k with its interval; item `k - 1` is pass@k, up to the number of samples. Empty for one sample.
     pub pass_at: Vec<Estimate>,
-    /// Share of problems whose most frequent boxed answer is right; none for one sample.
+    /// Fraction of problems whose most frequent boxed answer is right; `None` for one sample.
     pub majority: Option<Estimate>,
-    /// Responses with a complete box.
+    /// Fraction with a complete box.
     pub boxed: f64,
-    /// Responses cut off by the token limit.
+    /// Fraction cut off by the token limit.
     pub cut_off: f64,
-    /// Mean length in tokens, of the responses whose prompt fitted.
+    /// Mean length in tokens, over responses whose prompt fitted.
     pub mean_tokens: f64,
-    /// Problems whose prompt did not fit the model's window (they count as wrong).
+    /// Number of problems whose prompt did not fit the context length. They count as wrong.
     pub too_long: usize,
-    /// By subject, where there is more than one.
+    /// Scores by subject; empty if there are fewer than two.
     pub by_subject: BTreeMap<String, Part>,
-    /// By level, where there is more than one.
+    /// Scores by level; empty if there are fewer than two.
     pub by_level: BTreeMap<String, Part>,
-    /// Responses with each word of self-reflection.
+    /// Fraction of responses with each self-reflection word.
     pub reflection: BTreeMap<String, f64>,
-    /// Responses with any of these words.
+    /// Fraction of responses with any of these words.
     pub reflecting: f64,
-    /// Responses that end in one block over and over.
+    /// Fraction of responses that end in a repeated block.
     pub repeated_tails: f64,
-    /// Share of all letters that are not ASCII.
+    /// Fraction of all letters that are not ASCII.
     pub foreign_letters: f64,
-    /// Share of each way of answering, where the set has a classifier of ways.
+    /// Fraction of each answer style; empty if the set has no classifier of styles.
     pub ways: BTreeMap<String, f64>,
 }
 
-/// The score of some of a set's problems.
+/// The score of a subset of a set's problems.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Part {
-    /// How many they are.
+    /// Number of problems.
     pub problems: usize,
-    /// Right in the box, with its 95% interval.
+    /// Fraction with the right answer in the box, with its 95% interval.
     pub accuracy: Option<Estimate>,
 }
 
 impl Part {
-    /// The share of right answers, 0 without problems.
+    /// Returns the fraction of right answers, or 0 without problems.
     pub fn mean(&self) -> f64 {
         self.accuracy.map_or(0.0, |accuracy| accuracy.mean)
     }
 }
 
 impl Score {
-    /// Adds up the answers to one set, all samples of a problem together. `grader` says which answers are one when they vote;
-    /// `reflection_words` are in lower case.
+    /// Aggregates the answers to one set, where all samples of a problem are adjacent. `grader` decides which answers are equal in a
+    /// majority vote. `reflection_words` must be in lower case.
     pub fn of(answers: &[Answer], samples: usize, grader: Grader, reflection_words: &[String]) -> Self {
         let share = |count: usize| count as f64 / answers.len().max(1) as f64;
         let count = |test: fn(&Answer) -> bool| answers.iter().filter(|answer| test(answer)).count();
@@ -110,25 +110,25 @@ impl Score {
         }
     }
 
-    /// Accuracy in the box, 0 without problems.
+    /// Returns the accuracy in the box, or 0 without problems.
     pub fn mean(&self) -> f64 {
         self.accuracy.map_or(0.0, |accuracy| accuracy.mean)
     }
 }
 
-/// The plain mean over several sets: the number that tables end with.
+/// The unweighted mean over several sets, as in the last column of published tables.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Mean {
-    /// Sets.
+    /// Number of sets.
     pub sets: usize,
-    /// Right in the box, with its 95% interval.
+    /// Fraction with the right answer in the box, with its 95% interval.
     pub accuracy: Estimate,
-    /// Right when unboxed answers count too.
+    /// Fraction that is right when unboxed answers count too.
     pub accuracy_with_fallback: Estimate,
 }
 
 impl Mean {
-    /// Over passes, each with the name of its set; none where there is one set only, or two passes over one.
+    /// Averages passes, each given with the name of its set. `None` for a single set, or for two passes over the same set.
     pub fn over<'a>(passes: impl Iterator<Item = (&'a str, &'a Score)>) -> Option<Self> {
         let (sets, scores): (Vec<&str>, Vec<&Score>) = passes.unzip();
         let distinct: BTreeSet<&&str> = sets.iter().collect();
@@ -139,13 +139,13 @@ impl Mean {
     }
 }
 
-/// Each problem's mean over its samples.
+/// Returns the mean of each problem over its samples.
 pub fn per_problem(answers: &[Answer], samples: usize, right: impl Fn(&Answer) -> bool) -> Vec<f64> {
     let mean = |answers: &[Answer]| answers.iter().filter(|answer| right(answer)).count() as f64 / samples as f64;
     answers.chunks(samples.max(1)).map(mean).collect()
 }
 
-/// Wilson's interval for one response a problem, clustered by problem for several.
+/// Wilson's interval for one response per problem, or the interval clustered by problem for several.
 fn estimate(answers: &[Answer], samples: usize, right: fn(&Answer) -> bool) -> Option<Estimate> {
     if samples == 1 {
         return wilson(answers.iter().filter(|answer| right(answer)).count(), answers.len());
@@ -153,7 +153,7 @@ fn estimate(answers: &[Answer], samples: usize, right: fn(&Answer) -> bool) -> O
     clustered_mean(&per_problem(answers, samples, right))
 }
 
-/// Accuracy by our own grader; none where another one decided and an answer was recorded without ours.
+/// Returns the accuracy by our own grader. `None` if another grader was used and an answer was recorded without ours.
 fn strict(answers: &[Answer], samples: usize, grader: Grader) -> Option<Estimate> {
     if grader == Grader::Strict {
         return estimate(answers, samples, |answer| answer.correct);
@@ -170,7 +170,8 @@ fn pass_at(answers: &[Answer], samples: usize) -> Vec<Estimate> {
     pass_curve(&answers.chunks(samples).map(right).collect::<Vec<_>>(), samples)
 }
 
-/// A problem is right when the most frequent boxed answer is; where nothing was boxed it is wrong. One vote a problem: Wilson's interval.
+/// A problem is right if its most frequent boxed answer is, and wrong if no answer was boxed. Each problem has one vote, so the interval is
+/// Wilson's.
 fn majority(answers: &[Answer], samples: usize, grader: Grader) -> Option<Estimate> {
     if samples < 2 {
         return None;
@@ -184,7 +185,7 @@ fn majority(answers: &[Answer], samples: usize, grader: Grader) -> Option<Estima
     wilson(answers.chunks(samples).filter(is_right).count(), answers.len() / samples)
 }
 
-/// The score of each part of a set, where it has more than one.
+/// Returns the score of each part of a set; empty if there are fewer than two parts.
 fn parts(answers: &[Answer], samples: usize, name: fn(&Answer) -> &String) -> BTreeMap<String, Part> {
     let mut parts: BTreeMap<&String, Vec<Answer>> = BTreeMap::new();
     for problem in answers.chunks(samples.max(1)) {
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn several_samples_by_hand() {
+    fn score_of_several_samples_by_hand() {
         let right = r"I recheck: \boxed{0.5}";
         let answers = [
             answer(0, 0, right, true),
@@ -236,11 +237,11 @@ mod tests {
         assert_eq!((score.problems, score.samples, score.too_long), (2, 3, 0));
         assert!((score.mean() - 0.5).abs() < 1e-12);
         let means: Vec<f64> = score.pass_at.iter().map(|estimate| estimate.mean).collect();
-        // Two of three right and one of three: pass@2 is (1 + 2/3) / 2.
+        // Two of three right, and one of three: pass@2 is (1 + 2/3) / 2.
         for (found, expected) in means.iter().zip([0.5, 5.0 / 6.0, 1.0]) {
             assert!((found - expected).abs() < 1e-12, "{means:?}");
         }
-        // 0.5 and 1/2 are one answer of two votes; 3 came before 1/2 in the other problem.
+        // 0.5 and 1/2 are the same answer, with two votes. In the other problem, 3 came before 1/2.
         assert_eq!(score.majority.map(|majority| majority.mean), Some(0.5));
         assert!((score.boxed - 5.0 / 6.0).abs() < 1e-12);
         let share = |word: &str| (score.reflection[word] * 6.0).round();
@@ -249,11 +250,11 @@ mod tests {
         assert!(score.foreign_letters > 0.0 && score.repeated_tails == 0.0);
         assert_eq!(score.by_subject["algebra"].problems, 1);
         assert!((score.by_subject["algebra"].mean() - 2.0 / 3.0).abs() < 1e-12);
-        assert!(score.by_level.is_empty(), "one level is no division");
+        assert!(score.by_level.is_empty(), "a single level gives no parts");
     }
 
     #[test]
-    fn our_grader_stands_beside_another() {
+    fn score_has_the_strict_accuracy_of_another_grader() {
         let mut answers = [answer(0, 0, r"\boxed{1/2}", true), answer(1, 0, r"\boxed{3}", true)];
         let accuracies = |answers: &[Answer], grader| {
             let score = Score::of(answers, 1, grader, &[]);
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sample_has_neither_votes_nor_curves() {
+    fn score_of_one_sample_has_no_majority_or_pass_curve() {
         let mut answers = vec![answer(0, 0, r"\boxed{1/2}", true), answer(1, 0, "", false)];
         (answers[1].finish, answers[1].tokens) = (None, 0);
         let score = Score::of(&answers, 1, Grader::Strict, &[]);
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_are_averaged_plainly() {
+    fn mean_over_weights_sets_equally() {
         let half = Score::of(&[answer(0, 0, r"\boxed{1/2}", true), answer(1, 0, "", false)], 1, Grader::Strict, &[]);
         let whole = Score::of(&[answer(0, 0, r"\boxed{1/2}", true)], 1, Grader::Strict, &[]);
         let mean = Mean::over([("many", &half), ("one", &whole)].into_iter()).unwrap();

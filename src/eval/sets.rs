@@ -1,4 +1,4 @@
-//! Sets by name: the published benchmarks, the embedded model's own problems, and files of the user's.
+//! Sets by name: published benchmarks, the embedded model's own problems, and files of the user.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,45 +11,46 @@ use crate::data::tiny::{self, Split};
 use crate::data::{Library, sha256_of};
 use crate::flow::Problem;
 
-/// The embedded model's sets, `(name, split)`.
+/// The embedded model's sets, as `(name, split)`.
 const TINY: [(&str, Split); 2] = [("tiny", Split::Test), ("tiny-validation", Split::Validation)];
 
-/// How the embedded model's sets are decoded.
+/// Decodings of the embedded model's sets.
 const OF_TINY: [Decoding; 2] = [Decoding::GREEDY, Decoding { samples: 1, ..Decoding::MEAN_OF_EIGHT }];
 
-/// A set of problems with the ways in which it is decoded.
+/// A set of problems and its decodings.
 #[derive(Clone)]
 pub struct EvalSet {
     /// Its name.
     pub name: String,
     /// The problems.
     pub problems: Vec<Arc<Problem>>,
-    /// The sha256 of the file that they are from; empty where they are from none.
+    /// sha256 of the file with the problems; empty if they are not from a file.
     pub data_sha256: String,
-    /// One pass each.
+    /// The decodings; each makes one pass.
     pub decodings: Vec<Decoding>,
-    /// Tells the way of answering from a response.
+    /// Classifies the answer style of a response; `None` for sets without styles.
     pub classify: Option<fn(&str) -> &'static str>,
 }
 
 impl EvalSet {
-    /// "math500-greedy", "aime24-t0.6x8": names files and metrics.
+    /// Returns the name of a pass, which also names its files and metrics: "math500-greedy", "aime24-t0.6x8".
     pub fn pass_name(&self, decoding: Decoding) -> String {
         format!("{}-{decoding}", self.name)
     }
 }
 
-/// The sets of a comma-separated list of names, at most `limit` problems each (0: all). Published sets are decoded as published, the embedded
-/// model's greedily and by one sample at temperature 0.6, others greedily; `classify` tells the embedded model's ways of answering. `paper` is
-/// the six of the paper, `all` is every set that is at hand or can be had; a name that ends in `.jsonl` is a file.
+/// Loads the sets in a comma-separated list of names, with at most `limit` problems each (0: all). Published sets use their published
+/// decoding; the embedded model's sets are decoded greedily and with one sample at temperature 0.6; other sets greedily. `classify`
+/// classifies the embedded model's answer styles. `paper` stands for the six benchmarks of the paper, `all` for every set that is available
+/// or can be downloaded; a name that ends in `.jsonl` is a file.
 ///
 /// # Errors
-/// An unknown name lists the known ones; data that cannot be had says what to do.
+/// If a name is unknown (the message lists the known ones), or the data cannot be read or downloaded (the message says what to do).
 pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) -> &'static str) -> Result<Vec<EvalSet>> {
     let mut sets: Vec<EvalSet> = Vec::new();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
         if sets.iter().any(|set| set.name == name) {
-            continue; // named twice, it is answered once
+            continue; // listed twice, evaluated once
         }
         if let Some((name, split)) = TINY.iter().find(|(tiny, _)| *tiny == name) {
             let problems = tiny::problems(*split, split.default_count(), 0)?;
@@ -66,10 +67,10 @@ pub fn by_name(names: &str, limit: usize, library: &Library, classify: fn(&str) 
     Ok(sets)
 }
 
-/// The sets that a list of names comes to, without their problems and so without a download: names are known, files are read.
+/// Resolves a list of names to sets without loading or downloading their problems. Only files are read.
 ///
 /// # Errors
-/// An unknown name lists the known ones; a file that cannot be read is named.
+/// If a name is unknown (the message lists the known ones), or a file cannot be read.
 pub fn check(names: &str, library: &Library) -> Result<Vec<EvalSet>> {
     let mut sets: Vec<EvalSet> = Vec::new();
     for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()).flat_map(|name| members(name, library)) {
@@ -88,21 +89,21 @@ pub fn check(names: &str, library: &Library) -> Result<Vec<EvalSet>> {
     Ok(sets)
 }
 
-/// Adds a set of the user's own, JSON lines, under the name of its file; it is decoded greedily.
+/// Adds a set from a JSON Lines file of the user, named after the file and decoded greedily.
 ///
 /// # Errors
-/// When the file is not such a set, naming file and line, or a set of its name is there already.
+/// If the file is not a valid set (the message gives file and line), or a set of that name is already in the list.
 pub fn add_file(sets: &mut Vec<EvalSet>, path: &Path, limit: usize) -> Result<()> {
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    ensure!(!sets.iter().any(|set| set.name == name), "{}: there is a set called {name} already; rename the file", path.display());
+    ensure!(!sets.iter().any(|set| set.name == name), "{}: a set named {name} is already selected; rename the file", path.display());
     sets.push(EvalSet { data_sha256: sha256_of(path)?, ..set(&name, benchmark::from_file(path)?, limit) });
     Ok(())
 }
 
-/// Has all sets decoded in one way instead of their own: `published` leaves them as they are.
+/// Gives all sets the same decoding instead of their own; `published` leaves them unchanged.
 ///
 /// # Errors
-/// When it is neither that nor a way of decoding.
+/// If `way` is neither `published` nor a valid decoding.
 pub fn decode(sets: &mut [EvalSet], way: &str) -> Result<()> {
     if way != PUBLISHED {
         let decoding: Decoding = way.parse().map_err(|error| anyhow!("{error}, or {PUBLISHED} (each set its own)"))?;
@@ -111,19 +112,19 @@ pub fn decode(sets: &mut [EvalSet], way: &str) -> Result<()> {
     Ok(())
 }
 
-/// An evaluation that leaves no room for its prompts would count every problem as wrong.
+/// Checks that the context length leaves room for prompts. Otherwise every problem would count as wrong.
 ///
 /// # Errors
-/// When responses of `max_new` tokens fill the model's `window`.
+/// If `max_new` tokens fill the whole context length `window`.
 pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result<()> {
     ensure!(
         max_new < window || sets.is_empty(),
-        "responses of up to {max_new} tokens leave no room for a prompt in the model's window of {window}: lower eval.max_new (--max-new of eval)"
+        "responses of up to {max_new} tokens leave no room for a prompt in the context length of {window}: lower eval.max_new (--max-new of eval)"
     );
     Ok(())
 }
 
-/// What a name stands for, groups taken apart.
+/// Expands a group of sets into its members.
 fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
     let names =
         |belongs: &dyn Fn(&&Benchmark) -> bool| BENCHMARKS.iter().filter(belongs).map(|benchmark| benchmark.name).collect::<Vec<_>>();
@@ -136,24 +137,24 @@ fn members<'a>(name: &'a str, library: &Library) -> Vec<&'a str> {
         let Source::Own { local, .. } = benchmark.source else { return false };
         let is_there = library.own(local).is_some();
         if !is_there {
-            tracing::warn!("without {}: it is read from a file of yours, {local} in the data folder", benchmark.name);
+            tracing::warn!("skipping {}: it needs a file of yours, {local} in the data folder", benchmark.name);
         }
         is_there
     });
     [published, vec![TINY[0].0], own].concat()
 }
 
-/// Every name that can be given, for help texts.
+/// Lists every known name, for help texts.
 pub fn known() -> String {
     format!("{}, {}", benchmark::known(), others())
 }
 
-/// Known names beside those of the benchmarks.
+/// Lists the known names other than benchmarks.
 fn others() -> String {
     format!("{}, all, and files that end in .jsonl", TINY.map(|(name, _)| name).join(", "))
 }
 
-/// The first `limit` problems (0: all), answered greedily.
+/// Creates a set of the first `limit` problems (0: all), decoded greedily.
 fn set(name: &str, problems: Vec<Problem>, limit: usize) -> EvalSet {
     let limit = if limit == 0 { problems.len() } else { limit };
     EvalSet {
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn files_and_lettered_sets_stand_beside_the_known_ones() {
+    fn by_name_accepts_files_and_multiple_choice_sets() {
         let folder = tempfile::tempdir().unwrap();
         let arc = folder.path().join("test/arc_easy/test.jsonl");
         std::fs::create_dir_all(arc.parent().unwrap()).unwrap();
@@ -188,14 +189,14 @@ mod tests {
             let error = format!("{:#}", names(specification, folder.path()).unwrap_err());
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         };
-        check(&format!("{own},{own}"), "there is a set called mine already");
+        check(&format!("{own},{own}"), "a set named mine is already selected");
         check("arc_challenge", "DIR/test/arc_challenge/test.jsonl");
         check("maths", "arc_challenge, paper (the six that the paper averages), tiny, tiny-validation, all, and files that end in .jsonl");
         check("none.jsonl", "cannot read none.jsonl");
     }
 
     #[test]
-    fn all_is_everything_that_can_be_had() {
+    fn by_name_expands_paper_and_all() {
         let Some(folder) = crate::testing::shared("data") else { return };
         let paper = ["math500", "aime24", "amc23", "minerva_math", "olympiadbench", "aime25"].map(|name| format!("{name} 2"));
         assert_eq!(names("paper", &folder).unwrap(), paper);

@@ -1,37 +1,38 @@
-//! How a run evaluates. It must never know what a set consists of.
+//! How a run evaluates. Independent of the contents of the sets.
 
 use serde::{Deserialize, Serialize};
 
 use super::statistics::SATURATION_WINDOW;
 use crate::verify::Grader;
 
-/// Each set's own decoding.
+/// The value of `decoding` that gives each set its published decoding.
 pub const PUBLISHED: &str = "published";
 
-/// How a run evaluates.
+/// The `eval.*` settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct EvalSettings {
-    /// Steps between evaluations; 0 evaluates the base and the last step only.
+    /// Number of steps between evaluations; 0 evaluates only the base model and the last step.
     pub every: u64,
-    /// The sets, by name, with commas between; empty evaluates nothing.
+    /// Names of the sets, separated by commas; empty disables evaluation.
     pub benchmarks: String,
-    /// At most this many problems of each set; 0 takes all.
+    /// Maximum number of problems per set; 0 uses all.
     pub limit: usize,
-    /// Most tokens in a response.
+    /// Maximum number of tokens in a response.
     pub max_new: usize,
-    /// `published` (each set its own way), or one way for all: `greedy`, `t0.6x8`, `t0.6p0.95x8` (8 samples at temperature 0.6, top-p 0.95).
+    /// `published` (each set's own), or one decoding for all sets: `greedy`, `t0.6x8`, `t0.6p0.95x8` (8 samples at temperature 0.6, top-p
+    /// 0.95).
     pub decoding: String,
-    /// Seed of sampled responses: the same draws at every step, so that two evaluations differ by the weights alone.
+    /// Seed of sampled responses. All steps use the same random numbers, so two evaluations differ only by the weights.
     pub seed: u64,
-    /// Whose notion of equality decides what is right.
+    /// The grader, whose notion of equality decides.
     pub grader: Grader,
-    /// Words that are counted as self-reflection, with commas between, in any case.
+    /// Words counted as self-reflection, separated by commas; case does not matter.
     pub reflection_words: String,
-    /// The set, or the pass of a set, whose accuracy says which checkpoint is the best; empty takes the mean of all greedy passes, `mean` the plain
-    /// mean over several sets, unboxed answers counted.
+    /// The set, or the pass of a set, whose accuracy selects the best checkpoint. Empty uses the mean of all greedy passes; `mean` uses the
+    /// unweighted mean over several sets, with unboxed answers counted.
     pub best_by: String,
-    /// Steps over which the train accuracy is averaged before it counts as saturated.
+    /// Number of steps over which the train accuracy is averaged to detect saturation.
     pub saturation_window: usize,
 }
 

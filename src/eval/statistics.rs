@@ -1,8 +1,8 @@
-//! The statistics that stand beside every score: intervals, pass@k, paired comparisons, saturation and what comes after it.
-//! Pure functions on plain numbers; they know neither models, nor files, nor how a response was graded.
+//! Statistics for scores: intervals, pass@k, paired comparisons, saturation and the gain after it. Pure functions on plain numbers,
+//! independent of models, files and grading.
 //!
-//! Throughout, a *score* lies in 0..=1 and belongs to one problem: 0 or 1 for one greedy response, the share of right ones for several
-//! samples. Problems are the unit that was drawn, so every interval is over problems; samples of one problem are not independent of each other.
+//! Throughout, a *score* is between 0 and 1 and belongs to one problem: 0 or 1 for one greedy response, the fraction of right responses for
+//! several samples. The problems are the sampled unit, so every interval is over problems; samples of the same problem are not independent.
 
 mod interval;
 mod paired;

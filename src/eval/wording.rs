@@ -1,19 +1,19 @@
-//! What a response is like as text, whatever it answers: words of doubt, and signs that the model has fallen apart.
+//! Text statistics of a response, whatever it answers: self-reflection words, and signs of degenerate output.
 
-/// Characters in the longest block whose repetition counts.
+/// Maximum length in characters of a repeated block.
 const LONGEST_BLOCK: usize = 200;
-/// How often a block is said in a row until it counts.
+/// Minimum number of repetitions in a row.
 const TIMES: usize = 4;
-/// Characters of repetition that count at least: `0.33333333` is none.
+/// Minimum number of repeated characters, so that `0.33333333` does not count.
 const SHORTEST_TAIL: usize = 60;
 
-/// The words of a list with commas between, in lower case.
+/// Splits a comma-separated list of words, in lower case.
 pub fn words(list: &str) -> Vec<String> {
     list.split(',').map(|word| word.trim().to_lowercase()).filter(|word| !word.is_empty()).collect()
 }
 
-/// Whether the response ends in one block of up to 200 characters, said at least four times in a row over 60 characters or more. The last
-/// repetition may be cut off anywhere.
+/// True if the response ends in a block of up to 200 characters that is repeated at least four times over at least 60 characters. The last
+/// repetition may be incomplete.
 pub fn has_repeated_tail(response: &str) -> bool {
     let reversed: Vec<char> = response.trim_end().chars().rev().take(TIMES * LONGEST_BLOCK).collect();
     (1..=LONGEST_BLOCK.min(reversed.len() / TIMES)).any(|block| {
@@ -22,7 +22,7 @@ pub fn has_repeated_tail(response: &str) -> bool {
     })
 }
 
-/// How many of a text's letters are not ASCII, and how many letters it has.
+/// Returns the number of letters that are not ASCII, and the number of all letters.
 pub fn letters(response: &str) -> (usize, usize) {
     response.chars().filter(|c| c.is_alphabetic()).fold((0, 0), |(foreign, all), c| (foreign + usize::from(!c.is_ascii()), all + 1))
 }
@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tails_that_repeat_are_found() {
+    fn has_repeated_tail_finds_repetitions() {
         let check = |response: &str, expected: bool| assert_eq!(has_repeated_tail(response), expected, "{response:?}");
         check("", false);
         check("The answer is 1/3 = 0.33333333333333333333", false);
@@ -49,13 +49,13 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_counted() {
+    fn letters_counts_foreign_and_all() {
         assert_eq!(letters("x = π, 答案 3"), (3, 4));
         assert_eq!(letters("12 + 3"), (0, 0));
     }
 
     #[test]
-    fn a_list_of_words_is_read() {
+    fn words_splits_a_list() {
         assert_eq!(words("Rethink, recheck,,"), ["rethink", "recheck"]);
         assert!(words("").is_empty());
     }

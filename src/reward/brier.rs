@@ -1,19 +1,19 @@
-//! Outcome minus the squared error of a stated confidence (RLCR, arXiv 2507.16806): `correct - (confidence - correct)^2`, so that stating the
-//! true chance pays best. A right answer earns 1 with confidence 1 and 0 with confidence 0, a wrong one -1 and 0.
+//! Outcome minus the squared error of a stated confidence (RLCR, arXiv 2507.16806): `correct - (confidence - correct)^2`, so that stating
+//! the true probability pays best. A right answer earns 1 with confidence 1 and 0 with confidence 0; a wrong one earns -1 and 0.
 
 use super::Graded;
 
 const OPEN: &str = "<confidence>";
 const CLOSE: &str = "</confidence>";
 
-/// A confidence that is missing, or is no number from 0 to 1, costs as much as the most mistaken one: a squared error of 1.
+/// A confidence that is missing or not a number from 0 to 1 costs as much as the worst one: a squared error of 1.
 pub(super) fn reward(graded: &Graded) -> f32 {
     let outcome = f32::from(graded.verdict.correct);
     let error = confidence(&graded.rollout.text).map_or(1.0, |confidence| confidence - outcome);
     outcome - error * error
 }
 
-/// The last complete `<confidence>0.8</confidence>` after any thought: a number from 0 to 1, or a percentage, `80%`.
+/// Returns the last complete `<confidence>0.8</confidence>` after any thought: a number from 0 to 1, or a percentage such as `80%`.
 fn confidence(response: &str) -> Option<f32> {
     let answer = response.rsplit("</think>").next()?;
     let before_close = &answer[..answer.rfind(CLOSE)?];
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn confidences_by_hand() {
+    fn brier_reward_by_hand() {
         let responses = [
             r"\boxed{7} <confidence>1</confidence>",
             r"\boxed{7} <confidence>0.5</confidence>",
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_number_from_0_to_1_is_a_confidence() {
+    fn confidence_accepts_only_numbers_from_0_to_1() {
         let check = |response: &str, expected: Option<f32>| assert_eq!(confidence(response), expected, "{response}");
         check("<confidence> 0.25 </confidence>", Some(0.25));
         check(r"<confidence>25 \%</confidence>", Some(0.25));

@@ -1,7 +1,7 @@
-//! A program of the user's as a reward: it reads JSON lines, one for each response, and answers each with a line. It is started with the first
-//! batch, runs on between steps, and is stopped with the run or with its first mistake; it never learns more than stands in the lines.
+//! A program of the user as a reward. It reads JSON Lines, one for each response, and prints one line for each. It starts with the first
+//! batch, keeps running between steps, and is stopped at the end of the run or after its first mistake. It receives nothing but the lines.
 //!
-//! docs/rewards.md has the protocol for its users.
+//! docs/rewards.md describes the protocol for users.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,22 +15,22 @@ use serde_json::{Value, json};
 
 use super::{Batch, Graded, Reward, RewardSettings, guard};
 
-/// How long a program may take to end by itself once nothing more comes.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a wait for replies looks whether the run is to stop.
-const LOOK: Duration = Duration::from_millis(50);
-/// Replies that may wait to be read; a program that prints more has to wait.
-const WAITING: usize = 64;
-/// Most bytes of a reply.
-const LONGEST_REPLY: u64 = 1 << 20;
-/// The longest part of a wrong line that an error shows, in characters.
-const SHOWN: usize = 80;
+/// Time that a program gets to exit after its input is closed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a wait for replies checks for a requested stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Maximum number of unread replies. A program that prints more is blocked.
+const MAX_UNREAD_REPLIES: usize = 64;
+/// Maximum size of a reply in bytes.
+const MAX_REPLY_BYTES: u64 = 1 << 20;
+/// Maximum length in characters of a wrong line quoted in an error.
+const MAX_QUOTED_CHARS: usize = 80;
 
 /// The reward of a program.
-struct Asked {
+struct CommandReward {
     command: Vec<String>,
     timeout: Duration,
-    /// None before the first batch, and after a mistake.
+    /// `None` before the first batch and after a mistake.
     program: RefCell<Option<Program>>,
 }
 
@@ -39,13 +39,13 @@ pub(super) fn make(_: &[f64], settings: &RewardSettings) -> Result<Box<dyn Rewar
     let timeout = Duration::try_from_secs_f64(settings.command_timeout_s).ok().filter(|timeout| !timeout.is_zero());
     let timeout = timeout
         .with_context(|| format!("reward.command_timeout_s is {}; it must be a number of seconds above 0", settings.command_timeout_s))?;
-    Ok(Box::new(Asked { command: settings.command.clone(), timeout, program: RefCell::new(None) }))
+    Ok(Box::new(CommandReward { command: settings.command.clone(), timeout, program: RefCell::new(None) }))
 }
 
-/// Looks for the program of settings that have one, without running it.
+/// Checks that the reward program of the settings exists, without running it. Does nothing if there is none.
 ///
 /// # Errors
-/// When there is no such file, neither at its path nor in any folder of PATH.
+/// If there is no such file, neither at its path nor in a folder of PATH.
 pub fn ensure_program(settings: &RewardSettings) -> Result<()> {
     let Some(program) = settings.command.first() else { return Ok(()) };
     let is_path = program.contains(std::path::MAIN_SEPARATOR);
@@ -53,49 +53,49 @@ pub fn ensure_program(settings: &RewardSettings) -> Result<()> {
     let is_found =
         if is_path { Path::new(program).is_file() } else { std::env::split_paths(&folders).any(|path| path.join(program).is_file()) };
     let place = if is_path { "there is no such file" } else { "no folder of PATH has it" };
-    ensure!(is_found, "reward.command starts {program}, and {place}: give the program's path");
+    ensure!(is_found, "reward.command starts {program}, but {place}: give the program's path");
     Ok(())
 }
 
-impl Reward for Asked {
+impl Reward for CommandReward {
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>> {
         let mut place = self.program.borrow_mut();
         let mut program = match place.take() {
             Some(program) => program,
             None => Program::start(&self.command, batch.guard)?,
         };
-        let rewards = program.ask(batch, self.timeout).with_context(|| format!("reward.command {}", self.command.join(" ")))?;
+        let rewards = program.rewards(batch, self.timeout).with_context(|| format!("reward.command {}", self.command.join(" ")))?;
         *place = Some(program);
         Ok(rewards)
     }
 }
 
-/// A running program. Threads write and read, so that it may answer before it has read all, and may be given up.
+/// A running program. Separate threads write and read, so it may answer before it has read everything, and can be abandoned.
 struct Program {
     child: Child,
-    /// The lines of a batch at once; none once the program is to end.
+    /// Receives the lines of a whole batch; `None` after the input is closed.
     input: Option<Sender<Vec<u8>>>,
     replies: Receiver<Vec<u8>>,
 }
 
 impl Program {
-    /// On Linux a program that is guarded ends with the thread that calls this, so that must be one which lives as long as the run.
+    /// Starts the program. On Linux a guarded program ends with the calling thread, which must therefore live as long as the run.
     fn start(command: &[String], guard: Option<&Path>) -> Result<Self> {
         let mut process = guard.map_or_else(|| unguarded(command), |guard| guard::command(guard, command));
-        // What it says on stderr is for the user, as it comes.
+        // Its stderr goes to the user directly.
         process.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // In a group of its own, Ctrl-C reaches the run alone, which then ends it in order.
+        // In its own process group, so that Ctrl-C reaches only the run, which then stops the program in order.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut process, 0);
         let mut child = process.spawn().with_context(|| format!("cannot start reward.command {}", command.join(" ")))?;
         let (mut stdin, stdout) = child.stdin.take().zip(child.stdout.take()).context("the program has no stdin or stdout")?;
         let (input, batches) = channel::<Vec<u8>>();
         std::thread::spawn(move || batches.iter().try_for_each(|lines| stdin.write_all(&lines).and_then(|()| stdin.flush())));
-        let (answers, replies) = sync_channel(WAITING);
+        let (answers, replies) = sync_channel(MAX_UNREAD_REPLIES);
         std::thread::spawn(move || {
             let mut stdout = BufReader::new(stdout);
             let mut line = Vec::new();
-            while stdout.by_ref().take(LONGEST_REPLY).read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
+            while stdout.by_ref().take(MAX_REPLY_BYTES).read_until(b'\n', &mut line).is_ok_and(|bytes| bytes > 0) {
                 line.pop_if(|last| *last == b'\n');
                 if answers.send(std::mem::take(&mut line)).is_err() {
                     return;
@@ -105,17 +105,17 @@ impl Program {
         Ok(Self { child, input: Some(input), replies })
     }
 
-    fn ask(&mut self, batch: &Batch, timeout: Duration) -> Result<Vec<f32>> {
+    fn rewards(&mut self, batch: &Batch, timeout: Duration) -> Result<Vec<f32>> {
         if let Ok(line) = self.replies.try_recv() {
-            bail!("printed a line that no response of step {} had asked for: {}", batch.step, shown(&line));
+            bail!("printed a line before it was sent the responses of step {}: {}", batch.step, quoted(&line));
         }
         let count = batch.responses.len();
         let mut lines = Vec::new();
         for (index, graded) in batch.responses.iter().enumerate() {
-            serde_json::to_writer(&mut lines, &question(batch, index, graded))?;
+            serde_json::to_writer(&mut lines, &request_line(batch, index, graded))?;
             lines.push(b'\n');
         }
-        // Where nobody reads any more, the missing replies tell.
+        // If the program no longer reads, the missing replies will show it.
         let _ = self.input.as_ref().map(|input| input.send(lines));
         let end = Instant::now() + timeout;
         let mut rewards = Vec::with_capacity(count);
@@ -123,28 +123,28 @@ impl Program {
             let given = format!("{} of {count} responses of step {}", rewards.len(), batch.step);
             batch.interrupt.check()?;
             let left = end.saturating_duration_since(Instant::now());
-            match self.replies.recv_timeout(left.min(LOOK)) {
+            match self.replies.recv_timeout(left.min(POLL_INTERVAL)) {
                 Ok(line) => rewards.push(reward(&line).with_context(|| format!("line {} of step {}", rewards.len() + 1, batch.step))?),
-                Err(RecvTimeoutError::Timeout) if left > LOOK => {}
+                Err(RecvTimeoutError::Timeout) if left > POLL_INTERVAL => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    // What it started may hold its output open after its end.
+                    // A child process may keep the output open after the program has ended.
                     if let Some(status) = self.child.try_wait()? {
-                        bail!("ended ({status}) after it had answered {given}");
+                        bail!("ended ({status}) after answering {given}");
                     }
                     bail!("answered {given} in {} s: make it faster, or raise reward.command_timeout_s", timeout.as_secs_f64())
                 }
-                Err(RecvTimeoutError::Disconnected) => match self.ended()? {
-                    Some(status) => bail!("ended ({status}) after it had answered {given}"),
-                    None => bail!("closed its output after it had answered {given}"),
+                Err(RecvTimeoutError::Disconnected) => match self.exit_status()? {
+                    Some(status) => bail!("ended ({status}) after answering {given}"),
+                    None => bail!("closed its output after answering {given}"),
                 },
             }
         }
         Ok(rewards)
     }
 
-    /// How it ended; none where it still runs after a moment.
-    fn ended(&mut self) -> std::io::Result<Option<ExitStatus>> {
-        let end = Instant::now() + PATIENCE;
+    /// Returns the exit status, or `None` if the program is still running after a moment.
+    fn exit_status(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        let end = Instant::now() + EXIT_TIMEOUT;
         loop {
             let status = self.child.try_wait()?;
             if status.is_some() || Instant::now() >= end {
@@ -163,14 +163,14 @@ fn unguarded(command: &[String]) -> Command {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // The end of its input asks it to end.
+        // Closing its input asks it to end.
         self.input = None;
-        let _ = self.ended();
+        let _ = self.exit_status();
         stop(&mut self.child);
     }
 }
 
-/// Ends what is left of a program and of what it started; errors say that it is gone already.
+/// Kills the program and its child processes. Errors mean that it has already ended.
 fn stop(child: &mut Child) {
     #[cfg(unix)]
     let _ = rustix::process::kill_process_group(rustix::process::Pid::from_child(child), rustix::process::Signal::KILL);
@@ -178,8 +178,8 @@ fn stop(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// What the program is told of a response.
-fn question(batch: &Batch, index: usize, graded: &Graded) -> Value {
+/// The line that the program receives for a response.
+fn request_line(batch: &Batch, index: usize, graded: &Graded) -> Value {
     let rollout = graded.rollout;
     let problem = &rollout.prompt.problem;
     json!({
@@ -200,19 +200,19 @@ fn question(batch: &Batch, index: usize, graded: &Graded) -> Value {
     })
 }
 
-/// A number, or an object with one as `reward`.
+/// Parses a reply: a number, or an object with a number as `reward`.
 fn reward(line: &[u8]) -> Result<f32> {
     let value: Option<Value> = serde_json::from_slice(line).ok();
     let number = value.as_ref().map(|value| value.get("reward").unwrap_or(value)).and_then(Value::as_f64);
     match number.map(|number| number as f32).filter(|number| number.is_finite()) {
         Some(number) => Ok(number),
-        None => bail!(r#"is {}; expected {{"reward": 0.5}} or a number, one line for each response"#, shown(line)),
+        None => bail!(r#"is {}; expected {{"reward": 0.5}} or a number, one line for each response"#, quoted(line)),
     }
 }
 
-fn shown(line: &[u8]) -> String {
+fn quoted(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
-    let cut: String = text.chars().take(SHOWN).collect();
+    let cut: String = text.chars().take(MAX_QUOTED_CHARS).collect();
     if cut.len() < text.len() { format!("\"{cut}...\"") } else { format!("\"{cut}\"") }
 }
 
@@ -246,8 +246,8 @@ mod tests {
     }
 
     #[test]
-    fn a_program_runs_on_between_steps() {
-        // It counts the lines that it has read, over all steps.
+    fn command_reward_keeps_its_program_running_between_steps() {
+        // The script counts the lines over all steps.
         let rewards =
             Rewards::new(&settings("n=0; while read -r line; do n=$((n+1)); echo \"{\\\"reward\\\": $n}\"; done", 20.0), 100).unwrap();
         assert!(rewards.needs_program() && !rewards.needs_label());
@@ -256,22 +256,22 @@ mod tests {
     }
 
     #[test]
-    fn a_program_reads_what_there_is_to_know() {
+    fn command_reward_sends_step_response_and_verdict() {
         let script = r#"while read -r line; do case "$line" in *'"correct":true'*'"response":"\\boxed{7}"'*'"step":4'*) echo 1;; *) echo -0.5;; esac; done"#;
         let rewards = Rewards::new(&settings(script, 20.0), 100).unwrap();
         assert_eq!(ask(&rewards, 4, &[r"\boxed{7}", r"\boxed{8}"]).unwrap(), [1.0, -0.5]);
     }
 
-    /// More than a pipe holds, in both directions: the program answers each line before it reads the next.
+    /// More than a pipe holds in both directions: the program answers each line before it reads the next.
     #[test]
-    fn long_batches_do_not_block() {
+    fn command_reward_does_not_block_on_long_batches() {
         let long = "x".repeat(3000);
         let rewards = Rewards::new(&settings("while read -r line; do echo 1; done", 60.0), 100).unwrap();
         assert_eq!(ask(&rewards, 1, &vec![long.as_str(); 400]).unwrap(), [1.0; 400]);
     }
 
     #[test]
-    fn a_program_that_fails_says_how() {
+    fn command_reward_reports_how_its_program_failed() {
         let check = |script: &str, timeout_s: f64, expected: &str| {
             let rewards = Rewards::new(&settings(script, timeout_s), 100).unwrap();
             let began = Instant::now();
@@ -281,11 +281,11 @@ mod tests {
             assert!(began.elapsed() < Duration::from_secs(15), "{script} took {:?}", began.elapsed());
         };
         check("read -r line; echo 1; sleep 100", 3.0, "answered 1 of 2 responses of step 5 in 3 s");
-        // A child of its own holds the pipes, and is ended too.
+        // A child process holds the pipes, and is killed too.
         check("sleep 100; echo late", 0.3, "answered 0 of 2 responses");
-        check("read -r line; echo 1; exit 3", 20.0, "ended (exit status: 3) after it had answered 1 of 2 responses of step 5");
+        check("read -r line; echo 1; exit 3", 20.0, "ended (exit status: 3) after answering 1 of 2 responses of step 5");
         check("echo loading; sleep 100", 20.0, "\"loading\"");
-        check("exec >&-; sleep 100", 20.0, "closed its output after it had answered 0 of 2");
+        check("exec >&-; sleep 100", 20.0, "closed its output after answering 0 of 2");
         check("read -r line; echo 1; echo fine", 20.0, "line 2 of step 5: is \"fine\"; expected {\"reward\": 0.5}");
         check("read -r line; echo '{\"score\": 1}'", 20.0, r#"line 1 of step 5: is "{"score": 1}""#);
         check("read -r line; echo 1e60", 20.0, "is \"1e60\"; expected");
@@ -293,16 +293,16 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_many_is_not_taken_for_the_next_step() {
+    fn command_reward_rejects_an_extra_line() {
         let rewards = Rewards::new(&settings("read -r line; echo 1; echo 1; echo 0; cat > /dev/null", 20.0), 100).unwrap();
         assert_eq!(ask(&rewards, 1, &["a", "b"]).unwrap(), [1.0, 1.0]);
         std::thread::sleep(Duration::from_millis(200));
         let message = format!("{:#}", ask(&rewards, 2, &["a"]).unwrap_err());
-        assert!(message.contains("printed a line that no response of step 2 had asked for: \"0\""), "{message}");
+        assert!(message.contains("printed a line before it was sent the responses of step 2: \"0\""), "{message}");
     }
 
     #[test]
-    fn a_program_that_is_not_there_is_found_out_before_it_is_needed() {
+    fn ensure_program_finds_missing_programs() {
         let named = |program: &str| ensure_program(&RewardSettings { command: vec![program.into()], ..RewardSettings::default() });
         assert!(named("sh").is_ok() && named("/bin/sh").is_ok() && ensure_program(&RewardSettings::default()).is_ok());
         assert!(named("no-such-grader").unwrap_err().to_string().contains("no folder of PATH has it"));

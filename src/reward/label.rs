@@ -1,5 +1,5 @@
-//! Labels other than the examples' own: one of the user's, or wrong ones for a share of the examples (the paper's wrong-label runs). The choice
-//! is a function of the settings and the examples, so that a resumed run makes it again.
+//! Labels other than the examples' own answers: one given by the user, or wrong ones for a fraction of the examples (the paper's
+//! wrong-label runs). The choice depends only on the settings and the examples, so a resumed run repeats it.
 
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
@@ -9,26 +9,26 @@ use crate::draw::{Purpose, Stream};
 use crate::flow::Problem;
 use crate::verify::{self, Grader, Verifier};
 
-/// An example that is held to another answer than its own.
+/// An example whose responses are graded against a different answer than its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Relabelled {
-    /// The example's id.
+    /// Id of the example.
     pub example: String,
-    /// Its own answer; empty where it has none.
+    /// Its own answer; empty if it has none.
     pub answer: String,
-    /// What its responses are held to instead.
+    /// The label that replaces it.
     pub label: String,
 }
 
-/// Puts the labels that settings ask for in place of the problems' answers, and says which were changed.
+/// Replaces the problems' answers by the labels that the settings request, and returns the changes.
 ///
 /// # Errors
-/// When there is not one example for one label, or no wrong answer for a share of them.
+/// If a single label is given for more than one example, or no wrong answer exists for a chosen one.
 pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Vec<Relabelled>> {
     let labels = if !settings.label.is_empty() {
         ensure!(
             problems.len() == 1,
-            "--label (reward.label) is the answer of one example, and there are {}: --label-noise SHARE gives wrong labels to a share of them",
+            "--label (reward.label) needs exactly one example, and there are {}: --label-noise SHARE gives wrong labels to a share of them",
             problems.len()
         );
         vec![(0, settings.label.clone())]
@@ -40,17 +40,20 @@ pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Ve
     let relabelled = labels.into_iter().map(|(number, label)| {
         let problem = &mut problems[number];
         let answer = std::mem::replace(&mut problem.answer, label.clone());
-        // They were the answer's.
+        // They belonged to the replaced answer.
         (problem.unit, problem.tolerance, problem.alternatives) = (String::new(), None, Vec::new());
         Relabelled { example: problem.id.clone(), answer, label }
     });
     Ok(relabelled.collect())
 }
 
-/// Numbers of the examples that are chosen, in order, with the answer of another example each; any other is as likely, but for those that are
-/// right here too, by our grader or by the reward's.
+/// Returns the indices of the chosen examples in ascending order, each with the answer of another example. All other answers are equally
+/// likely, except those that are also right for this example according to our grader or the reward's.
 fn wrong_labels(settings: &RewardSettings, problems: &[Problem]) -> Result<Vec<(usize, String)>> {
-    ensure!(problems.len() > 1, "one example has no other's answer to take (reward.label_noise): give it a wrong one with --label");
+    ensure!(
+        problems.len() > 1,
+        "reward.label_noise takes answers of other examples, and there is only one example: give it a wrong one with --label"
+    );
     let count = (settings.label_noise * problems.len() as f64).round() as usize;
     ensure!(count > 0, "reward.label_noise is {}, which is none of {} examples: raise it", settings.label_noise, problems.len());
     let order = |index: usize| {
@@ -60,7 +63,7 @@ fn wrong_labels(settings: &RewardSettings, problems: &[Problem]) -> Result<Vec<(
     };
     let graders = [Grader::Strict, settings.grader].map(|grader| Verifier::new(verify::Settings { grader, ..verify::Settings::default() }));
     let are_other = |own: &str, other: &str| {
-        // Equality leans on the reference: 1/3 counts for 0.333, and not the other way round.
+        // Equality depends on which side is the gold answer: 1/3 matches a gold answer of 0.333, but not the reverse.
         graders.iter().all(|grader| !grader.equal(own, other).equal && !grader.equal(other, own).equal)
     };
     let mut chosen = order(0)[..count].to_vec();
@@ -68,11 +71,13 @@ fn wrong_labels(settings: &RewardSettings, problems: &[Problem]) -> Result<Vec<(
     let label = |number: usize| {
         let Problem { answer: own, alternatives, .. } = &problems[number];
         let is_wrong = |other: &str| std::iter::once(own).chain(alternatives).all(|own| are_other(own, other));
-        // Stream 0 chose the examples; each has a stream of its own for its label.
+        // Stream 0 chose the examples. Each example has a separate stream for its label.
         let others = order(number + 1).into_iter().map(|other| &problems[other].answer);
         match others.into_iter().find(|other| !other.trim().is_empty() && is_wrong(other)) {
             Some(label) => Ok((number, label.clone())),
-            None => bail!("all examples have the answer {own}, so no label is wrong (reward.label_noise): give other examples, or --label"),
+            None => {
+                bail!("all examples have the answer {own}, so no label is wrong (reward.label_noise): add other examples, or use --label")
+            }
         }
     };
     chosen.into_iter().map(label).collect()
@@ -95,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_of_the_examples_has_the_answer_of_another() {
+    fn relabel_gives_a_share_of_examples_another_answer() {
         let answers = ["1", "2", "1.0", "1/2", "5", "7", "0.5", "8", "9", "10"];
         let (changed, found) = noise(0.6, 0, &answers).unwrap();
         assert_eq!(changed.len(), 6);
@@ -106,14 +111,14 @@ mod tests {
         }
         let kept = found.iter().zip(answers).filter(|(found, own)| found.answer == *own).count();
         assert_eq!(kept, 4);
-        assert_eq!(noise(0.6, 0, &answers).unwrap().0, changed, "the same seed chooses the same");
+        assert_eq!(noise(0.6, 0, &answers).unwrap().0, changed, "the same seed makes the same choice");
         assert_ne!(noise(0.6, 1, &answers).unwrap().0, changed);
         assert_eq!(noise(1.0, 3, &answers).unwrap().0.len(), 10);
         assert!(noise(0.0, 3, &answers).unwrap().0.is_empty());
     }
 
     #[test]
-    fn one_label_is_for_one_example() {
+    fn relabel_takes_one_label_for_one_example() {
         let settings = RewardSettings { label: "12.7".into(), ..RewardSettings::default() };
         let mut one = problems(&["12.8"]);
         let expected = Relabelled { example: "p0".into(), answer: "12.8".into(), label: "12.7".into() };
@@ -124,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_wrong_says_so() {
+    fn relabel_reports_when_no_label_can_be_wrong() {
         let check = |share: f64, answers: &[&str], expected: &str| {
             let error = noise(share, 0, answers).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
@@ -132,7 +137,7 @@ mod tests {
         check(0.6, &["12.8"], "give it a wrong one with --label");
         check(0.1, &["1", "2", "3"], "is none of 3 examples");
         check(0.6, &["0.5", "1/2", r"\frac12"], "so no label is wrong");
-        // 1/3 counts where 0.333 is asked for.
+        // 1/3 counts if the gold answer is 0.333.
         check(1.0, &["1/3", "0.333"], "so no label is wrong");
     }
 }

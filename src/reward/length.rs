@@ -1,26 +1,30 @@
-//! Rewards of length: a ramp between two lengths in tokens, the end token included, and DAPO's penalty of overlong responses.
+//! Length rewards, in tokens including the end token: a ramp between two lengths, and DAPO's penalty for overlong responses.
 
 use anyhow::{Result, ensure};
 
-use super::{Each, Graded, Reward, RewardSettings};
+use super::{Graded, PerResponse, Reward, RewardSettings};
 
 pub(super) fn make(parameters: &[f64], _: &RewardSettings) -> Result<Box<dyn Reward>> {
     let (low, high) = (parameters[0], parameters[1]);
-    ensure!(low >= 0.0 && high > low, "length({low}, {high}) has no room between its ends, in tokens: the first must be the lower one");
-    Ok(Box::new(Each(move |graded: &Graded| ramp(graded, low, high))))
+    ensure!(
+        low >= 0.0 && high > low,
+        "length({low}, {high}) is an empty range of tokens: the first number must be at least 0 and below the second"
+    );
+    Ok(Box::new(PerResponse(move |graded: &Graded| ramp(graded, low, high))))
 }
 
-/// Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): 0 up to `max_new - buffer` tokens, and from there down to -1 at `max_new`.
+/// Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): 0 up to `max_new - buffer` tokens, then linearly down to -1 at
+/// `max_new`.
 ///
 /// # Errors
-/// When the buffer is longer than a response can be.
+/// If the buffer is longer than a response can be.
 pub(super) fn overlong(buffer: usize, max_new: usize) -> Result<Box<dyn Reward>> {
     ensure!(buffer <= max_new, "reward.overlong_buffer is {buffer}; it must be at most rollout.max_new ({max_new})");
     let (low, high) = ((max_new - buffer) as f64, max_new as f64);
-    Ok(Box::new(Each(move |graded: &Graded| -ramp(graded, low, high))))
+    Ok(Box::new(PerResponse(move |graded: &Graded| -ramp(graded, low, high))))
 }
 
-/// 0 up to `low` tokens, 1 from `high` on, a straight line between.
+/// Returns 0 up to `low` tokens and 1 from `high` tokens on, linear in between.
 fn ramp(graded: &Graded, low: f64, high: f64) -> f32 {
     ((graded.rollout.completion.ids.len() as f64 - low) / (high - low)).clamp(0.0, 1.0) as f32
 }
@@ -32,13 +36,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ramp_by_hand() {
+    fn length_ramp_by_hand() {
         check("length(4, 8)", "", &["", "1234", "12345", "123456", "12345678", "1234567890"], &[0.0, 0.0, 0.25, 0.5, 1.0, 1.0]);
     }
 
     #[test]
-    fn overlong_responses_by_hand() {
-        // At most 10 tokens, the last 4 of them penalised: 6 cost nothing, 7 a quarter, 10 all.
+    fn overlong_penalty_by_hand() {
+        // At most 10 tokens, the last 4 penalised: 6 cost nothing, 7 a quarter, 10 everything.
         let settings = RewardSettings { overlong_buffer: 4, ..RewardSettings::default() };
         let rewards = Rewards::new(&settings, 10).unwrap();
         let found = rewarded(&rewards, &group("7", &["123456", "1234567", "1234567890", r"\boxed{7}"]), 4, None);

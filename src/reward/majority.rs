@@ -1,5 +1,4 @@
-//! Labels from the group's own vote (TTRL, arXiv 2504.16084): the answer that most of its responses gave is taken for right. It must never
-//! look at the label.
+//! Labels by majority vote within the group (TTRL, arXiv 2504.16084): the most frequent answer counts as right. Never looks at the label.
 
 use anyhow::Result;
 
@@ -20,9 +19,10 @@ impl Reward for Majority {
 }
 
 impl Majority {
-    /// 1 for every response whose answer equals the chosen one; of answers with as many votes the first counts, and no answer is no vote.
+    /// Returns 1 for every response whose answer equals the majority answer, else 0. In a tie the first answer wins, and a response without
+    /// an answer does not vote.
     fn of_group(&self, group: &[Graded]) -> Vec<f32> {
-        // Extraction may look at the kind of a reference answer; none is given, so that the vote is the responses' alone.
+        // Extraction may depend on the kind of gold answer. None is given, so that the vote depends on the responses alone.
         let extracted = |graded: &Graded| verify::verify("", &graded.rollout.text, &self.0.settings).extracted;
         let answers: Vec<Option<String>> = group.iter().map(extracted).collect();
         let same = |one: &String, other: &String| one == other || self.0.equal(one, other).equal;
@@ -38,8 +38,8 @@ mod tests {
     use super::super::{RewardSettings, Rewards};
 
     #[test]
-    fn the_group_votes_by_value() {
-        // The label is wrong and counts for nothing; 0.5 and 1/2 are two votes for one answer.
+    fn majority_reward_votes_by_value() {
+        // The label is wrong and has no effect. 0.5 and 1/2 are two votes for the same answer.
         check("majority", "3", &[r"\boxed{3}", r"\boxed{0.5}", "nothing", r"\boxed{\frac12}"], &[0.0, 1.0, 0.0, 1.0]);
         check("majority", "3", &[r"\boxed{4}", r"\boxed{5}"], &[1.0, 0.0]);
         check("majority", "3", &["nothing", "3"], &[0.0, 0.0]);
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn each_group_votes_by_itself() {
+    fn majority_reward_votes_in_each_group() {
         let rewards = Rewards::new(&RewardSettings { name: "majority".into(), ..RewardSettings::default() }, 100).unwrap();
         let rollouts = group("3", &[r"\boxed{4}", r"\boxed{4}", r"\boxed{5}", r"\boxed{4}", r"\boxed{5}", r"\boxed{5}"]);
         let found: Vec<f32> = rewarded(&rewards, &rollouts, 3, None).into_iter().map(|one| one.total).collect();

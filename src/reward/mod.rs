@@ -1,5 +1,6 @@
-//! Rewards: functions of a step's responses, by name, added up with weights ([`Rewards`]); and the labels that they are held to ([`label`]).
-//! A reward knows no model and no file: what it needs (a label, the policy's probabilities, a program) it declares, and gets passed in.
+//! Rewards: functions of a step's responses, selected by name and added with weights ([`Rewards`]), and the labels that responses are
+//! graded against ([`label`]). Independent of models and files: a reward declares what it needs (a label, the policy's probabilities, a
+//! program), and the caller passes it in.
 
 mod brier;
 mod command;
@@ -29,31 +30,31 @@ use crate::interrupt::Interrupt;
 use crate::objective::KlEstimator;
 use crate::verify::{self, Grader, Mode, Verdict};
 
-/// How responses are rewarded.
+/// The `reward.*` settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RewardSettings {
     /// One reward, or a weighted sum of several: "outcome + 0.5*format - 0.1*length(64, 80)".
     pub name: String,
-    /// Whose notion of equality decides what is right.
+    /// The grader, whose notion of equality decides.
     pub grader: Grader,
-    /// Grade only what follows the last `</think>`; a response without one is wrong.
+    /// Grades only the text after the last `</think>`. A response without one is wrong.
     pub after_think: bool,
-    /// Reward this answer instead of the example's own; empty keeps it.
+    /// Label that replaces the example's own answer; empty keeps it.
     pub label: String,
-    /// The share of examples that get a wrong label: the answer of another example.
+    /// Fraction of examples that get a wrong label: the answer of another example.
     pub label_noise: f64,
-    /// Seed of the choice of these examples and of their labels.
+    /// Seed for the choice of these examples and their labels.
     pub label_seed: u64,
-    /// The program that `command` asks, with its arguments.
+    /// The program of the `command` reward, with its arguments.
     pub command: Vec<String>,
-    /// Seconds that the program may take for the responses of a step.
+    /// Maximum time in seconds for the responses of a step.
     pub command_timeout_s: f64,
-    /// Tokens before `rollout.max_new` over which a penalty grows from 0 to 1 (DAPO's overlong shaping); 0 is off.
+    /// Number of tokens before `rollout.max_new` over which a penalty grows from 0 to 1 (DAPO's overlong shaping); 0 disables it.
     pub overlong_buffer: usize,
-    /// Coefficient of the KL divergence from the reference that each token's reward is lowered by.
+    /// Coefficient of the KL divergence from the reference model, which is subtracted from each token's reward.
     pub kl: f32,
-    /// Its estimator.
+    /// Estimator of that divergence.
     pub kl_estimator: KlEstimator,
 }
 
@@ -76,20 +77,20 @@ impl Default for RewardSettings {
 }
 
 impl RewardSettings {
-    /// Refuses what cannot be computed with responses of at most `max_new` tokens.
+    /// Checks that the rewards can be computed, for responses of at most `max_new` tokens.
     ///
     /// # Errors
-    /// When a reward is unknown or lacks what it needs, or settings contradict each other; the message says what to write.
+    /// If a reward is unknown or lacks what it needs, or settings contradict each other. The message says what to write.
     pub fn validate(&self, max_new: usize) -> Result<()> {
         let rewards = Rewards::new(self, max_new)?;
         ensure!(
             rewards.needs_program() || self.command.is_empty(),
-            "reward.command is given, but reward.name is \"{}\": name the reward \"command\", or leave the program out",
+            "reward.command is set, but reward.name is \"{}\": use the reward \"command\", or remove the program",
             self.name
         );
         ensure!(
             self.label.is_empty() || self.label_noise == 0.0,
-            "reward.label gives every label and reward.label_noise changes a share of them: set one of the two"
+            "reward.label sets every label and reward.label_noise changes a share of them: set one of the two"
         );
         Ok(())
     }
@@ -99,78 +100,78 @@ impl RewardSettings {
     }
 }
 
-/// A response with what the verifier says of it.
+/// A response and its verdict.
 pub struct Graded<'a> {
-    /// The response. Its problem's answer is the label, empty where the example has none.
+    /// The response. The answer of its problem is the label; empty if the example has none.
     pub rollout: &'a Rollout,
-    /// The verdict under the label.
+    /// The verdict against the label.
     pub verdict: Verdict,
 }
 
-/// The responses of a step.
+/// The graded responses of a step.
 pub struct Batch<'a> {
-    /// Group after group.
+    /// The responses, group after group.
     pub responses: &'a [Graded<'a>],
-    /// Responses in each group.
+    /// Number of responses in each group.
     pub group_size: usize,
     /// The run's seed.
     pub seed: u64,
     /// The step.
     pub step: u64,
-    /// The policy that gave the responses; there whenever [`Rewards::needs_scorer`].
+    /// The policy that sampled the responses; present whenever [`Rewards::needs_scorer`] is true.
     pub scorer: Option<&'a dyn Scorer>,
-    /// Ends the wait for a program.
+    /// Stops waiting for a program when interrupted.
     pub interrupt: &'a Interrupt,
-    /// This program, where it can stand before one of the user's, which then does not outlive it ([`guard`]).
+    /// Path of this program, if it can guard a program of the user, which then does not outlive it ([`guard`]).
     pub guard: Option<&'a Path>,
 }
 
-/// The policy, as rewards may ask it.
+/// Access to the policy for rewards.
 pub trait Scorer {
-    /// The token ids of a text.
+    /// Tokenizes a text.
     ///
     /// # Errors
-    /// When the tokenizer cannot represent it.
+    /// If the tokenizer cannot represent the text.
     fn encode(&self, text: &str) -> Result<Vec<u32>>;
 
-    /// Most tokens of a prompt with its continuation.
+    /// Returns the context length: the maximum number of tokens in prompt and continuation.
     fn window(&self) -> usize;
 
-    /// Log-probabilities (nats) of each token of each continuation `(prompt, ids)`, at the temperature of training.
+    /// Returns the log-probability (nats) of each token of each continuation `(prompt, ids)`, at the training temperature.
     ///
     /// # Errors
-    /// As the computation fails.
+    /// If the model's forward pass fails.
     fn logprobs(&self, continuations: &[(&Prompt, Vec<u32>)]) -> Result<Vec<Vec<f32>>>;
 }
 
-/// A reward as it is computed: all responses of a step in, a finite number for each out, in their order.
+/// A reward function: takes all responses of a step, and returns one finite number for each, in the same order.
 pub trait Reward {
-    /// The rewards of a step's responses.
+    /// Computes the rewards of a step's responses.
     ///
     /// # Errors
-    /// When what it needs fails it: a program, a model. A poor response is never an error.
+    /// If a program or the model fails. A poor response is never an error.
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>>;
 }
 
-/// A reward that looks at each response by itself.
-struct Each<F>(F);
+/// A reward that depends on each response alone.
+struct PerResponse<F>(F);
 
-impl<F: Fn(&Graded) -> f32> Reward for Each<F> {
+impl<F: Fn(&Graded) -> f32> Reward for PerResponse<F> {
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>> {
         Ok(batch.responses.iter().map(&self.0).collect())
     }
 }
 
-/// What a reward has to be given.
+/// Inputs that a reward needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// A reference answer for each example.
+    /// A label for each example.
     pub label: bool,
-    /// The policy's probabilities.
+    /// The probabilities of the policy.
     pub scorer: bool,
-    /// A program of the user's.
+    /// A program of the user.
     pub program: bool,
-    /// An answer in a box.
+    /// Answers in a box.
     pub boxes: bool,
 }
 
@@ -180,24 +181,24 @@ impl Needs {
     const LABEL: Self = Self { label: true, ..Self::BOXES };
 }
 
-/// Makes a reward from as many parameters as it has, which it checks.
+/// Makes a reward from its parameters and checks their values. The caller has checked their number.
 type Make = fn(&[f64], &RewardSettings) -> Result<Box<dyn Reward>>;
 
-/// A reward by name.
+/// An entry of the table of rewards.
 pub struct Known {
-    /// What settings call it.
+    /// The name in `reward.name`.
     pub name: &'static str,
-    /// What its parameters are called.
+    /// The names of its parameters.
     pub parameters: &'static [&'static str],
-    /// One line for people.
+    /// One-line description for users.
     pub about: &'static str,
-    /// What it has to be given.
+    /// The inputs that it needs.
     pub needs: Needs,
     make: Make,
 }
 
 impl Known {
-    /// How it is written: `length(low, high)`.
+    /// Returns how to write it: `length(low, high)`.
     pub fn usage(&self) -> String {
         if self.parameters.is_empty() { self.name.to_owned() } else { format!("{}({})", self.name, self.parameters.join(", ")) }
     }
@@ -208,83 +209,86 @@ pub const REWARDS: &[Known] = &[
     Known {
         name: "outcome",
         parameters: &[],
-        about: "1 where the last complete \\boxed{} holds the right answer",
+        about: "1 if the last complete \\boxed{} contains the right answer",
         needs: Needs::LABEL,
-        make: |_, _| Ok(Box::new(Each(|graded: &Graded| f32::from(graded.verdict.correct)))),
+        make: |_, _| Ok(Box::new(PerResponse(|graded: &Graded| f32::from(graded.verdict.correct)))),
     },
     Known {
         name: "format",
         parameters: &[],
-        about: "1 where an answer can be extracted at all",
+        about: "1 if an answer can be extracted",
         needs: Needs::BOXES,
-        make: |_, _| Ok(Box::new(Each(|graded: &Graded| f32::from(graded.verdict.extracted.is_some())))),
+        make: |_, _| Ok(Box::new(PerResponse(|graded: &Graded| f32::from(graded.verdict.extracted.is_some())))),
     },
     Known {
         name: "inverse",
         parameters: &[],
-        about: "1 - outcome: 1 for every response that is not right, also for one without an answer",
+        about: "1 - outcome: 1 for every response that is not right, including one without an answer",
         needs: Needs::LABEL,
-        make: |_, _| Ok(Box::new(Each(|graded: &Graded| 1.0 - f32::from(graded.verdict.correct)))),
+        make: |_, _| Ok(Box::new(PerResponse(|graded: &Graded| 1.0 - f32::from(graded.verdict.correct)))),
     },
     Known {
         name: "random",
         parameters: &["p"],
-        about: "1 with probability p, whatever the response is",
+        about: "1 with probability p, independent of the response",
         needs: Needs::NOTHING,
         make: random::make,
     },
     Known {
         name: "length",
         parameters: &["low", "high"],
-        about: "0 for responses of up to `low` tokens, 1 from `high` tokens on, a straight line between; subtract it to shorten responses",
+        about: "0 up to `low` tokens and 1 from `high` tokens on, linear in between; subtract it to shorten responses",
         needs: Needs::NOTHING,
         make: length::make,
     },
     Known {
         name: "majority",
         parameters: &[],
-        about: "1 where the answer is the one that most responses of the group gave",
+        about: "1 if the answer is the most frequent one of its group",
         needs: Needs::BOXES,
         make: majority::make,
     },
     Known {
         name: "probability",
         parameters: &[],
-        about: "the mean probability that the policy gives to the tokens of the reference answer in the box of the response's own reasoning",
+        about: "mean probability that the policy assigns to the gold answer's tokens in the box, after the response's own reasoning",
         needs: Needs { scorer: true, ..Needs::LABEL },
         make: |_, _| Ok(Box::new(probability::Probability)),
     },
     Known {
         name: "brier",
         parameters: &[],
-        about: "outcome minus the squared error of the confidence that the response states as <confidence>0.8</confidence>",
+        about: "outcome minus the squared error of the stated confidence, written as <confidence>0.8</confidence>",
         needs: Needs::LABEL,
-        make: |_, _| Ok(Box::new(Each(brier::reward))),
+        make: |_, _| Ok(Box::new(PerResponse(brier::reward))),
     },
     Known {
         name: "think",
         parameters: &[],
-        about: "1 where the response is one thought, <think>...</think>, and then an answer in a box",
+        about: "1 if the response is one thought, <think>...</think>, followed by an answer in a box",
         needs: Needs::BOXES,
-        make: |_, _| Ok(Box::new(Each(think::reward))),
+        make: |_, _| Ok(Box::new(PerResponse(think::reward))),
     },
     Known {
         name: "command",
         parameters: &[],
-        about: "what a program of yours says (reward.command)",
+        about: "the reward that your program prints (reward.command)",
         needs: Needs { program: true, ..Needs::NOTHING },
         make: command::make,
     },
     Known {
         name: "none",
         parameters: &[],
-        about: "0 for every response: only the other terms of the loss act",
+        about: "0 for every response, so only the other terms of the loss train the model",
         needs: Needs::NOTHING,
-        make: |_, _| Ok(Box::new(Each(|_: &Graded| 0.0))),
+        make: |_, _| Ok(Box::new(PerResponse(|_: &Graded| 0.0))),
     },
 ];
 
-/// Finds a reward; an unknown name lists the known ones.
+/// Finds a reward by name.
+///
+/// # Errors
+/// If the name is unknown. The message lists the known names.
 pub fn by_name(name: &str) -> Result<&'static Known> {
     match REWARDS.iter().find(|reward| reward.name == name) {
         Some(reward) => Ok(reward),
@@ -299,12 +303,13 @@ pub fn by_name(name: &str) -> Result<&'static Known> {
     }
 }
 
+/// Lists how to write all rewards.
 fn usages() -> String {
     REWARDS.iter().map(Known::usage).collect::<Vec<_>>().join(", ")
 }
 
-/// The verdict on a training response, in the problem's unit and within its tolerance. Without a label nothing is right, but an answer is found
-/// all the same.
+/// Grades a training response, with the problem's unit and tolerance. Without a label no response is right, but the answer is still
+/// extracted.
 pub fn grade(settings: &RewardSettings, problem: &Problem, response: &str) -> Verdict {
     let mut verdict = verify::verify_problem(problem, response, &settings.verifier());
     verdict.correct &= !problem.answer.trim().is_empty();
@@ -317,13 +322,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_at_the_verdict_alone() {
+    fn verdict_rewards_by_hand() {
         let responses = [r"\boxed{1/2}", r"\boxed{3}", "one half", r"\boxed{0.5"];
         check("outcome", "0.5", &responses, &[1.0, 0.0, 0.0, 0.0]);
         check("inverse", "0.5", &responses, &[0.0, 1.0, 1.0, 1.0]);
         check("format", "0.5", &responses, &[1.0, 1.0, 0.0, 0.0]);
         check("none", "0.5", &responses, &[0.0; 4]);
-        // Without a label nothing is right.
+        // Without a label no response is right.
         check("outcome", "", &[r"\boxed{}", r"\boxed{3}"], &[0.0, 0.0]);
         check("format", "", &[r"\boxed{3}", "3"], &[1.0, 0.0]);
     }
@@ -333,13 +338,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_problem_tolerates_is_right_in_training_too() {
+    fn grade_accepts_answers_within_tolerance() {
         let is_right = |tolerance| grade(&RewardSettings::default(), &problem("4.2", tolerance), r"\boxed{4.24}").correct;
         assert!(is_right(Some(0.1)) && !is_right(None));
     }
 
     #[test]
-    fn the_grader_and_the_thinking_part_are_settings() {
+    fn grade_follows_the_grader_and_after_think_settings() {
         let verdict = |change: fn(&mut RewardSettings), response: &str| {
             let mut settings = RewardSettings::default();
             change(&mut settings);
@@ -348,13 +353,13 @@ mod tests {
         assert!(verdict(|_| (), r"\boxed{12.8}"));
         assert!(!verdict(|settings| settings.after_think = true, r"\boxed{12.8}"));
         assert!(verdict(|settings| settings.after_think = true, r"<think>...</think> \boxed{12.8}"));
-        // The published training reward takes no box without a brace; ours does.
+        // The published training reward rejects a box without a brace; ours accepts it.
         assert!(verdict(|_| (), r"\boxed 12.8"));
         assert!(!verdict(|settings| settings.grader = Grader::Deepscaler, r"\boxed 12.8"));
     }
 
     #[test]
-    fn contradictions_are_named() {
+    fn validate_reports_contradictions() {
         let check = |change: fn(&mut RewardSettings), expected: &str| {
             let mut settings = RewardSettings::default();
             change(&mut settings);
@@ -362,7 +367,7 @@ mod tests {
             assert!(message.contains(expected), "{message}");
         };
         assert!(RewardSettings::default().validate(80).is_ok());
-        check(|settings| settings.command = vec!["grade".into()], "reward.command is given, but reward.name is \"outcome\"");
+        check(|settings| settings.command = vec!["grade".into()], "reward.command is set, but reward.name is \"outcome\"");
         check(|settings| settings.name = "command".into(), "reward.command is empty");
         check(|settings| (settings.label, settings.label_noise) = ("4".into(), 0.5), "set one of the two");
         check(|settings| settings.overlong_buffer = 81, "reward.overlong_buffer is 81");

@@ -1,22 +1,22 @@
-//! How probable the policy finds the reference answer after its own reasoning: no verifier is asked (RLPR, arXiv 2506.18254; VeriFree,
-//! arXiv 2505.21493). It knows no model: a [`Scorer`] gives the probabilities.
+//! The probability of the gold answer after the response's own reasoning, without a verifier (RLPR, arXiv 2506.18254; VeriFree, arXiv
+//! 2505.21493). Independent of the model: a [`Scorer`] computes the probabilities.
 
 use anyhow::{Context, Result};
 
 use super::{Batch, Graded, Reward, Scorer};
 use crate::verify::until_box;
 
-/// The mean probability of the reference answer's tokens when it stands in the last complete box of the response, in place of what the model
-/// put there. 0 without such a box, and where the two together exceed the model's window.
+/// The mean probability of the gold answer's tokens in the last complete box of the response, in place of the model's own answer. 0 without
+/// such a box, or if the result exceeds the context length.
 pub(super) struct Probability;
 
 impl Reward for Probability {
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>> {
-        let scorer = batch.scorer.context("this reward needs the policy's probabilities, and nobody passed them in")?;
+        let scorer = batch.scorer.context("this reward needs the policy's probabilities, but the batch has no scorer")?;
         let mut rewards = vec![0.0; batch.responses.len()];
         let (mut places, mut answers, mut continuations) = (Vec::new(), Vec::new(), Vec::new());
         for (place, graded) in batch.responses.iter().enumerate() {
-            if let Some((ids, answer)) = answered(graded, scorer)? {
+            if let Some((ids, answer)) = answer_in_box(graded, scorer)? {
                 places.push(place);
                 answers.push(answer);
                 continuations.push((&graded.rollout.prompt, ids));
@@ -34,12 +34,13 @@ impl Reward for Probability {
     }
 }
 
-/// The tokens of the reasoning with the reference answer in its box, and how many of the last ones are the answer's: those that are not the
-/// reasoning's alone, so that one across the border counts. The closing brace is left out. None where there is nothing to score.
-fn answered(graded: &Graded, scorer: &dyn Scorer) -> Result<Option<(Vec<u32>, usize)>> {
+/// Returns the tokens of the reasoning with the gold answer in its box, and the number of last tokens that belong to the answer. A token
+/// counts for the answer unless the reasoning alone has it too, so a token across the border counts. The closing brace is left out. `None`
+/// if there is nothing to score.
+fn answer_in_box(graded: &Graded, scorer: &dyn Scorer) -> Result<Option<(Vec<u32>, usize)>> {
     let rollout = graded.rollout;
     let (Some(reasoning), true) = (until_box(&rollout.text), graded.verdict.extracted.is_some()) else { return Ok(None) };
-    // The answer's beginning is part of the prompt.
+    // A given beginning of the answer is part of the prompt.
     let Some(reasoning) = reasoning.strip_prefix(rollout.prompt.problem.prefill.as_str()) else { return Ok(None) };
     let before = scorer.encode(reasoning)?;
     let ids = scorer.encode(&format!("{reasoning}{}", rollout.prompt.problem.answer.trim()))?;
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
     use crate::flow::Prompt;
 
-    /// A token for each character; digits have a tenth of their value as probability, all else one half.
+    /// One token per character. Digits have a tenth of their value as probability, all other characters one half.
     struct ByCharacter;
 
     impl Scorer for ByCharacter {
@@ -75,10 +76,10 @@ mod tests {
     }
 
     #[test]
-    fn the_reference_is_scored_in_the_box() {
+    fn probability_reward_scores_the_gold_answer_in_the_box() {
         let rewards = Rewards::new(&RewardSettings { name: "probability".into(), ..RewardSettings::default() }, 100).unwrap();
         assert!(rewards.needs_scorer() && rewards.needs_label());
-        // The reference is 36: (0.3 + 0.6) / 2, whatever the response put into its box.
+        // The gold answer is 36: (0.3 + 0.6) / 2, whatever the response has in its box.
         let responses =
             [r"9 \boxed{36}", r"9 \boxed{12345}", r"9 \boxed{}", r"\boxed{4} \boxed{5}", "36", r"\boxed{36", r"0123456789 \boxed{36}"];
         let found: Vec<f32> = rewarded(&rewards, &group(" 36 ", &responses), 7, Some(&ByCharacter)).iter().map(|one| one.total).collect();

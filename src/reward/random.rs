@@ -1,16 +1,17 @@
-//! A reward that says nothing of the response: the control experiment.
+//! A reward independent of the response, as a control experiment.
 
 use anyhow::{Result, ensure};
 
 use super::{Batch, Reward, RewardSettings};
 use crate::draw::{Draw, Purpose};
 
-/// 1 with a probability. Each draw is addressed by seed, step, group and sample: a resumed run draws the same.
+/// A reward of 1 with a fixed probability, else 0. Each random number is addressed by seed, step, group and sample, so a resumed run
+/// repeats it.
 struct Random(f64);
 
 pub(super) fn make(parameters: &[f64], _: &RewardSettings) -> Result<Box<dyn Reward>> {
     let p = parameters[0];
-    ensure!((0.0..=1.0).contains(&p), "random({p}) is no probability; it must lie between 0 and 1");
+    ensure!((0.0..=1.0).contains(&p), "random({p}) is not a probability; it must be between 0 and 1");
     Ok(Box::new(Random(p)))
 }
 
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_draw_belongs_to_its_place() {
+    fn random_reward_depends_only_on_its_address() {
         testing::check("random(0)", "", &["a", "b"], &[0.0, 0.0]);
         testing::check("random(1)", "", &["a", "b"], &[1.0, 1.0]);
         let rewards = Rewards::new(&RewardSettings { name: "random(0.25)".into(), ..RewardSettings::default() }, 100).unwrap();
@@ -41,7 +42,7 @@ mod tests {
         let all = totals(&whole);
         // 500 expected, with a standard deviation of 19.
         assert!((420.0..580.0).contains(&all.iter().sum::<f32>()));
-        // A part of the batch draws what it drew in the whole.
+        // A part of the batch gets the same rewards as in the whole.
         assert_eq!(totals(&whole[700..800]), all[700..800]);
     }
 }

@@ -1,4 +1,5 @@
-//! Weighted sums of rewards, written as text: `outcome + 0.5*format - 0.1*length(64, 80)`. It owns that grammar, and what becomes of the parts.
+//! Weighted sums of rewards, written as text: `outcome + 0.5*format - 0.1*length(64, 80)`. This file owns the grammar and the computation
+//! of the sum.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ struct Part {
     reward: Box<dyn Reward>,
 }
 
-/// What a response was given.
+/// The reward of one response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rewarded {
     /// The weighted sum.
@@ -28,10 +29,11 @@ pub struct Rewarded {
 }
 
 impl Rewards {
-    /// The rewards that settings name, for responses of at most `max_new` tokens.
+    /// Parses the rewards in `settings`, for responses of at most `max_new` tokens.
     ///
     /// # Errors
-    /// When the text is no sum, a name is unknown (known ones are listed), a parameter is out of its range, or a program is missing.
+    /// If the text is not a valid sum, a name is unknown (the message lists the known ones) or repeated, a parameter is out of range, or a
+    /// program is missing.
     pub fn new(settings: &RewardSettings, max_new: usize) -> Result<Self> {
         let terms = parse(&settings.name).with_context(|| format!("reward.name is \"{}\"", settings.name))?;
         let mut parts = Vec::new();
@@ -53,37 +55,41 @@ impl Rewards {
         Ok(Self { parts })
     }
 
-    /// Whether each example needs a reference answer.
+    /// True if each example needs a label.
     pub fn needs_label(&self) -> bool {
         self.parts.iter().any(|part| part.needs.label)
     }
 
-    /// Whether the policy has to be asked for probabilities.
+    /// True if a reward needs the policy's probabilities.
     pub fn needs_scorer(&self) -> bool {
         self.parts.iter().any(|part| part.needs.scorer)
     }
 
-    /// Whether a program of the user's is asked.
+    /// True if a reward needs a program of the user.
     pub fn needs_program(&self) -> bool {
         self.parts.iter().any(|part| part.needs.program)
     }
 
-    /// Whether a reward looks for the answer in a box.
+    /// True if a reward looks for the answer in a box.
     pub fn reads_boxes(&self) -> bool {
         self.parts.iter().any(|part| part.needs.boxes)
     }
 
-    /// What each response of a step is given, in their order.
+    /// Computes the rewards of a step's responses, in their order.
     ///
     /// # Errors
-    /// As a reward fails, or when one is no finite number.
+    /// If a reward fails, or is not a finite number.
     pub fn of_batch(&self, batch: &Batch) -> Result<Vec<Rewarded>> {
         let mut rewarded = vec![Rewarded::default(); batch.responses.len()];
         let mut totals = vec![0.0f64; batch.responses.len()];
         for part in &self.parts {
             let rewards = part.reward.of_batch(batch).with_context(|| format!("the reward {} failed", part.name))?;
             for ((reward, one), total) in rewards.into_iter().zip(&mut rewarded).zip(&mut totals) {
-                ensure!(reward.is_finite(), "the reward {} is {reward}; the weights or the program behind it are broken", part.name);
+                ensure!(
+                    reward.is_finite(),
+                    "the reward {} is {reward}, expected a finite number: check the weights, or the program that computes it",
+                    part.name
+                );
                 *total += part.weight * f64::from(reward);
                 one.parts.insert(part.name.to_owned(), reward);
             }
@@ -96,16 +102,16 @@ impl Rewards {
 /// One term of a sum.
 #[derive(Debug, PartialEq)]
 struct Term {
-    /// With its sign.
+    /// The weight, including its sign.
     weight: f64,
     name: String,
     parameters: Vec<f64>,
 }
 
-/// `[+|-] [number *] name [(number, ...)]`, and further terms after a sign each.
+/// Parses `[+|-] [number *] name [(number, ...)]`, and further terms that start with a sign.
 fn parse(text: &str) -> Result<Vec<Term>> {
     let mut reader = Reader { rest: text.trim() };
-    ensure!(!reader.rest.is_empty(), "it names no reward; known are {}", usages());
+    ensure!(!reader.rest.is_empty(), "it is empty; known are {}", usages());
     let mut terms = Vec::new();
     while !reader.rest.is_empty() {
         let sign = if reader.take("-") { -1.0 } else { 1.0 };
@@ -122,7 +128,7 @@ fn parse(text: &str) -> Result<Vec<Term>> {
     Ok(terms)
 }
 
-/// What is left of a text; spaces before it do not count.
+/// The unread part of a text, without leading spaces.
 struct Reader<'a> {
     rest: &'a str,
 }
@@ -134,7 +140,7 @@ impl Reader<'_> {
         after.is_some()
     }
 
-    /// A number with a sign of its own; none where none begins.
+    /// Reads a number with an optional sign. `None` if there is no number here.
     fn number(&mut self) -> Result<Option<f64>> {
         let body = self.rest.strip_prefix('-').unwrap_or(self.rest);
         if !body.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
@@ -147,7 +153,7 @@ impl Reader<'_> {
             end = if count > 0 { body.len() - digits.len() + count } else { end };
         }
         let (number, rest) = self.rest.split_at(self.rest.len() - body.len() + end);
-        let value: f64 = number.parse().map_err(|_| anyhow!("\"{number}\" is no number"))?;
+        let value: f64 = number.parse().map_err(|_| anyhow!("\"{number}\" is not a number"))?;
         ensure!(value.is_finite(), "{number} is not a finite number");
         self.rest = rest.trim_start();
         Ok(Some(value))
@@ -183,7 +189,7 @@ impl Reader<'_> {
     }
 
     fn expected(&self, what: &str) -> anyhow::Error {
-        let place = if self.rest.is_empty() { "at its end".to_owned() } else { format!("at \"{}\"", self.rest) };
+        let place = if self.rest.is_empty() { "at the end".to_owned() } else { format!("at \"{}\"", self.rest) };
         anyhow!("expected {what} {place}, as in \"outcome + 0.5*format - 0.1*length(64, 80)\"; known are {}", usages())
     }
 }
@@ -198,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_are_read_as_they_are_written() {
+    fn parse_reads_weighted_sums() {
         let check = |text: &str, expected: &[(f64, &str, &[f64])]| {
             let expected: Vec<Term> = expected
                 .iter()
@@ -214,20 +220,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sum_says_what_is() {
+    fn rewards_new_reports_invalid_sums() {
         let check = |text: &str, expected: &str| {
             let message = format!("{:#}", rewards(text).err().expect(text));
             assert!(message.contains(expected), "{text}: {message}");
         };
-        check("", "it names no reward; known are outcome, format");
+        check("", "it is empty; known are outcome, format");
         check("gold", "unknown reward \"gold\"; known are outcome, format, inverse, random(p), length(low, high)");
         check("outcome format", "expected + or - at \"format\"");
-        check("outcome +", "expected a reward at its end");
+        check("outcome +", "expected a reward at the end");
         check("outcome + * format", "expected a reward at \"* format\"");
         check("0.5 format", "expected * and a reward at \"format\"");
-        check("random(0.5", "expected , or ) at its end");
+        check("random(0.5", "expected , or ) at the end");
         check("random()", "expected a number at \")\"");
-        check("1.2.3*format", "\"1.2.3\" is no number");
+        check("1.2.3*format", "\"1.2.3\" is not a number");
         check("1e999*format", "1e999 is not a finite number");
         check("random", "random has 0 parameters; write it as random(p)");
         check("outcome(1)", "outcome has 1 parameters; write it as outcome");
@@ -238,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_keeps_its_parts() {
+    fn rewards_of_batch_keeps_the_parts() {
         check("outcome + 0.5*format - 0.25*length(4, 24)", "7", &[r"\boxed{7}", r"\boxed{8}", "7"], &[1.4375, 0.4375, 0.0]);
         let rewards = rewards("outcome + 0*format").unwrap();
         let found = rewarded(&rewards, &group("7", &[r"\boxed{8}"]), 1, None);
@@ -247,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sum_needs_what_its_parts_need() {
+    fn rewards_need_the_inputs_of_all_parts() {
         let check = |name: &str, expected: (bool, bool)| {
             let rewards = rewards(name).unwrap();
             assert_eq!((rewards.needs_label(), rewards.needs_scorer()), expected, "{name}");

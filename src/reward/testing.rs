@@ -1,4 +1,4 @@
-//! Batches made by hand, for the tests of rewards.
+//! Hand-made batches for the tests of rewards.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Batch, Graded, RewardSettings, Rewarded, Rewards, Scorer, grade};
 use crate::flow::{Completion, Finish, Problem, Prompt, Rollout};
 use crate::interrupt::Interrupt;
 
-/// One group of responses, a token for each of their characters.
+/// Makes one group of responses with one token per character.
 pub(super) fn group(label: &str, responses: &[&str]) -> Vec<Rollout> {
     let problem = Problem { id: "p".into(), question: "What?".into(), answer: label.into(), ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: "What?".into(), ids: vec![1, 2].into() };
@@ -18,7 +18,7 @@ pub(super) fn group(label: &str, responses: &[&str]) -> Vec<Rollout> {
     responses.iter().enumerate().map(rollout).collect()
 }
 
-/// The rewards of step 3 of rollouts in groups of `group_size`, under seed 5.
+/// Computes the rewards of step 3 for rollouts in groups of `group_size`, with seed 5.
 pub(super) fn rewarded(rewards: &Rewards, rollouts: &[Rollout], group_size: usize, scorer: Option<&dyn Scorer>) -> Vec<Rewarded> {
     let settings = RewardSettings::default();
     let verdict = |rollout: &Rollout| grade(&settings, &rollout.prompt.problem, &rollout.text);
@@ -28,7 +28,7 @@ pub(super) fn rewarded(rewards: &Rewards, rollouts: &[Rollout], group_size: usiz
         .unwrap()
 }
 
-/// Holds the rewards of one group to what was worked out by hand.
+/// Compares the rewards of one group with values computed by hand.
 pub(super) fn check(name: &str, label: &str, responses: &[&str], expected: &[f32]) {
     let rewards = Rewards::new(&RewardSettings { name: name.into(), ..RewardSettings::default() }, 100).unwrap();
     let found: Vec<f32> = rewarded(&rewards, &group(label, responses), responses.len(), None).iter().map(|one| one.total).collect();

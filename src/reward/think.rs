@@ -6,8 +6,8 @@ use crate::verify::last_boxed;
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
 
-/// 1 where the response is one thought that is not empty, closed once, and a complete box after it; the content of the box does not count.
-/// Templates that open the thought themselves leave the opening tag out of the response.
+/// Returns 1 if the response is one non-empty thought, closed once, followed by a complete box. The content of the box does not matter. If
+/// the template already opens the thought, the response may omit the opening tag.
 pub(super) fn reward(graded: &Graded) -> f32 {
     f32::from(has_format(&graded.rollout.prompt.text, &graded.rollout.text))
 }
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thought_and_then_a_box() {
+    fn has_format_requires_a_thought_and_then_a_box() {
         let check = |prompt: &str, response: &str, expected: bool| assert_eq!(has_format(prompt, response), expected, "{response}");
         check("", r"<think>so</think> \boxed{4}", true);
         check("", "\n<think>\nso\n</think>\n\nIt is $\\boxed{4}$.", true);

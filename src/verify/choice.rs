@@ -1,13 +1,13 @@
-//! Options of a multiple-choice question: a letter, in brackets or not, with or without its text. When both sides are options, the letters
-//! decide; the text beside them is not compared.
+//! Options of a multiple-choice question: a letter, with or without brackets and text. If both sides are options, the letters decide, and
+//! the text next to them is not compared.
 
 use crate::verify::trace::{Stage, Trace};
 use crate::verify::{Comparison, Method};
 
-/// The letters of options.
+/// Letters that can name an option, in upper case.
 const LETTERS: std::ops::RangeInclusive<u8> = b'A'..=b'J';
 
-/// Decides two normalised answers of which the reference is an option; `None` where either is none.
+/// Compares two normalised answers as options. Returns `None` unless both are options and at least one is a bare letter.
 pub fn compare(gold: &str, answer: &str, trace: &mut Trace) -> Option<Comparison> {
     let Some((gold, gold_alone)) = option(gold) else {
         trace.note(Stage::Choice, || "no verdict: the reference is no option");
@@ -26,12 +26,12 @@ pub fn compare(gold: &str, answer: &str, trace: &mut Trace) -> Option<Comparison
     Some(Comparison { equal, method: Method::Choice })
 }
 
-/// Whether a reference is the bare letter of an option.
+/// True if a gold answer is the bare upper-case letter of an option.
 pub fn is_option(gold: &str) -> bool {
     option(gold).is_some_and(|(letter, alone)| alone && letter.is_ascii_uppercase())
 }
 
-/// The letter of an option, and whether it stands alone.
+/// Returns the letter of an option, and whether no text accompanies it.
 fn option(text: &str) -> Option<(char, bool)> {
     let mut rest = text;
     for command in ["\\text{", "\\textbf{", "\\mathrm{", "\\mathbf{", "\\mbox{", "\\textrm{", "\\bf{", "\\textup{"] {
@@ -52,18 +52,18 @@ fn option(text: &str) -> Option<(char, bool)> {
     if bare.is_empty() {
         return Some((letter, true));
     }
-    // With a text there must be something between: `C) 42`, `C. 42`, `(C) 42`; `C+1` and `Carl` are no options.
+    // Text after the letter needs a separator: `C) 42`, `C. 42` and `(C) 42` are options; `C+1` and `Carl` are not.
     let upright = text.len() - rest.len() > usize::from(bracketed) && after.starts_with('}');
     let after = after.trim_start_matches('}');
     let separated = after.trim_start().starts_with([')', ':', '.']);
-    let plausible = letter.is_ascii_uppercase() && (separated || starts_text(after, upright)) && !names_another(after, separated);
+    let plausible = letter.is_ascii_uppercase() && (separated || starts_text(after, upright)) && !names_second_option(after, separated);
     plausible.then_some((letter, false))
 }
 
-/// Whether what follows a letter without a sign between them is its text: words or a number after a space, or text in braces. After an upright
-/// letter a formula may follow; after another one it would be a factor.
+/// True if `after` is the text of an option that has no separator: words or a number after a space, or text in braces. A formula may follow
+/// an upright letter; after any other letter it would be a factor.
 fn starts_text(after: &str, upright: bool) -> bool {
-    // `C \text{ is wrong}` speaks of an option instead of choosing it.
+    // `C \text{ is wrong}` talks about an option and does not choose it.
     let says_of_it = |text: &str| matches!(text.trim_start().split(' ').next(), Some("is" | "are" | "was" | "isn't"));
     if let Some(words) = after.strip_prefix(' ') {
         let letters = words.bytes().take_while(u8::is_ascii_alphabetic).count();
@@ -76,8 +76,8 @@ fn starts_text(after: &str, upright: bool) -> bool {
     text || upright && after.starts_with(|c: char| matches!(c, '\\' | '(') || c.is_ascii_digit())
 }
 
-/// Whether a second option is named: right after the first, `B and C`, or anywhere with the sign of one, `B) or (C)`.
-fn names_another(after: &str, separated: bool) -> bool {
+/// True if the text names a second option, either right after the first (`B and C`) or anywhere with a separator (`B) or (C)`).
+fn names_second_option(after: &str, separated: bool) -> bool {
     let is_letter = |c: char| u8::try_from(c).is_ok_and(|byte| LETTERS.contains(&byte));
     let mut rest = after.trim_start_matches([')', ':', '.', ' ']);
     loop {
@@ -95,7 +95,7 @@ fn names_another(after: &str, separated: bool) -> bool {
     let padded = [chars.as_slice(), &[' ', ' ']].concat();
     padded.windows(3).any(|window| match *window {
         [before, letter, next] if is_letter(letter) && !before.is_alphanumeric() && before != '\\' => {
-            // Beside a letter without a sign of an option there is no other letter at all.
+            // Without a separator after the first letter, any other lone letter counts as a second option.
             matches!(next, ')' | '}' | ':' | '.') || !separated && !next.is_alphanumeric()
         }
         _ => false,
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_decide() {
+    fn compare_decides_options_by_letter() {
         check("B", "(B)", Some(true));
         check("\\text{(B)}", "b", Some(true));
         check("B", "B) 17", Some(true));

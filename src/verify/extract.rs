@@ -1,5 +1,5 @@
-//! Finds the final answer in a response. It owns what counts as a box; it never looks inside the answer, and it reads the response alone:
-//! the prompt's own `\boxed{}` is no answer.
+//! Finds the final answer in a response. Defines what counts as a box; does not look inside the answer. It reads the response only, so a
+//! `\boxed{}` in the prompt is never taken as the answer.
 
 mod fallback;
 
@@ -9,22 +9,22 @@ use super::grader::{deepscaler, qwen};
 use super::trace::{Stage, Trace, quoted};
 use super::{Grader, Mode, Settings, choice, text};
 
-/// Lists of more parts stand in one box.
+/// Longer lists must be in one box.
 const MAX_PARTS: usize = 9;
-/// The longest text between two boxes of one answer, in bytes.
+/// Maximum length in bytes of the text between two boxes of one answer.
 const MAX_JOINT: usize = 48;
 
-/// How the answer was found.
+/// How an answer was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Extraction {
     /// In the last box.
     Boxed,
-    /// After "the answer is" or its like (evaluation only).
+    /// After "the answer is" or a similar phrase (evaluation only).
     AnswerIs,
-    /// The last number of the response (evaluation only).
+    /// From the last number of the response (evaluation only).
     LastNumber,
-    /// Not at all.
+    /// No answer was found.
     None,
 }
 
@@ -33,14 +33,14 @@ pub enum Extraction {
 pub enum Boxed<'a> {
     /// No `\boxed` or `\fbox` at all.
     Missing,
-    /// The last box never closes: the answer was cut off.
+    /// The last box is never closed: the response was cut off.
     Unclosed,
-    /// The content of the last box, without surrounding space.
+    /// The content of the last box, without surrounding spaces.
     Content(&'a str),
 }
 
 impl<'a> Boxed<'a> {
-    /// The content of a complete box.
+    /// Returns the content of a complete box, otherwise `None`.
     pub fn content(self) -> Option<&'a str> {
         match self {
             Boxed::Content(content) => Some(content),
@@ -48,14 +48,14 @@ impl<'a> Boxed<'a> {
         }
     }
 
-    /// Whether the last box is there and closed.
+    /// True if there is a box and the last one is closed.
     pub fn is_complete(self) -> bool {
         matches!(self, Boxed::Content(_))
     }
 }
 
-/// The last `\boxed{...}` or `\fbox{...}` of `text`: braces balanced, spaces before the brace allowed, `\boxed 7` too. One linear scan from
-/// the last command on; of nested boxes the innermost is last.
+/// Returns the content of the last `\boxed{...}` or `\fbox{...}` of `text`. Braces must balance; spaces before the brace and `\boxed 7` are
+/// accepted. Of nested boxes the innermost is the last. Scans once, from the last command to the end.
 ///
 /// ```
 /// # use rlvr::verify::{last_boxed, Boxed};
@@ -72,7 +72,7 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
             Some(end) => Boxed::Content(inner[..end].trim()),
             None => Boxed::Unclosed,
         },
-        // Only a space may stand for the brace, and the answer is then the next word.
+        // Only a space can replace the brace. The answer is then the next word.
         None if inner.len() < rest.len() => {
             let end = inner.find(|c: char| c.is_whitespace() || c == '$').unwrap_or(inner.len());
             let word = inner[..end].trim_end_matches(['.', ',']);
@@ -82,7 +82,8 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
     }
 }
 
-/// A text up to the content of its last box, the opening brace included; none where that box is missing or never closes.
+/// Returns the text up to the content of its last box, including the opening brace. `None` if there is no box or the last one is never
+/// closed.
 ///
 /// ```
 /// # use rlvr::verify::until_box;
@@ -96,10 +97,10 @@ pub fn until_box(text: &str) -> Option<&str> {
     text.strip_suffix(content)
 }
 
-/// The answer under `settings`, and how it was found. The reference only says what kind of answer to look for where there is no box, and
-/// whether the answer may have several parts.
+/// Returns the answer of a response under `settings`, and how it was found. The gold answer decides only which kind of answer to look for
+/// without a box, and whether the answer can have several parts.
 pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mut Trace) -> (Option<String>, Extraction) {
-    // The published graders look at the whole text unless told otherwise.
+    // The published graders read the whole text by default.
     let cuts = settings.grader == Grader::Strict || settings.after_think;
     let response = match response.rfind("</think>").filter(|_| cuts) {
         Some(at) => {
@@ -107,7 +108,7 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mu
             &response[at + "</think>".len()..]
         }
         None if settings.after_think => {
-            trace.note(Stage::Extract, || "no answer: there is no </think>, after which it would stand");
+            trace.note(Stage::Extract, || "no answer: the response has no </think>");
             return (None, Extraction::None);
         }
         None => response,
@@ -145,7 +146,7 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mu
     }
 }
 
-/// How many parts a reference may have, by its separators outside of brackets: at most, as a comma may stand in a number.
+/// Returns the maximum number of parts of a gold answer, counted by separators outside brackets. A comma may also belong to a number.
 fn list_length(gold: &str) -> usize {
     let (mut depth, mut parts) = (0usize, 1);
     let inner = text::strip_delimiters(gold).trim_start_matches(['{', '\\']);
@@ -160,8 +161,8 @@ fn list_length(gold: &str) -> usize {
     parts.max(1 + gold.matches("\\text{ and }").count()).min(MAX_PARTS)
 }
 
-/// An answer of several parts in as many boxes: the last `parts` boxes, where nothing but a few words on the same line joins each to the next,
-/// and no box stands right before them. All of them together are then the answer; a right one among wrong ones never is.
+/// Joins an answer whose parts are in several boxes: the last `parts` boxes, if only a few words on the same line separate them and no
+/// other box directly precedes them. All of them together are the answer, so a right part among wrong ones never counts.
 fn joined_boxes(response: &str, parts: usize) -> Option<String> {
     if parts < 2 || parts == MAX_PARTS {
         return None;
@@ -184,7 +185,7 @@ fn joined_boxes(response: &str, parts: usize) -> Option<String> {
     (found.len() == parts).then(|| found.join(", "))
 }
 
-/// What follows the last `\boxed` or `\fbox` that is a whole command: `\boxedfoo` is another one.
+/// Returns the text after the last `\boxed` or `\fbox` that is a whole command; `\boxedfoo` is a different command.
 fn after_last_command(text: &str) -> Option<&str> {
     let mut end = text.len();
     loop {
@@ -199,7 +200,7 @@ fn after_last_command(text: &str) -> Option<&str> {
     }
 }
 
-/// The byte offset of the brace that closes an already open one. An escaped brace, `\{`, is a delimiter of a set, not of a group.
+/// Returns the byte offset of the brace that closes an already open one. An escaped brace, `\{`, delimits a set and not a group.
 fn closing_brace(text: &str) -> Option<usize> {
     let mut depth = 1usize;
     let mut escaped = false;
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_closed_box_counts() {
+    fn last_boxed_returns_the_last_box() {
         check("no box", Boxed::Missing);
         check(r"\boxed{1} and \boxed{2}", Boxed::Content("2"));
         check(r"\boxed{1} and \boxed{2", Boxed::Unclosed);
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_box_in_the_thinking_part_is_no_answer() {
+    fn answer_ignores_boxes_in_the_thinking_part() {
         let thought = r"<think> \boxed{4} </think> so it is four";
         assert_eq!(answer("4", thought, &Settings::default(), &mut Trace::off()), (None, Extraction::None));
         let r1 = Settings { after_think: true, ..Settings::default() };

@@ -1,8 +1,8 @@
-//! The answer verifier: is the final answer of a response the reference answer?
+//! The answer verifier: decides whether the final answer of a response matches the gold answer.
 //!
-//! It owns extraction, reading and comparison of answers, and must never know where a response came from: no I/O, no clock, no threads, no
-//! global state. Every function is total: hostile input costs a bounded number of steps and is then simply "not equal". Nothing recurses on
-//! input, and the same pair gets the same verdict on every machine.
+//! Covers extraction, reading and comparison of answers. Independent of where a response comes from: no I/O, no clock, no threads, no
+//! global state. Every function is total: hostile input costs a bounded number of steps and is then "not equal". Nothing recurses on input,
+//! and the same pair gets the same verdict on every machine.
 //!
 //! ```
 //! use rlvr::verify::{self, Settings, Verifier};
@@ -18,68 +18,75 @@
 //!
 //! # From a response to a verdict
 //!
-//! [`verify`] takes these steps, and a reader may follow them from file to file:
+//! [`verify`] takes these steps, each in its own file:
 //!
-//! 1. `extract` finds the answer in the response (`extract::fallback`: without a box, for evaluation). The reference is an answer already.
-//! 2. `grader` compares the two answers by the notion of equality that the settings name. Ours is `grader::strict`: it compares normalised `text`,
-//!    then the letters of options (`choice`), and has both sides read for all the rest.
-//! 3. `read` turns a text into a `tree` of nodes, or refuses it; what is refused is compared as text.
-//! 4. `compare` keeps the work list. For each pair of nodes `compare::goal` says what remains to be shown: nothing, or that pairs of smaller parts
-//!    are equal. The rules stand with their subjects: words and units (`quantity`), notations, relations (`chain`, `relation`, `label`), sets of real
-//!    numbers (`reals`, `subject`), lists and matrices (`structure`), letters (`rename`).
-//! 5. `compare::scalar` decides two expressions by the first of these that can: exact rationals; identity of rational functions in a prime field;
-//!    constants with error bounds, in double precision to part them and to 384 bits to hold them together; expressions in variables at seeded points
-//!    (`sampled`); rounded decimals. `value` computes the numbers.
+//! 1. `extract` finds the answer in the response (`extract::fallback`: without a box, for evaluation only). The gold answer needs no
+//!    extraction.
+//! 2. `grader` compares the two answers by the notion of equality that the settings select. Ours is `grader::strict`: it compares
+//!    normalised `text`, then the letters of options (`choice`), and otherwise reads both sides.
+//! 3. `read` parses a text into a `tree` of nodes. If it cannot, the answer is compared as text.
+//! 4. `compare` keeps the work list. For each pair of nodes, `compare::goal` returns a verdict or the pairs of smaller parts that must be
+//!    equal. The rules are in files by subject: words and units (`quantity`), notations, relations (`chain`, `relation`, `label`), sets of
+//!    real numbers (`reals`, `subject`), lists and matrices (`structure`), letters (`rename`).
+//! 5. `compare::scalar` compares two expressions by the first stage that can decide: exact rationals; identity of rational functions in a
+//!    prime field; constants with error bounds, where double precision shows differences and 384 bits show equality; expressions in
+//!    variables at seeded points (`sampled`); rounded decimals. `value` computes the numbers.
 //!
-//! Every step is paid from a budget (`fuel`) and can be told (`trace`): [`Verifier::explain`] shows which stages were tried, why they gave no
-//! verdict and which one did. [`Method`] names the one that decided.
+//! Every step is paid from a budget (`fuel`) and can be recorded (`trace`): [`Verifier::explain`] shows which stages were tried, why they
+//! gave no verdict, and which one decided. [`Method`] names the deciding stage.
 //!
 //! # Policies
 //!
-//! *Extraction.* The last `\boxed{...}` or `\fbox{...}` of the response; unclosed, it is no answer, even when an earlier box was right. A box
-//! before the last `</think>` is a thought, not an answer. Where the reference is a list, as many boxes on one line are one answer of several
-//! parts, and all must be right. Only [`Mode::Eval`] falls back to "the answer is ...", the last formula and the last number, and says so.
+//! *Extraction.* The answer is the content of the last `\boxed{...}` or `\fbox{...}` of the response. If that box is never closed, there is
+//! no answer, even if an earlier box was right. Boxes before the last `</think>` are thoughts, not answers. If the gold answer is a list,
+//! its parts may be in several boxes on one line, and all must be right. Only [`Mode::Eval`] falls back to "the answer is ...", the last
+//! formula and the last number, and reports it.
 //!
-//! *Text.* What does not parse whole is compared as text only: no number is ever picked out of something that was not understood. Words are
-//! equal but for case, articles, plural and punctuation.
+//! *Text.* An answer that does not parse completely is compared as text only: no number is ever taken from an answer that was not
+//! understood. Words are compared without case, articles, plural and punctuation.
 //!
-//! *Lists.* Bare lists and sets have no order, and every item counts once: extra, missing or hedged items are wrong. Tuples, vectors and matrices
-//! have an order; against a tuple, a bare list must be in the tuple's. A vector is a tuple. `±` is both values, never one of them.
+//! *Lists.* Bare lists and sets have no order, and every item counts once: extra, missing or hedged items are wrong. Tuples, vectors and
+//! matrices are ordered; a bare list compared with a tuple must have the tuple's order. A vector is a tuple. `±` stands for both values,
+//! never for one of them.
 //!
-//! *Intervals.* Ends are strict. Inequalities in one variable, set-builders over the reals and `x ∈` are intervals. A set of whole numbers is
-//! none. Bounds on a function, `2 < g(x) < 5`, are the interval of its values; bounds on another variable are another answer.
+//! *Intervals.* Open and closed ends differ. Inequalities in one variable, set-builders over the reals and `x ∈` are intervals. A set of
+//! integers is not. Bounds on a function, `2 < g(x) < 5`, are the interval of its values; bounds on a different variable are a different
+//! answer.
 //!
-//! *Equations.* `x = 5` is 5, and `5` is `x = 5`. Another left side is another answer: `x = 5` is not `y = 5`, `\sin y = 3/7` not `\tan y = 3/7`,
-//! `AB = 5` not `CD = 5`. A plain name and a function's (`y` and `f(x)`), a length's or words may be one. Computations such as
-//! `2 · 3 = 6` must be right in every step of the answer, and stand for their last member; what follows `≈` does not count. Other equations are
-//! equal up to a constant factor, inequalities up to a positive one.
+//! *Equations.* `x = 5` matches `5`, in both directions. A different left side is a different answer: `x = 5` is not `y = 5`,
+//! `\sin y = 3/7` is not `\tan y = 3/7`, and `AB = 5` is not `CD = 5`. A plain name can match a function (`y` and `f(x)`), a length or
+//! words. In computations such as `2 · 3 = 6`, every step of the answer must be right, and the last member is the value; anything after `≈`
+//! is ignored. Other equations are equal up to a constant factor, inequalities up to a positive one.
 //!
-//! *Decimals.* A decimal against an exact value: right when it is that value rounded, from four significant digits on. A reference that is a
-//! decimal stands for everything that rounds to it (to three digits at least), or from four digits on is cut off to it, but never for another
-//! short decimal: 12.75 is not 12.8, and 2 is not 2.0001. Thirteen digits and more are a computer's, whose last ones are noise.
+//! *Decimals.* A decimal matches an exact gold answer if it is that value rounded to at least four significant digits. A gold answer that
+//! is a decimal matches every value that rounds to it (to at least three digits), or that is cut off to it (from four digits on), but never
+//! another short decimal: 12.75 is not 12.8, and 2 is not 2.0001. Thirteen or more digits are taken as computer output, whose last digits
+//! are noise.
 //!
-//! *Proof.* Two constants that agree to the last digit are equal only where every part of them counts in those digits: nothing shows that
-//! `2^{1/2^{900}}` is 1, or that `1 + e^{-1000}` is, so they are not.
+//! *Proof.* Two constants that agree to the last digit are equal only if every part of them affects those digits. Nothing shows that
+//! `2^{1/2^{900}}` or `1 + e^{-1000}` is 1, so they are not equal to 1.
 //!
-//! *Times.* `6:15 p.m.` is 18:15. `a.m.` or `p.m.` on one side only is ignored as a unit is: 6:15 is either. `06:15` is in the morning.
+//! *Times.* `6:15 p.m.` is 18:15. `a.m.` or `p.m.` on one side only is ignored, as a unit is: 6:15 is either. `06:15` is in the morning.
 //!
-//! *Signs.* `15%` is 15 and 0.15; without the sign nothing is a hundredth of anything. `60°` is 60 and π/3. Money signs do not count. A logarithm
+//! *Signs.* `15%` is 15 and 0.15; without the sign nothing is scaled by 100. `60°` is 60 and π/3. Currency signs are ignored. A logarithm
 //! without a base is natural or decimal, the same on both sides.
 //!
-//! *Units.* A unit on one side only is ignored; on both sides they must measure the same, and their sizes count. Other words beside a number are
-//! decoration, but for those that change it ("at least", "not"). A base on one side only is ignored, on both it must be the same. Where a set names
-//! unit or tolerance beside its reference ([`Reference`]), they count as if the reference had them.
+//! *Units.* A unit on one side only is ignored. If both sides have one, the units must measure the same quantity, and their sizes count.
+//! Other words next to a number are decoration, unless they change its meaning ("at least", "not"). A base on one side only is ignored; on
+//! both sides it must be the same. If a data set gives a unit or a tolerance with its gold answer ([`Reference`]), they count as part of
+//! that answer.
 //!
-//! *Options.* Where both sides are options, the letters decide, whatever text stands beside one of them; two letters are no option. Circled
-//! numbers are numbers, and side by side a list.
+//! *Options.* If both sides are options, the letters decide, whatever text accompanies one of them. Two letters are not an option. Circled
+//! numbers are numbers; several side by side are a list.
 //!
-//! *Letters.* Parameters of a periodic family (`kπ`, `nπ`), bound variables of functions, and letters said to be any integer may have any name; the
-//! case of an otherwise unused letter does not count.
+//! *Letters.* Parameters of a periodic family (`kπ`, `nπ`), bound variables of functions, and letters described as any integer may have any
+//! name. The case of a letter is ignored if the other case is not in use.
 //!
 //! # Published graders
 //!
-//! [`Grader::Deepscaler`] follows the published training reward step by step; [`Grader::Qwen`] the published evaluation, with our reader in
-//! place of its algebra. On 2,533 answers of real models the first gave the published verdict on all, the second on 2,519.
+//! [`Grader::Deepscaler`] follows the published training reward step by step. [`Grader::Qwen`] follows the published evaluation, with our
+//! reader in place of its algebra. On 2,533 answers of real models, the first agreed with the published verdict on all, the second on
+//! 2,519.
 mod choice;
 mod compare;
 mod extract;
@@ -102,33 +109,34 @@ pub use vote::majority_vote;
 
 use serde::{Deserialize, Serialize};
 
-/// Which verdicts the graders give: raised with every change after which a pair of answers may be judged in another way.
+/// The version of the graders' verdicts, recorded with every score. Raised with every change that can alter the verdict on some pair of
+/// answers.
 pub const VERSION: u32 = 2;
 
-/// Where an answer may be found.
+/// Where to look for an answer in a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Training: the last box or nothing.
+    /// Training: only the last box.
     #[default]
     Reward,
     /// Evaluation: without a box also "the answer is ..." and the last number, as published evaluations do.
     Eval,
 }
 
-/// How a response is verified. The default is what training uses.
+/// Settings of the verifier. The default is what training uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// Where an answer may be found.
+    /// Where to look for an answer.
     pub mode: Mode,
-    /// Whose notion of equality decides.
+    /// The grader, whose notion of equality decides.
     pub grader: Grader,
-    /// Require a `</think>` and read only what follows the last one (R1-style models).
+    /// Requires a `</think>` and reads only the text after the last one (R1-style models).
     pub after_think: bool,
 }
 
-/// What decided, for either verdict.
+/// The stage that decided, for either verdict, from the strongest to the weakest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
@@ -142,22 +150,22 @@ pub enum Method {
     Exact,
     /// An identity of polynomials or rational functions.
     Identity,
-    /// Numbers with error bounds, to hundreds of digits.
+    /// Numbers with error bounds, up to 384 bits.
     Numeric,
-    /// Agreement wherever both are defined, at seeded points.
+    /// Values at seeded points, wherever both sides are defined.
     Sampled,
-    /// One side is the other, rounded.
+    /// One side is the rounded form of the other.
     Rounded,
-    /// Close enough by the set's own measure.
+    /// Within the tolerance of the data set.
     Tolerance,
-    /// Different kinds, or lists of different length.
+    /// Different kinds, or lists of different lengths.
     Structure,
-    /// The budget of steps or digits ended before a decision.
+    /// The budget of steps or digits ran out before a decision.
     Exhausted,
 }
 
 impl Method {
-    /// What it looks at, in words.
+    /// Describes the evidence, to complete "decided by ...".
     pub fn describe(self) -> &'static str {
         match self {
             Method::NoAnswer => "the want of an answer",
@@ -175,25 +183,25 @@ impl Method {
     }
 }
 
-/// What [`verify`] found.
+/// Result of [`verify`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Whether the answer equals the reference.
+    /// True if the answer matches the gold answer.
     pub correct: bool,
-    /// The answer as the response gives it, where there is one.
+    /// The answer as written in the response; `None` if none was found.
     pub extracted: Option<String>,
-    /// How it was found.
+    /// How the answer was found.
     pub extraction: Extraction,
-    /// What decided.
+    /// The stage that decided.
     pub method: Method,
 }
 
-/// What [`equal`] found.
+/// Result of [`equal`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// Whether the two are equal.
+    /// True if the two answers are equal.
     pub equal: bool,
-    /// What decided.
+    /// The stage that decided.
     pub method: Method,
 }
 
@@ -202,18 +210,18 @@ pub fn verify(gold: &str, response: &str, settings: &Settings) -> Verdict {
     verify_traced(gold, response, settings, &mut Trace::off())
 }
 
-/// Compares two answers by our own policies, without extraction.
+/// Compares two answers with our own grader, without extraction.
 pub fn equal(gold: &str, answer: &str) -> Comparison {
     Grader::Strict.equal(gold, answer, &mut Trace::off())
 }
 
-/// Whether an answer is understood as more than text; for statistics over reference answers.
+/// True if an answer can be read as more than text. For statistics on gold answers.
 pub fn reads(answer: &str) -> bool {
     let (mut tree, mut fuel) = (tree::Tree::default(), fuel::Fuel::new(fuel::Fuel::COMPARISON));
     read::read(&text::clean(answer), read::Commas::Group, &mut tree, &mut fuel).is_some()
 }
 
-/// [`verify`] with its settings at hand, for those who use only this part of the library.
+/// A verifier with fixed settings, for use as a library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verifier {
     /// How responses are verified.
@@ -221,7 +229,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier with these settings.
+    /// Creates a verifier with these settings.
     pub fn new(settings: Settings) -> Self {
         Verifier { settings }
     }
@@ -231,26 +239,26 @@ impl Verifier {
         verify(gold, response, &self.settings)
     }
 
-    /// Compares two answers under the verifier's grader, without extraction.
+    /// Compares two answers with the verifier's grader, without extraction.
     pub fn equal(&self, gold: &str, answer: &str) -> Comparison {
         self.settings.grader.equal(gold, answer, &mut Trace::off())
     }
 
-    /// [`Verifier::check`], and what it tried on its way to the verdict.
+    /// Like [`Verifier::check`], and also returns the stages that were tried.
     pub fn explain(&self, gold: &str, response: &str) -> (Verdict, Trace) {
         let mut trace = Trace::on();
         (verify_traced(gold, response, &self.settings, &mut trace), trace)
     }
 
-    /// [`Verifier::equal`], and what it tried on its way to the verdict.
+    /// Like [`Verifier::equal`], and also returns the stages that were tried.
     pub fn explain_equal(&self, gold: &str, answer: &str) -> (Comparison, Trace) {
         let mut trace = Trace::on();
         (self.settings.grader.equal(gold, answer, &mut trace), trace)
     }
 }
 
-/// The one way to a verdict on a pair, told to `trace` where that is on. What a set says besides (units, tolerance, other answers) is `reference`'s:
-/// it asks for verdicts on several pairs.
+/// Verifies one pair and notes the stages in `trace` if it is on. Units, tolerances and alternative answers of a data set are handled in
+/// `reference`, which calls this for several pairs.
 fn verify_traced(gold: &str, response: &str, settings: &Settings, trace: &mut Trace) -> Verdict {
     let (extracted, extraction) = extract::answer(gold, response, settings, trace);
     let Comparison { equal, method } = match &extracted {

@@ -1,5 +1,5 @@
-//! A reference answer with what its set says beside it: the unit that it is measured in, and how far off is still right. It owns how the two
-//! count; what equal means is the grader's.
+//! A gold answer with additional data from its data set: the unit of measurement and the tolerance. Defines how the two count; the grader
+//! defines equality.
 
 use super::fuel::Fuel;
 use super::read;
@@ -10,19 +10,19 @@ use super::value;
 use super::{Grader, Method, Settings, Verdict, verify};
 use crate::flow::Problem;
 
-/// A reference answer as a set gives it.
+/// A gold answer as given by a data set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Reference<'a> {
-    /// The answer itself.
+    /// The answer itself, as LaTeX or plain text.
     pub answer: &'a str,
-    /// Its unit, as LaTeX that can follow it (`\text{ cm}^2`); empty where the set names none.
+    /// Its unit, as LaTeX to append to the answer (`\text{ cm}^2`). Empty if the data set gives none.
     pub unit: &'a str,
-    /// How far from the answer a right one may lie; with a percent sign or without, the number itself counts.
+    /// Maximum absolute difference from the answer; `None` for exact comparison. A percent sign on either side is ignored.
     pub tolerance: Option<f64>,
 }
 
-/// Extracts the answer of `response` and compares it with the reference, in its unit and within its tolerance. The published graders know
-/// neither: they compare with the bare answer.
+/// Extracts the answer of `response` and compares it with the gold answer, including its unit and tolerance. The published graders ignore
+/// both and compare with the bare answer.
 ///
 /// ```
 /// # use rlvr::verify::{verify_reference, Reference, Settings};
@@ -46,8 +46,8 @@ pub fn verify_reference(reference: &Reference, response: &str, settings: &Settin
     verdict
 }
 
-/// As [`verify_reference`] with what a problem says of its answer. Any of its answers counts: the verdict is the first that is right, else that
-/// of the answer itself.
+/// Like [`verify_reference`], with the gold answer, unit, tolerance and alternative answers of a problem. Returns the first verdict that is
+/// right, or else the verdict on the main answer.
 pub fn verify_problem(problem: &Problem, response: &str, settings: &Settings) -> Verdict {
     let verdict =
         |answer: &str| verify_reference(&Reference { answer, unit: &problem.unit, tolerance: problem.tolerance }, response, settings);
@@ -58,7 +58,7 @@ pub fn verify_problem(problem: &Problem, response: &str, settings: &Settings) ->
     problem.alternatives.iter().map(|answer| verdict(answer)).find(|verdict| verdict.correct).unwrap_or(own)
 }
 
-/// Whether both are real numbers, no further apart than `tolerance`; `4.2\%` and `r = 4.2` are 4.2 here.
+/// True if both are real numbers at most `tolerance` apart. `4.2\%` and `r = 4.2` count as 4.2.
 fn within(gold: &str, answer: &str, tolerance: f64) -> bool {
     let mut fuel = Fuel::new(Fuel::COMPARISON);
     let mut number = |text: &str| {
@@ -75,7 +75,7 @@ fn within(gold: &str, answer: &str, tolerance: f64) -> bool {
         }
         value::magnitude(&tree, id, &mut fuel).filter(|value| value.is_finite())
     };
-    // The ends belong to it, whatever the last bits of a difference of decimals are.
+    // The interval is closed, so allow for rounding in the difference of two decimals.
     number(gold).zip(number(answer)).is_some_and(|(gold, answer)| (gold - answer).abs() <= tolerance * (1.0 + 1e-9))
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use crate::verify::Mode;
 
     #[test]
-    fn any_answer_of_a_problem_counts() {
+    fn verify_problem_accepts_any_answer() {
         let problem = Problem { answer: "70".into(), alternatives: vec!["72".into(), "x+1".into()], ..Problem::default() };
         for mode in [Mode::Reward, Mode::Eval] {
             let settings = Settings { mode, ..Settings::default() };
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn units_of_the_set_count_where_the_answer_has_one() {
+    fn verify_reference_compares_units_if_the_answer_has_one() {
         let area = Reference { answer: "$166$", unit: r"\text{ cm}^2", tolerance: None };
         let speed = Reference { answer: r"$\frac{600}{7}$", unit: r"\text{ km/h}", tolerance: None };
         let time = Reference { answer: "8", unit: r"\text{ minutes}", tolerance: None };
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tolerance_is_how_far_off_is_right() {
+    fn verify_reference_accepts_answers_within_tolerance() {
         let share = Reference { answer: "4.2", unit: "", tolerance: Some(0.1) };
         for (answer, expected) in [
             ("4.2", true),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn published_graders_compare_with_the_bare_answer() {
+    fn verify_reference_ignores_units_with_published_graders() {
         let reference = Reference { answer: "45", unit: r"\text{ minutes}", tolerance: Some(5.0) };
         for grader in [Grader::Deepscaler, Grader::Qwen] {
             let settings = Settings { grader, ..Settings::default() };

@@ -1,7 +1,7 @@
-//! The text of an answer without what changes no meaning: math delimiters, spacing commands, sizes of brackets and fractions. It owns the
-//! first stage of a comparison and never reads what the text means.
+//! The text of an answer without parts that do not affect its meaning: math delimiters, spacing commands, sizes of brackets and fractions.
+//! This is the first stage of a comparison; it never interprets the text.
 
-/// Whole commands that change only how things look.
+/// Commands that affect only the appearance.
 const INVISIBLE: [&str; 26] = [
     "left",
     "right",
@@ -31,7 +31,7 @@ const INVISIBLE: [&str; 26] = [
     "mathstrut",
 ];
 
-/// `text` as one canonical spelling. Two answers of equal canonical spelling are equal; nothing follows from unequal ones.
+/// Returns the canonical spelling of `text`. Answers with the same canonical spelling are equal; different spellings prove nothing.
 pub fn normalise(text: &str) -> String {
     let text = strip_delimiters(text);
     let mut out = String::with_capacity(text.len());
@@ -43,7 +43,7 @@ pub fn normalise(text: &str) -> String {
         let skip;
         let plain = rest.bytes().take_while(|b| b.is_ascii_graphic() && !matches!(b, b'\\' | b'~' | b'$')).count();
         if plain > 0 {
-            // Most of every answer: copied as it is.
+            // Most of every answer is copied unchanged.
             skip = plain;
             piece = &rest[..plain];
         } else if c == '\\' {
@@ -112,13 +112,13 @@ pub fn normalise(text: &str) -> String {
     out
 }
 
-/// `text` without closing punctuation, and without the backslash of a space command that was trimmed at its space: `5\ `.
+/// Removes closing punctuation, and the backslash of a spacing command that lost its space to trimming: `5\ `.
 fn without_end(text: &str) -> &str {
     let mut text = text;
     loop {
         let shorter = text.trim_end_matches(['.', ',', ';', ' ', '\n', '。']);
         let backslashes = shorter.bytes().rev().take_while(|byte| *byte == b'\\').count();
-        // What was escaped, as the dollar sign of `\$` or the line break `\\`, keeps its backslashes.
+        // An escaped character keeps its backslash: the dollar sign of `\$`, the line break `\\`.
         let shorter = &shorter[..shorter.len() - backslashes % 2];
         if shorter.len() == text.len() {
             return text;
@@ -127,7 +127,7 @@ fn without_end(text: &str) -> &str {
     }
 }
 
-/// `text` ready to be read: delimiters, full-width characters and closing punctuation gone.
+/// Prepares `text` for the reader: removes delimiters, full-width characters and closing punctuation.
 pub fn clean(text: &str) -> String {
     let text = without_end(strip_delimiters(text)).trim_end_matches('^');
     let text = strip_delimiters(text);
@@ -143,7 +143,7 @@ pub fn clean(text: &str) -> String {
     wide.collect()
 }
 
-/// `text` with characters in place of TeX's numbers of them: `\char"3B5` is ε.
+/// Replaces the TeX codes of characters: `\char"3B5` becomes ε.
 fn with_characters(text: &str) -> String {
     let mut parts = text.split("\\char\"");
     let mut out = parts.next().unwrap_or("").to_owned();
@@ -158,18 +158,18 @@ fn with_characters(text: &str) -> String {
     out
 }
 
-/// Whether every backslash of a text with environments is doubled, as in a string that was escaped once too often.
+/// True if every backslash of a text with environments is doubled, as in a string that was escaped once too often.
 fn escaped_twice(text: &str) -> bool {
     let mut runs = text.split(|c| c != '\\').map(str::len).filter(|&run| run > 0);
     text.contains("\\\\begin{") && runs.all(|run| run % 2 == 0)
 }
 
-/// Whether a letter or digit put right after `out` could be read as part of what stands there.
+/// True if a letter or digit directly after `out` would merge with its last character.
 fn joins(out: &str) -> bool {
     out.chars().next_back().is_some_and(char::is_alphanumeric)
 }
 
-/// `text` without surrounding space, math delimiters, and the stars of bold Markdown.
+/// Removes surrounding space, math delimiters, and the stars of bold Markdown.
 pub fn strip_delimiters(text: &str) -> &str {
     let mut text = text.trim();
     loop {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_do_not_count() {
+    fn normalise_ignores_appearance() {
         check(r"\dfrac{1}{2}", r"$\frac {1} {2}$.");
         check(r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})");
         check("\u{2212}5", "-5");

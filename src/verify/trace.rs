@@ -1,41 +1,41 @@
-//! What a comparison tried: each stage in order, what it found, and why that was or was not the verdict. The comparison writes it down as it goes,
-//! so a trace never tells of another comparison than the one that gave the verdict. A trace that is off costs one test of a flag for each stage.
+//! A record of a comparison: each stage in order, what it found, and why that was or was not the verdict. The comparison writes it as it
+//! runs, so a trace always describes the comparison that gave the verdict. A disabled trace costs one test of a flag per stage.
 
 use std::fmt;
 
 use crate::verify::fuel::Fuel;
 
-/// Further lines are only counted: an explanation is for reading.
+/// Maximum number of lines kept. Further lines are only counted, because an explanation must stay readable.
 const MAX_LINES: usize = 400;
-/// Longer texts are cut, in characters.
+/// Maximum length of a quoted text in characters.
 const MAX_SHOWN: usize = 120;
 
-/// What gave, or failed to give, a verdict. In the order in which a reader meets them.
+/// A stage of verification, in the usual order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stage {
     /// Finds the answer in the response (`extract`).
     Extract,
-    /// Normalised text, or what is left to do with text that could not be read (`text`).
+    /// Normalised text, or the text comparison of an answer that could not be read (`text`).
     Text,
     /// Letters of options (`choice`).
     Choice,
     /// Turns text into a tree (`read`).
     Read,
-    /// Two parts whose comparison begins (`compare`).
+    /// Start of the comparison of two parts (`compare`).
     Pair,
-    /// Units and words beside a value (`compare::quantity`).
+    /// Units and words next to a value (`compare::quantity`).
     Words,
     /// Times of day, numerals with a base, ratios (`compare::notation`).
     Notation,
     /// Assignments, computations, equations, inequalities (`compare::chain`, `label`, `relation`).
     Relation,
-    /// Sets of real numbers: intervals, and whatever describes them (`compare::reals`).
+    /// Sets of real numbers: intervals and everything that describes them (`compare::reals`).
     Reals,
     /// Lists, tuples, sets, matrices, and both values of a ± (`compare::structure`).
     Members,
-    /// A letter whose name does not count (`compare::rename`).
+    /// A letter whose choice does not matter (`compare::rename`).
     Letters,
-    /// A sign with a second reading: `%`, `°`, `log` (`compare::scalar`, and so are the next three).
+    /// A sign with a second reading: `%`, `°`, `log` (`compare::scalar`, as are the next three).
     Signs,
     /// Exact rational values.
     Exact,
@@ -47,14 +47,14 @@ pub enum Stage {
     Sampled,
     /// Rounded decimals (`compare::scalar`).
     Rounded,
-    /// Something ran out: steps, nodes, digits (`fuel`).
+    /// A limit was reached: steps, nodes or digits (`fuel`).
     Budget,
     /// The verdict.
     Verdict,
 }
 
 impl Stage {
-    /// The stage's name in an explanation.
+    /// Returns the name of the stage in an explanation.
     pub fn name(self) -> &'static str {
         match self {
             Stage::Extract => "extract",
@@ -80,50 +80,50 @@ impl Stage {
     }
 }
 
-/// One thing that a comparison found.
+/// One finding of a comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// Pairs that wait for this one: 0 for the answers themselves, 1 for their parts, and so on.
+    /// Nesting depth: 0 for the answers themselves, 1 for their parts, and so on.
     pub depth: usize,
-    /// Where it was found.
+    /// The stage that found it.
     pub stage: Stage,
-    /// What was found, as one line of text.
+    /// The finding, as one line of text.
     pub text: String,
 }
 
-/// The stages of one verdict. It is shown as a line for each, indented by its depth.
+/// The stages of one verdict. `Display` prints one line per finding, indented by depth.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     on: bool,
     depth: usize,
     lines: Vec<Line>,
-    /// Lines beyond the most that are kept.
-    left_out: usize,
+    /// Number of lines dropped beyond the maximum.
+    dropped: usize,
     steps: u64,
 }
 
 impl Trace {
-    /// Keeps nothing.
+    /// Creates a trace that keeps nothing.
     pub(super) fn off() -> Self {
         Trace::default()
     }
 
-    /// Keeps what the comparison notes.
+    /// Creates a trace that keeps every note.
     pub(super) fn on() -> Self {
         Trace { on: true, ..Trace::default() }
     }
 
-    /// What was found, in order.
+    /// Returns the findings, in order.
     pub fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// Steps of work that the comparison asked for, those that it did not get included. A step is a few nanoseconds.
+    /// Returns the number of steps that the comparison requested, including refused ones. One step is a few nanoseconds of work.
     pub fn steps(&self) -> u64 {
         self.steps
     }
 
-    /// Notes what a stage found. `text` is called only where somebody wants to know.
+    /// Notes a finding. `text` is called only if the trace is on.
     #[inline]
     pub(super) fn note<T: Into<String>>(&mut self, stage: Stage, text: impl FnOnce() -> T) {
         if self.on {
@@ -131,21 +131,21 @@ impl Trace {
         }
     }
 
-    /// How many pairs wait for what is noted from here on.
+    /// Sets the nesting depth of the notes that follow.
     pub(super) fn set_depth(&mut self, depth: usize) {
         self.depth = depth;
     }
 
-    /// Counts the work of one budget.
+    /// Adds the steps of one budget.
     pub(super) fn count(&mut self, fuel: &Fuel) {
-        self.steps += fuel.asked();
+        self.steps += fuel.requested();
     }
 
     #[cold]
     fn push(&mut self, stage: Stage, text: String) {
-        // The verdict is told however long the way to it was.
+        // The verdict is always kept, however long the trace is.
         if self.lines.len() >= MAX_LINES && stage != Stage::Verdict {
-            self.left_out += 1;
+            self.dropped += 1;
         } else {
             self.lines.push(Line { depth: self.depth, stage, text });
         }
@@ -155,8 +155,8 @@ impl Trace {
 impl fmt::Display for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.lines {
-            if line.stage == Stage::Verdict && self.left_out > 0 {
-                writeln!(f, "… and {} more lines", self.left_out)?;
+            if line.stage == Stage::Verdict && self.dropped > 0 {
+                writeln!(f, "… and {} more lines", self.dropped)?;
             }
             writeln!(f, "{:indent$}{:<10}{}", "", line.stage.name(), line.text, indent = 2 * line.depth)?;
         }
@@ -164,7 +164,7 @@ impl fmt::Display for Trace {
     }
 }
 
-/// A text as a line of an explanation: cut where it is long, line ends as spaces.
+/// Shortens a text for one line of an explanation: cuts it if it is long, and replaces white space by spaces.
 pub(super) fn short(text: impl fmt::Display) -> String {
     let text = text.to_string();
     let mut shown: String = text.chars().take(MAX_SHOWN).map(|c| if c.is_whitespace() { ' ' } else { c }).collect();
@@ -174,12 +174,12 @@ pub(super) fn short(text: impl fmt::Display) -> String {
     shown
 }
 
-/// A text in quotes.
+/// Puts a shortened text in quotes.
 pub(super) fn quoted(text: &str) -> String {
     format!("`{}`", short(text))
 }
 
-/// A number to ten significant digits: what follows may differ from machine to machine.
+/// Formats a number to ten significant digits; later digits may differ between machines.
 pub(super) fn digits(value: f64) -> String {
     let rounded: f64 = format!("{value:.9e}").parse().unwrap_or(value);
     if rounded == 0.0 || (1e-4..1e15).contains(&rounded.abs()) { rounded.to_string() } else { format!("{rounded:e}") }

@@ -1,9 +1,10 @@
-//! What several answers to one problem say together.
+//! Majority votes over several answers to one problem.
 
-/// Which response stands for the majority: the index of the first one that gave the most frequent answer; `None` when nobody answered.
+/// Returns the index of the first response with the most frequent answer, or `None` if no response has an answer.
 ///
-/// Responses without an answer do not vote. `same` decides when two answers are one ("0.5" and "1/2" are); each is compared with the first of
-/// every answer seen before, so it need not be transitive. A tie goes to the answer that came first, which depends on no hash order.
+/// Responses without an answer do not vote. `same` decides whether two answers are equal ("0.5" and "1/2" are). Each answer is compared
+/// with the first of every distinct answer before it, so `same` need not be transitive. A tie goes to the answer that came first,
+/// independent of any hash order.
 pub fn majority_vote<A>(answers: &[Option<A>], same: impl Fn(&A, &A) -> bool) -> Option<usize> {
     let mut ballots: Vec<(usize, &A, usize)> = Vec::new();
     for (index, answer) in answers.iter().enumerate() {
@@ -22,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_majority_is_of_answers() {
+    fn majority_vote_counts_answers() {
         let check = |answers: &[Option<&str>], expected| {
             assert_eq!(majority_vote(answers, |a, b| a == b), expected);
         };

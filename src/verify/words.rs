@@ -1,8 +1,8 @@
-//! The words of answers: functions and constants by name, Greek letters, units with their sizes, numbers in words. Tables only.
+//! The vocabulary of answers: functions and constants by name, Greek letters, units with their sizes, numbers in words. Tables only.
 
 use crate::verify::tree::{Constant, Function, Function2};
 
-/// The function that a name, with or without backslash, stands for.
+/// Returns the function with this name, written with or without a backslash.
 pub fn function(name: &str) -> Option<Function> {
     use Function::*;
     Some(match name {
@@ -34,7 +34,7 @@ pub fn function(name: &str) -> Option<Function> {
     })
 }
 
-/// Functions of several arguments in parentheses.
+/// Returns the function of several arguments in parentheses with this name.
 pub fn function2(name: &str) -> Option<Function2> {
     Some(match name {
         "gcd" => Function2::Gcd,
@@ -45,7 +45,7 @@ pub fn function2(name: &str) -> Option<Function2> {
     })
 }
 
-/// The function that `f^{-1}` means.
+/// Returns the function that `f^{-1}` means.
 pub fn inverse(function: Function) -> Option<Function> {
     use Function::*;
     Some(match function {
@@ -62,7 +62,7 @@ pub fn inverse(function: Function) -> Option<Function> {
     })
 }
 
-/// Numbers with names; `oo` and `inf` as computer algebra writes them.
+/// Returns the named constant; `oo` and `inf` are spellings of computer algebra systems.
 pub fn constant(name: &str) -> Option<Constant> {
     Some(match name {
         "pi" => Constant::Pi,
@@ -73,7 +73,7 @@ pub fn constant(name: &str) -> Option<Constant> {
     })
 }
 
-/// Letters by name.
+/// True for the name of a letter.
 pub fn is_letter_name(name: &str) -> bool {
     const LETTERS: [&str; 44] = [
         "alpha",
@@ -124,7 +124,7 @@ pub fn is_letter_name(name: &str) -> bool {
     LETTERS.contains(&name)
 }
 
-/// Greek letters and their names.
+/// Greek letters as characters, text and names.
 const GREEK: [(char, &str, &str); 22] = [
     ('α', "α", "alpha"),
     ('β', "β", "beta"),
@@ -150,10 +150,10 @@ const GREEK: [(char, &str, &str); 22] = [
     ('Ω', "Ω", "Omega"),
 ];
 
-/// The name of a Greek letter written as itself.
+/// Returns the name of a Greek letter.
 pub fn greek(c: char) -> Option<&'static str> {
     let letter = match c {
-        // The same letters in other shapes.
+        // Variants of the same letters.
         'ϵ' | 'ɛ' | 'Ɛ' => 'ε',
         'ϑ' => 'θ',
         'ϕ' => 'φ',
@@ -162,12 +162,12 @@ pub fn greek(c: char) -> Option<&'static str> {
     GREEK.iter().find(|(known, _, _)| *known == letter).map(|(_, _, name)| *name)
 }
 
-/// The Greek letter of a name.
+/// Returns the Greek letter with this name.
 pub fn greek_letter(name: &str) -> Option<&'static str> {
     GREEK.iter().find(|(_, _, known)| *known == name).map(|(_, letter, _)| *letter)
 }
 
-/// Small numbers in words.
+/// Returns the value of a small number in words.
 pub fn number_word(word: &str) -> Option<i64> {
     const NUMBERS: [&str; 21] = [
         "zero",
@@ -195,7 +195,7 @@ pub fn number_word(word: &str) -> Option<i64> {
     (0..).zip(NUMBERS).find(|(_, name)| *name == word).map(|(value, _)| value)
 }
 
-/// Words that carry no meaning in an answer.
+/// True for words without meaning in an answer.
 pub fn is_filler(word: &str) -> bool {
     const FILLERS: [&str; 46] = [
         "no",
@@ -248,16 +248,16 @@ pub fn is_filler(word: &str) -> bool {
     FILLERS.contains(&word)
 }
 
-/// A unit: its dimension and its size in that dimension, as a fraction of integers.
+/// A unit: its dimension, and its size as a fraction of integers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
-    /// What is measured; powers of a length are dimensions of their own.
+    /// The quantity measured. Powers of a length are separate dimensions.
     pub dimension: &'static str,
-    /// Size in the smallest customary unit of the dimension.
+    /// Numerator and denominator of the size, in the smallest customary unit of the dimension.
     pub size: (u64, u64),
 }
 
-/// The unit that one word stands for.
+/// Returns the unit that one word stands for.
 pub fn unit(word: &str) -> Option<Unit> {
     let (dimension, numerator, denominator) = match word {
         "mm" | "millimeter" | "millimeters" => ("length", 1, 1),

@@ -1,5 +1,5 @@
-//! The six published sets as they lie in the shared folder: their rows, their reference answers, and that the grader takes every reference
-//! for itself.
+//! The six published sets in the shared folder: their number of rows, their gold answers, and that the grader accepts every gold answer for
+//! itself.
 
 use rlvr::data::Library;
 use rlvr::data::benchmark::{self, Decoding};
@@ -22,7 +22,7 @@ fn is_right(problem: &Problem, response: &str, settings: &Settings) -> bool {
 }
 
 #[test]
-fn every_reference_answer_in_a_box_is_right_in_both_modes() {
+fn verify_reference_accepts_every_gold_answer_in_a_box() {
     let Some(library) = library() else { return };
     let expected = [("math500", 500), ("aime24", 30), ("aime25", 30), ("amc23", 40), ("minerva_math", 272), ("olympiadbench", 675)];
     for (name, rows) in expected {
@@ -34,12 +34,12 @@ fn every_reference_answer_in_a_box_is_right_in_both_modes() {
             let wrong: Vec<&Problem> = problems.iter().filter(is_wrong).collect();
             assert!(wrong.is_empty(), "{name}, {mode:?}, {grader:?}: {} of {rows} are wrong: {wrong:#?}", wrong.len());
         }
-        println!("{name}: {rows} of {rows} reference answers are right in both modes");
+        println!("{name}: {rows} of {rows} gold answers are right in both modes");
     }
 }
 
 #[test]
-fn decoding_is_the_published_one() {
+fn benchmark_decoding_is_the_published_one() {
     for (names, expected) in [("math500,minerva_math,olympiadbench", Decoding::GREEDY), ("aime24,aime25,amc23", Decoding::MEAN_OF_EIGHT)] {
         for benchmark in benchmark::select(names).unwrap() {
             assert_eq!(benchmark.decoding, expected, "{}", benchmark.name);
@@ -47,9 +47,9 @@ fn decoding_is_the_published_one() {
     }
 }
 
-/// What models write for answers that the files spell in ways of their own.
+/// Answers as models write them, where the files use unusual spellings.
 #[test]
-fn answers_are_taken_in_other_spellings() {
+fn verify_reference_accepts_other_spellings() {
     let Some(library) = library() else { return };
     let check = |set: &str, id: &str, right: &[&str], wrong: &[&str]| {
         let problems = problems(set, &library);
@@ -71,9 +71,9 @@ fn answers_are_taken_in_other_spellings() {
     check("olympiadbench", "2592", &["4.2", "4.2\\%", "r = 4.2", "4.24"], &["4.4", "0.042"]);
 }
 
-/// Every list of numbers in another order is the same answer, and without one of its members another.
+/// A list of numbers in a different order is the same answer; with a member missing it is not.
 #[test]
-fn answers_of_several_parts_have_no_order_and_miss_none() {
+fn verify_reference_ignores_the_order_of_lists_but_needs_all_members() {
     let Some(library) = library() else { return };
     let plain = |part: &&str| part.trim().parse::<i64>().is_ok();
     let (mut lists, mut in_order) = (0, Vec::new());

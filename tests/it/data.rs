@@ -155,7 +155,7 @@ fn eval_combines_benchmark_files_with_known_sets() {
     let none = rlvr(&["eval", "--model", "tiny"], folder.path());
     assert_eq!(none.status.code(), Some(2), "{}", told(&none).1);
     let twice = rlvr(&["eval", "--model", "tiny", "--benchmark-file", own, "--benchmark-file", own], folder.path());
-    assert!(twice.status.code() == Some(2) && told(&twice).1.contains("there is a set called sums already"), "{}", told(&twice).1);
+    assert!(twice.status.code() == Some(2) && told(&twice).1.contains("a set named sums is already selected"), "{}", told(&twice).1);
 }
 
 /// Editors and exporters write byte order marks, line separators and Windows line ends.

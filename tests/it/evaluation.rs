@@ -1,4 +1,4 @@
-//! Evaluations as their users run them: stopped and resumed, in batches of any size, compared, and every score with what it was measured under.
+//! Evaluations as users run them: interrupted and resumed, with any batch size, compared, and with the conditions of every score.
 
 use std::path::{Path, PathBuf};
 
@@ -9,30 +9,30 @@ use crate::fixture::{command, fail, files, json, printed_json, succeed, told, wa
 const TINY: [&str; 7] = ["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "300"];
 
 #[test]
-fn an_evaluation_that_is_killed_goes_on_to_the_same_files() {
+fn eval_resume_after_a_kill_writes_the_same_files() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (whole, killed) = (path("whole"), path("killed"));
     succeed(&[&TINY[..], &["--out", &whole]].concat());
-    // Two at once, so that there is time to kill it.
+    // Two at a time, to leave time to kill it.
     let slow = [&TINY[..], &["--out", &killed, "--max-running", "2"]].concat();
     let unfinished = PathBuf::from(&killed).join("tiny-t0.6x1.jsonl.unfinished");
     let mut child = command(&slow).spawn().unwrap();
     wait_for("answers", || std::fs::read_to_string(&unfinished).is_ok_and(|text| text.lines().count() >= 40));
     child.kill().unwrap();
     child.wait().unwrap();
-    // A record that was being written is not counted.
+    // A partly written record is dropped.
     let mut text = std::fs::read_to_string(&unfinished).unwrap();
     text.truncate(text.trim_end().len() - 10);
     let known = text.lines().count() - 1;
     assert!(known < 300, "the evaluation ended before it was killed");
     std::fs::write(&unfinished, text).unwrap();
     let told = fail(&slow, 2);
-    assert!(told.contains("exists already and is left as it is: choose another --out, or go on with it by --resume"), "{told}");
+    assert!(told.contains("already exists and is left unchanged: choose another --out, or continue with --resume"), "{told}");
     let resumed = printed_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
     let answered: Vec<u64> = resumed.iter().map(|line| line["times"]["answered"].as_u64().unwrap()).collect();
     assert_eq!(answered, [0, 300 - known as u64], "only what was missing is sampled");
-    assert!(files(Path::new(&whole)) == files(Path::new(&killed)), "the resumed files are others");
+    assert!(files(Path::new(&whole)) == files(Path::new(&killed)), "the resumed files differ");
     let again = printed_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
     assert!(again.iter().all(|line| line["times"]["answered"] == 0), "nothing is left to do");
     let other = fail(&[&TINY[..], &["--out", &killed, "--resume", "--max-new", "40"]].concat(), 2);
@@ -40,7 +40,7 @@ fn an_evaluation_that_is_killed_goes_on_to_the_same_files() {
 }
 
 #[test]
-fn the_batch_changes_no_response_and_the_seed_does() {
+fn eval_depends_on_the_seed_but_not_on_the_batch() {
     let folder = tempfile::tempdir().unwrap();
     let evaluate = |name: &str, more: &[&str]| {
         let out = folder.path().join(name);
@@ -56,7 +56,7 @@ fn the_batch_changes_no_response_and_the_seed_does() {
 }
 
 #[test]
-fn a_score_says_what_it_was_measured_under() {
+fn eval_prints_the_conditions_of_every_score() {
     let output = succeed(&[&TINY[..5], &["--limit", "40", "--samples", "4", "--seed", "3"]].concat());
     let [greedy, sampled] = <[Value; 2]>::try_from(printed_json(&output)).unwrap();
     for line in [&greedy, &sampled] {
@@ -82,7 +82,7 @@ fn a_score_says_what_it_was_measured_under() {
 }
 
 #[test]
-fn all_sets_are_decoded_as_asked() {
+fn eval_applies_the_decoding_flag_to_all_sets() {
     let output = succeed(&[&TINY[..5], &["--limit", "20", "--decoding", "t0.8p0.9x3"]].concat());
     let [line] = <[Value; 1]>::try_from(printed_json(&output)).unwrap();
     assert_eq!(line["pass"].as_str(), Some("tiny-t0.8p0.9x3"));
@@ -93,10 +93,10 @@ fn all_sets_are_decoded_as_asked() {
 }
 
 #[test]
-fn a_folder_keeps_the_scores_of_all_that_was_evaluated_into_it() {
+fn eval_resume_keeps_earlier_scores_in_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("scores");
-    // An evaluation that was killed as it began leaves an empty folder.
+    // An evaluation killed at its start leaves an empty folder.
     std::fs::create_dir(&out).unwrap();
     for sets in ["tiny", "tiny-validation"] {
         let asked = ["eval", "--model", "tiny", "--benchmarks", sets, "--limit", "10", "--out", out.to_str().unwrap()];
@@ -108,7 +108,7 @@ fn a_folder_keeps_the_scores_of_all_that_was_evaluated_into_it() {
 }
 
 #[test]
-fn two_evaluations_compare_problem_by_problem() {
+fn compare_pairs_two_evaluations_by_problem() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     for (name, seed) in [("a", "0"), ("b", "1")] {

@@ -1,4 +1,4 @@
-//! The paper's example as the paper's model reads it: example, template and tokenizer together.
+//! The paper's example as the paper's model receives it: example, template and tokenizer together.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use rlvr::text::Text;
 
 use crate::fixture::shared;
 
-/// Lengths and checksums (the sum of position times id, positions from 1) come from a separate byte-pair encoder written in Python from
+/// Lengths and checksums (the sum of position times id, positions from 1) come from a separate byte-pair encoder, written in Python from
 /// `tokenizer.json`.
 #[test]
-fn pi1_has_its_real_tokens_for_training_and_for_evaluation() {
+fn prompt_of_pi1_has_the_expected_tokens() {
     let (Some(data), Some(model)) = (shared("data"), shared("models/qwen2.5-math-1.5b")) else { return };
     let library = Library::open(Some(&data)).unwrap();
     let problem = Arc::new(example::resolve("pi1", &library).unwrap().remove(0));

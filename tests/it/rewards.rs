@@ -1,5 +1,5 @@
-//! Rewards as users meet them: sums and their parts in a run's records, programs that fail and are mended, wrong labels, questions without
-//! answers, and scores by another grader with ours beside.
+//! Rewards as users see them: sums and their parts in a run's records, programs that fail and are repaired, wrong labels, questions without
+//! answers, and scores of other graders next to ours.
 
 use std::path::Path;
 
@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::fixture::{error_of, json, json_lines, metrics, printed_json, rlvr, rollouts, succeed, told, weights};
 
-/// The settings of a run of a second.
+/// Settings of a run that takes about a second.
 const SMALL: [&str; 8] =
     ["--set", "rollout.groups=2", "--set", "eval.benchmarks=", "--set", "rollout.max_new=40", "--set", "checkpoint.keep_last=1"];
 
-/// A run of some steps with this reward, in `out`.
+/// Arguments of a run of `steps` steps with this reward in `out`.
 fn train<'a>(out: &'a str, steps: &'a str, reward: &'a str) -> Vec<&'a str> {
     [&["train", "--out", out, "--steps", steps, "--set", reward][..], &SMALL].concat()
 }
 
 #[test]
-fn the_parts_of_a_sum_are_recorded() {
+fn train_records_the_parts_of_a_reward_sum() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let reward = r#"reward.name="outcome + 0.5*format - 0.25*length(10, 30) + 0.125*random(0.5) + 0.1*probability""#;
@@ -48,9 +48,9 @@ fn the_parts_of_a_sum_are_recorded() {
     }
 }
 
-/// The reward is what `rlvr score` says of the reference answer after the same reasoning.
+/// The reward equals the result of `rlvr score` for the gold answer after the same reasoning.
 #[test]
-fn the_probability_is_the_policys_own() {
+fn probability_reward_matches_rlvr_score() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let mut arguments = train(out.to_str().unwrap(), "1", "reward.name=probability");
@@ -79,11 +79,11 @@ fn the_probability_is_the_policys_own() {
 }
 
 #[test]
-fn random_rewards_and_labels_are_the_same_after_resuming() {
+fn train_resume_repeats_random_rewards_and_labels() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (whole, part) = (path("whole"), path("part"));
-    // The number of steps must not move the learning rate.
+    // The learning rate must not depend on the number of steps.
     let constant = ["--set", "checkpoint.every=1", "--set", "optim.schedule=constant"];
     let noisy = [&["--example", "tiny/train/20", "--label-noise", "0.6", "--label-seed", "3"][..], &constant].concat();
     let run = |out: &Path, steps| {
@@ -97,14 +97,14 @@ fn random_rewards_and_labels_are_the_same_after_resuming() {
     assert!(labels.iter().all(|label| label["label"] != label["answer"] && label["example"].as_str().unwrap().starts_with("tiny/")));
     run(&part, "2");
     succeed(&["train", "--resume", part.to_str().unwrap(), "--steps", "3"]);
-    assert!(weights(&whole, 3) == weights(&part, 3), "the resumed run ended in other weights");
+    assert!(weights(&whole, 3) == weights(&part, 3), "the resumed run has different weights");
     assert_eq!(labels, json_lines(&part.join("labels.jsonl")));
     let random = |run: &Path| rollouts(run, 3).iter().map(|response| response["rewards"]["random"].as_f64().unwrap()).collect::<Vec<_>>();
     assert_eq!(random(&whole), random(&part));
 }
 
 #[test]
-fn a_label_is_one_flag() {
+fn train_label_flag_replaces_the_label() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let said = told(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
@@ -115,7 +115,7 @@ fn a_label_is_one_flag() {
 }
 
 #[test]
-fn questions_without_answers_are_trained_on_by_rewards_without_labels() {
+fn train_accepts_unlabelled_questions_with_label_free_rewards() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     for (name, reward) in [("majority", "reward.name=majority"), ("none", "reward.name=none")] {
@@ -135,9 +135,10 @@ fn questions_without_answers_are_trained_on_by_rewards_without_labels() {
     assert!(said.contains("2 examples x 1 row"), "{said}");
 }
 
-/// A program that fails at its second step, saved before, mended, resumed: the run ends as one whose program never failed.
+/// A program fails at its second step; the run is saved, the program repaired and the run resumed. The result equals that of a run without
+/// the failure.
 #[test]
-fn a_program_that_fails_is_mended_and_the_run_goes_on() {
+fn train_resumes_after_a_failed_reward_program() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let write = |name: &str, at_second_step: &str| {
@@ -161,7 +162,7 @@ for line in sys.stdin:
     let whole = path("whole");
     assert!(run(&whole, &write("right.py", "pass")).status.success());
     for (name, fault, expected) in [
-        ("dead", "sys.exit(4)", "ended (exit status: 4) after it had answered 1 of 16 responses of step 2"),
+        ("dead", "sys.exit(4)", "ended (exit status: 4) after answering 1 of 16 responses of step 2"),
         ("slow", "time.sleep(60)", "answered 1 of 16 responses of step 2 in 5 s: make it faster, or raise reward.command_timeout_s"),
         ("wrong", "print('fine', flush=True)", "line 2 of step 2: is \"fine\"; expected {\"reward\": 0.5}"),
     ] {
@@ -170,14 +171,14 @@ for line in sys.stdin:
         assert!(said.contains(expected) && said.contains("the run up to step 1 is saved") && said.contains("--resume"), "{said}");
         write(&script, "pass");
         succeed(&["train", "--resume", out.to_str().unwrap()]);
-        assert!(weights(&out, 3) == weights(&whole, 3), "{name}: the resumed run ended in other weights");
+        assert!(weights(&out, 3) == weights(&whole, 3), "{name}: the resumed run has different weights");
         assert_eq!(metrics(&out).len(), 3, "{name}");
     }
 }
 
-/// The very first batch fails: the run is resumed from its beginning, and the base is not evaluated twice.
+/// The very first batch fails. The run is resumed from the start, and the base model is not evaluated twice.
 #[test]
-fn a_program_that_fails_at_once_loses_nothing() {
+fn train_resumes_after_a_reward_program_failed_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let (out, script) = (folder.path().join("run"), folder.path().join("grade.sh"));
     std::fs::write(&script, "exit 7\n").unwrap();
@@ -195,7 +196,7 @@ fn a_program_that_fails_at_once_loses_nothing() {
 }
 
 #[test]
-fn another_grader_has_ours_beside() {
+fn eval_records_strict_scores_with_another_grader() {
     let folder = tempfile::tempdir().unwrap();
     let set = folder.path().join("set.jsonl");
     std::fs::write(&set, "{\"question\": \"Compute 12+13.\", \"answer\": \"25\"}\n").unwrap();
@@ -215,7 +216,7 @@ fn another_grader_has_ours_beside() {
 }
 
 #[test]
-fn mistakes_are_told_before_weights_load() {
+fn train_reports_invalid_rewards_before_loading_weights() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("never");
     let check = |arguments: &[&str], expected: &str| {
@@ -226,10 +227,10 @@ fn mistakes_are_told_before_weights_load() {
         assert!(!out.exists());
     };
     check(&["--set", "reward.name=outcome + gold"], "unknown reward \"gold\"; known are outcome, format, inverse, random(p)");
-    check(&["--set", "reward.name=outcome +"], "expected a reward at its end");
-    check(&["--set", "reward.name=random(2)"], "random(2) is no probability");
+    check(&["--set", "reward.name=outcome +"], "expected a reward at the end");
+    check(&["--set", "reward.name=random(2)"], "random(2) is not a probability");
     check(&["--set", "reward.name=command"], "reward.command is empty: set it to the program");
-    check(&["--set", "reward.command=[\"sh\"]"], "name the reward \"command\"");
+    check(&["--set", "reward.command=[\"sh\"]"], "use the reward \"command\"");
     check(&["--set", "reward.name=command", "--set", "reward.command=[\"no-such-grader\"]"], "no folder of PATH has it");
     check(&["--label-noise", "0.6"], "give it a wrong one with --label");
     check(&["--label-noise", "1.6", "--example", "tiny/train/8"], "'1.6' for '--label-noise <SHARE>': it must be a number from 0 to 1");

@@ -1,21 +1,21 @@
-//! The verifier against its own cases, a line a case: pairs of answers, and whole responses.
+//! The verifier on its own cases, one per line: pairs of answers, and whole responses.
 
 use rlvr::verify::{self, Grader, Mode, Settings, Stage, Verifier};
 
-/// The cases: whether the pair is equal, the reference, the answer.
+/// Returns the cases: whether the pair is equal, the gold answer, the answer.
 fn cases() -> Vec<(bool, &'static str, &'static str)> {
     let lines = include_str!("../verify_cases.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| {
             let (sign, pair) = line.split_once(' ').expect("a sign and a pair");
-            let (gold, answer) = pair.split_once(" ||| ").or_else(|| pair.split_once(" | ")).expect("a reference and an answer");
+            let (gold, answer) = pair.split_once(" ||| ").or_else(|| pair.split_once(" | ")).expect("a gold answer and an answer");
             (sign == "=", gold, answer)
         })
         .collect()
 }
 
 #[test]
-fn own_cases() {
+fn equal_decides_own_cases() {
     let wrong: Vec<String> = cases()
         .into_iter()
         .filter_map(|(expected, gold, answer)| {
@@ -27,14 +27,14 @@ fn own_cases() {
 }
 
 #[test]
-fn everything_equals_itself() {
+fn equal_is_reflexive_on_own_cases() {
     for (_, gold, answer) in cases() {
         assert!(verify::equal(gold, gold).equal, "{gold}");
         assert!(verify::equal(answer, answer).equal, "{answer}");
     }
 }
 
-/// How an answer is looked for, whether the response is right, the reference, the response.
+/// Returns the responses: settings, whether the response is right, the gold answer, the response.
 fn responses() -> Vec<(Settings, bool, &'static str, String)> {
     let lines = include_str!("../verify_responses.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
@@ -48,14 +48,14 @@ fn responses() -> Vec<(Settings, bool, &'static str, String)> {
             };
             let (sign, pair) = rest.split_once(' ').expect("a sign and a pair");
             assert!(["=", "!"].contains(&sign), "{line}");
-            let (gold, response) = pair.split_once(" <- ").expect("a reference and a response");
+            let (gold, response) = pair.split_once(" <- ").expect("a gold answer and a response");
             (settings, sign == "=", gold, response.replace('⏎', "\n"))
         })
         .collect()
 }
 
 #[test]
-fn own_responses() {
+fn verify_decides_own_responses() {
     let cases = responses();
     assert!(cases.len() > 50);
     let wrong: Vec<String> = cases
@@ -69,7 +69,7 @@ fn own_responses() {
 }
 
 #[test]
-fn nothing_equals_an_unrelated_number() {
+fn equal_rejects_an_unrelated_number() {
     for (_, gold, answer) in cases() {
         for text in [gold, answer] {
             assert!(!verify::equal(text, "8675309").equal && !verify::equal("8675309", text).equal, "{text}");
@@ -78,7 +78,7 @@ fn nothing_equals_an_unrelated_number() {
 }
 
 #[test]
-fn explain_gives_the_verdict_of_equal() {
+fn explain_equal_gives_the_verdict_of_equal() {
     for grader in [Grader::Strict, Grader::Deepscaler, Grader::Qwen] {
         let verifier = Verifier::new(Settings { grader, ..Settings::default() });
         for (_, gold, answer) in cases() {

@@ -1,17 +1,17 @@
-//! Totality: whatever the text, a verdict comes after a bounded number of steps, and nothing panics. Steps are counted, not timed, so that the
-//! outcome is the same on every machine. `RLVR_FUZZ_PAIRS` sets more pairs than the default, `RLVR_FUZZ_SEED` other ones.
+//! Totality of the verifier: any text gets a verdict after a bounded number of steps, and nothing panics. Steps are counted, not timed, so
+//! the outcome is the same on every machine. `RLVR_FUZZ_PAIRS` sets the number of pairs, `RLVR_FUZZ_SEED` selects different ones.
 
 use rlvr::verify::{self, Grader, Mode, Settings, Verifier};
 
-/// Pairs by default: some seconds without optimisation.
+/// Default number of pairs; takes a few seconds without optimisation.
 const PAIRS: u64 = 4000;
-/// Steps that a comparison may ask for: its whole budget of 300,000, and what was refused before everything had stopped. Code that goes on without
-/// fuel exceeds it.
+/// Maximum number of steps that a comparison may request: its whole budget of 300,000, plus requests that were refused before everything
+/// stopped. Code that continues without fuel exceeds it.
 const MOST_STEPS: u64 = 310_000;
-/// Steps for an own case: honest answers take a small part of the budget.
+/// Maximum number of steps for an own case. Honest answers use a small part of the budget.
 const MOST_HONEST_STEPS: u64 = 30_000;
 
-/// Pieces that answers and attacks are made of.
+/// Pieces for random answers and attacks.
 const PIECES: &[&str] = &[
     "\\frac",
     "\\sqrt",
@@ -133,7 +133,7 @@ const PIECES: &[&str] = &[
     "(C)",
 ];
 
-/// A small generator of its own, so that a failure can be repeated by its seed.
+/// A small random number generator, so that a failure can be repeated by its seed.
 struct Draw(u64);
 
 impl Draw {
@@ -149,7 +149,7 @@ impl Draw {
     }
 }
 
-/// Pieces at random, sometimes one of them very often.
+/// Concatenates random pieces, occasionally repeating one many times.
 fn soup(draw: &mut Draw) -> String {
     let mut text = String::new();
     for _ in 0..1 + draw.below(24) {
@@ -160,7 +160,7 @@ fn soup(draw: &mut Draw) -> String {
     text
 }
 
-/// An own case with characters dropped, doubled, swapped or replaced.
+/// Drops, inserts, repeats or swaps characters of an own case.
 fn mutant(draw: &mut Draw, cases: &[&str]) -> String {
     let mut chars: Vec<char> = cases[draw.below(cases.len())].chars().collect();
     for _ in 0..1 + draw.below(4) {
@@ -180,7 +180,7 @@ fn mutant(draw: &mut Draw, cases: &[&str]) -> String {
     chars.into_iter().collect()
 }
 
-/// The number that an environment variable sets.
+/// Returns the number in an environment variable, or `otherwise` if it is not set.
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is {text}, expected a number")))
 }
@@ -191,7 +191,7 @@ fn own_pairs() -> Vec<(&'static str, &'static str)> {
 }
 
 #[test]
-fn every_text_gets_a_verdict_soon() {
+fn verify_decides_any_text_within_the_step_budget() {
     let cases: Vec<&str> = own_pairs().into_iter().flat_map(|(gold, answer)| [gold, answer]).collect();
     let (pairs, first) = (setting("RLVR_FUZZ_PAIRS", PAIRS), setting("RLVR_FUZZ_SEED", 1));
     let strict = Verifier::default();
@@ -201,7 +201,7 @@ fn every_text_gets_a_verdict_soon() {
         let text = |draw: &mut Draw| if draw.below(2) == 0 { soup(draw) } else { mutant(draw, &cases) };
         let (gold, answer) = (text(&mut draw), text(&mut draw));
         let (there, trace) = strict.explain_equal(&gold, &answer);
-        assert_eq!(there, strict.equal(&gold, &answer), "seed {seed}: an explanation of another verdict");
+        assert_eq!(there, strict.equal(&gold, &answer), "seed {seed}: explain_equal and equal disagree");
         let (_, back) = strict.explain_equal(&answer, &gold);
         for steps in [trace.steps(), back.steps()] {
             assert!(steps <= MOST_STEPS, "seed {seed}: {steps} steps for {gold:.200} | {answer:.200}");
@@ -222,9 +222,9 @@ fn every_text_gets_a_verdict_soon() {
     println!("{pairs} pairs, the most steps {}: {}", most.0, most.1);
 }
 
-/// Texts that spend the whole budget, each in another part of a comparison: what goes on without fuel would ask for more there.
+/// Texts that use up the budget, each in a different part of a comparison. Code that continues without fuel would request more steps there.
 #[test]
-fn every_part_of_a_comparison_stops_without_fuel() {
+fn explain_equal_stops_every_stage_without_fuel() {
     let terms = |count: u64, term: fn(u64) -> String, joint: &str| (2..2 + count).map(term).collect::<Vec<_>>().join(joint);
     let pairs = [
         ("reading", "1+".repeat(9000) + "1", "2".to_owned()),
@@ -240,7 +240,7 @@ fn every_part_of_a_comparison_stops_without_fuel() {
 }
 
 #[test]
-fn honest_answers_take_a_small_part_of_the_budget() {
+fn equal_needs_few_steps_for_honest_answers() {
     let mut all: Vec<(u64, &str, &str)> =
         own_pairs().into_iter().map(|(gold, answer)| (Verifier::default().explain_equal(gold, answer).1.steps(), gold, answer)).collect();
     all.sort_unstable();

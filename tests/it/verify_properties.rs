@@ -1,5 +1,5 @@
-//! Properties of the verifier: equality is reflexive and symmetric, presentation does not count, and on random expressions the verdict is that of
-//! exact arithmetic.
+//! Properties of the verifier: equality is reflexive and symmetric, presentation does not matter, and on random expressions the verdict
+//! matches exact arithmetic.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -47,7 +47,7 @@ impl Draw {
 }
 
 impl Expression {
-    /// The value at a point; `None` where it is undefined.
+    /// Returns the value at a point; `None` if it is undefined.
     fn at(&self, point: &[BigRational; 2]) -> Option<BigRational> {
         Some(match self {
             Number(n) => BigRational::from_integer(BigInt::from(*n)),
@@ -66,7 +66,7 @@ impl Expression {
         })
     }
 
-    /// LaTeX or plain text, in one of many presentations.
+    /// Writes the expression as LaTeX or plain text, in one of many presentations.
     fn text(&self, draw: &mut Draw) -> String {
         let (open, close) = if draw.below(2) == 0 { ("(", ")") } else { ("\\left(", "\\right)") };
         let bracketed = |e: &Expression, draw: &mut Draw| match e {
@@ -93,7 +93,7 @@ impl Expression {
         }
     }
 
-    /// The same function, written otherwise.
+    /// Returns the same function, written differently.
     fn rewritten(&self, draw: &mut Draw) -> Expression {
         let again = |e: &Expression, draw: &mut Draw| Box::new(e.rewritten(draw));
         match self {
@@ -114,7 +114,7 @@ impl Expression {
         }
     }
 
-    /// One number changed.
+    /// Returns a copy with one number or variable changed.
     fn changed(&self, draw: &mut Draw) -> Expression {
         let boxed = |e: &Expression, draw: &mut Draw| Box::new(e.changed(draw));
         match self {
@@ -129,7 +129,7 @@ impl Expression {
     }
 }
 
-/// Whether two expressions agree at a dozen points; `None` where they are never both defined.
+/// True if two expressions agree at a dozen points; `None` if no point defines both.
 fn agree(a: &Expression, b: &Expression) -> Option<bool> {
     let mut seen = None;
     for k in 1..=12i64 {
@@ -145,7 +145,7 @@ fn agree(a: &Expression, b: &Expression) -> Option<bool> {
 }
 
 #[test]
-fn random_expressions_agree_with_exact_arithmetic() {
+fn equal_matches_exact_arithmetic_on_random_expressions() {
     let mut draw = Draw(0x1234_5678_9abc_def1);
     let (mut equal, mut different) = (0, 0);
     for _ in 0..4000 {
@@ -160,9 +160,9 @@ fn random_expressions_agree_with_exact_arithmetic() {
     assert!(equal > 500 && different > 500, "{equal} {different}");
 }
 
-/// Constants of every function, against themselves written otherwise, and against a neighbour.
+/// Constants of every function, compared with the same value written differently, and with a nearby value.
 #[test]
-fn random_constants_of_functions() {
+fn equal_recognises_random_constants_of_functions() {
     let mut draw = Draw(0x0bad_cafe_dead_beef);
     for _ in 0..400 {
         let (a, b) = (2 + draw.below(40), 2 + draw.below(40));
@@ -190,13 +190,14 @@ fn cases() -> Vec<(&'static str, &'static str)> {
     lines.filter_map(|line| line.get(2..)?.split_once(" ||| ").or_else(|| line.get(2..)?.split_once(" | "))).collect()
 }
 
-/// The policies that look at which side is the reference: rounding, equations with a value, and computations, of which only the answer's steps count.
+/// Methods whose verdict depends on which side is the gold answer: rounding. (Equations with a value and computations are excluded by their
+/// text.)
 fn may_be_one_sided(method: Method) -> bool {
     matches!(method, Method::Rounded)
 }
 
 #[test]
-fn equality_is_symmetric() {
+fn equal_is_symmetric() {
     for (gold, answer) in cases() {
         let (there, back) = (verify::equal(gold, answer), verify::equal(answer, gold));
         let equations = gold.contains('=') as u8 + answer.contains('=') as u8;
@@ -209,7 +210,7 @@ fn equality_is_symmetric() {
 }
 
 #[test]
-fn presentation_does_not_count() {
+fn equal_ignores_presentation() {
     for (gold, answer) in cases() {
         let expected = verify::equal(gold, answer).equal;
         let mut variants = vec![
@@ -225,7 +226,7 @@ fn presentation_does_not_count() {
             variants.push(answer.replace('(', "\\left(").replace(')', "\\right)"));
         }
         for variant in variants {
-            // Dollar signs around a sum of money are that sum's.
+            // Dollar signs around an amount of money belong to the amount.
             if answer.contains('$') && variant.starts_with('$') {
                 continue;
             }
@@ -235,7 +236,7 @@ fn presentation_does_not_count() {
 }
 
 #[test]
-fn sets_have_no_order_and_equations_no_factor() {
+fn equal_ignores_the_order_of_sets_and_factors_of_equations() {
     let mut draw = Draw(0x5eed_5eed_5eed_5eed);
     for _ in 0..200 {
         let mut members: Vec<String> = (0..2 + draw.below(6)).map(|_| draw.expression(2).text(&mut draw)).collect();

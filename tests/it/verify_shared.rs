@@ -1,4 +1,4 @@
-//! The verifier against the shared cases, against answers that real models gave, and against the reference answers of the benchmarks.
+//! The verifier on the shared cases, on answers of real models, and on the gold answers of the benchmarks.
 
 use rlvr::verify::{self, Grader, Mode, Settings};
 use serde::Deserialize;
@@ -13,18 +13,18 @@ struct Case {
     kind: String,
     gold: String,
     response: String,
-    /// Whether the response is right.
+    /// True if the response is right.
     truth: bool,
 }
 
-/// The answer of a real model, with the verdicts of published graders.
+/// An answer of a real model, with the verdicts of published graders.
 #[derive(Deserialize)]
 struct Answer {
     gold: String,
     answer: String,
-    /// Unknown where nobody has read the answer and the graders disagree.
+    /// `None` if no one has checked the answer by hand and the graders disagree.
     truth: Option<bool>,
-    /// `adjudicated` where somebody has read it.
+    /// `adjudicated` if the answer was checked by hand.
     truth_source: String,
     verdicts: Verdicts,
 }
@@ -35,7 +35,7 @@ struct Verdicts {
     qwen: bool,
 }
 
-/// The rows of a shared file, every one of which can be read. There are `count` of them: a gate that reads fewer gates nothing.
+/// Reads all rows of a shared file, and asserts that there are `count`, because a test on fewer rows would prove nothing.
 fn rows<T: DeserializeOwned>(path: &str, count: usize) -> Option<Vec<T>> {
     let rows: Vec<T> = json_lines(&shared(path)?)
         .into_iter()
@@ -55,7 +55,7 @@ fn is_right(answer: &Answer, grader: Grader) -> bool {
     verify::verify(&answer.gold, &response, &Settings { grader, ..Settings::default() }).correct
 }
 
-/// How often a grader was wrong, and about how many wrong and right answers it was asked.
+/// Number of errors of a grader, and of the wrong and right answers it graded.
 #[derive(Debug, PartialEq)]
 struct Errors {
     false_positives: usize,
@@ -64,7 +64,7 @@ struct Errors {
     of_right: usize,
 }
 
-/// Counts pairs of (the verdict, the truth).
+/// Counts the errors in pairs of (verdict, truth).
 fn errors(verdicts: impl Iterator<Item = (bool, bool)>) -> Errors {
     let verdicts: Vec<(bool, bool)> = verdicts.collect();
     let count = |wanted: fn(bool, bool) -> bool| verdicts.iter().filter(|(found, truth)| wanted(*found, *truth)).count();
@@ -77,7 +77,7 @@ fn errors(verdicts: impl Iterator<Item = (bool, bool)>) -> Errors {
 }
 
 #[test]
-fn public_cases() {
+fn verify_on_public_cases() {
     let Some(cases) = rows::<Case>("verifier/public.jsonl", 1265) else { return };
     let found = errors(cases.iter().map(|case| {
         let mode = if case.kind == "extract" { Mode::Eval } else { Mode::Reward };
@@ -89,20 +89,20 @@ fn public_cases() {
 }
 
 #[test]
-fn real_answers() {
+fn verify_on_real_answers() {
     let Some(answers) = answers() else { return };
-    let judged = |answer: &Answer| answer.truth.map(|truth| (is_right(answer, Grader::Strict), truth));
-    let all = errors(answers.iter().filter_map(judged));
-    let adjudicated = errors(answers.iter().filter(|answer| answer.truth_source == "adjudicated").filter_map(judged));
+    let graded = |answer: &Answer| answer.truth.map(|truth| (is_right(answer, Grader::Strict), truth));
+    let all = errors(answers.iter().filter_map(graded));
+    let adjudicated = errors(answers.iter().filter(|answer| answer.truth_source == "adjudicated").filter_map(graded));
     println!("real: {all:?}, of the adjudicated {adjudicated:?}");
     assert_eq!((all.of_wrong, all.of_right), (2054, 463));
-    // The one false positive is 28 for "8 choose 2", which is 28.
+    // The only false positive is 28 for "8 choose 2", which is 28.
     assert!(all.false_positives <= 1 && all.false_negatives == 0, "{all:?}");
     assert_eq!(adjudicated, Errors { false_positives: 0, false_negatives: 0, of_wrong: 17, of_right: 46 });
 }
 
 #[test]
-fn published_graders_agree_on_real_answers() {
+fn graders_match_published_verdicts_on_real_answers() {
     let Some(answers) = answers() else { return };
     let agreeing = |grader: Grader, theirs: fn(&Verdicts) -> bool| {
         answers.iter().filter(|answer| theirs(&answer.verdicts) == is_right(answer, grader)).count()
@@ -114,13 +114,13 @@ fn published_graders_agree_on_real_answers() {
 }
 
 #[test]
-fn reference_answers_parse_and_equal_themselves() {
+fn gold_answers_parse_and_equal_themselves() {
     let sets = [("aime24", 30), ("aime25", 30), ("amc23", 40), ("math500", 500), ("minerva_math", 272), ("olympiadbench", 675)];
     let (mut count, mut as_text) = (0, Vec::new());
     for (name, expected) in sets {
         let Some(rows) = rows::<Value>(&format!("data/test/{name}/test.jsonl"), expected) else { return };
         for row in rows {
-            let gold = reference(&row);
+            let gold = gold_answer(&row);
             count += 1;
             assert!(verify::equal(&gold, &gold).equal, "{name}: {gold}");
             if !verify::reads(&gold) {
@@ -128,13 +128,13 @@ fn reference_answers_parse_and_equal_themselves() {
             }
         }
     }
-    println!("{count} reference answers, as text only {}: {as_text:?}", as_text.len());
+    println!("{count} gold answers, as text only {}: {as_text:?}", as_text.len());
     assert!(as_text.len() * 100 <= count * 3);
 }
 
-/// The reference of a row: its answer, its answers, or the last box of its solution.
-fn reference(row: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("an answer that is no text: {row}")).to_owned();
+/// Returns the gold answer of a row: its answer, its answers joined, or the last box of its solution.
+fn gold_answer(row: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("an answer that is not text: {row}")).to_owned();
     match row.get("answer").or_else(|| row.get("final_answer")) {
         Some(Value::Array(answers)) => answers.iter().map(text).collect::<Vec<_>>().join(", "),
         Some(Value::Number(answer)) => answer.to_string(),

@@ -1,4 +1,5 @@
-//! Many requests to one server: so many at once, each tried until it is answered or will never be. It must never know what is asked.
+//! Sends many requests to one server, several at a time, and retries each until it is answered or fails permanently. Independent of the
+//! contents of the requests.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -16,14 +17,14 @@ use super::settings::EndpointSettings;
 use crate::interrupt::Interrupt;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often a wait looks whether to stop.
-const LOOK: Duration = Duration::from_millis(50);
-/// Keys that are shorter are no secret, and would cut words apart.
-const SHORTEST_KEY: usize = 4;
-/// So many requests given up one after the other, with no response between them, and the server counts as out of order.
-const MOST_GIVEN_UP_IN_A_ROW: usize = 16;
+/// How often a wait checks for a requested stop.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Minimum length of a key to hide in messages. A shorter key is no secret, and replacing it would mangle words.
+const MIN_KEY_LENGTH: usize = 4;
+/// Number of consecutive failed requests, without a response between them, after which the server counts as out of order.
+const MAX_CONSECUTIVE_FAILURES: usize = 16;
 
-/// A way to one server.
+/// A client for one server.
 pub struct Client {
     http: reqwest::blocking::Client,
     url: Url,
@@ -35,38 +36,38 @@ pub struct Client {
     interrupt: Arc<Interrupt>,
 }
 
-/// What is left after the asking.
+/// Result of [`Client::send_all`].
 #[derive(Default)]
-pub struct Unanswered {
-    /// How many replies were told.
+pub struct SendReport {
+    /// Number of replies passed on.
     pub answered: usize,
-    /// Requests that were given up, by number, with the reason.
-    pub given_up: Vec<(usize, String)>,
-    /// Why the rest was not asked for any more, where that is so.
-    pub ended: Option<Ended>,
+    /// Failed requests, by index, with the reason.
+    pub failed: Vec<(usize, String)>,
+    /// Why the remaining requests were not sent; `None` if all were tried.
+    pub ended: Option<StopReason>,
 }
 
-/// Why a server is asked no more.
-pub enum Ended {
-    /// Whoever was told a reply could not go on.
+/// Reason to stop sending requests.
+pub enum StopReason {
+    /// The callback for replies returned an error, or a stop was requested.
     ByCaller(anyhow::Error),
-    /// The server refuses everything or is out of order.
+    /// The server rejects all requests or is out of order.
     ByServer(String),
 }
 
 impl Client {
-    /// A client for `path` below the server's address.
+    /// Creates a client for `path` below the server's address.
     ///
     /// # Errors
-    /// When the settings are none that a request can be sent with.
+    /// If the address or the API key is invalid, or the concurrency or the timeout is 0.
     pub fn new(settings: &EndpointSettings, path: &str) -> Result<Self> {
-        ensure!(settings.concurrency > 0, "no request can be under way at a concurrency of 0: give at least 1");
-        ensure!(!settings.timeout.is_zero(), "no answer comes within a time-out of 0 seconds: give at least 1");
+        ensure!(settings.concurrency > 0, "the concurrency is 0, so no request could be sent: give at least 1");
+        ensure!(!settings.timeout.is_zero(), "the timeout is 0 seconds, so every request would fail: give at least 1");
         let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         if let Some(key) = &settings.key {
-            // The cause is left out: it may quote the key.
+            // The cause is left out, because it may quote the key.
             let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
-                .map_err(|_| anyhow::anyhow!("the API key has characters that no header can have (a line break?)"))?;
+                .map_err(|_| anyhow::anyhow!("the API key has characters that are not allowed in an HTTP header (a line break?)"))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
@@ -75,206 +76,208 @@ impl Client {
             .default_headers(headers)
             .connect_timeout(CONNECT_TIMEOUT.min(settings.timeout))
             .timeout(settings.timeout)
-            // A redirected POST would be sent on as a GET, or with its key to another host.
+            // A redirected POST would be repeated as a GET, or sent with its key to another host.
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .context("no HTTP client")?;
+            .context("cannot create an HTTP client")?;
         let url = address(&settings.url, path)?;
         let EndpointSettings { concurrency, retries, first_wait, timeout, key, interrupt, .. } = settings.clone();
         Ok(Self { http, url, concurrency, retries, first_wait, timeout, key, interrupt })
     }
 
-    /// Where requests go.
+    /// Returns the URL that requests are sent to.
     pub fn url(&self) -> &str {
         self.url.as_str()
     }
 
-    /// Sends every body and tells each reply once, from any thread and in any order. An error of `on_reply` ends the asking, as does a server that
-    /// refuses everything or is out of order.
-    pub fn ask(&self, bodies: &[Vec<u8>], on_reply: &(dyn Fn(usize, Reply) -> Result<()> + Sync)) -> Unanswered {
-        let asking = Asking { interrupt: self.interrupt.clone(), ..Asking::default() };
+    /// Sends every body and passes each reply to `on_reply` once, from any thread and in any order. Stops if `on_reply` returns an error,
+    /// or if the server rejects all requests or is out of order.
+    pub fn send_all(&self, bodies: &[Vec<u8>], on_reply: &(dyn Fn(usize, Reply) -> Result<()> + Sync)) -> SendReport {
+        let session = Session { interrupt: self.interrupt.clone(), ..Session::default() };
         let next = AtomicUsize::new(0);
         let work = || {
-            while !asking.is_over() {
+            while !session.is_stopped() {
                 let number = next.fetch_add(1, Ordering::Relaxed);
                 let Some(body) = bodies.get(number) else { break };
-                match self.insist(body, &asking) {
-                    Answer::Reply(reply) => {
-                        asking.in_a_row.store(0, Ordering::Relaxed);
-                        asking.tell(|| on_reply(number, reply));
+                match self.send_with_retries(body, &session) {
+                    Outcome::Reply(reply) => {
+                        session.consecutive_failures.store(0, Ordering::Relaxed);
+                        session.deliver(|| on_reply(number, reply));
                     }
-                    Answer::Failure(failure) => asking.give_up(number, failure),
-                    Answer::Over => {}
+                    Outcome::Failure(failure) => session.fail(number, failure),
+                    Outcome::Stopped => {}
                 }
             }
         };
         std::thread::scope(|scope| (0..self.concurrency.min(bodies.len())).for_each(|_| _ = scope.spawn(work)));
-        let mut state = asking.state.into_inner().unwrap_or_else(PoisonError::into_inner);
-        state.unanswered.given_up.sort_unstable_by_key(|(number, _)| *number);
-        state.unanswered
+        let mut state = session.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.report.failed.sort_unstable_by_key(|(number, _)| *number);
+        state.report
     }
 
-    /// One request, tried until there is a reply or there will be none.
-    fn insist(&self, body: &[u8], asking: &Asking) -> Answer {
+    /// Sends one request until there is a reply or no attempt is left.
+    fn send_with_retries(&self, body: &[u8], session: &Session) -> Outcome {
         let mut waits = patience::waits(self.first_wait, self.retries);
-        if !asking.wait_for_pauses() {
-            return Answer::Over;
+        if !session.wait_for_pauses() {
+            return Outcome::Stopped;
         }
         loop {
-            let mut failure = match self.attempt(body, asking) {
-                Some(Ok(reply)) => return Answer::Reply(reply),
+            let mut failure = match self.attempt(body, session) {
+                Some(Ok(reply)) => return Outcome::Reply(reply),
                 Some(Err(failure)) => failure,
-                None => return Answer::Over,
+                None => return Outcome::Stopped,
             };
             failure.reason = self.without_key(failure.reason);
             let own = waits.next().filter(|_| failure.scope == Scope::Attempt);
-            let Some(own) = own else { return Answer::Failure(failure) };
-            let wait = own + failure.asked_wait.unwrap_or_default();
-            asking.say_retry(&failure.reason, wait);
-            if let Some(asked) = failure.asked_wait {
-                asking.pause(asked);
+            let Some(own) = own else { return Outcome::Failure(failure) };
+            let wait = own + failure.retry_after.unwrap_or_default();
+            session.log_retry(&failure.reason, wait);
+            if let Some(requested) = failure.retry_after {
+                session.pause(requested);
             }
-            if !asking.wait(wait) {
-                return Answer::Over;
+            if !session.wait(wait) {
+                return Outcome::Stopped;
             }
         }
     }
 
-    /// One attempt, on a thread of its own that is left behind where the asking ends before the answer comes: none then.
-    fn attempt(&self, body: &[u8], asking: &Asking) -> Option<Result<Reply, Failure>> {
+    /// Makes one attempt on its own thread. Returns `None` and abandons the thread if sending stops before the reply arrives.
+    fn attempt(&self, body: &[u8], session: &Session) -> Option<Result<Reply, Failure>> {
         let (http, url, body) = (self.http.clone(), self.url.clone(), body.to_vec());
         let (sender, receiver) = channel();
         std::thread::spawn(move || sender.send(exchange(&http, url, body)));
-        // The client's own time-out begins anew with each part of an answer that trickles in.
-        let end = Instant::now() + self.timeout + LOOK;
+        // The HTTP client restarts its own timeout with every part of a response that trickles in.
+        let end = Instant::now() + self.timeout + POLL_INTERVAL;
         loop {
-            match receiver.recv_timeout(LOOK) {
+            match receiver.recv_timeout(POLL_INTERVAL) {
                 Ok(result) => return Some(result),
                 Err(RecvTimeoutError::Disconnected) => return Some(Err(Failure::of_attempt("the request could not be sent".to_owned()))),
-                Err(RecvTimeoutError::Timeout) if asking.is_interrupted() => return None,
+                Err(RecvTimeoutError::Timeout) if session.is_interrupted() => return None,
                 Err(RecvTimeoutError::Timeout) if Instant::now() >= end => {
-                    return Some(Err(Failure::of_attempt("no answer in time".to_owned())));
+                    return Some(Err(Failure::of_attempt("no response before the timeout".to_owned())));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
     }
 
-    /// What a server says may repeat the key that it was sent.
+    /// Hides the key in a message, because the server may repeat it in an error.
     fn without_key(&self, text: String) -> String {
         match &self.key {
-            Some(key) if key.len() >= SHORTEST_KEY => text.replace(key.as_str(), "[the API key]"),
+            Some(key) if key.len() >= MIN_KEY_LENGTH => text.replace(key.as_str(), "[the API key]"),
             _ => text,
         }
     }
 }
 
-/// What came of a request in the end.
-enum Answer {
+/// Final result of one request.
+enum Outcome {
     Reply(Reply),
     Failure(Failure),
-    /// Nothing: the asking is over.
-    Over,
+    /// No result: sending has stopped.
+    Stopped,
 }
 
-/// What the requests under way share.
+/// State shared by all requests.
 #[derive(Default)]
-struct Asking {
+struct Session {
     state: Mutex<State>,
     changed: Condvar,
-    in_a_row: AtomicUsize,
-    said: AtomicBool,
+    consecutive_failures: AtomicUsize,
+    warned: AtomicBool,
     interrupt: Arc<Interrupt>,
 }
 
 #[derive(Default)]
 struct State {
-    unanswered: Unanswered,
+    report: SendReport,
     paused_until: Option<Instant>,
 }
 
-impl Asking {
+impl Session {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the asking where a stop was asked for.
+    /// Stops sending if a stop was requested.
     fn is_interrupted(&self) -> bool {
         let interrupted = self.interrupt.check().err();
-        interrupted.into_iter().for_each(|interrupted| self.end(Ended::ByCaller(interrupted.into())));
+        interrupted.into_iter().for_each(|interrupted| self.end(StopReason::ByCaller(interrupted.into())));
         interrupted.is_some()
     }
 
-    fn is_over(&self) -> bool {
-        self.is_interrupted() || self.state().unanswered.ended.is_some()
+    fn is_stopped(&self) -> bool {
+        self.is_interrupted() || self.state().report.ended.is_some()
     }
 
-    fn end(&self, ended: Ended) {
-        self.state().unanswered.ended.get_or_insert(ended);
+    fn end(&self, ended: StopReason) {
+        self.state().report.ended.get_or_insert(ended);
         self.changed.notify_all();
     }
 
-    /// Tells a reply, unless telling has failed before.
-    fn tell(&self, tell: impl FnOnce() -> Result<()>) {
-        if matches!(self.state().unanswered.ended, Some(Ended::ByCaller(_))) {
+    /// Passes on a reply, unless the callback has failed before.
+    fn deliver(&self, callback: impl FnOnce() -> Result<()>) {
+        if matches!(self.state().report.ended, Some(StopReason::ByCaller(_))) {
             return;
         }
-        match tell() {
-            Ok(()) => self.state().unanswered.answered += 1,
-            Err(error) => self.end(Ended::ByCaller(error)),
+        match callback() {
+            Ok(()) => self.state().report.answered += 1,
+            Err(error) => self.end(StopReason::ByCaller(error)),
         }
     }
 
-    /// What the server asks of one request holds for all that were not sent yet. Those that were keep to their own waits: each refusal would hold
-    /// up all the others again.
+    /// Applies a wait that the server requested to all requests not sent yet. Requests already sent keep their own waits; otherwise each
+    /// refusal would delay all others again.
     fn pause(&self, wait: Duration) {
         let mut state = self.state();
         state.paused_until = state.paused_until.max(Some(Instant::now() + wait));
     }
 
-    /// Waits until no pause is left; false when the asking ends before.
+    /// Waits until no pause is left. Returns false if sending stops before.
     fn wait_for_pauses(&self) -> bool {
         self.wait_until(|state| state.paused_until)
     }
 
-    /// Waits; false when the asking ends before.
+    /// Waits. Returns false if sending stops before.
     fn wait(&self, wait: Duration) -> bool {
         let time = Instant::now() + wait;
         self.wait_until(|_| Some(time))
     }
 
     fn wait_until(&self, time: impl Fn(&State) -> Option<Instant>) -> bool {
-        while !self.is_over() {
+        while !self.is_stopped() {
             let state = self.state();
             let left = time(&state).map_or(Duration::ZERO, |time| time.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return true;
             }
-            drop(self.changed.wait_timeout(state, left.min(LOOK)).unwrap_or_else(PoisonError::into_inner));
+            drop(self.changed.wait_timeout(state, left.min(POLL_INTERVAL)).unwrap_or_else(PoisonError::into_inner));
         }
         false
     }
 
-    fn give_up(&self, number: usize, failure: Failure) {
+    fn fail(&self, number: usize, failure: Failure) {
         let Failure { scope, reason, unreachable, .. } = failure;
-        let in_a_row = if scope == Scope::Attempt { self.in_a_row.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+        let consecutive_failures = if scope == Scope::Attempt { self.consecutive_failures.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
         if scope == Scope::Server {
-            self.end(Ended::ByServer(format!("the server refuses: {reason}")));
+            self.end(StopReason::ByServer(format!("the server rejects all requests: {reason}")));
         } else if unreachable {
-            self.end(Ended::ByServer(format!("the server cannot be reached: {reason}")));
-        } else if in_a_row == MOST_GIVEN_UP_IN_A_ROW {
-            self.end(Ended::ByServer(format!("{in_a_row} requests in a row failed in every attempt, the last one so: {reason}")));
+            self.end(StopReason::ByServer(format!("the server cannot be reached: {reason}")));
+        } else if consecutive_failures == MAX_CONSECUTIVE_FAILURES {
+            self.end(StopReason::ByServer(format!(
+                "{consecutive_failures} requests in a row failed after all retries, the last one with: {reason}"
+            )));
         }
-        self.state().unanswered.given_up.push((number, reason));
+        self.state().report.failed.push((number, reason));
     }
 
-    /// The first failure of many is worth a line that everybody sees.
-    fn say_retry(&self, reason: &str, wait: Duration) {
+    /// Logs the first failure of many as a warning, and all others for debugging.
+    fn log_retry(&self, reason: &str, wait: Duration) {
         let wait_s = wait.as_secs_f64();
-        if self.said.swap(true, Ordering::Relaxed) {
-            tracing::debug!(wait_s, "a request failed and is sent again: {reason}");
+        if self.warned.swap(true, Ordering::Relaxed) {
+            tracing::debug!(wait_s, "a request failed, retrying: {reason}");
         } else {
-            tracing::warn!(wait_s, "a request failed and is sent again, as are others from here on: {reason}");
+            tracing::warn!(wait_s, "a request failed, retrying (later failures are logged at debug level): {reason}");
         }
     }
 }

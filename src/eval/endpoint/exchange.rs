@@ -1,4 +1,4 @@
-//! One request and what comes back: the answer, or why there is none and whom that concerns. It must never know whether it is tried again.
+//! Sends one request and reads the reply, or classifies the failure. Does not retry.
 
 use std::error::Error;
 use std::io::Read;
@@ -9,22 +9,22 @@ use reqwest::blocking::Response;
 use reqwest::header::{LOCATION, RETRY_AFTER};
 use reqwest::{StatusCode, Url};
 
-use super::message::{self, Reply, Unusable};
+use super::message::{self, BodyError, Reply};
 use super::patience;
 
-/// Most bytes of an answer: 16 MiB is several times the longest response that a model gives, written with escapes.
-const LARGEST_ANSWER: u64 = 16 << 20;
-/// Most bytes that are read of what a server says of a failure.
-const LARGEST_COMPLAINT: u64 = 64 << 10;
+/// Maximum size of a response body in bytes. 16 MiB is several times the longest response of a model, with escapes.
+const MAX_BODY_BYTES: u64 = 16 << 20;
+/// Maximum number of bytes read from an error body.
+const MAX_ERROR_BYTES: u64 = 64 << 10;
 
-/// What a failure concerns.
+/// What a failure affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// This attempt: another may succeed.
+    /// This attempt only; another one may succeed.
     Attempt,
-    /// This request.
+    /// This request, whatever the number of attempts.
     Request,
-    /// Every request: the address, the key or the model's name is wrong.
+    /// Every request: the address, the key or the model name is wrong.
     Server,
 }
 
@@ -38,44 +38,46 @@ impl Scope {
     }
 }
 
-/// Why there is no reply.
+/// Reason for a missing reply.
 pub(super) struct Failure {
+    /// What the failure affects.
     pub(super) scope: Scope,
+    /// The reason, for the user.
     pub(super) reason: String,
-    /// What the server asked to wait before the next attempt.
-    pub(super) asked_wait: Option<Duration>,
-    /// There was no connection at all.
+    /// Wait before the next attempt as requested by the server; `None` if it requested none.
+    pub(super) retry_after: Option<Duration>,
+    /// True if no connection was possible.
     pub(super) unreachable: bool,
 }
 
 impl Failure {
     pub(super) fn of_attempt(reason: String) -> Self {
-        Self { scope: Scope::Attempt, reason, asked_wait: None, unreachable: false }
+        Self { scope: Scope::Attempt, reason, retry_after: None, unreachable: false }
     }
 }
 
-/// Sends a request and reads the answer, up to the limit.
+/// Sends a request and reads the reply, up to the size limit.
 pub(super) fn exchange(http: &reqwest::blocking::Client, url: Url, body: Vec<u8>) -> Result<Reply, Failure> {
     let sent = http.post(url).body(body).send();
     let response = sent.map_err(|error| Failure { unreachable: error.is_connect(), ..Failure::of_attempt(cause(&error)) })?;
-    let (status, asked_wait) = (response.status(), asked_wait(&response));
+    let (status, retry_after) = (response.status(), retry_after(&response));
     if status.is_redirection() {
         return Err(Failure { scope: Scope::Server, ..Failure::of_attempt(redirected(&response)) });
     }
     if !status.is_success() {
-        let said = read(response, LARGEST_COMPLAINT).map_or_else(|_| String::new(), |body| message::complaint(&body));
-        let reason = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
-        return Err(Failure { scope: Scope::of(status), asked_wait, ..Failure::of_attempt(reason) });
+        let text = read(response, MAX_ERROR_BYTES).map_or_else(|_| String::new(), |body| message::error_text(&body));
+        let reason = if text.is_empty() { status.to_string() } else { format!("{status}: {text}") };
+        return Err(Failure { scope: Scope::of(status), retry_after, ..Failure::of_attempt(reason) });
     }
     let body =
-        read(response, LARGEST_ANSWER + 1).map_err(|error| Failure::of_attempt(format!("the answer broke off: {}", root(&error))))?;
-    if body.len() as u64 > LARGEST_ANSWER {
-        let reason = format!("the answer is larger than {} MiB, which no response is", LARGEST_ANSWER >> 20);
+        read(response, MAX_BODY_BYTES + 1).map_err(|error| Failure::of_attempt(format!("the response was cut off: {}", root(&error))))?;
+    if body.len() as u64 > MAX_BODY_BYTES {
+        let reason = format!("the response is larger than {} MiB, the maximum", MAX_BODY_BYTES >> 20);
         return Err(Failure { scope: Scope::Request, ..Failure::of_attempt(reason) });
     }
-    message::read(&body).map_err(|unusable| match unusable {
-        Unusable::Broken(reason) => Failure::of_attempt(reason),
-        Unusable::Withheld(reason) => Failure { scope: Scope::Request, ..Failure::of_attempt(reason) },
+    message::read(&body).map_err(|error| match error {
+        BodyError::Malformed(reason) => Failure::of_attempt(reason),
+        BodyError::Withheld(reason) => Failure { scope: Scope::Request, ..Failure::of_attempt(reason) },
     })
 }
 
@@ -85,21 +87,22 @@ fn read(response: Response, limit: u64) -> std::io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Where a server wants its requests instead.
+/// Describes a redirect.
 fn redirected(response: &Response) -> String {
     let place = response.headers().get(LOCATION).and_then(|place| place.to_str().ok()).and_then(|place| response.url().join(place).ok());
-    let place = place.map_or_else(|| "another address, which it does not name".to_owned(), |place| place.to_string());
-    format!("{}: it redirects to {place}, and no request is sent on: give the right address with --endpoint", response.status())
+    let place = place.map_or_else(|| "an address that it does not give".to_owned(), |place| place.to_string());
+    format!("{}: the server redirects to {place}, which is not followed: give the right address with --endpoint", response.status())
 }
 
-/// The full address of `path`: `/v1` goes between where the given one does not end in a version, and a path given already is not repeated.
+/// Returns the full URL of `path`. Inserts `/v1` if the given address does not end in a version, and does not repeat a path that is already
+/// given.
 pub(super) fn address(given: &str, path: &str) -> Result<Url> {
-    let wanted = || format!("{given:?} is no address of a server: expected one such as http://localhost:8000/v1");
+    let wanted = || format!("{given:?} is not a server address: expected one such as http://localhost:8000/v1");
     let mut url = Url::parse(given.trim()).with_context(wanted)?;
     ensure!(matches!(url.scheme(), "http" | "https") && url.has_host(), "{}", wanted());
     ensure!(
         url.username().is_empty() && url.password().is_none(),
-        "the address of the server has a name or password in it: put an API key into an environment variable instead"
+        "the server address contains a user name or password: put an API key into an environment variable instead"
     );
     let base = url.path().trim_end_matches('/');
     let base = ["/chat/completions", "/completions"].iter().find_map(|path| base.strip_suffix(path)).unwrap_or(base);
@@ -110,13 +113,13 @@ pub(super) fn address(given: &str, path: &str) -> Result<Url> {
     Ok(url)
 }
 
-fn asked_wait(response: &Response) -> Option<Duration> {
-    patience::asked(response.headers().get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
+fn retry_after(response: &Response) -> Option<Duration> {
+    patience::parse_retry_after(response.headers().get(RETRY_AFTER)?.to_str().ok()?, SystemTime::now())
 }
 
-/// The innermost cause, which says what happened; the outer ones repeat the address.
+/// Returns the innermost cause, which says what happened. The outer ones repeat the address.
 fn cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() { "no answer in time".to_owned() } else { root(error) }
+    if error.is_timeout() { "no response before the timeout".to_owned() } else { root(error) }
 }
 
 fn root(error: &dyn Error) -> String {
@@ -132,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_come_with_and_without_a_path() {
+    fn address_completes_the_path() {
         let check = |given: &str, expected: &str| assert_eq!(address(given, "/completions").unwrap().as_str(), expected);
         check("http://localhost:8000", "http://localhost:8000/v1/completions");
         check("http://localhost:8000/", "http://localhost:8000/v1/completions");
@@ -144,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_are_refused() {
+    fn address_rejects_invalid_urls() {
         let check = |given: &str, expected: &str| {
             let error = format!("{:#}", address(given, "/completions").unwrap_err());
             assert!(error.contains(expected), "{error}");

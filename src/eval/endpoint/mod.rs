@@ -1,5 +1,5 @@
-//! A server that speaks OpenAI's protocol as the one who answers: vLLM, SGLang, llama.cpp's server and others. Owns which prompts go there and
-//! that none is lost on the way; it must never know how answers are graded.
+//! A server with OpenAI's API as the generator of responses: vLLM, SGLang, llama.cpp's server and others. Decides which prompts to send,
+//! and accounts for every request. Independent of how responses are graded.
 
 mod client;
 mod exchange;
@@ -17,37 +17,37 @@ use crate::checkpoint::ModelText;
 use crate::draw::{Purpose, Stream};
 use crate::flow::Finish;
 use crate::text::Message;
-use client::{Client, Ended, Unanswered};
-use message::{Reply, Sampling, Wording};
+use client::{Client, SendReport, StopReason};
+use message::{PromptInput, Reply, Sampling};
 pub use settings::EndpointSettings;
 
-/// Who writes the prompts.
+/// Who renders the prompts.
 pub enum Prompts {
     /// This program, with the checkpoint's tokenizer and template: `/v1/completions`.
     Rendered(ModelText),
-    /// The server, from messages: `/v1/chat/completions`. What ends a response is said where a copy of the checkpoint's text is at hand.
+    /// The server, from messages: `/v1/chat/completions`. A local copy of the checkpoint's text files, if any, supplies the stop tokens.
     Messages(Option<ModelText>),
 }
 
-/// A server with the prompts that it gets.
+/// A server and the form of its prompts.
 pub struct Endpoint {
     settings: EndpointSettings,
     prompts: Prompts,
     client: Client,
 }
 
-/// A prompt on its way.
-struct Asked {
-    wording: Wording,
-    /// Its length in tokens, where it was tokenized here.
+/// A prompt ready to send.
+struct PreparedPrompt {
+    input: PromptInput,
+    /// Length in tokens; `None` if it was not tokenized here.
     tokens: Option<usize>,
 }
 
 impl Endpoint {
-    /// A server by its settings; nothing is sent yet.
+    /// Creates the client for a server. Sends nothing yet.
     ///
     /// # Errors
-    /// When a setting is none that requests can be sent with.
+    /// If the address or the API key is invalid, or the concurrency or the timeout is 0.
     pub fn new(settings: EndpointSettings, prompts: Prompts) -> Result<Self> {
         let path = match &prompts {
             Prompts::Rendered(_) => "/completions",
@@ -57,7 +57,7 @@ impl Endpoint {
         Ok(Self { settings, prompts, client })
     }
 
-    /// Most tokens of prompt and response together, where the model is known here.
+    /// Returns the context length in tokens (prompt and response together), or `None` if the model's text files are not available here.
     pub fn window(&self) -> Option<usize> {
         self.text().map(|model| model.window)
     }
@@ -69,10 +69,10 @@ impl Endpoint {
         }
     }
 
-    /// The prompt of a problem; none where it leaves no room for a whole response in the model's window.
-    fn prompt(&self, request: &EvalRequest, max_new: usize) -> Result<Option<Asked>> {
+    /// Prepares the prompt of a problem. Returns `None` if it leaves no room for a whole response in the context length.
+    fn prompt(&self, request: &EvalRequest, max_new: usize) -> Result<Option<PreparedPrompt>> {
         let Prompts::Rendered(model) = &self.prompts else {
-            // The server writes the prompt; where the model is known here, its template says how long that will be.
+            // The server renders the prompt. If the model is known here, its template gives the length.
             let known = self.text().and_then(|model| Some((model.text.prompt(request.problem.clone(), "").ok()?.ids.len(), model.window)));
             if known.is_some_and(|(tokens, window)| tokens + max_new > window) {
                 return Ok(None);
@@ -80,45 +80,49 @@ impl Endpoint {
             let problem = &request.problem;
             ensure!(
                 problem.prefill.is_empty(),
-                "{}: a chat server cannot go on from the beginning of an answer; take the assistant's turn at the end out of the data",
+                "{}: a chat server cannot continue a partial answer: remove the final assistant turn from the data",
                 problem.id
             );
             let mut messages = problem.context.clone();
             messages.push(Message::new("user", &problem.question));
-            return Ok(Some(Asked { wording: Wording::Messages(messages), tokens: None }));
+            return Ok(Some(PreparedPrompt { input: PromptInput::Messages(messages), tokens: None }));
         };
-        let prompt = model.text.prompt(request.problem.clone(), "").with_context(|| format!("cannot render {}", request.problem.id))?;
+        let prompt = model
+            .text
+            .prompt(request.problem.clone(), "")
+            .with_context(|| format!("cannot render the prompt of {}", request.problem.id))?;
         let tokens = prompt.ids.len();
         if tokens + max_new > model.window {
             return Ok(None);
         }
-        // Servers put such tokens before every text, though the template has written them already; token ids they take as they are.
-        let wording = if model.text.adds_special_tokens() { Wording::Ids(prompt.ids) } else { Wording::Text(prompt.text) };
-        Ok(Some(Asked { wording, tokens: Some(tokens) }))
+        // Servers add these tokens to every text, although the template has written them already. They leave token ids unchanged.
+        let input = if model.text.adds_special_tokens() { PromptInput::Ids(prompt.ids) } else { PromptInput::Text(prompt.text) };
+        Ok(Some(PreparedPrompt { input, tokens: Some(tokens) }))
     }
 
-    fn body(&self, wording: &Wording, request: &EvalRequest, asking: &Asking, end_texts: &[String]) -> Vec<u8> {
+    fn body(&self, input: &PromptInput, request: &EvalRequest, asking: &Asking, end_texts: &[String]) -> Vec<u8> {
         let place = u64::from(request.number) << 32 | u64::from(request.sample);
         let sampling = Sampling {
             temperature: asking.temperature,
             top_p: asking.top_p,
             max_new: asking.max_new,
-            // The highest bit stays empty: some servers read a signed number, and llama.cpp takes the highest one for a wish to be random.
+            // Keep the highest bit clear: some servers read a signed number, and llama.cpp takes the maximum as a request for a random
+            // seed.
             seed: Stream::new(asking.seed, Purpose::Requests, place).next_u32() >> 1,
             end_tokens: self.text().map_or(&[], |model| &model.end_tokens),
             end_texts,
         };
-        message::body(&self.settings.model, wording, &sampling, self.settings.standard).to_string().into_bytes()
+        message::body(&self.settings.model, input, &sampling, self.settings.standard).to_string().into_bytes()
     }
 
-    /// The end tokens as text, where that is text of their own; OpenAI's interface takes four.
+    /// Returns the end tokens that are special tokens, as text. At most four, the limit of OpenAI's API.
     fn end_texts(&self) -> Vec<String> {
         let Some(ModelText { text, end_tokens, .. }) = self.text() else { return Vec::new() };
-        let special = end_tokens.iter().filter(|id| text.decode(&[**id]).is_ok_and(|said| said.is_empty()));
+        let special = end_tokens.iter().filter(|id| text.decode(&[**id]).is_ok_and(|text| text.is_empty()));
         special.filter_map(|id| text.token(*id)).take(4).collect()
     }
 
-    /// The length of a response: as the server says, else as the tokenizer here has it, else unknown (0).
+    /// Returns the length of a response in tokens: as reported by the server, else as counted by the tokenizer here, else 0 for unknown.
     fn length(&self, reply: &Reply) -> usize {
         let counted = || Some(self.text()?.text.encode(&reply.text).ok()?.len() + usize::from(reply.finish == Finish::Stop));
         reply.tokens.or_else(counted).unwrap_or(0)
@@ -147,68 +151,68 @@ impl Answerer for Endpoint {
         for (number, request) in requests.iter().enumerate() {
             match self.prompt(request, asking.max_new)? {
                 None => on_answered(number, Answered { text: String::new(), tokens: 0, finish: None })?,
-                Some(Asked { wording, tokens }) => {
+                Some(PreparedPrompt { input, tokens }) => {
                     numbers.push(number);
-                    bodies.push(self.body(&wording, request, asking, &end_texts));
+                    bodies.push(self.body(&input, request, asking, &end_texts));
                     prompt_tokens.push(tokens);
                 }
             }
         }
-        let doubts = Doubts::default();
-        let unanswered = self.client.ask(&bodies, &|place, reply| {
+        let anomalies = Anomalies::default();
+        let report = self.client.send_all(&bodies, &|place, reply| {
             let tokens = self.length(&reply);
-            doubts.look(&reply, prompt_tokens[place], tokens);
+            anomalies.check(&reply, prompt_tokens[place], tokens);
             on_answered(numbers[place], Answered { text: reply.text, tokens, finish: Some(reply.finish) })
         });
-        doubts.say(bodies.len());
-        outcome(unanswered, &numbers, requests)
+        anomalies.warn(bodies.len());
+        outcome(report, &numbers, requests)
     }
 }
 
-/// What replies say that casts doubt on a score, counted.
+/// Counts replies that cast doubt on a score.
 #[derive(Default)]
-struct Doubts {
-    other_prompts: AtomicUsize,
+struct Anomalies {
+    prompt_mismatches: AtomicUsize,
     unknown_lengths: AtomicUsize,
 }
 
-impl Doubts {
-    fn look(&self, reply: &Reply, prompt_tokens: Option<usize>, tokens: usize) {
+impl Anomalies {
+    fn check(&self, reply: &Reply, prompt_tokens: Option<usize>, tokens: usize) {
         if prompt_tokens.zip(reply.prompt_tokens).is_some_and(|(here, there)| here != there) {
-            self.other_prompts.fetch_add(1, Ordering::Relaxed);
+            self.prompt_mismatches.fetch_add(1, Ordering::Relaxed);
         }
         if tokens == 0 && !reply.text.is_empty() {
             self.unknown_lengths.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn say(&self, requests: usize) {
-        let (others, unknown) = (self.other_prompts.load(Ordering::Relaxed), self.unknown_lengths.load(Ordering::Relaxed));
+    fn warn(&self, requests: usize) {
+        let (others, unknown) = (self.prompt_mismatches.load(Ordering::Relaxed), self.unknown_lengths.load(Ordering::Relaxed));
         if others > 0 {
             tracing::warn!(
-                "{others} of {requests} prompts have another number of tokens on the server than here: it has another tokenizer, or adds tokens"
+                "{others} of {requests} prompts have a different number of tokens on the server: its tokenizer differs, or it adds tokens"
             );
         }
         if unknown > 0 {
-            tracing::warn!("the server does not say how long {unknown} of {requests} responses are: they count as 0 tokens");
+            tracing::warn!("the server does not report the length of {unknown} of {requests} responses: they count as 0 tokens");
         }
     }
 }
 
-/// Nothing where everything was answered.
-fn outcome(unanswered: Unanswered, numbers: &[usize], requests: &[EvalRequest]) -> Result<()> {
-    let ended = match unanswered.ended {
-        Some(Ended::ByCaller(error)) => return Err(error),
-        Some(Ended::ByServer(reason)) => Some(reason),
-        None if unanswered.given_up.is_empty() => return Ok(()),
+/// Converts the report of the client; `Ok` if every request was answered.
+fn outcome(report: SendReport, numbers: &[usize], requests: &[EvalRequest]) -> Result<()> {
+    let ended = match report.ended {
+        Some(StopReason::ByCaller(error)) => return Err(error),
+        Some(StopReason::ByServer(reason)) => Some(reason),
+        None if report.failed.is_empty() => return Ok(()),
         None => None,
     };
     let name = |(place, reason): (usize, String)| {
         let request = &requests[numbers[place]];
         (request.problem.id.clone(), request.sample, reason)
     };
-    let given_up = unanswered.given_up.into_iter().map(name).collect();
-    // What does not fit the model's window was told as such.
-    let answered = requests.len() - numbers.len() + unanswered.answered;
-    Err(Lost { given_up, ended, answered, wanted: requests.len() }.into())
+    let failed = report.failed.into_iter().map(name).collect();
+    // Prompts that do not fit the context length were passed on as such.
+    let answered = requests.len() - numbers.len() + report.answered;
+    Err(Lost { given_up: failed, ended, answered, wanted: requests.len() }.into())
 }

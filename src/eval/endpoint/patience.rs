@@ -1,32 +1,32 @@
-//! How long to wait before a request is sent again. It must never know what was sent.
+//! Waits between the attempts of a request. Independent of the request.
 
 use std::time::{Duration, SystemTime};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
-/// No wait of our own choosing is longer.
-const LONGEST_OWN: Duration = Duration::from_secs(60);
-/// No server is waited for longer, whatever it asks.
-const LONGEST_ASKED: Duration = Duration::from_secs(3600);
+/// Maximum wait between attempts, unless the server requests a longer one.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+/// Maximum wait that a server can request.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// The waits before each retry: `first`, doubled each time up to a minute, of which a share between a half and all is drawn, so that requests
-/// that failed together do not come back together.
+/// Returns the waits before each retry: `first`, doubled each time up to a minute, and scaled by a random factor between a half and one, so
+/// that requests that failed together are not retried together.
 pub fn waits(first: Duration, retries: u32) -> impl Iterator<Item = Duration> {
-    // backon draws between once and twice its delay, so that it is given half of ours.
-    let (first, longest) = (first / 2, LONGEST_OWN / 2);
+    // backon scales its delay by a random factor between one and two, so it gets half of ours.
+    let (first, longest) = (first / 2, MAX_BACKOFF / 2);
     let waits = ExponentialBuilder::new().with_jitter().with_min_delay(first.min(longest)).with_max_delay(longest);
     waits.with_max_times(retries as usize).build()
 }
 
-/// The wait that a `Retry-After` asks for: seconds, or a date in any of the three forms of RFC 9110 (`Sun, 06 Nov 1994 08:49:37 GMT`). At most an hour; none where it
-/// is neither.
-pub fn asked(value: &str, now: SystemTime) -> Option<Duration> {
+/// Parses the value of a `Retry-After` header: seconds, or a date in any of the three forms of RFC 9110 (`Sun, 06 Nov 1994 08:49:37 GMT`).
+/// At most one hour. `None` if it is neither.
+pub fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     let wait = match value.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
         Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default(),
     };
-    Some(wait.min(LONGEST_ASKED))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -34,13 +34,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_and_spread() {
+    fn waits_double_with_jitter() {
         let check = |first_ms: u64, longest_ms: &[u64]| {
             for _ in 0..100 {
                 let waits: Vec<Duration> = waits(Duration::from_millis(first_ms), longest_ms.len() as u32).collect();
                 assert_eq!(waits.len(), longest_ms.len());
                 for (wait, longest) in waits.iter().zip(longest_ms) {
-                    // Seconds are doubled in f32.
+                    // backon doubles seconds in f32.
                     let share = wait.as_secs_f64() / Duration::from_millis(*longest).as_secs_f64();
                     assert!((0.4999..1.0001).contains(&share), "{wait:?} of {longest} ms");
                 }
@@ -51,14 +51,14 @@ mod tests {
         check(500, &[]);
         assert_eq!(waits(Duration::ZERO, 1).collect::<Vec<_>>(), [Duration::ZERO]);
         let first = || waits(Duration::from_secs(10), 1).next();
-        assert!((0..100).any(|_| first() != first()), "requests that failed together do not come back together");
+        assert!((0..100).any(|_| first() != first()), "the waits have no jitter");
     }
 
     #[test]
-    fn servers_ask_in_seconds_or_by_date() {
+    fn parse_retry_after_parses_seconds_and_dates() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let check = |value: &str, expected_s: Option<f64>| {
-            assert_eq!(asked(value, now), expected_s.map(Duration::from_secs_f64), "{value}");
+            assert_eq!(parse_retry_after(value, now), expected_s.map(Duration::from_secs_f64), "{value}");
         };
         check("0", Some(0.0));
         check(" 120 ", Some(120.0));

@@ -1,32 +1,32 @@
-//! How a server is asked.
+//! Settings of a connection to a server.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::interrupt::Interrupt;
 
-/// How a server is asked.
+/// Settings of a connection to a server.
 #[derive(Clone)]
 pub struct EndpointSettings {
-    /// Its address, with or without `/v1`.
+    /// The server's address, with or without `/v1`.
     pub url: String,
-    /// What the model is called there.
+    /// The model's name on the server.
     pub model: String,
-    /// An API key, where one is wanted.
+    /// The API key; `None` if the server needs none.
     pub key: Option<String>,
-    /// Most requests under way at once.
+    /// Maximum number of concurrent requests.
     pub concurrency: usize,
-    /// Longest wait for one answer.
+    /// Maximum wait for one response.
     pub timeout: Duration,
-    /// Most attempts after the first.
+    /// Maximum number of retries per request.
     pub retries: u32,
-    /// The wait before the first of them; each one after waits twice as long, up to a minute.
+    /// The wait before the first retry. It doubles with each further retry, up to a minute.
     pub first_wait: Duration,
-    /// The date that prompts print as today's; empty where they print none.
+    /// The date that the chat template inserts as today's; empty if it inserts none.
     pub date: String,
-    /// Says only what OpenAI's own interface knows: no top-k, no min-p, no repetition penalty, no end tokens by their ids.
+    /// Sends only fields of OpenAI's own API: no top-k, min-p or repetition penalty, and no ids of end tokens.
     pub standard: bool,
-    /// Ends the asking; answers under way are not waited for.
+    /// Stops sending when interrupted, without waiting for pending responses.
     pub interrupt: Arc<Interrupt>,
 }
 

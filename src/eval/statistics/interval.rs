@@ -1,4 +1,4 @@
-//! Intervals for one mean: Wilson's for single responses, the clustered one for several samples a problem.
+//! Intervals for a mean: Wilson's for single responses, clustered for several samples per problem.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,11 +16,11 @@ pub struct Estimate {
 /// The 97.5% quantile of the standard normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
 
-/// A proportion of independent successes with Wilson's score interval; `None` without samples.
+/// Returns a proportion of independent successes with Wilson's score interval. `None` without samples.
 ///
-/// The interval is the set of p with `|p̂ - p| <= z sqrt(p (1 - p) / n)` (Wilson 1927, JASA 22:209): unlike the textbook interval it stays
-/// within 0..=1 and keeps its width at 0 and at 1, where small benchmarks often are. For one response a problem; see [`clustered_mean`]
-/// for several.
+/// The interval is the set of p with `|p̂ - p| <= z sqrt(p (1 - p) / n)` (Wilson 1927, JASA 22:209). Unlike the textbook interval it stays
+/// within 0..=1 and keeps its width at 0 and 1, where small benchmarks often are. For one response per problem; see [`clustered_mean`] for
+/// several.
 pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     if samples == 0 || successes > samples {
         return None;
@@ -30,7 +30,7 @@ pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     let shrink = 1.0 + Z * Z / n;
     let centre = (p + Z * Z / (2.0 * n)) / shrink;
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / shrink;
-    // At the ends the formula gives p exactly; rounding would leave it a hair outside.
+    // At the ends the formula gives exactly p, but rounding would miss it slightly.
     Some(Estimate {
         mean: p,
         low: if successes == 0 { 0.0 } else { (centre - half).max(0.0) },
@@ -38,7 +38,8 @@ pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     })
 }
 
-/// The mean of independent shares, such as the accuracies of several benchmarks; its interval from theirs, taken as independent and symmetric.
+/// Returns the mean of independent fractions, such as the accuracies of several benchmarks. Its interval follows from theirs, which are
+/// treated as independent and symmetric. `None` without fractions.
 pub fn mean_of(estimates: &[Estimate]) -> Option<Estimate> {
     if let [one] = estimates {
         return Some(*one);
@@ -49,12 +50,12 @@ pub fn mean_of(estimates: &[Estimate]) -> Option<Estimate> {
     Some(Estimate { mean, low: (mean - half).max(0.0), high: (mean + half).min(1.0) })
 }
 
-/// The mean score (avg@k) with a 95% interval clustered by problem; `None` without problems or with a score outside 0..=1.
+/// Returns the mean score (avg@k) with a 95% interval clustered by problem. `None` without problems, or if a score is outside 0..=1.
 ///
-/// `scores[i]` is the mean over the samples of problem `i`, so every problem weighs the same. With equal numbers of samples this is the
-/// cluster-robust interval: `se² = Σ (s_i - s̄)² / (n (n - 1))`, n = problems (Miller 2024, arXiv 2411.00640, section 2.2), with Student's
-/// quantile for n - 1 degrees of freedom, which matters for the 30 problems of AIME. When every score is 0, or every one is 1, the
-/// variance says nothing and Wilson's interval for n single responses is given: the widest that the samples allow.
+/// `scores[i]` is the mean over the samples of problem `i`, so every problem has the same weight. With equal numbers of samples this is the
+/// cluster-robust interval `se² = Σ (s_i - s̄)² / (n (n - 1))`, n = problems (Miller 2024, arXiv 2411.00640, section 2.2), with Student's
+/// quantile for n - 1 degrees of freedom, which matters for the 30 problems of AIME. If all scores are 0, or all are 1, the variance says
+/// nothing. The result is then Wilson's interval for n single responses, the widest that the samples allow.
 pub fn clustered_mean(scores: &[f64]) -> Option<Estimate> {
     if scores.iter().any(|score| !(0.0..=1.0).contains(score)) {
         return None;
@@ -68,7 +69,8 @@ pub fn clustered_mean(scores: &[f64]) -> Option<Estimate> {
     student_interval(scores, 0.0, 1.0)
 }
 
-/// The mean of independent values with Student's 95% interval, cut to `floor..=ceiling`. One value alone leaves the whole range open.
+/// Returns the mean of independent values with Student's 95% interval, cut to `floor..=ceiling`. For a single value the interval is the
+/// whole range. `None` without values.
 pub fn student_interval(values: &[f64], floor: f64, ceiling: f64) -> Option<Estimate> {
     let n = values.len();
     if n == 0 {
@@ -84,8 +86,8 @@ pub fn student_interval(values: &[f64], floor: f64, ceiling: f64) -> Option<Esti
     Some(Estimate { mean, low: (mean - half).max(floor), high: (mean + half).min(ceiling) })
 }
 
-/// The 97.5% quantile of Student's t: a table where its expansion is coarse, then the Cornish-Fisher expansion in 1/ν
-/// (Abramowitz and Stegun 26.7.5), good to 2e-4 from ν = 10 on.
+/// Returns the 97.5% quantile of Student's t: from a table where the expansion is coarse, otherwise by the Cornish-Fisher expansion in 1/ν
+/// (Abramowitz and Stegun 26.7.5), accurate to 2e-4 from ν = 10 on.
 fn student_quantile(degrees: usize) -> f64 {
     const TABLE: [f64; 9] = [12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622];
     if let Some(&quantile) = degrees.checked_sub(1).and_then(|row| TABLE.get(row)) {
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn clusters_are_problems() {
+    fn clustered_mean_clusters_by_problem() {
         // Mean 0.5, squares 0.5, se = sqrt(0.5 / 12) = 0.204124, t(3) = 3.1824: half 0.64961, cut to the range.
         check(clustered_mean(&[0.0, 0.5, 0.5, 1.0]), (0.5, 0.0, 1.0));
         // Mean 0.5, squares 4 x 0.01 = 0.04, se = sqrt(0.04 / 12) = 0.057735, half 0.18374.
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn student_matches_published_quantiles() {
+    fn student_quantile_matches_published_values() {
         for (degrees, expected) in [(1, 12.706), (9, 2.262), (10, 2.228), (29, 2.045), (499, 1.965)] {
             let found = student_quantile(degrees);
             assert!((found - expected).abs() < 6e-4, "ν = {degrees}: {found}");

@@ -1,24 +1,24 @@
-//! Two evaluations of the same problems, compared problem by problem: most of the spread of a benchmark is that its problems differ in
-//! difficulty, and pairing removes exactly that.
+//! Compares two evaluations of the same problems, problem by problem. Most of the variance of a benchmark comes from differences in
+//! difficulty, which pairing removes.
 
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::interval::{Estimate, student_interval, wilson};
 
-/// The scores of one problem count as equal below this: means of the same samples in another order differ by rounding.
+/// Differences below this count as ties: means of the same samples in a different order differ by rounding.
 const TIE: f64 = 1e-9;
 
-/// How evaluation B stands to evaluation A on the same problems.
+/// Comparison of evaluation B with evaluation A on the same problems.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// How many problems both have.
+    /// Number of problems, the same in both.
     pub problems: usize,
     /// Mean of B minus mean of A, with its 95% interval over problems.
     pub difference: Estimate,
-    /// Problems on which B scores higher.
+    /// Number of problems on which B scores higher.
     pub won: usize,
-    /// Problems on which B scores lower.
+    /// Number of problems on which B scores lower.
     pub lost: usize,
     /// Two-sided p of [`sign_test`] on `won` and `lost`.
     pub p_value: f64,
@@ -26,11 +26,11 @@ pub struct Comparison {
 
 /// Compares B with A. `a[i]` and `b[i]` are scores of the same problem.
 ///
-/// The difference is a mean of paired differences with Student's interval (Miller 2024, arXiv 2411.00640, section 4.2); equal differences have
-/// no variance, and the interval is then as wide as Wilson's of no case among so many.
+/// The difference is the mean of paired differences with Student's interval (Miller 2024, arXiv 2411.00640, section 4.2). If all
+/// differences are equal, they have no variance, and the interval extends on both sides by the upper end of Wilson's interval for 0 of n.
 ///
 /// # Errors
-/// When the two have different numbers of problems, none at all, or scores that are not finite.
+/// If the two have different numbers of problems or none, or a score is not finite.
 pub fn compare(a: &[f64], b: &[f64]) -> Result<Comparison> {
     ensure!(
         a.len() == b.len(),
@@ -48,8 +48,8 @@ pub fn compare(a: &[f64], b: &[f64]) -> Result<Comparison> {
     Ok(Comparison { problems: a.len(), difference, won, lost, p_value: sign_test(won, lost) })
 }
 
-/// The mean of paired differences with Student's interval. Where all are equal their variance says nothing, and as much is left open as
-/// Wilson's interval leaves where none of n problems differs.
+/// Returns the mean of paired differences with Student's interval. If all are equal, their variance says nothing, so the interval is
+/// widened by the upper end of Wilson's interval for 0 of n problems.
 fn spread(differences: &[f64]) -> Option<Estimate> {
     let estimate = student_interval(differences, -1.0, 1.0)?;
     let are_equal = differences.iter().all(|difference| (difference - differences[0]).abs() < TIE);
@@ -57,13 +57,14 @@ fn spread(differences: &[f64]) -> Option<Estimate> {
     Some(Estimate { low: (estimate.low - open).max(-1.0), high: (estimate.high + open).min(1.0), ..estimate })
 }
 
-/// The exact two-sided sign test: the chance of a split at least this uneven when each decided problem falls either way with chance 1/2.
-/// For scores of 0 and 1 it is McNemar's exact test (McNemar 1947, Psychometrika 12:153). Ties do not enter; without decided problems it is 1.
+/// Returns the p-value of the exact two-sided sign test: the probability of a split at least this uneven if each decided problem falls
+/// either way with probability 1/2. For scores of 0 and 1 this is McNemar's exact test (McNemar 1947, Psychometrika 12:153). Ties are
+/// ignored; without decided problems the value is 1.
 ///
 /// `p = min(1, 2 Σ_{i <= min(won, lost)} C(n, i) / 2^n)`, n = won + lost.
 pub fn sign_test(won: usize, lost: usize) -> f64 {
     let n = won + lost;
-    // In logarithms, because 2^-n underflows beyond a thousand decided problems.
+    // In logarithms, because 2^-n underflows above a thousand decided problems.
     let mut ln_term = -(n as f64) * std::f64::consts::LN_2;
     let mut tail = ln_term.exp();
     for i in 1..=won.min(lost) {
@@ -93,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_comparison_counts_and_measures() {
+    fn compare_by_hand() {
         let a = [0.0, 0.0, 1.0, 1.0, 0.5];
         let b = [1.0, 1.0, 1.0, 0.0, 0.5];
         let found = compare(&a, &b).expect("same problems");
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn unlike_evaluations_are_refused() {
+    fn compare_rejects_mismatched_evaluations() {
         let message = |a: &[f64], b: &[f64]| compare(a, b).expect_err("unlike").to_string();
         assert!(message(&[1.0], &[1.0, 0.0]).contains("first evaluation has 1, the second 2"));
         assert!(message(&[], &[]).contains("at least one problem"));

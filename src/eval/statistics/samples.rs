@@ -1,17 +1,17 @@
-//! What several samples of one problem say together: pass@k.
+//! Statistics over several samples of one problem: pass@k.
 
 use super::interval::{Estimate, clustered_mean};
 
-/// The unbiased estimate of the chance that at least one of `k` samples is right, from `correct` of `samples`; `None` unless
+/// Returns the unbiased estimate of the probability that at least one of `k` samples is right, given `correct` of `samples`. `None` unless
 /// `correct <= samples` and `1 <= k <= samples`.
 ///
-/// `1 - C(n - c, k) / C(n, k)` (Chen et al. 2021, arXiv 2107.03374, equation 1), as the product `1 - Π_{i = n-c+1..n} (1 - k / i)` that the
-/// paper gives against overflow. `1 - (1 - c/n)^k` would be biased low.
+/// `1 - C(n - c, k) / C(n, k)` (Chen et al. 2021, arXiv 2107.03374, equation 1), computed as `1 - Π_{i = n-c+1..n} (1 - k / i)`, the
+/// paper's form that avoids overflow. `1 - (1 - c/n)^k` would be biased low.
 pub fn pass_at_k(samples: usize, correct: usize, k: usize) -> Option<f64> {
     if correct > samples || k == 0 || k > samples {
         return None;
     }
-    // Fewer than k wrong samples: every choice of k holds a right one (and the product would pass through zero).
+    // With fewer than k wrong samples, every choice of k contains a right one (and the product would pass through zero).
     if samples - correct < k {
         return Some(1.0);
     }
@@ -19,13 +19,13 @@ pub fn pass_at_k(samples: usize, correct: usize, k: usize) -> Option<f64> {
     Some(1.0 - none_right)
 }
 
-/// Mean pass@k over problems with its clustered interval, for every k: item `k - 1` is pass@k. `correct[i]` of `samples` responses to problem
-/// `i` were right. Empty without problems, without samples, or when a count exceeds `samples`.
+/// Returns mean pass@k over problems with its clustered interval, for every k: item `k - 1` is pass@k. `correct[i]` is the number of right
+/// responses among the `samples` to problem `i`. Empty without problems, without samples, or if a count exceeds `samples`.
 pub fn pass_curve(correct: &[usize], samples: usize) -> Vec<Estimate> {
     let pass_at = |k: usize| {
         let per_problem: Option<Vec<f64>> = correct
             .iter()
-            // Rounding may leave the product an ulp outside the range.
+            // Rounding may put the product slightly outside the range.
             .map(|&right| pass_at_k(samples, right, k).map(|chance| chance.clamp(0.0, 1.0)))
             .collect();
         clustered_mean(&per_problem?)
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn the_curve_starts_at_avg_k_and_rises() {
+    fn pass_curve_starts_at_avg_k_and_rises() {
         let curve = pass_curve(&[0, 1, 2, 4], 4);
         assert_eq!(curve.len(), 4);
         assert!((curve[0].mean - 7.0 / 16.0).abs() < 1e-12);

@@ -1,38 +1,39 @@
-//! When the training example is solved, and what the model learns after that. Both measures were fixed before the runs that they judge.
+//! When the training example is solved, and what the model learns afterwards. Both measures were fixed before the runs that they evaluate.
 
 use super::interval::{Estimate, student_interval};
 
-/// Steps over which the train accuracy is averaged before it is called saturated.
+/// Number of steps over which the train accuracy is averaged to detect saturation.
 pub const SATURATION_WINDOW: usize = 5;
 
-/// The mean train accuracy from which the example counts as saturated.
+/// Mean train accuracy from which the example counts as saturated.
 pub const SATURATION_LEVEL: f64 = 0.99;
 
-/// Fewer evaluations after saturation than this have no [`post_saturation_gain`].
+/// Minimum number of evaluations after saturation for a [`post_saturation_gain`].
 pub const MIN_EVALUATIONS_AFTER: usize = 5;
 
-/// The first step at which the mean train accuracy of the last `window` steps, that one included, is at least `level`.
+/// Returns the first step at which the mean train accuracy over the last `window` steps, including that one, reaches `level`. `None` if
+/// there is no such step.
 ///
-/// `train_accuracy` holds (step, accuracy) in the order of steps. Fewer than `window` steps are never saturated, nor is a window with a
-/// value that is not a number.
+/// `train_accuracy` lists (step, accuracy) in step order. Fewer than `window` steps never count as saturated, and neither does a window
+/// that contains NaN.
 pub fn saturation_step(train_accuracy: &[(u32, f32)], window: usize, level: f64) -> Option<u32> {
     if window == 0 {
         return None;
     }
     train_accuracy.windows(window).find_map(|steps| {
         let sum: f64 = steps.iter().map(|&(_, accuracy)| f64::from(accuracy)).sum();
-        // The accuracies are f32: a mean of exactly the level may be an f32 rounding below it.
+        // The accuracies are f32, so a mean exactly at the level may be slightly below it.
         let reached = sum / window as f64 >= level - 1e-6;
         steps.last().filter(|_| reached).map(|&(step, _)| step)
     })
 }
 
-/// What each problem gained after saturation: the mean of its scores over the last third (rounded up) of `evaluations` minus the mean over
+/// Returns the gain of each problem after saturation: its mean score over the last third (rounded up) of `evaluations` minus its mean over
 /// the first two.
 ///
-/// `evaluations` are those after the saturation step, in order; each holds one score a problem, the same problems in the same order. `None`
-/// when there are fewer than [`MIN_EVALUATIONS_AFTER`], no problems, or when they do not have the same number of problems.
-/// Several seeds are joined by averaging each problem's gain over them: the problems stay the clusters.
+/// `evaluations` are those after the saturation step, in order. Each holds one score per problem, for the same problems in the same order.
+/// `None` if there are fewer than [`MIN_EVALUATIONS_AFTER`], no problems, or different numbers of problems.
+/// To combine several seeds, average each problem's gain over them: the problems stay the clusters.
 pub fn gain_per_problem(evaluations: &[Vec<f64>]) -> Option<Vec<f64>> {
     let problems = evaluations.first()?.len();
     let alike = evaluations.iter().all(|scores| scores.len() == problems);
@@ -45,10 +46,10 @@ pub fn gain_per_problem(evaluations: &[Vec<f64>]) -> Option<Vec<f64>> {
     Some((0..problems).map(|problem| mean(last, problem) - mean(first, problem)).collect())
 }
 
-/// The mean of [`gain_per_problem`] with its 95% interval over problems; `None` where that is, or when a score is not finite.
+/// Returns the mean of [`gain_per_problem`] with its 95% interval over problems. `None` if that is `None`, or a score is not finite.
 ///
-/// The gain is linear in the scores, so it is a mean of one number a problem, and its standard error is that of this mean: the
-/// evaluations of one problem may depend on each other in any way.
+/// The gain is linear in the scores, so it is a mean of one number per problem with that mean's standard error, however the evaluations of
+/// one problem depend on each other.
 pub fn post_saturation_gain(evaluations: &[Vec<f64>]) -> Option<Estimate> {
     let gains = gain_per_problem(evaluations)?;
     if gains.iter().any(|gain| !gain.is_finite()) {
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn saturation_needs_a_full_window() {
+    fn saturation_step_needs_a_full_window() {
         let check = |accuracies: &[f32], expected| {
             let found = saturation_step(&steps(accuracies), SATURATION_WINDOW, SATURATION_LEVEL);
             assert_eq!(found, expected, "{accuracies:?}");
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn gain_by_hand() {
+    fn post_saturation_gain_by_hand() {
         // Five evaluations of two problems: the last third is two of them.
         let evaluations = [[0.0, 0.5], [0.2, 0.5], [9.0, 9.0], [0.4, 0.5], [0.6, 0.7]];
         let evaluations: Vec<Vec<f64>> = evaluations.iter().map(|e| e.to_vec()).collect();
@@ -98,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_third_is_rounded_up() {
+    fn gain_per_problem_rounds_the_last_third_up() {
         // Seven evaluations: the last three. One problem, scores 0, 0, 1, 1, 0, 0.3, 0.6: mean 0.3.
         let scores = [0.0, 0.0, 1.0, 1.0, 0.0, 0.3, 0.6];
         let evaluations: Vec<Vec<f64>> = scores.iter().map(|&s| vec![s]).collect();
@@ -107,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn many_problems_narrow_the_interval() {
+    fn post_saturation_gain_narrows_with_more_problems() {
         // 100 problems, half gain 0.2, half nothing: mean 0.1, se = 0.1 / sqrt(99) = 0.010050, t(99) = 1.9842.
         let score = |evaluation: usize, problem: usize| {
             if evaluation >= 2 && problem.is_multiple_of(2) { 0.7 } else { 0.5 }
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn uneven_evaluations_have_no_gain() {
+    fn post_saturation_gain_needs_even_evaluations() {
         let mut evaluations = vec![vec![1.0, 0.0]; 6];
         evaluations[3].pop();
         assert_eq!(post_saturation_gain(&evaluations), None);

@@ -1,4 +1,4 @@
-//! Chains of relations against each other and against values: assignments, computations, equations, inequalities.
+//! Compares chains of relations with each other and with values: assignments, computations, equations, inequalities.
 
 use crate::verify::compare::goal::{Goal, real_sets};
 use crate::verify::compare::label;
@@ -9,13 +9,13 @@ use crate::verify::trace::{Stage, Trace};
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Id, Relation, Tree};
 
-/// Two chains.
+/// Compares two chains of relations. Returns `None` if the budget ends.
 pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     match (relation::meaning(tree, g), relation::meaning(tree, a)) {
         (Meaning::Assignment { label: gl, value: gv, .. }, Meaning::Assignment { label: al, value: av, mut checks }) => {
             let constant = rewrite::symbols(tree, gv).is_empty();
             if let (Some(g), Some(a), false) = (sides(tree, g), sides(tree, a), constant) {
-                // `y = x` and `x = y` are one line; `f(x) = x` and `x = f(x)` are not read that way.
+                // `y = x` and `x = y` are the same line, but `f(x) = x` and `x = f(x)` are not read that way.
                 let found = relation::proportional(tree, g, a, None, fuel, trace);
                 if found.equal {
                     return Some(Goal::valued(found));
@@ -33,11 +33,11 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
         }
         (Meaning::Order, Meaning::Order) => orders(tree, (gold, g), (answer, a), fuel, trace),
         (Meaning::Membership { set: gs, .. }, Meaning::Membership { set: asw, .. }) => {
-            Some(Goal::all(Stage::Relation, "what is an element of a set stands for the set", vec![(gs, asw)]))
+            Some(Goal::all(Stage::Relation, "an element of a set stands for the set", vec![(gs, asw)]))
         }
         (Meaning::Computation { value: gv, .. }, Meaning::Computation { value: av, mut checks }) => {
             checks.push((gv, av));
-            Some(Goal::all(Stage::Relation, "computations stand for their last members, and the answer's steps must be right", checks))
+            Some(Goal::all(Stage::Relation, "a computation stands for its last member, and the answer's steps must be right", checks))
         }
         (Meaning::Assignment { value: gv, .. }, Meaning::Computation { value: av, mut checks })
         | (Meaning::Computation { value: gv, .. }, Meaning::Assignment { value: av, mut checks, .. }) => {
@@ -49,7 +49,7 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
         }
         _ => {
             let (Some(g), Some(a)) = (sides(tree, g), sides(tree, a)) else {
-                return Some(Goal::different(Stage::Relation, "an equation against a chain of several"));
+                return Some(Goal::different(Stage::Relation, "an equation against a longer chain"));
             };
             let a = (rename::cased(tree, gold, answer, a.0, fuel)?, rename::cased(tree, gold, answer, a.1, fuel)?);
             Some(Goal::valued(relation::proportional(tree, g, a, None, fuel, trace)))
@@ -64,7 +64,7 @@ fn sides(tree: &Tree, list: u32) -> Option<(Id, Id)> {
     }
 }
 
-/// Two chains with an order: the same set of numbers, or the same relation up to a factor, or the same members in the same order.
+/// Compares two chains of inequalities: the same set of numbers, the same relation up to a factor, or the same members in the same order.
 fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     if let Some(goal) = real_sets(tree, gold, answer, fuel)? {
         return Some(goal);
@@ -100,35 +100,34 @@ fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &
     Some(if same {
         Goal::all(Stage::Relation, "the same relations, member by member", g_members.into_iter().zip(a_members).collect())
     } else {
-        Goal::different(Stage::Relation, "different relations, or another number of members")
+        Goal::different(Stage::Relation, "different relations, or different numbers of members")
     })
 }
 
-/// A chain against something else.
+/// Compares a chain with an answer that is not a chain. `chain_is_gold` says on which side the chain stands.
 pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bool, fuel: &mut Fuel) -> Option<Goal> {
     let pair = |value| if chain_is_gold { (value, other) } else { (other, value) };
     match relation::meaning(tree, list) {
         Meaning::Assignment { value, mut checks, .. } | Meaning::Computation { value, mut checks } => {
             if chain_is_gold {
-                // The reference's own steps are not in question.
+                // The steps of the gold answer are not checked.
                 checks.clear();
             }
             checks.push(pair(value));
             Some(Goal::all(Stage::Relation, "a relation that gives a value stands for it", checks))
         }
-        Meaning::Membership { set, .. } => {
-            Some(Goal::all(Stage::Relation, "what is an element of a set stands for the set", vec![pair(set)]))
-        }
-        // `a + 5b = 18` answers a question for a number, by naming what was asked; `... = 0` is an equation of something. An equation asked for is no number.
+        Meaning::Membership { set, .. } => Some(Goal::all(Stage::Relation, "an element of a set stands for the set", vec![pair(set)])),
+        // `a + 5b = 18` answers a question for a number: the left side names the requested quantity. `... = 0` is an equation, not a value.
+        // A gold answer that is an equation is never a number.
         Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) && !tree.is_zero(right) => {
-            Some(Goal::all(Stage::Relation, "an equation that names what was asked for stands for its right side", vec![pair(right)]))
+            Some(Goal::all(Stage::Relation, "an equation for the requested quantity stands for its right side", vec![pair(right)]))
         }
-        Meaning::Equation(..) => Some(Goal::different(Stage::Relation, "an equation is no value")),
+        Meaning::Equation(..) => Some(Goal::different(Stage::Relation, "an equation is not a value")),
         Meaning::Order => {
             let (gold, answer) = pair(chain);
             Some(
                 real_sets(tree, gold, answer, fuel)?
-                    .unwrap_or(Goal::different(Stage::Relation, "an inequality against something that is no set of reals")),
+                    .unwrap_or(Goal::different(Stage::Relation, "an inequality against something that is not a set of reals")),
             )
         }
     }

@@ -1,10 +1,10 @@
-//! What has to be shown for two nodes to be equal: nothing more, all of some pairs, or a matching of members; and by which rule. One level at a
-//! time; `compare` keeps the work list. It owns the order in which the rules are asked; the rules themselves are with their subjects (words,
-//! notations, relations, sets of reals, structures, values).
+//! Decides what makes two nodes equal: a final verdict, several pairs that must all be equal, or a matching of members. Handles one level
+//! at a time; `compare` keeps the work list. This file fixes the order of the rules; the rules themselves are in the files for their
+//! subjects (words, notations, relations, sets of reals, structures, values).
 
 use crate::verify::compare::chain::{chain, chains};
 use crate::verify::compare::notation;
-use crate::verify::compare::quantity::{self, Wording};
+use crate::verify::compare::quantity::{self, WordRelation};
 use crate::verify::compare::reals::{self, Interval};
 use crate::verify::compare::rename;
 use crate::verify::compare::scalar;
@@ -16,54 +16,55 @@ use crate::verify::tree::show::show;
 use crate::verify::tree::{Bracket, Constant, Id, Node, Relation, Separator, Tree};
 use crate::verify::{Comparison, Method};
 
-/// What remains to be shown, and why.
+/// A condition for the equality of two nodes, and the rule behind it.
 #[derive(Clone, Debug)]
 pub struct Goal {
-    /// The stage that set it.
+    /// The stage that produced this goal.
     pub stage: Stage,
-    /// The rule by which it was set, for people; empty where the stages have told of themselves.
+    /// The rule, as text for `--explain`. Empty if the stages have already noted their findings.
     pub rule: &'static str,
+    /// The condition itself.
     pub need: Need,
 }
 
-/// What remains to be shown.
+/// The condition of a goal.
 #[derive(Clone, Debug)]
 pub enum Need {
-    /// Nothing.
+    /// Already decided.
     Decided(Comparison),
-    /// Every pair is equal.
+    /// Every pair must be equal.
     All(Vec<(Id, Id)>),
-    /// The members can be paired so that every pair is equal.
+    /// The members must match one to one, in any order: gold members first.
     Matching(Vec<Id>, Vec<Id>),
 }
 
 impl Goal {
-    /// Nothing remains to be shown.
+    /// A goal that is already decided.
     pub fn decided(stage: Stage, rule: &'static str, equal: bool, method: Method) -> Goal {
         Goal { stage, rule, need: Need::Decided(Comparison { equal, method }) }
     }
 
-    /// Answers of different shape.
+    /// "Not equal", because the answers have different shapes.
     pub fn different(stage: Stage, rule: &'static str) -> Goal {
         Goal::decided(stage, rule, false, Method::Structure)
     }
 
-    /// What the stages that compare values found, and noted.
+    /// The result of the value stages, which have already noted what they found.
     pub fn valued(found: Comparison) -> Goal {
         Goal { stage: Stage::Pair, rule: "", need: Need::Decided(found) }
     }
 
-    /// Every pair must be equal.
+    /// All pairs must be equal.
     pub fn all(stage: Stage, rule: &'static str, pairs: Vec<(Id, Id)>) -> Goal {
         Goal { stage, rule, need: Need::All(pairs) }
     }
 
-    /// Every gold member must be equal to an answer's member of its own.
+    /// Each gold member must match a different member of the answer.
     pub fn matching(stage: Stage, rule: &'static str, gold: Vec<Id>, answer: Vec<Id>) -> Goal {
         Goal { stage, rule, need: Need::Matching(gold, answer) }
     }
 
-    /// The rule, and what it asks for.
+    /// Describes the rule and the condition for `--explain`.
     pub fn describe(&self) -> String {
         let rule = self.rule;
         match &self.need {
@@ -76,7 +77,7 @@ impl Goal {
     }
 }
 
-/// The goal of comparing `gold` with `answer`; `None` when a budget ends.
+/// Returns the goal for comparing `gold` with `answer`, or `None` if a budget ends.
 pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     let (g, a) = (tree.node(gold), tree.node(answer));
     let leaves = matches!((g, a), (Node::Number(_), Node::Number(_)));
@@ -86,7 +87,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
         return worded(tree, gold, answer, fuel);
     }
     if let Some(pair) = without_ranges(tree, gold, answer) {
-        return Some(Goal::all(Stage::Members, "what a parameter ranges over does not count", vec![pair]));
+        return Some(Goal::all(Stage::Members, "the range of a parameter does not count", vec![pair]));
     }
     if let (Node::Number(_), Node::Number(_)) = (g, a) {
         return Some(Goal::valued(scalar::compare(tree, gold, answer, fuel, trace)));
@@ -111,7 +112,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
             }
         }
         (Node::Numbers(g), Node::Numbers(a)) => {
-            return Some(Goal::decided(Stage::Members, "sets known by their letter", g == a, Method::Structure));
+            return Some(Goal::decided(Stage::Members, "number sets, compared by letter", g == a, Method::Structure));
         }
         _ => {}
     }
@@ -126,26 +127,26 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
     Some(Goal::valued(expressions(tree, gold, answer, fuel, trace)))
 }
 
-/// Words around either side.
+/// Handles words around either side.
 fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
     let parts = |id| match tree.node(id) {
         Node::Worded(before, body, after) => (body, quantity::words_at(tree, before), quantity::words_at(tree, after)),
         _ => (id, "", ""),
     };
     let ((gold, g_before, g_after), (answer, a_before, a_after)) = (parts(gold), parts(answer));
-    let wording = quantity::compare((g_before, g_after), (a_before, a_after));
+    let relation = quantity::compare((g_before, g_after), (a_before, a_after));
     let answer = if g_after.contains("integer") || a_after.contains("integer") {
-        // The letter of "some integer n" is arbitrary.
+        // The letter in "some integer n" is arbitrary.
         rename::arbitrary(tree, gold, answer, fuel).unwrap_or(answer)
     } else {
         answer
     };
-    match wording {
-        Wording::Different => Some(Goal::different(Stage::Words, "the words or units beside the two say different things")),
-        Wording::Compatible(ratio) if num_traits::One::is_one(&ratio) => {
-            Some(Goal::all(Stage::Words, "the words or units beside the two go together", vec![(gold, answer)]))
+    match relation {
+        WordRelation::Different => Some(Goal::different(Stage::Words, "the words or units beside the two say different things")),
+        WordRelation::Compatible(ratio) if num_traits::One::is_one(&ratio) => {
+            Some(Goal::all(Stage::Words, "the words or units beside the two are compatible", vec![(gold, answer)]))
         }
-        Wording::Compatible(ratio) => {
+        WordRelation::Compatible(ratio) => {
             let factor = tree.rational(ratio)?;
             let scaled = tree.push(Node::Multiply(answer, factor))?;
             Some(Goal::all(Stage::Words, "units of one kind; the answer is put into the unit of the reference", vec![(gold, scaled)]))
@@ -153,7 +154,7 @@ fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal
     }
 }
 
-/// The pair without items that only say what a parameter ranges over, `k \in \mathbb{Z}`; `None` where there is none.
+/// Drops items that only give the range of a parameter, such as `k \in \mathbb{Z}`. Returns `None` if there are none.
 fn without_ranges(tree: &mut Tree, gold: Id, answer: Id) -> Option<(Id, Id)> {
     let (g, a) = (without_range(tree, gold), without_range(tree, answer));
     (g.is_some() || a.is_some()).then(|| (g.unwrap_or(gold), a.unwrap_or(answer)))
@@ -182,7 +183,7 @@ fn without_range(tree: &mut Tree, id: Id) -> Option<Id> {
     tree.push(Node::Sequence { open: Bracket::Bare, close, separator, list })
 }
 
-/// Words against something else: a set that they name, or the same letters read as a product.
+/// Compares words with a node that is not text: a set that the words name, or a product of the same letters.
 fn against_words(tree: &mut Tree, text: u32, other: Id, node: Node, pair: impl Fn(Id, Id) -> (Id, Id)) -> Option<Goal> {
     match set_in_words(tree, text) {
         Some(set) if is_set(node) || is_structure(tree, other) => {
@@ -193,7 +194,7 @@ fn against_words(tree: &mut Tree, text: u32, other: Id, node: Node, pair: impl F
     }
 }
 
-/// The set that words name.
+/// Returns the set that the words name.
 fn set_in_words(tree: &Tree, text: u32) -> Option<Node> {
     match tree.name_of(text) {
         "all real numbers" | "all reals" | "real numbers" | "the real numbers" => Some(Node::Numbers('R')),
@@ -202,7 +203,7 @@ fn set_in_words(tree: &Tree, text: u32) -> Option<Node> {
     }
 }
 
-/// Plain letters read as a product of variables, against the same letters read as words.
+/// Compares letters that were read as a product of variables with the same letters read as words.
 fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
     let mut letters: Vec<&str> = Vec::new();
     let mut id = other;
@@ -225,21 +226,22 @@ fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
             }
         }
     };
-    Goal::decided(Stage::Words, "words against letters, as the same letters or not", equal, Method::Text)
+    Goal::decided(Stage::Words, "words against a product of letters, compared letter by letter", equal, Method::Text)
 }
 
-/// Both as sets of real numbers, where both are: the same parts, ends equal and equally open.
+/// Compares two sets of real numbers: the same number of parts, with equal ends that are equally open. Returns `Some(None)` unless both
+/// sides are such sets, and `None` if the budget ends.
 pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Option<Goal>> {
     let Some(g) = reals::set(tree, gold, fuel) else { return Some(None) };
     let Some(a) = reals::set(tree, answer, fuel) else { return Some(None) };
     match (subject(tree, gold), subject(tree, answer)) {
-        // Two inequalities between expressions may be one up to a factor.
+        // Two inequalities between expressions may still be equal up to a factor.
         (Some(Subject::Expression(_)), Some(Subject::Expression(_))) => return Some(None),
         (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(Goal::different(Stage::Reals, "bounds on different things"))),
         _ => {}
     }
     if g.len() != a.len() {
-        return Some(Some(Goal::different(Stage::Reals, "sets of reals in another number of parts")));
+        return Some(Some(Goal::different(Stage::Reals, "sets of reals with different numbers of parts")));
     }
     let mut pairs = Vec::new();
     for (g, a) in g.iter().zip(&a) {
@@ -257,7 +259,7 @@ fn same_shape(g: &Interval, a: &Interval) -> bool {
     shape(g) == shape(a)
 }
 
-/// Inequalities side by side, which hold at once: `x > 2, x < 3`.
+/// True for inequalities side by side that must all be satisfied: `x > 2, x < 3`.
 fn are_conditions(tree: &Tree, node: Node) -> bool {
     let is_order = |relation: &Relation| {
         matches!(relation, Relation::Less | Relation::LessEqual | Relation::Greater | Relation::GreaterEqual | Relation::NotEqual)
@@ -271,7 +273,7 @@ fn are_conditions(tree: &Tree, node: Node) -> bool {
     }
 }
 
-/// Kinds that only sets have.
+/// True for kinds of nodes that are always sets.
 fn is_set(node: Node) -> bool {
     matches!(
         node,
@@ -279,7 +281,7 @@ fn is_set(node: Node) -> bool {
     )
 }
 
-/// Two expressions, and once more with a parameter renamed where its letter is arbitrary.
+/// Compares two expressions. If they differ, tries again with an arbitrary letter of the answer renamed.
 fn expressions(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let found = scalar::compare(tree, gold, answer, fuel, trace);
     if found.equal {

@@ -1,19 +1,19 @@
-//! What stands before the equals sign of `x = 5`, `f(x) = ...`, `\angle A = ...`: which expressions only name a value, and when two names
-//! may be one. It owns the policy that an answer under another name is another answer.
+//! The left side of `x = 5`, `f(x) = ...` or `\angle A = ...`: which expressions only name a value, and when two names can mean the same.
+//! This file owns the policy that an answer under a different name is a different answer.
 
 use crate::verify::tree::show::show;
 use crate::verify::tree::{Bracket, Function, Id, Node, Tree};
 
-/// Whether an expression only names what is computed: a variable, words, `f(x)`, `P(x)`, `AB`, `\angle A`, a tuple of variables.
+/// True if an expression only names a value: a variable, words, `f(x)`, `P(x)`, `AB`, `\angle A`, or a tuple of variables.
 pub fn is_label(tree: &Tree, id: Id) -> bool {
     match tree.node(id) {
         Node::Symbol(_) | Node::Text(_) | Node::Worded(..) => true,
-        // A derivative or a sum is an expression; a named function is a label.
+        // A derivative or a sum is an expression. A function with a name is a label.
         Node::Opaque(name, _) => !tree.name_of(name).contains('^'),
         Node::Sequence { open: Bracket::Round | Bracket::Bare, list, .. } => {
             tree.members(list).iter().all(|&member| is_simple_label(tree, member))
         }
-        // |AB| and \sin\theta name a length and a value.
+        // `|AB|` names a length, `\sin\theta` a value.
         Node::Call(_, a) => matches!(tree.node(a), Node::Symbol(_)) || is_capital(tree, a),
         Node::Multiply(a, b) | Node::Divide(a, b) | Node::Ratio(a, b) => {
             is_capital(tree, a) && (is_capital(tree, b) || is_argument(tree, a, b)) || is_derivative(tree, a, b) || is_inverse(tree, a, b)
@@ -34,9 +34,9 @@ fn is_named_point(tree: &Tree, id: Id) -> bool {
     }
 }
 
-/// Upper-case names, alone or side by side: points, lengths, areas.
+/// True for upper-case names, alone or side by side: points, lengths, areas.
 fn is_capital(tree: &Tree, mut id: Id) -> bool {
-    // Products lean to the left: walk down the spine.
+    // Products lean to the left, so walk down the left spine.
     loop {
         let leaf = match tree.node(id) {
             Node::Multiply(a, b) => {
@@ -84,7 +84,7 @@ fn is_inverse(tree: &Tree, a: Id, b: Id) -> bool {
     }
 }
 
-/// The variable that a label makes a bound one: the `x` of `f(x) = ...`.
+/// Returns the variable that a label binds: the `x` of `f(x) = ...`.
 pub fn bound_variable(tree: &Tree, label: Id) -> Option<u32> {
     let argument = match tree.node(label) {
         Node::Opaque(_, list) => match tree.members(list) {
@@ -100,8 +100,8 @@ pub fn bound_variable(tree: &Tree, label: Id) -> Option<u32> {
     }
 }
 
-/// Whether two labels may stand for the same thing. A plain name against a function's, a length's or words may; two names of one kind must be
-/// the same, but for the case of a letter: `\tan y` is not `\sin y`, and `AB` is not `CD`.
+/// True if two labels can name the same thing. A plain name can match a function, a length or words. Two names of the same kind must be
+/// identical, up to the case of a letter: `\tan y` is not `\sin y`, and `AB` is not `CD`.
 pub fn labels_agree(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) -> bool {
     match (tree.node(gold), tree.node(answer)) {
         (Node::Symbol(g), Node::Symbol(a)) => {
@@ -109,11 +109,11 @@ pub fn labels_agree(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) 
         }
         (Node::Text(g), Node::Text(a)) => words_agree(tree.name_of(g), tree.name_of(a)),
         (Node::Text(_) | Node::Worded(..), _) | (_, Node::Text(_) | Node::Worded(..)) => true,
-        // |AB| is the length AB.
+        // `|AB|` is the length `AB`.
         (Node::Call(Function::Abs, g), Node::Multiply(..)) => spelling(tree, g) == spelling(tree, answer),
         (Node::Multiply(..), Node::Call(Function::Abs, a)) => spelling(tree, gold) == spelling(tree, a),
         (Node::Call(g_function, g), Node::Call(a_function, a)) => g_function == a_function && same_product(tree, g, a),
-        // What a function is of something is no other thing's value: \sin x = 1/2 is not x = 1/2.
+        // A function value does not determine its argument: `\sin x = 1/2` is not `x = 1/2`.
         (Node::Call(..), _) | (_, Node::Call(..)) => false,
         (Node::Opaque(g, g_list), Node::Opaque(a, a_list)) => {
             let same_arguments = match (tree.members(g_list), tree.members(a_list)) {
@@ -134,7 +134,7 @@ pub fn labels_agree(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) 
     }
 }
 
-/// Two labels in words: some word of both is the same, or one of them says nothing of its own.
+/// True if two labels in words share a word, or one of them has no specific word.
 fn words_agree(gold: &str, answer: &str) -> bool {
     const EMPTY: [&str; 14] =
         ["answer", "result", "value", "total", "final", "solution", "number", "the", "of", "a", "is", "in", "for", "required"];
@@ -146,19 +146,19 @@ fn words_agree(gold: &str, answer: &str) -> bool {
     gold.is_empty() || answer.is_empty() || gold.iter().any(|word| answer.contains(word))
 }
 
-/// A letter that may be any other: the x of f(x), not the event of P(A).
+/// True for a letter that can be replaced by any other: the `x` of `f(x)`, but not the event `A` of `P(A)`.
 fn is_variable(tree: &Tree, id: Id) -> bool {
     matches!(tree.node(id), Node::Symbol(name) if !tree.name_of(name).starts_with(|c: char| c.is_uppercase()))
 }
 
-/// Two names made of letters side by side: the same letters, and of angles the same vertex.
+/// True if two names made of adjacent letters have the same letters and, for angles, the same vertex.
 fn same_product(tree: &Tree, gold: Id, answer: Id) -> bool {
     let (g, a) = (factors(tree, gold), factors(tree, answer));
-    // Of an angle named by its vertex, with the sign or without, the sides are not told.
+    // An angle named by its vertex alone, with or without the angle sign, leaves its sides open.
     if let (Some(g_vertex), Some(a_vertex)) = (vertex(&g), vertex(&a)) {
         return g_vertex == a_vertex && (g.len() != a.len() || spelling(tree, gold) == spelling(tree, answer));
     }
-    // P(x) and P(t) are one function.
+    // `P(x)` and `P(t)` are the same function.
     if let ([g_name, _], [a_name, _], Some(_), Some(_)) = (&g[..], &a[..], bound_variable(tree, gold), bound_variable(tree, answer))
         && !(is_capital(tree, gold) && is_capital(tree, answer))
     {
@@ -167,7 +167,7 @@ fn same_product(tree: &Tree, gold: Id, answer: Id) -> bool {
     spelling(tree, gold) == spelling(tree, answer)
 }
 
-/// The vertex of an angle: the B of `\angle ABC`, of `\angle B` and of `B`.
+/// Returns the vertex of an angle: the `B` of `\angle ABC`, `\angle B` and `B`.
 fn vertex(factors: &[String]) -> Option<&str> {
     match factors {
         [vertex] => Some(vertex),
@@ -176,7 +176,7 @@ fn vertex(factors: &[String]) -> Option<&str> {
     }
 }
 
-/// The factors of a product, in order.
+/// Returns the factors of a product, in order.
 fn factors(tree: &Tree, mut id: Id) -> Vec<String> {
     let mut found = Vec::new();
     while let Node::Multiply(a, b) = tree.node(id) {
@@ -188,7 +188,7 @@ fn factors(tree: &Tree, mut id: Id) -> Vec<String> {
     found
 }
 
-/// A name as text in which the order of letters side by side does not count.
+/// Writes a name as text in which the order of adjacent letters does not matter.
 fn spelling(tree: &Tree, id: Id) -> String {
     let mut factors = factors(tree, id);
     factors.sort_unstable();

@@ -1,5 +1,5 @@
-//! The work list of a comparison: goals wait for the pairs that they need, results are kept, nothing recurses. The verdict of a structure names
-//! the weakest stage that any of its parts needed.
+//! The work list of a comparison. A goal waits for the pairs that it needs, and results are cached, so nothing recurses. The verdict on a
+//! structure reports the weakest method that any of its parts needed.
 
 mod chain;
 mod goal;
@@ -23,22 +23,24 @@ use crate::verify::tree::show::show;
 use crate::verify::tree::{Id, Tree};
 use crate::verify::{Comparison, Method};
 
-/// Goals open at once; answers nest a handful deep.
+/// Maximum number of goals open at once. Real answers nest only a few levels deep.
 const MAX_OPEN: usize = 64;
 
-/// A goal, and how far it has come.
+/// A goal in progress.
 struct Open {
     pair: (Id, Id),
     goal: Goal,
-    /// Pairs shown, or gold members matched.
+    /// Pairs found equal so far, or gold members matched.
     done: usize,
-    /// Answers that the current gold member has been compared with.
+    /// Members of the answer compared with the current gold member so far.
     tried: usize,
-    /// Answers not yet matched.
+    /// Members of the answer that are not matched yet.
     free: Vec<bool>,
+    /// The weakest method among the parts decided so far.
     weakest: Method,
 }
 
+/// The next action for a goal.
 enum Progress {
     Done(Comparison),
     Needs((Id, Id)),
@@ -66,7 +68,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
                 trace.note(goal.stage, || goal.describe());
             }
             match goal.need {
-                // Most answers are one pair of values.
+                // Most answers are a single pair of values.
                 Need::Decided(found) if open.is_empty() => return found,
                 Need::Decided(found) => drop(known.insert(pair, found)),
                 _ => {
@@ -81,7 +83,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
         match top.progress(&known, fuel) {
             Progress::Done(found) => {
                 trace.set_depth(depth - 1);
-                top.tell(tree, found, trace);
+                top.note_result(tree, found, trace);
                 open.pop();
                 if open.is_empty() {
                     return found;
@@ -89,9 +91,9 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
                 known.insert(pair, found);
             }
             Progress::Needs(next) => {
-                // A pair that waits for itself can never be shown.
+                // A pair that depends on itself can never be proved equal.
                 if open.iter().any(|waiting| waiting.pair == next) {
-                    trace.note(Stage::Pair, || "not equal: the pair would have to be shown by itself");
+                    trace.note(Stage::Pair, || "not equal: the pair depends on itself");
                     return Comparison { equal: false, method: Method::Structure };
                 }
                 wanted = Some(next);
@@ -105,8 +107,8 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
 }
 
 impl Open {
-    /// Notes what the pairs together say; a single pair speaks for itself.
-    fn tell(&self, tree: &Tree, found: Comparison, trace: &mut Trace) {
+    /// Notes the result of several pairs. A single pair has already noted its own.
+    fn note_result(&self, tree: &Tree, found: Comparison, trace: &mut Trace) {
         match &self.goal.need {
             Need::All(pairs) if pairs.len() > 1 => trace.note(self.goal.stage, || match found.equal {
                 true => "equal: every pair is".to_owned(),
@@ -123,7 +125,7 @@ impl Open {
         }
     }
 
-    /// Goes on as far as the known pairs allow.
+    /// Advances as far as the known pairs allow.
     fn progress(&mut self, known: &HashMap<(Id, Id), Comparison>, fuel: &mut Fuel) -> Progress {
         match &self.goal.need {
             Need::Decided(found) => Progress::Done(*found),
@@ -139,8 +141,8 @@ impl Open {
                 Progress::Done(Comparison { equal: true, method: self.weakest })
             }
             Need::Matching(gold, answer) => {
-                // Every gold member takes the first equal answer that is still free: equality being transitive but for rounding, the first
-                // will do. Lists usually come in the same order, so the search starts at the same place.
+                // Each gold member takes the first equal member that is still free. Equality is transitive up to rounding, so the first one
+                // is enough. Lists usually come in the same order, so the search starts at the same index.
                 while let Some(&g) = gold.get(self.done) {
                     if self.tried == answer.len() || gold.len() != answer.len() {
                         return Progress::Done(Comparison { equal: false, method: Method::Structure });

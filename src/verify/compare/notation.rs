@@ -1,4 +1,4 @@
-//! Numbers in notations of their own: times of day (`18:05`, `6:05`, `noon`), numerals with a base (`101_2`), ratios (`1:2:3`).
+//! Numbers in special notations: times of day (`18:05`, `6:05`, `noon`), numerals with a base (`101_2`), ratios (`1:2:3`).
 
 use crate::verify::Method;
 use crate::verify::compare::goal::Goal;
@@ -6,10 +6,11 @@ use crate::verify::read::clock;
 use crate::verify::trace::Stage;
 use crate::verify::tree::{Id, Node, Tree};
 
+/// Seconds in an hour.
 const HOUR: u32 = 3600;
 
-/// Two sides of which one is a time of day; `None` where neither is one, or the other is something else altogether. A mark of the half of the day
-/// on one side only does not count, as a unit does not.
+/// Compares two sides if one is a time of day. Returns `None` if neither is, or if the other side cannot be read as a time. An a.m./p.m.
+/// mark on one side only is ignored, as a unit is.
 pub fn time(tree: &Tree, gold: Id, answer: Id) -> Option<Goal> {
     let equal = same_time(tree, gold, answer)?;
     Some(Goal::decided(Stage::Notation, "as times of day", equal, Method::Exact))
@@ -24,25 +25,25 @@ fn same_time(tree: &Tree, gold: Id, answer: Id) -> Option<bool> {
     }
 }
 
-/// A time against hours and minutes without a mark, which may be of either half of the day, or against words.
+/// Compares a time with words, or with hours and minutes without a mark, which fit either half of the day.
 fn unmarked(tree: &Tree, time: u32, other: Id) -> Option<bool> {
     if let Node::Text(words) = tree.node(other) {
         return clock::in_words(tree.name_of(words)).map(|seconds| seconds == time);
     }
     let (hours, rest) = clock::parts(tree, other)?;
     if matches!(tree.node(other), Node::Number(_)) && !(1..=12).contains(&hours) {
-        // 17 alone is no time.
+        // 17 alone is not a time.
         return Some(false);
     }
     let same_hour = hours == time / HOUR || hours <= 12 && hours % 12 == time / HOUR % 12;
     Some(same_hour && rest == time % HOUR)
 }
 
-/// Two sides of which one is a numeral with a base; `None` where neither is.
+/// Compares two sides if one is a numeral with a base. Returns `None` if neither is.
 pub fn numerals(tree: &mut Tree, gold: Id, answer: Id) -> Option<Goal> {
     let without_base = |tree: &mut Tree, digits: u32, pair: fn(Id, Id) -> (Id, Id), other: Id| {
         let decimal = numeral(tree, digits).map(|decimal| pair(decimal, other));
-        decimal.map_or(Goal::different(Stage::Notation, "digits beyond 9 need their base on both sides"), |pair| {
+        decimal.map_or(Goal::different(Stage::Notation, "digits above 9 need a base on both sides"), |pair| {
             Goal::all(Stage::Notation, "a base on one side only does not count", vec![pair])
         })
     };
@@ -58,13 +59,14 @@ pub fn numerals(tree: &mut Tree, gold: Id, answer: Id) -> Option<Goal> {
     }
 }
 
-/// A numeral's digits as a decimal number, to compare with a side that states no base.
+/// Reads the digits of a numeral as a decimal number, to compare it with a side that states no base.
 fn numeral(tree: &mut Tree, digits: u32) -> Option<Id> {
     let value = tree.name_of(digits).parse().ok()?;
     tree.rational(num_rational::BigRational::from_integer(value))
 }
 
-/// `a:b:c` against `d:e:f`: proportional. Two-part ratios are fractions; a time's zero seconds do not count.
+/// Compares `a:b:c` with `d:e:f`, which are equal if they are proportional. Ratios of two parts are left to the fractions (`Some(None)`).
+/// Trailing zero seconds of a time do not count.
 pub fn ratios(tree: &mut Tree, gold: Id, answer: Id) -> Option<Option<Goal>> {
     let (g, a) = (parts_of_ratio(tree, gold), parts_of_ratio(tree, answer));
     if g.len() == 2 && a.len() == 2 {
@@ -77,7 +79,7 @@ pub fn ratios(tree: &mut Tree, gold: Id, answer: Id) -> Option<Option<Goal>> {
         return Some(Some(if time {
             Goal::all(Stage::Notation, "the zero seconds of a time do not count", pairs)
         } else {
-            Goal::different(Stage::Notation, "ratios of another number of parts")
+            Goal::different(Stage::Notation, "ratios with different numbers of parts")
         }));
     }
     let (&g_first, &a_first) = (g.first()?, a.first()?);
@@ -85,7 +87,7 @@ pub fn ratios(tree: &mut Tree, gold: Id, answer: Id) -> Option<Option<Goal>> {
     for (&g, &a) in g.iter().zip(&a).skip(1) {
         pairs.push((tree.push(Node::Multiply(g, a_first))?, tree.push(Node::Multiply(a, g_first))?));
     }
-    Some(Some(Goal::all(Stage::Notation, "ratios, equal where they are proportional", pairs)))
+    Some(Some(Goal::all(Stage::Notation, "ratios, which are equal if they are proportional", pairs)))
 }
 
 fn parts_of_ratio(tree: &Tree, mut id: Id) -> Vec<Id> {

@@ -1,5 +1,6 @@
-//! Words around an answer: units, labels, nouns. A unit on one side only is ignored; on both sides the units must measure the same, and their
-//! sizes count. Other nouns are decoration. Words that change what is said ("at least 5", "not 5") are never ignored on one side.
+//! Words around an answer: units, labels, nouns. A unit on one side only is ignored. If both sides have a unit, the units must measure the
+//! same quantity, and their sizes count. Other nouns are decoration. Words that change the meaning ("at least 5", "not 5") are never
+//! ignored on one side.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -9,7 +10,7 @@ use crate::verify::read::phrase::STATEMENT;
 use crate::verify::tree::NONE;
 use crate::verify::words::{self, Unit};
 
-/// Words that change the answer that they stand beside.
+/// Words that change the meaning of the answer next to them.
 const QUALIFIERS: [&str; 29] = [
     "not",
     "no",
@@ -42,20 +43,20 @@ const QUALIFIERS: [&str; 29] = [
     "incorrect",
 ];
 
-/// Longer texts beside a number are sentences, and a number in a sentence may be anything.
+/// Text of more words than this next to a number is a sentence, and the number in it can mean anything.
 const MAX_WORDS: usize = 12;
 
-/// How the words around two answers relate.
+/// Relation between the words around two answers.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Wording {
-    /// They allow a comparison of what they stand around, the answer's multiplied by this ratio of unit sizes.
+pub enum WordRelation {
+    /// The values can be compared after multiplying the answer by this ratio of unit sizes.
     Compatible(BigRational),
-    /// They say different things.
+    /// The words have different meanings.
     Different,
 }
 
-/// Compares the words before and after two answers.
-pub fn compare(gold: (&str, &str), answer: (&str, &str)) -> Wording {
+/// Compares the words before and after two answers, given as `(before, after)`.
+pub fn compare(gold: (&str, &str), answer: (&str, &str)) -> WordRelation {
     let qualified = |words: &str| -> Vec<String> {
         let all = words.split(' ').filter(|word| QUALIFIERS.contains(word));
         all.map(str::to_owned).collect()
@@ -63,21 +64,21 @@ pub fn compare(gold: (&str, &str), answer: (&str, &str)) -> Wording {
     let qualifiers = |(before, after): (&str, &str)| [qualified(before), qualified(after)].concat();
     let long = |(before, after): (&str, &str)| before.split(' ').count() > MAX_WORDS || after.split(' ').count() > MAX_WORDS;
     if qualifiers(gold) != qualifiers(answer) || long(answer) || answer.1.ends_with(STATEMENT) && answer.1 != gold.1 {
-        return Wording::Different;
+        return WordRelation::Different;
     }
     match (unit(gold.1), unit(answer.1)) {
-        (Some(g), Some(a)) if g.dimension == a.dimension => Wording::Compatible(a.size / g.size),
-        (Some(g), Some(a)) if !g.is_neutral() && !a.is_neutral() => Wording::Different,
-        _ => Wording::Compatible(BigRational::one()),
+        (Some(g), Some(a)) if g.dimension == a.dimension => WordRelation::Compatible(a.size / g.size),
+        (Some(g), Some(a)) if !g.is_neutral() && !a.is_neutral() => WordRelation::Different,
+        _ => WordRelation::Compatible(BigRational::one()),
     }
 }
 
-/// The text at a tree's index, empty for none.
+/// Returns the text at an index of the tree; empty for `NONE`.
 pub fn words_at(tree: &crate::verify::tree::Tree, index: u32) -> &str {
     if index == NONE { "" } else { tree.name_of(index) }
 }
 
-/// A unit made of words.
+/// A unit spelled in one or more words.
 #[derive(Clone, Debug, PartialEq)]
 struct Compound {
     dimension: String,
@@ -85,13 +86,13 @@ struct Compound {
 }
 
 impl Compound {
-    /// Says nothing about what is measured: "units", "times", "square units".
+    /// True if the unit does not say which quantity is measured: "units", "times", "square units".
     fn is_neutral(&self) -> bool {
         self.dimension.starts_with("unit") || self.dimension == "count" || self.dimension == "angle" || self.dimension == "percent"
     }
 }
 
-/// The unit that words spell: `square inches`, `cm^2`, `miles per hour`, `km/h`.
+/// Parses a unit from words: `square inches`, `cm^2`, `miles per hour`, `km/h`.
 fn unit(text: &str) -> Option<Compound> {
     if text.is_empty() {
         return None;
@@ -139,7 +140,7 @@ fn ratio(unit: Unit) -> BigRational {
     BigRational::new(BigInt::from(unit.size.0), BigInt::from(unit.size.1))
 }
 
-/// Two texts as words: case, articles, punctuation and spaces do not count.
+/// Compares two texts as words, ignoring case, articles, plural, punctuation and spaces.
 pub fn same_text(a: &str, b: &str) -> bool {
     let letters = |text: &str| -> String {
         let words = text.split(|c: char| c.is_whitespace() || c == '-').filter(|word| !matches!(*word, "a" | "an" | "the"));
@@ -148,7 +149,7 @@ pub fn same_text(a: &str, b: &str) -> bool {
         words.iter().flat_map(|word| word.chars()).filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
     };
     let (whole_a, whole_b) = (a.to_lowercase(), b.to_lowercase());
-    // A lone letter is no article.
+    // A lone letter is not an article.
     if whole_a.trim() == whole_b.trim() {
         return !a.trim().is_empty();
     }
@@ -156,7 +157,7 @@ pub fn same_text(a: &str, b: &str) -> bool {
     !a.is_empty() && a == b
 }
 
-/// Two answers that could not both be read: equal but for case, spaces, quotes and what makes text upright. Signs and digits count.
+/// Compares two answers that could not both be read. Ignores case, spaces, quotes and commands for upright text; signs and digits count.
 pub fn same_text_with_signs(a: &str, b: &str) -> bool {
     let letters = |text: &str| -> String {
         let plain = text.replace("\\text", "").replace("\\mathrm", "").replace("\\mbox", "").replace("\\left", "").replace("\\right", "");

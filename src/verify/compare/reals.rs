@@ -1,5 +1,5 @@
-//! Sets of real numbers: intervals and their unions, inequalities in one variable, set-builders. It owns what such a set is, so that
-//! `x > 2`, `(2, \infty)` and `\{x | x > 2\}` are one thing; whether two ends are equal is for `scalar` to say.
+//! Sets of real numbers: intervals, their unions, inequalities in one variable, set-builders. This file defines such sets, so that `x > 2`,
+//! `(2, \infty)` and `\{x | x > 2\}` are one set. `scalar` decides whether two ends are equal.
 
 use num_rational::BigRational;
 use num_traits::Zero;
@@ -13,21 +13,26 @@ use crate::verify::value;
 use crate::verify::value::evaluate::{Reading, evaluate};
 use crate::verify::value::exact::Exact;
 
-/// Sets of more parts are compared as text.
+/// Sets with more parts than this are compared as text.
 const MAX_PARTS: usize = 256;
 
-/// An end of an interval; no node means infinity.
+/// An end of an interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct End {
+    /// The expression of the end; `None` for an infinite end.
     pub node: Option<Id>,
+    /// Its value, for ordering only.
     pub value: f64,
+    /// Whether the end belongs to the interval.
     pub closed: bool,
 }
 
-/// An interval or, with both ends equal and closed, a point.
+/// An interval, or a point if both ends are equal and closed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
+    /// The lower end.
     pub low: End,
+    /// The upper end.
     pub high: End,
 }
 
@@ -35,7 +40,8 @@ const MINUS_INFINITY: End = End { node: None, value: f64::NEG_INFINITY, closed: 
 const PLUS_INFINITY: End = End { node: None, value: f64::INFINITY, closed: false };
 const ALL: Interval = Interval { low: MINUS_INFINITY, high: PLUS_INFINITY };
 
-/// The set of real numbers that a node describes, as disjoint intervals in order; `None` where it describes none.
+/// Returns the set of real numbers that a node describes, as disjoint intervals in ascending order. `None` if it describes no such set or
+/// the budget ends.
 pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let order = tree.reachable(root);
     let mut sets: Vec<(Id, Option<Vec<Interval>>)> = Vec::with_capacity(order.len());
@@ -44,7 +50,7 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
         let at = |child: Id| sets.binary_search_by_key(&child, |entry| entry.0).ok().and_then(|at| sets.get(at)?.1.clone());
         let found = match tree.node(id) {
             Node::SetOperation(operation, a, b) => at(a).zip(at(b)).map(|(a, b)| operate(operation, &a, &b, fuel)),
-            // Whole numbers between two bounds are no interval.
+            // Integers between two bounds are not an interval.
             Node::Builder(head, condition) if over_the_reals(tree, head) && is_about(tree, condition, head) => at(condition),
             Node::Worded(_, a, _) => at(a),
             Node::EmptySet => Some(Vec::new()),
@@ -59,7 +65,7 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
                 if open == Bracket::Bare && chains {
                     fuel.spend(2 * tree.reachable(id).len() as u64).ok()?;
                     let parts: Option<Vec<_>> = members.iter().map(|&member| at(member)).collect();
-                    // Conditions on different things are no set of numbers.
+                    // Conditions on different things do not describe one set of numbers.
                     parts.filter(|_| subject(tree, id).is_some()).map(|parts| combine(separator, parts, fuel))
                 } else {
                     sequence(tree, (open, close), &members, fuel)
@@ -73,7 +79,7 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
     sets.pop()?.1.map(normalise)
 }
 
-/// Whether the condition of a set-builder bounds the variable of its head, and not something else of it.
+/// True if the condition of a set-builder bounds the variable of its head, and not a function of it.
 fn is_about(tree: &Tree, condition: Id, head: Id) -> bool {
     let variable = rewrite::symbols(tree, head);
     match subject(tree, condition) {
@@ -92,7 +98,7 @@ fn over_the_reals(tree: &Tree, head: Id) -> bool {
 }
 
 fn combine(separator: Separator, parts: Vec<Vec<Interval>>, fuel: &mut Fuel) -> Vec<Interval> {
-    // Solutions side by side are all of them solutions; conditions side by side hold at once.
+    // Single solutions side by side are alternatives; conditions side by side apply together.
     let points = parts.iter().flatten().all(|part| part.low == part.high);
     if separator == Separator::Or || points {
         return parts.concat();
@@ -100,7 +106,7 @@ fn combine(separator: Separator, parts: Vec<Vec<Interval>>, fuel: &mut Fuel) -> 
     parts.into_iter().fold(vec![ALL], |all, part| operate(SetOperation::Intersection, &all, &part, fuel))
 }
 
-/// Two numbers in brackets are an interval; numbers in curly brackets or none are points.
+/// Reads two numbers in round or square brackets as an interval, and numbers in curly brackets or without brackets as points.
 fn sequence(tree: &Tree, (open, close): (Bracket, Bracket), members: &[Id], fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let mut end = |id: Id, closed: bool| -> Option<End> {
         let value = value::magnitude(tree, id, fuel)?;
@@ -123,17 +129,17 @@ fn sequence(tree: &Tree, (open, close): (Bracket, Bracket), members: &[Id], fuel
     }
 }
 
-/// The solutions of a chain of inequalities in one variable.
+/// Solves a chain of inequalities in one variable.
 fn inequality(tree: &mut Tree, list: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let (mut members, relations) = (tree.members(list).to_vec(), tree.relations_of(list).to_vec());
-    // One bound on an expression in several variables is a region of theirs; two are the range of its values.
+    // One bound on an expression in several variables describes a region; two bounds describe the range of its values.
     let subject = chain_subject(tree, list).filter(|subject| !matches!(subject, Subject::Expression(_)) || members.len() == 3)?;
     let variable = match subject {
         Subject::Variable(name) | Subject::Function(name, _) => name,
         Subject::Expression(_) => tree.name("values"),
     };
     if !matches!(subject, Subject::Variable(_)) {
-        // A bound on the values of something is one on a variable that stands for them.
+        // A bound on the values of an expression is treated as a bound on one variable for those values.
         let value = tree.push(Node::Symbol(variable))?;
         for member in &mut members {
             if !rewrite::symbols(tree, *member).is_empty() {
@@ -150,7 +156,7 @@ fn inequality(tree: &mut Tree, list: u32, fuel: &mut Fuel) -> Option<Vec<Interva
     Some(solutions)
 }
 
-/// The solutions of one relation.
+/// Solves one relation of the chain.
 fn step(tree: &mut Tree, left: Id, relation: Relation, right: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let (left_has, right_has) = (!rewrite::symbols(tree, left).is_empty(), !rewrite::symbols(tree, right).is_empty());
     match (left_has, right_has) {
@@ -165,7 +171,7 @@ fn step(tree: &mut Tree, left: Id, relation: Relation, right: Id, variable: u32,
     }
 }
 
-/// The solutions of `expression relation bound`, the expression being the variable, its absolute value, or linear.
+/// Solves `expression relation bound`, where the expression is the variable, its absolute value, or linear in it.
 fn bounded(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, variable: u32, fuel: &mut Fuel) -> Option<Vec<Interval>> {
     let value = value::magnitude(tree, bound, fuel)?;
     let bound_end = End { node: value.is_finite().then_some(bound), value, closed: false };
@@ -182,7 +188,7 @@ fn bounded(tree: &mut Tree, expression: Id, relation: Relation, bound: Id, varia
             if matches!(relation, Relation::Greater | Relation::GreaterEqual) { SetOperation::Union } else { SetOperation::Intersection };
         return Some(operate(operation, &above, &below, fuel));
     }
-    // Linear: a·x + b by its values at 0, 1 and 2, and a fourth point against the accident.
+    // The linear form a·x + b follows from the values at 0, 1 and 2. A fourth point rules out a coincidence.
     let mut at = |x: i64| -> Option<BigRational> {
         tree.numbers.push(Literal { value: BigRational::from_integer(x.into()), decimals: None, significant: 0 });
         let number = Node::Number(u32::try_from(tree.numbers.len() - 1).ok()?);
@@ -242,7 +248,7 @@ fn complement(set: &[Interval]) -> Vec<Interval> {
     normalise(gaps)
 }
 
-/// Ends closer than rounding are the same end.
+/// Treats two ends as equal if they differ only by rounding.
 fn same(a: f64, b: f64) -> bool {
     a == b || a.is_finite() && b.is_finite() && (a - b).abs() <= 1e-11 * a.abs().max(b.abs())
 }
@@ -267,7 +273,7 @@ fn earlier(a: End, b: End) -> End {
     }
 }
 
-/// Without empty parts, in order, touching parts joined.
+/// Removes empty parts, sorts the rest, and joins parts that touch.
 fn normalise(mut set: Vec<Interval>) -> Vec<Interval> {
     set.retain(|part| {
         let point = same(part.low.value, part.high.value);

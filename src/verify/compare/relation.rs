@@ -1,4 +1,4 @@
-//! Chains of relations: what `x = 5` assigns, what `2 + 3 = 5` computes, when two equations or inequalities say the same.
+//! Chains of relations: what `x = 5` assigns, what `2 + 3 = 5` computes, and when two equations or inequalities are equivalent.
 
 use crate::verify::compare::label::is_label;
 use crate::verify::fuel::Fuel;
@@ -10,22 +10,22 @@ use crate::verify::value::decimal;
 use crate::verify::value::evaluate::{Arithmetic, Reading, evaluate};
 use crate::verify::{Comparison, Method};
 
-/// What a chain says.
+/// Interpretation of a chain.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Meaning {
-    /// `label = value`, in one or several steps, of which `checks` must be equal.
+    /// `label = value`, possibly in several steps. `checks` lists the pairs that must be equal.
     Assignment { label: Id, value: Id, checks: Vec<(Id, Id)> },
-    /// A computation with its result: all members are equal, and the last is the value.
+    /// A computation and its result: all members must be equal, and the last one is the value.
     Computation { value: Id, checks: Vec<(Id, Id)> },
     /// `x ∈ set`.
     Membership { element: Id, set: Id },
-    /// An equation between expressions.
+    /// An equation between two expressions.
     Equation(Id, Id),
-    /// Anything with an order in it, or with a relation known by name only.
+    /// Any chain with an order relation, or with a relation known only by name.
     Order,
 }
 
-/// What the chain in `list` says.
+/// Interprets the chain in `list`.
 pub fn meaning(tree: &Tree, list: u32) -> Meaning {
     let relations = tree.relations_of(list);
     let mut members = tree.members(list);
@@ -35,7 +35,7 @@ pub fn meaning(tree: &Tree, list: u32) -> Meaning {
     if !relations.iter().all(|relation| matches!(relation, Relation::Equal | Relation::Approximately)) {
         return Meaning::Order;
     }
-    // What follows ≈ is a rounded repetition, unless nothing but a label stands before it.
+    // Anything after ≈ repeats the value in rounded form, unless only a label precedes the sign.
     if let Some(at) = relations.iter().position(|relation| *relation == Relation::Approximately) {
         let before = members.get(..=at).unwrap_or(members);
         members = match before {
@@ -60,7 +60,8 @@ pub fn meaning(tree: &Tree, list: u32) -> Meaning {
     }
 }
 
-/// Steps between a label and its value that are values themselves must equal it; labels among them are labels too.
+/// Returns the checks for the steps between a label and its value. Steps that are values must equal the value; steps that are labels are
+/// skipped.
 fn step_checks(tree: &Tree, steps: &[Id], value: Id) -> Vec<(Id, Id)> {
     steps.iter().filter(|&&step| !is_label(tree, step)).map(|&step| (step, value)).collect()
 }
@@ -69,8 +70,8 @@ fn is_constant(tree: &Tree, id: Id) -> bool {
     rewrite::symbols(tree, id).is_empty()
 }
 
-/// Whether two equations (or inequalities between the same sides) differ by a constant factor only: `left - right` of both, at seeded points.
-/// `positive` asks for a factor above zero, or below it for `Some(false)`.
+/// Checks at seeded points whether two equations, or two inequalities, differ only by a constant factor: compares `left - right` of both.
+/// `positive` requires a factor above zero (`Some(true)`), below zero (`Some(false)`), or any factor (`None`).
 pub fn proportional(
     tree: &mut Tree,
     gold: (Id, Id),
@@ -81,11 +82,11 @@ pub fn proportional(
 ) -> Comparison {
     let decided = |equal| Comparison { equal, method: Method::Sampled };
     let (Some(g), Some(a)) = (tree.push(Node::Subtract(gold.0, gold.1)), tree.push(Node::Subtract(answer.0, answer.1))) else {
-        trace.note(Stage::Budget, || "no room for further nodes");
+        trace.note(Stage::Budget, || "the comparison has too many nodes");
         return decided(false);
     };
     if rewrite::symbols(tree, g) != rewrite::symbols(tree, a) {
-        trace.note(Stage::Sampled, || "not equal: relations between different letters");
+        trace.note(Stage::Sampled, || "not equal: the relations use different letters");
         return decided(false);
     }
     let rounded = decimal::has_rounded_part(tree, g) != decimal::has_rounded_part(tree, a);
@@ -101,10 +102,10 @@ pub fn proportional(
             continue;
         }
         if positive.is_some_and(|positive| (gold.re * answer.re > 0.0) != positive) {
-            trace.note(Stage::Sampled, || "not equal: the inequalities point to different sides");
+            trace.note(Stage::Sampled, || "not equal: the inequalities point in opposite directions");
             return decided(false);
         }
-        // g(p) a(q) = g(q) a(p) for every pair of points means one ratio everywhere.
+        // g(p) a(q) = g(q) a(p) for every pair of points means that the ratio is the same everywhere.
         let Some((first_gold, first_answer)) = first else {
             first = Some((gold, answer));
             continue;
@@ -119,12 +120,12 @@ pub fn proportional(
     let equal = agreeing >= 3;
     trace.note(Stage::Sampled, || match equal {
         true => format!("equal: left minus right of the two has the same ratio at {} points", agreeing + 1),
-        false => "not equal: too few points at which both relations can be compared".to_owned(),
+        false => "not equal: too few points where both relations can be compared".to_owned(),
     });
     decided(equal)
 }
 
-/// The relation read from the other side.
+/// Returns the relation with its sides swapped.
 pub fn flipped(relation: Relation) -> Relation {
     match relation {
         Relation::Less => Relation::Greater,

@@ -1,17 +1,17 @@
-//! Letters that are a matter of taste: the integer in `k\pi`, the case of a constant.
+//! Letters whose choice does not matter: the integer in `k\pi`, the case of a constant.
 
 use crate::verify::compare::relation::{self, Meaning};
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Constant, Id, Node, Tree};
 
-/// Letters that stand for any integer.
+/// Letters that usually stand for an arbitrary integer.
 const PARAMETERS: [&str; 8] = ["k", "n", "m", "l", "j", "t", "N", "K"];
 
-/// The answer with its one letter that the gold does not have replaced by the gold's one letter that it does not have, where both are the same
-/// letter in another case, or parameters of a periodic family (next to π or a degree sign).
+/// Renames the only letter that the answer has and the gold answer lacks to the only letter that the gold answer has and the answer lacks.
+/// Applies if both are the same letter in different case, or if both are parameters of a periodic family (next to π or a degree sign).
 pub fn parameter(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Id> {
-    let (to, from) = odd_letters(tree, gold, answer)?;
+    let (to, from) = unmatched_letters(tree, gold, answer)?;
     let (to_name, from_name) = (tree.name_of(to), tree.name_of(from));
     let periodic = |id| rewrite::any(tree, id, |node| matches!(node, Node::Constant(Constant::Pi | Constant::I) | Node::Degree(_)));
     let parameters = PARAMETERS.contains(&to_name) && PARAMETERS.contains(&from_name);
@@ -22,8 +22,8 @@ pub fn parameter(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
     rewrite::rename(tree, answer, from, to, fuel)
 }
 
-/// The answer with its one odd letter replaced by the gold's, whatever they are: for letters said to be arbitrary. Of an assignment, the letters
-/// of its value count.
+/// Renames the unmatched letter of the answer to that of the gold answer, whatever they are, for letters that the text calls arbitrary. For
+/// an assignment, compares the letters of its value only.
 pub fn arbitrary(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Id> {
     let value = |tree: &Tree, id: Id| match tree.node(id) {
         Node::Chain(list) => match relation::meaning(tree, list) {
@@ -32,12 +32,12 @@ pub fn arbitrary(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
         },
         _ => id,
     };
-    let (to, from) = odd_letters(tree, value(tree, gold), value(tree, answer))?;
+    let (to, from) = unmatched_letters(tree, value(tree, gold), value(tree, answer))?;
     rewrite::rename(tree, answer, from, to, fuel)
 }
 
-/// The one variable of each side that the other does not have, the gold's first.
-fn odd_letters(tree: &Tree, gold: Id, answer: Id) -> Option<(u32, u32)> {
+/// Returns the only variable of each side that the other side lacks, gold answer first.
+fn unmatched_letters(tree: &Tree, gold: Id, answer: Id) -> Option<(u32, u32)> {
     let (g, a) = (rewrite::symbols(tree, gold), rewrite::symbols(tree, answer));
     let only = |of: &[u32], other: &[u32]| -> Option<u32> {
         let mut rest = of.iter().copied().filter(|name| !other.contains(name));
@@ -47,7 +47,7 @@ fn odd_letters(tree: &Tree, gold: Id, answer: Id) -> Option<(u32, u32)> {
     Some((only(&g, &a)?, only(&a, &g)?))
 }
 
-/// A part of the answer with each letter that the gold has in another case only put into the gold's; nothing changes where a letter is used in both.
+/// Rewrites part of the answer with letters in the case of the gold answer. A letter that the answer uses in both cases is left alone.
 pub fn cased(tree: &mut Tree, gold: Id, answer: Id, mut part: Id, fuel: &mut Fuel) -> Option<Id> {
     let (known, own) = (rewrite::symbols(tree, gold), rewrite::symbols(tree, answer));
     for &from in own.iter().filter(|from| !known.contains(from)) {

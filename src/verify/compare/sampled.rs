@@ -1,25 +1,26 @@
-//! Two expressions in variables, at seeded points: the last stage of `scalar`, for what no identity decides. It owns where the points
-//! lie and how many must agree.
+//! Compares two expressions in variables at seeded points. This is the last stage of `scalar`, for pairs that no identity decides. It
+//! chooses the points and the number of them that must agree.
 
 use std::collections::BTreeSet;
 
-use crate::verify::compare::scalar::{Pair, apart, shown};
+use crate::verify::compare::scalar::{Pair, differ, format_value};
 use crate::verify::trace::Stage;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Constant, Function, Function2, Node};
 use crate::verify::value::approx::{Approx, Point, Value};
 use crate::verify::value::evaluate::{Arithmetic, evaluate};
 
-/// Points at which two expressions must agree.
+/// Number of points at which two expressions must agree.
 const MIN_POINTS: usize = 4;
-/// Different whole numbers at which expressions with factorials must agree.
+/// Number of different integer points at which expressions with factorials must agree.
 const MIN_PLACES: usize = 3;
 
 impl Pair<'_> {
-    /// Whether the two agree wherever both are defined, at enough points; `None` for too few.
+    /// True if the two agree wherever both are defined, at enough points. `None` if there are too few points.
     pub fn sampled(&mut self, decimals_are_rounded: bool) -> Option<bool> {
         let stage = if decimals_are_rounded { Stage::Rounded } else { Stage::Sampled };
-        // Factorials are of whole numbers only, and of differences that are not negative: more points are needed to meet enough of them.
+        // Factorials are defined at non-negative integers only, also inside differences, so more points are needed to find enough valid
+        // ones.
         let whole = self.whole_variables();
         let (reals, naturals) = if whole.is_empty() { (6, 5) } else { (30, 30) };
         let points = (1..=6)
@@ -38,12 +39,12 @@ impl Pair<'_> {
             let (Some(gold), Some(answer)) = (gold, answer) else { continue };
             let real = gold.is_real() && answer.is_real();
             if !complex && !real {
-                // A real expression has no value there; that only one side has one is a difference in domain, which answers do not state.
+                // A real expression has no value here. A value on one side only is a difference in domain, which answers do not state.
                 continue;
             }
             let distance = (gold.re - answer.re).hypot(gold.im - answer.im);
-            if apart(gold, answer) || decimals_are_rounded && distance > gold.error + answer.error {
-                self.trace.note(stage, || format!("they differ at a point: {} and {}", shown(gold), shown(answer)));
+            if differ(gold, answer) || decimals_are_rounded && distance > gold.error + answer.error {
+                self.trace.note(stage, || format!("they differ at a point: {} and {}", format_value(gold), format_value(answer)));
                 return Some(false);
             }
             let error = gold.error + answer.error;
@@ -56,22 +57,22 @@ impl Pair<'_> {
                 places.insert(whole.iter().map(at).collect::<Vec<i64>>());
             }
         }
-        // `x!!!` has a value at 2 alone, and agrees there with much.
+        // `x!!!` has a value at 2 only, where it agrees with many expressions.
         let enough = agreeing >= MIN_POINTS && (whole.is_empty() || places.len() >= MIN_PLACES);
         self.trace.note(stage, || match enough {
             true => format!("equal: they agree at {agreeing} points, and differ at none where both are defined"),
-            false => format!("they differ nowhere, but only {agreeing} points tell them apart well enough"),
+            false => format!("no difference found, but only {agreeing} points are precise enough to decide"),
         });
         enough.then_some(true)
     }
 
-    /// The variables inside of factorials and binomial coefficients of either side.
+    /// Returns the variables inside factorials and binomial coefficients of either side.
     fn whole_variables(&self) -> Vec<u32> {
         let mut found = Vec::new();
         for root in [self.gold, self.answer] {
             let order = self.tree.reachable(root);
             let mut inside = vec![false; order.len()];
-            // Parents stand behind their children.
+            // Parents come after their children, so go backwards.
             for (place, &id) in order.iter().enumerate().rev() {
                 let node = self.tree.node(id);
                 match node {
@@ -89,7 +90,7 @@ impl Pair<'_> {
     }
 }
 
-/// Whether a function is sampled at whole numbers only.
+/// True if a function is sampled at integers only.
 fn is_of_whole_numbers(node: Node) -> bool {
     matches!(node, Node::Call(Function::Factorial, _) | Node::Call2(Function2::Binomial, ..))
 }

@@ -1,5 +1,5 @@
-//! Two expressions: exact rationals, then identities in a field, then numbers with error bounds, then seeded points; and what is left over for
-//! rounded decimals. It owns this order for everything that has a value; lists, sets and relations are for `goal`.
+//! Compares two expressions by value: exact rationals first, then identities in a field, numbers with error bounds, seeded points, and
+//! rounded decimals last. This file fixes that order for everything that has a value. Lists, sets and relations belong to `goal`.
 
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
@@ -17,13 +17,13 @@ use crate::verify::value::field::Field;
 use crate::verify::value::infinity;
 use crate::verify::{Comparison, Method};
 
-/// Precisions, in bits, at which two constants must be indistinguishable to be equal.
+/// Precisions in bits. Two constants are equal only if both precisions fail to distinguish them.
 const PRECISIONS: [u32; 2] = [128, 384];
 
-/// Compares the expressions at `gold` and `answer`, signs with two readings in each sensible one.
+/// Compares the expressions at `gold` and `answer`, trying each sensible reading of signs with two readings.
 pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let mut last = Comparison { equal: false, method: Method::Exact };
-    // Looking for signs and names walks over both sides some ten times.
+    // Looking for signs and names walks both sides about ten times.
     let size = tree.reachable(gold).len() + tree.reachable(answer).len();
     if !matches!((tree.node(gold), tree.node(answer)), (Node::Number(_), Node::Number(_))) && fuel.spend(8 * size as u64).is_err() {
         trace.note(Stage::Budget, || "not equal: the steps of one comparison are spent");
@@ -39,14 +39,14 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
         }
     }
     if fuel.is_spent() {
-        trace.note(Stage::Budget, || "the steps of one comparison are spent: what gave no verdict may only have been too dear");
+        trace.note(Stage::Budget, || "the steps of one comparison are spent: stages without a verdict may only have been too expensive");
     }
     last
 }
 
-/// The readings to try: a percent or degree sign on one side only may be decoration; on both it cancels.
+/// Returns the pairs of readings to try. A percent or degree sign on one side only may be decoration; on both sides it cancels.
 fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
-    let (g, a) = (marks(tree, gold), marks(tree, answer));
+    let (g, a) = (ambiguous_signs(tree, gold), ambiguous_signs(tree, answer));
     let mut all = vec![(Reading::PLAIN, Reading::PLAIN)];
     if g.percent != a.percent {
         let (in_gold, in_answer) = (g.percent, a.percent);
@@ -62,7 +62,7 @@ fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
     all
 }
 
-/// How signs are read where not plainly.
+/// Describes a reading other than the plain one.
 fn describe(gold: Reading, answer: Reading) -> &'static str {
     let either = |sign: fn(Reading) -> bool| sign(gold) || sign(answer);
     if either(|reading| reading.percent_is_share) {
@@ -74,48 +74,57 @@ fn describe(gold: Reading, answer: Reading) -> &'static str {
     }
 }
 
+/// Signs and names with more than one reading that an expression contains.
 #[derive(Default)]
-struct Marks {
+struct AmbiguousSigns {
     percent: bool,
     degree: bool,
     logarithm: bool,
 }
 
-fn marks(tree: &Tree, root: Id) -> Marks {
-    let mut marks = Marks::default();
+fn ambiguous_signs(tree: &Tree, root: Id) -> AmbiguousSigns {
+    let mut signs = AmbiguousSigns::default();
     if matches!(tree.node(root), Node::Number(_)) {
-        return marks;
+        return signs;
     }
     for id in tree.reachable(root) {
         match tree.node(id) {
-            Node::Percent(_) => marks.percent = true,
-            Node::Degree(_) => marks.degree = true,
-            Node::Call(Function::Log, _) => marks.logarithm = true,
+            Node::Percent(_) => signs.percent = true,
+            Node::Degree(_) => signs.degree = true,
+            Node::Call(Function::Log, _) => signs.logarithm = true,
             _ => {}
         }
     }
-    marks
+    signs
 }
 
-/// What numbers to hundreds of digits say about two constants.
-enum Held {
-    /// They agree to the last digit, and every part of them counts in those digits.
-    Together,
-    Apart,
-    /// They agree, but some part counts too little to be seen.
+/// Result of comparing two constants to hundreds of digits.
+enum Agreement {
+    /// They agree to the last digit, and every part of them affects those digits.
+    Proven,
+    /// They differ.
+    Different,
+    /// They agree, but some part is too small to affect the digits.
     Unproven,
     /// One of them has no such value.
     Unknown,
 }
 
-/// Two expressions in fixed readings.
+/// Two expressions with fixed readings.
 pub struct Pair<'a> {
+    /// The tree that holds both sides.
     pub tree: &'a Tree,
+    /// The gold answer.
     pub gold: Id,
+    /// The answer to grade.
     pub answer: Id,
+    /// The reading of signs in the gold answer.
     pub gold_reading: Reading,
+    /// The reading of signs in the answer.
     pub answer_reading: Reading,
+    /// The budget of the whole comparison.
     pub fuel: &'a mut Fuel,
+    /// Receives a line for each stage.
     pub trace: &'a mut Trace,
 }
 
@@ -161,24 +170,24 @@ impl Pair<'_> {
         Comparison { equal: false, method: Method::Sampled }
     }
 
-    /// Whether both are the same infinity, where at least one is infinite.
+    /// Compares infinities. `None` if both sides are finite.
     fn infinite(&self) -> Option<bool> {
         let (gold, answer) = (infinity(self.tree, self.gold), infinity(self.tree, self.answer));
         (gold.is_some() || answer.is_some()).then_some(gold == answer)
     }
 
-    /// Expressions without variables: parted by floating point if different, held together by balls if equal.
+    /// Compares expressions without variables: floating point shows that they differ, ball arithmetic that they are equal.
     fn constants(&mut self, gold_exact: Option<&BigRational>, answer_exact: Option<&BigRational>) -> Comparison {
         let mut approx = Approx::new(Point::Natural(0));
         let gold = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
         let answer = evaluate(self.tree, self.answer, self.answer_reading, &mut approx, self.fuel);
         let (Some(gold), Some(answer)) = (gold, answer) else {
-            // Too large for floating point, or undefined: only an identity can still make them equal.
+            // Too large for floating point, or undefined. Only an identity can still make them equal.
             self.trace.note(Stage::Numeric, || "no verdict: some part is undefined, or too large or small for double precision");
             return Comparison { equal: self.identity() == Some(true), method: Method::Identity };
         };
-        if apart(gold, answer) {
-            self.trace.note(Stage::Numeric, || format!("the values differ: {} and {}", shown(gold), shown(answer)));
+        if differ(gold, answer) {
+            self.trace.note(Stage::Numeric, || format!("the values differ: {} and {}", format_value(gold), format_value(answer)));
             if !gold.is_real() || !answer.is_real() {
                 return Comparison { equal: false, method: Method::Numeric };
             }
@@ -192,7 +201,7 @@ impl Pair<'_> {
             let equal = inner && self.sampled(true) == Some(true);
             return Comparison { equal, method: if equal { Method::Rounded } else { Method::Numeric } };
         }
-        self.trace.note(Stage::Numeric, || format!("no verdict: {} on both sides, in double precision", shown(gold)));
+        self.trace.note(Stage::Numeric, || format!("no verdict: {} on both sides, in double precision", format_value(gold)));
         match self.identity() {
             Some(true) => return Comparison { equal: true, method: Method::Identity },
             // Complex numbers with rational parts.
@@ -200,49 +209,49 @@ impl Pair<'_> {
             _ => {}
         }
         match self.balls() {
-            Held::Together => Comparison { equal: true, method: Method::Numeric },
-            Held::Apart => self.rounded(gold.re, answer.re, gold_exact, answer_exact, Method::Numeric),
-            Held::Unknown if self.fuel.is_spent() => Comparison { equal: false, method: Method::Exhausted },
-            // No precision tells them apart, and nothing shows that they are equal.
-            Held::Unproven => Comparison { equal: false, method: Method::Exhausted },
-            // Complex numbers have no balls: double precision has to do.
-            Held::Unknown => {
+            Agreement::Proven => Comparison { equal: true, method: Method::Numeric },
+            Agreement::Different => self.rounded(gold.re, answer.re, gold_exact, answer_exact, Method::Numeric),
+            Agreement::Unknown if self.fuel.is_spent() => Comparison { equal: false, method: Method::Exhausted },
+            // No precision distinguishes them, and nothing proves that they are equal.
+            Agreement::Unproven => Comparison { equal: false, method: Method::Exhausted },
+            // Complex numbers have no balls, so double precision has to suffice.
+            Agreement::Unknown => {
                 let near = gold.error + answer.error <= 1e-9 * gold.abs().max(answer.abs()).max(1e-3);
                 Comparison { equal: near && !approx.lost, method: Method::Numeric }
             }
         }
     }
 
-    /// What balls of growing precision say.
-    fn balls(&mut self) -> Held {
-        let mut held = Held::Unknown;
+    /// Compares balls of increasing precision.
+    fn balls(&mut self) -> Agreement {
+        let mut agreement = Agreement::Unknown;
         for precision in PRECISIONS {
             let mut balls = Balls::new(precision);
             let gold: Option<Ball> = evaluate(self.tree, self.gold, self.gold_reading, &mut balls, self.fuel);
             let answer: Option<Ball> = evaluate(self.tree, self.answer, self.answer_reading, &mut balls, self.fuel);
             let (Some(gold), Some(answer)) = (gold, answer) else {
-                self.trace.note(Stage::Numeric, || "no verdict: without bounds on the error, as for complex numbers");
-                return Held::Unknown;
+                self.trace.note(Stage::Numeric, || "no verdict: no error bounds are available, as for complex numbers");
+                return Agreement::Unknown;
             };
             if !gold.meets(&answer) {
                 self.trace.note(Stage::Numeric, || format!("the values differ in the first {precision} bits"));
-                return Held::Apart;
+                return Agreement::Different;
             }
             let sharp = gold.is_sharp(u64::from(precision) / 3) && answer.is_sharp(u64::from(precision) / 3);
-            // Nearly zero beside what is only known to be near zero.
+            // One value is nearly zero, and the other is only known to be near zero.
             let tiny = |one: &Ball, other: &Ball| other.holds_zero() && one.magnitude().is_some();
             let shown = sharp && !balls.lost && !tiny(&gold, &answer) && !tiny(&answer, &gold);
-            held = if shown { Held::Together } else { Held::Unproven };
-            self.trace.note(Stage::Numeric, || match held {
+            agreement = if shown { Agreement::Proven } else { Agreement::Unproven };
+            self.trace.note(Stage::Numeric, || match agreement {
                 _ if Some(&precision) != PRECISIONS.last() => format!("no verdict yet: the values meet in {precision} bits"),
-                Held::Together => format!("equal: the values meet in {precision} bits"),
+                Agreement::Proven => format!("equal: the values meet in {precision} bits"),
                 _ => format!("no verdict: the values meet in {precision} bits, but some part of them is too small to be seen there"),
             });
         }
-        held
+        agreement
     }
 
-    /// Whether the two are the same rational function; `None` where the field cannot tell.
+    /// True if the two are the same rational function. `None` if the field cannot decide.
     fn identity(&mut self) -> Option<bool> {
         let found = self.same_in_the_field();
         self.trace.note(Stage::Identity, || match found {
@@ -265,7 +274,7 @@ impl Pair<'_> {
         Some(true)
     }
 
-    /// What remains for unequal numbers: one of them may be the other, rounded.
+    /// The last stage for unequal numbers: one may be the other, rounded.
     fn rounded(
         &mut self,
         gold_value: f64,
@@ -293,7 +302,7 @@ impl Pair<'_> {
     }
 }
 
-/// Which sides are no rational numbers.
+/// Names the sides that are not rational numbers.
 fn irrational(gold_is_rational: bool, answer_is_rational: bool) -> &'static str {
     match (gold_is_rational, answer_is_rational) {
         (true, _) => "the answer is not computed as a rational number",
@@ -302,12 +311,12 @@ fn irrational(gold_is_rational: bool, answer_is_rational: bool) -> &'static str 
     }
 }
 
-/// Whether two values certainly differ.
-pub fn apart(a: Value, b: Value) -> bool {
+/// True if two values certainly differ.
+pub fn differ(a: Value, b: Value) -> bool {
     (a.re - b.re).hypot(a.im - b.im) > 2.0 * (a.error + b.error)
 }
 
-/// A value for people.
-pub fn shown(value: Value) -> String {
+/// Formats a value for `--explain`.
+pub fn format_value(value: Value) -> String {
     if value.is_real() { digits(value.re) } else { format!("{} + {}i", digits(value.re), digits(value.im)) }
 }

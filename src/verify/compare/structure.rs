@@ -1,4 +1,4 @@
-//! Answers with members: lists, tuples, sets, vectors, matrices, and everything with a ±.
+//! Answers with members: lists, tuples, sets, vectors, matrices, and anything with a ±.
 
 use crate::verify::compare::goal::Goal;
 use crate::verify::fuel::Fuel;
@@ -7,12 +7,12 @@ use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Id, Node, SetOperation, Tree};
 use crate::verify::value;
 
-/// Rules that several kinds share.
-const ALONE: &str = "what is alone in its list or set stands for itself";
+/// Rule texts that several kinds share.
+const ALONE: &str = "a single member stands for its list or set";
 const SHAPES: &str = "matrices or vectors of different shape";
 const SIZES: &str = "another number of members";
 
-/// Kinds with members.
+/// True for kinds of nodes with members.
 pub fn is_structure(tree: &Tree, id: Id) -> bool {
     match tree.node(id) {
         Node::Sequence { .. } | Node::Matrix { .. } | Node::SetOperation(..) | Node::Builder(..) | Node::EmptySet | Node::Numbers(_) => {
@@ -22,7 +22,7 @@ pub fn is_structure(tree: &Tree, id: Id) -> bool {
     }
 }
 
-/// The members of a list whose order does not count: a set, a bare list, or something single.
+/// Returns the members of a set, a bare list or a single item, whose order does not matter. `None` for ordered kinds.
 fn unordered(tree: &Tree, id: Id) -> Option<Vec<Id>> {
     match tree.node(id) {
         Node::Sequence { open: Bracket::Curly | Bracket::Bare, list, .. } => Some(tree.members(list).to_vec()),
@@ -32,9 +32,10 @@ fn unordered(tree: &Tree, id: Id) -> Option<Vec<Id>> {
     }
 }
 
+/// Returns the goal for two answers of which at least one has members. `None` if the budget ends.
 pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
     let (g, a) = (tree.node(gold), tree.node(answer));
-    // A set of one stands for its member.
+    // A set with one member stands for that member.
     let alone = |node| match node {
         Node::Sequence { open: Bracket::Curly, list, .. } => match *tree.members(list) {
             [single] => Some(single),
@@ -95,12 +96,12 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
             let (g, a) = (unordered(tree, gold).unwrap_or(vec![gold]), unordered(tree, answer).unwrap_or(vec![answer]));
             return expanded(tree, g, a, (gold, answer), fuel);
         }
-        return Some(Goal::different(Stage::Members, "different kinds: one has an order, the other has none"));
+        return Some(Goal::different(Stage::Members, "different kinds: one is ordered, the other is not"));
     };
     expanded(tree, g, a, (gold, answer), fuel)
 }
 
-/// The entries of a list of rows, `[[1,2],[3,4]]`.
+/// Returns the entries of a list of rows, `[[1,2],[3,4]]`.
 fn rows(tree: &Tree, list: u32, columns: u32) -> Option<Vec<Id>> {
     let mut entries = Vec::new();
     for &row in tree.members(list) {
@@ -114,29 +115,29 @@ fn rows(tree: &Tree, list: u32, columns: u32) -> Option<Vec<Id>> {
     Some(entries)
 }
 
-/// Two sequences without ±: by order where one of them has one, by matching otherwise.
+/// Compares two sequences without ±: in order if either is ordered. `None` leaves unordered ones to matching.
 fn sequences(tree: &Tree, (go, gc, gl): (Bracket, Bracket, u32), (ao, ac, al): (Bracket, Bracket, u32)) -> Option<Goal> {
     let has_order = |bracket| matches!(bracket, Bracket::Round | Bracket::Square | Bracket::Angle);
     let (g, a) = (tree.members(gl), tree.members(al));
-    // `[2,3)` is an interval and nothing else.
+    // `[2,3)` can only be an interval.
     let half_open = |open, close| has_order(open) && round(open) != round(close);
     if half_open(go, gc) != half_open(ao, ac) {
         return Some(Goal::different(Stage::Members, "a half-open interval against something else"));
     }
     match (has_order(go), has_order(ao)) {
         (true, true) => {
-            // Two numbers in brackets may be an interval, whose brackets count.
+            // Two numbers in brackets may be an interval, where the kind of bracket counts.
             let interval = g.len() == 2 && (is_interval(go, gc) || is_interval(ao, ac));
             if interval && (round(go) != round(ao) || round(gc) != round(ac)) {
                 return Some(Goal::different(Stage::Members, "intervals whose ends are not equally open"));
             }
             Some(ordered(g, a))
         }
-        // A bare list against a tuple: the tuple's order is the one asked for.
+        // A bare list compared with a tuple must have the order of the tuple.
         (true, false) if ao == Bracket::Bare && g.len() == a.len() => Some(ordered(g, a)),
         (false, true) if go == Bracket::Bare && g.len() == a.len() => Some(ordered(g, a)),
         (false, false) => None,
-        _ => Some(Goal::different(Stage::Members, "a list with an order against one without")),
+        _ => Some(Goal::different(Stage::Members, "an ordered list against an unordered one")),
     }
 }
 
@@ -159,7 +160,7 @@ fn signed(tree: &Tree, id: Id) -> bool {
     rewrite::any(tree, id, |node| matches!(node, Node::PlusMinus(..)))
 }
 
-/// A matching of members after every ± is read both ways.
+/// Matches the members after expanding each ± to both signs.
 fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fuel: &mut Fuel) -> Option<Goal> {
     let members = gold.len() + answer.len();
     let mut all = |tree: &mut Tree, members: Vec<Id>| -> Option<Vec<Id>> {
@@ -176,7 +177,7 @@ fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fu
     };
     let (g, a) = (all(tree, gold)?, all(tree, answer)?);
     if let (&[g], &[a]) = (g.as_slice(), a.as_slice()) {
-        // A set of one is its member; the same pair again would go round in a circle.
+        // A set with one member is that member. The same pair again would loop forever.
         return Some(if (g, a) == whole {
             Goal::different(Stage::Members, "different kinds")
         } else {
@@ -187,11 +188,11 @@ fn expanded(tree: &mut Tree, gold: Vec<Id>, answer: Vec<Id>, whole: (Id, Id), fu
         return Some(Goal::different(Stage::Members, SIZES));
     }
     let (g, a) = (by_size(tree, g, fuel), by_size(tree, a, fuel));
-    let rule = if members < g.len() + a.len() { "in any order, a ± as its two values" } else { "in any order" };
+    let rule = if members < g.len() + a.len() { "in any order, with each ± as its two values" } else { "in any order" };
     Some(Goal::matching(Stage::Members, rule, g, a))
 }
 
-/// The members by their size, where all have one: members that match then stand at the same place, and a matching is found at once.
+/// Sorts the members by value if all have one. Equal members then have the same index, so the matching succeeds at once.
 fn by_size(tree: &Tree, members: Vec<Id>, fuel: &mut Fuel) -> Vec<Id> {
     if members.len() < 4 {
         return members;
@@ -203,7 +204,7 @@ fn by_size(tree: &Tree, members: Vec<Id>, fuel: &mut Fuel) -> Vec<Id> {
     sizes.into_iter().map(|(_, member)| member).collect()
 }
 
-/// The operands of nested unions or intersections.
+/// Returns the operands of nested unions or intersections.
 fn operands(tree: &Tree, operation: SetOperation, root: Id) -> Vec<Id> {
     let (mut found, mut stack) = (Vec::new(), vec![root]);
     while let Some(id) = stack.pop() {

@@ -1,24 +1,25 @@
-//! What inequalities are about: one variable, the values of a function, or those of an expression. It owns the policy that a bound on one thing
-//! is no bound on another; which numbers the bounds leave is for `reals`.
+//! The subject of an inequality: one variable, the values of a function, or the values of an expression. This file owns the policy that a
+//! bound on one subject is not a bound on another; `reals` computes which numbers the bounds leave.
 
 use crate::verify::compare::label;
 use crate::verify::compare::structure::is_structure;
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Bracket, Id, Node, Relation, Tree};
 
-/// What an inequality is about.
+/// The subject of an inequality.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Subject {
+    /// A variable, given by the index of its name.
     Variable(u32),
-    /// A function's values, and the variable that it is of.
+    /// The values of a function: the function's name and its argument.
     Function(u32, u32),
     /// The values of an expression in several variables.
     Expression(Id),
 }
 
 impl Subject {
-    /// Whether two inequalities may be about the same thing: one variable, but for its case; one function; or a function's values under a name
-    /// of their own, `y` for `f(x)`.
+    /// True if two inequalities can have the same subject: one variable up to case, one function, or a function and a variable for its
+    /// values, such as `y` for `f(x)`.
     pub fn agrees(self, other: Subject, tree: &Tree) -> bool {
         let same = |a: u32, b: u32| tree.name_of(a).eq_ignore_ascii_case(tree.name_of(b));
         match (self, other) {
@@ -31,7 +32,7 @@ impl Subject {
     }
 }
 
-/// What the inequalities at a node are about, where that is one thing; intervals and sets are about nothing.
+/// Returns the common subject of the inequalities at a node. `None` for different subjects, and for intervals and sets, which have none.
 pub fn subject(tree: &Tree, id: Id) -> Option<Subject> {
     let unworded = |mut id: Id| {
         while let Node::Worded(_, inner, _) = tree.node(id) {
@@ -59,7 +60,7 @@ fn is_capital(tree: &Tree, name: u32) -> bool {
     tree.name_of(name).starts_with(|c: char| c.is_uppercase())
 }
 
-/// The one variable of a chain, the one function whose values it bounds, or its one expression.
+/// Returns the subject of a chain: its only variable, the function whose values it bounds, or its only expression.
 pub fn chain_subject(tree: &Tree, list: u32) -> Option<Subject> {
     let mut found = None;
     for &member in tree.members(list) {
@@ -74,7 +75,7 @@ pub fn chain_subject(tree: &Tree, list: u32) -> Option<Subject> {
     found
 }
 
-/// What one side of an inequality is about.
+/// Returns the subject of one side of an inequality.
 fn single(tree: &Tree, id: Id) -> Option<Subject> {
     let variables = rewrite::symbols(tree, id);
     match variables.as_slice() {

@@ -1,9 +1,9 @@
-//! Answers without a box, for evaluation only: what follows "the answer is", else the last formula, else the last number. Published evaluations
-//! do this, so that scores compare; training never does, because a number in the text is no answer.
+//! Answers without a box, for evaluation only: the text after "the answer is", else the last formula, else the last number. Published
+//! evaluations do the same, so scores stay comparable. Training never does, because a number somewhere in the text is not an answer.
 
 use super::Extraction;
 
-/// Phrases after which an answer stands, latest in the text first; all in lower case.
+/// Phrases that introduce an answer, in lower case. The latest match in the text counts.
 const PHRASES: [&str; 11] = [
     "final answer is",
     "answer is",
@@ -18,10 +18,10 @@ const PHRASES: [&str; 11] = [
     "la réponse :",
 ];
 
-/// The most likely answer of a response without a box. `wants_option` looks for the letter of an option.
+/// Returns the most likely answer of a response without a box. With `wants_option`, looks for the letter of an option.
 pub fn answer(response: &str, wants_option: bool) -> (Option<String>, Extraction) {
     let response = response.trim();
-    // Lower case of ASCII only keeps every byte in its place.
+    // ASCII lower case keeps every byte at its offset.
     let lower = response.to_ascii_lowercase();
     let anchor = PHRASES.iter().filter_map(|phrase| lower.rfind(phrase).map(|at| at + phrase.len())).max();
     if wants_option {
@@ -47,14 +47,15 @@ pub fn answer(response: &str, wants_option: bool) -> (Option<String>, Extraction
     }
 }
 
-/// An inline formula that begins with a line break is none: what was to be stated there cannot be told.
+/// True if the text begins with an inline formula that starts with a line break. Such a formula is malformed, so the statement is
+/// unreadable.
 fn broken_formula(text: &str) -> bool {
     let text = text.trim_start_matches([' ', ':', '*']);
     let inner = text.strip_prefix("\\(").or_else(|| text.strip_prefix('$').filter(|inner| !inner.starts_with('$')));
     inner.is_some_and(|inner| inner.trim_start_matches(' ').starts_with('\n'))
 }
 
-/// What a text states at its beginning: a formula, or the words up to the end of the sentence.
+/// Returns the statement at the beginning of a text: a formula, or the words up to the end of the sentence.
 fn stated(text: &str) -> Option<String> {
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ':' | '*' | '：'));
     for (open, close) in [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")] {
@@ -68,7 +69,7 @@ fn stated(text: &str) -> Option<String> {
     if let Some(inner) = sentence.strip_prefix('(').and_then(|inner| inner.strip_suffix(')')).filter(|inner| inner.contains('=')) {
         sentence = inner;
     }
-    // A sentence of many words states its number somewhere; the last one is the best guess.
+    // A longer sentence contains its number somewhere; the last one is the best guess.
     let words = sentence.split_whitespace().filter(|word| word.len() > 2 && word.chars().all(char::is_alphabetic)).count();
     let starts_with_word = sentence.split_whitespace().next().is_some_and(|word| word.len() > 2 && word.chars().all(char::is_alphabetic));
     if words > 4 || starts_with_word && words > 1 {
@@ -77,7 +78,7 @@ fn stated(text: &str) -> Option<String> {
     (!sentence.is_empty()).then(|| sentence.to_owned())
 }
 
-/// The first letter that stands alone and can be an option.
+/// Returns the first isolated letter that can be an option.
 fn letter(text: &str) -> Option<String> {
     let mut previous = ' ';
     for (at, c) in text.char_indices() {
@@ -90,7 +91,7 @@ fn letter(text: &str) -> Option<String> {
     None
 }
 
-/// Whether a whole short response is mathematics without words.
+/// True if a whole short response is mathematics without words.
 fn is_formula(text: &str) -> bool {
     let mut rest = text;
     if text.len() > 80 || text.contains('\n') {
@@ -109,7 +110,7 @@ fn is_formula(text: &str) -> bool {
     !text.is_empty()
 }
 
-/// The content of the last formula between math delimiters.
+/// Returns the content of the last formula between math delimiters.
 fn last_formula(text: &str) -> Option<String> {
     let mut best: Option<(usize, String)> = None;
     for (open, close) in [("\\(", "\\)"), ("\\[", "\\]"), ("$", "$")] {
@@ -122,21 +123,21 @@ fn last_formula(text: &str) -> Option<String> {
         }
     }
     let (end, formula) = best?;
-    // A number in the words after it is later than the formula.
+    // A number in the words after the formula comes later and wins.
     match text.get(end..).and_then(last_number) {
         Some(number) => Some(number),
         None => Some(formula),
     }
 }
 
-/// A formula with the percent sign that stands after its delimiters.
+/// Appends the percent sign that follows a formula's closing delimiter.
 fn with_percent(formula: &str, after: &str) -> String {
     let after = after.trim_start();
     let percent = after.starts_with('%') || after.starts_with("percent");
     if percent { format!("{}\\%", formula.trim()) } else { formula.trim().to_owned() }
 }
 
-/// The last number of a text, with its sign, thousands separators, fraction and percent sign.
+/// Returns the last number of a text, with its sign, thousands separators, fraction and percent sign.
 fn last_number(text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut end = bytes.len();
@@ -147,7 +148,7 @@ fn last_number(text: &str) -> Option<String> {
             start -= 1;
         }
         let before = start.checked_sub(1).and_then(|at| bytes.get(at)).copied().unwrap_or(b' ');
-        // A digit inside of a name is no number.
+        // A digit inside a name is not a number.
         if before.is_ascii_alphabetic() || before == b'_' {
             end = start;
             if end == 0 {
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_guess_without_a_box() {
+    fn answer_guesses_without_a_box() {
         check("So the answer is 12.", Some("12"));
         check("The final answer is $\\frac{1}{2}$. Done.", Some("\\frac{1}{2}"));
         check("We add 3 and 4 and get 7 apples.", Some("7"));

@@ -1,6 +1,6 @@
-//! The published training reward's notion of equality, for comparable rewards: two normalisations of the text, and a computer algebra system for
-//! what remains. The normalisations are followed step by step, their oddities included (units by name, `8,996,734,080` not read as a number);
-//! the algebra is our own comparison of values without rounding, asked only where the published one would ask.
+//! The equality of the published training reward (DeepScaleR), for comparable rewards: two text normalisations, then a computer algebra
+//! system. The normalisations are reproduced step by step, including their quirks (units matched by name, `8,996,734,080` not read as a
+//! number). The algebra is our own comparison of values without rounding, used only where the published grader would call its own.
 
 use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;
@@ -14,10 +14,10 @@ use crate::verify::value;
 use crate::verify::value::evaluate::Reading;
 use crate::verify::{Comparison, Method};
 
-/// Longer answers are compared as text: some of the steps are quadratic.
+/// Longer answers are compared as text, because some steps are quadratic.
 const MAX_LENGTH: usize = 2000;
 
-/// The last `\boxed{...}` as the published extraction finds it: no spaces, no `\fbox`, braces counted whether escaped or not.
+/// Returns the content of the last `\boxed{...}` as the published extraction does: no spaces, no `\fbox`, and escaped braces count too.
 pub fn last_boxed(response: &str) -> Option<&str> {
     let rest = response.get(response.rfind("\\boxed")?..)?.strip_prefix("\\boxed{")?;
     let mut depth = 1usize;
@@ -34,7 +34,7 @@ pub fn last_boxed(response: &str) -> Option<&str> {
     None
 }
 
-/// Whether the published training reward would give 1.
+/// Decides whether the published training reward would be 1.
 pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
         let equal = gold.trim() == answer.trim();
@@ -60,7 +60,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     let (gold_parts, answer_parts) = (parts(&gold), parts(&answer));
     let ends = |text: &str| (text.chars().next(), text.chars().next_back());
     if gold_parts.len() > 1 && ends(&gold) != ends(&answer) || gold_parts.len() != answer_parts.len() {
-        trace.note(Stage::Members, || format!("not equal: other brackets, or {} and {} parts", gold_parts.len(), answer_parts.len()));
+        trace.note(Stage::Members, || format!("not equal: different brackets, or {} and {} parts", gold_parts.len(), answer_parts.len()));
         return Comparison { equal: false, method: Method::Structure };
     }
     let mut weakest = Method::Text;
@@ -79,7 +79,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     Comparison { equal: true, method: weakest }
 }
 
-/// One part of a tuple, or the whole: fractions only as text, an integer never against something else, algebra for the rest.
+/// Compares one part of a tuple, or the whole answer: fractions only as text, an integer only with an integer, and the rest by algebra.
 fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     let as_text = |rule: &str, trace: &mut Trace| {
         let equal = gold == answer;
@@ -90,7 +90,7 @@ fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         return as_text("two fractions are not reduced", trace);
     }
     if integer(gold).is_some() != integer(answer).is_some() || !may_evaluate(gold) || !may_evaluate(answer) {
-        return as_text("an integer on one side only, or nothing that the algebra is asked about", trace);
+        return as_text("only one side is an integer, or the published grader would not call its algebra system", trace);
     }
     let mut tree = Tree::default();
     let mut fuel = Fuel::new(Fuel::COMPARISON);
@@ -99,11 +99,11 @@ fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     let answer = read::read(answer, Commas::Separate, &mut tree, &mut fuel);
     note_reading("answer", &tree, answer, &fuel, trace);
     let (Some(gold), Some(answer)) = (gold, answer) else {
-        trace.note(Stage::Text, || "not equal: what is not understood was compared as text before");
+        trace.note(Stage::Text, || "not equal: an answer could not be read, and the texts differ");
         return Comparison { equal: false, method: Method::Text };
     };
     let found = scalar::compare(&mut tree, gold, answer, &mut fuel, trace);
-    // Algebra knows no rounding, but for that of double precision.
+    // The algebra does not round, except to double precision.
     let doubles = crate::verify::value::decimal::decimal(&tree, gold, Reading::PLAIN).is_some()
         || crate::verify::value::decimal::decimal(&tree, answer, Reading::PLAIN).is_some();
     let size = |id, fuel: &mut Fuel| value::magnitude(&tree, id, fuel);
@@ -113,13 +113,17 @@ fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     let equal = found.equal && found.method != Method::Rounded || near;
     if equal != found.equal {
         trace.note(Stage::Rounded, || {
-            if near { "equal after all: the same number in double precision" } else { "not equal after all: this grader knows no rounding" }
+            if near {
+                "equal after all: the same number in double precision"
+            } else {
+                "not equal after all: this grader does not accept rounding"
+            }
         });
     }
     Comparison { equal, ..found }
 }
 
-/// Whether the published grader would ask its algebra system at all.
+/// True if the published grader would call its algebra system.
 fn may_evaluate(text: &str) -> bool {
     let names = text.replace("sqrt", "").replace("frac", "");
     let mut letters: Vec<char> = names.chars().filter(|c| c.is_alphabetic()).collect();
@@ -140,7 +144,7 @@ fn may_evaluate(text: &str) -> bool {
     !powers
 }
 
-/// The parts of a tuple or an interval, or the whole.
+/// Returns the parts of a tuple or an interval, or the whole text.
 fn parts(text: &str) -> Vec<String> {
     let plain = without_commas(text);
     let bracket = |c: char| matches!(c, '(' | ')' | '[' | ']');
@@ -160,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_published_steps() {
+    fn equal_follows_the_published_steps() {
         check("12.8", "V = 12.8", true);
         check("12.8", "12.8 \\text{ mph}", true);
         check("12.8", "12.8 mph", false);
@@ -176,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_boxes() {
+    fn last_boxed_accepts_only_plain_boxes() {
         assert_eq!(last_boxed("\\boxed{3} \\boxed{4}"), Some("4"));
         assert_eq!(last_boxed("\\boxed{3} \\boxed{4"), None);
         assert_eq!(last_boxed("\\boxed 4"), None);

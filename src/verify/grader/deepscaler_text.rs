@@ -1,8 +1,8 @@
-//! The two normalisations of text in the published training reward, step by step.
+//! The two text normalisations of the published training reward, step by step.
 
 use crate::verify::words;
 
-/// Units that the published grader cuts out of an answer, wherever they stand.
+/// Units that the published grader removes from an answer, wherever they occur.
 const UNITS: [&str; 16] = [
     "degree",
     "cm",
@@ -22,7 +22,7 @@ const UNITS: [&str; 16] = [
     "yard",
 ];
 
-/// The first normalisation.
+/// Applies the first normalisation.
 pub fn tidy(text: &str) -> String {
     let text = text.trim();
     let text = enclosed_text(text).map_or(text, str::trim);
@@ -33,7 +33,7 @@ pub fn tidy(text: &str) -> String {
         let (before, after) = (pieces.next(), pieces.next());
         match (before, after, pieces.next()) {
             (Some(before), Some(_), None) => s = before.to_owned(),
-            // More than one unit makes the published step fail, and the text then stays as it was given.
+            // With more than one unit the published step fails and leaves the text unchanged.
             _ => return text.to_owned(),
         }
     }
@@ -55,12 +55,12 @@ pub fn tidy(text: &str) -> String {
     slash_fraction(&s).unwrap_or(s)
 }
 
-/// The content of `\text{...}` around the whole.
+/// Returns the content of a `\text{...}` around the whole answer.
 fn enclosed_text(text: &str) -> Option<&str> {
     text.strip_prefix("\\text{")?.strip_suffix('}').filter(|inner| !inner.is_empty())
 }
 
-/// `\sqrt3` as `\sqrt{3}`.
+/// Rewrites `\sqrt3` as `\sqrt{3}`.
 fn braced_roots(text: &str) -> String {
     let mut pieces = text.split("\\sqrt");
     let mut out = pieces.next().unwrap_or("").to_owned();
@@ -77,7 +77,7 @@ fn braced_roots(text: &str) -> String {
     out
 }
 
-/// `\frac12` as `\frac{1}{2}`; anything shorter leaves the whole text as it is.
+/// Rewrites `\frac12` as `\frac{1}{2}`. A shorter argument leaves the whole text unchanged.
 fn braced_fractions(text: &str) -> String {
     let mut pieces = text.split("\\frac");
     let mut out = pieces.next().unwrap_or("").to_owned();
@@ -101,14 +101,14 @@ fn braced_fractions(text: &str) -> String {
     out
 }
 
-/// `a/b` of two integers as a LaTeX fraction.
+/// Rewrites `a/b` with two integers as a LaTeX fraction.
 fn slash_fraction(text: &str) -> Option<String> {
     let (a, b) = text.split_once('/')?;
     let (x, y): (i64, i64) = (a.parse().ok()?, b.parse().ok()?);
     (format!("{x}/{y}") == text).then(|| format!("\\frac{{{x}}}{{{y}}}"))
 }
 
-/// The second normalisation: LaTeX to plain text, lower case, no spaces or braces.
+/// Applies the second normalisation: LaTeX to plain text, lower case, no spaces or braces.
 pub fn flatten(text: &str) -> String {
     let text = enclosed_text(text).unwrap_or(text);
     let mut s = text.replace("\\%", "%").replace("\\$", "$").replace(['$', '%'], "").replace(" or ", " , ").replace(" and ", " , ");
@@ -136,7 +136,7 @@ pub fn flatten(text: &str) -> String {
     integer(&s).unwrap_or(s)
 }
 
-/// Every occurrence of a unit cut out, with its plural and its power.
+/// Removes every occurrence of a unit, with its plural and its power.
 fn without_unit(text: &str, unit: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -158,13 +158,13 @@ fn without_unit(text: &str, unit: &str) -> String {
     out
 }
 
-/// LaTeX as the text that it looks like: braces gone, a slash between numerator and denominator and nothing around them, a root's index lost.
+/// Converts LaTeX to the text that it looks like: without braces, fractions as `a/b` without brackets, and roots without their index.
 fn plain(text: &str) -> String {
     let text = text.replace("\\tfrac", "\\frac").replace("\\dfrac", "\\frac").replace("\\frac", " \\frac").replace("\\frac ", "\\frac");
     let text = braced_roots(&braced_fractions(&text).replace("\\sqrt ", "\\sqrt"));
     let mut out = String::new();
     let mut rest = text.as_str();
-    // What to write at the closing brace of every open one, and what the next opening brace is for.
+    // `closings` holds the text for each open brace's closing brace; `next` is the closing text for the next opening brace.
     let (mut closings, mut next): (Vec<&str>, &str) = (Vec::new(), "");
     while let Some(c) = rest.chars().next() {
         let mut skip = c.len_utf8();
@@ -198,7 +198,7 @@ fn plain(text: &str) -> String {
     out.trim().to_owned()
 }
 
-/// What a command looks like as text; unknown ones vanish.
+/// Returns the text for a command. Unknown commands disappear.
 fn symbol(name: &str) -> &str {
     match name {
         "pi" => "pi",
@@ -216,7 +216,7 @@ fn symbol(name: &str) -> &str {
     }
 }
 
-/// `7 3/4` as `7+3/4`.
+/// Rewrites `7 3/4` as `7+3/4`.
 fn mixed_sums(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
@@ -234,15 +234,15 @@ fn mixed_sums(text: &str) -> String {
     out
 }
 
-/// The digits of a text that is an integer, perhaps with decimals of zero or commas.
+/// Returns the digits of a text that is an integer, possibly with zero decimals or commas.
 pub fn integer(text: &str) -> Option<String> {
     let value: f64 = without_commas(text).parse().ok()?;
     let near = value.round();
     ((value - near).abs() <= 1e-7 && near.abs() < 1e15).then(|| format!("{near:.0}"))
 }
 
-/// Commas before three digits taken out as the published expression does it: the character after a group is consumed with it, so that of many
-/// groups some commas stay.
+/// Removes commas before three digits as the published expression does. It consumes the character after each group, so some commas stay if
+/// there are many groups.
 pub fn without_commas(text: &str) -> String {
     let mut text: Vec<char> = text.chars().collect();
     loop {
@@ -269,7 +269,7 @@ pub fn without_commas(text: &str) -> String {
     }
 }
 
-/// An integer over an integer.
+/// True for an integer over an integer.
 pub fn is_fraction(text: &str) -> bool {
     let text = text.strip_prefix('-').unwrap_or(text);
     text.split_once('/').is_some_and(|(a, b)| {

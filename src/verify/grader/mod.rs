@@ -1,5 +1,5 @@
-//! Notions of equality: our own, and those of published graders, written anew from what they do, for scores that must be comparable. Each takes two
-//! answers and gives a verdict; finding the answer in a response is for `extract`.
+//! Notions of equality: our own, and reimplementations of published graders for comparable scores. Each compares two answers; `extract`
+//! finds the answer in a response.
 
 pub mod deepscaler;
 mod deepscaler_text;
@@ -11,21 +11,21 @@ use serde::{Deserialize, Serialize};
 use crate::verify::Comparison;
 use crate::verify::trace::{Stage, Trace};
 
-/// Whose notion of equality decides.
+/// The grader: whose notion of equality decides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grader {
-    /// Ours.
+    /// Our own grader.
     #[default]
     Strict,
-    /// The published training reward's, for comparable rewards.
+    /// The published training reward (DeepScaleR), for comparable rewards.
     Deepscaler,
-    /// The published evaluation's, for comparable scores.
+    /// The published evaluation (Qwen2.5-Math), for comparable scores.
     Qwen,
 }
 
 impl Grader {
-    /// Compares two answers.
+    /// Compares two answers and notes the verdict.
     pub(super) fn equal(self, gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         let found = match self {
             Grader::Strict => strict::equal(gold, answer, trace),

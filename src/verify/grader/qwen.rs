@@ -1,5 +1,6 @@
-//! The published evaluation's notion of equality, for comparable scores: a hundredth and the hundredfold count as equal, numbers agree to one part
-//! in ten thousand, brackets hardly matter. The text steps follow the published ones; its algebra is our own reader and arithmetic.
+//! The equality of the published evaluation, for comparable scores: values a hundred times too small or too large count as equal, numbers
+//! agree to one part in ten thousand, and brackets hardly matter. The text steps follow the published ones; the algebra uses our own reader
+//! and arithmetic.
 
 use crate::verify::choice;
 use crate::verify::compare;
@@ -14,13 +15,15 @@ use crate::verify::value::approx::{Approx, Point};
 use crate::verify::value::evaluate::{Reading, evaluate};
 use crate::verify::{Comparison, Method};
 
-/// The relative distance at which two numbers are equal.
+/// Maximum relative difference of two equal numbers.
 const TOLERANCE: f64 = 1e-4;
-/// Parts of a tuple, nested ones included.
+/// Maximum number of parts of a tuple, including nested parts.
 const MAX_PARTS: usize = 200;
+/// Maximum length of an answer in bytes. Longer ones are compared as text.
 const MAX_LENGTH: usize = 4000;
 
-/// The answer as the published extraction finds it: what follows the last "boxed", to its closing brace or, without one, to the end.
+/// Returns the answer as the published extraction does: the text after the last "boxed" up to its closing brace, or to the end if it is
+/// never closed.
 pub fn last_boxed(response: &str) -> Option<&str> {
     let rest = response.get(response.rfind("boxed")? + "boxed".len()..)?;
     let Some(inner) = rest.strip_prefix('{') else {
@@ -40,7 +43,7 @@ pub fn last_boxed(response: &str) -> Option<&str> {
     Some(inner)
 }
 
-/// Whether the published evaluation would count the answer.
+/// Decides whether the published evaluation would count the answer.
 pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
         let equal = gold.trim() == answer.trim();
@@ -67,7 +70,7 @@ fn by_parts(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Com
     let mut open = vec![(strip(gold), strip(answer))];
     let mut weakest = Method::Text;
     let mut done = 0;
-    // Tuples and matrices are compared part by part; parts wait in a list.
+    // Tuples and matrices are compared part by part; `open` lists the parts still to compare.
     while let Some((gold, answer)) = open.pop() {
         done += 1;
         if done > MAX_PARTS {
@@ -83,6 +86,7 @@ fn by_parts(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Com
     Comparison { equal: true, method: weakest }
 }
 
+/// Result of comparing one pair of texts.
 enum Step {
     Decided(Comparison),
     Parts(Vec<(String, String)>),
@@ -103,7 +107,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
     trace.note(Stage::Text, || format!("no verdict: {} and {} differ after cleaning", quoted(gold), quoted(answer)));
     if let (Some(g), Some(a)) = (number(gold), number(answer)) {
         let equal = [g / 100.0, g, g * 100.0].iter().any(|g| close(*g, a));
-        let rule = "numbers, also by a hundredth and the hundredfold, to one part in ten thousand";
+        let rule = "numbers, compared to one part in ten thousand, also scaled by 1/100 and by 100";
         return decided(equal, Method::Numeric, Stage::Numeric, rule, trace);
     }
     let bare = |text: &str| text.replace(['{', '}', '(', ')', '[', ']'], "").to_lowercase();
@@ -111,7 +115,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
     let loose = enclosed(answer, '[', ']') && !gold.starts_with('(') || enclosed(answer, '(', ')') && !gold.starts_with('[');
     let (g, a) = if loose { (bare(gold), bare(answer)) } else { (gold.replace(['{', '}'], ""), answer.replace(['{', '}'], "")) };
     if g.replace(['(', ')'], "").eq_ignore_ascii_case(&a.replace(['(', ')'], "")) && (loose || !is_tuple(gold)) {
-        return decided(true, Method::Text, Stage::Text, "the same text but for brackets", trace);
+        return decided(true, Method::Text, Stage::Text, "the same text except for brackets", trace);
     }
     if is_tuple(gold) && is_tuple(answer) {
         let parts = |text: &str| -> Vec<String> { text[1..text.len() - 1].split(',').map(|part| part.trim().to_owned()).collect() };
@@ -121,7 +125,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
             return Step::Parts(g.into_iter().zip(a).collect());
         }
     }
-    // `x = 5` against `5`; two equations are left to the reader.
+    // `x = 5` matches `5`. Two equations are left to the reader.
     let value = |text: &str| -> Option<String> {
         let (name, value) = text.split_once('=')?;
         (name.trim().chars().count() <= 2 && !value.contains('=')).then(|| value.trim().to_owned())
@@ -137,7 +141,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
         }
         _ => {}
     }
-    // An equation on one side only is no value there, nor is a numeral with a base.
+    // An equation on one side only is not a value, and neither is a numeral with a base.
     let based = |text: &str| text.as_bytes().windows(2).any(|w| matches!(w, [digit, b'_'] if digit.is_ascii_digit()));
     if gold.contains('=') != answer.contains('=') || based(gold) != based(answer) {
         return decided(false, Method::Structure, Stage::Relation, "an equation or a base on one side only", trace);
@@ -145,11 +149,11 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
     Step::Decided(algebra(gold, answer, fuel, trace))
 }
 
-/// By value, with the evaluation's tolerance.
+/// Compares values with the tolerance of the evaluation.
 fn algebra(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
-    // The published reader knows LaTeX only: plain names are products of letters to it, and it stops at the first comma.
+    // The published reader knows LaTeX only: it reads plain names as products of letters, and stops at the first comma.
     if has_plain_name(gold) || has_plain_name(answer) {
-        trace.note(Stage::Text, || "not equal: plain names are products of letters to this grader");
+        trace.note(Stage::Text, || "not equal: this grader reads plain names as products of letters");
         return Comparison { equal: false, method: Method::Text };
     }
     let first = |text: &str| -> String { if is_tuple(text) { text.to_owned() } else { text.split(',').next().unwrap_or("").to_owned() } };
@@ -161,7 +165,7 @@ fn algebra(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comp
         id
     };
     let (Some(gold), Some(answer)) = (read("reference", gold), read("answer", answer)) else {
-        trace.note(Stage::Text, || "not equal: what is not understood was compared as text before");
+        trace.note(Stage::Text, || "not equal: an answer could not be read, and the texts differ");
         return Comparison { equal: false, method: Method::Text };
     };
     let mut value = |id| {
@@ -177,7 +181,7 @@ fn algebra(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comp
     compare::compare(&mut tree, gold, answer, fuel, trace)
 }
 
-/// Whether two letters follow each other outside of a command.
+/// True if two letters follow each other outside a command.
 fn has_plain_name(text: &str) -> bool {
     let mut rest = text;
     while let Some(at) = rest.find(|c: char| c.is_ascii_alphabetic()) {
@@ -198,7 +202,7 @@ fn is_tuple(text: &str) -> bool {
     text.len() > 2 && text.starts_with(['(', '[']) && text.ends_with([')', ']']) && text.is_char_boundary(text.len() - 1)
 }
 
-/// A number as the published evaluation reads it: commas dropped, a percent sign for a hundredth.
+/// Parses a number as the published evaluation does: without commas, and with a percent sign as a hundredth.
 fn number(text: &str) -> Option<f64> {
     let plain = text.replace("{,}", "").replace(',', "");
     let value = match plain.strip_suffix('%') {
@@ -208,12 +212,12 @@ fn number(text: &str) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// The published cleaning: units, text, signs of money and share, spaces.
+/// Applies the published cleaning: removes units, text, currency and percent signs, and spaces.
 fn strip(text: &str) -> String {
     let text = text.trim().trim_start_matches(':').trim_end_matches(['.', '/']);
     let mut s = text::normalise(text).replace("^{\\circ}", "").replace("^\\circ", "").replace("\\%", "").replace('%', "");
     s = s.replace("\\mathbf", "").replace("\\mathrm", "").replace("\\{", "").replace("\\}", "").replace("x\\in", "");
-    // Words in \text after an answer are a unit; an answer that is only text is its content.
+    // Words in \text after an answer are a unit. If the whole answer is text, its content is the answer.
     if let Some(at) = s.find("\\text{").or_else(|| s.find("\\mbox{")) {
         let body = s.get(at..).and_then(|text| text.split_once('{')).map_or("", |(_, body)| body);
         let inner = body.split('}').next().unwrap_or("").to_owned();
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_published_leniency() {
+    fn equal_follows_the_published_leniency() {
         check("5", "5.0", true);
         check("0.25", "25", true);
         check("25", "0.25", true);
@@ -251,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unclosed_box_counts() {
+    fn last_boxed_accepts_an_unclosed_box() {
         assert_eq!(last_boxed("so \\boxed{5"), Some("5"));
         assert_eq!(last_boxed("so \\boxed{5}."), Some("5"));
         assert_eq!(last_boxed("five"), None);

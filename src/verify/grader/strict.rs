@@ -1,5 +1,5 @@
-//! Our own notion of equality: normalised text first, then letters of options, then whatever both sides can be read as. It owns the order of
-//! these; how two answers that were read are compared is for `compare` to say.
+//! Our own notion of equality: normalised text first, then the letters of options, then whatever both sides can be read as. This file owns
+//! that order; `compare` compares two answers that were read.
 
 use crate::verify::choice;
 use crate::verify::compare;
@@ -13,7 +13,7 @@ use crate::verify::tree::show;
 use crate::verify::tree::{Id, Tree};
 use crate::verify::{Comparison, Method};
 
-/// Compares two answers, read in every sensible way.
+/// Compares two answers, reading commas in every sensible way.
 pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     let (gold_text, answer_text) = (text::normalise(gold), text::normalise(answer));
     if gold_text.is_empty() || answer_text.is_empty() {
@@ -32,7 +32,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         return found;
     }
     if gold_text.len().max(answer_text.len()) > read::MAX_LENGTH {
-        // Too long to read; a long list may still come in another order.
+        // Too long to read. A long list may still have the same items in a different order.
         let equal = same_items(&gold_text, &answer_text);
         trace.note(Stage::Text, || {
             let found = if equal { "equal: the same items" } else { "not equal: not the same items" };
@@ -46,7 +46,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     found
 }
 
-/// `1,234` is a number on one side and may be two of them on the other.
+/// Reads `1,234` as one number, or as two if the first reading does not match.
 fn read_in_every_way(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let mut found = read_and_compare(gold, Commas::Group, answer, Commas::Group, fuel, trace);
     let ambiguous = |text: &str| text.as_bytes().windows(3).any(|w| matches!(w, [a, b',', b] if a.is_ascii_digit() && b.is_ascii_digit()));
@@ -88,16 +88,16 @@ fn read_and_compare(
     }
 }
 
-/// Notes what a side was read as.
+/// Notes how a side was read.
 pub fn note_reading(side: &str, tree: &Tree, read: Option<Id>, fuel: &Fuel, trace: &mut Trace) {
     trace.note(Stage::Read, || match read {
         Some(id) => format!("the {side} is {}: {}", show::kind(tree, id), show::show(tree, id)),
-        None if fuel.is_spent() => format!("the {side} was not read to its end: the budget of steps is spent"),
+        None if fuel.is_spent() => format!("the {side} was not read to the end: the step budget is spent"),
         None => format!("the {side} is not understood as a whole, so it is text"),
     });
 }
 
-/// Whether two texts are lists, in the same brackets, of the same texts in any order.
+/// True if two texts are lists in the same brackets with the same items as text, in any order.
 fn same_items(gold: &str, answer: &str) -> bool {
     // The first eight bytes as a number decide most comparisons of the sort.
     fn items(text: &str) -> Option<Vec<(u64, &str)>> {
@@ -110,6 +110,6 @@ fn same_items(gold: &str, answer: &str) -> bool {
         items.sort_unstable();
         Some(items)
     }
-    // Different lengths cannot be the same items: no need to sort a megabyte.
+    // Texts of different lengths cannot have the same items, so there is no need to sort a megabyte.
     gold.len() == answer.len() && items(gold).is_some_and(|gold| Some(gold) == items(answer))
 }

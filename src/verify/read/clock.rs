@@ -1,13 +1,15 @@
-//! Times of day: `6:15 p.m.`, `06:15`, `12 noon`. Without a mark, `6:15` stays a ratio, and `compare` reads it as a time beside one.
+//! Times of day: `6:15 p.m.`, `06:15`, `12 noon`. Without a mark, `6:15` stays a ratio, which `compare` reads as a time if the other side
+//! is one.
 
 use crate::verify::read::Reader;
 use crate::verify::read::lex::Lexer;
 use crate::verify::read::token::Kind;
 use crate::verify::tree::{Id, NONE, Node, Tree};
 
+/// Seconds in an hour.
 const HOUR: u32 = 3600;
 
-/// The half of the day that a mark names.
+/// The half of the day that a mark stands for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Half {
     First,
@@ -16,7 +18,7 @@ enum Half {
     Midnight,
 }
 
-/// Words right after a time that say which half of the day is meant.
+/// Words directly after a time that give the half of the day.
 const MARKS: [(&str, Half); 7] = [
     ("am", Half::First),
     ("pm", Half::Second),
@@ -27,7 +29,7 @@ const MARKS: [(&str, Half); 7] = [
     ("midnight", Half::Midnight),
 ];
 
-/// `06:15`, `00:30:05`: two digits of which the first is a zero are no part of a ratio.
+/// Reads `06:15` or `00:30:05`. Two digits with a leading zero are not part of a ratio.
 pub fn with_leading_zero(lexer: &mut Lexer) -> Option<()> {
     let before = lexer.source.get(..lexer.at)?;
     let rest = lexer.rest();
@@ -47,7 +49,7 @@ pub fn with_leading_zero(lexer: &mut Lexer) -> Option<()> {
     Some(())
 }
 
-/// `a.m.` or `P. M.` in plain letters, as the word it is, and its length.
+/// Reads `a.m.` or `P. M.` in plain letters. Returns the mark as a word, and its length in bytes.
 pub fn dotted_mark(rest: &str) -> Option<(&'static str, usize)> {
     let word = match rest.chars().next()?.to_ascii_lowercase() {
         'a' => "am",
@@ -59,7 +61,7 @@ pub fn dotted_mark(rest: &str) -> Option<(&'static str, usize)> {
     (!after.starts_with(|c: char| c.is_alphanumeric())).then_some((word, rest.len() - after.len()))
 }
 
-/// The seconds since midnight that words name.
+/// Returns the time of day that words name, in seconds since midnight.
 pub fn in_words(words: &str) -> Option<u32> {
     match words {
         "noon" | "midday" => Some(12 * HOUR),
@@ -68,7 +70,7 @@ pub fn in_words(words: &str) -> Option<u32> {
     }
 }
 
-/// Hours, minutes and seconds written with colons, or hours alone.
+/// Reads hours with minutes and seconds after colons, or hours alone. Returns the hours, and the rest in seconds.
 pub fn parts(tree: &Tree, id: Id) -> Option<(u32, u32)> {
     let small = |id: Id| tree.plain_integer(id).and_then(|n| u32::try_from(n).ok()).filter(|&n| n < 60);
     let (hours, rest) = match tree.node(id) {
@@ -83,7 +85,8 @@ pub fn parts(tree: &Tree, id: Id) -> Option<(u32, u32)> {
 }
 
 impl Reader<'_> {
-    /// An operand with the words after it: a time, where the words begin with the mark of one.
+    /// Combines an operand with the words after it into a time of day, if the words begin with a mark. Returns the operand and the
+    /// remaining words.
     pub fn time_of_day(&mut self, operand: Id, words: u32) -> Option<(Id, u32)> {
         if words == NONE {
             return Some((operand, words));

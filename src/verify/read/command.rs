@@ -1,4 +1,4 @@
-//! Commands as tokens: everything that starts with a backslash, and the names that plain notation shares with them.
+//! Commands as tokens: everything that starts with a backslash, and names that plain notation shares with commands.
 
 use crate::verify::read::digits;
 use crate::verify::read::lex::Lexer;
@@ -7,7 +7,7 @@ use crate::verify::read::upright::{argument, group, text};
 use crate::verify::tree::{Relation, SetOperation};
 use crate::verify::words;
 
-/// Reads the command that starts here.
+/// Reads the command at the current position.
 pub fn command(lexer: &mut Lexer) -> Option<()> {
     let rest = &lexer.rest()[1..];
     let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
@@ -55,7 +55,7 @@ pub fn command(lexer: &mut Lexer) -> Option<()> {
     }
 }
 
-/// A bracket's command without a space before the letter that follows: `\lbracex`. The letter is read again.
+/// Splits a bracket command from the letter that follows without a space: `\lbracex`. The letter is read again.
 fn run_together(lexer: &mut Lexer, name: &str) -> bool {
     const BRACKETS: [&str; 10] = ["lbrace", "rbrace", "lgroup", "rgroup", "lparen", "rparen", "lbrack", "rbrack", "langle", "rangle"];
     let known = name.get(..6).filter(|bracket| name.len() == 7 && BRACKETS.contains(bracket)).is_some_and(|bracket| named(lexer, bracket));
@@ -63,7 +63,7 @@ fn run_together(lexer: &mut Lexer, name: &str) -> bool {
     known
 }
 
-/// A backslash before a character that is no letter.
+/// Reads a backslash followed by a character that is not a letter.
 fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
     match c {
         ' ' | ',' | ';' | ':' | '\n' | '>' => lexer.space(),
@@ -81,7 +81,7 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
         '_' => lexer.space(),
         '\\' if lexer.in_rows => row_end(lexer),
         '\\' => {
-            // A doubly escaped command of a JSON-mangled answer is still that command; a line break has no letter after it.
+            // `\\frac` is a command that was escaped twice, as in JSON. A line break is not followed by a command name.
             if mangled(lexer.rest()) {
                 lexer.space()
             } else {
@@ -97,7 +97,8 @@ fn escaped(lexer: &mut Lexer, c: char) -> Option<()> {
     Some(())
 }
 
-/// The end of a row. Several in a row, as of a text that was escaped twice, are one, and a length in brackets after it is the height of the gap.
+/// Ends a row. Consecutive row ends count once, because a text that was escaped twice has several. A length in brackets after it is extra
+/// vertical space and is skipped.
 fn row_end(lexer: &mut Lexer) {
     if lexer.last() != Some(Kind::NewLine) {
         lexer.push(Kind::NewLine);
@@ -110,7 +111,7 @@ fn row_end(lexer: &mut Lexer) {
     }
 }
 
-/// Whether the text after `\\` goes on with the name of a common command.
+/// True if the text after `\\` continues with the name of a common command.
 fn mangled(rest: &str) -> bool {
     const NAMES: [&str; 40] = [
         "frac", "sqrt", "left", "right", "pi", "dfrac", "tfrac", "text", "le", "ge", "leq", "geq", "cup", "cap", "cdot", "times", "infty",
@@ -121,7 +122,7 @@ fn mangled(rest: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Commands that only move or size things; decorations of a group keep the group.
+/// Reads commands that only affect layout. Decorations keep the group that they decorate.
 fn spacing(lexer: &mut Lexer, name: &str) -> bool {
     match name {
         "left" | "right" | "big" | "Big" | "bigg" | "Bigg" | "bigl" | "bigr" | "Bigl" | "Bigr" | "biggl" | "biggr" | "Biggl" | "Biggr" => {
@@ -139,7 +140,7 @@ fn spacing(lexer: &mut Lexer, name: &str) -> bool {
     true
 }
 
-/// Names that mean the same with and without backslash.
+/// Reads names that mean the same with and without a backslash.
 pub fn named(lexer: &mut Lexer, name: &str) -> bool {
     let kind = match name {
         "frac" | "dfrac" | "tfrac" | "cfrac" => Kind::Command(Command::Fraction),
@@ -230,14 +231,15 @@ fn environment(lexer: &mut Lexer, begins: bool) -> Option<()> {
         "cases" | "aligned" | "align" | "gathered" | "gather" | "split" => Environment::Lines,
         _ => Environment::Other,
     };
-    // Commas inside of a matrix separate nothing; its entries are numbers of their own.
+    // Commas inside a matrix do not separate; its entries are separate numbers.
     lexer.depth = if begins { lexer.depth + 1 } else { lexer.depth.saturating_sub(1) };
     lexer.in_rows = begins;
     lexer.push(if begins { Kind::Begin(kind) } else { Kind::End(kind) });
     Some(())
 }
 
-/// An operator with bounds. The bounds, in either order, become part of its name: two sums over different ranges are different functions.
+/// Reads an operator with bounds. The bounds, in either order, become part of its name, because sums over different ranges are different
+/// functions.
 fn big(lexer: &mut Lexer, name: &str) -> Option<()> {
     let (mut lower, mut upper) = (String::new(), String::new());
     loop {
@@ -278,7 +280,7 @@ fn bound(lexer: &mut Lexer) -> Option<String> {
     (raw.len() <= 200).then(|| raw.chars().filter(|c| !c.is_whitespace() && !matches!(c, '{' | '}')).collect())
 }
 
-/// The operation on sets that a token is.
+/// Returns the set operation that a token stands for.
 pub fn set_operation(kind: Kind) -> Option<SetOperation> {
     Some(match kind {
         Kind::Union => SetOperation::Union,

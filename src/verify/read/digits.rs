@@ -4,17 +4,17 @@ use crate::verify::read::clock;
 use crate::verify::read::lex::{Commas, Lexer, subscript_digit};
 use crate::verify::read::token::{Digits, Kind};
 
-/// Numbers of more digits are compared as text.
+/// Numbers with more digits are compared as text.
 const MAX_DIGITS: usize = 1000;
 
-/// Reads the number that starts here.
+/// Reads the number at the current position.
 pub fn number(lexer: &mut Lexer) -> Option<()> {
     if clock::with_leading_zero(lexer).is_some() {
         return Some(());
     }
     let start = lexer.tokens.digits.len();
     let mut grouped = false;
-    // `3^4 125` is a product: an exponent of several groups stands in braces.
+    // `3^4 125` is a product: an exponent with digit groups is in braces.
     let is_exponent = lexer.last() == Some(Kind::Caret);
     run(lexer);
     while !is_exponent && group_of_three(lexer) {
@@ -48,7 +48,7 @@ pub fn number(lexer: &mut Lexer) -> Option<()> {
     finish(lexer, start, exponent, repeating, grouped)
 }
 
-/// The number in a circle, in brackets of one character, or on a black disc.
+/// Returns the number in a circle, in the form of one bracketed character, or on a black disc.
 pub fn circled(c: char) -> Option<u32> {
     let from = |first: char| Some(u32::from(c) - u32::from(first) + 1);
     match c {
@@ -61,7 +61,7 @@ pub fn circled(c: char) -> Option<u32> {
     }
 }
 
-/// A circled number as what it is; several side by side are a list of statements.
+/// Adds a circled number. Several side by side become a list of statements.
 pub fn push_circled(lexer: &mut Lexer, number: u32) -> Option<()> {
     if std::mem::replace(&mut lexer.circled_end, 0) == lexer.tokens.list.len() && matches!(lexer.last(), Some(Kind::Number(_))) {
         lexer.push(Kind::Comma);
@@ -71,7 +71,7 @@ pub fn push_circled(lexer: &mut Lexer, number: u32) -> Option<()> {
     Some(())
 }
 
-/// Appends a number of the given digits.
+/// Adds a number with the given digits.
 pub fn push_digits(lexer: &mut Lexer, digits: &str) -> Option<()> {
     let start = lexer.tokens.digits.len();
     lexer.tokens.digits.push_str(digits);
@@ -102,7 +102,7 @@ fn run(lexer: &mut Lexer) {
     lexer.at += length;
 }
 
-/// Copies one thousands group, where the text goes on with a separator and exactly three digits: `,234`, `,\! 234`, `{,}234`, ` 234`.
+/// Copies one thousands group, if a separator and exactly three digits follow: `,234`, `,\! 234`, `{,}234`, ` 234`.
 fn group_of_three(lexer: &mut Lexer) -> bool {
     let rest = lexer.rest();
     let certain = ["{,}\\!", "{,}", ",\\!", "\\,", "\\;", "\\ "];
@@ -116,7 +116,7 @@ fn group_of_three(lexer: &mut Lexer) -> bool {
     let Some(tail) = tail.map(str::trim_start) else { return false };
     let digits = tail.bytes().take_while(u8::is_ascii_digit).count();
     let after = &tail[digits..];
-    // `1,234/5` is a fraction of a grouped number; `2 123/4` would be a mixed number, and no one writes that.
+    // `1,234/5` is a fraction of a grouped number. `2 123/4` would be a mixed number, which no one writes.
     if digits != 3 || first_group_too_long(lexer) {
         return false;
     }
@@ -128,14 +128,14 @@ fn group_of_three(lexer: &mut Lexer) -> bool {
     true
 }
 
-/// Whether the digits before the first separator are more than three, or a lone zero.
+/// True if more than three digits, or a lone zero, precede the first separator.
 fn first_group_too_long(lexer: &Lexer) -> bool {
     let before = lexer.source.get(..lexer.at).unwrap_or("");
     let digits = before.bytes().rev().take_while(u8::is_ascii_digit).count();
     digits > 3 || digits == 0 || (digits == 1 && before.ends_with('0')) || before[..before.len() - digits].ends_with('.')
 }
 
-/// `_8`, `_{8}`, `₈` after an integer: its base.
+/// Reads the base after an integer: `_8`, `_{8}`, `₈`.
 fn base(lexer: &mut Lexer) -> Option<u32> {
     let before = lexer.at;
     let mut text = String::new();
@@ -160,7 +160,7 @@ fn base(lexer: &mut Lexer) -> Option<u32> {
     base
 }
 
-/// `E-11`, `e5` right after the digits.
+/// Reads an exponent directly after the digits: `E-11`, `e5`.
 fn exponent(lexer: &mut Lexer) -> Option<i32> {
     let rest = lexer.rest();
     let Some(tail) = rest.strip_prefix(['e', 'E']) else { return Some(0) };
@@ -172,7 +172,7 @@ fn exponent(lexer: &mut Lexer) -> Option<i32> {
     if length == 0 || digits[length..].starts_with(|c: char| c.is_ascii_alphabetic()) {
         return Some(0);
     }
-    // An exponent of more than four digits is no answer's; the whole is then compared as text.
+    // An exponent of more than four digits is not a real answer. The whole answer is then compared as text.
     let value: i32 = digits[..length].parse().ok().filter(|&value| value < 10_000)?;
     lexer.at += rest.len() - digits.len() + length;
     Some(if negative { -value } else { value })

@@ -1,63 +1,68 @@
-//! What the reader has open: brackets, arguments of commands, cells of matrices. Plain data; the reader decides.
+//! The open constructs of the reader: brackets, arguments of commands, cells of matrices. Plain data; the reader makes the decisions.
 
 use crate::verify::read::token::{Command, Delimiter, Environment};
 use crate::verify::tree::{Bracket, Id, NONE, Relation, Separator};
 
-/// What a frame reads.
+/// The construct that a frame reads.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Role {
     /// The whole answer.
     Root,
-    /// A bracketed group; the flag is set where it stands right after a function, whose whole argument it is.
+    /// A bracketed group. The flag is set if it directly follows a function, of which it is the whole argument.
     Group(Delimiter, bool),
-    /// Between bars.
+    /// The content between vertical bars.
     Bars,
-    /// Rows of an environment.
+    /// The rows of an environment.
     Rows(Environment),
-    /// Arguments of a command: the command, the arguments so far, how many. The flag marks plain notation.
+    /// The arguments of a command: the command, the arguments so far, and a state with their number in the lower two bits and the flag
+    /// `number::MIXED`.
     Command(Command, [Id; 2], u8),
-    /// An exponent: its base, and whether a minus sign came before it.
+    /// An exponent: its base, and whether a minus sign preceded it.
     Power(Id, bool),
-    /// The power of the function just read, and whether a minus sign came before it.
+    /// The power of the function just read, and whether a minus sign preceded it.
     FunctionPower(bool),
     /// The base of the logarithm just read.
     FunctionBase,
 }
 
 impl Role {
-    /// Whether the frame takes one argument rather than a whole expression.
+    /// True if the frame reads a single argument instead of a whole expression.
     pub fn wants_argument(self) -> bool {
         matches!(self, Role::Command(..) | Role::Power(..) | Role::FunctionPower(_) | Role::FunctionBase)
     }
 }
 
-/// One open frame.
+/// An open construct.
 #[derive(Debug)]
 pub struct Frame {
+    /// The construct that the frame reads.
     pub role: Role,
-    /// Where this frame's part of the shared operand stack begins.
+    /// Start of this frame's part of the shared operand stack.
     pub values_base: usize,
-    /// Where its part of the operator stack begins.
+    /// Start of its part of the operator stack.
     pub operators_base: usize,
-    /// Left operands of the relations of the current item.
+    /// Left operands of the relations in the current item.
     pub chain: Vec<Id>,
+    /// The relations of the current item, one for each operand in `chain`.
     pub relations: Vec<Relation>,
     /// Finished items of the current row.
     pub items: Vec<Id>,
     /// Finished rows.
     pub rows: Vec<Vec<Id>>,
+    /// The separator between the items.
     pub separator: Separator,
-    /// The head of a set-builder.
+    /// The head of a set-builder, once its bar has been read.
     pub head: Option<Id>,
-    /// Words before and after the current item.
+    /// Words before the current item; `NONE` if none.
     pub prefix: u32,
+    /// Words after the current item; `NONE` if none.
     pub suffix: u32,
-    /// Whether an operand must come next.
+    /// True if an operand must come next.
     pub expects: bool,
 }
 
 impl Frame {
-    /// A new frame above stacks of the given heights.
+    /// Creates a frame on top of stacks with the given heights.
     pub fn new(role: Role, values_base: usize, operators_base: usize) -> Self {
         Frame {
             role,
@@ -76,7 +81,7 @@ impl Frame {
     }
 }
 
-/// The bracket of a sequence in such delimiters.
+/// Returns the bracket of a sequence in these delimiters.
 pub fn bracket(delimiter: Delimiter) -> Bracket {
     match delimiter {
         Delimiter::Group => Bracket::Bare,
@@ -84,7 +89,7 @@ pub fn bracket(delimiter: Delimiter) -> Bracket {
         Delimiter::Square => Bracket::Square,
         Delimiter::Curly => Bracket::Curly,
         Delimiter::Angle => Bracket::Angle,
-        // A comma inside of ⌊ ⌋ is no list of anything.
+        // A comma inside ⌊ ⌋ does not make a list.
         Delimiter::Floor | Delimiter::Ceil => Bracket::Bare,
     }
 }

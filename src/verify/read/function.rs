@@ -1,4 +1,5 @@
-//! Functions while reading: which names apply to what follows, powers and bases between a name and its argument, the ends of integrals.
+//! Functions in the reader: which names apply to the following operand, powers and bases between a name and its argument, and the ends of
+//! integrals.
 
 use crate::verify::read::Reader;
 use crate::verify::read::frame::Role;
@@ -7,7 +8,7 @@ use crate::verify::read::token::{Command, Delimiter, Kind};
 use crate::verify::tree::{Node, Relation};
 
 impl Reader<'_> {
-    /// A variable; `f`, `g` and `h` right before a parenthesis are functions.
+    /// Reads a variable. `f`, `g` and `h` directly before a parenthesis are functions.
     pub fn symbol(&mut self, name: u32) -> Option<()> {
         let next = self.peek();
         let calls = next.is_some_and(|next| next.kind == Kind::Open(Delimiter::Round) && !next.spaced)
@@ -22,7 +23,7 @@ impl Reader<'_> {
         self.operand(Node::Symbol(name))
     }
 
-    /// `a (mod n)`: the bracket that was just opened belongs to the modulus alone.
+    /// Reads `a (mod n)`: the bracket just opened contains the modulus only.
     pub fn bracketed_modulus(&mut self) -> Option<()> {
         let frame = self.frame()?;
         let fresh = frame.items.is_empty() && frame.chain.is_empty();
@@ -38,7 +39,7 @@ impl Reader<'_> {
         self.open(Role::Group(Delimiter::Round, false))
     }
 
-    /// `T(10)`: a capital letter with a number in brackets is a value of a function, not a product.
+    /// True for `T(10)`: a capital letter with a number in brackets is a function value, not a product.
     fn evaluates_here(&self, name: u32) -> bool {
         let kinds = self.tokens.list.get(self.at..self.at + 3).unwrap_or(&[]);
         let number = matches!(kinds, [a, b, c] if a.kind == Kind::Open(Delimiter::Round)
@@ -48,26 +49,27 @@ impl Reader<'_> {
         number && self.tree.name_of(name).starts_with(|c: char| c.is_ascii_uppercase())
     }
 
-    /// `f{(x)}`, as computer algebra prints it.
+    /// True for `f{(x)}`, the form printed by computer algebra systems.
     fn grouped_argument(&self) -> bool {
         let kinds = self.tokens.list.get(self.at..self.at + 2).unwrap_or(&[]);
         matches!(kinds, [a, b] if a.kind == Kind::Open(Delimiter::Group) && b.kind == Kind::Open(Delimiter::Round))
     }
 
-    /// Whether `(x) =` follows: any name may be defined as a function.
+    /// True if `(x) =` follows, since any name may be defined as a function.
     fn defines_here(&self) -> bool {
         let kinds = self.tokens.list.get(self.at..self.at + 4).unwrap_or(&[]);
         let argument = |kind| matches!(kind, Kind::Symbol(_) | Kind::Number(_));
         matches!(kinds, [_, a, b, c] if argument(a.kind) && b.kind == Kind::Close(Delimiter::Round) && c.kind == Kind::Relation(Relation::Equal))
     }
 
-    /// `dx` ends an integral, and belongs to its name: `\int x dt` is not `\int x dx`. Whether that is what was here.
+    /// Reads the `dx` that ends an integral and becomes part of its name: `\int x dt` is not `\int x dx`. Returns `Some(false)` if this is
+    /// not a differential.
     fn differential(&mut self) -> Option<bool> {
         let base = self.frame()?.operators_base;
         let integral = self.operators.get(base..).unwrap_or(&[]).iter().rposition(|operator| matches!(operator, Operator::Big(_, true)));
         let Some(Kind::Symbol(variable)) = self.peek().map(|token| token.kind) else { return Some(false) };
         let Some(integral) = integral else {
-            // Inside of a bracket or a fraction after the integral sign.
+            // Inside a bracket or a fraction after the integral sign.
             let Some(outer) = self.operators.iter().rposition(|operator| matches!(operator, Operator::Big(_, true))) else {
                 return Some(false);
             };
@@ -98,7 +100,7 @@ impl Reader<'_> {
         Some(true)
     }
 
-    /// The integral whose operator stands at `place` has its differential: it reaches no further than over a product.
+    /// Adds the differential to the integral whose operator is at index `place`. From here on it binds like a product.
     fn close_integral(&mut self, place: usize, variable: u32) -> Option<()> {
         let Operator::Big(name, _) = *self.operators.get(place)? else { return None };
         let full = format!("{} d {}", self.tree.name_of(name), self.tree.name_of(variable));
@@ -107,7 +109,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Whether the `dx` that stands here is all of a numerator, and the fraction no derivative `dy/dx`.
+    /// True if the `dx` here is a whole numerator, and the fraction is not a derivative `dy/dx`.
     fn is_whole_numerator(&self) -> bool {
         let numerator = matches!(self.frames.as_slice(), [.., fraction, group]
             if matches!(fraction.role, Role::Command(Command::Fraction, _, state) if state & 3 == 0)
@@ -119,7 +121,7 @@ impl Reader<'_> {
         numerator && next(1) == Some(Kind::Close(Delimiter::Group)) && !derivative
     }
 
-    /// `x^2_1`: the subscript belongs to the base.
+    /// Reads `x^2_1`, where the subscript belongs to the base.
     pub fn late_subscript(&mut self, subscript: u32) -> Option<()> {
         let value = self.values.pop()?;
         let Node::Power(base, exponent) = self.tree.node(value) else { return None };
@@ -127,12 +129,13 @@ impl Reader<'_> {
         let full = format!("{}_{}", self.tree.name_of(name), self.tree.name_of(subscript));
         let name = self.tree.name(&full);
         let base = self.tree.push(Node::Symbol(name))?;
-        // Children stand before parents, so the exponent's place is fine as it is.
+        // The new base comes after its exponent, which is allowed: children only have to precede their parents.
         let power = self.tree.push(Node::Power(base, exponent))?;
         self.values.push(power);
         Some(())
     }
 
+    /// Reads a function whose argument follows.
     pub fn function(&mut self, applied: Applied) -> Option<()> {
         if !self.frame()?.expects {
             // A second function ends the argument of the first: `\sin a \cos b`.
@@ -142,7 +145,7 @@ impl Reader<'_> {
         self.function_scripts()
     }
 
-    /// Opens the frame of a power or a base right after a function, `\sin^2 x` or `\log_2 x`.
+    /// Opens the frame of a power or a base directly after a function, `\sin^2 x` or `\log_2 x`.
     pub fn function_scripts(&mut self) -> Option<()> {
         let role = match self.peek().map(|token| token.kind) {
             Some(Kind::Caret) => Role::FunctionPower(false),

@@ -1,4 +1,4 @@
-//! The reader's items: what commas, words, rows and closing brackets end.
+//! Items in the reader: what commas, words, rows and closing brackets end.
 
 use crate::verify::read::Reader;
 use crate::verify::read::frame::{Role, bracket};
@@ -7,7 +7,7 @@ use crate::verify::read::token::{Delimiter, Environment, Kind};
 use crate::verify::tree::{Bracket, Function, Id, NONE, Node, Relation, Separator};
 
 impl Reader<'_> {
-    /// The operand that the innermost frame has been reading; `Some(None)` where it has read nothing yet. Words alone are an operand.
+    /// Returns the operand that the innermost frame has read, or `Some(None)` if it has read nothing yet. Words alone are an operand.
     pub fn finish_operand(&mut self) -> Option<Option<Id>> {
         let (values_base, operators_base, expects) = {
             let frame = self.frame()?;
@@ -27,7 +27,7 @@ impl Reader<'_> {
         (self.values.len() == values_base).then_some(Some(operand))
     }
 
-    /// The item that the innermost frame has been reading, relations and words with it.
+    /// Returns the item that the innermost frame has read, including its relations and words.
     fn finish_item(&mut self) -> Option<Option<Id>> {
         let operand = self.finish_operand()?;
         let frame = self.frame()?;
@@ -51,7 +51,7 @@ impl Reader<'_> {
         Some(Some(item))
     }
 
-    /// A comma, an "and" or an "or".
+    /// Reads a comma, an "and" or an "or".
     pub fn separate(&mut self, separator: Separator) -> Option<()> {
         let before = self.at.checked_sub(2).and_then(|at| self.tokens.list.get(at)).map(|token| token.kind);
         let after_comma = before == Some(Kind::Comma);
@@ -59,12 +59,12 @@ impl Reader<'_> {
         let frame = self.frame()?;
         match item {
             Some(item) => frame.items.push(item),
-            // ", and" is one separator; a run of words that join is none.
+            // ", and" is one separator. Other runs of connectives are invalid.
             None if separator != Separator::Comma && after_comma && !frame.items.is_empty() => {}
             None => return None,
         }
         if separator != Separator::Comma {
-            // What "1 and 2 or 3" offers is no one list.
+            // "1 and 2 or 3" is not a single list.
             if !matches!(frame.separator, Separator::Comma) && frame.separator != separator {
                 return None;
             }
@@ -73,11 +73,11 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// A semicolon or a line break.
+    /// Reads a semicolon or a line break.
     pub fn new_row(&mut self) -> Option<()> {
         let before = self.at.checked_sub(2).and_then(|at| self.tokens.list.get(at));
         if before.is_some_and(|token| token.kind == Kind::Ampersand) {
-            // A cell without an entry.
+            // An empty cell.
             return None;
         }
         let item = self.finish_item()?;
@@ -91,7 +91,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// The value of the innermost frame, which is then left.
+    /// Closes the innermost frame and returns its value.
     pub fn finish_frame(&mut self) -> Option<Id> {
         let item = self.finish_item()?;
         let mut frame = self.frames.pop()?;
@@ -100,7 +100,7 @@ impl Reader<'_> {
             Role::Root => (Bracket::Bare, true),
             _ => (Bracket::Bare, false),
         };
-        // A comma before nothing is a slip of the pen at the very end only.
+        // A trailing comma is accepted only at the very end of the answer.
         let slip = root && !frame.items.is_empty() && self.tokens.list.last().is_some_and(|token| token.kind == Kind::Comma);
         if item.is_none() && !slip && frame.rows.is_empty() {
             return None;
@@ -135,7 +135,7 @@ impl Reader<'_> {
         self.sequence(frame.items, open, open, frame.separator)
     }
 
-    /// One item as itself, several as a sequence.
+    /// Returns a single item as is, and several as a sequence.
     fn sequence(&mut self, items: Vec<Id>, open: Bracket, close: Bracket, separator: Separator) -> Option<Id> {
         if let &[single] = items.as_slice() {
             return Some(single);
@@ -144,7 +144,7 @@ impl Reader<'_> {
         self.tree.push(Node::Sequence { open, close, separator, list })
     }
 
-    /// A closing bracket.
+    /// Reads a closing bracket.
     pub fn close(&mut self, closing: Delimiter) -> Option<()> {
         let Role::Group(opening, direct) = self.frame()?.role else { return None };
         let half_open = matches!((opening, closing), (Delimiter::Round, Delimiter::Square) | (Delimiter::Square, Delimiter::Round));
@@ -176,7 +176,7 @@ impl Reader<'_> {
         if direct { self.reduce() } else { Some(()) }
     }
 
-    /// `\{\}` is the empty set, `{}` is nothing, and other empty brackets have no meaning.
+    /// Closes empty brackets: `\{\}` is the empty set and `{}` is nothing; others have no meaning.
     fn close_empty(&mut self, opening: Delimiter) -> Option<()> {
         self.frames.pop();
         match opening {
@@ -195,7 +195,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The end of an environment.
+    /// Reads the end of an environment.
     pub fn end(&mut self, environment: Environment) -> Option<()> {
         let Role::Rows(opened) = self.frame()?.role else { return None };
         if opened != environment || environment == Environment::Other {
@@ -221,7 +221,7 @@ impl Reader<'_> {
         self.deliver(node)
     }
 
-    /// A vertical bar opens where an operand must come, closes what is open otherwise, and separates in a set-builder.
+    /// Reads a vertical bar. It opens a group if an operand must come next, closes an open one otherwise, and separates in a set-builder.
     pub fn bar(&mut self) -> Option<()> {
         let frame = self.frame()?;
         if frame.role == Role::Bars && !frame.expects {
@@ -247,7 +247,7 @@ impl Reader<'_> {
         })
     }
 
-    /// Whether what was read so far can be the head of a set-builder: one variable in curly brackets.
+    /// True if the part read so far can be the head of a set-builder: one variable in curly brackets.
     pub fn at_builder_head(&self) -> bool {
         let symbol = self.values.last().is_some_and(|&id| matches!(self.tree.node(id), Node::Symbol(_)));
         let ranged = self.values.last().is_some_and(|&id| matches!(self.tree.node(id), Node::Numbers(_)));
@@ -258,7 +258,7 @@ impl Reader<'_> {
         self.in_builder() && fits
     }
 
-    /// The bar of a set-builder.
+    /// Reads the bar of a set-builder.
     pub fn such_that(&mut self) -> Option<()> {
         if !self.in_builder() {
             return None;

@@ -1,4 +1,4 @@
-//! Letters as tokens: a run of them is a known name, a unit, a few variables or a word; a variable takes its subscript and primes with it.
+//! Letters as tokens. A run of letters is a known name, a unit, a few variables or a word. A variable includes its subscript and primes.
 
 use crate::verify::read::clock::dotted_mark;
 use crate::verify::read::command;
@@ -9,11 +9,11 @@ use crate::verify::read::upright;
 use crate::verify::tree::Constant;
 use crate::verify::words;
 
-/// Names longer than this are nobody's variable.
+/// Maximum length of a variable name in bytes.
 const MAX_NAME: usize = 80;
 
 impl Lexer<'_> {
-    /// A run of plain letters: a known name, a unit, a few variables, or a word.
+    /// Reads a run of plain letters: a known name, a unit, a few variables, or a word.
     pub fn letters(&mut self) -> Option<()> {
         let rest = self.rest();
         let length = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
@@ -54,7 +54,7 @@ impl Lexer<'_> {
         }
         if length <= 3 || run.bytes().all(|b| b.is_ascii_uppercase()) && length <= 4 {
             return run.char_indices().try_for_each(|(at, _)| {
-                // Only the last letter can carry a subscript that follows.
+                // Only the last letter can carry the subscript that follows.
                 let end = self.at;
                 self.at = if at + 1 == length { end } else { self.source.len() };
                 let done = self.letter(&run[at..at + 1]);
@@ -66,18 +66,18 @@ impl Lexer<'_> {
         Some(())
     }
 
-    /// `xpi`, `sqrtx`, `xlnx`: a known name with a few letters before or after it.
+    /// Splits a known name with a few letters before or after it: `xpi`, `sqrtx`, `xlnx`.
     fn compound(&mut self, run: &str) -> bool {
         const NAMES: [&str; 8] = ["sqrt", "pi", "sin", "cos", "tan", "log", "ln", "exp"];
         for name in NAMES {
             let Some(at) = run.find(name) else { continue };
             let (before, after) = (&run[..at], &run[at + name.len()..]);
-            // Letters on both sides only around a function, as in `xlnx`: π in the middle is a word's.
+            // Letters on both sides are allowed only around a function, as in `xlnx`: π in the middle belongs to a word.
             let both = !before.is_empty() && !after.is_empty();
             if before.len() > 2 || after.len() > 2 || both && matches!(name, "pi" | "exp") {
                 continue;
             }
-            // The subscript reader looks at what follows; inside of a run nothing does.
+            // The subscript reader looks at the text after the letter, which inside a run is not a subscript.
             let end = std::mem::replace(&mut self.at, self.source.len());
             for at in 0..before.len() {
                 let _ = self.letter(&before[at..at + 1]);
@@ -92,7 +92,7 @@ impl Lexer<'_> {
         false
     }
 
-    /// A single letter.
+    /// Reads a single letter.
     pub fn letter(&mut self, letter: &str) -> Option<()> {
         let next = self.rest().trim_start();
         match letter {
@@ -105,7 +105,7 @@ impl Lexer<'_> {
         Some(())
     }
 
-    /// A variable, with the subscript and primes that follow.
+    /// Reads a variable with the subscript and primes that follow.
     pub fn symbol(&mut self, name: &str) -> Option<()> {
         let rest = self.rest();
         if !rest.trim_start().starts_with(['_', '\'', '’', '^', '₀', '₁', '₂', '₃', '₄', '₅', '₆', '₇', '₈', '₉']) {
@@ -113,7 +113,7 @@ impl Lexer<'_> {
             self.push(Kind::Symbol(name));
             return Some(());
         }
-        // The index of `x^k_1` belongs to x, whose exponent has been read up to here.
+        // The index of `x^k_1` belongs to x, whose exponent has just been read.
         let is_exponent = matches!(self.tokens.list.as_slice(), [.., base, caret]
             if caret.kind == Kind::Caret && matches!(base.kind, Kind::Symbol(_)));
         // Indices and marks may come in either order.
@@ -149,7 +149,7 @@ impl Lexer<'_> {
         Some(())
     }
 
-    /// The text of a subscript: a group, a command, a run of digits or one letter.
+    /// Reads the text of a subscript: a group, a command, a run of digits or one letter.
     pub fn subscript(&mut self) -> Option<String> {
         self.eat_space();
         let rest = self.rest();
@@ -173,7 +173,7 @@ impl Lexer<'_> {
     }
 }
 
-/// Whether an article stands before a word, rather than a variable before an operator.
+/// True if the letter `a` is an article before a word, and not a variable before an operator.
 fn starts_a_phrase(rest: &str) -> bool {
     let word = rest.get(1..).and_then(|after| after.strip_prefix(' ')).unwrap_or("");
     let length = word.bytes().take_while(u8::is_ascii_alphabetic).count();

@@ -1,5 +1,5 @@
-//! Text to tokens. It owns every spelling that answers use (LaTeX, computer algebra, Unicode) and nothing about what an answer means. One
-//! pass, no backtracking further than the current word.
+//! Text to tokens. Knows every spelling that answers use (LaTeX, computer algebra, Unicode), and nothing about their meaning. Works in one
+//! pass, without backtracking beyond the current word.
 
 use crate::verify::fuel::Fuel;
 use crate::verify::read::command;
@@ -8,34 +8,38 @@ use crate::verify::read::token::{Command, Delimiter, Kind, Token, Tokens};
 use crate::verify::tree::{Constant, Relation, Tree};
 use crate::verify::words;
 
-/// How commas between digits are to be read: `1,234` is one number or two.
+/// How to read commas between digits: `1,234` is one number or two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Commas {
-    /// Three digits after a comma belong to the number before, outside of brackets.
+    /// Three digits after a comma belong to the number before it, outside brackets.
     Group,
     /// Every comma separates.
     Separate,
 }
 
-/// The state of one pass.
+/// The state of the pass.
 pub struct Lexer<'a> {
+    /// The text being read.
     pub source: &'a str,
-    /// The next byte.
+    /// Offset of the next byte in `source`.
     pub at: usize,
+    /// The tokens so far.
     pub tokens: Tokens,
+    /// Holds the names of the tokens.
     pub tree: &'a mut Tree,
+    /// How to read commas between digits.
     pub commas: Commas,
-    /// Open brackets around the current place, invisible groups not counted.
+    /// Number of open brackets around the current position, not counting invisible groups.
     pub depth: usize,
-    /// Inside of an environment, where `\\\\` ends a row.
+    /// True inside an environment, where `\\\\` ends a row.
     pub in_rows: bool,
-    /// Bytes looked at to find the ends of groups.
+    /// Bytes scanned so far to find the ends of groups.
     pub scanned: usize,
-    /// The next number is a whole argument, in plain notation.
+    /// True if the next number is a whole argument, in plain notation.
     pub whole_argument: bool,
-    /// How many tokens there were after the last circled number.
+    /// Number of tokens after the last circled number.
     pub circled_end: usize,
-    /// Inside of `**bold**` Markdown.
+    /// True inside `**bold**` Markdown.
     bold: bool,
     spaced: bool,
     /// Words not yet turned into a text token.
@@ -43,7 +47,7 @@ pub struct Lexer<'a> {
     words_spaced: bool,
 }
 
-/// The tokens of `source`; `None` where some character has no reading or the budget ends.
+/// Returns the tokens of `source`. `None` if a character has no reading or the budget ends.
 pub fn tokens(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) -> Option<Tokens> {
     let mut lexer = Lexer {
         source,
@@ -70,24 +74,24 @@ pub fn tokens(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) ->
 }
 
 impl<'a> Lexer<'a> {
-    /// What is left to read.
+    /// Returns the text that is not read yet.
     pub fn rest(&self) -> &'a str {
         self.source.get(self.at..).unwrap_or("")
     }
 
-    /// Appends a token.
+    /// Adds a token.
     pub fn push(&mut self, kind: Kind) {
         self.flush_words();
         let spaced = std::mem::take(&mut self.spaced);
         self.tokens.list.push(Token { kind, spaced });
     }
 
-    /// The last token, unless words came after it.
+    /// Returns the last token, or `None` if words came after it.
     pub fn last(&self) -> Option<Kind> {
         if self.words.is_empty() { self.tokens.list.last().map(|token| token.kind) } else { None }
     }
 
-    /// White space stands here.
+    /// Records white space before the next token.
     pub fn space(&mut self) {
         self.spaced = true;
     }
@@ -100,7 +104,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// One word of text; connectives and units of angle and share become tokens of their own.
+    /// Adds one word of text. Connectives, degrees and percent become separate tokens.
     pub fn word(&mut self, word: &str) {
         match word {
             "and" => self.push(Kind::And),
@@ -133,7 +137,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// One character that is already consumed.
+    /// Handles one character that is already consumed.
     pub fn character(&mut self, c: char) -> Option<()> {
         if c.is_whitespace() || c == '~' {
             self.spaced = true;
@@ -142,7 +146,7 @@ impl<'a> Lexer<'a> {
         self.sign(c)
     }
 
-    /// One character that is neither letter, digit nor backslash; it is already consumed.
+    /// Handles one character that is not a letter, a digit or a backslash. It is already consumed.
     fn sign(&mut self, c: char) -> Option<()> {
         let kind = match c {
             '+' if self.eat("-") => Kind::PlusMinus(false),
@@ -226,7 +230,7 @@ impl<'a> Lexer<'a> {
         Some(())
     }
 
-    /// A power, or an end of `**bold**` Markdown: it begins where no operand stands yet.
+    /// Reads `**`: a power, or a boundary of `**bold**` Markdown, which begins where no operand precedes it.
     fn two_stars(&mut self) -> Option<()> {
         let no_operand = matches!(self.last(), None | Some(Kind::Relation(_) | Kind::Comma | Kind::Colon | Kind::And | Kind::Or));
         if self.bold || no_operand && self.rest().contains("**") {
@@ -238,7 +242,7 @@ impl<'a> Lexer<'a> {
         Some(())
     }
 
-    /// Consumes `text` if it comes next.
+    /// Consumes `text` if it comes next. Returns whether it did.
     pub fn eat(&mut self, text: &str) -> bool {
         let found = self.rest().starts_with(text);
         if found {
@@ -253,21 +257,21 @@ impl<'a> Lexer<'a> {
         self.at += rest.len() - rest.trim_start().len();
     }
 
-    /// An opening bracket, already consumed.
+    /// Adds an opening bracket that is already consumed.
     pub fn open(&mut self, c: char) -> Option<()> {
         self.depth += usize::from(c != '{');
         self.push(Kind::Open(delimiter(c)));
         Some(())
     }
 
-    /// A closing bracket, already consumed.
+    /// Adds a closing bracket that is already consumed.
     pub fn close(&mut self, c: char) -> Option<()> {
         self.depth = self.depth.saturating_sub(usize::from(c != '}'));
         self.push(Kind::Close(delimiter(c)));
         Some(())
     }
 
-    /// `^` and the exponents that are no exponents: degrees, ordinals.
+    /// Reads `^`, including the superscripts that are not exponents: degrees and ordinals.
     fn caret(&mut self) -> Option<()> {
         let rest = self.rest();
         let length = rest.find(|c: char| !matches!(c, '{' | ' ' | '}' | '\\') && !c.is_ascii_alphabetic()).unwrap_or(rest.len());
@@ -309,7 +313,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// Superscript digits.
+    /// Reads superscript digits.
     fn unicode_power(&mut self, first: char) -> Option<()> {
         let mut digits = String::from(superscript(first)?);
         while let Some(c) = self.rest().chars().next().filter(|&c| superscript(c).is_some()) {
@@ -328,7 +332,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The bracket that a character is.
+/// Returns the bracket that a character stands for.
 fn delimiter(c: char) -> Delimiter {
     match c {
         '(' | ')' => Delimiter::Round,
@@ -349,7 +353,7 @@ fn superscript(c: char) -> Option<char> {
     })
 }
 
-/// The digit that a Unicode subscript is.
+/// Returns the digit that a Unicode subscript stands for.
 pub fn subscript_digit(c: char) -> Option<char> {
     matches!(c, '₀'..='₉').then(|| char::from_u32(u32::from(c) - 0x2080 + 0x30)).flatten()
 }

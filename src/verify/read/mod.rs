@@ -1,5 +1,5 @@
-//! Tokens to a tree: operator precedence with explicit stacks. It owns the grammar of answers; what the parts mean is for `compare` to say. It
-//! reads the whole answer or nothing: a token without a place is `None`, never skipped.
+//! Tokens to a tree: operator precedence with explicit stacks. This file owns the grammar of answers; `compare` interprets the parts. It
+//! reads the whole answer or nothing: a token that fits nowhere is never skipped, but makes the answer unreadable.
 
 pub mod clock;
 mod command;
@@ -23,22 +23,28 @@ use crate::verify::read::operator::{Applied, Operator};
 use crate::verify::read::token::{Command, Delimiter, Environment, Kind, Token, Tokens};
 use crate::verify::tree::{Bracket, Function, Function2, Id, NONE, Node, Relation, Separator, Tree};
 
-/// Brackets deeper than this are hostile.
+/// Maximum depth of brackets. Deeper ones are hostile.
 const MAX_DEPTH: usize = 200;
-/// Longer answers are compared as text only.
+/// Maximum length of an answer in bytes. Longer ones are compared as text only.
 pub const MAX_LENGTH: usize = 20_000;
 
-/// The state of reading.
+/// The state of the reader.
 pub struct Reader<'a> {
+    /// The tree being built.
     pub tree: &'a mut Tree,
+    /// The tokens of the answer.
     pub tokens: Tokens,
+    /// Index of the next token.
     pub at: usize,
+    /// Open brackets and arguments, innermost last.
     pub frames: Vec<Frame>,
+    /// Operands that wait for an operator, shared by all frames.
     pub values: Vec<Id>,
+    /// Operators that wait for their right operand, shared by all frames.
     pub operators: Vec<Operator>,
 }
 
-/// Reads a whole answer into `tree`.
+/// Reads a whole answer into `tree` and returns its root. `None` if it cannot be read or the budget ends.
 pub fn read(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) -> Option<Id> {
     if source.len() > MAX_LENGTH {
         return None;
@@ -57,12 +63,12 @@ pub fn read(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) -> O
 }
 
 impl Reader<'_> {
-    /// The next token.
+    /// Returns the next token.
     pub fn peek(&self) -> Option<Token> {
         self.tokens.list.get(self.at).copied()
     }
 
-    /// The innermost frame.
+    /// Returns the innermost frame.
     pub fn frame(&mut self) -> Option<&mut Frame> {
         self.frames.last_mut()
     }
@@ -76,7 +82,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// A token where a command or an exponent wants its argument.
+    /// Handles a token in the position of an argument to a command or an exponent.
     fn argument(&mut self, token: Token) -> Option<()> {
         let role = self.frame()?.role;
         match token.kind {
@@ -114,7 +120,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A token where an expression goes on.
+    /// Handles a token within an expression.
     fn token(&mut self, token: Token) -> Option<()> {
         let (expects, worded) = {
             let frame = self.frame()?;
@@ -169,7 +175,8 @@ impl Reader<'_> {
             Kind::Semicolon | Kind::NewLine => self.new_row(),
             Kind::Ampersand => match self.frame()?.role {
                 Role::Rows(Environment::Matrix) => self.separate(Separator::Comma),
-                // Alignment of equations; between an equation and its condition it would separate, and cases with conditions are text.
+                // Alignment of equations. Between an equation and its condition it would separate, so cases with conditions are compared as
+                // text.
                 Role::Rows(Environment::Lines) => expects.then_some(()),
                 _ => None,
             },
@@ -203,7 +210,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The operator that was read last in the innermost frame.
+    /// Returns the last operator read in the innermost frame.
     pub fn own_operator(&self) -> Option<Operator> {
         let base = self.frames.last()?.operators_base;
         self.operators.get(base..)?.last().copied()
@@ -213,13 +220,13 @@ impl Reader<'_> {
         matches!(self.at.checked_sub(2).and_then(|at| self.tokens.list.get(at)).map(|token| token.kind), Some(Kind::Number(_)))
     }
 
-    /// Whether the number just read is a factor beside the number before it: one of the two has an exponent, as in `3^4 5^2 7`.
+    /// True if the number just read is a factor next to the number before it: one of the two has an exponent, as in `3^4 5^2 7`.
     fn is_factor(&self, spaced: bool) -> bool {
         let after_power = self.values.last().is_some_and(|&last| matches!(self.tree.node(last), Node::Power(..)));
         spaced && (after_power || self.peek().is_some_and(|next| next.kind == Kind::Caret))
     }
 
-    /// Makes room for an operand: after another one the two are multiplied.
+    /// Prepares for an operand. If it directly follows another one, the two are multiplied.
     pub fn start_operand(&mut self) -> Option<()> {
         if !self.frame()?.expects {
             self.infix(Operator::Juxtapose)?;
@@ -238,7 +245,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// An operator between operands: everything that binds at least as tightly is done first.
+    /// Reads an operator between operands. First applies everything that binds at least as tightly.
     pub fn infix(&mut self, operator: Operator) -> Option<()> {
         let base = self.frame()?.operators_base;
         while self.operators.len() > base {
@@ -270,7 +277,8 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Curly brackets around one operand of arithmetic group it, as in `\{1+2\}\{3-4\}`; around an operand of a union they are a set.
+    /// Treats curly brackets around an operand of arithmetic as grouping, as in `\{1+2\}\{3-4\}`. Around an operand of a union they are a
+    /// set.
     fn grouping(&self, operator: Operator, operand: Id) -> Id {
         match (operator, self.tree.node(operand)) {
             (Operator::Set(_), _) => operand,
@@ -289,7 +297,7 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// Hands a finished operand to the innermost frame, and what that completes to the next one.
+    /// Passes a finished operand to the innermost frame, and anything that it completes to the next frame.
     pub fn deliver(&mut self, mut node: Id) -> Option<()> {
         loop {
             match self.frame()?.role {
@@ -347,18 +355,17 @@ impl Reader<'_> {
         }
     }
 
-    /// Whether the operand just delivered came from the square brackets of `\sqrt[3]{x}`.
+    /// True if the operand just passed came from the square brackets of `\sqrt[3]{x}`.
     fn was_index(&self) -> bool {
         matches!(self.tokens.list.get(self.at - 1).map(|token| token.kind), Some(Kind::Close(Delimiter::Square)))
     }
 }
 
-/// Words of an item; see `read_items`.
 impl Reader<'_> {
     fn relation(&mut self, relation: Relation) -> Option<()> {
         let operand = match self.finish_operand()? {
             Some(operand) => operand,
-            // `= 5` after something cut away.
+            // `= 5` after text that was cut away.
             None if self.frame()?.chain.is_empty() && matches!(relation, Relation::Equal | Relation::Approximately) => return Some(()),
             None => return None,
         };

@@ -1,4 +1,4 @@
-//! Number tokens to nodes: single digits for TeX's arguments, mixed numbers.
+//! Number tokens to nodes: single digits for TeX arguments, mixed numbers.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -9,15 +9,15 @@ use crate::verify::read::operator::Operator;
 use crate::verify::read::token::{Digits, Kind};
 use crate::verify::tree::{Id, Literal, Node};
 
-/// Flag in a fraction's state: it stands right after a number, and may be the fraction of a mixed one.
+/// Flag in the state of a fraction that directly follows a number and may be part of a mixed number.
 pub const MIXED: u8 = 4;
 
-/// The node of a number. Where TeX takes a single digit (`\frac12`), the others are put back.
+/// Returns the node of a number. If TeX takes a single digit (`\frac12`), puts the other digits back.
 pub fn take(reader: &mut Reader, digits: Digits, single: bool) -> Option<Id> {
     let mut digits = digits;
     let text = reader.tokens.digits.get(digits.start as usize..digits.end as usize)?;
     if single && text.len() > 1 && text.bytes().all(|b| b.is_ascii_digit()) {
-        // `\frac919` can only mean 9/19: what is left of the digits belongs together.
+        // `\frac919` can only mean 9/19, so the remaining digits belong together.
         let rest = Digits { start: digits.start + 1, grouped: true, ..digits };
         digits = Digits { end: digits.start + 1, exponent: 0, ..digits };
         reader.at -= 1;
@@ -28,7 +28,7 @@ pub fn take(reader: &mut Reader, digits: Digits, single: bool) -> Option<Id> {
     reader.tree.literal(literal)
 }
 
-/// `2 1/2`: the number just read is the numerator of a mixed number's fraction.
+/// Reads `2 1/2`, where the number just read is the numerator of a mixed number.
 pub fn mixed(reader: &mut Reader, digits: Digits) -> Option<()> {
     let slash = reader.peek()?.kind == Kind::Slash;
     let Kind::Number(denominator) = reader.tokens.list.get(reader.at + 1)?.kind else { return None };
@@ -44,13 +44,13 @@ pub fn mixed(reader: &mut Reader, digits: Digits) -> Option<()> {
     Some(())
 }
 
-/// `2\frac{1}{2}`, its fraction just read: the mixed number in place of the product, or `None` where it is a product after all.
+/// Reads `2\frac{1}{2}` after its fraction. Returns the mixed number in place of the product, or `Some(None)` if it is a product.
 pub fn mixed_fraction(reader: &mut Reader, arguments: [Id; 2]) -> Option<Option<Id>> {
     let part = |id| reader.tree.plain_integer(id).map(|n| BigRational::from_integer(n.clone()));
     let (Some(numerator), Some(denominator)) = (part(arguments[0]), part(arguments[1])) else { return Some(None) };
     let integer = |value| Literal { value, decimals: None, significant: 0 };
     let last = *reader.values.last()?;
-    // A minus sign before the whole number has been read already; it is the sign of both parts.
+    // A minus sign before the whole part has already been read. It applies to both parts.
     let (whole, negative) = match reader.tree.node(last) {
         Node::Negate(whole) => (whole, true),
         _ => (last, false),
@@ -74,7 +74,7 @@ fn combine(reader: &mut Reader, whole: Id, numerator: &Literal, denominator: &Li
     reader.tree.rational(whole + &numerator.value / &denominator.value)
 }
 
-/// The number that a token's digits spell.
+/// Returns the number that the digits of a token spell.
 fn literal(buffer: &str, digits: Digits) -> Option<Literal> {
     let text = buffer.get(digits.start as usize..digits.end as usize)?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
@@ -93,7 +93,7 @@ fn literal(buffer: &str, digits: Digits) -> Option<Literal> {
         BigRational::new(all.clone(), Pow::pow(&ten, scale.unsigned_abs()))
     };
     if digits.repeating > 0 {
-        // 0.1(6): the repeating digits stand for a fraction over 99...9, shifted behind the others.
+        // 0.1(6): the repeating digits are a fraction over 99...9, shifted behind the other digits.
         let period: BigInt = text.get(text.len() - digits.repeating as usize..)?.parse().ok()?;
         let nines = Pow::pow(&ten, digits.repeating) - BigInt::one();
         let shift = Pow::pow(&ten, fraction_digits.unsigned_abs());

@@ -1,16 +1,17 @@
-//! Operators of the reader: how tightly each binds, and the node that each makes.
+//! Operators of the reader: the precedence of each, and the node that it makes.
 
 use crate::verify::tree::{Bracket, Function, Function2, Id, Node, Separator, SetOperation, Tree};
 use crate::verify::words;
 
-/// Parts of an integrand that are looked at for its variable.
+/// Number of parts of an integrand searched for its variable.
 const MAX_PARTS: usize = 16;
 
-/// What waits for its right operand.
+/// An operator that waits for its right operand. A `bool` after ± is set for `∓`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Operator {
+    /// Union, intersection or difference of sets.
     Set(SetOperation),
-    /// An operator with bounds; an integral reaches over sums.
+    /// An operator with bounds, by name. The flag marks an integral, which extends over sums.
     Big(u32, bool),
     Add,
     Subtract,
@@ -18,26 +19,29 @@ pub enum Operator {
     Ratio,
     Choose,
     Multiply,
-    /// Multiplication without a sign: it does not end the argument of a function.
+    /// Multiplication without a sign, which does not end the argument of a function.
     Juxtapose,
     Divide,
     Modulo,
     Negate,
     UnaryPlusMinus(bool),
-    /// A function, the power in `\sin^2 x` and the base in `\log_2 x`.
+    /// A function, with the power in `\sin^2 x` and the base in `\log_2 x`.
     Apply(Applied, Option<Id>, Option<Id>),
 }
 
-/// What is applied.
+/// The function to apply.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Applied {
+    /// A known function of one argument.
     One(Function),
+    /// A known function of two or more arguments.
     Two(Function2),
+    /// A function known only by name.
     Named(u32),
 }
 
 impl Operator {
-    /// Tighter operators have larger numbers; equal ones go from left to right.
+    /// Returns the precedence. Higher binds tighter; equal operators associate from left to right.
     pub fn precedence(self) -> u8 {
         match self {
             Operator::Set(SetOperation::Intersection) => 2,
@@ -50,13 +54,13 @@ impl Operator {
         }
     }
 
-    /// Whether it takes only what follows.
+    /// True if the operator has no left operand.
     pub fn is_prefix(self) -> bool {
         matches!(self, Operator::Negate | Operator::UnaryPlusMinus(_) | Operator::Apply(..) | Operator::Big(..))
     }
 }
 
-/// The node of a prefix operator before `a`.
+/// Returns the node of a prefix operator applied to `a`.
 pub fn prefix(tree: &mut Tree, operator: Operator, a: Id) -> Option<Id> {
     match operator {
         Operator::Negate => tree.push(Node::Negate(a)),
@@ -65,7 +69,7 @@ pub fn prefix(tree: &mut Tree, operator: Operator, a: Id) -> Option<Id> {
             tree.push(Node::PlusMinus(zero, a, minus_first))
         }
         Operator::Big(name, integral) => {
-            // Where the differential was left out, x is the variable.
+            // If the differential is missing, x is the variable.
             let over_x = integral && mentions_x(tree, a);
             let name = if over_x { tree.name(&format!("{} d x", tree.name_of(name))) } else { name };
             let list = tree.list(vec![a], Vec::new());
@@ -76,7 +80,7 @@ pub fn prefix(tree: &mut Tree, operator: Operator, a: Id) -> Option<Id> {
     }
 }
 
-/// The node of an operator between `a` and `b`.
+/// Returns the node of an operator between `a` and `b`.
 pub fn infix(tree: &mut Tree, operator: Operator, a: Id, b: Id) -> Option<Id> {
     let node = match operator {
         Operator::Set(operation) => Node::SetOperation(operation, a, b),
@@ -130,7 +134,7 @@ fn apply(tree: &mut Tree, applied: Applied, power: Option<Id>, base: Option<Id>,
     }
 }
 
-/// Whether x is among the first few parts of an integrand.
+/// True if x is among the first few parts of an integrand.
 fn mentions_x(tree: &Tree, integrand: Id) -> bool {
     let mut parts = vec![integrand];
     let mut next = 0;

@@ -1,14 +1,14 @@
-//! Words while reading: before, between and after operands, and what they let pass.
+//! Words in the reader: before, between and after operands, and the tokens that they allow next.
 
 use crate::verify::read::Reader;
 use crate::verify::read::token::{Delimiter, Kind};
 use crate::verify::tree::{NONE, Node, Relation};
 
-/// Stands for the rest of a sentence about a value. A reference may have one, an answer may not.
+/// Stands for the rest of a sentence about a value. Gold answers may have one, answers to grade may not.
 pub const STATEMENT: &str = "…";
 
 impl Reader<'_> {
-    /// Words, before, inside or after an operand.
+    /// Reads words before, inside or after an operand.
     pub fn words(&mut self, words: u32) -> Option<()> {
         let ends = match self.peek().map(|token| token.kind) {
             None => true,
@@ -34,8 +34,8 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// A token after words that ended an operand: more words and the power of a unit are taken here (`Some(false)`), what ends the item is
-    /// left to the caller (`Some(true)`), anything else makes the answer unreadable.
+    /// Handles a token after words that followed an operand. Consumes more words and the power of a unit (`Some(false)`), leaves the end of
+    /// the item to the caller (`Some(true)`), and fails on anything else.
     pub fn after_words(&mut self, kind: Kind) -> Option<bool> {
         let suffix = self.frame()?.suffix;
         let addition = match kind {
@@ -46,7 +46,7 @@ impl Reader<'_> {
                 self.at = self.tokens.list.len();
                 format!(" {STATEMENT}")
             }
-            // "for some integer n", "where k ∈ ℤ": what a parameter ranges over.
+            // "for some integer n", "where k ∈ ℤ": the range of a parameter.
             Kind::Symbol(name) if self.quantifies(suffix) => format!(" {}", self.tree.name_of(name)),
             Kind::Relation(Relation::In) if self.quantifies(suffix) => " in".to_owned(),
             Kind::Numbers(letter) if self.quantifies(suffix) => format!(" {letter}"),
@@ -81,21 +81,21 @@ impl Reader<'_> {
         Some(false)
     }
 
-    /// Whether the answer goes on as a sentence about its value to the end, `R = 1 is the condition for collinearity of A, B and C`: letters
-    /// and words only, nothing that could be another value.
+    /// True if the rest of the answer is a sentence about its value, as in `R = 1 is the condition for collinearity of A, B and C`: letters
+    /// and words only, nothing that could be a second value.
     fn is_statement(&self, words: u32) -> bool {
         let prose = |kind| matches!(kind, Kind::Symbol(_) | Kind::Subscript(_) | Kind::Text(_) | Kind::Comma | Kind::And);
         let rest = self.tokens.list.get(self.at..).unwrap_or(&[]);
         self.frames.len() == 1 && self.tree.name_of(words).starts_with("is ") && rest.iter().all(|token| prose(token.kind))
     }
 
-    /// Whether words introduce the range of a parameter.
+    /// True if words introduce the range of a parameter.
     fn quantifies(&self, words: u32) -> bool {
         let words = self.tree.name_of(words);
         words.split(' ').any(|word| matches!(word, "where" | "for" | "with" | "integer"))
     }
 
-    /// Whether the group that closes next opened after the last caret.
+    /// True if the group that closes next opened after the last caret.
     fn group_was_opened_here(&self) -> bool {
         let read = self.tokens.list.get(..self.at).unwrap_or(&[]);
         read.iter().rev().take_while(|token| token.kind != Kind::Caret).any(|token| token.kind == Kind::Open(Delimiter::Group))

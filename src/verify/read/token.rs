@@ -1,8 +1,8 @@
-//! The tokens of an answer, in LaTeX or plain notation alike.
+//! The tokens of an answer, the same for LaTeX and plain notation.
 
 use crate::verify::tree::{Constant, Function, Function2, Relation};
 
-/// Brackets as tokens; TeX's own group is one of them.
+/// Brackets as tokens, including the invisible group of TeX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delimiter {
     /// `{ }`, invisible.
@@ -16,7 +16,7 @@ pub enum Delimiter {
     Ceil,
 }
 
-/// Commands that take arguments in groups.
+/// Commands with arguments in groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     Fraction,
@@ -24,29 +24,30 @@ pub enum Command {
     Binomial,
 }
 
-/// What environments mean.
+/// Kinds of environments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Environment {
     Matrix,
-    /// Lines that hold together: a system of equations, aligned steps.
+    /// Lines that are valid together: a system of equations, aligned steps.
     Lines,
-    /// Anything else, a determinant among them; compared as text.
+    /// Any other environment, including determinants; compared as text.
     Other,
 }
 
-/// A token.
+/// A token. Names and texts are indices into the tree.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// Digits, in [`Tokens::digits`].
     Number(Digits),
+    /// A numeral with a base: its digits as a name, and the base.
     Based(u32, u32),
-    /// A time of day in seconds.
+    /// A time of day, in seconds after midnight.
     Clock(u32),
     Symbol(u32),
     Constant(Constant),
     Function(Function),
     Function2(Function2),
-    /// An operator with bounds, the bounds being part of its name.
+    /// An operator with bounds; the bounds are part of its name. The flag marks an integral.
     Big(u32, bool),
     Command(Command),
     Open(Delimiter),
@@ -60,6 +61,7 @@ pub enum Kind {
     Relation(Relation),
     Plus,
     Minus,
+    /// `±`, or `∓` if the flag is set.
     PlusMinus(bool),
     Times,
     Slash,
@@ -81,27 +83,29 @@ pub enum Kind {
     NewLine,
     Begin(Environment),
     End(Environment),
+    /// A set of numbers, by its letter.
     Numbers(char),
     EmptySet,
+    /// Words.
     Text(u32),
 }
 
-/// A number as written: where its digits are, what follows them.
+/// A number as written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digits {
-    /// First byte in [`Tokens::digits`].
+    /// Offset of the first byte in [`Tokens::digits`].
     pub start: u32,
-    /// One past the last byte.
+    /// Offset after the last byte.
     pub end: u32,
     /// Decimal exponent.
     pub exponent: i32,
-    /// How many of the last digits repeat for ever.
+    /// Number of last digits that repeat forever.
     pub repeating: u32,
-    /// Written as a command's TeX digit run, so that `\frac12` may take one digit of it.
+    /// True if the digits belong together, as in `1,234`. Otherwise a TeX command takes only the first digit: `\frac12`.
     pub grouped: bool,
 }
 
-/// A token and whether white space stands before it.
+/// A token, and whether white space precedes it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Token {
     pub kind: Kind,
@@ -111,7 +115,8 @@ pub struct Token {
 /// The tokens of one answer.
 #[derive(Debug, Default)]
 pub struct Tokens {
+    /// The tokens in order.
     pub list: Vec<Token>,
-    /// All digits and decimal points, one number after the other.
+    /// All digits and decimal points, one number after another.
     pub digits: String,
 }

@@ -1,4 +1,4 @@
-//! Upright text inside of mathematics, `\text{...}` and its like: units, connectives, names of functions, or mathematics after all.
+//! Upright text inside mathematics, `\text{...}` and similar: units, connectives, function names, or mathematics after all.
 
 use crate::verify::read::command::named;
 use crate::verify::read::digits::circled;
@@ -6,10 +6,10 @@ use crate::verify::read::lex::Lexer;
 use crate::verify::read::token::Kind;
 use crate::verify::words;
 
-/// Bytes that may be looked at to find the ends of all groups of an answer.
+/// Maximum number of bytes scanned to find the ends of all groups in an answer.
 const MAX_SCANNED: usize = 200_000;
 
-/// `\text{...}` and its like. Content with digits, signs or commands is mathematics in upright letters and read as such.
+/// Reads `\text{...}` and similar. Content with digits, signs or commands is mathematics in upright letters and is read as such.
 pub fn text(lexer: &mut Lexer, command: &str) -> Option<()> {
     lexer.eat("*");
     let before = lexer.at;
@@ -38,7 +38,7 @@ pub fn text(lexer: &mut Lexer, command: &str) -> Option<()> {
         }
         return lexer.letter(inner);
     }
-    // At the end, right after a number, `\text{min}` and `\text{sec}` are of time: the functions would have an argument.
+    // At the end, directly after a number, `\text{min}` and `\text{sec}` are units of time: a function would have an argument.
     let is_time = matches!(lexer.last(), Some(Kind::Number(_) | Kind::Close(_))) && lexer.rest().trim().is_empty();
     if !(is_time && words::unit(trimmed).is_some()) && named(lexer, trimmed) {
         return Some(());
@@ -52,7 +52,7 @@ pub fn text(lexer: &mut Lexer, command: &str) -> Option<()> {
     Some(())
 }
 
-/// Words, with the punctuation between them.
+/// Adds words with the punctuation between them.
 fn plain_words(lexer: &mut Lexer, content: &str) {
     for word in content.split_whitespace() {
         let bare = word.trim_matches(|c: char| matches!(c, ',' | '.' | ':' | ';' | '!' | '"' | '?' | '~'));
@@ -76,7 +76,7 @@ fn plain_words(lexer: &mut Lexer, content: &str) {
     }
 }
 
-/// The content of the group that starts here, braces balanced; the reader then stands after it.
+/// Returns the content of the group that starts here, with balanced braces, and moves past it.
 pub fn group<'a>(lexer: &mut Lexer<'a>) -> Option<&'a str> {
     let rest = lexer.rest().strip_prefix('{')?;
     let mut depth = 0usize;
@@ -85,7 +85,7 @@ pub fn group<'a>(lexer: &mut Lexer<'a>) -> Option<&'a str> {
             b'{' => depth += 1,
             b'}' if depth == 0 => {
                 lexer.at += at + 2;
-                // Groups in groups in groups are looked at again and again.
+                // Nested groups are scanned again at each level.
                 lexer.scanned += at;
                 return rest.get(..at).filter(|_| lexer.scanned <= MAX_SCANNED);
             }
@@ -96,7 +96,7 @@ pub fn group<'a>(lexer: &mut Lexer<'a>) -> Option<&'a str> {
     None
 }
 
-/// The argument of a text-like command: a group or one character.
+/// Returns the argument of a text-like command: a group or one character.
 pub fn argument<'a>(lexer: &mut Lexer<'a>) -> Option<&'a str> {
     lexer.eat_space();
     let rest = lexer.rest();

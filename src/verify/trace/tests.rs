@@ -1,5 +1,5 @@
-//! The traces of 41 pairs, as `cases.txt` has them. A block is a line `## GRADER [MODE]`, the two texts, and the expected explanation; with
-//! a mode the second text is a response, without one it is an answer.
+//! The traces of 41 pairs, as listed in `cases.txt`. A block is a line `## GRADER [MODE]`, two texts, and the expected explanation. With a
+//! mode the second text is a response, otherwise an answer.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +41,7 @@ fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    /// The verdict untraced, the verdict traced, and the trace.
+    /// Returns the verdict without a trace, the verdict with a trace, and the trace.
     fn explained(&self) -> ((bool, Method), (bool, Method), Trace) {
         if self.is_response {
             let (verdict, (traced, trace)) = (self.verifier.check(self.gold, self.answer), self.verifier.explain(self.gold, self.answer));
@@ -55,7 +55,7 @@ impl Case {
 }
 
 #[test]
-fn traces_are_as_expected() {
+fn explain_matches_the_expected_traces() {
     let mut wrong = String::new();
     for case in cases() {
         let found = case.explained().2.to_string();
@@ -63,11 +63,11 @@ fn traces_are_as_expected() {
             wrong.push_str(&format!("{}\n{}\n{found}\n", case.gold, case.answer));
         }
     }
-    assert!(wrong.is_empty(), "other traces than expected:\n{wrong}");
+    assert!(wrong.is_empty(), "unexpected traces:\n{wrong}");
 }
 
 #[test]
-fn traces_end_with_the_verdict_itself() {
+fn explain_ends_with_the_verdict() {
     for case in cases() {
         let (untraced, traced, trace) = case.explained();
         assert_eq!(untraced, traced, "{} {}", case.gold, case.answer);
@@ -80,7 +80,7 @@ fn traces_end_with_the_verdict_itself() {
 }
 
 #[test]
-fn cases_reach_every_stage_and_method() {
+fn explain_cases_cover_every_stage_and_method() {
     let cases = cases();
     assert!(cases.len() >= 20);
     let (mut stages, mut methods) = (BTreeSet::new(), BTreeSet::new());
@@ -95,7 +95,7 @@ fn cases_reach_every_stage_and_method() {
         Rounded, Budget, Verdict,
     ];
     assert_eq!(stages, all.into_iter().collect());
-    // A tolerance comes with a benchmark's reference, and is not asked of a pair.
+    // A tolerance comes from a data set and never applies to a bare pair.
     for method in [
         Method::NoAnswer,
         Method::Text,
@@ -113,14 +113,14 @@ fn cases_reach_every_stage_and_method() {
 }
 
 #[test]
-fn a_trace_that_is_off_keeps_nothing_and_asks_for_no_text() {
+fn trace_off_keeps_nothing_and_formats_no_text() {
     let mut trace = Trace::off();
-    trace.note(Stage::Text, || -> String { panic!("a text for nobody") });
+    trace.note(Stage::Text, || -> String { panic!("a disabled trace formatted its text") });
     assert!(trace.lines().is_empty() && trace.to_string().is_empty());
 }
 
 #[test]
-fn long_traces_are_cut_but_tell_the_verdict() {
+fn trace_cuts_long_explanations_but_keeps_the_verdict() {
     let (gold, answer) = ((1..=60).map(|k| format!("x^{k}")).collect::<Vec<_>>(), (1..=60).map(|k| format!("y^{k}")).collect::<Vec<_>>());
     let (found, trace) = Verifier::default().explain_equal(&gold.join(","), &answer.join(","));
     assert!(!found.equal);

@@ -1,5 +1,5 @@
-//! What an answer was read as: an arena of nodes in which children always stand before their parents. Evaluation, rewriting and typing are
-//! therefore loops over ascending indices, and nothing that walks an answer recurses.
+//! A parsed answer: an arena of nodes in which children always precede their parents. Evaluation, rewriting and typing are therefore loops
+//! over ascending indices, and nothing that walks an answer recurses.
 
 mod node;
 pub mod rewrite;
@@ -11,29 +11,32 @@ use num_traits::Zero;
 
 pub use node::{Bracket, Constant, Function, Function2, Id, Literal, NONE, Node, Relation, Separator, SetOperation};
 
-/// Nodes that one comparison may build, both sides and all rewritings together.
+/// Maximum number of nodes in one comparison, including both sides and all rewritten copies.
 const MAX_NODES: usize = 40_000;
-/// Nodes that are collected one by one before they are marked in the whole arena.
+/// Maximum number of nodes to collect one by one. Beyond this they are marked in the whole arena.
 const MAX_COLLECTED: usize = 200;
-/// Names of one comparison; finding one takes time proportional to their number.
+/// Maximum number of names in one comparison. Looking up a name takes time proportional to their number.
 const MAX_NAMES: usize = 1200;
 
-/// The arena of one comparison; both sides live in the same one, so that a name has the same index on both.
+/// The arena of one comparison. Both sides share it, so a name has the same index on both.
 #[derive(Debug, Default)]
 pub struct Tree {
+    /// All nodes; a node's index is its [`Id`].
     pub nodes: Vec<Node>,
+    /// The numbers of number nodes.
     pub numbers: Vec<Literal>,
     /// Names of symbols and opaque functions, and texts.
     pub names: Vec<String>,
+    /// Members of sequences, chains and matrices, and arguments of opaque functions.
     pub lists: Vec<Vec<Id>>,
-    /// For each list the relations between its members; empty for other lists.
+    /// The relations between the members of each list; empty for lists that are not chains.
     pub relations: Vec<Vec<Relation>>,
-    /// There were more names than fit: what was read is not what was written.
+    /// True if there were too many names, so that the tree does not represent the text.
     pub overflow: bool,
 }
 
 impl Tree {
-    /// A new node; `None` when the arena is full.
+    /// Adds a node. `None` if the arena is full.
     pub fn push(&mut self, node: Node) -> Option<Id> {
         if self.nodes.len() >= MAX_NODES {
             return None;
@@ -42,33 +45,33 @@ impl Tree {
         u32::try_from(self.nodes.len() - 1).ok()
     }
 
-    /// The node at `id`.
+    /// Returns the node at `id`.
     pub fn node(&self, id: Id) -> Node {
         self.nodes.get(id as usize).copied().unwrap_or(Node::EmptySet)
     }
 
-    /// A new integer.
+    /// Adds an integer.
     pub fn integer(&mut self, value: i64) -> Option<Id> {
         self.rational(BigRational::from_integer(BigInt::from(value)))
     }
 
-    /// A new exact number.
+    /// Adds an exact number.
     pub fn rational(&mut self, value: BigRational) -> Option<Id> {
         self.literal(Literal { value, decimals: None, significant: 0 })
     }
 
-    /// A new number as written.
+    /// Adds a number as written.
     pub fn literal(&mut self, literal: Literal) -> Option<Id> {
         self.numbers.push(literal);
         self.push(Node::Number(u32::try_from(self.numbers.len() - 1).ok()?))
     }
 
-    /// The literal of a number node.
+    /// Returns the literal of a number node.
     pub fn number(&self, index: u32) -> Option<&Literal> {
         self.numbers.get(index as usize)
     }
 
-    /// The index of a name, new or known.
+    /// Returns the index of a name, adding it if it is new.
     pub fn name(&mut self, name: &str) -> u32 {
         if self.names.len() >= MAX_NAMES {
             self.overflow = true;
@@ -82,29 +85,29 @@ impl Tree {
         u32::try_from(at).unwrap_or(NONE)
     }
 
-    /// The name at `index`, empty for `NONE`.
+    /// Returns the name at `index`, or an empty text for `NONE`.
     pub fn name_of(&self, index: u32) -> &str {
         self.names.get(index as usize).map_or("", String::as_str)
     }
 
-    /// A new list with the relations between its members.
+    /// Adds a list with the relations between its members.
     pub fn list(&mut self, members: Vec<Id>, relations: Vec<Relation>) -> u32 {
         self.lists.push(members);
         self.relations.push(relations);
         u32::try_from(self.lists.len() - 1).unwrap_or(NONE)
     }
 
-    /// The members of a list.
+    /// Returns the members of a list.
     pub fn members(&self, list: u32) -> &[Id] {
         self.lists.get(list as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// The relations of a chain.
+    /// Returns the relations of a chain.
     pub fn relations_of(&self, list: u32) -> &[Relation] {
         self.relations.get(list as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// The integer that a node is, where it is an unsigned integer as written.
+    /// Returns the value of a node that is an unsigned integer as written.
     pub fn plain_integer(&self, id: Id) -> Option<&BigInt> {
         match self.node(id) {
             Node::Number(index) => {
@@ -115,7 +118,7 @@ impl Tree {
         }
     }
 
-    /// Whether the node is the number zero as written.
+    /// True if the node is the number zero as written.
     pub fn is_zero(&self, id: Id) -> bool {
         matches!(self.node(id), Node::Number(index) if self.number(index).is_some_and(|n| n.value.is_zero()))
     }
@@ -145,9 +148,10 @@ impl Tree {
         }
     }
 
-    /// The nodes below `root` and `root` itself, ascending: children before parents.
+    /// Returns `root` and the nodes below it in ascending order: children before parents.
     pub fn reachable(&self, root: Id) -> Vec<Id> {
-        // Most parts of an answer are a few nodes of a large arena: collected and sorted. Many nodes, or much sharing, are marked instead.
+        // Most parts of an answer are a few nodes of a large arena, so collect and sort them. Mark the arena instead if there are many
+        // nodes or much sharing.
         let mut found = vec![root];
         let mut next = 0;
         while let Some(&id) = found.get(next) {

@@ -1,22 +1,22 @@
-//! The vocabulary of readings: what a node of a tree can be. Plain data.
+//! The node types of a parsed answer. Plain data.
 
 use num_rational::BigRational;
 
-/// A node's place in its tree(super::Tree).
+/// A node's index in its [`Tree`](super::Tree).
 pub type Id = u32;
 
-/// A number as it was written.
+/// A number as written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Literal {
     /// Its exact value.
     pub value: BigRational,
-    /// Digits after the decimal point, less the exponent of a scientific notation; `None` for an integer or a mixed number.
+    /// Digits after the decimal point, minus the exponent of scientific notation. `None` for an integer or a mixed number.
     pub decimals: Option<i32>,
-    /// Significant digits of a decimal.
+    /// Number of significant digits of a decimal.
     pub significant: u32,
 }
 
-/// Numbers with names.
+/// Named constants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Constant {
     /// 3.14159...
@@ -25,11 +25,11 @@ pub enum Constant {
     E,
     /// The imaginary unit.
     I,
-    /// Unsigned infinity; its negation is the other one.
+    /// Unsigned infinity; its negation is negative infinity.
     Infinity,
 }
 
-/// Functions of one argument that are understood, not just named.
+/// Functions of one argument that are evaluated, not only compared by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     Sin,
@@ -52,7 +52,7 @@ pub enum Function {
     Artanh,
     Exp,
     Ln,
-    /// Without a written base: natural or decimal, whichever makes the two sides equal, as conventions differ.
+    /// Logarithm without a written base: natural or decimal, whichever makes the two sides equal, because conventions differ.
     Log,
     Sqrt,
     Abs,
@@ -76,7 +76,7 @@ pub enum Function2 {
     Min,
 }
 
-/// How a relation relates.
+/// A relation between two sides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Relation {
     Equal,
@@ -91,10 +91,10 @@ pub enum Relation {
     Other(u32),
 }
 
-/// What encloses a sequence.
+/// The brackets of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bracket {
-    /// Nothing, or TeX's invisible group.
+    /// None, or the invisible group of TeX.
     Bare,
     Round,
     Square,
@@ -102,7 +102,7 @@ pub enum Bracket {
     Angle,
 }
 
-/// What stands between the members of a sequence.
+/// The separator between the members of a sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Separator {
     Comma,
@@ -118,7 +118,7 @@ pub enum SetOperation {
     Difference,
 }
 
-/// One node; lists, names, texts and literals are indices into the tree's tables.
+/// One node. Lists, names, texts and literals are indices into the tables of the tree.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Node {
     Number(u32),
@@ -136,7 +136,7 @@ pub enum Node {
     PlusMinus(Id, Id, bool),
     Call(Function, Id),
     Call2(Function2, Id, Id),
-    /// A function known by name only, or an operator with bounds; its arguments are a list.
+    /// A function known only by name, or an operator with bounds: its name and the list of its arguments.
     Opaque(u32, u32),
     Percent(Id),
     Degree(Id),
@@ -146,7 +146,7 @@ pub enum Node {
         separator: Separator,
         list: u32,
     },
-    /// A chain `a < b = c`: the operands are a list, the relations stand in `relations` under the same index.
+    /// A chain `a < b = c`: a list of operands, with the relations under the same index in `relations`.
     Chain(u32),
     Matrix {
         columns: u32,
@@ -155,7 +155,7 @@ pub enum Node {
     SetOperation(SetOperation, Id, Id),
     /// `{ head | condition }`.
     Builder(Id, Id),
-    /// A set of numbers, `\mathbb{R}`, by its letter.
+    /// A set of numbers, such as `\mathbb{R}`, by its letter.
     Numbers(char),
     EmptySet,
     /// Lower-case words.
@@ -164,9 +164,9 @@ pub enum Node {
     Based(u32, u32),
     /// A time of day, in seconds after midnight.
     Clock(u32),
-    /// An answer with words around it: what stands before (or `NONE`), the answer, what stands after (or `NONE`).
+    /// An answer with words around it: the words before (or `NONE`), the answer, and the words after (or `NONE`).
     Worded(u32, Id, u32),
 }
 
-/// No text.
+/// The index of a missing text.
 pub const NONE: u32 = u32::MAX;

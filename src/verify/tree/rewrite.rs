@@ -1,12 +1,12 @@
-//! Copies of expressions with something changed: a sign chosen for every ±, a variable renamed. Loops over ascending indices, no recursion.
+//! Copies of expressions with a change: a sign chosen for each ±, or a variable renamed. Loops over ascending indices, without recursion.
 
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::{Id, Node, Tree};
 
-/// More signs than these are left unexpanded: 2^6 variants.
+/// Expressions with more signs are not expanded. Six give 2^6 variants.
 const MAX_SIGNS: usize = 6;
 
-/// A copy of the expression at `root`, every node changed by `edit` after its children.
+/// Copies the expression at `root`, applying `edit` to every node after its children. `None` if a budget ends.
 pub fn rebuild(tree: &mut Tree, root: Id, fuel: &mut Fuel, mut edit: impl FnMut(Node) -> Node) -> Option<Id> {
     let order = tree.reachable(root);
     let mut copies: Vec<Id> = Vec::with_capacity(order.len());
@@ -47,7 +47,8 @@ fn copy(tree: &mut Tree, list: u32, map: impl Fn(Id) -> Id) -> u32 {
     tree.list(members, relations)
 }
 
-/// The expression with each ± read both ways: every combination of signs, but ∓ goes against ± where both occur. `None` for too many.
+/// Expands each ± to both signs: all combinations, or opposite signs for ± and ∓ if ∓ occurs. `None` if there are too many, or if a budget
+/// ends.
 pub fn expand_signs(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Id>> {
     let signs: Vec<bool> = tree
         .reachable(root)
@@ -81,12 +82,12 @@ pub fn expand_signs(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Id
     Some(variants)
 }
 
-/// The expression with one variable renamed.
+/// Copies the expression with one variable renamed.
 pub fn rename(tree: &mut Tree, root: Id, from: u32, to: u32, fuel: &mut Fuel) -> Option<Id> {
     rebuild(tree, root, fuel, |node| if node == Node::Symbol(from) { Node::Symbol(to) } else { node })
 }
 
-/// The variables of an expression, in order of their index.
+/// Returns the variables of an expression, in ascending order of their index.
 pub fn symbols(tree: &Tree, root: Id) -> Vec<u32> {
     let mut names: Vec<u32> = tree
         .reachable(root)
@@ -101,7 +102,7 @@ pub fn symbols(tree: &Tree, root: Id) -> Vec<u32> {
     names
 }
 
-/// Whether some node of the expression satisfies `test`.
+/// True if any node of the expression satisfies `test`.
 pub fn any(tree: &Tree, root: Id, test: impl Fn(Node) -> bool) -> bool {
     tree.reachable(root).into_iter().any(|id| test(tree.node(id)))
 }

@@ -1,11 +1,11 @@
-//! Readings for people: a tree as one line of text, every operation in brackets, so that `11+9a/20` shows what it was taken for.
+//! Prints a tree as one line of text, with every operation in brackets, so that the reading of `11+9a/20` is visible.
 
 use crate::verify::tree::{Bracket, Constant, Function, Id, Node, Relation, Separator, SetOperation, Tree};
 
-/// Longer parts are cut in the middle of nowhere: an explanation is for reading.
+/// Maximum length of a part in bytes. Longer parts are cut, because an explanation must stay readable.
 const MAX_LENGTH: usize = 400;
 
-/// The reading of the node at `root`.
+/// Formats the node at `root`.
 pub fn show(tree: &Tree, root: Id) -> String {
     let order = tree.reachable(root);
     let mut texts: Vec<String> = Vec::with_capacity(order.len());
@@ -22,7 +22,7 @@ pub fn show(tree: &Tree, root: Id) -> String {
     texts.pop().unwrap_or_default()
 }
 
-/// What kind of answer the node at `root` is.
+/// Names the kind of answer at `root`.
 pub fn kind(tree: &Tree, root: Id) -> &'static str {
     match tree.node(root) {
         Node::Number(_) => "a number",

@@ -1,4 +1,4 @@
-//! Complex floating point in which every number carries a bound on its error: fast, and it never claims more than it knows.
+//! Complex floating-point arithmetic in which every number carries a bound on its error. Fast, and never claims more precision than it has.
 
 use num_traits::ToPrimitive;
 
@@ -7,61 +7,65 @@ use crate::verify::value::approx_function::{complex_call, natural, real_call};
 use crate::verify::value::evaluate::Arithmetic;
 use crate::verify::value::field::mix;
 
-/// A complex number and a bound on the distance to the true one.
+/// A complex number with a bound on its distance from the true value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Value {
+    /// Real part.
     pub re: f64,
+    /// Imaginary part.
     pub im: f64,
+    /// Bound on the distance from the true value.
     pub error: f64,
 }
 
-/// The values of the variables at one point.
+/// The distribution of the variables' values at one point. The number is the seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
-    /// Between 0.4 and 2.4.
+    /// Uniform between 0.4 and 2.4.
     Positive(u64),
-    /// Between -2 and 2.
+    /// Uniform between -2 and 2.
     Real(u64),
-    /// Between 0.05 and 0.95.
+    /// Uniform between 0.05 and 0.95.
     Unit(u64),
-    /// Whole numbers from 2 to 9.
+    /// Integers from 2 to 9.
     Natural(u64),
 }
 
-/// Floating point at a point.
+/// Floating-point arithmetic at one point.
 pub struct Approx {
+    /// The point that gives the variables their values.
     pub point: Point,
-    /// Decimals of at least four digits count as rounded: they carry half a unit of their last digit.
+    /// Treats decimals of at least four digits as rounded, with an error of half a unit in their last digit.
     pub decimals_are_rounded: bool,
-    /// Some part was too small beside the rest to count in double precision: `x + 10^{-20}` looks like `x`.
+    /// True if some part was too small compared with the rest to count in double precision: `x + 10^{-20}` looks like `x`.
     pub lost: bool,
-    /// Variables that stand for whole numbers at every point: those that factorials are of.
+    /// Variables that are integers at every point, because they occur in factorials.
     pub whole: Vec<u32>,
 }
 
-/// A part smaller than this, beside the rest, is lost in rounding.
+/// A part smaller than this, relative to the rest, is lost in rounding.
 const VANISHING: f64 = 1e-12;
 
 /// The relative error of one operation, with room for library functions.
 pub const EPSILON: f64 = 4.0 * f64::EPSILON;
 
 impl Value {
-    /// A real number with the error of rounding it once.
+    /// Creates a real number with the error of rounding it once.
     pub fn real(re: f64) -> Option<Value> {
         Value { re, im: 0.0, error: 0.0 }.checked(0.0)
     }
 
-    /// Absolute value.
+    /// Returns the absolute value.
     pub fn abs(self) -> f64 {
         self.re.hypot(self.im)
     }
 
-    /// Real as far as the error tells.
+    /// True if the number is real within its error.
     pub fn is_real(self) -> bool {
         self.im.abs() <= self.error + EPSILON * self.re.abs()
     }
 
-    /// Adds `error` and the error of one rounding; `None` for anything not finite.
+    /// Adds `error` and the error of one rounding. `None` if anything is not finite.
     pub fn checked(self, error: f64) -> Option<Value> {
         let error = error + EPSILON * self.abs();
         (self.re.is_finite() && self.im.is_finite() && error.is_finite()).then_some(Value { error, ..self })
@@ -75,7 +79,7 @@ impl Arithmetic for Approx {
         let re = literal.value.to_f64()?;
         let bits = literal.value.numer().bits().max(literal.value.denom().bits());
         self.lost |= bits > 53 && !self.decimals_are_rounded;
-        // Whole numbers of up to 53 bits have no error at all.
+        // Integers of up to 53 bits are exact.
         let whole = literal.value.is_integer() && re.abs() < 9e15;
         let value = Value { error: 0.0, ..Value::real(re)? };
         if whole {
@@ -110,7 +114,7 @@ impl Arithmetic for Approx {
     }
 
     fn negate(&mut self, a: &Value) -> Option<Value> {
-        // Zero keeps its sign: the root of -4 is 2i on either side of the cut.
+        // Zero keeps its sign, so the root of -4 is 2i on either side of the cut.
         Some(Value { re: -a.re, im: 0.0 - a.im, error: a.error })
     }
 
@@ -120,7 +124,7 @@ impl Arithmetic for Approx {
     }
 
     fn multiply(&mut self, a: &Value, b: &Value) -> Option<Value> {
-        // Below the smallest number there is nothing left to compare.
+        // A product below the smallest normal number has no digits left to compare.
         self.lost |= a.abs() * b.abs() < f64::MIN_POSITIVE && a.abs() > 0.0 && b.abs() > 0.0;
         let error = a.abs() * b.error + b.abs() * a.error + a.error * b.error;
         if a.im == 0.0 && b.im == 0.0 {
@@ -217,7 +221,7 @@ impl Arithmetic for Approx {
     }
 
     fn opaque(&mut self, name: u32, arguments: &[Value]) -> Option<Value> {
-        // Some smooth function of its own for every name: equal arguments give equal values, and others others.
+        // A different smooth function for each name: equal arguments give equal values, and different arguments different values.
         let weight = |at: u64| 0.5 + (mix(u64::from(name) * 64 + at) >> 11) as f64 / (1u64 << 53) as f64;
         let mut sum = Value::real(weight(0))?;
         for (at, argument) in (1..).zip(arguments) {
@@ -234,12 +238,12 @@ impl Arithmetic for Approx {
     }
 }
 
-/// Whether `a` certainly is something, and too small to count beside `b`.
+/// True if `a` is certainly not zero, but too small to count next to `b`.
 fn vanishes(a: &Value, b: &Value) -> bool {
     a.abs() > a.error && a.abs() < VANISHING * b.abs()
 }
 
-/// Whether a function says next to nothing of such an argument: `\cos x` near zero, `\tanh x` far away.
+/// True if a function hardly depends on its argument here: `\cos x` near zero, `\tanh x` far from it.
 fn is_flat(function: Function, a: &Value) -> bool {
     use Function::*;
     let size = a.abs();
@@ -255,7 +259,7 @@ fn is_flat(function: Function, a: &Value) -> bool {
 }
 
 impl Approx {
-    /// Floating point at `point`, every decimal taken as exact.
+    /// Creates the arithmetic at `point`, with every decimal taken as exact.
     pub fn new(point: Point) -> Self {
         Approx { point, decimals_are_rounded: false, lost: false, whole: Vec::new() }
     }

@@ -1,15 +1,15 @@
-//! Functions of floating-point numbers with error bounds: each gives its value, and how far the argument's error moves it.
+//! Functions of floating-point numbers with error bounds. Each returns its value and how far the error of the argument moves it.
 
 use crate::verify::tree::Function;
 use crate::verify::value::approx::{EPSILON, Value};
 
-/// The natural number that a value certainly is.
+/// Returns the natural number that a value certainly is.
 pub fn natural(a: &Value) -> Option<u32> {
     let near = a.re.round();
     (a.is_real() && (a.re - near).abs() <= a.error + 1e-9 && a.error < 1e-6 && (0.0..100_000.0).contains(&near)).then_some(near as u32)
 }
 
-/// Functions of complex numbers: the few that answers need.
+/// Evaluates functions of complex numbers, limited to the few that answers need.
 pub fn complex_call(function: Function, a: &Value) -> Option<Value> {
     let (size, angle) = (a.abs(), a.im.atan2(a.re));
     if size <= 2.0 * a.error {
@@ -31,7 +31,7 @@ pub fn complex_call(function: Function, a: &Value) -> Option<Value> {
     }
 }
 
-/// Functions of real numbers: the value, and a bound on its change within the argument's error.
+/// Evaluates functions of real numbers, with a bound on the change within the error of the argument.
 pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
     use Function::*;
     // An argument of unknown phase has no sine.
@@ -55,7 +55,7 @@ pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
             if error == 0.0 && room == 0.0 {
                 return Value { re: if function == Arcsin { clamped.asin() } else { clamped.acos() }, im: 0.0, error: 0.0 }.checked(0.0);
             }
-            // At the ends the slope is infinite: the change is then the root of twice the error.
+            // At the ends the slope is infinite. The change is then the root of twice the error.
             let change = if room <= 2.0 * error { (4.0 * error).sqrt() } else { 2.0 * error / (room * (2.0 - room)).sqrt() };
             let value = if function == Arcsin { clamped.asin() } else { clamped.acos() };
             return Value { re: value, im: 0.0, error: 0.0 }.checked(change);
@@ -73,7 +73,7 @@ pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
         Exp if error < 1.0 => (x.exp(), 2.0 * x.exp()),
         Ln | Log if x > 2.0 * error && x > 0.0 => (x.ln(), 2.0 / x),
         Sqrt if x > 2.0 * error => (x.sqrt(), 1.0 / x.sqrt()),
-        // A root of something that may be zero or slightly negative.
+        // The root of a number that may be zero or slightly negative.
         Sqrt if x >= -error => {
             let value = x.max(0.0).sqrt();
             return Value { re: value, im: 0.0, error: 0.0 }.checked((3.0 * error).sqrt());
@@ -81,7 +81,7 @@ pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
         Abs => (x.abs(), 1.0),
         Floor | Ceil => {
             let near = x.round();
-            // Next to a whole number the step may be on either side; as near as rounding, it is the whole number itself.
+            // Next to an integer the result may be on either side of the step. Within rounding, the argument is the integer itself.
             if (x - near).abs() <= 2.0 * error && error > 1e-9 {
                 return None;
             }
@@ -107,7 +107,7 @@ pub fn real_call(function: Function, x: f64, error: f64) -> Option<Value> {
     Value { re: value, im: 0.0, error: 0.0 }.checked(slope * error + reduced * (1.0 + value.abs()))
 }
 
-/// A value with a pole: unknown where the denominator may be zero.
+/// Returns a value with a pole, or `None` if the denominator may be zero.
 fn guarded(value: f64, denominator: f64, slope: f64, error: f64) -> Option<(f64, f64)> {
     (denominator.abs() > 4.0 * error + 1e-14).then_some((value, 2.0 * slope))
 }

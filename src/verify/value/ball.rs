@@ -1,6 +1,6 @@
-//! Real numbers to hundreds of digits: a midpoint and a radius, both exact, so that an interval certainly holds the true value. Two constants
-//! whose intervals part are different. That they are equal is believed when their intervals still meet at the highest precision, unless some
-//! part of them is too small beside the rest for that precision to see: then the meeting shows nothing.
+//! Real numbers to hundreds of digits: an exact midpoint and radius, so the interval always contains the true value. Two constants with
+//! disjoint intervals are different. They count as equal if the intervals still meet at the highest precision, unless some part is too
+//! small compared with the rest to be visible at that precision: then the overlap proves nothing.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -9,53 +9,60 @@ use num_traits::{One, Signed, Zero};
 use crate::verify::value::evaluate::Arithmetic;
 use crate::verify::value::series;
 
-/// (mid ± rad) · 2^exp.
+/// The interval (mid ± rad) · 2^exp.
 #[derive(Clone, Debug)]
 pub struct Ball {
+    /// Midpoint.
     pub mid: BigInt,
+    /// Radius, not negative.
     pub rad: BigInt,
+    /// Binary exponent of both.
     pub exp: i64,
 }
 
-/// Balls of a working precision in bits.
+/// Ball arithmetic at a working precision.
 pub struct Balls {
+    /// The working precision in bits.
     pub precision: u32,
-    /// Some operand was so small, or so near to where a function is flat, that too few digits tell of it: `1 + e^{-1000}`.
+    /// True if some operand was so small, or so close to a point where a function is flat, that too few digits depend on it:
+    /// `1 + e^{-1000}`.
     pub lost: bool,
 }
 
-/// Bits that must tell of every part of a value for its agreement with another to mean something.
+/// Number of bits that must depend on every part of a value for agreement to count.
 const EVIDENCE: i64 = 80;
-/// Exponents beyond this are overflow.
+/// Exponents beyond this count as overflow.
 const MAX_EXPONENT: i64 = 20_000;
 
 impl Ball {
-    /// Whether the two intervals have a point in common.
+    /// True if the two intervals have a point in common.
     pub fn meets(&self, other: &Ball) -> bool {
         let Some((a, b)) = aligned(self, other) else { return false };
         (a.mid - b.mid).abs() <= a.rad + b.rad
     }
 
-    /// Whether the interval is narrow for its size: that two such meet means something.
+    /// True if the interval is narrow enough, at least `bits` bits, for an overlap to be meaningful.
     pub fn is_sharp(&self, bits: u64) -> bool {
         self.rad.is_zero() || self.mid.bits() > self.rad.bits() + bits || (self.rad.bits() as i64) + self.exp < -(bits as i64)
     }
 
+    /// True if the whole interval is above zero.
     pub fn is_certainly_positive(&self) -> bool {
         self.mid > self.rad
     }
 
+    /// True if the interval contains zero.
     pub fn holds_zero(&self) -> bool {
         self.mid.abs() <= self.rad
     }
 
-    /// The binary exponent of its size; `None` where it may be zero.
+    /// Returns the binary exponent of the magnitude. `None` if the number may be zero.
     pub fn magnitude(&self) -> Option<i64> {
         (!self.holds_zero()).then(|| self.mid.bits() as i64 + self.exp)
     }
 }
 
-/// Both numbers over the smaller exponent; `None` where that would be enormous.
+/// Shifts both numbers to the smaller exponent. `None` if that would take too many bits.
 pub fn aligned(a: &Ball, b: &Ball) -> Option<(Ball, Ball)> {
     let exp = a.exp.min(b.exp);
     let shift = |x: &Ball| {
@@ -66,23 +73,24 @@ pub fn aligned(a: &Ball, b: &Ball) -> Option<(Ball, Ball)> {
 }
 
 impl Balls {
-    /// Balls of `precision` bits.
+    /// Creates the arithmetic with `precision` bits.
     pub fn new(precision: u32) -> Self {
         Balls { precision, lost: false }
     }
 
-    /// Notes that a result tells of a part only by digits `bits` behind its first.
+    /// Notes that a part affects only digits that are `bits` bits behind the first.
     pub fn weigh(&mut self, bits: i64) {
         self.lost |= bits > i64::from(self.precision) - EVIDENCE;
     }
 
-    /// Notes an argument near zero, where a function begins as `1 + x` or `1 - x²/2`.
+    /// Notes an argument near zero, where a function starts as `1 + x` (`order` 1) or `1 - x²/2` (`order` 2).
     fn weigh_small(&mut self, a: &Ball, order: i64) {
         if let Some(size) = a.magnitude() {
             self.weigh(-order * size);
         }
     }
 
+    /// Rounds to the working precision, widening the radius. `None` on overflow.
     pub fn round(&self, ball: Ball) -> Option<Ball> {
         let excess = ball.mid.bits().max(ball.rad.bits()) as i64 - i64::from(self.precision);
         let ball = if excess > 0 {
@@ -94,8 +102,9 @@ impl Balls {
         (ball.exp.abs() <= MAX_EXPONENT).then_some(ball)
     }
 
+    /// Converts a rational number.
     pub fn rational(&mut self, value: &BigRational) -> Option<Ball> {
-        // Two fractions with such numerators and denominators may differ in later digits only.
+        // Two fractions with numerators and denominators of this size may differ in later digits only.
         self.weigh(value.numer().bits().max(value.denom().bits()) as i64);
         if value.is_integer() {
             return self.round(Ball { mid: value.numer().clone(), rad: BigInt::zero(), exp: 0 });
@@ -106,7 +115,7 @@ impl Balls {
         self.round(Ball { mid, rad: BigInt::one(), exp: -shift })
     }
 
-    /// The number as a fixed-point one of `bits` fractional bits: midpoint and radius.
+    /// Converts to fixed point with `bits` fractional bits. Returns midpoint and radius.
     pub fn fixed(&self, a: &Ball, bits: i64) -> Option<(BigInt, BigInt)> {
         let shift = a.exp + bits;
         if shift >= 0 {
@@ -122,21 +131,23 @@ impl Balls {
         self.round(Ball { mid, rad, exp: -bits })
     }
 
-    /// Working bits of the series, guards included.
+    /// Working bits of the series, including guard bits.
     fn bits(&self) -> i64 {
         i64::from(self.precision) + 64
     }
 
+    /// Returns π.
     pub fn pi(&self) -> Option<Ball> {
         let bits = self.bits();
         self.unfixed(series::pi(bits), BigInt::one() << 20, bits)
     }
 
+    /// Returns e^a.
     pub fn exp(&mut self, a: &Ball) -> Option<Ball> {
         let bits = self.bits();
         self.weigh_small(a, 1);
         let (x, radius) = self.fixed(a, bits + 16)?;
-        // Arguments known to less than one bit have no exponential worth the name.
+        // An argument known to less than one bit has no meaningful exponential.
         if radius.bits() as i64 > bits || x.bits() as i64 > bits + 16 + 14 {
             return None;
         }
@@ -145,6 +156,7 @@ impl Balls {
         self.round(Ball { mid: mantissa, rad, exp: power - bits - 16 })
     }
 
+    /// Returns the natural logarithm of a positive number.
     pub fn ln(&self, a: &Ball) -> Option<Ball> {
         if !a.is_certainly_positive() {
             return None;
@@ -159,7 +171,7 @@ impl Balls {
         self.unfixed(mid, relative + (BigInt::one() << 28), bits)
     }
 
-    /// Sine and cosine.
+    /// Returns sine and cosine.
     pub fn sin_cos(&mut self, a: &Ball) -> Option<(Ball, Ball)> {
         let bits = self.bits();
         self.weigh_small(a, 2);
@@ -167,12 +179,13 @@ impl Balls {
         if radius.bits() as i64 >= bits || x.bits() as i64 > bits + 40 {
             return None;
         }
-        // π to the argument's size: the multiple that is taken away enlarges its error.
+        // Reducing by a multiple of π adds to the error, in proportion to the size of the argument.
         let (sin, cos) = series::sin_cos(&x, bits);
         let error: BigInt = radius + (BigInt::one() << 48);
         Some((self.unfixed(sin, error.clone(), bits)?, self.unfixed(cos, error, bits)?))
     }
 
+    /// Returns the arctangent.
     pub fn arctan(&mut self, a: &Ball) -> Option<Ball> {
         let bits = self.bits();
         // Beyond one, arctan x = ±π/2 - arctan 1/x keeps the argument small.
@@ -194,11 +207,13 @@ impl Balls {
         self.unfixed(series::arctan(&x, bits), radius + (BigInt::one() << 28), bits)
     }
 
+    /// Returns 1/a.
     pub fn inverted(&mut self, a: &Ball) -> Option<Ball> {
         let one = Ball { mid: BigInt::one(), rad: BigInt::zero(), exp: 0 };
         self.divide(&one, a)
     }
 
+    /// Returns the square root of a positive number, or of an exact zero.
     pub fn sqrt(&self, a: &Ball) -> Option<Ball> {
         if a.mid.is_zero() && a.rad.is_zero() {
             return Some(a.clone());
@@ -206,7 +221,7 @@ impl Balls {
         if !a.is_certainly_positive() {
             return None;
         }
-        // Enough bits under the root, and an even exponent outside of it.
+        // Use enough bits under the root, and an even exponent outside.
         let mut shift = (2 * i64::from(self.precision) + 8 - a.mid.bits() as i64).max(0);
         shift += (a.exp - shift).rem_euclid(2);
         let (low, high) = ((&a.mid - &a.rad) << shift, (&a.mid + &a.rad) << shift);
@@ -217,6 +232,7 @@ impl Balls {
     }
 }
 
+/// Returns -a.
 pub fn negated(a: &Ball) -> Ball {
     Ball { mid: -&a.mid, ..a.clone() }
 }

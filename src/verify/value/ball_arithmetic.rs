@@ -1,4 +1,4 @@
-//! The arithmetic of balls: every operation encloses the true result, or gives up.
+//! Ball arithmetic: every operation encloses the true result or returns `None`.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -9,7 +9,7 @@ use crate::verify::value::ball::{Ball, Balls, aligned, negated};
 use crate::verify::value::evaluate::Arithmetic;
 use crate::verify::value::exact::Exact;
 
-/// Factorials of more are left to other arithmetics.
+/// Larger factorials are left to the other stages.
 const MAX_FACTORIAL: i64 = 200;
 
 impl Arithmetic for Balls {
@@ -100,7 +100,7 @@ impl Arithmetic for Balls {
             }
             Arctan => self.arctan(a),
             Arcsin | Arccos => {
-                // arcsin x = arctan(x / sqrt(1 - x^2)); at the ends it is a right angle.
+                // arcsin x = arctan(x / sqrt(1 - x^2)); at ±1 it is a right angle.
                 let mut quarter = self.pi()?;
                 quarter.exp -= 1;
                 let square = self.multiply(a, a)?;
@@ -137,7 +137,7 @@ impl Arithmetic for Balls {
                 self.call(if function == Arcsec { Arccos } else { Arcsin }, &inverse)
             }
             Arsinh | Arcosh => {
-                // ln(x + √(x² ± 1)), for the odd one by its positive half: no digits are lost to cancellation.
+                // ln(x + √(x² ± 1)). The odd function uses |x|, so no digits are lost to cancellation.
                 let size = Ball { mid: a.mid.abs(), ..a.clone() };
                 let square = self.multiply(a, a)?;
                 let moved = if function == Arsinh { self.add(&square, &one)? } else { self.subtract(&square, &one)? };
@@ -193,7 +193,7 @@ impl Arithmetic for Balls {
                 let taken = self.multiply(b, &times)?;
                 self.subtract(a, &taken)
             }
-            // Of whole numbers they are exact, or too large.
+            // For integers these are exact or too large.
             Function2::Binomial | Function2::Gcd | Function2::Lcm => {
                 let part = |ball: &Ball| Some(BigRational::from_integer(whole(ball)?.into()));
                 let value = Exact.call2(function, &part(a)?, &part(b)?)?;
@@ -212,7 +212,7 @@ impl Arithmetic for Balls {
 }
 
 impl Balls {
-    /// π/2 less a function of `a`.
+    /// Returns π/2 minus a function of `a`.
     fn right_angle_less(&mut self, function: Function, a: &Ball) -> Option<Ball> {
         let mut quarter = self.pi()?;
         quarter.exp -= 1;
@@ -220,7 +220,7 @@ impl Balls {
         self.subtract(&quarter, &value)
     }
 
-    /// The largest whole number below, where the interval leaves no doubt about it.
+    /// Returns the largest integer below `a`, if the interval determines it.
     fn floor(&mut self, a: &Ball) -> Option<Ball> {
         let (low, high) = (&a.mid - &a.rad, &a.mid + &a.rad);
         if a.exp >= 0 {
@@ -230,7 +230,7 @@ impl Balls {
         (whole == high >> -a.exp).then(|| Ball { mid: whole, rad: BigInt::zero(), exp: 0 })
     }
 
-    /// A negative number to a power with a small odd denominator, as the real root that is meant.
+    /// Raises a negative number to a power with a small odd denominator, as the real root.
     fn odd_power(&mut self, a: &Ball, b: &Ball) -> Option<Ball> {
         for index in [3i64, 5, 7, 9] {
             let multiple = Ball { mid: &b.mid * index, rad: &b.rad * index, exp: b.exp };
@@ -246,7 +246,7 @@ impl Balls {
     }
 }
 
-/// The whole number that a ball without a radius is.
+/// Returns the integer value of a ball without a radius.
 fn whole(a: &Ball) -> Option<i64> {
     let shifted = if a.exp >= 0 { &a.mid << a.exp.min(64) } else { &a.mid >> (-a.exp).min(1 << 20) };
     let exact = a.rad.is_zero() && (a.exp >= 0 || (&shifted << -a.exp) == a.mid);

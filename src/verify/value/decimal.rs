@@ -1,5 +1,5 @@
-//! Decimals as rounded numbers. A decimal stands for everything that rounds (or, with four digits, is cut off) to it, but only against a value
-//! that it could not have written down exactly: 12.75 is not 12.8, and 2.0001 is not 2.
+//! Decimals as rounded numbers. A decimal stands for every value that rounds to it, or with four digits is cut off to it, unless the
+//! decimal could have expressed that value exactly: 12.75 is not 12.8, and 2.0001 is not 2.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -8,25 +8,28 @@ use num_traits::{Pow, ToPrimitive, Zero};
 use crate::verify::tree::{Id, Node, Tree};
 use crate::verify::value::evaluate::Reading;
 
-/// A number as written with a decimal point.
+/// A number written with a decimal point.
 #[derive(Clone, Debug)]
 pub struct Decimal {
+    /// Its exact value.
     pub value: BigRational,
-    /// Digits after the point, those of a scientific notation's exponent taken off.
+    /// Digits after the point, minus the exponent of scientific notation.
     pub decimals: i32,
+    /// Number of significant digits.
     pub significant: u32,
 }
 
-/// Digits that make a decimal a rounded value of an exact reference.
+/// Minimum number of digits for a decimal answer to count as a rounded exact value.
 const ANSWER_DIGITS: u32 = 4;
-/// Digits of double precision: more of them than this are a computer's, and the last ones may be noise.
+/// Digits of double precision. Decimals with more digits come from a computer, and the last ones may be noise.
 const NOISE_DIGITS: u32 = 13;
+/// Relative difference that counts as noise.
 const NOISE: f64 = 1e-11;
 
-/// The decimal that an expression is, sign, percent sign and power of ten included.
+/// Returns the decimal that an expression is, with its sign, percent sign and power of ten.
 pub fn decimal(tree: &Tree, root: Id, reading: Reading) -> Option<Decimal> {
     let (mut id, mut negative, mut shift) = (root, false, 0i32);
-    // Every turn goes to a child, and children have smaller indices.
+    // Each iteration moves to a child, and children have smaller indices.
     loop {
         match tree.node(id) {
             Node::Number(index) => {
@@ -55,7 +58,7 @@ pub fn decimal(tree: &Tree, root: Id, reading: Reading) -> Option<Decimal> {
     }
 }
 
-/// The exponent of `10^k`.
+/// Returns the exponent of `10^k`.
 fn power_of_ten(tree: &Tree, id: Id) -> Option<i32> {
     let Node::Power(base, exponent) = tree.node(id) else { return None };
     let (negative, exponent) = match tree.node(exponent) {
@@ -66,7 +69,7 @@ fn power_of_ten(tree: &Tree, id: Id) -> Option<i32> {
     (*tree.plain_integer(base)? == BigInt::from(10)).then_some(if negative { -k } else { k })
 }
 
-/// Whether a reference written as a decimal can be the rounded form of `value`, exact where that is known.
+/// True if a decimal gold answer can be the rounded form of `value`. `exact` is the exact value, if known.
 pub fn gold_is_rounded(gold: &Decimal, value: f64, exact: Option<&BigRational>, answer: Option<&Decimal>) -> bool {
     if is_noise(gold, value) || answer.is_some_and(|answer| gold.value.to_f64().is_some_and(|gold| is_noise(answer, gold))) {
         return true;
@@ -74,7 +77,7 @@ pub fn gold_is_rounded(gold: &Decimal, value: f64, exact: Option<&BigRational>, 
     if exact.is_some_and(|exact| terminates(exact, gold.decimals)) {
         return false;
     }
-    // Few digits must still be right to three: 0.29 for 0.2902, not for 0.2949.
+    // Short decimals must still be right to three digits: 0.29 matches 0.2902, but not 0.2949.
     let missing = 3u32.saturating_sub(gold.significant);
     if gold.significant <= 3 && is_short(exact, gold.decimals + 3) {
         return false;
@@ -82,13 +85,13 @@ pub fn gold_is_rounded(gold: &Decimal, value: f64, exact: Option<&BigRational>, 
     agrees(gold, value, missing)
 }
 
-/// Whether an answer written as a decimal is the rounded form of an exact reference.
+/// True if a decimal answer is the rounded form of an exact gold answer.
 pub fn answer_is_rounded(answer: &Decimal, value: f64, exact: Option<&BigRational>) -> bool {
     is_noise(answer, value)
         || answer.significant >= ANSWER_DIGITS && !exact.is_some_and(|exact| terminates(exact, answer.decimals)) && agrees(answer, value, 0)
 }
 
-/// Rounded or, from four digits on, cut off.
+/// True if `value` rounds to the decimal or, from four digits on, is cut off to it.
 fn agrees(decimal: &Decimal, value: f64, stricter_digits: u32) -> bool {
     let Some(written) = decimal.value.to_f64() else { return false };
     let unit = 10f64.powi(-decimal.decimals.clamp(-300, 300));
@@ -104,18 +107,18 @@ fn is_noise(decimal: &Decimal, value: f64) -> bool {
         && decimal.value.to_f64().is_some_and(|written| (written - value).abs() <= NOISE * value.abs().max(written.abs()))
 }
 
-/// Whether `value` has at most `decimals` digits after the point: then a decimal of as many digits could have said it exactly.
+/// True if `value` has at most `decimals` digits after the point, so a decimal of that length could have expressed it exactly.
 fn terminates(value: &BigRational, decimals: i32) -> bool {
     let scale = Pow::pow(BigInt::from(10), decimals.clamp(0, 300).unsigned_abs());
     (value.numer() * scale % value.denom()).is_zero()
 }
 
-/// Whether `value` is known and a decimal of at most `decimals` digits after the point.
+/// True if `value` is known and has at most `decimals` digits after the point.
 fn is_short(value: Option<&BigRational>, decimals: i32) -> bool {
     value.is_some_and(|value| terminates(value, decimals))
 }
 
-/// Whether the expression has a decimal of four digits anywhere.
+/// True if the expression contains a decimal of at least four digits.
 pub fn has_rounded_part(tree: &Tree, root: Id) -> bool {
     tree.reachable(root).into_iter().any(|id| match tree.node(id) {
         Node::Number(index) => tree.number(index).is_some_and(|n| n.decimals.is_some_and(|d| d > 0) && n.significant >= ANSWER_DIGITS),

@@ -1,40 +1,52 @@
-//! One walk over an expression, in any arithmetic: exact rationals, a prime field, floating point with error bounds, balls of high precision.
-//! It owns the order of evaluation and the readings of percent and degree signs; the arithmetics own the numbers.
+//! Evaluates an expression in any arithmetic: exact rationals, a prime field, floating point with error bounds, balls of high precision.
+//! Defines the order of evaluation and the readings of percent and degree signs; each arithmetic defines its numbers.
 
 use crate::verify::fuel::Fuel;
 use crate::verify::tree::{Constant, Function, Function2, Id, Literal, Node, Tree};
 
-/// A number system. Every operation gives `None` where the result is undefined, too large, or not known.
+/// A number system. Every operation returns `None` if the result is undefined, too large or unknown.
 pub trait Arithmetic {
-    /// Its numbers.
+    /// The type of its numbers.
     type Value: Clone;
+    /// Converts a number as written.
     fn number(&mut self, literal: &Literal) -> Option<Self::Value>;
+    /// Returns a named constant.
     fn constant(&mut self, constant: Constant) -> Option<Self::Value>;
+    /// Returns the value of a variable, given by the index of its name.
     fn symbol(&mut self, name: u32) -> Option<Self::Value>;
+    /// Returns -a.
     fn negate(&mut self, a: &Self::Value) -> Option<Self::Value>;
+    /// Returns a + b.
     fn add(&mut self, a: &Self::Value, b: &Self::Value) -> Option<Self::Value>;
+    /// Returns a · b.
     fn multiply(&mut self, a: &Self::Value, b: &Self::Value) -> Option<Self::Value>;
+    /// Returns a / b.
     fn divide(&mut self, a: &Self::Value, b: &Self::Value) -> Option<Self::Value>;
+    /// Returns a to the power b.
     fn power(&mut self, a: &Self::Value, b: &Self::Value) -> Option<Self::Value>;
+    /// Applies a function of one argument.
     fn call(&mut self, function: Function, a: &Self::Value) -> Option<Self::Value>;
+    /// Applies a function of two arguments.
     fn call2(&mut self, function: Function2, a: &Self::Value, b: &Self::Value) -> Option<Self::Value>;
-    /// A function known by name only.
+    /// Applies a function known only by name.
     fn opaque(&mut self, name: u32, arguments: &[Self::Value]) -> Option<Self::Value>;
-    /// Steps that an operation with such a result has cost.
+    /// Returns the cost in steps of an operation with this result.
     fn cost(&self, result: Option<&Self::Value>) -> u64;
 
+    /// Returns a - b.
     fn subtract(&mut self, a: &Self::Value, b: &Self::Value) -> Option<Self::Value> {
         let b = self.negate(b)?;
         self.add(a, &b)
     }
 
+    /// Converts an integer.
     fn integer(&mut self, value: i64) -> Option<Self::Value> {
         let value = num_rational::BigRational::from_integer(value.into());
         self.number(&Literal { value, decimals: None, significant: 0 })
     }
 }
 
-/// How signs that have two readings are read. Inside of functions a degree is always a part of the circle.
+/// The reading of signs that have two. Inside functions, a degree is always an angle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// `25%` is 0.25 rather than 25.
@@ -46,11 +58,11 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// Signs as mere decoration.
+    /// Signs are decoration.
     pub const PLAIN: Reading = Reading { percent_is_share: false, degree_is_angle: false, log_is_decimal: false };
 }
 
-/// The value of the expression at `root`.
+/// Evaluates the expression at `root`.
 pub fn evaluate<A: Arithmetic>(tree: &Tree, root: Id, reading: Reading, arithmetic: &mut A, fuel: &mut Fuel) -> Option<A::Value> {
     if let Node::Number(index) = tree.node(root) {
         return arithmetic.number(tree.number(index)?);
@@ -102,7 +114,8 @@ where
             let arguments: Option<Vec<A::Value>> = tree.members(list).iter().map(|&member| at(member).cloned()).collect();
             arithmetic.opaque(name, &arguments?)
         }
-        // A matrix inside of an expression: some function of its entries. Good for products in the same order, which is how answers come.
+        // A matrix inside an expression is an unknown function of its entries. That suffices for products in the same order, as answers
+        // have them.
         Node::Matrix { columns, list } => {
             let entries: Option<Vec<A::Value>> = tree.members(list).iter().map(|&member| at(member).cloned()).collect();
             arithmetic.opaque(u32::MAX - columns, &entries?)
@@ -132,7 +145,8 @@ where
     }
 }
 
-/// Which nodes stand inside of a function's argument; `None` where there is no degree sign to care about and all may count as inside.
+/// Returns for each node whether it is inside a function's argument. `None` if there is no degree sign to interpret, so all nodes may count
+/// as inside.
 fn angles(tree: &Tree, order: &[Id], reading: Reading) -> Option<Vec<bool>> {
     if reading.degree_is_angle || !order.iter().any(|&id| matches!(tree.node(id), Node::Degree(_))) {
         return None;

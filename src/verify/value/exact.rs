@@ -1,4 +1,4 @@
-//! Exact rational arithmetic, with a bound on the size of every number.
+//! Exact rational arithmetic with a limit on the size of every number.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -8,13 +8,13 @@ use num_traits::{One, Pow, Signed, ToPrimitive, Zero};
 use crate::verify::tree::{Constant, Function, Function2, Literal};
 use crate::verify::value::evaluate::Arithmetic;
 
-/// Numbers beyond this size are left to other arithmetics.
+/// Maximum size of a number in bits. Larger numbers are left to the other stages.
 const MAX_BITS: u64 = 6_000;
 
-/// The factorial of more has more bits than that.
+/// Larger factorials exceed that size.
 const MAX_FACTORIAL: u64 = 450;
 
-/// The rational numbers.
+/// Arithmetic on rational numbers.
 pub struct Exact;
 
 impl Arithmetic for Exact {
@@ -89,7 +89,7 @@ impl Arithmetic for Exact {
             }
             Function2::Max => Some(a.max(b).clone()),
             Function2::Min => Some(a.min(b).clone()),
-            // For fractions as for integers, over the common denominator.
+            // Defined for fractions as for integers, over the common denominator.
             Function2::Gcd => Some(BigRational::new((a.numer() * b.denom()).gcd(&(b.numer() * a.denom())), a.denom() * b.denom())),
             Function2::Lcm if a.is_integer() && b.is_integer() => Some(BigRational::from_integer(a.numer().lcm(b.numer()))),
             Function2::Lcm => None,
@@ -108,7 +108,7 @@ impl Arithmetic for Exact {
     }
 }
 
-/// Refuses operands whose result would be too large, before the work.
+/// Rejects operands whose result would be too large, before computing it.
 fn fits(a: &BigRational, b: &BigRational) -> Option<()> {
     let bits = |x: &BigRational| x.numer().bits() + x.denom().bits();
     (bits(a) + bits(b) <= MAX_BITS).then_some(())
@@ -124,7 +124,7 @@ fn integer_power(a: &BigRational, exponent: i64) -> Option<BigRational> {
     }
     let size = a.numer().bits().max(a.denom().bits());
     let magnitude = u32::try_from(exponent.unsigned_abs()).ok();
-    // Powers of one are small whatever the exponent.
+    // Powers of one are small for any exponent.
     if size == 1 {
         let odd = exponent % 2 != 0;
         return Some(if odd { a.clone() } else { BigRational::one() });
@@ -134,7 +134,7 @@ fn integer_power(a: &BigRational, exponent: i64) -> Option<BigRational> {
     Some(if exponent < 0 { power.recip() } else { power })
 }
 
-/// The exact root, where there is one.
+/// Returns the root if it is exact.
 fn root(a: &BigRational, index: u32) -> Option<BigRational> {
     if index == 0 || index > 1000 || (a.is_negative() && index.is_multiple_of(2)) || a.numer().bits() + a.denom().bits() > 4000 {
         return None;

@@ -1,6 +1,6 @@
-//! Arithmetic in a prime field: an identity of polynomials or rational functions holds exactly when it holds at random points, but for a chance
-//! of degree / 2^61. It replaces expansion: (x+y)^1000 costs a dozen multiplications. Numbers that the field does not have (π, roots, sines)
-//! are random elements of their own, so that equality proves an identity, and inequality proves nothing as soon as one of them occurs.
+//! Arithmetic in a prime field. Two polynomials or rational functions are identical if they agree at random points, except with probability
+//! degree / 2^61. This replaces expansion: (x+y)^1000 costs a dozen multiplications. Numbers outside the field (π, roots, sines) become
+//! random elements, so equality still proves an identity, but once one of them occurs, inequality proves nothing.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
@@ -15,23 +15,24 @@ const PRIME: u64 = 2_305_843_009_213_693_921;
 const FOLD: u64 = (1 << 61) - 1;
 const SQRT_MINUS_ONE: u64 = 583_529_827_753_931_384;
 
-/// The field, at one random point.
+/// The field at one random point.
 pub struct Field {
-    /// Distinguishes the points.
+    /// Selects the point.
     seed: u64,
-    /// Whether something stood in for a number that the field does not have.
+    /// True if a random element replaced a number outside the field.
     pub opaque: bool,
 }
 
-/// An element, and the integer that it stands for where that is known: exponents are integers, not residues.
+/// An element, and the integer that it represents if known: exponents are integers, not residues.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Element {
+    /// The element, from 0 to `PRIME - 1`.
     pub residue: u64,
     integer: Option<BigInt>,
 }
 
 impl Field {
-    /// The field at the point of `seed`.
+    /// Creates the field at the point selected by `seed`.
     pub fn new(seed: u64) -> Self {
         Field { seed, opaque: false }
     }
@@ -96,14 +97,14 @@ impl Arithmetic for Field {
         if a.residue == 0 {
             return (*exponent > BigInt::zero()).then(|| element(0));
         }
-        // Fermat: exponents count modulo the order of the group.
+        // By Fermat, exponents count modulo the order of the group.
         let reduced = exponent.mod_floor(&BigInt::from(PRIME - 1)).to_u64()?;
         let integer = exponent.to_u32().filter(|&e| e <= 64).and_then(|e| a.integer.as_ref().map(|n| num_traits::Pow::pow(n, e)));
         Some(Element { residue: power(a.residue, reduced), integer: small(integer) })
     }
 
     fn call(&mut self, function: Function, a: &Element) -> Option<Element> {
-        // Odd functions of an opposite argument and roots of squares are left to numbers.
+        // Odd functions of a negated argument, and roots of squares, are left to the numeric stages.
         self.stand_in(100 + function as u64, &[a.residue])
     }
 
@@ -134,7 +135,7 @@ fn residue(n: &BigInt) -> Option<u64> {
 }
 
 fn multiply(a: u64, b: u64) -> u64 {
-    // 2^61 is 31 modulo the prime: the upper half of the product is folded onto the lower one, twice, without a division.
+    // 2^61 is 31 modulo the prime, so fold the upper half of the product onto the lower half twice, without a division.
     let product = u128::from(a) * u128::from(b);
     let fold = |x: u128| (x & u128::from(FOLD)) + 31 * (x >> 61);
     let folded = fold(fold(product)) as u64;
@@ -157,7 +158,7 @@ fn inverse(a: u64) -> Option<u64> {
     (a != 0).then(|| power(a, PRIME - 2))
 }
 
-/// A mixing function of 64 bits (the finaliser of splitmix64): every draw is addressed by what it is for.
+/// Mixes 64 bits (the finaliser of splitmix64), so that every random value is addressed by its purpose.
 pub fn mix(x: u64) -> u64 {
     let x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,5 +1,5 @@
-//! The values of expressions: one walk (`evaluate`) in several arithmetics, from exact rationals to floating point with error bounds. It owns what a
-//! value is; which values make two expressions equal is for `compare` to say.
+//! The values of expressions: one evaluation (`evaluate`) in several number systems, from exact rationals to floating point with error
+//! bounds. Defines values; `compare` decides which values make two expressions equal.
 
 pub mod approx;
 mod approx_function;
@@ -17,7 +17,7 @@ use crate::verify::tree::{Constant, Id, Node, Tree};
 use crate::verify::value::approx::{Approx, Point};
 use crate::verify::value::evaluate::{Reading, evaluate};
 
-/// The value of a constant as a real floating-point number, infinities included; for ordering only.
+/// Returns the value of a constant as a real floating-point number, possibly infinite. For ordering only.
 pub fn magnitude(tree: &Tree, id: Id, fuel: &mut Fuel) -> Option<f64> {
     if let Some(positive) = infinity(tree, id) {
         return Some(if positive { f64::INFINITY } else { f64::NEG_INFINITY });
@@ -30,7 +30,7 @@ pub fn magnitude(tree: &Tree, id: Id, fuel: &mut Fuel) -> Option<f64> {
     value.is_real().then_some(value.re)
 }
 
-/// The sign of an infinite expression.
+/// Returns the sign of an infinite expression: `Some(true)` if positive. `None` if it is not infinite.
 pub fn infinity(tree: &Tree, id: Id) -> Option<bool> {
     match tree.node(id) {
         Node::Constant(Constant::Infinity) => Some(true),

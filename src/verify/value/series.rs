@@ -1,16 +1,16 @@
-//! Elementary functions in fixed point: integers stand for multiples of 2^-bits. The last twenty or so bits of a result are noise, for which
-//! the callers allow.
+//! Elementary functions in fixed point: integers stand for multiples of 2^-bits. About the last twenty bits of a result are noise, which
+//! the callers account for.
 
 use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
-/// π by Machin's formula, 16 arctan(1/5) - 4 arctan(1/239).
+/// Returns π by Machin's formula, 16 arctan(1/5) - 4 arctan(1/239).
 pub fn pi(bits: i64) -> BigInt {
     (arctan_inverse(5, bits) << 4) - (arctan_inverse(239, bits) << 2)
 }
 
-/// ln 2 = 2 artanh(1/3).
+/// Returns ln 2 = 2 artanh(1/3).
 pub fn ln2(bits: i64) -> BigInt {
     let mut term: BigInt = (BigInt::one() << (bits + 1)) / 3;
     let mut sum = BigInt::zero();
@@ -39,13 +39,13 @@ fn arctan_inverse(n: u32, bits: i64) -> BigInt {
     sum
 }
 
-/// e^x as (m, k) with e^x = m · 2^(k - bits).
+/// Returns e^x as (m, k) with e^x = m · 2^(k - bits).
 pub fn exp(x: &BigInt, bits: i64) -> (BigInt, i64) {
     let ln2 = ln2(bits + 32);
     let wide: BigInt = x << 32;
     let count: BigInt = Integer::div_floor(&(&wide + (&ln2 >> 1)), &ln2);
     let rest = (wide - &ln2 * &count) >> 32;
-    // e^r = (e^(r/2^12))^(2^12), on guard bits that the squarings may spoil.
+    // e^r = (e^(r/2^12))^(2^12), with guard bits for the error of the squarings.
     let (halvings, guard) = (12, 32);
     let work = bits + guard;
     let small = (rest << guard) >> halvings;
@@ -65,7 +65,7 @@ pub fn exp(x: &BigInt, bits: i64) -> (BigInt, i64) {
     (sum >> guard, count.to_i64().unwrap_or(0))
 }
 
-/// ln x for x in [1/2, 1), as 2 artanh((x - 1)/(x + 1)).
+/// Returns ln x for x in [1/2, 1), as 2 artanh((x - 1)/(x + 1)).
 pub fn ln(x: &BigInt, bits: i64) -> BigInt {
     let one = BigInt::one() << bits;
     let ratio = ((x - &one) << bits) / (x + &one);
@@ -79,7 +79,7 @@ pub fn ln(x: &BigInt, bits: i64) -> BigInt {
     sum << 1
 }
 
-/// sin x and cos x.
+/// Returns sin x and cos x.
 pub fn sin_cos(x: &BigInt, bits: i64) -> (BigInt, BigInt) {
     let quarter = pi(bits + 64) >> 1;
     let wide: BigInt = x << 64;
@@ -97,7 +97,7 @@ pub fn sin_cos(x: &BigInt, bits: i64) -> (BigInt, BigInt) {
     }
 }
 
-/// first - first·y/(n(n+1)) + ..., the series of sine (n = 2) and cosine (n = 1).
+/// Sums first - first·y/(n(n+1)) + ..., the series of sine (n = 2) and cosine (n = 1).
 fn alternating(first: BigInt, square: &BigInt, bits: i64, start: u32) -> BigInt {
     let (mut term, mut sum, mut n) = (first.clone(), first, start);
     while n < 5000 {
@@ -111,7 +111,7 @@ fn alternating(first: BigInt, square: &BigInt, bits: i64, start: u32) -> BigInt 
     sum
 }
 
-/// arctan x for |x| up to about 2: three halvings of the argument, then the series.
+/// Returns arctan x for |x| up to about 2: halves the argument three times, then sums the series.
 pub fn arctan(x: &BigInt, bits: i64) -> BigInt {
     let halvings = 3;
     let mut x = x.clone();

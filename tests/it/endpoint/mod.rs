@@ -1,4 +1,4 @@
-//! Requests to a server that answers, is slow, is busy, breaks off and fails for good: none is lost, and what cannot be had is named.
+//! Requests to a server that is slow, busy, drops connections or fails permanently: no request is lost, and failures are reported.
 
 mod program;
 mod server;
@@ -13,12 +13,12 @@ use rlvr::interrupt::Interrupted;
 use rlvr::text::ChatSettings;
 use rlvr::tiny::embedded;
 use serde_json::json;
-use server::{Act, Asked, Server, completion};
+use server::{Reaction, Received, Server, completion};
 
 const GREEDY: Asking = Asking { temperature: 0.0, top_p: 1.0, max_new: 20, seed: 5 };
 const SAMPLED: Asking = Asking { temperature: 0.6, ..GREEDY };
 
-/// Problems `p0`, `p1`, ... that ask for their own number, so many samples each.
+/// Problems `p0`, `p1`, ... that ask for their own number, with `samples` requests each.
 fn requests(problems: u32, samples: u32) -> Vec<EvalRequest> {
     let problem = |number: u32| Problem {
         id: format!("p{number}"),
@@ -33,10 +33,10 @@ fn requests(problems: u32, samples: u32) -> Vec<EvalRequest> {
     (0..problems).flat_map(of).collect()
 }
 
-/// The answer that a server gives which can add nothing.
-fn say(asked: &Asked) -> Act {
-    let prompt = asked.prompt();
-    Act::Say(format!("It is {}", prompt.split_once("Compute ").unwrap().1.split_once('+').unwrap().0))
+/// The answer of a server that can add.
+fn add(received: &Received) -> Reaction {
+    let prompt = received.prompt();
+    Reaction::Text(format!("It is {}", prompt.split_once("Compute ").unwrap().1.split_once('+').unwrap().0))
 }
 
 fn settings(server: &Server) -> EndpointSettings {
@@ -55,18 +55,18 @@ fn rendered() -> Prompts {
     Prompts::Rendered(embedded::text_with(&ChatSettings::default()).unwrap())
 }
 
-/// What was told, by the number of the request, and the error if there was one.
+/// The responses by index of the request, and the error if any.
 struct Outcome {
-    told: BTreeMap<usize, Answered>,
+    responses: BTreeMap<usize, Answered>,
     error: Option<anyhow::Error>,
 }
 
 impl Outcome {
-    /// Everything was answered by the right text, once.
-    fn is_complete(&self, requests: &[EvalRequest]) {
+    /// Asserts that every request got the right response, once.
+    fn assert_complete(&self, requests: &[EvalRequest]) {
         assert!(self.error.is_none(), "{:?}", self.error);
-        assert_eq!(self.told.len(), requests.len());
-        for (number, answered) in &self.told {
+        assert_eq!(self.responses.len(), requests.len());
+        for (number, answered) in &self.responses {
             let expected = format!("It is {}", requests[*number].number);
             assert_eq!(*answered, Answered { text: expected, tokens: 3, finish: Some(Finish::Stop) });
         }
@@ -77,37 +77,37 @@ impl Outcome {
     }
 }
 
-fn ask(settings: EndpointSettings, prompts: Prompts, requests: &[EvalRequest], asking: &Asking) -> Outcome {
+fn generate(settings: EndpointSettings, prompts: Prompts, requests: &[EvalRequest], asking: &Asking) -> Outcome {
     let endpoint = Endpoint::new(settings, prompts).unwrap();
-    let told = Mutex::new(BTreeMap::new());
+    let responses = Mutex::new(BTreeMap::new());
     let error = endpoint.answer(requests, asking, &|number, answered| {
-        assert!(told.lock().unwrap().insert(number, answered).is_none(), "{number} was told twice");
+        assert!(responses.lock().unwrap().insert(number, answered).is_none(), "{number} was answered twice");
         Ok(())
     });
-    Outcome { told: told.into_inner().unwrap(), error: error.err() }
+    Outcome { responses: responses.into_inner().unwrap(), error: error.err() }
 }
 
 #[test]
-fn prompts_are_the_very_same_and_say_how_to_sample() {
-    let server = Server::new(say);
+fn endpoint_sends_the_rendered_prompts_and_sampling_settings() {
+    let server = Server::new(add);
     let requests = requests(3, 2);
     let key = Some("secret".to_owned());
-    let outcome = ask(EndpointSettings { key, ..settings(&server) }, rendered(), &requests, &SAMPLED);
-    outcome.is_complete(&requests);
-    let asked = server.asked();
+    let outcome = generate(EndpointSettings { key, ..settings(&server) }, rendered(), &requests, &SAMPLED);
+    outcome.assert_complete(&requests);
+    let received = server.received();
     let text = embedded::text_with(&ChatSettings::default()).unwrap();
     let mut expected: Vec<String> = requests.iter().map(|request| text.text.prompt(request.problem.clone(), "").unwrap().text).collect();
-    let mut got: Vec<String> = asked.iter().map(Asked::prompt).collect();
+    let mut got: Vec<String> = received.iter().map(Received::prompt).collect();
     expected.sort();
     got.sort();
     assert_eq!(got, expected);
-    let mut seeds: Vec<u64> = asked.iter().map(|asked| asked.body["seed"].as_u64().unwrap()).collect();
+    let mut seeds: Vec<u64> = received.iter().map(|received| received.body["seed"].as_u64().unwrap()).collect();
     seeds.sort_unstable();
     seeds.dedup();
-    assert_eq!(seeds.len(), 6, "a seed of its own for each");
-    for asked in &asked {
-        assert_eq!((asked.path.as_str(), asked.authorization.as_deref()), ("/v1/completions", Some("Bearer secret")));
-        let body = &asked.body;
+    assert_eq!(seeds.len(), 6, "each request has a different seed");
+    for received in &received {
+        assert_eq!((received.path.as_str(), received.authorization.as_deref()), ("/v1/completions", Some("Bearer secret")));
+        let body = &received.body;
         assert_eq!(
             (&body["model"], &body["temperature"], &body["max_tokens"], &body["n"], &body["top_p"], &body["top_k"]),
             (&json!("served"), &json!(0.6), &json!(20), &json!(1), &json!(1.0), &json!(-1))
@@ -115,136 +115,138 @@ fn prompts_are_the_very_same_and_say_how_to_sample() {
         assert_eq!(body["stop_token_ids"], json!(text.end_tokens));
     }
 
-    // The same requests in another order and number are the same requests.
-    let again = Server::new(say);
+    // The same requests in a different order and number have the same bodies.
+    let again = Server::new(add);
     let part: Vec<EvalRequest> = requests.iter().rev().take(2).cloned().collect();
-    ask(settings(&again), rendered(), &part, &SAMPLED).is_complete(&part);
-    let bodies: Vec<_> = asked.iter().map(|asked| &asked.body).collect();
-    assert!(again.asked().iter().all(|asked| bodies.contains(&&asked.body)));
+    generate(settings(&again), rendered(), &part, &SAMPLED).assert_complete(&part);
+    let bodies: Vec<_> = received.iter().map(|received| &received.body).collect();
+    assert!(again.received().iter().all(|received| bodies.contains(&&received.body)));
 }
 
 #[test]
-fn chats_are_rendered_by_the_server() {
-    let server = Server::new(say);
+fn endpoint_lets_the_server_render_chats() {
+    let server = Server::new(add);
     let requests = requests(2, 1);
-    ask(EndpointSettings { standard: true, ..settings(&server) }, Prompts::Messages(None), &requests, &GREEDY).is_complete(&requests);
-    let mut asked = server.asked();
-    asked.sort_by_key(Asked::prompt);
-    assert_eq!(asked[0].path, "/v1/chat/completions");
-    assert_eq!(asked[0].authorization, None);
-    assert_eq!(asked[0].body["messages"], json!([{"role": "user", "content": "Compute 0+0."}]));
-    assert_eq!(asked[0].body["temperature"], json!(0.0));
-    assert!(["prompt", "top_k", "stop", "stop_token_ids"].iter().all(|name| asked[0].body.get(name).is_none()), "{}", asked[0].body);
+    generate(EndpointSettings { standard: true, ..settings(&server) }, Prompts::Messages(None), &requests, &GREEDY)
+        .assert_complete(&requests);
+    let mut received = server.received();
+    received.sort_by_key(Received::prompt);
+    assert_eq!(received[0].path, "/v1/chat/completions");
+    assert_eq!(received[0].authorization, None);
+    assert_eq!(received[0].body["messages"], json!([{"role": "user", "content": "Compute 0+0."}]));
+    assert_eq!(received[0].body["temperature"], json!(0.0));
+    assert!(["prompt", "top_k", "stop", "stop_token_ids"].iter().all(|name| received[0].body.get(name).is_none()), "{}", received[0].body);
 }
 
 #[test]
-fn a_response_that_was_cut_off_says_so() {
-    let server = Server::new(|asked| Act::Body(completion(asked, "It is", "length")));
-    let outcome = ask(settings(&server), rendered(), &requests(1, 1), &GREEDY);
-    assert_eq!(outcome.told[&0], Answered { text: "It is".into(), tokens: 2, finish: Some(Finish::Length) });
+fn endpoint_reports_responses_cut_off_by_length() {
+    let server = Server::new(|received| Reaction::Body(completion(received, "It is", "length")));
+    let outcome = generate(settings(&server), rendered(), &requests(1, 1), &GREEDY);
+    assert_eq!(outcome.responses[&0], Answered { text: "It is".into(), tokens: 2, finish: Some(Finish::Length) });
 }
 
 #[test]
-fn lengths_that_the_server_does_not_say_are_counted_here() {
-    let server = Server::new(|_| Act::Body(json!({"choices": [{"text": "It is 1", "finish_reason": "stop"}]})));
-    let outcome = ask(settings(&server), rendered(), &requests(1, 1), &GREEDY);
+fn endpoint_counts_tokens_if_the_server_does_not() {
+    let server = Server::new(|_| Reaction::Body(json!({"choices": [{"text": "It is 1", "finish_reason": "stop"}]})));
+    let outcome = generate(settings(&server), rendered(), &requests(1, 1), &GREEDY);
     let text = embedded::text_with(&ChatSettings::default()).unwrap().text;
-    assert_eq!(outcome.told[&0].tokens, text.encode("It is 1").unwrap().len() + 1);
-    let outcome = ask(settings(&server), Prompts::Messages(None), &requests(1, 1), &GREEDY);
-    assert_eq!(outcome.told[&0].tokens, 0);
+    assert_eq!(outcome.responses[&0].tokens, text.encode("It is 1").unwrap().len() + 1);
+    let outcome = generate(settings(&server), Prompts::Messages(None), &requests(1, 1), &GREEDY);
+    assert_eq!(outcome.responses[&0].tokens, 0);
 }
 
 #[test]
-fn a_prompt_without_room_is_told_and_not_sent() {
-    let server = Server::new(say);
+fn endpoint_skips_prompts_longer_than_the_context() {
+    let server = Server::new(add);
     let text = || embedded::text_with(&ChatSettings::default()).unwrap();
     let asking = Asking { max_new: text().window, ..GREEDY };
     for prompts in [rendered(), Prompts::Messages(Some(text()))] {
-        let outcome = ask(settings(&server), prompts, &requests(1, 2), &asking);
+        let outcome = generate(settings(&server), prompts, &requests(1, 2), &asking);
         let too_long = Answered { text: String::new(), tokens: 0, finish: None };
-        assert_eq!(outcome.told.into_values().collect::<Vec<_>>(), [too_long.clone(), too_long]);
-        assert!(outcome.error.is_none() && server.asked().is_empty());
+        assert_eq!(outcome.responses.into_values().collect::<Vec<_>>(), [too_long.clone(), too_long]);
+        assert!(outcome.error.is_none() && server.received().is_empty());
     }
 }
 
-/// Whatever goes wrong with the first two attempts at the first problem, the third one mends.
+/// Two faulty attempts at the first problem; the third attempt succeeds.
 #[test]
-fn what_passes_is_outlived() {
-    let check_within = |timeout: Duration, name: &str, fault: fn() -> Act| {
-        let server = Server::new(move |asked| if asked.before < 2 && asked.prompt().contains(" 0+0") { fault() } else { say(asked) });
+fn endpoint_retries_temporary_failures() {
+    let check_within = |timeout: Duration, name: &str, fault: fn() -> Reaction| {
+        let server =
+            Server::new(move |received| if received.before < 2 && received.prompt().contains(" 0+0") { fault() } else { add(received) });
         let requests = requests(6, 1);
         let settings = EndpointSettings { timeout, ..settings(&server) };
-        ask(settings, rendered(), &requests, &GREEDY).is_complete(&requests);
-        assert_eq!(server.asked().len(), 8, "{name}");
+        generate(settings, rendered(), &requests, &GREEDY).assert_complete(&requests);
+        assert_eq!(server.received().len(), 8, "{name}");
     };
-    let check = |name: &str, fault: fn() -> Act| check_within(Duration::from_secs(60), name, fault);
-    check("500", || Act::Status(500, "", "{\"error\": {\"message\": \"out of memory\"}}"));
-    check("503", || Act::Status(503, "", "<html>starting</html>"));
-    check("429", || Act::Status(429, "Retry-After: 0\r\n", ""));
-    check("broken JSON", || Act::Garbage);
-    check("an error in place of a response", || Act::Body(json!({"error": {"message": "preempted"}})));
-    check("a response that was broken off", || Act::Body(json!({"choices": [{"text": "It", "finish_reason": "abort"}]})));
-    check("a connection that is closed in the middle", || Act::Cut);
-    check("a connection that is closed in the middle of chunks", || Act::CutInChunks);
-    check("a connection that is closed at once", || Act::Close);
-    // So long that a busy machine answers all others.
-    let late = || Act::Later(Duration::from_secs(60), Box::new(Act::Close));
+    let check = |name: &str, fault: fn() -> Reaction| check_within(Duration::from_secs(60), name, fault);
+    check("500", || Reaction::Status(500, "", "{\"error\": {\"message\": \"out of memory\"}}"));
+    check("503", || Reaction::Status(503, "", "<html>starting</html>"));
+    check("429", || Reaction::Status(429, "Retry-After: 0\r\n", ""));
+    check("broken JSON", || Reaction::Garbage);
+    check("an error in place of a response", || Reaction::Body(json!({"error": {"message": "preempted"}})));
+    check("a response that was broken off", || Reaction::Body(json!({"choices": [{"text": "It", "finish_reason": "abort"}]})));
+    check("a connection that is closed in the middle", || Reaction::Cut);
+    check("a connection that is closed in the middle of chunks", || Reaction::CutInChunks);
+    check("a connection that is closed at once", || Reaction::Close);
+    // So late that even a busy machine answers all others first.
+    let late = || Reaction::Later(Duration::from_secs(60), Box::new(Reaction::Close));
     check_within(Duration::from_secs(3), "an answer that does not come in time", late);
 }
 
 #[test]
-fn slow_answers_are_waited_for() {
-    let server = Server::new(|asked| Act::Later(Duration::from_millis(700), Box::new(say(asked))));
+fn endpoint_waits_for_slow_responses() {
+    let server = Server::new(|received| Reaction::Later(Duration::from_millis(700), Box::new(add(received))));
     let requests = requests(4, 1);
-    ask(settings(&server), rendered(), &requests, &GREEDY).is_complete(&requests);
-    assert_eq!(server.asked().len(), 4);
+    generate(settings(&server), rendered(), &requests, &GREEDY).assert_complete(&requests);
+    assert_eq!(server.received().len(), 4);
 }
 
-/// What the server asks of one request holds for all that follow, and holds up none that was refused before.
+/// A wait requested by the server delays all later requests, but not those that were refused before.
 #[test]
-fn a_server_that_asks_to_wait_is_left_alone_so_long() {
-    let server = Server::new(|asked| if asked.before == 0 && asked.prompt().contains(" 0+0") { busy() } else { say(asked) });
+fn endpoint_respects_retry_after() {
+    let server = Server::new(|received| if received.before == 0 && received.prompt().contains(" 0+0") { busy() } else { add(received) });
     let requests = requests(8, 1);
     let settings = EndpointSettings { concurrency: 1, ..settings(&server) };
-    ask(settings, rendered(), &requests, &GREEDY).is_complete(&requests);
-    let asked = server.asked();
-    assert!(asked[1].at - asked[0].at >= Duration::from_secs(1), "{:?}", asked[1].at - asked[0].at);
+    generate(settings, rendered(), &requests, &GREEDY).assert_complete(&requests);
+    let received = server.received();
+    assert!(received[1].at - received[0].at >= Duration::from_secs(1), "{:?}", received[1].at - received[0].at);
 
-    // The first attempts come four at a time, and are refused together.
+    // The first four attempts arrive together and are refused together.
     let together = Barrier::new(4);
-    let server = Server::new(move |asked| {
-        if asked.before == 0 {
+    let server = Server::new(move |received| {
+        if received.before == 0 {
             together.wait();
             busy()
         } else {
-            say(asked)
+            add(received)
         }
     });
-    ask(self::settings(&server), rendered(), &requests, &GREEDY).is_complete(&requests);
-    let asked = server.asked();
-    assert!(asked[..4].iter().all(|asked| asked.before == 0) && asked.len() == 16, "{asked:?}");
-    assert!(asked[4].at - asked[3].at >= Duration::from_secs(1), "one for each that was under way, and then a pause");
+    generate(self::settings(&server), rendered(), &requests, &GREEDY).assert_complete(&requests);
+    let received = server.received();
+    assert!(received[..4].iter().all(|received| received.before == 0) && received.len() == 16, "{received:?}");
+    assert!(received[4].at - received[3].at >= Duration::from_secs(1), "pending requests are refused once each, then all pause");
 }
 
-fn busy() -> Act {
-    Act::Status(429, "Retry-After: 1\r\n", "{\"message\": \"too many requests\"}")
+fn busy() -> Reaction {
+    Reaction::Status(429, "Retry-After: 1\r\n", "{\"message\": \"too many requests\"}")
 }
 
 #[test]
-fn a_request_that_fails_for_good_is_named_and_all_others_are_answered() {
-    let refused = || Act::Status(400, "", "{\"error\": {\"message\": \"the prompt is too long\"}}");
-    let server = Server::new(move |asked| match asked.prompt() {
+fn endpoint_reports_permanent_failures_and_answers_all_others() {
+    let refused = || Reaction::Status(400, "", "{\"error\": {\"message\": \"the prompt is too long\"}}");
+    let server = Server::new(move |received| match received.prompt() {
         prompt if prompt.contains(" 3+0") => refused(),
-        prompt if prompt.contains(" 5+0") => Act::Status(500, "", ""),
-        prompt if prompt.contains(" 6+0") => Act::Body(json!({"choices": [{"text": "no", "finish_reason": "content_filter"}]})),
-        _ => say(asked),
+        prompt if prompt.contains(" 5+0") => Reaction::Status(500, "", ""),
+        prompt if prompt.contains(" 6+0") => Reaction::Body(json!({"choices": [{"text": "no", "finish_reason": "content_filter"}]})),
+        _ => add(received),
     });
     let requests = requests(8, 2);
-    let outcome = ask(settings(&server), rendered(), &requests, &SAMPLED);
-    let told: Vec<u32> = outcome.told.keys().map(|number| requests[*number].number).collect();
-    assert_eq!(told, [0, 0, 1, 1, 2, 2, 4, 4, 7, 7]);
+    let outcome = generate(settings(&server), rendered(), &requests, &SAMPLED);
+    let responses: Vec<u32> = outcome.responses.keys().map(|number| requests[*number].number).collect();
+    assert_eq!(responses, [0, 0, 1, 1, 2, 2, 4, 4, 7, 7]);
     let refused = "400 Bad Request: the prompt is too long";
-    let withheld = "the response ended by \"content_filter\", expected stop or length";
+    let withheld = "the finish reason is \"content_filter\", expected stop or length";
     let lost = outcome.lost();
     let given_up: Vec<(&str, u32, &str)> = lost.given_up.iter().map(|(id, sample, why)| (id.as_str(), *sample, why.as_str())).collect();
     let failed = "500 Internal Server Error";
@@ -253,56 +255,57 @@ fn a_request_that_fails_for_good_is_named_and_all_others_are_answered() {
         [("p3", 0, refused), ("p3", 1, refused), ("p5", 0, failed), ("p5", 1, failed), ("p6", 0, withheld), ("p6", 1, withheld)]
     );
     let sentence =
-        "6 of 16 requests have no answer, all others have one; given up: p3, sample 0 (400 Bad Request: the prompt is too long); p3";
+        "6 of 16 requests have no response, all others are complete; failed: p3, sample 0 (400 Bad Request: the prompt is too long); p3";
     assert!(lost.to_string().starts_with(sentence), "{lost}");
-    // 400 and a filter are final at once, 500 only after all attempts.
-    assert_eq!(server.asked().len(), 10 + 2 + 2 + 2 * 4);
+    // 400 and a content filter are final at once, 500 only after all attempts.
+    assert_eq!(server.received().len(), 10 + 2 + 2 + 2 * 4);
 }
 
 #[test]
-fn a_server_that_refuses_everything_is_asked_no_more() {
+fn endpoint_stops_if_the_server_rejects_everything() {
     let check = |status: u16, body: &'static str, expected: &str| {
-        let server = Server::new(move |_| Act::Status(status, "", body));
-        let outcome = ask(EndpointSettings { concurrency: 2, ..settings(&server) }, rendered(), &requests(50, 1), &GREEDY);
-        assert!(outcome.told.is_empty() && server.asked().len() <= 4, "{}", server.asked().len());
+        let server = Server::new(move |_| Reaction::Status(status, "", body));
+        let outcome = generate(EndpointSettings { concurrency: 2, ..settings(&server) }, rendered(), &requests(50, 1), &GREEDY);
+        assert!(outcome.responses.is_empty() && server.received().len() <= 4, "{}", server.received().len());
         let lost = outcome.lost().to_string();
-        assert!(lost.starts_with(expected) && lost.contains("; 50 of 50 requests have no answer"), "{lost}");
+        assert!(lost.starts_with(expected) && lost.contains("; 50 of 50 requests have no response"), "{lost}");
     };
-    check(401, "{\"error\": \"Unauthorized\"}", "the server refuses: 401 Unauthorized: Unauthorized; ");
+    check(401, "{\"error\": \"Unauthorized\"}", "the server rejects all requests: 401 Unauthorized: Unauthorized; ");
     check(
         404,
         "{\"message\": \"The model `served` does not exist.\"}",
-        "the server refuses: 404 Not Found: The model `served` does not exist.; ",
+        "the server rejects all requests: 404 Not Found: The model `served` does not exist.; ",
     );
-    check(405, "", "the server refuses: 405 Method Not Allowed; ");
+    check(405, "", "the server rejects all requests: 405 Method Not Allowed; ");
 }
 
 #[test]
-fn a_server_that_is_away_or_out_of_order_is_given_up() {
+fn endpoint_stops_if_the_server_is_unreachable_or_out_of_order() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let server = Server::new(|_| Act::Status(502, "", "Bad Gateway"));
+    let server = Server::new(|_| Reaction::Status(502, "", "Bad Gateway"));
     let away = EndpointSettings { url: format!("http://{closed}"), ..settings(&server) };
-    let outcome = ask(away, rendered(), &requests(50, 1), &GREEDY);
+    let outcome = generate(away, rendered(), &requests(50, 1), &GREEDY);
     assert!(outcome.lost().to_string().starts_with("the server cannot be reached: "), "{}", outcome.lost());
 
-    let outcome = ask(settings(&server), rendered(), &requests(50, 1), &GREEDY);
-    let expected = "16 requests in a row failed in every attempt, the last one so: 502 Bad Gateway: Bad Gateway; 50 of 50 requests have no";
+    let outcome = generate(settings(&server), rendered(), &requests(50, 1), &GREEDY);
+    let expected =
+        "16 requests in a row failed after all retries, the last one with: 502 Bad Gateway: Bad Gateway; 50 of 50 requests have no";
     assert!(outcome.lost().to_string().starts_with(expected), "{}", outcome.lost());
-    assert!(server.asked().len() <= 19 * 4, "{}", server.asked().len());
+    assert!(server.received().len() <= 19 * 4, "{}", server.received().len());
 }
 
-/// The server answers only when so many requests wait for it together, and sees whether more come.
+/// The server answers only when `concurrency` requests wait together, and notices if more arrive.
 #[test]
-fn so_many_requests_are_under_way_as_were_wished_for() {
+fn endpoint_keeps_exactly_concurrency_requests_pending() {
     let check = |concurrency: usize, waves: u32| {
         let together = Barrier::new(concurrency);
-        let server = Server::new(move |asked| {
+        let server = Server::new(move |received| {
             together.wait();
-            Act::Later(Duration::from_millis(50), Box::new(say(asked)))
+            Reaction::Later(Duration::from_millis(50), Box::new(add(received)))
         });
         let requests = requests(waves * concurrency as u32, 1);
-        ask(EndpointSettings { concurrency, ..settings(&server) }, rendered(), &requests, &GREEDY).is_complete(&requests);
-        assert_eq!((server.most_under_way(), server.asked().len()), (concurrency, requests.len()));
+        generate(EndpointSettings { concurrency, ..settings(&server) }, rendered(), &requests, &GREEDY).assert_complete(&requests);
+        assert_eq!((server.max_pending(), server.received().len()), (concurrency, requests.len()));
     };
     check(1, 3);
     check(7, 4);
@@ -310,17 +313,17 @@ fn so_many_requests_are_under_way_as_were_wished_for() {
 }
 
 #[test]
-fn an_error_of_the_caller_ends_the_asking() {
-    let server = Server::new(say);
+fn endpoint_stops_on_an_error_of_the_caller() {
+    let server = Server::new(add);
     let endpoint = Endpoint::new(EndpointSettings { concurrency: 2, ..settings(&server) }, rendered()).unwrap();
     let error = endpoint.answer(&requests(100, 1), &GREEDY, &|_, _| anyhow::bail!("the disk is full")).unwrap_err();
     assert_eq!(error.to_string(), "the disk is full");
-    assert!(server.asked().len() <= 4, "{}", server.asked().len());
+    assert!(server.received().len() <= 4, "{}", server.received().len());
 }
 
 #[test]
-fn settings_that_cannot_work_are_refused() {
-    let server = Server::new(say);
+fn endpoint_new_rejects_invalid_settings() {
+    let server = Server::new(add);
     let check = |settings: EndpointSettings, expected: &str| {
         let error = format!("{:#}", Endpoint::new(settings, Prompts::Messages(None)).err().unwrap());
         assert!(error.contains(expected) && !error.contains("secret"), "{error}");
@@ -328,52 +331,57 @@ fn settings_that_cannot_work_are_refused() {
     check(EndpointSettings { url: "nowhere".into(), ..settings(&server) }, "expected one such as http://localhost:8000/v1");
     check(EndpointSettings { concurrency: 0, ..settings(&server) }, "give at least 1");
     check(EndpointSettings { timeout: Duration::ZERO, ..settings(&server) }, "give at least 1");
-    check(EndpointSettings { key: Some("secret\n".into()), ..settings(&server) }, "characters that no header can have");
+    check(EndpointSettings { key: Some("secret\n".into()), ..settings(&server) }, "characters that are not allowed in an HTTP header");
 }
 
-/// Neither the prompt nor the key goes anywhere else, and the new address is told.
+/// Neither the prompt nor the key is sent elsewhere, and the error gives the new address.
 #[test]
-fn redirects_are_told_and_not_followed() {
+fn endpoint_reports_redirects_without_following_them() {
     for status in [301, 302, 303, 307, 308] {
-        let other = Server::new(say);
+        let other = Server::new(add);
         let place = format!("Location: {}/v2/completions\r\n", other.address);
-        let server = Server::new(move |_| Act::StatusFor(status, place.clone(), String::new()));
+        let server = Server::new(move |_| Reaction::StatusFor(status, place.clone(), String::new()));
         let key = Some("secret-key".to_owned());
-        let outcome = ask(EndpointSettings { key, concurrency: 1, ..settings(&server) }, rendered(), &requests(5, 1), &GREEDY);
+        let outcome = generate(EndpointSettings { key, concurrency: 1, ..settings(&server) }, rendered(), &requests(5, 1), &GREEDY);
         let lost = outcome.lost().to_string();
-        let expected =
-            format!("it redirects to {}/v2/completions, and no request is sent on: give the right address with --endpoint", other.address);
+        let expected = format!(
+            "the server redirects to {}/v2/completions, which is not followed: give the right address with --endpoint",
+            other.address
+        );
         assert!(lost.contains(&expected), "{lost}");
-        assert!(other.asked().is_empty() && server.asked().len() == 1, "{status}");
+        assert!(other.received().is_empty() && server.received().len() == 1, "{status}");
     }
 }
 
 #[test]
-fn an_answer_without_end_is_given_up() {
-    let server = Server::new(|asked| if asked.prompt().contains(" 1+0") { Act::Endless } else { say(asked) });
-    let outcome = ask(settings(&server), rendered(), &requests(3, 1), &GREEDY);
-    assert_eq!(outcome.told.keys().copied().collect::<Vec<_>>(), [0, 2]);
-    assert!(outcome.lost().to_string().contains("p1, sample 0 (the answer is larger than 16 MiB"), "{}", outcome.lost());
+fn endpoint_gives_up_on_an_endless_response() {
+    let server = Server::new(|received| if received.prompt().contains(" 1+0") { Reaction::Endless } else { add(received) });
+    let outcome = generate(settings(&server), rendered(), &requests(3, 1), &GREEDY);
+    assert_eq!(outcome.responses.keys().copied().collect::<Vec<_>>(), [0, 2]);
+    assert!(outcome.lost().to_string().contains("p1, sample 0 (the response is larger than 16 MiB"), "{}", outcome.lost());
 }
 
 #[test]
-fn a_key_that_a_server_repeats_is_not_told() {
-    let server = Server::new(|asked| {
-        let key = asked.authorization.clone().unwrap_or_default();
-        Act::StatusFor(401, String::new(), format!("{{\"error\": \"Incorrect API key: {key}\"}}"))
+fn endpoint_hides_a_key_that_the_server_repeats() {
+    let server = Server::new(|received| {
+        let key = received.authorization.clone().unwrap_or_default();
+        Reaction::StatusFor(401, String::new(), format!("{{\"error\": \"Incorrect API key: {key}\"}}"))
     });
     let key = Some("secret-key".to_owned());
-    let outcome = ask(EndpointSettings { key, ..settings(&server) }, rendered(), &requests(1, 1), &GREEDY);
+    let outcome = generate(EndpointSettings { key, ..settings(&server) }, rendered(), &requests(1, 1), &GREEDY);
     let lost = outcome.lost().to_string();
     assert!(lost.contains("Incorrect API key: Bearer [the API key]") && !lost.contains("secret-key"), "{lost}");
 }
 
 #[test]
-fn a_stop_does_not_wait_for_answers() {
-    let server =
-        Server::new(
-            |asked| if asked.prompt().contains(" 0+0") { say(asked) } else { Act::Later(Duration::from_secs(120), Box::new(Act::Close)) },
-        );
+fn endpoint_stops_without_waiting_for_responses() {
+    let server = Server::new(|received| {
+        if received.prompt().contains(" 0+0") {
+            add(received)
+        } else {
+            Reaction::Later(Duration::from_secs(120), Box::new(Reaction::Close))
+        }
+    });
     let settings = EndpointSettings { timeout: Duration::from_secs(100), ..settings(&server) };
     let interrupt = settings.interrupt.clone();
     let began = Instant::now();

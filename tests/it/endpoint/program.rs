@@ -1,4 +1,4 @@
-//! `rlvr eval --endpoint` as its users run it.
+//! `rlvr eval --endpoint` as users run it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,10 +17,10 @@ use rlvr::rollout::{Engine, Request, SamplingSettings};
 use rlvr::tiny::embedded;
 use serde_json::{Value, json};
 
-use super::server::{Act, Asked, Server};
+use super::server::{Reaction, Received, Server};
 use crate::fixture::{self, command, error_of, files, told};
 
-/// An evaluation of thirty problems that asks a server of this machine.
+/// An evaluation of thirty problems against a local test server.
 fn eval(server: &Server, out: &Path, more: &[&str]) -> Command {
     let folder = out.to_str().unwrap();
     let mut command =
@@ -39,12 +39,12 @@ fn fail(mut command: Command, code: i32) -> String {
     error_of(&command.output().unwrap(), code)
 }
 
-/// The files of a folder, as text.
+/// Returns the files of a folder as text.
 fn contents(folder: &Path) -> BTreeMap<String, String> {
     files(folder).into_iter().map(|(name, bytes)| (name, String::from_utf8(bytes).unwrap())).collect()
 }
 
-/// The embedded model as a server has it: prompts in, responses out, with what a server counts.
+/// The embedded model behind a server: prompts in, responses and token counts out.
 struct Served {
     model: Model,
     lanes: Lanes,
@@ -55,9 +55,9 @@ impl Served {
         Self { model: embedded::load().unwrap(), lanes: Lanes::new(1).unwrap() }
     }
 
-    fn answer(&self, asked: &Asked) -> Act {
-        let (Model { decoder, text, end_tokens, .. }, body) = (&self.model, &asked.body);
-        let ids: Arc<[u32]> = text.encode(&asked.prompt()).unwrap().into();
+    fn answer(&self, received: &Received) -> Reaction {
+        let (Model { decoder, text, end_tokens, .. }, body) = (&self.model, &received.body);
+        let ids: Arc<[u32]> = text.encode(&received.prompt()).unwrap().into();
         let (prompt_tokens, seed) = (ids.len(), body["seed"].as_u64().unwrap());
         let max_new = body["max_tokens"].as_u64().unwrap() as usize;
         let request = Request { ids, max_new, purpose: Purpose::Evaluation, step: 0, prompt: 0, sample: 0 };
@@ -72,7 +72,7 @@ impl Served {
             Engine { decoder, lanes: &self.lanes, settings, end_tokens, vocabulary: text.vocabulary(), interrupt: &Interrupt::default() };
         let completion = engine.generate(&[request], &sampling, &|_| {}).unwrap().remove(0);
         let finish = if completion.finish == Finish::Stop { "stop" } else { "length" };
-        Act::Body(json!({
+        Reaction::Body(json!({
             "choices": [{"index": 0, "text": text.decode(&completion.ids).unwrap(), "finish_reason": finish}],
             "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion.ids.len()},
         }))
@@ -80,18 +80,18 @@ impl Served {
 }
 
 #[test]
-fn a_server_gets_the_scores_that_its_model_gets_here() {
+fn eval_endpoint_gives_the_scores_of_the_local_model() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     let out = here.to_str().unwrap();
     fixture::succeed(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "30", "--max-new", "60", "--out", out]);
     let served = Served::new();
-    let server = Server::new(move |asked| served.answer(asked));
+    let server = Server::new(move |received| served.answer(received));
     let output = succeed(eval(&server, &there, &["--model", "tiny", "--max-new", "60"]));
     let (here, there) = (contents(&here), contents(&there));
     assert_eq!(there["tiny-greedy.jsonl"], here["tiny-greedy.jsonl"]);
     assert_eq!(there["tiny-t0.6x1.jsonl"].lines().count(), 30);
-    // What a score is made of and what it stands under are the same, but for who answered.
+    // The scores and their conditions are the same, apart from the generator.
     let conditions = |files: &BTreeMap<String, String>| serde_json::from_str::<Value>(&files["conditions.json"]).unwrap();
     let (here, there) = (&conditions(&here)["tiny-greedy"], &conditions(&there)["tiny-greedy"]);
     for name in ["template", "problems_sha256", "grader_version", "max_new", "seed"] {
@@ -99,28 +99,28 @@ fn a_server_gets_the_scores_that_its_model_gets_here() {
     }
     assert_eq!(there["device"], json!(format!("{}/v1/completions", server.address)));
     let said = told(&output);
-    assert!(!said.contains("another number of tokens"), "{said}");
+    assert!(!said.contains("a different number of tokens"), "{said}");
 }
 
 #[test]
-fn what_fails_is_named_and_asked_for_again() {
+fn eval_endpoint_reports_failures_and_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let (whole, broken) = (folder.path().join("whole"), folder.path().join("broken"));
     let mends = Arc::new(AtomicBool::new(true));
     let (mended, poison) = (mends.clone(), Mutex::new(None));
-    // The first prompt that comes while nothing is mended is refused, whatever its seed.
-    let server = Server::new(move |asked| {
+    // While the fault is on, the server refuses the first prompt that it ever received, whatever the seed.
+    let server = Server::new(move |received| {
         let is_mended = mended.load(Ordering::Relaxed);
-        let poison = poison.lock().unwrap().get_or_insert_with(|| asked.prompt()).clone();
-        if !is_mended && asked.prompt() == poison {
-            Act::Status(400, "", "{\"message\": \"cannot\"}")
+        let poison = poison.lock().unwrap().get_or_insert_with(|| received.prompt()).clone();
+        if !is_mended && received.prompt() == poison {
+            Reaction::Status(400, "", "{\"message\": \"cannot\"}")
         } else {
-            Act::Say("\\boxed{12}".into())
+            Reaction::Text("\\boxed{12}".into())
         }
     });
     succeed(eval(&server, &whole, &["--model", "tiny", "--endpoint-concurrency", "1"]));
     let whole = contents(&whole);
-    let all = server.asked().len();
+    let all = server.received().len();
     assert_eq!(all, 60);
 
     mends.store(false, Ordering::Relaxed);
@@ -128,8 +128,8 @@ fn what_fails_is_named_and_asked_for_again() {
     let first: Value = serde_json::from_str(whole["tiny-greedy.jsonl"].lines().next().unwrap()).unwrap();
     let id = first["id"].as_str().unwrap();
     let expected = format!(
-        "--resume asks for the rest: 2 of 60 requests have no answer, all others have one; \
-         given up: {id}, sample 0 (400 Bad Request: cannot); {id}, sample 0 (400 Bad Request: cannot)\n"
+        "--resume asks for the rest: 2 of 60 requests have no response, all others are complete; \
+         failed: {id}, sample 0 (400 Bad Request: cannot); {id}, sample 0 (400 Bad Request: cannot)\n"
     );
     assert!(error.ends_with(&expected), "{error}");
     let kept: usize = contents(&broken).iter().filter(|(name, _)| name.contains("jsonl")).map(|(_, text)| text.lines().count()).sum();
@@ -137,15 +137,15 @@ fn what_fails_is_named_and_asked_for_again() {
 
     mends.store(true, Ordering::Relaxed);
     succeed(eval(&server, &broken, &["--model", "tiny", "--resume"]));
-    assert_eq!(server.asked().len(), all + 60 + 2);
+    assert_eq!(server.received().len(), all + 60 + 2);
     assert_eq!(contents(&broken), whole);
 }
 
 #[test]
-fn keys_names_and_chats_go_where_they_belong() {
+fn eval_endpoint_sends_keys_names_and_chats() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::new(|_| Act::Say("\\boxed{12}".into()));
-    let last = || server.asked().pop().unwrap();
+    let server = Server::new(|_| Reaction::Text("\\boxed{12}".into()));
+    let last = || server.received().pop().unwrap();
     let run = |name: &str, more: &[&str], key: (&str, &str)| {
         let mut command = eval(&server, &folder.path().join(name), more);
         command.env(key.0, key.1);
@@ -166,9 +166,9 @@ fn keys_names_and_chats_go_where_they_belong() {
 }
 
 #[test]
-fn wrong_usage_is_told_before_anything_is_sent() {
+fn eval_endpoint_reports_wrong_usage_before_sending() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::new(|_| Act::Say(String::new()));
+    let server = Server::new(|_| Reaction::Text(String::new()));
     let check = |more: &[&str], code: i32, expected: &str| {
         let error = fail(eval(&server, &folder.path().join("none"), more), code);
         assert!(error.contains(expected), "{error}");
@@ -183,22 +183,22 @@ fn wrong_usage_is_told_before_anything_is_sent() {
     check(&["--model", "tiny", "--endpoint-chat", "--chat-template", template.to_str().unwrap()], 2, "give it to the server");
     let error = fixture::fail(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--endpoint-chat"], 2);
     assert!(error.contains("--endpoint <URL>"), "{error}");
-    assert!(server.asked().is_empty() && !folder.path().join("none").exists());
+    assert!(server.received().is_empty() && !folder.path().join("none").exists());
 }
 
-/// What a server says cannot steer the terminal, and what it repeats of a key is not shown, in errors and in warnings.
+/// A server's message cannot control the terminal, and a key in it is hidden, in errors and warnings alike.
 #[test]
-fn what_a_server_says_is_shown_without_control_characters() {
+fn eval_endpoint_strips_control_characters_from_server_messages() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::new(|asked| {
-        let key = asked.authorization.clone().unwrap_or_default();
-        // The first attempts can be tried again, which a warning says.
-        let status = if asked.before == 0 { 500 } else { 401 };
-        Act::StatusFor(status, String::new(), format!("{{\"error\": \"\\u001b[2J\\u001b]0;title\\u0007 {key}\"}}"))
+    let server = Server::new(|received| {
+        let key = received.authorization.clone().unwrap_or_default();
+        // The first attempts can be retried, which logs a warning.
+        let status = if received.before == 0 { 500 } else { 401 };
+        Reaction::StatusFor(status, String::new(), format!("{{\"error\": \"\\u001b[2J\\u001b]0;title\\u0007 {key}\"}}"))
     });
     let mut command = eval(&server, &folder.path().join("out"), &["--model", "tiny"]);
     command.env("OPENAI_API_KEY", "secret-key");
     let said = fail(command, 1);
-    assert!(said.contains("401 Unauthorized") && said.contains("is sent again") && said.contains("[the API key]"), "{said}");
+    assert!(said.contains("401 Unauthorized") && said.contains("a request failed, retrying") && said.contains("[the API key]"), "{said}");
     assert!(!said.contains('\u{1b}') && !said.contains('\u{7}') && !said.contains("secret-key"), "{said:?}");
 }

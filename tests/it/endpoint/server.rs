@@ -1,4 +1,4 @@
-//! A server that answers as OpenAI-compatible ones do, over connections that are kept, and fails as a test asks it to.
+//! A test server with OpenAI's API over persistent connections that fails on request.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -8,57 +8,57 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-/// A request, as it came.
+/// A request as it arrived.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct Received {
     pub path: String,
     pub authorization: Option<String>,
     pub body: Value,
-    /// How often the same body came before.
+    /// Number of earlier requests with the same body.
     pub before: usize,
     pub at: Instant,
 }
 
-impl Asked {
-    /// The text that the prompt consists of, or the last message.
+impl Received {
+    /// Returns the prompt, or the last message of a chat.
     pub fn prompt(&self) -> String {
         let said = self.body["prompt"].as_str().or_else(|| self.body["messages"].as_array()?.last()?["content"].as_str());
         said.unwrap_or_default().to_owned()
     }
 }
 
-/// What is done with a request.
-pub enum Act {
-    /// Answers with this text, ended by itself.
-    Say(String),
-    /// Answers with this body.
+/// The reaction to a request.
+pub enum Reaction {
+    /// Responds with this text and finish reason `stop`.
+    Text(String),
+    /// Responds with this body.
     Body(Value),
-    /// Answers with this status, these headers and this body.
+    /// Responds with this status, these headers and this body.
     Status(u16, &'static str, &'static str),
-    /// Answers with this status, these headers and this body, made for the request.
+    /// Responds with this status, these headers and this body, created for the request.
     StatusFor(u16, String, String),
-    /// Answers with a body that begins well and never ends.
+    /// Responds with a body that starts correctly and never ends.
     Endless,
-    /// Answers with what is no JSON.
+    /// Responds with invalid JSON.
     Garbage,
-    /// Sends half of an answer and closes the connection, with a `Content-Length` ...
+    /// Closes the connection in the middle of a response with a `Content-Length`.
     Cut,
-    /// ... or in chunks.
+    /// Closes the connection in the middle of a chunked response.
     CutInChunks,
-    /// Closes the connection without a word.
+    /// Closes the connection without a response.
     Close,
-    /// Does another thing after a while.
-    Later(Duration, Box<Act>),
+    /// Reacts in another way after a delay.
+    Later(Duration, Box<Reaction>),
 }
 
-type Behaviour = dyn Fn(&Asked) -> Act + Send + Sync;
+type Behaviour = dyn Fn(&Received) -> Reaction + Send + Sync;
 
 #[derive(Default)]
 struct State {
-    asked: Vec<Asked>,
+    received: Vec<Received>,
     seen: HashMap<String, usize>,
-    under_way: usize,
-    most_under_way: usize,
+    pending: usize,
+    max_pending: usize,
 }
 
 #[derive(Clone)]
@@ -69,7 +69,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn new(behaviour: impl Fn(&Asked) -> Act + Send + Sync + 'static) -> Self {
+    pub fn new(behaviour: impl Fn(&Received) -> Reaction + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let server = Self { address, state: Arc::default(), behaviour: Arc::new(behaviour) };
@@ -77,24 +77,24 @@ impl Server {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let server = serving.clone();
-                // A client that goes away is what some tests are about.
+                // Some tests are about clients that disconnect.
                 std::thread::spawn(move || while server.serve(stream.as_ref().unwrap()).unwrap_or(false) {});
             }
         });
         server
     }
 
-    /// Everything that was asked, in order.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.state.lock().unwrap().asked.clone()
+    /// Returns all requests in order of arrival.
+    pub fn received(&self) -> Vec<Received> {
+        self.state.lock().unwrap().received.clone()
     }
 
-    /// The most requests that were under way at once.
-    pub fn most_under_way(&self) -> usize {
-        self.state.lock().unwrap().most_under_way
+    /// Returns the maximum number of concurrent requests.
+    pub fn max_pending(&self) -> usize {
+        self.state.lock().unwrap().max_pending
     }
 
-    /// One request; whether the connection goes on.
+    /// Handles one request. Returns whether the connection stays open.
     fn serve(&self, stream: &TcpStream) -> std::io::Result<bool> {
         let mut reader = BufReader::new(stream);
         let mut head = String::new();
@@ -107,27 +107,27 @@ impl Server {
         let mut body = vec![0; header("content-length").unwrap().parse().unwrap()];
         reader.read_exact(&mut body)?;
         assert_eq!(header("content-type").unwrap(), "application/json");
-        let asked = {
+        let received = {
             let mut state = self.state.lock().unwrap();
-            state.under_way += 1;
-            state.most_under_way = state.most_under_way.max(state.under_way);
+            state.pending += 1;
+            state.max_pending = state.max_pending.max(state.pending);
             let times = state.seen.entry(String::from_utf8(body.clone()).unwrap()).or_default();
             let before = std::mem::replace(times, *times + 1);
             let (path, body) = (path.to_owned(), serde_json::from_slice(&body).unwrap());
-            let asked = Asked { path, authorization: header("authorization"), body, before, at: Instant::now() };
-            state.asked.push(asked.clone());
-            asked
+            let received = Received { path, authorization: header("authorization"), body, before, at: Instant::now() };
+            state.received.push(received.clone());
+            received
         };
-        let act = finally((self.behaviour)(&asked));
-        self.state.lock().unwrap().under_way -= 1;
-        perform(stream, &asked, act)
+        let act = finally((self.behaviour)(&received));
+        self.state.lock().unwrap().pending -= 1;
+        perform(stream, &received, act)
     }
 }
 
-/// What is done once everything was waited for.
-fn finally(act: Act) -> Act {
+/// Waits out all delays, and returns the final reaction.
+fn finally(act: Reaction) -> Reaction {
     match act {
-        Act::Later(wait, act) => {
+        Reaction::Later(wait, act) => {
             std::thread::sleep(wait);
             finally(*act)
         }
@@ -135,30 +135,30 @@ fn finally(act: Act) -> Act {
     }
 }
 
-fn perform(mut stream: &TcpStream, asked: &Asked, act: Act) -> std::io::Result<bool> {
+fn perform(mut stream: &TcpStream, received: &Received, act: Reaction) -> std::io::Result<bool> {
     let ok = |body: &Value| respond(stream, "200 OK", "", body.to_string().as_bytes());
     match act {
-        Act::Say(text) => ok(&completion(asked, &text, "stop")),
-        Act::Body(body) => ok(&body),
-        Act::Status(status, headers, body) => respond(stream, &format!("{status} Trouble"), headers, body.as_bytes()),
-        Act::StatusFor(status, headers, body) => respond(stream, &format!("{status} Trouble"), &headers, body.as_bytes()),
-        Act::Endless => {
+        Reaction::Text(text) => ok(&completion(received, &text, "stop")),
+        Reaction::Body(body) => ok(&body),
+        Reaction::Status(status, headers, body) => respond(stream, &format!("{status} Trouble"), headers, body.as_bytes()),
+        Reaction::StatusFor(status, headers, body) => respond(stream, &format!("{status} Trouble"), &headers, body.as_bytes()),
+        Reaction::Endless => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"choices\": \"")?;
-            // Until the client hangs up.
+            // Until the client disconnects.
             while stream.write_all(&[b'x'; 1 << 16]).is_ok() {}
             close(stream, b"")
         }
-        Act::Garbage => respond(stream, "200 OK", "", b"{\"choices\": [{\"te"),
-        Act::Cut => close(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choices\": [{\"te"),
-        Act::CutInChunks => close(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cho\r\n"),
-        Act::Close => close(stream, b""),
-        Act::Later(..) => Ok(true),
+        Reaction::Garbage => respond(stream, "200 OK", "", b"{\"choices\": [{\"te"),
+        Reaction::Cut => close(stream, b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"choices\": [{\"te"),
+        Reaction::CutInChunks => close(stream, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"cho\r\n"),
+        Reaction::Close => close(stream, b""),
+        Reaction::Later(..) => Ok(true),
     }
 }
 
-/// The body of an answer, in the form that the path has; tokens are words here.
-pub fn completion(asked: &Asked, text: &str, finish: &str) -> Value {
-    let choice = if asked.path.ends_with("/chat/completions") {
+/// Returns a response body in the format of the path. Words count as tokens.
+pub fn completion(received: &Received, text: &str, finish: &str) -> Value {
+    let choice = if received.path.ends_with("/chat/completions") {
         json!({"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": finish})
     } else {
         json!({"index": 0, "text": text, "finish_reason": finish})
