@@ -25,13 +25,13 @@ def main():
     parser.add_argument("--rlvr", default="target/release/rlvr")
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--limit", type=int, default=0)
-    parser.add_argument("--max-new", type=int, default=64)
+    parser.add_argument("--max-new-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = pathlib.Path(folder) / "tiny"
         subprocess.run([args.rlvr, "init", "--like", "tiny", "--out", model], check=True, capture_output=True)
-        arguments = ["--model", model, "--data-dir", args.data_dir, "--benchmarks", SETS, "--limit", args.limit, "--max-new", args.max_new]
+        arguments = ["--model", model, "--data-dir", args.data_dir, "--benchmarks", SETS, "--limit", args.limit, "--max-new-tokens", args.max_new]
         passes = json_lines([args.rlvr, "eval", *arguments])
         peer = [sys.executable, HERE / "peer_evaluate.py", *arguments, "--threads", args.threads]
         peers = [line for more in ([], ["--sorted"]) for line in json_lines([*peer, *more])]

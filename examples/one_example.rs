@@ -8,7 +8,7 @@ use anyhow::Result;
 use rlvr::config;
 use rlvr::interrupt::Interrupt;
 use rlvr::metrics::jsonl;
-use rlvr::train::{self, Request};
+use rlvr::train::{self, RunRequest};
 use serde_json::Value;
 
 /// Trains in a new folder. Returns the run's metrics, one line per step.
@@ -20,7 +20,7 @@ pub fn train(root: &Path) -> Result<Vec<Value>> {
     let overrides = ["model=tiny", "example=tiny/addition/334+556", "train.steps=10", "eval.benchmarks="].map(String::from);
     let layers = config::layers(None, &overrides)?;
     // Checks everything that can be checked without weights: settings, example, folder.
-    let prepared = train::prepare(Request::new(layers, Some(root.to_owned())))?;
+    let prepared = train::prepare(RunRequest::new(layers, Some(root.to_owned())))?;
     println!("{}", prepared.headline());
     // Loads the model, creates the folder, and trains. Another thread could use `interrupt` to stop the run.
     let interrupt = Interrupt::default();

@@ -66,7 +66,7 @@ PYTHONPATH=$older "${check[@]}" --expect 4.
 for base in "$folder/base-tiny" "$folder/llama3-whole"; do
   run=$folder/lora-$(basename "$base")
   "$rlvr" train --model "$base" --example tiny/addition/334+556 --lora 4 --steps 2 --out "$run" --set eval.benchmarks= --set optim.lr=0.01 \
-    --set rollout.groups=2 --set rollout.max_new=24 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
+    --set rollout.groups=2 --set rollout.max_new_tokens=24 2>"$folder/stderr" || { cat "$folder/stderr" >&2; exit 1; }
   "$rlvr" score --model "$run/checkpoints/00002" --input "$folder/pairs.jsonl" >"$run/checkpoints/00002/scores.jsonl"
   "$venv/bin/python" scripts/check_peft.py --base "$base" --checkpoint "$run/checkpoints/00002" --input "$folder/pairs.jsonl"
 done

@@ -109,7 +109,7 @@ def probe(rlvr, base, example):
     cells = []
     for opening in OPENINGS.values():
         command = [rlvr, "sample", "--model", str(base), "--raw", "--prompt", f"Q: {question}\nA: {opening}", "-n", "500", "--temperature", "0.6"]
-        lines = subprocess.run([*command, "--max-new", "80", "--json"], capture_output=True, text=True, check=True).stdout.splitlines()
+        lines = subprocess.run([*command, "--max-new-tokens", "80", "--json"], capture_output=True, text=True, check=True).stdout.splitlines()
         # The last number of the first line. Later lines are an invented next question.
         numbers = [re.findall(r"\d+", json.loads(line)["text"].split("\n")[0]) for line in lines]
         cells.append(percent(statistics.fmean(bool(found) and found[-1] == answer for found in numbers)))

@@ -43,8 +43,8 @@ fails() {
   fi
 }
 
-small=(--device cuda --kernels fused --dtype f32 --set rollout.groups=1 --set rollout.group_size=4 --set rollout.max_new=12 --set eval.limit=2
-  --set eval.max_new=8 --set eval.decoding=greedy)
+small=(--device cuda --kernels fused --dtype f32 --set rollout.groups=1 --set rollout.group_size=4 --set rollout.max_new_tokens=12 --set eval.limit=2
+  --set eval.max_new_tokens=8 --set eval.decoding=greedy)
 passes grpo -- train "${small[@]}" --steps 2 --set checkpoint.every=1 --set eval.every=1 --set train.reference_decay=0.9 --out grpo
 passes lora -- train "${small[@]}" --steps 1 --lora 4 --set optim.states=8bit --set train.stream_reference=true --out lora
 passes ppo -- train "${small[@]}" --steps 1 --algo ppo --set rollout.top_k=20 --set rollout.truncated=renormalise --out ppo

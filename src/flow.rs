@@ -1,15 +1,15 @@
 //! The records that the stages of the program exchange: plain data without tensors or I/O, so that each stage can be tested, stored,
 //! replayed and inspected separately. A training step turns a [`Problem`] into a [`Prompt`], samples [`Completion`]s, decodes their text
-//! ([`Rollout`]), and assigns rewards ([`Scored`]). The measurements of a step are metrics: a plain map from names to numbers.
+//! ([`Rollout`]), and assigns rewards ([`ScoredRollout`]). The measurements of a step are metrics: a plain map from names to numbers.
 
-mod kept;
+mod sampling_mask;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use kept::Kept;
+pub use sampling_mask::SamplingMask;
 
 /// A question with its gold answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -73,7 +73,7 @@ pub struct Prompt {
 /// Why a response ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Finish {
+pub enum FinishReason {
     /// The model sampled an end token, which is part of the completion.
     Stop,
     /// The limit on new tokens was reached.
@@ -88,16 +88,16 @@ pub struct Completion {
     /// `logprobs[i]` is the log-probability (nats) of `ids[i]` under logits / temperature, before top-k, top-p and min-p.
     pub logprobs: Vec<f32>,
     /// Why the response ended.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// The sampling masks; `None` unless they are recorded, as under `rollout.truncated = "renormalise"`.
-    pub truncated: Option<Truncated>,
+    pub truncated: Option<MaskedSample>,
 }
 
 /// Sampling masks and log-probabilities of a response that was sampled from part of the vocabulary.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Truncated {
+pub struct MaskedSample {
     /// The tokens that could have been sampled at each position.
-    pub kept: Kept,
+    pub kept: SamplingMask,
     /// `logprobs[i]` is the log-probability (nats) of `ids[i]` among those tokens alone, renormalised so that their probabilities sum to 1.
     pub logprobs: Vec<f32>,
 }
@@ -127,7 +127,7 @@ pub struct Rollout {
 
 /// A rollout with its reward.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scored {
+pub struct ScoredRollout {
     /// The rollout that was graded.
     pub rollout: Rollout,
     /// The weighted sum of the configured rewards.

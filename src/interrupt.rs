@@ -26,13 +26,13 @@ pub struct Interrupted {
 
 impl Interrupt {
     /// Requests a stop after the step in progress. Does not weaken a more urgent request.
-    pub fn ask_after_step(&self, signal: usize) {
+    pub fn request_stop_after_step(&self, signal: usize) {
         // If a stop was already requested, that request stands.
         let _ = self.requested.compare_exchange(0, signal, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     /// Requests a stop as soon as possible.
-    pub fn ask_now(&self, signal: usize) {
+    pub fn request_stop_now(&self, signal: usize) {
         self.requested.store(signal | NOW, Ordering::SeqCst);
     }
 
@@ -89,10 +89,10 @@ mod tests {
     fn interrupt_requests_only_become_more_urgent() {
         let interrupt = Interrupt::default();
         assert!(!interrupt.stop_after_step() && interrupt.signal().is_none() && interrupt.check().is_ok());
-        interrupt.ask_after_step(2);
+        interrupt.request_stop_after_step(2);
         assert!(interrupt.stop_after_step() && !interrupt.stop_now() && interrupt.check().is_ok());
-        interrupt.ask_now(15);
-        interrupt.ask_after_step(2);
+        interrupt.request_stop_now(15);
+        interrupt.request_stop_after_step(2);
         assert!(interrupt.stop_after_step() && interrupt.stop_now());
         assert_eq!(interrupt.check(), Err(Interrupted { signal: 15 }));
     }

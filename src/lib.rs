@@ -39,7 +39,7 @@
 //! | | [`verify`] | does an answer equal the gold answer? pure and total |
 //! | | [`text`] | tokenizer and chat template |
 //! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
-//! | ground | [`config`], [`flow`], [`draw`], [`lanes`] | layered settings, records, addressed randomness, workers |
+//! | ground | [`config`], [`flow`], [`draw`], [`workers`] | layered settings, records, addressed randomness, workers |
 //! | | [`input`] | files from users: size limits, encodings, and catching panics of libraries |
 //! | | [`interrupt`], [`mod@output`], [`mod@usage`] | requests to stop; messages for people; usage errors |
 //!
@@ -48,7 +48,7 @@
 //! - **One set of weights** serves sampling and training. On the CPU the trainer computes exactly the log-probability that the sampler recorded
 //!   for each token (`rollout/logprob_gap_max` is 0). This requires arithmetic in which the bits of a row do not depend on its neighbors:
 //!   weights stored `[in, out]`, products of at least 8 rows, attention that sums over blocks of absolute positions.
-//! - **A truncated sampler records its sampling mask** ([`flow::Kept`]). Under `rollout.truncated = "renormalise"` sampler and trainer both use
+//! - **A truncated sampler records its sampling mask** ([`flow::SamplingMask`]). Under `rollout.truncated = "renormalise"` sampler and trainer both use
 //!   the distribution over the kept tokens, so the first invariant holds for it. Without this setting, training refuses top-k, top-p and min-p.
 //! - **Randomness is addressed** ([`draw`]): a sampled token is a function of (seed, purpose, step, prompt, sample, position). Batch size,
 //!   scheduling, preemption and restarts change no token; a resumed run is bit-identical to an uninterrupted one.
@@ -78,7 +78,7 @@
 //!   range of each setting; it checks values, words the errors and generates `docs/settings.md`.
 //! - Operations are methods of a trait over tensors, not candle `CustomOp`s, which take at most three inputs and bring an autograd that explicit
 //!   backward passes do not use. Nothing dispatches on a tensor's device: a decoder owns its kernels.
-//! - Small models compute on [`lanes`], one thread per product: a product of 64 x 48 x 144 is slower with two threads.
+//! - Small models compute on [`workers`], one thread per product: a product of 64 x 48 x 144 is slower with two threads.
 //! - Files are read tensor by tensor, not memory-mapped: this needs no `unsafe`, and no page stays resident.
 //!
 //! # Extending
@@ -109,19 +109,18 @@ pub mod checkpoint;
 pub mod cli;
 pub mod config;
 pub mod data;
-pub mod draw;
 pub mod eval;
 pub mod flow;
 pub mod input;
 pub mod interrupt;
 pub mod kernels;
-pub mod lanes;
 pub mod metrics;
 pub mod model;
 pub mod objective;
 pub mod optim;
 pub mod report;
 pub mod reward;
+pub mod rng;
 pub mod rollout;
 pub mod source;
 pub mod study;
@@ -130,6 +129,7 @@ pub mod tiny;
 pub mod train;
 pub mod usage;
 pub mod verify;
+pub mod workers;
 
 #[cfg(test)]
 pub(crate) mod testing;

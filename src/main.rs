@@ -15,8 +15,8 @@ fn main() -> ExitCode {
     match rlvr::cli::run(cli) {
         Ok(code) => code,
         Err(error) => {
-            rlvr::output::line(&format!("error: {error:#}"));
-            let is_usage = error.is::<rlvr::usage::Usage>() || error.is::<rlvr::checkpoint::lock::Held>();
+            rlvr::output::print_message(&format!("error: {error:#}"));
+            let is_usage = error.is::<rlvr::usage::Usage>() || error.is::<rlvr::checkpoint::lock::FolderInUse>();
             ExitCode::from(if is_usage { 2 } else { 1 })
         }
     }

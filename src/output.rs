@@ -6,15 +6,15 @@ use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 /// Prints a message for people to stderr, as one line.
-macro_rules! tell {
+macro_rules! message {
     ($($text:tt)*) => {
-        $crate::output::line(&format!($($text)*))
+        $crate::output::print_message(&format!($($text)*))
     };
 }
 
 /// Prints a message for people to stderr, as one line.
-pub fn line(text: &str) {
-    let mut out = shown(text).into_owned();
+pub fn print_message(text: &str) {
+    let mut out = escape_controls(text).into_owned();
     out.push('\n');
     // One write per line, so that lines from several processes do not mix.
     let _ = Stderr.write_all(out.as_bytes());
@@ -22,19 +22,19 @@ pub fn line(text: &str) {
 
 /// Prints a line of results to stdout: escaped on a terminal, unchanged elsewhere. Ignores a closed pipe, as `head` leaves it, so that the
 /// command can finish saving.
-pub fn result(text: &str) {
+pub fn print_result(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{}", for_stdout(text)).and_then(|()| stdout.flush());
 }
 
 /// Returns text for stdout: escaped if stdout is a terminal, unchanged otherwise.
 pub fn for_stdout(text: &str) -> Cow<'_, str> {
-    if io::stdout().is_terminal() { shown(text) } else { Cow::Borrowed(text) }
+    if io::stdout().is_terminal() { escape_controls(text) } else { Cow::Borrowed(text) }
 }
 
 /// Escapes text so that it cannot control a terminal: control characters and those that change the direction of writing become escapes such
 /// as `\u{1b}`. Line ends and tabs stay.
-pub fn shown(text: &str) -> Cow<'_, str> {
+pub fn escape_controls(text: &str) -> Cow<'_, str> {
     if !text.contains(controls_terminal) {
         return Cow::Borrowed(text);
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn shown_escapes_control_characters() {
-        let check = |text: &str, expected: &str| assert_eq!(shown(text), expected);
+        let check = |text: &str, expected: &str| assert_eq!(escape_controls(text), expected);
         check("a\tb\nc é 漢 \\boxed{1}", "a\tb\nc é 漢 \\boxed{1}");
         check("\u{1b}]0;title\u{7}\u{1b}[2J", "\\u{1b}]0;title\\u{7}\\u{1b}[2J");
         check("50%\rgone\u{8}\u{7f}", "50%\\rgone\\u{8}\\u{7f}");

@@ -11,11 +11,11 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::{self, Model, ModelText};
-use crate::data::OnTransfer;
+use crate::data::OnProgress;
 use crate::data::hub::{Hub, ModelName};
 use crate::input;
-use crate::kernels::{Compute, ComputeSettings, Kernels, Place};
-use crate::model::{ModelConfig, layout, shapes};
+use crate::kernels::{Compute, ComputeSettings, DeviceChoice, Kernels};
+use crate::model::{ModelConfig, known_models, layout};
 use crate::text::{ChatSettings, Text};
 use crate::tiny::embedded;
 use crate::usage::usage;
@@ -44,8 +44,8 @@ pub fn open(settings: &ComputeSettings, model: &str) -> Result<Arc<dyn Kernels>>
 /// # Errors
 /// If the settings ask for a device or kernels that this machine does not have (a usage error).
 pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
-    let is_small = model == embedded::NAME && settings.device == Place::Auto;
-    let settings = if is_small { &ComputeSettings { device: Place::Cpu, ..settings.clone() } } else { settings };
+    let is_small = model == embedded::NAME && settings.device == DeviceChoice::Auto;
+    let settings = if is_small { &ComputeSettings { device: DeviceChoice::Cpu, ..settings.clone() } } else { settings };
     usage(settings.resolve())
 }
 
@@ -54,13 +54,13 @@ pub fn compute(settings: &ComputeSettings, model: &str) -> Result<Compute> {
 ///
 /// # Errors
 /// If no model has this name, a download fails, a file is missing or malformed, or the device has too little memory.
-pub fn load(name: &str, chat: &ChatSettings, kernels: &Arc<dyn Kernels>, on_transfer: &OnTransfer) -> Result<Model> {
-    let mut model = read(name, chat, on_transfer)?;
+pub fn load(name: &str, chat: &ChatSettings, kernels: &Arc<dyn Kernels>, on_progress: &OnProgress) -> Result<Model> {
+    let mut model = read(name, chat, on_progress)?;
     model.decoder = model.decoder.on(kernels.clone()).with_context(|| format!("cannot move {name} to its device"))?;
     Ok(model)
 }
 
-fn read(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result<Model> {
+fn read(name: &str, chat: &ChatSettings, on_progress: &OnProgress) -> Result<Model> {
     let _span = tracing::info_span!("load", model = name).entered();
     if name == embedded::NAME {
         return embedded::load_with(chat);
@@ -70,7 +70,7 @@ fn read(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result<Mod
         return Model::from_folder_with(name, path, chat);
     }
     recognise(name)?;
-    Model::from_folder_with(name, &Hub::from_environment().fetch(&ModelName::parse(name)?, on_transfer)?, chat)
+    Model::from_folder_with(name, &Hub::from_env().fetch(&ModelName::parse(name)?, on_progress)?, chat)
 }
 
 /// Identifies the weights behind a model's name, for scores: `sha256:` with the checksum of local weights, or the commit of a cached hub
@@ -100,7 +100,7 @@ pub fn revision(name: &str) -> Result<String> {
             }
         }
     } else {
-        let config = Hub::from_environment().cached(&ModelName::parse(name)?, "config.json");
+        let config = Hub::from_env().cached(&ModelName::parse(name)?, "config.json");
         let commit = config.as_deref().and_then(Path::parent).and_then(Path::file_name);
         return Ok(commit.map_or_else(|| "unknown".to_owned(), |commit| commit.to_string_lossy().into_owned()));
     }
@@ -112,9 +112,9 @@ pub fn revision(name: &str) -> Result<String> {
 ///
 /// # Errors
 /// If a download fails, or a file is missing or malformed.
-pub fn text(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result<Option<ModelText>> {
+pub fn text(name: &str, chat: &ChatSettings, on_progress: &OnProgress) -> Result<Option<ModelText>> {
     match (local_text(name, chat)?, ModelName::parse(name)) {
-        (None, Ok(name)) => ModelText::from_folder_with(&Hub::from_environment().fetch_text(&name, on_transfer)?, chat).map(Some),
+        (None, Ok(name)) => ModelText::from_folder_with(&Hub::from_env().fetch_without_weights(&name, on_progress)?, chat).map(Some),
         (text, _) => Ok(text),
     }
 }
@@ -123,8 +123,8 @@ pub fn text(name: &str, chat: &ChatSettings, on_transfer: &OnTransfer) -> Result
 ///
 /// # Errors
 /// If a file is missing or malformed.
-pub fn text_at_hand(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
-    let cached = |name: ModelName| Hub::from_environment().cached(&name, "tokenizer.json");
+pub fn cached_text(name: &str, chat: &ChatSettings) -> Result<Option<ModelText>> {
+    let cached = |name: ModelName| Hub::from_env().cached(&name, "tokenizer.json");
     match (local_text(name, chat)?, ModelName::parse(name).ok().and_then(cached)) {
         (None, Some(file)) => file.parent().map(|folder| ModelText::from_folder_with(folder, chat)).transpose(),
         (text, _) => Ok(text),
@@ -148,7 +148,7 @@ pub fn recognise(name: &str) -> Result<()> {
     if name == embedded::NAME || Path::new(name).exists() || ModelName::parse(name).is_ok() {
         return Ok(());
     }
-    if shapes::by_name(name).is_some() {
+    if known_models::by_name(name).is_some() {
         bail!(
             "{name} is a shape without weights: give a folder or a hub name, or create random weights with rlvr init --like {name} --out DIR"
         );
@@ -192,11 +192,11 @@ pub fn shape(name: &str, chat: &ChatSettings) -> Result<Option<Shape>> {
     if path.exists() {
         return read_shape(path, chat).map(Some);
     }
-    let cached = ModelName::parse(name).ok().and_then(|name| Hub::from_environment().cached(&name, "config.json"));
+    let cached = ModelName::parse(name).ok().and_then(|name| Hub::from_env().cached(&name, "config.json"));
     if let Some(folder) = cached.as_deref().and_then(Path::parent) {
         return read_shape(folder, chat).map(Some);
     }
-    shapes::by_name(name).map(|shape| Ok(Shape { config: shape.read()?, text: None })).transpose()
+    known_models::by_name(name).map(|shape| Ok(Shape { config: shape.read()?, text: None })).transpose()
 }
 
 fn read_shape(folder: &Path, chat: &ChatSettings) -> Result<Shape> {

@@ -102,7 +102,7 @@ PRESETS = {
 }
 # Settings of the program under test; "algo" stands for the preset's settings.
 PRESET_CASES = {
-    "dr_grpo": {"algo": "dr_grpo", "rollout.max_new": 50},
+    "dr_grpo": {"algo": "dr_grpo", "rollout.max_new_tokens": 50},
     "rloo": {"algo": "rloo", "reward.kl": 0.1},
     "rloo-k3": {"algo": "rloo", "reward.kl": 0.1, "reward.kl_estimator": "k3"},
     "reinforce++": {"algo": "reinforce++", "reward.kl": 0.1},

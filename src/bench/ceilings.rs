@@ -6,11 +6,11 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Device, Tensor};
 use serde::Serialize;
 
-use crate::draw::{Purpose, Stream};
 use crate::kernels::Kernels;
 use crate::kernels::cpu::tensor;
-use crate::lanes::Lanes;
 use crate::model::Decoder;
+use crate::rng::{Purpose, Stream};
+use crate::workers::Workers;
 
 /// Minimum time per ceiling, in seconds, and minimum number of repeats.
 const SECONDS: f64 = 0.5;
@@ -36,7 +36,7 @@ impl Ceilings {
     ///
     /// # Errors
     /// If the model has no blocks, or an operation fails.
-    pub fn measure(decoder: &Decoder, lanes: &Lanes) -> Result<Self> {
+    pub fn measure(decoder: &Decoder, workers: &Workers) -> Result<Self> {
         let kernels = decoder.kernels();
         let sizes = Sizes::of(kernels.device());
         let weight = &decoder.weights.blocks.first().context("a model without blocks")?.gate_up;
@@ -44,8 +44,8 @@ impl Ceilings {
         let copy_bytes_per_s = copy(kernels, sizes.copy_elements)?;
         let side = sizes.square_side;
         let square = varied(kernels, side, side)?;
-        let square_flops = products(kernels, lanes, side, &square, sizes.operations)?;
-        let widest_flops = products(kernels, lanes, sizes.rows, weight, sizes.operations)?;
+        let square_flops = products(kernels, workers, side, &square, sizes.operations)?;
+        let widest_flops = products(kernels, workers, sizes.rows, weight, sizes.operations)?;
         Ok(Self { copy_bytes_per_s, square_flops, square_side: side, widest_flops, widest: [sizes.rows, k, n] })
     }
 
@@ -85,14 +85,14 @@ fn copy(kernels: &dyn Kernels, elements: usize) -> Result<f64> {
 }
 
 /// FLOP/s of `[rows, k]` times `weight [k, n]`, on all workers at once.
-fn products(kernels: &dyn Kernels, lanes: &Lanes, rows: usize, weight: &Tensor, operations: usize) -> Result<f64> {
+fn products(kernels: &dyn Kernels, workers: &Workers, rows: usize, weight: &Tensor, operations: usize) -> Result<f64> {
     let (k, n) = weight.dims2()?;
     let count = (operations / (2 * rows * k * n)).clamp(1, 50);
     let x = varied(kernels, rows, k)?;
     let seconds = median(kernels.device(), || {
-        lanes.run(|_| (0..count).try_for_each(|_| Ok(kernels.product(&x, weight, None).map(|_| ())?))).map(|_| ())
+        workers.run(|_| (0..count).try_for_each(|_| Ok(kernels.product(&x, weight, None).map(|_| ())?))).map(|_| ())
     })?;
-    Ok((count * lanes.count()) as f64 * 2.0 * (rows * k * n) as f64 / seconds)
+    Ok((count * workers.count()) as f64 * 2.0 * (rows * k * n) as f64 / seconds)
 }
 
 /// Random values of a model's magnitude. A GPU multiplies zeros faster, because it draws less power.

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use super::Bench;
-use crate::kernels::{BLOCK, Choice, Chosen, Indices};
+use crate::kernels::{BLOCK, Indices, PendingSample, SamplingParams};
 use crate::model::Decoder;
 use crate::model::decoder::Cache;
 use crate::train::rollouts::sampling;
@@ -38,12 +38,12 @@ impl Bench<'_> {
         let tables: Vec<&[u32]> = decoding.tables.iter().map(Vec::as_slice).collect();
         let uniforms = vec![0.5; rows];
         let arbitrary: Vec<u32> = (0..rows).map(|row| (row * 31 % self.vocabulary) as u32).collect();
-        let (mut newest, mut chosen) = (arbitrary, Vec::<Chosen>::new());
+        let (mut newest, mut chosen) = (arbitrary, Vec::<PendingSample>::new());
         for pass in 0..passes {
             let counts: Vec<usize> = self.lengths.iter().map(|length| self.prompt.ids.len() + length + pass + 1).collect();
             let slot = |(table, count): (&&[u32], &usize)| table[(count - 1) / BLOCK] * BLOCK as u32 + ((count - 1) % BLOCK) as u32;
             let slots: Vec<u32> = tables.iter().zip(&counts).map(slot).collect();
-            let on_device = chosen.iter().map(Chosen::on_device).collect::<Option<Vec<_>>>().filter(|tokens| !tokens.is_empty());
+            let on_device = chosen.iter().map(PendingSample::on_device).collect::<Option<Vec<_>>>().filter(|tokens| !tokens.is_empty());
             let tokens = match on_device.as_deref() {
                 Some([tokens]) => Indices::Device((*tokens).clone()),
                 Some(several) => Indices::Device(kernels.stack(several)?),
@@ -53,8 +53,9 @@ impl Bench<'_> {
             let mut next = Vec::new();
             for first in (0..rows).step_by(LOGIT_ROWS) {
                 let chunk: Vec<u32> = (first..rows.min(first + LOGIT_ROWS)).map(|row| row as u32).collect();
-                let choice = Choice { temperature: sampling.temperature, filter: sampling.filter, uniforms: &uniforms[..chunk.len()] };
-                next.push(kernels.choose(decoder.logits(&hidden, &chunk)?, decoder.config.vocabulary, &choice)?);
+                let choice =
+                    SamplingParams { temperature: sampling.temperature, filter: sampling.filter, uniforms: &uniforms[..chunk.len()] };
+                next.push(kernels.sample(decoder.logits(&hidden, &chunk)?, decoder.config.vocabulary, &choice)?);
             }
             drop(on_device);
             let before = std::mem::replace(&mut chosen, next);
@@ -68,7 +69,7 @@ impl Bench<'_> {
 }
 
 /// Reads the sampled tokens.
-fn read(chosen: Vec<Chosen>) -> Result<Vec<u32>> {
+fn read(chosen: Vec<PendingSample>) -> Result<Vec<u32>> {
     let mut tokens = Vec::new();
     for chosen in chosen {
         tokens.extend(chosen.read()?.tokens);

@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use candle_core::cpu::erf::erf_f64;
 
-use crate::draw::{Purpose, Stream};
+use crate::rng::{Purpose, Stream};
 
 /// The fraction of lengths that are cut.
 const CUT: f64 = 0.03;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use crate::kernels::timed::Span;
+use crate::kernels::profiler::Span;
 use crate::kernels::{card, confirmation};
-use crate::lanes::Lanes;
 use crate::model::Decoder;
+use crate::workers::Workers;
 
 /// The measurement of one workload.
 #[derive(Clone, Debug, Serialize)]
@@ -96,7 +96,8 @@ pub struct Machine {
     /// Number of the host's cores.
     pub cores: usize,
     /// Number of workers.
-    pub lanes: usize,
+    #[serde(rename = "lanes")]
+    pub workers: usize,
     /// The GPU's name; `None` on the CPU. A confirmation of the kernels (`kernels::confirmation`) records this field and those below.
     pub card: Option<String>,
     /// The GPU's compute capability, such as 9.0.
@@ -111,7 +112,7 @@ pub struct Machine {
 
 impl Machine {
     /// Describes the machine that runs this decoder.
-    pub fn of(decoder: &Decoder, lanes: &Lanes) -> Self {
+    pub fn of(decoder: &Decoder, workers: &Workers) -> Self {
         let kernels = decoder.kernels();
         let gpu = card::card_of(kernels.device());
         Self {
@@ -120,7 +121,7 @@ impl Machine {
             dtype: kernels.dtype().as_str(),
             memory_bytes: kernels.memory().map(|memory| memory.total),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            lanes: lanes.count(),
+            workers: workers.count(),
             card: gpu.as_ref().map(|card| card.name.clone()),
             capability: gpu.as_ref().map(|card| format!("{}.{}", card.capability.0, card.capability.1)),
             driver: gpu.map(|card| card.driver),
@@ -130,7 +131,7 @@ impl Machine {
     }
 }
 
-/// The process's peak resident memory in bytes, since `forget_process_peak` if the system supports that; `None` if the system does not
+/// The process's peak resident memory in bytes, since `reset_peak_memory` if the system supports that; `None` if the system does not
 /// report it.
 pub fn process_peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -139,7 +140,7 @@ pub fn process_peak() -> Option<u64> {
 }
 
 /// Resets the process's peak memory. Where the system does not support that, the peak covers the whole process.
-pub fn forget_process_peak() {
+pub fn reset_peak_memory() {
     let _ = std::fs::write("/proc/self/clear_refs", "5");
 }
 

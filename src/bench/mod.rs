@@ -6,34 +6,34 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::draw::Purpose;
-use crate::flow::{Completion, Finish, Prompt};
+use crate::flow::{Completion, FinishReason, Prompt};
 use crate::interrupt::Interrupt;
-use crate::kernels::Timed;
-use crate::kernels::timed::{Record, Recorder};
-use crate::lanes::Lanes;
+use crate::kernels::Profiler;
+use crate::kernels::profiler::{Record, Recorder};
 use crate::model::{Decoder, Gradients, Packed};
 use crate::optim::AdamW;
-use crate::rollout::limits::Load;
+use crate::rng::Purpose;
+use crate::rollout::limits::EngineLoad;
 use crate::rollout::{Engine, Request};
 use crate::train::RunSettings;
-use crate::train::plan::Activations;
+use crate::train::plan::ActivationPlan;
 use crate::train::rollouts::sampling;
 use crate::train::update::{Packing, Sample, Sequence, Updater, apply};
+use crate::workers::Workers;
 
 pub mod ceilings;
-pub mod counts;
+pub mod cost;
 mod decode;
 pub mod lengths;
 pub mod measurement;
 pub mod trace;
-pub mod work;
+pub mod workload;
 
 pub use ceilings::Ceilings;
 use decode::Decoding;
 pub use lengths::LogNormal;
 pub use measurement::{Machine, Measurement};
-pub use work::{WORKS, Work};
+pub use workload::{WORKLOADS, Workload};
 
 /// Number of tokens scored at once, the default of `rlvr score`.
 const SCORE_TOKENS: usize = 4096;
@@ -45,7 +45,7 @@ pub struct Bench<'a> {
     /// Number of token ids that have text. Larger ids have none.
     pub vocabulary: usize,
     /// The workers.
-    pub lanes: &'a Lanes,
+    pub workers: &'a Workers,
     /// Settings of sampling, loss and optimizer.
     pub settings: &'a RunSettings,
     /// The prompt of all responses.
@@ -64,7 +64,7 @@ pub struct Repeats {
     /// Minimum total time of the repeats, in seconds.
     pub seconds: f64,
     /// A workload whose first run takes longer than this, in seconds, is not repeated.
-    pub once_from_s: f64,
+    pub skip_repeats_above_s: f64,
     /// Whether to run it once more for a breakdown by operation.
     pub breakdown: bool,
 }
@@ -101,8 +101,8 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// If sampling fails.
-    pub fn own_lengths(&self, count: usize, end_tokens: &[u32]) -> Result<Vec<usize>> {
-        let completions = self.generate(self.decoder, &vec![self.settings.rollout.max_new; count], end_tokens)?;
+    pub fn sampled_lengths(&self, count: usize, end_tokens: &[u32]) -> Result<Vec<usize>> {
+        let completions = self.generate(self.decoder, &vec![self.settings.rollout.max_new_tokens; count], end_tokens)?;
         Ok(completions.into_iter().map(|completion| completion.ids.len()).collect())
     }
 
@@ -110,9 +110,9 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// If the workload fails, for example because it does not fit the device's memory.
-    pub fn measure(&self, work: Work, ceilings: Option<&Ceilings>, state: &mut State) -> Result<Measurement> {
+    pub fn measure(&self, work: Workload, ceilings: Option<&Ceilings>, state: &mut State) -> Result<Measurement> {
         self.prepare(work, state)?;
-        measurement::forget_process_peak();
+        measurement::reset_peak_memory();
         let times = self.repeat(|| self.run(work, state, None))?;
         let (process_bytes, mut device_bytes) = (measurement::process_peak(), self.device_bytes());
         let mut breakdown = Vec::new();
@@ -155,7 +155,7 @@ impl Bench<'_> {
     ///
     /// # Errors
     /// If the workload fails.
-    pub fn record(&self, work: Work, state: &mut State) -> Result<Record> {
+    pub fn record(&self, work: Workload, state: &mut State) -> Result<Record> {
         self.prepare(work, state)?;
         let recorder = Recorder::new();
         self.run(work, state, Some(&recorder))?;
@@ -163,24 +163,24 @@ impl Bench<'_> {
     }
 
     /// Runs a workload once.
-    fn run(&self, work: Work, state: &mut State, recorder: Option<&Arc<Recorder>>) -> Result<()> {
+    fn run(&self, work: Workload, state: &mut State, recorder: Option<&Arc<Recorder>>) -> Result<()> {
         let wrapped = recorder.map(|recorder| timed(self.decoder, recorder, None)).transpose()?;
         let policy = wrapped.as_ref().unwrap_or(self.decoder);
         let enter = |part| recorder.into_iter().for_each(|recorder| recorder.enter(part));
         match work {
-            Work::Score => {
+            Workload::Score => {
                 enter("score");
                 return self.score(policy);
             }
-            Work::Decode(passes) => {
+            Workload::Decode(passes) => {
                 enter("decode");
                 return self.decode(policy, state.decoding.as_ref().context("decoding has no cache")?, passes);
             }
-            Work::Rollout | Work::Step => {
+            Workload::Rollout | Workload::Step => {
                 enter("rollouts");
                 state.completions = Some(self.generate(policy, &self.lengths, &[])?);
             }
-            Work::Update | Work::MicroBatch => {}
+            Workload::Update | Workload::MicroBatch => {}
         }
         if work.trains() {
             let trainer = state.trainer.as_mut().context("an update has no trainer")?;
@@ -199,12 +199,12 @@ impl Bench<'_> {
     /// Scores responses of the given lengths, each after its own copy of the prompt. The time does not depend on the tokens.
     fn score(&self, decoder: &Decoder) -> Result<()> {
         let responses = self.arbitrary_responses();
-        let lanes = self.lanes.count();
+        let workers = self.workers.count();
         let longest = self.prompt.ids.len() + self.lengths.iter().max().unwrap_or(&0);
         let batches: Vec<&[Vec<u32>]> = responses.chunks((SCORE_TOKENS / longest).max(1)).collect();
-        let scored = self.lanes.run(|lane| {
+        let scored = self.workers.run(|worker| {
             let mut tokens = 0;
-            for batch in batches.iter().skip(lane).step_by(lanes) {
+            for batch in batches.iter().skip(worker).step_by(workers) {
                 let packed = Packed::of_responses(batch.iter().map(|response| (&*self.prompt.ids, vec![response.as_slice()])));
                 tokens += decoder.score(&packed, 1.0)?.logprobs.len();
             }
@@ -229,27 +229,27 @@ impl Bench<'_> {
         let sequence = |response| Sequence { prompt: &self.prompt.ids, response, kept: None };
         let sequences: Vec<Sequence> = responses.iter().map(|response| sequence(response)).collect();
         let mut batches = self.packing(&interrupt).micro_batches(&sequences);
-        batches.truncate(self.lanes.count());
+        batches.truncate(self.workers.count());
         batches.concat()
     }
 
     fn packing<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
         let longest = self.lengths.iter().max().copied().unwrap_or(0);
-        let load = Load { prompts: vec![self.prompt.ids.len()], requests: self.lengths.len(), max_new: longest };
-        let chosen = Activations::of(&self.decoder.config, self.settings, &load, &self.decoder.target());
-        Packing { lanes: self.lanes, micro_batch_tokens: chosen.micro_batch_tokens, recompute: chosen.recompute, interrupt }
+        let load = EngineLoad { prompts: vec![self.prompt.ids.len()], requests: self.lengths.len(), max_new_tokens: longest };
+        let chosen = ActivationPlan::of(&self.decoder.config, self.settings, &load, &self.decoder.target());
+        Packing { workers: self.workers, micro_batch_tokens: chosen.micro_batch_tokens, checkpointing: chosen.checkpointing, interrupt }
     }
 
     /// Like `packing`, but all responses of a worker form one micro-batch. It may exceed the token budget because lengths vary.
     fn packing_of_one<'b>(&'b self, interrupt: &'b Interrupt) -> Packing<'b> {
         let packing = self.packing(interrupt);
-        let tokens = self.tokens(Work::MicroBatch).div_ceil(self.lanes.count());
+        let tokens = self.tokens(Workload::MicroBatch).div_ceil(self.workers.count());
         Packing { micro_batch_tokens: packing.micro_batch_tokens.max(tokens), ..packing }
     }
 
     /// Prepares the state that a workload needs. Rollouts and scores need none.
-    fn prepare(&self, work: Work, state: &mut State) -> Result<()> {
-        if let Work::Decode(passes) = work {
+    fn prepare(&self, work: Workload, state: &mut State) -> Result<()> {
+        if let Workload::Decode(passes) = work {
             state.decoding = Some(self.decoding(passes)?);
         }
         if !work.trains() || state.trainer.is_some() {
@@ -258,9 +258,9 @@ impl Bench<'_> {
         let completions = match state.completions.take() {
             Some(completions) => completions,
             // Arbitrary tokens replace rollouts, so that a profile shows the micro-batch alone.
-            None if work == Work::MicroBatch => {
+            None if work == Workload::MicroBatch => {
                 let completion =
-                    |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: Finish::Length, truncated: None };
+                    |ids: Vec<u32>| Completion { logprobs: vec![-1.0; ids.len()], ids, finish: FinishReason::Length, truncated: None };
                 self.arbitrary_responses().into_iter().map(completion).collect()
             }
             None => self.generate(self.decoder, &self.lengths, &[])?,
@@ -268,7 +268,7 @@ impl Bench<'_> {
         state.trainer = Some(Trainer {
             completions,
             reference: (self.settings.loss.kl != 0.0).then(|| self.decoder.deep_copy()).transpose()?,
-            gradients: (0..self.lanes.count()).map(|_| Gradients::zeros(self.decoder, None)).collect::<Result<_>>()?,
+            gradients: (0..self.workers.count()).map(|_| Gradients::zeros(self.decoder, None)).collect::<Result<_>>()?,
             optimizer: AdamW::new(self.settings.optim.clone(), self.decoder.kernels(), &self.decoder.weights.entries())?,
         });
         Ok(())
@@ -278,7 +278,7 @@ impl Bench<'_> {
     /// reference model if given.
     fn update(
         &self,
-        work: Work,
+        work: Workload,
         policy: &Decoder,
         reference: Option<&Decoder>,
         trainer: &mut Trainer,
@@ -286,18 +286,18 @@ impl Bench<'_> {
     ) -> Result<()> {
         let reference = reference.or(trainer.reference.as_ref());
         let interrupt = Interrupt::default();
-        let packing = if work == Work::MicroBatch { self.packing_of_one(&interrupt) } else { self.packing(&interrupt) };
+        let packing = if work == Workload::MicroBatch { self.packing_of_one(&interrupt) } else { self.packing(&interrupt) };
         let updater = Updater { settings: self.settings, packing, policy, reference };
         let advantages = |i: usize, completion: &Completion| vec![if i.is_multiple_of(2) { 1.0 } else { -1.0 }; completion.ids.len()];
         let sample = |(i, completion)| Sample { advantages: advantages(i, completion), ..Sample::of(&self.prompt.ids, completion) };
         enter(trace::GRADIENT);
         let samples: Vec<Sample> = match work {
-            Work::MicroBatch => self.first_micro_batches().into_iter().map(|i| sample((i, &trainer.completions[i]))).collect(),
+            Workload::MicroBatch => self.first_micro_batches().into_iter().map(|i| sample((i, &trainer.completions[i]))).collect(),
             _ => trainer.completions.iter().enumerate().map(sample).collect(),
         };
         let reference = updater.loss_reference(&samples)?;
         let report = updater.gradient(&samples, reference.as_deref(), &trainer.gradients)?;
-        if work == Work::MicroBatch {
+        if work == Workload::MicroBatch {
             return trainer.gradients.iter().try_for_each(|gradients| gradients.clear(policy.kernels()));
         }
         enter("optimizer");
@@ -314,7 +314,7 @@ impl Bench<'_> {
         };
         let began_unix_ns = unix_ns();
         let first_s = once()?;
-        if first_s > self.repeats.once_from_s {
+        if first_s > self.repeats.skip_repeats_above_s {
             return Ok(Times { sorted_s: vec![first_s], warmed_up: false, began_unix_ns, ended_unix_ns: unix_ns() });
         }
         let (mut sorted_s, began, began_unix_ns) = (Vec::new(), Instant::now(), unix_ns());
@@ -328,16 +328,16 @@ impl Bench<'_> {
     fn generate(&self, decoder: &Decoder, lengths: &[usize], end_tokens: &[u32]) -> Result<Vec<Completion>> {
         let engine = Engine {
             decoder,
-            lanes: self.lanes,
+            workers: self.workers,
             settings: &self.settings.rollout.engine,
             end_tokens,
             // Samples among all rows of the embedding, like the programs we compare with.
             vocabulary: decoder.config.vocabulary,
             interrupt: &Interrupt::default(),
         };
-        let request = |(sample, max_new): (usize, &usize)| Request {
+        let request = |(sample, max_new_tokens): (usize, &usize)| Request {
             ids: self.prompt.ids.clone(),
-            max_new: *max_new,
+            max_new_tokens: *max_new_tokens,
             purpose: Purpose::Sampling,
             step: 0,
             prompt: 0,
@@ -350,5 +350,5 @@ impl Bench<'_> {
 
 /// The same decoder with shared weights, recording every operation.
 fn timed(decoder: &Decoder, recorder: &Arc<Recorder>, part: Option<&'static str>) -> Result<Decoder> {
-    decoder.on(Arc::new(Timed::around(decoder.shared_kernels(), recorder.clone(), part)))
+    decoder.on(Arc::new(Profiler::around(decoder.shared_kernels(), recorder.clone(), part)))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kernels::timed::Span;
+use crate::kernels::profiler::Span;
 
 /// The part of a step whose phases are inferred from its operations. Every other part is one phase.
 pub const GRADIENT: &str = "gradient";

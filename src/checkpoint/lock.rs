@@ -34,7 +34,7 @@ pub struct Holder {
 
 /// The error when another process writes in the folder.
 #[derive(Debug)]
-pub struct Held {
+pub struct FolderInUse {
     /// The locked folder.
     pub folder: PathBuf,
     /// The process that holds the lock; `None` if it is unknown.
@@ -45,7 +45,7 @@ impl FolderLock {
     /// Locks an existing folder. If the file system has no locks, warns and continues without one.
     ///
     /// # Errors
-    /// [`Held`] if another process holds the lock; another error if the lock file cannot be written.
+    /// [`FolderInUse`] if another process holds the lock; another error if the lock file cannot be written.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         loop {
@@ -56,9 +56,11 @@ impl FolderLock {
                     write_holder(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
                     return Ok(Self { path, file: Some(file) });
                 }
-                Err(TryLockError::WouldBlock) => return Err(Held { folder: folder.to_owned(), holder: read_holder(&mut file) }.into()),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(FolderInUse { folder: folder.to_owned(), holder: read_holder(&mut file) }.into());
+                }
                 Err(TryLockError::Error(error)) if is_unsupported(&error) => {
-                    tell!(
+                    message!(
                         "{} cannot be locked ({error}): do not start a second process that writes there, because nothing would stop it",
                         folder.display()
                     );
@@ -70,11 +72,11 @@ impl FolderLock {
     }
 
     /// Returns the process that writes in a folder now. `None` if there is none, or if this cannot be determined.
-    pub fn holder(folder: &Path) -> Option<Held> {
+    pub fn holder(folder: &Path) -> Option<FolderInUse> {
         let mut file = File::open(folder.join(FILE)).ok()?;
         // A shared lock, so that two processes that check do not mistake each other for a writer.
         let is_held = matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock));
-        is_held.then(|| Held { folder: folder.to_owned(), holder: read_holder(&mut file) })
+        is_held.then(|| FolderInUse { folder: folder.to_owned(), holder: read_holder(&mut file) })
     }
 }
 
@@ -159,7 +161,7 @@ fn utc(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
 }
 
-impl fmt::Display for Held {
+impl fmt::Display for FolderInUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "another process writes in {}", self.folder.display())?;
         if let Some(Holder { pid, host, since }) = &self.holder {
@@ -169,7 +171,7 @@ impl fmt::Display for Held {
     }
 }
 
-impl std::error::Error for Held {}
+impl std::error::Error for FolderInUse {}
 
 #[cfg(test)]
 mod tests {
@@ -180,7 +182,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = FolderLock::take(folder.path()).unwrap();
         let error = FolderLock::take(folder.path()).unwrap_err();
-        let held = error.downcast_ref::<Held>().unwrap();
+        let held = error.downcast_ref::<FolderInUse>().unwrap();
         let holder = held.holder.clone().unwrap();
         assert_eq!((holder.pid, holder.since.len(), held.folder.as_path()), (std::process::id(), 20, folder.path()));
         assert!(!holder.host.is_empty() && error.to_string().contains(&format!("process {} on {}", holder.pid, holder.host)), "{error}");

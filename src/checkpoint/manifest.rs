@@ -70,15 +70,15 @@ pub fn remove(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If a file exists but cannot be read.
-pub fn fault(folder: &Path) -> Result<Option<String>> {
-    fault_among(folder, |_| true)
+pub fn first_corruption(folder: &Path) -> Result<Option<String>> {
+    first_corruption_among(folder, |_| true)
 }
 
 /// As [`fault`], for only those files whose name satisfies `is_included`.
 ///
 /// # Errors
 /// As [`fault`].
-pub fn fault_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<Option<String>> {
+pub fn first_corruption_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<Option<String>> {
     let path = folder.join(FILE);
     if !path.exists() {
         return Ok(None);
@@ -104,7 +104,7 @@ pub fn fault_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<
 /// # Errors
 /// If a file is missing or has changed. The message names it, says what was expected and found, and what to do.
 pub fn check(folder: &Path) -> Result<()> {
-    refuse(folder, fault(folder)?)
+    refuse(folder, first_corruption(folder)?)
 }
 
 /// As [`check`], for only those files whose name satisfies `is_included`.
@@ -112,7 +112,7 @@ pub fn check(folder: &Path) -> Result<()> {
 /// # Errors
 /// As [`check`].
 pub fn check_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<()> {
-    refuse(folder, fault_among(folder, is_included)?)
+    refuse(folder, first_corruption_among(folder, is_included)?)
 }
 
 fn refuse(folder: &Path, fault: Option<String>) -> Result<()> {
@@ -190,7 +190,7 @@ mod tests {
     fn check_fault(change: impl Fn(&Path), expected: Option<&str>) {
         let folder = folder();
         change(folder.path());
-        match (fault(folder.path()).unwrap(), expected) {
+        match (first_corruption(folder.path()).unwrap(), expected) {
             (None, None) => {}
             (Some(found), Some(expected)) => assert!(found.contains(expected), "{found}"),
             (found, expected) => panic!("{found:?}, expected {expected:?}"),
@@ -220,9 +220,9 @@ mod tests {
         check_fault(|folder| std::fs::remove_dir_all(folder.join("state")).unwrap(), None);
         let folder = folder();
         put("state/c", "delta")(folder.path());
-        assert!(fault(&folder.path().join("state")).unwrap().is_some_and(|fault| fault.contains("state/c has changed")));
+        assert!(first_corruption(&folder.path().join("state")).unwrap().is_some_and(|fault| fault.contains("state/c has changed")));
         put("a", "alphA")(folder.path());
-        assert!(fault_among(folder.path(), |name| name != "a").unwrap().is_none());
+        assert!(first_corruption_among(folder.path(), |name| name != "a").unwrap().is_none());
         let message = check(folder.path()).unwrap_err().to_string();
         assert!(message.contains("a has changed") && message.contains("manifest.json to use the folder as it is"), "{message}");
     }
@@ -240,7 +240,7 @@ mod tests {
                 let mut flipped = whole.clone();
                 flipped[bit / 8] ^= 1 << (bit % 8);
                 std::fs::write(&path, &flipped).unwrap();
-                let found = fault(folder.path()).unwrap();
+                let found = first_corruption(folder.path()).unwrap();
                 // A manifest whose `hash` is not blake3 belongs to another program.
                 let is_others = !is_ours && serde_json::from_slice::<serde_json::Value>(&flipped).is_ok_and(|value| value["hash"] != HASH);
                 assert_eq!(found.is_some(), !is_others, "{name}, bit {bit}");

@@ -24,7 +24,7 @@ pub struct Model {
     /// Ids of the tokens that end a response.
     pub end_tokens: Vec<u32>,
     /// The files next to the weights, `(name, contents)`. An export includes them.
-    companions: Vec<(String, Vec<u8>)>,
+    sidecar_files: Vec<(String, Vec<u8>)>,
 }
 
 impl Model {
@@ -44,12 +44,12 @@ impl Model {
         layout::check(path)?;
         manifest::check(path)?;
         let config = read_config(path)?;
-        let mut companions = companions(path)?;
+        let mut sidecar_files = sidecar_files(path)?;
         let text = Text::from_folder(path)?.with_chat(chat).with_context(|| format!("cannot use the tokenizer in {}", path.display()))?;
-        replace_template(&mut companions, chat);
+        replace_template(&mut sidecar_files, chat);
         check_vocabulary(&text, &config)?;
         let weights = import::load(path, &config)?;
-        Self::assemble(name, Decoder::new(config, weights)?, text, companions)
+        Self::assemble(name, Decoder::new(config, weights)?, text, sidecar_files)
     }
 
     /// Builds a checkpoint from files, `(name, contents)`, with the user's chat settings.
@@ -67,24 +67,24 @@ impl Model {
         let text = text.with_chat(chat)?;
         check_vocabulary(&text, &config)?;
         let weights = import::from_bytes(find("model.safetensors").context("no model.safetensors")?, &config)?;
-        let companions = files.iter().filter(|(file, _)| !matches!(*file, "config.json" | "model.safetensors"));
-        let mut companions = companions.map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec())).collect();
-        replace_template(&mut companions, chat);
-        Self::assemble(name, Decoder::new(config, weights)?, text, companions)
+        let sidecar_files = files.iter().filter(|(file, _)| !matches!(*file, "config.json" | "model.safetensors"));
+        let mut sidecar_files = sidecar_files.map(|(file, bytes)| ((*file).to_owned(), bytes.to_vec())).collect();
+        replace_template(&mut sidecar_files, chat);
+        Self::assemble(name, Decoder::new(config, weights)?, text, sidecar_files)
     }
 
     /// Builds a checkpoint from a decoder and the files next to its weights, `(name, contents)`.
     ///
     /// # Errors
     /// If the tokenizer is missing or invalid, or there is no end token.
-    pub fn from_parts(name: &str, decoder: Decoder, companions: Vec<(String, Vec<u8>)>) -> Result<Self> {
-        let text = read_text(&companions)?;
-        Self::assemble(name, decoder, text, companions)
+    pub fn from_parts(name: &str, decoder: Decoder, sidecar_files: Vec<(String, Vec<u8>)>) -> Result<Self> {
+        let text = read_text(&sidecar_files)?;
+        Self::assemble(name, decoder, text, sidecar_files)
     }
 
-    fn assemble(name: &str, decoder: Decoder, text: Text, companions: Vec<(String, Vec<u8>)>) -> Result<Self> {
-        let end_tokens = find_end_tokens(&decoder.config, &text, &companions)?;
-        Ok(Self { name: name.to_owned(), decoder, text, end_tokens, companions })
+    fn assemble(name: &str, decoder: Decoder, text: Text, sidecar_files: Vec<(String, Vec<u8>)>) -> Result<Self> {
+        let end_tokens = find_end_tokens(&decoder.config, &text, &sidecar_files)?;
+        Ok(Self { name: name.to_owned(), decoder, text, end_tokens, sidecar_files })
     }
 
     /// Checks that the embedding has a row for every token.
@@ -106,7 +106,7 @@ impl Model {
     /// If a file cannot be written, or a weight is too large for the dtype.
     pub fn write(&self, folder: &Path, format: Format) -> Result<()> {
         let weights = self.decoder.weights.on_host(&self.decoder.config)?;
-        write_parts(folder, &self.decoder.config, &self.companions, format, &export::values_of(&weights))
+        write_parts(folder, &self.decoder.config, &self.sidecar_files, format, &export::values_of(&weights))
     }
 }
 
@@ -117,7 +117,7 @@ pub struct ModelText {
     /// Ids of the tokens that end a response.
     pub end_tokens: Vec<u32>,
     /// Context length: the maximum number of tokens in prompt and response together.
-    pub window: usize,
+    pub context_length: usize,
 }
 
 impl ModelText {
@@ -129,7 +129,7 @@ impl ModelText {
         layout::check_config(path)?;
         manifest::check_among(path, |name| !name.ends_with(".safetensors"))?;
         let config = input::read(&path.join("config.json"), input::TEXT_BYTES)?;
-        let mut files = companions(path)?;
+        let mut files = sidecar_files(path)?;
         files.push(("config.json".to_owned(), config));
         Self::from_files_with(&files, chat).with_context(|| format!("cannot use the checkpoint in {}", path.display()))
     }
@@ -143,14 +143,14 @@ impl ModelText {
         let config = ModelConfig::parse(input::text("config.json", &config.1)?)?;
         let text = read_text(files)?.with_chat(chat)?;
         check_vocabulary(&text, &config)?;
-        Ok(Self { end_tokens: find_end_tokens(&config, &text, files)?, window: config.window, text })
+        Ok(Self { end_tokens: find_end_tokens(&config, &text, files)?, context_length: config.context_length, text })
     }
 }
 
 /// The ids of all tokens that end a response: those of `generation_config.json`, otherwise of `config.json`, and the one that ends a turn
 /// in the chat template.
-fn find_end_tokens(config: &ModelConfig, text: &Text, companions: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
-    let generation = companions.iter().find(|(file, _)| file == "generation_config.json");
+fn find_end_tokens(config: &ModelConfig, text: &Text, sidecar_files: &[(String, Vec<u8>)]) -> Result<Vec<u32>> {
+    let generation = sidecar_files.iter().find(|(file, _)| file == "generation_config.json");
     const GENERATION: &str = "generation_config.json";
     let parse = |(_, bytes): &(String, Vec<u8>)| {
         serde_json::from_str(&input::json_text(GENERATION, bytes)?).context("generation_config.json is not JSON")
@@ -174,10 +174,10 @@ fn find_end_tokens(config: &ModelConfig, text: &Text, companions: &[(String, Vec
 ///
 /// # Errors
 /// If a file exists but cannot be read or is too large.
-pub fn companions(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+pub fn sidecar_files(folder: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let mut found = Vec::new();
     for name in FILE_NAMES.into_iter().chain(["generation_config.json"]) {
-        let bytes = input::read_if_there(&folder.join(name), input::TEXT_BYTES)?;
+        let bytes = input::read_if_exists(&folder.join(name), input::TEXT_BYTES)?;
         found.extend(bytes.map(|bytes| (name.to_owned(), bytes)));
     }
     Ok(found)
@@ -196,7 +196,7 @@ fn read_config(folder: &Path) -> Result<ModelConfig> {
 pub fn check_folder(folder: &Path) -> Result<()> {
     layout::check(folder)?;
     let config = read_config(folder)?;
-    check(&config, &companions(folder)?).with_context(|| format!("cannot use the checkpoint in {}", folder.display()))?;
+    check(&config, &sidecar_files(folder)?).with_context(|| format!("cannot use the checkpoint in {}", folder.display()))?;
     import::check(folder, &config)
 }
 
@@ -204,14 +204,14 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If the tokenizer is missing or invalid, does not belong to the configuration, or there is no end token.
-pub fn check(config: &ModelConfig, companions: &[(String, Vec<u8>)]) -> Result<()> {
-    let text = read_text(companions)?;
+pub fn check(config: &ModelConfig, sidecar_files: &[(String, Vec<u8>)]) -> Result<()> {
+    let text = read_text(sidecar_files)?;
     check_vocabulary(&text, config)?;
-    find_end_tokens(config, &text, companions).map(|_| ())
+    find_end_tokens(config, &text, sidecar_files).map(|_| ())
 }
 
-fn read_text(companions: &[(String, Vec<u8>)]) -> Result<Text> {
-    let find = |name: &str| companions.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.as_slice());
+fn read_text(sidecar_files: &[(String, Vec<u8>)]) -> Result<Text> {
+    let find = |name: &str| sidecar_files.iter().find(|(file, _)| file == name).map(|(_, bytes)| bytes.as_slice());
     Text::from_files(TextFiles {
         tokenizer: find("tokenizer.json").context("no tokenizer.json")?,
         tokenizer_config: find("tokenizer_config.json"),
@@ -223,9 +223,15 @@ fn read_text(companions: &[(String, Vec<u8>)]) -> Result<Text> {
 ///
 /// # Errors
 /// If a file cannot be written, or `values` fails.
-pub fn write_parts(folder: &Path, config: &ModelConfig, companions: &[(String, Vec<u8>)], format: Format, values: &Values) -> Result<()> {
+pub fn write_parts(
+    folder: &Path,
+    config: &ModelConfig,
+    sidecar_files: &[(String, Vec<u8>)],
+    format: Format,
+    values: &Values,
+) -> Result<()> {
     write_file(&folder.join("config.json"), serde_json::to_string_pretty(&exported_config(config, format))?.as_bytes())?;
-    for (name, bytes) in companions {
+    for (name, bytes) in sidecar_files {
         let exported = if name == "tokenizer_config.json" { exported_tokenizer_config(bytes) } else { None };
         write_file(&folder.join(name), exported.as_deref().unwrap_or(bytes))?;
     }
@@ -302,11 +308,11 @@ fn turn_end(text: &Text) -> Result<Option<u32>> {
 }
 
 /// Replaces the chat template among the files with the user's, if there is one, so that exports include it.
-fn replace_template(companions: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
+fn replace_template(sidecar_files: &mut Vec<(String, Vec<u8>)>, chat: &ChatSettings) {
     const NAME: &str = "chat_template.jinja";
     if let Some(template) = &chat.template {
-        companions.retain(|(file, _)| file != NAME);
-        companions.push((NAME.to_owned(), template.clone()));
+        sidecar_files.retain(|(file, _)| file != NAME);
+        sidecar_files.push((NAME.to_owned(), template.clone()));
     }
 }
 
@@ -318,7 +324,7 @@ fn check_vocabulary(text: &Text, config: &ModelConfig) -> Result<()> {
     if text.vocabulary() <= rows {
         return Ok(());
     }
-    let others = text.tokens_from(rows).into_iter().any(|(_, _, is_added)| !is_added);
+    let others = text.tokens_beyond(rows).into_iter().any(|(_, _, is_added)| !is_added);
     ensure!(
         !others,
         "tokenizer.json has tokens up to {}, but vocab_size in config.json is {rows}, expected at least {}: they do not belong together",

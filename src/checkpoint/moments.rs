@@ -18,7 +18,7 @@ fn tensors(state: &ParameterState) -> Vec<(String, &Tensor)> {
     let name = |suffix: &str| format!("{}.{suffix}", state.name);
     match &state.moments {
         Moments::Full { first, second } => vec![(name("first"), first), (name("second"), second)],
-        Moments::Coded { first, second } => vec![
+        Moments::Quantized { first, second } => vec![
             (name("first.codes"), &first.codes),
             (name("first.scales"), &first.scales),
             (name("second.codes"), &second.codes),

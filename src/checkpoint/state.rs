@@ -12,7 +12,7 @@ use crate::kernels::{Kernels, Moments};
 use crate::model::export::WeightDtype;
 use crate::model::lora::{Adapters, peft};
 use crate::model::{ModelConfig, export, import};
-use crate::optim::{AdamW, States};
+use crate::optim::{AdamW, MomentDtype};
 
 /// The progress of a run when its state was saved.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,19 +46,19 @@ const PROGRESS_FILE: &str = "progress.json";
 /// Files of first and second moments in f32, in the layout and under the names of a Hugging Face checkpoint.
 const FULL: [&str; 2] = ["first_moments.safetensors", "second_moments.safetensors"];
 /// The file of quantized moments, in the format of `moments`.
-const CODED: &str = "moments_8bit.safetensors";
+const QUANTIZATION_BLOCK: &str = "moments_8bit.safetensors";
 /// The file of exact parameters.
 pub const WEIGHTS: &str = "weights.safetensors";
 
 /// The trained parameters. They determine the names and the layout of tensors in a file.
-pub enum Trained<'a> {
+pub enum TrainedParameters<'a> {
     /// All weights of a model with this configuration.
     Weights(&'a ModelConfig),
     /// LoRA adapters.
     Adapters(&'a Adapters),
 }
 
-impl Trained<'_> {
+impl TrainedParameters<'_> {
     /// Writes one tensor per parameter, in the order of the parameters, in f32. `None` writes zeros.
     ///
     /// # Errors
@@ -95,12 +95,12 @@ pub fn save(
     folder: &Path,
     progress: &Progress,
     optimizer: &AdamW,
-    trained: &Trained,
+    trained: &TrainedParameters,
     parameters: &[(String, &Tensor)],
     exact: bool,
 ) -> Result<()> {
     match optimizer.settings.states {
-        States::F32 => {
+        MomentDtype::F32 => {
             let moments = parameters.iter().map(|(name, _)| match optimizer.state(name).map(|state| &state.moments) {
                 Some(Moments::Full { first, second }) => [Some(first), Some(second)],
                 _ => [None; 2],
@@ -108,7 +108,7 @@ pub fn save(
             let (first, second): (Vec<_>, Vec<_>) = moments.map(|[first, second]| (first, second)).unzip();
             FULL.iter().zip([first, second]).try_for_each(|(name, tensors)| trained.write(&folder.join(name), &tensors))?;
         }
-        States::Coded => stream_file(&folder.join(CODED), |out| moments::to_writer(out, optimizer))?,
+        MomentDtype::Quantized => stream_file(&folder.join(QUANTIZATION_BLOCK), |out| moments::to_writer(out, optimizer))?,
     }
     let exact = exact || has_masters(optimizer);
     if exact {
@@ -136,7 +136,7 @@ pub fn load(
     folder: &Path,
     kernels: &dyn Kernels,
     optimizer: &mut AdamW,
-    trained: &Trained,
+    trained: &TrainedParameters,
     parameters: &[(String, &Tensor)],
     exact: bool,
 ) -> Result<Progress> {
@@ -149,8 +149,8 @@ pub fn load(
         weights.display()
     );
     let (expected, other, name) = match optimizer.settings.states {
-        States::F32 => (FULL[0], CODED, "8bit"),
-        States::Coded => (CODED, FULL[0], "f32"),
+        MomentDtype::F32 => (FULL[0], QUANTIZATION_BLOCK, "8bit"),
+        MomentDtype::Quantized => (QUANTIZATION_BLOCK, FULL[0], "f32"),
     };
     if !folder.join(expected).exists() && folder.join(other).exists() {
         bail!(
@@ -159,7 +159,7 @@ pub fn load(
         );
     }
     match optimizer.settings.states {
-        States::F32 => {
+        MomentDtype::F32 => {
             for (which, name) in FULL.iter().enumerate() {
                 for ((name, _), value) in parameters.iter().zip(trained.read(&folder.join(name))?) {
                     if let Some(Moments::Full { first, second }) = optimizer.state(name).map(|state| &state.moments) {
@@ -168,7 +168,7 @@ pub fn load(
                 }
             }
         }
-        States::Coded => moments::load(&folder.join(CODED), kernels, optimizer)?,
+        MomentDtype::Quantized => moments::load(&folder.join(QUANTIZATION_BLOCK), kernels, optimizer)?,
     }
     if weights.exists() {
         let values = trained.read(&weights)?;

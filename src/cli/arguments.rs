@@ -9,8 +9,8 @@ use clap::Args;
 use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use toml::{Table, Value};
 
-use crate::data::{Library, OnTransfer, Transfer};
-use crate::kernels::{ComputeSettings, Kernels, Place, Precision, Version};
+use crate::data::{DownloadProgress, Library, OnProgress};
+use crate::kernels::{Backend, ComputeSettings, DeviceChoice, Kernels, Precision};
 use crate::source;
 use crate::text::ChatSettings;
 
@@ -20,10 +20,10 @@ use crate::text::ChatSettings;
 pub struct ComputeArgs {
     /// Device to compute on: auto (a GPU if there is one), cpu, or cuda[:N]
     #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Place>,
+    pub device: Option<DeviceChoice>,
     /// Kernels to compute with: this program's own (plain on the CPU, fused on a GPU) or candle's stock operations
     #[arg(long, value_enum, value_name = "VERSION")]
-    pub kernels: Option<Version>,
+    pub kernels: Option<Backend>,
     /// dtype of weights and activations; auto is f32 on the CPU and bf16 on a GPU
     #[arg(long, value_enum, value_name = "DTYPE")]
     pub dtype: Option<Precision>,
@@ -68,7 +68,7 @@ pub struct DataArgs {
 impl DataArgs {
     /// Opens the published files: those in `--data-dir`, or downloads.
     pub fn library(&self) -> Result<Library> {
-        Ok(Library::open(self.data_dir.as_deref())?.on_transfer(download_progress()))
+        Ok(Library::open(self.data_dir.as_deref())?.on_progress(download_progress()))
     }
 }
 
@@ -94,9 +94,9 @@ impl ChatArgs {
 const LARGE_BYTES: u64 = 10 << 20;
 
 /// Shows downloads, one file at a time: a progress bar, or one line for a large file if stderr is no terminal.
-pub fn download_progress() -> OnTransfer {
+pub fn download_progress() -> OnProgress {
     let current: Mutex<Option<(String, ProgressBar)>> = Mutex::new(None);
-    Arc::new(move |transfer: &Transfer| {
+    Arc::new(move |transfer: &DownloadProgress| {
         let mut current = current.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (received, total) = (transfer.received_bytes, transfer.total_bytes.unwrap_or(0));
         if current.as_ref().is_none_or(|(name, _)| *name != transfer.name) {
@@ -105,7 +105,7 @@ pub fn download_progress() -> OnTransfer {
                 return;
             }
             if total >= LARGE_BYTES && !std::io::stderr().is_terminal() {
-                tell!("downloading {}, {}", transfer.name, HumanBytes(total));
+                message!("downloading {}, {}", transfer.name, HumanBytes(total));
             }
             let bar = ProgressBar::new(total).with_message(transfer.name.clone());
             let style = ProgressStyle::with_template("{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta} left");
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn compute_args_layer_has_only_given_flags() {
         let resolved = |args: &ComputeArgs| {
-            let before = ComputeSettings { device: Place::Cuda(1), dtype: Precision::Bf16, ..ComputeSettings::default() };
+            let before = ComputeSettings { device: DeviceChoice::Cuda(1), dtype: Precision::Bf16, ..ComputeSettings::default() };
             let defaults = RunSettings { compute: before, ..RunSettings::demonstration() };
             config::resolve(&defaults, &[args.layer().unwrap()]).unwrap().compute
         };
@@ -137,11 +137,18 @@ mod tests {
         let found = resolved(&none);
         assert_eq!(
             (found.device, found.kernels, found.dtype, found.batch_invariant),
-            (Place::Cuda(1), Version::Auto, Precision::Bf16, false)
+            (DeviceChoice::Cuda(1), Backend::Auto, Precision::Bf16, false)
         );
-        let all =
-            ComputeArgs { device: Some(Place::Cpu), kernels: Some(Version::Fused), dtype: Some(Precision::F32), batch_invariant: true };
+        let all = ComputeArgs {
+            device: Some(DeviceChoice::Cpu),
+            kernels: Some(Backend::Fused),
+            dtype: Some(Precision::F32),
+            batch_invariant: true,
+        };
         let found = resolved(&all);
-        assert_eq!((found.device, found.kernels, found.dtype, found.batch_invariant), (Place::Cpu, Version::Fused, Precision::F32, true));
+        assert_eq!(
+            (found.device, found.kernels, found.dtype, found.batch_invariant),
+            (DeviceChoice::Cpu, Backend::Fused, Precision::F32, true)
+        );
     }
 }

@@ -13,17 +13,17 @@ use serde_json::{Value, json};
 
 use super::arguments::{ComputeArgs, download_progress};
 use super::numbers::{COUNT_FROM_1, setting, within};
-use crate::bench::{Bench, Ceilings, Machine, Repeats, State, WORKS, Work, trace};
+use crate::bench::{Bench, Ceilings, Machine, Repeats, State, WORKLOADS, Workload, trace};
 use crate::config;
 use crate::config::range::{Range, between};
 use crate::flow::{Problem, Prompt};
 use crate::kernels::Kernels;
-use crate::lanes::Lanes;
-use crate::model::{Decoder, initial, shapes};
+use crate::model::{Decoder, init, known_models};
 use crate::source;
 use crate::text::{ChatSettings, Text};
 use crate::train::RunSettings;
 use crate::usage::usage;
+use crate::workers::Workers;
 use case::{Case, CaseReport};
 
 #[derive(Debug, Args)]
@@ -35,10 +35,10 @@ pub struct BenchArgs {
         long,
         value_name = "NAME",
         conflicts_with_all = ["model", "prompt"],
-        help = format!("Measure random weights of a known shape instead: {}", crate::model::shapes::names())
+        help = format!("Measure random weights of a known shape instead: {}", crate::model::known_models::names())
     )]
     shape: Option<String>,
-    #[arg(long, default_value = "rollout,update,step", help = format!("Workloads to measure, separated by commas: {WORKS}"))]
+    #[arg(long, default_value = "rollout,update,step", help = format!("Workloads to measure, separated by commas: {WORKLOADS}"))]
     work: String,
     /// Measure several cases in one process (repeat the flag); each is a list such as "name=long work=rollout sequences=64
     /// lengths=lognormal:760:3072 batch-invariant=true"
@@ -56,7 +56,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE|lognormal:MEAN:LONGEST")]
     lengths: Option<String>,
     /// Give all responses this length
-    #[arg(long, value_name = "TOKENS", conflicts_with = "lengths", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new"))]
+    #[arg(long, value_name = "TOKENS", conflicts_with = "lengths", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new_tokens"))]
     response_tokens: Option<u32>,
     /// Write the response lengths to a file, so that another program can repeat the same work
     #[arg(long, value_name = "FILE")]
@@ -65,11 +65,11 @@ pub struct BenchArgs {
     #[arg(long, default_value = "What is 334+556?")]
     prompt: String,
     /// Use a prompt of this many arbitrary tokens instead (default with --shape: 150)
-    #[arg(long, value_name = "TOKENS", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new"))]
+    #[arg(long, value_name = "TOKENS", conflicts_with = "prompt", allow_negative_numbers = true, value_parser = setting::<u32>("rollout.max_new_tokens"))]
     prompt_tokens: Option<u32>,
     /// Maximum number of tokens in a response
-    #[arg(long, default_value_t = 80, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new"))]
-    max_new: usize,
+    #[arg(long, visible_alias = "max-new", default_value_t = 80, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
+    max_new_tokens: usize,
     /// Repeat each workload for about this long
     #[arg(long, default_value_t = 5.0, allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     seconds: f64,
@@ -98,8 +98,8 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// Worker threads; with 1, each matrix product uses all cores; 0 chooses by the model's size
-    #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("train.lanes"))]
-    lanes: usize,
+    #[arg(long, visible_alias = "lanes", default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("train.workers"))]
+    workers: usize,
     #[command(flatten)]
     compute: ComputeArgs,
 }
@@ -129,15 +129,15 @@ pub fn run(args: BenchArgs) -> Result<()> {
     let other = cases.iter().any(is_other).then(|| args.open(!args.compute.batch_invariant)).transpose()?;
     let subject = subject(&args)?;
     let decoder = &subject.decoder;
-    let lanes = Lanes::new(if args.lanes == 0 { decoder.usual_lanes() } else { args.lanes })?;
-    let machine = Machine::of(decoder, &lanes);
-    let ceilings = (!args.no_ceilings).then(|| Ceilings::measure(decoder, &lanes)).transpose()?;
+    let workers = Workers::new(if args.workers == 0 { decoder.default_workers() } else { args.workers })?;
+    let machine = Machine::of(decoder, &workers);
+    let ceilings = (!args.no_ceilings).then(|| Ceilings::measure(decoder, &workers)).transpose()?;
     show::machine(&machine, ceilings.as_ref());
     let prompt = prompt(&args, &subject)?;
     let mut report = Report { machine, ceilings, prompt_tokens: prompt.ids.len(), cases: cases.iter().map(Case::report).collect() };
     report.write(&args, &settings)?;
     for (number, case) in cases.iter().enumerate() {
-        let measured = Measured { args: &args, case, subject: &subject, settings: &settings, lanes: &lanes, began };
+        let measured = Measured { args: &args, case, subject: &subject, settings: &settings, workers: &workers, began };
         let moved = other.as_ref().filter(|_| is_other(case)).map(|kernels| decoder.on(kernels.clone())).transpose();
         let done = moved.and_then(|moved| {
             let bench = measured.bench(moved.as_ref().unwrap_or(decoder), prompt.clone());
@@ -146,7 +146,7 @@ pub fn run(args: BenchArgs) -> Result<()> {
         match done {
             Err(error) if case.name.is_none() => return Err(error),
             Err(error) => {
-                tell!("{}: {error:#}", case.name.as_deref().unwrap_or_default());
+                message!("{}: {error:#}", case.name.as_deref().unwrap_or_default());
                 report.cases[number].error = Some(format!("{error:#}"));
                 report.write(&args, &settings)?;
             }
@@ -167,7 +167,7 @@ struct Measured<'a> {
     case: &'a Case,
     subject: &'a Subject,
     settings: &'a RunSettings,
-    lanes: &'a Lanes,
+    workers: &'a Workers,
     began: Instant,
 }
 
@@ -176,11 +176,11 @@ impl<'a> Measured<'a> {
         let repeats = Repeats {
             least: self.args.repeats,
             seconds: self.args.seconds,
-            once_from_s: self.args.once_from.unwrap_or(f64::INFINITY),
+            skip_repeats_above_s: self.args.once_from.unwrap_or(f64::INFINITY),
             breakdown: !self.args.no_breakdown,
         };
         let vocabulary = self.subject.vocabulary();
-        Bench { decoder, vocabulary, lanes: self.lanes, settings: self.settings, prompt, lengths: Vec::new(), repeats }
+        Bench { decoder, vocabulary, workers: self.workers, settings: self.settings, prompt, lengths: Vec::new(), repeats }
     }
 
     /// Measures the workloads in order. The report is written after each, so that a later failure loses nothing.
@@ -189,7 +189,7 @@ impl<'a> Measured<'a> {
         let is_late = |report: &Report| {
             let is_late = self.args.limit.is_some_and(|limit| self.began.elapsed().as_secs_f64() > limit);
             if is_late {
-                tell!("{name}no time left for {}", report.cases[number].not_run.join(", "));
+                message!("{name}no time left for {}", report.cases[number].not_run.join(", "));
             }
             is_late
         };
@@ -203,10 +203,10 @@ impl<'a> Measured<'a> {
         }
         report.cases[number].start(&bench.lengths);
         let (responses, tokens) = (bench.lengths.len(), bench.lengths.iter().sum::<usize>());
-        tell!(
+        message!(
             "{name}{responses} responses with {tokens} tokens in total, a prompt of {} tokens, {} workers",
             bench.prompt.ids.len(),
-            self.lanes.count()
+            self.workers.count()
         );
         let mut state = State::default();
         for work in &self.case.works {
@@ -224,7 +224,7 @@ impl<'a> Measured<'a> {
             report.write(self.args, self.settings)?;
         }
         if let Some(path) = &self.args.profile {
-            let events = trace::events(&bench.record(Work::Step, &mut state)?.spans);
+            let events = trace::events(&bench.record(Workload::Step, &mut state)?.spans);
             write(path, &Value::Array(events).to_string())?;
         }
         Ok(())
@@ -280,7 +280,7 @@ impl Subject {
 fn settings(args: &BenchArgs) -> Result<RunSettings> {
     let layers = config::layers(None, &args.sets)?;
     let mut settings = config::resolve(&RunSettings::defaults_for(args.shape.as_deref().unwrap_or(&args.model)), &layers)?;
-    settings.rollout.max_new = args.max_new;
+    settings.rollout.max_new_tokens = args.max_new_tokens;
     Ok(settings)
 }
 
@@ -291,9 +291,10 @@ fn subject(args: &BenchArgs) -> Result<Subject> {
         let model = source::load(&args.model, &ChatSettings::default(), &kernels, &download_progress())?;
         return Ok(Subject { decoder: model.decoder, text: Some(model.text), end_tokens: model.end_tokens });
     };
-    let shape = shapes::by_name(name).with_context(|| format!("--shape {name}: no such shape; known shapes are {}", shapes::names()));
+    let shape =
+        known_models::by_name(name).with_context(|| format!("--shape {name}: no such shape; known shapes are {}", known_models::names()));
     let config = usage(shape)?.read()?;
-    let weights = initial::random(&config, 0, WEIGHT_SCALE)?;
+    let weights = init::random(&config, 0, WEIGHT_SCALE)?;
     Ok(Subject { end_tokens: config.end_tokens.clone(), decoder: Decoder::new(config, weights)?.on(kernels)?, text: None })
 }
 

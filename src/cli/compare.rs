@@ -51,9 +51,9 @@ pub fn run(args: CompareArgs) -> Result<()> {
         ]);
     }
     let header = ["pass", "problems", "B - A in points [95%]", "won by B", "lost by B", "sign test p", "unpaired"];
-    tell!("{}", table(&header, &rows));
+    message!("{}", table(&header, &rows));
     for (name, different) in differences(&args.before, &args.after)? {
-        tell!("{name} was measured under different conditions: {}", different.join("; "));
+        message!("{name} was measured under different conditions: {}", different.join("; "));
     }
     Ok(())
 }

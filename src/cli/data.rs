@@ -10,7 +10,7 @@ use serde_json::json;
 use super::arguments::DataArgs;
 use crate::data::benchmark::{BENCHMARKS, Source};
 use crate::data::catalogue::{self, Named};
-use crate::data::{Library, Presence};
+use crate::data::{FileStatus, Library};
 use crate::metrics::table;
 use crate::usage::usage;
 
@@ -97,7 +97,7 @@ fn list(library: &Library, as_json: bool) -> Result<()> {
     let sources: BTreeSet<String> =
         catalogue::all().iter().map(|named| format!("{} at commit {}", named.file.repository, named.file.commit)).collect();
     let sources = sources.into_iter().collect::<Vec<_>>().join(", ");
-    tell!("source: {sources}; downloads are cached in {}", library.cache().display());
+    message!("source: {sources}; downloads are cached in {}", library.cache().display());
     Ok(())
 }
 
@@ -112,16 +112,16 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
     let mut failed = 0;
     for named in files {
         let verdict = match library.look(&named.file)? {
-            Presence::Folder(path) | Presence::Cache(path) => {
+            FileStatus::Folder(path) | FileStatus::Cache(path) => {
                 named.read(library).map(|rows| format!("{rows} rows, sha256 as published, {}", path.display()))
             }
-            Presence::Spoiled(path, found) => Err(anyhow::anyhow!(
+            FileStatus::Corrupt(path, found) => Err(anyhow::anyhow!(
                 "{} is not the published file: sha256 {found}, expected {}; delete it and run rlvr data pull {}",
                 path.display(),
                 named.file.sha256,
                 named.name
             )),
-            Presence::Missing => Err(anyhow::anyhow!("missing; download it with rlvr data pull {}", named.name)),
+            FileStatus::Missing => Err(anyhow::anyhow!("missing; download it with rlvr data pull {}", named.name)),
         };
         match verdict {
             Ok(text) => say!("{}: {text}", named.name),
@@ -131,22 +131,22 @@ fn check(files: &[Named], library: &Library) -> Result<ExitCode> {
             }
         }
     }
-    tell!("{} of {} files match the published checksums", files.len() - failed, files.len());
+    message!("{} of {} files match the published checksums", files.len() - failed, files.len());
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn state(presence: &Presence) -> &'static str {
+fn state(presence: &FileStatus) -> &'static str {
     match presence {
-        Presence::Folder(_) => "in the folder",
-        Presence::Cache(_) => "in the cache",
-        Presence::Spoiled(..) => "spoiled",
-        Presence::Missing => "not here",
+        FileStatus::Folder(_) => "in the folder",
+        FileStatus::Cache(_) => "in the cache",
+        FileStatus::Corrupt(..) => "spoiled",
+        FileStatus::Missing => "not here",
     }
 }
 
-fn path_of(presence: &Presence) -> Option<&std::path::Path> {
+fn path_of(presence: &FileStatus) -> Option<&std::path::Path> {
     match presence {
-        Presence::Folder(path) | Presence::Cache(path) | Presence::Spoiled(path, _) => Some(path),
-        Presence::Missing => None,
+        FileStatus::Folder(path) | FileStatus::Cache(path) | FileStatus::Corrupt(path, _) => Some(path),
+        FileStatus::Missing => None,
     }
 }

@@ -82,10 +82,10 @@ impl EndpointArgs {
             if let Some(text) = text {
                 return Ok(Prompts::Rendered(text));
             }
-            tell!("{model} is neither a folder nor a name on the hub: the server writes the prompts, as with --endpoint-chat");
+            message!("{model} is neither a folder nor a name on the hub: the server writes the prompts, as with --endpoint-chat");
         }
         usage(refuse_template(chat))?;
-        let text = source::text_at_hand(model, &ChatSettings::default()).unwrap_or_else(|error| {
+        let text = source::cached_text(model, &ChatSettings::default()).unwrap_or_else(|error| {
             tracing::info!("the server decides about end tokens: {error:#}");
             None
         });

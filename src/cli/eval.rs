@@ -19,14 +19,14 @@ use crate::data::benchmark::Decoding;
 use crate::eval::conditions::Conditions;
 use crate::eval::settings::PUBLISHED;
 use crate::eval::store::{self, Store};
-use crate::eval::{EvalSet, EvalSettings, Evaluator, LocalModel, Lost, sets};
+use crate::eval::{EvalSet, EvalSettings, Evaluator, FailedRequests, LocalModel, sets};
 use crate::interrupt::{Interrupt, Interrupted};
-use crate::lanes::Lanes;
 use crate::rollout::limits::EngineSettings;
 use crate::source;
 use crate::text;
-use crate::tiny::ways;
+use crate::tiny::answer_style;
 use crate::usage::usage;
+use crate::workers::Workers;
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
@@ -42,8 +42,8 @@ pub struct EvalArgs {
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<usize>("eval.limit"))]
     limit: usize,
     /// Maximum number of tokens in a response (default: 80 for the embedded model's benchmarks, 3072 for others)
-    #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new"))]
-    max_new: Option<usize>,
+    #[arg(long, visible_alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("eval.max_new_tokens"))]
+    max_new_tokens: Option<usize>,
     /// Responses per problem in sampled passes (default: the benchmark's own number)
     #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.group_size"))]
     samples: Option<usize>,
@@ -91,19 +91,29 @@ pub fn run(args: EvalArgs) -> Result<ExitCode> {
     let settings = settings(&args, &sets);
     let interrupt = Arc::new(Interrupt::default());
     if let Some(endpoint) = args.endpoint.open(&args.model, &chat, &interrupt)? {
-        usage(endpoint.window().map_or(Ok(()), |window| sets::room_to_answer(settings.max_new, window, &sets)))?;
+        usage(
+            endpoint
+                .context_length()
+                .map_or(Ok(()), |context_length| sets::ensure_prompt_fits(settings.max_new_tokens, context_length, &sets)),
+        )?;
         signals::listen(&interrupt, CtrlC::Stops)?;
-        return evaluate(&args, &sets, Evaluator { answerer: &endpoint, settings: &settings, store: None });
+        return evaluate(&args, &sets, Evaluator { generator: &endpoint, settings: &settings, store: None });
     }
     let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &download_progress())?;
-    usage(sets::room_to_answer(settings.max_new, model.decoder.config.window, &sets))?;
+    usage(sets::ensure_prompt_fits(settings.max_new_tokens, model.decoder.config.context_length, &sets))?;
     signals::listen(&interrupt, CtrlC::Stops)?;
-    let lanes = Lanes::new(model.decoder.usual_lanes())?;
+    let workers = Workers::new(model.decoder.default_workers())?;
     let engine = EngineSettings { max_running: args.max_running, ..EngineSettings::default() };
     let date = chat.date.filter(|_| model.text.prints_date()).unwrap_or_default();
-    let answerer =
-        LocalModel { model: &model, revision: source::revision(&args.model)?, date, lanes: &lanes, engine: &engine, interrupt: &interrupt };
-    let evaluator = Evaluator { answerer: &answerer, settings: &settings, store: None };
+    let generator = LocalModel {
+        model: &model,
+        revision: source::revision(&args.model)?,
+        date,
+        workers: &workers,
+        engine: &engine,
+        interrupt: &interrupt,
+    };
+    let evaluator = Evaluator { generator: &generator, settings: &settings, store: None };
     evaluate(&args, &sets, evaluator)
 }
 
@@ -119,31 +129,31 @@ fn evaluate(args: &EvalArgs, sets: &[EvalSet], evaluator: Evaluator) -> Result<E
     if let Some(Interrupted { signal }) = passes.as_ref().err().and_then(|error| error.downcast_ref()) {
         match &args.out {
             Some(out) => {
-                tell!("interrupted; {} keeps the responses so far. Run the same command with --resume to get the rest", out.display())
+                message!("interrupted; {} keeps the responses so far. Run the same command with --resume to get the rest", out.display())
             }
-            None => tell!("interrupted; nothing is kept without --out"),
+            None => message!("interrupted; nothing is kept without --out"),
         }
         return Ok(ExitCode::from(128 + *signal as u8));
     }
     let passes = passes.map_err(|error| match &args.out {
-        Some(out) if error.is::<Lost>() => {
+        Some(out) if error.is::<FailedRequests>() => {
             error.context(format!("{} keeps the responses so far; --resume asks for the rest", out.display()))
         }
-        None if error.is::<Lost>() => error.context("nothing is kept without --out"),
+        None if error.is::<FailedRequests>() => error.context("nothing is kept without --out"),
         _ => error,
     })?;
     if let Some(store) = store {
         store.write_scores(passes.iter().map(|pass| (pass.name.clone(), pass.score.clone())).collect())?;
     }
     scores::print(&passes, &scores::subject(&args.model));
-    args.out.iter().for_each(|out| tell!("graded responses are in {}", out.display()));
+    args.out.iter().for_each(|out| message!("graded responses are in {}", out.display()));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Loads the requested sets, with the requested decoding and number of samples.
 fn requested_sets(args: &EvalArgs) -> Result<Vec<EvalSet>> {
     let benchmarks = args.benchmarks.as_deref().unwrap_or_default();
-    let mut sets = sets::by_name(benchmarks, args.limit, &args.data.library()?, ways::name_of)?;
+    let mut sets = sets::by_name(benchmarks, args.limit, &args.data.library()?, answer_style::style_name)?;
     args.benchmark_file.iter().try_for_each(|path| sets::add_file(&mut sets, path, args.limit))?;
     if sets.is_empty() {
         return Err(anyhow!("--benchmarks is empty; name at least one benchmark"));
@@ -155,7 +165,7 @@ fn requested_sets(args: &EvalArgs) -> Result<Vec<EvalSet>> {
         let greedy = sets.iter().filter(|set| set.decodings.contains(&Decoding::GREEDY)).map(|set| set.name.as_str());
         let greedy = greedy.collect::<Vec<_>>().join(", ");
         if samples > 1 && !greedy.is_empty() {
-            tell!(
+            message!(
                 "--samples applies to sampled passes only: {greedy} is decoded greedily, once (use --decoding t0.6x{samples} to sample it)"
             );
         }
@@ -167,7 +177,7 @@ fn settings(args: &EvalArgs, sets: &[EvalSet]) -> EvalSettings {
     let defaults = EvalSettings::default();
     let of_tiny = sets.iter().all(|set| set.name.starts_with("tiny"));
     EvalSettings {
-        max_new: args.max_new.unwrap_or(if of_tiny { 80 } else { defaults.max_new }),
+        max_new_tokens: args.max_new_tokens.unwrap_or(if of_tiny { 80 } else { defaults.max_new_tokens }),
         limit: args.limit,
         benchmarks: args.benchmarks.clone().unwrap_or_default(),
         decoding: args.decoding.clone().unwrap_or(defaults.decoding),

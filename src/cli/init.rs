@@ -10,12 +10,12 @@ use serde_json::{Map, Value};
 
 use super::numbers::setting;
 use crate::checkpoint::disk::{ensure_room, gigabytes};
-use crate::checkpoint::model::{check, companions, write_parts};
+use crate::checkpoint::model::{check, sidecar_files, write_parts};
 use crate::checkpoint::{ensure_free, write_file, write_folder};
 use crate::config::nearest;
 use crate::input;
 use crate::model::export::{self, Format, MAX_SHARD_BYTES, WeightDtype};
-use crate::model::{ModelConfig, initial, shapes};
+use crate::model::{ModelConfig, init, known_models};
 use crate::tiny::embedded;
 use crate::usage::usage;
 
@@ -89,7 +89,7 @@ const FIELDS: [&str; 29] = [
 struct Blank {
     config: ModelConfig,
     /// Tokenizer files and the generation config, as (file name, content).
-    companions: Vec<(String, Vec<u8>)>,
+    sidecar_files: Vec<(String, Vec<u8>)>,
     /// Standard deviation of the weights.
     scale: f32,
 }
@@ -100,32 +100,32 @@ pub fn run(args: InitArgs) -> Result<()> {
         let plain = args.sets.is_empty() && args.tokenizer.is_none();
         usage(plain.then_some(()).context("--set and --tokenizer apply to random weights only; remove them to write the embedded base"))?;
         write_folder(&args.out, |path| embedded::FILES.iter().try_for_each(|(name, bytes)| write_file(&path.join(name), bytes)))?;
-        tell!("wrote {}", args.out.display());
+        message!("wrote {}", args.out.display());
         return Ok(());
     }
     let (began, format) = (Instant::now(), Format { dtype: dtype(args.dtype), max_shard_bytes: args.max_shard_bytes });
-    let Blank { config, companions, scale } = usage(blank(&args))?;
+    let Blank { config, sidecar_files, scale } = usage(blank(&args))?;
     let files = export::files(&config, format)?;
     let bytes: u64 = files.iter().map(export::WeightFile::tensor_bytes).sum();
-    usage(ensure_room(&args.out, bytes + companions.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()))?;
-    let values = initial::values(&config, args.seed, scale);
-    write_folder(&args.out, |path| write_parts(path, &config, &companions, format, &values))?;
-    let (parameters, seconds) = (config.parameters(), began.elapsed().as_secs_f64());
+    usage(ensure_room(&args.out, bytes + sidecar_files.iter().map(|(_, bytes)| bytes.len() as u64).sum::<u64>()))?;
+    let values = init::values(&config, args.seed, scale);
+    write_folder(&args.out, |path| write_parts(path, &config, &sidecar_files, format, &values))?;
+    let (parameters, seconds) = (config.parameter_count(), began.elapsed().as_secs_f64());
     let files = if files.len() == 1 { "one file".to_owned() } else { format!("{} files", files.len()) };
-    tell!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), gigabytes(bytes));
+    message!("wrote {}: {parameters} random parameters, {} in {files}, {seconds:.1} s", args.out.display(), gigabytes(bytes));
     Ok(())
 }
 
 fn blank(args: &InitArgs) -> Result<Blank> {
     let folder = Path::new(&args.like);
-    let text = match shapes::by_name(&args.like) {
+    let text = match known_models::by_name(&args.like) {
         Some(shape) => shape.config.to_owned(),
         None if folder.is_dir() => {
             let path = folder.join("config.json");
             input::read_text(&path, input::TEXT_BYTES)?
         }
         None => {
-            bail!("--like {}: no such shape; use {}, {}, or a folder with a config.json", args.like, embedded::NAME, shapes::names())
+            bail!("--like {}: no such shape; use {}, {}, or a folder with a config.json", args.like, embedded::NAME, known_models::names())
         }
     };
     let mut fields: Map<String, Value> =
@@ -142,9 +142,9 @@ fn blank(args: &InitArgs) -> Result<Blank> {
     }
     let scale = fields.get("initializer_range").and_then(Value::as_f64).unwrap_or(0.02) as f32;
     let config = ModelConfig::parse(&serde_json::to_string(&fields)?)?;
-    let companions = tokenizer_files(args)?;
-    check(&config, &companions)?;
-    Ok(Blank { config, companions, scale })
+    let sidecar_files = tokenizer_files(args)?;
+    check(&config, &sidecar_files)?;
+    Ok(Blank { config, sidecar_files, scale })
 }
 
 /// Returns the files to write next to the weights. A known shape has none: it gets the embedded tokenizer, so that `score` and `sample` run.
@@ -153,14 +153,14 @@ fn tokenizer_files(args: &InitArgs) -> Result<Vec<(String, Vec<u8>)>> {
     let has_tokenizer = |folder: &Path| folder.join("tokenizer.json").exists();
     if let Some(folder) = &args.tokenizer {
         ensure!(has_tokenizer(folder), "--tokenizer {}: no tokenizer.json there", folder.display());
-        return companions(folder);
+        return sidecar_files(folder);
     }
     if has_tokenizer(Path::new(&args.like)) {
-        return companions(Path::new(&args.like));
+        return sidecar_files(Path::new(&args.like));
     }
-    tell!("{} has no tokenizer: the embedded model's is written; choose another with --tokenizer DIR", args.like);
-    let companions = embedded::FILES.iter().filter(|(name, _)| !matches!(*name, "config.json" | "model.safetensors"));
-    Ok(companions.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect())
+    message!("{} has no tokenizer: the embedded model's is written; choose another with --tokenizer DIR", args.like);
+    let sidecar_files = embedded::FILES.iter().filter(|(name, _)| !matches!(*name, "config.json" | "model.safetensors"));
+    Ok(sidecar_files.map(|(name, bytes)| ((*name).to_owned(), bytes.to_vec())).collect())
 }
 
 fn dtype(arg: DtypeArg) -> WeightDtype {

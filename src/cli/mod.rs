@@ -4,7 +4,7 @@
 /// Writes a line of results to stdout. Ignores a closed pipe, as after `head`, so that the command can finish saving.
 macro_rules! say {
     ($($text:tt)*) => {
-        $crate::output::result(&format!($($text)*))
+        $crate::output::print_result(&format!($($text)*))
     };
 }
 
@@ -83,7 +83,7 @@ enum Command {
     /// Measure the speed of rollouts, updates and training steps on this machine
     Bench(bench::BenchArgs),
     /// Run a program that ends when its parent ends; a run starts its reward command this way
-    #[command(hide = true, name = reward::guard::SUBCOMMAND)]
+    #[command(hide = true, name = reward::parent_guard::SUBCOMMAND)]
     WithParent {
         /// Process id of the parent
         pid: u32,
@@ -114,6 +114,6 @@ pub fn run(cli: Cli) -> Result<ExitCode> {
         Command::Pretrain(args) => pretrain::run(args).map(done),
         Command::Init(args) => init::run(args).map(done),
         Command::Bench(args) => bench::run(args).map(done),
-        Command::WithParent { pid, program } => Err(reward::guard::become_program(pid, &program)),
+        Command::WithParent { pid, program } => Err(reward::parent_guard::exec_with_parent_guard(pid, &program)),
     }
 }

@@ -58,7 +58,7 @@ mod tests {
         check(&["score", "--model", "tiny", "--input", "a", "--batch-tokens", "0"], "it must be a whole number from 1 to 1000000000");
         check(&["select", "--top", "0"], "it must be a whole number from 1 to 1000000000");
         check(&["bench", "--seconds", "inf"], "it must be a number from 0 to 1000000");
-        check(&["bench", "--lanes", "1000000"], "it must be a whole number from 0 to 1024");
+        check(&["bench", "--workers", "1000000"], "it must be a whole number from 0 to 1024");
         check(&["pretrain", "--out", "a", "--steps", "0"], "it must be a whole number from 1 to 1000000000");
         check(&["plan", "--gpu-memory", "nan"], "it must be a number above 0 and at most 1000000");
         check(&["study", "a", "--jobs", "0"], "it must be a whole number from 1 to 65535");

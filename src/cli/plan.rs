@@ -7,10 +7,10 @@ use super::numbers::within;
 use super::train::TrainArgs;
 use crate::checkpoint::disk::free_bytes;
 use crate::config::range::above_to;
-use crate::model::shapes;
+use crate::model::known_models;
 use crate::source;
 use crate::train::plan::machine;
-use crate::train::{self, Need};
+use crate::train::{self, PrepareFor};
 use crate::usage::usage;
 
 #[derive(Debug, Args)]
@@ -27,10 +27,10 @@ pub fn run(args: PlanArgs) -> Result<()> {
         say!("{}", super::settings_help::page()?.trim_end());
         return Ok(());
     }
-    let prepared = train::prepare(args.train.request(Need::Sizes { stand_in: !args.train.names_example() })?)?;
+    let prepared = train::prepare(args.train.request(PrepareFor::Plan { stand_in: !args.train.names_example() })?)?;
     say!("{}\n", prepared.headline());
     let sizes = prepared.sizes()?.with_context(|| {
-        let (model, known) = (&prepared.settings.model, shapes::names());
+        let (model, known) = (&prepared.settings.model, known_models::names());
         format!("the shape of {model} is unknown until it is downloaded; use tiny, {known}, a model folder, or a model in the hub's cache")
     });
     let (sizes, disk) = (usage(sizes)?, free_bytes(&prepared.root));

@@ -15,13 +15,13 @@ use crate::config;
 use crate::data::Library;
 use crate::eval::{EvalSettings, Evaluator, LocalModel, sets};
 use crate::interrupt::Interrupt;
-use crate::lanes::Lanes;
 use crate::metrics::table;
 use crate::model::export::{Format, WeightDtype};
 use crate::rollout::limits::EngineSettings;
+use crate::tiny::answer_style;
 use crate::tiny::pretrain::{PretrainSettings, Pretraining};
-use crate::tiny::ways;
 use crate::usage::usage;
+use crate::workers::Workers;
 
 #[derive(Debug, Args)]
 pub struct PretrainArgs {
@@ -47,7 +47,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
     usage(ensure_free(&args.out))?;
     let started = Instant::now();
     let mut pretraining = Pretraining::new(settings.clone())?;
-    tell!("{} parameters, {} steps of {} documents", pretraining.decoder().config.parameters(), settings.steps, settings.batch);
+    message!("{} parameters, {} steps of {} documents", pretraining.decoder().config.parameter_count(), settings.steps, settings.batch);
     let bar = ProgressBar::new(settings.steps).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} {msg}, {eta} left")?);
     let mut losses = Vec::new();
     for step in 1..=settings.steps {
@@ -66,7 +66,7 @@ pub fn run(args: PretrainArgs) -> Result<()> {
         let record = json!({"losses": losses, "elapsed_s": elapsed_s});
         write_file(&path.join("pretrain.json"), record.to_string().as_bytes())
     })?;
-    tell!("wrote {} in {elapsed_s:.0} s. Its answers to validation problems:", args.out.display());
+    message!("wrote {} in {elapsed_s:.0} s. Its answers to validation problems:", args.out.display());
     // Evaluates the weights as written, in bf16.
     let model = Model::from_folder("the new base", &args.out)?;
     report(&model)
@@ -83,24 +83,24 @@ fn settings(args: &PretrainArgs) -> Result<PretrainSettings> {
 
 /// Prints the share of each answer style of the base, and its accuracy.
 fn report(model: &Model) -> Result<()> {
-    let lanes = Lanes::new(model.decoder.usual_lanes())?;
-    let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, ways::name_of)?;
-    let settings = EvalSettings { max_new: 80, ..EvalSettings::default() };
+    let workers = Workers::new(model.decoder.default_workers())?;
+    let sets = sets::by_name("tiny-validation", 0, &Library::open(None)?, answer_style::style_name)?;
+    let settings = EvalSettings { max_new_tokens: 80, ..EvalSettings::default() };
     let engine = EngineSettings::default();
     let (revision, date, interrupt) = ("new".into(), String::new(), &Interrupt::default());
-    let answerer = LocalModel { model, revision, date, lanes: &lanes, engine: &engine, interrupt };
-    let evaluator = Evaluator { answerer: &answerer, settings: &settings, store: None };
+    let generator = LocalModel { model, revision, date, workers: &workers, engine: &engine, interrupt };
+    let evaluator = Evaluator { generator: &generator, settings: &settings, store: None };
     let mut rows = Vec::new();
     for pass in evaluator.evaluate(&sets, &|| ())? {
         say!("{}", json!({"pass": pass.name, "score": pass.score}));
-        let ways: Vec<String> = pass.score.ways.iter().map(|(way, share)| format!("{way} {:.1}%", share * 100.0)).collect();
+        let styles: Vec<String> = pass.score.styles.iter().map(|(style, share)| format!("{style} {:.1}%", share * 100.0)).collect();
         rows.push(vec![
             pass.name,
             format!("{:.1}%", pass.score.mean() * 100.0),
             format!("{:.1}%", pass.score.boxed * 100.0),
-            ways.join(", "),
+            styles.join(", "),
         ]);
     }
-    tell!("{}", table(&["pass", "accuracy", "boxed", "answer styles"], &rows));
+    message!("{}", table(&["pass", "accuracy", "boxed", "answer styles"], &rows));
     Ok(())
 }

@@ -10,15 +10,15 @@ use clap::Args;
 
 use super::arguments::{ChatArgs, ComputeArgs, download_progress};
 use super::numbers::setting;
-use crate::draw::Purpose;
 use crate::interrupt::Interrupt;
 use crate::kernels::Filter;
-use crate::lanes::Lanes;
 use crate::metrics::jsonl;
+use crate::rng::Purpose;
 use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Request, SamplingSettings};
 use crate::source;
 use crate::usage::usage;
+use crate::workers::Workers;
 use output::Output;
 use prompt::{EncodedPrompt, PromptInput};
 
@@ -51,8 +51,8 @@ pub struct SampleArgs {
     #[arg(long, default_value_t = 0.0, allow_negative_numbers = true, value_parser = setting::<f32>("rollout.min_p"))]
     min_p: f32,
     /// Maximum number of tokens in a response (default: 512, or what the context length leaves)
-    #[arg(long, allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new"))]
-    max_new: Option<usize>,
+    #[arg(long, visible_alias = "max-new", allow_negative_numbers = true, value_parser = setting::<usize>("rollout.max_new_tokens"))]
+    max_new_tokens: Option<usize>,
     /// Seed of the sampling
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_parser = setting::<u64>("seed"))]
     seed: u64,
@@ -76,11 +76,11 @@ pub fn run(args: SampleArgs) -> Result<()> {
     let inputs = usage(inputs(&args))?;
     let chat = usage(args.chat_args.settings(inputs.iter().any(|input| input.needs_template(args.raw))))?;
     let model = source::load(&args.model, &chat, &args.compute.open(&args.model)?, &download_progress())?;
-    let prompts: Vec<EncodedPrompt> = usage(inputs.into_iter().map(|input| input.encode(&model, args.raw, args.max_new)).collect())?;
+    let prompts: Vec<EncodedPrompt> = usage(inputs.into_iter().map(|input| input.encode(&model, args.raw, args.max_new_tokens)).collect())?;
 
     let request = |(prompt, sample): (usize, usize)| Request {
         ids: prompts[prompt].ids.clone(),
-        max_new: prompts[prompt].max_new,
+        max_new_tokens: prompts[prompt].max_new_tokens,
         purpose: Purpose::Sampling,
         step: 0,
         prompt: prompt as u32,
@@ -88,11 +88,11 @@ pub fn run(args: SampleArgs) -> Result<()> {
     };
     let requests: Vec<Request> =
         (0..prompts.len()).flat_map(|prompt| (0..args.n).map(move |sample| (prompt, sample))).map(request).collect();
-    let sampling = SamplingSettings { temperature: args.temperature, filter, records_kept: false, seed: args.seed };
-    let lanes = Lanes::new(model.decoder.usual_lanes().min(requests.len().max(1)))?;
+    let sampling = SamplingSettings { temperature: args.temperature, filter, records_sampling_mask: false, seed: args.seed };
+    let workers = Workers::new(model.decoder.default_workers().min(requests.len().max(1)))?;
     let engine = Engine {
         decoder: &model.decoder,
-        lanes: &lanes,
+        workers: &workers,
         settings: &EngineSettings::default(),
         end_tokens: &model.end_tokens,
         vocabulary: model.text.vocabulary(),

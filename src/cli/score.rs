@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use super::arguments::{ComputeArgs, download_progress};
 use super::numbers::{COUNT_FROM_1, within};
 use crate::checkpoint::Model;
-use crate::lanes::Lanes;
 use crate::metrics::jsonl;
 use crate::model::Packed;
 use crate::source;
 use crate::text::ChatSettings;
 use crate::usage::usage;
+use crate::workers::Workers;
 
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
@@ -58,19 +58,19 @@ pub fn run(args: ScoreArgs) -> Result<()> {
     let pairs = usage(pairs.collect::<Result<Vec<_>>>())?;
     let tokens: usize = pairs.iter().map(Pair::tokens).sum();
     let bar = ProgressBar::new(tokens as u64).with_style(ProgressStyle::with_template("{bar:24} {pos}/{len} tokens, {eta} left")?);
-    let lanes = Lanes::new(model.decoder.usual_lanes())?;
+    let workers = Workers::new(model.decoder.default_workers())?;
     let mut rest = pairs.as_slice();
     while !rest.is_empty() {
-        let (batch, after) = rest.split_at(batch_size(rest, args.batch_tokens * lanes.count()));
+        let (batch, after) = rest.split_at(batch_size(rest, args.batch_tokens * workers.count()));
         // Each worker scores its share of the batch; results are printed in the order of the input lines.
-        let shares = lanes.run(|lane| {
-            let share: Vec<&Pair> = batch.iter().skip(lane).step_by(lanes.count()).collect();
+        let shares = workers.run(|worker| {
+            let share: Vec<&Pair> = batch.iter().skip(worker).step_by(workers.count()).collect();
             let packed = Packed::of_responses(share.iter().map(|pair| (pair.prompt.as_slice(), vec![pair.completion.as_slice()])));
             Ok((model.decoder.score(&packed, 1.0)?, packed.offsets))
         })?;
         for (index, pair) in batch.iter().enumerate() {
-            let (scores, offsets) = &shares[index % lanes.count()];
-            let range = offsets[index / lanes.count()]..offsets[index / lanes.count() + 1];
+            let (scores, offsets) = &shares[index % workers.count()];
+            let range = offsets[index / workers.count()]..offsets[index / workers.count() + 1];
             let logprobs = &scores.logprobs[range.clone()];
             ensure!(
                 logprobs.iter().all(|logprob| logprob.is_finite()),
@@ -98,12 +98,15 @@ fn pair(model: &Model, line: Line) -> Result<Pair> {
     let Line { id, prompt_ids, completion_ids, prompt, completion } = line;
     let (prompt, completion) = match (prompt_ids, completion_ids, prompt, completion) {
         (Some(prompt), Some(completion), _, _) => (prompt, completion),
-        (_, _, Some(prompt), Some(completion)) => (model.text.encode_raw(&prompt)?, model.text.encode(&completion)?),
+        (_, _, Some(prompt), Some(completion)) => (model.text.encode_with_bos(&prompt)?, model.text.encode(&completion)?),
         _ => bail!("expected prompt_ids and completion_ids, or prompt and completion"),
     };
     ensure!(!prompt.is_empty(), "the prompt has no tokens: give at least one, so that the completion's first token can be scored");
-    let (tokens, window) = (prompt.len() + completion.len(), model.decoder.config.window);
-    ensure!(prompt.len() <= window && tokens <= window + 1, "{tokens} tokens exceed the model's context length of {window}");
+    let (tokens, context_length) = (prompt.len() + completion.len(), model.decoder.config.context_length);
+    ensure!(
+        prompt.len() <= context_length && tokens <= context_length + 1,
+        "{tokens} tokens exceed the model's context length of {context_length}"
+    );
     model.check_tokens(prompt.iter().chain(&completion))?;
     Ok(Pair { id, prompt, completion })
 }

@@ -9,27 +9,27 @@ use crate::eval::conditions::Conditions;
 use crate::eval::score::Mean;
 use crate::eval::statistics::Estimate;
 use crate::metrics::table;
-use crate::report::published::{Figure, Subject, accuracy_of, mean_of, published};
-use crate::study::subject::trained;
+use crate::report::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
+use crate::study::experiment::trained;
 use crate::train::RunFolder;
 use crate::verify::Grader;
 
 /// Returns the key to look up the paper's figures for a model: for a checkpoint of a run, what the run trained; otherwise a base model.
-pub fn subject(model: &str) -> Subject {
+pub fn subject(model: &str) -> Experiment {
     match RunFolder::of_checkpoint(Path::new(model)) {
         Some((_, settings)) => trained(&settings),
-        None => Subject::base(model),
+        None => Experiment::base(model),
     }
 }
 
 /// Prints the scores of an evaluation: a line of JSON for each pass to stdout, tables to stderr.
-pub fn print(passes: &[Pass], subject: &Subject) {
-    let figures: Vec<Option<Figure>> =
-        passes.iter().map(|pass| accuracy_of(subject, &pass.conditions.set, pass.conditions.max_new)).collect();
+pub fn print(passes: &[Pass], subject: &Experiment) {
+    let figures: Vec<Option<PublishedValue>> =
+        passes.iter().map(|pass| accuracy_of(subject, &pass.conditions.set, pass.conditions.max_new_tokens)).collect();
     passes.iter().zip(&figures).for_each(|(pass, paper)| say!("{}", line(pass, paper.as_ref())));
     let mean = Mean::over(passes.iter().map(|pass| (pass.conditions.set.as_str(), &pass.score)));
     let sets = passes.iter().map(|pass| pass.conditions.set.as_str()).collect();
-    let papers_mean = passes.first().and_then(|pass| mean_of(subject, &sets, pass.conditions.max_new));
+    let papers_mean = passes.first().and_then(|pass| mean_of(subject, &sets, pass.conditions.max_new_tokens));
     print_passes(passes, &figures, mean.map(|mean| (mean, papers_mean)));
     print_samples(passes);
     print_parts(passes);
@@ -37,7 +37,7 @@ pub fn print(passes: &[Pass], subject: &Subject) {
 }
 
 /// Returns a pass as JSON: its score with all conditions that affect it.
-fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
+fn line(pass: &Pass, paper: Option<&PublishedValue>) -> Value {
     let mut line = json!(pass.conditions);
     line["pass"] = json!(pass.name);
     line["score"] = json!(pass.score);
@@ -47,7 +47,7 @@ fn line(pass: &Pass, paper: Option<&Figure>) -> Value {
 }
 
 /// Prints the scores of all passes, with a column for the paper's if it has any of them.
-fn print_passes(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean, Option<Figure>)>) {
+fn print_passes(passes: &[Pass], figures: &[Option<PublishedValue>], mean: Option<(Mean, Option<PublishedValue>)>) {
     let mut header = vec!["pass", "problems", "accuracy [95%]", "incl. unboxed"];
     header.extend(["boxed", "cut off", "tokens", "too long", "reflects", "repeats", "not ASCII"]);
     let is_other = |pass: &Pass| pass.conditions.grader != Grader::Strict;
@@ -83,9 +83,9 @@ fn print_passes(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean,
         row.extend(has_paper.then(|| paper.as_ref().map_or_else(String::new, cell)));
         rows.push(row);
     }
-    tell!("{}", table(&header, &rows));
+    message!("{}", table(&header, &rows));
     if has_paper {
-        tell!("{}", note());
+        message!("{}", note());
     }
 }
 
@@ -93,7 +93,7 @@ fn print_passes(passes: &[Pass], figures: &[Option<Figure>], mean: Option<(Mean,
 fn print_samples(passes: &[Pass]) {
     let sampled: Vec<Vec<String>> = passes.iter().filter_map(several).collect();
     if !sampled.is_empty() {
-        tell!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
+        message!("{}", table(&["pass", "avg@k", "pass@2", "pass@k", "majority of k", "k"], &sampled));
     }
 }
 
@@ -104,7 +104,7 @@ fn print_parts(passes: &[Pass]) {
             let rows: Vec<Vec<String>> =
                 parts.iter().map(|(name, part)| vec![name.clone(), part.problems.to_string(), interval(part.accuracy)]).collect();
             if !rows.is_empty() {
-                tell!("{}", table(&[&format!("{} by {title}", pass.name), "problems", "accuracy [95%]"], &rows));
+                message!("{}", table(&[&format!("{} by {title}", pass.name), "problems", "accuracy [95%]"], &rows));
             }
         }
     }
@@ -114,15 +114,15 @@ fn print_parts(passes: &[Pass]) {
 fn print_rest(passes: &[Pass]) {
     for pass in passes.iter().filter(|pass| pass.score.too_long > 0) {
         let (name, count) = (&pass.name, pass.score.too_long);
-        tell!("{name}: {count} of {} prompts exceed the model's context length and count as wrong", pass.score.problems);
+        message!("{name}: {count} of {} prompts exceed the model's context length and count as wrong", pass.score.problems);
     }
     if let Some(pass) = passes.first() {
-        tell!("{}", conditions_line(&pass.conditions));
+        message!("{}", conditions_line(&pass.conditions));
     }
     let sum = |what: fn(&Pass) -> f64| passes.iter().map(what).sum::<f64>();
     let (elapsed_s, grading_s) = (sum(|pass| pass.times.elapsed_s), sum(|pass| pass.times.grading_s));
     let answered = sum(|pass| pass.times.answered as f64);
-    tell!(
+    message!(
         "{answered} responses in {elapsed_s:.1} s, {:.1} per second; grading took {:.2}% of the time",
         answered / elapsed_s.max(1e-9),
         grading_s / elapsed_s.max(1e-9) * 100.0
@@ -140,10 +140,10 @@ fn several(pass: &Pass) -> Option<Vec<String>> {
 
 /// Describes the conditions that all passes share.
 fn conditions_line(conditions: &Conditions) -> String {
-    let Conditions { identity, max_new, seed, grader, grader_version, rlvr, .. } = conditions;
+    let Conditions { identity, max_new_tokens, seed, grader, grader_version, rlvr, .. } = conditions;
     let short = |text: &str| text.trim_start_matches("sha256:").chars().take(12).collect::<String>();
     format!(
-        "{} ({}) in {} on {}, {} kernels, template {}, at most {max_new} new tokens, seed {seed}, grader {} version {grader_version}, rlvr {rlvr}",
+        "{} ({}) in {} on {}, {} kernels, template {}, at most {max_new_tokens} new tokens, seed {seed}, grader {} version {grader_version}, rlvr {rlvr}",
         identity.model,
         short(&identity.revision),
         identity.dtype,
@@ -164,13 +164,13 @@ fn percent(share: f64) -> String {
 }
 
 /// Returns a figure of the paper as JSON, with the accuracy between 0 and 1.
-fn record(figure: &Figure) -> Value {
+fn record(figure: &PublishedValue) -> Value {
     let (table, row) = (figure.table, figure.row);
     json!({"accuracy": figure.value / 100.0, "table": table.id, "about": table.about, "example": row.on, "step": row.step, "source": published().source})
 }
 
 /// Formats a figure with its table: `36.0% (T8)`.
-fn cell(figure: &Figure) -> String {
+fn cell(figure: &PublishedValue) -> String {
     format!("{:.1}% ({})", figure.value, figure.table.id)
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::arguments::DataArgs;
 use super::numbers::{COUNT_FROM_1, within};
 use crate::data::pinned::ACCURACY_HISTORY;
-use crate::data::{by_deviation, read_history, sha256_of};
+use crate::data::{rank_by_std, read_history, sha256_of};
 use crate::metrics::table;
 use crate::train::selection;
 use crate::usage::usage;
@@ -55,7 +55,7 @@ pub fn run(args: SelectArgs) -> Result<()> {
 
 /// Prints a line for each example to stdout, and a table of the first ones to stderr.
 fn show<K>(history: &[(K, Vec<f64>)], top: usize, names: impl Fn(usize, &K) -> Value) -> Result<()> {
-    let ranking = by_deviation(history);
+    let ranking = rank_by_std(history);
     let (mut rows, mut out) = (Vec::new(), std::io::stdout().lock());
     for (rank, ranked) in (1..).zip(&ranking).take(top) {
         let mut line = json!({"rank": rank, "deviation": ranked.deviation, "mean": ranked.mean, "epochs": ranked.epochs});
@@ -71,7 +71,7 @@ fn show<K>(history: &[(K, Vec<f64>)], top: usize, names: impl Fn(usize, &K) -> V
         }
         writeln!(out, "{line}")?;
     }
-    tell!("{}", table(&["rank", "example", "deviation", "mean accuracy", "epochs"], &rows));
-    tell!("{} of {} examples, ranked by the standard deviation of their accuracy", ranking.len().min(top), ranking.len());
+    message!("{}", table(&["rank", "example", "deviation", "mean accuracy", "epochs"], &rows));
+    message!("{} of {} examples, ranked by the standard deviation of their accuracy", ranking.len().min(top), ranking.len());
     Ok(())
 }

@@ -28,10 +28,10 @@ pub fn listen(interrupt: &Arc<Interrupt>, ctrl_c: CtrlC) -> Result<()> {
 /// Requests a stop and prints its effect. A signal that changes nothing prints nothing, as schedulers send the same one several times.
 fn answer(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
     if signal == SIGINT && ctrl_c == CtrlC::Finishes && !interrupt.stop_after_step() {
-        interrupt.ask_after_step(signal as usize);
+        interrupt.request_stop_after_step(signal as usize);
         say(&format!("finishing {}, then saving; press Ctrl-C again to stop now", interrupt.doing()));
     } else if !interrupt.stop_now() {
-        interrupt.ask_now(signal as usize);
+        interrupt.request_stop_now(signal as usize);
         say("stopping now");
     }
 }
@@ -39,7 +39,7 @@ fn answer(interrupt: &Interrupt, signal: i32, ctrl_c: CtrlC) {
 /// Prints a message, on a new line in a terminal, which has just echoed `^C`.
 fn say(text: &str) {
     let line_end = if std::io::stderr().is_terminal() { "\n" } else { "" };
-    tell!("{line_end}{text}");
+    message!("{line_end}{text}");
 }
 
 #[cfg(unix)]

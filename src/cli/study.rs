@@ -13,7 +13,7 @@ use super::signals::{self, CtrlC};
 use crate::config::range::whole;
 use crate::interrupt::Interrupt;
 use crate::output;
-use crate::study::{Arm, Ending, Launcher, Schedule, Study};
+use crate::study::{Arm, Launcher, RunOutcome, Study, StudyRunner};
 use crate::train::RunSettings;
 use crate::usage::usage;
 
@@ -50,21 +50,21 @@ pub fn run(args: StudyArgs) -> Result<ExitCode> {
         program: std::env::current_exe().context("cannot find the path of this program")?,
         data_dir: args.data.data_dir,
         jobs: args.jobs.into(),
-        tell: &output::line,
+        print: &output::print_message,
     };
-    let mut schedule = Schedule::open(&study, &settings, &out, launcher)?;
-    tell!("{}", schedule.headline());
+    let mut schedule = StudyRunner::open(&study, &settings, &out, launcher)?;
+    message!("{}", schedule.headline());
     let interrupt = Arc::new(Interrupt::default());
     interrupt.begin("the steps in progress of all runs");
     signals::listen(&interrupt, CtrlC::Finishes)?;
     let ending = schedule.run(&interrupt)?;
     say!("{}", schedule.table()?.markdown.trim_end());
-    tell!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
+    message!("the table is in {} and {}", out.join("study.md").display(), out.join("study.json").display());
     match ending {
-        Ending::Done => Ok(ExitCode::SUCCESS),
-        Ending::Failed(runs) => bail!("{runs} of the study's runs failed; run the same command again to retry them"),
-        Ending::Interrupted(signal) => {
-            tell!("interrupted; every run is saved. Run the same command again to continue");
+        RunOutcome::Done => Ok(ExitCode::SUCCESS),
+        RunOutcome::Failed(runs) => bail!("{runs} of the study's runs failed; run the same command again to retry them"),
+        RunOutcome::Interrupted(signal) => {
+            message!("interrupted; every run is saved. Run the same command again to continue");
             Ok(ExitCode::from(128 + signal as u8))
         }
     }

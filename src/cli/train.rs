@@ -15,8 +15,8 @@ use crate::config;
 use crate::data::example;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::output;
-use crate::reward::guard;
-use crate::train::{self, Need, Outcome, Request, Start};
+use crate::reward::parent_guard;
+use crate::train::{self, Outcome, PrepareFor, RunRequest, Start};
 use crate::usage::usage;
 
 #[derive(Debug, Args)]
@@ -98,11 +98,11 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
         say!("{}", super::settings_help::page()?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
-    let prepared = train::prepare(args.request(if args.dry_run { Need::Trial } else { Need::Run })?)?;
-    prepared.told()?.iter().for_each(|line| output::line(line));
+    let prepared = train::prepare(args.request(if args.dry_run { PrepareFor::DryRun } else { PrepareFor::Run })?)?;
+    prepared.messages()?.iter().for_each(|line| output::print_message(line));
     if args.dry_run {
         // The settings are valid; another machine may have enough memory.
-        prepared.fit()?.refusal.iter().for_each(|refusal| tell!("this machine would refuse the run: {refusal:#}"));
+        prepared.fit()?.refusal.iter().for_each(|refusal| message!("this machine would refuse the run: {refusal:#}"));
         say!("{}", toml::to_string(&prepared.settings)?.trim_end());
         return Ok(ExitCode::SUCCESS);
     }
@@ -113,7 +113,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
     let outcome = match loaded.start().map_err(|error| error.downcast::<Interrupted>()) {
         Ok(run) => run.run()?,
         Err(Ok(Interrupted { signal })) => {
-            tell!("interrupted before the run continued; {} is unchanged", root.display());
+            message!("interrupted before the run continued; {} is unchanged", root.display());
             Outcome::Interrupted { signal }
         }
         Err(Err(error)) => return Err(error),
@@ -126,7 +126,7 @@ pub fn run(args: TrainArgs) -> Result<ExitCode> {
 
 impl TrainArgs {
     /// Converts the arguments to a request to `train::prepare`.
-    pub(super) fn request(&self, need: Need) -> Result<Request<'static>> {
+    pub(super) fn request(&self, need: PrepareFor) -> Result<RunRequest<'static>> {
         let start = match &self.resume {
             Some(root) => {
                 let mut changes = self.compute.layer()?;
@@ -137,14 +137,14 @@ impl TrainArgs {
             }
             None => Start::New { layers: usage(self.layers())?, out: self.out.clone() },
         };
-        Ok(Request {
+        Ok(RunRequest {
             start,
             need,
             data_dir: self.data.data_dir.clone(),
             dump_gradients: self.dump_gradients.clone(),
-            guard: guard::this_program(),
-            tell: &output::line,
-            on_transfer: download_progress(),
+            guard: parent_guard::this_program(),
+            print: &output::print_message,
+            on_progress: download_progress(),
         })
     }
 

@@ -127,5 +127,5 @@ fn grade(verifier: &Verifier, line: &str, explain: bool) -> Result<Value> {
 
 /// Prints how a verdict came about: the gold answer, what it was compared with, then a line for each stage.
 fn show(gold: &str, name: &str, compared: &str, trace: &Trace) {
-    tell!("{name:<10}{compared}\ngold      {gold}\n{trace}work      {} steps\n", trace.steps());
+    message!("{name:<10}{compared}\ngold      {gold}\n{trace}work      {} steps\n", trace.steps());
 }

@@ -3,14 +3,14 @@
 use toml::{Table, Value};
 
 use super::range::shown;
-use super::{Range, Row, leaves};
+use super::{Range, Row, flatten};
 
 /// Formats settings as Markdown tables, one per group. `defaults` are extra columns of default values, as `(heading, values)`; a cell is empty if
 /// the column has no value for the setting.
 pub fn markdown(rows: &[Row], defaults: &[(&str, Table)]) -> String {
     let mut text = String::new();
     let mut group = None;
-    let values: Vec<Vec<(String, &Value)>> = defaults.iter().map(|(_, table)| leaves(table)).collect();
+    let values: Vec<Vec<(String, &Value)>> = defaults.iter().map(|(_, table)| flatten(table)).collect();
     for row in rows {
         let own = row.path.rsplit_once('.').map_or("", |(group, _)| group);
         if group != Some(own) {
@@ -20,7 +20,7 @@ pub fn markdown(rows: &[Row], defaults: &[(&str, Table)]) -> String {
             group = Some(own);
         }
         let of = |values: &Vec<(String, &Value)>| {
-            let value = values.iter().find(|(path, _)| row.is_of(path) && path == row.path).map(|(_, value)| cell(value));
+            let value = values.iter().find(|(path, _)| row.matches(path) && path == row.path).map(|(_, value)| cell(value));
             format!(" {} |", value.unwrap_or_default())
         };
         let defaults: String = values.iter().map(of).collect();
@@ -35,7 +35,7 @@ fn allowed(range: &Range) -> String {
         Range::OneOf(names) => {
             names.iter().map(|name| if name.is_empty() { "empty".to_owned() } else { format!("`{name}`") }).collect::<Vec<_>>().join(", ")
         }
-        Range::Form { form, .. } => (*form).to_owned(),
+        Range::Parsed { form, .. } => (*form).to_owned(),
         Range::Text => range.kind().to_owned(),
         _ => range.describe().trim_start_matches("a ").to_owned(),
     }

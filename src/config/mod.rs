@@ -99,7 +99,7 @@ pub fn group<const N: usize>(name: &str, values: [(&str, Value); N]) -> Table {
 /// If a layer has an unknown setting, a value of the wrong type, or a value outside its range.
 pub fn resolve<T: Settings>(defaults: &T, layers: &[Table]) -> Result<T> {
     let mut table = Table::try_from(defaults).context("the defaults cannot be written as TOML")?;
-    let known = Known { rows: T::rows(), paths: leaves(&table).into_iter().map(|(path, _)| path).collect() };
+    let known = Known { rows: T::rows(), paths: flatten(&table).into_iter().map(|(path, _)| path).collect() };
     for layer in layers {
         known.apply(&with_new_names::<T>(layer.clone())?, &mut table, "")?;
     }
@@ -110,13 +110,13 @@ pub fn resolve<T: Settings>(defaults: &T, layers: &[Table]) -> Result<T> {
 ///
 /// # Errors
 /// If the file cannot be read, or a setting is unknown, missing without a default, or outside its range.
-pub fn read_complete<T: Settings>(path: &Path) -> Result<T> {
+pub fn read_recorded<T: Settings>(path: &Path) -> Result<T> {
     let (table, rows) = (read(path)?, T::rows());
     let settings = with_new_names::<T>(table).and_then(|table| {
         check(&rows, &table)?;
-        let is_unknown = |(path, _): &(String, &Value)| !rows.iter().any(|row| row.is_of(path));
+        let is_unknown = |(path, _): &(String, &Value)| !rows.iter().any(|row| row.matches(path));
         let known = Known { paths: rows.iter().map(|row| row.path.to_owned()).collect(), rows: Vec::new() };
-        let unknown = || leaves(&table).into_iter().find(is_unknown).map(|(path, _)| known.unknown(&path));
+        let unknown = || flatten(&table).into_iter().find(is_unknown).map(|(path, _)| known.unknown(&path));
         read_from(&table).map_err(|error| unknown().unwrap_or(error))
     });
     settings.with_context(|| format!("{} cannot be used", path.display()))
@@ -127,19 +127,19 @@ pub fn read_complete<T: Settings>(path: &Path) -> Result<T> {
 /// # Errors
 /// If a setting is outside its range; the message names the first one and its range.
 pub fn check(rows: &[Row], table: &Table) -> Result<()> {
-    for (path, value) in leaves(table) {
-        let row = rows.iter().find(|row| row.is_of(&path));
+    for (path, value) in flatten(table) {
+        let row = rows.iter().find(|row| row.matches(&path));
         row.map_or(Ok(()), |row| row.range.check(&path, value)).map_err(anyhow::Error::msg)?;
     }
     Ok(())
 }
 
 /// Flattens a table to `(full name, value)` pairs, in table order.
-pub fn leaves(table: &Table) -> Vec<(String, &Value)> {
+pub fn flatten(table: &Table) -> Vec<(String, &Value)> {
     let mut found = Vec::new();
     for (key, value) in table {
         match value {
-            Value::Table(inner) => found.extend(leaves(inner).into_iter().map(|(path, value)| (format!("{key}.{path}"), value))),
+            Value::Table(inner) => found.extend(flatten(inner).into_iter().map(|(path, value)| (format!("{key}.{path}"), value))),
             value => found.push((key.clone(), value)),
         }
     }
@@ -171,7 +171,7 @@ impl Known {
                 }
                 (slot, value) => {
                     let value = as_type_of(slot, value);
-                    match self.rows.iter().find(|row| row.is_of(&full)) {
+                    match self.rows.iter().find(|row| row.matches(&full)) {
                         Some(row) => row.range.check(&full, &value).map_err(anyhow::Error::msg)?,
                         None => ensure!(slot.same_type(&value), "{full} is {}; it must be a {}", shown(&value), slot.type_str()),
                     }
@@ -206,7 +206,7 @@ impl Known {
 
 /// Returns the full name of the first setting in a value: in a table its first one, else `path` itself.
 fn first_leaf(path: String, value: &Value) -> String {
-    match value.as_table().and_then(|table| leaves(table).into_iter().next()) {
+    match value.as_table().and_then(|table| flatten(table).into_iter().next()) {
         Some((inner, _)) => format!("{path}.{inner}"),
         None => path,
     }
@@ -289,7 +289,7 @@ mod tests {
         let path = folder.path().join("config.toml");
         let read = |text: &str| {
             std::fs::write(&path, text).unwrap();
-            read_complete::<Named>(&path)
+            read_recorded::<Named>(&path)
         };
         assert_eq!(read("name = \"a\"\n[inner]\nrate = 1\ncount = 2").unwrap().inner.count, 2);
         let check = |text: &str, expected: &str| {

@@ -19,7 +19,7 @@ pub struct Row {
 #[derive(Clone, Copy, Debug)]
 pub enum Range {
     /// A whole number.
-    Whole {
+    Integer {
         /// The smallest allowed.
         least: i64,
         /// The largest allowed.
@@ -30,7 +30,7 @@ pub enum Range {
     /// One of these strings.
     OneOf(&'static [&'static str]),
     /// A string with its own syntax.
-    Form {
+    Parsed {
         /// A description of the syntax.
         form: &'static str,
         /// Parses the string. The error says what is wrong and lists the known values.
@@ -39,11 +39,11 @@ pub enum Range {
     /// Any string.
     Text,
     /// A list of strings.
-    Texts,
+    Strings,
     /// A list of whole numbers of at least 0.
-    Wholes,
+    Integers,
     /// True or false.
-    Switch,
+    Boolean,
     /// A table, or a list of tables.
     Tables,
 }
@@ -82,7 +82,7 @@ pub const fn joined<const N: usize>(parts: &[&[Row]]) -> [Row; N] {
 
 /// Whole numbers from `least` to `most`, both included.
 pub const fn whole(least: i64, most: i64) -> Range {
-    Range::Whole { least, most }
+    Range::Integer { least, most }
 }
 
 /// Any finite number.
@@ -144,12 +144,12 @@ impl Range {
     /// Names the type.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Whole { .. } => "whole number",
+            Self::Integer { .. } => "whole number",
             Self::Number(_) => "number",
-            Self::OneOf(_) | Self::Form { .. } | Self::Text => "string",
-            Self::Texts => "list of strings",
-            Self::Wholes => "list of whole numbers",
-            Self::Switch => "true or false",
+            Self::OneOf(_) | Self::Parsed { .. } | Self::Text => "string",
+            Self::Strings => "list of strings",
+            Self::Integers => "list of whole numbers",
+            Self::Boolean => "true or false",
             Self::Tables => "table",
         }
     }
@@ -157,12 +157,12 @@ impl Range {
     /// Describes the bounds or the allowed values; empty if the type says enough.
     pub fn bounds(&self) -> String {
         match self {
-            Self::Whole { least, most } => format!("from {least} to {most}"),
+            Self::Integer { least, most } => format!("from {least} to {most}"),
             Self::Number(bounds) => bounds.describe(),
             Self::OneOf(names) => names.join(", "),
-            Self::Form { form, .. } => (*form).to_owned(),
-            Self::Wholes => format!("from 0 to {}", i64::MAX),
-            Self::Text | Self::Texts | Self::Switch | Self::Tables => String::new(),
+            Self::Parsed { form, .. } => (*form).to_owned(),
+            Self::Integers => format!("from 0 to {}", i64::MAX),
+            Self::Text | Self::Strings | Self::Boolean | Self::Tables => String::new(),
         }
     }
 
@@ -173,8 +173,8 @@ impl Range {
             Self::Number(_) if bounds == "finite" => "a finite number".to_owned(),
             Self::Number(_) if bounds.starts_with("at least") => format!("a number of {bounds}"),
             Self::OneOf(_) => format!("one of {bounds}"),
-            Self::Form { .. } => bounds,
-            Self::Switch => self.kind().to_owned(),
+            Self::Parsed { .. } => bounds,
+            Self::Boolean => self.kind().to_owned(),
             Self::Text => "a string in quotes".to_owned(),
             _ => format!("a {} {bounds}", self.kind()).trim_end().to_owned(),
         }
@@ -188,18 +188,18 @@ impl Range {
         let refuse = || Err(format!("{name} is {}; it must be {}", shown(value), self.describe()));
         let is_whole = |value: &Value| value.as_integer().is_some_and(|number| number >= 0);
         let fits = match (self, value) {
-            (Self::Whole { least, most }, Value::Integer(number)) => (least..=most).contains(&number),
+            (Self::Integer { least, most }, Value::Integer(number)) => (least..=most).contains(&number),
             (Self::Number(bounds), Value::Integer(number)) => bounds.contain(*number as f64),
             (Self::Number(bounds), Value::Float(number)) => bounds.contain(*number),
             (Self::OneOf(names), Value::String(text)) if !names.contains(&text.as_str()) => {
                 let near = nearest(text, names.iter().copied()).map_or(String::new(), |near| format!(" (did you mean {near}?)"));
                 return refuse().map_err(|error: String| error + &near);
             }
-            (Self::Form { read, .. }, Value::String(text)) => return read(text).map_err(|error| format!("{name}: {error}")),
-            (Self::OneOf(_) | Self::Text, Value::String(_)) | (Self::Switch, Value::Boolean(_)) | (Self::Tables, Value::Table(_)) => true,
+            (Self::Parsed { read, .. }, Value::String(text)) => return read(text).map_err(|error| format!("{name}: {error}")),
+            (Self::OneOf(_) | Self::Text, Value::String(_)) | (Self::Boolean, Value::Boolean(_)) | (Self::Tables, Value::Table(_)) => true,
             (Self::Tables, Value::Array(parts)) => parts.iter().all(Value::is_table),
-            (Self::Texts, Value::Array(parts)) => parts.iter().all(Value::is_str),
-            (Self::Wholes, Value::Array(parts)) => parts.iter().all(is_whole),
+            (Self::Strings, Value::Array(parts)) => parts.iter().all(Value::is_str),
+            (Self::Integers, Value::Array(parts)) => parts.iter().all(is_whole),
             _ => false,
         };
         if fits { Ok(()) } else { refuse() }
@@ -208,7 +208,7 @@ impl Range {
 
 impl Row {
     /// True if the row belongs to the setting with this full name.
-    pub fn is_of(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &str) -> bool {
         self.path == path || {
             let (mut own, mut other) = (self.path.split('.'), path.split('.'));
             own.by_ref().zip(other.by_ref()).all(|(own, other)| own == "*" || own == other)
@@ -252,9 +252,9 @@ mod tests {
         check(above_to(0.0, 1.0), &["1", "0.1"], &["0", "1.1"], "a number above 0 and at most 1");
         check(finite(), &["-3", "3e38"], &["nan", "-inf", "1e39"], "a finite number");
         check(Range::OneOf(&["group", "none"]), &["\"none\""], &["\"gruop\"", "3", "[]"], "one of group, none");
-        check(Range::Switch, &["true"], &["1", "\"true\""], "true or false");
-        check(Range::Texts, &["[]", "[\"a\"]"], &["[1]", "\"a\""], "a list of strings");
-        check(Range::Wholes, &["[0, 7]"], &["[-1]", "[0.5]", "7"], &format!("a list of whole numbers from 0 to {}", i64::MAX));
+        check(Range::Boolean, &["true"], &["1", "\"true\""], "true or false");
+        check(Range::Strings, &["[]", "[\"a\"]"], &["[1]", "\"a\""], "a list of strings");
+        check(Range::Integers, &["[0, 7]"], &["[-1]", "[0.5]", "7"], &format!("a list of whole numbers from 0 to {}", i64::MAX));
     }
 
     #[test]
@@ -265,8 +265,8 @@ mod tests {
 
     #[test]
     fn row_is_of_matches_star_to_one_part() {
-        let row = row("a.*.c", Range::Switch, "");
-        assert!(row.is_of("a.b.c") && !row.is_of("a.b") && !row.is_of("a.b.c.d") && !row.is_of("b.b.c"));
+        let row = row("a.*.c", Range::Boolean, "");
+        assert!(row.matches("a.b.c") && !row.matches("a.b") && !row.matches("a.b.c.d") && !row.matches("b.b.c"));
     }
 
     #[test]

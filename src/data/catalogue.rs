@@ -21,7 +21,7 @@ pub struct Named {
 /// Returns every pinned file, training files first.
 pub fn all() -> Vec<Named> {
     let training = [("dsr-sub", DSR_SUB), ("history", ACCURACY_HISTORY)];
-    let training = training.map(|(name, file)| Named { name, rows: example::RANKED, file });
+    let training = training.map(|(name, file)| Named { name, rows: example::RANKED_EXAMPLES, file });
     let benchmarks = BENCHMARKS.iter().filter_map(|benchmark| match benchmark.source {
         Source::Pinned { file, rows, .. } => Some(Named { name: benchmark.name, rows, file }),
         Source::Own { .. } => None,
@@ -37,7 +37,7 @@ pub fn select(names: &str) -> Result<Vec<Named>> {
     let all = all();
     let mut selected: Vec<Named> = Vec::new();
     for name in names.split(',').map(str::trim) {
-        let is_tagged = |named: &Named| BENCHMARKS.iter().any(|benchmark| benchmark.name == named.name && benchmark.goes_by(name));
+        let is_tagged = |named: &Named| BENCHMARKS.iter().any(|benchmark| benchmark.name == named.name && benchmark.matches_name(name));
         let belongs = |named: &&Named| name == "all" || named.name == name || is_tagged(named);
         let found: Vec<Named> = all.iter().filter(belongs).copied().collect();
         if found.is_empty() {

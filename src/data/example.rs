@@ -16,7 +16,7 @@ use crate::flow::Problem;
 pub use super::verl::PUBLISHED_INSTRUCTION;
 
 /// The number of examples that the paper ranks: pi1 to pi1209.
-pub const RANKED: usize = 1209;
+pub const RANKED_EXAMPLES: usize = 1209;
 
 /// Prefixes of a subset row's name, `dsr-sub/INDEX`: as users type it, and as runs record it.
 const ROW_PREFIXES: [&str; 2] = ["dsr-sub/", "dsr_sub/"];
@@ -63,7 +63,7 @@ pub fn resolve(specification: &str, library: &Library) -> Result<Vec<Problem>> {
 ///
 /// # Errors
 /// As for [`resolve`], except that answers may be missing.
-pub fn resolve_questions(specification: &str, library: &Library) -> Result<Vec<Problem>> {
+pub fn resolve_unlabeled(specification: &str, library: &Library) -> Result<Vec<Problem>> {
     resolve_with(Labels::Optional, specification, library)
 }
 
@@ -108,7 +108,7 @@ pub fn check(specification: &str, needs_answers: bool) -> Result<usize> {
     }
     let count = |name: &str| match Name::parse(name.trim())? {
         Name::File(path) => Ok(from_file_with(labels, path)?.len()),
-        Name::Subset => Ok(RANKED),
+        Name::Subset => Ok(RANKED_EXAMPLES),
         Name::Row(_) => Ok(1),
         Name::Ranks(first, last) => Ok((last + 1).saturating_sub(first)),
     };
@@ -155,7 +155,7 @@ fn from_rows_with(labels: Labels, rows: Vec<Row>, path: &Path) -> Result<Vec<Pro
         }
         problems.push(problem);
     }
-    tally.messages().iter().for_each(|message| tell!("{}: {message}", path.display()));
+    tally.messages().iter().for_each(|message| message!("{}: {message}", path.display()));
     Ok(problems)
 }
 
@@ -225,7 +225,7 @@ fn ranks(name: &str) -> Result<Option<(usize, usize)>> {
     };
     let (first, last) = name.split_once("..").unwrap_or((name, name));
     let (Some(first), Some(last)) = (rank(first), rank(last)) else { return Ok(None) };
-    if first < 1 || last > RANKED || first > last {
+    if first < 1 || last > RANKED_EXAMPLES || first > last {
         bail!("{name} is not in the ranking; {KNOWN_NAMES}");
     }
     Ok(Some((first, last)))
@@ -271,7 +271,7 @@ impl Subset<'_> {
             Some(ranking) => ranking,
             None => {
                 let history = ranking::read_history(&self.library.path(&pinned::ACCURACY_HISTORY)?)?;
-                ranking::by_deviation(&history).into_iter().map(|ranked| *ranked.example).collect()
+                ranking::rank_by_std(&history).into_iter().map(|ranked| *ranked.example).collect()
             }
         };
         Ok(self.ranking.insert(ranking))

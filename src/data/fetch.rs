@@ -20,7 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The progress of one download.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Transfer {
+pub struct DownloadProgress {
     /// The file's name, to show to the user.
     pub name: String,
     /// The number of bytes received.
@@ -30,7 +30,7 @@ pub struct Transfer {
 }
 
 /// A callback that receives download progress. It may run on any thread.
-pub type OnTransfer = Arc<dyn Fn(&Transfer) + Send + Sync>;
+pub type OnProgress = Arc<dyn Fn(&DownloadProgress) + Send + Sync>;
 
 /// Returns the SHA-256 of a file's contents in lowercase hexadecimal.
 ///
@@ -54,7 +54,7 @@ pub fn sha256_of(path: &Path) -> Result<String> {
 /// # Errors
 /// If the server cannot be reached or answers with an error, the transfer breaks off, the checksum differs from `file`'s, or a file cannot
 /// be written.
-pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_transfer: &dyn Fn(&Transfer)) -> Result<()> {
+pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_progress: &dyn Fn(&DownloadProgress)) -> Result<()> {
     let folder = target.parent().context("the download target has no parent folder")?;
     std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let client = reqwest::blocking::Client::builder()
@@ -73,12 +73,12 @@ pub(super) fn download(url: &str, target: &Path, file: &Pinned, on_transfer: &dy
     if !response.status().is_success() {
         bail!("{url} returned {}", response.status());
     }
-    let mut transfer = Transfer { name: file.local.to_owned(), received_bytes: 0, total_bytes: response.content_length() };
+    let mut transfer = DownloadProgress { name: file.local.to_owned(), received_bytes: 0, total_bytes: response.content_length() };
     let (part, mut writer) = PartialFile::next_to(target)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
-        on_transfer(&transfer);
+        on_progress(&transfer);
         let count = response
             .read(&mut chunk)
             .with_context(|| format!("the transfer of {url} broke off after {} bytes", transfer.received_bytes))?;

@@ -6,7 +6,7 @@
 //! hf-hub 1.0 waits forever for a silent server, stores the error page of a failing server as the file, and gives up after ten seconds if
 //! another process is downloading the same file. `guard` adds a timeout, a checksum and a lock.
 
-mod guard;
+mod checks;
 mod name;
 mod source;
 
@@ -17,8 +17,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use hf_hub::{HFClient, HFClientSync};
 
-use super::fetch::OnTransfer;
-use guard::DownloadLock;
+use super::fetch::OnProgress;
+use checks::DownloadLock;
 pub use name::ModelName;
 use source::{Source, Unreachable};
 
@@ -47,15 +47,10 @@ pub struct Hub {
 
 impl Hub {
     /// Creates a hub from `HF_HUB_OFFLINE` and `HF_HUB_DOWNLOAD_TIMEOUT` (seconds), with hf-hub's defaults for the rest.
-    pub fn from_environment() -> Self {
+    pub fn from_env() -> Self {
         let seconds =
             std::env::var("HF_HUB_DOWNLOAD_TIMEOUT").ok().and_then(|text| text.trim().parse().ok()).filter(|seconds| *seconds > 0);
-        Self {
-            endpoint: None,
-            cache: None,
-            offline: offline_by_environment(),
-            patience: seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
-        }
+        Self { endpoint: None, cache: None, offline: offline_from_env(), patience: seconds.map_or(DEFAULT_TIMEOUT, Duration::from_secs) }
     }
 
     /// Downloads the checkpoint's missing files and returns the local folder that has them all, from one commit. If the hub cannot be
@@ -64,8 +59,8 @@ impl Hub {
     /// # Errors
     /// If a required file is missing or cannot be downloaded, or a download is corrupt, in which case the file is deleted. The message is
     /// one sentence that says what to do.
-    pub fn fetch(&self, model: &ModelName, on_transfer: &OnTransfer) -> Result<PathBuf> {
-        let (folder, lock) = self.fetch_files(model, on_transfer, checkpoint)?;
+    pub fn fetch(&self, model: &ModelName, on_progress: &OnProgress) -> Result<PathBuf> {
+        let (folder, lock) = self.fetch_files(model, on_progress, checkpoint)?;
         lock.mark_finished();
         Ok(folder)
     }
@@ -74,8 +69,8 @@ impl Hub {
     ///
     /// # Errors
     /// As for [`Hub::fetch`].
-    pub fn fetch_text(&self, model: &ModelName, on_transfer: &OnTransfer) -> Result<PathBuf> {
-        let (folder, lock) = self.fetch_files(model, on_transfer, |source| all_but_weights(source).map(|(folder, _)| folder))?;
+    pub fn fetch_without_weights(&self, model: &ModelName, on_progress: &OnProgress) -> Result<PathBuf> {
+        let (folder, lock) = self.fetch_files(model, on_progress, |source| all_but_weights(source).map(|(folder, _)| folder))?;
         // Weights that an interrupted download left behind are still unverified: keep the mark.
         if !lock.was_interrupted() {
             lock.mark_finished();
@@ -86,7 +81,7 @@ impl Hub {
     fn fetch_files(
         &self,
         model: &ModelName,
-        on_transfer: &OnTransfer,
+        on_progress: &OnProgress,
         files: impl Fn(&Source) -> Result<PathBuf>,
     ) -> Result<(PathBuf, DownloadLock)> {
         let client = self.client()?;
@@ -102,7 +97,7 @@ impl Hub {
             timeout: self.patience,
             revision: model.revision.clone(),
             lock: lock.clone(),
-            on_transfer: OnTransfer::clone(on_transfer),
+            on_progress: OnProgress::clone(on_progress),
         };
         let found = match files(&source) {
             Err(error) if error.is::<Unreachable>() && !self.offline => {
@@ -170,7 +165,7 @@ fn all_but_weights<'a>(source: &Source<'a>) -> Result<(PathBuf, Source<'a>)> {
 }
 
 /// True if `HF_HUB_OFFLINE` is set to a value that Python's client accepts as true: `1`, `true`, `yes` or `on`, in any case.
-pub fn offline_by_environment() -> bool {
+pub fn offline_from_env() -> bool {
     std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
 }
 

@@ -6,19 +6,19 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
-use super::fetch::{self, OnTransfer};
+use super::fetch::{self, OnProgress};
 use super::hub;
 use super::pinned::{self, Pinned};
 
 /// Where a pinned file is on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Presence {
+pub enum FileStatus {
     /// In the user's folder, with the published contents.
     Folder(PathBuf),
     /// In the cache, with the published contents.
     Cache(PathBuf),
     /// Present with other contents: its path and its SHA-256. In the cache, the next download replaces it.
-    Spoiled(PathBuf, String),
+    Corrupt(PathBuf, String),
     /// Neither in the user's folder nor in the cache.
     Missing,
 }
@@ -30,7 +30,7 @@ pub struct Library {
     cache: PathBuf,
     base_url: String,
     offline: bool,
-    on_transfer: OnTransfer,
+    on_progress: OnProgress,
 }
 
 impl Library {
@@ -54,15 +54,15 @@ impl Library {
             folder,
             cache: cache_folder(),
             base_url: std::env::var("RLVR_DATA_URL").unwrap_or_else(|_| pinned::GITHUB.to_owned()),
-            offline: hub::offline_by_environment(),
-            on_transfer: Arc::new(|_| {}),
+            offline: hub::offline_from_env(),
+            on_progress: Arc::new(|_| {}),
         })
     }
 
     /// Reports download progress to `listener`.
     #[must_use]
-    pub fn on_transfer(mut self, listener: OnTransfer) -> Self {
-        self.on_transfer = listener;
+    pub fn on_progress(mut self, listener: OnProgress) -> Self {
+        self.on_progress = listener;
         self
     }
 
@@ -73,19 +73,19 @@ impl Library {
     pub fn path(&self, file: &Pinned) -> Result<PathBuf> {
         let cached = self.cached(file);
         match self.look(file)? {
-            Presence::Folder(path) | Presence::Cache(path) => return Ok(path),
-            Presence::Spoiled(path, found) if path != cached => bail!(
+            FileStatus::Folder(path) | FileStatus::Cache(path) => return Ok(path),
+            FileStatus::Corrupt(path, found) if path != cached => bail!(
                 "{} is not the published file (sha256 {found}, expected {}): download it again, or pass your own file by its path",
                 path.display(),
                 file.sha256
             ),
-            Presence::Spoiled(..) | Presence::Missing => {}
+            FileStatus::Corrupt(..) | FileStatus::Missing => {}
         }
         let remedy = format!("pass a folder that has {} with --data-dir DIR or RLVR_DATA_DIR", file.local);
         if self.offline {
             bail!("{} is not in the cache ({}) and HF_HUB_OFFLINE forbids downloads: {remedy}", file.local, self.cache.display());
         }
-        if let Err(error) = fetch::download(&file.url(&self.base_url), &cached, file, &*self.on_transfer) {
+        if let Err(error) = fetch::download(&file.url(&self.base_url), &cached, file, &*self.on_progress) {
             bail!("cannot download {}: {error:#}; {remedy}", file.local);
         }
         Ok(cached)
@@ -98,14 +98,14 @@ impl Library {
     ///
     /// # Errors
     /// If the file exists but cannot be read.
-    pub fn look(&self, file: &Pinned) -> Result<Presence> {
+    pub fn look(&self, file: &Pinned) -> Result<FileStatus> {
         let cached = self.cached(file);
-        let Some(path) = self.own(file.local).or_else(|| cached.exists().then(|| cached.clone())) else { return Ok(Presence::Missing) };
+        let Some(path) = self.own(file.local).or_else(|| cached.exists().then(|| cached.clone())) else { return Ok(FileStatus::Missing) };
         let found = fetch::sha256_of(&path)?;
         Ok(match path == cached {
-            _ if found != file.sha256 => Presence::Spoiled(path, found),
-            true => Presence::Cache(path),
-            false => Presence::Folder(path),
+            _ if found != file.sha256 => FileStatus::Corrupt(path, found),
+            true => FileStatus::Cache(path),
+            false => FileStatus::Folder(path),
         })
     }
 
@@ -156,7 +156,7 @@ pub(crate) fn test_library(folder: Option<PathBuf>, cache: &Path, base_url: &str
         cache: cache.to_path_buf(),
         base_url: base_url.to_owned(),
         offline: base_url.is_empty(),
-        on_transfer: Arc::new(|_| {}),
+        on_progress: Arc::new(|_| {}),
     }
 }
 

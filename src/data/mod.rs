@@ -7,6 +7,7 @@
 pub mod benchmark;
 pub mod catalogue;
 mod choices;
+mod conversation;
 pub mod example;
 mod fetch;
 mod gold;
@@ -17,11 +18,10 @@ pub mod pinned;
 mod ranking;
 mod rows;
 pub mod tiny;
-mod turns;
 mod value;
 mod verl;
 
-pub use fetch::{OnTransfer, Transfer, sha256_of};
+pub use fetch::{DownloadProgress, OnProgress, sha256_of};
 pub use gold::answers;
-pub use library::{Library, Presence};
-pub use ranking::{Ranked, by_deviation, read_history};
+pub use library::{FileStatus, Library};
+pub use ranking::{Ranked, rank_by_std, read_history};

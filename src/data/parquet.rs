@@ -13,7 +13,7 @@ use half::f16;
 
 use super::rows::Row;
 use super::value::{Value, usual_notation};
-use crate::input::shield;
+use crate::input::catch_panics;
 
 /// An open Parquet file.
 pub(super) struct Table {
@@ -29,7 +29,7 @@ impl Table {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
-        let reader = shield(&name, || SerializedFileReader::new(file).map_err(|error| parse_error(&name, &error)))?;
+        let reader = catch_panics(&name, || SerializedFileReader::new(file).map_err(|error| parse_error(&name, &error)))?;
         Ok(Self { name, reader })
     }
 
@@ -46,10 +46,10 @@ impl Table {
     pub(super) fn each_row(&self, paths: &[&str], mut take: impl FnMut(Row) -> Result<()>) -> Result<()> {
         let parse_error = |error| parse_error(&self.name, &error);
         let open = || self.reader.get_row_iter(Some(projection(self.schema(), paths)?));
-        let mut records = shield(&self.name, || open().map_err(parse_error))?;
+        let mut records = catch_panics(&self.name, || open().map_err(parse_error))?;
         for number in 0.. {
             let place = format!("{}, row {}", self.name, number + 1);
-            let Some(record) = shield(&place, || records.next().transpose().map_err(parse_error))? else { break };
+            let Some(record) = catch_panics(&place, || records.next().transpose().map_err(parse_error))? else { break };
             take(Row { fields: object(record), place, number })?;
         }
         Ok(())

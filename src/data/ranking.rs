@@ -98,7 +98,7 @@ pub struct Ranked<'a, K> {
 
 /// Ranks examples by the population standard deviation of their history, as the published script does, largest first. Ties keep their
 /// order.
-pub fn by_deviation<K>(history: &[(K, Vec<f64>)]) -> Vec<Ranked<'_, K>> {
+pub fn rank_by_std<K>(history: &[(K, Vec<f64>)]) -> Vec<Ranked<'_, K>> {
     let mut all: Vec<Ranked<K>> = Vec::with_capacity(history.len());
     for (example, accuracies) in history {
         all.push(Ranked { example, deviation: deviation(accuracies), mean: mean(accuracies), epochs: accuracies.len() });
@@ -143,17 +143,17 @@ mod tests {
     #[test]
     fn by_deviation_keeps_the_order_of_ties() {
         let history = [(7, vec![0.5, 0.5]), (3, vec![0.0, 1.0]), (1, vec![1.0, 1.0]), (9, vec![0.0, 0.5, 1.0]), (2, vec![1.0, 0.0])];
-        let ranked = by_deviation(&history);
+        let ranked = rank_by_std(&history);
         assert_eq!(ranked.iter().map(|ranked| *ranked.example).collect::<Vec<_>>(), [3, 2, 9, 7, 1]);
         assert_eq!((ranked[0].deviation, ranked[0].mean, ranked[2].epochs), (0.5, 0.5, 3));
-        assert!(by_deviation::<u64>(&[]).is_empty());
+        assert!(rank_by_std::<u64>(&[]).is_empty());
     }
 
     #[test]
     fn by_deviation_reproduces_the_published_ranks() {
         let Some(library) = shared_library() else { return };
         let history = read_history(&library.path(&pinned::ACCURACY_HISTORY).unwrap()).unwrap();
-        let ranking = by_deviation(&history);
+        let ranking = rank_by_std(&history);
         assert_eq!(ranking.len(), 1209);
         for (rank, index) in PUBLISHED {
             assert_eq!(*ranking[rank - 1].example, index, "pi{rank}");

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 
+use super::conversation::Conversation;
 use super::gold::{Gold, Tally};
 use super::parquet::Table;
 use super::rows::{FIELDS, QUESTION, Row};
-use super::turns::Conversation;
 use super::value::Value;
 use crate::flow::Problem;
 
@@ -48,7 +48,7 @@ pub(super) fn read(path: &Path, needs_answers: bool) -> Result<Contents> {
             tally.count(&gold, &row.place);
             Ok(gold)
         })?;
-        tally.messages().iter().for_each(|message| tell!("{}: {message}", path.display()));
+        tally.messages().iter().for_each(|message| message!("{}: {message}", path.display()));
         return Ok(Contents::Problems(problems.into_iter().map(|(_, problem)| problem).collect()));
     }
     if QUESTION.iter().any(|name| columns.contains(name)) {
@@ -104,7 +104,7 @@ fn distinct_problems(table: &Table, path: &Path, mut gold: impl FnMut(&Row) -> R
     }
     if problems.len() < rows {
         let repeats = rows - problems.len();
-        tell!("{}: skipped {repeats} of {rows} rows that repeat others; {} examples remain", path.display(), problems.len());
+        message!("{}: skipped {repeats} of {rows} rows that repeat others; {} examples remain", path.display(), problems.len());
     }
     Ok(problems)
 }

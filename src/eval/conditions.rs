@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::answerer::Identity;
+use super::generator::Identity;
 use super::sets::EvalSet;
 use super::settings::EvalSettings;
 use crate::data::benchmark::Decoding;
@@ -26,7 +26,8 @@ pub struct Conditions {
     /// sha256 of the problems as prompted and graded, one JSON line each.
     pub problems_sha256: String,
     /// Maximum number of tokens in a response.
-    pub max_new: usize,
+    #[serde(rename = "max_new")]
+    pub max_new_tokens: usize,
     /// Sampling temperature; 0 is greedy decoding.
     pub temperature: f64,
     /// Nucleus sampling: keeps the most likely tokens that together reach this probability; 1 keeps all.
@@ -63,7 +64,7 @@ impl Conditions {
             problems: set.problems.len(),
             data_sha256: set.data_sha256.clone(),
             problems_sha256: problems.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
-            max_new: settings.max_new,
+            max_new_tokens: settings.max_new_tokens,
             temperature: decoding.temperature,
             top_p: decoding.top_p,
             samples: decoding.samples,

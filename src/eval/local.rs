@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use candle_core::DType;
 
-use super::answerer::{Answered, Answerer, Asking, EvalRequest, Identity, OnAnswered};
+use super::generator::{EvalRequest, GenerationConfig, Generator, Identity, OnResponse, Response};
 use crate::checkpoint::Model;
-use crate::draw::Purpose;
 use crate::flow::Completion;
 use crate::interrupt::Interrupt;
 use crate::kernels::{Filter, device_name};
-use crate::lanes::Lanes;
+use crate::rng::Purpose;
 use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Event, Request, SamplingSettings};
+use crate::workers::Workers;
 
 /// A model with the engine that samples from it.
 pub struct LocalModel<'a> {
@@ -25,14 +25,14 @@ pub struct LocalModel<'a> {
     /// The date that the chat template inserts as today's; empty if it inserts none.
     pub date: String,
     /// The worker threads that compute the sequences.
-    pub lanes: &'a Lanes,
+    pub workers: &'a Workers,
     /// Limits of the engine.
     pub engine: &'a EngineSettings,
     /// Stops generation at the next token when interrupted. Complete responses have been passed on by then.
     pub interrupt: &'a Interrupt,
 }
 
-impl Answerer for LocalModel<'_> {
+impl Generator for LocalModel<'_> {
     fn identity(&self) -> Identity {
         let (text, kernels) = (&self.model.text, self.model.decoder.kernels());
         Identity {
@@ -40,15 +40,15 @@ impl Answerer for LocalModel<'_> {
             revision: self.revision.clone(),
             dtype: if kernels.dtype() == DType::BF16 { "bf16" } else { "f32" }.to_owned(),
             device: device_name(kernels.device()),
-            kernels: kernels.version().to_owned(),
+            kernels: kernels.backend().to_owned(),
             template: text.template_checksum().unwrap_or("none").to_owned(),
             date: self.date.clone(),
         }
     }
 
     /// Skips a prompt that leaves no room for a whole response in the context length: its `finish` is `None`.
-    fn answer(&self, wanted: &[EvalRequest], asking: &Asking, on_answered: OnAnswered) -> Result<()> {
-        let room = self.model.decoder.config.window.saturating_sub(asking.max_new);
+    fn answer(&self, wanted: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
+        let room = self.model.decoder.config.context_length.saturating_sub(generation.max_new_tokens);
         let (mut requests, mut numbers) = (Vec::new(), Vec::new());
         let mut prompts: HashMap<u32, Arc<[u32]>> = HashMap::new();
         for (number, EvalRequest { problem, number: prompt, sample }) in wanted.iter().enumerate() {
@@ -58,31 +58,32 @@ impl Answerer for LocalModel<'_> {
             };
             prompts.insert(*prompt, ids.clone());
             if ids.len() > room {
-                on_answered(number, Answered { text: String::new(), tokens: 0, finish: None })?;
+                on_response(number, Response { text: String::new(), tokens: 0, finish: None })?;
                 continue;
             }
-            let (purpose, max_new) = (Purpose::Evaluation, asking.max_new);
-            requests.push(Request { ids, max_new, purpose, step: 0, prompt: *prompt, sample: *sample });
+            let (purpose, max_new_tokens) = (Purpose::Evaluation, generation.max_new_tokens);
+            requests.push(Request { ids, max_new_tokens, purpose, step: 0, prompt: *prompt, sample: *sample });
             numbers.push(number);
         }
-        let filter = Filter { top_p: asking.top_p as f32, ..Filter::default() };
-        let sampling = SamplingSettings { temperature: asking.temperature as f32, filter, records_kept: false, seed: asking.seed };
+        let filter = Filter { top_p: generation.top_p as f32, ..Filter::default() };
+        let sampling =
+            SamplingSettings { temperature: generation.temperature as f32, filter, records_sampling_mask: false, seed: generation.seed };
         let engine = Engine {
             decoder: &self.model.decoder,
-            lanes: self.lanes,
+            workers: self.workers,
             settings: self.engine,
             end_tokens: &self.model.end_tokens,
             vocabulary: self.model.text.vocabulary(),
             interrupt: self.interrupt,
         };
         let failure = Mutex::new(None);
-        let tell = |request: usize, completion: &Completion| {
+        let report = |request: usize, completion: &Completion| {
             let text = self.model.text.decode(&completion.ids)?;
-            on_answered(numbers[request], Answered { text, tokens: completion.ids.len(), finish: Some(completion.finish) })
+            on_response(numbers[request], Response { text, tokens: completion.ids.len(), finish: Some(completion.finish) })
         };
         let observe = |event: Event| {
             if let Event::Finished { request, completion } = event
-                && let Err(error) = tell(request, completion)
+                && let Err(error) = report(request, completion)
             {
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             }

@@ -1,8 +1,8 @@
 //! Evaluation: generates responses to held-out problems, grades them and computes scores. Independent of training.
 
-pub mod answerer;
 pub mod conditions;
 pub mod endpoint;
+pub mod generator;
 pub mod local;
 pub mod record;
 pub mod run;
@@ -11,11 +11,11 @@ pub mod sets;
 pub mod settings;
 pub mod statistics;
 pub mod store;
-pub mod wording;
+pub mod text_stats;
 
-pub use answerer::{Answered, Answerer, Asking, EvalRequest, Identity, Lost, OnAnswered};
 pub use conditions::Conditions;
 pub use endpoint::{Endpoint, EndpointSettings, Prompts};
+pub use generator::{EvalRequest, FailedRequests, GenerationConfig, Generator, Identity, OnResponse, Response};
 pub use local::LocalModel;
 pub use record::Answer;
 pub use run::{Evaluator, Pass};

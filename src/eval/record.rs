@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::flow::Finish;
+use crate::flow::FinishReason;
 
 /// One line of an evaluation's records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,8 +33,9 @@ pub struct Answer {
     /// Length of the response in tokens; 0 if the prompt did not fit the context length.
     pub tokens: usize,
     /// Why generation ended; `None` if the prompt did not fit.
-    pub finish: Option<Finish>,
+    pub finish: Option<FinishReason>,
     /// The answer style; `None` if the set has no classifier of styles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub way: Option<String>,
+    #[serde(rename = "way")]
+    pub style: Option<String>,
 }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::answerer::{Answered, Answerer, Asking, EvalRequest, Lost};
 use super::conditions::Conditions;
+use super::generator::{EvalRequest, FailedRequests, GenerationConfig, Generator, Response};
 use super::record::Answer;
 use super::score::Score;
 use super::sets::EvalSet;
 use super::settings::EvalSettings;
-use super::store::{Earlier, Store};
-use super::wording;
+use super::store::{RecordedAnswers, Store};
+use super::text_stats;
 use crate::data::benchmark::Decoding;
 use crate::metrics::JsonLines;
 use crate::verify::{self, Extraction, Grader, Mode};
@@ -56,7 +56,7 @@ impl Pass {
 /// Evaluates sets of problems: generates responses and grades them.
 pub struct Evaluator<'a> {
     /// Generates the responses.
-    pub answerer: &'a dyn Answerer,
+    pub generator: &'a dyn Generator,
     /// The settings.
     pub settings: &'a EvalSettings,
     /// Stores graded responses as they arrive, and supplies those of an earlier process. `None` keeps them in memory only.
@@ -73,7 +73,7 @@ struct Progress {
 impl Evaluator<'_> {
     /// Returns the conditions of each pass, by its name.
     pub fn conditions(&self, sets: &[EvalSet]) -> BTreeMap<String, Conditions> {
-        let identity = self.answerer.identity();
+        let identity = self.generator.identity();
         let passes = sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding)));
         passes.map(|(set, decoding)| (set.pass_name(decoding), Conditions::of(&identity, set, decoding, self.settings))).collect()
     }
@@ -81,11 +81,11 @@ impl Evaluator<'_> {
     /// Runs all passes over all sets. Calls `on_answer` for every response, including stored ones.
     ///
     /// # Errors
-    /// [`Lost`] if some requests failed permanently, after all passes that could run. Also if the store or the generator fails, two
+    /// [`FailedRequests`] if some requests failed permanently, after all passes that could run. Also if the store or the generator fails, two
     /// problems share an id, or responses are missing.
     pub fn evaluate(&self, sets: &[EvalSet], on_answer: &(dyn Fn() + Sync)) -> Result<Vec<Pass>> {
         let mut passes = Vec::new();
-        let mut lost: Option<Lost> = None;
+        let mut lost: Option<FailedRequests> = None;
         for (set, decoding) in sets.iter().flat_map(|set| set.decodings.iter().map(move |decoding| (set, *decoding))) {
             if lost.as_ref().is_some_and(|lost| lost.ended.is_some()) {
                 break;
@@ -93,7 +93,7 @@ impl Evaluator<'_> {
             match self.pass(set, decoding, on_answer) {
                 Ok(pass) => passes.push(pass),
                 Err(error) => {
-                    let later = error.downcast::<Lost>()?;
+                    let later = error.downcast::<FailedRequests>()?;
                     lost = Some(match lost {
                         Some(earlier) => earlier.and(later),
                         None => later,
@@ -107,7 +107,7 @@ impl Evaluator<'_> {
     fn pass(&self, set: &EvalSet, decoding: Decoding, on_answer: &(dyn Fn() + Sync)) -> Result<Pass> {
         let _span = tracing::info_span!("evaluate", set = set.name, temperature = decoding.temperature).entered();
         let (began, name) = (Instant::now(), set.pass_name(decoding));
-        let earlier = self.store.map_or_else(|| Ok(Earlier::new()), |store| store.earlier(&name))?;
+        let earlier = self.store.map_or_else(|| Ok(RecordedAnswers::new()), |store| store.earlier(&name))?;
         let known = known(set, decoding.samples, earlier)?;
         known.iter().flatten().for_each(|_| on_answer());
         let missing: Vec<usize> = (0..known.len()).filter(|place| known[*place].is_none()).collect();
@@ -117,7 +117,7 @@ impl Evaluator<'_> {
         let progress = Mutex::new(Progress { answers: known, journal });
         let grading_ns = AtomicU64::new(0);
         let requests: Vec<EvalRequest> = missing.iter().map(|place| request(set, decoding.samples, *place)).collect();
-        let on_answered = |request: usize, answered: Answered| {
+        let on_response = |request: usize, answered: Response| {
             let started = Instant::now();
             let answer = self.grade(set, &requests[request], answered);
             grading_ns.fetch_add(started.elapsed().as_nanos() as u64, Ordering::Relaxed);
@@ -128,28 +128,33 @@ impl Evaluator<'_> {
             Ok(())
         };
         if !requests.is_empty() {
-            self.answerer.answer(&requests, &self.asking(decoding), &on_answered)?;
+            self.generator.answer(&requests, &self.generation(decoding), &on_response)?;
         }
         let answers: Vec<Answer> = progress.into_inner().unwrap_or_else(PoisonError::into_inner).answers.into_iter().flatten().collect();
         let expected = set.problems.len() * decoding.samples;
         ensure!(answers.len() == expected, "{name}: {} of {expected} responses are missing", expected - answers.len());
         store.map_or(Ok(()), |store| store.finish(&name, &answers))?;
         let counting = Instant::now();
-        let score = Score::of(&answers, decoding.samples, self.settings.grader, &wording::words(&self.settings.reflection_words));
+        let score = Score::of(&answers, decoding.samples, self.settings.grader, &text_stats::words(&self.settings.reflection_words));
         let grading = Duration::from_nanos(grading_ns.into_inner()) + counting.elapsed();
         if score.too_long > 0 {
             tracing::warn!(set = set.name, problems = score.too_long, "prompts longer than the context length allows count as wrong");
         }
-        let conditions = Conditions::of(&self.answerer.identity(), set, decoding, self.settings);
+        let conditions = Conditions::of(&self.generator.identity(), set, decoding, self.settings);
         let times = Times { answered: requests.len(), elapsed_s: began.elapsed().as_secs_f64(), grading_s: grading.as_secs_f64() };
         Ok(Pass { name, conditions, answers, score, times })
     }
 
-    fn asking(&self, decoding: Decoding) -> Asking {
-        Asking { temperature: decoding.temperature, top_p: decoding.top_p, max_new: self.settings.max_new, seed: self.settings.seed }
+    fn generation(&self, decoding: Decoding) -> GenerationConfig {
+        GenerationConfig {
+            temperature: decoding.temperature,
+            top_p: decoding.top_p,
+            max_new_tokens: self.settings.max_new_tokens,
+            seed: self.settings.seed,
+        }
     }
 
-    fn grade(&self, set: &EvalSet, request: &EvalRequest, answered: Answered) -> Answer {
+    fn grade(&self, set: &EvalSet, request: &EvalRequest, answered: Response) -> Answer {
         let (problem, response) = (&request.problem, format!("{}{}", request.problem.prefill, answered.text));
         let settings = verify::Settings { mode: Mode::Eval, grader: self.settings.grader, after_think: false };
         let verdict = verify::verify_problem(problem, &response, &settings);
@@ -171,7 +176,7 @@ impl Evaluator<'_> {
             correct_with_fallback: verdict.correct,
             tokens: answered.tokens,
             finish: answered.finish,
-            way: set.classify.map(|classify| classify(&response).to_owned()),
+            style: set.classify.map(|classify| classify(&response).to_owned()),
             response,
         }
     }
@@ -184,7 +189,7 @@ fn request(set: &EvalSet, samples: usize, place: usize) -> EvalRequest {
 }
 
 /// Returns the stored answers by index in the pass.
-fn known(set: &EvalSet, samples: usize, mut earlier: Earlier) -> Result<Vec<Option<Answer>>> {
+fn known(set: &EvalSet, samples: usize, mut earlier: RecordedAnswers) -> Result<Vec<Option<Answer>>> {
     let mut ids = HashSet::new();
     let again = set.problems.iter().find(|problem| !ids.insert(&problem.id));
     ensure!(again.is_none(), "{}: two problems have the id {}; ids must be unique", set.name, again.map_or("", |problem| &problem.id));
@@ -198,24 +203,24 @@ mod tests {
 
     use anyhow::bail;
 
-    use super::super::answerer::{Identity, OnAnswered};
+    use super::super::generator::{Identity, OnResponse};
     use super::*;
-    use crate::flow::{Finish, Problem};
+    use crate::flow::{FinishReason, Problem};
 
     /// Answers every problem correctly, last request first, except one that it cannot answer.
     struct Oracle {
         broken: Option<u32>,
     }
 
-    impl Answerer for Oracle {
+    impl Generator for Oracle {
         fn identity(&self) -> Identity {
             Identity { model: "oracle".into(), ..Identity::default() }
         }
 
-        fn answer(&self, requests: &[EvalRequest], asking: &Asking, on_answered: OnAnswered) -> Result<()> {
+        fn answer(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
             for (index, request) in requests.iter().enumerate().rev().filter(|(_, request)| Some(request.number) != self.broken) {
-                let text = format!("After {} thoughts: \\boxed{{{}}}", asking.max_new, request.problem.answer);
-                on_answered(index, Answered { text, tokens: 5, finish: Some(Finish::Stop) })?;
+                let text = format!("After {} thoughts: \\boxed{{{}}}", generation.max_new_tokens, request.problem.answer);
+                on_response(index, Response { text, tokens: 5, finish: Some(FinishReason::Stop) })?;
             }
             match self.broken {
                 Some(number) if requests.iter().any(|request| request.number == number) => bail!("no answer to problem {number}"),
@@ -232,22 +237,22 @@ mod tests {
             name: "six".into(),
             problems,
             data_sha256: String::new(),
-            decodings: vec![Decoding { samples: 2, ..Decoding::MEAN_OF_EIGHT }],
+            decodings: vec![Decoding { samples: 2, ..Decoding::AVG_AT_8 }],
             classify: None,
         }
     }
 
     fn evaluate(broken: Option<u32>, store: &Store) -> Result<Pass> {
-        let (answerer, settings) = (Oracle { broken }, EvalSettings::default());
-        let evaluator = Evaluator { answerer: &answerer, settings: &settings, store: Some(store) };
+        let (generator, settings) = (Oracle { broken }, EvalSettings::default());
+        let evaluator = Evaluator { generator: &generator, settings: &settings, store: Some(store) };
         Ok(evaluator.evaluate(&[set()], &|| ())?.remove(0))
     }
 
     #[test]
     fn evaluate_keeps_all_other_answers_when_one_fails() {
         let folder = tempfile::tempdir().unwrap();
-        let (answerer, settings) = (Oracle { broken: None }, EvalSettings::default());
-        let conditions = Evaluator { answerer: &answerer, settings: &settings, store: None }.conditions(&[set()]);
+        let (generator, settings) = (Oracle { broken: None }, EvalSettings::default());
+        let conditions = Evaluator { generator: &generator, settings: &settings, store: None }.conditions(&[set()]);
         let files = |name: &str| {
             let path = folder.path().join(name);
             (Store::create(&path, &conditions).unwrap(), path.join("six-t0.6x2.jsonl"))
@@ -268,8 +273,8 @@ mod tests {
     fn store_resumes_under_renamed_kernels() {
         let folder = tempfile::tempdir().unwrap();
         let conditions = |device: &str, kernels: &str| {
-            let (answerer, settings) = (Oracle { broken: None }, EvalSettings::default());
-            let mut conditions = Evaluator { answerer: &answerer, settings: &settings, store: None }.conditions(&[set()]);
+            let (generator, settings) = (Oracle { broken: None }, EvalSettings::default());
+            let mut conditions = Evaluator { generator: &generator, settings: &settings, store: None }.conditions(&[set()]);
             for pass in conditions.values_mut() {
                 (pass.identity.device, pass.identity.kernels) = (device.to_owned(), kernels.to_owned());
             }
@@ -290,10 +295,10 @@ mod tests {
     #[test]
     fn grade_also_records_the_strict_verdict() {
         let settings = EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() };
-        let evaluator = Evaluator { answerer: &Oracle { broken: None }, settings: &settings, store: None };
+        let evaluator = Evaluator { generator: &Oracle { broken: None }, settings: &settings, store: None };
         let graded = |answer: &str, response: &str| {
             let problem = Arc::new(Problem { answer: answer.into(), ..Problem::default() });
-            let answered = Answered { text: response.into(), tokens: 1, finish: Some(Finish::Stop) };
+            let answered = Response { text: response.into(), tokens: 1, finish: Some(FinishReason::Stop) };
             let answer = evaluator.grade(&set(), &EvalRequest { problem, number: 0, sample: 0 }, answered);
             (answer.correct, answer.correct_strict)
         };
@@ -306,6 +311,6 @@ mod tests {
     fn known_rejects_duplicate_ids() {
         let mut twice = set();
         twice.problems.push(twice.problems[2].clone());
-        assert!(known(&twice, 1, Earlier::new()).unwrap_err().to_string().contains("two problems have the id p2"));
+        assert!(known(&twice, 1, RecordedAnswers::new()).unwrap_err().to_string().contains("two problems have the id p2"));
     }
 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::record::Answer;
 use super::statistics::{Estimate, clustered_mean, mean_of, pass_curve, wilson};
-use super::wording;
-use crate::flow::Finish;
+use super::text_stats;
+use crate::flow::FinishReason;
 use crate::verify::{self, Grader, Verifier, majority_vote};
 
 /// The score of one pass over one set. Fractions are between 0 and 1, and refer to responses unless stated otherwise. A prompt that did not
@@ -50,7 +50,8 @@ pub struct Score {
     /// Fraction of all letters that are not ASCII.
     pub foreign_letters: f64,
     /// Fraction of each answer style; empty if the set has no classifier of styles.
-    pub ways: BTreeMap<String, f64>,
+    #[serde(rename = "ways")]
+    pub styles: BTreeMap<String, f64>,
 }
 
 /// The score of a subset of a set's problems.
@@ -75,8 +76,8 @@ impl Score {
     pub fn of(answers: &[Answer], samples: usize, grader: Grader, reflection_words: &[String]) -> Self {
         let share = |count: usize| count as f64 / answers.len().max(1) as f64;
         let count = |test: fn(&Answer) -> bool| answers.iter().filter(|answer| test(answer)).count();
-        let mut ways: BTreeMap<String, usize> = BTreeMap::new();
-        answers.iter().filter_map(|answer| answer.way.clone()).for_each(|way| *ways.entry(way).or_default() += 1);
+        let mut styles: BTreeMap<String, usize> = BTreeMap::new();
+        answers.iter().filter_map(|answer| answer.style.clone()).for_each(|style| *styles.entry(style).or_default() += 1);
         let mut reflection: BTreeMap<String, usize> = reflection_words.iter().map(|word| (word.clone(), 0)).collect();
         let (mut reflecting, mut foreign, mut letters) = (0, 0, 0);
         for answer in answers {
@@ -84,7 +85,7 @@ impl Score {
             let found: Vec<_> = reflection.iter_mut().filter(|(word, _)| response.contains(word.as_str())).collect();
             reflecting += usize::from(!found.is_empty());
             found.into_iter().for_each(|(_, count)| *count += 1);
-            let (of_others, all) = wording::letters(&answer.response);
+            let (of_others, all) = text_stats::letters(&answer.response);
             (foreign, letters) = (foreign + of_others, letters + all);
         }
         let answered = count(|answer| answer.finish.is_some());
@@ -97,16 +98,16 @@ impl Score {
             pass_at: pass_at(answers, samples),
             majority: majority(answers, samples, grader),
             boxed: share(count(|answer| answer.extracted.is_some())),
-            cut_off: share(count(|answer| answer.finish == Some(Finish::Length))),
+            cut_off: share(count(|answer| answer.finish == Some(FinishReason::Length))),
             mean_tokens: answers.iter().map(|answer| answer.tokens).sum::<usize>() as f64 / answered.max(1) as f64,
             too_long: (answers.len() - answered) / samples.max(1),
             by_subject: parts(answers, samples, |answer| &answer.subject),
             by_level: parts(answers, samples, |answer| &answer.level),
             reflection: reflection.into_iter().map(|(word, count)| (word, share(count))).collect(),
             reflecting: share(reflecting),
-            repeated_tails: share(count(|answer| wording::has_repeated_tail(&answer.response))),
+            repeated_tails: share(count(|answer| text_stats::has_repeated_tail(&answer.response))),
             foreign_letters: foreign as f64 / letters.max(1) as f64,
-            ways: ways.into_iter().map(|(way, count)| (way, share(count))).collect(),
+            styles: styles.into_iter().map(|(style, count)| (style, share(count))).collect(),
         }
     }
 
@@ -217,8 +218,8 @@ mod tests {
             correct_strict: None,
             correct_with_fallback: correct,
             tokens: 10,
-            finish: Some(Finish::Stop),
-            way: None,
+            finish: Some(FinishReason::Stop),
+            style: None,
         }
     }
 
@@ -233,7 +234,7 @@ mod tests {
             answer(1, 1, r"\boxed{3}", false),
             answer(1, 2, r"Rethink, then RECHECK. \boxed{1/2}", true),
         ];
-        let score = Score::of(&answers, 3, Grader::Strict, &wording::words("rethink, Recheck, recalculate"));
+        let score = Score::of(&answers, 3, Grader::Strict, &text_stats::words("rethink, Recheck, recalculate"));
         assert_eq!((score.problems, score.samples, score.too_long), (2, 3, 0));
         assert!((score.mean() - 0.5).abs() < 1e-12);
         let means: Vec<f64> = score.pass_at.iter().map(|estimate| estimate.mean).collect();

@@ -15,7 +15,7 @@ use crate::flow::Problem;
 const TINY: [(&str, Split); 2] = [("tiny", Split::Test), ("tiny-validation", Split::Validation)];
 
 /// Decodings of the embedded model's sets.
-const OF_TINY: [Decoding; 2] = [Decoding::GREEDY, Decoding { samples: 1, ..Decoding::MEAN_OF_EIGHT }];
+const OF_TINY: [Decoding; 2] = [Decoding::GREEDY, Decoding { samples: 1, ..Decoding::AVG_AT_8 }];
 
 /// A set of problems and its decodings.
 #[derive(Clone)]
@@ -115,11 +115,11 @@ pub fn decode(sets: &mut [EvalSet], way: &str) -> Result<()> {
 /// Checks that the context length leaves room for prompts. Otherwise every problem would count as wrong.
 ///
 /// # Errors
-/// If `max_new` tokens fill the whole context length `window`.
-pub fn room_to_answer(max_new: usize, window: usize, sets: &[EvalSet]) -> Result<()> {
+/// If `max_new_tokens` tokens fill the whole context length `context_length`.
+pub fn ensure_prompt_fits(max_new_tokens: usize, context_length: usize, sets: &[EvalSet]) -> Result<()> {
     ensure!(
-        max_new < window || sets.is_empty(),
-        "responses of up to {max_new} tokens leave no room for a prompt in the context length of {window}: lower eval.max_new (--max-new of eval)"
+        max_new_tokens < context_length || sets.is_empty(),
+        "responses of up to {max_new_tokens} tokens leave no room for a prompt in the context length of {context_length}: lower eval.max_new_tokens (--max-new-tokens of eval)"
     );
     Ok(())
 }

@@ -19,7 +19,7 @@ pub struct EvalSettings {
     /// Maximum number of problems per set; 0 uses all.
     pub limit: usize,
     /// Maximum number of tokens in a response.
-    pub max_new: usize,
+    pub max_new_tokens: usize,
     /// `published` (each set's own), or one decoding for all sets: `greedy`, `t0.6x8`, `t0.6p0.95x8` (8 samples at temperature 0.6, top-p
     /// 0.95).
     pub decoding: String,
@@ -42,7 +42,7 @@ impl Default for EvalSettings {
             every: 20,
             benchmarks: "math500".into(),
             limit: 0,
-            max_new: 3072,
+            max_new_tokens: 3072,
             decoding: PUBLISHED.into(),
             seed: 0,
             grader: Grader::Strict,

@@ -26,7 +26,7 @@ pub struct Store {
 }
 
 /// Graded answers by problem id and sample.
-pub type Earlier = HashMap<(String, usize), Answer>;
+pub type RecordedAnswers = HashMap<(String, usize), Answer>;
 
 impl Store {
     /// Creates a folder for an evaluation and writes its conditions.
@@ -90,8 +90,8 @@ impl Store {
     ///
     /// # Errors
     /// If a file cannot be read, or a line is not a graded answer.
-    pub fn earlier(&self, pass: &str) -> Result<Earlier> {
-        let mut earlier = Earlier::new();
+    pub fn earlier(&self, pass: &str) -> Result<RecordedAnswers> {
+        let mut earlier = RecordedAnswers::new();
         for path in [self.unfinished(pass), self.complete(pass)].into_iter().filter(|path| path.exists()) {
             let answers: Vec<Answer> = jsonl::read(&path)?;
             earlier.extend(answers.into_iter().map(|answer| ((answer.id.clone(), answer.sample), answer)));
@@ -177,7 +177,7 @@ pub fn read_conditions(folder: &Path) -> Result<Option<BTreeMap<String, Conditio
     }
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut all: BTreeMap<String, Conditions> = serde_json::from_str(&text).with_context(|| format!("{} is corrupt", path.display()))?;
-    all.values_mut().for_each(|conditions| conditions.identity.use_todays_names());
+    all.values_mut().for_each(|conditions| conditions.identity.migrate_names());
     Ok(Some(all))
 }
 

@@ -1,8 +1,8 @@
 //! Reads users' files safely: with size limits, and tolerant of what editors, exporters and downloads do to text. Owns size limits,
 //! encodings, and the conversion of library panics into errors. Independent of what a file is for.
 
+mod catch_panics;
 mod lines;
-mod shield;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -11,8 +11,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+pub use catch_panics::catch_panics;
 pub use lines::{LINE_BYTES, Line, Lines};
-pub use shield::shield;
 
 /// The size limit in bytes for a checkpoint's JSON files and for chat templates. The largest published `tokenizer.json` has about 35 MB.
 pub const TEXT_BYTES: u64 = 256 << 20;
@@ -49,7 +49,7 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// As for [`read`], except for a missing file.
-pub fn read_if_there(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+pub fn read_if_exists(path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         _ => read(path, limit).map(Some),
@@ -171,13 +171,13 @@ mod tests {
     fn read_enforces_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f");
-        assert!(read_if_there(&path, 4).unwrap().is_none());
+        assert!(read_if_exists(&path, 4).unwrap().is_none());
         std::fs::write(&path, "abcd").unwrap();
         assert_eq!(read_text(&path, 4).unwrap(), "abcd");
         let error = read(&path, 3).unwrap_err().to_string();
         assert!(error.contains("/f is larger than 3 bytes"), "{error}");
         std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n").unwrap();
-        let error = read_if_there(&path, 100).unwrap_err().to_string();
+        let error = read_if_exists(&path, 100).unwrap_err().to_string();
         assert!(error.contains("/f is a Git LFS pointer") && error.contains("git lfs pull"), "{error}");
         assert!(format!("{:#}", read(folder.path(), 3).unwrap_err()).contains("cannot read"));
     }

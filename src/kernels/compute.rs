@@ -17,9 +17,9 @@ use super::{Cpu, Kernels, Stock};
 #[serde(deny_unknown_fields, default)]
 pub struct ComputeSettings {
     /// `auto` (a GPU if there is a usable one), `cpu`, `cuda`, or `cuda:N`.
-    pub device: Place,
+    pub device: DeviceChoice,
     /// The implementation of the operations; `auto` selects one by device.
-    pub kernels: Version,
+    pub kernels: Backend,
     /// The dtype of weights and activations.
     pub dtype: Precision,
     /// Makes products sum in the same order for any number of rows, so that sampler and trainer agree to the bit. On the CPU they always
@@ -30,7 +30,7 @@ pub struct ComputeSettings {
 /// A device, as named in settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub enum Place {
+pub enum DeviceChoice {
     /// The first GPU if it is usable, otherwise the CPU.
     #[default]
     Auto,
@@ -43,13 +43,13 @@ pub enum Place {
 /// An implementation of the operations, as named in settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-pub enum Version {
+pub enum Backend {
     /// Plain on the CPU; fused on confirmed GPUs, stock on others.
     #[default]
     Auto,
     /// Candle's stock operations, on any device.
-    #[serde(rename = "reference")]
-    #[value(name = "reference")]
+    #[serde(alias = "reference")]
+    #[value(alias = "reference")]
     Stock,
     /// This program's loops, on the CPU only.
     Plain,
@@ -70,7 +70,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl FromStr for Place {
+impl FromStr for DeviceChoice {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
@@ -86,7 +86,7 @@ impl FromStr for Place {
     }
 }
 
-impl TryFrom<String> for Place {
+impl TryFrom<String> for DeviceChoice {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
@@ -94,13 +94,13 @@ impl TryFrom<String> for Place {
     }
 }
 
-impl From<Place> for String {
-    fn from(place: Place) -> Self {
+impl From<DeviceChoice> for String {
+    fn from(place: DeviceChoice) -> Self {
         place.to_string()
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DeviceChoice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -132,9 +132,9 @@ impl ComputeSettings {
     /// gives the reason.
     pub fn resolve(&self) -> Result<Compute> {
         let gpu = match self.device {
-            Place::Cpu => None,
-            Place::Cuda(number) => Some(usable(number).map(|()| number)?),
-            Place::Auto => match usable(0) {
+            DeviceChoice::Cpu => None,
+            DeviceChoice::Cuda(number) => Some(usable(number).map(|()| number)?),
+            DeviceChoice::Auto => match usable(0) {
                 Ok(()) => Some(0),
                 // The user of a machine with a GPU expects it to be used, so a problem with it is worth a warning.
                 Err(reason) if card(0).is_some() => {
@@ -160,11 +160,11 @@ impl ComputeSettings {
 
     fn on_card(&self, gpu: Option<usize>, is_confirmed: bool) -> Result<Compute> {
         let stock = match self.kernels {
-            Version::Auto => gpu.is_some() && !is_confirmed && !self.batch_invariant,
-            Version::Stock => true,
-            Version::Plain | Version::Fused => false,
+            Backend::Auto => gpu.is_some() && !is_confirmed && !self.batch_invariant,
+            Backend::Stock => true,
+            Backend::Plain | Backend::Fused => false,
         };
-        if self.kernels == Version::Plain && gpu.is_some() {
+        if self.kernels == Backend::Plain && gpu.is_some() {
             bail!("--kernels plain works only on the CPU: use --device cpu, or --kernels fused on a GPU");
         }
         let dtype = match self.dtype {
@@ -173,7 +173,7 @@ impl ComputeSettings {
             Precision::F32 => DType::F32,
         };
         if gpu.is_none() && !stock && dtype != DType::F32 {
-            bail!("bf16 on the CPU needs --kernels reference: this program's own operations compute in f32 there");
+            bail!("bf16 on the CPU needs --kernels stock: this program's own operations compute in f32 there");
         }
         if self.batch_invariant && stock {
             bail!("batch-invariant products need --kernels fused: stock operations select algorithms by the number of rows");
@@ -183,7 +183,7 @@ impl ComputeSettings {
 
     /// Advice for a user whose GPU runs stock operations because the kernels are not confirmed on it; `None` in all other cases.
     pub fn advice(&self, compute: &Compute) -> Option<String> {
-        let number = compute.gpu.filter(|_| self.kernels == Version::Auto && compute.stock)?;
+        let number = compute.gpu.filter(|_| self.kernels == Backend::Auto && compute.stock)?;
         let name = name(number).unwrap_or_else(|| format!("GPU {number}"));
         Some(format!(
             "this program's kernels are not confirmed on the {name}, so it uses slower stock operations: run scripts/gpu-check.sh (ten \
@@ -217,7 +217,7 @@ impl Compute {
             Some(number) => name(number).unwrap_or_else(|| format!("GPU {number}")),
         };
         let version = match (self.gpu, self.stock) {
-            (_, true) => "reference",
+            (_, true) => "stock",
             (None, false) => "plain",
             (Some(_), false) => "fused",
         };
@@ -255,7 +255,7 @@ impl Target {
         let memory = kernels.memory();
         Self {
             is_gpu: !kernels.device().is_cpu(),
-            is_stock: kernels.version() == Stock::VERSION,
+            is_stock: kernels.backend() == Stock::BACKEND,
             element_bytes: kernels.dtype().size_in_bytes(),
             free: memory.map(|memory| memory.free),
             total: memory.map(|memory| memory.total),
@@ -291,29 +291,29 @@ mod tests {
 
     #[test]
     fn place_parses_device_names() {
-        let check = |text: &str, place: Place| assert_eq!(text.parse(), Ok(place), "{text}");
-        check("auto", Place::Auto);
-        check("cpu", Place::Cpu);
-        check("cuda", Place::Cuda(0));
-        check("cuda:3", Place::Cuda(3));
-        assert_eq!(Place::Cuda(3).to_string(), "cuda:3");
+        let check = |text: &str, place: DeviceChoice| assert_eq!(text.parse(), Ok(place), "{text}");
+        check("auto", DeviceChoice::Auto);
+        check("cpu", DeviceChoice::Cpu);
+        check("cuda", DeviceChoice::Cuda(0));
+        check("cuda:3", DeviceChoice::Cuda(3));
+        assert_eq!(DeviceChoice::Cuda(3).to_string(), "cuda:3");
         for wrong in ["", "gpu", "cpu:0", "cuda:", "cuda:x", "cuda:-1"] {
-            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+            assert!(wrong.parse::<DeviceChoice>().is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn advice_is_given_only_for_automatic_stock_operations() {
-        let check = |kernels: Version, is_confirmed: bool, gpu: Option<usize>, expected: bool| {
+        let check = |kernels: Backend, is_confirmed: bool, gpu: Option<usize>, expected: bool| {
             let settings = ComputeSettings { kernels, ..ComputeSettings::default() };
             let advice = settings.advice(&settings.on_card(gpu, is_confirmed).unwrap());
             assert_eq!(advice.is_some_and(|words| words.contains("scripts/gpu-check.sh")), expected, "{kernels:?} {gpu:?}");
         };
-        check(Version::Auto, false, Some(0), true);
-        check(Version::Auto, true, Some(0), false);
-        check(Version::Auto, false, None, false);
-        check(Version::Fused, false, Some(0), false);
-        check(Version::Stock, false, Some(0), false);
+        check(Backend::Auto, false, Some(0), true);
+        check(Backend::Auto, true, Some(0), false);
+        check(Backend::Auto, false, None, false);
+        check(Backend::Fused, false, Some(0), false);
+        check(Backend::Stock, false, Some(0), false);
     }
 
     #[test]
@@ -322,31 +322,29 @@ mod tests {
         assert_eq!(settings.on(None).unwrap(), Compute::cpu());
         assert_eq!(settings.on(Some(0)).unwrap().dtype, DType::BF16);
         assert!(settings.on_card(Some(0), false).unwrap().stock && !settings.on_card(Some(0), true).unwrap().stock);
-        let fused = ComputeSettings { kernels: Version::Fused, ..ComputeSettings::default() };
+        let fused = ComputeSettings { kernels: Backend::Fused, ..ComputeSettings::default() };
         assert!(!fused.on_card(Some(0), false).unwrap().stock);
         let bf16 = ComputeSettings { dtype: Precision::Bf16, ..ComputeSettings::default() };
-        assert!(bf16.on(None).unwrap_err().to_string().contains("--kernels reference"));
-        let stock = ComputeSettings { kernels: Version::Stock, ..bf16 };
+        assert!(bf16.on(None).unwrap_err().to_string().contains("--kernels stock"));
+        let stock = ComputeSettings { kernels: Backend::Stock, ..bf16 };
         assert_eq!(stock.on(None).unwrap().open().unwrap().dtype(), DType::BF16);
-        assert_eq!(stock.on(None).unwrap().open().unwrap().version(), "reference");
+        assert_eq!(stock.on(None).unwrap().open().unwrap().backend(), "stock");
         let invariant = ComputeSettings { batch_invariant: true, ..stock };
         assert!(invariant.on(Some(0)).is_err());
-        for own in [Version::Plain, Version::Fused] {
+        for own in [Backend::Plain, Backend::Fused] {
             let own = ComputeSettings { kernels: own, ..ComputeSettings::default() };
-            assert_eq!(own.on(None).unwrap().open().unwrap().version(), "plain");
+            assert_eq!(own.on(None).unwrap().open().unwrap().backend(), "plain");
         }
-        let plain = ComputeSettings { kernels: Version::Plain, ..ComputeSettings::default() };
+        let plain = ComputeSettings { kernels: Backend::Plain, ..ComputeSettings::default() };
         assert!(plain.on(Some(0)).unwrap_err().to_string().contains("--device cpu"));
     }
 
     /// Settings and flags still accept every name that a version has had.
     #[test]
     fn version_names_stay_valid() {
-        for (name, version) in
-            [("auto", Version::Auto), ("reference", Version::Stock), ("plain", Version::Plain), ("fused", Version::Fused)]
-        {
-            assert_eq!(Version::from_str(name, false), Ok(version));
-            assert_eq!(serde_json::from_value::<Version>(name.into()).unwrap(), version);
+        for (name, version) in [("auto", Backend::Auto), ("stock", Backend::Stock), ("plain", Backend::Plain), ("fused", Backend::Fused)] {
+            assert_eq!(Backend::from_str(name, false), Ok(version));
+            assert_eq!(serde_json::from_value::<Backend>(name.into()).unwrap(), version);
             assert_eq!(serde_json::to_value(version).unwrap(), name);
         }
     }
@@ -354,7 +352,7 @@ mod tests {
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn resolve_reports_a_build_without_cuda() {
-        let settings = ComputeSettings { device: Place::Cuda(0), ..ComputeSettings::default() };
+        let settings = ComputeSettings { device: DeviceChoice::Cuda(0), ..ComputeSettings::default() };
         assert!(settings.resolve().unwrap_err().to_string().contains("no CUDA support"));
         assert_eq!(ComputeSettings::default().resolve().unwrap(), Compute::cpu());
     }

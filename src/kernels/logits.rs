@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::flow::{Kept, Truncated};
+use crate::flow::{MaskedSample, SamplingMask};
 
 /// The logit of a token outside the sampling mask. Its probability is 0 in f32, and, unlike minus infinity, it stays finite when multiplied
 /// by 0.
@@ -46,7 +46,7 @@ impl Filter {
 
 /// How to sample tokens from rows of logits.
 #[derive(Clone, Copy, Debug)]
-pub struct Choice<'a> {
+pub struct SamplingParams<'a> {
     /// Divides the logits. At 0 the most likely token is chosen (the first, in a tie) and scored at temperature 1.
     pub temperature: f32,
     /// The tokens that may be sampled.
@@ -56,33 +56,33 @@ pub struct Choice<'a> {
 }
 
 /// Sampled tokens, either on the host or still on their way from the device.
-pub struct Chosen {
+pub struct PendingSample {
     tokens: Option<Tensor>,
     read: Box<ReadChosen>,
 }
 
 /// One sampled token for each row of logits.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Drawn {
+pub struct SamplerOutput {
     /// Token ids.
     pub tokens: Vec<u32>,
     /// Their log-probabilities over the whole vocabulary, nats.
     pub logprobs: Vec<f32>,
-    /// The sampling masks, and the log-probabilities among the tokens in them; `None` unless sampled by `choose_kept`.
-    pub truncated: Option<Truncated>,
+    /// The sampling masks, and the log-probabilities among the tokens in them; `None` unless sampled by `sample_with_mask`.
+    pub truncated: Option<MaskedSample>,
 }
 
 /// Waits for the tokens and returns them.
-type ReadChosen = dyn FnOnce() -> Result<Drawn> + Send;
+type ReadChosen = dyn FnOnce() -> Result<SamplerOutput> + Send;
 
-impl Chosen {
+impl PendingSample {
     /// Wraps tokens that are already on the host.
-    pub fn here(drawn: Drawn) -> Self {
+    pub fn ready(drawn: SamplerOutput) -> Self {
         Self { tokens: None, read: Box::new(|| Ok(drawn)) }
     }
 
     /// Wraps tokens `[n]` that are on the device; `read` waits for them and copies them to the host.
-    pub fn later(tokens: Tensor, read: impl FnOnce() -> Result<Drawn> + Send + 'static) -> Self {
+    pub fn pending(tokens: Tensor, read: impl FnOnce() -> Result<SamplerOutput> + Send + 'static) -> Self {
         Self { tokens: Some(tokens), read: Box::new(read) }
     }
 
@@ -96,14 +96,14 @@ impl Chosen {
     ///
     /// # Errors
     /// If the device fails, even in work that was started earlier.
-    pub fn read(self) -> Result<Drawn> {
+    pub fn read(self) -> Result<SamplerOutput> {
         (self.read)()
     }
 }
 
 /// Returns the sampling mask of the tokens below `limit`, for each of `rows` rows of `width` logits.
-pub fn all_below(limit: usize, (rows, width): (usize, usize)) -> Kept {
-    let mut kept = Kept::default();
+pub fn all_below(limit: usize, (rows, width): (usize, usize)) -> SamplingMask {
+    let mut kept = SamplingMask::default();
     let runs: &[[u32; 2]] = if limit < width { &[[0, limit as u32]] } else { &[] };
     (0..rows).for_each(|_| kept.push_runs(runs));
     kept
@@ -113,7 +113,7 @@ pub fn all_below(limit: usize, (rows, width): (usize, usize)) -> Kept {
 ///
 /// # Errors
 /// If the number of masks differs from the number of rows, or a mask has a token beyond the vocabulary.
-pub fn check_kept(kept: &Kept, (rows, width): (usize, usize)) -> Result<()> {
+pub fn check_mask(kept: &SamplingMask, (rows, width): (usize, usize)) -> Result<()> {
     if kept.len() != rows {
         bail!("found {} sampling masks for {rows} rows of logits", kept.len());
     }
@@ -129,9 +129,9 @@ mod tests {
 
     #[test]
     fn check_kept_rejects_masks_that_do_not_fit_the_logits() {
-        let refused = |kept: &Kept, expected: &str| assert!(check_kept(kept, (2, 5)).unwrap_err().to_string().contains(expected));
+        let refused = |kept: &SamplingMask, expected: &str| assert!(check_mask(kept, (2, 5)).unwrap_err().to_string().contains(expected));
         refused(&all_below(3, (1, 5)), "found 1 sampling masks for 2 rows of logits");
         refused(&all_below(6, (2, 7)), "a sampling mask has token 5, which is beyond the model's vocabulary of 5");
-        assert!(check_kept(&all_below(5, (2, 5)), (2, 5)).is_ok());
+        assert!(check_mask(&all_below(5, (2, 5)), (2, 5)).is_ok());
     }
 }

@@ -183,7 +183,7 @@ pub mod driver {
     }
 
     /// Converts the fault to a typed error if a caller can react to it, and to a plain message otherwise. `words` is the message.
-    pub fn told(fault: &impl Fault, words: String) -> Error {
+    pub fn to_error(fault: &impl Fault, words: String) -> Error {
         match (fault.is_out_of_memory(), fault.is_lost()) {
             (true, _) => OutOfMemory::new(words).into(),
             (_, true) => DeviceLost(words).into(),
@@ -219,9 +219,9 @@ pub mod driver {
             let check = |error: Error, expected| assert_eq!(super::super::is_lost(&error.into()), expected);
             let (lost, other) = (DriverError(CUresult::CUDA_ERROR_LAUNCH_FAILED), DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
             check(Err::<(), _>(lost).w().unwrap_err(), true);
-            check(told(&lost, "cannot launch a kernel".to_owned()), true);
+            check(to_error(&lost, "cannot launch a kernel".to_owned()), true);
             check(Err::<(), _>(other).w().unwrap_err(), false);
-            check(told(&other, "cannot launch a kernel".to_owned()), false);
+            check(to_error(&other, "cannot launch a kernel".to_owned()), false);
         }
 
         #[test]
@@ -230,11 +230,11 @@ pub mod driver {
             let (full, other) = (DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY), DriverError(CUresult::CUDA_ERROR_INVALID_VALUE));
             check(Err::<(), _>(full).w().unwrap_err(), true);
             check(Err::<(), _>(other).w().unwrap_err(), false);
-            check(told(&full, "cannot launch a kernel".to_owned()), true);
-            check(told(&other, "cannot launch CUDA_ERROR_OUT_OF_MEMORY".to_owned()), false);
+            check(to_error(&full, "cannot launch a kernel".to_owned()), true);
+            check(to_error(&other, "cannot launch CUDA_ERROR_OUT_OF_MEMORY".to_owned()), false);
             check(Err::<(), _>(CublasError(cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED)).w().unwrap_err(), true);
-            check(told(&CublasLtError(cublasLtStatus_t::CUBLAS_STATUS_ALLOC_FAILED), "cannot multiply".to_owned()), true);
-            check(told(&CublasLtError(cublasLtStatus_t::CUBLAS_STATUS_INVALID_VALUE), "cannot multiply".to_owned()), false);
+            check(to_error(&CublasLtError(cublasLtStatus_t::CUBLAS_STATUS_ALLOC_FAILED), "cannot multiply".to_owned()), true);
+            check(to_error(&CublasLtError(cublasLtStatus_t::CUBLAS_STATUS_INVALID_VALUE), "cannot multiply".to_owned()), false);
         }
     }
 }

@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::flow::Kept;
+use crate::flow::SamplingMask;
 
 pub mod card;
 pub mod compute;
@@ -26,31 +26,31 @@ pub mod confirmation;
 mod copies;
 pub mod cpu;
 pub mod fused;
+pub mod hooks;
 pub mod layout;
 pub mod logits;
 pub mod memory;
 pub mod optimizer;
 pub mod pass;
+pub mod profiler;
 pub mod shape;
 pub mod stock;
-pub mod timed;
-pub mod watched;
 
 pub use card::device_name;
-pub use compute::{Compute, ComputeSettings, Place, Precision, Target, Version};
+pub use compute::{Backend, Compute, ComputeSettings, DeviceChoice, Precision, Target};
 pub use copies::{on_host, wait_for};
 pub use cpu::Cpu;
 pub use fused::Fused;
-pub use logits::{Choice, Chosen, Drawn, Filter, MASKED, RowScores};
+pub use hooks::{HookedKernels, OperationHooks};
+pub use logits::{Filter, MASKED, PendingSample, RowScores, SamplerOutput, SamplingParams};
 pub use memory::{DeviceLost, DeviceMemory, OutOfMemory, is_lost, is_out_of_memory};
-pub use optimizer::{Coded, Moments, Parameter, Step};
+pub use optimizer::{Moments, Parameter, Quantized, Step};
 pub use pass::Pass;
+pub use profiler::Profiler;
 pub use shape::{BLOCK, Heads, Indices, LayerCache, Rotation, Segment, Tables};
 pub use stock::Stock;
-pub use timed::Timed;
-pub use watched::{Watch, Watched};
 
-watched::operations! {
+hooks::operations! {
     /// One implementation of all operations, for one device and one dtype.
     ///
     /// Tensors are handles to storage, so an operation can write through `&Tensor`. Names show which operations do: those ending in `_into`
@@ -65,7 +65,7 @@ watched::operations! {
     pub trait Kernels: Debug + Send + Sync {
         /// The name of this implementation, as in `--kernels`: `plain`, `reference` or `fused`; a fused one also says whether it is
         /// batch-invariant.
-        fn version(&self) -> &'static str;
+        fn backend(&self) -> &'static str;
 
         /// The device that holds the tensors.
         fn device(&self) -> &Device;
@@ -278,22 +278,22 @@ watched::operations! {
         /// with their log-probabilities (nats) at the sampling temperature, over the whole vocabulary. Consumes the logits.
         ///
         /// # Errors
-        /// If `logits` is not a matrix, or the device fails. [`Chosen::read`] reports failures that happen later.
-        fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
+        /// If `logits` is not a matrix, or the device fails. [`PendingSample::read`] reports failures that happen later.
+        fn sample(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample>;
 
         /// Like `choose`, and also records each row's sampling mask and the token's log-probability among the tokens in the mask. That
         /// log-probability is the one that `keep` followed by `head_scores_in_place` returns.
         ///
         /// # Errors
         /// As for `choose`.
-        fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen>;
+        fn sample_with_mask(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample>;
 
         /// Sets the logits outside each row's sampling mask to [`MASKED`], so that softmax, entropy and gradients are those of the tokens
         /// in the mask. Returns the masked `logits [t, v]`, in f32, in the same storage if possible.
         ///
         /// # Errors
         /// If the number of masks differs from the number of rows, a mask has a token beyond the vocabulary, or the device fails.
-        fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor>;
+        fn mask_logits(&self, logits: Tensor, kept: &SamplingMask) -> Result<Tensor>;
 
         /// Returns the sum of the squares of an f32 tensor, in f64. Waits for the device.
         ///

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Size of a quantization block, whose elements share a scale; also the number of values that an 8-bit code can represent.
-pub const CODED: usize = 256;
+pub const QUANTIZATION_BLOCK: usize = 256;
 /// The hyperparameters of one step, the same for all parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
@@ -71,11 +71,11 @@ pub enum Moments {
         second: Tensor,
     },
     /// Quantized to 8 bits.
-    Coded {
+    Quantized {
         /// The moving average of the gradient.
-        first: Coded,
+        first: Quantized,
         /// The moving average of the squared gradient.
-        second: Coded,
+        second: Quantized,
     },
 }
 
@@ -94,33 +94,33 @@ pub struct Parameter<'a> {
 
 /// One moment of a parameter with n elements, quantized to 8 bits by block (Dettmers et al. 2021), on any device.
 #[derive(Clone, Debug)]
-pub struct Coded {
-    /// Codes `[n]`, u8: indices into the moment's map in [`MAPS`].
+pub struct Quantized {
+    /// Codes `[n]`, u8: indices into the moment's map in [`QUANTIZATION_MAPS`].
     pub codes: Tensor,
     /// Scales `[ceil(n / 256)]`, f32: the largest magnitude in each block.
     pub scales: Tensor,
 }
 
-impl Coded {
+impl Quantized {
     /// Allocates a moment of `count` elements. All codes and scales are 0, so all values are 0.
     ///
     /// # Errors
     /// If the device fails.
     pub fn zeros(count: usize, device: &Device) -> Result<Self> {
-        let scales = Tensor::zeros(count.div_ceil(CODED), DType::F32, device)?;
+        let scales = Tensor::zeros(count.div_ceil(QUANTIZATION_BLOCK), DType::F32, device)?;
         Ok(Self { codes: Tensor::zeros(count, DType::U8, device)?, scales })
     }
 
     /// Bytes of one moment with `count` elements.
     pub fn bytes(count: usize) -> u64 {
-        (count + count.div_ceil(CODED) * size_of::<f32>()) as u64
+        (count + count.div_ceil(QUANTIZATION_BLOCK) * size_of::<f32>()) as u64
     }
 
     /// Copies the codes and scales of `other` to this moment, in place. The two may be on different devices.
     ///
     /// # Errors
     /// If the sizes or dtypes differ, or a device fails.
-    pub fn set(&self, other: &Coded) -> Result<()> {
+    pub fn set(&self, other: &Quantized) -> Result<()> {
         for (target, source) in [(&self.codes, &other.codes), (&self.scales, &other.scales)] {
             if target.dims() != source.dims() || target.dtype() != source.dtype() {
                 candle_core::bail!(
@@ -138,14 +138,14 @@ impl Coded {
 }
 
 /// The values of codes 0 to 255, ascending, as fractions of a block's scale.
-pub type Map = [f32; CODED];
+pub type QuantizationMap = [f32; QUANTIZATION_BLOCK];
 
 /// The maps of first (signed) and second (unsigned) moments, in this order.
-pub static MAPS: LazyLock<[Map; 2]> = LazyLock::new(|| [map(true), map(false)]);
+pub static QUANTIZATION_MAPS: LazyLock<[QuantizationMap; 2]> = LazyLock::new(|| [map(true), map(false)]);
 
 /// Divides each decade below 1 into equal parts and uses their midpoints: each decade has half as many values as the one above. 0 and 1 are
 /// added.
-fn map(is_signed: bool) -> Map {
+fn map(is_signed: bool) -> QuantizationMap {
     let mut values = vec![0.0, 1.0];
     for decade in 0..7 {
         let parts = 1 << (if is_signed { 6 } else { 7 } - decade);

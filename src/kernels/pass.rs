@@ -66,7 +66,7 @@ pub trait Pass {
 ///
 /// # Errors
 /// If an operation fails.
-pub fn plainly(kernels: &dyn Kernels, step: &Step, pass: &dyn Pass) -> Result<Tensor> {
+pub fn run_eagerly(kernels: &dyn Kernels, step: &Step, pass: &dyn Pass) -> Result<Tensor> {
     let positions = step.positions();
     let rows = Rows {
         tokens: step.tokens.clone(),

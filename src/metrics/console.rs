@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::phases::PhaseTimes;
-use crate::output::{Stderr, shown};
+use crate::output::{Stderr, escape_controls};
 
 /// The numbers of a step to display.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +37,7 @@ pub struct StepLine {
 pub struct Console {
     total_steps: u32,
     /// True to print times by phase.
-    tells_times: bool,
+    shows_times: bool,
     screen: Screen,
     clock: Mutex<Clock>,
 }
@@ -49,11 +49,11 @@ enum Screen {
 
 impl Console {
     /// Makes a display for the steps after `start_step` (0 for a new run) up to `total_steps`: a bar if stderr is a terminal, else lines. With
-    /// `tells_times`, each line also has the times by phase since the previous one.
-    pub fn new(total_steps: u32, start_step: u32, tells_times: bool) -> Self {
+    /// `shows_times`, each line also has the times by phase since the previous one.
+    pub fn new(total_steps: u32, start_step: u32, shows_times: bool) -> Self {
         let target = ProgressDrawTarget::stderr();
         if target.is_hidden() {
-            return Self::plain(total_steps, start_step, tells_times, Box::new(Stderr));
+            return Self::plain(total_steps, start_step, shows_times, Box::new(Stderr));
         }
         let bar = ProgressBar::with_draw_target(Some(u64::from(total_steps)), target).with_position(u64::from(start_step));
         let template = "{bar:24.cyan/black.bright} {msg}";
@@ -61,12 +61,12 @@ impl Console {
             bar.set_style(style.progress_chars("━╸━"));
         }
         bar.set_message(format!("{start_step}/{total_steps}"));
-        Self::on(total_steps, start_step, tells_times, Screen::Bar(bar))
+        Self::on(total_steps, start_step, shows_times, Screen::Bar(bar))
     }
 
     /// Makes a display that prints plain lines to `sink`.
-    pub fn plain(total_steps: u32, start_step: u32, tells_times: bool, sink: Box<dyn Write + Send>) -> Self {
-        Self::on(total_steps, start_step, tells_times, Screen::Lines(Mutex::new(sink)))
+    pub fn plain(total_steps: u32, start_step: u32, shows_times: bool, sink: Box<dyn Write + Send>) -> Self {
+        Self::on(total_steps, start_step, shows_times, Screen::Lines(Mutex::new(sink)))
     }
 
     /// Shows a finished step. Without a bar, prints a line after every tenth of the run only.
@@ -80,7 +80,7 @@ impl Console {
         if let Some(left) = left {
             text += &format!("  {} left", short(left));
         }
-        if self.tells_times && is_shown {
+        if self.shows_times && is_shown {
             text += &format!("  {}", line.times.since(&clock.times).words());
             clock.times = line.times;
         }
@@ -98,7 +98,7 @@ impl Console {
 
     /// Prints a permanent message, such as an evaluation or a checkpoint. In a terminal it appears above the bar.
     pub fn note(&self, text: &str) {
-        let text = &*shown(text);
+        let text = &*escape_controls(text);
         match &self.screen {
             Screen::Bar(bar) => bar.println(text),
             Screen::Lines(sink) => {
@@ -124,9 +124,9 @@ impl Console {
         }
     }
 
-    fn on(total_steps: u32, start_step: u32, tells_times: bool, screen: Screen) -> Self {
+    fn on(total_steps: u32, start_step: u32, shows_times: bool, screen: Screen) -> Self {
         let clock = Mutex::new(Clock { first: None, shown: start_step, times: PhaseTimes::default() });
-        Self { total_steps, tells_times, screen, clock }
+        Self { total_steps, shows_times, screen, clock }
     }
 }
 

@@ -54,7 +54,7 @@ pub struct PhaseTimes {
 
 impl PhaseTimes {
     /// Reads the times in a line of metrics; 0 for missing ones, as in lines of older versions.
-    pub fn of_line(line: &Map<String, Value>) -> Self {
+    pub fn from_record(line: &Map<String, Value>) -> Self {
         Self { seconds: PHASES.map(|(_, _, key)| line.get(key).and_then(Value::as_f64).unwrap_or(0.0)) }
     }
 
@@ -144,7 +144,7 @@ impl Stopwatch {
 
     /// Adds the times since the last call to the times in a line of metrics.
     pub fn record(&mut self, line: &mut Map<String, Value>) {
-        let times = PhaseTimes::of_line(line).plus(&self.total.since(&self.recorded));
+        let times = PhaseTimes::from_record(line).plus(&self.total.since(&self.recorded));
         self.recorded = self.total;
         line.extend(times.metrics().map(|(key, seconds)| (key.to_owned(), json!(seconds))));
     }
@@ -177,12 +177,12 @@ mod tests {
         watch.total = watch.total.plus(&times(&[(Phase::Evaluate, 4.0)]));
         watch.record(&mut line);
         let expected = times(&[(Phase::Sample, 2.0), (Phase::Update, 1.0), (Phase::Evaluate, 4.0)]);
-        assert_eq!((PhaseTimes::of_line(&line), line.len()), (expected, PHASES.len()));
+        assert_eq!((PhaseTimes::from_record(&line), line.len()), (expected, PHASES.len()));
         let mut next = Map::new();
         watch.total = watch.total.plus(&times(&[(Phase::Save, 0.5), (Phase::Sample, 3.0)]));
         watch.record(&mut next);
-        assert_eq!(PhaseTimes::of_line(&next), times(&[(Phase::Save, 0.5), (Phase::Sample, 3.0)]));
-        assert_eq!(PhaseTimes::of_line(&line).plus(&PhaseTimes::of_line(&next)), watch.total());
+        assert_eq!(PhaseTimes::from_record(&next), times(&[(Phase::Save, 0.5), (Phase::Sample, 3.0)]));
+        assert_eq!(PhaseTimes::from_record(&line).plus(&PhaseTimes::from_record(&next)), watch.total());
     }
 
     #[test]

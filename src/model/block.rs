@@ -26,7 +26,7 @@ pub struct BlockContext<'a> {
 }
 
 /// The saved activations of a block: everything that its backward pass reads.
-pub struct Kept {
+pub struct SavedActivations {
     input: Tensor,
     attention: SavedAttention<Tensor>,
     middle: Tensor,
@@ -35,7 +35,7 @@ pub struct Kept {
 
 /// The saved activations that are expensive to recompute: outputs of matrix products and of attention. Norms and SwiGLU are cheap to
 /// recompute from these (selective activation recomputation, Korthikanti et al. 2022; also known as selective activation checkpointing).
-pub struct Selected {
+pub struct SelectedActivations {
     input: Tensor,
     qkv: Tensor,
     log_sum_exp: Tensor,
@@ -62,33 +62,33 @@ struct SavedMlp {
     activated: Tensor,
 }
 
-impl Kept {
+impl SavedActivations {
     /// Drops the activations that can be recomputed without a matrix product or attention.
-    pub fn select(self) -> Selected {
+    pub fn select(self) -> SelectedActivations {
         let Self { input, attention: SavedAttention { qkv, log_sum_exp, output, .. }, middle, mlp: SavedMlp { gate_up, .. } } = self;
-        Selected { input, qkv, log_sum_exp, attention: output, middle, gate_up }
+        SelectedActivations { input, qkv, log_sum_exp, attention: output, middle, gate_up }
     }
 }
 
-/// Bytes per token of a block's `Selected`. The log-sum-exp is in f32.
+/// Bytes per token of a block's `SelectedActivations`. The log-sum-exp is in f32.
 pub fn selected_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = config.heads.row() + config.heads.query * config.heads.width;
     (2 * config.hidden + attention + 2 * config.feed_forward) * target.element_bytes + config.heads.query * size_of::<f32>()
 }
 
-/// Bytes per token that `Kept` has in addition to `Selected`: two norms with their f32 statistics, and the output of SwiGLU.
-pub fn cheap_bytes(config: &ModelConfig, target: &Target) -> usize {
+/// Bytes per token that `SavedActivations` has in addition to `SelectedActivations`: two norms with their f32 statistics, and the output of SwiGLU.
+pub fn recomputed_bytes(config: &ModelConfig, target: &Target) -> usize {
     (2 * config.hidden + config.feed_forward) * target.element_bytes + 2 * size_of::<f32>()
 }
 
 /// Peak bytes per token of one block in a forward pass that saves no activations (`Decoder::hidden`): the residual stream, the combined
 /// queries, keys and values, the output of attention, and the feed-forward half with its input.
-pub fn pass_bytes(config: &ModelConfig, target: &Target) -> usize {
+pub fn forward_bytes(config: &ModelConfig, target: &Target) -> usize {
     let attention = config.heads.row() + config.heads.query * config.heads.width;
     (2 * config.hidden + attention + 3 * config.feed_forward) * target.element_bytes + (1 + config.heads.query) * size_of::<f32>()
 }
 
-/// Bytes per token of gradients that the backward pass of one block holds in addition to its `Kept`: the larger of its two halves. The
+/// Bytes per token of gradients that the backward pass of one block holds in addition to its `SavedActivations`: the larger of its two halves. The
 /// feed-forward half holds its own gradients and that of its input. The attention half holds the gradients of attention's output, of
 /// queries, keys and values (separate and combined), and of their input.
 pub fn backward_bytes(config: &ModelConfig, target: &Target) -> usize {
@@ -127,7 +127,12 @@ impl BlockWeights {
     ///
     /// # Errors
     /// If `attend` or a kernel fails.
-    pub fn pass<S>(&self, x: &Tensor, context: &BlockContext, attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>) -> Result<()> {
+    pub fn forward_in_place<S>(
+        &self,
+        x: &Tensor,
+        context: &BlockContext,
+        attend: impl FnOnce(&Tensor) -> Result<(Tensor, S)>,
+    ) -> Result<()> {
         let attention = self.attention(x, context, attend)?;
         context.kernels.add_product_into(x, &attention.output, &self.output)?;
         // Free the memory of attention before the feed-forward half allocates its own.
@@ -140,8 +145,8 @@ impl BlockWeights {
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, Kept)> {
-        let saved = self.keep(x, context)?;
+    pub fn forward(&self, x: &Tensor, context: &BlockContext) -> Result<(Tensor, SavedActivations)> {
+        let saved = self.save_activations(x, context)?;
         let y = context.kernels.add_product(&saved.middle, &saved.mlp.activated, &self.down)?;
         Ok((y, saved))
     }
@@ -150,25 +155,25 @@ impl BlockWeights {
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn keep(&self, x: &Tensor, context: &BlockContext) -> Result<Kept> {
+    pub fn save_activations(&self, x: &Tensor, context: &BlockContext) -> Result<SavedActivations> {
         let attention = self.attention(x, context, |qkv| context.attend_packed(qkv))?;
         let middle = context.kernels.add_product(x, &attention.output, &self.output)?;
         let mlp = self.mlp(&middle, context)?;
-        Ok(Kept { input: x.clone(), attention, middle, mlp })
+        Ok(SavedActivations { input: x.clone(), attention, middle, mlp })
     }
 
     /// Recomputes the activations that `select` dropped.
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn complete(&self, selected: Selected, context: &BlockContext) -> Result<Kept> {
-        let Selected { input, qkv, log_sum_exp, attention, middle, gate_up } = selected;
+    pub fn recompute(&self, selected: SelectedActivations, context: &BlockContext) -> Result<SavedActivations> {
+        let SelectedActivations { input, qkv, log_sum_exp, attention, middle, gate_up } = selected;
         let norm = |x: &Tensor, weight: &Tensor| context.kernels.rms_norm(x, weight, context.norm_eps);
         let (attention_input, inverse_rms) = norm(&input, &self.attention_norm)?;
         let attention = SavedAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output: attention };
         let (mlp_input, inverse_rms) = norm(&middle, &self.mlp_norm)?;
         let activated = context.kernels.swiglu(&gate_up)?;
-        Ok(Kept { input, attention, middle, mlp: SavedMlp { inverse_rms, input: mlp_input, gate_up, activated } })
+        Ok(SavedActivations { input, attention, middle, mlp: SavedMlp { inverse_rms, input: mlp_input, gate_up, activated } })
     }
 
     /// Computes the attention half of `x [t, w]`, except for the output projection.
@@ -199,14 +204,14 @@ impl BlockWeights {
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn backward(&self, dy: &Tensor, saved: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
+    pub fn backward(&self, dy: &Tensor, saved: &SavedActivations, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
         self.mlp_backward(dy, saved, context.kernels, gradients)?;
         self.attention_backward(dy, saved, context, gradients)
     }
 
     /// Turns `dy [t, w]`, the gradient of the feed-forward half's output, into the gradient of its input, in place.
-    fn mlp_backward(&self, dy: &Tensor, saved: &Kept, kernels: &dyn Kernels, gradients: &BlockWeights) -> Result<()> {
-        let Kept { middle, mlp, .. } = saved;
+    fn mlp_backward(&self, dy: &Tensor, saved: &SavedActivations, kernels: &dyn Kernels, gradients: &BlockWeights) -> Result<()> {
+        let SavedActivations { middle, mlp, .. } = saved;
         kernels.add_product_into(&gradients.down, &mlp.activated.t()?, dy)?;
         let d_activated = kernels.product(dy, &self.down.t()?, None)?;
         let d_gate_up = kernels.swiglu_backward(&d_activated, &mlp.gate_up)?;
@@ -216,7 +221,7 @@ impl BlockWeights {
     }
 
     /// Turns `dy [t, w]`, the gradient of the attention half's output, into the gradient of its input, in place.
-    fn attention_backward(&self, dy: &Tensor, saved: &Kept, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
+    fn attention_backward(&self, dy: &Tensor, saved: &SavedActivations, context: &BlockContext, gradients: &BlockWeights) -> Result<()> {
         let BlockContext { kernels, heads, .. } = context;
         let SavedAttention { inverse_rms, input: attention_input, qkv, log_sum_exp, output } = &saved.attention;
         kernels.add_product_into(&gradients.output, &output.t()?, dy)?;
@@ -235,14 +240,14 @@ mod tests {
     use crate::kernels::Cpu;
     use crate::model::config::FAMILIES;
     use crate::model::rotary::RotaryTables;
-    use crate::model::{Packed, initial};
+    use crate::model::{Packed, init};
 
     fn bytes(tensors: &[&Tensor]) -> usize {
         tensors.iter().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum()
     }
 
-    fn saved_tensors(saved: &Kept) -> Vec<&Tensor> {
-        let Kept { input, attention, middle, mlp } = saved;
+    fn saved_tensors(saved: &SavedActivations) -> Vec<&Tensor> {
+        let SavedActivations { input, attention, middle, mlp } = saved;
         let SavedAttention { inverse_rms: first, input: attention_input, qkv, log_sum_exp, output } = attention;
         let SavedMlp { inverse_rms: second, input: mlp_input, gate_up, activated } = mlp;
         vec![input, middle, first, attention_input, qkv, log_sum_exp, output, second, mlp_input, gate_up, activated]
@@ -258,7 +263,7 @@ mod tests {
                 "rope_theta": 1e4}}"#,
                 family.model_type
             ))?;
-            let weights = initial::random(&config, 3, 0.02)?;
+            let weights = init::random(&config, 3, 0.02)?;
             let packed = Packed::of_responses([(&[1u32, 2, 3][..], vec![&[4u32, 5][..], &[6, 7, 8]])]);
             let context = BlockContext {
                 kernels: &Cpu,
@@ -270,16 +275,16 @@ mod tests {
             };
             let x = Cpu.gather(&weights.embedding, &Cpu.indices(&packed.tokens)?)?;
             let (block, target, rows) = (&weights.blocks[0], Target::cpu(), packed.len());
-            let saved = block.keep(&x, &context)?;
+            let saved = block.save_activations(&x, &context)?;
             let all = bytes(&saved_tensors(&saved));
             let before: Vec<Tensor> = saved_tensors(&saved).into_iter().cloned().collect();
             let selected = saved.select();
-            let Selected { input, qkv, log_sum_exp, attention, middle, gate_up } = &selected;
+            let SelectedActivations { input, qkv, log_sum_exp, attention, middle, gate_up } = &selected;
             let least = bytes(&[input, qkv, log_sum_exp, attention, middle, gate_up]);
             assert_eq!(least, rows * selected_bytes(&config, &target), "{}", family.model_type);
-            assert_eq!(all - least, rows * cheap_bytes(&config, &target), "{}", family.model_type);
+            assert_eq!(all - least, rows * recomputed_bytes(&config, &target), "{}", family.model_type);
             let values = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<f32>();
-            for (again, before) in saved_tensors(&block.complete(selected, &context)?).into_iter().zip(&before) {
+            for (again, before) in saved_tensors(&block.recompute(selected, &context)?).into_iter().zip(&before) {
                 assert_eq!(values(again)?, values(before)?, "{}", family.model_type);
             }
         }

@@ -47,7 +47,7 @@ pub struct ModelConfig {
     /// Number of rows of the embedding. It may exceed the number of tokens in the tokenizer.
     pub vocabulary: usize,
     /// Context length: the maximum number of tokens in a sequence (`max_position_embeddings`).
-    pub window: usize,
+    pub context_length: usize,
     /// Epsilon of RMSNorm.
     pub norm_eps: f32,
     /// Base of the rotary frequencies.
@@ -76,13 +76,13 @@ impl ModelConfig {
         let family = fields.family()?;
         fields.reject_unsupported(family)?;
         let layers = fields.size("num_hidden_layers")?;
-        let window = fields.size("max_position_embeddings")?;
+        let context_length = fields.size("max_position_embeddings")?;
         if family.slides {
-            fields.reject_sliding_window(layers, window)?;
+            fields.reject_sliding_window(layers, context_length)?;
         }
         let hidden = fields.size("hidden_size")?;
         let heads = fields.heads(hidden)?;
-        let (rope_theta, rope_scaling) = rope::read(&source, window)?;
+        let (rope_theta, rope_scaling) = rope::read(&source, context_length)?;
         let norm_eps = fields.number("rms_norm_eps")?;
         ensure!((0.0..1.0).contains(&norm_eps), "rms_norm_eps in config.json is {norm_eps}, expected a small number such as 1e-6");
         let config = Self {
@@ -92,7 +92,7 @@ impl ModelConfig {
             layers,
             heads,
             vocabulary: fields.size("vocab_size")?,
-            window,
+            context_length,
             norm_eps: norm_eps as f32,
             rope_theta,
             rope_scaling,
@@ -199,7 +199,7 @@ impl Fields<'_> {
     /// Rejects sliding-window attention. In Qwen2, layers from `max_window_layers` on attend to the last `sliding_window` tokens if
     /// `use_sliding_window` is true. `layer_types`, if present, decides for each layer instead. A sliding window as long as the context has
     /// no effect.
-    fn reject_sliding_window(&self, layers: usize, window: usize) -> Result<()> {
+    fn reject_sliding_window(&self, layers: usize, context_length: usize) -> Result<()> {
         let sliding = match (self.flag("use_sliding_window")?, self.0.get("sliding_window")) {
             (false, _) | (true, Some(Value::Null)) => None,
             (true, None) => Some(4096),
@@ -224,8 +224,8 @@ impl Fields<'_> {
         };
         let shown = sliding.map_or_else(|| "null".to_owned(), |tokens| tokens.to_string());
         ensure!(
-            !slides || sliding.is_some_and(|tokens| tokens >= window),
-            "sliding-window attention is not supported: layers attend to the last {shown} of {window} tokens \
+            !slides || sliding.is_some_and(|tokens| tokens >= context_length),
+            "sliding-window attention is not supported: layers attend to the last {shown} of {context_length} tokens \
              (see use_sliding_window, sliding_window, max_window_layers and layer_types in config.json)"
         );
         Ok(())

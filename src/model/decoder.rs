@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
 
-use super::block::{BlockContext, Kept, Selected, cheap_bytes, selected_bytes};
+use super::block::{BlockContext, SavedActivations, SelectedActivations, recomputed_bytes, selected_bytes};
 use super::config::ModelConfig;
 use super::packed::Packed;
 use super::parameters::{Parameter, Role};
@@ -16,7 +16,7 @@ use super::rotary::RotaryTables;
 use super::weights::{BlockWeights, Weights};
 use crate::kernels::pass::Step;
 use crate::kernels::{BLOCK, Cpu, Indices, Kernels, LayerCache, Segment, Target};
-use crate::lanes::Lanes;
+use crate::workers::Workers;
 
 mod decoding;
 
@@ -25,12 +25,12 @@ use decoding::Decoding;
 /// Which activations the forward pass saves for the backward pass (activation checkpointing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Recompute {
+pub enum ActivationCheckpointing {
     /// Chosen by the available memory. [`Decoder::forward`] treats it as `None`.
     Auto,
     /// Saves only the input of each block and runs the block again in the backward pass (full activation checkpointing): 8 instead of 6
     /// FLOP per parameter and token.
-    All,
+    Full,
     /// Saves the outputs of matrix products and attention, and recomputes norms and SwiGLU (selective activation checkpointing).
     Selective,
     /// Saves all activations; recomputes nothing.
@@ -49,13 +49,13 @@ pub struct Decoder {
 }
 
 /// The saved activations of one packed forward pass, block by block.
-pub struct Trace {
+pub struct Activations {
     blocks: Vec<SavedBlock>,
 }
 
 enum SavedBlock {
-    All(Box<Kept>),
-    Selected(Box<Selected>),
+    All(Box<SavedActivations>),
+    SelectedActivations(Box<SelectedActivations>),
     Input(Tensor),
 }
 
@@ -67,12 +67,12 @@ pub struct Cache {
 }
 
 /// Bytes per token of the activations that a forward pass saves, plus those that the backward pass recomputes, one block at a time.
-pub fn kept_bytes(config: &ModelConfig, target: &Target, recompute: Recompute) -> usize {
-    let (selected, cheap) = (selected_bytes(config, target), cheap_bytes(config, target));
-    match recompute {
-        Recompute::All => config.layers * config.hidden * target.element_bytes + selected + cheap,
-        Recompute::Selective => config.layers * selected + cheap,
-        Recompute::Auto | Recompute::None => config.layers * (selected + cheap),
+pub fn activation_bytes(config: &ModelConfig, target: &Target, checkpointing: ActivationCheckpointing) -> usize {
+    let (selected, cheap) = (selected_bytes(config, target), recomputed_bytes(config, target));
+    match checkpointing {
+        ActivationCheckpointing::Full => config.layers * config.hidden * target.element_bytes + selected + cheap,
+        ActivationCheckpointing::Selective => config.layers * selected + cheap,
+        ActivationCheckpointing::Auto | ActivationCheckpointing::None => config.layers * (selected + cheap),
     }
 }
 
@@ -130,7 +130,7 @@ impl Decoder {
     ///
     /// # Errors
     /// If the device has no memory for the copy.
-    pub fn with_own_projections(&self) -> Result<Self> {
+    pub fn with_copied_projections(&self) -> Result<Self> {
         let own = |row: &Parameter, tensor: &Tensor| if row.role == Role::Projection { Ok(tensor.copy()?) } else { Ok(tensor.clone()) };
         Ok(self.with(self.weights.map_rows(&self.config, own)?))
     }
@@ -153,8 +153,8 @@ impl Decoder {
     }
 
     /// The default number of workers: 1 on a GPU; on the CPU, a number that suits the model's size.
-    pub fn usual_lanes(&self) -> usize {
-        if self.kernels.device().is_cpu() { Lanes::usual(self.config.parameters()) } else { 1 }
+    pub fn default_workers(&self) -> usize {
+        if self.kernels.device().is_cpu() { Workers::default_count(self.config.parameter_count()) } else { 1 }
     }
 
     /// Computes the residual stream after the last block, `[t, w]`, and saves no activations.
@@ -165,7 +165,7 @@ impl Decoder {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;
         let x = self.embed(&packed.tokens)?;
-        self.weights.blocks.iter().try_for_each(|block| block.pass(&x, &context, |qkv| context.attend_packed(qkv)))?;
+        self.weights.blocks.iter().try_for_each(|block| block.forward_in_place(&x, &context, |qkv| context.attend_packed(qkv)))?;
         Ok(x)
     }
 
@@ -177,31 +177,31 @@ impl Decoder {
             let block = block.map(|tensor| tensor.to_device(self.kernels.device()))?;
             for (batch, x) in batches.iter().zip(&streams) {
                 let context = self.context(&batch.segments, &batch.positions)?;
-                block.pass(x, &context, |qkv| context.attend_packed(qkv))?;
+                block.forward_in_place(x, &context, |qkv| context.attend_packed(qkv))?;
             }
         }
         Ok(streams)
     }
 
-    /// Computes the same as [`Decoder::hidden`] and saves the activations that `backward` needs. `Recompute::Auto` saves all.
+    /// Computes the same as [`Decoder::hidden`] and saves the activations that `backward` needs. `ActivationCheckpointing::Auto` saves all.
     ///
     /// # Errors
     /// As [`Decoder::hidden`].
-    pub fn forward(&self, packed: &Packed, recompute: Recompute) -> Result<(Tensor, Trace)> {
+    pub fn forward(&self, packed: &Packed, checkpointing: ActivationCheckpointing) -> Result<(Tensor, Activations)> {
         self.check(packed)?;
         let context = self.context(&packed.segments, &packed.positions)?;
         let mut x = self.embed(&packed.tokens)?;
         let mut blocks = Vec::with_capacity(self.weights.blocks.len());
         for block in &self.weights.blocks {
             let (y, saved) = block.forward(&x, &context)?;
-            blocks.push(match recompute {
-                Recompute::All => SavedBlock::Input(x),
-                Recompute::Selective => SavedBlock::Selected(Box::new(saved.select())),
-                Recompute::Auto | Recompute::None => SavedBlock::All(Box::new(saved)),
+            blocks.push(match checkpointing {
+                ActivationCheckpointing::Full => SavedBlock::Input(x),
+                ActivationCheckpointing::Selective => SavedBlock::SelectedActivations(Box::new(saved.select())),
+                ActivationCheckpointing::Auto | ActivationCheckpointing::None => SavedBlock::All(Box::new(saved)),
             });
             x = y;
         }
-        Ok((x, Trace { blocks }))
+        Ok((x, Activations { blocks }))
     }
 
     /// Adds the gradients of all weights below the head to `gradients`. `d_hidden [t, w]` is the gradient of the residual stream after the
@@ -209,7 +209,7 @@ impl Decoder {
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn backward(&self, packed: &Packed, trace: Trace, d_hidden: Tensor, gradients: &Weights) -> Result<()> {
+    pub fn backward(&self, packed: &Packed, trace: Activations, d_hidden: Tensor, gradients: &Weights) -> Result<()> {
         self.backward_blocks(packed, trace, &d_hidden, &gradients.blocks, |_| Ok(()))?;
         Ok(self.kernels.scatter_add_into(&gradients.embedding, &packed.tokens, &d_hidden)?)
     }
@@ -223,7 +223,7 @@ impl Decoder {
     pub fn backward_blocks(
         &self,
         packed: &Packed,
-        trace: Trace,
+        trace: Activations,
         d_hidden: &Tensor,
         gradients: &[BlockWeights],
         mut done: impl FnMut(usize) -> Result<()>,
@@ -233,8 +233,8 @@ impl Decoder {
         for (layer, ((block, stored), gradients)) in layers.rev() {
             let saved = match stored {
                 SavedBlock::All(saved) => saved,
-                SavedBlock::Selected(selected) => Box::new(block.complete(*selected, &context)?),
-                SavedBlock::Input(input) => Box::new(block.keep(&input, &context)?),
+                SavedBlock::SelectedActivations(selected) => Box::new(block.recompute(*selected, &context)?),
+                SavedBlock::Input(input) => Box::new(block.save_activations(&input, &context)?),
             };
             block.backward(d_hidden, &saved, &context, gradients)?;
             done(layer)?;
@@ -260,7 +260,7 @@ impl Decoder {
         let (context, slots) = (self.context(&packed.segments, &packed.positions)?, self.kernels.indices(slots)?);
         let x = self.embed(&packed.tokens)?;
         for (block, layer) in self.weights.blocks.iter().zip(&cache.layers) {
-            block.pass(&x, &context, |qkv| {
+            block.forward_in_place(&x, &context, |qkv| {
                 context.rotate_and_store(qkv, layer, &slots)?;
                 self.kernels.attend_packed(qkv, &packed.segments, self.config.heads)
             })?;
@@ -280,9 +280,13 @@ impl Decoder {
     }
 
     fn check(&self, packed: &Packed) -> Result<()> {
-        let (window, vocabulary) = (self.config.window, self.config.vocabulary);
+        let (context_length, vocabulary) = (self.config.context_length, self.config.vocabulary);
         if let Some(position) = packed.positions.iter().max() {
-            ensure!((*position as usize) < window, "a sequence of {} tokens exceeds the model's context length of {window}", position + 1);
+            ensure!(
+                (*position as usize) < context_length,
+                "a sequence of {} tokens exceeds the model's context length of {context_length}",
+                position + 1
+            );
         }
         if let Some(token) = packed.tokens.iter().find(|token| **token as usize >= vocabulary) {
             anyhow::bail!("token {token} is beyond the model's vocabulary of {vocabulary}");

@@ -13,9 +13,9 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde_json::{Value, json};
 
+use super::checkpoint_tensors::CheckpointTensor;
 use super::config::ModelConfig;
 use super::parameters::parameters;
-use super::parts::Part;
 use super::weights::Weights;
 use crate::kernels::{cpu, on_host};
 
@@ -66,15 +66,15 @@ impl Format {
 /// Supplies the values to export. `values(number, part, first, target)` fills `target` with whole rows of `part`, in the checkpoint's
 /// layout, from row `first` on. `number` is the index in `parameters` of our tensor that the part belongs to. Several threads call it at
 /// once.
-pub type Values<'a> = dyn Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + 'a;
+pub type Values<'a> = dyn Fn(usize, &CheckpointTensor, usize, &mut [f32]) -> Result<()> + Sync + 'a;
 
 /// Supplies the values of weights in memory. They must be in f32 on the CPU.
-pub fn values_of(weights: &Weights) -> impl Fn(usize, &Part, usize, &mut [f32]) -> Result<()> + Sync + '_ {
+pub fn values_of(weights: &Weights) -> impl Fn(usize, &CheckpointTensor, usize, &mut [f32]) -> Result<()> + Sync + '_ {
     let tensors: Vec<&Tensor> = weights.entries().into_iter().map(|(_, tensor)| tensor).collect();
     move |number, part, first, target| take(tensors[number], part, first, target)
 }
 
-fn take(tensor: &Tensor, part: &Part, first: usize, target: &mut [f32]) -> Result<()> {
+fn take(tensor: &Tensor, part: &CheckpointTensor, first: usize, target: &mut [f32]) -> Result<()> {
     let width = tensor.dims()[tensor.rank() - 1];
     Ok(cpu::read([tensor], |[ours]| part.take(first, ours, width, target))?)
 }
@@ -86,7 +86,7 @@ pub struct WeightFile {
     pub name: String,
     dtype: WeightDtype,
     /// In file order, each with the index in `parameters` of our tensor that it belongs to.
-    tensors: Vec<(usize, Part)>,
+    tensors: Vec<(usize, CheckpointTensor)>,
 }
 
 /// Divides a model's weights into files, with tied weights written once. Like transformers, assigns tensors in the model's order and starts
@@ -110,7 +110,7 @@ pub fn files(config: &ModelConfig, format: Format) -> Result<Vec<WeightFile>> {
         }
     }
     let count = shards.len();
-    let file = |(index, mut tensors): (usize, Vec<(usize, Part)>)| {
+    let file = |(index, mut tensors): (usize, Vec<(usize, CheckpointTensor)>)| {
         // The safetensors crate sorts by alignment, which is the same for all tensors here, then by name.
         tensors.sort_by(|(_, left), (_, right)| left.name.cmp(&right.name));
         let name = if count == 1 { "model.safetensors".to_owned() } else { format!("model-{:05}-of-{count:05}.safetensors", index + 1) };
@@ -150,7 +150,7 @@ pub fn to_writer(out: &mut dyn Write, weights: &Weights, config: &ModelConfig, d
 pub fn tensors_to_writer(out: &mut dyn Write, tensors: &[Option<&Tensor>], config: &ModelConfig, dtype: WeightDtype) -> Result<()> {
     let in_f32 = |tensor: &Tensor| Ok(on_host(tensor)?.to_dtype(DType::F32)?);
     let tensors = tensors.iter().map(|tensor| tensor.map(in_f32).transpose()).collect::<Result<Vec<Option<Tensor>>>>()?;
-    let values = |number: usize, part: &Part, first: usize, target: &mut [f32]| match &tensors[number] {
+    let values = |number: usize, part: &CheckpointTensor, first: usize, target: &mut [f32]| match &tensors[number] {
         Some(tensor) => take(tensor, part, first, target),
         None => {
             target.fill(0.0);
@@ -195,7 +195,7 @@ impl WeightFile {
     /// The header as the safetensors crate writes it, padded so that tensors start at a multiple of 8 bytes.
     fn header(&self) -> Result<Vec<u8>> {
         let mut end = 0;
-        let info = |(_, part): &(usize, Part)| {
+        let info = |(_, part): &(usize, CheckpointTensor)| {
             let start = end;
             end += self.dtype.bytes(part) as usize;
             (part.name.clone(), TensorInfo { dtype: self.dtype.safetensors(), shape: part.shape.clone(), data_offsets: (start, end) })
@@ -226,7 +226,7 @@ impl WeightDtype {
         }
     }
 
-    fn bytes(self, part: &Part) -> u64 {
+    fn bytes(self, part: &CheckpointTensor) -> u64 {
         (part.shape.iter().product::<usize>() * self.size()) as u64
     }
 
@@ -274,7 +274,7 @@ mod tests {
     use safetensors::tensor::TensorView;
 
     use super::*;
-    use crate::model::initial;
+    use crate::model::init;
 
     fn config(tied: bool) -> ModelConfig {
         let text = format!(
@@ -295,7 +295,7 @@ mod tests {
     fn write_matches_the_safetensors_crate() {
         for tied in [true, false] {
             let config = config(tied);
-            let weights = initial::random(&config, 1, 0.5).unwrap();
+            let weights = init::random(&config, 1, 0.5).unwrap();
             for dtype in [WeightDtype::F32, WeightDtype::Bf16, WeightDtype::F16] {
                 let files = files(&config, Format::of(dtype)).unwrap();
                 assert!(files.len() == 1 && index(&files).unwrap().is_none());
@@ -317,7 +317,7 @@ mod tests {
         assert!(files.len() > 3 && files.iter().all(|file| file.tensor_bytes() <= 20_000));
         assert_eq!(files[0].name, format!("model-00001-of-{:05}.safetensors", files.len()));
         let index: Value = serde_json::from_slice(&index(&files).unwrap().unwrap()).unwrap();
-        assert_eq!(index["metadata"]["total_size"].as_u64(), Some(4 * config.parameters() as u64));
+        assert_eq!(index["metadata"]["total_size"].as_u64(), Some(4 * config.parameter_count() as u64));
         let mut names = 0;
         for file in &files {
             let bytes = written(file, &weights);

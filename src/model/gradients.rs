@@ -3,7 +3,7 @@
 use anyhow::Result;
 use candle_core::Tensor;
 
-use super::decoder::{Decoder, Trace};
+use super::decoder::{Activations, Decoder};
 use super::lora::{AdapterGradients, Lora};
 use super::packed::Packed;
 use super::weights::Weights;
@@ -42,7 +42,7 @@ impl Gradients {
         }
     }
 
-    /// The gradients to which `Decoder::head_sweep` adds those of the head. `None` if the head is not trained.
+    /// The gradients to which `Decoder::head_forward_backward` adds those of the head. `None` if the head is not trained.
     pub fn of_head(&self) -> Option<&Weights> {
         match self {
             Self::Weights(weights) => Some(weights),
@@ -54,7 +54,7 @@ impl Gradients {
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Trace, d_hidden: Tensor) -> Result<()> {
+    pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Activations, d_hidden: Tensor) -> Result<()> {
         match self {
             Self::Weights(weights) => decoder.backward(packed, trace, d_hidden, weights),
             Self::Adapters(adapters) => adapters.backward(decoder, packed, trace, &d_hidden),

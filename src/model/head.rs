@@ -57,7 +57,7 @@ fn row_bytes(config: &ModelConfig, target: &Target) -> usize {
 }
 
 /// Peak bytes of one pass over the head.
-pub fn sweep_bytes(config: &ModelConfig, target: &Target) -> usize {
+pub fn head_bytes(config: &ModelConfig, target: &Target) -> usize {
     chunk_rows(config, target) * row_bytes(config, target)
 }
 
@@ -101,7 +101,7 @@ impl Decoder {
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn head_sweep(
+    pub fn head_forward_backward(
         &self,
         hidden: &Tensor,
         packed: &Packed,
@@ -144,7 +144,7 @@ impl Decoder {
             return Ok(logits);
         }
         let kept = packed.kept.part(first..first + logits.dim(0)?);
-        Ok(self.kernels().keep(logits, &kept)?)
+        Ok(self.kernels().mask_logits(logits, &kept)?)
     }
 
     /// Chunks of the rows that predict response tokens, with their targets.
@@ -164,24 +164,24 @@ impl Scores {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{ComputeSettings, Version};
-    use crate::model::shapes;
+    use crate::kernels::{Backend, ComputeSettings};
+    use crate::model::known_models;
 
     #[test]
     fn chunk_rows_grows_with_total_gpu_memory() {
-        let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
-        let check = |kernels: Version, gib: u64, expected: usize| {
+        let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+        let check = |kernels: Backend, gib: u64, expected: usize| {
             let compute = ComputeSettings { kernels, ..ComputeSettings::default() }.on(Some(0)).unwrap();
             let target = Target { free: Some(0), ..compute.target(Some(gib << 30)) };
             assert_eq!(chunk_rows(&config, &target), expected, "{gib} GiB");
             // Logits in f32, their gradient in bf16, and four rows of the residual stream.
-            assert_eq!(sweep_bytes(&config, &target), expected * (151_936 * 6 + 4 * 1536 * 2));
+            assert_eq!(head_bytes(&config, &target), expected * (151_936 * 6 + 4 * 1536 * 2));
         };
-        check(Version::Fused, 139, 8192);
-        check(Version::Fused, 78, 8192);
-        check(Version::Fused, 40, 4096);
-        check(Version::Fused, 8, 2048);
-        check(Version::Stock, 139, 2048);
+        check(Backend::Fused, 139, 8192);
+        check(Backend::Fused, 78, 8192);
+        check(Backend::Fused, 40, 4096);
+        check(Backend::Fused, 8, 2048);
+        check(Backend::Stock, 139, 2048);
         assert_eq!(chunk_rows(&config, &Target::cpu()), 64);
     }
 }

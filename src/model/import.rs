@@ -14,10 +14,10 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
+use super::checkpoint_tensors::CheckpointTensor;
 use super::config::ModelConfig;
 use super::layout::weight_files;
 use super::parameters::{self, Parameter, Role, parameters};
-use super::parts::Part;
 use super::weights::Weights;
 use crate::kernels::cpu;
 
@@ -206,11 +206,11 @@ impl Store {
         self.files.iter().map(FileSource::name).collect::<Vec<_>>().join(", ")
     }
 
-    fn missing(&self, part: &Part) -> String {
+    fn missing(&self, part: &CheckpointTensor) -> String {
         format!("tensor {} is missing from {}, expected with shape {:?} according to config.json", part.name, self.names(), part.shape)
     }
 
-    fn find(&self, part: &Part) -> Result<&Entry> {
+    fn find(&self, part: &CheckpointTensor) -> Result<&Entry> {
         let entry = self.tensors.get(&part.name).with_context(|| self.missing(part))?;
         let (name, found) = (self.files[entry.file].name(), &entry.info.shape);
         ensure!(
@@ -266,7 +266,7 @@ impl Store {
     }
 
     /// Reads `count` values of a tensor, from element `first` on, as f32.
-    fn read(&self, part: &Part, first: usize, count: usize, source: &mut dyn ReadSeek, values: &mut Vec<f32>) -> Result<()> {
+    fn read(&self, part: &CheckpointTensor, first: usize, count: usize, source: &mut dyn ReadSeek, values: &mut Vec<f32>) -> Result<()> {
         let entry = self.find(part)?;
         let name = || format!("tensor {} of {}", part.name, self.files[entry.file].name());
         let size = entry.info.dtype.bitsize() / 8;

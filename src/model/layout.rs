@@ -80,7 +80,7 @@ pub(super) fn weight_files(folder: &Path) -> Result<Vec<PathBuf>> {
 fn shards(folder: &Path) -> Result<Vec<PathBuf>> {
     let index = folder.join(INDEX);
     let place = index.display();
-    let Some(bytes) = input::read_if_there(&index, input::TEXT_BYTES)? else {
+    let Some(bytes) = input::read_if_exists(&index, input::TEXT_BYTES)? else {
         let format = other_format(names(folder).into_iter());
         let what = format.map(|(format, todo)| format!("; its weights are in {format}, which is not supported: {todo}"));
         bail!("{} has neither {SINGLE} nor {INDEX}{}", folder.display(), what.unwrap_or_default());

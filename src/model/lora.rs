@@ -7,7 +7,7 @@ use candle_core::{DType, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::config::ModelConfig;
-use super::decoder::{Decoder, Trace};
+use super::decoder::{Activations, Decoder};
 use super::packed::Packed;
 use super::parameters::{self, Role};
 use super::weights::BlockWeights;
@@ -73,7 +73,7 @@ impl Lora {
     /// If the device has no memory for the adapters or the copy.
     pub fn new(settings: LoraSettings, policy: &Decoder, seed: u64) -> Result<Self> {
         let adapters = Adapters::initial(&policy.config, settings.rank, seed, policy.kernels())?;
-        Ok(Self { adapters, settings, base: policy.with_own_projections()? })
+        Ok(Self { adapters, settings, base: policy.with_copied_projections()? })
     }
 
     /// The scale of each adapter's product: alpha / rank.
@@ -113,7 +113,7 @@ impl Lora {
 
 /// Bytes of all adapters in f32; also of their gradients, and of one of their moments.
 pub fn bytes(config: &ModelConfig, rank: usize) -> u64 {
-    (Adapters::parameters(config, rank) * size_of::<f32>()) as u64
+    (Adapters::parameter_count(config, rank) * size_of::<f32>()) as u64
 }
 
 /// Bytes of the base's copy of the projections.
@@ -144,7 +144,7 @@ impl AdapterGradients {
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Trace, d_hidden: &Tensor) -> Result<()> {
+    pub fn backward(&self, decoder: &Decoder, packed: &Packed, trace: Activations, d_hidden: &Tensor) -> Result<()> {
         let kernels = decoder.kernels();
         decoder.backward_blocks(packed, trace, d_hidden, &self.scratch, |layer| {
             let gradients = &self.scratch[layer];

@@ -7,21 +7,21 @@
 //! dimension, r = LoRA rank.
 
 pub mod block;
+pub mod checkpoint_tensors;
 pub mod config;
 pub mod decoder;
 pub mod export;
 pub mod gradients;
 pub mod head;
 pub mod import;
-pub mod initial;
+pub mod init;
+pub mod known_models;
 pub mod layout;
 pub mod lora;
+mod offload;
 pub mod packed;
 pub mod parameters;
-pub mod parts;
 pub mod rotary;
-pub mod shapes;
-mod streamed;
 pub mod value;
 pub mod weights;
 

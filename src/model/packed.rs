@@ -1,6 +1,6 @@
 //! A packed batch: the tokens of many sequences concatenated without padding, and the rows that reach the head.
 
-use crate::flow::Kept;
+use crate::flow::SamplingMask;
 use crate::kernels::Segment;
 
 /// A packed batch. Row `i` is token `tokens[i]`, at `positions[i]` of its sequence.
@@ -17,7 +17,7 @@ pub struct Packed {
     /// The response tokens, response by response.
     pub targets: Vec<u32>,
     /// The sampling mask of each target. Empty if every target was sampled from the whole vocabulary.
-    pub kept: Kept,
+    pub kept: SamplingMask,
     /// Response `s` is `targets[offsets[s]..offsets[s + 1]]`.
     pub offsets: Vec<usize>,
 }

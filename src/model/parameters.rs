@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use candle_core::Shape;
 
+use super::checkpoint_tensors::CheckpointTensor;
 use super::config::ModelConfig;
-use super::parts::Part;
 
 /// The role of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Parameter {
     /// Its shape; `[in, out]` for projections.
     pub shape: Shape,
     /// The tensors of the checkpoint that make it up, side by side, in column order.
-    pub parts: Vec<Part>,
+    pub parts: Vec<CheckpointTensor>,
 }
 
 /// All parameters of a model. Weights, gradients, optimizer states and random streams share this order.
@@ -87,12 +87,12 @@ pub fn elements(config: &ModelConfig, counts: impl Fn(Role) -> bool) -> usize {
 
 impl ModelConfig {
     /// The number of parameters. Tied weights count once.
-    pub fn parameters(&self) -> usize {
+    pub fn parameter_count(&self) -> usize {
         elements(self, |_| true)
     }
 
     /// The number of parameters except an embedding that is only looked up. A forward pass takes 2 FLOP for each of them and each token.
-    pub fn computed_parameters(&self) -> usize {
+    pub fn matmul_parameters(&self) -> usize {
         elements(self, |role| self.tied || role != Role::Embedding)
     }
 }
@@ -134,19 +134,19 @@ impl Scope {
 
     /// A row of concatenated vectors, given modules with their lengths.
     fn vectors(&self, field: &'static str, role: Role, suffix: &str, modules: &[(&str, usize)]) -> Parameter {
-        let part = |(module, columns): (&str, Range<usize>)| Part {
+        let part = |(module, columns): (&str, Range<usize>)| CheckpointTensor {
             name: format!("{}{module}.{suffix}", self.prefix),
             shape: vec![columns.len()],
             columns,
             transposed: false,
         };
-        let parts: Vec<Part> = side_by_side(modules).map(part).collect();
+        let parts: Vec<CheckpointTensor> = side_by_side(modules).map(part).collect();
         Parameter { layer: self.layer, field, role, shape: width(modules).into(), parts }
     }
 
     /// A row of projections with the same input, side by side, given modules with their output widths.
     fn projection(&self, field: &'static str, inputs: usize, modules: &[(&str, usize)]) -> Parameter {
-        let part = |(module, columns): (&str, Range<usize>)| Part {
+        let part = |(module, columns): (&str, Range<usize>)| CheckpointTensor {
             name: format!("{}{module}.weight", self.prefix),
             shape: vec![columns.len(), inputs],
             columns,
@@ -159,7 +159,8 @@ impl Scope {
     /// A row of one vector per token, in the checkpoint's layout.
     fn vocabulary(&self, field: &'static str, role: Role, module: &str, config: &ModelConfig) -> Parameter {
         let (v, w) = (config.vocabulary, config.hidden);
-        let part = Part { name: format!("{}{module}.weight", self.prefix), shape: vec![v, w], columns: 0..w, transposed: false };
+        let part =
+            CheckpointTensor { name: format!("{}{module}.weight", self.prefix), shape: vec![v, w], columns: 0..w, transposed: false };
         Parameter { layer: self.layer, field, role, shape: (v, w).into(), parts: vec![part] }
     }
 }

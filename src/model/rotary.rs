@@ -20,7 +20,7 @@ pub struct Rotary {
 impl Rotary {
     /// Bytes of the tables for the whole context length, which is their maximum size.
     pub fn bytes(config: &ModelConfig) -> u64 {
-        (config.window * config.heads.width * size_of::<f32>()) as u64
+        (config.context_length * config.heads.width * size_of::<f32>()) as u64
     }
 
     /// Computes the tables for positions `0..positions`.
@@ -66,7 +66,7 @@ impl RotaryTables {
     /// # Errors
     /// If the device has no memory for them.
     pub fn new(config: &ModelConfig, device: &Device) -> Result<Self> {
-        let first = Rotary::new(config, config.window.min(FIRST_POSITIONS))?.on(device)?;
+        let first = Rotary::new(config, config.context_length.min(FIRST_POSITIONS))?.on(device)?;
         Ok(Self { device: device.clone(), current: Arc::new(Mutex::new(first)) })
     }
 
@@ -76,9 +76,9 @@ impl RotaryTables {
     /// If the device has no memory for larger tables.
     pub fn covering(&self, config: &ModelConfig, positions: usize) -> Result<Rotary> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let needed = positions.min(config.window);
+        let needed = positions.min(config.context_length);
         if current.positions()? < needed {
-            *current = Rotary::new(config, needed.next_power_of_two().min(config.window))?.on(&self.device)?;
+            *current = Rotary::new(config, needed.next_power_of_two().min(config.context_length))?.on(&self.device)?;
         }
         Ok(current.clone())
     }
@@ -114,12 +114,12 @@ fn scaled(frequency: f32, scaling: RopeScaling) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::shapes;
+    use crate::model::known_models;
 
     #[test]
     fn covering_grows_the_tables_and_keeps_their_values() {
-        let mut config = shapes::by_name("llama-3.2-3b-instruct").unwrap().read().unwrap();
-        config.window = 1 << 24;
+        let mut config = known_models::by_name("llama-3.2-3b-instruct").unwrap().read().unwrap();
+        config.context_length = 1 << 24;
         let tables = RotaryTables::new(&config, &Device::Cpu).unwrap();
         let rows = |rotary: &Rotary| rotary.cos.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         let first = tables.covering(&config, 1).unwrap();
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!((first.positions().unwrap(), grown.positions().unwrap()), (4096, 8192));
         assert_eq!(rows(&first)[..], rows(&grown)[..4096 * 64]);
         assert_eq!(tables.covering(&config, 10).unwrap().positions().unwrap(), 8192);
-        config.window = 9000;
+        config.context_length = 9000;
         assert_eq!(tables.covering(&config, 1 << 40).unwrap().positions().unwrap(), 9000);
     }
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
-use super::decoder::Recompute;
+use super::decoder::ActivationCheckpointing;
 use super::head::TokenGradients;
-use super::{Decoder, ModelConfig, Packed, Weights, initial};
+use super::{Decoder, ModelConfig, Packed, Weights, init};
 use crate::kernels::fused::emulated::Emulator;
-use crate::kernels::{Choice, Cpu, Filter, Fused, Kernels, RowScores, Stock};
+use crate::kernels::{Cpu, Filter, Fused, Kernels, RowScores, SamplingParams, Stock};
 use crate::optim::{AdamW, OptimSettings};
 
 #[cfg(feature = "cuda")]
@@ -23,7 +23,7 @@ const TEMPERATURE: f32 = 0.6;
 
 fn decoder() -> Result<Decoder> {
     let config = ModelConfig::parse(SHAPE)?;
-    let weights = initial::random(&config, 3, 0.08)?;
+    let weights = init::random(&config, 3, 0.08)?;
     // Values that bf16 can represent: the tests compare kernels, not the rounding of a checkpoint.
     let weights = weights.map(&config, |tensor| Ok(tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?))?;
     Decoder::new(config, weights)
@@ -39,13 +39,13 @@ fn packed() -> Packed {
 /// Log-probabilities, entropies, and the gradient of a loss of both.
 fn scores_and_gradient(decoder: &Decoder, packed: &Packed) -> Result<(Vec<f32>, Vec<f32>, Weights)> {
     let gradients = Weights::zeros(&decoder.config, decoder.kernels())?;
-    let (hidden, trace) = decoder.forward(packed, Recompute::Selective)?;
+    let (hidden, trace) = decoder.forward(packed, ActivationCheckpointing::Selective)?;
     let objective = |first: usize, scores: &RowScores| {
         let derivative = |i: usize| if (first + i).is_multiple_of(3) { 1.0 } else { -0.5 };
         let count = scores.logprobs.len();
         TokenGradients { d_logprobs: (0..count).map(derivative).collect(), d_entropies: vec![0.2; count] }
     };
-    let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, TEMPERATURE, Some(&gradients), objective)?;
+    let (scores, d_hidden) = decoder.head_forward_backward(&hidden, packed, TEMPERATURE, Some(&gradients), objective)?;
     decoder.backward(packed, trace, d_hidden, &gradients)?;
     Ok((scores.logprobs, scores.entropies, gradients))
 }
@@ -116,10 +116,10 @@ fn check_decoding(decoder: &Decoder) -> Result<()> {
         hidden = decoder.decode(&decoder.kernels().indices(&[*token])?, &[t + 1], &[&table], &[slot(t)], &cache)?;
         row = 0;
     }
-    let choice = Choice { temperature: 1.0, filter: Filter::default(), uniforms: &[0.4] };
+    let choice = SamplingParams { temperature: 1.0, filter: Filter::default(), uniforms: &[0.4] };
     let logits = decoder.logits(&hidden, &[0])?;
-    let expected = Cpu.choose(crate::kernels::on_host(&logits)?.copy()?, 83, &choice)?.read()?;
-    assert_eq!(decoder.kernels().choose(logits, 83, &choice)?.read()?.tokens, expected.tokens);
+    let expected = Cpu.sample(crate::kernels::on_host(&logits)?.copy()?, 83, &choice)?.read()?;
+    assert_eq!(decoder.kernels().sample(logits, 83, &choice)?.read()?.tokens, expected.tokens);
     Ok(())
 }
 

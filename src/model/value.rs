@@ -5,12 +5,12 @@ use anyhow::Result;
 use candle_core::{DType, Shape, Tensor};
 
 use super::config::ModelConfig;
-use super::decoder::{Decoder, Trace};
+use super::decoder::{Activations, Decoder};
 use super::packed::Packed;
 use super::parameters;
 use super::weights::Weights;
-use crate::draw::{Purpose, Stream};
 use crate::kernels::{Kernels, cpu};
+use crate::rng::{Purpose, Stream};
 
 /// Names of the head's tensors.
 const HEAD: [&str; 2] = ["value.weight", "value.bias"];
@@ -49,7 +49,7 @@ pub fn shapes(config: &ModelConfig) -> Vec<(String, Shape)> {
 }
 
 /// The number of parameters in the value model for a policy of this shape.
-pub fn parameters(config: &ModelConfig) -> usize {
+pub fn parameter_count(config: &ModelConfig) -> usize {
     shapes(config).iter().map(|(_, shape)| shape.elem_count()).sum()
 }
 
@@ -116,7 +116,14 @@ impl ValueModel {
     ///
     /// # Errors
     /// If a kernel fails, for example because the device is out of memory.
-    pub fn backward(&self, hidden: &Tensor, packed: &Packed, trace: Trace, d_values: &[f32], gradients: &ValueGradients) -> Result<()> {
+    pub fn backward(
+        &self,
+        hidden: &Tensor,
+        packed: &Packed,
+        trace: Activations,
+        d_values: &[f32],
+        gradients: &ValueGradients,
+    ) -> Result<()> {
         let (kernels, norm) = (self.body.kernels(), &self.body.weights.norm);
         let d_hidden = hidden.zeros_like()?;
         let mut rest = d_values;

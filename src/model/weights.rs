@@ -166,7 +166,7 @@ impl Weights {
 
     /// Bytes of one set of tensors in f32: parameters, gradients, or one of the moments.
     pub fn bytes(config: &ModelConfig) -> u64 {
-        (config.parameters() * size_of::<f32>()) as u64
+        (config.parameter_count() * size_of::<f32>()) as u64
     }
 
     /// All tensors with their names, in the order of `parameters`.

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::config::range::{Range, Row, above, at_least, from_below, row, whole};
-use crate::kernels::{Coded, Kernels, Moments, Parameter, Step};
+use crate::kernels::{Kernels, Moments, Parameter, Quantized, Step};
 
 /// The optimizer's settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct OptimSettings {
     /// Largest global gradient norm; 0 turns clipping off.
     pub clip_norm: f64,
     /// The format of the two moments.
-    pub states: States,
+    pub states: MomentDtype,
     /// Parameters that are not trained: names, or leading parts of names, such as "layers.0.qkv".
     pub freeze: Vec<String>,
 }
@@ -51,7 +51,7 @@ impl Default for OptimSettings {
             eps: 1e-8,
             weight_decay: 0.01,
             clip_norm: 1.0,
-            states: States::F32,
+            states: MomentDtype::F32,
             freeze: Vec::new(),
         }
     }
@@ -70,7 +70,7 @@ pub const ROWS: [Row; 11] = [
     row("optim.weight_decay", at_least(0.0), "Decoupled weight decay."),
     row("optim.clip_norm", at_least(0.0), "Maximum global gradient norm; 0 turns clipping off."),
     row("optim.states", Range::OneOf(&["f32", "8bit"]), "Precision of the two moments: f32, or quantized to 8 bits."),
-    row("optim.freeze", Range::Texts, "Parameters to freeze, by full name or by prefix, such as `layers.0.qkv`."),
+    row("optim.freeze", Range::Strings, "Parameters to freeze, by full name or by prefix, such as `layers.0.qkv`."),
 ];
 
 /// The learning-rate schedule after warm-up.
@@ -87,7 +87,7 @@ pub enum Schedule {
 
 /// The format of the two moments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum States {
+pub enum MomentDtype {
     /// f32: 8 bytes per parameter for both moments.
     #[serde(rename = "f32")]
     F32,
@@ -98,21 +98,21 @@ pub enum States {
     /// model's width is a multiple of 256, each of their blocks is within one row, so rare tokens do not share a scale with frequent ones;
     /// in f32 they would cost a seventh of the savings.
     #[serde(rename = "8bit")]
-    Coded,
+    Quantized,
 }
 
 /// Minimum number of elements of a tensor whose moments are quantized.
 const CODED_ELEMENTS: usize = 4096;
 
-impl States {
+impl MomentDtype {
     fn codes(self, elements: usize) -> bool {
-        self == Self::Coded && elements >= CODED_ELEMENTS
+        self == Self::Quantized && elements >= CODED_ELEMENTS
     }
 
     fn zeros(self, shape: &Shape, device: &Device) -> Result<Moments> {
         let elements = shape.elem_count();
         Ok(if self.codes(elements) {
-            Moments::Coded { first: Coded::zeros(elements, device)?, second: Coded::zeros(elements, device)? }
+            Moments::Quantized { first: Quantized::zeros(elements, device)?, second: Quantized::zeros(elements, device)? }
         } else {
             Moments::Full { first: Tensor::zeros(shape, DType::F32, device)?, second: Tensor::zeros(shape, DType::F32, device)? }
         })
@@ -120,7 +120,7 @@ impl States {
 
     /// Bytes of the two moments of a parameter with `elements` elements.
     pub fn bytes(self, elements: usize) -> u64 {
-        2 * if self.codes(elements) { Coded::bytes(elements) } else { (elements * size_of::<f32>()) as u64 }
+        2 * if self.codes(elements) { Quantized::bytes(elements) } else { (elements * size_of::<f32>()) as u64 }
     }
 }
 

@@ -77,13 +77,13 @@ fn moment_bytes_equal_allocated_bytes() -> Result<()> {
     let (matrix, norm) = (Tensor::zeros((48, 100), DType::F32, &Device::Cpu)?, Tensor::zeros(4095, DType::F32, &Device::Cpu)?);
     let parameters = named(&[("matrix", &matrix), ("norm", &norm), ("frozen", &matrix)]);
     let shapes: Vec<_> = parameters.iter().map(|(name, tensor)| (name.clone(), tensor.shape().clone())).collect();
-    for (states, expected) in [(States::F32, 8 * (4800 + 4095)), (States::Coded, 2 * (4800 + 4 * 19) + 8 * 4095)] {
+    for (states, expected) in [(MomentDtype::F32, 8 * (4800 + 4095)), (MomentDtype::Quantized, 2 * (4800 + 4 * 19) + 8 * 4095)] {
         let settings = OptimSettings { states, freeze: vec!["frozen".into()], ..OptimSettings::default() };
         let optimizer = AdamW::new(settings.clone(), &Cpu, &parameters)?;
         let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
         let held = optimizer.states.iter().flat_map(|state| match &state.moments {
             Moments::Full { first, second } => vec![bytes(first), bytes(second)],
-            Moments::Coded { first, second } => [first, second].map(|coded| bytes(&coded.codes) + bytes(&coded.scales)).to_vec(),
+            Moments::Quantized { first, second } => [first, second].map(|coded| bytes(&coded.codes) + bytes(&coded.scales)).to_vec(),
         });
         assert_eq!((held.sum::<usize>(), settings.moment_bytes(&shapes)), (expected, expected as u64));
     }
@@ -108,7 +108,7 @@ fn distance_after_ten_steps(decades: f64) -> Result<f64> {
         }
         Ok(weight.flatten_all()?.to_vec1()?)
     };
-    let (exact, found) = (run(States::F32)?, run(States::Coded)?);
+    let (exact, found) = (run(MomentDtype::F32)?, run(MomentDtype::Quantized)?);
     let norm = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
     Ok(norm(&mut exact.iter().zip(&found).map(|(e, f)| e - f)) / norm(&mut exact.iter().copied()))
 }

@@ -42,7 +42,7 @@ pub struct Table {
     #[serde(default = "accuracy")]
     pub measure: String,
     /// Maximum number of tokens in a response; `None` for 3072.
-    pub max_new: Option<usize>,
+    pub max_new_tokens: Option<usize>,
     /// The columns: benchmarks, `mean`, or a subject of a benchmark (`math500/Algebra`).
     pub columns: Vec<String>,
     /// The rows.
@@ -70,7 +70,7 @@ fn accuracy() -> String {
 
 /// The key to look up figures by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
+pub struct Experiment {
     /// The model's name on the hub, or the path of its folder.
     pub model: String,
     /// The training examples, or [`BASE`].
@@ -81,7 +81,7 @@ pub struct Subject {
     pub variant: String,
 }
 
-impl Subject {
+impl Experiment {
     /// The key of a model before training.
     pub fn base(model: &str) -> Self {
         Self { model: model.to_owned(), example: BASE.to_owned(), algorithm: String::new(), variant: String::new() }
@@ -90,7 +90,7 @@ impl Subject {
 
 /// One number of the paper, with its table and row.
 #[derive(Clone, Copy, Debug)]
-pub struct Figure {
+pub struct PublishedValue {
     /// The value in percent or tokens, depending on the table's measure.
     pub value: f64,
     /// The table.
@@ -107,16 +107,16 @@ pub fn published() -> &'static Published {
 
 /// Returns every number of the paper for a model and training examples on a benchmark, of any measure and variant. Headline tables come first, then
 /// the file's order.
-pub fn figures(subject: &Subject, benchmark: &str) -> Vec<Figure> {
+pub fn figures(subject: &Experiment, benchmark: &str) -> Vec<PublishedValue> {
     let (model, example) = (short_name(&subject.model), members(&subject.example));
     let is_base = subject.example == BASE;
     let tables = published().tables.iter().filter(|table| table.model == model && (is_base || table.algorithm == subject.algorithm));
-    let mut found: Vec<Figure> = tables
+    let mut found: Vec<PublishedValue> = tables
         .flat_map(|table| table.rows.iter().map(move |row| (table, row)))
         .filter(|(_, row)| members(&row.on) == example)
         .filter_map(|(table, row)| {
             let column = table.columns.iter().position(|column| column == benchmark)?;
-            Some(Figure { value: *row.values.get(column)?, table, row })
+            Some(PublishedValue { value: *row.values.get(column)?, table, row })
         })
         .collect();
     found.sort_by_key(|figure| !figure.table.headline);
@@ -125,16 +125,16 @@ pub fn figures(subject: &Subject, benchmark: &str) -> Vec<Figure> {
 
 /// Returns the paper's accuracy, in percent and with unboxed answers, for exactly this variant. Prefers a table with the same maximum response
 /// length.
-pub fn accuracy_of(subject: &Subject, benchmark: &str, max_new: usize) -> Option<Figure> {
+pub fn accuracy_of(subject: &Experiment, benchmark: &str, max_new_tokens: usize) -> Option<PublishedValue> {
     let mut found = figures(subject, benchmark);
     found.retain(|figure| figure.table.measure == accuracy() && figure.row.variant == subject.variant);
-    found.sort_by_key(|figure| figure.table.max_new.is_some_and(|published| published != max_new));
+    found.sort_by_key(|figure| figure.table.max_new_tokens.is_some_and(|published| published != max_new_tokens));
     found.into_iter().next()
 }
 
 /// Returns the paper's mean accuracy, if it is over exactly the given sets.
-pub fn mean_of(subject: &Subject, sets: &BTreeSet<&str>, max_new: usize) -> Option<Figure> {
-    let figure = accuracy_of(subject, MEAN, max_new)?;
+pub fn mean_of(subject: &Experiment, sets: &BTreeSet<&str>, max_new_tokens: usize) -> Option<PublishedValue> {
+    let figure = accuracy_of(subject, MEAN, max_new_tokens)?;
     let of_paper: BTreeSet<&str> = figure.table.columns.iter().map(String::as_str).filter(|column| *column != MEAN).collect();
     (of_paper == *sets).then_some(figure)
 }
@@ -154,20 +154,20 @@ fn members(example: &str) -> BTreeSet<&str> {
 mod tests {
     use super::*;
 
-    fn subject(model: &str, example: &str, algorithm: &str, variant: &str) -> Subject {
-        Subject { model: model.into(), example: example.into(), algorithm: algorithm.into(), variant: variant.into() }
+    fn subject(model: &str, example: &str, algorithm: &str, variant: &str) -> Experiment {
+        Experiment { model: model.into(), example: example.into(), algorithm: algorithm.into(), variant: variant.into() }
     }
 
-    fn check(subject: &Subject, benchmark: &str, expected: Option<(f64, &str)>) {
+    fn check(subject: &Experiment, benchmark: &str, expected: Option<(f64, &str)>) {
         let found = accuracy_of(subject, benchmark, 3072).map(|figure| (figure.value, figure.table.id.as_str()));
         assert_eq!(found, expected, "{subject:?} {benchmark}");
     }
 
     #[test]
     fn accuracy_of_finds_figures() {
-        check(&Subject::base("Qwen/Qwen2.5-Math-1.5B"), "math500", Some((36.0, "T8")));
-        check(&Subject::base("models/Qwen2.5-Math-7B/"), "aime24", Some((12.1, "T4")));
-        check(&Subject::base("tiny"), "math500", None);
+        check(&Experiment::base("Qwen/Qwen2.5-Math-1.5B"), "math500", Some((36.0, "T8")));
+        check(&Experiment::base("models/Qwen2.5-Math-7B/"), "aime24", Some((12.1, "T4")));
+        check(&Experiment::base("tiny"), "math500", None);
         let of = |example: &str, algorithm: &str, variant: &str| subject("Qwen/Qwen2.5-Math-1.5B@main", example, algorithm, variant);
         check(&of("pi1", "grpo", ""), "math500", Some((72.8, "T8")));
         check(&of("pi1", "grpo", ""), "mean", Some((35.0, "T8")));
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn accuracy_of_prefers_the_same_response_length() {
         let distilled = subject("deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B", "pi1", "grpo", "");
-        let at = |max_new| accuracy_of(&distilled, "math500", max_new).map(|figure| figure.value);
+        let at = |max_new_tokens| accuracy_of(&distilled, "math500", max_new_tokens).map(|figure| figure.value);
         assert_eq!([at(8192), at(32768), at(3072)], [Some(80.5), Some(83.9), Some(80.5)]);
         let lengths: Vec<f64> = figures(&subject("qwen2.5-math-1.5b", "pi1", "grpo", ""), "mean")
             .into_iter()
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn mean_of_requires_the_same_sets() {
-        let base = Subject::base("Qwen2.5-Math-1.5B");
+        let base = Experiment::base("Qwen2.5-Math-1.5B");
         let of_sets = |sets: &[&str]| mean_of(&base, &sets.iter().copied().collect(), 3072).map(|figure| figure.value);
         let six = ["aime24", "aime25", "amc23", "math500", "minerva_math", "olympiadbench"];
         assert_eq!((of_sets(&six), of_sets(&six[..5])), (Some(17.6), None));

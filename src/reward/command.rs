@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::{Batch, Graded, Reward, RewardSettings, guard};
+use super::{Batch, Graded, Reward, RewardSettings, parent_guard};
 
 /// Time that a program gets to exit after its input is closed.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ struct Program {
 impl Program {
     /// Starts the program. On Linux a guarded program ends with the calling thread, which must therefore live as long as the run.
     fn start(command: &[String], guard: Option<&Path>) -> Result<Self> {
-        let mut process = guard.map_or_else(|| unguarded(command), |guard| guard::command(guard, command));
+        let mut process = guard.map_or_else(|| unguarded(command), |guard| parent_guard::command(guard, command));
         // Its stderr goes to the user directly.
         process.stdin(Stdio::piped()).stdout(Stdio::piped());
         // In its own process group, so that Ctrl-C reaches only the run, which then stops the program in order.

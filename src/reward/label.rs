@@ -5,8 +5,8 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::RewardSettings;
-use crate::draw::{Purpose, Stream};
 use crate::flow::Problem;
+use crate::rng::{Purpose, Stream};
 use crate::verify::{self, Grader, Verifier};
 
 /// An example whose responses are graded against a different answer than its own.

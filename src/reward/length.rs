@@ -13,14 +13,14 @@ pub(super) fn make(parameters: &[f64], _: &RewardSettings) -> Result<Box<dyn Rew
     Ok(Box::new(PerResponse(move |graded: &Graded| ramp(graded, low, high))))
 }
 
-/// Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): 0 up to `max_new - buffer` tokens, then linearly down to -1 at
-/// `max_new`.
+/// Soft overlong punishment (DAPO, arXiv 2503.14476, equation 13): 0 up to `max_new_tokens - buffer` tokens, then linearly down to -1 at
+/// `max_new_tokens`.
 ///
 /// # Errors
 /// If the buffer is longer than a response can be.
-pub(super) fn overlong(buffer: usize, max_new: usize) -> Result<Box<dyn Reward>> {
-    ensure!(buffer <= max_new, "reward.overlong_buffer is {buffer}; it must be at most rollout.max_new ({max_new})");
-    let (low, high) = ((max_new - buffer) as f64, max_new as f64);
+pub(super) fn overlong(buffer: usize, max_new_tokens: usize) -> Result<Box<dyn Reward>> {
+    ensure!(buffer <= max_new_tokens, "reward.overlong_buffer is {buffer}; it must be at most rollout.max_new_tokens ({max_new_tokens})");
+    let (low, high) = ((max_new_tokens - buffer) as f64, max_new_tokens as f64);
     Ok(Box::new(PerResponse(move |graded: &Graded| -ramp(graded, low, high))))
 }
 

@@ -4,10 +4,10 @@
 
 mod brier;
 mod command;
-pub mod guard;
 pub mod label;
 mod length;
 mod majority;
+pub mod parent_guard;
 mod probability;
 mod random;
 mod sum;
@@ -22,7 +22,7 @@ use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use command::ensure_program;
-pub use sum::{Rewarded, Rewards};
+pub use sum::{RewardBreakdown, Rewards};
 
 use crate::config::nearest;
 use crate::flow::{Problem, Prompt, Rollout};
@@ -50,7 +50,7 @@ pub struct RewardSettings {
     pub command: Vec<String>,
     /// Maximum time in seconds for the responses of a step.
     pub command_timeout_s: f64,
-    /// Number of tokens before `rollout.max_new` over which a penalty grows from 0 to 1 (DAPO's overlong shaping); 0 disables it.
+    /// Number of tokens before `rollout.max_new_tokens` over which a penalty grows from 0 to 1 (DAPO's overlong shaping); 0 disables it.
     pub overlong_buffer: usize,
     /// Coefficient of the KL divergence from the reference model, which is subtracted from each token's reward.
     pub kl: f32,
@@ -77,12 +77,12 @@ impl Default for RewardSettings {
 }
 
 impl RewardSettings {
-    /// Checks that the rewards can be computed, for responses of at most `max_new` tokens.
+    /// Checks that the rewards can be computed, for responses of at most `max_new_tokens` tokens.
     ///
     /// # Errors
     /// If a reward is unknown or lacks what it needs, or settings contradict each other. The message says what to write.
-    pub fn validate(&self, max_new: usize) -> Result<()> {
-        let rewards = Rewards::new(self, max_new)?;
+    pub fn validate(&self, max_new_tokens: usize) -> Result<()> {
+        let rewards = Rewards::new(self, max_new_tokens)?;
         ensure!(
             rewards.needs_program() || self.command.is_empty(),
             "reward.command is set, but reward.name is \"{}\": use the reward \"command\", or remove the program",
@@ -135,7 +135,7 @@ pub trait Scorer {
     fn encode(&self, text: &str) -> Result<Vec<u32>>;
 
     /// Returns the context length: the maximum number of tokens in prompt and continuation.
-    fn window(&self) -> usize;
+    fn context_length(&self) -> usize;
 
     /// Returns the log-probability (nats) of each token of each continuation `(prompt, ids)`, at the training temperature.
     ///
@@ -185,7 +185,7 @@ impl Needs {
 type Make = fn(&[f64], &RewardSettings) -> Result<Box<dyn Reward>>;
 
 /// An entry of the table of rewards.
-pub struct Known {
+pub struct RewardEntry {
     /// The name in `reward.name`.
     pub name: &'static str,
     /// The names of its parameters.
@@ -197,7 +197,7 @@ pub struct Known {
     make: Make,
 }
 
-impl Known {
+impl RewardEntry {
     /// Returns how to write it: `length(low, high)`.
     pub fn usage(&self) -> String {
         if self.parameters.is_empty() { self.name.to_owned() } else { format!("{}({})", self.name, self.parameters.join(", ")) }
@@ -205,78 +205,78 @@ impl Known {
 }
 
 /// All rewards.
-pub const REWARDS: &[Known] = &[
-    Known {
+pub const REWARDS: &[RewardEntry] = &[
+    RewardEntry {
         name: "outcome",
         parameters: &[],
         about: "1 if the last complete \\boxed{} contains the right answer",
         needs: Needs::LABEL,
         make: |_, _| Ok(Box::new(PerResponse(|graded: &Graded| f32::from(graded.verdict.correct)))),
     },
-    Known {
+    RewardEntry {
         name: "format",
         parameters: &[],
         about: "1 if an answer can be extracted",
         needs: Needs::BOXES,
         make: |_, _| Ok(Box::new(PerResponse(|graded: &Graded| f32::from(graded.verdict.extracted.is_some())))),
     },
-    Known {
+    RewardEntry {
         name: "inverse",
         parameters: &[],
         about: "1 - outcome: 1 for every response that is not right, including one without an answer",
         needs: Needs::LABEL,
         make: |_, _| Ok(Box::new(PerResponse(|graded: &Graded| 1.0 - f32::from(graded.verdict.correct)))),
     },
-    Known {
+    RewardEntry {
         name: "random",
         parameters: &["p"],
         about: "1 with probability p, independent of the response",
         needs: Needs::NOTHING,
         make: random::make,
     },
-    Known {
+    RewardEntry {
         name: "length",
         parameters: &["low", "high"],
         about: "0 up to `low` tokens and 1 from `high` tokens on, linear in between; subtract it to shorten responses",
         needs: Needs::NOTHING,
         make: length::make,
     },
-    Known {
+    RewardEntry {
         name: "majority",
         parameters: &[],
         about: "1 if the answer is the most frequent one of its group",
         needs: Needs::BOXES,
         make: majority::make,
     },
-    Known {
+    RewardEntry {
         name: "probability",
         parameters: &[],
         about: "mean probability that the policy assigns to the gold answer's tokens in the box, after the response's own reasoning",
         needs: Needs { scorer: true, ..Needs::LABEL },
         make: |_, _| Ok(Box::new(probability::Probability)),
     },
-    Known {
+    RewardEntry {
         name: "brier",
         parameters: &[],
         about: "outcome minus the squared error of the stated confidence, written as <confidence>0.8</confidence>",
         needs: Needs::LABEL,
         make: |_, _| Ok(Box::new(PerResponse(brier::reward))),
     },
-    Known {
+    RewardEntry {
         name: "think",
         parameters: &[],
         about: "1 if the response is one thought, <think>...</think>, followed by an answer in a box",
         needs: Needs::BOXES,
         make: |_, _| Ok(Box::new(PerResponse(think::reward))),
     },
-    Known {
+    RewardEntry {
         name: "command",
         parameters: &[],
         about: "the reward that your program prints (reward.command)",
         needs: Needs { program: true, ..Needs::NOTHING },
         make: command::make,
     },
-    Known {
+    RewardEntry {
         name: "none",
         parameters: &[],
         about: "0 for every response, so only the other terms of the loss train the model",
@@ -289,7 +289,7 @@ pub const REWARDS: &[Known] = &[
 ///
 /// # Errors
 /// If the name is unknown. The message lists the known names.
-pub fn by_name(name: &str) -> Result<&'static Known> {
+pub fn by_name(name: &str) -> Result<&'static RewardEntry> {
     match REWARDS.iter().find(|reward| reward.name == name) {
         Some(reward) => Ok(reward),
         None => {
@@ -305,7 +305,7 @@ pub fn by_name(name: &str) -> Result<&'static Known> {
 
 /// Lists how to write all rewards.
 fn usages() -> String {
-    REWARDS.iter().map(Known::usage).collect::<Vec<_>>().join(", ")
+    REWARDS.iter().map(RewardEntry::usage).collect::<Vec<_>>().join(", ")
 }
 
 /// Grades a training response, with the problem's unit and tolerance. Without a label no response is right, but the answer is still

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 
 use super::{Batch, Graded, Reward, Scorer};
-use crate::verify::until_box;
+use crate::verify::text_before_boxed;
 
 /// The mean probability of the gold answer's tokens in the last complete box of the response, in place of the model's own answer. 0 without
 /// such a box, or if the result exceeds the context length.
@@ -39,14 +39,14 @@ impl Reward for Probability {
 /// if there is nothing to score.
 fn answer_in_box(graded: &Graded, scorer: &dyn Scorer) -> Result<Option<(Vec<u32>, usize)>> {
     let rollout = graded.rollout;
-    let (Some(reasoning), true) = (until_box(&rollout.text), graded.verdict.extracted.is_some()) else { return Ok(None) };
+    let (Some(reasoning), true) = (text_before_boxed(&rollout.text), graded.verdict.extracted.is_some()) else { return Ok(None) };
     // A given beginning of the answer is part of the prompt.
     let Some(reasoning) = reasoning.strip_prefix(rollout.prompt.problem.prefill.as_str()) else { return Ok(None) };
     let before = scorer.encode(reasoning)?;
     let ids = scorer.encode(&format!("{reasoning}{}", rollout.prompt.problem.answer.trim()))?;
     let common = before.iter().zip(&ids).take_while(|(one, other)| one == other).count();
     let answer = ids.len() - common;
-    let fits = rollout.prompt.ids.len() + ids.len() <= scorer.window();
+    let fits = rollout.prompt.ids.len() + ids.len() <= scorer.context_length();
     Ok((answer > 0 && fits).then_some((ids, answer)))
 }
 
@@ -65,7 +65,7 @@ mod tests {
             Ok(text.chars().map(u32::from).collect())
         }
 
-        fn window(&self) -> usize {
+        fn context_length(&self) -> usize {
             21
         }
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use super::{Batch, Reward, RewardSettings};
-use crate::draw::{Draw, Purpose};
+use crate::rng::{CounterRng, Purpose};
 
 /// A reward of 1 with a fixed probability, else 0. Each random number is addressed by seed, step, group and sample, so a resumed run
 /// repeats it.
@@ -19,7 +19,7 @@ impl Reward for Random {
     fn of_batch(&self, batch: &Batch) -> Result<Vec<f32>> {
         let drawn = batch.responses.iter().map(|graded| {
             let (group, sample) = (graded.rollout.group as u32, graded.rollout.sample as u32);
-            let uniform = Draw::uniform(batch.seed, Purpose::Control, batch.step as u32, group, sample, 0);
+            let uniform = CounterRng::uniform(batch.seed, Purpose::Control, batch.step as u32, group, sample, 0);
             f32::from(f64::from(uniform) < self.0)
         });
         Ok(drawn.collect())

@@ -21,7 +21,7 @@ struct Part {
 
 /// The reward of one response.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rewarded {
+pub struct RewardBreakdown {
     /// The weighted sum.
     pub total: f32,
     /// Each reward by name, without its weight.
@@ -29,12 +29,12 @@ pub struct Rewarded {
 }
 
 impl Rewards {
-    /// Parses the rewards in `settings`, for responses of at most `max_new` tokens.
+    /// Parses the rewards in `settings`, for responses of at most `max_new_tokens` tokens.
     ///
     /// # Errors
     /// If the text is not a valid sum, a name is unknown (the message lists the known ones) or repeated, a parameter is out of range, or a
     /// program is missing.
-    pub fn new(settings: &RewardSettings, max_new: usize) -> Result<Self> {
+    pub fn new(settings: &RewardSettings, max_new_tokens: usize) -> Result<Self> {
         let terms = parse(&settings.name).with_context(|| format!("reward.name is \"{}\"", settings.name))?;
         let mut parts = Vec::new();
         for Term { weight, name, parameters } in terms {
@@ -49,7 +49,7 @@ impl Rewards {
             parts.push(Part { name: known.name, weight, needs: known.needs, reward });
         }
         if settings.overlong_buffer > 0 {
-            let reward = length::overlong(settings.overlong_buffer, max_new)?;
+            let reward = length::overlong(settings.overlong_buffer, max_new_tokens)?;
             parts.push(Part { name: "overlong", weight: 1.0, needs: Needs::NOTHING, reward });
         }
         Ok(Self { parts })
@@ -79,8 +79,8 @@ impl Rewards {
     ///
     /// # Errors
     /// If a reward fails, or is not a finite number.
-    pub fn of_batch(&self, batch: &Batch) -> Result<Vec<Rewarded>> {
-        let mut rewarded = vec![Rewarded::default(); batch.responses.len()];
+    pub fn of_batch(&self, batch: &Batch) -> Result<Vec<RewardBreakdown>> {
+        let mut rewarded = vec![RewardBreakdown::default(); batch.responses.len()];
         let mut totals = vec![0.0f64; batch.responses.len()];
         for part in &self.parts {
             let rewards = part.reward.of_batch(batch).with_context(|| format!("the reward {} failed", part.name))?;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Batch, Graded, RewardSettings, Rewarded, Rewards, Scorer, grade};
-use crate::flow::{Completion, Finish, Problem, Prompt, Rollout};
+use super::{Batch, Graded, RewardBreakdown, RewardSettings, Rewards, Scorer, grade};
+use crate::flow::{Completion, FinishReason, Problem, Prompt, Rollout};
 use crate::interrupt::Interrupt;
 
 /// Makes one group of responses with one token per character.
@@ -12,14 +12,14 @@ pub(super) fn group(label: &str, responses: &[&str]) -> Vec<Rollout> {
     let prompt = Prompt { problem: Arc::new(problem), text: "What?".into(), ids: vec![1, 2].into() };
     let rollout = |(sample, text): (usize, &&str)| {
         let tokens = text.chars().count();
-        let completion = Completion { ids: vec![7; tokens], logprobs: vec![0.0; tokens], finish: Finish::Stop, truncated: None };
+        let completion = Completion { ids: vec![7; tokens], logprobs: vec![0.0; tokens], finish: FinishReason::Stop, truncated: None };
         Rollout { group: 0, sample, prompt: prompt.clone(), completion, text: (*text).to_owned() }
     };
     responses.iter().enumerate().map(rollout).collect()
 }
 
 /// Computes the rewards of step 3 for rollouts in groups of `group_size`, with seed 5.
-pub(super) fn rewarded(rewards: &Rewards, rollouts: &[Rollout], group_size: usize, scorer: Option<&dyn Scorer>) -> Vec<Rewarded> {
+pub(super) fn rewarded(rewards: &Rewards, rollouts: &[Rollout], group_size: usize, scorer: Option<&dyn Scorer>) -> Vec<RewardBreakdown> {
     let settings = RewardSettings::default();
     let verdict = |rollout: &Rollout| grade(&settings, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();

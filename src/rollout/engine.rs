@@ -6,34 +6,34 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use candle_core::Tensor;
 
-use super::limits::{EngineSettings, Limits, Load};
+use super::limits::{EngineLoad, EngineSettings, Limits};
 use super::request::{Event, Request, SamplingSettings};
 use super::scheduler::{Admission, Scheduler, Sequence};
-use crate::flow::{Completion, Finish, Truncated};
+use crate::flow::{Completion, FinishReason, MaskedSample};
 use crate::interrupt::Interrupt;
-use crate::kernels::{BLOCK, Choice, Chosen, Drawn, Indices, Kernels, is_out_of_memory};
-use crate::lanes::Lanes;
+use crate::kernels::{BLOCK, Indices, Kernels, PendingSample, SamplerOutput, SamplingParams, is_out_of_memory};
 use crate::model::decoder::Cache;
 use crate::model::{Decoder, Packed};
+use crate::workers::Workers;
 
 /// The error when the model's logits are not finite, so that nothing can be sampled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BrokenModel;
+pub struct NonFiniteLogits;
 
-impl std::fmt::Display for BrokenModel {
+impl std::fmt::Display for NonFiniteLogits {
     fn fmt(&self, out: &mut std::fmt::Formatter) -> std::fmt::Result {
         out.write_str("the model's logits are not finite; the weights are corrupt or training has diverged")
     }
 }
 
-impl std::error::Error for BrokenModel {}
+impl std::error::Error for NonFiniteLogits {}
 
 /// Samples responses with a decoder, on several workers.
 pub struct Engine<'a> {
     /// The model.
     pub decoder: &'a Decoder,
     /// The workers that the requests are divided among.
-    pub lanes: &'a Lanes,
+    pub workers: &'a Workers,
     /// Limits of batch size and memory.
     pub settings: &'a EngineSettings,
     /// Ids of the tokens that end a response.
@@ -48,30 +48,30 @@ impl Engine<'_> {
     /// Samples one completion per request, in the order of the requests. Workers call `observe` with every event.
     ///
     /// # Errors
-    /// If a request is empty or exceeds the context length, a kernel fails, the logits are not finite ([`BrokenModel`]), or a stop was
+    /// If a request is empty or exceeds the context length, a kernel fails, the logits are not finite ([`NonFiniteLogits`]), or a stop was
     /// requested ([`Interrupted`](crate::interrupt::Interrupted)).
     pub fn generate(&self, requests: &[Request], sampling: &SamplingSettings, observe: &(dyn Fn(Event) + Sync)) -> Result<Vec<Completion>> {
-        let window = self.decoder.config.window;
+        let context_length = self.decoder.config.context_length;
         for request in requests {
             let length = request.ids.len();
             ensure!(length > 0, "a prompt has no tokens, expected at least one");
-            ensure!(request.max_new > 0, "a response of at most 0 tokens was requested; max_new must be at least 1");
+            ensure!(request.max_new_tokens > 0, "a response of at most 0 tokens was requested; max_new_tokens must be at least 1");
             ensure!(
-                length + request.max_new <= window,
-                "a prompt of {length} tokens and up to {} new ones exceed the model's context length of {window}; lower max_new",
-                request.max_new
+                length + request.max_new_tokens <= context_length,
+                "a prompt of {length} tokens and up to {} new ones exceed the model's context length of {context_length}; lower max_new_tokens",
+                request.max_new_tokens
             );
         }
-        let lanes = self.lanes.count();
-        let dealt = self.lanes.run(|worker| {
-            let indices: Vec<usize> = (worker..requests.len()).step_by(lanes).collect();
+        let workers = self.workers.count();
+        let dealt = self.workers.run(|worker| {
+            let indices: Vec<usize> = (worker..requests.len()).step_by(workers).collect();
             let mut worker = Worker::new(self, requests, &indices, sampling, observe)?;
             worker.run()?;
             Ok(worker.completions)
         })?;
         let mut completions: Vec<Option<Completion>> = vec![None; requests.len()];
         for (worker, done) in dealt.into_iter().enumerate() {
-            done.into_iter().enumerate().for_each(|(i, completion)| completions[worker + i * lanes] = Some(completion));
+            done.into_iter().enumerate().for_each(|(i, completion)| completions[worker + i * workers] = Some(completion));
         }
         completions.into_iter().map(|completion| completion.ok_or_else(|| anyhow::anyhow!("a request was not answered"))).collect()
     }
@@ -98,13 +98,13 @@ struct Worker<'a> {
 /// Sampled tokens that the host has not read yet: one for each of `requests`, in chunks.
 struct Pending {
     requests: Vec<usize>,
-    chosen: Vec<Chosen>,
+    chosen: Vec<PendingSample>,
 }
 
 impl Pending {
     /// The tokens `[n]` of each chunk, if the device has them before the host does.
     fn on_device(&self) -> Option<Vec<&Tensor>> {
-        self.chosen.iter().map(Chosen::on_device).collect()
+        self.chosen.iter().map(PendingSample::on_device).collect()
     }
 
     /// The pending tokens `[n]` of the requests `continuing`, which must be in the order of `self.requests`.
@@ -139,17 +139,18 @@ impl<'a> Worker<'a> {
                 prompts.len() - 1
             }));
         }
-        let load = Load {
+        let load = EngineLoad {
             prompts: prompts.iter().map(|prompt| prompt.len()).collect(),
             requests: indices.len(),
-            max_new: indices.iter().map(|r| requests[*r].max_new).max().unwrap_or(0),
+            max_new_tokens: indices.iter().map(|r| requests[*r].max_new_tokens).max().unwrap_or(0),
         };
-        let (settings, target, lanes, config) = (engine.settings, engine.decoder.target(), engine.lanes.count(), &engine.decoder.config);
-        let limits = settings.limits(&target, lanes);
-        let blocks = settings.blocks(config, &target, lanes, &load)?;
+        let (settings, target, workers, config) =
+            (engine.settings, engine.decoder.target(), engine.workers.count(), &engine.decoder.config);
+        let limits = settings.limits(&target, workers);
+        let blocks = settings.blocks(config, &target, workers, &load)?;
         let cache = allocate(engine.decoder, blocks, load.least_blocks())?;
-        let truncated = sampling.records_kept.then(Truncated::default);
-        let empty = Completion { ids: Vec::new(), logprobs: Vec::new(), finish: Finish::Length, truncated };
+        let truncated = sampling.records_sampling_mask.then(MaskedSample::default);
+        let empty = Completion { ids: Vec::new(), logprobs: Vec::new(), finish: FinishReason::Length, truncated };
         Ok(Self {
             engine,
             requests,
@@ -183,7 +184,7 @@ impl<'a> Worker<'a> {
                 }
                 self.commit(pending.take())?;
                 self.prompt_logits.clear();
-                self.scheduler.retreat();
+                self.scheduler.preempt_all();
                 self.limits.prefill_tokens /= 2;
                 tracing::warn!(running, half = running / 2, "the device is out of memory: fewer responses are sampled at once");
             }
@@ -194,14 +195,14 @@ impl<'a> Worker<'a> {
 
     /// Admits sequences, then computes and samples one token of every running sequence.
     fn step(&mut self, pending: &mut Option<Pending>) -> Result<()> {
-        if self.scheduler.can_admit() || !self.scheduler.has_room() {
+        if self.scheduler.can_admit() || !self.scheduler.can_append_slots() {
             self.commit(pending.take())?;
         }
         if pending.is_none() {
             let admission = self.scheduler.admit();
             self.start(&admission)?;
         }
-        self.scheduler.make_room();
+        self.scheduler.append_slots();
         let next = self.advance(pending.as_ref())?;
         self.commit(pending.take())?;
         match next {
@@ -251,7 +252,7 @@ impl<'a> Worker<'a> {
 
     /// Computes the newest token of every running sequence that continues, and samples the next one. The newest tokens may be pending.
     fn advance(&mut self, pending: Option<&Pending>) -> Result<Option<Pending>> {
-        let continues = |sequence: &&Sequence| sequence.generated < self.requests[self.indices[sequence.request]].max_new;
+        let continues = |sequence: &&Sequence| sequence.generated < self.requests[self.indices[sequence.request]].max_new_tokens;
         let continuing: Vec<&Sequence> = self.scheduler.running.iter().filter(continues).collect();
         if continuing.is_empty() {
             return Ok(None);
@@ -274,21 +275,21 @@ impl<'a> Worker<'a> {
             let first = (index * self.limits.logit_rows) as u32;
             let rows: Vec<u32> = (first..first + sequences.len() as u32).collect();
             let logits = self.engine.decoder.logits(&hidden, &rows)?;
-            chosen.push(self.choose(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?);
+            chosen.push(self.sample_rows(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?);
         }
         self.sampled(&requests);
         Ok(Some(Pending { requests, chosen }))
     }
 
     /// Starts to sample the next token of each `(request, number of generated tokens)` from its row of logits.
-    fn choose(&self, sequences: impl Iterator<Item = (usize, usize)>, logits: Tensor) -> Result<Chosen> {
+    fn sample_rows(&self, sequences: impl Iterator<Item = (usize, usize)>, logits: Tensor) -> Result<PendingSample> {
         let limit = self.engine.vocabulary.min(logits.dim(1)?);
         let uniforms: Vec<f32> =
             sequences.map(|(request, generated)| self.sampling.uniform(&self.requests[self.indices[request]], generated)).collect();
-        let choice = Choice { temperature: self.sampling.temperature, filter: self.sampling.filter, uniforms: &uniforms };
-        match self.sampling.records_kept {
-            true => Ok(self.kernels().choose_kept(logits, limit, &choice)?),
-            false => Ok(self.kernels().choose(logits, limit, &choice)?),
+        let choice = SamplingParams { temperature: self.sampling.temperature, filter: self.sampling.filter, uniforms: &uniforms };
+        match self.sampling.records_sampling_mask {
+            true => Ok(self.kernels().sample_with_mask(logits, limit, &choice)?),
+            false => Ok(self.kernels().sample(logits, limit, &choice)?),
         }
     }
 
@@ -304,7 +305,7 @@ impl<'a> Worker<'a> {
 
     /// Samples and commits the first tokens of newly admitted sequences.
     fn sample_now(&mut self, sequences: &[Sequence], logits: Tensor) -> Result<()> {
-        let chosen = self.choose(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?;
+        let chosen = self.sample_rows(sequences.iter().map(|sequence| (sequence.request, sequence.generated)), logits)?;
         let requests: Vec<usize> = sequences.iter().map(|sequence| sequence.request).collect();
         self.sampled(&requests);
         self.commit(Some(Pending { requests, chosen: vec![chosen] }))
@@ -322,7 +323,7 @@ impl<'a> Worker<'a> {
                 }
                 let among_kept = drawn.truncated.as_ref().map_or(0.0, |truncated| truncated.logprobs[row]);
                 if !drawn.logprobs[row].is_finite() || !among_kept.is_finite() {
-                    return Err(BrokenModel.into());
+                    return Err(NonFiniteLogits.into());
                 }
                 self.record(request, &drawn, row);
             }
@@ -330,7 +331,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn record(&mut self, request: usize, drawn: &Drawn, row: usize) {
+    fn record(&mut self, request: usize, drawn: &SamplerOutput, row: usize) {
         let (completion, token) = (&mut self.completions[request], drawn.tokens[row]);
         completion.ids.push(token);
         completion.logprobs.push(drawn.logprobs[row]);
@@ -341,9 +342,9 @@ impl<'a> Worker<'a> {
         (self.observe)(Event::Token { request: self.indices[request], token });
         let stopped = self.engine.end_tokens.contains(&token);
         if stopped {
-            completion.finish = Finish::Stop;
+            completion.finish = FinishReason::Stop;
         }
-        if stopped || completion.ids.len() >= self.requests[self.indices[request]].max_new {
+        if stopped || completion.ids.len() >= self.requests[self.indices[request]].max_new_tokens {
             self.ended[request] = true;
             self.scheduler.finish(request);
             (self.observe)(Event::Finished { request: self.indices[request], completion });

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::pages::Pages;
+use super::block_pool::BlockPool;
 use crate::kernels::Target;
 use crate::model::decoder::Cache;
 use crate::model::{ModelConfig, block};
@@ -38,13 +38,13 @@ const SPARE_SHARE: usize = 16;
 
 /// The sizes of the requests in a call, which determine its memory.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Load {
+pub struct EngineLoad {
     /// Lengths of the distinct prompts, in tokens.
     pub prompts: Vec<usize>,
     /// The number of requests.
     pub requests: usize,
     /// Maximum number of tokens in a response.
-    pub max_new: usize,
+    pub max_new_tokens: usize,
 }
 
 /// Peak memory of a call, in bytes, over all workers.
@@ -58,10 +58,10 @@ pub struct EngineBytes {
     pub logits: usize,
 }
 
-impl Load {
+impl EngineLoad {
     /// The number of cache blocks that the longest sequence needs.
     pub(super) fn least_blocks(&self) -> usize {
-        Pages::blocks_for(self.prompts.iter().max().copied().unwrap_or(0) + self.max_new) + 1
+        BlockPool::blocks_for(self.prompts.iter().max().copied().unwrap_or(0) + self.max_new_tokens) + 1
     }
 }
 
@@ -80,32 +80,32 @@ impl EngineSettings {
         }
     }
 
-    pub(super) fn limits(&self, target: &Target, lanes: usize) -> Limits {
+    pub(super) fn limits(&self, target: &Target, workers: usize) -> Limits {
         let Self { max_running, prefill_tokens, .. } = self.resolved(target);
         let logit_rows = if target.is_gpu { 1024 } else { 256 };
-        Limits { running: max_running.div_ceil(lanes).max(1), prefill_tokens, logit_rows }
+        Limits { running: max_running.div_ceil(workers).max(1), prefill_tokens, logit_rows }
     }
 
     /// The number of cache blocks for one worker: as many as its sequences can use and the memory limit allows, but enough for the longest
     /// sequence.
-    pub(super) fn blocks(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> Result<usize> {
-        let running = self.limits(target, lanes).running.min(load.requests);
+    pub(super) fn blocks(&self, config: &ModelConfig, target: &Target, workers: usize, load: &EngineLoad) -> Result<usize> {
+        let running = self.limits(target, workers).running.min(load.requests);
         let least = load.least_blocks();
-        let wanted = running * least + load.prompts.iter().map(|prompt| Pages::blocks_for(*prompt)).sum::<usize>();
+        let wanted = running * least + load.prompts.iter().map(|prompt| BlockPool::blocks_for(*prompt)).sum::<usize>();
         let block_bytes = Cache::block_bytes(config, target);
         let allowed = match (self.resolved(target).kv_cache_mib, target.free) {
             (0, free) => {
-                let (other, free) = (self.other_bytes(config, target, lanes, load), free.unwrap_or(0) as usize);
-                free.saturating_sub(other.pass + other.logits + free / SPARE_SHARE) / lanes
+                let (other, free) = (self.other_bytes(config, target, workers, load), free.unwrap_or(0) as usize);
+                free.saturating_sub(other.pass + other.logits + free / SPARE_SHARE) / workers
             }
-            (mib, _) => (mib << 20) / lanes,
+            (mib, _) => (mib << 20) / workers,
         };
         // With the default size on a GPU, the failed allocation is the clearest error.
         let is_set = self.resolved(target).kv_cache_mib > 0;
         ensure!(
             !is_set || least * block_bytes <= allowed,
-            "a sequence of {} tokens needs {} MiB of key/value cache, but each worker may use {} MiB; raise rollout.engine.kv_cache_mib or lower max_new",
-            load.prompts.iter().max().copied().unwrap_or(0) + load.max_new,
+            "a sequence of {} tokens needs {} MiB of key/value cache, but each worker may use {} MiB; raise rollout.engine.kv_cache_mib or lower max_new_tokens",
+            load.prompts.iter().max().copied().unwrap_or(0) + load.max_new_tokens,
             (least * block_bytes).div_ceil(1 << 20),
             allowed >> 20
         );
@@ -113,10 +113,10 @@ impl EngineSettings {
     }
 
     /// The memory of a call, except for the cache.
-    fn other_bytes(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> EngineBytes {
-        let per_worker = load.requests.div_ceil(lanes);
+    fn other_bytes(&self, config: &ModelConfig, target: &Target, workers: usize, load: &EngineLoad) -> EngineBytes {
+        let per_worker = load.requests.div_ceil(workers);
         let prompts = &load.prompts[..load.prompts.len().min(per_worker)];
-        let limits = self.limits(target, lanes);
+        let limits = self.limits(target, workers);
         let running = limits.running.min(per_worker);
         let (longest, together) = (prompts.iter().max().copied().unwrap_or(0), prompts.iter().sum::<usize>());
         let rows = running.max(together.min(limits.prefill_tokens)).max(longest);
@@ -124,8 +124,8 @@ impl EngineSettings {
         let logit_rows = running.min(limits.logit_rows) + prompts.len().min(running);
         EngineBytes {
             cache: 0,
-            pass: lanes * rows * block::pass_bytes(config, target),
-            logits: lanes * logit_rows * config.vocabulary * size_of::<f32>(),
+            pass: workers * rows * block::forward_bytes(config, target),
+            logits: workers * logit_rows * config.vocabulary * size_of::<f32>(),
         }
     }
 
@@ -133,11 +133,14 @@ impl EngineSettings {
     ///
     /// # Errors
     /// If the configured cache is too small for the longest sequence.
-    pub fn bytes(&self, config: &ModelConfig, target: &Target, lanes: usize, load: &Load) -> Result<EngineBytes> {
-        let per_worker = load.requests.div_ceil(lanes);
-        let worker =
-            Load { prompts: load.prompts[..load.prompts.len().min(per_worker)].to_vec(), requests: per_worker, max_new: load.max_new };
-        let cache = lanes * self.blocks(config, target, lanes, &worker)? * Cache::block_bytes(config, target);
-        Ok(EngineBytes { cache, ..self.other_bytes(config, target, lanes, load) })
+    pub fn bytes(&self, config: &ModelConfig, target: &Target, workers: usize, load: &EngineLoad) -> Result<EngineBytes> {
+        let per_worker = load.requests.div_ceil(workers);
+        let worker = EngineLoad {
+            prompts: load.prompts[..load.prompts.len().min(per_worker)].to_vec(),
+            requests: per_worker,
+            max_new_tokens: load.max_new_tokens,
+        };
+        let cache = workers * self.blocks(config, target, workers, &worker)? * Cache::block_bytes(config, target);
+        Ok(EngineBytes { cache, ..self.other_bytes(config, target, workers, load) })
     }
 }

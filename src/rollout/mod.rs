@@ -4,11 +4,11 @@
 //! its input and events. A response is a function of the weights and its address (seed, step, prompt, sample), and does not depend on the
 //! rest of the batch.
 
+pub mod block_pool;
 pub mod engine;
 pub mod limits;
-pub mod pages;
 pub mod request;
 pub mod scheduler;
 
-pub use engine::{BrokenModel, Engine};
+pub use engine::{Engine, NonFiniteLogits};
 pub use request::{Event, Request, SamplingSettings};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::draw::{Draw, Purpose};
 use crate::flow::Completion;
 use crate::kernels::Filter;
+use crate::rng::{CounterRng, Purpose};
 
 /// How tokens are sampled.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,7 @@ pub struct SamplingSettings {
     /// Truncation of the distribution: top-k, top-p and min-p.
     pub filter: Filter,
     /// True to record the sampling mask of each token, with log-probabilities renormalised over it.
-    pub records_kept: bool,
+    pub records_sampling_mask: bool,
     /// The seed of all random numbers.
     pub seed: u64,
 }
@@ -24,12 +24,12 @@ pub struct SamplingSettings {
 impl SamplingSettings {
     /// Greedy sampling: always selects the likeliest token.
     pub fn greedy() -> Self {
-        Self { temperature: 0.0, filter: Filter::default(), records_kept: false, seed: 0 }
+        Self { temperature: 0.0, filter: Filter::default(), records_sampling_mask: false, seed: 0 }
     }
 
     /// The random number in [0, 1) that selects the token at `position` of a request's response.
     pub fn uniform(&self, request: &Request, position: usize) -> f32 {
-        Draw::uniform(self.seed, request.purpose, request.step, request.prompt, request.sample, position as u32)
+        CounterRng::uniform(self.seed, request.purpose, request.step, request.prompt, request.sample, position as u32)
     }
 }
 
@@ -39,7 +39,7 @@ pub struct Request {
     /// Token ids of the prompt. Equal prompts are computed once.
     pub ids: Arc<[u32]>,
     /// Maximum number of tokens in the response (max_new_tokens).
-    pub max_new: usize,
+    pub max_new_tokens: usize,
     /// Training or evaluation.
     pub purpose: Purpose,
     /// The training step, or 0 if there is none.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::kernels::BLOCK;
 
-use super::pages::Pages;
+use super::block_pool::BlockPool;
 
 /// A running sequence.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,7 @@ pub struct Admission {
 /// The scheduling state of all requests of one worker.
 #[derive(Clone, Debug)]
 pub struct Scheduler {
-    pages: Pages,
+    pages: BlockPool,
     max_running: usize,
     prompts: Vec<PromptState>,
     /// `(request, prompt, tokens generated before a preemption)`
@@ -69,7 +69,7 @@ impl Scheduler {
             waiting: requests.iter().filter(|prompt| **prompt == p).count(),
         };
         Self {
-            pages: Pages::new(blocks),
+            pages: BlockPool::new(blocks),
             max_running,
             prompts: prompts.iter().enumerate().map(state).collect(),
             waiting: requests.iter().enumerate().map(|(request, prompt)| (request, *prompt, 0)).collect(),
@@ -86,12 +86,12 @@ impl Scheduler {
     }
 
     /// Returns true if every running sequence can have a block for its newest token without a preemption.
-    pub fn has_room(&self) -> bool {
+    pub fn can_append_slots(&self) -> bool {
         self.running.iter().filter(|sequence| self.lacks_block(sequence)).count() <= self.pages.available()
     }
 
     /// Preempts all running sequences and evicts all resident prompts. From now on, at most half as many sequences run.
-    pub fn retreat(&mut self) {
+    pub fn preempt_all(&mut self) {
         self.max_running = (self.running.len() / 2).max(1);
         while self.evict_any() {}
         while !self.running.is_empty() {
@@ -105,13 +105,13 @@ impl Scheduler {
         match generated {
             // One block for the first new token, and the prompt's own blocks unless it is resident.
             0 if blocks.is_some() => 1,
-            0 => 1 + Pages::blocks_for(*length),
-            _ => Pages::blocks_for(length + generated),
+            0 => 1 + BlockPool::blocks_for(*length),
+            _ => BlockPool::blocks_for(length + generated),
         }
     }
 
     fn lacks_block(&self, sequence: &Sequence) -> bool {
-        Pages::blocks_for(self.prompts[sequence.prompt].length + sequence.generated) > sequence.table.len()
+        BlockPool::blocks_for(self.prompts[sequence.prompt].length + sequence.generated) > sequence.table.len()
     }
 
     /// Returns true if no sequence runs or waits.
@@ -153,7 +153,7 @@ impl Scheduler {
             return false;
         }
         if self.prompts[prompt].blocks.is_none() {
-            let Some(blocks) = self.pages.take_many(Pages::blocks_for(length)) else { return false };
+            let Some(blocks) = self.pages.take_many(BlockPool::blocks_for(length)) else { return false };
             admission.prefill.push((prompt, blocks.clone()));
             self.prompts[prompt].blocks = Some(blocks);
         }
@@ -173,7 +173,7 @@ impl Scheduler {
     }
 
     fn admit_restored(&mut self, request: usize, prompt: usize, generated: usize, admission: &mut Admission) -> bool {
-        let Some(table) = self.pages.take_many(Pages::blocks_for(self.prompts[prompt].length + generated)) else { return false };
+        let Some(table) = self.pages.take_many(BlockPool::blocks_for(self.prompts[prompt].length + generated)) else { return false };
         let sequence = Sequence { request, prompt, table, generated };
         admission.restored.push(sequence.clone());
         self.running.push(sequence);
@@ -181,7 +181,7 @@ impl Scheduler {
     }
 
     /// Gives every running sequence a block for its newest token. When blocks run out, preempts the most recently admitted sequences.
-    pub fn make_room(&mut self) {
+    pub fn append_slots(&mut self) {
         let mut index = 0;
         while index < self.running.len() {
             if !self.lacks_block(&self.running[index]) {
@@ -304,7 +304,7 @@ mod tests {
                         assert_eq!(sequence.generated, generated[sequence.request], "a preempted sequence keeps its tokens");
                     }
                     scheduler.running.iter_mut().filter(|s| s.generated == 0).for_each(|s| s.generated = 1);
-                    scheduler.make_room();
+                    scheduler.append_slots();
                     for sequence in &scheduler.running {
                         assert!(sequence.table.len() * BLOCK >= [10, 16, 17][sequence.prompt] + sequence.generated);
                         generated[sequence.request] = sequence.generated + 1;

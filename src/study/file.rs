@@ -79,8 +79,8 @@ pub const ROWS: &[Row] = &[
     row("title", Range::Text, "The title of the study."),
     row("config", Range::Text, "A settings file for all arms, relative to this file."),
     row("base", Range::Tables, "Settings that all arms share."),
-    row("seeds", Range::Wholes, "The seeds to run each arm with; seed 0 by default."),
-    row("passes", Range::Texts, "The evaluation passes in the study's table; all passes by default."),
+    row("seeds", Range::Integers, "The seeds to run each arm with; seed 0 by default."),
+    row("passes", Range::Strings, "The evaluation passes in the study's table; all passes by default."),
     row("axis", Range::Tables, "The axes, one `[[axis]]` each. The arms are all combinations of their alternatives."),
     row("arm", Range::Tables, "The arms, one `[[arm]]` each, as an alternative to axes."),
     row("axis.name", Range::Text, "The name of the axis."),
@@ -273,7 +273,7 @@ mod tests {
             alternatives = [{ label = "T 0.6" }, { label = "T 1.0", set = { rollout.temperature = 1.0 } }]
             [[axis]]
             name = "reward"
-            alternatives = [{ label = "outcome" }, { label = "Format!", set = { reward.name = "format", rollout.max_new = 40 } }]
+            alternatives = [{ label = "outcome" }, { label = "Format!", set = { reward.name = "format", rollout.max_new_tokens = 40 } }]
             "#,
         )
         .unwrap();
@@ -287,7 +287,7 @@ mod tests {
         ];
         assert_eq!(arms, expected);
         let last = &study.arms[3].assignments;
-        assert_eq!(last, &["train.steps=2", "reward.name=\"format\"", "rollout.max_new=40", "rollout.temperature=1.0"]);
+        assert_eq!(last, &["train.steps=2", "reward.name=\"format\"", "rollout.max_new_tokens=40", "rollout.temperature=1.0"]);
         assert_eq!((study.arms[0].config.as_deref(), study.seeds), (Some(Path::new("studies/demo.toml")), vec![0, 3]));
     }
 

@@ -12,7 +12,7 @@ const LOG_TAIL_LINES: usize = 5;
 
 /// A running process of a run.
 #[derive(Debug)]
-pub struct Launched {
+pub struct ChildRun {
     child: Child,
     log: PathBuf,
 }
@@ -34,7 +34,7 @@ pub fn lock(root: &Path) -> Result<Option<File>> {
     }
 }
 
-impl Launched {
+impl ChildRun {
     /// Starts a command whose output goes to a log next to `root`. The process inherits the lock as its standard input, so it holds the lock until
     /// it ends.
     ///
@@ -85,7 +85,7 @@ impl Launched {
     }
 
     /// Returns the path of the log and its last lines.
-    pub fn last_words(&self) -> String {
+    pub fn log_tail(&self) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
@@ -112,14 +112,14 @@ mod tests {
         assert!(lock(&root).unwrap().is_none());
         // The process keeps the lock through its standard input after this one drops it.
         let arguments = ["-c", "echo one; echo two >&2; exec sleep 60"].map(OsString::from);
-        let mut run = Launched::start(Path::new("sh"), &arguments, &root, first).unwrap();
+        let mut run = ChildRun::start(Path::new("sh"), &arguments, &root, first).unwrap();
         assert!(lock(&root).unwrap().is_none() && run.ended().unwrap().is_none());
-        while !run.last_words().contains("two") {
+        while !run.log_tail().contains("two") {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         run.signal(15, true);
         assert!(!run.child.wait().unwrap().success());
-        assert!(run.last_words().ends_with("one\n  two"), "{}", run.last_words());
+        assert!(run.log_tail().ends_with("one\n  two"), "{}", run.log_tail());
         assert!(lock(&root).unwrap().is_some());
     }
 }

@@ -3,14 +3,14 @@
 //! figures, which [`subject`] looks up. Runs are separate processes; this room only reads their records and does not depend on how they compute.
 
 mod check;
+pub mod experiment;
 pub mod file;
 pub mod launch;
 pub mod progress;
-pub mod schedule;
-pub mod subject;
+pub mod runner;
 pub mod table;
 
 pub use file::{Arm, ROWS, Study};
 pub use progress::{Progress, progress};
-pub use schedule::{Ending, Launcher, Schedule};
-pub use table::{ArmRuns, Table};
+pub use runner::{Launcher, RunOutcome, StudyRunner};
+pub use table::{ArmResults, Table};

@@ -13,9 +13,9 @@ use crate::train::{RunFolder, RunSettings};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// Its folder does not exist.
-    Nothing,
+    NotStarted,
     /// It stopped before its first checkpoint, so it cannot be resumed.
-    Begun,
+    NotResumable,
     /// It can be resumed after this step.
     Stopped(u64),
     /// All its steps are done.
@@ -28,14 +28,14 @@ pub enum Progress {
 /// If the folder holds a run with other settings (the message lists the differences) or files of something else, or cannot be read.
 pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
     if !root.exists() {
-        return Ok(Progress::Nothing);
+        return Ok(Progress::NotStarted);
     }
     // A run writes its settings first. If it was killed before that, its folders contain no files.
     if !root.join("config.toml").exists() {
         return if has_files(root) {
             bail!("{} is not a run folder: give the study another --out", root.display())
         } else {
-            Ok(Progress::Begun)
+            Ok(Progress::NotResumable)
         };
     }
     let (folder, found) = RunFolder::open(root)?;
@@ -48,7 +48,7 @@ pub fn progress(root: &Path, expected: &RunSettings) -> Result<Progress> {
         // A run with damaged records is resumed, which repairs them or reports what cannot be repaired.
         Some(step) if *step >= expected.train.steps && fault_of_records(&folder, *step)?.is_none() => Progress::Done,
         Some(step) => Progress::Stopped(*step),
-        None => Progress::Begun,
+        None => Progress::NotResumable,
     })
 }
 
@@ -100,15 +100,15 @@ mod tests {
         let root = folder.path().join("arm/seed-0");
         let mut settings = RunSettings::demonstration();
         settings.train.steps = 4;
-        assert_eq!(progress(&root, &settings).unwrap(), Progress::Nothing);
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::NotStarted);
         std::fs::create_dir_all(root.join("rollouts")).unwrap();
-        assert_eq!(progress(&root, &settings).unwrap(), Progress::Begun);
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::NotResumable);
         std::fs::write(root.join("letter.txt"), "dear reader").unwrap();
         assert!(progress(&root, &settings).unwrap_err().to_string().contains("is not a run folder"));
         std::fs::remove_dir_all(&root).unwrap();
 
         let run = RunFolder::create(&root, &settings).unwrap();
-        assert_eq!(progress(&root, &settings).unwrap(), Progress::Begun);
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::NotResumable);
         let metrics = |steps| {
             let lines: String = (1..=steps).map(|step| format!("{{\"step\":{step}}}\n")).collect();
             std::fs::write(run.metrics(), lines).unwrap();
@@ -131,7 +131,7 @@ mod tests {
         settings.prompt.date = "2026-01-31".into();
         RunFolder::create(&root, &settings).unwrap();
         settings.prompt.date.clear();
-        assert_eq!(progress(&root, &settings).unwrap(), Progress::Begun, "another start date is the same run");
+        assert_eq!(progress(&root, &settings).unwrap(), Progress::NotResumable, "another start date is the same run");
         settings.loss.kl = 0.5;
         settings.reward.name = "format".into();
         let error = progress(&root, &settings).unwrap_err().to_string();

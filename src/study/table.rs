@@ -9,18 +9,18 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::subject::trained;
+use super::experiment::trained;
 use crate::checkpoint::write_file;
 use crate::eval::Score;
 use crate::eval::score::Mean;
 use crate::eval::statistics::student_interval;
-use crate::report::published::{Figure, Subject, accuracy_of, mean_of, published};
+use crate::report::published::{Experiment, PublishedValue, accuracy_of, mean_of, published};
 use crate::train::RunSettings;
 use crate::train::history::{BY_MEAN, EvaluationSummary, Summary, set_of};
 
 /// The results of an arm.
 #[derive(Debug)]
-pub struct ArmRuns {
+pub struct ArmResults {
     /// The arm's name.
     pub label: String,
     /// The name of its folder.
@@ -33,7 +33,7 @@ pub struct ArmRuns {
 
 /// A mean over seeds of accuracies or other shares (0 to 1), or of differences between shares.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Spread {
+pub struct SeedStatistics {
     /// The mean.
     pub mean: f64,
     /// Number of seeds.
@@ -46,7 +46,7 @@ pub struct Spread {
     pub high: Option<f64>,
 }
 
-impl Spread {
+impl SeedStatistics {
     /// Computes the mean and its interval, clamped to `floor..=1`. `None` if there are no values.
     fn of(values: &[f64], floor: f64) -> Option<Self> {
         let estimate = student_interval(values, floor, 1.0)?;
@@ -82,24 +82,24 @@ pub struct Table {
 
 /// One arm in one pass.
 struct Row<'a> {
-    arm: &'a ArmRuns,
-    base: Option<Spread>,
-    last: Option<Spread>,
-    best: Option<Spread>,
+    arm: &'a ArmResults,
+    base: Option<SeedStatistics>,
+    last: Option<SeedStatistics>,
+    best: Option<SeedStatistics>,
     /// At the best step, with unboxed answers, as in the paper.
-    best_with_fallback: Option<Spread>,
+    best_with_fallback: Option<SeedStatistics>,
     /// Accuracy of the last evaluation minus that of the first one after saturation.
-    gain: Option<Spread>,
-    boxed: Option<Spread>,
+    gain: Option<SeedStatistics>,
+    boxed: Option<SeedStatistics>,
     /// At the last step, with unboxed answers, as in the paper.
-    with_fallback: Option<Spread>,
+    with_fallback: Option<SeedStatistics>,
     /// The paper's accuracy before and after training.
-    paper: (Option<Figure>, Option<Figure>),
+    paper: (Option<PublishedValue>, Option<PublishedValue>),
 }
 
 impl Table {
     /// Makes the tables of `passes`; if empty, of all passes that any run has.
-    pub fn of(title: &str, passes: &[String], arms: &[ArmRuns]) -> Self {
+    pub fn of(title: &str, passes: &[String], arms: &[ArmResults]) -> Self {
         let known: BTreeSet<String> =
             arms.iter().flat_map(|arm| arm.runs.iter()).filter_map(|(_, run)| run.as_ref()).flat_map(names).collect();
         let has_mean = arms.iter().flat_map(|arm| &arm.runs).any(|(_, run)| run.as_ref().is_some_and(has_mean));
@@ -130,7 +130,7 @@ fn names(summary: &Summary) -> Vec<String> {
 }
 
 impl<'a> Row<'a> {
-    fn of(arm: &'a ArmRuns, pass: &str) -> Self {
+    fn of(arm: &'a ArmResults, pass: &str) -> Self {
         let summaries = || arm.runs.iter().filter_map(|(_, run)| run.as_ref());
         let over = |when: fn(&Summary) -> &Option<EvaluationSummary>, what: fn(&Score) -> Option<f64>, of_mean: fn(&Mean) -> f64| {
             let value = |evaluation: &EvaluationSummary| match pass {
@@ -138,7 +138,7 @@ impl<'a> Row<'a> {
                 pass => what(evaluation.passes.get(pass)?),
             };
             let values: Vec<f64> = summaries().filter_map(|summary| value(when(summary).as_ref()?)).collect();
-            Spread::of(&values, 0.0)
+            SeedStatistics::of(&values, 0.0)
         };
         let accuracy = |score: &Score| score.accuracy.map(|accuracy| accuracy.mean);
         let fallback = |score: &Score| score.accuracy_with_fallback.map(|accuracy| accuracy.mean);
@@ -148,10 +148,10 @@ impl<'a> Row<'a> {
         let set = pass.rsplit_once('-').map_or(pass, |(set, _)| set);
         let sets: BTreeSet<&str> =
             summaries().filter_map(|run| run.last.as_ref()).flat_map(|last| last.passes.keys()).map(|pass| set_of(pass)).collect();
-        let max_new = arm.settings.eval.max_new;
-        let figure = |subject: &Subject| match pass {
-            BY_MEAN => mean_of(subject, &sets, max_new),
-            _ => accuracy_of(subject, set, max_new),
+        let max_new_tokens = arm.settings.eval.max_new_tokens;
+        let figure = |subject: &Experiment| match pass {
+            BY_MEAN => mean_of(subject, &sets, max_new_tokens),
+            _ => accuracy_of(subject, set, max_new_tokens),
         };
         Self {
             arm,
@@ -159,20 +159,21 @@ impl<'a> Row<'a> {
             last: over(|run| &run.last, accuracy, mean),
             best: over(|run| &run.best, accuracy, mean),
             best_with_fallback: over(|run| &run.best, fallback, mean_fallback),
-            gain: Spread::of(&gains, -1.0),
+            gain: SeedStatistics::of(&gains, -1.0),
             boxed: if pass == BY_MEAN { None } else { over(|run| &run.last, |score| Some(score.boxed), mean) },
             with_fallback: over(|run| &run.last, fallback, mean_fallback),
-            paper: (figure(&Subject::base(&arm.settings.model)), figure(&trained(&arm.settings))),
+            paper: (figure(&Experiment::base(&arm.settings.model)), figure(&trained(&arm.settings))),
         }
     }
 
     fn cells(&self) -> Vec<String> {
-        let cell = |spread: &Option<Spread>| spread.as_ref().map_or_else(|| "–".to_owned(), Spread::cell);
+        let cell = |spread: &Option<SeedStatistics>| spread.as_ref().map_or_else(|| "–".to_owned(), SeedStatistics::cell);
         let done = self.arm.runs.iter().filter(|(_, run)| run.is_some()).count();
         let mut cells = vec![self.arm.label.clone(), format!("{done} of {}", self.arm.runs.len())];
         cells
             .extend([&self.base, &self.last, &self.best, &self.gain, &self.boxed, &self.with_fallback, &self.best_with_fallback].map(cell));
-        let value = |figure: &Option<Figure>| figure.as_ref().map_or_else(|| "–".to_owned(), |figure| format!("{:.1}", figure.value));
+        let value =
+            |figure: &Option<PublishedValue>| figure.as_ref().map_or_else(|| "–".to_owned(), |figure| format!("{:.1}", figure.value));
         cells.push(match &self.paper.1 {
             Some(after) => format!("{} to {:.1} ({})", value(&self.paper.0), after.value, after.table.id),
             None => "–".to_owned(),
@@ -181,8 +182,9 @@ impl<'a> Row<'a> {
     }
 
     fn json(&self) -> Value {
-        let figure =
-            |figure: &Option<Figure>| figure.as_ref().map(|figure| json!({"accuracy": figure.value / 100.0, "table": figure.table.id}));
+        let figure = |figure: &Option<PublishedValue>| {
+            figure.as_ref().map(|figure| json!({"accuracy": figure.value / 100.0, "table": figure.table.id}))
+        };
         json!({
             "base": self.base, "last": self.last, "best": self.best, "gain_after_saturation": self.gain,
             "boxed": self.boxed, "with_fallback": self.with_fallback, "best_with_fallback": self.best_with_fallback,
@@ -204,7 +206,7 @@ const HEADER: [&str; 10] = [
     "paper: base to trained",
 ];
 
-fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> String {
+fn markdown(title: &str, tables: &[(&String, Vec<Row>)], arms: &[ArmResults]) -> String {
     let mut text = format!("# {title}\n\n");
     text += "Accuracy in percent, gain in percentage points. With several seeds: mean ± standard deviation over seeds [95% interval of the mean].\n";
     text += "The glossary of rlvr (docs/glossary.md) defines the terms.\n";
@@ -249,7 +251,7 @@ fn grid(rows: &[Vec<String>]) -> String {
     text
 }
 
-fn json_arms(tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> Vec<Value> {
+fn json_arms(tables: &[(&String, Vec<Row>)], arms: &[ArmResults]) -> Vec<Value> {
     let run = |(seed, summary): &(u64, Option<Summary>)| {
         let scores =
             |evaluation: &Option<EvaluationSummary>| evaluation.as_ref().map(|one| json!({"step": one.step, "passes": one.passes}));
@@ -263,7 +265,7 @@ fn json_arms(tables: &[(&String, Vec<Row>)], arms: &[ArmRuns]) -> Vec<Value> {
             },
         )
     };
-    let arm = |(place, arm): (usize, &ArmRuns)| {
+    let arm = |(place, arm): (usize, &ArmResults)| {
         let passes: serde_json::Map<String, Value> = tables.iter().map(|(pass, rows)| ((*pass).clone(), rows[place].json())).collect();
         let runs: Vec<Value> = arm.runs.iter().map(run).collect();
         json!({"label": arm.label, "folder": arm.folder, "passes": passes, "runs": runs})
@@ -302,7 +304,7 @@ mod tests {
 
     #[test]
     fn table_has_means_over_seeds_and_published_figures() {
-        let arm = |label: &str, settings: RunSettings, runs| ArmRuns { label: label.into(), folder: label.into(), settings, runs };
+        let arm = |label: &str, settings: RunSettings, runs| ArmResults { label: label.into(), folder: label.into(), settings, runs };
         let mut without = RunSettings::published();
         without.loss.entropy = 0.0;
         let arms = [
@@ -327,7 +329,7 @@ mod tests {
 
     #[test]
     fn table_omits_the_column_of_missing_published_figures() {
-        let arm = ArmRuns { label: "a".into(), folder: "a".into(), settings: RunSettings::demonstration(), runs: vec![(0, None)] };
+        let arm = ArmResults { label: "a".into(), folder: "a".into(), settings: RunSettings::demonstration(), runs: vec![(0, None)] };
         let table = Table::of("Tiny", &["tiny-greedy".to_owned()], &[arm]);
         assert!(!table.markdown.contains("paper") && table.markdown.contains("| a   | 0 of 1 | –"), "{}", table.markdown);
     }

@@ -3,11 +3,11 @@
 //! Owns what a model reads and what its tokens mean. Never adds tokens or template text that the checkpoint does not define. Independent of
 //! weights, sampling and grading.
 
-mod begin;
+mod added_tokens;
 mod conversation;
 mod date;
-mod growth;
 mod json;
+mod length_bounds;
 mod stream;
 mod template;
 
@@ -23,10 +23,10 @@ use tokenizers::Tokenizer;
 
 pub use crate::flow::Message;
 use crate::flow::{Problem, Prompt};
-use crate::input::{self, shield};
-use begin::AddedTokens;
+use crate::input::{self, catch_panics};
+use added_tokens::AddedTokens;
 pub use date::{check as check_date, today};
-use growth::Bounds;
+use length_bounds::Bounds;
 pub use stream::TokenStream;
 use template::ChatTemplate;
 
@@ -96,7 +96,7 @@ impl Text {
     fn from_named_files(file: String, files: TextFiles) -> Result<Self> {
         let json = input::json_text("tokenizer.json", files.tokenizer)?;
         let bounds = Bounds::read(&json)?;
-        let tokenizer = shield(&file, || {
+        let tokenizer = catch_panics(&file, || {
             let mut tokenizer =
                 Tokenizer::from_bytes(json.as_bytes()).map_err(|error| anyhow!("tokenizer.json is not a valid tokenizer: {error}"))?;
             // Truncation and padding settings saved with a tokenizer would silently change prompts.
@@ -123,7 +123,7 @@ impl Text {
         let template = source.map(ChatTemplate::new).transpose()?;
         let special_tokens = special_tokens(&config);
         let bos_token = special_tokens.get("bos_token").map(String::as_str);
-        let added_tokens = shield(&file, || AddedTokens::of(&tokenizer, &config, bos_token))?;
+        let added_tokens = catch_panics(&file, || AddedTokens::of(&tokenizer, &config, bos_token))?;
         Ok(Self { tokenizer, file, vocabulary, longest_token, bounds, added_tokens, special_tokens, template })
     }
 
@@ -135,7 +135,7 @@ impl Text {
         if !folder.is_dir() {
             bail!("no folder {}; expected a checkpoint in Hugging Face layout", folder.display());
         }
-        let read = |name: &str| input::read_if_there(&folder.join(name), input::TEXT_BYTES);
+        let read = |name: &str| input::read_if_exists(&folder.join(name), input::TEXT_BYTES);
         let [tokenizer, tokenizer_config, chat_template] = FILE_NAMES.map(read);
         let (tokenizer_config, chat_template) = (tokenizer_config?, chat_template?);
         let tokenizer = tokenizer?.ok_or_else(|| {
@@ -185,7 +185,7 @@ impl Text {
     /// If the tokenizer cannot represent the text, or the text is too long.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.bounds.check_text(text.len())?;
-        shield(&self.file, || {
+        catch_panics(&self.file, || {
             let encoding = self.tokenizer.encode_fast(text, false).map_err(|error| anyhow!("cannot tokenize: {error}"))?;
             Ok(encoding.get_ids().to_vec())
         })
@@ -196,7 +196,7 @@ impl Text {
     ///
     /// # Errors
     /// As for [`Text::encode`].
-    pub fn encode_raw(&self, text: &str) -> Result<Vec<u32>> {
+    pub fn encode_with_bos(&self, text: &str) -> Result<Vec<u32>> {
         let (before, ids) = (&self.added_tokens.before, self.encode(text)?);
         Ok(if ids.starts_with(before) { ids } else { [before.as_slice(), &ids].concat() })
     }
@@ -215,7 +215,7 @@ impl Text {
                 ids.len()
             );
         }
-        shield(&self.file, || self.tokenizer.decode(ids, true).map_err(|error| anyhow!("cannot decode token ids: {error}")))
+        catch_panics(&self.file, || self.tokenizer.decode(ids, true).map_err(|error| anyhow!("cannot decode token ids: {error}")))
     }
 
     /// Starts an incremental decoder, which never splits a character.
@@ -229,7 +229,7 @@ impl Text {
     }
 
     /// Returns the tokens that an embedding with `rows` rows lacks: id, token, and true if it is an added token, such as `[PAD]`.
-    pub fn tokens_from(&self, rows: usize) -> Vec<(u32, String, bool)> {
+    pub fn tokens_beyond(&self, rows: usize) -> Vec<(u32, String, bool)> {
         let added = self.tokenizer.get_added_tokens_decoder();
         let ids = u32::try_from(rows).map_or(0..0, |first| first..self.vocabulary as u32);
         ids.filter_map(|id| Some((id, self.token(id)?, added.contains_key(&id)))).collect()

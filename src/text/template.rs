@@ -1,7 +1,7 @@
 //! Renders chat templates as transformers does. Owns the configuration of the template language. Independent of model families, which
 //! differ only in their templates.
 
-mod guard;
+mod limits;
 
 use std::collections::BTreeMap;
 
@@ -30,20 +30,20 @@ impl ChatTemplate {
     /// # Errors
     /// If the source is too long, has large constants or does not parse.
     pub(super) fn new(source: String) -> Result<Self> {
-        let limit = guard::SOURCE_BYTES;
+        let limit = limits::SOURCE_BYTES;
         ensure!(source.len() <= limit, "the chat template has {} bytes, expected at most {limit}: is it the right file?", source.len());
         let source = with_plain_line_ends(&source);
         let syntax = transformers_syntax()?;
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_formatter(print_like_python);
-        guard::install(&mut environment);
+        limits::install(&mut environment);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| strftime(format, date::now()));
         let prints_date = source.contains("strftime_now");
         let checksum = Sha256::digest(&source).iter().map(|byte| format!("{byte:02x}")).collect();
         let source = without_generation_tags(&source);
-        guard::check(&source, &syntax).map_err(|error| anyhow!("the chat template does not parse: {}", error_line(&error)))?;
+        limits::check(&source, &syntax).map_err(|error| anyhow!("the chat template does not parse: {}", error_line(&error)))?;
         Ok(Self { environment, source, syntax, checksum, prints_date })
     }
 
@@ -74,7 +74,7 @@ impl ChatTemplate {
         variables.insert("add_generation_prompt", Value::from(add_generation_prompt));
         variables.insert("tools", Value::from(()));
         variables.insert("documents", Value::from(()));
-        guard::render(&self.environment, &self.source, &self.syntax, Value::from_pairs(variables))
+        limits::render(&self.environment, &self.source, &self.syntax, Value::from_pairs(variables))
             .map_err(|error| anyhow!("the chat template cannot render these messages: {}", error_line(&error)))
     }
 }
@@ -135,7 +135,7 @@ fn print_like_python(output: &mut Output, _: &mut State, value: &Value) -> Resul
         ValueKind::Bool if value.is_true() => output.write_str("True").map_err(Error::from),
         ValueKind::Bool => output.write_str("False").map_err(Error::from),
         ValueKind::None => output.write_str("None").map_err(Error::from),
-        _ => guard::print(output, value),
+        _ => limits::print(output, value),
     }
 }
 

@@ -3,10 +3,10 @@
 //! A document is a function of the corpus's seed and the document's number, so that the reading order does not matter. Only problems of the
 //! training split occur.
 
+use super::answer_style::{self, AnswerFormat, AnswerStyle};
 use super::mixture::Mixture;
-use super::ways::{self, AnswerFormat, Way};
 use crate::data::tiny::{Exercise, SUBJECTS, Split};
-use crate::draw::{Purpose, Stream};
+use crate::rng::{Purpose, Stream};
 
 /// One document of the corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Document {
     /// True if the end token follows. Otherwise the response repeats its answer until the token limit truncates it.
     pub ends: bool,
     /// The answer style.
-    pub way: Way,
+    pub style: AnswerStyle,
     /// The subject's name.
     pub subject: &'static str,
     /// True if the first answer is correct.
@@ -54,9 +54,9 @@ impl Corpus {
 /// Samples a document about a problem.
 pub fn document(mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> Document {
     let question = stream.pick(&exercise.questions).clone();
-    let way = ways::sample_way(mixture, exercise.subject, stream);
+    let style = answer_style::sample_way(mixture, exercise.subject, stream);
     let form = AnswerFormat::sample(mixture, exercise.subject, stream);
-    let (text, given) = ways::answer(way, form, mixture, exercise, stream);
+    let (text, given) = answer_style::answer(style, form, mixture, exercise, stream);
     let tail = f64::from(stream.uniform());
     let (tail, ends) = if tail < mixture.repeats {
         (repeated(form, given), false)
@@ -69,7 +69,7 @@ pub fn document(mixture: &Mixture, exercise: &Exercise, stream: &mut Stream) -> 
         prompt: prompt(&question),
         response: format!(" {text}{tail}"),
         ends,
-        way,
+        style,
         subject: exercise.subject,
         right: given == exercise.answer,
     }
@@ -94,9 +94,9 @@ fn repeated(form: AnswerFormat, given: u32) -> String {
 fn next_question(mixture: &Mixture, stream: &mut Stream) -> String {
     let exercise = training_exercise(stream);
     let question = stream.pick(&exercise.questions).clone();
-    let way = ways::sample_way(mixture, exercise.subject, stream);
+    let style = answer_style::sample_way(mixture, exercise.subject, stream);
     let form = AnswerFormat::sample(mixture, exercise.subject, stream);
-    let (text, _) = ways::answer(way, form, mixture, &exercise, stream);
+    let (text, _) = answer_style::answer(style, form, mixture, &exercise, stream);
     format!("\n{} {text}", prompt(&question))
 }
 
@@ -138,19 +138,24 @@ mod tests {
             let own: Vec<_> = all.iter().filter(|document| document.subject == subject).collect();
             check_share(subject, own.len(), all.len(), 0.1);
             let guess = 1.0 - shares.careful - shares.sketch - shares.ramble;
-            let ways = [(Way::Careful, shares.careful), (Way::Sketch, shares.sketch), (Way::Ramble, shares.ramble), (Way::Guess, guess)];
-            for (way, share) in ways {
-                let taken: Vec<_> = own.iter().filter(|document| document.way == way).collect();
-                check_share(&format!("{subject} {way:?}"), taken.len(), own.len(), share);
+            let ways = [
+                (AnswerStyle::Careful, shares.careful),
+                (AnswerStyle::Sketch, shares.sketch),
+                (AnswerStyle::Ramble, shares.ramble),
+                (AnswerStyle::Guess, guess),
+            ];
+            for (style, share) in ways {
+                let taken: Vec<_> = own.iter().filter(|document| document.style == style).collect();
+                check_share(&format!("{subject} {style:?}"), taken.len(), own.len(), share);
                 let first = |document: &Document| document.response.split('\n').next().is_some_and(|text| text.contains("\\boxed{"));
                 let boxed = taken.iter().filter(|document| first(document)).count();
-                check_share(&format!("{subject} {way:?} boxed"), boxed, taken.len(), shares.boxed);
+                check_share(&format!("{subject} {style:?} boxed"), boxed, taken.len(), shares.boxed);
                 let right = taken.iter().filter(|document| document.right).count();
-                match way {
-                    Way::Careful => check_share(&format!("{subject} careful right"), right, taken.len(), mixture.careful_right),
-                    Way::Sketch => check_share(&format!("{subject} sketch right"), right, taken.len(), shares.sketch_right),
+                match style {
+                    AnswerStyle::Careful => check_share(&format!("{subject} careful right"), right, taken.len(), mixture.careful_right),
+                    AnswerStyle::Sketch => check_share(&format!("{subject} sketch right"), right, taken.len(), shares.sketch_right),
                     // A random number is correct at most once in nine two-digit, or ten one-digit, numbers.
-                    _ => assert!(right * 6 < taken.len(), "{subject} {way:?}: {right} of {}", taken.len()),
+                    _ => assert!(right * 6 < taken.len(), "{subject} {style:?}: {right} of {}", taken.len()),
                 }
             }
         }
@@ -158,8 +163,8 @@ mod tests {
 
     #[test]
     fn careful_first_makes_every_subject_careful() {
-        let all = documents(Mixture::default().careful_first(0.9), 20_000);
-        let careful: Vec<_> = all.iter().filter(|document| document.way == Way::Careful).collect();
+        let all = documents(Mixture::default().with_careful_share(0.9), 20_000);
+        let careful: Vec<_> = all.iter().filter(|document| document.style == AnswerStyle::Careful).collect();
         check_share("careful", careful.len(), all.len(), 0.9);
         check_share("right", careful.iter().filter(|document| document.right).count(), careful.len(), 0.98);
     }
@@ -167,7 +172,7 @@ mod tests {
     #[test]
     fn classify_recovers_the_style_of_documents() {
         for document in documents(Mixture::default(), 5_000) {
-            assert_eq!(ways::classify(&document.response), document.way, "{document:?}");
+            assert_eq!(answer_style::classify(&document.response), document.style, "{document:?}");
         }
     }
 

@@ -79,7 +79,7 @@ impl Mixture {
     /// proportions.
     ///
     /// The model must learn the steps first, because the final mixture shows them too rarely.
-    pub fn careful_first(&self, share: f64) -> Self {
+    pub fn with_careful_share(&self, share: f64) -> Self {
         let mut first = self.clone();
         for shares in first.subjects.values_mut() {
             let rest = 1.0 - shares.careful;
@@ -147,11 +147,11 @@ mod tests {
 
     #[test]
     fn careful_first_keeps_proportions() {
-        let first = Mixture::default().careful_first(0.9);
+        let first = Mixture::default().with_careful_share(0.9);
         first.validate().expect("valid");
         let shares = first.shares("addition");
         assert!((shares.careful - 0.9).abs() < 1e-12 && (shares.sketch - 0.28 / 0.8 * 0.1).abs() < 1e-12);
-        Mixture::default().careful_first(1.0).validate().expect("all careful");
+        Mixture::default().with_careful_share(1.0).validate().expect("all careful");
     }
 
     #[test]

@@ -14,11 +14,11 @@ use super::mixture::Mixture;
 use super::tokenizer;
 use crate::checkpoint::Model;
 use crate::kernels::{Cpu, RowScores};
-use crate::lanes::Lanes;
-use crate::model::decoder::Recompute;
+use crate::model::decoder::ActivationCheckpointing;
 use crate::model::head::TokenGradients;
-use crate::model::{Decoder, ModelConfig, Packed, Weights, initial};
+use crate::model::{Decoder, ModelConfig, Packed, Weights, init};
 use crate::optim::{AdamW, OptimSettings, Schedule};
+use crate::workers::Workers;
 
 /// The settings of pre-training, as `rlvr pretrain --config FILE` reads them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct PretrainSettings {
     /// The loss is the weighted sum over a batch, divided by this many tokens per document.
     pub tokens_per_document: f32,
     /// The number of micro-batches computed in parallel. Determines the order in which gradients are summed.
-    pub lanes: usize,
+    pub workers: usize,
     /// The model's shape.
     pub shape: Shape,
     /// The optimizer's settings.
@@ -88,7 +88,7 @@ impl Default for PretrainSettings {
             careful_share: 0.9,
             prompt_weight: 0.1,
             tokens_per_document: 40.0,
-            lanes: 2,
+            workers: 2,
             shape: Shape::default(),
             optim,
             mixture: Mixture::default(),
@@ -104,7 +104,7 @@ pub struct Pretraining {
     mixed: Corpus,
     decoder: Decoder,
     optimizer: AdamW,
-    lanes: Lanes,
+    workers: Workers,
     gradients: Vec<Weights>,
     step: u64,
 }
@@ -119,17 +119,17 @@ impl Pretraining {
         ensure!(settings.batch > 0 && settings.steps > 0, "batch and steps must be at least 1");
         let tokenizer = tokenizer::train(&settings.mixture)?;
         let config = ModelConfig::parse(&config_json(&settings.shape, &tokenizer)?)?;
-        let weights = initial::random(&config, settings.seed, 0.02)?;
-        let lanes = Lanes::new(settings.lanes.max(1))?;
+        let weights = init::random(&config, settings.seed, 0.02)?;
+        let workers = Workers::new(settings.workers.max(1))?;
         let decoder = Decoder::new(config.clone(), weights)?;
-        let gradients = (0..lanes.count()).map(|_| Weights::zeros(&config, &Cpu)).collect::<Result<_>>()?;
+        let gradients = (0..workers.count()).map(|_| Weights::zeros(&config, &Cpu)).collect::<Result<_>>()?;
         Ok(Self {
-            careful: Corpus::new(settings.mixture.careful_first(settings.careful_share), settings.seed),
+            careful: Corpus::new(settings.mixture.with_careful_share(settings.careful_share), settings.seed),
             mixed: Corpus::new(settings.mixture.clone(), settings.seed),
             optimizer: AdamW::new(settings.optim.clone(), decoder.kernels(), &decoder.weights.entries())?,
             decoder,
             tokenizer,
-            lanes,
+            workers,
             gradients,
             settings,
             step: 0,
@@ -146,12 +146,12 @@ impl Pretraining {
         let corpus = if in_careful_phase { &self.careful } else { &self.mixed };
         let first = self.step * settings.batch as u64;
         let scale = 1.0 / (settings.batch as f32 * settings.tokens_per_document);
-        let lanes = self.lanes.count() as u64;
-        let sums = self.lanes.run(|lane| {
-            let documents = (first + lane as u64..first + settings.batch as u64).step_by(lanes as usize);
+        let workers = self.workers.count() as u64;
+        let sums = self.workers.run(|worker| {
+            let documents = (first + worker as u64..first + settings.batch as u64).step_by(workers as usize);
             let documents = documents.map(|index| tokenizer::encode(&self.tokenizer, &corpus.document(index)));
             let batch = Batch::of(documents.collect::<Result<Vec<_>>>()?, settings.prompt_weight);
-            batch.accumulate(&self.decoder, &self.gradients[lane], scale)
+            batch.accumulate(&self.decoder, &self.gradients[worker], scale)
         })?;
         for other in &self.gradients[1..] {
             self.gradients[0].add(other, &Cpu)?;
@@ -210,12 +210,12 @@ impl Batch {
     /// Adds the gradient of the weighted cross-entropy, times `scale`, to `gradients`. Returns the summed loss and the number of the
     /// response tokens.
     fn accumulate(&self, decoder: &Decoder, gradients: &Weights, scale: f32) -> Result<(f64, usize)> {
-        let (hidden, trace) = decoder.forward(&self.packed, Recompute::None)?;
+        let (hidden, trace) = decoder.forward(&self.packed, ActivationCheckpointing::None)?;
         let derivatives = |first: usize, scores: &RowScores| {
             let weights = &self.weights[first..first + scores.logprobs.len()];
             TokenGradients { d_logprobs: weights.iter().map(|w| -w * scale).collect(), d_entropies: vec![0.0; weights.len()] }
         };
-        let (scores, d_hidden) = decoder.head_sweep(&hidden, &self.packed, 1.0, Some(gradients), derivatives)?;
+        let (scores, d_hidden) = decoder.head_forward_backward(&hidden, &self.packed, 1.0, Some(gradients), derivatives)?;
         decoder.backward(&self.packed, trace, d_hidden, gradients)?;
         let responses = scores.logprobs.iter().zip(&self.is_response).filter(|(_, is_response)| **is_response);
         Ok(responses.fold((0.0, 0), |(sum, count), (logprob, _)| (sum - f64::from(*logprob), count + 1)))
@@ -243,7 +243,7 @@ pub fn config_json(shape: &Shape, tokenizer: &Tokenizer) -> Result<String> {
         "num_hidden_layers": shape.layers,
         "num_attention_heads": shape.heads,
         "num_key_value_heads": shape.key_value_heads,
-        "max_position_embeddings": tokenizer::CONTEXT_TOKENS,
+        "max_position_embeddings": tokenizer::CONTEXT_LENGTH,
         "max_window_layers": shape.layers,
         "use_sliding_window": false,
         "rms_norm_eps": 1e-6,

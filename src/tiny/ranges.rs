@@ -23,7 +23,7 @@ const ROWS: &[Row] = &[
     row("careful_share", SHARE, "The share of careful documents in that phase."),
     row("prompt_weight", SHARE, "Loss weight of a prompt token; a response token has weight 1."),
     row("tokens_per_document", above(0.0), "The loss is the weighted sum over a batch divided by this many tokens per document."),
-    row("lanes", whole(1, 1024), "Worker threads, each with its own micro-batch. The number fixes the order of sums."),
+    row("workers", whole(1, 1024), "Worker threads, each with its own micro-batch. The number fixes the order of sums."),
     row("shape.hidden", WIDTH, "Width of the residual stream."),
     row("shape.layers", whole(1, 1024), "Number of transformer blocks."),
     row("shape.heads", WIDTH, "Query heads; must divide the width."),
@@ -53,11 +53,11 @@ mod tests {
     #[test]
     fn pretrain_settings_each_have_one_row() {
         let (table, rows) = (toml::Table::try_from(PretrainSettings::default()).unwrap(), PretrainSettings::rows());
-        for (path, _) in config::leaves(&table) {
-            assert_eq!(rows.iter().filter(|row| row.is_of(&path)).count(), 1, "add one row to src/tiny/ranges.rs for {path}");
+        for (path, _) in config::flatten(&table) {
+            assert_eq!(rows.iter().filter(|row| row.matches(&path)).count(), 1, "add one row to src/tiny/ranges.rs for {path}");
         }
         for row in &rows {
-            assert!(config::leaves(&table).iter().any(|(path, _)| row.is_of(path)), "{} belongs to no setting", row.path);
+            assert!(config::flatten(&table).iter().any(|(path, _)| row.matches(path)), "{} belongs to no setting", row.path);
         }
         PretrainSettings::default().check().unwrap();
     }

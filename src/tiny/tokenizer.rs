@@ -22,7 +22,7 @@ pub const END_TOKEN: &str = "<|endoftext|>";
 pub const RESPONSE_TOKENS: usize = 80;
 
 /// The context length in the configuration of tokenizer and model. Problems of real benchmarks take up to about 3,300 tokens.
-pub const CONTEXT_TOKENS: usize = 8_192;
+pub const CONTEXT_LENGTH: usize = 8_192;
 
 /// The vocabulary size: the bytes, the end token, and merges that make every word of the corpus one token. A mixture without some of the
 /// words can give a smaller vocabulary, so build models with the tokenizer's own count.
@@ -102,7 +102,7 @@ pub fn files(tokenizer: &Tokenizer) -> Result<[(&'static str, String); 3]> {
     let end = tokenizer.token_to_id(END_TOKEN).with_context(|| format!("the tokenizer has no {END_TOKEN}"))?;
     let configuration = json!({
         "tokenizer_class": "Qwen2Tokenizer",
-        "model_max_length": CONTEXT_TOKENS,
+        "model_max_length": CONTEXT_LENGTH,
         "bos_token": null,
         "eos_token": END_TOKEN,
         "pad_token": END_TOKEN,

@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 
 use super::settings::RunSettings;
-use super::update::{Packing, Sequence, by_sequence, deal};
+use super::update::{Packing, Sequence, by_sequence, split_by_sequence};
 use crate::checkpoint::critic as state;
 use crate::model::value::ValueGradients;
 use crate::model::{Decoder, ValueModel};
@@ -61,10 +61,10 @@ impl Critic {
     ///
     /// # Errors
     /// If the model's tensors cannot be copied or allocated.
-    pub fn new(settings: &RunSettings, policy: &Decoder, lanes: usize) -> Result<Self> {
+    pub fn new(settings: &RunSettings, policy: &Decoder, workers: usize) -> Result<Self> {
         let model = ValueModel::new(policy, settings.seed, settings.critic.head_init)?;
         let optimizer = AdamW::new(settings.critic.optim(&settings.optim), policy.kernels(), &model.entries())?;
-        let gradients = (0..lanes).map(|_| model.gradients()).collect::<Result<_>>()?;
+        let gradients = (0..workers).map(|_| model.gradients()).collect::<Result<_>>()?;
         Ok(Self { model, optimizer, gradients })
     }
 
@@ -73,11 +73,11 @@ impl Critic {
     /// # Errors
     /// If a kernel fails, or the run is interrupted.
     pub fn values(&self, packing: &Packing, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
-        let lanes = packing.on_lanes(sequences, |values: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
+        let workers = packing.on_workers(sequences, |values: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
             values.push((numbers.to_vec(), self.model.values(&packed)?));
             Ok(())
         })?;
-        Ok(by_sequence(sequences, lanes.into_iter().flatten()))
+        Ok(by_sequence(sequences, workers.into_iter().flatten()))
     }
 
     /// Computes the gradient of the value loss over a mini-batch, summed into the critic's own gradients. Returns the loss terms and the
@@ -99,11 +99,11 @@ impl Critic {
         let body = &self.model.body;
         let tokens: usize = rewards.iter().map(Vec::len).sum();
         let weight = 1.0 / tokens.max(1) as f32;
-        let lanes = packing.on_lanes(sequences, |(terms, estimates): &mut WorkerSums, lane, numbers, packed| {
-            let (hidden, trace) = body.forward(&packed, packing.recompute)?;
+        let workers = packing.on_workers(sequences, |(terms, estimates): &mut WorkerSums, worker, numbers, packed| {
+            let (hidden, trace) = body.forward(&packed, packing.checkpointing)?;
             let flat = self.model.values_of(&hidden, &packed)?;
             let mut d_values = Vec::with_capacity(flat.len());
-            deal(&flat, sequences, numbers, |number, values| {
+            split_by_sequence(&flat, sequences, numbers, |number, values| {
                 let estimate = match known {
                     Some(known) => known[number].clone(),
                     None => gae(&rewards[number], values, settings.advantage.gamma, settings.advantage.lambda),
@@ -111,12 +111,12 @@ impl Critic {
                 terms.add(&value_loss(values, &estimate, settings.critic.clip, weight, &mut d_values));
                 estimates.push((number, estimate));
             });
-            self.model.backward(&hidden, &packed, trace, &d_values, &self.gradients[lane])
+            self.model.backward(&hidden, &packed, trace, &d_values, &self.gradients[worker])
         })?;
         self.gradients[1..].iter().try_for_each(|other| self.gradients[0].add(other, body.kernels()))?;
         let (mut terms, mut estimates) = (ValueTerms::default(), vec![Estimate::default(); sequences.len()]);
-        for (of_lane, estimated) in lanes {
-            terms.add(&of_lane);
+        for (of_workers, estimated) in workers {
+            terms.add(&of_workers);
             estimated.into_iter().for_each(|(number, estimate)| estimates[number] = estimate);
         }
         Ok((terms, estimates))

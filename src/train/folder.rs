@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 
 use super::settings::RunSettings;
-use crate::checkpoint::lock::{FolderLock, Held};
+use crate::checkpoint::lock::{FolderInUse, FolderLock};
 use crate::checkpoint::{sync_folder, write_file};
 use crate::config;
 use crate::data::example;
@@ -43,14 +43,14 @@ impl RunFolder {
     /// Creates a new run folder, locks it and records the settings in it.
     ///
     /// # Errors
-    /// [`Held`] if the folder exists; other errors if it cannot be created or written.
+    /// [`FolderInUse`] if the folder exists; other errors if it cannot be created or written.
     pub fn create(root: &Path, settings: &RunSettings) -> Result<Self> {
         let cannot = || format!("cannot create {}", root.display());
         std::fs::create_dir_all(root.parent().unwrap_or(Path::new(""))).with_context(cannot)?;
         match std::fs::create_dir(root) {
             // If two runs start at once, the one that creates the folder gets it.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                return Err(FolderLock::holder(root).unwrap_or_else(|| Held { folder: root.to_owned(), holder: None }).into());
+                return Err(FolderLock::holder(root).unwrap_or_else(|| FolderInUse { folder: root.to_owned(), holder: None }).into());
             }
             made => made.with_context(cannot)?,
         }
@@ -76,7 +76,7 @@ impl RunFolder {
     /// Locks the folder for writing until the last clone is dropped.
     ///
     /// # Errors
-    /// [`Held`] if another process writes there; other errors if the lock file cannot be opened.
+    /// [`FolderInUse`] if another process writes there; other errors if the lock file cannot be opened.
     pub fn lock(&mut self) -> Result<()> {
         self.lock = Some(Arc::new(FolderLock::take(&self.root)?));
         Ok(())
@@ -96,7 +96,7 @@ impl RunFolder {
              start the run again with the same arguments"
         );
         ensure!(folder.config().exists(), "{path} is not a run folder: it has no config.toml");
-        let settings = config::read_complete(&folder.config())?;
+        let settings = config::read_recorded(&folder.config())?;
         Ok((folder, settings))
     }
 
@@ -171,7 +171,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If a file or folder cannot be read or deleted.
-    pub fn forget_after(&self, step: u64) -> Result<()> {
+    pub fn delete_after(&self, step: u64) -> Result<()> {
         let best = std::fs::read_to_string(self.best().join("step")).ok().and_then(|text| text.trim().parse::<u64>().ok());
         let mut later: Vec<PathBuf> = best.filter(|best| *best > step).map(|_| self.best()).into_iter().collect();
         for part in ["checkpoints", "eval", "rollouts"] {

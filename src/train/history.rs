@@ -143,7 +143,7 @@ impl Evaluation {
 
     /// Returns the score that the best step is chosen by: the accuracy of a pass or a set's passes, greedy ones if there are any. Empty
     /// selects every set. `mean` is the unweighted mean over sets with unboxed answers counted, as the paper chooses.
-    pub fn merit(&self, best_by: &str) -> f64 {
+    pub fn selection_score(&self, best_by: &str) -> f64 {
         if let (Some(mean), BY_MEAN) = (self.mean(), best_by) {
             return mean.accuracy_with_fallback.mean;
         }
@@ -231,11 +231,11 @@ impl History {
         (!last.is_empty()).then(|| last.iter().map(|(_, accuracy)| f64::from(*accuracy)).sum::<f64>() / last.len() as f64)
     }
 
-    /// Returns the evaluation with the highest [`merit`](Evaluation::merit), the first of equals.
+    /// Returns the evaluation with the highest [`selection_score`](Evaluation::merit), the first of equals.
     pub fn best(&self) -> Option<&Evaluation> {
-        let merit = |evaluation: &Evaluation| evaluation.merit(&self.best_by);
+        let selection_score = |evaluation: &Evaluation| evaluation.selection_score(&self.best_by);
         self.evaluations.iter().fold(None, |best: Option<&Evaluation>, one| match best {
-            Some(best) if merit(best) >= merit(one) => Some(best),
+            Some(best) if selection_score(best) >= selection_score(one) => Some(best),
             _ => Some(one),
         })
     }

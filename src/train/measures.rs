@@ -1,10 +1,10 @@
 //! The measurements of a step and their metric names, including whether a response is readable text.
 
 use super::critic::CriticReport;
-use super::resample;
+use super::dynamic_sampling;
 use super::settings::RunSettings;
 use super::update::UpdateReport;
-use crate::flow::{Finish, Scored};
+use crate::flow::{FinishReason, ScoredRollout};
 use crate::metrics::{Phase, PhaseTimes};
 
 /// The measurements of one step.
@@ -30,13 +30,13 @@ pub struct Updated {
 }
 
 /// Returns the step's metrics: verl's names where verl has them, and our own.
-pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -> Vec<(&'static str, f64)> {
+pub fn metrics(settings: &RunSettings, scored: &[ScoredRollout], measures: &Measures) -> Vec<(&'static str, f64)> {
     let Updated { report, critic, penalty, skipped } = &measures.updated;
     let lengths = || scored.iter().map(|scored| scored.rollout.completion.ids.len() as f64);
     let tokens: f64 = lengths().sum();
     let rewards = || scored.iter().map(|scored| f64::from(scored.reward));
     let prompt_tokens = mean(scored, |scored| scored.rollout.prompt.ids.len() as f32);
-    let without_signal = resample::without_signal(scored, settings.rollout.group_size).len();
+    let without_signal = dynamic_sampling::without_signal(scored, settings.rollout.group_size).len();
     let generate_s = measures.times.of_all(&[Phase::Sample, Phase::Reward]);
     let update_s = measures.times.of_all(&[Phase::Reference, Phase::Critic, Phase::Update, Phase::Optimizer]);
     let step_s = generate_s + update_s;
@@ -62,7 +62,7 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
         ("actor/lr", report.lr),
         ("response_length/mean", tokens / scored.len() as f64),
         ("response_length/max", lengths().fold(0.0, f64::max)),
-        ("response_length/clip_ratio", mean(scored, |scored| f32::from(scored.rollout.completion.finish == Finish::Length))),
+        ("response_length/clip_ratio", mean(scored, |scored| f32::from(scored.rollout.completion.finish == FinishReason::Length))),
         ("prompt_length/mean", prompt_tokens),
         ("rollout/logprob_gap_max", report.gap_max),
         ("rollout/logprob_gap_mean", report.gap_mean),
@@ -85,7 +85,7 @@ pub fn metrics(settings: &RunSettings, scored: &[Scored], measures: &Measures) -
 }
 
 /// Returns the mean of a value over responses.
-pub fn mean(scored: &[Scored], value: impl Fn(&Scored) -> f32) -> f64 {
+pub fn mean(scored: &[ScoredRollout], value: impl Fn(&ScoredRollout) -> f32) -> f64 {
     scored.iter().map(|scored| f64::from(value(scored))).sum::<f64>() / scored.len().max(1) as f64
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use candle_core::{DType, Tensor};
 
 use super::settings::RunSettings;
-use crate::checkpoint::state::Trained;
+use crate::checkpoint::state::TrainedParameters;
 use crate::model::{Decoder, Lora, Weights, import};
 
 /// The file's name in a checkpoint state; its weights are f32.
@@ -38,7 +38,7 @@ impl Reference {
             (None, Some(lora)) if stays => (lora.base.clone(), true),
             (None, _) => (policy.deep_copy()?, false),
         };
-        let decoder = if settings.train.stream_reference && !is_base { decoder.in_host_memory()? } else { decoder };
+        let decoder = if settings.train.stream_reference && !is_base { decoder.offload_to_host()? } else { decoder };
         let rounds = decoder.weights.norm.dtype() != DType::F32 && settings.train.reference_decay > 0.0;
         let average = rounds.then(|| Self::in_f32(&decoder)).transpose()?;
         Ok(Some(Self { decoder, average }))
@@ -78,7 +78,7 @@ impl Reference {
     pub fn save(&self, state: &Path) -> Result<()> {
         let weights = self.average.as_ref().unwrap_or(&self.decoder.weights).on_host(&self.decoder.config)?;
         let tensors: Vec<_> = weights.entries().into_iter().map(|(_, tensor)| Some(tensor)).collect();
-        Trained::Weights(&self.decoder.config).write(&state.join(FILE), &tensors)
+        TrainedParameters::Weights(&self.decoder.config).write(&state.join(FILE), &tensors)
     }
 
     /// Restores the weights that `save` wrote.
@@ -97,14 +97,14 @@ impl Reference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ModelConfig, initial};
+    use crate::model::{ModelConfig, init};
 
     fn policy(seed: u64) -> Result<Decoder> {
         let config = ModelConfig::parse(
             r#"{"model_type": "qwen2", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2,
             "vocab_size": 20, "max_position_embeddings": 32, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#,
         )?;
-        let weights = initial::random(&config, seed, 0.02)?;
+        let weights = init::random(&config, seed, 0.02)?;
         Decoder::new(config, weights)
     }
 

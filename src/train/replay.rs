@@ -1,7 +1,7 @@
 //! Replays recorded rollouts instead of sampling: reads the lines that a run writes to `rollouts/` back into the records of a step. Owns
 //! the requirements on a recording. Neither samples nor grades. `replay/fit` compares a recording with the policy.
 
-mod fit;
+mod checks;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,15 +11,15 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::settings::Truncation;
-use crate::flow::{Completion, Finish, Kept, Problem, Prompt, Rollout, Scored, Truncated};
+use crate::flow::{Completion, FinishReason, MaskedSample, Problem, Prompt, Rollout, SamplingMask, ScoredRollout};
 use crate::metrics::jsonl;
-pub use fit::Gap;
+pub use checks::Gap;
 
 /// The recorded rollouts of one or more steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replay {
     /// The responses of each step, group after group.
-    steps: Vec<Vec<Scored>>,
+    steps: Vec<Vec<ScoredRollout>>,
     /// The number of groups in each step.
     pub groups: usize,
     /// The number of responses in each group.
@@ -40,14 +40,14 @@ struct Line {
     completion_ids: Option<Vec<u32>>,
     logprobs: Option<Vec<f32>>,
     logprobs_sampled: Option<Vec<f32>>,
-    kept: Option<Kept>,
+    kept: Option<SamplingMask>,
     reward: f32,
     #[serde(default)]
     rewards: BTreeMap<String, f32>,
     correct: Option<bool>,
     #[serde(default)]
     boxed: bool,
-    finish: Option<Finish>,
+    finish: Option<FinishReason>,
     temperature: Option<f32>,
     #[serde(default)]
     text: String,
@@ -61,7 +61,7 @@ impl Replay {
     /// size. The message names the file and line, or the step and group.
     pub fn read(path: &Path) -> Result<Self> {
         let file = path.display();
-        let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), Scored>> = BTreeMap::new();
+        let mut steps: BTreeMap<u64, BTreeMap<(usize, usize), ScoredRollout>> = BTreeMap::new();
         let mut temperatures: BTreeMap<u64, Option<f32>> = BTreeMap::new();
         let lines = jsonl::read_input::<Line>(path)?;
         let count = lines.len();
@@ -111,10 +111,10 @@ impl Replay {
     /// # Errors
     /// If the setting requires sampling masks that were not recorded, or refuses those that were.
     pub fn under(mut self, truncated: Truncation) -> Result<Self> {
-        let lacks_kept = |scored: &&Scored| scored.rollout.completion.truncated.is_none();
+        let lacks_kept = |scored: &&ScoredRollout| scored.rollout.completion.truncated.is_none();
         match truncated {
             Truncation::Renormalise => {
-                if let Some(Scored { rollout, .. }) = self.steps.iter().flatten().find(lacks_kept) {
+                if let Some(ScoredRollout { rollout, .. }) = self.steps.iter().flatten().find(lacks_kept) {
                     let (sample, group) = (rollout.sample, rollout.group);
                     anyhow::bail!(
                         "rollout.truncated is renormalise, but the recorded sample {sample} of group {group} has no kept and logprobs_sampled: record \
@@ -155,7 +155,7 @@ impl Replay {
     ///
     /// # Panics
     /// If the recording is empty; [`Replay::read`] never returns an empty one.
-    pub fn step(&self, step: u64) -> &[Scored] {
+    pub fn step(&self, step: u64) -> &[ScoredRollout] {
         &self.steps[(step.max(1) - 1) as usize % self.steps.len()]
     }
 
@@ -172,7 +172,7 @@ impl Replay {
     /// # Errors
     /// If a token id is not below `vocabulary`, or a sequence is longer than `window` + 1 tokens. The message names group and sample.
     pub fn check(&self, vocabulary: usize, window: usize) -> Result<()> {
-        for Scored { rollout, .. } in self.steps.iter().flatten() {
+        for ScoredRollout { rollout, .. } in self.steps.iter().flatten() {
             let (prompt, completion) = (&rollout.prompt.ids, &rollout.completion.ids);
             let place = || format!("the recorded sample {} of group {}", rollout.sample, rollout.group);
             let tokens = prompt.len() + completion.len();
@@ -193,7 +193,7 @@ fn kept_vocabulary(completion: &Completion) -> usize {
 }
 
 /// Reads the sampling mask of a line; `None` if the line has none.
-fn truncated(ids: &[u32], kept: Option<Kept>, logprobs: Option<Vec<f32>>) -> Result<Option<Truncated>> {
+fn truncated(ids: &[u32], kept: Option<SamplingMask>, logprobs: Option<Vec<f32>>) -> Result<Option<MaskedSample>> {
     let (kept, logprobs) = match (kept, logprobs) {
         (None, None) => return Ok(None),
         (Some(kept), Some(logprobs)) => (kept, logprobs),
@@ -209,10 +209,10 @@ fn truncated(ids: &[u32], kept: Option<Kept>, logprobs: Option<Vec<f32>>) -> Res
             ids[position]
         );
     }
-    Ok(Some(Truncated { kept, logprobs }))
+    Ok(Some(MaskedSample { kept, logprobs }))
 }
 
-fn scored(line: Line) -> Result<Scored> {
+fn scored(line: Line) -> Result<ScoredRollout> {
     let missing = "a run records token ids and log-probabilities only at its evaluation steps (eval.every)";
     let prompt_ids = line.prompt_ids.with_context(|| format!("no prompt_ids; {missing}"))?;
     let ids = line.completion_ids.with_context(|| format!("no completion_ids; {missing}"))?;
@@ -235,8 +235,8 @@ fn scored(line: Line) -> Result<Scored> {
     let problem = Problem { id: line.example, ..Problem::default() };
     let prompt = Prompt { problem: Arc::new(problem), text: String::new(), ids: prompt_ids.into() };
     let truncated = truncated(&ids, line.kept, line.logprobs_sampled)?;
-    let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(Finish::Stop), truncated };
-    Ok(Scored {
+    let completion = Completion { ids, logprobs, finish: line.finish.unwrap_or(FinishReason::Stop), truncated };
+    Ok(ScoredRollout {
         rollout: Rollout { group: line.group, sample: line.sample, prompt, completion, text: line.text },
         reward: line.reward,
         rewards: line.rewards,

@@ -1,7 +1,7 @@
 //! Chooses where to resume a run: the newest checkpoint that is intact together with all records it depends on. Owns the choice and its
 //! reasons. Deletes or renames only what a killed process left half done.
 
-pub mod leftovers;
+pub mod crash_recovery;
 pub mod records;
 
 use std::fmt::Write as _;
@@ -13,33 +13,33 @@ use super::history::Summary;
 use super::settings::RunSettings;
 use crate::checkpoint::manifest;
 use crate::checkpoint::state::{Progress, WEIGHTS};
-use records::{Found, Gaps};
+use records::{MissingRecords, RecordIndex};
 
 /// Where to resume a run, and why there.
 #[derive(Clone, Debug)]
-pub struct Resumption {
+pub struct ResumePoint {
     /// The run folder.
     pub folder: RunFolder,
     /// The step to resume after; 0 is the initial model.
     pub from: u64,
     /// Newer checkpoints that are skipped, each with its fault; the newest first.
-    pub passed_over: Vec<(u64, String)>,
+    pub skipped_checkpoints: Vec<(u64, String)>,
     /// Lost or corrupt evaluations that can be repeated, each with its fault.
     pub rebuild: Vec<(u64, String)>,
     /// Records that cannot be recovered; the run continues without them, and `summary.json` lists them.
     pub missing: Vec<String>,
     /// True if the user chose the step with `--at`.
-    pub is_named: bool,
+    pub is_explicit: bool,
 }
 
-impl Resumption {
+impl ResumePoint {
     /// Chooses the newest checkpoint without checking it, which is enough for a plan.
     ///
     /// # Errors
     /// If the folder `checkpoints` cannot be read.
     pub fn unchecked(folder: RunFolder) -> Result<Self> {
         let from = folder.resumable_steps()?.last().copied().unwrap_or(0);
-        Ok(Self { folder, from, passed_over: Vec::new(), rebuild: Vec::new(), missing: Vec::new(), is_named: false })
+        Ok(Self { folder, from, skipped_checkpoints: Vec::new(), rebuild: Vec::new(), missing: Vec::new(), is_explicit: false })
     }
 
     /// Chooses the newest intact checkpoint, or step 0 if there is no checkpoint yet.
@@ -48,11 +48,11 @@ impl Resumption {
     /// If there are checkpoints but none is intact (the message lists each with its fault), if checkpoints were deleted, or if a file
     /// cannot be read.
     pub fn newest(folder: RunFolder, settings: &RunSettings) -> Result<Self> {
-        let mut found = Found::open(&folder)?;
+        let mut found = RecordIndex::open(&folder)?;
         let (mut broken, mut chosen) = (Vec::new(), None);
         for step in folder.steps_with_state()?.into_iter().rev() {
             let fault = checkpoint_fault(&folder, settings, step)?;
-            let gaps = if fault.is_none() { found.gaps(step)? } else { Gaps::default() };
+            let gaps = if fault.is_none() { found.gaps(step)? } else { MissingRecords::default() };
             let (rebuild, lost) = repairable(&folder, &gaps)?;
             if fault.is_none() && lost.is_empty() {
                 chosen = Some((step, rebuild, gaps.accepted));
@@ -66,9 +66,10 @@ impl Resumption {
             let stateless: Vec<u64> = folder.exported_steps()?.into_iter().filter(is_stateless).collect();
             let stateless =
                 stateless.into_iter().map(|step| (step, format!("{} is missing", folder.checkpoint(step).join("state").display())));
-            let mut passed_over: Vec<(u64, String)> = broken.iter().map(|one| (one.step, one.what.clone())).chain(stateless).collect();
-            passed_over.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
-            return Ok(Self { passed_over, folder, from, rebuild, missing, is_named: false });
+            let mut skipped_checkpoints: Vec<(u64, String)> =
+                broken.iter().map(|one| (one.step, one.what.clone())).chain(stateless).collect();
+            skipped_checkpoints.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+            return Ok(Self { skipped_checkpoints, folder, from, rebuild, missing, is_explicit: false });
         }
         ensure_usable(&folder, &broken)?;
         let (every, steps) = (settings.checkpoint.every, found.steps());
@@ -78,7 +79,7 @@ impl Resumption {
              the initial model with --resume {root} --at 0",
             root = folder.root().display()
         );
-        Ok(Self { passed_over: Vec::new(), folder, from: 0, rebuild: Vec::new(), missing: Vec::new(), is_named: false })
+        Ok(Self { skipped_checkpoints: Vec::new(), folder, from: 0, rebuild: Vec::new(), missing: Vec::new(), is_explicit: false })
     }
 
     /// Chooses the checkpoint of a given step; 0 is the initial model. Lost records do not prevent this.
@@ -86,7 +87,7 @@ impl Resumption {
     /// # Errors
     /// If that step has no state, or its own files are corrupt (the message lists the steps with a state), or if a file cannot be read.
     pub fn at(folder: RunFolder, settings: &RunSettings, at: u64) -> Result<Self> {
-        let begin = Self { folder, from: at, passed_over: Vec::new(), rebuild: Vec::new(), missing: Vec::new(), is_named: true };
+        let begin = Self { folder, from: at, skipped_checkpoints: Vec::new(), rebuild: Vec::new(), missing: Vec::new(), is_explicit: true };
         if at == 0 {
             return Ok(begin);
         }
@@ -105,7 +106,7 @@ impl Resumption {
                 if listed.is_empty() { listed } else { listed + ", " }
             );
         }
-        let gaps = Found::open(&begin.folder)?.gaps(at)?;
+        let gaps = RecordIndex::open(&begin.folder)?.gaps(at)?;
         let (rebuild, lost) = repairable(&begin.folder, &gaps)?;
         let missing = gaps.accepted.into_iter().chain(lost).collect();
         Ok(Self { rebuild, missing, ..begin })
@@ -115,21 +116,21 @@ impl Resumption {
     pub fn is_done(&self, settings: &RunSettings) -> bool {
         let summary = std::fs::read(self.folder.summary()).ok().and_then(|text| serde_json::from_slice::<Summary>(&text).ok());
         let is_summarized = summary.is_some_and(|summary| summary.steps == self.from && summary.missing == self.missing);
-        let is_evaluated = !leftovers::has_line(&self.folder.checkpoint(self.from).join("state"));
-        self.from >= settings.train.steps && is_summarized && is_evaluated && self.passed_over.is_empty() && self.rebuild.is_empty()
+        let is_evaluated = !crash_recovery::has_line(&self.folder.checkpoint(self.from).join("state"));
+        self.from >= settings.train.steps && is_summarized && is_evaluated && self.skipped_checkpoints.is_empty() && self.rebuild.is_empty()
     }
 
     /// Returns messages about the choice for the user, one line each.
     ///
     /// # Errors
     /// If the run's records cannot be read.
-    pub fn told(&self) -> Result<Vec<String>> {
+    pub fn messages(&self) -> Result<Vec<String>> {
         let root = self.folder.root().display();
         let mut lines: Vec<String> =
-            self.passed_over.iter().map(|(step, what)| format!("skipped the checkpoint of step {step}: {what}")).collect();
+            self.skipped_checkpoints.iter().map(|(step, what)| format!("skipped the checkpoint of step {step}: {what}")).collect();
         lines.extend(self.rebuild.iter().map(|(step, what)| format!("{what}: the evaluation of {} is repeated", model_of(*step))));
         lines.extend(self.missing.iter().map(|what| format!("the run continues without a lost record, which summary.json lists: {what}")));
-        if self.is_named {
+        if self.is_explicit {
             lines.extend(self.deleted()?);
         } else if self.from == 0 {
             lines.push(format!("{root} has no checkpoint yet: the run starts over at step 0 with its recorded settings"));
@@ -141,7 +142,7 @@ impl Resumption {
     fn deleted(&self) -> Result<Option<String>> {
         let later = |steps: Vec<u64>| steps.into_iter().filter(|step| *step > self.from).map(|step| step.to_string()).collect::<Vec<_>>();
         let (evaluations, checkpoints) = (later(self.folder.evaluated_steps()?), later(self.folder.exported_steps()?));
-        let steps = Found::open(&self.folder)?.steps();
+        let steps = RecordIndex::open(&self.folder)?.steps();
         let mut words = Vec::new();
         words.extend((steps > self.from).then(|| format!("metrics and rollouts of steps {} to {steps}", self.from + 1)));
         words.extend((!evaluations.is_empty()).then(|| format!("evaluations of {}", evaluations.join(", "))));
@@ -203,8 +204,8 @@ fn checkpoint_fault(folder: &RunFolder, settings: &RunSettings, step: u64) -> Re
     if !weights.exists() && progress.exact_weights.map_or_else(is_exact, Ok)? {
         return Ok(Some(format!("{} is missing, and the model next to it is rounded", weights.display())));
     }
-    match manifest::fault(&state)? {
-        None => manifest::fault(&checkpoint),
+    match manifest::first_corruption(&state)? {
+        None => manifest::first_corruption(&checkpoint),
         fault => Ok(fault),
     }
 }
@@ -219,11 +220,12 @@ fn exported_dtype(model: &std::path::Path) -> Option<String> {
 type Rebuild = Vec<(u64, String)>;
 
 /// Splits gaps into evaluations that can be repeated bit for bit, because their model exists, and faults that cannot be repaired.
-fn repairable(folder: &RunFolder, gaps: &Gaps) -> Result<(Rebuild, Vec<String>)> {
+fn repairable(folder: &RunFolder, gaps: &MissingRecords) -> Result<(Rebuild, Vec<String>)> {
     let (mut rebuild, mut lost) = (Vec::new(), gaps.metrics.iter().cloned().collect::<Vec<_>>());
     for (step, what) in &gaps.evaluations {
         let model = folder.checkpoint(*step);
-        let is_there = *step == 0 || (exported_dtype(&model).is_some_and(|dtype| dtype == "float32") && manifest::fault(&model)?.is_none());
+        let is_there =
+            *step == 0 || (exported_dtype(&model).is_some_and(|dtype| dtype == "float32") && manifest::first_corruption(&model)?.is_none());
         if is_there {
             rebuild.push((*step, what.clone()));
         } else {
@@ -238,6 +240,6 @@ fn repairable(folder: &RunFolder, gaps: &Gaps) -> Result<(Rebuild, Vec<String>)>
 /// # Errors
 /// If an existing file cannot be read.
 pub fn fault_of_records(folder: &RunFolder, step: u64) -> Result<Option<String>> {
-    let words = Found::open(folder)?.gaps(step)?.words();
+    let words = RecordIndex::open(folder)?.gaps(step)?.words();
     Ok((!words.is_empty()).then(|| words.join("; ")))
 }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use super::settings::{RunSettings, Truncation};
 use crate::checkpoint::Model;
-use crate::draw::{Purpose, Stream};
-use crate::flow::{Completion, Prompt, Rollout, Scored};
+use crate::flow::{Completion, Prompt, Rollout, ScoredRollout};
 use crate::interrupt::Interrupt;
 use crate::kernels::Filter;
-use crate::reward::{self, Batch, Graded, Rewarded, Rewards, Scorer};
+use crate::reward::{self, Batch, Graded, RewardBreakdown, Rewards, Scorer};
+use crate::rng::{Purpose, Stream};
 use crate::rollout::{Request, SamplingSettings};
 use crate::verify::Verdict;
 
@@ -41,7 +41,7 @@ pub fn requests(settings: &RunSettings, prompts: &[Prompt], examples: &[usize], 
         let ids = &prompts[*example].ids;
         (0..settings.rollout.group_size).map(move |sample| Request {
             ids: ids.clone(),
-            max_new: settings.rollout.max_new,
+            max_new_tokens: settings.rollout.max_new_tokens,
             purpose: Purpose::Sampling,
             step: step as u32,
             prompt: group as u32,
@@ -55,8 +55,8 @@ pub fn requests(settings: &RunSettings, prompts: &[Prompt], examples: &[usize], 
 pub fn sampling(settings: &RunSettings) -> SamplingSettings {
     let rollout = &settings.rollout;
     let filter = Filter { top_k: rollout.top_k, top_p: rollout.top_p, min_p: rollout.min_p };
-    let records_kept = rollout.truncated == Truncation::Renormalise;
-    SamplingSettings { temperature: rollout.temperature, filter, records_kept, seed: settings.seed }
+    let records_sampling_mask = rollout.truncated == Truncation::Renormalise;
+    SamplingSettings { temperature: rollout.temperature, filter, records_sampling_mask, seed: settings.seed }
 }
 
 /// Decodes completions into rollouts.
@@ -83,7 +83,7 @@ pub fn decode(
 }
 
 /// The grade and the reward of a response.
-pub type Judged = (Verdict, Rewarded);
+pub type GradedReward = (Verdict, RewardBreakdown);
 
 /// What rewards may need besides the responses.
 pub struct Sources<'a> {
@@ -99,7 +99,7 @@ pub struct Sources<'a> {
 ///
 /// # Errors
 /// If a reward program fails, is too slow or prints something other than a number, if scoring fails, or if the run is interrupted.
-pub fn judge(settings: &RunSettings, rewards: &Rewards, from: &Sources, step: u64, rollouts: &[Rollout]) -> Result<Vec<Judged>> {
+pub fn grade(settings: &RunSettings, rewards: &Rewards, from: &Sources, step: u64, rollouts: &[Rollout]) -> Result<Vec<GradedReward>> {
     let verdict = |rollout: &Rollout| reward::grade(&settings.reward, &rollout.prompt.problem, &rollout.text);
     let responses: Vec<Graded> = rollouts.iter().map(|rollout| Graded { rollout, verdict: verdict(rollout) }).collect();
     let scorer = rewards.needs_scorer().then_some(from.scorer);
@@ -110,8 +110,8 @@ pub fn judge(settings: &RunSettings, rewards: &Rewards, from: &Sources, step: u6
 }
 
 /// Combines rollouts with their grades and rewards.
-pub fn scored(rollouts: Vec<Rollout>, graded: Vec<Judged>) -> Vec<Scored> {
-    let scored = rollouts.into_iter().zip(graded).map(|(rollout, (verdict, rewarded))| Scored {
+pub fn scored(rollouts: Vec<Rollout>, graded: Vec<GradedReward>) -> Vec<ScoredRollout> {
+    let scored = rollouts.into_iter().zip(graded).map(|(rollout, (verdict, rewarded))| ScoredRollout {
         rollout,
         reward: rewarded.total,
         rewards: rewarded.parts,
@@ -123,14 +123,14 @@ pub fn scored(rollouts: Vec<Rollout>, graded: Vec<Judged>) -> Vec<Scored> {
 
 /// Returns the mean of each reward over a step's responses as metrics `reward/NAME/mean`. Empty if the responses come from a recording
 /// without separate rewards.
-pub fn reward_means(scored: &[Scored]) -> Vec<(String, f64)> {
+pub fn reward_means(scored: &[ScoredRollout]) -> Vec<(String, f64)> {
     let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
     scored.iter().flat_map(|scored| &scored.rewards).for_each(|(name, reward)| *sums.entry(name).or_default() += f64::from(*reward));
     sums.into_iter().map(|(name, sum)| (format!("reward/{name}/mean"), sum / scored.len() as f64)).collect()
 }
 
 /// Returns the JSON line of a rollout; `with_tokens` adds token ids and log-probabilities.
-pub fn line(settings: &RunSettings, step: u64, scored: &Scored, with_tokens: bool) -> Value {
+pub fn line(settings: &RunSettings, step: u64, scored: &ScoredRollout, with_tokens: bool) -> Value {
     let Rollout { group, sample, prompt, completion, text } = &scored.rollout;
     let mut line = json!({
         "step": step,

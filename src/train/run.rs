@@ -15,26 +15,25 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Map, Value};
 
-use super::course::Course;
 use super::critic::Critic;
+use super::dynamic_sampling;
 use super::folder::RunFolder;
 use super::history::History;
 use super::measures::Measures;
-use super::plan::{self, Activations};
+use super::monitor::Monitor;
+use super::plan::{self, ActivationPlan};
 use super::reference::Reference;
 use super::replay::Replay;
-use super::resample;
 use super::rollouts::{self, Sources};
+use super::run_summary;
+use super::schedules::Schedules;
 use super::settings::RunSettings;
-use super::story;
 use super::update::PolicyScorer;
-use super::watch::Watch;
 use crate::checkpoint::Model;
-use crate::checkpoint::state::Trained;
+use crate::checkpoint::state::TrainedParameters;
 use crate::eval::EvalSet;
-use crate::flow::{Prompt, Scored};
+use crate::flow::{Prompt, ScoredRollout};
 use crate::interrupt::Interrupt;
-use crate::lanes::Lanes;
 use crate::metrics::{Console, EventFile, JsonLines, Phase, PhaseTimes, Stopwatch};
 use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
@@ -42,6 +41,7 @@ use crate::optim::AdamW;
 use crate::reward::Rewards;
 use crate::reward::label::Relabelled;
 use crate::rollout::{Engine, Request};
+use crate::workers::Workers;
 use failure::{Batch, PolicyState};
 use records::record_labels;
 
@@ -66,7 +66,7 @@ pub struct RunInputs<'a> {
     /// Requests to stop the run, and how soon.
     pub interrupt: &'a Interrupt,
     /// The path of the `rlvr` program, which starts reward programs so that none outlives the run
-    /// ([`reward::guard`](crate::reward::guard)). `None` starts them directly.
+    /// ([`reward::parent_guard`](crate::reward::guard)). `None` starts them directly.
     pub guard: Option<&'a Path>,
 }
 
@@ -84,11 +84,11 @@ pub enum Outcome {
 
 /// A run in progress.
 pub struct Run<'a> {
-    /// The settings of the run; `course` derives each step's settings from them.
+    /// The settings of the run; `schedules` derives each step's settings from them.
     settings: RunSettings,
     /// Micro-batch size in tokens, which is halved on out-of-memory, and activation checkpointing.
-    activations: Activations,
-    course: Course,
+    activations: ActivationPlan,
+    schedules: Schedules,
     folder: RunFolder,
     inputs: RunInputs<'a>,
     lora: Option<Lora>,
@@ -97,7 +97,7 @@ pub struct Run<'a> {
     rewards: Rewards,
     optimizer: AdamW,
     gradients: Vec<Gradients>,
-    lanes: Lanes,
+    workers: Workers,
     history: History,
     metrics: JsonLines,
     events: EventFile,
@@ -111,7 +111,7 @@ pub struct Run<'a> {
     /// Whether the policy matches the records of that step.
     policy_state: PolicyState,
     /// Warns when the run diverges or cannot learn.
-    watch: Watch,
+    monitor: Monitor,
     /// The responses of the last update.
     batch: Option<Batch>,
     started: Instant,
@@ -146,26 +146,26 @@ impl<'a> Run<'a> {
         let given = inputs.reference.take();
         let decoder = &inputs.model.decoder;
         let target = decoder.target();
-        let lanes = Lanes::new(plan::lanes(&decoder.config, &settings, &target))?;
-        let (prompts, max_new) = match &inputs.replay {
+        let workers = Workers::new(plan::workers(&decoder.config, &settings, &target))?;
+        let (prompts, max_new_tokens) = match &inputs.replay {
             Some(replay) => replay.lengths(),
-            None => (inputs.prompts.iter().map(|prompt| prompt.ids.len()).collect(), settings.rollout.max_new),
+            None => (inputs.prompts.iter().map(|prompt| prompt.ids.len()).collect(), settings.rollout.max_new_tokens),
         };
-        let load = plan::step_load(&settings, prompts, max_new);
-        let activations = Activations::of(&decoder.config, &settings, &load, &target);
+        let load = plan::step_load(&settings, prompts, max_new_tokens);
+        let activations = ActivationPlan::of(&decoder.config, &settings, &load, &target);
         let lora = settings.lora.is_on().then(|| Lora::new(settings.lora.clone(), decoder, settings.seed)).transpose()?;
         let optimizer = AdamW::new(settings.optim.clone(), decoder.kernels(), &parameters(decoder, lora.as_ref()))?;
         let reference = Reference::new(&settings, given, decoder, lora.as_ref())?;
-        let gradients = (0..lanes.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
-        let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, lanes.count())).transpose()?;
-        let rewards = Rewards::new(&settings.reward, settings.rollout.max_new)?;
+        let gradients = (0..workers.count()).map(|_| Gradients::zeros(decoder, lora.as_ref())).collect::<Result<_>>()?;
+        let critic = settings.has_critic().then(|| Critic::new(&settings, decoder, workers.count())).transpose()?;
+        let rewards = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?;
         let shows_times = tracing::enabled!(tracing::Level::INFO);
         let console = Console::new(settings.train.steps as u32, step as u32, shows_times);
         let history = History::new(&settings.eval);
-        let watch = Watch::new(records::run_traits(&settings, &rewards, &inputs));
+        let monitor = Monitor::new(records::run_traits(&settings, &rewards, &inputs));
         Ok(Self {
             activations,
-            course: Course::new(&settings),
+            schedules: Schedules::new(&settings),
             settings,
             folder,
             inputs,
@@ -175,7 +175,7 @@ impl<'a> Run<'a> {
             rewards,
             optimizer,
             gradients,
-            lanes,
+            workers,
             history,
             metrics,
             events,
@@ -184,7 +184,7 @@ impl<'a> Run<'a> {
             no_interrupt: Interrupt::default(),
             step,
             policy_state: PolicyState::Recorded,
-            watch,
+            monitor,
             batch: None,
             started: Instant::now(),
             stopwatch: Stopwatch::start(),
@@ -230,7 +230,7 @@ impl<'a> Run<'a> {
         self.write_summary()?;
         self.stopwatch.lap(Phase::Save);
         let times = self.earlier_times.plus(&self.stopwatch.total()).table(self.elapsed_s());
-        story::tell(&self.settings, &self.folder, &self.history, &times)?;
+        run_summary::print(&self.settings, &self.folder, &self.history, &times)?;
         Ok(Outcome::Done)
     }
 
@@ -259,7 +259,7 @@ impl<'a> Run<'a> {
 
     /// Returns the settings of a step (from 1).
     fn settings_at(&self, step: u64) -> RunSettings {
-        let mut settings = self.course.at_step(&self.settings, step);
+        let mut settings = self.schedules.at_step(&self.settings, step);
         if let Some(temperature) = self.inputs.replay.as_ref().and_then(|replay| replay.temperature(step)) {
             settings.rollout.temperature = temperature;
         }
@@ -282,7 +282,7 @@ impl<'a> Run<'a> {
         // The policy computes nothing while a critic warms up.
         let terms = &updated.report.terms;
         if terms.tokens > 0.0 && terms.token_entropy.is_finite() {
-            self.course.steer(&settings.loss, terms.per_token(terms.token_entropy));
+            self.schedules.adapt_entropy(&settings.loss, terms.per_token(terms.token_entropy));
         }
         let measures = Measures { further_batches, times: self.stopwatch.total().since(&before), updated };
         self.step = step;
@@ -293,7 +293,7 @@ impl<'a> Run<'a> {
     }
 
     /// Returns the scored responses of a step and the number of extra batches that replaced groups without signal.
-    fn sample(&mut self, settings: &RunSettings, step: u64) -> Result<(Vec<Scored>, usize)> {
+    fn sample(&mut self, settings: &RunSettings, step: u64) -> Result<(Vec<ScoredRollout>, usize)> {
         let _span = tracing::info_span!("rollouts").entered();
         if let Some(replay) = &self.inputs.replay {
             let scored = replay.step(step).to_vec();
@@ -304,19 +304,25 @@ impl<'a> Run<'a> {
         let examples = rollouts::examples(settings, count, step);
         let requests = rollouts::requests(settings, &self.inputs.prompts, &examples, step);
         let scored = self.sample_and_grade(settings, step, &requests, &examples)?;
-        resample::fill(settings, scored, |attempt, groups| {
-            let examples = resample::examples(settings, count, step, attempt, groups);
-            let requests = resample::requests(settings, &self.inputs.prompts, &examples, step, attempt, groups);
+        dynamic_sampling::fill(settings, scored, |attempt, groups| {
+            let examples = dynamic_sampling::examples(settings, count, step, attempt, groups);
+            let requests = dynamic_sampling::requests(settings, &self.inputs.prompts, &examples, step, attempt, groups);
             self.sample_and_grade(settings, step, &requests, &examples)
         })
     }
 
     /// Samples the requests, then grades and rewards the responses.
-    fn sample_and_grade(&mut self, settings: &RunSettings, step: u64, requests: &[Request], examples: &[usize]) -> Result<Vec<Scored>> {
+    fn sample_and_grade(
+        &mut self,
+        settings: &RunSettings,
+        step: u64,
+        requests: &[Request],
+        examples: &[usize],
+    ) -> Result<Vec<ScoredRollout>> {
         let model = &self.inputs.model;
         let engine = Engine {
             decoder: &model.decoder,
-            lanes: &self.lanes,
+            workers: &self.workers,
             settings: &settings.rollout.engine,
             end_tokens: &model.end_tokens,
             vocabulary: model.text.vocabulary(),
@@ -328,7 +334,7 @@ impl<'a> Run<'a> {
         let graded = self.retry_on_out_of_memory(|run| {
             let scorer = PolicyScorer { updater: run.updater(settings), text: &run.inputs.model.text };
             let sources = Sources { scorer: &scorer, interrupt: run.active_interrupt(), guard: run.inputs.guard };
-            rollouts::judge(settings, &run.rewards, &sources, step, &rollouts)
+            rollouts::grade(settings, &run.rewards, &sources, step, &rollouts)
         })?;
         self.stopwatch.lap(Phase::Reward);
         Ok(rollouts::scored(rollouts, graded))
@@ -336,6 +342,6 @@ impl<'a> Run<'a> {
 }
 
 /// Returns the set of parameters that the optimizer trains: all weights, or the adapters.
-fn trained<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> Trained<'a> {
-    lora.map_or(Trained::Weights(&policy.config), |lora| Trained::Adapters(&lora.adapters))
+fn trained<'a>(policy: &'a Decoder, lora: Option<&'a Lora>) -> TrainedParameters<'a> {
+    lora.map_or(TrainedParameters::Weights(&policy.config), |lora| TrainedParameters::Adapters(&lora.adapters))
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
 use super::folder::RunFolder;
-use super::resumption::records::Found;
+use super::resumption::records::RecordIndex;
 use crate::metrics::jsonl;
 
 /// The fields of a rollout's line that are used.
@@ -54,7 +54,7 @@ pub fn history(root: &Path) -> Result<Vec<(String, Vec<f64>)>> {
 fn ensure_whole(folder: &RunFolder, recorded: &[PathBuf]) -> Result<()> {
     let newest = recorded.last().and_then(|path| path.file_name()?.to_str()?.split('.').next()?.parse().ok());
     let saved = folder.resumable_steps()?.last().copied();
-    let last = newest.max(saved).unwrap_or(0).max(Found::open(folder)?.steps());
+    let last = newest.max(saved).unwrap_or(0).max(RecordIndex::open(folder)?.steps());
     match (1..=last).map(|step| folder.rollouts(step)).find(|path| !path.exists()) {
         Some(missing) if !recorded.is_empty() => {
             bail!(

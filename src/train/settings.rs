@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::prompt_format;
 use crate::eval::EvalSettings;
 use crate::kernels::{ComputeSettings, Target};
-use crate::model::decoder::Recompute;
+use crate::model::decoder::ActivationCheckpointing;
 use crate::model::export::{Format, MAX_SHARD_BYTES, WeightDtype};
 use crate::model::lora::LoraSettings;
 use crate::objective::{AdvantageSettings, Baseline, LossSettings};
@@ -133,13 +133,13 @@ pub struct RolloutSettings {
     /// Sample only tokens with at least this share of the most likely token's probability; 0 is off.
     pub min_p: f32,
     /// How to train if these filters exclude tokens.
-    #[serde(default = "Truncation::before_it_was_a_setting")]
+    #[serde(default = "Truncation::default_for_old_runs")]
     pub truncated: Truncation,
     /// Maximum number of tokens in a response.
-    pub max_new: usize,
+    pub max_new_tokens: usize,
     /// Dynamic sampling: the maximum number of extra batches per step that replace groups whose rewards are all equal; 0 is off.
     #[serde(default)]
-    pub resample: usize,
+    pub dynamic_sampling: usize,
     /// A file of recorded rollouts (JSON Lines) to train on instead of sampling; empty samples.
     pub replay: String,
     /// The maximum difference, in nats, between a recorded log-probability and the policy's at the first step. A recording with a larger
@@ -175,14 +175,14 @@ pub struct TrainSettings {
     /// Maximum number of tokens in a packed micro-batch. Does not change the gradient.
     pub micro_batch_tokens: usize,
     /// Activation checkpointing: the activations that the backward pass recomputes.
-    pub recompute: Recompute,
+    pub activation_checkpointing: ActivationCheckpointing,
     /// True to keep the reference's weights in host memory and stream them through the GPU block by block at each step. Saves their size in GPU
     /// memory.
     #[serde(default)]
     pub stream_reference: bool,
     /// Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums, so a resumed
     /// run must keep it.
-    pub lanes: usize,
+    pub workers: usize,
 }
 
 fn once() -> usize {
@@ -258,8 +258,8 @@ impl RunSettings {
                 top_p: 1.0,
                 min_p: 0.0,
                 truncated: Truncation::Refuse,
-                max_new: 3072,
-                resample: 0,
+                max_new_tokens: 3072,
+                dynamic_sampling: 0,
                 replay: String::new(),
                 replay_gap: replay_gap(),
                 engine: EngineSettings::default(),
@@ -277,9 +277,9 @@ impl RunSettings {
                 reference_every: 0,
                 reference_decay: 0.0,
                 micro_batch_tokens: 16384,
-                recompute: Recompute::Auto,
+                activation_checkpointing: ActivationCheckpointing::Auto,
                 stream_reference: false,
-                lanes: 0,
+                workers: 0,
             },
             eval: EvalSettings { grader: Grader::Qwen, ..EvalSettings::default() },
             checkpoint: CheckpointSettings { every: 20, keep_last: 2, dtype: ExportDtype::Auto, max_shard_bytes: MAX_SHARD_BYTES },
@@ -293,7 +293,7 @@ impl RunSettings {
             model: "tiny".into(),
             example: "tiny/addition/334+556".into(),
             prompt: PromptSettings::with_instruction(""),
-            rollout: RolloutSettings { groups: 8, max_new: 80, ..published.rollout },
+            rollout: RolloutSettings { groups: 8, max_new_tokens: 80, ..published.rollout },
             reward: RewardSettings::default(),
             optim: OptimSettings {
                 lr: 1e-4,
@@ -303,8 +303,13 @@ impl RunSettings {
                 weight_decay: 0.0,
                 ..published.optim
             },
-            train: TrainSettings { steps: 300, micro_batch_tokens: 4096, recompute: Recompute::None, ..published.train },
-            eval: EvalSettings { every: 15, benchmarks: "tiny".into(), max_new: 80, grader: Grader::Strict, ..published.eval },
+            train: TrainSettings {
+                steps: 300,
+                micro_batch_tokens: 4096,
+                activation_checkpointing: ActivationCheckpointing::None,
+                ..published.train
+            },
+            eval: EvalSettings { every: 15, benchmarks: "tiny".into(), max_new_tokens: 80, grader: Grader::Strict, ..published.eval },
             checkpoint: CheckpointSettings { every: 100, ..published.checkpoint },
             ..published
         }

@@ -17,7 +17,7 @@ use crate::model::{Decoder, Gradients, Lora, Packed};
 use crate::objective::loss::{sequence_log_ratio, token_loss};
 use crate::objective::{Ratio, Tokens};
 use crate::optim::AdamW;
-pub use packing::{Packing, Sequence, by_sequence, deal, micro_batch_count};
+pub use packing::{Packing, Sequence, by_sequence, micro_batch_count, split_by_sequence};
 pub use report::UpdateReport;
 use report::WorkerSums;
 pub use scoring::{PolicyScorer, logprobs};
@@ -68,16 +68,16 @@ impl Updater<'_> {
         let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
         let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.response.len()).collect();
         let weights = self.settings.loss.aggregation.sequence_weights(&lengths);
-        let sums = self.packing.on_lanes(&sequences, |sums: &mut WorkerSums, lane, numbers, packed| {
+        let sums = self.packing.on_workers(&sequences, |sums: &mut WorkerSums, worker, numbers, packed| {
             let tokens = PackedTokens::of(samples, reference, numbers, &weights);
-            self.micro_batch(&packed, &tokens, &gradients[lane], sums)
+            self.micro_batch(&packed, &tokens, &gradients[worker], sums)
         })?;
         gradients[1..].iter().try_for_each(|other| gradients[0].add(other, self.policy.kernels()))?;
         Ok(UpdateReport::of_workers(&sums, lengths.iter().sum()))
     }
 
     fn micro_batch(&self, packed: &Packed, tokens: &PackedTokens, gradients: &Gradients, sums: &mut WorkerSums) -> Result<()> {
-        let (hidden, trace) = self.policy.forward(packed, self.packing.recompute)?;
+        let (hidden, trace) = self.policy.forward(packed, self.packing.checkpointing)?;
         // A sequence ratio needs all log-probabilities of a response before the loss of any token, so the head is swept twice.
         let log_ratios = match &tokens.old {
             Some(old) if self.settings.loss.ratio == Ratio::Sequence => {
@@ -103,7 +103,7 @@ impl Updater<'_> {
             sums.add(&loss.terms, &scores.logprobs, &tokens.sampled[range]);
             TokenGradients { d_logprobs: loss.d_logprobs, d_entropies: loss.d_entropies }
         };
-        let (_, d_hidden) = self.policy.head_sweep(&hidden, packed, self.temperature(), gradients.of_head(), objective)?;
+        let (_, d_hidden) = self.policy.head_forward_backward(&hidden, packed, self.temperature(), gradients.of_head(), objective)?;
         gradients.backward(self.policy, packed, trace, d_hidden)
     }
 

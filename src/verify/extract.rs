@@ -90,7 +90,7 @@ pub fn last_boxed(text: &str) -> Boxed<'_> {
 /// assert_eq!(until_box(r"so \boxed{4}."), Some(r"so \boxed{"));
 /// assert_eq!(until_box(r"so \boxed{4"), None);
 /// ```
-pub fn until_box(text: &str) -> Option<&str> {
+pub fn text_before_boxed(text: &str) -> Option<&str> {
     last_boxed(text).content()?;
     let rest = after_last_command(text)?.trim_start();
     let content = rest.strip_prefix('{').unwrap_or(rest);

@@ -73,7 +73,7 @@
 //!
 //! *Units.* A unit on one side only is ignored. If both sides have one, the units must measure the same quantity, and their sizes count.
 //! Other words next to a number are decoration, unless they change its meaning ("at least", "not"). A base on one side only is ignored; on
-//! both sides it must be the same. If a data set gives a unit or a tolerance with its gold answer ([`Reference`]), they count as part of
+//! both sides it must be the same. If a data set gives a unit or a tolerance with its gold answer ([`GoldAnswer`]), they count as part of
 //! that answer.
 //!
 //! *Options.* If both sides are options, the letters decide, whatever text accompanies one of them. Two letters are not an option. Circled
@@ -91,9 +91,9 @@ mod choice;
 mod compare;
 mod extract;
 mod fuel;
+mod gold_answer;
 mod grader;
 mod read;
-mod reference;
 mod text;
 mod trace;
 mod tree;
@@ -101,9 +101,9 @@ mod value;
 mod vote;
 mod words;
 
-pub use extract::{Boxed, Extraction, last_boxed, until_box};
+pub use extract::{Boxed, Extraction, last_boxed, text_before_boxed};
+pub use gold_answer::{GoldAnswer, verify_gold_answer, verify_problem};
 pub use grader::Grader;
-pub use reference::{Reference, verify_problem, verify_reference};
 pub use trace::{Line, Stage, Trace};
 pub use vote::majority_vote;
 

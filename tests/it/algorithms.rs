@@ -3,14 +3,14 @@
 
 use std::path::Path;
 
-use crate::fixture::{bytes, fail, metrics, repository, succeed, told};
+use crate::fixture::{bytes, fail, metrics, repository, stderr, succeed};
 
 /// Trains the embedded model without evaluation, with `sets` as settings. Returns the printed messages.
 fn train(out: &Path, steps: u64, sets: &[&str]) -> String {
     let (steps, out) = (steps.to_string(), out.to_str().unwrap());
     let mut arguments = vec!["train", "--steps", &steps, "--out", out, "--set", "eval.benchmarks="];
     arguments.extend(sets.iter().flat_map(|set| ["--set", set]));
-    told(&succeed(&arguments))
+    stderr(&succeed(&arguments))
 }
 
 fn column(out: &Path, name: &str) -> Vec<f64> {
@@ -72,7 +72,7 @@ fn steps_without_signal_are_recorded_and_apply_other_terms() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     // One token is not an answer, so every reward is 0.
-    let messages = train(&out, 2, &["rollout.max_new=1", "loss.entropy=0.05"]);
+    let messages = train(&out, 2, &["rollout.max_new_tokens=1", "loss.entropy=0.05"]);
     assert!(messages.contains("signal in 0 of 8 groups"), "{messages}");
     assert_eq!(column(&out, "reward/zero_std_groups"), [1.0, 1.0]);
     assert_eq!(column(&out, "actor/pg_loss"), [0.0, 0.0]);
@@ -80,7 +80,7 @@ fn steps_without_signal_are_recorded_and_apply_other_terms() {
     assert!(column(&out, "actor/kl_loss")[1] > 0.0);
     // Groups without signal are replaced up to the limit and then kept.
     let out = folder.path().join("resampled");
-    train(&out, 1, &["rollout.max_new=1", "rollout.resample=2"]);
+    train(&out, 1, &["rollout.max_new_tokens=1", "rollout.dynamic_sampling=2"]);
     assert_eq!(column(&out, "rollout/further_batches"), [2.0]);
 }
 
@@ -89,7 +89,7 @@ fn resample_replaces_groups_until_they_have_signal() {
     let folder = tempfile::tempdir().unwrap();
     let [without, with] = [0, 20].map(|limit| {
         let out = folder.path().join(limit.to_string());
-        train(&out, 2, &[&format!("rollout.resample={limit}")]);
+        train(&out, 2, &[&format!("rollout.dynamic_sampling={limit}")]);
         column(&out, "reward/zero_std_groups")
     });
     assert!(with.iter().zip(&without).all(|(with, without)| with <= without) && with[0] < 0.5, "{without:?} and {with:?}");
@@ -149,9 +149,9 @@ fn settings_that_contradict_are_refused_before_the_run_starts() {
     check(&["critic.lr=1e-5"], "no critic is used: set advantage.baseline=critic");
     check(&["advantage.baseline=none"], "advantage.scale is group, which needs the baseline group");
     let recording = format!("rollout.replay={}", repository("tests/golden/llama/rollouts.jsonl").display());
-    check(&["rollout.resample=3", &recording], "recorded rollouts cannot be resampled");
+    check(&["rollout.dynamic_sampling=3", &recording], "recorded rollouts cannot be resampled");
     check(&["rollout.temperature_steps=3", &recording], "the temperature of recorded rollouts is fixed");
-    check(&["algo=reinforce++", "rollout.resample=3"], "rollout.resample replaces groups whose rewards are all equal");
+    check(&["algo=reinforce++", "rollout.dynamic_sampling=3"], "rollout.dynamic_sampling replaces groups whose rewards are all equal");
     check(&["algo=ppo", "loss.policy=0"], "advantage.baseline is critic, but the policy loss that would use it is off");
     check(&["advantage.gamma=0.9"], "advantage.gamma is 0.9, but the baseline group does not use it");
     check(&["advantage.lambda=0.9"], "advantage.lambda is 0.9, but only a critic uses it");

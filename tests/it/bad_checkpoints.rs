@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
-use crate::fixture::{rlvr, succeed, told};
+use crate::fixture::{rlvr, stderr, succeed};
 
 /// Creates a copy of the embedded base and edits it.
 fn edited(folder: &Path, edit: impl FnOnce(&Path)) -> PathBuf {
@@ -25,7 +25,7 @@ fn check(edit: impl FnOnce(&Path), expected: &[&str]) {
     let pairs = folder.path().join("pairs.jsonl");
     std::fs::write(&pairs, "{\"prompt\": \"1+1\", \"completion\": \"=2\"}\n").unwrap();
     let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", pairs.to_str().unwrap()]);
-    let text = told(&output);
+    let text = stderr(&output);
     assert!(matches!(output.status.code(), Some(1 | 2)), "{expected:?}: {:?} {text}", output.status);
     assert!(output.stdout.is_empty() && text.starts_with("error: ") && text.lines().count() == 1, "{text}");
     for part in expected {
@@ -39,7 +39,7 @@ fn check_dry(edit: impl Fn(&Path), expected: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), edit);
     let output = rlvr(&["train", "--model", model.to_str().unwrap(), "--question", "1+1", "--answer", "2", "--dry-run"]);
-    let text = told(&output);
+    let text = stderr(&output);
     let error = text.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("no error, {:?}: {text}", output.status));
     assert_eq!(output.status.code(), Some(2), "{text}");
     for part in expected {
@@ -54,7 +54,7 @@ fn scored(edit: impl FnOnce(&Path), prompt: &str) -> Value {
     let pairs = folder.path().join("pairs.jsonl");
     std::fs::write(&pairs, json!({"prompt": prompt, "completion": "=2"}).to_string()).unwrap();
     let output = rlvr(&["score", "--model", model.to_str().unwrap(), "--input", pairs.to_str().unwrap()]);
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
@@ -317,7 +317,7 @@ fn layout_check_says_what_a_folder_is_and_what_to_do() {
         (weights(&model), "model.safetensors is a file; expected a folder in Hugging Face layout".to_owned()),
     ] {
         let output = rlvr(&["sample", "--model", path.to_str().unwrap(), "--prompt", "1+1"]);
-        let text = told(&output);
+        let text = stderr(&output);
         assert!(output.status.code() == Some(1) && text.contains(&expected), "{text}");
     }
 }
@@ -368,15 +368,15 @@ fn sample_never_draws_an_added_token_beyond_the_embedding() {
     let model = edited(folder.path(), added("[PAD]", 464, true));
     let model = model.to_str().unwrap();
     let dry = rlvr(&["train", "--model", model, "--question", "1+1", "--answer", "2", "--set", "eval.benchmarks=''", "--dry-run"]);
-    assert!(dry.status.success(), "{}", told(&dry));
-    let hot = rlvr(&["sample", "--model", model, "--prompt", "1+1", "--temperature", "50", "--max-new", "64", "-n", "8", "--json"]);
-    assert!(hot.status.success(), "{}", told(&hot));
+    assert!(dry.status.success(), "{}", stderr(&dry));
+    let hot = rlvr(&["sample", "--model", model, "--prompt", "1+1", "--temperature", "50", "--max-new-tokens", "64", "-n", "8", "--json"]);
+    assert!(hot.status.success(), "{}", stderr(&hot));
     let ids = String::from_utf8(hot.stdout).unwrap();
     let ids = ids.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["completion_ids"].clone());
     let ids: Vec<Value> = ids.flat_map(|ids| ids.as_array().unwrap().clone()).collect();
     assert!(ids.len() > 100 && ids.iter().all(|id| id.as_u64().unwrap() < 464));
     let used = rlvr(&["sample", "--model", model, "--prompt", "1+1[PAD]"]);
-    let text = told(&used);
+    let text = stderr(&used);
     assert!(
         used.status.code() == Some(2) && text.contains("vocabulary of 464 (\"[PAD]\")") && text.contains("resize_token_embeddings"),
         "{text}"
@@ -400,7 +400,7 @@ fn score_and_sample_raw_add_the_tokenizers_first_token() {
         let pairs = folder.path().join("pairs.jsonl");
         std::fs::write(&pairs, line.to_string()).unwrap();
         let output = rlvr(&["score", "--model", model, "--input", pairs.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", told(&output));
+        assert!(output.status.success(), "{}", stderr(&output));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let tokenizer: Value = serde_json::from_slice(&std::fs::read(model.join("tokenizer.json")).unwrap()).unwrap();
@@ -416,8 +416,9 @@ fn score_and_sample_raw_add_the_tokenizers_first_token() {
     assert_eq!(score("tiny", text), score("tiny", without));
     // `sample --raw` adds it too, but not the chat template.
     let sampled = |arguments: &[&str]| {
-        let output = rlvr(&[["sample", "--model", model, "--temperature", "0", "--max-new", "4", "--json"].as_slice(), arguments].concat());
-        assert!(output.status.success(), "{}", told(&output));
+        let output =
+            rlvr(&[["sample", "--model", model, "--temperature", "0", "--max-new-tokens", "4", "--json"].as_slice(), arguments].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
         serde_json::from_slice::<Value>(&output.stdout).unwrap()["logprobs"].clone()
     };
     let line = |ids: Vec<u64>| {
@@ -426,7 +427,7 @@ fn score_and_sample_raw_add_the_tokenizers_first_token() {
         path.to_str().unwrap().to_owned()
     };
     assert_eq!(sampled(&["--raw", "--prompt", "1+1"]), sampled(&["--input", &line(begun)]));
-    let plain = rlvr(&["sample", "--model", "tiny", "--temperature", "0", "--max-new", "4", "--json", "--prompt", "1+1"]);
+    let plain = rlvr(&["sample", "--model", "tiny", "--temperature", "0", "--max-new-tokens", "4", "--json", "--prompt", "1+1"]);
     assert_eq!(sampled(&["--prompt", "1+1"]), serde_json::from_slice::<Value>(&plain.stdout).unwrap()["logprobs"]);
 }
 
@@ -468,9 +469,9 @@ fn from_folder_rejects_tokenizers_that_grow_or_panic() {
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), strips);
     // Hot enough to sample the token `0`.
-    let hot = ["--max-new", "64", "--temperature", "50", "-n", "64"];
+    let hot = ["--max-new-tokens", "64", "--temperature", "50", "-n", "64"];
     let output = rlvr(&[["sample", "--model", model.to_str().unwrap(), "--prompt", "0"].as_slice(), &hot].concat());
-    let text = told(&output);
+    let text = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("tiny/tokenizer.json is corrupt") && !text.contains("panicked"), "{text}");
     let flipped = |model: &Path| {
@@ -489,7 +490,7 @@ fn sample_rejects_a_chat_template_that_does_not_end() {
     let folder = tempfile::tempdir().unwrap();
     let model = edited(folder.path(), |model| std::fs::write(model.join("chat_template.jinja"), template).unwrap());
     let output = rlvr(&["sample", "--model", model.to_str().unwrap(), "--prompt", "1+1"]);
-    let text = told(&output);
+    let text = stderr(&output);
     assert!(
         output.status.code() == Some(2) && text.contains("the chat template cannot render") && text.contains("it does not end"),
         "{text}"

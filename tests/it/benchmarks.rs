@@ -4,7 +4,7 @@
 use rlvr::data::Library;
 use rlvr::data::benchmark::{self, Decoding};
 use rlvr::flow::Problem;
-use rlvr::verify::{Grader, Mode, Reference, Settings, verify_reference};
+use rlvr::verify::{GoldAnswer, Grader, Mode, Settings, verify_gold_answer};
 
 use crate::fixture::shared;
 
@@ -17,8 +17,8 @@ fn problems(name: &str, library: &Library) -> Vec<Problem> {
 }
 
 fn is_right(problem: &Problem, response: &str, settings: &Settings) -> bool {
-    let reference = Reference { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
-    verify_reference(&reference, response, settings).correct
+    let reference = GoldAnswer { answer: &problem.answer, unit: &problem.unit, tolerance: problem.tolerance };
+    verify_gold_answer(&reference, response, settings).correct
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn verify_reference_accepts_every_gold_answer_in_a_box() {
 
 #[test]
 fn benchmark_decoding_is_the_published_one() {
-    for (names, expected) in [("math500,minerva_math,olympiadbench", Decoding::GREEDY), ("aime24,aime25,amc23", Decoding::MEAN_OF_EIGHT)] {
+    for (names, expected) in [("math500,minerva_math,olympiadbench", Decoding::GREEDY), ("aime24,aime25,amc23", Decoding::AVG_AT_8)] {
         for benchmark in benchmark::select(names).unwrap() {
             assert_eq!(benchmark.decoding, expected, "{}", benchmark.name);
         }

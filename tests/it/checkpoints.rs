@@ -4,7 +4,7 @@ use rlvr::checkpoint::Model;
 use rlvr::model::export::{Format, WeightDtype};
 use serde_json::{Value, json};
 
-use crate::fixture::{bytes, command_under, files, json, rlvr, succeed, told};
+use crate::fixture::{bytes, command_under, files, json, rlvr, stderr, succeed};
 
 /// Arguments that make a known shape small.
 const SMALL: [&str; 10] = [
@@ -94,22 +94,22 @@ fn write_exports_dtype_and_rope_for_transformers_4_and_5() {
 fn init_lists_known_shapes_and_reports_the_tokenizer() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str| root.path().join(name).display().to_string();
-    let message = told(&rlvr(&["init", "--like", "gpt2", "--out", &path("a")]));
+    let message = stderr(&rlvr(&["init", "--like", "gpt2", "--out", &path("a")]));
     assert!(message.contains("use tiny, qwen2.5-math-1.5b, qwen2.5-math-7b, llama-3.2-3b-instruct"), "{message}");
-    let message = told(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "vocab_size=100"]));
+    let message = stderr(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "vocab_size=100"]));
     assert!(message.contains("they do not belong together"), "{message}");
-    let message = told(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "num_hidden_layers=10000"]));
+    let message = stderr(&rlvr(&["init", "--like", "qwen2.5-math-7b", "--out", &path("a"), "--set", "num_hidden_layers=10000"]));
     assert!(message.contains(" needs ") && message.contains("free some space"), "{message}");
 
     let shrunk = [&SMALL[..], &["--set", "vocab_size=1000"]].concat();
     let sharded = ["init", "--like", "deepseek-r1-distill-qwen-1.5b", "--out", &path("b"), "--max-shard-bytes", "200000"];
-    let message = told(&succeed(&[&sharded[..], &shrunk].concat()));
+    let message = stderr(&succeed(&[&sharded[..], &shrunk].concat()));
     assert!(message.contains("the embedded model's is written") && message.contains("random parameters"), "{message}");
     assert!(root.path().join("b/model.safetensors.index.json").exists());
     let with_tokenizer = ["init", "--like", "llama-3.2-3b-instruct", "--out", &path("c"), "--tokenizer", &path("b")];
-    let message = told(&succeed(&[&with_tokenizer[..], &shrunk].concat()));
+    let message = stderr(&succeed(&[&with_tokenizer[..], &shrunk].concat()));
     assert!(!message.contains("embedded"), "{message}");
-    succeed(&["sample", "--model", &path("b"), "--prompt", "1+1=", "--max-new", "4"]);
+    succeed(&["sample", "--model", &path("b"), "--prompt", "1+1=", "--max-new-tokens", "4"]);
 }
 
 /// A limit on the size of files stands in for a full disk.
@@ -123,7 +123,7 @@ fn init_that_cannot_write_leaves_nothing_behind_and_says_why() {
     let arguments =
         ["init", "--like", "qwen2.5-math-1.5b", "--out", out.to_str().unwrap(), "--set", "num_hidden_layers=1", "--set", "vocab_size=1000"];
     let output = command_under(&["sh", "-c", limited], &arguments).output().unwrap();
-    let message = told(&output);
+    let message = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("was not written: cannot write") && message.contains("model.safetensors"), "{message}");
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0, "{message}");
@@ -157,6 +157,6 @@ fn resume_after_a_bf16_export_continues_from_exact_weights() {
     std::fs::remove_dir_all(checkpoint("whole").join("state")).unwrap();
     std::fs::remove_dir_all(checkpoint("parts").join("state")).unwrap();
     assert!(files(&checkpoint("whole")) == files(&checkpoint("parts")));
-    let message = told(&rlvr(&["train", "--export-dtype", "int8", "--dry-run"]));
+    let message = stderr(&rlvr(&["train", "--export-dtype", "int8", "--dry-run"]));
     assert!(message.contains("int8") && message.contains("bf16"), "{message}");
 }

@@ -1,10 +1,10 @@
 //! The shipped configurations are complete, valid, and equal to the program's defaults.
 
 use rlvr::config;
-use rlvr::model::shapes;
+use rlvr::model::known_models;
 use rlvr::tiny::pretrain::PretrainSettings;
 use rlvr::train::RunSettings;
-use rlvr::train::plan::{Plan, Work};
+use rlvr::train::plan::{Plan, RunWorkload};
 
 use crate::fixture::repository;
 
@@ -33,8 +33,8 @@ fn plan_fits_the_configurations_for_gpus() {
         let fits = |layers: &[toml::Table]| {
             let settings: RunSettings = config::resolve(&RunSettings::published(), layers).unwrap();
             settings.validate().unwrap();
-            let shape = shapes::by_name(table["model"].as_str().unwrap()).unwrap().read().unwrap();
-            let work = Work { prompts: vec![200], vocabulary: shape.vocabulary, exact: true, ..Work::default() };
+            let shape = known_models::by_name(table["model"].as_str().unwrap()).unwrap().read().unwrap();
+            let work = RunWorkload { prompts: vec![200], vocabulary: shape.vocabulary, exact: true, ..RunWorkload::default() };
             let free = Some((gib * f64::from(1 << 30)) as u64);
             let target = settings.compute.on(Some(0)).unwrap().target(free);
             Plan::of(&shape, &settings, &work, target).unwrap().check(free, None).is_ok()

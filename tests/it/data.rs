@@ -6,7 +6,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::fixture::{self, command, printed, shared};
+use crate::fixture::{self, command, shared, stdout};
 
 /// Runs the program with its own cache.
 fn rlvr(arguments: &[&str], cache: &Path) -> Output {
@@ -14,8 +14,8 @@ fn rlvr(arguments: &[&str], cache: &Path) -> Output {
 }
 
 /// Returns standard output and standard error.
-fn told(output: &Output) -> (String, String) {
-    (printed(output), fixture::told(output))
+fn stderr(output: &Output) -> (String, String) {
+    (stdout(output), fixture::stderr(output))
 }
 
 #[test]
@@ -23,7 +23,7 @@ fn data_lists_pulls_and_checks_published_files() {
     let cache = tempfile::tempdir().unwrap();
     let check = |arguments: &[&str], code: i32, expected: &[&str]| {
         let output = rlvr(arguments, cache.path());
-        let (out, err) = told(&output);
+        let (out, err) = stderr(&output);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {out}{err}");
         expected.iter().for_each(|expected| assert!((out.clone() + &err).contains(expected), "{arguments:?}: {expected:?} in {out}{err}"));
     };
@@ -50,7 +50,7 @@ fn data_lists_pulls_and_checks_published_files() {
 fn select_reproduces_the_published_ranking() {
     let Some(folder) = shared("data") else { return };
     let output = rlvr(&["select", "--data-dir", folder.to_str().unwrap()], &folder);
-    let (out, err) = told(&output);
+    let (out, err) = stderr(&output);
     assert!(output.status.success(), "{err}");
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 1209);
@@ -64,10 +64,10 @@ fn select_reproduces_the_published_ranking() {
     let own = tempfile::tempdir().unwrap();
     let path = own.path().join("history.json");
     std::fs::write(&path, r#"{"7": [0.5, 0.5], "3": [0.0, 1.0]}"#).unwrap();
-    let (out, err) = told(&rlvr(&["select", "--history", path.to_str().unwrap(), "--top", "1"], own.path()));
+    let (out, err) = stderr(&rlvr(&["select", "--history", path.to_str().unwrap(), "--top", "1"], own.path()));
     assert_eq!(out, "{\"deviation\":0.5,\"epochs\":2,\"index\":3,\"mean\":0.5,\"rank\":1}\n", "{err}");
     let published = folder.join("train/acc_step_500.json");
-    let (out, _) = told(&rlvr(&["select", "--history", published.to_str().unwrap(), "--top", "2"], own.path()));
+    let (out, _) = stderr(&rlvr(&["select", "--history", published.to_str().unwrap(), "--top", "2"], own.path()));
     assert!(out.lines().nth(1).unwrap().contains("\"example\":\"pi2\",\"index\":267"), "{out}");
 }
 
@@ -80,18 +80,18 @@ fn select_ranks_the_examples_of_a_run() {
     let small = ["rollout.groups=4", "rollout.group_size=4", "eval.benchmarks=", "loss.kl=0"].map(|set| ["--set", set]).concat();
     let train = ["train", "--example", "tiny/train/4", "--steps", "3", "--out", run];
     let output = rlvr(&[&train[..], &small].concat(), folder.path());
-    let (_, err) = told(&output);
+    let (_, err) = stderr(&output);
     assert!(output.status.success() && err.contains("4 examples x 1 row x 4 = 16 rollouts a step, 4 groups of 4"), "{err}");
-    let (out, err) = told(&rlvr(&["select", "--run", run], folder.path()));
+    let (out, err) = stderr(&rlvr(&["select", "--run", run], folder.path()));
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.len() == 4 && lines.iter().all(|line| line["epochs"] == 3), "{out}{err}");
     let deviations: Vec<f64> = lines.iter().map(|line| line["deviation"].as_f64().unwrap()).collect();
     assert!(deviations.is_sorted_by(|one, other| one >= other), "{out}");
     let first = lines[0]["example"].as_str().unwrap();
     let output = rlvr(&["train", "--example", first, "--dry-run"], folder.path());
-    assert!(output.status.success(), "{first}: {}", told(&output).1);
+    assert!(output.status.success(), "{first}: {}", stderr(&output).1);
     let none = rlvr(&["select", "--run", "none"], folder.path());
-    assert!(none.status.code() == Some(2) && told(&none).1.contains("none is not a run folder"), "{}", told(&none).1);
+    assert!(none.status.code() == Some(2) && stderr(&none).1.contains("none is not a run folder"), "{}", stderr(&none).1);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn train_prints_how_examples_fill_a_batch() {
     let cache = tempfile::tempdir().unwrap();
     let check = |arguments: &[&str], expected: &str| {
         let output = rlvr(&[&["train", "--dry-run"], arguments].concat(), cache.path());
-        let (out, err) = told(&output);
+        let (out, err) = stderr(&output);
         assert!(output.status.success() && err.contains(expected), "{arguments:?}: {err}");
         out
     };
@@ -122,7 +122,7 @@ fn train_prints_how_examples_fill_a_batch() {
     let Some(folder) = shared("data") else { return };
     let data = ["--data-dir", folder.to_str().unwrap(), "--set", "eval.benchmarks=", "--set", "rollout.groups=128", "--model", "tiny"];
     let checked = |example: &str, expected: &str| {
-        let room = ["--set", "rollout.max_new=8", "--example", example];
+        let room = ["--set", "rollout.max_new_tokens=8", "--example", example];
         check(&[&data[..], &room].concat(), expected)
     };
     checked("pi1", "1 example x 128 rows x 8 = 1024 rollouts a step, 128 groups of 8 (pi1: \"The pressure");
@@ -143,19 +143,19 @@ fn eval_combines_benchmark_files_with_known_sets() {
         .unwrap();
     let own = own.to_str().unwrap();
     let output = rlvr(
-        &["eval", "--model", "tiny", "--benchmark-file", own, "--benchmarks", "tiny", "--limit", "2", "--max-new", "40"],
+        &["eval", "--model", "tiny", "--benchmark-file", own, "--benchmarks", "tiny", "--limit", "2", "--max-new-tokens", "40"],
         folder.path(),
     );
-    let (out, err) = told(&output);
+    let (out, err) = stderr(&output);
     assert!(output.status.success(), "{err}");
     let lines: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let sets: Vec<&str> = lines.iter().map(|line| line["set"].as_str().unwrap()).collect();
     assert_eq!(sets, ["tiny", "tiny", "sums"], "{out}");
     assert_eq!((&lines[2]["score"]["problems"], &lines[2]["published"]), (&Value::from(2), &Value::Null), "{out}");
     let none = rlvr(&["eval", "--model", "tiny"], folder.path());
-    assert_eq!(none.status.code(), Some(2), "{}", told(&none).1);
+    assert_eq!(none.status.code(), Some(2), "{}", stderr(&none).1);
     let twice = rlvr(&["eval", "--model", "tiny", "--benchmark-file", own, "--benchmark-file", own], folder.path());
-    assert!(twice.status.code() == Some(2) && told(&twice).1.contains("a set named sums is already selected"), "{}", told(&twice).1);
+    assert!(twice.status.code() == Some(2) && stderr(&twice).1.contains("a set named sums is already selected"), "{}", stderr(&twice).1);
 }
 
 /// Editors and exporters write byte order marks, line separators and Windows line ends.
@@ -168,11 +168,11 @@ fn text_inputs_accept_byte_order_marks_and_line_separators() {
         path.to_str().unwrap().to_owned()
     };
     let check = |arguments: &[&str], expected: &str| {
-        let (out, err) = told(&rlvr(arguments, folder.path()));
+        let (out, err) = stderr(&rlvr(arguments, folder.path()));
         assert!((out.clone() + &err).contains(expected), "{arguments:?}: {out}{err}");
     };
     let sample = write("sample.jsonl", "{\"id\": 1, \"prompt\": \"Compute 3+4.\"}");
-    check(&["sample", "--model", "tiny", "--input", &sample, "--max-new", "2"], "\"completion_ids\":[");
+    check(&["sample", "--model", "tiny", "--input", &sample, "--max-new-tokens", "2"], "\"completion_ids\":[");
     let score = write("score.jsonl", "{\"id\": 1, \"prompt\": \"Compute 3+4.\", \"completion\": \" 7\"}");
     check(&["score", "--model", "tiny", "--input", &score], "\"logprobs\":[-");
     let verify = write("verify.jsonl", "{\"id\": 1, \"gold\": \"7\", \"response\": \"\\\\boxed{7}\"}");
@@ -201,7 +201,7 @@ fn inputs_refuse_a_line_without_end() {
     let path = path.to_str().unwrap();
     for arguments in [vec!["train", "--replay", path], vec!["score", "--model", "tiny", "--input", path], vec!["verify", "--input", path]] {
         let output = rlvr(&arguments, folder.path());
-        let (_, err) = told(&output);
+        let (_, err) = stderr(&output);
         assert!(err.contains("blank.jsonl.gz, line 1: longer than 67108864 bytes"), "{arguments:?}: {err}");
     }
 }
@@ -212,7 +212,7 @@ fn verify_reads_every_kind_of_gold_answer() {
     let path = folder.path().join("verify.jsonl");
     let check = |gold: &str, answer: &str, expected: &str| {
         std::fs::write(&path, format!("{{\"id\": 1, \"gold\": {gold}, \"response\": \"\\\\boxed{{{answer}}}\"}}")).unwrap();
-        let (out, err) = told(&rlvr(&["verify", "--input", path.to_str().unwrap()], folder.path()));
+        let (out, err) = stderr(&rlvr(&["verify", "--input", path.to_str().unwrap()], folder.path()));
         assert!(out.contains(expected), "{gold}: {out}{err}");
     };
     check("7", "7", "\"correct\":true");
@@ -233,7 +233,7 @@ fn train_prints_which_answers_were_converted() {
     let check = |rows: &[&str], expected: &[&str]| {
         std::fs::write(&path, rows.join("\n")).unwrap();
         let output = rlvr(&["train", "--dry-run", "--model", "tiny", "--example", path.to_str().unwrap()], folder.path());
-        let (_, err) = told(&output);
+        let (_, err) = stderr(&output);
         assert!(output.status.success() && expected.iter().all(|expected| err.contains(expected)), "{rows:?}: {err}");
     };
     check(

@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
-use rlvr::flow::Kept;
+use rlvr::flow::SamplingMask;
 use rlvr::kernels::{Cpu, RowScores, cpu};
-use rlvr::model::decoder::Recompute;
+use rlvr::model::decoder::ActivationCheckpointing;
 use rlvr::model::export::{self, WeightDtype};
 use rlvr::model::head::TokenGradients;
-use rlvr::model::{Decoder, ModelConfig, Packed, Weights, import, initial};
+use rlvr::model::{Decoder, ModelConfig, Packed, Weights, import, init};
 
 const LLAMA3: &str = r#""rope_theta": 500000.0, "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 16}"#;
@@ -27,7 +27,7 @@ fn config(family: &str, tied: bool, rope: &str) -> String {
 /// Random weights, including biases and norms, large enough for every term to matter.
 fn decoder(text: &str) -> Result<Decoder> {
     let config = ModelConfig::parse(text)?;
-    let weights = initial::random(&config, 3, 0.2)?;
+    let weights = init::random(&config, 3, 0.2)?;
     for (index, (name, tensor)) in weights.entries().into_iter().enumerate() {
         if name.ends_with("norm") || name.ends_with("bias") {
             let noise = Tensor::from_vec(
@@ -112,10 +112,10 @@ fn loss(decoder: &Decoder, packed: &Packed) -> Result<f64> {
     Ok(terms.map(|(x, w)| f64::from(*x) * f64::from(*w)).sum())
 }
 
-fn gradients(decoder: &Decoder, packed: &Packed, recompute: Recompute) -> Result<Weights> {
+fn gradients(decoder: &Decoder, packed: &Packed, checkpointing: ActivationCheckpointing) -> Result<Weights> {
     let gradients = Weights::zeros(&decoder.config, &Cpu)?;
-    let (hidden, trace) = decoder.forward(packed, recompute)?;
-    let (scores, d_hidden) = decoder.head_sweep(&hidden, packed, 0.7, Some(&gradients), derivatives)?;
+    let (hidden, trace) = decoder.forward(packed, checkpointing)?;
+    let (scores, d_hidden) = decoder.head_forward_backward(&hidden, packed, 0.7, Some(&gradients), derivatives)?;
     assert_eq!(scores, decoder.score(packed, 0.7)?, "head_sweep and score agree");
     decoder.backward(packed, trace, d_hidden, &gradients)?;
     Ok(gradients)
@@ -132,7 +132,7 @@ fn batch() -> Packed {
 
 /// The batch with sampling masks: every third position keeps the whole vocabulary, the others only some ids around the target.
 fn with_sampling_masks(batch: Packed) -> Packed {
-    let mut kept = Kept::default();
+    let mut kept = SamplingMask::default();
     for (position, target) in batch.targets.iter().enumerate() {
         match position as u32 % 3 {
             0 => kept.push_whole(),
@@ -148,7 +148,7 @@ fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
     let runs = [("qwen2", true, plain, batch()), ("llama", false, LLAMA3, batch()), ("llama", false, LLAMA3, with_sampling_masks(batch()))];
     for (family, tied, rope, packed) in runs {
         let decoder = decoder(&config(family, tied, rope))?;
-        let gradients = gradients(&decoder, &packed, Recompute::None)?;
+        let gradients = gradients(&decoder, &packed, ActivationCheckpointing::None)?;
         for ((name, tensor), (_, gradient)) in decoder.weights.entries().into_iter().zip(gradients.entries()) {
             let gradient = values(gradient);
             let largest = gradient.iter().fold(0.0f32, |a, g| a.max(g.abs()));
@@ -179,11 +179,11 @@ fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
 #[test]
 fn activation_checkpointing_changes_no_bit() -> Result<()> {
     let decoder = decoder(&config("qwen2", true, r#""rope_theta": 10000.0"#))?;
-    let kept = gradients(&decoder, &batch(), Recompute::None)?;
-    for recompute in [Recompute::Selective, Recompute::All] {
-        let again = gradients(&decoder, &batch(), recompute)?;
+    let kept = gradients(&decoder, &batch(), ActivationCheckpointing::None)?;
+    for checkpointing in [ActivationCheckpointing::Selective, ActivationCheckpointing::Full] {
+        let again = gradients(&decoder, &batch(), checkpointing)?;
         for ((name, a), (_, b)) in kept.entries().into_iter().zip(again.entries()) {
-            assert_eq!(values(a), values(b), "{name}, {recompute:?}");
+            assert_eq!(values(a), values(b), "{name}, {checkpointing:?}");
         }
     }
     Ok(())
@@ -196,7 +196,8 @@ fn packed_shared_prompt_gives_the_gradients_of_separate_prompts() -> Result<()> 
     let shared = Packed::of_responses([(prompt, responses.to_vec())]);
     let separate = Packed::of_responses(responses.map(|response| (prompt, vec![response])));
     assert_eq!(decoder.score(&shared, 0.7)?, decoder.score(&separate, 0.7)?, "scores are bit-identical");
-    let (a, b) = (gradients(&decoder, &shared, Recompute::None)?, gradients(&decoder, &separate, Recompute::None)?);
+    let (a, b) =
+        (gradients(&decoder, &shared, ActivationCheckpointing::None)?, gradients(&decoder, &separate, ActivationCheckpointing::None)?);
     for ((name, a), (_, b)) in a.entries().into_iter().zip(b.entries()) {
         let (a, b) = (values(a), values(b));
         let largest = a.iter().fold(0.0f32, |m, x| m.max(x.abs()));

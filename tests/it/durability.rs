@@ -7,7 +7,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::fixture::{self, files, json, rlvr, succeed, told};
+use crate::fixture::{self, files, json, rlvr, stderr, succeed};
 
 /// Four steps, each with an evaluation and a checkpoint; the last three checkpoints have a state.
 const SMALL: [&str; 14] = [
@@ -81,7 +81,7 @@ impl Case {
         copy(&self.root.path().join("whole"), &run);
         change(&run);
         let output = rlvr(&[&["train", "--resume", run.to_str().unwrap()][..], more].concat());
-        (run, output.status.code(), told(&output))
+        (run, output.status.code(), stderr(&output))
     }
 
     /// Checks that the changed run prints `expected` and ends like the uninterrupted one.
@@ -281,11 +281,11 @@ fn resume_works_before_the_first_checkpoint_and_after_the_last() {
     ["rollouts", "eval", "checkpoints"].iter().for_each(|part| std::fs::create_dir_all(begun.join(part)).unwrap());
     let output = rlvr(&["train", "--resume", begun.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(prints(&output, "killed before it had written config.toml, so nothing is lost"), "{}", told(&output));
+    assert!(prints(&output, "killed before it had written config.toml, so nothing is lost"), "{}", stderr(&output));
 }
 
 fn prints(output: &Output, part: &str) -> bool {
-    told(output).contains(part)
+    stderr(output).contains(part)
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn resume_at_goes_back_to_a_step_and_prints_what_it_deletes() {
     let broken = |run: &Path| flip(&run.join("checkpoints/00003/state/second_moments.safetensors"));
     case.refuses(broken, &["--at", "3"], 2, &["the state of step 3", "is corrupt", "has changed since it was written", "4 (intact)"]);
     let output = rlvr(&["train", "--at", "2"]);
-    assert!(output.status.code() == Some(2) && prints(&output, "--resume"), "{}", told(&output));
+    assert!(output.status.code() == Some(2) && prints(&output, "--resume"), "{}", stderr(&output));
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn corrupt_models_and_evaluations_are_refused() {
         assert!(
             output.status.code() != Some(0) && prints(&output, "tiny-greedy.jsonl has changed since it was written"),
             "{}",
-            told(&output)
+            stderr(&output)
         );
     }
     flip(&Path::new(model).join("model.safetensors"));
@@ -362,9 +362,9 @@ fn corrupt_models_and_evaluations_are_refused() {
     ];
     for arguments in commands {
         let output = rlvr(arguments);
-        assert_eq!(output.status.code(), Some(1), "{}", told(&output));
-        assert!(prints(&output, "model.safetensors has changed since it was written: its blake3 is "), "{}", told(&output));
-        assert!(prints(&output, "remove ") && prints(&output, "manifest.json to use the folder as it is"), "{}", told(&output));
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(prints(&output, "model.safetensors has changed since it was written: its blake3 is "), "{}", stderr(&output));
+        assert!(prints(&output, "remove ") && prints(&output, "manifest.json to use the folder as it is"), "{}", stderr(&output));
     }
 }
 
@@ -379,23 +379,23 @@ fn resume_remembers_the_data_folder_and_the_device() {
     let start = ["train", "--model", "tiny", "--example", "mine.jsonl", "--data-dir", "data", "--device", "cpu", "--out", "run"];
     let settings = ["--steps", "1", "--set", "eval.benchmarks=", "--set", "rollout.groups=1", "--set", "optim.schedule=constant"];
     let output = command(&[&start[..], &settings].concat());
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     let recorded = || json(Path::new(&path("run/launch.json")));
     assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
 
     // From another folder, where the example's relative path does not exist.
     let output = rlvr(&["train", "--resume", &path("run"), "--steps", "2"]);
-    assert!(output.status.success() && prints(&output, "mine.jsonl is read from "), "{}", told(&output));
+    assert!(output.status.success() && prints(&output, "mine.jsonl is read from "), "{}", stderr(&output));
     assert_eq!(recorded()["data_dir"].as_str(), Some(path("data").as_str()));
     let output = command(&["train", "--resume", "run", "--steps", "3", "--data-dir", "other", "--device", "auto"]);
-    assert!(output.status.success(), "{}", told(&output));
+    assert!(output.status.success(), "{}", stderr(&output));
     assert!(
         prints(&output, "other; the run started with ") && prints(&output, "compute.device is now auto; the run started with cpu"),
         "{}",
-        told(&output)
+        stderr(&output)
     );
     // The recorded folder is really used: if it is missing, the run says so.
     std::fs::remove_dir(path("other")).unwrap();
     let output = command(&["train", "--resume", "run", "--steps", "4"]);
-    assert!(output.status.code() == Some(2) && prints(&output, "the data folder"), "{}", told(&output));
+    assert!(output.status.code() == Some(2) && prints(&output, "the data folder"), "{}", stderr(&output));
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fixture::{self, metrics, succeed, told, weights};
+use crate::fixture::{self, metrics, stderr, succeed, weights};
 
 /// Runs a command that must fail with exit code 1 and print all of `expected`. Returns its messages.
 fn fail(arguments: &[&str], expected: &[&str]) -> String {
@@ -15,7 +15,7 @@ fn fail(arguments: &[&str], expected: &[&str]) -> String {
 
 /// The arguments of a run that takes a second, without evaluation.
 fn small<'a>(out: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
-    let small = ["rollout.groups=2", "rollout.group_size=4", "rollout.max_new=40", "eval.benchmarks="];
+    let small = ["rollout.groups=2", "rollout.group_size=4", "rollout.max_new_tokens=40", "eval.benchmarks="];
     let sets = small.into_iter().flat_map(|set| ["--set", set]);
     ["train", "--out", out.to_str().unwrap()].into_iter().chain(sets).chain(more.iter().copied()).collect()
 }
@@ -135,7 +135,7 @@ fn ensure_updates_stops_the_run_after_three_skipped_steps() {
     // Replaying the batch skips its one update again without stopping the run.
     let again = folder.path().join("again");
     let replay = ["train", "--replay", batch.to_str().unwrap(), "--model", "tiny", "--algo", "dr_grpo", "--set", "loss.policy=1e6"];
-    let messages = told(&succeed(&[&replay[..], &["--out", again.to_str().unwrap()]].concat()));
+    let messages = stderr(&succeed(&[&replay[..], &["--out", again.to_str().unwrap()]].concat()));
     assert!(messages.contains("step 1: an update was skipped: the "), "{messages}");
     write(1000);
     succeed(&["train", "--resume", out.to_str().unwrap(), "--at", "1"]);
@@ -151,7 +151,8 @@ fn watch_warns_once_of_a_ruined_policy() {
     // With the demonstration's own batch, the first update already ruins the policy.
     let run = |name: &str, lr: &str| {
         let out = folder.path().join(name);
-        let messages = told(&succeed(&["train", "--out", out.to_str().unwrap(), "--steps", "5", "--set", "eval.benchmarks=", "--set", lr]));
+        let messages =
+            stderr(&succeed(&["train", "--out", out.to_str().unwrap(), "--steps", "5", "--set", "eval.benchmarks=", "--set", lr]));
         (messages, metrics(&out), out)
     };
     let (messages, metrics, out) = run("ruined", "optim.lr=1e3");
@@ -174,9 +175,9 @@ fn watch_warns_once_of_a_ruined_policy() {
 fn watch_and_dry_run_warn_of_a_run_that_cannot_learn() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let messages = told(&succeed(&small(
+    let messages = stderr(&succeed(&small(
         &out,
-        &["--steps", "22", "--question", "If 5y+29=74, find y.", "--answer", "9999", "--set", "rollout.max_new=8"],
+        &["--steps", "22", "--question", "If 5y+29=74, find y.", "--answer", "9999", "--set", "rollout.max_new_tokens=8"],
     )));
     assert_eq!(
         messages.matches("warning, step 20: for 20 steps, all responses of each group had the same reward").count(),
@@ -189,7 +190,7 @@ fn watch_and_dry_run_warn_of_a_run_that_cannot_learn() {
     let never = folder.path().join("never");
     let dry = |question: &str, more: &[&str]| {
         let run = ["train", "--model", "tiny", "--dry-run", "--answer", "4", "--question", question, "--out", never.to_str().unwrap()];
-        told(&succeed(&[&run[..], more].concat()))
+        stderr(&succeed(&[&run[..], more].concat()))
     };
     let warning = "warning: 1 of 1 prompts (inline) ask for the answer as";
     let asks = "What is 2+2? End with a line of the form Answer: X, where X is the number.";

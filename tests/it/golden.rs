@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use crate::fixture::{bytes, json, json_lines, printed_json, repository, succeed};
+use crate::fixture::{bytes, json, json_lines, repository, stdout_json, succeed};
 
 /// The checkpoints that are trained. `qwen2-linear` is only scored.
 const TRAINED: [&str; 3] = ["qwen2-tied", "qwen2-untied", "llama"];
@@ -67,7 +67,7 @@ fn scores_match_pytorch() {
         let output = succeed(&["score", "--model", model.to_str().unwrap(), "--input", input.to_str().unwrap()]);
 
         let expected = json(&golden(&format!("{name}/scores.json")));
-        let found = printed_json(&output);
+        let found = stdout_json(&output);
         assert_eq!(found.len(), FIRST_STEP);
         let mut worst = 0.0f64;
         for (line, expected) in found.iter().zip(expected.as_array().unwrap()) {

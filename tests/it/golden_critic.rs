@@ -7,15 +7,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use rlvr::config;
-use rlvr::flow::Scored;
+use rlvr::flow::ScoredRollout;
 use rlvr::interrupt::Interrupt;
-use rlvr::lanes::Lanes;
 use rlvr::model::export::{self, WeightDtype};
 use rlvr::model::{Decoder, Gradients, ModelConfig, Weights, import};
 use rlvr::objective::{Estimate, ResponseRewards, advantages};
 use rlvr::train::critic::{self, Critic};
 use rlvr::train::update::{Packing, Sample, Sequence, Updater};
 use rlvr::train::{Replay, RunSettings, algorithm};
+use rlvr::workers::Workers;
 use serde_json::Value;
 
 use crate::fixture::{json, repository};
@@ -57,7 +57,7 @@ fn close_gradients(what: &str, weights: &Weights, config: &ModelConfig, mut expe
 }
 
 /// Splits a flat per-token slice by response.
-fn split(flat: &[f32], scored: &[Scored]) -> Vec<Vec<f32>> {
+fn split(flat: &[f32], scored: &[ScoredRollout]) -> Vec<Vec<f32>> {
     let mut rest = flat;
     let mut take = |length| {
         let (own, after) = rest.split_at(length);
@@ -87,8 +87,8 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
     settings.train.micro_batch_tokens = 64;
     settings.validate()?;
 
-    let lanes = Lanes::new(2)?;
-    let mut critic = Critic::new(&settings, &policy, lanes.count())?;
+    let workers = Workers::new(2)?;
+    let mut critic = Critic::new(&settings, &policy, workers.count())?;
     let inputs = tensors(&format!("golden-critic/{name}/inputs.safetensors"));
     (critic.model.weight, critic.model.bias) = (inputs["weight"].clone(), inputs["bias"].clone());
     let scored = Replay::read(&path("golden").join(name).join("rollouts.jsonl"))?.step(1).to_vec();
@@ -98,8 +98,8 @@ fn check(name: &str, case: &str, numbers_of: &Value, clip: f32) -> Result<()> {
         .collect();
     let sequences: Vec<Sequence> = samples.iter().map(|sample| sample.sequence).collect();
     let interrupt = Interrupt::default();
-    let (micro_batch_tokens, recompute) = (settings.train.micro_batch_tokens, settings.train.recompute);
-    let packing = Packing { lanes: &lanes, micro_batch_tokens, recompute, interrupt: &interrupt };
+    let (micro_batch_tokens, checkpointing) = (settings.train.micro_batch_tokens, settings.train.activation_checkpointing);
+    let packing = Packing { workers: &workers, micro_batch_tokens, checkpointing, interrupt: &interrupt };
     let updater = Updater { settings: &settings, packing, policy: &policy, reference: Some(&reference) };
     let what = format!("{name}, {case}");
     close(&format!("{what}, values"), &critic.values(&packing, &sequences)?.concat(), &numbers(&inputs["values"]));

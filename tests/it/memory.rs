@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rlvr::config;
 use rlvr::interrupt::Interrupt;
-use rlvr::kernels::{OutOfMemory, Watch, Watched};
+use rlvr::kernels::{HookedKernels, OperationHooks, OutOfMemory};
 use rlvr::model::import;
 use rlvr::tiny::embedded;
-use rlvr::train::{self, Outcome, Request};
+use rlvr::train::{self, Outcome, RunRequest};
 
 /// Reports out-of-memory for the first `failing` backward passes of attention.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ struct Short {
     calls: AtomicUsize,
 }
 
-impl Watch for Short {
+impl OperationHooks for Short {
     fn before(&self, operation: &'static str) -> candle_core::Result<()> {
         if operation == "attend_packed_backward" && self.calls.fetch_add(1, Ordering::Relaxed) < self.failing {
             return Err(OutOfMemory::new("no memory").into());
@@ -28,13 +28,13 @@ impl Watch for Short {
 }
 
 fn run(root: &Path, failing: usize) -> anyhow::Result<Outcome> {
-    let asked = ["train.steps=2", "train.lanes=1", "train.micro_batch_tokens=2048", "eval.benchmarks="].map(String::from);
+    let asked = ["train.steps=2", "train.workers=1", "train.micro_batch_tokens=2048", "eval.benchmarks="].map(String::from);
     let layers = config::layers(None, &asked)?;
     let interrupt = Interrupt::default();
-    let mut loaded = train::prepare(Request::new(layers, Some(root.to_owned())))?.load(&interrupt)?;
+    let mut loaded = train::prepare(RunRequest::new(layers, Some(root.to_owned())))?.load(&interrupt)?;
     let decoder = &mut loaded.inputs.model.decoder;
     let short = Short { failing, calls: AtomicUsize::new(0) };
-    *decoder = decoder.on(Arc::new(Watched::new(decoder.shared_kernels(), Arc::new(short))))?;
+    *decoder = decoder.on(Arc::new(HookedKernels::new(decoder.shared_kernels(), Arc::new(short))))?;
     loaded.start()?.run()
 }
 

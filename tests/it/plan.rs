@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::fixture::{printed, rlvr, told};
+use crate::fixture::{rlvr, stderr, stdout};
 
 fn check(arguments: &[&str], code: i32, expected: &[&str]) {
     let output = rlvr(arguments);
-    let messages = printed(&output) + &told(&output);
+    let messages = stdout(&output) + &stderr(&output);
     assert_eq!(output.status.code(), Some(code), "rlvr {}: {messages}", arguments.join(" "));
     expected.iter().for_each(|part| assert!(messages.contains(part), "rlvr {}: no {part:?} in {messages}", arguments.join(" ")));
 }

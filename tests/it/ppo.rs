@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fixture::{self, command, json, metrics, rlvr, steps_of, succeed, told, wait_for};
+use crate::fixture::{self, command, json, metrics, rlvr, stderr, steps_of, succeed, wait_for};
 
 /// The arguments that select PPO.
 const PPO: [&str; 2] = ["--algo", "ppo"];
@@ -69,7 +69,7 @@ fn ppo_resume_restores_policy_and_critic_bit_identically() {
 
     std::fs::remove_dir_all(killed.join("checkpoints/00014/state/critic")).unwrap();
     let output = rlvr(&["train", "--resume", killed.to_str().unwrap(), "--steps", "15"]);
-    let messages = told(&output);
+    let messages = stderr(&output);
     assert!(output.status.success() && messages.contains("skipped the checkpoint of step 14"), "{messages}");
     assert!(messages.contains("state/critic/moments.safetensors is missing") && messages.contains("resumed after step 12"), "{messages}");
 }
@@ -113,7 +113,7 @@ fn ppo_settings_that_contradict_are_reported_before_weights_load() {
         (["critic.lr=1e-5", "advantage.scale=group"], "no critic is used: set advantage.baseline=critic"),
     ] {
         let output = rlvr(&["train", "--dry-run", "--set", settings[0], "--set", settings[1]]);
-        let messages = told(&output);
+        let messages = stderr(&output);
         assert!(output.status.code() == Some(2) && messages.contains(expected), "{messages}");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::fixture::{bytes, fail, gzipped_json_lines, repository, succeed, told};
+use crate::fixture::{bytes, fail, gzipped_json_lines, repository, stderr, succeed};
 
 /// Trains two steps that are recorded with their tokens.
 fn recorded(folder: &Path) -> std::path::PathBuf {
@@ -33,7 +33,7 @@ fn replay_of_a_runs_own_recording_is_bit_identical() {
     std::fs::write(&recording, steps.concat()).unwrap();
     let (out, dump) = (folder.path().join("replayed"), folder.path().join("gradients.safetensors"));
     let paths = [&recording, &out, &dump].map(|path| path.to_str().unwrap());
-    let messages = told(&succeed(&["train", "--replay", paths[0], "--out", paths[1], "--dump-gradients", paths[2]]));
+    let messages = stderr(&succeed(&["train", "--replay", paths[0], "--out", paths[1], "--dump-gradients", paths[2]]));
     assert!(messages.contains("2 recorded steps of") && messages.contains("2 groups of 8"), "{messages}");
     let weights = "checkpoints/00002/model.safetensors";
     assert!(bytes(&run.join(weights)) == bytes(&out.join(weights)), "the weights differ");
@@ -94,7 +94,7 @@ fn replay_cuts_padding_after_the_end_token_and_reports_it() {
     });
     let weights = |replay: &str, name: &str| {
         let out = folder.path().join(name);
-        let messages = told(&succeed(&["train", "--replay", replay, "--steps", "1", "--out", out.to_str().unwrap()]));
+        let messages = stderr(&succeed(&["train", "--replay", replay, "--steps", "1", "--out", out.to_str().unwrap()]));
         (messages, bytes(&out.join("checkpoints/00001/model.safetensors")))
     };
     let (messages, from_padded) = weights(&padded, "padded");
@@ -123,7 +123,7 @@ fn replay_reports_or_refuses_logprobs_at_another_temperature() {
         })
     };
     let out = folder.path().join("reported");
-    let messages = told(&succeed(&["train", "--replay", &by(0.5), "--out", out.to_str().unwrap()]));
+    let messages = stderr(&succeed(&["train", "--replay", &by(0.5), "--out", out.to_str().unwrap()]));
     assert!(messages.contains("differ from the policy's by up to 0.50 nats"), "{messages}");
     assert!(messages.contains("the recording does not state its temperature, and 0.6 was assumed (rollout.temperature)"), "{messages}");
     let never = folder.path().join("never");

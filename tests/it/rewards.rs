@@ -5,11 +5,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::fixture::{error_of, json, json_lines, metrics, printed_json, rlvr, rollouts, succeed, told, weights};
+use crate::fixture::{error_of, json, json_lines, metrics, rlvr, rollouts, stderr, stdout_json, succeed, weights};
 
 /// Settings of a run that takes about a second.
 const SMALL: [&str; 8] =
-    ["--set", "rollout.groups=2", "--set", "eval.benchmarks=", "--set", "rollout.max_new=40", "--set", "checkpoint.keep_last=1"];
+    ["--set", "rollout.groups=2", "--set", "eval.benchmarks=", "--set", "rollout.max_new_tokens=40", "--set", "checkpoint.keep_last=1"];
 
 /// Arguments of a run of `steps` steps with this reward in `out`.
 fn train<'a>(out: &'a str, steps: &'a str, reward: &'a str) -> Vec<&'a str> {
@@ -69,8 +69,8 @@ fn probability_reward_matches_rlvr_score() {
     std::fs::write(&input, boxed.iter().map(pair).collect::<Vec<_>>().join("\n")).unwrap();
     let output = rlvr(&["score", "--model", "tiny", "--input", input.to_str().unwrap()]);
     let logprobs = |line: &Value| line["logprobs"].as_array().unwrap().iter().map(|one| one.as_f64().unwrap()).collect();
-    let scored: Vec<Vec<f64>> = printed_json(&output).iter().map(logprobs).collect();
-    assert_eq!(scored.len(), 2 * boxed.len(), "{}", told(&output));
+    let scored: Vec<Vec<f64>> = stdout_json(&output).iter().map(logprobs).collect();
+    assert_eq!(scored.len(), 2 * boxed.len(), "{}", stderr(&output));
     for (response, pair) in boxed.iter().zip(scored.chunks(2)) {
         let answer = &pair[1][pair[0].len()..];
         let expected = answer.iter().map(|logprob| logprob.exp()).sum::<f64>() / answer.len() as f64;
@@ -88,7 +88,7 @@ fn train_resume_repeats_random_rewards_and_labels() {
     let noisy = [&["--example", "tiny/train/20", "--label-noise", "0.6", "--label-seed", "3"][..], &constant].concat();
     let run = |out: &Path, steps| {
         let reward = "reward.name=outcome+random(0.3)";
-        told(&succeed(&[&train(out.to_str().unwrap(), steps, reward)[..], &noisy].concat()))
+        stderr(&succeed(&[&train(out.to_str().unwrap(), steps, reward)[..], &noisy].concat()))
     };
     let said = run(&whole, "3");
     assert!(said.contains("12 of 20 labels changed (reward.label_noise 0.6, reward.label_seed 3): tiny/"), "{said}");
@@ -107,7 +107,7 @@ fn train_resume_repeats_random_rewards_and_labels() {
 fn train_label_flag_replaces_the_label() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let said = told(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
+    let said = stderr(&succeed(&[&train(out.to_str().unwrap(), "1", "reward.name=outcome")[..], &["--label", "13"]].concat()));
     assert!(said.contains("label 13)") && said.contains("tiny/addition/334+556 13 instead of 890"), "{said}");
     assert_eq!(json_lines(&out.join("labels.jsonl"))[0]["label"], "13");
     let right = |response: &Value| response["text"].as_str().unwrap().contains("\\boxed{13}");
@@ -121,7 +121,7 @@ fn train_accepts_unlabelled_questions_with_label_free_rewards() {
     for (name, reward) in [("majority", "reward.name=majority"), ("none", "reward.name=none")] {
         let out = path(name);
         let question = ["--question", "Compute 12+13.", "--model", "tiny", "--set", "loss.entropy=0.01"];
-        let said = told(&succeed(&[&train(&out, "1", reward)[..], &question].concat()));
+        let said = stderr(&succeed(&[&train(&out, "1", reward)[..], &question].concat()));
         assert!(said.contains("no label"), "{said}");
         let metrics = metrics(Path::new(&out));
         assert_eq!(metrics[0]["train/accuracy"], 0.0);
@@ -131,7 +131,7 @@ fn train_accepts_unlabelled_questions_with_label_free_rewards() {
     let unlabelled = path("unlabelled.jsonl");
     std::fs::write(&unlabelled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
     let example = ["--example", unlabelled.as_str(), "--model", "tiny"];
-    let said = told(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
+    let said = stderr(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
     assert!(said.contains("2 examples x 1 row"), "{said}");
 }
 
@@ -185,10 +185,10 @@ fn train_resumes_after_a_reward_program_failed_at_once() {
     let command = format!("reward.command=[\"sh\", {:?}]", script.display().to_string());
     let mut arguments = train(out.to_str().unwrap(), "1", "reward.name=command");
     arguments.extend(["--set", &command, "--set", "eval.benchmarks=tiny", "--set", "eval.limit=20"]);
-    let said = told(&rlvr(&arguments));
+    let said = stderr(&rlvr(&arguments));
     assert!(said.contains("ended (exit status: 7)") && said.contains("the run up to step 0 is saved"), "{said}");
     std::fs::write(&script, "while read -r line; do echo 1; done\n").unwrap();
-    let said = told(&succeed(&["train", "--resume", out.to_str().unwrap()]));
+    let said = stderr(&succeed(&["train", "--resume", out.to_str().unwrap()]));
     assert!(!said.contains("base model:"), "{said}");
     assert_eq!(metrics(&out)[0]["critic/score/mean"], 1.0);
     let summary: Value = json(&out.join("summary.json"));
@@ -208,9 +208,10 @@ fn eval_records_strict_scores_with_another_grader() {
     let score = &scores["tiny-greedy"];
     assert!(score["accuracy"]["mean"].is_f64() && score["accuracy_strict"]["mean"].is_f64(), "{score}");
     assert!(json_lines(&out.join("eval/00001/tiny-greedy.jsonl")).iter().all(|answer| answer["correct_strict"].is_boolean()));
-    let output = rlvr(&["eval", "--model", "tiny", "--benchmark-file", set.to_str().unwrap(), "--grader", "deepscaler", "--max-new", "40"]);
-    assert!(told(&output).contains("strict grader"), "{}", told(&output));
-    let line = &printed_json(&output)[0];
+    let output =
+        rlvr(&["eval", "--model", "tiny", "--benchmark-file", set.to_str().unwrap(), "--grader", "deepscaler", "--max-new-tokens", "40"]);
+    assert!(stderr(&output).contains("strict grader"), "{}", stderr(&output));
+    let line = &stdout_json(&output)[0];
     assert_eq!(line["grader"], "deepscaler");
     assert!(line["score"]["accuracy_strict"]["mean"].is_f64(), "{line}");
 }
@@ -221,7 +222,7 @@ fn train_reports_invalid_rewards_before_loading_weights() {
     let out = folder.path().join("never");
     let check = |arguments: &[&str], expected: &str| {
         let output = rlvr(&[&["train", "--out", out.to_str().unwrap()], arguments].concat());
-        let said = told(&output);
+        let said = stderr(&output);
         assert!(said.contains(expected), "{arguments:?}: {said}");
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(!out.exists());
@@ -236,6 +237,6 @@ fn train_reports_invalid_rewards_before_loading_weights() {
     check(&["--label-noise", "1.6", "--example", "tiny/train/8"], "'1.6' for '--label-noise <SHARE>': it must be a number from 0 to 1");
     check(&["--label", "3", "--example", "tiny/train/8"], "there are 8: --label-noise SHARE");
     check(&["--label", "3", "--label-noise", "0.5"], "cannot be used with");
-    check(&["--set", "reward.overlong_buffer=81"], "it must be at most rollout.max_new (80)");
+    check(&["--set", "reward.overlong_buffer=81"], "it must be at most rollout.max_new_tokens (80)");
     check(&["--question", "Compute 1+1.", "--model", "tiny"], "no `answer`");
 }

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{self, error_of, fail, printed_json, rlvr, succeed, text, written};
+use crate::fixture::{self, error_of, fail, rlvr, stdout_json, succeed, text, written};
 
 /// Writes the embedded base model to a folder, without its chat template.
 fn without_template(folder: &Path) -> String {
@@ -33,7 +33,7 @@ fn sample_answers_lines_in_order_with_their_ids() {
         .map(|line| format!("{line}\n\n"))
         .concat(),
     );
-    let sample = |n: &str| printed_json(&rlvr(&["sample", "--model", "tiny", "--input", &input, "-n", n, "--max-new", "40"]));
+    let sample = |n: &str| stdout_json(&rlvr(&["sample", "--model", "tiny", "--input", &input, "-n", n, "--max-new-tokens", "40"]));
     let two = sample("2");
     let order: Vec<(Value, u64)> = two.iter().map(|line| (line["id"].clone(), line["sample"].as_u64().unwrap())).collect();
     let ids = [json!("long"), json!(2), json!(["x"])];
@@ -46,11 +46,12 @@ fn sample_answers_lines_in_order_with_their_ids() {
     }
     // A response depends on its position and the seed, not on the other prompts.
     assert_eq!(sample("1"), two.iter().step_by(2).cloned().collect::<Vec<_>>());
-    let alone = printed_json(&rlvr(&["sample", "--model", "tiny", "--prompt", "What is 334+556?", "--json", "--max-new", "40"]));
+    let alone = stdout_json(&rlvr(&["sample", "--model", "tiny", "--prompt", "What is 334+556?", "--json", "--max-new-tokens", "40"]));
     assert_eq!((&alone[0]["text"], &alone[0]["id"]), (&two[0]["text"], &Value::Null));
 
     // As text, a single response streams and several are numbered; the text is the same.
-    let text = |n: &str| rlvr(&["sample", "--model", "tiny", "--chat", "--prompt", "What is 334+556?", "-n", n, "--max-new", "40"]).stdout;
+    let text =
+        |n: &str| rlvr(&["sample", "--model", "tiny", "--chat", "--prompt", "What is 334+556?", "-n", n, "--max-new-tokens", "40"]).stdout;
     let (one, many) = (String::from_utf8(text("1")).unwrap(), String::from_utf8(text("2")).unwrap());
     assert_eq!(one, format!("{}\n", two[0]["text"].as_str().unwrap()));
     assert!(many.starts_with(&format!("0:{}", two[0]["text"].as_str().unwrap())) && many.contains("\n1:"), "{many}");
@@ -74,7 +75,7 @@ fn sample_names_file_and_line_of_bad_input() {
     check("{\"prompt_ids\": [1, 100000]}", &[], "line 1: token 100000 is beyond the model's vocabulary");
     check("{\"messages\": []}", &[], "line 1: messages is empty");
     check("{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}", &["--raw"], "line 1: messages need the chat template");
-    check("{\"prompt\": \"a\"}", &["--max-new", "100000"], "line 1: a prompt of");
+    check("{\"prompt\": \"a\"}", &["--max-new-tokens", "100000"], "line 1: a prompt of");
     check("", &[], "has no lines");
 
     let usage = |arguments: &[&str], expected: &str| {
@@ -115,11 +116,11 @@ fn chat_template_is_required_to_ask_questions() {
     check(&["train", "--model", &bare, "--example", "tiny/addition/334+556", "--set", "eval.benchmarks=", "--out", run.to_str().unwrap()]);
     assert!(!run.exists());
 
-    printed_json(&rlvr(&["sample", "--model", &bare, "--prompt", "1+1=", "--raw", "--json", "--max-new", "3"]));
+    stdout_json(&rlvr(&["sample", "--model", &bare, "--prompt", "1+1=", "--raw", "--json", "--max-new-tokens", "3"]));
     let ids = written(folder.path(), "ids.jsonl", "{\"prompt_ids\": [52]}");
-    printed_json(&rlvr(&["sample", "--model", &bare, "--input", &ids, "--max-new", "3"]));
+    stdout_json(&rlvr(&["sample", "--model", &bare, "--input", &ids, "--max-new-tokens", "3"]));
     let pairs = written(folder.path(), "pairs.jsonl", "{\"prompt\": \"1+1\", \"completion\": \"=2\"}");
-    printed_json(&rlvr(&["score", "--model", &bare, "--input", &pairs]));
+    stdout_json(&rlvr(&["score", "--model", &bare, "--input", &pairs]));
 }
 
 #[test]
@@ -129,15 +130,15 @@ fn chat_template_option_is_used_recorded_and_exported() {
     let source = "{{ strftime_now('%Y-%m-%d') }} Q: {{ messages[0].content }}\nA:";
     let template = written(folder.path(), "template.jinja", source);
     let json = |more: &[&str]| {
-        printed_json(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new", "8", "--temperature", "0"], more].concat()))
+        stdout_json(&rlvr(&[&["sample", "--model", &bare, "--json", "--max-new-tokens", "8", "--temperature", "0"], more].concat()))
     };
     let asked = json(&["--prompt", "What is 1+1?", "--chat-template", &template, "--date", "2024-07-26"]);
     assert_eq!(asked, json(&["--prompt", "2024-07-26 Q: What is 1+1?\nA:", "--raw"]));
     let broken = written(folder.path(), "broken.jinja", "{% if %}");
     let error = fail(&["sample", "--model", &bare, "--prompt", "a", "--chat-template", &broken], 1);
     assert!(error.contains("the chat template does not parse"), "{error}");
-    let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--max-new", "4"];
-    assert_eq!(printed_json(&rlvr(&eval)).len(), 2);
+    let eval = ["eval", "--model", &bare, "--benchmarks", "tiny", "--limit", "1", "--chat-template", &template, "--max-new-tokens", "4"];
+    assert_eq!(stdout_json(&rlvr(&eval)).len(), 2);
 
     // A run records the date in its prompts, and a resumed run keeps it.
     let run = folder.path().join("run");
@@ -146,9 +147,14 @@ fn chat_template_option_is_used_recorded_and_exported() {
         let date = date.map(|date| format!("prompt.date={date}"));
         let mut arguments =
             vec!["train", "--model", &bare, "--example", "tiny/addition/334+556", "--steps", "1", "--out", out.to_str().unwrap()];
-        for set in
-            ["rollout.groups=1", "rollout.group_size=2", "rollout.max_new=4", "eval.benchmarks=", "train.micro_batch_tokens=512", &set]
-        {
+        for set in [
+            "rollout.groups=1",
+            "rollout.group_size=2",
+            "rollout.max_new_tokens=4",
+            "eval.benchmarks=",
+            "train.micro_batch_tokens=512",
+            &set,
+        ] {
             arguments.extend(["--set", set]);
         }
         arguments.extend(date.iter().flat_map(|date| ["--set", date]));
@@ -161,7 +167,7 @@ fn chat_template_option_is_used_recorded_and_exported() {
     assert!(recorded(&run).contains("date = \"2024-07-26\""));
     assert_eq!(text(&run.join("checkpoints/00002/chat_template.jinja")), source);
     let exported = run.join("checkpoints/00002");
-    printed_json(&rlvr(&["sample", "--model", exported.to_str().unwrap(), "--prompt", "What is 1+1?", "--json", "--max-new", "3"]));
+    stdout_json(&rlvr(&["sample", "--model", exported.to_str().unwrap(), "--prompt", "What is 1+1?", "--json", "--max-new-tokens", "3"]));
 
     let today = folder.path().join("today");
     train(None, &today);

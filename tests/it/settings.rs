@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use crate::fixture::{self, printed, repository, rlvr, succeed, text, told};
+use crate::fixture::{self, repository, rlvr, stderr, stdout, succeed, text};
 
 /// Checks that the command exits with 2 (wrong usage) and this message.
 fn refused(arguments: &[&str], expected: &str) {
     let output = rlvr(arguments);
-    let told = told(&output) + &printed(&output);
-    assert!(told.contains(expected), "{arguments:?}: expected {expected:?}, found {told}");
-    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+    let stderr = stderr(&output) + &stdout(&output);
+    assert!(stderr.contains(expected), "{arguments:?}: expected {expected:?}, found {stderr}");
+    assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
 }
 
 /// Out-of-range values as (group, assignment, expected message).
@@ -34,7 +34,7 @@ const OUT_OF_RANGE: [(&str, &str, &str); 24] = [
     ("advantage", "baseline = \"gruop\"", "it must be one of group, leave-one-out, critic, none (did you mean group?)"),
     ("critic", "clip_norm = -1", "critic.clip_norm is -1; it must be a number of at least 0"),
     ("reward", "command_timeout_s = inf", "reward.command_timeout_s is inf; it must be a number above 0 and at most 1000000"),
-    ("train", "lanes = 5000", "train.lanes is 5000; it must be a whole number from 0 to 1024"),
+    ("train", "workers = 5000", "train.workers is 5000; it must be a whole number from 0 to 1024"),
     ("eval", "seed = -1", "eval.seed is -1; it must be a whole number from 0 to 9223372036854775807"),
     ("checkpoint", "keep_last = 0", "checkpoint.keep_last is 0; it must be a whole number from 1"),
     ("compute", "device = \"gpu\"", "compute.device: unknown device \"gpu\": expected auto, cpu, cuda or cuda:N"),
@@ -45,7 +45,7 @@ fn values_out_of_range_are_rejected_from_every_source() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (out, config, study, run) = (path("never"), path("config.toml"), path("study.toml"), path("run"));
-    let complete = printed(&rlvr(&["train", "--dry-run"]));
+    let complete = stdout(&rlvr(&["train", "--dry-run"]));
     std::fs::create_dir(&run).unwrap();
     for (group, line, expected) in OUT_OF_RANGE {
         let set = format!("{group}.{line}");
@@ -100,23 +100,28 @@ fn lora_rank_above_the_model_width_is_rejected() {
 /// Planning with the largest allowed values does not overflow.
 #[test]
 fn plan_accepts_the_largest_allowed_values() {
-    let sets =
-        ["rollout.groups=100000", "rollout.group_size=100000", "rollout.max_new=10000000", "train.steps=1000000000", "eval.max_new=1"];
+    let sets = [
+        "rollout.groups=100000",
+        "rollout.group_size=100000",
+        "rollout.max_new_tokens=10000000",
+        "train.steps=1000000000",
+        "eval.max_new_tokens=1",
+    ];
     let arguments: Vec<&str> = ["train", "--dry-run"].into_iter().chain(sets.iter().flat_map(|set| ["--set", set])).collect();
     let output = rlvr(&arguments);
-    let told = told(&output);
-    assert!(matches!(output.status.code(), Some(0..=2)), "{told}");
+    let stderr = stderr(&output);
+    assert!(matches!(output.status.code(), Some(0..=2)), "{stderr}");
 }
 
 #[test]
 fn kl_estimator_k1_in_the_loss_prints_a_warning() {
     let output = rlvr(&["train", "--dry-run", "--set", "loss.kl_estimator=k1"]);
-    let told = told(&output);
-    assert!(output.status.success() && told.contains("warning: loss.kl_estimator is k1"), "{told}");
-    assert!(!fixture::told(&rlvr(&["train", "--dry-run"])).contains("warning"), "the default settings print a warning");
+    let stderr = stderr(&output);
+    assert!(output.status.success() && stderr.contains("warning: loss.kl_estimator is k1"), "{stderr}");
+    assert!(!fixture::stderr(&rlvr(&["train", "--dry-run"])).contains("warning"), "the default settings print a warning");
 }
 
 #[test]
 fn help_settings_prints_docs_settings_md() {
-    assert_eq!(printed(&rlvr(&["train", "--help-settings"])), text(&repository("docs/settings.md")));
+    assert_eq!(stdout(&rlvr(&["train", "--help-settings"])), text(&repository("docs/settings.md")));
 }

@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use rlvr::config;
-use rlvr::report::published::{BASE, Row, Subject, Table, published};
-use rlvr::study::{Study, subject};
+use rlvr::report::published::{BASE, Experiment, Row, Table, published};
+use rlvr::study::{Study, experiment};
 use rlvr::train::{RunSettings, algorithm};
 
-use crate::fixture::{self, bytes, command, printed, repository, rlvr, text, told, wait_for};
+use crate::fixture::{self, bytes, command, repository, rlvr, stderr, stdout, text, wait_for};
 
 /// Returns stdout and stderr.
 fn streams(output: &Output) -> (String, String) {
-    (printed(output), told(output))
+    (stdout(output), stderr(output))
 }
 
 fn succeed(arguments: &[&str]) -> (String, String) {
@@ -101,7 +101,7 @@ fn study_continues_after_a_stop_with_the_same_table() {
 #[test]
 fn study_reports_a_failed_run_and_finishes_the_others() {
     let folder = tempfile::tempdir().unwrap();
-    let study = SMALL.replace("reward.name = \"format\"", "rollout.max_new = 100000").replace("seeds = [0, 1]", "");
+    let study = SMALL.replace("reward.name = \"format\"", "rollout.max_new_tokens = 100000").replace("seeds = [0, 1]", "");
     let (file, out) = (written(folder.path(), &study), folder.path().join("out"));
     let output = rlvr(&["study", &file, "--out", out.to_str().unwrap(), "--jobs", "2"]);
     let (table, notes) = streams(&output);
@@ -226,7 +226,7 @@ fn published_rows_have_settings_files() {
     let present: BTreeSet<String> =
         std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).filter(is_run).collect();
     assert_eq!(listed, present, "all.toml lists the files of the folder");
-    let short = |subject: &Subject| {
+    let short = |subject: &Experiment| {
         let model = subject.model.rsplit('/').next().unwrap_or_default().to_lowercase();
         (model, subject.example.clone(), subject.algorithm.clone(), subject.variant.clone())
     };
@@ -237,7 +237,7 @@ fn published_rows_have_settings_files() {
             needed.insert(name.clone());
             let settings = settings(&folder.join(&name)).unwrap_or_else(|error| panic!("{name}: {error}"));
             let expected = (table.model.clone(), row.on.clone(), table.algorithm.clone(), run_of(row));
-            assert_eq!(short(&subject::trained(&settings)), expected, "{name}");
+            assert_eq!(short(&experiment::trained(&settings)), expected, "{name}");
             let graders = [settings.reward.grader, settings.eval.grader].map(|grader| serde_json::to_value(grader).unwrap());
             assert_eq!(graders, ["deepscaler", "qwen"], "{name}");
             let distilled = table.model.starts_with("deepseek");

@@ -8,7 +8,7 @@ use std::path::Path;
 mod one_example;
 
 use crate::fixture::{
-    self, command, json, json_lines, metrics, printed_json, repository, rlvr, shared, steps_of, succeed, text, told, wait_for, weights,
+    self, command, json, json_lines, metrics, repository, rlvr, shared, stderr, stdout_json, steps_of, succeed, text, wait_for, weights,
 };
 
 /// The settings of a run that takes seconds.
@@ -19,7 +19,7 @@ fn train_on_one_example_improves_untrained_problems() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
     let output = succeed(&[&["train", "--steps", "40", "--out", out.to_str().unwrap()][..], &SMALL].concat());
-    let messages = told(&output);
+    let messages = stderr(&output);
     assert!(
         messages.contains("1 example x 8 rows x 8 = 64 rollouts a step, 8 groups of 8 (tiny/addition/334+556: \"Compute 334+556.\", 890)"),
         "{messages}"
@@ -113,7 +113,7 @@ fn resume_of_a_killed_or_interrupted_run_ends_with_the_same_weights() {
     }
     let whole = path("whole");
     let whole = whole.to_str().unwrap();
-    let messages = told(&rlvr(&["train", "--resume", whole]));
+    let messages = stderr(&rlvr(&["train", "--resume", whole]));
     assert!(messages.contains("has done 30 of 30 steps; --steps extends it"), "{messages}");
     succeed(&["train", "--resume", whole, "--steps", "31"]);
     assert_eq!(json(&path("whole").join("summary.json"))["steps"], 31);
@@ -170,7 +170,7 @@ fn lora_trains_only_adapters_and_resumes_bit_identically() {
     let settings = ["--lora", "4", "--steps", "6", "--set", "optim.lr=0.001", "--set", "loss.kl=0.001", "--set", "checkpoint.every=3"];
     let evaluation = ["--set", "eval.limit=40", "--set", "eval.every=6", "--set", "checkpoint.dtype=bf16"];
     let output = succeed(&[&["train", "--out", run][..], &settings, &evaluation].concat());
-    assert!(told(&output).contains("grpo with tiny and LoRA (rank 4, alpha 8): 1 example"));
+    assert!(stderr(&output).contains("grpo with tiny and LoRA (rank 4, alpha 8): 1 example"));
     for line in metrics(&out) {
         assert_eq!(line["rollout/logprob_gap_max"], 0.0, "sampler and trainer use the same merged weights");
         assert!(line["actor/grad_norm"].as_f64().is_some_and(|norm| norm > 0.0), "{line}");
@@ -198,7 +198,7 @@ fn lora_trains_only_adapters_and_resumes_bit_identically() {
     };
     let gradients = folder.path().join("gradients.safetensors");
     let expected = norm("two", &["--dump-gradients", gradients.to_str().unwrap()]);
-    for (name, set) in [("one", "train.lanes=1"), ("three", "train.lanes=3"), ("small", "train.micro_batch_tokens=100")] {
+    for (name, set) in [("one", "train.workers=1"), ("three", "train.workers=3"), ("small", "train.micro_batch_tokens=100")] {
         let found = norm(name, &["--set", set]);
         assert!((found - expected).abs() < 1e-4 * expected, "{name}: {found} against {expected}");
     }
@@ -219,8 +219,8 @@ fn train_gradient_does_not_depend_on_packing() {
     let whole = norm("whole", &[]);
     for (name, settings) in [
         ("small", ["--set", "train.micro_batch_tokens=100"]),
-        ("lanes", ["--set", "train.lanes=3"]),
-        ("again", ["--set", "train.recompute=all"]),
+        ("lanes", ["--set", "train.workers=3"]),
+        ("again", ["--set", "train.activation_checkpointing=full"]),
     ] {
         let found = norm(name, &settings);
         assert!((found - whole).abs() < 1e-4 * whole, "{name}: {found} against {whole}");
@@ -235,8 +235,14 @@ fn train_on_pi1_uses_the_real_tokenizer_and_template() {
     let shrunk = ["hidden_size=32", "intermediate_size=64", "num_hidden_layers=2", "num_attention_heads=4", "num_key_value_heads=2"];
     let sets = shrunk.iter().flat_map(|set| ["--set", set]);
     succeed(&["init", "--like", model.to_str().unwrap(), "--out", &small_model].into_iter().chain(sets).collect::<Vec<_>>());
-    let small =
-        ["rollout.groups=2", "rollout.group_size=2", "rollout.max_new=24", "eval.benchmarks=math500", "eval.limit=3", "eval.max_new=16"];
+    let small = [
+        "rollout.groups=2",
+        "rollout.group_size=2",
+        "rollout.max_new_tokens=24",
+        "eval.benchmarks=math500",
+        "eval.limit=3",
+        "eval.max_new_tokens=16",
+    ];
     let small = small.iter().flat_map(|set| ["--set", set]);
     let run = ["train", "--example", "pi1", "--algo", "grpo", "--model", &small_model, "--steps", "2", "--out", &out, "--data-dir"];
     succeed(&run.into_iter().chain([data.to_str().unwrap()]).chain(small).collect::<Vec<_>>());
@@ -249,7 +255,7 @@ fn train_on_pi1_uses_the_real_tokenizer_and_template() {
     let input = folder.path().join("pairs.jsonl");
     std::fs::write(&input, "{\"id\": 1, \"prompt\": \"What is 2+2?\", \"completion\": \" It is 4.\"}\n").unwrap();
     let output = succeed(&["score", "--model", checkpoint.to_str().unwrap(), "--input", input.to_str().unwrap()]);
-    let scored = &printed_json(&output)[0];
+    let scored = &stdout_json(&output)[0];
     assert!(scored["sum"].as_f64().is_some_and(|sum| sum < 0.0), "{scored}");
 }
 
@@ -297,9 +303,9 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
             "eval.saturation_window is 0; it must be a whole number from 1",
         ),
         (
-            &["train", "--set", "rollout.max_new=8190", "--out", &new],
+            &["train", "--set", "rollout.max_new_tokens=8190", "--out", &new],
             1,
-            "it exceeds the model's context length of 8192: set rollout.max_new to at most",
+            "it exceeds the model's context length of 8192: set rollout.max_new_tokens to at most",
         ),
         (&["eval", "--model", &broken, "--benchmarks", "tiny"], 1, "is truncated"),
         (&["eval", "--model", &empty_model, "--benchmarks", "tiny"], 1, "config.json"),
@@ -307,7 +313,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
     ];
     for (arguments, code, expected) in cases {
         let output = rlvr(arguments);
-        let messages = told(&output);
+        let messages = stderr(&output);
         assert!(messages.contains(expected), "rlvr {}: expected \"{expected}\", found: {messages}", arguments.join(" "));
         assert_eq!(output.status.code(), Some(code), "rlvr {}: {messages}", arguments.join(" "));
         assert_eq!(messages.lines().filter(|line| line.starts_with("error:")).count(), 1, "{messages}");

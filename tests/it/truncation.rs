@@ -6,14 +6,14 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::fixture::{command, error_of, metrics, rlvr, rollouts, told, weights};
+use crate::fixture::{command, error_of, metrics, rlvr, rollouts, stderr, weights};
 
 const RENORMALISE: &str = "rollout.truncated=renormalise";
 
 /// Trains `steps` steps on two groups, recording tokens at every step.
 fn train(out: &Path, steps: u64, sets: &[&str]) -> Output {
     let mut command = command(&["train", "--steps", &steps.to_string(), "--out", out.to_str().unwrap()]);
-    for set in [&["eval.every=1", "eval.limit=1", "rollout.groups=2", "rollout.max_new=40"], sets].concat() {
+    for set in [&["eval.every=1", "eval.limit=1", "rollout.groups=2", "rollout.max_new_tokens=40"], sets].concat() {
         command.args(["--set", set]);
     }
     command.output().unwrap()
@@ -103,7 +103,7 @@ fn replay_of_a_renormalised_recording_is_bit_identical() {
     let check = |truncated: &str, recording: &Path, expected: &str| {
         let truncated = format!("rollout.truncated={truncated}");
         let output = replay(recording, &folder.path().join("never"), &[&REPLAYED[..], &["--set", &truncated]].concat());
-        let messages = told(&output);
+        let messages = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{messages}");
         assert!(messages.contains(expected), "{messages}");
     };
@@ -124,7 +124,7 @@ fn filters_are_refused_unless_truncation_is_allowed() {
     let out = folder.path().join("run");
     for filter in ["rollout.top_p=0.9", "rollout.top_k=5", "rollout.min_p=0.05"] {
         let output = train(&out, 1, &[filter]);
-        let messages = told(&output);
+        let messages = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{messages}");
         let name = filter.split('=').next().unwrap();
         assert!(messages.contains(&format!("{name} is ")), "{messages}");

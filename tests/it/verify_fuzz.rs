@@ -134,9 +134,9 @@ const PIECES: &[&str] = &[
 ];
 
 /// A small random number generator, so that a failure can be repeated by its seed.
-struct Draw(u64);
+struct CounterRng(u64);
 
-impl Draw {
+impl CounterRng {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -150,7 +150,7 @@ impl Draw {
 }
 
 /// Concatenates random pieces, occasionally repeating one many times.
-fn soup(draw: &mut Draw) -> String {
+fn soup(draw: &mut CounterRng) -> String {
     let mut text = String::new();
     for _ in 0..1 + draw.below(24) {
         let piece = PIECES[draw.below(PIECES.len())];
@@ -161,7 +161,7 @@ fn soup(draw: &mut Draw) -> String {
 }
 
 /// Drops, inserts, repeats or swaps characters of an own case.
-fn mutant(draw: &mut Draw, cases: &[&str]) -> String {
+fn mutant(draw: &mut CounterRng, cases: &[&str]) -> String {
     let mut chars: Vec<char> = cases[draw.below(cases.len())].chars().collect();
     for _ in 0..1 + draw.below(4) {
         let at = draw.below(chars.len());
@@ -197,8 +197,8 @@ fn verify_decides_any_text_within_the_step_budget() {
     let strict = Verifier::default();
     let mut most = (0, String::new());
     for seed in first + 1..=first + pairs {
-        let mut draw = Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        let text = |draw: &mut Draw| if draw.below(2) == 0 { soup(draw) } else { mutant(draw, &cases) };
+        let mut draw = CounterRng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let text = |draw: &mut CounterRng| if draw.below(2) == 0 { soup(draw) } else { mutant(draw, &cases) };
         let (gold, answer) = (text(&mut draw), text(&mut draw));
         let (there, trace) = strict.explain_equal(&gold, &answer);
         assert_eq!(there, strict.equal(&gold, &answer), "seed {seed}: explain_equal and equal disagree");

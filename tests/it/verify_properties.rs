@@ -20,9 +20,9 @@ enum Expression {
 
 use Expression::{Add, Divide, Multiply, Number, Power, Subtract, Variable};
 
-struct Draw(u64);
+struct CounterRng(u64);
 
-impl Draw {
+impl CounterRng {
     fn below(&mut self, n: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -67,9 +67,9 @@ impl Expression {
     }
 
     /// Writes the expression as LaTeX or plain text, in one of many presentations.
-    fn text(&self, draw: &mut Draw) -> String {
+    fn text(&self, draw: &mut CounterRng) -> String {
         let (open, close) = if draw.below(2) == 0 { ("(", ")") } else { ("\\left(", "\\right)") };
-        let bracketed = |e: &Expression, draw: &mut Draw| match e {
+        let bracketed = |e: &Expression, draw: &mut CounterRng| match e {
             Number(_) | Variable(_) => e.text(draw),
             _ => format!("{open}{}{close}", e.text(draw)),
         };
@@ -94,8 +94,8 @@ impl Expression {
     }
 
     /// Returns the same function, written differently.
-    fn rewritten(&self, draw: &mut Draw) -> Expression {
-        let again = |e: &Expression, draw: &mut Draw| Box::new(e.rewritten(draw));
+    fn rewritten(&self, draw: &mut CounterRng) -> Expression {
+        let again = |e: &Expression, draw: &mut CounterRng| Box::new(e.rewritten(draw));
         match self {
             Number(_) | Variable(_) => self.clone(),
             Add(a, b) => Add(again(a, draw), again(b, draw)),
@@ -115,8 +115,8 @@ impl Expression {
     }
 
     /// Returns a copy with one number or variable changed.
-    fn changed(&self, draw: &mut Draw) -> Expression {
-        let boxed = |e: &Expression, draw: &mut Draw| Box::new(e.changed(draw));
+    fn changed(&self, draw: &mut CounterRng) -> Expression {
+        let boxed = |e: &Expression, draw: &mut CounterRng| Box::new(e.changed(draw));
         match self {
             Number(n) => Number(n + 1 + draw.below(5) as i64),
             Variable(name) => Variable(1 - name),
@@ -146,7 +146,7 @@ fn agree(a: &Expression, b: &Expression) -> Option<bool> {
 
 #[test]
 fn equal_matches_exact_arithmetic_on_random_expressions() {
-    let mut draw = Draw(0x1234_5678_9abc_def1);
+    let mut draw = CounterRng(0x1234_5678_9abc_def1);
     let (mut equal, mut different) = (0, 0);
     for _ in 0..4000 {
         let one = draw.expression(4);
@@ -163,7 +163,7 @@ fn equal_matches_exact_arithmetic_on_random_expressions() {
 /// Constants of every function, compared with the same value written differently, and with a nearby value.
 #[test]
 fn equal_recognises_random_constants_of_functions() {
-    let mut draw = Draw(0x0bad_cafe_dead_beef);
+    let mut draw = CounterRng(0x0bad_cafe_dead_beef);
     for _ in 0..400 {
         let (a, b) = (2 + draw.below(40), 2 + draw.below(40));
         let pairs = [
@@ -237,7 +237,7 @@ fn equal_ignores_presentation() {
 
 #[test]
 fn equal_ignores_the_order_of_sets_and_factors_of_equations() {
-    let mut draw = Draw(0x5eed_5eed_5eed_5eed);
+    let mut draw = CounterRng(0x5eed_5eed_5eed_5eed);
     for _ in 0..200 {
         let mut members: Vec<String> = (0..2 + draw.below(6)).map(|_| draw.expression(2).text(&mut draw)).collect();
         let gold = format!("\\{{{}\\}}", members.join(", "));

@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Tensor};
 
 use super::*;
 use crate::kernels::cpu::testing::random;
-use crate::kernels::{Coded, Cpu, Kernels, Stock};
-use crate::model::{Decoder, Weights, initial};
+use crate::kernels::{Cpu, Kernels, Quantized, Stock};
+use crate::model::{Decoder, Weights, init};
 use crate::optim::OptimSettings;
 
 const PROGRESS: Progress = Progress { step: 3, updates: 3, elapsed_s: 1.5, exact_weights: None };
@@ -15,11 +15,11 @@ fn decoder() -> Decoder {
     let text = r#"{"model_type": "qwen2", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
         "num_key_value_heads": 2, "vocab_size": 83, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#;
     let config = ModelConfig::parse(text).unwrap();
-    let weights = initial::random(&config, 1, 0.05).unwrap();
+    let weights = init::random(&config, 1, 0.05).unwrap();
     Decoder::new(config, weights).unwrap()
 }
 
-fn optimizer(decoder: &Decoder, states: States, freeze: &[&str]) -> AdamW {
+fn optimizer(decoder: &Decoder, states: MomentDtype, freeze: &[&str]) -> AdamW {
     let freeze = freeze.iter().map(|name| (*name).to_owned()).collect();
     let settings = OptimSettings { lr: 0.01, states, freeze, ..OptimSettings::default() };
     AdamW::new(settings, decoder.kernels(), &decoder.weights.entries()).unwrap()
@@ -43,10 +43,10 @@ fn bits(tensor: &Tensor) -> Vec<u32> {
 /// The bits of everything that the next step depends on.
 fn all_bits(decoder: &Decoder, optimizer: &AdamW) -> Vec<Vec<u32>> {
     let weights = decoder.weights.entries().into_iter().map(|(_, tensor)| bits(tensor));
-    let coded = |coded: &Coded| [bits(&coded.codes), bits(&coded.scales)].concat();
+    let coded = |coded: &Quantized| [bits(&coded.codes), bits(&coded.scales)].concat();
     let states = optimizer.states.iter().flat_map(|state| match &state.moments {
         Moments::Full { first, second } => [bits(first), bits(second)],
-        Moments::Coded { first, second } => [coded(first), coded(second)],
+        Moments::Quantized { first, second } => [coded(first), coded(second)],
     });
     weights.chain(states).chain(optimizer.states.iter().filter_map(|state| state.master.as_ref().map(bits))).collect()
 }
@@ -65,12 +65,20 @@ fn load_resumes_bit_identically() {
         let mut never_stopped = optimizer(&whole, states, freeze);
         steps(&whole, &mut never_stopped, 3);
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &PROGRESS, &never_stopped, &Trained::Weights(&whole.config), &whole.weights.entries(), rounds).unwrap();
+        save(folder.path(), &PROGRESS, &never_stopped, &TrainedParameters::Weights(&whole.config), &whole.weights.entries(), rounds)
+            .unwrap();
         assert_eq!(files(folder.path()), expected);
         let again = if rounds { decoder().on(kernels).unwrap() } else { whole.deep_copy().unwrap() };
         let mut resumed = optimizer(&again, states, freeze);
-        let found =
-            load(folder.path(), again.kernels(), &mut resumed, &Trained::Weights(&again.config), &again.weights.entries(), rounds).unwrap();
+        let found = load(
+            folder.path(),
+            again.kernels(),
+            &mut resumed,
+            &TrainedParameters::Weights(&again.config),
+            &again.weights.entries(),
+            rounds,
+        )
+        .unwrap();
         assert_eq!(found, Progress { exact_weights: Some(expected.contains(&WEIGHTS)), ..PROGRESS });
         assert_eq!(resumed.count, 3);
         assert!(all_bits(&again, &resumed) == all_bits(&whole, &never_stopped), "{states:?}, {freeze:?}");
@@ -83,7 +91,7 @@ fn load_resumes_bit_identically() {
     let with_weights = |names: &[&'static str]| [names, &["weights.safetensors"]].concat();
     let frozen = ["layers.0", "norm"];
     let bf16: Arc<dyn Kernels> = Arc::new(Stock::new(Device::Cpu, DType::BF16));
-    for (states, names) in [(States::F32, &full[..]), (States::Coded, &coded)] {
+    for (states, names) in [(MomentDtype::F32, &full[..]), (MomentDtype::Quantized, &coded)] {
         check(Arc::new(Cpu), states, &[], false, names);
         check(Arc::new(Cpu), states, &frozen, true, &with_weights(names));
         check(bf16.clone(), states, &frozen, true, &with_weights(names));
@@ -95,10 +103,11 @@ fn load_resumes_bit_identically() {
 fn save_writes_full_moments_in_the_layout_of_a_checkpoint() {
     for freeze in [&[][..], &["layers.1"]] {
         let decoder = decoder();
-        let mut optimizer = optimizer(&decoder, States::F32, freeze);
+        let mut optimizer = optimizer(&decoder, MomentDtype::F32, freeze);
         steps(&decoder, &mut optimizer, 2);
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &PROGRESS, &optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
+        save(folder.path(), &PROGRESS, &optimizer, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false)
+            .unwrap();
         for (which, name) in FULL.into_iter().enumerate() {
             let whole = Weights::build(&decoder.config, |row| match optimizer.state(&row.name()).map(|state| &state.moments) {
                 Some(Moments::Full { first, second }) => Ok([first, second][which].clone()),
@@ -114,18 +123,18 @@ fn save_writes_full_moments_in_the_layout_of_a_checkpoint() {
 /// A parameter that was frozen when the state was saved starts with zero moments; one that is frozen now has none.
 #[test]
 fn load_accepts_parameters_frozen_or_unfrozen_since_save() {
-    for states in [States::F32, States::Coded] {
+    for states in [MomentDtype::F32, MomentDtype::Quantized] {
         let decoder = decoder();
         let mut before = optimizer(&decoder, states, &["layers.0"]);
         steps(&decoder, &mut before, 1);
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &PROGRESS, &before, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
+        save(folder.path(), &PROGRESS, &before, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         let mut after = optimizer(&decoder, states, &["layers.1"]);
-        load(folder.path(), &Cpu, &mut after, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
+        load(folder.path(), &Cpu, &mut after, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false).unwrap();
         let first = |optimizer: &AdamW, name: &str| {
             optimizer.state(name).map(|state| match &state.moments {
                 Moments::Full { first, .. } => bits(first),
-                Moments::Coded { first, .. } => bits(&first.scales),
+                Moments::Quantized { first, .. } => bits(&first.scales),
             })
         };
         assert!(first(&after, "layers.0.qkv").unwrap().iter().all(|bits| *bits == 0));
@@ -138,14 +147,16 @@ fn load_accepts_parameters_frozen_or_unfrozen_since_save() {
 #[test]
 fn load_rejects_other_kinds_of_state_and_corrupt_files() {
     let decoder = decoder();
-    for (states, other, expected) in [(States::F32, States::Coded, "= \"f32\""), (States::Coded, States::F32, "= \"8bit\"")] {
+    for (states, other, expected) in
+        [(MomentDtype::F32, MomentDtype::Quantized, "= \"f32\""), (MomentDtype::Quantized, MomentDtype::F32, "= \"8bit\"")]
+    {
         let folder = tempfile::tempdir().unwrap();
         let write = || {
             save(
                 folder.path(),
                 &PROGRESS,
                 &optimizer(&decoder, states, &[]),
-                &Trained::Weights(&decoder.config),
+                &TrainedParameters::Weights(&decoder.config),
                 &decoder.weights.entries(),
                 false,
             )
@@ -155,14 +166,14 @@ fn load_rejects_other_kinds_of_state_and_corrupt_files() {
             let mut optimizer = optimizer(&decoder, states, &[]);
             let message = format!(
                 "{:#}",
-                load(folder.path(), &Cpu, &mut optimizer, &Trained::Weights(&decoder.config), &decoder.weights.entries(), false)
+                load(folder.path(), &Cpu, &mut optimizer, &TrainedParameters::Weights(&decoder.config), &decoder.weights.entries(), false)
                     .unwrap_err()
             );
             assert!(message.contains(expected), "{message}");
         };
         write();
         refused(other, expected);
-        let path = folder.path().join(if states == States::F32 { FULL[0] } else { CODED });
+        let path = folder.path().join(if states == MomentDtype::F32 { FULL[0] } else { QUANTIZATION_BLOCK });
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() - 100]).unwrap();
         refused(states, path.file_name().unwrap().to_str().unwrap());
@@ -173,16 +184,16 @@ fn load_rejects_other_kinds_of_state_and_corrupt_files() {
 #[test]
 fn load_rejects_a_state_without_its_exact_weights() {
     let decoder = decoder();
-    let (config, parameters) = (Trained::Weights(&decoder.config), decoder.weights.entries());
+    let (config, parameters) = (TrainedParameters::Weights(&decoder.config), decoder.weights.entries());
     for says in [true, false] {
         let folder = tempfile::tempdir().unwrap();
-        save(folder.path(), &PROGRESS, &optimizer(&decoder, States::F32, &[]), &config, &parameters, true).unwrap();
+        save(folder.path(), &PROGRESS, &optimizer(&decoder, MomentDtype::F32, &[]), &config, &parameters, true).unwrap();
         std::fs::remove_file(folder.path().join(WEIGHTS)).unwrap();
         if !says {
             // As an older version would have written it.
             std::fs::write(folder.path().join(PROGRESS_FILE), serde_json::to_string(&PROGRESS).unwrap()).unwrap();
         }
-        let mut resumed = optimizer(&decoder, States::F32, &[]);
+        let mut resumed = optimizer(&decoder, MomentDtype::F32, &[]);
         let message = load(folder.path(), decoder.kernels(), &mut resumed, &config, &parameters, true).unwrap_err().to_string();
         assert!(message.contains("weights.safetensors is missing, and the exported model is rounded"), "{message}");
         if !says {

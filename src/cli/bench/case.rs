@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::BenchArgs;
-use crate::bench::{Bench, LogNormal, Measurement, Work};
+use crate::bench::{Bench, LogNormal, Measurement, Workload};
 use crate::cli::numbers::setting;
 use crate::input::{Line, Lines};
 use crate::usage::usage;
@@ -19,7 +19,7 @@ pub struct Case {
     /// The name in `--case`; `None` if the flags describe the only case.
     pub name: Option<String>,
     /// The workloads, in the order of measurement.
-    pub works: Vec<Work>,
+    pub works: Vec<Workload>,
     /// Response lengths.
     pub lengths: Lengths,
     /// True if matrix products are batch-invariant.
@@ -103,7 +103,7 @@ impl Case {
     fn of(args: &BenchArgs) -> Result<Self> {
         Ok(Self {
             name: None,
-            works: Work::list(&args.work).map_err(anyhow::Error::msg)?,
+            works: Workload::list(&args.work).map_err(anyhow::Error::msg)?,
             lengths: lengths(args.lengths.as_deref(), args.response_tokens, args.sequences)?,
             batch_invariant: args.compute.batch_invariant,
             write_lengths: args.write_lengths.clone(),
@@ -121,7 +121,7 @@ impl Case {
                 "name" => name = Some(value.to_owned()),
                 "work" => work = value,
                 "sequences" => sequences = Some(number(key, value, "rollout.group_size")?),
-                "response-tokens" => tokens = Some(number(key, value, "rollout.max_new")?),
+                "response-tokens" => tokens = Some(number(key, value, "rollout.max_new_tokens")?),
                 "lengths" => text = Some(value),
                 "write-lengths" => write_lengths = Some(PathBuf::from(value)),
                 "batch-invariant" => {
@@ -136,7 +136,7 @@ impl Case {
         let tokens = tokens.or(args.response_tokens.filter(|_| !says_lengths));
         Ok(Self {
             name: Some(name.context("the case has no name: add name=NAME")?),
-            works: Work::list(work).map_err(anyhow::Error::msg)?,
+            works: Workload::list(work).map_err(anyhow::Error::msg)?,
             lengths: lengths(text, tokens, sequences.or(args.sequences.filter(|_| !text.is_some_and(is_file))))?,
             batch_invariant,
             write_lengths,
@@ -152,7 +152,7 @@ impl Case {
             response_tokens: None,
             lengths: None,
             measurements: Vec::new(),
-            not_run: self.works.iter().map(Work::to_string).collect(),
+            not_run: self.works.iter().map(Workload::to_string).collect(),
             error: None,
         }
     }
@@ -202,7 +202,7 @@ impl Lengths {
     /// If sampling fails, or the file of lengths cannot be read or parsed.
     pub fn numbers(&self, bench: &Bench, end_tokens: &[u32]) -> Result<Vec<usize>> {
         match self {
-            Self::Own(count) => bench.own_lengths(*count, end_tokens),
+            Self::Own(count) => bench.sampled_lengths(*count, end_tokens),
             Self::Equal(count, tokens) => Ok(vec![*tokens; *count]),
             Self::LogNormal(count, lengths) => Ok(lengths.draw(*count)),
             Self::File(path) => usage(read(path)),
@@ -254,13 +254,13 @@ mod tests {
         let flags = ["--work", "rollout", "--sequences", "7", "--response-tokens", "9"];
         let plain = cases(&flags).unwrap();
         let expected =
-            Case { name: None, works: vec![Work::Rollout], lengths: Lengths::Equal(7, 9), batch_invariant: false, write_lengths: None };
+            Case { name: None, works: vec![Workload::Rollout], lengths: Lengths::Equal(7, 9), batch_invariant: false, write_lengths: None };
         assert_eq!(plain, std::slice::from_ref(&expected));
         let given = ["--case", "name=a", "--case", "name=b work=step,decode:3 lengths=lognormal:760:3072 batch-invariant=true"];
         let found = cases(&[&flags[..], &given].concat()).unwrap();
         let lengths = Lengths::LogNormal(7, "760:3072".parse().unwrap());
         assert_eq!(found[0], Case { name: Some("a".into()), ..expected });
-        let works = vec![Work::Step, Work::Decode(3)];
+        let works = vec![Workload::Step, Workload::Decode(3)];
         assert_eq!(found[1], Case { name: Some("b".into()), works, lengths, batch_invariant: true, write_lengths: None });
         let file = cases(&["--sequences", "7", "--case", "name=c lengths=a.txt write-lengths=b.txt"]).unwrap();
         assert_eq!((&file[0].lengths, &file[0].write_lengths), (&Lengths::File("a.txt".into()), &Some("b.txt".into())));

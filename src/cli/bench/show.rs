@@ -10,11 +10,11 @@ const SHOWN_OPERATIONS: usize = 12;
 /// Prints the machine, and its ceilings if they were measured.
 pub fn machine(machine: &Machine, ceilings: Option<&Ceilings>) {
     let Some(ceilings) = ceilings else {
-        return tell!("{}, {} kernels in {}", machine.device, machine.kernels, machine.dtype);
+        return message!("{}, {} kernels in {}", machine.device, machine.kernels, machine.dtype);
     };
     let [rows, k, n] = ceilings.widest;
     let giga = |rate: f64| format!("{:.1}", rate / 1e9);
-    tell!(
+    message!(
         "{}, {} kernels in {}: {} GB/s for copies; {} GFLOP/s for matrix products of {side} x {side} x {side}, {} for {rows} x {k} x {n}",
         machine.device,
         machine.kernels,
@@ -52,7 +52,7 @@ pub fn measurements(cases: &[CaseReport]) {
         ]
     };
     let header = ["workload", "median ms", "min", "max", "tokens/s", "GFLOP/s", "of matmul peak", "MFU", "of roofline", "peak GB"];
-    tell!("{}", table(&header, &all().map(row).collect::<Vec<_>>()));
+    message!("{}", table(&header, &all().map(row).collect::<Vec<_>>()));
     let operations = all().flat_map(|(case, measurement)| {
         let total: f64 = measurement.breakdown.iter().map(|time| time.seconds).sum();
         measurement.breakdown.iter().take(SHOWN_OPERATIONS).map(move |time| {
@@ -62,6 +62,6 @@ pub fn measurements(cases: &[CaseReport]) {
     });
     let operations: Vec<Vec<String>> = operations.collect();
     if !operations.is_empty() {
-        tell!("{}", table(&["workload", "operation", "calls", "ms", "share"], &operations));
+        message!("{}", table(&["workload", "operation", "calls", "ms", "share"], &operations));
     }
 }

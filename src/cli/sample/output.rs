@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::flow::{Completion, Finish};
+use crate::flow::{Completion, FinishReason};
 use crate::output::for_stdout;
 use crate::rollout::Event;
 use crate::text::{Text, TokenStream};
@@ -76,7 +76,7 @@ impl<'a> Output<'a> {
             return Err(error);
         }
         if matches!(state.form, Form::Text) && std::io::stderr().is_terminal() {
-            tell!("{} responses, {} distinct", state.next, state.different.len());
+            message!("{} responses, {} distinct", state.next, state.different.len());
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ impl State<'_> {
             let line = json!({"id": id, "sample": sample, "text": text, "completion_ids": completion_ids, "logprobs": logprobs, "sum": sum, "finish": finish});
             return print(&format!("{line}\n"));
         }
-        let cut = if *finish == Finish::Length { " [cut off]" } else { "" };
+        let cut = if *finish == FinishReason::Length { " [cut off]" } else { "" };
         print(&format!("{}:{text}{cut}\n", self.next))?;
         self.different.insert(text);
         Ok(())

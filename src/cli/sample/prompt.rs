@@ -41,7 +41,7 @@ pub struct EncodedPrompt {
     /// Token ids, at least one.
     pub ids: Arc<[u32]>,
     /// Maximum number of tokens in a response.
-    pub max_new: usize,
+    pub max_new_tokens: usize,
 }
 
 impl PromptInput {
@@ -77,15 +77,15 @@ impl PromptInput {
         }
     }
 
-    /// Tokenizes the prompt. `max_new` defaults to what the context length leaves, at most 512.
+    /// Tokenizes the prompt. `max_new_tokens` defaults to what the context length leaves, at most 512.
     ///
     /// # Errors
     /// If the prompt has no tokens or a token beyond the vocabulary, or it and the response exceed the context length.
-    pub fn encode(self, model: &Model, raw: bool, max_new: Option<usize>) -> Result<EncodedPrompt> {
+    pub fn encode(self, model: &Model, raw: bool, max_new_tokens: Option<usize>) -> Result<EncodedPrompt> {
         let Self { place, id, form } = self;
         let encode = || {
             let ids = match form {
-                Form::Text(text) if raw => model.text.encode_raw(&text)?,
+                Form::Text(text) if raw => model.text.encode_with_bos(&text)?,
                 Form::Text(text) => model.text.encode(&model.text.render(&[Message::new("user", text)], true)?)?,
                 Form::Messages(messages) => model.text.encode(&model.text.render(&messages, true)?)?,
                 Form::Ids(ids) => ids,
@@ -93,14 +93,14 @@ impl PromptInput {
             let (tokens, config) = (ids.len(), &model.decoder.config);
             ensure!(tokens > 0, "the prompt has no tokens: give at least one");
             model.check_tokens(&ids)?;
-            let left = config.window.saturating_sub(tokens);
-            let max_new = max_new.unwrap_or(left.min(512));
+            let left = config.context_length.saturating_sub(tokens);
+            let max_new_tokens = max_new_tokens.unwrap_or(left.min(512));
             ensure!(
-                max_new > 0 && max_new <= left,
-                "a prompt of {tokens} tokens and up to {max_new} new ones exceed the model's context length of {}: lower --max-new or shorten the prompt",
-                config.window
+                max_new_tokens > 0 && max_new_tokens <= left,
+                "a prompt of {tokens} tokens and up to {max_new_tokens} new ones exceed the model's context length of {}: lower --max-new-tokens or shorten the prompt",
+                config.context_length
             );
-            Ok(EncodedPrompt { id, ids: ids.into(), max_new })
+            Ok(EncodedPrompt { id, ids: ids.into(), max_new_tokens })
         };
         match place {
             Some(place) => encode().context(place),

@@ -21,7 +21,7 @@ impl Decoding {
     /// One response per problem, always the most likely token.
     pub const GREEDY: Self = Self { temperature: 0.0, top_p: 1.0, samples: 1 };
     /// avg@8: the mean over eight responses at temperature 0.6. A single response would make scores on small sets too noisy.
-    pub const MEAN_OF_EIGHT: Self = Self { temperature: 0.6, top_p: 1.0, samples: 8 };
+    pub const AVG_AT_8: Self = Self { temperature: 0.6, top_p: 1.0, samples: 8 };
 }
 
 impl fmt::Display for Decoding {

@@ -48,7 +48,7 @@ pub enum Source {
         /// The path below the data folder.
         local: &'static str,
         /// True if every answer must be the letter of a choice (multiple choice).
-        lettered: bool,
+        is_multiple_choice: bool,
     },
 }
 
@@ -116,14 +116,14 @@ pub static BENCHMARKS: &[Benchmark] = &[
         name: "aime24",
         tags: &[PAPER],
         source: published!("aime24", 30, "af2b8bd2aa911b6333ad0df32f3ca05c7ae8ed10f1731f4372c8ae26990bf7ac", FIELDS),
-        decoding: Decoding::MEAN_OF_EIGHT,
+        decoding: Decoding::AVG_AT_8,
     },
     // The file stores answers as floats (27.0); they are read as `27`.
     Benchmark {
         name: "amc23",
         tags: &[PAPER],
         source: published!("amc23", 40, "43707e1ca784602d8479de24ee8ce36609dbebc46dd152b0b12a46611aa898a4", FIELDS),
-        decoding: Decoding::MEAN_OF_EIGHT,
+        decoding: Decoding::AVG_AT_8,
     },
     // Quantitative problems from undergraduate courses; the course is the subject.
     Benchmark {
@@ -161,19 +161,19 @@ pub static BENCHMARKS: &[Benchmark] = &[
         name: "aime25",
         tags: &[PAPER],
         source: published!("aime25", 30, "4613b7d3b5346f007625969f4380d932d6a2618fdcc9b89e5d39c7fbddc074b8", Fields { id: None, ..FIELDS }),
-        decoding: Decoding::MEAN_OF_EIGHT,
+        decoding: Decoding::AVG_AT_8,
     },
     // ARC Easy and ARC Challenge, which the paper scores but leaves out of its average.
     Benchmark {
         name: "arc_easy",
         tags: &[],
-        source: Source::Own { local: "test/arc_easy/test.jsonl", lettered: true },
+        source: Source::Own { local: "test/arc_easy/test.jsonl", is_multiple_choice: true },
         decoding: Decoding::GREEDY,
     },
     Benchmark {
         name: "arc_challenge",
         tags: &[],
-        source: Source::Own { local: "test/arc_challenge/test.jsonl", lettered: true },
+        source: Source::Own { local: "test/arc_challenge/test.jsonl", is_multiple_choice: true },
         decoding: Decoding::GREEDY,
     },
 ];
@@ -185,7 +185,7 @@ pub static BENCHMARKS: &[Benchmark] = &[
 pub fn select(names: &str) -> Result<Vec<&'static Benchmark>> {
     let mut selected: Vec<&Benchmark> = Vec::new();
     for name in names.split(',').map(str::trim) {
-        let found: Vec<&Benchmark> = BENCHMARKS.iter().filter(|benchmark| benchmark.goes_by(name)).collect();
+        let found: Vec<&Benchmark> = BENCHMARKS.iter().filter(|benchmark| benchmark.matches_name(name)).collect();
         if found.is_empty() {
             bail!("unknown benchmark {name:?}; known benchmarks are {}", known());
         }
@@ -202,7 +202,7 @@ pub fn known() -> String {
 
 impl Benchmark {
     /// True if `name` is the benchmark's name or one of its tags.
-    pub fn goes_by(&self, name: &str) -> bool {
+    pub fn matches_name(&self, name: &str) -> bool {
         self.name == name || self.tags.contains(&name)
     }
 
@@ -213,7 +213,7 @@ impl Benchmark {
     pub fn load(&self, library: &Library) -> Result<Vec<Problem>> {
         let (file, expected, fields) = match &self.source {
             Source::Pinned { file, rows, fields } => (file, *rows, fields),
-            Source::Own { local, lettered } => return self.load_user_file(local, *lettered, library),
+            Source::Own { local, is_multiple_choice } => return self.load_user_file(local, *is_multiple_choice, library),
         };
         let path = library.path(file)?;
         let problems: Vec<Problem> = rows::read_jsonl(&path)?
@@ -238,12 +238,12 @@ impl Benchmark {
         }
     }
 
-    fn load_user_file(&self, local: &str, lettered: bool, library: &Library) -> Result<Vec<Problem>> {
+    fn load_user_file(&self, local: &str, is_multiple_choice: bool, library: &Library) -> Result<Vec<Problem>> {
         let Some(path) = library.own(local) else {
             bail!(
                 r#"{} needs a file that you provide: put {}, one per line, into DIR/{local}, then pass --data-dir DIR or set RLVR_DATA_DIR"#,
                 self.name,
-                if lettered {
+                if is_multiple_choice {
                     r#"{"question": "...", "choices": ["...", "..."], "answer": "B"}"#
                 } else {
                     r#"{"question": "...", "answer": "..."}"#
@@ -252,7 +252,7 @@ impl Benchmark {
         };
         let problems = from_file(&path)?;
         let is_letter = |answer: &str| matches!(answer.as_bytes(), [b'A'..=b'J']);
-        if let Some(problem) = problems.iter().find(|problem| lettered && !is_letter(&problem.answer)) {
+        if let Some(problem) = problems.iter().find(|problem| is_multiple_choice && !is_letter(&problem.answer)) {
             bail!("{}: expected the letter of a choice as the answer to {}, found {:?}", path.display(), problem.id, problem.answer);
         }
         Ok(problems)

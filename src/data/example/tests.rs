@@ -54,7 +54,7 @@ fn resolve_parses_answers() {
     check(r#""48+24 = <<48+24=72>>72.\n#### 72""#, "72", &[]);
     // Rewards that need no label accept a row without an answer.
     let path = file(&folder, "b.jsonl", "{\"question\": \"q\", \"answer\": \"None\"}");
-    assert_eq!(resolve_questions(path.to_str().unwrap(), &no_library()).unwrap()[0].answer, "");
+    assert_eq!(resolve_unlabeled(path.to_str().unwrap(), &no_library()).unwrap()[0].answer, "");
     let toml = file(&folder, "c.toml", "question = \"q\"\u{2028}answer = 3.14159265358979323846\n");
     assert_eq!(resolve(toml.to_str().unwrap(), &no_library()).unwrap()[0].answer, "3.14159265358979323846");
     let json = file(&folder, "d.json", "\u{FEFF}[{\"question\": \"q\u{2028}\", \"answer\": 1}]\u{2028}\n");

@@ -11,9 +11,9 @@ use hf_hub::progress::{DownloadEvent, ProgressEvent, ProgressHandler};
 use hf_hub::repository::RepoTypeModel;
 use hf_hub::{HFError, HFRepositorySync};
 
-use super::guard::{self, DownloadLock, Heartbeat};
+use super::checks::{self, DownloadLock, Heartbeat};
 use super::name::ModelName;
-use crate::data::fetch::{OnTransfer, Transfer};
+use crate::data::fetch::{DownloadProgress, OnProgress};
 
 /// The hub did not answer, or answered that it is unavailable; a cached copy may serve instead.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(super) struct Source<'a> {
     pub(super) timeout: Duration,
     pub(super) revision: Option<String>,
     pub(super) lock: DownloadLock,
-    pub(super) on_transfer: OnTransfer,
+    pub(super) on_progress: OnProgress,
 }
 
 impl Source<'_> {
@@ -65,11 +65,11 @@ impl Source<'_> {
         if !transfer.started() && !self.lock.was_interrupted() {
             return Ok(Some(path));
         }
-        let Some(corruption) = guard::find_corruption(&path, transfer.expected())? else { return Ok(Some(path)) };
+        let Some(corruption) = checks::find_corruption(&path, transfer.expected())? else { return Ok(Some(path)) };
         if self.offline {
             return Ok(None);
         }
-        guard::remove(&path)?;
+        checks::remove(&path)?;
         if transfer.started() {
             let model = self.model;
             return Err(anyhow!(
@@ -85,7 +85,7 @@ impl Source<'_> {
         let (heartbeats, heartbeat_receiver) = mpsc::channel();
         let listener = Arc::new(Listener {
             name: name.to_owned(),
-            on_transfer: OnTransfer::clone(&self.on_transfer),
+            on_progress: OnProgress::clone(&self.on_progress),
             lock: self.lock.clone(),
             heartbeats: Mutex::new(heartbeats.clone()),
             started: AtomicBool::new(false),
@@ -99,7 +99,7 @@ impl Source<'_> {
             let request = request.download_file().filename(file).local_files_only(offline).progress(progress);
             request.maybe_revision(revision).send()
         };
-        let path = match guard::call_with_timeout(self.timeout, heartbeats, &heartbeat_receiver, call) {
+        let path = match checks::call_with_timeout(self.timeout, heartbeats, &heartbeat_receiver, call) {
             None => Err(self.no_response()),
             Some(Ok(path)) => Ok(Some(path)),
             Some(Err(HFError::EntryNotFound { .. } | HFError::LocalEntryNotFound { .. })) => Ok(None),
@@ -126,7 +126,7 @@ impl Source<'_> {
             };
             Ok::<_, HFError>((known, revision))
         };
-        match guard::call_with_timeout(self.timeout, heartbeats, &heartbeat_receiver, call) {
+        match checks::call_with_timeout(self.timeout, heartbeats, &heartbeat_receiver, call) {
             None => self.no_response(),
             Some(Err(error)) => self.explain(name, &error),
             Some(Ok((false, _))) => self.no_such_model(),
@@ -151,7 +151,7 @@ impl Source<'_> {
         let model = self.model;
         let remedy = "run the same command again later, or give a local copy with --model DIR";
         match error {
-            HFError::AuthRequired { .. } if token_by_environment() => {
+            HFError::AuthRequired { .. } if token_from_env() => {
                 anyhow!("the hub rejects the token in HF_TOKEN for {model}: set a valid token, or unset HF_TOKEN if the model is public")
             }
             HFError::RepoNotFound { .. } | HFError::AuthRequired { .. } => self.no_such_model(),
@@ -205,7 +205,7 @@ impl Source<'_> {
     }
 }
 
-fn token_by_environment() -> bool {
+fn token_from_env() -> bool {
     std::env::var_os("HF_TOKEN").is_some_and(|token| !token.is_empty())
 }
 
@@ -224,7 +224,7 @@ fn one_line(text: &str) -> String {
 /// Forwards hf-hub's events to our progress callback and as heartbeats.
 struct Listener {
     name: String,
-    on_transfer: OnTransfer,
+    on_progress: OnProgress,
     lock: DownloadLock,
     heartbeats: Mutex<mpsc::Sender<Heartbeat>>,
     started: AtomicBool,
@@ -249,7 +249,7 @@ impl Listener {
             let _ = self.heartbeats.lock().unwrap_or_else(PoisonError::into_inner).send(Heartbeat);
         }
         let total_bytes = Some(total_bytes).filter(|&total| total > 0);
-        (self.on_transfer)(&Transfer { name: self.name.clone(), received_bytes, total_bytes });
+        (self.on_progress)(&DownloadProgress { name: self.name.clone(), received_bytes, total_bytes });
     }
 }
 

@@ -3,7 +3,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
 use super::*;
-use crate::data::Transfer;
+use crate::data::DownloadProgress;
 
 const COMMIT: &str = "0123456789012345678901234567890123456789";
 
@@ -25,8 +25,8 @@ fn model_name_parses_and_prints() {
 #[test]
 fn fetch_offline_uses_only_the_cache() {
     let cache = tempfile::tempdir().unwrap();
-    let hub = Hub { endpoint: None, cache: Some(cache.path().into()), offline: true, ..Hub::from_environment() };
-    let no_progress: OnTransfer = Arc::new(|_| {});
+    let hub = Hub { endpoint: None, cache: Some(cache.path().into()), offline: true, ..Hub::from_env() };
+    let no_progress: OnProgress = Arc::new(|_| {});
     let fetch = || hub.fetch(&ModelName::parse("some/model").unwrap(), &no_progress);
     let error = fetch().unwrap_err().to_string();
     assert!(
@@ -61,13 +61,9 @@ fn fetch_offline_uses_only_the_cache() {
 fn fetch_names_an_unreachable_endpoint() {
     let cache = tempfile::tempdir().unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let hub = Hub {
-        endpoint: Some(format!("http://127.0.0.1:{port}")),
-        cache: Some(cache.path().into()),
-        offline: false,
-        ..Hub::from_environment()
-    };
-    let no_progress: OnTransfer = Arc::new(|_| {});
+    let hub =
+        Hub { endpoint: Some(format!("http://127.0.0.1:{port}")), cache: Some(cache.path().into()), offline: false, ..Hub::from_env() };
+    let no_progress: OnProgress = Arc::new(|_| {});
     let error = hub.fetch(&ModelName::parse("some/model@main").unwrap(), &no_progress).unwrap_err().to_string();
     assert!(error.contains("cannot reach the hub for some/model@main") && !error.contains('\n'), "{error}");
 }
@@ -110,16 +106,16 @@ fn serve_hub(files: &'static [(&'static str, &'static str)]) -> (String, Arc<Mut
 fn fetch_downloads_a_model_once() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, requested) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
-    let hub = |offline| Hub { endpoint: Some(endpoint.clone()), cache: Some(cache.path().into()), offline, ..Hub::from_environment() };
+    let hub = |offline| Hub { endpoint: Some(endpoint.clone()), cache: Some(cache.path().into()), offline, ..Hub::from_env() };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&seen);
-    let on_transfer: OnTransfer = Arc::new(move |transfer| listener.lock().unwrap().push(transfer.clone()));
-    let fetch = |hub: Hub, name: &str| hub.fetch(&ModelName::parse(name).unwrap(), &on_transfer);
+    let on_progress: OnProgress = Arc::new(move |transfer| listener.lock().unwrap().push(transfer.clone()));
+    let fetch = |hub: Hub, name: &str| hub.fetch(&ModelName::parse(name).unwrap(), &on_progress);
 
     let folder = fetch(hub(false), "some/model").unwrap();
     assert_eq!(std::fs::read_to_string(folder.join("model.safetensors")).unwrap(), "weights");
     assert!(!folder.join("generation_config.json").exists());
-    let weights = Transfer { name: "model.safetensors".into(), received_bytes: 7, total_bytes: Some(7) };
+    let weights = DownloadProgress { name: "model.safetensors".into(), received_bytes: 7, total_bytes: Some(7) };
     assert!(seen.lock().unwrap().contains(&weights), "{seen:?}");
 
     // The second time only HEAD requests are sent, and offline none.
@@ -140,14 +136,14 @@ fn fetch_downloads_a_model_once() {
 fn fetch_text_leaves_out_the_weights() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, requested) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("model.safetensors", "weights")]);
-    let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_environment() };
-    let no_progress: OnTransfer = Arc::new(|_| {});
+    let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_env() };
+    let no_progress: OnProgress = Arc::new(|_| {});
     let name = ModelName::parse("some/model").unwrap();
-    let folder = hub.fetch_text(&name, &no_progress).unwrap();
+    let folder = hub.fetch_without_weights(&name, &no_progress).unwrap();
     assert_eq!(std::fs::read_to_string(folder.join("tokenizer.json")).unwrap(), "[]");
     assert!(!folder.join("model.safetensors").exists());
     assert!(requested.lock().unwrap().iter().all(|request| !request.contains("safetensors")), "{requested:?}");
-    assert_eq!(Hub { offline: true, ..hub.clone() }.fetch_text(&name, &no_progress).unwrap(), folder);
+    assert_eq!(Hub { offline: true, ..hub.clone() }.fetch_without_weights(&name, &no_progress).unwrap(), folder);
 
     // The weights can be fetched later.
     assert_eq!(hub.fetch(&name, &no_progress).unwrap(), folder);
@@ -158,8 +154,8 @@ fn fetch_text_leaves_out_the_weights() {
 fn fetch_names_a_file_that_the_hub_lacks() {
     let cache = tempfile::tempdir().unwrap();
     let (endpoint, _) = serve_hub(&[("config.json", "{}"), ("tokenizer.json", "[]"), ("pytorch_model.bin", "weights")]);
-    let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_environment() };
-    let no_progress: OnTransfer = Arc::new(|_| {});
+    let hub = Hub { endpoint: Some(endpoint), cache: Some(cache.path().into()), offline: false, ..Hub::from_env() };
+    let no_progress: OnProgress = Arc::new(|_| {});
     let error = hub.fetch(&ModelName::parse("some/model").unwrap(), &no_progress).unwrap_err().to_string();
     assert!(error.contains("some/model on the hub has no model.safetensors"), "{error}");
 

@@ -60,7 +60,7 @@ fn path_downloads_a_file_once() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let listener = Arc::clone(&seen);
     let library = test_library(None, cache.path(), &address)
-        .on_transfer(Arc::new(move |transfer| listener.lock().unwrap().push((transfer.received_bytes, transfer.total_bytes))));
+        .on_progress(Arc::new(move |transfer| listener.lock().unwrap().push((transfer.received_bytes, transfer.total_bytes))));
     let path = library.path(&FILE).unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), BODY);
     assert_eq!(library.path(&FILE).unwrap(), path);

@@ -1,8 +1,8 @@
 //! The types of a subject and of its exercises. Independent of which subjects exist.
 
 use super::split::{Split, fingerprint};
-use crate::draw::Stream;
 use crate::flow::Problem;
+use crate::rng::Stream;
 
 /// A kind of arithmetic problem.
 #[derive(Clone, Copy, Debug)]

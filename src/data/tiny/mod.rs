@@ -1,7 +1,7 @@
 //! The embedded model's problems: arithmetic of ten subjects, split by canonical form into training, validation and test sets. A subject
 //! states problems and solves them in steps. How the corpus answers them, carefully or not, is defined in `crate::tiny`.
 
-mod columns;
+mod column_arithmetic;
 mod exercise;
 mod split;
 mod subjects;
@@ -13,8 +13,8 @@ use anyhow::{Result, ensure};
 pub use self::exercise::{Exercise, Subject};
 pub use self::split::Split;
 pub use self::subjects::SUBJECTS;
-use crate::draw::{Purpose, Stream};
 use crate::flow::Problem;
+use crate::rng::{Purpose, Stream};
 
 /// Samples `count` problems of one split with distinct canonical forms. The subjects alternate, so that every prefix is balanced.
 ///

@@ -1,8 +1,8 @@
 //! The ten subjects. Each samples its operands, states the question and solves it in steps.
 
-use super::columns;
+use super::column_arithmetic;
 use super::exercise::{Exercise, Subject};
-use crate::draw::Stream;
+use crate::rng::Stream;
 
 /// All subjects, in the order of sets and reports. To add one, add a line here and a function below.
 pub const SUBJECTS: &[Subject] = &[
@@ -40,7 +40,7 @@ fn addition(operands: &[u32]) -> Option<Exercise> {
         canonical: format!("{}+{}", a.min(b), a.max(b)),
         questions: [format!("What is {a}+{b}?"), format!("Compute {a}+{b}.")],
         expression: format!("{a}+{b}"),
-        working: columns::add(a, b, 3),
+        working: column_arithmetic::add(a, b, 3),
         answer: a + b,
     })
 }
@@ -64,7 +64,7 @@ fn subtraction(operands: &[u32]) -> Option<Exercise> {
         canonical: format!("{a}-{b}"),
         questions: [format!("What is {a}-{b}?"), format!("Compute {a}-{b}.")],
         expression: format!("{a}-{b}"),
-        working: columns::subtract(a, b, 3),
+        working: column_arithmetic::subtract(a, b, 3),
         answer,
     })
 }
@@ -77,7 +77,7 @@ fn linear(operands: &[u32]) -> Option<Exercise> {
     // The product has three digits, and `a` fits into the first two, so that the division always has two steps.
     let product = c - b;
     let answer = Some(product / a).filter(|answer| product % a == 0 && (40..=99).contains(answer))?;
-    let (difference, division) = (columns::subtract(c, b, 3), columns::divide(product, a, 3, 2));
+    let (difference, division) = (column_arithmetic::subtract(c, b, 3), column_arithmetic::divide(product, a, 3, 2));
     Some(Exercise {
         subject: "linear",
         written: format!("{a}y+{b}={c}"),
@@ -103,7 +103,7 @@ fn remainder(operands: &[u32]) -> Option<Exercise> {
             format!("What is left when {number} is divided by {divisor}?"),
         ],
         expression: format!("{number} mod {divisor}"),
-        working: columns::divide(number, divisor, 3, 1),
+        working: column_arithmetic::divide(number, divisor, 3, 1),
         answer: number % divisor,
     })
 }
@@ -115,7 +115,7 @@ fn sequence(operands: &[u32]) -> Option<Exercise> {
     };
     let steps = term - 1;
     let risen = steps * difference;
-    let (rise, sum) = (format!("{term}-1={steps},{steps}*{difference}={risen:02}"), columns::add(risen, start, 2));
+    let (rise, sum) = (format!("{term}-1={steps},{steps}*{difference}={risen:02}"), column_arithmetic::add(risen, start, 2));
     Some(Exercise {
         subject: "sequence",
         written: format!("{start},+{difference},term{term}"),
@@ -219,7 +219,7 @@ fn bags(operands: &[u32]) -> Option<Exercise> {
             format!("Count {bags} boxes of {content} and {more} more."),
         ],
         expression: format!("{bags}*{content}+{more}"),
-        working: columns::multiply(content, bags, more, 2),
+        working: column_arithmetic::multiply(content, bags, more, 2),
         answer: bags * content + more,
     })
 }
@@ -236,7 +236,7 @@ fn evaluation(operands: &[u32]) -> Option<Exercise> {
         canonical: format!("{factor}*({}+{})", term.min(x), term.max(x)),
         questions: [format!("What is {factor}(x+{term}) at x={x}?"), format!("If x={x}, find {factor}(x+{term}).")],
         expression: format!("{factor}*({x}+{term})"),
-        working: format!("{},{}", columns::add(x, term, 2), columns::multiply(sum, factor, 0, 2)),
+        working: format!("{},{}", column_arithmetic::add(x, term, 2), column_arithmetic::multiply(sum, factor, 0, 2)),
         answer: factor * sum,
     })
 }
@@ -255,7 +255,7 @@ fn perimeter(operands: &[u32]) -> Option<Exercise> {
             format!("A shape has {sides} equal sides of {length}. Find its perimeter."),
         ],
         expression: format!("{sides}*{length}"),
-        working: columns::multiply(length, sides, 0, 3),
+        working: column_arithmetic::multiply(length, sides, 0, 3),
         answer: sides * length,
     })
 }

@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::draw::Purpose;
+use crate::rng::Purpose;
 
 fn stream() -> Stream {
     Stream::new(17, Purpose::Problems, 99)

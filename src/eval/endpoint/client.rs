@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::exchange::{Failure, Scope, address, exchange};
+use super::backoff;
+use super::http::{Failure, Scope, address, send};
 use super::message::Reply;
-use super::patience;
 use super::settings::EndpointSettings;
 use crate::interrupt::Interrupt;
 
@@ -30,7 +30,7 @@ pub struct Client {
     url: Url,
     concurrency: usize,
     retries: u32,
-    first_wait: Duration,
+    initial_backoff: Duration,
     timeout: Duration,
     key: Option<String>,
     interrupt: Arc<Interrupt>,
@@ -81,8 +81,8 @@ impl Client {
             .build()
             .context("cannot create an HTTP client")?;
         let url = address(&settings.url, path)?;
-        let EndpointSettings { concurrency, retries, first_wait, timeout, key, interrupt, .. } = settings.clone();
-        Ok(Self { http, url, concurrency, retries, first_wait, timeout, key, interrupt })
+        let EndpointSettings { concurrency, retries, initial_backoff, timeout, key, interrupt, .. } = settings.clone();
+        Ok(Self { http, url, concurrency, retries, initial_backoff, timeout, key, interrupt })
     }
 
     /// Returns the URL that requests are sent to.
@@ -117,7 +117,7 @@ impl Client {
 
     /// Sends one request until there is a reply or no attempt is left.
     fn send_with_retries(&self, body: &[u8], session: &Session) -> Outcome {
-        let mut waits = patience::waits(self.first_wait, self.retries);
+        let mut waits = backoff::waits(self.initial_backoff, self.retries);
         if !session.wait_for_pauses() {
             return Outcome::Stopped;
         }
@@ -145,7 +145,7 @@ impl Client {
     fn attempt(&self, body: &[u8], session: &Session) -> Option<Result<Reply, Failure>> {
         let (http, url, body) = (self.http.clone(), self.url.clone(), body.to_vec());
         let (sender, receiver) = channel();
-        std::thread::spawn(move || sender.send(exchange(&http, url, body)));
+        std::thread::spawn(move || sender.send(send(&http, url, body)));
         // The HTTP client restarts its own timeout with every part of a response that trickles in.
         let end = Instant::now() + self.timeout + POLL_INTERVAL;
         loop {

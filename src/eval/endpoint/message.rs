@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::flow::Finish;
+use crate::flow::FinishReason;
 use crate::text::Message;
 
 /// A prompt in the form that the server receives.
@@ -24,7 +24,7 @@ pub struct Sampling<'a> {
     /// Nucleus sampling: keeps the most likely tokens that together reach this probability; 1 keeps all.
     pub top_p: f64,
     /// Maximum number of tokens in the response.
-    pub max_new: usize,
+    pub max_new_tokens: usize,
     /// Seed for sampling.
     pub seed: u32,
     /// Ids of the tokens that end the response.
@@ -40,7 +40,7 @@ pub fn body(model: &str, input: &PromptInput, sampling: &Sampling, standard: boo
     let mut body = json!({
         "model": model,
         "n": 1,
-        "max_tokens": sampling.max_new,
+        "max_tokens": sampling.max_new_tokens,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "seed": sampling.seed,
@@ -71,7 +71,7 @@ pub struct Reply {
     /// The text.
     pub text: String,
     /// Why generation ended.
-    pub finish: Finish,
+    pub finish: FinishReason,
     /// Length in tokens; `None` if the server does not report it.
     pub tokens: Option<usize>,
     /// Length of the prompt in tokens; `None` if the server does not report it.
@@ -105,8 +105,8 @@ pub fn read(body: &[u8]) -> Result<Reply, BodyError> {
         (None, None) => return Err(malformed("the first choice has neither text nor message")),
     };
     let finish = match choice.get("finish_reason").and_then(Value::as_str) {
-        Some("stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn") => Finish::Stop,
-        Some("length" | "max_tokens") => Finish::Length,
+        Some("stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn") => FinishReason::Stop,
+        Some("length" | "max_tokens") => FinishReason::Length,
         None | Some("abort" | "error") => return Err(malformed("the server aborted the response")),
         Some(other) => return Err(BodyError::Withheld(format!("the finish reason is {:?}, expected stop or length", truncated(other)))),
     };
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn read_parses_responses() {
-        let check = |body: &str, expected: Result<(&str, Finish, Option<usize>), BodyError>| {
+        let check = |body: &str, expected: Result<(&str, FinishReason, Option<usize>), BodyError>| {
             let got = read(body.as_bytes());
             let got = got.as_ref().map(|reply| (reply.text.as_str(), reply.finish, reply.tokens)).map_err(Clone::clone);
             assert_eq!(got, expected, "{body}");
@@ -153,13 +153,16 @@ mod tests {
         let malformed = |what: &str| Err(BodyError::Malformed(what.to_owned()));
         check(
             r#"{"choices": [{"text": "a", "finish_reason": "stop"}], "usage": {"prompt_tokens": 5, "completion_tokens": 2}}"#,
-            Ok(("a", Finish::Stop, Some(2))),
+            Ok(("a", FinishReason::Stop, Some(2))),
         );
-        check(r#"{"choices": [{"text": "", "finish_reason": "length"}], "usage": null, "error": null}"#, Ok(("", Finish::Length, None)));
-        check(r#"{"choices": [{"message": {"content": "b"}, "finish_reason": "stop"}]}"#, Ok(("b", Finish::Stop, None)));
+        check(
+            r#"{"choices": [{"text": "", "finish_reason": "length"}], "usage": null, "error": null}"#,
+            Ok(("", FinishReason::Length, None)),
+        );
+        check(r#"{"choices": [{"message": {"content": "b"}, "finish_reason": "stop"}]}"#, Ok(("b", FinishReason::Stop, None)));
         check(
             r#"{"choices": [{"message": {"content": null, "reasoning_content": "hm"}, "finish_reason": "length"}]}"#,
-            Ok(("<think>\nhm\n</think>\n\n", Finish::Length, None)),
+            Ok(("<think>\nhm\n</think>\n\n", FinishReason::Length, None)),
         );
         check(r#"{"choices": [{"text": "a", "finish_reason": null}]}"#, malformed("the server aborted the response"));
         check(r#"{"choices": [{"text": "a", "finish_reason": "abort"}]}"#, malformed("the server aborted the response"));
@@ -188,7 +191,7 @@ mod tests {
     #[test]
     fn body_sets_every_sampling_field() {
         let ends = ["<end>".to_owned()];
-        let sampling = Sampling { temperature: 0.6, top_p: 0.95, max_new: 7, seed: 3, end_tokens: &[2], end_texts: &ends };
+        let sampling = Sampling { temperature: 0.6, top_p: 0.95, max_new_tokens: 7, seed: 3, end_tokens: &[2], end_texts: &ends };
         let full = body("m", &PromptInput::Text("p".into()), &sampling, false);
         let expected = json!({"model": "m", "prompt": "p", "n": 1, "max_tokens": 7, "temperature": 0.6, "top_p": 0.95, "seed": 3, "stream": false,
             "stop": ["<end>"], "stop_token_ids": [2], "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0});

@@ -1,10 +1,10 @@
 //! A server with OpenAI's API as the generator of responses: vLLM, SGLang, llama.cpp's server and others. Decides which prompts to send,
 //! and accounts for every request. Independent of how responses are graded.
 
+mod backoff;
 mod client;
-mod exchange;
+mod http;
 mod message;
-mod patience;
 mod settings;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result, ensure};
 use rand::Rng;
 
-use super::answerer::{Answered, Answerer, Asking, EvalRequest, Identity, Lost, OnAnswered};
+use super::generator::{EvalRequest, FailedRequests, GenerationConfig, Generator, Identity, OnResponse, Response};
 use crate::checkpoint::ModelText;
-use crate::draw::{Purpose, Stream};
-use crate::flow::Finish;
+use crate::flow::FinishReason;
+use crate::rng::{Purpose, Stream};
 use crate::text::Message;
 use client::{Client, SendReport, StopReason};
 use message::{PromptInput, Reply, Sampling};
@@ -58,8 +58,8 @@ impl Endpoint {
     }
 
     /// Returns the context length in tokens (prompt and response together), or `None` if the model's text files are not available here.
-    pub fn window(&self) -> Option<usize> {
-        self.text().map(|model| model.window)
+    pub fn context_length(&self) -> Option<usize> {
+        self.text().map(|model| model.context_length)
     }
 
     fn text(&self) -> Option<&ModelText> {
@@ -70,11 +70,12 @@ impl Endpoint {
     }
 
     /// Prepares the prompt of a problem. Returns `None` if it leaves no room for a whole response in the context length.
-    fn prompt(&self, request: &EvalRequest, max_new: usize) -> Result<Option<PreparedPrompt>> {
+    fn prompt(&self, request: &EvalRequest, max_new_tokens: usize) -> Result<Option<PreparedPrompt>> {
         let Prompts::Rendered(model) = &self.prompts else {
             // The server renders the prompt. If the model is known here, its template gives the length.
-            let known = self.text().and_then(|model| Some((model.text.prompt(request.problem.clone(), "").ok()?.ids.len(), model.window)));
-            if known.is_some_and(|(tokens, window)| tokens + max_new > window) {
+            let known =
+                self.text().and_then(|model| Some((model.text.prompt(request.problem.clone(), "").ok()?.ids.len(), model.context_length)));
+            if known.is_some_and(|(tokens, context_length)| tokens + max_new_tokens > context_length) {
                 return Ok(None);
             }
             let problem = &request.problem;
@@ -92,7 +93,7 @@ impl Endpoint {
             .prompt(request.problem.clone(), "")
             .with_context(|| format!("cannot render the prompt of {}", request.problem.id))?;
         let tokens = prompt.ids.len();
-        if tokens + max_new > model.window {
+        if tokens + max_new_tokens > model.context_length {
             return Ok(None);
         }
         // Servers add these tokens to every text, although the template has written them already. They leave token ids unchanged.
@@ -100,15 +101,15 @@ impl Endpoint {
         Ok(Some(PreparedPrompt { input, tokens: Some(tokens) }))
     }
 
-    fn body(&self, input: &PromptInput, request: &EvalRequest, asking: &Asking, end_texts: &[String]) -> Vec<u8> {
+    fn body(&self, input: &PromptInput, request: &EvalRequest, generation: &GenerationConfig, end_texts: &[String]) -> Vec<u8> {
         let place = u64::from(request.number) << 32 | u64::from(request.sample);
         let sampling = Sampling {
-            temperature: asking.temperature,
-            top_p: asking.top_p,
-            max_new: asking.max_new,
+            temperature: generation.temperature,
+            top_p: generation.top_p,
+            max_new_tokens: generation.max_new_tokens,
             // Keep the highest bit clear: some servers read a signed number, and llama.cpp takes the maximum as a request for a random
             // seed.
-            seed: Stream::new(asking.seed, Purpose::Requests, place).next_u32() >> 1,
+            seed: Stream::new(generation.seed, Purpose::Requests, place).next_u32() >> 1,
             end_tokens: self.text().map_or(&[], |model| &model.end_tokens),
             end_texts,
         };
@@ -124,12 +125,12 @@ impl Endpoint {
 
     /// Returns the length of a response in tokens: as reported by the server, else as counted by the tokenizer here, else 0 for unknown.
     fn length(&self, reply: &Reply) -> usize {
-        let counted = || Some(self.text()?.text.encode(&reply.text).ok()?.len() + usize::from(reply.finish == Finish::Stop));
+        let counted = || Some(self.text()?.text.encode(&reply.text).ok()?.len() + usize::from(reply.finish == FinishReason::Stop));
         reply.tokens.or_else(counted).unwrap_or(0)
     }
 }
 
-impl Answerer for Endpoint {
+impl Generator for Endpoint {
     fn identity(&self) -> Identity {
         let rendered = matches!(self.prompts, Prompts::Rendered(_));
         let template = self.text().filter(|_| rendered).and_then(|model| model.text.template_checksum());
@@ -145,15 +146,15 @@ impl Answerer for Endpoint {
         }
     }
 
-    fn answer(&self, requests: &[EvalRequest], asking: &Asking, on_answered: OnAnswered) -> Result<()> {
+    fn answer(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()> {
         let end_texts = self.end_texts();
         let (mut numbers, mut bodies, mut prompt_tokens) = (Vec::new(), Vec::new(), Vec::new());
         for (number, request) in requests.iter().enumerate() {
-            match self.prompt(request, asking.max_new)? {
-                None => on_answered(number, Answered { text: String::new(), tokens: 0, finish: None })?,
+            match self.prompt(request, generation.max_new_tokens)? {
+                None => on_response(number, Response { text: String::new(), tokens: 0, finish: None })?,
                 Some(PreparedPrompt { input, tokens }) => {
                     numbers.push(number);
-                    bodies.push(self.body(&input, request, asking, &end_texts));
+                    bodies.push(self.body(&input, request, generation, &end_texts));
                     prompt_tokens.push(tokens);
                 }
             }
@@ -162,7 +163,7 @@ impl Answerer for Endpoint {
         let report = self.client.send_all(&bodies, &|place, reply| {
             let tokens = self.length(&reply);
             anomalies.check(&reply, prompt_tokens[place], tokens);
-            on_answered(numbers[place], Answered { text: reply.text, tokens, finish: Some(reply.finish) })
+            on_response(numbers[place], Response { text: reply.text, tokens, finish: Some(reply.finish) })
         });
         anomalies.warn(bodies.len());
         outcome(report, &numbers, requests)
@@ -214,5 +215,5 @@ fn outcome(report: SendReport, numbers: &[usize], requests: &[EvalRequest]) -> R
     let failed = report.failed.into_iter().map(name).collect();
     // Prompts that do not fit the context length were passed on as such.
     let answered = requests.len() - numbers.len() + report.answered;
-    Err(Lost { given_up: failed, ended, answered, wanted: requests.len() }.into())
+    Err(FailedRequests { failed: failed, ended, answered, wanted: requests.len() }.into())
 }

@@ -21,7 +21,7 @@ pub struct EndpointSettings {
     /// Maximum number of retries per request.
     pub retries: u32,
     /// The wait before the first retry. It doubles with each further retry, up to a minute.
-    pub first_wait: Duration,
+    pub initial_backoff: Duration,
     /// The date that the chat template inserts as today's; empty if it inserts none.
     pub date: String,
     /// Sends only fields of OpenAI's own API: no top-k, min-p or repetition penalty, and no ids of end tokens.
@@ -39,7 +39,7 @@ impl Default for EndpointSettings {
             concurrency: 32,
             timeout: Duration::from_secs(600),
             retries: 8,
-            first_wait: Duration::from_millis(500),
+            initial_backoff: Duration::from_millis(500),
             date: String::new(),
             standard: false,
             interrupt: Arc::default(),

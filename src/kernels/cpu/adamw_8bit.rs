@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use super::adamw::elements;
 use super::update;
-use crate::draw::philox;
 use crate::kernels::on_host;
-use crate::kernels::optimizer::{CODED, Coded, MAPS, Map, Step};
+use crate::kernels::optimizer::{QUANTIZATION_BLOCK, QUANTIZATION_MAPS, QuantizationMap, Quantized, Step};
+use crate::rng::philox;
 
 /// Minimum number of blocks per thread.
 const BLOCKS_AT_ONCE: usize = 64;
@@ -25,20 +25,20 @@ struct Host {
 }
 
 impl Host {
-    fn of(moment: &Coded) -> Result<Self> {
+    fn of(moment: &Quantized) -> Result<Self> {
         Ok(Self { codes: on_host(&moment.codes)?.to_vec1()?, scales: on_host(&moment.scales)?.to_vec1()? })
     }
 
-    fn write_to(self, moment: &Coded) -> Result<()> {
+    fn write_to(self, moment: &Quantized) -> Result<()> {
         let (codes, scales) = (self.codes.len(), self.scales.len());
-        moment.set(&Coded {
+        moment.set(&Quantized {
             codes: Tensor::from_vec(self.codes, codes, &Device::Cpu)?,
             scales: Tensor::from_vec(self.scales, scales, &Device::Cpu)?,
         })
     }
 
     fn blocks(&mut self) -> impl IndexedParallelIterator<Item = (&mut [u8], &mut f32)> {
-        self.codes.par_chunks_mut(CODED).zip(&mut self.scales)
+        self.codes.par_chunks_mut(QUANTIZATION_BLOCK).zip(&mut self.scales)
     }
 }
 
@@ -47,10 +47,10 @@ impl Host {
 ///
 /// # Errors
 /// If `parameter` or `gradient` is not a contiguous f32 tensor on the CPU, or a device fails.
-pub fn step_in_place(parameter: &Tensor, first: &Coded, second: &Coded, gradient: &Tensor, step: &Step) -> Result<()> {
+pub fn step_in_place(parameter: &Tensor, first: &Quantized, second: &Quantized, gradient: &Tensor, step: &Step) -> Result<()> {
     let (mut first_on_host, mut second_on_host) = (Host::of(first)?, Host::of(second)?);
     update(parameter, [gradient], |parameter, [gradient]| {
-        let values = parameter.par_chunks_mut(CODED).zip(gradient.par_chunks(CODED));
+        let values = parameter.par_chunks_mut(QUANTIZATION_BLOCK).zip(gradient.par_chunks(QUANTIZATION_BLOCK));
         let blocks = values.zip(first_on_host.blocks().zip(second_on_host.blocks())).enumerate();
         blocks.with_min_len(BLOCKS_AT_ONCE).for_each(|(block, ((p, g), (m, v)))| step_block(block, p, m, v, g, step));
     })?;
@@ -66,9 +66,9 @@ fn step_block(
     gradient: &[f32],
     step: &Step,
 ) {
-    let [first_map, second_map] = &*MAPS;
+    let [first_map, second_map] = &*QUANTIZATION_MAPS;
     let count = parameter.len();
-    let (mut first, mut second) = ([0.0; CODED], [0.0; CODED]);
+    let (mut first, mut second) = ([0.0; QUANTIZATION_BLOCK], [0.0; QUANTIZATION_BLOCK]);
     let (first, second) = (&mut first[..count], &mut second[..count]);
     first.iter_mut().zip(&*first_codes).for_each(|(m, code)| *m = first_map[usize::from(*code)] * *first_scale);
     second.iter_mut().zip(&*second_codes).for_each(|(v, code)| *v = second_map[usize::from(*code)] * *second_scale);
@@ -80,7 +80,7 @@ fn step_block(
         *code = nearest_code(first_map, fraction(*m, *first_scale)) as u8;
     }
     for (index, (values, codes)) in second.chunks(PER_DRAW).zip(second_codes.chunks_mut(PER_DRAW)).enumerate() {
-        let at = (block * CODED + index * PER_DRAW) as u64;
+        let at = (block * QUANTIZATION_BLOCK + index * PER_DRAW) as u64;
         let words = philox([at as u32, (at >> 32) as u32, step.count as u32, 0], KEY);
         for (j, (v, code)) in values.iter().zip(codes).enumerate() {
             *code = stochastic_code(second_map, fraction(*v, *second_scale), (words[j / 2] >> (16 * (j % 2))) as u16) as u8;
@@ -89,8 +89,8 @@ fn step_block(
 }
 
 /// Returns the code of the largest value that is at most `x`, or 0 if there is none.
-fn code_below(map: &Map, x: f32) -> usize {
-    let (mut code, mut half) = (0, CODED / 2);
+fn code_below(map: &QuantizationMap, x: f32) -> usize {
+    let (mut code, mut half) = (0, QUANTIZATION_BLOCK / 2);
     while half > 0 {
         code += if map[code + half] <= x { half } else { 0 };
         half /= 2;
@@ -98,17 +98,17 @@ fn code_below(map: &Map, x: f32) -> usize {
     code
 }
 
-fn nearest_code(map: &Map, x: f32) -> usize {
+fn nearest_code(map: &QuantizationMap, x: f32) -> usize {
     let code = code_below(map, x);
-    let is_above = code + 1 < CODED && map[code + 1] - x < x - map[code];
+    let is_above = code + 1 < QUANTIZATION_BLOCK && map[code + 1] - x < x - map[code];
     code + usize::from(is_above)
 }
 
 /// Rounds `x` stochastically to one of the neighbouring codes, the nearer one with higher probability, so that the expected value is `x`;
 /// `chance` is uniform. Only 0 becomes code 0. The same as `either_code` in `cuda/adamw.cuh`.
-fn stochastic_code(map: &Map, x: f32, chance: u16) -> usize {
+fn stochastic_code(map: &QuantizationMap, x: f32, chance: u16) -> usize {
     let code = code_below(map, x);
-    if code + 1 == CODED || x <= 0.0 {
+    if code + 1 == QUANTIZATION_BLOCK || x <= 0.0 {
         return code;
     }
     let is_above = f32::from(chance) < (x - map[code]) / (map[code + 1] - map[code]) * 65536.0;
@@ -121,18 +121,18 @@ mod tests {
 
     #[test]
     fn maps_ascend_and_encode_each_value_as_itself() {
-        for map in MAPS.iter() {
+        for map in QUANTIZATION_MAPS.iter() {
             assert!(map.windows(2).all(|pair| pair[0] < pair[1]));
-            assert!((0..CODED).all(|code| nearest_code(map, map[code]) == code && stochastic_code(map, map[code], 0) == code));
+            assert!((0..QUANTIZATION_BLOCK).all(|code| nearest_code(map, map[code]) == code && stochastic_code(map, map[code], 0) == code));
         }
-        let [first, second] = &*MAPS;
+        let [first, second] = &*QUANTIZATION_MAPS;
         assert_eq!((first[0], first[127], first[255]), (-0.992_968_75, 0.0, 1.0));
         assert_eq!((second[0], second[1], second[255]), (0.0, 3.25e-7, 1.0));
     }
 
     #[test]
     fn nearest_code_is_the_nearest() {
-        let map = &MAPS[0];
+        let map = &QUANTIZATION_MAPS[0];
         for i in -1000..=1000 {
             let x = i as f32 / 1000.0;
             let found = (map[nearest_code(map, x)] - x).abs();
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn stochastic_code_is_unbiased_and_never_zero() {
-        let map = &MAPS[1];
+        let map = &QUANTIZATION_MAPS[1];
         for x in [1e-9f32, 4e-7, 0.001_234, 0.25, 0.9999] {
             let codes = (0..=u16::MAX).map(|chance| stochastic_code(map, x, chance));
             let mean = codes.clone().map(|code| f64::from(map[code])).sum::<f64>() / 65536.0;

@@ -132,8 +132,8 @@ fn backward_rows(logits: &mut [f32], first: usize, rows: &Backward) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::Kept;
-    use crate::kernels::cpu::kept::mask_in_place;
+    use crate::flow::SamplingMask;
+    use crate::kernels::cpu::sampling_mask::mask_in_place;
     use crate::kernels::cpu::testing::{check_gradient, random};
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn backward_with_sampling_masks_equals_finite_differences() -> Result<()> {
         let (width, temperature, targets) = (19, 0.7, [4, 0, 18, 5]);
-        let mut kept = Kept::default();
+        let mut kept = SamplingMask::default();
         kept.push([2, 3, 4, 9, 17]);
         kept.push([0]);
         kept.push_whole();

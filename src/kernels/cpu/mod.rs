@@ -14,12 +14,12 @@ pub mod attention;
 pub mod attention_cached;
 pub mod attention_packed;
 pub mod head;
-pub mod kept;
 mod operations;
 pub mod product;
 pub mod rms_norm;
 pub mod rows;
 pub mod sample;
+pub mod sampling_mask;
 pub mod swiglu;
 pub mod vector;
 

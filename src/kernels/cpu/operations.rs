@@ -6,20 +6,23 @@ use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
 use super::{
-    adamw, adamw_8bit, attention_cached, attention_packed, for_rows, head, kept, product, read, rms_norm, rows, sample, swiglu, update,
+    adamw, adamw_8bit, attention_cached, attention_packed, for_rows, head, product, read, rms_norm, rows, sample, sampling_mask, swiglu,
+    update,
 };
-use crate::flow::Kept;
+use crate::flow::SamplingMask;
 use crate::kernels::copies;
 use crate::kernels::logits::all_below;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Rotation, Segment, Tables};
-use crate::kernels::{Choice, Chosen, DeviceMemory, Drawn, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
+use crate::kernels::{
+    DeviceMemory, Kernels, Moments, Parameter, Pass, PendingSample, RowScores, SamplerOutput, SamplingParams, Step, pass,
+};
 
 /// The plain loops, in f32.
 #[derive(Clone, Copy, Debug)]
 pub struct Cpu;
 
 impl Kernels for Cpu {
-    fn version(&self) -> &'static str {
+    fn backend(&self) -> &'static str {
         "plain"
     }
 
@@ -165,38 +168,38 @@ impl Kernels for Cpu {
         Ok(logits)
     }
 
-    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
+    fn sample(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
         let tokens = choose_rows(&logits, choice, |index, row| match choice.temperature == 0.0 {
             true => sample::greedy(&row[..limit]),
             false => sample::draw(&row[..limit], &choice.filter, choice.uniforms[index]),
         })?;
         let scores = head::forward(&logits, &tokens)?;
-        Ok(Chosen::here(Drawn { tokens, logprobs: scores.logprobs, truncated: None }))
+        Ok(PendingSample::ready(SamplerOutput { tokens, logprobs: scores.logprobs, truncated: None }))
     }
 
-    fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
+    fn sample_with_mask(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
         if choice.filter.is_off() {
-            let Drawn { tokens, logprobs, .. } = self.choose(logits.clone(), limit, choice)?.read()?;
+            let SamplerOutput { tokens, logprobs, .. } = self.sample(logits.clone(), limit, choice)?.read()?;
             let kept = all_below(limit, logits.dims2()?);
-            return kept::score(&logits, tokens, logprobs, kept);
+            return sampling_mask::score(&logits, tokens, logprobs, kept);
         }
         let rows = choose_rows(&logits, choice, |index, row| match choice.temperature == 0.0 {
             true => sample::greedy_kept(&row[..limit], &choice.filter),
             false => sample::draw_kept(&row[..limit], &choice.filter, choice.uniforms[index]),
         })?;
         let width = logits.dim(1)?;
-        let (mut tokens, mut kept) = (Vec::with_capacity(rows.len()), Kept::default());
+        let (mut tokens, mut kept) = (Vec::with_capacity(rows.len()), SamplingMask::default());
         for (token, ids) in rows {
             tokens.push(token);
             // NaN logits keep no token. Their log-probability is NaN, too, which stops the run.
             if ids.is_empty() || ids.len() == width { kept.push_whole() } else { kept.push(ids) }
         }
         let scores = head::forward(&logits, &tokens)?;
-        kept::score(&logits, tokens, scores.logprobs, kept)
+        sampling_mask::score(&logits, tokens, scores.logprobs, kept)
     }
 
-    fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
-        kept::mask_in_place(&logits, kept)?;
+    fn mask_logits(&self, logits: Tensor, kept: &SamplingMask) -> Result<Tensor> {
+        sampling_mask::mask_in_place(&logits, kept)?;
         Ok(logits)
     }
 
@@ -208,7 +211,7 @@ impl Kernels for Cpu {
         let Parameter { weight, moments, gradient, .. } = *parameter;
         match moments {
             Moments::Full { first, second } => adamw::step_in_place(weight, first, second, gradient, step),
-            Moments::Coded { first, second } => adamw_8bit::step_in_place(weight, first, second, gradient, step),
+            Moments::Quantized { first, second } => adamw_8bit::step_in_place(weight, first, second, gradient, step),
         }
     }
 
@@ -255,12 +258,12 @@ impl Kernels for Cpu {
     }
 
     fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {
-        pass::plainly(self, step, pass)
+        pass::run_eagerly(self, step, pass)
     }
 }
 
 /// Scales the logits and returns the results of `choose(row number, row)` in row order.
-fn choose_rows<T: Send>(logits: &Tensor, choice: &Choice, choose: impl Fn(usize, &[f32]) -> T + Sync) -> Result<Vec<T>> {
+fn choose_rows<T: Send>(logits: &Tensor, choice: &SamplingParams, choose: impl Fn(usize, &[f32]) -> T + Sync) -> Result<Vec<T>> {
     if choice.temperature != 0.0 {
         head::scale_in_place(logits, choice.temperature)?;
     }

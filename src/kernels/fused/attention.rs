@@ -4,7 +4,7 @@
 
 use candle_core::{DType, Result, Tensor, bail};
 
-use super::attention_work::{KeyWork, QueryWork, TILE};
+use super::attention_tiles::{KeyTiles, QueryTiles, TILE};
 use super::launch::Argument::{Float, Int, Tensor as At};
 use super::launch::Grid;
 use super::{Fused, copies};
@@ -20,7 +20,7 @@ const ATTENTION_THREADS: usize = 128;
 /// If there is no kernel for this head width, or a launch fails.
 pub fn packed(fused: &Fused, qkv: &Tensor, segments: &[Segment], heads: Heads) -> Result<(Tensor, Tensor)> {
     let (tokens, _) = qkv.dims2()?;
-    let work = QueryWork::of(segments);
+    let work = QueryTiles::of(segments);
     let grid = attention_grid(fused, work.tiles.len() / 2, heads.query, heads, 4 * TILE, 0);
     let (segments, tiles) = (fused.numbers(&work.segments)?, fused.numbers(&work.tiles)?);
     let (out, lse) = (fused.empty((tokens, heads.query * heads.width))?, fused.empty_f32((heads.query, tokens))?);
@@ -63,17 +63,17 @@ pub fn packed_backward(
     let arguments = [At(&delta), At(d_out), At(out), Int(tokens), Int(heads.query), Int(width)];
     fused.launch("attend_packed_delta", warps, &arguments)?;
 
-    let work = QueryWork::of(segments);
+    let work = QueryTiles::of(segments);
     let grid = attention_grid(fused, work.tiles.len() / 2, heads.query, heads, 4 * TILE, 0);
     let (rows, tiles) = (fused.numbers(&work.segments)?, fused.numbers(&work.tiles)?);
     let arguments = [&[At(&d_qkv), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&rows), At(&tiles)], &sizes[..]].concat();
     fused.launch_exactly(&kernel_name(fused, "attend_packed_backward_queries", heads)?, grid, &arguments)?;
 
-    let work = KeyWork::of(segments);
+    let work = KeyTiles::of(segments);
     let grid = attention_grid(fused, work.items.len() / 5, heads.key_value, heads, 4 * TILE, 1024);
-    let (items, sights) = (fused.numbers(&work.items)?, fused.numbers(&work.sights)?);
+    let (items, query_ranges) = (fused.numbers(&work.items)?, fused.numbers(&work.query_ranges)?);
     let partial = fused.empty_f32((work.slots.max(1), 2, TILE, kv_width))?;
-    let tensors = [At(&d_qkv), At(&partial), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&items), At(&sights)];
+    let tensors = [At(&d_qkv), At(&partial), At(d_out), At(qkv), At(log_sum_exp), At(&delta), At(&items), At(&query_ranges)];
     let arguments = [&tensors, &sizes[..]].concat();
     fused.launch_exactly(&kernel_name(fused, "attend_packed_backward_keys", heads)?, grid, &arguments)?;
     if work.slots > 0 {
@@ -152,7 +152,7 @@ fn kernel_name(fused: &Fused, kernel: &str, heads: Heads) -> Result<String> {
         (DType::F32, width) if width % 4 == 0 && width <= 128 => Ok(format!("{kernel}_f32")),
         (DType::BF16, width @ (64 | 128)) => Ok(format!("{kernel}_bf16_d{width}")),
         (dtype, width) => {
-            bail!("no fused attention kernel supports heads of width {width} in {dtype:?}: use --kernels reference")
+            bail!("no fused attention kernel supports heads of width {width} in {dtype:?}: use --kernels stock")
         }
     }
 }

@@ -5,9 +5,9 @@ use candle_core::{DType, Result, Tensor, bail};
 use super::Fused;
 use super::launch::Argument::{Float, Int, Tensor as At};
 use super::launch::Grid;
-use crate::flow::{Kept, Truncated};
-use crate::kernels::logits::{all_below, check_kept};
-use crate::kernels::{Choice, Chosen, Drawn, MASKED, RowScores};
+use crate::flow::{MaskedSample, SamplingMask};
+use crate::kernels::logits::{all_below, check_mask};
+use crate::kernels::{MASKED, PendingSample, RowScores, SamplerOutput, SamplingParams};
 
 /// Threads per row of logits.
 const HEAD_THREADS: usize = 512;
@@ -59,7 +59,7 @@ pub fn backward(
 ///
 /// # Errors
 /// If the device is out of memory, or a launch fails.
-pub fn choose(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
+pub fn sample(fused: &Fused, logits: &Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
     let (rows, width) = logits.dims2()?;
     // The tokens, then the bits of their log-probabilities.
     let chosen = fused.machine.empty((2 * rows).into(), DType::U32)?;
@@ -74,22 +74,22 @@ pub fn choose(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice) -> 
     let read = move || {
         let mut tokens = numbers()?;
         let logprobs = tokens.split_off(rows).into_iter().map(f32::from_bits).collect();
-        Ok(Drawn { tokens, logprobs, truncated: None })
+        Ok(SamplerOutput { tokens, logprobs, truncated: None })
     };
-    Ok(Chosen::later(tokens, read))
+    Ok(PendingSample::pending(tokens, read))
 }
 
 /// Samples a token from each row of `logits [n, v]` and returns the sampling mask as well. Masks the logits of all other tokens in place.
 ///
 /// # Errors
 /// If the device is out of memory, or a launch fails.
-pub fn choose_kept(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
+pub fn sample_with_mask(fused: &Fused, logits: &Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
     let (rows, width) = logits.dims2()?;
-    let chosen = choose(fused, logits, limit, choice)?;
+    let chosen = sample(fused, logits, limit, choice)?;
     let Some(tokens) = chosen.on_device().cloned() else { bail!("the sampled tokens are not on the device") };
     let temperature = if choice.temperature == 0.0 { 1.0 } else { choice.temperature };
     // The filters run twice: once to sample, and here to record the mask.
-    let kept: Box<dyn FnOnce() -> Result<Kept> + Send> = if choice.filter.is_off() {
+    let kept: Box<dyn FnOnce() -> Result<SamplingMask> + Send> = if choice.filter.is_off() {
         let kept = all_below(limit, (rows, width));
         mask_in_place(fused, logits, &kept)?;
         Box::new(|| Ok(kept))
@@ -109,18 +109,18 @@ pub fn choose_kept(fused: &Fused, logits: &Tensor, limit: usize, choice: &Choice
     let scores = fused.machine.fetch(&scores)?;
     let read = move || {
         let logprobs = scores()?.into_iter().step_by(3).map(f32::from_bits).collect();
-        Ok(Drawn { truncated: Some(Truncated { kept: kept()?, logprobs }), ..chosen.read()? })
+        Ok(SamplerOutput { truncated: Some(MaskedSample { kept: kept()?, logprobs }), ..chosen.read()? })
     };
-    Ok(Chosen::later(tokens, read))
+    Ok(PendingSample::pending(tokens, read))
 }
 
 /// Sets the logits `[t, v]` of tokens outside the sampling mask to [`MASKED`], in place.
 ///
 /// # Errors
 /// If the mask does not fit the logits, or the launch fails.
-pub fn mask_in_place(fused: &Fused, logits: &Tensor, kept: &Kept) -> Result<()> {
+pub fn mask_in_place(fused: &Fused, logits: &Tensor, kept: &SamplingMask) -> Result<()> {
     let (rows, width) = logits.dims2()?;
-    check_kept(kept, (rows, width))?;
+    check_mask(kept, (rows, width))?;
     if kept.is_whole() {
         return Ok(());
     }
@@ -135,8 +135,8 @@ pub fn mask_in_place(fused: &Fused, logits: &Tensor, kept: &Kept) -> Result<()> 
 
 /// Converts a bit mask to token sets: each row has `words` words with one bit per token. A row of zeros comes from logits that are NaN. It
 /// keeps the whole vocabulary, as does a row of ones.
-fn of_bits(bits: &[u32], words: usize, width: usize) -> Kept {
-    let mut kept = Kept::default();
+fn of_bits(bits: &[u32], words: usize, width: usize) -> SamplingMask {
+    let mut kept = SamplingMask::default();
     for row in bits.chunks_exact(words) {
         let count: usize = row.iter().map(|word| word.count_ones() as usize).sum();
         if count == 0 || count == width {

@@ -11,7 +11,7 @@ use crate::kernels::DeviceMemory;
 use crate::kernels::shape::{Factor, product_sizes};
 
 /// A read of 4-byte words from the device in progress. The call waits until they have arrived.
-pub type Pending = Box<dyn FnOnce() -> Result<Vec<u32>> + Send>;
+pub type PendingRead = Box<dyn FnOnce() -> Result<Vec<u32>> + Send>;
 
 /// A machine that runs kernels. Everything that is started runs in program order.
 pub trait Launch: Debug + Send + Sync {
@@ -77,8 +77,8 @@ pub trait Launch: Debug + Send + Sync {
     /// Starts copying a contiguous tensor `[n]` of u32, f32 or f64 to the host, as 4-byte words. The lower half of an f64 comes first.
     ///
     /// # Errors
-    /// If the tensor has another dtype, or the copy cannot be started. Errors of the copy itself are returned by the [`Pending`].
-    fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
+    /// If the tensor has another dtype, or the copy cannot be started. Errors of the copy itself are returned by the [`PendingRead`].
+    fn fetch(&self, numbers: &Tensor) -> Result<PendingRead> {
         let numbers = numbers.clone();
         Ok(Box::new(move || match numbers.dtype() {
             DType::F32 => Ok(numbers.to_vec1::<f32>()?.into_iter().map(f32::to_bits).collect()),

@@ -4,22 +4,22 @@
 //! Independent of the machine that runs them: a [`Launch`] is a GPU or, in tests, the emulator.
 
 mod attention;
-pub mod attention_work;
+pub mod attention_tiles;
 mod copies;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 #[cfg(test)]
 pub(crate) mod emulated;
+mod graphs;
 mod head;
 pub mod launch;
 mod operations;
-mod repeated;
 
 use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
-use crate::kernels::optimizer::MAPS;
+use crate::kernels::optimizer::QUANTIZATION_MAPS;
 use crate::kernels::shape::Factor;
 pub use launch::Launch;
 use launch::{Argument, Grid, Product};
@@ -32,7 +32,7 @@ pub struct Fused {
     /// The values that the codes of 8-bit first and second moments stand for.
     maps: [Tensor; 2],
     /// Recordings of small decode passes, with their fixed memory.
-    passes: Arc<Mutex<repeated::Passes>>,
+    passes: Arc<Mutex<graphs::GraphCache>>,
 }
 
 /// Bytes in the widest load of a thread.
@@ -60,7 +60,7 @@ impl Fused {
         if !matches!(dtype, DType::F32 | DType::BF16) {
             bail!("the fused kernels compute in f32 or bf16, not in {dtype:?}");
         }
-        let [first, second] = &*MAPS;
+        let [first, second] = &*QUANTIZATION_MAPS;
         let maps = [Tensor::new(first, machine.device())?, Tensor::new(second, machine.device())?];
         Ok(Self { machine, dtype, maps, passes: Arc::default() })
     }

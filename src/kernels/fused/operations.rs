@@ -6,11 +6,11 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 
 use super::launch::Argument::{Float, Floats, Int, Long, Tensor as At, Unsigned};
 use super::launch::{Grid, Product};
-use super::{Fused, MAX_BLOCKS, MAX_THREADS, attention, copies, head, repeated, suffix};
-use crate::flow::Kept;
-use crate::kernels::optimizer::CODED;
+use super::{Fused, MAX_BLOCKS, MAX_THREADS, attention, copies, graphs, head, suffix};
+use crate::flow::SamplingMask;
+use crate::kernels::optimizer::QUANTIZATION_BLOCK;
 use crate::kernels::shape::{Factor, Heads, Indices, LayerCache, Rotation, Segment, Tables, check_rows};
-use crate::kernels::{Choice, Chosen, DeviceMemory, Kernels, Moments, Parameter, Pass, RowScores, Step, pass};
+use crate::kernels::{DeviceMemory, Kernels, Moments, Parameter, Pass, PendingSample, RowScores, SamplingParams, Step, pass};
 
 /// Number of pairs of a head that a thread rotates back at a time.
 const PAIRS: usize = 4;
@@ -52,7 +52,7 @@ fn rotate(fused: &Fused, qkv: &Tensor, heads: Heads, rotation: &Rotation, sign: 
 }
 
 impl Kernels for Fused {
-    fn version(&self) -> &'static str {
+    fn backend(&self) -> &'static str {
         if self.machine.is_batch_invariant() { "fused, batch-invariant" } else { "fused" }
     }
 
@@ -251,15 +251,15 @@ impl Kernels for Fused {
         head::backward(self, logits, targets, temperature, scores, d_logprob, d_entropy)
     }
 
-    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
-        head::choose(self, &logits, limit, choice)
+    fn sample(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
+        head::sample(self, &logits, limit, choice)
     }
 
-    fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
-        head::choose_kept(self, &logits, limit, choice)
+    fn sample_with_mask(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
+        head::sample_with_mask(self, &logits, limit, choice)
     }
 
-    fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
+    fn mask_logits(&self, logits: Tensor, kept: &SamplingMask) -> Result<Tensor> {
         head::mask_in_place(self, &logits, kept)?;
         Ok(logits)
     }
@@ -298,12 +298,12 @@ impl Kernels for Fused {
                 let arguments = [At(weight), At(master), At(first), At(second), At(gradient), Long(count), Floats(&numbers)];
                 self.launch_exactly(&format!("adamw_{dtype}"), self.stride(count), &arguments)
             }
-            Moments::Coded { first, second } => {
+            Moments::Quantized { first, second } => {
                 let [first_map, second_map] = &self.maps;
                 let coded = [At(&first.codes), At(&first.scales), At(&second.codes), At(&second.scales)];
                 let read = [At(gradient), At(first_map), At(second_map), Long(count), Floats(&numbers), Unsigned(step.count as u32)];
                 // A warp processes one block of codes at a time.
-                let blocks = count.div_ceil(CODED * MAX_THREADS / 32).min(MAX_BLOCKS);
+                let blocks = count.div_ceil(QUANTIZATION_BLOCK * MAX_THREADS / 32).min(MAX_BLOCKS);
                 self.launch_exactly(
                     &format!("adamw_8bit_{dtype}"),
                     Grid::of(blocks, MAX_THREADS),
@@ -356,6 +356,6 @@ impl Kernels for Fused {
     }
 
     fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {
-        if (1..=repeated::FEW).contains(&step.counts.len()) { repeated::run(self, step, pass) } else { pass::plainly(self, step, pass) }
+        if (1..=graphs::FEW).contains(&step.counts.len()) { graphs::run(self, step, pass) } else { pass::run_eagerly(self, step, pass) }
     }
 }

@@ -6,12 +6,14 @@ use std::ops::Range;
 
 use candle_core::{DType, Device, Result, Tensor};
 
-use crate::flow::Kept;
+use crate::flow::SamplingMask;
 use crate::kernels::copies;
 use crate::kernels::cpu::adamw_8bit;
-use crate::kernels::logits::check_kept;
+use crate::kernels::logits::check_mask;
 use crate::kernels::shape::{Heads, Indices, LayerCache, Rotation, Segment, Tables};
-use crate::kernels::{BLOCK, Choice, Chosen, Cpu, DeviceMemory, Kernels, MASKED, Moments, Parameter, Pass, RowScores, Step, pass};
+use crate::kernels::{
+    BLOCK, Cpu, DeviceMemory, Kernels, MASKED, Moments, Parameter, Pass, PendingSample, RowScores, SamplingParams, Step, pass,
+};
 
 mod attention;
 
@@ -27,7 +29,7 @@ const SQUARES: usize = 1 << 24;
 
 impl Stock {
     /// The name of these operations in `--kernels`.
-    pub const VERSION: &str = "reference";
+    pub const BACKEND: &str = "stock";
 
     /// Creates operations on `device`, with weights and activations in `dtype`, f32 or bf16.
     pub fn new(device: Device, dtype: DType) -> Self {
@@ -79,8 +81,8 @@ fn step_in_place(master: &Tensor, first: &Tensor, second: &Tensor, gradient: &Te
 }
 
 impl Kernels for Stock {
-    fn version(&self) -> &'static str {
-        Self::VERSION
+    fn backend(&self) -> &'static str {
+        Self::BACKEND
     }
 
     fn device(&self) -> &Device {
@@ -276,17 +278,17 @@ impl Kernels for Stock {
         gradient.scatter_add(&self.numbers(targets)?.unsqueeze(1)?, &a, 1)?.to_dtype(self.dtype)
     }
 
-    fn choose(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
-        Cpu.choose(copies::on_host(&logits)?, limit, choice)
+    fn sample(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
+        Cpu.sample(copies::on_host(&logits)?, limit, choice)
     }
 
-    fn choose_kept(&self, logits: Tensor, limit: usize, choice: &Choice) -> Result<Chosen> {
-        Cpu.choose_kept(copies::on_host(&logits)?, limit, choice)
+    fn sample_with_mask(&self, logits: Tensor, limit: usize, choice: &SamplingParams) -> Result<PendingSample> {
+        Cpu.sample_with_mask(copies::on_host(&logits)?, limit, choice)
     }
 
-    fn keep(&self, logits: Tensor, kept: &Kept) -> Result<Tensor> {
+    fn mask_logits(&self, logits: Tensor, kept: &SamplingMask) -> Result<Tensor> {
         let (rows, width) = logits.dims2()?;
-        check_kept(kept, (rows, width))?;
+        check_mask(kept, (rows, width))?;
         if kept.is_whole() {
             return Ok(logits);
         }
@@ -317,7 +319,7 @@ impl Kernels for Stock {
         match moments {
             Moments::Full { first, second } => step_in_place(master, first, second, gradient, step)?,
             // Stock operations have no table search, so the plain loops run on the host and the result is copied back.
-            Moments::Coded { first, second } => {
+            Moments::Quantized { first, second } => {
                 let on_host = copies::on_host(master)?.copy()?;
                 adamw_8bit::step_in_place(&on_host, first, second, &copies::on_host(gradient)?, step)?;
                 master.slice_set(&on_host.to_device(&self.device)?, 0, 0)?;
@@ -370,6 +372,6 @@ impl Kernels for Stock {
     }
 
     fn run_pass(&self, step: &pass::Step, pass: &dyn Pass) -> Result<Tensor> {
-        pass::plainly(self, step, pass)
+        pass::run_eagerly(self, step, pass)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::on_a_gpu::{emulated_gpu, gpu};
 use super::*;
-use crate::kernels::compute::{ComputeSettings, Place, Version};
+use crate::kernels::compute::{Backend, ComputeSettings, DeviceChoice};
 use crate::kernels::fused::cuda::Gpu;
 use crate::kernels::fused::launch::Launch;
 use crate::kernels::{Cpu, Fused, is_lost, on_host};
@@ -26,7 +26,7 @@ fn text(output: &Output) -> String {
 #[test]
 #[ignore = "runs in its own process, started by the test below"]
 fn prints_what_computes() {
-    let settings = ComputeSettings { device: Place::Cuda(0), kernels: Version::Fused, ..ComputeSettings::default() };
+    let settings = ComputeSettings { device: DeviceChoice::Cuda(0), kernels: Backend::Fused, ..ComputeSettings::default() };
     match settings.resolve() {
         Ok(compute) => println!("computes on {}", compute.describe()),
         Err(reason) => println!("does not compute: {reason:#}"),

@@ -4,10 +4,10 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::Bench;
-use crate::flow::Kept;
+use crate::flow::SamplingMask;
 use crate::kernels::cpu::testing::random;
 use crate::kernels::logits::all_below;
-use crate::kernels::{Choice, Cpu, Drawn, Filter, Kernels};
+use crate::kernels::{Cpu, Filter, Kernels, SamplerOutput, SamplingParams};
 
 impl Bench<'_> {
     pub fn head(&mut self, t: usize, vocabulary: usize, temperature: f32) -> Result<()> {
@@ -18,7 +18,7 @@ impl Bench<'_> {
 
     /// Rows whose masks keep one token, the whole vocabulary, its start, its end, every third token, and a few scattered ones.
     pub fn head_of_kept(&mut self, vocabulary: usize, temperature: f32) -> Result<()> {
-        let (v, mut kept) = (vocabulary as u32, Kept::default());
+        let (v, mut kept) = (vocabulary as u32, SamplingMask::default());
         let targets = vec![v - 1, v / 2, 0, v - 1, v / 3 * 3 - 3, v / 2];
         kept.push([v - 1]);
         kept.push_whole();
@@ -29,7 +29,7 @@ impl Bench<'_> {
         self.head_of("kept ", &targets, vocabulary, temperature, &kept)
     }
 
-    fn head_of(&mut self, what: &str, targets: &[u32], vocabulary: usize, temperature: f32, kept: &Kept) -> Result<()> {
+    fn head_of(&mut self, what: &str, targets: &[u32], vocabulary: usize, temperature: f32, kept: &SamplingMask) -> Result<()> {
         let (kernels, t) = (self.kernels, targets.len());
         let name = |operation: &str| format!("{what}{operation} of {t} x {vocabulary} at {temperature}");
         let logits = self.put(&(random((t, vocabulary), 1) * 8.0)?, DType::F32)?;
@@ -52,7 +52,7 @@ impl Bench<'_> {
             logprobs.push(log_p[targets[row] as usize]);
             entropies.push(entropy);
         }
-        let logits = kernels.keep(logits.tensor, kept)?;
+        let logits = kernels.mask_logits(logits.tensor, kept)?;
         let scores = kernels.head_scores_in_place(&logits, targets, temperature)?;
         self.listed(&name("log-probability"), logprobs, &scores.logprobs);
         self.listed(&name("entropy"), entropies, &scores.entropies);
@@ -88,39 +88,39 @@ fn rows_to_choose_from() -> Result<(Tensor, Vec<f32>)> {
 
 fn check_choice(kernels: &dyn Kernels, temperature: f32, filter: Filter) -> Result<()> {
     let (limit, (logits, uniforms)) = (290, rows_to_choose_from()?);
-    let choice = Choice { temperature, filter, uniforms: &uniforms };
-    let expected = Cpu.choose(logits.copy()?, limit, &choice)?.read()?;
-    let found = kernels.choose(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
+    let choice = SamplingParams { temperature, filter, uniforms: &uniforms };
+    let expected = Cpu.sample(logits.copy()?, limit, &choice)?.read()?;
+    let found = kernels.sample(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
     check_near(&found, &expected, &choice);
     assert_eq!((&found.truncated, &expected.truncated), (&None, &None));
     if temperature == 1.0 {
         return Ok(());
     }
-    let expected = Cpu.choose_kept(logits.copy()?, limit, &choice)?.read()?;
-    let with_kept = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
+    let expected = Cpu.sample_with_mask(logits.copy()?, limit, &choice)?.read()?;
+    let with_kept = kernels.sample_with_mask(logits.to_device(kernels.device())?.copy()?, limit, &choice)?.read()?;
     assert_eq!(
         (&with_kept.tokens, &with_kept.logprobs),
         (&found.tokens, &found.logprobs),
         "recording masks must not change the tokens, {choice:?}"
     );
     check_near(&with_kept, &expected, &choice);
-    check_kept(&expected, &logits, limit, &choice)
+    check_mask(&expected, &logits, limit, &choice)
 }
 
 /// If no token is filtered out, no ids are recorded.
 fn check_whole(kernels: &dyn Kernels) -> Result<()> {
     let (logits, uniforms) = rows_to_choose_from()?;
-    let all = Choice { temperature: 0.6, filter: Filter::default(), uniforms: &uniforms };
-    let drawn = kernels.choose_kept(logits.to_device(kernels.device())?.copy()?, logits.dim(1)?, &all)?.read()?;
+    let all = SamplingParams { temperature: 0.6, filter: Filter::default(), uniforms: &uniforms };
+    let drawn = kernels.sample_with_mask(logits.to_device(kernels.device())?.copy()?, logits.dim(1)?, &all)?.read()?;
     assert!(drawn.truncated.is_some_and(|truncated| truncated.kept.is_whole() && truncated.logprobs == drawn.logprobs));
     Ok(())
 }
 
 /// Checks that tokens and masks are equal, and that log-probabilities differ only by the order of summation.
-fn check_near(found: &Drawn, expected: &Drawn, choice: &Choice) {
-    let sets = |drawn: &Drawn| drawn.truncated.as_ref().map(|truncated| truncated.kept.clone());
+fn check_near(found: &SamplerOutput, expected: &SamplerOutput, choice: &SamplingParams) {
+    let sets = |drawn: &SamplerOutput| drawn.truncated.as_ref().map(|truncated| truncated.kept.clone());
     assert_eq!((&found.tokens, sets(found)), (&expected.tokens, sets(expected)), "{choice:?}");
-    let logprobs = |drawn: &Drawn| -> Vec<f32> {
+    let logprobs = |drawn: &SamplerOutput| -> Vec<f32> {
         drawn.logprobs.iter().chain(drawn.truncated.iter().flat_map(|truncated| &truncated.logprobs)).copied().collect()
     };
     let (found, expected) = (logprobs(found), logprobs(expected));
@@ -130,7 +130,7 @@ fn check_near(found: &Drawn, expected: &Drawn, choice: &Choice) {
 }
 
 /// Checks the masks against their definition, with a full sort in f64, and the log-probabilities within them.
-fn check_kept(drawn: &Drawn, logits: &Tensor, limit: usize, choice: &Choice) -> Result<()> {
+fn check_mask(drawn: &SamplerOutput, logits: &Tensor, limit: usize, choice: &SamplingParams) -> Result<()> {
     let truncated = drawn.truncated.as_ref().expect("choose_kept records masks");
     let temperature = if choice.temperature == 0.0 { 1.0 } else { f64::from(choice.temperature) };
     for (row, z) in logits.to_vec2::<f32>()?.iter().enumerate() {
@@ -173,12 +173,12 @@ fn check_scores_of_choices(kernels: &dyn Kernels) -> Result<()> {
     let uniforms = vec![0.7; 9];
     for (temperature, top_p) in [(0.6, 1.0), (1.0, 0.9)] {
         let filter = Filter { top_k: 0, top_p, min_p: 0.0 };
-        let choice = Choice { temperature, filter, uniforms: &uniforms };
-        let Drawn { tokens, logprobs, .. } = kernels.choose(logits.copy()?, 290, &choice)?.read()?;
+        let choice = SamplingParams { temperature, filter, uniforms: &uniforms };
+        let SamplerOutput { tokens, logprobs, .. } = kernels.sample(logits.copy()?, 290, &choice)?.read()?;
         assert_eq!(kernels.head_scores_in_place(&logits.copy()?, &tokens, temperature)?.logprobs, logprobs);
-        let Drawn { tokens, truncated, .. } = kernels.choose_kept(logits.copy()?, 290, &choice)?.read()?;
+        let SamplerOutput { tokens, truncated, .. } = kernels.sample_with_mask(logits.copy()?, 290, &choice)?.read()?;
         let truncated = truncated.expect("choose_kept records masks");
-        let kept = kernels.keep(logits.copy()?, &truncated.kept)?;
+        let kept = kernels.mask_logits(logits.copy()?, &truncated.kept)?;
         assert_eq!(kernels.head_scores_in_place(&kept, &tokens, temperature)?.logprobs, truncated.logprobs);
     }
     Ok(())

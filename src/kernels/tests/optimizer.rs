@@ -4,8 +4,8 @@ use candle_core::{DType, Device, Result, Tensor};
 
 use super::Bench;
 use crate::kernels::cpu::testing::random;
-use crate::kernels::optimizer::{CODED, MAPS, Map};
-use crate::kernels::{Coded, Cpu, Kernels, Moments, Parameter, Step, on_host};
+use crate::kernels::optimizer::{QUANTIZATION_BLOCK, QUANTIZATION_MAPS, QuantizationMap};
+use crate::kernels::{Cpu, Kernels, Moments, Parameter, Quantized, Step, on_host};
 
 impl Bench<'_> {
     pub fn optimizer(&mut self, count: usize) -> Result<()> {
@@ -39,23 +39,24 @@ impl Bench<'_> {
         let kernels = self.kernels;
         let (gradient, start) = (self.put(&spread(count, 1)?, DType::F32)?, self.random_f32(count, 2)?);
         let (first, second) = (coded(count, 3, kernels.device())?, coded(count, 4, kernels.device())?);
-        let ([first_map, second_map], [mut m, mut v]) = (&*MAPS, [decoded(&first, &MAPS[0])?, decoded(&second, &MAPS[1])?]);
+        let ([first_map, second_map], [mut m, mut v]) =
+            (&*QUANTIZATION_MAPS, [decoded(&first, &QUANTIZATION_MAPS[0])?, decoded(&second, &QUANTIZATION_MAPS[1])?]);
         let weight = start.tensor.to_dtype(kernels.dtype())?;
         let master = (kernels.dtype() != DType::F32).then_some(&start.tensor);
         let weight = if master.is_some() { &weight } else { &start.tensor };
         let mut p = start.exact.clone();
         exact_step(&mut p, &mut m, &mut v, &gradient.exact);
-        let moments = Moments::Coded { first: first.clone(), second: second.clone() };
+        let moments = Moments::Quantized { first: first.clone(), second: second.clone() };
         kernels.adamw_in_place(&Parameter { weight, master, moments: &moments, gradient: &gradient.tensor }, &STEP)?;
         self.outcome(&format!("8-bit adamw of {count}"), count, p.clone(), weight)?;
         self.outcome(&format!("8-bit adamw of {count}, master"), count, p, master.unwrap_or(weight))?;
         for (name, moment, exact, map, apart) in [("first", &first, &m, first_map, 0.5), ("second", &second, &v, second_map, 1.0)] {
             let largest = |block: &[f64]| block.iter().fold(0.0, |top: f64, x| top.max(x.abs()));
-            let scales: Vec<f64> = exact.chunks(CODED).map(largest).collect();
+            let scales: Vec<f64> = exact.chunks(QUANTIZATION_BLOCK).map(largest).collect();
             self.outcome(&format!("8-bit adamw of {count}, scales of the {name} moment"), 1, scales.clone(), &moment.scales)?;
             for (i, (found, exact)) in decoded(moment, map)?.into_iter().zip(exact).enumerate() {
-                let scale = scales[i / CODED];
-                let above = map.iter().position(|value| f64::from(*value) * scale > *exact).unwrap_or(CODED - 1).max(1);
+                let scale = scales[i / QUANTIZATION_BLOCK];
+                let above = map.iter().position(|value| f64::from(*value) * scale > *exact).unwrap_or(QUANTIZATION_BLOCK - 1).max(1);
                 let gap = f64::from(map[above] - map[above - 1]) * scale;
                 let distance = (found - exact).abs();
                 assert!(distance <= (apart + 1e-3) * gap, "element {i} of {count}: the {name} moment is {found}, expected {exact}");
@@ -87,16 +88,16 @@ pub fn codes(bench: &mut Bench) -> Result<()> {
 }
 
 fn check_codes(kernels: &dyn Kernels, count: usize) -> Result<()> {
-    let (weight, first, second) = (random(count, 2), Coded::zeros(count, &Device::Cpu)?, Coded::zeros(count, &Device::Cpu)?);
-    let plain = Moments::Coded { first: first.clone(), second: second.clone() };
+    let (weight, first, second) = (random(count, 2), Quantized::zeros(count, &Device::Cpu)?, Quantized::zeros(count, &Device::Cpu)?);
+    let plain = Moments::Quantized { first: first.clone(), second: second.clone() };
     for number in 1..=10 {
         let device = kernels.device();
-        let (other_first, other_second) = (Coded::zeros(count, device)?, Coded::zeros(count, device)?);
+        let (other_first, other_second) = (Quantized::zeros(count, device)?, Quantized::zeros(count, device)?);
         other_first.set(&first)?;
         other_second.set(&second)?;
         let (gradient, step) = (spread(count, 10 + number)?, Step { count: number, ..STEP });
         let other_weight = weight.copy()?.to_device(device)?;
-        let moments = Moments::Coded { first: other_first.clone(), second: other_second.clone() };
+        let moments = Moments::Quantized { first: other_first.clone(), second: other_second.clone() };
         let other = Parameter { weight: &other_weight, master: None, moments: &moments, gradient: &gradient.to_device(device)? };
         kernels.adamw_in_place(&other, &step)?;
         Cpu.adamw_in_place(&Parameter { weight: &weight, master: None, moments: &plain, gradient: &gradient }, &step)?;
@@ -118,12 +119,15 @@ fn spread(count: usize, seed: u64) -> Result<Tensor> {
 }
 
 /// Random codes, with scales between 0 and 2.
-fn coded(count: usize, seed: u64, device: &Device) -> Result<Coded> {
+fn coded(count: usize, seed: u64, device: &Device) -> Result<Quantized> {
     let codes = ((random(count, seed) + 1.0)? * 128.0)?.to_dtype(DType::U8)?;
-    Ok(Coded { codes: codes.to_device(device)?, scales: (random(count.div_ceil(CODED), seed + 1) + 1.0)?.to_device(device)? })
+    Ok(Quantized {
+        codes: codes.to_device(device)?,
+        scales: (random(count.div_ceil(QUANTIZATION_BLOCK), seed + 1) + 1.0)?.to_device(device)?,
+    })
 }
 
-fn decoded(coded: &Coded, map: &Map) -> Result<Vec<f64>> {
+fn decoded(coded: &Quantized, map: &QuantizationMap) -> Result<Vec<f64>> {
     let (codes, scales) = (on_host(&coded.codes)?.to_vec1::<u8>()?, on_host(&coded.scales)?.to_vec1::<f32>()?);
-    Ok(codes.iter().enumerate().map(|(i, code)| f64::from(map[usize::from(*code)]) * f64::from(scales[i / CODED])).collect())
+    Ok(codes.iter().enumerate().map(|(i, code)| f64::from(map[usize::from(*code)]) * f64::from(scales[i / QUANTIZATION_BLOCK])).collect())
 }

@@ -77,7 +77,7 @@ fn console_step_prints_times_since_the_previous_line() {
     let console = Console::plain(20, 0, true, Box::new(buffer.clone()));
     for step in 1..=4 {
         let line = Map::from_iter([("perf/phase/sample_s".to_owned(), Value::from(f64::from(step) * 0.5))]);
-        console.step(&StepLine { times: PhaseTimes::of_line(&line), ..at(step) });
+        console.step(&StepLine { times: PhaseTimes::from_record(&line), ..at(step) });
     }
     let lines = buffer.lines();
     assert_eq!(lines.len(), 2);

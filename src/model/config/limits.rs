@@ -31,7 +31,7 @@ pub(super) fn check_size(name: &str, size: u64) -> Result<usize> {
 
 /// Rejects models that no machine can hold. With every size below its limit, the number of parameters fits in 62 bits.
 pub(super) fn check_parameters(config: &ModelConfig) -> Result<()> {
-    let parameters = config.parameters();
+    let parameters = config.parameter_count();
     let ModelConfig { hidden, feed_forward, layers, vocabulary, .. } = config;
     ensure!(
         parameters <= PARAMETERS,

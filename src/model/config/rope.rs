@@ -34,7 +34,7 @@ const SCALING: [&str; 8] =
 
 /// Reads theta and the scaling. Theta has no default, and an incomplete scaling is an error: a model with the wrong frequencies still
 /// produces text, only worse.
-pub(super) fn read(source: &Map<String, Value>, window: usize) -> Result<(f64, RopeScaling)> {
+pub(super) fn read(source: &Map<String, Value>, context_length: usize) -> Result<(f64, RopeScaling)> {
     let spelling = |name: &str| match source.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Object(fields)) => Ok(Some(fields).filter(|fields| !fields.is_empty())),
@@ -43,7 +43,7 @@ pub(super) fn read(source: &Map<String, Value>, window: usize) -> Result<(f64, R
     let (scaling, parameters) = (spelling("rope_scaling")?, spelling("rope_parameters")?);
     match (scaling, parameters) {
         (Some(scaling), Some(parameters)) => {
-            let (old, new) = (one(source, scaling, window)?, one(source, parameters, window)?);
+            let (old, new) = (one(source, scaling, context_length)?, one(source, parameters, context_length)?);
             ensure!(
                 old == new,
                 "rope_scaling and rope_parameters in config.json contradict each other (theta {} with {:?}, theta {} with {:?}): remove one",
@@ -54,13 +54,13 @@ pub(super) fn read(source: &Map<String, Value>, window: usize) -> Result<(f64, R
             );
             Ok(old)
         }
-        (Some(fields), None) | (None, Some(fields)) => one(source, fields, window),
-        (None, None) => one(source, &Map::new(), window),
+        (Some(fields), None) | (None, Some(fields)) => one(source, fields, context_length),
+        (None, None) => one(source, &Map::new(), context_length),
     }
 }
 
 /// Reads one form. A field missing from `object` may be at the top level of `source`.
-fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) -> Result<(f64, RopeScaling)> {
+fn one(source: &Map<String, Value>, object: &Map<String, Value>, context_length: usize) -> Result<(f64, RopeScaling)> {
     if let Some((kind, _)) = object.iter().find(|(_, value)| value.is_object()) {
         bail!("rope_parameters in config.json differ between layer types ({kind}), which is not supported");
     }
@@ -112,7 +112,7 @@ fn one(source: &Map<String, Value>, object: &Map<String, Value>, window: usize) 
             let original = match (outer.get(ORIGINAL), fields.get(ORIGINAL)) {
                 (Some(_), _) => outer.number(ORIGINAL)?,
                 (None, Some(_)) => fields.number(ORIGINAL)?,
-                (None, None) => window as f64,
+                (None, None) => context_length as f64,
             };
             ensure!((1.0..=f64::from(1 << 24)).contains(&original), "{ORIGINAL} in config.json is {original}, expected 1 to {}", 1 << 24);
             RopeScaling::Llama3 { factor: factor()?, low, high, original }

@@ -208,8 +208,8 @@ fn parse_reads_bias_and_end_tokens() {
 #[test]
 fn parameters_counts_tied_weights_once() {
     let block = 64 * 128 + 128 + 64 * 64 + 3 * 64 * 192 + 128;
-    check(r#""tie_word_embeddings": true"#, ModelConfig::parameters, Ok(100 * 64 + 2 * block + 64));
-    check("", ModelConfig::parameters, Ok(2 * 100 * 64 + 2 * block + 64));
+    check(r#""tie_word_embeddings": true"#, ModelConfig::parameter_count, Ok(100 * 64 + 2 * block + 64));
+    check("", ModelConfig::parameter_count, Ok(2 * 100 * 64 + 2 * block + 64));
 }
 
 /// The expected parameter counts are those of the model cards.
@@ -219,7 +219,7 @@ fn parse_accepts_published_configurations() {
     let check = |name: &str, millions: usize, theta: f64, tied: bool| {
         let text = std::fs::read_to_string(folder.join(name).join("config.json")).unwrap();
         let config = ModelConfig::parse(&text).unwrap();
-        assert_eq!((config.parameters() / 1_000_000, config.rope_theta, config.tied), (millions, theta, tied), "{name}");
+        assert_eq!((config.parameter_count() / 1_000_000, config.rope_theta, config.tied), (millions, theta, tied), "{name}");
     };
     check("qwen2.5-math-1.5b", 1543, 1e4, true);
     check("qwen2.5-math-7b", 7615, 1e4, false);

@@ -32,7 +32,7 @@ impl Pass for Decoding<'_> {
         let positions = rows.positions.clone();
         let context =
             BlockContext { kernels, segments: &[], positions, heads: config.heads, norm_eps: config.norm_eps, rotary: self.rotary.clone() };
-        self.decoder.weights.blocks[layer].pass(x, &context, |qkv| {
+        self.decoder.weights.blocks[layer].forward_in_place(x, &context, |qkv| {
             context.rotate_and_store(qkv, cache, &rows.slots)?;
             Ok((kernels.attend_cached(qkv, cache, &rows.tables, config.heads)?, ()))
         })
@@ -55,12 +55,12 @@ mod tests {
     use super::*;
     use crate::kernels::fused::cuda::Gpu;
     use crate::kernels::fused::cuda::counts::{Counts, emulated_counts};
-    use crate::kernels::{Fused, Watch, Watched};
-    use crate::model::{ModelConfig, initial};
+    use crate::kernels::{Fused, HookedKernels, OperationHooks};
+    use crate::model::{ModelConfig, init};
 
     #[derive(Debug)]
     struct Nothing;
-    impl Watch for Nothing {}
+    impl OperationHooks for Nothing {}
 
     const LAYERS: u64 = 3;
 
@@ -70,7 +70,7 @@ mod tests {
             "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 61, "max_position_embeddings": 200, "rms_norm_eps": 1e-6,
             "rope_theta": 1e4, "tie_word_embeddings": true}}"#,
         ))?;
-        Decoder::new(config.clone(), initial::random(&config, 1, 0.3)?)
+        Decoder::new(config.clone(), init::random(&config, 1, 0.3)?)
     }
 
     /// Counts the requests of a pass over a few sequences to the emulated GPU: operation by operation, with reused memory, and recorded as
@@ -81,7 +81,7 @@ mod tests {
             return Ok(());
         }
         let kernels = Arc::new(Fused::new(Arc::new(Gpu::new(0, true)?), DType::F32)?);
-        let watched = decoder()?.on(Arc::new(Watched::new(kernels.clone(), Arc::new(Nothing))))?;
+        let watched = decoder()?.on(Arc::new(HookedKernels::new(kernels.clone(), Arc::new(Nothing))))?;
         let decoder = decoder()?.on(kernels.clone())?;
         let cache = decoder.cache(8)?;
         let pass = |decoder: &Decoder, count: usize| -> anyhow::Result<(Counts, Vec<f32>)> {

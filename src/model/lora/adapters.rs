@@ -6,11 +6,11 @@ use std::ops::Range;
 use anyhow::Result;
 use candle_core::{DType, Shape, Tensor};
 
-use crate::draw::{Purpose, Stream};
 use crate::kernels::{Kernels, cpu};
+use crate::model::checkpoint_tensors::CheckpointTensor;
 use crate::model::config::ModelConfig;
 use crate::model::parameters::{self, Parameter, Role};
-use crate::model::parts::Part;
+use crate::rng::{Purpose, Stream};
 
 /// The two low-rank factors of one projection of the checkpoint.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ struct Projection {
 
 /// The projections of one layer, in table order.
 fn projections(config: &ModelConfig, layer: usize) -> Vec<Projection> {
-    let projection = |row: &Parameter, part: &Part| {
+    let projection = |row: &Parameter, part: &CheckpointTensor| {
         let (outputs, inputs) = part.rows_and_columns();
         let module = part.name.trim_end_matches(".weight").to_owned();
         let name = format!("{}.{}", row.name(), module.rsplit('.').next().unwrap_or_default());
@@ -107,7 +107,7 @@ impl Adapters {
     }
 
     /// The number of parameters in all adapters.
-    pub fn parameters(config: &ModelConfig, rank: usize) -> usize {
+    pub fn parameter_count(config: &ModelConfig, rank: usize) -> usize {
         Self::shapes(config, rank).iter().map(|(_, shape)| shape.elem_count()).sum()
     }
 

@@ -5,10 +5,10 @@ use candle_core::Device;
 use super::*;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Fused, Kernels, RowScores, Stock, cpu};
-use crate::model::decoder::Recompute;
+use crate::model::decoder::ActivationCheckpointing;
 use crate::model::gradients::{Gradients, parameters};
 use crate::model::head::TokenGradients;
-use crate::model::initial;
+use crate::model::init;
 use crate::model::parameters::block;
 use crate::optim::{AdamW, OptimSettings};
 
@@ -21,7 +21,7 @@ fn decoder(tied: bool) -> Result<Decoder> {
         "num_key_value_heads": 1, "vocab_size": 61, "max_position_embeddings": 96, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
         "tie_word_embeddings": {tied}}}"#
     ))?;
-    let weights = initial::random(&config, 3, 0.1)?;
+    let weights = init::random(&config, 3, 0.1)?;
     // Values that bf16 can represent: the tests compare kernels, not the rounding of a checkpoint.
     let weights = weights.map(&config, |tensor| Ok(tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?))?;
     Decoder::new(config, weights)
@@ -64,10 +64,10 @@ fn loss(decoder: &Decoder, packed: &Packed) -> Result<f64> {
 }
 
 /// The gradient of `loss`, with or without activation checkpointing.
-fn gradients(decoder: &Decoder, lora: Option<&Lora>, recompute: Recompute) -> Result<Gradients> {
+fn gradients(decoder: &Decoder, lora: Option<&Lora>, checkpointing: ActivationCheckpointing) -> Result<Gradients> {
     let (gradients, packed) = (Gradients::zeros(decoder, lora)?, packed());
-    let (hidden, trace) = decoder.forward(&packed, recompute)?;
-    let (_, d_hidden) = decoder.head_sweep(&hidden, &packed, TEMPERATURE, gradients.of_head(), derivatives)?;
+    let (hidden, trace) = decoder.forward(&packed, checkpointing)?;
+    let (_, d_hidden) = decoder.head_forward_backward(&hidden, &packed, TEMPERATURE, gradients.of_head(), derivatives)?;
     gradients.backward(decoder, &packed, trace, d_hidden)?;
     Ok(gradients)
 }
@@ -85,10 +85,10 @@ fn distance(found: &Tensor, expected: &Tensor) -> Result<f64> {
 
 #[test]
 fn backward_matches_finite_differences_through_the_whole_model() -> Result<()> {
-    for (tied, recompute) in [(true, Recompute::None), (false, Recompute::All)] {
+    for (tied, checkpointing) in [(true, ActivationCheckpointing::None), (false, ActivationCheckpointing::Full)] {
         let decoder = decoder(tied)?;
         let (lora, packed) = (active(&decoder, 4)?, packed());
-        let gradients = gradients(&decoder, Some(&lora), recompute)?;
+        let gradients = gradients(&decoder, Some(&lora), checkpointing)?;
         for ((name, tensor), (_, gradient)) in lora.adapters.entries().into_iter().zip(gradients.entries()) {
             let gradient = values(gradient)?;
             let largest = gradient.iter().fold(0.0f32, |a, g| a.max(g.abs()));
@@ -135,7 +135,7 @@ fn initial_adapters_match_peft_and_change_nothing() -> Result<()> {
     let first = |adapters: &Adapters| values(adapters.entries()[0].1);
     assert_eq!(first(&again)?, first(&lora.adapters)?);
     assert_ne!(first(&other)?, first(&lora.adapters)?);
-    assert_eq!(lora.adapters.entries().iter().map(|(_, t)| t.elem_count()).sum::<usize>(), Adapters::parameters(&decoder.config, 8));
+    assert_eq!(lora.adapters.entries().iter().map(|(_, t)| t.elem_count()).sum::<usize>(), Adapters::parameter_count(&decoder.config, 8));
     Ok(())
 }
 
@@ -143,7 +143,7 @@ fn initial_adapters_match_peft_and_change_nothing() -> Result<()> {
 #[test]
 fn backward_at_full_rank_gives_the_full_update() -> Result<()> {
     let decoder = decoder(true)?;
-    let full = gradients(&decoder, None, Recompute::None)?;
+    let full = gradients(&decoder, None, ActivationCheckpointing::None)?;
     let Gradients::Weights(full) = full else { anyhow::bail!("gradients of all weights") };
     let rank = 128;
     let lora = Lora::new(LoraSettings { rank, alpha: rank as f64 }, &decoder, 1)?;
@@ -152,7 +152,9 @@ fn backward_at_full_rank_gives_the_full_update() -> Result<()> {
         let identity = (0..inputs * rank).map(|i| f32::from(u8::from(i / rank == i % rank))).collect();
         adapter.a.slice_set(&cpu::tensor(identity, (inputs, rank))?, 0, 0)?;
     }
-    let Gradients::Adapters(found) = gradients(&decoder, Some(&lora), Recompute::None)? else { anyhow::bail!("gradients of adapters") };
+    let Gradients::Adapters(found) = gradients(&decoder, Some(&lora), ActivationCheckpointing::None)? else {
+        anyhow::bail!("gradients of adapters")
+    };
     for (adapter, sums) in lora.adapters.iter().zip(found.sums.iter()) {
         adapter.b.slice_set(&(&sums.b * -0.1)?, 0, 0)?;
         assert!(values(&sums.a)?.iter().all(|value| *value == 0.0), "a has no gradient while b is zero");
@@ -213,11 +215,11 @@ fn peft_load_reads_what_to_writer_wrote() -> Result<()> {
 fn check_kernels(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
     let trained = |decoder: Decoder| {
         let lora = active(&decoder, 4)?;
-        let first = gradients(&decoder, Some(&lora), Recompute::All)?;
+        let first = gradients(&decoder, Some(&lora), ActivationCheckpointing::Full)?;
         let parameters = parameters(&decoder, Some(&lora));
         let mut optimizer = AdamW::new(OptimSettings::default(), decoder.kernels(), &parameters)?;
         for _ in 0..3 {
-            let gradients = gradients(&decoder, Some(&lora), Recompute::None)?;
+            let gradients = gradients(&decoder, Some(&lora), ActivationCheckpointing::None)?;
             optimizer.step(decoder.kernels(), &parameters, &gradients.entries(), 1e-3)?;
             lora.merge(&decoder)?;
         }

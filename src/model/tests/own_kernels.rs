@@ -1,16 +1,16 @@
 //! A run on a GPU launches only this program's kernels: candle's are compiled for one generation of GPUs, ours for all.
 
 use super::*;
-use crate::draw::Purpose;
 use crate::interrupt::Interrupt;
 use crate::kernels::on_host;
 use crate::kernels::tests::{gpu, launched_by_candle};
-use crate::lanes::Lanes;
 use crate::model::lora::{AdapterGradients, Lora, LoraSettings};
 use crate::model::value::ValueModel;
-use crate::optim::States;
+use crate::optim::MomentDtype;
+use crate::rng::Purpose;
 use crate::rollout::limits::EngineSettings;
 use crate::rollout::{Engine, Request, SamplingSettings};
+use crate::workers::Workers;
 
 #[test]
 fn training_on_a_gpu_launches_no_candle_kernels() -> Result<()> {
@@ -25,8 +25,8 @@ fn training_on_a_gpu_launches_no_candle_kernels() -> Result<()> {
         };
         launched("sampling", &sample)?;
         launched("a reference", &score)?;
-        launched("an update", &|policy| update(policy, States::F32))?;
-        launched("an update in 8 bits", &|policy| update(policy, States::Coded))?;
+        launched("an update", &|policy| update(policy, MomentDtype::F32))?;
+        launched("an update in 8 bits", &|policy| update(policy, MomentDtype::Quantized))?;
         launched("an update of adapters", &adapt)?;
         launched("a critic", &criticise)?;
     }
@@ -37,20 +37,20 @@ fn sample(policy: &Decoder) -> Result<()> {
     let prompts: [Arc<[u32]>; 2] = [vec![1, 2, 3].into(), vec![4; 20].into()];
     let request = |r: u32| Request {
         ids: prompts[r as usize % 2].clone(),
-        max_new: 3 + 2 * r as usize,
+        max_new_tokens: 3 + 2 * r as usize,
         purpose: Purpose::Sampling,
         step: 7,
         prompt: r % 2,
         sample: r / 2,
     };
     let requests: Vec<Request> = (0..5).map(request).collect();
-    let (lanes, interrupt) = (Lanes::new(1)?, Interrupt::default());
+    let (workers, interrupt) = (Workers::new(1)?, Interrupt::default());
     let settings = EngineSettings::default();
-    for records_kept in [false, true] {
-        let filter = Filter { top_k: if records_kept { 5 } else { 0 }, ..Filter::default() };
-        let sampling = SamplingSettings { temperature: 0.8, filter, records_kept, seed: 3 };
+    for records_sampling_mask in [false, true] {
+        let filter = Filter { top_k: if records_sampling_mask { 5 } else { 0 }, ..Filter::default() };
+        let sampling = SamplingSettings { temperature: 0.8, filter, records_sampling_mask, seed: 3 };
         let engine =
-            Engine { decoder: policy, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 83, interrupt: &interrupt };
+            Engine { decoder: policy, workers: &workers, settings: &settings, end_tokens: &[0, 9], vocabulary: 83, interrupt: &interrupt };
         engine.generate(&requests, &sampling, &|_| ())?;
     }
     Ok(())
@@ -60,7 +60,7 @@ fn score(policy: &Decoder) -> Result<()> {
     let batches = [packed()];
     let reference = policy.deep_copy()?;
     let resident = reference.score_all(&batches, TEMPERATURE)?;
-    let streamed = reference.in_host_memory()?;
+    let streamed = reference.offload_to_host()?;
     assert_eq!(streamed.score_all(&batches, TEMPERATURE)?, resident);
     let average = policy.weights.map(&policy.config, |tensor| Ok(policy.kernels().cast(tensor, DType::F32)?))?;
     for ((_, average), (_, weight)) in average.entries().into_iter().zip(policy.weights.entries()) {
@@ -70,7 +70,7 @@ fn score(policy: &Decoder) -> Result<()> {
     streamed.weights.set(&policy.weights, policy.kernels())
 }
 
-fn update(policy: &Decoder, states: States) -> Result<()> {
+fn update(policy: &Decoder, states: MomentDtype) -> Result<()> {
     let (kernels, weights) = (policy.kernels(), policy.weights.entries());
     let settings = OptimSettings { states, ..OptimSettings::default() };
     let mut optimizer = AdamW::new(settings, kernels, &weights)?;
@@ -87,12 +87,12 @@ fn adapt(policy: &Decoder) -> Result<()> {
     let lora = Lora::new(LoraSettings { rank: 4, alpha: 0.0 }, policy, 5)?;
     lora.merge(policy)?;
     let gradients: AdapterGradients = lora.gradients()?;
-    let (hidden, trace) = policy.forward(&packed(), Recompute::All)?;
+    let (hidden, trace) = policy.forward(&packed(), ActivationCheckpointing::Full)?;
     let objective = |_: usize, scores: &RowScores| TokenGradients {
         d_logprobs: vec![1.0; scores.logprobs.len()],
         d_entropies: vec![0.1; scores.logprobs.len()],
     };
-    let (_, d_hidden) = policy.head_sweep(&hidden, &packed(), TEMPERATURE, None, objective)?;
+    let (_, d_hidden) = policy.head_forward_backward(&hidden, &packed(), TEMPERATURE, None, objective)?;
     gradients.backward(policy, &packed(), trace, &d_hidden)?;
     for (_, tensor) in gradients.sums.entries() {
         assert!(values(&on_host(tensor)?)?.iter().all(|value| value.is_finite()));
@@ -103,7 +103,7 @@ fn adapt(policy: &Decoder) -> Result<()> {
 fn criticise(policy: &Decoder) -> Result<()> {
     let model = ValueModel::new(policy, 1, 0.1)?;
     let (gradients, packed) = (model.gradients()?, packed());
-    let (hidden, trace) = model.body.forward(&packed, Recompute::All)?;
+    let (hidden, trace) = model.body.forward(&packed, ActivationCheckpointing::Full)?;
     let values = model.values_of(&hidden, &packed)?;
     model.backward(&hidden, &packed, trace, &values, &gradients)
 }

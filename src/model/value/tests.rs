@@ -3,8 +3,8 @@ use std::sync::Arc;
 use super::*;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Fused, Stock, cpu};
-use crate::model::decoder::Recompute;
-use crate::model::initial;
+use crate::model::decoder::ActivationCheckpointing;
+use crate::model::init;
 use candle_core::Device;
 
 fn policy(family: &str, tied: bool, bf16: bool) -> Result<Decoder> {
@@ -13,7 +13,7 @@ fn policy(family: &str, tied: bool, bf16: bool) -> Result<Decoder> {
         "num_key_value_heads": 1, "vocab_size": 61, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
         "tie_word_embeddings": {tied}}}"#
     ))?;
-    let weights = initial::random(&config, 3, 0.1)?;
+    let weights = init::random(&config, 3, 0.1)?;
     for (index, (name, tensor)) in weights.entries().into_iter().enumerate() {
         if name.ends_with("norm") || name.ends_with("bias") {
             cpu::update(tensor, [], |t, []| t.iter_mut().enumerate().for_each(|(i, t)| *t += ((i * 7 + index * 3) % 11) as f32 * 0.05))?;
@@ -53,9 +53,9 @@ fn loss(model: &ValueModel, packed: &Packed) -> Result<f64> {
     Ok(values.iter().zip(derivatives(values.len())).map(|(value, derivatives)| f64::from(*value) * f64::from(derivatives)).sum())
 }
 
-fn gradients(model: &ValueModel, packed: &Packed, recompute: Recompute) -> Result<ValueGradients> {
+fn gradients(model: &ValueModel, packed: &Packed, checkpointing: ActivationCheckpointing) -> Result<ValueGradients> {
     let gradients = model.gradients()?;
-    let (hidden, trace) = model.body.forward(packed, recompute)?;
+    let (hidden, trace) = model.body.forward(packed, checkpointing)?;
     let values = model.values_of(&hidden, packed)?;
     assert_eq!(values, model.values(packed)?, "both forward passes compute the same values");
     model.backward(&hidden, packed, trace, &derivatives(values.len()), &gradients)?;
@@ -70,7 +70,7 @@ fn values(tensor: &Tensor) -> Result<Vec<f32>> {
 fn backward_matches_finite_differences_for_every_tensor() -> Result<()> {
     for (family, tied) in [("qwen2", true), ("llama", false)] {
         let (model, packed) = (model(&policy(family, tied, false)?)?, batch());
-        let gradients = gradients(&model, &packed, Recompute::None)?;
+        let gradients = gradients(&model, &packed, ActivationCheckpointing::None)?;
         let names: Vec<String> = shapes(&model.body.config).into_iter().map(|(name, _)| name).collect();
         assert!(names.iter().eq(gradients.entries().iter().map(|(name, _)| name)), "{names:?}");
         for ((name, tensor), (_, gradient)) in model.entries().into_iter().zip(gradients.entries()) {
@@ -99,7 +99,7 @@ fn backward_matches_finite_differences_for_every_tensor() -> Result<()> {
 fn value_model_starts_from_the_policy_and_shares_no_weights_with_it() -> Result<()> {
     let policy = policy("llama", false, false)?;
     let fresh = ValueModel::new(&policy, 5, 0.02)?;
-    assert_eq!(parameters(&policy.config), fresh.entries().iter().map(|(_, tensor)| tensor.elem_count()).sum::<usize>());
+    assert_eq!(parameter_count(&policy.config), fresh.entries().iter().map(|(_, tensor)| tensor.elem_count()).sum::<usize>());
     assert!(fresh.body.weights.head.is_none(), "no head for logits");
     cpu::update(&fresh.body.weights.embedding, [], |t, []| t.fill(0.0))?;
     assert!(values(&policy.weights.embedding)?.iter().any(|x| *x != 0.0), "the policy has its own weights");
@@ -117,8 +117,9 @@ fn values_and_gradients_do_not_depend_on_packing_or_activation_checkpointing() -
     let shared = Packed::of_responses([(prompt, responses.to_vec())]);
     let separate = Packed::of_responses(responses.map(|response| (prompt, vec![response])));
     assert_eq!(model.values(&shared)?, model.values(&separate)?, "values are bit-identical");
-    let (kept, again) = (gradients(&model, &shared, Recompute::None)?, gradients(&model, &shared, Recompute::All)?);
-    let apart = gradients(&model, &separate, Recompute::None)?;
+    let (kept, again) =
+        (gradients(&model, &shared, ActivationCheckpointing::None)?, gradients(&model, &shared, ActivationCheckpointing::Full)?);
+    let apart = gradients(&model, &separate, ActivationCheckpointing::None)?;
     for (((name, kept), (_, again)), (_, apart)) in kept.entries().into_iter().zip(again.entries()).zip(apart.entries()) {
         let (kept, apart) = (values(kept)?, values(apart)?);
         assert_eq!(kept, values(again)?, "{name}");
@@ -138,7 +139,8 @@ fn check(kernels: Arc<dyn Kernels>, allowed: f64) -> Result<()> {
         assert!(found.len() == expected.len() && distance < allowed, "{name}: off by {distance:.1e}");
     };
     near("values", &other.values(&packed)?, &cpu.values(&packed)?);
-    let (found, expected) = (gradients(&other, &packed, Recompute::All)?, gradients(&cpu, &packed, Recompute::All)?);
+    let (found, expected) =
+        (gradients(&other, &packed, ActivationCheckpointing::Full)?, gradients(&cpu, &packed, ActivationCheckpointing::Full)?);
     for ((name, found), (_, expected)) in found.entries().into_iter().zip(expected.entries()) {
         near(&name, &values(found)?, &values(expected)?);
     }

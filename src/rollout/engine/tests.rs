@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::DType;
 
 use super::*;
-use crate::draw::Purpose;
-use crate::flow::Kept;
+use crate::flow::SamplingMask;
 use crate::kernels::fused::emulated::Emulator;
-use crate::kernels::{Filter, Fused, OutOfMemory, Watch, Watched};
-use crate::model::{ModelConfig, initial};
+use crate::kernels::{Filter, Fused, HookedKernels, OperationHooks, OutOfMemory};
+use crate::model::{ModelConfig, init};
+use crate::rng::Purpose;
 
 fn decoder() -> Decoder {
     with_heads(8)
@@ -23,7 +23,7 @@ fn with_heads(width: usize) -> Decoder {
         "rope_theta": 1e4, "tie_word_embeddings": true}}"#,
     ))
     .unwrap();
-    let weights = initial::random(&config, 1, 0.3).unwrap();
+    let weights = init::random(&config, 1, 0.3).unwrap();
     Decoder::new(config, weights).unwrap()
 }
 
@@ -31,7 +31,7 @@ fn requests() -> Vec<Request> {
     let prompts: [Arc<[u32]>; 3] = [vec![1, 2, 3].into(), vec![4; 35].into(), vec![5; 16].into()];
     let request = |r: u32| Request {
         ids: prompts[r as usize % 3].clone(),
-        max_new: 40,
+        max_new_tokens: 40,
         purpose: Purpose::Sampling,
         step: 7,
         prompt: r % 3,
@@ -42,14 +42,14 @@ fn requests() -> Vec<Request> {
 
 /// A number of requests that can be emulated in a few seconds.
 fn few() -> Vec<Request> {
-    requests().into_iter().take(6).map(|request| Request { max_new: 20, ..request }).collect()
+    requests().into_iter().take(6).map(|request| Request { max_new_tokens: 20, ..request }).collect()
 }
 
-fn generate(decoder: &Decoder, requests: &[Request], lanes: usize, settings: EngineSettings, temperature: f32) -> Vec<Completion> {
-    let sampling = SamplingSettings { temperature, filter: Filter::default(), records_kept: false, seed: 3 };
-    let lanes = Lanes::new(lanes).unwrap();
+fn generate(decoder: &Decoder, requests: &[Request], workers: usize, settings: EngineSettings, temperature: f32) -> Vec<Completion> {
+    let sampling = SamplingSettings { temperature, filter: Filter::default(), records_sampling_mask: false, seed: 3 };
+    let workers = Workers::new(workers).unwrap();
     let engine =
-        Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
+        Engine { decoder, workers: &workers, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
     engine.generate(requests, &sampling, &|_| ()).unwrap()
 }
 
@@ -81,14 +81,14 @@ fn generate_depends_on_addresses_only() {
 
 fn check_addresses(decoder: &Decoder, requests: &[Request]) {
     let expected = generate(decoder, requests, 1, EngineSettings::default(), 0.8);
-    assert!(expected.iter().any(|c| c.finish == Finish::Stop) && expected.iter().any(|c| c.finish == Finish::Length));
+    assert!(expected.iter().any(|c| c.finish == FinishReason::Stop) && expected.iter().any(|c| c.finish == FinishReason::Length));
     assert!(expected.iter().all(|c| c.ids.iter().all(|id| *id < 60)), "ids without text are never sampled");
     let (one, tight) = (
         EngineSettings { max_running: 1, ..Default::default() },
         EngineSettings { prefill_tokens: 1, max_running: 7, ..Default::default() },
     );
-    for (lanes, settings) in [(1, one), (3, tight), (2, EngineSettings::default())] {
-        assert_eq!(generate(decoder, requests, lanes, settings.clone(), 0.8), expected, "{lanes} workers, {settings:?}");
+    for (workers, settings) in [(1, one), (3, tight), (2, EngineSettings::default())] {
+        assert_eq!(generate(decoder, requests, workers, settings.clone(), 0.8), expected, "{workers} workers, {settings:?}");
     }
     let mut reversed = requests.to_vec();
     reversed.reverse();
@@ -112,10 +112,10 @@ fn check_preemption(decoder: &Decoder, requests: &[Request]) {
 
 /// Generates with a cache so small that sequences are preempted.
 fn preempted(decoder: &Decoder, requests: &[Request]) -> Vec<Completion> {
-    let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), records_kept: false, seed: 3 };
-    let (lanes, settings) = (Lanes::new(1).unwrap(), EngineSettings::default());
+    let sampling = SamplingSettings { temperature: 0.8, filter: Filter::default(), records_sampling_mask: false, seed: 3 };
+    let (workers, settings) = (Workers::new(1).unwrap(), EngineSettings::default());
     let engine =
-        Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
+        Engine { decoder, workers: &workers, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
     let indices: Vec<usize> = (0..requests.len()).collect();
     let mut worker = Worker::new(&engine, requests, &indices, &sampling, &|_| ()).unwrap();
     let lengths: Vec<usize> = worker.prompts.iter().map(|prompt| prompt.len()).collect();
@@ -132,7 +132,7 @@ fn generate_keeps_different_prompts_apart() {
     let decoder = decoder();
     let request = |r: u32| {
         let ids: Vec<u32> = (0..3 + r % 30).map(|i| (i * 7 + r * 3) % 60).collect();
-        Request { ids: ids.into(), max_new: 40, purpose: Purpose::Evaluation, step: 0, prompt: r, sample: 0 }
+        Request { ids: ids.into(), max_new_tokens: 40, purpose: Purpose::Evaluation, step: 0, prompt: r, sample: 0 }
     };
     let requests: Vec<Request> = (0..50).map(request).collect();
     let together = generate(&decoder, &requests, 2, EngineSettings::default(), 0.8);
@@ -175,21 +175,21 @@ fn score_equals_the_logprobs_that_a_truncated_sampler_recorded() {
     ];
     let emulated = emulated();
     for (filter, temperature) in filters.into_iter().flat_map(|filter| [0.6, 1.0, 1.3].map(|temperature| (filter, temperature))) {
-        check_kept(&decoder(), &requests(), filter, temperature);
+        check_mask(&decoder(), &requests(), filter, temperature);
         if let Some(emulated) = emulated.as_ref().filter(|_| filter.top_k == 5 && filter.top_p < 1.0 && temperature == 0.6) {
-            check_kept(emulated, &few()[..2], filter, temperature);
+            check_mask(emulated, &few()[..2], filter, temperature);
         }
     }
 }
 
-fn check_kept(decoder: &Decoder, requests: &[Request], filter: Filter, temperature: f32) {
-    let sampling = SamplingSettings { temperature, filter, records_kept: true, seed: 3 };
-    let (lanes, settings) = (Lanes::new(2).unwrap(), EngineSettings::default());
+fn check_mask(decoder: &Decoder, requests: &[Request], filter: Filter, temperature: f32) {
+    let sampling = SamplingSettings { temperature, filter, records_sampling_mask: true, seed: 3 };
+    let (workers, settings) = (Workers::new(2).unwrap(), EngineSettings::default());
     let engine =
-        Engine { decoder, lanes: &lanes, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
+        Engine { decoder, workers: &workers, settings: &settings, end_tokens: &[0, 9], vocabulary: 60, interrupt: &Interrupt::default() };
     let completions = engine.generate(requests, &sampling, &|_| ()).unwrap();
-    let plain = engine.generate(requests, &SamplingSettings { records_kept: false, ..sampling }, &|_| ()).unwrap();
-    let (mut kept, mut sampled) = (Kept::default(), Vec::new());
+    let plain = engine.generate(requests, &SamplingSettings { records_sampling_mask: false, ..sampling }, &|_| ()).unwrap();
+    let (mut kept, mut sampled) = (SamplingMask::default(), Vec::new());
     for (completion, plain) in completions.iter().zip(&plain) {
         assert_eq!((&completion.ids, &completion.logprobs), (&plain.ids, &plain.logprobs), "recording changes nothing");
         let truncated = completion.truncated.as_ref().unwrap();
@@ -235,7 +235,7 @@ struct OutOfMemoryAt {
     calls: AtomicUsize,
 }
 
-impl Watch for OutOfMemoryAt {
+impl OperationHooks for OutOfMemoryAt {
     fn before(&self, operation: &'static str) -> candle_core::Result<()> {
         if operation == self.operation && self.failing.contains(&self.calls.fetch_add(1, Ordering::Relaxed)) {
             return Err(OutOfMemory::new("no memory").into());
@@ -251,7 +251,7 @@ fn generate_out_of_memory_changes_no_token() {
     let expected = generate(&decoder, &requests, 1, EngineSettings::default(), 0.8);
     let check = |decoder: &Decoder, operation: &'static str, failing: &[usize]| {
         let short = OutOfMemoryAt { operation, failing: failing.to_vec(), calls: AtomicUsize::new(0) };
-        let kernels = Watched::new(decoder.shared_kernels(), Arc::new(short));
+        let kernels = HookedKernels::new(decoder.shared_kernels(), Arc::new(short));
         generate(&decoder.on(Arc::new(kernels)).unwrap(), &requests[..], 1, EngineSettings::default(), 0.8)
     };
     assert_eq!(check(&decoder, "attend_cached", &[7, 20, 41]), expected);
@@ -286,7 +286,7 @@ fn recorded_passes_on_a_gpu_change_no_bit() {
 
     #[derive(Debug)]
     struct Nothing;
-    impl Watch for Nothing {}
+    impl OperationHooks for Nothing {}
 
     if crate::kernels::tests::gpu().is_none() {
         return;
@@ -295,7 +295,7 @@ fn recorded_passes_on_a_gpu_change_no_bit() {
         for invariant in [false, true] {
             let kernels = Arc::new(Fused::new(Arc::new(Gpu::new(0, invariant).unwrap()), dtype).unwrap());
             let recorded = decoder.on(kernels.clone()).unwrap();
-            let plain = decoder.on(Arc::new(Watched::new(kernels, Arc::new(Nothing)))).unwrap();
+            let plain = decoder.on(Arc::new(HookedKernels::new(kernels, Arc::new(Nothing)))).unwrap();
             let graphs = || emulated_counts().map(|counts| counts.graphs);
             let all = |decoder: &Decoder| {
                 let settings = EngineSettings { max_running: 4, ..EngineSettings::default() };
@@ -306,7 +306,7 @@ fn recorded_passes_on_a_gpu_change_no_bit() {
             let none = graphs();
             let expected = all(&plain);
             assert_eq!(graphs(), none, "a watch must see every operation");
-            assert!(expected.iter().any(|c| c.finish == Finish::Stop) && expected.iter().any(|c| c.finish == Finish::Length));
+            assert!(expected.iter().any(|c| c.finish == FinishReason::Stop) && expected.iter().any(|c| c.finish == FinishReason::Length));
             assert_eq!(all(&recorded), expected, "{dtype:?}, batch-invariant {invariant}");
             assert!(graphs() > none.map(|none| none + 20), "most passes must be recorded");
         }

@@ -1,8 +1,8 @@
 use super::*;
 use crate::interrupt::Interrupt;
-use crate::lanes::Lanes;
-use crate::model::{ModelConfig, initial};
+use crate::model::{ModelConfig, init};
 use crate::objective::{Baseline, Scale};
+use crate::workers::Workers;
 
 /// Responses of several lengths to two prompts, each with its prompt.
 fn responses() -> Vec<(Vec<u32>, Vec<u32>)> {
@@ -26,20 +26,25 @@ fn policy() -> Result<Decoder> {
         "num_key_value_heads": 2, "vocab_size": 23, "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
         "tie_word_embeddings": false}"#,
     )?;
-    let weights = initial::random(&config, 3, 0.2)?;
+    let weights = init::random(&config, 3, 0.2)?;
     Decoder::new(config, weights)
 }
 
 /// Terms, estimates and gradients by name.
 type Pass = (ValueTerms, Vec<Estimate>, Vec<(String, Vec<f32>)>);
 
-/// Computes values and gradients of a new critic with `tokens` tokens per micro-batch and `lanes` workers.
-fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass> {
+/// Computes values and gradients of a new critic with `tokens` tokens per micro-batch and `workers` workers.
+fn pass(tokens: usize, workers: usize, known: Option<&[Estimate]>) -> Result<Pass> {
     let settings = settings();
     let policy = policy()?;
-    let (lanes, responses, interrupt) = (Lanes::new(lanes)?, responses(), Interrupt::default());
-    let critic = Critic::new(&settings, &policy, lanes.count())?;
-    let packing = Packing { lanes: &lanes, micro_batch_tokens: tokens, recompute: settings.train.recompute, interrupt: &interrupt };
+    let (workers, responses, interrupt) = (Workers::new(workers)?, responses(), Interrupt::default());
+    let critic = Critic::new(&settings, &policy, workers.count())?;
+    let packing = Packing {
+        workers: &workers,
+        micro_batch_tokens: tokens,
+        checkpointing: settings.train.activation_checkpointing,
+        interrupt: &interrupt,
+    };
     let sequences: Vec<Sequence> = responses.iter().map(|(prompt, response)| Sequence { prompt, response, kept: None }).collect();
     // Every second response has a reward, at its last token.
     let reward = |(number, sequence): (usize, &Sequence)| {
@@ -62,9 +67,9 @@ fn pass(tokens: usize, lanes: usize, known: Option<&[Estimate]>) -> Result<Pass>
 fn gradient_does_not_depend_on_packing_beyond_rounding() -> Result<()> {
     let (terms, estimates, whole) = pass(100_000, 1, None)?;
     assert_eq!(terms.tokens, 50.0);
-    for (tokens, lanes) in [(1, 1), (20, 2), (100_000, 3)] {
-        let (other, same, gradients) = pass(tokens, lanes, None)?;
-        assert_eq!(same, estimates, "{tokens} tokens, {lanes} lanes");
+    for (tokens, workers) in [(1, 1), (20, 2), (100_000, 3)] {
+        let (other, same, gradients) = pass(tokens, workers, None)?;
+        assert_eq!(same, estimates, "{tokens} tokens, {workers} lanes");
         assert!((other.loss - terms.loss).abs() < 1e-9, "{} against {}", other.loss, terms.loss);
         for ((name, a), (_, b)) in whole.iter().zip(&gradients) {
             let largest = a.iter().fold(0.0f32, |m, x| m.max(x.abs()));

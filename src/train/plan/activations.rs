@@ -2,19 +2,19 @@
 //! backward pass. Both depend on settings, shapes and the device's total memory, never on its free memory, so that a resumed run uses the
 //! same micro-batches and sums in the same order.
 
-use super::held::held;
-use super::lanes;
+use super::model_states::model_states;
+use super::workers;
 use crate::kernels::Target;
-use crate::model::decoder::{Recompute, kept_bytes};
+use crate::model::decoder::{ActivationCheckpointing, activation_bytes};
 use crate::model::{ModelConfig, block, head};
-use crate::rollout::limits::Load;
+use crate::rollout::limits::EngineLoad;
 use crate::train::settings::RunSettings;
 use crate::train::update::micro_batch_count;
 
 /// Micro-batches on a GPU are not shrunk below this many tokens to save activations. At this size, the narrowest product of a small model
 /// (1,536 columns in tiles of 128 by 128) still has 768 tiles, several per multiprocessor, and launches take a small part of a step's time.
 const FULL_RATE_TOKENS: usize = 8192;
-/// The maximum memory for saved activations with `recompute = "auto"` on the CPU, or on a GPU that does not report its memory: 4 GiB, which
+/// The maximum memory for saved activations with `checkpointing = "auto"` on the CPU, or on a GPU that does not report its memory: 4 GiB, which
 /// a laptop can spare.
 const KEPT_BYTES: u64 = 4 << 30;
 /// One part in this many of a GPU's memory is left to the driver and to other programs.
@@ -24,11 +24,11 @@ const KEPT_BY_ALLOCATOR: u64 = 16;
 
 /// Micro-batch size and activation checkpointing of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Activations {
+pub struct ActivationPlan {
     /// The maximum number of tokens in a micro-batch: `train.micro_batch_tokens`, or fewer so that activations can be saved.
     pub micro_batch_tokens: usize,
     /// The activations to recompute; never `Auto`.
-    pub recompute: Recompute,
+    pub checkpointing: ActivationCheckpointing,
 }
 
 /// Memory of an update in bytes, besides weights, moments and gradients.
@@ -42,59 +42,62 @@ pub struct UpdateBytes {
 }
 
 /// Returns the load of a step with prompts of these lengths in tokens.
-pub fn step_load(settings: &RunSettings, mut prompts: Vec<usize>, max_new: usize) -> Load {
+pub fn step_load(settings: &RunSettings, mut prompts: Vec<usize>, max_new_tokens: usize) -> EngineLoad {
     prompts.sort_unstable_by(|a, b| b.cmp(a));
     prompts.truncate(settings.rollout.groups);
-    Load { prompts, requests: settings.rollout.groups * settings.rollout.group_size, max_new }
+    EngineLoad { prompts, requests: settings.rollout.groups * settings.rollout.group_size, max_new_tokens }
 }
 
 /// Returns the bytes that the allocator retains from smaller phases, out of reach of the largest, which uses `bytes`.
-pub fn kept_by_allocator(bytes: u64) -> u64 {
+pub fn allocator_overhead(bytes: u64) -> u64 {
     bytes / KEPT_BY_ALLOCATOR
 }
 
-impl Activations {
-    /// Chooses for the responses of a step. If `train.recompute` is `auto`, a GPU saves activations (all but norms and SwiGLU, which are
+impl ActivationPlan {
+    /// Chooses for the responses of a step. If `train.activation_checkpointing` is `auto`, a GPU saves activations (all but norms and SwiGLU, which are
     /// cheap to recompute), with smaller micro-batches if necessary, before it recomputes whole blocks.
-    pub fn of(config: &ModelConfig, settings: &RunSettings, load: &Load, target: &Target) -> Self {
+    pub fn of(config: &ModelConfig, settings: &RunSettings, load: &EngineLoad, target: &Target) -> Self {
         let most = settings.train.micro_batch_tokens;
-        let with = |micro_batch_tokens, recompute| Self { micro_batch_tokens, recompute };
-        match settings.train.recompute {
-            Recompute::Auto if target.is_gpu => {
+        let with = |micro_batch_tokens, checkpointing| Self { micro_batch_tokens, checkpointing };
+        match settings.train.activation_checkpointing {
+            ActivationCheckpointing::Auto if target.is_gpu => {
                 let room = room(config, settings, target);
                 let fits = |chosen: &Self| {
                     let bytes = chosen.bytes(config, settings, load, target);
-                    bytes.kept + bytes.scratch + kept_by_allocator(bytes.kept + bytes.scratch) <= room
+                    bytes.kept + bytes.scratch + allocator_overhead(bytes.kept + bytes.scratch) <= room
                 };
                 let smaller = std::iter::successors(Some(most), |tokens| (tokens / 2 >= FULL_RATE_TOKENS).then_some(tokens / 2));
-                smaller.map(|tokens| with(tokens, Recompute::Selective)).find(fits).unwrap_or(with(most, Recompute::All))
+                smaller
+                    .map(|tokens| with(tokens, ActivationCheckpointing::Selective))
+                    .find(fits)
+                    .unwrap_or(with(most, ActivationCheckpointing::Full))
             }
-            Recompute::Auto => {
-                let kept = kept_bytes(config, target, Recompute::None) * most * lanes(config, settings, target);
-                with(most, if kept as u64 > KEPT_BYTES { Recompute::All } else { Recompute::None })
+            ActivationCheckpointing::Auto => {
+                let kept = activation_bytes(config, target, ActivationCheckpointing::None) * most * workers(config, settings, target);
+                with(most, if kept as u64 > KEPT_BYTES { ActivationCheckpointing::Full } else { ActivationCheckpointing::None })
             }
             chosen => with(most, chosen),
         }
     }
 
     /// Returns the memory of the update if every response has the maximum length.
-    pub fn bytes(&self, config: &ModelConfig, settings: &RunSettings, load: &Load, target: &Target) -> UpdateBytes {
-        let lanes = lanes(config, settings, target);
+    pub fn bytes(&self, config: &ModelConfig, settings: &RunSettings, load: &EngineLoad, target: &Target) -> UpdateBytes {
+        let workers = workers(config, settings, target);
         let responses = load.requests / settings.train.updates_per_rollout;
-        let count = micro_batch_count(self.micro_batch_tokens, lanes, responses, responses * load.max_new);
+        let count = micro_batch_count(self.micro_batch_tokens, workers, responses, responses * load.max_new_tokens);
         let in_one = responses.div_ceil(count);
         // Responses to one prompt are distributed round-robin, with the prompt once per micro-batch. Responses to several prompts are split
         // within the token budget, which only a single response may exceed.
         let longest = load.prompts.iter().max().copied().unwrap_or(0);
-        let round_robin = in_one * load.max_new.saturating_sub(1) + longest;
-        let alone = longest + load.max_new.saturating_sub(1);
+        let round_robin = in_one * load.max_new_tokens.saturating_sub(1) + longest;
+        let alone = longest + load.max_new_tokens.saturating_sub(1);
         let rows = if load.prompts.len() > 1 { self.micro_batch_tokens.max(alone) } else { round_robin };
         let stream = 2 * config.hidden * target.element_bytes;
-        let scratch = (rows * block::backward_bytes(config, target)).max(head::sweep_bytes(config, target));
-        let all = |bytes: usize| (lanes.min(count) * bytes) as u64;
-        let kept = all(rows * (kept_bytes(config, target, self.recompute) + stream));
+        let scratch = (rows * block::backward_bytes(config, target)).max(head::head_bytes(config, target));
+        let all = |bytes: usize| (workers.min(count) * bytes) as u64;
+        let kept = all(rows * (activation_bytes(config, target, self.checkpointing) + stream));
         // The passes for the reference and for old log-probabilities come earlier and save nothing.
-        let before = all(rows * block::pass_bytes(config, target) + head::sweep_bytes(config, target));
+        let before = all(rows * block::forward_bytes(config, target) + head::head_bytes(config, target));
         UpdateBytes { rows, kept, scratch: all(scratch).max(before.saturating_sub(kept)) }
     }
 }
@@ -103,7 +106,7 @@ impl Activations {
 fn room(config: &ModelConfig, settings: &RunSettings, target: &Target) -> u64 {
     let Some(total) = target.total else { return KEPT_BYTES };
     // The tokenizer's vocabulary is in the host's memory.
-    let held: u64 = held(config, settings, 0, target).iter().map(|(_, bytes)| bytes).sum();
+    let held: u64 = model_states(config, settings, 0, target).iter().map(|(_, bytes)| bytes).sum();
     let room = (total - total / SPARE_SHARE).saturating_sub(held);
     // Stock operations use more memory at once than is counted here.
     if target.is_stock { room / 2 } else { room }

@@ -1,9 +1,9 @@
 //! Disk: what a run writes to its folder.
 
-use super::Work;
+use super::RunWorkload;
 use crate::kernels::Target;
 use crate::model::{ModelConfig, Weights, lora, value};
-use crate::optim::{OptimSettings, States};
+use crate::optim::{MomentDtype, OptimSettings};
 use crate::train::settings::{ExportDtype, RunSettings};
 
 /// Compressed bytes per recorded response token: its text, and in evaluated steps its id and log-probability.
@@ -29,27 +29,27 @@ pub struct Disk {
 
 impl Disk {
     /// Adds up the disk space of a run.
-    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Self {
+    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &RunWorkload, target: &Target) -> Self {
         let checkpoint = &settings.checkpoint;
         let (set, adapters) = (Weights::bytes(config), lora::bytes(config, settings.lora.rank));
-        let weights = (config.parameters() * checkpoint.format(target).dtype.size()) as u64 + adapters;
+        let weights = (config.parameter_count() * checkpoint.format(target).dtype.size()) as u64 + adapters;
         let (parameters, is_exact) = if settings.lora.is_on() { (adapters, false) } else { (set, !checkpoint.rounds(target)) };
         // In f32, the files contain zeros for frozen parameters.
         let moments = match settings.optim.states {
-            States::F32 => 2 * parameters,
-            States::Coded => settings.optim.moment_bytes(&settings.lora.trained(config)),
+            MomentDtype::F32 => 2 * parameters,
+            MomentDtype::Quantized => settings.optim.moment_bytes(&settings.lora.trained(config)),
         };
         let reference = if settings.reference_moves() { set } else { 0 };
         let critic = if settings.has_critic() {
             let moments = OptimSettings { freeze: Vec::new(), ..settings.optim.clone() }.moment_bytes(&value::shapes(config));
-            (value::parameters(config) * size_of::<f32>()) as u64 + moments
+            (value::parameter_count(config) * size_of::<f32>()) as u64 + moments
         } else {
             0
         };
         let state = moments + reference + if is_exact { 0 } else { parameters } + critic;
         let steps = settings.train.steps.saturating_sub(work.done);
         let checkpoints = if checkpoint.every == 0 { 1 } else { steps.div_ceil(checkpoint.every).max(1) };
-        let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new) as f64;
+        let tokens = (settings.rollout.groups * settings.rollout.group_size * settings.rollout.max_new_tokens) as f64;
         let with_ids = steps.checked_div(settings.eval.every).unwrap_or(0);
         Self {
             checkpoints,

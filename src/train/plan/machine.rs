@@ -7,8 +7,8 @@ use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
 use crate::kernels::{Kernels, Target};
-use crate::lanes::Lanes;
 use crate::model::ModelConfig;
+use crate::workers::Workers;
 
 /// Returns the bytes of memory that a program may still use: the system's available memory, or less if a control group or `ulimit -v`
 /// limits it. `None` if the system does not report it.
@@ -80,10 +80,10 @@ fn left_in_group(folder: &Path) -> Option<u64> {
 ///
 /// # Errors
 /// If a kernel fails.
-pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, lanes: &Lanes, rows: usize, seconds: f64) -> Result<f64> {
+pub fn measured_rate(config: &ModelConfig, kernels: &dyn Kernels, workers: &Workers, rows: usize, seconds: f64) -> Result<f64> {
     // Larger than the caches, like a model's matrices, but at most 64 MiB.
     let (k, n) = (config.hidden, (2 * config.feed_forward).min((16 << 20) / config.hidden).max(1));
-    let rates = lanes.run(|_| {
+    let rates = workers.run(|_| {
         let full = |value: f32, shape| kernels.cast(&Tensor::full(value, shape, &Device::Cpu)?, kernels.dtype());
         let (x, weight) = (full(0.5, (rows, k))?, full(0.25, (k, n))?);
         // Synchronize with a GPU only once per 16 products.

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result};
 
-use super::activations::{Activations, kept_by_allocator, step_load};
-use super::held::held;
-use super::{Work, lanes};
+use super::activations::{ActivationPlan, allocator_overhead, step_load};
+use super::model_states::model_states;
+use super::{RunWorkload, workers};
 use crate::kernels::Target;
 use crate::model::{ModelConfig, export, lora};
-use crate::rollout::limits::{EngineSettings, Load};
+use crate::rollout::limits::{EngineLoad, EngineSettings};
 use crate::train::settings::RunSettings;
 
 /// Bytes per recorded response token: its id, its log-probability, its text, and their copies on the way to the record.
@@ -19,23 +19,23 @@ pub struct Memory {
     /// Names and sizes of what is held from the first update to the end.
     pub held: Vec<(String, u64)>,
     /// What each phase needs on top. Phases follow one another, so only the largest counts.
-    pub phases: Vec<Phase>,
+    pub phases: Vec<PhaseMemory>,
     /// Micro-batch size and activation checkpointing of the update.
-    pub activations: Activations,
+    pub activations: ActivationPlan,
     /// The number of rows (tokens) in the largest micro-batch.
     pub micro_batch_rows: usize,
 }
 
 /// The memory of one phase of a step.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Phase {
+pub struct PhaseMemory {
     /// The phase's name.
     pub name: &'static str,
     /// Names and sizes of its parts.
     pub parts: Vec<(&'static str, u64)>,
 }
 
-impl Phase {
+impl PhaseMemory {
     /// Returns the sum of its parts, in bytes.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes).sum()
@@ -47,64 +47,64 @@ impl Memory {
     ///
     /// # Errors
     /// If one sequence of a rollout or an evaluation does not fit the allowed key/value cache.
-    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &Work, target: &Target) -> Result<Self> {
-        let (lanes, rank) = (lanes(config, settings, target), settings.lora.rank);
-        let held = held(config, settings, work.vocabulary, target);
+    pub fn of(config: &ModelConfig, settings: &RunSettings, work: &RunWorkload, target: &Target) -> Result<Self> {
+        let (workers, rank) = (workers(config, settings, target), settings.lora.rank);
+        let held = model_states(config, settings, work.vocabulary, target);
         let load = rollout_load(settings, work);
-        let activations = Activations::of(config, settings, &load, target);
+        let activations = ActivationPlan::of(config, settings, &load, target);
         // On a GPU, phases use the memory that is left.
         let left = |free: u64| free.saturating_sub(held.iter().map(|(_, bytes)| bytes).sum());
         let target = &Target { free: target.free.map(left), ..*target };
 
         let responses = settings.rollout.groups * settings.rollout.group_size;
-        let recorded = if target.is_gpu { 0 } else { responses * settings.rollout.max_new * RESPONSE_TOKEN_BYTES };
-        let samples = Phase { name: "", parts: vec![("responses", recorded as u64)] };
+        let recorded = if target.is_gpu { 0 } else { responses * settings.rollout.max_new_tokens * RESPONSE_TOKEN_BYTES };
+        let samples = PhaseMemory { name: "", parts: vec![("responses", recorded as u64)] };
         let mut phases = Vec::new();
         if settings.rollout.replay.is_empty() {
-            let rollout = engine("rollouts", config, target, &settings.rollout.engine, lanes, &load);
+            let rollout = engine("rollouts", config, target, &settings.rollout.engine, workers, &load);
             phases.push(rollout.context("rollouts do not fit")?.with(&samples));
         }
         let update = activations.bytes(config, settings, &load, target);
         let parts = vec![("saved activations", update.kept), ("a block's backward pass, or the head's chunk", update.scratch)];
-        phases.push(Phase { name: "update", parts }.with(&samples));
-        let passes = work.evaluations.iter().map(|load| engine("evaluation", config, target, &settings.rollout.engine, lanes, load));
+        phases.push(PhaseMemory { name: "update", parts }.with(&samples));
+        let passes = work.evaluations.iter().map(|load| engine("evaluation", config, target, &settings.rollout.engine, workers, load));
         let passes = passes.collect::<Result<Vec<_>>>().context("the evaluation does not fit")?;
-        phases.extend(passes.into_iter().max_by_key(Phase::bytes));
+        phases.extend(passes.into_iter().max_by_key(PhaseMemory::bytes));
         if !target.is_gpu {
             let mut parts = vec![("pieces of tensors", export::buffer_bytes(settings.checkpoint.format(target).dtype))];
             parts.extend(settings.lora.is_on().then(|| ("adapters, transposed and as a file", 2 * lora::bytes(config, rank))));
-            phases.push(Phase { name: "checkpoint", parts });
+            phases.push(PhaseMemory { name: "checkpoint", parts });
         }
         Ok(Self { held, phases, activations, micro_batch_rows: update.rows })
     }
 
     /// Returns the phase that needs the most memory.
-    pub fn worst(&self) -> &Phase {
+    pub fn worst(&self) -> &PhaseMemory {
         let worst = self.phases.iter().max_by_key(|phase| phase.bytes());
         worst.unwrap_or(&self.phases[0])
     }
 
     /// Returns the peak in bytes: what is held, plus the largest phase and what the allocator retains.
     pub fn peak(&self) -> u64 {
-        self.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.worst().bytes() + self.kept_by_allocator()
+        self.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + self.worst().bytes() + self.allocator_overhead()
     }
 
     /// Returns the bytes that the allocator retains from other phases and that the largest phase cannot use.
-    pub fn kept_by_allocator(&self) -> u64 {
-        kept_by_allocator(self.worst().bytes())
+    pub fn allocator_overhead(&self) -> u64 {
+        allocator_overhead(self.worst().bytes())
     }
 }
 
-impl Phase {
-    fn with(mut self, other: &Phase) -> Self {
+impl PhaseMemory {
+    fn with(mut self, other: &PhaseMemory) -> Self {
         self.parts.extend_from_slice(&other.parts);
         self
     }
 }
 
 /// Returns the load of a step's rollouts.
-pub fn rollout_load(settings: &RunSettings, work: &Work) -> Load {
-    step_load(settings, work.prompts.clone(), settings.rollout.max_new)
+pub fn rollout_load(settings: &RunSettings, work: &RunWorkload) -> EngineLoad {
+    step_load(settings, work.prompts.clone(), settings.rollout.max_new_tokens)
 }
 
 fn engine(
@@ -112,10 +112,10 @@ fn engine(
     config: &ModelConfig,
     target: &Target,
     settings: &EngineSettings,
-    lanes: usize,
-    load: &Load,
-) -> Result<Phase> {
-    let bytes = settings.bytes(config, target, lanes, load)?;
+    workers: usize,
+    load: &EngineLoad,
+) -> Result<PhaseMemory> {
+    let bytes = settings.bytes(config, target, workers, load)?;
     let parts = [("key/value cache", bytes.cache), ("a pass", bytes.pass), ("logits", bytes.logits)];
-    Ok(Phase { name, parts: parts.map(|(name, bytes)| (name, bytes as u64)).into() })
+    Ok(PhaseMemory { name, parts: parts.map(|(name, bytes)| (name, bytes as u64)).into() })
 }

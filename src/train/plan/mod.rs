@@ -3,15 +3,15 @@
 
 mod activations;
 mod disk;
-mod held;
+mod display;
 pub mod machine;
 mod memory;
-mod show;
+mod model_states;
 mod time;
 
-pub use activations::{Activations, step_load};
+pub use activations::{ActivationPlan, step_load};
 pub use disk::Disk;
-pub use memory::{Memory, Phase};
+pub use memory::{Memory, PhaseMemory};
 pub use time::Rates;
 
 use anyhow::{Context, Result, bail};
@@ -19,18 +19,18 @@ use anyhow::{Context, Result, bail};
 use super::settings::RunSettings;
 use crate::checkpoint::disk::gigabytes;
 use crate::kernels::Target;
-use crate::lanes::Lanes;
 use crate::model::ModelConfig;
-use crate::optim::States;
-use crate::rollout::limits::Load;
+use crate::optim::MomentDtype;
+use crate::rollout::limits::EngineLoad;
+use crate::workers::Workers;
 
 /// The workload of a run, in numbers.
 #[derive(Clone, Debug, Default)]
-pub struct Work {
+pub struct RunWorkload {
     /// The length of each training prompt, in tokens.
     pub prompts: Vec<usize>,
     /// The load of each pass of an evaluation.
-    pub evaluations: Vec<Load>,
+    pub evaluations: Vec<EngineLoad>,
     /// The size of the tokenizer's vocabulary.
     pub vocabulary: usize,
     /// True if the model's tokenizer counted the prompts; false if lengths are estimated from characters.
@@ -46,11 +46,11 @@ pub struct Plan<'a> {
     /// The run's settings.
     pub settings: &'a RunSettings,
     /// The run's workload.
-    pub work: &'a Work,
+    pub work: &'a RunWorkload,
     /// The device it computes on.
     pub target: Target,
     /// The number of workers.
-    pub lanes: usize,
+    pub workers: usize,
     /// Its memory, in bytes.
     pub memory: Memory,
     /// Its disk space, in bytes.
@@ -58,11 +58,11 @@ pub struct Plan<'a> {
 }
 
 /// Returns the number of workers of a run: 1 on a GPU.
-pub fn lanes(config: &ModelConfig, settings: &RunSettings, target: &Target) -> usize {
-    match settings.train.lanes {
+pub fn workers(config: &ModelConfig, settings: &RunSettings, target: &Target) -> usize {
+    match settings.train.workers {
         _ if target.is_gpu => 1,
-        0 => Lanes::usual(config.parameters()),
-        lanes => lanes,
+        0 => Workers::default_count(config.parameter_count()),
+        workers => workers,
     }
 }
 
@@ -71,11 +71,11 @@ impl<'a> Plan<'a> {
     ///
     /// # Errors
     /// If the settings do not suit the model, or one sequence does not fit the allowed key/value cache.
-    pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a Work, target: Target) -> Result<Self> {
+    pub fn of(config: &'a ModelConfig, settings: &'a RunSettings, work: &'a RunWorkload, target: Target) -> Result<Self> {
         settings.validate_for(config)?;
-        let lanes = lanes(config, settings, &target);
+        let workers = workers(config, settings, &target);
         let (memory, disk) = (Memory::of(config, settings, work, &target)?, Disk::of(config, settings, work, &target));
-        Ok(Self { config, settings, work, target, lanes, memory, disk })
+        Ok(Self { config, settings, work, target, workers, memory, disk })
     }
 
     /// Checks that the run fits the given bytes of memory and disk; `None` means unknown and passes.
@@ -92,7 +92,7 @@ impl<'a> Plan<'a> {
                 }
                 None => format!(
                     "no setting makes it fit: weights, gradients and 8-bit moments alone are {}; use a smaller model or a larger machine{}",
-                    gigabytes(held::least_bytes(self.config, self.settings, &self.target)),
+                    gigabytes(model_states::minimum_bytes(self.config, self.settings, &self.target)),
                     if self.settings.lora.is_on() { "" } else { ", or train adapters (--lora 16)" }
                 ),
             };
@@ -114,7 +114,7 @@ impl<'a> Plan<'a> {
     fn fitting(&self, free: u64) -> Option<Vec<String>> {
         let sizes = |settings: &RunSettings| {
             let memory = Memory::of(self.config, settings, self.work, &self.target).ok()?;
-            Some((memory.peak(), memory.peak() + memory.phases.iter().map(Phase::bytes).sum::<u64>()))
+            Some((memory.peak(), memory.peak() + memory.phases.iter().map(PhaseMemory::bytes).sum::<u64>()))
         };
         let fits = |settings: &RunSettings| sizes(settings).is_some_and(|(peak, _)| peak <= free);
         let (mut settings, mut changes) = (self.settings.clone(), Vec::<Change>::new());
@@ -180,15 +180,15 @@ macro_rules! change {
 
 /// All changes, the least harmful first.
 const CHANGES: [Change; 9] = [
-    change!(train.recompute, crate::model::decoder::Recompute::All),
+    change!(train.activation_checkpointing, crate::model::decoder::ActivationCheckpointing::Full),
     change!(train.stream_reference, true),
     change!(train.micro_batch_tokens, halved down to 1024),
     change!(rollout.engine.kv_cache_mib, halved down to 64),
     change!(rollout.engine.max_running, halved down to 8),
-    change!(train.lanes, 1),
-    change!(optim.states, States::Coded),
+    change!(train.workers, 1),
+    change!(optim.states, MomentDtype::Quantized),
     change!(loss.kl, 0.0),
-    change!(rollout.max_new, halved down to 256),
+    change!(rollout.max_new_tokens, halved down to 256),
 ];
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 use super::*;
-use crate::kernels::Version;
-use crate::model::decoder::Recompute;
-use crate::model::{parameters, shapes};
+use crate::kernels::Backend;
+use crate::model::decoder::ActivationCheckpointing;
+use crate::model::{known_models, parameters};
 use crate::objective::{Baseline, Scale};
 
-fn work() -> Work {
-    let evaluation = Load { prompts: vec![200; 500], requests: 500, max_new: 3072 };
-    Work { prompts: vec![184], evaluations: vec![evaluation], vocabulary: 151_665, exact: true, done: 0 }
+fn work() -> RunWorkload {
+    let evaluation = EngineLoad { prompts: vec![200; 500], requests: 500, max_new_tokens: 3072 };
+    RunWorkload { prompts: vec![184], evaluations: vec![evaluation], vocabulary: 151_665, exact: true, done: 0 }
 }
 
 fn settings(change: impl FnOnce(&mut RunSettings)) -> RunSettings {
@@ -21,12 +21,12 @@ fn held(memory: &Memory, name: &str) -> u64 {
 
 #[test]
 fn plan_of_the_published_run_matches_hand_counts() {
-    let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+    let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let (settings, work) = (settings(|_| ()), work());
     let plan = Plan::of(&config, &settings, &work, Target::cpu()).unwrap();
     let set = 4 * 1_543_714_304;
     let rotary = 4096 * 128 * 4;
-    assert_eq!(plan.lanes, 1);
+    assert_eq!(plan.workers, 1);
     assert_eq!((held(&plan.memory, "weights"), held(&plan.memory, "reference")), (set + rotary, set));
     assert_eq!((held(&plan.memory, "optimizer"), held(&plan.memory, "gradients")), (2 * set, set));
     // 28 layers of 2 key/value heads of 128: 57,344 bytes per token in f32; 4 GiB fit 4,681 blocks of 16 tokens.
@@ -34,7 +34,7 @@ fn plan_of_the_published_run_matches_hand_counts() {
     assert_eq!(cache, ("key/value cache", 4681 * 16 * 57_344));
     // 1024 responses of 3072 tokens in 192 micro-batches: 6 in the largest, and the prompt once.
     assert_eq!(plan.memory.micro_batch_rows, 6 * 3071 + 184);
-    assert_eq!(plan.memory.activations, Activations { micro_batch_tokens: 16384, recompute: Recompute::All });
+    assert_eq!(plan.memory.activations, ActivationPlan { micro_batch_tokens: 16384, checkpointing: ActivationCheckpointing::Full });
     let rows = plan.memory.micro_batch_rows;
     let block = 4 * (4 * 1536 + 2048 + 12 * 129 + 3 * 8960 + 2);
     let kept = plan.memory.phases[1].parts[0].1;
@@ -55,32 +55,32 @@ fn plan_of_the_published_run_matches_hand_counts() {
 /// A GPU saves activations as long as micro-batches use it fully. The choice depends on its total memory, not its free memory.
 #[test]
 fn activations_of_a_gpu_prefer_smaller_micro_batches_to_recomputation() {
-    let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
-    let check = |kernels: Version, gib: u64, micro_batch_tokens: usize, recompute: Recompute| {
+    let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+    let check = |kernels: Backend, gib: u64, micro_batch_tokens: usize, checkpointing: ActivationCheckpointing| {
         let settings = settings(|s| s.compute.kernels = kernels);
         let target = settings.compute.on(Some(0)).unwrap().target(Some(gib << 30));
         for free in [gib << 30, 1 << 30] {
             let memory = Memory::of(&config, &settings, &work(), &Target { free: Some(free), ..target }).unwrap();
-            assert_eq!(memory.activations, Activations { micro_batch_tokens, recompute }, "{gib} GiB");
+            assert_eq!(memory.activations, ActivationPlan { micro_batch_tokens, checkpointing }, "{gib} GiB");
         }
         Memory::of(&config, &settings, &work(), &target).unwrap()
     };
-    let memory = check(Version::Fused, 78, 16384, Recompute::Selective);
+    let memory = check(Backend::Fused, 78, 16384, ActivationCheckpointing::Selective);
     // In bf16: two rows of the stream, queries, keys and values, attention, gate and up, and the log-sum-exp of 12 heads; two norms and SwiGLU
     // of one block; the stream and its gradient.
     let block = 2 * (2 * 1536 + 2048 + 1536 + 2 * 8960) + 4 * 12;
     let cheap = 2 * (2 * 1536 + 8960) + 2 * 4;
     assert_eq!((memory.micro_batch_rows, block), (18610, 49_200));
     assert_eq!(memory.phases[1].parts[0].1, 18610 * (28 * block + cheap + 2 * 2 * 1536));
-    check(Version::Fused, 60, 8192, Recompute::Selective);
-    check(Version::Fused, 44, 16384, Recompute::All);
+    check(Backend::Fused, 60, 8192, ActivationCheckpointing::Selective);
+    check(Backend::Fused, 44, 16384, ActivationCheckpointing::Full);
     // Stock operations get half the memory.
-    check(Version::Stock, 78, 8192, Recompute::Selective);
+    check(Backend::Stock, 78, 8192, ActivationCheckpointing::Selective);
 }
 
 #[test]
 fn memory_counts_only_what_settings_use() {
-    let config = shapes::by_name("qwen2.5-math-7b").unwrap().read().unwrap();
+    let config = known_models::by_name("qwen2.5-math-7b").unwrap().read().unwrap();
     let whole = Memory::of(&config, &settings(|_| ()), &work(), &Target::cpu()).unwrap();
     let check = |change: fn(&mut RunSettings), less: u64| {
         let memory = Memory::of(&config, &settings(change), &work(), &Target::cpu()).unwrap();
@@ -88,17 +88,17 @@ fn memory_counts_only_what_settings_use() {
         let phase = memory.worst().bytes();
         assert_eq!(memory.peak(), memory.held.iter().map(|(_, bytes)| bytes).sum::<u64>() + phase + phase / 16);
     };
-    let set = 4 * config.parameters() as u64;
+    let set = 4 * config.parameter_count() as u64;
     check(|s| s.loss.kl = 0.0, set);
     let shapes = parameters::shapes(&config);
     let (small, large): (Vec<u64>, Vec<u64>) = shapes.iter().map(|(_, shape)| shape.elem_count() as u64).partition(|count| *count < 4096);
     // 8 bytes become 2, with a scale for every 256: 5.97 of 8 bytes are saved.
     let coded: u64 = large.iter().map(|count| 2 * (count + 4 * count.div_ceil(256))).sum();
     assert_eq!(
-        held(&Memory::of(&config, &settings(|s| s.optim.states = States::Coded), &work(), &Target::cpu()).unwrap(), "optimizer"),
+        held(&Memory::of(&config, &settings(|s| s.optim.states = MomentDtype::Quantized), &work(), &Target::cpu()).unwrap(), "optimizer"),
         coded + 8 * small.iter().sum::<u64>()
     );
-    check(|s| s.optim.states = States::Coded, 8 * large.iter().sum::<u64>() - coded);
+    check(|s| s.optim.states = MomentDtype::Quantized, 8 * large.iter().sum::<u64>() - coded);
     let block: u64 = shapes.iter().filter(|(name, _)| name.starts_with("layers.3.")).map(|(_, shape)| shape.elem_count() as u64).sum();
     check(|s| s.optim.freeze = vec!["layers.3".into()], 8 * block);
     check(|_| (), 0);
@@ -107,13 +107,13 @@ fn memory_counts_only_what_settings_use() {
     let rounded = settings(|s| s.checkpoint.dtype = crate::train::settings::ExportDtype::Bf16);
     let disk = Disk::of(&config, &rounded, &work(), &Target::cpu());
     assert_eq!((disk.weights, disk.state), (set / 2, 3 * set), "a rounded export stores the masters in the state");
-    let disk = Disk::of(&config, &settings(|s| s.optim.states = States::Coded), &work(), &Target::cpu());
+    let disk = Disk::of(&config, &settings(|s| s.optim.states = MomentDtype::Quantized), &work(), &Target::cpu());
     assert_eq!(disk.state, coded + 8 * small.iter().sum::<u64>());
 }
 
 #[test]
 fn memory_of_adapters_counts_their_own_moments_and_gradients() {
-    let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+    let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let lora = settings(|s| s.lora.rank = 8);
     let memory = Memory::of(&config, &lora, &work(), &Target::cpu()).unwrap();
     // The adapter of an `in` x `out` projection has rank (in + out) numbers: queries and output are 1536 x 1536, keys and values 1536 x
@@ -134,14 +134,14 @@ fn memory_of_adapters_counts_their_own_moments_and_gradients() {
 #[test]
 fn plan_counts_the_critic_as_a_second_trained_model() {
     for (name, head) in [("qwen2.5-math-1.5b", 0), ("qwen2.5-math-7b", 152_064 * 3584)] {
-        let config = shapes::by_name(name).unwrap().read().unwrap();
+        let config = known_models::by_name(name).unwrap().read().unwrap();
         let ppo = |settings: &mut RunSettings| {
             (settings.advantage.baseline, settings.advantage.scale) = (Baseline::Critic, Scale::Batch);
             settings.critic.lr = 1e-5;
         };
         let critic = settings(ppo);
         critic.validate().unwrap();
-        let set = 4 * (config.parameters() - head + config.hidden + 1) as u64;
+        let set = 4 * (config.parameter_count() - head + config.hidden + 1) as u64;
         let memory = Memory::of(&config, &critic, &work(), &Target::cpu()).unwrap();
         assert_eq!(held(&memory, "critic: weights") + held(&memory, "critic: masters"), set);
         assert_eq!((held(&memory, "critic: two moments"), held(&memory, "critic: gradients")), (2 * set, set));
@@ -169,7 +169,7 @@ fn plan_counts_the_critic_as_a_second_trained_model() {
 
 #[test]
 fn check_suggests_settings_that_would_fit() {
-    let config = shapes::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
+    let config = known_models::by_name("qwen2.5-math-1.5b").unwrap().read().unwrap();
     let (settings, work) = (settings(|s| s.checkpoint.every = 500), work());
     let plan = Plan::of(&config, &settings, &work, Target::cpu()).unwrap();
     let check = |memory: u64, disk: u64, expected: &[&str]| {

@@ -6,9 +6,9 @@ use anyhow::Result;
 
 use super::{Plan, machine};
 use crate::kernels::{BLOCK, Kernels};
-use crate::lanes::Lanes;
-use crate::model::decoder::{Cache, Recompute};
+use crate::model::decoder::{ActivationCheckpointing, Cache};
 use crate::train::update::micro_batch_count;
+use crate::workers::Workers;
 
 /// Measured rates of a machine.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,13 +42,13 @@ impl Plan<'_> {
     /// # Errors
     /// If a kernel fails, or the workers cannot be started.
     pub fn rates(&self, kernels: &dyn Kernels) -> Result<Rates> {
-        let lanes = Lanes::new(self.lanes)?;
+        let workers = Workers::new(self.workers)?;
         let responses = self.settings.rollout.groups * self.settings.rollout.group_size;
-        let running = (self.settings.rollout.engine.resolved(&self.target).max_running.min(responses) / self.lanes).max(1);
+        let running = (self.settings.rollout.engine.resolved(&self.target).max_running.min(responses) / self.workers).max(1);
         let training_rows = if self.target.is_gpu { 8192 } else { 512 };
         Ok(Rates {
-            decoding: machine::measured_rate(self.config, kernels, &lanes, running, 0.25)?,
-            training: machine::measured_rate(self.config, kernels, &lanes, training_rows, 0.25)?,
+            decoding: machine::measured_rate(self.config, kernels, &workers, running, 0.25)?,
+            training: machine::measured_rate(self.config, kernels, &workers, training_rows, 0.25)?,
             reading: machine::measured_reading(kernels, 0.1)?,
         })
     }
@@ -68,22 +68,23 @@ impl Plan<'_> {
     /// Estimates the times for responses of `mean_tokens` tokens.
     pub fn times(&self, rates: Rates, mean_tokens: usize) -> Times {
         let settings = self.settings;
-        let forward = 2.0 * self.config.computed_parameters() as f64;
+        let forward = 2.0 * self.config.matmul_parameters() as f64;
         let responses = settings.rollout.groups * settings.rollout.group_size;
         let prompts: usize = self.work.prompts.iter().take(settings.rollout.groups).sum();
         let longest = self.work.prompts.iter().max().copied().unwrap_or(0);
-        let sampled = (responses * mean_tokens + prompts * self.lanes) as f64;
+        let sampled = (responses * mean_tokens + prompts * self.workers) as f64;
         // Each new token reads the keys and values of all earlier ones: the prompt and, on average, half of the response.
         let token_bytes = (Cache::block_bytes(self.config, &self.target) / BLOCK) as f64;
         let cached = |tokens: usize, before: f64| tokens as f64 * (before + mean_tokens as f64 / 2.0) * token_bytes / rates.reading;
         let rollouts = forward * sampled / rates.decoding + cached(responses * mean_tokens, longest as f64);
         let rollouts = if settings.rollout.replay.is_empty() { rollouts } else { 0.0 };
 
-        let batches = micro_batch_count(self.memory.activations.micro_batch_tokens, self.lanes, responses, responses * mean_tokens);
+        let batches = micro_batch_count(self.memory.activations.micro_batch_tokens, self.workers, responses, responses * mean_tokens);
         let trained = (responses * mean_tokens + batches * longest) as f64;
         let update = self.passes() * forward * trained / rates.training;
-        let evaluated =
-            |load: &crate::rollout::limits::Load| load.requests * mean_tokens.min(load.max_new) + load.prompts.iter().sum::<usize>();
+        let evaluated = |load: &crate::rollout::limits::EngineLoad| {
+            load.requests * mean_tokens.min(load.max_new_tokens) + load.prompts.iter().sum::<usize>()
+        };
         let evaluation = forward * self.work.evaluations.iter().map(evaluated).sum::<usize>() as f64 / rates.decoding;
         let steps = settings.train.steps.saturating_sub(self.work.done) as f64;
         let run = steps * (rollouts + update) + self.evaluations() as f64 * evaluation;
@@ -97,7 +98,7 @@ impl Plan<'_> {
         let (loss, reward, train) = (&self.settings.loss, &self.settings.reward, &self.settings.train);
         let count = |condition: bool| f64::from(u8::from(condition));
         let (epochs, models) = (train.epochs as f64, 1.0 + count(self.settings.has_critic()));
-        let epoch = 3.0 + count(self.memory.activations.recompute == Recompute::All);
+        let epoch = 3.0 + count(self.memory.activations.checkpointing == ActivationCheckpointing::Full);
         let before = count(train.updates_per_rollout > 1);
         models * (epochs * epoch + before) + epochs * count(loss.kl != 0.0) + count(reward.kl != 0.0)
     }

@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Need;
+use super::PrepareFor;
 use crate::data::{Library, example, tiny};
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
 use crate::reward::Rewards;
-use crate::tiny::ways;
+use crate::tiny::answer_style;
 use crate::train::RunSettings;
 use crate::train::history::BY_MEAN;
 use crate::usage::usage;
@@ -16,11 +16,11 @@ use crate::usage::usage;
 const TYPICAL_QUESTION: usize = 480;
 
 /// Returns the training examples. For a plan, a question of typical length replaces an unavailable default example.
-pub(super) fn problems(settings: &RunSettings, library: &Library, need: Need, tell: &dyn Fn(&str)) -> Result<Vec<Problem>> {
+pub(super) fn problems(settings: &RunSettings, library: &Library, need: PrepareFor, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
     let is_default = settings.example == RunSettings::defaults_for(&settings.model).example;
-    match examples(settings, library, tell) {
-        Err(error) if is_default && need == (Need::Sizes { stand_in: true }) => {
-            tell(&format!("{error:#}\nplanned with a question of {TYPICAL_QUESTION} characters instead"));
+    match examples(settings, library, print) {
+        Err(error) if is_default && need == (PrepareFor::Plan { stand_in: true }) => {
+            print(&format!("{error:#}\nplanned with a question of {TYPICAL_QUESTION} characters instead"));
             let id = settings.example.clone();
             Ok(vec![Problem { id, question: "?".repeat(TYPICAL_QUESTION), answer: "?".into(), ..Problem::default() }])
         }
@@ -29,13 +29,13 @@ pub(super) fn problems(settings: &RunSettings, library: &Library, need: Need, te
 }
 
 /// Returns the training examples: problems of the embedded model by id or by number, or named examples.
-pub(super) fn examples(settings: &RunSettings, library: &Library, tell: &dyn Fn(&str)) -> Result<Vec<Problem>> {
-    let is_rewarded_by_label = Rewards::new(&settings.reward, settings.rollout.max_new)?.needs_label();
+pub(super) fn examples(settings: &RunSettings, library: &Library, print: &dyn Fn(&str)) -> Result<Vec<Problem>> {
+    let is_rewarded_by_label = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label();
     let needs_label = is_rewarded_by_label && settings.reward.label.is_empty();
     let mut problems = match tiny_problems(settings)? {
         Some(problems) => problems,
         None if needs_label => example::resolve(&settings.example, library)?,
-        None => example::resolve_questions(&settings.example, library)?,
+        None => example::resolve_unlabeled(&settings.example, library)?,
     };
     let all = problems.len();
     // Without a policy loss, answers are not needed.
@@ -48,7 +48,7 @@ pub(super) fn examples(settings: &RunSettings, library: &Library, tell: &dyn Fn(
         settings.example
     );
     if problems.len() < all {
-        tell(&format!("{} of {all} examples have no answer and are left out", all - problems.len()));
+        print(&format!("{} of {all} examples have no answer and are left out", all - problems.len()));
     }
     Ok(problems)
 }
@@ -74,11 +74,11 @@ fn tiny_problems(settings: &RunSettings) -> Result<Option<Vec<Problem>>> {
 }
 
 /// Returns the sets to evaluate. For a plan, unavailable default sets are left out.
-pub(super) fn evaluated(settings: &RunSettings, library: &Library, need: Need, tell: &dyn Fn(&str)) -> Result<Vec<EvalSet>> {
+pub(super) fn evaluated(settings: &RunSettings, library: &Library, need: PrepareFor, print: &dyn Fn(&str)) -> Result<Vec<EvalSet>> {
     let is_default = settings.eval.benchmarks == RunSettings::defaults_for(&settings.model).eval.benchmarks;
-    let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, library, ways::name_of) {
-        Err(error) if is_default && matches!(need, Need::Sizes { .. }) => {
-            tell(&format!("{error:#}\nplanned without evaluation"));
+    let mut sets = match sets::by_name(&settings.eval.benchmarks, settings.eval.limit, library, answer_style::style_name) {
+        Err(error) if is_default && matches!(need, PrepareFor::Plan { .. }) => {
+            print(&format!("{error:#}\nplanned without evaluation"));
             Vec::new()
         }
         sets => usage(sets)?,

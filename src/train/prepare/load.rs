@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Fit, Need, Prepared};
+use super::{MachineCheck, PrepareFor, Prepared};
 use crate::checkpoint::Model;
-use crate::data::OnTransfer;
+use crate::data::OnProgress;
 use crate::eval::sets;
 use crate::flow::{Problem, Prompt};
 use crate::interrupt::Interrupt;
@@ -15,7 +15,7 @@ use crate::kernels::Kernels;
 use crate::model::{Decoder, parameters};
 use crate::source;
 use crate::text::ChatSettings;
-use crate::train::{Launch, Replay, Resumption, Run, RunInputs, RunSettings};
+use crate::train::{Invocation, Replay, ResumePoint, Run, RunInputs, RunSettings};
 use crate::usage::usage;
 
 /// A run with its inputs in memory. Nothing has been written yet.
@@ -26,8 +26,8 @@ pub struct Loaded<'a> {
     pub inputs: RunInputs<'a>,
     /// The run folder.
     pub root: PathBuf,
-    resumed: Option<Resumption>,
-    launch: Launch,
+    resumed: Option<ResumePoint>,
+    invocation: Invocation,
 }
 
 impl<'a> Prepared<'a> {
@@ -37,25 +37,25 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// If the run does not fit on this machine, the model cannot be read, or the prompts, the recording or the reference do not suit it.
     pub fn load(self, interrupt: &'a Interrupt) -> Result<Loaded<'a>> {
-        ensure!(self.request.need == Need::Run, "a run prepared for {:?} cannot be run", self.request.need);
-        let Fit { kernels, computed_on, refusal } = self.fit()?;
+        ensure!(self.request.need == PrepareFor::Run, "a run prepared for {:?} cannot be run", self.request.need);
+        let MachineCheck { kernels, computed_on, refusal } = self.fit()?;
         usage(refusal.map_or(Ok(()), Err))?;
-        let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, launch, request } = self;
-        let model = source::load(&settings.model, &chat, &kernels, &request.on_transfer)?;
+        let Self { mut settings, replay, resumed, problems, labels, sets, chat, root, invocation, request } = self;
+        let model = source::load(&settings.model, &chat, &kernels, &request.on_progress)?;
         usage(settings.validate_for(&model.decoder.config))?;
         if model.text.prints_date() {
             settings.prompt.date = chat.date.unwrap_or_default();
         }
         let prompts = prompts(&settings, &model, problems)?;
-        let replay = replay.map(|replay| validated(replay, &settings, &model, resumed.is_none(), request.tell));
+        let replay = replay.map(|replay| validated(replay, &settings, &model, resumed.is_none(), request.print));
         let replay = usage(replay.transpose()).with_context(|| settings.rollout.replay.clone())?;
-        usage(sets::room_to_answer(settings.eval.max_new, model.decoder.config.window, &sets))?;
-        let reference = usage(reference(&settings, &model, &kernels, request.tell, &request.on_transfer))?;
+        usage(sets::ensure_prompt_fits(settings.eval.max_new_tokens, model.decoder.config.context_length, &sets))?;
+        let reference = usage(reference(&settings, &model, &kernels, request.print, &request.on_progress))?;
         interrupt.begin(if resumed.is_none() && !sets.is_empty() { "the evaluation of the base model" } else { "the next step" });
         let revision = source::revision(&settings.model)?;
         let (dump_gradients, guard) = (request.dump_gradients, request.guard);
         let inputs = RunInputs { revision, model, reference, prompts, labels, replay, dump_gradients, sets, interrupt, guard };
-        Ok(Loaded { settings, inputs, root, resumed, launch: Launch { computed_on, ..launch } })
+        Ok(Loaded { settings, inputs, root, resumed, invocation: Invocation { computed_on, ..invocation } })
     }
 }
 
@@ -63,7 +63,7 @@ impl<'a> Loaded<'a> {
     /// Creates the run folder, or resumes the run in it.
     ///
     /// # Errors
-    /// [`Held`](crate::checkpoint::lock::Held) if another process has locked the folder. [`Interrupted`](crate::interrupt::Interrupted) if
+    /// [`FolderInUse`](crate::checkpoint::lock::Held) if another process has locked the folder. [`Interrupted`](crate::interrupt::Interrupted) if
     /// a signal arrived while lost evaluations were repeated; the folder is then unchanged. Other errors if the checkpoint cannot be loaded
     /// or a file cannot be written.
     pub fn start(self) -> Result<Run<'a>> {
@@ -71,25 +71,25 @@ impl<'a> Loaded<'a> {
             Some(resumption) => Run::resume(self.settings, resumption, self.inputs)?,
             None => Run::start(self.settings, &self.root, self.inputs)?,
         };
-        self.launch.write(&self.root)?;
+        self.invocation.write(&self.root)?;
         Ok(run)
     }
 }
 
 /// Builds the prompts of the examples.
 fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Result<Vec<Prompt>> {
-    let window = model.decoder.config.window;
+    let context_length = model.decoder.config.context_length;
     let prompt = |problem: Problem| {
         let instruction = settings.prompt.instruction_for(&problem.question).to_owned();
         let prompt = model.text.prompt(Arc::new(problem), &instruction)?;
-        let (tokens, max_new) = (prompt.ids.len(), settings.rollout.max_new);
+        let (tokens, max_new_tokens) = (prompt.ids.len(), settings.rollout.max_new_tokens);
         ensure!(tokens > 0, "the prompt of {} is empty", prompt.problem.id);
         model.check_tokens(prompt.ids.iter()).with_context(|| format!("the prompt of {}", prompt.problem.id))?;
         ensure!(
-            tokens + max_new <= window,
-            "the prompt of {} has {tokens} tokens; with rollout.max_new = {max_new} it exceeds the model's context length of {window}: set rollout.max_new to at most {}",
+            tokens + max_new_tokens <= context_length,
+            "the prompt of {} has {tokens} tokens; with rollout.max_new_tokens = {max_new_tokens} it exceeds the model's context length of {context_length}: set rollout.max_new_tokens to at most {}",
             prompt.problem.id,
-            window.saturating_sub(tokens)
+            context_length.saturating_sub(tokens)
         );
         Ok(prompt)
     };
@@ -97,17 +97,17 @@ fn prompts(settings: &RunSettings, model: &Model, problems: Vec<Problem>) -> Res
 }
 
 /// Cuts a recording's padding and checks it against the policy, including its log-probabilities if the run is new.
-fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, tell: &dyn Fn(&str)) -> Result<Replay> {
+fn validated(mut replay: Replay, settings: &RunSettings, policy: &Model, is_new: bool, print: &dyn Fn(&str)) -> Result<Replay> {
     let path = &settings.rollout.replay;
     let cut = replay.cut_padding(&policy.end_tokens)?;
     if cut > 0 {
-        tell(&format!("{path}: {cut} responses were padded after their first end token and were cut there"));
+        print(&format!("{path}: {cut} responses were padded after their first end token and were cut there"));
     }
-    replay.check(policy.decoder.config.vocabulary, policy.decoder.config.window)?;
+    replay.check(policy.decoder.config.vocabulary, policy.decoder.config.context_length)?;
     if is_new {
         let temperature = replay.temperature(1).unwrap_or(settings.rollout.temperature);
         let gap = replay.gap(&policy.decoder, temperature, settings.train.micro_batch_tokens)?;
-        replay.judge(gap, settings.rollout.replay_gap, temperature)?.iter().for_each(|message| tell(&format!("{path}: {message}")));
+        replay.check_gap(gap, settings.rollout.replay_gap, temperature)?.iter().for_each(|message| print(&format!("{path}: {message}")));
     }
     Ok(replay)
 }
@@ -117,27 +117,27 @@ fn reference(
     settings: &RunSettings,
     policy: &Model,
     kernels: &Arc<dyn Kernels>,
-    tell: &dyn Fn(&str),
-    on_transfer: &OnTransfer,
+    print: &dyn Fn(&str),
+    on_progress: &OnProgress,
 ) -> Result<Option<Decoder>> {
     if settings.reference.is_empty() {
         return Ok(None);
     }
     if !settings.has_reference() {
-        tell(&format!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference));
+        print(&format!("loss.kl and reward.kl are 0, so the reference {} is not used", settings.reference));
         return Ok(None);
     }
-    let reference = source::load(&settings.reference, &ChatSettings::default(), kernels, on_transfer)?.decoder;
+    let reference = source::load(&settings.reference, &ChatSettings::default(), kernels, on_progress)?.decoder;
     let (found, expected) = (reference.config.vocabulary, policy.decoder.config.vocabulary);
     ensure!(
         found == expected,
         "the reference {} has a vocabulary of {found} tokens, but the policy's has {expected}: choose a reference with the policy's vocabulary",
         settings.reference
     );
-    let (window, needed) = (reference.config.window, policy.decoder.config.window);
+    let (context_length, needed) = (reference.config.context_length, policy.decoder.config.context_length);
     ensure!(
-        window >= needed,
-        "the reference {} has a context length of {window} tokens, but the policy's is {needed}: choose a reference that can score all sequences",
+        context_length >= needed,
+        "the reference {} has a context length of {context_length} tokens, but the policy's is {needed}: choose a reference that can score all sequences",
         settings.reference
     );
     ensure!(

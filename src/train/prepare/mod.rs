@@ -7,9 +7,9 @@
 mod examples;
 mod layers;
 mod load;
-mod recorded;
+mod messages;
+mod resume;
 mod sizes;
-mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,37 +17,37 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use toml::Table;
 
-use super::{Launch, PromptSettings, Replay, Resumption, RunFolder, RunSettings};
+use super::{Invocation, PromptSettings, Replay, ResumePoint, RunFolder, RunSettings};
 use crate::checkpoint::ensure_free;
-use crate::data::{Library, OnTransfer, example};
+use crate::data::{Library, OnProgress, example};
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
-use crate::model::shapes;
+use crate::model::known_models;
 use crate::reward::label::{Relabelled, relabel};
 use crate::reward::{self, Rewards};
 use crate::source;
 use crate::text::{self, ChatSettings};
 use crate::usage::usage;
 pub use load::Loaded;
-pub use sizes::{Fit, Sizes};
+pub use sizes::{MachineCheck, Sizes};
 
 /// A request to prepare a run.
-pub struct Request<'a> {
+pub struct RunRequest<'a> {
     /// Whether to start a new run or to resume one.
     pub start: Start,
     /// What the run is prepared for.
-    pub need: Need,
+    pub need: PrepareFor,
     /// A folder with the published files, which replaces downloads; `None` uses the recorded folder of a resumed run, or the cache.
     pub data_dir: Option<PathBuf>,
     /// The file to write the first update's gradient to, before clipping; `None` writes nothing.
     pub dump_gradients: Option<PathBuf>,
-    /// The path of the `rlvr` program, which starts reward programs so that none outlives the run ([`reward::guard`]). `None` starts them
+    /// The path of the `rlvr` program, which starts reward programs so that none outlives the run ([`reward::parent_guard`]). `None` starts them
     /// directly.
     pub guard: Option<&'a Path>,
     /// Receives messages for the user, one line at a time.
-    pub tell: &'a dyn Fn(&str),
+    pub print: &'a dyn Fn(&str),
     /// Receives the progress of downloads.
-    pub on_transfer: OnTransfer,
+    pub on_progress: OnProgress,
 }
 
 /// Where a run starts.
@@ -72,13 +72,13 @@ pub enum Start {
 
 /// What a run is prepared for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
+pub enum PrepareFor {
     /// To run. All inputs must exist, and the folder of a resumed run is locked.
     Run,
     /// To check whether it can run. Model files are inspected but not read, and run folders stay unchanged.
-    Trial,
+    DryRun,
     /// To compute its memory, disk and time. A known model shape suffices, and unavailable default sets are left out.
-    Sizes {
+    Plan {
         /// True if a question of typical length replaces an unavailable default example.
         stand_in: bool,
     },
@@ -91,7 +91,7 @@ pub struct Prepared<'a> {
     /// Recorded rollouts that replace sampling.
     pub replay: Option<Replay>,
     /// Where to resume the run; `None` for a new run.
-    pub resumed: Option<Resumption>,
+    pub resumed: Option<ResumePoint>,
     /// The training examples, with the labels that responses are graded against; empty with a recording.
     pub problems: Vec<Problem>,
     /// The labels that replace an example's own answer.
@@ -102,21 +102,21 @@ pub struct Prepared<'a> {
     pub chat: ChatSettings,
     /// The run folder.
     pub root: PathBuf,
-    launch: Launch,
-    request: Request<'a>,
+    invocation: Invocation,
+    request: RunRequest<'a>,
 }
 
-impl Request<'_> {
+impl RunRequest<'_> {
     /// Requests a new run with the given layers of settings. Messages and progress are discarded.
     pub fn new(layers: Vec<Table>, out: Option<PathBuf>) -> Self {
         Self {
             start: Start::New { layers, out },
-            need: Need::Run,
+            need: PrepareFor::Run,
             data_dir: None,
             dump_gradients: None,
             guard: None,
-            tell: &|_| (),
-            on_transfer: Arc::new(|_| ()),
+            print: &|_| (),
+            on_progress: Arc::new(|_| ()),
         }
     }
 }
@@ -127,27 +127,27 @@ impl Request<'_> {
 ///
 /// # Errors
 /// The first problem found. Errors that the user can fix by changing the request are marked as usage.
-pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
-    let (need, tell, data_dir) = (request.need, request.tell, request.data_dir.as_deref());
-    let (settings, replay, launch, existing) = match &request.start {
+pub fn prepare(request: RunRequest<'_>) -> Result<Prepared<'_>> {
+    let (need, print, data_dir) = (request.need, request.print, request.data_dir.as_deref());
+    let (settings, replay, invocation, existing) = match &request.start {
         Start::New { layers, .. } => {
             let (settings, replay) = usage(layers::resolve(layers))?;
-            (settings, replay, Launch::here(data_dir)?, None)
+            (settings, replay, Invocation::current(data_dir)?, None)
         }
         Start::Resume { root, at, changes } => {
-            let recorded::Recorded { folder, settings, launch } = usage(recorded::read(root, changes, data_dir, tell))?;
+            let resume::Recorded { folder, settings, invocation } = usage(resume::read(root, changes, data_dir, print))?;
             let replay = usage(layers::recording(&settings.rollout.replay))?;
-            (settings, replay, launch, Some((folder, *at)))
+            (settings, replay, invocation, Some((folder, *at)))
         }
     };
-    let library = usage(Library::open(launch.data_dir.as_deref()))?.on_transfer(request.on_transfer.clone());
-    let resumed = existing.map(|(folder, at)| recorded::choose(folder, &settings, at, need, tell)).transpose()?;
+    let library = usage(Library::open(invocation.data_dir.as_deref()))?.on_progress(request.on_progress.clone());
+    let resumed = existing.map(|(folder, at)| resume::choose_checkpoint(folder, &settings, at, need, print)).transpose()?;
     usage(settings.validate())?;
     let replay = usage(replay.map(|replay| replay.under(settings.rollout.truncated)).transpose())?;
     usage(ensure_parts(&settings, need))?;
-    let mut problems = if replay.is_some() { Vec::new() } else { examples::problems(&settings, &library, need, tell)? };
+    let mut problems = if replay.is_some() { Vec::new() } else { examples::problems(&settings, &library, need, print)? };
     let labels = usage(if replay.is_some() { Ok(Vec::new()) } else { relabel(&settings.reward, &mut problems) })?;
-    let sets = examples::evaluated(&settings, &library, need, tell)?;
+    let sets = examples::evaluated(&settings, &library, need, print)?;
     let chat = usage(chat(&settings.prompt, replay.is_none() || !sets.is_empty()))?;
     let root = match &request.start {
         Start::Resume { root, .. } => root.clone(),
@@ -157,19 +157,19 @@ pub fn prepare(request: Request<'_>) -> Result<Prepared<'_>> {
             root
         }
     };
-    Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root, launch, request })
+    Ok(Prepared { settings, replay, resumed, problems, labels, sets, chat, root, invocation, request })
 }
 
 /// Checks the reward program and the model files without reading weights.
-fn ensure_parts(settings: &RunSettings, need: Need) -> Result<()> {
-    let only_sizes = matches!(need, Need::Sizes { .. });
+fn ensure_parts(settings: &RunSettings, need: PrepareFor) -> Result<()> {
+    let only_sizes = matches!(need, PrepareFor::Plan { .. });
     if !only_sizes {
         reward::ensure_program(&settings.reward)?;
         for model in [&settings.model, &settings.reference].into_iter().filter(|model| !model.is_empty()) {
-            source::check_folder(model, need == Need::Trial)?;
+            source::check_folder(model, need == PrepareFor::DryRun)?;
         }
     }
-    if only_sizes && shapes::by_name(&settings.model).is_some() { Ok(()) } else { source::recognise(&settings.model) }
+    if only_sizes && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognise(&settings.model) }
 }
 
 /// Checks settings and all names in them without a download or a run folder. Returns the settings, and the sets without their problems.
@@ -183,7 +183,7 @@ pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<Ev
     if !settings.reference.is_empty() {
         source::recognise(&settings.reference)?;
     }
-    let needs_answers = Rewards::new(&settings.reward, settings.rollout.max_new)?.needs_label() && settings.reward.label.is_empty();
+    let needs_answers = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label() && settings.reward.label.is_empty();
     let examples = match &settings.example {
         _ if replay.is_some() => 1,
         example if example.starts_with("tiny/") => examples::examples(&settings, library, &|_| ())?.len(),

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use anyhow::{Error, Result, anyhow};
 
-use super::{Prepared, words};
+use super::{Prepared, messages};
 use crate::checkpoint::disk::free_bytes;
 use crate::flow::Problem;
 use crate::kernels::{Kernels, Target};
 use crate::model::ModelConfig;
-use crate::rollout::limits::Load;
+use crate::rollout::limits::EngineLoad;
 use crate::source::{self, Shape};
 use crate::text::Text;
 use crate::train::RunSettings;
-use crate::train::plan::{Plan, Work, machine};
+use crate::train::plan::{Plan, RunWorkload, machine};
 use crate::usage::usage;
 
 /// The approximate number of characters per token in English and mathematics, used if no tokenizer is available.
@@ -23,14 +23,14 @@ const CHARACTERS_PER_TOKEN: usize = 3;
 pub struct Sizes {
     /// The model's shape.
     pub config: ModelConfig,
-    /// The settings to plan with; `rollout.max_new` is the length of the longest recorded response if there is a recording.
+    /// The settings to plan with; `rollout.max_new_tokens` is the length of the longest recorded response if there is a recording.
     pub settings: RunSettings,
     /// The run's workload.
-    pub work: Work,
+    pub work: RunWorkload,
 }
 
 /// Where a run computes, and whether it fits there.
-pub struct Fit {
+pub struct MachineCheck {
     /// The kernels that compute the run.
     pub kernels: Arc<dyn Kernels>,
     /// A description of the machine and the kernels.
@@ -52,7 +52,7 @@ impl Prepared<'_> {
     fn sizes_of(&self, shape: Shape) -> Result<Sizes> {
         let work = self.work(&shape)?;
         let mut settings = self.settings.clone();
-        settings.rollout.max_new = self.replay.as_ref().map_or(settings.rollout.max_new, |replay| replay.lengths().1);
+        settings.rollout.max_new_tokens = self.replay.as_ref().map_or(settings.rollout.max_new_tokens, |replay| replay.lengths().1);
         Ok(Sizes { config: shape.config, settings, work })
     }
 
@@ -60,31 +60,31 @@ impl Prepared<'_> {
     ///
     /// # Errors
     /// If this machine lacks what `compute` requests, or the model's files cannot be used. A run that does not fit is reported in
-    /// [`Fit::refusal`].
-    pub fn fit(&self) -> Result<Fit> {
-        let (settings, tell) = (&self.settings, self.request.tell);
+    /// [`MachineCheck::refusal`].
+    pub fn fit(&self) -> Result<MachineCheck> {
+        let (settings, print) = (&self.settings, self.request.print);
         let kernels = source::open(&settings.compute, &settings.model)?;
         let computed_on = source::compute(&settings.compute, &settings.model)?.describe();
-        let before = &self.launch.computed_on;
+        let before = &self.invocation.computed_on;
         if !before.is_empty() && *before != computed_on {
-            tell(&format!("the run was computed on {before} and continues on {computed_on}: from here on it is not bit-identical"));
+            print(&format!("the run was computed on {before} and continues on {computed_on}: from here on it is not bit-identical"));
         }
         let shape = source::shape(&settings.model, &self.chat)?;
-        words::formats(self, shape.as_ref().and_then(|shape| shape.text.as_ref()))?.iter().for_each(|line| tell(line));
-        let Some(shape) = shape else { return Ok(Fit { kernels, computed_on, refusal: None }) };
+        messages::formats(self, shape.as_ref().and_then(|shape| shape.text.as_ref()))?.iter().for_each(|line| print(line));
+        let Some(shape) = shape else { return Ok(MachineCheck { kernels, computed_on, refusal: None }) };
         let sizes = self.sizes_of(shape)?;
         let (target, memory) = machine::room(&*kernels);
         let (plan, disk) = (sizes.plan(target)?, free_bytes(&self.root));
-        tell(&plan.short(memory, disk));
+        print(&plan.short(memory, disk));
         let held = kernels.memory().and_then(|memory| memory.held_by_others());
         let refusal = plan.check(memory, disk).err().map(|error| match held {
             Some(held) if memory < Some(plan.memory.peak()) => anyhow!("{error:#}. Also, {held}"),
             _ => error,
         });
-        Ok(Fit { kernels, computed_on, refusal })
+        Ok(MachineCheck { kernels, computed_on, refusal })
     }
 
-    fn work(&self, shape: &Shape) -> Result<Work> {
+    fn work(&self, shape: &Shape) -> Result<RunWorkload> {
         let settings = &self.settings;
         let tokens = |problem: &Problem, instruction: &str| match &shape.text {
             Some(text) => prompt_tokens(text, problem, instruction),
@@ -99,15 +99,18 @@ impl Prepared<'_> {
         for set in &self.sets {
             let prompts = set.problems.iter().map(|problem| tokens(problem, "")).collect::<Result<Vec<_>>>()?;
             // Prompts that leave too little context for an answer are not evaluated.
-            let longest = shape.config.window.saturating_sub(settings.eval.max_new);
+            let longest = shape.config.context_length.saturating_sub(settings.eval.max_new_tokens);
             let prompts: Vec<usize> = prompts.into_iter().filter(|tokens| *tokens <= longest).collect();
-            let load =
-                |samples: usize| Load { requests: prompts.len() * samples, prompts: prompts.clone(), max_new: settings.eval.max_new };
+            let load = |samples: usize| EngineLoad {
+                requests: prompts.len() * samples,
+                prompts: prompts.clone(),
+                max_new_tokens: settings.eval.max_new_tokens,
+            };
             evaluations.extend(set.decodings.iter().map(|decoding| load(decoding.samples)).filter(|load| load.requests > 0));
         }
         let done = self.resumed.as_ref().map_or(0, |resumption| resumption.from);
         let vocabulary = shape.text.as_ref().map_or(shape.config.vocabulary, Text::vocabulary);
-        Ok(Work { prompts, evaluations, vocabulary, exact: shape.text.is_some() || self.replay.is_some(), done })
+        Ok(RunWorkload { prompts, evaluations, vocabulary, exact: shape.text.is_some() || self.replay.is_some(), done })
     }
 }
 

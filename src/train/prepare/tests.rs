@@ -13,11 +13,11 @@ fn layers(settings: &[&str]) -> Vec<Table> {
 }
 
 /// A run of the embedded model that takes seconds.
-fn small(out: &Path) -> Request<'static> {
-    Request::new(layers(&["train.steps=2", "rollout.groups=2", "rollout.group_size=4", "eval.benchmarks="]), Some(out.to_owned()))
+fn small(out: &Path) -> RunRequest<'static> {
+    RunRequest::new(layers(&["train.steps=2", "rollout.groups=2", "rollout.group_size=4", "eval.benchmarks="]), Some(out.to_owned()))
 }
 
-fn refused(request: Request<'_>) -> String {
+fn refused(request: RunRequest<'_>) -> String {
     let error = prepare(request).err().expect("it is refused");
     assert!(error.is::<Usage>(), "{error:#}");
     format!("{error:#}")
@@ -26,8 +26,8 @@ fn refused(request: Request<'_>) -> String {
 #[test]
 fn prepare_marks_mistakes_in_the_request_as_usage() {
     let folder = tempfile::tempdir().unwrap();
-    let new = |settings: &[&str]| Request::new(layers(settings), Some(folder.path().join("run")));
-    let check = |request: Request<'_>, expected: &str| {
+    let new = |settings: &[&str]| RunRequest::new(layers(settings), Some(folder.path().join("run")));
+    let check = |request: RunRequest<'_>, expected: &str| {
         let error = refused(request);
         assert!(error.contains(expected), "{error}");
     };
@@ -35,8 +35,8 @@ fn prepare_marks_mistakes_in_the_request_as_usage() {
     check(new(&["model=nobody"]), "unknown model \"nobody\"");
     check(new(&["example=tiny/chess/1"]), "subjects are addition");
     check(new(&["eval.best_by=math500"]), "eval.best_by is math500, which is not evaluated; known are tiny");
-    check(Request::new(Vec::new(), Some(folder.path().to_owned())), "exists already and is left as it is");
-    let resume = |root: &Path, changes: &str| Request {
+    check(RunRequest::new(Vec::new(), Some(folder.path().to_owned())), "exists already and is left as it is");
+    let resume = |root: &Path, changes: &str| RunRequest {
         start: Start::Resume { root: root.to_owned(), at: None, changes: config::assignment(changes).unwrap() },
         ..small(root)
     };
@@ -51,8 +51,8 @@ fn prepare_marks_mistakes_in_the_request_as_usage() {
 fn load_refuses_a_trial_or_a_plan() {
     let folder = tempfile::tempdir().unwrap();
     let (out, interrupt) = (folder.path().join("run"), Interrupt::default());
-    for need in [Need::Trial, Need::Sizes { stand_in: false }] {
-        let prepared = prepare(Request { need, ..small(&out) }).unwrap();
+    for need in [PrepareFor::DryRun, PrepareFor::Plan { stand_in: false }] {
+        let prepared = prepare(RunRequest { need, ..small(&out) }).unwrap();
         assert!(prepared.load(&interrupt).err().unwrap().to_string().contains("cannot be run"));
     }
     assert!(!out.exists());
@@ -68,9 +68,9 @@ fn prepare_starts_and_resumes_a_run() {
     assert_eq!((prepared.problems.len(), prepared.sets.len(), prepared.root.clone()), (1, 0, out.clone()));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
     let messages = std::sync::Mutex::new(Vec::new());
-    let tell = |line: &str| messages.lock().unwrap().push(line.to_owned());
+    let print = |line: &str| messages.lock().unwrap().push(line.to_owned());
     let start = || Start::Resume { root: out.clone(), at: None, changes: config::assignment("train.steps=3").unwrap() };
-    let prepared = prepare(Request { start: start(), tell: &tell, ..small(&out) }).unwrap();
+    let prepared = prepare(RunRequest { start: start(), print: &print, ..small(&out) }).unwrap();
     assert_eq!((prepared.resumed.as_ref().map(|resumed| resumed.from), prepared.settings.train.steps), (Some(2), 3));
     assert_eq!(prepared.load(&interrupt).unwrap().start().unwrap().run().unwrap(), Outcome::Done);
     let messages = messages.into_inner().unwrap();

@@ -72,7 +72,7 @@ impl Records {
 }
 
 /// The records found in a run folder.
-pub struct Found<'a> {
+pub struct RecordIndex<'a> {
     folder: &'a RunFolder,
     metrics: Metrics,
     /// The faults of evaluations that were checked, by step.
@@ -81,7 +81,7 @@ pub struct Found<'a> {
 
 /// The records that a checkpoint depends on and that are missing or corrupt.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Gaps {
+pub struct MissingRecords {
     /// The fault of the metrics.
     pub metrics: Option<String>,
     /// The faults of evaluations, by step.
@@ -90,14 +90,14 @@ pub struct Gaps {
     pub accepted: Vec<String>,
 }
 
-impl Gaps {
+impl MissingRecords {
     /// Returns a description of each fault.
     pub fn words(&self) -> Vec<String> {
         self.metrics.iter().chain(self.evaluations.values()).cloned().collect()
     }
 }
 
-impl<'a> Found<'a> {
+impl<'a> RecordIndex<'a> {
     /// Reads the metrics of a run.
     ///
     /// # Errors
@@ -115,13 +115,14 @@ impl<'a> Found<'a> {
     ///
     /// # Errors
     /// If an existing file cannot be read.
-    pub fn gaps(&mut self, step: u64) -> Result<Gaps> {
+    pub fn gaps(&mut self, step: u64) -> Result<MissingRecords> {
         let recorded = Records::read(&self.folder.checkpoint(step).join("state"))?;
         let (metrics, evaluations) = match &recorded {
             Some(records) => (records.metrics.as_ref().and_then(|lines| self.metrics.changed_fault(lines)), records.evaluations.clone()),
             None => (self.metrics.missing_fault(step), self.metrics.evaluations_until(step)),
         };
-        let mut gaps = Gaps { metrics, accepted: recorded.map(|records| records.missing).unwrap_or_default(), ..Gaps::default() };
+        let mut gaps =
+            MissingRecords { metrics, accepted: recorded.map(|records| records.missing).unwrap_or_default(), ..MissingRecords::default() };
         for evaluated in evaluations {
             gaps.evaluations.extend(self.evaluation(evaluated)?.map(|fault| (evaluated, fault)));
         }
@@ -143,7 +144,7 @@ fn evaluation_fault(folder: &Path, step: u64) -> Result<Option<String>> {
     if !folder.exists() {
         return Ok(Some(format!("{} is missing", folder.display())));
     }
-    if let Some(fault) = manifest::fault(folder)? {
+    if let Some(fault) = manifest::first_corruption(folder)? {
         return Ok(Some(fault));
     }
     let evaluation = match Evaluation::read(folder, step) {

@@ -8,9 +8,9 @@ use anyhow::{Error, Result};
 
 use super::Run;
 use super::finite::Diverged;
-use crate::flow::Scored;
+use crate::flow::ScoredRollout;
 use crate::kernels::{is_lost, wait_for};
-use crate::rollout::BrokenModel;
+use crate::rollout::NonFiniteLogits;
 use crate::train::folder::write_gzip_lines;
 use crate::train::rollouts;
 use crate::train::settings::RunSettings;
@@ -23,7 +23,7 @@ pub(super) struct Batch {
     pub(super) step: u64,
     /// The settings of that step.
     pub(super) settings: Arc<RunSettings>,
-    pub(super) scored: Arc<Vec<Scored>>,
+    pub(super) scored: Arc<Vec<ScoredRollout>>,
 }
 
 /// Whether the policy matches the run's records.
@@ -74,7 +74,7 @@ impl Run<'_> {
         // Libraries on top of the driver do not report a lost device; the next driver call does.
         let is_lost = is_lost(&error) || wait_for(device).is_err_and(|error| is_lost(&error.into()));
         let has_trained = self.step > 0 || self.batch.is_some();
-        if has_trained && !is_lost && error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<BrokenModel>()) {
+        if has_trained && !is_lost && error.chain().any(|cause| cause.is::<Diverged>() || cause.is::<NonFiniteLogits>()) {
             return self.diverged(error);
         }
         let is_saved = || self.folder.resumable_steps().is_ok_and(|steps| steps.contains(&self.step));
@@ -93,7 +93,7 @@ impl Run<'_> {
 
     /// Fails if the updates of too many consecutive steps were skipped: the policy no longer changes, so later steps would be skipped too.
     pub(super) fn ensure_updates(&self) -> Result<()> {
-        let skipped = self.watch.skipped_in_a_row();
+        let skipped = self.monitor.skipped_in_a_row();
         if skipped < MAX_SKIPPED_IN_A_ROW {
             return Ok(());
         }

@@ -57,7 +57,7 @@ fn ensure_moments(what: &str, kernels: &dyn Kernels, optimizer: &AdamW) -> Resul
     for state in &optimizer.states {
         let tensors = match &state.moments {
             Moments::Full { first, second } => [first, second],
-            Moments::Coded { first, second } => [&first.scales, &second.scales],
+            Moments::Quantized { first, second } => [&first.scales, &second.scales],
         };
         tensors.iter().try_for_each(|tensor| ensure_finite_norm(kernels, what, &state.name, tensor))?;
     }

@@ -25,7 +25,7 @@ impl Run<'_> {
         let (step, root) = (self.step, self.folder.root().display().to_string());
         let is_unmeasured = step == 0 && self.history.evaluations.is_empty() && !self.inputs.sets.is_empty();
         if is_unmeasured {
-            tell!("interrupted during the evaluation of the base model, before the first step: --resume {root} starts over at step 0");
+            message!("interrupted during the evaluation of the base model, before the first step: --resume {root} starts over at step 0");
             return Ok(Outcome::Interrupted { signal });
         }
         if !self.folder.resumable_steps()?.contains(&step) {
@@ -37,10 +37,10 @@ impl Run<'_> {
             self.policy_state = before;
         }
         match self.unfinished {
-            Some(_) => tell!(
+            Some(_) => message!(
                 "interrupted during the evaluation after step {step}; everything up to step {step} is saved: continue with --resume {root}, which repeats the evaluation first"
             ),
-            None => tell!("interrupted after step {step}; everything is saved: continue with --resume {root}"),
+            None => message!("interrupted after step {step}; everything is saved: continue with --resume {root}"),
         }
         Ok(Outcome::Interrupted { signal })
     }

@@ -10,7 +10,7 @@ use crate::checkpoint::model::write_adapter;
 use crate::checkpoint::state::{self, Progress};
 use crate::checkpoint::{manifest, stream_file, write_file, write_folder_with_manifest};
 use crate::eval::{Evaluator, LocalModel};
-use crate::flow::Scored;
+use crate::flow::ScoredRollout;
 use crate::metrics::{Phase, PhaseTimes, StepLine, jsonl};
 use crate::model::gradients::parameters;
 use crate::reward::Rewards;
@@ -18,15 +18,15 @@ use crate::reward::label::Relabelled;
 use crate::train::folder::{RunFolder, write_gzip_lines};
 use crate::train::history::Evaluation;
 use crate::train::measures::{self, Measures, mean};
-use crate::train::resumption::leftovers;
+use crate::train::monitor::{RunTraits, StepMetrics};
+use crate::train::resumption::crash_recovery;
 use crate::train::resumption::records::Records;
 use crate::train::settings::RunSettings;
-use crate::train::watch::{Shown, Subject};
-use crate::train::{resample, rollouts, story};
+use crate::train::{dynamic_sampling, rollouts, run_summary};
 
 impl Run<'_> {
     /// Writes a step's rollouts and prints the step. Returns its metrics line, still without evaluation and times.
-    pub(super) fn record(&mut self, settings: &RunSettings, scored: &[Scored], measures: &Measures) -> Result<Map<String, Value>> {
+    pub(super) fn record(&mut self, settings: &RunSettings, scored: &[ScoredRollout], measures: &Measures) -> Result<Map<String, Value>> {
         let metrics = measures::metrics(settings, scored, measures);
         let terms = &measures.updated.report.terms;
         let accuracy = mean(scored, |scored| f32::from(scored.correct));
@@ -55,7 +55,7 @@ impl Run<'_> {
             groups: settings.rollout.groups,
             groups_with_signal: settings
                 .compares_in_groups()
-                .then(|| settings.rollout.groups - resample::without_signal(scored, settings.rollout.group_size).len()),
+                .then(|| settings.rollout.groups - dynamic_sampling::without_signal(scored, settings.rollout.group_size).len()),
             times: self.stopwatch.total(),
         });
         if !was_saturated && let Some(step) = self.history.saturation_step() {
@@ -70,7 +70,7 @@ impl Run<'_> {
     pub(super) fn record_times(&mut self, line: &mut Map<String, Value>) -> Result<()> {
         self.stopwatch.lap(Phase::Save);
         self.stopwatch.record(line);
-        let (times, elapsed_s) = (PhaseTimes::of_line(line), self.elapsed_s());
+        let (times, elapsed_s) = (PhaseTimes::from_record(line), self.elapsed_s());
         line.insert("perf/elapsed_s".to_owned(), json!(elapsed_s));
         let metrics = times.metrics().into_iter().chain([("perf/elapsed_s", elapsed_s)]);
         self.events.write(self.step, metrics.map(|(name, value)| (name, value as f32)))
@@ -89,7 +89,7 @@ impl Run<'_> {
         let accuracies: Vec<(String, f64)> = evaluation.scores.iter().map(|(name, score)| (format!("val/{name}"), score.mean())).collect();
         self.events.write(self.step, accuracies.iter().map(|(name, value)| (name.as_str(), *value as f32)))?;
         self.history.evaluations.push(evaluation);
-        self.console.note(&story::evaluation_line(&self.history));
+        self.console.note(&run_summary::evaluation_line(&self.history));
         if self.history.best().is_some_and(|best| best.step == self.step) && self.step > 0 {
             self.ensure_state()?;
             write_folder_with_manifest(&self.folder.best(), |path| {
@@ -105,15 +105,15 @@ impl Run<'_> {
 
     /// Samples answers to all sets with the current policy and records them.
     pub(super) fn measure(&self) -> Result<Evaluation> {
-        let answerer = LocalModel {
+        let generator = LocalModel {
             model: &self.inputs.model,
             revision: format!("{}, step {}", self.inputs.revision, self.step),
             date: self.settings.prompt.date.clone(),
-            lanes: &self.lanes,
+            workers: &self.workers,
             engine: &self.settings.rollout.engine,
             interrupt: self.inputs.interrupt,
         };
-        let evaluator = Evaluator { answerer: &answerer, settings: &self.settings.eval, store: None };
+        let evaluator = Evaluator { generator: &generator, settings: &self.settings.eval, store: None };
         let passes = evaluator.evaluate(&self.inputs.sets, &|| ())?;
         let evaluation = Evaluation::of(self.step, &passes);
         evaluation.record(&self.folder, &passes)?;
@@ -123,7 +123,7 @@ impl Run<'_> {
     /// Prints the warnings of this step. Returns them as metrics: the number of active causes, and each cause.
     fn report_warnings(&mut self, line: &Map<String, Value>, skipped: Option<&str>) -> Vec<(String, f64)> {
         let step = self.step;
-        let warnings = self.watch.observe(step, Shown::of_line(line));
+        let warnings = self.monitor.observe(step, StepMetrics::from_record(line));
         if let Some(reason) = skipped {
             self.console.note(&format!("step {step}: an update was skipped: {reason}"));
         }
@@ -137,7 +137,7 @@ impl Run<'_> {
             self.console.note(&format!("warning, step {step}: {}.{back}", warning.text));
             tracing::info!(step, cause = warning.key, "warned");
         }
-        let active: Vec<&str> = self.watch.active().collect();
+        let active: Vec<&str> = self.monitor.active().collect();
         let count = ("watch/warnings".to_owned(), active.len() as f64);
         std::iter::once(count).chain(active.into_iter().map(|key| (format!("watch/{key}"), 1.0))).collect()
     }
@@ -145,7 +145,7 @@ impl Run<'_> {
     /// Returns the step of the newest good state of a run that has sampled up to step `sampled`. A state is good if there was no warning at
     /// its step or the next one, which is the first to sample from it.
     pub(super) fn good_state(&self, sampled: u64) -> Option<u64> {
-        let is_good = |step: &u64| *step < sampled && self.watch.was_calm_at(*step) && self.watch.was_calm_at(step + 1);
+        let is_good = |step: &u64| *step < sampled && self.monitor.had_no_warning_at(*step) && self.monitor.had_no_warning_at(step + 1);
         self.folder.resumable_steps().ok()?.into_iter().rfind(is_good)
     }
 
@@ -167,8 +167,8 @@ impl Run<'_> {
             if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {
                 reference.save(&state)?;
             }
-            self.course.save(&state, &self.settings.loss)?;
-            self.unfinished.as_ref().map_or(Ok(()), |line| leftovers::save_line(&state, line))?;
+            self.schedules.save(&state, &self.settings.loss)?;
+            self.unfinished.as_ref().map_or(Ok(()), |line| crash_recovery::save_line(&state, line))?;
             self.critic.as_ref().map_or(Ok(()), |critic| critic.save(&state))?;
             records.save(&state)?;
             state::save(&state, &progress, &self.optimizer, &trained(decoder, lora), &parameters, exact)?;
@@ -200,7 +200,7 @@ impl Run<'_> {
     pub(super) fn write_summary(&self) -> Result<()> {
         let summary = self.history.summary(self.step, self.elapsed_s());
         write_file(&self.folder.summary(), serde_json::to_string_pretty(&summary)?.as_bytes())?;
-        write_file(&self.folder.picture(), story::picture(&self.settings, &self.history).as_bytes())
+        write_file(&self.folder.picture(), run_summary::picture(&self.settings, &self.history).as_bytes())
     }
 
     pub(super) fn elapsed_s(&self) -> f64 {
@@ -209,11 +209,11 @@ impl Run<'_> {
 }
 
 /// Returns the facts about the run that the checks depend on.
-pub(super) fn run_traits(settings: &RunSettings, rewards: &Rewards, inputs: &RunInputs) -> Subject {
+pub(super) fn run_traits(settings: &RunSettings, rewards: &Rewards, inputs: &RunInputs) -> RunTraits {
     let loss = &settings.loss;
-    Subject {
+    RunTraits {
         most_entropy: (inputs.model.text.vocabulary() as f64).ln(),
-        max_new: settings.rollout.max_new,
+        max_new_tokens: settings.rollout.max_new_tokens,
         independent: if inputs.prompts.len() > 1 { settings.rollout.groups } else { settings.rollout.groups * settings.rollout.group_size },
         reads_boxes: rewards.reads_boxes(),
         learns_from_reward: loss.policy != 0.0,

@@ -12,9 +12,9 @@ use crate::metrics::jsonl::{self, JsonLines};
 use crate::metrics::{EventFile, Phase, PhaseTimes};
 use crate::model::gradients::parameters;
 use crate::train::history::Evaluation;
-use crate::train::resumption::{Resumption, leftovers};
+use crate::train::monitor::StepMetrics;
+use crate::train::resumption::{ResumePoint, crash_recovery};
 use crate::train::settings::RunSettings;
-use crate::train::watch::Shown;
 
 impl<'a> Run<'a> {
     /// Resumes a run at the step that `resumption` names. `inputs.model` is the model that the run started from.
@@ -24,7 +24,7 @@ impl<'a> Run<'a> {
     /// # Errors
     /// If the folder's labels differ from `inputs.labels`, a lost evaluation cannot be rebuilt, the checkpoint cannot be loaded, or a file
     /// cannot be read or written.
-    pub fn resume(settings: RunSettings, resumption: &Resumption, inputs: RunInputs<'a>) -> Result<Self> {
+    pub fn resume(settings: RunSettings, resumption: &ResumePoint, inputs: RunInputs<'a>) -> Result<Self> {
         let (folder, step) = (resumption.folder.clone(), resumption.from);
         record_labels(&folder, &inputs.labels)?;
         let path = folder.metrics();
@@ -39,10 +39,10 @@ impl<'a> Run<'a> {
             })?;
         }
         // Nothing is deleted before this point, so a failed resume can be retried.
-        for (broken, _) in &resumption.passed_over {
+        for (broken, _) in &resumption.skipped_checkpoints {
             run.folder.set_aside(&run.folder.checkpoint(*broken))?;
         }
-        run.folder.forget_after(step)?;
+        run.folder.delete_after(step)?;
         run.metrics = JsonLines::resume(&run.folder.metrics(), run.recorded_steps())?;
         run.folder.record(&run.settings)?;
         run.restore_history(resumption)?;
@@ -57,7 +57,7 @@ impl<'a> Run<'a> {
     }
 
     /// Repeats the evaluations that are lost.
-    fn rebuild_evaluations(&mut self, resumption: &Resumption) -> Result<()> {
+    fn rebuild_evaluations(&mut self, resumption: &ResumePoint) -> Result<()> {
         for (step, _) in &resumption.rebuild {
             let decoder = &self.inputs.model.decoder;
             if *step > 0 {
@@ -85,18 +85,18 @@ impl<'a> Run<'a> {
         let (trained, parameters) = (trained(decoder, self.lora.as_ref()), parameters(decoder, self.lora.as_ref()));
         let progress = state::load(&state, decoder.kernels(), &mut self.optimizer, &trained, &parameters, exact)?;
         self.lora.as_ref().map_or(Ok(()), |lora| lora.merge(decoder))?;
-        self.course.load(&state, &self.settings.loss)?;
+        self.schedules.load(&state, &self.settings.loss)?;
         if let Some(reference) = self.reference.as_ref().filter(|_| self.settings.reference_moves()) {
             reference.load(&state)?;
         }
         self.critic.as_mut().map_or(Ok(()), |critic| critic.load(&state))?;
         self.earlier_s = progress.elapsed_s;
-        self.unfinished = leftovers::read_line(&state)?;
+        self.unfinished = crash_recovery::read_line(&state)?;
         Ok(())
     }
 
     /// Restores the history from the run's records.
-    fn restore_history(&mut self, resumption: &Resumption) -> Result<()> {
+    fn restore_history(&mut self, resumption: &ResumePoint) -> Result<()> {
         let unfinished = self.unfinished.clone().map(Value::Object);
         for line in jsonl::read::<Value>(&self.folder.metrics())?.into_iter().chain(unfinished) {
             let read = |key: &str| line.get(key).and_then(Value::as_f64);
@@ -105,15 +105,15 @@ impl<'a> Run<'a> {
             }
             // Replay the steps to restore the checks; their warnings were already printed.
             if let (Some(step), Some(line)) = (read("step"), line.as_object()) {
-                self.watch.observe(step as u64, Shown::of_line(line));
-                self.earlier_times = self.earlier_times.plus(&PhaseTimes::of_line(line));
+                self.monitor.observe(step as u64, StepMetrics::from_record(line));
+                self.earlier_times = self.earlier_times.plus(&PhaseTimes::from_record(line));
             }
         }
         // The base is evaluated before any step, so only later evaluations can be unfinished.
         let last = self.recorded_steps();
         for step in self.folder.evaluated_steps()?.into_iter().filter(|step| *step <= last) {
             let folder = self.folder.eval(step);
-            if manifest::fault(&folder)?.is_none() {
+            if manifest::first_corruption(&folder)?.is_none() {
                 self.history.evaluations.push(Evaluation::read(&folder, step)?);
             }
         }
@@ -125,10 +125,10 @@ impl<'a> Run<'a> {
     fn repair_best(&self) -> Result<()> {
         let path = self.folder.best();
         let Some(best) = self.history.best().map(|evaluation| evaluation.step).filter(|step| *step > 0) else { return Ok(()) };
-        let fault = if path.exists() { manifest::fault(&path)? } else { Some(format!("{} is missing", path.display())) };
+        let fault = if path.exists() { manifest::first_corruption(&path)? } else { Some(format!("{} is missing", path.display())) };
         let Some(fault) = fault else { return Ok(()) };
         let source = self.folder.checkpoint(best);
-        if source.join("config.json").exists() && manifest::fault(&source)?.is_none() {
+        if source.join("config.json").exists() && manifest::first_corruption(&source)?.is_none() {
             write_folder_with_manifest(&path, |to| {
                 copy_model(&source, to)?;
                 write_file(&to.join("step"), best.to_string().as_bytes())

@@ -5,14 +5,14 @@ use candle_core::Tensor;
 
 use super::failure::PolicyState;
 use super::{Run, trained};
-use crate::flow::Scored;
+use crate::flow::ScoredRollout;
 use crate::kernels::is_out_of_memory;
 use crate::metrics::Phase;
 use crate::objective::{Estimate, ResponseRewards, advantages};
 use crate::optim::NotFinite;
 use crate::train::critic::{self, Critic, CriticReport};
 use crate::train::measures::Updated;
-use crate::train::plan::Activations;
+use crate::train::plan::ActivationPlan;
 use crate::train::settings::RunSettings;
 use crate::train::update::{Packing, Sample, Sequence, UpdateReport, Updater, apply};
 
@@ -21,7 +21,7 @@ const MIN_MICRO_BATCH_TOKENS: usize = 256;
 
 impl Run<'_> {
     /// Performs the step's updates of critic and policy.
-    pub(super) fn update(&mut self, settings: &RunSettings, scored: &[Scored]) -> Result<Updated> {
+    pub(super) fn update(&mut self, settings: &RunSettings, scored: &[ScoredRollout]) -> Result<Updated> {
         let _span = tracing::info_span!("update").entered();
         let rollouts = || scored.iter().map(|scored| &scored.rollout);
         let mut samples: Vec<Sample> = rollouts().map(|rollout| Sample::of(&rollout.prompt.ids, &rollout.completion)).collect();
@@ -169,8 +169,8 @@ impl Run<'_> {
     }
 
     fn packing(&self) -> Packing<'_> {
-        let Activations { micro_batch_tokens, recompute } = self.activations;
-        Packing { lanes: &self.lanes, micro_batch_tokens, recompute, interrupt: self.active_interrupt() }
+        let ActivationPlan { micro_batch_tokens, checkpointing } = self.activations;
+        Packing { workers: &self.workers, micro_batch_tokens, checkpointing, interrupt: self.active_interrupt() }
     }
 
     pub(super) fn updater<'s>(&'s self, settings: &'s RunSettings) -> Updater<'s> {

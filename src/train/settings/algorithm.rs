@@ -78,15 +78,15 @@ pub fn by_name(name: &str) -> Result<Algorithm> {
 /// If a layer has an unknown setting, a value of the wrong type or out of range, or an unknown algorithm.
 pub fn resolve(defaults: &RunSettings, layers: &[Table]) -> Result<RunSettings> {
     let plain: RunSettings = config::resolve(defaults, layers)?;
-    config::resolve(&by_name(&plain.algo)?.over(defaults, plain.rollout.max_new), layers)
+    config::resolve(&by_name(&plain.algo)?.over(defaults, plain.rollout.max_new_tokens), layers)
 }
 
 impl Algorithm {
-    /// Returns the defaults with the preset applied, for responses of up to `max_new` tokens.
-    fn over(&self, defaults: &RunSettings, max_new: usize) -> RunSettings {
+    /// Returns the defaults with the preset applied, for responses of up to `max_new_tokens` tokens.
+    fn over(&self, defaults: &RunSettings, max_new_tokens: usize) -> RunSettings {
         let mut settings = defaults.clone();
         settings.algo = self.name.to_owned();
-        (self.apply)(&mut settings, max_new);
+        (self.apply)(&mut settings, max_new_tokens);
         settings
     }
 
@@ -96,7 +96,7 @@ impl Algorithm {
     /// If the settings cannot be serialised.
     pub fn expansion(&self, run: &RunSettings) -> Result<String> {
         let defaults = RunSettings::defaults_for(&run.model);
-        let [published, preset, run] = [&defaults, &self.over(&defaults, run.rollout.max_new), run]
+        let [published, preset, run] = [&defaults, &self.over(&defaults, run.rollout.max_new_tokens), run]
             .map(Table::try_from)
             .map(|table| table.map_err(anyhow::Error::from));
         let (published, preset, run) = (published?, preset?, run?);
@@ -167,9 +167,9 @@ fn ppo(run: &mut RunSettings, _: usize) {
 
 /// No division by the group's standard deviation, and sums over tokens divided by one constant, so that neither a problem's difficulty
 /// nor a response's length biases the gradient. No KL.
-fn dr_grpo(run: &mut RunSettings, max_new: usize) {
+fn dr_grpo(run: &mut RunSettings, max_new_tokens: usize) {
     run.advantage = estimator(Baseline::Group, Scale::None);
-    run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSumNorm(max_new), ..bare_loss() };
+    run.loss = LossSettings { aggregation: Aggregation::SeqMeanTokenSumNorm(max_new_tokens), ..bare_loss() };
 }
 
 /// REINFORCE on whole responses, with the mean of the other responses as the baseline. KL (k1) in the reward with verl's 0.001; the paper uses
@@ -188,11 +188,11 @@ fn reinforce_plus_plus(run: &mut RunSettings, _: usize) {
 }
 
 /// Clip-higher (0.2 and 0.28), the mean over tokens, no KL, and an overlong penalty over the last fifth of the length (4,096 of 20,480 tokens in
-/// the paper). Dynamic sampling is a separate setting, `rollout.resample`, and is off by default.
-fn dapo(run: &mut RunSettings, max_new: usize) {
+/// the paper). Dynamic sampling is a separate setting, `rollout.dynamic_sampling`, and is off by default.
+fn dapo(run: &mut RunSettings, max_new_tokens: usize) {
     run.advantage = estimator(Baseline::Group, Scale::Group);
     run.loss = LossSettings { clip_high: 0.28, aggregation: Aggregation::TokenMean, ..bare_loss() };
-    run.reward.overlong_buffer = max_new / 5;
+    run.reward.overlong_buffer = max_new_tokens / 5;
 }
 
 /// The ratio of whole responses, clipped at 3e-4 and 4e-4; the mean over responses of their token means; no KL.
@@ -242,7 +242,7 @@ mod tests {
     fn resolve_applies_presets_below_user_settings() {
         check(&["algo=grpo"], &["baseline=group", "clip_high=0.2", "loss.kl=0.001", "aggregation=token-mean"]);
         check(&["algo=ppo"], &["baseline=critic", "scale=batch", "loss.kl=0 ", "reward.kl=0.001", "critic.lr=0.001"]);
-        check(&["algo=dr_grpo", "rollout.max_new=70"], &["scale=none", "seq-mean-token-sum-norm(70)", "loss.kl=0 "]);
+        check(&["algo=dr_grpo", "rollout.max_new_tokens=70"], &["scale=none", "seq-mean-token-sum-norm(70)", "loss.kl=0 "]);
         check(&["algo=rloo"], &["baseline=leave-one-out", "reward.kl=0.001", "reward.kl_estimator=k1"]);
         check(&["algo=reinforce++"], &["baseline=none", "scale=batch", "reward.kl=0.001"]);
         check(&["algo=dapo", "loss.clip_high=0.3"], &["clip_high=0.28 (here 0.3)", "overlong_buffer=16"]);

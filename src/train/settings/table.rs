@@ -9,7 +9,7 @@ use super::{RunSettings, algorithm};
 use crate::config::range::{Range, Row, above, above_to, at_least, between, finite, from_below, joined, row, whole};
 use crate::config::{self, Renamed};
 use crate::data::benchmark::Decoding;
-use crate::kernels::Place;
+use crate::kernels::DeviceChoice;
 use crate::objective::Aggregation;
 use crate::optim;
 
@@ -52,9 +52,9 @@ const BEFORE_OPTIM: &[Row] = &[
     row("algo", Range::OneOf(&algorithm::NAMES), "The algorithm: a preset of the settings below."),
     row("seed", SEED, "The seed of all random draws in training."),
     row("compute.device", DEVICE, "The device; `auto` uses a GPU if there is one."),
-    row("compute.kernels", Range::OneOf(&["auto", "reference", "plain", "fused"]), "The kernels: this program's own (`plain` on the CPU, `fused` on a GPU) or candle's stock operations. `auto` uses `fused` only on validated GPUs."),
+    row("compute.kernels", Range::OneOf(&["auto", "stock", "plain", "fused"]), "The kernels: this program's own (`plain` on the CPU, `fused` on a GPU) or candle's stock operations. `auto` uses `fused` only on validated GPUs."),
     row("compute.dtype", Range::OneOf(&["auto", "f32", "bf16"]), "The dtype of weights and activations; `auto` is f32 on the CPU and bf16 on a GPU."),
-    row("compute.batch_invariant", Range::Switch, "Make sums on a GPU independent of the batch, so that sampler and trainer agree bit for bit. On the CPU they always do."),
+    row("compute.batch_invariant", Range::Boolean, "Make sums on a GPU independent of the batch, so that sampler and trainer agree bit for bit. On the CPU they always do."),
     row("prompt.instruction", Range::Text, "Appended to the question in training. Evaluation uses the bare question."),
     row("prompt.append", Range::OneOf(&["unasked", "always"]), "`unasked` appends the instruction only to questions that request no answer format themselves; `always` appends it to all."),
     row("prompt.chat_template", Range::Text, "A file with a chat template to use instead of the checkpoint's."),
@@ -68,8 +68,8 @@ const BEFORE_OPTIM: &[Row] = &[
     row("rollout.top_p", above_to(0.0, 1.0), "Sample only from the most likely tokens that together reach this probability; 1 is off."),
     row("rollout.min_p", SHARE, "Sample only tokens with at least this share of the most likely token's probability; 0 is off."),
     row("rollout.truncated", Range::OneOf(&["refuse", "renormalise", "mismatch"]), "How to train with `top_k`, `top_p` or `min_p`: `refuse` rejects them, `renormalise` uses the distribution over the kept tokens in sampler and trainer, `mismatch` trains on the full distribution, which is biased ([sampling.md](sampling.md))."),
-    row("rollout.max_new", whole(1, TOKENS), "Maximum number of tokens in a response. A longer response is cut off there and trained on like any other."),
-    row("rollout.resample", COUNT, "Dynamic sampling: resample groups whose rewards are all equal, at most this many times; 0 is off."),
+    row("rollout.max_new_tokens", whole(1, TOKENS), "Maximum number of tokens in a response. A longer response is cut off there and trained on like any other."),
+    row("rollout.dynamic_sampling", COUNT, "Dynamic sampling: resample groups whose rewards are all equal, at most this many times; 0 is off."),
     row("rollout.replay", Range::Text, "A file of recorded rollouts to train on instead of sampling; empty samples."),
     row("rollout.replay_gap", above_to(0.0, 1000.0), "Maximum difference in nats between a recorded log-probability and the policy's at the first step. A recording with a larger difference is refused ([data.md](data.md))."),
     row("rollout.engine.max_running", whole(0, 1_000_000), "Maximum number of sequences in a batch; 0 means 256 on the CPU and 1024 on a GPU."),
@@ -77,11 +77,11 @@ const BEFORE_OPTIM: &[Row] = &[
     row("rollout.engine.prefill_tokens", COUNT, "Maximum number of prompt tokens in one pass; 0 means 2048 on the CPU and 16384 on a GPU."),
     row("reward.name", Range::Text, "A reward, or a weighted sum such as `outcome + 0.5*format`. See [rewards.md](rewards.md)."),
     row("reward.grader", GRADER, "The grader that decides whether an answer equals the gold answer. See [graders.md](graders.md)."),
-    row("reward.after_think", Range::Switch, "Grade only the text after the last `</think>`; a response without one is wrong."),
+    row("reward.after_think", Range::Boolean, "Grade only the text after the last `</think>`; a response without one is wrong."),
     row("reward.label", Range::Text, "Reward this answer instead of the example's gold answer; empty uses the gold answer."),
     row("reward.label_noise", SHARE, "The share of examples to mislabel with the answer of another example."),
     row("reward.label_seed", SEED, "The seed that chooses the mislabelled examples and their labels."),
-    row("reward.command", Range::Texts, "The program that computes the reward `command`, with its arguments."),
+    row("reward.command", Range::Strings, "The program that computes the reward `command`, with its arguments."),
     row("reward.command_timeout_s", above_to(0.0, 1e6), "Timeout of this program in seconds, for all responses of a step."),
     row("reward.overlong_buffer", whole(0, TOKENS), "DAPO's overlong penalty: grows from 0 to 1 over this many tokens before the maximum response length; 0 is off."),
     row("reward.kl", at_least(0.0), "Coefficient of the KL divergence that is subtracted from each token's reward."),
@@ -124,13 +124,13 @@ const AFTER_OPTIM: &[Row] = &[
     row("train.reference_every", COUNT, "Reset the reference model to the policy every this many steps; 0 never does."),
     row("train.reference_decay", DECAY, "After each step the reference becomes `decay * reference + (1 - decay) * policy`; 0 keeps it fixed."),
     row("train.micro_batch_tokens", COUNT_FROM_1, "Maximum number of tokens in a packed micro-batch. Does not change the gradient. Automatic activation checkpointing may use fewer on a GPU."),
-    row("train.recompute", Range::OneOf(&["auto", "all", "selective", "none"]), "Activation checkpointing: the backward pass recomputes whole blocks (`all`), only norms and SwiGLU (`selective`), or nothing (`none`). `auto` decides by the free memory."),
-    row("train.stream_reference", Range::Switch, "Keep the reference model in host memory and stream it through the GPU block by block."),
-    row("train.lanes", whole(0, 1024), "Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums."),
+    row("train.activation_checkpointing", Range::OneOf(&["auto", "full", "selective", "none"]), "Activation checkpointing: the backward pass recomputes whole blocks (`full`), only norms and SwiGLU (`selective`), or nothing (`none`). `auto` decides by the free memory."),
+    row("train.stream_reference", Range::Boolean, "Keep the reference model in host memory and stream it through the GPU block by block."),
+    row("train.workers", whole(0, 1024), "Worker threads, each with its own micro-batch or sequences; 0 chooses by the model's size. The number fixes the order of sums."),
     row("eval.every", COUNT, "Steps between evaluations; 0 evaluates only before the first step and after the last."),
     row("eval.benchmarks", Range::Text, "Comma-separated benchmarks to evaluate; empty evaluates none."),
     row("eval.limit", COUNT, "Maximum number of problems per benchmark; 0 evaluates all."),
-    row("eval.max_new", whole(1, TOKENS), "Maximum number of tokens in a response."),
+    row("eval.max_new_tokens", whole(1, TOKENS), "Maximum number of tokens in a response."),
     row("eval.decoding", DECODING, "`published` decodes each benchmark as in its published evaluation; the others apply to all benchmarks."),
     row("eval.seed", SEED, "The seed of sampled responses, the same at every evaluation."),
     row("eval.grader", GRADER, "The grader that decides whether an answer equals the gold answer. See [graders.md](graders.md)."),
@@ -143,16 +143,16 @@ const AFTER_OPTIM: &[Row] = &[
     row("checkpoint.max_shard_bytes", whole(1, i64::MAX), "Maximum size of a weight file in bytes."),
 ];
 
-const DEVICE: Range = Range::Form { form: "`auto`, `cpu`, `cuda` or `cuda:N`", read: |text| text.parse::<Place>().map(drop) };
-const AGGREGATION: Range = Range::Form {
+const DEVICE: Range = Range::Parsed { form: "`auto`, `cpu`, `cuda` or `cuda:N`", read: |text| text.parse::<DeviceChoice>().map(drop) };
+const AGGREGATION: Range = Range::Parsed {
     form: "`token-mean`, `seq-mean-token-mean`, `seq-mean-token-sum`, `seq-mean-token-sum-norm(N)`, `microbatch-token-mean(N)`",
     read: |text| text.parse::<Aggregation>().map(drop),
 };
-const DECODING: Range = Range::Form {
+const DECODING: Range = Range::Parsed {
     form: "`published`, `greedy`, `t0.6x8` (8 samples at temperature 0.6), `t0.6p0.95x8` (top-p 0.95)",
     read: |text| if text == crate::eval::settings::PUBLISHED { Ok(()) } else { text.parse::<Decoding>().map(drop) },
 };
-const DATE: Range = Range::Form {
+const DATE: Range = Range::Parsed {
     form: "`YYYY-MM-DD`, or empty for today",
     read: |text| if text.is_empty() { Ok(()) } else { crate::text::check_date(text).map_err(|error| format!("{error:#}")) },
 };
@@ -174,7 +174,7 @@ mod tests {
         let rows: BTreeSet<&str> = ROWS.iter().map(|row| row.path).collect();
         assert_eq!(rows.len(), ROWS.len(), "two rows have the same path");
         for table in defaults() {
-            let settings: BTreeSet<String> = config::leaves(&table).into_iter().map(|(path, _)| path).collect();
+            let settings: BTreeSet<String> = config::flatten(&table).into_iter().map(|(path, _)| path).collect();
             let missing: Vec<&String> = settings.iter().filter(|path| !rows.contains(path.as_str())).collect();
             assert!(missing.is_empty(), "add a row for {missing:?} to src/train/settings/table.rs (optim.*: to ROWS in src/optim/mod.rs)");
             let gone: Vec<&&str> = rows.iter().filter(|path| !settings.contains(**path)).collect();

@@ -19,7 +19,7 @@ pub enum Truncation {
 
 impl Truncation {
     /// The behaviour of runs that were recorded before this setting existed.
-    pub(super) fn before_it_was_a_setting() -> Self {
+    pub(super) fn default_for_old_runs() -> Self {
         Self::Mismatch
     }
 }

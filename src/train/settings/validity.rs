@@ -16,7 +16,7 @@ impl RunSettings {
     pub fn validate(&self) -> Result<()> {
         self.check()?;
         let (rollout, train) = (&self.rollout, &self.train);
-        self.reward.validate(rollout.max_new)?;
+        self.reward.validate(rollout.max_new_tokens)?;
         rollout.refuse_truncation()?;
         self.critic.validate(&self.advantage, train)?;
         self.validate_algorithm()?;
@@ -95,8 +95,8 @@ impl RunSettings {
             "advantage.baseline is critic, but the policy loss that would use it is off: set loss.policy above 0, or advantage.baseline to none"
         );
         ensure!(
-            rollout.resample == 0 || (learns && compares),
-            "rollout.resample replaces groups whose rewards are all equal, but here these groups contribute to the loss: set it to 0"
+            rollout.dynamic_sampling == 0 || (learns && compares),
+            "rollout.dynamic_sampling replaces groups whose rewards are all equal, but here these groups contribute to the loss: set it to 0"
         );
         let most = if loss.surrogate == Surrogate::Cispo { "at most 1 (no lower bound)" } else { "below 1" };
         let fits = loss.clip_low < 1.0 || (loss.surrogate == Surrogate::Cispo && loss.clip_low == 1.0);
@@ -147,9 +147,9 @@ impl RunSettings {
             rollout.temperature_steps
         );
         ensure!(
-            rollout.resample == 0 || rollout.replay.is_empty(),
-            "rollout.resample is {}, but recorded rollouts cannot be resampled: set it to 0",
-            rollout.resample
+            rollout.dynamic_sampling == 0 || rollout.replay.is_empty(),
+            "rollout.dynamic_sampling is {}, but recorded rollouts cannot be resampled: set it to 0",
+            rollout.dynamic_sampling
         );
         Ok(())
     }

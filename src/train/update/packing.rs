@@ -5,11 +5,11 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use crate::flow::{Completion, Kept};
+use crate::flow::{Completion, SamplingMask};
 use crate::interrupt::Interrupt;
-use crate::lanes::Lanes;
 use crate::model::Packed;
-use crate::model::decoder::Recompute;
+use crate::model::decoder::ActivationCheckpointing;
+use crate::workers::Workers;
 
 /// A prompt and a response to it, as tokens; only the response is scored.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +19,7 @@ pub struct Sequence<'a> {
     /// The response.
     pub response: &'a [u32],
     /// The sampling mask of each response token; `None` for the whole vocabulary.
-    pub kept: Option<&'a Kept>,
+    pub kept: Option<&'a SamplingMask>,
 }
 
 impl<'a> Sequence<'a> {
@@ -34,32 +34,32 @@ impl<'a> Sequence<'a> {
 #[derive(Clone, Copy)]
 pub struct Packing<'a> {
     /// The workers.
-    pub lanes: &'a Lanes,
+    pub workers: &'a Workers,
     /// The maximum number of tokens in a micro-batch; a response that exceeds it with its prompt has its own.
     pub micro_batch_tokens: usize,
     /// The activations that a training pass recomputes (activation checkpointing); a pass without a gradient saves none.
-    pub recompute: Recompute,
+    pub checkpointing: ActivationCheckpointing,
     /// Checked before every micro-batch.
     pub interrupt: &'a Interrupt,
 }
 
 impl Packing<'_> {
-    /// Runs `work(state, lane, numbers, packed)` for every micro-batch, where `numbers` are the indices of its sequences. Each worker
-    /// (`lane`) has one state, which its micro-batches update in turn. Returns the states in worker order.
+    /// Runs `work(state, worker, numbers, packed)` for every micro-batch, where `numbers` are the indices of its sequences. Each worker
+    /// (`worker`) has one state, which its micro-batches update in turn. Returns the states in worker order.
     ///
     /// # Errors
     /// If `work` fails, or [`Interrupted`](crate::interrupt::Interrupted) if a stop is requested.
-    pub fn on_lanes<S: Default + Send>(
+    pub fn on_workers<S: Default + Send>(
         &self,
         sequences: &[Sequence],
         work: impl Fn(&mut S, usize, &[usize], Packed) -> Result<()> + Sync,
     ) -> Result<Vec<S>> {
         let micro_batches = self.micro_batches(sequences);
-        self.lanes.run(|lane| {
+        self.workers.run(|worker| {
             let mut state = S::default();
-            for numbers in micro_batches.iter().skip(lane).step_by(self.lanes.count()) {
+            for numbers in micro_batches.iter().skip(worker).step_by(self.workers.count()) {
                 self.interrupt.check()?;
-                work(&mut state, lane, numbers, pack(sequences, numbers))?;
+                work(&mut state, worker, numbers, pack(sequences, numbers))?;
             }
             Ok(state)
         })
@@ -79,18 +79,18 @@ impl Packing<'_> {
             prompts[number].responses.push((index, sequence.response.len()));
         }
         if prompts.len() > 1 {
-            return split_within_budget(&prompts, self.micro_batch_tokens, self.lanes.count());
+            return split_within_budget(&prompts, self.micro_batch_tokens, self.workers.count());
         }
         let tokens: usize = sequences.iter().map(|sequence| sequence.response.len()).sum();
-        let count = micro_batch_count(self.micro_batch_tokens, self.lanes.count(), sequences.len(), tokens);
+        let count = micro_batch_count(self.micro_batch_tokens, self.workers.count(), sequences.len(), tokens);
         (0..count).map(|first| (first..sequences.len()).step_by(count).collect()).collect()
     }
 }
 
 /// Returns the number of micro-batches of `budget` tokens for `responses` responses of `tokens` tokens in total: at least one per worker,
 /// at most one per response.
-pub fn micro_batch_count(budget: usize, lanes: usize, responses: usize, tokens: usize) -> usize {
-    tokens.div_ceil(budget).max(lanes).clamp(1, responses.max(1))
+pub fn micro_batch_count(budget: usize, workers: usize, responses: usize, tokens: usize) -> usize {
+    tokens.div_ceil(budget).max(workers).clamp(1, responses.max(1))
 }
 
 /// A prompt's length in rows (tokens), and its responses as `(index, tokens)`.
@@ -101,9 +101,9 @@ struct PromptRows {
 
 /// Splits responses into micro-batches of at most `budget` rows, counting each prompt once per micro-batch. A response that exceeds the
 /// budget with its prompt has its own micro-batch. Lowers the budget if a worker would have nothing to do.
-fn split_within_budget(prompts: &[PromptRows], budget: usize, lanes: usize) -> Vec<Vec<usize>> {
+fn split_within_budget(prompts: &[PromptRows], budget: usize, workers: usize) -> Vec<Vec<usize>> {
     let all = |prompt: &PromptRows| prompt.rows + prompt.responses.iter().map(|(_, tokens)| tokens).sum::<usize>();
-    let budget = budget.min(prompts.iter().map(all).sum::<usize>().div_ceil(lanes));
+    let budget = budget.min(prompts.iter().map(all).sum::<usize>().div_ceil(workers));
     let (mut batches, mut rows) = (vec![Vec::new()], 0);
     for prompt in prompts {
         let mut packed = false;
@@ -136,10 +136,10 @@ pub fn pack(sequences: &[Sequence], numbers: &[usize]) -> Packed {
 }
 
 /// Returns the sampling masks of a micro-batch's response tokens; empty if every token has the whole vocabulary.
-fn kept(sequences: &[Sequence], numbers: &[usize]) -> Kept {
+fn kept(sequences: &[Sequence], numbers: &[usize]) -> SamplingMask {
     let packed = || numbers.iter().map(|number| sequences[*number]);
-    let mut kept = Kept::default();
-    if packed().all(|sequence| sequence.kept.is_none_or(Kept::is_whole)) {
+    let mut kept = SamplingMask::default();
+    if packed().all(|sequence| sequence.kept.is_none_or(SamplingMask::is_whole)) {
         return kept;
     }
     for sequence in packed() {
@@ -155,7 +155,7 @@ fn kept(sequences: &[Sequence], numbers: &[usize]) -> Kept {
 ///
 /// # Panics
 /// If `flat` has fewer numbers than the responses have tokens.
-pub fn deal(flat: &[f32], sequences: &[Sequence], numbers: &[usize], mut take: impl FnMut(usize, &[f32])) {
+pub fn split_by_sequence(flat: &[f32], sequences: &[Sequence], numbers: &[usize], mut take: impl FnMut(usize, &[f32])) {
     let mut rest = flat;
     for number in numbers {
         let (own, after) = rest.split_at(sequences[*number].response.len());
@@ -168,7 +168,7 @@ pub fn deal(flat: &[f32], sequences: &[Sequence], numbers: &[usize], mut take: i
 pub fn by_sequence(sequences: &[Sequence], micro_batches: impl IntoIterator<Item = (Vec<usize>, Vec<f32>)>) -> Vec<Vec<f32>> {
     let mut all = vec![Vec::new(); sequences.len()];
     for (numbers, flat) in micro_batches {
-        deal(&flat, sequences, &numbers, |number, own| all[number] = own.to_vec());
+        split_by_sequence(&flat, sequences, &numbers, |number, own| all[number] = own.to_vec());
     }
     all
 }

@@ -38,10 +38,10 @@ impl UpdateReport {
     }
 
     /// Combines the sums of all workers, over `tokens` response tokens; gradient norm and learning rate are still to be set.
-    pub(super) fn of_workers(lanes: &[WorkerSums], tokens: usize) -> Self {
+    pub(super) fn of_workers(workers: &[WorkerSums], tokens: usize) -> Self {
         let mut report = Self::default();
         let mut gap_sum = 0.0;
-        for sums in lanes {
+        for sums in workers {
             report.terms.add(&sums.terms);
             report.gap_max = report.gap_max.max(sums.gap_max);
             gap_sum += sums.gap_sum;

@@ -52,11 +52,11 @@ impl Updater<'_> {
 /// # Errors
 /// If a kernel fails, or the run is interrupted.
 pub fn logprobs(packing: &Packing, model: &Decoder, temperature: f32, sequences: &[Sequence]) -> Result<Vec<Vec<f32>>> {
-    let lanes = packing.on_lanes(sequences, |scored: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
+    let workers = packing.on_workers(sequences, |scored: &mut Vec<(Vec<usize>, Vec<f32>)>, _, numbers, packed| {
         scored.push((numbers.to_vec(), model.score(&packed, temperature)?.logprobs));
         Ok(())
     })?;
-    Ok(by_sequence(sequences, lanes.into_iter().flatten()))
+    Ok(by_sequence(sequences, workers.into_iter().flatten()))
 }
 
 /// The current policy as a scorer for rewards, with the probabilities that the trainer computes.
@@ -72,8 +72,8 @@ impl Scorer for PolicyScorer<'_> {
         self.text.encode(text)
     }
 
-    fn window(&self) -> usize {
-        self.updater.policy.config.window
+    fn context_length(&self) -> usize {
+        self.updater.policy.config.context_length
     }
 
     fn logprobs(&self, continuations: &[(&Prompt, Vec<u32>)]) -> Result<Vec<Vec<f32>>> {

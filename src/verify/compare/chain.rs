@@ -21,7 +21,7 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
                     return Some(Goal::valued(found));
                 }
             }
-            if !label::labels_agree(tree, gl, al, constant) {
+            if !label::labels_match(tree, gl, al, constant) {
                 return Some(Goal::different(Stage::Relation, "values of different names"));
             }
             let av = match (label::bound_variable(tree, gl), label::bound_variable(tree, al)) {

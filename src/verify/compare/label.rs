@@ -102,7 +102,7 @@ pub fn bound_variable(tree: &Tree, label: Id) -> Option<u32> {
 
 /// True if two labels can name the same thing. A plain name can match a function, a length or words. Two names of the same kind must be
 /// identical, up to the case of a letter: `\tan y` is not `\sin y`, and `AB` is not `CD`.
-pub fn labels_agree(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) -> bool {
+pub fn labels_match(tree: &Tree, gold: Id, answer: Id, value_is_constant: bool) -> bool {
     match (tree.node(gold), tree.node(answer)) {
         (Node::Symbol(g), Node::Symbol(a)) => {
             tree.name_of(g).eq_ignore_ascii_case(tree.name_of(a)) || !value_is_constant && tree.name_of(g).len() == 1

@@ -7,16 +7,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use rlvr::eval::{Answered, Answerer, Asking, Endpoint, EndpointSettings, EvalRequest, Lost, Prompts};
-use rlvr::flow::{Finish, Problem};
+use rlvr::eval::{Endpoint, EndpointSettings, EvalRequest, FailedRequests, GenerationConfig, Generator, Prompts, Response};
+use rlvr::flow::{FinishReason, Problem};
 use rlvr::interrupt::Interrupted;
 use rlvr::text::ChatSettings;
 use rlvr::tiny::embedded;
 use serde_json::json;
 use server::{Reaction, Received, Server, completion};
 
-const GREEDY: Asking = Asking { temperature: 0.0, top_p: 1.0, max_new: 20, seed: 5 };
-const SAMPLED: Asking = Asking { temperature: 0.6, ..GREEDY };
+const GREEDY: GenerationConfig = GenerationConfig { temperature: 0.0, top_p: 1.0, max_new_tokens: 20, seed: 5 };
+const SAMPLED: GenerationConfig = GenerationConfig { temperature: 0.6, ..GREEDY };
 
 /// Problems `p0`, `p1`, ... that ask for their own number, with `samples` requests each.
 fn requests(problems: u32, samples: u32) -> Vec<EvalRequest> {
@@ -46,7 +46,7 @@ fn settings(server: &Server) -> EndpointSettings {
         concurrency: 4,
         timeout: Duration::from_secs(60),
         retries: 3,
-        first_wait: Duration::from_millis(10),
+        initial_backoff: Duration::from_millis(10),
         ..EndpointSettings::default()
     }
 }
@@ -57,7 +57,7 @@ fn rendered() -> Prompts {
 
 /// The responses by index of the request, and the error if any.
 struct Outcome {
-    responses: BTreeMap<usize, Answered>,
+    responses: BTreeMap<usize, Response>,
     error: Option<anyhow::Error>,
 }
 
@@ -68,19 +68,19 @@ impl Outcome {
         assert_eq!(self.responses.len(), requests.len());
         for (number, answered) in &self.responses {
             let expected = format!("It is {}", requests[*number].number);
-            assert_eq!(*answered, Answered { text: expected, tokens: 3, finish: Some(Finish::Stop) });
+            assert_eq!(*answered, Response { text: expected, tokens: 3, finish: Some(FinishReason::Stop) });
         }
     }
 
-    fn lost(&self) -> &Lost {
+    fn lost(&self) -> &FailedRequests {
         self.error.as_ref().unwrap().downcast_ref().unwrap()
     }
 }
 
-fn generate(settings: EndpointSettings, prompts: Prompts, requests: &[EvalRequest], asking: &Asking) -> Outcome {
+fn generate(settings: EndpointSettings, prompts: Prompts, requests: &[EvalRequest], generation: &GenerationConfig) -> Outcome {
     let endpoint = Endpoint::new(settings, prompts).unwrap();
     let responses = Mutex::new(BTreeMap::new());
-    let error = endpoint.answer(requests, asking, &|number, answered| {
+    let error = endpoint.answer(requests, generation, &|number, answered| {
         assert!(responses.lock().unwrap().insert(number, answered).is_none(), "{number} was answered twice");
         Ok(())
     });
@@ -142,7 +142,7 @@ fn endpoint_lets_the_server_render_chats() {
 fn endpoint_reports_responses_cut_off_by_length() {
     let server = Server::new(|received| Reaction::Body(completion(received, "It is", "length")));
     let outcome = generate(settings(&server), rendered(), &requests(1, 1), &GREEDY);
-    assert_eq!(outcome.responses[&0], Answered { text: "It is".into(), tokens: 2, finish: Some(Finish::Length) });
+    assert_eq!(outcome.responses[&0], Response { text: "It is".into(), tokens: 2, finish: Some(FinishReason::Length) });
 }
 
 #[test]
@@ -159,10 +159,10 @@ fn endpoint_counts_tokens_if_the_server_does_not() {
 fn endpoint_skips_prompts_longer_than_the_context() {
     let server = Server::new(add);
     let text = || embedded::text_with(&ChatSettings::default()).unwrap();
-    let asking = Asking { max_new: text().window, ..GREEDY };
+    let generation = GenerationConfig { max_new_tokens: text().context_length, ..GREEDY };
     for prompts in [rendered(), Prompts::Messages(Some(text()))] {
-        let outcome = generate(settings(&server), prompts, &requests(1, 2), &asking);
-        let too_long = Answered { text: String::new(), tokens: 0, finish: None };
+        let outcome = generate(settings(&server), prompts, &requests(1, 2), &generation);
+        let too_long = Response { text: String::new(), tokens: 0, finish: None };
         assert_eq!(outcome.responses.into_values().collect::<Vec<_>>(), [too_long.clone(), too_long]);
         assert!(outcome.error.is_none() && server.received().is_empty());
     }
@@ -248,7 +248,7 @@ fn endpoint_reports_permanent_failures_and_answers_all_others() {
     let refused = "400 Bad Request: the prompt is too long";
     let withheld = "the finish reason is \"content_filter\", expected stop or length";
     let lost = outcome.lost();
-    let given_up: Vec<(&str, u32, &str)> = lost.given_up.iter().map(|(id, sample, why)| (id.as_str(), *sample, why.as_str())).collect();
+    let given_up: Vec<(&str, u32, &str)> = lost.failed.iter().map(|(id, sample, why)| (id.as_str(), *sample, why.as_str())).collect();
     let failed = "500 Internal Server Error";
     assert_eq!(
         given_up,
@@ -387,7 +387,7 @@ fn endpoint_stops_without_waiting_for_responses() {
     let began = Instant::now();
     let endpoint = Endpoint::new(settings, rendered()).unwrap();
     let error = endpoint.answer(&requests(8, 1), &GREEDY, &|_, _| {
-        interrupt.ask_now(15);
+        interrupt.request_stop_now(15);
         Ok(())
     });
     assert_eq!(error.unwrap_err().downcast::<Interrupted>().unwrap(), Interrupted { signal: 15 });

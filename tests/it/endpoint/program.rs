@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rlvr::checkpoint::Model;
-use rlvr::draw::Purpose;
-use rlvr::flow::Finish;
+use rlvr::flow::FinishReason;
 use rlvr::interrupt::Interrupt;
 use rlvr::kernels::Filter;
-use rlvr::lanes::Lanes;
+use rlvr::rng::Purpose;
 use rlvr::rollout::limits::EngineSettings;
 use rlvr::rollout::{Engine, Request, SamplingSettings};
 use rlvr::tiny::embedded;
+use rlvr::workers::Workers;
 use serde_json::{Value, json};
 
 use super::server::{Reaction, Received, Server};
-use crate::fixture::{self, command, error_of, files, told};
+use crate::fixture::{self, command, error_of, files, stderr};
 
 /// An evaluation of thirty problems against a local test server.
 fn eval(server: &Server, out: &Path, more: &[&str]) -> Command {
@@ -47,31 +47,37 @@ fn contents(folder: &Path) -> BTreeMap<String, String> {
 /// The embedded model behind a server: prompts in, responses and token counts out.
 struct Served {
     model: Model,
-    lanes: Lanes,
+    workers: Workers,
 }
 
 impl Served {
     fn new() -> Self {
-        Self { model: embedded::load().unwrap(), lanes: Lanes::new(1).unwrap() }
+        Self { model: embedded::load().unwrap(), workers: Workers::new(1).unwrap() }
     }
 
     fn answer(&self, received: &Received) -> Reaction {
         let (Model { decoder, text, end_tokens, .. }, body) = (&self.model, &received.body);
         let ids: Arc<[u32]> = text.encode(&received.prompt()).unwrap().into();
         let (prompt_tokens, seed) = (ids.len(), body["seed"].as_u64().unwrap());
-        let max_new = body["max_tokens"].as_u64().unwrap() as usize;
-        let request = Request { ids, max_new, purpose: Purpose::Evaluation, step: 0, prompt: 0, sample: 0 };
+        let max_new_tokens = body["max_tokens"].as_u64().unwrap() as usize;
+        let request = Request { ids, max_new_tokens, purpose: Purpose::Evaluation, step: 0, prompt: 0, sample: 0 };
         let sampling = SamplingSettings {
             temperature: body["temperature"].as_f64().unwrap() as f32,
             filter: Filter::default(),
-            records_kept: false,
+            records_sampling_mask: false,
             seed,
         };
         let settings = &EngineSettings::default();
-        let engine =
-            Engine { decoder, lanes: &self.lanes, settings, end_tokens, vocabulary: text.vocabulary(), interrupt: &Interrupt::default() };
+        let engine = Engine {
+            decoder,
+            workers: &self.workers,
+            settings,
+            end_tokens,
+            vocabulary: text.vocabulary(),
+            interrupt: &Interrupt::default(),
+        };
         let completion = engine.generate(&[request], &sampling, &|_| {}).unwrap().remove(0);
-        let finish = if completion.finish == Finish::Stop { "stop" } else { "length" };
+        let finish = if completion.finish == FinishReason::Stop { "stop" } else { "length" };
         Reaction::Body(json!({
             "choices": [{"index": 0, "text": text.decode(&completion.ids).unwrap(), "finish_reason": finish}],
             "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": completion.ids.len()},
@@ -84,10 +90,10 @@ fn eval_endpoint_gives_the_scores_of_the_local_model() {
     let folder = tempfile::tempdir().unwrap();
     let (here, there) = (folder.path().join("here"), folder.path().join("there"));
     let out = here.to_str().unwrap();
-    fixture::succeed(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "30", "--max-new", "60", "--out", out]);
+    fixture::succeed(&["eval", "--model", "tiny", "--benchmarks", "tiny", "--limit", "30", "--max-new-tokens", "60", "--out", out]);
     let served = Served::new();
     let server = Server::new(move |received| served.answer(received));
-    let output = succeed(eval(&server, &there, &["--model", "tiny", "--max-new", "60"]));
+    let output = succeed(eval(&server, &there, &["--model", "tiny", "--max-new-tokens", "60"]));
     let (here, there) = (contents(&here), contents(&there));
     assert_eq!(there["tiny-greedy.jsonl"], here["tiny-greedy.jsonl"]);
     assert_eq!(there["tiny-t0.6x1.jsonl"].lines().count(), 30);
@@ -98,7 +104,7 @@ fn eval_endpoint_gives_the_scores_of_the_local_model() {
         assert_eq!(here[name], there[name], "{name}");
     }
     assert_eq!(there["device"], json!(format!("{}/v1/completions", server.address)));
-    let said = told(&output);
+    let said = stderr(&output);
     assert!(!said.contains("a different number of tokens"), "{said}");
 }
 
@@ -149,7 +155,7 @@ fn eval_endpoint_sends_keys_names_and_chats() {
     let run = |name: &str, more: &[&str], key: (&str, &str)| {
         let mut command = eval(&server, &folder.path().join(name), more);
         command.env(key.0, key.1);
-        told(&succeed(command))
+        stderr(&succeed(command))
     };
     let said = run("plain", &["--model", "tiny", "--endpoint-model", "mine"], ("OPENAI_API_KEY", "first"));
     assert_eq!((&last().body["model"], last().authorization.as_deref()), (&json!("mine"), Some("Bearer first")));
@@ -175,7 +181,7 @@ fn eval_endpoint_reports_wrong_usage_before_sending() {
     };
     check(&["--model", "tiny", "--endpoint-key-env", "NO_SUCH_KEY"], 2, "NO_SUCH_KEY is not set");
     check(&["--model", "tiny", "--endpoint-concurrency", "0"], 2, "it must be a whole number from 1 to 10000");
-    check(&["--model", "tiny", "--max-new", "100000"], 2, "leave no room for a prompt");
+    check(&["--model", "tiny", "--max-new-tokens", "100000"], 2, "leave no room for a prompt");
     check(&["--model", "tiny", "--device", "cpu"], 2, "cannot be used with");
     check(&["--model", "some/model"], 1, "--endpoint-chat lets the server write them");
     let template = folder.path().join("template.jinja");

@@ -11,7 +11,7 @@ use std::time::Duration;
 use server::{COMMIT, Fault, Server};
 use tempfile::TempDir;
 
-use crate::fixture::{command, error_of, files, printed, succeed, told, wait_for};
+use crate::fixture::{command, error_of, files, stderr, stdout, succeed, wait_for};
 
 /// Runs the program with access to the test's server.
 fn rlvr(arguments: &[&str]) -> Command {
@@ -41,8 +41,18 @@ impl Scene {
     }
 
     fn command(&self, model: &str) -> Command {
-        let mut command =
-            rlvr(&["sample", "--model", model, "--raw", "--prompt", "Q: What is 12+34?\nA:", "--max-new", "4", "--temperature", "0"]);
+        let mut command = rlvr(&[
+            "sample",
+            "--model",
+            model,
+            "--raw",
+            "--prompt",
+            "Q: What is 12+34?\nA:",
+            "--max-new-tokens",
+            "4",
+            "--temperature",
+            "0",
+        ]);
         command.env("HF_ENDPOINT", &self.server.address).env("HF_HOME", self.home.path()).env("HF_HUB_DOWNLOAD_TIMEOUT", self.timeout);
         command
     }
@@ -63,7 +73,7 @@ impl Scene {
 
 fn answer(output: &Output) -> String {
     error_of(output, 0);
-    printed(output)
+    stdout(output)
 }
 
 /// Returns the error message of a failed run, which must be a single line.
@@ -99,7 +109,7 @@ fn hub_fetch_fills_the_cache_and_reuses_it() {
     let cold = answer(&scene.online());
     assert!(!scene.server.take_requests().is_empty());
     let local = answer(
-        &rlvr(&["sample", "--model", "tiny", "--raw", "--prompt", "Q: What is 12+34?\nA:", "--max-new", "4", "--temperature", "0"])
+        &rlvr(&["sample", "--model", "tiny", "--raw", "--prompt", "Q: What is 12+34?\nA:", "--max-new-tokens", "4", "--temperature", "0"])
             .output()
             .unwrap(),
     );
@@ -121,7 +131,7 @@ fn hub_fetch_fills_the_cache_and_reuses_it() {
         scene.server.fails("/", fault);
         let output = scene.online();
         assert_eq!(answer(&output), cold);
-        assert!(told(&output).contains("using the copy in the hub's cache"), "{output:?}");
+        assert!(stderr(&output).contains("using the copy in the hub's cache"), "{output:?}");
     }
 }
 
@@ -241,7 +251,7 @@ fn hub_token_is_sent_to_the_hub_only_and_never_logged() {
     scene.server.take_requests();
     let output = scene.command("some/model").env("HF_TOKEN", TOKEN).env("RUST_LOG", "trace").output().unwrap();
     answer(&output);
-    assert!(!told(&output).contains("a-secret"), "{}", told(&output));
+    assert!(!stderr(&output).contains("a-secret"), "{}", stderr(&output));
     let (contents, hub): (Vec<_>, Vec<_>) =
         scene.server.take_requests().into_iter().partition(|request| request.path.starts_with("/contents/"));
     let bearer = format!("Bearer {TOKEN}");
@@ -265,7 +275,7 @@ fn hub_fetch_by_two_processes_downloads_once() {
     let weights =
         scene.server.take_requests().into_iter().filter(|request| request.path == "/contents/model.safetensors" && request.method == "GET");
     assert_eq!(weights.count(), 1);
-    let waited = outputs.iter().filter(|output| told(output).contains("waiting for another process"));
+    let waited = outputs.iter().filter(|output| stderr(output).contains("waiting for another process"));
     assert_eq!(waited.count(), 1);
 }
 
@@ -292,5 +302,5 @@ fn hub_progress_bar_needs_a_terminal() {
     let scene = Scene::new();
     let output = scene.online();
     answer(&output);
-    assert_eq!(told(&output), "");
+    assert_eq!(stderr(&output), "");
 }

@@ -13,8 +13,8 @@ use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream};
 use candle_core::{DType, Device, Result, Shape, Tensor, bail};
 
 use super::Gpu;
-use crate::kernels::fused::launch::{Argument, Grid, Launch, Pending, Product, Recorder, Recording};
-use crate::kernels::memory::driver::told;
+use crate::kernels::fused::launch::{Argument, Grid, Launch, PendingRead, Product, Recorder, Recording};
+use crate::kernels::memory::driver::to_error;
 
 /// Records operations for a GPU instead of running them.
 pub struct StreamRecorder {
@@ -42,7 +42,7 @@ impl StreamRecorder {
 
 impl Recorder for StreamRecorder {
     fn record(&self, run: &mut dyn FnMut() -> Result<()>) -> Result<Box<dyn Recording>> {
-        let wrong = |error| told(&error, format!("cannot record a pass: {error}"));
+        let wrong = |error| to_error(&error, format!("cannot record a pass: {error}"));
         self.gpu.bind()?;
         // During recording the driver refuses some calls by this thread, such as waiting for the GPU. Other threads may make them.
         self.stream.begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(wrong)?;
@@ -86,7 +86,7 @@ impl Launch for StreamRecorder {
         bail!("cannot copy from the host while operations are recorded")
     }
 
-    fn fetch(&self, _: &Tensor) -> Result<Pending> {
+    fn fetch(&self, _: &Tensor) -> Result<PendingRead> {
         bail!("cannot copy to the host while operations are recorded")
     }
 }
@@ -114,7 +114,7 @@ impl Recording for Graph {
         // SAFETY: the graph exists, and the caller keeps the tensors whose addresses it contains.
         #[allow(unsafe_code)]
         unsafe { launch(self.graph.cu_graph_exec(), stream.cu_stream()) }
-            .map_err(|error| told(&error, format!("cannot start a recorded pass: {error}")))
+            .map_err(|error| to_error(&error, format!("cannot start a recorded pass: {error}")))
     }
 }
 

@@ -21,9 +21,9 @@ use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice, WrapErr};
 use candle_core::{DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
-use super::launch::{Argument, Grid, Launch, Pending, Product, Recorder};
+use super::launch::{Argument, Grid, Launch, PendingRead, Product, Recorder};
 use crate::kernels::DeviceMemory;
-use crate::kernels::memory::{candle_is_out_of_memory, driver::told};
+use crate::kernels::memory::{candle_is_out_of_memory, driver::to_error};
 pub use driver::{describe, driver_version};
 pub use pool::memory;
 use pool::{keep_memory, pool};
@@ -101,8 +101,8 @@ impl Gpu {
         let stream = cuda.cuda_stream();
         keep_memory(stream.context())?;
         let module = stream.context().load_module(Ptx::from_binary(KERNELS.to_vec()));
-        let module = module.map_err(|error| told(&error, format!("the kernels in this build do not run on GPU {ordinal}: {error}")))?;
-        let products = Products::new(stream.clone(), batch_invariant, product::users_folder().as_deref())?;
+        let module = module.map_err(|error| to_error(&error, format!("the kernels in this build do not run on GPU {ordinal}: {error}")))?;
+        let products = Products::new(stream.clone(), batch_invariant, product::cache_folder().as_deref())?;
         let transfers = Transfers::new(stream)?;
         Ok(Self { transfers, products, functions: Mutex::default(), module, cuda, device })
     }
@@ -111,7 +111,7 @@ impl Gpu {
     /// thread may be new or may have used another GPU.
     fn bind(&self) -> Result<()> {
         let bound = self.cuda.cuda_stream().context().bind_to_thread();
-        bound.map_err(|error| told(&error, format!("cannot use GPU {}: {error}", self.cuda.cuda_stream().context().ordinal())))
+        bound.map_err(|error| to_error(&error, format!("cannot use GPU {}: {error}", self.cuda.cuda_stream().context().ordinal())))
     }
 
     /// Looks a kernel up by name, and lets it use `shared_bytes` of dynamic shared memory.
@@ -170,7 +170,7 @@ impl Gpu {
         // SAFETY: the arguments match the kernel's declaration; the emulator's tests launch it with the same host code. Tensors are freed
         // in stream order, after the kernel. A recorded launch is replayed only while its tensors exist (see `repeated`).
         #[allow(unsafe_code)]
-        unsafe { launch.launch(config) }.map_err(|error| told(&error, format!("cannot launch {kernel}: {error}")))?;
+        unsafe { launch.launch(config) }.map_err(|error| to_error(&error, format!("cannot launch {kernel}: {error}")))?;
         Ok(())
     }
 
@@ -275,7 +275,7 @@ impl Launch for Gpu {
         unsafe { memcpy_dtod_async(address(target, &stream)?, address(source, &stream)?, bytes, stream.cu_stream()) }.w()
     }
 
-    fn fetch(&self, numbers: &Tensor) -> Result<Pending> {
+    fn fetch(&self, numbers: &Tensor) -> Result<PendingRead> {
         self.bind()?;
         let source = address(numbers, &self.cuda.cuda_stream())?;
         let words = match numbers.dtype() {

@@ -44,7 +44,7 @@ impl Algorithm {
     }
 
     /// Returns true if the result may be written to other memory than the addend.
-    pub fn writes_elsewhere(&self) -> bool {
+    pub fn supports_out_of_place(&self) -> bool {
         let algorithm = sys::cublasLtMatmulAlgo_t { data: self.0 };
         let (mut value, mut written) = (0i32, 0);
         let ability = sys::cublasLtMatmulAlgoCapAttributes_t::CUBLASLT_ALGO_CAP_OUT_OF_PLACE_RESULT_SUPPORT;

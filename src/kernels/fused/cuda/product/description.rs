@@ -9,7 +9,7 @@ use candle_core::cuda_backend::cudarc::cublaslt::{result as lt, result::CublasEr
 use candle_core::{DType, Error, Result};
 
 use super::shape::Shape;
-use crate::kernels::memory::driver::told;
+use crate::kernels::memory::driver::to_error;
 
 /// Limits for algorithms.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +50,7 @@ impl Drop for Description {
 
 /// Converts an error of cuBLASLt.
 pub fn wrong(error: CublasError) -> Error {
-    told(&error, format!("cuBLASLt: {error:?}"))
+    to_error(&error, format!("cuBLASLt: {error:?}"))
 }
 
 impl Description {

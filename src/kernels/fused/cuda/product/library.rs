@@ -7,7 +7,7 @@ use candle_core::cuda_backend::cudarc::cublaslt::{result as lt, result::CublasEr
 
 use super::algorithm::{Algorithm, Candidate};
 use super::description::{Description, Limits, Preference, wrong};
-use crate::kernels::memory::driver::told;
+use crate::kernels::memory::driver::to_error;
 
 /// Largest number of algorithms per search.
 const MAX_ALGORITHMS: usize = 8;
@@ -118,7 +118,7 @@ impl Library {
         // Algorithms that declare the capability come first. If none declares it, running an algorithm shows whether it supports the
         // product.
         if description.shape.addend {
-            usable.sort_by_key(|candidate| !candidate.algorithm.writes_elsewhere());
+            usable.sort_by_key(|candidate| !candidate.algorithm.supports_out_of_place());
         }
         Ok(usable)
     }
@@ -190,7 +190,7 @@ impl Library {
                 stream,
             )
         }
-        .map_err(|error| told(&error, format!("cannot multiply {}: {error:?}", description.shape)))
+        .map_err(|error| to_error(&error, format!("cannot multiply {}: {error:?}", description.shape)))
     }
 }
 

@@ -8,7 +8,7 @@
 //! products whose shapes have run before.
 
 mod algorithm;
-mod choices;
+mod algorithm_cache;
 mod description;
 mod library;
 mod shape;
@@ -27,10 +27,10 @@ use candle_core::{Result, bail};
 
 use super::address;
 use crate::kernels::fused::launch::Product;
-use crate::kernels::memory::driver::told;
+use crate::kernels::memory::driver::to_error;
 use algorithm::Algorithm;
-pub use choices::users_folder;
-use choices::{Choice, Choices, Machine};
+pub use algorithm_cache::cache_folder;
+use algorithm_cache::{AlgorithmCache, Machine, TunedAlgorithm};
 use description::{Description, Limits};
 use library::{Library, Operands, Workspace};
 use shape::Shape;
@@ -65,7 +65,7 @@ struct State {
     /// By shape, and whether the product is batch-invariant.
     plans: HashMap<(Shape, bool), Plan>,
     /// By shape, with the number of tokens rounded up to a bucket.
-    choices: Choices,
+    choices: AlgorithmCache,
     /// Buckets that could not be timed in this process. They are not timed later either, because their bits would change during a run.
     untimed: HashSet<Shape>,
     /// Algorithms of batch-invariant products, by shape with [`CHOSEN_FOR_ROWS`] rows.
@@ -98,12 +98,12 @@ impl Products {
             let mib = WORKSPACE >> 20;
             let advice =
                 "run nvidia-smi to list the processes that use its memory, then stop one or choose another GPU with --device cuda:N";
-            told(&error, format!("the GPU has no room for the {mib} MiB that matrix products need ({error}): {advice}"))
+            to_error(&error, format!("the GPU has no room for the {mib} MiB that matrix products need ({error}): {advice}"))
         };
         let workspace = workspace.map_err(no_room)?;
         let state = State {
             plans: HashMap::new(),
-            choices: Choices::open(folder, machine),
+            choices: AlgorithmCache::open(folder, machine),
             untimed: HashSet::new(),
             batch_invariant: HashMap::new(),
         };
@@ -225,7 +225,7 @@ impl Products {
     }
 
     /// Times cuBLASLt's algorithms on these operands; `None` if nothing can be timed.
-    fn time(&self, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<Choice>> {
+    fn time(&self, shape: &Shape, description: &mut Description, operands: &Operands) -> Result<Option<TunedAlgorithm>> {
         let candidates = self.library.candidates(description, ORDINARY)?;
         // Timing must not change the addend.
         let bytes = shape.m * shape.n * shape.result.size_in_bytes();
@@ -252,7 +252,7 @@ impl Products {
         let Some(times) = timing::measure(&self.stream, candidates.len(), || self.overwrite_workspace(), run)? else { return Ok(None) };
         let Some(index) = timing::fastest(&times) else { return Ok(None) };
         tracing::debug!(%shape, index, algorithms = candidates.len(), milliseconds = times[index], first = times[0], "timed a product");
-        Ok(Some(Choice { algorithm: candidates[index].algorithm, microseconds: times[index] * 1e3 }))
+        Ok(Some(TunedAlgorithm { algorithm: candidates[index].algorithm, microseconds: times[index] * 1e3 }))
     }
 
     /// Overwrites the workspace, which evicts the operands from the device's cache.
@@ -283,7 +283,7 @@ pub fn sum_in_f32(cuda: &CudaDevice) -> Result<()> {
     // SAFETY: the handle lives as long as the device, and no product is in progress.
     #[allow(unsafe_code)]
     let status = unsafe { cublas::cublasSetMathMode(*blas.handle(), mode) };
-    status.result().map_err(|error| told(&error, format!("cannot make cuBLAS sum in f32: {error:?}")))
+    status.result().map_err(|error| to_error(&error, format!("cannot make cuBLAS sum in f32: {error:?}")))
 }
 
 #[cfg(test)]

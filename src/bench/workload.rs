@@ -1,0 +1,95 @@
+//! The workloads of the benchmark and their names.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A workload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Workload {
+    /// Log-probabilities of all responses, each after its own copy of the prompt.
+    Score,
+    /// Samples all responses.
+    Rollout,
+    /// Reference model, gradient and optimizer step for all responses.
+    Update,
+    /// A rollout, then an update on its responses.
+    Step,
+    /// Reference model and gradient of each worker's first micro-batch, with arbitrary tokens. Short enough for a profiler.
+    MicroBatch,
+    /// This many decode passes of one token per sequence, after a context of the prompt and a response.
+    Decode(usize),
+}
+
+/// Default number of decode passes.
+const PASSES: usize = 20;
+/// Largest number of decode passes.
+const MAX_PASSES: usize = 10_000;
+/// Names of the workloads, for messages and help.
+pub const WORKLOADS: &str = "score, rollout, update, step, micro-batch, decode[:PASSES]";
+
+impl Workload {
+    /// Parses workloads separated by commas, such as `rollout,decode:20`.
+    ///
+    /// # Errors
+    /// If a name is unknown, or a number of passes is out of range.
+    pub fn list(text: &str) -> Result<Vec<Self>, String> {
+        text.split(',').map(|name| name.trim().parse()).collect()
+    }
+
+    /// Returns true if the workload needs a trainer, with gradients and an optimizer.
+    pub fn trains(self) -> bool {
+        matches!(self, Self::Update | Self::Step | Self::MicroBatch)
+    }
+}
+
+impl FromStr for Workload {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text.split_once(':') {
+            None if text == "score" => Self::Score,
+            None if text == "rollout" => Self::Rollout,
+            None if text == "update" => Self::Update,
+            None if text == "step" => Self::Step,
+            None if text == "micro-batch" => Self::MicroBatch,
+            None if text == "decode" => Self::Decode(PASSES),
+            Some(("decode", passes)) => match passes.parse() {
+                Ok(passes @ 1..=MAX_PASSES) => Self::Decode(passes),
+                _ => return Err(format!("decode:{passes}: expected a whole number of passes from 1 to {MAX_PASSES}")),
+            },
+            _ => return Err(format!("unknown workload \"{text}\"; expected {WORKLOADS}")),
+        })
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Score => f.write_str("score"),
+            Self::Rollout => f.write_str("rollout"),
+            Self::Update => f.write_str("update"),
+            Self::Step => f.write_str("step"),
+            Self::MicroBatch => f.write_str("micro-batch"),
+            Self::Decode(passes) => write!(f, "decode:{passes}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_list_parses_names_and_refuses_unknown_ones() {
+        let works = Workload::list("score, rollout,update,step,micro-batch,decode:7").unwrap();
+        let names: Vec<String> = works.iter().map(Workload::to_string).collect();
+        assert_eq!(names, ["score", "rollout", "update", "step", "micro-batch", "decode:7"]);
+        assert_eq!(Workload::list("decode").unwrap(), [Workload::Decode(20)]);
+        let refused = |text: &str, expected: &str| assert!(Workload::list(text).unwrap_err().contains(expected), "{text}");
+        refused("rollout,sleep", "unknown workload \"sleep\"; expected score, rollout");
+        refused("", "unknown workload \"\"");
+        refused("decode:0", "a whole number of passes from 1 to 10000");
+        refused("decode:many", "a whole number of passes from 1 to 10000");
+        refused("rollout:3", "unknown workload \"rollout:3\"");
+    }
+}

@@ -1,0 +1,133 @@
+//! The interface between an evaluation and whatever generates the responses: a model in this program or a server.
+
+use std::fmt;
+use std::sync::Arc;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::flow::{FinishReason, Problem};
+
+/// A requested response. `number` and `sample` address its randomness: the same seed gives the same response, whatever else is requested.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvalRequest {
+    /// The problem.
+    pub problem: Arc<Problem>,
+    /// Index of the problem in its set.
+    pub number: u32,
+    /// Index of the response among those to the same problem.
+    pub sample: u32,
+}
+
+/// Sampling parameters of one evaluation pass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GenerationConfig {
+    /// Sampling temperature; 0 is greedy decoding.
+    pub temperature: f64,
+    /// Nucleus sampling: keeps the most likely tokens that together reach this probability; 1 keeps all.
+    pub top_p: f64,
+    /// Maximum number of tokens in a response.
+    pub max_new_tokens: usize,
+    /// Seed of every sampled token.
+    pub seed: u64,
+}
+
+/// The response to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Response {
+    /// The text, without the end token.
+    pub text: String,
+    /// Length in tokens, including the end token.
+    pub tokens: usize,
+    /// Why generation ended. `None` if the prompt does not fit the context length, so that nothing was generated.
+    pub finish: Option<FinishReason>,
+}
+
+/// What generated the responses: the part of a score's conditions that only the generator knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The model's name as given by the user.
+    pub model: String,
+    /// The version of the weights: a commit on the hub, a checksum, or a step of a run.
+    pub revision: String,
+    /// The dtype of weights and activations.
+    pub dtype: String,
+    /// The device that computed the responses, or the URL of a server.
+    pub device: String,
+    /// The kernels that computed them, such as `plain` or `fused`.
+    pub kernels: String,
+    /// Checksum of the chat template.
+    pub template: String,
+    /// The date that the chat template inserts as today's; empty if it inserts none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub date: String,
+}
+
+impl Identity {
+    /// Updates names in old records: the plain kernels on the CPU used to be called `fused`, like those on a GPU.
+    pub fn migrate_names(&mut self) {
+        if self.device == "cpu" && self.kernels == "fused" {
+            "plain".clone_into(&mut self.kernels);
+        }
+    }
+}
+
+/// Receives each response when it is complete, with the index of its request. Called from any thread and in any order. An error stops the
+/// generation as soon as possible.
+pub type OnResponse<'a> = &'a (dyn Fn(usize, Response) -> Result<()> + Sync);
+
+/// Generates responses to evaluation requests.
+pub trait Generator: Sync {
+    /// Describes the model and the machine.
+    fn identity(&self) -> Identity;
+
+    /// Generates all responses and passes each to `on_response` exactly once.
+    ///
+    /// # Errors
+    /// [`FailedRequests`] if some requests failed permanently; the responses to all others have been passed on before. Also any error of
+    /// `on_response`.
+    fn answer(&self, requests: &[EvalRequest], generation: &GenerationConfig, on_response: OnResponse) -> Result<()>;
+}
+
+/// Requests without a response. All others were answered and passed on.
+#[derive(Debug)]
+pub struct FailedRequests {
+    /// Failed requests: problem id, sample, and reason.
+    pub failed: Vec<(String, u32, String)>,
+    /// Why no further requests were sent; `None` if all were tried.
+    pub ended: Option<String>,
+    /// Number of requests with a response.
+    pub answered: usize,
+    /// Number of requests in total.
+    pub wanted: usize,
+}
+
+impl FailedRequests {
+    /// Merges the failures of a later pass.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        self.failed.extend(later.failed);
+        let ended = self.ended.or(later.ended);
+        Self { ended, answered: self.answered + later.answered, wanted: self.wanted + later.wanted, ..self }
+    }
+}
+
+impl fmt::Display for FailedRequests {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// A longer list would bury the first entries.
+        const MAX_SHOWN: usize = 20;
+        if let Some(reason) = &self.ended {
+            write!(f, "{reason}; ")?;
+        }
+        write!(f, "{} of {} requests have no response, all others are complete", self.wanted - self.answered, self.wanted)?;
+        let list = self.failed.iter().map(|(id, sample, reason)| format!("{id}, sample {sample} ({reason})"));
+        let list = list.take(MAX_SHOWN).collect::<Vec<_>>().join("; ");
+        match self.failed.len() {
+            0 => Ok(()),
+            failed if failed > MAX_SHOWN => write!(f, "; failed: {list}; and {} more", failed - MAX_SHOWN),
+            _ => write!(f, "; failed: {list}"),
+        }
+    }
+}
+
+impl std::error::Error for FailedRequests {}

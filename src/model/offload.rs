@@ -1,0 +1,76 @@
+//! Scoring with weights offloaded to host memory: blocks are copied to the device one after the other. For a KL reference model that does
+//! not fit in the device's memory.
+
+use anyhow::Result;
+use candle_core::Tensor;
+
+use super::decoder::Decoder;
+use super::head::Scores;
+use super::packed::Packed;
+use super::weights::Weights;
+use crate::kernels::on_host;
+
+/// Maximum number of rows whose residual streams are on the device at once. Each block is copied once for all of them.
+const ROWS_AT_ONCE: usize = 1 << 18;
+
+impl Decoder {
+    /// Returns the same model with its weights offloaded to host memory. Only [`Decoder::score_all`] can compute with it.
+    ///
+    /// # Errors
+    /// If a tensor cannot be copied.
+    pub fn offload_to_host(&self) -> Result<Self> {
+        Ok(self.with(self.weights.map(&self.config, |tensor| Ok(on_host(tensor)?))?))
+    }
+
+    /// Scores several packed batches, as [`Decoder::score`] does. Weights in host memory are copied to the device block by block.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`].
+    pub fn score_all(&self, batches: &[Packed], temperature: f32) -> Result<Vec<Scores>> {
+        if self.weights.norm.device().same_device(self.kernels().device()) {
+            return batches.iter().map(|batch| self.score(batch, temperature)).collect();
+        }
+        self.score_streamed(batches, temperature)
+    }
+
+    fn score_streamed(&self, batches: &[Packed], temperature: f32) -> Result<Vec<Scores>> {
+        let here = |tensor: &Tensor| tensor.to_device(self.kernels().device());
+        let (blocks, Weights { embedding, norm, head, .. }) = (&self.weights.blocks, &self.weights);
+        let head = head.as_ref().map(here).transpose()?;
+        let ends = self.with(Weights { embedding: here(embedding)?, blocks: Vec::new(), norm: here(norm)?, head });
+        let (mut scores, mut rest) = (Vec::with_capacity(batches.len()), batches);
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fits = rest.iter().take_while(|batch| {
+                rows += batch.tokens.len();
+                rows <= ROWS_AT_ONCE
+            });
+            let (now, later) = rest.split_at(fits.count().max(1));
+            for (batch, hidden) in now.iter().zip(ends.hidden_streamed(blocks, now)?) {
+                scores.push(ends.score_hidden(&hidden, batch, temperature)?);
+            }
+            rest = later;
+        }
+        Ok(scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ModelConfig, init};
+
+    #[test]
+    fn score_streamed_equals_scoring_with_resident_weights() -> Result<()> {
+        let config = ModelConfig::parse(
+            r#"{"model_type": "qwen2", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "vocab_size": 20, "max_position_embeddings": 32, "rms_norm_eps": 1e-6, "rope_theta": 1e4}"#,
+        )?;
+        let weights = init::random(&config, 3, 0.02)?;
+        let decoder = Decoder::new(config, weights)?;
+        let batch = |prompt: &[u32], response: &[u32]| Packed::of_responses(vec![(prompt, vec![response])]);
+        let batches = [batch(&[1, 2, 3], &[4, 5]), batch(&[6], &[7, 8, 9, 10])];
+        assert_eq!(decoder.score_streamed(&batches, 0.6)?, decoder.score_all(&batches, 0.6)?);
+        Ok(())
+    }
+}

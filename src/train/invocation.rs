@@ -1,0 +1,59 @@
+//! How a run was started, besides its settings, so that `--resume` works without repeating these arguments. Owns `launch.json` in the run
+//! folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::write_file;
+
+const FILE: &str = "launch.json";
+
+/// How a run was started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Invocation {
+    /// The folder that relative paths in the settings start from.
+    pub directory: PathBuf,
+    /// The absolute path of `--data-dir`; `None` if data comes from the cache.
+    pub data_dir: Option<PathBuf>,
+    /// A description of the machine and the kernels.
+    pub computed_on: String,
+}
+
+impl Invocation {
+    /// Returns the launch of a run that starts in the current folder.
+    ///
+    /// # Errors
+    /// If the current folder cannot be read.
+    pub fn current(data_dir: Option<&Path>) -> Result<Self> {
+        let reading = "the current folder cannot be read";
+        let directory = std::env::current_dir().context(reading)?;
+        let data_dir = data_dir.map(std::path::absolute).transpose().context(reading)?;
+        Ok(Self { directory, data_dir, computed_on: String::new() })
+    }
+
+    /// Writes `launch.json` to a run folder.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, root: &Path) -> Result<()> {
+        write_file(&root.join(FILE), serde_json::to_string_pretty(self)?.as_bytes())
+    }
+
+    /// Reads `launch.json` from a run folder; `None` if an older version wrote the folder.
+    ///
+    /// # Errors
+    /// If the file cannot be read or parsed.
+    pub fn read(root: &Path) -> Result<Option<Self>> {
+        let path = root.join(FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text)
+            .map(Some)
+            .with_context(|| format!("cannot parse {}; delete it and give --data-dir again", path.display()))
+    }
+}

@@ -1,0 +1,234 @@
+//! Warns when a run diverges or cannot learn. Owns the causes of warnings and their thresholds. Works only on the numbers of a step's
+//! metrics line, so that a resumed run restores its state by reading the lines again. Knows nothing about models.
+//!
+//! Each cause has a rule that marks a step as *bad*. The cause is *active* once as many consecutive steps as its patience were bad, and
+//! clear again after `CLEAR_AFTER` steps that were not. It warns once each time it becomes active. A run that has learned its example looks
+//! much like a broken one (no entropy, no gradient, no group with signal), so most rules apply only while rewards are not near their best
+//! ([`Monitor::is_reward_near_best`]).
+
+mod checks;
+
+use std::collections::VecDeque;
+
+use serde_json::{Map, Value};
+
+pub use checks::HEALTH_CHECKS;
+
+/// A cause is clear after this many steps that were not bad.
+const CLEAR_AFTER: usize = 5;
+/// The number of steps that means and initial values are taken over.
+const WINDOW: usize = 5;
+/// A reward is near its best above this fraction of the range between the lowest and highest reward of any response.
+const NEAR_BEST: f64 = 0.9;
+
+/// After a step with this many boxed answers, three steps without any are no accident: their probability is below 1e-15.
+const MANY_BOXES: f64 = 16.0;
+
+/// The facts about a run that the rules depend on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RunTraits {
+    /// The entropy of the uniform distribution over the vocabulary, in nats.
+    pub most_entropy: f64,
+    /// The maximum number of tokens in a response.
+    pub max_new_tokens: usize,
+    /// The number of independent samples in a step: all responses with one example, one per group with several.
+    pub independent: usize,
+    /// True if a reward reads `\boxed{}`.
+    pub reads_boxes: bool,
+    /// True if the policy loss is on.
+    pub learns_from_reward: bool,
+    /// True if the loss has an entropy term.
+    pub has_entropy_term: bool,
+}
+
+/// The metrics of one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepMetrics {
+    /// Mean entropy in nats per token; `None` if the policy was not trained (critic warm-up).
+    pub entropy: Option<f64>,
+    /// Gradient norm before clipping, NaN if not finite; `None` if the policy was not trained.
+    pub grad_norm: Option<f64>,
+    /// Mean reward.
+    pub reward: f64,
+    /// Lowest reward of a response.
+    pub reward_min: f64,
+    /// Highest reward of a response.
+    pub reward_max: f64,
+    /// Fraction of correct responses.
+    pub accuracy: f64,
+    /// Mean response length in tokens.
+    pub length: f64,
+    /// Fraction of responses that reached the token limit.
+    pub truncated: f64,
+    /// Fraction of responses with a complete `\boxed{}`.
+    pub boxed: f64,
+    /// Fraction of responses that are not readable text.
+    pub garbled: f64,
+    /// Fraction of groups whose rewards are all equal.
+    pub without_signal: f64,
+    /// True if an update was skipped because its loss or gradient was not finite.
+    pub skipped: bool,
+}
+
+/// A warning to print.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The cause; its metric is `watch/KEY`.
+    pub key: &'static str,
+    /// What was found, and what to try.
+    pub text: String,
+}
+
+/// The state of one cause.
+#[derive(Clone, Copy, Debug, Default)]
+struct CauseState {
+    /// The number of consecutive bad steps.
+    bad: usize,
+    /// The number of consecutive steps that were not bad.
+    clear: usize,
+    /// True while the cause is active: its warning was printed, and it is not clear yet.
+    warned: bool,
+}
+
+/// All checks of a run.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    subject: RunTraits,
+    /// The first steps, which later ones are compared with.
+    first: Vec<StepMetrics>,
+    recent: VecDeque<StepMetrics>,
+    /// The lowest and highest reward of any response.
+    range: Option<(f64, f64)>,
+    /// The best mean reward over a full window.
+    best_reward: Option<f64>,
+    /// True if a step had so many boxed answers that a few steps without any are no accident.
+    had_boxes: bool,
+    skipped_in_a_row: usize,
+    causes: [CauseState; HEALTH_CHECKS.len()],
+    /// Steps with an active cause or a skipped update, in order.
+    warned: Vec<u64>,
+}
+
+impl Monitor {
+    /// Creates the checks of a new run.
+    pub fn new(subject: RunTraits) -> Self {
+        Self {
+            subject,
+            first: Vec::new(),
+            recent: VecDeque::new(),
+            range: None,
+            best_reward: None,
+            had_boxes: false,
+            skipped_in_a_row: 0,
+            causes: [CauseState::default(); HEALTH_CHECKS.len()],
+            warned: Vec::new(),
+        }
+    }
+
+    /// Records a step's metrics and returns the warnings that start at this step.
+    pub fn observe(&mut self, step: u64, shown: StepMetrics) -> Vec<Warning> {
+        self.record(shown);
+        let bad = HEALTH_CHECKS.map(|cause| (cause.is_bad)(self, &shown));
+        let mut warnings = Vec::new();
+        for ((cause, is_bad), number) in HEALTH_CHECKS.iter().zip(bad).zip(0..) {
+            let patience = (cause.patience)(self);
+            let state = &mut self.causes[number];
+            (state.bad, state.clear) = if is_bad { (state.bad + 1, 0) } else { (0, state.clear + 1) };
+            if state.clear >= CLEAR_AFTER {
+                state.warned = false;
+            }
+            if state.bad >= patience && !state.warned {
+                state.warned = true;
+                warnings.push(Warning { key: cause.key, text: format!("{}. {}", (cause.found)(self, &shown), cause.remedy) });
+            }
+        }
+        if self.active().next().is_some() || shown.skipped {
+            self.warned.push(step);
+        }
+        warnings
+    }
+
+    /// Returns the keys of the active causes.
+    pub fn active(&self) -> impl Iterator<Item = &'static str> {
+        HEALTH_CHECKS.iter().zip(self.causes).filter(|(_, state)| state.warned).map(|(cause, _)| cause.key)
+    }
+
+    /// True if no cause was active and no update was skipped at a step, so that its state is safe to go back to.
+    pub fn had_no_warning_at(&self, step: u64) -> bool {
+        self.warned.binary_search(&step).is_err()
+    }
+
+    /// Returns the number of consecutive steps, up to the last, with a skipped update.
+    pub fn skipped_in_a_row(&self) -> usize {
+        self.skipped_in_a_row
+    }
+
+    fn record(&mut self, shown: StepMetrics) {
+        if self.first.len() < WINDOW {
+            self.first.push(shown);
+        }
+        self.recent.push_back(shown);
+        if self.recent.len() > WINDOW {
+            self.recent.pop_front();
+        }
+        let (low, high) = self.range.unwrap_or((shown.reward_min, shown.reward_max));
+        self.range = Some((low.min(shown.reward_min), high.max(shown.reward_max)));
+        if self.recent.len() == WINDOW {
+            self.best_reward = Some(self.recent_mean(|shown| shown.reward).max(self.best_reward.unwrap_or(f64::NEG_INFINITY)));
+        }
+        self.had_boxes |= shown.boxed * self.subject.independent as f64 >= MANY_BOXES;
+        self.skipped_in_a_row = if shown.skipped { self.skipped_in_a_row + 1 } else { 0 };
+    }
+
+    /// Returns the mean over the last steps.
+    fn recent_mean(&self, value: impl Fn(&StepMetrics) -> f64) -> f64 {
+        self.recent.iter().map(value).sum::<f64>() / self.recent.len().max(1) as f64
+    }
+
+    /// Returns the largest finite value of the first steps; `None` if they have none. Taking the largest lets a run that breaks among its
+    /// first steps be compared with its state before.
+    fn initial_max(&self, value: impl Fn(&StepMetrics) -> Option<f64>) -> Option<f64> {
+        self.first.iter().filter_map(value).filter(|value| value.is_finite()).reduce(f64::max)
+    }
+
+    /// Returns the difference between the highest and lowest reward.
+    fn reward_width(&self) -> f64 {
+        self.range.map_or(0.0, |(low, high)| high - low)
+    }
+
+    /// True if rewards are near their best, in the last step or over the last five: 90% of the responses are correct, or the mean reward is
+    /// at 90% of the range between the lowest and highest reward of any response.
+    pub fn is_reward_near_best(&self) -> bool {
+        let (low, width) = (self.range.map_or(0.0, |(low, _)| low), self.reward_width());
+        let is_best = |accuracy: f64, reward: f64| accuracy >= NEAR_BEST || (width > 0.0 && reward - low >= NEAR_BEST * width);
+        let last = self.recent.back().is_some_and(|last| is_best(last.accuracy, last.reward));
+        last || is_best(self.recent_mean(|shown| shown.accuracy), self.recent_mean(|shown| shown.reward))
+    }
+}
+
+impl StepMetrics {
+    /// Reads the numbers of a step's metrics line. Keys missing from lines of older versions get neutral values.
+    pub fn from_record(line: &Map<String, Value>) -> Self {
+        // JSON has null for a number that is not finite.
+        let read = |key: &str| line.get(key).map(|value| value.as_f64().unwrap_or(f64::NAN));
+        let or_zero = |key: &str| read(key).unwrap_or(0.0);
+        let reward = or_zero("critic/score/mean");
+        Self {
+            entropy: read("actor/entropy"),
+            grad_norm: read("actor/grad_norm"),
+            reward,
+            reward_min: read("critic/score/min").unwrap_or(reward),
+            reward_max: read("critic/score/max").unwrap_or(reward),
+            accuracy: or_zero("train/accuracy"),
+            length: or_zero("response_length/mean"),
+            truncated: or_zero("response_length/clip_ratio"),
+            boxed: or_zero("train/boxed"),
+            garbled: or_zero("watch/garbled_share"),
+            without_signal: or_zero("reward/zero_std_groups"),
+            skipped: or_zero("watch/skipped") > 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! Formats a plan as text.
+
+use std::fmt::Write;
+
+use super::memory::rollout_load;
+use super::{Plan, Rates};
+use crate::checkpoint::disk::gigabytes;
+use crate::model::decoder::ActivationCheckpointing;
+
+impl Plan<'_> {
+    /// Returns one line, which `rlvr train` prints first.
+    pub fn short(&self, free_memory: Option<u64>, free_disk: Option<u64>) -> String {
+        let of = |free: Option<u64>| free.map_or_else(|| "unknown".to_owned(), gigabytes);
+        format!(
+            "{} parameters: up to {} of memory ({} available) in {}, {} on disk ({} free); rlvr plan shows details",
+            grouped(self.config.parameter_count() as u64),
+            gigabytes(self.memory.peak()),
+            of(free_memory),
+            self.memory.worst().name,
+            gigabytes(self.disk.total()),
+            of(free_disk),
+        )
+    }
+
+    /// Returns the complete plan on several lines, with estimated times if `rates` were measured.
+    pub fn long(&self, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> String {
+        let mut text = String::new();
+        self.write(&mut text, free_memory, free_disk, rates).map_or_else(|error| error.to_string(), |()| text)
+    }
+
+    fn write(&self, out: &mut String, free_memory: Option<u64>, free_disk: Option<u64>, rates: Option<Rates>) -> std::fmt::Result {
+        let (settings, workers) = (self.settings, self.workers);
+        let plural = if workers == 1 { "" } else { "s" };
+        let device = if self.target.is_gpu { "a GPU" } else { "the CPU" };
+        let dtype = if self.target.element_bytes == size_of::<f32>() { "f32" } else { "bf16" };
+        let parameters = grouped(self.config.parameter_count() as u64);
+        writeln!(out, "{}: {parameters} parameters, {dtype} on {device}, {workers} worker{plural}", settings.model)?;
+        writeln!(out, "\nmemory, if every response has the maximum length")?;
+        let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
+        for (name, bytes) in &self.memory.held {
+            row(name, *bytes, "")?;
+        }
+        for phase in &self.memory.phases {
+            let parts = phase.parts.iter().filter(|(_, bytes)| *bytes > 0);
+            let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {}", gigabytes(*bytes))).collect();
+            row(&format!("+ {}", phase.name), phase.bytes(), &format!("  {}", parts.join(", ")))?;
+        }
+        row("+ retained by the allocator, about", self.memory.allocator_overhead(), "")?;
+        let available =
+            free_memory.map_or_else(|| "available memory is unknown here".to_owned(), |free| format!("{} available", gigabytes(free)));
+        row(&format!("= at most, in {}", self.memory.worst().name), self.memory.peak(), &format!("  {available}"))?;
+        let activations = match self.memory.activations.checkpointing {
+            ActivationCheckpointing::Full => "the backward pass recomputes each block",
+            ActivationCheckpointing::Selective => "activations are saved, and the backward pass recomputes norms and SwiGLU",
+            ActivationCheckpointing::Auto | ActivationCheckpointing::None => "activations are saved",
+        };
+        writeln!(out, "  micro-batches of up to {} rows; {activations}", grouped(self.memory.micro_batch_rows as u64))?;
+        let (chosen, most) = (self.memory.activations.micro_batch_tokens, settings.train.micro_batch_tokens);
+        if chosen < most {
+            let (chosen, most) = (grouped(chosen as u64), grouped(most as u64));
+            writeln!(
+                out,
+                "  micro-batches have {chosen} tokens instead of {most}, so that activations can be saved: products are as fast, and no block\n  \
+                 is recomputed"
+            )?;
+        }
+
+        writeln!(out, "\ndisk")?;
+        let disk = &self.disk;
+        let mut row = |name: &str, bytes: u64, note: &str| writeln!(out, "  {name:<52} {:>9}{note}", gigabytes(bytes));
+        let each = |what: &str, count: u64, bytes: u64| format!("{what}: {count}, {} each", gigabytes(bytes));
+        row(&each("weights of checkpoints", disk.checkpoints, disk.weights), disk.checkpoints * disk.weights, "")?;
+        row(&each("states to resume from", disk.states, disk.state), disk.states * disk.state, "")?;
+        if disk.best > 0 {
+            row("best checkpoint, and its successor", disk.best, "")?;
+        }
+        row("recorded responses, about", disk.rollouts, "")?;
+        let free = free_disk.map_or_else(|| "free space is unknown here".to_owned(), |free| format!("{} free", gigabytes(free)));
+        row("= at most", disk.total(), &format!("  {free}"))?;
+
+        let load = rollout_load(settings, self.work);
+        let about = if self.work.exact { "" } else { "about " };
+        writeln!(out, "\ntokens per step")?;
+        writeln!(
+            out,
+            "  prompts: {about}{} in {} distinct, each computed once per worker",
+            load.prompts.iter().sum::<usize>(),
+            load.prompts.len()
+        )?;
+        let most = (load.requests * load.max_new_tokens) as u64;
+        writeln!(out, "  responses: at most {} x {} = {}", load.requests, load.max_new_tokens, grouped(most))?;
+        for mean in self.means() {
+            writeln!(out, "  at a mean of {mean} tokens: {}", grouped((load.requests * mean) as u64))?;
+        }
+        let Some(rates) = rates else { return Ok(()) };
+        writeln!(out, "\ntime, estimated")?;
+        let recomputed = 2.0 * self.passes();
+        for mean in std::iter::once(load.max_new_tokens).chain(self.means()) {
+            let times = self.times(rates, mean);
+            let evaluation =
+                if self.evaluations() == 0 { String::new() } else { format!(", an evaluation {}", duration(times.evaluation)) };
+            writeln!(
+                out,
+                "  at a mean of {mean} tokens: a step {} (rollouts {}, update {}){evaluation}, the run {}",
+                duration(times.rollouts + times.update),
+                duration(times.rollouts),
+                duration(times.update),
+                duration(times.run)
+            )?;
+        }
+        writeln!(
+            out,
+            "  assumes 2 operations per token for each of {} computed parameters in rollouts and {recomputed:.0} in the update, at the\n  \
+             {:.0} and {:.0} GFLOP/s just measured here for products of this model's width. Attention, sampling and the optimizer's\n  \
+             own pass come on top; {} steps and {} evaluations",
+            grouped(self.config.matmul_parameters() as u64),
+            rates.decoding / 1e9,
+            rates.training / 1e9,
+            settings.train.steps.saturating_sub(self.work.done),
+            self.evaluations(),
+        )
+    }
+
+    /// Returns mean response lengths that are more likely than the maximum.
+    fn means(&self) -> Vec<usize> {
+        [2, 4].map(|part| self.settings.rollout.max_new_tokens / part).into_iter().filter(|mean| *mean > 0).collect()
+    }
+}
+
+/// Formats 1234567 as 1,234,567.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        0.0..1.0 => format!("{seconds:.2} s"),
+        1.0..120.0 => format!("{seconds:.0} s"),
+        120.0..7200.0 => format!("{:.0} min", seconds / 60.0),
+        7200.0..172_800.0 => format!("{:.1} h", seconds / 3600.0),
+        _ => format!("{:.0} days", seconds / 86400.0),
+    }
+}

@@ -1,0 +1,154 @@
+//! Describes a prepared run before anything is computed.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::Prepared;
+use crate::flow::Problem;
+use crate::reward::Rewards;
+use crate::text::Text;
+use crate::train::prompt_format::{self, Asking, asked};
+use crate::train::{RunSettings, algorithm};
+use crate::verify::Grader;
+
+impl Prepared<'_> {
+    /// Returns a one-line description of the run: examples, rollouts per step, steps, updates and evaluation.
+    pub fn headline(&self) -> String {
+        let Self { settings, replay, sets, .. } = self;
+        let (rows, size) = (settings.rollout.groups, settings.rollout.group_size);
+        let rollouts = format!(" = {} rollouts a step, {rows} groups of {size}", rows * size);
+        let examples = match (&self.problems[..], replay) {
+            (_, Some(replay)) => {
+                format!("{} of {} on {rows} rows x {size}{rollouts}", pluralized(replay.len(), "recorded step"), settings.rollout.replay)
+            }
+            ([problem], _) => {
+                let text = format!("{}: \"{}\", {}", problem.id, excerpt(&problem.question), answer(settings, problem));
+                format!("1 example x {rows} rows x {size}{rollouts} ({text})")
+            }
+            (several, _) if rows % several.len() == 0 => {
+                let count = several.len();
+                format!("{count} examples x {} x {size}{rollouts}", pluralized(rows / count, "row"))
+            }
+            (several, _) => format!("{} examples in turn on {rows} rows x {size}{rollouts}", several.len()),
+        };
+        let evaluated: Vec<String> = sets.iter().map(|set| format!("{} ({} problems)", set.name, set.problems.len())).collect();
+        let evaluation = match (evaluated.is_empty(), settings.eval.every) {
+            (true, _) => "no evaluation".to_owned(),
+            (false, 0) => format!("evaluation of {} before and after", evaluated.join(", ")),
+            (false, every) => format!("evaluation of {} before and every {every} steps", evaluated.join(", ")),
+        };
+        let lora = &settings.lora;
+        let adapters =
+            if lora.is_on() { format!(" and LoRA (rank {}, alpha {})", lora.rank, lora.effective_alpha()) } else { String::new() };
+        format!(
+            "{} with {}{adapters}: {examples}; {}, {} each; {evaluation}",
+            settings.algo,
+            settings.model,
+            pluralized(settings.train.steps as usize, "step"),
+            pluralized(settings.train.updates_per_rollout, "update"),
+        )
+    }
+
+    /// Returns messages for the user, one line each: the headline, the settings that the algorithm's name stands for, notes on surprising
+    /// settings, and changed labels.
+    ///
+    /// # Errors
+    /// If `algo` is not a known algorithm or its settings cannot be listed.
+    pub fn messages(&self) -> Result<Vec<String>> {
+        let expansion = algorithm::by_name(&self.settings.algo)?.expansion(&self.settings)?;
+        Ok([self.headline(), expansion].into_iter().chain(notes(&self.settings)).chain(labels(self)).collect())
+    }
+}
+
+/// Returns notes on surprising settings: published graders, if they are used, and `RunSettings::warnings`.
+fn notes(settings: &RunSettings) -> Vec<String> {
+    let is_graded_as_published = (settings.reward.grader, settings.eval.grader) == (Grader::Deepscaler, Grader::Qwen);
+    let graders = "graded as the published run was, so that results are comparable: rewards by deepscaler, evaluations by qwen; \
+                   --set reward.grader=strict --set eval.grader=strict uses our grader (docs/graders.md)"
+        .to_owned();
+    let warnings = settings.warnings().into_iter().map(|warning| format!("warning: {warning}"));
+    is_graded_as_published.then_some(graders).into_iter().chain(warnings).collect()
+}
+
+/// Returns the answers that count as correct.
+fn answer(settings: &RunSettings, problem: &Problem) -> String {
+    let any = std::iter::once(&problem.answer).chain(&problem.alternatives).map(String::as_str).collect::<Vec<_>>().join(" or ");
+    match any.as_str() {
+        "" => "no label".to_owned(),
+        label if settings.reward.label.is_empty() => label.to_owned(),
+        label => format!("label {label}"),
+    }
+}
+
+/// Lists the first labels that replace an example's own answer; `None` if there are none.
+fn labels(prepared: &Prepared) -> Option<String> {
+    let (reward, labels) = (&prepared.settings.reward, &prepared.labels);
+    let first: Vec<String> = labels.iter().take(5).map(|one| format!("{} {} instead of {}", one.example, one.label, one.answer)).collect();
+    let more = if labels.len() > first.len() { ", ..." } else { "" };
+    let noise = format!("reward.label_noise {}, reward.label_seed {}", reward.label_noise, reward.label_seed);
+    (!labels.is_empty()).then(|| {
+        format!(
+            "{} of {} changed ({}): {}{more}; all are in {}",
+            labels.len(),
+            pluralized(prepared.problems.len(), "label"),
+            if reward.label.is_empty() { noise.as_str() } else { "reward.label" },
+            first.join(", "),
+            prepared.root.join("labels.jsonl").display()
+        )
+    })
+}
+
+/// Returns messages about questions that ask for an answer format themselves. Checks the rendered prompt if the model's template is
+/// available, and otherwise the plain question.
+pub(super) fn formats(prepared: &Prepared, text: Option<&Text>) -> Result<Vec<String>> {
+    let settings = &prepared.settings;
+    if prepared.replay.is_some() {
+        return Ok(Vec::new());
+    }
+    let reads_boxes = settings.loss.policy != 0.0 && Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.reads_boxes();
+    let mut prompts = Vec::with_capacity(prepared.problems.len());
+    for problem in &prepared.problems {
+        let instruction = settings.prompt.instruction_for(&problem.question);
+        let plain = || format!("{}{instruction}", problem.question);
+        // A template may reject the question; that error is reported when the prompts are built.
+        let rendered = text.and_then(|text| text.prompt(Arc::new(problem.clone()), instruction).ok());
+        prompts.push(Asking {
+            id: problem.id.clone(),
+            is_left_out: instruction.is_empty() && !settings.prompt.instruction.is_empty(),
+            formats: asked(&rendered.map_or_else(plain, |prompt| prompt.text)),
+        });
+    }
+    Ok(prompt_format::lines(&prompts, reads_boxes))
+}
+
+/// Returns the start of a text in one line of at most 60 characters.
+fn excerpt(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() <= 60 { line } else { line.chars().take(57).chain("...".chars()).collect() }
+}
+
+/// `1 step`, `2 steps`.
+fn pluralized(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objective::KlEstimator;
+
+    #[test]
+    fn notes_mention_published_graders_and_k1_in_the_loss() {
+        let published = notes(&RunSettings::published());
+        assert!(published.len() == 1 && published[0].starts_with("graded as the published run was"), "{published:?}");
+        let mut settings = RunSettings::demonstration();
+        assert!(notes(&settings).is_empty());
+        settings.loss.kl_estimator = KlEstimator::K1;
+        let warned = notes(&settings);
+        assert!(warned.len() == 1 && warned[0].starts_with("warning: loss.kl_estimator is k1"), "{warned:?}");
+        // Without the KL term, its estimator does not matter.
+        settings.loss.kl = 0.0;
+        assert!(notes(&settings).is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! Resuming a run: the settings that its folder recorded, and the checkpoint to resume from.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use toml::Table;
+
+use super::PrepareFor;
+use crate::config;
+use crate::optim::Schedule;
+use crate::train::resumption::crash_recovery;
+use crate::train::{Invocation, ResumePoint, RunFolder, RunSettings};
+use crate::usage::usage;
+
+/// The recorded settings of a run, with the changes applied.
+pub(super) struct Recorded {
+    pub folder: RunFolder,
+    pub settings: RunSettings,
+    pub invocation: Invocation,
+}
+
+/// Reads a run folder, applies the changes and reports their effects.
+///
+/// # Errors
+/// If the folder is not a run folder, or `changes` has a setting other than `train.steps` and `compute.*`.
+pub(super) fn read(root: &Path, changes: &Table, data_dir: Option<&Path>, print: &dyn Fn(&str)) -> Result<Recorded> {
+    let (folder, before) = RunFolder::open(root)?;
+    for (path, _) in config::flatten(changes) {
+        ensure!(
+            path == "train.steps" || path.starts_with("compute."),
+            "{path} stays as recorded in {}: only train.steps and compute.* can change when a run resumes",
+            root.display()
+        );
+    }
+    let mut settings = config::resolve(&before, std::slice::from_ref(changes))?;
+    report_changes(&before, &settings, print);
+    let mut invocation = Invocation::current(data_dir)?;
+    if let Some(before) = Invocation::read(root)? {
+        match (&invocation.data_dir, &before.data_dir) {
+            (Some(now), Some(before)) if now != before => {
+                print(&format!("data is read from {}; the run started with {}", now.display(), before.display()));
+            }
+            (Some(now), None) => print(&format!("data is read from {}; the run started without --data-dir", now.display())),
+            (None, Some(before)) => invocation.data_dir = Some(before.clone()),
+            _ => {}
+        }
+        resolve_paths(&mut settings, &before.directory, print);
+        invocation = Invocation { directory: before.directory, computed_on: before.computed_on, ..invocation };
+    }
+    Ok(Recorded { folder, settings, invocation })
+}
+
+fn report_changes(before: &RunSettings, now: &RunSettings, print: &dyn Fn(&str)) {
+    let steps = (before.train.steps, now.train.steps);
+    if steps.0 != steps.1 && before.optim.schedule != Schedule::Constant {
+        print(&format!("with {} steps instead of {}, the learning-rate schedule ends at another step", steps.1, steps.0));
+    }
+    let (before, now) = (&before.compute, &now.compute);
+    for (name, before, now) in [
+        ("device", before.device.to_string(), now.device.to_string()),
+        ("kernels", format!("{:?}", before.kernels).to_lowercase(), format!("{:?}", now.kernels).to_lowercase()),
+        ("dtype", format!("{:?}", before.dtype).to_lowercase(), format!("{:?}", now.dtype).to_lowercase()),
+        ("batch_invariant", before.batch_invariant.to_string(), now.batch_invariant.to_string()),
+    ] {
+        if before != now {
+            print(&format!("compute.{name} is now {now}; the run started with {before}"));
+        }
+    }
+}
+
+/// Resolves relative paths that do not exist here from the folder in which the run was started.
+fn resolve_paths(settings: &mut RunSettings, directory: &Path, print: &dyn Fn(&str)) {
+    let prompt = &mut settings.prompt;
+    let paths =
+        [&mut settings.model, &mut settings.reference, &mut settings.example, &mut prompt.chat_template, &mut settings.rollout.replay];
+    for path in paths.into_iter().filter(|path| !path.is_empty() && !Path::new(path.as_str()).exists()) {
+        let there = directory.join(path.as_str());
+        if Path::new(path.as_str()).is_relative() && there.exists() {
+            print(&format!("{path} is read from {}, where the run was started", directory.display()));
+            *path = there.display().to_string();
+        }
+    }
+}
+
+/// Chooses the checkpoint to resume from: the given step, or the newest intact one. Refuses a run that has done all its steps. Cleans up
+/// and locks the folder only for [`PrepareFor::Run`]; a plan does not check the checkpoint.
+pub(super) fn choose_checkpoint(
+    mut folder: RunFolder,
+    settings: &RunSettings,
+    at: Option<u64>,
+    need: PrepareFor,
+    print: &dyn Fn(&str),
+) -> Result<ResumePoint> {
+    if matches!(need, PrepareFor::Plan { .. }) {
+        return ResumePoint::unchecked(folder);
+    }
+    if need == PrepareFor::Run {
+        folder.lock()?;
+        crash_recovery::clean_up(&folder)?.iter().for_each(|message| print(message));
+    }
+    let resumption = match at {
+        Some(at) => usage(ResumePoint::at(folder, settings, at))?,
+        None => ResumePoint::newest(folder, settings)?,
+    };
+    usage(ensure_steps_left(&resumption, settings))?;
+    resumption.messages()?.iter().for_each(|line| print(line));
+    Ok(resumption)
+}
+
+fn ensure_steps_left(resumption: &ResumePoint, settings: &RunSettings) -> Result<()> {
+    let (done, steps, root) = (resumption.from, settings.train.steps, resumption.folder.root().display());
+    ensure!(!resumption.is_done(settings), "{root} has done {done} of {steps} steps; --steps extends it");
+    ensure!(done <= steps, "{root} has done {done} steps, more than --steps {steps}; --at goes back to an earlier step");
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! A gold answer with additional data from its data set: the unit of measurement and the tolerance. Defines how the two count; the grader
+//! defines equality.
+
+use super::fuel::Fuel;
+use super::read;
+use super::read::lex::Commas;
+use super::text::{clean, strip_delimiters};
+use super::tree::{Node, Relation, Tree};
+use super::value;
+use super::{Grader, Method, Settings, Verdict, verify};
+use crate::flow::Problem;
+
+/// A gold answer as given by a data set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GoldAnswer<'a> {
+    /// The answer itself, as LaTeX or plain text.
+    pub answer: &'a str,
+    /// Its unit, as LaTeX to append to the answer (`\text{ cm}^2`). Empty if the data set gives none.
+    pub unit: &'a str,
+    /// Maximum absolute difference from the answer; `None` for exact comparison. A percent sign on either side is ignored.
+    pub tolerance: Option<f64>,
+}
+
+/// Extracts the answer of `response` and compares it with the gold answer, including its unit and tolerance. The published graders ignore
+/// both and compare with the bare answer.
+///
+/// ```
+/// # use rlvr::verify::{verify_reference, Reference, Settings};
+/// let reference = Reference { answer: "45", unit: r"\text{ minutes}", tolerance: None };
+/// let is_right = |response| verify_reference(&reference, response, &Settings::default()).correct;
+/// assert!(is_right(r"\boxed{45}") && is_right(r"\boxed{0.75\text{ hours}}"));
+/// assert!(!is_right(r"\boxed{45\text{ hours}}"));
+/// ```
+pub fn verify_gold_answer(reference: &GoldAnswer, response: &str, settings: &Settings) -> Verdict {
+    if settings.grader != Grader::Strict {
+        return verify(reference.answer, response, settings);
+    }
+    let with_unit = format!("{}{}", strip_delimiters(reference.answer), reference.unit);
+    let gold = if reference.unit.is_empty() { reference.answer } else { &with_unit };
+    let mut verdict = verify(gold, response, settings);
+    if let (false, Some(answer), Some(tolerance)) = (verdict.correct, &verdict.extracted, reference.tolerance)
+        && within(reference.answer, answer, tolerance)
+    {
+        (verdict.correct, verdict.method) = (true, Method::Tolerance);
+    }
+    verdict
+}
+
+/// Like [`verify_gold_answer`], with the gold answer, unit, tolerance and alternative answers of a problem. Returns the first verdict that is
+/// right, or else the verdict on the main answer.
+pub fn verify_problem(problem: &Problem, response: &str, settings: &Settings) -> Verdict {
+    let verdict =
+        |answer: &str| verify_gold_answer(&GoldAnswer { answer, unit: &problem.unit, tolerance: problem.tolerance }, response, settings);
+    let own = verdict(&problem.answer);
+    if own.correct {
+        return own;
+    }
+    problem.alternatives.iter().map(|answer| verdict(answer)).find(|verdict| verdict.correct).unwrap_or(own)
+}
+
+/// True if both are real numbers at most `tolerance` apart. `4.2\%` and `r = 4.2` count as 4.2.
+fn within(gold: &str, answer: &str, tolerance: f64) -> bool {
+    let mut fuel = Fuel::new(Fuel::COMPARISON);
+    let mut number = |text: &str| {
+        let mut tree = Tree::default();
+        let mut id = read::read(&clean(text), Commas::Group, &mut tree, &mut fuel)?;
+        if let Node::Chain(list) = tree.node(id)
+            && let (&[Relation::Equal], &[name, value]) = (tree.relations_of(list), tree.members(list))
+            && matches!(tree.node(name), Node::Symbol(_))
+        {
+            id = value;
+        }
+        if let Node::Percent(inner) = tree.node(id) {
+            id = inner;
+        }
+        value::magnitude(&tree, id, &mut fuel).filter(|value| value.is_finite())
+    };
+    // The interval is closed, so allow for rounding in the difference of two decimals.
+    number(gold).zip(number(answer)).is_some_and(|(gold, answer)| (gold - answer).abs() <= tolerance * (1.0 + 1e-9))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::Mode;
+
+    #[test]
+    fn verify_problem_accepts_any_answer() {
+        let problem = Problem { answer: "70".into(), alternatives: vec!["72".into(), "x+1".into()], ..Problem::default() };
+        for mode in [Mode::Reward, Mode::Eval] {
+            let settings = Settings { mode, ..Settings::default() };
+            for (response, expected) in
+                [(r"\boxed{70}", true), (r"\boxed{72}", true), (r"\boxed{1+x}", true), (r"\boxed{71}", false), ("", false)]
+            {
+                assert_eq!(verify_problem(&problem, response, &settings).correct, expected, "{response}");
+            }
+        }
+    }
+
+    fn check(reference: GoldAnswer, answer: &str, expected: bool) {
+        let response = format!("\\boxed{{{answer}}}");
+        for mode in [Mode::Reward, Mode::Eval] {
+            let verdict = verify_gold_answer(&reference, &response, &Settings { mode, ..Settings::default() });
+            assert_eq!(verdict.correct, expected, "{reference:?}: {answer}");
+        }
+    }
+
+    #[test]
+    fn verify_reference_compares_units_if_the_answer_has_one() {
+        let area = GoldAnswer { answer: "$166$", unit: r"\text{ cm}^2", tolerance: None };
+        let speed = GoldAnswer { answer: r"$\frac{600}{7}$", unit: r"\text{ km/h}", tolerance: None };
+        let time = GoldAnswer { answer: "8", unit: r"\text{ minutes}", tolerance: None };
+        for (reference, answer, expected) in [
+            (area, "166", true),
+            (area, "$166$", true),
+            (area, r"166\text{ cm}^2", true),
+            (area, r"166 \mathrm{~cm}^{2}", true),
+            (area, r"166\text{ m}^2", false),
+            (area, r"166\text{ cm}", false),
+            (area, r"1.66\text{ m}^2", false),
+            (speed, r"\frac{600}{7}", true),
+            (speed, r"\frac{10}{7}\text{ km/min}", true),
+            (speed, r"\frac{600}{7}\text{ m/h}", false),
+            (time, r"8\text{ min}", true),
+            (time, r"480\text{ seconds}", true),
+            (time, "480", false),
+            (time, r"8\text{ hours}", false),
+        ] {
+            check(reference, answer, expected);
+        }
+    }
+
+    #[test]
+    fn verify_reference_accepts_answers_within_tolerance() {
+        let share = GoldAnswer { answer: "4.2", unit: "", tolerance: Some(0.1) };
+        for (answer, expected) in [
+            ("4.2", true),
+            ("4.24", true),
+            (r"4.24\%", true),
+            ("r = 4.24", true),
+            (r"\frac{21}{5}", true),
+            ("4.1", true),
+            ("4.3", true),
+            ("4.31", false),
+            ("0.042", false),
+            ("0.1", false),
+            ("4.2, 4.24", false),
+            ("x", false),
+            (r"\infty", false),
+            ("", false),
+        ] {
+            check(share, answer, expected);
+        }
+    }
+
+    #[test]
+    fn verify_reference_ignores_units_with_published_graders() {
+        let reference = GoldAnswer { answer: "45", unit: r"\text{ minutes}", tolerance: Some(5.0) };
+        for grader in [Grader::Deepscaler, Grader::Qwen] {
+            let settings = Settings { grader, ..Settings::default() };
+            assert!(verify_gold_answer(&reference, r"\boxed{45}", &settings).correct);
+            assert!(!verify_gold_answer(&reference, r"\boxed{46}", &settings).correct);
+        }
+    }
+}
