@@ -39,13 +39,23 @@ const STUDY: &str = "
 `base` and each `set` hold settings of a run, with the same ranges.
 ";
 
-/// Returns the whole page as Markdown.
+const RENAMED: &str = "
+## Renamed settings
+
+These names of earlier versions still work, in files and in `--set`. Using one prints a note.
+
+| old name | new name |
+|---|---|
+";
+
+/// The whole page.
 pub fn page() -> Result<String> {
     let [embedded, published] = [RunSettings::demonstration(), RunSettings::published()].map(Table::try_from);
     let run = document::markdown(&RunSettings::rows(), &[("embedded", embedded?), ("published", published?)]);
     let pretrain = document::markdown(&PretrainSettings::rows(), &[("default", Table::try_from(PretrainSettings::default())?)]);
     let study = document::markdown(study::ROWS, &[]);
-    Ok([HEAD, RUN, &run, PRETRAIN, &pretrain, STUDY, &study].concat())
+    let renamed = document::renamed(&[RunSettings::renamed(), PretrainSettings::renamed()].concat());
+    Ok([HEAD, RUN, &run, PRETRAIN, &pretrain, STUDY, &study, RENAMED, &renamed].concat())
 }
 
 #[cfg(test)]

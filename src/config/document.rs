@@ -3,7 +3,7 @@
 use toml::{Table, Value};
 
 use super::range::shown;
-use super::{Range, Row, flatten};
+use super::{Range, Renamed, Row, flatten};
 
 /// Formats settings as Markdown tables, one per group. `defaults` are extra columns of default values, as `(heading, values)`; a cell is empty if
 /// the column has no value for the setting.
@@ -29,7 +29,16 @@ pub fn markdown(rows: &[Row], defaults: &[(&str, Table)]) -> String {
     text
 }
 
-/// Formats a range for a cell.
+/// Table rows with the old and the new name of each renamed setting or value.
+pub fn renamed(renamed: &[Renamed]) -> String {
+    let row = |one: &Renamed| match one {
+        Renamed::Setting { old, new } => format!("| `{old}` | `{new}` |\n"),
+        Renamed::Value { path, old, new } => format!("| `{path} = \"{old}\"` | `{path} = \"{new}\"` |\n"),
+    };
+    renamed.iter().map(row).collect()
+}
+
+/// What a setting may be, for a cell.
 fn allowed(range: &Range) -> String {
     match range {
         Range::OneOf(names) => {

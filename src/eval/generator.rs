@@ -64,10 +64,13 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Updates names in old records: the plain kernels on the CPU used to be called `fused`, like those on a GPU.
+    /// Replaces the names of kernels that older versions recorded: the plain kernels on the CPU were called `fused`, and candle's stock
+    /// operations `reference`.
     pub fn migrate_names(&mut self) {
         if self.device == "cpu" && self.kernels == "fused" {
             "plain".clone_into(&mut self.kernels);
+        } else if self.kernels == "reference" {
+            "stock".clone_into(&mut self.kernels);
         }
     }
 }

@@ -287,8 +287,9 @@ mod tests {
         };
         assert!(resumes("same", "cpu", ["plain", "plain"]));
         assert!(resumes("older", "cpu", ["fused", "plain"]));
+        assert!(resumes("stock", "cpu", ["reference", "stock"]));
         assert!(!resumes("other", "cpu", ["reference", "plain"]));
-        assert!(!resumes("gpu", "NVIDIA H200", ["fused", "reference"]));
+        assert!(!resumes("gpu", "NVIDIA H200", ["fused", "stock"]));
     }
 
     /// The Qwen grader accepts a relative difference of 1e-4; ours does not.

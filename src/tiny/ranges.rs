@@ -1,8 +1,8 @@
 //! The table of pre-training settings: one row for each, with its range and a sentence. The optimizer's rows are in `optim`.
 
 use super::pretrain::PretrainSettings;
-use crate::config::Settings;
 use crate::config::range::{Range, Row, above, between, row, whole};
+use crate::config::{Renamed, Settings};
 use crate::optim;
 
 const SHARE: Range = between(0.0, 1.0);
@@ -12,7 +12,14 @@ impl Settings for PretrainSettings {
     fn rows() -> Vec<Row> {
         [ROWS, &optim::ROWS, MIXTURE].concat()
     }
+
+    fn renamed() -> &'static [Renamed] {
+        RENAMED
+    }
 }
+
+/// Old names, as in the `pretrain.toml` of the embedded base.
+pub const RENAMED: &[Renamed] = &[Renamed::Setting { old: "lanes", new: "workers" }];
 
 #[rustfmt::skip] // a row is a line
 const ROWS: &[Row] = &[

@@ -26,6 +26,7 @@ mod memory;
 mod pi1_prompt;
 mod plan;
 mod ppo;
+mod renamed;
 mod replay;
 mod rewards;
 mod sample;

@@ -326,7 +326,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
 #[test]
 fn pretraining_reproduces_the_first_losses_of_the_shipped_base() -> anyhow::Result<()> {
     let recorded = json(&repository("src/tiny/base/pretrain.json"));
-    let settings = toml::from_str(&text(&repository("src/tiny/base/pretrain.toml")))?;
+    let settings = rlvr::config::read_recorded(&repository("src/tiny/base/pretrain.toml"))?;
     let mut pretraining = rlvr::tiny::pretrain::Pretraining::new(settings)?;
     for step in 0..5 {
         let (found, expected) = (pretraining.step()?, recorded["losses"][step].as_f64().unwrap());

@@ -215,5 +215,5 @@ fn outcome(report: SendReport, numbers: &[usize], requests: &[EvalRequest]) -> R
     let failed = report.failed.into_iter().map(name).collect();
     // Prompts that do not fit the context length were passed on as such.
     let answered = requests.len() - numbers.len() + report.answered;
-    Err(FailedRequests { failed: failed, ended, answered, wanted: requests.len() }.into())
+    Err(FailedRequests { failed, ended, answered, wanted: requests.len() }.into())
 }

@@ -1,0 +1,66 @@
+//! Old names of settings and flags: files, `--set`, flags and the runs of earlier versions keep working.
+
+use crate::fixture::{rlvr, stderr, stdout, succeed};
+
+/// Old names give the settings that the new names give, and each prints one note.
+#[test]
+fn old_names_of_settings_work_and_print_a_note() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("old.toml");
+    let old = "[rollout]\nmax_new = 7\nresample = 2\n[eval]\nmax_new = 9\n[train]\nlanes = 1\nrecompute = \"all\"\n[compute]\nkernels = \"reference\"\n";
+    std::fs::write(&config, old).unwrap();
+    let new = [
+        "rollout.max_new_tokens=7",
+        "rollout.dynamic_sampling=2",
+        "eval.max_new_tokens=9",
+        "train.workers=1",
+        "train.activation_checkpointing=full",
+        "compute.kernels=stock",
+    ];
+    let sets: Vec<&str> = new.iter().flat_map(|one| ["--set", one]).collect();
+    let expected = rlvr(&[&["train", "--dry-run"], sets.as_slice()].concat());
+    let found = rlvr(&["train", "--dry-run", "--config", config.to_str().unwrap()]);
+    assert_eq!(stdout(&found), stdout(&expected));
+    assert!(stdout(&found).contains("max_new_tokens = 7"), "{}", stdout(&found));
+    assert!(!stderr(&expected).contains("is now called"), "{}", stderr(&expected));
+    let notes = stderr(&found).lines().filter(|line| line.contains("is now called")).count();
+    assert_eq!(notes, 7, "{}", stderr(&found));
+    let both = rlvr(&["train", "--dry-run", "--set", "train.lanes=1", "--set", "train.workers=2"]);
+    assert!(stdout(&both).contains("workers = 2"), "the later one wins: {}", stdout(&both));
+}
+
+/// A run whose `config.toml` has the old names resumes, to the bytes of a run that was not stopped.
+#[test]
+fn old_names_in_the_config_of_a_run_resume_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (whole, stopped) = (path("whole"), path("stopped"));
+    let small = ["--set", "rollout.groups=1", "--set", "eval.every=0", "--set", "eval.limit=4", "--set", "optim.schedule=constant"];
+    succeed(&[&["train", "--steps", "2", "--out", &whole], small.as_slice()].concat());
+    succeed(&[&["train", "--steps", "1", "--out", &stopped], small.as_slice()].concat());
+    let config = format!("{stopped}/config.toml");
+    let new = std::fs::read_to_string(&config).unwrap();
+    let old = new
+        .replace("max_new_tokens =", "max_new =")
+        .replace("dynamic_sampling =", "resample =")
+        .replace("activation_checkpointing =", "recompute =")
+        .replace("workers =", "lanes =");
+    assert_eq!(old.lines().filter(|line| line.starts_with("max_new =")).count(), 2, "{old}");
+    std::fs::write(&config, old).unwrap();
+    let resumed = succeed(&["train", "--resume", &stopped, "--steps", "2"]);
+    assert!(stderr(&resumed).contains("train.lanes is now called train.workers"), "{}", stderr(&resumed));
+    let weights = |root: &str| std::fs::read(format!("{root}/checkpoints/00002/model.safetensors")).unwrap();
+    assert!(weights(&whole) == weights(&stopped), "the resumed run has other weights");
+}
+
+/// `--max-new` is `--max-new-tokens`, and `--kernels reference` is `--kernels stock`.
+#[test]
+fn old_names_of_flags_work() {
+    let sample = ["sample", "--model", "tiny", "--prompt", "What is 1+2?", "--temperature", "0", "--json"];
+    let check = |new: &[&str], old: &[&str]| {
+        let [new, old] = [new, old].map(|flags| stdout(&succeed(&[&sample[..], flags].concat())));
+        assert_eq!(new, old);
+    };
+    check(&["--max-new-tokens", "5"], &["--max-new", "5"]);
+    check(&["--max-new-tokens", "5", "--kernels", "stock"], &["--max-new-tokens", "5", "--kernels", "reference"]);
+}
