@@ -304,7 +304,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, required=True, help="a Qwen2 folder in Hugging Face layout")
     parser.add_argument("--work", default=",".join(works), help="workloads to measure, separated by commas (default: all)")
     parser.add_argument("--sequences", type=int, default=128, help="responses per batch (default: 128)")
-    parser.add_argument("--prompt", default="Q: What is 334+556?\nA:", help="the prompt's text, tokenised without a template")
+    parser.add_argument("--prompt", default="Q: What is 334+556?\nA:", help="the prompt's text, tokenized without a template")
     parser.add_argument("--lengths", type=Path, help="response lengths (see above)")
     parser.add_argument("--longest", type=int, default=80, help="upper limit of sampled lengths (default: 80)")
     parser.add_argument("--temperature", type=float, default=0.6)

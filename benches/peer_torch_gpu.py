@@ -12,7 +12,7 @@ Uses random weights in transformers' own classes, with the sizes below: speed ne
 
 The head's logits are computed in chunks and recomputed in the backward pass, so that nothing stores `[tokens, vocabulary]`. A short run warms up each
 workload. A workload that would exceed `--limit` seconds is cut to fewer tokens per response or fewer sequences; its line then has `measured_tokens`
-below `tokens`, and `complete` is false. Cut rollouts favour PyTorch, because later tokens attend to more and cost more.
+below `tokens`, and `complete` is false. Cut rollouts favor PyTorch, because later tokens attend to more and cost more.
 
   python benches/peer_torch_gpu.py --shape qwen2.5-math-1.5b --device cuda --sequences 512 --prompt-tokens 150 --response-tokens 800
   python benches/peer_torch_gpu.py --shape tiny --device cpu --sequences 8 --prompt-tokens 10 --response-tokens 12

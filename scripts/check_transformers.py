@@ -9,7 +9,7 @@ compares them with the output of `rlvr score` for the same lines:
   python scripts/check_transformers.py --models DIR... --input pairs.jsonl
 
 A line of the input is `{"id", "prompt_ids", "completion_ids"}` or `{"id", "prompt", "completion"}`. Prompt and
-completion texts are tokenised separately, without special tokens. A line of the scores is
+completion texts are tokenized separately, without special tokens. A line of the scores is
 `{"id", "logprobs", "entropies", "sum"}`.
 
 Prints one JSON line per folder with the largest differences and the position of the worst one. Exit code 0: all

@@ -3,7 +3,7 @@
 # records kernel times, the check, its report, and the PyTorch comparison. The GPU machine needs neither Rust nor the CUDA toolkit.
 #   scripts/gpu-pack.sh OUT.tar.xz
 #   tar xf OUT.tar.xz && rlvr-gpu-check/gpu-check.sh FOLDER           on the GPU machine
-# PROFILE=dev packs an unoptimised build, to try this script. RLVR and TESTS are the paths of programs that are already built. The archive
+# PROFILE=dev packs an unoptimized build, to try this script. RLVR and TESTS are the paths of programs that are already built. The archive
 # must not exceed 50 MiB.
 set -euo pipefail
 [ $# -eq 1 ] || { sed -n '4p' "$0" >&2; exit 2; }

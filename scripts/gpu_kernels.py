@@ -80,7 +80,7 @@ def windows(bench):
     return found
 
 
-def summarise(name, records):
+def summarize(name, records):
     """Sums up the records of one part; None if nothing ran."""
     if not records:
         return None
@@ -106,9 +106,9 @@ def parts(times, bench=None):
     """The parts of a recording, and the number of lost records."""
     records, lost = read(times)
     if bench is None:
-        return [part for part in [summarise("all", records)] if part], lost
+        return [part for part in [summarize("all", records)] if part], lost
     cut = ((name, [record for record in records if began <= record[0] < ended]) for name, began, ended in windows(bench))
-    return [part for part in (summarise(*piece) for piece in cut) if part], lost
+    return [part for part in (summarize(*piece) for piece in cut) if part], lost
 
 
 def main():

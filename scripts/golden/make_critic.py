@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make the golden files of tests/golden-critic: PyTorch's results for PPO's critic on the checkpoints and rollouts of tests/golden.
 
-The inputs are one step of recorded rollouts, a recorded value head and recorded old values. The outputs are advantages by generalised
+The inputs are one step of recorded rollouts, a recorded value head and recorded old values. The outputs are advantages by generalized
 advantage estimation (GAE), returns, the clipped value loss with the gradients of all of the critic's tensors, and the gradients of the policy
 with whitened advantages. Everything is written out below in plain PyTorch, one unpadded sequence at a time, in f32 on the CPU, after arXiv
 1506.02438 (GAE, as the sum over later deltas), arXiv 1707.06347 (the clip) and the conventions of verl (value loss clipped around the old

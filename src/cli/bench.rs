@@ -79,7 +79,7 @@ pub struct BenchArgs {
     /// Measure a workload only once if its first run takes longer than this
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<f64>(SECONDS))]
     once_from: Option<f64>,
-    /// Skip the extra repeat that times each operation; it synchronises after each one, so its times mean little on a GPU
+    /// Skip the extra repeat that times each operation; it synchronizes after each one, so its times mean little on a GPU
     #[arg(long)]
     no_breakdown: bool,
     /// Skip measuring the machine's peak rates (ceilings) and the shares of them
@@ -94,7 +94,7 @@ pub struct BenchArgs {
     /// Write the machine, its peak rates, the settings and every measurement to a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a Chrome trace of one extra step, synchronised after each operation
+    /// Write a Chrome trace of one extra step, synchronized after each operation
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
     /// Worker threads; with 1, each matrix product uses all cores; 0 chooses by the model's size

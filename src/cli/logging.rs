@@ -35,7 +35,7 @@ pub fn start(args: &LoggingArgs) -> Result<()> {
     };
     // Spans log their duration when they close, which shows where a slow step spends its time.
     let close = tracing_subscriber::fmt::format::FmtSpan::CLOSE;
-    // Writing to a closed stderr does not end the run. Colours are for terminals only; tracing escapes control characters in messages.
+    // Writing to a closed stderr does not end the run. Colors are for terminals only; tracing escapes control characters in messages.
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Stderr).with_ansi(std::io::stderr().is_terminal());
     let builder = builder.with_span_events(close);
     let started = match args.log_format {

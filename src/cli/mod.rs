@@ -56,7 +56,7 @@ enum Command {
     /// Train a model on one or a few examples, with evaluations along the way
     #[command(after_help = TERMS)]
     Train(train::TrainArgs),
-    /// Run a grid of training runs and summarise them in one table
+    /// Run a grid of training runs and summarize them in one table
     Study(study::StudyArgs),
     /// Estimate the memory, disk, tokens and time of a run before loading any weights
     Plan(plan::PlanArgs),

@@ -46,7 +46,7 @@ pub struct TrainArgs {
     /// Share of the examples to mislabel with the answer of another example
     #[arg(long, value_name = "SHARE", conflicts_with = "replay", allow_negative_numbers = true, value_parser = setting::<f64>("reward.label_noise"))]
     label_noise: Option<f64>,
-    /// Seed that chooses the mislabelled examples and their labels
+    /// Seed that chooses the mislabeled examples and their labels
     #[arg(long, value_name = "N", conflicts_with = "replay", allow_negative_numbers = true, value_parser = setting::<u64>("reward.label_seed"))]
     label_seed: Option<u64>,
     #[arg(long, help = format!("Algorithm, a preset of settings: {}", crate::train::settings::algorithm::NAMES.join(", ")))]

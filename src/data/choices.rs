@@ -37,8 +37,8 @@ impl Choices {
 
     /// Returns the letter of the choice with the label `answer`.
     pub(super) fn letter(&self, answer: &str, place: &str) -> Result<String> {
-        let labelled = self.choices.iter().position(|(label, _)| label == answer);
-        match labelled.and_then(|at| LETTERS.chars().nth(at)) {
+        let labeled = self.choices.iter().position(|(label, _)| label == answer);
+        match labeled.and_then(|at| LETTERS.chars().nth(at)) {
             Some(letter) => Ok(letter.to_string()),
             None => {
                 let known: Vec<&str> = self.choices.iter().map(|(label, _)| label.as_str()).collect();

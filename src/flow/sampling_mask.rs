@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// The sampling mask of top-k, top-p or min-p: one set of token ids for each position of a response, or for each row of logits. A position
 /// that keeps the whole vocabulary stores no ids.
 ///
-/// Serialised, a position is `null` (the whole vocabulary) or a list of ids, in which `[first, last]` stands for all ids from `first` to
+/// Serialized, a position is `null` (the whole vocabulary) or a list of ids, in which `[first, last]` stands for all ids from `first` to
 /// `last`: `[null, [5, [7, 20]], [3]]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SamplingMask {
@@ -103,7 +103,7 @@ impl SamplingMask {
     }
 }
 
-/// Ids in serialised form.
+/// Ids in serialized form.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Ids {
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_serialises_compactly_and_reads_back() {
+    fn kept_serializes_compactly_and_reads_back() {
         let kept = sample();
         let text = serde_json::to_string(&kept).unwrap();
         assert_eq!(text, "[null,[5,[7,9],20],[3],null,[[0,289]]]");

@@ -201,7 +201,7 @@ impl Compute {
     /// Creates the kernels.
     ///
     /// # Errors
-    /// If the GPU does not exist or cannot be initialised.
+    /// If the GPU does not exist or cannot be initialized.
     pub fn open(&self) -> Result<Arc<dyn Kernels>> {
         Ok(match (self.gpu, self.stock) {
             (None, false) => Arc::new(Cpu),

@@ -120,7 +120,7 @@ fn is_driver_lost(_: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
 #[cfg(feature = "cuda")]
 use driver::{is_lost as is_driver_lost, is_out_of_memory as is_driver_out_of_memory};
 
-/// Recognises the two kinds of driver and library errors that callers react to.
+/// Recognizes the two kinds of driver and library errors that callers react to.
 #[cfg(feature = "cuda")]
 pub mod driver {
     use std::error::Error as StdError;
@@ -215,7 +215,7 @@ pub mod driver {
         use super::*;
 
         #[test]
-        fn is_lost_recognises_gpu_driver_codes() {
+        fn is_lost_recognizes_gpu_driver_codes() {
             let check = |error: Error, expected| assert_eq!(super::super::is_lost(&error.into()), expected);
             let (lost, other) = (DriverError(CUresult::CUDA_ERROR_LAUNCH_FAILED), DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY));
             check(Err::<(), _>(lost).w().unwrap_err(), true);
@@ -225,7 +225,7 @@ pub mod driver {
         }
 
         #[test]
-        fn is_out_of_memory_recognises_gpu_driver_and_library_codes() {
+        fn is_out_of_memory_recognizes_gpu_driver_and_library_codes() {
             let check = |error: Error, expected| assert_eq!(super::super::is_out_of_memory(&error.into()), expected);
             let (full, other) = (DriverError(CUresult::CUDA_ERROR_OUT_OF_MEMORY), DriverError(CUresult::CUDA_ERROR_INVALID_VALUE));
             check(Err::<(), _>(full).w().unwrap_err(), true);

@@ -194,7 +194,7 @@ pub struct Factor {
 }
 
 impl Factor {
-    /// Recognises a contiguous matrix or a transposed view of one.
+    /// Recognizes a contiguous matrix or a transposed view of one.
     ///
     /// # Errors
     /// If `matrix` has another rank or is neither.
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn factor_recognises_a_matrix_and_its_transpose() -> Result<()> {
+    fn factor_recognizes_a_matrix_and_its_transpose() -> Result<()> {
         for (rows, columns) in [(1, 1), (1, 5), (5, 1), (3, 4), (0, 4)] {
             let matrix = Tensor::zeros((rows, columns), DType::F32, &Device::Cpu)?;
             let (plain, turned) = (Factor::of(&matrix)?, Factor::of(&matrix.t()?)?);

@@ -23,7 +23,7 @@ pub struct StepLine {
     pub entropy: f32,
     /// Mean response length in tokens.
     pub response_length: f32,
-    /// The loss that the step minimised.
+    /// The loss that the step minimized.
     pub loss: f32,
     /// Number of groups in the step.
     pub groups: usize,

@@ -9,7 +9,7 @@ use super::table::table;
 
 /// A phase of the training loop. Every moment of the loop belongs to one phase.
 ///
-/// On a GPU, work is queued, and a phase ends when the host has read its results; the measurement adds no synchronisation. The backward pass of a
+/// On a GPU, work is queued, and a phase ends when the host has read its results; the measurement adds no synchronization. The backward pass of a
 /// step's last micro-batch therefore counts as `Optimizer`, which reads the gradient norm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {

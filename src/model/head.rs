@@ -49,7 +49,7 @@ fn chunk_rows(config: &ModelConfig, target: &Target) -> usize {
     rows
 }
 
-/// Bytes per row of a chunk: its logits, their gradient if it has another dtype, its row of the residual stream, the normalised row, and
+/// Bytes per row of a chunk: its logits, their gradient if it has another dtype, its row of the residual stream, the normalized row, and
 /// the gradients of both rows.
 fn row_bytes(config: &ModelConfig, target: &Target) -> usize {
     let gradient = if target.element_bytes == size_of::<f32>() { 0 } else { target.element_bytes };

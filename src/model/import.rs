@@ -284,7 +284,7 @@ impl Store {
             }
             other => bail!("{} has dtype {other:?}, expected F32, BF16 or F16", name()),
         }
-        // Without an early exit the test vectorises. The position is needed only for the message.
+        // Without an early exit the test vectorizes. The position is needed only for the message.
         if values.iter().fold(false, |broken, value| broken | !value.is_finite()) {
             let index = values.iter().position(|value| !value.is_finite()).unwrap_or(0);
             let file = self.files[entry.file].name();

@@ -6,7 +6,7 @@ use super::config::ModelConfig;
 pub struct KnownModel {
     /// Its name in commands.
     pub name: &'static str,
-    /// Its name on the Hugging Face hub: `organisation/model`.
+    /// Its name on the Hugging Face hub: `organization/model`.
     pub hub_name: &'static str,
     /// The text of its `config.json`.
     pub config: &'static str,

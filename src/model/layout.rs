@@ -1,4 +1,4 @@
-//! Recognises a model folder: Hugging Face layout, or another common format together with advice on how to get a supported one. Looks at
+//! Recognizes a model folder: Hugging Face layout, or another common format together with advice on how to get a supported one. Looks at
 //! file names and first bytes only; never reads weights.
 
 use std::path::{Path, PathBuf};

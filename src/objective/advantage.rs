@@ -25,7 +25,7 @@ pub struct AdvantageSettings {
     pub scale: Scale,
     /// Discount per token, used without a baseline and with a critic.
     pub gamma: f32,
-    /// Lambda of generalised advantage estimation, used with a critic.
+    /// Lambda of generalized advantage estimation, used with a critic.
     pub lambda: f32,
 }
 

@@ -1,4 +1,4 @@
-//! Advantages and returns from a critic's values by generalised advantage estimation, and the loss that trains the values. Sums are in f64.
+//! Advantages and returns from a critic's values by generalized advantage estimation, and the loss that trains the values. Sums are in f64.
 //! Slices contain the tokens of one response only.
 
 /// Advantages and returns of one response. All lists have the length of the response.
@@ -12,7 +12,7 @@ pub struct Estimate {
     pub returns: Vec<f32>,
 }
 
-/// Generalised advantage estimation (Schulman et al., arXiv 1506.02438, equations 11 to 16). With `delta_t = r_t + gamma V_(t+1) - V_t`,
+/// Generalized advantage estimation (Schulman et al., arXiv 1506.02438, equations 11 to 16). With `delta_t = r_t + gamma V_(t+1) - V_t`,
 /// the advantage is `A_t = delta_t + gamma lambda A_(t+1)`.
 ///
 /// `values[t]` is the value of the state in which token `t` is sampled. `V_(t+1)` of the last token is 0, whether the response ended there

@@ -131,7 +131,7 @@ pub struct TokenLoss {
 }
 
 impl Terms {
-    /// Returns the loss to minimise.
+    /// Returns the loss to minimize.
     pub fn loss(&self, settings: &LossSettings) -> f64 {
         f64::from(settings.policy) * self.policy + f64::from(settings.kl) * self.kl - f64::from(settings.entropy) * self.entropy
     }

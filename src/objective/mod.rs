@@ -1,4 +1,4 @@
-//! The mathematics of policy optimisation as pure functions on slices: advantages, token weights, and per-token losses with their
+//! The mathematics of policy optimization as pure functions on slices: advantages, token weights, and per-token losses with their
 //! derivatives. Knows nothing about tensors, models or files.
 
 pub mod advantage;

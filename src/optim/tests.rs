@@ -91,7 +91,7 @@ fn moment_bytes_equal_allocated_bytes() -> Result<()> {
 }
 
 /// Runs ten steps with noisy gradients, once with f32 states and once with 8-bit states. Returns the distance between the results, relative
-/// to the distance travelled with f32. Gradients within a block span this many decades.
+/// to the distance traveled with f32. Gradients within a block span this many decades.
 fn distance_after_ten_steps(decades: f64) -> Result<f64> {
     let shape = (64, 256);
     let run = |states| -> Result<Vec<f32>> {

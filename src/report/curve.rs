@@ -17,7 +17,7 @@ pub struct Curve {
     pub title: String,
     /// Model, algorithm and data, which a reader needs to interpret the numbers.
     pub subtitle: String,
-    /// One sentence that summarises the picture.
+    /// One sentence that summarizes the picture.
     pub caption: String,
     /// `(step, accuracy on the training example)`, in order of steps.
     pub train: Vec<(u32, f32)>,

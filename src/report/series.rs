@@ -26,8 +26,8 @@ impl Point {
     }
 }
 
-/// The kind of a line, which determines its style. The colours are vermilion, blue and bluish green from the Okabe-Ito palette, which people with
-/// any common colour vision can distinguish. Without colours, the markers still differ.
+/// The kind of a line, which determines its style. The colors are vermilion, blue and bluish green from the Okabe-Ito palette, which people with
+/// any common color vision can distinguish. Without colors, the markers still differ.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Mark {
     /// The training example: a line without markers, with a value at every step.
@@ -41,7 +41,7 @@ pub(super) enum Mark {
 }
 
 impl Mark {
-    /// The colour of the line.
+    /// The color of the line.
     pub const fn color(self) -> &'static str {
         match self {
             Self::Line => "#d55e00",

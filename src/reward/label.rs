@@ -11,7 +11,7 @@ use crate::verify::{self, Grader, Verifier};
 
 /// An example whose responses are graded against a different answer than its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Relabelled {
+pub struct Relabeled {
     /// Id of the example.
     pub example: String,
     /// Its own answer; empty if it has none.
@@ -24,7 +24,7 @@ pub struct Relabelled {
 ///
 /// # Errors
 /// If a single label is given for more than one example, or no wrong answer exists for a chosen one.
-pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Vec<Relabelled>> {
+pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Vec<Relabeled>> {
     let labels = if !settings.label.is_empty() {
         ensure!(
             problems.len() == 1,
@@ -37,14 +37,14 @@ pub fn relabel(settings: &RewardSettings, problems: &mut [Problem]) -> Result<Ve
     } else {
         Vec::new()
     };
-    let relabelled = labels.into_iter().map(|(number, label)| {
+    let relabeled = labels.into_iter().map(|(number, label)| {
         let problem = &mut problems[number];
         let answer = std::mem::replace(&mut problem.answer, label.clone());
         // They belonged to the replaced answer.
         (problem.unit, problem.tolerance, problem.alternatives) = (String::new(), None, Vec::new());
-        Relabelled { example: problem.id.clone(), answer, label }
+        Relabeled { example: problem.id.clone(), answer, label }
     });
-    Ok(relabelled.collect())
+    Ok(relabeled.collect())
 }
 
 /// Returns the indices of the chosen examples in ascending order, each with the answer of another example. All other answers are equally
@@ -93,7 +93,7 @@ mod tests {
         answers.iter().enumerate().map(problem).collect()
     }
 
-    fn noise(share: f64, seed: u64, answers: &[&str]) -> Result<(Vec<Relabelled>, Vec<Problem>)> {
+    fn noise(share: f64, seed: u64, answers: &[&str]) -> Result<(Vec<Relabeled>, Vec<Problem>)> {
         let mut problems = problems(answers);
         let settings = RewardSettings { label_noise: share, label_seed: seed, ..RewardSettings::default() };
         Ok((relabel(&settings, &mut problems)?, problems))
@@ -121,7 +121,7 @@ mod tests {
     fn relabel_takes_one_label_for_one_example() {
         let settings = RewardSettings { label: "12.7".into(), ..RewardSettings::default() };
         let mut one = problems(&["12.8"]);
-        let expected = Relabelled { example: "p0".into(), answer: "12.8".into(), label: "12.7".into() };
+        let expected = Relabeled { example: "p0".into(), answer: "12.8".into(), label: "12.7".into() };
         assert_eq!(relabel(&settings, &mut one).unwrap(), [expected]);
         assert_eq!(one[0].answer, "12.7");
         let error = relabel(&settings, &mut problems(&["1", "2"])).unwrap_err().to_string();

@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn overlong_penalty_by_hand() {
-        // At most 10 tokens, the last 4 penalised: 6 cost nothing, 7 a quarter, 10 everything.
+        // At most 10 tokens, the last 4 penalized: 6 cost nothing, 7 a quarter, 10 everything.
         let settings = RewardSettings { overlong_buffer: 4, ..RewardSettings::default() };
         let rewards = Rewards::new(&settings, 10).unwrap();
         let found = rewarded(&rewards, &group("7", &["123456", "1234567", "1234567890", r"\boxed{7}"]), 4, None);

@@ -1,5 +1,5 @@
 //! Studies: grids of runs. [`mod@file`] parses the study file, `check` checks its arms before any run starts, [`mod@progress`] finds out how far
-//! each run got, [`schedule`] runs them in order, [`launch`] starts one run as a process, and [`table`] summarises the results next to the paper's
+//! each run got, [`schedule`] runs them in order, [`launch`] starts one run as a process, and [`table`] summarizes the results next to the paper's
 //! figures, which [`subject`] looks up. Runs are separate processes; this room only reads their records and does not depend on how they compute.
 
 mod check;

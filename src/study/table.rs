@@ -1,4 +1,4 @@
-//! Summarises the runs of a study in tables: for each pass and arm, means over seeds with their spread, next to the paper's figures. Tables contain
+//! Summarizes the runs of a study in tables: for each pass and arm, means over seeds with their spread, next to the paper's figures. Tables contain
 //! no times, so the same runs give the same table however often the study was stopped.
 
 use std::collections::BTreeSet;

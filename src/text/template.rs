@@ -19,7 +19,7 @@ pub(super) struct ChatTemplate {
     environment: Environment<'static>,
     source: String,
     syntax: SyntaxConfig,
-    /// The SHA-256 of the source with normalised line ends, in lowercase hexadecimal.
+    /// The SHA-256 of the source with normalized line ends, in lowercase hexadecimal.
     pub(super) checksum: String,
     prints_date: bool,
 }

@@ -169,7 +169,7 @@ fn render_limits_allow_long_conversations() {
 }
 
 #[test]
-fn render_normalises_line_ends() {
+fn render_normalizes_line_ends() {
     let plain = "{% if true %}\nQ: {{ messages[0].content }}\n{% endif %}\nA:{{ 'x\ny' }}\n";
     let expected = rendered(plain).unwrap();
     assert!(expected.contains("x\ny") && !expected.contains('\r'));

@@ -1,7 +1,7 @@
 //! Pre-trains the embedded base model from scratch, with the same decoder and optimizer as reinforcement learning.
 //!
 //! The first phase is mostly careful answers, the second the whole mixture: the model must learn the steps before they become as rare as in
-//! a base model. The loss is normalised by a constant, not by the batch's number of tokens, since a token mean would give long (careful)
+//! a base model. The loss is normalized by a constant, not by the batch's number of tokens, since a token mean would give long (careful)
 //! documents less weight.
 
 use anyhow::{Context, Result, ensure};
@@ -110,7 +110,7 @@ pub struct Pretraining {
 }
 
 impl Pretraining {
-    /// Trains the tokenizer and initialises random weights.
+    /// Trains the tokenizer and initializes random weights.
     ///
     /// # Errors
     /// If a setting is out of range, or `hidden` is not a multiple of `heads`.

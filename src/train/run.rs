@@ -39,7 +39,7 @@ use crate::model::gradients::parameters;
 use crate::model::{Decoder, Gradients, Lora};
 use crate::optim::AdamW;
 use crate::reward::Rewards;
-use crate::reward::label::Relabelled;
+use crate::reward::label::Relabeled;
 use crate::rollout::{Engine, Request};
 use crate::workers::Workers;
 use failure::{Batch, PolicyState};
@@ -54,7 +54,7 @@ pub struct RunInputs<'a> {
     /// The training examples as prompts, with the labels that responses are graded against.
     pub prompts: Vec<Prompt>,
     /// The labels that replace an example's own answer.
-    pub labels: Vec<Relabelled>,
+    pub labels: Vec<Relabeled>,
     /// Recorded rollouts that replace sampling.
     pub replay: Option<Replay>,
     /// The file to write the next update's gradient to, before clipping; `None` writes nothing.

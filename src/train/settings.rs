@@ -1,4 +1,4 @@
-//! All settings of a run in one typed tree. `config.toml` in the run folder is its complete serialisation.
+//! All settings of a run in one typed tree. `config.toml` in the run folder is its complete serialization.
 
 pub mod algorithm;
 mod critic;

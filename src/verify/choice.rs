@@ -7,7 +7,7 @@ use crate::verify::{Comparison, Method};
 /// Letters that can name an option, in upper case.
 const LETTERS: std::ops::RangeInclusive<u8> = b'A'..=b'J';
 
-/// Compares two normalised answers as options. Returns `None` unless both are options and at least one is a bare letter.
+/// Compares two normalized answers as options. Returns `None` unless both are options and at least one is a bare letter.
 pub fn compare(gold: &str, answer: &str, trace: &mut Trace) -> Option<Comparison> {
     let Some((gold, gold_alone)) = option(gold) else {
         trace.note(Stage::Choice, || "no verdict: the reference is no option");

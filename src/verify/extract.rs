@@ -133,7 +133,7 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mu
             (None, Extraction::None)
         }
         (None, Mode::Eval) => {
-            let found = fallback::answer(response, choice::is_option(&text::normalise(gold)));
+            let found = fallback::answer(response, choice::is_option(&text::normalize(gold)));
             trace.note(Stage::Extract, || match &found {
                 (Some(answer), Extraction::AnswerIs) => {
                     format!("without a box, from what the response states as its answer: {}", quoted(answer))

@@ -23,7 +23,7 @@
 //! 1. `extract` finds the answer in the response (`extract::fallback`: without a box, for evaluation only). The gold answer needs no
 //!    extraction.
 //! 2. `grader` compares the two answers by the notion of equality that the settings select. Ours is `grader::strict`: it compares
-//!    normalised `text`, then the letters of options (`choice`), and otherwise reads both sides.
+//!    normalized `text`, then the letters of options (`choice`), and otherwise reads both sides.
 //! 3. `read` parses a text into a `tree` of nodes. If it cannot, the answer is compared as text.
 //! 4. `compare` keeps the work list. For each pair of nodes, `compare::goal` returns a verdict or the pairs of smaller parts that must be
 //!    equal. The rules are in files by subject: words and units (`quantity`), notations, relations (`chain`, `relation`, `label`), sets of
@@ -142,7 +142,7 @@ pub struct Settings {
 pub enum Method {
     /// There was no answer to compare.
     NoAnswer,
-    /// Normalised text.
+    /// Normalized text.
     Text,
     /// The letter of an option.
     Choice,

@@ -32,7 +32,7 @@ const INVISIBLE: [&str; 26] = [
 ];
 
 /// Returns the canonical spelling of `text`. Answers with the same canonical spelling are equal; different spellings prove nothing.
-pub fn normalise(text: &str) -> String {
+pub fn normalize(text: &str) -> String {
     let text = strip_delimiters(text);
     let mut out = String::with_capacity(text.len());
     // A space matters only between two letters or digits.
@@ -188,16 +188,16 @@ mod tests {
     use super::*;
 
     fn check(a: &str, b: &str) {
-        assert_eq!(normalise(a), normalise(b));
+        assert_eq!(normalize(a), normalize(b));
     }
 
     #[test]
-    fn normalise_ignores_appearance() {
+    fn normalize_ignores_appearance() {
         check(r"\dfrac{1}{2}", r"$\frac {1} {2}$.");
         check(r"\left( 3, \frac{\pi}{2} \right)", r"(3,\frac{\pi}{2})");
         check("\u{2212}5", "-5");
         check(r"11,\! 111", "11,111");
         check(r"\sqrt 2", r"\sqrt 2 ");
-        assert_ne!(normalise("1 2"), normalise("12"));
+        assert_ne!(normalize("1 2"), normalize("12"));
     }
 }

@@ -15,7 +15,7 @@ const MAX_SHOWN: usize = 120;
 pub enum Stage {
     /// Finds the answer in the response (`extract`).
     Extract,
-    /// Normalised text, or the text comparison of an answer that could not be read (`text`).
+    /// Normalized text, or the text comparison of an answer that could not be read (`text`).
     Text,
     /// Letters of options (`choice`).
     Choice,

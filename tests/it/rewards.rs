@@ -115,7 +115,7 @@ fn train_label_flag_replaces_the_label() {
 }
 
 #[test]
-fn train_accepts_unlabelled_questions_with_label_free_rewards() {
+fn train_accepts_unlabeled_questions_with_label_free_rewards() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     for (name, reward) in [("majority", "reward.name=majority"), ("none", "reward.name=none")] {
@@ -128,9 +128,9 @@ fn train_accepts_unlabelled_questions_with_label_free_rewards() {
         assert!(metrics[0]["actor/grad_norm"].as_f64().unwrap() > 0.0, "entropy acts without a reward");
         assert!(name != "none" || metrics[0]["critic/score/mean"] == 0.0);
     }
-    let unlabelled = path("unlabelled.jsonl");
-    std::fs::write(&unlabelled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
-    let example = ["--example", unlabelled.as_str(), "--model", "tiny"];
+    let unlabeled = path("unlabeled.jsonl");
+    std::fs::write(&unlabeled, "{\"question\": \"Compute 12+13.\"}\n{\"question\": \"Compute 2+3.\", \"answer\": 5}\n").unwrap();
+    let example = ["--example", unlabeled.as_str(), "--model", "tiny"];
     let said = stderr(&succeed(&[&train(&path("file"), "1", "reward.name=format")[..], &example].concat()));
     assert!(said.contains("2 examples x 1 row"), "{said}");
 }

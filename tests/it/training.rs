@@ -270,7 +270,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
     std::fs::create_dir(folder.path().join("taken")).unwrap();
     std::fs::create_dir(folder.path().join("empty-model")).unwrap();
     let (taken, empty_model, new) = (path("taken"), path("empty-model"), path("new"));
-    let (empty, unlabelled) = (write("empty.jsonl", ""), write("unlabelled.jsonl", "{\"question\": \"What?\"}\n"));
+    let (empty, unlabeled) = (write("empty.jsonl", ""), write("unlabeled.jsonl", "{\"question\": \"What?\"}\n"));
     let broken = path("broken");
     succeed(&["init", "--like", "tiny", "--out", &broken]);
     let weights = folder.path().join("broken/model.safetensors");
@@ -289,7 +289,7 @@ fn usage_mistakes_print_one_error_and_write_nothing() {
         (&["train", "--example", "pi0", "--out", &new], 2, "pi1 to pi1209"),
         (&["train", "--example", "tiny/chess/1", "--out", &new], 2, "subjects are addition"),
         (&["train", "--example", &empty, "--model", "tiny", "--out", &new], 2, "empty.jsonl"),
-        (&["train", "--example", &unlabelled, "--model", "tiny", "--out", &new], 2, "unlabelled.jsonl, line 1"),
+        (&["train", "--example", &unlabeled, "--model", "tiny", "--out", &new], 2, "unlabeled.jsonl, line 1"),
         (&["train", "--out", &taken], 2, "exists already and is left as it is"),
         (&["train", "--set", "eval.benchmarks=maths", "--out", &new], 2, "unknown benchmark \"maths\"; known benchmarks are math500"),
         (

@@ -3,7 +3,7 @@
 
 use rlvr::verify::{self, Grader, Mode, Settings, Verifier};
 
-/// Default number of pairs; takes a few seconds without optimisation.
+/// Default number of pairs; takes a few seconds without optimization.
 const PAIRS: u64 = 4000;
 /// Maximum number of steps that a comparison may request: its whole budget of 300,000, plus requests that were refused before everything
 /// stopped. Code that continues without fuel exceeds it.

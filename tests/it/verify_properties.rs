@@ -162,7 +162,7 @@ fn equal_matches_exact_arithmetic_on_random_expressions() {
 
 /// Constants of every function, compared with the same value written differently, and with a nearby value.
 #[test]
-fn equal_recognises_random_constants_of_functions() {
+fn equal_recognizes_random_constants_of_functions() {
     let mut draw = CounterRng(0x0bad_cafe_dead_beef);
     for _ in 0..400 {
         let (a, b) = (2 + draw.below(40), 2 + draw.below(40));

@@ -226,7 +226,7 @@ fn read(path: &std::path::Path) -> Result<Vec<usize>> {
 }
 
 impl Spread {
-    /// Summarises lengths; zeros if there are none.
+    /// Summarizes lengths; zeros if there are none.
     pub fn of(lengths: &[usize]) -> Self {
         let mean = lengths.iter().sum::<usize>() as f64 / lengths.len().max(1) as f64;
         Self { least: lengths.iter().min().copied().unwrap_or(0), mean, longest: lengths.iter().max().copied().unwrap_or(0) }

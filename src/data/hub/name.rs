@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 /// A model on the hub: `OWNER/NAME` or `OWNER/NAME@REVISION`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelName {
-    /// The user or organisation.
+    /// The user or organization.
     pub owner: String,
     /// The repository.
     pub name: String,

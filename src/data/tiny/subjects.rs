@@ -46,7 +46,7 @@ fn addition(operands: &[u32]) -> Option<Exercise> {
 }
 
 /// Sorts two independent samples, which reaches every pair with equal probability. Sampling the larger number above the smaller one would
-/// favour small differences.
+/// favor small differences.
 fn draw_subtraction(stream: &mut Stream) -> Vec<u32> {
     let (one, other) = (stream.between(100, 899), stream.between(100, 899));
     vec![one.max(other) + 100, one.min(other)]

@@ -28,13 +28,13 @@ pub fn wilson(successes: usize, samples: usize) -> Option<Estimate> {
     let n = samples as f64;
     let p = successes as f64 / n;
     let shrink = 1.0 + Z * Z / n;
-    let centre = (p + Z * Z / (2.0 * n)) / shrink;
+    let center = (p + Z * Z / (2.0 * n)) / shrink;
     let half = Z * (p * (1.0 - p) / n + Z * Z / (4.0 * n * n)).sqrt() / shrink;
     // At the ends the formula gives exactly p, but rounding would miss it slightly.
     Some(Estimate {
         mean: p,
-        low: if successes == 0 { 0.0 } else { (centre - half).max(0.0) },
-        high: if successes == samples { 1.0 } else { (centre + half).min(1.0) },
+        low: if successes == 0 { 0.0 } else { (center - half).max(0.0) },
+        high: if successes == samples { 1.0 } else { (center + half).min(1.0) },
     })
 }
 
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn wilson_by_hand() {
-        // n = 10, 8 right: centre (0.8 + 0.19207) / 1.38415 = 0.71674, half 0.22659.
+        // n = 10, 8 right: center (0.8 + 0.19207) / 1.38415 = 0.71674, half 0.22659.
         check(wilson(8, 10), (0.8, 0.49016, 0.94331));
         // Nothing right: high is z² / (n + z²) = 3.84146 / 13.84146.
         check(wilson(0, 10), (0.0, 0.0, 0.27753));

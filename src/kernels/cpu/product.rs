@@ -206,7 +206,7 @@ mod tests {
         Ok(())
     }
 
-    /// The log-probabilities of sampler and trainer are bit-identical only if a row of a product does not depend on its neighbours.
+    /// The log-probabilities of sampler and trainer are bit-identical only if a row of a product does not depend on its neighbors.
     #[test]
     fn product_rows_are_batch_invariant() -> Result<()> {
         for (k, n) in [

@@ -5,7 +5,7 @@ use multiversion::multiversion;
 
 use super::{for_rows, for_rows_of, read, tensor, update, vector};
 
-/// Normalises each row of `x [t, n]` and scales it by `weight [n]`. Returns `(y [t, n], inverse_rms [t])`; the backward pass needs
+/// Normalizes each row of `x [t, n]` and scales it by `weight [n]`. Returns `(y [t, n], inverse_rms [t])`; the backward pass needs
 /// `inverse_rms`.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Arithmetic shared by all loops: an `exp` that the compiler vectorises, and sums in a fixed order.
+//! Arithmetic shared by all loops: an `exp` that the compiler vectorizes, and sums in a fixed order.
 //!
 //! Functions are `inline(always)`, so that each caller's `#[multiversion]` clone compiles them for its own instruction set. A fused
 //! multiply-add rounds once everywhere, so all instruction sets give the same results.

@@ -8,8 +8,8 @@
 __device__ __forceinline__ uint32_t shared_address(const void* at) { return static_cast<uint32_t>(__cvta_generic_to_shared(at)); }
 #endif
 
-// d [16, 8] += a [16, 16] b [16, 8]. With g = lane / 4 and t = lane % 4, each register holds two neighbours at these (row, column):
-//   a: (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), neighbours along k;  b: (2t, g), (2t + 8, g), neighbours along k;
+// d [16, 8] += a [16, 16] b [16, 8]. With g = lane / 4 and t = lane % 4, each register holds two neighbors at these (row, column):
+//   a: (g, 2t), (g + 8, 2t), (g, 2t + 8), (g + 8, 2t + 8), neighbors along k;  b: (2t, g), (2t + 8, g), neighbors along k;
 //   d: (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
 __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 #ifdef EMULATED
@@ -39,7 +39,7 @@ __device__ __forceinline__ void mma(float (&d)[4], const uint32_t (&a)[4], const
 }
 
 // Loads four 8 x 8 matrices of bf16. Lane l passes the address of row l % 8 of matrix l / 8. Register i of a lane gets element (lane / 4, 2
-// (lane % 4)) of matrix i, or of its transpose, and its right neighbour.
+// (lane % 4)) of matrix i, or of its transpose, and its right neighbor.
 template <bool TRANSPOSED = false>
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16* row) {
 #ifdef EMULATED
@@ -67,7 +67,7 @@ __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const bf16* row)
 #endif
 }
 
-// Packs two neighbours into one register, the first in the low half.
+// Packs two neighbors into one register, the first in the low half.
 __device__ __forceinline__ uint32_t pack(float low, float high) {
 #ifdef EMULATED
     return __float2bfloat16(low).bits | uint32_t(__float2bfloat16(high).bits) << 16;

@@ -100,7 +100,7 @@ fn seen(segment: &Segment, token: usize) -> impl Iterator<Item = usize> {
     segment.prefix.clone().chain(segment.tokens.start..token + 1)
 }
 
-/// Keeps independent partial sums, which the compiler vectorises: most of the tests' time is spent here.
+/// Keeps independent partial sums, which the compiler vectorizes: most of the tests' time is spent here.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; 8];
     let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));

@@ -65,7 +65,7 @@ fn works_until_the_gpu_is_lost() {
 }
 
 #[test]
-fn is_lost_recognises_a_lost_gpu_and_the_program_still_ends() {
+fn is_lost_recognizes_a_lost_gpu_and_the_program_still_ends() {
     for code in ["719", "214", "46"] {
         let Some(output) =
             on_another_gpu("works_until_the_gpu_is_lost", &[("EMULATED_GPU_LOST_AFTER", "7"), ("EMULATED_GPU_LOST_CODE", code)])

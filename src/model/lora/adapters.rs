@@ -1,4 +1,4 @@
-//! LoRA adapters: two factors for each projection of the checkpoint, their initialisation, their merge into the base, and the projection of
+//! LoRA adapters: two factors for each projection of the checkpoint, their initialization, their merge into the base, and the projection of
 //! weight gradients onto them.
 
 use std::ops::Range;
@@ -70,7 +70,7 @@ impl Adapters {
     }
 
     /// Creates adapters whose product is zero. `a` is uniform between -1 / sqrt(in) and 1 / sqrt(in), which is PEFT's Kaiming-uniform
-    /// initialisation with a = sqrt(5) (`LoraLayer.reset_lora_parameters`); `b` is zero. Each `a` uses its own random stream.
+    /// initialization with a = sqrt(5) (`LoraLayer.reset_lora_parameters`); `b` is zero. Each `a` uses its own random stream.
     ///
     /// # Errors
     /// If the device has no memory for a tensor.

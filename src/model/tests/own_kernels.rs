@@ -28,7 +28,7 @@ fn training_on_a_gpu_launches_no_candle_kernels() -> Result<()> {
         launched("an update", &|policy| update(policy, MomentDtype::F32))?;
         launched("an update in 8 bits", &|policy| update(policy, MomentDtype::Quantized))?;
         launched("an update of adapters", &adapt)?;
-        launched("a critic", &criticise)?;
+        launched("a critic", &criticize)?;
     }
     Ok(())
 }
@@ -100,7 +100,7 @@ fn adapt(policy: &Decoder) -> Result<()> {
     Ok(())
 }
 
-fn criticise(policy: &Decoder) -> Result<()> {
+fn criticize(policy: &Decoder) -> Result<()> {
     let model = ValueModel::new(policy, 1, 0.1)?;
     let (gradients, packed) = (model.gradients()?, packed());
     let (hidden, trace) = model.body.forward(&packed, ActivationCheckpointing::Full)?;

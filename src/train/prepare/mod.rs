@@ -23,7 +23,7 @@ use crate::data::{Library, OnProgress, example};
 use crate::eval::{EvalSet, sets};
 use crate::flow::Problem;
 use crate::model::known_models;
-use crate::reward::label::{Relabelled, relabel};
+use crate::reward::label::{Relabeled, relabel};
 use crate::reward::{self, Rewards};
 use crate::source;
 use crate::text::{self, ChatSettings};
@@ -95,7 +95,7 @@ pub struct Prepared<'a> {
     /// The training examples, with the labels that responses are graded against; empty with a recording.
     pub problems: Vec<Problem>,
     /// The labels that replace an example's own answer.
-    pub labels: Vec<Relabelled>,
+    pub labels: Vec<Relabeled>,
     /// The sets to evaluate.
     pub sets: Vec<EvalSet>,
     /// The settings of the chat template.
@@ -169,7 +169,7 @@ fn ensure_parts(settings: &RunSettings, need: PrepareFor) -> Result<()> {
             source::check_folder(model, need == PrepareFor::DryRun)?;
         }
     }
-    if only_sizes && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognise(&settings.model) }
+    if only_sizes && known_models::by_name(&settings.model).is_some() { Ok(()) } else { source::recognize(&settings.model) }
 }
 
 /// Checks settings and all names in them without a download or a run folder. Returns the settings, and the sets without their problems.
@@ -179,9 +179,9 @@ fn ensure_parts(settings: &RunSettings, need: PrepareFor) -> Result<()> {
 pub fn check(layers: &[Table], library: &Library) -> Result<(RunSettings, Vec<EvalSet>)> {
     let (settings, replay) = layers::resolve(layers)?;
     settings.validate()?;
-    source::recognise(&settings.model)?;
+    source::recognize(&settings.model)?;
     if !settings.reference.is_empty() {
-        source::recognise(&settings.reference)?;
+        source::recognize(&settings.reference)?;
     }
     let needs_answers = Rewards::new(&settings.reward, settings.rollout.max_new_tokens)?.needs_label() && settings.reward.label.is_empty();
     let examples = match &settings.example {

@@ -14,7 +14,7 @@ use crate::flow::ScoredRollout;
 use crate::metrics::{Phase, PhaseTimes, StepLine, jsonl};
 use crate::model::gradients::parameters;
 use crate::reward::Rewards;
-use crate::reward::label::Relabelled;
+use crate::reward::label::Relabeled;
 use crate::train::folder::{RunFolder, write_gzip_lines};
 use crate::train::history::Evaluation;
 use crate::train::measures::{self, Measures, mean};
@@ -222,10 +222,10 @@ pub(super) fn run_traits(settings: &RunSettings, rewards: &Rewards, inputs: &Run
 }
 
 /// Records the labels that replace an example's own answer. Fails if a resumed run has other labels than recorded.
-pub(super) fn record_labels(folder: &RunFolder, labels: &[Relabelled]) -> Result<()> {
+pub(super) fn record_labels(folder: &RunFolder, labels: &[Relabeled]) -> Result<()> {
     let path = folder.labels();
     if path.exists() {
-        let recorded: Vec<Relabelled> = jsonl::read(&path)?;
+        let recorded: Vec<Relabeled> = jsonl::read(&path)?;
         ensure!(
             recorded == labels,
             "{}: the recorded labels differ from the examples' current labels; restore the example file that the run started with",

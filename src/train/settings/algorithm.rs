@@ -93,7 +93,7 @@ impl Algorithm {
     /// Describes the preset in one line by its settings, with the run's value in parentheses where it differs.
     ///
     /// # Errors
-    /// If the settings cannot be serialised.
+    /// If the settings cannot be serialized.
     pub fn expansion(&self, run: &RunSettings) -> Result<String> {
         let defaults = RunSettings::defaults_for(&run.model);
         let [published, preset, run] = [&defaults, &self.over(&defaults, run.rollout.max_new_tokens), run]

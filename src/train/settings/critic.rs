@@ -32,7 +32,7 @@ pub struct CriticSettings {
 }
 
 impl Default for CriticSettings {
-    /// The published run's settings, except the learning rate (1e-5 there). The head is initialised like a classification head in transformers.
+    /// The published run's settings, except the learning rate (1e-5 there). The head is initialized like a classification head in transformers.
     fn default() -> Self {
         Self {
             lr: 0.0,

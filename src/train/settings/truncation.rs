@@ -18,7 +18,7 @@ pub enum Truncation {
 }
 
 impl Truncation {
-    /// The behaviour of runs that were recorded before this setting existed.
+    /// The behavior of runs that were recorded before this setting existed.
     pub(super) fn default_for_old_runs() -> Self {
         Self::Mismatch
     }

@@ -161,7 +161,7 @@ pub fn same_text(a: &str, b: &str) -> bool {
 pub fn same_text_with_signs(a: &str, b: &str) -> bool {
     let letters = |text: &str| -> String {
         let plain = text.replace("\\text", "").replace("\\mathrm", "").replace("\\mbox", "").replace("\\left", "").replace("\\right", "");
-        let spaced = crate::verify::text::normalise(&plain);
+        let spaced = crate::verify::text::normalize(&plain);
         let kept = spaced.chars().filter(|c| !matches!(c, '{' | '}' | '$' | '"' | '\'' | '\u{201c}' | '\u{201d}'));
         kept.flat_map(char::to_lowercase).collect()
     };

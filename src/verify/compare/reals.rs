@@ -76,7 +76,7 @@ pub fn set(tree: &mut Tree, root: Id, fuel: &mut Fuel) -> Option<Vec<Interval>> 
         let found = found.filter(|parts| parts.len() <= MAX_PARTS);
         sets.push((id, found));
     }
-    sets.pop()?.1.map(normalise)
+    sets.pop()?.1.map(normalize)
 }
 
 /// True if the condition of a set-builder bounds the variable of its head, and not a function of it.
@@ -226,7 +226,7 @@ fn operate(operation: SetOperation, a: &[Interval], b: &[Interval], fuel: &mut F
         return Vec::new();
     }
     match operation {
-        SetOperation::Union => normalise([a, b].concat()),
+        SetOperation::Union => normalize([a, b].concat()),
         SetOperation::Intersection => intersection(a, b),
         SetOperation::Difference => intersection(a, &complement(b)),
     }
@@ -234,18 +234,18 @@ fn operate(operation: SetOperation, a: &[Interval], b: &[Interval], fuel: &mut F
 
 fn intersection(a: &[Interval], b: &[Interval]) -> Vec<Interval> {
     let pairs = a.iter().flat_map(|x| b.iter().map(move |y| Interval { low: later(x.low, y.low), high: earlier(x.high, y.high) }));
-    normalise(pairs.collect())
+    normalize(pairs.collect())
 }
 
 fn complement(set: &[Interval]) -> Vec<Interval> {
     let mut low = MINUS_INFINITY;
     let mut gaps = Vec::new();
-    for part in normalise(set.to_vec()) {
+    for part in normalize(set.to_vec()) {
         gaps.push(Interval { low, high: End { closed: !part.low.closed && part.low.node.is_some(), ..part.low } });
         low = End { closed: !part.high.closed && part.high.node.is_some(), ..part.high };
     }
     gaps.push(Interval { low, high: PLUS_INFINITY });
-    normalise(gaps)
+    normalize(gaps)
 }
 
 /// Treats two ends as equal if they differ only by rounding.
@@ -274,7 +274,7 @@ fn earlier(a: End, b: End) -> End {
 }
 
 /// Removes empty parts, sorts the rest, and joins parts that touch.
-fn normalise(mut set: Vec<Interval>) -> Vec<Interval> {
+fn normalize(mut set: Vec<Interval>) -> Vec<Interval> {
     set.retain(|part| {
         let point = same(part.low.value, part.high.value);
         if point { part.low.closed && part.high.closed } else { part.low.value < part.high.value }

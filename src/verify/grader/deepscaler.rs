@@ -44,12 +44,12 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         return Comparison { equal, method: Method::Text };
     }
     if tidy(gold) == tidy(answer) {
-        trace.note(Stage::Text, || format!("equal: both are {} by the first normalisation", quoted(&tidy(gold))));
+        trace.note(Stage::Text, || format!("equal: both are {} by the first normalization", quoted(&tidy(gold))));
         return Comparison { equal: true, method: Method::Text };
     }
     let (gold, answer) = (flatten(gold), flatten(answer));
     if gold == answer {
-        trace.note(Stage::Text, || format!("equal: both are {} by the second normalisation", quoted(&gold)));
+        trace.note(Stage::Text, || format!("equal: both are {} by the second normalization", quoted(&gold)));
         return Comparison { equal: true, method: Method::Text };
     }
     if answer.is_empty() {

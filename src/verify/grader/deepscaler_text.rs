@@ -22,7 +22,7 @@ const UNITS: [&str; 16] = [
     "yard",
 ];
 
-/// Applies the first normalisation.
+/// Applies the first normalization.
 pub fn tidy(text: &str) -> String {
     let text = text.trim();
     let text = enclosed_text(text).map_or(text, str::trim);
@@ -108,7 +108,7 @@ fn slash_fraction(text: &str) -> Option<String> {
     (format!("{x}/{y}") == text).then(|| format!("\\frac{{{x}}}{{{y}}}"))
 }
 
-/// Applies the second normalisation: LaTeX to plain text, lower case, no spaces or braces.
+/// Applies the second normalization: LaTeX to plain text, lower case, no spaces or braces.
 pub fn flatten(text: &str) -> String {
     let text = enclosed_text(text).unwrap_or(text);
     let mut s = text.replace("\\%", "%").replace("\\$", "$").replace(['$', '%'], "").replace(" or ", " , ").replace(" and ", " , ");

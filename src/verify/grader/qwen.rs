@@ -52,7 +52,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         });
         return Comparison { equal, method: Method::Text };
     }
-    let gold_text = text::normalise(gold);
+    let gold_text = text::normalize(gold);
     if choice::is_option(&gold_text)
         && let Some(letter) = answer.chars().rfind(|c| ('A'..='E').contains(c))
     {
@@ -215,7 +215,7 @@ fn number(text: &str) -> Option<f64> {
 /// Applies the published cleaning: removes units, text, currency and percent signs, and spaces.
 fn strip(text: &str) -> String {
     let text = text.trim().trim_start_matches(':').trim_end_matches(['.', '/']);
-    let mut s = text::normalise(text).replace("^{\\circ}", "").replace("^\\circ", "").replace("\\%", "").replace('%', "");
+    let mut s = text::normalize(text).replace("^{\\circ}", "").replace("^\\circ", "").replace("\\%", "").replace('%', "");
     s = s.replace("\\mathbf", "").replace("\\mathrm", "").replace("\\{", "").replace("\\}", "").replace("x\\in", "");
     // Words in \text after an answer are a unit. If the whole answer is text, its content is the answer.
     if let Some(at) = s.find("\\text{").or_else(|| s.find("\\mbox{")) {

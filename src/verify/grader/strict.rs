@@ -1,4 +1,4 @@
-//! Our own notion of equality: normalised text first, then the letters of options, then whatever both sides can be read as. This file owns
+//! Our own notion of equality: normalized text first, then the letters of options, then whatever both sides can be read as. This file owns
 //! that order; `compare` compares two answers that were read.
 
 use crate::verify::choice;
@@ -15,7 +15,7 @@ use crate::verify::{Comparison, Method};
 
 /// Compares two answers, reading commas in every sensible way.
 pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
-    let (gold_text, answer_text) = (text::normalise(gold), text::normalise(answer));
+    let (gold_text, answer_text) = (text::normalize(gold), text::normalize(answer));
     if gold_text.is_empty() || answer_text.is_empty() {
         trace.note(
             Stage::Text,
@@ -24,7 +24,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         return Comparison { equal: false, method: Method::NoAnswer };
     }
     if gold_text == answer_text {
-        trace.note(Stage::Text, || format!("equal: both are {} when normalised", quoted(&gold_text)));
+        trace.note(Stage::Text, || format!("equal: both are {} when normalized", quoted(&gold_text)));
         return Comparison { equal: true, method: Method::Text };
     }
     trace.note(Stage::Text, || format!("no verdict: {} and {} differ", quoted(&gold_text), quoted(&answer_text)));

@@ -51,7 +51,7 @@ pub enum Reaction {
     Later(Duration, Box<Reaction>),
 }
 
-type Behaviour = dyn Fn(&Received) -> Reaction + Send + Sync;
+type Behavior = dyn Fn(&Received) -> Reaction + Send + Sync;
 
 #[derive(Default)]
 struct State {
@@ -65,14 +65,14 @@ struct State {
 pub struct Server {
     pub address: String,
     state: Arc<Mutex<State>>,
-    behaviour: Arc<Behaviour>,
+    behavior: Arc<Behavior>,
 }
 
 impl Server {
-    pub fn new(behaviour: impl Fn(&Received) -> Reaction + Send + Sync + 'static) -> Self {
+    pub fn new(behavior: impl Fn(&Received) -> Reaction + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let server = Self { address, state: Arc::default(), behaviour: Arc::new(behaviour) };
+        let server = Self { address, state: Arc::default(), behavior: Arc::new(behavior) };
         let serving = server.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -118,7 +118,7 @@ impl Server {
             state.received.push(received.clone());
             received
         };
-        let act = finally((self.behaviour)(&received));
+        let act = finally((self.behavior)(&received));
         self.state.lock().unwrap().pending -= 1;
         perform(stream, &received, act)
     }

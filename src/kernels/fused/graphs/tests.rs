@@ -8,7 +8,7 @@ use crate::kernels::cpu::testing::random;
 use crate::kernels::fused::emulated::Emulator;
 use crate::kernels::{Kernels, pass};
 
-/// A toy model: an embedding table, and layers that each add a product with the normalised rows.
+/// A toy model: an embedding table, and layers that each add a product with the normalized rows.
 struct Toy {
     table: Tensor,
     norm: Tensor,

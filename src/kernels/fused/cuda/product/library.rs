@@ -67,7 +67,7 @@ impl Library {
     /// Opens the library on the current GPU.
     ///
     /// # Errors
-    /// If cuBLASLt cannot be initialised.
+    /// If cuBLASLt cannot be initialized.
     pub fn new() -> Result<Self> {
         Ok(Self { handle: lt::create_handle().map_err(wrong)? })
     }

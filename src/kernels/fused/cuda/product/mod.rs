@@ -84,7 +84,7 @@ impl Products {
     /// `folder`.
     ///
     /// # Errors
-    /// If cuBLASLt cannot be initialised, or the GPU has no memory for the workspace.
+    /// If cuBLASLt cannot be initialized, or the GPU has no memory for the workspace.
     pub fn new(stream: Arc<CudaStream>, batch_invariant: bool, folder: Option<&Path>) -> Result<Self> {
         let context = stream.context();
         context.bind_to_thread().w()?;
