@@ -8,10 +8,15 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     distances.filter(|(distance, _)| *distance <= max_edits).min_by_key(|(distance, _)| *distance).map(|(_, one)| one)
 }
 
-/// Returns the known settings closest to an unknown name: those with the same last part, or else the nearest one. All names are full names.
+/// Returns the known settings closest to an unknown name: those with the same last part, or with a last part that extends it (`max_new_tokens`
+/// for `max_new`), or else the nearest one. All names are full names.
 pub(super) fn nearest_settings(name: &str, known: &[String]) -> Vec<String> {
     let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_owned();
-    let same_last: Vec<String> = known.iter().filter(|one| last(one) == last(name)).cloned().collect();
+    let matching = |is_match: &dyn Fn(&str) -> bool| known.iter().filter(|one| is_match(&last(one))).cloned().collect::<Vec<String>>();
+    let mut same_last = matching(&|one| one == last(name));
+    if same_last.is_empty() {
+        same_last = matching(&|one| one.strip_prefix(&last(name)).is_some_and(|rest| rest.starts_with('_')));
+    }
     if !same_last.is_empty() {
         let near = nearest(name, same_last.iter().map(String::as_str)).map(str::to_owned);
         return near.map_or(same_last, |near| vec![near]);

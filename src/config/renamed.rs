@@ -11,7 +11,7 @@ use toml::{Table, Value};
 pub enum Renamed {
     /// A setting: its old path and its new one, in the same group.
     Setting {
-        /// The old path, `rollout.max_new_tokens`.
+        /// The old path, `rollout.max_new`.
         old: &'static str,
         /// The new path, `rollout.max_new_tokens`.
         new: &'static str,
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     const RENAMED: &[Renamed] = &[
-        Renamed::Setting { old: "rollout.max_new_tokens", new: "rollout.max_new_tokens" },
+        Renamed::Setting { old: "rollout.max_new", new: "rollout.max_new_tokens" },
         Renamed::Setting { old: "lanes", new: "workers" },
         Renamed::Value { path: "compute.kernels", old: "reference", new: "stock" },
     ];
@@ -86,15 +86,15 @@ mod tests {
             let found = update(&mut table, RENAMED).map(|()| table).map_err(|error| error.to_string());
             assert_eq!(found, expected.map(|text| text.parse().unwrap()).map_err(str::to_owned), "{text}");
         };
-        check("rollout.max_new_tokens = 5", Ok("rollout.max_new_tokens = 5"));
+        check("rollout.max_new = 5", Ok("rollout.max_new_tokens = 5"));
         check("lanes = 2\nrollout.groups = 3", Ok("workers = 2\nrollout.groups = 3"));
         check("compute.kernels = \"reference\"", Ok("compute.kernels = \"stock\""));
         // A name in another group, and another value, stay.
-        check("eval.max_new_tokens = 5\ncompute.kernels = \"plain\"", Ok("eval.max_new_tokens = 5\ncompute.kernels = \"plain\""));
+        check("eval.max_new = 5\ncompute.kernels = \"plain\"", Ok("eval.max_new = 5\ncompute.kernels = \"plain\""));
         check("rollout = 1", Ok("rollout = 1"));
         check(
-            "rollout = { max_new_tokens = 5, max_new_tokens = 6 }",
-            Err("rollout.max_new_tokens is the old name of rollout.max_new_tokens, and both are set: remove rollout.max_new_tokens"),
+            "rollout = { max_new = 5, max_new_tokens = 6 }",
+            Err("rollout.max_new is the old name of rollout.max_new_tokens, and both are set: remove rollout.max_new"),
         );
     }
 }

@@ -48,7 +48,6 @@ pub enum Backend {
     #[default]
     Auto,
     /// Candle's stock operations, on any device.
-    #[serde(alias = "reference")]
     #[value(alias = "reference")]
     Stock,
     /// This program's loops, on the CPU only.
