@@ -36,7 +36,7 @@ fn eval_resume_after_a_kill_writes_the_same_files() {
     let again = stdout_json(&succeed(&[&TINY[..], &["--out", &killed, "--resume"]].concat()));
     assert!(again.iter().all(|line| line["times"]["answered"] == 0), "nothing is left to do");
     let other = fail(&[&TINY[..], &["--out", &killed, "--resume", "--max-new-tokens", "40"]].concat(), 2);
-    assert!(other.contains("under other conditions (tiny-greedy: max_new_tokens: 80, here 40)"), "{other}");
+    assert!(other.contains("under other conditions (tiny-greedy: max_new: 80, here 40)"), "{other}");
 }
 
 #[test]

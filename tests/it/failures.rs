@@ -50,7 +50,7 @@ fn failed_record_of_a_step_names_the_last_intact_checkpoint() {
     write(":");
     succeed(&small(&whole, &more));
     write(&format!("rm -r {}/rollouts", out.display()));
-    let messages = fail(&small(&out, &more), &["step 3 updated the policy but could not be recorded, so it is not saved", "cannot write"]);
+    let messages = fail(&small(&out, &more), &["step 3 updated the policy but could not be recorded, so it was not saved", "cannot write"]);
     assert!(messages.contains("continue from the checkpoint of step 2 with --resume") && !messages.contains("is saved:"), "{messages}");
     std::fs::create_dir(out.join("rollouts")).unwrap();
     // The program counts from its start, so from step 3 on it must continue the earlier count.

@@ -183,7 +183,7 @@ fn eval_endpoint_reports_wrong_usage_before_sending() {
     check(&["--model", "tiny", "--endpoint-concurrency", "0"], 2, "it must be a whole number from 1 to 10000");
     check(&["--model", "tiny", "--max-new-tokens", "100000"], 2, "leave no room for a prompt");
     check(&["--model", "tiny", "--device", "cpu"], 2, "cannot be used with");
-    check(&["--model", "some/model"], 1, "--endpoint-chat lets the server write them");
+    check(&["--model", "some/model"], 1, "let the server write them with --endpoint-chat");
     let template = folder.path().join("template.jinja");
     std::fs::write(&template, "{{ messages }}").unwrap();
     check(&["--model", "tiny", "--endpoint-chat", "--chat-template", template.to_str().unwrap()], 2, "give it to the server");
