@@ -39,7 +39,7 @@
 //! | | [`verify`] | does an answer equal the gold answer? pure and total |
 //! | | [`text`] | tokenizer and chat template |
 //! | | [`data`] | examples, benchmarks, the embedded model's problems, pinned downloads, the hub |
-//! | ground | [`config`], [`flow`], [`draw`], [`workers`] | layered settings, records, addressed randomness, workers |
+//! | ground | [`config`], [`flow`], [`rng`], [`workers`] | layered settings, records, addressed randomness, workers |
 //! | | [`input`] | files from users: size limits, encodings, and catching panics of libraries |
 //! | | [`interrupt`], [`mod@output`], [`mod@usage`] | requests to stop; messages for people; usage errors |
 //!
@@ -50,7 +50,7 @@
 //!   weights stored `[in, out]`, products of at least 8 rows, attention that sums over blocks of absolute positions.
 //! - **A truncated sampler records its sampling mask** ([`flow::SamplingMask`]). Under `rollout.truncated = "renormalise"` sampler and trainer both use
 //!   the distribution over the kept tokens, so the first invariant holds for it. Without this setting, training refuses top-k, top-p and min-p.
-//! - **Randomness is addressed** ([`draw`]): a sampled token is a function of (seed, purpose, step, prompt, sample, position). Batch size,
+//! - **Randomness is addressed** ([`rng`]): a sampled token is a function of (seed, purpose, step, prompt, sample, position). Batch size,
 //!   scheduling, preemption and restarts change no token; a resumed run is bit-identical to an uninterrupted one.
 //! - **Adapters are merged**: a LoRA run ([`model::lora`]) computes with the sum of base weights and adapters, so the invariants above hold.
 //!   Adapter gradients are projections of each block's gradients, and the base weights serve as the KL reference.

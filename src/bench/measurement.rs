@@ -36,7 +36,7 @@ pub struct Measurement {
     /// `flops` as a fraction of the measured rate of the model's widest product. This and all other fractions are `None` if the ceilings
     /// were not measured.
     pub share_of_ceiling: Option<f64>,
-    /// Useful floating-point operations with attention, as in [`counts`](super::counts), without the reference model.
+    /// Useful floating-point operations with attention, as in [`cost`](super::cost), without the reference model.
     pub useful_flop: f64,
     /// Floating-point operations of the reference model.
     pub reference_flop: f64,

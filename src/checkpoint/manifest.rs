@@ -74,10 +74,10 @@ pub fn first_corruption(folder: &Path) -> Result<Option<String>> {
     first_corruption_among(folder, |_| true)
 }
 
-/// As [`fault`], for only those files whose name satisfies `is_included`.
+/// As [`first_corruption`], for only those files whose name satisfies `is_included`.
 ///
 /// # Errors
-/// As [`fault`].
+/// As [`first_corruption`].
 pub fn first_corruption_among(folder: &Path, is_included: impl Fn(&str) -> bool) -> Result<Option<String>> {
     let path = folder.join(FILE);
     if !path.exists() {

@@ -4,7 +4,7 @@
 //! Owns every `unsafe` block of the program and every loop over tensor elements. Knows nothing about models, prompts or rewards. [`cpu`]
 //! has the plain loops that all other implementations are compared with. [`stock`] uses only candle's stock operations and runs wherever
 //! candle does. [`fused`] launches the kernels in `cuda/`. All of them share the argument and result types in [`shape`], [`logits`] and
-//! [`optimizer`]. [`compute`] selects an implementation from the GPU that [`card`] finds and the entries in [`confirmation`]; [`watched`]
+//! [`optimizer`]. [`compute`] selects an implementation from the GPU that [`card`] finds and the entries in [`confirmation`]; [`hooks`]
 //! wraps any implementation in hooks.
 //!
 //! Dtypes: weights and activations have the kernels' own dtype. Weight gradients, logits and row statistics are f32; so are optimizer

@@ -122,7 +122,7 @@ pub struct Batch<'a> {
     pub scorer: Option<&'a dyn Scorer>,
     /// Stops waiting for a program when interrupted.
     pub interrupt: &'a Interrupt,
-    /// Path of this program, if it can guard a program of the user, which then does not outlive it ([`guard`]).
+    /// Path of this program, if it can guard a program of the user, which then does not outlive it ([`parent_guard`]).
     pub guard: Option<&'a Path>,
 }
 

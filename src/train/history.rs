@@ -231,7 +231,7 @@ impl History {
         (!last.is_empty()).then(|| last.iter().map(|(_, accuracy)| f64::from(*accuracy)).sum::<f64>() / last.len() as f64)
     }
 
-    /// Returns the evaluation with the highest [`selection_score`](Evaluation::merit), the first of equals.
+    /// Returns the evaluation with the highest [`selection_score`](Evaluation::selection_score), the first of equals.
     pub fn best(&self) -> Option<&Evaluation> {
         let selection_score = |evaluation: &Evaluation| evaluation.selection_score(&self.best_by);
         self.evaluations.iter().fold(None, |best: Option<&Evaluation>, one| match best {

@@ -66,7 +66,7 @@ pub struct RunInputs<'a> {
     /// Requests to stop the run, and how soon.
     pub interrupt: &'a Interrupt,
     /// The path of the `rlvr` program, which starts reward programs so that none outlives the run
-    /// ([`reward::parent_guard`](crate::reward::guard)). `None` starts them directly.
+    /// ([`reward::parent_guard`](crate::reward::parent_guard)). `None` starts them directly.
     pub guard: Option<&'a Path>,
 }
 

@@ -63,7 +63,7 @@ impl<'a> Loaded<'a> {
     /// Creates the run folder, or resumes the run in it.
     ///
     /// # Errors
-    /// [`FolderInUse`](crate::checkpoint::lock::Held) if another process has locked the folder. [`Interrupted`](crate::interrupt::Interrupted) if
+    /// [`FolderInUse`](crate::checkpoint::lock::FolderInUse) if another process has locked the folder. [`Interrupted`](crate::interrupt::Interrupted) if
     /// a signal arrived while lost evaluations were repeated; the folder is then unchanged. Other errors if the checkpoint cannot be loaded
     /// or a file cannot be written.
     pub fn start(self) -> Result<Run<'a>> {
