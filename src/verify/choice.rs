@@ -10,15 +10,15 @@ const LETTERS: std::ops::RangeInclusive<u8> = b'A'..=b'J';
 /// Compares two normalized answers as options. Returns `None` unless both are options and at least one is a bare letter.
 pub fn compare(gold: &str, answer: &str, trace: &mut Trace) -> Option<Comparison> {
     let Some((gold, gold_alone)) = option(gold) else {
-        trace.note(Stage::Choice, || "no verdict: the reference is no option");
+        trace.note(Stage::Choice, || "no verdict: the gold answer is not an option");
         return None;
     };
     let Some((answer, answer_alone)) = option(answer) else {
-        trace.note(Stage::Choice, || format!("no verdict: the reference may be option {gold}, the answer is none"));
+        trace.note(Stage::Choice, || format!("no verdict: the gold answer may be option {gold}, but the answer is not an option"));
         return None;
     };
     if !gold_alone && !answer_alone {
-        trace.note(Stage::Choice, || "no verdict: two options with texts of their own are more than their letters");
+        trace.note(Stage::Choice, || "no verdict: both options have text, so their letters do not decide");
         return None;
     }
     let equal = gold.eq_ignore_ascii_case(&answer);

@@ -104,7 +104,7 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mu
     let cuts = settings.grader == Grader::Strict || settings.after_think;
     let response = match response.rfind("</think>").filter(|_| cuts) {
         Some(at) => {
-            trace.note(Stage::Extract, || "only what follows the last </think> counts");
+            trace.note(Stage::Extract, || "reading only the text after the last </think>");
             &response[at + "</think>".len()..]
         }
         None if settings.after_think => {
@@ -136,10 +136,10 @@ pub(super) fn answer(gold: &str, response: &str, settings: &Settings, trace: &mu
             let found = fallback::answer(response, choice::is_option(&text::normalize(gold)));
             trace.note(Stage::Extract, || match &found {
                 (Some(answer), Extraction::AnswerIs) => {
-                    format!("without a box, from what the response states as its answer: {}", quoted(answer))
+                    format!("no box; from the stated answer: {}", quoted(answer))
                 }
-                (Some(answer), _) => format!("without a box, from the last formula, number or letter: {}", quoted(answer)),
-                (None, _) => "no answer: no box, no statement, no number".to_owned(),
+                (Some(answer), _) => format!("no box; from the last formula, number or letter: {}", quoted(answer)),
+                (None, _) => "no answer: no box, no stated answer and no number".to_owned(),
             });
             found
         }

@@ -168,17 +168,17 @@ impl Method {
     /// Describes the evidence, to complete "decided by ...".
     pub fn describe(self) -> &'static str {
         match self {
-            Method::NoAnswer => "the want of an answer",
+            Method::NoAnswer => "a missing answer",
             Method::Text => "the text",
-            Method::Choice => "letters of options",
+            Method::Choice => "option letters",
             Method::Exact => "exact rational values",
             Method::Identity => "identity of rational functions",
             Method::Numeric => "values with error bounds",
             Method::Sampled => "values at seeded points",
             Method::Rounded => "rounded decimals",
-            Method::Tolerance => "the set's tolerance",
-            Method::Structure => "the kinds and numbers of parts",
-            Method::Exhausted => "the budget of steps and digits",
+            Method::Tolerance => "the data set's tolerance",
+            Method::Structure => "the structure of the answers",
+            Method::Exhausted => "the limit on steps and digits",
         }
     }
 }

@@ -22,27 +22,27 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
                 }
             }
             if !label::labels_match(tree, gl, al, constant) {
-                return Some(Goal::different(Stage::Relation, "values of different names"));
+                return Some(Goal::different(Stage::Relation, "values with different names"));
             }
             let av = match (label::bound_variable(tree, gl), label::bound_variable(tree, al)) {
                 (Some(to), Some(from)) if from != to => rewrite::rename(tree, av, from, to, fuel)?,
                 _ => av,
             };
             checks.push((gv, av));
-            Some(Goal::all(Stage::Relation, "one name on both sides, so its values count", checks))
+            Some(Goal::all(Stage::Relation, "the same name on both sides, so the values are compared", checks))
         }
         (Meaning::Order, Meaning::Order) => orders(tree, (gold, g), (answer, a), fuel, trace),
         (Meaning::Membership { set: gs, .. }, Meaning::Membership { set: asw, .. }) => {
-            Some(Goal::all(Stage::Relation, "an element of a set stands for the set", vec![(gs, asw)]))
+            Some(Goal::all(Stage::Relation, "`x ∈ set` is compared as the set", vec![(gs, asw)]))
         }
         (Meaning::Computation { value: gv, .. }, Meaning::Computation { value: av, mut checks }) => {
             checks.push((gv, av));
-            Some(Goal::all(Stage::Relation, "a computation stands for its last member, and the answer's steps must be right", checks))
+            Some(Goal::all(Stage::Relation, "a computation is compared by its result, and every step of the answer must be right", checks))
         }
         (Meaning::Assignment { value: gv, .. }, Meaning::Computation { value: av, mut checks })
         | (Meaning::Computation { value: gv, .. }, Meaning::Assignment { value: av, mut checks, .. }) => {
             checks.push((gv, av));
-            Some(Goal::all(Stage::Relation, "a name's value against a computation's", checks))
+            Some(Goal::all(Stage::Relation, "the value of a name and the result of a computation", checks))
         }
         (Meaning::Order | Meaning::Membership { .. }, _) | (_, Meaning::Order | Meaning::Membership { .. }) => {
             Some(real_sets(tree, gold, answer, fuel)?.unwrap_or(Goal::different(Stage::Relation, "relations of different kinds")))
@@ -114,13 +114,13 @@ pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bo
                 checks.clear();
             }
             checks.push(pair(value));
-            Some(Goal::all(Stage::Relation, "a relation that gives a value stands for it", checks))
+            Some(Goal::all(Stage::Relation, "a relation that gives a value is compared by that value", checks))
         }
-        Meaning::Membership { set, .. } => Some(Goal::all(Stage::Relation, "an element of a set stands for the set", vec![pair(set)])),
+        Meaning::Membership { set, .. } => Some(Goal::all(Stage::Relation, "`x ∈ set` is compared as the set", vec![pair(set)])),
         // `a + 5b = 18` answers a question for a number: the left side names the requested quantity. `... = 0` is an equation, not a value.
         // A gold answer that is an equation is never a number.
         Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) && !tree.is_zero(right) => {
-            Some(Goal::all(Stage::Relation, "an equation for the requested quantity stands for its right side", vec![pair(right)]))
+            Some(Goal::all(Stage::Relation, "an equation for the requested quantity is compared by its right side", vec![pair(right)]))
         }
         Meaning::Equation(..) => Some(Goal::different(Stage::Relation, "an equation is not a value")),
         Meaning::Order => {

@@ -72,7 +72,7 @@ impl Goal {
             Need::Decided(Comparison { equal: false, .. }) => format!("not equal: {rule}"),
             Need::All(pairs) if pairs.len() == 1 => rule.to_owned(),
             Need::All(pairs) => format!("{rule}; {} pairs must be equal", pairs.len()),
-            Need::Matching(gold, answer) => format!("{rule}; {} members must meet {}", gold.len(), answer.len()),
+            Need::Matching(gold, answer) => format!("{rule}; {} members must match {}", gold.len(), answer.len()),
         }
     }
 }
@@ -87,7 +87,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
         return worded(tree, gold, answer, fuel);
     }
     if let Some(pair) = without_ranges(tree, gold, answer) {
-        return Some(Goal::all(Stage::Members, "the range of a parameter does not count", vec![pair]));
+        return Some(Goal::all(Stage::Members, "the range of a parameter is ignored", vec![pair]));
     }
     if let (Node::Number(_), Node::Number(_)) = (g, a) {
         return Some(Goal::valued(scalar::compare(tree, gold, answer, fuel, trace)));
@@ -98,7 +98,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
     match (g, a) {
         (Node::Text(g), Node::Text(a)) => {
             let equal = quantity::same_text(tree.name_of(g), tree.name_of(a));
-            return Some(Goal::decided(Stage::Words, "words on both sides; case, articles and plural do not count", equal, Method::Text));
+            return Some(Goal::decided(Stage::Words, "words on both sides, ignoring case, articles and plurals", equal, Method::Text));
         }
         (Node::Text(text), _) => return against_words(tree, text, answer, a, |words, other| (words, other)),
         (_, Node::Text(text)) => return against_words(tree, text, gold, g, |words, other| (other, words)),
@@ -142,14 +142,14 @@ fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal
         answer
     };
     match relation {
-        WordRelation::Different => Some(Goal::different(Stage::Words, "the words or units beside the two say different things")),
+        WordRelation::Different => Some(Goal::different(Stage::Words, "the words or units next to the values have different meanings")),
         WordRelation::Compatible(ratio) if num_traits::One::is_one(&ratio) => {
-            Some(Goal::all(Stage::Words, "the words or units beside the two are compatible", vec![(gold, answer)]))
+            Some(Goal::all(Stage::Words, "the words or units next to the values are compatible", vec![(gold, answer)]))
         }
         WordRelation::Compatible(ratio) => {
             let factor = tree.rational(ratio)?;
             let scaled = tree.push(Node::Multiply(answer, factor))?;
-            Some(Goal::all(Stage::Words, "units of one kind; the answer is put into the unit of the reference", vec![(gold, scaled)]))
+            Some(Goal::all(Stage::Words, "units of the same quantity; the answer is converted to the unit of the gold answer", vec![(gold, scaled)]))
         }
     }
 }
@@ -226,7 +226,7 @@ fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
             }
         }
     };
-    Goal::decided(Stage::Words, "words against a product of letters, compared letter by letter", equal, Method::Text)
+    Goal::decided(Stage::Words, "words and a product of letters, compared letter by letter", equal, Method::Text)
 }
 
 /// Compares two sets of real numbers: the same number of parts, with equal ends that are equally open. Returns `Some(None)` unless both
@@ -237,7 +237,7 @@ pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
     match (subject(tree, gold), subject(tree, answer)) {
         // Two inequalities between expressions may still be equal up to a factor.
         (Some(Subject::Expression(_)), Some(Subject::Expression(_))) => return Some(None),
-        (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(Goal::different(Stage::Reals, "bounds on different things"))),
+        (Some(g), Some(a)) if !g.agrees(a, tree) => return Some(Some(Goal::different(Stage::Reals, "bounds on different quantities"))),
         _ => {}
     }
     if g.len() != a.len() {
@@ -246,12 +246,12 @@ pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opti
     let mut pairs = Vec::new();
     for (g, a) in g.iter().zip(&a) {
         if !same_shape(g, a) {
-            return Some(Some(Goal::different(Stage::Reals, "sets of reals whose ends are not equally open, closed or infinite")));
+            return Some(Some(Goal::different(Stage::Reals, "sets of reals whose endpoints are not equally open, closed or infinite")));
         }
         pairs.extend(g.low.node.zip(a.low.node));
         pairs.extend(g.high.node.zip(a.high.node));
     }
-    Some(Some(Goal::all(Stage::Reals, "the same set of reals if the ends are equal", pairs)))
+    Some(Some(Goal::all(Stage::Reals, "the same set of reals if the endpoints are equal", pairs)))
 }
 
 fn same_shape(g: &Interval, a: &Interval) -> bool {
@@ -290,7 +290,7 @@ fn expressions(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
     match rename::parameter(tree, gold, answer, fuel) {
         Some(renamed) => {
             trace.note(Stage::Letters, || {
-                format!("once more, with the answer's letter called as in the reference: {}", show(tree, renamed))
+                format!("trying again with the answer's letter renamed to the gold answer's: {}", show(tree, renamed))
             });
             scalar::compare(tree, gold, renamed, fuel, trace)
         }

@@ -61,7 +61,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
             }
             let goal = if open.len() < MAX_OPEN { goal(tree, pair.0, pair.1, fuel, trace) } else { None };
             let Some(goal) = goal else {
-                trace.note(Stage::Budget, || "not equal: the steps, nodes or open pairs of one comparison are spent");
+                trace.note(Stage::Budget, || "not equal: the limit on steps, nodes or open pairs was reached");
                 return exhausted;
             };
             if !goal.rule.is_empty() {
@@ -99,7 +99,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
                 wanted = Some(next);
             }
             Progress::Exhausted => {
-                trace.note(Stage::Budget, || "not equal: the steps of one comparison are spent");
+                trace.note(Stage::Budget, || "not equal: the step budget ran out");
                 return exhausted;
             }
         }
@@ -111,15 +111,15 @@ impl Open {
     fn note_result(&self, tree: &Tree, found: Comparison, trace: &mut Trace) {
         match &self.goal.need {
             Need::All(pairs) if pairs.len() > 1 => trace.note(self.goal.stage, || match found.equal {
-                true => "equal: every pair is".to_owned(),
-                false => format!("not equal: pair {} of {} is not", self.done + 1, pairs.len()),
+                true => "equal: all pairs are equal".to_owned(),
+                false => format!("not equal: pair {} of {} differs", self.done + 1, pairs.len()),
             }),
             Need::Matching(gold, answer) => trace.note(self.goal.stage, || match gold.get(self.done) {
-                _ if found.equal => "equal: every member has met one".to_owned(),
+                _ if found.equal => "equal: every member has a match".to_owned(),
                 Some(&member) if gold.len() == answer.len() => {
-                    format!("not equal: {} meets no member that is left", short(show(tree, member)))
+                    format!("not equal: {} matches none of the remaining members", short(show(tree, member)))
                 }
-                _ => "not equal: another number of members".to_owned(),
+                _ => "not equal: different numbers of members".to_owned(),
             }),
             _ => {}
         }

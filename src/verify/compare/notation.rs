@@ -13,7 +13,7 @@ const HOUR: u32 = 3600;
 /// mark on one side only is ignored, as a unit is.
 pub fn time(tree: &Tree, gold: Id, answer: Id) -> Option<Goal> {
     let equal = same_time(tree, gold, answer)?;
-    Some(Goal::decided(Stage::Notation, "as times of day", equal, Method::Exact))
+    Some(Goal::decided(Stage::Notation, "compared as times of day", equal, Method::Exact))
 }
 
 fn same_time(tree: &Tree, gold: Id, answer: Id) -> Option<bool> {
@@ -44,14 +44,14 @@ pub fn numerals(tree: &mut Tree, gold: Id, answer: Id) -> Option<Goal> {
     let without_base = |tree: &mut Tree, digits: u32, pair: fn(Id, Id) -> (Id, Id), other: Id| {
         let decimal = numeral(tree, digits).map(|decimal| pair(decimal, other));
         decimal.map_or(Goal::different(Stage::Notation, "digits above 9 need a base on both sides"), |pair| {
-            Goal::all(Stage::Notation, "a base on one side only does not count", vec![pair])
+            Goal::all(Stage::Notation, "a base on one side only is ignored", vec![pair])
         })
     };
     match (tree.node(gold), tree.node(answer)) {
         (Node::Based(gold_digits, gold_base), Node::Based(answer_digits, answer_base)) => {
             let digits = |index| tree.name_of(index).trim_start_matches('0');
             let equal = gold_base == answer_base && digits(gold_digits) == digits(answer_digits);
-            Some(Goal::decided(Stage::Notation, "with a base on both sides, digits and base count", equal, Method::Exact))
+            Some(Goal::decided(Stage::Notation, "with a base on both sides, digits and base are compared", equal, Method::Exact))
         }
         (Node::Based(digits, _), _) => Some(without_base(tree, digits, |digits, other| (digits, other), answer)),
         (_, Node::Based(digits, _)) => Some(without_base(tree, digits, |digits, other| (other, digits), gold)),
@@ -77,7 +77,7 @@ pub fn ratios(tree: &mut Tree, gold: Id, answer: Id) -> Option<Option<Goal>> {
         let time = long.len() == 3 && short.len() == 2 && long.last().is_some_and(|&last| tree.is_zero(last));
         let pairs = long.iter().zip(short).map(|(&l, &s)| if swapped { (s, l) } else { (l, s) }).collect();
         return Some(Some(if time {
-            Goal::all(Stage::Notation, "the zero seconds of a time do not count", pairs)
+            Goal::all(Stage::Notation, "zero seconds of a time are ignored", pairs)
         } else {
             Goal::different(Stage::Notation, "ratios with different numbers of parts")
         }));

@@ -82,7 +82,7 @@ pub fn proportional(
 ) -> Comparison {
     let decided = |equal| Comparison { equal, method: Method::Sampled };
     let (Some(g), Some(a)) = (tree.push(Node::Subtract(gold.0, gold.1)), tree.push(Node::Subtract(answer.0, answer.1))) else {
-        trace.note(Stage::Budget, || "the comparison has too many nodes");
+        trace.note(Stage::Budget, || "not equal: the comparison has too many nodes");
         return decided(false);
     };
     if rewrite::symbols(tree, g) != rewrite::symbols(tree, a) {
@@ -112,14 +112,14 @@ pub fn proportional(
         };
         let (Some(one), Some(other)) = (approx.multiply(&gold, &first_answer), approx.multiply(&first_gold, &answer)) else { continue };
         if (one.re - other.re).abs() > 2.0 * (one.error + other.error) {
-            trace.note(Stage::Sampled, || "not equal: left minus right of the two has no constant ratio");
+            trace.note(Stage::Sampled, || "not equal: the differences (left minus right) have no constant ratio");
             return decided(false);
         }
         agreeing += usize::from(!approx.lost);
     }
     let equal = agreeing >= 3;
     trace.note(Stage::Sampled, || match equal {
-        true => format!("equal: left minus right of the two has the same ratio at {} points", agreeing + 1),
+        true => format!("equal: the differences (left minus right) have the same ratio at {} points", agreeing + 1),
         false => "not equal: too few points where both relations can be compared".to_owned(),
     });
     decided(equal)

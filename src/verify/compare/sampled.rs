@@ -44,7 +44,7 @@ impl Pair<'_> {
             }
             let distance = (gold.re - answer.re).hypot(gold.im - answer.im);
             if differ(gold, answer) || decimals_are_rounded && distance > gold.error + answer.error {
-                self.trace.note(stage, || format!("they differ at a point: {} and {}", format_value(gold), format_value(answer)));
+                self.trace.note(stage, || format!("the values differ at a point: {} and {}", format_value(gold), format_value(answer)));
                 return Some(false);
             }
             let error = gold.error + answer.error;
@@ -60,7 +60,7 @@ impl Pair<'_> {
         // `x!!!` has a value at 2 only, where it agrees with many expressions.
         let enough = agreeing >= MIN_POINTS && (whole.is_empty() || places.len() >= MIN_PLACES);
         self.trace.note(stage, || match enough {
-            true => format!("equal: they agree at {agreeing} points, and differ at none where both are defined"),
+            true => format!("equal: the values agree at {agreeing} points and differ at none where both are defined"),
             false => format!("no difference found, but only {agreeing} points are precise enough to decide"),
         });
         enough.then_some(true)

@@ -26,7 +26,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
     // Looking for signs and names walks both sides about ten times.
     let size = tree.reachable(gold).len() + tree.reachable(answer).len();
     if !matches!((tree.node(gold), tree.node(answer)), (Node::Number(_), Node::Number(_))) && fuel.spend(8 * size as u64).is_err() {
-        trace.note(Stage::Budget, || "not equal: the steps of one comparison are spent");
+        trace.note(Stage::Budget, || "not equal: the step budget ran out");
         return Comparison { equal: false, method: Method::Exhausted };
     }
     for (nth, (gold_reading, answer_reading)) in readings(tree, gold, answer).into_iter().enumerate() {
@@ -39,7 +39,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
         }
     }
     if fuel.is_spent() {
-        trace.note(Stage::Budget, || "the steps of one comparison are spent: stages without a verdict may only have been too expensive");
+        trace.note(Stage::Budget, || "the step budget ran out: stages without a verdict may have been too expensive");
     }
     last
 }
@@ -66,11 +66,11 @@ fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
 fn describe(gold: Reading, answer: Reading) -> &'static str {
     let either = |sign: fn(Reading) -> bool| sign(gold) || sign(answer);
     if either(|reading| reading.percent_is_share) {
-        "once more, with % as a hundredth"
+        "trying again with % as 1/100"
     } else if either(|reading| reading.degree_is_angle) {
-        "once more, with ° as a part of the circle: 180° is π"
+        "trying again with ° as an angle: 180° is π"
     } else {
-        "once more, with log as the decimal logarithm"
+        "trying again with log as the decimal logarithm"
     }
 }
 
@@ -132,7 +132,7 @@ impl Pair<'_> {
     fn compare(&mut self) -> Comparison {
         if let Some(equal) = self.infinite() {
             self.trace.note(Stage::Exact, || {
-                if equal { "equal: the same infinity" } else { "not equal: one side is infinite, the other is not the same infinity" }
+                if equal { "equal: the same infinity" } else { "not equal: one side is infinite, and the other is not the same infinity" }
             });
             return Comparison { equal, method: Method::Exact };
         }
@@ -230,7 +230,7 @@ impl Pair<'_> {
             let gold: Option<Ball> = evaluate(self.tree, self.gold, self.gold_reading, &mut balls, self.fuel);
             let answer: Option<Ball> = evaluate(self.tree, self.answer, self.answer_reading, &mut balls, self.fuel);
             let (Some(gold), Some(answer)) = (gold, answer) else {
-                self.trace.note(Stage::Numeric, || "no verdict: no error bounds are available, as for complex numbers");
+                self.trace.note(Stage::Numeric, || "no verdict: no error bounds are available, for example because a value is complex");
                 return Agreement::Unknown;
             };
             if !gold.meets(&answer) {
@@ -243,9 +243,9 @@ impl Pair<'_> {
             let shown = sharp && !balls.lost && !tiny(&gold, &answer) && !tiny(&answer, &gold);
             agreement = if shown { Agreement::Proven } else { Agreement::Unproven };
             self.trace.note(Stage::Numeric, || match agreement {
-                _ if Some(&precision) != PRECISIONS.last() => format!("no verdict yet: the values meet in {precision} bits"),
-                Agreement::Proven => format!("equal: the values meet in {precision} bits"),
-                _ => format!("no verdict: the values meet in {precision} bits, but some part of them is too small to be seen there"),
+                _ if Some(&precision) != PRECISIONS.last() => format!("no verdict yet: the values agree to {precision} bits"),
+                Agreement::Proven => format!("equal: the values agree to {precision} bits"),
+                _ => format!("no verdict: the values agree to {precision} bits, but some part of them is too small to affect those bits"),
             });
         }
         agreement
@@ -257,7 +257,7 @@ impl Pair<'_> {
         self.trace.note(Stage::Identity, || match found {
             Some(true) => "equal: the same values in a prime field",
             Some(false) => "the values differ in a prime field",
-            None => "no verdict: no rational functions throughout",
+            None => "no verdict: not every part is a rational function",
         });
         found
     }
@@ -291,11 +291,11 @@ impl Pair<'_> {
             (None, None) => false,
         };
         self.trace.note(Stage::Rounded, || {
-            let (found, stands) = if equal { ("equal", "stands for") } else { ("not equal", "does not stand for") };
+            let (found, matches) = if equal { ("equal", "matches") } else { ("not equal", "does not match") };
             match (&gold, &answer) {
-                (Some(_), _) => format!("{found}: the reference is a decimal, and {stands} {}", digits(answer_value)),
-                (None, Some(_)) => format!("{found}: the answer is a decimal, and {stands} {}", digits(gold_value)),
-                (None, None) => "not equal: no side is a decimal that could be rounded".to_owned(),
+                (Some(_), _) => format!("{found}: the gold answer is a decimal that {matches} {}", digits(answer_value)),
+                (None, Some(_)) => format!("{found}: the answer is a decimal that {matches} {}", digits(gold_value)),
+                (None, None) => "not equal: neither side is a decimal that could be rounded".to_owned(),
             }
         });
         Comparison { equal, method: if equal { Method::Rounded } else { otherwise } }
@@ -305,9 +305,9 @@ impl Pair<'_> {
 /// Names the sides that are not rational numbers.
 fn irrational(gold_is_rational: bool, answer_is_rational: bool) -> &'static str {
     match (gold_is_rational, answer_is_rational) {
-        (true, _) => "the answer is not computed as a rational number",
-        (false, true) => "the reference is not computed as a rational number",
-        (false, false) => "no side is computed as a rational number",
+        (true, _) => "the answer could not be evaluated as a rational number",
+        (false, true) => "the gold answer could not be evaluated as a rational number",
+        (false, false) => "neither side could be evaluated as a rational number",
     }
 }
 

@@ -8,9 +8,9 @@ use crate::verify::tree::{Bracket, Id, Node, SetOperation, Tree};
 use crate::verify::value;
 
 /// Rule texts that several kinds share.
-const ALONE: &str = "a single member stands for its list or set";
+const ALONE: &str = "a list or set with one member is compared as that member";
 const SHAPES: &str = "matrices or vectors of different shape";
-const SIZES: &str = "another number of members";
+const SIZES: &str = "different numbers of members";
 
 /// True for kinds of nodes with members.
 pub fn is_structure(tree: &Tree, id: Id) -> bool {
@@ -70,7 +70,7 @@ pub fn structures(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Opt
         }
         (Node::SetOperation(go, gl, gr), Node::SetOperation(ao, al, ar)) => {
             if go != ao {
-                return Some(Goal::different(Stage::Members, "different operations on sets"));
+                return Some(Goal::different(Stage::Members, "different set operations"));
             }
             return Some(if go == SetOperation::Difference {
                 Goal::all(Stage::Members, "differences of sets, operand by operand", vec![(gl, al), (gr, ar)])
@@ -129,7 +129,7 @@ fn sequences(tree: &Tree, (go, gc, gl): (Bracket, Bracket, u32), (ao, ac, al): (
             // Two numbers in brackets may be an interval, where the kind of bracket counts.
             let interval = g.len() == 2 && (is_interval(go, gc) || is_interval(ao, ac));
             if interval && (round(go) != round(ao) || round(gc) != round(ac)) {
-                return Some(Goal::different(Stage::Members, "intervals whose ends are not equally open"));
+                return Some(Goal::different(Stage::Members, "intervals whose endpoints are not equally open"));
             }
             Some(ordered(g, a))
         }

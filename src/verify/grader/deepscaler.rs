@@ -39,28 +39,28 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
         let equal = gold.trim() == answer.trim();
         trace.note(Stage::Text, || {
-            format!("{} as it stands; more than {MAX_LENGTH} bytes are not read", if equal { "equal" } else { "not equal" })
+            format!("{} as text; answers over {MAX_LENGTH} bytes are not parsed", if equal { "equal" } else { "not equal" })
         });
         return Comparison { equal, method: Method::Text };
     }
     if tidy(gold) == tidy(answer) {
-        trace.note(Stage::Text, || format!("equal: both are {} by the first normalization", quoted(&tidy(gold))));
+        trace.note(Stage::Text, || format!("equal: both are {} after the first normalization", quoted(&tidy(gold))));
         return Comparison { equal: true, method: Method::Text };
     }
     let (gold, answer) = (flatten(gold), flatten(answer));
     if gold == answer {
-        trace.note(Stage::Text, || format!("equal: both are {} by the second normalization", quoted(&gold)));
+        trace.note(Stage::Text, || format!("equal: both are {} after the second normalization", quoted(&gold)));
         return Comparison { equal: true, method: Method::Text };
     }
     if answer.is_empty() {
         trace.note(Stage::Text, || "not equal: the answer is empty");
         return Comparison { equal: false, method: Method::NoAnswer };
     }
-    trace.note(Stage::Text, || format!("no verdict: {} and {} differ after two normalisations", quoted(&gold), quoted(&answer)));
+    trace.note(Stage::Text, || format!("no verdict: {} and {} differ after two normalizations", quoted(&gold), quoted(&answer)));
     let (gold_parts, answer_parts) = (parts(&gold), parts(&answer));
     let ends = |text: &str| (text.chars().next(), text.chars().next_back());
     if gold_parts.len() > 1 && ends(&gold) != ends(&answer) || gold_parts.len() != answer_parts.len() {
-        trace.note(Stage::Members, || format!("not equal: different brackets, or {} and {} parts", gold_parts.len(), answer_parts.len()));
+        trace.note(Stage::Members, || format!("not equal: different brackets or numbers of parts ({} and {})", gold_parts.len(), answer_parts.len()));
         return Comparison { equal: false, method: Method::Structure };
     }
     let mut weakest = Method::Text;
@@ -87,7 +87,7 @@ fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         Comparison { equal, method: Method::Text }
     };
     if is_fraction(gold) && is_fraction(answer) {
-        return as_text("two fractions are not reduced", trace);
+        return as_text("this grader does not reduce fractions", trace);
     }
     if integer(gold).is_some() != integer(answer).is_some() || !may_evaluate(gold) || !may_evaluate(answer) {
         return as_text("only one side is an integer, or the published grader would not call its algebra system", trace);
@@ -95,11 +95,11 @@ fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     let mut tree = Tree::default();
     let mut fuel = Fuel::new(Fuel::COMPARISON);
     let gold = read::read(gold, Commas::Separate, &mut tree, &mut fuel);
-    note_reading("reference", &tree, gold, &fuel, trace);
+    note_reading("gold answer", &tree, gold, &fuel, trace);
     let answer = read::read(answer, Commas::Separate, &mut tree, &mut fuel);
     note_reading("answer", &tree, answer, &fuel, trace);
     let (Some(gold), Some(answer)) = (gold, answer) else {
-        trace.note(Stage::Text, || "not equal: an answer could not be read, and the texts differ");
+        trace.note(Stage::Text, || "not equal: one side could not be parsed, and the texts differ");
         return Comparison { equal: false, method: Method::Text };
     };
     let found = scalar::compare(&mut tree, gold, answer, &mut fuel, trace);

@@ -48,7 +48,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold.len().max(answer.len()) > MAX_LENGTH {
         let equal = gold.trim() == answer.trim();
         trace.note(Stage::Text, || {
-            format!("{} as it stands; more than {MAX_LENGTH} bytes are not read", if equal { "equal" } else { "not equal" })
+            format!("{} as text; answers over {MAX_LENGTH} bytes are not parsed", if equal { "equal" } else { "not equal" })
         });
         return Comparison { equal, method: Method::Text };
     }
@@ -107,7 +107,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
     trace.note(Stage::Text, || format!("no verdict: {} and {} differ after cleaning", quoted(gold), quoted(answer)));
     if let (Some(g), Some(a)) = (number(gold), number(answer)) {
         let equal = [g / 100.0, g, g * 100.0].iter().any(|g| close(*g, a));
-        let rule = "numbers, compared to one part in ten thousand, also scaled by 1/100 and by 100";
+        let rule = "numbers, compared within one part in ten thousand, also scaled by 1/100 and 100";
         return decided(equal, Method::Numeric, Stage::Numeric, rule, trace);
     }
     let bare = |text: &str| text.replace(['{', '}', '(', ')', '[', ']'], "").to_lowercase();
@@ -132,11 +132,11 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
     };
     match (value(gold), value(answer)) {
         (None, Some(value)) if !gold.contains('=') => {
-            trace.note(Stage::Relation, || format!("the answer stands for its value, {}", quoted(&value)));
+            trace.note(Stage::Relation, || format!("comparing the value of the answer, {}", quoted(&value)));
             return Step::Parts(vec![(gold.to_owned(), value)]);
         }
         (Some(value), None) if !answer.contains('=') => {
-            trace.note(Stage::Relation, || format!("the reference stands for its value, {}", quoted(&value)));
+            trace.note(Stage::Relation, || format!("comparing the value of the gold answer, {}", quoted(&value)));
             return Step::Parts(vec![(value, answer.to_owned())]);
         }
         _ => {}
@@ -164,8 +164,8 @@ fn algebra(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comp
         note_reading(side, &tree, id, fuel, trace);
         id
     };
-    let (Some(gold), Some(answer)) = (read("reference", gold), read("answer", answer)) else {
-        trace.note(Stage::Text, || "not equal: an answer could not be read, and the texts differ");
+    let (Some(gold), Some(answer)) = (read("gold answer", gold), read("answer", answer)) else {
+        trace.note(Stage::Text, || "not equal: one side could not be parsed, and the texts differ");
         return Comparison { equal: false, method: Method::Text };
     };
     let mut value = |id| {

@@ -19,7 +19,7 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     if gold_text.is_empty() || answer_text.is_empty() {
         trace.note(
             Stage::Text,
-            || if gold_text.is_empty() { "not equal: the reference is empty" } else { "not equal: the answer is empty" },
+            || if gold_text.is_empty() { "not equal: the gold answer is empty" } else { "not equal: the answer is empty" },
         );
         return Comparison { equal: false, method: Method::NoAnswer };
     }
@@ -35,8 +35,8 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         // Too long to read. A long list may still have the same items in a different order.
         let equal = same_items(&gold_text, &answer_text);
         trace.note(Stage::Text, || {
-            let found = if equal { "equal: the same items" } else { "not equal: not the same items" };
-            format!("{found}, as text; more than {} bytes are not read", read::MAX_LENGTH)
+            let found = if equal { "equal: the same items" } else { "not equal: different items" };
+            format!("{found}, as text; answers over {} bytes are not parsed", read::MAX_LENGTH)
         });
         return Comparison { equal, method: Method::Text };
     }
@@ -51,11 +51,11 @@ fn read_in_every_way(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trac
     let mut found = read_and_compare(gold, Commas::Group, answer, Commas::Group, fuel, trace);
     let ambiguous = |text: &str| text.as_bytes().windows(3).any(|w| matches!(w, [a, b',', b] if a.is_ascii_digit() && b.is_ascii_digit()));
     if !found.equal && ambiguous(gold) {
-        trace.note(Stage::Read, || "once more, with every comma as a separator");
+        trace.note(Stage::Read, || "trying again with every comma as a separator");
         found = better(found, read_and_compare(gold, Commas::Separate, answer, Commas::Separate, fuel, trace));
     }
     if !found.equal && ambiguous(answer) && !ambiguous(gold) {
-        trace.note(Stage::Read, || "once more, with every comma of the answer as a separator");
+        trace.note(Stage::Read, || "trying again with every comma in the answer as a separator");
         found = better(found, read_and_compare(gold, Commas::Group, answer, Commas::Separate, fuel, trace));
     }
     found
@@ -75,14 +75,14 @@ fn read_and_compare(
 ) -> Comparison {
     let mut tree = Tree::default();
     let gold_read = read::read(gold, gold_commas, &mut tree, fuel);
-    note_reading("reference", &tree, gold_read, fuel, trace);
+    note_reading("gold answer", &tree, gold_read, fuel, trace);
     let answer_read = read::read(answer, answer_commas, &mut tree, fuel);
     note_reading("answer", &tree, answer_read, fuel, trace);
     match (gold_read, answer_read) {
         (Some(gold), Some(answer)) => compare::compare(&mut tree, gold, answer, fuel, trace),
         _ => {
             let equal = quantity::same_text_with_signs(gold, answer);
-            trace.note(Stage::Text, || if equal { "equal: the same letters and signs" } else { "not equal: other letters or signs" });
+            trace.note(Stage::Text, || if equal { "equal: the same letters and signs" } else { "not equal: different letters or signs" });
             Comparison { equal, method: Method::Text }
         }
     }
@@ -92,8 +92,8 @@ fn read_and_compare(
 pub fn note_reading(side: &str, tree: &Tree, read: Option<Id>, fuel: &Fuel, trace: &mut Trace) {
     trace.note(Stage::Read, || match read {
         Some(id) => format!("the {side} is {}: {}", show::kind(tree, id), show::show(tree, id)),
-        None if fuel.is_spent() => format!("the {side} was not read to the end: the step budget is spent"),
-        None => format!("the {side} is not understood as a whole, so it is text"),
+        None if fuel.is_spent() => format!("the {side} could not be parsed completely: the step budget ran out"),
+        None => format!("the {side} cannot be parsed completely, so it is compared as text"),
     });
 }
 

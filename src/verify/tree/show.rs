@@ -30,7 +30,7 @@ pub fn kind(tree: &Tree, root: Id) -> &'static str {
         Node::Sequence { open: Bracket::Bare, .. } => "a list in any order",
         Node::Sequence { open: Bracket::Curly, .. } | Node::EmptySet | Node::Numbers(_) | Node::Builder(..) => "a set",
         Node::Sequence { .. } => "a tuple or an interval",
-        Node::SetOperation(..) => "sets combined",
+        Node::SetOperation(..) => "a combination of sets",
         Node::Matrix { columns: 1, .. } => "a column vector",
         Node::Matrix { .. } => "a matrix",
         Node::Chain(_) => "a relation",
