@@ -1,5 +1,5 @@
-//! The text of an answer without parts that do not affect its meaning: math delimiters, spacing commands, sizes of brackets and fractions.
-//! This is the first stage of a comparison; it never interprets the text.
+//! Removes parts of an answer that do not affect its meaning: math delimiters, spacing commands, sizes of brackets and fractions. This is
+//! the first stage of a comparison; it never interprets the text.
 
 /// Commands that affect only the appearance.
 const INVISIBLE: [&str; 26] = [
@@ -35,7 +35,7 @@ const INVISIBLE: [&str; 26] = [
 pub fn normalize(text: &str) -> String {
     let text = strip_delimiters(text);
     let mut out = String::with_capacity(text.len());
-    // A space matters only between two letters or digits.
+    // White space matters only between letters and digits.
     let mut space = false;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -127,7 +127,7 @@ fn without_end(text: &str) -> &str {
     }
 }
 
-/// Prepares `text` for the reader: removes delimiters, full-width characters and closing punctuation.
+/// Prepares `text` for the parser: removes delimiters and closing punctuation, and replaces full-width characters and TeX character codes.
 pub fn clean(text: &str) -> String {
     let text = without_end(strip_delimiters(text)).trim_end_matches('^');
     let text = strip_delimiters(text);
@@ -169,7 +169,7 @@ fn joins(out: &str) -> bool {
     out.chars().next_back().is_some_and(char::is_alphanumeric)
 }
 
-/// Removes surrounding space, math delimiters, and the stars of bold Markdown.
+/// Removes surrounding white space, math delimiters, and Markdown emphasis.
 pub fn strip_delimiters(text: &str) -> &str {
     let mut text = text.trim();
     loop {

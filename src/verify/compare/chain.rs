@@ -9,13 +9,13 @@ use crate::verify::trace::{Stage, Trace};
 use crate::verify::tree::rewrite;
 use crate::verify::tree::{Id, Relation, Tree};
 
-/// Compares two chains of relations. Returns `None` if the budget ends.
+/// Compares two chains of relations, each given by its node and its list. Returns `None` if a budget runs out.
 pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     match (relation::meaning(tree, g), relation::meaning(tree, a)) {
         (Meaning::Assignment { label: gl, value: gv, .. }, Meaning::Assignment { label: al, value: av, mut checks }) => {
             let constant = rewrite::symbols(tree, gv).is_empty();
             if let (Some(g), Some(a), false) = (sides(tree, g), sides(tree, a), constant) {
-                // `y = x` and `x = y` are the same line, but `f(x) = x` and `x = f(x)` are not read that way.
+                // `y = x` and `x = y` are the same line. If this test fails, labels and values are compared instead.
                 let found = relation::proportional(tree, g, a, None, fuel, trace);
                 if found.equal {
                     return Some(Goal::valued(found));
@@ -51,7 +51,7 @@ pub fn chains(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fue
             let (Some(g), Some(a)) = (sides(tree, g), sides(tree, a)) else {
                 return Some(Goal::different(Stage::Relation, "an equation against a longer chain"));
             };
-            let a = (rename::cased(tree, gold, answer, a.0, fuel)?, rename::cased(tree, gold, answer, a.1, fuel)?);
+            let a = (rename::match_case(tree, gold, answer, a.0, fuel)?, rename::match_case(tree, gold, answer, a.1, fuel)?);
             Some(Goal::valued(relation::proportional(tree, g, a, None, fuel, trace)))
         }
     }
@@ -104,7 +104,8 @@ fn orders(tree: &mut Tree, (gold, g): (Id, u32), (answer, a): (Id, u32), fuel: &
     })
 }
 
-/// Compares a chain with an answer that is not a chain. `chain_is_gold` says on which side the chain stands.
+/// Compares a chain with an answer that is not a chain. `chain_is_gold` is true if the chain is the gold answer. Returns `None` if a budget
+/// runs out.
 pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bool, fuel: &mut Fuel) -> Option<Goal> {
     let pair = |value| if chain_is_gold { (value, other) } else { (other, value) };
     match relation::meaning(tree, list) {
@@ -117,8 +118,8 @@ pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bo
             Some(Goal::all(Stage::Relation, "a relation that gives a value is compared by that value", checks))
         }
         Meaning::Membership { set, .. } => Some(Goal::all(Stage::Relation, "`x ∈ set` is compared as the set", vec![pair(set)])),
-        // `a + 5b = 18` answers a question for a number: the left side names the requested quantity. `... = 0` is an equation, not a value.
-        // A gold answer that is an equation is never a number.
+        // `a + 5b = 18` is a number if the gold answer is one: its left side names the requested quantity. `... = 0` is an equation and not
+        // a value. A gold answer that is an equation is never a number.
         Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) && !tree.is_zero(right) => {
             Some(Goal::all(Stage::Relation, "an equation for the requested quantity is compared by its right side", vec![pair(right)]))
         }

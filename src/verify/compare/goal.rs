@@ -1,6 +1,6 @@
-//! Decides what makes two nodes equal: a final verdict, several pairs that must all be equal, or a matching of members. Handles one level
-//! at a time; `compare` keeps the work list. This file fixes the order of the rules; the rules themselves are in the files for their
-//! subjects (words, notations, relations, sets of reals, structures, values).
+//! Finds the condition for two nodes to be equal: a final verdict, several pairs that must all be equal, or a matching of members. Handles
+//! one level at a time; `compare` owns the work list. This file fixes the order of the rules; the rules themselves are in the files for
+//! their subjects (words, notations, relations, sets of reals, structures, values).
 
 use crate::verify::compare::chain::{chain, chains};
 use crate::verify::compare::notation;
@@ -39,27 +39,27 @@ pub enum Need {
 }
 
 impl Goal {
-    /// A goal that is already decided.
+    /// Creates a goal that is already decided.
     pub fn decided(stage: Stage, rule: &'static str, equal: bool, method: Method) -> Goal {
         Goal { stage, rule, need: Need::Decided(Comparison { equal, method }) }
     }
 
-    /// "Not equal", because the answers have different shapes.
+    /// Creates the verdict "not equal" for answers with different structures.
     pub fn different(stage: Stage, rule: &'static str) -> Goal {
         Goal::decided(stage, rule, false, Method::Structure)
     }
 
-    /// The result of the value stages, which have already noted what they found.
+    /// Wraps the result of the value stages, which have already noted their findings.
     pub fn valued(found: Comparison) -> Goal {
         Goal { stage: Stage::Pair, rule: "", need: Need::Decided(found) }
     }
 
-    /// All pairs must be equal.
+    /// Creates a goal in which every pair must be equal.
     pub fn all(stage: Stage, rule: &'static str, pairs: Vec<(Id, Id)>) -> Goal {
         Goal { stage, rule, need: Need::All(pairs) }
     }
 
-    /// Each gold member must match a different member of the answer.
+    /// Creates a goal in which each gold member must match a different member of the answer.
     pub fn matching(stage: Stage, rule: &'static str, gold: Vec<Id>, answer: Vec<Id>) -> Goal {
         Goal { stage, rule, need: Need::Matching(gold, answer) }
     }
@@ -77,7 +77,7 @@ impl Goal {
     }
 }
 
-/// Returns the goal for comparing `gold` with `answer`, or `None` if a budget ends.
+/// Returns the goal for comparing `gold` with `answer`, or `None` if a budget runs out.
 pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Option<Goal> {
     let (g, a) = (tree.node(gold), tree.node(answer));
     let leaves = matches!((g, a), (Node::Number(_), Node::Number(_)));
@@ -127,7 +127,7 @@ pub fn goal(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut 
     Some(Goal::valued(expressions(tree, gold, answer, fuel, trace)))
 }
 
-/// Handles words around either side.
+/// Compares two sides of which at least one has words around it.
 fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal> {
     let parts = |id| match tree.node(id) {
         Node::Worded(before, body, after) => (body, quantity::words_at(tree, before), quantity::words_at(tree, after)),
@@ -149,12 +149,16 @@ fn worded(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Goal
         WordRelation::Compatible(ratio) => {
             let factor = tree.rational(ratio)?;
             let scaled = tree.push(Node::Multiply(answer, factor))?;
-            Some(Goal::all(Stage::Words, "units of the same quantity; the answer is converted to the unit of the gold answer", vec![(gold, scaled)]))
+            Some(Goal::all(
+                Stage::Words,
+                "units of the same quantity; the answer is converted to the unit of the gold answer",
+                vec![(gold, scaled)],
+            ))
         }
     }
 }
 
-/// Drops items that only give the range of a parameter, such as `k \in \mathbb{Z}`. Returns `None` if there are none.
+/// Drops items that only state the range of a parameter, such as `k \in \mathbb{Z}`. Returns `None` if there are none.
 fn without_ranges(tree: &mut Tree, gold: Id, answer: Id) -> Option<(Id, Id)> {
     let (g, a) = (without_range(tree, gold), without_range(tree, answer));
     (g.is_some() || a.is_some()).then(|| (g.unwrap_or(gold), a.unwrap_or(answer)))
@@ -183,14 +187,14 @@ fn without_range(tree: &mut Tree, id: Id) -> Option<Id> {
     tree.push(Node::Sequence { open: Bracket::Bare, close, separator, list })
 }
 
-/// Compares words with a node that is not text: a set that the words name, or a product of the same letters.
+/// Compares words with a node that is not text: as the set that the words name, or letter by letter with a product of variables.
 fn against_words(tree: &mut Tree, text: u32, other: Id, node: Node, pair: impl Fn(Id, Id) -> (Id, Id)) -> Option<Goal> {
     match set_in_words(tree, text) {
         Some(set) if is_set(node) || is_structure(tree, other) => {
             let set = tree.push(set)?;
             Some(Goal::all(Stage::Words, "the words name a set", vec![pair(set, other)]))
         }
-        _ => Some(spelled(tree, other, text)),
+        _ => Some(compare_letters(tree, other, text)),
     }
 }
 
@@ -204,7 +208,7 @@ fn set_in_words(tree: &Tree, text: u32) -> Option<Node> {
 }
 
 /// Compares letters that were read as a product of variables with the same letters read as words.
-fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
+fn compare_letters(tree: &Tree, other: Id, text: u32) -> Goal {
     let mut letters: Vec<&str> = Vec::new();
     let mut id = other;
     let equal = loop {
@@ -229,8 +233,8 @@ fn spelled(tree: &Tree, other: Id, text: u32) -> Goal {
     Goal::decided(Stage::Words, "words and a product of letters, compared letter by letter", equal, Method::Text)
 }
 
-/// Compares two sets of real numbers: the same number of parts, with equal ends that are equally open. Returns `Some(None)` unless both
-/// sides are such sets, and `None` if the budget ends.
+/// Compares two sets of real numbers: they need the same number of parts, with equal endpoints that are equally open. Returns `Some(None)`
+/// unless both sides are such sets.
 pub fn real_sets(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel) -> Option<Option<Goal>> {
     let Some(g) = reals::set(tree, gold, fuel) else { return Some(None) };
     let Some(a) = reals::set(tree, answer, fuel) else { return Some(None) };
@@ -259,7 +263,7 @@ fn same_shape(g: &Interval, a: &Interval) -> bool {
     shape(g) == shape(a)
 }
 
-/// True for inequalities side by side that must all be satisfied: `x > 2, x < 3`.
+/// True for a list of inequalities, such as `x > 2, x < 3`.
 fn are_conditions(tree: &Tree, node: Node) -> bool {
     let is_order = |relation: &Relation| {
         matches!(relation, Relation::Less | Relation::LessEqual | Relation::Greater | Relation::GreaterEqual | Relation::NotEqual)
@@ -281,7 +285,7 @@ fn is_set(node: Node) -> bool {
     )
 }
 
-/// Compares two expressions. If they differ, tries again with an arbitrary letter of the answer renamed.
+/// Compares two expressions. If they differ, tries again with a letter of the answer renamed, if its choice does not matter.
 fn expressions(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let found = scalar::compare(tree, gold, answer, fuel, trace);
     if found.equal {

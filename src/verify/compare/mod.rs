@@ -1,5 +1,5 @@
-//! The work list of a comparison. A goal waits for the pairs that it needs, and results are cached, so nothing recurses. The verdict on a
-//! structure reports the weakest method that any of its parts needed.
+//! The work list of a comparison. A goal waits for the pairs that it needs, and results are cached, so nothing recurses. The method of an
+//! equal structure is the weakest method that any of its parts needed.
 
 mod chain;
 mod goal;
@@ -30,13 +30,13 @@ const MAX_OPEN: usize = 64;
 struct Open {
     pair: (Id, Id),
     goal: Goal,
-    /// Pairs found equal so far, or gold members matched.
+    /// Number of pairs found equal, or of gold members matched.
     done: usize,
-    /// Members of the answer compared with the current gold member so far.
+    /// Number of members of the answer compared with the current gold member.
     tried: usize,
-    /// Members of the answer that are not matched yet.
+    /// For each member of the answer, whether it is still unmatched.
     free: Vec<bool>,
-    /// The weakest method among the parts decided so far.
+    /// The weakest method among the parts decided.
     weakest: Method,
 }
 
@@ -47,7 +47,7 @@ enum Progress {
     Exhausted,
 }
 
-/// Compares the answers at two nodes.
+/// Compares the answers at the nodes `gold` and `answer` of `tree`.
 pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let exhausted = Comparison { equal: false, method: Method::Exhausted };
     let mut known: HashMap<(Id, Id), Comparison> = HashMap::new();
@@ -107,7 +107,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
 }
 
 impl Open {
-    /// Notes the result of several pairs. A single pair has already noted its own.
+    /// Notes the result of several pairs. The result of a single pair is already noted.
     fn note_result(&self, tree: &Tree, found: Comparison, trace: &mut Trace) {
         match &self.goal.need {
             Need::All(pairs) if pairs.len() > 1 => trace.note(self.goal.stage, || match found.equal {
@@ -125,7 +125,7 @@ impl Open {
         }
     }
 
-    /// Advances as far as the known pairs allow.
+    /// Advances as far as the known results allow.
     fn progress(&mut self, known: &HashMap<(Id, Id), Comparison>, fuel: &mut Fuel) -> Progress {
         match &self.goal.need {
             Need::Decided(found) => Progress::Done(*found),
@@ -141,8 +141,8 @@ impl Open {
                 Progress::Done(Comparison { equal: true, method: self.weakest })
             }
             Need::Matching(gold, answer) => {
-                // Each gold member takes the first equal member that is still free. Equality is transitive up to rounding, so the first one
-                // is enough. Lists usually come in the same order, so the search starts at the same index.
+                // Match each gold member with the first equal member that is still free. Equality is transitive up to rounding, so no
+                // backtracking is needed. Lists usually have the same order, so the search starts at the same index.
                 while let Some(&g) = gold.get(self.done) {
                     if self.tried == answer.len() || gold.len() != answer.len() {
                         return Progress::Done(Comparison { equal: false, method: Method::Structure });

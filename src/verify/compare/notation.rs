@@ -9,8 +9,8 @@ use crate::verify::tree::{Id, Node, Tree};
 /// Seconds in an hour.
 const HOUR: u32 = 3600;
 
-/// Compares two sides if one is a time of day. Returns `None` if neither is, or if the other side cannot be read as a time. An a.m./p.m.
-/// mark on one side only is ignored, as a unit is.
+/// Compares two sides if one is a time of day. Returns `None` if neither is, or if the other side cannot be read as a time. `a.m.` or
+/// `p.m.` on one side only is ignored, like a unit.
 pub fn time(tree: &Tree, gold: Id, answer: Id) -> Option<Goal> {
     let equal = same_time(tree, gold, answer)?;
     Some(Goal::decided(Stage::Notation, "compared as times of day", equal, Method::Exact))
@@ -25,7 +25,7 @@ fn same_time(tree: &Tree, gold: Id, answer: Id) -> Option<bool> {
     }
 }
 
-/// Compares a time with words, or with hours and minutes without a mark, which fit either half of the day.
+/// Compares a time with words, or with hours and minutes without a.m. or p.m., which match both halves of the day.
 fn unmarked(tree: &Tree, time: u32, other: Id) -> Option<bool> {
     if let Node::Text(words) = tree.node(other) {
         return clock::in_words(tree.name_of(words)).map(|seconds| seconds == time);
@@ -65,8 +65,8 @@ fn numeral(tree: &mut Tree, digits: u32) -> Option<Id> {
     tree.rational(num_rational::BigRational::from_integer(value))
 }
 
-/// Compares `a:b:c` with `d:e:f`, which are equal if they are proportional. Ratios of two parts are left to the fractions (`Some(None)`).
-/// Trailing zero seconds of a time do not count.
+/// Compares `a:b:c` with `d:e:f`, which are equal if they are proportional. Returns `Some(None)` for two ratios of two parts, which are
+/// compared as fractions, and `None` if a budget runs out. Trailing zero seconds of a time are ignored.
 pub fn ratios(tree: &mut Tree, gold: Id, answer: Id) -> Option<Option<Goal>> {
     let (g, a) = (parts_of_ratio(tree, gold), parts_of_ratio(tree, answer));
     if g.len() == 2 && a.len() == 2 {

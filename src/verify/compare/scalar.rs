@@ -1,5 +1,5 @@
-//! Compares two expressions by value: exact rationals first, then identities in a field, numbers with error bounds, seeded points, and
-//! rounded decimals last. This file fixes that order for everything that has a value. Lists, sets and relations belong to `goal`.
+//! Compares two expressions by value: exact rationals first, then identities in a prime field, numbers with error bounds, seeded points,
+//! and rounded decimals last. This file fixes that order for everything with a value. `goal` handles lists, sets and relations.
 
 use num_rational::BigRational;
 use num_traits::ToPrimitive;
@@ -17,13 +17,13 @@ use crate::verify::value::field::Field;
 use crate::verify::value::infinity;
 use crate::verify::{Comparison, Method};
 
-/// Precisions in bits. Two constants are equal only if both precisions fail to distinguish them.
+/// Precisions in bits, ascending. Two constants are equal only if they agree at both.
 const PRECISIONS: [u32; 2] = [128, 384];
 
-/// Compares the expressions at `gold` and `answer`, trying each sensible reading of signs with two readings.
+/// Compares the expressions at `gold` and `answer`. If a sign has two readings, tries both.
 pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let mut last = Comparison { equal: false, method: Method::Exact };
-    // Looking for signs and names walks both sides about ten times.
+    // The search for signs and names walks both sides about ten times.
     let size = tree.reachable(gold).len() + tree.reachable(answer).len();
     if !matches!((tree.node(gold), tree.node(answer)), (Node::Number(_), Node::Number(_))) && fuel.spend(8 * size as u64).is_err() {
         trace.note(Stage::Budget, || "not equal: the step budget ran out");
@@ -44,7 +44,8 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
     last
 }
 
-/// Returns the pairs of readings to try. A percent or degree sign on one side only may be decoration; on both sides it cancels.
+/// Returns the pairs of readings to try, for gold answer and answer. The second reading of a percent or degree sign is tried only if one
+/// side has the sign, because on both sides it cancels.
 fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
     let (g, a) = (ambiguous_signs(tree, gold), ambiguous_signs(tree, answer));
     let mut all = vec![(Reading::PLAIN, Reading::PLAIN)];
@@ -62,7 +63,7 @@ fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
     all
 }
 
-/// Describes a reading other than the plain one.
+/// Describes a reading other than the plain one for `--explain`.
 fn describe(gold: Reading, answer: Reading) -> &'static str {
     let either = |sign: fn(Reading) -> bool| sign(gold) || sign(answer);
     if either(|reading| reading.percent_is_share) {
@@ -74,7 +75,7 @@ fn describe(gold: Reading, answer: Reading) -> &'static str {
     }
 }
 
-/// Signs and names with more than one reading that an expression contains.
+/// The signs with more than one reading in an expression.
 #[derive(Default)]
 struct AmbiguousSigns {
     percent: bool,
@@ -104,15 +105,15 @@ enum Agreement {
     Proven,
     /// They differ.
     Different,
-    /// They agree, but some part is too small to affect the digits.
+    /// They agree, but some part is too small to affect those digits.
     Unproven,
-    /// One of them has no such value.
+    /// One of them cannot be computed with error bounds.
     Unknown,
 }
 
 /// Two expressions with fixed readings.
 pub struct Pair<'a> {
-    /// The tree that holds both sides.
+    /// The tree with both sides.
     pub tree: &'a Tree,
     /// The gold answer.
     pub gold: Id,
@@ -170,13 +171,13 @@ impl Pair<'_> {
         Comparison { equal: false, method: Method::Sampled }
     }
 
-    /// Compares infinities. `None` if both sides are finite.
+    /// Compares infinities. `None` if neither side is infinite.
     fn infinite(&self) -> Option<bool> {
         let (gold, answer) = (infinity(self.tree, self.gold), infinity(self.tree, self.answer));
         (gold.is_some() || answer.is_some()).then_some(gold == answer)
     }
 
-    /// Compares expressions without variables: floating point shows that they differ, ball arithmetic that they are equal.
+    /// Compares expressions without variables: floating point can show that they differ, ball arithmetic that they are equal.
     fn constants(&mut self, gold_exact: Option<&BigRational>, answer_exact: Option<&BigRational>) -> Comparison {
         let mut approx = Approx::new(Point::Natural(0));
         let gold = evaluate(self.tree, self.gold, self.gold_reading, &mut approx, self.fuel);
@@ -195,9 +196,9 @@ impl Pair<'_> {
             if rounded.equal {
                 return rounded;
             }
-            let some = decimal::has_rounded_part(self.tree, self.gold) != decimal::has_rounded_part(self.tree, self.answer);
+            let one_is_rounded = decimal::has_rounded_part(self.tree, self.gold) != decimal::has_rounded_part(self.tree, self.answer);
             let plain = |id| decimal::decimal(self.tree, id, Reading::PLAIN).is_some();
-            let inner = some && !plain(self.gold) && !plain(self.answer);
+            let inner = one_is_rounded && !plain(self.gold) && !plain(self.answer);
             let equal = inner && self.sampled(true) == Some(true);
             return Comparison { equal, method: if equal { Method::Rounded } else { Method::Numeric } };
         }
@@ -214,7 +215,7 @@ impl Pair<'_> {
             Agreement::Unknown if self.fuel.is_spent() => Comparison { equal: false, method: Method::Exhausted },
             // No precision distinguishes them, and nothing proves that they are equal.
             Agreement::Unproven => Comparison { equal: false, method: Method::Exhausted },
-            // Complex numbers have no balls, so double precision has to suffice.
+            // Ball arithmetic does not support complex numbers, so double precision has to suffice.
             Agreement::Unknown => {
                 let near = gold.error + answer.error <= 1e-9 * gold.abs().max(answer.abs()).max(1e-3);
                 Comparison { equal: near && !approx.lost, method: Method::Numeric }
@@ -222,7 +223,7 @@ impl Pair<'_> {
         }
     }
 
-    /// Compares balls of increasing precision.
+    /// Compares with ball arithmetic of increasing precision.
     fn balls(&mut self) -> Agreement {
         let mut agreement = Agreement::Unknown;
         for precision in PRECISIONS {
@@ -233,15 +234,15 @@ impl Pair<'_> {
                 self.trace.note(Stage::Numeric, || "no verdict: no error bounds are available, for example because a value is complex");
                 return Agreement::Unknown;
             };
-            if !gold.meets(&answer) {
+            if !gold.overlaps(&answer) {
                 self.trace.note(Stage::Numeric, || format!("the values differ in the first {precision} bits"));
                 return Agreement::Different;
             }
             let sharp = gold.is_sharp(u64::from(precision) / 3) && answer.is_sharp(u64::from(precision) / 3);
             // One value is nearly zero, and the other is only known to be near zero.
-            let tiny = |one: &Ball, other: &Ball| other.holds_zero() && one.magnitude().is_some();
-            let shown = sharp && !balls.lost && !tiny(&gold, &answer) && !tiny(&answer, &gold);
-            agreement = if shown { Agreement::Proven } else { Agreement::Unproven };
+            let tiny = |one: &Ball, other: &Ball| other.contains_zero() && one.magnitude().is_some();
+            let proven = sharp && !balls.lost && !tiny(&gold, &answer) && !tiny(&answer, &gold);
+            agreement = if proven { Agreement::Proven } else { Agreement::Unproven };
             self.trace.note(Stage::Numeric, || match agreement {
                 _ if Some(&precision) != PRECISIONS.last() => format!("no verdict yet: the values agree to {precision} bits"),
                 Agreement::Proven => format!("equal: the values agree to {precision} bits"),
@@ -251,7 +252,7 @@ impl Pair<'_> {
         agreement
     }
 
-    /// True if the two are the same rational function. `None` if the field cannot decide.
+    /// `Some(true)` if the two are the same rational function; `None` if the field cannot decide.
     fn identity(&mut self) -> Option<bool> {
         let found = self.same_in_the_field();
         self.trace.note(Stage::Identity, || match found {
@@ -274,7 +275,7 @@ impl Pair<'_> {
         Some(true)
     }
 
-    /// The last stage for unequal numbers: one may be the other, rounded.
+    /// The last stage for unequal numbers: tests whether one is the other, rounded. If not, returns `otherwise` as the method.
     fn rounded(
         &mut self,
         gold_value: f64,
@@ -302,7 +303,7 @@ impl Pair<'_> {
     }
 }
 
-/// Names the sides that are not rational numbers.
+/// Returns which side could not be evaluated exactly.
 fn irrational(gold_is_rational: bool, answer_is_rational: bool) -> &'static str {
     match (gold_is_rational, answer_is_rational) {
         (true, _) => "the answer could not be evaluated as a rational number",

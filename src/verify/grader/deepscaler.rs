@@ -1,6 +1,6 @@
-//! The equality of the published training reward (DeepScaleR), for comparable rewards: two text normalisations, then a computer algebra
-//! system. The normalisations are reproduced step by step, including their quirks (units matched by name, `8,996,734,080` not read as a
-//! number). The algebra is our own comparison of values without rounding, used only where the published grader would call its own.
+//! The equality of the published training reward (DeepScaleR), for comparable rewards: two text normalizations, then a computer algebra
+//! system. The normalizations are reproduced step by step, including their quirks: units are matched by name, and `8,996,734,080` is not a
+//! number. Where the published grader calls its algebra system, our own comparison of values is used, without rounding.
 
 use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;
@@ -14,10 +14,11 @@ use crate::verify::value;
 use crate::verify::value::evaluate::Reading;
 use crate::verify::{Comparison, Method};
 
-/// Longer answers are compared as text, because some steps are quadratic.
+/// Longer answers, in bytes, are compared as text, because some steps are quadratic.
 const MAX_LENGTH: usize = 2000;
 
-/// Returns the content of the last `\boxed{...}` as the published extraction does: no spaces, no `\fbox`, and escaped braces count too.
+/// Returns the content of the last `\boxed{...}` as the published extraction does: no space before the brace, no `\fbox`, and escaped
+/// braces count like others.
 pub fn last_boxed(response: &str) -> Option<&str> {
     let rest = response.get(response.rfind("\\boxed")?..)?.strip_prefix("\\boxed{")?;
     let mut depth = 1usize;
@@ -60,7 +61,9 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
     let (gold_parts, answer_parts) = (parts(&gold), parts(&answer));
     let ends = |text: &str| (text.chars().next(), text.chars().next_back());
     if gold_parts.len() > 1 && ends(&gold) != ends(&answer) || gold_parts.len() != answer_parts.len() {
-        trace.note(Stage::Members, || format!("not equal: different brackets or numbers of parts ({} and {})", gold_parts.len(), answer_parts.len()));
+        trace.note(Stage::Members, || {
+            format!("not equal: different brackets or numbers of parts ({} and {})", gold_parts.len(), answer_parts.len())
+        });
         return Comparison { equal: false, method: Method::Structure };
     }
     let mut weakest = Method::Text;
@@ -103,7 +106,7 @@ fn part(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         return Comparison { equal: false, method: Method::Text };
     };
     let found = scalar::compare(&mut tree, gold, answer, &mut fuel, trace);
-    // The algebra does not round, except to double precision.
+    // The published algebra does not round, except to double precision.
     let doubles = crate::verify::value::decimal::decimal(&tree, gold, Reading::PLAIN).is_some()
         || crate::verify::value::decimal::decimal(&tree, answer, Reading::PLAIN).is_some();
     let size = |id, fuel: &mut Fuel| value::magnitude(&tree, id, fuel);

@@ -1,6 +1,6 @@
-//! The equality of the published evaluation, for comparable scores: values a hundred times too small or too large count as equal, numbers
-//! agree to one part in ten thousand, and brackets hardly matter. The text steps follow the published ones; the algebra uses our own reader
-//! and arithmetic.
+//! The equality of the published evaluation (Qwen2.5-Math), for comparable scores: numbers are equal within one part in ten thousand, or if
+//! one is a hundred times the other, and most brackets are ignored. The text steps follow the published ones; the algebra uses our own
+//! parser and arithmetic.
 
 use crate::verify::choice;
 use crate::verify::compare;
@@ -67,11 +67,11 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
 }
 
 fn by_parts(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
-    let mut open = vec![(strip(gold), strip(answer))];
+    let mut pending = vec![(strip(gold), strip(answer))];
     let mut weakest = Method::Text;
     let mut done = 0;
-    // Tuples and matrices are compared part by part; `open` lists the parts still to compare.
-    while let Some((gold, answer)) = open.pop() {
+    // Tuples are compared part by part; `pending` lists the parts still to compare.
+    while let Some((gold, answer)) = pending.pop() {
         done += 1;
         if done > MAX_PARTS {
             trace.note(Stage::Budget, || format!("not equal: more than {MAX_PARTS} parts"));
@@ -80,7 +80,7 @@ fn by_parts(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Com
         match step(&gold, &answer, fuel, trace) {
             Step::Decided(found) if !found.equal => return found,
             Step::Decided(found) => weakest = weakest.max(found.method),
-            Step::Parts(parts) => open.extend(parts),
+            Step::Parts(parts) => pending.extend(parts),
         }
     }
     Comparison { equal: true, method: weakest }
@@ -125,7 +125,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
             return Step::Parts(g.into_iter().zip(a).collect());
         }
     }
-    // `x = 5` matches `5`. Two equations are left to the reader.
+    // `x = 5` matches `5`. Two equations are compared below.
     let value = |text: &str| -> Option<String> {
         let (name, value) = text.split_once('=')?;
         (name.trim().chars().count() <= 2 && !value.contains('=')).then(|| value.trim().to_owned())
@@ -151,7 +151,7 @@ fn step(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Step {
 
 /// Compares values with the tolerance of the evaluation.
 fn algebra(gold: &str, answer: &str, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
-    // The published reader knows LaTeX only: it reads plain names as products of letters, and stops at the first comma.
+    // The published parser knows LaTeX only: it reads plain names as products of letters, and stops at the first comma.
     if has_plain_name(gold) || has_plain_name(answer) {
         trace.note(Stage::Text, || "not equal: this grader reads plain names as products of letters");
         return Comparison { equal: false, method: Method::Text };
@@ -217,7 +217,7 @@ fn strip(text: &str) -> String {
     let text = text.trim().trim_start_matches(':').trim_end_matches(['.', '/']);
     let mut s = text::normalize(text).replace("^{\\circ}", "").replace("^\\circ", "").replace("\\%", "").replace('%', "");
     s = s.replace("\\mathbf", "").replace("\\mathrm", "").replace("\\{", "").replace("\\}", "").replace("x\\in", "");
-    // Words in \text after an answer are a unit. If the whole answer is text, its content is the answer.
+    // \text after an answer is a unit. At the start, its content is the answer.
     if let Some(at) = s.find("\\text{").or_else(|| s.find("\\mbox{")) {
         let body = s.get(at..).and_then(|text| text.split_once('{')).map_or("", |(_, body)| body);
         let inner = body.split('}').next().unwrap_or("").to_owned();

@@ -1,4 +1,4 @@
-//! Number tokens to nodes: single digits for TeX arguments, mixed numbers.
+//! Converts number tokens to nodes, including single digits as TeX arguments and mixed numbers.
 
 use num_bigint::BigInt;
 use num_rational::BigRational;
@@ -12,7 +12,7 @@ use crate::verify::tree::{Id, Literal, Node};
 /// Flag in the state of a fraction that directly follows a number and may be part of a mixed number.
 pub const MIXED: u8 = 4;
 
-/// Returns the node of a number. If TeX takes a single digit (`\frac12`), puts the other digits back.
+/// Adds the node of a number. With `single`, reads one digit as TeX does (`\frac12`) and puts the others back.
 pub fn take(reader: &mut Reader, digits: Digits, single: bool) -> Option<Id> {
     let mut digits = digits;
     let text = reader.tokens.digits.get(digits.start as usize..digits.end as usize)?;
@@ -28,7 +28,7 @@ pub fn take(reader: &mut Reader, digits: Digits, single: bool) -> Option<Id> {
     reader.tree.literal(literal)
 }
 
-/// Reads `2 1/2`, where the number just read is the numerator of a mixed number.
+/// Reads the rest of a mixed number such as `2 1/2`; `digits` is its numerator, which was just read.
 pub fn mixed(reader: &mut Reader, digits: Digits) -> Option<()> {
     let slash = reader.peek()?.kind == Kind::Slash;
     let Kind::Number(denominator) = reader.tokens.list.get(reader.at + 1)?.kind else { return None };
@@ -44,13 +44,13 @@ pub fn mixed(reader: &mut Reader, digits: Digits) -> Option<()> {
     Some(())
 }
 
-/// Reads `2\frac{1}{2}` after its fraction. Returns the mixed number in place of the product, or `Some(None)` if it is a product.
+/// Combines a number and the fraction after it into a mixed number, as in `2\frac{1}{2}`. Returns `Some(None)` if they are a product.
 pub fn mixed_fraction(reader: &mut Reader, arguments: [Id; 2]) -> Option<Option<Id>> {
     let part = |id| reader.tree.plain_integer(id).map(|n| BigRational::from_integer(n.clone()));
     let (Some(numerator), Some(denominator)) = (part(arguments[0]), part(arguments[1])) else { return Some(None) };
     let integer = |value| Literal { value, decimals: None, significant: 0 };
     let last = *reader.values.last()?;
-    // A minus sign before the whole part has already been read. It applies to both parts.
+    // A minus sign before the whole part is already applied to it, but belongs to the mixed number.
     let (whole, negative) = match reader.tree.node(last) {
         Node::Negate(whole) => (whole, true),
         _ => (last, false),
@@ -74,7 +74,7 @@ fn combine(reader: &mut Reader, whole: Id, numerator: &Literal, denominator: &Li
     reader.tree.rational(whole + &numerator.value / &denominator.value)
 }
 
-/// Returns the number that the digits of a token spell.
+/// Returns the number of a token; `buffer` has the digits of all tokens.
 fn literal(buffer: &str, digits: Digits) -> Option<Literal> {
     let text = buffer.get(digits.start as usize..digits.end as usize)?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));

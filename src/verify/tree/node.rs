@@ -25,11 +25,11 @@ pub enum Constant {
     E,
     /// The imaginary unit.
     I,
-    /// Unsigned infinity; its negation is negative infinity.
+    /// Positive infinity.
     Infinity,
 }
 
-/// Functions of one argument that are evaluated, not only compared by name.
+/// Functions of one argument that can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function {
     Sin,
@@ -61,7 +61,7 @@ pub enum Function {
     Factorial,
 }
 
-/// Functions of two arguments.
+/// Functions of two arguments that can be evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Function2 {
     /// Index, radicand.
@@ -87,7 +87,7 @@ pub enum Relation {
     GreaterEqual,
     Approximately,
     In,
-    /// `\equiv`, `\sim`, arrows and the like: compared by name only.
+    /// `\equiv`, `\sim`, arrows and similar relations, compared by name only.
     Other(u32),
 }
 

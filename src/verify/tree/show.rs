@@ -1,8 +1,8 @@
-//! Prints a tree as one line of text, with every operation in brackets, so that the reading of `11+9a/20` is visible.
+//! Prints a tree as one line of text. Brackets around every operation show how `11+9a/20` was parsed.
 
 use crate::verify::tree::{Bracket, Constant, Function, Id, Node, Relation, Separator, SetOperation, Tree};
 
-/// Maximum length of a part in bytes. Longer parts are cut, because an explanation must stay readable.
+/// Maximum length of a part in bytes. Longer parts are cut, so that an explanation stays readable.
 const MAX_LENGTH: usize = 400;
 
 /// Formats the node at `root`.
@@ -22,7 +22,7 @@ pub fn show(tree: &Tree, root: Id) -> String {
     texts.pop().unwrap_or_default()
 }
 
-/// Names the kind of answer at `root`.
+/// Returns the kind of answer at `root`, with an article.
 pub fn kind(tree: &Tree, root: Id) -> &'static str {
     match tree.node(root) {
         Node::Number(_) => "a number",
