@@ -215,7 +215,7 @@ pub fn equal(gold: &str, answer: &str) -> Comparison {
 }
 
 /// True if an answer can be parsed, so that it is not only compared as text. For statistics on gold answers.
-pub fn reads(answer: &str) -> bool {
+pub fn can_parse(answer: &str) -> bool {
     let (mut tree, mut fuel) = (tree::Tree::default(), fuel::Fuel::new(fuel::Fuel::COMPARISON));
     read::read(&text::clean(answer), read::Commas::Group, &mut tree, &mut fuel).is_some()
 }

@@ -108,12 +108,12 @@ pub fn normalize(text: &str) -> String {
         out.push_str(piece);
         rest = &rest[skip..];
     }
-    out.truncate(without_end(&out).len());
+    out.truncate(trim_closing_punctuation(&out).len());
     out
 }
 
 /// Removes closing punctuation, and the backslash of a spacing command that lost its space to trimming: `5\ `.
-fn without_end(text: &str) -> &str {
+fn trim_closing_punctuation(text: &str) -> &str {
     let mut text = text;
     loop {
         let shorter = text.trim_end_matches(['.', ',', ';', ' ', '\n', '。']);
@@ -129,7 +129,7 @@ fn without_end(text: &str) -> &str {
 
 /// Prepares `text` for the parser: removes delimiters and closing punctuation, and replaces full-width characters and TeX character codes.
 pub fn clean(text: &str) -> String {
-    let text = without_end(strip_delimiters(text)).trim_end_matches('^');
+    let text = trim_closing_punctuation(strip_delimiters(text)).trim_end_matches('^');
     let text = strip_delimiters(text);
     let halved = escaped_twice(text).then(|| text.replace("\\\\", "\\"));
     let text = halved.as_deref().unwrap_or(text);

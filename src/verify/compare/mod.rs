@@ -27,7 +27,7 @@ use crate::verify::{Comparison, Method};
 const MAX_OPEN: usize = 64;
 
 /// A goal in progress.
-struct Open {
+struct OpenGoal {
     pair: (Id, Id),
     goal: Goal,
     /// Number of pairs found equal, or of gold members matched.
@@ -51,7 +51,7 @@ enum Progress {
 pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &mut Trace) -> Comparison {
     let exhausted = Comparison { equal: false, method: Method::Exhausted };
     let mut known: HashMap<(Id, Id), Comparison> = HashMap::new();
-    let mut open: Vec<Open> = Vec::new();
+    let mut open: Vec<OpenGoal> = Vec::new();
     let mut wanted = Some((gold, answer));
     loop {
         if let Some(pair) = wanted.take() {
@@ -73,7 +73,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
                 Need::Decided(found) => drop(known.insert(pair, found)),
                 _ => {
                     let answers = if let Need::Matching(_, answers) = &goal.need { answers.len() } else { 0 };
-                    open.push(Open { pair, goal, done: 0, tried: 0, free: vec![true; answers], weakest: Method::Exact });
+                    open.push(OpenGoal { pair, goal, done: 0, tried: 0, free: vec![true; answers], weakest: Method::Exact });
                 }
             }
         }
@@ -106,7 +106,7 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
     }
 }
 
-impl Open {
+impl OpenGoal {
     /// Notes the result of several pairs. The result of a single pair is already noted.
     fn note_result(&self, tree: &Tree, found: Comparison, trace: &mut Trace) {
         match &self.goal.need {

@@ -44,8 +44,8 @@ pub fn compare(tree: &mut Tree, gold: Id, answer: Id, fuel: &mut Fuel, trace: &m
     last
 }
 
-/// Returns the pairs of readings to try, for gold answer and answer. The second reading of a percent or degree sign is tried only if one
-/// side has the sign, because on both sides it cancels.
+/// Returns the pairs of readings to try, for gold answer and answer. A percent or degree sign has a second reading only if it is on one
+/// side, because on both sides it cancels.
 fn readings(tree: &Tree, gold: Id, answer: Id) -> Vec<(Reading, Reading)> {
     let (g, a) = (ambiguous_signs(tree, gold), ambiguous_signs(tree, answer));
     let mut all = vec![(Reading::PLAIN, Reading::PLAIN)];

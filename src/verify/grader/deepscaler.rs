@@ -4,7 +4,7 @@
 
 use crate::verify::compare::scalar;
 use crate::verify::fuel::Fuel;
-use crate::verify::grader::deepscaler_text::{flatten, integer, is_fraction, tidy, without_commas};
+use crate::verify::grader::deepscaler_text::{first_normalization, integer, is_fraction, second_normalization, without_commas};
 use crate::verify::grader::strict::note_reading;
 use crate::verify::read;
 use crate::verify::read::lex::Commas;
@@ -44,11 +44,11 @@ pub fn equal(gold: &str, answer: &str, trace: &mut Trace) -> Comparison {
         });
         return Comparison { equal, method: Method::Text };
     }
-    if tidy(gold) == tidy(answer) {
-        trace.note(Stage::Text, || format!("equal: both are {} after the first normalization", quoted(&tidy(gold))));
+    if first_normalization(gold) == first_normalization(answer) {
+        trace.note(Stage::Text, || format!("equal: both are {} after the first normalization", quoted(&first_normalization(gold))));
         return Comparison { equal: true, method: Method::Text };
     }
-    let (gold, answer) = (flatten(gold), flatten(answer));
+    let (gold, answer) = (second_normalization(gold), second_normalization(answer));
     if gold == answer {
         trace.note(Stage::Text, || format!("equal: both are {} after the second normalization", quoted(&gold)));
         return Comparison { equal: true, method: Method::Text };
@@ -163,7 +163,13 @@ mod tests {
     use super::*;
 
     fn check(gold: &str, answer: &str, expected: bool) {
-        assert_eq!(equal(gold, answer, &mut Trace::off()).equal, expected, "{gold} | {answer}: {} {}", flatten(gold), flatten(answer));
+        assert_eq!(
+            equal(gold, answer, &mut Trace::off()).equal,
+            expected,
+            "{gold} | {answer}: {} {}",
+            second_normalization(gold),
+            second_normalization(answer)
+        );
     }
 
     #[test]

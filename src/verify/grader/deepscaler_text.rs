@@ -23,7 +23,7 @@ const UNITS: [&str; 16] = [
 ];
 
 /// Applies the first normalization.
-pub fn tidy(text: &str) -> String {
+pub fn first_normalization(text: &str) -> String {
     let text = text.trim();
     let text = enclosed_text(text).map_or(text, str::trim);
     let mut s = text.replace('\n', "").replace("\\!", "").replace("\\\\", "\\").replace("tfrac", "frac").replace("dfrac", "frac");
@@ -109,7 +109,7 @@ fn slash_fraction(text: &str) -> Option<String> {
 }
 
 /// Applies the second normalization: LaTeX to plain text, lower case, no spaces or braces.
-pub fn flatten(text: &str) -> String {
+pub fn second_normalization(text: &str) -> String {
     let text = enclosed_text(text).unwrap_or(text);
     let mut s = text.replace("\\%", "%").replace("\\$", "$").replace(['$', '%'], "").replace(" or ", " , ").replace(" and ", " , ");
     s = s.replace("million", "*10^6").replace("billion", "*10^9").replace("trillion", "*10^12");

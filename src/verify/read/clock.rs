@@ -1,7 +1,7 @@
 //! Times of day: `6:15 p.m.`, `06:15`, `12 noon`. Without a mark, `6:15` is a ratio, which `compare` interprets as a time if the other side
 //! is one.
 
-use crate::verify::read::Reader;
+use crate::verify::read::Parser;
 use crate::verify::read::lex::Lexer;
 use crate::verify::read::token::Kind;
 use crate::verify::tree::{Id, NONE, Node, Tree};
@@ -84,7 +84,7 @@ pub fn parts(tree: &Tree, id: Id) -> Option<(u32, u32)> {
     (hours < 24).then_some((hours, rest))
 }
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Combines an operand with the words after it into a time of day, if the words begin with a mark. Returns the new operand and the
     /// remaining words, or both arguments unchanged. `None` if a budget runs out.
     pub fn time_of_day(&mut self, operand: Id, words: u32) -> Option<(Id, u32)> {

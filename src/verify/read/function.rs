@@ -1,13 +1,13 @@
 //! The parser's rules for functions: which names apply to the following operand, powers and bases between a name and its argument, and the
 //! differentials of integrals.
 
-use crate::verify::read::Reader;
+use crate::verify::read::Parser;
 use crate::verify::read::frame::Role;
 use crate::verify::read::operator::{Applied, Operator};
 use crate::verify::read::token::{Command, Delimiter, Kind};
 use crate::verify::tree::{Node, Relation};
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Reads a variable. `f`, `g` and `h` directly before a parenthesis are functions.
     pub fn symbol(&mut self, name: u32) -> Option<()> {
         let next = self.peek();

@@ -1,12 +1,12 @@
 //! The parser's rules for the ends of items: commas, "and", "or", rows, closing brackets, bars.
 
-use crate::verify::read::Reader;
+use crate::verify::read::Parser;
 use crate::verify::read::frame::{Role, bracket};
 use crate::verify::read::operator::Operator;
 use crate::verify::read::token::{Delimiter, Environment, Kind};
 use crate::verify::tree::{Bracket, Function, Id, NONE, Node, Relation, Separator};
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Ends the current operand of the innermost frame and returns it; `Some(None)` if there is none. Words alone are an operand.
     pub fn finish_operand(&mut self) -> Option<Option<Id>> {
         let (values_base, operators_base, expects) = {

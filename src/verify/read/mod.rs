@@ -29,7 +29,7 @@ const MAX_DEPTH: usize = 200;
 pub const MAX_LENGTH: usize = 20_000;
 
 /// The state of the parser. Its methods return `None` if the answer cannot be parsed or a budget runs out.
-pub struct Reader<'a> {
+pub struct Parser<'a> {
     /// The tree being built.
     pub tree: &'a mut Tree,
     /// The tokens of the answer.
@@ -50,19 +50,19 @@ pub fn read(source: &str, commas: Commas, tree: &mut Tree, fuel: &mut Fuel) -> O
         return None;
     }
     let tokens = lex::tokens(source, commas, tree, fuel)?;
-    let mut reader = Reader { tree, tokens, at: 0, frames: vec![Frame::new(Role::Root, 0, 0)], values: Vec::new(), operators: Vec::new() };
-    while let Some(token) = reader.peek() {
+    let mut parser = Parser { tree, tokens, at: 0, frames: vec![Frame::new(Role::Root, 0, 0)], values: Vec::new(), operators: Vec::new() };
+    while let Some(token) = parser.peek() {
         fuel.spend(16).ok()?;
-        reader.at += 1;
-        if reader.frame()?.role.wants_argument() { reader.argument(token)? } else { reader.token(token)? }
+        parser.at += 1;
+        if parser.frame()?.role.wants_argument() { parser.argument(token)? } else { parser.token(token)? }
     }
-    if reader.frames.len() != 1 || reader.tree.overflow {
+    if parser.frames.len() != 1 || parser.tree.overflow {
         return None;
     }
-    reader.finish_frame()
+    parser.finish_frame()
 }
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Returns the next token.
     pub fn peek(&self) -> Option<Token> {
         self.tokens.list.get(self.at).copied()
@@ -360,7 +360,7 @@ impl Reader<'_> {
     }
 }
 
-impl Reader<'_> {
+impl Parser<'_> {
     fn relation(&mut self, relation: Relation) -> Option<()> {
         let operand = match self.finish_operand()? {
             Some(operand) => operand,

@@ -1,13 +1,13 @@
 //! The parser's rules for words before, between and after operands, and for the tokens allowed after them.
 
-use crate::verify::read::Reader;
+use crate::verify::read::Parser;
 use crate::verify::read::token::{Delimiter, Kind};
 use crate::verify::tree::{NONE, Node, Relation};
 
 /// Replaces the rest of a sentence about a value. An answer with it matches only a gold answer with the same words.
 pub const STATEMENT: &str = "…";
 
-impl Reader<'_> {
+impl Parser<'_> {
     /// Reads words before, inside or after an operand.
     pub fn words(&mut self, words: u32) -> Option<()> {
         let ends = match self.peek().map(|token| token.kind) {

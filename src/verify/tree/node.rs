@@ -164,7 +164,7 @@ pub enum Node {
     Based(u32, u32),
     /// A time of day, in seconds after midnight.
     Clock(u32),
-    /// An answer with words around it: the words before (or `NONE`), the answer, and the words after (or `NONE`).
+    /// A value with words around it: the words before (or `NONE`), the value, and the words after (or `NONE`).
     Worded(u32, Id, u32),
 }
 

@@ -27,7 +27,7 @@ pub fn kind(tree: &Tree, root: Id) -> &'static str {
     match tree.node(root) {
         Node::Number(_) => "a number",
         Node::Text(_) => "words",
-        Node::Sequence { open: Bracket::Bare, .. } => "a list in any order",
+        Node::Sequence { open: Bracket::Bare, .. } => "an unordered list",
         Node::Sequence { open: Bracket::Curly, .. } | Node::EmptySet | Node::Numbers(_) | Node::Builder(..) => "a set",
         Node::Sequence { .. } => "a tuple or an interval",
         Node::SetOperation(..) => "a combination of sets",
@@ -37,7 +37,7 @@ pub fn kind(tree: &Tree, root: Id) -> &'static str {
         Node::Based(..) => "a numeral with a base",
         Node::Clock(_) => "a time of day",
         Node::Ratio(..) => "a ratio",
-        Node::Worded(..) => "an answer with words or a unit",
+        Node::Worded(..) => "a value with words or a unit",
         _ => "an expression",
     }
 }
