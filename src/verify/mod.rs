@@ -18,7 +18,7 @@
 //!
 //! # From a response to a verdict
 //!
-//! [`verify`] takes these steps, each in its own file:
+//! [`verify`] takes these steps, each in its own file or folder:
 //!
 //! 1. `extract` finds the answer in the response (`extract::fallback`: without a box, for evaluation only). The gold answer needs no
 //!    extraction.

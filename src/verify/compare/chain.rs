@@ -118,8 +118,8 @@ pub fn chain(tree: &mut Tree, chain: Id, list: u32, other: Id, chain_is_gold: bo
             Some(Goal::all(Stage::Relation, "a relation that gives a value is compared by that value", checks))
         }
         Meaning::Membership { set, .. } => Some(Goal::all(Stage::Relation, "`x ∈ set` is compared as the set", vec![pair(set)])),
-        // `a + 5b = 18` is a number if the gold answer is one: its left side names the requested quantity. `... = 0` is an equation and not
-        // a value. A gold answer that is an equation is never a number.
+        // `a + 5b = 18` is compared as 18 if the gold answer is a constant: its left side names the requested quantity. `... = 0` is an
+        // equation and not a value. A gold answer that is an equation is never a number.
         Meaning::Equation(_, right) if !chain_is_gold && constant(tree, right) && constant(tree, other) && !tree.is_zero(right) => {
             Some(Goal::all(Stage::Relation, "an equation for the requested quantity is compared by its right side", vec![pair(right)]))
         }

@@ -36,7 +36,7 @@ fn is_named_point(tree: &Tree, id: Id) -> bool {
 
 /// True for upper-case names, alone or side by side: points, lengths, areas.
 fn is_capital(tree: &Tree, mut id: Id) -> bool {
-    // Products lean to the left, so walk down the left spine.
+    // Products associate to the left, so walk down the left operands.
     loop {
         let leaf = match tree.node(id) {
             Node::Multiply(a, b) => {

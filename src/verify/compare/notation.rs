@@ -1,4 +1,4 @@
-//! Numbers in special notations: times of day (`18:05`, `6:05`, `noon`), numerals with a base (`101_2`), ratios (`1:2:3`).
+//! Compares numbers in special notations: times of day (`18:05`, `6:05`, `noon`), numerals with a base (`101_2`), ratios (`1:2:3`).
 
 use crate::verify::Method;
 use crate::verify::compare::goal::Goal;

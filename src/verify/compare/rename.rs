@@ -1,4 +1,4 @@
-//! Letters whose choice does not matter: the integer in `k\pi`, the case of a constant.
+//! Renames letters whose choice does not matter: the integer in `k\pi`, the case of a constant.
 
 use crate::verify::compare::relation::{self, Meaning};
 use crate::verify::fuel::Fuel;
